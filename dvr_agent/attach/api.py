@@ -1,0 +1,44 @@
+"""How a port reaches its layer 2 network: what every attach driver offers.
+
+A driver knows ports, networks and namespaces; it knows no routers.  ``bridge`` is the built-in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from dvr_agent.state.link import Port
+
+
+class OuterPort(NamedTuple):
+    """The outer side of a plugged port, found on the host."""
+
+    port_id: str
+    """Neutron port UUID as the driver recorded it."""
+    outer: str
+    """Device (bridge driver: ``tap…``) or port name on the layer 2 side."""
+    namespace: str
+    """The namespace its inner end was made in."""
+
+
+class AttachDriver(Protocol):
+    """Plug, unplug, list.  Errors are :class:`~dvr_agent.errors.AttachError`."""
+
+    def check(self, ports: Iterable[Port]) -> dict[str, str]:
+        """Inner device name → what is wrong on the outer side, for those where something is.  Reads only."""
+
+    def plug(self, namespace: str, ports: Sequence[Port]) -> None:
+        """Make each port's device in the namespace, with MAC and MTU, up and connected; repair what is half there.
+
+        A port that is as it should be is not touched.
+        """
+
+    def unplug(self, namespace: str, devices: Sequence[str]) -> None:
+        """Remove the devices from the namespace together with their outer sides; none there: nothing to do."""
+
+    def list(self) -> list[OuterPort]:
+        """All outer sides that this driver made on this host and that are still there."""
+
+    def unplug_outer(self, ports: Sequence[OuterPort]) -> None:
+        """Remove outer sides that belong to nothing any more."""

@@ -1,0 +1,31 @@
+"""What the host says about itself: the part of the configuration that shapes the data plane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class AgentMode(Enum):
+    """Neutron's ``agent_mode`` for distributed routers."""
+
+    DVR = "dvr"
+    DVR_SNAT = "dvr_snat"
+    DVR_NO_EXTERNAL = "dvr_no_external"
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """Host settings that the desired state depends on.
+
+    :ivar host: this host's name as Neutron knows it
+    :ivar random_fully: SNAT picks source ports fully at random (``use_random_fully``)
+    :ivar metadata_mark: ``metadata_access_mark``, 16 bits
+    :ivar ingress_mark: ``external_ingress_mark``, 16 bits
+    """
+
+    host: str
+    mode: AgentMode
+    random_fully: bool = True
+    metadata_mark: int = 0x1
+    ingress_mark: int = 0x2

@@ -1,0 +1,77 @@
+"""The errors of dvr-agent: one base class, a leaf per cause.
+
+Each leaf says what went wrong in words an operator can act on.  Foreign exceptions (OSError, netlink and
+libiptc errors) are turned into these at the border of ``kernel`` and ``attach``; nothing else catches them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+
+class DvrError(Exception):
+    """Base of every error this project raises on purpose."""
+
+
+class ConfigError(DvrError):
+    """The configuration cannot be used; the text names group, option and value."""
+
+
+class DocumentError(DvrError):
+    """A router document is not acceptable; nothing of that router was changed.
+
+    :param document: file name or other label of the document
+    :param path: JSON path of the offending value, ``$`` for the document itself
+    :param value: the value as found, already cut to 80 characters; empty when there is none to show
+    :param expected: what would have been right
+    """
+
+    def __init__(self, document: str, path: str, value: str, expected: str) -> None:
+        self.document, self.path, self.value, self.expected = document, path, value, expected
+        found = f" is {value}" if value else ""
+        super().__init__(f"{document}: {path}{found}: expected {expected}")
+
+
+class SourceError(DvrError):
+    """Router documents cannot be listed (directory missing or unreadable): never the same as "no routers"."""
+
+
+class NotSupportedError(DvrError):
+    """The router is of a kind this agent does not build (HA, not distributed); it is left alone."""
+
+
+class KernelError(DvrError):
+    """The kernel refused something.
+
+    :param namespace: network namespace, ``""`` for the one the agent runs in
+    :param what: the object, in iproute2 / iptables words
+    :param code: errno (positive)
+    :param hint: kernel's extended acknowledgement or our advice, may be empty
+    """
+
+    def __init__(self, namespace: str, what: str, code: int, hint: str = "") -> None:
+        self.namespace, self.what, self.code, self.hint = namespace, what, code, hint
+        name = errno.errorcode.get(code, str(code))
+        text = f"namespace {namespace or '(host)'}: {what}: {name} ({os.strerror(code)})"
+        super().__init__(f"{text}: {hint}" if hint else text)
+
+
+class NamespaceGoneError(KernelError):
+    """A namespace that was there a moment ago does not exist (any more)."""
+
+
+class TablesUnavailableError(KernelError):
+    """This kernel has no legacy x_tables; python-iptables cannot work here."""
+
+
+class AttachError(KernelError):
+    """A port could not be connected to its layer 2 network."""
+
+
+class AllocationError(DvrError):
+    """A pool (link-local pairs, rule priorities) is used up."""
+
+
+class LockedError(DvrError):
+    """Another dvr-agent runs with the same state_path or host."""

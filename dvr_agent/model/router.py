@@ -1,0 +1,132 @@
+"""A router as Neutron describes it, in types that cannot hold a bad value.
+
+Words as Neutron uses them.  UUIDs are lower-case canonical text, MAC addresses lower-case with colons, addresses and
+networks :mod:`ipaddress` values.  ``parse`` makes these from JSON; ``desired`` turns them into namespace states.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+IpAddress = IPv4Address | IPv6Address
+IpNetwork = IPv4Network | IPv6Network
+
+NEEDS_BINDING_HOST = "FLOATING_IP_HOST_NEEDS_BINDING"
+"""Host of a floating IP whose port is bound nowhere (neutron_lib.constants.FLOATING_IP_HOST_NEEDS_BINDING)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FixedIp:
+    """An address of a port; ``prefixlen`` is the host length where the document gives none (a second gateway IP)."""
+
+    address: IpAddress
+    prefixlen: int
+    subnet_id: str
+
+    @property
+    def cidr(self) -> str:
+        return f"{self.address}/{self.prefixlen}"
+
+
+@dataclass(frozen=True, slots=True)
+class Subnet:
+    """A subnet of a port's network."""
+
+    id: str
+    cidr: IpNetwork
+    gateway_ip: IpAddress | None
+
+
+@dataclass(frozen=True, slots=True)
+class RouterPort:
+    """A port of the router: interface, gateway, csnat or agent gateway port.
+
+    :ivar subnets: those that the fixed IPs are in
+    :ivar extra_subnets: other subnets of the same network (on-link)
+    :ivar scope4: id of the IPv4 address scope, None for none; likewise scope6
+    :ivar host: ``binding:host_id``, may be empty
+    """
+
+    id: str
+    network_id: str
+    mac: str
+    mtu: int
+    fixed_ips: tuple[FixedIp, ...]
+    subnets: tuple[Subnet, ...]
+    extra_subnets: tuple[IpNetwork, ...] = ()
+    scope4: str | None = None
+    scope6: str | None = None
+    host: str = ""
+    admin_state_up: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FloatingIp:
+    """A floating IP that is associated with a port.
+
+    :ivar host: host of the port, or :data:`NEEDS_BINDING_HOST`
+    :ivar dest_host: where a live migration takes the port, None if there is none
+    :ivar snat_bound: ``dvr_snat_bound``: realised centrally, in the snat namespace
+    :ivar fixed_scope: id of the fixed address's IPv4 address scope
+    """
+
+    id: str
+    address: IPv4Address
+    fixed_address: IPv4Address
+    network_id: str
+    host: str | None = None
+    dest_host: str | None = None
+    snat_bound: bool = False
+    fixed_scope: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraRoute:
+    """One entry of the router's ``routes``."""
+
+    destination: IpNetwork
+    nexthop: IpAddress
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetPort:
+    """A port in one of the router's subnets, as ``get_ports_by_subnet`` lists it: it gives permanent neighbours.
+
+    :ivar addresses: (subnet id, address) of each fixed IP
+    :ivar pairs: allowed address pairs, (MAC, network); only those that are one address give neighbours
+    """
+
+    id: str
+    mac: str
+    device_owner: str
+    addresses: tuple[tuple[str, IpAddress], ...]
+    pairs: tuple[tuple[str, IpNetwork], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """One router document.
+
+    :ivar gateway: the gateway port (``gw_port``), None without an external gateway
+    :ivar gateway_host: host of the snat namespace (``gw_port_host``)
+    :ivar interfaces: router interface ports (``_interfaces``)
+    :ivar snat_interfaces: csnat ports (``_snat_router_interfaces``)
+    :ivar agent_gateways: agent gateway ports listed for this host (``_floatingip_agent_interfaces``)
+    :ivar ports_by_subnet: (subnet id, its ports), sorted by subnet id
+    """
+
+    id: str
+    name: str = ""
+    distributed: bool = True
+    ha: bool = False
+    admin_state_up: bool = True
+    gateway: RouterPort | None = None
+    gateway_host: str | None = None
+    enable_snat: bool = True
+    interfaces: tuple[RouterPort, ...] = ()
+    snat_interfaces: tuple[RouterPort, ...] = ()
+    agent_gateways: tuple[RouterPort, ...] = ()
+    floating_ips: tuple[FloatingIp, ...] = ()
+    routes: tuple[ExtraRoute, ...] = ()
+    ports_by_subnet: tuple[tuple[str, tuple[SubnetPort, ...]], ...] = ()

@@ -1,0 +1,152 @@
+"""Compare two states of one namespace slice.  The result is data: ``dvrctl plan`` prints it, the kernel applies it.
+
+``diff(a, apply(a, diff(a, b)))`` is empty for all a and b; ``tests/unit/test_diff.py`` holds this module to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple, TypeVar
+
+from dvr_agent.state.address import Address
+from dvr_agent.state.filter import Table
+from dvr_agent.state.link import Link, same_link
+from dvr_agent.state.namespace import Announcement, NamespaceState
+from dvr_agent.state.neighbour import Neighbour
+from dvr_agent.state.route import Route
+from dvr_agent.state.rule import Rule
+from dvr_agent.state.sysctl import Sysctl
+
+Item = Link | Address | Route | Rule | Neighbour | Sysctl
+
+
+class Action(Enum):
+    """What happens to an object; the value is the sign it is printed with."""
+
+    ADD = "+"
+    REMOVE = "-"
+    CHANGE = "~"
+
+
+class Change(NamedTuple):
+    """One object that is added, removed or given another value; ``old`` is set for the latter two only."""
+
+    action: Action
+    item: Item
+    old: Item | None = None
+
+    @property
+    def kind(self) -> str:
+        return type(self.item).__name__.lower()
+
+    @property
+    def text(self) -> str:
+        was = f" (was: {self.old.text})" if self.action is Action.CHANGE and self.old is not None else ""
+        return f"{self.action.value} {self.item.text}{was}"
+
+
+class TableChange(NamedTuple):
+    """One packet filter table whose part of ours differs; it is replaced by one commit."""
+
+    old: Table
+    new: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Everything that has to happen in one namespace for one slice of it.
+
+    :ivar create: the namespace itself is missing
+    :ivar remove: the namespace itself goes, with all that is in it
+    """
+
+    namespace: str
+    create: bool = False
+    remove: bool = False
+    items: tuple[Change, ...] = ()
+    tables: tuple[TableChange, ...] = ()
+    announcements: tuple[Announcement, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.create or self.remove or self.items or self.tables)
+
+
+def diff(observed: NamespaceState | None, desired: NamespaceState) -> Changes:
+    """What leads from ``observed`` (None: no such namespace) to ``desired``, in no particular order of kinds."""
+    now = observed or NamespaceState(desired.name, desired.ownership)
+    items = (
+        *_keyed(now.links, desired.links, _name, same_link),
+        *_plain(now.addresses, desired.addresses),
+        *_keyed(now.routes, desired.routes, _key, _equal),
+        *_plain(now.rules, desired.rules),
+        *_keyed(now.neighbours, desired.neighbours, _key, _equal),
+        *_sysctls(now.sysctls, desired.sysctls),
+    )
+    added = {change.item for change in items if change.action is Action.ADD}
+    return Changes(
+        desired.name,
+        create=observed is None,
+        items=items,
+        tables=tuple(_tables(now.tables, desired.tables)),
+        announcements=tuple(a for a in desired.announcements if a.because in added),
+    )
+
+
+K = TypeVar("K", Link, Route, Neighbour)
+P = TypeVar("P", Address, Rule)
+
+
+def _plain(now: frozenset[P], want: frozenset[P]) -> Iterator[Change]:
+    """Objects that are identical or different, nothing between."""
+    if now == want:
+        return
+    for item in sorted(want - now, key=str):
+        yield Change(Action.ADD, item)
+    for item in sorted(now - want, key=str):
+        yield Change(Action.REMOVE, item, item)
+
+
+def _keyed(
+    now: frozenset[K], want: frozenset[K], key: Callable[[K], Hashable], same: Callable[[K, K], bool]
+) -> Iterator[Change]:
+    """Objects that have an identity and, under it, a value that can be changed in place."""
+    if now == want:
+        return
+    had = {key(item): item for item in now}
+    for item in sorted(want, key=lambda item: str(key(item))):
+        old = had.pop(key(item), None)
+        if old is None:
+            yield Change(Action.ADD, item)
+        elif not same(old, item):
+            yield Change(Action.CHANGE, item, old)
+    for item in sorted(had.values(), key=lambda item: str(key(item))):
+        yield Change(Action.REMOVE, item, item)
+
+
+def _sysctls(now: frozenset[Sysctl], want: frozenset[Sysctl]) -> Iterator[Change]:
+    had = {item.key: item for item in now}
+    for item in sorted(want - now):
+        old = had.get(item.key)
+        yield Change(Action.CHANGE, item, old) if old else Change(Action.ADD, item)
+
+
+def _tables(now: Iterable[Table], want: Iterable[Table]) -> Iterator[TableChange]:
+    had = {table.key: table for table in now}
+    for table in want:
+        old = had.get(table.key) or Table(table.family, table.name)
+        if old != table:
+            yield TableChange(old, table)
+
+
+def _name(link: Link) -> str:
+    return link.name
+
+
+def _key(item: Route | Neighbour) -> tuple[Hashable, ...]:
+    return item.key
+
+
+def _equal(one: Item, other: Item) -> bool:
+    return one == other

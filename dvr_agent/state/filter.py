@@ -1,0 +1,296 @@
+"""Packet filter rules as typed values: matches and a target, never text that somebody has to parse.
+
+A backend (libiptc today) compiles them; :attr:`FilterRule.text` prints them in iptables-save syntax.
+These are frozen dataclasses, not tuples: two kinds of match with the same numbers must not compare equal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Family = Literal[4, 6]
+
+CT_STATES = ("INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT")
+"""Order in which iptables-save prints them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """Negation of an address or interface: ``Not("rfp-…")`` is ``! -o rfp-…``."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class MarkMatch:
+    """``-m mark [!] --mark value/mask``."""
+
+    value: int
+    mask: int = 0xFFFFFFFF
+    invert: bool = False
+
+    @property
+    def text(self) -> str:
+        return f"-m mark {'! ' if self.invert else ''}--mark {_masked(self.value, self.mask)}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnmarkMatch:
+    """``-m connmark [!] --mark value/mask``."""
+
+    value: int
+    mask: int = 0xFFFFFFFF
+    invert: bool = False
+
+    @property
+    def text(self) -> str:
+        return f"-m connmark {'! ' if self.invert else ''}--mark {_masked(self.value, self.mask)}"
+
+
+@dataclass(frozen=True, slots=True)
+class CtStateMatch:
+    """``-m conntrack [!] --ctstate A,B``; states are a subset of :data:`CT_STATES`."""
+
+    states: frozenset[str]
+    invert: bool = False
+
+    @property
+    def text(self) -> str:
+        names = ",".join(name for name in CT_STATES if name in self.states)
+        return f"-m conntrack {'! ' if self.invert else ''}--ctstate {names}"
+
+
+@dataclass(frozen=True, slots=True)
+class DportMatch:
+    """``-m tcp|udp --dport first[:last]``; the rule's protocol says which."""
+
+    protocol: Literal["tcp", "udp"]
+    first: int
+    last: int
+
+    @property
+    def text(self) -> str:
+        ports = str(self.first) if self.first == self.last else f"{self.first}:{self.last}"
+        return f"-m {self.protocol} --dport {ports}"
+
+
+@dataclass(frozen=True, slots=True)
+class CommentMatch:
+    """``-m comment --comment …`` (at most 255 bytes)."""
+
+    comment: str
+
+    @property
+    def text(self) -> str:
+        return f'-m comment --comment "{self.comment}"'
+
+
+Match = MarkMatch | ConnmarkMatch | CtStateMatch | DportMatch | CommentMatch
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``-j ACCEPT``, ``DROP`` or ``RETURN``."""
+
+    name: Literal["ACCEPT", "DROP", "RETURN"]
+
+    @property
+    def text(self) -> str:
+        return f"-j {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """``-j CHAIN`` to a chain of ours."""
+
+    chain: str
+
+    @property
+    def text(self) -> str:
+        return f"-j {self.chain}"
+
+
+@dataclass(frozen=True, slots=True)
+class Dnat:
+    """``-j DNAT --to-destination ADDRESS[:PORTS]``."""
+
+    address: str
+    ports: tuple[int, int] | None = None
+
+    @property
+    def text(self) -> str:
+        return f"-j DNAT --to-destination {_endpoint(self.address, self.ports)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Snat:
+    """``-j SNAT --to-source ADDRESS [--random-fully]``."""
+
+    address: str
+    random_fully: bool = False
+
+    @property
+    def text(self) -> str:
+        return f"-j SNAT --to-source {self.address}" + (" --random-fully" if self.random_fully else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """``-j REDIRECT --to-ports PORT``."""
+
+    port: int
+
+    @property
+    def text(self) -> str:
+        return f"-j REDIRECT --to-ports {self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetMark:
+    """``-j MARK --set-xmark value/mask``."""
+
+    value: int
+    mask: int = 0xFFFFFFFF
+
+    @property
+    def text(self) -> str:
+        return f"-j MARK --set-xmark 0x{self.value:x}/0x{self.mask:x}"
+
+
+@dataclass(frozen=True, slots=True)
+class SaveConnmark:
+    """``-j CONNMARK --save-mark --nfmask MASK --ctmask MASK``: packet mark to connection mark."""
+
+    mask: int = 0xFFFFFFFF
+
+    @property
+    def text(self) -> str:
+        return f"-j CONNMARK --save-mark --nfmask 0x{self.mask:x} --ctmask 0x{self.mask:x}"
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreConnmark:
+    """``-j CONNMARK --restore-mark --nfmask MASK --ctmask MASK``: connection mark to packet mark."""
+
+    mask: int = 0xFFFFFFFF
+
+    @property
+    def text(self) -> str:
+        return f"-j CONNMARK --restore-mark --nfmask 0x{self.mask:x} --ctmask 0x{self.mask:x}"
+
+
+@dataclass(frozen=True, slots=True)
+class NoTrack:
+    """``-j CT --notrack``."""
+
+    @property
+    def text(self) -> str:
+        return "-j CT --notrack"
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A match or target read from the kernel that this vocabulary has no word for.
+
+    It never equals anything we want, so a rule with it in one of our chains is removed.
+    """
+
+    data: bytes
+
+    @property
+    def text(self) -> str:
+        return f"(not ours: {self.data[:24].hex()})"
+
+
+Target = Verdict | Jump | Dnat | Snat | Redirect | SetMark | SaveConnmark | RestoreConnmark | NoTrack | Foreign
+
+
+@dataclass(frozen=True, slots=True)
+class FilterRule:
+    """One rule.  Addresses are networks (``10.0.0.1/32``); an interface may end in ``+`` (prefix match)."""
+
+    target: Target
+    src: str | Not | None = None
+    dst: str | Not | None = None
+    iif: str | Not | None = None
+    oif: str | Not | None = None
+    protocol: Literal["tcp", "udp"] | None = None
+    matches: tuple[Match | Foreign, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """In the words and the order of iptables-save, without ``-A CHAIN``."""
+        protocol = f"-p {self.protocol}" if self.protocol else ""
+        words = [
+            _opt("-s", self.src),
+            _opt("-d", self.dst),
+            _opt("-i", self.iif),
+            _opt("-o", self.oif),
+            protocol,
+        ]
+        return " ".join(word for word in (*words, *(match.text for match in self.matches), self.target.text) if word)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain of ours with its rules in order."""
+
+    name: str
+    rules: tuple[FilterRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Our part of one table: our chains and one jump to each from a built-in chain.
+
+    :ivar family: 4 or 6
+    :ivar name: ``nat``, ``mangle``, ``filter`` or ``raw``
+    :ivar chains: sorted by name
+    :ivar jumps: (built-in chain, our chain) pairs, sorted; kept at the head of the built-in chain
+
+    A table without chains says: nothing of ours may be left in it.
+    """
+
+    family: Family
+    name: str
+    chains: tuple[Chain, ...] = ()
+    jumps: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def key(self) -> tuple[Family, str]:
+        return (self.family, self.name)
+
+    @property
+    def text(self) -> str:
+        return f"{'iptables' if self.family == 4 else 'ip6tables'} table {self.name}"
+
+
+TableKey = tuple[Family, str]
+
+CHAIN_PREFIX = "dvr-"
+"""Every chain of ours begins with it; ``dvr-PREROUTING`` hangs off ``PREROUTING``, and so on."""
+
+
+def make_table(family: Family, name: str, rules: dict[str, tuple[FilterRule, ...]]) -> Table:
+    """Our table from a dict: built-in chain → the rules that its ``dvr-`` chain holds; empty ones are left out."""
+    filled = {builtin: found for builtin, found in sorted(rules.items()) if found}
+    chains = tuple(Chain(CHAIN_PREFIX + builtin, found) for builtin, found in filled.items())
+    return Table(family, name, chains, tuple((builtin, CHAIN_PREFIX + builtin) for builtin in filled))
+
+
+def _masked(value: int, mask: int) -> str:
+    return f"0x{value:x}" if mask == 0xFFFFFFFF else f"0x{value:x}/0x{mask:x}"
+
+
+def _endpoint(address: str, ports: tuple[int, int] | None) -> str:
+    if ports is None:
+        return address
+    host = f"[{address}]" if ":" in address else address
+    return f"{host}:{ports[0]}" if ports[0] == ports[1] else f"{host}:{ports[0]}-{ports[1]}"
+
+
+def _opt(flag: str, value: str | Not | None) -> str:
+    if value is None:
+        return ""
+    return f"! {flag} {value.value}" if isinstance(value, Not) else f"{flag} {value}"

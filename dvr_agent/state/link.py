@@ -1,0 +1,60 @@
+"""Network devices inside a namespace, and how they come to be."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Port(NamedTuple):
+    """A device that an attach driver connects to a layer 2 network."""
+
+    device: str
+    """Name inside the namespace, e.g. ``qr-7fb6853b-e0``."""
+    port_id: str
+    """Neutron port UUID, canonical text."""
+    network_id: str
+    """Neutron network UUID, canonical text."""
+    mac: str
+    mtu: int
+
+    @property
+    def text(self) -> str:
+        return f"port {self.device} network {self.network_id} address {self.mac} mtu {self.mtu}"
+
+
+class Veth(NamedTuple):
+    """A device made as one end of a veth pair whose other end lies in ``peer_namespace``."""
+
+    peer_namespace: str
+    peer_name: str
+    peer_mac: str
+
+
+class VethPeer(NamedTuple):
+    """A device that appears when its other end, a :class:`Veth` in ``peer_namespace``, is made."""
+
+    peer_namespace: str
+    peer_name: str
+
+
+Origin = Port | Veth | VethPeer | None
+
+
+class Link(NamedTuple):
+    """A network device.  Identity: its name.  ``origin`` is not compared; it is None when read from the kernel."""
+
+    name: str
+    mac: str
+    """Lower-case, colons."""
+    mtu: int
+    up: bool = True
+    origin: Origin = None
+
+    @property
+    def text(self) -> str:
+        return f"link {self.name} address {self.mac} mtu {self.mtu}" + ("" if self.up else " down")
+
+
+def same_link(one: Link, other: Link) -> bool:
+    """True if both describe the same device in the same condition, however it came to be."""
+    return one[:4] == other[:4]

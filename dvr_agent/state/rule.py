@@ -1,0 +1,30 @@
+"""Policy routing rules (``ip rule``)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Rule(NamedTuple):
+    """``from SRC [iif DEV] lookup TABLE`` with a priority.  Identity: all of it.
+
+    Rules with any other selector or action are not ours and never become a value of this type.
+    """
+
+    family: int
+    """4 or 6."""
+    priority: int
+    table: int
+    src: str | None = None
+    """``10.1.0.1/24``: the kernel keeps the host bits, and so do we; None is ``from all``."""
+    iif: str | None = None
+
+    @property
+    def selector(self) -> tuple[int, str | None, str | None]:
+        """What traffic it takes: two rules with the same selector can stand in for each other."""
+        return (self.family, self.src, self.iif)
+
+    @property
+    def text(self) -> str:
+        iif = f" iif {self.iif}" if self.iif else ""
+        return f"rule {self.priority}: from {self.src or 'all'}{iif} lookup {self.table}"

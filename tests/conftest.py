@@ -1,0 +1,40 @@
+"""Runs the whole suite in private network and mount namespaces, so that no test can touch the host.
+
+As root by ``unshare -n -m``; as an ordinary user, where user namespaces are allowed, by ``unshare -r -n -m``.
+``DVR_TEST_SANDBOX`` marks the process inside.  The ``host`` fixture gives every functional test a fresh one of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests import lab
+
+SANDBOXED = "DVR_TEST_SANDBOX"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get(SANDBOXED) or config.option.collectonly:
+        return
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        raise pytest.UsageError("the tests need unshare (Debian package util-linux)")
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if capture is not None:
+        capture.stop_global_capturing()
+    flags = ["-n", "-m"] if os.geteuid() == 0 else ["-r", "-n", "-m"]
+    os.environ[SANDBOXED] = "1"
+    args = list(config.invocation_params.args)
+    os.execv(unshare, [unshare, *flags, "--", sys.executable, "-m", "pytest", *map(str, args)])
+
+
+@pytest.fixture
+def host() -> Iterator[lab.Host]:
+    """A pristine "host": an own root network namespace, an own empty ``/run/netns``, ``lo`` up."""
+    with lab.fresh_host() as fresh:
+        yield fresh
