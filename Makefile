@@ -1,0 +1,115 @@
+# The front door.  `make` alone lists the targets.
+#
+# Nothing has to be prepared: targets install the Debian packages of bindep.txt (as root; anybody else is told the
+# command) and make a virtual environment in .venv.  Run again they find both there and start at once.
+#
+#   PYTHON      Python to build with, 3.11 or newer      (default: the first of python3, python3.13, … that is)
+#   PYTEST_ARGS more arguments for pytest                (make test PYTEST_ARGS="-k fip")
+#   BENCH_ARGS  more arguments for the bench
+#   DEMO_ARGS   more arguments for dvrctl demo
+#   PREFIX      where `make install` puts things         (default: /usr/local)
+#   DESTDIR     directory to stage an installation in    (default: none)
+#   SYSCONFDIR  configuration                            (default: /etc)
+#   UNITDIR     the systemd unit                         (default: a place under PREFIX or SYSCONFDIR that systemd reads)
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+unexport PYTHONPATH PYTHONHOME
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+PREFIX ?= /usr/local
+export PYTHON PREFIX DESTDIR SYSCONFDIR UNITDIR PIP_ARGS
+
+# $(call need,<bindep profiles>,<extras of pyproject.toml>)
+need = @tools/system-packages.sh build $(1) && tools/venv.sh $(2)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## see a distributed virtual router work, in private namespaces; touches nothing of this host
+	$(call need,demo)
+	@$(VENV)/bin/dvrctl demo $(DEMO_ARGS)
+
+.PHONY: test
+test: ## the whole test suite: unit, functional, recorded scenarios, packets, daemon
+	$(call need,test,test)
+	@$(RUN) -m pytest $(PYTEST_ARGS)
+
+.PHONY: unit
+unit: ## the tests that need no kernel
+	$(call need,test,test)
+	@$(RUN) -m pytest tests/unit $(PYTEST_ARGS)
+
+.PHONY: bench
+bench: ## time per router against the kernel's floor and against a process per command
+	$(call need,demo)
+	@$(RUN) -m bench $(BENCH_ARGS)
+
+.PHONY: lint
+lint: format-check types layers sample-check unit-check docs-check ## everything that can be said without running it
+
+.PHONY: format-check
+format-check:
+	$(call need,lint,test lint)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+.PHONY: types
+types: ## mypy, strict
+	$(call need,lint,test lint)
+	$(RUN) -m mypy
+
+.PHONY: layers
+layers: ## who may import whom (import-linter)
+	$(call need,lint,test lint)
+	$(VENV)/bin/lint-imports
+
+.PHONY: sample-check
+sample-check: ## etc/dvr-agent.conf.sample is what the code says
+	$(call need,)
+	$(RUN) tools/sample_config.py --check
+
+.PHONY: unit-check
+unit-check: ## systemd-analyze verify of the unit
+	$(call need,lint)
+	tools/check-unit.sh
+
+.PHONY: docs-check
+docs-check: ## relative links in the Markdown files resolve
+	$(call need,)
+	$(RUN) tools/check_docs.py
+
+.PHONY: format
+format: ## let ruff write the code's layout
+	$(call need,lint,test lint)
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+.PHONY: sample-config
+sample-config: ## generate etc/dvr-agent.conf.sample anew
+	$(call need,)
+	$(RUN) tools/sample_config.py
+
+.PHONY: install
+install: ## agent, dvrctl, systemd unit and configuration (PREFIX, DESTDIR); never overwrites a configuration
+	$(call need,)
+	@tools/install.sh
+
+.PHONY: uninstall
+uninstall: ## remove what install made; configuration and the data plane stay
+	@tools/uninstall.sh
+
+.PHONY: check-install
+check-install: ## install into a temporary DESTDIR, move it to its place, run it there
+	$(call need,lint)
+	@tools/check-install.sh
+
+.PHONY: clean
+clean: ## remove everything that these targets made in the checkout
+	rm -rf $(VENV) .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

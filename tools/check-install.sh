@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Proves `make install`: installs into a DESTDIR, moves the result to its final place, runs both programs there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+place=$(mktemp -d)
+trap 'rm -rf "$place"' EXIT
+DESTDIR=$place/stage PREFIX=$place/usr SYSCONFDIR=$place/etc tools/install.sh
+mv "$place/stage$place/usr" "$place/stage$place/etc" "$place/"
+rm -r "$place/stage"
+if grep -rlF "$place/stage" "$place"; then
+    echo "the files above still name the staging directory" >&2
+    exit 1
+fi
+for program in dvr-agent dvrctl; do
+    # From another directory and with nothing of the caller's environment, so that only the installed files count.
+    (cd / && env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "$place/usr/bin/$program" --version)
+done
+if command -v systemd-analyze >/dev/null; then
+    AGENT=$place/usr/bin/dvr-agent tools/check-unit.sh "$place/etc/systemd/system/dvr-agent.service"
+fi

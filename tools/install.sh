@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# Installs the agent; called by `make install`, which documents the variables:
+#   PREFIX DESTDIR SYSCONFDIR UNITDIR PYTHON   and   PIP_ARGS (more arguments for pip install)
+#
+# The virtual environment is always built beside its final place and then moved there, so a running agent keeps its
+# files until the new ones are complete, and DESTDIR is only a special case: scripts and byte code are rewritten to
+# name the final place.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+prefix=${PREFIX:-/usr/local}
+destdir=${DESTDIR:-}
+sysconfdir=${SYSCONFDIR:-/etc}
+case "$prefix" in
+/usr | /usr/local) default_unitdir=$prefix/lib/systemd/system ;; # systemd reads these two …
+*) default_unitdir=$sysconfdir/systemd/system ;;                 # … and under /etc, but no other prefix
+esac
+unitdir=${UNITDIR:-$default_unitdir}
+home=$prefix/lib/dvr-agent
+staged=$destdir$prefix/lib/.dvr-agent.new
+
+say() { printf '==> %s\n' "$*"; }
+die() { printf 'make install: %s\n' "$*" >&2; exit 1; }
+
+for path in "$prefix" "$sysconfdir" "$unitdir"; do
+    case "$path" in
+    *[[:space:]\|\&\\%]*) die "$path: a path without spaces and | & \\ % please" ;;
+    /*) ;;
+    *) die "$path: an absolute path please" ;;
+    esac
+done
+case "$destdir" in
+'' | /*) ;;
+*) die "DESTDIR=$destdir: an absolute path please" ;;
+esac
+
+python=$(tools/find-python.sh) || die "no Python 3.11 or newer found; name one with PYTHON="
+# Never the Python of a virtual environment: the installed one must not depend on it.
+python=$("$python" -c 'import os, sys
+print(os.path.realpath(getattr(sys, "_base_executable", sys.executable)))')
+
+work=$(mktemp -d)
+trap 'rm -rf "$work" "$staged"' EXIT
+quietly() {
+    if ! "$@" >"$work/log" 2>&1 </dev/null; then
+        tail -n 40 "$work/log" >&2
+        die "failed: $*"
+    fi
+}
+
+build_venv() {
+    say "virtual environment for $home ($("$python" --version))"
+    rm -rf "$staged"
+    mkdir -p "$destdir$prefix/lib"
+    quietly "$python" -m venv --without-pip "$staged"
+    # A copy of the sources, since setuptools leaves a build directory behind whose old files the next build would take.
+    mkdir "$work/src"
+    cp -R dvr_agent pyproject.toml README.md LICENSE "$work/src/"
+    # shellcheck disable=SC2086  # PIP_ARGS is a list of words
+    quietly .venv/bin/python -m pip --python "$staged/bin/python" install --disable-pip-version-check --no-input \
+        --no-compile --no-warn-script-location ${PIP_ARGS:-} "$work/src"
+}
+
+relocate_venv() {
+    rm -f "$staged"/bin/[Aa]ctivate*
+    local file
+    for file in "$staged"/bin/* "$staged/pyvenv.cfg"; do
+        if [ -f "$file" ] && [ ! -L "$file" ] && grep -qIF "$staged" "$file"; then
+            sed -i "s|$staged|$home|g" "$file"
+        fi
+    done
+    quietly "$python" -m compileall -q -s "$staged" -p "$home" "$staged/lib"
+    rm -rf "$staged"/lib/python*/site-packages/dvr_agent-*.dist-info/direct_url.json
+}
+
+swap_venv() {
+    rm -rf "$staged.old"
+    [ ! -e "$destdir$home" ] || mv "$destdir$home" "$staged.old"
+    mv "$staged" "$destdir$home"
+    rm -rf "$staged.old"
+}
+
+link_programs() {
+    mkdir -p "$destdir$prefix/bin"
+    local program
+    for program in dvr-agent dvrctl; do
+        [ -x "$destdir$home/bin/$program" ] || die "$home/bin/$program was not made"
+        ln -sfn "../lib/dvr-agent/bin/$program" "$destdir$prefix/bin/$program"
+        say "$prefix/bin/$program"
+    done
+}
+
+install_unit() {
+    mkdir -p "$destdir$unitdir"
+    sed -e "s|/usr/local/bin/dvr-agent|$prefix/bin/dvr-agent|" -e "s|/etc/dvr-agent|$sysconfdir/dvr-agent|g" \
+        etc/dvr-agent.service >"$work/unit"
+    install -m 0644 "$work/unit" "$destdir$unitdir/dvr-agent.service"
+    say "$unitdir/dvr-agent.service"
+}
+
+# A configuration that is there is the operator's; the new one is laid beside it if it differs.
+install_config() {
+    local target=$sysconfdir/dvr-agent/dvr-agent.conf
+    sed "s|/etc/dvr-agent|$sysconfdir/dvr-agent|g" etc/dvr-agent.conf.sample >"$work/conf"
+    mkdir -p "$destdir$sysconfdir/dvr-agent/routers"
+    if [ ! -e "$destdir$target" ]; then
+        install -m 0640 "$work/conf" "$destdir$target"
+        say "$target"
+    elif ! cmp -s "$work/conf" "$destdir$target"; then
+        install -m 0640 "$work/conf" "$destdir$target.new"
+        say "$target is kept; the current sample is $target.new"
+    fi
+}
+
+next_steps() {
+    [ -z "$destdir" ] || return 0
+    if [ "$(id -u)" -eq 0 ] && [ -d /run/systemd/system ]; then
+        systemctl daemon-reload || true
+    fi
+    say "start it:   systemctl enable --now dvr-agent   (after an update: systemctl restart dvr-agent)"
+}
+
+build_venv
+relocate_venv
+swap_venv
+link_programs
+install_unit
+install_config
+next_steps

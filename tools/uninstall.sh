@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Removes what tools/install.sh made, but neither the configuration nor anything in the kernel.  Same variables.
+set -euo pipefail
+
+prefix=${PREFIX:-/usr/local}
+destdir=${DESTDIR:-}
+sysconfdir=${SYSCONFDIR:-/etc}
+case "$prefix" in
+/usr | /usr/local) default_unitdir=$prefix/lib/systemd/system ;;
+*) default_unitdir=$sysconfdir/systemd/system ;;
+esac
+unitdir=${UNITDIR:-$default_unitdir}
+
+if [ -z "$destdir" ] && [ -d /run/systemd/system ]; then
+    systemctl disable --now dvr-agent 2>/dev/null || true
+fi
+for program in dvr-agent dvrctl; do
+    link=$destdir$prefix/bin/$program
+    if [ "$(readlink "$link" 2>/dev/null)" = "../lib/dvr-agent/bin/$program" ]; then
+        rm -f "$link"
+    fi
+done
+rm -rf "$destdir$prefix/lib/dvr-agent"
+rm -f "$destdir$unitdir/dvr-agent.service"
+printf '==> removed; kept: %s/dvr-agent, the state files and the namespaces (dvrctl cleanup removes those)\n' "$sysconfdir"
