@@ -1,0 +1,122 @@
+"""Tells neighbours where an address lives: gratuitous ARP for IPv4, unsolicited neighbour advertisement for IPv6.
+
+The frames are built here and sent by one packet socket per call, opened inside the namespace.  One socket for the
+whole burst, because closing a packet socket waits for a grace period of the kernel (10 to 14 ms).
+Which addresses are announced, and when again, is decided by the reconciler and the daemon.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import ipaddress
+import socket
+import struct
+from collections.abc import Sequence
+
+from dvr_agent.errors import KernelError
+from dvr_agent.kernel.api import NamespaceManager
+from dvr_agent.state.namespace import Announcement
+
+SIOCGIFHWADDR = 0x8927
+"""linux/sockios.h"""
+ARPHRD_ETHER = 1
+"""linux/if_arp.h"""
+ETH_P_IP, ETH_P_ARP, ETH_P_IPV6 = 0x0800, 0x0806, 0x86DD
+ARPOP_REQUEST, ARPOP_REPLY = 1, 2
+BROADCAST = b"\xff" * 6
+ALL_NODES = ipaddress.IPv6Address("ff02::1").packed
+ALL_NODES_MAC = bytes.fromhex("333300000001")
+"""RFC 2464, section 7: 33:33 and the last four bytes of the group."""
+ND_NEIGHBOR_ADVERT = 136
+NA_OVERRIDE, NA_ROUTER = 0x20000000, 0x80000000
+"""RFC 4861, section 4.4.  The router flag is set: what announces here forwards packets, and a neighbour that has it
+as its default router would drop the route on seeing the flag cleared."""
+ND_OPT_TARGET_LL_ADDR = 2
+ND_HOP_LIMIT = 255
+
+
+class PacketAnnouncer:
+    """Announcements by packet sockets; keeps nothing between calls."""
+
+    def __init__(self, namespaces: NamespaceManager) -> None:
+        self._namespaces = namespaces
+
+    def announce(self, namespace: str, announcements: Sequence[Announcement]) -> None:
+        """One gratuitous ARP request and reply (IPv4) or unsolicited neighbour advertisement (IPv6) for each.
+
+        An announcement that cannot be sent does not keep the others back.
+
+        :raises KernelError: after all have been tried, naming the first that failed
+        """
+        if not announcements:
+            return
+        try:
+            with self._namespaces.enter(namespace):
+                sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        except OSError as exc:
+            raise KernelError(namespace, "packet socket", exc.errno or errno.EIO) from exc
+        failures = []
+        with sock:
+            macs: dict[str, bytes] = {}
+            for one in announcements:
+                try:
+                    if one.device not in macs:
+                        macs[one.device] = _mac(sock, one.device)
+                    for protocol, frame in frames(one.address, macs[one.device]):
+                        sock.sendto(frame, (one.device, protocol))
+                except OSError as exc:
+                    failures.append((one, exc))
+        if failures:
+            first, cause = failures[0]
+            what = f"announcement of {first.address} dev {first.device}"
+            more = f"and {len(failures) - 1} more failed" if len(failures) > 1 else ""
+            raise KernelError(namespace, what, cause.errno or errno.EIO, more) from cause
+
+
+def frames(address: str, mac: bytes) -> list[tuple[int, bytes]]:
+    """(Ethernet protocol, frame) of everything that announces the address."""
+    ip = ipaddress.ip_address(address)
+    if ip.version == 4:
+        return [(ETH_P_ARP, _gratuitous_arp(ip.packed, mac, op)) for op in (ARPOP_REQUEST, ARPOP_REPLY)]
+    return [(ETH_P_IPV6, _unsolicited_advertisement(ip.packed, mac))]
+
+
+def _gratuitous_arp(ip: bytes, mac: bytes, operation: int) -> bytes:
+    """Sender and target address are the same; as ``arping -U`` (request) and ``-A`` (reply) send it.  RFC 5227, 3."""
+    target = mac if operation == ARPOP_REPLY else BROADCAST
+    arp = struct.pack("!HHBBH", ARPHRD_ETHER, ETH_P_IP, len(mac), len(ip), operation)
+    return BROADCAST + mac + struct.pack("!H", ETH_P_ARP) + arp + mac + ip + target + ip
+
+
+def _unsolicited_advertisement(ip: bytes, mac: bytes) -> bytes:
+    """RFC 4861, section 7.2.6: to all nodes, solicited flag clear, override flag set, with our link-layer address."""
+    flags = NA_ROUTER | NA_OVERRIDE
+    # The option's length is in units of eight bytes.
+    rest = struct.pack("!I", flags) + ip + struct.pack("!BB", ND_OPT_TARGET_LL_ADDR, 1) + mac
+    pseudo = ip + ALL_NODES + struct.pack("!II", 4 + len(rest), socket.IPPROTO_ICMPV6)
+    unsummed = struct.pack("!BBH", ND_NEIGHBOR_ADVERT, 0, 0)
+    message = struct.pack("!BBH", ND_NEIGHBOR_ADVERT, 0, _checksum(pseudo + unsummed + rest)) + rest
+    header = struct.pack("!IHBB", 6 << 28, len(message), socket.IPPROTO_ICMPV6, ND_HOP_LIMIT) + ip + ALL_NODES
+    return ALL_NODES_MAC + mac + struct.pack("!H", ETH_P_IPV6) + header + message
+
+
+def _checksum(data: bytes) -> int:
+    """The Internet checksum (RFC 1071) of an even number of bytes."""
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def _mac(sock: socket.socket, device: str) -> bytes:
+    """The device's own address.
+
+    :raises OSError: no such device, or none with Ethernet addresses
+    """
+    # struct ifreq: name (16 bytes), then struct sockaddr (family, 14 bytes of data), padded to 40.
+    answer = fcntl.ioctl(sock, SIOCGIFHWADDR, struct.pack("16s24x", device.encode()))
+    family, mac = struct.unpack_from("=H6s", answer, 16)
+    if family != ARPHRD_ETHER:
+        raise OSError(errno.EPFNOSUPPORT, "not an Ethernet device")
+    return bytes(mac)
