@@ -1,0 +1,51 @@
+"""What must hold between the parts of one document: no two ports alike, floating IPs on the gateway's network.
+
+Used by ``parse`` with the places of the parts, before the parts are sorted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dvr_agent.model.reader import At, Invalid, Unique, Verbatim
+from dvr_agent.model.router import FloatingIp, RouterPort
+
+DEVICE_ID_LENGTH = 11
+"""Characters of a port id in a device name: 3 of prefix + 11 (neutron_lib.constants.DEVICE_NAME_MAX_LEN = 14)."""
+
+
+class RouterChecks:
+    """Collects what must be unique among the ports and floating IPs of one router."""
+
+    def __init__(self) -> None:
+        self._ports = Unique("a port id that is there once")
+        self._devices = Unique(f"a port id whose first {DEVICE_ID_LENGTH} characters, the device name, are there once")
+        self._addresses = Unique("an address that is there once")
+        self._floating = Unique("a floating IP id that is there once")
+
+    def ports(self, ports: Iterable[tuple[RouterPort, At]]) -> None:
+        """Port ids, device names and addresses.
+
+        :raises Invalid: two of them are the same
+        """
+        for port, at in ports:
+            id_at: At = (at, "id")
+            self._ports.add(port.id, id_at, port.id)
+            self._devices.add(port.id[:DEVICE_ID_LENGTH], id_at, port.id)
+            for index, fixed in enumerate(port.fixed_ips):
+                place: At = (((at, "fixed_ips"), index), "ip_address")
+                self._addresses.add(fixed.address, place, str(fixed.address))
+
+    def floating_ip(self, fip: FloatingIp, gateway: RouterPort | None, at: At) -> None:
+        """A floating IP is not there twice, is no port's address, and belongs to the gateway's network.
+
+        :raises Invalid: it is not so
+        """
+        if gateway is None:
+            text = "no floating IP on a router without gateway port (gw_port)"
+            raise Invalid(at, Verbatim(str(fip.address)), text)
+        if fip.network_id != gateway.network_id:
+            text = f"the network of the gateway port, {gateway.network_id}"
+            raise Invalid((at, "floating_network_id"), fip.network_id, text)
+        self._floating.add(fip.id, (at, "id"), fip.id)
+        self._addresses.add(fip.address, (at, "floating_ip_address"), str(fip.address))

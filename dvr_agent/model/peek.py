@@ -1,0 +1,58 @@
+"""Which router is it, when its document cannot be parsed?
+
+A broken document must not look like a router that is gone; its id tells which router's old state to keep.  Best
+effort: a document that is JSON is looked at as such, of any other the part that can be made out (a half-written
+file breaks off somewhere).  Used by the sources.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from dvr_agent.model import values
+from dvr_agent.model.reader import Invalid
+
+# A string (perhaps broken off by the end; possessive, so that no input makes it backtrack) or a bracket.
+_TOKEN = re.compile(rb'"((?:[^"\\]++|\\.)*+)(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
+_ID = re.compile(rb'\s*:\s*"([0-9a-fA-F-]{36})"')
+_OPENS_OBJECT = re.compile(rb"\s*:\s*\{")
+
+
+def peek_router_id(data: bytes) -> str | None:
+    """The router id of a document that does not parse, None where it cannot be told.  Raises nothing."""
+    data = bytes(data)
+    try:
+        document = msgspec.json.decode(data)
+    except (ValueError, RecursionError, MemoryError):
+        return next(_ids_in_text(data), None)
+    router = document.get("router", document) if isinstance(document, dict) else None
+    return _canonical(router.get("id")) if isinstance(router, dict) else None
+
+
+def _ids_in_text(data: bytes) -> Iterator[str]:
+    """Values of the router's ``id`` key: at depth 1, or at depth 2 inside ``router``, read off the brackets."""
+    depth, envelope = 0, False
+    for token in _TOKEN.finditer(data):
+        opening = token[0][:1]
+        if opening in b"{[":
+            depth += 1
+        elif opening in b"}]":
+            depth -= 1
+            envelope = envelope and depth > 1
+        elif depth == 1 and token[1] == b"router" and _OPENS_OBJECT.match(data, token.end()):
+            envelope = True
+        elif token[1] == b"id" and (depth == 1 or (depth == 2 and envelope)):
+            value = _ID.match(data, token.end())
+            found = _canonical(value[1].decode("ascii")) if value else None
+            if found:
+                yield found
+
+
+def _canonical(value: object) -> str | None:
+    try:
+        return values.uuid(value, None)
+    except Invalid:
+        return None

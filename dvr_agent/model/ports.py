@@ -1,0 +1,176 @@
+"""Readers of ports: those of the router with their subnets, and those of its subnets that give neighbours.
+
+What must hold between the ports of one document (no two alike) is in ``checks``.  Used by ``parse``.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import TypeAlias
+
+from dvr_agent.model import values
+from dvr_agent.model.reader import MISSING, At, Invalid, Unique, array, boolean, mapping
+from dvr_agent.model.router import FixedIp, IpAddress, IpNetwork, RouterPort, Subnet, SubnetPort
+
+PortsBySubnet: TypeAlias = tuple[tuple[str, tuple[SubnetPort, ...]], ...]
+
+by_id = attrgetter("id")
+
+
+def network_order(network: IpNetwork) -> tuple[int, int, int]:
+    """Sort key for networks of both families."""
+    return network.version, int(network.network_address), network.prefixlen
+
+
+def router_port(value: object, at: At) -> RouterPort:
+    """A port of the router, as in ``gw_port``, ``_interfaces``, ``_snat_router_interfaces`` and
+    ``_floatingip_agent_interfaces``.  Fixed IPs keep their order: the first IPv4 one of the gateway is used for SNAT.
+
+    :raises Invalid: see there
+    """
+    port = mapping(value, at)
+    subnets = _subnets(port.get("subnets", []), (at, "subnets"))
+    scope4, scope6 = _scopes(port.get("address_scopes"), (at, "address_scopes"))
+    host = values.optional_name(port.get("binding:host_id"), (at, "binding:host_id"))
+    return RouterPort(
+        id=values.uuid(port.get("id", MISSING), (at, "id")),
+        network_id=values.uuid(port.get("network_id", MISSING), (at, "network_id")),
+        mac=values.mac(port.get("mac_address", MISSING), (at, "mac_address")),
+        mtu=values.mtu(port.get("mtu", MISSING), (at, "mtu")),
+        fixed_ips=_fixed_ips(port.get("fixed_ips", MISSING), (at, "fixed_ips"), {s.id: s for s in subnets}),
+        subnets=tuple(sorted(subnets, key=by_id)),
+        extra_subnets=_extra_subnets(port.get("extra_subnets", []), (at, "extra_subnets")),
+        scope4=scope4,
+        scope6=scope6,
+        host=host or "",
+        admin_state_up=boolean(port.get("admin_state_up", True), (at, "admin_state_up")),
+    )
+
+
+def _fixed_ips(value: object, at: At, subnets: dict[str, Subnet]) -> tuple[FixedIp, ...]:
+    found = []
+    for index, item in enumerate(array(value, at)):
+        here: At = (at, index)
+        entry = mapping(item, here)
+        address_at: At = (here, "ip_address")
+        address = values.host_address(entry.get("ip_address", MISSING), address_at)
+        subnet_id = values.uuid(entry.get("subnet_id", MISSING), (here, "subnet_id"))
+        subnet = subnets.get(subnet_id)
+        if subnet is not None and subnet.cidr.version != address.version:
+            raise Invalid(address_at, str(address), f"an address of the family of its subnet {subnet.cidr}")
+        prefixlen: int = address.max_prefixlen
+        if "prefixlen" in entry:
+            prefixlen = values.prefixlen(entry["prefixlen"], (here, "prefixlen"), address)
+        found.append(FixedIp(address, prefixlen, subnet_id))
+    return tuple(found)
+
+
+def _subnets(value: object, at: At) -> list[Subnet]:
+    found = []
+    ids = Unique("a subnet id that is there once")
+    for index, item in enumerate(array(value, at)):
+        subnet = _subnet(item, (at, index))
+        ids.add(subnet.id, ((at, index), "id"), subnet.id)
+        found.append(subnet)
+    return found
+
+
+def _subnet(value: object, at: At) -> Subnet:
+    entry = mapping(value, at)
+    subnet_id = values.uuid(entry.get("id", MISSING), (at, "id"))
+    cidr = values.link_network(entry.get("cidr", MISSING), (at, "cidr"))
+    gateway = None
+    text = entry.get("gateway_ip")
+    if text is not None:
+        gateway_at: At = (at, "gateway_ip")
+        gateway = values.host_address(text, gateway_at)
+        if gateway.version != cidr.version:
+            raise Invalid(gateway_at, text, f"an address of the family of {cidr}")
+    return Subnet(subnet_id, cidr, gateway)
+
+
+def _extra_subnets(value: object, at: At) -> tuple[IpNetwork, ...]:
+    found: set[IpNetwork] = set()
+    for index, item in enumerate(array(value, at)):
+        entry = mapping(item, (at, index))
+        found.add(values.link_network(entry.get("cidr", MISSING), ((at, index), "cidr")))
+    return tuple(sorted(found, key=network_order))
+
+
+def _scopes(value: object, at: At) -> tuple[str | None, str | None]:
+    """Ids of the IPv4 and the IPv6 address scope."""
+    if value is None:
+        return None, None
+    scopes = mapping(value, at)
+    return values.optional_uuid(scopes.get("4"), (at, "4")), values.optional_uuid(scopes.get("6"), (at, "6"))
+
+
+def ports_by_subnet(value: object, at: At) -> PortsBySubnet:
+    """The envelope's ``ports_by_subnet``: for each subnet id the ports that ``get_ports_by_subnet`` lists.
+
+    A port may stand in several lists; one address of a subnet belongs to one port (allowed address pairs apart).
+
+    :raises Invalid: see there
+    """
+    found = []
+    subnets = Unique("a subnet id that is there once")
+    owners: dict[tuple[str, IpAddress], str] = {}
+    for key, ports in mapping(value, at).items():
+        here: At = (at, key)
+        subnet_id = values.uuid(key, here)
+        subnets.add(subnet_id, here, key)
+        found.append((subnet_id, _subnet_ports(ports, here, owners)))
+    return tuple(sorted(found))
+
+
+def _subnet_ports(value: object, at: At, owners: dict[tuple[str, IpAddress], str]) -> tuple[SubnetPort, ...]:
+    found = []
+    ids = Unique("a port id that is there once")
+    for index, item in enumerate(array(value, at)):
+        here: At = (at, index)
+        port = _subnet_port(item, here)
+        ids.add(port.id, here, port.id)
+        for place in port.addresses:
+            if owners.setdefault(place, port.id) != port.id:
+                text = f"a fixed IP of one port only, but port {owners[place]} has it too"
+                raise Invalid((here, "fixed_ips"), str(place[1]), text)
+        found.append(port)
+    return tuple(sorted(found, key=by_id))
+
+
+def _subnet_port(value: object, at: At) -> SubnetPort:
+    port = mapping(value, at)
+    mac = values.mac(port.get("mac_address", MISSING), (at, "mac_address"))
+    addresses = []
+    fixed_at: At = (at, "fixed_ips")
+    for index, item in enumerate(array(port.get("fixed_ips", MISSING), fixed_at)):
+        here: At = (fixed_at, index)
+        entry = mapping(item, here)
+        subnet_id = values.uuid(entry.get("subnet_id", MISSING), (here, "subnet_id"))
+        addresses.append((subnet_id, values.host_address(entry.get("ip_address", MISSING), (here, "ip_address"))))
+    if len(addresses) > 1:
+        addresses = sorted(set(addresses), key=lambda place: (place[0], place[1].version, int(place[1])))
+    return SubnetPort(
+        id=values.uuid(port.get("id", MISSING), (at, "id")),
+        mac=mac,
+        device_owner=values.name(port.get("device_owner", ""), (at, "device_owner")),
+        addresses=tuple(addresses),
+        pairs=_pairs(port.get("allowed_address_pairs", []), (at, "allowed_address_pairs"), mac),
+    )
+
+
+def _pairs(value: object, at: At, port_mac: str) -> tuple[tuple[str, IpNetwork], ...]:
+    """Allowed address pairs.  Users set these freely, so a pair that can give no neighbour (a group MAC address, a
+    multicast address …) is left out: it must not keep the router from being built.
+    """
+    found: set[tuple[str, IpNetwork]] = set()
+    for index, item in enumerate(array(value, at)):
+        here: At = (at, index)
+        entry = mapping(item, here)
+        text = entry.get("mac_address")
+        mac = port_mac if text is None else values.any_mac(text, (here, "mac_address"))
+        network = values.address_or_network(entry.get("ip_address", MISSING), (here, "ip_address"))
+        single = network.prefixlen == network.max_prefixlen
+        if values.is_unicast(mac) and not (single and values.why_unusable(network.network_address)):
+            found.add((mac, network))
+    return tuple(sorted(found, key=lambda pair: (pair[0], network_order(pair[1]))))

@@ -1,0 +1,179 @@
+"""From bytes to plain JSON values, and from a wrong value to its JSON path.
+
+Decoding is msgspec's, into plain dicts and lists, followed by our own checks in ``values``, ``ports`` and ``parse``.
+msgspec could decode straight into typed Structs, but its errors do not tell the value, nor which key of a mapping is
+meant, and they leave out what JSON types cannot say (families, duplicates, host bits); a second description of each
+object would only serve the first half of the checks.  The unknown keys that are built for nothing cost about a fifth
+of the time of a document (measured with 1,000 ports).
+
+A place in a document is a linked tuple ``(parent, key or index)``, ``None`` for the document itself: cheap to make on
+the way down, turned into text only when something is wrong.  Nothing here knows routers.  Used by the rest of
+``dvr_agent.model``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, TypeAlias
+
+import msgspec
+
+At: TypeAlias = "tuple[At, str | int] | None"
+"""A place in a document: parent and key or index; None is the document itself."""
+
+VALUE_LENGTH = 80
+"""Characters of a value that an error shows."""
+
+_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_BYTE = re.compile(r"\(byte ([0-9]+)\)")
+
+
+class Verbatim(str):
+    """Text that an error shows as it is, where a value of the document would be shown as JSON."""
+
+    __slots__ = ()
+
+
+MISSING = Verbatim("missing")
+"""Stands for the value of a key that is not there."""
+
+
+class Invalid(Exception):  # noqa: N818 - not an error of its own: parse.py makes a DocumentError of it
+    """A value is not what it has to be.
+
+    :param at: where it is
+    :param value: the value as decoded, :data:`MISSING`, or a :class:`Verbatim` text
+    :param expected: what would have been right
+    """
+
+    def __init__(self, at: At, value: object, expected: str) -> None:
+        super().__init__(at, value, expected)
+        self.at, self.value, self.expected = at, value, expected
+
+
+def decode(data: bytes, max_size: int) -> object:
+    """Decode UTF-8 JSON text.  Of a key that an object has twice the last value holds, as in other JSON readers.
+
+    :param max_size: in bytes; a larger document is not looked at
+    :raises Invalid: too large, not UTF-8, not JSON, or nested deeper than Python's recursion limit (1,000) allows
+    """
+    if len(data) > max_size:
+        raise Invalid(None, Verbatim(f"{len(data)} bytes long"), f"at most {max_size} bytes")
+    try:
+        text = bytes(data).decode()
+        return msgspec.json.decode(text)
+    except UnicodeDecodeError as exc:
+        raise Invalid(None, Verbatim(f"{data[exc.start]:#04x} at byte {exc.start}"), "UTF-8 text") from None
+    except msgspec.DecodeError as exc:
+        raise _not_json(data, str(exc)) from None
+    except (RecursionError, MemoryError):
+        raise Invalid(None, _excerpt(data, 0), "JSON that is not nested this deep") from None
+
+
+def _not_json(data: bytes, reason: str) -> Invalid:
+    """The error for text that is not JSON; ``reason`` is msgspec's and may name a byte."""
+    if data.startswith(b"\xef\xbb\xbf"):
+        return Invalid(None, _excerpt(data, 0), "JSON without a byte order mark")
+    found = _BYTE.search(reason)
+    start = int(found[1]) if found else max(len(data) - 40, 0)
+    return Invalid(None, _excerpt(data, start), f"JSON ({reason.removeprefix('JSON is malformed: ')})")
+
+
+def _excerpt(data: bytes, start: int) -> str:
+    return data[start : start + VALUE_LENGTH].decode("utf-8", "replace")
+
+
+def json_path(at: At) -> str:
+    """The place as a JSON path: ``$.router._interfaces[0]["binding:host_id"]``; keys cut to 80 characters."""
+    parts: list[str] = []
+    while at is not None:
+        at, key = at
+        if isinstance(key, int):
+            parts.append(f"[{key}]")
+        elif len(key) <= VALUE_LENGTH and _PLAIN_KEY.fullmatch(key):
+            parts.append(f".{key}")
+        else:
+            parts.append(f"[{show(key)}]")
+    return "$" + "".join(reversed(parts))
+
+
+def show(value: object) -> str:
+    """A value as JSON of at most 80 characters, in one line, without anything unprintable."""
+    if isinstance(value, Verbatim):
+        return _cut(printable(value, VALUE_LENGTH + 1))
+    if isinstance(value, str):
+        value = value[: VALUE_LENGTH + 1]
+    text = ""
+    try:
+        # iterencode is lazy: neither a large nor a deep value is walked further than is shown.
+        for chunk in json.JSONEncoder(ensure_ascii=False).iterencode(value):
+            text += chunk[: VALUE_LENGTH + 1]
+            if len(text) > VALUE_LENGTH:
+                break
+    except ValueError:  # an integer of more digits than Python converts
+        text += "<a number with very many digits>"
+    return _cut(printable(text, VALUE_LENGTH + 1))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= VALUE_LENGTH else text[: VALUE_LENGTH - 1] + "…"
+
+
+def printable(text: str, limit: int) -> str:
+    """Text that cannot forge a log line: unprintable characters escaped (``\\n``, ``\\u2028``), cut to ``limit``."""
+    text = text[:limit]
+    if text.isprintable():
+        return text
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return "".join(escaped)[:limit]
+
+
+def mapping(value: object, at: At) -> dict[str, Any]:
+    """A JSON object.
+
+    :raises Invalid: it is something else
+    """
+    if isinstance(value, dict):
+        return value
+    raise Invalid(at, value, "an object")
+
+
+def array(value: object, at: At) -> list[Any]:
+    """A JSON array.
+
+    :raises Invalid: it is something else
+    """
+    if isinstance(value, list):
+        return value
+    raise Invalid(at, value, "an array")
+
+
+def boolean(value: object, at: At) -> bool:
+    """A JSON true or false; numbers and texts do not count as one.
+
+    :raises Invalid: it is something else
+    """
+    if isinstance(value, bool):
+        return value
+    raise Invalid(at, value, "true or false")
+
+
+class Unique:
+    """Remembers values and where they were, to refuse the second of two equal ones.
+
+    :param what: what must be unique, in words, for the error
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._seen: dict[object, At] = {}
+
+    def add(self, key: object, at: At, value: object) -> None:
+        """Note ``key``, found at ``at`` as ``value``.
+
+        :raises Invalid: an equal one was noted before
+        """
+        first = self._seen.setdefault(key, at)
+        if first is not at:
+            raise Invalid(at, value, f"{self._what}, but {json_path(first)} has the same")

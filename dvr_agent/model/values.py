@@ -1,0 +1,179 @@
+"""Readers of single values: UUIDs, MAC addresses, IP addresses and networks, MTUs, names.
+
+Each takes a decoded JSON value and its place, and returns the typed, canonical value or raises ``Invalid``.
+Nothing here knows how values are put together: see ``ports`` and ``parse``, which use it.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from dvr_agent.model.reader import At, Invalid, printable
+from dvr_agent.model.router import IpAddress, IpNetwork
+
+NAME_LENGTH = 255
+"""Characters of a name or a host name that are kept (neutron_lib.db.constants.NAME_FIELD_SIZE)."""
+
+MTU_MIN, MTU_MAX = 68, 65535
+"""What an IPv4 link must carry at least (RFC 791), and the most a veth device takes (ETH_MAX_MTU)."""
+
+_uuid = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}").fullmatch
+_mac = re.compile(r"[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){5}").fullmatch
+_cidr = re.compile(r"[0-9a-fA-F.:]+/[0-9]{1,3}").fullmatch
+
+_PAIR_RANGE = int(IPv4Address("169.254.64.0")) >> 14
+"""169.254.64.0/18: links between router and FIP namespaces (neutron.agent.l3.dvr_fip_ns)."""
+
+
+def uuid(value: object, at: At) -> str:
+    """A UUID of 8-4-4-4-12 hexadecimal digits, in lower case.  Neither braces nor ``urn:`` are taken: no server
+    sends them, and ids become parts of names.
+    """
+    if isinstance(value, str) and _uuid(value):
+        return value.lower()
+    raise Invalid(at, value, "a UUID (8-4-4-4-12 hexadecimal digits)")
+
+
+def optional_uuid(value: object, at: At) -> str | None:
+    """A UUID or null."""
+    return None if value is None else uuid(value, at)
+
+
+def is_unicast(mac: str) -> bool:
+    """Whether a MAC address can be that of one station: no group bit (IEEE 802), not all zero."""
+    return not int(mac[1], 16) & 1 and mac != "00:00:00:00:00:00"
+
+
+def any_mac(value: object, at: At) -> str:
+    """A MAC address of six octets with colons, in lower case."""
+    if isinstance(value, str) and _mac(value):
+        return value.lower()
+    raise Invalid(at, value, "a MAC address (six octets with colons)")
+
+
+def mac(value: object, at: At) -> str:
+    """The MAC address of a station: unicast and not all zero."""
+    found = any_mac(value, at)
+    if not is_unicast(found):
+        raise Invalid(at, value, "a unicast MAC address that is not all zero")
+    return found
+
+
+def mtu(value: object, at: At) -> int:
+    """An MTU in bytes.  Below 1280 the kernel runs no IPv6 on a device (RFC 8200); that is not checked here, since a
+    port with IPv6 addresses and such an MTU is a fault that Neutron lets through and IPv4 still works on it.
+    """
+    if type(value) is int and MTU_MIN <= value <= MTU_MAX:
+        return value
+    raise Invalid(at, value, f"an MTU from {MTU_MIN} to {MTU_MAX}")
+
+
+def name(value: object, at: At) -> str:
+    """A name for people: any text, unprintable characters escaped, cut to 255 characters."""
+    if isinstance(value, str):
+        return printable(value, NAME_LENGTH)
+    raise Invalid(at, value, "a text")
+
+
+def optional_name(value: object, at: At) -> str | None:
+    """A name or null."""
+    return None if value is None else name(value, at)
+
+
+def address(value: object, at: At) -> IpAddress:
+    """An IPv4 or IPv6 address, without zone (``%eth0``)."""
+    if isinstance(value, str):
+        try:
+            if ":" not in value:
+                return IPv4Address(value)
+            if "%" not in value:
+                return IPv6Address(value)
+        except ValueError:
+            pass
+    raise Invalid(at, value, "an IPv4 or IPv6 address")
+
+
+def why_unusable(ip: IpAddress) -> str:
+    """What keeps an address from being a host's on a link; empty if nothing does."""
+    number = int(ip)
+    if number == 0:
+        return "the unspecified address"
+    if ip.version == 4:
+        if number >> 28 == 0xE:
+            return "multicast"
+        if number >> 24 == 127:
+            return "loopback"
+        if number == 0xFFFFFFFF:
+            return "broadcast"
+        if number >> 14 == _PAIR_RANGE:
+            return "in 169.254.64.0/18, which the agent uses for its own links"
+    elif number >> 120 == 0xFF:
+        return "multicast"
+    elif number == 1:
+        return "loopback"
+    elif number >> 32 == 0xFFFF:
+        return "IPv4-mapped"
+    return ""
+
+
+def host_address(value: object, at: At) -> IpAddress:
+    """An address that a host on a link can have: none of those of :func:`why_unusable`."""
+    found = address(value, at)
+    reason = why_unusable(found)
+    if reason:
+        raise Invalid(at, value, f"the address of a host; this one is {reason}")
+    return found
+
+
+def host_address4(value: object, at: At) -> IPv4Address:
+    """:func:`host_address`, IPv4 only."""
+    found = host_address(value, at)
+    if isinstance(found, IPv4Address):
+        return found
+    raise Invalid(at, value, "an IPv4 address")
+
+
+def network(value: object, at: At) -> IpNetwork:
+    """A network, ``address/prefix length`` without host bits and not in the IPv4-mapped range."""
+    if isinstance(value, str) and _cidr(value):
+        try:
+            found = _network(value)
+        except ValueError:
+            pass
+        else:
+            if int(found.network_address) != int(address(value.partition("/")[0], at)):
+                raise Invalid(at, value, f"a network without host bits ({found})")
+            if found.version == 6 and int(found.network_address) >> 32 == 0xFFFF:
+                raise Invalid(at, value, "a network that is not IPv4-mapped")
+            return found
+    raise Invalid(at, value, "a network (address/prefix length)")
+
+
+def link_network(value: object, at: At) -> IpNetwork:
+    """The network of a subnet: as :func:`network`, and not everything (/0), which would be a default route."""
+    found = network(value, at)
+    if not found.prefixlen:
+        raise Invalid(at, value, "a network with a prefix length of at least 1")
+    return found
+
+
+def address_or_network(value: object, at: At) -> IpNetwork:
+    """An address (as a network of one) or a network; host bits are dropped, as users set these."""
+    if isinstance(value, str) and ("/" not in value or _cidr(value)) and "%" not in value:
+        try:
+            return _network(value)
+        except ValueError:
+            pass
+    raise Invalid(at, value, "an address or a network (address/prefix length)")
+
+
+def _network(text: str) -> IpNetwork:
+    return IPv6Network(text, strict=False) if ":" in text else IPv4Network(text, strict=False)
+
+
+def prefixlen(value: object, at: At, ip: IpAddress) -> int:
+    """A prefix length that suits the family of ``ip``; 0 is none, as it would make a default route."""
+    if type(value) is int and 1 <= value <= ip.max_prefixlen:
+        return value
+    raise Invalid(at, value, f"a prefix length from 1 to {ip.max_prefixlen}")
