@@ -1,0 +1,87 @@
+"""Addresses on links: ``struct ifaddrmsg`` with attributes (``include/uapi/linux/if_addr.h``)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+
+from dvr_agent.kernel.netlink.message import (
+    AF_INET,
+    AF_INET6,
+    AF_UNSPEC,
+    CREATE,
+    NLM_F_DUMP,
+    Data,
+    Request,
+    attr,
+    attr_u32,
+    ip_text,
+    split_cidr,
+)
+from dvr_agent.state.address import Address
+
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
+IFA_F_NODAD = 0x02
+"""No duplicate address detection: Neutron gives the addresses out, and packets flow at once."""
+RT_SCOPE_LINK = 253
+_LINK_LOCAL = range(RT_SCOPE_LINK, 256)
+
+_INFO = struct.Struct("=BBBBi")
+"""struct ifaddrmsg: family, prefix length, flags, scope, index."""
+_ATTR = struct.Struct("=HH")
+
+
+def add_address(address: Address, index: int, tolerate: frozenset[int] = frozenset()) -> Request:
+    """``ip address add``, an IPv4 one with its broadcast address where the subnet has one."""
+    family, raw, length = split_cidr(address.cidr)
+    if family == AF_INET6:
+        attributes = attr(IFA_ADDRESS, raw) + attr_u32(IFA_FLAGS, IFA_F_NODAD)
+    else:
+        attributes = attr(IFA_LOCAL, raw) + attr(IFA_ADDRESS, raw)
+        if length < 31:  # RFC 3021: a /31 has none
+            host = (1 << (32 - length)) - 1
+            attributes += attr(IFA_BROADCAST, (int.from_bytes(raw, "big") | host).to_bytes(4, "big"))
+    return Request(RTM_NEWADDR, CREATE, _INFO.pack(family, length, 0, 0, index) + attributes, address, tolerate)
+
+
+def delete_address(address: Address, index: int, tolerate: frozenset[int] = frozenset()) -> Request:
+    family, raw, length = split_cidr(address.cidr)
+    attributes = attr(IFA_ADDRESS, raw) if family == AF_INET6 else attr(IFA_LOCAL, raw) + attr(IFA_ADDRESS, raw)
+    return Request(RTM_DELADDR, 0, _INFO.pack(family, length, 0, 0, index) + attributes, address, tolerate)
+
+
+def dump_addresses(index: int = 0) -> Request:
+    """All addresses of both families, or those of one link."""
+    return Request(RTM_GETADDR, NLM_F_DUMP, _INFO.pack(AF_UNSPEC, 0, 0, 0, index), "addresses")
+
+
+def decode_addresses(messages: Iterable[Data], devices: Mapping[int, str]) -> Iterable[Address]:
+    """Of RTM_NEWADDR messages those on the given devices, without the link-local IPv6 ones, which the kernel makes."""
+    for data in messages:
+        family, length, _flags, scope, index = _INFO.unpack_from(data)
+        name = devices.get(index)
+        if name is None:
+            continue
+        if family == AF_INET:
+            found = _find(data, IFA_LOCAL)
+        elif family == AF_INET6 and scope not in _LINK_LOCAL:
+            # With a peer address IFA_LOCAL is the own one; without it there is only IFA_ADDRESS.
+            found = _find(data, IFA_LOCAL) or _find(data, IFA_ADDRESS)
+        else:
+            continue
+        if found:
+            yield Address(name, f"{ip_text(found)}/{length}")
+
+
+def _find(data: Data, wanted: int) -> Data:
+    at, end = 8, len(data)
+    unpack = _ATTR.unpack_from
+    while at + 4 <= end:
+        size, kind = unpack(data, at)
+        if size < 4:
+            break
+        if kind == wanted:
+            return data[at + 4 : at + size]
+        at += (size + 3) & ~3
+    return b""

@@ -1,0 +1,140 @@
+"""The setns window: the one place where a thread of ours stands in another network namespace.
+
+Everybody who needs something of a namespace (a netlink or packet socket, ``/proc/sys/net``, a libiptc handle) opens it
+inside the window and uses it outside, since a socket stays bound to the namespace it was opened in.  Making and
+removing namespaces is :mod:`dvr_agent.kernel.namespaces`.
+
+``""`` is the name of the "host" namespace, the one the calling thread is in anyway.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import sys
+from types import TracebackType
+from typing import Protocol
+
+from dvr_agent.errors import KernelError, NamespaceGoneError
+
+NETNS_DIR = "/run/netns"
+"""Where named namespaces are mounted (ip-netns(8))."""
+OWN_NAMESPACE = "/proc/thread-self/ns/net"
+"""The calling thread's own; ``/proc/self`` would be that of the main thread."""
+CLONE_NEWNET = 0x40000000
+"""``include/uapi/linux/sched.h``."""
+
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC
+
+
+class _SetNs(Protocol):
+    def __call__(self, fd: int, nstype: int, /) -> None: ...
+
+
+def _by_libc() -> _SetNs:
+    """setns(2) for Python 3.11, which has no :func:`os.setns`."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    call = libc.setns
+    call.argtypes = (ctypes.c_int, ctypes.c_int)
+
+    def setns(fd: int, nstype: int, /) -> None:
+        if call(fd, nstype):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+
+    return setns
+
+
+setns: _SetNs = getattr(os, "setns", None) or _by_libc()
+
+
+def check_name(name: str) -> str:
+    """The name, if it can be that of a namespace.
+
+    :raises KernelError: it would leave ``/run/netns`` or is too long for a file name
+    """
+    if not name or "/" in name or "\0" in name or name in (".", "..") or len(os.fsencode(name)) > 255:
+        raise KernelError(name, "namespace name", errno.EINVAL, "no slash, not empty, at most 255 bytes")
+    return name
+
+
+def path_of(name: str) -> str:
+    """File of a named namespace."""
+    return f"{NETNS_DIR}/{check_name(name)}"
+
+
+def open_namespace(name: str) -> int:
+    """A file descriptor of the namespace, ``""`` for the caller's own.  Keep it short: it keeps the namespace alive.
+
+    :raises NamespaceGoneError: there is none of that name
+    """
+    try:
+        return os.open(path_of(name) if name else OWN_NAMESPACE, _FLAGS)
+    except OSError as exc:
+        raise gone(name, exc) from exc
+
+
+def gone(name: str, exc: OSError) -> KernelError:
+    """What an error on the way into a namespace means.  A plain file in ``/run/netns`` (EINVAL) is no namespace."""
+    code = exc.errno or errno.EIO
+    if code in (errno.ENOENT, errno.EINVAL):
+        return NamespaceGoneError(name, "namespace", errno.ENOENT, "it does not exist")
+    return KernelError(name, "namespace", code, "it cannot be entered")
+
+
+def go_home(home: int) -> None:
+    """Back to where the thread came from.  A thread lost in a router's namespace must not do anything more."""
+    try:
+        setns(home, CLONE_NEWNET)
+    except OSError as exc:
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"dvr-agent: setns back failed: {exc}\n".encode())
+        os.abort()
+    os.close(home)
+
+
+class Window:
+    """The ``with`` block of :func:`entered`."""
+
+    __slots__ = ("_home", "_name", "_there")
+
+    def __init__(self, there: str | int) -> None:
+        self._there = there
+        self._home = -1
+
+    def __enter__(self) -> None:
+        there = self._there
+        if there == "":
+            return
+        fd = there if isinstance(there, int) else open_namespace(there)
+        try:
+            home = os.open(OWN_NAMESPACE, _FLAGS)
+            try:
+                setns(fd, CLONE_NEWNET)
+            except OSError as exc:
+                os.close(home)
+                raise gone(str(there), exc) from exc
+            self._home = home
+        finally:
+            if fd is not there:
+                os.close(fd)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        home = self._home
+        if home >= 0:
+            self._home = -1
+            go_home(home)
+
+
+def entered(namespace: str | int) -> Window:
+    """The calling thread is in that namespace inside the ``with`` block.
+
+    Only system calls belong in the block: no logging, no lock, nothing that may switch green threads.  If the way
+    back fails, the process aborts.
+
+    :param namespace: name, ``""`` for where the thread is already, or a file descriptor of a namespace
+    :raises NamespaceGoneError: there is none of that name
+    """
+    return Window(namespace)
