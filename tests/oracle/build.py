@@ -1,0 +1,37 @@
+"""Builds recorded scenarios by the real code path on the throw-away host that the calling thread is in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dvr_agent.desired.settings import AgentMode, HostSettings
+from dvr_agent.model.parse import parse_document
+from dvr_agent.model.router import Router
+from dvr_agent.reconcile.factory import make_reconciler
+from dvr_agent.reconcile.reconciler import RouterReconciler
+from tests import lab
+from tests.oracle.recordings import Scenario
+
+MODES = {"compute1": AgentMode.DVR_SNAT, "compute2": AgentMode.DVR, "compute3": AgentMode.DVR_NO_EXTERNAL}
+"""``agent_modes`` of the scenario files: the same in all of them."""
+
+
+def external_bridge(network_id: str) -> str:
+    """Name of the existing bridge that the tests give an external network."""
+    return f"ex-{network_id[:8]}"
+
+
+def parse(scenario: Scenario) -> Router:
+    """The router as the agent understands the document."""
+    return parse_document(scenario.raw, str(scenario))
+
+
+def make_host(
+    host: lab.Host, name: str, scenarios: list[Scenario], state_path: Path, mode: AgentMode
+) -> RouterReconciler:
+    """A reconciler for a host of this name and mode, with the external bridges that the scenarios need."""
+    networks = sorted({scenario.external_network for scenario in scenarios} - {None})
+    bridges = {network: host.bridge(external_bridge(network)) for network in networks if network}
+    reconciler = make_reconciler(HostSettings(host=name, mode=mode), bridges, state_path)
+    reconciler.load()
+    return reconciler

@@ -1,0 +1,29 @@
+"""A host taken over from the reference agent: its state files are there, so every number must be the recorded one.
+
+The /31 pair, the table and priority made from it in the fip namespace, and the priorities of floating IPs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import lab
+from tests.oracle.build import MODES, make_host, parse
+from tests.oracle.normalise import differences, normalised
+from tests.oracle.recordings import Scenario, recorded_scenarios
+
+
+@pytest.mark.parametrize("scenario", recorded_scenarios(), ids=str)
+def test_numbers_are_those_of_the_state_files(scenario: Scenario, host: lab.Host, tmp_path: Path) -> None:
+    scenario.seed(tmp_path)
+    before = {path.name: sorted(path.read_text().splitlines()) for path in tmp_path.iterdir()}
+    reconciler = make_host(host, scenario.host, [scenario], tmp_path, MODES[scenario.host])
+    reconciler.reconcile(parse(scenario))
+    reconciler.flush()
+    recorded = normalised(scenario.recorded, scenario.document, seeded=True)
+    actual = normalised(scenario.observe(), scenario.document, seeded=True)
+    assert differences(recorded, actual) == []
+    for name, lines in before.items():
+        assert sorted((tmp_path / name).read_text().splitlines()) == lines
