@@ -1,0 +1,73 @@
+"""A router, seen from a host, with its allocations → the states of its namespaces.  The entrance of this package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dvr_agent.desired import names
+from dvr_agent.desired.facts import Facts
+from dvr_agent.desired.fip import base_state, slice_state
+from dvr_agent.desired.qrouter import qrouter_state
+from dvr_agent.desired.snat import snat_state
+from dvr_agent.desired.view import HostView, agent_gateways
+from dvr_agent.model.router import ExtraRoute, IpAddress
+from dvr_agent.state.namespace import NamespaceState
+
+
+@dataclass(frozen=True, slots=True)
+class RouterState:
+    """Everything a router wants of this host.
+
+    :ivar base: shared part of the fip namespace, None if the router is not linked to one; likewise ``slice``
+    :ivar snat: None where the snat namespace does not belong
+    :ivar warnings: for the operator; no errors
+    """
+
+    qrouter: NamespaceState
+    base: NamespaceState | None = None
+    slice: NamespaceState | None = None
+    snat: NamespaceState | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def router_state(view: HostView, facts: Facts) -> RouterState:
+    """The desired state.  Same input, same output; order of anything in the document does not matter."""
+    router = view.router
+    qrouter, used = qrouter_state(view, facts)
+    base = piece = snat = None
+    if view.agent_gateway is not None and router.gateway is not None and facts.link is not None:
+        others = {names.device(names.AGENT_GATEWAY, port.id) for port in agent_gateways(router, view.settings)}
+        base = base_state(view.agent_gateway, frozenset(others))
+        piece, realised = slice_state(view, facts.link, view.agent_gateway, router.gateway.mtu)
+        used |= realised
+    if view.snat_here and router.gateway is not None:
+        snat, realised = snat_state(view, router.gateway)
+        used |= realised
+    return RouterState(qrouter, base, piece, snat, tuple(_warnings(view, used)))
+
+
+def _warnings(view: HostView, used: set[ExtraRoute]) -> list[str]:
+    router = view.router
+    warnings = [
+        f"extra route {entry.destination} via {entry.nexthop}: next hop is reachable in none of the namespaces here, "
+        "or the destination is a connected subnet"
+        for entry in router.routes
+        if entry not in used and not _reachable_elsewhere(view, entry.nexthop)
+    ]
+    waiting = [str(fip.address) for fip in router.floating_ips if view.bound_here(fip)]
+    if waiting and view.agent_gateway is None and router.gateway is not None:
+        reason = (
+            "agent_mode is dvr_no_external"
+            if view.settings.mode.value == "dvr_no_external"
+            else f"no agent gateway port for network {router.gateway.network_id} on this host"
+        )
+        warnings.append(f"floating IPs {', '.join(waiting)} are bound to this host but not realised: {reason}")
+    return warnings
+
+
+def _reachable_elsewhere(view: HostView, nexthop: IpAddress) -> bool:
+    """True for a next hop on the external network that only the SNAT host or another host can use."""
+    gateway = view.router.gateway
+    return gateway is not None and any(
+        subnet.cidr.version == nexthop.version and nexthop in subnet.cidr for subnet in gateway.subnets
+    )

@@ -1,0 +1,97 @@
+"""What the three kinds of namespace have in common: sysctls, ports, address scope rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from dvr_agent.desired.marks import LOW_MASK, SCOPE_MASK
+from dvr_agent.model.router import RouterPort
+from dvr_agent.state.address import Address
+from dvr_agent.state.filter import (
+    ConnmarkMatch,
+    CtStateMatch,
+    DportMatch,
+    Family,
+    FilterRule,
+    MarkMatch,
+    RestoreConnmark,
+    SetMark,
+    Verdict,
+)
+from dvr_agent.state.link import Link, Port
+from dvr_agent.state.sysctl import Sysctl
+
+FAMILIES: tuple[Family, Family] = (4, 6)
+
+BASE_SYSCTLS = (
+    Sysctl("ipv4/ip_forward", "1"),
+    Sysctl("ipv4/conf/all/arp_ignore", "1"),
+    Sysctl("ipv4/conf/all/arp_announce", "2"),
+    Sysctl("netfilter/nf_conntrack_tcp_be_liberal", "1"),
+    Sysctl("ipv6/conf/all/forwarding", "1"),
+)
+"""Every namespace of ours (dataplane contract, "Namespaces")."""
+
+NONLOCAL_BIND = Sysctl("ipv4/ip_nonlocal_bind", "1")
+
+NOT_DNATED = CtStateMatch(frozenset({"DNAT"}), invert=True)
+DNATED = CtStateMatch(frozenset({"DNAT"}))
+ACCEPT = Verdict("ACCEPT")
+DROP = Verdict("DROP")
+UNMARKED_CONNECTION = ConnmarkMatch(0, SCOPE_MASK)
+METADATA_ADDRESSES: dict[Family, str] = {4: "169.254.169.254/32", 6: "fe80::a9fe:a9fe/128"}
+
+
+class ScopedDevice(NamedTuple):
+    """A device whose packets carry the mark of an address scope in one family."""
+
+    device: str
+    mark: int
+
+
+def port_link(device: str, port: RouterPort) -> Link:
+    """The device of a Neutron port."""
+    return Link(device, port.mac, port.mtu, True, Port(device, port.id, port.network_id, port.mac, port.mtu))
+
+
+def port_addresses(device: str, port: RouterPort) -> list[Address]:
+    """All fixed IPs of a port, each with its prefix length."""
+    return [Address(device, fixed.cidr) for fixed in port.fixed_ips]
+
+
+def has_family(port: RouterPort, family: Family) -> bool:
+    """True if the port has an address of the family."""
+    return any(fixed.address.version == family for fixed in port.fixed_ips)
+
+
+def scope_of(port: RouterPort, family: Family) -> str | None:
+    """Address scope id of the port in a family."""
+    return port.scope4 if family == 4 else port.scope6
+
+
+def scope_mangle(devices: Iterable[ScopedDevice]) -> list[FilterRule]:
+    """Mark what comes in by the scope of its device; a connection that has a mark of its own keeps it."""
+    marks = [FilterRule(SetMark(mark, SCOPE_MASK), iif=device) for device, mark in devices]
+    return [*marks, RESTORE_SCOPE]
+
+
+RESTORE_SCOPE = FilterRule(RestoreConnmark(SCOPE_MASK), matches=(ConnmarkMatch(0, SCOPE_MASK, invert=True),))
+
+
+def scope_filter(devices: Iterable[ScopedDevice]) -> list[FilterRule]:
+    """Drop what leaves by a device of another scope than it came from."""
+    return [
+        FilterRule(DROP, oif=device, matches=(MarkMatch(mark, SCOPE_MASK, invert=True),)) for device, mark in devices
+    ]
+
+
+def metadata_mark(family: Family, mark: int) -> FilterRule:
+    """Mark requests to the metadata address that come from instances."""
+    return FilterRule(
+        SetMark(mark, LOW_MASK),
+        dst=METADATA_ADDRESSES[family],
+        iif="qr-+",
+        protocol="tcp",
+        matches=(DportMatch("tcp", 80, 80),),
+    )

@@ -1,0 +1,61 @@
+"""What the desired state needs to know beyond the document: values that were handed out on this host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import sha256
+from ipaddress import IPv6Address
+
+from dvr_agent.desired.allocation import LinkLocalPair
+from dvr_agent.desired.names import FIP_TO_ROUTER, ROUTER_TO_FIP
+
+
+@dataclass(frozen=True, slots=True)
+class FipLink:
+    """The veth pair between a router's namespace and the fip namespace.
+
+    MAC addresses are the kernel's where the pair exists, else made of the router id (:func:`generated_mac`).
+    """
+
+    pair: LinkLocalPair
+    rfp_mac: str
+    fpr_mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Host-wide allocations of one router.
+
+    :ivar link: None if the router has no link to a fip namespace
+    :ivar priorities: (floating IP, rule priority) for each FIP bound here, sorted
+    """
+
+    link: FipLink | None = None
+    priorities: tuple[tuple[str, int], ...] = field(default=())
+
+
+def new_link(router_id: str, pair: LinkLocalPair) -> FipLink:
+    """The link as it is made when there is none in the kernel yet."""
+    return FipLink(pair, generated_mac(ROUTER_TO_FIP, router_id), generated_mac(FIP_TO_ROUTER, router_id))
+
+
+def generated_mac(prefix: str, router_id: str) -> str:
+    """A locally administered unicast MAC that depends on nothing but the router: stable over restarts."""
+    digest = sha256(f"{prefix}{router_id}".encode()).digest()
+    return ":".join(f"{byte:02x}" for byte in (digest[0] & 0xFC | 0x02, *digest[1:6]))
+
+
+def link_local(mac: str) -> str:
+    """The IPv6 link-local address the kernel makes of a MAC (EUI-64, RFC 4291 appendix A)."""
+    octets = [int(part, 16) for part in mac.split(":")]
+    octets[0] ^= 0x02
+    words = (
+        octets[0] << 8 | octets[1],
+        octets[2] << 8 | 0xFF,
+        0xFE00 | octets[3],
+        octets[4] << 8 | octets[5],
+    )
+    value = 0xFE80 << 112
+    for index, word in enumerate(words):
+        value |= word << (48 - 16 * index)
+    return str(IPv6Address(value))

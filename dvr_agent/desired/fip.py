@@ -1,0 +1,92 @@
+"""The namespace of an external network, ``fip-<network id>``, shared by all routers (dataplane contract, "fip").
+
+It is a sum of slices: a base slice for the agent gateway port, and one slice per router.
+"""
+
+from __future__ import annotations
+
+from dvr_agent.desired import names
+from dvr_agent.desired.common import BASE_SYSCTLS, NONLOCAL_BIND, port_addresses, port_link
+from dvr_agent.desired.facts import FipLink
+from dvr_agent.desired.routes import default_routes, extra_routes, gateway_routes, leg
+from dvr_agent.desired.tables import fip_index
+from dvr_agent.desired.view import HostView
+from dvr_agent.model.router import ExtraRoute, RouterPort
+from dvr_agent.state.address import Address
+from dvr_agent.state.filter import FilterRule, NoTrack, make_table
+from dvr_agent.state.link import Link, VethPeer
+from dvr_agent.state.namespace import Announcement, NamespaceState
+from dvr_agent.state.neighbour import Neighbour
+from dvr_agent.state.ownership import Ownership, RuleOwner
+from dvr_agent.state.route import MAIN_TABLE, Hop, make_route
+from dvr_agent.state.rule import Rule
+from dvr_agent.state.sysctl import Sysctl
+
+
+def base_state(port: RouterPort, others: frozenset[str] = frozenset()) -> NamespaceState:
+    """The part that all routers share: the agent gateway port.
+
+    :param others: devices of other agent gateway ports, which must not stay
+    """
+    device = names.device(names.AGENT_GATEWAY, port.id)
+    addresses = port_addresses(device, port)
+    sysctls = (
+        *BASE_SYSCTLS,
+        NONLOCAL_BIND,
+        Sysctl(f"ipv4/conf/{device}/proxy_arp", "1"),
+        Sysctl(f"ipv4/neigh/{device}/proxy_delay", "1"),
+    )
+    return NamespaceState(
+        names.FIP + port.network_id,
+        Ownership(devices=others | {device}, main_only=True),
+        links=frozenset({port_link(device, port)}),
+        addresses=frozenset(addresses),
+        routes=frozenset(gateway_routes(device, port)),
+        sysctls=frozenset(sysctls),
+        tables=(make_table(4, "raw", {"PREROUTING": (FilterRule(NoTrack()),)}),),
+        announcements=tuple(Announcement(device, address.ip, address) for address in addresses),
+    )
+
+
+def slice_ownership(router_id: str, link: FipLink | None) -> Ownership:
+    """What one router owns in a fip namespace: its ``fpr-`` device, its rule and its routing table."""
+    tables = frozenset({fip_index(link.pair.fip_address)}) if link else frozenset[int]()
+    return Ownership(
+        devices=frozenset({names.device(names.FIP_TO_ROUTER, router_id)}), rules=RuleOwner.BY_IIF, tables=tables
+    )
+
+
+def slice_state(view: HostView, link: FipLink, port: RouterPort, mtu: int) -> tuple[NamespaceState, set[ExtraRoute]]:
+    """One router's part, and the extra routes that it realises.
+
+    :param port: the agent gateway port
+    :param mtu: of the link, the gateway port's
+    """
+    fpr = view.fpr
+    fg = names.device(names.AGENT_GATEWAY, port.id)
+    index = fip_index(link.pair.fip_address)
+    to_router = Hop(link.pair.router_address, fpr)
+    extra, used = extra_routes(view.router.routes, [leg(fg, port)], index, default=False)
+    fips = {str(fip.address): make_route(f"{fip.address}/32", MAIN_TABLE, to_router) for fip in view.local_fips}
+    routes = (
+        *default_routes(fg, port, index),
+        *extra,
+        *fips.values(),
+        *(make_route(subnet, MAIN_TABLE, to_router) for subnet in view.same_scope_subnets),
+    )
+    state = NamespaceState(
+        names.FIP + port.network_id,
+        slice_ownership(view.router.id, link),
+        links=frozenset({Link(fpr, link.fpr_mac, mtu, True, VethPeer(view.qrouter, view.rfp))}),
+        addresses=frozenset({Address(fpr, f"{link.pair.fip_address}/31")}),
+        routes=frozenset(routes),
+        rules=frozenset({Rule(4, index, index, None, fpr)}),
+        neighbours=frozenset({Neighbour(link.pair.router_address, fpr, link.rfp_mac)}),
+        announcements=tuple(Announcement(fg, address, route) for address, route in fips.items()),
+    )
+    return state, used
+
+
+def empty_slice(namespace: str, router_id: str, link: FipLink | None) -> NamespaceState:
+    """A router's part of a fip namespace that it has left."""
+    return NamespaceState(namespace, slice_ownership(router_id, link))

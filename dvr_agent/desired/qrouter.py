@@ -1,0 +1,228 @@
+"""The router's own namespace, ``qrouter-<router id>`` (dataplane contract, "qrouter")."""
+
+from __future__ import annotations
+
+from dvr_agent.desired import names
+from dvr_agent.desired.common import (
+    ACCEPT,
+    BASE_SYSCTLS,
+    FAMILIES,
+    NOT_DNATED,
+    UNMARKED_CONNECTION,
+    ScopedDevice,
+    has_family,
+    metadata_mark,
+    port_addresses,
+    port_link,
+    scope_filter,
+    scope_mangle,
+    scope_of,
+)
+from dvr_agent.desired.facts import Facts, FipLink, link_local
+from dvr_agent.desired.marks import SCOPE_MASK
+from dvr_agent.desired.routes import extra_routes, leg, onlink_routes
+from dvr_agent.desired.tables import redirect_index
+from dvr_agent.desired.view import HostView, port_subnets
+from dvr_agent.model.router import ExtraRoute, FloatingIp, RouterPort
+from dvr_agent.state.address import Address
+from dvr_agent.state.filter import (
+    Dnat,
+    Family,
+    FilterRule,
+    Not,
+    SaveConnmark,
+    SetMark,
+    Snat,
+    Table,
+    make_table,
+)
+from dvr_agent.state.link import Link, Veth
+from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.state.neighbour import Neighbour
+from dvr_agent.state.ownership import FIP_TABLE, SAME_SCOPE_PRIORITY, Ownership, RuleOwner
+from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, MAIN_TABLE, Hop, Route, make_route
+from dvr_agent.state.rule import Rule
+from dvr_agent.state.sysctl import Sysctl
+
+OWNERSHIP = Ownership(prefixes=(names.INTERNAL, names.ROUTER_TO_FIP), rules=RuleOwner.QROUTER)
+
+Devices = list[tuple[str, RouterPort]]
+Redirect = tuple[str, RouterPort, str, str]
+"""Device, port, router port address with prefix, csnat address."""
+
+
+def qrouter_state(view: HostView, facts: Facts) -> tuple[NamespaceState, set[ExtraRoute]]:
+    """What the namespace must hold, and the extra routes that it realises."""
+    devices: Devices = [(names.device(names.INTERNAL, port.id), port) for port in view.interfaces]
+    redirects = _redirects(view, devices)
+    routes, rules, used = _routing(view, facts, devices, redirects)
+    link = facts.link
+    state = NamespaceState(
+        view.qrouter,
+        OWNERSHIP,
+        links=frozenset(_links(view, link, devices)),
+        addresses=frozenset(_addresses(view, link, devices)),
+        routes=frozenset(routes),
+        rules=frozenset(rules),
+        neighbours=frozenset(_neighbours(view, link, devices)),
+        sysctls=frozenset(_sysctls(view, redirects)),
+        tables=_tables(view, devices),
+    )
+    return state, used
+
+
+def _links(view: HostView, link: FipLink | None, devices: Devices) -> list[Link]:
+    links = [port_link(device, port) for device, port in devices]
+    if link is not None and view.fip is not None and view.router.gateway is not None:
+        origin = Veth(view.fip, view.fpr, link.fpr_mac)
+        links.append(Link(view.rfp, link.rfp_mac, view.router.gateway.mtu, True, origin))
+    return links
+
+
+def _addresses(view: HostView, link: FipLink | None, devices: Devices) -> list[Address]:
+    addresses = [address for device, port in devices for address in port_addresses(device, port)]
+    return [*addresses, Address(view.rfp, f"{link.pair.router_address}/31")] if link else addresses
+
+
+def _redirects(view: HostView, devices: Devices) -> list[Redirect]:
+    """Internal port addresses whose outbound traffic goes to the snat namespace, wherever that is."""
+    if view.router.gateway is None:
+        return []
+    found: list[Redirect] = []
+    for device, port in devices:
+        for fixed in port.fixed_ips:
+            csnat = view.csnat_by_subnet.get(fixed.subnet_id)
+            by_fip = fixed.address.version == 4 and view.in_external_scope(port)
+            if csnat is not None and csnat.address.version == fixed.address.version and not by_fip:
+                found.append((device, port, fixed.cidr, str(csnat.address)))
+    return found
+
+
+def _routing(
+    view: HostView, facts: Facts, devices: Devices, redirects: list[Redirect]
+) -> tuple[list[Route], list[Rule], set[ExtraRoute]]:
+    extra, used = extra_routes(view.router.routes, (leg(device, port) for device, port in devices))
+    routes = {route.key: route for route in onlink_routes(devices)}
+    rules: list[Rule] = []
+    for device, _, cidr, csnat in redirects:
+        index = redirect_index(cidr)
+        family = 6 if ":" in cidr else 4
+        rules.append(Rule(family, index, index, cidr))
+        route = make_route(DEFAULT_V6 if family == 6 else DEFAULT_V4, index, Hop(csnat, device))
+        routes[route.key] = route
+    if facts.link is not None:
+        for route in _fip_routes(view, facts.link):
+            routes[route.key] = route
+        fixed = {str(fip.address): f"{fip.fixed_address}/32" for fip in view.local_fips}
+        rules += [Rule(4, priority, FIP_TABLE, fixed[fip]) for fip, priority in facts.priorities if fip in fixed]
+        rules += [Rule(4, SAME_SCOPE_PRIORITY, FIP_TABLE, subnet) for subnet in view.same_scope_subnets]
+    # A tenant's own default route comes after ours and so takes its place.
+    routes.update({route.key: route for route in extra})
+    return list(routes.values()), rules, used
+
+
+def _fip_routes(view: HostView, link: FipLink) -> list[Route]:
+    return [
+        make_route(DEFAULT_V4, FIP_TABLE, Hop(link.pair.fip_address, view.rfp)),
+        make_route(DEFAULT_V6, MAIN_TABLE, Hop(link_local(link.fpr_mac), view.rfp)),
+    ]
+
+
+def _neighbours(view: HostView, link: FipLink | None, devices: Devices) -> list[Neighbour]:
+    """Every port of each subnet, on all hosts: a distributed router must not ask for addresses by ARP."""
+    ports_by_subnet = dict(view.router.ports_by_subnet)
+    own_ports = {port.id for _, port in devices}
+    own_addresses = {str(fixed.address) for _, port in devices for fixed in port.fixed_ips}
+    found: dict[tuple[str, str], str] = {}
+    for device, port in devices:
+        for _, subnet in port_subnets(port):
+            members = [member for member in ports_by_subnet.get(subnet.id, ()) if member.id not in own_ports]
+            for member in members:  # pairs first: an address's own port has the last word
+                for mac, net in member.pairs:
+                    if net.num_addresses == 1 and net.version == subnet.cidr.version and net[0] in subnet.cidr:
+                        found[str(net[0]), device] = mac
+            for member in members:
+                for subnet_id, address in member.addresses:
+                    if subnet_id == subnet.id:
+                        found[str(address), device] = member.mac
+            for csnat in view.router.snat_interfaces:
+                for fixed in csnat.fixed_ips:
+                    if fixed.subnet_id == subnet.id:
+                        found[str(fixed.address), device] = csnat.mac
+    neighbours = [Neighbour(dst, dev, mac) for (dst, dev), mac in found.items() if dst not in own_addresses]
+    return [*neighbours, Neighbour(link.pair.fip_address, view.rfp, link.fpr_mac)] if link else neighbours
+
+
+def _sysctls(view: HostView, redirects: list[Redirect]) -> list[Sysctl]:
+    sysctls = list(BASE_SYSCTLS)
+    if view.router.gateway is not None:
+        sysctls.append(Sysctl("ipv4/conf/all/send_redirects", "0"))
+    return sysctls + [Sysctl(f"ipv4/conf/{device}/send_redirects", "0") for device, *_ in redirects]
+
+
+def _tables(view: HostView, devices: Devices) -> tuple[Table, ...]:
+    tables = [make_table(4, "nat", _nat(view))]
+    for family in FAMILIES:
+        scoped = _scoped(view, devices, family)
+        mangle = [*scope_mangle(scoped), *(_foreign_scope_ingress(view) if family == 4 else [])]
+        mangle.append(metadata_mark(family, view.settings.metadata_mark))
+        forward = _foreign_scope_egress(view, scoped) if family == 4 else []
+        tables.append(make_table(family, "mangle", {"PREROUTING": tuple(mangle), "FORWARD": tuple(forward)}))
+        tables.append(make_table(family, "filter", {"FORWARD": tuple(scope_filter(scoped))}))
+    return tuple(tables)
+
+
+def _nat(view: HostView) -> dict[str, tuple[FilterRule, ...]]:
+    if not view.local_fips:
+        return {}
+    inbound = [
+        FilterRule(Dnat(str(fip.fixed_address)), dst=f"{fip.address}/32", iif=view.rfp) for fip in view.local_fips
+    ]
+    east_west = FilterRule(ACCEPT, oif=Not(view.rfp), matches=(NOT_DNATED,))
+    outbound = [
+        FilterRule(Snat(str(fip.address), view.settings.random_fully), src=f"{fip.fixed_address}/32")
+        for fip in view.local_fips
+    ]
+    return {"PREROUTING": tuple(inbound), "POSTROUTING": (east_west, *outbound)}
+
+
+def _scoped(view: HostView, devices: Devices, family: Family) -> list[ScopedDevice]:
+    scoped = [
+        ScopedDevice(device, view.marks[scope_of(port, family)]) for device, port in devices if has_family(port, family)
+    ]
+    gateway = view.router.gateway
+    if view.agent_gateway is not None and gateway is not None and has_family(gateway, family):
+        scoped.append(ScopedDevice(view.rfp, view.marks[scope_of(gateway, family)]))
+    return scoped
+
+
+def _fips_of_other_scopes(view: HostView) -> list[FloatingIp]:
+    """FIPs whose fixed address is not in the external scope: only NAT may carry their packets across."""
+    gateway = view.router.gateway
+    return [fip for fip in view.local_fips if gateway is not None and fip.fixed_scope != gateway.scope4]
+
+
+def _foreign_scope_ingress(view: HostView) -> list[FilterRule]:
+    """What is sent to such a FIP counts as traffic of the fixed address's scope."""
+    return [
+        FilterRule(SetMark(view.marks[fip.fixed_scope], SCOPE_MASK), dst=f"{fip.address}/32", iif=view.rfp)
+        for fip in _fips_of_other_scopes(view)
+    ]
+
+
+def _foreign_scope_egress(view: HostView, scoped: list[ScopedDevice]) -> list[FilterRule]:
+    """What its instance sends into the external scope will carry the FIP: it counts as external traffic."""
+    gateway = view.router.gateway
+    if gateway is None:
+        return []
+    external = view.marks[gateway.scope4]
+    rules: list[FilterRule] = []
+    for fip in _fips_of_other_scopes(view):
+        src = f"{fip.fixed_address}/32"
+        rules.append(FilterRule(SaveConnmark(SCOPE_MASK), src=src, matches=(UNMARKED_CONNECTION,)))
+        rules += [
+            FilterRule(SetMark(external, SCOPE_MASK), src=src, oif=device)
+            for device, mark in scoped
+            if mark == external
+        ]
+    return rules

@@ -1,0 +1,95 @@
+"""Extra routes: which namespace each entry of a router's ``routes`` belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_interface, ip_network
+
+from dvr_agent.desired.view import port_subnets
+from dvr_agent.model.router import ExtraRoute, IpNetwork, RouterPort
+from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, MAIN_TABLE, Hop, Route, make_route
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """A device and what is on-link by it."""
+
+    device: str
+    subnets: tuple[IpNetwork, ...]
+    own: frozenset[str]
+    """The router's own addresses there, which can be no next hop."""
+
+
+def leg(device: str, port: RouterPort) -> Leg:
+    """The leg that a port gives."""
+    nets = tuple(dict.fromkeys(subnet.cidr for _, subnet in port_subnets(port)))
+    return Leg(device, nets, frozenset(str(fixed.address) for fixed in port.fixed_ips))
+
+
+def extra_routes(
+    routes: Iterable[ExtraRoute], legs: Iterable[Leg], table: int = MAIN_TABLE, default: bool = True
+) -> tuple[list[Route], set[ExtraRoute]]:
+    """Routes for a table of a namespace, and the entries that this namespace has realised.
+
+    Several next hops for one destination make one multipath route.  A destination that is itself an on-link subnet
+    is left out: the route would replace the connected one and cut the subnet off.
+
+    :param default: False: default routes are left out, since the namespace needs its own
+    """
+    legs = list(legs)
+    connected = {str(net) for one in legs for net in one.subnets}
+    hops: dict[str, set[Hop]] = {}
+    used: set[ExtraRoute] = set()
+    for entry in routes:
+        found = _leg_of(entry, legs)
+        dst = str(entry.destination)
+        if found is None or (dst in connected) or (not default and dst in (DEFAULT_V4, DEFAULT_V6)):
+            continue
+        used.add(entry)
+        hops.setdefault(dst, set()).add(Hop(str(entry.nexthop), found.device))
+    return [make_route(dst, table, *found) for dst, found in sorted(hops.items())], used
+
+
+def _leg_of(entry: ExtraRoute, legs: list[Leg]) -> Leg | None:
+    for one in legs:
+        for net in one.subnets:
+            if net.version == entry.nexthop.version and entry.nexthop in net:
+                return None if str(entry.nexthop) in one.own else one
+    return None
+
+
+def onlink_routes(ports: Iterable[tuple[str, RouterPort]], inside: Iterable[RouterPort] = ()) -> list[Route]:
+    """On-link routes for other subnets of the ports' networks (``extra_subnets``), but not for those connected here.
+
+    :param ports: (device, port) pairs that may get such routes
+    :param inside: further ports of the namespace, whose subnets are connected
+    """
+    ports = list(ports)
+    connected = {
+        str(ip_interface(fixed.cidr).network)
+        for port in (*inside, *(port for _, port in ports))
+        for fixed in port.fixed_ips
+    }
+    found = {str(net): device for device, port in ports for net in port.extra_subnets if str(net) not in connected}
+    return [make_route(net, MAIN_TABLE, Hop(None, device)) for net, device in found.items()]
+
+
+def default_routes(device: str, port: RouterPort, table: int) -> list[Route]:
+    """``default via <subnet gateway>`` for each family, by the first of the port's subnets that has a gateway."""
+    routes: dict[str, Route] = {}
+    for _, subnet in port_subnets(port):
+        if subnet.gateway_ip is not None:
+            dst = DEFAULT_V4 if subnet.cidr.version == 4 else DEFAULT_V6
+            routes.setdefault(dst, make_route(dst, table, Hop(str(subnet.gateway_ip), device)))
+    return list(routes.values())
+
+
+def gateway_routes(device: str, port: RouterPort) -> list[Route]:
+    """Link-scope routes to gateways that lie outside their subnet, without which the kernel takes no default route."""
+    outside = {
+        subnet.gateway_ip
+        for _, subnet in port_subnets(port)
+        if subnet.gateway_ip is not None and subnet.gateway_ip not in subnet.cidr
+    }
+    return [make_route(str(ip_network(gateway)), MAIN_TABLE, Hop(None, device)) for gateway in sorted(outside, key=str)]

@@ -1,0 +1,128 @@
+"""The SNAT namespace of a router, ``snat-<router id>``, on the host of its gateway (dataplane contract, "snat")."""
+
+from __future__ import annotations
+
+from dvr_agent.desired import names
+from dvr_agent.desired.common import (
+    ACCEPT,
+    BASE_SYSCTLS,
+    DNATED,
+    FAMILIES,
+    NONLOCAL_BIND,
+    NOT_DNATED,
+    UNMARKED_CONNECTION,
+    ScopedDevice,
+    has_family,
+    port_addresses,
+    port_link,
+    scope_filter,
+    scope_mangle,
+    scope_of,
+)
+from dvr_agent.desired.marks import LOW_MASK, SCOPE_MASK
+from dvr_agent.desired.routes import default_routes, extra_routes, gateway_routes, leg, onlink_routes
+from dvr_agent.desired.view import HostView
+from dvr_agent.model.router import ExtraRoute, RouterPort
+from dvr_agent.state.address import Address
+from dvr_agent.state.filter import (
+    ConnmarkMatch,
+    Dnat,
+    Family,
+    FilterRule,
+    MarkMatch,
+    Not,
+    SaveConnmark,
+    SetMark,
+    Snat,
+    Table,
+    make_table,
+)
+from dvr_agent.state.namespace import Announcement, NamespaceState
+from dvr_agent.state.ownership import Ownership
+from dvr_agent.state.route import MAIN_TABLE
+from dvr_agent.state.sysctl import Sysctl
+
+OWNERSHIP = Ownership(prefixes=(names.CSNAT, names.GATEWAY))
+
+
+def snat_state(view: HostView, gateway: RouterPort) -> tuple[NamespaceState, set[ExtraRoute]]:
+    """What the namespace must hold, and the extra routes that it realises."""
+    qg = names.device(names.GATEWAY, gateway.id)
+    inside = [(names.device(names.CSNAT, port.id), port) for port in view.router.snat_interfaces if port.admin_state_up]
+    addresses = [address for device, port in inside for address in port_addresses(device, port)]
+    outside = [
+        *port_addresses(qg, gateway),
+        *(Address(qg, f"{fip.address}/32") for fip in view.central_fips),
+    ]
+    # The default route by an instance is the tenant's wish for qrouter; here it would turn SNATed traffic back inside.
+    inner, used = extra_routes(view.router.routes, [leg(dev, port) for dev, port in inside], default=False)
+    outer, used_outside = extra_routes(view.router.routes, [leg(qg, gateway)])
+    routes = {route.key: route for route in onlink_routes([(qg, gateway)], (port for _, port in inside))}
+    for route in (*gateway_routes(qg, gateway), *default_routes(qg, gateway, MAIN_TABLE), *outer, *inner):
+        routes[route.key] = route
+    state = NamespaceState(
+        view.snat,
+        OWNERSHIP,
+        links=frozenset({port_link(qg, gateway), *(port_link(device, port) for device, port in inside)}),
+        addresses=frozenset([*addresses, *outside]),
+        routes=frozenset(routes.values()),
+        sysctls=frozenset(_sysctls(qg)),
+        tables=_tables(view, gateway, qg, inside),
+        announcements=tuple(Announcement(qg, address.ip, address) for address in outside),
+    )
+    return state, used | used_outside
+
+
+def _sysctls(qg: str) -> list[Sysctl]:
+    return [
+        *BASE_SYSCTLS,
+        NONLOCAL_BIND,
+        Sysctl("netfilter/nf_conntrack_tcp_loose", "0"),
+        Sysctl(f"ipv6/conf/{qg}/accept_ra", "0"),
+    ]
+
+
+def _tables(view: HostView, gateway: RouterPort, qg: str, inside: list[tuple[str, RouterPort]]) -> tuple[Table, ...]:
+    tables = [make_table(4, "nat", _nat(view, gateway, qg))]
+    for family in FAMILIES:
+        inner = _scoped(view, inside, family)
+        scoped = [*inner, *_scoped(view, [(qg, gateway)], family)]
+        translated = family == 4 and view.router.enable_snat
+        mangle = scope_mangle(scoped)
+        if family == 4:
+            mangle.append(FilterRule(SetMark(view.settings.ingress_mark, LOW_MASK), iif=qg))
+        postrouting = (
+            [FilterRule(SaveConnmark(SCOPE_MASK), oif=qg, matches=(UNMARKED_CONNECTION,))] if translated else []
+        )
+        tables.append(make_table(family, "mangle", {"PREROUTING": tuple(mangle), "POSTROUTING": tuple(postrouting)}))
+        # What is SNATed may leave whatever its scope: it no longer carries an address of it.
+        blocked = inner if translated else scoped
+        tables.append(make_table(family, "filter", {"FORWARD": tuple(scope_filter(blocked))}))
+    return tuple(tables)
+
+
+def _scoped(view: HostView, devices: list[tuple[str, RouterPort]], family: Family) -> list[ScopedDevice]:
+    return [
+        ScopedDevice(device, view.marks.get(scope_of(port, family), view.marks[None]))
+        for device, port in devices
+        if has_family(port, family)
+    ]
+
+
+def _nat(view: HostView, gateway: RouterPort, qg: str) -> dict[str, tuple[FilterRule, ...]]:
+    gateway_ip = next((str(fixed.address) for fixed in gateway.fixed_ips if fixed.address.version == 4), None)
+    fips, random = view.central_fips, view.settings.random_fully
+    dnat = tuple(FilterRule(Dnat(str(fip.fixed_address)), dst=f"{fip.address}/32") for fip in fips)
+    snat = [FilterRule(Snat(str(fip.address), random), src=f"{fip.fixed_address}/32") for fip in fips]
+    if gateway_ip is None:
+        return {"PREROUTING": dnat, "OUTPUT": dnat, "POSTROUTING": tuple(snat)}
+    to_gateway = Snat(gateway_ip, random)
+    if view.router.enable_snat:
+        if gateway.scope4 is not None:
+            external = ConnmarkMatch(view.marks[gateway.scope4], SCOPE_MASK)
+            snat.append(FilterRule(ACCEPT, oif=qg, matches=(external,)))
+        snat.append(FilterRule(to_gateway, oif=qg))
+    came_from_inside = MarkMatch(view.settings.ingress_mark, LOW_MASK, invert=True)
+    hairpin = FilterRule(to_gateway, matches=(came_from_inside, DNATED))
+    internal = FilterRule(ACCEPT, oif=Not(qg), matches=(NOT_DNATED,))
+    return {"PREROUTING": dnat, "OUTPUT": dnat, "POSTROUTING": (internal, *snat, hairpin)}

@@ -1,0 +1,30 @@
+"""Routing table numbers, which are rule priorities too (dataplane contract, "qrouter" and "fip")."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, ip_interface
+from zlib import crc32
+
+_V6_FOLD = 30
+_V6_MASK = (1 << _V6_FOLD) - 1
+_FIRST_FREE = 32768
+"""Below lie the priorities of the kernel's own rules (32766 main, 32767 default)."""
+
+
+def redirect_index(cidr: str) -> int:
+    """Table and priority of the redirect to SNAT for a router port address such as ``10.1.0.1/24``.
+
+    IPv4: the address as an integer.  IPv6 addresses do not fit: crc32 of the text, folded to 30 bits and moved out
+    of the range of the kernel's own rules (neutron.agent.l3.dvr_local_router, _get_snat_idx).
+    """
+    address = ip_interface(cidr).ip
+    if isinstance(address, IPv4Address):
+        return int(address)
+    digest = crc32(cidr.encode())
+    index = (digest >> _V6_FOLD) ^ (digest & _V6_MASK)
+    return index + _V6_MASK if index < _FIRST_FREE else index
+
+
+def fip_index(fpr_address: str) -> int:
+    """Table and priority of a router in the fip namespace: its fpr address as an integer."""
+    return int(IPv4Address(fpr_address))

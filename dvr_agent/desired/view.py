@@ -1,0 +1,152 @@
+"""One router as this host sees it: which of its parts are realised here.
+
+Every "does this concern us?" of the dataplane contract is decided here, once; the namespace modules only spell out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import IPv4Network
+
+from dvr_agent.desired import names
+from dvr_agent.desired.marks import scope_marks
+from dvr_agent.desired.settings import AgentMode, HostSettings
+from dvr_agent.errors import NotSupportedError
+from dvr_agent.model.router import NEEDS_BINDING_HOST, FixedIp, FloatingIp, Router, RouterPort, Subnet
+
+
+@dataclass(frozen=True)
+class HostView:
+    """A router on a host.
+
+    :ivar agent_gateway: the agent gateway port in use for the router's external network, if this host has one
+    """
+
+    router: Router
+    settings: HostSettings
+    agent_gateway: RouterPort | None
+
+    @cached_property
+    def qrouter(self) -> str:
+        return names.QROUTER + self.router.id
+
+    @cached_property
+    def snat(self) -> str:
+        return names.SNAT + self.router.id
+
+    @cached_property
+    def fip(self) -> str | None:
+        """The fip namespace that the router is linked to, None without one."""
+        return names.FIP + self.agent_gateway.network_id if self.agent_gateway else None
+
+    @cached_property
+    def rfp(self) -> str:
+        return names.device(names.ROUTER_TO_FIP, self.router.id)
+
+    @cached_property
+    def fpr(self) -> str:
+        return names.device(names.FIP_TO_ROUTER, self.router.id)
+
+    @cached_property
+    def interfaces(self) -> tuple[RouterPort, ...]:
+        """Router interface ports that are administratively up."""
+        return tuple(port for port in self.router.interfaces if port.admin_state_up)
+
+    @cached_property
+    def snat_here(self) -> bool:
+        """True if the snat namespace of this router belongs on this host."""
+        router, settings = self.router, self.settings
+        return (
+            settings.mode is AgentMode.DVR_SNAT and router.gateway is not None and router.gateway_host == settings.host
+        )
+
+    @cached_property
+    def local_fips(self) -> tuple[FloatingIp, ...]:
+        """Floating IPs bound here: their port is on this host or migrates to it."""
+        if self.agent_gateway is None:
+            return ()
+        return tuple(fip for fip in self.router.floating_ips if self.bound_here(fip))
+
+    def bound_here(self, fip: FloatingIp) -> bool:
+        """True if the contract wants this FIP on this host, link to the fip namespace or not."""
+        return not is_central(fip) and self.settings.host in (fip.host, fip.dest_host)
+
+    @cached_property
+    def central_fips(self) -> tuple[FloatingIp, ...]:
+        """Floating IPs that the snat namespace realises."""
+        return tuple(fip for fip in self.router.floating_ips if is_central(fip)) if self.snat_here else ()
+
+    @cached_property
+    def marks(self) -> dict[str | None, int]:
+        """Mark of each address scope of the router."""
+        router = self.router
+        ports = (*router.interfaces, *((router.gateway,) if router.gateway else ()))
+        scopes = [scope for port in ports for scope in (port.scope4, port.scope6)]
+        return scope_marks([*scopes, *(fip.fixed_scope for fip in router.floating_ips)])
+
+    def in_external_scope(self, port: RouterPort) -> bool:
+        """True if the port's IPv4 traffic needs no NAT and takes the way of the floating IPs."""
+        gateway = self.router.gateway
+        return (
+            self.agent_gateway is not None
+            and gateway is not None
+            and port.scope4 is not None
+            and port.scope4 == gateway.scope4
+        )
+
+    @cached_property
+    def same_scope_subnets(self) -> tuple[str, ...]:
+        """IPv4 subnets inside that share the external network's address scope."""
+        found = {
+            str(subnet.cidr)
+            for port in self.interfaces
+            if self.in_external_scope(port)
+            for _, subnet in port_subnets(port)
+            if isinstance(subnet.cidr, IPv4Network)
+        }
+        return tuple(sorted(found))
+
+    @cached_property
+    def csnat_by_subnet(self) -> dict[str, FixedIp]:
+        """Subnet id → the csnat address in it."""
+        return {fixed.subnet_id: fixed for port in self.router.snat_interfaces for fixed in port.fixed_ips}
+
+
+def make_view(router: Router, settings: HostSettings, plugged: str | None = None) -> HostView:
+    """Look at a router from a host.
+
+    :param plugged: id of an agent gateway port that is in use already; it wins when the server lists several
+    :raises NotSupportedError: HA or not distributed: this agent does not build it
+    """
+    if router.ha or not router.distributed:
+        kind = "HA" if router.ha else "not distributed"
+        raise NotSupportedError(f"router {router.id} is {kind}: not supported, left alone")
+    candidates = agent_gateways(router, settings)
+    chosen = next((port for port in candidates if port.id == plugged), candidates[0] if candidates else None)
+    return HostView(router, settings, chosen)
+
+
+def agent_gateways(router: Router, settings: HostSettings) -> list[RouterPort]:
+    """Agent gateway ports of this host on the router's external network, lowest id first."""
+    if router.gateway is None or settings.mode is AgentMode.DVR_NO_EXTERNAL:
+        return []
+    return sorted(
+        (
+            port
+            for port in router.agent_gateways
+            if port.network_id == router.gateway.network_id and port.host in ("", settings.host)
+        ),
+        key=lambda port: port.id,
+    )
+
+
+def is_central(fip: FloatingIp) -> bool:
+    """True for a floating IP that the SNAT host realises, whatever host its port is on."""
+    return fip.snat_bound or fip.host == NEEDS_BINDING_HOST
+
+
+def port_subnets(port: RouterPort) -> list[tuple[FixedIp, Subnet]]:
+    """Each fixed IP with its subnet, as far as the document lists it."""
+    subnets = {subnet.id: subnet for subnet in port.subnets}
+    return [(fixed, subnets[fixed.subnet_id]) for fixed in port.fixed_ips if fixed.subnet_id in subnets]

@@ -1,0 +1,172 @@
+"""The host's link-local pairs and rule priorities: from the state files, corrected by what the kernel holds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from dvr_agent.desired.allocation import (
+    PAIRS,
+    PRIORITIES,
+    Allocator,
+    LinkLocalPair,
+    parse_pairs,
+    parse_priorities,
+)
+from dvr_agent.desired.facts import Facts, FipLink, new_link
+from dvr_agent.desired.view import HostView
+from dvr_agent.reconcile.statefile import PAIRS_FILE, PRIORITIES_FILE, read_entries, write_entries
+from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.state.ownership import FIP_PRIORITIES, FIP_TABLE
+
+LOG = logging.getLogger(__name__)
+
+
+class Allocations:
+    """One per host.
+
+    :param state_path: directory of the state files
+    :param writable: False for a plan: nothing is ever written
+    """
+
+    def __init__(self, state_path: Path, writable: bool = True) -> None:
+        self._state_path = state_path
+        self._writable = writable
+        self._pairs: Allocator[LinkLocalPair] = Allocator(PAIRS, {})
+        self._priorities: Allocator[int] = Allocator(PRIORITIES, {})
+        self._fips: dict[str, frozenset[str]] = {}
+        self._links: dict[str, FipLink] = {}
+
+    def load(
+        self, in_kernel: Mapping[str, LinkLocalPair], pairs: Iterable[LinkLocalPair], priorities: Iterable[int]
+    ) -> None:
+        """Read the state files.
+
+        :param in_kernel: pairs in use, by router: they win over the file
+        :param pairs: pairs in use by links whose router is not known
+        :param priorities: rule priorities in use
+        :raises StateFileError: a file is there but unreadable
+        """
+        file = read_entries(self._state_path / PAIRS_FILE, parse_pairs)
+        self._pairs = Allocator(
+            PAIRS, {**in_kernel, **{key: pair for key, pair in file.items() if key not in in_kernel}}
+        )
+        self._pairs.dirty |= self._pairs.entries() != file
+        self._pairs.reserve(pairs)
+        self._priorities = Allocator(PRIORITIES, read_entries(self._state_path / PRIORITIES_FILE, parse_priorities))
+        self._priorities.reserve(priorities)
+
+    def flush(self) -> None:
+        """Write the files that changed.  The kernel is the truth: a crash before this loses nothing."""
+        if not self._writable:
+            return
+        for name, allocator in ((PAIRS_FILE, self._pairs), (PRIORITIES_FILE, self._priorities)):
+            if allocator.dirty:
+                write_entries(self._state_path / name, allocator.entries())
+                allocator.dirty = False
+
+    def link(self, router_id: str) -> FipLink | None:
+        """The router's link to a fip namespace, if it has one."""
+        pair = self._pairs.get(router_id)
+        return self._links.get(router_id) or (new_link(router_id, pair) if pair else None)
+
+    def adopt_pair(self, router_id: str, pair: LinkLocalPair) -> None:
+        """The kernel holds this pair for the router."""
+        if not self._pairs.adopt(router_id, pair):
+            LOG.warning(
+                "router %s: its link uses %s, which belongs to router %s; it gets another",
+                router_id, pair, self._pairs.owner(pair),
+            )  # fmt: skip
+
+    def facts(self, view: HostView) -> Facts:
+        """The router's allocations, made where there are none yet.
+
+        :raises AllocationError: a pool is used up
+        """
+        if view.agent_gateway is None:
+            return Facts()
+        pair = self._pairs.allocate(view.router.id)
+        link = self._links.get(view.router.id)
+        if link is None or link.pair != pair:
+            link = self._links[view.router.id] = new_link(view.router.id, pair)
+        return Facts(link, self._priorities_of(view))
+
+    def correct(
+        self, view: HostView, facts: Facts, qrouter: NamespaceState | None, piece: NamespaceState | None
+    ) -> Facts:
+        """The same, after a look at the kernel: where it holds other values, they win (they carry traffic)."""
+        if facts.link is None or qrouter is None:
+            return facts
+        link = self._link_from(view, facts.link, qrouter, piece)
+        for fip in view.local_fips:
+            src = f"{fip.fixed_address}/32"
+            found = [
+                rule.priority
+                for rule in qrouter.rules
+                if rule.src == src and rule.table == FIP_TABLE and rule.priority in FIP_PRIORITIES
+            ]
+            key = str(fip.address)
+            if found and self._priorities.get(key) not in found:
+                self._priorities.adopt(key, min(found))
+        return Facts(link, self._priorities_of(view))
+
+    def settle(self, router_id: str, fips: Iterable[str]) -> None:
+        """The router is in sync with these floating IPs: those it had before and has no more are released."""
+        held = frozenset(fips)
+        for fip in self._fips.get(router_id, frozenset()) - held:
+            self._priorities.release(fip)
+        self._fips[router_id] = held
+
+    def release(self, router_id: str) -> None:
+        """The router is gone."""
+        self.drop_link(router_id)
+        self.settle(router_id, ())
+        self._fips.pop(router_id, None)
+
+    def drop_link(self, router_id: str) -> None:
+        """The router lives on without a link to a fip namespace."""
+        self._pairs.release(router_id)
+        self._links.pop(router_id, None)
+
+    def stale_entries(self, known: Iterable[str]) -> tuple[list[str], list[str]]:
+        """(router ids, floating IPs) in the files that belong to no known router.
+
+        Floating IPs are judged only when every known router has been in sync once: before, nobody knows whose they are.
+        """
+        known = set(known)
+        routers = sorted(self._pairs.entries().keys() - known)
+        if known - self._fips.keys():
+            return routers, []
+        held = {fip for router_id in known for fip in self._fips[router_id]}
+        return routers, sorted(set(self._priorities.entries()) - held)
+
+    def drop_stale(self, known: Iterable[str]) -> None:
+        """Release :meth:`stale_entries`."""
+        routers, fips = self.stale_entries(known)
+        for router_id in routers:
+            self._pairs.release(router_id)
+        for fip in fips:
+            self._priorities.release(fip)
+
+    def _priorities_of(self, view: HostView) -> tuple[tuple[str, int], ...]:
+        fips = sorted(str(fip.address) for fip in view.local_fips)
+        return tuple((fip, self._priorities.allocate(fip)) for fip in fips)
+
+    def _link_from(
+        self, view: HostView, link: FipLink, qrouter: NamespaceState, piece: NamespaceState | None
+    ) -> FipLink:
+        rfp = next((one for one in qrouter.links if one.name == view.rfp), None)
+        fpr = next((one for one in piece.links if one.name == view.fpr), None) if piece else None
+        if rfp is None or fpr is None:
+            return link
+        pairs = [
+            pair
+            for address in qrouter.addresses
+            if address.device == view.rfp and (pair := LinkLocalPair.parse(address.cidr)) is not None
+        ]
+        if pairs and link.pair not in pairs:
+            self.adopt_pair(view.router.id, min(pairs))
+        found = FipLink(self._pairs.allocate(view.router.id), rfp.mac, fpr.mac)
+        self._links[view.router.id] = found
+        return found

@@ -1,0 +1,127 @@
+"""Carry out a plan: the one place where the order of writes across namespaces is spelled out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from dvr_agent.attach.api import AttachDriver
+from dvr_agent.kernel.api import Kernel
+from dvr_agent.state.diff import Change, Changes, TableChange
+from dvr_agent.state.filter import Dnat, Snat, Table
+from dvr_agent.state.link import Link, Port
+from dvr_agent.state.namespace import Announcement
+from dvr_agent.state.order import Phases, phases
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One namespace's part of a plan.
+
+    :ivar first: devices that go before anything else: halves of a veth pair, in the way of a whole one
+    :ivar repair: ports whose outer side is wrong though the device is there, and what is wrong
+    :ivar port_prefixes: devices whose removal is the attach driver's work
+    """
+
+    changes: Changes
+    first: tuple[Change, ...] = ()
+    repair: tuple[tuple[Port, str], ...] = ()
+    port_prefixes: tuple[str, ...] = ()
+
+
+def carry_out(
+    kernel: Kernel, attach: AttachDriver, works: Sequence[Work]
+) -> tuple[list[tuple[str, Announcement]], int]:
+    """Make the changes of several namespaces, given in the order in which they depend on each other.
+
+    :returns: (namespace, announcement) sent, and how many tracked connections were deleted
+    :raises KernelError: the rest is not done; what is done is right and stays
+    """
+    staged = [(work, phases(work.changes.items)) for work in works if not work.changes.remove]
+    for work, _ in staged:
+        if work.changes.create:
+            kernel.namespaces.create(work.changes.namespace)
+    for work, _ in staged:
+        _apply(kernel, work.changes.namespace, work.first)
+    for work, phase in reversed(staged):
+        _apply(kernel, work.changes.namespace, phase.early)
+    _commit(kernel, staged)
+    for work, phase in staged:
+        _build(kernel, attach, work, phase)
+    for work, phase in reversed(staged):
+        _remove(kernel, attach, work, phase.late)
+    for work in works:
+        if work.changes.remove:
+            kernel.namespaces.remove(work.changes.namespace)
+    deleted = sum(
+        kernel.conntrack.delete(work.changes.namespace, address)
+        for work, _ in staged
+        for address in released_addresses(work.changes.tables)
+    )
+    return list(_announce(kernel, staged)), deleted
+
+
+def _commit(kernel: Kernel, staged: Iterable[tuple[Work, Phases]]) -> None:
+    if any(work.changes.tables for work, _ in staged):
+        with kernel.iptables.defer_apply() as pending:
+            for work, _ in staged:
+                for table in work.changes.tables:
+                    pending.replace(work.changes.namespace, table.new)
+
+
+def _build(kernel: Kernel, attach: AttachDriver, work: Work, phase: Phases) -> None:
+    ports = [port for port, _ in work.repair]
+    rest: list[Change] = []
+    for change in phase.build:
+        if isinstance(change.item, Link) and isinstance(change.item.origin, Port):
+            ports.append(change.item.origin)
+        else:
+            rest.append(change)
+    if ports:
+        attach.plug(work.changes.namespace, ports)
+    _apply(kernel, work.changes.namespace, rest)
+
+
+def _remove(kernel: Kernel, attach: AttachDriver, work: Work, changes: Sequence[Change]) -> None:
+    ports = [change.item.name for change in changes if isinstance(change.item, Link) and _is_port(work, change.item)]
+    rest = [change for change in changes if not (isinstance(change.item, Link) and _is_port(work, change.item))]
+    _apply(kernel, work.changes.namespace, rest)
+    if ports:
+        attach.unplug(work.changes.namespace, ports)
+
+
+def _is_port(work: Work, link: Link) -> bool:
+    return link.name.startswith(work.port_prefixes)
+
+
+def _apply(kernel: Kernel, namespace: str, changes: Sequence[Change]) -> None:
+    if changes:
+        kernel.interfaces.apply(namespace, changes)
+
+
+def _announce(kernel: Kernel, staged: Iterable[tuple[Work, Phases]]) -> Iterator[tuple[str, Announcement]]:
+    for work, _ in staged:
+        if work.changes.announcements:
+            kernel.announcer.announce(work.changes.namespace, work.changes.announcements)
+            for announcement in work.changes.announcements:
+                yield work.changes.namespace, announcement
+
+
+def released_addresses(changes: Iterable[TableChange]) -> list[str]:
+    """Addresses whose translation was removed or points elsewhere now: their tracked connections are stale."""
+    gone: set[tuple[str, str]] = set()
+    for change in changes:
+        gone |= _translations(change.old) - _translations(change.new)
+    return sorted({address for address, _ in gone})
+
+
+def _translations(table: Table) -> set[tuple[str, str]]:
+    """(address that the outside sees, what it stands for) of each NAT rule."""
+    found: set[tuple[str, str]] = set()
+    for chain in table.chains:
+        for rule in chain.rules:
+            if isinstance(rule.target, Dnat) and isinstance(rule.dst, str):
+                found.add((rule.dst.partition("/")[0], rule.target.address))
+            elif isinstance(rule.target, Snat):
+                found.add((rule.target.address, str(rule.src or rule.oif or "")))
+    return found

@@ -1,0 +1,33 @@
+"""Puts a reconciler together: from the configuration, or from its parts (tests, benchmarks)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from oslo_config import cfg
+
+from dvr_agent.attach.bridge import BridgeDriver
+from dvr_agent.config import host_settings
+from dvr_agent.desired.settings import HostSettings
+from dvr_agent.kernel.linux import open_kernel
+from dvr_agent.reconcile.allocations import Allocations
+from dvr_agent.reconcile.router import RouterReconciler
+
+
+def open_reconciler(conf: cfg.ConfigOpts, writable: bool = True) -> RouterReconciler:
+    """The reconciler that the configuration describes.
+
+    :param writable: False: the state files are never written (``dvrctl plan``)
+    :raises ConfigError: an option has a value that cannot be used
+    """
+    return make_reconciler(host_settings(conf), conf.bridge.external_networks, Path(conf.state_path), writable)
+
+
+def make_reconciler(
+    settings: HostSettings, external_networks: Mapping[str, str], state_path: Path, writable: bool = True
+) -> RouterReconciler:
+    """A reconciler on this machine's kernel, in the network namespace of the calling thread."""
+    kernel = open_kernel()
+    attach = BridgeDriver(kernel.namespaces, external_networks, kernel.counters)
+    return RouterReconciler(kernel, attach, settings, Allocations(state_path, writable))

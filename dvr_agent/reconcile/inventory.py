@@ -1,0 +1,73 @@
+"""What of ours is in the kernel, over all routers: read once at start and before each stale sweep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dvr_agent.desired import names
+from dvr_agent.desired.allocation import LinkLocalPair
+from dvr_agent.kernel.api import Kernel
+from dvr_agent.state.ownership import Ownership, RuleOwner
+
+_FIP_DEVICES = Ownership(prefixes=(names.FIP_TO_ROUTER, names.AGENT_GATEWAY))
+_FIP_RULES = Ownership(rules=RuleOwner.QROUTER)
+
+
+@dataclass(slots=True)
+class Inventory:
+    """Our namespaces and what links them.
+
+    :ivar routers: ids with a qrouter or snat namespace
+    :ivar slices: network id → stem of each router that has an ``fpr-`` device in its fip namespace → its pair, if any
+    :ivar gateways: network id → ``fg-`` devices in its fip namespace
+    """
+
+    routers: set[str] = field(default_factory=set)
+    slices: dict[str, dict[str, LinkLocalPair | None]] = field(default_factory=dict)
+    gateways: dict[str, set[str]] = field(default_factory=dict)
+
+    def networks_of(self, router_id: str) -> set[str]:
+        """External networks whose fip namespace has a slice of the router."""
+        stem = names.router_stem(router_id)
+        return {network for network, stems in self.slices.items() if stem in stems}
+
+
+def take_inventory(kernel: Kernel) -> Inventory:
+    """Read it.
+
+    :raises KernelError: something could not be read
+    """
+    found = Inventory()
+    for name in kernel.namespaces.list():
+        parsed = names.parse_namespace(name)
+        if parsed is None:
+            continue
+        prefix, uuid = parsed
+        if prefix == names.FIP:
+            _read_fip(kernel, name, uuid, found)
+        else:
+            found.routers.add(uuid)
+    return found
+
+
+def _read_fip(kernel: Kernel, name: str, network: str, found: Inventory) -> None:
+    state = kernel.interfaces.observe(name, _FIP_DEVICES, ())
+    if state is None:
+        return
+    pairs = {address.device: LinkLocalPair.parse(address.cidr) for address in state.addresses}
+    found.slices[network] = {
+        link.name.removeprefix(names.FIP_TO_ROUTER): pairs.get(link.name)
+        for link in state.links
+        if link.name.startswith(names.FIP_TO_ROUTER)
+    }
+    found.gateways[network] = {link.name for link in state.links if link.name.startswith(names.AGENT_GATEWAY)}
+
+
+def fip_priorities(kernel: Kernel, routers: set[str]) -> set[int]:
+    """Priorities of FIP rules in use in any of the routers' namespaces."""
+    used: set[int] = set()
+    for router_id in routers:
+        state = kernel.interfaces.observe(names.QROUTER + router_id, _FIP_RULES, ())
+        if state is not None:
+            used.update(rule.priority for rule in state.rules)
+    return used

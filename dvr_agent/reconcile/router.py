@@ -1,0 +1,300 @@
+"""The reconciler: one router at a time from document to kernel.  Start reading at :meth:`RouterReconciler.reconcile`.
+
+Blocking code for one thread.  The kernel is the truth: whatever this module remembers only saves work and may be lost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from dvr_agent.attach.api import AttachDriver
+from dvr_agent.desired import names
+from dvr_agent.desired.build import RouterState, router_state
+from dvr_agent.desired.facts import Facts
+from dvr_agent.desired.fip import empty_slice, slice_ownership
+from dvr_agent.desired.settings import HostSettings
+from dvr_agent.desired.view import HostView, agent_gateways, make_view
+from dvr_agent.kernel.api import Kernel
+from dvr_agent.model.router import Router
+from dvr_agent.reconcile.allocations import Allocations
+from dvr_agent.reconcile.api import Outcome, Plan
+from dvr_agent.reconcile.apply import Work, carry_out
+from dvr_agent.reconcile.inventory import fip_priorities, take_inventory
+from dvr_agent.reconcile.stale import Stale, find_stale, stale_routers
+from dvr_agent.state.diff import Action, Change, Changes, diff
+from dvr_agent.state.link import Link, Port
+from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.state.route import Route
+
+PORT_PREFIXES = (names.INTERNAL, names.CSNAT, names.GATEWAY, names.AGENT_GATEWAY)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A router on its way from document to plan."""
+
+    view: HostView
+    facts: Facts
+    state: RouterState
+    qrouter: NamespaceState | None = None
+    slice: NamespaceState | None = None
+
+
+class RouterReconciler:
+    """Implements :class:`dvr_agent.reconcile.api.Reconciler` (its docstrings are the contract).
+
+    :param kernel: real or fake
+    :param attach: how ports reach their networks
+    """
+
+    def __init__(self, kernel: Kernel, attach: AttachDriver, settings: HostSettings, allocations: Allocations) -> None:
+        self.kernel, self.attach, self.settings = kernel, attach, settings
+        self._allocations = allocations
+        self._stems: dict[str, set[str]] = {}
+        """External network → stems of the routers that have a slice in its fip namespace."""
+        self._gateways: dict[str, str] = {}
+        """External network → id of the agent gateway port in use."""
+        self._gateway_devices: dict[str, set[str]] = {}
+        """External network → ``fg-`` devices found at start."""
+        self._bases: dict[str, NamespaceState] = {}
+        """External network → shared part as last checked in this pass."""
+        self._states: dict[str, tuple[Router, str | None, Facts, RouterState]] = {}
+
+    def load(self) -> None:
+        found = take_inventory(self.kernel)
+        by_stem = {names.router_stem(router_id): router_id for router_id in found.routers}
+        known, unknown = {}, []
+        for stems in found.slices.values():
+            for stem, pair in stems.items():
+                if pair is not None and stem in by_stem:
+                    known[by_stem[stem]] = pair
+                elif pair is not None:
+                    unknown.append(pair)
+        self._allocations.load(known, unknown, fip_priorities(self.kernel, found.routers))
+        self._stems = {network: set(stems) for network, stems in found.slices.items()}
+        self._gateway_devices = found.gateways
+
+    def begin_pass(self) -> None:
+        self._bases.clear()
+
+    def plan(self, router: Router) -> Plan:
+        plan, _, _ = self._prepare(router, shared=True)
+        return plan
+
+    def reconcile(self, router: Router, shared: bool = True) -> Outcome:
+        started = time.perf_counter()
+        plan, works, draft = self._prepare(router, shared)
+        announced, deleted = carry_out(self.kernel, self.attach, works) if plan else ([], 0)
+        self._remember(draft)
+        return Outcome(plan, time.perf_counter() - started, tuple(announced), deleted)
+
+    def remove(self, router_id: str) -> Outcome:
+        started = time.perf_counter()
+        works = self._removal(router_id)
+        carry_out(self.kernel, self.attach, works)
+        for network in self._networks_of(router_id):
+            self._forget_slice(network, names.router_stem(router_id))
+        self._allocations.release(router_id)
+        self._states.pop(router_id, None)
+        plan = Plan(f"router {router_id}", tuple(work.changes for work in works if work.changes))
+        return Outcome(plan, time.perf_counter() - started)
+
+    def stale_routers(self, known: Collection[str]) -> tuple[Sequence[str], int]:
+        return stale_routers(self.kernel, known)
+
+    def plan_stale(self, known: Collection[str]) -> Plan:
+        return self._find_stale(known).plan
+
+    def remove_stale(self, known: Collection[str]) -> Outcome:
+        started = time.perf_counter()
+        stale = self._find_stale(known)
+        carry_out(self.kernel, self.attach, stale.works)
+        self.attach.unplug_outer(stale.outer)
+        self._allocations.drop_stale(known)
+        for network, stem in stale.slices:
+            self._forget_slice(network, stem)
+        return Outcome(stale.plan, time.perf_counter() - started)
+
+    def flush(self) -> None:
+        self._allocations.flush()
+
+    # --- one router, step by step -------------------------------------------------------------------------------
+
+    def _prepare(self, router: Router, shared: bool) -> tuple[Plan, list[Work], _Draft]:
+        """Observe, allocate, desire, compare."""
+        draft = self._draft(router)
+        self._observe(draft)
+        corrected = self._allocations.correct(draft.view, draft.facts, draft.qrouter, draft.slice)
+        if corrected != draft.facts:
+            draft.facts, draft.state = corrected, self._state(draft.view, corrected)
+            self._observe(draft)
+        works = self._works(draft, shared)
+        plan = Plan(
+            f"router {router.id}",
+            tuple(work.changes for work in works if work.changes),
+            tuple(line for work in works for line in _port_lines(work)),
+            draft.state.warnings,
+        )
+        return plan, works, draft
+
+    def _draft(self, router: Router) -> _Draft:
+        view = make_view(router, self.settings, self._plugged_gateway(router))
+        facts = self._allocations.facts(view)
+        return _Draft(view, facts, self._state(view, facts))
+
+    def _plugged_gateway(self, router: Router) -> str | None:
+        """Of several agent gateway ports the one that is in use already."""
+        if router.gateway is None:
+            return None
+        network = router.gateway.network_id
+        candidates = agent_gateways(router, self.settings)
+        if len(candidates) > 1 and self._gateways.get(network) not in [port.id for port in candidates]:
+            present = self._gateway_devices.get(network, set())
+            plugged = [port.id for port in candidates if names.device(names.AGENT_GATEWAY, port.id) in present]
+            return plugged[0] if plugged else None
+        return self._gateways.get(network)
+
+    def _state(self, view: HostView, facts: Facts) -> RouterState:
+        """The desired state; the last one is kept, since most passes see an unchanged router."""
+        gateway = view.agent_gateway.id if view.agent_gateway else None
+        known = self._states.get(view.router.id)
+        if known is not None and known[0] is view.router and known[1] == gateway and known[2] == facts:
+            return known[3]
+        state = router_state(view, facts)
+        self._states[view.router.id] = (view.router, gateway, facts, state)
+        return state
+
+    def _observe(self, draft: _Draft) -> None:
+        draft.qrouter = self._read(draft.state.qrouter)
+        draft.slice = self._read(draft.state.slice) if draft.state.slice else None
+
+    def _read(self, desired: NamespaceState) -> NamespaceState | None:
+        """What the kernel holds of what a desired state answers for."""
+        state = self.kernel.interfaces.observe(
+            desired.name, desired.ownership, [sysctl.key for sysctl in desired.sysctls]
+        )
+        if state is None or not desired.tables:
+            return state
+        return replace(state, tables=self.kernel.iptables.observe(desired.name, [t.key for t in desired.tables]))
+
+    def _works(self, draft: _Draft, shared: bool) -> list[Work]:
+        """Every namespace's part, in the order in which they depend on each other."""
+        state, view = draft.state, draft.view
+        works = []
+        if state.base is not None and view.agent_gateway is not None:
+            network = view.agent_gateway.network_id
+            if shared or self._bases.get(network) != state.base:
+                works.append(self._work(self._read(state.base), state.base))
+        first_inside, first_outside = self._half_pairs(draft)
+        works.append(self._work(draft.qrouter, state.qrouter, first_inside))
+        if state.slice is not None:
+            works.append(self._work(draft.slice, state.slice, first_outside))
+        works += [self._slice_removal(network, view.router.id) for network in self._left_networks(view)]
+        if state.snat is not None:
+            works.append(self._work(self._read(state.snat), state.snat))
+        elif self.kernel.namespaces.exists(view.snat):
+            works.append(Work(Changes(view.snat, remove=True)))
+        return works
+
+    def _work(self, now: NamespaceState | None, want: NamespaceState, first: tuple[Change, ...] = ()) -> Work:
+        changes = diff(now, want)
+        new = {change.item.name for change in changes.items if isinstance(change.item, Link)}
+        ports = [link.origin for link in want.links if isinstance(link.origin, Port) and link.name not in new]
+        wrong = self.attach.check(ports) if ports and now is not None else {}
+        repair = tuple((port, wrong[port.device]) for port in ports if port.device in wrong)
+        return Work(changes, first, repair, PORT_PREFIXES)
+
+    def _half_pairs(self, draft: _Draft) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
+        """Ends of the router's veth pair whose other end is not where it must be; what was seen is rid of them."""
+        view = draft.view
+        inside, outside = _named(draft.qrouter, view.rfp), _named(draft.slice, view.fpr)
+        if draft.state.slice is None or bool(inside) == bool(outside):
+            return (), ()
+        draft.qrouter, draft.slice = _without(draft.qrouter, view.rfp), _without(draft.slice, view.fpr)
+        return inside, outside
+
+    def _left_networks(self, view: HostView) -> list[str]:
+        """External networks that the router had a link to and has no more."""
+        current = view.agent_gateway.network_id if view.agent_gateway else None
+        return [network for network in self._networks_of(view.router.id) if network != current]
+
+    def _networks_of(self, router_id: str) -> list[str]:
+        stem = names.router_stem(router_id)
+        return sorted(network for network, stems in self._stems.items() if stem in stems)
+
+    def _slice_removal(self, network: str, router_id: str) -> Work:
+        """A router leaves a fip namespace; the last one takes the namespace with it."""
+        namespace = names.FIP + network
+        if self._stems.get(network, set()) <= {names.router_stem(router_id)}:
+            return Work(Changes(namespace, remove=self.kernel.namespaces.exists(namespace)))
+        link = self._allocations.link(router_id)
+        observed = self.kernel.interfaces.observe(namespace, slice_ownership(router_id, link), ())
+        want = empty_slice(namespace, router_id, link)
+        return Work(diff(observed, want) if observed is not None else Changes(namespace))
+
+    def _removal(self, router_id: str) -> list[Work]:
+        works = [self._slice_removal(network, router_id) for network in self._networks_of(router_id)]
+        for prefix in (names.QROUTER, names.SNAT):
+            if self.kernel.namespaces.exists(prefix + router_id):
+                works.append(Work(Changes(prefix + router_id, remove=True)))
+        return [work for work in works if work.changes]
+
+    def _remember(self, draft: _Draft) -> None:
+        """After success: what the next job on this router, or its removal, can build on."""
+        view = draft.view
+        router_id, stem = view.router.id, names.router_stem(view.router.id)
+        for network in self._left_networks(view):
+            self._forget_slice(network, stem)
+        if view.agent_gateway is not None and draft.state.base is not None:
+            network = view.agent_gateway.network_id
+            self._stems.setdefault(network, set()).add(stem)
+            self._gateways[network] = view.agent_gateway.id
+            self._bases[network] = draft.state.base
+        else:
+            self._allocations.drop_link(router_id)
+        self._allocations.settle(router_id, (str(fip.address) for fip in view.local_fips))
+
+    def _forget_slice(self, network: str, stem: str) -> None:
+        stems = self._stems.get(network, set())
+        stems.discard(stem)
+        if not stems:
+            self._stems.pop(network, None)
+            self._gateways.pop(network, None)
+            self._gateway_devices.pop(network, None)
+            self._bases.pop(network, None)
+
+    def _find_stale(self, known: Collection[str]) -> Stale:
+        return find_stale(self.kernel, self.attach, known, self._gateways, self._allocations.stale_entries(known))
+
+
+def _named(state: NamespaceState | None, device: str) -> tuple[Change, ...]:
+    links = state.links if state else ()
+    return tuple(Change(Action.REMOVE, link, link) for link in links if link.name == device)
+
+
+def _without(state: NamespaceState | None, device: str) -> NamespaceState | None:
+    """What was seen, less a device and all that hangs on it."""
+    if state is None:
+        return None
+    return replace(
+        state,
+        links=frozenset(link for link in state.links if link.name != device),
+        addresses=frozenset(address for address in state.addresses if address.device != device),
+        routes=frozenset(route for route in state.routes if not _uses(route, device)),
+        neighbours=frozenset(neighbour for neighbour in state.neighbours if neighbour.device != device),
+        sysctls=frozenset(sysctl for sysctl in state.sysctls if sysctl.device != device),
+    )
+
+
+def _uses(route: Route, device: str) -> bool:
+    return any(hop.device == device for hop in route.hops)
+
+
+def _port_lines(work: Work) -> list[tuple[str, str]]:
+    namespace = work.changes.namespace
+    return [
+        *((namespace, f"{change.text} (half of a pair)") for change in work.first),
+        *((namespace, f"~ port {port.device}: {why}") for port, why in work.repair),
+    ]
