@@ -1,0 +1,134 @@
+"""Reads one router document from a directory, without ever waiting for it: regular files only, and not too large.
+
+What the document says is for ``dvr_agent.model.parse``; which files there are is for ``directory``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import time
+from typing import NamedTuple
+
+from dvr_agent.errors import DocumentError
+
+RACY_NS = 50_000_000
+"""A file that changed this shortly before it was read may change again within the same tick of the kernel's coarse
+clock (4 to 10 ms) and then look the same: its signature is not trusted."""
+
+
+class Signature(NamedTuple):
+    """Equal signatures: the same file with the same content (``ctime`` covers permissions and kept ``mtime``)."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class Bytes(NamedTuple):
+    """Content of a file; ``signature`` is None when it must not be relied on."""
+
+    data: bytes
+    signature: Signature | None
+
+
+def printable(name: str) -> str:
+    """A file name as text that can be logged and encoded, whatever its bytes are."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def signature(name: str, directory: int) -> Signature | None:
+    """What the file looks like from outside; None if it cannot be said."""
+    try:
+        return _signature(os.stat(name, dir_fd=directory))
+    except OSError:
+        return None
+
+
+def needs_no_writing(name: str, directory: int) -> bool:
+    """True if a name that was just created needs no writing any more: a link, or nothing that could be written."""
+    try:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return False
+    return not stat.S_ISREG(found.st_mode) or found.st_nlink > 1
+
+
+def is_link(name: str, directory: int) -> bool:
+    """True if the name is a symbolic link."""
+    try:
+        return stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+    except OSError:
+        return False
+
+
+def read(name: str, directory: int, max_size: int) -> Bytes | None:
+    """The content of a file, if it is a regular one of at most ``max_size`` bytes.
+
+    :returns: None if there is no such file (any more)
+    :raises DocumentError: it cannot be read, is too large, or is no regular file
+    """
+    label = printable(name)
+    try:
+        # A FIFO would wait for its writer, a device might do anything: look before opening, and again after it.
+        _require_regular(label, os.stat(name, dir_fd=directory))
+        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        if is_link(name, directory):
+            raise DocumentError(label, "$", "a link that leads nowhere", "a readable file") from None
+        return None
+    except OSError as exc:
+        raise _unreadable(label, exc) from exc
+    try:
+        found = os.fstat(descriptor)
+        _require_regular(label, found)
+        if found.st_size > max_size:
+            raise DocumentError(label, "$", f"{found.st_size} bytes", f"at most {max_size} bytes")
+        data = _read_all(descriptor, max_size + 1)
+    except OSError as exc:
+        raise _unreadable(label, exc) from exc
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    racy = time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) < RACY_NS
+    return Bytes(data, None if racy else _signature(found))
+
+
+def _read_all(descriptor: int, limit: int) -> bytes:
+    parts, left = [], limit
+    while left > 0:
+        part = os.read(descriptor, min(left, 1 << 20))
+        if not part:
+            break
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def _signature(found: os.stat_result) -> Signature:
+    return Signature(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _require_regular(label: str, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise DocumentError(label, "$", f"a {_kind(found.st_mode)}", "a regular file")
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFDIR: "directory",
+        stat.S_IFIFO: "FIFO",
+        stat.S_IFSOCK: "socket",
+        stat.S_IFCHR: "character device",
+        stat.S_IFBLK: "block device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "special file")
+
+
+def _unreadable(label: str, exc: OSError) -> DocumentError:
+    code = exc.errno or errno.EIO
+    return DocumentError(label, "$", f"{errno.errorcode.get(code, code)} ({os.strerror(code)})", "a readable file")

@@ -1,0 +1,407 @@
+"""Router documents as files: real files, real inotify."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dvr_agent.sources.api import Bad, Changed, Deleted, Event, Failed, Source, Synced
+from dvr_agent.sources.directory import BATCH_FILES, DirectorySource
+
+MAX_SIZE = 64 * 1024
+X, Y, Z = (f"00000000-0000-4000-8000-00000000000{digit}" for digit in "123")
+
+
+def text(router_id: str, name: str = "") -> str:
+    return json.dumps({"id": router_id, "name": name, "distributed": True})
+
+
+class Watcher:
+    """Drives a source as the daemon does: waits for its descriptor, then polls."""
+
+    def __init__(self, path: Path) -> None:
+        self.source: Source = DirectorySource(str(path), MAX_SIZE)
+
+    def until(self, wanted: Callable[[Event], bool]) -> list[Event]:
+        """All events up to the first wanted one."""
+        seen: list[Event] = []
+        poller = select.poll()
+        number = self.source.fileno()
+        assert number is not None
+        poller.register(number, select.POLLIN)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            if poller.poll(1000):
+                seen += self.source.poll()
+                if any(map(wanted, seen)):
+                    return seen
+        raise AssertionError(f"not seen; there were {seen}")
+
+    def changed(self, router_id: str, name: str = "") -> list[Event]:
+        return self.until(
+            lambda e: isinstance(e, Changed) and (e.document.router.id, e.document.router.name) == (router_id, name)
+        )
+
+    def deleted(self, router_id: str) -> list[Event]:
+        return self.until(lambda e: isinstance(e, Deleted) and e.router_id == router_id)
+
+    def bad(self, name: str) -> list[Event]:
+        return self.until(lambda e: isinstance(e, Bad) and e.name == name)
+
+    def failed(self) -> list[Event]:
+        return self.until(lambda e: isinstance(e, Failed))
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    path = tmp_path / "routers"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def watcher(directory: Path) -> Iterator[Watcher]:
+    found = Watcher(directory)
+    yield found
+    found.source.close()
+
+
+def synced(events: list[Event]) -> Synced:
+    last = events[-1]
+    assert isinstance(last, Synced), events
+    return last
+
+
+def test_the_first_sync_lists_all_documents_and_nothing_else(directory: Path, watcher: Watcher) -> None:
+    (directory / "x.json").write_text(text(X, "one"))
+    (directory / "y.json").write_text(text(Y))
+    (directory / ".hidden.json").write_text(text(Z))
+    (directory / "z.json~").write_text(text(Z))
+    (directory / "below").mkdir()
+    (directory / "below" / "z.json").write_text(text(Z))
+    assert watcher.source.poll() == []
+    events = watcher.source.rescan()
+    assert [e.document.router.id for e in events if isinstance(e, Changed)] == [X, Y]
+    assert events[-1] == Synced(frozenset({X, Y}), True)
+    document = watcher.source.document(X)
+    assert document is not None
+    assert document.router.name == "one"
+    assert watcher.source.rescan() == [Synced(frozenset({X, Y}), True)]
+
+
+def test_new_changed_replaced_and_deleted_files_are_noticed(directory: Path, watcher: Watcher) -> None:
+    watcher.source.rescan()
+    (directory / "x.json").write_text(text(X, "new"))
+    watcher.changed(X, "new")
+    (directory / "x.json").write_text(text(X, "in place"))
+    watcher.changed(X, "in place")
+    (directory / "x.tmp").write_text(text(X, "renamed"))
+    (directory / "x.tmp").rename(directory / "x.json")
+    watcher.changed(X, "renamed")
+    (directory / "x.json").unlink()
+    assert watcher.deleted(X)[-1] == Deleted(X, "x.json")
+    assert watcher.source.document(X) is None
+
+
+def test_links_and_hard_links_count_as_files(directory: Path, watcher: Watcher, tmp_path: Path) -> None:
+    (tmp_path / "one").write_text(text(X))
+    (tmp_path / "two").write_text(text(Y))
+    watcher.source.rescan()
+    (directory / "x.json").symlink_to(tmp_path / "one")
+    watcher.changed(X)
+    os.link(tmp_path / "two", directory / "y.json")
+    watcher.changed(Y)
+
+
+def test_a_switched_tree_of_links_is_noticed(directory: Path, watcher: Watcher) -> None:
+    for version in ("1", "2"):
+        (directory / f"..{version}").mkdir()
+        (directory / f"..{version}" / "x.json").write_text(text(X, version))
+    (directory / "..data").symlink_to("..1")
+    (directory / "x.json").symlink_to("..data/x.json")
+    watcher.source.rescan()
+    (directory / "..new").symlink_to("..2")
+    (directory / "..new").rename(directory / "..data")
+    watcher.changed(X, "2")
+
+
+def test_unchanged_content_gives_no_event(directory: Path, watcher: Watcher) -> None:
+    (directory / "x.json").write_text(text(X))
+    watcher.source.rescan()
+    (directory / "x.json").write_text(text(X))
+    os.utime(directory / "x.json")
+    (directory / "y.json").write_text(text(Y))
+    assert [e for e in watcher.changed(Y) if not isinstance(e, Changed) or e.document.router.id != Y] == []
+
+
+def test_a_rescan_finds_what_no_notification_told(directory: Path, watcher: Watcher, tmp_path: Path) -> None:
+    (tmp_path / "target").write_text(text(X, "old"))
+    (directory / "x.json").symlink_to(tmp_path / "target")
+    watcher.source.rescan()
+    (tmp_path / "target").write_text(text(X, "new"))
+    events = watcher.source.rescan()
+    assert [e.document.router.name for e in events if isinstance(e, Changed)] == ["new"]
+
+
+def test_a_half_written_file_is_bad_for_now_and_good_again_later(directory: Path, watcher: Watcher) -> None:
+    file = directory / "x.json"
+    file.write_text(text(X, "good"))
+    watcher.source.rescan()
+    file.write_text(text(X, "better")[:20])
+    (bad,) = [e for e in watcher.bad("x.json") if isinstance(e, Bad)]
+    assert bad.router_id == X
+    assert synced(watcher.source.rescan()) == Synced(frozenset({X}), True)
+    assert watcher.source.status()["bad"].keys() == {"x.json"}
+    file.write_text(text(X, "good"))
+    watcher.changed(X, "good")
+    assert watcher.source.status()["bad"] == {}
+
+
+def test_an_empty_file_that_replaced_a_good_one_deletes_nothing(directory: Path, watcher: Watcher) -> None:
+    (directory / "x.json").write_text(text(X))
+    watcher.source.rescan()
+    (directory / "x.json").write_text("")
+    assert not [e for e in watcher.bad("x.json") if isinstance(e, Deleted)]
+    assert synced(watcher.source.rescan()).known == {X}
+
+
+def test_a_bad_document_from_before_the_start_is_known_by_the_id_in_it(directory: Path, watcher: Watcher) -> None:
+    (directory / "x.json").write_text(json.dumps({"id": X, "gw_port": 7}))
+    (directory / "y.json").write_text("{")
+    events = watcher.source.rescan()
+    assert {(e.name, e.router_id) for e in events if isinstance(e, Bad)} == {("x.json", X), ("y.json", None)}
+    assert events[-1] == Synced(frozenset({X}), False)
+    (directory / "y.json").unlink()
+    (directory / "x.json").unlink()
+    watcher.deleted(X)
+    assert watcher.source.rescan() == [Synced(frozenset(), True)]
+
+
+def test_two_files_of_one_router(directory: Path, watcher: Watcher) -> None:
+    (directory / "a.json").write_text(text(X, "first"))
+    (directory / "b.json").write_text(text(X, "second"))
+    events = watcher.source.rescan()
+    assert [e.document.name for e in events if isinstance(e, Changed)] == ["a.json"]
+    (bad,) = [e for e in events if isinstance(e, Bad)]
+    assert "b.json" in str(bad.error)
+    assert "a.json" in str(bad.error)
+    (directory / "a.json").unlink()
+    assert not [e for e in watcher.changed(X, "second") if isinstance(e, Deleted)]
+
+
+def test_a_renamed_file_keeps_its_router(directory: Path, watcher: Watcher) -> None:
+    (directory / "b.json").write_text(text(X))
+    watcher.source.rescan()
+    (directory / "b.json").rename(directory / "c.json")
+    assert not [e for e in watcher.changed(X) if isinstance(e, Deleted)]
+    assert synced(watcher.source.rescan()).known == {X}
+
+
+def test_a_file_that_is_removed_and_written_anew_at_once_is_no_deletion(directory: Path, watcher: Watcher) -> None:
+    (directory / "x.json").write_text(text(X, "old"))
+    watcher.source.rescan()
+    (directory / "x.json").unlink()
+    (directory / "x.json").write_text(text(X, "new"))
+    seen = watcher.changed(X, "new")
+    (directory / "y.json").write_text(text(Y))
+    (directory / "z.json").write_text(text(Z))
+    seen += watcher.changed(Z)
+    (directory / "z.json").unlink()
+    seen += watcher.deleted(Z)
+    assert [e.router_id for e in seen if isinstance(e, Deleted)] == [Z]
+
+
+def test_a_file_that_is_created_and_removed_again_leaves_nothing(directory: Path, watcher: Watcher) -> None:
+    (directory / "x.json").write_text(text(X))
+    watcher.source.rescan()
+    (directory / "x.json").write_text(text(X, "other"))
+    (directory / "x.json").unlink()
+    watcher.deleted(X)
+    assert synced(watcher.source.rescan()).known == frozenset()
+
+
+def test_a_file_that_changes_its_router_deletes_the_old_one(directory: Path, watcher: Watcher) -> None:
+    (directory / "x.json").write_text(text(X))
+    watcher.source.rescan()
+    (directory / "x.json").write_text(text(Y))
+    events = watcher.deleted(X)
+    assert [type(e) for e in events] == [Changed, Deleted]
+    assert synced(watcher.source.rescan()).known == {Y}
+
+
+def test_a_missing_directory_is_an_error_and_its_appearance_the_first_sync(tmp_path: Path) -> None:
+    path = tmp_path / "later"
+    watcher = Watcher(path)
+    (failed,) = watcher.source.rescan()
+    assert isinstance(failed, Failed)
+    assert str(path) in str(failed.error)
+    path.mkdir()
+    (path / "x.json").write_text(text(X))
+    assert synced(watcher.source.rescan()).known == {X}
+    assert watcher.source.status()["error"] is None
+    (path / "y.json").write_text(text(Y))
+    watcher.changed(Y)
+    watcher.source.close()
+
+
+def test_removing_the_whole_directory_deletes_no_router(directory: Path, watcher: Watcher) -> None:
+    for number, router_id in enumerate((X, Y, Z)):
+        (directory / f"{number}.json").write_text(text(router_id))
+    watcher.source.rescan()
+    shutil.rmtree(directory)
+    assert [type(e) for e in watcher.failed()] == [Failed]
+    assert [type(e) for e in watcher.source.rescan()] == [Failed]
+    assert watcher.source.document(X) is not None
+    directory.mkdir()
+    (directory / "0.json").write_text(text(X))
+    assert watcher.source.rescan() == [Synced(frozenset({X}), True)]
+    (directory / "0.json").write_text(text(X, "new"))
+    watcher.changed(X, "new")
+
+
+def test_a_directory_that_is_moved_away_is_an_error(directory: Path, watcher: Watcher) -> None:
+    (directory / "x.json").write_text(text(X))
+    watcher.source.rescan()
+    directory.rename(directory.with_name("elsewhere"))
+    assert [type(e) for e in watcher.failed()] == [Failed]
+    directory.with_name("elsewhere").rename(directory)
+    assert synced(watcher.source.rescan()).known == {X}
+
+
+def test_a_switched_directory_is_found_by_the_rescan_and_its_absentees_are_not_deleted(tmp_path: Path) -> None:
+    for name, routers in (("one", (X, Y)), ("two", (Y, Z))):
+        (tmp_path / name).mkdir()
+        for router_id in routers:
+            (tmp_path / name / f"{router_id}.json").write_text(text(router_id))
+    path = tmp_path / "routers"
+    path.symlink_to("one")
+    watcher = Watcher(path)
+    watcher.source.rescan()
+    path.unlink()
+    path.symlink_to("two")
+    events = watcher.source.rescan()
+    assert [e.document.router.id for e in events[:-1] if isinstance(e, Changed)] == [Z]
+    assert synced(events).known == {Y, Z}
+    assert not [e for e in events if isinstance(e, Deleted)]
+    (tmp_path / "two" / f"{Z}.json").write_text(text(Z, "new"))
+    watcher.changed(Z, "new")
+    watcher.source.close()
+
+
+def test_a_file_in_place_of_the_directory_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    source = DirectorySource(str(tmp_path / "file"), MAX_SIZE)
+    assert [type(e) for e in source.rescan()] == [Failed]
+    source.close()
+
+
+def test_what_is_no_regular_file_is_bad_and_blocks_nothing(directory: Path, watcher: Watcher) -> None:
+    os.mkfifo(directory / "fifo.json")
+    (directory / "directory.json").mkdir()
+    (directory / "dangling.json").symlink_to("nowhere")
+    os.mknod(directory / "socket.json", stat.S_IFSOCK | 0o600)
+    (directory / "x.json").write_text(text(X))
+    events = watcher.source.rescan()
+    names = {"fifo.json", "directory.json", "dangling.json", "socket.json"}
+    assert {e.name for e in events if isinstance(e, Bad)} == names
+    assert [e.document.router.id for e in events if isinstance(e, Changed)] == [X]
+    (directory / "late.json").mkdir()
+    watcher.bad("late.json")
+
+
+def test_a_large_file_is_bad_unread(directory: Path, watcher: Watcher) -> None:
+    with (directory / "x.json").open("w") as file:
+        file.truncate(1 << 40)
+    (bad,) = [e for e in watcher.source.rescan() if isinstance(e, Bad)]
+    assert f"{1 << 40} bytes: expected at most {MAX_SIZE} bytes" in str(bad.error)
+
+
+def test_names_that_are_no_text_are_shown_escaped(directory: Path, watcher: Watcher) -> None:
+    with open(os.fsencode(directory) + b"/\xff.json", "w") as file:
+        file.write("{")
+    (bad,) = [e for e in watcher.source.rescan() if isinstance(e, Bad)]
+    assert bad.name == "\\xff.json"
+    json.dumps(watcher.source.status()).encode()
+
+
+def test_much_work_is_done_in_portions(directory: Path, watcher: Watcher) -> None:
+    watcher.source.rescan()
+    count = 3 * BATCH_FILES
+    for number in range(count):
+        (directory / f"{number:04}.json").write_text(text(f"00000000-0000-4000-8000-{number:012}"))
+    portions: list[int] = []
+    while sum(portions) < count:
+        events = watcher.until(lambda e: isinstance(e, Changed))
+        portions.append(len(events))
+    assert max(portions) <= BATCH_FILES
+
+
+def test_lost_notifications_are_made_up_for(directory: Path, watcher: Watcher) -> None:
+    (directory / "y.json").write_text(text(Y))
+    watcher.source.rescan()
+    limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    names = [directory / "a.tmp.json", directory / "b.tmp.json"]
+    names[0].write_text(text(Z))
+    for _ in range(limit // 2 + 10):
+        names[0].rename(names[1])
+        names.reverse()
+    names[0].unlink()
+    (directory / "x.json").write_text(text(X))
+    watcher.changed(X)
+    assert synced(watcher.source.rescan()).known >= {X, Y}
+
+
+@pytest.fixture
+def public_directory() -> Iterator[Path]:
+    """One that other users can reach."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+def test_files_without_permission_are_bad_until_they_can_be_read(public_directory: Path) -> None:
+    """Runs in a child that gave up root, for root may read anything."""
+    if os.geteuid() != 0 or Path("/proc/self/uid_map").read_text().split()[2] != "4294967295":
+        pytest.skip("needs real root, to give it up")
+    directory = public_directory
+    (directory / "x.json").write_text(text(X))
+    os.chmod(directory / "x.json", 0o600)
+    to_child, to_parent = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        _unprivileged(directory, to_child[0], to_parent[1])
+    answers = []
+    try:
+        for mode, target in ((0o600, directory / "x.json"), (0o644, directory / "x.json"), (0o700, directory)):
+            os.chmod(target, mode)
+            os.write(to_child[1], b"?")
+            answers.append(os.read(to_parent[0], 100).decode())
+    finally:
+        os.close(to_child[1])
+        os.waitpid(child, 0)
+        for number in (to_child[0], *to_parent):
+            os.close(number)
+    assert answers == ["Bad Synced", "Changed Synced", "Failed"]
+
+
+def _unprivileged(directory: Path, asked: int, answer: int) -> None:
+    """Rescan whenever asked, as nobody, and answer with the kinds of events."""
+    try:
+        os.setgroups([])
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+        source = DirectorySource(str(directory), MAX_SIZE)
+        for _ in range(3):
+            os.read(asked, 1)
+            os.write(answer, " ".join(type(e).__name__ for e in source.rescan()).encode())
+    finally:
+        os._exit(0)
