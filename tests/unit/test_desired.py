@@ -1,0 +1,186 @@
+"""The dataplane contract's decisions, on the recorded documents."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from ipaddress import IPv4Address, ip_network
+from pathlib import Path
+
+import pytest
+
+from dvr_agent.desired import names
+from dvr_agent.desired.allocation import PAIRS
+from dvr_agent.desired.build import RouterState, router_state
+from dvr_agent.desired.facts import Facts, generated_mac, link_local, new_link
+from dvr_agent.desired.marks import scope_marks
+from dvr_agent.desired.settings import AgentMode, HostSettings
+from dvr_agent.desired.tables import redirect_index
+from dvr_agent.desired.view import HostView, make_view
+from dvr_agent.errors import NotSupportedError
+from dvr_agent.model.parse import parse_document
+from dvr_agent.model.router import ExtraRoute, Router
+
+DOCUMENTS = Path(__file__).parent.parent / "data" / "documents"
+MODES = {"compute1": AgentMode.DVR_SNAT, "compute2": AgentMode.DVR, "compute3": AgentMode.DVR_NO_EXTERNAL}
+
+
+def load(scenario: str, host: str) -> Router:
+    return parse_document((DOCUMENTS / f"{scenario}-{host}.json").read_bytes(), scenario)
+
+
+def desired(router: Router, host: str, mode: AgentMode | None = None) -> tuple[HostView, RouterState]:
+    view = make_view(router, HostSettings(host, mode or MODES[host]))
+    link = new_link(router.id, PAIRS[0]) if view.agent_gateway else None
+    priorities = tuple((str(fip.address), 40000 + i) for i, fip in enumerate(view.local_fips))
+    return view, router_state(view, Facts(link, priorities))
+
+
+@pytest.mark.parametrize(
+    ("cidr", "index"),
+    [("10.1.0.1/24", 167837697), ("10.2.0.1/24", 167903233), ("2001:db8:1::/64", 170812614)],
+)
+def test_redirect_tables_are_the_recorded_ones(cidr: str, index: int) -> None:
+    assert redirect_index(cidr) == index
+
+
+def test_v6_indexes_keep_clear_of_the_kernels_own_rules() -> None:
+    for i in range(2000):
+        assert 32768 <= redirect_index(f"2001:db8::{i:x}/64") < 1 << 32
+
+
+def test_link_local_address_is_the_kernels() -> None:
+    assert link_local("2e:61:24:7d:67:84") == "fe80::2c61:24ff:fe7d:6784"
+    assert link_local("ce:f2:3e:e4:fb:be") == "fe80::ccf2:3eff:fee4:fbbe"
+
+
+def test_generated_macs_are_local_unicast_and_stable() -> None:
+    mac = generated_mac("rfp-", "a3d9771d-a5b3-4f1e-85d3-418205981830")
+    assert int(mac[:2], 16) & 3 == 2
+    assert mac == generated_mac("rfp-", "a3d9771d-a5b3-4f1e-85d3-418205981830")
+    assert mac != generated_mac("fpr-", "a3d9771d-a5b3-4f1e-85d3-418205981830")
+
+
+def test_scope_marks_differ_and_do_not_depend_on_company() -> None:
+    scopes = [f"{i:08x}-0000-4000-8000-000000000000" for i in range(200)]
+    marks = scope_marks([None, *scopes])
+    assert marks[None] == 0x4000000
+    assert len(set(marks.values())) == 201
+    assert all(mark & 0xFFFF == 0 and mark >> 16 < 2048 for mark in marks.values())
+    assert scope_marks(scopes[:1])[scopes[0]] == scope_marks(scopes[:2])[scopes[0]]
+
+
+def test_names_are_cut_to_fourteen_characters() -> None:
+    assert names.device(names.INTERNAL, "7fb6853b-e0a6-4eb1-9367-8c12ac65036a") == "qr-7fb6853b-e0"
+    assert names.device(names.ROUTER_TO_FIP, "a3d9771d-a5b3-4f1e-85d3-418205981830") == "rfp-a3d9771d-a"
+    assert names.parse_namespace("qrouter-a3d9771d-a5b3-4f1e-85d3-418205981830") is not None
+    assert names.parse_namespace("qrouter-mine") is None
+
+
+@pytest.mark.parametrize("scenario", ["m_ha_dvr", "n_legacy_router"])
+def test_ha_and_centralized_routers_are_left_alone(scenario: str) -> None:
+    with pytest.raises(NotSupportedError):
+        desired(load(scenario, "compute1"), "compute1")
+
+
+@pytest.mark.parametrize("path", sorted(DOCUMENTS.glob("[a-jlp]*.json")), ids=lambda path: path.stem)
+def test_order_of_anything_in_a_document_does_not_matter(path: Path) -> None:
+    host = path.stem.rpartition("-")[2]
+    document = json.loads(path.read_text())
+    first = desired(parse_document(json.dumps(document).encode(), path.name), host)[1]
+    shuffler = random.Random(path.stem)
+    for key, value in document["router"].items():
+        if isinstance(value, list):
+            shuffler.shuffle(document["router"][key])
+    for ports in document["ports_by_subnet"].values():
+        shuffler.shuffle(ports)
+    assert desired(parse_document(json.dumps(document).encode(), path.name), host)[1] == first
+
+
+def test_without_external_network_all_traffic_goes_to_the_snat_host() -> None:
+    router = load("i_address_scope", "compute1")
+    _, state = desired(router, "compute3")
+    assert state.base is None
+    assert state.slice is None
+    assert state.snat is None
+    assert len({rule.src for rule in state.qrouter.rules}) == 3, "also the subnet in the external scope is redirected"
+    assert all(rule.table == rule.priority for rule in state.qrouter.rules)
+
+
+def test_of_two_agent_gateway_ports_the_lower_id_or_the_plugged_one_wins() -> None:
+    router = load("b2_dvr_snat_node_with_vms", "compute1")
+    port = router.agent_gateways[0]
+    other = replace(port, id="00000000-0000-4000-8000-000000000000")
+    both = replace(router, agent_gateways=(port, other))
+    settings = HostSettings("compute1", AgentMode.DVR_SNAT)
+    assert make_view(both, settings).agent_gateway == other
+    assert make_view(both, settings, plugged=port.id).agent_gateway == port
+
+
+def test_another_hosts_agent_gateway_port_is_not_ours() -> None:
+    router = load("b2_dvr_snat_node_with_vms", "compute1")
+    view, state = desired(router, "elsewhere", AgentMode.DVR)
+    assert view.agent_gateway is None
+    assert state.slice is None
+
+
+def test_migrating_floating_ip_is_on_both_hosts() -> None:
+    router = load("b2_dvr_snat_node_with_vms", "compute1")
+    fip = replace(router.floating_ips[0], host="elsewhere", dest_host="compute1")
+    view, _ = desired(replace(router, floating_ips=(fip,)), "compute1")
+    assert view.local_fips == (fip,)
+
+
+def test_unreachable_extra_route_is_a_warning_and_connected_destination_is_not_replaced() -> None:
+    router = load("b2_dvr_snat_node_with_vms", "compute1")
+    routes = (
+        ExtraRoute(ip_network("198.51.100.0/24"), IPv4Address("192.0.2.9")),
+        ExtraRoute(ip_network("10.1.0.0/24"), IPv4Address("10.1.0.48")),
+        ExtraRoute(ip_network("172.16.0.0/16"), IPv4Address("10.1.0.48")),
+    )
+    _, state = desired(replace(router, routes=routes), "compute1")
+    assert [warning.split()[2] for warning in state.warnings] == ["198.51.100.0/24", "10.1.0.0/24"]
+    assert [route.dst for route in state.qrouter.routes if route.dst.startswith(("172", "198", "10.1"))] == [
+        "172.16.0.0/16"
+    ]
+
+
+def test_a_floating_ip_bound_here_without_agent_gateway_is_a_warning() -> None:
+    router = load("b2_dvr_snat_node_with_vms", "compute1")
+    _, state = desired(replace(router, agent_gateways=()), "compute1")
+    assert len(state.warnings) == 1
+    assert "no agent gateway port" in state.warnings[0]
+
+
+def test_own_address_beats_an_allowed_address_pair_as_neighbour() -> None:
+    router = load("l_allowed_address_pair", "compute1")
+    _, state = desired(router, "compute1")
+    shared = [neighbour for neighbour in state.qrouter.neighbours if neighbour.dst == "10.1.0.100"]
+    assert [neighbour.mac for neighbour in shared] == ["fa:16:3e:64:e4:8f"]
+
+
+def test_gateway_outside_its_subnet_gets_an_on_link_route() -> None:
+    router = load("b2_dvr_snat_node_with_vms", "compute1")
+    gateway, agent = router.gateway, router.agent_gateways[0]
+    assert gateway is not None
+    far = IPv4Address("192.0.2.1")
+    moved = replace(
+        router,
+        gateway=replace(gateway, subnets=(replace(gateway.subnets[0], gateway_ip=far),)),
+        agent_gateways=(replace(agent, subnets=(replace(agent.subnets[0], gateway_ip=far),)),),
+    )
+    _, state = desired(moved, "compute1")
+    assert state.base is not None
+    assert state.snat is not None
+    for namespace in (state.base, state.snat):
+        assert [route.hops[0].gateway for route in namespace.routes if route.dst == "192.0.2.1/32"] == [None]
+
+
+def test_no_snat_rule_without_enable_snat() -> None:
+    router = load("f_no_snat", "compute1")
+    _, state = desired(router, "compute1")
+    assert state.snat is not None
+    nat = next(table for table in state.snat.tables if table.key == (4, "nat"))
+    texts = [rule.text for chain in nat.chains for rule in chain.rules]
+    assert not any(text.startswith("-o qg-") for text in texts)

@@ -1,0 +1,121 @@
+"""The algebra of differences, and the order in which they are made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dvr_agent.state.address import Address
+from dvr_agent.state.diff import Action, Change, Changes, diff
+from dvr_agent.state.link import Link
+from dvr_agent.state.namespace import Announcement, NamespaceState
+from dvr_agent.state.neighbour import Neighbour
+from dvr_agent.state.order import phases
+from dvr_agent.state.ownership import Ownership
+from dvr_agent.state.route import Hop, make_route
+from dvr_agent.state.rule import Rule
+from dvr_agent.state.sysctl import Sysctl
+from tests.unit.strategies import STATES
+
+_FIELDS = {
+    Link: "links",
+    Address: "addresses",
+    Neighbour: "neighbours",
+    Rule: "rules",
+    Sysctl: "sysctls",
+}
+
+
+def applied(state: NamespaceState, changes: Changes) -> NamespaceState:
+    """What a kernel that obeys makes of a state."""
+    for change in changes.items:
+        field = _FIELDS.get(type(change.item), "routes")
+        items = set(getattr(state, field))
+        if change.old is not None:
+            items.remove(change.old)
+        if change.action is not Action.REMOVE:
+            assert change.item not in items
+            items.add(change.item)
+        state = replace(state, **{field: frozenset(items)})
+    tables = {table.key: table for table in state.tables}
+    for table in changes.tables:
+        assert tables.get(table.new.key, table.old) == table.old
+        tables[table.new.key] = table.new
+    return replace(state, tables=tuple(tables[key] for key in sorted(tables)))
+
+
+@given(STATES, STATES)
+def test_applying_a_difference_leaves_none(now: NamespaceState, want: NamespaceState) -> None:
+    # A parameter that is not wanted any more stays: there is no way to take one back.
+    assert not diff(applied(now, diff(now, want)), want)
+
+
+@given(STATES)
+def test_equal_states_do_not_differ(state: NamespaceState) -> None:
+    assert not diff(state, replace(state))
+    assert diff(None, state).create
+
+
+@given(STATES, STATES)
+def test_every_object_of_a_difference_is_named_once(now: NamespaceState, want: NamespaceState) -> None:
+    items = diff(now, want).items
+    assert len({(change.action, change.item) for change in items}) == len(items)
+    assert sorted(change.text for change in items) == sorted({change.text for change in items})
+
+
+@given(STATES, STATES)
+def test_phases_hold_every_change_once(now: NamespaceState, want: NamespaceState) -> None:
+    items = diff(now, want).items
+    order = phases(items)
+    staged = (*order.early, *order.build, *order.late)
+    assert sorted(map(str, staged)) == sorted(map(str, items))
+    assert all(change.action is Action.REMOVE for change in (*order.early, *order.late))
+    assert all(change.action is not Action.REMOVE for change in order.build)
+
+
+@given(STATES, STATES, st.randoms())
+def test_order_of_input_does_not_matter(now: NamespaceState, want: NamespaceState, random: object) -> None:
+    items = list(diff(now, want).items)
+    kinds = [change.kind for change in phases(items).build]
+    random.shuffle(items)  # type: ignore[attr-defined]
+    assert [change.kind for change in phases(items).build] == kinds
+
+
+def test_a_rule_that_goes_waits_for_its_successor() -> None:
+    old, new = Rule(4, 40000, 16, "10.0.0.5/32"), Rule(4, 50000, 16, "10.0.0.5/32")
+    gone = Rule(4, 40001, 16, "10.0.0.6/32")
+    items = [Change(Action.REMOVE, old, old), Change(Action.REMOVE, gone, gone), Change(Action.ADD, new)]
+    order = phases(items)
+    assert [change.item for change in order.early] == [gone]
+    assert [change.item for change in order.late] == [old]
+
+
+def test_devices_come_before_what_stands_on_them_and_on_link_routes_before_gateways() -> None:
+    link = Link("qr-a", "02:00:00:00:00:01", 1450)
+    address = Address("qr-a", "10.0.0.1/24")
+    by_gateway = make_route("0.0.0.0/0", 16, Hop("192.0.2.1", "qr-a"))
+    on_link = make_route("192.0.2.1/32", 254, Hop(None, "qr-a"))
+    rule = Rule(4, 16, 16, "10.0.0.1/24")
+    items = [Change(Action.ADD, item) for item in (rule, by_gateway, address, on_link, link)]
+    assert [change.item for change in phases(items).build] == [link, address, on_link, by_gateway, rule]
+
+
+def test_only_what_is_new_is_announced() -> None:
+    ownership = Ownership(devices=frozenset({"fpr-a"}))
+    old, new = (make_route(f"203.0.113.{i}/32", 254, Hop("169.254.64.0", "fpr-a")) for i in (5, 6))
+    announcements = tuple(Announcement("fg-a", f"203.0.113.{i}", route) for i, route in ((5, old), (6, new)))
+    now = NamespaceState("fip-n", ownership, routes=frozenset({old}))
+    want = NamespaceState("fip-n", ownership, routes=frozenset({old, new}), announcements=announcements)
+    assert [a.address for a in diff(now, want).announcements] == ["203.0.113.6"]
+    assert [a.address for a in diff(None, want).announcements] == ["203.0.113.5", "203.0.113.6"]
+
+
+def test_text_reads_like_iproute2() -> None:
+    route = make_route("10.9.0.0/16", 254, Hop("10.0.0.8", "qr-a"), Hop("10.0.0.9", "qr-a"))
+    assert route.text == "route 10.9.0.0/16 nexthop via 10.0.0.8 dev qr-a nexthop via 10.0.0.9 dev qr-a"
+    changed = Change(Action.CHANGE, Link("qr-a", "02:00:00:00:00:01", 1400), Link("qr-a", "02:00:00:00:00:01", 1450))
+    assert changed.text == (
+        "~ link qr-a address 02:00:00:00:00:01 mtu 1400 (was: link qr-a address 02:00:00:00:00:01 mtu 1450)"
+    )
