@@ -1,0 +1,174 @@
+"""The admin socket: HTTP/1.1 on a unix socket that only its owner may use; ``dvrctl status`` asks here.
+
+========================  ====================================================================================
+``GET /status``           everything, see :meth:`dvr_agent.daemon.status.Status.to_json`
+``GET /routers/<id>``     one router of it
+``POST /sync``            read all documents again and look at every router; answers 202 with how many
+========================  ====================================================================================
+
+Answers are JSON, errors too.  Requests are handled in green threads; none of them waits for the kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import json
+import logging
+import os
+import socket as native_socket
+import stat
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from dvr_agent.daemon import green
+from dvr_agent.daemon.status import Status
+from dvr_agent.errors import ConfigError
+
+LOG = logging.getLogger(__name__)
+
+KEEPALIVE_SECONDS = 30
+REQUEST_SECONDS = 10
+CONNECTIONS = 32
+
+StartResponse = Callable[[str, list[tuple[str, str]]], object]
+Answer = tuple[str, dict[str, object]]
+
+
+class AdminServer:
+    """Listens from :meth:`start` to :meth:`close`.
+
+    :param sync: asks for a rescan and a full sync; returns how many routers that are, None: the source has failed
+    """
+
+    def __init__(self, path: str, status: Status, sync: Callable[[], int | None]) -> None:
+        self._path, self._status, self._sync = Path(path), status, sync
+        self._socket: Any = None
+
+    def start(self) -> None:
+        """Open the socket and serve in the background.
+
+        :raises ConfigError: it cannot be opened, or another process answers on it
+        """
+        try:
+            self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            _remove_stale(self._path)
+            self._socket = _listen(self._path)
+        except OSError as exc:
+            raise ConfigError(f"[dvr_agent] admin_socket = {self._path}: {exc.strerror or exc}") from exc
+        self._inode = self._path.stat().st_ino
+        green.spawn(self._serve)
+
+    def close(self) -> None:
+        """Stop listening and remove the socket, unless somebody has put another one in its place."""
+        with contextlib.suppress(OSError):
+            if self._socket is not None and self._path.stat().st_ino == self._inode:
+                self._path.unlink()
+
+    def _serve(self) -> None:
+        green.wsgi_server(
+            _Listener(self._socket),
+            self._application,
+            log=_WsgiLog(),
+            log_output=False,
+            debug=False,
+            keepalive=KEEPALIVE_SECONDS,
+            socket_timeout=REQUEST_SECONDS,
+            max_size=CONNECTIONS,
+        )
+
+    def _application(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        try:
+            code, body = self._answer(method, path)
+        except Exception:
+            LOG.exception("admin socket: %s %s failed", method, path)
+            code, body = "500 Internal Server Error", {"error": "see the log of dvr-agent"}
+        LOG.debug("admin socket: %s %s → %s", method, path, code)
+        data = json.dumps(body).encode() + b"\n"
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(data)))]
+        if code.startswith("405"):
+            headers.append(("Allow", str(body["allow"])))
+        start_response(code, headers)
+        return [data] if method != "HEAD" else []
+
+    def _answer(self, method: str, path: str) -> Answer:
+        """The resource first, then the method: so an unknown path is 404 whatever the method."""
+        if path == "/status":
+            return ("200 OK", self._status.to_json()) if method == "GET" else _not_allowed("GET")
+        if path == "/sync":
+            return self._start_sync() if method == "POST" else _not_allowed("POST")
+        if path.startswith("/routers/"):
+            router_id = path.removeprefix("/routers/")
+            if method != "GET":
+                return _not_allowed("GET")
+            router = self._status.router(router_id)
+            if router is None:
+                return "404 Not Found", {"error": f"no router {router_id}"}
+            return "200 OK", router
+        return "404 Not Found", {"error": f"no {path} here", "paths": ["/status", "/routers/<id>", "/sync"]}
+
+    def _start_sync(self) -> Answer:
+        queued = self._sync()
+        if queued is None:
+            return "503 Service Unavailable", {"error": self._status.feed.error}
+        return "202 Accepted", {"queued": queued}
+
+
+def _not_allowed(method: str) -> Answer:
+    return "405 Method Not Allowed", {"error": f"only {method} is allowed here", "allow": method}
+
+
+def _listen(path: Path) -> Any:
+    listener = green.socket.socket(native_socket.AF_UNIX, native_socket.SOCK_STREAM)
+    before = os.umask(0o177)  # mode 0600 from birth; nothing else creates files at this moment
+    try:
+        listener.bind(str(path))
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(before)
+    listener.listen(CONNECTIONS)
+    return listener
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket that a killed process left; one that somebody answers on, or that is no socket, stays."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise OSError(errno.EEXIST, "exists and is no socket")
+        with native_socket.socket(native_socket.AF_UNIX, native_socket.SOCK_STREAM) as probe:
+            probe.settimeout(1)
+            try:
+                probe.connect(str(path))
+            except (ConnectionRefusedError, FileNotFoundError):
+                path.unlink()
+                return
+        raise OSError(errno.EADDRINUSE, "another process answers there")
+
+
+class _Listener:
+    """Gives each connection an address of its own: unix clients have none, and eventlet.wsgi keys them by it."""
+
+    def __init__(self, listener: Any) -> None:
+        self._listener = listener
+        self._numbers = itertools.count(1)
+
+    def accept(self) -> tuple[Any, tuple[str, int]]:
+        connection, _address = self._listener.accept()
+        return connection, ("local", next(self._numbers))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._listener, name)
+
+
+class _WsgiLog:
+    """What eventlet.wsgi says goes to DEBUG, its errors too: they are about clients that went away."""
+
+    def info(self, text: str, *args: object) -> None:
+        LOG.debug("wsgi: %s", text.rstrip())
+
+    debug = error = warning = info

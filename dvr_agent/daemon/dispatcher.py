@@ -1,0 +1,234 @@
+"""Takes jobs from the queue, one after the other, has the worker do them, and settles what came of it.
+
+Retries, repeated announcements and the flushing of state files live here, since they follow from a job's result.
+What the source said comes from ``feed``; full syncs, audits and the stale sweep come from ``passes``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from dvr_agent.daemon import backoff, green, jobs
+from dvr_agent.daemon.counters import Counters
+from dvr_agent.daemon.jobs import Control, Done, Failed, NotSupported, Remove, Result, Update, Work
+from dvr_agent.daemon.queue import Job, Priority, Queue
+from dvr_agent.daemon.routers import Record, Routers, State
+from dvr_agent.daemon.worker import Worker
+from dvr_agent.errors import DvrError
+from dvr_agent.reconcile.api import Outcome, Reconciler
+from dvr_agent.sources.api import Document
+from dvr_agent.state.namespace import Announcement
+
+LOG = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 1.0
+ANNOUNCE_AGAIN_SECONDS = (2.0, 4.0)
+"""A switch or neighbour may miss the first announcement; neutron.agent.linux.ip_lib repeats it as well."""
+
+Announce = Callable[[str, Sequence[Announcement]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Seconds: of the first retry, and at most."""
+
+    first: float
+    maximum: float
+
+
+class Dispatcher:
+    """The one place where work starts.  All methods belong to the hub's thread.
+
+    :ivar controls: what to do for each :class:`Control` job; runs in the dispatcher's green thread
+    :ivar on_settled: called with the id of each router whose job has ended
+    """
+
+    def __init__(
+        self, reconciler: Reconciler, announce: Announce, worker: Worker, retry: RetryPolicy, counters: Counters
+    ) -> None:
+        self._reconciler, self._announce, self._worker = reconciler, announce, worker
+        self._retry, self._counters = retry, counters
+        self._bell = green.Wakeup()
+        self._stopping = False
+        self._dirty, self._flushed = False, time.monotonic()
+        self.finished = green.Event()
+        self.routers = Routers()
+        self.queue: Queue[Work] = Queue()
+        self.controls: dict[Control, Callable[[], None]] = {}
+        self.on_settled: Callable[[str], None] = lambda router_id: None
+
+    # What comes in
+
+    def changed(self, document: Document, now: float, priority: Priority = Priority.EVENT) -> None:
+        """A router has a new document, or its document is good again."""
+        record = self.routers.ensure(document.router.id)
+        if record.document is None or record.document.digest != document.digest:
+            record.warned.clear()
+        record.document, record.name = document, document.router.name
+        was_bad, record.bad, record.deleted = bool(record.bad), "", False
+        self._at_once(record, now, priority, recovering=was_bad or record.failures > 0)
+
+    def deleted(self, router_id: str, name: str, now: float) -> None:
+        """The source says that the router is gone."""
+        record = self.routers.ensure(router_id)
+        record.deleted, record.bad = True, ""
+        LOG.info("router %s: its document %s was deleted", router_id, name)
+        self._at_once(record, now, Priority.EVENT)
+
+    def bad(self, router_id: str, text: str) -> None:
+        """The router's document cannot be used; what the last good one asked for stays."""
+        self.routers.ensure(router_id).bad = text
+
+    def again(self, record: Record, priority: Priority) -> None:
+        """Look at a router whose document has not changed."""
+        self._put(record, priority, time.monotonic(), recovering=record.failures > 0)
+
+    def control(self, what: Control, priority: Priority) -> None:
+        self.queue.put(what.value, what, priority, time.monotonic())
+        self._bell.ring()
+
+    def stop(self) -> None:
+        """Take no more work; :attr:`finished` is set when the current job has ended."""
+        self._stopping = True
+        self._bell.ring()
+
+    def _at_once(self, record: Record, now: float, priority: Priority, recovering: bool = False) -> None:
+        record.cancel_retry()
+        record.failures, record.result, record.reason = 0, State.PENDING, ""
+        self._put(record, priority, now, recovering)
+
+    def _put(self, record: Record, priority: Priority, now: float, recovering: bool) -> None:
+        if record.deleted:
+            self.queue.put(record.id, Remove(record.id, record.name), priority, now)
+        elif record.document is not None:
+            update = Update(record.document, frozenset(record.warned), recovering)
+            self.queue.put(record.id, update, priority, now)
+        self._bell.ring()
+
+    # The loop
+
+    def run(self) -> None:
+        """Work until :meth:`stop`."""
+        while not self._stopping:
+            job = self.queue.take()
+            if job is None:
+                self._flush_if_due(idle=True)
+                if not self._runnable():
+                    self._bell.wait(FLUSH_SECONDS if self._dirty else None)
+                continue
+            try:
+                self._do(job)
+            finally:
+                self.queue.done(job.key)
+            self._flush_if_due(idle=False)
+        self.finished.set()
+
+    def flush(self) -> None:
+        """Have changed state files written.  A failure is logged, and the next flush tries again."""
+        self._flushed = time.monotonic()
+        try:
+            self._worker.call(self._reconciler.flush)
+            self._dirty = False
+        except DvrError as exc:
+            LOG.error("state files could not be written: %s", exc)
+        except Exception:
+            LOG.exception("state files could not be written")
+
+    def _runnable(self) -> bool:
+        busy = self.queue.busy
+        return self._stopping or any(job.key not in busy for job in self.queue)
+
+    def _flush_if_due(self, idle: bool) -> None:
+        if self._dirty and (idle or time.monotonic() - self._flushed >= FLUSH_SECONDS):
+            self.flush()
+
+    def _do(self, job: Job[Work]) -> None:
+        self._dirty = True
+        if isinstance(job.work, Control):
+            self.controls[job.work]()
+            return
+        late, result = self._worker.call(partial(_run, job, self._reconciler))
+        self._counters.jobs += 1
+        if job.priority is Priority.EVENT:
+            self._counters.latencies.append(late)
+        self._settle(job, result)
+        self.on_settled(job.key)
+
+    # What comes of it
+
+    def _settle(self, job: Job[Work], result: Result) -> None:
+        record = self.routers.get(job.key)
+        if isinstance(result, Failed):
+            self._counters.failures += 1
+        elif isinstance(result, Done):
+            self._note(job, record, result.outcome)
+        if record is None or job.key in self.queue:  # a newer word waits: it will be judged by that
+            return
+        if isinstance(result, Failed):
+            self._failed(record, result.reason)
+            return
+        record.cancel_retry()
+        record.failures = 0
+        if isinstance(result, NotSupported):
+            record.result, record.reason = State.NOT_SUPPORTED, result.reason
+            self._warn_once(record, f"not supported, left alone: {result.reason}")
+        elif isinstance(job.work, Remove):
+            self.routers.drop(record.id)
+        else:
+            up = isinstance(job.work, Update) and job.work.document.router.admin_state_up
+            record.result, record.reason = (State.IN_SYNC if up else State.ADMIN_DOWN), ""
+
+    def _note(self, job: Job[Work], record: Record | None, outcome: Outcome) -> None:
+        if outcome.plan and job.priority is Priority.AUDIT:
+            self._counters.drift_repaired += 1
+        if record is None:
+            return
+        record.warned.update(outcome.plan.warnings)
+        record.last_seconds = round(outcome.seconds, 6)
+        if outcome.plan:
+            record.last_change, record.last_counts = time.time(), outcome.plan.counts()
+        if outcome.announcements and not record.deleted:
+            for seconds in ANNOUNCE_AGAIN_SECONDS:
+                green.Timer(seconds, partial(self._announce_again, record.id, outcome))
+
+    def _failed(self, record: Record, reason: str) -> None:
+        record.failures += 1
+        record.result, record.reason = State.DEGRADED, reason
+        seconds = backoff.delay(record.failures, self._retry.first, self._retry.maximum)
+        record.cancel_retry()
+        record.retry_at = time.monotonic() + seconds
+        record.retry = green.Timer(seconds, partial(self._retry_now, record))
+        LOG.warning("router %s: keeps what it has, try %d in %.1f s", record.id, record.failures + 1, seconds)
+
+    def _retry_now(self, record: Record) -> None:
+        record.retry = record.retry_at = None
+        if self.routers.get(record.id) is record:
+            self.again(record, Priority.RETRY)
+
+    def _warn_once(self, record: Record, text: str) -> None:
+        if text not in record.warned:
+            record.warned.add(text)
+            LOG.warning("router %s (%s): %s", record.id, record.name, text)
+
+    def _announce_again(self, router_id: str, outcome: Outcome) -> None:
+        record = self.routers.get(router_id)
+        if record is None or record.deleted or self._stopping:
+            return
+        by_namespace: dict[str, list[Announcement]] = {}
+        for namespace, announcement in outcome.announcements:
+            by_namespace.setdefault(namespace, []).append(announcement)
+        for namespace, announcements in by_namespace.items():
+            try:
+                self._worker.call(partial(self._announce, namespace, announcements))
+            except Exception as exc:  # noqa: BLE001 - the address may have moved away again: nobody needs to know
+                LOG.debug("router %s: not announced again in %s: %s", router_id, namespace, exc)
+
+
+def _run(job: Job[Work], reconciler: Reconciler) -> tuple[float, Result]:
+    """In the worker thread: how late the job started, and what came of it."""
+    late = jobs.started_late(job.since)
+    return late, jobs.run(job, reconciler, late)

@@ -1,0 +1,219 @@
+"""What a job is, and how the worker carries it out and tells its story in the log.
+
+Everything here runs in the worker thread, blocks, and writes nothing that the hub reads: the result goes back as a
+value.  Each job has its own request id, and its lines carry the router's id.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import Enum
+
+from dvr_agent import logs
+from dvr_agent.daemon.queue import Job, Priority
+from dvr_agent.errors import DvrError, NotSupportedError
+from dvr_agent.reconcile.api import Outcome, Plan, Reconciler
+from dvr_agent.sources.api import Document
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Make the kernel agree with this document.
+
+    :ivar warned: warnings that were already logged for it
+    :ivar recovering: the last try failed, or its document was bad: say when it is well again
+    """
+
+    document: Document
+    warned: frozenset[str] = frozenset()
+    recovering: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """The router is gone."""
+
+    router_id: str
+    name: str
+
+
+class Control(Enum):
+    """Jobs that belong to no router; the value is their key in the queue."""
+
+    BEGIN_PASS = "begin pass"
+    SWEEP = "stale sweep"
+
+
+Work = Update | Remove | Control
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The job did what it was to do."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class NotSupported:
+    """The router is of a kind that is left alone."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The job failed; the router keeps what it has."""
+
+    reason: str
+
+
+Result = Done | NotSupported | Failed
+
+
+def run(job: Job[Work], reconciler: Reconciler, late: float) -> Result:
+    """Carry out the job of a router.  Never raises: an error that nobody expected is a failed try like any other.
+
+    :param late: seconds between the event and now
+    """
+    work = job.work
+    assert not isinstance(work, Control)
+    router_id = work.router_id if isinstance(work, Remove) else work.document.router.id
+    with logs.job_context(router_id):
+        subject = _subject(router_id, work.name if isinstance(work, Remove) else work.document.router.name)
+        try:
+            if isinstance(work, Remove):
+                return _remove(router_id, subject, "removed", reconciler, late)
+            return _update(job, work, subject, reconciler, late)
+        except NotSupportedError as exc:
+            return NotSupported(str(exc))
+        except DvrError as exc:
+            LOG.error("%s: failed: %s", subject, exc)
+            return Failed(str(exc))
+        except Exception as exc:
+            LOG.exception("%s: failed by an error that should not happen", subject)
+            return Failed(f"{type(exc).__name__}: {exc}")
+
+
+def _update(job: Job[Work], work: Update, subject: str, reconciler: Reconciler, late: float) -> Result:
+    router = work.document.router
+    if not router.admin_state_up and router.distributed and not router.ha:
+        return _remove(router.id, subject, "administratively down, removed", reconciler, late)
+    in_pass = job.priority in (Priority.SYNC, Priority.AUDIT)
+    outcome = reconciler.reconcile(router, shared=not in_pass)
+    plan = outcome.plan
+    for warning in plan.warnings:
+        if warning not in work.warned:
+            LOG.warning("%s: %s", subject, warning)
+    if job.priority is Priority.AUDIT:
+        if plan:
+            LOG.warning("%s: drift repaired: %s; %s", subject, counts_text(plan), _times(outcome, late))
+    elif plan:
+        word = "added" if any(change.create for change in plan.changes) else "changed"
+        LOG.info("%s: %s: %s; %s", subject, word, counts_text(plan), _times(outcome, late))
+    else:
+        level = logging.INFO if job.priority is Priority.EVENT or work.recovering else logging.DEBUG
+        LOG.log(level, "%s: in sync, nothing to change; %s", subject, _times(outcome, late))
+    if work.recovering:
+        LOG.info("%s: is well again", subject)
+    _details(plan)
+    return Done(outcome)
+
+
+def _remove(router_id: str, subject: str, word: str, reconciler: Reconciler, late: float) -> Done:
+    outcome = reconciler.remove(router_id)
+    if outcome.plan:
+        LOG.info("%s: %s: %s; %s", subject, word, counts_text(outcome.plan), _times(outcome, late))
+    else:
+        LOG.debug("%s: %s: nothing there", subject, word)
+    _details(outcome.plan)
+    return Done(outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What the stale sweep did.
+
+    :ivar outcome: None if the guard held it back
+    :ivar guard: the guard's words then, else empty
+    """
+
+    outcome: Outcome | None
+    guard: str = ""
+
+
+GUARD_MINIMUM = 10
+"""A full sync that would remove fewer routers than this is never held back."""
+
+
+def sweep(reconciler: Reconciler, known: Collection[str], allow_mass_removal: bool) -> Swept:
+    """Remove what belongs to no known router, unless that looks like a fault of the source.
+
+    :raises DvrError: the kernel refused; what is left is swept next time
+    """
+    with logs.job_context():
+        stale, present = reconciler.stale_routers(known)
+        if not allow_mass_removal and len(stale) >= GUARD_MINIMUM and len(stale) > present / 2:
+            return Swept(None, guard_text(len(stale), present))
+        outcome = reconciler.remove_stale(known)
+        if outcome.plan:
+            LOG.info(
+                "left-overs removed: %d routers without document (%s): %s; %.1f ms",
+                len(stale), _some(sorted(stale)), counts_text(outcome.plan), outcome.seconds * 1e3,
+            )  # fmt: skip
+            _details(outcome.plan)
+        return Swept(outcome)
+
+
+def guard_text(stale: int, present: int) -> str:
+    return (
+        f"{stale} of {present} routers on this host have no document any more; removing so many looks like a fault "
+        "of the source, so nothing was removed. If it is right: dvrctl cleanup removes by hand, "
+        "[dvr_agent] allow_mass_removal = true lets the agent do it"
+    )
+
+
+def _subject(router_id: str, name: str) -> str:
+    return f"router {router_id} ({name})" if name else f"router {router_id}"
+
+
+def counts_text(plan: Plan) -> str:
+    """``3 routes, 2 rules, 1 table``."""
+    return ", ".join(f"{number} {_plural(kind, number)}" for kind, number in plan.counts().items()) or "nothing"
+
+
+def _plural(kind: str, number: int) -> str:
+    if number == 1:
+        return kind
+    return kind + ("es" if kind.endswith("s") else "s")
+
+
+def _some(ids: list[str]) -> str:
+    return ", ".join(ids[:5]) + (" …" if len(ids) > 5 else "") if ids else "none"
+
+
+def _times(outcome: Outcome, late: float) -> str:
+    return f"{outcome.seconds * 1e3:.1f} ms, started {late * 1e3:.1f} ms after the event"
+
+
+def _details(plan: Plan) -> None:
+    if not LOG.isEnabledFor(logging.DEBUG):
+        return
+    for namespace, text in plan.ports:
+        LOG.debug("%s: %s", namespace, text)
+    for changes in plan.changes:
+        if changes.create or changes.remove:
+            LOG.debug("%s: %s namespace", changes.namespace, "+" if changes.create else "-")
+        for change in changes.items:
+            LOG.debug("%s: %s", changes.namespace, change.text)
+        for table in changes.tables:
+            LOG.debug("%s: ~ table %s of IPv%d", changes.namespace, table.new.name, table.new.family)
+
+
+def started_late(since: float) -> float:
+    return max(time.monotonic() - since, 0.0)

@@ -1,0 +1,183 @@
+"""Passes over all routers: the full sync (at the start or on request), the audit, and the stale sweep at their end.
+
+A pass puts its routers into the queue at its own low priority, so that changes overtake it, and is over when each of
+them was tried once, well or not.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from dvr_agent.daemon import green, jobs
+from dvr_agent.daemon.dispatcher import Dispatcher
+from dvr_agent.daemon.feed import Feed
+from dvr_agent.daemon.jobs import Control
+from dvr_agent.daemon.queue import Priority
+from dvr_agent.daemon.routers import State
+from dvr_agent.daemon.worker import Worker
+from dvr_agent.errors import DvrError
+from dvr_agent.reconcile.api import Reconciler
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Pass:
+    priority: Priority
+    started: float
+    size: int
+    waiting: set[str]
+
+
+class Passes:
+    """All methods belong to the hub's thread.
+
+    :ivar first_sync_done: set when the first full sync is over, its sweep included
+    :ivar guard: the guard's words while it holds the sweep back, else empty
+    :ivar last_audit: when the last audit ended, seconds since the epoch
+    :ivar next_audit: when the next one begins, likewise; None: never
+    """
+
+    def __init__(
+        self,
+        reconciler: Reconciler,
+        worker: Worker,
+        dispatcher: Dispatcher,
+        feed: Feed,
+        allow_mass_removal: Callable[[], bool],
+    ) -> None:
+        self._reconciler, self._worker = reconciler, worker
+        self._dispatcher, self._feed = dispatcher, feed
+        self._allow_mass_removal = allow_mass_removal
+        self._current: _Pass | None = None
+        self._unswept: frozenset[str] = frozenset()
+        self.first_sync_done = green.Event()
+        self.guard = ""
+        self.last_audit: float | None = None
+        self.next_audit: float | None = None
+        dispatcher.on_settled = self._settled
+        dispatcher.controls[Control.BEGIN_PASS] = self._begin_pass
+        dispatcher.controls[Control.SWEEP] = self._sweep
+        feed.on_synced = self._synced
+
+    @property
+    def progress(self) -> str:
+        """``first sync: 12 of 500 routers``, empty when no pass is under way."""
+        if self._current is None:
+            return ""
+        done = self._current.size - len(self._current.waiting)
+        return f"{_name(self._current.priority)}: {done} of {self._current.size} routers"
+
+    def full_sync(self) -> int:
+        """Look at every router again, whatever its state; returns how many."""
+        ids = {record.id for record in self._dispatcher.routers if record.document is not None or record.deleted}
+        self._begin(Priority.SYNC, ids)
+        return len(ids)
+
+    def audit_for_ever(self, interval: float) -> None:
+        """An audit each ``interval`` seconds, the first one that long after the first sync."""
+        self.first_sync_done.wait()
+        while True:
+            self.next_audit = time.time() + interval
+            green.sleep(interval)
+            if self._current is None:
+                self._begin(Priority.AUDIT, {record.id for record in self._dispatcher.routers if record.auditable})
+            else:
+                LOG.debug("no audit now: %s is under way", self.progress)
+
+    def _begin(self, priority: Priority, ids: set[str]) -> None:
+        self._current = _Pass(priority, time.monotonic(), len(ids), set(ids))
+        self._dispatcher.control(Control.BEGIN_PASS, Priority.EVENT)
+        for router_id in ids:
+            record = self._dispatcher.routers.get(router_id)
+            if record is not None:
+                self._dispatcher.again(record, priority)
+        if not ids:
+            self._tried_all()
+
+    def _begin_pass(self) -> None:
+        self._in_worker(self._reconciler.begin_pass, "shared parts cannot be prepared")
+
+    def _settled(self, router_id: str) -> None:
+        if self._current is not None and router_id in self._current.waiting:
+            self._current.waiting.discard(router_id)
+            if not self._current.waiting:
+                self._tried_all()
+
+    def _tried_all(self) -> None:
+        self._dispatcher.control(Control.SWEEP, Priority.SYNC)
+
+    def _synced(self) -> None:
+        """A complete listing was taken over: the first starts the first sync, later ones may show missed deletions."""
+        if self._feed.last_sync is not None and not self.first_sync_done.is_set() and self._current is None:
+            LOG.info("first sync: %d routers", self.full_sync())
+            return
+        known = self._feed.known or set()
+        gone = frozenset(record.id for record in self._dispatcher.routers if record.id not in known)
+        if gone - self._unswept and self.first_sync_done.is_set():
+            self._dispatcher.control(Control.SWEEP, Priority.SYNC)
+        self._unswept &= gone
+
+    def _sweep(self) -> None:
+        """The end of each pass, and what follows a listing that lacks routers."""
+        may = self._feed.known is not None and not self._feed.error
+        if may and not self._feed.complete:
+            LOG.warning("no stale sweep: there is a bad document of which nobody knows whose it is")
+        elif may:
+            self._sweep_now(self._feed.known or set())
+        ended = self._current
+        if ended is not None and not ended.waiting:
+            self._current = None
+            self._end(ended)
+
+    def _sweep_now(self, listed: set[str]) -> None:
+        # Routers whose deletion was announced are no business of the guard: their own jobs remove them.
+        known = frozenset(listed | {record.id for record in self._dispatcher.routers if record.deleted})
+        swept = self._in_worker(
+            partial(jobs.sweep, self._reconciler, known, self._allow_mass_removal()), "stale sweep failed"
+        )
+        if swept is None:
+            return
+        gone = [record for record in self._dispatcher.routers if record.id not in known]
+        self.guard = swept.guard
+        if swept.guard:
+            LOG.error("stale sweep refused: %s", swept.guard)
+            self._unswept = frozenset(record.id for record in gone)
+            for record in gone:
+                record.reason = "it has no document any more; its removal is held back"
+            return
+        for record in gone:
+            if record.id not in (self._feed.known or set()):  # it may have come back while the worker was at it
+                self._dispatcher.queue.discard(record.id)
+                self._dispatcher.routers.drop(record.id)
+                self._settled(record.id)
+
+    def _end(self, ended: _Pass) -> None:
+        self._dispatcher.flush()
+        seconds = time.monotonic() - ended.started
+        if ended.priority is Priority.AUDIT:
+            self.last_audit = time.time()
+            LOG.debug("audit of %d routers took %.3f s", ended.size, seconds)
+            return
+        states = self._dispatcher.routers.states
+        text = ", ".join(f"{number} {state.value}" for state, number in sorted(states.items())) or "no routers"
+        well = set(states) <= {State.IN_SYNC, State.ADMIN_DOWN, State.NOT_SUPPORTED}
+        LOG.log(logging.INFO if well else logging.WARNING, "full sync took %.3f s: %s", seconds, text)
+        self.first_sync_done.set()
+
+    def _in_worker(self, call: Callable[[], jobs.Swept | None], trouble: str) -> jobs.Swept | None:
+        try:
+            return self._worker.call(call)
+        except DvrError as exc:
+            LOG.error("%s: %s", trouble, exc)
+        except Exception:
+            LOG.exception("%s by an error that should not happen", trouble)
+        return None
+
+
+def _name(priority: Priority) -> str:
+    return "audit" if priority is Priority.AUDIT else "full sync"

@@ -1,0 +1,217 @@
+"""The daemon from start to stop: puts the parts together and keeps them running.  Start reading at :func:`run`.
+
+What it is made of::
+
+    source ──► feed ──► dispatcher ──► worker (native thread) ──► reconciler ──► kernel
+                 ▲        ▲   queue, routers
+      rescans ───┘        └── passes (full sync, audit, stale sweep)
+    signals ──► service ◄── admin socket, systemd
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from oslo_config import cfg
+
+from dvr_agent import __version__, config, logs
+from dvr_agent.daemon import backoff, green
+from dvr_agent.daemon.admin import AdminServer
+from dvr_agent.daemon.counters import Counters
+from dvr_agent.daemon.dispatcher import Announce, Dispatcher, RetryPolicy
+from dvr_agent.daemon.feed import Feed
+from dvr_agent.daemon.notify import Notifier
+from dvr_agent.daemon.passes import Passes
+from dvr_agent.daemon.signals import Signals
+from dvr_agent.daemon.status import Status
+from dvr_agent.daemon.worker import Worker
+from dvr_agent.errors import DvrError
+from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.lock import AgentLock
+from dvr_agent.reconcile.api import Reconciler
+from dvr_agent.sources.api import Source
+
+LOG = logging.getLogger(__name__)
+
+STOP_SECONDS = 10.0
+"""How long a stop waits for the job that is being done."""
+STATUS_SECONDS = 5.0
+SWITCH_SECONDS = 0.001
+"""How long the worker may keep the interpreter while the hub wants it (sys.setswitchinterval)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the daemon drives.
+
+    :ivar announce: sends announcements once more; blocks, for the worker
+    """
+
+    reconciler: Reconciler
+    source: Source
+    announce: Announce
+    writes: WriteCounters
+
+
+def run(conf: cfg.ConfigOpts) -> int:
+    """Be the daemon until a signal ends it; logging is set up already.
+
+    :returns: the process's exit code: 0 stopped by a signal, 1 broken
+    :raises ConfigError: an option cannot be used
+    :raises LockedError: another agent runs here
+    :raises KernelError: this kernel lacks something the agent needs
+    """
+    with AgentLock(conf.state_path, conf.host):
+        return Service(conf, open_parts(conf)).run()
+
+
+def open_parts(conf: cfg.ConfigOpts) -> Parts:
+    """The real parts, as configured.
+
+    :raises DvrError: something cannot be had
+    """
+    from dvr_agent.reconcile.factory import open_reconciler
+    from dvr_agent.sources.factory import open_source
+
+    reconciler = open_reconciler(conf)
+    kernel = reconciler.kernel
+    return Parts(reconciler, open_source(conf), kernel.announcer.announce, kernel.counters)
+
+
+class Service:
+    """One run of the daemon."""
+
+    def __init__(self, conf: cfg.ConfigOpts, parts: Parts) -> None:
+        green.use_epoll()
+        self._conf, self._parts = conf, parts
+        options = conf.dvr_agent
+        counters = Counters()
+        self._worker = Worker()
+        retry = RetryPolicy(options.retry_interval, options.retry_interval_max)
+        self._retry = retry
+        self._dispatcher = Dispatcher(parts.reconciler, parts.announce, self._worker, retry, counters)
+        self._feed = Feed(parts.source, self._worker, self._dispatcher, conf.directory.rescan_interval)
+        self._passes = Passes(
+            parts.reconciler, self._worker, self._dispatcher, self._feed, lambda: bool(options.allow_mass_removal)
+        )
+        self._status = Status(
+            conf.host, conf.agent_mode, time.time(), self._dispatcher, self._feed, self._passes, counters, parts.writes
+        )
+        self._counters = counters
+        self._admin = AdminServer(options.admin_socket, self._status, self._sync)
+        self._notifier = Notifier()
+        self._signals = Signals(self._stop, self._reload)
+        self._ended = green.Event()
+
+    def run(self) -> int:
+        """Work until stopped; returns the exit code.  For the main thread."""
+        sys.setswitchinterval(SWITCH_SECONDS)
+        gc.collect()
+        gc.freeze()  # modules live as long as the process: no collection need look at them, nor stop the hub for it
+        LOG.info("dvr-agent %s starts: host %s, %s", __version__, self._conf.host, self._conf.agent_mode)
+        self._admin.start()
+        try:
+            self._signals.install()
+            self._worker.start()
+            for task in (self._work, self._dispatcher.run, self._counters.probe_hub, self._report, self._watchdog):
+                self._spawn(task)
+            code: int = self._ended.wait()
+            self._shut_down()
+            return code
+        finally:
+            self._admin.close()
+
+    def _spawn(self, task: Callable[[], None]) -> None:
+        green.spawn(task, on_crash=partial(self._ended.set, 1))
+
+    def _work(self) -> None:
+        """Read the kernel, then follow the source."""
+        failures = 0
+        while True:
+            try:
+                self._worker.call(self._parts.reconciler.load)
+                break
+            except DvrError as exc:
+                failures += 1
+                seconds = backoff.delay(failures, self._retry.first, self._retry.maximum)
+                LOG.error("kernel and state files cannot be read, again in %.1f s: %s", seconds, exc)
+                green.sleep(seconds)
+        self._spawn(self._feed.run)
+        if self._conf.dvr_agent.audit_interval:
+            self._spawn(partial(self._passes.audit_for_ever, self._conf.dvr_agent.audit_interval))
+        self._passes.first_sync_done.wait()
+        self._notifier.ready(self._status.line)
+        LOG.info("ready")
+
+    def _report(self) -> None:
+        """Tell systemd from time to time; during the first sync also that it shall be patient."""
+        while True:
+            if self._notifier.is_ready:
+                self._notifier.send(f"STATUS={self._status.line}")
+            else:
+                self._notifier.starting(self._status.line, 6 * STATUS_SECONDS)
+            green.sleep(STATUS_SECONDS)
+
+    def _watchdog(self) -> None:
+        while self._notifier.watchdog_seconds is not None:
+            self._notifier.alive()
+            green.sleep(self._notifier.watchdog_seconds / 3)
+
+    def _sync(self) -> int | None:
+        """Somebody asks by the admin socket: everything is looked at again."""
+        if not self._feed.rescan():
+            return None
+        return self._passes.full_sync()
+
+    def _stop(self) -> None:
+        self._ended.set(0)
+
+    def _shut_down(self) -> None:
+        """The data plane stays as it is."""
+        LOG.info("dvr-agent stops; routers stay as they are")
+        self._notifier.stopping()
+        deadline = time.monotonic() + STOP_SECONDS
+        self._dispatcher.stop()
+        self._dispatcher.finished.wait(STOP_SECONDS)
+        flushed = green.Event()
+        if self._dispatcher.finished.is_set():
+
+            def flush() -> None:
+                self._dispatcher.flush()
+                flushed.set()
+
+            green.spawn(flush)
+            flushed.wait(max(deadline - time.monotonic(), 1.0))
+        if not flushed.is_set():
+            LOG.warning("the job under way did not end within %.0f s: abandoned", STOP_SECONDS)
+
+    def _reload(self) -> None:
+        """SIGHUP: read the configuration files again and take over what may change while running."""
+        if self._notifier.is_ready:
+            self._notifier.reloading()
+        try:
+            changed = self._conf.mutate_config_files()
+            fresh = config.load(config_arguments(self._conf))
+            logs.set_levels(fresh)
+            names = ", ".join(sorted(name for _group, name in changed)) or "no mutable option"
+            LOG.info("configuration read again: %s changed; log levels set", names)
+        except Exception as exc:  # noqa: BLE001 - oslo.config has many errors; with any of them all stays as it was
+            LOG.error("configuration could not be read again, all stays as it was: %s", exc)
+        if self._notifier.is_ready:
+            self._notifier.ready(self._status.line)
+
+
+def config_arguments(conf: cfg.ConfigOpts) -> list[str]:
+    """The command line arguments that name this configuration's files."""
+    arguments = []
+    for path in conf.config_file or []:
+        arguments += ["--config-file", path]
+    for path in conf.config_dir or []:
+        arguments += ["--config-dir", path]
+    return arguments

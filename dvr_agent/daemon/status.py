@@ -1,0 +1,79 @@
+"""The daemon's state as JSON-ready values.  Reads, never blocks; belongs to the hub's thread."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from dataclasses import dataclass
+
+from dvr_agent import __version__
+from dvr_agent.daemon.counters import Counters
+from dvr_agent.daemon.dispatcher import Dispatcher
+from dvr_agent.daemon.feed import Feed
+from dvr_agent.daemon.passes import Passes
+from dvr_agent.daemon.routers import State, iso_time
+from dvr_agent.kernel.api import WriteCounters
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Looks at all parts of the daemon."""
+
+    host: str
+    mode: str
+    started: float
+    dispatcher: Dispatcher
+    feed: Feed
+    passes: Passes
+    counters: Counters
+    writes: WriteCounters
+
+    def to_json(self) -> dict[str, object]:
+        """Everything.  Times are ISO 8601 in UTC or null, ``next_retry`` seconds from now."""
+        now = time.monotonic()
+        routers = sorted(self.dispatcher.routers, key=lambda record: record.id)
+        return {
+            "version": __version__,
+            "host": self.host,
+            "mode": self.mode,
+            "pid": os.getpid(),
+            "started": iso_time(self.started),
+            "state": self.state,
+            "progress": self.passes.progress,
+            "last_sync": iso_time(self.feed.last_sync),
+            "last_audit": iso_time(self.passes.last_audit),
+            "next_audit": iso_time(self.passes.next_audit),
+            "queue_depth": len(self.dispatcher.queue) + len(self.dispatcher.queue.busy),
+            "guard": self.passes.guard,
+            "source": self.feed.status(),
+            "counters": {**self.counters.to_json(), "writes": dataclasses.asdict(self.writes)},
+            "states": {state.value: number for state, number in self.dispatcher.routers.states.items()},
+            "routers": [record.to_json(now) for record in routers],
+        }
+
+    def router(self, router_id: str) -> dict[str, object] | None:
+        """One router, None if there is no such."""
+        record = self.dispatcher.routers.get(router_id)
+        return None if record is None else record.to_json(time.monotonic())
+
+    @property
+    def state(self) -> str:
+        """The daemon in one word: ``starting``, ``degraded``, ``pending`` or ``in sync``."""
+        if not self.passes.first_sync_done.is_set():
+            return "starting"
+        states = self.dispatcher.routers.states
+        if self.feed.error or self.passes.guard or not self.feed.complete or {State.DEGRADED, State.BAD} & set(states):
+            return State.DEGRADED.value
+        if State.PENDING in states:
+            return State.PENDING.value
+        return State.IN_SYNC.value
+
+    @property
+    def line(self) -> str:
+        """For ``systemctl status``."""
+        if self.feed.error:
+            return f"{self.state}: {self.feed.error}"
+        states = self.dispatcher.routers.states
+        text = ", ".join(f"{number} {state.value}" for state, number in sorted(states.items())) or "no routers"
+        return "; ".join(part for part in (self.state, self.passes.progress or text, self.passes.guard) if part)

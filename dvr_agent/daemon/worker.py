@@ -1,0 +1,77 @@
+"""The one native thread that does everything that blocks: kernel work, reading documents, writing state files.
+
+Calls go in by a thread-safe queue; results come back by another one and a byte in a pipe that wakes the hub.
+A green thread calls :meth:`Worker.call` and sleeps until its result is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from dvr_agent.daemon import green
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Call:
+    function: Callable[[], Any]
+    finished: green.Event
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Worker:
+    """The thread.  It ends with the process; a call that hangs does not keep the process alive."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[_Call] = SimpleQueue()
+        self._results: SimpleQueue[_Call] = SimpleQueue()
+        self._readable, self._writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._thread = threading.Thread(target=self._main, name="worker", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        green.spawn(self._deliver)
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Run ``function`` in the worker thread, after the calls that came before; other green threads go on.
+
+        :raises BaseException: what the function raised
+        """
+        call = _Call(function, green.Event())
+        self._calls.put(call)
+        call.finished.wait()
+        if call.error is not None:
+            raise call.error
+        result: T = call.result
+        return result
+
+    def _main(self) -> None:
+        # Signals belong to the main thread: here they would only interrupt system calls.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - {signal.SIGSEGV, signal.SIGBUS})
+        while True:
+            call = self._calls.get()
+            try:
+                call.result = call.function()
+            except BaseException as exc:  # noqa: BLE001 - handed to the caller, whatever it is
+                call.error = exc
+            self._results.put(call)
+            with contextlib.suppress(BlockingIOError):  # the pipe is full of wake-ups: one more changes nothing
+                os.write(self._writable, b"\0")
+
+    def _deliver(self) -> None:
+        while True:
+            green.wait_readable(self._readable)
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._readable, 4096)
+            with contextlib.suppress(Empty):
+                while True:
+                    self._results.get_nowait().finished.set()

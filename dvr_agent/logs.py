@@ -1,0 +1,127 @@
+"""Logging by oslo.log, for the daemon and for dvrctl; no eventlet.
+
+The log level, file, journal and JSON options are oslo.log's.  What is added here: everything that would go to stderr
+past the log (warnings, unhandled exceptions of any thread) is logged instead, libraries are kept quiet, and a job's
+lines carry its request id and router id (:func:`job_context`).
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from oslo_config import cfg
+from oslo_context import context as oslo_context
+from oslo_log import log
+
+from dvr_agent import __version__
+from dvr_agent.errors import ConfigError
+
+LOG = logging.getLogger(__name__)
+
+CONTEXT_FORMAT = "%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(name)s [%(request_id)s] %(instance)s%(message)s"
+"""oslo.log's line without the user, project and domain of an API request: there is none here."""
+
+QUIET = {"eventlet": logging.INFO, "pyroute2": logging.WARNING, "asyncio": logging.WARNING, "iptc": logging.WARNING}
+"""Libraries that say more than an operator wants, even with ``debug``; ``default_log_levels`` has the last word."""
+
+
+def setup(conf: cfg.ConfigOpts, product: str = "dvr-agent") -> None:
+    """Make the logging what the options say.
+
+    :raises ConfigError: the log file or the logging configuration cannot be used
+    """
+    log.set_defaults(logging_context_format_string=CONTEXT_FORMAT)
+    for name, level in QUIET.items():
+        logging.getLogger(name).setLevel(level)
+    try:
+        log.setup(conf, product, __version__)
+    except (OSError, RuntimeError, TypeError, ValueError, log.LogConfigError) as exc:
+        raise ConfigError(f"logging cannot be set up: {exc}") from exc
+    logging.raiseExceptions = False
+    logging.captureWarnings(True)
+    threading.excepthook = _thread_died
+    sys.unraisablehook = _unraisable
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_AddContext())
+        if isinstance(handler, logging.FileHandler):
+            _never_fail_on_text(handler)
+
+
+def set_levels(conf: cfg.ConfigOpts) -> None:
+    """Take over ``debug`` and ``default_log_levels`` of a configuration that was read again."""
+    logging.getLogger().setLevel(logging.DEBUG if conf.debug else logging.INFO)
+    for pair in conf.default_log_levels:
+        name, _equals, level = pair.partition("=")
+        try:
+            logging.getLogger(name).setLevel(int(level) if level.isdigit() else level)
+        except ValueError:
+            LOG.error("default_log_levels: %s is no level of logger %s", level, name)
+
+
+def to_terminal() -> bool:
+    """True if log lines go to stdout or stderr, so that an error need not be printed a second time."""
+    return any(getattr(handler, "stream", None) in (sys.stdout, sys.stderr) for handler in logging.getLogger().handlers)
+
+
+class JobContext(oslo_context.RequestContext):
+    """What the log lines of one job carry: just its ids, in text as ``[req-…]``, in JSON as ``context``."""
+
+    def __init__(self, router_id: str | None) -> None:
+        super().__init__(overwrite=False)
+        self.router_id = router_id
+
+    def get_logging_values(self) -> dict[str, Any]:
+        values = {"request_id": self.request_id}
+        return {**values, "router_id": self.router_id} if self.router_id else values
+
+
+_current = threading.local()
+
+
+@contextmanager
+def job_context(router_id: str | None = None) -> Iterator[str]:
+    """Lines logged by this thread inside the block carry a new request id, and the router's id.
+
+    Must not be used where green threads may switch: the context belongs to the operating system's thread.
+    """
+    context = JobContext(router_id)
+    _current.context = context
+    try:
+        yield str(context.request_id)
+    finally:
+        _current.context = None
+
+
+class _AddContext(logging.Filter):
+    """Gives every record, of libraries too, the context of the job in whose thread it was made."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        context = getattr(_current, "context", None)
+        if context is not None and not hasattr(record, "context"):
+            record.context = context
+        return True
+
+
+def _never_fail_on_text(handler: logging.FileHandler) -> None:
+    """File names may hold bytes that are no text; the line must get out anyway."""
+    handler.errors = "backslashreplace"
+    reconfigure = getattr(handler.stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
+
+
+def _thread_died(args: threading.ExceptHookArgs) -> None:
+    if args.exc_type is not SystemExit and args.exc_value is not None:
+        name = args.thread.name if args.thread else "?"
+        LOG.critical(
+            "thread %s ended: this is a bug", name, exc_info=(args.exc_type, args.exc_value, args.exc_traceback)
+        )
+
+
+def _unraisable(args: Any) -> None:
+    LOG.warning("ignored: %s", args.err_msg or "an exception", exc_info=args.exc_value)
