@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 import msgspec
 
@@ -19,6 +20,10 @@ from dvr_agent.model.reader import Invalid
 _TOKEN = re.compile(rb'"((?:[^"\\]++|\\.)*+)(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
 _ID = re.compile(rb'\s*:\s*"([0-9a-fA-F-]{36})"')
 _OPENS_OBJECT = re.compile(rb"\s*:\s*\{")
+
+# What a broken document may cost: a sound one of 16 MiB has about half a million tokens and is ten levels deep.
+_MAX_TOKENS = 1_000_000
+_MAX_DEPTH = 64
 
 
 def peek_router_id(data: bytes) -> str | None:
@@ -35,7 +40,9 @@ def peek_router_id(data: bytes) -> str | None:
 def _ids_in_text(data: bytes) -> Iterator[str]:
     """Values of the router's ``id`` key: at depth 1, or at depth 2 inside ``router``, read off the brackets."""
     depth, envelope = 0, False
-    for token in _TOKEN.finditer(data):
+    for token in islice(_TOKEN.finditer(data), _MAX_TOKENS):
+        if depth > _MAX_DEPTH:
+            return
         opening = token[0][:1]
         if opening in b"{[":
             depth += 1

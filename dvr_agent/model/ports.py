@@ -9,8 +9,8 @@ from operator import attrgetter
 from typing import TypeAlias
 
 from dvr_agent.model import values
-from dvr_agent.model.reader import MISSING, At, Invalid, Unique, array, boolean, mapping
-from dvr_agent.model.router import FixedIp, IpAddress, IpNetwork, RouterPort, Subnet, SubnetPort
+from dvr_agent.model.reader import MISSING, At, Invalid, Unique, Verbatim, array, boolean, mapping
+from dvr_agent.model.router import FixedIp, IpNetwork, RouterPort, Subnet, SubnetPort
 
 PortsBySubnet: TypeAlias = tuple[tuple[str, tuple[SubnetPort, ...]], ...]
 
@@ -114,7 +114,7 @@ def ports_by_subnet(value: object, at: At) -> PortsBySubnet:
     """
     found = []
     subnets = Unique("a subnet id that is there once")
-    owners: dict[tuple[str, IpAddress], str] = {}
+    owners: dict[tuple[str, int], str] = {}
     for key, ports in mapping(value, at).items():
         here: At = (at, key)
         subnet_id = values.uuid(key, here)
@@ -123,17 +123,18 @@ def ports_by_subnet(value: object, at: At) -> PortsBySubnet:
     return tuple(sorted(found))
 
 
-def _subnet_ports(value: object, at: At, owners: dict[tuple[str, IpAddress], str]) -> tuple[SubnetPort, ...]:
+def _subnet_ports(value: object, at: At, owners: dict[tuple[str, int], str]) -> tuple[SubnetPort, ...]:
     found = []
     ids = Unique("a port id that is there once")
     for index, item in enumerate(array(value, at)):
         here: At = (at, index)
         port = _subnet_port(item, here)
         ids.add(port.id, here, port.id)
-        for place in port.addresses:
-            if owners.setdefault(place, port.id) != port.id:
-                text = f"a fixed IP of one port only, but port {owners[place]} has it too"
-                raise Invalid((here, "fixed_ips"), str(place[1]), text)
+        for subnet_id, address in port.addresses:
+            owner = owners.setdefault((subnet_id, int(address)), port.id)
+            if owner != port.id:
+                text = f"a fixed IP of one port only, but port {owner} has it too"
+                raise Invalid((here, "fixed_ips"), Verbatim(str(address)), text)
         found.append(port)
     return tuple(sorted(found, key=by_id))
 

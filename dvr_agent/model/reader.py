@@ -77,7 +77,8 @@ def _not_json(data: bytes, reason: str) -> Invalid:
         return Invalid(None, _excerpt(data, 0), "JSON without a byte order mark")
     found = _BYTE.search(reason)
     start = int(found[1]) if found else max(len(data) - 40, 0)
-    return Invalid(None, _excerpt(data, start), f"JSON ({reason.removeprefix('JSON is malformed: ')})")
+    reason = reason.removeprefix("JSON is malformed: ").partition(" - at ")[0]
+    return Invalid(None, _excerpt(data, start), f"JSON ({reason})")
 
 
 def _excerpt(data: bytes, start: int) -> str:

@@ -22,6 +22,8 @@ _uuid = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}
 _mac = re.compile(r"[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){5}").fullmatch
 _cidr = re.compile(r"[0-9a-fA-F.:]+/[0-9]{1,3}").fullmatch
 
+_OCTETS = {str(number): number for number in range(256)}
+
 _PAIR_RANGE = int(IPv4Address("169.254.64.0")) >> 14
 """169.254.64.0/18: links between router and FIP namespaces (neutron.agent.l3.dvr_fip_ns)."""
 
@@ -73,7 +75,7 @@ def name(value: object, at: At) -> str:
     """A name for people: any text, unprintable characters escaped, cut to 255 characters."""
     if isinstance(value, str):
         return printable(value, NAME_LENGTH)
-    raise Invalid(at, value, "a text")
+    raise Invalid(at, value, "a string")
 
 
 def optional_name(value: object, at: At) -> str | None:
@@ -81,12 +83,24 @@ def optional_name(value: object, at: At) -> str | None:
     return None if value is None else name(value, at)
 
 
+def _number4(text: str) -> int:
+    """What ``int(IPv4Address(text))`` gives, several times as fast: there are thousands in a document.
+
+    :raises ValueError: the text is no address
+    """
+    a, b, c, d = text.split(".", 4)
+    try:
+        return _OCTETS[a] << 24 | _OCTETS[b] << 16 | _OCTETS[c] << 8 | _OCTETS[d]
+    except KeyError:
+        raise ValueError(text) from None
+
+
 def address(value: object, at: At) -> IpAddress:
     """An IPv4 or IPv6 address, without zone (``%eth0``)."""
     if isinstance(value, str):
         try:
             if ":" not in value:
-                return IPv4Address(value)
+                return IPv4Address(_number4(value))
             if "%" not in value:
                 return IPv6Address(value)
         except ValueError:
@@ -160,9 +174,14 @@ def link_network(value: object, at: At) -> IpNetwork:
 
 def address_or_network(value: object, at: At) -> IpNetwork:
     """An address (as a network of one) or a network; host bits are dropped, as users set these."""
-    if isinstance(value, str) and ("/" not in value or _cidr(value)) and "%" not in value:
+    if isinstance(value, str):
         try:
-            return _network(value)
+            if _cidr(value):
+                return _network(value)
+            if ":" not in value:
+                return IPv4Network((_number4(value), 32))
+            if "%" not in value:
+                return IPv6Network(value)
         except ValueError:
             pass
     raise Invalid(at, value, "an address or a network (address/prefix length)")
