@@ -17,6 +17,8 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
 unexport PYTHONPATH PYTHONHOME
+# Where ip, sysctl and iptables-legacy are; not in an ordinary user's PATH.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 VENV := .venv
 RUN := $(VENV)/bin/python

@@ -15,7 +15,11 @@ python_works() {
 # The checkout's place is part of the stamp: a moved or copied checkout has a venv that points elsewhere.
 hash=$({ pwd -P; cat pyproject.toml bindep.txt; } | sha256sum | cut -c1-64)
 todo=()
-for extra in "${@:-none}"; do
+if [ $# -eq 0 ]; then
+    # Every extra has brought the project itself.
+    grep -qsxF "$hash" "$venv"/.stamp-* || todo=(none)
+fi
+for extra in "$@"; do
     [ "$(cat "$venv/.stamp-$extra" 2>/dev/null)" = "$hash" ] || todo+=("$extra")
 done
 if [ ${#todo[@]} -eq 0 ] && python_works; then
