@@ -1,0 +1,87 @@
+"""The log of calls to the fake kernel, and the failures that tests ask for."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from dvr_agent.errors import KernelError
+
+METHODS = (
+    "namespaces.create",
+    "namespaces.remove",
+    "namespaces.list",
+    "namespaces.exists",
+    "namespaces.enter",
+    "interfaces.observe",
+    "interfaces.apply",
+    "interfaces.change",
+    "iptables.observe",
+    "iptables.replace",
+    "iptables.commit",
+    "iptables.save",
+    "conntrack.delete",
+    "announcer.announce",
+    "announcer.send",
+)
+"""Everything that is logged and can fail.
+
+Beside the methods of the interface: ``interfaces.change`` (namespace, Change), one for each change that ``apply``
+makes; ``iptables.commit`` (namespace, Table), one for each table at the end of a ``defer_apply`` block;
+``announcer.send`` (namespace, Announcement).
+"""
+
+
+class Call(NamedTuple):
+    """One call: a name of :data:`METHODS` and its arguments."""
+
+    method: str
+    args: tuple[Any, ...]
+
+
+@dataclass
+class _Fault:
+    method: str
+    skip: int
+    times: int | None
+    error: Exception | None
+    when: Callable[..., bool] | None
+
+
+class Faults:
+    """Remembers what was called and what shall fail."""
+
+    def __init__(self) -> None:
+        self.log: list[Call] = []
+        self._faults: list[_Fault] = []
+
+    def add(
+        self,
+        method: str,
+        nth: int,
+        error: Exception | None,
+        when: Callable[..., bool] | None,
+        times: int | None,
+    ) -> None:
+        if method not in METHODS:
+            raise ValueError(f"{method}: not one of {', '.join(METHODS)}")
+        self._faults.append(_Fault(method, nth - 1, times, error, when))
+
+    def clear(self) -> None:
+        self._faults.clear()
+
+    def call(self, method: str, *args: Any) -> None:
+        """Log the call; raise if a fault applies to it."""
+        self.log.append(Call(method, args))
+        for fault in self._faults:
+            if fault.method != method or fault.times == 0 or (fault.when is not None and not fault.when(*args)):
+                continue
+            if fault.skip:
+                fault.skip -= 1
+                continue
+            if fault.times is not None:
+                fault.times -= 1
+            namespace = args[0] if args and isinstance(args[0], str) else ""
+            raise fault.error or KernelError(namespace, method, errno.EIO, "the test wants it to fail")

@@ -1,0 +1,202 @@
+"""The fake kernel behind the interface of :mod:`dvr_agent.kernel.api`, and the handle tests hold it by."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from dvr_agent.errors import KernelError, NamespaceGoneError
+from dvr_agent.kernel.api import Kernel, PendingTables, WriteCounters
+from dvr_agent.kernel.fake.faults import Call, Faults
+from dvr_agent.kernel.fake.plumber import FakePlumber
+from dvr_agent.kernel.fake.world import FakeLink, FakeNamespace, World
+from dvr_agent.state.filter import Jump, Table, TableKey
+from dvr_agent.state.namespace import Announcement
+
+
+class FakeKernel:
+    """The tests' hand on the fake kernel.
+
+    :ivar world: everything that is there; change it to play the operator, or packets that make connections
+    :ivar sent: (namespace, announcement) in the order they went out
+    """
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.counters = WriteCounters()
+        self.sent: list[tuple[str, Announcement]] = []
+        self.faults = Faults()
+
+    def __getitem__(self, namespace: str) -> FakeNamespace:
+        return self.world.namespaces[namespace]
+
+    def fail(
+        self,
+        method: str,
+        nth: int = 1,
+        error: Exception | None = None,
+        when: Callable[..., bool] | None = None,
+        times: int | None = 1,
+    ) -> None:
+        """Let calls fail: from the ``nth`` matching one on, ``times`` of them (None: all).
+
+        :param method: one of :data:`~dvr_agent.kernel.fake.faults.METHODS`
+        :param error: what is raised; None: a :class:`KernelError` EIO that names the namespace and the method
+        :param when: asked with the call's arguments; only calls for which it says True count and fail
+        """
+        self.faults.add(method, nth, error, when, times)
+
+    def heal(self) -> None:
+        """Nothing fails any more."""
+        self.faults.clear()
+
+    def calls(self, *methods: str) -> list[Call]:
+        """The log, of all methods or of those named; a name may be a beginning such as ``iptables``."""
+        return [call for call in self.faults.log if not methods or call.method.startswith(methods)]
+
+    def forget_calls(self) -> None:
+        self.faults.log.clear()
+
+    def add_link(self, namespace: str, name: str, mac: str, mtu: int = 1500, up: bool = True) -> None:
+        """A device that neither the plumber nor a veth pair made: an attach driver's, or an operator's."""
+        self.world.namespaces[namespace].add_link(name, FakeLink(mac, mtu, up))
+
+    def kernel(self) -> Kernel:
+        """The interface."""
+        return Kernel(
+            _Namespaces(self),
+            FakePlumber(self.world, self.faults, self.counters),
+            _Iptables(self),
+            _Conntrack(self),
+            _Announcer(self),
+            self.counters,
+        )
+
+    def inside(self, namespace: str) -> FakeNamespace:
+        """
+        :raises NamespaceGoneError: there is none of that name
+        """
+        there = self.world.namespaces.get(namespace)
+        if there is None:
+            raise NamespaceGoneError(namespace, "namespace", errno.ENOENT, "it does not exist")
+        return there
+
+
+def fake_kernel() -> tuple[Kernel, FakeKernel]:
+    """A new, empty kernel: its interface, and the handle for tests."""
+    fake = FakeKernel()
+    return fake.kernel(), fake
+
+
+class _Part:
+    def __init__(self, fake: FakeKernel) -> None:
+        self._fake = fake
+
+    def _call(self, method: str, *args: Any) -> None:
+        self._fake.faults.call(method, *args)
+
+
+class _Namespaces(_Part):
+    def create(self, name: str) -> None:
+        self._call("namespaces.create", name)
+        self._fake.counters.namespaces += self._fake.world.create(name)
+
+    def remove(self, name: str) -> None:
+        self._call("namespaces.remove", name)
+        self._fake.counters.namespaces += self._fake.world.remove(name)
+
+    def exists(self, name: str) -> bool:
+        self._call("namespaces.exists", name)
+        return name in self._fake.world.namespaces
+
+    @contextlib.contextmanager
+    def enter(self, name: str) -> Iterator[None]:
+        self._call("namespaces.enter", name)
+        self._fake.inside(name)
+        yield
+
+    # Last, because its name hides the built-in type from annotations below it.
+    def list(self) -> list[str]:
+        self._call("namespaces.list")
+        return sorted(self._fake.world.namespaces)
+
+
+class _Pending(_Part):
+    def __init__(self, fake: FakeKernel) -> None:
+        super().__init__(fake)
+        self.wanted: dict[tuple[str, TableKey], Table] = {}
+
+    def replace(self, namespace: str, table: Table) -> None:
+        self._call("iptables.replace", namespace, table)
+        self.wanted[namespace, table.key] = table
+
+
+class _Iptables(_Part):
+    def observe(self, namespace: str, tables: Iterable[TableKey]) -> tuple[Table, ...]:
+        keys = tuple(tables)
+        self._call("iptables.observe", namespace, keys)
+        there = self._fake.inside(namespace)
+        return tuple(there.tables.get(key) or Table(*key) for key in keys)
+
+    @contextlib.contextmanager
+    def defer_apply(self) -> Iterator[PendingTables]:
+        pending = _Pending(self._fake)
+        yield pending
+        for (namespace, key), table in pending.wanted.items():
+            there = self._fake.inside(namespace)
+            if (there.tables.get(key) or Table(*key)) == table:
+                continue
+            self._call("iptables.commit", namespace, table)
+            chains = {chain.name for chain in table.chains}
+            for target in (rule.target for chain in table.chains for rule in chain.rules):
+                if isinstance(target, Jump) and target.chain not in chains:
+                    raise KernelError(namespace, table.text, errno.ENOENT, f"no chain {target.chain}")
+            self._fake.counters.commits += 1
+            there.tables[key] = table
+
+    def save(self, namespace: str) -> str:
+        self._call("iptables.save", namespace)
+        there = self._fake.inside(namespace)
+        return "".join(map(_saved, (there.tables[key] for key in sorted(there.tables))))
+
+
+class _Conntrack(_Part):
+    def delete(self, namespace: str, address: str) -> int:
+        self._call("conntrack.delete", namespace, address)
+        there = self._fake.inside(namespace)
+        stay = [connection for connection in there.connections if address not in connection]
+        deleted = len(there.connections) - len(stay)
+        there.connections = stay
+        return deleted
+
+
+class _Announcer(_Part):
+    def announce(self, namespace: str, announcements: Sequence[Announcement]) -> None:
+        self._call("announcer.announce", namespace, tuple(announcements))
+        if not announcements:
+            return
+        there = self._fake.inside(namespace)
+        failed: KernelError | None = None
+        for one in announcements:
+            try:
+                self._call("announcer.send", namespace, one)
+                if one.device not in there.links:
+                    what = f"announcement of {one.address} dev {one.device}"
+                    raise KernelError(namespace, what, errno.ENODEV)
+                self._fake.sent.append((namespace, one))
+            except KernelError as exc:
+                failed = failed or exc
+        if failed is not None:
+            raise failed
+
+
+def _saved(table: Table) -> str:
+    """One table in iptables-save syntax, without counters."""
+    if not table.chains:
+        return ""
+    lines = [f"# {table.text}", f"*{table.name}", *(f":{chain.name} - [0:0]" for chain in table.chains)]
+    lines += [f"-A {builtin} -j {chain}" for builtin, chain in table.jumps]
+    lines += [f"-A {chain.name} {rule.text}" for chain in table.chains for rule in chain.rules]
+    return "\n".join([*lines, "COMMIT", ""])
