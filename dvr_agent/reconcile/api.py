@@ -86,6 +86,9 @@ class Reconciler(Protocol):
     def remove(self, router_id: str) -> Outcome:
         """The router is gone by the source's word: remove what is its own, and shared parts nobody uses any more."""
 
+    def plan_remove(self, router_id: str) -> Plan:
+        """What :meth:`remove` would do.  Writes nothing."""
+
     def plan_stale(self, known: Collection[str]) -> Plan:
         """What is ours in the kernel and the state files and belongs to none of the ``known`` router ids."""
 

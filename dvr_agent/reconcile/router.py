@@ -101,6 +101,9 @@ class RouterReconciler:
         plan = Plan(f"router {router_id}", tuple(work.changes for work in works if work.changes))
         return Outcome(plan, time.perf_counter() - started)
 
+    def plan_remove(self, router_id: str) -> Plan:
+        return Plan(f"router {router_id}", tuple(work.changes for work in self._removal(router_id)))
+
     def stale_routers(self, known: Collection[str]) -> tuple[Sequence[str], int]:
         return stale_routers(self.kernel, known)
 
