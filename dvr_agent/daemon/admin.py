@@ -72,6 +72,7 @@ class AdminServer:
             _Listener(self._socket),
             self._application,
             log=_WsgiLog(),
+            protocol=green.HttpProtocol,
             log_output=False,
             debug=False,
             keepalive=KEEPALIVE_SECONDS,

@@ -31,6 +31,13 @@ socket = green_socket
 wsgi_server = eventlet.wsgi.server
 
 
+class HttpProtocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]  # eventlet has no types
+    """eventlet's HTTP, but what it would print on stderr about bad requests goes to the log at DEBUG."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name http.server gives it
+        LOG.debug("http: %s", (format % args).encode("ascii", "backslashreplace").decode())
+
+
 def use_epoll() -> None:
     """Choose the hub by name, whatever EVENTLET_HUB says.  To be called once, in the thread that will run the loop."""
     eventlet.hubs.use_hub("epolls")

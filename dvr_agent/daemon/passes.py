@@ -54,7 +54,10 @@ class Passes:
         self._dispatcher, self._feed = dispatcher, feed
         self._allow_mass_removal = allow_mass_removal
         self._current: _Pass | None = None
-        self._unswept: frozenset[str] = frozenset()
+        self._refused: frozenset[str] = frozenset()
+        """Routers whose removal the guard holds back."""
+        self._owed = False
+        """A sweep was due and could not be done: the next good listing makes up for it."""
         self.first_sync_done = green.Event()
         self.guard = ""
         self.last_audit: float | None = None
@@ -118,43 +121,50 @@ class Passes:
             return
         known = self._feed.known or set()
         gone = frozenset(record.id for record in self._dispatcher.routers if record.id not in known)
-        if gone - self._unswept and self.first_sync_done.is_set():
+        due = bool(gone - self._refused) or (self._owed and self._feed.complete)
+        if due and self.first_sync_done.is_set():
             self._dispatcher.control(Control.SWEEP, Priority.SYNC)
-        self._unswept &= gone
+        self._refused &= gone
 
     def _sweep(self) -> None:
         """The end of each pass, and what follows a listing that lacks routers."""
-        may = self._feed.known is not None and not self._feed.error
-        if may and not self._feed.complete:
-            LOG.warning("no stale sweep: there is a bad document of which nobody knows whose it is")
-        elif may:
-            self._sweep_now(self._feed.known or set())
+        listed = None if self._feed.error else self._feed.known
+        if listed is None:
+            self._owed = True
+        elif not self._feed.complete:
+            if not self._owed:
+                LOG.warning("no stale sweep now: there is a bad document of which nobody knows whose it is")
+            self._owed = True
+        else:
+            self._owed = not self._sweep_now(listed)
         ended = self._current
         if ended is not None and not ended.waiting:
             self._current = None
             self._end(ended)
 
-    def _sweep_now(self, listed: set[str]) -> None:
+    def _sweep_now(self, listed: set[str]) -> bool:
+        """True if it was done or the guard refused it; False if it failed."""
         # Routers whose deletion was announced are no business of the guard: their own jobs remove them.
         known = frozenset(listed | {record.id for record in self._dispatcher.routers if record.deleted})
         swept = self._in_worker(
             partial(jobs.sweep, self._reconciler, known, self._allow_mass_removal()), "stale sweep failed"
         )
         if swept is None:
-            return
+            return False
         gone = [record for record in self._dispatcher.routers if record.id not in known]
         self.guard = swept.guard
         if swept.guard:
             LOG.error("stale sweep refused: %s", swept.guard)
-            self._unswept = frozenset(record.id for record in gone)
+            self._refused = frozenset(record.id for record in gone)
             for record in gone:
                 record.reason = "it has no document any more; its removal is held back"
-            return
+            return True
         for record in gone:
             if record.id not in (self._feed.known or set()):  # it may have come back while the worker was at it
                 self._dispatcher.queue.discard(record.id)
                 self._dispatcher.routers.drop(record.id)
                 self._settled(record.id)
+        return True
 
     def _end(self, ended: _Pass) -> None:
         self._dispatcher.flush()

@@ -1,0 +1,155 @@
+"""Runs a daemon as a process of its own, with its own directories, and asks it by its admin socket."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 20.0
+
+
+def router_id(number: int) -> str:
+    """A fixed router id per number."""
+    return str(uuid.UUID(int=(number + 1) << 96 | 4 << 76 | 8 << 60))
+
+
+def wait_for(what: Callable[[], Any], patience: float = PATIENCE) -> Any:
+    """Ask until the answer is true; returns it."""
+    deadline = time.monotonic() + patience
+    while not (answer := what()):
+        if time.monotonic() > deadline:
+            raise AssertionError("it did not happen in time")
+        time.sleep(0.02)
+    return answer
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=10)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(10)
+        self.sock.connect(str(self._path))
+
+
+class Daemon:
+    """A daemon that can be started, stopped and killed again and again.
+
+    :param module: what to run with ``python -m``
+    :param options: ``[group] option`` → value, beside the directories
+    """
+
+    def __init__(self, base: Path, module: str = "dvr_agent.cli.agent", **options: dict[str, object]) -> None:
+        self.base, self.module = base, module
+        self.state, self.routers, self.socket = base / "state", base / "routers", base / "run" / "admin.sock"
+        self.config = base / "dvr-agent.conf"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.routers.mkdir(parents=True, exist_ok=True)
+        self.options: dict[str, dict[str, object]] = {
+            "DEFAULT": {"host": f"h-{uuid.uuid4()}", "state_path": self.state},
+            "dvr_agent": {"admin_socket": self.socket, "retry_interval": 1},
+            "directory": {"path": self.routers},
+        }
+        self.configure(**options)
+
+    def configure(self, **options: dict[str, object]) -> None:
+        """Write the configuration file with these options added or changed."""
+        for group, values in options.items():
+            self.options.setdefault(group, {}).update(values)
+        lines = []
+        for group, values in self.options.items():
+            lines += [f"[{group}]", *(f"{key} = {value}" for key, value in values.items())]
+        self.config.write_text("\n".join(lines) + "\n")
+
+    def start(self, ready: bool = True, **environ: str) -> Daemon:
+        """Start it; with ``ready`` wait until the first sync is over."""
+        words = [sys.executable, "-W", "default", "-m", self.module, "--config-file", str(self.config)]
+        with (self.base / "out").open("ab") as out, (self.base / "err").open("ab") as err:
+            self.process = subprocess.Popen(words, stdout=out, stderr=err, env={**os.environ, **environ})
+        if ready:
+            wait_for(lambda: self.alive() and self.socket.exists() and self.answering())
+            wait_for(lambda: self.status()["state"] != "starting")
+        return self
+
+    def alive(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise AssertionError(f"the daemon ended with {self.process.returncode}:\n{self.out}{self.err}")
+        return True
+
+    def answering(self) -> bool:
+        try:
+            self.status()
+        except OSError:
+            return False
+        return True
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal; returns the exit code (negative: killed by a signal)."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def ask(self, path: str, method: str = "GET") -> tuple[int, Any]:
+        """Status code and decoded answer."""
+        connection = _Connection(self.socket)
+        try:
+            connection.request(method, path)
+            answer = connection.getresponse()
+            body = answer.read()
+            return answer.status, json.loads(body) if body else None
+        finally:
+            connection.close()
+
+    def status(self) -> dict[str, Any]:
+        code, body = self.ask("/status")
+        assert code == 200
+        answer: dict[str, Any] = body
+        return answer
+
+    def router(self, number: int) -> dict[str, Any] | None:
+        """What the daemon says of one router."""
+        code, body = self.ask(f"/routers/{router_id(number)}")
+        return body if code == 200 else None
+
+    def wait_state(self, number: int, state: str) -> dict[str, Any]:
+        def there() -> dict[str, Any] | None:
+            router = self.router(number)
+            return router if router is not None and router["state"] == state else None
+
+        found: dict[str, Any] = wait_for(there)
+        return found
+
+    def write(self, number: int, name: str = "", **extra: object) -> Path:
+        """Put a router document into the directory, by an atomic rename."""
+        path = self.routers / f"{number}.json"
+        document = {"id": router_id(number), "name": name, "distributed": True, "admin_state_up": True, **extra}
+        path.with_suffix(".new").write_text(json.dumps(document))
+        path.with_suffix(".new").rename(path)
+        return path
+
+    @property
+    def out(self) -> str:
+        return (self.base / "out").read_text()
+
+    @property
+    def err(self) -> str:
+        return (self.base / "err").read_text()

@@ -1,0 +1,119 @@
+"""The real daemon on a scripted reconciler, for tests of queue, retries, passes, guard, signals and admin socket.
+
+Run as ``python -m tests.fake_daemon --config-file …``.  Only the kernel work is replaced: what is "built" is a file
+per router in ``<state_path>/built``, every call is a line in ``<state_path>/calls``.  A router's name says how it
+behaves: ``fail=3`` fails three times, ``crash=1`` raises something unexpected once, ``sleep=0.5`` takes half a second
+asleep, ``burn=20`` takes 20 ms of pure Python, ``announce`` announces an address.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from oslo_config import cfg
+
+from dvr_agent.cli import agent
+from dvr_agent.daemon import service
+from dvr_agent.errors import KernelError, NotSupportedError
+from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.model.router import Router
+from dvr_agent.reconcile.api import Outcome, Plan
+from dvr_agent.sources.factory import open_source
+from dvr_agent.state.address import Address
+from dvr_agent.state.diff import Action, Change, Changes
+from dvr_agent.state.namespace import Announcement
+
+ADDRESS = Address("qg-x", "192.0.2.1/32")
+
+
+class ScriptedReconciler:
+    def __init__(self, state_path: Path) -> None:
+        self.calls = (state_path / "calls").open("a", buffering=1)
+        self.built = state_path / "built"
+        self.tries: dict[str, int] = {}
+        self.counters = WriteCounters()
+        self.built.mkdir(parents=True, exist_ok=True)
+
+    def note(self, *words: object) -> None:
+        print(*words, file=self.calls)
+
+    def load(self) -> None:
+        self.note("load")
+
+    def begin_pass(self) -> None:
+        self.note("begin_pass")
+
+    def plan(self, router: Router) -> Plan:
+        raise NotImplementedError
+
+    def reconcile(self, router: Router, shared: bool = True) -> Outcome:
+        self.note("reconcile", router.id, "shared" if shared else "pass")
+        started = time.perf_counter()
+        if router.ha or not router.distributed:
+            raise NotSupportedError(f"router {router.id} is not a plain distributed router")
+        script = dict(word.partition("=")[::2] for word in router.name.split())
+        self._behave(router.id, script)
+        file = self.built / router.id
+        new, same = not file.exists(), file.exists() and file.read_text() == router.name
+        if same:
+            return Outcome(Plan(f"router {router.id}"), time.perf_counter() - started)
+        file.write_text(router.name)
+        self.counters.netlink += 1
+        changes = Changes(f"qrouter-{router.id}", create=new, items=(Change(Action.ADD, ADDRESS),))
+        announced = ((changes.namespace, Announcement("qg-x", "192.0.2.1", ADDRESS)),) if "announce" in script else ()
+        return Outcome(Plan(f"router {router.id}", (changes,)), time.perf_counter() - started, announced)
+
+    def _behave(self, router_id: str, script: dict[str, str]) -> None:
+        self.tries[router_id] = self.tries.get(router_id, 0) + 1
+        time.sleep(float(script.get("sleep", 0)))
+        until = time.thread_time() + float(script.get("burn", 0)) / 1e3
+        while time.thread_time() < until:
+            sum(range(100))
+        if self.tries[router_id] <= int(script.get("crash", 0)):
+            raise ZeroDivisionError("scripted")
+        if self.tries[router_id] <= int(script.get("fail", 0)):
+            raise KernelError("qrouter-x", "route 192.0.2.0/24", 22, "scripted")
+
+    def remove(self, router_id: str) -> Outcome:
+        self.note("remove", router_id)
+        return self._removed(f"router {router_id}", [router_id])
+
+    def _removed(self, subject: str, ids: Sequence[str]) -> Outcome:
+        there = [router_id for router_id in ids if (self.built / router_id).exists()]
+        for router_id in there:
+            (self.built / router_id).unlink()
+        return Outcome(Plan(subject, tuple(Changes(f"qrouter-{router_id}", remove=True) for router_id in there)), 0.0)
+
+    def plan_remove(self, router_id: str) -> Plan:
+        raise NotImplementedError
+
+    def plan_stale(self, known: Collection[str]) -> Plan:
+        raise NotImplementedError
+
+    def stale_routers(self, known: Collection[str]) -> tuple[Sequence[str], int]:
+        present = sorted(file.name for file in self.built.iterdir())
+        return [router_id for router_id in present if router_id not in known], len(present)
+
+    def remove_stale(self, known: Collection[str]) -> Outcome:
+        self.note("remove_stale")
+        return self._removed("left-overs", self.stale_routers(known)[0])
+
+    def flush(self) -> None:
+        self.note("flush")
+
+
+def open_parts(conf: cfg.ConfigOpts) -> service.Parts:
+    reconciler = ScriptedReconciler(Path(conf.state_path))
+
+    def announce(namespace: str, announcements: Sequence[Announcement]) -> None:
+        reconciler.note("announce", namespace, *(one.address for one in announcements))
+
+    return service.Parts(reconciler, open_source(conf), announce, reconciler.counters)
+
+
+if __name__ == "__main__":
+    service.open_parts = open_parts
+    sys.exit(agent.main())

@@ -1,0 +1,481 @@
+"""The daemon's own logic, run for real as a process: only the kernel work is scripted (tests/fake_daemon.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.daemon_lab import Daemon, router_id, wait_for
+
+MakeDaemon = Callable[..., Daemon]
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[MakeDaemon]:
+    """Makes daemons that are gone at the end of the test."""
+    made: list[Daemon] = []
+
+    def make(name: str = "one", **options: dict[str, object]) -> Daemon:
+        made.append(Daemon(tmp_path / name, "tests.fake_daemon", **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        if one.process is not None and one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()
+
+
+def calls(daemon: Daemon) -> list[str]:
+    path = daemon.state / "calls"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def built(daemon: Daemon) -> set[str]:
+    return {file.name for file in (daemon.state / "built").iterdir()}
+
+
+def pretend_built(daemon: Daemon, *numbers: int) -> None:
+    (daemon.state / "built").mkdir(parents=True)
+    for number in numbers:
+        (daemon.state / "built" / router_id(number)).write_text("")
+
+
+def test_start_reads_before_it_writes_then_syncs_then_sweeps(daemon: MakeDaemon) -> None:
+    one = daemon()
+    pretend_built(one, 7)
+    one.write(1)
+    one.write(2)
+    one.start()
+    done = calls(one)
+    assert done[:2] == ["load", "begin_pass"]
+    assert set(done[2:4]) == {f"reconcile {router_id(n)} pass" for n in (1, 2)}
+    assert done[4] == "remove_stale"
+    assert built(one) == {router_id(1), router_id(2)}
+    assert one.status()["state"] == "in sync"
+    assert one.stop() == 0
+
+
+def test_a_new_changed_and_deleted_file_is_acted_on_at_once(daemon: MakeDaemon) -> None:
+    one = daemon(dvr_agent={"audit_interval": 0}, directory={"rescan_interval": 3600}).start()
+    path = one.write(1, "first")
+    one.wait_state(1, "in sync")
+    assert (one.state / "built" / router_id(1)).read_text() == "first"
+    one.write(1, "second")
+    wait_for(lambda: (one.state / "built" / router_id(1)).read_text() == "second")
+    path.unlink()
+    wait_for(lambda: one.router(1) is None)
+    assert built(one) == set()
+    text = one.out
+    assert f"router {router_id(1)} (first): added: 1 address, 1 namespace; " in text
+    assert f"router {router_id(1)} (second): changed: 1 address; " in text
+    assert f"router {router_id(1)} (second): removed: 1 namespace; " in text
+    assert " ms after the event" in text
+
+
+def test_a_bad_document_changes_nothing_and_is_well_again_later(daemon: MakeDaemon) -> None:
+    one = daemon(dvr_agent={"audit_interval": 0}, directory={"rescan_interval": 1})
+    path = one.write(1, "good")
+    one.start()
+    path.write_text('{"id": ')
+    bad = one.wait_state(1, "bad document")
+    assert "1.json" in bad["reason"]
+    assert one.status()["source"]["bad"][0]["name"] == "1.json"
+    assert one.status()["state"] == "degraded"
+    seen = one.status()["last_sync"]
+    wait_for(lambda: one.status()["last_sync"] > seen)
+    assert built(one) == {router_id(1)}
+    one.write(1, "good")
+    one.wait_state(1, "in sync")
+    assert one.status()["state"] == "in sync"
+
+
+def test_a_failing_router_is_degraded_retried_and_does_not_stop_others(daemon: MakeDaemon) -> None:
+    one = daemon()
+    one.write(1, "fail=2")
+    one.write(2, "crash=1")
+    one.write(3)
+    one.start()
+    failed = one.router(1)
+    assert failed is not None
+    assert failed["state"] == "degraded"
+    assert "route 192.0.2.0/24: EINVAL" in failed["reason"]
+    assert 0 <= failed["next_retry"] <= 2.5
+    one.wait_state(3, "in sync")
+    one.wait_state(1, "in sync")
+    one.wait_state(2, "in sync")
+    assert one.status()["counters"]["failures"] == 3
+    assert "ZeroDivisionError: scripted" in one.out
+    assert f"router {router_id(1)} (fail=2): is well again" in one.out
+
+
+def test_a_change_of_a_router_that_waits_for_its_retry_is_tried_at_once(daemon: MakeDaemon) -> None:
+    one = daemon(dvr_agent={"retry_interval": 3000, "retry_interval_max": 3000})
+    one.write(1, "fail=1")
+    one.start()
+    one.wait_state(1, "degraded")
+    one.write(1, "mended")
+    one.wait_state(1, "in sync")
+
+
+def test_unsupported_routers_are_left_alone_and_known(daemon: MakeDaemon) -> None:
+    one = daemon(dvr_agent={"audit_interval": 1})
+    pretend_built(one, 1)
+    one.write(1, ha=True)
+    one.write(2, distributed=False, admin_state_up=False)
+    one.start()
+    for number in (1, 2):
+        assert one.wait_state(number, "not supported")["next_retry"] is None
+    wait_for(lambda: one.status()["last_audit"])
+    assert built(one) == {router_id(1)}
+    assert one.out.count("not supported, left alone") == 2
+    assert one.status()["state"] == "in sync"
+
+
+def test_an_administratively_down_router_loses_its_data_plane_but_stays_known(daemon: MakeDaemon) -> None:
+    one = daemon()
+    one.write(1)
+    one.start()
+    one.write(1, admin_state_up=False)
+    one.wait_state(1, "admin down")
+    assert built(one) == set()
+    one.write(1)
+    one.wait_state(1, "in sync")
+    assert built(one) == {router_id(1)}
+
+
+def test_the_audit_repairs_drift_says_so_and_is_silent_when_there_is_none(daemon: MakeDaemon) -> None:
+    one = daemon(dvr_agent={"audit_interval": 1})
+    one.write(1)
+    one.write(2)
+    one.start()
+    wait_for(lambda: one.status()["last_audit"])
+    assert "drift" not in one.out
+    quiet = one.out.count("\n")
+    first = one.status()["last_audit"]
+    wait_for(lambda: one.status()["last_audit"] > first)
+    assert one.out.count("\n") == quiet
+    (one.state / "built" / router_id(2)).unlink()
+    wait_for(lambda: one.status()["counters"]["drift_repaired"] == 1)
+    assert "WARNING dvr_agent.daemon.jobs" in one.out
+    assert f"router {router_id(2)}: drift repaired: 1 address, 1 namespace" in one.out
+    assert built(one) == {router_id(1), router_id(2)}
+
+
+@pytest.mark.parametrize(("stale", "kept", "refused"), [(10, 9, True), (9, 1, False), (10, 10, False)])
+def test_the_guard_holds_back_a_sweep_of_ten_routers_and_more_than_half(
+    daemon: MakeDaemon, stale: int, kept: int, refused: bool
+) -> None:
+    one = daemon()
+    pretend_built(one, *range(100, 100 + stale))
+    for number in range(kept):
+        one.write(number)
+    one.start()
+    assert len(built(one)) == (stale + kept if refused else kept)
+    if refused:
+        assert f"{stale} of {stale + kept} routers" in one.status()["guard"]
+        assert one.status()["state"] == "degraded"
+        assert "allow_mass_removal" in one.out
+    one.stop()
+    one.configure(dvr_agent={"allow_mass_removal": True})
+    one.start()
+    assert len(built(one)) == kept
+    assert one.status()["guard"] == ""
+
+
+def test_files_that_are_seen_to_be_deleted_are_no_business_of_the_guard(daemon: MakeDaemon) -> None:
+    one = daemon(dvr_agent={"audit_interval": 1})
+    paths = [one.write(number) for number in range(12)]
+    one.start()
+    for path in paths:
+        path.unlink()
+    wait_for(lambda: not built(one))
+    assert one.status()["guard"] == ""
+
+
+def test_a_document_that_belongs_to_nobody_known_holds_the_sweep_back(daemon: MakeDaemon) -> None:
+    one = daemon(directory={"rescan_interval": 1})
+    pretend_built(one, 5)
+    (one.routers / "bad.json").write_text("{")
+    one.write(1)
+    one.start()
+    assert built(one) == {router_id(1), router_id(5)}
+    (one.routers / "bad.json").unlink()
+    one.ask("/sync", "POST")
+    wait_for(lambda: built(one) == {router_id(1)})
+
+
+def test_a_missing_directory_is_no_deletion_and_no_readiness(daemon: MakeDaemon) -> None:
+    one = daemon(directory={"rescan_interval": 1})
+    pretend_built(one, 1)
+    one.routers.rmdir()
+    one.start(ready=False)
+    wait_for(lambda: one.alive() and one.socket.exists() and one.answering())
+    wait_for(lambda: one.status()["source"]["state"] == "failed")
+    assert one.status()["state"] == "starting"
+    assert one.ask("/sync", "POST")[0] == 503
+    assert built(one) == {router_id(1)}
+    one.routers.mkdir()
+    one.write(1)
+    wait_for(lambda: one.status()["state"] == "in sync")
+    assert built(one) == {router_id(1)}
+
+
+def test_a_directory_that_vanishes_later_is_no_deletion(daemon: MakeDaemon) -> None:
+    one = daemon(dvr_agent={"audit_interval": 1}, directory={"rescan_interval": 1})
+    one.write(1)
+    one.start()
+    one.routers.rename(one.base / "away")
+    wait_for(lambda: one.status()["state"] == "degraded")
+    seen = one.status()["last_audit"]
+    wait_for(lambda: one.status()["last_audit"] != seen)
+    assert built(one) == {router_id(1)}
+    (one.base / "away").rename(one.routers)
+    wait_for(lambda: one.status()["state"] == "in sync")
+
+
+def test_changes_overtake_a_full_sync_and_updates_coalesce(daemon: MakeDaemon) -> None:
+    one = daemon(dvr_agent={"audit_interval": 0})
+    for number in range(20):
+        one.write(number, "sleep=0.1")
+    one.start(ready=False)
+    wait_for(lambda: len(calls(one)) > 4)
+    for word in ("a", "b", "c"):
+        one.write(50, f"sleep=0.1 {word}")
+    one.wait_state(50, "in sync")
+    position = calls(one).index(f"reconcile {router_id(50)} shared")
+    assert position < 15
+    wait_for(lambda: one.status()["state"] == "in sync")
+    assert (one.state / "built" / router_id(50)).read_text() == "sleep=0.1 c"
+    assert sum(router_id(50) in call for call in calls(one)) <= 2
+    assert one.status()["counters"]["latency_ms"]["max"] is not None
+
+
+def test_announcements_are_repeated_twice_while_the_router_exists(daemon: MakeDaemon) -> None:
+    one = daemon()
+    one.write(1, "announce")
+    path = one.write(2, "announce")
+    one.start()
+    path.unlink()
+    wait_for(lambda: sum(call.startswith("announce") for call in calls(one)) == 2)
+    time.sleep(0.3)
+    assert [call for call in calls(one) if call.startswith("announce")] == [
+        f"announce qrouter-{router_id(1)} 192.0.2.1"
+    ] * 2
+
+
+def test_state_files_are_flushed_when_the_queue_is_empty_and_at_the_end(daemon: MakeDaemon) -> None:
+    one = daemon(dvr_agent={"audit_interval": 0}).start()
+    one.write(1)
+    one.wait_state(1, "in sync")
+    wait_for(lambda: calls(one)[-1] == "flush")
+    assert one.stop() == 0
+    assert calls(one)[-1] == "flush"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stop_finishes_the_job_takes_no_other_and_leaves_the_data_plane(daemon: MakeDaemon, number: int) -> None:
+    one = daemon().start()
+    one.write(1, "sleep=1")
+    wait_for(lambda: any(router_id(1) in call for call in calls(one)))
+    one.write(2)
+    assert one.stop(number) == 0
+    assert built(one) == {router_id(1)}
+    assert not one.socket.exists()
+    assert "Traceback" not in one.out + one.err
+
+
+def test_a_second_signal_ends_the_daemon_at_once(daemon: MakeDaemon) -> None:
+    one = daemon().start()
+    one.write(1, "sleep=30")
+    wait_for(lambda: any(router_id(1) in call for call in calls(one)))
+    assert one.process is not None
+    one.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: "stops" in one.out)
+    assert one.stop() == 128 + signal.SIGTERM
+
+
+def test_a_job_that_hangs_is_abandoned_after_ten_seconds(daemon: MakeDaemon) -> None:
+    one = daemon().start()
+    one.write(1, "sleep=300")
+    wait_for(lambda: any(router_id(1) in call for call in calls(one)))
+    asked = time.monotonic()
+    assert one.stop() == 0
+    assert time.monotonic() - asked >= 9.5
+    assert "abandoned" in one.out
+
+
+def test_kill_and_restart_replaces_the_dead_socket_and_changes_nothing(daemon: MakeDaemon) -> None:
+    one = daemon()
+    one.write(1)
+    one.start()
+    assert one.stop(signal.SIGKILL) == -signal.SIGKILL
+    assert one.socket.exists()
+    one.start()
+    assert one.status()["counters"]["writes"]["netlink"] == 0
+    assert one.status()["state"] == "in sync"
+
+
+def test_hangup_rereads_debug_and_log_levels(daemon: MakeDaemon) -> None:
+    one = daemon().start()
+    assert " DEBUG " not in one.out
+    one.configure(DEFAULT={"debug": True, "default_log_levels": "dvr_agent.daemon.admin=WARN"})
+    assert one.process is not None
+    one.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "configuration read again" in one.out)
+    one.write(1)
+    wait_for(lambda: f"qrouter-{router_id(1)}: + namespace" in one.out)
+    one.status()
+    assert "admin socket: GET" not in one.out
+
+
+def test_a_configuration_that_is_broken_at_hangup_changes_nothing(daemon: MakeDaemon) -> None:
+    one = daemon().start()
+    one.config.write_text("not a configuration")
+    assert one.process is not None
+    one.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "all stays as it was" in one.out)
+    one.write(1)
+    one.wait_state(1, "in sync")
+
+
+def test_a_second_daemon_of_the_same_state_path_or_host_refuses_in_one_line(daemon: MakeDaemon) -> None:
+    one = daemon("one").start()
+    assert one.process is not None
+    same_state = daemon("two", DEFAULT={"state_path": one.state})
+    same_host = daemon("three", DEFAULT={"host": one.options["DEFAULT"]["host"]})
+    for other in (same_state, same_host):
+        other.start(ready=False)
+        assert other.process is not None
+        assert other.process.wait(20) == 1
+        lines = (other.out + other.err).splitlines()
+        assert len(lines) == 1
+        assert f"(process {one.process.pid})" in lines[0]
+    assert one.status()["state"] == "in sync"
+
+
+def test_the_admin_socket_is_private_and_answers_in_json(daemon: MakeDaemon) -> None:
+    one = daemon()
+    one.write(1)
+    one.start()
+    assert stat.S_IMODE(one.socket.stat().st_mode) == 0o600
+    status = one.status()
+    assert {"version", "host", "mode", "pid", "started", "state", "last_sync", "last_audit", "next_audit",
+            "queue_depth", "guard", "source", "counters", "routers"} <= set(status)  # fmt: skip
+    assert status["source"]["path"] == str(one.routers)
+    assert status["routers"] == [one.router(1)]
+    assert one.ask("/nothing") == (404, {"error": "no /nothing here", "paths": ["/status", "/routers/<id>", "/sync"]})
+    assert one.ask("/routers/x")[0] == 404
+    assert one.ask("/status", "POST")[0] == 405
+    assert one.ask("/sync", "GET")[0] == 405
+    assert one.ask("/sync", "POST") == (202, {"queued": 1})
+
+
+def test_a_client_that_sends_rubbish_or_goes_away_hurts_nobody(daemon: MakeDaemon) -> None:
+    one = daemon().start()
+    for text in (b"", b"\0\xff\r\n\r\n", b"GET /status", b"GET /status HTTP/1.1\r\n", b"G" * 100_000):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(one.socket))
+            client.settimeout(0.2)
+            client.sendall(text)
+            if text:
+                try:
+                    client.recv(100)
+                except TimeoutError:
+                    pass
+                except ConnectionError:
+                    pass
+    assert one.status()["state"] == "in sync"
+    assert "Traceback" not in one.out + one.err
+    assert one.err == ""
+
+
+def test_an_admin_socket_that_another_process_serves_is_not_taken_over(daemon: MakeDaemon) -> None:
+    one = daemon("one").start()
+    other = daemon("two", dvr_agent={"admin_socket": one.socket}).start(ready=False)
+    assert other.process is not None
+    assert other.process.wait(20) == 1
+    assert "another process answers there" in other.out
+    assert one.status()["host"] == one.options["DEFAULT"]["host"]
+
+
+@pytest.mark.parametrize("to", ["stdout", "stderr", "file"])
+def test_with_use_json_every_line_is_json_and_carries_router_and_request_id(daemon: MakeDaemon, to: str) -> None:
+    one = daemon(DEFAULT={"use_json": True, "debug": True, "use_stderr": to == "stderr"})
+    if to == "file":
+        one.configure(DEFAULT={"log_file": one.base / "log"})
+    one.write(1, "crash=1")
+    one.write(2, '100 % "quoted" {braces} é \u2028 end')
+    one.write(3, ha=True)
+    (one.routers / os.fsdecode(b"bad\xff\x1b.json")).write_text("{")
+    one.start()
+    one.wait_state(1, "in sync")
+    one.stop()
+    files = {"stdout": one.out, "stderr": one.err, "file": (one.base / "log").read_text() if to == "file" else ""}
+    lines = [json.loads(line) for line in files.pop(to).splitlines()]
+    assert [text for text in files.values() if text] == []
+    told = [line for line in lines if router_id(2) in line["message"] and "added" in line["message"]]
+    assert told[0]["context"]["router_id"] == router_id(2)
+    assert told[0]["context"]["request_id"].startswith("req-")
+    crashed = [line for line in lines if line["traceback"]]
+    assert "ZeroDivisionError: scripted" in crashed[0]["traceback"]
+    assert not any("eventlet" in line["message"].lower() and "deprecated" in line["message"] for line in lines)
+
+
+def test_no_library_prints_anything(daemon: MakeDaemon) -> None:
+    one = daemon().start()
+    one.stop()
+    assert one.err == ""
+    assert "deprecat" not in one.out.lower()
+    assert all(" INFO dvr_agent." in line for line in one.out.splitlines())
+
+
+def test_systemd_is_told_when_it_is_ready_reloading_alive_and_stopping(daemon: MakeDaemon) -> None:
+    one = daemon()
+    one.write(1, "sleep=0.5")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"\0dvr-agent-test-{os.getpid()}")
+        manager.settimeout(20)
+        one.start(ready=False, NOTIFY_SOCKET=f"@dvr-agent-test-{os.getpid()}", WATCHDOG_USEC="600000")
+        heard: list[str] = []
+
+        def until(line: str) -> None:
+            while True:
+                heard.append(manager.recv(4096).decode())
+                if line in heard[-1].split("\n"):
+                    return
+
+        until("READY=1")
+        assert built(one) == {router_id(1)}
+        assert any("EXTEND_TIMEOUT_USEC" in text for text in heard[:-1])
+        until("WATCHDOG=1")
+        assert one.process is not None
+        one.process.send_signal(signal.SIGHUP)
+        until("READY=1")
+        assert any(text.startswith("RELOADING=1\nMONOTONIC_USEC=") for text in heard)
+        one.process.send_signal(signal.SIGTERM)
+        until("STOPPING=1")
+    assert one.process.wait(20) == 0
+
+
+def test_the_hub_answers_while_the_worker_is_busy_with_python(daemon: MakeDaemon) -> None:
+    one = daemon()
+    for number in range(100):
+        one.write(number, "burn=20")
+    one.start(ready=False)
+    wait_for(lambda: one.alive() and one.socket.exists() and one.answering())
+    progress = set()
+    while (status := one.status())["state"] == "starting":
+        progress.add(status["progress"])
+    assert len(progress) > 10, "status was answered again and again while routers were built"
+    worst = one.status()["counters"]["hub_lateness_worst_ms"]
+    print(f"100 routers, 20 ms of Python each: the hub's 50 ms timer was late by {worst} ms at most")
+    assert worst > 0
