@@ -129,7 +129,7 @@ def _subnet_ports(value: object, at: At, owners: dict[tuple[str, int], str]) -> 
     for index, item in enumerate(array(value, at)):
         here: At = (at, index)
         port = _subnet_port(item, here)
-        ids.add(port.id, here, port.id)
+        ids.add(port.id, (here, "id"), port.id)
         for subnet_id, address in port.addresses:
             owner = owners.setdefault((subnet_id, int(address)), port.id)
             if owner != port.id:

@@ -3,8 +3,8 @@
 Decoding is msgspec's, into plain dicts and lists, followed by our own checks in ``values``, ``ports`` and ``parse``.
 msgspec could decode straight into typed Structs, but its errors do not tell the value, nor which key of a mapping is
 meant, and they leave out what JSON types cannot say (families, duplicates, host bits); a second description of each
-object would only serve the first half of the checks.  The unknown keys that are built for nothing cost about a fifth
-of the time of a document (measured with 1,000 ports).
+object would only serve the first half of the checks.  The unknown keys that are built for nothing cost little:
+with 1,000 ports 1.7 ms against 1.4 ms for Structs, where making our own values takes 10 ms.
 
 A place in a document is a linked tuple ``(parent, key or index)``, ``None`` for the document itself: cheap to make on
 the way down, turned into text only when something is wrong.  Nothing here knows routers.  Used by the rest of
