@@ -71,6 +71,8 @@ class DportMatch:
 
     @property
     def text(self) -> str:
+        if (self.first, self.last) == (0, 0xFFFF):
+            return f"-m {self.protocol}"
         ports = str(self.first) if self.first == self.last else f"{self.first}:{self.last}"
         return f"-m {self.protocol} --dport {ports}"
 
@@ -83,7 +85,7 @@ class CommentMatch:
 
     @property
     def text(self) -> str:
-        return f'-m comment --comment "{self.comment}"'
+        return f"-m comment --comment {_quoted(self.comment)}"
 
 
 Match = MarkMatch | ConnmarkMatch | CtStateMatch | DportMatch | CommentMatch
@@ -279,8 +281,18 @@ def make_table(family: Family, name: str, rules: dict[str, tuple[FilterRule, ...
     return Table(family, name, chains, tuple((builtin, CHAIN_PREFIX + builtin) for builtin in filled))
 
 
+_BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+
+
 def _masked(value: int, mask: int) -> str:
     return f"0x{value:x}" if mask == 0xFFFFFFFF else f"0x{value:x}/0x{mask:x}"
+
+
+def _quoted(text: str) -> str:
+    """As libxtables' xtables_save_string() does: bare words stay bare."""
+    if text and all(char in _BARE for char in text):
+        return text
+    return '"' + "".join("\\" + char if char in "\\\"'" else char for char in text) + '"'
 
 
 def _endpoint(address: str, ports: tuple[int, int] | None) -> str:

@@ -1,0 +1,205 @@
+"""The only place that touches python-iptables, and of it only the binding of libiptc.
+
+That is ``iptc.ip4tc.iptc`` and ``iptc.ip6tc.ip6tc``.  The package's Rule, Chain and Table layers never run: they rewire
+file descriptor 1, share caches between namespaces, and their library may end the process.  Importing it is not free of
+side effects either, so it happens once, on first use:
+
+* it runs ``/sbin/ldconfig`` to find its libraries, several compilers if that fails, and gives up without any of them:
+  we name the libraries ourselves, so that no process is started and ldconfig is not needed;
+* it runs ``ldconfig`` once more for the directory of the iptables extensions (which we do not use), unless
+  ``XTABLES_LIBDIR`` is set: we set it for the time of the import;
+* it runs ``modprobe ip_tables`` and ``ip6_tables`` where the kernel has modules: wanted;
+* it imports setuptools and warns about invalid escapes: kept quiet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import ctypes.util
+import errno
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+from dvr_agent.errors import KernelError, TablesUnavailableError
+from dvr_agent.kernel.iptables.layout import BUILTINS, LAYOUTS
+from dvr_agent.kernel.netns import CLONE_NEWNET
+from dvr_agent.state.filter import Family, Table, TableKey
+
+SONAMES = {
+    "c": ("libc.so.6",),
+    "xtables": ("libxtables.so.12", "libxtables.so.13", "libxtables.so.11"),
+    "ip4tc": ("libip4tc.so.2", "libip4tc.so.0"),
+    "ip6tc": ("libip6tc.so.2", "libip6tc.so.0"),
+}
+"""Run-time libraries by the names that python-iptables asks for, and their sonames; the first that loads is taken."""
+NO_TABLES = "this kernel has no legacy packet filter tables (x_tables)"
+KERNEL_HINT = (
+    f"{NO_TABLES}: load the modules ip_tables, ip6_tables, iptable_* and ip6table_* for nat, mangle, filter and raw; "
+    "from Linux 6.17 on the kernel must be built with CONFIG_NETFILTER_XTABLES_LEGACY=y"
+)
+LIBRARY_HINT = (
+    "python-iptables or its libraries cannot be loaded: install python-iptables and libip4tc2, libip6tc2, libxtables12 "
+    "(Debian) or iptables-libs (Red Hat)"
+)
+_MISSING = (errno.ENOENT, errno.ENOPROTOOPT, errno.EPROTONOSUPPORT)
+_import_lock = threading.Lock()
+_libraries: dict[Family, Any] = {}
+_errno_location = ctypes.CDLL(None).__errno_location
+_unshare = ctypes.CDLL(None, use_errno=True).unshare
+_errno_location.restype = ctypes.POINTER(ctypes.c_int)
+
+
+def library(family: Family) -> Any:
+    """libiptc of one family, as python-iptables binds it.
+
+    :raises TablesUnavailableError: the package or a library is missing
+    """
+    if family not in _libraries:
+        with _import_lock:
+            try:
+                _libraries.update(_load())
+            except Exception as exc:
+                raise TablesUnavailableError("", "python-iptables", errno.ELIBACC, f"{LIBRARY_HINT} ({exc})") from exc
+    return _libraries[family]
+
+
+def probe() -> None:
+    """Fail now if tables could never be written here: for the start of the daemon.
+
+    Reads every table that we may need in a namespace that lives only as long as this call.
+
+    :raises TablesUnavailableError: says what an operator has to do
+    :raises KernelError: no namespace could be made (not root)
+    """
+    failures: list[KernelError] = []
+
+    def look() -> None:
+        try:
+            if _unshare(CLONE_NEWNET):
+                raise KernelError("", "new namespace", ctypes.get_errno(), "the agent needs CAP_SYS_ADMIN")
+            for family in LAYOUTS:
+                for name in BUILTINS:
+                    with Handle("", (family, name)):
+                        pass
+        except KernelError as exc:
+            failures.append(exc)
+
+    thread = threading.Thread(target=look)  # its namespace ends with it
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+
+
+class Handle:
+    """A table as libiptc holds it in memory, from reading it to the one commit; a context manager that frees it.
+
+    Must be made while the thread is in the namespace; may be used outside.
+    """
+
+    def __init__(self, namespace: str, key: TableKey) -> None:
+        self._family, self._namespace, self._what = key[0], namespace, Table(*key).text
+        self._lib = library(key[0])
+        self._handle = self._lib.iptc_init(key[1].encode())
+        if not self._handle:
+            code = _errno()
+            if code in _MISSING:
+                raise TablesUnavailableError(namespace, self._what, code, KERNEL_HINT)
+            raise KernelError(namespace, self._what, code, self._advice(code))
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._handle:
+            handle, self._handle = self._handle, None
+            self._lib.iptc_free(handle)
+
+    def create_chain(self, name: str) -> None:
+        """A new, empty chain."""
+        self._check(self._lib.iptc_create_chain(name.encode(), self._handle), f"-N {name}")
+
+    def flush(self, chain: str) -> None:
+        """Delete all rules of a chain."""
+        self._check(self._lib.iptc_flush_entries(chain.encode(), self._handle), f"-F {chain}")
+
+    def delete_chain(self, name: str) -> None:
+        """Delete an empty chain that nothing leads to."""
+        self._check(self._lib.iptc_delete_chain(name.encode(), self._handle), f"-X {name}")
+
+    def insert(self, chain: str, position: int, entry: bytes, text: str) -> None:
+        """Insert an entry, before the one at this position (from 0)."""
+        name, at = chain.encode(), ctypes.c_uint(position)
+        self._check(self._lib.iptc_insert_entry(name, entry, at, self._handle), f"-A {chain} {text}")
+
+    def delete(self, chain: str, position: int) -> None:
+        """Delete the rule at this position (from 0)."""
+        done = self._lib.iptc_delete_num_entry(chain.encode(), ctypes.c_uint(position), self._handle)
+        self._check(done, f"-D {chain} {position + 1}")
+
+    def commit(self, what: str) -> None:
+        """Replace the kernel's table by this one, in one step.
+
+        :param what: for the error text, what is new
+        :raises KernelError: nothing was changed; EAGAIN: somebody else changed the table since it was read
+        """
+        self._check(self._lib.iptc_commit(self._handle), what)
+
+    def _check(self, done: int, what: str) -> None:
+        if done != 1:
+            code = _errno()
+            raise KernelError(self._namespace, f"{self._what}: {what}", code, self._advice(code))
+
+    def _advice(self, code: int) -> str:
+        """libiptc's words for an errno; EMLINK's are ours."""
+        if code == errno.EMLINK:
+            return "a rule that is not ours leads to this chain; delete that rule"
+        if code == errno.EAGAIN:
+            return "another program keeps changing this table"
+        words: bytes = self._lib.iptc_strerror(code)
+        return words.decode(errors="replace")
+
+
+def _errno() -> int:
+    """The thread's errno.  The binding loads its libraries without ctypes' own copy of it."""
+    return int(_errno_location().contents.value) or errno.EIO
+
+
+def _load() -> dict[Family, Any]:
+    with _quiet_import():
+        from iptc.ip4tc import iptc as v4
+        from iptc.ip6tc import ip6tc as v6
+    return {4: v4, 6: v6}
+
+
+@contextlib.contextmanager
+def _quiet_import() -> Iterator[None]:
+    """The libraries are found by their sonames, and nothing is started for it."""
+    search = ctypes.util.find_library
+    had = os.environ.get("XTABLES_LIBDIR")
+
+    def find(name: str) -> str | None:
+        """None sends python-iptables on to its own directory, where its helper library lies."""
+        for soname in SONAMES.get(name, ()):
+            with contextlib.suppress(OSError):
+                ctypes.CDLL(soname)
+                return soname
+        return search(name) if name in SONAMES else None
+
+    ctypes.util.find_library = find
+    os.environ.setdefault("XTABLES_LIBDIR", "/usr/lib/xtables")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        ctypes.util.find_library = search
+        if had is None:
+            del os.environ["XTABLES_LIBDIR"]

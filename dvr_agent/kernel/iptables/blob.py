@@ -1,0 +1,225 @@
+"""A table as the kernel hands it out, turned into our part of it: pure functions over bytes.
+
+:func:`canonical` wipes the counters, so that a table in which nothing but traffic happened is byte for byte the same as
+before; :class:`Snapshots` then knows it without decoding it again.  Input comes from :mod:`.reader`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import threading
+from dataclasses import dataclass
+
+from dvr_agent.kernel.iptables.entry import decode
+from dvr_agent.kernel.iptables.layout import (
+    ERROR,
+    EXTENSION,
+    HOOKS,
+    INFO,
+    LAYOUTS,
+    NAME_SIZE,
+    OFFSETS,
+    VERDICTS,
+    Layout,
+)
+from dvr_agent.state.filter import (
+    CHAIN_PREFIX,
+    Chain,
+    Family,
+    FilterRule,
+    Foreign,
+    Jump,
+    Table,
+    TableKey,
+    Target,
+    Verdict,
+)
+
+LEFTOVER_PREFIX = "neutron-l3-agent-"
+LEFTOVER_NAMES = frozenset({"neutron-filter-top", "neutron-postrouting-bottom"})
+"""Chains of the reference agent (neutron.agent.linux.iptables_manager: the wrapped ones and the two shared ones)."""
+
+_VERDICT = struct.Struct("=i")
+_STANDARD_HEAD = b"\0"
+_ERROR_HEAD = ERROR.encode() + b"\0"
+
+
+def is_leftover(chain: str) -> bool:
+    """True for a chain that the reference agent left behind."""
+    return chain.startswith(LEFTOVER_PREFIX) or chain in LEFTOVER_NAMES
+
+
+def is_ours(chain: str) -> bool:
+    """True for a chain that we answer for: one that we made, or a left-over that we remove."""
+    return chain.startswith(CHAIN_PREFIX) or is_leftover(chain)
+
+
+@dataclass(frozen=True, slots=True)
+class JumpAt:
+    """A rule in a built-in chain that leads to a chain of ours.
+
+    :ivar position: from 0, among the rules of the built-in chain
+    :ivar plain: it is nothing but the jump, as we write it; otherwise somebody else wrote it
+    """
+
+    builtin: str
+    position: int
+    chain: str
+    plain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A table as it was read: our part, and where the jumps stand among the rules of others."""
+
+    table: Table
+    jumps: tuple[JumpAt, ...] = ()
+
+
+def canonical(layout: Layout, entries: bytearray) -> bytes:
+    """The entries with their counters wiped, in place."""
+    at, end = 0, len(entries)
+    next_at, counters_at, body_at = layout.offsets_at, layout.counters_at, layout.header_size
+    unpack, nothing = OFFSETS.unpack_from, bytes(body_at - counters_at)
+    while at < end:
+        size = unpack(entries, at + next_at)[1]
+        entries[at + counters_at : at + body_at] = nothing
+        at += size or end
+    return bytes(entries)
+
+
+class Snapshots:
+    """Remembers by content what a table meant; the same bytes always mean the same.  Safe for several threads.
+
+    :param size: how many tables; one takes a few hundred bytes, the rules in them are shared
+    """
+
+    def __init__(self, size: int = 1 << 14) -> None:
+        self._size = size
+        self._found: dict[bytes, Snapshot] = {}
+        self._lock = threading.Lock()
+
+    def of(self, key: TableKey, info: bytes, entries: bytearray) -> Snapshot:
+        """The meaning of a table.
+
+        :param info: ``struct ipt_getinfo``, which says where the built-in chains begin
+        :param entries: will be wiped of counters
+        """
+        content = canonical(LAYOUTS[key[0]], entries)
+        digest = hashlib.sha256(b"%d%b" % (key[0], info))
+        digest.update(content)
+        name = digest.digest()
+        with self._lock:
+            snapshot = self._found.pop(name, None)
+            if snapshot is not None:
+                self._found[name] = snapshot  # the youngest again
+                return snapshot
+        snapshot = decode_table(key, info, content)
+        with self._lock:
+            self._found[name] = snapshot
+            while len(self._found) > self._size:
+                del self._found[next(iter(self._found))]
+        return snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Where one entry and its parts lie in the blob."""
+
+    start: int
+    target: int
+    end: int
+
+
+def decode_table(key: TableKey, info: bytes, blob: bytes) -> Snapshot:
+    """Our part of a table from ``struct ipt_getinfo`` and the entries without counters."""
+    family, name = key
+    layout = LAYOUTS[family]
+    entries = _walk(layout, blob)
+    chains = _chains(info, blob, entries)
+    heads = {found[0].start: chain for chain, found in chains.items()}
+    jumps: list[JumpAt] = []
+    ours: list[Chain] = []
+    for chain, found in chains.items():
+        rules = found[:-1]  # the last entry is the policy
+        if chain in HOOKS:
+            jumps += _jumps(layout, blob, chain, rules, heads)
+        elif is_ours(chain):
+            ours.append(Chain(chain, tuple(_rule(family, layout, blob, entry, heads) for entry in rules)))
+    plain = tuple(sorted((jump.builtin, jump.chain) for jump in jumps if jump.plain))
+    return Snapshot(Table(family, name, tuple(sorted(ours, key=lambda chain: chain.name)), plain), tuple(jumps))
+
+
+def _walk(layout: Layout, blob: bytes) -> list[_Entry]:
+    found, at, offsets_at = [], 0, layout.offsets_at
+    while at < len(blob):
+        target, size = OFFSETS.unpack_from(blob, at + offsets_at)
+        found.append(_Entry(at, at + target, at + size))
+        at += size or len(blob)
+    return found
+
+
+def _chains(info: bytes, blob: bytes, entries: list[_Entry]) -> dict[str, list[_Entry]]:
+    """The entries of each chain, its policy last.  Built-in chains begin where the hooks say, others after a name."""
+    _name, valid, *numbers = INFO.unpack(info)
+    hooks = {numbers[hook]: HOOKS[hook] for hook in range(len(HOOKS)) if valid & 1 << hook}
+    chains: dict[str, list[_Entry]] = {}
+    current: list[_Entry] = []
+    for entry in entries:
+        if _target_is(blob, entry, _ERROR_HEAD):
+            current = chains.setdefault(_error_name(blob, entry), [])
+            continue
+        if entry.start in hooks:
+            current = chains.setdefault(hooks[entry.start], [])
+        current.append(entry)
+    return {chain: found for chain, found in chains.items() if found}
+
+
+def _target_is(blob: bytes, entry: _Entry, head: bytes) -> bool:
+    return blob.startswith(head, entry.target + 2)
+
+
+def _error_name(blob: bytes, entry: _Entry) -> str:
+    """Name of the chain that begins here (``struct xt_error_target``); ``ERROR`` at the end of the table."""
+    at = entry.target + EXTENSION.size
+    return blob[at : at + NAME_SIZE + 1].partition(b"\0")[0].decode(errors="replace")
+
+
+def _jump_target(blob: bytes, entry: _Entry, heads: dict[int, str]) -> str | None:
+    """The chain a standard target jumps or goes to; a verdict has none."""
+    if not _target_is(blob, entry, _STANDARD_HEAD):
+        return None
+    return heads.get(_verdict(blob, entry))
+
+
+def _verdict(blob: bytes, entry: _Entry) -> int:
+    return int(_VERDICT.unpack_from(blob, entry.target + EXTENSION.size)[0])
+
+
+def _jumps(layout: Layout, blob: bytes, builtin: str, rules: list[_Entry], heads: dict[int, str]) -> list[JumpAt]:
+    found = []
+    for position, entry in enumerate(rules):
+        chain = _jump_target(blob, entry, heads)
+        if chain is not None and is_ours(chain):
+            plain = _rule(layout.family, layout, blob, entry, heads) == FilterRule(Jump(chain))
+            found.append(JumpAt(builtin, position, chain, plain))
+    return found
+
+
+def _rule(family: Family, layout: Layout, blob: bytes, entry: _Entry, heads: dict[int, str]) -> FilterRule:
+    ip = blob[entry.start : entry.start + layout.ip_size]
+    matches = blob[entry.start + layout.header_size : entry.target]
+    target: bytes | Target = blob[entry.target : entry.end]
+    if _target_is(blob, entry, _STANDARD_HEAD):
+        target = _standard(blob, entry, heads)
+    return decode(family, ip, matches, target)
+
+
+def _standard(blob: bytes, entry: _Entry, heads: dict[int, str]) -> Target:
+    verdict = _verdict(blob, entry)
+    if verdict in VERDICTS:
+        return Verdict(VERDICTS[verdict])
+    if verdict in heads:
+        return Jump(heads[verdict])
+    return Foreign(b"no target" if verdict == entry.end else b"verdict %d" % verdict)

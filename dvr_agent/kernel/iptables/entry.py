@@ -1,0 +1,226 @@
+"""One rule to one x_tables entry and back.
+
+:func:`encode` is the compiler: it checks every value first, since the kernel would take a good part of the nonsense
+(and libiptc the rest), and it holds the rule to the one spelling in which it will be read back, since any other would
+look like drift for ever.  :func:`decode` never fails: what the vocabulary has no word for becomes a ``Foreign``.
+Both remember their results: a host has thousands of tables with the same few rules, and a table is read far more often
+than it changes.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from functools import lru_cache
+
+from dvr_agent.kernel.iptables.extensions import address_text, decode_match, decode_target, encode_match, encode_target
+from dvr_agent.kernel.iptables.layout import (
+    CHAIN_NAME_MAX,
+    EXTENSION,
+    IFNAME_FIELD,
+    IFNAME_MAX,
+    INV_DST,
+    INV_IIF,
+    INV_OIF,
+    INV_SRC,
+    IP6T_F_PROTO,
+    LAYOUTS,
+    OFFSETS,
+    PROTOCOLS,
+    Layout,
+)
+from dvr_agent.state.filter import (
+    Dnat,
+    DportMatch,
+    Family,
+    FilterRule,
+    Foreign,
+    Jump,
+    Match,
+    Not,
+    Redirect,
+    Target,
+    Verdict,
+)
+
+_PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
+_SIZE = struct.Struct("=H")
+_INVERSIONS = INV_IIF | INV_OIF | INV_SRC | INV_DST
+
+
+@lru_cache(maxsize=1 << 14)
+def encode(rule: FilterRule, family: Family) -> bytes:
+    """The entry as libiptc's append and insert take it; verdicts and jumps go by name.
+
+    :raises ValueError: the rule cannot be expressed, or is not in the spelling it is read back in
+    """
+    layout = LAYOUTS[family]
+    _check_protocol(rule)
+    ip = _encode_ip(rule, layout)
+    matches = b"".join(map(encode_match, rule.matches))
+    target = encode_target(rule.target, family)
+    read_back = decode(family, ip, matches, rule.target if isinstance(rule.target, Verdict | Jump) else target)
+    if read_back != rule:
+        raise ValueError(f"write it as: {read_back.text}")
+    start = layout.header_size + len(matches)
+    header = bytearray(layout.header_size)
+    header[: len(ip)] = ip
+    OFFSETS.pack_into(header, layout.offsets_at, start, start + len(target))
+    return bytes(header) + matches + target
+
+
+@lru_cache(maxsize=1 << 15)
+def decode(family: Family, ip: bytes, matches: bytes, target: bytes | Target) -> FilterRule:
+    """The rule of an entry.
+
+    :param ip: the IP part
+    :param matches: the extensions between header and target
+    :param target: the target extension; verdicts and jumps as words, since they depend on the table around them
+    """
+    layout = LAYOUTS[family]
+    words = tuple(map(_decode_match, _split(matches)))
+    aim = _decode_target(target, family) if isinstance(target, bytes) else target
+    try:
+        src, dst, iif, oif, protocol = _decode_ip(ip, layout)
+    except ValueError:
+        name = target if isinstance(target, bytes) else target.text.encode()
+        return FilterRule(Foreign(ip + matches + name))
+    return FilterRule(aim, src, dst, iif, oif, protocol, words)  # type: ignore[arg-type]
+
+
+def check_chain_name(name: str) -> None:
+    """:raises ValueError: the kernel or iptables-save could not hold it as a chain's name"""
+    if not 0 < len(name.encode()) <= CHAIN_NAME_MAX or not name.isprintable() or " " in name:
+        raise ValueError(f"chain names have 1 to {CHAIN_NAME_MAX} printable bytes without blanks: {name!r}")
+
+
+def _check_protocol(rule: FilterRule) -> None:
+    """Ports mean nothing without the protocol they belong to; the kernel checks this only in part."""
+    for match in rule.matches:
+        if isinstance(match, DportMatch) and match.protocol != rule.protocol:
+            raise ValueError(f"-m {match.protocol} needs -p {match.protocol}")
+    target = rule.target
+    ports = isinstance(target, Redirect) or (isinstance(target, Dnat) and target.ports is not None)
+    if ports and rule.protocol is None:
+        raise ValueError("translating ports needs -p tcp or -p udp")
+    if isinstance(target, Jump):
+        check_chain_name(target.chain)
+
+
+# -- the IP part --------------------------------------------------------------------------------------------------
+
+
+def _encode_ip(rule: FilterRule, layout: Layout) -> bytes:
+    inverted = 0
+    values: list[str | None] = []
+    for value, bit in ((rule.src, INV_SRC), (rule.dst, INV_DST), (rule.iif, INV_IIF), (rule.oif, INV_OIF)):
+        if isinstance(value, Not):
+            inverted |= bit
+            values.append(value.value)
+        else:
+            values.append(value)
+    src, dst, iif, oif = values
+    (src_at, src_mask), (dst_at, dst_mask) = _encode_network(src, layout), _encode_network(dst, layout)
+    (iif_name, iif_mask), (oif_name, oif_mask) = _encode_interface(iif), _encode_interface(oif)
+    protocol = 0 if rule.protocol is None else PROTOCOLS[rule.protocol]
+    flags = (0, inverted) if layout.family == 4 else (0, IP6T_F_PROTO if protocol else 0, inverted)
+    return layout.ip.pack(src_at, dst_at, src_mask, dst_mask, iif_name, oif_name, iif_mask, oif_mask, protocol, *flags)
+
+
+def _decode_ip(ip: bytes, layout: Layout) -> tuple[str | Not | None, ...]:
+    """Source, destination, interfaces and protocol.
+
+    :raises ValueError: there is no word for it
+    """
+    src, dst, src_mask, dst_mask, iif, oif, iif_mask, oif_mask, protocol, *rest = layout.ip.unpack(ip)
+    inverted = rest[-1]
+    expected = [0] if layout.family == 4 else [0, IP6T_F_PROTO if protocol else 0]
+    if rest[:-1] != expected or inverted & ~_INVERSIONS or (protocol and protocol not in _PROTOCOL_NAMES):
+        raise ValueError
+    return (
+        _decode_network(src, src_mask, inverted & INV_SRC),
+        _decode_network(dst, dst_mask, inverted & INV_DST),
+        _decode_interface(iif, iif_mask, inverted & INV_IIF),
+        _decode_interface(oif, oif_mask, inverted & INV_OIF),
+        _PROTOCOL_NAMES.get(protocol),
+    )
+
+
+def _encode_network(text: str | None, layout: Layout) -> tuple[bytes, bytes]:
+    if text is None:
+        return bytes(layout.address_size), bytes(layout.address_size)
+    network = ipaddress.ip_network(text)  # refuses host bits: the kernel would compare them and match nothing
+    if network.version != layout.family:
+        raise ValueError(f"{text} is no IPv{layout.family} network")
+    return network.network_address.packed, network.netmask.packed
+
+
+def _decode_network(raw: bytes, mask: bytes, inverted: int) -> str | Not | None:
+    bits = f"{int.from_bytes(mask, 'big'):0{len(mask) * 8}b}"
+    length = bits.count("1")
+    if "01" in bits:
+        raise ValueError  # a mask with holes
+    if not length and not inverted:
+        return None
+    text = f"{address_text(raw)}/{length}"
+    return Not(text) if inverted else text
+
+
+def _encode_interface(name: str | None) -> tuple[bytes, bytes]:
+    """The name and its mask; a final ``+`` stays in the name, as iptables has it, but is not compared."""
+    if name is None:
+        return bytes(IFNAME_FIELD), bytes(IFNAME_FIELD)
+    raw = name.encode()
+    if not 0 < len(raw) <= IFNAME_MAX or not name.isprintable() or " " in name or "/" in name:
+        raise ValueError(f"interface names have 1 to {IFNAME_MAX} printable bytes without blanks and slashes: {name!r}")
+    compared = len(raw) - 1 if raw.endswith(b"+") else len(raw) + 1
+    return raw.ljust(IFNAME_FIELD, b"\0"), (b"\xff" * compared).ljust(IFNAME_FIELD, b"\0")
+
+
+def _decode_interface(raw: bytes, mask: bytes, inverted: int) -> str | Not | None:
+    compared = mask.count(0xFF)
+    if mask != (b"\xff" * compared).ljust(IFNAME_FIELD, b"\0"):
+        raise ValueError
+    if not compared:
+        if inverted:
+            raise ValueError
+        return None
+    name = raw[:compared]
+    text = name[:-1].decode() if name.endswith(b"\0") else name.decode() + "+"
+    if "\0" in text:
+        raise ValueError
+    return Not(text) if inverted else text
+
+
+# -- extensions ---------------------------------------------------------------------------------------------------
+
+
+def _split(matches: bytes) -> list[bytes]:
+    found, at = [], 0
+    while at < len(matches):
+        (size,) = _SIZE.unpack_from(matches, at)
+        found.append(matches[at : at + size])
+        at += max(size, EXTENSION.size)
+    return found
+
+
+def _decode_match(raw: bytes) -> Match | Foreign:
+    _size, name, revision = EXTENSION.unpack_from(raw)
+    try:
+        word = decode_match(_text(name), revision, raw[EXTENSION.size :])
+    except (ValueError, struct.error):
+        word = None
+    return Foreign(raw) if word is None else word
+
+
+def _decode_target(raw: bytes, family: Family) -> Target:
+    _size, name, revision = EXTENSION.unpack_from(raw)
+    try:
+        word = decode_target(_text(name), revision, raw[EXTENSION.size :], family)
+    except (ValueError, struct.error):
+        word = None
+    return Foreign(raw) if word is None else word
+
+
+def _text(name: bytes) -> str:
+    return name.partition(b"\0")[0].decode()

@@ -1,0 +1,316 @@
+"""Matches and targets of x_tables, to and from the words of :mod:`dvr_agent.state.filter`.
+
+One class-free codec per extension: ``encode_*`` gives name, revision and data and raises ValueError where the value
+cannot be expressed; ``decode_*`` gives the word, or None for anything that the vocabulary has no word for.  Revisions
+and sizes are those iptables 1.8 writes, so that its ``iptables-legacy-save`` can print them.
+Used by :mod:`.entry` only.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from collections.abc import Callable
+
+from dvr_agent.kernel.iptables.layout import LAYOUTS, STANDARD, extension
+from dvr_agent.state.filter import (
+    CommentMatch,
+    ConnmarkMatch,
+    CtStateMatch,
+    Dnat,
+    DportMatch,
+    Family,
+    Foreign,
+    Jump,
+    MarkMatch,
+    Match,
+    NoTrack,
+    Redirect,
+    RestoreConnmark,
+    SaveConnmark,
+    SetMark,
+    Snat,
+    Target,
+    Verdict,
+)
+
+MARK = struct.Struct("=IIB3x")
+"""``struct xt_mark_mtinfo1`` and ``xt_connmark_mtinfo1``: mark, mask, invert."""
+PORTS = {"tcp": struct.Struct("=4H4B"), "udp": struct.Struct("=4HB1x")}
+"""``struct xt_tcp`` and ``xt_udp``: source and destination port ranges, then options and inversions."""
+CONNTRACK = struct.Struct("=136x10xHHHH10x")
+"""``struct xt_conntrack_mtinfo3``: of its 164 bytes, match flags, invert flags, state mask and status mask."""
+XT_CONNTRACK_STATE = 1
+STATE_BITS = {
+    "INVALID": 1,
+    "ESTABLISHED": 2,
+    "RELATED": 4,
+    "NEW": 8,
+    "SNAT": 64,
+    "DNAT": 128,
+    "UNTRACKED": 256,
+}
+"""``XT_CONNTRACK_STATE_*`` of ``xt_conntrack.h``."""
+COMMENT_FIELD = 256
+"""``XT_MAX_COMMENT_LEN``, with the final zero."""
+
+MAP_IPS, PROTO_SPECIFIED, RANDOM_FULLY = 1, 2, 16
+"""``NF_NAT_RANGE_*`` of ``nf_nat.h``."""
+RANGE = struct.Struct("=I16s16s2s2s")
+"""``struct nf_nat_range``: flags, first and last address, first and last port (big endian)."""
+RANGE2 = struct.Struct("=I16s16s2s2s2s2x")
+"""``struct nf_nat_range2``: the same and a base port."""
+RANGE4 = struct.Struct("=II4s4s2s2s")
+"""``struct nf_nat_ipv4_multi_range_compat`` with one range."""
+
+SET_MARK = struct.Struct("=II")
+"""``struct xt_mark_tginfo2``: mark, mask."""
+CONNMARK = struct.Struct("=IIIBBB1x")
+"""``struct xt_connmark_tginfo2``: ctmark, ctmask, nfmask, shift direction, shift bits, mode."""
+CONNMARK_SAVE, CONNMARK_RESTORE = 1, 2
+CT = struct.Struct("=HHII16s32s4x8x")
+"""``struct xt_ct_target_info_v1``: flags, zone, events, helper, timeout, kernel pointer (not for us)."""
+XT_CT_NOTRACK = 1
+
+U32 = 0xFFFFFFFF
+_ZERO_PORT = bytes(2)
+
+
+# -- matches ------------------------------------------------------------------------------------------------------
+
+
+def encode_match(match: Match | Foreign) -> bytes:
+    """The match as an extension.
+
+    :raises ValueError: a value is out of range
+    """
+    match match:
+        case MarkMatch() | ConnmarkMatch():
+            name = "mark" if isinstance(match, MarkMatch) else "connmark"
+            return extension(name, 1, MARK.pack(_u32(match.value), _u32(match.mask), match.invert))
+        case CtStateMatch():
+            return extension("conntrack", 3, _encode_states(match))
+        case DportMatch():
+            if not 0 <= match.first <= match.last <= 0xFFFF:
+                raise ValueError("ports are 0..65535, first before last")
+            rest = (0, 0, 0, 0) if match.protocol == "tcp" else (0,)
+            return extension(match.protocol, 0, PORTS[match.protocol].pack(0, 0xFFFF, match.first, match.last, *rest))
+        case CommentMatch():
+            return extension("comment", 0, _encode_comment(match.comment))
+        case _:
+            raise ValueError("a match that is not ours cannot be written")
+
+
+def decode_match(name: str, revision: int, data: bytes) -> Match | None:
+    """The word for an extension; None if there is none."""
+    decoder = _MATCHES.get((name, revision))
+    return decoder(name, data) if decoder else None
+
+
+def _encode_states(match: CtStateMatch) -> bytes:
+    if not match.states or not match.states <= STATE_BITS.keys():
+        raise ValueError("connection states are some of " + ", ".join(STATE_BITS))
+    inverted = XT_CONNTRACK_STATE if match.invert else 0
+    return CONNTRACK.pack(XT_CONNTRACK_STATE, inverted, sum(STATE_BITS[state] for state in match.states), 0)
+
+
+def _encode_comment(comment: str) -> bytes:
+    raw = comment.encode()
+    if len(raw) >= COMMENT_FIELD or not comment.isprintable():
+        raise ValueError("a comment has at most 255 bytes, all printable")
+    return raw.ljust(COMMENT_FIELD, b"\0")
+
+
+def _decode_mark(name: str, data: bytes) -> Match | None:
+    value, mask, invert = MARK.unpack_from(data)
+    word = MarkMatch if name == "mark" else ConnmarkMatch
+    return word(value, mask, bool(invert))
+
+
+def _decode_states(_name: str, data: bytes) -> Match | None:
+    flags, inverted, states, _status = CONNTRACK.unpack_from(data)
+    if flags != XT_CONNTRACK_STATE or inverted & ~XT_CONNTRACK_STATE or states & ~sum(STATE_BITS.values()):
+        return None
+    return CtStateMatch(frozenset(name for name, bit in STATE_BITS.items() if states & bit), bool(inverted))
+
+
+def _decode_ports(name: str, data: bytes) -> Match | None:
+    first_source, last_source, first, last, *rest = PORTS[name].unpack_from(data)
+    if (first_source, last_source) != (0, 0xFFFF) or any(rest):
+        return None
+    return DportMatch("tcp" if name == "tcp" else "udp", first, last)
+
+
+def _decode_comment(_name: str, data: bytes) -> Match | None:
+    try:
+        return CommentMatch(data[:COMMENT_FIELD].partition(b"\0")[0].decode())
+    except UnicodeDecodeError:
+        return None
+
+
+_MATCHES: dict[tuple[str, int], Callable[[str, bytes], Match | None]] = {
+    ("mark", 1): _decode_mark,
+    ("connmark", 1): _decode_mark,
+    ("conntrack", 3): _decode_states,
+    ("tcp", 0): _decode_ports,
+    ("udp", 0): _decode_ports,
+    ("comment", 0): _decode_comment,
+}
+
+
+# -- targets ------------------------------------------------------------------------------------------------------
+
+
+def encode_target(target: Target, family: Family) -> bytes:
+    """The target as an extension.  Verdicts and jumps go by name, as libiptc's append and insert want them.
+
+    :raises ValueError: a value is out of range or an address of the other family
+    """
+    match target:
+        case Verdict():
+            return extension(target.name, 0, bytes(8))
+        case Jump():
+            return extension(target.chain, 0, bytes(8))
+        case Dnat():
+            address, ports = _address(target.address, family), _ports(target.ports)
+            flags = MAP_IPS | (PROTO_SPECIFIED if target.ports else 0)
+            return extension("DNAT", 2, RANGE2.pack(flags, address, address, *ports, _ZERO_PORT))
+        case Snat():
+            flags = MAP_IPS | (RANDOM_FULLY if target.random_fully else 0)
+            return _nat("SNAT", 1, family, flags, _address(target.address, family), None)
+        case Redirect():
+            return _nat("REDIRECT", 0, family, PROTO_SPECIFIED, b"", (target.port, target.port))
+        case SetMark():
+            return extension("MARK", 2, SET_MARK.pack(_u32(target.value), _u32(target.mask)))
+        case SaveConnmark() | RestoreConnmark():
+            mode = CONNMARK_SAVE if isinstance(target, SaveConnmark) else CONNMARK_RESTORE
+            return extension("CONNMARK", 2, CONNMARK.pack(0, _u32(target.mask), target.mask, 0, 0, mode))
+        case NoTrack():
+            return extension("CT", 2, CT.pack(XT_CT_NOTRACK, 0, 0, 0, b"", b""))
+        case _:
+            raise ValueError("a target that is not ours cannot be written")
+
+
+def decode_target(name: str, revision: int, data: bytes, family: Family) -> Target | None:
+    """The word for an extension other than the standard target; None if there is none."""
+    decoder = _TARGETS.get((name, revision, family))
+    return decoder(data) if decoder and name != STANDARD else None
+
+
+def _nat(name: str, revision6: int, family: Family, flags: int, address: bytes, ports: tuple[int, int] | None) -> bytes:
+    """SNAT and REDIRECT: IPv4 still takes the oldest form, IPv6 has ``struct nf_nat_range``."""
+    first, last = _ports(ports)
+    if family == 4:
+        return extension(name, 0, RANGE4.pack(1, flags, address[:4], address[:4], first, last))
+    return extension(name, revision6, RANGE.pack(flags, address, address, first, last))
+
+
+def _decode_dnat(family: Family) -> Callable[[bytes], Target | None]:
+    def decode(data: bytes) -> Target | None:
+        flags, first, last, low, high, base = RANGE2.unpack_from(data)
+        if flags & ~PROTO_SPECIFIED != MAP_IPS or first != last or base != _ZERO_PORT:
+            return None
+        ports = (int.from_bytes(low, "big"), int.from_bytes(high, "big")) if flags & PROTO_SPECIFIED else None
+        return Dnat(address_text(first[: LAYOUTS[family].address_size]), ports)
+
+    return decode
+
+
+def _snat(flags: int, first: bytes, last: bytes) -> Target | None:
+    if flags & ~RANDOM_FULLY != MAP_IPS or first != last:
+        return None
+    return Snat(address_text(first), bool(flags & RANDOM_FULLY))
+
+
+def _redirect(flags: int, low: bytes, high: bytes) -> Target | None:
+    return Redirect(int.from_bytes(low, "big")) if flags == PROTO_SPECIFIED and low == high else None
+
+
+def _decode_snat4(data: bytes) -> Target | None:
+    count, flags, first, last, _low, _high = RANGE4.unpack_from(data)
+    return _snat(flags, first, last) if count == 1 else None
+
+
+def _decode_snat6(data: bytes) -> Target | None:
+    flags, first, last, _low, _high = RANGE.unpack_from(data)
+    return _snat(flags, first, last)
+
+
+def _decode_redirect4(data: bytes) -> Target | None:
+    count, flags, _first, _last, low, high = RANGE4.unpack_from(data)
+    return _redirect(flags, low, high) if count == 1 else None
+
+
+def _decode_redirect6(data: bytes) -> Target | None:
+    flags, _first, _last, low, high = RANGE.unpack_from(data)
+    return _redirect(flags, low, high)
+
+
+def _decode_set_mark(data: bytes) -> Target | None:
+    return SetMark(*SET_MARK.unpack_from(data))
+
+
+def _decode_connmark(data: bytes) -> Target | None:
+    ctmark, ctmask, nfmask, _direction, bits, mode = CONNMARK.unpack_from(data)
+    if ctmark or ctmask != nfmask or bits:
+        return None
+    if mode == CONNMARK_SAVE:
+        return SaveConnmark(ctmask)
+    return RestoreConnmark(ctmask) if mode == CONNMARK_RESTORE else None
+
+
+def _decode_ct(data: bytes) -> Target | None:
+    flags, *rest = CT.unpack_from(data)
+    zone, events, expectations, helper, timeout = rest
+    plain = not (zone or events or expectations or helper.strip(b"\0") or timeout.strip(b"\0"))
+    return NoTrack() if flags == XT_CT_NOTRACK and plain else None
+
+
+_TARGETS: dict[tuple[str, int, Family], Callable[[bytes], Target | None]] = {
+    ("DNAT", 2, 4): _decode_dnat(4),
+    ("DNAT", 2, 6): _decode_dnat(6),
+    ("SNAT", 0, 4): _decode_snat4,
+    ("SNAT", 1, 6): _decode_snat6,
+    ("REDIRECT", 0, 4): _decode_redirect4,
+    ("REDIRECT", 0, 6): _decode_redirect6,
+    ("MARK", 2, 4): _decode_set_mark,
+    ("MARK", 2, 6): _decode_set_mark,
+    ("CONNMARK", 2, 4): _decode_connmark,
+    ("CONNMARK", 2, 6): _decode_connmark,
+    ("CT", 2, 4): _decode_ct,
+    ("CT", 2, 6): _decode_ct,
+}
+
+
+# -- values -------------------------------------------------------------------------------------------------------
+
+
+def address_text(raw: bytes) -> str:
+    """An address in the spelling of :mod:`ipaddress`, which is that of the desired state."""
+    return str(ipaddress.ip_address(raw))
+
+
+def _address(text: str, family: Family) -> bytes:
+    """16 bytes, IPv4 in the first four.
+
+    :raises ValueError: no address of this family
+    """
+    address = ipaddress.ip_address(text)
+    if address.version != family:
+        raise ValueError(f"{text} is no IPv{family} address")
+    return address.packed.ljust(16, b"\0")
+
+
+def _ports(ports: tuple[int, int] | None) -> tuple[bytes, bytes]:
+    if ports is None:
+        return _ZERO_PORT, _ZERO_PORT
+    first, last = ports
+    if not 1 <= first <= last <= 0xFFFF:
+        raise ValueError("ports to translate to are 1..65535, first before last")
+    return first.to_bytes(2, "big"), last.to_bytes(2, "big")
+
+
+def _u32(value: int) -> int:
+    if not 0 <= value <= U32:
+        raise ValueError("marks and masks have 32 bits")
+    return value
