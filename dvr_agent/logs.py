@@ -68,6 +68,13 @@ def to_terminal() -> bool:
     return any(getattr(handler, "stream", None) in (sys.stdout, sys.stderr) for handler in logging.getLogger().handlers)
 
 
+def one_line(text: str, limit: int = 80) -> str:
+    """Text that strangers chose (a router's name, a file's), fit to stand in a log line: printable and not too long."""
+    if not text.isprintable():
+        text = text.encode("unicode_escape").decode("ascii")
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
 class JobContext(oslo_context.RequestContext):
     """What the log lines of one job carry: just its ids, in text as ``[req-…]``, in JSON as ``context``."""
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from dvr_agent import logs
 from dvr_agent.daemon import backoff, green, jobs
 from dvr_agent.daemon.counters import Counters
 from dvr_agent.daemon.jobs import Control, Done, Failed, NotSupported, Remove, Result, Update, Work
@@ -76,7 +77,7 @@ class Dispatcher:
         """The source says that the router is gone."""
         record = self.routers.ensure(router_id)
         record.deleted, record.bad = True, ""
-        LOG.info("router %s: its document %s was deleted", router_id, name)
+        LOG.info("%s: its document %s was deleted", jobs.subject_text(router_id, record.name), logs.one_line(name))
         self._at_once(record, now, Priority.EVENT)
 
     def bad(self, router_id: str, text: str) -> None:
@@ -212,7 +213,7 @@ class Dispatcher:
     def _warn_once(self, record: Record, text: str) -> None:
         if text not in record.warned:
             record.warned.add(text)
-            LOG.warning("router %s (%s): %s", record.id, record.name, text)
+            LOG.warning("%s: %s", jobs.subject_text(record.id, record.name), text)
 
     def _announce_again(self, router_id: str, outcome: Outcome) -> None:
         record = self.routers.get(router_id)

@@ -85,7 +85,7 @@ def run(job: Job[Work], reconciler: Reconciler, late: float) -> Result:
     assert not isinstance(work, Control)
     router_id = work.router_id if isinstance(work, Remove) else work.document.router.id
     with logs.job_context(router_id):
-        subject = _subject(router_id, work.name if isinstance(work, Remove) else work.document.router.name)
+        subject = subject_text(router_id, work.name if isinstance(work, Remove) else work.document.router.name)
         try:
             if isinstance(work, Remove):
                 return _remove(router_id, subject, "removed", reconciler, late)
@@ -178,8 +178,8 @@ def guard_text(stale: int, present: int) -> str:
     )
 
 
-def _subject(router_id: str, name: str) -> str:
-    return f"router {router_id} ({name})" if name else f"router {router_id}"
+def subject_text(router_id: str, name: str) -> str:
+    return f"router {router_id} ({logs.one_line(name)})" if name else f"router {router_id}"
 
 
 def counts_text(plan: Plan) -> str:

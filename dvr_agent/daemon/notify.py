@@ -19,13 +19,16 @@ class Notifier:
         """How often the service manager wants to hear from us at the latest; None: it does not watch."""
 
     def send(self, *lines: str) -> None:
+        """Assignments as sd_notify(3) names them, one each."""
         if not self._address:
             return
         with (
             contextlib.suppress(OSError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as out,
         ):
-            out.sendto("\n".join(lines).encode("utf-8", "backslashreplace"), self._address)
+            out.sendto(
+                "\n".join(line.replace("\n", " ") for line in lines).encode("utf-8", "backslashreplace"), self._address
+            )
 
     def ready(self, status: str) -> None:
         self.is_ready = True

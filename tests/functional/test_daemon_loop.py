@@ -479,3 +479,13 @@ def test_the_hub_answers_while_the_worker_is_busy_with_python(daemon: MakeDaemon
     worst = one.status()["counters"]["hub_lateness_worst_ms"]
     print(f"100 routers, 20 ms of Python each: the hub's 50 ms timer was late by {worst} ms at most")
     assert worst > 0
+
+
+def test_a_router_name_cannot_forge_log_lines(daemon: MakeDaemon) -> None:
+    one = daemon()
+    one.write(1, "innocent\n2026-01-01 00:00:00.000 1 CRITICAL forged\x1b[2J" + "x" * 500)
+    one.start()
+    assert "innocent\\n2026" in one.out
+    assert "\n2026-01-01 00:00:00.000 1 CRITICAL" not in one.out
+    assert "\x1b" not in one.out
+    assert "x" * 100 not in one.out
