@@ -23,7 +23,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 VENV := .venv
 RUN := $(VENV)/bin/python
 PREFIX ?= /usr/local
-export PYTHON PREFIX DESTDIR SYSCONFDIR UNITDIR PIP_ARGS
+export PYTHON PREFIX DESTDIR SYSCONFDIR UNITDIR PIP_ARGS PIP_PYTHON
 
 # $(call need,<bindep profiles>,<extras of pyproject.toml>)
 need = @tools/system-packages.sh build $(1) && tools/venv.sh $(2)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the agent; called by `make install`, which documents the variables:
-#   PREFIX DESTDIR SYSCONFDIR UNITDIR PYTHON   and   PIP_ARGS (more arguments for pip install)
+#   PREFIX DESTDIR SYSCONFDIR UNITDIR PYTHON   and   PIP_ARGS (more arguments for pip)   PIP_PYTHON (whose pip to use)
 #
 # The virtual environment is always built beside its final place and then moved there, so a running agent keeps its
 # files until the new ones are complete, and DESTDIR is only a special case: scripts and byte code are rewritten to
@@ -18,6 +18,7 @@ esac
 unitdir=${UNITDIR:-$default_unitdir}
 home=$prefix/lib/dvr-agent
 staged=$destdir$prefix/lib/.dvr-agent.new
+pip_python=${PIP_PYTHON:-.venv/bin/python}
 
 say() { printf '==> %s\n' "$*"; }
 die() { printf 'make install: %s\n' "$*" >&2; exit 1; }
@@ -57,8 +58,11 @@ build_venv() {
     mkdir "$work/src"
     cp -R dvr_agent pyproject.toml README.md LICENSE "$work/src/"
     # shellcheck disable=SC2086  # PIP_ARGS is a list of words
-    quietly .venv/bin/python -m pip --python "$staged/bin/python" install --disable-pip-version-check --no-input \
-        --no-compile --no-warn-script-location ${PIP_ARGS:-} "$work/src"
+    quietly "$pip_python" -m pip wheel --disable-pip-version-check --no-input --no-deps -w "$work/wheel" \
+        ${PIP_ARGS:-} "$work/src"
+    # shellcheck disable=SC2086
+    quietly "$pip_python" -m pip --python "$staged/bin/python" install --disable-pip-version-check --no-input \
+        --no-compile --no-warn-script-location ${PIP_ARGS:-} "$work"/wheel/*.whl
 }
 
 relocate_venv() {
@@ -101,7 +105,9 @@ install_unit() {
 # A configuration that is there is the operator's; the new one is laid beside it if it differs.
 install_config() {
     local target=$sysconfdir/dvr-agent/dvr-agent.conf
-    sed "s|/etc/dvr-agent|$sysconfdir/dvr-agent|g" etc/dvr-agent.conf.sample >"$work/conf"
+    cp etc/dvr-agent.conf.sample "$work/conf"
+    # The default in the code says /etc.
+    [ "$sysconfdir" = /etc ] || sed -i "s|^#path = /etc/dvr-agent|path = $sysconfdir/dvr-agent|" "$work/conf"
     mkdir -p "$destdir$sysconfdir/dvr-agent/routers"
     if [ ! -e "$destdir$target" ]; then
         install -m 0640 "$work/conf" "$destdir$target"

@@ -1,0 +1,266 @@
+"""What surrounds the code: the sample configuration, the systemd unit, the entry points, installation, the tools."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from dvr_agent import config
+from dvr_agent.cli import agent
+from tools import check_docs, sample_config
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+UNIT = ROOT / "etc" / "dvr-agent.service"
+
+# fmt: off
+MOUNT_NAMESPACE_OPTIONS = {
+    "BindPaths", "BindReadOnlyPaths", "DynamicUser", "ExecPaths", "ExtensionDirectories", "ExtensionImages",
+    "InaccessiblePaths", "LoadCredential", "LoadCredentialEncrypted", "LogNamespace", "MountAPIVFS",
+    "MountFlags", "MountImages", "NetworkNamespacePath", "NoExecPaths", "PrivateDevices", "PrivateIPC",
+    "PrivateMounts", "PrivateNetwork", "PrivateTmp", "PrivateUsers", "ProcSubset", "ProtectControlGroups",
+    "ProtectHome", "ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables", "ProtectProc",
+    "ProtectSystem", "ReadOnlyPaths", "ReadWritePaths", "RootDirectory", "RootHash", "RootImage",
+    "SetCredential", "TemporaryFileSystem",
+}
+# fmt: on
+"""Options that give a service a mount namespace of its own (systemd.exec(5)), or a network namespace."""
+
+
+def command(
+    *words: object, code: int | None = 0, cwd: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command; its exit code must be ``code`` (None: any)."""
+    done = subprocess.run(
+        [str(word) for word in words],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert code is None or done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def unit_settings(path: Path) -> dict[str, list[str]]:
+    settings: dict[str, list[str]] = {}
+    for line in path.read_text().splitlines():
+        key, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            settings.setdefault(key, []).append(value)
+    return settings
+
+
+# -- sample configuration
+
+
+def test_sample_configuration_is_what_the_code_says() -> None:
+    command(sys.executable, "tools/sample_config.py", "--check")
+
+
+def test_sample_configuration_does_not_depend_on_the_host_it_is_made_on() -> None:
+    script = (
+        "import socket, subprocess, sys\n"
+        "socket.sethostname('another-host.example')\n"
+        "sys.exit(subprocess.call([sys.executable, 'tools/sample_config.py', '--check']))"
+    )
+    command("unshare", "--uts", sys.executable, "-c", script)
+
+
+def test_stale_sample_configuration_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stale = tmp_path / "dvr-agent.conf.sample"
+    fresh = sample_config.SAMPLE.read_text()
+    monkeypatch.setattr(sample_config, "SAMPLE", stale)
+    stale.write_text(fresh.replace("#audit_interval = 60", "#audit_interval = 61"))
+    assert sample_config.check() == 1
+    stale.write_text(fresh.replace("#max_logfile_count = 30", "#max_logfile_count = 31"))
+    assert sample_config.check() == 0, "an option of oslo.log changes with its release, not with this project"
+
+
+def test_sample_configuration_is_read_and_changes_nothing() -> None:
+    sample, empty = (
+        config.load(["--config-file", str(sample_config.SAMPLE)]),
+        config.load(["--config-file", os.devnull]),
+    )
+    for group, options in config.GROUPS:
+        for option in options:
+            assert value_of(sample, group, option.dest) == value_of(empty, group, option.dest)
+
+
+def test_each_option_works_under_the_section_that_the_sample_names(tmp_path: Path) -> None:
+    """The generator writes group AGENT as [agent]."""
+    text = sample_config.SAMPLE.read_text().replace("#use_random_fully = true", "use_random_fully = false")
+    file = tmp_path / "dvr-agent.conf"
+    file.write_text(text.replace("#audit_interval = 60", "audit_interval = 7"))
+    conf = config.load(["--config-file", str(file)])
+    assert (conf.AGENT.use_random_fully, conf.dvr_agent.audit_interval) == (False, 7)
+
+
+def value_of(conf: object, group: str, name: str) -> object:
+    return getattr(conf if group == "DEFAULT" else getattr(conf, group), name)
+
+
+def test_readme_names_every_option_of_ours() -> None:
+    readme = (ROOT / "README.md").read_text()
+    missing = [
+        option.name for _group, options in config.GROUPS for option in options if f"`{option.name}`" not in readme
+    ]
+    assert missing == []
+
+
+# -- systemd unit
+
+
+def test_systemd_is_content_with_the_unit() -> None:
+    command("tools/check-unit.sh", AGENT=sys.executable)
+
+
+def test_unit_with_a_mistake_is_noticed(tmp_path: Path) -> None:
+    unit = tmp_path / "dvr-agent.service"
+    unit.write_text(UNIT.read_text().replace("WatchdogSec=60", "WatchdogSec=often"))
+    assert "often" in command("tools/check-unit.sh", unit, code=1, AGENT=sys.executable).stderr
+
+
+def test_unit_stays_in_the_mount_and_network_namespace_of_the_host() -> None:
+    """Else the namespaces that the agent makes would be invisible to the host and vanish with the service."""
+    assert sorted(unit_settings(UNIT).keys() & (MOUNT_NAMESPACE_OPTIONS | {"RestrictNamespaces"})) == []
+
+
+def test_stopping_the_unit_gives_the_agent_time_to_finish_its_job() -> None:
+    from dvr_agent.daemon import service
+
+    assert int(unit_settings(UNIT)["TimeoutStopSec"][0]) > service.STOP_SECONDS
+
+
+# -- entry points and installation
+
+
+def test_both_programs_are_entry_points() -> None:
+    for name in ("dvr-agent", "dvrctl"):
+        (entry,) = importlib.metadata.entry_points(group="console_scripts", name=name)
+        assert callable(entry.load())
+
+
+def test_version_is_the_one_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        agent.main(["--version"])
+    printed = capsys.readouterr()
+    assert not stopped.value.code
+    assert importlib.metadata.version("dvr-agent") in printed.out + printed.err
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``make install`` staged in DESTDIR, then moved to its final place, which is returned."""
+    pytest.importorskip("setuptools", minversion="77")
+    place = tmp_path_factory.mktemp("place")
+    install(place, destdir=place / "stage")
+    for part in ("usr", "etc"):
+        shutil.move(f"{place}/stage{place}/{part}", place)
+    shutil.rmtree(place / "stage")
+    # The libraries are this interpreter's: installing them needs the network, which tests do not have.
+    (site_packages,) = place.glob("usr/lib/dvr-agent/lib/python*/site-packages")
+    (site_packages / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return place
+
+
+def install(place: Path, destdir: Path | None = None) -> str:
+    return command(
+        "tools/install.sh",
+        PREFIX=f"{place}/usr",
+        SYSCONFDIR=f"{place}/etc",
+        DESTDIR=str(destdir or ""),
+        UNITDIR="",
+        PYTHON=sys.executable,
+        PIP_PYTHON=sys.executable,
+        PIP_ARGS="--no-index --no-deps --no-build-isolation",
+    ).stdout
+
+
+def test_installation_staged_elsewhere_runs_at_its_final_place(installed: Path) -> None:
+    stage = str(installed / "stage")
+    still = [file for file in installed.rglob("*") if file.is_file() and stage.encode() in file.read_bytes()]
+    assert still == []
+    version = importlib.metadata.version("dvr-agent")
+    done = command(installed / "usr/bin/dvr-agent", "--version", cwd=Path("/"))
+    assert version in done.stdout + done.stderr
+    where = "import dvr_agent; print(dvr_agent.__file__)"
+    imported = command(installed / "usr/lib/dvr-agent/bin/python", "-c", where, cwd=Path("/")).stdout
+    assert imported.startswith(str(installed))
+
+
+def test_installed_links_lead_to_programs(installed: Path) -> None:
+    for name in ("dvr-agent", "dvrctl"):
+        target = (installed / "usr/bin" / name).resolve()
+        assert target == installed / "usr/lib/dvr-agent/bin" / name
+        assert target.read_text().startswith(f"#!{installed}/usr/lib/dvr-agent/bin/python")
+
+
+def test_installed_unit_starts_the_installed_agent_with_the_installed_configuration(installed: Path) -> None:
+    unit = installed / "etc/systemd/system/dvr-agent.service"
+    (start,) = unit_settings(unit)["ExecStart"]
+    assert start == f"{installed}/usr/bin/dvr-agent --config-file {installed}/etc/dvr-agent/dvr-agent.conf"
+    command("systemd-analyze", "verify", "--man=no", unit)
+    conf = config.load(["--config-file", f"{installed}/etc/dvr-agent/dvr-agent.conf"])
+    assert conf.directory.path == f"{installed}/etc/dvr-agent/routers"
+
+
+def test_configuration_of_the_operator_survives_a_second_installation(installed: Path) -> None:
+    file = installed / "etc/dvr-agent/dvr-agent.conf"
+    sample = file.read_text()
+    assert "kept" not in install(installed), "an unchanged configuration needs no second one beside it"
+    file.write_text(sample + "\n[dvr_agent]\naudit_interval = 5\n")
+    assert "is kept" in install(installed)
+    assert file.read_text().endswith("audit_interval = 5\n")
+    new = file.with_name(file.name + ".new")
+    assert new.read_text() == sample
+    assert stat.S_IMODE(new.stat().st_mode) == 0o640
+    assert (installed / "etc/dvr-agent/routers").is_dir()
+
+
+# -- tools
+
+
+def test_ordinary_user_is_told_which_packages_are_missing(tmp_path: Path) -> None:
+    for name, answer in (("dpkg-query", '[ "${@: -1}" = gcc ] || echo installed'), ("id", "echo 1000")):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{answer}\n")
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    command("tools/system-packages.sh", "test", PATH=path)
+    done = command("tools/system-packages.sh", "test", "build", code=1, PATH=path)
+    assert "apt-get install -y --no-install-recommends gcc\n" in done.stdout
+
+
+def test_python_older_than_3_11_is_refused(tmp_path: Path) -> None:
+    old = tmp_path / "python3"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    assert "3.11" in command("tools/find-python.sh", code=1, PYTHON=str(old)).stderr
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_without_a_target_lists_the_targets() -> None:
+    listed = re.findall(r"^  make (\S+) ", command("make").stdout, re.MULTILINE)
+    assert {"demo", "test", "bench", "lint", "install"} <= set(listed)
+
+
+def test_links_in_the_documentation_resolve() -> None:
+    assert [sentence for page in check_docs.pages(ROOT) for sentence in check_docs.broken_links(page)] == []
+
+
+def test_broken_link_is_found_and_code_is_not_a_link(tmp_path: Path) -> None:
+    (tmp_path / "b.md").write_text("# Two words\n")
+    page = tmp_path / "a.md"
+    page.write_text("[a](gone.md) [b](b.md#two-words) [c](b.md#three) `[d](x.md)` [e](mailto:x)\n```\n[f](y.md)\n```\n")
+    assert list(check_docs.broken_links(page)) == ["gone.md: no such file", "b.md#three: no such heading"]
