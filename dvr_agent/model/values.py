@@ -149,15 +149,16 @@ def host_address4(value: object, at: At) -> IPv4Address:
 
 
 def network(value: object, at: At) -> IpNetwork:
-    """A network, ``address/prefix length`` without host bits and not in the IPv4-mapped range."""
+    """A network, ``address/prefix length``, not in the IPv4-mapped range.
+
+    Host bits are dropped: Neutron keeps extra routes as the tenant wrote them, and he must not break his router.
+    """
     if isinstance(value, str) and _cidr(value):
         try:
             found = _network(value)
         except ValueError:
             pass
         else:
-            if int(found.network_address) != int(address(value.partition("/")[0], at)):
-                raise Invalid(at, value, f"a network without host bits ({found})")
             if found.version == 6 and int(found.network_address) >> 32 == 0xFFFF:
                 raise Invalid(at, value, "a network that is not IPv4-mapped")
             return found
@@ -165,8 +166,10 @@ def network(value: object, at: At) -> IpNetwork:
 
 
 def link_network(value: object, at: At) -> IpNetwork:
-    """The network of a subnet: as :func:`network`, and not everything (/0), which would be a default route."""
+    """The network of a subnet: no host bits, and not everything (/0), which would be a default route."""
     found = network(value, at)
+    if int(found.network_address) != int(address(str(value).partition("/")[0], at)):
+        raise Invalid(at, value, f"a network without host bits ({found})")
     if not found.prefixlen:
         raise Invalid(at, value, "a network with a prefix length of at least 1")
     return found

@@ -276,3 +276,9 @@ def test_peek_takes_no_id_of_another_object() -> None:
         (hostile.UUID.encode(),) * 3
     )
     assert peek_router_id(text) is None
+
+
+def test_host_bits_of_an_extra_route_are_dropped_since_neutron_keeps_what_tenants_wrote() -> None:
+    source = document("a_dvr_compute-compute2")
+    source["router"]["routes"] = [{"destination": "192.168.1.5/24", "nexthop": "10.1.0.9"}]
+    assert [str(route.destination) for route in parse(source).routes] == ["192.168.1.0/24"]

@@ -1,0 +1,55 @@
+"""An attach driver on the fake kernel: plugs devices into its namespaces, and can be made to fail like all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from dvr_agent.attach.api import OuterPort
+from dvr_agent.errors import AttachError
+from dvr_agent.kernel.fake import FakeKernel
+from dvr_agent.state.diff import Action, Change
+from dvr_agent.state.link import Link, Port
+
+
+class FakeAttach:
+    """Remembers outer sides by port id; they vanish with their namespace, as veth pairs do.
+
+    ``broken`` maps a device to what is wrong with its outer side.
+    """
+
+    def __init__(self, fake: FakeKernel) -> None:
+        self._fake = fake
+        self.outer: dict[str, OuterPort] = {}
+        self.strays: list[OuterPort] = []
+        """Outer sides that outlived their namespace."""
+        self.broken: dict[str, str] = {}
+        self.plugged: list[str] = []
+        self.fail_next = False
+
+    def check(self, ports: Iterable[Port]) -> dict[str, str]:
+        return {port.device: self.broken[port.device] for port in ports if port.device in self.broken}
+
+    def plug(self, namespace: str, ports: Sequence[Port]) -> None:
+        if self.fail_next:
+            self.fail_next = False
+            raise AttachError(namespace, ports[0].text, 5, "the test wants it to fail")
+        there = self._fake.inside(namespace)
+        for port in ports:
+            self.broken.pop(port.device, None)
+            self.plugged.append(port.device)
+            self.outer[port.port_id] = OuterPort(port.port_id, f"tap{port.port_id[:11]}", namespace)
+            if port.device not in there.links:
+                self._fake.add_link(namespace, port.device, port.mac, port.mtu)
+
+    def unplug(self, namespace: str, devices: Sequence[str]) -> None:
+        links = [Link(device, "02:00:00:00:00:00", 1500) for device in devices]
+        self._fake.kernel().interfaces.apply(namespace, [Change(Action.REMOVE, link, link) for link in links])
+
+    def list(self) -> list[OuterPort]:
+        there = self._fake.world.namespaces
+        return [port for port in self.outer.values() if port.namespace in there or port in self.strays]
+
+    def unplug_outer(self, ports: Sequence[OuterPort]) -> None:
+        for port in ports:
+            self.outer.pop(port.port_id, None)
+            self.strays.remove(port)

@@ -1,0 +1,376 @@
+"""The reconciler on the fake kernel: convergence, idempotence, order of writes, and every way to fail."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from dvr_agent.attach.api import OuterPort
+from dvr_agent.desired import names
+from dvr_agent.desired.settings import AgentMode, HostSettings
+from dvr_agent.errors import DvrError, KernelError
+from dvr_agent.kernel.fake import FakeKernel, fake_kernel
+from dvr_agent.kernel.fake.faults import METHODS
+from dvr_agent.model.router import Router
+from dvr_agent.reconcile.allocations import Allocations
+from dvr_agent.reconcile.router import RouterReconciler
+from dvr_agent.state.diff import Action
+from dvr_agent.state.route import Route
+from dvr_agent.state.rule import Rule
+from tests.fake_attach import FakeAttach
+from tests.unit.test_desired import DOCUMENTS, MODES, load
+
+SCENARIOS = sorted(path.stem for path in DOCUMENTS.glob("[a-jlp]*.json"))
+
+
+class Bench:
+    """A reconciler with the fake kernel under it."""
+
+    def __init__(self, state_path: Path, host: str = "compute1", mode: AgentMode | None = None) -> None:
+        self.state_path = state_path
+        self.settings = HostSettings(host, mode or MODES[host])
+        kernel, self.fake = fake_kernel()
+        self.kernel, self.attach = kernel, FakeAttach(self.fake)
+        self.restart()
+
+    def restart(self) -> None:
+        """A new process on the same kernel and state files."""
+        self.reconciler = RouterReconciler(self.kernel, self.attach, self.settings, Allocations(self.state_path))
+        self.reconciler.load()
+
+    def writes(self) -> int:
+        return self.fake.counters.total()
+
+    def namespaces(self) -> list[str]:
+        return self.kernel.namespaces.list()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+@pytest.fixture
+def router() -> Router:
+    return load("b2_dvr_snat_node_with_vms", "compute1")
+
+
+def changes(fake: FakeKernel, action: Action, kind: type) -> list[object]:
+    found = [call.args[1] for call in fake.calls("interfaces.change")]
+    return [change.item for change in found if change.action is action and isinstance(change.item, kind)]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_second_run_and_a_restart_write_nothing(scenario: str, tmp_path: Path) -> None:
+    host = scenario.rpartition("-")[2]
+    bench = Bench(tmp_path, host)
+    router = load(scenario.rpartition("-")[0], host)
+    assert bench.reconciler.reconcile(router).plan
+    bench.reconciler.flush()
+    written = bench.writes()
+    assert not bench.reconciler.reconcile(router).plan
+    bench.restart()
+    assert not bench.reconciler.reconcile(router).plan
+    assert bench.writes() == written
+
+
+def test_a_restart_without_state_files_adopts_what_the_kernel_holds(bench: Bench, router: Router) -> None:
+    bench.reconciler.reconcile(router)
+    written = bench.writes()
+    bench.restart()
+    assert not list(bench.state_path.iterdir())
+    assert not bench.reconciler.plan(router)
+    bench.reconciler.reconcile(router)
+    bench.reconciler.flush()
+    assert bench.writes() == written
+    assert (bench.state_path / "fip-priorities").read_text().startswith("203.0.113.183,")
+    assert router.id in (bench.state_path / "fip-linklocal-networks").read_text()
+
+
+def test_where_file_and_kernel_disagree_the_kernel_wins(bench: Bench, router: Router) -> None:
+    bench.reconciler.reconcile(router)
+    written = bench.writes()
+    (bench.state_path / "fip-priorities").write_text("203.0.113.183,33333\n")
+    (bench.state_path / "fip-linklocal-networks").write_text(f"{router.id},169.254.64.0/31\n")
+    bench.restart()
+    assert not bench.reconciler.reconcile(router).plan
+    assert bench.writes() == written
+    bench.reconciler.flush()
+    assert "33333" not in (bench.state_path / "fip-priorities").read_text()
+    assert "169.254.64.0/31" not in (bench.state_path / "fip-linklocal-networks").read_text()
+
+
+def test_state_files_are_honoured_after_a_reboot(bench: Bench, router: Router) -> None:
+    (bench.state_path / "fip-priorities").write_text("203.0.113.183,48862\n")
+    (bench.state_path / "fip-linklocal-networks").write_text(f"{router.id},169.254.88.134/31\n")
+    bench.restart()
+    bench.reconciler.reconcile(router)
+    assert Rule(4, 48862, 16, "10.1.0.112/32") in bench.fake["qrouter-" + router.id].rules
+    tables = {route.table for route in bench.fake["fip-" + router.agent_gateways[0].network_id].routes.values()}
+    assert 2852018311 in tables
+
+
+def test_plan_writes_nothing_at_all(bench: Bench, router: Router) -> None:
+    plan = bench.reconciler.plan(router)
+    assert {change.namespace.partition("-")[0] for change in plan.changes} == {"qrouter", "fip", "snat"}
+    bench.reconciler.flush()
+    assert bench.writes() == 0
+    assert bench.namespaces() == []
+
+
+def test_new_floating_ip_nat_first_then_route_and_rule_then_announcement(bench: Bench, router: Router) -> None:
+    bench.reconciler.reconcile(replace(router, floating_ips=()))
+    bench.fake.forget_calls()
+    bench.fake.sent.clear()
+    outcome = bench.reconciler.reconcile(router)
+    kinds = [call.method for call in bench.fake.calls("iptables.commit", "interfaces.change", "announcer.send")]
+    assert kinds == ["iptables.commit", "interfaces.change", "interfaces.change", "announcer.send"]
+    assert [a.address for _, a in outcome.announcements] == ["203.0.113.183"]
+
+
+def test_removed_floating_ip_route_and_rule_first_then_nat_then_connections(bench: Bench, router: Router) -> None:
+    bench.reconciler.reconcile(router)
+    bench.fake.forget_calls()
+    bench.reconciler.reconcile(replace(router, floating_ips=()))
+    calls = bench.fake.calls("iptables.commit", "interfaces.change", "conntrack.delete")
+    assert [call.method for call in calls] == [
+        "interfaces.change", "interfaces.change", "iptables.commit", "conntrack.delete",
+    ]  # fmt: skip
+    assert all(call.args[1].action is Action.REMOVE for call in calls[:2])
+    assert calls[-1].args == ("qrouter-" + router.id, "203.0.113.183")
+
+
+def test_moved_floating_ip_replaces_nat_and_forgets_its_connections(bench: Bench, router: Router) -> None:
+    bench.reconciler.reconcile(router)
+    bench.fake.forget_calls()
+    moved = replace(router.floating_ips[0], fixed_address=IPv4Address("10.1.0.16"))
+    bench.reconciler.reconcile(replace(router, floating_ips=(moved,)))
+    assert [call.args for call in bench.fake.calls("conntrack.delete")] == [("qrouter-" + router.id, "203.0.113.183")]
+    assert changes(bench.fake, Action.ADD, Route) == [], "the way to the floating IP did not change"
+
+
+def test_only_what_differs_is_touched(bench: Bench, router: Router) -> None:
+    bench.reconciler.reconcile(router)
+    bench.fake.forget_calls()
+    before = bench.writes()
+    namespace = bench.fake["qrouter-" + router.id]
+    lost = next(route for route in namespace.routes.values() if route.table == 16)
+    del namespace.routes[lost.key]
+    plan = bench.reconciler.reconcile(router).plan
+    assert [(change.namespace, [item.item for item in change.items]) for change in plan.changes] == [
+        ("qrouter-" + router.id, [lost])
+    ]
+    assert bench.writes() == before + 1
+
+
+def test_what_is_not_ours_survives(bench: Bench, router: Router) -> None:
+    bench.reconciler.reconcile(router)
+    name = "qrouter-" + router.id
+    bench.fake.add_link(name, "adm0", "02:00:00:00:00:99")
+    bench.reconciler.reconcile(replace(router, floating_ips=()))
+    assert "adm0" in bench.fake[name].links
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "iptables.save"])
+def test_after_any_failure_the_next_try_completes_and_nothing_was_destroyed(
+    method: str, router: Router, tmp_path: Path
+) -> None:
+    reference = Bench(tmp_path / "reference")
+    reference.reconciler.reconcile(router)
+    for nth in range(1, 60):
+        bench = Bench(tmp_path / f"{method}{nth}")
+        bench.reconciler.reconcile(replace(router, floating_ips=(), routes=()))
+        before = set(bench.namespaces())
+        bench.fake.fail(method, nth)
+        try:
+            bench.reconciler.reconcile(router)
+        except DvrError:
+            failed = True
+        else:
+            failed = False
+        bench.fake.heal()
+        assert before <= set(bench.namespaces())
+        bench.reconciler.reconcile(router)
+        assert not bench.reconciler.plan(router)
+        for name in reference.namespaces():
+            assert bench.fake[name].routes == reference.fake[name].routes
+            assert bench.fake[name].tables == reference.fake[name].tables
+        if not failed:
+            break
+    else:
+        pytest.fail("it never stopped failing")
+
+
+@pytest.mark.parametrize("method", ["namespaces.create", "interfaces.change", "iptables.commit", "announcer.send"])
+def test_a_build_from_nothing_completes_whatever_failed_on_the_way(method: str, router: Router, tmp_path: Path) -> None:
+    for nth in range(1, 80):
+        bench = Bench(tmp_path / str(nth))
+        bench.fake.fail(method, nth)
+        try:
+            bench.reconciler.reconcile(router)
+        except KernelError:
+            bench.restart()
+            bench.reconciler.reconcile(router)
+            assert not bench.reconciler.plan(router)
+        else:
+            assert nth > 1
+            return
+    pytest.fail("it never stopped failing")
+
+
+def test_a_port_that_cannot_be_plugged_is_tried_again(bench: Bench, router: Router) -> None:
+    bench.attach.fail_next = True
+    with pytest.raises(KernelError, match="port"):
+        bench.reconciler.reconcile(router)
+    bench.reconciler.reconcile(router)
+    assert not bench.reconciler.plan(router)
+
+
+def test_a_broken_outer_side_is_repaired(bench: Bench, router: Router) -> None:
+    bench.reconciler.reconcile(router)
+    device = names.device(names.INTERNAL, router.interfaces[0].id)
+    bench.attach.plugged.clear()
+    bench.attach.broken[device] = "tap is not on its bridge"
+    assert bench.reconciler.plan(router).ports == (
+        ("qrouter-" + router.id, f"~ port {device}: tap is not on its bridge"),
+    )
+    bench.reconciler.reconcile(router)
+    assert bench.attach.plugged == [device]
+    assert not bench.reconciler.plan(router)
+
+
+@pytest.mark.parametrize("end", ["rfp", "fpr"])
+def test_a_lost_link_to_the_fip_namespace_is_made_anew(end: str, bench: Bench, router: Router) -> None:
+    bench.reconciler.reconcile(router)
+    namespace = ("qrouter-" + router.id) if end == "rfp" else ("fip-" + router.agent_gateways[0].network_id)
+    bench.fake.world.remove_link(namespace, f"{end}-{router.id}"[:14])
+    assert bench.reconciler.reconcile(router).plan
+    assert not bench.reconciler.plan(router)
+
+
+def test_removing_a_router_leaves_nothing_of_it(bench: Bench, router: Router) -> None:
+    bench.reconciler.reconcile(router)
+    assert bench.reconciler.plan_remove(router.id)
+    bench.reconciler.remove(router.id)
+    bench.reconciler.flush()
+    assert bench.namespaces() == []
+    assert (bench.state_path / "fip-priorities").read_text() == ""
+    assert (bench.state_path / "fip-linklocal-networks").read_text() == ""
+    assert not bench.reconciler.remove(router.id).plan
+
+
+def second(router: Router) -> Router:
+    """Another router on the same external network."""
+    return replace(
+        router,
+        id="bbbbbbbb-0000-4000-8000-000000000001",
+        gateway=replace(router.gateway, id="bbbbbbbb-0000-4000-8000-000000000002") if router.gateway else None,
+        interfaces=tuple(
+            replace(port, id=f"bbbbbbb{i}-1111-4000-8000-000000000001") for i, port in enumerate(router.interfaces)
+        ),
+        snat_interfaces=tuple(
+            replace(port, id=f"bbbbbbb{i}-2222-4000-8000-000000000001") for i, port in enumerate(router.snat_interfaces)
+        ),
+        floating_ips=tuple(replace(fip, address=IPv4Address("203.0.113.77")) for fip in router.floating_ips),
+    )
+
+
+def test_routers_share_a_fip_namespace_and_only_the_last_takes_it_away(bench: Bench, router: Router) -> None:
+    other = second(router)
+    for one in (router, other):
+        bench.reconciler.reconcile(one)
+    fip = "fip-" + router.agent_gateways[0].network_id
+    bench.reconciler.remove(router.id)
+    assert fip in bench.namespaces()
+    assert not bench.reconciler.plan(other)
+    bench.reconciler.remove(other.id)
+    assert bench.namespaces() == []
+
+
+def test_left_overs_are_found_and_removed_and_others_stay(bench: Bench, router: Router) -> None:
+    other = second(router)
+    for one in (router, other):
+        bench.reconciler.reconcile(one)
+    bench.reconciler.flush()
+    bench.restart()
+    assert bench.reconciler.stale_routers({other.id}) == ([router.id], 2)
+    assert bench.reconciler.plan_stale({other.id})
+    bench.reconciler.reconcile(other)
+    bench.reconciler.remove_stale({other.id})
+    assert not bench.reconciler.plan_stale({other.id})
+    assert not bench.reconciler.plan(other)
+    assert "qrouter-" + router.id not in bench.namespaces()
+    bench.reconciler.flush()
+    assert "203.0.113.183" not in (bench.state_path / "fip-priorities").read_text()
+    assert "203.0.113.77" in (bench.state_path / "fip-priorities").read_text()
+
+
+def test_an_outer_side_without_namespace_is_a_left_over(bench: Bench, router: Router) -> None:
+    bench.reconciler.reconcile(router)
+    stray = OuterPort("dddddddd-0000-4000-8000-000000000001", "tapdddddddd-00", "qrouter-gone")
+    bench.attach.outer[stray.port_id] = stray
+    bench.attach.strays.append(stray)
+    assert bench.reconciler.plan_stale({router.id}).ports == (("(host)", "- port tapdddddddd-00 of qrouter-gone"),)
+    bench.reconciler.remove_stale({router.id})
+    assert not bench.reconciler.plan_stale({router.id})
+
+
+def test_a_namespace_that_only_looks_like_ours_is_no_left_over(bench: Bench) -> None:
+    for name in ("qrouter-mine", "snat-", "fip-test", "qdhcp-b23d8ed4-a3b7-4e82-8fd4-a409f6007fd4"):
+        bench.kernel.namespaces.create(name)
+    assert not bench.reconciler.plan_stale(())
+
+
+def test_router_that_loses_its_gateway_leaves_the_fip_namespace(bench: Bench, router: Router) -> None:
+    bench.reconciler.reconcile(router)
+    bare = replace(router, gateway=None, gateway_host=None, floating_ips=(), snat_interfaces=(), agent_gateways=())
+    bench.reconciler.reconcile(bare)
+    assert bench.namespaces() == ["qrouter-" + router.id]
+    assert not bench.reconciler.plan(bare)
+    bench.reconciler.flush()
+    assert (bench.state_path / "fip-linklocal-networks").read_text() == ""
+
+
+def test_router_that_moves_to_another_external_network(bench: Bench, router: Router) -> None:
+    bench.reconciler.reconcile(router)
+    network = "cccccccc-0000-4000-8000-000000000001"
+    assert router.gateway is not None
+    moved = replace(
+        router,
+        gateway=replace(router.gateway, network_id=network),
+        agent_gateways=tuple(replace(port, network_id=network) for port in router.agent_gateways),
+    )
+    bench.reconciler.reconcile(moved)
+    assert not bench.reconciler.plan(moved)
+    assert [name for name in bench.namespaces() if name.startswith("fip-")] == ["fip-" + network]
+
+
+def test_snat_that_moves_to_another_host_leaves_this_one(bench: Bench, router: Router) -> None:
+    bench.reconciler.reconcile(router)
+    bench.reconciler.reconcile(replace(router, gateway_host="elsewhere"))
+    assert "snat-" + router.id not in bench.namespaces()
+
+
+def test_a_shared_part_is_checked_once_in_a_pass(bench: Bench, router: Router) -> None:
+    other = second(router)
+    for one in (router, other):
+        bench.reconciler.reconcile(one)
+    bench.reconciler.begin_pass()
+    bench.fake.forget_calls()
+    for one in (router, other):
+        bench.reconciler.reconcile(one, shared=False)
+    fip = "fip-" + router.agent_gateways[0].network_id
+    observed = [call for call in bench.fake.calls("iptables.observe") if call.args[0] == fip]
+    assert len(observed) == 1
+
+
+def test_connections_of_the_gateway_address_go_with_it(bench: Bench, router: Router) -> None:
+    bench.reconciler.reconcile(router)
+    bench.fake.forget_calls()
+    bench.reconciler.reconcile(replace(router, enable_snat=False))
+    # The hairpin rule still translates to the gateway address, but nothing that leaves does.
+    assert [call.args[1] for call in bench.fake.calls("conntrack.delete")] == ["203.0.113.193"]
+    assert not changes(bench.fake, Action.REMOVE, Route)
