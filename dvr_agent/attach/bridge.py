@@ -1,0 +1,318 @@
+"""The built-in attach driver: each network is a Linux bridge, each port a veth pair.
+
+Network N is bridge ``brq<N[:11]>`` in the namespace the agent runs in, made if it is missing; external networks may be
+mapped to bridges that exist.  A port's inner end is made where it belongs, its outer end ``tap<port id[:11]>`` here.
+What the agent makes here is layer 2 only: IPv6 is off before a device comes up, since each device's autoconfiguration
+would be flooded over the whole network (and would offer the host's services to it).
+
+A Linux bridge follows the MTU of its smallest port by itself; nothing here sets it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from dvr_agent.attach.api import OuterPort
+from dvr_agent.attach.outer import (
+    ALIAS,
+    NAME_MAX,
+    Device,
+    bridge_name,
+    check_ports,
+    fault,
+    ipv6_switch,
+    read_alias,
+    read_devices,
+    same_pair,
+    tap_alias,
+    tap_name,
+    with_ipv6,
+)
+from dvr_agent.errors import AttachError, ConfigError, KernelError, NamespaceGoneError
+from dvr_agent.kernel import sysctl
+from dvr_agent.kernel.api import NamespaceManager, WriteCounters
+from dvr_agent.kernel.netlink.link import (
+    LinkInfo,
+    PeerEnd,
+    add_bridge,
+    add_veth,
+    decode_link,
+    delete_group,
+    delete_link,
+    dump_links,
+    set_link,
+)
+from dvr_agent.kernel.netlink.message import Request
+from dvr_agent.kernel.netlink.socket import NetlinkSocket, open_raw
+from dvr_agent.kernel.netns import open_namespace
+from dvr_agent.state.link import Port
+from dvr_agent.state.sysctl import Sysctl
+
+HOST = ""
+GROUP_TO_DELETE = 0x64767262
+"""Link group ("dvrb") in which links meet on their way out; whatever is in it was put there to be removed."""
+_GONE = frozenset({errno.ENODEV})
+
+
+class BridgeDriver:
+    """Implements :class:`dvr_agent.attach.api.AttachDriver` (its docstrings are the contract).
+
+    Keeps nothing between calls.  The calling thread's namespace is the host's.
+    """
+
+    def __init__(
+        self, namespaces: NamespaceManager, external_networks: Mapping[str, str], counters: WriteCounters
+    ) -> None:
+        """
+        :param external_networks: network UUID → existing bridge; it is used as it is and never made
+        :raises ConfigError: a key is no UUID, or a bridge name is too long
+        """
+        self._namespaces = namespaces
+        self._counters = counters
+        self._external = dict(_external(*pair) for pair in external_networks.items())
+
+    def check(self, ports: Iterable[Port]) -> dict[str, str]:
+        """Inner device name → what is wrong on the outer side, for those where something is.  Reads only."""
+        wanted = list(ports)
+        if not wanted:
+            return {}
+        with _attach_errors(), self._host() as host:
+            taps = read_devices(host, [tap_name(port.port_id) for port in wanted])
+            bridges = read_devices(host, self._bridge_names(wanted))
+        ours = [name for name, bridge in bridges.items() if bridge.info.alias == ALIAS]
+        ipv6 = with_ipv6([*taps, *ours])
+        faults = {}
+        for port in wanted:
+            name = self._bridge_of(port.network_id)
+            bridge = bridges.get(name)
+            faults[port.device] = fault(
+                port, taps.get(tap_name(port.port_id)), bridge.info if bridge else None, name, ipv6
+            )
+        return {device: text for device, text in faults.items() if text}
+
+    def plug(self, namespace: str, ports: Sequence[Port]) -> None:
+        """Make each port's device in the namespace, with MAC and MTU, up and connected; repair what is half there.
+
+        A port that is as it should be is not touched.
+
+        :raises AttachError: EINVAL for ids and names that cannot be right, ENODEV for a bridge of an external network
+            that does not exist, EEXIST for a device of another kind in the place of an outer end, or what the kernel
+            refused; ports before it in the same call may be done or not, and the call can be repeated
+        """
+        if not ports:
+            return
+        check_ports(namespace, ports)
+        with _attach_errors(), self._host() as host, self._inside(namespace) as inside:
+            bridges = self._ready_bridges(host, ports)
+            taps, inner = self._whole_pairs(host, inside, ports)
+            new = [port for port in ports if port.device not in inner]
+            self._make_pairs(inside, new)
+            inside.batch([request for port in ports if port.device in inner for request in _repair(port, inner)])
+            outer = [tap_name(port.port_id) for port in ports]
+            self._switch_ipv6_off(with_ipv6(outer))
+            host.batch(
+                [
+                    request
+                    for port in ports
+                    for request in _connect(port, namespace, taps, bridges[self._bridge_of(port.network_id)])
+                ]
+            )
+
+    def unplug(self, namespace: str, devices: Sequence[str]) -> None:
+        """Remove the devices from the namespace together with their outer sides; none there: nothing to do."""
+        if not devices:
+            return
+        with _attach_errors(), contextlib.suppress(NamespaceGoneError), self._inside(namespace) as inside:
+            _delete(inside, list(read_devices(inside, devices)))
+
+    def unplug_outer(self, ports: Sequence[OuterPort]) -> None:
+        """Remove outer sides that belong to nothing any more; one that became another port's meanwhile stays."""
+        if not ports:
+            return
+        with _attach_errors(), self._host() as host:
+            found = read_devices(host, [port.outer for port in ports])
+            _delete(host, [port.outer for port in ports if _is_outer(found.get(port.outer), port)])
+
+    def remove_unused_bridges(self) -> list[str]:
+        """Remove the bridges that this driver made and that have no ports left; returns their names, sorted."""
+        with _attach_errors(), self._host() as host:
+            links = [decode_link(data) for data in host.dump(dump_links())]
+            used = {link.master for link in links}
+            unused = sorted(link.name for link in links if _is_our_bridge(link) and link.ifindex not in used)
+            _delete(host, unused)
+        return unused
+
+    # --- bridges ------------------------------------------------------------------------------------------------
+
+    def _bridge_of(self, network_id: str) -> str:
+        return self._external.get(network_id) or bridge_name(network_id)
+
+    def _bridge_names(self, ports: Iterable[Port]) -> list[str]:
+        return sorted({self._bridge_of(port.network_id) for port in ports})
+
+    def _ready_bridges(self, host: NetlinkSocket, ports: Sequence[Port]) -> dict[str, int]:
+        """Name → index of every bridge the ports need; those that may be made are made, ours are up."""
+        names = self._bridge_names(ports)
+        found = read_devices(host, names)
+        missing = [name for name in names if name not in found]
+        for port in ports:
+            self._check_bridge(port, found.get(self._bridge_of(port.network_id)))
+        if missing:
+            # The mark in the same send as the bridge: there is no moment at which a crash leaves one without it.
+            host.batch([request for name in missing for request in (add_bridge(name), set_link(name, alias=ALIAS))])
+            found |= read_devices(host, missing)
+        ours = [name for name in names if found[name].info.alias == ALIAS]
+        self._switch_ipv6_off(with_ipv6(ours))
+        host.batch([set_link(name, up=True) for name in ours if not found[name].info.up])
+        return {name: found[name].info.ifindex for name in names}
+
+    def _check_bridge(self, port: Port, bridge: Device | None) -> None:
+        name = self._bridge_of(port.network_id)
+        what = f"bridge {name} of network {port.network_id}"
+        if bridge is None and port.network_id in self._external:
+            raise AttachError(HOST, what, errno.ENODEV, "named in [bridge] external_networks, but it does not exist")
+        if bridge is not None and bridge.info.kind != "bridge":
+            raise AttachError(HOST, what, errno.EEXIST, f"{name} is no Linux bridge but {bridge.info.kind or 'a NIC'}")
+
+    # --- ports --------------------------------------------------------------------------------------------------
+
+    def _whole_pairs(
+        self, host: NetlinkSocket, inside: NetlinkSocket, ports: Sequence[Port]
+    ) -> tuple[dict[str, Device], dict[str, Device]]:
+        """Outer and inner ends by name, of ports that have both; single ends are removed.
+
+        A single end is what a crash, or somebody's hand, left: an outer end whose inner end is in another namespace,
+        or in one that is just being torn down, or an inner end that belongs to some other pair.
+        """
+        taps = read_devices(host, [tap_name(port.port_id) for port in ports])
+        inner = read_devices(inside, [port.device for port in ports])
+        single_taps, single_inner = [], []
+        for port in ports:
+            name = tap_name(port.port_id)
+            tap, end = taps.get(name), inner.get(port.device)
+            if tap is not None and tap.info.kind != "veth":
+                hint = f"there is a device of that name of kind {tap.info.kind or 'unknown'}"
+                raise AttachError(HOST, f"link {name} of port {port.port_id}", errno.EEXIST, hint)
+            if tap is not None and end is not None and same_pair(tap, end):
+                continue
+            single_taps += [name] if taps.pop(name, None) else []
+            single_inner += [port.device] if inner.pop(port.device, None) else []
+        _delete(host, single_taps)
+        _delete(inside, single_inner)
+        return taps, inner
+
+    def _make_pairs(self, inside: NetlinkSocket, ports: Sequence[Port]) -> None:
+        if not ports:
+            return
+        here = open_namespace(HOST)
+        try:
+            inside.batch(
+                [
+                    add_veth(
+                        port.device,
+                        port.mac,
+                        port.mtu,
+                        True,
+                        PeerEnd(tap_name(port.port_id), None, port.mtu, here),
+                        port,
+                    )
+                    for port in ports
+                ]
+            )
+        finally:
+            os.close(here)
+
+    def _switch_ipv6_off(self, names: Iterable[str]) -> None:
+        sysctl.write(HOST, [Sysctl(ipv6_switch(name), "1") for name in sorted(names)], self._counters)
+
+    # --- sockets ------------------------------------------------------------------------------------------------
+
+    def _host(self) -> NetlinkSocket:
+        return NetlinkSocket(HOST, open_raw(), self._counters)
+
+    def _inside(self, namespace: str) -> NetlinkSocket:
+        with self._namespaces.enter(namespace):
+            raw = open_raw()
+        return NetlinkSocket(namespace, raw, self._counters)
+
+    # Last, because its name hides the built-in type from annotations below it.
+    def list(self) -> list[OuterPort]:
+        """All outer sides that this driver made on this host and that are still there."""
+        with _attach_errors(), self._host() as host:
+            links = [decode_link(data) for data in host.dump_containing(dump_links(), [f"{ALIAS}:".encode()])]
+        marks = [(link.name, read_alias(link.alias)) for link in links]
+        return sorted(OuterPort(mark[0], name, mark[1]) for name, mark in marks if mark is not None)
+
+
+def _connect(port: Port, namespace: str, taps: Mapping[str, Device], bridge: int) -> Iterator[Request]:
+    """What an outer end still lacks; everything if it is new."""
+    name, alias = tap_name(port.port_id), tap_alias(port.port_id, namespace)
+    tap = taps.get(name)
+    if tap is None:
+        yield set_link(name, master=bridge, alias=alias, up=True, what=port)
+        return
+    info = tap.info
+    if (info.master, info.alias, info.mtu, info.up) != (bridge, alias, port.mtu, True):
+        yield set_link(
+            name,
+            master=bridge if info.master != bridge else None,
+            alias=alias if info.alias != alias else None,
+            mtu=port.mtu if info.mtu != port.mtu else None,
+            up=None if info.up else True,
+            what=port,
+        )
+
+
+def _repair(port: Port, inner: Mapping[str, Device]) -> Iterator[Request]:
+    """What differs on an inner end that is there."""
+    info = inner[port.device].info
+    if (info.mac, info.mtu, info.up) != (port.mac, port.mtu, True):
+        yield set_link(
+            port.device,
+            mac=port.mac if info.mac != port.mac else None,
+            mtu=port.mtu if info.mtu != port.mtu else None,
+            up=None if info.up else True,
+            what=port,
+        )
+
+
+def _delete(sock: NetlinkSocket, names: Sequence[str]) -> None:
+    """Remove links.  Several go by group: the kernel then waits for RCU once, not once for each (17 ms)."""
+    if len(names) == 1:
+        sock.batch([delete_link(names[0], tolerate=_GONE)])
+    elif names:
+        requests = [set_link(name, group=GROUP_TO_DELETE, tolerate=_GONE) for name in names]
+        sock.batch([*requests, delete_group(GROUP_TO_DELETE, f"links {', '.join(names)}", _GONE)])
+
+
+def _is_outer(device: Device | None, port: OuterPort) -> bool:
+    return device is not None and read_alias(device.info.alias) == (port.port_id, port.namespace)
+
+
+def _is_our_bridge(link: LinkInfo) -> bool:
+    return link.kind == "bridge" and link.alias == ALIAS
+
+
+def _external(network: str, bridge: str) -> tuple[str, str]:
+    try:
+        network_id = str(uuid.UUID(network))
+    except ValueError as exc:
+        raise ConfigError(f"[bridge] external_networks: {network!r} is no network UUID") from exc
+    if not 1 <= len(bridge) <= NAME_MAX or "/" in bridge:
+        raise ConfigError(f"[bridge] external_networks: {bridge!r} cannot be the name of a bridge")
+    return network_id, bridge
+
+
+@contextlib.contextmanager
+def _attach_errors() -> Iterator[None]:
+    """Errors of the kernel layer become the driver's own."""
+    try:
+        yield
+    except AttachError:
+        raise
+    except KernelError as exc:
+        raise AttachError(exc.namespace, exc.what, exc.code, exc.hint) from exc

@@ -1,0 +1,134 @@
+"""The outer side of a port with the bridge driver: names, marks, and what may be wrong with it.
+
+``tap…`` and ``brq…`` are the names of Neutron's Linux bridge agent (neutron.plugins.ml2.drivers.linuxbridge), so that
+an operator finds what he knows.  The interface alias (``ip link set … alias``) tells which of them this agent made.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from dvr_agent.errors import AttachError
+from dvr_agent.kernel import sysctl
+from dvr_agent.kernel.netlink.link import IFLA_LINK, LinkInfo, decode_link, get_link
+from dvr_agent.kernel.netlink.message import Data, attributes, u32
+from dvr_agent.kernel.netlink.socket import NetlinkSocket
+from dvr_agent.state.link import Port
+
+TAP, BRIDGE = "tap", "brq"
+ID_LENGTH = 11
+"""Characters of an id that fit behind a prefix of three: 14 in total (neutron_lib, DEVICE_NAME_MAX_LEN)."""
+NAME_MAX = 15
+"""IFNAMSIZ without the closing NUL (linux/if.h)."""
+ALIAS = "dvr-agent"
+"""Alias of bridges made here; that of a ``tap…`` goes on with port id and namespace."""
+IFINFOMSG = 16
+"""Size of struct ifinfomsg, behind which the attributes of a link message begin."""
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_DEVICE = re.compile(rf"[^\s/:]{{1,{NAME_MAX}}}")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_NO_DEVICE = frozenset({errno.ENODEV})
+
+
+class Device(NamedTuple):
+    """A device on this side or the other, with what :class:`LinkInfo` has no room for.
+
+    :ivar peer: index of the other end of a veth pair, in whatever namespace that is
+    """
+
+    info: LinkInfo
+    peer: int
+
+
+def tap_name(port_id: str) -> str:
+    return TAP + port_id[:ID_LENGTH]
+
+
+def bridge_name(network_id: str) -> str:
+    return BRIDGE + network_id[:ID_LENGTH]
+
+
+def tap_alias(port_id: str, namespace: str) -> str:
+    return f"{ALIAS}:{port_id}:{namespace}"
+
+
+def read_alias(alias: str) -> tuple[str, str] | None:
+    """(port id, namespace) of an alias that :func:`tap_alias` made, None for any other."""
+    mark, _, rest = alias.partition(":")
+    port_id, _, namespace = rest.partition(":")
+    return (port_id, namespace) if mark == ALIAS and _UUID.fullmatch(port_id) and namespace else None
+
+
+def check_ports(namespace: str, ports: Iterable[Port]) -> None:
+    """Refuse what must not become a device name or a message.
+
+    :raises AttachError: EINVAL, naming the port and what is wrong with it
+    """
+    for port in ports:
+        for what, pattern, value in (
+            ("device name", _DEVICE, port.device),
+            ("port id", _UUID, port.port_id),
+            ("network id", _UUID, port.network_id),
+            ("MAC address", _MAC, port.mac),
+        ):
+            if not pattern.fullmatch(value):
+                raise AttachError(namespace, port.text, errno.EINVAL, f"{value!r} cannot be a {what}")
+
+
+def read_devices(sock: NetlinkSocket, names: Sequence[str]) -> dict[str, Device]:
+    """Those of the named devices that are there, read one by one: a host may have thousands."""
+    answers = sock.get([get_link(name, _NO_DEVICE) for name in names])
+    return {name: _device(data) for name, data in zip(names, answers, strict=True) if data is not None}
+
+
+def with_ipv6(names: Sequence[str]) -> set[str]:
+    """Those of the devices in the thread's own namespace that still have IPv6.
+
+    A kernel without IPv6 has no such parameter, and the answer is: none.
+    """
+    values = sysctl.read_here([sysctl.path_of(ipv6_switch(name)) for name in names])
+    return {name for name, value in zip(names, values, strict=True) if value == "0"}
+
+
+def ipv6_switch(name: str) -> str:
+    """The parameter that makes a device layer 2 only when it is 1."""
+    return f"ipv6/conf/{name}/disable_ipv6"
+
+
+def same_pair(outer: Device, inner: Device) -> bool:
+    """True if the two are the ends of one veth pair."""
+    return outer.peer == inner.info.ifindex and inner.peer == outer.info.ifindex
+
+
+def fault(port: Port, tap: Device | None, bridge: LinkInfo | None, name: str, ipv6: set[str]) -> str:
+    """What is wrong on the outer side of a port, empty if nothing is.
+
+    :param bridge: None: there is none of the name
+    :param ipv6: devices that have IPv6 and should not
+    """
+    outer = tap_name(port.port_id)
+    if bridge is None:
+        return f"bridge {name} is missing"
+    if tap is None:
+        return f"{outer} is missing"
+    if tap.info.master != bridge.ifindex:
+        return f"{outer} is not on bridge {name}"
+    if not tap.info.up:
+        return f"{outer} is down"
+    if tap.info.mtu != port.mtu:
+        return f"{outer} has MTU {tap.info.mtu} instead of {port.mtu}"
+    found = read_alias(tap.info.alias)
+    if found is None or found[0] != port.port_id:
+        return f"{outer} has alias {tap.info.alias!r}"
+    if bridge.alias == ALIAS and not bridge.up:
+        return f"bridge {name} is down"
+    return next((f"{device} has IPv6" for device in (outer, name) if device in ipv6), "")
+
+
+def _device(data: Data) -> Device:
+    peer = next((u32(data, start) for kind, start, _ in attributes(data, IFINFOMSG) if kind == IFLA_LINK), 0)
+    return Device(decode_link(data), peer)
