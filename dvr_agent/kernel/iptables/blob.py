@@ -1,7 +1,7 @@
 """A table as the kernel hands it out, turned into our part of it: pure functions over bytes.
 
-:func:`canonical` wipes the counters, so that a table in which nothing but traffic happened is byte for byte the same as
-before; :class:`Snapshots` then knows it without decoding it again.  Input comes from :mod:`.reader`.
+:func:`digest_of` leaves the counters out, so that a table in which nothing but traffic happened is known from before;
+:class:`Snapshots` then knows what it meant without decoding it again.  Input comes from :mod:`.reader`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import struct
 import threading
 from dataclasses import dataclass
+from functools import lru_cache
 
 from dvr_agent.kernel.iptables.entry import decode
 from dvr_agent.kernel.iptables.layout import (
@@ -77,20 +78,36 @@ class Snapshot:
     jumps: tuple[JumpAt, ...] = ()
 
 
-def canonical(layout: Layout, entries: bytearray) -> bytes:
-    """The entries with their counters wiped, in place."""
-    at, end = 0, len(entries)
-    next_at, counters_at, body_at = layout.offsets_at, layout.counters_at, layout.header_size
-    unpack, nothing = OFFSETS.unpack_from, bytes(body_at - counters_at)
-    while at < end:
-        size = unpack(entries, at + next_at)[1]
-        entries[at + counters_at : at + body_at] = nothing
-        at += size or end
-    return bytes(entries)
+def shape_of(layout: Layout, entries: bytes) -> struct.Struct:
+    """Cuts a table with entries of these sizes into the parts between the counters."""
+    sizes, at = [], 0
+    while at < len(entries):
+        size = OFFSETS.unpack_from(entries, at + layout.offsets_at)[1]
+        sizes.append(size)
+        at += size or len(entries)
+    return _shape(layout.counters_at, layout.header_size, tuple(sizes))
+
+
+@lru_cache(maxsize=1 << 12)
+def _shape(counters_at: int, header_size: int, sizes: tuple[int, ...]) -> struct.Struct:
+    gap = header_size - counters_at
+    return struct.Struct("=" + "".join(f"{counters_at}s{gap}x{size - header_size}s" for size in sizes))
+
+
+def digest_of(shape: struct.Struct, key: TableKey, entries: bytes) -> bytes:
+    """Identifies the content of a table, without counters.
+
+    The shape may be the one the table had some time ago.  If the digest is one that was made with the right shape, then
+    this shape is right too: the sizes of the entries, which lie between the counters, are the same from the first on.
+    """
+    return hashlib.sha256(b"".join((*shape.unpack(entries), b"%d%b" % (key[0], key[1].encode())))).digest()
 
 
 class Snapshots:
-    """Remembers by content what a table meant; the same bytes always mean the same.  Safe for several threads.
+    """Remembers by digest what a table meant.  Safe for several threads.
+
+    The digest need not cover the offsets of the built-in chains, which the kernel tells apart from the entries: every
+    entry names the hooks that lead to it (``comefrom``), so other offsets make other entries.
 
     :param size: how many tables; one takes a few hundred bytes, the rules in them are shared
     """
@@ -100,27 +117,20 @@ class Snapshots:
         self._found: dict[bytes, Snapshot] = {}
         self._lock = threading.Lock()
 
-    def of(self, key: TableKey, info: bytes, entries: bytearray) -> Snapshot:
-        """The meaning of a table.
-
-        :param info: ``struct ipt_getinfo``, which says where the built-in chains begin
-        :param entries: will be wiped of counters
-        """
-        content = canonical(LAYOUTS[key[0]], entries)
-        digest = hashlib.sha256(b"%d%b" % (key[0], info))
-        digest.update(content)
-        name = digest.digest()
+    def get(self, digest: bytes) -> Snapshot | None:
+        """What a table with this content meant, if it was seen before."""
         with self._lock:
-            snapshot = self._found.pop(name, None)
+            snapshot = self._found.pop(digest, None)
             if snapshot is not None:
-                self._found[name] = snapshot  # the youngest again
-                return snapshot
-        snapshot = decode_table(key, info, content)
+                self._found[digest] = snapshot  # the youngest again
+            return snapshot
+
+    def put(self, digest: bytes, snapshot: Snapshot) -> None:
+        """Remember it; the one not seen for longest makes room."""
         with self._lock:
-            self._found[name] = snapshot
+            self._found[digest] = snapshot
             while len(self._found) > self._size:
                 del self._found[next(iter(self._found))]
-        return snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +143,7 @@ class _Entry:
 
 
 def decode_table(key: TableKey, info: bytes, blob: bytes) -> Snapshot:
-    """Our part of a table from ``struct ipt_getinfo`` and the entries without counters."""
+    """Our part of a table from ``struct ipt_getinfo`` (which says where built-in chains begin) and the entries."""
     family, name = key
     layout = LAYOUTS[family]
     entries = _walk(layout, blob)

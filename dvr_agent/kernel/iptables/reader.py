@@ -13,6 +13,7 @@ import ctypes
 import errno
 import os
 import socket
+import struct
 import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -20,7 +21,7 @@ from types import TracebackType
 from typing import Protocol
 
 from dvr_agent.errors import KernelError
-from dvr_agent.kernel.iptables.blob import Snapshot, Snapshots
+from dvr_agent.kernel.iptables.blob import Snapshot, Snapshots, decode_table, digest_of, shape_of
 from dvr_agent.kernel.iptables.layout import ENTRIES_HEADER, GET_ENTRIES, GET_INFO, INFO, LAYOUTS, Layout
 from dvr_agent.state.filter import Family, Table, TableKey
 
@@ -42,16 +43,20 @@ class Namespaces(Protocol):
     def enter(self, name: str) -> AbstractContextManager[None]: ...
 
 
+Shapes = dict[TableKey, struct.Struct | None]
+"""The tables that a namespace has, with the shape in which each was last seen."""
+
+
 class TableReader:
     """Reads tables of any namespace; remembers what their content meant, and which namespace has which table."""
 
     def __init__(self, namespaces: Namespaces) -> None:
         self._namespaces = namespaces
         self._snapshots = Snapshots()
-        self._known: dict[int, frozenset[TableKey]] = {}
+        self._known: dict[int, Shapes] = {}
 
     def open(self, namespace: str, keys: Iterable[TableKey]) -> NamespaceTables:
-        """Sockets and a list of the existing tables for reading these tables of one namespace; to be closed.
+        """Sockets for reading these tables of one namespace, and the list of those that exist; to be closed.
 
         :raises NamespaceGoneError: there is no such namespace
         :raises KernelError: a socket could not be opened
@@ -60,16 +65,20 @@ class TableReader:
         families = sorted({family for family, _name in wanted})
         sockets: dict[Family, socket.socket] = {}
         lists: dict[Family, int] = {}
-        cookie = None
+        cookie, shapes = None, None
         try:
             with self._namespaces.enter(namespace):
                 for family in families:
                     sockets[family] = socket.socket(LAYOUTS[family].address_family, socket.SOCK_RAW, socket.IPPROTO_RAW)
                     cookie = cookie or _cookie(sockets[family])
-                if not wanted <= self._known.get(cookie or 0, frozenset()):
+                shapes = self._known.get(cookie) if cookie else None
+                if shapes is None or not shapes.keys() >= wanted:
                     for family in families:
                         lists[family] = _open_list(LAYOUTS[family])
-            present = self._known.get(cookie or 0, frozenset()) | _present(lists)
+            if shapes is None:
+                shapes = self._remember(cookie)
+            for key in _listed(lists):
+                shapes.setdefault(key, None)
         except OSError as exc:
             _close(sockets)
             hint = "packet filter tables are read by root only" if exc.errno == errno.EPERM else ""
@@ -81,34 +90,28 @@ class TableReader:
             for fd in lists.values():
                 if fd >= 0:
                     os.close(fd)
-        if cookie and lists:
-            self._remember(cookie, present)
-        return NamespaceTables(namespace, sockets, present, self._snapshots)
+        return NamespaceTables(namespace, sockets, shapes, self._snapshots)
 
-    def _remember(self, cookie: int, present: frozenset[TableKey]) -> None:
-        """A table that is there stays until its namespace goes; the oldest memories go first."""
-        self._known[cookie] = present
-        if len(self._known) > KNOWN_MAX:
-            for old in list(self._known)[: KNOWN_MAX // 4]:
-                self._known.pop(old, None)
+    def _remember(self, cookie: int | None) -> Shapes:
+        """What will be known about a namespace: a table that is there stays there.  The oldest memories go first."""
+        shapes: Shapes = {}
+        if cookie:
+            self._known[cookie] = shapes
+            if len(self._known) > KNOWN_MAX:
+                for old in list(self._known)[: KNOWN_MAX // 4]:
+                    self._known.pop(old, None)
+        return shapes
 
 
 class NamespaceTables:
-    """The tables of one namespace, as long as it is open; a context manager.
-
-    :ivar present: tables that exist there
-    """
+    """The tables of one namespace, as long as it is open; a context manager."""
 
     def __init__(
-        self,
-        namespace: str,
-        sockets: dict[Family, socket.socket],
-        present: frozenset[TableKey],
-        snapshots: Snapshots,
+        self, namespace: str, sockets: dict[Family, socket.socket], shapes: Shapes, snapshots: Snapshots
     ) -> None:
         self.namespace = namespace
-        self.present = present
         self._sockets = sockets
+        self._shapes = shapes
         self._snapshots = snapshots
 
     def __enter__(self) -> NamespaceTables:
@@ -120,8 +123,11 @@ class NamespaceTables:
         _close(self._sockets)
 
     def read(self, key: TableKey) -> Snapshot:
-        """The table now; empty if it does not exist."""
-        if key not in self.present:
+        """The table now; empty if it does not exist.
+
+        :raises KernelError: the kernel refused, or the table does not hold still
+        """
+        if key not in self._shapes:
             return Snapshot(Table(*key))
         return self.read_existing(key)
 
@@ -130,27 +136,46 @@ class NamespaceTables:
 
         :raises KernelError: the kernel refused, or the table does not hold still
         """
-        family, name = key
-        fd, level = self._sockets[family].fileno(), LAYOUTS[family].level
-        label = name.encode()
+        shape = self._shapes.get(key)
+        if shape is not None:  # as it was when last seen: very likely, and one call
+            entries = self._entries(key, shape.size)
+            if entries is not None:
+                known = self._snapshots.get(digest_of(shape, key, entries))
+                if known is not None:
+                    return known
         for _ in range(READ_TRIES):
-            info = ctypes.create_string_buffer(label, INFO.size)
-            self._get(key, fd, level, GET_INFO, info)
-            size = INFO.unpack(info)[-1]
-            # Zeroed: the kernel leaves gaps (behind the name of an extension) as they were.
-            entries = bytearray(ENTRIES_HEADER.size + size)
-            ENTRIES_HEADER.pack_into(entries, 0, label, size)
-            if self._get(key, fd, level, GET_ENTRIES, (ctypes.c_char * len(entries)).from_buffer(entries)):
-                return self._snapshots.of(key, bytes(info), entries[ENTRIES_HEADER.size :])
+            info = ctypes.create_string_buffer(key[1].encode(), INFO.size)
+            self._get(key, GET_INFO, info)
+            entries = self._entries(key, INFO.unpack(info)[-1])
+            if entries is not None:
+                return self._understand(key, info.raw, entries)
         raise KernelError(self.namespace, Table(*key).text, errno.EAGAIN, "it changes faster than it can be read")
 
-    def _get(self, key: TableKey, fd: int, level: int, option: int, buffer: ctypes.Array[ctypes.c_char]) -> bool:
+    def _understand(self, key: TableKey, info: bytes, entries: bytes) -> Snapshot:
+        shape = self._shapes[key] = shape_of(LAYOUTS[key[0]], entries)
+        digest = digest_of(shape, key, entries)
+        snapshot = self._snapshots.get(digest)
+        if snapshot is None:
+            snapshot = decode_table(key, info, entries)
+            self._snapshots.put(digest, snapshot)
+        return snapshot
+
+    def _entries(self, key: TableKey, size: int) -> bytes | None:
+        """The entries; None if the table has another size by now."""
+        # The buffer is zeroed: the kernel leaves gaps (behind the name of an extension) as they were.
+        buffer = ctypes.create_string_buffer(ENTRIES_HEADER.size + size)
+        ENTRIES_HEADER.pack_into(buffer, 0, key[1].encode(), size)
+        return buffer.raw[ENTRIES_HEADER.size :] if self._get(key, GET_ENTRIES, buffer) else None
+
+    def _get(self, key: TableKey, option: int, buffer: ctypes.Array[ctypes.c_char]) -> bool:
         """getsockopt(2).
 
-        :returns: False if the table changed since its size was asked for
+        :returns: False if the table has another size by now
         """
+        family = key[0]
         size = ctypes.c_uint32(len(buffer))
-        if _getsockopt(fd, level, option, buffer, ctypes.byref(size)) == 0:
+        fd = self._sockets[family].fileno()
+        if _getsockopt(fd, LAYOUTS[family].level, option, buffer, ctypes.byref(size)) == 0:
             return True
         code = ctypes.get_errno()
         if code == errno.EAGAIN:
@@ -179,7 +204,5 @@ def _open_list(layout: Layout) -> int:
         return -1
 
 
-def _present(lists: dict[Family, int]) -> frozenset[TableKey]:
-    return frozenset(
-        (family, name) for family, fd in lists.items() if fd >= 0 for name in os.read(fd, 4096).decode().split()
-    )
+def _listed(lists: dict[Family, int]) -> list[TableKey]:
+    return [(family, name) for family, fd in lists.items() if fd >= 0 for name in os.read(fd, 4096).decode().split()]

@@ -1,0 +1,99 @@
+"""Rules survive the way into an entry and back, and what cannot be said is refused before it is written."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+
+from dvr_agent.kernel.iptables.entry import decode, encode
+from dvr_agent.kernel.iptables.layout import LAYOUTS, OFFSETS
+from dvr_agent.state.filter import (
+    CommentMatch,
+    CtStateMatch,
+    Dnat,
+    DportMatch,
+    Family,
+    FilterRule,
+    Foreign,
+    Jump,
+    MarkMatch,
+    Not,
+    Redirect,
+    SetMark,
+    Snat,
+    Verdict,
+)
+from tests.filter_rules import any_rule
+
+ACCEPT = Verdict("ACCEPT")
+
+
+@given(any_rule())
+@settings(max_examples=200, deadline=None)
+def test_what_is_encoded_reads_back_as_the_same_rule(found: tuple[Family, FilterRule]) -> None:
+    family, rule = found
+    layout, raw = LAYOUTS[family], encode(rule, family)
+    target, size = OFFSETS.unpack_from(raw, layout.offsets_at)
+    aim = rule.target if isinstance(rule.target, Verdict | Jump) else raw[target:size]
+    assert size == len(raw)
+    assert size % 8 == 0
+    assert decode(family, raw[: layout.ip_size], raw[layout.header_size : target], aim) == rule
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        (FilterRule(ACCEPT, iif="a-name-of-16-byt"), "interface names"),
+        (FilterRule(ACCEPT, oif=Not("")), "interface names"),
+        (FilterRule(ACCEPT, iif="two words"), "interface names"),
+        (FilterRule(ACCEPT, iif="+"), "write it as"),
+        (FilterRule(ACCEPT, src="10.0.0.5/24"), "host bits"),
+        (FilterRule(ACCEPT, src="10.0.0.5"), "write it as: -s 10.0.0.5/32 -j ACCEPT"),
+        (FilterRule(ACCEPT, dst="0.0.0.0/0"), "write it as: -j ACCEPT"),
+        (FilterRule(ACCEPT, dst="fd00::/64"), "no IPv4 network"),
+        (FilterRule(Dnat("fd00::1")), "no IPv4 address"),
+        (FilterRule(Snat("no address")), "no address"),
+        (FilterRule(Dnat("10.0.0.1", (80, 80))), "needs -p"),
+        (FilterRule(Dnat("10.0.0.1", (81, 80)), protocol="tcp"), "first before last"),
+        (FilterRule(Dnat("10.0.0.1", (0, 80)), protocol="tcp"), r"1\.\.65535"),
+        (FilterRule(Redirect(65536), protocol="tcp"), r"1\.\.65535"),
+        (FilterRule(Redirect(9697)), "needs -p"),
+        (FilterRule(ACCEPT, protocol="tcp", matches=(DportMatch("tcp", 0, 65536),)), r"0\.\.65535"),
+        (FilterRule(ACCEPT, protocol="udp", matches=(DportMatch("tcp", 80, 80),)), "needs -p tcp"),
+        (FilterRule(SetMark(1 << 32)), "32 bits"),
+        (FilterRule(SetMark(1, -1)), "32 bits"),
+        (FilterRule(ACCEPT, matches=(MarkMatch(-1),)), "32 bits"),
+        (FilterRule(ACCEPT, matches=(CtStateMatch(frozenset()),)), "connection states"),
+        (FilterRule(ACCEPT, matches=(CtStateMatch(frozenset({"OLD"})),)), "connection states"),
+        (FilterRule(ACCEPT, matches=(CommentMatch("é" * 128),)), "255 bytes"),
+        (FilterRule(ACCEPT, matches=(CommentMatch("two\nlines"),)), "printable"),
+        (FilterRule(Jump("dvr-" + "x" * 25)), "28"),
+        (FilterRule(Foreign(b"")), "not ours"),
+        (FilterRule(ACCEPT, matches=(Foreign(b""),)), "not ours"),
+    ],
+)
+def test_what_cannot_be_said_is_refused(rule: FilterRule, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        encode(rule, 4)
+
+
+def test_a_comment_may_have_255_bytes() -> None:
+    assert encode(FilterRule(ACCEPT, matches=(CommentMatch("x" * 255),)), 4)
+
+
+def test_an_extension_without_a_word_is_foreign_and_equals_nothing_of_ours() -> None:
+    layout = LAYOUTS[4]
+    raw = bytearray(encode(FilterRule(SetMark(1)), 4))
+    raw[layout.header_size + 31] = 1  # another revision of MARK
+    rule = decode(4, bytes(raw[: layout.ip_size]), b"", bytes(raw[layout.header_size :]))
+    assert isinstance(rule.target, Foreign)
+    assert "not ours" in rule.text
+
+
+def test_an_ip_part_without_a_word_makes_the_whole_rule_foreign() -> None:
+    layout = LAYOUTS[4]
+    raw = bytearray(encode(FilterRule(ACCEPT), 4))
+    raw[80] = 1  # -p icmp
+    assert isinstance(decode(4, bytes(raw[: layout.ip_size]), b"", ACCEPT).target, Foreign)
+    raw[80], raw[82] = 0, 2  # goto
+    assert isinstance(decode(4, bytes(raw[: layout.ip_size]), b"", ACCEPT).target, Foreign)
