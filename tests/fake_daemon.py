@@ -8,6 +8,8 @@ asleep, ``burn=20`` takes 20 ms of pure Python, ``announce`` announces an addres
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import time
 from collections.abc import Collection, Sequence
@@ -17,7 +19,7 @@ from oslo_config import cfg
 
 from dvr_agent.cli import agent
 from dvr_agent.daemon import service
-from dvr_agent.errors import KernelError, NotSupportedError
+from dvr_agent.errors import KernelError, NotSupportedError, TablesUnavailableError
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.api import Outcome, Plan
@@ -106,6 +108,8 @@ class ScriptedReconciler:
 
 
 def open_parts(conf: cfg.ConfigOpts) -> service.Parts:
+    if os.environ.get("FAKE_KERNEL_WITHOUT_TABLES"):
+        raise TablesUnavailableError("", "table nat", errno.ENOENT, "this kernel has no legacy tables")
     reconciler = ScriptedReconciler(Path(conf.state_path))
 
     def announce(namespace: str, announcements: Sequence[Announcement]) -> None:

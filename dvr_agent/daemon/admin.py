@@ -32,6 +32,7 @@ LOG = logging.getLogger(__name__)
 KEEPALIVE_SECONDS = 30
 REQUEST_SECONDS = 10
 CONNECTIONS = 32
+ACCEPT_PAUSE = 0.5
 
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
 Answer = tuple[str, dict[str, object]]
@@ -40,10 +41,10 @@ Answer = tuple[str, dict[str, object]]
 class AdminServer:
     """Listens from :meth:`start` to :meth:`close`.
 
-    :param sync: asks for a rescan and a full sync; returns how many routers that are, None: the source has failed
+    :param sync: asks for a rescan and a full sync; returns how many routers that are, or why it cannot be
     """
 
-    def __init__(self, path: str, status: Status, sync: Callable[[], int | None]) -> None:
+    def __init__(self, path: str, status: Status, sync: Callable[[], int | str]) -> None:
         self._path, self._status, self._sync = Path(path), status, sync
         self._socket: Any = None
 
@@ -113,8 +114,8 @@ class AdminServer:
 
     def _start_sync(self) -> Answer:
         queued = self._sync()
-        if queued is None:
-            return "503 Service Unavailable", {"error": self._status.feed.error}
+        if isinstance(queued, str):
+            return "503 Service Unavailable", {"error": queued}
         return "202 Accepted", {"queued": queued}
 
 
@@ -159,8 +160,14 @@ class _Listener:
         self._numbers = itertools.count(1)
 
     def accept(self) -> tuple[Any, tuple[str, int]]:
-        connection, _address = self._listener.accept()
-        return connection, ("local", next(self._numbers))
+        while True:
+            try:
+                connection, _address = self._listener.accept()
+            except OSError as exc:  # no descriptor left, or the client is gone already: there will be others
+                LOG.warning("admin socket: %s", exc)
+                green.sleep(ACCEPT_PAUSE)
+                continue
+            return connection, ("local", next(self._numbers))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._listener, name)

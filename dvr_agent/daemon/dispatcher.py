@@ -56,6 +56,7 @@ class Dispatcher:
         self._bell = green.Wakeup()
         self._stopping = False
         self._dirty, self._flushed = False, time.monotonic()
+        self._current: tuple[str, float] | None = None
         self.finished = green.Event()
         self.routers = Routers()
         self.queue: Queue[Work] = Queue()
@@ -110,6 +111,14 @@ class Dispatcher:
             self.queue.put(record.id, update, priority, now)
         self._bell.ring()
 
+    @property
+    def working_on(self) -> dict[str, object] | None:
+        """The job that is being done, and for how many seconds."""
+        if self._current is None:
+            return None
+        key, since = self._current
+        return {"job": key, "seconds": round(time.monotonic() - since, 3)}
+
     # The loop
 
     def run(self) -> None:
@@ -121,9 +130,11 @@ class Dispatcher:
                 if not self._runnable():
                     self._bell.wait(FLUSH_SECONDS if self._dirty else None)
                 continue
+            self._current = (job.key, time.monotonic())
             try:
                 self._do(job)
             finally:
+                self._current = None
                 self.queue.done(job.key)
             self._flush_if_due(idle=False)
         self.finished.set()

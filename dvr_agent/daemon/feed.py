@@ -46,9 +46,8 @@ class Feed:
         self.on_synced: Callable[[], None] = lambda: None
 
     def run(self) -> None:
-        """Rescan for ever, at first until it works with growing intervals."""
+        """Rescan for ever; while that fails, with growing intervals from one second on."""
         failures = 0
-        green.spawn(self._watch)
         while True:
             if self.rescan():
                 failures = 0
@@ -56,6 +55,17 @@ class Feed:
             else:
                 failures += 1
                 green.sleep(backoff.delay(failures, 1.0, self._rescan_interval))
+
+    def watch(self) -> None:
+        """Follow the source's notifications for ever."""
+        fd = self._source.fileno()
+        if fd is None:
+            return
+        while True:
+            green.wait_readable(fd)
+            self._ask(self._source.poll)
+            if self.error:
+                green.sleep(FAILED_PAUSE)
 
     def rescan(self) -> bool:
         """List everything now; False if that failed."""
@@ -67,16 +77,6 @@ class Feed:
         state = "failed" if self.error else "starting" if self.known is None else "ok"
         bad = [{"name": name, "error": text} for name, text in sorted(self._bad.items())]
         return {**self._status, "state": state, "error": self.error, "bad": bad}
-
-    def _watch(self) -> None:
-        fd = self._source.fileno()
-        if fd is None:
-            return
-        while True:
-            green.wait_readable(fd)
-            self._ask(self._source.poll)
-            if self.error:
-                green.sleep(FAILED_PAUSE)
 
     def _ask(self, question: Callable[[], list[Event]]) -> None:
         """Have the worker ask the source and take over the answer; one question at a time, so that order is kept."""

@@ -108,6 +108,7 @@ class Service:
         self._notifier = Notifier()
         self._signals = Signals(self._stop, self._reload)
         self._ended = green.Event()
+        self._loaded = False
 
     def run(self) -> int:
         """Work until stopped; returns the exit code.  For the main thread."""
@@ -117,8 +118,8 @@ class Service:
         LOG.info("dvr-agent %s starts: host %s, %s", __version__, self._conf.host, self._conf.agent_mode)
         self._admin.start()
         try:
-            self._signals.install()
-            self._worker.start()
+            self._signals.install(self._crashed)
+            self._worker.start(self._crashed)
             for task in (self._work, self._dispatcher.run, self._counters.probe_hub, self._report, self._watchdog):
                 self._spawn(task)
             code: int = self._ended.wait()
@@ -128,7 +129,11 @@ class Service:
             self._admin.close()
 
     def _spawn(self, task: Callable[[], None]) -> None:
-        green.spawn(task, on_crash=partial(self._ended.set, 1))
+        green.spawn(task, self._crashed)
+
+    def _crashed(self) -> None:
+        """A part of the daemon is broken: better started again by the service manager than half alive."""
+        self._ended.set(1)
 
     def _work(self) -> None:
         """Read the kernel, then follow the source."""
@@ -142,7 +147,9 @@ class Service:
                 seconds = backoff.delay(failures, self._retry.first, self._retry.maximum)
                 LOG.error("kernel and state files cannot be read, again in %.1f s: %s", seconds, exc)
                 green.sleep(seconds)
+        self._loaded = True
         self._spawn(self._feed.run)
+        self._spawn(self._feed.watch)
         if self._conf.dvr_agent.audit_interval:
             self._spawn(partial(self._passes.audit_for_ever, self._conf.dvr_agent.audit_interval))
         self._passes.first_sync_done.wait()
@@ -163,10 +170,12 @@ class Service:
             self._notifier.alive()
             green.sleep(self._notifier.watchdog_seconds / 3)
 
-    def _sync(self) -> int | None:
-        """Somebody asks by the admin socket: everything is looked at again."""
+    def _sync(self) -> int | str:
+        """Somebody asks by the admin socket: everything is looked at again.  Returns how many routers, or why not."""
+        if not self._loaded:
+            return "the agent has not read kernel and state files yet"
         if not self._feed.rescan():
-            return None
+            return self._feed.error
         return self._passes.full_sync()
 
     def _stop(self) -> None:

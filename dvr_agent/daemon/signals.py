@@ -25,14 +25,15 @@ class Signals:
         self._stop, self._reload = stop, reload
         self._stops = 0
 
-    def install(self) -> None:
+    def install(self, on_crash: Callable[[], None] | None = None) -> None:
+        """Take over the signals from now on."""
         self._readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
         for number in STOP:
             signal.signal(number, self._on_stop)
         signal.signal(RELOAD, lambda number, frame: None)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        green.spawn(self._read)
+        green.spawn(self._read, on_crash)
 
     def _on_stop(self, number: int, frame: object) -> None:
         self._stops += 1

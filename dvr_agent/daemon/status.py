@@ -45,6 +45,7 @@ class Status:
             "last_audit": iso_time(self.passes.last_audit),
             "next_audit": iso_time(self.passes.next_audit),
             "queue_depth": len(self.dispatcher.queue) + len(self.dispatcher.queue.busy),
+            "working_on": self.dispatcher.working_on,
             "guard": self.passes.guard,
             "source": self.feed.status(),
             "counters": {**self.counters.to_json(), "writes": dataclasses.asdict(self.writes)},

@@ -37,9 +37,10 @@ class Worker:
         self._readable, self._writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._main, name="worker", daemon=True)
 
-    def start(self) -> None:
+    def start(self, on_crash: Callable[[], None] | None = None) -> None:
+        """Start the thread, and the green thread that brings back results."""
         self._thread.start()
-        green.spawn(self._deliver)
+        green.spawn(self._deliver, on_crash)
 
     def call(self, function: Callable[[], T]) -> T:
         """Run ``function`` in the worker thread, after the calls that came before; other green threads go on.

@@ -489,3 +489,35 @@ def test_a_router_name_cannot_forge_log_lines(daemon: MakeDaemon) -> None:
     assert "\n2026-01-01 00:00:00.000 1 CRITICAL" not in one.out
     assert "\x1b" not in one.out
     assert "x" * 100 not in one.out
+
+
+@pytest.mark.parametrize("log_file", [False, True])
+def test_a_kernel_that_lacks_something_ends_the_start_with_one_clear_line(daemon: MakeDaemon, log_file: bool) -> None:
+    one = daemon()
+    if log_file:
+        one.configure(DEFAULT={"log_file": one.base / "log"})
+    one.start(ready=False, FAKE_KERNEL_WITHOUT_TABLES="1")
+    assert one.process is not None
+    assert one.process.wait(20) == 1
+    lines = (one.out + one.err).splitlines()
+    assert len(lines) == 1
+    assert "this kernel has no legacy tables" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("group", "option", "value", "said"),
+    [
+        ("dvr_agent", "audit_interval", "often", "audit_interval"),
+        ("DEFAULT", "agent_mode", "legacy", "agent_mode"),
+        ("DEFAULT", "state_path", "/proc/nowhere", "state_path = /proc/nowhere"),
+        ("dvr_agent", "admin_socket", "/proc/nowhere/admin.sock", "admin_socket = /proc/nowhere/admin.sock"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_named(
+    daemon: MakeDaemon, group: str, option: str, value: str, said: str
+) -> None:
+    one = daemon(**{group: {option: value}}).start(ready=False)
+    assert one.process is not None
+    assert one.process.wait(20) == 1
+    assert said in one.out + one.err
+    assert "Traceback" not in one.out + one.err
