@@ -11,11 +11,11 @@ from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.state.address import Address
 from dvr_agent.state.diff import Item, diff
-from dvr_agent.state.link import Link, Veth
+from dvr_agent.state.link import Link, Origin, Port, Veth
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.ownership import Ownership, RuleOwner
-from dvr_agent.state.route import MAIN_TABLE, Hop, make_route
+from dvr_agent.state.route import MAIN_TABLE, Hop, Route, make_route
 from dvr_agent.state.rule import Rule
 from dvr_agent.state.sysctl import Sysctl
 from tests.contract.world import (
@@ -365,23 +365,54 @@ class TestErrors:
         assert see(kernel) == before
 
     @pytest.mark.parametrize(
-        "item",
-        [Address(NEAR, "10.0.0.1/24"), Address(NEAR, "2001:db8::1/64"), V4_ROUTE, V6_ROUTE, ITEMS[12], ITEMS[15]],
+        ("old", "new"),
+        [
+            (V4_ROUTE, make_route(V4_ROUTE.dst, MAIN_TABLE, Hop("10.0.0.10", NEAR))),
+            (V6_ROUTE, make_route(V6_ROUTE.dst, MAIN_TABLE, Hop("2001:db8::10", NEAR))),
+        ],
+        ids=["IPv4", "IPv6"],
     )
-    def test_adding_what_is_there_is_refused(self, kernel: Kernel, item: Item) -> None:
+    def test_a_route_does_not_take_the_place_of_another_unasked(self, kernel: Kernel, old: Item, new: Item) -> None:
         join(kernel)
-        if not isinstance(item, Address):
-            add(kernel, A, item)
+        add(kernel, A, old)
         with pytest.raises(KernelError, match="EEXIST") as caught:
-            add(kernel, A, item)
-        assert item.text in str(caught.value)
+            add(kernel, A, new)
+        assert new.text in str(caught.value)
+        assert old in see(kernel).routes
 
-    def test_a_route_needs_its_device_up(self, kernel: Kernel) -> None:
+    @pytest.mark.parametrize("item", ITEMS, ids=TEXTS)
+    def test_adding_what_is_there_already_is_no_error(self, kernel: Kernel, item: Item) -> None:
+        join(kernel)
+        add(kernel, A, item)
+        before = see(kernel)
+        add(kernel, A, item)
+        assert see(kernel) == before
+
+    @pytest.mark.parametrize(
+        ("route", "code"),
+        [
+            (V4_ROUTE, errno.ENETUNREACH),
+            (make_route("198.51.100.0/24", MAIN_TABLE, Hop(None, NEAR)), errno.ENETDOWN),
+            (make_route("192.0.2.0/24", MAIN_TABLE, Hop("172.16.0.1", NEAR, onlink=True)), errno.ENETDOWN),
+            (V6_ROUTE, errno.EHOSTUNREACH),
+            (make_route("::/0", MAIN_TABLE, Hop("fe80::9", NEAR)), errno.ENETDOWN),
+            (make_route("2001:db8:9::/48", MAIN_TABLE, Hop(None, NEAR)), errno.ENETDOWN),
+        ],
+        ids=["IPv4", "IPv4 on-link", "IPv4 onlink gateway", "IPv6", "IPv6 link-local gateway", "IPv6 on-link"],
+    )
+    def test_a_route_needs_its_device_up(self, kernel: Kernel, route: Route, code: int) -> None:
         join(kernel)
         change(kernel, A, NEAR_LINK, NEAR_LINK._replace(up=False))
         with pytest.raises(KernelError) as caught:
-            add(kernel, A, V4_ROUTE)
-        assert caught.value.code == errno.ENETDOWN
+            add(kernel, A, route)
+        assert caught.value.code == code
+
+    @pytest.mark.parametrize("origin", [None, Port(NEAR, "p", "n", NEAR_MAC, 1450)], ids=["unknown", "port"])
+    def test_links_of_other_makers_are_not_made_here(self, kernel: Kernel, origin: Origin) -> None:
+        kernel.namespaces.create(A)
+        with pytest.raises(ValueError, match=NEAR):
+            add(kernel, A, NEAR_LINK._replace(origin=origin))
+        assert see(kernel).links == frozenset()
 
     def test_a_missing_namespace_is_told_apart(self, kernel: Kernel) -> None:
         with pytest.raises(NamespaceGoneError, match="nowhere"):
@@ -416,7 +447,7 @@ class TestOwnership:
         kernel.namespaces.create(B)
         slices = []
         for number, device in ((101, "fpr-one"), (102, "fpr-two")):
-            peer = Veth(B, f"rfp-{device[4:]}", f"fa:16:3e:00:01:{number}")
+            peer = Veth(B, f"rfp-{device[4:]}", f"fa:16:3e:00:01:{number - 60}")
             link = Link(device, f"fa:16:3e:00:00:{number - 60}", 1450, True, peer)
             address = Address(device, f"169.254.{number}.1/31")
             rule = Rule(4, number, number, None, device)

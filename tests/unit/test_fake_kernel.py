@@ -118,7 +118,7 @@ def test_a_port_is_the_attach_drivers_work() -> None:
     kernel, fake = fake_kernel()
     kernel.namespaces.create("a")
     link = Link("qr-a", "fa:16:3e:00:00:01", 1500)
-    with pytest.raises(KernelError, match="EINVAL"):
+    with pytest.raises(ValueError, match="attach driver"):
         kernel.interfaces.apply("a", [Change(Action.ADD, link)])
     fake.add_link("a", link.name, link.mac)
     state = kernel.interfaces.observe("a", Ownership(prefixes=("qr-",)), ())

@@ -98,7 +98,7 @@ class FakePlumber:
         if isinstance(item.origin, VethPeer):
             return _set_link(there, item)
         if not isinstance(item.origin, Veth):
-            return errno.EINVAL
+            raise ValueError(f"a {type(item.origin).__name__} is made by its attach driver: {item.text}")
         far = self._world.namespaces.get(item.origin.peer_namespace)
         if far is None:
             raise NamespaceGoneError(item.origin.peer_namespace, item.text, errno.ENOENT, "it does not exist")
@@ -132,9 +132,8 @@ def _change_address(there: FakeNamespace, item: Address, action: Action) -> int:
         return 0
     if item.device not in there.links:
         return errno.ENODEV
-    if item in there.addresses:
-        return errno.EEXIST
-    there.addresses.append(item)
+    if item not in there.addresses:
+        there.addresses.append(item)
     return 0
 
 
@@ -147,7 +146,7 @@ def _change_route(there: FakeNamespace, item: Route, action: Action) -> int:
     code = routes.refusal(item, up, there.addresses, there.routes.values())
     if code:
         return code
-    if action is Action.ADD and item.key in there.routes:
+    if action is Action.ADD and there.routes.get(item.key, item) != item:
         return errno.EEXIST
     there.routes[item.key] = item
     return 0
@@ -158,9 +157,8 @@ def _change_rule(there: FakeNamespace, item: Rule, action: Action) -> int:
         if item in there.rules:
             there.rules.remove(item)
         return 0
-    if item in there.rules:
-        return errno.EEXIST
-    there.rules.append(item)
+    if item not in there.rules:
+        there.rules.append(item)
     return 0
 
 

@@ -26,10 +26,12 @@ def refusal(route: Route, up: dict[str, bool], addresses: Iterable[Address], rou
     for hop in route.hops:
         if hop.device not in up:
             return errno.ENODEV
+        # The gateway comes first; the subnets of a device that is down are gone.
+        subnets = addresses if up[hop.device] else ()
+        if hop.gateway and not hop.onlink and not _reachable(route.table, hop, subnets, routes):
+            return errno.EHOSTUNREACH if is_v6(hop.gateway) else errno.ENETUNREACH
         if not up[hop.device]:
             return errno.ENETDOWN
-        if hop.gateway and not hop.onlink and not _reachable(route.table, hop, addresses, routes):
-            return errno.EHOSTUNREACH if is_v6(hop.gateway) else errno.ENETUNREACH
     return 0
 
 
