@@ -1,0 +1,100 @@
+"""``dvrctl cleanup``: remove what is ours, of one router, of routers without a document, or altogether."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import uuid
+from collections.abc import Callable
+
+from oslo_config import cfg
+
+from dvr_agent.cli.inputs import load_config, read_source
+from dvr_agent.cli.output import Output
+from dvr_agent.cli.render import Renderer, as_json, as_lines
+from dvr_agent.errors import DvrError, SourceError
+from dvr_agent.lock import AgentLock
+from dvr_agent.reconcile.api import Outcome, Plan, Reconciler
+from dvr_agent.reconcile.factory import open_reconciler
+
+MANY = 10
+"""From so many routers on, and if they are more than half of all, left-overs look like a fault of the source (the
+same guard as the daemon's)."""
+
+
+class CleanupError(DvrError):
+    """Cleaning up was refused, by us or by the operator."""
+
+
+def router_id(text: str) -> str:
+    """For argparse: a router id in canonical form."""
+    return str(uuid.UUID(text))
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    """0: done, or nothing to do (or ``--dry-run``); 1: refused or failed."""
+    conf = load_config(args)
+    lock = contextlib.nullcontext() if args.dry_run else AgentLock(conf.state_path, conf.host)
+    with lock:
+        reconciler = open_reconciler(conf, writable=not args.dry_run)
+        reconciler.load()
+        plan, carry_out, question = _choose(args, conf, reconciler)
+        outcome = None
+        if plan and not args.dry_run:
+            if question and not args.yes:
+                _confirm(question, plan, out)
+            try:
+                outcome = carry_out()
+            finally:
+                reconciler.flush()
+    _show(out, plan, outcome)
+    return 0
+
+
+def _choose(
+    args: argparse.Namespace, conf: cfg.ConfigOpts, reconciler: Reconciler
+) -> tuple[Plan, Callable[[], Outcome], str]:
+    """What to remove, how, and what to ask before it (empty: nothing)."""
+    if args.router:
+        return reconciler.plan_remove(args.router), lambda: reconciler.remove(args.router), ""
+    if args.all:
+        _, present = reconciler.stale_routers(())
+        question = f"Remove everything of dvr-agent on this host ({present} routers)?"
+        return reconciler.plan_stale(()), lambda: reconciler.remove_stale(()), question
+    documents = read_source(conf)
+    if not documents.complete:
+        raise SourceError("left-overs cannot be told: a bad document may be of any router (see dvrctl check)")
+    stale, present = reconciler.stale_routers(documents.known)
+    question = ""
+    if len(stale) >= MANY and len(stale) * 2 > present:
+        question = f"{len(stale)} of {present} routers have no document. Remove them?"
+    return reconciler.plan_stale(documents.known), lambda: reconciler.remove_stale(documents.known), question
+
+
+def _confirm(question: str, plan: Plan, out: Output) -> None:
+    """Ask the operator.
+
+    :raises CleanupError: the answer is no, or there is nobody to ask
+    """
+    if not sys.stdin.isatty():
+        raise CleanupError(f"{question} Nobody to ask: say --yes")
+    if not out.json:
+        for line in as_lines(Renderer().section(plan)):
+            out.line(line)
+        out.flush()
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise CleanupError("nothing was removed")
+
+
+def _show(out: Output, plan: Plan, outcome: Outcome | None) -> None:
+    section = Renderer().section(outcome.plan if outcome else plan, outcome=outcome)
+    if out.json:
+        out.document({"done": outcome is not None, **as_json(section)})
+    elif not plan:
+        out.line(f"{plan.subject}: nothing to remove")
+    else:
+        for line in as_lines(section):
+            out.line(line)

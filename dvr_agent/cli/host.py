@@ -1,0 +1,154 @@
+"""What ``dvrctl show`` looks at: our namespaces in the kernel next to the configured documents.  Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from oslo_config import cfg
+
+from dvr_agent.cli.inputs import Documents, read_source
+from dvr_agent.cli.output import complain
+from dvr_agent.config import host_settings
+from dvr_agent.desired import names, qrouter, snat
+from dvr_agent.desired.facts import new_link
+from dvr_agent.desired.fip import slice_ownership
+from dvr_agent.desired.view import is_central
+from dvr_agent.errors import NamespaceGoneError, SourceError
+from dvr_agent.kernel.api import Kernel
+from dvr_agent.kernel.linux import open_kernel
+from dvr_agent.model.router import NEEDS_BINDING_HOST, FloatingIp, Router
+from dvr_agent.reconcile.inventory import Inventory, take_inventory
+from dvr_agent.state.filter import Dnat, Table
+from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.state.ownership import Ownership
+
+_DEVICES = {
+    names.QROUTER: (names.INTERNAL, names.ROUTER_TO_FIP),
+    names.SNAT: (names.CSNAT, names.GATEWAY),
+    names.FIP: (names.AGENT_GATEWAY, names.FIP_TO_ROUTER),
+}
+_TABLES = tuple((family, table) for family in (4, 6) for table in ("raw", "mangle", "nat", "filter"))
+"""Every table that may hold something of ours."""
+
+
+class Found(NamedTuple):
+    """A namespace of ours: its name, prefix (``qrouter-``, ``fip-`` or ``snat-``) and the id behind it."""
+
+    name: str
+    prefix: str
+    uuid: str
+
+
+@dataclass
+class Host:
+    """Kernel and documents; each is read when it is asked for first."""
+
+    conf: cfg.ConfigOpts
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        return open_kernel()
+
+    @cached_property
+    def settings_host(self) -> str:
+        return host_settings(self.conf).host
+
+    @cached_property
+    def documents(self) -> Documents:
+        """The configured documents; none, with a word about it, if they cannot be listed."""
+        try:
+            found = read_source(self.conf)
+        except SourceError as exc:
+            complain(f"warning: {exc}")
+            return Documents((), (), frozenset(), complete=False)
+        for bad in found.bad:
+            complain(f"warning: {bad}")
+        return found
+
+    @cached_property
+    def routers(self) -> dict[str, tuple[str, Router]]:
+        """Router id → (name of its document, what it says)."""
+        return {router.id: (name, router) for name, router in self.documents.good}
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        return take_inventory(self.kernel)
+
+    @cached_property
+    def namespaces(self) -> list[Found]:
+        """Those that can be ours, by name."""
+        parsed = [(name, names.parse_namespace(name)) for name in self.kernel.namespaces.list()]
+        return [Found(name, *parts) for name, parts in parsed if parts is not None]
+
+    def namespaces_of(self, router_id: str) -> list[str]:
+        """Namespaces that hold something of the router."""
+        own = [found.name for found in self.namespaces if found.prefix != names.FIP and found.uuid == router_id]
+        return own + [names.FIP + network for network in sorted(self.inventory.networks_of(router_id))]
+
+    def devices(self, found: Found) -> list[str]:
+        """Our devices in a namespace."""
+        state = self.kernel.interfaces.observe(found.name, Ownership(prefixes=_DEVICES[found.prefix]), ())
+        return sorted(link.name for link in state.links) if state else []
+
+    def is_left_over(self, found: Found) -> bool:
+        """True if no document accounts for the namespace; False as well when that cannot be told."""
+        if not self.documents.complete:
+            return False
+        if found.prefix == names.FIP:
+            stems = {names.router_stem(router_id) for router_id in self.documents.known}
+            return not stems & self.inventory.slices.get(found.uuid, {}).keys()
+        return found.uuid not in self.documents.known
+
+    def contents(self, router_id: str) -> Iterator[tuple[str, NamespaceState]]:
+        """What of the router is in each of its namespaces."""
+        stem = names.router_stem(router_id)
+        for name in self.namespaces_of(router_id):
+            if name.startswith(names.FIP):
+                pair = self.inventory.slices[name.removeprefix(names.FIP)][stem]
+                ownership = slice_ownership(router_id, new_link(router_id, pair) if pair else None)
+            else:
+                ownership = qrouter.OWNERSHIP if name.startswith(names.QROUTER) else snat.OWNERSHIP
+            state = self.kernel.interfaces.observe(name, ownership, ())
+            if state is not None:
+                yield name, state
+
+    def tables(self, namespace: str) -> tuple[Table, ...]:
+        """Our part of every table, those without any left out."""
+        return tuple(table for table in self.kernel.iptables.observe(namespace, _TABLES) if table.chains)  # type: ignore[arg-type]
+
+    def translations(self) -> dict[tuple[str, str], list[tuple[str, str]]]:
+        """(router id, address outside) → (address inside, namespace) of each DNAT rule of ours."""
+        found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        for namespace in self.namespaces:
+            if namespace.prefix == names.FIP:
+                continue
+            try:
+                tables = self.kernel.iptables.observe(namespace.name, ((4, "nat"),))
+            except NamespaceGoneError:
+                continue
+            for outside, inside in _dnats(tables):
+                entries = found.setdefault((namespace.uuid, outside), [])
+                if (inside, namespace.name) not in entries:
+                    entries.append((inside, namespace.name))
+        return found
+
+    def place(self, fip: FloatingIp) -> str:
+        """Where a floating IP belongs, in a word or two."""
+        if fip.host == NEEDS_BINDING_HOST:
+            return "central (port is bound nowhere)"
+        if is_central(fip):
+            return "central"
+        if self.settings_host in (fip.host, fip.dest_host):
+            return "here" if fip.host == self.settings_host else "here (port is moving here)"
+        return f"host {fip.host}" if fip.host else "no host"
+
+
+def _dnats(tables: tuple[Table, ...]) -> Iterator[tuple[str, str]]:
+    for table in tables:
+        for chain in table.chains:
+            for rule in chain.rules:
+                if isinstance(rule.target, Dnat) and isinstance(rule.dst, str):
+                    yield rule.dst.partition("/")[0], rule.target.address

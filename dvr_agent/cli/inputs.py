@@ -1,0 +1,121 @@
+"""Where dvrctl takes its configuration and its router documents from: files on the command line, or the source."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from oslo_config import cfg
+
+from dvr_agent import config
+from dvr_agent.errors import DocumentError, SourceError
+from dvr_agent.model.parse import parse_document, peek_router_id
+from dvr_agent.model.router import Router
+from dvr_agent.sources.api import Bad, Changed, Failed, Synced
+
+
+class Result(NamedTuple):
+    """A file that was read: either its router or its error."""
+
+    path: str
+    router: Router | None
+    error: DocumentError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """Router documents, good and bad.
+
+    :ivar good: (name of the document, router), one per router
+    :ivar bad: one error for each that cannot be used
+    :ivar known: ids of all routers that have a document, as far as it can be told
+    :ivar complete: False if a bad document may be of any router
+    :ivar results: file by file in the order given; empty for documents of a source
+    """
+
+    good: tuple[tuple[str, Router], ...]
+    bad: tuple[DocumentError, ...]
+    known: frozenset[str]
+    complete: bool = True
+    results: tuple[Result, ...] = ()
+
+    def names(self) -> dict[str, str]:
+        """Router id → name of the router, for people."""
+        return {router.id: router.name for _, router in self.good}
+
+
+def load_config(args: argparse.Namespace) -> cfg.ConfigOpts:
+    """The configuration that the command line names; what the libraries have to say goes to stderr.
+
+    :raises ConfigError: it cannot be used
+    """
+    conf = config.load(args.config, prog="dvrctl")
+    level = logging.DEBUG if conf.debug else logging.WARNING
+    logging.basicConfig(level=level, format="dvrctl: %(message)s", stream=sys.stderr)
+    return conf
+
+
+def read_files(paths: Sequence[str], max_size: int) -> Documents:
+    """Documents from files; ``-`` is standard input.  Pipes are fine.  Of two for one router the second is bad."""
+    first: dict[str, str] = {}
+    known: set[str | None] = set()
+    results = []
+    for path in paths:
+        data = b""
+        try:
+            data = _content(path, max_size)
+            router = parse_document(data, path, max_size)
+            if router.id in first:
+                expected = f"one document per router, and {first[router.id]} is of the same one"
+                raise DocumentError(path, "$.id", f'"{router.id}"', expected)
+            first[router.id] = path
+            known.add(router.id)
+            results.append(Result(path, router, None))
+        except DocumentError as exc:
+            known.add(peek_router_id(data))
+            results.append(Result(path, None, exc))
+    good = tuple((path, router) for path, router, _ in results if router is not None)
+    bad = tuple(error for _, _, error in results if error is not None)
+    return Documents(good, bad, frozenset(i for i in known if i), None not in known, tuple(results))
+
+
+def read_source(conf: cfg.ConfigOpts) -> Documents:
+    """All documents of the configured source.
+
+    :raises SourceError: they cannot be listed
+    """
+    from dvr_agent.sources.factory import open_source
+
+    source = open_source(conf)
+    try:
+        events = source.rescan()
+    finally:
+        source.close()
+    last = events[-1]
+    if isinstance(last, Failed):
+        raise last.error
+    if not isinstance(last, Synced):
+        raise SourceError("the source of router documents gave no complete listing")
+    good = sorted((e.document.name, e.document.router) for e in events if isinstance(e, Changed))
+    bad = tuple(event.error for event in events if isinstance(event, Bad))
+    return Documents(tuple(good), bad, last.known, last.complete)
+
+
+def _content(path: str, max_size: int) -> bytes:
+    """At most one byte more than allowed, which the parser then complains of.
+
+    :raises DocumentError: it cannot be read
+    """
+    try:
+        if path == "-":
+            return sys.stdin.buffer.read(max_size + 1)
+        with open(path, "rb") as file:
+            return file.read(max_size + 1)
+    except (OSError, ValueError) as exc:
+        reason = os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno else str(exc)
+        raise DocumentError(path, "$", f"unreadable ({reason})", "a readable file") from exc

@@ -1,0 +1,68 @@
+"""What dvrctl writes: tables, plans and JSON to stdout, one line per error to stderr.
+
+Everything that came from outside (names of routers and files, errors) is made harmless for a terminal here.  Colour
+only on a terminal, and not where ``NO_COLOR`` (no-color.org) is set.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import IO, Any
+
+BOLD, RED, GREEN, YELLOW = "1", "31", "32", "33"
+SIGNS = {"+": GREEN, "-": RED, "~": YELLOW}
+
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+
+
+def harmless(text: str) -> str:
+    """The text in one line, without control characters."""
+    return text.translate(_CONTROL)
+
+
+class Output:
+    """Standard output in one of two formats.
+
+    :ivar json: JSON was asked for: everything goes out at once by :meth:`document`, text methods must not be used
+    """
+
+    def __init__(self, as_json: bool, stream: IO[str] | None = None) -> None:
+        self.json = as_json
+        self._stream = stream or sys.stdout
+        self._colour = (
+            self._stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+        )
+
+    def document(self, value: Any) -> None:
+        """One JSON document."""
+        self._stream.write(json.dumps(value, indent=2, ensure_ascii=True) + "\n")
+
+    def line(self, text: str = "", colour: str = "") -> None:
+        """One line; a line that begins with ``+``, ``-`` or ``~`` (after its indentation) has the sign's colour."""
+        text = harmless(text)
+        sign = text.lstrip()[:2]
+        if not colour and sign[1:] == " ":
+            colour = SIGNS.get(sign[0], "")
+        self._stream.write(self._painted(text, colour) + "\n")
+
+    def table(self, header: Sequence[str], rows: Iterable[Sequence[object]], indent: str = "") -> None:
+        """Columns as wide as they have to be; an empty value is a dash."""
+        lines = [list(header), *([harmless(str(cell)) or "-" for cell in row] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for number, line in enumerate(lines):
+            text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            self._stream.write(indent + self._painted(text, BOLD if number == 0 else "") + "\n")
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def _painted(self, text: str, colour: str) -> str:
+        return f"\x1b[{colour}m{text}\x1b[0m" if colour and self._colour else text
+
+
+def complain(text: str) -> None:
+    """One line on stderr."""
+    sys.stderr.write(f"dvrctl: {harmless(text)}\n")

@@ -1,0 +1,156 @@
+"""``dvrctl plan`` and ``dvrctl apply``: what would be changed, and changing it without the daemon.
+
+Both end in a :class:`Report`: sections for stdout, one line per error for stderr, all of it in one object with
+``-o json``.  What is done to a router is decided in ``dvr_agent.reconcile``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from dvr_agent.cli.check import note
+from dvr_agent.cli.inputs import Documents, load_config, read_files, read_source
+from dvr_agent.cli.output import BOLD, Output, complain
+from dvr_agent.cli.render import Renderer, Section, as_json, as_lines, counts_text
+from dvr_agent.errors import DvrError, NotSupportedError
+from dvr_agent.lock import AgentLock
+from dvr_agent.model.router import Router
+from dvr_agent.reconcile.api import Outcome, Plan, Reconciler
+from dvr_agent.reconcile.factory import open_reconciler
+
+
+@dataclass
+class Report:
+    """Collects what was found or done; in text it appears at once, as JSON at the end."""
+
+    out: Output
+    renderer: Renderer = field(default_factory=Renderer)
+    sections: list[Section] = field(default_factory=list)
+    errors: list[tuple[str, str]] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def plan(self, plan: Plan, name: str = "", outcome: Outcome | None = None) -> None:
+        section = self.renderer.section(plan, name, outcome)
+        self.sections.append(section)
+        if not self.out.json:
+            for number, line in enumerate(as_lines(section)):
+                self.out.line(line, BOLD if number == 0 else "")
+
+    def error(self, subject: str, error: DvrError) -> None:
+        self.errors.append((subject, str(error)))
+        complain(str(error) if subject in str(error) else f"{subject}: {error}")
+
+    def skip(self, subject: str, reason: str) -> None:
+        """A router that this agent leaves alone: no error."""
+        self.skipped.append((subject, reason))
+        if not self.out.json:
+            self.out.line(f"{subject}: {reason}", BOLD)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+        complain(f"warning: {text}")
+
+    @property
+    def in_sync(self) -> bool:
+        return all(section.in_sync for section in self.sections)
+
+    def finish(self, verb: str) -> None:
+        """:param verb: ``plan`` or ``apply``"""
+        total = sum((section.counts() for section in self.sections), Counter[str]())
+        if not self.out.json:
+            self.out.line(f"{verb}: {self._summary(total)}", BOLD)
+            return
+        self.out.document(
+            {
+                "in_sync": self.in_sync and not self.errors,
+                "total": {"add": total["+"], "remove": total["-"], "change": total["~"]},
+                "plans": [as_json(section) for section in self.sections],
+                "skipped": [{"subject": subject, "reason": reason} for subject, reason in self.skipped],
+                "warnings": self.warnings,
+                "errors": [{"subject": subject, "error": error} for subject, error in self.errors],
+            }
+        )
+
+    def _summary(self, total: Counter[str]) -> str:
+        same = sum(section.in_sync for section in self.sections)
+        parts = [
+            (len(self.sections) - same, "with changes" + (f" ({counts_text(total)})" if total else "")),
+            (same, "in sync"),
+            (len(self.skipped), "left alone"),
+            (len(self.errors), "failed"),
+        ]
+        return ", ".join(f"{number} {word}" for number, word in parts if number) or "no router documents"
+
+
+def run_plan(args: argparse.Namespace, out: Output) -> int:
+    """0: in sync; 1: something could not be read; 2: there are changes.  Writes neither kernel nor files."""
+    conf = load_config(args)
+    documents = read_files(args.files, conf.dvr_agent.max_document_size) if args.files else read_source(conf)
+    report = Report(out)
+    reconciler = open_reconciler(conf, writable=False)
+    reconciler.load()
+    _each(documents, report, lambda router: _plan_one(reconciler, router, report))
+    if not args.files:
+        _plan_left_overs(reconciler, documents, report)
+    report.finish("plan")
+    if report.errors:
+        return 1
+    return 0 if report.in_sync else 2
+
+
+def run_apply(args: argparse.Namespace, out: Output) -> int:
+    """0: done; 1: something was not."""
+    conf = load_config(args)
+    documents = read_files(args.files, conf.dvr_agent.max_document_size)
+    report = Report(out)
+    with AgentLock(conf.state_path, conf.host):
+        reconciler = open_reconciler(conf)
+        reconciler.load()
+        try:
+            _each(documents, report, lambda router: _apply_one(reconciler, router, report))
+        finally:
+            reconciler.flush()
+    report.finish("apply")
+    return 1 if report.errors or report.skipped else 0
+
+
+def _each(documents: Documents, report: Report, work: Callable[[Router], None]) -> None:
+    """One router after the other; an error stops none but its own."""
+    for bad in documents.bad:
+        report.error(bad.document, bad)
+    for _, router in documents.good:
+        subject = f"router {router.id}"
+        try:
+            work(router)
+        except NotSupportedError:
+            report.skip(subject, note(router))
+        except DvrError as exc:
+            report.error(subject, exc)
+
+
+def _plan_one(reconciler: Reconciler, router: Router, report: Report) -> None:
+    plan = reconciler.plan_remove(router.id) if _down(router) else reconciler.plan(router)
+    report.plan(plan, router.name)
+
+
+def _apply_one(reconciler: Reconciler, router: Router, report: Report) -> None:
+    outcome = reconciler.remove(router.id) if _down(router) else reconciler.reconcile(router)
+    report.plan(outcome.plan, router.name, outcome)
+
+
+def _down(router: Router) -> bool:
+    """True for a router of ours that is administratively down: it is not built, and removed where it is."""
+    return not router.admin_state_up and router.distributed and not router.ha
+
+
+def _plan_left_overs(reconciler: Reconciler, documents: Documents, report: Report) -> None:
+    if not documents.complete:
+        report.warn("left-overs are not judged: a bad document may be of any router")
+        return
+    plan = reconciler.plan_stale(documents.known)
+    if plan:
+        report.plan(plan)

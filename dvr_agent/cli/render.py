@@ -1,0 +1,258 @@
+"""Plans as text and as JSON: signed lines, grouped by namespace.  The JSON is described in ``docs/dvrctl.md``.
+
+Pure: plans in, values out.  ``plan``, ``apply`` and ``cleanup`` print them.  What several routers share (the base of
+a fip namespace) is part of each one's plan; a :class:`Renderer` shows it only once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+from dvr_agent.desired import names
+from dvr_agent.reconcile.api import Outcome, Plan
+from dvr_agent.state.diff import Action, Change, Changes, TableChange
+from dvr_agent.state.filter import Chain, FilterRule, Table
+
+ADD: str = Action.ADD.value
+REMOVE: str = Action.REMOVE.value
+CHANGE: str = Action.CHANGE.value
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing that is added, removed or changed.
+
+    :ivar sign: ``+``, ``-`` or ``~``
+    :ivar kind: ``link``, ``address``, ``route``, ``rule``, ``neighbour``, ``sysctl``, ``iptables``, ``port``
+    :ivar was: the old value of something that is changed
+    """
+
+    sign: str
+    kind: str
+    text: str
+    was: str = ""
+
+    @property
+    def full(self) -> str:
+        return f"{self.sign} {self.text}" + (f" (was: {self.was})" if self.was else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What happens in one place.
+
+    :ivar name: of the namespace, or of a state file, or ``(host)``
+    :ivar sign: ``+`` the namespace is created, ``-`` it is removed with all that is in it, ``~`` it stays
+    """
+
+    name: str
+    sign: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One plan, ready to be shown.
+
+    :ivar shared: names of namespaces of which this plan has changes that an earlier section shows
+    :ivar outcome: what came of it, None for a mere plan
+    """
+
+    subject: str
+    name: str
+    groups: tuple[Group, ...]
+    shared: tuple[str, ...]
+    warnings: tuple[str, ...]
+    outcome: Outcome | None = None
+
+    def counts(self) -> Counter[str]:
+        """Sign → how many things; a namespace counts as one."""
+        return Counter(
+            sign
+            for group in self.groups
+            for sign in (*([] if group.sign == CHANGE else [group.sign]), *(line.sign for line in group.lines))
+        )
+
+    @property
+    def in_sync(self) -> bool:
+        return not (self.groups or self.shared)
+
+
+class Renderer:
+    """Turns plans into sections, in the order in which they are shown."""
+
+    def __init__(self) -> None:
+        self._shown: set[tuple[str, Line | str]] = set()
+
+    def section(self, plan: Plan, name: str = "", outcome: Outcome | None = None) -> Section:
+        """:param name: of the router, for people"""
+        lines: dict[str, list[Line]] = {}
+        signs: dict[str, str] = {}
+        shared: list[str] = []
+        for changes in plan.changes:
+            sign, found = _sign(changes), [*_item_lines(changes), *_table_lines(changes)]
+            if changes.namespace.startswith(names.FIP):
+                fresh = [line for line in found if self._first_time(changes.namespace, line)]
+                shown = sign != CHANGE and not self._first_time(changes.namespace, sign)
+                if not fresh and (shown or sign == CHANGE):
+                    shared.append(changes.namespace)
+                    continue
+                found, sign = fresh, CHANGE if shown else sign
+            lines.setdefault(changes.namespace, []).extend(found)
+            if sign != CHANGE or changes.namespace not in signs:
+                signs[changes.namespace] = sign
+        for place, text in plan.ports:
+            lines.setdefault(place, []).append(_port_line(text))
+        groups = tuple(Group(place, signs.get(place, CHANGE), tuple(found)) for place, found in lines.items())
+        return Section(plan.subject, name, groups, tuple(shared), plan.warnings, outcome)
+
+    def _first_time(self, namespace: str, what: Line | str) -> bool:
+        if (namespace, what) in self._shown:
+            return False
+        self._shown.add((namespace, what))
+        return True
+
+
+def as_lines(section: Section) -> Iterator[str]:
+    """The section as text, without colour."""
+    title = f"{section.subject} ({section.name})" if section.name else section.subject
+    yield f"{title}: {_verdict(section)}"
+    for group in section.groups:
+        sign = "" if group.sign == CHANGE else f"{group.sign} "
+        kind = "namespace " if names.parse_namespace(group.name) else ""
+        yield f"  {sign}{kind}{group.name}{' with all that is in it' if group.sign == REMOVE else ''}"
+        for line in group.lines:
+            yield f"    {line.full}"
+    for namespace in section.shared:
+        yield f"  namespace {namespace}: the changes to its shared part are shown above"
+    for warning in section.warnings:
+        yield f"  warning: {warning}"
+
+
+def as_json(section: Section) -> dict[str, Any]:
+    """The section as JSON-ready values."""
+    counts = section.counts()
+    result: dict[str, Any] = {
+        "subject": section.subject,
+        "name": section.name,
+        "in_sync": section.in_sync,
+        "counts": {"add": counts[ADD], "remove": counts[REMOVE], "change": counts[CHANGE]},
+        "namespaces": [
+            {
+                "name": group.name,
+                "action": group.sign,
+                "changes": [
+                    {"action": line.sign, "kind": line.kind, "text": line.text, "was": line.was or None}
+                    for line in group.lines
+                ],
+            }
+            for group in section.groups
+        ],
+        "shared": list(section.shared),
+        "warnings": list(section.warnings),
+    }
+    if section.outcome is not None:
+        result["milliseconds"] = round(section.outcome.seconds * 1e3, 2)
+        result["announcements"] = len(section.outcome.announcements)
+        result["conntrack_deleted"] = section.outcome.conntrack_deleted
+    return result
+
+
+def counts_text(counts: Counter[str]) -> str:
+    """``3 to add, 1 to remove, 2 to change``."""
+    words = ((ADD, "add"), (REMOVE, "remove"), (CHANGE, "change"))
+    return ", ".join(f"{counts[sign]} to {word}" for sign, word in words if counts[sign])
+
+
+def _verdict(section: Section) -> str:
+    counts = section.counts()
+    outcome = section.outcome
+    if outcome is None:
+        return counts_text(counts) or ("in sync" if section.in_sync else "shared changes only")
+    took = f"{outcome.seconds * 1e3:.1f} ms"
+    if section.in_sync:
+        return f"was in sync; {took}"
+    words = ((ADD, "added"), (REMOVE, "removed"), (CHANGE, "changed"))
+    done = [f"{counts[sign]} {word}" for sign, word in words if counts[sign]]
+    if outcome.announcements:
+        done.append(f"{len(outcome.announcements)} announced")
+    if outcome.conntrack_deleted:
+        done.append(f"{outcome.conntrack_deleted} connections dropped")
+    return f"{', '.join(done)}; {took}"
+
+
+def _sign(changes: Changes) -> str:
+    return ADD if changes.create else REMOVE if changes.remove else CHANGE
+
+
+def _port_line(text: str) -> Line:
+    sign, _, rest = text.partition(" ")
+    return Line(sign, "port", rest) if sign in (ADD, REMOVE, CHANGE) else Line(CHANGE, "port", text)
+
+
+def _item_lines(changes: Changes) -> list[Line]:
+    return [_item_line(change) for change in changes.items]
+
+
+def _item_line(change: Change) -> Line:
+    was = change.old.text if change.action is Action.CHANGE and change.old is not None else ""
+    return Line(change.action.value, change.kind, change.item.text, was)
+
+
+def _table_lines(changes: Changes) -> list[Line]:
+    return [line for change in changes.tables for line in table_lines(change)]
+
+
+def table_lines(change: TableChange) -> list[Line]:
+    """What differs between two versions of a table, rule by rule, in iptables words."""
+    had, has = _chains(change.old), _chains(change.new)
+    found = [
+        line
+        for name in sorted(had.keys() | has.keys())
+        for line in _chain_lines(_command(change.new), had.get(name), has.get(name))
+    ]
+    old, new = set(change.old.jumps), set(change.new.jumps)
+    for sign, jumps in ((REMOVE, old - new), (ADD, new - old)):
+        found += [
+            Line(sign, "iptables", f"{_command(change.new)} -A {builtin} -j {chain}")
+            for builtin, chain in sorted(jumps)
+        ]
+    return found or [Line(CHANGE, "iptables", change.new.text)]
+
+
+def _command(table: Table) -> str:
+    return f"{'iptables' if table.family == 4 else 'ip6tables'} -t {table.name}"
+
+
+def _chains(table: Table) -> dict[str, Chain]:
+    return {chain.name: chain for chain in table.chains}
+
+
+def _chain_lines(command: str, old: Chain | None, new: Chain | None) -> Iterator[Line]:
+    name = (old or new or Chain("")).name
+    before, after = old.rules if old else (), new.rules if new else ()
+    if old is None and not after:
+        yield Line(ADD, "iptables", f"{command} -N {name}")
+    if new is None and not before:
+        yield Line(REMOVE, "iptables", f"{command} -X {name}")
+    for sign, rule in _rule_changes(before, after):
+        yield Line(sign, "iptables", f"{command} -A {name} {rule.text}")
+
+
+def _rule_changes(before: Sequence[FilterRule], after: Sequence[FilterRule]) -> Iterator[tuple[str, FilterRule]]:
+    """Rules that go and come, in order; a rule that moved does both.  What is equal at both ends is cut off first."""
+    start, end = 0, 0
+    shorter = min(len(before), len(after))
+    while start < shorter and before[start] == after[start]:
+        start += 1
+    while end < shorter - start and before[-1 - end] == after[-1 - end]:
+        end += 1
+    before, after = before[start : len(before) - end], after[start : len(after) - end]
+    for _, i1, i2, j1, j2 in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if before[i1:i2] != after[j1:j2]:
+            yield from ((REMOVE, rule) for rule in before[i1:i2])
+            yield from ((ADD, rule) for rule in after[j1:j2])

@@ -1,0 +1,235 @@
+"""``dvrctl show``: prints what ``host`` finds.  All verbs return 0 and write nothing but their output."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from typing import Any
+
+from dvr_agent.cli.check import note
+from dvr_agent.cli.host import Host
+from dvr_agent.cli.inputs import load_config
+from dvr_agent.cli.output import BOLD, Output
+from dvr_agent.desired import names
+from dvr_agent.errors import DvrError
+from dvr_agent.model.router import Router, RouterPort
+from dvr_agent.state.namespace import NamespaceState
+
+
+class NotFoundError(DvrError):
+    """What was asked for is not there."""
+
+
+def routers(args: argparse.Namespace, out: Output) -> int:
+    """All routers that have a document or a namespace."""
+    host = Host(load_config(args))
+    found = []
+    for router_id in sorted(host.routers.keys() | host.inventory.routers | host.documents.known):
+        document, router = host.routers.get(router_id, ("", None))
+        found.append(
+            {
+                "id": router_id,
+                "name": router.name if router else "",
+                "document": document,
+                "namespaces": host.namespaces_of(router_id),
+                "floating_ips": len(router.floating_ips) if router else 0,
+                "note": _note(host, router_id, router),
+            }
+        )
+    if out.json:
+        out.document({"routers": found})
+    else:
+        header = ("ROUTER", "NAME", "DOCUMENT", "NAMESPACES", "FIPS", "NOTE")
+        out.table(header, [(*_cells(entry), entry["note"]) for entry in found])
+    return 0
+
+
+def _cells(entry: dict[str, Any]) -> tuple[object, ...]:
+    kinds = " ".join(name.partition("-")[0] for name in entry["namespaces"])
+    return (entry["id"], entry["name"], entry["document"], kinds, entry["floating_ips"])
+
+
+def _note(host: Host, router_id: str, router: Router | None) -> str:
+    if router is not None:
+        return note(router)
+    if router_id in host.documents.known:
+        return "document is bad"
+    return "left over: no document" if host.documents.complete else "no document that could be read"
+
+
+def namespaces(args: argparse.Namespace, out: Output) -> int:
+    """Network namespaces of ours."""
+    host = Host(load_config(args))
+    found: list[dict[str, Any]] = [
+        {
+            "name": one.name,
+            "of": f"network {one.uuid}" if one.prefix == names.FIP else _called(host, one.uuid),
+            "devices": host.devices(one),
+            "left_over": host.is_left_over(one),
+        }
+        for one in host.namespaces
+    ]
+    if out.json:
+        out.document({"namespaces": found})
+    else:
+        rows = [(x["name"], x["of"], " ".join(x["devices"]), "left over" if x["left_over"] else "") for x in found]
+        out.table(("NAMESPACE", "OF", "DEVICES", "NOTE"), rows)
+    return 0
+
+
+def _called(host: Host, router_id: str) -> str:
+    entry = host.routers.get(router_id)
+    return f"router {entry[1].name}" if entry and entry[1].name else "router"
+
+
+def fips(args: argparse.Namespace, out: Output) -> int:
+    """Floating IPs of the documents, and those that the kernel translates without a document."""
+    host = Host(load_config(args))
+    kernel = host.translations()
+    found = []
+    for router_id, (_, router) in sorted(host.routers.items()):
+        for fip in router.floating_ips:
+            there = kernel.pop((router_id, str(fip.address)), [])
+            found.append(_fip(str(fip.address), str(fip.fixed_address), router_id, host.place(fip), there))
+    for (router_id, address), there in kernel.items():
+        found.append(_fip(address, there[0][0], router_id, "no document", there))
+    found.sort(key=lambda entry: (entry["router"], entry["floating_ip"]))
+    if out.json:
+        out.document({"floating_ips": found})
+    else:
+        header = ("FLOATING IP", "FIXED IP", "ROUTER", "BELONGS", "IN KERNEL")
+        rows = [(x["floating_ip"], x["fixed_ip"], x["router"], x["belongs"], " ".join(x["in_kernel"])) for x in found]
+        out.table(header, rows)
+    return 0
+
+
+def _fip(address: str, fixed: str, router_id: str, belongs: str, there: list[tuple[str, str]]) -> dict[str, Any]:
+    places = [name if inside == fixed else f"{name} (to {inside})" for inside, name in there]
+    return {
+        "floating_ip": address,
+        "fixed_ip": fixed,
+        "router": router_id,
+        "belongs": belongs,
+        "in_kernel": places,
+    }
+
+
+def rules(args: argparse.Namespace, out: Output) -> int:
+    """Our chains in a namespace."""
+    host = Host(load_config(args))
+    if not host.kernel.namespaces.exists(args.namespace):
+        raise NotFoundError(f"no namespace {args.namespace} (see dvrctl show namespaces)")
+    text = host.kernel.iptables.save(args.namespace)
+    if out.json:
+        out.document({"namespace": args.namespace, "rules": text.splitlines()})
+    else:
+        for line in text.splitlines():
+            out.line(line)
+    return 0
+
+
+def router(args: argparse.Namespace, out: Output) -> int:
+    """One router."""
+    host = Host(load_config(args))
+    router_id = _resolve(host, args.id.lower())
+    name, document = host.routers.get(router_id, ("", None))
+    states = list(host.contents(router_id))
+    rules_in = {namespace: _rule_counts(host, namespace) for namespace, _ in states}
+    if out.json:
+        out.document(
+            {
+                "id": router_id,
+                "name": document.name if document else "",
+                "document": name,
+                "note": _note(host, router_id, document),
+                "gateway": _port(document.gateway, names.GATEWAY) if document and document.gateway else None,
+                "interfaces": [_port(port, names.INTERNAL) for port in document.interfaces] if document else [],
+                "floating_ips": _fips(host, document) if document else [],
+                "routes": _routes(document) if document else [],
+                "namespaces": [
+                    {"name": namespace, "objects": _texts(state), "rules": rules_in[namespace]}
+                    for namespace, state in states
+                ],
+            }
+        )
+        return 0
+    out.line(f"router {router_id}" + (f" ({document.name})" if document and document.name else ""), BOLD)
+    _line(out, "document", name)
+    _line(out, "note", _note(host, router_id, document))
+    if document is not None:
+        _show_document(host, document, out)
+    for namespace, state in states:
+        out.line()
+        out.line(f"namespace {namespace}", BOLD)
+        for text in _texts(state):
+            out.line(f"  {text}")
+        for table, number in rules_in[namespace].items():
+            out.line(f"  {table}: {number} rules (dvrctl show rules {namespace})")
+    return 0
+
+
+def _resolve(host: Host, text: str) -> str:
+    ids = host.routers.keys() | host.inventory.routers | host.documents.known
+    found = [router_id for router_id in sorted(ids) if router_id.startswith(text)]
+    if text in found:
+        return text
+    if len(found) != 1:
+        many = f": {', '.join(found[:5])}{' …' if len(found) > 5 else ''}" if found else ""
+        raise NotFoundError(f"{'several routers begin' if found else 'no router begins'} with {text}{many}")
+    return found[0]
+
+
+def _show_document(host: Host, router: Router, out: Output) -> None:
+    if router.gateway is not None:
+        port = _port(router.gateway, names.GATEWAY)
+        where = f"network {port['network']}, {' '.join(port['addresses'])}, on host {router.gateway_host or 'none'}"
+        _line(out, "gateway", f"{where}, SNAT {'on' if router.enable_snat else 'off'}")
+    if router.interfaces:
+        out.line("interfaces")
+        ports = [_port(port, names.INTERNAL) for port in router.interfaces]
+        rows = [(p["device"], " ".join(p["addresses"]), p["mac"], p["mtu"], p["network"]) for p in ports]
+        out.table(("DEVICE", "ADDRESSES", "MAC", "MTU", "NETWORK"), rows, indent="  ")
+    if router.floating_ips:
+        out.line("floating IPs")
+        rows_of = [(fip["floating_ip"], fip["fixed_ip"], fip["belongs"]) for fip in _fips(host, router)]
+        out.table(("FLOATING IP", "FIXED IP", "BELONGS"), rows_of, indent="  ")
+    for text in _routes(router):
+        _line(out, "extra route", text)
+
+
+def _line(out: Output, title: str, value: str) -> None:
+    if value:
+        out.line(f"{title:<12} {value}")
+
+
+def _port(port: RouterPort, prefix: str) -> dict[str, Any]:
+    return {
+        "device": names.device(prefix, port.id),
+        "port": port.id,
+        "network": port.network_id,
+        "mac": port.mac,
+        "mtu": port.mtu,
+        "addresses": [fixed.cidr for fixed in port.fixed_ips],
+    }
+
+
+def _fips(host: Host, router: Router) -> list[dict[str, str]]:
+    return [
+        {"floating_ip": str(fip.address), "fixed_ip": str(fip.fixed_address), "belongs": host.place(fip)}
+        for fip in router.floating_ips
+    ]
+
+
+def _routes(router: Router) -> list[str]:
+    return [f"{route.destination} via {route.nexthop}" for route in router.routes]
+
+
+def _texts(state: NamespaceState) -> list[str]:
+    """Every object, in iproute2's words."""
+    kinds: tuple[Iterable[Any], ...] = (state.links, state.addresses, state.routes, state.rules, state.neighbours)
+    return [text for kind in kinds for text in sorted(item.text for item in kind)]
+
+
+def _rule_counts(host: Host, namespace: str) -> dict[str, int]:
+    """Table → number of our rules in it."""
+    return {table.text: sum(len(chain.rules) for chain in table.chains) for table in host.tables(namespace)}

@@ -1,0 +1,131 @@
+"""``dvrctl status``: asks the running daemon over its admin socket (``dvr_agent.daemon.admin`` answers)."""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from dvr_agent.cli.inputs import load_config
+from dvr_agent.cli.output import BOLD, GREEN, RED, YELLOW, Output
+from dvr_agent.errors import DvrError
+
+TIMEOUT = 10
+"""Seconds for the daemon to answer; it does so without waiting for the kernel."""
+IN_SYNC = "in sync"
+FINE = (IN_SYNC, "not supported", "admin down")
+"""States of a router that nothing needs to be done about."""
+
+
+class UnreachableError(DvrError):
+    """The daemon does not answer."""
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    """0: all in sync; 1: the daemon is not reachable; 2: something is pending or degraded."""
+    conf = load_config(args)
+    status = ask(conf.dvr_agent.admin_socket, "/status")
+    if out.json:
+        out.document(status)
+    else:
+        _show(out, status)
+    return 0 if is_fine(status) else 2
+
+
+def is_fine(status: Mapping[str, Any]) -> bool:
+    """True if the daemon has nothing to do and nothing to complain of."""
+    routers, source = status.get("routers") or [], status.get("source") or {}
+    all_fine = all(router.get("state") in FINE for router in routers)
+    return status.get("state") == IN_SYNC and all_fine and not source.get("bad") and not source.get("error")
+
+
+def ask(path: str, resource: str) -> dict[str, Any]:
+    """GET a resource from the admin socket.
+
+    :raises UnreachableError: nobody answers, or not with JSON
+    """
+    connection = _UnixConnection(path)
+    try:
+        connection.request("GET", resource)
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+        if response.status != http.client.OK:
+            raise UnreachableError(f"the daemon answered {response.status} {response.reason}: {answer.get('error')}")
+    except OSError as exc:
+        reason = os.strerror(exc.errno) if exc.errno else str(exc)
+        raise UnreachableError(f"dvr-agent is not reachable at {path}: {reason}") from exc
+    except (http.client.HTTPException, ValueError, AttributeError) as exc:
+        raise UnreachableError(f"what answers at {path} is no dvr-agent: {exc}") from exc
+    finally:
+        connection.close()
+    if not isinstance(answer, dict):
+        raise UnreachableError(f"what answers at {path} is no dvr-agent")
+    return answer
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _show(out: Output, status: dict[str, Any]) -> None:
+    source = status.get("source") or {}
+    state = str(status.get("state"))
+    out.line(f"dvr-agent {status.get('version')} on {status.get('host')} ({status.get('mode')})", BOLD)
+    out.line(f"state        {state}", _colour(state))
+    for title, value in (
+        ("guard", status.get("guard")),
+        ("progress", status.get("progress")),
+        ("process", f"{status.get('pid')}, since {status.get('started')}"),
+        ("queue", status.get("queue_depth")),
+        ("last sync", status.get("last_sync") or "none yet"),
+        ("audits", f"last {status.get('last_audit') or 'none yet'}, next {status.get('next_audit') or 'never'}"),
+        ("source", _source(source)),
+        ("routers", _counts(status.get("states") or {})),
+    ):
+        if value is not None and value != "":
+            out.line(f"{title:<12} {value}")
+    for bad in source.get("bad") or []:
+        out.line(f"bad document {bad.get('error')}", RED)
+    rows = [_row(router) for router in sorted(status.get("routers") or [], key=_order)]
+    if rows:
+        out.line()
+        out.table(("ROUTER", "NAME", "STATE", "RETRY", "REASON"), rows)
+
+
+def _source(source: dict[str, Any]) -> str:
+    where = " ".join(str(source[key]) for key in ("source", "path") if source.get(key))
+    text = f"{where}: {source.get('error') or source.get('state') or 'ok'}"
+    return text + (f"; {source['documents']} documents" if "documents" in source else "")
+
+
+def _counts(states: dict[str, int]) -> str:
+    return ", ".join(f"{number} {state}" for state, number in sorted(states.items())) or "none"
+
+
+def _order(router: dict[str, Any]) -> tuple[bool, str]:
+    """Those that need attention first."""
+    return (router.get("state") in FINE, str(router.get("id")))
+
+
+def _row(router: dict[str, Any]) -> tuple[str, ...]:
+    retry = router.get("next_retry")
+    when = "" if retry is None else f"in {retry} s"
+    name, state, reason = (str(router.get(key) or "") for key in ("name", "state", "reason"))
+    return (str(router.get("id")), name, state, when, reason)
+
+
+def _colour(state: str) -> str:
+    return GREEN if state == IN_SYNC else RED if state == "degraded" else YELLOW
