@@ -119,6 +119,20 @@ def decode_routes(messages: Iterable[Data], devices: Mapping[int, str]) -> Itera
                 yield route
 
 
+def hop_indexes(data: Data) -> list[int]:
+    """Indexes of the devices that one RTM_NEWROUTE message uses."""
+    found = []
+    for which, start, end in attributes(data, 12):
+        if which == RTA_OIF:
+            found.append(u32(data, start))
+        elif which == RTA_MULTIPATH:
+            while start + 8 <= end:
+                size, _flags, _weight, index = _HOP.unpack_from(data, start)
+                found.append(index)
+                start += max(8, (size + 3) & ~3)
+    return found
+
+
 def _decode(data: Data, devices: Mapping[int, str]) -> Route | None:
     family, length, src_len, tos, table, _protocol, _scope, kind, flags = _INFO.unpack_from(data)
     if kind != RTN_UNICAST or tos or src_len or flags & RTM_F_CLONED or family not in METRIC:

@@ -34,6 +34,8 @@ BATCH_MESSAGES = 128
 DUMP_TRIES = 16
 """A dump is repeated when somebody changed the list while it was read."""
 
+_DONE_SIZE = 20
+"""Header and errno: the last message of a dump that went well."""
 _ERRNO = struct.Struct("=i")
 _FLAGS = socket.MSG_DONTWAIT | socket.MSG_TRUNC
 _pool: list[bytearray] = []
@@ -129,6 +131,18 @@ class NetlinkSocket:
         for _ in range(DUMP_TRIES):
             try:
                 return self._dump(request)
+            except _RepeatError:
+                self._drain()
+        raise self._error(request.text, errno.EINTR, f"changed {DUMP_TRIES} times while it was read")
+
+    def dump_containing(self, request: Request, needles: Sequence[bytes]) -> list[Data]:
+        """Of a dump only the messages in which one of the byte strings occurs, found without looking at the others.
+
+        For lists that are long because of others (the rules of a shared namespace), where the kernel has no filter.
+        """
+        for _ in range(DUMP_TRIES):
+            try:
+                return self._dump_containing(request, needles)
             except _RepeatError:
                 self._drain()
         raise self._error(request.text, errno.EINTR, f"changed {DUMP_TRIES} times while it was read")
@@ -246,6 +260,43 @@ class NetlinkSocket:
                         return found
                 at += (length + 3) & ~3 or 16
         raise _RepeatError
+
+    def _dump_containing(self, request: Request, needles: Sequence[bytes]) -> list[Data]:
+        """:raises _RepeatError: what was read is not consistent"""
+        wanted = self._send((request,), 0)
+        found: dict[tuple[int, int], Data] = {}
+        part = 0
+        while size := self._receive(request.text):
+            buffer = self._buffer
+            part += 1
+            for needle in needles:
+                hit = buffer.find(needle, 0, size)
+                while hit >= 0:
+                    begin, end = self._message_around(hit, wanted)
+                    if end > begin:
+                        found[part, begin] = buffer[begin + 16 : end]
+                    hit = buffer.find(needle, max(end, hit + 1), size)
+            # A part is one list of the kernel's, so a change before it shows in its first message; the end is the last.
+            for at in (0, size - _DONE_SIZE) if size > _DONE_SIZE else (0,):
+                length, kind, flags, sequence, _port = HEADER.unpack_from(buffer, at)
+                if sequence != wanted:
+                    continue
+                if kind in (NLMSG_DONE, NLMSG_ERROR) and at + length == size:
+                    self._end_of_dump(request, flags, at + 16, at + length)
+                    if flags & NLM_F_DUMP_INTR:
+                        raise _RepeatError
+                    return list(found.values())
+                if kind > NLMSG_DONE and flags & NLM_F_DUMP_INTR and at == 0:
+                    raise _RepeatError
+        raise _RepeatError
+
+    def _message_around(self, position: int, sequence: int) -> tuple[int, int]:
+        """Begin and end of the message that ``position`` lies in: the nearest header before it that spans it."""
+        for at in range(position & ~3, -1, -4):
+            length, kind, _flags, found, _port = HEADER.unpack_from(self._buffer, at)
+            if found == sequence and kind > NLMSG_DONE and at + 16 <= position < at + length:
+                return at, at + length
+        return 0, 0
 
     def _end_of_dump(self, request: Request, flags: int, start: int, end: int) -> None:
         code = -_ERRNO.unpack_from(self._buffer, start)[0] if end - start >= 4 else 0

@@ -1,0 +1,175 @@
+"""Named network namespaces, compatible with ``ip netns``: made in this thread, without a fork.
+
+Implements :class:`dvr_agent.kernel.api.NamespaceManager`.  A name is a file in ``/run/netns`` on which the namespace is
+mounted.  No file descriptor of a namespace is ever kept, since that would keep a removed one alive with all its links.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import socket
+
+from dvr_agent.errors import KernelError
+from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.netlink.link import LOOPBACK, set_link
+from dvr_agent.kernel.netlink.socket import NetlinkSocket, open_raw
+from dvr_agent.kernel.netns import CLONE_NEWNET, NETNS_DIR, OWN_NAMESPACE, Window, entered, go_home, path_of
+
+# include/uapi/linux/mount.h, fs/namespace.c
+MS_BIND, MS_REC, MS_SHARED = 1 << 12, 1 << 14, 1 << 20
+MNT_DETACH, UMOUNT_NOFOLLOW = 0x2, 0x8
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class RealNamespaces:
+    """Create, remove, list, enter."""
+
+    def __init__(self, counters: WriteCounters) -> None:
+        self._counters = counters
+        self._shared: tuple[int, int] | None = None
+        self._nsfs = os.stat(OWN_NAMESPACE).st_dev
+
+    def create(self, name: str) -> None:
+        """Make it, with ``lo`` up.  One that is there already is left as it is.
+
+        It is mounted last, so it is complete when its name appears.  A file without a namespace, left by a crash
+        between the two, is used.
+
+        :raises KernelError: EINVAL for an impossible name, or what the kernel refused
+        """
+        path = path_of(name)
+        if self.exists(name):
+            return
+        try:
+            namespace, raw = _unshared()
+            try:
+                with NetlinkSocket(name, raw, self._counters) as sock:
+                    sock.batch([set_link(LOOPBACK, up=True, what="link lo up")])
+                self._share_directory()
+                _mount_on(path, f"/proc/thread-self/fd/{namespace}")
+            finally:
+                os.close(namespace)
+        except OSError as exc:
+            raise KernelError(name, "namespace", exc.errno or errno.EIO, f"cannot be made: {exc}") from exc
+        self._counters.namespaces += 1
+
+    def remove(self, name: str) -> None:
+        """Remove it with all that is in it; the kernel tears it down in the background.  None there: nothing to do.
+
+        :raises KernelError: what the kernel refused
+        """
+        path = path_of(name)
+        was_there = self.exists(name)
+        try:
+            while _umount(path):
+                pass
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        except OSError as exc:
+            raise KernelError(name, "namespace", exc.errno or errno.EIO, f"cannot be removed: {exc}") from exc
+        self._counters.namespaces += was_there
+
+    def list(self) -> list[str]:
+        """Names of all of them, sorted.  Other files in ``/run/netns`` are not namespaces.
+
+        :raises KernelError: the directory cannot be read (one that is missing is empty)
+        """
+        try:
+            with os.scandir(NETNS_DIR) as entries:
+                return sorted(entry.name for entry in entries if self._is_namespace(entry.path))
+        except FileNotFoundError:
+            return []
+        except OSError as exc:
+            raise KernelError("", NETNS_DIR, exc.errno or errno.EIO) from exc
+
+    def exists(self, name: str) -> bool:
+        return self._is_namespace(path_of(name))
+
+    def enter(self, name: str) -> Window:
+        """See :func:`dvr_agent.kernel.netns.entered`."""
+        return entered(name)
+
+    def _is_namespace(self, path: str) -> bool:
+        try:
+            return os.stat(path).st_dev == self._nsfs
+        except OSError:
+            return False
+
+    def _share_directory(self) -> None:
+        """Make ``/run/netns`` a shared mount point, as iproute2 does.
+
+        Namespaces made here are then seen in, and removed from, other mount namespaces too.  Once per directory.
+        """
+        os.makedirs(NETNS_DIR, 0o755, exist_ok=True)
+        found = os.stat(NETNS_DIR)
+        if self._shared == (found.st_dev, found.st_ino):
+            return
+        try:
+            _mount(None, NETNS_DIR, MS_SHARED | MS_REC)
+        except OSError as exc:
+            if exc.errno != errno.EINVAL:  # EINVAL: not a mount point yet
+                raise
+            _mount(NETNS_DIR, NETNS_DIR, MS_BIND | MS_REC)
+            _mount(None, NETNS_DIR, MS_SHARED | MS_REC)
+        self._shared = (found.st_dev, found.st_ino)
+
+
+def _unshared() -> tuple[int, socket.socket]:
+    """A new namespace: (file descriptor of it, netlink socket in it); the thread is back where it was."""
+    home = os.open(OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check(_libc.unshare(CLONE_NEWNET), "unshare")
+    except OSError:
+        os.close(home)
+        raise
+    try:
+        namespace = os.open(OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return namespace, open_raw()
+        except OSError:
+            os.close(namespace)
+            raise
+    finally:
+        go_home(home)
+
+
+def _mount_on(path: str, source: str) -> None:
+    """Give the namespace its name."""
+    made = False
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
+        made = True
+    except FileExistsError:
+        pass  # create() has seen that no namespace is mounted there
+    try:
+        _mount(source, path, MS_BIND)
+    except OSError:
+        if made:
+            os.unlink(path)
+        raise
+
+
+def _mount(source: str | None, target: str, flags: int) -> None:
+    from_path = source.encode() if source else b"none"
+    _check(_libc.mount(from_path, os.fsencode(target), b"none", ctypes.c_ulong(flags), None), f"mount {target}")
+
+
+def _umount(path: str) -> bool:
+    """Take one mount off; False if there is none."""
+    try:
+        _check(_libc.umount2(os.fsencode(path), MNT_DETACH | UMOUNT_NOFOLLOW), f"umount {path}")
+    except OSError as exc:
+        if exc.errno in (errno.EINVAL, errno.ENOENT):
+            return False
+        raise
+    return True
+
+
+def _check(result: int, what: str) -> None:
+    if result:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")

@@ -1,0 +1,121 @@
+"""Read what a slice of a namespace holds: one window, one netlink socket, a dump per kind of object.
+
+Two ways.  With device *prefixes* the whole namespace is read.  With device *names* only (a slice of a shared
+namespace) the kernel does the filtering: what reaches Python has the size of the slice, not that of the namespace.
+What is ours is decided by :class:`~dvr_agent.state.ownership.Ownership` alone.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable
+
+from dvr_agent.errors import NamespaceGoneError
+from dvr_agent.kernel import sysctl
+from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.netlink.address import decode_addresses, dump_addresses
+from dvr_agent.kernel.netlink.link import LinkInfo, decode_link, dump_links, get_link, index_and_name
+from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, Data, Request
+from dvr_agent.kernel.netlink.neighbour import decode_neighbours, dump_neighbours
+from dvr_agent.kernel.netlink.route import decode_routes, dump_routes, hop_indexes
+from dvr_agent.kernel.netlink.rule import decode_rules, dump_rules
+from dvr_agent.kernel.netlink.socket import NetlinkSocket, open_raw
+from dvr_agent.kernel.netns import entered
+from dvr_agent.state.link import Link
+from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.state.ownership import Ownership, RuleOwner
+from dvr_agent.state.route import MAIN_TABLE, Route
+from dvr_agent.state.rule import Rule
+
+_NO_DEVICE = frozenset({errno.ENODEV})
+_NO_TABLE = frozenset({errno.ENOENT})
+_ALL_TABLES = 0
+
+
+def observe(
+    namespace: str, ownership: Ownership, sysctls: Iterable[str], counters: WriteCounters
+) -> NamespaceState | None:
+    """See :meth:`dvr_agent.kernel.api.InterfacePlumber.observe`."""
+    keys = tuple(sysctls)
+    paths = sysctl.paths_of(namespace, keys)
+    try:
+        with entered(namespace):
+            raw = open_raw()
+            values = sysctl.read_here(paths)
+    except NamespaceGoneError:
+        return None
+    with NetlinkSocket(namespace, raw, counters) as sock:
+        whole = bool(ownership.prefixes)
+        found = _links(sock) if whole else _named_links(sock, ownership)
+        names = {link.ifindex: link.name for link in found}
+        ours = {link.ifindex: link.name for link in found if ownership.owns_device(link.name)}
+        routes = _routes(sock, names) if whole else _routes_of(sock, ownership, names)
+        return NamespaceState(
+            name=namespace,
+            ownership=ownership,
+            links=frozenset(Link(link.name, link.mac, link.mtu, link.up) for link in found if link.ifindex in ours),
+            addresses=frozenset(decode_addresses(_on_devices(sock, dump_addresses, whole, ours), ours)),
+            routes=frozenset(route for route in routes if _owns_route(ownership, route)),
+            rules=frozenset(rule for rule in _rules(sock, ownership) if _owns_rule(ownership, rule)),
+            neighbours=frozenset(decode_neighbours(_on_devices(sock, dump_neighbours, whole, ours), ours)),
+            sysctls=sysctl.as_values(namespace, keys, values),
+        )
+
+
+def _links(sock: NetlinkSocket) -> list[LinkInfo]:
+    return [decode_link(data) for data in sock.dump(dump_links())]
+
+
+def _named_links(sock: NetlinkSocket, ownership: Ownership) -> list[LinkInfo]:
+    answers = sock.get([get_link(name, _NO_DEVICE) for name in sorted(ownership.devices)])
+    return [decode_link(data) for data in answers if data is not None]
+
+
+def _on_devices(
+    sock: NetlinkSocket, request: Callable[[int], Request], whole: bool, ours: Iterable[int]
+) -> Iterable[Data]:
+    """Messages about addresses or neighbours: all of the namespace, or device by device."""
+    if whole:
+        return sock.dump(request(0))
+    return [data for index in ours for data in sock.dump(request(index))]
+
+
+def _routes(sock: NetlinkSocket, names: dict[int, str]) -> Iterable[Route]:
+    return [route for family in (AF_INET, AF_INET6) for route in decode_routes(sock.dump(dump_routes(family)), names)]
+
+
+def _routes_of(sock: NetlinkSocket, ownership: Ownership, names: dict[int, str]) -> Iterable[Route]:
+    """Routes by the slice's devices (all tables or the main one), and those of the slice's own tables."""
+    table = MAIN_TABLE if ownership.main_only else _ALL_TABLES
+    requests = [dump_routes(family, table, index, _NO_TABLE) for family in (AF_INET, AF_INET6) for index in names]
+    messages = [data for request in requests for data in sock.dump(request)]
+    if ownership.tables:
+        requests = [
+            dump_routes(family, own, 0, _NO_TABLE) for family in (AF_INET, AF_INET6) for own in sorted(ownership.tables)
+        ]
+        own = [data for request in requests for data in sock.dump(request)]
+        _learn(sock, {index for data in own for index in hop_indexes(data)}, names)
+        messages += own
+    return decode_routes(messages, names)
+
+
+def _learn(sock: NetlinkSocket, indexes: set[int], names: dict[int, str]) -> None:
+    """Names of further devices, which the routes of the slice's own tables use."""
+    answers = sock.get([get_link(index, _NO_DEVICE) for index in sorted(indexes - names.keys())])
+    names.update(index_and_name(data) for data in answers if data is not None)
+
+
+def _rules(sock: NetlinkSocket, ownership: Ownership) -> Iterable[Rule]:
+    if ownership.rules is RuleOwner.NONE:
+        return ()
+    if ownership.rules is RuleOwner.BY_IIF:
+        return decode_rules(sock.dump_containing(dump_rules(), [name.encode() + b"\0" for name in ownership.devices]))
+    return decode_rules(sock.dump(dump_rules()))
+
+
+def _owns_route(ownership: Ownership, route: Route) -> bool:
+    return ownership.owns_route(route.table, tuple(hop.device for hop in route.hops))
+
+
+def _owns_rule(ownership: Ownership, rule: Rule) -> bool:
+    return ownership.owns_rule(rule.priority, rule.table, rule.src, rule.iif)

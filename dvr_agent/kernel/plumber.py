@@ -1,0 +1,46 @@
+"""Links, addresses, routes, rules, neighbours and sysctls of real namespaces.
+
+Implements :class:`dvr_agent.kernel.api.InterfacePlumber`; reading is :mod:`dvr_agent.kernel.observe`, writing
+:mod:`dvr_agent.kernel.apply`.  No state is kept between calls, no socket and no namespace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from dvr_agent.kernel.api import NamespaceManager, WriteCounters
+from dvr_agent.kernel.apply import apply
+from dvr_agent.kernel.observe import observe
+from dvr_agent.state.diff import Change
+from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.state.ownership import Ownership
+
+
+class RealPlumber:
+    """Observe and apply."""
+
+    def __init__(self, counters: WriteCounters, namespaces: NamespaceManager) -> None:
+        self._counters = counters
+        self._namespaces = namespaces
+
+    def observe(self, namespace: str, ownership: Ownership, sysctls: Iterable[str]) -> NamespaceState | None:
+        """What is there of what ``ownership`` claims; of the parameters, those named in ``sysctls`` that exist.
+
+        Not ours, whatever the device: link-local IPv6 addresses, routes that are neither protocol static nor boot or
+        have a type, metric or TOS of their own, rules with another selector than source and input device, neighbours
+        that are not permanent.
+
+        :returns: None if there is no such namespace; ``tables`` stays empty
+        :raises KernelError: the kernel could not be read
+        """
+        return observe(namespace, ownership, sysctls, self._counters)
+
+    def apply(self, namespace: str, changes: Sequence[Change]) -> None:
+        """Make the changes in the given order; see :meth:`dvr_agent.kernel.api.InterfacePlumber.apply`.
+
+        :raises NamespaceGoneError: the namespace, or that of a veth's peer, does not exist
+        :raises KernelError: naming the first object that failed; objects after it may have been done or not
+        :raises ValueError: ADD of a link that is a port, or of unknown origin
+        """
+        if changes:
+            apply(namespace, changes, self._counters)

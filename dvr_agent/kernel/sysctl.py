@@ -1,0 +1,93 @@
+"""Kernel parameters of a namespace: files below ``/proc/sys/net``, which follow the namespace of the opening thread."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+from collections.abc import Iterable, Sequence
+
+from dvr_agent.errors import KernelError
+from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.netns import entered
+from dvr_agent.state.sysctl import Sysctl
+
+ROOT = "/proc/sys/net/"
+_ABSENT = (errno.ENOENT, errno.ENOTDIR)
+_SIZE = 4096
+
+
+@functools.lru_cache(maxsize=8192)
+def _path(key: str) -> str:
+    """File of a parameter, empty if the key would lead out of ``/proc/sys/net``."""
+    sound = "\0" not in key and not any(part in ("", ".", "..") for part in key.split("/"))
+    return ROOT + key if sound else ""
+
+
+def paths_of(namespace: str, keys: Iterable[str]) -> list[str]:
+    """Files of parameters.
+
+    :raises KernelError: a key would lead out of ``/proc/sys/net``
+    """
+    paths = []
+    for key in keys:
+        path = _path(key)
+        if not path:
+            raise KernelError(namespace, f"sysctl net/{key}", errno.EINVAL, "not a path below /proc/sys/net")
+        paths.append(path)
+    return paths
+
+
+def read_here(paths: Sequence[str]) -> list[str | int]:
+    """Value or errno of each parameter, in the namespace where the thread is.  Never raises: made for the window."""
+    values: list[str | int] = []
+    for path in paths:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                values.append(os.read(fd, _SIZE).decode(errors="replace").strip())
+            finally:
+                os.close(fd)
+        except OSError as exc:
+            values.append(exc.errno or errno.EIO)
+    return values
+
+
+def as_values(namespace: str, keys: Iterable[str], values: Iterable[str | int]) -> frozenset[Sysctl]:
+    """What :func:`read_here` found; parameters that are not there (device absent) are left out.
+
+    :raises KernelError: one could not be read
+    """
+    found = []
+    for key, value in zip(keys, values, strict=True):
+        if isinstance(value, str):
+            found.append(Sysctl(key, value))
+        elif value not in _ABSENT:
+            raise KernelError(namespace, f"sysctl net/{key}", value)
+    return frozenset(found)
+
+
+def write(namespace: str, items: Sequence[Sysctl], counters: WriteCounters) -> None:
+    """Set them in order, in one window.
+
+    :raises NamespaceGoneError: no such namespace
+    :raises KernelError: naming the first that the kernel refused; those after it are not tried
+    """
+    paths = paths_of(namespace, (item.key for item in items))
+    jobs = [(path, item.value.encode()) for path, item in zip(paths, items, strict=True)]
+    done = code = 0
+    with entered(namespace):
+        try:
+            for path, value in jobs:
+                fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+                try:
+                    os.write(fd, value)
+                finally:
+                    os.close(fd)
+                done += 1
+        except OSError as exc:
+            code = exc.errno or errno.EIO
+    counters.sysctls += done
+    if code:
+        hint = "this kernel or namespace has no such parameter" if code in _ABSENT else ""
+        raise KernelError(namespace, items[done].text, code, hint)
