@@ -17,7 +17,7 @@ from dvr_agent.state.namespace import Announcement, NamespaceState
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.route import Route
 from dvr_agent.state.rule import Rule
-from dvr_agent.state.sysctl import Sysctl
+from dvr_agent.state.sysctl import Sysctl, same_sysctl
 
 Item = Link | Address | Route | Rule | Neighbour | Sysctl
 
@@ -129,7 +129,10 @@ def _sysctls(now: frozenset[Sysctl], want: frozenset[Sysctl]) -> Iterator[Change
     had = {item.key: item for item in now}
     for item in sorted(want - now):
         old = had.get(item.key)
-        yield Change(Action.CHANGE, item, old) if old else Change(Action.ADD, item)
+        if old is None:
+            yield Change(Action.ADD, item)
+        elif not same_sysctl(old, item):
+            yield Change(Action.CHANGE, item, old)
 
 
 def _tables(now: Iterable[Table], want: Iterable[Table]) -> Iterator[TableChange]:

@@ -24,3 +24,16 @@ class Sysctl(NamedTuple):
         """The device the parameter belongs to, None for those of the whole namespace."""
         parts = self.key.split("/")
         return parts[2] if len(parts) > 3 and parts[2] not in ("all", "default") else None
+
+
+def same_sysctl(found: Sysctl, wanted: Sysctl) -> bool:
+    """True if a parameter as read back is what was asked for.
+
+    ``proxy_delay`` is given in ticks of 1/100 s and kept in jiffies: a kernel with 250 Hz makes 1 to 0
+    (``proc_dointvec_userhz_jiffies``, net/core/neighbour.c).
+    """
+    if found == wanted:
+        return True
+    if not wanted.key.endswith("/proxy_delay") or found.key != wanted.key:
+        return False
+    return found.value.isdigit() and 0 <= int(wanted.value) - int(found.value) <= 1

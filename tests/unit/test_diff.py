@@ -119,3 +119,12 @@ def test_text_reads_like_iproute2() -> None:
     assert changed.text == (
         "~ link qr-a address 02:00:00:00:00:01 mtu 1400 (was: link qr-a address 02:00:00:00:00:01 mtu 1450)"
     )
+
+
+def test_proxy_delay_that_the_kernel_rounds_down_is_no_difference() -> None:
+    ownership = Ownership()
+    key = "ipv4/neigh/fg-a/proxy_delay"
+    want = NamespaceState("fip-n", ownership, sysctls=frozenset({Sysctl(key, "1")}))
+    for value, differs in (("1", False), ("0", False), ("80", True), ("2", True)):
+        now = NamespaceState("fip-n", ownership, sysctls=frozenset({Sysctl(key, value)}))
+        assert bool(diff(now, want)) == differs
