@@ -243,9 +243,10 @@ class BridgeDriver:
     def list(self) -> list[OuterPort]:
         """All outer sides that this driver made on this host and that are still there."""
         with _attach_errors(), self._host() as host:
-            links = [decode_link(data) for data in host.dump_containing(dump_links(), [f"{ALIAS}:".encode()])]
-        marks = [(link.name, read_alias(link.alias)) for link in links]
-        return sorted(OuterPort(mark[0], name, mark[1]) for name, mark in marks if mark is not None)
+            mark = f"{ALIAS}:".encode()
+            links = [decode_link(data) for data in host.dump(dump_links()) if mark in data]
+        owners = [(link.name, read_alias(link.alias)) for link in links]
+        return sorted(OuterPort(owner[0], name, owner[1]) for name, owner in owners if owner is not None)
 
 
 def _connect(port: Port, namespace: str, taps: Mapping[str, Device], bridge: int) -> Iterator[Request]:

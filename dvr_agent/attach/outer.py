@@ -90,7 +90,7 @@ def with_ipv6(names: Sequence[str]) -> set[str]:
 
     A kernel without IPv6 has no such parameter, and the answer is: none.
     """
-    values = sysctl.read_here([sysctl.path_of(ipv6_switch(name)) for name in names])
+    values = sysctl.read_here([sysctl.ROOT + ipv6_switch(name) for name in names])
     return {name for name, value in zip(names, values, strict=True) if value == "0"}
 
 

@@ -299,6 +299,11 @@ class TestUnplug:
         found = {one.outer: (one.port_id, one.namespace) for one in rig.driver.list()}
         assert found == {TAP: (ONE.port_id, A), tap_name(TWO.port_id): (TWO.port_id, B)}
 
+    def test_a_hundred_outer_ends_are_listed(self, rig: Rig) -> None:
+        """More than one part of a netlink dump."""
+        rig.driver.plug(A, [port(number) for number in range(1, 101)])
+        assert {one.outer for one in rig.driver.list()} == {tap_name(port(number).port_id) for number in range(1, 101)}
+
     def test_listed_outer_ends_can_be_removed(self, rig: Rig) -> None:
         rig.driver.plug(A, [ONE, TWO])
         rig.driver.plug(B, [port(3)])
