@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import re
@@ -16,6 +17,8 @@ import pytest
 
 from dvr_agent import config
 from dvr_agent.cli import agent
+from tests import lab
+from tests.daemon_lab import Daemon
 from tools import check_docs, sample_config
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -141,6 +144,35 @@ def test_stopping_the_unit_gives_the_agent_time_to_finish_its_job() -> None:
     from dvr_agent.daemon import service
 
     assert int(unit_settings(UNIT)["TimeoutStopSec"][0]) > service.STOP_SECONDS
+
+
+def test_agent_needs_no_more_than_the_capabilities_of_the_unit(host: lab.Host, tmp_path: Path) -> None:
+    """With state_path belonging to another user, as on a host with other Neutron agents."""
+    daemon = Daemon(tmp_path)
+    name = str(daemon.options["DEFAULT"]["host"])
+    recorded = (ROOT / "tests/data/documents/b2_dvr_snat_node_with_vms-compute1.json").read_text()
+    (daemon.routers / "one.json").write_text(recorded.replace("compute1", name))
+    daemon.state.mkdir()
+    with contextlib.suppress(OSError):  # in a user namespace there is no other user
+        os.chown(daemon.state, 65534, 65534)
+    (allowed,) = unit_settings(UNIT)["CapabilityBoundingSet"]
+    bounding = ",".join(["-all", *(f"+{one.removeprefix('CAP_').lower()}" for one in allowed.split())])
+    wrapper = tmp_path / "python"
+    wrapper.write_text(f'#!/bin/sh\nexec setpriv --no-new-privs --bounding-set={bounding} {sys.executable} "$@"\n')
+    wrapper.chmod(0o755)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "executable", str(wrapper))
+            daemon.start()
+        status = daemon.status()
+        assert status["states"] == {"in sync": 1}
+        assert {link.partition("-")[0] for link in lab.run("ip", "netns").split("\n") if link} == {
+            "qrouter",
+            "snat",
+            "fip",
+        }
+    finally:
+        daemon.stop()
 
 
 # -- entry points and installation
