@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -392,7 +393,7 @@ class Meddler(binding.Handle):
 
     times = 1
 
-    def commit(self, what: str) -> None:
+    def commit(self, what: Callable[[], str]) -> None:
         if Meddler.times:
             Meddler.times -= 1
             rule(4, "-A", "dvr-FORWARD", "-p", "icmp", "-j", "DROP")

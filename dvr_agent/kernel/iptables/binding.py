@@ -21,14 +21,14 @@ import errno
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from dvr_agent.errors import KernelError, TablesUnavailableError
 from dvr_agent.kernel.iptables.layout import BUILTINS, LAYOUTS
 from dvr_agent.kernel.netns import CLONE_NEWNET
-from dvr_agent.state.filter import Family, Table, TableKey
+from dvr_agent.state.filter import Family, FilterRule, Table, TableKey
 
 SONAMES = {
     "c": ("libc.so.6",),
@@ -134,28 +134,33 @@ class Handle:
         """Delete an empty chain that nothing leads to."""
         self._check(self._lib.iptc_delete_chain(name.encode(), self._handle), f"-X {name}")
 
-    def insert(self, chain: str, position: int, entry: bytes, text: str) -> None:
-        """Insert an entry, before the one at this position (from 0)."""
-        name, at = chain.encode(), ctypes.c_uint(position)
-        self._check(self._lib.iptc_insert_entry(name, entry, at, self._handle), f"-A {chain} {text}")
+    def insert(self, chain: str, position: int, entry: bytes, rule: FilterRule) -> None:
+        """Insert an entry, before the one at this position (from 0); the rule is for the error text."""
+        done = self._lib.iptc_insert_entry(chain.encode(), entry, ctypes.c_uint(position), self._handle)
+        if done != 1:
+            self._fail(_errno(), f"-A {chain} {rule.text}")
 
     def delete(self, chain: str, position: int) -> None:
         """Delete the rule at this position (from 0)."""
         done = self._lib.iptc_delete_num_entry(chain.encode(), ctypes.c_uint(position), self._handle)
         self._check(done, f"-D {chain} {position + 1}")
 
-    def commit(self, what: str) -> None:
+    def commit(self, what: Callable[[], str]) -> None:
         """Replace the kernel's table by this one, in one step.
 
         :param what: for the error text, what is new
         :raises KernelError: nothing was changed; EAGAIN: somebody else changed the table since it was read
         """
-        self._check(self._lib.iptc_commit(self._handle), what)
+        done = self._lib.iptc_commit(self._handle)
+        if done != 1:
+            self._fail(_errno(), what())
 
     def _check(self, done: int, what: str) -> None:
         if done != 1:
-            code = _errno()
-            raise KernelError(self._namespace, f"{self._what}: {what}", code, self._advice(code))
+            self._fail(_errno(), what)
+
+    def _fail(self, code: int, what: str) -> NoReturn:
+        raise KernelError(self._namespace, f"{self._what}: {what}", code, self._advice(code))
 
     def _advice(self, code: int) -> str:
         """libiptc's words for an errno; EMLINK's are ours."""

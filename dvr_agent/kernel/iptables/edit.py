@@ -69,6 +69,8 @@ def edit_list(old: Sequence[T], new: Sequence[T]) -> tuple[list[int], list[tuple
 
     What is not named stays; it is a longest common subsequence of both.
     """
+    if old == new:
+        return [], []
     head = 0
     while head < len(old) and head < len(new) and old[head] == new[head]:
         head += 1

@@ -9,11 +9,17 @@ than it changes.
 
 from __future__ import annotations
 
-import ipaddress
 import struct
 from functools import lru_cache
 
-from dvr_agent.kernel.iptables.extensions import address_text, decode_match, decode_target, encode_match, encode_target
+from dvr_agent.kernel.iptables.extensions import (
+    address_bytes,
+    address_text,
+    decode_match,
+    decode_target,
+    encode_match,
+    encode_target,
+)
 from dvr_agent.kernel.iptables.layout import (
     CHAIN_NAME_MAX,
     EXTENSION,
@@ -45,6 +51,15 @@ from dvr_agent.state.filter import (
 
 _PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 _SIZE = struct.Struct("=H")
+
+
+def _netmasks(bits: int) -> dict[str, bytes]:
+    return {str(length): ((1 << bits) - (1 << bits - length)).to_bytes(bits // 8, "big") for length in range(bits + 1)}
+
+
+_MASKS: dict[Family, dict[str, bytes]] = {4: _netmasks(32), 6: _netmasks(128)}
+"""Netmasks by prefix length."""
+_LENGTHS = {mask: length for masks in _MASKS.values() for length, mask in masks.items()}
 _INVERSIONS = INV_IIF | INV_OIF | INV_SRC | INV_DST
 
 
@@ -149,18 +164,21 @@ def _decode_ip(ip: bytes, layout: Layout) -> tuple[str | Not | None, ...]:
 def _encode_network(text: str | None, layout: Layout) -> tuple[bytes, bytes]:
     if text is None:
         return bytes(layout.address_size), bytes(layout.address_size)
-    network = ipaddress.ip_network(text)  # refuses host bits: the kernel would compare them and match nothing
-    if network.version != layout.family:
+    address, _, length = text.partition("/")
+    raw = address_bytes(address, layout.family)
+    mask = _MASKS[layout.family].get(length or str(8 * layout.address_size))
+    if mask is None:
         raise ValueError(f"{text} is no IPv{layout.family} network")
-    return network.network_address.packed, network.netmask.packed
+    if int.from_bytes(raw, "big") & ~int.from_bytes(mask, "big"):
+        raise ValueError(f"{text} has host bits set: the kernel would compare them and match nothing")
+    return raw, mask
 
 
 def _decode_network(raw: bytes, mask: bytes, inverted: int) -> str | Not | None:
-    bits = f"{int.from_bytes(mask, 'big'):0{len(mask) * 8}b}"
-    length = bits.count("1")
-    if "01" in bits:
+    length = _LENGTHS.get(mask)
+    if length is None:
         raise ValueError  # a mask with holes
-    if not length and not inverted:
+    if length == "0" and not inverted:
         return None
     text = f"{address_text(raw)}/{length}"
     return Not(text) if inverted else text

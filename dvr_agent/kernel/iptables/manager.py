@@ -25,7 +25,7 @@ from dvr_agent.kernel.iptables.layout import BUILTINS
 from dvr_agent.kernel.iptables.lock import TIMEOUT, XTABLES_LOCK, xtables_lock
 from dvr_agent.kernel.iptables.reader import Namespaces, NamespaceTables, TableReader
 from dvr_agent.kernel.iptables.save import save_text
-from dvr_agent.state.filter import CHAIN_PREFIX, Family, Jump, Table, TableKey
+from dvr_agent.state.filter import CHAIN_PREFIX, Family, FilterRule, Jump, Table, TableKey
 
 COMMIT_TRIES = 4
 """A table that changes between its reading and its commit is read and edited again, three times at most."""
@@ -86,54 +86,46 @@ class LibiptcManager:
         if not pending.tables:
             return
         with xtables_lock(self._lock_path, self._lock_timeout), contextlib.ExitStack() as closing:
-            jobs = [job for namespace in pending.namespaces() for job in self._plan(namespace, pending, closing)]
-            for job in jobs:
-                self._check_rules(job.opened.namespace, job.desired, job.edit)
-            for job in jobs:
-                self._commit(job)
+            work = [self._plan(namespace, pending, closing) for namespace in pending.namespaces()]
+            for jobs in work:
+                self._commit_all(jobs)
 
-    def _plan(self, namespace: str, pending: Pending, closing: contextlib.ExitStack) -> Iterator[_Job]:
-        """The tables of a namespace that differ from what they should be."""
+    def _plan(self, namespace: str, pending: Pending, closing: contextlib.ExitStack) -> list[_Job]:
+        """The tables of a namespace that differ from what they should be, ready to be written."""
         desired = pending.of(namespace)
         opened = closing.enter_context(self._reader.open(namespace, (table.key for table in desired)))
-        for table in desired:
-            snapshot = opened.read(table.key)
-            edit = edit_script(snapshot, table)
-            if edit:
-                yield _Job(opened, table, snapshot, edit)
+        jobs = [_Job(opened, table) for table in desired]
+        return [job for job in jobs if job.plan(opened.read(job.desired.key))]
 
-    def _check_rules(self, namespace: str, table: Table, edit: Edit) -> None:
-        """Compile what is new before anything is written; rules that are there already have been right."""
-        for chain, _position, rule in edit.inserts:
-            try:
-                encode(rule, table.family)
-            except ValueError as exc:
-                what = f"{table.text}: -A {chain} {rule.text}"
-                raise KernelError(namespace, what, errno.EINVAL, str(exc)) from exc
+    def _commit_all(self, jobs: list[_Job]) -> None:
+        """Commit the tables of one namespace; libiptc reads them all in one window."""
+        with contextlib.ExitStack() as closing:
+            for job, handle in zip(jobs, self._handles(jobs, closing), strict=True):
+                self._commit(job, handle, closing)
 
-    def _commit(self, job: _Job) -> None:
+    def _commit(self, job: _Job, handle: Handle, closing: contextlib.ExitStack) -> None:
         """Bring one table to what it should be.  Somebody who changes it without the lock makes us start again."""
         for tries_left in reversed(range(COMMIT_TRIES)):
-            with self._handle(job) as handle:
-                snapshot = job.opened.read_existing(job.desired.key)
-                if snapshot is not job.snapshot:
-                    job.snapshot, job.edit = snapshot, edit_script(snapshot, job.desired)
-                    self._check_rules(job.opened.namespace, job.desired, job.edit)
-                if not job.edit:
-                    return
-                try:
-                    _perform(handle, job.edit, job.desired.family)
-                    handle.commit(_summary(job.edit))
-                except KernelError as exc:
-                    if exc.code != errno.EAGAIN or not tries_left:
-                        raise
-                else:
-                    self._counters.commits += 1
-                    return
+            if not job.plan(job.opened.read_existing(job.desired.key)):
+                return
+            try:
+                _perform(handle, job)
+                handle.commit(job.summary)
+            except KernelError as exc:
+                if exc.code != errno.EAGAIN or not tries_left:
+                    raise
+            else:
+                self._counters.commits += 1
+                return
+            handle = self._handles([job], closing)[0]
 
-    def _handle(self, job: _Job) -> Handle:
-        with self._namespaces.enter(job.opened.namespace):
-            return Handle(job.opened.namespace, job.desired.key)
+    def _handles(self, jobs: list[_Job], closing: contextlib.ExitStack) -> list[Handle]:
+        """What libiptc makes of each table now."""
+        if not jobs:
+            return []
+        namespace = jobs[0].opened.namespace
+        with self._namespaces.enter(namespace):
+            return [closing.enter_context(Handle(namespace, job.desired.key)) for job in jobs]
 
 
 @dataclass(slots=True)
@@ -164,12 +156,41 @@ class Pending:
 
 @dataclass(slots=True)
 class _Job:
-    """One table that has to change."""
+    """One table that has to change: what was read, what has to be done, and the entries of its insertions."""
 
     opened: NamespaceTables
     desired: Table
-    snapshot: Snapshot
-    edit: Edit
+    snapshot: Snapshot | None = None
+    edit: Edit = field(default_factory=Edit)
+    entries: list[bytes] = field(default_factory=list)
+
+    def plan(self, snapshot: Snapshot) -> bool:
+        """Work out the edit from a snapshot; False if there is nothing to do.
+
+        Rules that are there already are not compiled: they have been right once.
+
+        :raises KernelError: EINVAL, a new rule cannot be expressed
+        """
+        if snapshot is not self.snapshot:
+            self.snapshot = snapshot
+            self.edit = edit_script(snapshot, self.desired)
+            self.entries = [self._compile(chain, rule) for chain, _position, rule in self.edit.inserts]
+        return bool(self.edit)
+
+    def _compile(self, chain: str, rule: FilterRule) -> bytes:
+        try:
+            return encode(rule, self.desired.family)
+        except ValueError as exc:
+            what = f"{self.desired.text}: -A {chain} {rule.text}"
+            raise KernelError(self.opened.namespace, what, errno.EINVAL, str(exc)) from exc
+
+    def summary(self) -> str:
+        """What is new, for an error of the whole commit: the kernel does not say which rule it dislikes."""
+        if not self.edit.inserts:
+            return "commit"
+        chain, _position, rule = self.edit.inserts[0]
+        more = len(self.edit.inserts) - 1
+        return f"commit of -A {chain} {rule.text}" + (f" (or one of {more} more new rules)" if more else "")
 
 
 def check_table(table: Table) -> None:
@@ -194,23 +215,15 @@ def check_table(table: Table) -> None:
                 raise ValueError(f"there is no chain for -A {found.name} {rule.text}")
 
 
-def _perform(handle: Handle, edit: Edit, family: Family) -> None:
+def _perform(handle: Handle, job: _Job) -> None:
+    edit = job.edit
     for chain, position in edit.deletes:
         handle.delete(chain, position)
     for chain in edit.flushes:
         handle.flush(chain)
     for chain in edit.creates:
         handle.create_chain(chain)
-    for chain, position, rule in edit.inserts:
-        handle.insert(chain, position, encode(rule, family), rule.text)
+    for (chain, position, rule), entry in zip(edit.inserts, job.entries, strict=True):
+        handle.insert(chain, position, entry, rule)
     for chain in edit.drops:
         handle.delete_chain(chain)
-
-
-def _summary(edit: Edit) -> str:
-    """What is new in a table, for an error of the whole commit: the kernel does not say which rule it dislikes."""
-    if not edit.inserts:
-        return "commit"
-    chain, _position, rule = edit.inserts[0]
-    more = f" (or one of {len(edit.inserts) - 1} more new rules)" if len(edit.inserts) > 1 else ""
-    return f"commit of -A {chain} {rule.text}{more}"
