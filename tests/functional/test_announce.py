@@ -12,10 +12,11 @@ import pytest
 
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.announce import PacketAnnouncer
+from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.namespaces import RealNamespaces
 from dvr_agent.state.address import Address
 from dvr_agent.state.namespace import Announcement
 from tests import lab
-from tests.functional.support import LabNamespaces
 
 MAC = "fa:16:3e:00:00:01"
 STALE = "fa:16:3e:99:99:99"
@@ -28,7 +29,7 @@ def announcer(host: lab.Host) -> PacketAnnouncer:
     host.bridge("br-a")
     host.vm("gateway", "br-a", (f"{V4}/24", f"{V6}/64"), mac=MAC)
     host.vm("neighbour", "br-a", ("10.7.0.2/24", "fd00:7::2/64"))
-    return PacketAnnouncer(LabNamespaces())
+    return PacketAnnouncer(RealNamespaces(WriteCounters()))
 
 
 @pytest.fixture
