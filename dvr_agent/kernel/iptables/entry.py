@@ -184,6 +184,7 @@ def _decode_network(raw: bytes, mask: bytes, inverted: int) -> str | Not | None:
     return Not(text) if inverted else text
 
 
+@lru_cache(maxsize=1 << 12)
 def _encode_interface(name: str | None) -> tuple[bytes, bytes]:
     """The name and its mask; a final ``+`` stays in the name, as iptables has it, but is not compared."""
     if name is None:
@@ -195,6 +196,7 @@ def _encode_interface(name: str | None) -> tuple[bytes, bytes]:
     return raw.ljust(IFNAME_FIELD, b"\0"), (b"\xff" * compared).ljust(IFNAME_FIELD, b"\0")
 
 
+@lru_cache(maxsize=1 << 12)
 def _decode_interface(raw: bytes, mask: bytes, inverted: int) -> str | Not | None:
     compared = mask.count(0xFF)
     if mask != (b"\xff" * compared).ljust(IFNAME_FIELD, b"\0"):

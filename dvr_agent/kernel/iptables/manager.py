@@ -33,7 +33,10 @@ FAMILIES: tuple[Family, ...] = (4, 6)
 
 
 class LibiptcManager:
-    """Packet filter tables by libiptc.  Safe for several threads: writers queue for the lock that iptables uses.
+    """Packet filter tables by libiptc.
+
+    Safe for several threads: writers queue for the lock that iptables uses.  It covers all namespaces of the host, so a
+    lock per namespace would add nothing.
 
     :param namespaces: the way into them
     :param counters: told about every commit
