@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import WriteCounters
-from dvr_agent.kernel.iptables.binding import Handle
+from dvr_agent.kernel.iptables.binding import Handle, library
 from dvr_agent.kernel.iptables.blob import Snapshot
 from dvr_agent.kernel.iptables.edit import Edit, edit_script
 from dvr_agent.kernel.iptables.entry import check_chain_name, encode
@@ -127,6 +127,8 @@ class LibiptcManager:
         if not jobs:
             return []
         namespace = jobs[0].opened.namespace
+        for job in jobs:
+            library(job.desired.family)  # the import must not happen inside the window
         with self._namespaces.enter(namespace):
             return [closing.enter_context(Handle(namespace, job.desired.key)) for job in jobs]
 
