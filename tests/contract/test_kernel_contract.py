@@ -461,6 +461,21 @@ class TestOwnership:
         for ownership, items in slices:
             assert everything(see(kernel, ownership=ownership)) == items
 
+    def test_rules_of_a_slice_are_seen_after_their_device_has_gone(self, kernel: Kernel) -> None:
+        """However often the socket was used before: rules are few among many, and are picked out of the dump."""
+        kernel.namespaces.create(A)
+        first = 2851995648  # 169.254.64.0
+        rules = {Rule(4, first + n, first + n, None, f"fpr-{n}") for n in range(1, 30)}
+        add(kernel, A, *sorted(rules))
+        for tables in range(8):
+            for rule in sorted(rules):
+                ownership = Ownership(
+                    devices=frozenset({str(rule.iif)}),
+                    rules=RuleOwner.BY_IIF,
+                    tables=frozenset(range(100, 100 + tables)),
+                )
+                assert see(kernel, ownership=ownership).rules == {rule}
+
     def test_a_table_of_ours_is_seen_whatever_device_its_routes_use(self, kernel: Kernel) -> None:
         join(kernel)
         default = make_route("0.0.0.0/0", 16, Hop("10.0.0.9", NEAR))

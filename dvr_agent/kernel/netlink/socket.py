@@ -8,6 +8,7 @@ next part of a dump inside ``recv``; so an answer is always there already, and n
 from __future__ import annotations
 
 import errno
+import random
 import socket
 import struct
 from collections.abc import Iterator, Sequence
@@ -62,7 +63,8 @@ class NetlinkSocket:
         self.namespace = namespace
         self._raw = raw
         self._counters = counters
-        self._sequence = 0
+        # Not from 1 on: small numbers stand everywhere inside messages, and _message_around() must not find them there.
+        self._sequence = random.randrange(1 << 28, 1 << 31)
         try:
             for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
                 raw.setsockopt(SOL_NETLINK, option, 1)
