@@ -69,7 +69,7 @@ def edit_list(old: Sequence[T], new: Sequence[T]) -> tuple[list[int], list[tuple
 
     What is not named stays; it is a longest common subsequence of both.
     """
-    if old == new:
+    if len(old) == len(new) and old == new:
         return [], []
     head = 0
     while head < len(old) and head < len(new) and old[head] == new[head]:
