@@ -36,7 +36,14 @@ ROUTES = _unique(
     lambda route: route.key,
 )
 RULES = st.frozensets(
-    st.builds(Rule, st.just(4), st.integers(1, 4), st.sampled_from([16, 99]), ADDRESSES.map(lambda ip: f"{ip}/32")),
+    st.builds(
+        Rule,
+        st.just(4),
+        st.integers(1, 4),
+        st.sampled_from([16, 99]),
+        ADDRESSES.map(lambda ip: f"{ip}/32"),
+        st.none(),
+    ),
     max_size=5,
 )
 NEIGHBOURS = _unique(st.builds(Neighbour, ADDRESSES, DEVICES, MACS), lambda neighbour: neighbour.key)
