@@ -138,9 +138,14 @@ def _add_other_verbs(verbs: Any) -> None:
     what.add_argument("--all", action="store_true", help="everything; asks first")
     cleanup.add_argument("--dry-run", action="store_true", help="only show it (works while the daemon runs)")
     cleanup.add_argument("--yes", action="store_true", help="do not ask")
-    demo = verbs.add_parser("demo", help="see a distributed virtual router work, in private namespaces", add_help=False)
-    demo.add_argument("arguments", nargs=argparse.REMAINDER)
-    demo.set_defaults(run="demo:run")
+    _verb(
+        verbs,
+        "demo",
+        "see a distributed virtual router work",
+        "demo:run",
+        "In private network and mount namespaces that vanish at the end: this host is not touched. Starts the real "
+        "daemon on a router document, and sends packets east-west, by floating IPs and by SNAT.",
+    )
 
 
 def _verb(verbs: Any, name: str, text: str, run: str | None, more: str = "") -> Any:

@@ -1,0 +1,100 @@
+"""The real daemon, started by the demo as an operator would: a configuration file and a directory of documents."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from dvr_agent.cli.demo import documents
+from dvr_agent.cli.demo.network import DemoError
+
+
+class Agent:
+    """One dvr-agent with everything it needs below one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.routers = directory / "routers"
+        self.config = directory / "dvr-agent.conf"
+        self.log = directory / "dvr-agent.log"
+        self._socket = directory / "admin.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.routers.mkdir(exist_ok=True)
+        external = f"{documents.object_id('network-external')}:{documents.EXTERNAL_BRIDGE}"
+        self.config.write_text(
+            f"[DEFAULT]\nhost = {documents.HOST}\nagent_mode = dvr_snat\nstate_path = {directory / 'state'}\n"
+            f"log_file = {self.log}\n"
+            f"[dvr_agent]\nadmin_socket = {self._socket}\n"
+            f"[directory]\npath = {self.routers}\n"
+            f"[bridge]\nexternal_networks = {external}\n",
+            encoding="utf-8",
+        )
+
+    def start(self) -> float:
+        """Start it and wait until all routers are in sync; seconds that took."""
+        started = time.monotonic()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "dvr_agent.cli.agent", "--config-file", str(self.config)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        self.wait(lambda status: status["state"] == "in sync", "in sync")
+        return time.monotonic() - started
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End it; the data plane stays."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(timeout=15)
+            self._process = None
+
+    def place(self, document: documents.Json) -> None:
+        """Hand it a router document, as every careful writer does: a new file, then a rename."""
+        path = self.routers / "demo.json"
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(document, indent=2), encoding="utf-8")
+        os.replace(temporary, path)
+
+    def withdraw(self) -> None:
+        """Delete the router document."""
+        (self.routers / "demo.json").unlink()
+
+    def status(self) -> dict[str, Any]:
+        """What the admin socket says."""
+        connection = http.client.HTTPConnection("localhost", timeout=5)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(5)
+        connection.sock.connect(str(self._socket))
+        connection.request("GET", "/status")
+        status: dict[str, Any] = json.loads(connection.getresponse().read())
+        connection.close()
+        return status
+
+    def wait(self, condition: Any, what: str, seconds: float = 30) -> None:
+        """Until the status fulfils a condition.
+
+        :raises DemoError: it did not in time, or the daemon ended; with the end of its log
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self._process is not None and self._process.poll() is not None:
+                raise DemoError(f"dvr-agent ended with {self._process.returncode}:\n{self.log_tail()}")
+            try:
+                if condition(self.status()):
+                    return
+            except (OSError, http.client.HTTPException, ValueError, KeyError):
+                pass
+            time.sleep(0.02)
+        raise DemoError(f"dvr-agent was not {what} after {seconds:.0f} s:\n{self.log_tail()}")
+
+    def log_tail(self, lines: int = 15) -> str:
+        """The end of its log."""
+        text = self.log.read_text(encoding="utf-8") if self.log.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])

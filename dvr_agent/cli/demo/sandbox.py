@@ -1,0 +1,49 @@
+"""Private namespaces for the demo: nothing it does can reach the host, and all of it vanishes with its process."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from dvr_agent.errors import DvrError
+
+MARKER = "DVR_AGENT_DEMO_SANDBOX"
+NETNS = Path("/run/netns")
+_MS_REC, _MS_PRIVATE = 1 << 14, 1 << 18
+
+
+class SandboxError(DvrError):
+    """Private namespaces cannot be had; the text says what is missing."""
+
+
+def enter_sandbox(arguments: list[str]) -> None:
+    """Re-execute this program in private network and mount namespaces; returns only inside them.
+
+    As root by ``unshare -n -m``, as an ordinary user by ``unshare -r -n -m``, where user namespaces are allowed.
+
+    :param arguments: of dvrctl, without the program's name
+    :raises SandboxError: unshare, or the right to use it, is missing
+    """
+    if os.environ.pop(MARKER, None):
+        _own_netns_directory()
+        return
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        raise SandboxError("the demo needs unshare (Debian package util-linux)")
+    flags = ["-n", "-m"] if os.geteuid() == 0 else ["-r", "-n", "-m"]
+    os.environ[MARKER] = "1"
+    sys.stdout.flush()
+    os.execv(unshare, [unshare, *flags, "--", sys.executable, "-m", "dvr_agent.cli.ctl", *arguments])
+
+
+def _own_netns_directory() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None) != 0:
+        raise SandboxError(f"cannot make mounts private: {os.strerror(ctypes.get_errno())}")
+    for path in (NETNS, Path("/run/dvr-agent")):
+        path.mkdir(parents=True, exist_ok=True)
+        if libc.mount(b"demo", str(path).encode(), b"tmpfs", 0, None) != 0:
+            raise SandboxError(f"cannot mount {path}: {os.strerror(ctypes.get_errno())}")
