@@ -1,0 +1,318 @@
+"""The whole daemon on a real kernel: recorded router documents as files in, namespaces and packets out."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import signal
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import lab
+from tests.daemon_lab import Daemon, wait_for
+
+DOCUMENTS = Path(__file__).parents[1] / "data" / "documents"
+RECORDED = json.loads((DOCUMENTS / "b2_dvr_snat_node_with_vms-compute1.json").read_text())
+ROUTER = RECORDED["router"]["id"]
+QROUTER, SNAT = f"qrouter-{ROUTER}", f"snat-{ROUTER}"
+EXTERNAL = RECORDED["router"]["gw_port"]["network_id"]
+FIP = f"fip-{EXTERNAL}"
+TENANT_BRIDGE = f"brq{RECORDED['router']['_interfaces'][0]['network_id'][:11]}"
+EXTERNAL_BRIDGE = f"brq{EXTERNAL[:11]}"
+FLOATING = "203.0.113.183"
+PORTS = RECORDED["ports_by_subnet"][RECORDED["router"]["_interfaces"][0]["subnets"][0]["id"]]
+MACS = {port["fixed_ips"][0]["ip_address"]: port["mac_address"] for port in PORTS}
+VM_IP, OTHER_VM_IP = "10.1.0.112", "10.1.0.16"
+UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+
+
+class Site:
+    """A host with the daemon on it."""
+
+    def __init__(self, base: Path) -> None:
+        self.daemon = Daemon(
+            base,
+            DEFAULT={"host": "compute1", "agent_mode": "dvr_snat"},
+            dvr_agent={"audit_interval": 1},
+            directory={"rescan_interval": 1},
+        )
+
+    def write(self, document: Any, name: str = "one") -> Path:
+        path = self.daemon.routers / f"{name}.json"
+        path.with_suffix(".new").write_text(json.dumps(document))
+        path.with_suffix(".new").rename(path)
+        return path
+
+    def state(self, router_id: str = ROUTER) -> str | None:
+        code, body = self.daemon.ask(f"/routers/{router_id}")
+        return str(body["state"]) if code == 200 else None
+
+    def audited(self) -> None:
+        """Wait until an audit that began after now is over."""
+        audits: set[str | None] = set()
+
+        def seen() -> bool:
+            audits.add(self.daemon.status()["last_audit"])
+            return len(audits) == 3
+
+        wait_for(seen)
+
+
+@pytest.fixture
+def site(host: lab.Host, tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path)
+    yield made
+    process = made.daemon.process
+    if process is not None and process.poll() is None:
+        process.kill()
+        process.wait()
+
+
+def namespaces() -> set[str]:
+    return {line.split()[0] for line in lab.run("ip", "netns", "list").splitlines()}
+
+
+def snapshot() -> dict[str, object]:
+    """Everything that matters in all namespaces, as independent tools see it."""
+    state: dict[str, object] = {}
+    for name in sorted(namespaces()):
+        links = lab.ip_json("address", "show", netns=name)
+        state[name] = {
+            "links": {
+                link["ifname"]: (link["address"], link["mtu"], sorted(_static(link["addr_info"]))) for link in links
+            },
+            "routes": sorted(
+                line
+                for family in ("-4", "-6")
+                for line in lab.run("ip", family, "-n", name, "route", "show", "table", "all").splitlines()
+                if "proto kernel" not in line
+            ),
+            "rules": lab.run("ip", "-n", name, "rule").splitlines(),
+            "neighbours": sorted(lab.run("ip", "-n", name, "neigh", "show", "nud", "permanent").splitlines()),
+            "tables": [
+                line
+                for line in lab.in_netns(name, "iptables-legacy-save").splitlines()
+                if not line.startswith(("#", ":"))
+            ],
+        }
+    return state
+
+
+def _static(addresses: list[dict[str, Any]]) -> list[str]:
+    return [f"{one['local']}/{one['prefixlen']}" for one in addresses if one.get("scope") != "link"]
+
+
+def neighbour_router(number: int = 0) -> Any:
+    """Another router on the same external network: same document, other ids, addresses and MACs."""
+    text = json.dumps(RECORDED)
+    shared = {EXTERNAL, RECORDED["router"]["_floatingip_agent_interfaces"][0]["id"]}
+    shared |= {subnet["id"] for subnet in RECORDED["router"]["gw_port"]["subnets"]}
+    for old in set(UUID.findall(text)) - shared:
+        text = text.replace(old, str(uuid.uuid5(uuid.NAMESPACE_OID, f"{number} {old}")))
+    text = text.replace("10.1.0.", f"10.2.{number}.").replace(FLOATING, f"198.51.{number}.1")
+    gateway_ip = RECORDED["router"]["gw_port"]["fixed_ips"][0]["ip_address"]
+    document = json.loads(text.replace(gateway_ip, f"203.0.113.{number + 20}"))
+    router = document["router"]
+    for index, port in enumerate([router["gw_port"], *router["_interfaces"], *router["_snat_router_interfaces"]]):
+        port["mac_address"] = f"fa:16:3e:77:{number:02x}:{index:02x}"
+    return document
+
+
+def with_vms(site: Site, host: lab.Host) -> None:
+    """Two VMs on the tenant network and a host on the external one."""
+    host.bridge(TENANT_BRIDGE)
+    host.bridge(EXTERNAL_BRIDGE)
+    host.vm("vm", TENANT_BRIDGE, f"{VM_IP}/24", "10.1.0.1", MACS[VM_IP], mtu=1450)
+    host.vm("vm2", TENANT_BRIDGE, f"{OTHER_VM_IP}/24", "10.1.0.1", MACS[OTHER_VM_IP], mtu=1450)
+    host.vm("internet", EXTERNAL_BRIDGE, "203.0.113.1/24")
+
+
+def test_a_router_document_becomes_namespaces_and_its_deletion_removes_them(site: Site) -> None:
+    site.daemon.start()
+    path = site.write(RECORDED)
+    wait_for(lambda: site.state() == "in sync")
+    assert namespaces() == {QROUTER, SNAT, FIP}
+    changed = copy.deepcopy(RECORDED)
+    changed["router"]["_floatingips"] = []
+    site.write(changed)
+    wait_for(lambda: FLOATING not in lab.in_netns(QROUTER, "iptables-legacy-save"))
+    path.unlink()
+    wait_for(lambda: not namespaces())
+    assert site.daemon.stop() == 0
+    assert site.daemon.err == ""
+    assert "Traceback" not in site.daemon.out
+
+
+def test_a_document_that_turns_bad_changes_nothing_until_it_is_good_again(site: Site) -> None:
+    path = site.write(RECORDED)
+    site.daemon.start()
+    before = snapshot()
+    path.write_text(json.dumps(RECORDED)[:-20])
+    wait_for(lambda: site.state() == "bad document")
+    site.audited()
+    assert snapshot() == before
+    site.write(RECORDED)
+    wait_for(lambda: site.state() == "in sync")
+    assert snapshot() == before
+
+
+def test_kill_and_restart_changes_nothing(site: Site) -> None:
+    site.write(RECORDED)
+    site.write(neighbour_router(), "two")
+    site.daemon.start()
+    before = snapshot()
+    assert site.daemon.stop(signal.SIGKILL) == -signal.SIGKILL
+    assert snapshot() == before
+    site.daemon.start()
+    site.audited()
+    assert set(site.daemon.status()["counters"]["writes"].values()) == {0}
+    assert snapshot() == before
+
+
+def test_stop_leaves_the_data_plane(site: Site) -> None:
+    site.write(RECORDED)
+    site.daemon.start()
+    before = snapshot()
+    assert site.daemon.stop() == 0
+    assert snapshot() == before
+
+
+def _delete_route() -> None:
+    lab.run("ip", "-n", QROUTER, "route", "del", "default", "table", "16")
+
+
+def _flush_rules() -> None:
+    lab.run("ip", "-n", QROUTER, "rule", "flush")
+    lab.run("ip", "-n", QROUTER, "rule", "add", "from", "all", "lookup", "main", "priority", "32766")
+    lab.run("ip", "-n", QROUTER, "rule", "add", "from", "all", "lookup", "default", "priority", "32767")
+
+
+def _flush_table() -> None:
+    lab.in_netns(QROUTER, "iptables-legacy", "-t", "nat", "-F")
+
+
+def _remove_device() -> None:
+    lab.run("ip", "-n", QROUTER, "link", "del", f"qr-{RECORDED['router']['_interfaces'][0]['id']}"[:14])
+
+
+def _remove_pair() -> None:
+    lab.run("ip", "-n", QROUTER, "link", "del", f"rfp-{ROUTER}"[:14])
+
+
+def _delete_namespace(name: str) -> Callable[[], None]:
+    def delete() -> None:
+        lab.run("ip", "netns", "del", name)
+
+    return delete
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        pytest.param(_delete_route, id="route"),
+        pytest.param(_flush_rules, id="rules"),
+        pytest.param(_flush_table, id="table"),
+        pytest.param(_remove_device, id="device"),
+        pytest.param(_remove_pair, id="pair"),
+        pytest.param(_delete_namespace(QROUTER), id="qrouter"),
+        pytest.param(_delete_namespace(FIP), id="fip"),
+        pytest.param(_delete_namespace(SNAT), id="snat"),
+    ],
+)
+def test_the_audit_repairs_drift_and_calls_it_drift(site: Site, harm: Callable[[], None]) -> None:
+    site.write(RECORDED)
+    site.daemon.start()
+    before = comparable(snapshot())
+    harm()
+    wait_for(lambda: site.daemon.status()["counters"]["drift_repaired"] >= 1)
+    wait_for(lambda: comparable(snapshot()) == before)
+    assert "drift repaired: " in site.daemon.out
+
+
+def comparable(state: dict[str, object]) -> object:
+    """Without what a new device necessarily has anew: generated MACs of the pair, link-local addresses made of them."""
+    text = json.dumps(state, sort_keys=True)
+    text = re.sub(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", "<mac>", text)
+    return json.loads(re.sub(r"fe80::[0-9a-f:]+", "<link-local>", text))
+
+
+def test_foreign_objects_in_our_namespaces_survive_audit_change_and_restart(site: Site) -> None:
+    site.write(RECORDED)
+    site.daemon.start()
+    lab.run("ip", "-n", QROUTER, "link", "add", "foreign0", "type", "bridge")
+    lab.run("ip", "-n", QROUTER, "link", "set", "foreign0", "up")
+    lab.run("ip", "-n", QROUTER, "address", "add", "198.51.100.1/24", "dev", "foreign0")
+    lab.run("ip", "-n", QROUTER, "route", "add", "192.0.2.0/24", "dev", "foreign0")
+    lab.run("ip", "-n", QROUTER, "rule", "add", "from", "192.0.2.9", "lookup", "78", "priority", "77")
+    lab.in_netns(QROUTER, "iptables-legacy", "-t", "nat", "-A", "POSTROUTING", "-s", "192.0.2.77", "-j", "ACCEPT")
+    before = snapshot()
+    site.audited()
+    assert snapshot() == before
+    changed = copy.deepcopy(RECORDED)
+    changed["router"]["_floatingips"] = []
+    site.write(changed)
+    wait_for(lambda: FLOATING not in lab.in_netns(QROUTER, "iptables-legacy-save"))
+    site.write(RECORDED)
+    wait_for(lambda: FLOATING in lab.in_netns(QROUTER, "iptables-legacy-save"))
+    site.daemon.stop(signal.SIGKILL)
+    site.daemon.start()
+    after = snapshot()
+    assert "198.51.100.1/24" in str(after)
+    assert any("192.0.2.0/24 dev foreign0" in line for line in after[QROUTER]["routes"])  # type: ignore[index]
+    assert any("lookup 78" in line for line in after[QROUTER]["rules"])  # type: ignore[index]
+    assert any("192.0.2.77" in line for line in after[QROUTER]["tables"])  # type: ignore[index]
+
+
+def test_a_floating_ip_moves_to_another_vm(site: Site, host: lab.Host) -> None:
+    with_vms(site, host)
+    site.write(RECORDED)
+    site.daemon.start()
+    assert wait_for(lambda: lab.ping("internet", FLOATING))
+    moved = copy.deepcopy(RECORDED)
+    moved["router"]["_floatingips"][0]["fixed_ip_address"] = OTHER_VM_IP
+    site.write(moved)
+    rule = re.compile(rf"-A \S+ -d {FLOATING}/32 .*--to-destination {OTHER_VM_IP}")
+    wait_for(lambda: rule.search(lab.in_netns(QROUTER, "iptables-legacy-save")))
+    wait_for(lambda: site.state() == "in sync")
+    assert lab.tcp_peer("vm2", "0.0.0.0", "internet", FLOATING) == "203.0.113.1"
+    assert lab.tcp_peer("internet", "0.0.0.0", "vm2", "203.0.113.1") == FLOATING
+
+
+def test_removing_a_router_costs_its_neighbour_no_packet(site: Site, host: lab.Host) -> None:
+    with_vms(site, host)
+    site.write(RECORDED)
+    neighbour = neighbour_router()
+    site.daemon.start()
+    assert wait_for(lambda: lab.ping("internet", FLOATING))
+    words = ["ip", "netns", "exec", "vm", "ping", "-n", "-i", "0.05", "-c", "120", "-W", "2", "203.0.113.1"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as ping:
+        assert ping.stdout is not None
+        ping.stdout.readline()
+        path = site.write(neighbour, "two")
+        wait_for(lambda: site.state(neighbour["router"]["id"]) == "in sync")
+        path.unlink()
+        wait_for(lambda: site.state(neighbour["router"]["id"]) is None)
+        assert ping.poll() is None, "the ping lasted longer than both changes"
+        out, _ = ping.communicate()
+    assert namespaces() == {QROUTER, SNAT, FIP, "vm", "vm2", "internet"}
+    assert " 0% packet loss" in out
+
+
+def test_the_hub_answers_while_a_hundred_routers_are_built(site: Site) -> None:
+    for number in range(100):
+        site.write(neighbour_router(number), f"{number}")
+    site.daemon.start(ready=False)
+    wait_for(lambda: site.daemon.alive() and site.daemon.socket.exists() and site.daemon.answering())
+    answers = set()
+    while (status := site.daemon.status())["state"] == "starting":
+        answers.add(status["progress"])
+    assert len(answers) > 10, "the status was answered again and again meanwhile"
+    assert status["states"] == {"in sync": 100}
+    worst = status["counters"]["hub_lateness_worst_ms"]
+    print(f"100 routers on a real kernel: the hub's 50 ms timer was late by {worst} ms at most")
