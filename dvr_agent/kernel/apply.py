@@ -88,8 +88,9 @@ class _Job:
     def flush(self) -> None:
         """Send what is pending; what was there already must be just what was to be made."""
         requests, self._pending = self._pending, []
+        present: dict[tuple[int, int], frozenset[object]] = {}
         for request, code in self._sock.batch(requests):
-            if code == errno.EEXIST and not self._same(request.what):
+            if code == errno.EEXIST and not self._same(request.what, present):
                 raise KernelError(self._namespace, request.text, code, "another one is in its place")
 
     # Stages: runs of changes that are handled alike.
@@ -216,16 +217,25 @@ class _Job:
             fd = self._descriptors[namespace] = open_namespace(namespace)
         return fd
 
-    def _same(self, item: object) -> bool:
-        """Whether what the kernel has in the place of ``item`` is no different from it."""
+    def _same(self, item: object, present: dict[tuple[int, int], frozenset[object]]) -> bool:
+        """Whether what the kernel has in the place of ``item`` is no different from it.
+
+        :param present: what was read for that already, by device or by family and table
+        """
         if isinstance(item, Address):
-            index = self._indexes[item.device]
-            return item in decode_addresses(self._sock.dump(dump_addresses(index)), {index: item.device})
-        if isinstance(item, Route):
+            key = (0, self._indexes[item.device])
+        elif isinstance(item, Route):
+            key = (AF_INET6 if ":" in item.dst else AF_INET, item.table)
+        else:
+            return isinstance(item, Rule)  # the kernel compares all of a rule
+        if key not in present:
             names = {index: name for name, index in self._indexes.items()}
-            request = dump_routes(AF_INET6 if ":" in item.dst else AF_INET, item.table)
-            return item in decode_routes(self._sock.dump(request), names)
-        return isinstance(item, Rule)  # the kernel compares all of a rule
+            present[key] = frozenset(
+                decode_routes(self._sock.dump(dump_routes(*key)), names)
+                if isinstance(item, Route)
+                else decode_addresses(self._sock.dump(dump_addresses(key[1])), names)
+            )
+        return item in present[key]
 
 
 _ENCODERS: dict[type[Item], Callable[[_Job, Change], None]] = {

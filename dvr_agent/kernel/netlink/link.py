@@ -13,7 +13,6 @@ from dvr_agent.kernel.netlink.message import (
     AF_INET,
     AF_UNSPEC,
     CREATE,
-    NLA_TYPE_MASK,
     NLM_F_DUMP,
     Data,
     Named,
@@ -24,6 +23,7 @@ from dvr_agent.kernel.netlink.message import (
     attributes,
     mac_bytes,
     mac_text,
+    positions,
     u32,
 )
 
@@ -43,7 +43,7 @@ LOOPBACK = 1
 
 _INFO = struct.Struct("=BxHiII")
 """struct ifinfomsg: family, type, index, flags, which flags to change."""
-_ATTR = struct.Struct("=HH")
+_SIZE = struct.Struct("=H").unpack_from
 _NO_STATS = attr_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
 
 
@@ -171,28 +171,17 @@ def dump_links(master: int = 0) -> Request:
 def decode_link(data: Data) -> LinkInfo:
     """One RTM_NEWLINK message."""
     _family, _type, index, flags, _mask = _INFO.unpack_from(data)
-    name = mac = alias = kind = ""
-    mtu = master = 0
-    at, end = 16, len(data)
-    unpack = _ATTR.unpack_from
-    while at + 4 <= end:
-        size, which = unpack(data, at)
-        if size < 4:
-            break
-        which &= NLA_TYPE_MASK
-        if which == IFLA_IFNAME:
-            name = data[at + 4 : at + size - 1].decode(errors="surrogateescape")
-        elif which == IFLA_MTU:
-            mtu = u32(data, at + 4)
-        elif which == IFLA_ADDRESS:
-            mac = mac_text(data[at + 4 : at + size])
-        elif which == IFLA_MASTER:
-            master = u32(data, at + 4)
-        elif which == IFLA_LINKINFO:
-            kind = _kind(data, at + 4, at + size)
-        elif which == IFLA_IFALIAS:
-            alias = data[at + 4 : at + size].rstrip(b"\0").decode(errors="replace")
-        at += (size + 3) & ~3
+    found = positions(data, 16)
+    name = data[(at := found[IFLA_IFNAME]) + 4 : at + _SIZE(data, at)[0] - 1].decode(errors="surrogateescape")
+    mac = alias = kind = ""
+    if at := found.get(IFLA_ADDRESS, 0):
+        mac = mac_text(data[at + 4 : at + _SIZE(data, at)[0]])
+    if at := found.get(IFLA_LINKINFO, 0):
+        kind = _kind(data, at + 4, at + _SIZE(data, at)[0])
+    if at := found.get(IFLA_IFALIAS, 0):
+        alias = data[at + 4 : at + _SIZE(data, at)[0]].rstrip(b"\0").decode(errors="replace")
+    master = u32(data, at + 4) if (at := found.get(IFLA_MASTER, 0)) else 0
+    mtu = u32(data, at + 4) if (at := found.get(IFLA_MTU, 0)) else 0
     return LinkInfo(index, name, mac, mtu, flags, master, alias, kind)
 
 

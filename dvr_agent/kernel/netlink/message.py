@@ -96,6 +96,23 @@ def attributes(data: Data, start: int, end: int | None = None) -> Iterator[tuple
         start += (size + 3) & ~3
 
 
+def positions(data: Data, start: int) -> dict[int, int]:
+    """Attribute type → where its header begins, of all attributes in ``data[start:]``.
+
+    Two array look-ups for each, where ``struct`` would make a tuple: a link has some forty, of which we want four.
+    """
+    found = {}
+    halves = memoryview(data).cast("H")
+    at, end = start >> 1, len(halves) - 1
+    while at < end:
+        size = halves[at]
+        if size < 4:
+            break
+        found[halves[at + 1] & NLA_TYPE_MASK] = at << 1
+        at += (size + 3) >> 2 << 1
+    return found
+
+
 def u32(data: Data, at: int) -> int:
     return int.from_bytes(data[at : at + 4], "little" if _LITTLE else "big")
 

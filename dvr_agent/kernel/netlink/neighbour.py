@@ -19,6 +19,7 @@ from dvr_agent.kernel.netlink.message import (
     ip_text,
     mac_bytes,
     mac_text,
+    positions,
 )
 from dvr_agent.state.neighbour import Neighbour
 
@@ -29,7 +30,7 @@ NTF_PROXY = 0x08
 
 _INFO = struct.Struct("=BxHiHBB")
 """struct ndmsg: family, index, state, flags, type."""
-_ATTR = struct.Struct("=HH")
+_SIZE = struct.Struct("=H").unpack_from
 
 
 def add_neighbour(neighbour: Neighbour, index: int, tolerate: frozenset[int] = frozenset()) -> Request:
@@ -54,22 +55,12 @@ def dump_neighbours(index: int = 0) -> Request:
 
 def decode_neighbours(messages: Iterable[Data], devices: Mapping[int, str]) -> Iterable[Neighbour]:
     """Of RTM_NEWNEIGH messages the permanent entries on the given devices; proxy entries are something else."""
-    unpack = _ATTR.unpack_from
     for data in messages:
         family, _pad, index, state, flags, _type = _INFO.unpack_from(data)
         if state != NUD_PERMANENT or flags & NTF_PROXY or index not in devices or family not in FAMILY_OF_AF:
             continue
-        dst: Data = b""
-        mac: Data = b""
-        at, end = 12, len(data)
-        while at + 4 <= end:
-            size, kind = unpack(data, at)
-            if size < 4:
-                break
-            if kind == NDA_DST:
-                dst = data[at + 4 : at + size]
-            elif kind == NDA_LLADDR:
-                mac = data[at + 4 : at + size]
-            at += (size + 3) & ~3
-        if dst:
-            yield Neighbour(ip_text(dst), devices[index], mac_text(mac))
+        found = positions(data, 12)
+        dst, mac = found.get(NDA_DST, 0), found.get(NDA_LLADDR, 0)
+        if dst and mac:
+            address = data[dst + 4 : dst + _SIZE(data, dst)[0]]
+            yield Neighbour(ip_text(address), devices[index], mac_text(data[mac + 4 : mac + _SIZE(data, mac)[0]]))

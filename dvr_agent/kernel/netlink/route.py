@@ -21,6 +21,7 @@ from dvr_agent.kernel.netlink.message import (
     attributes,
     ip_bytes,
     ip_text,
+    positions,
     split_cidr,
     u32,
 )
@@ -43,7 +44,7 @@ _INFO = struct.Struct("=BBBBBBBBI")
 """struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags."""
 _HOP = struct.Struct("=HBBi")
 """struct rtnexthop: length, flags, weight - 1, index."""
-_ATTR = struct.Struct("=HH")
+_SIZE = struct.Struct("=H").unpack_from
 _ANY = {AF_INET: "0.0.0.0", AF_INET6: "::"}
 
 
@@ -137,40 +138,22 @@ def _decode(data: Data, devices: Mapping[int, str]) -> Route | None:
     family, length, src_len, tos, table, _protocol, _scope, kind, flags = _INFO.unpack_from(data)
     if kind != RTN_UNICAST or tos or src_len or flags & RTM_F_CLONED or family not in METRIC:
         return None
-    dst = gateway = None
-    index = priority = 0
-    hops: tuple[Hop, ...] | None = None
-    at, end = 12, len(data)
-    unpack = _ATTR.unpack_from
-    while at + 4 <= end:
-        size, which = unpack(data, at)
-        if size < 4:
-            break
-        if which == RTA_TABLE:
-            table = u32(data, at + 4)
-        elif which == RTA_DST:
-            dst = ip_text(data[at + 4 : at + size])
-        elif which == RTA_OIF:
-            index = u32(data, at + 4)
-        elif which == RTA_GATEWAY:
-            gateway = ip_text(data[at + 4 : at + size])
-        elif which == RTA_PRIORITY:
-            priority = u32(data, at + 4)
-        elif which == RTA_MULTIPATH:
-            hops = _decode_hops(data, at + 4, at + size, devices)
-            if hops is None:
-                return None
-        elif which in (RTA_VIA, RTA_ENCAP):
-            return None
-        at += (size + 3) & ~3
-    if priority != METRIC[family]:
+    found = positions(data, 12)
+    if RTA_VIA in found or RTA_ENCAP in found:
         return None
-    network = f"{dst or _ANY[family]}/{length}"
-    if hops is not None:
-        return make_route(network, table, *hops)
-    device = devices.get(index)
+    if (u32(data, at + 4) if (at := found.get(RTA_PRIORITY, 0)) else 0) != METRIC[family]:
+        return None
+    if at := found.get(RTA_TABLE, 0):
+        table = u32(data, at + 4)
+    dst = ip_text(data[at + 4 : at + _SIZE(data, at)[0]]) if (at := found.get(RTA_DST, 0)) else _ANY[family]
+    network = f"{dst}/{length}"
+    if at := found.get(RTA_MULTIPATH, 0):
+        hops = _decode_hops(data, at + 4, at + _SIZE(data, at)[0], devices)
+        return make_route(network, table, *hops) if hops else None
+    device = devices.get(u32(data, at + 4) if (at := found.get(RTA_OIF, 0)) else 0)
     if device is None:
         return None
+    gateway = ip_text(data[at + 4 : at + _SIZE(data, at)[0]]) if (at := found.get(RTA_GATEWAY, 0)) else None
     return Route(network, table, (Hop(gateway, device, bool(flags & RTNH_F_ONLINK)),))
 
 

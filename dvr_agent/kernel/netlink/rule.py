@@ -17,6 +17,7 @@ from dvr_agent.kernel.netlink.message import (
     attr_text,
     attr_u32,
     ip_text,
+    positions,
     split_cidr,
     u32,
 )
@@ -33,7 +34,9 @@ RTPROT_STATIC = 4
 
 _INFO = struct.Struct("=BBBBBBBBI")
 """struct fib_rule_hdr: family, dst_len, src_len, tos, table, two reserved, action, flags."""
-_ATTR = struct.Struct("=HH")
+_SIZE = struct.Struct("=H").unpack_from
+_PLAIN = frozenset({FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_PAD, FRA_PROTOCOL})
+"""Attributes that a rule of ours may have."""
 
 
 def add_rule(rule: Rule, tolerate: frozenset[int] = frozenset()) -> Request:
@@ -77,26 +80,22 @@ def _decode(data: Data) -> Rule | None:
     family = FAMILY_OF_AF.get(af)
     if family is None or action != FR_ACT_TO_TBL or dst_len or tos or flags & (FIB_RULE_INVERT | FIB_RULE_FIND_SADDR):
         return None
+    found = positions(data, 12)
+    if not found.keys() <= _PLAIN:
+        return None
+    if (at := found.get(FRA_SUPPRESS_PREFIXLEN, 0)) and u32(data, at + 4) != NO_SUPPRESSION:
+        return None
+    if at := found.get(FRA_TABLE, 0):
+        table = u32(data, at + 4)
+    priority = u32(data, at + 4) if (at := found.get(FRA_PRIORITY, 0)) else 0
     src = iif = None
-    priority = 0
-    at, end = 12, len(data)
-    unpack = _ATTR.unpack_from
-    while at + 4 <= end:
-        size, kind = unpack(data, at)
-        if size < 4:
-            break
-        if kind == FRA_TABLE:
-            table = u32(data, at + 4)
-        elif kind == FRA_PRIORITY:
-            priority = u32(data, at + 4)
-        elif kind == FRA_SRC:
-            src = f"{ip_text(data[at + 4 : at + size])}/{src_len}"
-        elif kind == FRA_IIFNAME:
-            iif = data[at + 4 : at + size - 1].decode(errors="surrogateescape")
-        elif kind == FRA_SUPPRESS_PREFIXLEN:
-            if u32(data, at + 4) != NO_SUPPRESSION:
-                return None
-        elif kind not in (FRA_PROTOCOL, FRA_PAD):
-            return None
-        at += (size + 3) & ~3
+    if at := found.get(FRA_SRC, 0):
+        src = f"{ip_text(data[at + 4 : at + _SIZE(data, at)[0]])}/{src_len}"
+    if at := found.get(FRA_IIFNAME, 0):
+        iif = data[at + 4 : at + _SIZE(data, at)[0] - 1].decode(errors="surrogateescape")
     return Rule(family, priority, table, src, iif)
+
+
+def has_source(data: Data) -> bool:
+    """Whether a RTM_NEWRULE message is about a rule with ``from``: half of those there are have none."""
+    return data[2] != 0  # fib_rule_hdr.src_len
