@@ -7,6 +7,7 @@ import contextlib
 import sys
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 
 from oslo_config import cfg
 
@@ -21,6 +22,8 @@ from dvr_agent.reconcile.factory import open_reconciler
 MANY = 10
 """From so many routers on, and if they are more than half of all, left-overs look like a fault of the source (the
 same guard as the daemon's)."""
+
+EVERYTHING = "everything of dvr-agent"
 
 
 class CleanupError(DvrError):
@@ -41,14 +44,15 @@ def run(args: argparse.Namespace, out: Output) -> int:
         reconciler.load()
         plan, carry_out, question = _choose(args, conf, reconciler)
         outcome = None
+        asked = bool(question) and not args.yes
         if plan and not args.dry_run:
-            if question and not args.yes:
+            if asked:
                 _confirm(question, plan, out)
             try:
                 outcome = carry_out()
             finally:
                 reconciler.flush()
-    _show(out, plan, outcome)
+    _show(out, plan, outcome, brief=asked and outcome is not None)
     return 0
 
 
@@ -60,8 +64,8 @@ def _choose(
         return reconciler.plan_remove(args.router), lambda: reconciler.remove(args.router), ""
     if args.all:
         _, present = reconciler.stale_routers(())
-        question = f"Remove everything of dvr-agent on this host ({present} routers)?"
-        return reconciler.plan_stale(()), lambda: reconciler.remove_stale(()), question
+        question = f"Remove everything of dvr-agent on this host (routers: {present})?"
+        return replace(reconciler.plan_stale(()), subject=EVERYTHING), lambda: reconciler.remove_stale(()), question
     documents = read_source(conf)
     if not documents.complete:
         raise SourceError("left-overs cannot be told: a bad document may be of any router (see dvrctl check)")
@@ -89,12 +93,15 @@ def _confirm(question: str, plan: Plan, out: Output) -> None:
         raise CleanupError("nothing was removed")
 
 
-def _show(out: Output, plan: Plan, outcome: Outcome | None) -> None:
-    section = Renderer().section(outcome.plan if outcome else plan, outcome=outcome)
+def _show(out: Output, plan: Plan, outcome: Outcome | None, brief: bool) -> None:
+    """:param brief: the plan was shown before the question"""
+    done = replace(outcome.plan, subject=plan.subject) if outcome else plan
+    section = Renderer().section(done, outcome=outcome)
     if out.json:
         out.document({"done": outcome is not None, **as_json(section)})
     elif not plan:
         out.line(f"{plan.subject}: nothing to remove")
     else:
-        for line in as_lines(section):
+        lines = list(as_lines(section))
+        for line in lines[:1] if brief else lines:
             out.line(line)

@@ -38,7 +38,7 @@ exit codes:
   any       {USAGE_ERROR} wrong arguments   {INTERRUPTED} interrupted   {PIPE_CLOSED} output closed (| head)
 
 Errors are single lines on stderr. There is no colour when piped, or with NO_COLOR set.
-Everything but check, status and demo needs root. plan and show never change anything.
+All but check and demo need root. check, plan, show and status never change anything.
 
 examples:
   dvrctl check /etc/dvr-agent/routers/*.json

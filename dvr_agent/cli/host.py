@@ -21,7 +21,7 @@ from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.model.router import NEEDS_BINDING_HOST, FloatingIp, Router
 from dvr_agent.reconcile.inventory import Inventory, take_inventory
-from dvr_agent.state.filter import Dnat, Table
+from dvr_agent.state.filter import Dnat, Family, Table, TableKey
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership
 
@@ -30,7 +30,8 @@ _DEVICES = {
     names.SNAT: (names.CSNAT, names.GATEWAY),
     names.FIP: (names.AGENT_GATEWAY, names.FIP_TO_ROUTER),
 }
-_TABLES = tuple((family, table) for family in (4, 6) for table in ("raw", "mangle", "nat", "filter"))
+_FAMILIES: tuple[Family, ...] = (4, 6)
+_TABLES: tuple[TableKey, ...] = tuple((f, table) for f in _FAMILIES for table in ("raw", "mangle", "nat", "filter"))
 """Every table that may hold something of ours."""
 
 
@@ -117,7 +118,7 @@ class Host:
 
     def tables(self, namespace: str) -> tuple[Table, ...]:
         """Our part of every table, those without any left out."""
-        return tuple(table for table in self.kernel.iptables.observe(namespace, _TABLES) if table.chains)  # type: ignore[arg-type]
+        return tuple(table for table in self.kernel.iptables.observe(namespace, _TABLES) if table.chains)
 
     def translations(self) -> dict[tuple[str, str], list[tuple[str, str]]]:
         """(router id, address outside) → (address inside, namespace) of each DNAT rule of ours."""

@@ -62,7 +62,7 @@ class Report:
         """:param verb: ``plan`` or ``apply``"""
         total = sum((section.counts() for section in self.sections), Counter[str]())
         if not self.out.json:
-            self.out.line(f"{verb}: {self._summary(total)}", BOLD)
+            self.out.line(f"{verb}: {self._summary(total, verb == 'apply')}", BOLD)
             return
         self.out.document(
             {
@@ -75,11 +75,11 @@ class Report:
             }
         )
 
-    def _summary(self, total: Counter[str]) -> str:
+    def _summary(self, total: Counter[str], done: bool) -> str:
         same = sum(section.in_sync for section in self.sections)
         parts = [
-            (len(self.sections) - same, "with changes" + (f" ({counts_text(total)})" if total else "")),
-            (same, "in sync"),
+            (len(self.sections) - same, ("changed" if done else "with changes") + f" ({counts_text(total, done)})"),
+            (same, "in sync before" if done else "in sync"),
             (len(self.skipped), "left alone"),
             (len(self.errors), "failed"),
         ]

@@ -162,10 +162,11 @@ def as_json(section: Section) -> dict[str, Any]:
     return result
 
 
-def counts_text(counts: Counter[str]) -> str:
-    """``3 to add, 1 to remove, 2 to change``."""
-    words = ((ADD, "add"), (REMOVE, "remove"), (CHANGE, "change"))
-    return ", ".join(f"{counts[sign]} to {word}" for sign, word in words if counts[sign])
+def counts_text(counts: Counter[str], done: bool = False) -> str:
+    """``3 to add, 1 to remove, 2 to change``; ``done``: ``3 added, 1 removed, 2 changed``."""
+    future = {ADD: "to add", REMOVE: "to remove", CHANGE: "to change"}
+    words = {ADD: "added", REMOVE: "removed", CHANGE: "changed"} if done else future
+    return ", ".join(f"{counts[sign]} {word}" for sign, word in words.items() if counts[sign])
 
 
 def _verdict(section: Section) -> str:
@@ -176,8 +177,7 @@ def _verdict(section: Section) -> str:
     took = f"{outcome.seconds * 1e3:.1f} ms"
     if section.in_sync:
         return f"was in sync; {took}"
-    words = ((ADD, "added"), (REMOVE, "removed"), (CHANGE, "changed"))
-    done = [f"{counts[sign]} {word}" for sign, word in words if counts[sign]]
+    done = [counts_text(counts, done=True)]
     if outcome.announcements:
         done.append(f"{len(outcome.announcements)} announced")
     if outcome.conntrack_deleted:

@@ -164,7 +164,10 @@ def router(args: argparse.Namespace, out: Output) -> int:
         for text in _texts(state):
             out.line(f"  {text}")
         for table, number in rules_in[namespace].items():
-            out.line(f"  {table}: {number} rules (dvrctl show rules {namespace})")
+            out.line(f"  {table}: {number} {'rule' if number == 1 else 'rules'}")
+    if states:
+        out.line()
+        out.line("The rules: dvrctl show rules NAMESPACE")
     return 0
 
 

@@ -1,0 +1,390 @@
+"""dvrctl as its user meets it: a process of its own, on a real kernel."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import lab
+from tests.daemon_lab import Daemon, wait_for
+
+DOCUMENTS = Path(__file__).parent.parent / "data" / "documents"
+TWO_VMS = DOCUMENTS / "b2_dvr_snat_node_with_vms-compute1.json"
+"""Gateway and snat namespace here, one floating IP here."""
+HA = DOCUMENTS / "m_ha_dvr-compute1.json"
+
+
+class Ctl:
+    """Calls dvrctl with a configuration of its own."""
+
+    def __init__(self, base: Path) -> None:
+        self.base, self.routers, self.state = base, base / "routers", base / "state"
+        self.routers.mkdir()
+        self.host = f"h-{uuid.uuid4()}"
+        self.config = base / "dvr-agent.conf"
+        self.config.write_text(
+            f"[DEFAULT]\nhost = {self.host}\nstate_path = {self.state}\n"
+            f"[directory]\npath = {self.routers}\n[dvr_agent]\nadmin_socket = {base}/admin.sock\n"
+        )
+
+    def run(self, *words: object, text: str | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", self.config, *words]
+        return subprocess.run(
+            list(map(str, command)),
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, **environ},
+        )
+
+    def json(self, *words: object, code: int = 0) -> Any:
+        done = self.run("-o", "json", *words)
+        assert done.returncode == code, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def document(self, name: str = "one.json", template: Path = TWO_VMS, number: int = 0) -> Path:
+        """A recorded document, for this host; ``number`` makes another router of it, with ports of its own."""
+        text = template.read_text().replace("compute1", self.host)
+        if number:
+            text = _renumbered(text, number)
+        path = self.routers / name
+        path.write_text(text)
+        return path
+
+    def ns(self) -> set[str]:
+        return {entry["name"] for entry in lab.ip_json("netns", "list")}
+
+
+def _renumbered(text: str, number: int) -> str:
+    """Other ids and MACs for the router and its own ports; the external network and its agent gateway port stay."""
+    document = json.loads(text)
+    router = document.get("router", document)
+    ports = [router["gw_port"], *router["_interfaces"], *router["_snat_router_interfaces"]]
+    for old in [router["id"], *(port["id"] for port in ports), *(fip["id"] for fip in router["_floatingips"])]:
+        text = text.replace(old, str(uuid.uuid5(uuid.UUID(old), str(number))))
+    return text.replace(router["_floatingips"][0]["floating_ip_address"], f"203.0.113.{200 + number}")
+
+
+@pytest.fixture
+def ctl(tmp_path: Path) -> Ctl:
+    return Ctl(tmp_path)
+
+
+@pytest.fixture
+def kernel_ctl(host: lab.Host, ctl: Ctl) -> Ctl:
+    """The same on a pristine host."""
+    return ctl
+
+
+def snapshot(ctl: Ctl) -> dict[str, Any]:
+    """Everything that a command which writes nothing must leave as it is, less what the kernel does by itself."""
+    found: dict[str, Any] = {"files": sorted((p.name, p.read_bytes()) for p in ctl.state.glob("*"))}
+    for name in [None, *sorted(ctl.ns())]:
+        links = lab.ip_json("link", netns=name)
+        found[f"{name} links"] = [
+            (x["ifindex"], x["ifname"], x["address"], x["mtu"], "UP" in x["flags"]) for x in links
+        ]
+        for words in ("-4 address", "-4 route show table all", "-4 rule", "-6 rule", "neighbour show nud permanent"):
+            found[f"{name} {words}"] = lab.ip_json(*words.split(), netns=name)
+        if name:
+            saved = lab.in_netns(name, "iptables-legacy-save").splitlines()
+            found[f"{name} rules"] = [line for line in saved if line.startswith("-A")]
+    return found
+
+
+# --- the command line ------------------------------------------------------------------------------------------
+
+
+def test_help_tells_verbs_and_exit_codes(ctl: Ctl) -> None:
+    done = ctl.run("--help")
+    assert done.returncode == 0
+    for word in ("check", "plan", "apply", "show", "status", "cleanup", "demo", "exit codes:"):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize("words", [(), ("nonsense",), ("plan", "--nonsense"), ("check",), ("cleanup", "--router", "x")])
+def test_wrong_arguments_are_one_line_and_a_code_of_their_own(ctl: Ctl, words: tuple[str, ...]) -> None:
+    done = ctl.run(*words)
+    assert done.returncode == 64
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_bad_configuration_is_one_line(ctl: Ctl) -> None:
+    ctl.config.write_text("[DEFAULT]\nagent_mode = nonsense\n")
+    done = ctl.run("check", ctl.document())
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "agent_mode" in done.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_error_to_shout_about(ctl: Ctl) -> None:
+    words = [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", str(ctl.config), "check"]
+    words += [str(ctl.base / "nowhere")] * 1000  # more output than a pipe holds
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+# --- check -----------------------------------------------------------------------------------------------------
+
+
+def test_check_lists_every_file_and_judges_them_together(ctl: Ctl, tmp_path: Path) -> None:
+    good, twin = ctl.document("a.json"), ctl.document("b.json")
+    broken, missing = tmp_path / "broken.json", tmp_path / "missing.json"
+    broken.write_text('{"id": 7}')
+    assert ctl.run("check", good).returncode == 0
+    done = ctl.run("check", good, twin, broken, missing)
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["ok", "bad", "bad", "bad"]
+    assert str(good) in lines[1]
+    assert "$.id" in lines[2]
+    assert "No such file" in lines[3]
+    found = ctl.json("check", good, twin, code=1)
+    assert [entry["ok"] for entry in found["documents"]] == [True, False]
+    assert found["documents"][1]["error"]["path"] == "$.id"
+
+
+def test_check_reads_standard_input_and_names_what_is_left_alone(ctl: Ctl) -> None:
+    assert "HA: not supported" in ctl.run("check", "-", text=HA.read_text()).stdout
+    assert ctl.run("check", "-", text="{").returncode == 1
+
+
+def test_nothing_of_a_document_reaches_the_terminal_raw(ctl: Ctl) -> None:
+    document = json.dumps({"id": str(uuid.uuid4()), "distributed": True, "name": "\x1b[2J\nok  fake"})
+    done = ctl.run("check", "-", text=document)
+    assert "\x1b" not in done.stdout
+    assert len(done.stdout.splitlines()) == 1
+
+
+# --- plan and apply --------------------------------------------------------------------------------------------
+
+
+def test_plan_apply_plan(kernel_ctl: Ctl) -> None:
+    path = kernel_ctl.document()
+    planned = kernel_ctl.run("plan", path)
+    assert planned.returncode == 2
+    assert "    + rule " in planned.stdout
+    assert "    + iptables -t nat -A dvr-PREROUTING -d 203.0.113." in planned.stdout
+    done = kernel_ctl.run("apply", path)
+    assert done.returncode == 0
+    assert " ms\n" in done.stdout
+    body = [line for line in planned.stdout.splitlines() if line.startswith(" ")]
+    assert body == [line for line in done.stdout.splitlines() if line.startswith(" ")]
+    assert len(kernel_ctl.ns()) == 3
+    assert (kernel_ctl.state / "fip-linklocal-networks").read_text().count("\n") == 1
+    again = kernel_ctl.run("plan")
+    assert (again.returncode, again.stdout.splitlines()[-1]) == (0, "plan: 1 in sync")
+    assert "was in sync" in kernel_ctl.run("apply", path).stdout
+
+
+def test_plan_shows_drift_and_writes_nothing(kernel_ctl: Ctl) -> None:
+    path = kernel_ctl.document()
+    kernel_ctl.json("apply", path)
+    (qrouter,) = (name for name in kernel_ctl.ns() if name.startswith("qrouter-"))
+    lab.run("ip", "-n", qrouter, "route", "flush", "table", "16")
+    lab.in_netns(qrouter, "iptables-legacy", "-t", "nat", "-F", "dvr-PREROUTING")
+    before = snapshot(kernel_ctl)
+    found = kernel_ctl.json("plan", code=2)
+    (namespace,) = found["plans"][0]["namespaces"]
+    assert namespace["name"] == qrouter
+    assert {(change["action"], change["kind"]) for change in namespace["changes"]} == {
+        ("+", "route"),
+        ("+", "iptables"),
+    }
+    assert kernel_ctl.run("plan", path).returncode == 2
+    assert kernel_ctl.run("show", "routers").returncode == 0
+    assert snapshot(kernel_ctl) == before
+
+
+def test_plan_on_an_untouched_host_makes_no_state_directory(kernel_ctl: Ctl) -> None:
+    kernel_ctl.document()
+    assert kernel_ctl.run("plan").returncode == 2
+    assert not kernel_ctl.state.exists()
+    assert kernel_ctl.ns() == set()
+    assert [link["ifname"] for link in lab.ip_json("link")] == ["lo"]
+
+
+def test_what_two_routers_share_is_printed_once(kernel_ctl: Ctl) -> None:
+    kernel_ctl.document("a.json")
+    kernel_ctl.document("b.json", number=1)
+    text = kernel_ctl.run("plan").stdout
+    assert text.count("+ namespace fip-") == 1
+    assert text.count("+ link fg-") == 1
+    assert text.count("+ link fpr-") == 2
+    pairs = {line.split()[2] for line in text.splitlines() if "+ address 169.254." in line and "dev fpr-" in line}
+    assert len(pairs) == 2
+
+
+def test_apply_goes_on_after_a_bad_document_and_says_so(kernel_ctl: Ctl, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_text("{")
+    done = kernel_ctl.run("apply", bad, kernel_ctl.document())
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [line for line in done.stderr.splitlines() if "bad.json" in line]
+    assert len(kernel_ctl.ns()) == 3
+
+
+def test_unsupported_routers_are_left_alone(kernel_ctl: Ctl) -> None:
+    kernel_ctl.document(template=HA)
+    found = kernel_ctl.json("plan")
+    assert "HA" in found["skipped"][0]["reason"]
+    assert kernel_ctl.run("apply", kernel_ctl.routers / "one.json").returncode == 1
+    assert kernel_ctl.ns() == set()
+
+
+def test_a_router_that_is_administratively_down_is_planned_away(kernel_ctl: Ctl) -> None:
+    path = kernel_ctl.document()
+    kernel_ctl.json("apply", path)
+    path.write_text(path.read_text().replace('"admin_state_up": true', '"admin_state_up": false'))
+    document = json.loads(path.read_text())
+    document.get("router", document)["admin_state_up"] = False
+    path.write_text(json.dumps(document))
+    assert {n["action"] for n in kernel_ctl.json("plan", code=2)["plans"][0]["namespaces"]} == {"-"}
+    kernel_ctl.json("apply", path)
+    assert kernel_ctl.ns() == set()
+
+
+def test_an_unreadable_directory_is_an_error_and_not_an_empty_plan(kernel_ctl: Ctl) -> None:
+    kernel_ctl.json("apply", kernel_ctl.document())
+    kernel_ctl.routers.rename(kernel_ctl.base / "away")
+    for words in (("plan",), ("cleanup",), ("cleanup", "--dry-run")):
+        done = kernel_ctl.run(*words)
+        assert done.returncode == 1
+        assert str(kernel_ctl.routers) in done.stderr
+    assert kernel_ctl.run("show", "namespaces").returncode == 0
+    assert len(kernel_ctl.ns()) == 3
+
+
+# --- show ------------------------------------------------------------------------------------------------------
+
+
+def test_show_tells_what_is_there(kernel_ctl: Ctl) -> None:
+    path = kernel_ctl.document()
+    kernel_ctl.json("apply", path)
+    (entry,) = kernel_ctl.json("show", "routers")["routers"]
+    assert (entry["document"], len(entry["namespaces"]), entry["note"]) == ("one.json", 3, "")
+    (fip,) = kernel_ctl.json("show", "fips")["floating_ips"]
+    assert (fip["belongs"], fip["in_kernel"]) == ("here", [f"qrouter-{entry['id']}"])
+    listed = kernel_ctl.json("show", "namespaces")["namespaces"]
+    assert {one["name"] for one in listed} == kernel_ctl.ns()
+    assert not any(one["left_over"] for one in listed)
+    router = kernel_ctl.json("show", "router", entry["id"][:6])
+    assert {one["name"] for one in router["namespaces"]} == kernel_ctl.ns()
+    assert any("lookup 16" in text for one in router["namespaces"] for text in one["objects"])
+    for words in (("routers",), ("router", entry["id"]), ("namespaces",), ("fips",)):
+        assert entry["id"] in kernel_ctl.run("show", *words).stdout
+    assert kernel_ctl.run("show", "router", "ffffffff").returncode == 1
+    path.unlink()
+    assert kernel_ctl.json("show", "routers")["routers"][0]["note"] == "left over: no document"
+    assert all(one["left_over"] for one in kernel_ctl.json("show", "namespaces")["namespaces"])
+    assert kernel_ctl.json("show", "fips")["floating_ips"][0]["belongs"] == "no document"
+
+
+def test_show_rules_prints_what_iptables_legacy_save_prints_of_ours(kernel_ctl: Ctl) -> None:
+    kernel_ctl.json("apply", kernel_ctl.document())
+    (qrouter,) = (name for name in kernel_ctl.ns() if name.startswith("qrouter-"))
+    done = kernel_ctl.run("show", "rules", qrouter)
+    saved = lab.in_netns(qrouter, "iptables-legacy-save") + lab.in_netns(qrouter, "ip6tables-legacy-save")
+    assert {line for line in done.stdout.splitlines() if line.startswith("-A")} == {
+        line for line in saved.splitlines() if line.startswith("-A")
+    }
+    assert kernel_ctl.run("show", "rules", "nothing").returncode == 1
+
+
+# --- cleanup ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(kernel_ctl: Ctl) -> Ctl:
+    """Two routers are there, and a namespace and a bridge that are not ours."""
+    paths = [kernel_ctl.document("a.json"), kernel_ctl.document("b.json", number=1)]
+    kernel_ctl.json("apply", *paths)
+    lab.run("ip", "netns", "add", "foreign")
+    lab.run("ip", "link", "add", "br-mine", "type", "bridge")
+    return kernel_ctl
+
+
+def test_cleanup_removes_what_has_no_document(two: Ctl) -> None:
+    assert "nothing to remove" in two.run("cleanup").stdout
+    (two.routers / "b.json").unlink()
+    before = snapshot(two)
+    assert two.json("cleanup", "--dry-run")["done"] is False
+    assert snapshot(two) == before
+    assert two.json("cleanup")["done"] is True
+    assert len(two.ns()) == 4
+    assert (two.state / "fip-linklocal-networks").read_text().count("\n") == 1
+    assert two.run("plan").returncode == 0
+
+
+def test_cleanup_of_one_router_leaves_the_other_alone(two: Ctl) -> None:
+    ids = {entry["document"]: entry["id"] for entry in two.json("show", "routers")["routers"]}
+    two.json("cleanup", "--router", ids["b.json"])
+    assert {name for name in two.ns() if ids["b.json"] in name} == set()
+    assert two.json("plan", two.routers / "a.json")["in_sync"] is True
+
+
+def test_cleanup_all_asks_and_takes_everything_of_ours_and_nothing_else(two: Ctl) -> None:
+    refused = two.run("cleanup", "--all")
+    assert refused.returncode == 1
+    assert "--yes" in refused.stderr
+    assert len(two.ns()) == 6
+    two.json("cleanup", "--all", "--yes")
+    assert two.ns() == {"foreign"}
+    assert "br-mine" in [link["ifname"] for link in lab.ip_json("link")]
+    assert not [link for link in lab.ip_json("link") if link["ifname"].startswith("tap")]
+    assert (two.state / "fip-linklocal-networks").read_text() == ""
+
+
+def test_cleanup_is_held_back_by_a_bad_document_of_nobody_knows_whom(two: Ctl) -> None:
+    (two.routers / "b.json").write_text("{")
+    done = two.run("cleanup")
+    assert done.returncode == 1
+    assert len(two.ns()) == 6
+    assert "left-overs are not judged" in two.run("plan").stderr
+
+
+# --- with a daemon ---------------------------------------------------------------------------------------------
+
+
+def test_status_without_a_daemon(ctl: Ctl) -> None:
+    done = ctl.run("status")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_with_a_running_daemon(kernel_ctl: Ctl) -> None:
+    path = kernel_ctl.document()
+    daemon = Daemon(kernel_ctl.base, DEFAULT={"host": kernel_ctl.host, "state_path": kernel_ctl.state})
+    assert (daemon.config, daemon.routers) == (kernel_ctl.config, kernel_ctl.routers)
+    try:
+        daemon.start()
+        wait_for(lambda: daemon.status()["state"] == "in sync")
+        done = kernel_ctl.run("status")
+        assert done.returncode == 0, done.stdout
+        assert "state        in sync" in done.stdout
+        assert kernel_ctl.json("status")["host"] == kernel_ctl.host
+        for words in (("apply", path), ("cleanup", "--all", "--yes")):
+            refused = kernel_ctl.run(*words)
+            assert refused.returncode == 1
+            assert str(daemon.process.pid if daemon.process else 0) in refused.stderr
+        assert kernel_ctl.run("plan").returncode == 0
+        (kernel_ctl.routers / "two.json").write_text("{")
+        wait_for(lambda: daemon.status()["source"]["bad"])
+        assert kernel_ctl.run("status").returncode == 2
+    finally:
+        daemon.stop()
+    assert len(kernel_ctl.ns()) == 3
