@@ -31,10 +31,11 @@ class Plan:
 
     def counts(self) -> dict[str, int]:
         """Kind of object → how many are added, removed or changed, e.g. ``{"route": 3, "table": 2}``."""
-        counts: dict[str, int] = {}
+        # Two slices of one namespace may both find it missing; it is made once.
+        namespaces = {change.namespace for change in self.changes if change.create or change.remove}
+        counts: dict[str, int] = {"namespace": len(namespaces)} if namespaces else {}
         for change in self.changes:
             for kind in (
-                *(["namespace"] if change.create or change.remove else []),
                 *(item.kind for item in change.items),
                 *("table" for _ in change.tables),
             ):

@@ -5,9 +5,12 @@ Blocking code for one thread.  The kernel is the truth: whatever this module rem
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+
+from oslo_utils import excutils
 
 from dvr_agent.attach.api import AttachDriver
 from dvr_agent.desired import names
@@ -16,6 +19,7 @@ from dvr_agent.desired.facts import Facts
 from dvr_agent.desired.fip import empty_slice, slice_ownership
 from dvr_agent.desired.settings import HostSettings
 from dvr_agent.desired.view import HostView, agent_gateways, make_view
+from dvr_agent.errors import DvrError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.allocations import Allocations
@@ -27,6 +31,8 @@ from dvr_agent.state.diff import Action, Change, Changes, diff
 from dvr_agent.state.link import Link, Port
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.route import Route
+
+LOG = logging.getLogger(__name__)
 
 PORT_PREFIXES = (names.INTERNAL, names.CSNAT, names.GATEWAY, names.AGENT_GATEWAY)
 
@@ -86,7 +92,11 @@ class RouterReconciler:
     def reconcile(self, router: Router, shared: bool = True) -> Outcome:
         started = time.perf_counter()
         plan, works, draft = self._prepare(router, shared)
-        announced, deleted = carry_out(self.kernel, self.attach, works) if plan else ([], 0)
+        try:
+            announced, deleted = carry_out(self.kernel, self.attach, works) if plan else ([], 0)
+        except DvrError:
+            with excutils.save_and_reraise_exception(logger=LOG):
+                LOG.warning("router %s: stopped half way; what was done stays, the rest is for the next try", router.id)
         self._remember(draft)
         return Outcome(plan, time.perf_counter() - started, tuple(announced), deleted)
 
