@@ -50,7 +50,7 @@ class Scenario:
 
     @property
     def external_network(self) -> str | None:
-        gateway = self.router["gw_port"]
+        gateway = self.router.get("gw_port")
         return gateway["network_id"] if gateway else None
 
     def ports(self) -> dict[str, dict[str, Any]]:
@@ -61,7 +61,7 @@ class Scenario:
             ("qr-", router.get("_interfaces", [])),
             ("sg-", router.get("_snat_router_interfaces", [])),
             ("fg-", router.get("_floatingip_agent_interfaces", [])),
-            ("qg-", [router["gw_port"]] if router["gw_port"] else []),
+            ("qg-", [router["gw_port"]] if router.get("gw_port") else []),
         ):
             found.update({(prefix + port["id"])[:14]: port for port in ports})
         return found

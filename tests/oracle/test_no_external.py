@@ -19,7 +19,11 @@ def test_scenario_d_on_its_own_host_has_the_redirect_only(host: lab.Host, tmp_pa
     device, address = f"qr-{interface['id'][:11]}", interface["fixed_ips"][0]["ip_address"]
     number = int.from_bytes(bytes(map(int, address.split("."))), "big")
 
-    make_host(host, "compute3", [scenario], tmp_path, AgentMode.DVR_NO_EXTERNAL).reconcile(parse(scenario))
+    reconciler = make_host(host, "compute3", [scenario], tmp_path, AgentMode.DVR_NO_EXTERNAL)
+    reconciler.reconcile(parse(scenario))
+    before = reconciler.kernel.counters.total()
+    reconciler.reconcile(parse(scenario))
+    assert reconciler.kernel.counters.total() == before
 
     assert [path.name for path in lab.NETNS.iterdir()] == [f"qrouter-{scenario.router['id']}"]
     (view,) = normalised(scenario.observe(), scenario.document).values()
