@@ -14,7 +14,7 @@ from dvr_agent.errors import NamespaceGoneError
 from dvr_agent.kernel import sysctl
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.address import decode_addresses, dump_addresses
-from dvr_agent.kernel.netlink.link import LinkInfo, decode_link, dump_links, get_link, index_and_name
+from dvr_agent.kernel.netlink.link import LinkInfo, decode_brief, dump_links, get_link, index_and_name
 from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, Data, Request
 from dvr_agent.kernel.netlink.neighbour import decode_neighbours, dump_neighbours
 from dvr_agent.kernel.netlink.route import decode_routes, dump_routes, hop_indexes
@@ -63,12 +63,12 @@ def observe(
 
 
 def _links(sock: NetlinkSocket) -> list[LinkInfo]:
-    return [decode_link(data) for data in sock.dump(dump_links())]
+    return [decode_brief(data) for data in sock.dump(dump_links())]
 
 
 def _named_links(sock: NetlinkSocket, ownership: Ownership) -> list[LinkInfo]:
     answers = sock.get([get_link(name, _NO_DEVICE) for name in sorted(ownership.devices)])
-    return [decode_link(data) for data in answers if data is not None]
+    return [decode_brief(data) for data in answers if data is not None]
 
 
 def _on_devices(
@@ -114,7 +114,9 @@ def _rules(sock: NetlinkSocket, ownership: Ownership) -> Iterable[Rule]:
 
 
 def _owns_route(ownership: Ownership, route: Route) -> bool:
-    return ownership.owns_route(route.table, tuple(hop.device for hop in route.hops))
+    hops = route.hops
+    devices = (hops[0].device,) if len(hops) == 1 else tuple(hop.device for hop in hops)
+    return ownership.owns_route(route.table, devices)
 
 
 def _owns_rule(ownership: Ownership, rule: Rule) -> bool:

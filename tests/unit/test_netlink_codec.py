@@ -128,6 +128,7 @@ class TestLink:
         expected = link.LinkInfo(index, name, mac, mtu, 0x1002 | up, master, "an alias", "veth")
         assert link.decode_link(data) == expected
         assert link.decode_link(data).up is up
+        assert link.decode_brief(data) == expected._replace(master=0, alias="", kind="")
         assert link.index_and_name(data) == (index, name)
 
 

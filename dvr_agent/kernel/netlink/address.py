@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from dvr_agent.kernel.netlink.message import (
     AF_INET,
@@ -51,6 +52,7 @@ def delete_address(address: Address, index: int, tolerate: frozenset[int] = froz
     return Request(RTM_DELADDR, 0, _INFO.pack(family, length, 0, 0, index) + attributes, address, tolerate)
 
 
+@lru_cache(maxsize=64)
 def dump_addresses(index: int = 0) -> Request:
     """All addresses of both families, or those of one link."""
     return Request(RTM_GETADDR, NLM_F_DUMP, _INFO.pack(AF_UNSPEC, 0, 0, 0, index), "addresses")

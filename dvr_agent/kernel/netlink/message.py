@@ -30,6 +30,7 @@ HEADER = struct.Struct("=IHHII")
 """struct nlmsghdr: length, type, flags, sequence number, port."""
 _U32 = struct.Struct("=HHI")
 _ATTR = struct.Struct("=HH")
+_WORD = struct.Struct("=I").unpack_from
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 NLA_TYPE_MASK = 0x3FFF
 """Upper two bits of an attribute's type are flags (nested, byte order)."""
@@ -96,8 +97,10 @@ def attributes(data: Data, start: int, end: int | None = None) -> Iterator[tuple
         start += (size + 3) & ~3
 
 
-def positions(data: Data, start: int) -> dict[int, int]:
-    """Attribute type → where its header begins, of all attributes in ``data[start:]``.
+def positions(data: Data, start: int, last: int = 0) -> dict[int, int]:
+    """Attribute type → where its header begins, of the attributes in ``data[start:]``.
+
+    :param last: those behind the first one of this type are not looked at
 
     Two array look-ups for each, where ``struct`` would make a tuple: a link has some forty, of which we want four.
     """
@@ -108,16 +111,17 @@ def positions(data: Data, start: int) -> dict[int, int]:
         size = halves[at]
         if size < 4:
             break
-        found[halves[at + 1] & NLA_TYPE_MASK] = at << 1
+        kind = halves[at + 1] & NLA_TYPE_MASK
+        found[kind] = at << 1
+        if kind == last:
+            break
         at += (size + 3) >> 2 << 1
     return found
 
 
 def u32(data: Data, at: int) -> int:
-    return int.from_bytes(data[at : at + 4], "little" if _LITTLE else "big")
-
-
-_LITTLE = struct.pack("=H", 1) == b"\1\0"
+    value: int = _WORD(data, at)[0]
+    return value
 
 
 def mac_bytes(mac: str) -> bytes:

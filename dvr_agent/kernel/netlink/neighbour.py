@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from dvr_agent.kernel.netlink.message import (
     AF_OF_FAMILY,
@@ -47,6 +48,7 @@ def delete_neighbour(neighbour: Neighbour, index: int, tolerate: frozenset[int] 
     return Request(RTM_DELNEIGH, 0, body, neighbour, tolerate)
 
 
+@lru_cache(maxsize=64)
 def dump_neighbours(index: int = 0) -> Request:
     """All entries of both families, or those of one link."""
     body = _INFO.pack(AF_UNSPEC, 0, 0, 0, 0, 0) + (attr_u32(NDA_IFINDEX, index) if index else b"")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from dvr_agent.kernel.netlink.message import (
     AF_INET,
@@ -66,6 +67,7 @@ def delete_route(route: Route, indexes: Mapping[str, int], tolerate: frozenset[i
     return Request(RTM_DELROUTE, 0, _body(route, indexes, RTPROT_UNSPEC), route, tolerate)
 
 
+@lru_cache(maxsize=64)
 def dump_routes(
     family: int, table: int = RT_TABLE_UNSPEC, index: int = 0, tolerate: frozenset[int] = frozenset()
 ) -> Request:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from functools import lru_cache
 
 from dvr_agent.kernel.netlink.message import (
     AF_OF_FAMILY,
@@ -49,6 +50,7 @@ def delete_rule(rule: Rule, tolerate: frozenset[int] = frozenset()) -> Request:
     return Request(RTM_DELRULE, 0, _body(rule), rule, tolerate)
 
 
+@lru_cache(maxsize=64)
 def dump_rules() -> Request:
     """All rules of both families."""
     return Request(RTM_GETRULE, NLM_F_DUMP, _INFO.pack(AF_UNSPEC, 0, 0, 0, 0, 0, 0, 0, 0), "rules")
