@@ -16,6 +16,7 @@ from dvr_agent import logs
 from dvr_agent.daemon import backoff, green, jobs
 from dvr_agent.daemon.counters import Counters
 from dvr_agent.daemon.jobs import Control, Done, Failed, NotSupported, Remove, Result, Update, Work
+from dvr_agent.daemon.memory import Heap
 from dvr_agent.daemon.queue import Job, Priority, Queue
 from dvr_agent.daemon.routers import Record, Routers, State
 from dvr_agent.daemon.worker import Worker
@@ -58,6 +59,7 @@ class Dispatcher:
         self._dirty, self._flushed = False, time.monotonic()
         self._current: tuple[str, float] | None = None
         self.finished = green.Event()
+        self.heap = Heap()
         self.routers = Routers()
         self.queue: Queue[Work] = Queue()
         self.controls: dict[Control, Callable[[], None]] = {}
@@ -169,6 +171,8 @@ class Dispatcher:
             self._counters.latencies.append(late)
         self._settle(job, result)
         self.on_settled(job.key)
+        if job.priority is not Priority.AUDIT:
+            self.heap.router_changed()
 
     # What comes of it
 

@@ -10,7 +10,6 @@ What it is made of::
 
 from __future__ import annotations
 
-import gc
 import logging
 import sys
 import time
@@ -113,8 +112,7 @@ class Service:
     def run(self) -> int:
         """Work until stopped; returns the exit code.  For the main thread."""
         sys.setswitchinterval(SWITCH_SECONDS)
-        gc.collect()
-        gc.freeze()  # modules live as long as the process: no collection need look at them, nor stop the hub for it
+        self._dispatcher.heap.freeze()
         LOG.info("dvr-agent %s starts: host %s, %s", __version__, self._conf.host, self._conf.agent_mode)
         self._admin.start()
         try:
