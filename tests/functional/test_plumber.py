@@ -380,7 +380,7 @@ class TestForeign:
         ("rule", "add", "not", "from", "10.0.0.7", "lookup", "16", "priority", "41002"),
         ("rule", "add", "from", "10.0.0.7", "tos", "0x10", "lookup", "16", "priority", "41003"),
         ("rule", "add", "from", "10.0.0.7", "ipproto", "tcp", "lookup", "16", "priority", "41004"),
-        ("rule", "add", "from", "10.0.0.7", "uidrange", "0-5", "lookup", "16", "priority", "41005"),
+        ("rule", "add", "from", "10.0.0.7", "uidrange", "0-0", "lookup", "16", "priority", "41005"),
         ("rule", "add", "from", "10.0.0.7", "lookup", "16", "suppress_prefixlength", "0", "priority", "41006"),
         ("rule", "add", "from", "10.0.0.7", "oif", "admin0", "lookup", "16", "priority", "41007"),
         ("rule", "add", "from", "10.0.0.7", "blackhole", "priority", "41008"),
