@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dvr_agent.attach.api import AttachDriver
 from dvr_agent.kernel.api import Kernel
-from dvr_agent.state.diff import Change, Changes, TableChange
-from dvr_agent.state.filter import Dnat, Snat, Table
+from dvr_agent.state.diff import Change, Changes
 from dvr_agent.state.link import Link, Port
-from dvr_agent.state.namespace import Announcement
 from dvr_agent.state.order import Phases, phases
 
 
@@ -29,12 +27,9 @@ class Work:
     port_prefixes: tuple[str, ...] = ()
 
 
-def carry_out(
-    kernel: Kernel, attach: AttachDriver, works: Sequence[Work]
-) -> tuple[list[tuple[str, Announcement]], int]:
+def carry_out(kernel: Kernel, attach: AttachDriver, works: Sequence[Work]) -> None:
     """Make the changes of several namespaces, given in the order in which they depend on each other.
 
-    :returns: (namespace, announcement) sent, and how many tracked connections were deleted
     :raises KernelError: the rest is not done; what is done is right and stays
     """
     staged = [(work, phases(work.changes.items)) for work in works if not work.changes.remove]
@@ -53,12 +48,6 @@ def carry_out(
     for work in works:
         if work.changes.remove:
             kernel.namespaces.remove(work.changes.namespace)
-    deleted = sum(
-        kernel.conntrack.delete(work.changes.namespace, address)
-        for work, _ in staged
-        for address in released_addresses(work.changes.tables)
-    )
-    return list(_announce(kernel, staged)), deleted
 
 
 def _commit(kernel: Kernel, staged: Iterable[tuple[Work, Phases]]) -> None:
@@ -97,31 +86,3 @@ def _is_port(work: Work, link: Link) -> bool:
 def _apply(kernel: Kernel, namespace: str, changes: Sequence[Change]) -> None:
     if changes:
         kernel.interfaces.apply(namespace, changes)
-
-
-def _announce(kernel: Kernel, staged: Iterable[tuple[Work, Phases]]) -> Iterator[tuple[str, Announcement]]:
-    for work, _ in staged:
-        if work.changes.announcements:
-            kernel.announcer.announce(work.changes.namespace, work.changes.announcements)
-            for announcement in work.changes.announcements:
-                yield work.changes.namespace, announcement
-
-
-def released_addresses(changes: Iterable[TableChange]) -> list[str]:
-    """Addresses whose translation was removed or points elsewhere now: their tracked connections are stale."""
-    gone: set[tuple[str, str]] = set()
-    for change in changes:
-        gone |= _translations(change.old) - _translations(change.new)
-    return sorted({address for address, _ in gone})
-
-
-def _translations(table: Table) -> set[tuple[str, str]]:
-    """(address that the outside sees, what it stands for) of each NAT rule."""
-    found: set[tuple[str, str]] = set()
-    for chain in table.chains:
-        for rule in chain.rules:
-            if isinstance(rule.target, Dnat) and isinstance(rule.dst, str):
-                found.add((rule.dst.partition("/")[0], rule.target.address))
-            elif isinstance(rule.target, Snat):
-                found.add((rule.target.address, str(rule.src or rule.oif or "")))
-    return found

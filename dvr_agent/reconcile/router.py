@@ -22,6 +22,7 @@ from dvr_agent.desired.view import HostView, agent_gateways, make_view
 from dvr_agent.errors import DvrError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.model.router import Router
+from dvr_agent.reconcile.aftermath import Aftermath
 from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.api import Outcome, Plan
 from dvr_agent.reconcile.apply import Work, carry_out
@@ -66,6 +67,8 @@ class RouterReconciler:
         """External network → ``fg-`` devices found at start."""
         self._bases: dict[str, NamespaceState] = {}
         """External network → shared part as last checked in this pass."""
+        self._aftermaths: dict[str, Aftermath] = {}
+        """Router id → what a job that failed half way still owes."""
         self._states: dict[str, tuple[Router, str | None, Facts, RouterState]] = {}
 
     def load(self) -> None:
@@ -92,11 +95,18 @@ class RouterReconciler:
     def reconcile(self, router: Router, shared: bool = True) -> Outcome:
         started = time.perf_counter()
         plan, works, draft = self._prepare(router, shared)
+        aftermath = self._aftermaths.setdefault(router.id, Aftermath())
+        for work in works:
+            aftermath.note(work.changes)
         try:
-            announced, deleted = carry_out(self.kernel, self.attach, works) if plan else ([], 0)
+            if plan:
+                carry_out(self.kernel, self.attach, works)
+            deleted = aftermath.delete_connections(self.kernel)
         except DvrError:
             with excutils.save_and_reraise_exception(logger=LOG):
                 LOG.warning("router %s: stopped half way; what was done stays, the rest is for the next try", router.id)
+        announced = aftermath.announce(self.kernel)
+        del self._aftermaths[router.id]
         self._remember(draft)
         return Outcome(plan, time.perf_counter() - started, tuple(announced), deleted)
 
@@ -108,6 +118,7 @@ class RouterReconciler:
             self._forget_slice(network, names.router_stem(router_id))
         self._allocations.release(router_id)
         self._states.pop(router_id, None)
+        self._aftermaths.pop(router_id, None)
         plan = Plan(f"router {router_id}", tuple(work.changes for work in works if work.changes))
         return Outcome(plan, time.perf_counter() - started)
 

@@ -152,6 +152,26 @@ def test_moved_floating_ip_replaces_nat_and_forgets_its_connections(bench: Bench
     assert changes(bench.fake, Action.ADD, Route) == [], "the way to the floating IP did not change"
 
 
+def test_connections_and_announcements_that_a_failed_job_owes_are_made_up_for(bench: Bench, router: Router) -> None:
+    bench.reconciler.reconcile(router)
+    moved = replace(router.floating_ips[0], address=IPv4Address("203.0.113.99"))
+    bench.fake.fail("conntrack.delete")
+    bench.fake.forget_calls()
+    with pytest.raises(KernelError):
+        bench.reconciler.reconcile(replace(router, floating_ips=(moved,)))
+    assert not bench.reconciler.plan(replace(router, floating_ips=(moved,))), "all of it is in the kernel already"
+    outcome = bench.reconciler.reconcile(replace(router, floating_ips=(moved,)))
+    assert [call.args[1] for call in bench.fake.calls("conntrack.delete")] == ["203.0.113.183", "203.0.113.183"]
+    assert [announcement.address for _, announcement in outcome.announcements] == ["203.0.113.99"]
+    assert bench.reconciler.reconcile(replace(router, floating_ips=(moved,))).announcements == ()
+
+
+def test_an_announcement_that_fails_is_left_to_its_repetition(bench: Bench, router: Router) -> None:
+    bench.fake.fail("announcer.announce", times=None)
+    outcome = bench.reconciler.reconcile(router)
+    assert "203.0.113.183" in [announcement.address for _, announcement in outcome.announcements]
+
+
 def test_only_what_differs_is_touched(bench: Bench, router: Router) -> None:
     bench.reconciler.reconcile(router)
     bench.fake.forget_calls()
@@ -204,7 +224,7 @@ def test_after_any_failure_the_next_try_completes_and_nothing_was_destroyed(
         pytest.fail("it never stopped failing")
 
 
-@pytest.mark.parametrize("method", ["namespaces.create", "interfaces.change", "iptables.commit", "announcer.send"])
+@pytest.mark.parametrize("method", ["namespaces.create", "interfaces.change", "iptables.commit"])
 def test_a_build_from_nothing_completes_whatever_failed_on_the_way(method: str, router: Router, tmp_path: Path) -> None:
     for nth in range(1, 80):
         bench = Bench(tmp_path / str(nth))

@@ -1,0 +1,83 @@
+"""What has to follow when a router's changes are made: stale connections go, new addresses are announced.
+
+Neither can be seen as missing in the kernel afterwards.  So both are noted before the first write, and stay noted until
+they are done, also when the job fails in between and the next one finds nothing else to do.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from dvr_agent.errors import KernelError, NamespaceGoneError
+from dvr_agent.kernel.api import Kernel
+from dvr_agent.state.diff import Changes, TableChange
+from dvr_agent.state.filter import Dnat, Snat, Table
+from dvr_agent.state.namespace import Announcement
+
+LOG = logging.getLogger(__name__)
+
+
+class Aftermath:
+    """Of one router, over all its namespaces."""
+
+    def __init__(self) -> None:
+        self._connections: dict[tuple[str, str], None] = {}
+        self._announcements: dict[tuple[str, Announcement], None] = {}
+
+    def note(self, changes: Changes) -> None:
+        """These changes are about to be made."""
+        namespace = changes.namespace
+        self._connections.update({(namespace, address): None for address in released_addresses(changes.tables)})
+        self._announcements.update({(namespace, announcement): None for announcement in changes.announcements})
+
+    def delete_connections(self, kernel: Kernel) -> int:
+        """Delete the tracked connections of addresses whose translation is gone; returns how many there were.
+
+        :raises KernelError: what is left stays noted
+        """
+        deleted = 0
+        for namespace, address in list(self._connections):
+            try:
+                deleted += kernel.conntrack.delete(namespace, address)
+            except NamespaceGoneError:
+                LOG.debug("namespace %s went, and its connections with it", namespace)
+            del self._connections[namespace, address]
+        return deleted
+
+    def announce(self, kernel: Kernel) -> list[tuple[str, Announcement]]:
+        """Send what is to be announced, once; returns it, for whoever repeats it.
+
+        An announcement that cannot be sent is no reason to call the router degraded: its repetition follows.
+        """
+        sent = list(self._announcements)
+        by_namespace: dict[str, list[Announcement]] = {}
+        for namespace, announcement in sent:
+            by_namespace.setdefault(namespace, []).append(announcement)
+        for namespace, announcements in by_namespace.items():
+            try:
+                kernel.announcer.announce(namespace, announcements)
+            except KernelError as exc:
+                LOG.warning("not announced yet: %s", exc)
+        self._announcements.clear()
+        return sent
+
+
+def released_addresses(changes: Iterable[TableChange]) -> list[str]:
+    """Addresses whose translation was removed or points elsewhere now: their tracked connections are stale."""
+    gone: set[tuple[str, str]] = set()
+    for change in changes:
+        gone |= _translations(change.old) - _translations(change.new)
+    return sorted({address for address, _ in gone})
+
+
+def _translations(table: Table) -> set[tuple[str, str]]:
+    """(address that the outside sees, what it stands for) of each NAT rule."""
+    found: set[tuple[str, str]] = set()
+    for chain in table.chains:
+        for rule in chain.rules:
+            if isinstance(rule.target, Dnat) and isinstance(rule.dst, str):
+                found.add((rule.dst.partition("/")[0], rule.target.address))
+            elif isinstance(rule.target, Snat):
+                found.add((rule.target.address, str(rule.src or rule.oif or "")))
+    return found
