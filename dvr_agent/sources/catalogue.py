@@ -86,7 +86,8 @@ class Catalogue:
         repeated = entry.error is not None and str(entry.error) == str(error)
         entry.error = error
         events: list[Event] = []
-        if entry.good is None and router_id != entry.claim:
+        # An id that could be made out before is kept while a worse version gives none: rather too many are known.
+        if entry.good is None and router_id is not None and router_id != entry.claim:
             dropped = self._claim(name, entry, router_id)
             events = self._settle(dropped, name) if dropped is not None else []
         self._mark(name, entry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 import uuid
@@ -347,6 +348,21 @@ def test_cleanup_all_asks_and_takes_everything_of_ours_and_nothing_else(two: Ctl
     assert "br-mine" in [link["ifname"] for link in lab.ip_json("link")]
     assert not [link for link in lab.ip_json("link") if link["ifname"].startswith("tap")]
     assert (two.state / "fip-linklocal-networks").read_text() == ""
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [("n", 1, 6), ("", 1, 6), ("yes", 0, 1)])
+def test_the_operator_is_asked_on_a_terminal(two: Ctl, answer: str, code: int, left: int) -> None:
+    terminal, stdin = pty.openpty()
+    try:
+        os.write(terminal, f"{answer}\n".encode())
+        words = [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", str(two.config), "cleanup", "--all"]
+        done = subprocess.run(words, stdin=stdin, capture_output=True, text=True, timeout=60, check=False)
+    finally:
+        os.close(terminal)
+        os.close(stdin)
+    assert "(routers: 2)? [y/N]" in done.stderr
+    assert (done.returncode, len(two.ns())) == (code, left)
+    assert done.stdout.count("  - namespace qrouter-") == 2
 
 
 def test_cleanup_is_held_back_by_a_bad_document_of_nobody_knows_whom(two: Ctl) -> None:
