@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from dvr_agent import logs
 from dvr_agent.daemon import backoff, green, jobs
+from dvr_agent.daemon.announcements import Announce, Repeater
 from dvr_agent.daemon.counters import Counters
 from dvr_agent.daemon.jobs import Control, Done, Failed, NotSupported, Remove, Result, Update, Work
 from dvr_agent.daemon.memory import Heap
@@ -23,15 +24,10 @@ from dvr_agent.daemon.worker import Worker
 from dvr_agent.errors import DvrError
 from dvr_agent.reconcile.api import Outcome, Reconciler
 from dvr_agent.sources.api import Document
-from dvr_agent.state.namespace import Announcement
 
 LOG = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 1.0
-ANNOUNCE_AGAIN_SECONDS = (2.0, 4.0)
-"""A switch or neighbour may miss the first announcement; neutron.agent.linux.ip_lib repeats it as well."""
-
-Announce = Callable[[str, Sequence[Announcement]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +48,7 @@ class Dispatcher:
     def __init__(
         self, reconciler: Reconciler, announce: Announce, worker: Worker, retry: RetryPolicy, counters: Counters
     ) -> None:
-        self._reconciler, self._announce, self._worker = reconciler, announce, worker
+        self._reconciler, self._worker = reconciler, worker
         self._retry, self._counters = retry, counters
         self._bell = green.Wakeup()
         self._stopping = False
@@ -62,7 +58,10 @@ class Dispatcher:
         self.heap = Heap()
         self.routers = Routers()
         self.queue: Queue[Work] = Queue()
-        self.controls: dict[Control, Callable[[], None]] = {}
+        self._repeater = Repeater(
+            announce, worker, partial(self.control, Control.ANNOUNCE, Priority.AUDIT), self._announceable
+        )
+        self.controls: dict[Control, Callable[[], None]] = {Control.ANNOUNCE: self._repeater.send_some}
         self.on_settled: Callable[[str], None] = lambda router_id: None
 
     # What comes in
@@ -161,7 +160,8 @@ class Dispatcher:
             self.flush()
 
     def _do(self, job: Job[Work]) -> None:
-        self._dirty = True
+        if job.work is not Control.ANNOUNCE:
+            self._dirty = True
         if isinstance(job.work, Control):
             self.controls[job.work]()
             return
@@ -207,9 +207,7 @@ class Dispatcher:
         record.last_seconds = round(outcome.seconds, 6)
         if outcome.plan:
             record.last_change, record.last_counts = time.time(), outcome.plan.counts()
-        if outcome.announcements and not record.deleted:
-            for seconds in ANNOUNCE_AGAIN_SECONDS:
-                green.Timer(seconds, partial(self._announce_again, record.id, outcome))
+        self._repeater.later(record.id, outcome)
 
     def _failed(self, record: Record, reason: str) -> None:
         record.failures += 1
@@ -230,18 +228,9 @@ class Dispatcher:
             record.warned.add(text)
             LOG.warning("%s: %s", jobs.subject_text(record.id, record.name), text)
 
-    def _announce_again(self, router_id: str, outcome: Outcome) -> None:
+    def _announceable(self, router_id: str) -> bool:
         record = self.routers.get(router_id)
-        if record is None or record.deleted or self._stopping:
-            return
-        by_namespace: dict[str, list[Announcement]] = {}
-        for namespace, announcement in outcome.announcements:
-            by_namespace.setdefault(namespace, []).append(announcement)
-        for namespace, announcements in by_namespace.items():
-            try:
-                self._worker.call(partial(self._announce, namespace, announcements))
-            except Exception as exc:  # noqa: BLE001 - the address may have moved away again: nobody needs to know
-                LOG.debug("router %s: not announced again in %s: %s", router_id, namespace, exc)
+        return record is not None and not record.deleted
 
 
 def _run(job: Job[Work], reconciler: Reconciler) -> tuple[float, Result]:

@@ -47,6 +47,7 @@ class Control(Enum):
 
     BEGIN_PASS = "begin pass"
     SWEEP = "stale sweep"
+    ANNOUNCE = "announce again"
 
 
 Work = Update | Remove | Control
@@ -173,8 +174,8 @@ def sweep(reconciler: Reconciler, known: Collection[str], allow_mass_removal: bo
 def guard_text(stale: int, present: int) -> str:
     return (
         f"{stale} of {present} routers on this host have no document any more; removing so many looks like a fault "
-        "of the source, so nothing was removed. If it is right: dvrctl cleanup removes by hand, "
-        "[dvr_agent] allow_mass_removal = true lets the agent do it"
+        "of the source, so nothing was removed. If it is right: restart with [dvr_agent] allow_mass_removal = true, "
+        "or stop the agent and remove them by dvrctl cleanup"
     )
 
 

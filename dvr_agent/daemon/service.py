@@ -22,8 +22,9 @@ from oslo_config import cfg
 from dvr_agent import __version__, config, logs
 from dvr_agent.daemon import backoff, green
 from dvr_agent.daemon.admin import AdminServer
+from dvr_agent.daemon.announcements import Announce
 from dvr_agent.daemon.counters import Counters
-from dvr_agent.daemon.dispatcher import Announce, Dispatcher, RetryPolicy
+from dvr_agent.daemon.dispatcher import Dispatcher, RetryPolicy
 from dvr_agent.daemon.feed import Feed
 from dvr_agent.daemon.notify import Notifier
 from dvr_agent.daemon.passes import Passes
