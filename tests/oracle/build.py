@@ -30,7 +30,7 @@ def make_host(
     host: lab.Host, name: str, scenarios: list[Scenario], state_path: Path, mode: AgentMode
 ) -> RouterReconciler:
     """A reconciler for a host of this name and mode, with the external bridges that the scenarios need."""
-    networks = sorted({scenario.external_network for scenario in scenarios} - {None})
+    networks = {scenario.external_network for scenario in scenarios}
     bridges = {network: host.bridge(external_bridge(network)) for network in networks if network}
     reconciler = make_reconciler(HostSettings(host=name, mode=mode), bridges, state_path)
     reconciler.load()

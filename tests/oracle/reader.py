@@ -123,7 +123,9 @@ def wanted_sysctls(devices: Iterable[str]) -> list[str]:
 
 def parse_links(links: Iterable[dict[str, Any]]) -> dict[str, frozenset[Any]]:
     """``ip -d -j addr`` → links, addresses and link-local addresses, without ``lo``."""
-    found_links, addresses, local = set(), set(), set()
+    found_links: set[Link] = set()
+    addresses: set[Address] = set()
+    local: set[Address] = set()
     for link in links:
         name = link["ifname"]
         if name == "lo":

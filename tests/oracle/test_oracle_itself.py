@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests import lab
@@ -91,7 +93,7 @@ def test_scope_marks_may_be_numbered_otherwise_but_not_mixed_up() -> None:
     def view(*facts: str) -> dict[str, View]:
         return {"qrouter-x": View(filter=frozenset(facts))}
 
-    document = {"router": {}, "ports_by_subnet": {}}
+    document: dict[str, Any] = {"router": {}, "ports_by_subnet": {}}
     one = view(
         "entering qr-a marks 0x4010000/0xffff0000", "entering qr-b marks 0x4020000/0xffff0000",
         "leaving qr-a needs mark 0x4010000/0xffff0000",

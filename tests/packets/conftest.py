@@ -1,0 +1,24 @@
+"""Throw-away worlds for the packet tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import lab
+from tests.packets.world import World
+
+
+@pytest.fixture
+def world(host: lab.Host, tmp_path: Path) -> World:
+    """A world of its own, for tests that change things."""
+    return World(host, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One world for all tests of a module that only look."""
+    with lab.fresh_host() as host:
+        yield World(host, tmp_path_factory.mktemp("world"))

@@ -1,0 +1,223 @@
+"""Traffic that goes on while something changes, and ears on the wire."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from typing import NamedTuple, Self
+
+from tests import lab
+
+ETH_P_ALL, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6 = 0x0003, 0x0806, 0x0800, 0x86DD
+INTERVAL = 0.02
+"""Seconds between two echo requests: 50 a second."""
+
+
+class Pinger:
+    """ICMP echo at 50 a second from a namespace, for as long as the ``with`` block lasts.
+
+    Counts exactly: when the block ends it sends no more, and waits a second for answers that are still under way.
+    """
+
+    def __init__(self, netns: str, target: str) -> None:
+        with lab.entered(netns):
+            self._socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        self._socket.connect((target, 0))
+        self._socket.setblocking(False)
+        self._id = id(self) >> 4 & 0xFFFF
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.sent = 0
+        self.answered: set[int] = set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.run_for(5)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.run_for(5)
+        self._stop.set()
+        self._thread.join()
+        self._socket.close()
+
+    @property
+    def lost(self) -> list[int]:
+        """Sequence numbers without an answer; read it after the block."""
+        return sorted(set(range(self.sent)) - self.answered)
+
+    def run_for(self, requests: int) -> None:
+        """Return when so many more requests have been sent."""
+        goal = self.sent + requests
+        while self.sent < goal and self._thread.is_alive():
+            time.sleep(INTERVAL / 2)
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while not self._stop.is_set():
+            with contextlib.suppress(OSError):
+                self._socket.send(echo_request(self._id, self.sent & 0xFFFF))
+            self.sent += 1
+            due = max(due + INTERVAL, time.monotonic() - INTERVAL)
+            self._listen(due)
+        end = time.monotonic() + 1
+        while self.lost and time.monotonic() < end:
+            self._listen(min(end, time.monotonic() + 0.05))
+
+    def _listen(self, until: float) -> None:
+        """Take in answers until that time."""
+        while (left := until - time.monotonic()) > 0 and select.select([self._socket], [], [], left)[0]:
+            with contextlib.suppress(OSError):
+                packet = self._socket.recv(2048)
+                reply = packet[(packet[0] & 0xF) * 4 :]
+                kind, _, _, identity, sequence = struct.unpack_from("!BBHHH", reply)
+                if kind == 0 and identity == self._id:
+                    self.answered.add(sequence)
+
+
+def echo_request(identity: int, sequence: int) -> bytes:
+    """RFC 792 echo request with 8 bytes of data."""
+    data = b"dvrdvr00"
+    bare = struct.pack("!BBHHH", 8, 0, 0, identity, sequence) + data
+    total = sum(struct.unpack(f"!{len(bare) // 2}H", bare))
+    total = (total & 0xFFFF) + (total >> 16)
+    checksum = ~(total + (total >> 16)) & 0xFFFF
+    return struct.pack("!BBHHH", 8, 0, checksum, identity, sequence) + data
+
+
+class Echo:
+    """A TCP server in a namespace that answers every message with its own name, on any address, for many clients."""
+
+    def __init__(self, netns: str, port: int = 7000) -> None:
+        self.name, self.peers = netns, list[str]()
+        with lab.entered(netns):
+            self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind(("0.0.0.0", port))
+        self._listener.listen(32)
+        self._connections: list[socket.socket] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        for one in (self._listener, *self._connections):
+            one.close()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            ready = select.select([self._listener, *self._connections], [], [], 0.02)[0]
+            for one in ready:
+                if one is self._listener:
+                    connection, peer = one.accept()
+                    self.peers.append(peer[0])
+                    self._connections.append(connection)
+                    continue
+                try:
+                    data = one.recv(4096)
+                except OSError:
+                    data = b""
+                if data:
+                    with contextlib.suppress(OSError):
+                        one.sendall(self.name.encode())
+                else:
+                    self._connections.remove(one)
+                    one.close()
+
+
+class Flow:
+    """A TCP connection from a namespace to an :class:`Echo`."""
+
+    def __init__(self, netns: str, target: str, port: int = 7000, timeout: float = 3) -> None:
+        with lab.entered(netns):
+            self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._socket.settimeout(timeout)
+        self._socket.connect((target, port))
+
+    def ask(self, timeout: float = 3) -> str | None:
+        """Name of who answers, None when nobody does within ``timeout`` seconds or the connection is reset."""
+        self._socket.settimeout(timeout)
+        try:
+            self._socket.sendall(b"who")
+            return self._socket.recv(4096).decode() or None
+        except OSError:
+            return None
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def who_answers(netns: str, target: str, port: int = 7000) -> str | None:
+    """A new connection: which :class:`Echo` takes it?"""
+    try:
+        flow = Flow(netns, target, port)
+    except OSError:
+        return None
+    try:
+        return flow.ask()
+    finally:
+        flow.close()
+
+
+class Arp(NamedTuple):
+    operation: int
+    """1 request, 2 reply."""
+    sender_mac: str
+    sender: str
+    target: str
+
+
+@contextlib.contextmanager
+def arp_seen(netns: str, device: str = "eth0") -> Iterator[list[Arp]]:
+    """ARP packets that come in by the device during the block and a little after; filled when the block has ended."""
+    seen: list[Arp] = []
+    with lab.entered(netns):
+        ear = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ARP))
+        ear.bind((device, ETH_P_ARP))
+    try:
+        yield seen
+        while select.select([ear], [], [], 0.3)[0]:
+            frame = ear.recv(2048)
+            operation, mac, sender, _, target = struct.unpack_from("!6xH6s4s6s4s", frame, 14)
+            seen.append(Arp(operation, mac.hex(":"), socket.inet_ntoa(sender), socket.inet_ntoa(target)))
+    finally:
+        ear.close()
+
+
+@contextlib.contextmanager
+def frames_from(netns: str, mac: str, device: str = "eth0") -> Iterator[set[str]]:
+    """IP source addresses of the packets that come in by the device with this MAC; filled when the block has ended.
+
+    Tells which way a packet took where its addresses alone do not.
+    """
+    seen: set[str] = set()
+    with lab.entered(netns):
+        ear = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+        ear.bind((device, ETH_P_ALL))
+    try:
+        yield seen
+        while select.select([ear], [], [], 0.05)[0]:
+            frame = ear.recv(2048)
+            kind = int.from_bytes(frame[12:14], "big")
+            if frame[6:12].hex(":") == mac and kind == ETH_P_IP:
+                seen.add(socket.inet_ntop(socket.AF_INET, frame[26:30]))
+            elif frame[6:12].hex(":") == mac and kind == ETH_P_IPV6:
+                seen.add(socket.inet_ntop(socket.AF_INET6, frame[22:38]))
+    finally:
+        ear.close()
+
+
+def tracked(netns: str, *addresses: str) -> list[str]:
+    """Connections of a namespace's conntrack table that mention all of the addresses."""
+    lines = lab.in_netns(netns, "conntrack", "-L", "-f", "ipv4", check=False).splitlines()
+    return [line for line in lines if all(f"={address} " in line for address in addresses)]
