@@ -1,7 +1,7 @@
 """Tells neighbours where an address lives: gratuitous ARP for IPv4, unsolicited neighbour advertisement for IPv6.
 
-The frames are built here and sent by one packet socket per call, opened inside the namespace.  One socket for the
-whole burst, because closing a packet socket waits for a grace period of the kernel (10 to 14 ms).
+The frames are built here and sent by one packet socket per call, opened inside the namespace.  Closing a packet socket
+waits for a grace period of the kernel (10 to 14 ms, more than all else a router takes), so a thread of its own does it.
 Which addresses are announced, and when again, is decided by the reconciler and the daemon.
 """
 
@@ -12,6 +12,7 @@ import fcntl
 import ipaddress
 import socket
 import struct
+import threading
 from collections.abc import Sequence
 
 from dvr_agent.errors import KernelError
@@ -34,6 +35,8 @@ NA_OVERRIDE, NA_ROUTER = 0x20000000, 0x80000000
 as its default router would drop the route on seeing the flag cleared."""
 ND_OPT_TARGET_LL_ADDR = 2
 ND_HOP_LIMIT = 255
+CLOSING = "close packet socket"
+"""Name of the threads that do nothing else."""
 
 
 class PacketAnnouncer:
@@ -56,22 +59,38 @@ class PacketAnnouncer:
                 sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         except OSError as exc:
             raise KernelError(namespace, "packet socket", exc.errno or errno.EIO) from exc
-        failures = []
-        with sock:
-            macs: dict[str, bytes] = {}
-            for one in announcements:
-                try:
-                    if one.device not in macs:
-                        macs[one.device] = _mac(sock, one.device)
-                    for protocol, frame in frames(one.address, macs[one.device]):
-                        sock.sendto(frame, (one.device, protocol))
-                except OSError as exc:
-                    failures.append((one, exc))
+        try:
+            failures = _send(sock, announcements)
+        finally:
+            _close_aside(sock)
         if failures:
             first, cause = failures[0]
             what = f"announcement of {first.address} dev {first.device}"
             more = f"and {len(failures) - 1} more failed" if len(failures) > 1 else ""
             raise KernelError(namespace, what, cause.errno or errno.EIO, more) from cause
+
+
+def _send(sock: socket.socket, announcements: Sequence[Announcement]) -> list[tuple[Announcement, OSError]]:
+    """Try all of them; returns those that failed."""
+    failures = []
+    macs: dict[str, bytes] = {}
+    for one in announcements:
+        try:
+            if one.device not in macs:
+                macs[one.device] = _mac(sock, one.device)
+            for protocol, frame in frames(one.address, macs[one.device]):
+                sock.sendto(frame, (one.device, protocol))
+        except OSError as exc:
+            failures.append((one, exc))
+    return failures
+
+
+def _close_aside(sock: socket.socket) -> None:
+    """Close without waiting; where no thread can be had, with waiting."""
+    try:
+        threading.Thread(target=sock.close, name=CLOSING, daemon=True).start()
+    except RuntimeError:
+        sock.close()
 
 
 def frames(address: str, mac: bytes) -> list[tuple[int, bytes]]:

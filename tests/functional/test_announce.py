@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dvr_agent.errors import KernelError
-from dvr_agent.kernel.announce import PacketAnnouncer
+from dvr_agent.kernel.announce import CLOSING, PacketAnnouncer
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.namespaces import RealNamespaces
 from dvr_agent.state.address import Address
@@ -131,4 +132,7 @@ def test_no_socket_is_left_open(announcer: PacketAnnouncer) -> None:
     announcer.announce("gateway", [announcement(V4), announcement(V6)])
     with pytest.raises(KernelError):
         announcer.announce("gateway", [announcement(V4, "qg-gone")])
+    for thread in threading.enumerate():
+        if thread.name == CLOSING:
+            thread.join()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
