@@ -1,0 +1,125 @@
+"""``python -m bench``: all measurements of one run, interleaved, and the table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from bench import report, sandbox
+from bench.same import differences
+from bench.worker import Result, Task
+
+DEFAULT_ROUTERS = (10, 100, 500)
+COMMANDS_MAX = 10
+"""A process per command takes some 50 processes a router: only for so many, unless asked otherwise."""
+
+
+@dataclass(slots=True)
+class Round:
+    """The methods on the same routers, one right after the other."""
+
+    ours: Result
+    floor: Result
+    commands: Result | None = None
+
+
+@dataclass(slots=True)
+class Runs:
+    """All rounds with one number of routers."""
+
+    routers: int
+    rounds: list[Round] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = _options(arguments)
+    sandbox.enter_sandbox("bench", arguments)
+    if options.profile:
+        for routers in options.routers:
+            print(_measure(Task("ours", options.mode, routers, profile=True)).profile)
+        return 0
+    started = time.monotonic()
+    runs = [_runs(routers, options) for routers in options.routers]
+    print(report.text(runs, options.mode, time.monotonic() - started))
+    wrong = [f"{run.routers} routers: {line}" for run in runs for line in run.differences]
+    if wrong:
+        print("\nNOT THE SAME OBJECTS, the figures mean nothing:", *wrong[:20], sep="\n  ")
+    return 1 if wrong else 0
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="bench",
+        description="Times this agent against the kernel's floor and against a process per command, in private "
+        "namespaces; touches nothing of this host.",
+    )
+    parser.add_argument("--routers", type=_numbers, default=DEFAULT_ROUTERS, help="how many, e.g. 10,100,500")
+    parser.add_argument("--mode", choices=["dvr", "dvr_snat"], default="dvr", help="agent_mode (default: dvr)")
+    parser.add_argument("--rounds", type=int, default=0, help="rounds for each number (default: 5, 3, 2, by size)")
+    parser.add_argument(
+        "--commands-max",
+        type=int,
+        default=COMMANDS_MAX,
+        help=f"a process per command for at most so many routers, 0: not at all (default: {COMMANDS_MAX})",
+    )
+    parser.add_argument("--profile", action="store_true", help="instead: where our time goes (cProfile)")
+    return parser.parse_args(arguments)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    numbers = tuple(int(word) for word in text.split(","))
+    if any(number < 2 for number in numbers):
+        raise argparse.ArgumentTypeError("at least 2 routers")
+    return numbers
+
+
+def _runs(routers: int, options: argparse.Namespace) -> Runs:
+    """The methods take turns, so that a busy moment of the machine hits all of them."""
+    runs = Runs(routers)
+    rounds = options.rounds or max(2, min(5, 300 // routers))
+    for number in range(rounds):
+        check = number == 0
+        floor = _measure(Task("floor", options.mode, routers, check))
+        ours = _measure(Task("ours", options.mode, routers, check))
+        one = Round(ours, floor)
+        if number == 0 and routers <= options.commands_max:
+            one.commands = _measure(Task("commands", options.mode, routers, check))
+        if check:
+            runs.differences = [
+                f"{name}: {line}"
+                for name, other in (("floor", floor), ("commands", one.commands))
+                if other is not None
+                for line in differences(ours.picture, other.picture)
+            ]
+        runs.rounds.append(one)
+    return runs
+
+
+def _measure(task: Task) -> Result:
+    """In a process of its own; returns when the kernel has cleared up after it.
+
+    :raises SystemExit: the measurement failed; its own words went to standard error
+    """
+    print(f"  {task.routers} routers: {task.method} …", file=sys.stderr, flush=True)
+    words = [sys.executable, "-m", "bench.worker", json.dumps(asdict(task))]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent) as process:
+        output, _ = process.communicate()
+    if process.returncode:
+        sys.exit(f"bench: {task.method} with {task.routers} routers failed")
+    sandbox.wait_gone(f"bench{process.pid}")
+    return Result(**json.loads(output))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except BrokenPipeError:
+        os._exit(1)

@@ -1,0 +1,199 @@
+"""The floor's input: every byte that goes to the kernel, made before the clock starts.
+
+Every device gets its index here, so that one batch per namespace does without look-ups.  File descriptors of namespaces
+stand in the messages too: they have fixed numbers, on which :mod:`.floor` puts them in time.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+from bench.documents import EXTERNAL_BRIDGE, EXTERNAL_NETWORK
+from dvr_agent.attach.outer import ALIAS, bridge_name, ipv6_switch, tap_alias, tap_name
+from dvr_agent.kernel.iptables.entry import encode
+from dvr_agent.kernel.netlink import link as links
+from dvr_agent.kernel.netlink.address import add_address
+from dvr_agent.kernel.netlink.message import (
+    AF_UNSPEC,
+    CREATE,
+    HEADER,
+    NLM_F_ACK,
+    NLM_F_REQUEST,
+    Request,
+    attr,
+    attr_text,
+    attr_u32,
+    mac_bytes,
+)
+from dvr_agent.kernel.netlink.neighbour import add_neighbour
+from dvr_agent.kernel.netlink.route import add_route
+from dvr_agent.kernel.netlink.rule import add_rule
+from dvr_agent.state.filter import FilterRule, Jump, Table
+from dvr_agent.state.link import Link, Port, Veth
+from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.state.route import Route
+
+HOST_FD, FIP_FD = 200, 201
+"""Descriptors of the host's namespace and of the fip namespace."""
+FIRST_INDEX = 10_000
+_INFO = struct.Struct("=BxHiII")
+"""struct ifinfomsg: family, type, index, flags, which flags to change."""
+
+Files = list[tuple[str, bytes]]
+"""Path and content of kernel parameters."""
+
+
+@dataclass(slots=True)
+class TableBytes:
+    """One packet filter table: what libiptc is told, in order."""
+
+    family: int
+    name: bytes
+    chains: list[bytes]
+    entries: list[tuple[bytes, bytes]]
+
+
+@dataclass(slots=True)
+class Part:
+    """One namespace's part of a router.
+
+    :ivar make: the namespace is new; otherwise it is the fip namespace, which is there
+    :ivar before: messages to the host's namespace that come first (bridges), ``after`` those that come last (taps)
+    :ivar messages: messages to this namespace
+    :ivar switches: parameters of the host's namespace, between the two
+    """
+
+    name: str
+    make: bool
+    before: bytes = b""
+    messages: bytes = b""
+    parameters: Files = field(default_factory=list)
+    tables: list[TableBytes] = field(default_factory=list)
+    switches: Files = field(default_factory=list)
+    after: bytes = b""
+
+
+class Encoder:
+    """Makes the parts of all routers of one run.
+
+    :param external_index: of the bridge of the external network, which is there already
+    """
+
+    def __init__(self, external_index: int) -> None:
+        self._numbers = count(FIRST_INDEX)
+        self._indexes: dict[tuple[str, str], int] = {("", EXTERNAL_BRIDGE): external_index}
+        self._made: set[str] = set()
+
+    def part(self, state: NamespaceState) -> Part:
+        """What makes one namespace, or one slice of the fip namespace, what it should be."""
+        ports = sorted(link.origin for link in state.links if isinstance(link.origin, Port))
+        part = Part(state.name, state.name not in self._made)
+        self._made.add(state.name)
+        bridges = [self._bridge(port) for port in ports]
+        new = [name for name in bridges if ("", name) not in self._indexes]
+        part.before = _messages(request for name in new for request in self._new_bridge(name))
+        part.messages = _messages(self._inside(state, part.make))
+        part.parameters = [_parameter(item.key, item.value) for item in sorted(state.sysctls)]
+        part.tables = [_table(table) for table in state.tables if table.chains]
+        taps = [tap_name(port.port_id) for port in ports]
+        part.switches = [_parameter(ipv6_switch(name), "1") for name in (*new, *taps)]
+        part.after = _messages([*self._up(new), *self._connect(state.name, ports)])
+        return part
+
+    def _index(self, namespace: str, name: str) -> int:
+        key = (namespace, name)
+        if key not in self._indexes:
+            self._indexes[key] = next(self._numbers)
+        return self._indexes[key]
+
+    def _bridge(self, port: Port) -> str:
+        return EXTERNAL_BRIDGE if port.network_id == EXTERNAL_NETWORK else bridge_name(port.network_id)
+
+    def _new_bridge(self, name: str) -> list[Request]:
+        index = self._index("", name)
+        info = attr(links.IFLA_LINKINFO, attr_text(links.IFLA_INFO_KIND, "bridge"))
+        body = _INFO.pack(AF_UNSPEC, 0, index, 0, 0) + attr_text(links.IFLA_IFNAME, name) + info
+        return [Request(links.RTM_NEWLINK, CREATE, body, name), links.set_link(index, alias=ALIAS)]
+
+    def _up(self, names: Iterable[str]) -> list[Request]:
+        return [links.set_link(self._index("", name), up=True) for name in names]
+
+    def _connect(self, namespace: str, ports: Iterable[Port]) -> list[Request]:
+        return [
+            links.set_link(
+                self._index("", tap_name(port.port_id)),
+                master=self._index("", self._bridge(port)),
+                alias=tap_alias(port.port_id, namespace),
+                up=True,
+            )
+            for port in ports
+        ]
+
+    def _inside(self, state: NamespaceState, make: bool) -> list[Request]:
+        """Everything in the namespace, in dependency order."""
+        indexes = {link.name: self._index(state.name, link.name) for link in state.links}
+        for route in state.routes:
+            for hop in route.hops:
+                indexes[hop.device] = self._index(state.name, hop.device)
+        return [
+            *([links.set_link(links.LOOPBACK, up=True)] if make else []),
+            *(self._link(state.name, link) for link in sorted(state.links, key=lambda link: link.name)),
+            *(add_address(address, indexes[address.device]) for address in sorted(state.addresses)),
+            *(add_neighbour(neighbour, indexes[neighbour.device]) for neighbour in sorted(state.neighbours)),
+            *(add_route(route, indexes) for route in sorted(state.routes, key=_onlink_first)),
+            *(add_rule(rule) for rule in sorted(state.rules, key=str)),
+        ]
+
+    def _link(self, namespace: str, link: Link) -> Request:
+        index, origin = self._index(namespace, link.name), link.origin
+        if isinstance(origin, Port):
+            name = tap_name(origin.port_id)
+            return _veth(link, index, _end(name, self._index("", name), None, link.mtu), HOST_FD)
+        if isinstance(origin, Veth):
+            there = self._index(origin.peer_namespace, origin.peer_name)
+            return _veth(link, index, _end(origin.peer_name, there, origin.peer_mac, link.mtu), FIP_FD)
+        return links.set_link(index, up=True)  # the far end, made with MAC and MTU by the near one
+
+
+def _onlink_first(route: Route) -> tuple[bool, str]:
+    return (route.hops[0].gateway is not None, str(route))
+
+
+def _end(name: str, index: int, mac: str | None, mtu: int) -> bytes:
+    """The second end of a veth pair."""
+    address = attr(links.IFLA_ADDRESS, mac_bytes(mac)) if mac else b""
+    named = _INFO.pack(AF_UNSPEC, 0, index, 0, 0) + attr_text(links.IFLA_IFNAME, name)
+    return named + address + attr_u32(links.IFLA_MTU, mtu)
+
+
+def _veth(link: Link, index: int, end: bytes, there: int) -> Request:
+    """A pair with chosen indexes; the first end is up at once."""
+    far = attr(links.VETH_INFO_PEER, end + attr_u32(links.IFLA_NET_NS_FD, there))
+    info = attr_text(links.IFLA_INFO_KIND, "veth") + attr(links.IFLA_INFO_DATA, far)
+    body = _INFO.pack(AF_UNSPEC, 0, index, links.IFF_UP, links.IFF_UP) + attr_text(links.IFLA_IFNAME, link.name)
+    body += attr(links.IFLA_ADDRESS, mac_bytes(link.mac)) + attr_u32(links.IFLA_MTU, link.mtu)
+    return Request(links.RTM_NEWLINK, CREATE, body + attr(links.IFLA_LINKINFO, info), link)
+
+
+def _messages(requests: Iterable[Request]) -> bytes:
+    """One send: only the last message asks for an answer, errors are always told."""
+    found: Sequence[Request] = list(requests)
+    packed = b""
+    for number, request in enumerate(found, 1):
+        flags = request.flags | NLM_F_REQUEST | (NLM_F_ACK if number == len(found) else 0)
+        packed += HEADER.pack(16 + len(request.body), request.kind, flags, number, 0) + request.body
+    return packed
+
+
+def _parameter(key: str, value: str) -> tuple[str, bytes]:
+    return f"/proc/sys/net/{key}", value.encode()
+
+
+def _table(table: Table) -> TableBytes:
+    rules: Mapping[str, Sequence[FilterRule]] = {chain.name: chain.rules for chain in table.chains}
+    entries = [(name.encode(), encode(rule, table.family)) for name, found in rules.items() for rule in found]
+    jumps = [(builtin.encode(), encode(FilterRule(Jump(chain)), table.family)) for builtin, chain in table.jumps]
+    return TableBytes(table.family, table.name.encode(), [name.encode() for name in rules], entries + jumps)

@@ -1,0 +1,97 @@
+"""The table: ratios first, then what they are made of."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import TYPE_CHECKING
+
+from bench.worker import Result
+
+if TYPE_CHECKING:
+    from bench.__main__ import Round, Runs
+
+AIM_BUILD, AIM_RESYNC = 3.0, 0.2
+"""Build: at most so many times the floor; a resync that finds nothing to do: at most this share of the build."""
+LABEL, COLUMN = 44, 14
+
+Row = tuple[str, Callable[["Runs"], str]]
+
+
+def text(runs: Sequence[Runs], mode: str, seconds: float) -> str:
+    """The whole report."""
+    lines = [
+        f"agent_mode {mode}; Linux {platform.release()}, Python {platform.python_version()}, {os.cpu_count()} CPUs",
+        f"medians of {', '.join(str(len(run.rounds)) for run in runs)} rounds; the run took {seconds:.0f} s",
+        "",
+        _line("", [f"{run.routers} routers" for run in runs]),
+    ]
+    for title, rows in (("ratios", _RATIOS), ("milliseconds", _TIMES), ("the rest", _REST)):
+        lines += [title, *(_line("  " + label, [cell(run) for run in runs]) for label, cell in rows)]
+    return "\n".join(lines)
+
+
+def _line(label: str, cells: Sequence[str]) -> str:
+    return label.ljust(LABEL) + "".join(cell.rjust(COLUMN) for cell in cells)
+
+
+def _ratio(value: Callable[[Round], float | None], form: str = ".2f") -> Callable[[Runs], str]:
+    """Median over the rounds of a ratio within each: the load of the machine is about the same for both parts."""
+
+    def cell(runs: Runs) -> str:
+        values = [found for found in map(value, runs.rounds) if found is not None]
+        return f"{median(values):{form}}" if values else "–"
+
+    return cell
+
+
+def _per_router(value: Callable[[Result], float]) -> Callable[[Runs], str]:
+    return lambda runs: f"{median(value(one.ours) for one in runs.rounds) / runs.routers * 1e3:.2f}"
+
+
+def _once(value: Callable[[Result], float]) -> Callable[[Runs], str]:
+    return lambda runs: f"{median(value(one.ours) for one in runs.rounds) * 1e3:.2f}"
+
+
+def _commands(value: Callable[[Result, Runs], float], form: str) -> Callable[[Runs], str]:
+    def cell(runs: Runs) -> str:
+        found = [one.commands for one in runs.rounds if one.commands is not None]
+        return format(median(value(one, runs) for one in found), form) if found else "–"
+
+    return cell
+
+
+_RATIOS: list[Row] = [
+    (f"build: ours ÷ floor (aim ≤ {AIM_BUILD:g})", _ratio(lambda one: one.ours.build / one.floor.build)),
+    ("build: commands ÷ ours", _ratio(lambda one: one.commands.build / one.ours.build if one.commands else None)),
+    (f"no-op resync ÷ build (aim < {AIM_RESYNC:g})", _ratio(lambda one: one.ours.resync / one.ours.build)),
+    ("  documents parsed anew ÷ build", _ratio(lambda one: one.ours.full_sync / one.ours.build)),
+    ("  after a restart ÷ build", _ratio(lambda one: one.ours.restart / one.ours.build)),
+]
+_TIMES: list[Row] = [
+    ("build per router: ours", _per_router(lambda one: one.build)),
+    (
+        "build per router: floor",
+        lambda runs: f"{median(one.floor.build for one in runs.rounds) / runs.routers * 1e3:.2f}",
+    ),
+    ("build per router: a process per command", _commands(lambda one, runs: one.build / runs.routers * 1e3, ".2f")),
+    ("no-op resync per router", _per_router(lambda one: one.resync)),
+    ("  documents parsed anew", _per_router(lambda one: one.full_sync)),
+    ("  after a restart, with reading the host", _per_router(lambda one: one.restart)),
+    ("parsing one document", _per_router(lambda one: one.parse)),
+    ("one FIP added", _once(lambda one: one.add)),
+    ("one router removed", _once(lambda one: one.remove)),
+]
+_REST: list[Row] = [
+    ("resident memory, MB", lambda runs: f"{median(one.ours.rss for one in runs.rounds) / 1024:.1f}"),
+    ("  before the first router", lambda runs: f"{median(one.ours.rss_before for one in runs.rounds) / 1024:.1f}"),
+    (
+        "  per router, KB",
+        lambda runs: f"{median(one.ours.rss - one.ours.rss_before for one in runs.rounds) / runs.routers:.1f}",
+    ),
+    ("processes per router: commands", _commands(lambda one, runs: one.steps / runs.routers, ".0f")),
+    ("kernel writes of the resyncs", lambda runs: str(max(one.ours.writes for one in runs.rounds))),
+    ("same objects by all methods", lambda runs: "no" if runs.differences else "yes"),
+]

@@ -1,0 +1,218 @@
+"""One measurement in a process of its own, with a host of its own: ``python -m bench.worker '<task>'``.
+
+Task and result are JSON (:class:`Task`, :class:`Result`).  All times are seconds.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import io
+import json
+import os
+import pstats
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench import sandbox, states
+from bench.commands import Script, run
+from bench.documents import EXTERNAL_BRIDGE, EXTERNAL_NETWORK, FIPS, document
+from bench.encode import Encoder
+from bench.floor import Floor
+from bench.same import picture
+from dvr_agent.kernel.iptables.binding import library
+from dvr_agent.model.parse import parse_document
+from dvr_agent.model.router import Router
+from dvr_agent.reconcile.api import Reconciler
+from dvr_agent.reconcile.factory import make_reconciler
+from dvr_agent.reconcile.router import RouterReconciler
+from dvr_agent.state.namespace import NamespaceState
+
+STATE_PATH = Path("/run/bench-state")
+SAMPLES = 9
+"""How many single updates and removals are timed; at most as many as there are routers."""
+PROFILE_LINES = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to measure.
+
+    :ivar method: ``ours``, ``floor`` or ``commands``
+    :ivar mode: ``agent_mode``
+    :ivar check: read back what was made
+    """
+
+    method: str
+    mode: str
+    routers: int
+    check: bool = False
+    profile: bool = False
+
+
+@dataclass(slots=True)
+class Result:
+    """What was measured; seconds, KiB.
+
+    :ivar build: all routers
+    :ivar parse: all documents; likewise ``resync`` (the same routers again), ``full_sync`` (documents parsed anew) and
+        ``restart`` (a new reconciler that knows nothing)
+    :ivar add: one FIP added to one router; likewise ``remove``, one router removed
+    :ivar writes: of the three resyncs
+    :ivar steps: messages, files and tables, or processes, for all routers
+    """
+
+    build: float
+    parse: float = 0.0
+    resync: float = 0.0
+    full_sync: float = 0.0
+    restart: float = 0.0
+    add: float = 0.0
+    remove: float = 0.0
+    writes: int = 0
+    steps: int = 0
+    rss_before: int = 0
+    rss: int = 0
+    picture: dict[str, Any] = field(default_factory=dict)
+    profile: str = ""
+
+
+def main(text: str) -> None:
+    task = Task(**json.loads(text))
+    sandbox.fresh_root()
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    subprocess.run(["ip", "link", "add", EXTERNAL_BRIDGE, "type", "bridge"], check=True)
+    subprocess.run(["ip", "link", "set", EXTERNAL_BRIDGE, "up"], check=True)
+    # The other end is in our starter's namespace: when it is gone there, the kernel has cleared up after us.
+    far = ["peer", "name", f"bench{os.getpid()}", "netns", str(os.getppid())]
+    subprocess.run(["ip", "link", "add", "canary", "type", "veth", *far], check=True)
+    result = {"ours": _ours, "floor": _floor, "commands": _commands}[task.method](task)
+    print(json.dumps(asdict(result)))
+    sandbox.settle(os.listdir("/run/netns"), ("tap",))
+
+
+def _floor(task: Task) -> Result:
+    parts = _states(task)
+    encoder = Encoder(socket.if_nametoindex(EXTERNAL_BRIDGE))
+    encoded = [encoder.part(state) for states_of_router in parts for state in states_of_router]
+    floor = Floor()
+    seconds = _timed(lambda: floor.build(encoded))
+    floor.close()
+    return Result(seconds, picture=_picture(task, parts))
+
+
+def _commands(task: Task) -> Result:
+    parts = _states(task)
+    script = Script()
+    commands = [command for found in parts for state in found for command in script.commands(state)]
+    seconds = _timed(lambda: run(commands))
+    return Result(seconds, steps=len(commands), picture=_picture(task, parts))
+
+
+def _ours(task: Task) -> Result:
+    reconciler = _make_reconciler(task)
+    library(4)  # the daemon, too, loads libiptc at its start
+    reconciler.load()
+    before = _rss()
+    raw = states.raw_documents(task.mode, task.routers)
+    routers: list[Router] = []
+    parse = _timed(lambda: routers.extend(states.parse(raw)))
+    profiler = cProfile.Profile() if task.profile else None
+    build = _timed(lambda: _pass(reconciler, routers), profiler)
+    result = Result(build, parse, rss_before=before, rss=_rss(), picture=_picture(task, _states(task)))
+    counters = reconciler.kernel.counters
+    result.profile = _report("build", profiler)
+    written = counters.total()
+    profiler = cProfile.Profile() if task.profile else None
+    result.resync = _timed(lambda: _pass(reconciler, routers), profiler)
+    result.profile += _report("no-op resync", profiler)
+    anew = states.parse(raw)
+    result.full_sync = _timed(lambda: _pass(reconciler, anew))
+    result.writes = counters.total() - written
+    restarted = _make_reconciler(task)
+    result.restart = _timed(lambda: _start(restarted, anew))
+    result.writes += restarted.kernel.counters.total()
+    numbers = _spread(task.routers)
+    profiler = cProfile.Profile() if task.profile else None
+    result.add = median(_add(reconciler, task, number, profiler) for number in numbers)
+    result.profile += _report("one FIP added", profiler)
+    profiler = cProfile.Profile() if task.profile else None
+    result.remove = median(_remove(reconciler, anew[number].id, profiler) for number in numbers)
+    result.profile += _report("one router removed", profiler)
+    return result
+
+
+def _make_reconciler(task: Task) -> RouterReconciler:
+    return make_reconciler(states.settings(task.mode), {EXTERNAL_NETWORK: EXTERNAL_BRIDGE}, STATE_PATH)
+
+
+def _pass(reconciler: Reconciler, routers: Sequence[Router]) -> None:
+    """As the daemon does a full sync or an audit."""
+    reconciler.begin_pass()
+    for router in routers:
+        reconciler.reconcile(router, shared=False)
+    reconciler.flush()
+
+
+def _start(reconciler: Reconciler, routers: Sequence[Router]) -> None:
+    """As the daemon does when it starts on a host where all is as it should be."""
+    reconciler.load()
+    _pass(reconciler, routers)
+
+
+def _add(reconciler: Reconciler, task: Task, number: int, profiler: cProfile.Profile | None) -> float:
+    """A FIP is associated: a document comes in that has one more."""
+    raw = document(number, states.gateway_host(task.mode), FIPS + 1)
+    return _timed(lambda: reconciler.reconcile(parse_document(raw, "router"), shared=True), profiler)
+
+
+def _remove(reconciler: Reconciler, router_id: str, profiler: cProfile.Profile | None) -> float:
+    return _timed(lambda: reconciler.remove(router_id), profiler)
+
+
+def _states(task: Task) -> list[list[NamespaceState]]:
+    return list(states.namespaces(task.mode, states.parse(states.raw_documents(task.mode, task.routers))))
+
+
+def _picture(task: Task, parts: Sequence[Sequence[NamespaceState]]) -> dict[str, Any]:
+    """Of the first router with the shared part, and of the last."""
+    return picture([*parts[0], *parts[-1]]) if task.check else {}
+
+
+def _spread(count: int) -> list[int]:
+    """Some numbers out of ``range(count)``, never the first router, as far apart as possible."""
+    samples = max(1, min(SAMPLES, count - 1))
+    return sorted({max(1, count * (index + 1) // (samples + 1)) % count for index in range(samples)})
+
+
+def _timed(work: Callable[[], object], profiler: cProfile.Profile | None = None) -> float:
+    started = time.perf_counter()
+    if profiler is not None:
+        profiler.runcall(work)
+    else:
+        work()
+    return time.perf_counter() - started
+
+
+def _report(title: str, profiler: cProfile.Profile | None) -> str:
+    if profiler is None:
+        return ""
+    text = io.StringIO()
+    pstats.Stats(profiler, stream=text).strip_dirs().sort_stats("tottime").print_stats(PROFILE_LINES)
+    return f"--- profile: {title}\n{text.getvalue()}"
+
+
+def _rss() -> int:
+    """KiB of memory in use."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
