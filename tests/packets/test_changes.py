@@ -170,6 +170,43 @@ def test_nothing_is_lost_while_another_router_comes_and_goes(world: World, route
     assert (inbound.lost, to_router.lost) == ([], [])
 
 
+def test_nothing_is_lost_while_an_extra_route_moves_to_another_vm(world: World, router: RouterDocument) -> None:
+    client = world.cloud.vm("client", BLUE, "10.2.0.11")
+    hops = [world.cloud.vm(f"hop-{number}", RED, f"10.1.0.2{number}", behind=("172.17.0.1/32",)) for number in (1, 2)]
+    router.networks.append(BLUE)
+    router.route("172.17.0.0/16", hops[0].address)
+    world.apply(router)
+    world.boot(client, *hops)
+    with Pinger("client", "172.17.0.1") as through:
+        router.routes = [("172.17.0.0/16", hops[1].address)]
+        world.apply(router)
+    assert through.lost == []
+    assert lab.tcp_peer("hop-2", "172.17.0.1", "client", "172.17.0.1") == "10.2.0.11"
+    lab.run("ip", "-n", "hop-1", "link", "set", "eth0", "down")
+    assert lab.ping("client", "172.17.0.1", count=1)
+
+
+def test_nothing_is_lost_or_written_while_the_agent_starts_anew(world: World, router: RouterDocument) -> None:
+    with Pinger("internet", FIP) as inbound, Pinger("two", INTERNET) as by_snat:
+        world.start_agent()
+        (outcome,) = world.apply(router)
+    assert not outcome.plan
+    assert world.reconciler.kernel.counters.total() == 0
+    assert (inbound.lost, by_snat.lost) == ([], [])
+
+
+def test_snat_is_switched_off_and_on_while_floating_ips_lose_nothing(world: World, router: RouterDocument) -> None:
+    world.internet_route("10.1.0.0/24", "203.0.113.10")
+    with Pinger("internet", FIP) as inbound:
+        router.snat = False
+        world.apply(router)
+        assert lab.tcp_peer("internet", INTERNET, "two", INTERNET) == "10.1.0.12"
+        router.snat = True
+        world.apply(router)
+        assert lab.tcp_peer("internet", INTERNET, "two", INTERNET, port=8081) == "203.0.113.10"
+    assert inbound.lost == []
+
+
 def test_vm_changes_from_snat_to_floating_ip_and_back(world: World, router: RouterDocument) -> None:
     assert lab.tcp_peer("internet", INTERNET, "two", INTERNET) == "203.0.113.10"
     router.floating_ip(FIP2, world.cloud.vms["two"])

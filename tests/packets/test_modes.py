@@ -9,7 +9,7 @@ import pytest
 from dvr_agent.desired.settings import AgentMode
 from tests import lab
 from tests.packets.documents import Network, RouterDocument
-from tests.packets.world import INTERNET, IPV6_SHADOWED, PUBLIC, World
+from tests.packets.world import INTERNET, PUBLIC, World
 
 RED = Network("red", ("10.1.0.0/24", "2001:db8:1::/64"))
 FAR, FAR6 = "192.0.2.1", "2001:db8:99::1"
@@ -40,13 +40,7 @@ def test_what_has_no_floating_ip_is_handed_to_the_snat_host(host: lab.Host, tmp_
     assert not (lab.NETNS / router.snat_namespace).exists()
 
 
-@pytest.mark.parametrize(
-    "mode",
-    [
-        pytest.param(AgentMode.DVR, marks=pytest.mark.xfail(reason=IPV6_SHADOWED, strict=True)),
-        AgentMode.DVR_NO_EXTERNAL,
-    ],
-)
+@pytest.mark.parametrize("mode", [AgentMode.DVR, AgentMode.DVR_NO_EXTERNAL])
 def test_ipv6_is_handed_to_the_snat_host(host: lab.Host, tmp_path: Path, mode: AgentMode) -> None:
     compute_node(host, tmp_path, mode)
     assert lab.tcp_peer("csnat1", FAR6, "vm", FAR6) == "2001:db8:1::11"

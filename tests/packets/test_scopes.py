@@ -92,11 +92,6 @@ def test_floating_ips_of_two_scopes_talk_over_the_floating_ips(world: World) -> 
     assert lab.tcp_peer("other-fip", "10.80.1.12", "same-fip", "198.18.0.51") == "198.18.0.52"
 
 
-@pytest.mark.xfail(
-    reason="the snat namespace marks what comes in for a centralized floating IP with the external scope and drops it "
-    "before the VM's network; qrouter gives such traffic the scope of the VM",
-    strict=True,
-)
 def test_centralized_floating_ip_of_a_vm_in_another_scope_works(world: World) -> None:
     assert lab.tcp_peer("central", "10.80.1.13", "scoped-internet", "198.18.0.60") == SCOPED_INTERNET
     assert lab.tcp_peer("scoped-internet", SCOPED_INTERNET, "central", SCOPED_INTERNET) == "198.18.0.60"
