@@ -8,7 +8,6 @@ from dvr_agent.desired.common import (
     BASE_SYSCTLS,
     FAMILIES,
     NOT_DNATED,
-    UNMARKED_CONNECTION,
     ScopedDevice,
     has_family,
     metadata_mark,
@@ -19,19 +18,17 @@ from dvr_agent.desired.common import (
     scope_of,
 )
 from dvr_agent.desired.facts import Facts, FipLink, link_local
-from dvr_agent.desired.marks import SCOPE_MASK
 from dvr_agent.desired.routes import extra_routes, leg, onlink_routes
+from dvr_agent.desired.scopes import other_scope_egress, other_scope_fips, other_scope_ingress
 from dvr_agent.desired.tables import redirect_index
 from dvr_agent.desired.view import HostView, port_subnets
-from dvr_agent.model.router import ExtraRoute, FloatingIp, RouterPort
+from dvr_agent.model.router import ExtraRoute, RouterPort
 from dvr_agent.state.address import Address
 from dvr_agent.state.filter import (
     Dnat,
     Family,
     FilterRule,
     Not,
-    SaveConnmark,
-    SetMark,
     Snat,
     Table,
     make_table,
@@ -39,7 +36,14 @@ from dvr_agent.state.filter import (
 from dvr_agent.state.link import Link, Veth
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.neighbour import Neighbour
-from dvr_agent.state.ownership import FIP_TABLE, SAME_SCOPE_PRIORITY, Ownership, RuleOwner
+from dvr_agent.state.ownership import (
+    FIP_TABLE,
+    SAME_SCOPE_PRIORITY,
+    V6_CONNECTED_PRIORITY,
+    V6_REDIRECT_PRIORITY,
+    Ownership,
+    RuleOwner,
+)
 from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, MAIN_TABLE, Hop, Route, make_route
 from dvr_agent.state.rule import Rule
 from dvr_agent.state.sysctl import Sysctl
@@ -108,6 +112,8 @@ def _routing(
         index = redirect_index(cidr)
         family = 6 if ":" in cidr else 4
         rules.append(Rule(family, index, index, cidr))
+        if family == 6 and facts.link is not None:
+            rules += _before_main(cidr, index)
         route = make_route(DEFAULT_V6 if family == 6 else DEFAULT_V4, index, Hop(csnat, device))
         routes[route.key] = route
     if facts.link is not None:
@@ -119,6 +125,19 @@ def _routing(
     # A tenant's own default route comes after ours and so takes its place.
     routes.update({route.key: route for route in extra})
     return list(routes.values()), rules, used
+
+
+def _before_main(cidr: str, index: int) -> list[Rule]:
+    """The IPv6 redirect once more, where it works.
+
+    Every index is greater than 32766, the priority of the kernel's rule for main, and main has an IPv6 default route by
+    the fip namespace: the contract's own rule never comes to bear, and packets end in a namespace that has no way out
+    for them.  So main is asked for all but its default route first, and then the redirect.
+    """
+    return [
+        Rule(6, V6_CONNECTED_PRIORITY, MAIN_TABLE, cidr, specific=True),
+        Rule(6, V6_REDIRECT_PRIORITY, index, cidr),
+    ]
 
 
 def _fip_routes(view: HostView, link: FipLink) -> list[Route]:
@@ -164,9 +183,10 @@ def _tables(view: HostView, devices: Devices) -> tuple[Table, ...]:
     tables = [make_table(4, "nat", _nat(view))]
     for family in FAMILIES:
         scoped = _scoped(view, devices, family)
-        mangle = [*scope_mangle(scoped), *(_foreign_scope_ingress(view) if family == 4 else [])]
+        fips = other_scope_fips(view, view.local_fips) if family == 4 else []
+        mangle = [*scope_mangle(scoped), *other_scope_ingress(view, fips, view.rfp)]
         mangle.append(metadata_mark(family, view.settings.metadata_mark))
-        forward = _foreign_scope_egress(view, scoped) if family == 4 else []
+        forward = other_scope_egress(view, fips, scoped)
         tables.append(make_table(family, "mangle", {"PREROUTING": tuple(mangle), "FORWARD": tuple(forward)}))
         tables.append(make_table(family, "filter", {"FORWARD": tuple(scope_filter(scoped))}))
     return tuple(tables)
@@ -194,35 +214,3 @@ def _scoped(view: HostView, devices: Devices, family: Family) -> list[ScopedDevi
     if view.agent_gateway is not None and gateway is not None and has_family(gateway, family):
         scoped.append(ScopedDevice(view.rfp, view.marks[scope_of(gateway, family)]))
     return scoped
-
-
-def _fips_of_other_scopes(view: HostView) -> list[FloatingIp]:
-    """FIPs whose fixed address is not in the external scope: only NAT may carry their packets across."""
-    gateway = view.router.gateway
-    return [fip for fip in view.local_fips if gateway is not None and fip.fixed_scope != gateway.scope4]
-
-
-def _foreign_scope_ingress(view: HostView) -> list[FilterRule]:
-    """What is sent to such a FIP counts as traffic of the fixed address's scope."""
-    return [
-        FilterRule(SetMark(view.marks[fip.fixed_scope], SCOPE_MASK), dst=f"{fip.address}/32", iif=view.rfp)
-        for fip in _fips_of_other_scopes(view)
-    ]
-
-
-def _foreign_scope_egress(view: HostView, scoped: list[ScopedDevice]) -> list[FilterRule]:
-    """What its instance sends into the external scope will carry the FIP: it counts as external traffic."""
-    gateway = view.router.gateway
-    if gateway is None:
-        return []
-    external = view.marks[gateway.scope4]
-    rules: list[FilterRule] = []
-    for fip in _fips_of_other_scopes(view):
-        src = f"{fip.fixed_address}/32"
-        rules.append(FilterRule(SaveConnmark(SCOPE_MASK), src=src, matches=(UNMARKED_CONNECTION,)))
-        rules += [
-            FilterRule(SetMark(external, SCOPE_MASK), src=src, oif=device)
-            for device, mark in scoped
-            if mark == external
-        ]
-    return rules

@@ -21,6 +21,7 @@ from dvr_agent.desired.common import (
 )
 from dvr_agent.desired.marks import LOW_MASK, SCOPE_MASK
 from dvr_agent.desired.routes import default_routes, extra_routes, gateway_routes, leg, onlink_routes
+from dvr_agent.desired.scopes import other_scope_egress, other_scope_fips, other_scope_ingress
 from dvr_agent.desired.view import HostView
 from dvr_agent.model.router import ExtraRoute, RouterPort
 from dvr_agent.state.address import Address
@@ -88,13 +89,17 @@ def _tables(view: HostView, gateway: RouterPort, qg: str, inside: list[tuple[str
         inner = _scoped(view, inside, family)
         scoped = [*inner, *_scoped(view, [(qg, gateway)], family)]
         translated = family == 4 and view.router.enable_snat
-        mangle = scope_mangle(scoped)
+        fips = other_scope_fips(view, view.central_fips) if family == 4 else []
+        mangle = [*scope_mangle(scoped), *other_scope_ingress(view, fips, qg)]
         if family == 4:
             mangle.append(FilterRule(SetMark(view.settings.ingress_mark, LOW_MASK), iif=qg))
         postrouting = (
             [FilterRule(SaveConnmark(SCOPE_MASK), oif=qg, matches=(UNMARKED_CONNECTION,))] if translated else []
         )
-        tables.append(make_table(family, "mangle", {"PREROUTING": tuple(mangle), "POSTROUTING": tuple(postrouting)}))
+        # Without SNAT packets of other scopes may not leave by qg-, but those that will carry a floating IP may.
+        forward = [] if translated else other_scope_egress(view, fips, scoped)
+        rules = {"PREROUTING": mangle, "FORWARD": forward, "POSTROUTING": postrouting}
+        tables.append(make_table(family, "mangle", {chain: tuple(found) for chain, found in rules.items()}))
         # What is SNATed may leave whatever its scope: it no longer carries an address of it.
         blocked = inner if translated else scoped
         tables.append(make_table(family, "filter", {"FORWARD": tuple(scope_filter(blocked))}))

@@ -120,4 +120,4 @@ def _owns_route(ownership: Ownership, route: Route) -> bool:
 
 
 def _owns_rule(ownership: Ownership, rule: Rule) -> bool:
-    return ownership.owns_rule(rule.priority, rule.table, rule.src, rule.iif)
+    return ownership.owns_rule(rule)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from dvr_agent.state.route import MAIN_TABLE
+from dvr_agent.state.rule import Rule
 
 FIP_TABLE = 16
 """Routing table of traffic that leaves by a floating IP (neutron.agent.l3.dvr_fip_ns, FIP_RT_TBL)."""
@@ -18,13 +19,16 @@ FIP_PRIORITIES = range(32768, 72768)
 SAME_SCOPE_PRIORITY = 80000
 """Priority of the rules for subnets in the external address scope (FAST_PATH_EXIT_PR)."""
 
+V6_CONNECTED_PRIORITY, V6_REDIRECT_PRIORITY = 32764, 32765
+"""Ours: before the kernel's rule for main (32766), whose IPv6 default route leads to the fip namespace."""
+
 
 class RuleOwner(Enum):
     """How rules of ours are recognised (dataplane contract, "What is ours")."""
 
     NONE = "none"
     QROUTER = "qrouter"
-    """Lookup in table 16 by a FIP or same-scope priority, or table = priority (redirect to SNAT)."""
+    """Table 16 by a FIP or same-scope priority; table = priority (redirect to SNAT); the two before main for IPv6."""
     BY_IIF = "iif"
     """``iif`` one of our devices and table = priority."""
 
@@ -58,11 +62,19 @@ class Ownership:
             return False
         return bool(devices) and all(self.owns_device(device) for device in devices)
 
-    def owns_rule(self, priority: int, table: int, src: str | None, iif: str | None) -> bool:
+    def owns_rule(self, rule: Rule) -> bool:
         """True if a plain lookup rule is ours."""
         if self.rules is RuleOwner.QROUTER:
-            by_fip = table == FIP_TABLE and (priority in FIP_PRIORITIES or priority == SAME_SCOPE_PRIORITY)
-            return src is not None and iif is None and (by_fip or table == priority)
+            return rule.src is not None and rule.iif is None and _is_of_qrouter(rule)
         if self.rules is RuleOwner.BY_IIF:
-            return iif is not None and table == priority and iif in self.devices
+            return rule.iif is not None and rule.table == rule.priority and rule.iif in self.devices
         return False
+
+
+def _is_of_qrouter(rule: Rule) -> bool:
+    if rule.specific or rule.priority in (V6_CONNECTED_PRIORITY, V6_REDIRECT_PRIORITY):
+        connected = rule.specific and rule.priority == V6_CONNECTED_PRIORITY and rule.table == MAIN_TABLE
+        redirect = not rule.specific and rule.priority == V6_REDIRECT_PRIORITY and rule.table > V6_REDIRECT_PRIORITY
+        return rule.family == 6 and (connected or redirect)
+    by_fip = rule.table == FIP_TABLE and (rule.priority in FIP_PRIORITIES or rule.priority == SAME_SCOPE_PRIORITY)
+    return by_fip or rule.table == rule.priority

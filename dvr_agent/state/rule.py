@@ -18,6 +18,8 @@ class Rule(NamedTuple):
     src: str | None = None
     """``10.1.0.1/24``: the kernel keeps the host bits, and so do we; None is ``from all``."""
     iif: str | None = None
+    specific: bool = False
+    """``suppress_prefixlength 0``: what the table's default route would decide is left to the next rule."""
 
     @property
     def selector(self) -> tuple[int, str | None, str | None]:
@@ -25,6 +27,10 @@ class Rule(NamedTuple):
         return (self.family, self.src, self.iif)
 
     @property
+    def _suffix(self) -> str:
+        return " suppress_prefixlength 0" if self.specific else ""
+
+    @property
     def text(self) -> str:
         iif = f" iif {self.iif}" if self.iif else ""
-        return f"rule {self.priority}: from {self.src or 'all'}{iif} lookup {self.table}"
+        return f"rule {self.priority}: from {self.src or 'all'}{iif} lookup {self.table}{self._suffix}"

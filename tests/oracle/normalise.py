@@ -27,6 +27,8 @@ ALLOWED = {
     "contested neighbours": "an address that several ports claim by allowed address pairs has the MAC of any of them",
     "accept_ra": "the reference leaves it at 2 on a qg- device without IPv6 gateway; the contract wants 0",
     "protocol of fip table routes": "extra routes in a table of the fip namespace: boot in the reference, static here",
+    "IPv6 redirect before main": "in the reference the IPv6 redirect to SNAT is dead: main, with its IPv6 default "
+    "route by the fip namespace, is looked up first; two rules of ours before main make it work",
     "scope marks": "each agent numbers address scopes on its own; a mark becomes the devices that set it",
 }
 """Name → why.  The text of this is documentation; the functions below carry it out."""
@@ -35,6 +37,7 @@ NO_SCOPE = "0x4000000/0xffff0000"
 """Mark of what is in no address scope (neutron.agent.l3.router_info, ADDRESS_SCOPE_MARK_ID_MIN = 1024)."""
 _SCOPE = re.compile(r"0x[0-9a-f]+/0xffff0000")
 _FIP_PRIORITIES = range(32768, 72768)
+_IPV6_BEFORE_MAIN = (32764, 32765)
 
 
 def normalised(views: Mapping[str, View], document: Mapping[str, Any], seeded: bool = False) -> dict[str, View]:
@@ -131,7 +134,9 @@ def _view(
             )
             for route in view.routes
         ),
-        rules=frozenset(_rule(rule, say, any_priority) for rule in view.rules),
+        rules=frozenset(
+            _rule(rule, say, any_priority) for rule in view.rules if rule.priority not in _IPV6_BEFORE_MAIN
+        ),
         neighbours=frozenset(_neighbours(view.neighbours, words, claims)),
         sysctls=frozenset(_sysctl(item) for item in view.sysctls),
         filter=_facts(view.filter),

@@ -49,9 +49,14 @@ def writes_seen(namespaces: Iterable[str]) -> Iterator[dict[str, str]]:
         for monitor in monitors.values():
             monitor.terminate()
         for name, monitor in monitors.items():
-            text = monitor.communicate()[0]
+            text = "".join(line for line in monitor.communicate()[0].splitlines(True) if not _is_kernels_own(line))
             if text:
                 seen[name] = text
+
+
+def _is_kernels_own(line: str) -> bool:
+    """The kernel forgets the neighbour entries it makes for multicast groups whenever it likes."""
+    return "[NEIGH]" in line and "NOARP" in line and "33:33:" in line
 
 
 def _listens(pid: int) -> bool:

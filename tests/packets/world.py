@@ -17,7 +17,6 @@ PUBLIC = Network("public", ("203.0.113.0/24", "2001:db8:f::/64"), 1500, "", ("20
 SCOPED = Network("scoped", ("198.18.0.0/24",), 1500, "global", ("198.18.0.2",))
 INTERNET, INTERNET6, SCOPED_INTERNET = "203.0.113.1", "2001:db8:f::1", "198.18.0.1"
 NODE = "node1"
-"""Why tests of IPv6 by SNAT are expected to fail until the contract decides otherwise."""
 
 
 class World:

@@ -248,7 +248,7 @@ class TestRule:
             [
                 ("FRA_FWMARK", 7),
                 ("FRA_OIFNAME", "eth0"),
-                ("FRA_SUPPRESS_PREFIXLEN", 0),
+                ("FRA_SUPPRESS_PREFIXLEN", 8),
                 ("FRA_GOTO", 5),
                 ("FRA_IP_PROTO", 6),
                 ("FRA_L3MDEV", 1),

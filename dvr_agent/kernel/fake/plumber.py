@@ -45,7 +45,7 @@ class FakePlumber:
                 if ownership.owns_route(one.table, tuple(hop.device for hop in one.hops))
             ),
             rules=frozenset(
-                one for one in there.rules if ownership.owns_rule(one.priority, one.table, one.src, one.iif)
+                one for one in there.rules if ownership.owns_rule(one)
             ),
             neighbours=frozenset(one for one in there.neighbours.values() if owns(one.device)),
             sysctls=frozenset(Sysctl(key, there.sysctls[key]) for key in keys if key in there.sysctls),

@@ -64,6 +64,8 @@ def _body(rule: Rule) -> bytes:
         attributes += attr(FRA_SRC, raw)
     if rule.iif is not None:
         attributes += attr_text(FRA_IIFNAME, rule.iif)
+    if rule.specific:
+        attributes += attr_u32(FRA_SUPPRESS_PREFIXLEN, 0)
     table = rule.table if rule.table < 256 else 0
     family = AF_OF_FAMILY[rule.family]
     return _INFO.pack(family, 0, length, 0, table, 0, 0, FR_ACT_TO_TBL, 0) + attributes
@@ -85,7 +87,8 @@ def _decode(data: Data) -> Rule | None:
     found = positions(data, 12)
     if not found.keys() <= _PLAIN:
         return None
-    if (at := found.get(FRA_SUPPRESS_PREFIXLEN, 0)) and u32(data, at + 4) != NO_SUPPRESSION:
+    suppressed = u32(data, at + 4) if (at := found.get(FRA_SUPPRESS_PREFIXLEN, 0)) else NO_SUPPRESSION
+    if suppressed not in (NO_SUPPRESSION, 0):
         return None
     if at := found.get(FRA_TABLE, 0):
         table = u32(data, at + 4)
@@ -95,7 +98,7 @@ def _decode(data: Data) -> Rule | None:
         src = f"{ip_text(data[at + 4 : at + _SIZE(data, at)[0]])}/{src_len}"
     if at := found.get(FRA_IIFNAME, 0):
         iif = data[at + 4 : at + _SIZE(data, at)[0] - 1].decode(errors="surrogateescape")
-    return Rule(family, priority, table, src, iif)
+    return Rule(family, priority, table, src, iif, suppressed == 0)
 
 
 def has_source(data: Data) -> bool:
