@@ -32,6 +32,9 @@ def make_host(
     """A reconciler for a host of this name and mode, with the external bridges that the scenarios need."""
     networks = {scenario.external_network for scenario in scenarios}
     bridges = {network: host.bridge(external_bridge(network)) for network in networks if network}
+    for bridge in bridges.values():
+        # Else the host itself solicits routers there, and every fg- device learns it as a neighbour.
+        lab.run("sysctl", "-qw", f"net.ipv6.conf.{bridge}.disable_ipv6=1")
     reconciler = make_reconciler(HostSettings(host=name, mode=mode), bridges, state_path)
     reconciler.load()
     return reconciler
