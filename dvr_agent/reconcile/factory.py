@@ -10,7 +10,7 @@ from oslo_config import cfg
 from dvr_agent.attach.bridge import BridgeDriver
 from dvr_agent.config import host_settings
 from dvr_agent.desired.settings import HostSettings
-from dvr_agent.kernel.linux import open_kernel
+from dvr_agent.kernel.linux import open_kernel, probe_kernel
 from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.router import RouterReconciler
 
@@ -20,7 +20,10 @@ def open_reconciler(conf: cfg.ConfigOpts, writable: bool = True) -> RouterReconc
 
     :param writable: False: the state files are never written (``dvrctl plan``)
     :raises ConfigError: an option has a value that cannot be used
+    :raises KernelError: this kernel lacks something that every router needs
     """
+    if writable:
+        probe_kernel()
     return make_reconciler(host_settings(conf), conf.bridge.external_networks, Path(conf.state_path), writable)
 
 
