@@ -76,12 +76,13 @@ class Changes:
 def diff(observed: NamespaceState | None, desired: NamespaceState) -> Changes:
     """What leads from ``observed`` (None: no such namespace) to ``desired``, in no particular order of kinds."""
     now = observed or NamespaceState(desired.name, desired.ownership)
+    links = tuple(_keyed(now.links, desired.links, _name, same_link))
     items = (
-        *_keyed(now.links, desired.links, _name, same_link),
+        *links,
         *_plain(now.addresses, desired.addresses),
         *_keyed(now.routes, desired.routes, _key, _equal),
         *_plain(now.rules, desired.rules),
-        *_keyed(now.neighbours, desired.neighbours, _key, _equal),
+        *_keyed(_kept_neighbours(now.neighbours, links), desired.neighbours, _key, _equal),
         *_sysctls(now.sysctls, desired.sysctls),
     )
     added = {change.item for change in items if change.action is Action.ADD}
@@ -114,15 +115,31 @@ def _keyed(
     """Objects that have an identity and, under it, a value that can be changed in place."""
     if now == want:
         return
-    had = {key(item): item for item in now}
+    had: dict[Hashable, list[K]] = {}
+    for item in now:
+        had.setdefault(key(item), []).append(item)
     for item in sorted(want, key=lambda item: str(key(item))):
-        old = had.pop(key(item), None)
-        if old is None:
+        found = had.get(key(item))
+        if not found:
             yield Change(Action.ADD, item)
-        elif not same(old, item):
+            continue
+        # The kernel can hold several routes of one identity (``ip route append``): one stays, the others go.
+        old = next((one for one in found if same(one, item)), None) or min(found, key=str)
+        found.remove(old)
+        if not same(old, item):
             yield Change(Action.CHANGE, item, old)
-    for item in sorted(had.values(), key=lambda item: str(key(item))):
+    for item in sorted((item for rest in had.values() for item in rest), key=str):
         yield Change(Action.REMOVE, item, item)
+
+
+def _kept_neighbours(now: frozenset[Neighbour], links: Iterable[Change]) -> frozenset[Neighbour]:
+    """Less those that the kernel drops by itself: all on a device that gets another MAC (``neigh_changeaddr``)."""
+    renewed = {
+        change.item.name
+        for change in links
+        if isinstance(change.item, Link) and isinstance(change.old, Link) and change.old.mac != change.item.mac
+    }
+    return frozenset(one for one in now if one.device not in renewed) if renewed else now
 
 
 def _sysctls(now: frozenset[Sysctl], want: frozenset[Sysctl]) -> Iterator[Change]:

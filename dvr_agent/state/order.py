@@ -23,7 +23,7 @@ class Phases:
     """The changes of one namespace in the order they are made; the tables are committed between the first two.
 
     :ivar early: rules and routes that go without successor: traffic must stop coming before its NAT goes
-    :ivar build: everything added or changed
+    :ivar build: everything added or changed, and IPv6 addresses that get another prefix length
     :ivar late: what is replaced by something added above, and what nothing uses any more
     """
 
@@ -42,10 +42,19 @@ def phases(changes: Iterable[Change]) -> Phases:
     remove: list[Change] = []
     for change in changes:
         (remove if change.action is Action.REMOVE else build).append(change)
+    replaced = {(change.item.device, change.item.ip) for change in build if isinstance(change.item, Address)}
+    build += [change for change in remove if _gives_way(change, replaced)]
+    remove = [change for change in remove if not _gives_way(change, replaced)]
     successors = {change.item.selector for change in build if isinstance(change.item, Rule)}
     early = [change for change in remove if _stops_traffic(change, successors)]
     late = [change for change in remove if not _stops_traffic(change, successors)]
     return Phases(_sorted(early, _REMOVE_ORDER), _sorted(build, _BUILD_ORDER), _sorted(late, _REMOVE_ORDER))
+
+
+def _gives_way(change: Change, replaced: set[tuple[str, str]]) -> bool:
+    """IPv6 has an address once per device, whatever its prefix length: the old one goes when the new one comes."""
+    item = change.item
+    return isinstance(item, Address) and ":" in item.cidr and (item.device, item.ip) in replaced
 
 
 def _stops_traffic(change: Change, successors: set[tuple[int, str | None, str | None]]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +36,9 @@ def applied(state: NamespaceState, changes: Changes) -> NamespaceState:
         items = set(getattr(state, field))
         if change.old is not None:
             items.remove(change.old)
+        if isinstance(change.item, Link) and isinstance(change.old, Link) and change.old.mac != change.item.mac:
+            kept = frozenset(one for one in state.neighbours if one.device != change.item.name)
+            state = replace(state, neighbours=kept)  # so does neigh_changeaddr()
         if change.action is not Action.REMOVE:
             assert change.item not in items
             items.add(change.item)
@@ -72,7 +76,7 @@ def test_phases_hold_every_change_once(now: NamespaceState, want: NamespaceState
     staged = (*order.early, *order.build, *order.late)
     assert sorted(map(str, staged)) == sorted(map(str, items))
     assert all(change.action is Action.REMOVE for change in (*order.early, *order.late))
-    assert all(change.action is not Action.REMOVE for change in order.build)
+    assert all(change.action is not Action.REMOVE or change.kind == "address" for change in order.build)
 
 
 @given(STATES, STATES, st.randoms())
@@ -100,6 +104,34 @@ def test_devices_come_before_what_stands_on_them_and_on_link_routes_before_gatew
     rule = Rule(4, 16, 16, "10.0.0.1/24")
     items = [Change(Action.ADD, item) for item in (rule, by_gateway, address, on_link, link)]
     assert [change.item for change in phases(items).build] == [link, address, on_link, by_gateway, rule]
+
+
+def test_an_ipv6_address_with_another_prefix_length_takes_the_place_of_the_old_one() -> None:
+    link = Link("qr-1", "fa:16:3e:00:00:01", 1450)
+    old, new = Address("qr-1", "2001:db8::1/64"), Address("qr-1", "2001:db8::1/80")
+    other = Address("qr-1", "2001:db8::2/64")
+    now = NamespaceState("n", Ownership(("qr-",)), frozenset({link}), frozenset({old, other}))
+    order = phases(diff(now, replace(now, addresses=frozenset({new}))).items)
+    assert {(change.action, change.item) for change in order.build} == {(Action.ADD, new), (Action.REMOVE, old)}
+    assert [change.item for change in order.late] == [other]
+
+
+@pytest.mark.parametrize("wanted", [0, 1, 2])
+def test_of_several_routes_to_one_destination_one_stays_and_the_others_go(wanted: int) -> None:
+    routes = [make_route("192.0.2.0/24", 254, Hop(f"10.0.0.{n}", "qr-1")) for n in range(3)]
+    now = NamespaceState("n", Ownership(("qr-",)), routes=frozenset(routes[:2]))
+    want = replace(now, routes=frozenset({routes[wanted]}))
+    changes = diff(now, want)
+    assert applied(now, changes) == want
+    assert [change.action for change in changes.items].count(Action.REMOVE) == 1
+
+
+def test_neighbours_on_a_device_that_gets_another_mac_are_made_again() -> None:
+    link = Link("qr-1", "fa:16:3e:00:00:01", 1450)
+    here, there = Neighbour("10.0.0.9", "qr-1", "fa:16:3e:00:00:09"), Neighbour("10.0.1.9", "qr-2", "fa:16:3e:00:00:08")
+    now = NamespaceState("n", Ownership(("qr-",)), frozenset({link}), neighbours=frozenset({here, there}))
+    want = replace(now, links=frozenset({link._replace(mac="fa:16:3e:00:00:02")}))
+    assert [change.item for change in diff(now, want).items if change.kind == "neighbour"] == [here]
 
 
 def test_only_what_is_new_is_announced() -> None:
