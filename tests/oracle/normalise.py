@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from tests.oracle.reader import Address, Link, Neighbour, Route, Rule, Sysctl, View
+from tests.oracle.reader import Address, Link, Neighbour, Route, Rule, View
 
 ALLOWED = {
     "generated MACs": "the ends of the rfp/fpr pair have MACs and link-local addresses that are made up on the spot; "
@@ -37,7 +37,7 @@ NO_SCOPE = "0x4000000/0xffff0000"
 """Mark of what is in no address scope (neutron.agent.l3.router_info, ADDRESS_SCOPE_MARK_ID_MIN = 1024)."""
 _SCOPE = re.compile(r"0x[0-9a-f]+/0xffff0000")
 _FIP_PRIORITIES = range(32768, 72768)
-_IPV6_BEFORE_MAIN = (32764, 32765)
+_CONNECTED_FIRST, _REDIRECT_FIRST = 32764, 32765
 
 
 def normalised(views: Mapping[str, View], document: Mapping[str, Any], seeded: bool = False) -> dict[str, View]:
@@ -53,6 +53,21 @@ def normalised(views: Mapping[str, View], document: Mapping[str, Any], seeded: b
         name: _view(view, words | pairs, allowed, any_priority=not seeded, fip=name.startswith("fip-"))
         for name, view in views.items()
     }
+
+
+def as_wanted(recorded: Mapping[str, View]) -> dict[str, View]:
+    """A recording with what the contract, or this agent by intention, has otherwise than the reference agent."""
+    wanted = {}
+    for name, view in recorded.items():
+        sysctls = (item._replace(value="0") if item.key.endswith(".accept_ra") else item for item in view.sysctls)
+        rules = set(view.rules)
+        if any(link.name.startswith("rfp-") for link in view.links):
+            for rule in view.rules:
+                if ":" in rule.src and rule.table == rule.priority:
+                    rules.add(Rule(_CONNECTED_FIRST, f"{rule.src} suppress_prefixlength 0", "", 254))
+                    rules.add(Rule(_REDIRECT_FIRST, rule.src, "", rule.table))
+        wanted[name] = replace(view, sysctls=frozenset(sysctls), rules=frozenset(rules))
+    return wanted
 
 
 def differences(recorded: Mapping[str, View], actual: Mapping[str, View]) -> list[str]:
@@ -134,11 +149,8 @@ def _view(
             )
             for route in view.routes
         ),
-        rules=frozenset(
-            _rule(rule, say, any_priority) for rule in view.rules if rule.priority not in _IPV6_BEFORE_MAIN
-        ),
+        rules=frozenset(_rule(rule, say, any_priority) for rule in view.rules),
         neighbours=frozenset(_neighbours(view.neighbours, words, claims)),
-        sysctls=frozenset(_sysctl(item) for item in view.sysctls),
         filter=_facts(view.filter),
     )
 
@@ -161,10 +173,6 @@ def _neighbours(
             yield Neighbour(words.get(item.dst, item.dst), item.device, words.get(item.mac, item.mac))
         elif item.mac in claims.get(item.dst, ()):
             yield item._replace(mac="<any claimant>") if len(claims[item.dst]) > 1 else item
-
-
-def _sysctl(item: Sysctl) -> Sysctl:
-    return item._replace(value="0") if item.key.endswith(".accept_ra") else item
 
 
 def _facts(facts: frozenset[str]) -> frozenset[str]:

@@ -165,6 +165,8 @@ def parse_rules(rules: Iterable[dict[str, Any]]) -> frozenset[Rule]:
         src = rule["src"] + (f"/{rule['srclen']}" if "srclen" in rule else "")
         if "fwmark" in rule:
             src += f" fwmark {rule['fwmark']}"
+        if "suppress_prefixlen" in rule:
+            src += f" suppress_prefixlength {rule['suppress_prefixlen']}"
         found.add(Rule(rule["priority"], src, rule.get("iif", ""), _table(rule["table"])))
     return frozenset(found)
 

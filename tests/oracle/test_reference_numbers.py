@@ -11,7 +11,7 @@ import pytest
 
 from tests import lab
 from tests.oracle.build import MODES, make_host, parse
-from tests.oracle.normalise import differences, normalised
+from tests.oracle.normalise import as_wanted, differences, normalised
 from tests.oracle.recordings import Scenario, recorded_scenarios
 
 
@@ -22,7 +22,7 @@ def test_numbers_are_those_of_the_state_files(scenario: Scenario, host: lab.Host
     reconciler = make_host(host, scenario.host, [scenario], tmp_path, MODES[scenario.host])
     reconciler.reconcile(parse(scenario))
     reconciler.flush()
-    recorded = normalised(scenario.recorded, scenario.document, seeded=True)
+    recorded = normalised(as_wanted(scenario.recorded), scenario.document, seeded=True)
     actual = normalised(scenario.observe(), scenario.document, seeded=True)
     assert differences(recorded, actual) == []
     for name, lines in before.items():
