@@ -33,6 +33,9 @@ BASE_SYSCTLS = (
 )
 """Every namespace of ours (dataplane contract, "Namespaces")."""
 
+IPV6_MIN_MTU = 1280
+"""A device with a smaller MTU has no IPv6 at all: no addresses, routes or parameters (RFC 8200, IPV6_MIN_MTU)."""
+
 NONLOCAL_BIND = Sysctl("ipv4/ip_nonlocal_bind", "1")
 
 NOT_DNATED = CtStateMatch(frozenset({"DNAT"}), invert=True)

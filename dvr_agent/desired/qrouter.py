@@ -7,6 +7,7 @@ from dvr_agent.desired.common import (
     ACCEPT,
     BASE_SYSCTLS,
     FAMILIES,
+    IPV6_MIN_MTU,
     NOT_DNATED,
     ScopedDevice,
     has_family,
@@ -141,10 +142,10 @@ def _before_main(cidr: str, index: int) -> list[Rule]:
 
 
 def _fip_routes(view: HostView, link: FipLink) -> list[Route]:
-    return [
-        make_route(DEFAULT_V4, FIP_TABLE, Hop(link.pair.fip_address, view.rfp)),
-        make_route(DEFAULT_V6, MAIN_TABLE, Hop(link_local(link.fpr_mac), view.rfp)),
-    ]
+    routes = [make_route(DEFAULT_V4, FIP_TABLE, Hop(link.pair.fip_address, view.rfp))]
+    if view.router.gateway is not None and view.router.gateway.mtu >= IPV6_MIN_MTU:
+        routes.append(make_route(DEFAULT_V6, MAIN_TABLE, Hop(link_local(link.fpr_mac), view.rfp)))
+    return routes
 
 
 def _neighbours(view: HostView, link: FipLink | None, devices: Devices) -> list[Neighbour]:

@@ -28,7 +28,11 @@ def leg(device: str, port: RouterPort) -> Leg:
 
 
 def extra_routes(
-    routes: Iterable[ExtraRoute], legs: Iterable[Leg], table: int = MAIN_TABLE, default: bool = True
+    routes: Iterable[ExtraRoute],
+    legs: Iterable[Leg],
+    table: int = MAIN_TABLE,
+    default: bool = True,
+    others: Iterable[Leg] = (),
 ) -> tuple[list[Route], set[ExtraRoute]]:
     """Routes for a table of a namespace, and the entries that this namespace has realised.
 
@@ -36,9 +40,10 @@ def extra_routes(
     is left out: the route would replace the connected one and cut the subnet off.
 
     :param default: False: default routes are left out, since the namespace needs its own
+    :param others: further legs of the namespace, whose subnets are connected in the same table
     """
     legs = list(legs)
-    connected = {str(net) for one in legs for net in one.subnets}
+    connected = {str(net) for one in (*legs, *others) for net in one.subnets}
     hops: dict[str, set[Hop]] = {}
     used: set[ExtraRoute] = set()
     for entry in routes:

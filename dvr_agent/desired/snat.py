@@ -8,6 +8,7 @@ from dvr_agent.desired.common import (
     BASE_SYSCTLS,
     DNATED,
     FAMILIES,
+    IPV6_MIN_MTU,
     NONLOCAL_BIND,
     NOT_DNATED,
     UNMARKED_CONNECTION,
@@ -56,8 +57,9 @@ def snat_state(view: HostView, gateway: RouterPort) -> tuple[NamespaceState, set
         *(Address(qg, f"{fip.address}/32") for fip in view.central_fips),
     ]
     # The default route by an instance is the tenant's wish for qrouter; here it would turn SNATed traffic back inside.
-    inner, used = extra_routes(view.router.routes, [leg(dev, port) for dev, port in inside], default=False)
-    outer, used_outside = extra_routes(view.router.routes, [leg(qg, gateway)])
+    inner_legs, outer_legs = [leg(dev, port) for dev, port in inside], [leg(qg, gateway)]
+    inner, used = extra_routes(view.router.routes, inner_legs, default=False, others=outer_legs)
+    outer, used_outside = extra_routes(view.router.routes, outer_legs, others=inner_legs)
     routes = {route.key: route for route in onlink_routes([(qg, gateway)], (port for _, port in inside))}
     for route in (*gateway_routes(qg, gateway), *default_routes(qg, gateway, MAIN_TABLE), *outer, *inner):
         routes[route.key] = route
@@ -67,20 +69,18 @@ def snat_state(view: HostView, gateway: RouterPort) -> tuple[NamespaceState, set
         links=frozenset({port_link(qg, gateway), *(port_link(device, port) for device, port in inside)}),
         addresses=frozenset([*addresses, *outside]),
         routes=frozenset(routes.values()),
-        sysctls=frozenset(_sysctls(qg)),
+        sysctls=frozenset(_sysctls(qg, gateway.mtu)),
         tables=_tables(view, gateway, qg, inside),
         announcements=tuple(Announcement(qg, address.ip, address) for address in outside),
     )
     return state, used | used_outside
 
 
-def _sysctls(qg: str) -> list[Sysctl]:
-    return [
-        *BASE_SYSCTLS,
-        NONLOCAL_BIND,
-        Sysctl("netfilter/nf_conntrack_tcp_loose", "0"),
-        Sysctl(f"ipv6/conf/{qg}/accept_ra", "0"),
-    ]
+def _sysctls(qg: str, mtu: int) -> list[Sysctl]:
+    sysctls = [*BASE_SYSCTLS, NONLOCAL_BIND, Sysctl("netfilter/nf_conntrack_tcp_loose", "0")]
+    if mtu >= IPV6_MIN_MTU:
+        sysctls.append(Sysctl(f"ipv6/conf/{qg}/accept_ra", "0"))
+    return sysctls
 
 
 def _tables(view: HostView, gateway: RouterPort, qg: str, inside: list[tuple[str, RouterPort]]) -> tuple[Table, ...]:

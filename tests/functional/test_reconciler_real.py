@@ -1,0 +1,154 @@
+"""Routers that are odd but legal, changes that are awkward, and drift: on a real kernel one reconcile is enough."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+
+from dvr_agent.desired import names
+from dvr_agent.desired.settings import AgentMode, HostSettings
+from dvr_agent.model.router import ExtraRoute, FixedIp, FloatingIp, Router, RouterPort, Subnet, SubnetPort
+from dvr_agent.reconcile.api import Outcome
+from dvr_agent.reconcile.factory import make_reconciler
+from dvr_agent.reconcile.router import RouterReconciler
+from tests import lab
+from tests.packets.documents import mac, uid
+
+HOST = "compute1"
+EXTERNAL = uid("network", "external")
+
+
+def port(name: str, network: str, *cidrs: str, mtu: int = 1450) -> RouterPort:
+    """A port with these addresses; the first address of each subnet is its gateway."""
+    fixed, subnets = [], []
+    for cidr in cidrs:
+        address, _, length = cidr.partition("/")
+        net = ip_network(cidr, strict=False)
+        subnet = Subnet(uid("subnet", network, str(net)), net, net[1])
+        fixed.append(FixedIp(ip_address(address), int(length), subnet.id))
+        subnets.append(subnet)
+    return RouterPort(uid("port", name), network, mac(name), mtu, tuple(fixed), tuple(subnets))
+
+
+def fip(address: str, fixed: str) -> FloatingIp:
+    return FloatingIp(uid("fip", address), ip_address(address), ip_address(fixed), EXTERNAL, HOST)  # type: ignore[arg-type]
+
+
+def make_router(name: str, number: int, mtu: int = 1450, ipv6: bool = True) -> Router:
+    """A router with one network (IPv4 and, if wanted, IPv6), a neighbour in it, and a gateway."""
+    network, prefix = uid("network", name), f"10.{number}.0"
+    v6 = [f"2001:db8:{number}::{end}/64" for end in (1, 2)] if ipv6 else ["", ""]
+    inside, csnat = (
+        port(f"{name}-{what}", network, f"{prefix}.{end}/24", *filter(None, [v6[end - 1]]), mtu=mtu)
+        for what, end in (("qr", 1), ("sg", 2))
+    )
+    subnet = inside.fixed_ips[0].subnet_id
+    neighbour = SubnetPort(uid("vm", name), mac("vm", name), "compute:nova", ((subnet, ip_address(f"{prefix}.9")),))
+    return Router(
+        id=uid("router", name),
+        name=name,
+        gateway=port(f"{name}-qg", EXTERNAL, f"203.0.113.{number}/24", mtu=mtu),
+        gateway_host=HOST,
+        interfaces=(inside,),
+        snat_interfaces=(csnat,),
+        agent_gateways=(port("fg", EXTERNAL, "203.0.113.200/24", mtu=mtu),),
+        ports_by_subnet=((subnet, (neighbour,)),),
+    )
+
+
+class Agent:
+    """A reconciler on the test's host, which checks that each reconcile is enough."""
+
+    def __init__(self, state_path: Path, mode: AgentMode = AgentMode.DVR_SNAT) -> None:
+        self.state_path = state_path
+        self.reconciler: RouterReconciler = make_reconciler(HostSettings(HOST, mode), {EXTERNAL: "br-ext"}, state_path)
+        self.reconciler.load()
+
+    def reconcile(self, router: Router) -> Outcome:
+        outcome = self.reconciler.reconcile(router)
+        written = self.reconciler.kernel.counters.total()
+        assert not self.reconciler.plan(router)
+        assert not self.reconciler.reconcile(router).plan
+        assert self.reconciler.kernel.counters.total() == written
+        return outcome
+
+    def namespaces(self) -> list[str]:
+        return self.reconciler.kernel.namespaces.list()
+
+
+@pytest.fixture
+def agent(host: lab.Host, tmp_path: Path) -> Agent:
+    host.bridge("br-ext")
+    return Agent(tmp_path)
+
+
+@pytest.fixture
+def router() -> Router:
+    return make_router("one", 1)
+
+
+def qrouter(router: Router) -> str:
+    return names.QROUTER + router.id
+
+
+def internal(router: Router) -> str:
+    return names.device(names.INTERNAL, router.interfaces[0].id)
+
+
+def with_routes(router: Router, *routes: tuple[str, str]) -> Router:
+    return replace(router, routes=tuple(ExtraRoute(ip_network(dst), ip_address(via)) for dst, via in routes))
+
+
+def test_networks_with_an_mtu_too_small_for_ipv6_are_routed(agent: Agent) -> None:
+    router = make_router("small", 3, mtu=1000, ipv6=False)
+    agent.reconcile(router)
+    assert {link["mtu"] for link in lab.ip_json("link", netns=qrouter(router)) if link["ifname"] != "lo"} == {1000}
+    assert not [route for route in lab.ip_json("-6", "route", netns=qrouter(router)) if route["dst"] == "default"]
+
+
+@pytest.mark.parametrize(
+    ("destination", "nexthop"), [("10.1.0.0/24", "203.0.113.77"), ("203.0.113.0/24", "10.1.0.9")], ids=["in", "out"]
+)
+def test_an_extra_route_to_a_subnet_connected_elsewhere_in_the_namespace_leaves_it_connected(
+    agent: Agent, router: Router, destination: str, nexthop: str
+) -> None:
+    agent.reconcile(with_routes(router, (destination, nexthop)))
+    routes = [one for one in lab.ip_json("route", netns=names.SNAT + router.id) if one["dst"] == destination]
+    assert [(one["protocol"], one.get("gateway")) for one in routes] == [("kernel", None)]
+
+
+def test_an_interface_with_another_mac_keeps_its_neighbours(agent: Agent, router: Router) -> None:
+    agent.reconcile(router)
+    agent.reconcile(replace(router, interfaces=(replace(router.interfaces[0], mac="fa:16:3e:77:77:77"),)))
+    neighbours = lab.ip_json("neigh", "show", "nud", "permanent", "dev", internal(router), netns=qrouter(router))
+    assert {"10.1.0.9", "10.1.0.2"} <= {one["dst"] for one in neighbours}
+
+
+def test_an_ipv6_address_gets_another_prefix_length(agent: Agent, router: Router) -> None:
+    agent.reconcile(router)
+    port = router.interfaces[0]
+    fixed = tuple(replace(one, prefixlen=80) if one.address.version == 6 else one for one in port.fixed_ips)
+    agent.reconcile(replace(router, interfaces=(replace(port, fixed_ips=fixed),)))
+    [device] = lab.ip_json("-6", "addr", "show", "dev", internal(router), "scope", "global", netns=qrouter(router))
+    found = [one for one in device["addr_info"] if one]
+    assert [(one["local"], one["prefixlen"]) for one in found] == [("2001:db8:1::1", 80)]
+
+
+def test_routes_that_somebody_appended_to_ours_go(agent: Agent, router: Router) -> None:
+    router = with_routes(router, ("192.0.2.0/24", "10.1.0.9"))
+    agent.reconcile(router)
+    inside, gateway = internal(router), names.device(names.GATEWAY, router.gateway.id if router.gateway else "")
+    lab.run("ip", "-n", qrouter(router), "route", "append", "192.0.2.0/24", "via", "10.1.0.8", "proto", "static")
+    ours = ("default", "dev", inside, "proto", "static", "metric", "1024")
+    lab.run("ip", "-n", qrouter(router), "-6", "route", "append", *ours)
+    snat = names.SNAT + router.id
+    lab.run("ip", "-n", snat, "route", "append", "default", "dev", gateway, "proto", "static")
+    agent.reconcile(router)
+    assert [one["gateway"] for one in lab.ip_json("route", "show", "192.0.2.0/24", netns=qrouter(router))] == [
+        "10.1.0.9"
+    ]
+    assert len(lab.ip_json("-6", "route", "show", "default", netns=qrouter(router))) == 1
+    assert [one["gateway"] for one in lab.ip_json("route", "show", "default", netns=snat)] == ["203.0.113.1"]
