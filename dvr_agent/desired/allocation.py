@@ -65,7 +65,7 @@ class Allocator(Generic[V]):
         self._members: frozenset[V] = frozenset(pool)
         self._values: dict[str, V] = {}
         self._owner: dict[V, str] = {}
-        self._reserved: frozenset[V] = frozenset()
+        self._reserved: set[V] = set()
         self.dirty = False
         """True if :meth:`entries` differs from what was given or last marked clean."""
         for key, value in entries.items():
@@ -101,7 +101,7 @@ class Allocator(Generic[V]):
 
     def reserve(self, values: Iterable[V]) -> None:
         """These are in use in the kernel, by nobody knows which key yet: only :meth:`adopt` gives them out."""
-        self._reserved = frozenset(values)
+        self._reserved = set(values)
 
     def adopt(self, key: str, value: V) -> bool:
         """The kernel has ``value`` for ``key``, so be it; False if it is not of the pool or belongs to another key."""
@@ -119,14 +119,8 @@ class Allocator(Generic[V]):
         value = self._values.pop(key, None)
         if value is not None:
             del self._owner[value]
+            self._reserved.discard(value)
             self.dirty = True
-
-    def keep_only(self, keys: Iterable[str]) -> list[str]:
-        """Release every key but these; returns those released."""
-        gone = sorted(self._values.keys() - set(keys))
-        for key in gone:
-            self.release(key)
-        return gone
 
     def _take(self, key: str, value: V) -> bool:
         if value not in self._members or value in self._owner or key in self._values:

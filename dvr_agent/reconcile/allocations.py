@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from dvr_agent.desired.allocation import (
@@ -114,9 +115,12 @@ class Allocations:
     def settle(self, router_id: str, fips: Iterable[str]) -> None:
         """The router is in sync with these floating IPs: those it had before and has no more are released."""
         held = frozenset(fips)
-        for fip in self._fips.get(router_id, frozenset()) - held:
-            self._priorities.release(fip)
+        gone = self._fips.get(router_id, frozenset()) - held
         self._fips[router_id] = held
+        if gone:
+            elsewhere = frozenset().union(*self._fips.values())  # it may have gone to another router
+            for fip in gone - elsewhere:
+                self._priorities.release(fip)
 
     def release(self, router_id: str) -> None:
         """The router is gone."""
@@ -168,5 +172,9 @@ class Allocations:
         if pairs and link.pair not in pairs:
             self.adopt_pair(view.router.id, min(pairs))
         found = FipLink(self._pairs.allocate(view.router.id), rfp.mac, fpr.mac)
+        if (
+            view.router.id in self._fips
+        ):  # in sync before: other MACs now are drift, and IPv6 still goes by the old ones
+            found = replace(link, pair=found.pair)
         self._links[view.router.id] = found
         return found
