@@ -8,6 +8,7 @@ from dvr_agent.desired import names
 from dvr_agent.desired.allocation import LinkLocalPair
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.state.ownership import Ownership, RuleOwner
+from dvr_agent.state.route import Route
 
 _FIP_DEVICES = Ownership(prefixes=(names.FIP_TO_ROUTER, names.AGENT_GATEWAY))
 _FIP_RULES = Ownership(rules=RuleOwner.QROUTER)
@@ -20,11 +21,13 @@ class Inventory:
     :ivar routers: ids with a qrouter or snat namespace
     :ivar slices: network id → stem of each router that has an ``fpr-`` device in its fip namespace → its pair, if any
     :ivar gateways: network id → ``fg-`` devices in its fip namespace
+    :ivar routes: fip namespace → routes by the devices in it
     """
 
     routers: set[str] = field(default_factory=set)
     slices: dict[str, dict[str, LinkLocalPair | None]] = field(default_factory=dict)
     gateways: dict[str, set[str]] = field(default_factory=dict)
+    routes: dict[str, frozenset[Route]] = field(default_factory=dict)
 
     def networks_of(self, router_id: str) -> set[str]:
         """External networks whose fip namespace has a slice of the router."""
@@ -60,6 +63,7 @@ def _read_fip(kernel: Kernel, name: str, network: str, found: Inventory) -> None
         for link in state.links
         if link.name.startswith(names.FIP_TO_ROUTER)
     }
+    found.routes[name] = state.routes
     found.gateways[network] = {link.name for link in state.links if link.name.startswith(names.AGENT_GATEWAY)}
 
 

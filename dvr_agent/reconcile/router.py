@@ -26,6 +26,7 @@ from dvr_agent.reconcile.aftermath import Aftermath
 from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.api import Outcome, Plan
 from dvr_agent.reconcile.apply import Work, carry_out
+from dvr_agent.reconcile.held import HeldRoutes
 from dvr_agent.reconcile.inventory import fip_priorities, take_inventory
 from dvr_agent.reconcile.stale import Stale, find_stale, stale_routers
 from dvr_agent.state.diff import Action, Change, Changes, diff
@@ -67,6 +68,7 @@ class RouterReconciler:
         """External network → ``fg-`` devices found at start."""
         self._bases: dict[str, NamespaceState] = {}
         """External network → shared part as last checked in this pass."""
+        self._held = HeldRoutes({})
         self._aftermaths: dict[str, Aftermath] = {}
         """Router id → what a job that failed half way still owes."""
         self._states: dict[str, tuple[Router, str | None, Facts, RouterState]] = {}
@@ -83,6 +85,7 @@ class RouterReconciler:
                     unknown.append(pair)
         self._allocations.load(known, unknown, fip_priorities(self.kernel, found.routers))
         self._stems = {network: set(stems) for network, stems in found.slices.items()}
+        self._held = HeldRoutes(found.routes)
         self._gateway_devices = found.gateways
 
     def begin_pass(self) -> None:
@@ -96,11 +99,12 @@ class RouterReconciler:
         started = time.perf_counter()
         plan, works, draft = self._prepare(router, shared)
         aftermath = self._aftermaths.setdefault(router.id, Aftermath())
-        for work in works:
-            aftermath.note(work.changes)
+        self._claim_slice(draft)
         try:
-            if plan:
-                carry_out(self.kernel, self.attach, works)
+            self._carry_out(works, aftermath)
+            if any(work.repair for work in works):  # a port may have been made anew, without what was on it
+                _, works, draft = self._prepare(router, shared=True)
+                self._carry_out(works, aftermath)
             deleted = aftermath.delete_connections(self.kernel)
         except DvrError:
             with excutils.save_and_reraise_exception(logger=LOG):
@@ -143,6 +147,12 @@ class RouterReconciler:
 
     def flush(self) -> None:
         self._allocations.flush()
+
+    def _carry_out(self, works: list[Work], aftermath: Aftermath) -> None:
+        for work in works:
+            aftermath.note(work.changes)
+        if any(work.changes or work.first or work.repair for work in works):
+            carry_out(self.kernel, self.attach, works)
 
     # --- one router, step by step -------------------------------------------------------------------------------
 
@@ -209,12 +219,13 @@ class RouterReconciler:
         works = []
         if state.base is not None and view.agent_gateway is not None:
             network = view.agent_gateway.network_id
-            if shared or self._bases.get(network) != state.base:
+            if shared or draft.slice is None or self._bases.get(network) != state.base:
                 works.append(self._work(self._read(state.base), state.base))
         first_inside, first_outside = self._half_pairs(draft)
         works.append(self._work(draft.qrouter, state.qrouter, first_inside))
         if state.slice is not None:
-            works.append(self._work(draft.slice, state.slice, first_outside))
+            work = self._work(draft.slice, state.slice, first_outside)
+            works.append(replace(work, changes=self._held.take_over(work.changes)))
         works += [self._slice_removal(network, view.router.id) for network in self._left_networks(view)]
         if state.snat is not None:
             works.append(self._work(self._read(state.snat), state.snat))
@@ -265,15 +276,22 @@ class RouterReconciler:
                 works.append(Work(Changes(prefix + router_id, remove=True)))
         return [work for work in works if work.changes]
 
+    def _claim_slice(self, draft: _Draft) -> None:
+        """Before the first write: from now on the router may have a slice, also if the job fails half way."""
+        if draft.view.agent_gateway is not None:
+            network = draft.view.agent_gateway.network_id
+            self._stems.setdefault(network, set()).add(names.router_stem(draft.view.router.id))
+
     def _remember(self, draft: _Draft) -> None:
         """After success: what the next job on this router, or its removal, can build on."""
         view = draft.view
         router_id, stem = view.router.id, names.router_stem(view.router.id)
         for network in self._left_networks(view):
             self._forget_slice(network, stem)
+        if draft.state.slice is not None:
+            self._held.settle(draft.state.slice)
         if view.agent_gateway is not None and draft.state.base is not None:
             network = view.agent_gateway.network_id
-            self._stems.setdefault(network, set()).add(stem)
             self._gateways[network] = view.agent_gateway.id
             self._bases[network] = draft.state.base
         else:
@@ -283,6 +301,7 @@ class RouterReconciler:
     def _forget_slice(self, network: str, stem: str) -> None:
         stems = self._stems.get(network, set())
         stems.discard(stem)
+        self._held.forget(names.FIP + network, names.FIP_TO_ROUTER + stem)
         if not stems:
             self._stems.pop(network, None)
             self._gateways.pop(network, None)

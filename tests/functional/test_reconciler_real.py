@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -10,10 +11,12 @@ import pytest
 
 from dvr_agent.desired import names
 from dvr_agent.desired.settings import AgentMode, HostSettings
+from dvr_agent.errors import KernelError
 from dvr_agent.model.router import ExtraRoute, FixedIp, FloatingIp, Router, RouterPort, Subnet, SubnetPort
 from dvr_agent.reconcile.api import Outcome
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.router import RouterReconciler
+from dvr_agent.state.diff import Change
 from tests import lab
 from tests.packets.documents import mac, uid
 
@@ -152,3 +155,78 @@ def test_routes_that_somebody_appended_to_ours_go(agent: Agent, router: Router) 
     ]
     assert len(lab.ip_json("-6", "route", "show", "default", netns=qrouter(router))) == 1
     assert [one["gateway"] for one in lab.ip_json("route", "show", "default", netns=snat)] == ["203.0.113.1"]
+
+
+def test_a_renamed_outer_end_is_made_anew_with_all_that_was_on_the_inner_one(agent: Agent, router: Router) -> None:
+    agent.reconcile(router)
+    outer = f"tap{router.interfaces[0].id[:11]}"
+    lab.run("ip", "link", "set", outer, "down")
+    lab.run("ip", "link", "set", outer, "name", "elsewhere")
+    agent.reconcile(router)
+    [device] = lab.ip_json("-4", "addr", "show", "dev", internal(router), netns=qrouter(router))
+    assert [one["local"] for one in device["addr_info"] if one] == ["10.1.0.1"]
+    assert "elsewhere" not in {link["ifname"] for link in lab.ip_json("link")}
+
+
+@pytest.mark.parametrize("end", ["rfp", "fpr"])
+def test_a_changed_mac_between_router_and_fip_namespace_is_put_back(agent: Agent, router: Router, end: str) -> None:
+    agent.reconcile(router)
+    namespace = qrouter(router) if end == "rfp" else names.FIP + EXTERNAL
+    device = names.device(f"{end}-", router.id)
+    [before] = lab.ip_json("link", "show", device, netns=namespace)
+    lab.run("ip", "-n", namespace, "link", "set", device, "address", "02:00:00:00:00:09")
+    agent.reconcile(router)
+    [after] = lab.ip_json("link", "show", device, netns=namespace)
+    assert after["address"] == before["address"]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_floating_ip_goes_from_one_router_to_another_in_either_order(agent: Agent, restart: bool) -> None:
+    one, two = make_router("one", 1), make_router("two", 2)
+    address = "203.0.113.150"
+    agent.reconcile(replace(one, floating_ips=(fip(address, "10.1.0.9"),)))
+    agent.reconcile(two)
+    if restart:
+        agent = Agent(agent.state_path)
+    two = replace(two, floating_ips=(fip(address, "10.2.0.9"),))
+    agent.reconcile(two)
+    agent.reconcile(one)
+    agent.reconcile(two)
+    [route] = lab.ip_json("route", "show", address, netns=names.FIP + EXTERNAL)
+    assert route["dev"] == names.device(names.FIP_TO_ROUTER, two.id)
+    agent.reconciler.flush()
+    assert (agent.state_path / "fip-priorities").read_text().startswith(f"{address},")
+    agent.reconcile(replace(two, floating_ips=()))
+    assert not lab.ip_json("route", "show", address, netns=names.FIP + EXTERNAL)
+    agent.reconcile(replace(one, floating_ips=(fip(address, "10.1.0.9"),)))
+
+
+def test_a_router_that_failed_half_way_counts_as_a_user_of_the_fip_namespace(
+    agent: Agent, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = make_router("two", 2)
+    agent.reconcile(router)
+    interfaces = agent.reconciler.kernel.interfaces
+    original = interfaces.apply
+
+    def apply(namespace: str, changes: Sequence[Change]) -> None:
+        original(namespace, changes)
+        if namespace == names.FIP + EXTERNAL:
+            raise KernelError(namespace, "anything", 5)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(interfaces), "apply", lambda _self, *args: apply(*args))
+        with pytest.raises(KernelError):
+            agent.reconciler.reconcile(failing)
+    agent.reconciler.remove(router.id)
+    fpr = names.device(names.FIP_TO_ROUTER, failing.id)
+    assert fpr in {link["ifname"] for link in lab.ip_json("link", netns=names.FIP + EXTERNAL)}
+    agent.reconciler.remove(failing.id)
+    assert agent.namespaces() == []
+
+
+def test_a_fip_namespace_that_vanished_in_the_middle_of_a_pass_is_made_whole(agent: Agent, router: Router) -> None:
+    agent.reconcile(router)
+    lab.run("ip", "netns", "del", names.FIP + EXTERNAL)
+    agent.reconciler.reconcile(router, shared=False)
+    assert not agent.reconciler.plan(router)
