@@ -49,11 +49,13 @@ def base_state(port: RouterPort, others: frozenset[str] = frozenset()) -> Namesp
 
 
 def slice_ownership(router_id: str, link: FipLink | None) -> Ownership:
-    """What one router owns in a fip namespace: its ``fpr-`` device, its rule and its routing table."""
+    """What one router owns in a fip namespace: its ``fpr-`` device, its rule and its routing table.
+
+    Of the routes by its device those in the main table: to look for others the kernel would walk every router's table.
+    """
     tables = frozenset({fip_index(link.pair.fip_address)}) if link else frozenset[int]()
-    return Ownership(
-        devices=frozenset({names.device(names.FIP_TO_ROUTER, router_id)}), rules=RuleOwner.BY_IIF, tables=tables
-    )
+    devices = frozenset({names.device(names.FIP_TO_ROUTER, router_id)})
+    return Ownership(devices=devices, rules=RuleOwner.BY_IIF, tables=tables, main_only=True)
 
 
 def slice_state(view: HostView, link: FipLink, port: RouterPort, mtu: int) -> tuple[NamespaceState, set[ExtraRoute]]:
