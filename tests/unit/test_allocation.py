@@ -68,6 +68,8 @@ def test_values_in_use_in_the_kernel_are_only_adopted() -> None:
     assert allocator.allocate("key") != wanted
     assert allocator.adopt("key", wanted)
     assert allocator.get("key") == wanted
+    allocator.release("key")
+    assert allocator.allocate("key") == wanted
 
 
 def test_a_file_that_gives_one_value_twice_keeps_the_first() -> None:
