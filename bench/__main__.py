@@ -63,7 +63,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--routers", type=_numbers, default=DEFAULT_ROUTERS, help="how many, e.g. 10,100,500")
     parser.add_argument("--mode", choices=["dvr", "dvr_snat"], default="dvr", help="agent_mode (default: dvr)")
-    parser.add_argument("--rounds", type=int, default=0, help="rounds for each number (default: 5, 3, 2, by size)")
+    parser.add_argument("--rounds", type=int, default=0, help="rounds for each number (default: 5, 2, 1, by size)")
     parser.add_argument(
         "--commands-max",
         type=int,
@@ -84,7 +84,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _runs(routers: int, options: argparse.Namespace) -> Runs:
     """The methods take turns, so that a busy moment of the machine hits all of them."""
     runs = Runs(routers)
-    rounds = options.rounds or max(2, min(5, 300 // routers))
+    rounds = options.rounds or max(1, min(5, 200 // routers))
     for number in range(rounds):
         check = number == 0
         floor = _measure(Task("floor", options.mode, routers, check))

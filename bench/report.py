@@ -67,6 +67,7 @@ _RATIOS: list[Row] = [
     (f"build: ours ÷ floor (aim ≤ {AIM_BUILD:g})", _ratio(lambda one: one.ours.build / one.floor.build)),
     ("build: commands ÷ ours", _ratio(lambda one: one.commands.build / one.ours.build if one.commands else None)),
     (f"no-op resync ÷ build (aim < {AIM_RESYNC:g})", _ratio(lambda one: one.ours.resync / one.ours.build)),
+    ("  the first after the build ÷ build", _ratio(lambda one: one.ours.first / one.ours.build)),
     ("  documents parsed anew ÷ build", _ratio(lambda one: one.ours.full_sync / one.ours.build)),
     ("  after a restart ÷ build", _ratio(lambda one: one.ours.restart / one.ours.build)),
 ]
@@ -78,6 +79,7 @@ _TIMES: list[Row] = [
     ),
     ("build per router: a process per command", _commands(lambda one, runs: one.build / runs.routers * 1e3, ".2f")),
     ("no-op resync per router", _per_router(lambda one: one.resync)),
+    ("  the first after the build", _per_router(lambda one: one.first)),
     ("  documents parsed anew", _per_router(lambda one: one.full_sync)),
     ("  after a restart, with reading the host", _per_router(lambda one: one.restart)),
     ("parsing one document", _per_router(lambda one: one.parse)),

@@ -61,15 +61,17 @@ class Result:
     """What was measured; seconds, KiB.
 
     :ivar build: all routers
-    :ivar parse: all documents; likewise ``resync`` (the same routers again), ``full_sync`` (documents parsed anew) and
-        ``restart`` (a new reconciler that knows nothing)
+    :ivar parse: all documents
+    :ivar first: the same routers again, right after the build; likewise ``resync`` (once more: what an audit costs),
+        ``full_sync`` (documents parsed anew) and ``restart`` (a new reconciler that knows nothing)
     :ivar add: one FIP added to one router; likewise ``remove``, one router removed
-    :ivar writes: of the three resyncs
+    :ivar writes: of all resyncs
     :ivar steps: messages, files and tables, or processes, for all routers
     """
 
     build: float
     parse: float = 0.0
+    first: float = 0.0
     resync: float = 0.0
     full_sync: float = 0.0
     restart: float = 0.0
@@ -129,6 +131,7 @@ def _ours(task: Task) -> Result:
     counters = reconciler.kernel.counters
     result.profile = _report("build", profiler)
     written = counters.total()
+    result.first = _timed(lambda: _pass(reconciler, routers))
     profiler = cProfile.Profile() if task.profile else None
     result.resync = _timed(lambda: _pass(reconciler, routers), profiler)
     result.profile += _report("no-op resync", profiler)
