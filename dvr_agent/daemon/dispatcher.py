@@ -143,13 +143,16 @@ class Dispatcher:
     def flush(self) -> None:
         """Have changed state files written.  A failure is logged, and the next flush tries again."""
         self._flushed = time.monotonic()
+        trouble: DvrError | None = None
         try:
             self._worker.call(self._reconciler.flush)
             self._dirty = False
         except DvrError as exc:
-            LOG.error("state files could not be written: %s", exc)
+            trouble = exc
         except Exception:
             LOG.exception("state files could not be written")
+        if trouble:
+            LOG.error("state files could not be written: %s", trouble)
 
     def _runnable(self) -> bool:
         busy = self.queue.busy

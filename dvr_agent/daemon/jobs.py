@@ -94,11 +94,13 @@ def run(job: Job[Work], reconciler: Reconciler, late: float) -> Result:
         except NotSupportedError as exc:
             return NotSupported(str(exc))
         except DvrError as exc:
-            LOG.error("%s: failed: %s", subject, exc)
-            return Failed(str(exc))
+            failed = Failed(str(exc))
         except Exception as exc:
             LOG.exception("%s: failed by an error that should not happen", subject)
             return Failed(f"{type(exc).__name__}: {exc}")
+        # Not inside the except clause: there oslo.log would say the exception once more.
+        LOG.error("%s: failed: %s", subject, failed.reason)
+        return failed
 
 
 def _update(job: Job[Work], work: Update, subject: str, reconciler: Reconciler, late: float) -> Result:

@@ -108,7 +108,7 @@ class RouterReconciler:
             deleted = aftermath.delete_connections(self.kernel)
         except DvrError:
             with excutils.save_and_reraise_exception(logger=LOG):
-                LOG.warning("router %s: stopped half way; what was done stays, the rest is for the next try", router.id)
+                LOG.debug("router %s: stopped half way; what was done stays, the rest is for the next try", router.id)
         announced = aftermath.announce(self.kernel)
         del self._aftermaths[router.id]
         self._remember(draft)

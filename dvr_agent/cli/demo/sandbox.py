@@ -28,7 +28,7 @@ def enter_sandbox(arguments: list[str]) -> None:
     :raises SandboxError: unshare, or the right to use it, is missing
     """
     if os.environ.pop(MARKER, None):
-        _own_netns_directory()
+        _own_run_directory()
         return
     unshare = shutil.which("unshare")
     if unshare is None:
@@ -39,11 +39,11 @@ def enter_sandbox(arguments: list[str]) -> None:
     os.execv(unshare, [unshare, *flags, "--", sys.executable, "-m", "dvr_agent.cli.ctl", *arguments])
 
 
-def _own_netns_directory() -> None:
+def _own_run_directory() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None) != 0:
         raise SandboxError(f"cannot make mounts private: {os.strerror(ctypes.get_errno())}")
-    for path in (NETNS, Path("/run/dvr-agent")):
-        path.mkdir(parents=True, exist_ok=True)
-        if libc.mount(b"demo", str(path).encode(), b"tmpfs", 0, None) != 0:
-            raise SandboxError(f"cannot mount {path}: {os.strerror(ctypes.get_errno())}")
+    # All of it: named namespaces, the lock that iptables programs share, our own locks and sockets.
+    if libc.mount(b"demo", b"/run", b"tmpfs", 0, None) != 0:
+        raise SandboxError(f"cannot mount /run: {os.strerror(ctypes.get_errno())}")
+    NETNS.mkdir()
