@@ -171,10 +171,9 @@ class Allocations:
         ]
         if pairs and link.pair not in pairs:
             self.adopt_pair(view.router.id, min(pairs))
-        found = FipLink(self._pairs.allocate(view.router.id), rfp.mac, fpr.mac)
-        if (
-            view.router.id in self._fips
-        ):  # in sync before: other MACs now are drift, and IPv6 still goes by the old ones
-            found = replace(link, pair=found.pair)
+        pair = self._pairs.allocate(view.router.id)
+        # Once the router was in sync, other MACs are drift: IPv6 link-local addresses still go by the old ones.
+        known = view.router.id in self._fips
+        found = replace(link, pair=pair) if known else FipLink(pair, rfp.mac, fpr.mac)
         self._links[view.router.id] = found
         return found
