@@ -65,8 +65,10 @@ def _commands(value: Callable[[Result, Runs], float], form: str) -> Callable[[Ru
 
 _RATIOS: list[Row] = [
     (f"build: ours ÷ floor (aim ≤ {AIM_BUILD:g})", _ratio(lambda one: one.ours.build / one.floor.build)),
+    ("  in processor time", _ratio(lambda one: one.ours.build_cpu / one.floor.build_cpu)),
     ("build: commands ÷ ours", _ratio(lambda one: one.commands.build / one.ours.build if one.commands else None)),
     (f"no-op resync ÷ build (aim < {AIM_RESYNC:g})", _ratio(lambda one: one.ours.resync / one.ours.build)),
+    ("  in processor time", _ratio(lambda one: one.ours.resync_cpu / one.ours.build_cpu)),
     ("  the first after the build ÷ build", _ratio(lambda one: one.ours.first / one.ours.build)),
     ("  documents parsed anew ÷ build", _ratio(lambda one: one.ours.full_sync / one.ours.build)),
     ("  after a restart ÷ build", _ratio(lambda one: one.ours.restart / one.ours.build)),
