@@ -109,6 +109,8 @@ def _rules(sock: NetlinkSocket, ownership: Ownership) -> Iterable[Rule]:
     if ownership.rules is RuleOwner.NONE:
         return ()
     if ownership.rules is RuleOwner.BY_IIF:
+        if ownership.prefixes:
+            return decode_rules(sock.dump(dump_rules()))
         return decode_rules(sock.dump_containing(dump_rules(), [name.encode() + b"\0" for name in ownership.devices]))
     return decode_rules(filter(has_source, sock.dump(dump_rules())))
 

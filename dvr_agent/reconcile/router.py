@@ -28,6 +28,7 @@ from dvr_agent.reconcile.api import Outcome, Plan
 from dvr_agent.reconcile.apply import Work, carry_out
 from dvr_agent.reconcile.held import HeldRoutes
 from dvr_agent.reconcile.inventory import fip_priorities, take_inventory
+from dvr_agent.reconcile.slices import Slices
 from dvr_agent.reconcile.stale import Stale, find_stale, stale_routers
 from dvr_agent.state.diff import Action, Change, Changes, diff
 from dvr_agent.state.link import Link, Port
@@ -68,6 +69,7 @@ class RouterReconciler:
         """External network → ``fg-`` devices found at start."""
         self._bases: dict[str, NamespaceState] = {}
         """External network → shared part as last checked in this pass."""
+        self._slices = Slices(kernel.interfaces)
         self._held = HeldRoutes({})
         self._aftermaths: dict[str, Aftermath] = {}
         """Router id → what a job that failed half way still owes."""
@@ -90,6 +92,7 @@ class RouterReconciler:
 
     def begin_pass(self) -> None:
         self._bases.clear()
+        self._slices.begin()
 
     def plan(self, router: Router) -> Plan:
         plan, _, _ = self._prepare(router, shared=True)
@@ -159,11 +162,11 @@ class RouterReconciler:
     def _prepare(self, router: Router, shared: bool) -> tuple[Plan, list[Work], _Draft]:
         """Observe, allocate, desire, compare."""
         draft = self._draft(router)
-        self._observe(draft)
+        self._observe(draft, shared)
         corrected = self._allocations.correct(draft.view, draft.facts, draft.qrouter, draft.slice)
         if corrected != draft.facts:
             draft.facts, draft.state = corrected, self._state(draft.view, corrected)
-            self._observe(draft)
+            self._observe(draft, shared=True)
         works = self._works(draft, shared)
         plan = Plan(
             f"router {router.id}",
@@ -200,9 +203,16 @@ class RouterReconciler:
         self._states[view.router.id] = (view.router, gateway, facts, state)
         return state
 
-    def _observe(self, draft: _Draft) -> None:
+    def _observe(self, draft: _Draft, shared: bool) -> None:
         draft.qrouter = self._read(draft.state.qrouter)
-        draft.slice = self._read(draft.state.slice) if draft.state.slice else None
+        piece = draft.state.slice
+        if piece is None:
+            draft.slice = None
+        elif shared:
+            self._slices.drop(piece)
+            draft.slice = self._read(piece)
+        else:
+            draft.slice = self._slices.read(piece)
 
     def _read(self, desired: NamespaceState) -> NamespaceState | None:
         """What the kernel holds of what a desired state answers for."""

@@ -67,7 +67,7 @@ class Ownership:
         if self.rules is RuleOwner.QROUTER:
             return rule.src is not None and rule.iif is None and _is_of_qrouter(rule)
         if self.rules is RuleOwner.BY_IIF:
-            return rule.iif is not None and rule.table == rule.priority and rule.iif in self.devices
+            return rule.iif is not None and rule.table == rule.priority and self.owns_device(rule.iif)
         return False
 
 

@@ -394,3 +394,31 @@ def test_connections_of_the_gateway_address_go_with_it(bench: Bench, router: Rou
     # The hairpin rule still translates to the gateway address, but nothing that leaves does.
     assert [call.args[1] for call in bench.fake.calls("conntrack.delete")] == ["203.0.113.193"]
     assert not changes(bench.fake, Action.REMOVE, Route)
+
+
+def test_a_pass_reads_a_fip_namespace_once_and_sees_each_slice_in_it(bench: Bench, router: Router) -> None:
+    other = second(router)
+    bench.reconciler.begin_pass()
+    for one in (router, other):
+        bench.reconciler.reconcile(one, shared=False)
+    bench.reconciler.begin_pass()
+    bench.fake.forget_calls()
+    fip = bench.fake["fip-" + router.agent_gateways[0].network_id]
+    lost = next(route for route in fip.routes.values() if route.dst == "203.0.113.77/32")
+    del fip.routes[lost.key]
+    plans = [bench.reconciler.reconcile(one, shared=False).plan for one in (router, other)]
+    assert [[change.item for found in plan.changes for change in found.items] for plan in plans] == [[], [lost]]
+    read = [call.args[1] for call in bench.fake.calls("interfaces.observe") if call.args[0].startswith("fip-")]
+    assert len([ownership for ownership in read if ownership.prefixes]) == 1
+    assert not [ownership for ownership in read if ownership.tables], "no slice was read by itself"
+
+
+def test_an_update_in_the_middle_of_a_pass_is_not_undone_by_it(bench: Bench, router: Router) -> None:
+    bench.reconciler.reconcile(replace(router, floating_ips=()))
+    other = second(router)
+    bench.reconciler.begin_pass()
+    bench.reconciler.reconcile(other, shared=False)
+    bench.reconciler.reconcile(router)
+    written = bench.writes()
+    assert not bench.reconciler.reconcile(router, shared=False).plan
+    assert bench.writes() == written
