@@ -109,7 +109,7 @@ class Allocations:
             ]
             key = str(fip.address)
             if found and self._priorities.get(key) not in found:
-                self._priorities.adopt(key, min(found))
+                self._adopt_priority(key, min(found))
         return Facts(link, self._priorities_of(view))
 
     def settle(self, router_id: str, fips: Iterable[str]) -> None:
@@ -152,6 +152,13 @@ class Allocations:
             self._pairs.release(router_id)
         for fip in fips:
             self._priorities.release(fip)
+
+    def _adopt_priority(self, fip: str, priority: int) -> None:
+        """The kernel holds this priority for a floating IP; a file that gives it to one not seen here yet is wrong."""
+        owner = self._priorities.owner(priority)
+        if owner is not None and not any(owner in held for held in self._fips.values()):
+            self._priorities.release(owner)
+        self._priorities.adopt(fip, priority)
 
     def _priorities_of(self, view: HostView) -> tuple[tuple[str, int], ...]:
         fips = sorted(str(fip.address) for fip in view.local_fips)

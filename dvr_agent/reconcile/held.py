@@ -23,13 +23,16 @@ class HeldRoutes:
     def __init__(self, found: Mapping[str, Iterable[Route]]) -> None:
         self._routes: dict[tuple[str, str], Route] = {}
         self._of_device: dict[tuple[str, str], set[str]] = {}
+        self._lost: dict[tuple[str, str], set[str]] = {}
+        """(Namespace, device) → what another slice took over from this one and it has not given up yet."""
         for namespace, routes in found.items():
             self._hold(namespace, routes)
 
     def take_over(self, changes: Changes) -> Changes:
         """The same changes, but a route that is new to this slice and held by another one is replaced, not added.
 
-        The newest document has the last word; the other slice's next job finds the route gone and does not miss it.
+        The newest claim has the last word.  The other slice's next job finds the route gone and, if its document has
+        changed too, does not miss it; if it has not, the place is taken, so that two routers never take turns.
         """
         items = tuple(self._instead(changes.namespace, change) for change in changes.items)
         return replace(changes, items=items) if items != changes.items else changes
@@ -42,6 +45,7 @@ class HeldRoutes:
 
     def forget(self, namespace: str, device: str) -> None:
         """The slice with this device is gone."""
+        self._lost.pop((namespace, device), None)
         for dst in self._of_device.pop((namespace, device), ()):
             del self._routes[namespace, dst]
 
@@ -50,7 +54,9 @@ class HeldRoutes:
             if route.table == MAIN_TABLE:
                 previous = self._routes.get((namespace, route.dst))
                 if previous is not None:
-                    self._of_device[namespace, previous.hops[0].device].discard(route.dst)
+                    loser = (namespace, previous.hops[0].device)
+                    self._of_device[loser].discard(route.dst)
+                    self._lost.setdefault(loser, set()).add(route.dst)
                 self._routes[namespace, route.dst] = route
                 self._of_device.setdefault((namespace, route.hops[0].device), set()).add(route.dst)
 
@@ -58,7 +64,8 @@ class HeldRoutes:
         route = change.item
         if change.action is not Action.ADD or not isinstance(route, Route) or route.table != MAIN_TABLE:
             return change
+        device = route.hops[0].device
         held = self._routes.get((namespace, route.dst))
-        if held is None or held.hops[0].device == route.hops[0].device:
+        if held is None or held.hops[0].device == device or route.dst in self._lost.get((namespace, device), ()):
             return change
         return Change(Action.CHANGE, route, held)

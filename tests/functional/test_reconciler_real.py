@@ -230,3 +230,31 @@ def test_a_fip_namespace_that_vanished_in_the_middle_of_a_pass_is_made_whole(age
     lab.run("ip", "netns", "del", names.FIP + EXTERNAL)
     agent.reconciler.reconcile(router, shared=False)
     assert not agent.reconciler.plan(router)
+
+
+def test_a_floating_ip_in_two_documents_stays_with_the_newer_one(agent: Agent) -> None:
+    address = "203.0.113.150"
+    one = replace(make_router("one", 1), floating_ips=(fip(address, "10.1.0.9"),))
+    two = replace(make_router("two", 2), floating_ips=(fip(address, "10.2.0.9"),))
+    agent.reconcile(one)
+    agent.reconcile(two)
+    for _ in range(2):
+        with pytest.raises(KernelError, match="another one is in its place"):
+            agent.reconciler.reconcile(one)
+        agent.reconcile(two)
+    agent.reconcile(replace(two, floating_ips=()))
+    agent.reconcile(one)
+
+
+def test_the_kernel_wins_over_a_state_file_that_gives_its_priority_to_another_floating_ip(agent: Agent) -> None:
+    address = "203.0.113.150"
+    router = replace(make_router("one", 1), floating_ips=(fip(address, "10.1.0.9"),))
+    agent.reconcile(router)
+    agent.reconciler.flush()
+    file = agent.state_path / "fip-priorities"
+    before = file.read_text()
+    file.write_text(before.replace(address, "203.0.113.151") + f"{address},50000\n")
+    again = Agent(agent.state_path)
+    assert not again.reconcile(router).plan
+    again.reconciler.flush()
+    assert file.read_text() == before
