@@ -258,3 +258,30 @@ def test_the_kernel_wins_over_a_state_file_that_gives_its_priority_to_another_fl
     assert not again.reconcile(router).plan
     again.reconciler.flush()
     assert file.read_text() == before
+
+
+@pytest.mark.parametrize("neighbour", [False, True])
+def test_a_router_is_made_anew_while_the_kernel_still_tears_its_predecessor_down(
+    agent: Agent, router: Router, neighbour: bool
+) -> None:
+    if neighbour:
+        agent.reconcile(make_router("two", 2))
+    for _ in range(5):
+        agent.reconcile(replace(router, floating_ips=(fip("203.0.113.150", "10.1.0.9"),)))
+        agent.reconciler.remove(router.id)
+    assert not [name for name in agent.namespaces() if router.id in name]
+
+
+def test_a_host_that_changes_its_mode_gets_rid_of_what_only_the_old_mode_had(host: lab.Host, tmp_path: Path) -> None:
+    host.bridge("br-ext")
+    router = replace(make_router("one", 1), floating_ips=(fip("203.0.113.150", "10.1.0.9"),))
+    qrouter_, snat, shared = names.QROUTER + router.id, names.SNAT + router.id, names.FIP + EXTERNAL
+    for mode, expected in (
+        (AgentMode.DVR_SNAT, [shared, qrouter_, snat]),
+        (AgentMode.DVR, [shared, qrouter_]),
+        (AgentMode.DVR_NO_EXTERNAL, [qrouter_]),
+        (AgentMode.DVR_SNAT, [shared, qrouter_, snat]),
+    ):
+        agent = Agent(tmp_path, mode)
+        agent.reconcile(router)
+        assert agent.namespaces() == expected
