@@ -34,6 +34,7 @@ from dvr_agent.state.diff import Action, Change, Changes, diff
 from dvr_agent.state.link import Link, Port
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.route import Route
+from dvr_agent.state.rule import Rule
 
 LOG = logging.getLogger(__name__)
 
@@ -281,9 +282,11 @@ class RouterReconciler:
 
     def _removal(self, router_id: str) -> list[Work]:
         works = [self._slice_removal(network, router_id) for network in self._networks_of(router_id)]
-        for prefix in (names.QROUTER, names.SNAT):
-            if self.kernel.namespaces.exists(prefix + router_id):
-                works.append(Work(Changes(prefix + router_id, remove=True)))
+        exists = self.kernel.namespaces.exists
+        if exists(names.QROUTER + router_id):
+            works = [_without_link(work) for work in works]
+        gone = [prefix + router_id for prefix in (names.QROUTER, names.SNAT) if exists(prefix + router_id)]
+        works += [Work(Changes(name, remove=True)) for name in gone]
         return [work for work in works if work.changes]
 
     def _claim_slice(self, draft: _Draft) -> None:
@@ -339,6 +342,12 @@ def _without(state: NamespaceState | None, device: str) -> NamespaceState | None
         neighbours=frozenset(neighbour for neighbour in state.neighbours if neighbour.device != device),
         sysctls=frozenset(sysctl for sysctl in state.sysctls if sysctl.device != device),
     )
+
+
+def _without_link(work: Work) -> Work:
+    """The same, but the ``fpr-`` device is left to go with its other end: deleting it waits for the kernel (20 ms)."""
+    items = tuple(change for change in work.changes.items if isinstance(change.item, Route | Rule))
+    return replace(work, changes=replace(work.changes, items=items))
 
 
 def _uses(route: Route, device: str) -> bool:
