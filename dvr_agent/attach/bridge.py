@@ -83,15 +83,10 @@ class BridgeDriver:
         with _attach_errors(), self._host() as host:
             taps = read_devices(host, [tap_name(port.port_id) for port in wanted])
             bridges = read_devices(host, self._bridge_names(wanted))
-        ours = [name for name, bridge in bridges.items() if bridge.info.alias == ALIAS]
-        ipv6 = with_ipv6([*taps, *ours])
         faults = {}
         for port in wanted:
             name = self._bridge_of(port.network_id)
-            bridge = bridges.get(name)
-            faults[port.device] = fault(
-                port, taps.get(tap_name(port.port_id)), bridge.info if bridge else None, name, ipv6
-            )
+            faults[port.device] = fault(port, taps.get(tap_name(port.port_id)), bridges.get(name), name)
         return {device: text for device, text in faults.items() if text}
 
     def plug(self, namespace: str, ports: Sequence[Port]) -> None:

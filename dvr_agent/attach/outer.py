@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from dvr_agent.errors import AttachError
 from dvr_agent.kernel import sysctl
-from dvr_agent.kernel.netlink.link import IFLA_LINK, LinkInfo, decode_link, get_link
-from dvr_agent.kernel.netlink.message import Data, attributes, u32
+from dvr_agent.kernel.netlink.link import IFLA_AF_SPEC, IFLA_LINK, LinkInfo, decode_link, get_link
+from dvr_agent.kernel.netlink.message import AF_INET6, Data, attributes, u32
 from dvr_agent.kernel.netlink.socket import NetlinkSocket
 from dvr_agent.state.link import Port
 
@@ -25,6 +25,8 @@ NAME_MAX = 15
 """IFNAMSIZ without the closing NUL (linux/if.h)."""
 ALIAS = "dvr-agent"
 """Alias of bridges made here; that of a ``tap…`` goes on with port id and namespace."""
+IFLA_INET6_CONF, DEVCONF_DISABLE_IPV6 = 2, 26
+"""linux/if_link.h and linux/ipv6.h: all ``net.ipv6.conf.<device>`` parameters in one array, and the place in it."""
 IFINFOMSG = 16
 """Size of struct ifinfomsg, behind which the attributes of a link message begin."""
 
@@ -38,10 +40,12 @@ class Device(NamedTuple):
     """A device on this side or the other, with what :class:`LinkInfo` has no room for.
 
     :ivar peer: index of the other end of a veth pair, in whatever namespace that is
+    :ivar ipv6: the device has IPv6
     """
 
     info: LinkInfo
     peer: int
+    ipv6: bool
 
 
 def tap_name(port_id: str) -> str:
@@ -104,18 +108,17 @@ def same_pair(outer: Device, inner: Device) -> bool:
     return outer.peer == inner.info.ifindex and inner.peer == outer.info.ifindex
 
 
-def fault(port: Port, tap: Device | None, bridge: LinkInfo | None, name: str, ipv6: set[str]) -> str:
+def fault(port: Port, tap: Device | None, bridge: Device | None, name: str) -> str:
     """What is wrong on the outer side of a port, empty if nothing is.
 
     :param bridge: None: there is none of the name
-    :param ipv6: devices that have IPv6 and should not
     """
     outer = tap_name(port.port_id)
     if bridge is None:
         return f"bridge {name} is missing"
     if tap is None:
         return f"{outer} is missing"
-    if tap.info.master != bridge.ifindex:
+    if tap.info.master != bridge.info.ifindex:
         return f"{outer} is not on bridge {name}"
     if not tap.info.up:
         return f"{outer} is down"
@@ -124,11 +127,25 @@ def fault(port: Port, tap: Device | None, bridge: LinkInfo | None, name: str, ip
     found = read_alias(tap.info.alias)
     if found is None or found[0] != port.port_id:
         return f"{outer} has alias {tap.info.alias!r}"
-    if bridge.alias == ALIAS and not bridge.up:
+    made_here = bridge.info.alias == ALIAS
+    if made_here and not bridge.info.up:
         return f"bridge {name} is down"
-    return next((f"{device} has IPv6" for device in (outer, name) if device in ipv6), "")
+    if made_here and bridge.ipv6:
+        return f"{name} has IPv6"
+    return f"{outer} has IPv6" if tap.ipv6 else ""
 
 
 def _device(data: Data) -> Device:
-    peer = next((u32(data, start) for kind, start, _ in attributes(data, IFINFOMSG) if kind == IFLA_LINK), 0)
-    return Device(decode_link(data), peer)
+    found = {kind: (start, end) for kind, start, end in attributes(data, IFINFOMSG)}
+    peer = u32(data, found[IFLA_LINK][0]) if IFLA_LINK in found else 0
+    return Device(decode_link(data), peer, _has_ipv6(data, *found.get(IFLA_AF_SPEC, (0, 0))))
+
+
+def _has_ipv6(data: Data, start: int, end: int) -> bool:
+    """From the parameters that the kernel tells with a device; one that never had IPv6 is told without them."""
+    for family, start6, end6 in attributes(data, start, end):
+        if family == AF_INET6:
+            for kind, values, _ in attributes(data, start6, end6):
+                if kind == IFLA_INET6_CONF:
+                    return u32(data, values + 4 * DEVCONF_DISABLE_IPV6) == 0
+    return False

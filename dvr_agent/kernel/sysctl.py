@@ -38,18 +38,45 @@ def paths_of(namespace: str, keys: Iterable[str]) -> list[str]:
     return paths
 
 
+class _Directories:
+    """Opens files below ``/proc/sys/net``, each of its directories only once.
+
+    The kernel keeps the ``ipv4`` of all namespaces in one hash chain under one name: opening by the whole path walks
+    that chain for every file (70 us with 300 namespaces), opening from the directory does not.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[str, int] = {}
+
+    def open(self, path: str, flags: int) -> int:
+        """
+        :raises OSError: as open(2)
+        """
+        head, _, rest = path.removeprefix(ROOT).partition("/")
+        directory = self._open.get(head)
+        if directory is None:
+            directory = self._open[head] = os.open(ROOT + head, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return os.open(rest, flags | os.O_CLOEXEC, dir_fd=directory)
+
+    def close(self) -> None:
+        for directory in self._open.values():
+            os.close(directory)
+
+
 def read_here(paths: Sequence[str]) -> list[str | int]:
     """Value or errno of each parameter, in the namespace where the thread is.  Never raises: made for the window."""
     values: list[str | int] = []
+    directories = _Directories()
     for path in paths:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = directories.open(path, os.O_RDONLY)
             try:
                 values.append(os.read(fd, _SIZE).decode(errors="replace").strip())
             finally:
                 os.close(fd)
         except OSError as exc:
             values.append(exc.errno or errno.EIO)
+    directories.close()
     return values
 
 
@@ -76,10 +103,11 @@ def write(namespace: str, items: Sequence[Sysctl], counters: WriteCounters) -> N
     paths = paths_of(namespace, (item.key for item in items))
     jobs = [(path, item.value.encode()) for path, item in zip(paths, items, strict=True)]
     done = code = 0
+    directories = _Directories()
     with entered(namespace):
         try:
             for path, value in jobs:
-                fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+                fd = directories.open(path, os.O_WRONLY)
                 try:
                     os.write(fd, value)
                 finally:
@@ -87,6 +115,7 @@ def write(namespace: str, items: Sequence[Sysctl], counters: WriteCounters) -> N
                 done += 1
         except OSError as exc:
             code = exc.errno or errno.EIO
+        directories.close()
     counters.sysctls += done
     if code:
         hint = "this kernel or namespace has no such parameter" if code in _ABSENT else ""
