@@ -49,6 +49,9 @@ class FakeAttach:
         there = self._fake.world.namespaces
         return [port for port in self.outer.values() if port.namespace in there or port in self.strays]
 
+    def tidy(self) -> Sequence[str]:
+        return ()
+
     def unplug_outer(self, ports: Sequence[OuterPort]) -> None:
         for port in ports:
             self.outer.pop(port.port_id, None)

@@ -40,5 +40,8 @@ class AttachDriver(Protocol):
     def list(self) -> list[OuterPort]:
         """All outer sides that this driver made on this host and that are still there."""
 
+    def tidy(self) -> Sequence[str]:
+        """Remove what this driver made for networks, not ports, and nothing uses; returns the names."""
+
     def unplug_outer(self, ports: Sequence[OuterPort]) -> None:
         """Remove outer sides that belong to nothing any more."""

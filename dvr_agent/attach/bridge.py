@@ -132,7 +132,7 @@ class BridgeDriver:
             found = read_devices(host, [port.outer for port in ports])
             _delete(host, [port.outer for port in ports if _is_outer(found.get(port.outer), port)])
 
-    def remove_unused_bridges(self) -> list[str]:
+    def tidy(self) -> Sequence[str]:
         """Remove the bridges that this driver made and that have no ports left; returns their names, sorted."""
         with _attach_errors(), self._host() as host:
             links = [decode_link(data) for data in host.dump(dump_links())]

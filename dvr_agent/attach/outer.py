@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import errno
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from dvr_agent.errors import AttachError
 from dvr_agent.kernel import sysctl
 from dvr_agent.kernel.netlink.link import IFLA_AF_SPEC, IFLA_LINK, LinkInfo, decode_link, get_link
-from dvr_agent.kernel.netlink.message import AF_INET6, Data, attributes, u32
+from dvr_agent.kernel.netlink.message import AF_INET6, Data, attributes, positions, u32
 from dvr_agent.kernel.netlink.socket import NetlinkSocket
 from dvr_agent.state.link import Port
 
@@ -136,14 +137,18 @@ def fault(port: Port, tap: Device | None, bridge: Device | None, name: str) -> s
 
 
 def _device(data: Data) -> Device:
-    found = {kind: (start, end) for kind, start, end in attributes(data, IFINFOMSG)}
-    peer = u32(data, found[IFLA_LINK][0]) if IFLA_LINK in found else 0
-    return Device(decode_link(data), peer, _has_ipv6(data, *found.get(IFLA_AF_SPEC, (0, 0))))
+    found = positions(data, IFINFOMSG)
+    peer = u32(data, found[IFLA_LINK] + 4) if IFLA_LINK in found else 0
+    return Device(decode_link(data), peer, IFLA_AF_SPEC in found and _has_ipv6(data, found[IFLA_AF_SPEC]))
 
 
-def _has_ipv6(data: Data, start: int, end: int) -> bool:
-    """From the parameters that the kernel tells with a device; one that never had IPv6 is told without them."""
-    for family, start6, end6 in attributes(data, start, end):
+def _has_ipv6(data: Data, at: int) -> bool:
+    """From the parameters that the kernel tells with a device; one that never had IPv6 is told without them.
+
+    :param at: where the header of IFLA_AF_SPEC begins
+    """
+    size = int.from_bytes(data[at : at + 2], sys.byteorder)
+    for family, start6, end6 in attributes(data, at + 4, at + size):
         if family == AF_INET6:
             for kind, values, _ in attributes(data, start6, end6):
                 if kind == IFLA_INET6_CONF:

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
         reconciler = open_reconciler(conf, writable=not args.dry_run)
         reconciler.load()
         plan, carry_out, question = _choose(args, conf, reconciler)
-        outcome = None
+        outcome, bridges = None, []
         asked = bool(question) and not args.yes
         if plan and not args.dry_run:
             if asked:
@@ -52,7 +52,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 outcome = carry_out()
             finally:
                 reconciler.flush()
-    _show(out, plan, outcome, brief=asked and outcome is not None)
+        if args.all and not args.dry_run:
+            bridges = reconciler.tidy()
+    _show(out, plan, outcome, bridges, brief=asked and outcome is not None)
     return 0
 
 
@@ -93,15 +95,20 @@ def _confirm(question: str, plan: Plan, out: Output) -> None:
         raise CleanupError("nothing was removed")
 
 
-def _show(out: Output, plan: Plan, outcome: Outcome | None, brief: bool) -> None:
-    """:param brief: the plan was shown before the question"""
+def _show(out: Output, plan: Plan, outcome: Outcome | None, bridges: list[str], brief: bool) -> None:
+    """
+    :param bridges: that were removed
+    :param brief: the plan was shown before the question
+    """
     done = replace(outcome.plan, subject=plan.subject) if outcome else plan
     section = Renderer().section(done, outcome=outcome)
     if out.json:
-        out.document({"done": outcome is not None, **as_json(section)})
-    elif not plan:
+        out.document({"done": outcome is not None, "bridges": bridges, **as_json(section)})
+    elif not plan and not bridges:
         out.line(f"{plan.subject}: nothing to remove")
     else:
         lines = list(as_lines(section))
         for line in lines[:1] if brief else lines:
             out.line(line)
+        if bridges:
+            out.line(f"bridges removed: {', '.join(bridges)}")

@@ -126,7 +126,6 @@ class Allocations:
         """The router is gone."""
         self.drop_link(router_id)
         self.settle(router_id, ())
-        self._fips.pop(router_id, None)
 
     def drop_link(self, router_id: str) -> None:
         """The router lives on without a link to a fip namespace."""
@@ -147,11 +146,13 @@ class Allocations:
 
     def drop_stale(self, known: Iterable[str]) -> None:
         """Release :meth:`stale_entries`."""
+        known = set(known)
         routers, fips = self.stale_entries(known)
         for router_id in routers:
             self._pairs.release(router_id)
         for fip in fips:
             self._priorities.release(fip)
+        self._fips = {router_id: held for router_id, held in self._fips.items() if held or router_id in known}
 
     def _adopt_priority(self, fip: str, priority: int) -> None:
         """The kernel holds this priority for a floating IP; a file that gives it to one not seen here yet is wrong."""

@@ -99,5 +99,11 @@ class Reconciler(Protocol):
     def remove_stale(self, known: Collection[str]) -> Outcome:
         """Carry out :meth:`plan_stale`."""
 
+    def tidy(self) -> list[str]:
+        """Remove bridges that this agent made and that have no ports any more; returns their names.
+
+        Not part of normal work: an instance that is about to start may count on its network's bridge.
+        """
+
     def flush(self) -> None:
         """Write state files that changed.  Cheap when nothing did."""

@@ -19,7 +19,7 @@ from dvr_agent.desired.facts import Facts
 from dvr_agent.desired.fip import empty_slice, slice_ownership
 from dvr_agent.desired.settings import HostSettings
 from dvr_agent.desired.view import HostView, agent_gateways, make_view
-from dvr_agent.errors import DvrError
+from dvr_agent.errors import DvrError, NotSupportedError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.aftermath import Aftermath
@@ -38,6 +38,8 @@ from dvr_agent.state.rule import Rule
 
 LOG = logging.getLogger(__name__)
 
+TEARDOWN_SECONDS = 5.0
+"""How long the kernel may take to tear down namespaces, with the ports in them, before we look what is left."""
 PORT_PREFIXES = (names.INTERNAL, names.CSNAT, names.GATEWAY, names.AGENT_GATEWAY)
 
 
@@ -149,6 +151,12 @@ class RouterReconciler:
             self._forget_slice(network, stem)
         return Outcome(stale.plan, time.perf_counter() - started)
 
+    def tidy(self) -> list[str]:
+        deadline = time.monotonic() + TEARDOWN_SECONDS
+        while self.attach.list() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return list(self.attach.tidy())
+
     def flush(self) -> None:
         self._allocations.flush()
 
@@ -178,7 +186,11 @@ class RouterReconciler:
         return plan, works, draft
 
     def _draft(self, router: Router) -> _Draft:
-        view = make_view(router, self.settings, self._plugged_gateway(router))
+        try:
+            view = make_view(router, self.settings, self._plugged_gateway(router))
+        except NotSupportedError:
+            self._allocations.settle(router.id, ())
+            raise
         facts = self._allocations.facts(view)
         return _Draft(view, facts, self._state(view, facts))
 

@@ -129,7 +129,7 @@ class TestPlug:
         rig.assert_whole()
         assert "ifalias" not in link(BRIDGE)
         rig.driver.unplug(A, [ONE.device])
-        assert rig.driver.remove_unused_bridges() == []
+        assert rig.driver.tidy() == []
 
     def test_a_device_that_is_no_bridge_is_not_used(self, rig: Rig) -> None:
         lab.run("ip", "link", "add", BRIDGE, "type", "veth", "peer", "name", "other")
@@ -323,8 +323,8 @@ class TestUnplug:
         other = "22222222-2222-4333-8444-555555555555"
         rig.driver.plug(A, [ONE, port(2, other)])
         rig.driver.unplug(A, [ONE.device])
-        assert rig.driver.remove_unused_bridges() == [BRIDGE]
-        assert rig.driver.remove_unused_bridges() == []
+        assert rig.driver.tidy() == [BRIDGE]
+        assert rig.driver.tidy() == []
         assert names() == {"br-ex", bridge_name(other), tap_name(port(2).port_id)}
 
 

@@ -11,7 +11,7 @@ import pytest
 from dvr_agent.attach.api import OuterPort
 from dvr_agent.desired import names
 from dvr_agent.desired.settings import AgentMode, HostSettings
-from dvr_agent.errors import DvrError, KernelError
+from dvr_agent.errors import DvrError, KernelError, NotSupportedError
 from dvr_agent.kernel.fake import FakeKernel, fake_kernel
 from dvr_agent.kernel.fake.faults import METHODS
 from dvr_agent.model.router import Router
@@ -422,3 +422,17 @@ def test_an_update_in_the_middle_of_a_pass_is_not_undone_by_it(bench: Bench, rou
     written = bench.writes()
     assert not bench.reconciler.reconcile(router, shared=False).plan
     assert bench.writes() == written
+
+
+def test_a_router_that_is_not_supported_or_down_does_not_keep_stale_priorities(bench: Bench, router: Router) -> None:
+    (bench.state_path / "fip-priorities").write_text("192.0.2.99,40000\n")
+    bench.restart()
+    other = replace(second(router), ha=True)
+    bench.reconciler.reconcile(router)
+    with pytest.raises(NotSupportedError):
+        bench.reconciler.reconcile(other)
+    down = "eeeeeeee-0000-4000-8000-000000000001"
+    bench.reconciler.remove(down)
+    bench.reconciler.remove_stale({router.id, other.id, down})
+    bench.reconciler.flush()
+    assert "192.0.2.99" not in (bench.state_path / "fip-priorities").read_text()

@@ -44,9 +44,7 @@ class FakePlumber:
                 for one in there.routes.values()
                 if ownership.owns_route(one.table, tuple(hop.device for hop in one.hops))
             ),
-            rules=frozenset(
-                one for one in there.rules if ownership.owns_rule(one)
-            ),
+            rules=frozenset(one for one in there.rules if ownership.owns_rule(one)),
             neighbours=frozenset(one for one in there.neighbours.values() if owns(one.device)),
             sysctls=frozenset(Sysctl(key, there.sysctls[key]) for key in keys if key in there.sysctls),
         )
