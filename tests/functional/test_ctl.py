@@ -343,10 +343,13 @@ def test_cleanup_all_asks_and_takes_everything_of_ours_and_nothing_else(two: Ctl
     assert refused.returncode == 1
     assert "--yes" in refused.stderr
     assert len(two.ns()) == 6
-    two.json("cleanup", "--all", "--yes")
+    done = two.json("cleanup", "--all", "--yes")
     assert two.ns() == {"foreign"}
-    assert "br-mine" in [link["ifname"] for link in lab.ip_json("link")]
-    assert not [link for link in lab.ip_json("link") if link["ifname"].startswith("tap")]
+    left = [link["ifname"] for link in lab.ip_json("link")]
+    assert "br-mine" in left
+    assert not [name for name in left if name.startswith(("tap", "brq"))]
+    assert all(name.startswith("brq") for name in done["bridges"])
+    assert done["bridges"]
     assert (two.state / "fip-linklocal-networks").read_text() == ""
 
 
