@@ -16,6 +16,7 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from dvr_agent.kernel.netlink import address, link, message, neighbour, route, rule
+from dvr_agent.kernel.netlink.explain import explain
 from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, Request
 from dvr_agent.state.address import Address
 from dvr_agent.state.neighbour import Neighbour
@@ -298,3 +299,16 @@ class TestMessage:
         found = message.positions(data[: len(data) & ~3], 0)
         assert all(0 <= at <= len(data) - 4 for at in found.values())
         assert len(list(message.attributes(data, 0))) <= len(data) // 4
+
+
+class TestExplanation:
+    def test_a_refused_message_is_told_with_all_its_attributes(self) -> None:
+        request = rule.add_rule(Rule(4, 40000, 16, "10.1.0.5/32"))
+        text = explain(request.kind, request.body)
+        assert text.startswith("fibmsg {")
+        assert "'FRA_PRIORITY': 40000" in text
+        assert "'FRA_SRC': '10.1.0.5'" in text
+
+    @given(st.integers(0, 200), st.binary(max_size=64))
+    def test_it_never_raises(self, kind: int, body: bytes) -> None:
+        assert explain(kind, body)

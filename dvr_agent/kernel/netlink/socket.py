@@ -8,6 +8,7 @@ next part of a dump inside ``recv``; so an answer is always there already, and n
 from __future__ import annotations
 
 import errno
+import logging
 import random
 import socket
 import struct
@@ -16,6 +17,7 @@ from types import TracebackType
 
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.netlink.explain import explain
 from dvr_agent.kernel.netlink.message import HEADER, NLM_F_ACK, NLM_F_REQUEST, Data, Request, attributes
 from dvr_agent.kernel.netns import entered
 
@@ -32,6 +34,8 @@ BUFFER = 64 * 1024
 BATCH_BYTES = 32 * 1024
 BATCH_MESSAGES = 128
 """If each of them fails, the answers must still fit into the default receive buffer of 208 KiB (768 bytes each)."""
+LOG = logging.getLogger(__name__)
+
 DUMP_TRIES = 16
 """A dump is repeated when somebody changed the list while it was read."""
 
@@ -114,7 +118,12 @@ class NetlinkSocket:
                 elif worst is None or index < worst[0]:
                     worst = (index, code, hint)
             if worst is not None:
-                raise self._error(chunk[worst[0]].text, *worst[1:])
+                refused = chunk[worst[0]]
+                if LOG.isEnabledFor(logging.DEBUG):
+                    LOG.debug(
+                        "refused in namespace %s: %s", self.namespace or "(host)", explain(refused.kind, refused.body)
+                    )
+                raise self._error(refused.text, *worst[1:])
         return tolerated
 
     def get(self, requests: Sequence[Request]) -> list[Data | None]:
