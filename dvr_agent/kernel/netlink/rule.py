@@ -31,7 +31,6 @@ FR_ACT_TO_TBL = 1
 FIB_RULE_INVERT, FIB_RULE_FIND_SADDR = 0x2, 0x10000
 NO_SUPPRESSION = 0xFFFFFFFF
 """The kernel always tells this attribute; -1 is "no suppressor"."""
-RTPROT_STATIC = 4
 
 _INFO = struct.Struct("=BBBBBBBBI")
 """struct fib_rule_hdr: family, dst_len, src_len, tos, table, two reserved, action, flags."""
@@ -41,9 +40,8 @@ _PLAIN = frozenset({FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_SUPPRESS_PREFIXLEN, 
 
 
 def add_rule(rule: Rule, tolerate: frozenset[int] = frozenset()) -> Request:
-    """``ip rule add``.  EEXIST: the very same rule is there."""
-    body = _body(rule) + attr(FRA_PROTOCOL, bytes((RTPROT_STATIC,)))
-    return Request(RTM_NEWRULE, CREATE, body, rule, tolerate)
+    """``ip rule add``, without a protocol, as the reference agent's rules are.  EEXIST: the very same rule is there."""
+    return Request(RTM_NEWRULE, CREATE, _body(rule), rule, tolerate)
 
 
 def delete_rule(rule: Rule, tolerate: frozenset[int] = frozenset()) -> Request:
