@@ -18,7 +18,7 @@ from dvr_agent.desired.build import RouterState, router_state
 from dvr_agent.desired.facts import Facts
 from dvr_agent.desired.fip import empty_slice, slice_ownership
 from dvr_agent.desired.settings import HostSettings
-from dvr_agent.desired.view import HostView, agent_gateways, make_view
+from dvr_agent.desired.view import HostView, make_view
 from dvr_agent.errors import DvrError, NotSupportedError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.model.router import Router
@@ -28,6 +28,7 @@ from dvr_agent.reconcile.api import Outcome, Plan
 from dvr_agent.reconcile.apply import Work, carry_out
 from dvr_agent.reconcile.held import HeldRoutes
 from dvr_agent.reconcile.inventory import fip_priorities, take_inventory
+from dvr_agent.reconcile.networks import FipNetworks
 from dvr_agent.reconcile.slices import Slices
 from dvr_agent.reconcile.stale import Stale, find_stale, stale_routers
 from dvr_agent.state.diff import Action, Change, Changes, diff
@@ -64,19 +65,13 @@ class RouterReconciler:
     def __init__(self, kernel: Kernel, attach: AttachDriver, settings: HostSettings, allocations: Allocations) -> None:
         self.kernel, self.attach, self.settings = kernel, attach, settings
         self._allocations = allocations
-        self._stems: dict[str, set[str]] = {}
-        """External network → stems of the routers that have a slice in its fip namespace."""
-        self._gateways: dict[str, str] = {}
-        """External network → id of the agent gateway port in use."""
-        self._gateway_devices: dict[str, set[str]] = {}
-        """External network → ``fg-`` devices found at start."""
-        self._bases: dict[str, NamespaceState] = {}
-        """External network → shared part as last checked in this pass."""
+        self._networks = FipNetworks()
         self._slices = Slices(kernel.interfaces)
         self._held = HeldRoutes({})
         self._aftermaths: dict[str, Aftermath] = {}
         """Router id → what a job that failed half way still owes."""
         self._states: dict[str, tuple[Router, str | None, Facts, RouterState]] = {}
+        """Router id → what the desired state was last computed from, and the state."""
 
     def load(self) -> None:
         found = take_inventory(self.kernel)
@@ -89,12 +84,11 @@ class RouterReconciler:
                 elif pair is not None:
                     unknown.append(pair)
         self._allocations.load(known, unknown, fip_priorities(self.kernel, found.routers))
-        self._stems = {network: set(stems) for network, stems in found.slices.items()}
+        self._networks.load(found)
         self._held = HeldRoutes(found.routes)
-        self._gateway_devices = found.gateways
 
     def begin_pass(self) -> None:
-        self._bases.clear()
+        self._networks.begin_pass()
         self._slices.begin()
 
     def plan(self, router: Router) -> Plan:
@@ -105,7 +99,8 @@ class RouterReconciler:
         started = time.perf_counter()
         plan, works, draft = self._prepare(router, shared)
         aftermath = self._aftermaths.setdefault(router.id, Aftermath())
-        self._claim_slice(draft)
+        if draft.view.agent_gateway is not None:
+            self._networks.claim(draft.view.agent_gateway.network_id, router.id)
         try:
             self._carry_out(works, aftermath)
             if any(work.repair for work in works):  # a port may have been made anew, without what was on it
@@ -124,7 +119,7 @@ class RouterReconciler:
         started = time.perf_counter()
         works = self._removal(router_id)
         carry_out(self.kernel, self.attach, works)
-        for network in self._networks_of(router_id):
+        for network in self._networks.of_router(router_id):
             self._forget_slice(network, names.router_stem(router_id))
         self._allocations.release(router_id)
         self._states.pop(router_id, None)
@@ -187,24 +182,12 @@ class RouterReconciler:
 
     def _draft(self, router: Router) -> _Draft:
         try:
-            view = make_view(router, self.settings, self._plugged_gateway(router))
+            view = make_view(router, self.settings, self._networks.plugged(router, self.settings))
         except NotSupportedError:
             self._allocations.settle(router.id, ())
             raise
         facts = self._allocations.facts(view)
         return _Draft(view, facts, self._state(view, facts))
-
-    def _plugged_gateway(self, router: Router) -> str | None:
-        """Of several agent gateway ports the one that is in use already."""
-        if router.gateway is None:
-            return None
-        network = router.gateway.network_id
-        candidates = agent_gateways(router, self.settings)
-        if len(candidates) > 1 and self._gateways.get(network) not in [port.id for port in candidates]:
-            present = self._gateway_devices.get(network, set())
-            plugged = [port.id for port in candidates if names.device(names.AGENT_GATEWAY, port.id) in present]
-            return plugged[0] if plugged else None
-        return self._gateways.get(network)
 
     def _state(self, view: HostView, facts: Facts) -> RouterState:
         """The desired state; the last one is kept, since most passes see an unchanged router."""
@@ -242,7 +225,7 @@ class RouterReconciler:
         works = []
         if state.base is not None and view.agent_gateway is not None:
             network = view.agent_gateway.network_id
-            if shared or draft.slice is None or self._bases.get(network) != state.base:
+            if shared or draft.slice is None or not self._networks.is_checked(network, state.base):
                 works.append(self._work(self._read(state.base), state.base))
         first_inside, first_outside = self._half_pairs(draft)
         works.append(self._work(draft.qrouter, state.qrouter, first_inside))
@@ -276,16 +259,12 @@ class RouterReconciler:
     def _left_networks(self, view: HostView) -> list[str]:
         """External networks that the router had a link to and has no more."""
         current = view.agent_gateway.network_id if view.agent_gateway else None
-        return [network for network in self._networks_of(view.router.id) if network != current]
-
-    def _networks_of(self, router_id: str) -> list[str]:
-        stem = names.router_stem(router_id)
-        return sorted(network for network, stems in self._stems.items() if stem in stems)
+        return [network for network in self._networks.of_router(view.router.id) if network != current]
 
     def _slice_removal(self, network: str, router_id: str) -> Work:
         """A router leaves a fip namespace; the last one takes the namespace with it."""
         namespace = names.FIP + network
-        if self._stems.get(network, set()) <= {names.router_stem(router_id)}:
+        if self._networks.is_last(network, router_id):
             return Work(Changes(namespace, remove=self.kernel.namespaces.exists(namespace)))
         link = self._allocations.link(router_id)
         observed = self.kernel.interfaces.observe(namespace, slice_ownership(router_id, link), ())
@@ -293,19 +272,13 @@ class RouterReconciler:
         return Work(diff(observed, want) if observed is not None else Changes(namespace))
 
     def _removal(self, router_id: str) -> list[Work]:
-        works = [self._slice_removal(network, router_id) for network in self._networks_of(router_id)]
+        works = [self._slice_removal(network, router_id) for network in self._networks.of_router(router_id)]
         exists = self.kernel.namespaces.exists
         if exists(names.QROUTER + router_id):
             works = [_without_link(work) for work in works]
         gone = [prefix + router_id for prefix in (names.QROUTER, names.SNAT) if exists(prefix + router_id)]
         works += [Work(Changes(name, remove=True)) for name in gone]
         return [work for work in works if work.changes]
-
-    def _claim_slice(self, draft: _Draft) -> None:
-        """Before the first write: from now on the router may have a slice, also if the job fails half way."""
-        if draft.view.agent_gateway is not None:
-            network = draft.view.agent_gateway.network_id
-            self._stems.setdefault(network, set()).add(names.router_stem(draft.view.router.id))
 
     def _remember(self, draft: _Draft) -> None:
         """After success: what the next job on this router, or its removal, can build on."""
@@ -316,25 +289,19 @@ class RouterReconciler:
         if draft.state.slice is not None:
             self._held.settle(draft.state.slice)
         if view.agent_gateway is not None and draft.state.base is not None:
-            network = view.agent_gateway.network_id
-            self._gateways[network] = view.agent_gateway.id
-            self._bases[network] = draft.state.base
+            self._networks.checked(view.agent_gateway.network_id, draft.state.base, view.agent_gateway.id)
         else:
             self._allocations.drop_link(router_id)
         self._allocations.settle(router_id, (str(fip.address) for fip in view.local_fips))
 
     def _forget_slice(self, network: str, stem: str) -> None:
-        stems = self._stems.get(network, set())
-        stems.discard(stem)
         self._held.forget(names.FIP + network, names.FIP_TO_ROUTER + stem)
-        if not stems:
-            self._stems.pop(network, None)
-            self._gateways.pop(network, None)
-            self._gateway_devices.pop(network, None)
-            self._bases.pop(network, None)
+        self._networks.leave(network, stem)
 
     def _find_stale(self, known: Collection[str]) -> Stale:
-        return find_stale(self.kernel, self.attach, known, self._gateways, self._allocations.stale_entries(known))
+        return find_stale(
+            self.kernel, self.attach, known, self._networks.gateways, self._allocations.stale_entries(known)
+        )
 
 
 def _named(state: NamespaceState | None, device: str) -> tuple[Change, ...]:
