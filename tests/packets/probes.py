@@ -212,7 +212,9 @@ def frames_from(netns: str, mac: str, device: str = "eth0") -> Iterator[set[str]
             if frame[6:12].hex(":") == mac and kind == ETH_P_IP:
                 seen.add(socket.inet_ntop(socket.AF_INET, frame[26:30]))
             elif frame[6:12].hex(":") == mac and kind == ETH_P_IPV6:
-                seen.add(socket.inet_ntop(socket.AF_INET6, frame[22:38]))
+                source = socket.inet_ntop(socket.AF_INET6, frame[22:38])
+                if not source.startswith(("fe80:", "::")):  # the kernel's own, sent whenever it likes
+                    seen.add(source)
     finally:
         ear.close()
 
