@@ -27,10 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return service.run(conf)
     except DvrError as exc:
-        LOG.error("%s", exc)
-        if not logs.to_terminal() and not conf.use_json:
-            print(f"dvr-agent: {exc}", file=sys.stderr)
-        return 1
+        reason = str(exc)
+    # Not in the except block: oslo.log would append the exception, and every line would say it twice.
+    LOG.error("%s", reason)
+    if not logs.to_terminal() and not conf.use_json:
+        print(f"dvr-agent: {reason}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from dvr_agent import __version__
-from dvr_agent.cli.output import Output, complain
+from dvr_agent.cli.output import Output, OutputError, complain
 from dvr_agent.errors import DvrError
 
 USAGE_ERROR = 64
@@ -32,7 +32,7 @@ exit codes:
   apply     0 done                           1 error, or not everything was done
   show      0 shown                          1 error
   status    0 all in sync                    1 daemon not reachable
-            2 something is pending or degraded
+            2 something is pending or degraded, or a document is bad
   cleanup   0 done, or nothing to do         1 refused or failed
   demo      0 all of it worked               1 something did not
   any       {USAGE_ERROR} wrong arguments   {INTERRUPTED} interrupted   {PIPE_CLOSED} output closed (| head)
@@ -160,11 +160,27 @@ def _verb(verbs: Any, name: str, text: str, run: str | None, more: str = "") -> 
 def _router_id(text: str) -> str:
     from dvr_agent.cli.cleanup import router_id
 
-    return router_id(text)
+    try:
+        return router_id(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"{text!r} is no router id (the whole UUID; see dvrctl show routers)") from exc
+
+
+def _open_missing_streams() -> None:
+    """A caller may have closed stdout or stderr (``>&-``): what would go there goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - it is needed until the process ends
+
+
+def _discard_output() -> None:
+    """Python flushes stdout once more at exit; there must be something it can flush to."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run dvrctl with these arguments (default: those of the process); returns the exit code."""
+    _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -182,9 +198,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(str(exc))
         return 1
     except BrokenPipeError:
-        # Python flushes stdout once more at exit; there must be something it can flush to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return PIPE_CLOSED
+    except OutputError as exc:
+        _discard_output()
+        complain(str(exc))
+        return 1
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED

@@ -6,11 +6,14 @@ only on a terminal, and not where ``NO_COLOR`` (no-color.org) is set.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
+
+from dvr_agent.errors import DvrError
 
 BOLD, RED, GREEN, YELLOW = "1", "31", "32", "33"
 SIGNS = {"+": GREEN, "-": RED, "~": YELLOW}
@@ -21,6 +24,10 @@ _CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)
 def harmless(text: str) -> str:
     """The text in one line, without control characters."""
     return text.translate(_CONTROL)
+
+
+class OutputError(DvrError):
+    """The output cannot be written, e.g. because the disk is full."""
 
 
 class Output:
@@ -38,7 +45,7 @@ class Output:
 
     def document(self, value: Any) -> None:
         """One JSON document."""
-        self._stream.write(json.dumps(value, indent=2, ensure_ascii=True) + "\n")
+        self._write(json.dumps(value, indent=2, ensure_ascii=True) + "\n")
 
     def line(self, text: str = "", colour: str = "") -> None:
         """One line; a line that begins with ``+``, ``-`` or ``~`` (after its indentation) has the sign's colour."""
@@ -46,7 +53,7 @@ class Output:
         sign = text.lstrip()[:2]
         if not colour and sign[1:] == " ":
             colour = SIGNS.get(sign[0], "")
-        self._stream.write(self._painted(text, colour) + "\n")
+        self._write(self._painted(text, colour) + "\n")
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[object]], indent: str = "") -> None:
         """Columns as wide as they have to be; an empty value is a dash."""
@@ -54,13 +61,33 @@ class Output:
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         for number, line in enumerate(lines):
             text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            self._stream.write(indent + self._painted(text, BOLD if number == 0 else "") + "\n")
+            self._write(indent + self._painted(text, BOLD if number == 0 else "") + "\n")
 
     def flush(self) -> None:
-        self._stream.flush()
+        """
+        :raises OutputError: the output cannot be written
+        :raises BrokenPipeError: its reader went away
+        """
+        with _told():
+            self._stream.flush()
+
+    def _write(self, text: str) -> None:
+        with _told():
+            self._stream.write(text)
 
     def _painted(self, text: str, colour: str) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if colour and self._colour else text
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """A failure to write is an error like others; a reader that went away is one of its own kind."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        raise OutputError(f"the output cannot be written: {exc.strerror or exc}") from exc
 
 
 def complain(text: str) -> None:

@@ -142,7 +142,7 @@ def router(args: argparse.Namespace, out: Output) -> int:
                 "name": document.name if document else "",
                 "document": name,
                 "note": _note(host, router_id, document),
-                "gateway": _port(document.gateway, names.GATEWAY) if document and document.gateway else None,
+                "gateway": _gateway(document) if document else None,
                 "interfaces": [_port(port, names.INTERNAL) for port in document.interfaces] if document else [],
                 "floating_ips": _fips(host, document) if document else [],
                 "routes": _routes(document) if document else [],
@@ -203,6 +203,13 @@ def _show_document(host: Host, router: Router, out: Output) -> None:
 def _line(out: Output, title: str, value: str) -> None:
     if value:
         out.line(f"{title:<12} {value}")
+
+
+def _gateway(router: Router) -> dict[str, Any] | None:
+    if router.gateway is None:
+        return None
+    port = _port(router.gateway, names.GATEWAY)
+    return {**port, "host": router.gateway_host, "enable_snat": router.enable_snat}
 
 
 def _port(port: RouterPort, prefix: str) -> dict[str, Any]:

@@ -139,6 +139,25 @@ def test_a_reader_that_leaves_early_is_no_error_to_shout_about(ctl: Ctl) -> None
     assert process.returncode == 141
 
 
+def test_output_that_cannot_be_written_is_one_line(ctl: Ctl) -> None:
+    words = [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", str(ctl.config), "check", str(ctl.document())]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "dvrctl: the output cannot be written: No space left on device\n"
+
+
+def test_without_any_output_the_exit_code_still_tells(ctl: Ctl) -> None:
+    words = [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", str(ctl.config), "check", str(ctl.document())]
+    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *words], stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_is_no_router_id_is_said_in_words(ctl: Ctl) -> None:
+    done = ctl.run("cleanup", "--router", "a3d9771d")
+    assert "'a3d9771d' is no router id (the whole UUID" in done.stderr
+
+
 # --- check -----------------------------------------------------------------------------------------------------
 
 
@@ -285,6 +304,7 @@ def test_show_tells_what_is_there(kernel_ctl: Ctl) -> None:
     assert not any(one["left_over"] for one in listed)
     router = kernel_ctl.json("show", "router", entry["id"][:6])
     assert {one["name"] for one in router["namespaces"]} == kernel_ctl.ns()
+    assert (router["gateway"]["host"], router["gateway"]["enable_snat"]) == (kernel_ctl.host, True)
     assert any("lookup 16" in text for one in router["namespaces"] for text in one["objects"])
     for words in (("routers",), ("router", entry["id"]), ("namespaces",), ("fips",)):
         assert entry["id"] in kernel_ctl.run("show", *words).stdout
