@@ -26,6 +26,7 @@ from bench.documents import EXTERNAL_BRIDGE, EXTERNAL_NETWORK, FIPS, document
 from bench.encode import Encoder
 from bench.floor import Floor
 from bench.same import picture
+from dvr_agent.daemon.memory import Heap
 from dvr_agent.kernel.iptables.binding import library
 from dvr_agent.model.parse import parse_document
 from dvr_agent.model.router import Router
@@ -136,7 +137,7 @@ def _ours(task: Task) -> Result:
     written = counters.total()
     result.first = _timed(lambda: _pass(reconciler, routers))
     profiler = cProfile.Profile() if task.profile else None
-    result.resync, result.resync_cpu = _clocked(lambda: _pass(reconciler, routers), profiler)
+    result.resync, result.resync_cpu = _clocked(lambda: _pass(reconciler, routers, audit=True), profiler)
     result.profile += _report("no-op resync", profiler)
     anew = states.parse(raw)
     result.full_sync = _timed(lambda: _pass(reconciler, anew))
@@ -158,11 +159,14 @@ def _make_reconciler(task: Task) -> RouterReconciler:
     return make_reconciler(states.settings(task.mode), {EXTERNAL_NETWORK: EXTERNAL_BRIDGE}, STATE_PATH)
 
 
-def _pass(reconciler: Reconciler, routers: Sequence[Router]) -> None:
-    """As the daemon does a full sync or an audit."""
+def _pass(reconciler: Reconciler, routers: Sequence[Router], audit: bool = False) -> None:
+    """As the daemon does a full sync or an audit, with what it does to its heap."""
+    heap = Heap()
     reconciler.begin_pass()
     for router in routers:
         reconciler.reconcile(router, shared=False)
+        if not audit:
+            heap.router_changed()
     reconciler.flush()
 
 
