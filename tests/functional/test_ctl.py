@@ -158,6 +158,14 @@ def test_what_is_no_router_id_is_said_in_words(ctl: Ctl) -> None:
     assert "'a3d9771d' is no router id (the whole UUID" in done.stderr
 
 
+def test_the_demo_tells_its_steps_in_json_too(ctl: Ctl) -> None:
+    told = ctl.json("demo")
+    assert told["worked"] is True
+    assert told["error"] is None
+    assert len(told["steps"]) == 9
+    assert all(step["title"] and step["shown"] for step in told["steps"])
+
+
 # --- check -----------------------------------------------------------------------------------------------------
 
 

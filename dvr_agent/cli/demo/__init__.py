@@ -11,4 +11,4 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """Run the demo; 0 only if every step worked."""
     from dvr_agent.cli.demo.story import demo
 
-    return demo(["demo"])
+    return demo(["-o", args.output, "demo"], out)

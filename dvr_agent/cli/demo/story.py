@@ -10,11 +10,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from dvr_agent.cli.demo import documents as docs
 from dvr_agent.cli.demo.agent import Agent
 from dvr_agent.cli.demo.network import DemoError, Pinger, build_surroundings, echoes, round_trip, run, source_seen
 from dvr_agent.cli.demo.sandbox import enter_sandbox
+from dvr_agent.cli.output import Output
 from dvr_agent.errors import DvrError
 
 _PICTURE = f"""
@@ -33,30 +35,37 @@ _PICTURE = f"""
 """
 
 
-def demo(arguments: list[str]) -> int:
+def demo(arguments: list[str], out: Output) -> int:
     """Run it.
 
     :param arguments: of dvrctl, to call itself again inside private namespaces
     :returns: 0 only if every step worked
     """
+    steps: list[dict[str, Any]] = []
+    error = None
     try:
         enter_sandbox(arguments)
         with tempfile.TemporaryDirectory(prefix="dvr-agent-demo-") as directory:
-            _Story(Agent(Path(directory))).tell()
+            _Story(Agent(Path(directory)), out, steps).tell()
     except (DvrError, OSError, subprocess.SubprocessError) as exc:
-        print(f"\nThe demo failed: {exc}", file=sys.stderr)
-        return 1
-    return 0
+        error = str(exc)
+        print(f"\nThe demo failed: {error}", file=sys.stderr)
+    if out.json:
+        out.document({"worked": error is None, "steps": steps, "error": error})
+    return 1 if error else 0
 
 
 class _Story:
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
-        self._number = 0
+    def __init__(self, agent: Agent, out: Output, steps: list[dict[str, Any]]) -> None:
+        """
+        :param steps: is filled with what JSON says of each step
+        """
+        self._agent, self._out, self._steps = agent, out, steps
 
     def tell(self) -> None:
         started = time.monotonic()
-        print("dvr-agent demo, in private namespaces: this host is not touched.\n" + _PICTURE)
+        if not self._out.json:
+            print("dvr-agent demo, in private namespaces: this host is not touched.\n" + _PICTURE)
         build_surroundings()
         try:
             for step in (
@@ -66,42 +75,54 @@ class _Story:
                 step()
         finally:
             self._agent.stop()
-        print(f"\nAll {self._number} steps worked; {time.monotonic() - started:.1f} s.")
+        if not self._out.json:
+            print(f"\nAll {len(self._steps)} steps worked; {time.monotonic() - started:.1f} s.")
 
     def _step(self, title: str) -> None:
-        self._number += 1
-        print(f"\n{self._number}. {title}")
+        self._steps.append({"title": title, "shown": []})
+        if not self._out.json:
+            print(f"\n{len(self._steps)}. {title}")
+
+    def _say(self, text: str) -> None:
+        self._steps[-1]["shown"].append(text)
+        if not self._out.json:
+            print(f"   {text}", flush=True)
+
+    def _expect(self, found: str, wanted: str, what: str) -> None:
+        if found != wanted:
+            raise DemoError(f"{what} {found}, not {wanted}")
+        self._say(f"{what} {found}")
 
     def _start(self) -> None:
         self._step("The agent starts on a directory with one router document")
         self._agent.place(docs.document())
         seconds = self._agent.start()
-        _say(f"in sync {seconds:.2f} s after the process was started; its log says:")
+        self._say(f"in sync {seconds:.2f} s after the process was started; its log says:")
         for line in self._agent.log_tail().splitlines():
             if docs.object_id("router") in line and " INFO " in line:
-                _say("  " + line[line.index(" INFO ") + 1 :])
+                self._say("  " + line[line.index(" INFO ") + 1 :])
 
     def _east_west(self) -> None:
         self._step("East–west: vm1 (blue) reaches vm3 (green) by the router on its own host")
         target = docs.VMS["vm3"][1]
-        _expect(source_seen("vm1", "vm3", target, target), docs.VMS["vm1"][1], "vm3 saw the connection come from")
-        _say(f"round trip {round_trip('vm1', target):.3f} ms")
+        self._expect(source_seen("vm1", "vm3", target, target), docs.VMS["vm1"][1], "vm3 saw the connection come from")
+        self._say(f"round trip {round_trip('vm1', target):.3f} ms")
 
     def _inbound(self) -> None:
         self._step(f"Floating IP inbound: the internet reaches vm1 as {docs.FIP_ONE}")
         seen = source_seen("internet", "vm1", docs.VMS["vm1"][1], docs.FIP_ONE)
-        _expect(seen, docs.EXTERNAL_GATEWAY, "vm1 saw the connection come from")
-        _say(f"round trip {round_trip('internet', docs.FIP_ONE):.3f} ms")
+        self._expect(seen, docs.EXTERNAL_GATEWAY, "vm1 saw the connection come from")
+        self._say(f"round trip {round_trip('internet', docs.FIP_ONE):.3f} ms")
 
     def _outbound(self) -> None:
         self._step("Floating IP outbound: vm1 reaches the internet, as its floating IP")
         seen = source_seen("vm1", "internet", docs.INTERNET_ADDRESS, docs.INTERNET_ADDRESS)
-        _expect(seen, docs.FIP_ONE, "the internet saw the connection come from")
+        self._expect(seen, docs.FIP_ONE, "the internet saw the connection come from")
 
     def _snat(self) -> None:
         self._step("SNAT: vm2 has no floating IP and leaves with the router's address")
         seen = source_seen("vm2", "internet", docs.INTERNET_ADDRESS, docs.INTERNET_ADDRESS)
-        _expect(seen, docs.SNAT_ADDRESS, "the internet saw the connection come from")
+        self._expect(seen, docs.SNAT_ADDRESS, "the internet saw the connection come from")
 
     def _move(self) -> None:
         self._step(f"{docs.FIP_ONE} moves from vm1 to vm2 while a ping runs (50 a second)")
@@ -116,9 +137,9 @@ class _Story:
         sent, lost = pinger.stop()
         if echoes("vm1") != answered:
             raise DemoError("vm1 still answers")
-        _say(f"{sent} pings, {lost} lost; vm2 answers now, vm1 no longer")
+        self._say(f"{sent} pings, {lost} lost; vm2 answers now, vm1 no longer")
         seen = source_seen("vm2", "internet", docs.INTERNET_ADDRESS, docs.INTERNET_ADDRESS)
-        _expect(seen, docs.FIP_ONE, "vm2 leaves as")
+        self._expect(seen, docs.FIP_ONE, "vm2 leaves as")
         if lost > sent // 10:
             raise DemoError(f"{lost} of {sent} pings were lost")
 
@@ -130,7 +151,7 @@ class _Story:
         words = [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", str(self._agent.config), "plan", str(path)]
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
         for line in done.stdout.splitlines():
-            _say("  " + line)
+            self._say("  " + line)
         if done.returncode != 2 or "172.16.0.0/16" not in done.stdout:
             raise DemoError(f"dvrctl plan ended with {done.returncode}: {done.stderr.strip()}")
 
@@ -142,7 +163,7 @@ class _Story:
         seconds = self._agent.start()
         time.sleep(0.3)
         sent, lost = pinger.stop()
-        _say(f"in sync again after {seconds:.2f} s; {sent} pings, {lost} lost")
+        self._say(f"in sync again after {seconds:.2f} s; {sent} pings, {lost} lost")
         if lost:
             raise DemoError(f"{lost} pings were lost")
 
@@ -151,7 +172,7 @@ class _Story:
         self._agent.withdraw()
         _until(lambda: not _namespaces_of_ours(), "qrouter, fip and snat namespaces are gone")
         _until(lambda: not _ports_of_ours(), "their ports on the bridges are gone")
-        _say("its namespaces are gone, and their ports on the bridges; VMs and networks are as before")
+        self._say("its namespaces are gone, and their ports on the bridges; VMs and networks are as before")
 
 
 def _namespaces_of_ours() -> list[str]:
@@ -161,16 +182,6 @@ def _namespaces_of_ours() -> list[str]:
 
 def _ports_of_ours() -> list[str]:
     return [line for line in run("ip", "-o", "link").splitlines() if ": tap" in line]
-
-
-def _say(text: str) -> None:
-    print(f"   {text}", flush=True)
-
-
-def _expect(found: str, wanted: str, what: str) -> None:
-    if found != wanted:
-        raise DemoError(f"{what} {found}, not {wanted}")
-    _say(f"{what} {found}")
 
 
 def _until(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
