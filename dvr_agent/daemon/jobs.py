@@ -165,10 +165,8 @@ def sweep(reconciler: Reconciler, known: Collection[str], allow_mass_removal: bo
             return Swept(None, guard_text(len(stale), present))
         outcome = reconciler.remove_stale(known)
         if outcome.plan:
-            LOG.info(
-                "left-overs removed: %d routers without document (%s): %s; %.1f ms",
-                len(stale), _some(sorted(stale)), counts_text(outcome.plan), outcome.seconds * 1e3,
-            )  # fmt: skip
+            of = f"{len(stale)} routers without document ({_some(sorted(stale))}): " if stale else ""
+            LOG.info("left-overs removed: %s%s; %.1f ms", of, counts_text(outcome.plan), outcome.seconds * 1e3)
             _details(outcome.plan)
         return Swept(outcome)
 
@@ -197,7 +195,7 @@ def _plural(kind: str, number: int) -> str:
 
 
 def _some(ids: list[str]) -> str:
-    return ", ".join(ids[:5]) + (" …" if len(ids) > 5 else "") if ids else "none"
+    return ", ".join(ids[:5]) + (" …" if len(ids) > 5 else "")
 
 
 def _times(outcome: Outcome, late: float) -> str:
