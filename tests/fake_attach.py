@@ -22,12 +22,16 @@ class FakeAttach:
         self.outer: dict[str, OuterPort] = {}
         self.strays: list[OuterPort] = []
         """Outer sides that outlived their namespace."""
+        self.unreachable: set[str] = set()
         self.broken: dict[str, str] = {}
         self.plugged: list[str] = []
         self.fail_next = False
 
     def check(self, ports: Iterable[Port]) -> dict[str, str]:
         return {port.device: self.broken[port.device] for port in ports if port.device in self.broken}
+
+    def obstacles(self, ports: Iterable[Port]) -> dict[str, str]:
+        return {port.device: "its network is out of reach" for port in ports if port.network_id in self.unreachable}
 
     def plug(self, namespace: str, ports: Sequence[Port]) -> None:
         if self.fail_next:

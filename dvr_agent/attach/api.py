@@ -28,6 +28,9 @@ class AttachDriver(Protocol):
     def check(self, ports: Iterable[Port]) -> dict[str, str]:
         """Inner device name → what is wrong on the outer side, for those where something is.  Reads only."""
 
+    def obstacles(self, ports: Iterable[Port]) -> dict[str, str]:
+        """Inner device name → why the port could not be plugged now, where something is known.  Reads only."""
+
     def plug(self, namespace: str, ports: Sequence[Port]) -> None:
         """Make each port's device in the namespace, with MAC and MTU, up and connected; repair what is half there.
 

@@ -89,6 +89,15 @@ class BridgeDriver:
             faults[port.device] = fault(port, taps.get(tap_name(port.port_id)), bridges.get(name), name)
         return {device: text for device, text in faults.items() if text}
 
+    def obstacles(self, ports: Iterable[Port]) -> dict[str, str]:
+        """Ports of external networks whose bridge is missing: such a bridge is never made here."""
+        bridges = {port.device: self._external[port.network_id] for port in ports if port.network_id in self._external}
+        if not bridges:
+            return {}
+        with _attach_errors(), self._host() as host:
+            found = read_devices(host, sorted(set(bridges.values())))
+        return {device: f"bridge {name} is missing" for device, name in bridges.items() if name not in found}
+
     def plug(self, namespace: str, ports: Sequence[Port]) -> None:
         """Make each port's device in the namespace, with MAC and MTU, up and connected; repair what is half there.
 

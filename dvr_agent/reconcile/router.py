@@ -92,8 +92,10 @@ class RouterReconciler:
         self._slices.begin()
 
     def plan(self, router: Router) -> Plan:
-        plan, _, _ = self._prepare(router, shared=True)
-        return plan
+        plan, works, _ = self._prepare(router, shared=True)
+        obstacles = self.attach.obstacles([port for work in works for port in _new_ports(work)])
+        warnings = [f"{device} could not be plugged: {why}" for device, why in sorted(obstacles.items())]
+        return replace(plan, warnings=(*plan.warnings, *warnings))
 
     def reconcile(self, router: Router, shared: bool = True) -> Outcome:
         started = time.perf_counter()
@@ -302,6 +304,11 @@ class RouterReconciler:
         return find_stale(
             self.kernel, self.attach, known, self._networks.gateways, self._allocations.stale_entries(known)
         )
+
+
+def _new_ports(work: Work) -> list[Port]:
+    links = [change.item for change in work.changes.items if isinstance(change.item, Link)]
+    return [link.origin for link in links if isinstance(link.origin, Port)]
 
 
 def _named(state: NamespaceState | None, device: str) -> tuple[Change, ...]:

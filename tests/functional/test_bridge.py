@@ -111,6 +111,7 @@ class TestPlug:
         outside = port(3, EXTERNAL)
         rig.driver.plug(A, [outside])
         rig.assert_whole(outside, bridge="br-ex")
+        assert rig.driver.obstacles([outside]) == {}
         after = link("br-ex")
         assert after.get("ifalias") is before[0].get("ifalias") is None
         assert Path("/proc/sys/net/ipv6/conf/br-ex/disable_ipv6").read_text() == before[1]
@@ -121,6 +122,7 @@ class TestPlug:
             rig.driver.plug(A, [outside])
         assert caught.value.code == errno.ENODEV
         assert rig.faults(outside) == {outside.device: "bridge br-ex is missing"}
+        assert rig.driver.obstacles([outside, ONE]) == {outside.device: "bridge br-ex is missing"}
         assert names() == names(A) == set()
 
     def test_a_bridge_that_somebody_made_is_used_and_not_marked(self, rig: Rig, host: lab.Host) -> None:

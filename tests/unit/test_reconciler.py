@@ -436,3 +436,11 @@ def test_a_router_that_is_not_supported_or_down_does_not_keep_stale_priorities(b
     bench.reconciler.remove_stale({router.id, other.id, down})
     bench.reconciler.flush()
     assert "192.0.2.99" not in (bench.state_path / "fip-priorities").read_text()
+
+
+def test_a_plan_says_which_port_could_not_be_plugged(bench: Bench, router: Router) -> None:
+    assert router.gateway is not None
+    bench.attach.unreachable.add(router.gateway.network_id)
+    warnings = bench.reconciler.plan(router).warnings
+    assert [warning.split()[0][:3] for warning in warnings] == ["fg-", "qg-"]
+    assert all("its network is out of reach" in warning for warning in warnings)
