@@ -122,6 +122,10 @@ class Allocations:
             for fip in gone - elsewhere:
                 self._priorities.release(fip)
 
+    def knows(self, router_id: str) -> bool:
+        """True if it is known which floating IPs the router has here."""
+        return router_id in self._fips
+
     def release(self, router_id: str) -> None:
         """The router is gone."""
         self.drop_link(router_id)

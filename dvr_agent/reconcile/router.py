@@ -32,6 +32,7 @@ from dvr_agent.reconcile.networks import FipNetworks
 from dvr_agent.reconcile.slices import Slices
 from dvr_agent.reconcile.stale import Stale, find_stale, stale_routers
 from dvr_agent.state.diff import Action, Change, Changes, diff
+from dvr_agent.state.filter import Dnat
 from dvr_agent.state.link import Link, Port
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.route import Route
@@ -120,6 +121,8 @@ class RouterReconciler:
     def remove(self, router_id: str) -> Outcome:
         started = time.perf_counter()
         works = self._removal(router_id)
+        if not self._allocations.knows(router_id):
+            self._allocations.settle(router_id, self._fips_in_kernel(router_id))
         carry_out(self.kernel, self.attach, works)
         for network in self._networks.of_router(router_id):
             self._forget_slice(network, names.router_stem(router_id))
@@ -281,6 +284,15 @@ class RouterReconciler:
         gone = [prefix + router_id for prefix in (names.QROUTER, names.SNAT) if exists(prefix + router_id)]
         works += [Work(Changes(name, remove=True)) for name in gone]
         return [work for work in works if work.changes]
+
+    def _fips_in_kernel(self, router_id: str) -> list[str]:
+        """Floating IPs that the router's namespace translates: of a router that this process has not worked on yet."""
+        name = names.QROUTER + router_id
+        if not self.kernel.namespaces.exists(name):
+            return []
+        (nat,) = self.kernel.iptables.observe(name, [(4, "nat")])
+        rules = [rule for chain in nat.chains for rule in chain.rules]
+        return [str(rule.dst).partition("/")[0] for rule in rules if isinstance(rule.target, Dnat)]
 
     def _remember(self, draft: _Draft) -> None:
         """After success: what the next job on this router, or its removal, can build on."""

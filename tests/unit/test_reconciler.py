@@ -282,6 +282,15 @@ def test_removing_a_router_leaves_nothing_of_it(bench: Bench, router: Router) ->
     assert not bench.reconciler.remove(router.id).plan
 
 
+def test_a_new_process_that_removes_a_router_releases_its_floating_ips_too(bench: Bench, router: Router) -> None:
+    bench.reconciler.reconcile(router)
+    bench.reconciler.flush()
+    bench.restart()
+    bench.reconciler.remove(router.id)
+    bench.reconciler.flush()
+    assert (bench.state_path / "fip-priorities").read_text() == ""
+
+
 def second(router: Router) -> Router:
     """Another router on the same external network."""
     return replace(
