@@ -121,7 +121,9 @@ class Passes:
             return
         known = self._feed.known or set()
         gone = frozenset(record.id for record in self._dispatcher.routers if record.id not in known)
-        due = bool(gone - self._refused) or (self._owed and self._feed.complete)
+        # All that the guard held back are there again: its warning is over.  While only some are, more may follow.
+        restored = bool(self._refused) and not self._refused & gone
+        due = bool(gone - self._refused) or restored or (self._owed and self._feed.complete)
         if due and self.first_sync_done.is_set():
             self._dispatcher.control(Control.SWEEP, Priority.SYNC)
         self._refused &= gone

@@ -191,6 +191,23 @@ def test_the_guard_holds_back_a_sweep_of_ten_routers_and_more_than_half(
     assert one.status()["guard"] == ""
 
 
+def test_the_guards_warning_ends_when_the_routers_are_there_again(daemon: MakeDaemon) -> None:
+    one = daemon(dvr_agent={"audit_interval": 0}, directory={"rescan_interval": 1})
+    for number in range(12):
+        one.write(number)
+    one.start()
+    away = one.base / "away"
+    one.routers.rename(away)
+    one.routers.mkdir()
+    wait_for(lambda: one.status()["guard"])
+    assert len(built(one)) == 12
+    one.routers.rmdir()
+    away.rename(one.routers)
+    wait_for(lambda: not one.status()["guard"])
+    assert one.status()["state"] == "in sync"
+    assert len(built(one)) == 12
+
+
 def test_files_that_are_seen_to_be_deleted_are_no_business_of_the_guard(daemon: MakeDaemon) -> None:
     one = daemon(dvr_agent={"audit_interval": 1})
     paths = [one.write(number) for number in range(12)]
