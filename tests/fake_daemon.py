@@ -55,7 +55,7 @@ class ScriptedReconciler:
         self.note("reconcile", router.id, "shared" if shared else "pass")
         started = time.perf_counter()
         if router.ha or not router.distributed:
-            raise NotSupportedError(f"router {router.id} is not a plain distributed router")
+            raise NotSupportedError("no plain distributed router: not supported, left alone")
         script = dict(word.partition("=")[::2] for word in router.name.split())
         self._behave(router.id, script)
         file = self.built / router.id

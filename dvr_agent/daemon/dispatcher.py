@@ -194,7 +194,7 @@ class Dispatcher:
         record.failures = 0
         if isinstance(result, NotSupported):
             record.result, record.reason = State.NOT_SUPPORTED, result.reason
-            self._warn_once(record, f"not supported, left alone: {result.reason}")
+            self._warn_once(record, result.reason)
         elif isinstance(job.work, Remove):
             self.routers.drop(record.id)
         else:

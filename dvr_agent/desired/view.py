@@ -121,7 +121,7 @@ def make_view(router: Router, settings: HostSettings, plugged: str | None = None
     """
     if router.ha or not router.distributed:
         kind = "HA" if router.ha else "not distributed"
-        raise NotSupportedError(f"router {router.id} is {kind}: not supported, left alone")
+        raise NotSupportedError(f"{kind}: not supported here, left alone")
     candidates = agent_gateways(router, settings)
     chosen = next((port for port in candidates if port.id == plugged), candidates[0] if candidates else None)
     return HostView(router, settings, chosen)
