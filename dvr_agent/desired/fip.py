@@ -19,7 +19,7 @@ from dvr_agent.state.namespace import Announcement, NamespaceState
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.ownership import Ownership, RuleOwner
 from dvr_agent.state.route import MAIN_TABLE, Hop, make_route
-from dvr_agent.state.rule import Rule
+from dvr_agent.state.rule import KERNEL_RULES, Rule
 from dvr_agent.state.sysctl import Sysctl
 
 
@@ -38,10 +38,11 @@ def base_state(port: RouterPort, others: frozenset[str] = frozenset()) -> Namesp
     )
     return NamespaceState(
         names.FIP + port.network_id,
-        Ownership(devices=others | {device}, main_only=True),
+        Ownership(devices=others | {device}, main_only=True, kernel_rules=True),
         links=frozenset({port_link(device, port)}),
         addresses=frozenset(addresses),
         routes=frozenset(gateway_routes(device, port)),
+        rules=KERNEL_RULES,
         sysctls=frozenset(sysctls),
         tables=(make_table(4, "raw", {"PREROUTING": (FilterRule(NoTrack()),)}),),
         announcements=tuple(Announcement(device, address.ip, address) for address in addresses),

@@ -46,10 +46,10 @@ from dvr_agent.state.ownership import (
     RuleOwner,
 )
 from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, MAIN_TABLE, Hop, Route, make_route
-from dvr_agent.state.rule import Rule
+from dvr_agent.state.rule import KERNEL_RULES, Rule
 from dvr_agent.state.sysctl import Sysctl
 
-OWNERSHIP = Ownership(prefixes=(names.INTERNAL, names.ROUTER_TO_FIP), rules=RuleOwner.QROUTER)
+OWNERSHIP = Ownership((names.INTERNAL, names.ROUTER_TO_FIP), rules=RuleOwner.QROUTER, kernel_rules=True)
 
 Devices = list[tuple[str, RouterPort]]
 Redirect = tuple[str, RouterPort, str, str]
@@ -108,7 +108,7 @@ def _routing(
 ) -> tuple[list[Route], list[Rule], set[ExtraRoute]]:
     extra, used = extra_routes(view.router.routes, (leg(device, port) for device, port in devices))
     routes = {route.key: route for route in onlink_routes(devices)}
-    rules: list[Rule] = []
+    rules: list[Rule] = [*KERNEL_RULES]
     for device, _, cidr, csnat in redirects:
         index = redirect_index(cidr)
         family = 6 if ":" in cidr else 4

@@ -42,9 +42,10 @@ from dvr_agent.state.filter import (
 from dvr_agent.state.namespace import Announcement, NamespaceState
 from dvr_agent.state.ownership import Ownership
 from dvr_agent.state.route import MAIN_TABLE
+from dvr_agent.state.rule import KERNEL_RULES
 from dvr_agent.state.sysctl import Sysctl
 
-OWNERSHIP = Ownership(prefixes=(names.CSNAT, names.GATEWAY))
+OWNERSHIP = Ownership(prefixes=(names.CSNAT, names.GATEWAY), kernel_rules=True)
 
 
 def snat_state(view: HostView, gateway: RouterPort) -> tuple[NamespaceState, set[ExtraRoute]]:
@@ -69,6 +70,7 @@ def snat_state(view: HostView, gateway: RouterPort) -> tuple[NamespaceState, set
         links=frozenset({port_link(qg, gateway), *(port_link(device, port) for device, port in inside)}),
         addresses=frozenset([*addresses, *outside]),
         routes=frozenset(routes.values()),
+        rules=KERNEL_RULES,
         sysctls=frozenset(_sysctls(qg, gateway.mtu)),
         tables=_tables(view, gateway, qg, inside),
         announcements=tuple(Announcement(qg, address.ip, address) for address in outside),

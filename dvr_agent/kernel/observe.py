@@ -18,7 +18,7 @@ from dvr_agent.kernel.netlink.link import LinkInfo, decode_brief, dump_links, ge
 from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, Data, Request
 from dvr_agent.kernel.netlink.neighbour import decode_neighbours, dump_neighbours
 from dvr_agent.kernel.netlink.route import decode_routes, dump_routes, hop_indexes
-from dvr_agent.kernel.netlink.rule import decode_rules, dump_rules, has_source
+from dvr_agent.kernel.netlink.rule import KERNEL_PRIORITIES, decode_rules, dump_rules
 from dvr_agent.kernel.netlink.socket import NetlinkSocket, open_raw
 from dvr_agent.kernel.netns import entered
 from dvr_agent.state.link import Link
@@ -107,12 +107,12 @@ def _learn(sock: NetlinkSocket, indexes: set[int], names: dict[int, str]) -> Non
 
 def _rules(sock: NetlinkSocket, ownership: Ownership) -> Iterable[Rule]:
     if ownership.rules is RuleOwner.NONE:
-        return ()
+        return decode_rules(sock.dump_containing(dump_rules(), KERNEL_PRIORITIES)) if ownership.kernel_rules else ()
     if ownership.rules is RuleOwner.BY_IIF:
         if ownership.prefixes:
             return decode_rules(sock.dump(dump_rules()))
         return decode_rules(sock.dump_containing(dump_rules(), [name.encode() + b"\0" for name in ownership.devices]))
-    return decode_rules(filter(has_source, sock.dump(dump_rules())))
+    return decode_rules(sock.dump(dump_rules()))
 
 
 def _owns_route(ownership: Ownership, route: Route) -> bool:

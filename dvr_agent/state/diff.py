@@ -16,7 +16,7 @@ from dvr_agent.state.link import Link, same_link
 from dvr_agent.state.namespace import Announcement, NamespaceState
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.route import Route
-from dvr_agent.state.rule import Rule
+from dvr_agent.state.rule import KERNEL_RULES, Rule
 from dvr_agent.state.sysctl import Sysctl, same_sysctl
 
 Item = Link | Address | Route | Rule | Neighbour | Sysctl
@@ -75,7 +75,7 @@ class Changes:
 
 def diff(observed: NamespaceState | None, desired: NamespaceState) -> Changes:
     """What leads from ``observed`` (None: no such namespace) to ``desired``, in no particular order of kinds."""
-    now = observed or NamespaceState(desired.name, desired.ownership)
+    now = observed or NamespaceState(desired.name, desired.ownership, rules=desired.rules & KERNEL_RULES)
     links = tuple(_keyed(now.links, desired.links, _name, same_link))
     items = (
         *links,

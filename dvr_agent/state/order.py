@@ -14,7 +14,7 @@ from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.link import Link
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.route import Route
-from dvr_agent.state.rule import Rule
+from dvr_agent.state.rule import KERNEL_RULES, Rule
 from dvr_agent.state.sysctl import Sysctl
 
 
@@ -32,7 +32,9 @@ class Phases:
     late: tuple[Change, ...]
 
 
-_BUILD_ORDER = {Link: 0, Sysctl: 1, Address: 2, Neighbour: 3, Route: 4, Rule: 5}
+_BUILD_ORDER = {Link: 0, Sysctl: 1, Address: 2, Neighbour: 3, Route: 5, Rule: 6}
+_KERNEL_RULE = 4
+"""Before routes: whether a gateway can be reached is looked up by the rules."""
 _REMOVE_ORDER = {Rule: 0, Route: 1, Neighbour: 2, Address: 3, Link: 4}
 
 
@@ -71,4 +73,10 @@ def _route_rank(change: Change) -> int:
 def _sorted(changes: Sequence[Change], order: dict[type, int]) -> tuple[Change, ...]:
     if len(changes) < 2:
         return tuple(changes)
-    return tuple(sorted(changes, key=lambda change: (order[type(change.item)], _route_rank(change))))
+    return tuple(sorted(changes, key=lambda change: _rank(change, order)))
+
+
+def _rank(change: Change, order: dict[type, int]) -> tuple[int, int]:
+    if change.action is Action.ADD and change.item in KERNEL_RULES:
+        return _KERNEL_RULE, 0
+    return order[type(change.item)], _route_rank(change)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from dvr_agent.state.route import MAIN_TABLE
-from dvr_agent.state.rule import Rule
+from dvr_agent.state.rule import KERNEL_RULES, Rule
 
 FIP_TABLE = 16
 """Routing table of traffic that leaves by a floating IP (neutron.agent.l3.dvr_fip_ns, FIP_RT_TBL)."""
@@ -41,6 +41,7 @@ class Ownership:
     :ivar devices: devices by exact name; only these are read (a slice of a shared namespace)
     :ivar rules: how its rules are recognised
     :ivar tables: routing tables that belong to it altogether, whatever device a route in them uses
+    :ivar kernel_rules: it sees to the rules that the kernel makes with a namespace (``KERNEL_RULES``), too
     :ivar main_only: of the routes on its devices only those of the main table are its own
     """
 
@@ -49,6 +50,7 @@ class Ownership:
     rules: RuleOwner = RuleOwner.NONE
     tables: frozenset[int] = frozenset()
     main_only: bool = False
+    kernel_rules: bool = False
 
     def owns_device(self, name: str) -> bool:
         """True if the device, and the addresses, neighbours and routes on it, are ours."""
@@ -64,6 +66,8 @@ class Ownership:
 
     def owns_rule(self, rule: Rule) -> bool:
         """True if a plain lookup rule is ours."""
+        if rule in KERNEL_RULES:
+            return self.kernel_rules
         if self.rules is RuleOwner.QROUTER:
             return rule.src is not None and rule.iif is None and _is_of_qrouter(rule)
         if self.rules is RuleOwner.BY_IIF:

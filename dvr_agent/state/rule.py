@@ -34,3 +34,10 @@ class Rule(NamedTuple):
     def text(self) -> str:
         iif = f" iif {self.iif}" if self.iif else ""
         return f"rule {self.priority}: from {self.src or 'all'}{iif} lookup {self.table}{self._suffix}"
+
+
+KERNEL_RULES = frozenset({Rule(4, 32766, 254), Rule(4, 32767, 253), Rule(6, 32766, 254)})
+"""What the kernel makes with a namespace (main and default; that for local cannot be removed by a flush).
+
+``ip rule flush`` takes them away, and without main nothing is routed: so every namespace of ours wants them.
+"""

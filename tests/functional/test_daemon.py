@@ -188,9 +188,9 @@ def _delete_route() -> None:
 
 
 def _flush_rules() -> None:
-    lab.run("ip", "-n", QROUTER, "rule", "flush")
-    lab.run("ip", "-n", QROUTER, "rule", "add", "from", "all", "lookup", "main", "priority", "32766")
-    lab.run("ip", "-n", QROUTER, "rule", "add", "from", "all", "lookup", "default", "priority", "32767")
+    for namespace in (QROUTER, FIP, SNAT):
+        lab.run("ip", "-n", namespace, "rule", "flush")
+        lab.run("ip", "-n", namespace, "-6", "rule", "flush")
 
 
 def _flush_table() -> None:

@@ -13,7 +13,7 @@ from dvr_agent.state.address import Address
 from dvr_agent.state.filter import Table, TableKey
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.route import Route
-from dvr_agent.state.rule import Rule
+from dvr_agent.state.rule import KERNEL_RULES, Rule
 
 NAMESPACE_SYSCTLS = {
     "ipv4/ip_forward": "0",
@@ -58,7 +58,7 @@ class FakeNamespace:
     links: dict[str, FakeLink] = field(default_factory=dict)
     addresses: list[Address] = field(default_factory=list)
     routes: dict[tuple[str, int], Route] = field(default_factory=dict)
-    rules: list[Rule] = field(default_factory=list)
+    rules: list[Rule] = field(default_factory=lambda: sorted(KERNEL_RULES))
     neighbours: dict[tuple[str, str], Neighbour] = field(default_factory=dict)
     sysctls: dict[str, str] = field(default_factory=lambda: dict(NAMESPACE_SYSCTLS))
     tables: dict[TableKey, Table] = field(default_factory=dict)

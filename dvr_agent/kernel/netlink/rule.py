@@ -22,7 +22,7 @@ from dvr_agent.kernel.netlink.message import (
     split_cidr,
     u32,
 )
-from dvr_agent.state.rule import Rule
+from dvr_agent.state.rule import KERNEL_RULES, Rule
 
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE = 2, 3, 6, 14, 15
@@ -35,6 +35,8 @@ NO_SUPPRESSION = 0xFFFFFFFF
 _INFO = struct.Struct("=BBBBBBBBI")
 """struct fib_rule_hdr: family, dst_len, src_len, tos, table, two reserved, action, flags."""
 _SIZE = struct.Struct("=H").unpack_from
+KERNEL_PRIORITIES = tuple({attr_u32(FRA_PRIORITY, rule.priority) for rule in KERNEL_RULES})
+"""By which the kernel's own rules can be found among thousands."""
 _PLAIN = frozenset({FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_PAD, FRA_PROTOCOL})
 """Attributes that a rule of ours may have."""
 
@@ -97,8 +99,3 @@ def _decode(data: Data) -> Rule | None:
     if at := found.get(FRA_IIFNAME, 0):
         iif = data[at + 4 : at + _SIZE(data, at)[0] - 1].decode(errors="surrogateescape")
     return Rule(family, priority, table, src, iif, suppressed == 0)
-
-
-def has_source(data: Data) -> bool:
-    """Whether a RTM_NEWRULE message is about a rule with ``from``: half of those there are have none."""
-    return data[2] != 0  # fib_rule_hdr.src_len
