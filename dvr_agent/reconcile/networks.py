@@ -5,7 +5,7 @@ A memory of the reconciler.  It begins with a look at the kernel (``load``) and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from dvr_agent.desired import names
 from dvr_agent.desired.settings import HostSettings
@@ -38,6 +38,11 @@ class FipNetworks:
         """Networks in whose fip namespace the router has, or may have, a slice."""
         stem = names.router_stem(router_id)
         return sorted(network for network, stems in self._stems.items() if stem in stems)
+
+    def of_routers(self, router_ids: Iterable[str]) -> set[str]:
+        """Networks in whose fip namespace any of the routers has, or may have, a slice."""
+        stems = {names.router_stem(router_id) for router_id in router_ids}
+        return {network for network, here in self._stems.items() if here & stems}
 
     def is_last(self, network: str, router_id: str) -> bool:
         """True if no other router has a slice there."""

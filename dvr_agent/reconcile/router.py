@@ -313,9 +313,9 @@ class RouterReconciler:
         self._networks.leave(network, stem)
 
     def _find_stale(self, known: Collection[str]) -> Stale:
-        return find_stale(
-            self.kernel, self.attach, known, self._networks.gateways, self._allocations.stale_entries(known)
-        )
+        networks = self._networks
+        entries = self._allocations.stale_entries(known)
+        return find_stale(self.kernel, self.attach, known, networks.gateways, networks.of_routers(known), entries)
 
 
 def _new_ports(work: Work) -> list[Port]:

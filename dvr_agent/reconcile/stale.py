@@ -46,11 +46,13 @@ def find_stale(
     attach: AttachDriver,
     known: Collection[str],
     gateways: Mapping[str, str],
+    wanted: Collection[str],
     entries: tuple[list[str], list[str]],
 ) -> Stale:
     """Look for left-overs.
 
     :param gateways: external network → id of the agent gateway port in use
+    :param wanted: external networks that known routers use, or failed to use so far
     :param entries: router ids and floating IPs in the state files that are nobody's
     """
     found = take_inventory(kernel)
@@ -60,7 +62,7 @@ def find_stale(
     for network, here in sorted(found.slices.items()):
         gone = {stem: pair for stem, pair in here.items() if stem not in stems}
         slices += [(network, stem) for stem in sorted(gone)]
-        if len(gone) == len(here):
+        if len(gone) == len(here) and network not in wanted:
             works.append(Work(Changes(names.FIP + network, remove=True)))
         else:
             works += [_slice(kernel, network, stem, pair) for stem, pair in sorted(gone.items())]

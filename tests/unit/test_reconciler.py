@@ -453,3 +453,14 @@ def test_a_plan_says_which_port_could_not_be_plugged(bench: Bench, router: Route
     warnings = bench.reconciler.plan(router).warnings
     assert [warning.split()[0][:3] for warning in warnings] == ["fg-", "qg-"]
     assert all("its network is out of reach" in warning for warning in warnings)
+
+
+def test_a_sweep_leaves_what_a_router_that_failed_half_way_goes_on_with(bench: Bench, router: Router) -> None:
+    bench.fake.fail("interfaces.change", 12, times=None)
+    with pytest.raises(KernelError):
+        bench.reconciler.reconcile(router)
+    before = bench.namespaces()
+    assert any(name.startswith("fip-") for name in before)
+    bench.fake.heal()
+    bench.reconciler.remove_stale({router.id})
+    assert bench.namespaces() == before
