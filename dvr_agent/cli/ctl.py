@@ -194,16 +194,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else 0
+    except OutputError as exc:
+        _discard_output()
+        complain(str(exc))
+        return 1
     except DvrError as exc:
         complain(str(exc))
         return 1
     except BrokenPipeError:
         _discard_output()
         return PIPE_CLOSED
-    except OutputError as exc:
-        _discard_output()
-        complain(str(exc))
-        return 1
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED
