@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from dvr_agent.cli.demo.sandbox import SandboxError, run_privately
 
 MARKER = "DVR_AGENT_BENCH_SANDBOX"
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
@@ -27,13 +28,10 @@ def enter_sandbox(module: str, arguments: Sequence[str]) -> None:
     """
     if os.environ.get(MARKER):
         return
-    unshare = shutil.which("unshare")
-    if unshare is None:
-        sys.exit("bench: unshare is missing (Debian package util-linux)")
-    flags = ["-n", "-m"] if os.geteuid() == 0 else ["-r", "-n", "-m"]
-    os.environ[MARKER] = "1"
-    sys.stdout.flush()
-    os.execv(unshare, [unshare, *flags, "--", sys.executable, "-m", module, *arguments])
+    try:
+        run_privately(module, arguments, MARKER)
+    except SandboxError as exc:
+        sys.exit(f"bench: {exc}")
 
 
 def fresh_root() -> None:

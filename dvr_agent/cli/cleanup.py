@@ -16,12 +16,8 @@ from dvr_agent.cli.output import Output
 from dvr_agent.cli.render import Renderer, as_json, as_lines
 from dvr_agent.errors import DvrError, SourceError
 from dvr_agent.lock import AgentLock
-from dvr_agent.reconcile.api import Outcome, Plan, Reconciler
+from dvr_agent.reconcile.api import Outcome, Plan, Reconciler, is_mass_removal
 from dvr_agent.reconcile.factory import open_reconciler
-
-MANY = 10
-"""From so many routers on, and if they are more than half of all, left-overs look like a fault of the source (the
-same guard as the daemon's)."""
 
 EVERYTHING = "everything of dvr-agent"
 
@@ -73,7 +69,7 @@ def _choose(
         raise SourceError("left-overs cannot be told: a bad document may be of any router (see dvrctl check)")
     stale, present = reconciler.stale_routers(documents.known)
     question = ""
-    if len(stale) >= MANY and len(stale) * 2 > present:
+    if is_mass_removal(len(stale), present):
         question = f"{len(stale)} of {present} routers have no document. Remove them?"
     return reconciler.plan_stale(documents.known), lambda: reconciler.remove_stale(documents.known), question
 

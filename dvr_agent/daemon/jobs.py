@@ -15,7 +15,7 @@ from enum import Enum
 from dvr_agent import logs
 from dvr_agent.daemon.queue import Job, Priority
 from dvr_agent.errors import DvrError, NotSupportedError
-from dvr_agent.reconcile.api import Outcome, Plan, Reconciler
+from dvr_agent.reconcile.api import Outcome, Plan, Reconciler, is_mass_removal
 from dvr_agent.sources.api import Document
 
 LOG = logging.getLogger(__name__)
@@ -150,10 +150,6 @@ class Swept:
     guard: str = ""
 
 
-GUARD_MINIMUM = 10
-"""A full sync that would remove fewer routers than this is never held back."""
-
-
 def sweep(reconciler: Reconciler, known: Collection[str], allow_mass_removal: bool) -> Swept:
     """Remove what belongs to no known router, unless that looks like a fault of the source.
 
@@ -161,7 +157,7 @@ def sweep(reconciler: Reconciler, known: Collection[str], allow_mass_removal: bo
     """
     with logs.job_context():
         stale, present = reconciler.stale_routers(known)
-        if not allow_mass_removal and len(stale) >= GUARD_MINIMUM and len(stale) > present / 2:
+        if not allow_mass_removal and is_mass_removal(len(stale), present):
             return Swept(None, guard_text(len(stale), present))
         outcome = reconciler.remove_stale(known)
         if outcome.plan:

@@ -6,7 +6,9 @@ import ctypes
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from dvr_agent.errors import DvrError
 
@@ -30,13 +32,22 @@ def enter_sandbox(arguments: list[str]) -> None:
     if os.environ.pop(MARKER, None):
         _own_run_directory()
         return
+    run_privately("dvr_agent.cli.ctl", arguments, MARKER)
+
+
+def run_privately(module: str, arguments: Sequence[str], marker: str) -> NoReturn:
+    """Replace this process by ``python -m module`` in private network and mount namespaces.
+
+    :param marker: environment variable that tells the new process where it is
+    :raises SandboxError: unshare is missing
+    """
     unshare = shutil.which("unshare")
     if unshare is None:
-        raise SandboxError("the demo needs unshare (Debian package util-linux)")
+        raise SandboxError("unshare is missing (Debian package util-linux)")
     flags = ["-n", "-m"] if os.geteuid() == 0 else ["-r", "-n", "-m"]
-    os.environ[MARKER] = "1"
+    os.environ[marker] = "1"
     sys.stdout.flush()
-    os.execv(unshare, [unshare, *flags, "--", sys.executable, "-m", "dvr_agent.cli.ctl", *arguments])
+    os.execv(unshare, [unshare, *flags, "--", sys.executable, "-m", module, *arguments])
 
 
 def _own_run_directory() -> None:
