@@ -1,4 +1,4 @@
-"""Configuration options, under Neutron's names where Neutron has one.
+"""Reads the configuration; the options themselves are in ``dvr_agent.options``.
 
 ``load`` reads files into a :class:`oslo_config.cfg.ConfigOpts` of its own (never the global one);
 ``host_settings`` turns them into types.  ``list_opts`` feeds oslo-config-generator (``etc/dvr-agent.conf.sample``).
@@ -6,133 +6,22 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from typing import Any
 
-from oslo_config import cfg, types
+from oslo_config import cfg
 from oslo_log import log
 
 from dvr_agent import __version__
 from dvr_agent.desired.settings import AgentMode, HostSettings
 from dvr_agent.errors import ConfigError
+from dvr_agent.options import GROUPS
 
-DEFAULT_OPTS = [
-    cfg.HostAddressOpt(
-        "host",
-        default=socket.gethostname(),
-        sample_default="<host name>",
-        help="Name of this host as Neutron knows it (port bindings, gw_port_host).",
-    ),
-    cfg.StrOpt(
-        "state_path",
-        default="/var/lib/neutron",
-        help="Directory for state files: fip-linklocal-networks and fip-priorities, in Neutron's format.",
-    ),
-    cfg.StrOpt(
-        "agent_mode",
-        default=AgentMode.DVR_SNAT.value,
-        choices=[
-            (AgentMode.DVR.value, "compute node: floating IPs on this host, SNAT elsewhere"),
-            (AgentMode.DVR_SNAT.value, "the same, and the SNAT of routers whose gateway is on this host"),
-            (AgentMode.DVR_NO_EXTERNAL.value, "compute node without external network: all by the SNAT host"),
-        ],
-        help="What this host does for distributed routers.",
-    ),
-    cfg.StrOpt(
-        "interface_driver",
-        default="bridge",
-        choices=[("bridge", "Linux bridges, one per network")],
-        help="How router ports are connected to their networks.",
-    ),
-    cfg.StrOpt(
-        "metadata_access_mark",
-        default="0x1",
-        help="Packet mark of metadata requests; at most 16 bits.",
-    ),
-    cfg.StrOpt(
-        "external_ingress_mark",
-        default="0x2",
-        help="Packet mark of what comes in from the external network; at most 16 bits.",
-    ),
-]
+OVS_DRIVER_CLASS = "neutron.agent.linux.interface.OVSInterfaceDriver"
+"""Neutron's long name of its Open vSwitch driver, found in old configuration files."""
 
-AGENT_OPTS = [
-    cfg.BoolOpt("use_random_fully", default=True, help="SNAT picks source ports fully at random."),
-]
-
-DVR_AGENT_OPTS = [
-    cfg.StrOpt(
-        "source",
-        default="directory",
-        choices=[("directory", "router documents in a directory, see [directory]")],
-        help="Where router documents come from.",
-    ),
-    cfg.StrOpt(
-        "admin_socket",
-        default="/run/dvr-agent/admin.sock",
-        help="Unix socket of the admin interface (HTTP; mode 0600); dvrctl status asks here.",
-    ),
-    cfg.IntOpt(
-        "audit_interval",
-        default=60,
-        min=0,
-        help="Seconds between audits, which compare the kernel with what was applied and repair drift; 0: never.",
-    ),
-    cfg.IntOpt(
-        "retry_interval",
-        default=2,
-        min=1,
-        help="Seconds until a router that failed is tried again; doubled after each failure, with jitter.",
-    ),
-    cfg.IntOpt(
-        "retry_interval_max",
-        default=300,
-        min=1,
-        help="Seconds that the interval between tries never exceeds.",
-    ),
-    cfg.IntOpt(
-        "max_document_size",
-        default=16 * 1024 * 1024,
-        min=1024,
-        help="Bytes; a larger router document is rejected unread.",
-    ),
-    cfg.BoolOpt(
-        "allow_mass_removal",
-        default=False,
-        help="Let a full sync remove more than half of the routers (and at least 10). Off, such a removal is "
-        "refused and logged, since it looks like a fault of the source; dvrctl cleanup removes by hand.",
-    ),
-]
-
-DIRECTORY_OPTS = [
-    cfg.StrOpt("path", default="/etc/dvr-agent/routers", help="Directory of router documents (*.json)."),
-    cfg.IntOpt(
-        "rescan_interval",
-        default=30,
-        min=1,
-        help="Seconds between rescans, which find changes whose notification was lost.",
-    ),
-]
-
-BRIDGE_OPTS = [
-    cfg.Opt(
-        "external_networks",
-        type=types.Dict(value_type=types.String()),
-        default={},
-        sample_default="<network uuid>:<bridge>,...",
-        help="Existing bridges of external networks. A network that is not named here gets the bridge brq<id>, "
-        "which is created if it is missing.",
-    ),
-]
-
-GROUPS: list[tuple[str, list[Any]]] = [
-    ("DEFAULT", DEFAULT_OPTS),
-    ("AGENT", AGENT_OPTS),
-    ("dvr_agent", DVR_AGENT_OPTS),
-    ("directory", DIRECTORY_OPTS),
-    ("bridge", BRIDGE_OPTS),
-]
+TRANSPORT_URL = cfg.StrOpt("transport_url", secret=True, help="Message bus; the whole set of options: oslo.messaging.")
+"""Only to see whether it is set: oslo.messaging registers its own options in a configuration of its own."""
 
 
 def list_opts() -> list[tuple[str, list[Any]]]:
@@ -149,6 +38,7 @@ def load(args: Sequence[str], prog: str = "dvr-agent") -> cfg.ConfigOpts:
     """
     conf = cfg.ConfigOpts()
     log.register_options(conf)
+    conf.register_opt(TRANSPORT_URL)
     for group, opts in GROUPS:
         conf.register_opts(opts, group=None if group == "DEFAULT" else group)
     try:
@@ -170,11 +60,42 @@ def host_settings(conf: cfg.ConfigOpts) -> HostSettings:
     """
     return HostSettings(
         host=conf.host,
-        mode=AgentMode(conf.agent_mode),
+        mode=_mode(conf),
         random_fully=conf.AGENT.use_random_fully,
         metadata_mark=_mark(conf, "metadata_access_mark"),
         ingress_mark=_mark(conf, "external_ingress_mark"),
     )
+
+
+def source_name(conf: cfg.ConfigOpts) -> str:
+    """``directory`` or ``neutron``: what is configured, or what the rest of the configuration shows."""
+    if conf.dvr_agent.source:
+        return str(conf.dvr_agent.source)
+    return "neutron" if conf.transport_url else "directory"
+
+
+def driver_name(conf: cfg.ConfigOpts) -> str:
+    """``bridge`` or ``openvswitch``.
+
+    :raises ConfigError: another one
+    """
+    name = conf.interface_driver or ("openvswitch" if source_name(conf) == "neutron" else "bridge")
+    known = {"bridge": "bridge", "openvswitch": "openvswitch", OVS_DRIVER_CLASS: "openvswitch"}
+    if name not in known:
+        raise ConfigError(f"[DEFAULT] interface_driver = {name!r}: expected bridge or openvswitch")
+    return known[name]
+
+
+def _mode(conf: cfg.ConfigOpts) -> AgentMode:
+    mode = conf.agent_mode
+    if mode is None and source_name(conf) == "directory":
+        return AgentMode.DVR_SNAT
+    if mode in (None, "legacy"):
+        raise ConfigError(
+            f"[DEFAULT] agent_mode = {mode or '(not set, which is legacy in Neutron)'}: expected dvr, dvr_snat or "
+            "dvr_no_external; this agent does distributed routers only"
+        )
+    return AgentMode(mode)
 
 
 def _mark(conf: cfg.ConfigOpts, option: str) -> int:

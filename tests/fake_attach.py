@@ -25,6 +25,7 @@ class FakeAttach:
         self.unreachable: set[str] = set()
         self.broken: dict[str, str] = {}
         self.plugged: list[str] = []
+        self.released: list[str] = []
         self.fail_next = False
 
     def check(self, ports: Iterable[Port]) -> dict[str, str]:
@@ -52,6 +53,15 @@ class FakeAttach:
     def list(self) -> list[OuterPort]:
         there = self._fake.world.namespaces
         return [port for port in self.outer.values() if port.namespace in there or port in self.strays]
+
+    def release(self, namespace: str) -> None:
+        self.released.append(namespace)
+
+    def fileno(self) -> None:
+        return None
+
+    def acknowledge(self) -> None:
+        raise NotImplementedError
 
     def tidy(self) -> Sequence[str]:
         return ()

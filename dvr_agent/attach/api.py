@@ -43,6 +43,16 @@ class AttachDriver(Protocol):
     def list(self) -> list[OuterPort]:
         """All outer sides that this driver made on this host and that are still there."""
 
+    def release(self, namespace: str) -> None:
+        """The namespace is about to be removed: take away outer sides that would not vanish with it."""
+
+    def fileno(self) -> int | None:
+        """A descriptor that is readable when outer sides may have changed by themselves (Open vSwitch restarted), the
+        same for the driver's whole life; None if the driver has nothing of the kind."""
+
+    def acknowledge(self) -> None:
+        """Have the descriptor readable no more, until something happens again.  Does not block, from any thread."""
+
     def tidy(self) -> Sequence[str]:
         """Remove what this driver made for networks, not ports, and nothing uses; returns the names."""
 

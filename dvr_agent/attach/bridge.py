@@ -141,6 +141,15 @@ class BridgeDriver:
             found = read_devices(host, [port.outer for port in ports])
             _delete(host, [port.outer for port in ports if _is_outer(found.get(port.outer), port)])
 
+    def release(self, namespace: str) -> None:
+        """Nothing to do: outer ends go with the inner ones."""
+
+    def fileno(self) -> None:
+        """Bridges do not restart."""
+
+    def acknowledge(self) -> None:
+        """Nothing is ever told."""
+
     def tidy(self) -> Sequence[str]:
         """Remove the bridges that this driver made and that have no ports left; returns their names, sorted."""
         with _attach_errors(), self._host() as host:

@@ -89,9 +89,9 @@ def read_source(conf: cfg.ConfigOpts) -> Documents:
 
     :raises SourceError: they cannot be listed
     """
-    from dvr_agent.sources.factory import open_source
+    from dvr_agent.sources.factory import open_documents
 
-    source = open_source(conf)
+    source = open_documents(conf)
     try:
         events = source.rescan()
     finally:

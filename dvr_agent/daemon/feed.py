@@ -33,9 +33,9 @@ class Feed:
     :ivar on_synced: called after each complete listing was taken over
     """
 
-    def __init__(self, source: Source, worker: Worker, dispatcher: Dispatcher, rescan_interval: float) -> None:
+    def __init__(self, source: Source, worker: Worker, dispatcher: Dispatcher) -> None:
         self._source, self._worker, self._dispatcher = source, worker, dispatcher
-        self._rescan_interval = rescan_interval
+        self._rescan_interval = source.rescan_interval
         self._turn = green.Semaphore(1)
         self._status: dict[str, Any] = {}
         self._bad: dict[str, str] = {}

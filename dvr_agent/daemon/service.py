@@ -90,18 +90,19 @@ class Service:
     def __init__(self, conf: cfg.ConfigOpts, parts: Parts) -> None:
         green.use_epoll()
         self._conf, self._parts = conf, parts
+        self._mode = config.host_settings(conf).mode.value
         options = conf.dvr_agent
         counters = Counters()
         self._worker = Worker()
         retry = RetryPolicy(options.retry_interval, options.retry_interval_max)
         self._retry = retry
         self._dispatcher = Dispatcher(parts.reconciler, parts.announce, self._worker, retry, counters)
-        self._feed = Feed(parts.source, self._worker, self._dispatcher, conf.directory.rescan_interval)
+        self._feed = Feed(parts.source, self._worker, self._dispatcher)
         self._passes = Passes(
             parts.reconciler, self._worker, self._dispatcher, self._feed, lambda: bool(options.allow_mass_removal)
         )
         self._status = Status(
-            conf.host, conf.agent_mode, time.time(), self._dispatcher, self._feed, self._passes, counters, parts.writes
+            conf.host, self._mode, time.time(), self._dispatcher, self._feed, self._passes, counters, parts.writes
         )
         self._counters = counters
         self._admin = AdminServer(options.admin_socket, self._status, self._sync)
@@ -114,7 +115,7 @@ class Service:
         """Work until stopped; returns the exit code.  For the main thread."""
         sys.setswitchinterval(SWITCH_SECONDS)
         self._dispatcher.heap.freeze()
-        LOG.info("dvr-agent %s starts: host %s, %s", __version__, self._conf.host, self._conf.agent_mode)
+        LOG.info("dvr-agent %s starts: host %s, %s", __version__, self._conf.host, self._mode)
         self._admin.start()
         try:
             self._signals.install(self._crashed)

@@ -47,6 +47,7 @@ def carry_out(kernel: Kernel, attach: AttachDriver, works: Sequence[Work]) -> No
         _remove(kernel, attach, work, phase.late)
     for work in works:
         if work.changes.remove:
+            attach.release(work.changes.namespace)
             kernel.namespaces.remove(work.changes.namespace)
 
 

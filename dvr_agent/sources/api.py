@@ -1,13 +1,15 @@
 """What every source of router documents offers the daemon: events out, documents on request.
 
-No threads, no event loop and no eventlet in here: a source is driven from outside, by one thread at a time (the
-daemon's native worker, since documents are read and parsed inside :meth:`Source.poll` and :meth:`Source.rescan`).
-``directory`` is the built-in one.  What the events mean for a router is decided by the daemon, not here.
+No event loop and no eventlet in here: a source is driven from outside, by one thread at a time (the daemon's native
+worker, since documents may be read and parsed inside :meth:`Source.poll` and :meth:`Source.rescan`).  A source that
+asks over the network does so in threads of its own and hands over by its descriptor.  ``directory`` is the built-in
+one, ``neutron`` asks a neutron-server.  What the events mean for a router is decided by the daemon, not here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Protocol
 
 from dvr_agent.errors import DocumentError, SourceError
@@ -75,18 +77,51 @@ class Synced:
     A router that is not in ``known`` has no document any more (or never had one): work for the guarded stale sweep.
 
     :ivar known: ids of all routers whose documents are there, good or bad
-    :ivar complete: False if there is a bad document of which nobody knows whose it is: the sweep must wait
+    :ivar complete: False if routers may be missing in ``known``: the sweep must wait
+    :ivar why: why it is not complete; empty for the ordinary reason, a bad document of which nobody knows whose it is
     """
 
     known: frozenset[str]
     complete: bool = True
+    why: str = ""
 
 
 Event = Changed | Deleted | Bad | Failed | Synced
 
 
+class Fate(Enum):
+    """What became of a router's job."""
+
+    IN_PLACE = "in place"
+    """The kernel agrees with the document."""
+    FAILED = "failed"
+    """The kernel holds what it held before, or part of what the document wants."""
+    ABSENT = "absent"
+    """Nothing of the router is in the kernel: it was removed, or is administratively down."""
+    LEFT_ALONE = "left alone"
+    """A router of a kind that this agent does not build."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The end of one job on one router, told to the source.
+
+    :ivar router: the document that the job was about; None if the router is gone
+    :ivar reason: what failed
+    """
+
+    router_id: str
+    fate: Fate
+    router: Router | None = None
+    reason: str = ""
+
+
 class Source(Protocol):
     """A place where router documents come from.  No method raises for anything the outside world can do to it."""
+
+    @property
+    def rescan_interval(self) -> float:
+        """Seconds between two calls of :meth:`rescan` by the daemon."""
 
     def fileno(self) -> int | None:
         """A descriptor that is readable while :meth:`poll` has work, the same for the source's whole life.
@@ -97,13 +132,14 @@ class Source(Protocol):
     def poll(self) -> list[Event]:
         """Handle notifications.  Bounded: when much is pending the descriptor stays readable for another call.
 
-        Never blocks.  Never returns :class:`Synced`.  Before the first :meth:`rescan` it returns nothing.
+        Never blocks.  Before the first :meth:`rescan` it returns nothing.
         """
 
     def rescan(self) -> list[Event]:
         """List everything and look at what seems changed; the first call is the first sync.
 
-        Ends with one :class:`Synced`, or consists of one :class:`Failed`.
+        Ends with one :class:`Synced`, or consists of one :class:`Failed`.  A source that has to ask elsewhere returns
+        nothing, and :meth:`poll` gives the events when the answer is there, ended by Synced or Failed all the same.
         """
 
     def document(self, router_id: str) -> Document | None:
@@ -112,5 +148,8 @@ class Source(Protocol):
     def status(self) -> dict[str, Any]:
         """For the admin socket, JSON-ready: at least ``source``, ``documents``, ``bad`` (name → error), ``error``."""
 
+    def settled(self, report: Settled) -> None:
+        """A job on a router ended.  Called in the daemon's main thread: must not block."""
+
     def close(self) -> None:
-        """Give back descriptors.  The source is of no use afterwards."""
+        """Give back descriptors, end threads (within two seconds).  The source is of no use afterwards."""

@@ -21,7 +21,7 @@ from oslo_log import log as logging
 from dvr_agent.errors import DocumentError, SourceError
 from dvr_agent.model.parse import parse_document, peek_router_id
 from dvr_agent.sources import files
-from dvr_agent.sources.api import Document, Event, Failed, Synced
+from dvr_agent.sources.api import Document, Event, Failed, Settled, Synced
 from dvr_agent.sources.catalogue import Catalogue
 from dvr_agent.sources.inotify import Inotify, Mask, Notice, Timer
 
@@ -50,11 +50,13 @@ class DirectorySource:
     """See :class:`dvr_agent.sources.api.Source`.
 
     :param path: the directory; it need not exist yet
+    :param rescan_interval: seconds
     :param max_size: bytes; a larger file is a bad document and is not read
     """
 
-    def __init__(self, path: str, max_size: int) -> None:
+    def __init__(self, path: str, rescan_interval: float, max_size: int) -> None:
         self._path, self._max_size = path, max_size
+        self.rescan_interval = rescan_interval
         self._catalogue = Catalogue()
         self._signatures: dict[str, files.Signature | None] = {}
         """Every file that was looked at."""
@@ -91,6 +93,9 @@ class DirectorySource:
 
     def status(self) -> dict[str, Any]:
         return self._status
+
+    def settled(self, report: Settled) -> None:
+        """Nobody wants to know."""
 
     def close(self) -> None:
         self._poll.close()

@@ -1,13 +1,34 @@
-"""Opens the source that the configuration names; a new source is added here and in ``dvr_agent.config``."""
+"""Opens the source that the configuration names; a new source is added here and in ``dvr_agent.options``."""
 
 from __future__ import annotations
 
 from oslo_config import cfg
 
+from dvr_agent.config import source_name
 from dvr_agent.sources.api import Source
 from dvr_agent.sources.directory import DirectorySource
 
 
 def open_source(conf: cfg.ConfigOpts) -> Source:
-    """The configured source; nothing is read yet."""
-    return DirectorySource(conf.directory.path, conf.dvr_agent.max_document_size)
+    """The configured source, for the daemon; nothing is read and nobody asked yet.
+
+    :raises ConfigError: it cannot be used as it is configured
+    """
+    if source_name(conf) == "neutron":
+        from dvr_agent.sources.neutron.open import open_neutron  # the extra dvr-agent[neutron]
+
+        return open_neutron(conf)
+    return DirectorySource(conf.directory.path, conf.directory.rescan_interval, conf.dvr_agent.max_document_size)
+
+
+def open_documents(conf: cfg.ConfigOpts) -> Source:
+    """The documents of the configured source as they lie on this host, for dvrctl.
+
+    With Neutron these are the ones that the daemon keeps: a server is never asked, since asking has side effects there.
+    """
+    path = conf.directory.path
+    if source_name(conf) == "neutron":
+        from dvr_agent.sources.kept import documents_path
+
+        path = documents_path(conf.state_path, conf.host)
+    return DirectorySource(str(path), conf.directory.rescan_interval, conf.dvr_agent.max_document_size)

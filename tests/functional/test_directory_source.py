@@ -29,7 +29,7 @@ class Watcher:
     """Drives a source as the daemon does: waits for its descriptor, then polls."""
 
     def __init__(self, path: Path) -> None:
-        self.source: Source = DirectorySource(str(path), MAX_SIZE)
+        self.source: Source = DirectorySource(str(path), 30, MAX_SIZE)
 
     def until(self, wanted: Callable[[Event], bool]) -> list[Event]:
         """All events up to the first wanted one."""
@@ -299,7 +299,7 @@ def test_a_switched_directory_is_found_by_the_rescan_and_its_absentees_are_not_d
 
 def test_a_file_in_place_of_the_directory_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    source = DirectorySource(str(tmp_path / "file"), MAX_SIZE)
+    source = DirectorySource(str(tmp_path / "file"), 30, MAX_SIZE)
     assert [type(e) for e in source.rescan()] == [Failed]
     source.close()
 
@@ -399,7 +399,7 @@ def _unprivileged(directory: Path, asked: int, answer: int) -> None:
         os.setgroups([])
         os.setresgid(65534, 65534, 65534)
         os.setresuid(65534, 65534, 65534)
-        source = DirectorySource(str(directory), MAX_SIZE)
+        source = DirectorySource(str(directory), 30, MAX_SIZE)
         for _ in range(3):
             os.read(asked, 1)
             os.write(answer, " ".join(type(e).__name__ for e in source.rescan()).encode())
