@@ -23,7 +23,7 @@ from dvr_agent.daemon.routers import Record, Routers, State
 from dvr_agent.daemon.worker import Worker
 from dvr_agent.errors import DvrError
 from dvr_agent.reconcile.api import Outcome, Reconciler
-from dvr_agent.sources.api import Document
+from dvr_agent.sources.api import Document, Settled
 
 LOG = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ class Dispatcher:
 
     :ivar controls: what to do for each :class:`Control` job; runs in the dispatcher's green thread
     :ivar on_settled: called with the id of each router whose job has ended
+    :ivar report: told what became of each router, for the source; must not block
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Dispatcher:
         )
         self.controls: dict[Control, Callable[[], None]] = {Control.ANNOUNCE: self._repeater.send_some}
         self.on_settled: Callable[[str], None] = lambda router_id: None
+        self.report: Callable[[Settled], None] = lambda report: None
 
     # What comes in
 
@@ -173,6 +175,7 @@ class Dispatcher:
         if job.priority is Priority.EVENT:
             self._counters.latencies.append(late)
         self._settle(job, result)
+        self.report(jobs.settled(job, result))
         self.on_settled(job.key)
         if job.priority is not Priority.AUDIT:
             self.heap.router_changed()

@@ -20,6 +20,7 @@ from dvr_agent.sources.api import Bad, Changed, Deleted, Event, Failed, Source, 
 
 LOG = logging.getLogger(__name__)
 
+BAD_DOCUMENT = "there is a bad document of which nobody knows whose it is"
 FAILED_PAUSE = 0.5
 """Seconds between questions to a source that has failed, whatever its descriptor says."""
 
@@ -28,7 +29,8 @@ class Feed:
     """What the source knows, as far as it has told.
 
     :ivar known: ids of all routers that have a document, good or bad; None before the first complete listing
-    :ivar complete: False while nobody knows whose a bad document is: then ``known`` may lack a router
+    :ivar complete: False while ``known`` may lack a router
+    :ivar incomplete_because: why it may
     :ivar error: why documents cannot be listed now, empty if they can
     :ivar on_synced: called after each complete listing was taken over
     """
@@ -41,6 +43,7 @@ class Feed:
         self._bad: dict[str, str] = {}
         self.known: set[str] | None = None
         self.complete = False
+        self.incomplete_because = BAD_DOCUMENT
         self.error = ""
         self.last_sync: float | None = None
         self.on_synced: Callable[[], None] = lambda: None
@@ -68,7 +71,7 @@ class Feed:
                 green.sleep(FAILED_PAUSE)
 
     def rescan(self) -> bool:
-        """List everything now; False if that failed."""
+        """List everything now, or have the source begin with it; False if that failed."""
         self._ask(self._source.rescan)
         return not self.error
 
@@ -76,7 +79,8 @@ class Feed:
         """For the admin socket."""
         state = "failed" if self.error else "starting" if self.known is None else "ok"
         bad = [{"name": name, "error": text} for name, text in sorted(self._bad.items())]
-        return {**self._status, "state": state, "error": self.error, "bad": bad}
+        why = "" if self.complete or self.known is None else self.incomplete_because
+        return {**self._status, "state": state, "error": self.error, "incomplete": why, "bad": bad}
 
     def _ask(self, question: Callable[[], list[Event]]) -> None:
         """Have the worker ask the source and take over the answer; one question at a time, so that order is kept."""
@@ -114,7 +118,7 @@ class Feed:
 
     def _take_bad(self, event: Bad) -> None:
         if event.router_id is None:
-            self.complete = False
+            self.complete, self.incomplete_because = False, BAD_DOCUMENT
             LOG.error("bad document, and nobody knows whose: %s", event.error)
             return
         if self.known is not None:
@@ -123,10 +127,11 @@ class Feed:
         self._dispatcher.bad(event.router_id, str(event.error))
 
     def _take_sync(self, event: Synced) -> None:
-        if self.error:
+        if self.error and not event.why:
             LOG.info("router documents can be listed again")
-        self.error = ""
+            self.error = ""
         self.known, self.complete = set(event.known), event.complete
+        self.incomplete_because = event.why or BAD_DOCUMENT
         self.last_sync = time.time()
         self.on_synced()
 

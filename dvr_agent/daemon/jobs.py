@@ -16,7 +16,7 @@ from dvr_agent import logs
 from dvr_agent.daemon.queue import Job, Priority
 from dvr_agent.errors import DvrError, NotSupportedError
 from dvr_agent.reconcile.api import Outcome, Plan, Reconciler, is_mass_removal
-from dvr_agent.sources.api import Document
+from dvr_agent.sources.api import Document, Fate, Settled
 
 LOG = logging.getLogger(__name__)
 
@@ -101,6 +101,21 @@ def run(job: Job[Work], reconciler: Reconciler, late: float) -> Result:
         # Not inside the except clause: there oslo.log would say the exception once more.
         LOG.error("%s: failed: %s", subject, failed.reason)
         return failed
+
+
+def settled(job: Job[Work], result: Result) -> Settled:
+    """What the source is told about the end of a router's job."""
+    work = job.work
+    assert not isinstance(work, Control)
+    if isinstance(work, Remove):
+        fate = Fate.ABSENT if isinstance(result, Done) else Fate.FAILED
+        return Settled(work.router_id, fate, None, result.reason if isinstance(result, Failed) else "")
+    router = work.document.router
+    if isinstance(result, Failed):
+        return Settled(router.id, Fate.FAILED, router, result.reason)
+    if isinstance(result, NotSupported):
+        return Settled(router.id, Fate.LEFT_ALONE, router, result.reason)
+    return Settled(router.id, Fate.IN_PLACE if router.admin_state_up else Fate.ABSENT, router)
 
 
 def _update(job: Job[Work], work: Update, subject: str, reconciler: Reconciler, late: float) -> Result:

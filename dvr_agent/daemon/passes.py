@@ -21,6 +21,7 @@ from dvr_agent.daemon.routers import State
 from dvr_agent.daemon.worker import Worker
 from dvr_agent.errors import DvrError
 from dvr_agent.reconcile.api import Reconciler
+from dvr_agent.sources.api import Fate, Settled
 
 LOG = logging.getLogger(__name__)
 
@@ -81,6 +82,13 @@ class Passes:
         self._begin(Priority.SYNC, ids)
         return len(ids)
 
+    def _first_sync(self) -> None:
+        """The routers not tried yet: documents may have come, and been worked on, before the listing ended."""
+        records = [record for record in self._dispatcher.routers if record.document is not None or record.deleted]
+        ids = {record.id for record in records if record.result is State.PENDING}
+        LOG.info("first sync: %d routers", len(records))
+        self._begin(Priority.SYNC, ids)
+
     def audit_for_ever(self, interval: float) -> None:
         """An audit each ``interval`` seconds, the first one that long after the first sync."""
         self.first_sync_done.wait()
@@ -117,7 +125,7 @@ class Passes:
     def _synced(self) -> None:
         """A complete listing was taken over: the first starts the first sync, later ones may show missed deletions."""
         if self._feed.last_sync is not None and not self.first_sync_done.is_set() and self._current is None:
-            LOG.info("first sync: %d routers", self.full_sync())
+            self._first_sync()
             return
         known = self._feed.known or set()
         gone = frozenset(record.id for record in self._dispatcher.routers if record.id not in known)
@@ -135,7 +143,7 @@ class Passes:
             self._owed = True
         elif not self._feed.complete:
             if not self._owed:
-                LOG.warning("no stale sweep now: there is a bad document of which nobody knows whose it is")
+                LOG.warning("no stale sweep now: %s", self._feed.incomplete_because)
             self._owed = True
         else:
             self._owed = not self._sweep_now(listed)
@@ -165,6 +173,7 @@ class Passes:
             if record.id not in (self._feed.known or set()):  # it may have come back while the worker was at it
                 self._dispatcher.queue.discard(record.id)
                 self._dispatcher.routers.drop(record.id)
+                self._dispatcher.report(Settled(record.id, Fate.ABSENT))
                 self._settled(record.id)
         return True
 

@@ -20,6 +20,7 @@ from functools import partial
 from oslo_config import cfg
 
 from dvr_agent import __version__, config, logs
+from dvr_agent.attach.api import AttachDriver
 from dvr_agent.daemon import backoff, green
 from dvr_agent.daemon.admin import AdminServer
 from dvr_agent.daemon.announcements import Announce
@@ -42,6 +43,8 @@ LOG = logging.getLogger(__name__)
 STOP_SECONDS = 10.0
 """How long a stop waits for the job that is being done."""
 STATUS_SECONDS = 5.0
+OUTSIDE_SECONDS = 0.5
+"""Open vSwitch comes back in many small steps: they are looked at together."""
 SWITCH_SECONDS = 0.001
 """How long the worker may keep the interpreter while the hub wants it (sys.setswitchinterval)."""
 
@@ -51,12 +54,14 @@ class Parts:
     """What the daemon drives.
 
     :ivar announce: sends announcements once more; blocks, for the worker
+    :ivar outside: tells when the layer 2 side of ports may have changed by itself; None: nobody can tell
     """
 
     reconciler: Reconciler
     source: Source
     announce: Announce
     writes: WriteCounters
+    outside: AttachDriver | None = None
 
 
 def run(conf: cfg.ConfigOpts) -> int:
@@ -64,7 +69,7 @@ def run(conf: cfg.ConfigOpts) -> int:
 
     :returns: the process's exit code: 0 stopped by a signal, 1 broken
     :raises ConfigError: an option cannot be used
-    :raises LockedError: another agent runs here
+    :raises LockedError: another agent runs here, ours or Neutron's
     :raises KernelError: this kernel lacks something the agent needs
     """
     with AgentLock(conf.state_path, conf.host):
@@ -81,7 +86,7 @@ def open_parts(conf: cfg.ConfigOpts) -> Parts:
 
     reconciler = open_reconciler(conf)
     kernel = reconciler.kernel
-    return Parts(reconciler, open_source(conf), kernel.announcer.announce, kernel.counters)
+    return Parts(reconciler, open_source(conf), kernel.announcer.announce, kernel.counters, reconciler.attach)
 
 
 class Service:
@@ -101,6 +106,7 @@ class Service:
         self._passes = Passes(
             parts.reconciler, self._worker, self._dispatcher, self._feed, lambda: bool(options.allow_mass_removal)
         )
+        self._dispatcher.report = parts.source.settled
         self._status = Status(
             conf.host, self._mode, time.time(), self._dispatcher, self._feed, self._passes, counters, parts.writes
         )
@@ -150,11 +156,25 @@ class Service:
         self._loaded = True
         self._spawn(self._feed.run)
         self._spawn(self._feed.watch)
+        self._spawn(self._watch_outside)
         if self._conf.dvr_agent.audit_interval:
             self._spawn(partial(self._passes.audit_for_ever, self._conf.dvr_agent.audit_interval))
         self._passes.first_sync_done.wait()
         self._notifier.ready(self._status.line)
         LOG.info("ready")
+
+    def _watch_outside(self) -> None:
+        """The layer 2 side changed by itself (Open vSwitch came back): look at everything, and retry what failed."""
+        outside = self._parts.outside
+        fd = outside.fileno() if outside is not None else None
+        if outside is None or fd is None:
+            return
+        self._passes.first_sync_done.wait()
+        while True:
+            green.wait_readable(fd)
+            green.sleep(OUTSIDE_SECONDS)
+            outside.acknowledge()
+            LOG.info("the layer 2 side changed: looking at %d routers", self._passes.full_sync())
 
     def _report(self) -> None:
         """Tell systemd from time to time; during the first sync also that it shall be patient."""
@@ -199,6 +219,7 @@ class Service:
             flushed.wait(max(deadline - time.monotonic(), 1.0))
         if not flushed.is_set():
             LOG.warning("the job under way did not end within %.0f s: abandoned", STOP_SECONDS)
+        self._parts.source.close()
 
     def _reload(self) -> None:
         """SIGHUP: read the configuration files again and take over what may change while running."""

@@ -61,12 +61,12 @@ class L3Plugin(Protocol):
         """
 
     def report_state(self, agent_state: Mapping[str, Any]) -> str | None:
-        """Returns ``new``, ``alive`` or ``revived`` (neutron_lib.agent.constants AGENT_NEW …); None from old servers."""
+        """Returns ``new``, ``alive`` or ``revived`` (neutron_lib.agent.constants); None from old servers."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoutersUpdated:
-    """``routers_updated`` (version 1.0 or 1.1) and ``router_added_to_agent`` (the one call that waits for an answer)."""
+    """``routers_updated`` (version 1.0 or 1.1), ``router_added_to_agent`` (the one call that waits for an answer)."""
 
     router_ids: tuple[str, ...]
 
