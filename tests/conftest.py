@@ -2,7 +2,8 @@
 
 As root by ``unshare -n -m``; as an ordinary user, where user namespaces are allowed, by ``unshare -r -n -m``.
 ``DVR_TEST_SANDBOX`` marks the process inside: it holds the mount namespace that was left.  Set by hand to anything it
-keeps the tests where they are, which is for those that touch nothing.  The ``host`` fixture gives every functional test a fresh one of its own.
+keeps the tests where they are, which is for those that touch nothing.  The ``host`` fixture gives every functional
+test a fresh one of its own.
 """
 
 from __future__ import annotations
