@@ -10,6 +10,7 @@
 #   PREFIX      where `make install` puts things         (default: /usr/local)
 #   DESTDIR     directory to stage an installation in    (default: none)
 #   SYSCONFDIR  configuration                            (default: /etc)
+#   EXTRAS      optional parts to install: neutron,ovs  (default: none)
 #   UNITDIR     the systemd unit                         (default: a place under PREFIX or SYSCONFDIR that systemd reads)
 
 SHELL := /bin/bash
@@ -23,7 +24,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 VENV := .venv
 RUN := $(VENV)/bin/python
 PREFIX ?= /usr/local
-export PYTHON PREFIX DESTDIR SYSCONFDIR UNITDIR PIP_ARGS PIP_PYTHON
+export PYTHON PREFIX DESTDIR SYSCONFDIR UNITDIR EXTRAS PIP_ARGS PIP_PYTHON
 
 # $(call need,<bindep profiles>,<extras of pyproject.toml>)
 need = @tools/system-packages.sh build $(1) && tools/venv.sh $(2)

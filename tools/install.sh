@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the agent; called by `make install`, which documents the variables:
-#   PREFIX DESTDIR SYSCONFDIR UNITDIR PYTHON   and   PIP_ARGS (more arguments for pip)   PIP_PYTHON (whose pip to use)
+#   PREFIX DESTDIR SYSCONFDIR UNITDIR PYTHON EXTRAS   and   PIP_ARGS (more arguments for pip)   PIP_PYTHON (whose pip
+#   to use)
 #
 # The virtual environment is always built beside its final place and then moved there, so a running agent keeps its
 # files until the new ones are complete, and DESTDIR is only a special case: scripts and byte code are rewritten to
@@ -60,9 +61,10 @@ build_venv() {
     # shellcheck disable=SC2086  # PIP_ARGS is a list of words
     quietly "$pip_python" -m pip wheel --disable-pip-version-check --no-input --no-deps -w "$work/wheel" \
         ${PIP_ARGS:-} "$work/src"
+    local wheel=("$work"/wheel/*.whl)
     # shellcheck disable=SC2086
     quietly "$pip_python" -m pip --python "$staged/bin/python" install --disable-pip-version-check --no-input \
-        --no-compile --no-warn-script-location ${PIP_ARGS:-} "$work"/wheel/*.whl
+        --no-compile --no-warn-script-location ${PIP_ARGS:-} "${wheel[0]}${EXTRAS:+[$EXTRAS]}"
 }
 
 relocate_venv() {
@@ -108,7 +110,7 @@ install_config() {
     cp etc/dvr-agent.conf.sample "$work/conf"
     # The default in the code says /etc.
     [ "$sysconfdir" = /etc ] || sed -i "s|^#path = /etc/dvr-agent|path = $sysconfdir/dvr-agent|" "$work/conf"
-    mkdir -p "$destdir$sysconfdir/dvr-agent/routers"
+    mkdir -p "$destdir$sysconfdir/dvr-agent/routers" "$destdir$sysconfdir/dvr-agent/dvr-agent.conf.d"
     if [ ! -e "$destdir$target" ]; then
         install -m 0640 "$work/conf" "$destdir$target"
         say "$target"
