@@ -1,0 +1,128 @@
+"""A small client of Neutron's REST API (without Keystone), and the objects that the tests make by it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import uuid
+from typing import Any
+
+Item = dict[str, Any]
+PROJECT = "lab"
+ONE = {"policies": "policy", "address-scopes": "address_scope", "l3-routers": "router", "l3-agents": "agent"}
+
+
+class ApiError(AssertionError):
+    """The server refused; ``status`` is HTTP's."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"{status}: {text[:600]}")
+        self.status = status
+
+
+class Api:
+    """One server; may be used by several threads."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._place = (host, port)
+        self._local = threading.local()
+
+    def call(self, verb: str, path: str, body: Item | None = None) -> Any:
+        """One request; returns the decoded answer.
+
+        :raises ApiError: an answer of 300 or more
+        :raises OSError: nobody answers
+        """
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = http.client.HTTPConnection(*self._place, timeout=120)
+        try:
+            # No X-Project-Id: without Keystone that makes the caller an administrator.
+            connection.request(verb, f"/v2.0/{path}", json.dumps(body) if body is not None else None, HEADERS)
+            answer = connection.getresponse()
+            text = answer.read().decode()
+        except (OSError, http.client.HTTPException) as exc:
+            connection.close()
+            self._local.connection = None
+            raise exc if isinstance(exc, OSError) else ConnectionError(str(exc)) from exc
+        if answer.status >= 300:
+            raise ApiError(answer.status, f"{verb} {path}: {text}")
+        return json.loads(text) if text else None
+
+    def alive(self) -> bool:
+        """It answers."""
+        try:
+            self.call("GET", "networks?limit=1")
+        except (OSError, ApiError):
+            return False
+        return True
+
+    def create(self, collection: str, **values: Any) -> Item:
+        one = ONE.get(collection, collection.rstrip("s"))
+        item: Item = self.call("POST", collection, {one: {"project_id": PROJECT, **values}})[one]
+        return item
+
+    def update(self, collection: str, key: str, **values: Any) -> Item:
+        one = ONE.get(collection, collection.rstrip("s"))
+        item: Item = self.call("PUT", f"{collection}/{key}", {one: values})[one]
+        return item
+
+    def show(self, collection: str, key: str) -> Item:
+        one = ONE.get(collection, collection.rstrip("s"))
+        item: Item = self.call("GET", f"{collection}/{key}")[one]
+        return item
+
+    def list(self, collection: str, **query: str) -> list[Item]:
+        words = "&".join(f"{key}={value}" for key, value in query.items())
+        answer: dict[str, list[Item]] = self.call("GET", f"{collection}?{words}")
+        return next(iter(answer.values()))
+
+    def delete(self, collection: str, key: str) -> None:
+        self.call("DELETE", f"{collection}/{key}")
+
+    def network(self, name: str, cidr: str, **subnet: Any) -> Item:
+        """A tenant network with one subnet; the subnet's id comes as ``subnet_id``."""
+        network = self.create("networks", name=name)
+        return {**network, "subnet_id": self._subnet(network["id"], cidr, subnet)["id"]}
+
+    def external_network(self, name: str, cidr: str, physnet: str, **subnet: Any) -> Item:
+        kind = {"provider:network_type": "flat", "provider:physical_network": physnet, "router:external": True}
+        network = self.create("networks", name=name, **kind)
+        return {**network, "subnet_id": self._subnet(network["id"], cidr, subnet)["id"]}
+
+    def _subnet(self, network: str, cidr: str, values: Item) -> Item:
+        base = {"network_id": network, "cidr": cidr, "ip_version": 4, "enable_dhcp": False}
+        return self.create("subnets", **{**base, **values})
+
+    def router(self, name: str, external: str = "", subnets: tuple[str, ...] = (), **values: Any) -> Item:
+        """A distributed router with its gateway and interfaces."""
+        gateway = {"external_gateway_info": {"network_id": external}} if external else {}
+        router = self.create("routers", name=name, distributed=True, **gateway, **values)
+        for subnet in subnets:
+            self.add_interface(router["id"], subnet)
+        return router
+
+    def add_interface(self, router: str, subnet: str) -> None:
+        self.call("PUT", f"routers/{router}/add_router_interface", {"subnet_id": subnet})
+
+    def remove_interface(self, router: str, subnet: str) -> None:
+        self.call("PUT", f"routers/{router}/remove_router_interface", {"subnet_id": subnet})
+
+    def instance_port(self, network: str, host: str, **values: Any) -> Item:
+        """A port as Nova makes it for an instance on ``host``."""
+        nova = {"device_owner": "compute:nova", "device_id": str(uuid.uuid4()), "binding:host_id": host}
+        return self.create("ports", network_id=network, **{**nova, **values})
+
+    def floating_ip(self, external: str, port: str | None = None, **values: Any) -> Item:
+        return self.create("floatingips", floating_network_id=external, port_id=port, **values)
+
+    def delete_router(self, router: str) -> None:
+        """The router with its interfaces; floating IPs must be gone."""
+        for port in self.list("ports", device_id=router):
+            if port["device_owner"] == "network:router_interface_distributed":
+                self.call("PUT", f"routers/{router}/remove_router_interface", {"port_id": port["id"]})
+        self.delete("routers", router)
+
+
+HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}

@@ -1,0 +1,101 @@
+"""The whole cloud: server side, hosts, and the networks between them.
+
+    bridge mgmt      192.168.110.0/24  hosts → RabbitMQ
+    bridge tunnel    192.168.120.0/24  vxlan between hosts
+    bridge physnet1  203.0.113.0/24    external network; the namespace ``outside`` is its gateway .1
+    bridge physnet2  198.51.100.0/24   a second external network, gateway .1 in ``outside`` too
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests_neutron import config
+from tests_neutron.config import PHYSNETS, HostPlan
+from tests_neutron.host import Host
+from tests_neutron.offload import no_checksum_offload
+from tests_neutron.process import wait_for
+from tests_neutron.sandbox import FOLDER, run
+from tests_neutron.server import Server
+
+OUTSIDE = "outside"
+EXTERNAL_CIDRS = dict(zip(PHYSNETS, ("203.0.113.0/24", "198.51.100.0/24"), strict=True))
+
+
+class Cloud:
+    """Made by ``start``; ends with the sandbox.
+
+    :ivar hosts: by their plans' order
+    :ivar log: what start-up took, in seconds since its begin
+    """
+
+    def __init__(self, plans: Sequence[HostPlan], folder: Path = FOLDER) -> None:
+        self.logs = folder / "log"
+        self.logs.mkdir()
+        self._began = time.monotonic()
+        self.log: list[tuple[float, str]] = []
+        self._networks()
+        self.server = Server(folder, self.logs)
+        self.api = self.server.api
+        self.hosts = [Host(plan, folder, self.logs) for plan in plans]
+        self.external: dict[str, str] = {}
+        """Neutron's ids of the external networks, by physical network."""
+
+    def step(self, text: str) -> None:
+        self.log.append((round(time.monotonic() - self._began, 1), text))
+
+    def start(self) -> None:
+        """Returns when the API answers and every Open vSwitch agent is alive; no L3 agent yet."""
+        with ThreadPoolExecutor() as pool:
+            started = [pool.submit(host.start) for host in self.hosts]
+            self.server.start(self.step)
+            for future in started:
+                future.result()
+        self.step("hosts")
+        for host in self.hosts:
+            host.start_ovs_agent()
+        for name, cidr in EXTERNAL_CIDRS.items():
+            self.external[name] = self.api.external_network(name, cidr, name)["id"]
+        wait_for("Open vSwitch agents are alive", lambda: self.alive("Open vSwitch agent") >= self._names())
+        self.step("Open vSwitch agents")
+
+    def _names(self) -> set[str]:
+        return {host.name for host in self.hosts}
+
+    def alive(self, agent_type: str) -> set[str]:
+        """Hosts whose agent of that type the server thinks alive."""
+        return {agent["host"] for agent in self.api.list("agents") if agent["alive"] and agent["agent_type"] == agent_type}
+
+    def wait_l3_agents(self) -> None:
+        """Every L3 agent, whichever program it is, has reported."""
+        wait_for("L3 agents are alive", lambda: self.alive("L3 agent") >= self._names())
+        self.step("L3 agents")
+
+    def _networks(self) -> None:
+        run("ip", "netns", "add", OUTSIDE)
+        run("ip", "-n", OUTSIDE, "link", "set", "lo", "up")
+        for bridge in ("mgmt", "tunnel", *PHYSNETS):
+            run("ip", "link", "add", bridge, "type", "bridge")
+            run("ip", "link", "set", bridge, "up")
+        run("ip", "addr", "add", f"{config.SERVER}/24", "dev", "mgmt")
+        for bridge in PHYSNETS:
+            address = EXTERNAL_CIDRS[bridge].replace(".0/24", ".1/24")
+            run("ip", "link", "add", f"out-{bridge}", "type", "veth", "peer", "name", bridge, "netns", OUTSIDE)
+            run("ip", "link", "set", f"out-{bridge}", "master", bridge, "up")
+            no_checksum_offload(bridge, OUTSIDE)
+            run("ip", "-n", OUTSIDE, "link", "set", bridge, "up")
+            run("ip", "-n", OUTSIDE, "addr", "add", address, "dev", bridge)
+
+    def outside(self, *words: object, check: bool = True) -> str:
+        """Run a command in the outside world."""
+        return run("ip", "netns", "exec", OUTSIDE, *words, check=check)
+
+    def cut_off(self, host: Host) -> None:
+        """Pull the management cable of a host."""
+        run("ip", "link", "set", f"eth0-{host.plan.interface_number}", "down")
+
+    def reconnect(self, host: Host) -> None:
+        run("ip", "link", "set", f"eth0-{host.plan.interface_number}", "up")

@@ -1,0 +1,194 @@
+"""One emulated host: namespaces of its own, Open vSwitch in user space, Neutron's agents, dvr-agent, instances.
+
+Network, mount, process and host name namespaces: ``/run`` is its own, ``ip netns`` shows its own namespaces only, and a
+look for processes finds those of this host.  Three cables lead into the sandbox: management (RabbitMQ), tunnels (vxlan
+between the ``br-tun``), and one for each external network.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests_neutron import config
+from tests_neutron.api import Item
+from tests_neutron.config import PHYSNETS, HostPlan
+from tests_neutron.process import Process, tail, wait_for
+from tests_neutron.sandbox import CHECKOUT, run
+from tests_neutron.server import VENV
+
+OURS = Path(sys.executable).parent
+SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
+
+
+class Host:
+    """A compute host of the cloud.
+
+    :ivar l3: the L3 agent that runs, whichever of the two; None: none yet
+    :ivar folder: configuration, state and logs of this host
+    """
+
+    def __init__(self, plan: HostPlan, folder: Path, logs: Path) -> None:
+        self.plan, self.name = plan, plan.name
+        self.folder, self._logs = folder / plan.name, logs
+        self.state = self.folder / "state"
+        self.etc = self.folder / "etc"
+        self.accounting = self.folder / "processes"
+        for place in (self.state / "lock", self.etc, self.folder / "ovs"):
+            place.mkdir(parents=True)
+        self.l3: Process | None = None
+        self.ovs_agent: Process
+        self.ovsdb: Process
+        self.vswitchd: Process
+        self._init = self._boot(folder)
+        self._enter = ["nsenter", "-t", str(self._init), "-n", "-m", "-p", "-u", "--"]
+
+    def _boot(self, folder: Path) -> int:
+        """Start its process 1; returns that one's id in the sandbox."""
+        flags = ["--net", "--mount", "--pid", "--uts", "--mount-proc", "--kill-child"]
+        inside = [sys.executable, "-m", "tests_neutron.hostinit", self.name, folder, self.accounting]
+        self._unshare = subprocess.Popen(
+            ["unshare", *flags, "--", *map(str, inside)], stdout=subprocess.PIPE, cwd=CHECKOUT, text=True
+        )
+        assert self._unshare.stdout is not None
+        if self._unshare.stdout.readline() != "ready\n":
+            raise AssertionError(f"the namespaces of {self.name} could not be made")
+        unshare = self._unshare.pid
+        return int(Path(f"/proc/{unshare}/task/{unshare}/children").read_text().split()[0])
+
+    def shutdown(self) -> None:
+        """Every process of it is killed, and with its namespaces all it had is gone."""
+        self._unshare.kill()
+        self._unshare.wait()
+
+    def run(self, *words: object, check: bool = True, timeout: float = 60) -> str:
+        """Run a command on this host; returns its standard output."""
+        return run(*self._enter, *words, check=check, timeout=timeout)
+
+    def popen(self, *words: object, **options: Any) -> subprocess.Popen[str]:
+        """Start a command on this host, for probes."""
+        return subprocess.Popen([*self._enter, *map(str, words)], text=True, **options)
+
+    def json(self, *words: object) -> Any:
+        """``ip -j …`` on this host, decoded."""
+        return json.loads(self.run("ip", "-j", "-d", *words) or "[]")
+
+    def spawn(self, name: str, *words: object, cgroup: Path | None = None) -> Process:
+        """Start a daemon on this host; its output goes to the log ``<host>-<name>.log``."""
+        environment = {"PYTHONWARNINGS": "ignore", "PATH": f"{VENV}/bin:{os.environ['PATH']}"}
+        log = self._logs / f"{self.name}-{name}.log"
+        return Process(f"{name} on {self.name}", words, log, self._enter, environment, cgroup)
+
+    def start(self) -> None:
+        """Cables and Open vSwitch, and the configuration files; no agent yet."""
+        (self.etc / "neutron.conf").write_text(config.neutron_conf(self.name, self.state))
+        (self.etc / "l3_agent.ini").write_text(config.l3_agent_ini(self.plan, self.state))
+        (self.etc / "ovs_agent.ini").write_text(config.ovs_agent_ini(self.plan))
+        (self.etc / "dvr.conf").write_text(f"[dvr_agent]\nadmin_socket = {self.folder}/admin.sock\n")
+        self._cable("mgmt", "eth0")
+        self._cable("tunnel", "eth1")
+        for name in PHYSNETS:
+            self._cable(name, name)
+        self.run("ip", "addr", "add", f"{self.plan.management_ip}/24", "dev", "eth0")
+        self._start_ovs()
+
+    def _cable(self, bridge: str, device: str) -> None:
+        """A veth pair from this host to a bridge of the sandbox."""
+        outer = f"{device}-{self.plan.interface_number}"
+        peer = ["peer", "name", device, "netns", self._init]
+        run("ip", "link", "add", outer, "type", "veth", *peer)
+        run("ip", "link", "set", outer, "master", bridge, "up")
+        self.run("ip", "link", "set", device, "up")
+
+    def _start_ovs(self) -> None:
+        database = self.folder / "ovs" / "conf.db"
+        self.run("ovsdb-tool", "create", database, SCHEMA)
+        remotes = ["--remote=punix:/run/openvswitch/db.sock", "--remote=ptcp:6640:127.0.0.1"]
+        self.ovsdb = self.spawn("ovsdb", "ovsdb-server", database, *remotes, "--pidfile")
+        socket = Path(f"/proc/{self._init}/root/run/openvswitch/db.sock")
+        wait_for("ovsdb-server listens", socket.exists, every=0.02)
+        self.run("ovs-vsctl", "--no-wait", "init")
+        self.vswitchd = self.spawn("vswitchd", "ovs-vswitchd", "unix:/run/openvswitch/db.sock", "--pidfile")
+        words: list[object] = []
+        for bridge, port in [("br-int", None), ("br-under", "eth1"), *((f"br-{name}", name) for name in PHYSNETS)]:
+            words += ["--", "add-br", bridge, "--", "set", "bridge", bridge, "datapath_type=netdev"]
+            words += ["--", "add-port", bridge, port] if port else []
+        # Returns when vswitchd has made them.
+        self.run("ovs-vsctl", *words[1:], "--", "set", "bridge", "br-int", "fail_mode=secure")
+        # The user space datapath routes its tunnels by an address on a bridge of its own.
+        self.run("ip", "addr", "add", f"{self.plan.tunnel_ip}/24", "dev", "br-under")
+        self.run("ip", "link", "set", "br-under", "up")
+
+    # --- agents
+
+    def start_ovs_agent(self) -> None:
+        files = self._options("neutron.conf", "ovs_agent.ini")
+        self.ovs_agent = self.spawn("ovs-agent", VENV / "bin/neutron-openvswitch-agent", *files)
+
+    def start_neutron_l3(self, cgroup: Path | None = None) -> Process:
+        """The reference agent."""
+        files = self._options("neutron.conf", "l3_agent.ini")
+        self.l3 = self.spawn("neutron-l3-agent", VENV / "bin/neutron-l3-agent", *files, cgroup=cgroup)
+        return self.l3
+
+    def start_dvr_agent(self, cgroup: Path | None = None) -> Process:
+        """Ours, with the reference agent's files."""
+        self.l3 = self.spawn("dvr-agent", OURS / "dvr-agent", *self.dvr_options, cgroup=cgroup)
+        return self.l3
+
+    @property
+    def dvr_options(self) -> list[object]:
+        return self._options("neutron.conf", "l3_agent.ini", "dvr.conf")
+
+    def dvrctl(self, *words: object, check: bool = True) -> str:
+        return self.run(OURS / "dvrctl", *self.dvr_options, *words, check=check)
+
+    def _options(self, *names: str) -> list[object]:
+        return [word for name in names for word in ("--config-file", self.etc / name)]
+
+    # --- what is there
+
+    def namespaces(self) -> set[str]:
+        return {line.split()[0] for line in self.run("ip", "netns", "list").splitlines() if line}
+
+    def router_namespaces(self) -> set[str]:
+        """Those of L3 agents."""
+        return {name for name in self.namespaces() if name.startswith(("qrouter-", "fip-", "snat-"))}
+
+    def router_ports(self) -> set[str]:
+        """Ports on br-int that L3 agents plug."""
+        ports = self.run("ovs-vsctl", "list-ports", "br-int").split()
+        return {name for name in ports if name.startswith(("qr-", "qg-", "sg-", "fg-"))}
+
+    # --- instances
+
+    def boot_instance(self, port: Item, gateway: str) -> str:
+        """A namespace plugged into br-int as Nova's vif driver would plug an instance; returns its name."""
+        name = f"vm-{port['id'][:8]}"
+        device = f"tap{port['id'][:11]}"
+        row = ["type=internal", f"external_ids:iface-id={port['id']}", "external_ids:iface-status=active"]
+        row += [f"external_ids:attached-mac={port['mac_address']}", f"external_ids:vm-uuid={port['device_id']}"]
+        self.run("ip", "netns", "add", name)
+        self.run("ovs-vsctl", "add-port", "br-int", device, "--", "set", "Interface", device, *row)
+        self.run("ip", "link", "set", device, "netns", name)
+        inside = ["ip", "-n", name]
+        self.run(*inside, "link", "set", device, "name", "eth0", "address", port["mac_address"], "mtu", 1450, "up")
+        self.run(*inside, "link", "set", "lo", "up")
+        for fixed in port["fixed_ips"]:
+            self.run(*inside, "addr", "add", f"{fixed['ip_address']}/24", "dev", "eth0")
+        self.run(*inside, "route", "add", "default", "via", gateway)
+        return name
+
+    def delete_instance(self, port: Item) -> None:
+        """Unplug it; the namespace goes along."""
+        self.run("ovs-vsctl", "--if-exists", "del-port", "br-int", f"tap{port['id'][:11]}")
+        self.run("ip", "netns", "del", f"vm-{port['id'][:8]}")
+
+    def logs(self, lines: int = 30) -> str:
+        """The ends of its logs."""
+        files = sorted(self._logs.glob(f"{self.name}-*.log"))
+        return "\n".join(f"--- {file.name}\n{tail(file, lines)}" for file in files)

@@ -1,0 +1,124 @@
+"""Long-running processes of the cloud: start on any host, wait for a sign of life, stop, kill.
+
+A process is started by ``nsenter`` in the namespaces of its host; ``Process.pid`` is the program's own id, not
+nsenter's, as the sandbox sees it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+PATIENCE = 120.0
+"""Seconds until something that must happen has failed; generous, since the machine may be shared."""
+
+
+def wait_for(what: str, condition: Callable[[], object], timeout: float = PATIENCE, every: float = 0.1) -> None:
+    """Ask until the answer is true: for things of other programs that announce nothing.
+
+    :raises AssertionError: naming ``what``, and the last answer
+    """
+    deadline = time.monotonic() + timeout
+    while not (answer := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"after {timeout:.0f} s still not: {what} (last answer: {answer!r})")
+        time.sleep(every)
+
+
+class Process:
+    """One program with its log file.
+
+    :ivar pid: its id in the sandbox's process namespace
+    """
+
+    def __init__(
+        self,
+        name: str,
+        words: Sequence[object],
+        log: Path,
+        enter: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        cgroup: Path | None = None,
+    ) -> None:
+        self.name, self.log = name, log
+        self.words = [str(word) for word in words]
+        self._enter, self._env, self._cgroup = list(enter), env, cgroup
+        self._start()
+
+    def _start(self) -> None:
+        # The shell says when it runs, which is when nsenter's child is known; then it becomes the program.
+        join = f"echo 0 >{self._cgroup}/cgroup.procs; " if self._cgroup else ""
+        reader, writer = os.pipe()
+        script = f'{join}echo >&0; exec "$@" </dev/null'
+        with self.log.open("ab") as output:
+            self._popen = subprocess.Popen(
+                [*self._enter, "sh", "-c", script, "sh", *self.words],
+                stdin=writer,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **(self._env or {})},
+                start_new_session=True,
+            )
+        os.close(writer)
+        with os.fdopen(reader, "rb") as pipe:
+            if not pipe.readline():
+                raise AssertionError(f"{self.name} could not be started, see {self.log}")
+        self.pid = self._popen.pid
+        if self._enter:
+            self.pid = int(Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()[0])
+
+    @property
+    def running(self) -> bool:
+        return self._popen.poll() is None
+
+    def signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def wait(self, timeout: float = PATIENCE) -> int:
+        """Wait for its end; returns the exit code, negative for a signal."""
+        return self._popen.wait(timeout)
+
+    def stop(self) -> int:
+        """SIGTERM as systemd would, SIGKILL if it does not listen."""
+        if self.running:
+            self.signal(signal.SIGTERM)
+        try:
+            return self.wait(30)
+        except subprocess.TimeoutExpired:
+            return self.kill()
+
+    def kill(self) -> int:
+        """SIGKILL."""
+        if self.running:
+            self.signal(signal.SIGKILL)
+        return self.wait()
+
+    def restart(self) -> None:
+        """The same once more; it must have ended."""
+        self.wait()
+        self._start()
+
+    def wait_log(self, text: str, since: int = 0, timeout: float = PATIENCE) -> None:
+        """Wait until its log has ``text`` after byte ``since``."""
+
+        def found() -> bool:
+            if not self.running:
+                raise AssertionError(f"{self.name} ended with {self.wait()}, see {self.log}:\n{tail(self.log)}")
+            with self.log.open("rb") as file:
+                file.seek(since)
+                return text.encode() in file.read()
+
+        wait_for(f"{text!r} in {self.log}", found, timeout)
+
+
+def tail(log: Path, lines: int = 30) -> str:
+    """The end of a log."""
+    with contextlib.suppress(OSError):
+        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+    return ""
