@@ -43,6 +43,11 @@ test: ## the whole test suite: unit, functional, recorded scenarios, packets, da
 	$(call need,test,test)
 	@$(RUN) -m pytest $(PYTEST_ARGS)
 
+.PHONY: test-neutron
+test-neutron: ## against a real cloud: neutron-server, RabbitMQ, MariaDB, Open vSwitch, in private namespaces (root)
+	@tools/system-packages.sh build test neutron && tools/venv.sh test neutron ovs && tools/neutron-venv.sh
+	@$(RUN) -m pytest tests_neutron $(PYTEST_ARGS)
+
 .PHONY: unit
 unit: ## the tests that need no kernel
 	$(call need,test,test)
@@ -114,5 +119,5 @@ check-install: ## install into a temporary DESTDIR, move it to its place, run it
 
 .PHONY: clean
 clean: ## remove everything that these targets made in the checkout
-	rm -rf $(VENV) .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf $(VENV) .venv-neutron .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -82,16 +82,19 @@ class Cloud:
             run("ip", "link", "set", bridge, "up")
         run("ip", "addr", "add", f"{config.SERVER}/24", "dev", "mgmt")
         for bridge in PHYSNETS:
-            address = EXTERNAL_CIDRS[bridge].replace(".0/24", ".1/24")
             run("ip", "link", "add", f"out-{bridge}", "type", "veth", "peer", "name", bridge, "netns", OUTSIDE)
             run("ip", "link", "set", f"out-{bridge}", "master", bridge, "up")
             no_checksum_offload(bridge, OUTSIDE)
             run("ip", "-n", OUTSIDE, "link", "set", bridge, "up")
-            run("ip", "-n", OUTSIDE, "addr", "add", address, "dev", bridge)
+            run("ip", "-n", OUTSIDE, "addr", "add", f"{self.gateway(bridge)}/24", "dev", bridge)
 
     def outside(self, *words: object, check: bool = True) -> str:
         """Run a command in the outside world."""
         return run("ip", "netns", "exec", OUTSIDE, *words, check=check)
+
+    def gateway(self, physnet: str) -> str:
+        """The address of the outside world in an external network."""
+        return EXTERNAL_CIDRS[physnet].replace(".0/24", ".1")
 
     def cut_off(self, host: Host) -> None:
         """Pull the management cable of a host."""

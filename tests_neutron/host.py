@@ -152,6 +152,10 @@ class Host:
 
     # --- what is there
 
+    def netns(self, name: str) -> str:
+        """A path to one of its namespaces, for processes of the sandbox."""
+        return f"/proc/{self._init}/root/run/netns/{name}"
+
     def namespaces(self) -> set[str]:
         return {line.split()[0] for line in self.run("ip", "netns", "list").splitlines() if line}
 

@@ -1,0 +1,90 @@
+"""One cloud for the whole run, dvr-agent as its L3 agent on every host; what went wrong with the logs that say why.
+
+``NEUTRON_L3_AGENT=neutron-l3-agent`` runs the tests with the reference agent instead: to see what is the cloud's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests_neutron import sandbox
+from tests_neutron.cloud import Cloud
+from tests_neutron.config import HostPlan
+from tests_neutron.host import Host
+from tests_neutron.process import tail
+from tests_neutron.site import Site
+
+PLANS = (HostPlan(1, "dvr_snat", metadata=True), HostPlan(2, "dvr"), HostPlan(3, "dvr_no_external"))
+REFERENCE = os.environ.get("NEUTRON_L3_AGENT") == "neutron-l3-agent"
+os.environ.setdefault("DVR_TEST_SANDBOX", "1")  # tests.lab, whose probes are used here, asks for it
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.collectonly or os.environ.get(sandbox.MARK):
+        return
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if capture is not None:
+        capture.stop_global_capturing()
+    sandbox.enter([sys.executable, "-m", "pytest", *map(str, config.invocation_params.args)])
+
+
+@pytest.fixture(scope="session")
+def cloud(request: pytest.FixtureRequest) -> Cloud:
+    """Everything runs, and every agent is alive."""
+    made = Cloud(PLANS)
+    made.start()
+    for host in made.hosts:
+        start_l3_agent(host)
+    made.wait_l3_agents()
+    reporter = request.config.pluginmanager.getplugin("terminalreporter")
+    if reporter is not None:
+        reporter.write_line("cloud up: " + ", ".join(f"{text} {at} s" for at, text in made.log))
+    return made
+
+
+def start_l3_agent(host: Host) -> None:
+    """The agent that this run is about."""
+    if REFERENCE:
+        host.start_neutron_l3()
+    else:
+        host.start_dvr_agent()
+
+
+@pytest.fixture
+def site(cloud: Cloud) -> Iterator[Site]:
+    """A router with gateway, a network and no instance yet; all that is made of it is deleted at the end."""
+    with Site(cloud) as made:
+        yield made
+
+
+@pytest.fixture
+def hosts(cloud: Cloud) -> list[Host]:
+    """compute1 (dvr_snat), compute2 (dvr), compute3 (dvr_no_external)."""
+    return cloud.hosts
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    logs = sandbox.FOLDER / "log"
+    if report.failed and logs.exists():
+        for log in sorted(logs.glob("*.log")):
+            if words := tail(log, 12):
+                report.sections.append((log.name, words))
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """The logs of a failed run outlive the sandbox."""
+    logs = sandbox.FOLDER / "log"
+    if exitstatus and logs.exists():
+        kept = Path(tempfile.mkdtemp(prefix="dvr-agent-neutron-"))
+        shutil.copytree(logs, kept, dirs_exist_ok=True)
+        print(f"\nall logs of the cloud: {kept}")

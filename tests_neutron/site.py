@@ -1,0 +1,132 @@
+"""What a tenant has: networks, a router, instances with floating IPs; made by the API, plugged, pinged, and deleted."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from dataclasses import dataclass
+from typing import Self
+
+from tests_neutron.api import Item
+from tests_neutron.cloud import OUTSIDE, Cloud
+from tests_neutron.host import Host
+from tests_neutron.process import wait_for
+
+_numbers = itertools.count(1)
+
+
+@dataclass
+class Instance:
+    """A namespace that is plugged into a host's br-int.
+
+    :ivar port: its Neutron port as it was created
+    :ivar name: of its namespace on the host
+    """
+
+    host: Host
+    port: Item
+    name: str
+
+    @property
+    def address(self) -> str:
+        address: str = self.port["fixed_ips"][0]["ip_address"]
+        return address
+
+    @property
+    def netns(self) -> str:
+        """A path by which ``tests.lab.entered`` and the probes find the namespace."""
+        return self.host.netns(self.name)
+
+    def pings(self, target: str, wait: float = 1) -> bool:
+        """One echo request is answered."""
+        words = ["ping", "-n", "-c", 1, "-W", wait, target]
+        return "1 received" in self.host.run("ip", "netns", "exec", self.name, *words, check=False)
+
+    def reaches(self, target: str) -> None:
+        """Wait until it is answered."""
+        wait_for(f"{self.name} on {self.host.name} reaches {target}", lambda: self.pings(target))
+
+
+class Site:
+    """A router with a gateway on ``physnet``, one network; a context that deletes whatever was made."""
+
+    def __init__(self, cloud: Cloud, physnet: str = "physnet1", gateway: bool = True) -> None:
+        self.cloud, self.api = cloud, cloud.api
+        self.number = next(_numbers)
+        self.external = cloud.external[physnet]
+        self.outside = cloud.gateway(physnet)
+        self.network = self.api.network(f"net{self.number}", f"10.{self.number}.0.0/24")
+        self.router = self.api.router(
+            f"router{self.number}", self.external if gateway else "", (self.network["subnet_id"],)
+        )["id"]
+        self.instances: list[Instance] = []
+        self.floating_ips: list[Item] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in list(self.floating_ips):
+            self.delete_floating_ip(one)
+        for instance in list(self.instances):
+            self.delete_instance(instance)
+        with contextlib.suppress(AssertionError):
+            self.api.delete_router(self.router)
+        self.api.delete("networks", self.network["id"])
+
+    def boot(self, host: Host, **values: object) -> Instance:
+        """An instance on ``host``; returns when Neutron calls its port ACTIVE."""
+        port = self.api.instance_port(self.network["id"], host.name, **values)
+        instance = Instance(host, port, host.boot_instance(port, f"10.{self.number}.0.1"))
+        self.instances.append(instance)
+        wait_for(f"port of {instance.name} is ACTIVE", lambda: self.port_status(instance) == "ACTIVE")
+        return instance
+
+    def port_status(self, instance: Instance) -> str:
+        status: str = self.api.show("ports", instance.port["id"])["status"]
+        return status
+
+    def delete_instance(self, instance: Instance) -> None:
+        instance.host.delete_instance(instance.port)
+        self.api.delete("ports", instance.port["id"])
+        self.instances.remove(instance)
+
+    def floating_ip(self, instance: Instance | None = None, wait: bool = True) -> Item:
+        """A floating IP for the instance; returns when Neutron calls it ACTIVE."""
+        made = self.api.floating_ip(self.external, instance.port["id"] if instance else None)
+        self.floating_ips.append(made)
+        if instance and wait:
+            self.wait_status(made, "ACTIVE")
+        return made
+
+    def associate(self, floating: Item, instance: Instance | None) -> None:
+        self.api.update("floatingips", floating["id"], port_id=instance.port["id"] if instance else None)
+
+    def delete_floating_ip(self, floating: Item) -> None:
+        self.api.delete("floatingips", floating["id"])
+        self.floating_ips.remove(floating)
+
+    def status(self, floating: Item) -> str:
+        status: str = self.api.show("floatingips", floating["id"])["status"]
+        return status
+
+    def wait_status(self, floating: Item, status: str) -> None:
+        address = floating["floating_ip_address"]
+        wait_for(f"floating IP {address} is {status}", lambda: self.status(floating) == status)
+
+    def answers(self, floating: Item) -> bool:
+        """One echo request from outside is answered."""
+        words = ["ping", "-n", "-c", 1, "-W", 1, floating["floating_ip_address"]]
+        return "1 received" in self.cloud.outside(*words, check=False)
+
+    def reachable(self, floating: Item) -> None:
+        """Wait until it answers from outside."""
+        wait_for(f"{floating['floating_ip_address']} answers outside", lambda: self.answers(floating))
+
+    def unreachable(self, floating: Item) -> None:
+        """Wait until it does not answer from outside."""
+        wait_for(f"{floating['floating_ip_address']} is silent", lambda: not self.answers(floating))
+
+    @property
+    def outside_netns(self) -> str:
+        return OUTSIDE
