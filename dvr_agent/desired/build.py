@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dvr_agent.desired import names
 from dvr_agent.desired.facts import Facts
@@ -32,6 +32,7 @@ class RouterState:
 
 def router_state(view: HostView, facts: Facts) -> RouterState:
     """The desired state.  Same input, same output; order of anything in the document does not matter."""
+    view = replace(view, known_marks=facts.marks) if facts.marks else view
     router = view.router
     qrouter, used = qrouter_state(view, facts)
     base = piece = snat = None

@@ -28,10 +28,12 @@ class Facts:
 
     :ivar link: None if the router has no link to a fip namespace
     :ivar priorities: (floating IP, rule priority) for each FIP bound here, sorted
+    :ivar marks: (address scope, mark) of the scopes, where marks other than ours are in use; sorted
     """
 
     link: FipLink | None = None
     priorities: tuple[tuple[str, int], ...] = field(default=())
+    marks: tuple[tuple[str, int], ...] = ()
 
 
 def new_link(router_id: str, pair: LinkLocalPair) -> FipLink:

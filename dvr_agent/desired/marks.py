@@ -3,11 +3,12 @@
 The upper 16 bits of the mark hold a number per scope, 1024 for "no scope" (neutron.agent.l3.router_info,
 ADDRESS_SCOPE_MARK_ID_MIN).  The reference hands the others out in processing order, so that they may change on
 restart while saved connection marks do not; here each is a hash of the scope's id, the same on every host for ever.
+Except where a router was taken over from the reference: there its numbers stay, since connections carry them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 
 SCOPE_MASK = 0xFFFF0000
@@ -16,14 +17,36 @@ _NO_SCOPE = 1024
 _IDS = range(1025, 2048)
 
 
-def scope_marks(scopes: Iterable[str | None]) -> dict[str | None, int]:
+def known_marks(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Scope id → mark, of (scope id, mark) pairs as they were found; the first mark of a scope counts.
+
+    What contradicts itself (two scopes with one mark) or is no mark of a scope is left out.
+    """
+    found: dict[str, int] = {}
+    owners: dict[int, set[str]] = {}
+    for scope, mark in pairs:
+        found.setdefault(scope, mark)
+        owners.setdefault(mark, set()).add(scope)
+    return {
+        scope: mark
+        for scope, mark in found.items()
+        if len(owners[mark]) == 1 and mark & ~SCOPE_MASK == 0 and mark >> 16 in _IDS
+    }
+
+
+def scope_marks(scopes: Iterable[str | None], known: Mapping[str, int] | None = None) -> dict[str | None, int]:
     """Scope id (None: no scope) → mark, all different.
+
+    :param known: marks that are in use and stay
 
     Two scopes of one router whose hashes meet (1 in 1,023 pairs): the second, in order of ids, takes the next free one.
     """
     marks: dict[str | None, int] = {None: _NO_SCOPE << 16}
-    taken: set[int] = set()
+    taken: set[int] = {mark >> 16 for mark in (known or {}).values()}
     for scope in sorted({scope for scope in scopes if scope is not None}):
+        if known and scope in known:
+            marks[scope] = known[scope]
+            continue
         offset = int.from_bytes(sha256(scope.encode()).digest()[:8]) % len(_IDS)
         number = next(
             _IDS[(offset + step) % len(_IDS)]

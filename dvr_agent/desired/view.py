@@ -21,11 +21,13 @@ class HostView:
     """A router on a host.
 
     :ivar agent_gateway: the agent gateway port in use for the router's external network, if this host has one
+    :ivar known_marks: (address scope, mark) that are in use here and stay
     """
 
     router: Router
     settings: HostSettings
     agent_gateway: RouterPort | None
+    known_marks: tuple[tuple[str, int], ...] = ()
 
     @cached_property
     def qrouter(self) -> str:
@@ -83,7 +85,7 @@ class HostView:
         router = self.router
         ports = (*router.interfaces, *((router.gateway,) if router.gateway else ()))
         scopes = [scope for port in ports for scope in (port.scope4, port.scope6)]
-        return scope_marks([*scopes, *(fip.fixed_scope for fip in router.floating_ips)])
+        return scope_marks([*scopes, *(fip.fixed_scope for fip in router.floating_ips)], dict(self.known_marks))
 
     def in_external_scope(self, port: RouterPort) -> bool:
         """True if the port's IPv4 traffic needs no NAT and takes the way of the floating IPs."""

@@ -26,12 +26,14 @@ class WriteCounters:
     """Netlink messages that ask for a change."""
     commits: int = 0
     """Packet filter tables replaced."""
+    nftables: int = 0
+    """Transactions on nf_tables, each of which removes the chains that another agent has in a namespace."""
     sysctls: int = 0
     namespaces: int = 0
     """Namespaces created or removed."""
 
     def total(self) -> int:
-        return self.netlink + self.commits + self.sysctls + self.namespaces
+        return self.netlink + self.commits + self.nftables + self.sysctls + self.namespaces
 
 
 class NamespaceManager(Protocol):
@@ -81,6 +83,9 @@ class PendingTables(Protocol):
     def replace(self, namespace: str, table: Table) -> None:
         """Our part of this table shall be exactly ``table`` at the end of the block."""
 
+    def withdraw(self, namespace: str, key: TableKey) -> None:
+        """What we made in this table shall be gone at the end of the block; left-overs of the other agent stay."""
+
 
 class IptablesManager(Protocol):
     """Our chains in the packet filter tables."""
@@ -96,6 +101,22 @@ class IptablesManager(Protocol):
 
     def save(self, namespace: str) -> str:
         """Our chains in all tables of both families, in iptables-save syntax."""
+
+
+class NftablesManager(Protocol):
+    """Chains of neutron-l3-agent in tables of nf_tables, where its iptables is iptables-nft."""
+
+    def observe(self, namespace: str) -> tuple[Table, ...]:
+        """Those tables in which it has chains, with its chains only; () if there are none or no nf_tables.
+
+        :raises NamespaceGoneError: there is no such namespace
+        """
+
+    def remove(self, namespace: str) -> int:
+        """Remove its chains from all tables in one transaction; returns how many there were.
+
+        :raises KernelError: nothing was changed
+        """
 
 
 class Conntrack(Protocol):
@@ -119,6 +140,7 @@ class Kernel:
     namespaces: NamespaceManager
     interfaces: InterfacePlumber
     iptables: IptablesManager
+    nftables: NftablesManager
     conntrack: Conntrack
     announcer: Announcer
     counters: WriteCounters

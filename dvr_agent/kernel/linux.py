@@ -14,6 +14,7 @@ from dvr_agent.kernel.conntrack import NetlinkConntrack
 from dvr_agent.kernel.iptables.binding import probe
 from dvr_agent.kernel.iptables.manager import LibiptcManager
 from dvr_agent.kernel.namespaces import RealNamespaces
+from dvr_agent.kernel.nftables.manager import NftablesTables
 from dvr_agent.kernel.plumber import RealPlumber
 
 
@@ -25,6 +26,7 @@ def open_kernel() -> Kernel:
         namespaces,
         RealPlumber(counters, namespaces),
         LibiptcManager(namespaces, counters),
+        NftablesTables(namespaces, counters),
         NetlinkConntrack(namespaces),
         PacketAnnouncer(namespaces),
         counters,

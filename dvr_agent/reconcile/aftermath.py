@@ -7,7 +7,7 @@ they are done, also when the job fails in between and the next one finds nothing
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
@@ -28,7 +28,8 @@ class Aftermath:
     def note(self, changes: Changes) -> None:
         """These changes are about to be made."""
         namespace = changes.namespace
-        self._connections.update({(namespace, address): None for address in released_addresses(changes.tables)})
+        released = {*released_addresses(changes.tables), *left_addresses(changes.left_over)}
+        self._connections.update({(namespace, address): None for address in sorted(released)})
         self._announcements.update({(namespace, announcement): None for announcement in changes.announcements})
 
     def delete_connections(self, kernel: Kernel) -> int:
@@ -71,13 +72,33 @@ def released_addresses(changes: Iterable[TableChange]) -> list[str]:
     return sorted({address for address, _ in gone})
 
 
+def left_addresses(changes: Sequence[TableChange]) -> list[str]:
+    """Addresses that neutron-l3-agent's chains translate, and ours not at all or into something else.
+
+    What stands for the same in both has only moved from table to table, and its connections go on.  Its rules for
+    outbound packets need not be written as ours are: there the address alone counts.
+    """
+    old, new = [change.old for change in changes], [change.new for change in changes]
+    moved = {pair for table in old for pair in _inbound(table)} - {pair for table in new for pair in _inbound(table)}
+    kept = {address for table in new for address, _ in _translations(table)}
+    gone = {address for table in old for address, _ in _translations(table)} - kept
+    return sorted(gone | {address for address, _ in moved})
+
+
 def _translations(table: Table) -> set[tuple[str, str]]:
     """(address that the outside sees, what it stands for) of each NAT rule."""
-    found: set[tuple[str, str]] = set()
-    for chain in table.chains:
-        for rule in chain.rules:
-            if isinstance(rule.target, Dnat) and isinstance(rule.dst, str):
-                found.add((rule.dst.partition("/")[0], rule.target.address))
-            elif isinstance(rule.target, Snat):
-                found.add((rule.target.address, str(rule.src or rule.oif or "")))
-    return found
+    rules = [rule for chain in table.chains for rule in chain.rules]
+    outbound = {
+        (rule.target.address, str(rule.src or rule.oif or "")) for rule in rules if isinstance(rule.target, Snat)
+    }
+    return _inbound(table) | outbound
+
+
+def _inbound(table: Table) -> set[tuple[str, str]]:
+    """Those of packets that come in."""
+    return {
+        (rule.dst.partition("/")[0], rule.target.address)
+        for chain in table.chains
+        for rule in chain.rules
+        if isinstance(rule.target, Dnat) and isinstance(rule.dst, str)
+    }

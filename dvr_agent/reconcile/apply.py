@@ -45,6 +45,9 @@ def carry_out(kernel: Kernel, attach: AttachDriver, works: Sequence[Work]) -> No
         _build(kernel, attach, work, phase)
     for work, phase in reversed(staged):
         _remove(kernel, attach, work, phase.late)
+    for work, _ in staged:
+        if work.changes.left_over:
+            kernel.nftables.remove(work.changes.namespace)
     for work in works:
         if work.changes.remove:
             attach.release(work.changes.namespace)

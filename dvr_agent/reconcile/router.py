@@ -31,6 +31,7 @@ from dvr_agent.reconcile.inventory import fip_priorities, take_inventory
 from dvr_agent.reconcile.networks import FipNetworks
 from dvr_agent.reconcile.slices import Slices
 from dvr_agent.reconcile.stale import Stale, find_stale, stale_routers
+from dvr_agent.reconcile.takeover import FirstLook, log_takeover, marks_in_use
 from dvr_agent.state.diff import Action, Change, Changes, diff
 from dvr_agent.state.filter import Dnat
 from dvr_agent.state.link import Link, Port
@@ -54,6 +55,7 @@ class _Draft:
     state: RouterState
     qrouter: NamespaceState | None = None
     slice: NamespaceState | None = None
+    snat: NamespaceState | None = None
 
 
 class RouterReconciler:
@@ -69,6 +71,9 @@ class RouterReconciler:
         self._networks = FipNetworks()
         self._slices = Slices(kernel.interfaces)
         self._held = HeldRoutes({})
+        self._look = FirstLook(kernel)
+        self._marks: dict[str, tuple[tuple[str, int], ...]] = {}
+        """Router id → marks of address scopes that its connections carried when this process first saw it."""
         self._aftermaths: dict[str, Aftermath] = {}
         """Router id → what a job that failed half way still owes."""
         self._states: dict[str, tuple[Router, str | None, Facts, RouterState]] = {}
@@ -116,6 +121,7 @@ class RouterReconciler:
         announced = aftermath.announce(self.kernel)
         del self._aftermaths[router.id]
         self._remember(draft)
+        log_takeover(plan)
         return Outcome(plan, time.perf_counter() - started, tuple(announced), deleted)
 
     def remove(self, router_id: str) -> Outcome:
@@ -127,8 +133,9 @@ class RouterReconciler:
         for network in self._networks.of_router(router_id):
             self._forget_slice(network, names.router_stem(router_id))
         self._allocations.release(router_id)
-        self._states.pop(router_id, None)
-        self._aftermaths.pop(router_id, None)
+        for memory in (self._states, self._aftermaths, self._marks):
+            memory.pop(router_id, None)
+        self._look.forget(work.changes.namespace for work in works if work.changes.remove)
         plan = Plan(f"router {router_id}", tuple(work.changes for work in works if work.changes))
         return Outcome(plan, time.perf_counter() - started)
 
@@ -173,6 +180,7 @@ class RouterReconciler:
         draft = self._draft(router)
         self._observe(draft, shared)
         corrected = self._allocations.correct(draft.view, draft.facts, draft.qrouter, draft.slice)
+        corrected = replace(corrected, marks=self._known_marks(draft))
         if corrected != draft.facts:
             draft.facts, draft.state = corrected, self._state(draft.view, corrected)
             self._observe(draft, shared=True)
@@ -191,7 +199,7 @@ class RouterReconciler:
         except NotSupportedError:
             self._allocations.settle(router.id, ())
             raise
-        facts = self._allocations.facts(view)
+        facts = replace(self._allocations.facts(view), marks=self._marks.get(router.id, ()))
         return _Draft(view, facts, self._state(view, facts))
 
     def _state(self, view: HostView, facts: Facts) -> RouterState:
@@ -206,6 +214,7 @@ class RouterReconciler:
 
     def _observe(self, draft: _Draft, shared: bool) -> None:
         draft.qrouter = self._read(draft.state.qrouter)
+        draft.snat = self._read(draft.state.snat) if draft.state.snat is not None else None
         piece = draft.state.slice
         if piece is None:
             draft.slice = None
@@ -222,7 +231,14 @@ class RouterReconciler:
         )
         if state is None or not desired.tables:
             return state
-        return replace(state, tables=self.kernel.iptables.observe(desired.name, [t.key for t in desired.tables]))
+        return self._look.with_tables(state, [table.key for table in desired.tables])
+
+    def _known_marks(self, draft: _Draft) -> tuple[tuple[str, int], ...]:
+        """The kernel is asked once: later the marks in it are those that were found then."""
+        router_id = draft.view.router.id
+        if router_id not in self._marks:
+            self._marks[router_id] = marks_in_use(draft.view, draft.qrouter, draft.snat)
+        return self._marks[router_id]
 
     def _works(self, draft: _Draft, shared: bool) -> list[Work]:
         """Every namespace's part, in the order in which they depend on each other."""
@@ -239,7 +255,7 @@ class RouterReconciler:
             works.append(replace(work, changes=self._held.take_over(work.changes)))
         works += [self._slice_removal(network, view.router.id) for network in self._left_networks(view)]
         if state.snat is not None:
-            works.append(self._work(self._read(state.snat), state.snat))
+            works.append(self._work(draft.snat, state.snat))
         elif self.kernel.namespaces.exists(view.snat):
             works.append(Work(Changes(view.snat, remove=True)))
         return works

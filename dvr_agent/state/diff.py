@@ -60,6 +60,8 @@ class Changes:
 
     :ivar create: the namespace itself is missing
     :ivar remove: the namespace itself goes, with all that is in it
+    :ivar left_over: tables of nf_tables from which the chains of neutron-l3-agent (``old``) are removed; ``new`` is
+        what of ours, in the legacy tables, takes their place
     """
 
     namespace: str
@@ -67,10 +69,11 @@ class Changes:
     remove: bool = False
     items: tuple[Change, ...] = ()
     tables: tuple[TableChange, ...] = ()
+    left_over: tuple[TableChange, ...] = ()
     announcements: tuple[Announcement, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.create or self.remove or self.items or self.tables)
+        return bool(self.create or self.remove or self.items or self.tables or self.left_over)
 
 
 def diff(observed: NamespaceState | None, desired: NamespaceState) -> Changes:
@@ -91,6 +94,7 @@ def diff(observed: NamespaceState | None, desired: NamespaceState) -> Changes:
         create=observed is None,
         items=items,
         tables=tuple(_tables(now.tables, desired.tables)),
+        left_over=tuple(_left_over(now.left_over, desired.tables)),
         announcements=tuple(a for a in desired.announcements if a.because in added),
     )
 
@@ -158,6 +162,16 @@ def _tables(now: Iterable[Table], want: Iterable[Table]) -> Iterator[TableChange
         old = had.get(table.key) or Table(table.family, table.name)
         if old != table:
             yield TableChange(old, table)
+    wanted = {table.key for table in want}
+    for table in now:
+        if table.key not in wanted and (table.chains or table.jumps):
+            yield TableChange(table, Table(*table.key))
+
+
+def _left_over(now: Iterable[Table], want: Iterable[Table]) -> Iterator[TableChange]:
+    wanted = {table.key: table for table in want}
+    for table in now:
+        yield TableChange(table, wanted.get(table.key) or Table(*table.key))
 
 
 def _name(link: Link) -> str:

@@ -33,6 +33,7 @@ class NamespaceState:
     :ivar name: of the namespace, e.g. ``qrouter-<uuid>``
     :ivar ownership: which objects of the namespace this slice answers for
     :ivar tables: our part of each packet filter table that this slice manages; no other is looked at
+    :ivar left_over: only in observed states: chains of neutron-l3-agent in tables of nf_tables, which have to go
     :ivar announcements: only in desired states
     """
 
@@ -45,4 +46,5 @@ class NamespaceState:
     neighbours: frozenset[Neighbour] = frozenset()
     sysctls: frozenset[Sysctl] = frozenset()
     tables: tuple[Table, ...] = ()
+    left_over: tuple[Table, ...] = ()
     announcements: tuple[Announcement, ...] = field(default=(), compare=False)

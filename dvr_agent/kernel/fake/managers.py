@@ -12,6 +12,7 @@ from dvr_agent.kernel.api import Kernel, PendingTables, WriteCounters
 from dvr_agent.kernel.fake.faults import Call, Faults
 from dvr_agent.kernel.fake.plumber import FakePlumber
 from dvr_agent.kernel.fake.world import FakeLink, FakeNamespace, World
+from dvr_agent.kernel.iptables.manager import left_overs
 from dvr_agent.state.filter import Jump, Table, TableKey
 from dvr_agent.state.namespace import Announcement
 
@@ -69,6 +70,7 @@ class FakeKernel:
             _Namespaces(self),
             FakePlumber(self.world, self.faults, self.counters),
             _Iptables(self),
+            _Nftables(self),
             _Conntrack(self),
             _Announcer(self),
             self.counters,
@@ -132,6 +134,10 @@ class _Pending(_Part):
         self._call("iptables.replace", namespace, table)
         self.wanted[namespace, table.key] = table
 
+    def withdraw(self, namespace: str, key: TableKey) -> None:
+        self._call("iptables.withdraw", namespace, key)
+        self.wanted[namespace, key] = left_overs(self._fake.inside(namespace).tables.get(key) or Table(*key))
+
 
 class _Iptables(_Part):
     def observe(self, namespace: str, tables: Iterable[TableKey]) -> tuple[Table, ...]:
@@ -160,6 +166,20 @@ class _Iptables(_Part):
         self._call("iptables.save", namespace)
         there = self._fake.inside(namespace)
         return "".join(map(_saved, (there.tables[key] for key in sorted(there.tables))))
+
+
+class _Nftables(_Part):
+    def observe(self, namespace: str) -> tuple[Table, ...]:
+        self._call("nftables.observe", namespace)
+        return tuple(self._fake.inside(namespace).nft_tables)
+
+    def remove(self, namespace: str) -> int:
+        self._call("nftables.remove", namespace)
+        there = self._fake.inside(namespace)
+        chains = sum(len(table.chains) for table in there.nft_tables)
+        self._fake.counters.nftables += bool(chains)
+        there.nft_tables.clear()
+        return chains
 
 
 class _Conntrack(_Part):

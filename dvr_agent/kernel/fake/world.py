@@ -53,7 +53,11 @@ class FakeLink:
 
 @dataclass
 class FakeNamespace:
-    """Everything in one namespace.  ``connections`` holds the four addresses of each tracked connection."""
+    """Everything in one namespace.
+
+    ``nft_tables`` holds what another agent has in nf_tables, ``connections`` the four addresses of each tracked
+    connection.
+    """
 
     links: dict[str, FakeLink] = field(default_factory=dict)
     addresses: list[Address] = field(default_factory=list)
@@ -62,6 +66,7 @@ class FakeNamespace:
     neighbours: dict[tuple[str, str], Neighbour] = field(default_factory=dict)
     sysctls: dict[str, str] = field(default_factory=lambda: dict(NAMESPACE_SYSCTLS))
     tables: dict[TableKey, Table] = field(default_factory=dict)
+    nft_tables: list[Table] = field(default_factory=list)
     connections: list[tuple[str, str, str, str]] = field(default_factory=list)
 
     def add_link(self, name: str, link: FakeLink) -> None:

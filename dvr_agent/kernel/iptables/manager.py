@@ -13,12 +13,12 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.iptables.binding import Handle, library
-from dvr_agent.kernel.iptables.blob import Snapshot
+from dvr_agent.kernel.iptables.blob import Snapshot, is_leftover
 from dvr_agent.kernel.iptables.edit import Edit, edit_script
 from dvr_agent.kernel.iptables.entry import check_chain_name, encode
 from dvr_agent.kernel.iptables.layout import BUILTINS
@@ -97,7 +97,7 @@ class LibiptcManager:
         """The tables of a namespace that differ from what they should be, ready to be written."""
         desired = pending.of(namespace)
         opened = closing.enter_context(self._reader.open(namespace, (table.key for table in desired)))
-        jobs = [_Job(opened, table) for table in desired]
+        jobs = [_Job(opened, table, (namespace, table.key) in pending.withdrawn) for table in desired]
         return [job for job in jobs if job.plan(opened.read(job.desired.key))]
 
     def _commit_all(self, jobs: list[_Job]) -> None:
@@ -138,6 +138,7 @@ class Pending:
     """Changes collected inside a ``defer_apply()`` block: a :class:`~dvr_agent.kernel.api.PendingTables`."""
 
     tables: dict[tuple[str, TableKey], Table] = field(default_factory=dict)
+    withdrawn: set[tuple[str, TableKey]] = field(default_factory=set)
 
     def replace(self, namespace: str, table: Table) -> None:
         """Our part of this table shall be exactly ``table`` at the end of the block; the last word counts.
@@ -149,6 +150,12 @@ class Pending:
         except ValueError as exc:
             raise KernelError(namespace, table.text, errno.EINVAL, str(exc)) from exc
         self.tables[namespace, table.key] = table
+        self.withdrawn.discard((namespace, table.key))
+
+    def withdraw(self, namespace: str, key: TableKey) -> None:
+        """What we made in this table shall be gone at the end of the block; left-overs of the other agent stay."""
+        self.replace(namespace, Table(*key))
+        self.withdrawn.add((namespace, key))
 
     def namespaces(self) -> list[str]:
         """Sorted."""
@@ -165,6 +172,7 @@ class _Job:
 
     opened: NamespaceTables
     desired: Table
+    withdraw: bool = False
     snapshot: Snapshot | None = None
     edit: Edit = field(default_factory=Edit)
     entries: list[bytes] = field(default_factory=list)
@@ -178,7 +186,7 @@ class _Job:
         """
         if snapshot is not self.snapshot:
             self.snapshot = snapshot
-            self.edit = edit_script(snapshot, self.desired)
+            self.edit = edit_script(snapshot, left_overs(snapshot.table) if self.withdraw else self.desired)
             self.entries = [self._compile(chain, rule) for chain, _position, rule in self.edit.inserts]
         return bool(self.edit)
 
@@ -196,6 +204,15 @@ class _Job:
         chain, _position, rule = self.edit.inserts[0]
         more = len(self.edit.inserts) - 1
         return f"commit of -A {chain} {rule.text}" + (f" (or one of {more} more new rules)" if more else "")
+
+
+def left_overs(table: Table) -> Table:
+    """What is the reference agent's in it."""
+    return replace(
+        table,
+        chains=tuple(chain for chain in table.chains if is_leftover(chain.name)),
+        jumps=tuple(jump for jump in table.jumps if is_leftover(jump[1])),
+    )
 
 
 def check_table(table: Table) -> None:

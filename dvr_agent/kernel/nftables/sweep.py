@@ -1,0 +1,96 @@
+"""What neutron-l3-agent has in the tables of nf_tables, and what has to be deleted to be rid of it: pure.
+
+Its chains go, with the rules in built-in chains that lead to them.  A table of iptables-nft that then holds nothing but
+built-in chains without rules goes too: each of them costs every packet a call.  Tables with anything of others in them
+keep all the rest as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from dvr_agent.kernel.iptables.blob import is_leftover
+from dvr_agent.kernel.iptables.layout import BUILTINS
+from dvr_agent.kernel.netlink.message import FAMILY_OF_AF, Request
+from dvr_agent.kernel.nftables.message import (
+    FAMILIES,
+    ChainInfo,
+    RuleInfo,
+    TableInfo,
+    delete_chain,
+    delete_rule,
+    delete_table,
+)
+from dvr_agent.kernel.nftables.rules import decode, jump_of
+from dvr_agent.state.filter import Chain, Family, FilterRule, Jump, Table
+
+
+@dataclass(frozen=True, slots=True)
+class NftTable:
+    """One table in which the other agent has chains, with all that is in it."""
+
+    info: TableInfo
+    chains: tuple[ChainInfo, ...]
+    rules: tuple[RuleInfo, ...]
+
+    @property
+    def left_over(self) -> tuple[ChainInfo, ...]:
+        return tuple(chain for chain in self.chains if is_leftover(chain.name))
+
+    @property
+    def jumps(self) -> tuple[RuleInfo, ...]:
+        """Rules of built-in chains that lead to a chain of the other agent's."""
+        going = {chain.name for chain in self.left_over}
+        base = {chain.name for chain in self.chains if chain.base}
+        return tuple(rule for rule in self.rules if rule.chain in base and jump_of(rule.expressions) in going)
+
+    @property
+    def goes(self) -> bool:
+        """True if nothing of others is in the table."""
+        others = [chain for chain in self.chains if not is_leftover(chain.name)]
+        builtins = BUILTINS.get(self.info.name, ())
+        if self.info.use != len(self.chains):
+            return False  # sets, maps or objects: not made by iptables-nft
+        if not all(chain.base and chain.accepts and chain.name in builtins for chain in others):
+            return False
+        kept = {chain.name for chain in others}
+        jumps = {rule.handle for rule in self.jumps}
+        return all(rule.chain not in kept or rule.handle in jumps for rule in self.rules)
+
+
+def places_of(chains: Sequence[ChainInfo]) -> list[tuple[int, str]]:
+    """(family, table) where the other agent has chains."""
+    return sorted({(one.family, one.table) for one in chains if one.family in FAMILIES and is_leftover(one.name)})
+
+
+def as_table(found: NftTable) -> Table:
+    """The other agent's part, in the words of the state."""
+    family: Family = 4 if FAMILY_OF_AF[found.info.family] == 4 else 6
+    rules: dict[str, list[FilterRule]] = {chain.name: [] for chain in found.left_over}
+    for rule in found.rules:
+        if rule.chain in rules:
+            rules[rule.chain].append(decode(family, rule.expressions))
+    jumps = {
+        (rule.chain, target.chain)
+        for rule in found.jumps
+        if isinstance(target := decode(family, rule.expressions).target, Jump)
+    }
+    chains = tuple(Chain(name, tuple(rules[name])) for name in sorted(rules))
+    return Table(family, found.info.name, chains, tuple(sorted(jumps)))
+
+
+def deletions(found: NftTable) -> Iterator[Request]:
+    """In an order in which nothing that goes is still led to."""
+    family, table = found.info.family, found.info.name
+    for chain in found.left_over:
+        yield delete_rule(family, table, chain.name)
+    for rule in found.jumps:
+        yield delete_rule(family, table, rule.chain, rule.handle)
+    for chain in found.left_over:
+        yield delete_chain(family, table, chain.name)
+    if found.goes:
+        for chain in found.chains:
+            if not is_leftover(chain.name):
+                yield delete_chain(family, table, chain.name)
+        yield delete_table(family, table)

@@ -1,0 +1,156 @@
+"""Taking over from neutron-l3-agent: what it left in a namespace is found by the first look of this process, and told.
+
+The reference's chains may be in the tables of nf_tables (iptables-nft) or in the legacy ones.  Both are looked for once
+in the life of the process, by :class:`FirstLook`, since nobody makes new ones while this agent runs; a namespace is
+done with when a look finds none.  What they said about address scopes is kept (:func:`marks_in_use`): connections
+carry those marks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from dvr_agent.desired import names
+from dvr_agent.desired.marks import SCOPE_MASK, known_marks
+from dvr_agent.desired.view import HostView
+from dvr_agent.kernel.api import Kernel
+from dvr_agent.kernel.iptables.blob import is_leftover
+from dvr_agent.kernel.iptables.layout import BUILTINS
+from dvr_agent.reconcile.api import Plan
+from dvr_agent.state.diff import Action, Changes
+from dvr_agent.state.filter import SetMark, Table, TableKey
+from dvr_agent.state.namespace import NamespaceState
+
+LOG = logging.getLogger(__name__)
+
+ALL_TABLES: tuple[TableKey, ...] = tuple((family, name) for family in (4, 6) for name in BUILTINS)
+
+
+class FirstLook:
+    """Reads the packet filter tables of a namespace: the first time all of them, later those of ours only."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._clean: set[str] = set()
+
+    def with_tables(self, state: NamespaceState, keys: Sequence[TableKey]) -> NamespaceState:
+        """The observed state with its tables.
+
+        :raises KernelError: they could not be read
+        """
+        iptables = self._kernel.iptables
+        if state.name in self._clean:
+            return replace(state, tables=iptables.observe(state.name, keys))
+        wanted = frozenset(keys)
+        found = iptables.observe(state.name, (*keys, *(key for key in ALL_TABLES if key not in wanted)))
+        tables = tuple(table for table in found if table.key in wanted or table.chains)
+        left_over = self._kernel.nftables.observe(state.name)
+        if not left_over and not any(map(_is_reference, tables)):
+            self._clean.add(state.name)
+        return replace(state, tables=tables, left_over=left_over)
+
+    def forget(self, namespaces: Iterable[str]) -> None:
+        """These namespaces are gone."""
+        self._clean.difference_update(namespaces)
+
+
+def marks_in_use(view: HostView, *states: NamespaceState | None) -> tuple[tuple[str, int], ...]:
+    """(address scope, mark) that its packets carry in the router's namespaces now, where the kernel has a clear answer.
+
+    Ours come first: where both are there, somebody went half way back.
+
+    :returns: sorted; empty if all of them are those that we would choose
+    """
+    scopes = _scopes_by_device(view)
+    found = [state for state in states if state is not None]
+    tables = [
+        *(table for state in found for table in state.tables),
+        *(one for state in found for one in state.left_over),
+    ]
+    tables.sort(key=_is_reference)
+    pairs = [
+        (scope, mark)
+        for table in tables
+        if table.name == "mangle"
+        for device, mark in _marked_devices(table)
+        if (scope := scopes.get((device, table.family))) is not None
+    ]
+    known = known_marks(pairs)
+    return tuple(sorted(known.items())) if any(view.marks.get(scope) != mark for scope, mark in known.items()) else ()
+
+
+def log_takeover(plan: Plan) -> None:
+    """Say what was taken over from neutron-l3-agent, and what it had leaked; silent if there were none of its chains."""
+    taken = [changes for changes in plan.changes if reference_chains(changes)]
+    if not taken:
+        return
+    leaked = Counter(
+        change.kind for changes in plan.changes for change in changes.items if change.action is Action.REMOVE
+    )
+    leaks = ", ".join(f"{kind}: {number}" for kind, number in sorted(leaked.items())) or "none"
+    where = "; ".join(f"{changes.namespace}: {reference_text(changes)}" for changes in taken)
+    LOG.info("%s: taken over from neutron-l3-agent; its chains are gone: %s; left-overs of it pruned: %s",
+             plan.subject, where, leaks)  # fmt: skip
+    if LOG.isEnabledFor(logging.DEBUG):
+        for changes in plan.changes:
+            for change in changes.items:
+                if change.action is Action.REMOVE:
+                    LOG.debug("%s: left-over of neutron-l3-agent: %s", changes.namespace, change.text)
+
+
+def reference_chains(changes: Changes) -> list[tuple[str, int]]:
+    """(table, number) of the chains of neutron-l3-agent that go, in nf_tables and in the legacy tables."""
+    found = [(f"nft {_short(change.old)}", len(change.old.chains)) for change in changes.left_over]
+    for change in changes.tables:
+        number = sum(is_leftover(chain.name) for chain in change.old.chains)
+        if number:
+            found.append((f"legacy {_short(change.old)}", number))
+    return found
+
+
+def reference_text(changes: Changes) -> str:
+    """``nft ip nat 6, nft ip mangle 9``."""
+    return ", ".join(f"{table} {number}" for table, number in reference_chains(changes))
+
+
+def _short(table: Table) -> str:
+    return f"{'ip' if table.family == 4 else 'ip6'} {table.name}"
+
+
+def _is_reference(table: Table) -> bool:
+    return any(is_leftover(chain.name) for chain in table.chains)
+
+
+def _scopes_by_device(view: HostView) -> dict[tuple[str, int], str]:
+    """(device, IP version) → address scope of its network, of every device that the router may have here."""
+    router = view.router
+    ports = [
+        *((names.device(names.INTERNAL, port.id), port) for port in router.interfaces),
+        *((names.device(names.CSNAT, port.id), port) for port in router.snat_interfaces),
+    ]
+    if router.gateway is not None:
+        ports += [(names.device(names.GATEWAY, router.gateway.id), router.gateway), (view.rfp, router.gateway)]
+    return {
+        (device, family): scope
+        for device, port in ports
+        for family, scope in ((4, port.scope4), (6, port.scope6))
+        if scope is not None
+    }
+
+
+def _marked_devices(table: Table) -> list[tuple[str, int]]:
+    """(device, mark) of the rules that mark all packets of a device by its address scope."""
+    return [
+        (rule.iif, rule.target.value)
+        for chain in table.chains
+        for rule in chain.rules
+        if isinstance(rule.target, SetMark)
+        and rule.target.mask == SCOPE_MASK
+        and isinstance(rule.iif, str)
+        and rule.dst is None
+        and rule.src is None
+        and not rule.matches
+    ]
