@@ -62,6 +62,13 @@ DEFAULT_OPTS = [
         help="Seconds: a full sync after a reconnect or a revival waits for a random part of it, so that not all hosts "
         "ask at once.",
     ),
+    cfg.BoolOpt(
+        "enable_metadata_proxy",
+        sample_default=True,
+        help="Lead metadata requests of instances to the proxy in the router's namespace. The proxies themselves are "
+        "those of neutron-l3-agent, which are left running. Not set: true if the source is neutron, else false.",
+    ),
+    cfg.PortOpt("metadata_port", default=9697, help="TCP port of the metadata proxy."),
     cfg.StrOpt(
         "metadata_access_mark",
         default="0x1",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 from dvr_agent.desired.marks import LOW_MASK, SCOPE_MASK
@@ -15,6 +16,7 @@ from dvr_agent.state.filter import (
     Family,
     FilterRule,
     MarkMatch,
+    Redirect,
     RestoreConnmark,
     SetMark,
     Verdict,
@@ -98,3 +100,19 @@ def metadata_mark(family: Family, mark: int) -> FilterRule:
         protocol="tcp",
         matches=(DportMatch("tcp", 80, 80),),
     )
+
+
+def metadata_redirect(family: Family, port: int) -> FilterRule:
+    """Lead them to the proxy in the router's namespace."""
+    return replace(metadata_mark(family, 0), target=Redirect(port))
+
+
+def metadata_input(mark: int, port: int) -> tuple[FilterRule, ...]:
+    """The proxy takes what came for the metadata address, and nothing that was sent to its port."""
+    direct = FilterRule(DROP, protocol="tcp", matches=(DportMatch("tcp", port, port),))
+    return FilterRule(ACCEPT, matches=(MarkMatch(mark, LOW_MASK),)), direct
+
+
+def metadata_forward(mark: int) -> FilterRule:
+    """What was not led to the proxy, since it came before the rules did, leaves by no device."""
+    return FilterRule(DROP, matches=(MarkMatch(mark, LOW_MASK),))

@@ -11,7 +11,10 @@ from dvr_agent.desired.common import (
     NOT_DNATED,
     ScopedDevice,
     has_family,
+    metadata_forward,
+    metadata_input,
     metadata_mark,
+    metadata_redirect,
     port_addresses,
     port_link,
     scope_filter,
@@ -182,29 +185,37 @@ def _sysctls(view: HostView, redirects: list[Redirect]) -> list[Sysctl]:
 
 def _tables(view: HostView, devices: Devices) -> tuple[Table, ...]:
     tables = [make_table(4, "nat", _nat(view))]
+    settings = view.settings
+    if settings.metadata:
+        tables.append(make_table(6, "nat", {"PREROUTING": (metadata_redirect(6, settings.metadata_port),)}))
     for family in FAMILIES:
         scoped = _scoped(view, devices, family)
         fips = other_scope_fips(view, view.local_fips) if family == 4 else []
         mangle = [*scope_mangle(scoped), *other_scope_ingress(view, fips, view.rfp)]
-        mangle.append(metadata_mark(family, view.settings.metadata_mark))
+        mangle.append(metadata_mark(family, settings.metadata_mark))
         forward = other_scope_egress(view, fips, scoped)
         tables.append(make_table(family, "mangle", {"PREROUTING": tuple(mangle), "FORWARD": tuple(forward)}))
-        tables.append(make_table(family, "filter", {"FORWARD": tuple(scope_filter(scoped))}))
+        blocked = {"FORWARD": tuple(scope_filter(scoped))}
+        if settings.metadata:
+            blocked["FORWARD"] = (metadata_forward(settings.metadata_mark), *blocked["FORWARD"])
+            blocked["INPUT"] = metadata_input(settings.metadata_mark, settings.metadata_port)
+        tables.append(make_table(family, "filter", blocked))
     return tuple(tables)
 
 
 def _nat(view: HostView) -> dict[str, tuple[FilterRule, ...]]:
+    metadata = (metadata_redirect(4, view.settings.metadata_port),) if view.settings.metadata else ()
     if not view.local_fips:
-        return {}
-    inbound = [
+        return {"PREROUTING": metadata}
+    inbound = (
         FilterRule(Dnat(str(fip.fixed_address)), dst=f"{fip.address}/32", iif=view.rfp) for fip in view.local_fips
-    ]
+    )
     east_west = FilterRule(ACCEPT, oif=Not(view.rfp), matches=(NOT_DNATED,))
     outbound = [
         FilterRule(Snat(str(fip.address), view.settings.random_fully), src=f"{fip.fixed_address}/32")
         for fip in view.local_fips
     ]
-    return {"PREROUTING": tuple(inbound), "POSTROUTING": (east_west, *outbound)}
+    return {"PREROUTING": (*metadata, *inbound), "POSTROUTING": (east_west, *outbound)}
 
 
 def _scoped(view: HostView, devices: Devices, family: Family) -> list[ScopedDevice]:

@@ -22,6 +22,8 @@ class HostSettings:
     :ivar random_fully: SNAT picks source ports fully at random (``use_random_fully``)
     :ivar metadata_mark: ``metadata_access_mark``, 16 bits
     :ivar ingress_mark: ``external_ingress_mark``, 16 bits
+    :ivar metadata: a metadata proxy, which is not ours, listens in each router's namespace: lead requests there
+    :ivar metadata_port: where it listens
     """
 
     host: str
@@ -29,3 +31,5 @@ class HostSettings:
     random_fully: bool = True
     metadata_mark: int = 0x1
     ingress_mark: int = 0x2
+    metadata: bool = False
+    metadata_port: int = 9697

@@ -83,7 +83,7 @@ def marks_in_use(view: HostView, *states: NamespaceState | None) -> tuple[tuple[
 
 
 def log_takeover(plan: Plan) -> None:
-    """Say what was taken over from neutron-l3-agent, and what it had leaked; silent if there were none of its chains."""
+    """Say what was taken over from neutron-l3-agent, and what it had leaked; silent if none of its chains was there."""
     taken = [changes for changes in plan.changes if reference_chains(changes)]
     if not taken:
         return
