@@ -1,1 +1,1 @@
-"""dvr-agent against a real cloud: ``make test-neutron``.  ``pytest`` without arguments does not collect this package."""
+"""dvr-agent against a real cloud: ``make test-neutron``.  A plain ``pytest`` does not collect this package."""

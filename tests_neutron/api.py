@@ -84,14 +84,15 @@ class Api:
     def network(self, name: str, cidr: str, **subnet: Any) -> Item:
         """A tenant network with one subnet; the subnet's id comes as ``subnet_id``."""
         network = self.create("networks", name=name)
-        return {**network, "subnet_id": self._subnet(network["id"], cidr, subnet)["id"]}
+        return {**network, "subnet_id": self.subnet(network["id"], cidr, subnet)["id"]}
 
     def external_network(self, name: str, cidr: str, physnet: str, **subnet: Any) -> Item:
         kind = {"provider:network_type": "flat", "provider:physical_network": physnet, "router:external": True}
         network = self.create("networks", name=name, **kind)
-        return {**network, "subnet_id": self._subnet(network["id"], cidr, subnet)["id"]}
+        return {**network, "subnet_id": self.subnet(network["id"], cidr, subnet)["id"]}
 
-    def _subnet(self, network: str, cidr: str, values: Item) -> Item:
+    def subnet(self, network: str, cidr: str, values: Item) -> Item:
+        """A subnet of a network; IPv4 without DHCP unless ``values`` say otherwise."""
         base = {"network_id": network, "cidr": cidr, "ip_version": 4, "enable_dhcp": False}
         return self.create("subnets", **{**base, **values})
 

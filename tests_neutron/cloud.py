@@ -1,15 +1,16 @@
 """The whole cloud: server side, hosts, and the networks between them.
 
-    bridge mgmt      192.168.110.0/24  hosts → RabbitMQ
-    bridge tunnel    192.168.120.0/24  vxlan between hosts
-    bridge physnet1  203.0.113.0/24    external network; the namespace ``outside`` is its gateway .1
-    bridge physnet2  198.51.100.0/24   a second external network, gateway .1 in ``outside`` too
+bridge mgmt      192.168.110.0/24  hosts → RabbitMQ
+bridge tunnel    192.168.120.0/24  vxlan between hosts
+bridge physnet1  203.0.113.0/24    external network; the namespace ``outside`` is its gateway .1
+bridge physnet2  198.51.100.0/24   a second external network, gateway .1 in ``outside`` too
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -67,7 +68,9 @@ class Cloud:
 
     def alive(self, agent_type: str) -> set[str]:
         """Hosts whose agent of that type the server thinks alive."""
-        return {agent["host"] for agent in self.api.list("agents") if agent["alive"] and agent["agent_type"] == agent_type}
+        return {
+            agent["host"] for agent in self.api.list("agents") if agent["alive"] and agent["agent_type"] == agent_type
+        }
 
     def wait_l3_agents(self) -> None:
         """Every L3 agent, whichever program it is, has reported."""
@@ -96,9 +99,18 @@ class Cloud:
         """The address of the outside world in an external network."""
         return EXTERNAL_CIDRS[physnet].replace(".0/24", ".1")
 
-    def cut_off(self, host: Host) -> None:
-        """Pull the management cable of a host."""
-        run("ip", "link", "set", f"eth0-{host.plan.interface_number}", "down")
+    def l3_agent(self, host: Host) -> str:
+        """Neutron's id of the host's L3 agent."""
+        agents = self.api.list("agents", agent_type="L3%20agent", host=host.name)
+        key: str = agents[0]["id"]
+        return key
 
-    def reconnect(self, host: Host) -> None:
-        run("ip", "link", "set", f"eth0-{host.plan.interface_number}", "up")
+    @contextlib.contextmanager
+    def cut_off(self, host: Host) -> Iterator[None]:
+        """Within the block the management cable of the host is pulled."""
+        cable = f"eth0-{host.plan.interface_number}"
+        run("ip", "link", "set", cable, "down")
+        try:
+            yield
+        finally:
+            run("ip", "link", "set", cable, "up")

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from dvr_agent.cli import status
 from tests_neutron import config
 from tests_neutron.api import Item
 from tests_neutron.config import PHYSNETS, HostPlan
@@ -168,6 +169,34 @@ class Host:
         ports = self.run("ovs-vsctl", "list-ports", "br-int").split()
         return {name for name in ports if name.startswith(("qr-", "qg-", "sg-", "fg-"))}
 
+    def has_router(self, router: str) -> bool:
+        return f"qrouter-{router}" in self.namespaces()
+
+    def router_links(self, router: str, prefix: str) -> list[str]:
+        """Names of devices in the router's namespace."""
+        links = self.json("-n", f"qrouter-{router}", "link", "show") if self.has_router(router) else []
+        return [link["ifname"] for link in links if link["ifname"].startswith(prefix)]
+
+    def routes(self, router: str) -> str:
+        return self.run("ip", "-n", f"qrouter-{router}", "route", check=False)
+
+    def dvr_status(self) -> dict[str, Any]:
+        """What dvr-agent's admin socket says."""
+        return status.ask(f"{self.folder}/admin.sock", "/status")
+
+    def wait_in_sync(self) -> None:
+        """Wait until dvr-agent has nothing to do and nothing to complain of."""
+
+        def fine() -> bool:
+            assert self.l3 is not None
+            assert self.l3.running, f"{self.l3.name} has ended, see {self.l3.log}"
+            try:
+                return status.is_fine(self.dvr_status())
+            except status.UnreachableError:
+                return False
+
+        wait_for(f"dvr-agent on {self.name} is in sync", fine)
+
     # --- instances
 
     def boot_instance(self, port: Item, gateway: str) -> str:
@@ -183,7 +212,8 @@ class Host:
         self.run(*inside, "link", "set", device, "name", "eth0", "address", port["mac_address"], "mtu", 1450, "up")
         self.run(*inside, "link", "set", "lo", "up")
         for fixed in port["fixed_ips"]:
-            self.run(*inside, "addr", "add", f"{fixed['ip_address']}/24", "dev", "eth0")
+            length = 64 if ":" in fixed["ip_address"] else 24
+            self.run(*inside, "addr", "add", f"{fixed['ip_address']}/{length}", "dev", "eth0", "nodad")
         self.run(*inside, "route", "add", "default", "via", gateway)
         return name
 

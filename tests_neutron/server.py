@@ -1,7 +1,7 @@
 """The server side of the cloud, in the sandbox's own network namespace: RabbitMQ, MariaDB, neutron-server.
 
-neutron-server 29 is an API for a web server (here waitress) and ``neutron-rpc-server``.  ``neutron-periodic-workers`` is
-left out: it only reschedules routers of dead agents, which the tests switch off.
+neutron-server 29 is an API for a web server (here waitress) and ``neutron-rpc-server``.  ``neutron-periodic-workers``
+is left out: of what it does, the L3 agents would only notice that routers of dead agents move, which is switched off.
 """
 
 from __future__ import annotations
@@ -44,7 +44,12 @@ class Server:
         self._rabbit_home = folder / "rabbit"
         for place in (self._etc, folder / "state" / "lock", self._rabbit_home):
             place.mkdir(parents=True)
-        self._options = ["--config-file", self._etc / "neutron.conf", "--config-file", self._etc / "ml2_conf.ini"]
+        self._options: list[str | Path] = [
+            "--config-file",
+            self._etc / "neutron.conf",
+            "--config-file",
+            self._etc / "ml2_conf.ini",
+        ]
         self.rabbitmq: Process
         self.mariadb: Process
         self.rpc: Process
@@ -82,7 +87,9 @@ class Server:
     def start_rabbitmq(self) -> None:
         """Returns when it takes connections."""
         environment = config.rabbitmq_environment(self._rabbit_home)
-        self.rabbitmq = Process("rabbitmq", [RABBITMQ / "rabbitmq-server"], self._logs / "rabbitmq.log", env=environment)
+        self.rabbitmq = Process(
+            "rabbitmq", [RABBITMQ / "rabbitmq-server"], self._logs / "rabbitmq.log", env=environment
+        )
         wait_for("RabbitMQ listens", lambda: accepts(5672))
 
     def stop_rabbitmq(self) -> None:
@@ -98,9 +105,7 @@ class Server:
         speed = ["--innodb-flush-log-at-trx-commit=0", "--innodb-log-file-size=32M", "--innodb-flush-method=nosync"]
         limits = ["--max-connections=300", "--character-set-server=utf8mb3", f"--pid-file={self._folder}/mysql.pid"]
         mariadbd = shutil.which("mariadbd") or "/usr/sbin/mariadbd"
-        self.mariadb = Process(
-            "mariadb", [mariadbd, *options, *network, *speed, *limits], self._logs / "mariadb.log"
-        )
+        self.mariadb = Process("mariadb", [mariadbd, *options, *network, *speed, *limits], self._logs / "mariadb.log")
         wait_for("MariaDB listens", lambda: accepts(3306))
 
     def _schema(self) -> None:
@@ -110,7 +115,7 @@ class Server:
         )
         run("mariadb", "--no-defaults", "-u", "root", "-S", f"{self._folder}/mysql.sock", "-e", orders)
         with (self._logs / "schema.log").open("wb") as log:
-            words = [VENV / "bin/neutron-db-manage", *self._options, "upgrade", "heads"]
+            words: list[str | Path] = [VENV / "bin/neutron-db-manage", *self._options, "upgrade", "heads"]
             subprocess.run(words, stdout=log, stderr=log, check=True)
 
     def _neutron(self, name: str, words: list[object]) -> Process:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import itertools
 from dataclasses import dataclass
 from typing import Self
@@ -29,8 +30,15 @@ class Instance:
 
     @property
     def address(self) -> str:
-        address: str = self.port["fixed_ips"][0]["ip_address"]
-        return address
+        return self._address(4)
+
+    @property
+    def address6(self) -> str:
+        return self._address(6)
+
+    def _address(self, version: int) -> str:
+        addresses = [ipaddress.ip_address(fixed["ip_address"]) for fixed in self.port["fixed_ips"]]
+        return str(next(address for address in addresses if address.version == version))
 
     @property
     def netns(self) -> str:
@@ -53,8 +61,7 @@ class Site:
     def __init__(self, cloud: Cloud, physnet: str = "physnet1", gateway: bool = True) -> None:
         self.cloud, self.api = cloud, cloud.api
         self.number = next(_numbers)
-        self.external = cloud.external[physnet]
-        self.outside = cloud.gateway(physnet)
+        self.external, self.outside = cloud.external[physnet], cloud.gateway(physnet)
         self.network = self.api.network(f"net{self.number}", f"10.{self.number}.0.0/24")
         self.router = self.api.router(
             f"router{self.number}", self.external if gateway else "", (self.network["subnet_id"],)
@@ -74,13 +81,35 @@ class Site:
             self.api.delete_router(self.router)
         self.api.delete("networks", self.network["id"])
 
-    def boot(self, host: Host, **values: object) -> Instance:
+    def boot(self, host: Host, network: str = "", gateway: str = "") -> Instance:
         """An instance on ``host``; returns when Neutron calls its port ACTIVE."""
-        port = self.api.instance_port(self.network["id"], host.name, **values)
-        instance = Instance(host, port, host.boot_instance(port, f"10.{self.number}.0.1"))
+        port = self.api.instance_port(network or self.network["id"], host.name)
+        instance = Instance(host, port, host.boot_instance(port, gateway or f"10.{self.number}.0.1"))
         self.instances.append(instance)
-        wait_for(f"port of {instance.name} is ACTIVE", lambda: self.port_status(instance) == "ACTIVE")
+        self._wait_active(instance)
         return instance
+
+    def migrate(self, instance: Instance, host: Host) -> None:
+        """Off one host and on to another, as Nova tells Neutron of it; returns when the port is ACTIVE there."""
+        instance.host.delete_instance(instance.port)
+        self.api.update("ports", instance.port["id"], **{"binding:host_id": host.name})
+        instance.host = host
+        host.boot_instance(instance.port, f"10.{self.number}.0.1")
+        self._wait_active(instance)
+
+    def _wait_active(self, instance: Instance) -> None:
+        wait_for(f"port of {instance.name} is ACTIVE", lambda: self.port_status(instance) == "ACTIVE")
+
+    def use_external(self, physnet: str) -> None:
+        """Move the router's gateway to another external network."""
+        self.external, self.outside = self.cloud.external[physnet], self.cloud.gateway(physnet)
+        self.api.update("routers", self.router, external_gateway_info={"network_id": self.external})
+
+    def add_ipv6(self) -> None:
+        """An IPv6 subnet on the network, and an interface of the router in it."""
+        modes = {"ip_version": 6, "ipv6_address_mode": "slaac", "ipv6_ra_mode": "slaac", "enable_dhcp": True}
+        subnet = self.api.subnet(self.network["id"], f"fd00:{self.number:x}::/64", modes)
+        self.api.add_interface(self.router, subnet["id"])
 
     def port_status(self, instance: Instance) -> str:
         status: str = self.api.show("ports", instance.port["id"])["status"]
@@ -126,6 +155,10 @@ class Site:
     def unreachable(self, floating: Item) -> None:
         """Wait until it does not answer from outside."""
         wait_for(f"{floating['floating_ip_address']} is silent", lambda: not self.answers(floating))
+
+    def silent(self, floating: Item) -> None:
+        """It does not answer from outside."""
+        assert not self.answers(floating), f"{floating['floating_ip_address']} answers"
 
     @property
     def outside_netns(self) -> str:

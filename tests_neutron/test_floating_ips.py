@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from tests.packets.probes import Echo, who_answers
+from tests_neutron.api import Item
 from tests_neutron.host import Host
 from tests_neutron.process import wait_for
-from tests_neutron.site import Site
+from tests_neutron.site import Instance, Site
+
+
+def leads_to(site: Site, floating: Item, instance: Instance) -> None:
+    """Wait until a connection from outside ends at the instance."""
+    address = floating["floating_ip_address"]
+    with Echo(instance.netns) as echo:
+        wait_for(
+            f"{address} leads to {instance.name}",
+            lambda: who_answers(site.outside_netns, address) == echo.name,
+        )
 
 
 def test_a_floating_ip_is_active_and_carries_packets_both_ways(site: Site, hosts: list[Host]) -> None:
@@ -15,9 +27,10 @@ def test_a_floating_ip_is_active_and_carries_packets_both_ways(site: Site, hosts
     one.reaches(two.address)
     two.reaches(one.address)
     one.reaches(second["floating_ip_address"])
+    two.reaches(site.outside)
 
 
-def test_snat_reaches_the_outside_from_hosts_with_and_without_snat(site: Site, hosts: list[Host]) -> None:
+def test_snat_reaches_the_outside_from_every_kind_of_host(site: Site, hosts: list[Host]) -> None:
     for host in hosts:
         site.boot(host).reaches(site.outside)
 
@@ -32,10 +45,39 @@ def test_a_disassociated_floating_ip_is_down_and_silent(site: Site, hosts: list[
     instance.reaches(site.outside)
 
 
-def test_a_floating_ip_moves_to_an_instance_on_another_host(site: Site, hosts: list[Host]) -> None:
+def test_a_floating_ip_moves_to_an_instance_on_another_host_and_back(site: Site, hosts: list[Host]) -> None:
     one, two = site.boot(hosts[0]), site.boot(hosts[1])
     floating = site.floating_ip(one)
-    site.reachable(floating)
+    leads_to(site, floating, one)
+    for instance in (two, one):
+        site.associate(floating, instance)
+        leads_to(site, floating, instance)
+        site.wait_status(floating, "ACTIVE")
+
+
+def test_a_floating_ip_moves_between_instances_of_one_host(site: Site, hosts: list[Host]) -> None:
+    one, two = site.boot(hosts[1]), site.boot(hosts[1])
+    floating = site.floating_ip(one)
+    leads_to(site, floating, one)
     site.associate(floating, two)
-    wait_for("the second host answers", lambda: answered_by(site, floating, two))
+    leads_to(site, floating, two)
     site.wait_status(floating, "ACTIVE")
+
+
+def test_a_host_without_external_network_has_its_floating_ips_on_the_snat_host(site: Site, hosts: list[Host]) -> None:
+    instance = site.boot(hosts[2])
+    floating = site.floating_ip(instance)
+    leads_to(site, floating, instance)
+    assert not any(name.startswith("fip-") for name in hosts[2].router_namespaces())
+    site.associate(floating, None)
+    site.unreachable(floating)
+
+
+def test_a_floating_ip_follows_an_instance_that_migrates(site: Site, hosts: list[Host]) -> None:
+    instance = site.boot(hosts[1])
+    floating = site.floating_ip(instance)
+    leads_to(site, floating, instance)
+    site.migrate(instance, hosts[0])
+    leads_to(site, floating, instance)
+    site.wait_status(floating, "ACTIVE")
+    wait_for("the old host has left the router", lambda: not hosts[1].has_router(site.router))

@@ -1,0 +1,51 @@
+"""Server or broker go away and come back: the data plane does not notice, and what was missed is made up for."""
+
+from __future__ import annotations
+
+from tests_neutron.cloud import Cloud
+from tests_neutron.host import Host
+from tests_neutron.site import Site
+from tests_neutron.traffic import Traffic
+
+
+def test_neutron_server_restarts(site: Site, cloud: Cloud, hosts: list[Host]) -> None:
+    one, two = site.boot(hosts[0]), site.boot(hosts[1])
+    floating = site.floating_ip(one)
+    site.reachable(floating)
+    two.reaches(site.outside)
+    with Traffic(site, one, floating["floating_ip_address"], two) as traffic:
+        cloud.server.restart_neutron()
+        later = site.floating_ip(two)
+        site.reachable(later)
+        site.delete_floating_ip(later)
+    traffic.check()
+
+
+def test_rabbitmq_restarts(site: Site, cloud: Cloud, hosts: list[Host]) -> None:
+    one, two = site.boot(hosts[0]), site.boot(hosts[1])
+    floating = site.floating_ip(one)
+    site.reachable(floating)
+    two.reaches(site.outside)
+    with Traffic(site, one, floating["floating_ip_address"], two) as traffic:
+        cloud.server.stop_rabbitmq()
+        traffic.go_on()
+        cloud.server.start_rabbitmq()
+        later = site.floating_ip(two)
+        site.reachable(later)
+        site.delete_floating_ip(later)
+    traffic.check()
+    cloud.wait_l3_agents()
+
+
+def test_what_happened_while_a_host_was_cut_off_is_made_up_for(site: Site, cloud: Cloud, hosts: list[Host]) -> None:
+    two = site.boot(hosts[1])
+    gone = site.floating_ip(two)
+    site.reachable(gone)
+    three = site.boot(hosts[1])
+    with cloud.cut_off(hosts[1]):
+        site.delete_floating_ip(gone)
+        made = site.floating_ip(three, wait=False)
+        assert site.status(made) == "DOWN"
+    site.wait_status(made, "ACTIVE")
+    site.reachable(made)
+    site.silent(gone)

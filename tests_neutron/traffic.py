@@ -1,0 +1,92 @@
+"""Traffic that must not notice anything: 50 pings a second and a TCP connection, by a floating IP and by SNAT.
+
+The probes themselves are those of the packet tests; here they are put together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import Self
+
+from tests.packets.probes import Echo, Flow, Pinger
+from tests_neutron.process import wait_for
+from tests_neutron.site import Instance, Site
+
+PATIENCE = 30.0
+"""Seconds without an answer that break a TCP connection; TCP itself repeats what was lost long before."""
+
+
+class Stream:
+    """A TCP connection that asks for an answer, again and again, for as long as the ``with`` block lasts."""
+
+    def __init__(self, netns: str, target: str, port: int) -> None:
+        self._flow = Flow(netns, target, port)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.answers = 0
+        self.broken = False
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._flow.close()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.02) and not self.broken:
+            if self._flow.ask(PATIENCE) is None:
+                self.broken = True
+            self.answers += 1
+
+
+class Traffic:
+    """All four at once; ``check`` after the block says whether anybody noticed anything.
+
+    :param inward: an instance and the floating IP by which the outside world reaches it
+    :param outward: an instance without a floating IP
+    """
+
+    def __init__(self, site: Site, inward: Instance, address: str, outward: Instance) -> None:
+        outside = site.outside_netns
+        self._stack = contextlib.ExitStack()
+        # The listeners are up before anybody calls, and go last.
+        self._stack.enter_context(Echo(inward.netns, 7001))
+        self._stack.enter_context(Echo(outside, 7002))
+        self.pings = {
+            "through the floating IP": Pinger(outside, address),
+            "by SNAT": Pinger(outward.netns, site.outside),
+        }
+        self.streams = {
+            "through the floating IP": Stream(outside, address, 7001),
+            "by SNAT": Stream(outward.netns, site.outside, 7002),
+        }
+
+    def __enter__(self) -> Self:
+        for ping in self.pings.values():
+            self._stack.enter_context(ping)
+        for stream in self.streams.values():
+            self._stack.enter_context(stream)
+        self.go_on()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.go_on()
+        self._stack.close()
+
+    def go_on(self) -> None:
+        """Return when every stream had some more answers and every ping some more turns: they are under way."""
+        goals = {name: stream.answers + 3 for name, stream in self.streams.items()}
+        for ping in self.pings.values():
+            ping.run_for(10)
+        wait_for("the streams go on", lambda: all(self.streams[name].answers >= goals[name] for name in goals))
+
+    def check(self) -> None:
+        """Nothing was lost, nothing was reset."""
+        for name, ping in self.pings.items():
+            assert not ping.lost, f"{len(ping.lost)} of {ping.sent} pings {name} lost: {ping.lost[:50]}"
+        for name, stream in self.streams.items():
+            assert not stream.broken, f"the TCP connection {name} broke after {stream.answers} answers"
