@@ -1,16 +1,7 @@
-"""How long to wait before the next try: doubled after each failure, never above a maximum, with jitter."""
+"""The daemon's waiting times between tries: those of ``dvr_agent.backoff``."""
 
 from __future__ import annotations
 
-import random
+from dvr_agent.backoff import JITTER, delay
 
-JITTER = 0.2
-
-
-def delay(failures: int, first: float, maximum: float) -> float:
-    """Seconds to wait after the ``failures``-th failure in a row (1 is the first), ± 20 %.
-
-    Jitter keeps routers that failed together from being tried together for ever.
-    """
-    doublings = min(failures - 1, 62)
-    return min(first * 2.0**doublings, maximum) * random.uniform(1 - JITTER, 1 + JITTER)
+__all__ = ["JITTER", "delay"]

@@ -1,0 +1,19 @@
+"""How long to wait before the next try: doubled after each failure, never above a maximum, with jitter.
+
+Pure; for the daemon's retries and for sources that ask over the network.
+"""
+
+from __future__ import annotations
+
+import random
+
+JITTER = 0.2
+
+
+def delay(failures: int, first: float, maximum: float) -> float:
+    """Seconds to wait after the ``failures``-th failure in a row (1 is the first), ± 20 %.
+
+    Jitter keeps what failed together from being tried together for ever.
+    """
+    doublings = min(failures - 1, 62)
+    return min(first * 2.0**doublings, maximum) * random.uniform(1 - JITTER, 1 + JITTER)

@@ -1,0 +1,51 @@
+"""Events on their way from the source's threads to the daemon's worker: a queue with a descriptor.
+
+Threads of ``store`` put, ``source`` takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+from threading import Lock
+
+from dvr_agent.sources.api import Event
+
+
+class EventQueue:
+    """Thread-safe; the descriptor (eventfd(2)) is readable while there are events."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._events: deque[Event] = deque()
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._closed = False
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def put(self, event: Event) -> None:
+        """Nothing happens once the queue is closed: a thread may be late."""
+        with self._lock:
+            if self._closed:
+                return
+            self._events.append(event)
+            if len(self._events) == 1:
+                os.eventfd_write(self._fd, 1)
+
+    def take(self, limit: int) -> list[Event]:
+        """The oldest events, at most ``limit``; never blocks."""
+        with self._lock:
+            found = [self._events.popleft() for _ in range(min(limit, len(self._events)))]
+            if not self._events and not self._closed:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self._fd)
+            return found
+
+    def close(self) -> None:
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._events.clear()
+                os.close(self._fd)
