@@ -53,6 +53,16 @@ def load(args: Sequence[str], prog: str = "dvr-agent") -> cfg.ConfigOpts:
     return conf
 
 
+def config_arguments(conf: cfg.ConfigOpts) -> list[str]:
+    """The command line arguments that name this configuration's files."""
+    arguments = []
+    for path in conf.config_file or []:
+        arguments += ["--config-file", path]
+    for path in conf.config_dir or []:
+        arguments += ["--config-dir", path]
+    return arguments
+
+
 def host_settings(conf: cfg.ConfigOpts) -> HostSettings:
     """The settings that shape the data plane.
 
@@ -64,6 +74,8 @@ def host_settings(conf: cfg.ConfigOpts) -> HostSettings:
         random_fully=conf.AGENT.use_random_fully,
         metadata_mark=_mark(conf, "metadata_access_mark"),
         ingress_mark=_mark(conf, "external_ingress_mark"),
+        metadata=_metadata(conf),
+        metadata_port=conf.metadata_port,
     )
 
 
@@ -96,6 +108,11 @@ def _mode(conf: cfg.ConfigOpts) -> AgentMode:
             "dvr_no_external; this agent does distributed routers only"
         )
     return AgentMode(mode)
+
+
+def _metadata(conf: cfg.ConfigOpts) -> bool:
+    wanted: bool | None = conf.enable_metadata_proxy
+    return source_name(conf) == "neutron" if wanted is None else wanted
 
 
 def _mark(conf: cfg.ConfigOpts, option: str) -> int:

@@ -1,0 +1,232 @@
+"""Calls to neutron-server: bounded in time whatever the message bus does, with this project's errors.
+
+oslo.messaging waits without end for a broker that is away when it makes its reply queue.  So each call runs in a daemon
+thread of its own, and whoever asked waits for its result only so long.  A thread costs 0.1 ms, a call 5 ms or more.
+
+Methods, versions and argument names: neutron/agent/l3/agent.py (L3PluginApi), neutron/agent/rpc.py
+(PluginReportStateAPI); the server's side is neutron/api/rpc/handlers/l3_rpc.py.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import oslo_messaging
+
+from dvr_agent.sources.neutron.api import Json, RemoteError, ServerAwayError, ServerError, ServerTimeoutError
+from dvr_agent.sources.neutron.messaging_config import hide
+
+LOG = logging.getLogger(__name__)
+
+AT_ONCE = 16
+"""Calls under way at most; the server has its own limit (rpc_workers), more would only wait there."""
+SEND_SECONDS = 15.0
+"""Grace for sending: two tries to connect, of 5 s each at most (kombu), and the pause between them."""
+RETRIES = 1
+FIELDS = ["id", "mtu"]
+"""Of a network."""
+TRACEBACK = "Traceback (most recent call last)"
+ISO8601 = "%Y-%m-%dT%H:%M:%S.%f"
+"""Neutron's format of times (neutron_lib.constants.ISO8601_TIME_FORMAT)."""
+
+
+class Timeouts:
+    """Seconds to wait for an answer, by method: doubled by a time-out, back to normal when an answer comes.
+
+    Neutron does the like (neutron_lib.rpc), since a busy server must not get the same heavy question again and again.
+    """
+
+    def __init__(self, normal: float, maximum: float) -> None:
+        self._normal, self._maximum = float(normal), float(max(normal, maximum))
+        self._grown: dict[str, float] = {}
+
+    def of(self, method: str) -> float:
+        return self._grown.get(method, self._normal)
+
+    def timed_out(self, method: str, waited: float) -> None:
+        self._grown[method] = max(self.of(method), min(2 * waited, self._maximum))
+
+    def answered(self, method: str) -> None:
+        self._grown.pop(method, None)
+
+
+Outcome = tuple[bool, Any]
+"""True and the answer, or False and the exception."""
+
+
+@dataclass
+class Caller:
+    """Calls on one topic.  Safe to use from several threads.
+
+    :ivar wait_ready: waits up to so many seconds until calls make sense; False: they do not
+    """
+
+    transport: Any
+    topic: str
+    timeouts: Timeouts
+    secrets: tuple[str, ...]
+    wait_ready: Callable[[float], bool]
+    _pending: set[queue.SimpleQueue[Outcome]] = field(default_factory=set)
+    _slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(AT_ONCE))
+    _made: int = 0
+    _failed: int = 0
+    _last_error: str = ""
+
+    def __post_init__(self) -> None:
+        target = oslo_messaging.Target(topic=self.topic, version="1.0")
+        self._client = oslo_messaging.get_rpc_client(self.transport, target, retry=RETRIES)
+
+    def call(self, method: str, version: str, **args: object) -> Any:
+        """Ask and wait.
+
+        :raises ServerTimeoutError: the question was sent, and no answer came in time
+        :raises ServerAwayError: the question could not be sent
+        :raises RemoteError: the server answered with an exception
+        """
+        self._made += 1
+        timeout = self.timeouts.of(method)
+        try:
+            answer = self._bounded(method, version, timeout, args)
+        except ServerError as exc:
+            self._failed += 1
+            self._last_error = f"{method}: {exc}"
+            if isinstance(exc, ServerTimeoutError):
+                self.timeouts.timed_out(method, timeout)
+            raise
+        self.timeouts.answered(method)
+        return answer
+
+    def status(self) -> dict[str, object]:
+        return {"made": self._made, "failed": self._failed, "last_error": self._last_error}
+
+    def close(self) -> None:
+        """Whoever waits for an answer gets an error now."""
+        for box in list(self._pending):
+            box.put((False, ServerAwayError("the agent stops")))
+
+    def _bounded(self, method: str, version: str, timeout: float, args: Mapping[str, object]) -> Any:
+        deadline = time.monotonic() + timeout
+        if not self.wait_ready(timeout):
+            raise ServerAwayError("the message bus cannot be reached")
+        if not self._slots.acquire(timeout=max(deadline - time.monotonic(), 0)):
+            raise ServerAwayError(f"{AT_ONCE} calls are waiting already")
+        box: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self._pending.add(box)
+        try:
+            words = (box, method, version, timeout, args)
+            threading.Thread(target=self._run, args=words, name=f"rpc-{method}", daemon=True).start()
+            worked, result = box.get(timeout=timeout + SEND_SECONDS)
+        except queue.Empty:
+            raise ServerAwayError("the message bus cannot be reached: the call is stuck") from None
+        finally:
+            self._pending.discard(box)
+        if worked:
+            return result
+        raise self._translate(result) from None
+
+    def _run(
+        self, box: queue.SimpleQueue[Outcome], method: str, version: str, timeout: float, args: Mapping[str, object]
+    ) -> None:
+        try:
+            asked = self._client.prepare(version=version, timeout=timeout)
+            box.put((True, asked.call(_context(), method, **args)))
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it is told to the one who asked
+            box.put((False, exc))
+        finally:
+            self._slots.release()
+
+    def _translate(self, exc: Exception) -> ServerError:
+        """This project's error for what oslo.messaging raised: an exception of the server's may be of any type."""
+        if isinstance(exc, ServerError):
+            return exc
+        whole = hide(str(exc), self.secrets)
+        if isinstance(exc, oslo_messaging.RemoteError):
+            LOG.debug("remote exception: %s", whole)
+            return RemoteError(hide(f"{exc.exc_type}: {_one_line(str(exc.value))}", self.secrets))
+        if TRACEBACK in whole or type(exc).__name__.endswith("_Remote"):
+            # Python's own exceptions, and those of oslo.messaging, are rebuilt here; the first argument has it all.
+            LOG.debug("remote exception: %s", whole)
+            text = hide(str(exc.args[0] if exc.args else ""), self.secrets).partition(TRACEBACK)[0]
+            return RemoteError(f"{type(exc).__name__.removesuffix('_Remote')}: {_one_line(text)}")
+        if isinstance(exc, oslo_messaging.MessagingTimeout):
+            return ServerTimeoutError("no answer came in time")
+        LOG.debug("not sent: %s", whole)
+        return ServerAwayError(f"the message bus cannot be used: {_one_line(whole) or type(exc).__name__}")
+
+
+class RpcPlugin:
+    """Implements :class:`dvr_agent.sources.neutron.api.L3Plugin`.
+
+    :param host: this host as Neutron knows it
+    """
+
+    def __init__(self, calls: Caller, reports: Caller, host: str) -> None:
+        self._calls, self._reports, self._host = calls, reports, host
+
+    def get_service_plugin_list(self) -> list[str]:
+        answer: list[str] = self._calls.call("get_service_plugin_list", "1.3")
+        return answer
+
+    def get_host_ha_router_count(self) -> int:
+        count: int = self._calls.call("get_host_ha_router_count", "1.11", host=self._host)
+        return count
+
+    def get_router_ids(self) -> list[str]:
+        answer: list[str] = self._calls.call("get_router_ids", "1.9", host=self._host)
+        return answer
+
+    def sync_routers(self, router_ids: Sequence[str]) -> list[Json]:
+        answer: list[Json] = self._calls.call("sync_routers", "1.0", host=self._host, router_ids=list(router_ids))
+        return answer
+
+    def get_ports_by_subnet(self, subnet_id: str) -> list[Json]:
+        answer: list[Json] = self._calls.call("get_ports_by_subnet", "1.2", host=self._host, subnet_id=subnet_id)
+        return answer
+
+    def get_agent_gateway_port(self, network_id: str) -> Json | None:
+        port: Json | None = self._calls.call("get_agent_gateway_port", "1.2", network_id=network_id, host=self._host)
+        return port
+
+    def delete_agent_gateway_port(self, network_id: str) -> None:
+        self._calls.call("delete_agent_gateway_port", "1.7", host=self._host, network_id=network_id)
+
+    def get_networks(self, network_ids: Sequence[str]) -> list[Json]:
+        answer: list[Json] = self._calls.call("get_networks", "1.12", filters={"id": list(network_ids)}, fields=FIELDS)
+        return answer
+
+    def update_floatingip_statuses(self, router_id: str, statuses: Mapping[str, str]) -> None:
+        self._calls.call("update_floatingip_statuses", "1.1", router_id=router_id, fip_statuses=dict(statuses))
+
+    def report_state(self, agent_state: Mapping[str, Any]) -> str | None:
+        now = datetime.datetime.now(datetime.UTC).strftime(ISO8601)
+        state = {"agent_state": dict(agent_state)}
+        answer: str | None = self._reports.call("report_state", "1.0", agent_state=state, time=now)
+        return answer
+
+
+def _context() -> dict[str, object]:
+    """An administrator's request context, as the server's serializer wants it (neutron_lib.rpc)."""
+    return {
+        "is_admin": True,
+        "user_id": None,
+        "project_id": None,
+        "roles": ["admin", "member", "reader"],
+        "read_only": False,
+        "show_deleted": False,
+        "request_id": f"req-{uuid.uuid4()}",
+        "timestamp": str(datetime.datetime.now(datetime.UTC).replace(tzinfo=None)),
+    }
+
+
+def _one_line(text: str) -> str:
+    """Database errors come with pages of SQL: enough of the first lines to know the cause."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= 300 else flat[:299] + "…"

@@ -1,0 +1,105 @@
+"""The message bus by oslo.messaging (extra ``dvr-agent[neutron]``): calls out, notifications in, in native threads.
+
+``open_bus`` is the way in (``open`` uses it); ``messaging_config`` reads the options, ``client`` makes the calls,
+``listener`` takes what the server casts.  Everything here works without eventlet: oslo.messaging picks threads as long
+as nothing is monkey-patched, and the daemon patches nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+import oslo_messaging
+from oslo_config import cfg
+
+from dvr_agent.errors import ConfigError
+from dvr_agent.sources.neutron.api import L3Plugin, Notify
+from dvr_agent.sources.neutron.client import Caller, RpcPlugin, Timeouts
+from dvr_agent.sources.neutron.listener import Listener
+from dvr_agent.sources.neutron.messaging_config import messaging_options, secrets_of
+
+LOG = logging.getLogger(__name__)
+
+PLUGIN_TOPIC = "q-l3-plugin"
+REPORTS_TOPIC = "q-reports-plugin"
+CLOSE_SECONDS = 1.5
+
+
+class OsloBus:
+    """Implements :class:`dvr_agent.sources.neutron.api.Bus`.
+
+    Two transports: reports of our state have connections of their own, so that they tell the truth about whether this
+    agent is alive however busy the other calls are.
+    """
+
+    def __init__(self, options: cfg.ConfigOpts, host: str, report_timeout: float) -> None:
+        """
+        :param options: as :func:`messaging_options` gives them
+        :param report_timeout: seconds to wait for the answer to a report
+        :raises ConfigError: ``transport_url`` cannot be used
+        """
+        secrets = secrets_of(options)
+        self._transports = [_transport(options), _transport(options)]
+        self._ready, self._closed = threading.Event(), threading.Event()
+        timeouts = Timeouts(options.rpc_response_timeout, options.rpc_response_max_timeout)
+        report_timeouts = Timeouts(report_timeout, report_timeout)
+        self._calls = Caller(self._transports[0], PLUGIN_TOPIC, timeouts, secrets, self._wait_ready)
+        self._reports = Caller(self._transports[1], REPORTS_TOPIC, report_timeouts, secrets, self._wait_ready)
+        self._plugin = RpcPlugin(self._calls, self._reports, host)
+        self._host, self._secrets = host, secrets
+        self._listener: Listener | None = None
+
+    @property
+    def plugin(self) -> L3Plugin:
+        return self._plugin
+
+    def listen(self, notify: Notify) -> None:
+        """Begin to consume; calls wait from now on until the queues exist, so that no change falls between the two."""
+        self._listener = Listener(self._transports[0], self._host, notify, self._ready.set, self._secrets)
+        self._listener.start()
+
+    def status(self) -> dict[str, Any]:
+        heard = self._listener.status() if self._listener is not None else {"connected": False, "notifications": 0}
+        return {**heard, "calls": self._calls.status(), "reports": self._reports.status()}
+
+    def close(self) -> None:
+        """Calls under way fail at once.  A connection that does not end in time is left to the end of the process."""
+        self._closed.set()
+        self._ready.set()
+        for caller in (self._calls, self._reports):
+            caller.close()
+        if self._listener is not None:
+            self._listener.close(CLOSE_SECONDS)
+
+    def _wait_ready(self, seconds: float) -> bool:
+        """True once we may call: whoever listens must have its queues first."""
+        if self._listener is not None and not self._ready.wait(seconds):
+            return False
+        return not self._closed.is_set()
+
+
+def open_bus(conf: cfg.ConfigOpts) -> OsloBus:
+    """The bus of this configuration; nobody is connected to yet.
+
+    :raises ConfigError: ``transport_url`` is missing or cannot be used
+    """
+    return OsloBus(messaging_options(conf), conf.host, conf.AGENT.report_interval)
+
+
+def _transport(options: cfg.ConfigOpts) -> Any:
+    """What oslo.messaging says about a wrong URL holds the URL, and with it the password: it is not repeated."""
+    try:
+        return oslo_messaging.get_rpc_transport(options)
+    except oslo_messaging.InvalidTransportURL:
+        reason = "expected rabbit://user:password@host:port/virtual_host"
+    except oslo_messaging.DriverLoadFailure as exc:
+        reason = f"there is no driver {exc.driver!r} in this installation of oslo.messaging"
+    except (RuntimeError, ValueError, cfg.Error) as exc:
+        reason = type(exc).__name__ if _any_in(secrets_of(options), str(exc)) else str(exc)
+    raise ConfigError(f"[DEFAULT] transport_url and [oslo_messaging_rabbit]: cannot be used: {reason}")
+
+
+def _any_in(secrets: tuple[str, ...], text: str) -> bool:
+    return any(secret in text for secret in secrets)

@@ -1,0 +1,107 @@
+"""Options of oslo.messaging, read from the files that the daemon was given: neutron.conf is used as it is.
+
+oslo.messaging registers its options on whatever configuration object it gets; it gets one of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+from typing import Any
+from urllib import parse
+
+import oslo_messaging
+from oslo_config import cfg
+from oslo_messaging import opts as library_options
+
+from dvr_agent.config import config_arguments
+from dvr_agent.errors import ConfigError
+
+RABBIT = "oslo_messaging_rabbit"
+CONTROL_EXCHANGE = "neutron"
+MAX_TIMEOUT = cfg.IntOpt("rpc_response_max_timeout", default=600, help="Seconds that a call's time-out never exceeds.")
+"""Neutron's option (neutron_lib.rpc): a call that timed out gets twice the time next time, up to this."""
+
+DEFAULTS: dict[str, object] = {"rabbit_retry_backoff": 1, "rabbit_interval_max": 4}
+"""Seconds.  oslo.messaging waits up to 30 s between tries (after 2 s more each time): so long after a long outage of
+the broker nobody would hear of changes.  What the files say has precedence."""
+
+UNLISTED = {
+    "oslo_messaging_metrics": "oslo_messaging._metrics.client",
+    "oslo_messaging_tracing": "oslo_messaging._tracing.client",
+}
+"""Groups that the library registers on the global configuration only, though every call reads them from the one it was
+given, and in which module it keeps them, under the group's name.  Older versions have not all of them."""
+
+QUIET = ("amqp", "kombu")
+"""They log what they send, authentication among it, at DEBUG."""
+
+
+def messaging_options(conf: cfg.ConfigOpts) -> cfg.ConfigOpts:
+    """All options of oslo.messaging as the files of ``conf`` set them.
+
+    :raises ConfigError: one of them cannot be used, or ``transport_url`` is not set
+    """
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    options = cfg.ConfigOpts()
+    oslo_messaging.set_transport_defaults(CONTROL_EXCHANGE)
+    for group, table in _tables():
+        options.register_opts(table, group=group)
+    options.register_opt(MAX_TIMEOUT)
+    for name, value in DEFAULTS.items():
+        options.set_default(name, value, group=RABBIT)
+    try:
+        options(config_arguments(conf), project="dvr-agent", default_config_files=[], default_config_dirs=[])
+        _read_all(options)
+    except (cfg.Error, ValueError) as exc:
+        raise ConfigError(_without_value(exc)) from None
+    if not _is_set(options):
+        raise ConfigError("[DEFAULT] transport_url is not set: the message bus of Neutron, as in neutron.conf")
+    return options
+
+
+def secrets_of(options: cfg.ConfigOpts) -> tuple[str, ...]:
+    """What must never be shown: the passwords in ``transport_url``, as they are and as they are written in an URL."""
+    found: set[str] = set()
+    for chunk in str(options.transport_url or "").split("@")[:-1]:
+        password = chunk.rpartition("/")[2].rpartition(",")[2].partition(":")[2]
+        found |= {password, parse.unquote(password)}
+    return tuple(sorted(filter(None, found), key=len, reverse=True))
+
+
+def hide(text: str, secrets: tuple[str, ...]) -> str:
+    """The text without any of them."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
+
+
+def _tables() -> list[tuple[str | None, list[Any]]]:
+    tables: list[tuple[str | None, list[Any]]] = library_options.list_opts()
+    for group, module in UNLISTED.items():
+        with contextlib.suppress(ImportError):
+            tables.append((group, getattr(importlib.import_module(module), group)))
+    return tables
+
+
+def _read_all(options: cfg.ConfigOpts) -> None:
+    """Values are checked when they are read: now, not at the first call."""
+    for group, table in _tables():
+        section = options if group is None else options[group]
+        for opt in table:
+            getattr(section, opt.dest)
+    getattr(options, MAX_TIMEOUT.dest)
+
+
+def _is_set(options: cfg.ConfigOpts) -> bool:
+    """True if a file sets it: oslo.messaging's own default is a broker on this host with a well-known password."""
+    where: Any = options.get_location("transport_url")
+    return bool(options.transport_url) and where is not None and where.location.is_user_controlled
+
+
+def _without_value(exc: Exception) -> str:
+    """What oslo.config says, unless it might quote a secret."""
+    text = str(exc)
+    return "[DEFAULT] transport_url: cannot be used" if "transport_url" in text else text

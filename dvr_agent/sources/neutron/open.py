@@ -1,0 +1,44 @@
+"""Makes the neutron source from the configuration; ``dvr_agent.sources.factory`` calls it."""
+
+from __future__ import annotations
+
+from oslo_config import cfg
+
+from dvr_agent.config import driver_name, host_settings
+from dvr_agent.errors import ConfigError
+from dvr_agent.sources.api import Source
+from dvr_agent.sources.kept import documents_path
+from dvr_agent.sources.neutron.options import NeutronOptions
+from dvr_agent.sources.neutron.source import NeutronSource
+
+EXTRA = "pip install 'dvr-agent[neutron]'"
+
+
+def open_neutron(conf: cfg.ConfigOpts) -> Source:
+    """The source; nobody is connected to before its first ``rescan``.
+
+    :raises ConfigError: the extra is not installed, or the message bus is not configured
+    """
+    try:
+        from dvr_agent.sources.neutron.messaging import open_bus
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").startswith("dvr_agent"):
+            raise
+        raise ConfigError(f"[dvr_agent] source = neutron needs the module {exc.name}: {EXTRA}") from exc
+    return NeutronSource(open_bus(conf), host_settings(conf), neutron_options(conf))
+
+
+def neutron_options(conf: cfg.ConfigOpts) -> NeutronOptions:
+    """What the source can be told, as the files say it."""
+    return NeutronOptions(
+        resync_interval=conf.neutron.resync_interval,
+        fallback_after=conf.neutron.fallback_after,
+        jitter=conf.periodic_fuzzy_delay,
+        report_interval=conf.AGENT.report_interval,
+        availability_zone=conf.AGENT.availability_zone,
+        log_agent_heartbeats=conf.AGENT.log_agent_heartbeats,
+        handle_internal_only_routers=conf.handle_internal_only_routers,
+        interface_driver=driver_name(conf),
+        documents=documents_path(conf.state_path, conf.host),
+        max_document_size=conf.dvr_agent.max_document_size,
+    )
