@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from dvr_agent.attach.api import OuterPort
 from dvr_agent.errors import AttachError
@@ -26,6 +26,7 @@ class FakeAttach:
         self.broken: dict[str, str] = {}
         self.plugged: list[str] = []
         self.released: list[str] = []
+        self.prepared: list[dict[str, list[str]]] = []
         self.fail_next = False
 
     def check(self, ports: Iterable[Port]) -> dict[str, str]:
@@ -33,6 +34,9 @@ class FakeAttach:
 
     def obstacles(self, ports: Iterable[Port]) -> dict[str, str]:
         return {port.device: "its network is out of reach" for port in ports if port.network_id in self.unreachable}
+
+    def prepare(self, ports: Mapping[str, Sequence[Port]]) -> None:
+        self.prepared.append({namespace: [port.device for port in some] for namespace, some in ports.items()})
 
     def plug(self, namespace: str, ports: Sequence[Port]) -> None:
         if self.fail_next:

@@ -5,7 +5,7 @@ A driver knows ports, networks and namespaces; it knows no routers.  ``bridge`` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from dvr_agent.state.link import Port
@@ -30,6 +30,10 @@ class AttachDriver(Protocol):
 
     def obstacles(self, ports: Iterable[Port]) -> dict[str, str]:
         """Inner device name → why the port could not be plugged now, where something is known.  Reads only."""
+
+    def prepare(self, ports: Mapping[str, Sequence[Port]]) -> None:
+        """These ports (by namespace, which may not exist yet) are about to be plugged: begin what takes its time, for
+        all of them at once.  A hint; what goes wrong is for :meth:`plug` to say."""
 
     def plug(self, namespace: str, ports: Sequence[Port]) -> None:
         """Make each port's device in the namespace, with MAC and MTU, up and connected; repair what is half there.

@@ -12,11 +12,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from dvr_agent.attach.api import OuterPort
+from dvr_agent.attach.links import (
+    HOST,
+    attach_errors,
+    delete,
+    host_socket,
+    inside_socket,
+    make_pairs,
+    repair,
+    switch_ipv6_off,
+)
 from dvr_agent.attach.outer import (
     ALIAS,
     NAME_MAX,
@@ -24,38 +33,24 @@ from dvr_agent.attach.outer import (
     bridge_name,
     check_ports,
     fault,
-    ipv6_switch,
     read_alias,
     read_devices,
     same_pair,
     tap_alias,
     tap_name,
-    with_ipv6,
 )
-from dvr_agent.errors import AttachError, ConfigError, KernelError, NamespaceGoneError
-from dvr_agent.kernel import sysctl
+from dvr_agent.errors import AttachError, ConfigError, NamespaceGoneError
 from dvr_agent.kernel.api import NamespaceManager, WriteCounters
 from dvr_agent.kernel.netlink.link import (
     LinkInfo,
-    PeerEnd,
     add_bridge,
-    add_veth,
     decode_link,
-    delete_group,
-    delete_link,
     dump_links,
     set_link,
 )
 from dvr_agent.kernel.netlink.message import Request
-from dvr_agent.kernel.netlink.socket import NetlinkSocket, open_raw
-from dvr_agent.kernel.netns import open_namespace
+from dvr_agent.kernel.netlink.socket import NetlinkSocket
 from dvr_agent.state.link import Port
-from dvr_agent.state.sysctl import Sysctl
-
-HOST = ""
-GROUP_TO_DELETE = 0x64767262
-"""Link group ("dvrb") in which links meet on their way out; whatever is in it was put there to be removed."""
-_GONE = frozenset({errno.ENODEV})
 
 
 class BridgeDriver:
@@ -80,7 +75,7 @@ class BridgeDriver:
         wanted = list(ports)
         if not wanted:
             return {}
-        with _attach_errors(), self._host() as host:
+        with attach_errors(), host_socket(self._counters) as host:
             taps = read_devices(host, [tap_name(port.port_id) for port in wanted])
             bridges = read_devices(host, self._bridge_names(wanted))
         faults = {}
@@ -94,9 +89,12 @@ class BridgeDriver:
         bridges = {port.device: self._external[port.network_id] for port in ports if port.network_id in self._external}
         if not bridges:
             return {}
-        with _attach_errors(), self._host() as host:
+        with attach_errors(), host_socket(self._counters) as host:
             found = read_devices(host, sorted(set(bridges.values())))
         return {device: f"bridge {name} is missing" for device, name in bridges.items() if name not in found}
+
+    def prepare(self, ports: Mapping[str, Sequence[Port]]) -> None:
+        """Nothing here takes its time."""
 
     def plug(self, namespace: str, ports: Sequence[Port]) -> None:
         """Make each port's device in the namespace, with MAC and MTU, up and connected; repair what is half there.
@@ -110,14 +108,18 @@ class BridgeDriver:
         if not ports:
             return
         check_ports(namespace, ports)
-        with _attach_errors(), self._host() as host, self._inside(namespace) as inside:
+        with (
+            attach_errors(),
+            host_socket(self._counters) as host,
+            inside_socket(self._namespaces, namespace, self._counters) as inside,
+        ):
             bridges = self._ready_bridges(host, ports)
             taps, inner = self._whole_pairs(host, inside, ports)
             new = [port for port in ports if port.device not in inner]
-            self._make_pairs(inside, new)
-            inside.batch([request for port in ports if port.device in inner for request in _repair(port, inner)])
+            make_pairs(inside, new)
+            inside.batch([request for port in ports if port.device in inner for request in repair(port, inner)])
             outer = [tap_name(port.port_id) for port in ports]
-            self._switch_ipv6_off(with_ipv6(outer))
+            switch_ipv6_off(outer, self._counters)
             host.batch(
                 [
                     request
@@ -130,16 +132,20 @@ class BridgeDriver:
         """Remove the devices from the namespace together with their outer sides; none there: nothing to do."""
         if not devices:
             return
-        with _attach_errors(), contextlib.suppress(NamespaceGoneError), self._inside(namespace) as inside:
-            _delete(inside, list(read_devices(inside, devices)))
+        with (
+            attach_errors(),
+            contextlib.suppress(NamespaceGoneError),
+            inside_socket(self._namespaces, namespace, self._counters) as inside,
+        ):
+            delete(inside, list(read_devices(inside, devices)))
 
     def unplug_outer(self, ports: Sequence[OuterPort]) -> None:
         """Remove outer sides that belong to nothing any more; one that became another port's meanwhile stays."""
         if not ports:
             return
-        with _attach_errors(), self._host() as host:
+        with attach_errors(), host_socket(self._counters) as host:
             found = read_devices(host, [port.outer for port in ports])
-            _delete(host, [port.outer for port in ports if _is_outer(found.get(port.outer), port)])
+            delete(host, [port.outer for port in ports if _is_outer(found.get(port.outer), port)])
 
     def release(self, namespace: str) -> None:
         """Nothing to do: outer ends go with the inner ones."""
@@ -152,11 +158,11 @@ class BridgeDriver:
 
     def tidy(self) -> Sequence[str]:
         """Remove the bridges that this driver made and that have no ports left; returns their names, sorted."""
-        with _attach_errors(), self._host() as host:
+        with attach_errors(), host_socket(self._counters) as host:
             links = [decode_link(data) for data in host.dump(dump_links())]
             used = {link.master for link in links}
             unused = sorted(link.name for link in links if _is_our_bridge(link) and link.ifindex not in used)
-            _delete(host, unused)
+            delete(host, unused)
         return unused
 
     # --- bridges ------------------------------------------------------------------------------------------------
@@ -179,7 +185,7 @@ class BridgeDriver:
             host.batch([request for name in missing for request in (add_bridge(name), set_link(name, alias=ALIAS))])
             found |= read_devices(host, missing)
         ours = [name for name in names if found[name].info.alias == ALIAS]
-        self._switch_ipv6_off(with_ipv6(ours))
+        switch_ipv6_off(ours, self._counters)
         host.batch([set_link(name, up=True) for name in ours if not found[name].info.up])
         return {name: found[name].info.ifindex for name in names}
 
@@ -214,48 +220,14 @@ class BridgeDriver:
                 continue
             single_taps += [name] if taps.pop(name, None) else []
             single_inner += [port.device] if inner.pop(port.device, None) else []
-        _delete(host, single_taps)
-        _delete(inside, single_inner)
+        delete(host, single_taps)
+        delete(inside, single_inner)
         return taps, inner
-
-    def _make_pairs(self, inside: NetlinkSocket, ports: Sequence[Port]) -> None:
-        if not ports:
-            return
-        here = open_namespace(HOST)
-        try:
-            inside.batch(
-                [
-                    add_veth(
-                        port.device,
-                        port.mac,
-                        port.mtu,
-                        True,
-                        PeerEnd(tap_name(port.port_id), None, port.mtu, here),
-                        port,
-                    )
-                    for port in ports
-                ]
-            )
-        finally:
-            os.close(here)
-
-    def _switch_ipv6_off(self, names: Iterable[str]) -> None:
-        sysctl.write(HOST, [Sysctl(ipv6_switch(name), "1") for name in sorted(names)], self._counters)
-
-    # --- sockets ------------------------------------------------------------------------------------------------
-
-    def _host(self) -> NetlinkSocket:
-        return NetlinkSocket(HOST, open_raw(), self._counters)
-
-    def _inside(self, namespace: str) -> NetlinkSocket:
-        with self._namespaces.enter(namespace):
-            raw = open_raw()
-        return NetlinkSocket(namespace, raw, self._counters)
 
     # Last, because its name hides the built-in type from annotations below it.
     def list(self) -> list[OuterPort]:
         """All outer sides that this driver made on this host and that are still there."""
-        with _attach_errors(), self._host() as host:
+        with attach_errors(), host_socket(self._counters) as host:
             mark = f"{ALIAS}:".encode()
             links = [decode_link(data) for data in host.dump(dump_links()) if mark in data]
         owners = [(link.name, read_alias(link.alias)) for link in links]
@@ -281,28 +253,6 @@ def _connect(port: Port, namespace: str, taps: Mapping[str, Device], bridge: int
         )
 
 
-def _repair(port: Port, inner: Mapping[str, Device]) -> Iterator[Request]:
-    """What differs on an inner end that is there."""
-    info = inner[port.device].info
-    if (info.mac, info.mtu, info.up) != (port.mac, port.mtu, True):
-        yield set_link(
-            port.device,
-            mac=port.mac if info.mac != port.mac else None,
-            mtu=port.mtu if info.mtu != port.mtu else None,
-            up=None if info.up else True,
-            what=port,
-        )
-
-
-def _delete(sock: NetlinkSocket, names: Sequence[str]) -> None:
-    """Remove links.  Several go by group: the kernel then waits for RCU once, not once for each (17 ms)."""
-    if len(names) == 1:
-        sock.batch([delete_link(names[0], tolerate=_GONE)])
-    elif names:
-        requests = [set_link(name, group=GROUP_TO_DELETE, tolerate=_GONE) for name in names]
-        sock.batch([*requests, delete_group(GROUP_TO_DELETE, f"links {', '.join(names)}", _GONE)])
-
-
 def _is_outer(device: Device | None, port: OuterPort) -> bool:
     return device is not None and read_alias(device.info.alias) == (port.port_id, port.namespace)
 
@@ -319,14 +269,3 @@ def _external(network: str, bridge: str) -> tuple[str, str]:
     if not 1 <= len(bridge) <= NAME_MAX or "/" in bridge:
         raise ConfigError(f"[bridge] external_networks: {bridge!r} cannot be the name of a bridge")
     return network_id, bridge
-
-
-@contextlib.contextmanager
-def _attach_errors() -> Iterator[None]:
-    """Errors of the kernel layer become the driver's own."""
-    try:
-        yield
-    except AttachError:
-        raise
-    except KernelError as exc:
-        raise AttachError(exc.namespace, exc.what, exc.code, exc.hint) from exc

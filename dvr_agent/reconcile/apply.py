@@ -33,6 +33,9 @@ def carry_out(kernel: Kernel, attach: AttachDriver, works: Sequence[Work]) -> No
     :raises KernelError: the rest is not done; what is done is right and stays
     """
     staged = [(work, phases(work.changes.items)) for work in works if not work.changes.remove]
+    ports = {work.changes.namespace: _ports(work, phase) for work, phase in staged}
+    if any(ports.values()):
+        attach.prepare(ports)
     for work, _ in staged:
         if work.changes.create:
             kernel.namespaces.create(work.changes.namespace)
@@ -63,16 +66,21 @@ def _commit(kernel: Kernel, staged: Iterable[tuple[Work, Phases]]) -> None:
 
 
 def _build(kernel: Kernel, attach: AttachDriver, work: Work, phase: Phases) -> None:
-    ports = [port for port, _ in work.repair]
-    rest: list[Change] = []
-    for change in phase.build:
-        if isinstance(change.item, Link) and isinstance(change.item.origin, Port):
-            ports.append(change.item.origin)
-        else:
-            rest.append(change)
+    ports = _ports(work, phase)
     if ports:
         attach.plug(work.changes.namespace, ports)
-    _apply(kernel, work.changes.namespace, rest)
+    _apply(kernel, work.changes.namespace, [change for change in phase.build if _new_port(change) is None])
+
+
+def _ports(work: Work, phase: Phases) -> list[Port]:
+    """Those to be plugged."""
+    new = (_new_port(change) for change in phase.build)
+    return [*(port for port, _ in work.repair), *(port for port in new if port is not None)]
+
+
+def _new_port(change: Change) -> Port | None:
+    origin = change.item.origin if isinstance(change.item, Link) else None
+    return origin if isinstance(origin, Port) else None
 
 
 def _remove(kernel: Kernel, attach: AttachDriver, work: Work, changes: Sequence[Change]) -> None:

@@ -160,12 +160,17 @@ class RouterReconciler:
 
     def tidy(self) -> list[str]:
         deadline = time.monotonic() + TEARDOWN_SECONDS
-        while self.attach.list() and time.monotonic() < deadline:
+        while self._outlived() and time.monotonic() < deadline:
             time.sleep(0.05)
         return list(self.attach.tidy())
 
     def flush(self) -> None:
         self._allocations.flush()
+
+    def _outlived(self) -> bool:
+        """Some outer side belongs to a namespace that is gone: the kernel has not torn it down yet."""
+        there = set(self.kernel.namespaces.list())
+        return any(port.namespace not in there for port in self.attach.list())
 
     def _carry_out(self, works: list[Work], aftermath: Aftermath) -> None:
         for work in works:

@@ -113,6 +113,7 @@ def set_link(
     alias: str | None = None,
     group: int | None = None,
     new_name: str | None = None,
+    namespace_fd: int | None = None,
     what: Named | str = "",
     tolerate: frozenset[int] = frozenset(),
 ) -> Request:
@@ -122,6 +123,8 @@ def set_link(
     :param master: index of a bridge, 0: none any more
     :param alias: empty: none any more
     :param new_name: only with an index
+    :param namespace_fd: move it there; the rest is changed after the move (do_setlink in net/core/rtnetlink.c).  Waits
+        for an RCU grace period, some 16 ms for each link, several in one batch or not
     """
     mask = 0 if up is None else IFF_UP
     body = _target(link, IFF_UP if up else 0, mask) + _properties(new_name, mac, mtu)
@@ -131,6 +134,8 @@ def set_link(
         body += attr(IFLA_IFALIAS, alias.encode())
     if group is not None:
         body += attr_u32(IFLA_GROUP, group)
+    if namespace_fd is not None:
+        body += attr_u32(IFLA_NET_NS_FD, namespace_fd)
     return Request(RTM_NEWLINK, 0, body, what or f"link {link}", tolerate)
 
 

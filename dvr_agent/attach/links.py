@@ -1,0 +1,95 @@
+"""What drivers do to devices alike: pairs made, repaired, removed, and errors told in their own words."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from dvr_agent.attach.outer import Device, ipv6_switch, tap_name, with_ipv6
+from dvr_agent.errors import AttachError, KernelError
+from dvr_agent.kernel import sysctl
+from dvr_agent.kernel.api import NamespaceManager, WriteCounters
+from dvr_agent.kernel.netlink.link import PeerEnd, add_veth, delete_group, delete_link, set_link
+from dvr_agent.kernel.netlink.message import Request
+from dvr_agent.kernel.netlink.socket import NetlinkSocket, open_raw
+from dvr_agent.kernel.netns import open_namespace
+from dvr_agent.state.link import Port
+from dvr_agent.state.sysctl import Sysctl
+
+HOST = ""
+GROUP_TO_DELETE = 0x64767262
+"""Link group ("dvrb") in which links meet on their way out; whatever is in it was put there to be removed."""
+GONE = frozenset({errno.ENODEV})
+
+
+def host_socket(counters: WriteCounters) -> NetlinkSocket:
+    """In the calling thread's namespace."""
+    return NetlinkSocket(HOST, open_raw(), counters)
+
+
+def inside_socket(namespaces: NamespaceManager, namespace: str, counters: WriteCounters) -> NetlinkSocket:
+    """
+    :raises NamespaceGoneError: there is no such namespace
+    """
+    with namespaces.enter(namespace):
+        raw = open_raw()
+    return NetlinkSocket(namespace, raw, counters)
+
+
+def make_pairs(inside: NetlinkSocket, ports: Sequence[Port]) -> None:
+    """A veth pair for each port: the inner end up, the outer one ``tap…`` in the calling thread's namespace, down."""
+    if not ports:
+        return
+    here = open_namespace(HOST)
+    try:
+        inside.batch(
+            [
+                add_veth(
+                    port.device, port.mac, port.mtu, True, PeerEnd(tap_name(port.port_id), None, port.mtu, here), port
+                )
+                for port in ports
+            ]
+        )
+    finally:
+        os.close(here)
+
+
+def repair(port: Port, inner: Mapping[str, Device]) -> Iterator[Request]:
+    """What differs on an inner end that is there."""
+    info = inner[port.device].info
+    if (info.mac, info.mtu, info.up) != (port.mac, port.mtu, True):
+        yield set_link(
+            port.device,
+            mac=port.mac if info.mac != port.mac else None,
+            mtu=port.mtu if info.mtu != port.mtu else None,
+            up=None if info.up else True,
+            what=port,
+        )
+
+
+def switch_ipv6_off(names: Iterable[str], counters: WriteCounters) -> None:
+    """Those of the devices in the thread's own namespace that have IPv6 are layer 2 only from now on."""
+    found = with_ipv6(list(names))
+    sysctl.write(HOST, [Sysctl(ipv6_switch(name), "1") for name in sorted(found)], counters)
+
+
+def delete(sock: NetlinkSocket, names: Sequence[str]) -> None:
+    """Remove links.  Several go by group: the kernel then waits for RCU once, not once for each (17 ms)."""
+    if len(names) == 1:
+        sock.batch([delete_link(names[0], tolerate=GONE)])
+    elif names:
+        requests = [set_link(name, group=GROUP_TO_DELETE, tolerate=GONE) for name in names]
+        sock.batch([*requests, delete_group(GROUP_TO_DELETE, f"links {', '.join(names)}", GONE)])
+
+
+@contextlib.contextmanager
+def attach_errors() -> Iterator[None]:
+    """Errors of the kernel layer become the driver's own."""
+    try:
+        yield
+    except AttachError:
+        raise
+    except KernelError as exc:
+        raise AttachError(exc.namespace, exc.what, exc.code, exc.hint) from exc

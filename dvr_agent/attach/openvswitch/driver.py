@@ -1,0 +1,239 @@
+"""The attach driver: router ports on Open vSwitch's integration bridge.
+
+Neutron's Open vSwitch agent does the rest (VLAN tags, flows) for each port that it finds there with the right
+``external_ids``.  They are those of the reference agent, and one more: the namespace that the port was plugged for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+
+from dvr_agent.attach.api import OuterPort
+from dvr_agent.attach.links import attach_errors, delete, host_socket, inside_socket
+from dvr_agent.attach.openvswitch.database import Database
+from dvr_agent.attach.openvswitch.edits import AddPort, DeletePort
+from dvr_agent.attach.openvswitch.plugging import Plugging
+from dvr_agent.attach.openvswitch.rows import (
+    DEVICE_PREFIXES,
+    IFACE_ID,
+    INTERNAL,
+    KEY,
+    PortRow,
+    all_ids,
+    fault,
+    is_routers,
+    outer_name,
+)
+from dvr_agent.attach.outer import check_ports, read_devices
+from dvr_agent.errors import AttachError, NamespaceGoneError
+from dvr_agent.kernel.api import NamespaceManager, WriteCounters
+from dvr_agent.kernel.netlink.link import dump_links, index_and_name
+from dvr_agent.kernel.netlink.socket import NetlinkSocket
+from dvr_agent.state.link import Port
+
+LOG = logging.getLogger(__name__)
+
+NOWHERE = ""
+"""Namespace of a port whose device is in none: no namespace has this name, so the port is a left-over."""
+
+
+class OpenVSwitchDriver:
+    """Implements :class:`dvr_agent.attach.api.AttachDriver` (its docstrings are the contract).
+
+    The calling thread's namespace is the host's, and that of ``ovs-vswitchd``.
+    """
+
+    def __init__(
+        self, database: Database, namespaces: NamespaceManager, counters: WriteCounters, use_veth: bool
+    ) -> None:
+        """
+        :param use_veth: make veth pairs, not internal ports.  A port of either kind that is there and works stays
+        """
+        self._database, self._namespaces = database, namespaces
+        self._counters, self._use_veth = counters, use_veth
+        self._prepared: int | None = None
+        """Number of the configuration with the prepared ports, until somebody has waited for it."""
+
+    def check(self, ports: Iterable[Port]) -> dict[str, str]:
+        """Inner device name → what is wrong on the outer side.  Asks the copy of the rows, no server.
+
+        :raises AttachError: OVSDB could not be reached so far; once it was, the last known rows are good enough
+        """
+        wanted = list(ports)
+        if not wanted:
+            return {}
+        database = self._database
+        if not database.has_bridge():
+            return {port.device: f"bridge {database.bridge} is missing" for port in wanted}
+        rows = database.ports(name for port in wanted for name in (port.device, outer_name(port.device)))
+        chosen = {port: rows.get(port.device) or rows.get(outer_name(port.device)) for port in wanted}
+        faults = {port.device: fault(port, row, database.bridge) for port, row in chosen.items()}
+        doubtful = [row.name for row in chosen.values() if row is not None and row.type == INTERNAL and row.here]
+        for name in self._in_host(doubtful):
+            faults[name] = faults[name] or f"the device of {name} is in the host's namespace"
+        return {device: text for device, text in faults.items() if text}
+
+    def obstacles(self, ports: Iterable[Port]) -> dict[str, str]:
+        """OVSDB or ovs-vswitchd is away, or the bridge is missing: then none of them."""
+        wanted = list(ports)
+        why = self._database.problem() if wanted else ""
+        return {port.device: why for port in wanted} if why else {}
+
+    def prepare(self, ports: Mapping[str, Sequence[Port]]) -> None:
+        """Add what has no row yet in one transaction, so that ovs-vswitchd makes the devices of all while others work.
+
+        Veth pairs need their namespaces first; they are left to :meth:`plug`.
+        """
+        if self._use_veth:
+            return
+        try:
+            self._prepare(ports)
+        except AttachError as exc:
+            LOG.debug("ports could not be prepared: %s", exc)
+
+    def plug(self, namespace: str, ports: Sequence[Port]) -> None:
+        """Make each port's device in the namespace, with MAC and MTU, up and connected; repair what is half there.
+
+        One OVSDB transaction; none if they were prepared, two if something that is in the way has to go first.
+
+        :raises AttachError: EINVAL for ids and names that cannot be right, ENODEV for a missing bridge or a device that
+            Open vSwitch did not make, EIO with Open vSwitch's words on a port, ENOTCONN without a connection, ETIMEDOUT
+            without an answer of ovsdb-server or an act of ovs-vswitchd, or what the kernel refused; other ports in
+            the same call may be done or not, and the call can be repeated
+        """
+        if not ports:
+            return
+        check_ports(namespace, ports)
+        number, self._prepared = self._prepared, None
+        self._database.require(number)
+        with (
+            attach_errors(),
+            host_socket(self._counters) as host,
+            inside_socket(self._namespaces, namespace, self._counters) as inside,
+        ):
+            Plugging(self._database, host, inside, self._counters, self._use_veth).run(namespace, ports)
+
+    def unplug(self, namespace: str, devices: Sequence[str]) -> None:
+        """Remove the devices from the namespace together with their outer sides; none there: nothing to do."""
+        if not devices:
+            return
+        names = [name for device in devices for name in (device, outer_name(device))]
+        rows = [row for row in self._database.ports(names).values() if row.ids.get(KEY, namespace) == namespace]
+        self._delete_rows([row.name for row in rows if row.name in devices or KEY in row.ids], wait=True)
+        with attach_errors(), contextlib.suppress(NamespaceGoneError), self._inside(namespace) as inside:
+            # Veth pairs, and what ovs-vswitchd has left.
+            delete(inside, list(read_devices(inside, devices)))
+
+    def release(self, namespace: str) -> None:
+        """The ports of the devices in it go in one transaction; ovs-vswitchd follows when it can."""
+        inside = self._devices(namespace)
+        names = {name for device in inside for name in (device, outer_name(device))}
+        there = self._database.ports({*names, *self._database.plugged_for(namespace)})
+        self._delete_rows([row.name for row in there.values() if _belongs(row, namespace, inside)])
+
+    def unplug_outer(self, ports: Sequence[OuterPort]) -> None:
+        """Remove outer sides that belong to nothing any more; one that became another port's meanwhile stays."""
+        if not ports:
+            return
+        rows = self._database.ports(port.outer for port in ports)
+        going = [port.outer for port in ports if _is_outer(rows.get(port.outer), port)]
+        self._delete_rows(going)
+        taps = [name for name in going if rows[name].type != INTERNAL]
+        with attach_errors(), host_socket(self._counters) as host:
+            delete(host, list(read_devices(host, taps)))
+
+    def fileno(self) -> int:
+        """Readable when Open vSwitch changed something of ours that we did not ask for, or was started anew."""
+        return self._database.alarm.fileno()
+
+    def acknowledge(self) -> None:
+        self._database.alarm.acknowledge()
+
+    def tidy(self) -> Sequence[str]:
+        """Nothing to do: the integration bridge is not ours."""
+        return ()
+
+    def close(self) -> None:
+        """End the connection; the driver is of no use then."""
+        self._database.close()
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    def _prepare(self, ports: Mapping[str, Sequence[Port]]) -> None:
+        database = self._database
+        database.require_vswitchd()
+        wanted = [(namespace, port) for namespace, some in ports.items() for port in some]
+        rows = database.ports(name for _, port in wanted for name in (port.device, outer_name(port.device)))
+        new = [(there, port) for there, port in wanted if not rows.keys() & {port.device, outer_name(port.device)}]
+        for namespace, port in new:
+            check_ports(namespace, [port])
+        if new:
+            database.expect(port.device for _, port in new)
+            edits = [AddPort(database, port.device, INTERNAL, all_ids(port, there)) for there, port in new]
+            self._prepared = database.change(edits, configure=True)
+
+    def _delete_rows(self, names: Sequence[str], wait: bool = False) -> None:
+        """
+        :param wait: for ovs-vswitchd to remove the devices, if it does in time
+        """
+        if not names:
+            return
+        database = self._database
+        with database.expecting(names):
+            number = database.change([DeletePort(database, name) for name in names], configure=True)
+            if wait and number is not None:
+                database.reached(number)
+
+    def _inside(self, namespace: str) -> NetlinkSocket:
+        return inside_socket(self._namespaces, namespace, self._counters)
+
+    def _in_host(self, names: Sequence[str]) -> list[str]:
+        if not names:
+            return []
+        with attach_errors(), host_socket(self._counters) as host:
+            return list(read_devices(host, names))
+
+    def _devices(self, namespace: str) -> Iterable[str]:
+        """Names of the devices in a namespace; none if it is gone."""
+        with attach_errors(), contextlib.suppress(NamespaceGoneError), self._inside(namespace) as inside:
+            return [index_and_name(data)[1] for data in inside.dump(dump_links())]
+        return []
+
+    def _places(self, rows: Sequence[PortRow]) -> Mapping[str, str]:
+        """Port name → namespace that its device is in, for those found in one."""
+        places: dict[str, str] = {}
+        ours = {row.ids[KEY] for row in rows if KEY in row.ids}
+        searched = self._namespaces.list() if any(KEY not in row.ids for row in rows) else sorted(ours)
+        for namespace in searched:
+            places |= dict.fromkeys(self._devices(namespace), namespace)
+        return places
+
+    # Last, because its name hides the built-in type from annotations below it.
+    def list(self) -> list[OuterPort]:
+        """Router ports of this agent, and those that the reference agent left, with the namespace that each is in.
+
+        The namespace is empty for those whose device is in none, the host's not counted: they work for nobody.
+        """
+        rows = self._database.router_ports()
+        places = self._places(rows)
+        found = []
+        for row in rows:
+            device = row.name if row.type == INTERNAL else _inner_name(row, places)
+            found.append(OuterPort(row.ids.get(IFACE_ID, ""), row.name, places.get(device, NOWHERE)))
+        return sorted(found)
+
+
+def _inner_name(row: PortRow, places: Mapping[str, str]) -> str:
+    """The device at the other end of the veth pair that a ``tap…`` belongs to."""
+    names = [prefix + row.name[len(prefix) :] for prefix in DEVICE_PREFIXES]
+    return next((name for name in names if name in places), "")
+
+
+def _belongs(row: PortRow, namespace: str, devices: Iterable[str]) -> bool:
+    return row.ids[KEY] == namespace if KEY in row.ids else row.name in devices and is_routers(row.name, row.ids)
+
+
+def _is_outer(row: PortRow | None, port: OuterPort) -> bool:
+    return row is not None and row.ids.get(IFACE_ID, "") == port.port_id

@@ -1,0 +1,47 @@
+"""python-ovs and ovsdbapp, imported so that eventlet stays out of them.
+
+``ovs.poller`` imports eventlet wherever it is installed, only to ask whether it has patched ``select``.  In the daemon
+it is loaded anyway and patches nothing.  ``dvrctl`` must not load it: it costs memory and prints a warning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import select
+import sys
+from collections.abc import Iterator
+
+from dvr_agent.errors import ConfigError
+
+
+def load(debug: bool) -> None:
+    """Import both.  Call it before any module of this package that needs them.
+
+    :param debug: log what they do; else their warnings only
+    :raises ConfigError: the extra is not installed
+    """
+    try:
+        with _without_eventlet():
+            vlog = importlib.import_module("ovsdbapp.backend.ovs_idl.vlog")
+            poller = importlib.import_module("ovs.poller")
+            importlib.import_module("ovsdbapp.backend.ovs_idl.connection")
+    except ImportError as exc:
+        raise ConfigError(
+            f"[DEFAULT] interface_driver = openvswitch needs the extra dvr-agent[ovs] (pip install ovsdbapp): {exc}"
+        ) from exc
+    vlog.use_python_logger(max_level=vlog.DEBUG if debug else vlog.WARN)
+    # Theirs is select(2), which cannot watch descriptors from 1024 on.
+    poller.SelectPoll = select.poll  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def _without_eventlet() -> Iterator[None]:
+    if "eventlet" in sys.modules:
+        yield
+        return
+    sys.modules["eventlet"] = None  # type: ignore[assignment]  # import raises ImportError then
+    try:
+        yield
+    finally:
+        del sys.modules["eventlet"]

@@ -1,0 +1,271 @@
+"""One call of ``plug``: look what is there of each port, take away what is in the way, add what lacks, move it in.
+
+Where a port can be, of each kind, and what is done:
+
+================================================  ==================================================================
+the row works, and so does its device inside      kept, whichever kind ``ovs_use_veth`` asks for; small repairs
+the row works, its device is in the host's        moved in; what stands in its place inside is dead (``ovs-vswitchd``
+                                                  was started anew, and its userspace datapath made a new device)
+the row is there, its device is nowhere           ovs-vswitchd is asked to look again; if that does not help, the row
+                                                  is removed, and added when ovs-vswitchd has seen that
+on another bridge, of another type, half a pair   removed, and added anew
+nothing                                           added
+================================================  ==================================================================
+
+A row that is removed and added in one transaction is the same port to ovs-vswitchd, and no device would be made.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from dvr_agent.attach.links import GONE, HOST, delete, make_pairs, repair, switch_ipv6_off
+from dvr_agent.attach.openvswitch.database import Database
+from dvr_agent.attach.openvswitch.edits import AddPort, DeletePort, Nothing, SetIds, bridge_missing
+from dvr_agent.attach.openvswitch.rows import INTERNAL, SYSTEM, PortRow, all_ids, outer_name, wrong_ids
+from dvr_agent.attach.outer import Device, read_devices, same_pair
+from dvr_agent.errors import AttachError
+from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.netlink.link import set_link
+from dvr_agent.kernel.netlink.socket import NetlinkSocket
+from dvr_agent.kernel.netns import open_namespace
+from dvr_agent.state.link import Port
+
+INTERNAL_KINDS = frozenset({"tun", "openvswitch"})
+"""Kinds of an internal port's device: of the userspace and of the kernel datapath."""
+ROUNDS = 2
+"""The second one is for a port that ovs-vswitchd took for one that was just removed, and made no device for."""
+
+
+class State(Enum):
+    """How much of a port is there."""
+
+    WHOLE = "works"
+    OUTSIDE = "its device waits in the host's namespace"
+    LOST = "its row is there, its device is not"
+    WRONG = "something else is in its place"
+    NEW = "nothing is there"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is of a port.
+
+    :ivar row: of the internal port; ``tap_row`` of the outer end of a veth pair
+    :ivar inner: the device inside; ``outer`` one of that name, ``tap`` the outer end, both in the host's namespace
+    """
+
+    port: Port
+    row: PortRow | None
+    tap_row: PortRow | None
+    inner: Device | None
+    outer: Device | None
+    tap: Device | None
+
+
+class Plugging:
+    """The ports of one call; :meth:`run` does it all."""
+
+    def __init__(
+        self, database: Database, host: NetlinkSocket, inside: NetlinkSocket, counters: WriteCounters, use_veth: bool
+    ) -> None:
+        self._database, self._host, self._inside = database, host, inside
+        self._counters, self._use_veth = counters, use_veth
+
+    def run(self, namespace: str, ports: Sequence[Port]) -> None:
+        """
+        :raises AttachError: see :meth:`dvr_agent.attach.openvswitch.driver.OpenVSwitchDriver.plug`
+        """
+        failures: list[AttachError] = []
+        todo = list(ports)
+        for _ in range(ROUNDS):
+            todo, failures = self._round(namespace, todo)
+            if not todo:
+                break
+        if failures:
+            raise failures[0]
+
+    def _round(self, namespace: str, ports: Sequence[Port]) -> tuple[list[Port], list[AttachError]]:
+        """One go; returns the ports whose device did not show up, and all failures."""
+        states = self._examined(ports)
+        anew = [found for found, state in states if state is State.WRONG]
+        if anew:
+            self._clear(anew)
+        new = [found.port for found, state in states if state in (State.WRONG, State.NEW)]
+        self._write(namespace, [found for found, state in states if state is State.WHOLE], new)
+        self._repair([found for found, state in states if state is State.WHOLE])
+        waiting = [found.port for found, state in states if state is State.OUTSIDE]
+        if self._use_veth:
+            return [], self._refused(new, outer=True)
+        failures = self._refused(new, outer=False)
+        refused = {failure.what for failure in failures}
+        missing = self._move([*waiting, *(port for port in new if port.text not in refused)], states)
+        failures += [
+            AttachError(HOST, port.text, errno.ENODEV, "Open vSwitch made no device for it") for port in missing
+        ]
+        return missing, failures
+
+    # --- look ---------------------------------------------------------------------------------------------------
+
+    def _examined(self, ports: Sequence[Port]) -> list[tuple[Found, State]]:
+        found = self._look(ports)
+        states = [(one, self._state(one)) for one in found]
+        if any(state is State.LOST for _, state in states):
+            # Perhaps it is only late: let ovs-vswitchd look once more before anything is taken away.
+            with self._database.expecting(_names(ports)):
+                self._database.require(self._database.change([Nothing(self._database)], configure=True))
+            states = [(one, self._state(one)) for one in self._look(ports)]
+        for one, state in states:
+            if state is State.LOST and one.row is not None and one.row.error:
+                raise AttachError(HOST, one.port.text, errno.EIO, f"Open vSwitch says: {one.row.error}")
+        return [(one, State.WRONG if state is State.LOST else state) for one, state in states]
+
+    def _look(self, ports: Sequence[Port]) -> list[Found]:
+        devices = [port.device for port in ports]
+        taps = [outer_name(device) for device in devices]
+        rows = self._database.ports([*devices, *taps])
+        inner = read_devices(self._inside, devices)
+        outer = read_devices(self._host, [*devices, *taps])
+        return [
+            Found(
+                port,
+                rows.get(port.device),
+                rows.get(outer_name(port.device)),
+                inner.get(port.device),
+                outer.get(port.device),
+                outer.get(outer_name(port.device)),
+            )
+            for port in ports
+        ]
+
+    def _state(self, found: Found) -> State:
+        row, tap_row, inner = found.row, found.tap_row, found.inner
+        if self._is_whole_pair(found):
+            return State.WHOLE
+        right = row is not None and (row.bridge, row.type) == (self._database.bridge, INTERNAL)
+        if right and row is not None and tap_row is None and row.works:
+            if _is_internal(found.outer):
+                return State.WRONG if self._use_veth else State.OUTSIDE
+            if _is_internal(inner):
+                return State.WHOLE
+        if row is None and tap_row is None and inner is None and found.tap is None:
+            return State.NEW
+        return State.LOST if right and tap_row is None and not self._use_veth and inner is None else State.WRONG
+
+    def _is_whole_pair(self, found: Found) -> bool:
+        row = found.tap_row
+        if row is None or found.row is not None or found.tap is None or found.inner is None:
+            return False
+        right = (row.bridge, row.type) == (self._database.bridge, SYSTEM) and row.works
+        return right and same_pair(found.tap, found.inner)
+
+    # --- write --------------------------------------------------------------------------------------------------
+
+    def _clear(self, ports: Sequence[Found]) -> None:
+        """Nothing is left of the ports, and ovs-vswitchd knows it."""
+        database = self._database
+        rows = [row.name for found in ports for row in (found.row, found.tap_row) if row is not None]
+        if rows:
+            with database.expecting(rows):
+                database.require(database.change([DeletePort(database, name) for name in rows], configure=True))
+        delete(self._inside, list(read_devices(self._inside, [found.port.device for found in ports])))
+        taps = read_devices(self._host, [outer_name(found.port.device) for found in ports])
+        delete(self._host, [name for name, device in taps.items() if device.info.kind == "veth"])
+
+    def _write(self, namespace: str, kept: Sequence[Found], new: Sequence[Port]) -> None:
+        """The one transaction; ovs-vswitchd has acted on it at the end."""
+        database = self._database
+        edits = [
+            SetIds(database, row.name, all_ids(found.port, namespace))
+            for found in kept
+            if (row := found.tap_row or found.row) is not None and wrong_ids(found.port, row)
+        ]
+        if new:
+            if not database.has_bridge():
+                raise bridge_missing(database.bridge)
+            database.require_vswitchd()
+            if self._use_veth:
+                make_pairs(self._inside, new)
+                self._raise_taps([outer_name(port.device) for port in new])
+            edits += [self._addition(namespace, port) for port in new]
+        if edits:
+            with database.expecting(_names(new)):
+                database.require(database.change(edits, configure=bool(new)))
+
+    def _addition(self, namespace: str, port: Port) -> AddPort:
+        ids = all_ids(port, namespace)
+        if self._use_veth:
+            return AddPort(self._database, outer_name(port.device), SYSTEM, ids)
+        return AddPort(self._database, port.device, INTERNAL, ids)
+
+    def _refused(self, new: Sequence[Port], outer: bool) -> list[AttachError]:
+        """What Open vSwitch has against the new ports."""
+        names = {port: outer_name(port.device) if outer else port.device for port in new}
+        rows = self._database.ports(names.values())
+        failures = []
+        for port, name in names.items():
+            row = rows.get(name)
+            if row is None or not row.works:
+                said = f"Open vSwitch says: {row.error}" if row and row.error else "Open vSwitch has not added it"
+                failures.append(AttachError(HOST, port.text, errno.EIO, said))
+        return failures
+
+    def _move(self, ports: Sequence[Port], states: Iterable[tuple[Found, State]]) -> list[Port]:
+        """Devices go into the namespace, where they get their MAC and MTU; returns the ports that have none."""
+        if not ports:
+            return []
+        devices = read_devices(self._host, [port.device for port in ports])
+        moving = [port for port in ports if _is_internal(devices.get(port.device))]
+        dead = {found.port.device for found, state in states if state is State.OUTSIDE and found.inner is not None}
+        delete(self._inside, sorted(dead))
+        there = open_namespace(self._inside.namespace)
+        try:
+            with self._database.expecting(port.device for port in moving):
+                self._host.batch(
+                    [
+                        set_link(
+                            devices[port.device].info.ifindex,
+                            namespace_fd=there,
+                            mac=port.mac,
+                            mtu=port.mtu,
+                            up=True,
+                            what=port,
+                        )
+                        for port in moving
+                    ]
+                )
+        finally:
+            os.close(there)
+        return [port for port in ports if port not in moving]
+
+    def _repair(self, kept: Sequence[Found]) -> None:
+        inner = {found.port.device: found.inner for found in kept if found.inner is not None}
+        self._inside.batch([request for found in kept for request in repair(found.port, inner)])
+        taps = {found.tap.info.name: found for found in kept if found.tap is not None and found.tap_row is not None}
+        wrong = [name for name, found in taps.items() if _tap_differs(found)]
+        if wrong:
+            self._raise_taps(wrong)
+            mtus = [set_link(name, mtu=taps[name].port.mtu, what=taps[name].port, tolerate=GONE) for name in wrong]
+            self._host.batch(mtus)
+
+    def _raise_taps(self, names: Sequence[str]) -> None:
+        """Outer ends are layer 2 only, as the bridge driver's."""
+        switch_ipv6_off(names, self._counters)
+        self._host.batch([set_link(name, up=True) for name in names])
+
+
+def _tap_differs(found: Found) -> bool:
+    tap = found.tap
+    return tap is not None and (tap.info.mtu, tap.info.up, tap.ipv6) != (found.port.mtu, True, False)
+
+
+def _is_internal(device: Device | None) -> bool:
+    return device is not None and device.info.kind in INTERNAL_KINDS
+
+
+def _names(ports: Sequence[Port]) -> list[str]:
+    return [name for port in ports for name in (port.device, outer_name(port.device))]

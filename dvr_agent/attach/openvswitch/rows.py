@@ -1,0 +1,95 @@
+"""Rows of the OVSDB tables Port and Interface as this driver sees them: names, marks, and what may be wrong with one.
+
+Pure values; :mod:`dvr_agent.attach.openvswitch.database` makes them from its copy of the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from dvr_agent.attach.outer import TAP
+from dvr_agent.state.link import Port
+
+DEVICE_PREFIXES = ("qr-", "qg-", "sg-", "fg-")
+"""Devices of distributed routers.  Ports of others (``tap…`` of instances and DHCP, ``ha-…``, patch ports) are never
+touched."""
+PREFIX_LENGTH = 3
+KEY = "dvr-agent-namespace"
+"""Key in ``Interface:external_ids`` that says that this agent plugged the port, and where to."""
+INTERNAL, SYSTEM = "internal", ""
+"""Interface types: a device that Open vSwitch makes, and one that is there already (here: the end of a veth pair)."""
+IFACE_ID, IFACE_STATUS, ATTACHED_MAC = "iface-id", "iface-status", "attached-mac"
+
+
+class PortRow(NamedTuple):
+    """One port with its one interface.
+
+    :ivar bridge: name of the bridge it is on, empty for none
+    :ivar type: of the interface, see :data:`INTERNAL`
+    :ivar ids: ``external_ids`` of the interface
+    :ivar ofport: OpenFlow port number; -1: Open vSwitch failed to make it; 0: not known yet
+    :ivar error: what Open vSwitch says is wrong, mostly empty
+    :ivar here: ovs-vswitchd sees a device of the name in its own namespace
+    """
+
+    name: str
+    bridge: str
+    type: str
+    ids: Mapping[str, str]
+    ofport: int
+    error: str
+    here: bool
+
+    @property
+    def works(self) -> bool:
+        """Open vSwitch has made it."""
+        return self.ofport > 0 and not self.error
+
+
+def outer_name(device: str) -> str:
+    """Name of a veth pair's outer end, by that of the inner one."""
+    return TAP + device[PREFIX_LENGTH:]
+
+
+def reference_ids(port: Port) -> dict[str, str]:
+    """What the reference agent writes into ``external_ids``, and the Open vSwitch agent of Neutron looks for."""
+    return {IFACE_ID: port.port_id, IFACE_STATUS: "active", ATTACHED_MAC: port.mac}
+
+
+def all_ids(port: Port, namespace: str) -> dict[str, str]:
+    return reference_ids(port) | {KEY: namespace}
+
+
+def is_routers(name: str, ids: Mapping[str, str]) -> bool:
+    """True if the port is that of a router, plugged by this agent or by the reference agent."""
+    return KEY in ids or (name.startswith(DEVICE_PREFIXES) and IFACE_ID in ids)
+
+
+def wrong_ids(port: Port, row: PortRow) -> str:
+    """The first of its ``external_ids`` that is not as it must be, empty if all are."""
+    for key, value in reference_ids(port).items():
+        if row.ids.get(key) != value:
+            return f"{row.name} has external_ids:{key}={row.ids.get(key, '(none)')} instead of {value}"
+    return ""
+
+
+def fault(port: Port, row: PortRow | None, bridge: str) -> str:
+    """What is wrong with the row of a port, empty if nothing is.
+
+    :param row: that of the port's device, or of the outer end of its veth pair
+    """
+    if row is None:
+        return f"{port.device} is no port of {bridge}"
+    if row.bridge != bridge:
+        return f"{row.name} is on bridge {row.bridge or '(none)'} instead of {bridge}"
+    expected = INTERNAL if row.name == port.device else SYSTEM
+    if row.type != expected:
+        return f"{row.name} is an interface of type {row.type or '(system)'} instead of {expected or '(system)'}"
+    if row.error:
+        return f"{row.name}: {row.error}"
+    if row.ofport <= 0:
+        return f"{row.name} has no OpenFlow port number"
+    if expected == SYSTEM and not row.here:
+        return f"{row.name} is missing"
+    return wrong_ids(port, row)
