@@ -76,8 +76,11 @@ class Pinger:
                 packet = self._socket.recv(2048)
                 reply = packet[(packet[0] & 0xF) * 4 :]
                 kind, _, _, identity, sequence = struct.unpack_from("!BBHHH", reply)
-                if kind == 0 and identity == self._id:
+                if kind == 0 and self._is_ours(identity, sequence):
                     self.answered.add(sequence)
+
+    def _is_ours(self, identity: int, sequence: int) -> bool:
+        return identity == self._id
 
 
 def echo_request(identity: int, sequence: int) -> bytes:

@@ -1,0 +1,219 @@
+"""A host as neutron-l3-agent leaves it: a recorded scenario with VMs, and the recorded packet filter in nf_tables.
+
+Devices, addresses, routes and rules are made by the code under test, which is held to the recordings elsewhere
+(``tests/oracle``); then its packet filter is taken away and the recorded one is restored by iptables-nft.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+from dvr_agent.desired.settings import HostSettings
+from dvr_agent.reconcile.api import Outcome
+from dvr_agent.reconcile.factory import make_reconciler
+from dvr_agent.reconcile.router import RouterReconciler
+from tests import lab
+from tests.oracle.build import MODES, external_bridge, make_host, parse
+from tests.oracle.recordings import DATA, Scenario
+from tests.oracle.watch import until_settled
+from tests.packets.probes import INTERVAL, Flow, Pinger, echo_request
+
+INTERNET = "internet"
+LEGACY, NFT = "legacy", "nft"
+TABLES = ("raw", "mangle", "nat", "filter")
+METADATA = {
+    "nat": "-A neutron-l3-agent-PREROUTING -d {address} -i qr-+ -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 9697",
+    "filter": "-A neutron-l3-agent-INPUT -m mark --mark 0x1/0xffff -j ACCEPT\n"
+    "-A neutron-l3-agent-INPUT -p tcp -m tcp --dport 9697 -j DROP",
+}
+"""What it adds with ``enable_metadata_proxy``, which was off when the recordings were made (neutron.agent.metadata)."""
+
+
+class ReferenceHost:
+    """The host ``compute1`` of a scenario.
+
+    :param vms: name → address of VMs on this host; beside them there is ``internet`` at the gateway of the network
+    """
+
+    def __init__(self, host: lab.Host, state_path: Path, scenario: str, vms: dict[str, str]) -> None:
+        self.host, self.state_path, self.scenario = host, state_path, Scenario(scenario, "compute1")
+        self.router = parse(self.scenario)
+        self.settings = HostSettings("compute1", MODES["compute1"])
+        self.scenario.seed(state_path)
+        builder = make_host(host, "compute1", [self.scenario], state_path, self.settings.mode)
+        builder.reconcile(self.router)
+        builder.flush()
+        self.recorded: dict[str, dict[str, str]] = json.loads(
+            (DATA / "packet_filter" / f"{self.scenario}.json").read_text()
+        )
+        self.boot(vms)
+        self.clear_legacy()
+
+    @property
+    def namespaces(self) -> list[str]:
+        return sorted(self.recorded)
+
+    @property
+    def qrouter(self) -> str:
+        return f"qrouter-{self.router.id}"
+
+    @property
+    def snat(self) -> str:
+        return f"snat-{self.router.id}"
+
+    def boot(self, vms: dict[str, str]) -> None:
+        macs = {
+            fixed["ip_address"]: port["mac_address"]
+            for ports in self.scenario.document["ports_by_subnet"].values()
+            for port in ports
+            for fixed in port["fixed_ips"]
+        }
+        for name, address in vms.items():
+            port = next(p for p in self.scenario.router["_interfaces"] if _subnet(p, address))
+            gateway = _subnet(port, address)
+            bridge = self.host.bridge(f"brq{port['network_id'][:11]}")
+            self.host.vm(name, bridge, f"{address}/24", gateway, macs.get(address), port["mtu"])
+        gateway_port = self.scenario.router["gw_port"]
+        outside = next(s["gateway_ip"] for s in gateway_port["subnets"] if ":" not in s["cidr"])
+        self.host.vm(INTERNET, external_bridge(gateway_port["network_id"]), f"{outside}/24", mtu=1500)
+        until_settled(sorted(path.name for path in lab.NETNS.iterdir()))
+
+    def clear_legacy(self) -> None:
+        for namespace in self.namespaces:
+            for command in ("iptables-legacy", "ip6tables-legacy"):
+                for table in TABLES:
+                    for words in (["-F"], ["-X"]):
+                        lab.in_netns(namespace, command, "-t", table, *words)
+
+    def restore(self, variant: str = NFT, metadata: bool = False) -> None:
+        """The recorded rules, as the reference agent writes them."""
+        for namespace, families in self.recorded.items():
+            for command, family in (("iptables", "4"), ("ip6tables", "6")):
+                text = families[family]
+                if metadata and namespace == self.qrouter:
+                    text = with_metadata(text, family)
+                lab.in_netns(namespace, f"{command}-{variant}-restore", "--noflush", text=text)
+
+    def reconciler(self, metadata: bool = False) -> RouterReconciler:
+        """A new process of our agent."""
+        networks = {self.scenario.external_network}
+        bridges = {network: external_bridge(network) for network in networks if network}
+        reconciler = make_reconciler(replace(self.settings, metadata=metadata), bridges, self.state_path)
+        reconciler.load()
+        return reconciler
+
+    def take_over(self, metadata: bool = False) -> Outcome:
+        reconciler = self.reconciler(metadata)
+        outcome = reconciler.reconcile(self.router)
+        reconciler.flush()
+        return outcome
+
+    def saved(self, variant: str) -> dict[str, str]:
+        """What iptables-save of that variant shows, by namespace: chains and rules only."""
+        return {
+            namespace: "\n".join(
+                line
+                for command in ("iptables", "ip6tables")
+                for line in lab.in_netns(namespace, f"{command}-{variant}-save").splitlines()
+                if line.startswith((":", "-A")) and ("neutron" in line or "dvr-" in line)
+            )
+            for namespace in self.namespaces
+        }
+
+
+def with_metadata(text: str, family: str) -> str:
+    """The rules with those of the metadata proxy."""
+    address = "169.254.169.254/32" if family == "4" else "fe80::a9fe:a9fe/128"
+    out, table = [], ""
+    for line in text.splitlines():
+        if line.startswith("*"):
+            table = line[1:]
+        if line == "COMMIT" and table in METADATA:
+            out.append(METADATA[table].format(address=address))
+        out.append(line)
+    return "\n".join(out) + "\n"
+
+
+def _subnet(port: dict[str, object], address: str) -> str:
+    """The subnet's gateway if the address is in a /24 of the port, else nothing."""
+    fixed = port["fixed_ips"]
+    assert isinstance(fixed, list)
+    found = [one["ip_address"] for one in fixed]
+    return next((one for one in found if one.rpartition(".")[0] == address.rpartition(".")[0]), "")
+
+
+class NewConnections(Pinger):
+    """Echo requests each of which is a connection of its own to connection tracking."""
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while not self._stop.is_set():
+            with contextlib.suppress(OSError):
+                self._socket.send(echo_request(self._identity(self.sent), self.sent & 0xFFFF))
+            self.sent += 1
+            due = max(due + INTERVAL, time.monotonic() - INTERVAL)
+            self._listen(due)
+        end = time.monotonic() + 1
+        while self.lost and time.monotonic() < end:
+            self._listen(min(end, time.monotonic() + 0.05))
+
+    def _identity(self, sequence: int) -> int:
+        return (self._id ^ 0x8000) + sequence & 0xFFFF  # far from those of an ordinary one next to it
+
+    def _is_ours(self, identity: int, sequence: int) -> bool:
+        return identity == self._identity(sequence)
+
+
+class Stream:
+    """A TCP connection on which somebody asks and is answered without a pause, as long as the ``with`` block lasts."""
+
+    def __init__(self, netns: str, target: str) -> None:
+        self._flow = Flow(netns, target)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.answers = 0
+        self.broken = False
+
+    def __enter__(self) -> Self:
+        assert self._flow.ask() is not None
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._flow.close()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            if self._flow.ask() is None:
+                self.broken = True
+                return
+            self.answers += 1
+            self._stop.wait(INTERVAL / 2)
+
+
+@contextlib.contextmanager
+def unharmed(*pairs: tuple[str, str], streams: tuple[tuple[str, str], ...] = ()) -> Iterator[None]:
+    """While the block runs, each (namespace, target) is pinged 50 times a second, twice: as one connection and as many.
+
+    Asserts at its end that no answer is missing, and that no stream was reset or stood still.
+    """
+    with contextlib.ExitStack() as stack:
+        flows = [stack.enter_context(Stream(*pair)) for pair in streams]
+        kept = [stack.enter_context(Pinger(*pair)) for pair in pairs]
+        new = [stack.enter_context(NewConnections(*pair)) for pair in pairs]
+        yield
+    lost = {
+        (kind, *pair): one.lost for kind, group in (("kept", kept), ("new", new)) for pair, one in zip(pairs, group)
+    }
+    assert {key: found for key, found in lost.items() if found} == {}
+    assert [pair for pair, flow in zip(streams, flows) if flow.broken] == []
+    assert all(one.sent > 10 for one in (*kept, *new))
