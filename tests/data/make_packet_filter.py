@@ -1,4 +1,4 @@
-"""Copies the packet filter rules of neutron-l3-agent out of the recordings into ``packet_filter/<scenario>-<host>.json``.
+"""Copies neutron-l3-agent's packet filter rules out of the recordings into ``packet_filter/<scenario>-<host>.json``.
 
     python -m tests.data.make_packet_filter RECORDINGS SCENARIO-HOST…
 

@@ -1,4 +1,4 @@
-"""Our agent takes over from neutron-l3-agent, whose rules stand in nf_tables or in the legacy tables: nobody notices."""
+"""Our agent takes over from neutron-l3-agent, whose rules stand in nf_tables or in legacy tables: nobody notices."""
 
 from __future__ import annotations
 
