@@ -27,7 +27,8 @@ class Line:
     """One thing that is added, removed or changed.
 
     :ivar sign: ``+``, ``-`` or ``~``
-    :ivar kind: ``link``, ``address``, ``route``, ``rule``, ``neighbour``, ``sysctl``, ``iptables``, ``port``
+    :ivar kind: ``link``, ``address``, ``route``, ``rule``, ``neighbour``, ``sysctl``, ``iptables``,
+        ``nftables``, ``port``
     :ivar was: the old value of something that is changed
     """
 
@@ -94,7 +95,7 @@ class Renderer:
         signs: dict[str, str] = {}
         shared: list[str] = []
         for changes in plan.changes:
-            sign, found = _sign(changes), [*_item_lines(changes), *_table_lines(changes)]
+            sign, found = _sign(changes), [*_item_lines(changes), *_table_lines(changes), *_left_over_lines(changes)]
             if changes.namespace.startswith(names.FIP):
                 fresh = [line for line in found if self._first_time(changes.namespace, line)]
                 shown = sign != CHANGE and not self._first_time(changes.namespace, sign)
@@ -205,6 +206,16 @@ def _item_line(change: Change) -> Line:
 
 def _table_lines(changes: Changes) -> list[Line]:
     return [line for change in changes.tables for line in table_lines(change)]
+
+
+def _left_over_lines(changes: Changes) -> list[Line]:
+    """The other agent's chains: their rules are no rules of ours, so one line says it."""
+    tables = [
+        f"{'ip' if change.old.family == 4 else 'ip6'} {change.old.name}: {len(change.old.chains)} chains"
+        for change in changes.left_over
+    ]
+    text = f"chains of neutron-l3-agent in nft tables ({', '.join(tables)})"
+    return [Line(REMOVE, "nftables", text)] if tables else []
 
 
 def table_lines(change: TableChange) -> list[Line]:

@@ -212,8 +212,11 @@ def unharmed(*pairs: tuple[str, str], streams: tuple[tuple[str, str], ...] = ())
         new = [stack.enter_context(NewConnections(*pair)) for pair in pairs]
         yield
     lost = {
-        (kind, *pair): one.lost for kind, group in (("kept", kept), ("new", new)) for pair, one in zip(pairs, group)
+        (kind, *pair): one.lost
+        for kind, group in (("kept", kept), ("new", new))
+        for pair, one in zip(pairs, group, strict=True)
+        if one.lost
     }
-    assert {key: found for key, found in lost.items() if found} == {}
-    assert [pair for pair, flow in zip(streams, flows) if flow.broken] == []
+    assert lost == {}
+    assert [pair for pair, flow in zip(streams, flows, strict=True) if flow.broken] == []
     assert all(one.sent > 10 for one in (*kept, *new))
