@@ -1,0 +1,67 @@
+"""Refuses to start beside a ``neutron-l3-agent``: both would take messages from the same queue, each a part of them.
+
+The unit file says the same to systemd (``Conflicts=``); this is for agents that were started in another way.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from dvr_agent.errors import LockedError
+
+PROGRAM = "neutron-l3-agent"
+PROC = Path("/proc")
+UNSEEN = "unseen"
+WITH_VALUE = ("-W", "-X")
+"""Python's options whose value is a word of its own."""
+
+
+def check_no_rival(proc: Path = PROC) -> None:
+    """
+    :param proc: where processes are seen
+    :raises LockedError: a ``neutron-l3-agent`` runs in this network namespace; names its process and what to do
+    """
+    ours = _network(proc / "self")
+    for entry in proc.iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        if is_l3_agent(_command(entry)) and _network(entry) in (ours, UNSEEN):
+            raise LockedError(
+                f"{PROGRAM} runs on this host (process {entry.name}), and both agents would take the same messages: "
+                f"stop it first (systemctl stop {PROGRAM})"
+            )
+
+
+def is_l3_agent(command: list[str]) -> bool:
+    """True for the program itself, run by name or by a Python that is named before it, or by the title it gives itself:
+    ``neutron-l3-agent (<command line>)`` in one word (neutron/cmd/agents/l3.py)."""
+    if not command:
+        return False
+    program, *rest = command
+    if Path(program.split(" ")[0]).name.rstrip(":") == PROGRAM:
+        return True
+    if not Path(program).name.startswith("python"):
+        return False
+    while rest and rest[0].startswith("-"):
+        rest = rest[2:] if rest[0] in WITH_VALUE else rest[1:]
+    return bool(rest) and Path(rest[0]).name == PROGRAM
+
+
+def _command(process: Path) -> list[str]:
+    """Its command line; empty for kernel threads, and for a process that ended meanwhile."""
+    try:
+        text = (process / "cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return []
+    return [word for word in text.split("\0") if word]
+
+
+def _network(process: Path) -> str | None:
+    """Its network namespace; ``UNSEEN`` if we must not know, None if the process ended meanwhile."""
+    try:
+        return os.readlink(process / "ns" / "net")
+    except PermissionError:
+        return UNSEEN
+    except OSError:
+        return None

@@ -1,0 +1,164 @@
+"""Options of neutron-l3-agent that this agent reads past, and how an operator learns of it.
+
+Neutron's own files are used as they are (``neutron.conf``, ``l3_agent.ini``), and oslo.config keeps quiet about options
+that nobody registered.  So the files are read once more, as text, by :func:`tell`, which the daemon calls at its start.
+Options of the server and of other agents, which stand in the same files, are nobody's business here.
+
+Names: neutron/conf/agent/l3/config.py, l3/ha.py, l3/keepalived.py, agent/common.py, agent/metadata/config.py of Neutron
+29, and those of some versions before it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from oslo_config import cfg, iniparser
+
+from dvr_agent.options import GROUPS
+
+LOG = logging.getLogger(__name__)
+
+DEFAULT_OPTIONS = """
+    metadata_port enable_metadata_proxy metadata_proxy_socket metadata_proxy_user metadata_proxy_group
+    metadata_proxy_watch_log ipv6_gateway radvd_user ra_confs min_rtr_adv_interval max_rtr_adv_interval external_pids
+    cleanup_on_shutdown per_router_log_files router_log_files_in_ha_confs
+    ha_confs_path ha_vrrp_auth_type ha_vrrp_auth_password ha_vrrp_advert_int ha_vrrp_health_check_interval
+    ha_keepalived_state_change_server_threads ha_conntrackd_enabled ha_conntrackd_hashsize ha_conntrackd_hashlimit
+    ha_conntrackd_unix_backlog ha_conntrackd_socketbuffersize ha_conntrackd_socketbuffersize_max_grown
+    ha_conntrackd_ipv4_mcast_addr ha_conntrackd_group ha_conntrackd_sndsocketbuffer ha_conntrackd_rcvsocketbuffer
+    prefix_delegation_driver pd_confs vendor_pen dibbler_path
+    use_namespaces router_id router_delete_namespaces external_network_bridge gateway_external_network_id
+    send_arp_for_ha enable_snat_by_default
+"""
+AGENT_OPTIONS = """
+    root_helper root_helper_daemon use_helper_for_ns_read rootwrap_config comment_iptables_rules debug_iptables_rules
+    check_child_processes_action check_child_processes_interval kill_scripts_path
+"""
+IGNORED: Mapping[str, frozenset[str]] = {
+    "DEFAULT": frozenset(DEFAULT_OPTIONS.split()),
+    "agent": frozenset(AGENT_OPTIONS.split()),
+}
+"""Group, as oslo.config spells it → options.  One that gets registered here after all is not ignored any more."""
+
+IGNORED_GROUPS = frozenset({"metadata_rate_limiting", "metadata_haproxy", "network_log", "l3_agent"})
+"""All of their options are the L3 agent's."""
+
+OWN_GROUPS = frozenset({"dvr_agent", "directory", "bridge", "neutron"})
+"""Ours: an option there that does not exist is a slip of the pen."""
+
+EXTENSIONS = {
+    "fip_qos": "bandwidth limits of floating IPs",
+    "gateway_ip_qos": "bandwidth limits of router gateways",
+    "port_forwarding": "port forwarding of floating IPs",
+    "conntrack_helper": "connection tracking helpers",
+    "ndp_proxy": "IPv6 addresses reachable by NDP proxy",
+    "snat_log": "the log of SNAT",
+}
+
+Values = dict[tuple[str, str], str]
+"""Group and option → the last value that the files give it; a list's elements are separated by commas."""
+
+
+def tell(conf: cfg.ConfigOpts) -> None:
+    """Say in the log what this configuration asks for and does not get."""
+    for sentence in lost_functions(conf):
+        LOG.warning("%s", sentence)
+    names = ignored_options(conf)
+    if names:
+        LOG.info("options of neutron-l3-agent that are set and do nothing here: %s", ", ".join(names))
+
+
+def ignored_options(conf: cfg.ConfigOpts) -> list[str]:
+    """``[group] option`` of all that are set in the files of ``conf`` and do nothing here, sorted; never a value."""
+    registered = _registered()
+    found = []
+    for group, option in read_files(conf):
+        if option in registered.get(group, ()):
+            continue
+        if group in IGNORED_GROUPS or group in OWN_GROUPS or option in IGNORED.get(group, ()):
+            found.append(f"[{group}] {option}")
+    return sorted(found)
+
+
+def lost_functions(conf: cfg.ConfigOpts) -> list[str]:
+    """A sentence for each thing that routers of this host will not have, though the files ask for it."""
+    values = read_files(conf)
+    registered = _registered()
+    sentences = []
+    for name in filter(None, (part.strip() for part in values.get(("agent", "extensions"), "").split(","))):
+        what = EXTENSIONS.get(name, "what it does")
+        sentences.append(f"[AGENT] extensions: {name} is not supported: no {what} on this host")
+    for (group, option), (is_lost, sentence) in LOSSES.items():
+        value = values.get((group, option))
+        if value is not None and option not in registered.get(group, ()) and is_lost(value):
+            sentences.append(f"[{group}] {option} = {value[:80]}: {sentence}")
+    ha = sorted(option for group, option in values if group == "DEFAULT" and option.startswith("ha_"))
+    if ha:
+        sentences.append(
+            f"[DEFAULT] {', '.join(ha)}: HA routers are not built by this agent, they are left as they are"
+        )
+    return sentences
+
+
+def read_files(conf: cfg.ConfigOpts) -> Values:
+    """Everything that the configured files set, in their order of precedence."""
+    reader = _Reader()
+    for path in config_files(conf):
+        try:
+            text = path.read_text(errors="replace")
+        except OSError as exc:  # oslo.config has just read it: it was removed meanwhile
+            LOG.warning("%s cannot be read: %s", path, exc.strerror)
+            continue
+        reader.section = "DEFAULT"
+        reader.parse(text.splitlines())
+    return reader.values
+
+
+def config_files(conf: cfg.ConfigOpts) -> list[Path]:
+    """The files that oslo.config read, in its order: those that were named, then the directories' ``*.conf``."""
+    files = [Path(name) for name in conf.config_file or []]
+    for directory in conf.config_dir or []:
+        files += sorted(Path(directory).glob("*.conf"))
+    return files
+
+
+def _is_true(value: str) -> bool:
+    return value.strip().lower() in ("true", "1", "yes", "on")
+
+
+def _is_set(value: str) -> bool:
+    return bool(value.strip())
+
+
+LOSSES: dict[tuple[str, str], tuple[Callable[[str], bool], str]] = {
+    ("DEFAULT", "ipv6_gateway"): (_is_set, "gateways without an IPv6 subnet get no IPv6 default route"),
+    ("DEFAULT", "cleanup_on_shutdown"): (_is_true, "routers stay when this agent stops; dvrctl cleanup removes them"),
+    ("DEFAULT", "per_router_log_files"): (_is_true, "there is one log; its lines carry the router's id"),
+    ("metadata_rate_limiting", "rate_limit_enabled"): (_is_true, "requests for metadata are not limited"),
+}
+"""What an operator set on purpose and would miss: group and option → (is this value such, what it means)."""
+
+
+def _registered() -> dict[str, set[str]]:
+    """Options of ours by group, groups as oslo.config spells them."""
+    return {name if name == "DEFAULT" else name.lower(): {opt.dest for opt in opts} for name, opts in GROUPS}
+
+
+class _Reader(iniparser.BaseParser):
+    """oslo.config's own parser, so that files mean the same here."""
+
+    def __init__(self) -> None:
+        self.values: Values = {}
+        self.section = "DEFAULT"
+
+    def new_section(self, section: str) -> None:
+        self.section = section if section == "DEFAULT" else section.lower()
+
+    def assignment(self, key: str, value: Any) -> None:
+        self.values[self.section, key.replace("-", "_")] = ",".join(value)
+
+    def comment(self, comment: str) -> None:
+        pass

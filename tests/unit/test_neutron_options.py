@@ -1,0 +1,123 @@
+"""What an operator is told about options of neutron-l3-agent that do nothing here."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from oslo_config import cfg
+
+from dvr_agent import config, neutron_options
+
+NEUTRON_CONF = """\
+[DEFAULT]
+core_plugin = ml2
+transport_url = rabbit://neutron:sesame@broker:5672/
+rpc_workers = 4
+[database]
+connection = mysql+pymysql://neutron:sesame@db/neutron
+[keystone_authtoken]
+password = sesame
+[oslo_messaging_rabbit]
+rabbit_quorum_queue = true
+[agent]
+root_helper = sudo
+report_interval = 12
+"""
+L3_AGENT_INI = """\
+[DEFAULT]
+agent_mode = dvr
+# ha_confs_path = /commented/out
+metadata_proxy_user = nobody
+min_rtr_adv_interval = 20
+[AGENT]
+extensions = fip_qos, port_forwarding
+availability_zone = az1
+[network_log]
+rate_limit = 50
+"""
+
+
+def load(tmp_path: Path, *texts: str) -> cfg.ConfigOpts:
+    arguments = []
+    for number, text in enumerate(texts):
+        path = tmp_path / f"{number}.conf"
+        path.write_text(text)
+        arguments += ["--config-file", str(path)]
+    return config.load(arguments)
+
+
+def test_options_that_do_nothing_are_named_and_nothing_else(tmp_path: Path) -> None:
+    conf = load(tmp_path, NEUTRON_CONF, L3_AGENT_INI)
+    assert neutron_options.ignored_options(conf) == [
+        "[DEFAULT] metadata_proxy_user",
+        "[DEFAULT] min_rtr_adv_interval",
+        "[agent] root_helper",
+        "[network_log] rate_limit",
+    ]
+
+
+def test_files_of_a_directory_count_too(tmp_path: Path) -> None:
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "l3.conf").write_text("[agent]\nkill_scripts_path = /etc/kill\n")
+    conf = config.load(["--config-dir", str(tmp_path / "conf.d")])
+    assert neutron_options.ignored_options(conf) == ["[agent] kill_scripts_path"]
+
+
+def test_a_slip_of_the_pen_in_a_section_of_ours_is_named(tmp_path: Path) -> None:
+    conf = load(tmp_path, "[dvr_agent]\naudit_intervall = 3\naudit_interval = 4\n[neutron]\nresync = 1\n")
+    assert neutron_options.ignored_options(conf) == ["[dvr_agent] audit_intervall", "[neutron] resync"]
+
+
+def test_each_extension_is_a_function_that_is_lost(tmp_path: Path) -> None:
+    said = neutron_options.lost_functions(load(tmp_path, NEUTRON_CONF, L3_AGENT_INI))
+    assert said == [
+        "[AGENT] extensions: fip_qos is not supported: no bandwidth limits of floating IPs on this host",
+        "[AGENT] extensions: port_forwarding is not supported: no port forwarding of floating IPs on this host",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("[DEFAULT]\nipv6_gateway = fe80::1\n", "IPv6 default route"),
+        ("[DEFAULT]\ncleanup_on_shutdown = True\n", "routers stay"),
+        ("[DEFAULT]\nha_vrrp_advert_int = 3\nha_confs_path = /x\n", "ha_confs_path, ha_vrrp_advert_int: HA routers"),
+        ("[metadata_rate_limiting]\nrate_limit_enabled = yes\n", "not limited"),
+        ("[AGENT]\nextensions = new_thing\n", "new_thing is not supported"),
+    ],
+)
+def test_what_was_asked_for_on_purpose_has_a_sentence_of_its_own(tmp_path: Path, text: str, word: str) -> None:
+    (said,) = neutron_options.lost_functions(load(tmp_path, text))
+    assert word in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[DEFAULT]\ncleanup_on_shutdown = false\n",
+        "[DEFAULT]\nipv6_gateway =\n",
+        "[AGENT]\nextensions =\n",
+        "[AGENT]\nextensions = fip_qos\nextensions =\n",
+    ],
+)
+def test_a_default_that_is_written_out_costs_nothing(tmp_path: Path, text: str) -> None:
+    assert neutron_options.lost_functions(load(tmp_path, text)) == []
+
+
+def test_the_log_says_it_once_and_no_value_of_other_services(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        neutron_options.tell(load(tmp_path, NEUTRON_CONF, L3_AGENT_INI))
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "INFO"]
+    assert "sesame" not in caplog.text
+    caplog.clear()
+    neutron_options.tell(load(tmp_path, "[DEFAULT]\nhost = h1\n"))
+    assert not caplog.records
+
+
+def test_options_of_ours_are_never_named(tmp_path: Path) -> None:
+    lines = []
+    for group, opts in config.list_opts():
+        lines += [f"[{group}]", *(f"{opt.name} = {opt.default}" for opt in opts if opt.default not in (None, [], {}))]
+    assert neutron_options.ignored_options(load(tmp_path, "\n".join(lines) + "\n")) == []
