@@ -19,7 +19,7 @@ from functools import partial
 
 from oslo_config import cfg
 
-from dvr_agent import __version__, config, logs
+from dvr_agent import __version__, config, logs, neutron_options
 from dvr_agent.attach.api import AttachDriver
 from dvr_agent.daemon import backoff, green
 from dvr_agent.daemon.admin import AdminServer
@@ -29,6 +29,7 @@ from dvr_agent.daemon.dispatcher import Dispatcher, RetryPolicy
 from dvr_agent.daemon.feed import Feed
 from dvr_agent.daemon.notify import Notifier
 from dvr_agent.daemon.passes import Passes
+from dvr_agent.daemon.rival import check_no_rival
 from dvr_agent.daemon.signals import Signals
 from dvr_agent.daemon.status import Status
 from dvr_agent.daemon.worker import Worker
@@ -72,6 +73,9 @@ def run(conf: cfg.ConfigOpts) -> int:
     :raises LockedError: another agent runs here, ours or Neutron's
     :raises KernelError: this kernel lacks something the agent needs
     """
+    if config.source_name(conf) == "neutron":
+        check_no_rival()
+        neutron_options.tell(conf)
     with AgentLock(conf.state_path, conf.host):
         return Service(conf, open_parts(conf)).run()
 
