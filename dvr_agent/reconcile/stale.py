@@ -74,7 +74,7 @@ def find_stale(
     works = [work for work in works if work.changes]
     outer = _outer(kernel, attach, works)
     lines = [
-        *(("(host)", f"- port {port.outer} of {port.namespace}") for port in outer),
+        *(("(host)", f"- port {port.outer} of {port.namespace or 'no namespace'}") for port in outer),
         *((PAIRS_FILE, f"- {router_id}") for router_id in entries[0]),
         *((PRIORITIES_FILE, f"- {fip}") for fip in entries[1]),
     ]
