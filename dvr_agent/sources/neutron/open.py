@@ -8,6 +8,7 @@ from dvr_agent.config import driver_name, host_settings
 from dvr_agent.errors import ConfigError
 from dvr_agent.sources.api import Source
 from dvr_agent.sources.kept import documents_path
+from dvr_agent.sources.neutron.api import Bus
 from dvr_agent.sources.neutron.options import NeutronOptions
 from dvr_agent.sources.neutron.source import NeutronSource
 
@@ -19,13 +20,21 @@ def open_neutron(conf: cfg.ConfigOpts) -> Source:
 
     :raises ConfigError: the extra is not installed, or the message bus is not configured
     """
+    return NeutronSource(open_bus(conf), host_settings(conf), neutron_options(conf))
+
+
+def open_bus(conf: cfg.ConfigOpts) -> Bus:
+    """The message bus; nobody is connected to yet.
+
+    :raises ConfigError: the extra is not installed, or the message bus is not configured
+    """
     try:
-        from dvr_agent.sources.neutron.messaging import open_bus
+        from dvr_agent.sources.neutron import messaging
     except ModuleNotFoundError as exc:
         if (exc.name or "").startswith("dvr_agent"):
             raise
         raise ConfigError(f"[dvr_agent] source = neutron needs the module {exc.name}: {EXTRA}") from exc
-    return NeutronSource(open_bus(conf), host_settings(conf), neutron_options(conf))
+    return messaging.open_bus(conf)
 
 
 def neutron_options(conf: cfg.ConfigOpts) -> NeutronOptions:

@@ -1,0 +1,33 @@
+"""``dvrctl fetch``: have neutron-server's documents of this host before the daemon runs, so that a plan can be made."""
+
+from __future__ import annotations
+
+import argparse
+
+from dvr_agent.cli.inputs import load_config
+from dvr_agent.cli.output import Output, complain
+from dvr_agent.config import source_name
+from dvr_agent.errors import ConfigError
+from dvr_agent.lock import AgentLock
+from dvr_agent.sources.kept import documents_path
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    """0: all documents are here; 1: some are bad, or the server did not answer."""
+    conf = load_config(args)
+    if source_name(conf) != "neutron":
+        raise ConfigError("[dvr_agent] source is not neutron: there is no server to ask (is transport_url set?)")
+    from dvr_agent.sources.neutron.fetch import fetch
+
+    # The daemon keeps the documents itself, and better.
+    with AgentLock(conf.state_path, conf.host):
+        good, bad = fetch(conf)
+    where = documents_path(conf.state_path, conf.host)
+    if out.json:
+        routers = sorted(event.document.router.id for event in good)
+        out.document({"documents": str(where), "routers": routers, "bad": [str(event.error) for event in bad]})
+    else:
+        out.line(f"{len(good)} routers of host {conf.host} described by neutron-server; documents in {where}")
+    for event in bad:
+        complain(str(event.error))
+    return 1 if bad else 0

@@ -1,0 +1,89 @@
+"""One full sync without being the agent: documents of this host, fetched and kept, nothing announced, nothing consumed.
+
+For ``dvrctl fetch``, which an operator runs beside the ``neutron-l3-agent`` that is to be replaced: the questions are
+those that it asks too.  So the server hears of nothing new, and no message is taken from its queue.
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from oslo_config import cfg
+
+from dvr_agent.config import host_settings
+from dvr_agent.sources.api import Bad, Changed, Event, Failed, Synced
+from dvr_agent.sources.neutron.api import Bus, L3Plugin, Notify
+from dvr_agent.sources.neutron.open import neutron_options, open_bus
+from dvr_agent.sources.neutron.source import NeutronSource
+
+
+class _Mute:
+    """The server's L3 plugin, but our state is not reported."""
+
+    def __init__(self, plugin: L3Plugin) -> None:
+        self._plugin = plugin
+
+    def report_state(self, agent_state: Mapping[str, Any]) -> str | None:
+        return None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._plugin, name)
+
+
+class _Deaf:
+    """The bus, but nothing is consumed."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self.plugin: L3Plugin = _Mute(bus.plugin)
+
+    def listen(self, notify: Notify) -> None:
+        """Messages stay for the agent that they are meant for."""
+
+    def status(self) -> dict[str, Any]:
+        return self._bus.status()
+
+    def close(self) -> None:
+        self._bus.close()
+
+
+def fetch(conf: cfg.ConfigOpts) -> tuple[list[Changed], list[Bad]]:
+    """Ask once for all routers of this host and keep their documents; returns the good and the bad ones.
+
+    :raises ConfigError: the source cannot be used as it is configured
+    :raises SourceError: the server did not answer, or not fully
+    """
+    options = replace(neutron_options(conf), fallback_after=threading.TIMEOUT_MAX)
+    source = NeutronSource(_Deaf(open_bus(conf)), host_settings(conf), options)
+    good: dict[str, Changed] = {}
+    bad: dict[str, Bad] = {}
+    try:
+        source.rescan()
+        while not _take(_events(source), good, bad):
+            pass
+    finally:
+        source.close()
+    return list(good.values()), list(bad.values())
+
+
+def _events(source: NeutronSource) -> list[Event]:
+    select.select([source.fileno()], [], [])
+    return source.poll()
+
+
+def _take(events: list[Event], good: dict[str, Changed], bad: dict[str, Bad]) -> bool:
+    """True at the end of the listing."""
+    for event in events:
+        if isinstance(event, Changed):
+            good[event.document.router.id] = event
+        elif isinstance(event, Bad):
+            bad[event.name] = event
+        elif isinstance(event, Failed):
+            raise event.error
+        elif isinstance(event, Synced):
+            return True
+    return False
