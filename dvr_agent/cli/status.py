@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import socket
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,6 +94,7 @@ def _show(out: Output, status: dict[str, Any]) -> None:
         ("last sync", status.get("last_sync") or "none yet"),
         ("audits", f"last {status.get('last_audit') or 'none yet'}, next {status.get('next_audit') or 'never'}"),
         ("source", _source(source)),
+        ("server", _server(source)),
         ("routers", _counts(status.get("states") or {})),
     ):
         if value is not None and value != "":
@@ -108,7 +110,31 @@ def _show(out: Output, status: dict[str, Any]) -> None:
 def _source(source: dict[str, Any]) -> str:
     where = " ".join(str(source[key]) for key in ("source", "path") if source.get(key))
     text = f"{where}: {source.get('error') or source.get('state') or 'ok'}"
-    return text + (f"; {source['documents']} documents" if "documents" in source else "")
+    text += f"; {source['documents']} documents" if "documents" in source else ""
+    return text + (f"; {source['incomplete']}" if source.get("incomplete") else "")
+
+
+def _server(source: dict[str, Any]) -> str:
+    """What the neutron source says of its server; empty for other sources."""
+    server, bus = source.get("server") or {}, source.get("bus") or {}
+    if not server:
+        return ""
+    sync = server.get("last_full_sync") or {}
+    parts = [
+        f"away: {server['away']}" if server.get("away") else "",
+        "" if bus.get("connected") else "message bus not connected",
+        f"last report {_ago(server.get('last_report'))}",
+        f"last full sync {_ago(sync.get('at'))}",
+        *(f"{server[key]} {text}" for key, text in _WAITING.items() if server.get(key)),
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+_WAITING = {"statuses_not_sent": "floating IP statuses not sent yet", "pending": "routers to be asked for"}
+
+
+def _ago(when: float | None) -> str:
+    return "never" if when is None else f"{max(time.time() - when, 0):.0f} s ago"
 
 
 def _counts(states: dict[str, int]) -> str:
