@@ -121,7 +121,7 @@ def _server(source: dict[str, Any]) -> str:
         return ""
     sync = server.get("last_full_sync") or {}
     parts = [
-        f"away: {server['away']}" if server.get("away") else "",
+        "does not answer" if server.get("away") else "",
         "" if bus.get("connected") else "message bus not connected",
         f"last report {_ago(server.get('last_report'))}",
         f"last full sync {_ago(sync.get('at'))}",
