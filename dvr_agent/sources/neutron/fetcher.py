@@ -151,6 +151,7 @@ class Fetcher:
             self._serve_between()
         if failures:
             raise _IncompleteError(str(failures[0]))
+        self._serve_between()  # positive words about routers count before their absence from the list does
         self._finish(sync, len(listed), strange)
 
     def _greet(self) -> None:
@@ -175,15 +176,15 @@ class Fetcher:
         return list(found), None in ids
 
     def _finish(self, sync: FullSync, listed: int, strange: bool) -> None:
-        why = "the server listed something that is no router id" if strange else ""
-        known = self._store.confirm(sync.known, sync.question, not strange, why)
         self._failures = 0
-        if not strange:
-            self._intake.complete(known)
-        self.synced = True
         seconds = time.monotonic() - sync.began
         counts = {verdict.value: number for verdict, number in sync.counts.items()}
         self._last_sync = {"at": round(time.time(), 3), "seconds": round(seconds, 3), "listed": listed, **counts}
+        self.synced = True
+        why = "the server listed something that is no router id" if strange else ""
+        known = self._store.confirm(sync.known, sync.question, not strange, why)
+        if not strange:
+            self._intake.complete(known)
         LOG.info(
             "full sync: %d routers listed, %d described; %d changed, %d unchanged, %d bad; %.2f s",
             listed,

@@ -32,14 +32,14 @@ class _Routed:
     :ivar router: what the last settled job was about
     :ivar placed: floating IPs that the kernel holds, as far as we know
     :ivar want: floating IP id → what the server should say
-    :ivar told: floating IP id → what it says
+    :ivar told: floating IP id → what it says; None before it said anything (a kept document is nothing it says now)
     :ivar clear: some are gone from the document: have the server look after those that are nobody's
     """
 
     router: Router | None = None
     placed: frozenset[str] = frozenset()
     want: dict[str, str] = field(default_factory=dict)
-    told: dict[str, str] = field(default_factory=dict)
+    told: dict[str, str] | None = None
     clear: bool = False
 
 
@@ -55,8 +55,7 @@ class Statuses:
 
     def heard(self, router_id: str, said: Mapping[str, str]) -> None:
         """A document of the server brought these statuses; what becomes of the document is not known yet."""
-        if said or router_id in self._routers:
-            self._routers.setdefault(router_id, _Routed()).told = dict(said)
+        self._routers.setdefault(router_id, _Routed()).told = dict(said)
 
     def unchanged(self, router_id: str) -> None:
         """The document heard of last says nothing new otherwise: no job will follow from it."""
@@ -91,9 +90,10 @@ class Statuses:
         state = self._routers.get(router_id)
         if state is None:
             return
-        state.told.update(statuses)
         state.clear = False
-        if state.router is None:
+        if state.told is not None:
+            state.told.update(statuses)
+        elif state.router is None:
             del self._routers[router_id]
 
     def waiting(self) -> int:
@@ -150,4 +150,5 @@ class Statuses:
 
     @staticmethod
     def _differences(state: _Routed) -> dict[str, str]:
-        return {fip_id: status for fip_id, status in state.want.items() if state.told.get(fip_id) != status}
+        told = state.told
+        return {} if told is None else {fip: status for fip, status in state.want.items() if told.get(fip) != status}

@@ -1,0 +1,175 @@
+"""The neighbour cache of the neutron source: pulled once per subnet, patched by ARP notifications, nothing lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dvr_agent.desired.facts import Facts
+from dvr_agent.desired.qrouter import qrouter_state
+from dvr_agent.desired.settings import AgentMode, HostSettings
+from dvr_agent.desired.view import make_view
+from dvr_agent.model.router import Router
+from dvr_agent.sources.api import Changed, Synced
+from dvr_agent.sources.neutron.api import ArpEntry, RoutersUpdated
+from dvr_agent.sources.neutron.neighbours import Neighbours
+from tests.unit.neutron_server import HOST, Server, desk
+
+NEW_MAC = "fa:16:3e:00:00:77"
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+def subnet_of(server: Server, router_id: str) -> str:
+    found: str = server.routers[router_id]["_interfaces"][0]["fixed_ips"][0]["subnet_id"]
+    return found
+
+
+def entry(server: Server, router_id: str, address: str, mac: str = NEW_MAC, present: bool = True) -> ArpEntry:
+    return ArpEntry(router_id, subnet_of(server, router_id), address, mac, present)
+
+
+def addresses(router: Router) -> dict[str, str]:
+    """Address → MAC of the neighbours that the desired state makes of the document, without those of the link."""
+    view = make_view(router, HostSettings(HOST, AgentMode.DVR_NO_EXTERNAL))
+    state, _ = qrouter_state(view, Facts())
+    return {neighbour.dst: neighbour.mac for neighbour in state.neighbours}
+
+
+def test_a_subnet_is_pulled_once_and_shared_by_its_routers(server: Server, tmp_path: Path) -> None:
+    first, second = server.add(1), server.add(2)
+    server.routers[second]["_interfaces"] = server.routers[first]["_interfaces"]
+    server.routers[second]["_snat_router_interfaces"] = []
+    with desk(server, tmp_path) as a:
+        a.sync()
+        assert server.of("get_ports_by_subnet") == [subnet_of(server, first)]
+        a.say(RoutersUpdated((first, second)))
+        server.wait_calls("sync_routers", 2)
+        a.sync()
+        assert len(server.of("get_ports_by_subnet")) == 2  # refreshed by full syncs only
+
+
+def test_a_new_address_is_a_neighbour_without_any_question(server: Server, tmp_path: Path) -> None:
+    router_id, _other = server.add(1), server.add(2)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        before = addresses(a.router(router_id))
+        asked = len(server.calls)
+        a.say(entry(server, router_id, "10.1.0.200"))
+        assert addresses(a.next(Changed).document.router) == {**before, "10.1.0.200": NEW_MAC}
+        assert len(server.calls) == asked
+
+
+def test_an_address_that_went_is_no_neighbour_any_more(server: Server, tmp_path: Path) -> None:
+    router_id = server.add(1)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        before = addresses(a.router(router_id))
+        assert "10.1.0.112" in before
+        a.say(entry(server, router_id, "10.1.0.112", before["10.1.0.112"], present=False))
+        del before["10.1.0.112"]
+        assert addresses(a.next(Changed).document.router) == before
+
+
+def test_an_address_that_moves_to_another_mac_belongs_to_nobody_else(server: Server, tmp_path: Path) -> None:
+    router_id = server.add(1)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.say(entry(server, router_id, "10.1.0.112"))
+        assert addresses(a.next(Changed).document.router)["10.1.0.112"] == NEW_MAC
+
+
+def test_an_address_that_is_an_allowed_pair_elsewhere_goes_to_whom_the_notification_names(
+    server: Server, tmp_path: Path
+) -> None:
+    router_id = server.add(1)
+    port = server.ports[subnet_of(server, router_id)][0]
+    port["allowed_address_pairs"] = [{"ip_address": "10.1.0.99/32", "mac_address": "fa:16:3e:00:00:11"}]
+    with desk(server, tmp_path) as a:
+        a.sync()
+        assert addresses(a.router(router_id))["10.1.0.99"] == "fa:16:3e:00:00:11"
+        a.say(entry(server, router_id, "10.1.0.99", NEW_MAC))
+        assert addresses(a.next(Changed).document.router)["10.1.0.99"] == NEW_MAC
+        a.say(entry(server, router_id, "10.1.0.99", NEW_MAC, present=False))
+        assert "10.1.0.99" not in addresses(a.next(Changed).document.router)
+
+
+def test_what_is_known_already_or_not_here_is_no_news(server: Server, tmp_path: Path) -> None:
+    router_id, elsewhere = server.add(1), server.add(2)
+    foreign = entry(server, elsewhere, "10.1.0.200")
+    del server.routers[elsewhere]
+    with desk(server, tmp_path) as a:
+        a.sync()
+        before = len(a.events)
+        a.say(foreign)
+        a.say(entry(server, router_id, "10.1.0.112", addresses(a.router(router_id))["10.1.0.112"]))
+        a.say(entry(server, router_id, "10.1.0.222", present=False))
+        a.say(entry(server, router_id, "no address"))
+        a.say(entry(server, router_id, "10.1.0.200", "no mac"))
+        a.sync()
+        assert [type(event) for event in a.since(before)] == [Synced]
+
+
+def test_an_entry_that_comes_while_the_subnet_is_pulled_survives_the_pull(server: Server, tmp_path: Path) -> None:
+    router_id = server.add(1)
+    with desk(server, tmp_path) as a:
+        gate = server.hold("get_ports_by_subnet")
+        a.source.rescan()
+        gate.wait()  # the answer is made already
+        a.say(entry(server, router_id, "10.1.0.200"))
+        gate.open()
+        a.wait(lambda: a.source.document(router_id) and "10.1.0.200" in addresses(a.router(router_id)))
+
+
+def test_an_entry_that_is_older_than_a_pull_does_not_come_back(server: Server, tmp_path: Path) -> None:
+    router_id = server.add(1)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        gate = server.hold("sync_routers")
+        a.source.rescan()
+        gate.wait()
+        a.say(entry(server, router_id, "10.1.0.200"))  # then the port's address changes: no notification is sent
+        gate.open()
+        a.next(Synced)
+        assert "10.1.0.200" not in addresses(a.router(router_id))
+
+
+def test_the_next_full_sync_has_the_last_word(server: Server, tmp_path: Path) -> None:
+    router_id = server.add(1)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        before = addresses(a.router(router_id))
+        a.say(entry(server, router_id, "10.1.0.200"))
+        a.next(Changed)
+        a.sync()
+        assert addresses(a.router(router_id)) == before
+
+
+def test_many_entries_are_one_document(server: Server, tmp_path: Path) -> None:
+    router_id = server.add(1)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        before = len(a.events)
+        gate = server.hold("sync_routers")
+        a.say(RoutersUpdated((router_id,)))
+        gate.wait()
+        for last in range(100, 150):
+            a.say(entry(server, router_id, f"10.1.0.{last}"))
+        gate.open()
+        a.next(Changed)
+        a.sync()
+        # the entries together, and the full sync which does not know them
+        assert [type(event) for event in a.since(before)] == [Changed, Changed, Synced]
+
+
+def test_ipv6_addresses_are_compared_as_addresses() -> None:
+    cache = Neighbours()
+    port = {"id": "1", "mac_address": "FA:16:3E:00:00:77", "fixed_ips": [{"subnet_id": "s", "ip_address": "FD00::5"}]}
+    cache.put("s", [port])
+    assert not cache.patch(ArpEntry("r", "s", "fd00:0::5", NEW_MAC, True))
+    assert cache.patch(ArpEntry("r", "s", "fd00::5", NEW_MAC, False))
+    assert cache.text("s") == b"[]"

@@ -1,0 +1,379 @@
+"""Statuses of floating IPs: what the server is told, when, and what it is not told; agent gateway ports given back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dvr_agent.desired.settings import AgentMode
+from dvr_agent.model.router import Router
+from dvr_agent.sources.api import Changed, Deleted, Fate, Settled, Synced
+from dvr_agent.sources.neutron.api import RemoteError, RouterDeleted, RouterRemoved, RoutersUpdated, ServerAwayError
+from tests.unit.neutron_server import HOST, NETWORK, Desk, Server, desk
+
+AWAY = ServerAwayError("nobody there")
+OTHER_FIP = "e67d4d88-0000-453e-9bd8-a3f02a630a3b"
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+def fip(server: Server, router_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = server.routers[router_id]["_floatingips"][0]
+    return found
+
+
+def add(server: Server, number: int = 1, status: str = "DOWN", **changes: Any) -> tuple[str, str]:
+    """A router whose floating IP has this status; both ids."""
+    router_id = server.add(number)
+    fip(server, router_id).update(status=status, **changes)
+    return router_id, fip(server, router_id)["id"]
+
+
+def update(a: Desk, router_id: str) -> Router:
+    """The server says that a router changed; the document that follows."""
+    a.say(RoutersUpdated((router_id,)))
+    found: Router = a.next(Changed, router_id).document.router
+    return found
+
+
+def told(server: Server) -> list[tuple[str, dict[str, str]]]:
+    return server.of("update_floatingip_statuses")
+
+
+def no_more(a: Desk) -> list[tuple[str, dict[str, str]]]:
+    """All statuses sent so far, with nothing left to send: another router's status, put after them, has arrived."""
+    router_id = a.server.add(99)
+    fip(a.server, router_id)["status"] = "DOWN"
+    update(a, router_id)
+    a.settle(router_id)
+    a.server.wait(lambda: bool(told(a.server)) and told(a.server)[-1][0] == router_id)
+    return told(a.server)[:-1]
+
+
+def test_active_is_said_when_the_kernel_has_it_and_not_before(server: Server, tmp_path: Path) -> None:
+    router_id, fip_id = add(server)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        assert told(server) == []
+        a.settle(router_id)
+        assert a.statuses(1) == [(router_id, {fip_id: "ACTIVE"})]
+
+
+def test_what_the_server_knows_already_is_not_said(server: Server, tmp_path: Path) -> None:
+    router_id, _ = add(server, status="ACTIVE")
+    with desk(server, tmp_path) as a:
+        a.sync()
+        for _ in range(3):
+            a.settle(router_id)
+        assert no_more(a) == []
+
+
+def test_nothing_is_said_twice(server: Server, tmp_path: Path) -> None:
+    router_id, fip_id = add(server)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id)
+        a.statuses(1)
+        a.settle(router_id)
+        assert no_more(a) == [(router_id, {fip_id: "ACTIVE"})]
+
+
+def test_floating_ips_of_one_router_are_one_message(server: Server, tmp_path: Path) -> None:
+    router_id, fip_id = add(server)
+    second = {**fip(server, router_id), "id": OTHER_FIP, "floating_ip_address": "203.0.113.77"}
+    second |= {"fixed_ip_address": "10.1.0.16"}
+    server.routers[router_id]["_floatingips"].append(second)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id)
+        assert a.statuses(1) == [(router_id, {fip_id: "ACTIVE", OTHER_FIP: "ACTIVE"})]
+
+
+def test_a_job_that_failed_is_an_error_of_what_is_not_in_place(server: Server, tmp_path: Path) -> None:
+    router_id, fip_id = add(server)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id, Fate.FAILED)
+        assert a.statuses(1) == [(router_id, {fip_id: "ERROR"})]
+        a.settle(router_id)
+        assert a.statuses(2)[1] == (router_id, {fip_id: "ACTIVE"})
+        a.settle(router_id, Fate.FAILED)  # what is in place stays in place
+        assert len(no_more(a)) == 2
+
+
+def test_a_failure_is_said_also_without_agent_gateway_port(server: Server, tmp_path: Path) -> None:
+    router_id, fip_id = add(server)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id, Fate.FAILED, Router(**{**_fields(a.router(router_id)), "agent_gateways": ()}))
+        assert no_more(a) == []  # not about the newest document
+        server.routers[router_id]["_floatingip_agent_interfaces"] = []
+        server.gateways[NETWORK] = {**server.gateways[NETWORK], "binding:host_id": "compute7"}
+        update(a, router_id)
+        a.settle(router_id, Fate.FAILED)
+        server.wait(lambda: (router_id, {fip_id: "ERROR"}) in [args for _, args in server.calls])
+
+
+def _fields(router: Router) -> dict[str, Any]:
+    return {name: getattr(router, name) for name in router.__dataclass_fields__}
+
+
+def test_an_administratively_down_router_has_its_floating_ips_down(server: Server, tmp_path: Path) -> None:
+    router_id, fip_id = add(server, status="ACTIVE")
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id)
+        server.routers[router_id]["admin_state_up"] = False
+        update(a, router_id)
+        a.settle(router_id, Fate.ABSENT)
+        assert a.statuses(1) == [(router_id, {fip_id: "DOWN"})]
+
+
+def test_of_a_floating_ip_that_is_not_in_the_document_any_more_the_server_decides(
+    server: Server, tmp_path: Path
+) -> None:
+    """Free, or on another host?  The server lists neither here; an empty report has it set DOWN those that are free."""
+    router_id, _ = add(server, status="ACTIVE")
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id)
+        server.routers[router_id]["_floatingips"] = []
+        update(a, router_id)
+        a.settle(router_id)
+        assert a.statuses(1) == [(router_id, {})]
+        a.settle(router_id)
+        assert len(no_more(a)) == 1
+
+
+def test_a_floating_ip_that_is_on_another_host_now_is_the_other_hosts_affair(server: Server, tmp_path: Path) -> None:
+    router_id, _ = add(server, status="ACTIVE")
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id)
+        fip(server, router_id).update(host="compute7", status="DOWN")
+        update(a, router_id)
+        a.settle(router_id)
+        assert no_more(a) == []
+
+
+def test_one_that_migrates_to_this_host_is_no_error_of_ours(server: Server, tmp_path: Path) -> None:
+    router_id, fip_id = add(server, status="ACTIVE", host="compute7", dest_host=HOST)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id, Fate.FAILED)
+        assert no_more(a) == []
+        a.settle(router_id)
+        fip(server, router_id).update(status="DOWN", host=HOST, dest_host=None)
+        update(a, router_id)
+        a.settle(router_id)
+        server.wait(lambda: told(server)[-1] == (router_id, {fip_id: "ACTIVE"}))
+
+
+def test_a_centralized_floating_ip_is_said_by_the_host_of_the_gateway(server: Server, tmp_path: Path) -> None:
+    router_id, fip_id = add(server, dvr_snat_bound=True, host="compute7")
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id)
+        assert a.statuses(1) == [(router_id, {fip_id: "ACTIVE"})]
+
+
+def test_a_centralized_floating_ip_is_not_said_by_other_hosts(server: Server, tmp_path: Path) -> None:
+    router_id, _ = add(server, dvr_snat_bound=True)
+    with desk(server, tmp_path, mode=AgentMode.DVR) as a:
+        a.sync()
+        a.settle(router_id)
+        a.settle(router_id, Fate.FAILED)
+        assert no_more(a) == []
+
+
+def test_a_server_that_says_other_than_the_kernel_is_told_again(server: Server, tmp_path: Path) -> None:
+    router_id, fip_id = add(server, status="ACTIVE")
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id)
+        fip(server, router_id)["status"] = "DOWN"
+        before = len(a.events)
+        a.sync()
+        assert a.statuses(1) == [(router_id, {fip_id: "ACTIVE"})]
+        assert [type(event) for event in a.since(before)] == [Synced]  # no job, and no event
+
+
+def test_a_newer_document_is_waited_for(server: Server, tmp_path: Path) -> None:
+    """Associated with another port: what is in the kernel is the old address."""
+    router_id, fip_id = add(server, status="ACTIVE")
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id)
+        old = a.router(router_id)
+        fip(server, router_id).update(status="DOWN", fixed_ip_address="10.1.0.16")
+        update(a, router_id)
+        a.settle(router_id, router=old)
+        assert no_more(a) == []
+        a.settle(router_id)
+        server.wait(lambda: told(server)[-1] == (router_id, {fip_id: "ACTIVE"}))
+
+
+def test_what_could_not_be_sent_is_sent_later_and_only_the_newest(server: Server, tmp_path: Path) -> None:
+    router_id, fip_id = add(server)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        server.fail("update_floatingip_statuses", AWAY, AWAY)
+        a.settle(router_id, Fate.FAILED)
+        a.statuses(1)
+        a.settle(router_id)
+        server.wait(lambda: told(server)[-1] == (router_id, {fip_id: "ACTIVE"}))
+        assert no_more(a)[-1] == (router_id, {fip_id: "ACTIVE"})
+        server.wait(lambda: a.source.status()["server"]["statuses_not_sent"] == 0)
+
+
+def test_a_router_whose_statuses_are_refused_does_not_keep_others_back(server: Server, tmp_path: Path) -> None:
+    (first, _), (second, second_fip) = add(server, 1), add(server, 2)
+
+    def refuse(args: Any) -> None:
+        if args[0] == first:
+            raise RemoteError("DBDeadlock")
+
+    with desk(server, tmp_path) as a:
+        a.sync()
+        server.answers["update_floatingip_statuses"] = refuse
+        a.settle(first)
+        a.settle(second)
+        server.wait(lambda: (second, {second_fip: "ACTIVE"}) in [args for _, args in server.calls])
+        assert a.source.status()["server"]["statuses_not_sent"] >= 1
+        number = len(told(server))
+        assert {args[0] for args in a.statuses(number + 2)[number:]} == {first}
+
+
+def test_a_router_that_left_this_host_has_the_server_look_after_its_floating_ips(
+    server: Server, tmp_path: Path
+) -> None:
+    router_id, _ = add(server, status="ACTIVE")
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id)
+        del server.routers[router_id]
+        a.say(RouterRemoved(router_id))
+        a.next(Deleted)
+        a.settle(router_id, Fate.ABSENT, gone=True)
+        assert a.statuses(1) == [(router_id, {})]
+
+
+def test_routers_that_are_left_alone_have_no_statuses(server: Server, tmp_path: Path) -> None:
+    router_id, _ = add(server)
+    server.routers[router_id]["ha"] = True
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id, Fate.LEFT_ALONE)
+        assert no_more(a) == []
+
+
+def test_after_a_start_with_kept_documents_only_what_differs_is_said(server: Server, tmp_path: Path) -> None:
+    (known, _), (down, fip_id) = add(server, 1, "ACTIVE"), add(server, 2, "ACTIVE")
+    with desk(server, tmp_path) as a:
+        a.sync()
+    server.away(AWAY)
+    with desk(server, tmp_path, fallback_after=0.01) as b:
+        b.source.rescan()
+        b.next(Synced)
+        for router_id in (known, down):
+            b.settle(router_id)
+        fip(server, down)["status"] = "DOWN"
+        server.away(None)
+        b.next(Synced)
+        assert b.statuses(1) == [(down, {fip_id: "ACTIVE"})]
+        assert len(no_more(b)) == 1
+
+
+def test_reports_about_kept_and_unknown_routers_are_harmless(server: Server, tmp_path: Path) -> None:
+    router_id, _ = add(server)
+    with desk(server, tmp_path) as a:
+        a.source.settled(Settled(router_id, Fate.ABSENT))
+        a.source.settled(Settled(router_id, Fate.FAILED))
+        a.sync()
+        assert no_more(a) == []
+
+
+# Agent gateway ports
+
+
+def released(server: Server) -> list[str]:
+    return server.of("delete_agent_gateway_port")
+
+
+def test_the_agent_gateway_port_goes_with_the_last_use_of_its_network(server: Server, tmp_path: Path) -> None:
+    ids = [server.add(number) for number in range(2)]
+    with desk(server, tmp_path) as a:
+        a.sync()
+        for router_id in ids:
+            a.settle(router_id)
+        for router_id in ids:
+            assert released(server) == []
+            del server.routers[router_id]
+            a.say(RouterDeleted(router_id))
+            a.next(Deleted)
+            a.settle(router_id, Fate.ABSENT, gone=True)
+            if router_id == ids[0]:
+                a.sync()
+        assert server.wait_calls("delete_agent_gateway_port", 1) == [NETWORK]
+
+
+def test_a_cleared_gateway_gives_the_port_back(server: Server, tmp_path: Path) -> None:
+    router_id = server.add(1)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id)
+        server.routers[router_id].update(gw_port=None, _floatingips=[], _floatingip_agent_interfaces=[])
+        update(a, router_id)
+        a.settle(router_id)
+        assert server.wait_calls("delete_agent_gateway_port", 1) == [NETWORK]
+
+
+def test_networks_never_seen_in_use_are_not_touched(server: Server, tmp_path: Path) -> None:
+    router_id = server.add(1)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id, Fate.FAILED)
+        del server.routers[router_id]
+        a.say(RouterDeleted(router_id))
+        a.next(Deleted)
+        a.settle(router_id, Fate.ABSENT, gone=True)
+        a.sync()
+        no_more(a)
+        assert released(server) == []
+
+
+def test_a_network_that_a_document_wants_is_kept(server: Server, tmp_path: Path) -> None:
+    first, second = server.add(1), server.add(2)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(first)
+        a.say(RouterDeleted(first))
+        del server.routers[first]
+        a.next(Deleted)
+        a.settle(first, Fate.ABSENT, gone=True)  # the second one's job has not ended yet
+        a.sync()
+        assert released(server) == []
+        a.settle(second, Fate.FAILED)
+        del server.routers[second]
+        a.say(RouterDeleted(second))
+        a.next(Deleted)
+        a.settle(second, Fate.ABSENT, gone=True)
+        assert server.wait_calls("delete_agent_gateway_port", 1) == [NETWORK]
+
+
+def test_a_port_that_could_not_be_given_back_is_tried_again_after_an_outage(server: Server, tmp_path: Path) -> None:
+    router_id = server.add(1)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id)
+        del server.routers[router_id]
+        a.say(RouterDeleted(router_id))
+        a.next(Deleted)
+        server.fail("delete_agent_gateway_port", AWAY)
+        a.settle(router_id, Fate.ABSENT, gone=True)
+        assert server.wait_calls("delete_agent_gateway_port", 2) == [NETWORK] * 2
