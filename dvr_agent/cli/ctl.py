@@ -33,7 +33,9 @@ exit codes:
   show      0 shown                          1 error
   status    0 all in sync                    1 daemon not reachable
             2 something is pending or degraded, or a document is bad
+  fetch     0 all documents are here         1 some are bad, or the server did not answer
   cleanup   0 done, or nothing to do         1 refused or failed
+  handover  0 done, or nothing to do         1 refused, failed, or waited too long
   demo      0 all of it worked               1 something did not
   any       {USAGE_ERROR} wrong arguments   {INTERRUPTED} interrupted   {PIPE_CLOSED} output closed (| head)
 
@@ -125,6 +127,14 @@ def _add_show(verbs: Any) -> None:
 
 def _add_other_verbs(verbs: Any) -> None:
     _verb(verbs, "status", "ask the running daemon how it is", "status:run")
+    _verb(
+        verbs,
+        "fetch",
+        "have neutron-server's documents of this host, for a plan before the daemon runs",
+        "fetch:run",
+        "Asks what neutron-l3-agent asks at its start, which may run meanwhile, and keeps the answers where the daemon "
+        "keeps them. No message is consumed and no state reported. Refuses while the daemon runs: it does this itself.",
+    )
     cleanup = _verb(
         verbs,
         "cleanup",
@@ -138,6 +148,20 @@ def _add_other_verbs(verbs: Any) -> None:
     what.add_argument("--all", action="store_true", help="everything; asks first")
     cleanup.add_argument("--dry-run", action="store_true", help="only show it (works while the daemon runs)")
     cleanup.add_argument("--yes", action="store_true", help="do not ask")
+    handover = _verb(
+        verbs,
+        "handover",
+        "give this host back to neutron-l3-agent",
+        "handover:run",
+        "Stop dvr-agent, start neutron-l3-agent, then run this: as soon as its packet filter rules do in a namespace "
+        "what ours do, ours are removed there. All else stays: it is as neutron-l3-agent would have made it. Refuses "
+        "while dvr-agent runs.",
+    )
+    handover.add_argument("--now", action="store_true", help="remove ours at once, ready or not")
+    handover.add_argument("--dry-run", action="store_true", help="only show it (works while the daemon runs)")
+    handover.add_argument(
+        "--timeout", type=_seconds, default=900.0, metavar="SECONDS", help="how long to wait; default: 900"
+    )
     _verb(
         verbs,
         "demo",
@@ -164,6 +188,16 @@ def _router_id(text: str) -> str:
         return router_id(text)
     except ValueError as exc:
         raise argparse.ArgumentTypeError(f"{text!r} is no router id (the whole UUID; see dvrctl show routers)") from exc
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds
 
 
 def _open_missing_streams() -> None:

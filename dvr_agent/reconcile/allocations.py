@@ -67,6 +67,11 @@ class Allocations:
                 write_entries(self._state_path / name, allocator.entries())
                 allocator.dirty = False
 
+    @property
+    def dirty(self) -> bool:
+        """True if the files do not say yet what is known."""
+        return self._pairs.dirty or self._priorities.dirty
+
     def link(self, router_id: str) -> FipLink | None:
         """The router's link to a fip namespace, if it has one."""
         pair = self._pairs.get(router_id)
@@ -79,6 +84,15 @@ class Allocations:
                 "router %s: its link uses %s, which belongs to router %s; it gets another",
                 router_id, pair, self._pairs.owner(pair),
             )  # fmt: skip
+
+    def adopt_priority(self, fip: str, priority: int) -> None:
+        """The kernel holds this priority for a floating IP; a file that gives it to one not seen here yet is wrong."""
+        if self._priorities.get(fip) == priority:
+            return
+        owner = self._priorities.owner(priority)
+        if owner is not None and not any(owner in held for held in self._fips.values()):
+            self._priorities.release(owner)
+        self._priorities.adopt(fip, priority)
 
     def facts(self, view: HostView) -> Facts:
         """The router's allocations, made where there are none yet.
@@ -109,7 +123,7 @@ class Allocations:
             ]
             key = str(fip.address)
             if found and self._priorities.get(key) not in found:
-                self._adopt_priority(key, min(found))
+                self.adopt_priority(key, min(found))
         return Facts(link, self._priorities_of(view))
 
     def settle(self, router_id: str, fips: Iterable[str]) -> None:
@@ -157,13 +171,6 @@ class Allocations:
         for fip in fips:
             self._priorities.release(fip)
         self._fips = {router_id: held for router_id, held in self._fips.items() if held or router_id in known}
-
-    def _adopt_priority(self, fip: str, priority: int) -> None:
-        """The kernel holds this priority for a floating IP; a file that gives it to one not seen here yet is wrong."""
-        owner = self._priorities.owner(priority)
-        if owner is not None and not any(owner in held for held in self._fips.values()):
-            self._priorities.release(owner)
-        self._priorities.adopt(fip, priority)
 
     def _priorities_of(self, view: HostView) -> tuple[tuple[str, int], ...]:
         fips = sorted(str(fip.address) for fip in view.local_fips)

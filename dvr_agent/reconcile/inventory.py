@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from dvr_agent.desired import names
 from dvr_agent.desired.allocation import LinkLocalPair
 from dvr_agent.kernel.api import Kernel
+from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.state.ownership import Ownership, RuleOwner
 from dvr_agent.state.route import Route
 
@@ -65,6 +66,24 @@ def _read_fip(kernel: Kernel, name: str, network: str, found: Inventory) -> None
     }
     found.routes[name] = state.routes
     found.gateways[network] = {link.name for link in state.links if link.name.startswith(names.AGENT_GATEWAY)}
+
+
+def adopt_inventory(kernel: Kernel, allocations: Allocations) -> Inventory:
+    """Read the kernel and the state files: which pairs and priorities are in use.
+
+    :raises StateFileError: a file is there but unreadable
+    """
+    found = take_inventory(kernel)
+    by_stem = {names.router_stem(router_id): router_id for router_id in found.routers}
+    known, unknown = {}, []
+    for stems in found.slices.values():
+        for stem, pair in stems.items():
+            if pair is not None and stem in by_stem:
+                known[by_stem[stem]] = pair
+            elif pair is not None:
+                unknown.append(pair)
+    allocations.load(known, unknown, fip_priorities(kernel, found.routers))
+    return found
 
 
 def fip_priorities(kernel: Kernel, routers: set[str]) -> set[int]:

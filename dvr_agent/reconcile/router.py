@@ -27,7 +27,7 @@ from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.api import Outcome, Plan
 from dvr_agent.reconcile.apply import Work, carry_out
 from dvr_agent.reconcile.held import HeldRoutes
-from dvr_agent.reconcile.inventory import fip_priorities, take_inventory
+from dvr_agent.reconcile.inventory import adopt_inventory
 from dvr_agent.reconcile.networks import FipNetworks
 from dvr_agent.reconcile.slices import Slices
 from dvr_agent.reconcile.stale import Stale, find_stale, stale_routers
@@ -80,16 +80,7 @@ class RouterReconciler:
         """Router id → what the desired state was last computed from, and the state."""
 
     def load(self) -> None:
-        found = take_inventory(self.kernel)
-        by_stem = {names.router_stem(router_id): router_id for router_id in found.routers}
-        known, unknown = {}, []
-        for stems in found.slices.values():
-            for stem, pair in stems.items():
-                if pair is not None and stem in by_stem:
-                    known[by_stem[stem]] = pair
-                elif pair is not None:
-                    unknown.append(pair)
-        self._allocations.load(known, unknown, fip_priorities(self.kernel, found.routers))
+        found = adopt_inventory(self.kernel, self._allocations)
         self._networks.load(found)
         self._held = HeldRoutes(found.routes)
 

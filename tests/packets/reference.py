@@ -92,6 +92,10 @@ class ReferenceHost:
                     for words in (["-F"], ["-X"]):
                         lab.in_netns(namespace, command, "-t", table, *words)
 
+    @staticmethod
+    def clear_nft(namespace: str) -> None:
+        lab.in_netns(namespace, "nft", "flush", "ruleset")
+
     def restore(self, variant: str = NFT, metadata: bool = False) -> None:
         """The recorded rules, as the reference agent writes them."""
         for namespace, families in self.recorded.items():

@@ -1,0 +1,132 @@
+"""``dvrctl handover``: give the host back to neutron-l3-agent, namespace by namespace, as it becomes ready."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvr_agent.cli.inputs import load_config
+from dvr_agent.cli.output import Output, complain
+from dvr_agent.errors import DvrError, NamespaceGoneError
+from dvr_agent.kernel.api import Kernel
+from dvr_agent.kernel.linux import open_kernel
+from dvr_agent.lock import AgentLock
+from dvr_agent.reconcile.allocations import Allocations
+from dvr_agent.reconcile.handover import Leaving, find_leaving, look, missing, settle_state_files, withdraw
+
+INTERVAL = 0.5
+"""Seconds between two looks.  The legacy tables announce no changes, so waiting for messages would not do for them."""
+
+
+class HandoverError(DvrError):
+    """Not everything was handed over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One namespace.
+
+    :ivar waits_for: what the other agent lacks there, empty: ours went, or can go
+    """
+
+    leaving: Leaving
+    waits_for: tuple[str, ...] = ()
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    """0: done, or nothing to do (or ``--dry-run``); 1: refused, failed, or the other agent was not ready in time."""
+    conf = load_config(args)
+    kernel = open_kernel()
+    lock = contextlib.nullcontext() if args.dry_run else AgentLock(conf.state_path, conf.host)
+    with lock:
+        allocations = Allocations(Path(conf.state_path), writable=not args.dry_run)
+        wrong_files = settle_state_files(kernel, allocations)
+        everything = find_leaving(kernel)
+        if args.dry_run:
+            left = [Progress(one, _waits_for(kernel, one)) for one in everything]
+        else:
+            tell = _Teller(out, len(everything))
+            left = _hand_over(kernel, everything, args.now, args.timeout, tell)
+    _show(out, everything, left, wrong_files, args)
+    if left and not args.dry_run:
+        raise HandoverError(
+            f"neutron-l3-agent is not ready in {len(left)} of {len(everything)} namespaces: {_first(left)}; "
+            "ours stay there; --now removes them all the same"
+        )
+    return 0
+
+
+def _hand_over(
+    kernel: Kernel, everything: list[Leaving], now: bool, timeout: float, tell: Callable[[list[Progress]], None]
+) -> list[Progress]:
+    """Remove ours where the other agent is ready, until nothing is left or the time is over; returns what is left."""
+    end = time.monotonic() + timeout
+    names = [one.namespace for one in everything]
+    while True:
+        leaving = [there for name in names if (there := look(kernel, name)) is not None]
+        found = [Progress(one, () if now else _waits_for(kernel, one)) for one in leaving]
+        withdraw(kernel, [one.leaving for one in found if not one.waits_for])
+        waiting = [one for one in found if one.waits_for]
+        if not waiting:
+            return []
+        tell(waiting)
+        names = [one.leaving.namespace for one in waiting]
+        if time.monotonic() >= end:
+            return waiting
+        time.sleep(min(INTERVAL, max(end - time.monotonic(), 0)))
+
+
+def _waits_for(kernel: Kernel, leaving: Leaving) -> tuple[str, ...]:
+    try:
+        return tuple(missing(kernel, leaving))
+    except NamespaceGoneError:
+        return ()
+
+
+class _Teller:
+    """Says how far it got, on stderr, whenever that changes."""
+
+    def __init__(self, out: Output, total: int) -> None:
+        self._out, self._total = out, total
+        self._last = ""
+
+    def __call__(self, waiting: list[Progress]) -> None:
+        done = self._total - len(waiting)
+        text = f"waiting for neutron-l3-agent: {done} of {self._total} namespaces handed over; {_first(waiting)}"
+        if text != self._last:
+            self._last = text
+            complain(text)
+
+
+def _first(waiting: list[Progress]) -> str:
+    one = waiting[0]
+    more = f" (and {len(one.waits_for) - 1} more)" if len(one.waits_for) > 1 else ""
+    return f"{one.leaving.namespace} lacks {one.waits_for[0]}{more}"
+
+
+def _show(
+    out: Output, everything: list[Leaving], left: list[Progress], wrong_files: bool, args: argparse.Namespace
+) -> None:
+    waits = {one.leaving.namespace: one.waits_for for one in left}
+    files = ("would be corrected" if args.dry_run else "corrected") if wrong_files else "right"
+    if out.json:
+        namespaces = [
+            {"name": one.namespace, "removed": one.lines(), "waits_for": list(waits.get(one.namespace, ()))}
+            for one in everything
+        ]
+        out.document({"done": not left and not args.dry_run, "namespaces": namespaces, "state_files": files})
+        return
+    for one in everything:
+        lacks = waits.get(one.namespace, ())
+        verdict = f"waits: neutron-l3-agent lacks {lacks[0]}" if lacks else "ready" if args.dry_run else "handed over"
+        out.line(f"namespace {one.namespace}: {verdict}")
+        if not lacks or args.dry_run:
+            for line in one.lines():
+                out.line(f"  - {line}")
+    if not everything:
+        out.line("nothing of dvr-agent is in the way of neutron-l3-agent")
+    out.line(f"state files: {files}")

@@ -1,0 +1,187 @@
+"""Giving a host back to neutron-l3-agent: what of ours it would not clean up, and whether it is ready to do without.
+
+Ours, and unknown to it: our chains in the legacy packet filter tables with the jumps to them, and the two IPv6 rules
+before the main table (``docs/architecture.md``, "What is ours").  Everything else (namespaces, devices, addresses,
+routes, neighbours, the other rules, the state files) is as it would be if it had made it, and stays.
+
+It is ready in a namespace when whatever our rules there translate, lead on or hold back is done by its own, too.
+Used by ``dvrctl handover``; reads and writes the kernel by :mod:`dvr_agent.kernel.api`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from dvr_agent.desired import names
+from dvr_agent.desired.marks import SCOPE_MASK
+from dvr_agent.errors import NamespaceGoneError
+from dvr_agent.kernel.api import Kernel
+from dvr_agent.kernel.iptables.blob import is_leftover
+from dvr_agent.reconcile.allocations import Allocations
+from dvr_agent.reconcile.inventory import adopt_inventory
+from dvr_agent.reconcile.takeover import ALL_TABLES
+from dvr_agent.state.diff import Action, Change
+from dvr_agent.state.filter import (
+    CHAIN_PREFIX,
+    Dnat,
+    FilterRule,
+    Jump,
+    NoTrack,
+    Redirect,
+    SetMark,
+    Snat,
+    Table,
+    Verdict,
+)
+from dvr_agent.state.ownership import FIP_TABLE, V6_CONNECTED_PRIORITY, V6_REDIRECT_PRIORITY, Ownership, RuleOwner
+from dvr_agent.state.rule import Rule
+
+NO_CHAINS = "its chains"
+_RULES = Ownership(rules=RuleOwner.QROUTER)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """What of ours goes from one namespace.
+
+    :ivar tables: with our chains, and the other agent's where its iptables is the legacy one
+    """
+
+    namespace: str
+    tables: tuple[Table, ...]
+    rules: tuple[Rule, ...]
+
+    def lines(self) -> list[str]:
+        """What goes, in words."""
+        tables = [
+            f"{table.text}: {number} chains"
+            for table in self.tables
+            if (number := sum(chain.name.startswith(CHAIN_PREFIX) for chain in table.chains))
+        ]
+        return [*tables, *(rule.text for rule in self.rules)]
+
+
+def find_leaving(kernel: Kernel) -> list[Leaving]:
+    """Namespaces in which something of ours has to go, by name.
+
+    :raises KernelError: one could not be read
+    """
+    found = []
+    for name in kernel.namespaces.list():
+        if names.parse_namespace(name) is not None:
+            leaving = look(kernel, name)
+            if leaving is not None:
+                found.append(leaving)
+    return found
+
+
+def look(kernel: Kernel, namespace: str) -> Leaving | None:
+    """What of ours is in a namespace now; None: nothing, or it is gone."""
+    try:
+        tables = tuple(table for table in kernel.iptables.observe(namespace, ALL_TABLES) if _has_ours(table))
+        state = kernel.interfaces.observe(namespace, _RULES, ()) if namespace.startswith(names.QROUTER) else None
+    except NamespaceGoneError:
+        return None
+    priorities = (V6_CONNECTED_PRIORITY, V6_REDIRECT_PRIORITY)
+    rules = tuple(sorted(rule for rule in state.rules if rule.priority in priorities)) if state is not None else ()
+    return Leaving(namespace, tables, rules) if tables or rules else None
+
+
+def missing(kernel: Kernel, leaving: Leaving) -> list[str]:
+    """What the other agent does not do itself yet in this namespace, in words; empty: it is ready.
+
+    :raises NamespaceGoneError: the namespace is gone
+    """
+    legacy = kernel.iptables.observe(leaving.namespace, ALL_TABLES)
+    theirs = [*kernel.nftables.observe(leaving.namespace), *legacy]
+    if not any(is_leftover(chain.name) for table in theirs for chain in table.chains):
+        return [NO_CHAINS]
+    there = {fact for table in theirs for fact in _effects(table, ours=False)}
+    wanted = dict.fromkeys(fact for table in leaving.tables for fact in _effects(table, ours=True))
+    return [fact for fact in wanted if fact not in there]
+
+
+def withdraw(kernel: Kernel, leaving: Sequence[Leaving]) -> None:
+    """Remove it.
+
+    :raises KernelError: what is done stays done, and the call may be repeated
+    """
+    with kernel.iptables.defer_apply() as pending:
+        for one in leaving:
+            if kernel.namespaces.exists(one.namespace):
+                for table in one.tables:
+                    pending.withdraw(one.namespace, table.key)
+    for one in leaving:
+        if one.rules:
+            kernel.interfaces.apply(one.namespace, [Change(Action.REMOVE, rule, rule) for rule in one.rules])
+
+
+def settle_state_files(kernel: Kernel, allocations: Allocations) -> bool:
+    """Make the state files say what the kernel does, for the other agent to start from; True if they did not.
+
+    :raises StateFileError: one can be neither read nor written
+    """
+    inventory = adopt_inventory(kernel, allocations)
+    for router_id in sorted(inventory.routers):
+        name = names.QROUTER + router_id
+        state = kernel.interfaces.observe(name, _RULES, ())
+        if state is None:
+            continue
+        priorities = {rule.src: rule.priority for rule in state.rules if rule.table == FIP_TABLE and rule.src}
+        for table in kernel.iptables.observe(name, [(4, "nat")]):
+            for fip, fixed in _inbound(table):
+                if f"{fixed}/32" in priorities:
+                    allocations.adopt_priority(fip, priorities[f"{fixed}/32"])
+    wrong = allocations.dirty
+    allocations.flush()
+    return wrong
+
+
+def _has_ours(table: Table) -> bool:
+    return any(chain.name.startswith(CHAIN_PREFIX) for chain in table.chains)
+
+
+def _effects(table: Table, ours: bool) -> Iterator[str]:
+    """What the chains of one side do, as far as the other side must do the same.
+
+    Marks that only the same side's rules look at may differ, and so may the marks of address scopes.
+    """
+    command = "ip" if table.family == 4 else "ip6"
+    for rule in _rules(table, ours):
+        match rule.target:
+            case Dnat(address):
+                yield f"{command}: DNAT of {rule.dst} to {address}"
+            case Snat(address):
+                yield f"{command}: SNAT of {rule.src or rule.oif or 'what was DNATed here'} to {address}"
+            case Redirect(port):
+                yield f"{command}: redirection of {rule.dst} to port {port}"
+            case NoTrack():
+                yield f"{command}: packets are not tracked"
+            case SetMark(_, mask) if mask == SCOPE_MASK and rule.iif is not None and rule.dst is None:
+                yield f"{command}: address scope of {rule.iif}"
+            case Verdict("DROP") if rule.oif is not None:
+                yield f"{command}: address scopes are kept apart on {rule.oif}"
+
+
+def _rules(table: Table, ours: bool) -> Iterator[FilterRule]:
+    """Rules that a packet can come to, of our chains or the other agent's."""
+    chains = {chain.name: chain.rules for chain in table.chains if is_leftover(chain.name) != ours}
+    ahead = [chain for _, chain in table.jumps]
+    seen: set[str] = set()
+    while ahead:
+        name = ahead.pop()
+        if name in seen or name not in chains:
+            continue
+        seen.add(name)
+        yield from chains[name]
+        ahead += [rule.target.chain for rule in chains[name] if isinstance(rule.target, Jump)]
+
+
+def _inbound(table: Table) -> Iterable[tuple[str, str]]:
+    """(floating IP, fixed address) of our rules."""
+    return [
+        (rule.dst.partition("/")[0], rule.target.address)
+        for rule in _rules(table, ours=True)
+        if isinstance(rule.target, Dnat) and isinstance(rule.dst, str)
+    ]

@@ -1,0 +1,150 @@
+"""The way back: ``dvrctl handover`` takes our rules away where the other agent's are complete, and nobody notices."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dvr_agent.lock import AgentLock
+from tests import lab
+from tests.oracle.watch import eventually
+from tests.packets.probes import Echo
+from tests.packets.reference import INTERNET, LEGACY, NFT, ReferenceHost, unharmed
+
+OUTSIDE = "203.0.113.1"
+FIP = "203.0.113.183"
+each_variant = pytest.mark.parametrize("variant", [NFT, LEGACY])
+
+
+@pytest.fixture
+def reference(host: lab.Host, tmp_path: Path) -> ReferenceHost:
+    """Taken over by our agent, which is stopped by now."""
+    found = ReferenceHost(
+        host, tmp_path / "state", "b2_dvr_snat_node_with_vms", {"fip": "10.1.0.112", "plain": "10.1.0.16"}
+    )
+    found.restore()
+    found.take_over()
+    return found
+
+
+def handover(reference: ReferenceHost, *words: str) -> subprocess.Popen[str]:
+    """``dvrctl handover`` with the state files of the host."""
+    conf = reference.state_path / "dvr-agent.conf"
+    conf.write_text(f"[DEFAULT]\nhost = compute1\nagent_mode = dvr_snat\nstate_path = {reference.state_path}\n")
+    command = [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", str(conf), "handover", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ours(reference: ReferenceHost) -> dict[str, bool]:
+    return {name: "dvr-" in rules for name, rules in reference.saved(LEGACY).items()}
+
+
+@each_variant
+def test_our_rules_stay_until_the_other_agents_are_there(reference: ReferenceHost, variant: str) -> None:
+    ways = ((INTERNET, FIP), ("fip", OUTSIDE), ("plain", OUTSIDE), ("plain", FIP))
+    files = {path.name: path.read_text() for path in reference.state_path.glob("fip-*")}
+    assert len(files) == 2
+    with Echo(INTERNET) as seen, Echo("fip"):
+        with unharmed(*ways, streams=((INTERNET, FIP), ("plain", OUTSIDE), ("fip", OUTSIDE))):
+            process = handover(reference, "-o", "json")
+            assert process.stderr is not None
+            assert "0 of 3 namespaces handed over" in process.stderr.readline()
+            assert all(ours(reference).values())
+            reference.restore(variant)
+            out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        assert set(seen.peers) == {FIP, "203.0.113.193"}
+        done = json.loads(out)
+        assert (done["done"], done["state_files"]) == (True, "right")
+        assert sorted(one["name"] for one in done["namespaces"]) == reference.namespaces
+        assert not any(ours(reference).values())
+        there = reference.saved(variant)
+        assert all("neutron-l3-agent-PREROUTING" in rules for rules in there.values())
+        assert f"-d {FIP}/32" in there[reference.qrouter]
+        assert lab.tcp_peer(INTERNET, OUTSIDE, "plain", OUTSIDE) == "203.0.113.193"
+        assert lab.tcp_peer(INTERNET, OUTSIDE, "fip", OUTSIDE) == FIP
+    assert {path.name: path.read_text() for path in reference.state_path.glob("fip-*")} == files
+
+
+def test_a_namespace_is_handed_over_when_it_is_complete_and_no_sooner(reference: ReferenceHost) -> None:
+    """First everything but the floating IP, as the other agent does it."""
+    whole = reference.recorded[reference.qrouter]["4"]
+    reference.recorded[reference.qrouter]["4"] = "".join(
+        line for line in whole.splitlines(keepends=True) if FIP not in line
+    )
+    reference.restore()
+    process = handover(reference)
+    eventually(lambda: sum(ours(reference).values()) == 1, "two of three are handed over")
+    assert ours(reference)[reference.qrouter]
+    reference.clear_nft(reference.qrouter)
+    reference.recorded[reference.qrouter]["4"] = whole
+    reference.restore()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert f"lacks ip: DNAT of {FIP}/32 to 10.1.0.112" in err
+    assert out.count("handed over") == 3
+    assert not any(ours(reference).values())
+
+
+def test_it_gives_up_in_time_and_leaves_ours_where_the_other_agent_is_not_ready(reference: ReferenceHost) -> None:
+    process = handover(reference, "--timeout", "0")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "not ready in 3 of 3 namespaces" in err
+    assert "--now" in err
+    assert all(ours(reference).values())
+
+
+def test_dry_run_changes_nothing_and_now_does_not_wait(reference: ReferenceHost) -> None:
+    before = reference.saved(LEGACY)
+    process = handover(reference, "--dry-run")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert out.count("waits: neutron-l3-agent lacks its chains") == 3
+    assert reference.saved(LEGACY) == before
+
+    process = handover(reference, "--now")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert not any(ours(reference).values())
+    process = handover(reference)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "nothing of dvr-agent is in the way" in out
+
+
+def test_it_refuses_while_the_agent_runs(reference: ReferenceHost) -> None:
+    with AgentLock(str(reference.state_path), "compute1"):
+        process = handover(reference, "--now")
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert "another dvr-agent" in err
+        assert handover(reference, "--dry-run").wait(timeout=60) == 0
+    assert all(ours(reference).values())
+
+
+def test_wrong_state_files_are_corrected_from_the_kernel(reference: ReferenceHost) -> None:
+    right = {path: path.read_text() for path in reference.state_path.glob("fip-*")}
+    for path in right:
+        path.write_text("")
+    out, _ = handover(reference, "--now").communicate(timeout=60)
+    assert "state files: corrected" in out
+    assert {path: path.read_text() for path in right} == right
+
+
+def test_the_ipv6_rules_that_only_we_make_go(host: lab.Host, tmp_path: Path) -> None:
+    reference = ReferenceHost(host, tmp_path / "state", "h_dual_stack", {})
+    reference.take_over()
+
+    def rules() -> set[int]:
+        return {rule["priority"] for rule in lab.ip_json("-6", "rule", netns=reference.qrouter)}
+
+    before = rules()
+    assert {32764, 32765} <= before
+    assert handover(reference, "--now").wait(timeout=60) == 0
+    assert rules() == before - {32764, 32765}
+    assert reference.reconciler().reconcile(reference.router).plan.counts() == {"rule": 2, "table": 10}
