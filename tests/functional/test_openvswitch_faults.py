@@ -102,7 +102,7 @@ class TestVswitchd:
     @BOTH
     @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
     def test_ports_come_back_after_a_restart(self, rig: Rig, how: signal.Signals) -> None:
-        """With the userspace datapath the internal ports inside are dead then, and new ones are in the host's namespace."""
+        """With the userspace datapath the internal ports inside are dead then, and there are new ones on the host."""
         rig.driver.plug(A, [ONE, THREE])
         rig.driver.plug(B, [TWO])
         rig.assert_reach()
@@ -231,10 +231,10 @@ class TestConnections:
 class TestConfiguration:
     @pytest.mark.parametrize(
         "text",
-        (
+        [
             *("", "tcp:", "tcp:127.0.0.1", "tcp:127.0.0.1:http", "tcp:127.0.0.1:0", "tcp:localhost:6640"),
             *("unix:db.sock", "udp:127.0.0.1:1", "127.0.0.1:6640", "ptcp:6640", "tcp:127.0.0.1:6640,ssl:"),
-        ),
+        ],
     )
     def test_a_malformed_connection_is_named(self, text: str) -> None:
         with pytest.raises(ConfigError, match=r"\[OVS\] ovsdb_connection = "):

@@ -19,7 +19,8 @@ ALLOWED = {
     "each becomes a word for its device wherever it is used, so a neighbour entry or a default route must still name "
     "the address that the peer really has",
     "link-local addresses": "made by the kernel from the MAC; compared is which devices have one",
-    "tap or veth": "the reference plugs ports by Open vSwitch, which shows as tun; the bridge driver makes veth",
+    "tap or veth": "the reference plugs ports by Open vSwitch, which shows as tun; the bridge driver makes veth; "
+    "compared as they are with the Open vSwitch driver",
     "pairs and priorities": "each agent chooses its own /31 pair, and the table number made from it, and its own "
     "priorities for floating IPs; compared as they are where the state files were seeded with the recorded ones",
     "unknown neighbours": "the reference never removes neighbours, and some recordings have neighbours of subnets "
@@ -40,17 +41,20 @@ _FIP_PRIORITIES = range(32768, 72768)
 _CONNECTED_FIRST, _REDIRECT_FIRST = 32764, 32765
 
 
-def normalised(views: Mapping[str, View], document: Mapping[str, Any], seeded: bool = False) -> dict[str, View]:
+def normalised(
+    views: Mapping[str, View], document: Mapping[str, Any], seeded: bool = False, kinds: bool = False
+) -> dict[str, View]:
     """Views of one router's namespaces by namespace, made comparable.
 
     :param document: the envelope the router was built from
     :param seeded: pairs and priorities were chosen by the test, keep them
+    :param kinds: ports are plugged as the reference does it, keep the kinds of devices
     """
     words = _generated(views)
     pairs = {} if seeded else _pairs(views)
     allowed = document_neighbours(document)
     return {
-        name: _view(view, words | pairs, allowed, any_priority=not seeded, fip=name.startswith("fip-"))
+        name: _view(view, words | pairs, allowed, any_priority=not seeded, fip=name.startswith("fip-"), kinds=kinds)
         for name, view in views.items()
     }
 
@@ -129,7 +133,12 @@ def _pairs(views: Mapping[str, View]) -> dict[str, str]:
 
 
 def _view(
-    view: View, words: Mapping[str, str], claims: Mapping[str, frozenset[str]], any_priority: bool, fip: bool
+    view: View,
+    words: Mapping[str, str],
+    claims: Mapping[str, frozenset[str]],
+    any_priority: bool,
+    fip: bool,
+    kinds: bool,
 ) -> View:
     def say(text: object) -> Any:
         head, slash, tail = str(text).partition("/")
@@ -137,7 +146,7 @@ def _view(
 
     return replace(
         view,
-        links=frozenset(link._replace(mac=say(link.mac), kind=_kind(link)) for link in view.links),
+        links=frozenset(link._replace(mac=say(link.mac), kind=_kind(link, kinds)) for link in view.links),
         addresses=frozenset(Address(item.device, say(item.cidr)) for item in view.addresses),
         link_local=frozenset(Address(item.device, "fe80::/64") for item in view.link_local),
         routes=frozenset(
@@ -155,8 +164,8 @@ def _view(
     )
 
 
-def _kind(link: Link) -> str:
-    return "veth" if link.kind == "tun" else link.kind
+def _kind(link: Link, kinds: bool) -> str:
+    return "veth" if link.kind == "tun" and not kinds else link.kind
 
 
 def _rule(rule: Rule, say: Any, any_priority: bool) -> Rule:

@@ -48,6 +48,8 @@ class Database:
         """Ports that are being worked on: what happens to them is no news."""
         self._connected = self._was_connected = self._complained = False
         self._lost_at = 0.0
+        self._asked = 0
+        """Number of the newest configuration that this process has written."""
         self._behind_since: float | None = None
         """Since when ovs-vswitchd has something to do."""
 
@@ -127,6 +129,7 @@ class Database:
             raise self._error(errno.ETIMEDOUT, f"no answer from the OVSDB server within {self.timeout:g} s") from exc
         except (OvsdbAppException, RuntimeError) as exc:
             raise self._error(errno.EIO, f"refused by the OVSDB server: {exc}") from exc
+        self._asked = number or self._asked
         return number
 
     def reached(self, number: int) -> bool:
@@ -142,13 +145,17 @@ class Database:
             hint = f"ovs-vswitchd did not act within {self.timeout:g} s; does it run?"
             raise AttachError("", "Open vSwitch", errno.ETIMEDOUT, hint)
 
-    def require_vswitchd(self) -> None:
-        """
-        :raises AttachError: ovs-vswitchd owes something for longer than the time limit, so nothing new is asked of it
+    def settle(self) -> None:
+        """Wait until ovs-vswitchd has done all that this process asked of it.
+
+        It may take two changes for one, and a port that was removed and added for one that stayed.
+
+        :raises AttachError: it does not in time, or has owed something for longer than that already
         """
         self._open(patient=True)
         if hint := self._stalled():
             raise AttachError("", "Open vSwitch", errno.ETIMEDOUT, hint)
+        self.require(self._asked)
 
     def close(self) -> None:
         """Ends the thread and the connection; for those who open more than one in a process."""

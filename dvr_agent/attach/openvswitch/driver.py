@@ -163,7 +163,7 @@ class OpenVSwitchDriver:
 
     def _prepare(self, ports: Mapping[str, Sequence[Port]]) -> None:
         database = self._database
-        database.require_vswitchd()
+        database.settle()
         wanted = [(namespace, port) for namespace, some in ports.items() for port in some]
         rows = database.ports(name for _, port in wanted for name in (port.device, outer_name(port.device)))
         new = [(there, port) for there, port in wanted if not rows.keys() & {port.device, outer_name(port.device)}]

@@ -187,7 +187,7 @@ class Plugging:
         if new:
             if not database.has_bridge():
                 raise bridge_missing(database.bridge)
-            database.require_vswitchd()
+            database.settle()
             if self._use_veth:
                 make_pairs(self._inside, new)
                 self._raise_taps([outer_name(port.device) for port in new])
