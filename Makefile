@@ -58,6 +58,11 @@ bench: ## time per router against the kernel's floor and against a process per c
 	$(call need,demo)
 	@$(RUN) -m bench $(BENCH_ARGS)
 
+.PHONY: bench-neutron
+bench-neutron: ## the same against neutron-l3-agent in a real cloud (root; BENCH_ARGS="--routers 10,50,100")
+	@tools/system-packages.sh build test neutron && tools/venv.sh test neutron ovs && tools/neutron-venv.sh
+	@$(RUN) -m bench.neutron $(BENCH_ARGS)
+
 .PHONY: lint
 lint: format-check types layers sample-check unit-check docs-check ## everything that can be said without running it
 

@@ -12,7 +12,6 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from tests_neutron import config
 from tests_neutron.config import PHYSNETS, HostPlan
@@ -33,17 +32,30 @@ class Cloud:
     :ivar log: what start-up took, in seconds since its begin
     """
 
-    def __init__(self, plans: Sequence[HostPlan], folder: Path = FOLDER) -> None:
+    def __init__(self, plans: Sequence[HostPlan], rpc_timeout: int = 15) -> None:
+        folder, self._rpc_timeout = FOLDER, rpc_timeout
         self.logs = folder / "log"
         self.logs.mkdir()
         self._began = time.monotonic()
         self.log: list[tuple[float, str]] = []
         self._networks()
-        self.server = Server(folder, self.logs)
+        self.server = Server(folder, self.logs, rpc_timeout)
         self.api = self.server.api
-        self.hosts = [Host(plan, folder, self.logs) for plan in plans]
+        self.hosts = [Host(plan, folder / plan.name, self.logs, rpc_timeout) for plan in plans]
+        self._replaced = 0
         self.external: dict[str, str] = {}
         """Neutron's ids of the external networks, by physical network."""
+
+    def replace(self, host: Host) -> Host:
+        """A new, empty host in the place of an old one, with its Open vSwitch agent but no L3 agent."""
+        host.shutdown()
+        self._replaced += 1
+        new = Host(host.plan, host.folder.with_name(f"{host.name}-{self._replaced}"), self.logs, self._rpc_timeout)
+        self.hosts[self.hosts.index(host)] = new
+        new.start()
+        new.start_ovs_agent()
+        new.ovs_agent.wait_log("Agent rpc_loop - iteration:1 completed", since=new.ovs_agent.begins)
+        return new
 
     def step(self, text: str) -> None:
         self.log.append((round(time.monotonic() - self._began, 1), text))
@@ -108,7 +120,7 @@ class Cloud:
     @contextlib.contextmanager
     def cut_off(self, host: Host) -> Iterator[None]:
         """Within the block the management cable of the host is pulled."""
-        cable = f"eth0-{host.plan.interface_number}"
+        cable = host.cable("eth0")
         run("ip", "link", "set", cable, "down")
         try:
             yield

@@ -38,13 +38,12 @@ class HostPlan:
     def tunnel_ip(self) -> str:
         return f"192.168.120.{10 + self.number}"
 
-    @property
-    def interface_number(self) -> str:
-        return f"h{self.number}"
 
+def neutron_conf(host: str, state: Path, rpc_timeout: int, paste: Path | None = None) -> str:
+    """The one that server and agents share; nothing in it is for dvr-agent.
 
-def neutron_conf(host: str, state: Path, paste: Path | None = None) -> str:
-    """The one that server and agents share; nothing in it is for dvr-agent."""
+    :param rpc_timeout: seconds for an answer over the message bus
+    """
     return f"""\
 [DEFAULT]
 host = {host}
@@ -53,6 +52,7 @@ core_plugin = ml2
 service_plugins = router
 transport_url = rabbit://neutron:secret@{SERVER}:5672/
 state_path = {state}
+rpc_response_timeout = {rpc_timeout}
 {f"api_paste_config = {paste}" if paste else ""}
 router_distributed = True
 enable_dvr = True
@@ -140,6 +140,7 @@ of_listen_address = 127.0.0.1
 of_listen_port = 6633
 ovsdb_connection = tcp:127.0.0.1:6640
 [agent]
+polling_interval = 1
 tunnel_types = vxlan
 l2_population = True
 enable_distributed_routing = True

@@ -57,11 +57,17 @@ def start_l3_agent(host: Host) -> None:
         host.start_dvr_agent()
 
 
-@pytest.fixture
-def site(cloud: Cloud) -> Iterator[Site]:
-    """A router with gateway, a network and no instance yet; all that is made of it is deleted at the end."""
+@pytest.fixture(scope="module")
+def shared_site(cloud: Cloud) -> Iterator[Site]:
     with Site(cloud) as made:
         yield made
+
+
+@pytest.fixture
+def site(shared_site: Site) -> Iterator[Site]:
+    """The module's router with gateway and network; instances stay for the next test, floating IPs do not."""
+    yield shared_site
+    shared_site.tidy()
 
 
 @pytest.fixture

@@ -19,8 +19,9 @@ from tests_neutron import config
 from tests_neutron.api import Item
 from tests_neutron.config import PHYSNETS, HostPlan
 from tests_neutron.process import Process, tail, wait_for
-from tests_neutron.sandbox import CHECKOUT, run
+from tests_neutron.sandbox import CHECKOUT, FOLDER, run
 from tests_neutron.server import VENV
+from tests_neutron.usage import Usage
 
 OURS = Path(sys.executable).parent
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
@@ -33,9 +34,9 @@ class Host:
     :ivar folder: configuration, state and logs of this host
     """
 
-    def __init__(self, plan: HostPlan, folder: Path, logs: Path) -> None:
-        self.plan, self.name = plan, plan.name
-        self.folder, self._logs = folder / plan.name, logs
+    def __init__(self, plan: HostPlan, folder: Path, logs: Path, rpc_timeout: int) -> None:
+        self.plan, self.name, self._rpc_timeout = plan, plan.name, rpc_timeout
+        self.folder, self._logs = folder, logs
         self.state = self.folder / "state"
         self.etc = self.folder / "etc"
         self.accounting = self.folder / "processes"
@@ -45,13 +46,13 @@ class Host:
         self.ovs_agent: Process
         self.ovsdb: Process
         self.vswitchd: Process
-        self._init = self._boot(folder)
+        self._init = self._boot()
         self._enter = ["nsenter", "-t", str(self._init), "-n", "-m", "-p", "-u", "--"]
 
-    def _boot(self, folder: Path) -> int:
+    def _boot(self) -> int:
         """Start its process 1; returns that one's id in the sandbox."""
         flags = ["--net", "--mount", "--pid", "--uts", "--mount-proc", "--kill-child"]
-        inside = [sys.executable, "-m", "tests_neutron.hostinit", self.name, folder, self.accounting]
+        inside = [sys.executable, "-m", "tests_neutron.hostinit", self.name, FOLDER, self.accounting]
         self._unshare = subprocess.Popen(
             ["unshare", *flags, "--", *map(str, inside)], stdout=subprocess.PIPE, cwd=CHECKOUT, text=True
         )
@@ -65,6 +66,9 @@ class Host:
         """Every process of it is killed, and with its namespaces all it had is gone."""
         self._unshare.kill()
         self._unshare.wait()
+        for device in ("eth0", "eth1", *PHYSNETS):
+            # The kernel takes namespaces down when it likes; the cables' names may be wanted before.
+            run("ip", "link", "del", self.cable(device), check=False)
 
     def run(self, *words: object, check: bool = True, timeout: float = 60) -> str:
         """Run a command on this host; returns its standard output."""
@@ -86,24 +90,28 @@ class Host:
 
     def start(self) -> None:
         """Cables and Open vSwitch, and the configuration files; no agent yet."""
-        (self.etc / "neutron.conf").write_text(config.neutron_conf(self.name, self.state))
+        (self.etc / "neutron.conf").write_text(config.neutron_conf(self.name, self.state, self._rpc_timeout))
         (self.etc / "l3_agent.ini").write_text(config.l3_agent_ini(self.plan, self.state))
         (self.etc / "ovs_agent.ini").write_text(config.ovs_agent_ini(self.plan))
         (self.etc / "dvr.conf").write_text(f"[dvr_agent]\nadmin_socket = {self.folder}/admin.sock\n")
-        self._cable("mgmt", "eth0")
-        self._cable("tunnel", "eth1")
+        self._plug("mgmt", "eth0")
+        self._plug("tunnel", "eth1")
         for name in PHYSNETS:
-            self._cable(name, name)
+            self._plug(name, name)
         self.run("ip", "addr", "add", f"{self.plan.management_ip}/24", "dev", "eth0")
         self._start_ovs()
 
-    def _cable(self, bridge: str, device: str) -> None:
+    def _plug(self, bridge: str, device: str) -> None:
         """A veth pair from this host to a bridge of the sandbox."""
-        outer = f"{device}-{self.plan.interface_number}"
+        outer = self.cable(device)
         peer = ["peer", "name", device, "netns", self._init]
         run("ip", "link", "add", outer, "type", "veth", *peer)
         run("ip", "link", "set", outer, "master", bridge, "up")
         self.run("ip", "link", "set", device, "up")
+
+    def cable(self, device: str) -> str:
+        """What a cable's end in the sandbox is called."""
+        return f"{device}-h{self.plan.number}"
 
     def _start_ovs(self) -> None:
         database = self.folder / "ovs" / "conf.db"
@@ -130,23 +138,26 @@ class Host:
         files = self._options("neutron.conf", "ovs_agent.ini")
         self.ovs_agent = self.spawn("ovs-agent", VENV / "bin/neutron-openvswitch-agent", *files)
 
-    def start_neutron_l3(self, cgroup: Path | None = None) -> Process:
+    def start_neutron_l3(self, usage: Usage | None = None) -> Process:
         """The reference agent."""
         files = self._options("neutron.conf", "l3_agent.ini")
-        self.l3 = self.spawn("neutron-l3-agent", VENV / "bin/neutron-l3-agent", *files, cgroup=cgroup)
-        return self.l3
+        return self._start_l3("neutron-l3-agent", [VENV / "bin/neutron-l3-agent", *files], usage)
 
-    def start_dvr_agent(self, cgroup: Path | None = None) -> Process:
+    def start_dvr_agent(self, usage: Usage | None = None) -> Process:
         """Ours, with the reference agent's files."""
-        self.l3 = self.spawn("dvr-agent", OURS / "dvr-agent", *self.dvr_options, cgroup=cgroup)
+        return self._start_l3("dvr-agent", [OURS / "dvr-agent", *self.dvr_options], usage)
+
+    def _start_l3(self, name: str, words: list[object], usage: Usage | None) -> Process:
+        before, cgroup = (usage.wrapper, usage.cgroup) if usage else ([], None)
+        self.l3 = self.spawn(name, *before, *words, cgroup=cgroup)
         return self.l3
 
     @property
     def dvr_options(self) -> list[object]:
         return self._options("neutron.conf", "l3_agent.ini", "dvr.conf")
 
-    def dvrctl(self, *words: object, check: bool = True) -> str:
-        return self.run(OURS / "dvrctl", *self.dvr_options, *words, check=check)
+    def dvrctl(self, *words: object, check: bool = True, timeout: float = 60) -> str:
+        return self.run(OURS / "dvrctl", *self.dvr_options, *words, check=check, timeout=timeout)
 
     def _options(self, *names: str) -> list[object]:
         return [word for name in names for word in ("--config-file", self.etc / name)]
@@ -171,6 +182,13 @@ class Host:
 
     def has_router(self, router: str) -> bool:
         return f"qrouter-{router}" in self.namespaces()
+
+    def processes(self, name: str) -> set[int]:
+        """Ids (the host's own) of processes whose command line begins with a program of that name."""
+        lines = self.run("pgrep", "-a", "-f", name, check=False).splitlines()
+        found = [line.split() for line in lines]
+        # An interpreter may come first.
+        return {int(words[0]) for words in found if name in {Path(word).name for word in words[1:3]}}
 
     def router_links(self, router: str, prefix: str) -> list[str]:
         """Names of devices in the router's namespace."""

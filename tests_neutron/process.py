@@ -34,6 +34,7 @@ class Process:
     """One program with its log file.
 
     :ivar pid: its id in the sandbox's process namespace
+    :ivar begins: where in the log what it says begins
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class Process:
 
     def _start(self) -> None:
         # The shell says when it runs, which is when nsenter's child is known; then it becomes the program.
-        join = f"echo 0 >{self._cgroup}/cgroup.procs; " if self._cgroup else ""
+        self.begins = self.log.stat().st_size if self.log.exists() else 0
         reader, writer = os.pipe()
-        script = f'{join}echo >&0; exec "$@" </dev/null'
+        words = [*self._enter, "sh", "-c", 'echo >&0; exec "$@" </dev/null', "sh", *self.words]
+        if self._cgroup:
+            words = ["sh", "-c", f'echo 0 >{self._cgroup}/cgroup.procs; exec "$@"', "sh", *words]
         with self.log.open("ab") as output:
             self._popen = subprocess.Popen(
-                [*self._enter, "sh", "-c", script, "sh", *self.words],
+                words,
                 stdin=writer,
                 stdout=output,
                 stderr=output,

@@ -37,8 +37,8 @@ def accepts(port: int) -> bool:
 class Server:
     """RabbitMQ, MariaDB, and Neutron's API and RPC server."""
 
-    def __init__(self, folder: Path, logs: Path) -> None:
-        self._folder, self._logs = folder, logs
+    def __init__(self, folder: Path, logs: Path, rpc_timeout: int) -> None:
+        self._folder, self._logs, self._rpc_timeout = folder, logs, rpc_timeout
         self.api = Api(config.SERVER, config.API_PORT)
         self._etc = folder / "etc"
         self._rabbit_home = folder / "rabbit"
@@ -78,7 +78,7 @@ class Server:
         paste = (VENV / "etc/neutron/api-paste.ini").read_text()
         (self._etc / "api-paste.ini").write_text(paste.replace("/var/lib/neutron", str(self._folder / "state")))
         (self._etc / "neutron.conf").write_text(
-            config.neutron_conf("controller", self._folder / "state", self._etc / "api-paste.ini")
+            config.neutron_conf("controller", self._folder / "state", self._rpc_timeout, self._etc / "api-paste.ini")
         )
         (self._etc / "ml2_conf.ini").write_text(config.ML2_CONF)
         (self._rabbit_home / "rabbitmq.conf").write_text(config.RABBITMQ_CONF)

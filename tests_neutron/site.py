@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
 
@@ -22,11 +22,13 @@ class Instance:
 
     :ivar port: its Neutron port as it was created
     :ivar name: of its namespace on the host
+    :ivar simple: in the site's own network
     """
 
     host: Host
     port: Item
     name: str
+    simple: bool = True
 
     @property
     def address(self) -> str:
@@ -73,18 +75,33 @@ class Site:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for one in list(self.floating_ips):
-            self.delete_floating_ip(one)
-        for instance in list(self.instances):
-            self.delete_instance(instance)
-        with contextlib.suppress(AssertionError):
-            self.api.delete_router(self.router)
+        self.tidy()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self.delete_instance, list(self.instances)))
+        self.api.delete_router(self.router)
         self.api.delete("networks", self.network["id"])
+
+    def tidy(self) -> None:
+        """Delete all floating IPs."""
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self.delete_floating_ip, list(self.floating_ips)))
+
+    def on(self, *hosts: Host) -> list[Instance]:
+        """Instances on these hosts (one named twice gets two), those that are there or new ones."""
+        spare = list(self.instances)
+        chosen: list[Instance | Host] = []
+        for host in hosts:
+            found = next((instance for instance in spare if instance.host is host and instance.simple), None)
+            if found:
+                spare.remove(found)
+            chosen.append(found or host)
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(lambda one: one if isinstance(one, Instance) else self.boot(one), chosen))
 
     def boot(self, host: Host, network: str = "", gateway: str = "") -> Instance:
         """An instance on ``host``; returns when Neutron calls its port ACTIVE."""
         port = self.api.instance_port(network or self.network["id"], host.name)
-        instance = Instance(host, port, host.boot_instance(port, gateway or f"10.{self.number}.0.1"))
+        instance = Instance(host, port, host.boot_instance(port, gateway or f"10.{self.number}.0.1"), not network)
         self.instances.append(instance)
         self._wait_active(instance)
         return instance

@@ -9,20 +9,19 @@ from tests_neutron.traffic import Traffic
 
 
 def test_neutron_server_restarts(site: Site, cloud: Cloud, hosts: list[Host]) -> None:
-    one, two = site.boot(hosts[0]), site.boot(hosts[1])
+    one, two, three = site.on(hosts[0], hosts[1], hosts[1])
     floating = site.floating_ip(one)
     site.reachable(floating)
     two.reaches(site.outside)
     with Traffic(site, one, floating["floating_ip_address"], two) as traffic:
         cloud.server.restart_neutron()
-        later = site.floating_ip(two)
+        later = site.floating_ip(three)
         site.reachable(later)
-        site.delete_floating_ip(later)
     traffic.check()
 
 
 def test_rabbitmq_restarts(site: Site, cloud: Cloud, hosts: list[Host]) -> None:
-    one, two = site.boot(hosts[0]), site.boot(hosts[1])
+    one, two, three = site.on(hosts[0], hosts[1], hosts[1])
     floating = site.floating_ip(one)
     site.reachable(floating)
     two.reaches(site.outside)
@@ -30,18 +29,16 @@ def test_rabbitmq_restarts(site: Site, cloud: Cloud, hosts: list[Host]) -> None:
         cloud.server.stop_rabbitmq()
         traffic.go_on()
         cloud.server.start_rabbitmq()
-        later = site.floating_ip(two)
+        later = site.floating_ip(three)
         site.reachable(later)
-        site.delete_floating_ip(later)
     traffic.check()
     cloud.wait_l3_agents()
 
 
 def test_what_happened_while_a_host_was_cut_off_is_made_up_for(site: Site, cloud: Cloud, hosts: list[Host]) -> None:
-    two = site.boot(hosts[1])
+    two, three = site.on(hosts[1], hosts[1])
     gone = site.floating_ip(two)
     site.reachable(gone)
-    three = site.boot(hosts[1])
     with cloud.cut_off(hosts[1]):
         site.delete_floating_ip(gone)
         made = site.floating_ip(three, wait=False)

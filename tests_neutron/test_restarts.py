@@ -14,7 +14,7 @@ from tests_neutron.traffic import Traffic
 
 @pytest.mark.parametrize("end", [Process.stop, Process.kill], ids=["stopped", "killed"])
 def test_a_restart_loses_no_packet(site: Site, hosts: list[Host], end: Callable[[Process], int]) -> None:
-    one, two = site.boot(hosts[0]), site.boot(hosts[1])
+    one, two = site.on(hosts[0], hosts[1])
     floating = site.floating_ip(two)
     site.reachable(floating)
     one.reaches(site.outside)
@@ -31,7 +31,7 @@ def test_a_restart_loses_no_packet(site: Site, hosts: list[Host], end: Callable[
 
 
 def test_what_happened_while_the_agent_was_down_is_made_up_for(site: Site, hosts: list[Host]) -> None:
-    one, two = site.boot(hosts[1]), site.boot(hosts[1])
+    one, two = site.on(hosts[1], hosts[1])
     gone = site.floating_ip(one)
     site.reachable(gone)
     agent = hosts[1].l3
@@ -48,7 +48,7 @@ def test_what_happened_while_the_agent_was_down_is_made_up_for(site: Site, hosts
 def test_a_killed_agent_in_the_middle_of_work_finishes_it_later(site: Site, hosts: list[Host]) -> None:
     agent = hosts[1].l3
     assert agent is not None
-    instances = [site.boot(hosts[1]) for _ in range(3)]
+    instances = site.on(hosts[1], hosts[1], hosts[1])
     made = [site.floating_ip(instance, wait=False) for instance in instances]
     agent.kill()
     agent.restart()

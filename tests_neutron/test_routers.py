@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests_neutron.cloud import Cloud
 from tests_neutron.host import Host
 from tests_neutron.process import wait_for
 from tests_neutron.site import Site
-
-
-def nothing_left(hosts: list[Host]) -> None:
-    """Wait until no L3 agent has anything anywhere."""
-    for host in hosts:
-        wait_for(
-            f"{host.name} has neither router namespaces nor router ports",
-            lambda host=host: not host.router_namespaces() | host.router_ports(),  # type: ignore[misc]
-        )
 
 
 def test_the_agents_are_what_the_server_expects_of_l3_agents(cloud: Cloud) -> None:
@@ -29,26 +18,8 @@ def test_the_agents_are_what_the_server_expects_of_l3_agents(cloud: Cloud) -> No
         assert agent["configurations"]["agent_mode"] == host.plan.mode
 
 
-def test_a_deleted_router_leaves_nothing(cloud: Cloud, hosts: list[Host]) -> None:
-    with Site(cloud) as site:
-        for host in hosts:
-            instance = site.boot(host)
-            site.reachable(site.floating_ip(instance))
-    nothing_left(hosts)
-
-
-def test_deleting_and_making_a_router_at_once_leaves_no_stray_gateway(cloud: Cloud, hosts: list[Host]) -> None:
-    with Site(cloud) as first:
-        first.reachable(first.floating_ip(first.boot(hosts[1])))
-    with Site(cloud) as second:
-        second.reachable(second.floating_ip(second.boot(hosts[1])))
-        assert {name for name in hosts[1].router_namespaces() if name.startswith("fip-")} == {f"fip-{second.external}"}
-        assert len([name for name in hosts[1].router_ports() if name.startswith("fg-")]) == 1
-    nothing_left(hosts)
-
-
 def test_the_gateway_is_cleared_and_set_again(site: Site, hosts: list[Host]) -> None:
-    one, two = site.boot(hosts[0]), site.boot(hosts[1])
+    one, two = site.on(hosts[0], hosts[1])
     for instance in (one, two):
         instance.reaches(site.outside)
     site.api.update("routers", site.router, external_gateway_info={})
@@ -63,7 +34,7 @@ def test_the_gateway_is_cleared_and_set_again(site: Site, hosts: list[Host]) -> 
 
 
 def test_the_gateway_moves_to_another_external_network(site: Site, cloud: Cloud, hosts: list[Host]) -> None:
-    instance = site.boot(hosts[1])
+    (instance,) = site.on(hosts[1])
     site.reachable(site.floating_ip(instance))
     site.delete_floating_ip(site.floating_ips[0])
     site.use_external("physnet2")
@@ -76,7 +47,7 @@ def test_the_gateway_moves_to_another_external_network(site: Site, cloud: Cloud,
 
 
 def test_a_second_network_is_routed_until_it_is_taken_away(site: Site, hosts: list[Host]) -> None:
-    one = site.boot(hosts[0])
+    (one,) = site.on(hosts[0])
     other = site.api.network("other", "10.250.0.0/24")
     try:
         site.api.add_interface(site.router, other["subnet_id"])
@@ -92,7 +63,7 @@ def test_a_second_network_is_routed_until_it_is_taken_away(site: Site, hosts: li
 
 
 def test_extra_routes_come_and_go(site: Site, hosts: list[Host]) -> None:
-    site.boot(hosts[1])
+    site.on(hosts[1])
     route = {"destination": "172.30.0.0/16", "nexthop": f"10.{site.number}.0.77"}
     site.api.update("routers", site.router, routes=[route])
     wait_for("the route is there", lambda: "172.30.0.0/16" in hosts[1].routes(site.router))
@@ -103,7 +74,7 @@ def test_extra_routes_come_and_go(site: Site, hosts: list[Host]) -> None:
 def test_the_scheduler_takes_a_router_from_the_snat_agent_and_gives_it_back(
     site: Site, cloud: Cloud, hosts: list[Host]
 ) -> None:
-    two = site.boot(hosts[1])
+    (two,) = site.on(hosts[1])
     two.reaches(site.outside)
     agent = cloud.l3_agent(hosts[0])
     site.api.call("DELETE", f"agents/{agent}/l3-routers/{site.router}")
@@ -113,7 +84,7 @@ def test_the_scheduler_takes_a_router_from_the_snat_agent_and_gives_it_back(
 
 
 def test_an_agent_is_taken_out_of_service_and_put_back(site: Site, cloud: Cloud, hosts: list[Host]) -> None:
-    one, two = site.boot(hosts[0]), site.boot(hosts[1])
+    one, two, three = site.on(hosts[0], hosts[1], hosts[1])
     floating = site.floating_ip(two)
     site.reachable(floating)
     agent = cloud.l3_agent(hosts[1])
@@ -123,22 +94,15 @@ def test_an_agent_is_taken_out_of_service_and_put_back(site: Site, cloud: Cloud,
     finally:
         site.api.update("agents", agent, admin_state_up=True)
     site.reachable(floating)
-    later = site.floating_ip(site.boot(hosts[1]))
+    later = site.floating_ip(three)
     site.reachable(later)
 
 
 def test_a_router_that_is_down_carries_nothing_and_comes_back(site: Site, hosts: list[Host]) -> None:
-    two = site.boot(hosts[1])
+    (two,) = site.on(hosts[1])
     floating = site.floating_ip(two)
     site.reachable(floating)
     site.api.update("routers", site.router, admin_state_up=False)
     site.unreachable(floating)
     site.api.update("routers", site.router, admin_state_up=True)
     site.reachable(floating)
-
-
-@pytest.mark.parametrize("number", [0, 1])
-def test_ipv6_is_routed_between_hosts(site: Site, hosts: list[Host], number: int) -> None:
-    site.add_ipv6()
-    one, two = site.boot(hosts[number]), site.boot(hosts[1 - number])
-    one.reaches(two.address6)

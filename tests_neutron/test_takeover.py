@@ -1,0 +1,111 @@
+"""From neutron-l3-agent to dvr-agent and back on both hosts, with packets flowing all the time: nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests_neutron.cloud import Cloud
+from tests_neutron.host import Host
+from tests_neutron.process import wait_for
+from tests_neutron.site import Instance, Site
+from tests_neutron.traffic import Traffic
+
+THEIRS = "neutron-l3-agent"
+"""How the reference agent's chains begin."""
+
+
+@pytest.fixture
+def pair(hosts: list[Host]) -> Iterator[list[Host]]:
+    """The two hosts with external networks; with dvr-agent again afterwards."""
+    two = hosts[:2]
+    yield two
+    for host in two:
+        if host.l3 is None or "dvr-agent" not in host.l3.name or not host.l3.running:
+            if host.l3 is not None:
+                host.l3.stop()
+            host.start_dvr_agent()
+
+
+def hand_over(pair: list[Host]) -> None:
+    """As docs/neutron.md says: stop ours, start theirs, dvrctl handover waits for their rules and removes ours."""
+    for host in pair:
+        assert host.l3 is not None
+        host.l3.stop()
+        host.start_neutron_l3()
+    for host in pair:
+        host.dvrctl("handover", timeout=300)
+
+
+def take_over(pair: list[Host]) -> None:
+    for host in pair:
+        assert host.l3 is not None
+        host.l3.stop()
+        host.start_dvr_agent()
+    for host in pair:
+        host.wait_in_sync()
+
+
+def chains(host: Host, variant: str, prefix: str) -> dict[str, list[str]]:
+    """Chains with that prefix in each of the host's router namespaces that has some."""
+    found = {}
+    for name in host.router_namespaces():
+        text = host.run("ip", "netns", "exec", name, f"iptables-{variant}-save", check=False)
+        found[name] = [line for line in text.splitlines() if line.startswith(f":{prefix}")]
+    return {name: lines for name, lines in found.items() if lines}
+
+
+def metadata_answers(instance: Instance) -> bool:
+    """haproxy answers on the metadata address (there is no Nova behind it: any HTTP status will do)."""
+    script = "import http.client as h; c = h.HTTPConnection('169.254.169.254', timeout=5); c.request('GET', '/'); "
+    words = ["python3", "-c", script + "print(c.getresponse().status)"]
+    return instance.host.run("ip", "netns", "exec", instance.name, *words, check=False).strip().isdigit()
+
+
+def test_going_to_the_reference_agent_and_coming_back_loses_no_packet(
+    site: Site, cloud: Cloud, pair: list[Host]
+) -> None:
+    one, two, three = site.on(pair[0], pair[1], pair[1])
+    floating = site.floating_ip(two)
+    site.reachable(floating)
+    one.reaches(site.outside)
+    with Traffic(site, two, floating["floating_ip_address"], one) as traffic:
+        hand_over(pair)
+        traffic.go_on()
+        for host in pair:
+            assert chains(host, "nft", THEIRS)
+            assert not chains(host, "legacy", "dvr-")
+        made_by_them = site.floating_ip(three)
+        site.reachable(made_by_them)
+        wait_for("haproxy runs", lambda: pair[0].processes("haproxy"))
+        proxies = pair[0].processes("haproxy")
+        take_over(pair)
+        traffic.go_on()
+        for host in pair:
+            assert not chains(host, "nft", THEIRS)
+            assert not chains(host, "legacy", THEIRS)
+            assert chains(host, "legacy", "dvr-")
+    traffic.check()
+    assert pair[0].processes("haproxy") == proxies
+    assert metadata_answers(one)
+    site.reachable(made_by_them)
+    # A second look finds nothing to do: what was taken over is what we would have made.
+    for host in pair:
+        assert host.dvrctl("plan")
+
+
+def test_an_agent_refuses_to_start_beside_the_other_one(hosts: list[Host]) -> None:
+    host = hosts[2]
+    assert host.l3 is not None
+    host.l3.stop()
+    theirs = host.start_neutron_l3()
+    wait_for("it runs", lambda: host.processes("neutron-l3-agent"))
+    ours = host.start_dvr_agent()
+    try:
+        assert ours.wait() == 1
+        assert "neutron-l3-agent" in ours.log.read_text()
+    finally:
+        theirs.stop()
+        host.start_dvr_agent()
+        host.wait_in_sync()
