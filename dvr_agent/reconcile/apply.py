@@ -33,9 +33,7 @@ def carry_out(kernel: Kernel, attach: AttachDriver, works: Sequence[Work]) -> No
     :raises KernelError: the rest is not done; what is done is right and stays
     """
     staged = [(work, phases(work.changes.items)) for work in works if not work.changes.remove]
-    ports = {work.changes.namespace: _ports(work, phase) for work, phase in staged}
-    if any(ports.values()):
-        attach.prepare(ports)
+    _prepare(attach, staged)
     for work, _ in staged:
         if work.changes.create:
             kernel.namespaces.create(work.changes.namespace)
@@ -55,6 +53,14 @@ def carry_out(kernel: Kernel, attach: AttachDriver, works: Sequence[Work]) -> No
         if work.changes.remove:
             attach.release(work.changes.namespace)
             kernel.namespaces.remove(work.changes.namespace)
+
+
+def _prepare(attach: AttachDriver, staged: Iterable[tuple[Work, Phases]]) -> None:
+    ports: dict[str, list[Port]] = {}
+    for work, phase in staged:  # a shared namespace comes more than once
+        ports.setdefault(work.changes.namespace, []).extend(_ports(work, phase))
+    if any(ports.values()):
+        attach.prepare(ports)
 
 
 def _commit(kernel: Kernel, staged: Iterable[tuple[Work, Phases]]) -> None:

@@ -249,6 +249,15 @@ def test_a_port_that_cannot_be_plugged_is_tried_again(bench: Bench, router: Rout
     assert not bench.reconciler.plan(router)
 
 
+def test_the_driver_hears_of_all_ports_of_a_router_before_the_first_is_plugged(bench: Bench, router: Router) -> None:
+    bench.reconciler.reconcile(router)
+    (prepared,) = bench.attach.prepared
+    assert sorted(device for devices in prepared.values() for device in devices) == sorted(bench.attach.plugged)
+    assert len({device[:3] for device in bench.attach.plugged}) > 1
+    bench.reconciler.reconcile(router)
+    assert len(bench.attach.prepared) == 1
+
+
 def test_a_broken_outer_side_is_repaired(bench: Bench, router: Router) -> None:
     bench.reconciler.reconcile(router)
     device = names.device(names.INTERNAL, router.interfaces[0].id)
