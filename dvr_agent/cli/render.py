@@ -211,11 +211,15 @@ def _table_lines(changes: Changes) -> list[Line]:
 def _left_over_lines(changes: Changes) -> list[Line]:
     """The other agent's chains: their rules are no rules of ours, so one line says it."""
     tables = [
-        f"{'ip' if change.old.family == 4 else 'ip6'} {change.old.name}: {len(change.old.chains)} chains"
+        f"{'ip' if change.old.family == 4 else 'ip6'} {change.old.name}: {_chains_text(len(change.old.chains))}"
         for change in changes.left_over
     ]
     text = f"chains of neutron-l3-agent in nft tables ({', '.join(tables)})"
     return [Line(REMOVE, "nftables", text)] if tables else []
+
+
+def _chains_text(number: int) -> str:
+    return "1 chain" if number == 1 else f"{number} chains"
 
 
 def table_lines(change: TableChange) -> list[Line]:

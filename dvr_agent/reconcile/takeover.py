@@ -98,7 +98,7 @@ def log_takeover(plan: Plan) -> None:
         for changes in plan.changes:
             for change in changes.items:
                 if change.action is Action.REMOVE:
-                    LOG.debug("%s: left-over of neutron-l3-agent: %s", changes.namespace, change.text)
+                    LOG.debug("%s: left-over of neutron-l3-agent: %s", changes.namespace, change.item.text)
 
 
 def reference_chains(changes: Changes) -> list[tuple[str, int]]:

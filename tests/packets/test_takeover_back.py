@@ -148,3 +148,21 @@ def test_the_ipv6_rules_that_only_we_make_go(host: lab.Host, tmp_path: Path) -> 
     assert handover(reference, "--now").wait(timeout=60) == 0
     assert rules() == before - {32764, 32765}
     assert reference.reconciler().reconcile(reference.router).plan.counts() == {"rule": 2, "table": 10}
+
+
+def test_address_scopes_come_back_with_the_marks_that_were_taken_over(host: lab.Host, tmp_path: Path) -> None:
+    vms = {"same": "10.64.1.15", "other": "10.80.1.20", "none": "10.90.1.20"}
+    reference = ReferenceHost(host, tmp_path / "state", "i_address_scope", vms)
+    lab.run("ip", "-n", INTERNET, "route", "add", "10.64.1.0/24", "via", "203.0.113.119")
+    reference.restore()
+    reference.take_over()
+    ways = ((INTERNET, "10.64.1.15"), ("same", OUTSIDE), ("other", OUTSIDE), ("none", OUTSIDE))
+    with Echo(INTERNET), unharmed(*ways, streams=(("same", OUTSIDE), ("other", OUTSIDE), ("none", OUTSIDE))):
+        process = handover(reference)
+        assert process.stderr is not None
+        assert "0 of 3" in process.stderr.readline()
+        reference.restore()
+        process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert not any(ours(reference).values())
+    assert not lab.ping("same", "10.80.1.20", count=1, timeout=0.3)

@@ -1,0 +1,119 @@
+"""The metadata proxy that the other agent started goes on answering when its rules are replaced by ours."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import lab
+from tests.packets.reference import LEGACY, NFT, ReferenceHost, unharmed
+
+METADATA, PORT = "169.254.169.254", 9697
+ANSWER = b"HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\nmeta"
+each_variant = pytest.mark.parametrize("variant", [NFT, LEGACY])
+
+
+@pytest.fixture
+def reference(host: lab.Host, tmp_path: Path) -> ReferenceHost:
+    vms = {"fip": "10.1.0.112", "plain": "10.1.0.16"}
+    return ReferenceHost(host, tmp_path / "state", "b2_dvr_snat_node_with_vms", vms)
+
+
+@contextlib.contextmanager
+def proxy(netns: str) -> Iterator[list[str]]:
+    """An HTTP server on the proxy's port; yields the addresses of its clients."""
+    with lab.entered(netns):
+        listener = socket.create_server(("0.0.0.0", PORT))
+    clients: list[str] = []
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, peer = listener.accept()
+                with connection, contextlib.suppress(OSError):
+                    connection.settimeout(3)
+                    connection.recv(4096)
+                    clients.append(peer[0])
+                    connection.sendall(ANSWER)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield clients
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        listener.close()
+
+
+def answers(netns: str, address: str = METADATA, port: int = 80, timeout: float = 3) -> bool:
+    """True if a request gets the proxy's answer."""
+    with lab.entered(netns):
+        caller = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    caller.settimeout(timeout)
+    with caller:
+        try:
+            caller.connect((address, port))
+            caller.sendall(b"GET /latest/meta-data/ HTTP/1.0\r\n\r\n")
+            return caller.recv(4096) == ANSWER
+        except OSError:
+            return False
+
+
+@contextlib.contextmanager
+def asking(netns: str) -> Iterator[None]:
+    """One request after another while the block runs; asserts that each was answered."""
+    stop, told = threading.Event(), list[bool]()
+
+    def ask() -> None:
+        while not stop.is_set():
+            told.append(answers(netns))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    assert told
+    assert all(told)
+
+
+@each_variant
+def test_the_proxy_goes_on_answering(reference: ReferenceHost, variant: str) -> None:
+    reference.restore(variant, metadata=True)
+    with proxy(reference.qrouter) as clients:
+        assert answers("plain")
+        with asking("plain"), asking("fip"), unharmed(("plain", "203.0.113.1")):
+            outcome = reference.take_over(metadata=True)
+        assert outcome.conntrack_deleted == 0
+        assert "neutron" not in "".join(reference.saved(variant).values())
+        assert answers("plain")
+        assert answers("fip")
+        assert set(clients) == {"10.1.0.16", "10.1.0.112"}, "the proxy must see who asks"
+        assert not answers("plain", "10.1.0.1", PORT, timeout=0.5), "its port is not for direct use"
+    reconciler = reference.reconciler(metadata=True)
+    assert not reconciler.reconcile(reference.router).plan
+
+
+def test_requests_go_nowhere_else_where_no_proxy_listens(reference: ReferenceHost) -> None:
+    reference.restore(metadata=True)
+    reference.take_over(metadata=True)
+    assert not answers("plain", timeout=0.5)
+
+
+def test_without_the_option_its_rules_go_and_come_back_with_it(reference: ReferenceHost) -> None:
+    reference.take_over()
+    with proxy(reference.qrouter):
+        assert not answers("plain", timeout=0.5)
+        reference.take_over(metadata=True)
+        assert answers("plain")
+        reference.take_over()
+        assert not answers("plain", timeout=0.5)
+        assert "REDIRECT" not in reference.saved(LEGACY)[reference.qrouter]
