@@ -74,6 +74,16 @@ def test_kept_documents_follow_updates_and_deletions(server: Server, path: Path)
     assert b'"new name"' in (path / f"{changed}.json").read_bytes()
 
 
+def test_a_deleted_router_is_not_kept_even_without_another_sync(server: Server, path: Path) -> None:
+    router_id = server.add(1)
+    with desk(server, path) as a:
+        a.sync()
+        a.say(RouterDeleted(router_id))
+        a.say(RoutersUpdated((server.add(2),)))
+        a.next(Changed)
+        assert router_id not in files(path)
+
+
 def test_a_listing_that_lacks_most_routers_is_believed_when_it_is_repeated(server: Server, path: Path) -> None:
     ids = [server.add(number) for number in range(12)]
     with desk(server, path) as a:

@@ -149,6 +149,19 @@ def test_the_next_full_sync_has_the_last_word(server: Server, tmp_path: Path) ->
         assert addresses(a.router(router_id)) == before
 
 
+def test_an_entry_during_a_sync_does_not_make_its_router_known(server: Server, tmp_path: Path) -> None:
+    unlisted, there = server.add(1), server.add(2)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        server.listed = [there]
+        gate = server.hold("sync_routers")
+        a.source.rescan()
+        gate.wait()
+        a.say(entry(server, unlisted, "10.1.0.200"))
+        gate.open()
+        assert a.next(Synced).known == frozenset({there})
+
+
 def test_many_entries_are_one_document(server: Server, tmp_path: Path) -> None:
     router_id = server.add(1)
     with desk(server, tmp_path) as a:
