@@ -1,0 +1,110 @@
+"""The whole daemon, and dvrctl, with Open vSwitch: what it lost comes back without an audit, packets tell so."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import lab, ovs
+from tests.daemon_lab import Daemon, wait_for
+from tests.functional.test_daemon import FIP, FLOATING, MACS, QROUTER, RECORDED, ROUTER, SNAT, VM_IP
+
+pytestmark = pytest.mark.skipif(bool(ovs.missing()), reason=ovs.missing())
+INTERFACE = f"qr-{RECORDED['router']['_interfaces'][0]['id'][:11]}"
+HOST_DEVICES = {"lo", "ovs-netdev", "br-int"}
+
+
+class Site:
+    """A host with Open vSwitch and the daemon, which never audits by the clock."""
+
+    def __init__(self, switch: ovs.OpenVSwitch, base: Path, use_veth: bool) -> None:
+        self.switch = switch
+        self.daemon = Daemon(
+            base,
+            DEFAULT={
+                "host": "compute1",
+                "agent_mode": "dvr_snat",
+                "interface_driver": "openvswitch",
+                "ovs_use_veth": use_veth,
+            },
+            dvr_agent={"audit_interval": 0},
+            OVS={"ovsdb_connection": switch.connection, "ovsdb_timeout": 3},
+        )
+        (self.daemon.routers / "one.json").write_text(json.dumps(RECORDED))
+
+    def state(self) -> str:
+        code, body = self.daemon.ask(f"/routers/{ROUTER}")
+        return str(body["state"]) if code == 200 else ""
+
+    def attach_hosts(self) -> None:
+        """A VM, and a host on the external network.  One layer 2 network carries both, told apart by subnets."""
+        self.switch.vm("vm", f"{VM_IP}/24", MACS[VM_IP])
+        lab.run("ip", "-n", "vm", "route", "add", "default", "via", "10.1.0.1")
+        self.switch.vm("internet", "203.0.113.1/24", "fa:16:3e:99:00:01")
+
+    def reached(self) -> bool:
+        return lab.ping("internet", FLOATING, count=1, timeout=1)
+
+    def ctl(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", str(self.daemon.config), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def site(request: pytest.FixtureRequest, host: lab.Host, tmp_path: Path) -> Iterator[Site]:
+    with ovs.open_vswitch() as switch:
+        made = Site(switch, tmp_path, getattr(request, "param", False))
+        yield made
+        process = made.daemon.process
+        if process is not None and process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize("site", [False, True], ids=["internal", "veth"], indirect=True)
+def test_packets_pass_again_after_everything_that_open_vswitch_can_lose(site: Site) -> None:
+    site.daemon.start()
+    site.attach_hosts()
+    wait_for(site.reached)
+    site.switch.vsctl("del-port", site.switch.ports().intersection({INTERFACE, "tap" + INTERFACE[3:]}).pop())
+    wait_for(site.reached)
+    site.switch.stop_ovsdb()  # the userspace datapath forwards nothing until it is back
+    site.switch.start_ovsdb()
+    wait_for(site.reached)
+    site.switch.stop_vswitchd(signal.SIGKILL)
+    site.switch.start_vswitchd()
+    for name in ("vm", "internet"):  # nobody but the test brings the devices of instances back
+        lab.run("ip", "netns", "del", name)
+    for name in site.switch.ports():
+        if name.startswith("tap") and len(name) < 14:
+            site.switch.vsctl("del-port", name)
+    site.attach_hosts()
+    wait_for(site.reached)
+    (site.daemon.routers / "one.json").unlink()
+    wait_for(lambda: not {QROUTER, SNAT, FIP} & {path.name for path in lab.NETNS.iterdir()})
+    assert not {name for name in site.switch.ports() if len(name) == 14}
+    assert site.daemon.stop() == 0
+    assert "Traceback" not in site.daemon.err
+
+
+def test_open_vswitch_comes_up_after_the_daemon(site: Site) -> None:
+    site.switch.stop_vswitchd()
+    site.switch.stop_ovsdb()
+    site.daemon.start()
+    assert site.state() == "degraded"
+    plan = site.ctl("plan", str(site.daemon.routers / "one.json"))
+    assert "does ovsdb-server run?" in plan.stdout + plan.stderr
+    assert site.ctl("show", "routers").returncode == 0
+    site.switch.start_ovsdb()
+    site.switch.start_vswitchd()
+    wait_for(lambda: site.state() == "in sync")
+    assert site.ctl("plan").returncode == 0
+    assert "eprecat" not in site.ctl("plan").stderr
+    assert INTERFACE in site.ctl("show", "router", ROUTER).stdout
+    assert {link["ifname"] for link in lab.ip_json("link")} == HOST_DEVICES
