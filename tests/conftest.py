@@ -17,6 +17,7 @@ import pytest
 from hypothesis import settings
 
 from tests import lab
+from tests.rabbit import Rabbit
 
 settings.register_profile("dvr-agent", deadline=None)  # the machine is shared: time says nothing
 settings.load_profile("dvr-agent")
@@ -53,3 +54,13 @@ def host() -> Iterator[lab.Host]:
     """A pristine "host": an own root network namespace, an own empty ``/run/netns``, ``lo`` up."""
     with lab.fresh_host() as fresh:
         yield fresh
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
+    """A RabbitMQ for all tests of the run; whoever stops it starts it again."""
+    rabbit = Rabbit(tmp_path_factory.mktemp("rabbit"))
+    try:
+        yield rabbit.start()
+    finally:
+        rabbit.stop()

@@ -33,6 +33,9 @@ SEND_SECONDS = 15.0
 RETRIES = 1
 FIELDS = ["id", "mtu"]
 """Of a network."""
+DELIVERED = oslo_messaging.TransportOptions(at_least_once=True)
+"""A question for which the broker has no queue is an error at once.  While the server is not back after the broker died
+that is so, and without this each question would be lost and waited for until its time-out."""
 TRACEBACK = "Traceback (most recent call last)"
 ISO8601 = "%Y-%m-%dT%H:%M:%S.%f"
 """Neutron's format of times (neutron_lib.constants.ISO8601_TIME_FORMAT)."""
@@ -136,7 +139,7 @@ class Caller:
         self, box: queue.SimpleQueue[Outcome], method: str, version: str, timeout: float, args: Mapping[str, object]
     ) -> None:
         try:
-            asked = self._client.prepare(version=version, timeout=timeout)
+            asked = self._client.prepare(version=version, timeout=timeout, transport_options=DELIVERED)
             box.put((True, asked.call(_context(), method, **args)))
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is told to the one who asked
             box.put((False, exc))
@@ -151,13 +154,16 @@ class Caller:
         if isinstance(exc, oslo_messaging.RemoteError):
             LOG.debug("remote exception: %s", whole)
             return RemoteError(hide(f"{exc.exc_type}: {_one_line(str(exc.value))}", self.secrets))
-        if TRACEBACK in whole or type(exc).__name__.endswith("_Remote"):
+        first = hide(str(exc.args[0] if exc.args else ""), self.secrets)
+        if TRACEBACK in first or type(exc).__name__.endswith("_Remote"):
             # Python's own exceptions, and those of oslo.messaging, are rebuilt here; the first argument has it all.
-            LOG.debug("remote exception: %s", whole)
-            text = hide(str(exc.args[0] if exc.args else ""), self.secrets).partition(TRACEBACK)[0]
+            LOG.debug("remote exception: %s", first)
+            text = first.partition(TRACEBACK)[0]
             return RemoteError(f"{type(exc).__name__.removesuffix('_Remote')}: {_one_line(text)}")
         if isinstance(exc, oslo_messaging.MessagingTimeout):
             return ServerTimeoutError("no answer came in time")
+        if isinstance(exc, oslo_messaging.MessageUndeliverable):
+            return ServerAwayError(f"no server listens on {self.topic}")
         LOG.debug("not sent: %s", whole)
         return ServerAwayError(f"the message bus cannot be used: {_one_line(whole) or type(exc).__name__}")
 

@@ -62,7 +62,7 @@ class Endpoint:
 
     def __getattr__(self, method: str) -> Callable[..., None]:
         """Any public name is a method: unknown ones are answered with NoSuchMethod, and make no traceback here."""
-        if method.startswith("_"):
+        if method.startswith(("_", "oslo_")):  # the library looks for names of its own
             raise AttributeError(method)
         handler = HANDLERS.get(method)
 
@@ -153,21 +153,26 @@ class Listener:
 
     def start(self) -> None:
         """Returns at once; connecting goes on in the background until it works."""
-        threading.Thread(target=self._run, name="neutron-listen", daemon=True).start()
+        start_thread("neutron-listen", self._run)
+
+    @property
+    def connected(self) -> bool:
+        """All queues exist, as far as anybody has noticed."""
+        if not self._watched.is_set():
+            return False
+        return all(one.connection is not None and one.connection.connected for one in self._connections)
 
     def status(self) -> dict[str, Any]:
         return {
-            "connected": self._connected(),
+            "connected": self.connected,
             "notifications": self._endpoint._count,
             "reconnects": self._reconnects,
         }
 
-    def close(self, seconds: float) -> None:
-        """Stop, and give back the connections as far as that is possible in this time."""
+    def close(self) -> list[threading.Thread]:
+        """Begin to stop; gives the threads that do it.  They may hang while the broker is away."""
         self._closing.set()
-        ender = threading.Thread(target=self._stop, name="neutron-stop", daemon=True)
-        ender.start()
-        ender.join(seconds)
+        return [start_thread("neutron-stop", self._stop, server) for server in list(self._servers)]
 
     def _run(self) -> None:
         for topic in (AGENT_TOPIC, NETWORK_TOPIC):
@@ -176,7 +181,6 @@ class Listener:
                 self._closing.wait(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
                 failures += 1
         if self._closing.is_set():
-            self._stop()
             return
         self._watched.set()
         LOG.info("listening to the message bus for host %s", self._host)
@@ -223,20 +227,21 @@ class Listener:
 
     def _renewed(self) -> None:
         """Said once for all connections: when the last of those that were lost is back."""
-        if self._watched.is_set() and not self._closing.is_set() and self._connected():
+        if self._watched.is_set() and not self._closing.is_set() and self.connected:
             self._reconnects += 1
             LOG.info("connected to the message bus again")
             self._notify(Reconnected())
 
-    def _connected(self) -> bool:
-        if not self._watched.is_set():
-            return False
-        return all(one.connection is not None and one.connection.connected for one in self._connections)
+    def _stop(self, server: Any) -> None:
+        try:
+            server.stop()
+            server.wait()
+        except Exception as exc:  # noqa: BLE001 - the broker may be away: its queues expire by themselves
+            LOG.debug("listener not closed: %s", hide(str(exc), self._secrets))
 
-    def _stop(self) -> None:
-        for server in self._servers:
-            try:
-                server.stop()
-                server.wait()
-            except Exception as exc:  # noqa: BLE001 - the broker may be away: its queues expire by themselves
-                LOG.debug("listener not closed: %s", hide(str(exc), self._secrets))
+
+def start_thread(name: str, work: Callable[..., None], *args: object) -> threading.Thread:
+    """A thread that does not keep the process alive."""
+    thread = threading.Thread(target=work, args=args, name=name, daemon=True)
+    thread.start()
+    return thread

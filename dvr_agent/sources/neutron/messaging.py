@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Any
 
 import oslo_messaging
@@ -17,8 +18,8 @@ from oslo_config import cfg
 from dvr_agent.errors import ConfigError
 from dvr_agent.sources.neutron.api import L3Plugin, Notify
 from dvr_agent.sources.neutron.client import Caller, RpcPlugin, Timeouts
-from dvr_agent.sources.neutron.listener import Listener
-from dvr_agent.sources.neutron.messaging_config import messaging_options, secrets_of
+from dvr_agent.sources.neutron.listener import Listener, start_thread
+from dvr_agent.sources.neutron.messaging_config import hide, messaging_options, secrets_of
 
 LOG = logging.getLogger(__name__)
 
@@ -70,14 +71,27 @@ class OsloBus:
         self._ready.set()
         for caller in (self._calls, self._reports):
             caller.close()
-        if self._listener is not None:
-            self._listener.close(CLOSE_SECONDS)
+        stopping = self._listener.close() if self._listener is not None else []
+        start_thread("neutron-close", self._clean_up, stopping)
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for thread in stopping:
+            thread.join(max(deadline - time.monotonic(), 0))
+
+    def _clean_up(self, stopping: list[threading.Thread]) -> None:
+        for thread in stopping:
+            thread.join()
+        for transport in self._transports:
+            try:
+                transport.cleanup()
+            except Exception as exc:  # noqa: BLE001 - the broker may be away; it forgets us by itself
+                LOG.debug("connection not closed: %s", hide(str(exc), self._secrets))
 
     def _wait_ready(self, seconds: float) -> bool:
-        """True once we may call: whoever listens must have its queues first."""
-        if self._listener is not None and not self._ready.wait(seconds):
-            return False
-        return not self._closed.is_set()
+        """True if we may call.  Whoever listens must have its queues first, and must not have lost them again: a call
+        would only find that out more slowly."""
+        if self._listener is None:
+            return not self._closed.is_set()
+        return self._ready.wait(seconds) and not self._closed.is_set() and self._listener.connected
 
 
 def open_bus(conf: cfg.ConfigOpts) -> OsloBus:

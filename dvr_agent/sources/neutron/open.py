@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+
 from oslo_config import cfg
 
 from dvr_agent.config import driver_name, host_settings
@@ -29,7 +32,11 @@ def open_bus(conf: cfg.ConfigOpts) -> Bus:
     :raises ConfigError: the extra is not installed, or the message bus is not configured
     """
     try:
-        from dvr_agent.sources.neutron import messaging
+        with warnings.catch_warnings():
+            # The library loads classes made for eventlet too, and both say so; nothing of them is used here.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            logging.getLogger("oslo_service").setLevel(logging.WARNING)
+            from dvr_agent.sources.neutron import messaging
     except ModuleNotFoundError as exc:
         if (exc.name or "").startswith("dvr_agent"):
             raise

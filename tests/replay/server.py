@@ -1,0 +1,224 @@
+"""A neutron-server as agents see it: answers calls and sends casts over a real message bus, by oslo.messaging.
+
+What it answers is set by the test (:class:`Cloud`, made from recordings or by hand); what it was asked is kept, message
+by message as it came off the bus.  Answers can be held back, or replaced by errors.  It does not use any code of the
+agent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import oslo_messaging
+from oslo_config import cfg
+from oslo_messaging.rpc.dispatcher import ExpectedException
+from oslo_messaging.rpc.server import RPCServer
+
+TOPICS = ("q-l3-plugin", "q-reports-plugin")
+PATIENCE = 30.0
+Json = dict[str, Any]
+Fault = Callable[[Json], Any]
+"""Gets the arguments of a call; returns the answer, raises, or waits."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of an agent."""
+
+    topic: str
+    method: str
+    version: str
+    namespace: str | None
+    args: Json
+    context: Json
+    at: float
+
+
+@dataclass
+class Cloud:
+    """What the server knows, as one host's agent is told it.
+
+    :ivar routers: id → document, of the routers of this host
+    :ivar ports: subnet id → ports
+    :ivar gateway_ports: external network id → agent gateway port of this host
+    """
+
+    routers: dict[str, Json] = field(default_factory=dict)
+    ports: dict[str, list[Json]] = field(default_factory=dict)
+    gateway_ports: dict[str, Json] = field(default_factory=dict)
+    mtus: dict[str, int] = field(default_factory=dict)
+    heartbeat: str = "alive"
+
+
+class NeutronServer:
+    """Runs from :meth:`start` to :meth:`stop`, and again if need be.
+
+    :param url: of the message bus
+    :param host: the agent that casts go to
+    """
+
+    def __init__(self, url: str, host: str) -> None:
+        self.url, self.host, self.cloud = url, host, Cloud()
+        self.calls: list[Call] = []
+        self.faults: dict[str, Fault] = {}
+        self._news = threading.Condition()
+        self._servers: list[Any] = []
+
+    def start(self) -> NeutronServer:
+        conf = cfg.ConfigOpts()
+        # Its own metrics and tracing options are registered on the global configuration only.
+        for module, group in (("_metrics", "oslo_messaging_metrics"), ("_tracing", "oslo_messaging_tracing")):
+            with contextlib.suppress(ImportError):
+                client = __import__(f"oslo_messaging.{module}.client", fromlist=["client"])
+                conf.register_opts(getattr(client, group), group=group)
+        oslo_messaging.set_transport_defaults("neutron")
+        self._transport = oslo_messaging.get_rpc_transport(conf, url=self.url)
+        conf([], default_config_files=[], default_config_dirs=[])
+        for name in ("rabbit_retry_backoff", "rabbit_interval_max"):
+            conf.set_override(name, 1, group="oslo_messaging_rabbit")
+        self._client = oslo_messaging.get_rpc_client(self._transport, oslo_messaging.Target(), timeout=PATIENCE)
+        for topic in TOPICS:
+            target = oslo_messaging.Target(topic=topic, server="controller")
+            server = RPCServer(self._transport, target, _Dispatcher(topic, self._answer))
+            server.start()
+            self._servers.append(server)
+        return self
+
+    def stop(self) -> None:
+        for server in self._servers:
+            server.stop()
+            server.wait()
+        self._servers.clear()
+        self._transport.cleanup()
+
+    # What agents asked
+
+    def asked(self, method: str, since: int = 0) -> list[Call]:
+        """All calls of this method, from the ``since``-th call of any kind on."""
+        return [call for call in self.calls[since:] if call.method == method]
+
+    def wait_asked(self, method: str, since: int = 0, number: int = 1, **args: object) -> Call:
+        """Wait until the ``number``-th call of this method with these arguments came; returns it."""
+        deadline = time.monotonic() + PATIENCE
+        with self._news:
+            while True:
+                found = [call for call in self.asked(method, since) if args.items() <= call.args.items()]
+                if len(found) >= number:
+                    return found[number - 1]
+                if not self._news.wait(deadline - time.monotonic()):
+                    raise AssertionError(f"no {method} {args}; asked: {[one.method for one in self.calls[since:]]}")
+
+    @contextlib.contextmanager
+    def fault(self, method: str, fault: Fault) -> Iterator[None]:
+        """Inside the block calls of this method end like that."""
+        self.faults[method] = fault
+        try:
+            yield
+        finally:
+            self.faults.pop(method, None)
+
+    # What it says by itself
+
+    def cast(self, method: str, version: str = "1.1", **args: object) -> None:
+        """To the agent on our host."""
+        self._client.prepare(topic="l3_agent", server=self.host, version=version).cast({}, method, **args)
+
+    def call(self, method: str, **args: object) -> Any:
+        """The same, and wait for an answer."""
+        return self._client.prepare(topic="l3_agent", server=self.host, version="1.0").call({}, method, **args)
+
+    def fanout(self, method: str, version: str = "1.0", topic: str = "l3_agent", **args: object) -> None:
+        """To all agents."""
+        self._client.prepare(topic=topic, fanout=True, version=version).cast({}, method, **args)
+
+    def updated(self, *router_ids: str) -> None:
+        self.cast("routers_updated", routers=list(router_ids))
+
+    def replay(self, message: Json) -> None:
+        """A recorded message, in the way in which the server sends such a one."""
+        method, version, args = message["method"], message["version"], message["args"]
+        if message["expects_reply"]:
+            self.call(method, **args)
+        elif message["topic"] == "l3_agent" and method not in FANOUT:
+            self.cast(method, version, **args)
+        else:
+            self.fanout(method, version, message["topic"], **args)
+
+    # Answers
+
+    def _answer(self, call: Call) -> Any:
+        with self._news:
+            self.calls.append(call)
+            self._news.notify_all()
+        fault = self.faults.get(call.method)
+        if fault is not None:
+            return fault(call.args)
+        answer = getattr(self, f"_on_{call.method}", None)
+        if answer is None:
+            raise oslo_messaging.NoSuchMethod(call.method)
+        return copy.deepcopy(answer(**call.args))
+
+    def _on_report_state(self, agent_state: Json, time: str) -> str:
+        assert agent_state.keys() == {"agent_state"}
+        assert time
+        return self.cloud.heartbeat
+
+    def _on_get_service_plugin_list(self) -> list[str]:
+        return ["CORE", "L3_ROUTER_NAT"]
+
+    def _on_get_host_ha_router_count(self, host: str) -> int:
+        return sum(bool(router.get("ha")) for router in self.cloud.routers.values())
+
+    def _on_get_router_ids(self, host: str) -> list[str]:
+        return list(self.cloud.routers)
+
+    def _on_sync_routers(self, host: str, router_ids: list[str]) -> list[Json]:
+        return [self.cloud.routers[one] for one in router_ids if one in self.cloud.routers]
+
+    def _on_get_ports_by_subnet(self, host: str, subnet_id: str) -> list[Json]:
+        return self.cloud.ports.get(subnet_id, [])
+
+    def _on_get_agent_gateway_port(self, network_id: str, host: str) -> Json | None:
+        return self.cloud.gateway_ports.get(network_id)
+
+    def _on_delete_agent_gateway_port(self, host: str, network_id: str) -> None:
+        pass
+
+    def _on_get_networks(self, filters: Json, fields: list[str]) -> list[Json]:
+        return [{"id": one, "mtu": self.cloud.mtus.get(one, 1500)} for one in filters["id"]]
+
+    def _on_update_floatingip_statuses(self, router_id: str, fip_statuses: dict[str, str]) -> None:
+        pass
+
+
+FANOUT = ("router_deleted", "add_arp_entry", "del_arp_entry", "fipnamespace_delete_on_ext_net")
+
+
+class _Dispatcher(oslo_messaging.RPCDispatcher):  # type: ignore[misc]
+    """Hands each message to one function, with its version; errors of a test's making cost no traceback in the log."""
+
+    def __init__(self, topic: str, answer: Callable[[Call], Any]) -> None:
+        super().__init__([], None)
+        self._topic, self._answer = topic, answer
+
+    def dispatch(self, incoming: Any) -> Any:
+        message = incoming.message
+        call = Call(
+            self._topic,
+            message["method"],
+            message.get("version", "1.0"),
+            message.get("namespace"),
+            message.get("args", {}),
+            dict(incoming.ctxt),
+            time.monotonic(),
+        )
+        try:
+            return self._answer(call)
+        except Exception:  # noqa: BLE001 - whatever the test raises goes to the agent
+            raise ExpectedException from None
