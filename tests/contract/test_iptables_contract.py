@@ -53,6 +53,30 @@ class TestIptables:
         assert kernel.iptables.observe(A, [SNAT.key]) == (Table(*SNAT.key),)
         assert kernel.iptables.save(A) == ""
 
+    def test_what_is_withdrawn_is_gone_and_what_is_there_of_others_is_not_asked_for(self, kernel: Kernel) -> None:
+        kernel.namespaces.create(A)
+        replace_tables(kernel, SNAT, KEEP)
+        with kernel.iptables.defer_apply() as pending:
+            pending.withdraw(A, SNAT.key)
+            pending.withdraw(A, (6, "mangle"))
+        assert kernel.iptables.observe(A, KEYS) == (Table(*SNAT.key), KEEP)
+        assert kernel.counters.commits == 3
+
+    def test_the_last_word_counts_for_what_is_withdrawn_too(self, kernel: Kernel) -> None:
+        kernel.namespaces.create(A)
+        with kernel.iptables.defer_apply() as pending:
+            pending.withdraw(A, SNAT.key)
+            pending.replace(A, SNAT)
+        assert kernel.iptables.observe(A, [SNAT.key]) == (SNAT,)
+
+    def test_there_is_nothing_of_the_other_agent_in_nf_tables(self, kernel: Kernel) -> None:
+        kernel.namespaces.create(A)
+        assert kernel.nftables.observe(A) == ()
+        assert kernel.nftables.remove(A) == 0
+        assert kernel.counters.nftables == 0
+        with pytest.raises(NamespaceGoneError, match="nowhere"):
+            kernel.nftables.observe("nowhere")
+
     def test_an_exception_inside_the_block_applies_nothing(self, kernel: Kernel) -> None:
         kernel.namespaces.create(A)
         replace_tables(kernel, SNAT)
