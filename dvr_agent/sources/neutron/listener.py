@@ -148,6 +148,8 @@ class Listener:
         self._endpoint = Endpoint(notify)
         self._servers: list[Any] = []
         self._connections: list[Any] = []
+        self._incomplete: set[Any] = set()
+        self._lock = threading.Lock()
         self._watched, self._closing = threading.Event(), threading.Event()
         self._reconnects = 0
 
@@ -160,7 +162,7 @@ class Listener:
         """All queues exist, as far as anybody has noticed."""
         if not self._watched.is_set():
             return False
-        return all(one.connection is not None and one.connection.connected for one in self._connections)
+        return not self._incomplete and all(map(_is_alive, self._connections))
 
     def status(self) -> dict[str, Any]:
         return {
@@ -206,7 +208,7 @@ class Listener:
         """
         try:
             connection = server.listener._poll_style_listener.conn.connection
-            renew, _now, _kombu = connection._set_current_channel, connection.channel, connection.connection.connected
+            renew, _alive = connection._set_current_channel, connection.channel.connection.connected
             # A stop is noticed between two polls; ten seconds is too late for a service manager.
             connection._poll_timeout = min(connection._poll_timeout, STOP_CHECK_SECONDS)
         except AttributeError:
@@ -217,20 +219,25 @@ class Listener:
             return
 
         def set_channel(channel: Any) -> None:
-            before = connection.channel
+            if channel is None or channel is connection.channel:
+                renew(channel)
+                return
+            self._incomplete.add(connection)
             renew(channel)
-            if channel is not None and channel is not before:
-                self._renewed()
+            self._complete(connection)
 
         connection._set_current_channel = set_channel
         self._connections.append(connection)
 
-    def _renewed(self) -> None:
-        """Said once for all connections: when the last of those that were lost is back."""
-        if self._watched.is_set() and not self._closing.is_set() and self.connected:
+    def _complete(self, connection: Any) -> None:
+        """The queues of a connection exist again.  Said once for all: when those of the last one do."""
+        with self._lock:
+            self._incomplete.discard(connection)
+            if not self.connected or self._closing.is_set():
+                return
             self._reconnects += 1
-            LOG.info("connected to the message bus again")
-            self._notify(Reconnected())
+        LOG.info("connected to the message bus again")
+        self._notify(Reconnected())
 
     def _stop(self, server: Any) -> None:
         try:
@@ -238,6 +245,13 @@ class Listener:
             server.wait()
         except Exception as exc:  # noqa: BLE001 - the broker may be away: its queues expire by themselves
             LOG.debug("listener not closed: %s", hide(str(exc), self._secrets))
+
+
+def _is_alive(connection: Any) -> bool:
+    """The channel on which its queues were made is usable; a new one comes only with new queues."""
+    channel = connection.channel
+    inner = channel.connection if channel is not None else None
+    return inner is not None and bool(inner.connected)
 
 
 def start_thread(name: str, work: Callable[..., None], *args: object) -> threading.Thread:
