@@ -11,7 +11,7 @@ import pytest
 from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.linux import open_kernel
-from dvr_agent.kernel.nftables import manager
+from dvr_agent.kernel.nftables import manager, message
 from dvr_agent.kernel.nftables.sweep import NftTable, deletions
 from dvr_agent.state.filter import Table
 from tests import lab
@@ -206,3 +206,22 @@ def test_many_chains_fit_into_one_transaction(kernel: Kernel) -> None:
     assert kernel.nftables.remove(NS) == 1500
     assert nft("list", "ruleset") == ""
     assert kernel.counters.nftables == 1
+
+
+def test_a_kernel_without_nf_tables_has_nothing_and_is_asked_once(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it answers is what any kernel answers for a part of netfilter that it does not have."""
+    restore(SMALL)
+    unknown = 200 << 8
+    asked: list[int] = []
+
+    def dump(kind: int, what: str) -> object:
+        asked.append(kind)
+        return message.dump(unknown | kind & 0xFF, what)
+
+    monkeypatch.setattr(manager, "dump", dump)
+    assert kernel.nftables.observe(NS) == ()
+    assert kernel.nftables.observe(NS) == ()
+    assert kernel.nftables.remove(NS) == 0
+    assert len(asked) == 1

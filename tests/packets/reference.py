@@ -37,17 +37,19 @@ METADATA = {
 
 
 class ReferenceHost:
-    """The host ``compute1`` of a scenario.
+    """A host of a scenario.
 
     :param vms: name → address of VMs on this host; beside them there is ``internet`` at the gateway of the network
     """
 
-    def __init__(self, host: lab.Host, state_path: Path, scenario: str, vms: dict[str, str]) -> None:
-        self.host, self.state_path, self.scenario = host, state_path, Scenario(scenario, "compute1")
+    def __init__(
+        self, host: lab.Host, state_path: Path, scenario: str, vms: dict[str, str], name: str = "compute1"
+    ) -> None:
+        self.host, self.state_path, self.scenario = host, state_path, Scenario(scenario, name)
         self.router = parse(self.scenario)
-        self.settings = HostSettings("compute1", MODES["compute1"])
+        self.settings = HostSettings(name, MODES[name])
         self.scenario.seed(state_path)
-        builder = make_host(host, "compute1", [self.scenario], state_path, self.settings.mode)
+        builder = make_host(host, name, [self.scenario], state_path, self.settings.mode)
         builder.reconcile(self.router)
         builder.flush()
         self.recorded: dict[str, dict[str, str]] = json.loads(

@@ -90,3 +90,22 @@ def test_address_scopes_go_on_with_the_marks_that_connections_carry(with_scopes:
     assert "-i qr-9e73f72e-7f -j MARK --set-xmark 0x4020000/0xffff0000" in rules
     for source, target in (("same", "10.80.1.20"), ("other", "10.90.1.20"), ("none", "10.64.1.15")):
         assert not lab.ping(source, target, count=1, timeout=0.3)
+
+
+@each_variant
+def test_floating_ips_across_address_scopes_go_on(host: lab.Host, tmp_path: Path, variant: str) -> None:
+    """On this host the other agent numbered the scopes in another order."""
+    vms = {"same": "10.64.1.15", "other": "10.80.1.141"}
+    reference = ReferenceHost(host, tmp_path / "state", "i_address_scope", vms, "compute2")
+    reference.restore(variant)
+    same, other = "203.0.113.33", "203.0.113.157"
+    ways = ((INTERNET, same), (INTERNET, other), ("same", OUTSIDE), ("other", OUTSIDE), ("other", same))
+    streams = ((INTERNET, other), ("other", OUTSIDE), ("same", other))
+    with Echo(INTERNET) as seen, Echo("other"), Echo("same"):
+        with unharmed(*ways, streams=streams):
+            reference.take_over()
+        assert set(seen.peers) == {other}
+        assert_taken_over(reference)
+    rules = reference.saved(LEGACY)[reference.qrouter]
+    assert "-i qr-9e73f72e-7f -j MARK --set-xmark 0x4010000/0xffff0000" in rules
+    assert "-i rfp-fa6933c9-9 -j MARK --set-xmark 0x4020000/0xffff0000" in rules
