@@ -18,6 +18,7 @@ from hypothesis import settings
 
 from tests import lab
 from tests.rabbit import Rabbit
+from tests.replay.server import NeutronServer
 
 settings.register_profile("dvr-agent", deadline=None)  # the machine is shared: time says nothing
 settings.load_profile("dvr-agent")
@@ -59,8 +60,18 @@ def host() -> Iterator[lab.Host]:
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
     """A RabbitMQ for all tests of the run; whoever stops it starts it again."""
+    if not Rabbit.installed():
+        pytest.skip("RabbitMQ is not installed (Debian package rabbitmq-server)")
     rabbit = Rabbit(tmp_path_factory.mktemp("rabbit"))
     try:
         yield rabbit.start()
     finally:
         rabbit.stop()
+
+
+@pytest.fixture(scope="session")
+def neutron_server(broker: Rabbit) -> Iterator[NeutronServer]:
+    """A neutron-server made of recordings, on that bus; what it says and answers is each test's own."""
+    server = NeutronServer(broker.url).start()
+    yield server
+    server.stop()

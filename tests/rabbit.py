@@ -21,6 +21,8 @@ from tests.lab import run
 PROGRAMS = Path("/usr/lib/rabbitmq/bin")
 ADDRESS = "10.255.0.1"
 PORT = 5672
+DIE_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
+"""A broker must not outlive a test run that was killed."""
 STARTED = b"Starting broker... completed"
 _cables = itertools.count(1)
 
@@ -65,7 +67,7 @@ class Rabbit:
         if (
             self._mapper is None
         ):  # started by hand, in the foreground: the one of RabbitMQ's own would outlive the tests
-            words = ["epmd", "-address", "127.0.0.1"]
+            words = [*DIE_WITH_US, "epmd", "-address", "127.0.0.1"]
             self._mapper = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self._launch()
         return self
@@ -137,7 +139,7 @@ class Rabbit:
             "RABBITMQ_PID_FILE": str(self.base / "pid"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG,
         }
-        words = [str(PROGRAMS / "rabbitmq-server")]
+        words = [*DIE_WITH_US, str(PROGRAMS / "rabbitmq-server")]
         with (self.base / "stderr").open("ab") as err:
             self._broker = subprocess.Popen(
                 words, env=environment, cwd=self.base, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=err

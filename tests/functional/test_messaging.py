@@ -69,11 +69,10 @@ class Ear:
         return self._heard.empty()
 
 
-@pytest.fixture(scope="module")
-def server(broker: Rabbit) -> Iterator[NeutronServer]:
-    server = NeutronServer(broker.url, HOST).start()
-    yield server
-    server.stop()
+@pytest.fixture
+def server(neutron_server: NeutronServer) -> NeutronServer:
+    neutron_server.reset(HOST)
+    return neutron_server
 
 
 class Line:

@@ -12,6 +12,7 @@ import copy
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,17 +58,20 @@ class Cloud:
 
 
 class NeutronServer:
-    """Runs from :meth:`start` to :meth:`stop`, and again if need be.
+    """Runs from :meth:`start` to :meth:`stop`.
 
     :param url: of the message bus
-    :param host: the agent that casts go to
+    :ivar host: the agent that casts go to
     """
 
-    def __init__(self, url: str, host: str) -> None:
+    def __init__(self, url: str, host: str = "") -> None:
         self.url, self.host, self.cloud = url, host, Cloud()
         self.calls: list[Call] = []
         self.faults: dict[str, Fault] = {}
         self._news = threading.Condition()
+        # Connections belong to the network namespace of the thread that opens them: all are opened by threads that
+        # come from :meth:`start`, and none by a test's thread, which may be on a throw-away host.
+        self._mouth = ThreadPoolExecutor(1)
         self._servers: list[Any] = []
 
     def start(self) -> NeutronServer:
@@ -83,6 +87,7 @@ class NeutronServer:
         for name in ("rabbit_retry_backoff", "rabbit_interval_max"):
             conf.set_override(name, 1, group="oslo_messaging_rabbit")
         self._client = oslo_messaging.get_rpc_client(self._transport, oslo_messaging.Target(), timeout=PATIENCE)
+        self._mouth.submit(time.monotonic).result()
         for topic in TOPICS:
             target = oslo_messaging.Target(topic=topic, server="controller")
             server = RPCServer(self._transport, target, _Dispatcher(topic, self._answer))
@@ -90,11 +95,19 @@ class NeutronServer:
             self._servers.append(server)
         return self
 
+    def reset(self, host: str) -> Cloud:
+        """Forget everything; the new cloud, which is empty, for the agent on this host."""
+        self.host, self.cloud = host, Cloud()
+        self.calls.clear()
+        self.faults.clear()
+        return self.cloud
+
     def stop(self) -> None:
         for server in self._servers:
             server.stop()
             server.wait()
         self._servers.clear()
+        self._mouth.shutdown()
         self._transport.cleanup()
 
     # What agents asked
@@ -127,15 +140,18 @@ class NeutronServer:
 
     def cast(self, method: str, version: str = "1.1", **args: object) -> None:
         """To the agent on our host."""
-        self._client.prepare(topic="l3_agent", server=self.host, version=version).cast({}, method, **args)
+        target = self._client.prepare(topic="l3_agent", server=self.host, version=version)
+        self._mouth.submit(target.cast, {}, method, **args).result()
 
     def call(self, method: str, **args: object) -> Any:
         """The same, and wait for an answer."""
-        return self._client.prepare(topic="l3_agent", server=self.host, version="1.0").call({}, method, **args)
+        target = self._client.prepare(topic="l3_agent", server=self.host, version="1.0")
+        return self._mouth.submit(target.call, {}, method, **args).result()
 
     def fanout(self, method: str, version: str = "1.0", topic: str = "l3_agent", **args: object) -> None:
         """To all agents."""
-        self._client.prepare(topic=topic, fanout=True, version=version).cast({}, method, **args)
+        target = self._client.prepare(topic=topic, fanout=True, version=version)
+        self._mouth.submit(target.cast, {}, method, **args).result()
 
     def updated(self, *router_ids: str) -> None:
         self.cast("routers_updated", routers=list(router_ids))

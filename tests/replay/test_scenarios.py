@@ -1,0 +1,107 @@
+"""Every recorded scenario once more, with the whole daemon, told by a neutron-server instead of by files.
+
+What must come of the documents is compared in ``tests/oracle`` with the reference agent's state; here it is the same
+comparison, of all scenarios of one recorded host that one daemon has built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import lab
+from tests.daemon_lab import wait_for
+from tests.oracle.build import MODES
+from tests.oracle.normalise import as_wanted, differences, normalised
+from tests.oracle.recordings import Scenario, recorded_scenarios
+from tests.rabbit import Rabbit
+from tests.replay.server import NeutronServer
+from tests.replay.site import DATA, Site, add_to
+
+SCENARIOS = recorded_scenarios()
+DOCUMENTS = sorted(path.stem.rsplit("-", 1) for path in (DATA / "documents").glob("*.json"))
+HOSTS = sorted({scenario.host for scenario in SCENARIOS})
+
+
+def of_host(name: str) -> list[Scenario]:
+    return [scenario for scenario in SCENARIOS if scenario.host == name]
+
+
+@pytest.fixture(params=HOSTS)
+def site(
+    request: pytest.FixtureRequest, broker: Rabbit, neutron_server: NeutronServer, host: lab.Host, tmp_path: Path
+) -> Iterator[Site]:
+    """A daemon on an empty host that has made everything of the recorded host, and was left alone by the others."""
+    name = request.param
+    cloud = neutron_server.reset(name)
+    for scenario, of in DOCUMENTS:
+        if of == name:
+            add_to(cloud, scenario, name)
+    external = {one.external_network for one in of_host(name) if one.external_network}
+    with broker.reach():
+        site = Site(host, tmp_path, neutron_server, MODES[name].value, external)
+        yield site.start()
+        site.stop()
+
+
+def test_all_scenarios_of_a_host(site: Site) -> None:
+    scenarios = of_host(site.server.host)
+    site.in_sync(*(scenario.router["id"] for scenario in scenarios))
+    found = {}
+    for scenario in scenarios:
+        actual = normalised(scenario.observe(), scenario.document)
+        found[scenario.name] = differences(normalised(as_wanted(scenario.recorded), scenario.document), actual)
+    assert {name: lines for name, lines in found.items() if lines} == {}
+    _kinds_that_are_not_built_are_left_alone(site, {scenario.router["id"] for scenario in scenarios})
+    _floating_ips_of_this_host_are_reported(site, scenarios)
+    _the_server_was_asked_no_more_than_needed(site)
+
+
+def _kinds_that_are_not_built_are_left_alone(site: Site, built: set[str]) -> None:
+    for router_id, router in site.server.cloud.routers.items():
+        if router_id not in built and (router["ha"] or not router["distributed"]):
+            assert site.state(router_id) == "not supported"
+
+
+def _floating_ips_of_this_host_are_reported(site: Site, scenarios: list[Scenario]) -> None:
+    """Those that were recorded with another status than they have here; the others are known to be right."""
+    for scenario in scenarios:
+        for fip in scenario.router.get("_floatingips", []):
+            if fip["host"] == site.server.host and fip["status"] != "ACTIVE":
+                call = site.server.wait_asked("update_floatingip_statuses", router_id=scenario.router["id"])
+                assert call.args["fip_statuses"][fip["id"]] == "ACTIVE"
+
+
+def _the_server_was_asked_no_more_than_needed(site: Site) -> None:
+    """Each subnet's ports once, all routers at once."""
+    calls = site.server.calls
+    asked = [call.args["subnet_id"] for call in calls if call.method == "get_ports_by_subnet"]
+    assert sorted(asked) == sorted(set(asked))
+    assert len([call for call in calls if call.method == "sync_routers"]) == 1
+    assert site.source()["error"] == ""
+
+
+def test_a_heartbeat_says_what_a_l3_agent_says(site: Site) -> None:
+    """Everything that Neutron's scheduler and ``openstack network agent list`` look at."""
+    scenarios = of_host(site.server.host)
+    routers = len(site.server.cloud.routers)
+
+    def counted() -> bool:
+        state = site.server.asked("report_state")[-1].args["agent_state"]["agent_state"]
+        return bool(state["configurations"]["routers"] >= len(scenarios))
+
+    wait_for(counted)
+    state = site.server.asked("report_state")[-1].args["agent_state"]["agent_state"]
+    assert (state["binary"], state["agent_type"], state["topic"]) == ("neutron-l3-agent", "L3 agent", "l3_agent")
+    assert (state["host"], state["availability_zone"]) == (site.server.host, "nova")
+    told = state["configurations"]
+    assert told["agent_mode"] == MODES[site.server.host].value
+    assert told["routers"] <= routers
+    expected = {"agent_mode", "ex_gw_ports", "extensions", "floating_ips", "handle_internal_only_routers"}
+    expected |= {"interface_driver", "interfaces", "log_agent_heartbeats", "routers"}
+    assert told.keys() == expected
+    first = site.server.asked("report_state")[0].args["agent_state"]["agent_state"]
+    assert first["start_flag"] is True
+    assert not state.get("start_flag")
