@@ -23,13 +23,17 @@ from tests import lab
 from tests.oracle.watch import eventually
 
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
+TUN = Path("/dev/net/tun")
+"""The userspace datapath makes its ports by it."""
 _numbers = itertools.count(1)
 
 
 def missing() -> str:
     """What of Open vSwitch this machine lacks, empty if nothing."""
     tools = [tool for tool in ("ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovsdb-tool") if not shutil.which(tool)]
-    return f"no {', '.join(tools)} (Debian package openvswitch-switch)" if tools or not SCHEMA.exists() else ""
+    if tools or not SCHEMA.exists():
+        return f"no {', '.join(tools) or SCHEMA} (Debian package openvswitch-switch)"
+    return "" if os.access(TUN, os.R_OK | os.W_OK) else f"{TUN} cannot be opened"
 
 
 class OpenVSwitch:
