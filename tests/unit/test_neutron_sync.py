@@ -13,6 +13,7 @@ from dvr_agent.sources.neutron.api import (
     Reconnected,
     RemoteError,
     RouterDeleted,
+    RoutersUpdated,
     ServerAwayError,
     ServerTimeoutError,
 )
@@ -127,7 +128,7 @@ def test_a_chunk_that_times_out_at_the_smallest_size_fails_the_sync_but_not_the_
 ) -> None:
     ids = [server.add(number) for number in range(100)]
     with desk(server, tmp_path) as a:
-        a.source._fetcher._inquiry.size = 32
+        a.source._fetcher._sync_inquiry.size = 32
         server.fail("sync_routers", TIMEOUT)
         a.source.rescan()
         failed = a.next(Failed)
@@ -194,8 +195,6 @@ def test_a_router_deleted_during_a_sync_is_not_known_after_it(server: Server, tm
 
 
 def test_a_router_that_comes_during_a_sync_is_known_after_it(server: Server, tmp_path: Path) -> None:
-    from dvr_agent.sources.neutron.api import RoutersUpdated
-
     first = server.add(1)
     with desk(server, tmp_path) as a:
         a.sync()
@@ -206,6 +205,26 @@ def test_a_router_that_comes_during_a_sync_is_known_after_it(server: Server, tmp
         a.say(RoutersUpdated((second,)))
         gate.open()
         assert a.next(Synced).known == frozenset({first, second})
+
+
+def test_a_router_that_changes_while_the_server_thinks_about_a_sync_does_not_wait_for_it(
+    server: Server, tmp_path: Path
+) -> None:
+    """And what the sync says of it afterwards is older: it counts as known, and changes nothing."""
+    first, second = server.add(1), server.add(2)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        gate = server.hold("sync_routers")
+        a.source.rescan()
+        gate.wait()
+        server.routers[first]["name"] = "renamed"
+        a.say(RoutersUpdated((first,)))
+        assert a.next(Changed).document.router.name == "renamed"
+        number = len(a.events)
+        gate.open()
+        assert a.next(Synced).known == frozenset({first, second})
+        assert [event for event in a.since(number) if not isinstance(event, Synced)] == []
+        assert a.router(first).name == "renamed"
 
 
 def test_one_router_that_the_server_cannot_describe_does_not_keep_the_others_back(

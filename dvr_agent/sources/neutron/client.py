@@ -65,6 +65,24 @@ Outcome = tuple[bool, Any]
 """True and the answer, or False and the exception."""
 
 
+@dataclass(slots=True)
+class Answered:
+    """How long the server took for one method: number of answers, seconds of all of them and of the slowest."""
+
+    number: int = 0
+    seconds: float = 0.0
+    slowest: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.number += 1
+        self.seconds += seconds
+        self.slowest = max(self.slowest, seconds)
+
+    def status(self) -> dict[str, float]:
+        mean = self.seconds / self.number
+        return {"answers": self.number, "mean": round(mean, 3), "slowest": round(self.slowest, 3)}
+
+
 @dataclass
 class Caller:
     """Calls on one topic.  Safe to use from several threads.
@@ -82,6 +100,7 @@ class Caller:
     _made: int = 0
     _failed: int = 0
     _last_error: str = ""
+    _answered: dict[str, Answered] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         target = oslo_messaging.Target(topic=self.topic, version="1.0")
@@ -96,6 +115,7 @@ class Caller:
         """
         self._made += 1
         timeout = self.timeouts.of(method)
+        began = time.monotonic()
         try:
             answer = self._bounded(method, version, timeout, args)
         except ServerError as exc:
@@ -105,10 +125,15 @@ class Caller:
                 self.timeouts.timed_out(method, timeout)
             raise
         self.timeouts.answered(method)
+        seconds = time.monotonic() - began
+        self._answered.setdefault(method, Answered()).add(seconds)
+        LOG.debug("%s: answered after %.1f ms", method, seconds * 1e3)
         return answer
 
     def status(self) -> dict[str, object]:
-        return {"made": self._made, "failed": self._failed, "last_error": self._last_error}
+        """Numbers of calls, and seconds by method."""
+        times = {method: answered.status() for method, answered in list(self._answered.items())}
+        return {"made": self._made, "failed": self._failed, "last_error": self._last_error, "seconds": times}
 
     def close(self) -> None:
         """Whoever waits for an answer gets an error now."""

@@ -1,13 +1,17 @@
 """The thread that asks the server for routers.  Start reading at ``_main``.
 
 Everything passes here one after the other: full syncs, rounds for routers that changed, patches of the neighbour
-cache, agent gateway ports that are given back.  A full sync lets the other work through between two of its questions.
-What is made of an answer is in ``intake``.
+cache, agent gateway ports that are given back.  A full sync lets the other work through between two of its questions,
+and while the server thinks about the long one: that is asked in a thread of its own.  What is made of an answer is in
+``intake``.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -27,7 +31,7 @@ from dvr_agent.sources.neutron.api import (
     ServerError,
 )
 from dvr_agent.sources.neutron.contact import Contact
-from dvr_agent.sources.neutron.inquiry import Inquiry
+from dvr_agent.sources.neutron.inquiry import Answer, Inquiry
 from dvr_agent.sources.neutron.intake import FullSync, Intake, is_mass
 from dvr_agent.sources.neutron.kept import KeptDocuments
 from dvr_agent.sources.neutron.options import NeutronOptions
@@ -76,6 +80,7 @@ class Fetcher:
         self._uses, self._contact = uses, contact
         self._intake = Intake(plugin, settings, options, store, requests, reporter, kept)
         self._inquiry = Inquiry(plugin, store.begin, requests.mark)
+        self._sync_inquiry = Inquiry(plugin, store.begin, requests.mark)
         self._greeted = False
         self._failures = 0
         self._last_sync: dict[str, Any] | None = None
@@ -84,7 +89,7 @@ class Fetcher:
 
     def status(self) -> dict[str, Any]:
         """For the admin socket."""
-        return {"last_full_sync": self._last_sync, "chunk_size": self._inquiry.size}
+        return {"last_full_sync": self._last_sync, "chunk_size": self._sync_inquiry.size}
 
     def _main(self) -> None:
         self._reporter.registered.wait()
@@ -139,7 +144,7 @@ class Fetcher:
         self._requests.resume()
         self._intake.supplements.forget()
         failures: list[ServerError] = []
-        for answer in self._inquiry.ask(listed):
+        for answer in self._beside(self._sync_inquiry.ask(listed)):
             self._check_closed()
             if answer.failed is not None:
                 failures.append(answer.failed)
@@ -196,6 +201,23 @@ class Fetcher:
         )
 
     # Rounds
+
+    def _beside(self, answers: Iterator[Answer]) -> Iterator[Answer]:
+        """The answers, each waited for in another thread while this one goes on with what comes meanwhile.
+
+        :raises ServerError: there is no more answer
+        """
+        while True:
+            following: Future[Answer | None] = Future()
+            following.add_done_callback(lambda _: self._requests.wake())
+            make_thread("neutron-sync", partial(_resolve, following, answers)).start()
+            while not following.done():
+                self._serve(self._requests.wait_beside(following.done))
+                self._check_closed()
+            answer = following.result()
+            if answer is None:
+                return
+            yield answer
 
     def _serve_between(self) -> None:
         """Let through what came during a full sync."""
@@ -271,3 +293,11 @@ class Fetcher:
                 LOG.warning("agent gateway port of network %s could not be given back: %s", network_id, exc)
             self._intake.supplements.forget_network(network_id)
             self._uses.released(network_id)
+
+
+def _resolve(future: Future[Answer | None], answers: Iterator[Answer]) -> None:
+    """Have the next answer, None after the last."""
+    try:
+        future.set_result(next(answers, None))
+    except Exception as exc:  # noqa: BLE001 - whatever it is, it is the asking thread's
+        future.set_exception(exc)

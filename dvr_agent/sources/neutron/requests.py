@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from threading import Condition
@@ -188,6 +188,24 @@ class Requests:
         with self._changed:
             return self._take(time.monotonic(), sync=False)
 
+    def wait_beside(self, over: Callable[[], bool]) -> Round:
+        """Work that is due, without full syncs, as soon as there is some; nothing once ``over`` or closed.
+
+        :param over: looked at again after :meth:`wake`
+        """
+        with self._changed:
+            while not self._closed and not over():
+                found = self._take(time.monotonic(), sync=False)
+                if found:
+                    return found
+                self._changed.wait(self._seconds(sync=False))
+            return Round()
+
+    def wake(self) -> None:
+        """Have :meth:`wait_beside` look again."""
+        with self._changed:
+            self._changed.notify_all()
+
     def _take(self, now: float, sync: bool) -> Round:
         notes, self._notes = self._notes, []
         routers: dict[str, Reason] = {}
@@ -207,8 +225,8 @@ class Requests:
     def _sync_due(self) -> float | None:
         return None if self._sync_at is None else max(self._sync_at, self._not_before)
 
-    def _seconds(self) -> float | None:
-        due = self._sync_due()
+    def _seconds(self, sync: bool = True) -> float | None:
+        due = self._sync_due() if sync else None
         times = [] if due is None else [due]
         if not self._held:
             times += [at for at, _ in self._later.values()]

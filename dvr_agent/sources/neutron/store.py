@@ -1,8 +1,9 @@
 """The routers of this host as the server last described them, and the one place where events come from.
 
 Several threads tell it things: the fetch thread documents and full syncs, the message bus deletions, the fallback kept
-documents.  Each question to the server begins with :meth:`Store.begin`; an answer to a question that is older than
-the router's deletion is dropped.  Documents are parsed in the caller's thread, outside the lock.
+documents.  Each question to the server begins with :meth:`Store.begin`; an answer is dropped when its question is older
+than the router's deletion, or than a question that is answered already: two may be under way at a time.  Documents are
+parsed in the caller's thread, outside the lock.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class Verdict(Enum):
     BAD = "bad"
     GONE = "gone"
     """The router was deleted meanwhile."""
+    LATE = "late"
+    """A newer question was answered before."""
 
 
 @dataclass(slots=True)
@@ -90,8 +93,8 @@ class Store:
         name, router_id = documents.document_name(draft.router_id), draft.router_id
         digest = documents.digest(text)
         with self._lock:
-            if self._outdated(router_id, question):
-                return Verdict.GONE
+            if (late := self._late(router_id, question)) is not None:
+                return late
             entry = self._entries.get(router_id)
             if entry is not None and entry.document is not None and entry.digest == digest and entry.error is None:
                 entry.draft, entry.seen = draft, entry.seen if rebuilt else question
@@ -105,8 +108,8 @@ class Store:
     def spoil(self, router_id: str, error: DocumentError, question: int, draft: Draft | None = None) -> Verdict:
         """The server's answer about a router cannot be used; the router stays known."""
         with self._lock:
-            if self._outdated(router_id, question):
-                return Verdict.GONE
+            if (late := self._late(router_id, question)) is not None:
+                return late
             entry = self._entries.setdefault(router_id, Entry())
             repeated = entry.error is not None and str(entry.error) == str(error)
             entry.error, entry.seen = error, question
@@ -118,7 +121,9 @@ class Store:
     def _accept(self, document: Document, draft: Draft, question: int, rebuilt: bool) -> Verdict:
         router_id = document.router.id
         with self._lock:
-            if self._outdated(router_id, question) or (rebuilt and router_id not in self._entries):
+            if (late := self._late(router_id, question)) is not None:
+                return late
+            if rebuilt and router_id not in self._entries:
                 return Verdict.GONE
             entry = self._entries.setdefault(router_id, Entry())
             same = entry.document is not None and entry.document.router == document.router
@@ -131,6 +136,13 @@ class Store:
                 assert entry.document is not None
                 self._emit(Changed(entry.document))
             return Verdict.CHANGED if news else Verdict.UNCHANGED
+
+    def _late(self, router_id: str, question: int) -> Verdict | None:
+        """Why an answer comes too late; None if it does not."""
+        if self._outdated(router_id, question):
+            return Verdict.GONE
+        entry = self._entries.get(router_id)
+        return Verdict.LATE if entry is not None and entry.seen > question else None
 
     def _outdated(self, router_id: str, question: int) -> bool:
         return self._deleted.get(router_id, -1) >= question
