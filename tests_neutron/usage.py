@@ -23,7 +23,8 @@ GROUP_ID = 4242
 """Nobody's; the program's user stays root, and with it all rights."""
 MOUNT = Path("/run/cgroup")
 RECORD = struct.Struct("<BBHIIIIIIf8H16s")
-"""struct acct_v3 of linux/acct.h; the fifth value is the group id."""
+"""struct acct_v3 of linux/acct.h: flags, version, terminal, exit code, user, group, …"""
+RECORD_GROUP = 5
 INTERVAL = 0.2
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -72,7 +73,9 @@ class Usage:
     def processes_started(self) -> int:
         """So far, the program itself not counted."""
         data = self._accounting.read_bytes()[self._skip :]
-        ended: int = sum(record[4] == GROUP_ID for record in RECORD.iter_unpack(data[: len(data) // 64 * 64]))
+        ended: int = sum(
+            record[RECORD_GROUP] == GROUP_ID for record in RECORD.iter_unpack(data[: len(data) // 64 * 64])
+        )
         return ended + len(self._pids()) - 1
 
     def rss(self) -> int:

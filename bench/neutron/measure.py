@@ -50,17 +50,22 @@ class Work:
 
 @dataclass(slots=True)
 class Association:
-    """One floating IP, seconds after the API was called: answered, cast here, rule in the kernel, ACTIVE."""
+    """One floating IP, seconds after the API was called: answered, cast here, rule in the kernel, ACTIVE.
+
+    :ivar server: seconds between cast and rule in which the agent waited for the server's answer to ``sync_routers``;
+        0 if the agent does not tell
+    """
 
     api: float
     cast: float
+    server: float
     rule: float
     active: float
 
 
 @dataclass(slots=True)
 class Figures:
-    """Everything of one agent with one number of routers; ``deleted``: a router with 10 floating IPs is gone."""
+    """Everything of one agent with one number of routers; ``delete_*``: a router with 10 floating IPs is gone."""
 
     agent: str
     routers: int
@@ -182,9 +187,16 @@ def associate(host: Host, agent: str, tenant: Tenant, tenants: Tenants, api: Api
         wait_for("it is ACTIVE", lambda question=question: database.number(question), every=0.01)  # type: ignore[misc]
         active = time.time()
         cast = ear.heard(began)
-        found.append(Association(answered - began, cast - began, rule - began, active - began))
+        server = last_answer(host) if agent == OURS else 0.0
+        found.append(Association(answered - began, cast - began, server, rule - began, active - began))
     ear.close()
     return found
+
+
+def last_answer(host: Host) -> float:
+    """Seconds until the server had answered dvr-agent's last ``sync_routers``."""
+    seconds: float = host.dvr_status()["source"]["bus"]["calls"]["seconds"]["sync_routers"]["last"]
+    return seconds
 
 
 def delete(host: Host, tenant: Tenant, tenants: Tenants) -> tuple[float, float]:

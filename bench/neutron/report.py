@@ -73,6 +73,7 @@ def _rows(ours: Figures | None, theirs: Figures | None) -> list[Row]:
             lambda one: one.association()["rule"] - one.association()["cast"],
             "≤ 0.1 s",
         ),
+        row("  of that: the server answers sync_routers, s", lambda one: one.association()["server"] or None),
         row("one floating IP: ACTIVE, s", lambda one: one.association()["active"]),
         row("router with 10 FIPs gone after first call, s", lambda one: one.delete_all),
         row("router with 10 FIPs gone after last call, s", lambda one: one.delete_last),

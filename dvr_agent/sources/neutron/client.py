@@ -67,20 +67,23 @@ Outcome = tuple[bool, Any]
 
 @dataclass(slots=True)
 class Answered:
-    """How long the server took for one method: number of answers, seconds of all of them and of the slowest."""
+    """How long the server took for one method: number of answers, seconds of all, of the last, of the slowest."""
 
     number: int = 0
     seconds: float = 0.0
+    last: float = 0.0
     slowest: float = 0.0
 
     def add(self, seconds: float) -> None:
         self.number += 1
         self.seconds += seconds
+        self.last = seconds
         self.slowest = max(self.slowest, seconds)
 
     def status(self) -> dict[str, float]:
         mean = self.seconds / self.number
-        return {"answers": self.number, "mean": round(mean, 3), "slowest": round(self.slowest, 3)}
+        times = {"last": self.last, "mean": mean, "slowest": self.slowest}
+        return {"answers": self.number, **{name: round(seconds, 3) for name, seconds in times.items()}}
 
 
 @dataclass
