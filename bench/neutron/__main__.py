@@ -29,7 +29,8 @@ def main(arguments: Sequence[str]) -> int:
     for routers in options.routers:
         bench.have(routers)
         found += [bench.measure(agent, routers) for agent in options.agents]
-    print(report.text(found, options.mode, time.monotonic() - began))
+        print(report.table(found, routers), flush=True)
+    print(report.about(options.mode, time.monotonic() - began))
     return 0
 
 
@@ -77,9 +78,9 @@ class Bench:
         self._cloud.replace(self._host)
         self._database.forget_statuses()
         log(f"{routers} routers: {agent}, empty host …")
-        cold = start_up(self._host, agent, lambda: not self._database.inactive(), log)
+        cold = start_up(self._host, agent, routers, lambda: not self._database.inactive(), log)
         log(f"{routers} routers: {agent}, restart …")
-        restart = start_up(self._host, agent, None, log)
+        restart = start_up(self._host, agent, routers, None, log)
         figures = Figures(agent, routers, cold, restart)
         self._single(figures)
         return figures

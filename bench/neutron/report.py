@@ -9,16 +9,14 @@ from bench.neutron.measure import OURS, REFERENCE, Figures, Work
 MIB = 1 << 20
 
 
-def text(found: Sequence[Figures], mode: str, seconds: float) -> str:
-    """All of it."""
-    lines = [f"agent_mode {mode}; every router: a network, a gateway, 2 floating IPs; {seconds:.0f} s in all", ""]
-    for routers in sorted({one.routers for one in found}):
-        sides = {one.agent: one for one in found if one.routers == routers}
-        lines += _table(routers, sides)
-    return "\n".join(lines)
+def about(mode: str, seconds: float) -> str:
+    """What was measured, and how long that took."""
+    return f"agent_mode {mode}; every router: a network, a gateway, 2 floating IPs; {seconds:.0f} s in all"
 
 
-def _table(routers: int, sides: dict[str, Figures]) -> list[str]:
+def table(found: Sequence[Figures], routers: int) -> str:
+    """The figures with so many routers."""
+    sides = {one.agent: one for one in found if one.routers == routers}
     ours, theirs = sides.get(OURS), sides.get(REFERENCE)
     lines = [f"{routers} routers", f"  {'':44}{OURS:>14}{REFERENCE:>18}{'ratio':>9}   aim at 100"]
     for name, values, aim in _rows(ours, theirs):
@@ -30,7 +28,7 @@ def _table(routers: int, sides: dict[str, Figures]) -> list[str]:
         if values[0] is not None and values[1] is not None and values[0] > 0:
             ratio = f"{values[1] / values[0]:.1f} ×"
         lines.append(f"  {name:44}{cells}{ratio:>9}   {aim}".rstrip())
-    return [*lines, ""]
+    return "\n".join([*lines, ""])
 
 
 def places(value: float) -> int:
