@@ -1,9 +1,9 @@
 """A real RabbitMQ of the tests' own, from the Debian package, in directories of its own: no service, no ``/etc``.
 
-It lives in the network namespace of the thread that starts it; which must be a private one, since it takes the ports
-5672, 4369 and 25672 there.  In pytest that is the sandbox of the run (``tests.conftest``), so that runs side by side
-do not meet.  A test on a fresh host (``lab.fresh_host``) is in another namespace: :meth:`Rabbit.reach` lays a cable,
-and ``url`` is the same on both ends.
+It lives in the network namespace of the thread that first starts it; which must be a private one, since it takes the
+ports 5672, 4369 and 25672 there.  In pytest that is the sandbox of the run (``tests.conftest``), so that runs side by
+side do not meet.  A test on a fresh host (``lab.fresh_host``) is in another namespace: :meth:`Rabbit.reach` lays a
+cable, and ``url`` is the same on both ends.
 """
 
 from __future__ import annotations
@@ -38,6 +38,20 @@ log.file.level = warning
 ERLANG = (
     "+S 1:1 +SDcpu 1:1 +SDio 1 +A 1 +sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"
 )
+
+
+class Cable:
+    """From a throw-away host to the broker; used in the host's namespace."""
+
+    def __init__(self, gateway: str) -> None:
+        self._gateway = gateway
+
+    def cut(self) -> None:
+        """New connections are refused at once, established ones hang."""
+        run("ip", "route", "replace", "unreachable", f"{ADDRESS}/32")
+
+    def mend(self) -> None:
+        run("ip", "route", "replace", f"{ADDRESS}/32", "via", self._gateway)
 
 
 class Rabbit:
@@ -108,8 +122,8 @@ class Rabbit:
         self._broker = self._mapper = None
 
     @contextlib.contextmanager
-    def reach(self) -> Iterator[str]:
-        """Inside the block the calling thread's network namespace reaches the broker; gives the ``url``."""
+    def reach(self) -> Iterator[Cable]:
+        """Inside the block the calling thread's network namespace reaches the broker, under the same ``url``."""
         assert self._broker is not None
         number = next(_cables)
         near, far, pid = f"mq{number}", f"mqx{number}", self._broker.pid
@@ -119,9 +133,10 @@ class Rabbit:
             run("nsenter", "-t", pid, "-n", "ip", *words)
         run("ip", "addr", "add", f"{here}/30", "dev", near)
         run("ip", "link", "set", near, "up")
-        run("ip", "route", "add", f"{ADDRESS}/32", "via", there)
+        cable = Cable(there)
+        cable.mend()
         try:
-            yield self.url
+            yield cable
         finally:
             run("ip", "link", "del", near, check=False)
 
@@ -139,7 +154,10 @@ class Rabbit:
             "RABBITMQ_PID_FILE": str(self.base / "pid"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG,
         }
-        words = [*DIE_WITH_US, str(PROGRAMS / "rabbitmq-server")]
+        assert self._mapper is not None
+        # Home again, in whatever namespace the calling thread is now.
+        home = ["nsenter", "-t", str(self._mapper.pid), "-n", "--"]
+        words = [*DIE_WITH_US, *home, str(PROGRAMS / "rabbitmq-server")]
         with (self.base / "stderr").open("ab") as err:
             self._broker = subprocess.Popen(
                 words, env=environment, cwd=self.base, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=err

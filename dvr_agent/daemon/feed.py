@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from dvr_agent.daemon import backoff, green
@@ -39,7 +38,6 @@ class Feed:
         self._source, self._worker, self._dispatcher = source, worker, dispatcher
         self._rescan_interval = source.rescan_interval
         self._turn = green.Semaphore(1)
-        self._status: dict[str, Any] = {}
         self._bad: dict[str, str] = {}
         self.known: set[str] | None = None
         self.complete = False
@@ -80,20 +78,20 @@ class Feed:
         state = "failed" if self.error else "starting" if self.known is None else "ok"
         bad = [{"name": name, "error": text} for name, text in sorted(self._bad.items())]
         why = "" if self.complete or self.known is None else self.incomplete_because
-        return {**self._status, "state": state, "error": self.error, "incomplete": why, "bad": bad}
+        return {**self._source.status(), "state": state, "error": self.error, "incomplete": why, "bad": bad}
 
     def _ask(self, question: Callable[[], list[Event]]) -> None:
         """Have the worker ask the source and take over the answer; one question at a time, so that order is kept."""
         asked = time.monotonic()
         with self._turn:
             try:
-                events, self._status = self._worker.call(partial(_answer, question, self._source))
+                events = self._worker.call(question)
             except Exception as exc:
                 LOG.exception("the source failed by an error that should not happen")
                 events = [Failed(SourceError(f"{type(exc).__name__}: {exc}"))]
             for event in events:
                 self._take(event, asked)
-            reported = self._status.get("bad")
+            reported = self._source.status().get("bad")
             if isinstance(reported, dict):
                 self._bad = {str(name): str(text) for name, text in reported.items()}
 
@@ -134,7 +132,3 @@ class Feed:
         self.incomplete_because = event.why or BAD_DOCUMENT
         self.last_sync = time.time()
         self.on_synced()
-
-
-def _answer(question: Callable[[], list[Event]], source: Source) -> tuple[list[Event], dict[str, Any]]:
-    return question(), source.status()

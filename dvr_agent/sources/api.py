@@ -146,7 +146,10 @@ class Source(Protocol):
         """The newest good document of the router; it stays available while the document is bad for now."""
 
     def status(self) -> dict[str, Any]:
-        """For the admin socket, JSON-ready: at least ``source``, ``documents``, ``bad`` (name → error), ``error``."""
+        """For the admin socket, JSON-ready: at least ``source``, ``documents``, ``bad`` (name → error), ``error``.
+
+        How it is at this moment.  From any thread, also while another method is at work; does not block.
+        """
 
     def settled(self, report: Settled) -> None:
         """A job on a router ended.  Called in the daemon's main thread: must not block."""
