@@ -18,6 +18,8 @@ from tests_neutron.process import wait_for
 
 DEFAULT_ROUTERS = (10,)
 RPC_TIMEOUT = 120
+MORE_ADDRESSES = "203.0.120.0/22"
+"""A hundred routers need more than the external network's first subnet has."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -56,6 +58,7 @@ class Bench:
         self._cloud = Cloud([HostPlan(1, mode)], rpc_timeout=RPC_TIMEOUT)
         self._cloud.start()
         self._external = self._cloud.external["physnet1"]
+        self._cloud.api.subnet(self._external, MORE_ADDRESSES, {})
         self._tenants = Tenants(self._cloud.api, self._external, self._host.name)
         self._all: list[Tenant] = []
         self._database = Database()
