@@ -1,6 +1,7 @@
 """Neutron's two state files: read once, written atomically (temporary file, fsync, rename).
 
 They are a memory for reboots and for a return to neutron-l3-agent; where they and the kernel differ, the kernel wins.
+neutron-l3-agent is no root, and writes into the files as they are: so they keep their owner.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -55,6 +57,7 @@ def write_entries(path: Path, entries: Mapping[str, LinkLocalPair] | Mapping[str
         with open(temporary, "w", encoding="utf-8") as file:
             file.write(format_entries(entries))
             file.flush()
+            _keep_owner(file.fileno(), path)
             os.fsync(file.fileno())
         os.replace(temporary, path)
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -66,3 +69,19 @@ def write_entries(path: Path, entries: Mapping[str, LinkLocalPair] | Mapping[str
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise StateFileError(f"{path}: {exc.strerror}") from exc
+
+
+def _keep_owner(fd: int, path: Path) -> None:
+    """Mode and owner of the file that is replaced; a new one belongs to whom its directory belongs."""
+    try:
+        there = path.stat()
+        os.fchmod(fd, stat.S_IMODE(there.st_mode))
+    except FileNotFoundError:
+        there = path.parent.stat()
+    made = os.fstat(fd)
+    if (there.st_uid, there.st_gid) != (made.st_uid, made.st_gid):
+        try:
+            os.fchown(fd, there.st_uid, there.st_gid)
+        except OSError as exc:
+            LOG.warning("%s: cannot be given to user %d, group %d (%s): neutron-l3-agent could not write it",
+                        path, there.st_uid, there.st_gid, exc.strerror)  # fmt: skip

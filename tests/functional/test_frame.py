@@ -173,6 +173,9 @@ def test_agent_needs_no_more_than_the_capabilities_of_the_unit(host: lab.Host, t
         }
     finally:
         daemon.stop()
+    files = [path for path in daemon.state.iterdir() if path.name.startswith("fip-")]
+    assert {path.name for path in files} == {"fip-linklocal-networks", "fip-priorities"}
+    assert {path.stat().st_uid for path in files} == {daemon.state.stat().st_uid}
 
 
 # -- entry points and installation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,21 @@ def test_an_unreadable_state_file_is_an_error_not_an_empty_one(tmp_path: Path) -
     with pytest.raises(StateFileError, match="fip-priorities"):
         read_entries(path, parse_priorities)
     assert read_entries(tmp_path / "missing", parse_priorities) == {}
+
+
+def test_state_files_stay_writable_for_the_user_of_the_other_agent(tmp_path: Path) -> None:
+    """It is no root, and opens them for writing in place."""
+    user, group, other = 1001, 1002, 1003
+    try:
+        os.chown(tmp_path, user, group)
+    except OSError as exc:
+        pytest.skip(f"only root gives files away: {exc}")
+    new, old = tmp_path / "fip-linklocal-networks", tmp_path / "fip-priorities"
+    old.touch()
+    old.chmod(0o640)
+    os.chown(old, other, group)
+    for path in (new, old, new):
+        write_entries(path, {"203.0.113.7": 32768})
+    assert (new.stat().st_uid, new.stat().st_gid) == (user, group)
+    found = old.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (other, group, 0o640)
