@@ -82,6 +82,14 @@ class OpenVSwitch:
         """Stopped or killed, the userspace datapath goes with the process, and its devices with it."""
         self._stop("ovs-vswitchd", how)
 
+    def start_anew(self) -> None:
+        """With an empty database, as on a host whose file was lost."""
+        self.stop_vswitchd()
+        self.stop_ovsdb()
+        self._database.unlink()
+        self._run("ovsdb-tool", "create", self._database, SCHEMA)
+        self.start()
+
     def signal(self, program: str, number: signal.Signals) -> None:
         """SIGSTOP makes it hang, SIGCONT lets it go on."""
         self._processes[program].send_signal(number)

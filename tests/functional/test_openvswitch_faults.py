@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,6 +98,18 @@ class TestServer:
         assert list(rig.faults(ONE, TWO)) == [TWO.device]
         assert [found.outer for found in rig.driver.list()] == [ONE.device]
 
+    @BOTH
+    def test_a_database_that_was_made_anew_gets_its_ports_back(self, rig: Rig) -> None:
+        """Its numbers of configurations begin at the start again, below those that were waited for."""
+        for _ in range(8):
+            rig.switch.wait()
+        rig.driver.plug(A, [ONE])
+        rig.switch.start_anew()
+        assert rig.told()
+        eventually(lambda: bool(rig.faults(ONE)), "it is told")
+        rig.driver.plug(A, [ONE])
+        rig.assert_whole(ONE)
+
 
 class TestVswitchd:
     @BOTH
@@ -133,6 +146,19 @@ class TestVswitchd:
         rig.driver.plug(A, [ONE, TWO, THREE])
         for one in (ONE, TWO, THREE):
             rig.assert_whole(one)
+
+    def test_one_that_gets_on_with_its_work_does_not_hang_though_it_is_behind(self, rig: Rig) -> None:
+        """ovs-vswitchd is stopped, and its part played here: others may ask for more faster than it is done."""
+        rig.driver.plug(A, [ONE])
+        rig.switch.signal("ovs-vswitchd", signal.SIGSTOP)
+        try:
+            rig.switch.vsctl("--no-wait", "set", "Open_vSwitch", ".", "next_cfg=100")
+            eventually(lambda: "has not acted for" in rig.driver.obstacles([TWO]).get(TWO.device, ""), "it hangs")
+            rig.switch.vsctl("--no-wait", "set", "Open_vSwitch", ".", "cur_cfg=50")
+            assert rig.told()
+            eventually(lambda: not rig.driver.obstacles([TWO]), "it got on")
+        finally:
+            rig.switch.signal("ovs-vswitchd", signal.SIGCONT)
 
     @BOTH
     def test_ports_can_be_removed_while_it_is_away(self, rig: Rig) -> None:
@@ -184,6 +210,25 @@ class TestRefused:
         lab.run("ip", "link", "del", ONE.device)
         rig.driver.plug(A, [ONE])
         rig.assert_whole(ONE)
+
+    def test_one_that_is_refused_is_told_though_another_took_two_goes(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Somebody takes the other's device away between the transaction and the move."""
+        from dvr_agent.attach.openvswitch.plugging import Plugging  # needs the extra
+
+        lab.run("ip", "link", "add", ONE.device, "type", "bridge")
+        move, robbed = Plugging._move, []
+
+        def move_of_a_thing_just_taken(self: Plugging, *words: Any) -> Any:
+            if not robbed:
+                robbed.append(lab.run("ip", "link", "set", TWO.device, "netns", B))
+            return move(self, *words)
+
+        monkeypatch.setattr(Plugging, "_move", move_of_a_thing_just_taken)
+        error = plug_error(rig, ONE, TWO)
+        assert (error.code, ONE.device in str(error)) == (errno.EIO, True)
+        rig.assert_whole(TWO)
 
     def test_an_error_that_comes_later_is_news(self, rig: Rig) -> None:
         rig.driver.plug(A, [ONE])

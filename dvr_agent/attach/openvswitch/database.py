@@ -50,8 +50,9 @@ class Database:
         self._lost_at = 0.0
         self._asked = 0
         """Number of the newest configuration that this process has written."""
+        self._last_done = 0
         self._behind_since: float | None = None
-        """Since when ovs-vswitchd has something to do."""
+        """Since when ovs-vswitchd has something to do and has not got on."""
 
     # --- questions ----------------------------------------------------------------------------------------------
 
@@ -133,8 +134,12 @@ class Database:
         return number
 
     def reached(self, number: int) -> bool:
-        """Wait until ovs-vswitchd has taken the configuration over; False if it does not in time."""
-        return not self._stalled() and self._wait(lambda: self._done() >= number, time.monotonic() + self.timeout)
+        """Wait until ovs-vswitchd has taken the configuration over; False if it does not in time.
+
+        A database that was made anew counts from the start: no more than what it asks for is waited for.
+        """
+        until = time.monotonic() + self.timeout
+        return not self._stalled() and self._wait(lambda: self._done() >= min(number, self._wanted()), until)
 
     def require(self, number: int | None) -> None:
         """The same, as a must.
@@ -292,14 +297,19 @@ class Database:
         root = self.root()
         return 0 if root is None else int(root.cur_cfg)
 
-    def _note_configuration(self) -> None:
+    def _wanted(self) -> int:
         root = self.root()
-        if root is None or root.cur_cfg >= root.next_cfg:
+        return 0 if root is None else int(root.next_cfg)
+
+    def _note_configuration(self) -> None:
+        """One that gets on does not hang, however much others ask of it meanwhile."""
+        done = self._done()
+        behind = done < self._wanted()
+        if not behind or done != self._last_done or self._behind_since is None:
             if self._stalled():
                 self.alarm.ring()
-            self._behind_since = None
-        elif self._behind_since is None:
-            self._behind_since = time.monotonic()
+            self._behind_since = time.monotonic() if behind else None
+        self._last_done = done
 
     def _stalled(self) -> str:
         """That ovs-vswitchd hangs, empty if it does not."""

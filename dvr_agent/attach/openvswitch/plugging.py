@@ -83,31 +83,29 @@ class Plugging:
         failures: list[AttachError] = []
         todo = list(ports)
         for _ in range(ROUNDS):
-            todo, failures = self._round(namespace, todo)
+            todo, refused = self._round(namespace, todo)
+            failures += refused
             if not todo:
                 break
+        failures += [AttachError(HOST, port.text, errno.ENODEV, "Open vSwitch made no device for it") for port in todo]
         if failures:
             raise failures[0]
 
     def _round(self, namespace: str, ports: Sequence[Port]) -> tuple[list[Port], list[AttachError]]:
-        """One go; returns the ports whose device did not show up, and all failures."""
+        """One go; returns the ports whose device did not show up, and what Open vSwitch has against others."""
         states = self._examined(ports)
         anew = [found for found, state in states if state is State.WRONG]
         if anew:
             self._clear(anew)
         new = [found.port for found, state in states if state in (State.WRONG, State.NEW)]
-        self._write(namespace, [found for found, state in states if state is State.WHOLE], new)
+        self._write(namespace, [found for found, state in states if state in (State.WHOLE, State.OUTSIDE)], new)
         self._repair([found for found, state in states if state is State.WHOLE])
         waiting = [found.port for found, state in states if state is State.OUTSIDE]
         if self._use_veth:
             return [], self._refused(new, outer=True)
         failures = self._refused(new, outer=False)
         refused = {failure.what for failure in failures}
-        missing = self._move([*waiting, *(port for port in new if port.text not in refused)], states)
-        failures += [
-            AttachError(HOST, port.text, errno.ENODEV, "Open vSwitch made no device for it") for port in missing
-        ]
-        return missing, failures
+        return self._move([*waiting, *(port for port in new if port.text not in refused)], states), failures
 
     # --- look ---------------------------------------------------------------------------------------------------
 
