@@ -69,6 +69,14 @@ class AttachError(KernelError):
     """A port could not be connected to its layer 2 network."""
 
 
+class ServiceError(DvrError):
+    """A helper of a router (radvd, the metadata proxy) does not serve it; its data plane is not touched by that."""
+
+
+class ServiceFatalError(ServiceError):
+    """A helper died, and the configuration says that the agent shall end then."""
+
+
 class AllocationError(DvrError):
     """A pool (link-local pairs, rule priorities) is used up."""
 

@@ -22,8 +22,7 @@ from dvr_agent.options import GROUPS
 LOG = logging.getLogger(__name__)
 
 DEFAULT_OPTIONS = """
-    metadata_port enable_metadata_proxy metadata_proxy_socket metadata_proxy_user metadata_proxy_group
-    metadata_proxy_watch_log ipv6_gateway radvd_user ra_confs min_rtr_adv_interval max_rtr_adv_interval external_pids
+    metadata_proxy_user metadata_proxy_group metadata_proxy_watch_log
     cleanup_on_shutdown per_router_log_files router_log_files_in_ha_confs
     ha_confs_path ha_vrrp_auth_type ha_vrrp_auth_password ha_vrrp_advert_int ha_vrrp_health_check_interval
     ha_keepalived_state_change_server_threads ha_conntrackd_enabled ha_conntrackd_hashsize ha_conntrackd_hashlimit
@@ -35,7 +34,7 @@ DEFAULT_OPTIONS = """
 """
 AGENT_OPTIONS = """
     root_helper root_helper_daemon use_helper_for_ns_read rootwrap_config comment_iptables_rules debug_iptables_rules
-    check_child_processes_action check_child_processes_interval kill_scripts_path
+    kill_scripts_path
 """
 IGNORED: Mapping[str, frozenset[str]] = {
     "DEFAULT": frozenset(DEFAULT_OPTIONS.split()),
@@ -43,10 +42,10 @@ IGNORED: Mapping[str, frozenset[str]] = {
 }
 """Group, as oslo.config spells it → options.  One that gets registered here after all is not ignored any more."""
 
-IGNORED_GROUPS = frozenset({"metadata_rate_limiting", "metadata_haproxy", "network_log", "l3_agent"})
+IGNORED_GROUPS = frozenset({"network_log", "l3_agent"})
 """All of their options are the L3 agent's."""
 
-OWN_GROUPS = frozenset({"dvr_agent", "directory", "bridge", "neutron"})
+OWN_GROUPS = frozenset({"dvr_agent", "directory", "bridge", "neutron", "metadata_proxy"})
 """Ours: an option there that does not exist is a slip of the pen."""
 
 EXTENSIONS = {
@@ -129,15 +128,9 @@ def _is_true(value: str) -> bool:
     return value.strip().lower() in ("true", "1", "yes", "on")
 
 
-def _is_set(value: str) -> bool:
-    return bool(value.strip())
-
-
 LOSSES: dict[tuple[str, str], tuple[Callable[[str], bool], str]] = {
-    ("DEFAULT", "ipv6_gateway"): (_is_set, "gateways without an IPv6 subnet get no IPv6 default route"),
     ("DEFAULT", "cleanup_on_shutdown"): (_is_true, "routers stay when this agent stops; dvrctl cleanup removes them"),
     ("DEFAULT", "per_router_log_files"): (_is_true, "there is one log; its lines carry the router's id"),
-    ("metadata_rate_limiting", "rate_limit_enabled"): (_is_true, "requests for metadata are not limited"),
 }
 """What an operator set on purpose and would miss: group and option → (is this value such, what it means)."""
 

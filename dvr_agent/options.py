@@ -12,6 +12,19 @@ from oslo_config import cfg, types
 
 from dvr_agent.desired.settings import AgentMode
 
+STATE_PATH = cfg.StrOpt(
+    "state_path",
+    default="/var/lib/neutron",
+    help="Directory for state files: fip-linklocal-networks and fip-priorities, in Neutron's format.",
+)
+
+METADATA_PROXY_SOCKET = cfg.StrOpt(
+    "metadata_proxy_socket",
+    default="$state_path/metadata_proxy",
+    help="Unix socket of neutron-metadata-agent, which dvr-metadata-proxy forwards to. The user of dvr-metadata-proxy "
+    "must be allowed to connect to it.",
+)
+
 DEFAULT_OPTS = [
     cfg.HostAddressOpt(
         "host",
@@ -19,11 +32,7 @@ DEFAULT_OPTS = [
         sample_default="<host name>",
         help="Name of this host as Neutron knows it (port bindings, gw_port_host).",
     ),
-    cfg.StrOpt(
-        "state_path",
-        default="/var/lib/neutron",
-        help="Directory for state files: fip-linklocal-networks and fip-priorities, in Neutron's format.",
-    ),
+    STATE_PATH,
     cfg.StrOpt(
         "agent_mode",
         sample_default=AgentMode.DVR_SNAT.value,
@@ -65,8 +74,8 @@ DEFAULT_OPTS = [
     cfg.BoolOpt(
         "enable_metadata_proxy",
         sample_default=True,
-        help="Lead metadata requests of instances to the proxy in the router's namespace. The proxies themselves are "
-        "those of neutron-l3-agent, which are left running. Not set: true if the source is neutron, else false.",
+        help="Serve instances their metadata: lead their requests to the host's one dvr-metadata-proxy, which forwards "
+        "them to neutron-metadata-agent. Not set: true if the source is neutron, else false.",
     ),
     cfg.PortOpt("metadata_port", default=9697, help="TCP port of the metadata proxy."),
     cfg.StrOpt(
@@ -79,6 +88,24 @@ DEFAULT_OPTS = [
         default="0x2",
         help="Packet mark of what comes in from the external network; at most 16 bits.",
     ),
+    cfg.StrOpt(
+        "ipv6_gateway",
+        default="",
+        help="IPv6 next hop (a link-local address) of external networks that have no IPv6 subnet. Empty: such gateways "
+        "listen to router advertisements.",
+    ),
+    cfg.StrOpt("ra_confs", default="$state_path/ra", help="Directory of radvd's configuration files, one per router."),
+    cfg.StrOpt(
+        "external_pids",
+        default="$state_path/external/pids",
+        help="Directory of the process id files of radvd, one per router, where neutron-l3-agent keeps them too.",
+    ),
+    cfg.StrOpt("radvd_user", default="", help="User that radvd changes to. Empty: the agent's own (root)."),
+    cfg.IntOpt(
+        "min_rtr_adv_interval", default=30, min=3, help="Seconds between two router advertisements, at the least."
+    ),
+    cfg.IntOpt("max_rtr_adv_interval", default=100, min=4, max=1800, help="Seconds between two of them, at the most."),
+    METADATA_PROXY_SOCKET,
 ]
 
 AGENT_OPTS = [
@@ -89,6 +116,22 @@ AGENT_OPTS = [
         "extensions", default=[], help="L3 agent extensions. None is supported: named once in the log, then ignored."
     ),
     cfg.BoolOpt("log_agent_heartbeats", default=False, help="Reported to Neutron, which logs our reports then."),
+    cfg.StrOpt(
+        "check_child_processes_action",
+        default="respawn",
+        choices=[
+            ("respawn", "it is started again"),
+            ("exit", "the agent ends with an error, so that the service manager acts"),
+        ],
+        help="What happens when a helper process (radvd) dies.",
+    ),
+    cfg.IntOpt(
+        "check_child_processes_interval",
+        default=60,
+        min=0,
+        help="Seconds between looks at the helper processes that are not watched by a descriptor, and at left-overs; "
+        "0: never. One that dies is noticed at once.",
+    ),
 ]
 
 DVR_AGENT_OPTS = [
@@ -191,6 +234,52 @@ OVS_OPTS = [
     cfg.BoolOpt("ovsdb_debug", default=False, help="Log what the OVSDB library does."),
 ]
 
+METADATA_PROXY_OPTS = [
+    cfg.StrOpt(
+        "control_socket",
+        default="/run/dvr-metadata-proxy/control.sock",
+        help="Unix socket on which dvr-metadata-proxy takes the routers' listening sockets from dvr-agent.",
+    ),
+    cfg.IntOpt(
+        "connections_per_client",
+        default=32,
+        min=1,
+        help="Connections that one client address of a router may have open at a time.",
+    ),
+    cfg.IntOpt("connections_per_router", default=512, min=1, help="Connections that a router's clients may have open."),
+    cfg.IntOpt(
+        "requests_per_router",
+        default=8,
+        min=1,
+        help="Requests of one router that are with neutron-metadata-agent at a time; others of it wait.",
+    ),
+    cfg.IntOpt("max_header_size", default=16384, min=1024, help="Bytes of a request's first line and headers."),
+    cfg.IntOpt("max_body_size", default=65536, min=0, help="Bytes of a request's body."),
+]
+
+METADATA_RATE_LIMITING_OPTS = [
+    cfg.BoolOpt("rate_limit_enabled", default=False, help="Limit how often one client may ask for metadata."),
+    cfg.ListOpt(
+        "ip_versions",
+        default=["4"],
+        item_type=types.Integer(choices=[4, 6]),
+        sample_default="4",
+        help="Which clients are limited: 4, 6 or both.",
+    ),
+    cfg.IntOpt("base_window_duration", default=10, min=1, help="Seconds over which base_query_rate_limit counts."),
+    cfg.IntOpt("base_query_rate_limit", default=10, min=1, help="Requests of one client in the base window."),
+    cfg.IntOpt("burst_window_duration", default=10, min=1, help="Seconds over which burst_query_rate_limit counts."),
+    cfg.IntOpt("burst_query_rate_limit", default=10, min=1, help="Requests of one client in the burst window."),
+]
+
+METADATA_HAPROXY_OPTS = [
+    cfg.IntOpt("timeout_connect", default=30, min=1, help="Seconds to connect to neutron-metadata-agent."),
+    cfg.IntOpt("timeout_client", default=32, min=1, help="Seconds that a client may send or take nothing."),
+    cfg.IntOpt("timeout_server", default=32, min=1, help="Seconds that neutron-metadata-agent may say nothing."),
+    cfg.IntOpt("timeout_http_request", default=30, min=1, help="Seconds for a client's complete request headers."),
+    cfg.IntOpt("timeout_http_keep_alive", default=30, min=1, help="Seconds between two requests of a connection."),
+]
+
 GROUPS: list[tuple[str, list[Any]]] = [
     ("DEFAULT", DEFAULT_OPTS),
     ("AGENT", AGENT_OPTS),
@@ -199,4 +288,7 @@ GROUPS: list[tuple[str, list[Any]]] = [
     ("bridge", BRIDGE_OPTS),
     ("neutron", NEUTRON_OPTS),
     ("OVS", OVS_OPTS),
+    ("metadata_proxy", METADATA_PROXY_OPTS),
+    ("metadata_rate_limiting", METADATA_RATE_LIMITING_OPTS),
+    ("metadata_haproxy", METADATA_HAPROXY_OPTS),
 ]

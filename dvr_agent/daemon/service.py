@@ -27,7 +27,6 @@ from dvr_agent.daemon.announcements import Announce
 from dvr_agent.daemon.counters import Counters
 from dvr_agent.daemon.dispatcher import Dispatcher, RetryPolicy
 from dvr_agent.daemon.feed import Feed
-from dvr_agent.daemon.notify import Notifier
 from dvr_agent.daemon.passes import Passes
 from dvr_agent.daemon.rival import check_no_rival
 from dvr_agent.daemon.signals import Signals
@@ -36,6 +35,7 @@ from dvr_agent.daemon.worker import Worker
 from dvr_agent.errors import DvrError
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.lock import AgentLock
+from dvr_agent.notify import Notifier
 from dvr_agent.reconcile.api import Reconciler
 from dvr_agent.sources.api import Source
 

@@ -19,11 +19,11 @@ from typing import Any
 from oslo_log import log as logging
 
 from dvr_agent.errors import DocumentError, SourceError
+from dvr_agent.kernel.inotify import Inotify, Mask, Notice, Timer
 from dvr_agent.model.parse import parse_document, peek_router_id
 from dvr_agent.sources import files
 from dvr_agent.sources.api import Document, Event, Failed, Settled, Synced
 from dvr_agent.sources.catalogue import Catalogue
-from dvr_agent.sources.inotify import Inotify, Mask, Notice, Timer
 
 LOG = logging.getLogger(__name__)
 

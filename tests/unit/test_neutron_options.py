@@ -52,7 +52,6 @@ def test_options_that_do_nothing_are_named_and_nothing_else(tmp_path: Path) -> N
     conf = load(tmp_path, NEUTRON_CONF, L3_AGENT_INI)
     assert neutron_options.ignored_options(conf) == [
         "[DEFAULT] metadata_proxy_user",
-        "[DEFAULT] min_rtr_adv_interval",
         "[agent] root_helper",
         "[network_log] rate_limit",
     ]
@@ -81,10 +80,8 @@ def test_each_extension_is_a_function_that_is_lost(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("[DEFAULT]\nipv6_gateway = fe80::1\n", "IPv6 default route"),
         ("[DEFAULT]\ncleanup_on_shutdown = True\n", "routers stay"),
         ("[DEFAULT]\nha_vrrp_advert_int = 3\nha_confs_path = /x\n", "ha_confs_path, ha_vrrp_advert_int: HA routers"),
-        ("[metadata_rate_limiting]\nrate_limit_enabled = yes\n", "not limited"),
         ("[AGENT]\nextensions = new_thing\n", "new_thing is not supported"),
     ],
 )
@@ -97,7 +94,6 @@ def test_what_was_asked_for_on_purpose_has_a_sentence_of_its_own(tmp_path: Path,
     "text",
     [
         "[DEFAULT]\ncleanup_on_shutdown = false\n",
-        "[DEFAULT]\nipv6_gateway =\n",
         "[AGENT]\nextensions =\n",
         "[AGENT]\nextensions = fip_qos\nextensions =\n",
     ],
