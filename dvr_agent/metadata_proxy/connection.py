@@ -1,0 +1,424 @@
+"""One connection of an instance: its requests in, one after the other, and the answers out.
+
+h11 is the parser; what it accepted is what ``forward`` sends on, written anew by h11.  A request is forwarded when it
+is complete (bodies are small), so that a slow client does not occupy neutron-metadata-agent; the answer is passed on
+as it comes, not faster than the client takes it.
+
+An idle connection costs a transport and this object: the task and the parser come with the first bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import socket
+import struct
+from http import HTTPStatus
+
+import h11
+
+from dvr_agent.metadata_proxy import headers
+from dvr_agent.metadata_proxy.forward import Upstream, UpstreamError
+from dvr_agent.metadata_proxy.router import Router
+from dvr_agent.metadata_proxy.shared import Shared
+
+RESET = struct.pack("ii", 1, 0)
+"""struct linger: close(2) resets, so that nothing of the connection stays in the router's namespace."""
+LINGER = 2.0
+"""Seconds for a client to take our last words, while what it still sends is thrown away."""
+PATIENCE = 4
+"""A client that moves all the same, but very slowly, has so many times ``timeout_client`` for one request or answer."""
+UNSENT = 64 * 1024
+"""Bytes of answers in memory, beside what is in the kernel."""
+UNREAD = 64 * 1024
+"""Bytes that a client may send ahead while a request of it is answered."""
+
+_BUFFER = memoryview(bytearray(16 * 1024))
+"""Where all connections receive: the bytes are taken out before the event loop goes on."""
+
+
+class Phase(enum.Enum):
+    """What a connection waits for."""
+
+    FIRST = "the first byte"
+    HEADERS = "the end of the headers"
+    BODY = "the end of the body"
+    ANSWERING = "neutron-metadata-agent, or the client to take the answer"
+    IDLE = "the next request"
+    CLOSING = "the client to take the rest"
+
+
+class SlowClientError(Exception):
+    """The client does not take its answer."""
+
+
+class Connection(asyncio.BufferedProtocol):
+    """Implements :class:`dvr_agent.metadata_proxy.router.Member`.
+
+    :param client: address, without scope
+    """
+
+    __slots__ = (
+        "_aborted",
+        "_began",
+        "_ahead",
+        "_body",
+        "_deadline",
+        "_eof",
+        "_held",
+        "_http",
+        "_looks",
+        "_loop",
+        "_request",
+        "_resumed",
+        "_router",
+        "_shared",
+        "_task",
+        "_timer",
+        "_transport",
+        "_unsent",
+        "client",
+        "phase",
+    )
+
+    def __init__(self, router: Router, client: str, shared: Shared, loop: asyncio.AbstractEventLoop) -> None:
+        self.client, self.phase = client, Phase.FIRST
+        self._router, self._shared, self._loop = router, shared, loop
+        self._transport: asyncio.Transport | None = None
+        self._http: h11.Connection | None = None
+        self._request: h11.Request | None = None
+        self._body = b""
+        self._held = 0
+        self._task: asyncio.Task[None] | None = None
+        self._resumed: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = 0.0
+        self._began = 0.0
+        self._ahead = self._unsent = self._looks = 0
+        self._aborted = self._eof = False
+
+    # --- the transport's calls ------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=UNSENT, low=UNSENT // 4)
+        if self._aborted:
+            self.abort()
+        else:
+            self._arm(self._shared.settings.timeout_http_request)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.phase is Phase.CLOSING:
+            return
+        if self._http is None:
+            self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=self._shared.settings.max_header_size)
+        self._http.receive_data(bytes(_BUFFER[:nbytes]))
+        if self.phase is Phase.ANSWERING:
+            self._ahead += nbytes
+            if self._ahead > UNREAD and self._transport is not None:
+                self._transport.pause_reading()
+            return
+        if self.phase is Phase.IDLE:
+            self._arm(self._shared.settings.timeout_http_request)
+        elif self.phase is Phase.BODY:
+            self._wait_for_body()
+        if self.phase in (Phase.FIRST, Phase.IDLE):
+            self.phase = Phase.HEADERS
+        self._advance(self._http)
+
+    def eof_received(self) -> bool:
+        """True: the connection stays open for our answer."""
+        self._eof = True
+        if self._http is None or self.phase in (Phase.IDLE, Phase.CLOSING):
+            return False
+        self._http.receive_data(b"")
+        if self.phase is not Phase.ANSWERING:
+            self._advance(self._http)
+        return True
+
+    def pause_writing(self) -> None:
+        self._resumed = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self._resumed is not None and not self._resumed.done():
+            self._resumed.set_result(None)
+        self._resumed = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        self._forget_body()
+        self._transport = self._timer = None
+        self._router.leave(self)
+
+    # --- ends -----------------------------------------------------------------------------------------------------
+
+    def abort(self) -> None:
+        self._aborted = True
+        self.phase = Phase.CLOSING
+        if self._transport is not None:
+            with contextlib.suppress(OSError, AttributeError):  # closed already
+                self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Say no more, once what is written has been sent.  What the client still sends must be read until then: else
+        the kernel resets the connection, and our last words are lost.
+        """
+        self.phase = Phase.CLOSING
+        self._router.evictable.pop(self, None)
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        self._unsent = transport.get_write_buffer_size()
+        self._looks = 0
+        self._arm(self._shared.settings.timeout_client if self._unsent else LINGER)
+        if self._eof or self._is_read_up():
+            transport.close()
+        else:
+            transport.write_eof()
+            transport.resume_reading()
+
+    def _is_read_up(self) -> bool:
+        """All that the client sent has been understood."""
+        return self._http is None or (
+            self._http.their_state is not h11.ERROR
+            and self._http.their_state is not h11.SEND_BODY
+            and not self._http.trailing_data[0]
+        )
+
+    def _arm(self, seconds: float) -> None:
+        """:meth:`_expired` in so many seconds, if nothing else happens.  Later deadlines leave the timer as it is."""
+        self._deadline = self._loop.time() + seconds
+        if self._timer is not None:
+            if self._timer.when() <= self._deadline:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._deadline, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        if self.phase is Phase.ANSWERING or self._transport is None:
+            return
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._tick)
+        else:
+            self._expired()
+
+    def _expired(self) -> None:
+        if self.phase is Phase.CLOSING:
+            self._expired_closing()
+        elif self.phase in (Phase.HEADERS, Phase.BODY):
+            self._shared.counters.refused("slow")
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT)
+        else:
+            self.close()
+
+    def _expired_closing(self) -> None:
+        assert self._transport is not None
+        left, before = self._transport.get_write_buffer_size(), self._unsent
+        self._unsent = left
+        self._looks += 1
+        if not before or left >= before or self._looks > PATIENCE:
+            self.abort()
+        else:
+            self._arm(self._shared.settings.timeout_client if left else LINGER)
+
+    # --- requests -------------------------------------------------------------------------------------------------
+
+    def _advance(self, http: h11.Connection) -> None:
+        """Understand what has been received, as far as the end of one request."""
+        while self.phase in (Phase.HEADERS, Phase.BODY):
+            try:
+                event = http.next_event()
+            except h11.RemoteProtocolError as exc:
+                # a body is never too long for the parser: what is, are the lines between its chunks
+                status = 400 if self.phase is Phase.BODY else exc.error_status_hint
+                self._shared.counters.refused("malformed" if status != 431 else "too_large")
+                self._refuse(HTTPStatus(status))
+                return
+            if isinstance(event, h11.Request):
+                self._begin(event)
+            elif isinstance(event, h11.Data):
+                self._more(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                self._complete()
+            elif event is h11.NEED_DATA:
+                if http.they_are_waiting_for_100_continue and self._transport is not None:
+                    self._transport.write(http.send(h11.InformationalResponse(status_code=100, headers=[])))
+                return
+            else:  # the client has said that this is all
+                self.close()
+                return
+
+    def _begin(self, request: h11.Request) -> None:
+        self._request, self._body = request, b""
+        self.phase, self._began = Phase.BODY, self._loop.time()
+        self._wait_for_body()
+        size = len(request.method) + len(request.target) + 12
+        size += sum(len(name) + len(value) + 4 for name, value in request.headers)
+        length = next((int(value) for name, value in request.headers if name == b"content-length"), 0)
+        # The parser knows no limit for headers that come complete in one piece.
+        if size > self._shared.settings.max_header_size:
+            self._shared.counters.refused("too_large")
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        elif not request.http_version.startswith(b"1."):
+            self._refuse(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+        elif request.method == b"CONNECT":
+            self._refuse(HTTPStatus.METHOD_NOT_ALLOWED)
+        elif length > self._shared.settings.max_body_size:
+            self._shared.counters.refused("too_large")
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+
+    def _wait_for_body(self) -> None:
+        """``timeout_client`` from now on, but not for ever: one byte at a time is too slow."""
+        patience = self._began + PATIENCE * self._shared.settings.timeout_client - self._loop.time()
+        self._arm(max(0.0, min(self._shared.settings.timeout_client, patience)))
+
+    def _more(self, data: bytes) -> None:
+        if len(self._body) + len(data) > self._shared.settings.max_body_size:
+            self._shared.counters.refused("too_large")
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        elif not self._router.room_for_body(len(data)):
+            self._shared.counters.refused("bodies")
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
+        else:
+            self._router.bodies += len(data)
+            self._held += len(data)
+            self._body += data
+
+    def _forget_body(self) -> None:
+        self._router.bodies -= self._held
+        self._held, self._body, self._request = 0, b"", None
+
+    def _complete(self) -> None:
+        self.phase = Phase.ANSWERING
+        self._router.evictable.pop(self, None)
+        self._shared.counters.requests += 1
+        self._task = self._loop.create_task(self._answer())
+
+    # --- answers --------------------------------------------------------------------------------------------------
+
+    async def _answer(self) -> None:
+        done = False
+        try:
+            await self._serve()
+            await self._drain()
+            done = True
+        except SlowClientError:
+            self._shared.counters.refused("slow")
+        except UpstreamError:  # in the midst of the answer: only a cut-off tells the client
+            pass
+        finally:
+            self._task = None
+            if not done:
+                self.abort()
+        self._forget_body()
+        self._next()
+
+    async def _serve(self) -> None:
+        """Answer the request: by neutron-metadata-agent, or why not."""
+        shared, request, http = self._shared, self._request, self._http
+        assert request is not None
+        assert http is not None
+        if headers.ip_version(self.client) in shared.settings.limited_versions and not self._router.rates.allows(
+            self.client, self._loop.time()
+        ):
+            shared.counters.refused("rate")
+            self._say(HTTPStatus.TOO_MANY_REQUESTS)
+            return
+        try:
+            async with self._router.slots.one(self.client, shared.settings.timeout_connect):
+                await self._forward(request)
+        except TimeoutError:
+            shared.counters.refused("waited")
+            self._say(HTTPStatus.SERVICE_UNAVAILABLE)
+        except UpstreamError as exc:
+            if http.our_state is not h11.SEND_RESPONSE:
+                raise
+            self._say(exc.status)
+
+    async def _forward(self, request: h11.Request) -> None:
+        towards = headers.towards_agent(request.headers.raw_items(), self._router.id, self.client, len(self._body))
+        async with Upstream(self._shared) as upstream:
+            answer = await upstream.ask(request.method, request.target, towards, self._body)
+            back = headers.towards_instance(answer.headers.raw_items(), answer.status_code)
+            self._start(answer.status_code, answer.reason, back)
+            while piece := await upstream.read():
+                self._write(h11.Data(data=piece))
+                await self._drain()
+        self._write(h11.EndOfMessage())
+
+    def _start(self, status: int, reason: bytes, given: headers.Headers) -> None:
+        assert self._http is not None
+        # Requests that the client has sent already, one behind the other, still get their answers.
+        if self._shared.stopping and not self._http.trailing_data[0]:
+            given = [*given, (b"Connection", b"close")]
+        self._shared.counters.answered(status)
+        self._write(h11.Response(status_code=status, reason=reason, headers=given))
+
+    def _write(self, event: h11.Response | h11.Data | h11.EndOfMessage) -> None:
+        assert self._http is not None
+        data = self._http.send(event)
+        if data and self._transport is not None:
+            self._transport.write(data)
+
+    async def _drain(self) -> None:
+        """Wait until the client has taken enough of what was written.
+
+        :raises SlowClientError: it takes nothing for ``timeout_client``, or too little
+        """
+        for _ in range(PATIENCE):
+            resumed, transport = self._resumed, self._transport
+            if resumed is None or transport is None:
+                return
+            before = transport.get_write_buffer_size()
+            done, _pending = await asyncio.wait([resumed], timeout=self._shared.settings.timeout_client)
+            if not done and transport.get_write_buffer_size() >= before:
+                break
+        if self._resumed is not None:
+            raise SlowClientError
+
+    def _next(self) -> None:
+        """After an answer: the next request, or the end."""
+        http, transport = self._http, self._transport
+        if http is None or transport is None or transport.is_closing():
+            return
+        if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
+            self.close()
+            return
+        http.start_next_cycle()
+        self._ahead = 0
+        transport.resume_reading()
+        self._router.evictable[self] = None
+        if http.trailing_data[0] or self._eof:
+            self.phase = Phase.HEADERS
+            self._arm(self._shared.settings.timeout_http_request)
+            self._advance(http)
+        else:
+            self.phase, self._http = Phase.IDLE, None  # a parser is large, and the next one is as good
+            self._arm(self._shared.settings.timeout_http_keep_alive)
+
+    def _say(self, status: HTTPStatus, more: headers.Headers | None = None) -> None:
+        """An answer of our own."""
+        assert self._http is not None
+        text = f"{status.value} {status.phrase}\n".encode()
+        own = [(b"Content-Type", b"text/plain"), (b"Content-Length", b"%d" % len(text)), *(more or [])]
+        self._start(status.value, status.phrase.encode(), own)
+        if self._request is None or self._request.method != b"HEAD":
+            self._write(h11.Data(data=text))
+        self._write(h11.EndOfMessage())
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        """The last answer of this connection: the rest of the request is not read."""
+        if self._http is not None and self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._say(status, [(b"Connection", b"close")])
+        self._forget_body()
+        self.close()

@@ -1,0 +1,92 @@
+"""The Unix socket on which the agent reaches this process: made, taken over from a dead process, and who may use it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import stat
+import struct
+from collections.abc import Iterator
+
+from dvr_agent.errors import ConfigError, LockedError
+
+BACKLOG = 16
+UCRED = struct.Struct("iII")
+
+
+def open_control_socket(path: str) -> socket.socket:
+    """Listen there; mode 0600.
+
+    :raises LockedError: another process does already
+    :raises ConfigError: nobody can
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        directory = os.path.dirname(path) or "."
+        os.makedirs(directory, mode=0o755, exist_ok=True)
+        with _one_at_a_time(directory):
+            _remove_stale(path)
+            mask = os.umask(0o177)  # between bind(2) and chmod(2) anybody could connect
+            try:
+                listener.bind(path)
+            finally:
+                os.umask(mask)
+            listener.listen(BACKLOG)
+    except LockedError:
+        listener.close()
+        raise
+    except OSError as exc:
+        listener.close()
+        raise ConfigError(f"[metadata_proxy] control_socket = {path}: {exc.strerror or exc}") from exc
+    return listener
+
+
+def remove_control_socket(path: str, listener: socket.socket) -> None:
+    """Close it, and remove its file, if no other process has taken its place."""
+    listener.close()
+    with contextlib.suppress(OSError), _one_at_a_time(os.path.dirname(path) or "."):
+        if not _is_alive(path):
+            os.unlink(path)
+
+
+def may_control(connection: socket.socket) -> bool:
+    """True for root and for our own user."""
+    _pid, uid, _gid = UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
+    return uid in (0, os.geteuid())
+
+
+@contextlib.contextmanager
+def _one_at_a_time(directory: str) -> Iterator[None]:
+    """Two processes that start together must not both find the same file stale."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(errno.EEXIST, "there is a file of that name, which is no socket")
+    if _is_alive(path):
+        raise LockedError(f"another dvr-metadata-proxy runs with [metadata_proxy] control_socket = {path}")
+    os.unlink(path)
+
+
+def _is_alive(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as probe:
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except BlockingIOError:  # its backlog is full
+            return True
+    return True

@@ -1,0 +1,89 @@
+"""``dvr-metadata-proxy``: the command line, and the life of the process.
+
+Exit codes: 0 stopped by a signal, 1 cannot run (the reason is one line), 2 wrong arguments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from dvr_agent import logs
+from dvr_agent.errors import DvrError
+from dvr_agent.metadata_proxy import options
+from dvr_agent.metadata_proxy.budget import Budget, raise_limit
+from dvr_agent.metadata_proxy.control import Control
+from dvr_agent.metadata_proxy.control_socket import open_control_socket, remove_control_socket
+from dvr_agent.metadata_proxy.options import Settings
+from dvr_agent.metadata_proxy.routers import Routers
+from dvr_agent.metadata_proxy.shared import Shared
+from dvr_agent.notify import Notifier
+
+LOG = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the proxy with these arguments (default: those of the process); returns the exit code."""
+    try:
+        conf, settings = options.load(sys.argv[1:] if argv is None else argv)
+        logs.setup(conf, options.PROG)
+    except DvrError as exc:
+        print(f"{options.PROG}: {exc}", file=sys.stderr)
+        return 1
+    try:
+        control_socket = open_control_socket(settings.control_socket)
+    except DvrError as exc:
+        reason = str(exc)
+    else:
+        asyncio.run(_run(settings, control_socket))
+        return 0
+    # Not in the except block: oslo.log would append the exception, and every line would say it twice.
+    LOG.error("%s", reason)
+    if not logs.to_terminal() and not conf.use_json:
+        print(f"{options.PROG}: {reason}", file=sys.stderr)
+    return 1
+
+
+async def _run(settings: Settings, control_socket: socket.socket) -> None:
+    """Serve until a signal says that it is enough."""
+    loop, notifier = asyncio.get_running_loop(), Notifier()
+    enough = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, enough.set)
+    shared = Shared(settings, Budget(raise_limit()))
+    loop.set_exception_handler(lambda _loop, context: _bug(shared, context))
+    routers = Routers(shared)
+    control = Control(control_socket, routers, shared)
+    notifier.ready("serving metadata")
+    LOG.info("serving metadata: control socket %s, upstream %s", settings.control_socket, settings.upstream)
+    watchdog = asyncio.create_task(_tell_watchdog(notifier))
+    await enough.wait()
+    notifier.stopping()
+    LOG.info("stopping: %d routers, %d connections", len(routers), routers.connections())
+    await routers.end()
+    watchdog.cancel()
+    control.close()
+    remove_control_socket(settings.control_socket, control_socket)
+
+
+async def _tell_watchdog(notifier: Notifier) -> None:
+    while notifier.watchdog_seconds is not None:
+        notifier.alive()
+        await asyncio.sleep(notifier.watchdog_seconds / 3)
+
+
+def _bug(shared: Shared, context: dict[str, Any]) -> None:
+    """What no one caught.  The text of an exception may quote an instance, its type does not."""
+    exc = context.get("exception")
+    shared.journal.warn("bug", "%s: %s", context.get("message", "error"), type(exc).__name__ if exc else "?")
+    if exc is not None:
+        LOG.debug("this is a bug", exc_info=exc)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

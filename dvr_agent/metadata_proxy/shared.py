@@ -1,0 +1,23 @@
+"""What all parts of the process have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dvr_agent.metadata_proxy.budget import Budget
+from dvr_agent.metadata_proxy.counters import Counters
+from dvr_agent.metadata_proxy.journal import Journal
+from dvr_agent.metadata_proxy.options import Settings
+
+
+@dataclass(slots=True)
+class Shared:
+    """
+    :ivar stopping: the process ends: every answer is the last one of its connection
+    """
+
+    settings: Settings
+    budget: Budget
+    counters: Counters = field(default_factory=Counters)
+    journal: Journal = field(default_factory=Journal)
+    stopping: bool = False
