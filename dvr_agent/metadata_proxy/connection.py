@@ -61,8 +61,8 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_aborted",
-        "_began",
         "_ahead",
+        "_began",
         "_body",
         "_deadline",
         "_eof",

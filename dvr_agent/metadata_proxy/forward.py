@@ -105,7 +105,7 @@ class Upstream:
             raise
 
     async def _reach(self, connection: socket.socket) -> None:
-        """connect(2), not by asyncio: with a Unix socket a full backlog is EAGAIN, and nothing tells when it is over."""
+        """connect(2), not by asyncio: with a Unix socket a full backlog is EAGAIN, and nothing tells its end."""
         pause = FIRST_PAUSE
         while True:
             with contextlib.suppress(BlockingIOError):

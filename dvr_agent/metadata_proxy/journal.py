@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 
@@ -32,7 +33,9 @@ class Journal:
             return
         self._last[topic] = now
         unsaid = self._unsaid.pop(topic, 0)
-        LOG.warning(text + "%s", *args, f" (and {unsaid} more of this kind)" if unsaid else "")
+        rest = f" (and {unsaid} more of this kind)" if unsaid else ""
+        # Not here: in an except block oslo.log would append the exception, with what may be an instance's words.
+        asyncio.get_running_loop().call_soon(LOG.warning, text + "%s", *args, rest)
 
     def router(self, text: str, *args: object) -> None:
         """A router came or went."""

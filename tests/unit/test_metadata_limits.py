@@ -1,0 +1,108 @@
+"""Rate limits and turns of the metadata proxy."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from dvr_agent.metadata_proxy.budget import RESERVE, Budget
+from dvr_agent.metadata_proxy.limits import FairQueue, RateLimit
+from dvr_agent.metadata_proxy.options import Rate
+from dvr_agent.metadata_proxy.slots import Slots
+
+
+def allowed(limit: RateLimit, client: str, now: float, times: int) -> int:
+    return sum(limit.allows(client, now) for _ in range(times))
+
+
+def test_without_rates_everything_is_allowed() -> None:
+    limit = RateLimit(())
+    assert allowed(limit, "a", 0, 1000) == 1000
+    assert len(limit) == 0
+
+
+def test_so_many_in_a_window_and_no_more() -> None:
+    limit = RateLimit((Rate(10, 10),))
+    assert allowed(limit, "a", 100, 15) == 10
+    assert allowed(limit, "a", 109, 5) == 0
+    assert allowed(limit, "b", 109, 15) == 10
+
+
+def test_the_window_slides() -> None:
+    limit = RateLimit((Rate(10, 10),))
+    assert allowed(limit, "a", 100, 10) == 10
+    assert allowed(limit, "a", 110, 1) == 0, "the ten of a moment ago still count"
+    limit = RateLimit((Rate(10, 10),))
+    assert allowed(limit, "a", 100, 10) == 10
+    assert allowed(limit, "a", 115, 10) == 5, "half of them are out of the window"
+    assert allowed(limit, "a", 200, 20) == 10
+
+
+def test_both_base_and_burst_hold() -> None:
+    limit = RateLimit((Rate(100, 60), Rate(5, 1)))
+    assert allowed(limit, "a", 0, 10) == 5
+    assert allowed(limit, "a", 2, 10) == 5
+    limit = RateLimit((Rate(3, 60), Rate(100, 1)))
+    assert allowed(limit, "a", 0, 10) == 3
+    assert allowed(limit, "a", 2, 10) == 0
+
+
+def test_only_so_many_clients_are_remembered_those_that_asked_last() -> None:
+    limit = RateLimit((Rate(1, 1000),), clients=3)
+    for client in "abc":
+        assert limit.allows(client, 0)
+    assert not limit.allows("a", 1)
+    assert limit.allows("d", 2), "in place of b"
+    assert len(limit) == 3
+    assert not limit.allows("a", 3)
+    assert limit.allows("b", 4)
+
+
+def test_clients_take_turns() -> None:
+    queue: FairQueue[str] = FairQueue()
+    for item in ("a1", "a2", "a3", "b1", "c1", "b2"):
+        queue.put(item[0], item)
+    assert len(queue) == 6
+    assert queue.remove("c", "c1")
+    assert not queue.remove("c", "c1")
+    assert not queue.remove("b", "a1")
+    assert [queue.pop() for _ in range(6)] == ["a1", "b1", "a2", "b2", "a3", None]
+
+
+def test_a_slot_is_given_on_whatever_becomes_of_those_who_wait() -> None:
+    async def story() -> None:
+        slots = Slots(1)
+        order: list[str] = []
+
+        async def work(name: str, seconds: float = 60) -> None:
+            async with slots.one(name, seconds):
+                order.append(name)
+
+        async with slots.one("x", 60):
+            with pytest.raises(TimeoutError):
+                await work("late", 0.01)
+            tasks = [asyncio.create_task(work(name)) for name in "abcd"]
+            await asyncio.sleep(0)
+            tasks[0].cancel()
+        tasks[1].cancel()  # at the moment when it is its turn
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert order == ["c", "d"]
+        async with slots.one("y", 0.01):
+            pass
+
+    asyncio.run(story())
+
+
+def test_descriptors_are_kept_for_the_control_socket_and_for_requests() -> None:
+    budget = Budget(RESERVE + 100)
+    assert budget.for_upstream == 25
+    budget.listeners = 10
+    budget.clients = 64
+    assert budget.room_for_client()
+    budget.clients = 65
+    assert not budget.room_for_client()
+    budget.closing = 1
+    assert budget.room_for_client()
+    assert budget.room_for_listeners(4)
+    assert not budget.room_for_listeners(65)
