@@ -226,7 +226,9 @@ class Client:
         self.socket.close()
 
 
-def get(target: socket.socket, path: str = "/", more: bytes = b"", source: str = "") -> tuple[int, dict[str, str], bytes]:
+def get(
+    target: socket.socket, path: str = "/", more: bytes = b"", source: str = ""
+) -> tuple[int, dict[str, str], bytes]:
     """One request over a connection of its own."""
     client = Client(target, source)
     try:

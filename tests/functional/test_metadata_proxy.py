@@ -1,0 +1,743 @@
+"""dvr-metadata-proxy as a process: HTTP of instances, limits, its end, and what the agent asks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h11
+import pytest
+
+from dvr_agent.services.metadata import protocol
+from tests import lab
+from tests.lab import Host
+from tests.metadata_proxy import PATIENCE, Client, Proxy, get, listener, until
+from tests.metadata_upstream import Upstream
+
+R1, R2 = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
+MANY = {"connections_per_client": 100000, "connections_per_router": 100000}
+
+
+class Rig:
+    """A proxy, its upstream, and router R1 served on 127.0.0.1."""
+
+    def __init__(self, tmp: Path, options: dict[str, dict[str, Any]], descriptors: int | None) -> None:
+        self.upstream = Upstream(tmp / "upstream")
+        self.proxy = Proxy(tmp, self.upstream.path, options, descriptors)
+        self.agent = self.proxy.agent()
+        self.one = listener()
+        self.agent.serve(R1, [self.one])
+
+    def second_router(self) -> socket.socket:
+        another = listener()
+        self.agent.serve(R2, [another])
+        return another
+
+    def status(self) -> dict[str, Any]:
+        agent = self.proxy.agent()
+        try:
+            return agent.ask("status")
+        finally:
+            agent.close()
+
+    def refused(self, cause: str) -> int:
+        return int(self.status()["refused"].get(cause, 0))
+
+
+def is_turned_away(target: socket.socket) -> bool:
+    """True if a new connection is closed at once."""
+    try:
+        return Client(target).is_closed()
+    except ConnectionResetError:
+        return True
+
+
+Start = Callable[..., Rig]
+
+
+@pytest.fixture
+def start(tmp_path: Path, host: Host) -> Iterator[Start]:
+    rigs: list[Rig] = []
+
+    def begin(descriptors: int | None = None, **options: dict[str, Any]) -> Rig:
+        rigs.append(Rig(tmp_path, options, descriptors))
+        return rigs[-1]
+
+    yield begin
+    for rig in rigs:
+        rig.proxy.close()
+        rig.upstream.stop()
+
+
+@pytest.fixture
+def rig(start: Start) -> Rig:
+    return start()
+
+
+# --- HTTP -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_request_is_forwarded_with_who_asks(rig: Rig) -> None:
+    assert get(rig.one, "/latest/meta-data?a=b", b"User-Agent: u\r\n")[::2] == (200, b"/latest/meta-data?a=b ")
+    (seen,) = rig.upstream.seen
+    assert (seen.method, seen.target) == ("GET", "/latest/meta-data?a=b")
+    assert sorted(seen.headers) == [
+        ("connection", "close"),
+        ("host", "h"),
+        ("user-agent", "u"),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-neutron-router-id", R1),
+    ]
+
+
+def test_ipv6_clients_and_each_router_under_its_own_id(rig: Rig) -> None:
+    six = listener("::1")
+    four = listener()
+    rig.agent.serve(R2, [four, six])
+    for target in (six, four, rig.one):
+        assert get(target)[0] == 200
+    seen = [(one.all("x-forwarded-for"), one.all("x-neutron-router-id")) for one in rig.upstream.seen]
+    assert seen == [(["::1"], [R2]), (["127.0.0.1"], [R2]), (["127.0.0.1"], [R1])]
+
+
+def test_link_local_clients_are_known_without_their_interface(rig: Rig) -> None:
+    for words in ("link add d0 type veth peer d1", "link set d0 up", "link set d1 up"):
+        lab.run("ip", *words.split())
+    lab.run("ip", "addr", "add", "fe80::5/64", "dev", "d0", "nodad")
+    index = socket.if_nametoindex("d0")
+    target = socket.socket(socket.AF_INET6)
+    target.bind(("fe80::5", 0, 0, index))
+    target.listen()
+    rig.agent.serve(R2, [target])
+    assert get(target)[0] == 200
+    assert rig.upstream.seen[0].all("x-forwarded-for") == ["fe80::5"]
+
+
+def test_what_an_instance_says_about_itself_is_dropped(rig: Rig) -> None:
+    forged = (
+        b"X-Neutron-Router-ID: evil\r\nx_neutron_router_id: evil\r\nX-Neutron_Router-ID: evil\r\n"
+        b"X-Forwarded-For: 6.6.6.6\r\nX_FORWARDED_FOR: 6.6.6.6\r\nX-Instance-ID: evil\r\nX-Tenant-ID: evil\r\n"
+        b"X-Instance-ID-Signature: evil\r\nX-Neutron-Network-ID: evil\r\nX-Hop: evil\r\nConnection: X-Hop\r\n"
+        b"Keep-Alive: evil\r\nProxy-Authorization: evil\r\nTE: trailers\r\nTrailer: evil\r\nX-Good: 1\r\n"
+    )
+    assert get(rig.one, "/", forged)[0] == 200
+    (seen,) = rig.upstream.seen
+    assert seen.names() == {"host", "x-good", "x-forwarded-for", "x-neutron-router-id", "connection"}
+    assert (seen.all("x-forwarded-for"), seen.all("x-neutron-router-id")) == (["127.0.0.1"], [R1])
+
+
+def test_answers_lose_their_hop_by_hop_headers(rig: Rig) -> None:
+    status, headers, body = get(rig.one, "/hop")
+    assert (status, headers, body) == (200, {"x-end": "1", "content-length": "2", "connection": "close"}, b"ok")
+
+
+def test_http_1_0(rig: Rig) -> None:
+    client = Client(rig.one).send(b"GET /chunked HTTP/1.0\r\n\r\n")
+    status, headers, body = client.answer()
+    assert (status, body) == (200, b"hello world")
+    assert "transfer-encoding" not in headers
+    assert client.is_closed()
+    assert rig.upstream.seen[0].all("host") == ["169.254.169.254"]
+
+
+def test_keep_alive_pipelining_and_the_last_request_of_a_connection(rig: Rig) -> None:
+    client = Client(rig.one)
+    assert [client.get(f"/{number}")[2] for number in range(3)] == [b"/0 ", b"/1 ", b"/2 "]
+    one = b"POST /%d HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n%02d"
+    client.send(b"".join(one % (number, number) for number in range(50)))
+    client.send(b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+    assert [client.answer()[2] for _ in range(50)] == [b"/%d %02d" % (n, n) for n in range(50)]
+    assert client.answer()[1]["connection"] == "close"
+    assert client.is_closed()
+    assert rig.upstream.targets()[-51:] == [*(f"/{number}" for number in range(50)), "/last"]
+
+
+def test_bodies_with_a_length_and_in_chunks_both_ways(rig: Rig) -> None:
+    client = Client(rig.one)
+    client.send(b"PUT /put HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhe").send(b"llo")
+    assert client.answer()[2] == b"/put hello"
+    client.send(b"POST /post HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\n")
+    client.send(b"de\r\n0\r\nX-Trailer: 1\r\n\r\n")
+    assert client.answer()[2] == b"/post abcde"
+    assert [one.all("content-length") for one in rig.upstream.seen] == [["5"], ["5"]]
+    assert "x-trailer" not in rig.upstream.seen[1].names()
+    for path, body in (("/chunked", b"hello world"), ("/until-close", b"until close")):
+        assert client.get(path)[::2] == (200, body)
+    assert client.get("/")[0] == 200
+
+
+def test_expect_100_continue(rig: Rig) -> None:
+    client = Client(rig.one)
+    client.send(b"POST /x HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+    assert client.socket.recv(100).startswith(b"HTTP/1.1 100 ")
+    assert client.send(b"hi").answer()[2] == b"/x hi"
+    assert "expect" not in rig.upstream.seen[0].names()
+    client.send(b"POST /x HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 9999999\r\n\r\n")
+    assert client.answer()[0] == 413
+    assert client.informational == []
+
+
+def test_answers_without_a_body(rig: Rig) -> None:
+    client = Client(rig.one)
+    client.send(b"HEAD /head HTTP/1.1\r\nHost: h\r\n\r\n")
+    status, headers, body = client.answer(b"HEAD")
+    assert (status, headers["content-length"], body) == (200, "6", b"")
+    assert client.get("/204")[::2] == (204, b"")
+    assert client.get("/304")[::2] == (304, b"")
+    assert client.get("/404")[::2] == (404, b"no")
+    assert client.get("/after")[::2] == (200, b"/after ")
+
+
+def test_large_answers_wait_for_the_client_in_bounded_memory(rig: Rig) -> None:
+    size = 64 * 1024 * 1024
+    client = Client(rig.one)
+    client.send(b"GET /big/%d HTTP/1.1\r\nHost: h\r\n\r\n" % size)
+    assert get(rig.one, "/other")[0] == 200
+    status, _, body = client.answer()
+    assert (status, len(body)) == (200, size)
+    peak = next(x for x in Path(f"/proc/{rig.proxy.process.pid}/status").read_text().splitlines() if "VmHWM" in x)
+    assert int(peak.split()[1]) * 1024 < size * 2
+
+
+def test_no_upstream_is_503_and_its_return_is_noticed(rig: Rig) -> None:
+    client = Client(rig.one)
+    assert client.get("/")[0] == 200
+    rig.upstream.stop()
+    assert [client.get("/")[0] for _ in range(3)] == [503, 503, 503]
+    assert rig.status()["upstream"]["last_error"]["what"] == "Connection refused"
+    rig.upstream.path.unlink()
+    assert client.get("/")[0] == 503
+    rig.upstream.start()
+    assert client.get("/")[0] == 200
+
+
+def test_a_silent_upstream_is_504(start: Start) -> None:
+    rig = start(metadata_haproxy={"timeout_server": 1})
+    assert get(rig.one, "/never")[0] == 504
+    assert get(rig.one, "/")[0] == 200
+
+
+def test_an_upstream_that_does_not_accept_is_504(start: Start) -> None:
+    rig = start(metadata_haproxy={"timeout_connect": 1}, metadata_proxy={"requests_per_router": 20})
+    rig.upstream.stop()
+    rig.upstream.path.unlink()
+    with socket.socket(socket.AF_UNIX) as deaf, contextlib.ExitStack() as waiting:
+        deaf.bind(str(rig.upstream.path))
+        deaf.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                one = waiting.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
+                one.connect(str(rig.upstream.path))
+        assert get(rig.one)[0] == 504
+
+
+@pytest.mark.parametrize("path", ["/garbage", "/nothing"])
+def test_a_broken_upstream_is_502(rig: Rig, path: str) -> None:
+    client = Client(rig.one)
+    assert client.get(path)[0] == 502
+    assert client.get("/")[0] == 200
+    assert "no HTTP\n" in rig.proxy.log.read_text(), "no traceback"
+    assert "this is" not in rig.proxy.log.read_text(), "no content"
+
+
+def test_an_answer_that_is_cut_off_is_cut_off_for_the_client_too(rig: Rig) -> None:
+    with pytest.raises(h11.RemoteProtocolError):
+        get(rig.one, "/cut-off")
+    assert get(rig.one, "/")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n", 501),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+        (b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 65537\r\n\r\n" + 200000 * b"x", 413),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n11111\r\n" + 0x11111 * b"x", 413),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + 20000 * b"x" + b"\r\n\r\n", 431),
+        (b"GET /" + 16300 * b"x" + b" HTTP/1.1\r\nHost: a\r\nX: " + 100 * b"x" + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + 100000 * b"x", 431),
+    ],
+)
+def test_what_is_wrong_or_too_large_is_refused_and_the_connection_closed(
+    rig: Rig, request_: bytes, status: int
+) -> None:
+    client = Client(rig.one)
+    client.send(request_)
+    got, headers, _ = client.answer()
+    assert (got, headers["connection"]) == (status, "close")
+    assert client.is_closed()
+    assert rig.upstream.seen == []
+
+
+def test_nothing_can_be_smuggled(rig: Rig) -> None:
+    inner = b"GET /inner HTTP/1.1\r\nHost: h\r\nX-Neutron-Router-ID: evil\r\n\r\n"
+    client = Client(rig.one)
+    client.send(
+        b"POST /outer HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"%x\r\n%s\r\n0\r\n\r\n" % (len(inner), inner)
+    )
+    assert client.answer()[0] == 200
+    (seen,) = rig.upstream.seen
+    assert (seen.target, seen.body, seen.all("content-length")) == ("/outer", inner, [str(len(inner))])
+    assert seen.all("transfer-encoding") == []
+
+
+# --- limits -----------------------------------------------------------------------------------------------------------
+
+
+def test_slow_clients_are_cut_off(start: Start) -> None:
+    rig = start(metadata_haproxy={"timeout_http_request": 1, "timeout_client": 1, "timeout_http_keep_alive": 1})
+    silent, headers, body, idle = (Client(rig.one) for _ in range(4))
+    headers.send(b"GET / HTTP/1.1\r\nHo")
+    body.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhe")
+    assert idle.get("/")[0] == 200
+    assert silent.is_closed()
+    assert headers.answer()[0] == 408
+    assert body.answer()[0] == 408
+    assert idle.is_closed()
+    assert all(one.is_closed() for one in (headers, body))
+    slow = Client(rig.one)
+    slow.send(b"GET /big/100000000 HTTP/1.1\r\nHost: h\r\n\r\n")
+    until(lambda: rig.refused("slow") == 3, "a client that takes nothing is cut off")
+    with pytest.raises(h11.RemoteProtocolError):
+        slow.answer()
+    until(lambda: rig.status()["connections"] == 0)
+
+
+def test_connections_of_one_client_are_limited_but_not_those_of_others(start: Start) -> None:
+    rig = start(metadata_proxy={"connections_per_client": 3})
+    mine = [Client(rig.one) for _ in range(3)]
+    assert [one.get("/")[0] for one in mine] == [200, 200, 200]
+    assert is_turned_away(rig.one)
+    assert get(rig.one, source="127.0.0.2")[0] == 200
+    assert get(rig.second_router())[0] == 200
+    mine[0].close()
+    until(lambda: rig.status()["connections"] == 2)
+    assert get(rig.one)[0] == 200
+    assert rig.refused("client_connections") == 1
+
+
+def test_a_full_router_closes_its_oldest_idle_connection(start: Start) -> None:
+    rig = start(metadata_proxy={"connections_per_router": 3})
+    busy = Client(rig.one).send(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n")
+    until(lambda: rig.upstream.targets() == ["/wait"])
+    older, newer = Client(rig.one), Client(rig.one)
+    until(lambda: rig.status()["connections"] == 3)
+    newest = Client(rig.one)
+    assert newest.get("/")[0] == 200
+    assert older.is_closed()
+    assert newer.is_open()
+    rig.upstream.gate.set()
+    assert busy.answer()[0] == 200
+
+
+def test_a_router_full_of_requests_takes_no_more(start: Start) -> None:
+    rig = start(metadata_proxy={"connections_per_router": 3})
+    busy = [Client(rig.one).send(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n") for _ in range(3)]
+    until(lambda: len(rig.upstream.seen) == 3)
+    assert is_turned_away(rig.one)
+    assert rig.refused("router_connections") == 1
+    rig.upstream.gate.set()
+    assert [one.answer()[0] for one in busy] == [200] * 3
+
+
+def test_so_many_requests_of_a_router_at_a_time_the_others_wait_their_turn(start: Start) -> None:
+    rig = start(metadata_proxy={"requests_per_router": 2})
+    greedy = [Client(rig.one).send(b"GET /wait/a HTTP/1.1\r\nHost: h\r\n\r\n") for _ in range(10)]
+    until(lambda: rig.status()["requests"] == 10)
+    modest = Client(rig.one, "127.0.0.2").send(b"GET /wait/b HTTP/1.1\r\nHost: h\r\n\r\n")
+    until(lambda: rig.status()["requests"] == 11)
+    assert get(rig.second_router(), "/")[0] == 200
+    assert rig.upstream.targets() == ["/wait/a", "/wait/a", "/"]
+    rig.upstream.gate.set()
+    assert [one.answer()[0] for one in [*greedy, modest]] == [200] * 11
+    assert "/wait/b" in rig.upstream.targets()[3:5]
+    assert rig.upstream.most_at_once <= 3
+
+
+def test_waiting_for_a_turn_has_an_end(start: Start) -> None:
+    rig = start(metadata_proxy={"requests_per_router": 1}, metadata_haproxy={"timeout_connect": 1})
+    first = Client(rig.one).send(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n")
+    until(lambda: rig.upstream.targets() == ["/wait"])
+    assert get(rig.one)[0] == 503
+    rig.upstream.gate.set()
+    assert first.answer()[0] == 200
+    assert get(rig.one)[0] == 200
+
+
+def test_the_rate_limit_is_per_client_and_for_the_ip_versions_named(start: Start) -> None:
+    limits = {"rate_limit_enabled": True, "base_window_duration": 1000, "base_query_rate_limit": 3}
+    rig = start(metadata_rate_limiting={**limits, "burst_query_rate_limit": 100})
+    six = listener("::1")
+    rig.agent.serve(R2, [six])
+    client = Client(rig.one)
+    assert [client.get("/")[0] for _ in range(5)] == [200, 200, 200, 429, 429]
+    assert [get(rig.one, source="127.0.0.2")[0] for _ in range(4)] == [200, 200, 200, 429]
+    assert [get(six)[0] for _ in range(5)] == [200] * 5
+    assert len(rig.upstream.seen) == 11
+    assert rig.status()["answers"]["4xx"] == 3
+
+
+def test_one_routers_flood_of_connections_delays_no_other(rig: Rig) -> None:
+    other, enough = rig.second_router(), threading.Event()
+
+    def flood() -> None:
+        while not enough.is_set():
+            with contextlib.suppress(OSError, AssertionError):
+                for one in [Client(rig.one) for _ in range(50)]:
+                    one.close()
+
+    threads = [threading.Thread(target=flood) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert [get(other)[0] for _ in range(50)] == [200] * 50
+    finally:
+        enough.set()
+        for thread in threads:
+            thread.join()
+    until(lambda: rig.status()["connections"] == 0)
+    assert get(rig.one)[0] == 200
+
+
+def test_ten_thousand_slow_connections_break_no_others(start: Start) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    number = min(10_000, hard - 1000, (hard - 200) * 3 // 4)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    slow: list[Client] = []
+    try:
+        rig = start(metadata_proxy=MANY)
+        other = rig.second_router()
+        for _ in range(number):
+            slow.append(Client(rig.one).send(b"GET / HTTP/1.1\r\nHos"))
+        until(lambda: rig.status()["connections"] == number)
+        assert [get(other)[0] for _ in range(20)] == [200] * 20
+        assert [one.send(b"t: h\r\n\r\n").answer()[0] for one in slow[:: number // 20]].count(200) >= 20
+    finally:
+        for one in slow:
+            one.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    until(lambda: rig.status()["connections"] == 0)
+
+
+def test_without_descriptors_the_control_socket_and_other_routers_still_work(start: Start) -> None:
+    rig = start(descriptors=256, metadata_proxy=MANY)
+    slow = [Client(rig.one) for _ in range(400)]
+    other = rig.second_router()
+    assert [get(other)[0] for _ in range(5)] == [200] * 5
+    assert 0 < rig.status()["connections"] < 256
+    assert rig.refused("evicted") > 0
+    assert slow[-1].get("/")[0] == 200
+    assert rig.agent.ask("stop", router=R1) == {"ok": True}
+    assert get(other)[0] == 200
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_end_waits_for_requests_and_closes_idle_connections(rig: Rig) -> None:
+    idle, busy = Client(rig.one), Client(rig.one)
+    assert idle.get("/")[0] == 200
+    busy.send(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n")
+    until(lambda: "/wait" in rig.upstream.targets())
+    fresh = Client(rig.one)
+    rig.proxy.terminate()
+    assert idle.is_closed()
+    assert fresh.get("/")[0] == 200
+    rig.upstream.gate.set()
+    status, headers, _ = busy.answer()
+    assert (status, headers["connection"]) == (200, "close")
+    assert rig.proxy.exit_code() == 0
+    assert not rig.proxy.control.exists()
+
+
+def test_the_end_comes_even_if_requests_do_not_end(rig: Rig) -> None:
+    stuck = Client(rig.one).send(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n")
+    until(lambda: "/wait" in rig.upstream.targets())
+    rig.proxy.terminate()
+    assert rig.proxy.exit_code() == 0
+    assert stuck.is_closed()
+
+
+def test_a_new_process_gets_the_same_sockets_and_no_request_is_lost(rig: Rig) -> None:
+    """Clients that never try again, while the process is ended and started anew three times."""
+    enough, answers, failures = threading.Event(), [0], []
+
+    def ask(number: int) -> None:
+        while not enough.is_set():
+            try:
+                assert get(rig.one, f"/slow/{number}")[0] == 200
+                answers[0] += 1
+            except Exception as exc:  # noqa: BLE001 - whatever it is, it is what the test is about
+                failures.append(repr(exc))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(3):
+            before = answers[0]
+            until(lambda before=before: answers[0] > before + 20 or failures)
+            rig.proxy.terminate()
+            assert rig.proxy.exit_code() == 0
+            rig.proxy.start()
+            rig.proxy.agent().serve(R1, [rig.one])
+        before = answers[0]
+        until(lambda: answers[0] > before + 20 or failures)
+    finally:
+        enough.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+
+
+def test_requests_wait_in_the_kernel_while_the_proxy_is_dead(rig: Rig) -> None:
+    rig.proxy.kill()
+    waiting = [Client(rig.one).send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n") for _ in range(10)]
+    rig.proxy.start()
+    rig.proxy.agent().serve(R1, [rig.one])
+    assert [one.answer()[0] for one in waiting] == [200] * 10
+
+
+# --- control ----------------------------------------------------------------------------------------------------------
+
+
+def test_hello_and_status(rig: Rig) -> None:
+    pid = rig.proxy.process.pid
+    assert rig.agent.ask("hello", version=1) == {"ok": True, "version": protocol.VERSION, "pid": pid}
+    get(rig.one)
+    status = rig.status()
+    assert status.keys() == {
+        *("ok", "pid", "version", "routers", "connections", "requests", "answers", "refused", "upstream")
+    }
+    assert (status["pid"], status["routers"], status["requests"]) == (pid, 1, 1)
+    assert status["answers"] == {"2xx": 1, "3xx": 0, "4xx": 0, "5xx": 0}
+    assert status["upstream"]["last_ok"] > 0
+
+
+def test_the_proxy_goes_on_when_the_agent_goes(rig: Rig) -> None:
+    rig.agent.close()
+    assert get(rig.one)[0] == 200
+    assert rig.proxy.agent().ask("list")["routers"] == {R1: 7}
+
+
+def test_given_descriptors_are_the_same_sockets(rig: Rig) -> None:
+    address = rig.one.getsockname()
+    rig.one.close()
+    (given,) = rig.agent.give(R1)
+    assert given.getsockname() == address
+    rig.proxy.kill()
+    client = Client(given).send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    rig.proxy.start()
+    rig.proxy.agent().serve(R1, [given])
+    assert client.answer()[0] == 200
+    assert rig.proxy.agent().ask("give", router=R2)["error"]
+
+
+def test_stop_closes_all_sockets_of_a_router_and_no_others(rig: Rig) -> None:
+    other = rig.second_router()
+    idle, headers, body, busy, safe = *(Client(rig.one) for _ in range(4)), Client(other)
+    assert (idle.get("/")[0], safe.get("/")[0]) == (200, 200)
+    headers.send(b"GET / HT")
+    body.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n")
+    busy.send(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n")
+    until(lambda: "/wait" in rig.upstream.targets())
+    fresh = Client(rig.one)
+    address = rig.one.getsockname()
+    rig.one.close()
+    assert rig.agent.ask("stop", router=R1) == {"ok": True}
+    assert f":{address[1]} " not in _sockets_of(rig.proxy.process.pid)
+    assert all(one.is_closed() for one in (idle, headers, body, busy, fresh))
+    assert safe.get("/")[0] == 200
+    assert rig.agent.ask("list") == {"ok": True, "routers": {R2: 7}, "more": False}
+    assert rig.agent.ask("stop", router=R1) == {"ok": True}
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+
+
+def _sockets_of(pid: int) -> str:
+    """``ss`` lines of a process."""
+    out = subprocess.run(["ss", "-tanp"], capture_output=True, text=True, check=True).stdout
+    return "\n".join(line for line in out.splitlines() if f"pid={pid}," in line)
+
+
+def test_serve_replaces_and_connections_in_the_same_namespace_go_on(rig: Rig) -> None:
+    client, second, third = Client(rig.one), listener(), listener()
+    assert client.get("/")[0] == 200
+    rig.agent.serve(R1, [second])
+    assert client.get("/")[0] == 200
+    assert get(second)[0] == 200
+    waiting = Client(rig.one)  # our copy listens still, but nobody accepts
+    waiting.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    newer = Client(second)
+    assert newer.get("/")[0] == 200
+    rig.agent.serve(R1, [third], namespace=8)
+    assert newer.is_closed()
+    assert get(third)[0] == 200
+    assert waiting.is_open()
+    assert rig.agent.ask("list")["routers"] == {R1: 8}
+    rig.agent.serve(R1, [rig.one], namespace=8)
+    assert waiting.answer()[0] == 200
+
+
+def test_wrong_messages_get_an_error_and_the_conversation_goes_on(rig: Rig, tmp_path: Path) -> None:
+    no_listener, datagram = socket.socket(), socket.socket(type=socket.SOCK_DGRAM)
+    with (tmp_path / "file").open("w") as file:
+        for descriptors in ([], [file.fileno()], [no_listener.fileno()], [datagram.fileno()]):
+            assert rig.agent.ask("serve", descriptors, router=R2, namespace=1)["error"]
+    good = [rig.one.fileno()]
+    assert rig.agent.ask("serve", [*good, no_listener.fileno()], router=R2, namespace=1)["error"]
+    for wrong in (None, 7, "", "a\r\nX-Evil: 1", "é", "x" * 100):
+        assert rig.agent.ask("serve", good, router=wrong, namespace=1)["error"]
+    for namespace in (None, "7", -1, True, 1.5):
+        assert rig.agent.ask("serve", good, router=R2, namespace=namespace)["error"]
+    for raw in (
+        b"no json",
+        b"[]",
+        b"7",
+        b"\xff",
+        b"{}",
+        b'{"do": {}}',
+        b'{"do": "dance"}',
+        b'{"do": "list", "after": 1}',
+    ):
+        assert rig.agent.send_raw(raw)["error"]
+    before = len(os.listdir(f"/proc/{rig.proxy.process.pid}/fd"))
+    for _ in range(20):
+        assert rig.agent.ask("hello", good * 4)["ok"]
+        assert rig.agent.ask("dance", good * 4)["error"]
+        assert rig.agent.ask("hello", good * 10)["error"], "more descriptors than a message has"
+    assert len(os.listdir(f"/proc/{rig.proxy.process.pid}/fd")) == before
+    assert rig.agent.ask("list")["routers"] == {R1: 7}
+    assert get(rig.one)[0] == 200
+
+
+def test_450_routers_are_listed_in_pages(rig: Rig) -> None:
+    ids = [f"{number:08d}-0000-4000-8000-000000000000" for number in range(450)]
+    for number, router in enumerate(ids):
+        rig.agent.serve(router, [rig.one], namespace=number)
+    assert rig.agent.ask("stop", router=R1)["ok"]
+    found: dict[str, int] = {}
+    pages, after, more = 0, "", True
+    while more:
+        answer = rig.agent.ask("list", after=after)
+        assert list(answer["routers"]) == sorted(answer["routers"])
+        assert len(answer["routers"]) <= protocol.PAGE
+        found.update(answer["routers"])
+        pages, after, more = pages + 1, max(answer["routers"]), answer["more"]
+    assert (pages, found) == (3, {router: number for number, router in enumerate(ids)})
+    assert get(rig.one)[0] == 200
+    assert rig.upstream.seen[0].all("x-neutron-router-id")[0] in ids
+
+
+def test_several_agents_at_a_time(rig: Rig) -> None:
+    agents = [rig.proxy.agent() for _ in range(4)]
+    for number, agent in enumerate(agents):
+        protocol.send(agent._connection, {"do": "list" if number % 2 else "hello"})
+    for agent in reversed(agents):
+        assert (protocol.receive(agent._connection)[0] or {})["ok"] is True
+
+
+# --- the control socket's file ----------------------------------------------------------------------------------------
+
+
+def test_the_file_is_for_its_user_only_and_that_of_a_dead_process_is_replaced(rig: Rig) -> None:
+    assert stat.S_IMODE(rig.proxy.control.stat().st_mode) == 0o600
+    rig.proxy.kill()
+    assert rig.proxy.control.exists()
+    rig.proxy.start()
+    assert rig.proxy.agent().ask("list")["routers"] == {}
+
+
+def test_a_second_process_is_refused_and_the_first_goes_on(rig: Rig) -> None:
+    rig.proxy.agent()
+    first, second = rig.proxy.process, rig.proxy.launch()
+    rig.proxy.process = first
+    assert second.wait(PATIENCE) == 1
+    assert f"another dvr-metadata-proxy runs with [metadata_proxy] control_socket = {rig.proxy.control}" in (
+        rig.proxy.log.read_text()
+    )
+    assert rig.proxy.agent().ask("hello")["pid"] == first.pid
+
+
+def test_what_is_no_socket_is_left_alone(rig: Rig) -> None:
+    rig.proxy.terminate()
+    assert rig.proxy.exit_code() == 0
+    rig.proxy.control.write_text("precious")
+    assert rig.proxy.launch().wait(PATIENCE) == 1
+    assert rig.proxy.control.read_text() == "precious"
+
+
+def test_a_bad_option_is_told_in_one_line(rig: Rig) -> None:
+    rig.proxy.config.write_text("[metadata_proxy]\nmax_body_size = much\n")
+    words = [sys.executable, "-m", "dvr_agent.metadata_proxy.main", "--config-file", str(rig.proxy.config)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 1
+    assert "max_body_size" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_other_users_are_turned_away(host: Host) -> None:
+    if "4294967295" not in Path("/proc/self/uid_map").read_text():
+        pytest.skip("no other users in this user namespace")
+    tmp = Path(tempfile.mkdtemp())
+    upstream = Upstream(tmp / "upstream")
+    proxy = Proxy(tmp, upstream.path)
+    try:
+        for path, mode in ((tmp, 0o755), (proxy.control.parent, 0o755), (proxy.control, 0o666)):
+            path.chmod(mode)
+        ask = (
+            "import socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.connect(sys.argv[1])\n"
+            'try: s.send(b\'{"do": "hello"}\'); print(s.recv(100))\nexcept OSError: print(b"")'
+        )
+        for user, told in ((65534, False), (0, True)):
+            done = subprocess.run(
+                ["/usr/bin/python3", "-c", ask, str(proxy.control)],
+                capture_output=True,
+                text=True,
+                user=user,
+                check=True,
+                timeout=PATIENCE,
+            )
+            assert ("ok" in done.stdout) is told
+    finally:
+        proxy.close()
+        upstream.stop()
+        shutil.rmtree(tmp)
+
+
+def test_systemd_is_told(tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.settimeout(PATIENCE)
+    manager.bind(str(tmp_path / "notify"))
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    proxy = Proxy(tmp_path, tmp_path / "nobody")
+    try:
+        assert manager.recv(1000).startswith(b"READY=1")
+        proxy.process.send_signal(signal.SIGINT)
+        assert manager.recv(1000).startswith(b"STOPPING=1")
+        assert proxy.exit_code() == 0
+    finally:
+        proxy.close()
