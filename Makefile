@@ -63,6 +63,11 @@ bench-neutron: ## the same against neutron-l3-agent in a real cloud (root; BENCH
 	@tools/system-packages.sh build test neutron && tools/venv.sh test neutron ovs && tools/neutron-venv.sh
 	@$(RUN) -m bench.neutron $(BENCH_ARGS)
 
+.PHONY: bench-metadata
+bench-metadata: ## one metadata proxy against a haproxy per router (root; BENCH_ARGS="--routers 200,2000")
+	$(call need,test,test)
+	@$(RUN) -m bench.metadata $(BENCH_ARGS)
+
 .PHONY: lint
 lint: format-check types layers sample-check unit-check docs-check ## everything that can be said without running it
 

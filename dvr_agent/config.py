@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from ipaddress import IPv6Address
 from typing import Any
 
 from oslo_config import cfg
@@ -66,7 +68,7 @@ def config_arguments(conf: cfg.ConfigOpts) -> list[str]:
 def host_settings(conf: cfg.ConfigOpts) -> HostSettings:
     """The settings that shape the data plane.
 
-    :raises ConfigError: a mark that is no number of 16 bits
+    :raises ConfigError: a mark that is no number of 16 bits, or a gateway that is no link-local address
     """
     return HostSettings(
         host=conf.host,
@@ -74,8 +76,9 @@ def host_settings(conf: cfg.ConfigOpts) -> HostSettings:
         random_fully=conf.AGENT.use_random_fully,
         metadata_mark=_mark(conf, "metadata_access_mark"),
         ingress_mark=_mark(conf, "external_ingress_mark"),
-        metadata=_metadata(conf),
+        metadata=metadata_wanted(conf),
         metadata_port=conf.metadata_port,
+        ipv6_gateway=_ipv6_gateway(conf),
     )
 
 
@@ -98,6 +101,12 @@ def driver_name(conf: cfg.ConfigOpts) -> str:
     return known[name]
 
 
+def metadata_wanted(conf: cfg.ConfigOpts) -> bool:
+    """``enable_metadata_proxy``, or what the rest of the configuration shows."""
+    wanted: bool | None = conf.enable_metadata_proxy
+    return source_name(conf) == "neutron" if wanted is None else wanted
+
+
 def _mode(conf: cfg.ConfigOpts) -> AgentMode:
     mode = conf.agent_mode
     if mode is None and source_name(conf) == "directory":
@@ -110,9 +119,16 @@ def _mode(conf: cfg.ConfigOpts) -> AgentMode:
     return AgentMode(mode)
 
 
-def _metadata(conf: cfg.ConfigOpts) -> bool:
-    wanted: bool | None = conf.enable_metadata_proxy
-    return source_name(conf) == "neutron" if wanted is None else wanted
+def _ipv6_gateway(conf: cfg.ConfigOpts) -> IPv6Address | None:
+    if not conf.ipv6_gateway:
+        return None
+    with contextlib.suppress(ValueError):
+        address = IPv6Address(conf.ipv6_gateway)
+        if address.is_link_local and address.scope_id is None:
+            return address
+    raise ConfigError(
+        f"[DEFAULT] ipv6_gateway = {conf.ipv6_gateway!r}: expected a link-local IPv6 address, such as fe80::1"
+    )
 
 
 def _mark(conf: cfg.ConfigOpts, option: str) -> int:

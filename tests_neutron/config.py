@@ -11,6 +11,8 @@ from pathlib import Path
 SERVER = "192.168.110.1"
 """Where the server side (RabbitMQ, MariaDB, API) is found, in the management network of the sandbox."""
 API_PORT = 9696
+NOVA_PORT = 8775
+METADATA_SECRET = "between Nova and Neutron"
 PHYSNETS = ("physnet1", "physnet2")
 
 
@@ -20,6 +22,7 @@ class HostPlan:
 
     :ivar number: the last byte of its addresses
     :ivar mode: ``agent_mode`` of its L3 agent
+    :ivar metadata: it has a neutron-metadata-agent, and metadata proxies
     """
 
     number: int
@@ -125,6 +128,18 @@ metadata_proxy_socket = {state}/metadata_proxy
 [ovs]
 integration_bridge = br-int
 ovsdb_connection = tcp:127.0.0.1:6640
+"""
+
+
+def metadata_agent_ini(state: Path) -> str:
+    return f"""\
+[DEFAULT]
+nova_metadata_host = {SERVER}
+nova_metadata_port = {NOVA_PORT}
+metadata_proxy_shared_secret = {METADATA_SECRET}
+metadata_proxy_socket = {state}/metadata_proxy
+metadata_proxy_socket_mode = all
+metadata_workers = 0
 """
 
 

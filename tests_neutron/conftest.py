@@ -18,6 +18,7 @@ from tests_neutron import sandbox
 from tests_neutron.cloud import Cloud
 from tests_neutron.config import HostPlan
 from tests_neutron.host import Host
+from tests_neutron.nova import Nova
 from tests_neutron.process import tail
 from tests_neutron.site import Site
 
@@ -40,6 +41,10 @@ def cloud(request: pytest.FixtureRequest) -> Cloud:
     """Everything runs, and every agent is alive."""
     made = Cloud(PLANS)
     made.start()
+    Nova()
+    for host in made.hosts:
+        if host.plan.metadata:
+            host.start_metadata()
     for host in made.hosts:
         start_l3_agent(host)
     made.wait_l3_agents()

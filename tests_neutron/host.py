@@ -44,6 +44,8 @@ class Host:
             place.mkdir(parents=True)
         self.l3: Process | None = None
         self.ovs_agent: Process
+        self.metadata_agent: Process
+        self.metadata_proxy: Process
         self.ovsdb: Process
         self.vswitchd: Process
         self._init = self._boot()
@@ -93,7 +95,11 @@ class Host:
         (self.etc / "neutron.conf").write_text(config.neutron_conf(self.name, self.state, self._rpc_timeout))
         (self.etc / "l3_agent.ini").write_text(config.l3_agent_ini(self.plan, self.state))
         (self.etc / "ovs_agent.ini").write_text(config.ovs_agent_ini(self.plan))
-        (self.etc / "dvr.conf").write_text(f"[dvr_agent]\nadmin_socket = {self.folder}/admin.sock\n")
+        (self.etc / "metadata_agent.ini").write_text(config.metadata_agent_ini(self.state))
+        (self.etc / "dvr.conf").write_text(
+            f"[dvr_agent]\nadmin_socket = {self.folder}/admin.sock\n"
+            f"[metadata_proxy]\ncontrol_socket = {self.folder}/metadata/control.sock\n"
+        )
         self._plug("mgmt", "eth0")
         self._plug("tunnel", "eth1")
         for name in PHYSNETS:
@@ -137,6 +143,16 @@ class Host:
     def start_ovs_agent(self) -> None:
         files = self._options("neutron.conf", "ovs_agent.ini")
         self.ovs_agent = self.spawn("ovs-agent", VENV / "bin/neutron-openvswitch-agent", *files)
+
+    def start_metadata(self) -> None:
+        """neutron-metadata-agent, and the proxy of ours as its unit starts it: no capabilities."""
+        files = self._options("neutron.conf", "metadata_agent.ini")
+        self.metadata_agent = self.spawn("metadata-agent", VENV / "bin/neutron-metadata-agent", *files)
+        wait_for("neutron-metadata-agent listens", (self.state / "metadata_proxy").exists)
+        bare = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
+        self.metadata_proxy = self.spawn(
+            "metadata-proxy", *bare, OURS / "dvr-metadata-proxy", *self._options("dvr.conf")
+        )
 
     def start_neutron_l3(self, usage: Usage | None = None) -> Process:
         """The reference agent."""

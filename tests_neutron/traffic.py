@@ -6,9 +6,13 @@ The probes themselves are those of the packet tests; here they are put together.
 from __future__ import annotations
 
 import contextlib
+import http.client
+import json
+import socket
 import threading
 from typing import Self
 
+from tests.lab import entered
 from tests.packets.probes import Echo, Flow, Pinger
 from tests_neutron.process import wait_for
 from tests_neutron.site import Instance, Site
@@ -90,3 +94,54 @@ class Traffic:
             assert not ping.lost, f"{len(ping.lost)} of {ping.sent} pings {name} lost: {ping.lost[:50]}"
         for name, stream in self.streams.items():
             assert not stream.broken, f"the TCP connection {name} broke after {stream.answers} answers"
+
+
+class Asker:
+    """An instance that asks for its id on the metadata address, a new connection each time, until the block ends.
+
+    :ivar answers: what it was told: the id, or what went wrong
+    """
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.answers: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.go_on()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def go_on(self) -> None:
+        """Return when it was answered some more times."""
+        goal = len(self.answers) + 5
+        wait_for("metadata is asked for", lambda: len(self.answers) >= goal)
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.05):
+            self.answers.append(ask_metadata(self._instance.netns))
+
+
+def ask_metadata(netns: str, address: str = "169.254.169.254", port: int = 80, **headers: str) -> str:
+    """The instance's id, as the metadata address tells it; or what went wrong."""
+    try:
+        with entered(netns):
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            target = socket.getaddrinfo(address, port, family, socket.SOCK_STREAM)[0][4]
+            connection = socket.socket(family, socket.SOCK_STREAM)
+        with connection:
+            connection.settimeout(PATIENCE)
+            connection.connect(target)
+            request = http.client.HTTPConnection("metadata")
+            request.sock = connection
+            request.request("GET", "/latest/meta-data/instance-id", headers=headers)
+            answer = request.getresponse()
+            said = answer.read()
+        return str(json.loads(said)["instance"]) if answer.status == 200 else f"{answer.status} {answer.reason}"
+    except OSError as exc:
+        return f"{type(exc).__name__}: {exc}"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Proves `make install`: installs into a DESTDIR, moves the result to its final place, runs both programs there.
+# Proves `make install`: installs into a DESTDIR, moves the result to its final place, runs the programs there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,10 +12,10 @@ if grep -rlF "$place/stage" "$place"; then
     echo "the files above still name the staging directory" >&2
     exit 1
 fi
-for program in dvr-agent dvrctl; do
+for program in dvr-agent dvrctl dvr-metadata-proxy; do
     # From another directory and with nothing of the caller's environment, so that only the installed files count.
     (cd / && env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "$place/usr/bin/$program" --version)
 done
 if command -v systemd-analyze >/dev/null; then
-    AGENT=$place/usr/bin/dvr-agent tools/check-unit.sh "$place/etc/systemd/system/dvr-agent.service"
+    BIN=$place/usr/bin tools/check-unit.sh "$place/etc/systemd/system"
 fi

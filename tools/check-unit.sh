@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
-# systemd-analyze verify of the unit: tools/check-unit.sh [FILE]
+# systemd-analyze verify of the units: tools/check-unit.sh [DIRECTORY]
 #
-# The programs a unit names must exist, so the check runs on a copy that names the one in .venv.
+# The programs a unit names must exist, so the check runs on copies that name those in $BIN (default: .venv/bin).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-unit=${1:-etc/dvr-agent.service}
-agent=${AGENT:-$PWD/.venv/bin/dvr-agent}
+units=${1:-etc}
+bin=${BIN:-$PWD/.venv/bin}
 
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
-sed "s|^ExecStart=[^ ]*|ExecStart=$agent|" "$unit" >"$directory/dvr-agent.service"
-if ! systemd-analyze verify --man=no "$directory/dvr-agent.service" >"$directory/log" 2>&1 || [ -s "$directory/log" ]; then
+for unit in dvr-agent dvr-metadata-proxy; do
+    sed "s|^ExecStart=[^ ]*|ExecStart=$bin/$unit|" "$units/$unit.service" >"$directory/$unit.service"
+done
+if ! systemd-analyze verify --man=no "$directory"/*.service >"$directory/log" 2>&1 || [ -s "$directory/log" ]; then
     sed "s|$directory/||g" "$directory/log" >&2
-    echo "$unit: systemd-analyze verify is not content" >&2
+    echo "$units: systemd-analyze verify is not content" >&2
     exit 1
 fi

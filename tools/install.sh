@@ -17,6 +17,7 @@ case "$prefix" in
 *) default_unitdir=$sysconfdir/systemd/system ;;                 # … and under /etc, but no other prefix
 esac
 unitdir=${UNITDIR:-$default_unitdir}
+sysusersdir=$prefix/lib/sysusers.d
 home=$prefix/lib/dvr-agent
 staged=$destdir$prefix/lib/.dvr-agent.new
 pip_python=${PIP_PYTHON:-.venv/bin/python}
@@ -89,19 +90,35 @@ swap_venv() {
 link_programs() {
     mkdir -p "$destdir$prefix/bin"
     local program
-    for program in dvr-agent dvrctl; do
+    for program in dvr-agent dvrctl dvr-metadata-proxy; do
         [ -x "$destdir$home/bin/$program" ] || die "$home/bin/$program was not made"
         ln -sfn "../lib/dvr-agent/bin/$program" "$destdir$prefix/bin/$program"
         say "$prefix/bin/$program"
     done
 }
 
-install_unit() {
-    mkdir -p "$destdir$unitdir"
-    sed -e "s|/usr/local/bin/dvr-agent|$prefix/bin/dvr-agent|" -e "s|/etc/dvr-agent|$sysconfdir/dvr-agent|g" \
-        etc/dvr-agent.service >"$work/unit"
-    install -m 0644 "$work/unit" "$destdir$unitdir/dvr-agent.service"
-    say "$unitdir/dvr-agent.service"
+install_units() {
+    mkdir -p "$destdir$unitdir" "$destdir$sysusersdir"
+    local unit
+    for unit in dvr-agent.service dvr-metadata-proxy.service; do
+        sed -e "s|/usr/local/bin/|$prefix/bin/|" -e "s|/etc/dvr-agent/|$sysconfdir/dvr-agent/|g" "etc/$unit" >"$work/unit"
+        install -m 0644 "$work/unit" "$destdir$unitdir/$unit"
+        say "$unitdir/$unit"
+    done
+    install -m 0644 etc/dvr-agent.sysusers "$destdir$sysusersdir/dvr-agent.conf"
+}
+
+# The user of the metadata proxy; a package made with DESTDIR leaves that to its own scripts.
+make_user() {
+    if [ -n "$destdir" ] || [ "$(id -u)" -ne 0 ] || id -u dvr-metadata >/dev/null 2>&1; then
+        return 0
+    fi
+    if command -v systemd-sysusers >/dev/null; then
+        quietly systemd-sysusers etc/dvr-agent.sysusers
+    else
+        quietly useradd --system --no-create-home --home-dir / --shell /usr/sbin/nologin dvr-metadata
+    fi
+    say "user dvr-metadata"
 }
 
 # A configuration that is there is the operator's; the new one is laid beside it if it differs.
@@ -132,6 +149,7 @@ build_venv
 relocate_venv
 swap_venv
 link_programs
-install_unit
+install_units
+make_user
 install_config
 next_steps

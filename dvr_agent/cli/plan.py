@@ -15,7 +15,7 @@ from dvr_agent.cli.check import note
 from dvr_agent.cli.inputs import Documents, load_config, read_files, read_source
 from dvr_agent.cli.output import BOLD, Output, complain
 from dvr_agent.cli.render import Renderer, Section, as_json, as_lines, counts_text
-from dvr_agent.errors import DvrError, NotSupportedError
+from dvr_agent.errors import DvrError, NotSupportedError, ServiceError
 from dvr_agent.lock import AgentLock
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.api import Outcome, Plan, Reconciler
@@ -93,6 +93,8 @@ def run_plan(args: argparse.Namespace, out: Output) -> int:
     report = Report(out)
     reconciler = open_reconciler(conf, writable=False)
     reconciler.load()
+    for trouble in reconciler.services.troubles:
+        report.warn(trouble)
     _each(documents, report, lambda router: _plan_one(reconciler, router, report))
     if not args.files:
         _plan_left_overs(reconciler, documents, report)
@@ -140,6 +142,8 @@ def _plan_one(reconciler: Reconciler, router: Router, report: Report) -> None:
 def _apply_one(reconciler: Reconciler, router: Router, report: Report) -> None:
     outcome = reconciler.remove(router.id) if _down(router) else reconciler.reconcile(router)
     report.plan(outcome.plan, router.name, outcome)
+    for trouble in outcome.trouble:
+        report.error(f"router {router.id}", ServiceError(trouble))
 
 
 def _down(router: Router) -> bool:

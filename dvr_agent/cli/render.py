@@ -28,7 +28,7 @@ class Line:
 
     :ivar sign: ``+``, ``-`` or ``~``
     :ivar kind: ``link``, ``address``, ``route``, ``rule``, ``neighbour``, ``sysctl``, ``iptables``,
-        ``nftables``, ``port``
+        ``nftables``, ``port``, ``service``
     :ivar was: the old value of something that is changed
     """
 
@@ -108,6 +108,9 @@ class Renderer:
                 signs[changes.namespace] = sign
         for place, text in plan.ports:
             lines.setdefault(place, []).append(_port_line(text))
+        for change in plan.services:
+            sign, _, text = change.text.partition(" ")
+            lines.setdefault(names.QROUTER + change.router_id, []).append(Line(sign, "service", text))
         groups = tuple(Group(place, signs.get(place, CHANGE), tuple(found)) for place, found in lines.items())
         return Section(plan.subject, name, groups, tuple(shared), plan.warnings, outcome)
 

@@ -95,6 +95,7 @@ def _show(out: Output, status: dict[str, Any]) -> None:
         ("audits", f"last {status.get('last_audit') or 'none yet'}, next {status.get('next_audit') or 'never'}"),
         ("source", _source(source)),
         ("server", _server(source)),
+        *((name, _service(said)) for name, said in sorted((status.get("services") or {}).items())),
         ("routers", _counts(status.get("states") or {})),
     ):
         if value is not None and value != "":
@@ -131,6 +132,14 @@ def _server(source: dict[str, Any]) -> str:
 
 
 _WAITING = {"statuses_not_sent": "floating IP statuses not sent yet", "pending": "routers to be asked for"}
+
+
+def _service(said: Mapping[str, Any]) -> str:
+    """What one of the routers' services says of itself; empty if it has nothing to do and no trouble."""
+    number, trouble = said.get("routers") or 0, said.get("trouble")
+    if trouble:
+        return f"{trouble} (for {_ago(said.get('since')).removesuffix(' ago')}; {number} routers)"
+    return f"{number} routers" if number else ""
 
 
 def _ago(when: float | None) -> str:

@@ -16,7 +16,7 @@ from dvr_agent import logs
 from dvr_agent.daemon import backoff, green, jobs
 from dvr_agent.daemon.announcements import Announce, Repeater
 from dvr_agent.daemon.counters import Counters
-from dvr_agent.daemon.jobs import Control, Done, Failed, NotSupported, Remove, Result, Update, Work
+from dvr_agent.daemon.jobs import Control, Degraded, Done, Failed, NotSupported, Remove, Result, Update, Work
 from dvr_agent.daemon.memory import Heap
 from dvr_agent.daemon.queue import Job, Priority, Queue
 from dvr_agent.daemon.routers import Record, Routers, State
@@ -91,6 +91,13 @@ class Dispatcher:
     def again(self, record: Record, priority: Priority) -> None:
         """Look at a router whose document has not changed."""
         self._put(record, priority, time.monotonic(), recovering=record.failures > 0)
+
+    def look_at(self, router_id: str) -> None:
+        """Something about the router changed by itself: look at it soon."""
+        record = self.routers.get(router_id)
+        if record is not None:
+            record.cancel_retry()
+            self.again(record, Priority.RETRY)
 
     def control(self, what: Control, priority: Priority) -> None:
         self.queue.put(what.value, what, priority, time.monotonic())
@@ -184,13 +191,13 @@ class Dispatcher:
 
     def _settle(self, job: Job[Work], result: Result) -> None:
         record = self.routers.get(job.key)
-        if isinstance(result, Failed):
+        if isinstance(result, Failed | Degraded):
             self._counters.failures += 1
-        elif isinstance(result, Done):
+        if isinstance(result, Done | Degraded):
             self._note(job, record, result.outcome)
         if record is None or job.key in self.queue:  # a newer word waits: it will be judged by that
             return
-        if isinstance(result, Failed):
+        if isinstance(result, Failed | Degraded):
             self._failed(record, result.reason)
             return
         record.cancel_retry()

@@ -61,6 +61,14 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Degraded:
+    """The router's kernel state is in place, but one of its services does not serve it."""
+
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NotSupported:
     """The router is of a kind that is left alone."""
 
@@ -74,7 +82,7 @@ class Failed:
     reason: str
 
 
-Result = Done | NotSupported | Failed
+Result = Done | Degraded | NotSupported | Failed
 
 
 def run(job: Job[Work], reconciler: Reconciler, late: float) -> Result:
@@ -137,9 +145,13 @@ def _update(job: Job[Work], work: Update, subject: str, reconciler: Reconciler, 
     else:
         level = logging.INFO if job.priority is Priority.EVENT or work.recovering else logging.DEBUG
         LOG.log(level, "%s: in sync, nothing to change; %s", subject, _times(outcome, late))
+    _details(plan)
+    if outcome.trouble:
+        reason = "; ".join(outcome.trouble)
+        LOG.error("%s: %s", subject, reason)
+        return Degraded(outcome, reason)
     if work.recovering:
         LOG.info("%s: is well again", subject)
-    _details(plan)
     return Done(outcome)
 
 
@@ -218,11 +230,13 @@ def _details(plan: Plan) -> None:
         return
     for namespace, text in plan.ports:
         LOG.debug("%s: %s", namespace, text)
+    for change in plan.services:
+        LOG.debug("router %s: %s", change.router_id, change.text)
     for changes in plan.changes:
         if changes.create or changes.remove:
             LOG.debug("%s: %s namespace", changes.namespace, "+" if changes.create else "-")
-        for change in changes.items:
-            LOG.debug("%s: %s", changes.namespace, change.text)
+        for item in changes.items:
+            LOG.debug("%s: %s", changes.namespace, item.text)
         for table in changes.tables:
             LOG.debug("%s: ~ table %s of IPv%d", changes.namespace, table.new.name, table.new.family)
 

@@ -32,7 +32,7 @@ from dvr_agent.daemon.rival import check_no_rival
 from dvr_agent.daemon.signals import Signals
 from dvr_agent.daemon.status import Status
 from dvr_agent.daemon.worker import Worker
-from dvr_agent.errors import DvrError
+from dvr_agent.errors import DvrError, ServiceFatalError
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.lock import AgentLock
 from dvr_agent.notify import Notifier
@@ -112,7 +112,15 @@ class Service:
         )
         self._dispatcher.report = parts.source.settled
         self._status = Status(
-            conf.host, self._mode, time.time(), self._dispatcher, self._feed, self._passes, counters, parts.writes
+            conf.host,
+            self._mode,
+            time.time(),
+            self._dispatcher,
+            self._feed,
+            self._passes,
+            counters,
+            parts.writes,
+            parts.reconciler.services,
         )
         self._counters = counters
         self._admin = AdminServer(options.admin_socket, self._status, self._sync)
@@ -161,6 +169,9 @@ class Service:
         self._spawn(self._feed.run)
         self._spawn(self._feed.watch)
         self._spawn(self._watch_outside)
+        self._spawn(self._watch_services)
+        if self._conf.AGENT.check_child_processes_interval:
+            self._spawn(self._check_services)
         if self._conf.dvr_agent.audit_interval:
             self._spawn(partial(self._passes.audit_for_ever, self._conf.dvr_agent.audit_interval))
         self._passes.first_sync_done.wait()
@@ -179,6 +190,30 @@ class Service:
             green.sleep(OUTSIDE_SECONDS)
             outside.acknowledge()
             LOG.info("the layer 2 side changed: looking at %d routers", self._passes.full_sync())
+
+    def _watch_services(self) -> None:
+        """A helper of a router died, or the metadata proxy went or came back."""
+        services = self._parts.reconciler.services
+        while True:
+            green.wait_readable(services.fileno())
+            self._note_services(services.changed)
+
+    def _check_services(self) -> None:
+        while True:
+            green.sleep(self._conf.AGENT.check_child_processes_interval)
+            self._note_services(self._parts.reconciler.services.check)
+
+    def _note_services(self, ask: Callable[[], set[str]]) -> None:
+        try:
+            changed = self._worker.call(ask)
+        except ServiceFatalError as exc:
+            reason = str(exc)
+        else:
+            for router_id in changed:
+                self._dispatcher.look_at(router_id)
+            return
+        LOG.error("%s: the agent ends, as check_child_processes_action says", reason)
+        self._crashed()
 
     def _report(self) -> None:
         """Tell systemd from time to time; during the first sync also that it shall be patient."""
@@ -224,6 +259,8 @@ class Service:
         if not flushed.is_set():
             LOG.warning("the job under way did not end within %.0f s: abandoned", STOP_SECONDS)
         self._parts.source.close()
+        if flushed.is_set():  # else the worker may be at work with them
+            self._parts.reconciler.services.close()
 
     def _reload(self) -> None:
         """SIGHUP: read the configuration files again and take over what may change while running."""

@@ -14,6 +14,7 @@ from dvr_agent.daemon.feed import Feed
 from dvr_agent.daemon.passes import Passes
 from dvr_agent.daemon.routers import State, iso_time
 from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.services.bundle import Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Status:
     passes: Passes
     counters: Counters
     writes: WriteCounters
+    services: Services
 
     def to_json(self) -> dict[str, object]:
         """Everything.  Times are ISO 8601 in UTC or null, ``next_retry`` seconds from now."""
@@ -48,6 +50,7 @@ class Status:
             "working_on": self.dispatcher.working_on,
             "guard": self.passes.guard,
             "source": self.feed.status(),
+            "services": self.services.status(),
             "counters": {**self.counters.to_json(), "writes": dataclasses.asdict(self.writes)},
             "states": {state.value: number for state, number in self.dispatcher.routers.states.items()},
             "routers": [record.to_json(now) for record in routers],
@@ -64,7 +67,8 @@ class Status:
         if not self.passes.first_sync_done.is_set():
             return "starting"
         states = self.dispatcher.routers.states
-        if self.feed.error or self.passes.guard or not self.feed.complete or {State.DEGRADED, State.BAD} & set(states):
+        trouble = self.feed.error or self.passes.guard or not self.feed.complete or self.services.troubles
+        if trouble or {State.DEGRADED, State.BAD} & set(states):
             return State.DEGRADED.value
         if State.PENDING in states:
             return State.PENDING.value
@@ -77,4 +81,5 @@ class Status:
             return f"{self.state}: {self.feed.error}"
         states = self.dispatcher.routers.states
         text = ", ".join(f"{number} {state.value}" for state, number in sorted(states.items())) or "no routers"
-        return "; ".join(part for part in (self.state, self.passes.progress or text, self.passes.guard) if part)
+        parts = (self.state, self.passes.progress or text, self.passes.guard, *self.services.troubles)
+        return "; ".join(part for part in parts if part)

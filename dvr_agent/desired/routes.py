@@ -90,6 +90,11 @@ def default_routes(device: str, port: RouterPort, table: int) -> list[Route]:
     return list(routes.values())
 
 
+def has_ipv6_gateway(port: RouterPort) -> bool:
+    """True if one of the port's subnets names an IPv6 gateway."""
+    return any(subnet.gateway_ip is not None and subnet.gateway_ip.version == 6 for _, subnet in port_subnets(port))
+
+
 def gateway_routes(device: str, port: RouterPort) -> list[Route]:
     """Link-scope routes to gateways that lie outside their subnet, without which the kernel takes no default route."""
     outside = {

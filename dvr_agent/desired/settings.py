@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from ipaddress import IPv6Address
 
 
 class AgentMode(Enum):
@@ -22,8 +23,9 @@ class HostSettings:
     :ivar random_fully: SNAT picks source ports fully at random (``use_random_fully``)
     :ivar metadata_mark: ``metadata_access_mark``, 16 bits
     :ivar ingress_mark: ``external_ingress_mark``, 16 bits
-    :ivar metadata: a metadata proxy, which is not ours, listens in each router's namespace: lead requests there
+    :ivar metadata: something listens for metadata requests in each router's namespace: lead them there
     :ivar metadata_port: where it listens
+    :ivar ipv6_gateway: link-local IPv6 next hop of gateway ports without an IPv6 subnet, None to learn one
     """
 
     host: str
@@ -33,3 +35,4 @@ class HostSettings:
     ingress_mark: int = 0x2
     metadata: bool = False
     metadata_port: int = 9697
+    ipv6_gateway: IPv6Address | None = None

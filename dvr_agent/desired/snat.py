@@ -21,7 +21,7 @@ from dvr_agent.desired.common import (
     scope_of,
 )
 from dvr_agent.desired.marks import LOW_MASK, SCOPE_MASK
-from dvr_agent.desired.routes import default_routes, extra_routes, gateway_routes, leg, onlink_routes
+from dvr_agent.desired.routes import default_routes, extra_routes, gateway_routes, has_ipv6_gateway, leg, onlink_routes
 from dvr_agent.desired.scopes import other_scope_egress, other_scope_fips, other_scope_ingress
 from dvr_agent.desired.view import HostView
 from dvr_agent.model.router import ExtraRoute, RouterPort
@@ -41,7 +41,7 @@ from dvr_agent.state.filter import (
 )
 from dvr_agent.state.namespace import Announcement, NamespaceState
 from dvr_agent.state.ownership import Ownership
-from dvr_agent.state.route import MAIN_TABLE
+from dvr_agent.state.route import DEFAULT_V6, MAIN_TABLE, Hop, make_route
 from dvr_agent.state.rule import KERNEL_RULES
 from dvr_agent.state.sysctl import Sysctl
 
@@ -64,6 +64,11 @@ def snat_state(view: HostView, gateway: RouterPort) -> tuple[NamespaceState, set
     routes = {route.key: route for route in onlink_routes([(qg, gateway)], (port for _, port in inside))}
     for route in (*gateway_routes(qg, gateway), *default_routes(qg, gateway, MAIN_TABLE), *outer, *inner):
         routes[route.key] = route
+    substitute = None if has_ipv6_gateway(gateway) else view.settings.ipv6_gateway
+    if substitute is not None and gateway.mtu >= IPV6_MIN_MTU:
+        route = make_route(DEFAULT_V6, MAIN_TABLE, Hop(str(substitute), qg))
+        routes[route.key] = route
+    learns = substitute is None and not has_ipv6_gateway(gateway)
     state = NamespaceState(
         view.snat,
         OWNERSHIP,
@@ -71,17 +76,18 @@ def snat_state(view: HostView, gateway: RouterPort) -> tuple[NamespaceState, set
         addresses=frozenset([*addresses, *outside]),
         routes=frozenset(routes.values()),
         rules=KERNEL_RULES,
-        sysctls=frozenset(_sysctls(qg, gateway.mtu)),
+        sysctls=frozenset(_sysctls(qg, gateway.mtu, learns)),
         tables=_tables(view, gateway, qg, inside),
         announcements=tuple(Announcement(qg, address.ip, address) for address in outside),
     )
     return state, used | used_outside
 
 
-def _sysctls(qg: str, mtu: int) -> list[Sysctl]:
+def _sysctls(qg: str, mtu: int, learns: bool) -> list[Sysctl]:
+    """:param learns: the IPv6 gateway is learned from router advertisements (2: although the namespace forwards)"""
     sysctls = [*BASE_SYSCTLS, NONLOCAL_BIND, Sysctl("netfilter/nf_conntrack_tcp_loose", "0")]
     if mtu >= IPV6_MIN_MTU:
-        sysctls.append(Sysctl(f"ipv6/conf/{qg}/accept_ra", "0"))
+        sysctls.append(Sysctl(f"ipv6/conf/{qg}/accept_ra", "2" if learns else "0"))
     return sysctls
 
 

@@ -5,12 +5,13 @@ What must hold between the ports of one document (no two alike) is in ``checks``
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address
 from operator import attrgetter
 from typing import TypeAlias
 
 from dvr_agent.model import values
 from dvr_agent.model.reader import MISSING, At, Invalid, Unique, Verbatim, array, boolean, mapping
-from dvr_agent.model.router import FixedIp, IpNetwork, RouterPort, Subnet, SubnetPort
+from dvr_agent.model.router import FixedIp, IpNetwork, RaMode, RouterPort, Subnet, SubnetPort
 
 PortsBySubnet: TypeAlias = tuple[tuple[str, tuple[SubnetPort, ...]], ...]
 
@@ -86,7 +87,27 @@ def _subnet(value: object, at: At) -> Subnet:
         gateway = values.host_address(text, gateway_at)
         if gateway.version != cidr.version:
             raise Invalid(gateway_at, text, f"an address of the family of {cidr}")
-    return Subnet(subnet_id, cidr, gateway)
+    if cidr.version == 4:
+        return Subnet(subnet_id, cidr, gateway)
+    mode = _ra_mode(entry.get("ipv6_ra_mode"), (at, "ipv6_ra_mode"))
+    return Subnet(subnet_id, cidr, gateway, mode, _nameservers(entry.get("dns_nameservers"), (at, "dns_nameservers")))
+
+
+def _ra_mode(value: object, at: At) -> RaMode | None:
+    if value is None:
+        return None
+    try:
+        return RaMode(value)
+    except ValueError:
+        raise Invalid(at, value, f"null or one of {', '.join(mode.value for mode in RaMode)}") from None
+
+
+def _nameservers(value: object, at: At) -> tuple[IPv6Address, ...]:
+    """The IPv6 ones: router advertisements can tell no others."""
+    if value is None:
+        return ()
+    found = [values.address(item, (at, index)) for index, item in enumerate(array(value, at))]
+    return tuple(address for address in found if isinstance(address, IPv6Address))
 
 
 def _extra_subnets(value: object, at: At) -> tuple[IpNetwork, ...]:

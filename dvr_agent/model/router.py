@@ -7,6 +7,7 @@ networks :mod:`ipaddress` values.  ``parse`` makes these from JSON; ``desired`` 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 IpAddress = IPv4Address | IPv6Address
@@ -29,13 +30,27 @@ class FixedIp:
         return f"{self.address}/{self.prefixlen}"
 
 
+class RaMode(Enum):
+    """``ipv6_ra_mode``: what an IPv6 subnet's router advertisements tell instances."""
+
+    SLAAC = "slaac"
+    STATELESS = "dhcpv6-stateless"
+    STATEFUL = "dhcpv6-stateful"
+
+
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """A subnet of a port's network."""
+    """A subnet of a port's network.
+
+    :ivar ra_mode: None: no router advertisements; always None for IPv4
+    :ivar nameservers: ``dns_nameservers`` of an IPv6 subnet that are IPv6 addresses, in their order
+    """
 
     id: str
     cidr: IpNetwork
     gateway_ip: IpAddress | None
+    ra_mode: RaMode | None = None
+    nameservers: tuple[IPv6Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from dvr_agent.model.router import Router
+from dvr_agent.services.bundle import ServiceChange, Services
 from dvr_agent.state.diff import Changes
 from dvr_agent.state.namespace import Announcement
 
@@ -27,15 +28,17 @@ class Plan:
     :ivar changes: one entry per namespace that differs; empty when in sync
     :ivar ports: text lines for what the attach driver would do, by namespace
     :ivar warnings: things the operator should know that are no errors (an extra route with unreachable next hop)
+    :ivar services: what would be done to the router's services (metadata, radvd)
     """
 
     subject: str
     changes: tuple[Changes, ...] = ()
     ports: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
+    services: tuple[ServiceChange, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.changes or self.ports)
+        return bool(self.changes or self.ports or self.services)
 
     def counts(self) -> dict[str, int]:
         """Kind of object → how many are added, removed or changed, e.g. ``{"route": 3, "table": 2}``."""
@@ -51,6 +54,8 @@ class Plan:
                 counts[kind] = counts.get(kind, 0) + 1
         if self.ports:
             counts["port"] = len(self.ports)
+        if self.services:
+            counts["service"] = len(self.services)
         return dict(sorted(counts.items()))
 
 
@@ -61,16 +66,23 @@ class Outcome:
     :ivar plan: the plan that was carried out
     :ivar seconds: how long observing, computing and writing took
     :ivar announcements: (namespace, announcement) already sent once; the daemon repeats them
+    :ivar trouble: what is wrong with the router's services; its kernel state is in place nevertheless
     """
 
     plan: Plan
     seconds: float
     announcements: tuple[tuple[str, Announcement], ...] = ()
     conntrack_deleted: int = field(default=0)
+    trouble: tuple[str, ...] = ()
 
 
 class Reconciler(Protocol):
-    """Every method blocks, does kernel work, and is called from one thread only."""
+    """Every method blocks, does kernel work, and is called from one thread only.
+
+    :ivar services: what routers need beside their kernel state
+    """
+
+    services: Services
 
     def load(self) -> None:
         """Read state files and kernel once, before the first write: which pairs and priorities are in use."""
@@ -87,6 +99,7 @@ class Reconciler(Protocol):
 
         :param shared: also check the part of the fip namespace that all routers share; a pass over many routers
             needs that once per external network only, see :meth:`begin_pass`
+        :returns: what was done; services that do not serve the router are named in it
         :raises DvrError: what exists is left as it is, and the call may be repeated
         """
 

@@ -15,6 +15,7 @@ from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.linux import open_kernel, probe_kernel
 from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.router import RouterReconciler
+from dvr_agent.services.factory import open_services
 
 
 def open_reconciler(conf: cfg.ConfigOpts, writable: bool = True) -> RouterReconciler:
@@ -28,7 +29,9 @@ def open_reconciler(conf: cfg.ConfigOpts, writable: bool = True) -> RouterReconc
         probe_kernel()
     kernel = open_kernel()
     allocations = Allocations(Path(conf.state_path), writable)
-    return RouterReconciler(kernel, _attach(conf, kernel), host_settings(conf), allocations)
+    return RouterReconciler(
+        kernel, _attach(conf, kernel), host_settings(conf), allocations, open_services(conf, writable)
+    )
 
 
 def make_reconciler(

@@ -32,6 +32,7 @@ from dvr_agent.reconcile.networks import FipNetworks
 from dvr_agent.reconcile.slices import Slices
 from dvr_agent.reconcile.stale import Stale, find_stale, stale_routers
 from dvr_agent.reconcile.takeover import FirstLook, log_takeover, marks_in_use
+from dvr_agent.services.bundle import Services
 from dvr_agent.state.diff import Action, Change, Changes, diff
 from dvr_agent.state.filter import Dnat
 from dvr_agent.state.link import Link, Port
@@ -63,10 +64,19 @@ class RouterReconciler:
 
     :param kernel: real or fake
     :param attach: how ports reach their networks
+    :param services: what routers need beside their kernel state; default: nothing
     """
 
-    def __init__(self, kernel: Kernel, attach: AttachDriver, settings: HostSettings, allocations: Allocations) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        attach: AttachDriver,
+        settings: HostSettings,
+        allocations: Allocations,
+        services: Services | None = None,
+    ) -> None:
         self.kernel, self.attach, self.settings = kernel, attach, settings
+        self.services = services if services is not None else Services()
         self._allocations = allocations
         self._networks = FipNetworks()
         self._slices = Slices(kernel.interfaces)
@@ -113,11 +123,14 @@ class RouterReconciler:
         del self._aftermaths[router.id]
         self._remember(draft)
         log_takeover(plan)
-        return Outcome(plan, time.perf_counter() - started, tuple(announced), deleted)
+        trouble = self.services.apply(router)
+        return Outcome(plan, time.perf_counter() - started, tuple(announced), deleted, trouble)
 
     def remove(self, router_id: str) -> Outcome:
         started = time.perf_counter()
         works = self._removal(router_id)
+        services = self.services.plan_remove(router_id)
+        self.services.remove(router_id)
         if not self._allocations.knows(router_id):
             self._allocations.settle(router_id, self._fips_in_kernel(router_id))
         carry_out(self.kernel, self.attach, works)
@@ -127,11 +140,12 @@ class RouterReconciler:
         for memory in (self._states, self._aftermaths, self._marks):
             memory.pop(router_id, None)
         self._look.forget(work.changes.namespace for work in works if work.changes.remove)
-        plan = Plan(f"router {router_id}", tuple(work.changes for work in works if work.changes))
+        plan = Plan(f"router {router_id}", tuple(work.changes for work in works if work.changes), services=services)
         return Outcome(plan, time.perf_counter() - started)
 
     def plan_remove(self, router_id: str) -> Plan:
-        return Plan(f"router {router_id}", tuple(work.changes for work in self._removal(router_id)))
+        changes = tuple(work.changes for work in self._removal(router_id))
+        return Plan(f"router {router_id}", changes, services=self.services.plan_remove(router_id))
 
     def stale_routers(self, known: Collection[str]) -> tuple[Sequence[str], int]:
         return stale_routers(self.kernel, known)
@@ -142,6 +156,8 @@ class RouterReconciler:
     def remove_stale(self, known: Collection[str]) -> Outcome:
         started = time.perf_counter()
         stale = self._find_stale(known)
+        for router_id in stale.served:
+            self.services.remove(router_id)
         carry_out(self.kernel, self.attach, stale.works)
         self.attach.unplug_outer(stale.outer)
         self._allocations.drop_stale(known)
@@ -186,6 +202,7 @@ class RouterReconciler:
             tuple(work.changes for work in works if work.changes),
             tuple(line for work in works for line in _port_lines(work)),
             draft.state.warnings,
+            self.services.plan(router),
         )
         return plan, works, draft
 
@@ -327,7 +344,9 @@ class RouterReconciler:
     def _find_stale(self, known: Collection[str]) -> Stale:
         networks = self._networks
         entries = self._allocations.stale_entries(known)
-        return find_stale(self.kernel, self.attach, known, networks.gateways, networks.of_routers(known), entries)
+        return find_stale(
+            self.kernel, self.attach, self.services, known, networks.gateways, networks.of_routers(known), entries
+        )
 
 
 def _new_ports(work: Work) -> list[Port]:

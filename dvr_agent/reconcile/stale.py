@@ -15,6 +15,7 @@ from dvr_agent.reconcile.api import Plan
 from dvr_agent.reconcile.apply import Work
 from dvr_agent.reconcile.inventory import Inventory, take_inventory
 from dvr_agent.reconcile.statefile import PAIRS_FILE, PRIORITIES_FILE
+from dvr_agent.services.bundle import Services
 from dvr_agent.state.diff import Changes, diff
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership
@@ -27,12 +28,14 @@ class Stale:
     :ivar works: what has to be done to the namespaces
     :ivar outer: ports on the layer 2 side whose namespace is gone
     :ivar slices: (network, stem) of the slices that go
+    :ivar served: ids of the routers whose services end, before their namespaces go
     """
 
     plan: Plan
     works: tuple[Work, ...]
     outer: tuple[OuterPort, ...]
     slices: tuple[tuple[str, str], ...]
+    served: tuple[str, ...] = ()
 
 
 def stale_routers(kernel: Kernel, known: Collection[str]) -> tuple[list[str], int]:
@@ -44,6 +47,7 @@ def stale_routers(kernel: Kernel, known: Collection[str]) -> tuple[list[str], in
 def find_stale(
     kernel: Kernel,
     attach: AttachDriver,
+    services: Services,
     known: Collection[str],
     gateways: Mapping[str, str],
     wanted: Collection[str],
@@ -78,8 +82,10 @@ def find_stale(
         *((PAIRS_FILE, f"- {router_id}") for router_id in entries[0]),
         *((PRIORITIES_FILE, f"- {fip}") for fip in entries[1]),
     ]
-    plan = Plan("left-overs", tuple(work.changes for work in works), tuple(lines))
-    return Stale(plan, tuple(works), tuple(outer), tuple(slices))
+    served = tuple(sorted(services.routers() - set(known)))
+    ended = tuple(line for router_id in served for line in services.plan_remove(router_id))
+    plan = Plan("left-overs", tuple(work.changes for work in works), tuple(lines), services=ended)
+    return Stale(plan, tuple(works), tuple(outer), tuple(slices), served)
 
 
 def _slice(kernel: Kernel, network: str, stem: str, pair: LinkLocalPair | None) -> Work:

@@ -26,7 +26,6 @@ ALLOWED = {
     "unknown neighbours": "the reference never removes neighbours, and some recordings have neighbours of subnets "
     "whose get_ports_by_subnet was not recorded; the recording keeps those that the document tells of",
     "contested neighbours": "an address that several ports claim by allowed address pairs has the MAC of any of them",
-    "accept_ra": "the reference leaves it at 2 on a qg- device without IPv6 gateway; the contract wants 0",
     "protocol of fip table routes": "extra routes in a table of the fip namespace: boot in the reference, static here",
     "IPv6 redirect before main": "in the reference the IPv6 redirect to SNAT is dead: main, with its IPv6 default "
     "route by the fip namespace, is looked up first; two rules of ours before main make it work",
@@ -63,14 +62,13 @@ def as_wanted(recorded: Mapping[str, View]) -> dict[str, View]:
     """A recording with what the contract, or this agent by intention, has otherwise than the reference agent."""
     wanted = {}
     for name, view in recorded.items():
-        sysctls = (item._replace(value="0") if item.key.endswith(".accept_ra") else item for item in view.sysctls)
         rules = set(view.rules)
         if any(link.name.startswith("rfp-") for link in view.links):
             for rule in view.rules:
                 if ":" in rule.src and rule.table == rule.priority:
                     rules.add(Rule(_CONNECTED_FIRST, f"{rule.src} suppress_prefixlength 0", "", 254))
                     rules.add(Rule(_REDIRECT_FIRST, rule.src, "", rule.table))
-        wanted[name] = replace(view, sysctls=frozenset(sysctls), rules=frozenset(rules))
+        wanted[name] = replace(view, rules=frozenset(rules))
     return wanted
 
 

@@ -116,8 +116,6 @@ def test_parameters_that_recordings_are_silent_or_wrong_about(fleet: Fleet, scen
             for link in view.links:
                 if link.name.startswith("fg-"):
                     assert reader.sysctl(f"net.ipv4.neigh.{link.name}.proxy_delay") == one
-                if link.name.startswith("qg-"):
-                    assert reader.sysctl(f"net.ipv6.conf.{link.name}.accept_ra") == "0"
 
 
 @each_host

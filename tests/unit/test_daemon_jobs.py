@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dvr_agent.daemon import jobs
-from dvr_agent.notify import Notifier
 from dvr_agent.logs import one_line
+from dvr_agent.notify import Notifier
 from dvr_agent.reconcile.api import Outcome, Plan, Reconciler
 from dvr_agent.state.address import Address
 from dvr_agent.state.diff import Action, Change, Changes

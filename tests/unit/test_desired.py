@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import replace
-from ipaddress import IPv4Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 
 import pytest
@@ -186,3 +186,25 @@ def test_no_snat_rule_without_enable_snat() -> None:
     nat = next(table for table in state.snat.tables if table.key == (4, "nat"))
     texts = [rule.text for chain in nat.chains for rule in chain.rules]
     assert not any(text.startswith("-o qg-") for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "option", "accept_ra", "via"),
+    [
+        ("b2_dvr_snat_node_with_vms", None, "2", []),
+        ("b2_dvr_snat_node_with_vms", "fe80::1", "0", ["fe80::1"]),
+        ("h_dual_stack", "fe80::1", "0", ["2001:db8:e::"]),
+    ],
+)
+def test_an_ipv6_gateway_is_the_subnets_or_the_configured_or_a_learned_one(
+    scenario: str, option: str | None, accept_ra: str, via: list[str]
+) -> None:
+    router = load(scenario, "compute1")
+    settings = HostSettings("compute1", AgentMode.DVR_SNAT, ipv6_gateway=IPv6Address(option) if option else None)
+    view = make_view(router, settings)
+    assert view.agent_gateway is not None
+    priorities = tuple((str(fip.address), 40000 + i) for i, fip in enumerate(view.local_fips))
+    snat = router_state(view, Facts(new_link(router.id, PAIRS[0]), priorities)).snat
+    assert snat is not None
+    assert [one.value for one in snat.sysctls if one.key.endswith("/accept_ra")] == [accept_ra]
+    assert [route.hops[0].gateway for route in snat.routes if route.dst == "::/0"] == via

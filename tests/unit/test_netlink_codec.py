@@ -147,16 +147,25 @@ class TestAddress:
         else:
             assert found.get("IFA_FLAGS") == 2
 
-    @given(cidrs(), st.sampled_from(sorted(DEVICES)), st.sampled_from((0, 253)))
-    def test_decoding(self, cidr: str, index: int, scope: int) -> None:
+    @given(
+        cidrs(),
+        st.sampled_from(sorted(DEVICES)),
+        st.sampled_from((0, 253)),
+        st.sampled_from(("", "expires", "learned")),
+    )
+    def test_decoding(self, cidr: str, index: int, scope: int, how: str) -> None:
+        """IPv6 addresses that were learned from a router, for ever or for a while, are nobody's."""
         interface = ipaddress.ip_interface(cidr)
         six = interface.version == 6
         attributes = [("IFA_ADDRESS", str(interface.ip))]
         if not six:
             attributes += [("IFA_LOCAL", str(interface.ip)), ("IFA_LABEL", "qr-1")]
-        fields = {"family": AF_INET6 if six else AF_INET, "prefixlen": interface.network.prefixlen}
+        flags = 0 if how == "expires" else address.IFA_F_PERMANENT
+        fields = {"family": AF_INET6 if six else AF_INET, "prefixlen": interface.network.prefixlen, "flags": flags}
         data = encoded(ifaddrmsg, {**fields, "index": index, "scope": scope}, attributes)
-        expected = [] if six and scope == 253 else [Address(DEVICES[index], str(interface))]
+        if how == "learned":
+            data += struct.pack("=HHBxxx", 5, address.IFA_PROTO, address.IFAPROT_KERNEL_RA)
+        expected = [] if six and (scope == 253 or how) else [Address(DEVICES[index], str(interface))]
         assert list(address.decode_addresses([data], DEVICES)) == expected
         assert not list(address.decode_addresses([data], {}))
 

@@ -22,7 +22,9 @@ from dvr_agent.kernel.netlink.message import (
 from dvr_agent.state.address import Address
 
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
-IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
+IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS, IFA_PROTO = 1, 2, 4, 8, 11
+IFAPROT_KERNEL_RA = 2
+IFA_F_PERMANENT = 0x80
 IFA_F_NODAD = 0x02
 """No duplicate address detection: Neutron gives the addresses out, and packets flow at once."""
 RT_SCOPE_LINK = 253
@@ -59,21 +61,29 @@ def dump_addresses(index: int = 0) -> Request:
 
 
 def decode_addresses(messages: Iterable[Data], devices: Mapping[int, str]) -> Iterable[Address]:
-    """Of RTM_NEWADDR messages those on the given devices, without the link-local IPv6 ones, which the kernel makes."""
+    """Of RTM_NEWADDR messages those on the given devices that somebody gave them.
+
+    The kernel makes link-local IPv6 addresses by itself, and others from router advertisements.
+    """
     for data in messages:
-        family, length, _flags, scope, index = _INFO.unpack_from(data)
+        family, length, flags, scope, index = _INFO.unpack_from(data)
         name = devices.get(index)
         if name is None:
             continue
         if family == AF_INET:
             found = _find(data, IFA_LOCAL)
-        elif family == AF_INET6 and scope not in _LINK_LOCAL:
+        elif family == AF_INET6 and scope not in _LINK_LOCAL and not _is_learned(data, flags):
             # With a peer address IFA_LOCAL is the own one; without it there is only IFA_ADDRESS.
             found = _find(data, IFA_LOCAL) or _find(data, IFA_ADDRESS)
         else:
             continue
         if found:
             yield Address(name, f"{ip_text(found)}/{length}")
+
+
+def _is_learned(data: Data, flags: int) -> bool:
+    """Linux before 5.18 does not say where an address is from, but one that expires was not given by hand."""
+    return not flags & IFA_F_PERMANENT or _find(data, IFA_PROTO) == bytes([IFAPROT_KERNEL_RA])
 
 
 def _find(data: Data, wanted: int) -> Data:

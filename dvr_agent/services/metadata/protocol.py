@@ -7,6 +7,7 @@ one answer each.  A message is one packet: a JSON object, and descriptors (SCM_R
 ``do``   further keys of the question                  keys of the answer, beside ``ok`` or ``error``
 ======== ============================================= ==================================================
 hello    ``version``                                   ``version``, ``pid``
+set      ``settings``: see ``settings``                (none)
 list     ``after``: a router id or ``""``              ``routers``: {router id: number of its network
                                                        namespace}, sorted, at most :data:`PAGE`; ``more``
 serve    ``router``, ``namespace``: that number;       (none); what was served for the router before, in

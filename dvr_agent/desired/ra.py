@@ -1,0 +1,49 @@
+"""Router advertisements of a router: the configuration of its radvd, radvd.conf(5).
+
+What is advertised is what neutron-l3-agent would (Neutron 29, neutron/agent/linux/ra.py): prefixes by the subnets'
+mode, the flags for DHCPv6, the MTU, resolvers for SLAAC, and the route to the metadata address.
+"""
+
+from __future__ import annotations
+
+from dvr_agent.desired import names
+from dvr_agent.desired.common import IPV6_MIN_MTU
+from dvr_agent.model.router import RaMode, Router, RouterPort, Subnet
+
+METADATA_ROUTE = "fe80::a9fe:a9fe/128"
+"""Instances that take routes from advertisements find the metadata address by it."""
+MOST_RESOLVERS = 3
+"""In one option, which is all that older radvd allow."""
+
+
+def radvd_text(router: Router, shortest: int, longest: int) -> str | None:
+    """radvd's configuration; None if the router advertises nothing.
+
+    :param shortest: seconds between two advertisements; likewise ``longest``
+    """
+    ports = [(names.device(names.INTERNAL, port.id), port) for port in router.interfaces if port.admin_state_up]
+    blocks = [
+        _interface(device, port, subnets, shortest, longest)
+        for device, port in sorted(ports)
+        if (subnets := [subnet for subnet in port.subnets if subnet.ra_mode is not None])
+    ]
+    return "\n".join(blocks) if blocks else None
+
+
+def _interface(device: str, port: RouterPort, subnets: list[Subnet], shortest: int, longest: int) -> str:
+    modes = {subnet.ra_mode for subnet in subnets}
+    resolvers = [str(address) for subnet in subnets if subnet.ra_mode is RaMode.SLAAC for address in subnet.nameservers]
+    lines = ["AdvSendAdvert on;", f"MinRtrAdvInterval {shortest};", f"MaxRtrAdvInterval {longest};"]
+    if port.mtu >= IPV6_MIN_MTU:
+        lines.append(f"AdvLinkMTU {port.mtu};")
+    if RaMode.STATEFUL in modes:
+        lines.append("AdvManagedFlag on;")
+    if RaMode.STATELESS in modes:
+        lines.append("AdvOtherConfigFlag on;")
+    if resolvers:
+        lines.append(f"RDNSS {' '.join(resolvers[:MOST_RESOLVERS])} {{ }};")
+    for subnet in subnets:
+        autonomous = "off" if subnet.ra_mode is RaMode.STATEFUL else "on"
+        lines += [f"prefix {subnet.cidr} {{", "    AdvOnLink on;", f"    AdvAutonomous {autonomous};", "};"]
+    lines.append(f"route {METADATA_ROUTE} {{ }};")
+    return "\n".join([f"interface {device} {{", *(f"    {line}" for line in lines), "};", ""])

@@ -1,0 +1,103 @@
+"""All services of this host as one: what ``reconcile`` drives, and what the daemon listens to."""
+
+from __future__ import annotations
+
+import logging
+import select
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from dvr_agent.errors import ServiceError
+from dvr_agent.model.router import Router
+from dvr_agent.services.api import RouterService
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceChange:
+    """One line of a plan.
+
+    :ivar service: name of the service
+    :ivar router_id: whose
+    :ivar text: what is done, such as ``+ radvd``
+    """
+
+    service: str
+    router_id: str
+    text: str
+
+
+class Services:
+    """Like :class:`dvr_agent.services.api.RouterService`, over several; one that fails does not keep others away."""
+
+    def __init__(self, services: Sequence[RouterService] = ()) -> None:
+        self._services = tuple(services)
+        self._poll = select.epoll()
+        for service in self._services:
+            self._poll.register(service.fileno(), select.EPOLLIN)
+
+    def plan(self, router: Router) -> tuple[ServiceChange, ...]:
+        return self._lines(router.id, lambda service: service.plan(router))
+
+    def plan_remove(self, router_id: str) -> tuple[ServiceChange, ...]:
+        return self._lines(router_id, lambda service: service.plan_remove(router_id))
+
+    def apply(self, router: Router) -> tuple[str, ...]:
+        """Serve the router; returns what is wrong with services that do not serve it."""
+        return tuple(str(error) for error in self._each(lambda service: service.apply(router)))
+
+    def remove(self, router_id: str) -> None:
+        """
+        :raises ServiceError: the first one; all were tried
+        """
+        for error in self._each(lambda service: service.remove(router_id)):
+            raise error
+
+    def routers(self) -> set[str]:
+        return {router_id for service in self._services for router_id in service.routers()}
+
+    def fileno(self) -> int:
+        return self._poll.fileno()
+
+    def changed(self) -> set[str]:
+        """
+        :raises ServiceFatalError: the agent must end
+        """
+        ready = {fd for fd, _ in self._poll.poll(0)}
+        return {router_id for service in self._services if service.fileno() in ready for router_id in service.changed()}
+
+    def check(self) -> set[str]:
+        """
+        :raises ServiceFatalError: the agent must end
+        """
+        return {router_id for service in self._services for router_id in service.check()}
+
+    def status(self) -> dict[str, object]:
+        return {service.name: service.status() for service in self._services}
+
+    @property
+    def troubles(self) -> list[str]:
+        """What is wrong with whole services: for the state of the daemon."""
+        statuses = ((service.name, service.status().get("trouble")) for service in self._services)
+        return [f"{name}: {trouble}" for name, trouble in statuses if trouble]
+
+    def close(self) -> None:
+        for service in self._services:
+            service.close()
+        self._poll.close()
+
+    def _lines(self, router_id: str, ask: Callable[[RouterService], Collection[str]]) -> tuple[ServiceChange, ...]:
+        return tuple(
+            ServiceChange(service.name, router_id, line) for service in self._services for line in ask(service)
+        )
+
+    def _each(self, call: Callable[[RouterService], None]) -> list[ServiceError]:
+        errors = []
+        for service in self._services:
+            try:
+                call(service)
+            except ServiceError as exc:
+                LOG.debug("%s: %s", service.name, exc)
+                errors.append(exc)
+        return errors

@@ -1,0 +1,285 @@
+"""Helper processes of routers: adopted, started, told to read anew, ended, and watched while they run.
+
+A helper makes itself a daemon: it is nobody's child, and outlives the agent.  It is ours if three things agree: the
+number in its process id file, the configuration file in its command line, and the namespace it is in.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvr_agent import backoff
+from dvr_agent.errors import KernelError, ServiceError
+from dvr_agent.kernel import netns
+from dvr_agent.kernel.inotify import Timer
+from dvr_agent.services.processes import Process, children_of, open_process, read_pid_file, running
+
+LOG = logging.getLogger(__name__)
+
+START_SECONDS, TERM_SECONDS, KILL_SECONDS = 10.0, 3.0, 3.0
+STABLE_SECONDS = 60.0
+"""One that has lived so long and dies is started again at once."""
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """How one helper is run.
+
+    :ivar name: of the program's file
+    :ivar words: its command line
+    :ivar config: configuration file, a word of the command line that no other helper's has
+    :ivar namespace: that it runs in
+    """
+
+    name: str
+    words: tuple[str, ...]
+    config: Path
+    pid_file: Path
+    namespace: str
+
+
+@dataclass(slots=True)
+class _Watched:
+    program: Program
+    process: Process
+    since: float
+
+
+@dataclass(slots=True)
+class _Fallen:
+    """One that died.
+
+    :ivar times: in a row, each soon after its start
+    :ivar due: when it may be started again, by the monotonic clock
+    """
+
+    times: int
+    due: float
+    told: bool = False
+
+
+class Children:
+    """By router id, one helper each.  For one thread.
+
+    :param name: of the program, whatever the router
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._watched: dict[str, _Watched] = {}
+        self._fallen: dict[str, _Fallen] = {}
+        self._strays: dict[str, set[int]] | None = None
+        """Configuration file → processes found when this process first looked, which may be of nobody."""
+        self._timer = Timer()
+        self._poll = select.epoll()
+        self._poll.register(self._timer.fileno(), select.EPOLLIN)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._watched
+
+    @property
+    def keys(self) -> Collection[str]:
+        return list(self._watched)
+
+    @property
+    def waiting(self) -> Collection[str]:
+        """Those that died and were not started again yet."""
+        return [key for key in self._fallen if key not in self._watched]
+
+    def find(self, key: str, program: Program) -> bool:
+        """True if the helper runs, as it should; one that does is watched from now on."""
+        watched = self._watched.get(key)
+        if watched is None:
+            process = _find(program)
+            if process is None:
+                return False
+            self._watch(key, program, process)
+            return process.network == _network(program.namespace)
+        return not watched.process.ended and watched.process.network == _network(program.namespace)
+
+    def start(self, key: str, program: Program) -> None:
+        """Start it; whatever else runs with its configuration file ends before.
+
+        :raises ServiceError: it does not start, or died too often to be started again now
+        """
+        fallen = self._fallen.get(key)
+        if fallen is not None and fallen.due > time.monotonic():
+            raise ServiceError(f"{self._name} died {_often(fallen.times)}, it is started again soon")
+        self.end(key, program)
+        _run(program)
+        process = _find(program)
+        if process is None:
+            raise ServiceError(f"{self._name} ended right after its start; journalctl -t {self._name} says why")
+        self._watch(key, program, process)
+
+    def signal(self, key: str, number: signal.Signals) -> None:
+        self._watched[key].process.signal(number)
+
+    def end(self, key: str, program: Program) -> None:
+        """End it, with everything that runs with its configuration file.
+
+        :raises ServiceError: something does not end
+        """
+        found = self._all(key, program)
+        try:
+            for process in found:
+                process.signal(signal.SIGTERM)
+            deadline = time.monotonic() + TERM_SECONDS
+            for process in found:
+                if not process.wait(max(deadline - time.monotonic(), 0)):
+                    process.signal(signal.SIGKILL)
+            for process in found:
+                if not process.wait(KILL_SECONDS):
+                    raise ServiceError(f"{self._name} (process {process.pid}) does not end")
+        finally:
+            for process in found:
+                process.close()
+        self._unwatch(key)
+        program.pid_file.unlink(missing_ok=True)
+
+    def forget(self, key: str) -> None:
+        """Its router is gone: how often it died does not matter any more."""
+        self._fallen.pop(key, None)
+
+    def fileno(self) -> int:
+        return self._poll.fileno()
+
+    def changed(self) -> dict[str, str]:
+        """Key → what happened, of helpers that have died, or may be started again after they had died often."""
+        self._poll.poll(0)
+        news = {}
+        for key, watched in list(self._watched.items()):
+            if watched.process.ended:
+                news[key] = f"{self._name} (process {watched.process.pid}) has died"
+                self._unwatch(key)
+                self._note_death(key, time.monotonic() - watched.since)
+        now = time.monotonic()
+        for key, fallen in self._fallen.items():
+            if fallen.due <= now and not fallen.told:
+                fallen.told = True
+                news.setdefault(key, f"{self._name} may be started again")
+        self._set_timer()
+        return {key: text for key, text in news.items() if self._fallen[key].told}
+
+    def close(self) -> None:
+        for key in list(self._watched):
+            self._unwatch(key)
+        self._poll.close()
+        self._timer.close()
+
+    def _note_death(self, key: str, lived: float) -> None:
+        before = self._fallen.get(key)
+        times = 1 if lived >= STABLE_SECONDS or before is None else before.times + 1
+        pause = 0.0 if times == 1 else backoff.delay(times - 1, FIRST_WAIT, LONGEST_WAIT)
+        self._fallen[key] = _Fallen(times, time.monotonic() + pause)
+        LOG.warning("router %s: %s died %s, started again in %.1f s", key, self._name, _often(times), pause)
+
+    def _set_timer(self) -> None:
+        due = [fallen.due for fallen in self._fallen.values() if not fallen.told]
+        self._timer.set(max(min(due) - time.monotonic(), 0.001) if due else None)
+
+    def _watch(self, key: str, program: Program, process: Process) -> None:
+        self._unwatch(key)
+        self._watched[key] = _Watched(program, process, time.monotonic())
+        self._poll.register(process.fd, select.EPOLLIN)
+
+    def _unwatch(self, key: str) -> None:
+        watched = self._watched.pop(key, None)
+        if watched is not None:
+            self._poll.unregister(watched.process.fd)
+            watched.process.close()
+
+    def _all(self, key: str, program: Program) -> list[Process]:
+        """Every process that runs with the configuration file, opened anew."""
+        if self._strays is None:
+            self._strays = {}
+            for pid, words in running(self._name):
+                for word in words:
+                    self._strays.setdefault(word, set()).add(pid)
+        pids = set(self._strays.pop(str(program.config), ()))
+        watched = self._watched.get(key)
+        for known in (watched.process.pid if watched else None, read_pid_file(program.pid_file)):
+            if known is not None:
+                pids |= {known, *children_of(known)}  # radvd keeps one that may do what it may not
+        opened = (_open(pid, program) for pid in sorted(pids))
+        return [process for process in opened if process is not None]
+
+
+def _find(program: Program) -> Process | None:
+    """The process of the process id file, if it is this helper, in whatever namespace."""
+    pid = read_pid_file(program.pid_file)
+    return None if pid is None else _open(pid, program)
+
+
+def _open(pid: int, program: Program) -> Process | None:
+    try:
+        return open_process(pid, program.name, str(program.config))
+    except PermissionError as exc:
+        raise ServiceError(f"{program.name} (process {pid}) may not be looked at: {exc.strerror}") from exc
+
+
+def _network(namespace: str) -> int:
+    """Inode of a namespace, 0 without one."""
+    try:
+        return os.stat(netns.path_of(namespace)).st_ino
+    except OSError:
+        return 0
+
+
+def _run(program: Program) -> None:
+    """Run it until it has become a daemon, which it has not before it is ready and its process id is in the file.
+
+    :raises ServiceError: it is not installed, refuses, or there is no such namespace
+    """
+    path = shutil.which(program.words[0])
+    if path is None:
+        raise ServiceError(f"{program.name} is not installed")
+    nothing = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
+    try:
+        with netns.entered(program.namespace):
+            # Not by subprocess: the worker thread blocks all signals, and the helper would inherit that.
+            pid = os.posix_spawn(path, program.words, os.environ, file_actions=nothing, setsid=True, setsigmask=())
+    except (OSError, KernelError) as exc:
+        raise ServiceError(f"{program.name} cannot be started: {exc}") from exc
+    code = _wait(pid)
+    if code is None:
+        raise ServiceError(f"{program.name} did not become a daemon within {START_SECONDS:.0f} s")
+    if code:
+        raise ServiceError(f"{program.name} refuses to start (exit code {code}): {_reason(program)}")
+
+
+def _wait(pid: int) -> int | None:
+    """Exit code of a child of ours; None if it had to be killed."""
+    fd = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        if poll.poll(START_SECONDS * 1e3):
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        signal.pidfd_send_signal(fd, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        return None
+    finally:
+        os.close(fd)
+
+
+def _reason(program: Program) -> str:
+    """What it has against its configuration; the daemon says that to syslog only."""
+    words = (program.words[0], "-c", "-C", str(program.config), "-m", "stderr")
+    done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=START_SECONDS, check=False)
+    lines = [line for line in done.stderr.splitlines() if "error" in line]
+    return lines[0][:200] if lines else f"journalctl -t {program.name} says why"
+
+
+def _often(times: int) -> str:
+    return "once" if times == 1 else f"{times} times in a row"

@@ -1,0 +1,99 @@
+"""The agent's connection to dvr-metadata-proxy: asks and takes answers, and knows when the proxy is away."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Sequence
+
+from dvr_agent.errors import ServiceError
+from dvr_agent.services.metadata import protocol
+from dvr_agent.services.metadata.protocol import Message
+
+TIMEOUT = 5.0
+"""Seconds for an answer: a proxy that takes longer hangs."""
+
+
+class ProxyAwayError(ServiceError):
+    """Nobody answers on the control socket."""
+
+
+class Courier:
+    """One connection, made by :meth:`connect`.
+
+    :param path: ``[metadata_proxy] control_socket``
+    :ivar pid: process id of the proxy, 0 while there is none
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._connection: socket.socket | None = None
+        self.pid = 0
+
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None
+
+    def fileno(self) -> int:
+        """Readable when the proxy has gone; -1 without a connection."""
+        return -1 if self._connection is None else self._connection.fileno()
+
+    def connect(self) -> None:
+        """
+        :raises ProxyAwayError: there is no proxy
+        :raises ServiceError: it is one of another version
+        """
+        self.close()
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        connection.settimeout(TIMEOUT)
+        try:
+            connection.connect(self._path)
+        except OSError as exc:
+            connection.close()
+            raise ProxyAwayError(f"dvr-metadata-proxy is away: {self._path}: {exc.strerror or exc}") from exc
+        self._connection = connection
+        answer, _ = self.ask({"do": "hello", "version": protocol.VERSION})
+        if answer.get("version") != protocol.VERSION:
+            self.close()
+            raise ServiceError(f"dvr-metadata-proxy speaks version {answer.get('version')!r} of the control protocol")
+        self.pid = int(answer.get("pid", 0))
+
+    def ask(self, question: Message, descriptors: Sequence[int] = ()) -> tuple[Message, list[int]]:
+        """The answer, and descriptors that came with it, which are the caller's now.
+
+        :raises ProxyAwayError: it has gone or hangs; the connection is closed
+        :raises ServiceError: it refuses
+        """
+        if self._connection is None:
+            raise ProxyAwayError("dvr-metadata-proxy is away")
+        try:
+            protocol.send(self._connection, question, descriptors)
+            answer, received = protocol.receive(self._connection)
+        except (OSError, ServiceError) as exc:
+            self.close()
+            raise ProxyAwayError(f"dvr-metadata-proxy does not answer {question['do']}: {exc}") from exc
+        if answer is None:
+            self.close()
+            raise ProxyAwayError("dvr-metadata-proxy has gone")
+        if "error" in answer:
+            for descriptor in received:
+                os.close(descriptor)
+            raise ServiceError(f"dvr-metadata-proxy: {answer['error']}")
+        return answer, received
+
+    def served(self) -> Iterator[tuple[str, int]]:
+        """(router id, number of its network namespace) of all that the proxy serves.
+
+        :raises ServiceError: see :meth:`ask`
+        """
+        after, more = "", True
+        while more:
+            answer, _ = self.ask({"do": "list", "after": after})
+            routers = answer["routers"]
+            yield from routers.items()
+            after, more = max(routers, default=after), bool(answer.get("more"))
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection, self.pid = None, 0

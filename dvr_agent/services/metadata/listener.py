@@ -1,0 +1,124 @@
+"""The sockets in a router's namespace on which its instances' metadata requests arrive."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvr_agent.errors import KernelError, ServiceError
+from dvr_agent.kernel import netns
+from dvr_agent.services.metadata.protocol import netns_cookie
+
+BACKLOG = 1024
+"""Connections that wait in the kernel, while the proxy is away above all."""
+NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+MIGRATE = Path("/proc/sys/net/ipv4/tcp_migrate_req")
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Listening sockets of one router: IPv4, and IPv6 where the namespace has it.
+
+    :ivar cookie: number of the network namespace they are in
+    """
+
+    sockets: tuple[socket.socket, ...]
+    cookie: int
+
+    @property
+    def descriptors(self) -> list[int]:
+        return [one.fileno() for one in self.sockets]
+
+    @property
+    def port(self) -> int:
+        """0 if the sockets disagree."""
+        ports = {one.getsockname()[1] for one in self.sockets}
+        return int(ports.pop()) if len(ports) == 1 else 0
+
+    def close(self) -> None:
+        for one in self.sockets:
+            one.close()
+
+
+def open_listener(namespace: str, port: int, migrate: bool) -> Listener:
+    """Listen in a namespace.
+
+    SO_REUSEPORT: another process of root's may listen there too, neutron-l3-agent's haproxy before and after us.
+
+    :param migrate: connections that nobody has accepted when one of several listeners closes go to another of them
+        (net.ipv4.tcp_migrate_req of that namespace)
+    :raises ServiceError: the port is taken, or there is no such namespace
+    """
+    sockets: list[socket.socket] = []
+    try:
+        with netns.entered(namespace):
+            if migrate:
+                with contextlib.suppress(OSError):  # Linux < 5.14: what waits then is reset
+                    MIGRATE.write_text("1")
+            sockets.append(_listen(socket.AF_INET, "0.0.0.0", port))
+            try:
+                sockets.append(_listen(socket.AF_INET6, "::", port))
+            except OSError as exc:
+                if exc.errno not in NO_IPV6:
+                    raise
+    except OSError as exc:
+        _close(sockets)
+        raise ServiceError(f"cannot listen on port {port} in {namespace}: {exc.strerror}") from exc
+    except KernelError as exc:
+        _close(sockets)
+        raise ServiceError(str(exc)) from exc
+    return Listener(tuple(sockets), netns_cookie(sockets[0]))
+
+
+def adopt_listener(descriptors: Sequence[int]) -> Listener | None:
+    """Sockets that the proxy gave back; None if they are of no use.  The descriptors are taken over in any case."""
+    sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    with contextlib.suppress(OSError):
+        if sockets and all(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) for one in sockets):
+            return Listener(tuple(sockets), netns_cookie(sockets[0]))
+    _close(sockets)
+    return None
+
+
+def namespace_cookie(namespace: str) -> int | None:
+    """The number of a namespace's network, None if there is no such namespace."""
+    try:
+        with netns.entered(namespace):
+            probe = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    except (OSError, KernelError):
+        return None
+    with probe:
+        return netns_cookie(probe)
+
+
+def namespace_inode(namespace: str) -> int | None:
+    """Inode of a namespace: cheap to ask, and never reused while something of it is held open."""
+    try:
+        return os.stat(netns.path_of(namespace)).st_ino
+    except OSError:
+        return None
+
+
+def _listen(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
+    one = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.bind((address, port))
+        one.listen(BACKLOG)
+    except OSError:
+        one.close()
+        raise
+    return one
+
+
+def _close(sockets: Sequence[socket.socket]) -> None:
+    for one in sockets:
+        one.close()

@@ -1,0 +1,270 @@
+"""Metadata for instances: a listening socket in each router's namespace, served by the host's one proxy.
+
+The agent keeps a copy of every listening socket.  While the proxy is away, connections wait in the kernel, and the next
+proxy gets the same sockets.  An agent that starts anew gets its copies back from the proxy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import select
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from dvr_agent import backoff
+from dvr_agent.desired import names
+from dvr_agent.errors import ServiceError
+from dvr_agent.kernel.inotify import Timer
+from dvr_agent.model.router import Router
+from dvr_agent.services.metadata.courier import Courier, ProxyAwayError
+from dvr_agent.services.metadata.haproxy import HaproxyOfReference
+from dvr_agent.services.metadata.listener import (
+    Listener,
+    adopt_listener,
+    namespace_cookie,
+    namespace_inode,
+    open_listener,
+)
+from dvr_agent.services.metadata.settings import ProxySettings
+
+LOG = logging.getLogger(__name__)
+
+FIRST_RETRY, LAST_RETRY = 0.05, 2.0
+"""Seconds between tries to reach a proxy that is away.  One try is a connect(2) on a Unix socket."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """Our copy of a router's sockets.
+
+    :ivar inode: of the namespace that they are in, as long as it has that name
+    :ivar handed_over: the proxy of the present connection has them
+    """
+
+    listener: Listener
+    inode: int
+    handed_over: bool = False
+
+
+class MetadataService:
+    """Implements :class:`dvr_agent.services.api.RouterService`.
+
+    :param courier: not connected yet
+    :param settings: what the proxy is to go by; None: it is not told, since this process only looks
+    :param port: ``metadata_port``
+    :param reference: the haproxy processes of neutron-l3-agent, which ours take over from
+    """
+
+    name = "metadata"
+
+    def __init__(
+        self, courier: Courier, settings: ProxySettings | None, port: int, reference: HaproxyOfReference
+    ) -> None:
+        self._courier, self._settings, self._port, self._reference = courier, settings, port, reference
+        self._held: dict[str, _Held] = {}
+        self._at_proxy: dict[str, int] = {}
+        """Router id → number of the namespace, of what the proxy serves and was not given by this process."""
+        self._trouble = "not connected yet"
+        self._since = time.time()
+        self._failures = 0
+        self._timer = Timer()
+        self._poll = select.epoll()
+        self._poll.register(self._timer.fileno(), select.EPOLLIN)
+        self._connect()
+
+    # --- one router ---------------------------------------------------------------------------------------------
+
+    def plan(self, router: Router) -> list[str]:
+        namespace = names.QROUTER + router.id
+        lines = []
+        if not self._serves(router.id, namespace):
+            lines.append(f"+ metadata listener on port {self._port}")
+        if self._reference.runs(router.id):
+            lines.append("- haproxy of neutron-l3-agent")
+        return lines
+
+    def apply(self, router: Router) -> None:
+        namespace = names.QROUTER + router.id
+        held = self._held.get(router.id)
+        if held is None or not self._is_right(held, namespace):
+            held = self._listen(router.id, namespace)
+        if not held.handed_over:
+            self._hand_over(router.id, held)
+        if held.handed_over and self._reference.runs(router.id):
+            LOG.info("router %s: metadata is served by dvr-metadata-proxy now, its haproxy ends", router.id)
+            self._reference.end_gently(router.id)
+
+    def plan_remove(self, router_id: str) -> list[str]:
+        lines = []
+        if router_id in self._held or router_id in self._at_proxy:
+            lines.append(f"- metadata listener on port {self._port}")
+        if self._reference.runs(router_id):
+            lines.append("- haproxy of neutron-l3-agent")
+        return lines
+
+    def remove(self, router_id: str) -> None:
+        held = self._held.get(router_id)
+        if router_id in self._at_proxy or (held is not None and held.handed_over):
+            with contextlib.suppress(ProxyAwayError):  # then its sockets are closed already, or will be when it is back
+                self._ask_to_stop(router_id)
+        self._at_proxy.pop(router_id, None)
+        if held is not None:
+            held.listener.close()
+            del self._held[router_id]
+        self._reference.end(router_id)
+
+    def routers(self) -> Collection[str]:
+        return {*self._held, *self._at_proxy, *self._reference.routers()}
+
+    def _serves(self, router_id: str, namespace: str) -> bool:
+        held = self._held.get(router_id)
+        if held is not None:
+            return self._is_right(held, namespace) and (held.handed_over or not self._courier.connected)
+        return router_id in self._at_proxy and self._at_proxy[router_id] == namespace_cookie(namespace)
+
+    def _is_right(self, held: _Held, namespace: str) -> bool:
+        return held.inode == namespace_inode(namespace) and held.listener.port == self._port
+
+    def _listen(self, router_id: str, namespace: str) -> _Held:
+        """Sockets in the namespace as it is now: those that the proxy has already, if they are right."""
+        old = self._held.pop(router_id, None)
+        if old is not None:
+            old.listener.close()
+        inode = namespace_inode(namespace)
+        if inode is None:
+            raise ServiceError(f"no metadata for router {router_id}: namespace {namespace} has gone")
+        held = self._take_back(router_id, namespace, inode)
+        if held is None:
+            migrate = self._reference.runs(router_id)
+            held = _Held(open_listener(namespace, self._port, migrate), inode)
+        self._held[router_id] = held
+        return held
+
+    def _take_back(self, router_id: str, namespace: str, inode: int) -> _Held | None:
+        cookie = self._at_proxy.get(router_id)
+        if cookie is None or cookie != namespace_cookie(namespace):
+            return None
+        try:
+            _, descriptors = self._courier.ask({"do": "give", "router": router_id})
+        except ServiceError as exc:
+            LOG.debug("router %s: %s", router_id, exc)
+            return None
+        listener = adopt_listener(descriptors)
+        if listener is None:
+            return None
+        held = _Held(listener, inode, handed_over=True)
+        if listener.cookie == cookie and self._is_right(held, namespace):
+            del self._at_proxy[router_id]
+            return held
+        listener.close()
+        return None
+
+    def _hand_over(self, router_id: str, held: _Held) -> None:
+        """To the proxy; one that is away gets it when it is back, which is no trouble of this router alone."""
+        question = {"do": "serve", "router": router_id, "namespace": held.listener.cookie}
+        try:
+            self._courier.ask(question, held.listener.descriptors)
+        except ProxyAwayError as exc:
+            self._lost(str(exc))
+            return
+        held.handed_over = True
+        self._at_proxy.pop(router_id, None)
+
+    def _ask_to_stop(self, router_id: str) -> None:
+        """
+        :raises ProxyAwayError: it went before it answered
+        """
+        try:
+            self._courier.ask({"do": "stop", "router": router_id})
+        except ProxyAwayError as exc:
+            self._lost(str(exc))
+            raise
+
+    # --- the proxy ----------------------------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        return self._poll.fileno()
+
+    def changed(self) -> Collection[str]:
+        ready = {fd for fd, _ in self._poll.poll(0)}
+        if self._courier.connected and self._courier.fileno() in ready:
+            self._lost("dvr-metadata-proxy has gone")
+        elif not self._courier.connected and self._timer.fileno() in ready:
+            self._connect()
+        return ()
+
+    def check(self) -> Collection[str]:
+        """Ask whether the proxy is well: one that hangs does not close its connection."""
+        if self._courier.connected:
+            try:
+                self._courier.ask({"do": "hello"})
+            except ServiceError as exc:
+                self._lost(str(exc))
+        return ()
+
+    def status(self) -> dict[str, object]:
+        return {
+            "routers": len(self._held),
+            "proxy": self._courier.pid or None,
+            "trouble": self._trouble,
+            "since": self._since,
+        }
+
+    def close(self) -> None:
+        for held in self._held.values():
+            held.listener.close()
+        self._held.clear()
+        self._courier.close()
+        self._poll.close()
+        self._timer.close()
+
+    def _connect(self) -> None:
+        """Reach the proxy, and bring it up to what we hold."""
+        try:
+            self._courier.connect()
+            if self._settings is not None:
+                self._courier.ask({"do": "set", "settings": self._settings.to_json()})
+            self._at_proxy = dict(self._courier.served())
+            self._poll.register(self._courier.fileno(), select.EPOLLIN)
+            self._timer.set(None)
+            refused = self._hand_over_all()
+        except ServiceError as exc:
+            self._lost(str(exc))
+            return
+        if self._courier.connected:
+            self._failures = 0
+            self._note(refused)
+            LOG.info("dvr-metadata-proxy (process %d) serves metadata", self._courier.pid)
+
+    def _hand_over_all(self) -> str:
+        """Returns why some router's sockets were refused, if any were."""
+        refused = ""
+        for router_id, held in self._held.items():
+            if not self._courier.connected:
+                break
+            if self._at_proxy.pop(router_id, None) == held.listener.cookie:
+                held.handed_over = True
+                continue
+            try:
+                self._hand_over(router_id, held)
+            except ServiceError as exc:
+                refused = f"router {router_id}: {exc}"
+        return refused
+
+    def _lost(self, why: str) -> None:
+        """There is no proxy now: try again soon, then less often."""
+        self._courier.close()  # which takes it out of the poll
+        self._at_proxy.clear()
+        for held in self._held.values():
+            held.handed_over = False
+        self._failures += 1
+        self._timer.set(backoff.delay(self._failures, FIRST_RETRY, LAST_RETRY))
+        if why != self._trouble:
+            LOG.warning("no metadata for instances until it is back: %s", why)
+        self._note(why)
+
+    def _note(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            self._trouble, self._since = trouble, time.time()

@@ -1,0 +1,102 @@
+"""Processes of other programs, seen in /proc and held by a pidfd, which never means another process later."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process.
+
+    :ivar fd: its pidfd, readable once it has ended; who opened the process closes it
+    :ivar network: inode of its network namespace
+    """
+
+    pid: int
+    fd: int
+    network: int
+
+    @property
+    def ended(self) -> bool:
+        return self.wait(0)
+
+    def wait(self, seconds: float) -> bool:
+        """True if it has ended within so many seconds."""
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        return bool(poll.poll(seconds * 1e3))
+
+    def signal(self, number: signal.Signals) -> None:
+        """One that has ended is not missed."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.fd, number)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+def open_process(pid: int, program: str, word: str) -> Process | None:
+    """A process, if it runs this program with this word in its command line; else None.
+
+    :param program: file name of the program
+    :raises PermissionError: it may not be looked at
+    """
+    try:
+        fd = os.pidfd_open(pid)
+    except (OSError, OverflowError):  # ended; or no process id at all
+        return None
+    # Asked after the pidfd was opened: what is answered for is that process, or it has ended.
+    words = command_line(pid)
+    try:
+        if words and Path(words[0]).name == program and word in words:
+            return Process(pid, fd, os.stat(PROC / str(pid) / "ns" / "net").st_ino)
+    except FileNotFoundError:
+        pass
+    except PermissionError:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None
+
+
+def read_pid_file(path: Path) -> int | None:
+    """The number in a process id file, None if there is none."""
+    try:
+        return int(path.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def running(program: str) -> Iterator[tuple[int, list[str]]]:
+    """(process id, command line) of all processes of a program: a look at the whole of /proc."""
+    for entry in os.listdir(PROC):
+        if entry.isdigit():
+            words = command_line(int(entry))
+            if words and Path(words[0]).name == program:
+                yield int(entry), words
+
+
+def command_line(pid: int) -> list[str]:
+    """Empty if it has ended."""
+    try:
+        text = (PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return []
+    return text.split("\0")[:-1]
+
+
+def children_of(pid: int) -> list[int]:
+    """Ids of its child processes."""
+    try:
+        return [int(word) for word in (PROC / str(pid) / "task" / str(pid) / "children").read_text().split()]
+    except OSError:
+        return []

@@ -1,0 +1,155 @@
+"""Router advertisements: one radvd for each router that has IPv6 subnets which ask for them.
+
+Files and command line are those of neutron-l3-agent (Neutron 29, neutron/agent/linux/ra.py): either agent adopts what
+the other one started.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Collection
+from pathlib import Path
+
+from dvr_agent.desired import names
+from dvr_agent.desired.ra import radvd_text
+from dvr_agent.errors import ServiceError, ServiceFatalError
+from dvr_agent.model.router import Router
+from dvr_agent.services.children import Children, Program
+
+LOG = logging.getLogger(__name__)
+
+NAME = "radvd"
+CONF_SUFFIX = ".radvd.conf"
+PID_SUFFIX = ".pid.radvd"
+
+
+class RadvdService:
+    """Implements :class:`dvr_agent.services.api.RouterService`.
+
+    :param confs: ``ra_confs``
+    :param pids: ``external_pids``
+    :param user: ``radvd_user``; empty or ``root``: it stays root
+    :param shortest: ``min_rtr_adv_interval``
+    :param longest: ``max_rtr_adv_interval``
+    :param action: ``check_child_processes_action``
+    """
+
+    name = NAME
+
+    def __init__(self, confs: Path, pids: Path, user: str, shortest: int, longest: int, action: str) -> None:
+        self._confs, self._pids, self._user = confs, pids, user
+        self._shortest, self._longest, self._action = shortest, longest, action
+        self._children = Children(NAME)
+        self._died = 0
+
+    def plan(self, router: Router) -> list[str]:
+        text, program = self._text(router), self._program(router.id)
+        if text is None:
+            return self.plan_remove(router.id)
+        if not self._children.find(router.id, program):
+            return ["+ radvd"]
+        return [] if _content(program.config) == text else ["~ radvd configuration"]
+
+    def apply(self, router: Router) -> None:
+        text, program = self._text(router), self._program(router.id)
+        if text is None:
+            self.remove(router.id)
+            return
+        try:
+            differs = _content(program.config) != text
+            if differs:
+                _write(program.config, text)
+            if not self._children.find(router.id, program):
+                _make_directory(program.pid_file.parent)
+                self._children.start(router.id, program)
+                LOG.info("router %s: radvd started", router.id)
+            elif differs:
+                self._children.signal(router.id, signal.SIGHUP)
+        except OSError as exc:
+            raise ServiceError(f"no router advertisements: {exc}") from exc
+        except ServiceError as exc:
+            raise ServiceError(f"no router advertisements: {exc}") from exc
+
+    def plan_remove(self, router_id: str) -> list[str]:
+        return ["- radvd"] if self._is_there(router_id) else []
+
+    def remove(self, router_id: str) -> None:
+        if self._is_there(router_id):
+            program = self._program(router_id)
+            self._children.end(router_id, program)
+            program.config.unlink(missing_ok=True)
+            LOG.info("router %s: radvd ended", router_id)
+        self._children.forget(router_id)
+
+    def routers(self) -> Collection[str]:
+        files = {path.name.removesuffix(CONF_SUFFIX) for path in self._confs.glob(f"*{CONF_SUFFIX}")}
+        return files | set(self._children.keys)
+
+    def fileno(self) -> int:
+        return self._children.fileno()
+
+    def changed(self) -> Collection[str]:
+        news = self._children.changed()
+        self._died += len(news)
+        if news and self._action == "exit":
+            router_id, text = next(iter(news.items()))
+            raise ServiceFatalError(f"router {router_id}: {text}")
+        return list(news)
+
+    def check(self) -> Collection[str]:
+        """Nothing to do: each one is watched by its pidfd."""
+        return self.changed()
+
+    def status(self) -> dict[str, object]:
+        return {"routers": len(self._children.keys), "died": self._died, "waiting": sorted(self._children.waiting)}
+
+    def close(self) -> None:
+        self._children.close()
+
+    def _text(self, router: Router) -> str | None:
+        return radvd_text(router, self._shortest, self._longest)
+
+    def _is_there(self, router_id: str) -> bool:
+        program = self._program(router_id)
+        return router_id in self._children or program.config.exists() or program.pid_file.exists()
+
+    def _program(self, router_id: str) -> Program:
+        config, pid_file = self._confs / f"{router_id}{CONF_SUFFIX}", self._pids / f"{router_id}{PID_SUFFIX}"
+        words = [NAME, "-C", str(config), "-p", str(pid_file), "-m", "syslog"]
+        if self._user not in ("", "root"):
+            words += ["-u", self._user]
+        return Program(NAME, tuple(words), config, pid_file, names.QROUTER + router_id)
+
+
+def _content(path: Path) -> str | None:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return None
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace the file as a whole; radvd reads none that others may write.
+
+    :raises OSError: naming the file
+    """
+    _make_directory(path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.chmod(0o444)
+    os.replace(temporary, path)
+
+
+def _make_directory(path: Path) -> None:
+    """With all above it; each belongs to whom the one above belongs: neutron-l3-agent is no root, and writes there too.
+
+    :raises OSError: naming the directory
+    """
+    if path.is_dir():
+        return
+    _make_directory(path.parent)
+    path.mkdir(mode=0o755, exist_ok=True)
+    above = path.parent.stat()
+    os.chown(path, above.st_uid, above.st_gid)

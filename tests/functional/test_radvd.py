@@ -1,0 +1,320 @@
+"""Router advertisements by a real radvd: what instances learn from it, and that there is always exactly one."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from ipaddress import IPv6Address, ip_network
+from pathlib import Path
+
+import pytest
+
+from dvr_agent.errors import ServiceError, ServiceFatalError
+from dvr_agent.model.router import FixedIp, RaMode, Router, RouterPort, Subnet
+from dvr_agent.services.processes import running
+from dvr_agent.services.radvd import RadvdService
+from tests import lab
+
+ID = "7c1d0d9f-27f6-4d55-8e5b-3f1c2c1a8d10"
+OTHER = "8d1d0d9f-27f6-4d55-8e5b-3f1c2c1a8d11"
+PORT = "11111111-2222-3333-4444-555555555555"
+DEVICE = "qr-11111111-22"
+SPACE = f"qrouter-{ID}"
+PREFIX = "2001:db8:77::/64"
+PATIENCE = 30.0
+
+
+def router(mode: RaMode | None = RaMode.SLAAC, mtu: int = 1400, resolvers: tuple[str, ...] = ()) -> Router:
+    subnet = Subnet(
+        PORT, ip_network(PREFIX), IPv6Address("2001:db8:77::1"), mode, tuple(IPv6Address(one) for one in resolvers)
+    )
+    fixed = FixedIp(IPv6Address("2001:db8:77::1"), 64, PORT)
+    port = RouterPort(PORT, PORT, "02:00:00:00:00:01", mtu, (fixed,), (subnet,))
+    return Router(ID, interfaces=(port,))
+
+
+def eventually(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"still not: {what}"
+        time.sleep(0.02)
+
+
+class Rig:
+    """A router's namespace with one instance, and the service."""
+
+    def __init__(self, folder: Path) -> None:
+        self.confs, self.pids = folder / "ra", folder / "external" / "pids"
+        self.conf, self.pid_file = self.confs / f"{ID}.radvd.conf", self.pids / f"{ID}.pid.radvd"
+        self.service = self.new_service()
+        self.make_namespace()
+
+    def new_service(self, action: str = "respawn", user: str = "") -> RadvdService:
+        return RadvdService(self.confs, self.pids, user, 3, 4, action)
+
+    def restart(self, action: str = "respawn") -> None:
+        """As the agent does."""
+        self.service.close()
+        self.service = self.new_service(action)
+
+    def make_namespace(self) -> None:
+        lab.run("ip", "netns", "add", SPACE)
+        lab.run("ip", "netns", "add", "vm")
+        lab.in_netns(SPACE, "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1", "net.ipv6.conf.default.accept_dad=0")
+        lab.in_netns("vm", "sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
+        peer = ["peer", "name", "eth0", "netns", "vm"]
+        lab.run("ip", "-n", SPACE, "link", "add", DEVICE, "type", "veth", *peer)
+        lab.run("ip", "-n", SPACE, "addr", "add", "2001:db8:77::1/64", "dev", DEVICE, "nodad")
+        lab.run("ip", "-n", SPACE, "link", "set", DEVICE, "up")
+        lab.run("ip", "-n", "vm", "link", "set", "eth0", "up")
+
+    def remove_namespace(self) -> None:
+        for name in (SPACE, "vm"):
+            lab.run("ip", "netns", "del", name)
+
+    @property
+    def pid(self) -> int:
+        return int(self.pid_file.read_text())
+
+    def mains(self) -> list[int]:
+        """Ids of those that are not another's helper."""
+        pids = {pid for pid, words in running("radvd") if str(self.conf) in words}
+        return sorted(pid for pid in pids if _parent(pid) not in pids)
+
+    def learned(self) -> bool:
+        """The instance has an address of the prefix and a default route."""
+        links = lab.ip_json("-6", "addr", "show", "dev", "eth0", "scope", "global", netns="vm")
+        has = [one.get("local", "") for link in links for one in link.get("addr_info", [])]
+        routes = lab.ip_json("-6", "route", "show", "default", netns="vm")
+        return any(address.startswith("2001:db8:77:") for address in has) and bool(routes)
+
+    def forget(self) -> None:
+        """The instance forgets what it has learned."""
+        lab.run("ip", "-n", "vm", "link", "set", "eth0", "down")
+        lab.run("ip", "-n", "vm", "link", "set", "eth0", "up")
+
+    def told(self) -> list[str]:
+        """Ids of routers that the service is woken for."""
+        assert select.select([self.service.fileno()], [], [], PATIENCE)[0], "nobody told"
+        return list(self.service.changed())
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    tmp_path.chmod(0o755)
+    with lab.fresh_host():
+        made = Rig(tmp_path)
+        yield made
+        made.service.close()
+        for pid, words in list(running("radvd")):
+            if any(word.startswith(str(tmp_path)) for word in words):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_an_instance_learns_address_route_and_mtu(rig: Rig) -> None:
+    assert rig.service.plan(router()) == ["+ radvd"]
+    rig.service.apply(router())
+    assert rig.service.plan(router()) == []
+    eventually(rig.learned, "the instance has learned")
+    assert lab.in_netns("vm", "sysctl", "-n", "net.ipv6.conf.eth0.mtu").strip() == "1400"
+    assert len(rig.mains()) == 1
+    assert rig.service.status()["routers"] == 1
+
+
+def test_a_second_run_does_nothing_and_a_change_is_read_by_the_same_process(rig: Rig) -> None:
+    rig.service.apply(router())
+    pid, written = rig.pid, rig.conf.stat().st_mtime_ns
+    rig.service.apply(router())
+    assert (rig.pid, rig.conf.stat().st_mtime_ns) == (pid, written)
+    changed = router(mtu=1300)
+    assert rig.service.plan(changed) == ["~ radvd configuration"]
+    rig.service.apply(changed)
+    eventually(
+        lambda: lab.in_netns("vm", "sysctl", "-n", "net.ipv6.conf.eth0.mtu").strip() == "1300", "the new MTU arrived"
+    )
+    assert rig.mains() == [pid]
+
+
+@pytest.mark.parametrize("mode", [None, "down"])
+def test_a_router_that_advertises_nothing_has_none(rig: Rig, mode: str | None) -> None:
+    rig.service.apply(router())
+    without = router(None)
+    if mode == "down":
+        without = replace(router(), interfaces=tuple(replace(p, admin_state_up=False) for p in router().interfaces))
+    assert rig.service.plan(without) == ["- radvd"]
+    rig.service.apply(without)
+    assert rig.mains() == []
+    assert not rig.conf.exists()
+    assert not rig.pid_file.exists()
+    assert rig.service.plan(without) == []
+
+
+def test_a_removed_router_leaves_nothing(rig: Rig) -> None:
+    rig.service.apply(router())
+    assert list(rig.service.routers()) == [ID]
+    assert rig.service.plan_remove(ID) == ["- radvd"]
+    rig.service.remove(ID)
+    assert (rig.mains(), list(rig.service.routers()), rig.service.plan_remove(ID)) == ([], [], [])
+    rig.service.remove(ID)
+    rig.service.remove(OTHER)
+
+
+def test_one_that_is_killed_is_told_of_and_started_again(rig: Rig) -> None:
+    rig.service.apply(router())
+    first = rig.pid
+    os.kill(first, signal.SIGKILL)
+    assert rig.told() == [ID]
+    rig.service.apply(router())
+    assert rig.mains() == [rig.pid]
+    assert rig.pid != first
+    rig.forget()
+    eventually(rig.learned, "the instance has learned again")
+
+
+def test_one_that_dies_again_and_again_is_waited_for_longer(rig: Rig) -> None:
+    rig.service.apply(router())
+    os.kill(rig.pid, signal.SIGKILL)
+    assert rig.told() == [ID]
+    rig.service.apply(router())
+    os.kill(rig.pid, signal.SIGKILL)
+    assert select.select([rig.service.fileno()], [], [], PATIENCE)[0]
+    assert list(rig.service.changed()) == []
+    with pytest.raises(ServiceError, match=r"died 2 times in a row"):
+        rig.service.apply(router())
+    assert rig.service.status()["waiting"] == [ID]
+    assert rig.told() == [ID]
+    rig.service.apply(router())
+    assert rig.mains() == [rig.pid]
+
+
+def test_the_agent_ends_when_it_shall(rig: Rig) -> None:
+    rig.restart("exit")
+    rig.service.apply(router())
+    os.kill(rig.pid, signal.SIGKILL)
+    with pytest.raises(ServiceFatalError, match=ID):
+        rig.told()
+
+
+def test_a_new_agent_adopts_what_runs_and_watches_it(rig: Rig) -> None:
+    rig.service.apply(router())
+    pid = rig.pid
+    rig.restart()
+    assert rig.service.plan(router()) == []
+    rig.service.apply(router())
+    assert rig.mains() == [pid]
+    os.kill(pid, signal.SIGKILL)
+    assert rig.told() == [ID]
+
+
+def test_what_neutron_l3_agent_started_is_taken_over(rig: Rig) -> None:
+    """Its text is laid out differently; the process stays."""
+    rig.confs.mkdir(parents=True)
+    rig.pids.mkdir(parents=True)
+    rig.conf.write_text(f"interface {DEVICE}\n{{\n   AdvSendAdvert on;\n prefix {PREFIX} {{ }};\n}};\n")
+    rig.conf.chmod(0o444)
+    lab.in_netns(SPACE, "radvd", "-C", rig.conf, "-p", rig.pid_file, "-m", "syslog", "-u", "root")
+    pid = rig.pid
+    assert rig.service.plan(router()) == ["~ radvd configuration"]
+    rig.service.apply(router())
+    assert rig.mains() == [pid]
+    eventually(lambda: lab.in_netns("vm", "sysctl", "-n", "net.ipv6.conf.eth0.mtu").strip() == "1400", "our MTU came")
+    rig.service.remove(ID)
+    assert rig.mains() == []
+
+
+def test_a_stray_second_one_ends(rig: Rig) -> None:
+    rig.service.apply(router())
+    stray = rig.pid
+    rig.pid_file.unlink()
+    rig.restart()
+    rig.service.apply(router())
+    assert rig.mains() == [rig.pid]
+    assert rig.pid != stray
+
+
+@pytest.mark.parametrize("content", ["", "nonsense", "-5", "99999999999999999999", "{self}"])
+def test_a_process_id_file_that_tells_nothing_is_overwritten(rig: Rig, content: str) -> None:
+    """Also one that names another program: nobody but radvd is ever signalled."""
+    rig.pids.mkdir(parents=True)
+    rig.pid_file.write_text(content.format(self=os.getpid()))
+    assert rig.service.plan(router()) == ["+ radvd"]
+    rig.service.apply(router())
+    assert rig.mains() == [rig.pid]
+
+
+def test_a_namespace_made_anew_gets_a_new_one(rig: Rig) -> None:
+    rig.service.apply(router())
+    first = rig.pid
+    rig.remove_namespace()
+    rig.make_namespace()
+    assert rig.service.plan(router()) == ["+ radvd"]
+    rig.service.apply(router())
+    assert rig.mains() == [rig.pid]
+    assert rig.pid != first
+    eventually(rig.learned, "the instance has learned")
+
+
+def test_without_radvd_the_reason_is_clear(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ServiceError, match=r"no router advertisements: radvd is not installed"):
+        rig.service.apply(router())
+
+
+def test_another_user(rig: Rig) -> None:
+    rig.service.close()
+    rig.service = rig.new_service(user="nobody")
+    rig.service.apply(router())
+    eventually(lambda: "\nUid:\t65534\t" in Path(f"/proc/{rig.pid}/status").read_text(), "it is nobody's")
+    eventually(rig.learned, "the instance has learned")
+    rig.service.remove(ID)
+    assert [pid for pid, words in running("radvd") if str(rig.conf) in words] == []
+
+
+def test_signals_of_the_worker_thread_are_not_inherited(rig: Rig) -> None:
+    """The daemon's worker blocks all of them; a helper that inherited that could not be told to read anew."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        rig.service.apply(router())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    blocked = next(
+        line for line in Path(f"/proc/{rig.pid}/status").read_text().splitlines() if line.startswith("SigBlk")
+    )
+    assert not int(blocked.split()[1], 16) & (1 << (signal.SIGHUP - 1) | 1 << (signal.SIGTERM - 1))
+
+
+def test_directories_belong_to_whom_those_above_belong(rig: Rig, tmp_path: Path) -> None:
+    """neutron-l3-agent is no root, and writes there when the host goes back to it."""
+    os.chown(tmp_path, 1234, 1235)
+    rig.service.apply(router())
+    for place in (rig.confs, rig.pids, rig.pids.parent):
+        assert (place.stat().st_uid, place.stat().st_gid) == (1234, 1235)
+
+
+def test_resolvers_reach_the_wire(rig: Rig) -> None:
+    with lab.entered("vm"):
+        words = ["tcpdump", "-lni", "eth0", "-vv", "icmp6 and ip6[40] == 134"]
+        ear = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        rig.service.apply(router(resolvers=("2001:db8::53", "2001:db8::54")))
+        assert ear.stdout is not None
+        heard = ""
+        while "2001:db8::54" not in heard:
+            line = ear.stdout.readline()
+            assert line, "tcpdump ended"
+            heard += line
+        assert "2001:db8::53" in heard
+    finally:
+        ear.kill()
+        ear.wait()
+    assert json.dumps(rig.service.status())
