@@ -108,17 +108,20 @@ install_units() {
     install -m 0644 etc/dvr-agent.sysusers "$destdir$sysusersdir/dvr-agent.conf"
 }
 
-# The user of the metadata proxy; a package made with DESTDIR leaves that to its own scripts.
+# The user of the metadata proxy.  A package made with DESTDIR leaves that to its own scripts, another prefix to you.
 make_user() {
-    if [ -n "$destdir" ] || [ "$(id -u)" -ne 0 ] || id -u dvr-metadata >/dev/null 2>&1; then
+    if [ -n "$destdir" ] || id -u dvr-metadata >/dev/null 2>&1; then
         return 0
     fi
-    if command -v systemd-sysusers >/dev/null; then
-        quietly systemd-sysusers etc/dvr-agent.sysusers
-    else
-        quietly useradd --system --no-create-home --home-dir / --shell /usr/sbin/nologin dvr-metadata
-    fi
-    say "user dvr-metadata"
+    local command="useradd --system --no-create-home --home-dir / --shell /usr/sbin/nologin dvr-metadata"
+    case "$prefix" in
+    /usr | /usr/local)
+        # shellcheck disable=SC2086  # a list of words
+        quietly $command
+        say "user dvr-metadata"
+        ;;
+    *) say "the metadata proxy needs a user:   $command" ;;
+    esac
 }
 
 # A configuration that is there is the operator's; the new one is laid beside it if it differs.

@@ -23,6 +23,7 @@ from tools import check_docs, sample_config
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 UNIT = ROOT / "etc" / "dvr-agent.service"
+PROXY_UNIT = ROOT / "etc" / "dvr-metadata-proxy.service"
 
 # fmt: off
 MOUNT_NAMESPACE_OPTIONS = {
@@ -125,14 +126,30 @@ def test_readme_names_every_option_of_ours() -> None:
 # -- systemd unit
 
 
-def test_systemd_is_content_with_the_unit() -> None:
-    command("tools/check-unit.sh", AGENT=sys.executable)
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """A directory with all programs that units name."""
+    for name in ("dvr-agent", "dvr-metadata-proxy"):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).symlink_to(sys.executable)
+    return tmp_path / "bin"
 
 
-def test_unit_with_a_mistake_is_noticed(tmp_path: Path) -> None:
-    unit = tmp_path / "dvr-agent.service"
-    unit.write_text(UNIT.read_text().replace("WatchdogSec=60", "WatchdogSec=often"))
-    assert "often" in command("tools/check-unit.sh", unit, code=1, AGENT=sys.executable).stderr
+def test_systemd_is_content_with_the_units(programs: Path) -> None:
+    command("tools/check-unit.sh", BIN=programs)
+
+
+def test_unit_with_a_mistake_is_noticed(tmp_path: Path, programs: Path) -> None:
+    (tmp_path / "dvr-agent.service").write_text(UNIT.read_text().replace("WatchdogSec=60", "WatchdogSec=often"))
+    (tmp_path / "dvr-metadata-proxy.service").write_text(PROXY_UNIT.read_text())
+    assert "often" in command("tools/check-unit.sh", tmp_path, code=1, BIN=programs).stderr
+
+
+def test_the_proxys_unit_leaves_it_no_rights() -> None:
+    settings = unit_settings(PROXY_UNIT)
+    assert settings["User"] == ["dvr-metadata"]
+    assert settings["CapabilityBoundingSet"] == [""]
+    assert settings["RestrictAddressFamilies"] == ["AF_UNIX"]
 
 
 def test_unit_stays_in_the_mount_and_network_namespace_of_the_host() -> None:
