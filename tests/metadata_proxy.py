@@ -179,7 +179,7 @@ class Client:
         http.send(h11.EndOfMessage())
         if self.rest:
             http.receive_data(self.rest)
-        response, body = None, b""
+        response, pieces = None, []
         while True:
             event = http.next_event()
             if event is h11.NEED_DATA:
@@ -192,12 +192,12 @@ class Client:
             elif isinstance(event, h11.Response):
                 response = event
             elif isinstance(event, h11.Data):
-                body += bytes(event.data)
+                pieces.append(bytes(event.data))
             else:
                 break
         assert response is not None
         self.rest = http.trailing_data[0]
-        return response.status_code, {k.decode(): v.decode("latin-1") for k, v in response.headers}, body
+        return response.status_code, {k.decode(): v.decode("latin-1") for k, v in response.headers}, b"".join(pieces)
 
     def get(self, path: str = "/", more: bytes = b"") -> tuple[int, dict[str, str], bytes]:
         return self.send(b"GET %s HTTP/1.1\r\nHost: h\r\n%s\r\n" % (path.encode(), more)).answer()

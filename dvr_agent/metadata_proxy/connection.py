@@ -10,27 +10,19 @@ An idle connection costs a transport and this object: the task and the parser co
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
-import socket
-import struct
 from http import HTTPStatus
 
 import h11
 
 from dvr_agent.metadata_proxy import headers
 from dvr_agent.metadata_proxy.forward import Upstream, UpstreamError
+from dvr_agent.metadata_proxy.outlet import PATIENCE, Outlet, SlowClientError
 from dvr_agent.metadata_proxy.router import Router
 from dvr_agent.metadata_proxy.shared import Shared
 
-RESET = struct.pack("ii", 1, 0)
-"""struct linger: close(2) resets, so that nothing of the connection stays in the router's namespace."""
 LINGER = 2.0
 """Seconds for a client to take our last words, while what it still sends is thrown away."""
-PATIENCE = 4
-"""A client that moves all the same, but very slowly, has so many times ``timeout_client`` for one request or answer."""
-UNSENT = 64 * 1024
-"""Bytes of answers in memory, beside what is in the kernel."""
 UNREAD = 64 * 1024
 """Bytes that a client may send ahead while a request of it is answered."""
 
@@ -49,10 +41,6 @@ class Phase(enum.Enum):
     CLOSING = "the client to take the rest"
 
 
-class SlowClientError(Exception):
-    """The client does not take its answer."""
-
-
 class Connection(asyncio.BufferedProtocol):
     """Implements :class:`dvr_agent.metadata_proxy.router.Member`.
 
@@ -68,16 +56,13 @@ class Connection(asyncio.BufferedProtocol):
         "_eof",
         "_held",
         "_http",
-        "_looks",
         "_loop",
+        "_out",
         "_request",
-        "_resumed",
         "_router",
         "_shared",
         "_task",
         "_timer",
-        "_transport",
-        "_unsent",
         "client",
         "phase",
     )
@@ -85,25 +70,23 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, router: Router, client: str, shared: Shared, loop: asyncio.AbstractEventLoop) -> None:
         self.client, self.phase = client, Phase.FIRST
         self._router, self._shared, self._loop = router, shared, loop
-        self._transport: asyncio.Transport | None = None
+        self._out: Outlet | None = None
         self._http: h11.Connection | None = None
         self._request: h11.Request | None = None
         self._body = b""
         self._held = 0
         self._task: asyncio.Task[None] | None = None
-        self._resumed: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
         self._began = 0.0
-        self._ahead = self._unsent = self._looks = 0
+        self._ahead = 0
         self._aborted = self._eof = False
 
     # --- the transport's calls ------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=UNSENT, low=UNSENT // 4)
+        self._out = Outlet(transport)
         if self._aborted:
             self.abort()
         else:
@@ -120,8 +103,8 @@ class Connection(asyncio.BufferedProtocol):
         self._http.receive_data(bytes(_BUFFER[:nbytes]))
         if self.phase is Phase.ANSWERING:
             self._ahead += nbytes
-            if self._ahead > UNREAD and self._transport is not None:
-                self._transport.pause_reading()
+            if self._ahead > UNREAD and self._out is not None:
+                self._out.read(False)
             return
         if self.phase is Phase.IDLE:
             self._arm(self._shared.settings.timeout_http_request)
@@ -142,12 +125,12 @@ class Connection(asyncio.BufferedProtocol):
         return True
 
     def pause_writing(self) -> None:
-        self._resumed = self._loop.create_future()
+        if self._out is not None:
+            self._out.pause()
 
     def resume_writing(self) -> None:
-        if self._resumed is not None and not self._resumed.done():
-            self._resumed.set_result(None)
-        self._resumed = None
+        if self._out is not None:
+            self._out.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
@@ -155,7 +138,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._task is not None:
             self._task.cancel()
         self._forget_body()
-        self._transport = self._timer = None
+        self._out = self._timer = None
         self._router.leave(self)
 
     # --- ends -----------------------------------------------------------------------------------------------------
@@ -163,28 +146,16 @@ class Connection(asyncio.BufferedProtocol):
     def abort(self) -> None:
         self._aborted = True
         self.phase = Phase.CLOSING
-        if self._transport is not None:
-            with contextlib.suppress(OSError, AttributeError):  # closed already
-                self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            self._transport.abort()
+        if self._out is not None:
+            self._out.reset()
 
     def close(self) -> None:
-        """Say no more, once what is written has been sent.  What the client still sends must be read until then: else
-        the kernel resets the connection, and our last words are lost.
-        """
+        """Once what is written has been sent."""
         self.phase = Phase.CLOSING
         self._router.evictable.pop(self, None)
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        self._unsent = transport.get_write_buffer_size()
-        self._looks = 0
-        self._arm(self._shared.settings.timeout_client if self._unsent else LINGER)
-        if self._eof or self._is_read_up():
-            transport.close()
-        else:
-            transport.write_eof()
-            transport.resume_reading()
+        if self._out is not None and not self._out.is_closing:
+            unsent = self._out.close(unread=not self._eof and not self._is_read_up())
+            self._arm(self._shared.settings.timeout_client if unsent else LINGER)
 
     def _is_read_up(self) -> bool:
         """All that the client sent has been understood."""
@@ -205,31 +176,24 @@ class Connection(asyncio.BufferedProtocol):
 
     def _tick(self) -> None:
         self._timer = None
-        if self.phase is Phase.ANSWERING or self._transport is None:
+        if self.phase is Phase.ANSWERING or self._out is None:
             return
         if self._loop.time() < self._deadline:
             self._timer = self._loop.call_at(self._deadline, self._tick)
         else:
-            self._expired()
+            self._expired(self._out)
 
-    def _expired(self) -> None:
+    def _expired(self, out: Outlet) -> None:
         if self.phase is Phase.CLOSING:
-            self._expired_closing()
+            if out.moves():
+                self._arm(self._shared.settings.timeout_client)
+            else:
+                self.abort()
         elif self.phase in (Phase.HEADERS, Phase.BODY):
             self._shared.counters.refused("slow")
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
         else:
             self.close()
-
-    def _expired_closing(self) -> None:
-        assert self._transport is not None
-        left, before = self._transport.get_write_buffer_size(), self._unsent
-        self._unsent = left
-        self._looks += 1
-        if not before or left >= before or self._looks > PATIENCE:
-            self.abort()
-        else:
-            self._arm(self._shared.settings.timeout_client if left else LINGER)
 
     # --- requests -------------------------------------------------------------------------------------------------
 
@@ -251,8 +215,8 @@ class Connection(asyncio.BufferedProtocol):
             elif isinstance(event, h11.EndOfMessage):
                 self._complete()
             elif event is h11.NEED_DATA:
-                if http.they_are_waiting_for_100_continue and self._transport is not None:
-                    self._transport.write(http.send(h11.InformationalResponse(status_code=100, headers=[])))
+                if http.they_are_waiting_for_100_continue and self._out is not None:
+                    self._out.write(http.send(h11.InformationalResponse(status_code=100, headers=[])))
                 return
             else:  # the client has said that this is all
                 self.close()
@@ -367,36 +331,24 @@ class Connection(asyncio.BufferedProtocol):
     def _write(self, event: h11.Response | h11.Data | h11.EndOfMessage) -> None:
         assert self._http is not None
         data = self._http.send(event)
-        if data and self._transport is not None:
-            self._transport.write(data)
+        if self._out is not None:
+            self._out.write(data or b"")
 
     async def _drain(self) -> None:
-        """Wait until the client has taken enough of what was written.
-
-        :raises SlowClientError: it takes nothing for ``timeout_client``, or too little
-        """
-        for _ in range(PATIENCE):
-            resumed, transport = self._resumed, self._transport
-            if resumed is None or transport is None:
-                return
-            before = transport.get_write_buffer_size()
-            done, _pending = await asyncio.wait([resumed], timeout=self._shared.settings.timeout_client)
-            if not done and transport.get_write_buffer_size() >= before:
-                break
-        if self._resumed is not None:
-            raise SlowClientError
+        if self._out is not None:
+            await self._out.drain(self._shared.settings.timeout_client)
 
     def _next(self) -> None:
         """After an answer: the next request, or the end."""
-        http, transport = self._http, self._transport
-        if http is None or transport is None or transport.is_closing():
+        http, out = self._http, self._out
+        if http is None or out is None or out.is_closing:
             return
         if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
             self.close()
             return
         http.start_next_cycle()
         self._ahead = 0
-        transport.resume_reading()
+        out.read(True)
         self._router.evictable[self] = None
         if http.trailing_data[0] or self._eof:
             self.phase = Phase.HEADERS

@@ -201,7 +201,7 @@ def test_answers_without_a_body(rig: Rig) -> None:
 
 
 def test_large_answers_wait_for_the_client_in_bounded_memory(rig: Rig) -> None:
-    size = 64 * 1024 * 1024
+    size = 48 * 1024 * 1024
     client = Client(rig.one)
     client.send(b"GET /big/%d HTTP/1.1\r\nHost: h\r\n\r\n" % size)
     assert get(rig.one, "/other")[0] == 200
