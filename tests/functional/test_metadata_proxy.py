@@ -386,6 +386,18 @@ def test_waiting_for_a_turn_has_an_end(start: Start) -> None:
     assert get(rig.one)[0] == 200
 
 
+def test_bodies_in_memory_are_bounded_per_router(start: Start) -> None:
+    rig = start(metadata_proxy={"max_body_size": 1000})
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n"
+    slow = [Client(rig.one).send(head + 999 * b"x") for _ in range(16)]
+    until(lambda: rig.status()["connections"] == 16)
+    late = Client(rig.one)
+    assert late.send(head + 500 * b"x").answer()[0] == 503
+    assert get(rig.one)[0] == 200, "requests without a body go on"
+    assert [one.send(b"x").answer()[0] for one in slow] == [200] * 16
+    assert Client(rig.one).send(head + 1000 * b"x").answer()[0] == 200
+
+
 def test_the_rate_limit_is_per_client_and_for_the_ip_versions_named(start: Start) -> None:
     limits = {"rate_limit_enabled": True, "base_window_duration": 1000, "base_query_rate_limit": 3}
     rig = start(metadata_rate_limiting={**limits, "burst_query_rate_limit": 100})
@@ -470,6 +482,33 @@ def test_the_end_waits_for_requests_and_closes_idle_connections(rig: Rig) -> Non
     assert (status, headers["connection"]) == (200, "close")
     assert rig.proxy.exit_code() == 0
     assert not rig.proxy.control.exists()
+
+
+def test_what_waited_in_the_kernel_when_the_end_came_is_answered(rig: Rig) -> None:
+    os.kill(rig.proxy.process.pid, signal.SIGSTOP)
+    waiting = [Client(rig.one).send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n") for _ in range(30)]
+    rig.proxy.terminate()
+    os.kill(rig.proxy.process.pid, signal.SIGCONT)
+    assert [one.answer()[0] for one in waiting] == [200] * 30
+    assert rig.proxy.exit_code() == 0
+
+
+def test_what_comes_after_the_end_has_begun_waits_for_the_next_process(rig: Rig) -> None:
+    busy = Client(rig.one).send(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n")
+    until(lambda: "/wait" in rig.upstream.targets())
+    rig.proxy.terminate()
+    until(lambda: "stopping" in rig.proxy.log.read_text())
+    late = listener()
+    rig.agent.serve(R2, [late])
+    assert rig.agent.ask("stop", router=R2) == {"ok": True}
+    assert rig.agent.give(R1)[0].getsockname() == rig.one.getsockname()
+    rig.upstream.gate.set()
+    assert busy.answer()[0] == 200
+    assert rig.proxy.exit_code() == 0
+    waiting = Client(rig.one).send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    rig.proxy.start()
+    rig.proxy.agent().serve(R1, [rig.one])
+    assert waiting.answer()[0] == 200
 
 
 def test_the_end_comes_even_if_requests_do_not_end(rig: Rig) -> None:
@@ -599,6 +638,15 @@ def test_serve_replaces_and_connections_in_the_same_namespace_go_on(rig: Rig) ->
     assert rig.agent.ask("list")["routers"] == {R1: 8}
     rig.agent.serve(R1, [rig.one], namespace=8)
     assert waiting.answer()[0] == 200
+
+
+def test_unix_sockets_are_served_too(rig: Rig, tmp_path: Path) -> None:
+    target = socket.socket(socket.AF_UNIX)
+    target.bind(str(tmp_path / "instance"))
+    target.listen()
+    rig.agent.serve(R2, [target])
+    assert get(target)[0] == 200
+    assert rig.upstream.seen[0].all("x-forwarded-for") == [""]
 
 
 def test_wrong_messages_get_an_error_and_the_conversation_goes_on(rig: Rig, tmp_path: Path) -> None:
