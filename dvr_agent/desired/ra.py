@@ -6,6 +6,8 @@ mode, the flags for DHCPv6, the MTU, resolvers for SLAAC, and the route to the m
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address
+
 from dvr_agent.desired import names
 from dvr_agent.desired.common import IPV6_MIN_MTU
 from dvr_agent.model.router import RaMode, Router, RouterPort, Subnet
@@ -32,7 +34,9 @@ def radvd_text(router: Router, shortest: int, longest: int) -> str | None:
 
 def _interface(device: str, port: RouterPort, subnets: list[Subnet], shortest: int, longest: int) -> str:
     modes = {subnet.ra_mode for subnet in subnets}
-    resolvers = [str(address) for subnet in subnets if subnet.ra_mode is RaMode.SLAAC for address in subnet.nameservers]
+    resolvers = [
+        _text(address) for subnet in subnets if subnet.ra_mode is RaMode.SLAAC for address in subnet.nameservers
+    ]
     lines = ["AdvSendAdvert on;", f"MinRtrAdvInterval {shortest};", f"MaxRtrAdvInterval {longest};"]
     if port.mtu >= IPV6_MIN_MTU:
         lines.append(f"AdvLinkMTU {port.mtu};")
@@ -44,6 +48,13 @@ def _interface(device: str, port: RouterPort, subnets: list[Subnet], shortest: i
         lines.append(f"RDNSS {' '.join(resolvers[:MOST_RESOLVERS])} {{ }};")
     for subnet in subnets:
         autonomous = "off" if subnet.ra_mode is RaMode.STATEFUL else "on"
-        lines += [f"prefix {subnet.cidr} {{", "    AdvOnLink on;", f"    AdvAutonomous {autonomous};", "};"]
+        prefix = f"{_text(IPv6Address(int(subnet.cidr.network_address)))}/{subnet.cidr.prefixlen}"
+        lines += [f"prefix {prefix} {{", "    AdvOnLink on;", f"    AdvAutonomous {autonomous};", "};"]
     lines.append(f"route {METADATA_ROUTE} {{ }};")
     return "\n".join([f"interface {device} {{", *(f"    {line}" for line in lines), "};", ""])
+
+
+def _text(address: IPv6Address) -> str:
+    """As radvd reads it: its grammar has no ``::`` at the start of an address (radvd 2.19)."""
+    text = str(address)
+    return address.exploded if text.startswith("::") else text

@@ -21,7 +21,7 @@ from dvr_agent import backoff
 from dvr_agent.errors import KernelError, ServiceError
 from dvr_agent.kernel import netns
 from dvr_agent.kernel.inotify import Timer
-from dvr_agent.services.processes import Process, children_of, open_process, read_pid_file, running
+from dvr_agent.services.processes import Process, children_of, open_process, parent_of, read_pid_file, running
 
 LOG = logging.getLogger(__name__)
 
@@ -29,6 +29,10 @@ START_SECONDS, TERM_SECONDS, KILL_SECONDS = 10.0, 3.0, 3.0
 STABLE_SECONDS = 60.0
 """One that has lived so long and dies is started again at once."""
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
+PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
+"""Signals that no other program expects to be ignored from the start."""
+READY_STEP = 0.005
+"""Seconds between looks whether a helper is ready, which nothing tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +63,13 @@ class _Watched:
 class _Fallen:
     """One that died.
 
+    :ivar text: what happened
     :ivar times: in a row, each soon after its start
     :ivar due: when it may be started again, by the monotonic clock
+    :ivar told: whether :meth:`Children.changed` has told of it
     """
 
+    text: str
     times: int
     due: float
     told: bool = False
@@ -78,8 +85,8 @@ class Children:
         self._name = name
         self._watched: dict[str, _Watched] = {}
         self._fallen: dict[str, _Fallen] = {}
-        self._strays: dict[str, set[int]] | None = None
-        """Configuration file → processes found when this process first looked, which may be of nobody."""
+        self._seen: dict[str, set[int]] | None = None
+        """Word of a command line → processes of the program that had it at the last look; None: none was taken yet."""
         self._timer = Timer()
         self._poll = select.epoll()
         self._poll.register(self._timer.fileno(), select.EPOLLIN)
@@ -94,7 +101,7 @@ class Children:
     @property
     def waiting(self) -> Collection[str]:
         """Those that died and were not started again yet."""
-        return [key for key in self._fallen if key not in self._watched]
+        return [key for key in list(self._fallen) if key not in self._watched]
 
     def find(self, key: str, program: Program) -> bool:
         """True if the helper runs, as it should; one that does is watched from now on."""
@@ -112,40 +119,71 @@ class Children:
 
         :raises ServiceError: it does not start, or died too often to be started again now
         """
+        self._note_if_dead(key)
+        self._set_timer()
         fallen = self._fallen.get(key)
         if fallen is not None and fallen.due > time.monotonic():
             raise ServiceError(f"{self._name} died {_often(fallen.times)}, it is started again soon")
         self.end(key, program)
-        _run(program)
+        try:
+            _run(program)
+        except ServiceError:
+            self._seen = None  # one that was too slow may have come to life after all
+            raise
         process = _find(program)
         if process is None:
-            raise ServiceError(f"{self._name} ended right after its start; journalctl -t {self._name} says why")
+            raise ServiceError(f"{self._name} ended right after its start; {_journal(self._name)}")
         self._watch(key, program, process)
+        _await_ready(self._name, process)
 
-    def signal(self, key: str, number: signal.Signals) -> None:
-        self._watched[key].process.signal(number)
+    def read_anew(self, key: str) -> None:
+        """Have it read its configuration file again.
+
+        :raises ServiceError: it cannot be told
+        """
+        process = self._watched[key].process
+        _await_ready(self._name, process)
+        _send(self._name, process, signal.SIGHUP)
+
+    def look(self) -> None:
+        """Look at all processes of the host, for those that nobody watches."""
+        self._seen = {}
+        for pid, words in running(self._name):
+            for word in words:
+                self._seen.setdefault(word, set()).add(pid)
+
+    @property
+    def words(self) -> Collection[str]:
+        """All words of the command lines of the program's processes, at the last look."""
+        if self._seen is None:
+            self.look()
+        return list(self._seen or ())
+
+    def has_strays(self, key: str, program: Program) -> bool:
+        """True if others run with the configuration file beside the one that is watched, or without such a one."""
+        strays = self._strays(key, program)
+        for process in strays:
+            process.close()
+        return bool(strays)
+
+    def end_strays(self, key: str, program: Program) -> None:
+        """End all that run with the configuration file beside the one that is watched.
+
+        :raises ServiceError: something does not end
+        """
+        self._end(self._strays(key, program))
 
     def end(self, key: str, program: Program) -> None:
         """End it, with everything that runs with its configuration file.
 
         :raises ServiceError: something does not end
         """
-        found = self._all(key, program)
-        try:
-            for process in found:
-                process.signal(signal.SIGTERM)
-            deadline = time.monotonic() + TERM_SECONDS
-            for process in found:
-                if not process.wait(max(deadline - time.monotonic(), 0)):
-                    process.signal(signal.SIGKILL)
-            for process in found:
-                if not process.wait(KILL_SECONDS):
-                    raise ServiceError(f"{self._name} (process {process.pid}) does not end")
-        finally:
-            for process in found:
-                process.close()
+        self._end(self._all(key, program))
         self._unwatch(key)
-        program.pid_file.unlink(missing_ok=True)
+        try:
+            program.pid_file.unlink(missing_ok=True)
+        except OSError as exc:
+            raise ServiceError(f"{program.pid_file}: {exc.strerror}") from exc
 
     def forget(self, key: str) -> None:
         """Its router is gone: how often it died does not matter any more."""
@@ -155,21 +193,18 @@ class Children:
         return self._poll.fileno()
 
     def changed(self) -> dict[str, str]:
-        """Key → what happened, of helpers that have died, or may be started again after they had died often."""
+        """Key → what happened, of helpers that have died; of one that dies often once it may be started again."""
         self._poll.poll(0)
+        for key in list(self._watched):
+            self._note_if_dead(key)
         news = {}
-        for key, watched in list(self._watched.items()):
-            if watched.process.ended:
-                news[key] = f"{self._name} (process {watched.process.pid}) has died"
-                self._unwatch(key)
-                self._note_death(key, time.monotonic() - watched.since)
         now = time.monotonic()
         for key, fallen in self._fallen.items():
             if fallen.due <= now and not fallen.told:
                 fallen.told = True
-                news.setdefault(key, f"{self._name} may be started again")
+                news[key] = fallen.text
         self._set_timer()
-        return {key: text for key, text in news.items() if self._fallen[key].told}
+        return news
 
     def close(self) -> None:
         for key in list(self._watched):
@@ -177,11 +212,17 @@ class Children:
         self._poll.close()
         self._timer.close()
 
-    def _note_death(self, key: str, lived: float) -> None:
+    def _note_if_dead(self, key: str) -> None:
+        watched = self._watched.get(key)
+        if watched is None or not watched.process.ended:
+            return
+        self._unwatch(key)
         before = self._fallen.get(key)
+        lived = time.monotonic() - watched.since
         times = 1 if lived >= STABLE_SECONDS or before is None else before.times + 1
         pause = 0.0 if times == 1 else backoff.delay(times - 1, FIRST_WAIT, LONGEST_WAIT)
-        self._fallen[key] = _Fallen(times, time.monotonic() + pause)
+        text = f"{self._name} (process {watched.process.pid}) has died"
+        self._fallen[key] = _Fallen(text, times, time.monotonic() + pause)
         LOG.warning("router %s: %s died %s, started again in %.1f s", key, self._name, _often(times), pause)
 
     def _set_timer(self) -> None:
@@ -201,18 +242,42 @@ class Children:
 
     def _all(self, key: str, program: Program) -> list[Process]:
         """Every process that runs with the configuration file, opened anew."""
-        if self._strays is None:
-            self._strays = {}
-            for pid, words in running(self._name):
-                for word in words:
-                    self._strays.setdefault(word, set()).add(pid)
-        pids = set(self._strays.pop(str(program.config), ()))
+        pids = self._seen_with(program)
         watched = self._watched.get(key)
         for known in (watched.process.pid if watched else None, read_pid_file(program.pid_file)):
             if known is not None:
                 pids |= {known, *children_of(known)}  # radvd keeps one that may do what it may not
-        opened = (_open(pid, program) for pid in sorted(pids))
-        return [process for process in opened if process is not None]
+        return _open_all(pids, program)
+
+    def _strays(self, key: str, program: Program) -> list[Process]:
+        """Those at the last look that are neither the one that is watched nor its own helper, opened anew."""
+        pids = self._seen_with(program)
+        watched = self._watched.get(key)
+        if watched is not None:
+            own = watched.process.pid
+            pids = {pid for pid in pids if pid != own and parent_of(pid) != own}
+        return _open_all(pids, program)
+
+    def _seen_with(self, program: Program) -> set[int]:
+        if self._seen is None:
+            self.look()
+        return set((self._seen or {}).get(str(program.config), ()))
+
+    def _end(self, processes: list[Process]) -> None:
+        """End them, by force if it must be, and close them."""
+        try:
+            for process in processes:
+                _send(self._name, process, signal.SIGTERM)
+            deadline = time.monotonic() + TERM_SECONDS
+            for process in processes:
+                if not process.wait(max(deadline - time.monotonic(), 0)):
+                    _send(self._name, process, signal.SIGKILL)
+            for process in processes:
+                if not process.wait(KILL_SECONDS):
+                    raise ServiceError(f"{self._name} (process {process.pid}) does not end")
+        finally:
+            for process in processes:
+                process.close()
 
 
 def _find(program: Program) -> Process | None:
@@ -226,6 +291,32 @@ def _open(pid: int, program: Program) -> Process | None:
         return open_process(pid, program.name, str(program.config))
     except PermissionError as exc:
         raise ServiceError(f"{program.name} (process {pid}) may not be looked at: {exc.strerror}") from exc
+
+
+def _open_all(pids: Collection[int], program: Program) -> list[Process]:
+    opened = (_open(pid, program) for pid in sorted(pids))
+    return [process for process in opened if process is not None]
+
+
+def _send(name: str, process: Process, number: signal.Signals) -> None:
+    try:
+        process.signal(number)
+    except PermissionError as exc:
+        raise ServiceError(f"{name} (process {process.pid}) may not be signalled: {exc.strerror}") from exc
+
+
+def _await_ready(name: str, process: Process) -> None:
+    """Wait until it can be told to read anew.  radvd writes its process id file, and lets its starter go, some
+    milliseconds before it catches SIGHUP; until then that would end it.
+
+    :raises ServiceError: it has ended, or takes too long
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while not process.catches(signal.SIGHUP):
+        if process.wait(READY_STEP):
+            raise ServiceError(f"{name} (process {process.pid}) has ended; {_journal(name)}")
+        if time.monotonic() > deadline:
+            raise ServiceError(f"{name} (process {process.pid}) is not ready after {START_SECONDS:.0f} s")
 
 
 def _network(namespace: str) -> int:
@@ -248,7 +339,8 @@ def _run(program: Program) -> None:
     try:
         with netns.entered(program.namespace):
             # Not by subprocess: the worker thread blocks all signals, and the helper would inherit that.
-            pid = os.posix_spawn(path, program.words, os.environ, file_actions=nothing, setsid=True, setsigmask=())
+            pid = os.posix_spawn(path, program.words, os.environ, file_actions=nothing, setsid=True, setsigmask=(),
+                                 setsigdef=PYTHON_IGNORES)  # fmt: skip
     except (OSError, KernelError) as exc:
         raise ServiceError(f"{program.name} cannot be started: {exc}") from exc
     code = _wait(pid)
@@ -276,9 +368,18 @@ def _wait(pid: int) -> int | None:
 def _reason(program: Program) -> str:
     """What it has against its configuration; the daemon says that to syslog only."""
     words = (program.words[0], "-c", "-C", str(program.config), "-m", "stderr")
-    done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=START_SECONDS, check=False)
-    lines = [line for line in done.stderr.splitlines() if "error" in line]
-    return lines[0][:200] if lines else f"journalctl -t {program.name} says why"
+    try:
+        done = subprocess.run(
+            words, capture_output=True, text=True, errors="replace", timeout=START_SECONDS, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return _journal(program.name)
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    return lines[0][:200] if done.returncode and lines else _journal(program.name)
+
+
+def _journal(name: str) -> str:
+    return f"journalctl -t {name} says why"
 
 
 def _often(times: int) -> str:

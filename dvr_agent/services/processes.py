@@ -35,6 +35,15 @@ class Process:
         poll.register(self.fd, select.POLLIN)
         return bool(poll.poll(seconds * 1e3))
 
+    def catches(self, number: signal.Signals) -> bool:
+        """False if the signal would do what it does by default, which for most is to end it."""
+        try:
+            lines = (PROC / str(self.pid) / "status").read_text().splitlines()
+        except OSError:
+            return False
+        caught = next((int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:")), 0)
+        return bool(caught >> (number - 1) & 1)
+
     def signal(self, number: signal.Signals) -> None:
         """One that has ended is not missed."""
         with contextlib.suppress(ProcessLookupError):
@@ -92,6 +101,14 @@ def command_line(pid: int) -> list[str]:
     except OSError:
         return []
     return text.split("\0")[:-1]
+
+
+def parent_of(pid: int) -> int | None:
+    """Id of its parent process, None if it has ended."""
+    try:
+        return int((PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, IndexError):
+        return None
 
 
 def children_of(pid: int) -> list[int]:

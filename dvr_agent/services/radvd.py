@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 from collections.abc import Collection
 from pathlib import Path
 
@@ -43,6 +42,8 @@ class RadvdService:
         self._shortest, self._longest, self._action = shortest, longest, action
         self._children = Children(NAME)
         self._died = 0
+        self._unread: set[str] = set()
+        """Routers whose configuration was written, and whose radvd was not told yet."""
 
     def plan(self, router: Router) -> list[str]:
         text, program = self._text(router), self._program(router.id)
@@ -50,7 +51,8 @@ class RadvdService:
             return self.plan_remove(router.id)
         if not self._children.find(router.id, program):
             return ["+ radvd"]
-        return [] if _content(program.config) == text else ["~ radvd configuration"]
+        lines = [] if self._is_read(router.id, program, text) else ["~ radvd configuration"]
+        return [*lines, "- second radvd"] if self._children.has_strays(router.id, program) else lines
 
     def apply(self, router: Router) -> None:
         text, program = self._text(router), self._program(router.id)
@@ -58,15 +60,17 @@ class RadvdService:
             self.remove(router.id)
             return
         try:
-            differs = _content(program.config) != text
-            if differs:
+            if not self._is_read(router.id, program, text):
+                self._unread.add(router.id)
                 _write(program.config, text)
             if not self._children.find(router.id, program):
                 _make_directory(program.pid_file.parent)
                 self._children.start(router.id, program)
                 LOG.info("router %s: radvd started", router.id)
-            elif differs:
-                self._children.signal(router.id, signal.SIGHUP)
+            elif router.id in self._unread:
+                self._children.read_anew(router.id)
+            self._unread.discard(router.id)
+            self._children.end_strays(router.id, program)
         except OSError as exc:
             raise ServiceError(f"no router advertisements: {exc}") from exc
         except ServiceError as exc:
@@ -79,13 +83,21 @@ class RadvdService:
         if self._is_there(router_id):
             program = self._program(router_id)
             self._children.end(router_id, program)
-            program.config.unlink(missing_ok=True)
+            try:
+                program.config.unlink(missing_ok=True)
+            except OSError as exc:
+                raise ServiceError(f"{program.config}: {exc.strerror}") from exc
             LOG.info("router %s: radvd ended", router_id)
         self._children.forget(router_id)
+        self._unread.discard(router_id)
 
     def routers(self) -> Collection[str]:
+        """By files and by processes, of which one may be left without the other."""
         files = {path.name.removesuffix(CONF_SUFFIX) for path in self._confs.glob(f"*{CONF_SUFFIX}")}
-        return files | set(self._children.keys)
+        files |= {path.name.removesuffix(PID_SUFFIX) for path in self._pids.glob(f"*{PID_SUFFIX}")}
+        seen = {Path(word).name.removesuffix(CONF_SUFFIX) for word in self._children.words if self._is_config(word)}
+        found = files | {one for one in seen if self._has_strays(one)} | set(self._children.keys)
+        return {one for one in found if names.parse_namespace(names.QROUTER + one)}
 
     def fileno(self) -> int:
         return self._children.fileno()
@@ -99,8 +111,9 @@ class RadvdService:
         return list(news)
 
     def check(self) -> Collection[str]:
-        """Nothing to do: each one is watched by its pidfd."""
-        return self.changed()
+        """Each one is watched by its pidfd; only what nobody knows of has to be looked for."""
+        self._children.look()
+        return {*self.changed(), *(one for one in self._children.keys if self._has_strays(one))}
 
     def status(self) -> dict[str, object]:
         return {"routers": len(self._children.keys), "died": self._died, "waiting": sorted(self._children.waiting)}
@@ -113,7 +126,18 @@ class RadvdService:
 
     def _is_there(self, router_id: str) -> bool:
         program = self._program(router_id)
-        return router_id in self._children or program.config.exists() or program.pid_file.exists()
+        if router_id in self._children or program.config.exists() or program.pid_file.exists():
+            return True
+        return self._children.has_strays(router_id, program)
+
+    def _has_strays(self, router_id: str) -> bool:
+        return self._children.has_strays(router_id, self._program(router_id))
+
+    def _is_config(self, word: str) -> bool:
+        return word.endswith(CONF_SUFFIX) and Path(word).parent == self._confs
+
+    def _is_read(self, router_id: str, program: Program, text: str) -> bool:
+        return router_id not in self._unread and _content(program.config) == text
 
     def _program(self, router_id: str) -> Program:
         config, pid_file = self._confs / f"{router_id}{CONF_SUFFIX}", self._pids / f"{router_id}{PID_SUFFIX}"
