@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvr_agent.model.parse import parse_document, peek_router_id
-from dvr_agent.model.router import NEEDS_BINDING_HOST, Router
+from dvr_agent.model.router import NEEDS_BINDING_HOST, RaMode, Router, Subnet
 from tests import hostile
 
 RECORDED = hostile.recorded()
@@ -199,6 +199,38 @@ def test_floating_ip_of_no_port_is_left_out() -> None:
     (fip,) = source["router"]["_floatingips"]
     source["router"]["_floatingips"].append({**fip, "id": hostile.UUID, "fixed_ip_address": None})
     assert [found.id for found in parse(source).floating_ips] == [fip["id"]]
+
+
+def subnet_with(version: int = 6, **keys: Any) -> Subnet:
+    """The internal subnet of that family of the router with both, with other values."""
+    value = document("h_dual_stack-compute1")
+    subnets = [subnet for port in value["router"]["_interfaces"] for subnet in port["subnets"]]
+    (changed,) = (subnet for subnet in subnets if (":" in subnet["cidr"]) == (version == 6))
+    changed.update(keys)
+    (found,) = (s for port in parse(value).interfaces for s in port.subnets if s.cidr.version == version)
+    return found
+
+
+def test_recorded_router_advertises_for_its_ipv6_subnet_only() -> None:
+    router = parse_document(RECORDED["h_dual_stack-compute1"], "h")
+    modes = {subnet.cidr.version: subnet.ra_mode for port in router.interfaces for subnet in port.subnets}
+    assert modes == {4: None, 6: RaMode.SLAAC}
+
+
+@pytest.mark.parametrize("mode", [*RaMode, None])
+def test_mode_of_router_advertisements(mode: RaMode | None) -> None:
+    assert subnet_with(ipv6_ra_mode=mode.value if mode else None).ra_mode is mode
+
+
+def test_ipv6_resolvers_are_kept_in_their_order() -> None:
+    subnet = subnet_with(dns_nameservers=["2001:DB8::9", "192.0.2.53", "2001:db8::1"])
+    assert subnet.nameservers == (IPv6Address("2001:db8::9"), IPv6Address("2001:db8::1"))
+    assert subnet_with(dns_nameservers=None).nameservers == ()
+
+
+def test_keys_for_router_advertisements_do_not_matter_to_ipv4() -> None:
+    subnet = subnet_with(4, ipv6_ra_mode="x", dns_nameservers=["2001:db8::1", 7])
+    assert (subnet.ra_mode, subnet.nameservers) == (None, ())
 
 
 def test_names_cannot_forge_log_lines() -> None:

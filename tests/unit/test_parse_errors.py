@@ -155,6 +155,27 @@ def test_bad_value_is_named_with_its_path(
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "path", "shown", "expected"),
+    [
+        ("ipv6_ra_mode", "SLAAC", "", '"SLAAC"', "null or one of slaac, dhcpv6-stateless, dhcpv6-stateful"),
+        ("ipv6_ra_mode", [], "", "[]", "null or one of slaac"),
+        ("ipv6_ra_mode", True, "", "true", "null or one of slaac"),
+        ("dns_nameservers", "2001:db8::1", "", '"2001:db8::1"', "an array"),
+        ("dns_nameservers", ["2001:db8::1", "fe80::1%eth0"], "[1]", '"fe80::1%eth0"', "an IPv4 or IPv6 address"),
+        ("dns_nameservers", ["2001:db8::1; };"], "[0]", '"2001:db8::1; };"', "an IPv4 or IPv6 address"),
+        ("dns_nameservers", [None], "[0]", "null", "an IPv4 or IPv6 address"),
+    ],
+)
+def test_bad_value_for_router_advertisements(key: str, value: Any, path: str, shown: str, expected: str) -> None:
+    subnet = ("router", "_interfaces", 0, "subnets", 0)
+    changed = hostile.replaced(document("h_dual_stack-compute1"), (*subnet, key), value)
+    error = error_of(json.dumps(changed).encode())
+    assert error.path == f"$.router._interfaces[0].subnets[0].{key}{path}"
+    assert error.value == shown
+    assert expected in error.expected
+
+
+@pytest.mark.parametrize(
     ("address", "reason"),
     [
         ("0.0.0.0", "unspecified"),
