@@ -3,7 +3,8 @@
 Run as ``python -m tests.fake_daemon --config-file …``.  Only the kernel work is replaced: what is "built" is a file
 per router in ``<state_path>/built``, every call is a line in ``<state_path>/calls``.  A router's name says how it
 behaves: ``fail=3`` fails three times, ``crash=1`` raises something unexpected once, ``sleep=0.5`` takes half a second
-asleep, ``burn=20`` takes 20 ms of pure Python, ``announce`` announces an address.
+asleep, ``burn=20`` takes 20 ms of pure Python, ``announce`` announces an address, ``unserved=2`` has a service that
+fails twice.  What the service is told by its FIFO, ``<state_path>/service``, see :class:`ScriptedService`.
 """
 
 from __future__ import annotations
@@ -19,16 +20,77 @@ from oslo_config import cfg
 
 from dvr_agent.cli import agent
 from dvr_agent.daemon import service
-from dvr_agent.errors import KernelError, NotSupportedError, TablesUnavailableError
+from dvr_agent.errors import (
+    KernelError,
+    NotSupportedError,
+    ServiceError,
+    ServiceFatalError,
+    TablesUnavailableError,
+)
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.api import Outcome, Plan
+from dvr_agent.services.bundle import Services
 from dvr_agent.sources.factory import open_source
 from dvr_agent.state.address import Address
 from dvr_agent.state.diff import Action, Change, Changes
 from dvr_agent.state.namespace import Announcement
 
 ADDRESS = Address("qg-x", "192.0.2.1/32")
+
+
+class ScriptedService:
+    """Reads words from its FIFO: ``exit``: a helper died and the agent shall end; ``trouble=…``: of the whole service;
+    anything else is the id of a router that has to be looked at."""
+
+    name = "scripted"
+
+    def __init__(self, state_path: Path) -> None:
+        fifo = state_path / "service"
+        if not fifo.exists():
+            os.mkfifo(fifo)
+        self._fifo = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+        self.trouble = ""
+        self.tries: dict[str, int] = {}
+
+    def plan(self, router: Router) -> list[str]:
+        return []
+
+    def apply(self, router: Router) -> None:
+        script = dict(word.partition("=")[::2] for word in router.name.split())
+        self.tries[router.id] = self.tries.get(router.id, 0) + 1
+        if self.tries[router.id] <= int(script.get("unserved", 0)):
+            raise ServiceError("scripted helper does not start")
+
+    def plan_remove(self, router_id: str) -> list[str]:
+        return []
+
+    def remove(self, router_id: str) -> None:
+        pass
+
+    def routers(self) -> Collection[str]:
+        return []
+
+    def fileno(self) -> int:
+        return self._fifo
+
+    def changed(self) -> Collection[str]:
+        words = os.read(self._fifo, 4096).decode().split()
+        if "exit" in words:
+            raise ServiceFatalError("scripted helper has died")
+        for word in words:
+            if word.startswith("trouble="):
+                self.trouble = word.removeprefix("trouble=")
+        return [word for word in words if "=" not in word]
+
+    def check(self) -> Collection[str]:
+        return []
+
+    def status(self) -> dict[str, object]:
+        return {"routers": len(self.tries), "trouble": self.trouble, "since": 0.0}
+
+    def close(self) -> None:
+        pass
 
 
 class ScriptedReconciler:
@@ -38,6 +100,7 @@ class ScriptedReconciler:
         self.tries: dict[str, int] = {}
         self.counters = WriteCounters()
         self.built.mkdir(parents=True, exist_ok=True)
+        self.services = Services([ScriptedService(state_path)])
 
     def note(self, *words: object) -> None:
         print(*words, file=self.calls)
@@ -60,13 +123,15 @@ class ScriptedReconciler:
         self._behave(router.id, script)
         file = self.built / router.id
         new, same = not file.exists(), file.exists() and file.read_text() == router.name
+        trouble = self.services.apply(router)
         if same:
-            return Outcome(Plan(f"router {router.id}"), time.perf_counter() - started)
+            return Outcome(Plan(f"router {router.id}"), time.perf_counter() - started, trouble=trouble)
         file.write_text(router.name)
         self.counters.netlink += 1
         changes = Changes(f"qrouter-{router.id}", create=new, items=(Change(Action.ADD, ADDRESS),))
         announced = ((changes.namespace, Announcement("qg-x", "192.0.2.1", ADDRESS)),) if "announce" in script else ()
-        return Outcome(Plan(f"router {router.id}", (changes,)), time.perf_counter() - started, announced)
+        plan = Plan(f"router {router.id}", (changes,))
+        return Outcome(plan, time.perf_counter() - started, announced, trouble=trouble)
 
     def _behave(self, router_id: str, script: dict[str, str]) -> None:
         self.tries[router_id] = self.tries.get(router_id, 0) + 1

@@ -20,6 +20,7 @@ upstream       ``last_error``: null or ``time`` (seconds since 1970) and ``what`
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import socket
@@ -33,6 +34,9 @@ from dvr_agent.metadata_proxy.routers import Routers
 from dvr_agent.metadata_proxy.shared import Shared
 from dvr_agent.services.metadata import protocol
 from dvr_agent.services.metadata.protocol import Message
+from dvr_agent.services.metadata.settings import ProxySettings
+
+LOG = logging.getLogger(__name__)
 
 CONNECTIONS = 8
 """At a time; one agent has one."""
@@ -128,6 +132,9 @@ class Control:
         match question.get("do"):
             case "hello":
                 return {"ok": True, "version": protocol.VERSION, "pid": os.getpid()}, []
+            case "set":
+                self._set(question.get("settings"))
+                return {"ok": True}, []
             case "list":
                 return self._list(question.get("after", "")), []
             case "serve":
@@ -142,7 +149,14 @@ class Control:
             case "status":
                 return self._status(), []
             case other:
-                raise ServiceError(f"do = {str(other)[:40]!r}: expected hello, list, serve, give, stop or status")
+                raise ServiceError(f"do = {str(other)[:40]!r}: expected hello, set, list, serve, give, stop or status")
+
+    def _set(self, values: object) -> None:
+        settings = ProxySettings.from_json(values)
+        if settings != self._shared.settings:
+            self._shared.settings = settings
+            self._routers.settings_changed()
+            LOG.info("settings from dvr-agent: upstream %s", settings.upstream)
 
     def _list(self, after: object) -> Message:
         if not isinstance(after, str):

@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-from dvr_agent.metadata_proxy.options import Rate
+from dvr_agent.services.metadata.settings import Rate
 
 Item = TypeVar("Item")
 
@@ -51,6 +51,10 @@ class RateLimit:
 
     def __len__(self) -> int:
         return len(self._windows)
+
+    def renewed(self, rates: Sequence[Rate]) -> RateLimit:
+        """The limit to go by when the rates are these: the same one if nothing changed."""
+        return self if tuple(rates) == self._rates else RateLimit(rates, self._clients)
 
     def allows(self, client: str, now: float) -> bool:
         """Count a request of this client."""

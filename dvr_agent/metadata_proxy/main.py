@@ -19,10 +19,10 @@ from dvr_agent.metadata_proxy import options
 from dvr_agent.metadata_proxy.budget import Budget, raise_limit
 from dvr_agent.metadata_proxy.control import Control
 from dvr_agent.metadata_proxy.control_socket import open_control_socket, remove_control_socket
-from dvr_agent.metadata_proxy.options import Settings
 from dvr_agent.metadata_proxy.routers import Routers
 from dvr_agent.metadata_proxy.shared import Shared
 from dvr_agent.notify import Notifier
+from dvr_agent.services.metadata.settings import ProxySettings
 
 LOG = logging.getLogger(__name__)
 
@@ -35,12 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DvrError as exc:
         print(f"{options.PROG}: {exc}", file=sys.stderr)
         return 1
+    path = conf.metadata_proxy.control_socket
     try:
-        control_socket = open_control_socket(settings.control_socket)
+        control_socket = open_control_socket(path)
     except DvrError as exc:
         reason = str(exc)
     else:
-        asyncio.run(_run(settings, control_socket))
+        asyncio.run(_run(settings, path, control_socket))
         return 0
     # Not in the except block: oslo.log would append the exception, and every line would say it twice.
     LOG.error("%s", reason)
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1
 
 
-async def _run(settings: Settings, control_socket: socket.socket) -> None:
+async def _run(settings: ProxySettings, path: str, control_socket: socket.socket) -> None:
     """Serve until a signal says that it is enough."""
     loop, notifier = asyncio.get_running_loop(), Notifier()
     enough = asyncio.Event()
@@ -60,7 +61,7 @@ async def _run(settings: Settings, control_socket: socket.socket) -> None:
     routers = Routers(shared)
     control = Control(control_socket, routers, shared)
     notifier.ready("serving metadata")
-    LOG.info("serving metadata: control socket %s, upstream %s", settings.control_socket, settings.upstream)
+    LOG.info("serving metadata: control socket %s, upstream %s", path, settings.upstream)
     watchdog = asyncio.create_task(_tell_watchdog(notifier))
     await enough.wait()
     notifier.stopping()
@@ -68,7 +69,7 @@ async def _run(settings: Settings, control_socket: socket.socket) -> None:
     await routers.end()
     watchdog.cancel()
     control.close()
-    remove_control_socket(settings.control_socket, control_socket)
+    remove_control_socket(path, control_socket)
 
 
 async def _tell_watchdog(notifier: Notifier) -> None:

@@ -35,23 +35,27 @@ class Router:
     """
 
     def __init__(self, router_id: str, shared: Shared) -> None:
-        settings = shared.settings
         self.id, self.namespace = router_id, 0
         self.listeners: list[socket.socket] = []
         self.members: set[Member] = set()
         self.evictable: dict[Member, None] = {}
-        self.slots = Slots(settings.requests_per_router)
-        self.rates = RateLimit(settings.rates)
+        self.slots = Slots(shared.settings.requests_per_router)
+        self.rates = RateLimit(shared.settings.rates)
         self.bodies = 0
-        self._shared, self._settings = shared, settings
+        self._shared = shared
         self._per_client: dict[str, int] = {}
         self._open = 0  # members, and those that were evicted a moment ago
         self._empty = asyncio.Event()
         self._empty.set()
 
+    def settings_changed(self) -> None:
+        """What was counted of a client's rate is forgotten if the limits are others now."""
+        self.slots.resize(self._shared.settings.requests_per_router)
+        self.rates = self.rates.renewed(self._shared.settings.rates)
+
     def refusal(self, client: str) -> str:
         """Why this client may have no further connection (a cause as in ``control``), empty if it may."""
-        if self._per_client.get(client, 0) >= self._settings.connections_per_client:
+        if self._per_client.get(client, 0) >= self._shared.settings.connections_per_client:
             return "client_connections"
         if self.is_full and not self.evictable:
             return "router_connections"
@@ -59,7 +63,7 @@ class Router:
 
     @property
     def is_full(self) -> bool:
-        return len(self.members) >= self._settings.connections_per_router
+        return len(self.members) >= self._shared.settings.connections_per_router
 
     def join(self, member: Member) -> None:
         """Into a router that is full it comes instead of the one that has been idle for the longest time."""
@@ -101,7 +105,7 @@ class Router:
             del self._per_client[member.client]
 
     def room_for_body(self, size: int) -> bool:
-        return self.bodies + size <= BODIES * self._settings.max_body_size
+        return self.bodies + size <= BODIES * self._shared.settings.max_body_size
 
     async def end_connections(self) -> None:
         """Close all connections, with a reset; returns when their sockets are closed."""

@@ -36,6 +36,10 @@ class Routers:
     def connections(self) -> int:
         return sum(len(router.members) for router in self._routers.values())
 
+    def settings_changed(self) -> None:
+        for router in self._routers.values():
+            router.settings_changed()
+
     def get(self, router_id: str) -> Router | None:
         return self._routers.get(router_id)
 

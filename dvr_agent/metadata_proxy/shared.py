@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from dvr_agent.metadata_proxy.budget import Budget
 from dvr_agent.metadata_proxy.counters import Counters
 from dvr_agent.metadata_proxy.journal import Journal
-from dvr_agent.metadata_proxy.options import Settings
+from dvr_agent.services.metadata.settings import ProxySettings
 
 
 @dataclass(slots=True)
@@ -16,7 +16,7 @@ class Shared:
     :ivar stopping: the process ends: every answer is the last one of its connection
     """
 
-    settings: Settings
+    settings: ProxySettings
     budget: Budget
     counters: Counters = field(default_factory=Counters)
     journal: Journal = field(default_factory=Journal)

@@ -15,8 +15,17 @@ class Slots:
     """
 
     def __init__(self, number: int) -> None:
-        self._free = number
+        self._number = self._free = number
         self._queue: FairQueue[asyncio.Future[None]] = FairQueue()
+
+    def resize(self, number: int) -> None:
+        """Fewer take effect as those that are held become free."""
+        self._free += number - self._number
+        self._number = number
+        while self._free > 0 and (turn := self._queue.pop()) is not None:
+            if not turn.done():
+                turn.set_result(None)
+                self._free -= 1
 
     @asynccontextmanager
     async def one(self, client: str, seconds: float) -> AsyncIterator[None]:
@@ -31,7 +40,7 @@ class Slots:
             self._release()
 
     async def _acquire(self, client: str, seconds: float) -> None:
-        if self._free and not len(self._queue):
+        if self._free > 0 and not len(self._queue):
             self._free -= 1
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -47,6 +56,9 @@ class Slots:
             raise
 
     def _release(self) -> None:
+        if self._free < 0:  # there are fewer than there were
+            self._free += 1
+            return
         while (turn := self._queue.pop()) is not None:
             if not turn.done():  # else it was cancelled, and its task has not run yet
                 turn.set_result(None)

@@ -8,8 +8,8 @@ import pytest
 
 from dvr_agent.metadata_proxy.budget import RESERVE, Budget
 from dvr_agent.metadata_proxy.limits import FairQueue, RateLimit
-from dvr_agent.metadata_proxy.options import Rate
 from dvr_agent.metadata_proxy.slots import Slots
+from dvr_agent.services.metadata.settings import Rate
 
 
 def allowed(limit: RateLimit, client: str, now: float, times: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +23,9 @@ class Rate:
 class ProxySettings:
     """Times are in seconds, sizes in bytes.  The options of the same names say more (``dvr_agent.options``).
 
-    :ivar upstream: path of neutron-metadata-agent's Unix socket
-    :ivar limited: IP versions whose clients are limited; empty: none is
-    :ivar base: in addition to ``burst``
+    :ivar upstream: path of neutron-metadata-agent's Unix socket (``metadata_proxy_socket``)
+    :ivar rates: base and burst; empty without rate limiting
+    :ivar limited_versions: the IP versions that ``rates`` are for
     """
 
     upstream: str
@@ -40,37 +39,42 @@ class ProxySettings:
     timeout_server: float = 32
     timeout_http_request: float = 30
     timeout_http_keep_alive: float = 30
-    limited: tuple[int, ...] = ()
-    base: Rate = Rate(10, 10)
-    burst: Rate = Rate(10, 10)
+    rates: tuple[Rate, ...] = ()
+    limited_versions: tuple[int, ...] = (4,)
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> ProxySettings:
+    def from_json(cls, values: object) -> ProxySettings:
         """
         :raises ServiceError: a value is missing, unknown, or of a wrong type
         """
+        if not isinstance(values, dict) or set(values) != {field.name for field in dataclasses.fields(cls)}:
+            raise ServiceError("these are not the settings of this version of dvr-metadata-proxy")
+        plain = {key: value for key, value in values.items() if key not in ("rates", "limited_versions")}
+        numbers = [value for key, value in plain.items() if key != "upstream"]
         try:
-            whole = {key: value for key, value in values.items() if key not in ("limited", "base", "burst")}
-            found = cls(
-                **whole,
-                limited=tuple(int(version) for version in values["limited"]),
-                base=Rate(**values["base"]),
-                burst=Rate(**values["burst"]),
-            )
+            rates = tuple(Rate(int(rate["requests"]), int(rate["seconds"])) for rate in values["rates"])
+            versions = tuple(int(version) for version in values["limited_versions"])
         except (TypeError, ValueError, KeyError) as exc:
-            raise ServiceError(f"these are no settings of the metadata proxy: {exc}") from exc
-        numbers = (value for key, value in whole.items() if key != "upstream")
-        if not isinstance(found.upstream, str) or not all(isinstance(value, int | float) for value in numbers):
-            raise ServiceError("these are no settings of the metadata proxy: a value of a wrong type")
-        return found
+            raise ServiceError("settings of dvr-metadata-proxy: rates or limited_versions are wrong") from exc
+        if not isinstance(plain["upstream"], str) or not all(_is_number(number) for number in numbers):
+            raise ServiceError("settings of dvr-metadata-proxy: a value of a wrong type")
+        return cls(**plain, rates=rates, limited_versions=versions)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
 
 
 def proxy_settings(conf: cfg.ConfigOpts) -> ProxySettings:
     """The part of the configuration that the proxy goes by."""
-    own, times, rates = conf.metadata_proxy, conf.metadata_haproxy, conf.metadata_rate_limiting
+    own, times, limiting = conf.metadata_proxy, conf.metadata_haproxy, conf.metadata_rate_limiting
+    rates = (
+        Rate(limiting.base_query_rate_limit, limiting.base_window_duration),
+        Rate(limiting.burst_query_rate_limit, limiting.burst_window_duration),
+    )
     return ProxySettings(
         upstream=conf.metadata_proxy_socket,
         connections_per_client=own.connections_per_client,
@@ -83,7 +87,6 @@ def proxy_settings(conf: cfg.ConfigOpts) -> ProxySettings:
         timeout_server=times.timeout_server,
         timeout_http_request=times.timeout_http_request,
         timeout_http_keep_alive=times.timeout_http_keep_alive,
-        limited=tuple(rates.ip_versions) if rates.rate_limit_enabled else (),
-        base=Rate(rates.base_query_rate_limit, rates.base_window_duration),
-        burst=Rate(rates.burst_query_rate_limit, rates.burst_window_duration),
+        rates=rates if limiting.rate_limit_enabled else (),
+        limited_versions=tuple(map(int, limiting.ip_versions)),
     )
