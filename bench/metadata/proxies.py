@@ -124,7 +124,7 @@ class OneProxy:
         courier = self._reach()
         courier.ask({"do": "set", "settings": self._settings.to_json()})
         for namespace in namespaces:
-            listener = open_listener(namespace, PORT, migrate=False)
+            listener = open_listener(namespace, PORT)
             self._listeners.append(listener)
             question = {"do": "serve", "router": namespace, "namespace": listener.cookie}
             courier.ask(question, listener.descriptors)

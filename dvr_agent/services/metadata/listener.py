@@ -45,21 +45,19 @@ class Listener:
             one.close()
 
 
-def open_listener(namespace: str, port: int, migrate: bool) -> Listener:
+def open_listener(namespace: str, port: int) -> Listener:
     """Listen in a namespace.
 
-    SO_REUSEPORT: another process of root's may listen there too, neutron-l3-agent's haproxy before and after us.
+    SO_REUSEPORT: another process of root's may listen there too, neutron-l3-agent's haproxy before and after us.  What
+    nobody has accepted when one of them closes goes to the other one (net.ipv4.tcp_migrate_req of that namespace).
 
-    :param migrate: connections that nobody has accepted when one of several listeners closes go to another of them
-        (net.ipv4.tcp_migrate_req of that namespace)
     :raises ServiceError: the port is taken, or there is no such namespace
     """
     sockets: list[socket.socket] = []
     try:
         with netns.entered(namespace):
-            if migrate:
-                with contextlib.suppress(OSError):  # Linux < 5.14: what waits then is reset
-                    MIGRATE.write_text("1")
+            with contextlib.suppress(OSError):  # Linux < 5.14: what waits then is reset
+                MIGRATE.write_text("1")
             sockets.append(_listen(socket.AF_INET, "0.0.0.0", port))
             try:
                 sockets.append(_listen(socket.AF_INET6, "::", port))

@@ -119,26 +119,32 @@ class MetadataService:
         return {*self._held, *self._at_proxy, *self._reference.routers()}
 
     def _serves(self, router_id: str, namespace: str) -> bool:
+        inode = namespace_inode(namespace)
         held = self._held.get(router_id)
-        if held is not None:
-            return self._is_right(held, namespace) and (held.handed_over or not self._courier.connected)
-        return router_id in self._at_proxy and self._at_proxy[router_id] == namespace_cookie(namespace)
+        if held is None and inode is not None:
+            held = self._take_back(router_id, namespace, inode)
+        if held is None or not self._is_right(held, namespace):
+            return False
+        self._held[router_id] = held
+        return held.handed_over or not self._courier.connected
 
     def _is_right(self, held: _Held, namespace: str) -> bool:
         return held.inode == namespace_inode(namespace) and held.listener.port == self._port
 
     def _listen(self, router_id: str, namespace: str) -> _Held:
-        """Sockets in the namespace as it is now: those that the proxy has already, if they are right."""
-        old = self._held.pop(router_id, None)
-        if old is not None:
-            old.listener.close()
+        """Sockets in the namespace as it is now: those that the proxy has already, if they are right.
+
+        Old ones are known until there are new ones: the proxy must be told to close them if there never are.
+        """
         inode = namespace_inode(namespace)
         if inode is None:
             raise ServiceError(f"no metadata for router {router_id}: namespace {namespace} has gone")
         held = self._take_back(router_id, namespace, inode)
         if held is None:
-            migrate = self._reference.runs(router_id)
-            held = _Held(open_listener(namespace, self._port, migrate), inode)
+            held = _Held(open_listener(namespace, self._port), inode)
+        old = self._held.get(router_id)
+        if old is not None:
+            old.listener.close()
         self._held[router_id] = held
         return held
 

@@ -1,0 +1,311 @@
+"""Watched helpers, on ones that misbehave as no real program does on demand: each is a few lines of Python."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dvr_agent.errors import ServiceError
+from dvr_agent.services import children, processes
+from dvr_agent.services.children import Children, Program
+from tests import lab
+
+KEY = "one"
+PATIENCE = 30.0
+DAEMON = """
+import os, signal, sys, time
+pid_file = sys.argv[1]
+{first}
+if os.fork():
+    while not os.path.exists(pid_file):
+        time.sleep(0.001)
+    os._exit(0)
+with open(pid_file + ".new", "w") as file:
+    file.write(str(os.getpid()))
+os.rename(pid_file + ".new", pid_file)
+{late}
+signal.signal(signal.SIGHUP, lambda *_: open(pid_file + ".read", "a").write("x"))
+{last}
+while True:
+    signal.pause()
+"""
+"""Becomes a daemon as radvd does: its starter waits for the process id file."""
+
+
+class Rig:
+    """Helpers that are run as ``helper <configuration file> <process id file>``; the configuration is the program."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.children = Children("helper")
+        for name in ("here", "there"):
+            lab.run("ip", "netns", "add", name)
+
+    def program(
+        self, namespace: str = "here", first: str = "", late: str = "", last: str = "", name: str = KEY
+    ) -> Program:
+        config, pid_file = self.folder / f"{name}.py", self.folder / f"{name}.pid"
+        config.write_text(DAEMON.format(first=first, late=late, last=last))
+        return Program("helper", ("helper", "-S", "-E", str(config), str(pid_file)), config, pid_file, namespace)
+
+    def running(self) -> list[int]:
+        return sorted(pid for pid, words in processes.running("helper") if any(str(self.folder) in w for w in words))
+
+    def restart(self) -> None:
+        self.children.close()
+        self.children = Children("helper")
+
+    def told(self) -> dict[str, str]:
+        assert select.select([self.children.fileno()], [], [], PATIENCE)[0], "nobody told"
+        return self.children.changed()
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "helper").symlink_to(Path(sys.executable).resolve())
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    with lab.fresh_host():
+        made = Rig(tmp_path)
+        try:
+            yield made
+        finally:
+            made.children.close()
+            for pid in made.running():
+                os.kill(pid, signal.SIGKILL)
+
+
+def pid_of(program: Program) -> int:
+    return int(program.pid_file.read_text())
+
+
+def eventually(path: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not path.exists():
+        assert time.monotonic() < deadline, f"still no {path}"
+        time.sleep(0.01)
+
+
+def test_a_helper_starts_in_its_namespace_as_its_own_session_with_nothing_of_ours(rig: Rig) -> None:
+    program = rig.program()
+    assert not rig.children.find(KEY, program)
+    with (rig.folder / "open").open("w") as file:
+        os.set_inheritable(file.fileno(), False)
+        rig.children.start(KEY, program)
+    pid = pid_of(program)
+    assert rig.children.find(KEY, program)
+    assert os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat("/run/netns/here").st_ino
+    assert os.stat("/proc/thread-self/ns/net").st_ino != os.stat("/run/netns/here").st_ino
+    assert os.getsid(pid) != os.getsid(0)
+    assert {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")} == {"/dev/null"}
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    ignored = int(next(line for line in status if line.startswith("SigIgn")).split()[1], 16)
+    assert not ignored & 1 << (signal.SIGHUP - 1)
+
+
+def test_our_child_that_let_the_daemon_go_is_waited_for(rig: Rig) -> None:
+    rig.children.start(KEY, rig.program())
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_it_is_told_to_read_anew_only_once_that_does_not_end_it(rig: Rig) -> None:
+    """radvd's process id file is there some milliseconds before it catches SIGHUP."""
+    program = rig.program(late="time.sleep(0.3)")
+    rig.children.start(KEY, program)
+    rig.children.read_anew(KEY)
+    eventually(Path(f"{program.pid_file}.read"))
+    assert rig.running() == [pid_of(program)]
+
+
+def test_one_that_another_agent_has_only_just_started_is_told_when_it_is_ready(rig: Rig) -> None:
+    program = rig.program(late="time.sleep(0.3)")
+    lab.in_netns("here", *program.words)
+    assert rig.children.find(KEY, program)
+    rig.children.read_anew(KEY)
+    eventually(Path(f"{program.pid_file}.read"))
+    assert rig.running() == [pid_of(program)]
+
+
+def test_one_that_never_is_ready(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "START_SECONDS", 0.5)
+    program = rig.program(late="while True: time.sleep(1)")
+    with pytest.raises(ServiceError, match="is not ready"):
+        rig.children.start(KEY, program)
+    rig.children.end(KEY, program)
+    assert rig.running() == []
+
+
+def test_one_that_refuses_to_start_tells_why(rig: Rig) -> None:
+    with pytest.raises(ServiceError, match=r"helper refuses to start \(exit code 7\)"):
+        rig.children.start(KEY, rig.program(first="sys.exit(7)"))
+    assert KEY not in rig.children
+
+
+def test_one_that_dies_on_the_way_is_tried_again_later_and_later(rig: Rig) -> None:
+    program = rig.program(late="os.abort()")
+    for _ in range(2):
+        with pytest.raises(ServiceError, match=r"has ended|ended right after its start"):
+            rig.children.start(KEY, program)
+    assert rig.running() == []
+
+
+def test_one_that_does_not_become_a_daemon_is_given_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "START_SECONDS", 0.3)
+    with pytest.raises(ServiceError, match="did not become a daemon"):
+        rig.children.start(KEY, rig.program(first="time.sleep(600)"))
+    assert rig.running() == []
+
+
+def test_one_that_came_to_life_after_it_was_given_up_ends_before_the_next(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert rig.children.words == []
+    late = "os.rename(pid_file, pid_file + '.lost'); os.close(2)"
+    slow = "time.sleep(600)"
+    monkeypatch.setattr(children, "START_SECONDS", 1.0)
+    config = rig.program().config
+    program = rig.program()
+    config.write_text(DAEMON.format(first="", late=late, last="").replace("    os._exit(0)", f"    {slow}", 1))
+    with pytest.raises(ServiceError, match="did not become a daemon"):
+        rig.children.start(KEY, program)
+    assert len(rig.running()) == 1
+    program = rig.program()
+    rig.children.start(KEY, program)
+    assert rig.running() == [pid_of(program)]
+
+
+def test_a_stubborn_one_is_ended_by_force(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "TERM_SECONDS", 0.2)
+    program = rig.program(last="signal.signal(signal.SIGTERM, signal.SIG_IGN)\nopen(pid_file + '.deaf', 'w')")
+    rig.children.start(KEY, program)
+    eventually(Path(f"{program.pid_file}.deaf"))
+    rig.children.end(KEY, program)
+    assert rig.running() == []
+    assert not program.pid_file.exists()
+
+
+def test_its_own_helper_ends_with_it(rig: Rig) -> None:
+    program = rig.program(last="os.fork()\nopen(pid_file + '.two', 'w')")
+    rig.children.start(KEY, program)
+    eventually(Path(f"{program.pid_file}.two"))
+    assert len(rig.running()) == 2
+    rig.children.look()
+    assert not rig.children.has_strays(KEY, program)
+    rig.children.end(KEY, program)
+    assert rig.running() == []
+
+
+def test_without_its_namespace_nothing_starts(rig: Rig) -> None:
+    with pytest.raises(ServiceError, match="nowhere"):
+        rig.children.start(KEY, rig.program("nowhere"))
+    assert rig.running() == []
+
+
+def test_one_in_another_namespace_is_not_it_and_ends_when_the_right_one_starts(rig: Rig) -> None:
+    wrong = rig.program("there")
+    lab.in_netns("there", *wrong.words)
+    old = pid_of(wrong)
+    program = rig.program("here")
+    assert not rig.children.find(KEY, program)
+    assert rig.running() == [old]
+    rig.children.start(KEY, program)
+    assert rig.running() == [pid_of(program)]
+    assert pid_of(program) != old
+
+
+def test_a_stray_is_found_by_a_look_and_ended_and_the_right_one_stays(rig: Rig) -> None:
+    program = rig.program()
+    rig.children.start(KEY, program)
+    pid = pid_of(program)
+    program.pid_file.rename(f"{program.pid_file}.kept")
+    lab.in_netns("here", *program.words)
+    Path(f"{program.pid_file}.kept").replace(program.pid_file)
+    assert len(rig.running()) == 2
+    rig.children.look()
+    assert str(program.config) in rig.children.words
+    assert rig.children.has_strays(KEY, program)
+    rig.children.end_strays(KEY, program)
+    assert rig.running() == [pid]
+    assert not rig.children.has_strays(KEY, program)
+    assert rig.children.changed() == {}
+
+
+def test_a_new_agent_ends_a_stray_beside_the_one_it_adopts(rig: Rig) -> None:
+    program = rig.program()
+    for _ in range(2):
+        program.pid_file.unlink(missing_ok=True)
+        lab.in_netns("here", *program.words)
+    assert len(rig.running()) == 2
+    assert rig.children.find(KEY, program)
+    rig.children.end_strays(KEY, program)
+    assert rig.running() == [pid_of(program)]
+
+
+def test_a_number_that_another_process_has_by_now_is_left_alone(rig: Rig) -> None:
+    """The other one is of the same program, of another router."""
+    other = rig.program(name="other")
+    rig.children.start("other", other)
+    program = rig.program()
+    program.pid_file.write_text(str(pid_of(other)))
+    assert not rig.children.find(KEY, program)
+    rig.children.start(KEY, program)
+    assert rig.running() == sorted([pid_of(other), pid_of(program)])
+    rig.children.end(KEY, program)
+    assert rig.running() == [pid_of(other)]
+
+
+def test_a_death_that_is_seen_first_by_the_start_is_told_all_the_same(rig: Rig) -> None:
+    program = rig.program()
+    rig.children.start(KEY, program)
+    pid = pid_of(program)
+    os.kill(pid, signal.SIGKILL)
+    assert select.select([rig.children.fileno()], [], [], PATIENCE)[0]
+    assert not rig.children.find(KEY, program)
+    rig.children.start(KEY, program)
+    assert rig.told() == {KEY: f"helper (process {pid}) has died"}
+    assert rig.children.changed() == {}
+
+
+def test_waits_grow_with_each_death_and_end_once_it_has_lived(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "FIRST_WAIT", 0.1)
+    program = rig.program()
+    for times in (1, 2, 3):
+        rig.children.start(KEY, program)
+        os.kill(pid_of(program), signal.SIGKILL)
+        waited = time.monotonic()
+        while KEY not in rig.told():
+            with pytest.raises(ServiceError, match=f"died {times} times in a row"):
+                rig.children.start(KEY, program)
+            assert list(rig.children.waiting) == [KEY]
+        if times > 1:
+            assert time.monotonic() - waited >= 0.8 * 0.1 * 2 ** (times - 2)
+    monkeypatch.setattr(children, "STABLE_SECONDS", 0.0)
+    rig.children.start(KEY, program)
+    os.kill(pid_of(program), signal.SIGKILL)
+    assert KEY in rig.told(), "at once, though it died three times before"
+    rig.children.forget(KEY)
+    assert list(rig.children.waiting) == []
+
+
+def test_nothing_stays_open(rig: Rig) -> None:
+    rig.children.close()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        rig.children = Children("helper")
+        program = rig.program()
+        if not rig.children.find(KEY, program):
+            rig.children.start(KEY, program)
+        rig.children.look()
+        rig.children.has_strays(KEY, program)
+        rig.children.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert rig.running() == [pid_of(program)]
+    rig.children = Children("helper")

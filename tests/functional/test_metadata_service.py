@@ -1,0 +1,392 @@
+"""The agent's side of metadata with the real proxy: sockets in namespaces, restarts of both, and haproxy's place."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dvr_agent.errors import ServiceError
+from dvr_agent.model.router import Router
+from dvr_agent.services.metadata.courier import Courier
+from dvr_agent.services.metadata.haproxy import HaproxyOfReference
+from dvr_agent.services.metadata.service import MetadataService
+from dvr_agent.services.metadata.settings import ProxySettings
+from tests import lab
+from tests.metadata_proxy import PATIENCE, Client, Proxy, until
+from tests.metadata_upstream import Upstream
+
+ONE, TWO = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
+PORT = 9697
+HAPROXY = """\
+global
+    pidfile {pid}
+    daemon
+defaults
+    mode http
+    option http-server-close
+    option forwardfor
+    timeout connect 30s
+    timeout client 32s
+    timeout server 32s
+listen listener
+    bind 0.0.0.0:{port}
+    server metadata {upstream}
+    http-request set-header X-Neutron-Router-ID {router}
+"""
+
+
+class Rig:
+    """Two routers' namespaces, an upstream, a proxy and the service."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.upstream = Upstream(folder / "upstream")
+        self.pids, self.confs = folder / "pids", folder / "ns-metadata-proxy"
+        for place in (self.pids, self.confs):
+            place.mkdir()
+        for router_id in (ONE, TWO):
+            self.make_namespace(router_id)
+        self.proxy = Proxy(folder, Path("/nowhere"))
+        self.service = self.new_service()
+
+    def new_service(self, port: int = PORT, **limits: int) -> MetadataService:
+        settings = ProxySettings(str(self.upstream.path), **limits)
+        return MetadataService(
+            Courier(str(self.proxy.control)), settings, port, HaproxyOfReference(self.pids, self.confs)
+        )
+
+    def restart(self, **words: int) -> None:
+        """As the agent does."""
+        self.service.close()
+        self.service = self.new_service(**words)
+
+    def relaunch(self) -> None:
+        """A proxy in the place of the one that ended; nobody waits for it."""
+        self.proxy.process = self.proxy.launch()
+
+    @staticmethod
+    def make_namespace(router_id: str) -> None:
+        lab.run("ip", "netns", "add", f"qrouter-{router_id}")
+        lab.run("ip", "-n", f"qrouter-{router_id}", "link", "set", "lo", "up")
+
+    def apply(self, *router_ids: str) -> None:
+        for router_id in router_ids:
+            self.service.apply(Router(router_id))
+
+    def plan(self, router_id: str) -> list[str]:
+        return self.service.plan(Router(router_id))
+
+    def settle(self, condition: Callable[[], bool]) -> None:
+        """Let the service note what happens, as the daemon does, until the condition holds."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline
+            select.select([self.service.fileno()], [], [], 0.2)
+            self.service.changed()
+
+    @property
+    def connected(self) -> bool:
+        return not self.service.status()["trouble"]
+
+    def ask(self, router_id: str, address: str = "127.0.0.1", port: int = PORT) -> str:
+        """Who the upstream was told asks; the status where it is not 200."""
+        before = len(self.upstream.seen)
+        status, _, _ = client(router_id, address, port).get("/", b"Connection: close\r\n")
+        if status != 200:
+            return str(status)
+        (seen,) = self.upstream.seen[before:]
+        return seen.all("x-neutron-router-id")[0]
+
+    def start_haproxy(self, router_id: str) -> int:
+        pid, conf = self.pids / f"{router_id}.pid.haproxy", self.confs / f"{router_id}.conf"
+        conf.write_text(HAPROXY.format(pid=pid, port=PORT, upstream=self.upstream.path, router=router_id))
+        lab.in_netns(f"qrouter-{router_id}", "haproxy", "-f", conf)
+        return int(pid.read_text())
+
+    def close(self) -> None:
+        self.service.close()
+        self.proxy.close()
+        self.upstream.stop()
+        for pid in self.pids.glob("*"):
+            os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+def client(router_id: str, address: str = "127.0.0.1", port: int = PORT) -> Client:
+    """A connection in the router's namespace."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    one = Client.__new__(Client)
+    with lab.entered(f"qrouter-{router_id}"):
+        one.socket = socket.socket(family, socket.SOCK_STREAM)
+    one.socket.settimeout(PATIENCE)
+    one.socket.connect((address, port))
+    one.rest, one.informational = b"", []
+    return one
+
+
+class Asking:
+    """Somebody asks all the time, each time by a new connection, until the block ends; nothing may fail."""
+
+    def __init__(self, rig: Rig, router_id: str) -> None:
+        self._router_id = router_id
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.answers: list[str] = []
+
+    def __enter__(self) -> Asking:
+        self._thread.start()
+        self.go_on()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.go_on()
+        self._end.set()
+        self._thread.join()
+        assert set(self.answers) == {"200"}
+
+    def go_on(self) -> None:
+        goal = len(self.answers) + 20
+        until(lambda: len(self.answers) >= goal, "it is asked")
+
+    def _run(self) -> None:
+        while not self._end.is_set():
+            try:
+                one = client(self._router_id)
+                self.answers.append(str(one.get("/", b"Connection: close\r\n")[0]))
+                one.close()
+            except Exception as exc:  # noqa: BLE001 - whatever it is, it is what the test is about
+                self.answers.append(f"{type(exc).__name__}: {exc}")
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with lab.fresh_host():
+        made = Rig(tmp_path)
+        yield made
+        made.close()
+
+
+def test_each_router_is_served_by_both_families_under_its_own_id(rig: Rig) -> None:
+    assert rig.plan(ONE) == [f"+ metadata listener on port {PORT}"]
+    rig.apply(ONE, TWO)
+    assert (rig.plan(ONE), rig.plan(TWO)) == ([], [])
+    assert (rig.ask(ONE), rig.ask(TWO), rig.ask(ONE, "::1")) == (ONE, TWO, ONE)
+    assert set(rig.service.routers()) == {ONE, TWO}
+    assert rig.service.status()["routers"] == 2
+
+
+def test_the_proxy_goes_by_the_agents_settings(rig: Rig) -> None:
+    rig.restart(max_body_size=3)
+    rig.apply(ONE)
+    one = client(ONE).send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nabcd")
+    assert one.answer(b"POST")[0] == 413
+    assert rig.ask(ONE) == ONE  # by the upstream that only the agent was told of
+
+
+def test_a_removed_router_holds_its_namespace_no_longer(rig: Rig) -> None:
+    """Seen by a veth whose other end is in it: the kernel takes that down with the namespace."""
+    rig.apply(ONE)
+    open_one = client(ONE)
+    lab.run("ip", "link", "add", "probe", "type", "veth", "peer", "name", "in", "netns", f"qrouter-{ONE}")
+    assert rig.service.plan_remove(ONE) == [f"- metadata listener on port {PORT}"]
+    rig.service.remove(ONE)
+    assert rig.service.plan_remove(ONE) == []
+    assert open_one.is_closed()
+    open_one.close()
+    lab.run("ip", "netns", "del", f"qrouter-{ONE}")
+    until(lambda: not lab.run("ip", "link", "show", "probe", check=False), "the namespace is gone")
+    rig.service.remove(ONE)
+
+
+def test_a_namespace_made_anew_is_served_anew(rig: Rig) -> None:
+    rig.apply(ONE, TWO)
+    lab.run("ip", "netns", "del", f"qrouter-{ONE}")
+    rig.make_namespace(ONE)
+    assert rig.plan(ONE) == [f"+ metadata listener on port {PORT}"]
+    rig.apply(ONE)
+    assert (rig.ask(ONE), rig.ask(TWO)) == (ONE, TWO)
+
+
+def test_a_namespace_that_goes_while_a_request_runs_disturbs_nobody(rig: Rig) -> None:
+    rig.apply(ONE, TWO)
+    waiting = client(ONE).send(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n")
+    until(lambda: "/wait" in rig.upstream.targets(), "the request is under way")
+    lab.run("ip", "netns", "del", f"qrouter-{ONE}")
+    with pytest.raises(ServiceError, match=r"namespace .* has gone"):
+        rig.apply(ONE)
+    rig.service.remove(ONE)
+    assert waiting.is_closed()
+    rig.upstream.gate.set()
+    assert rig.ask(TWO) == TWO
+
+
+def test_an_agent_that_comes_back_is_not_noticed(rig: Rig) -> None:
+    rig.apply(ONE)
+    with Asking(rig, ONE) as asking:
+        for _ in range(3):
+            rig.restart()
+            assert rig.plan(ONE) == []
+            rig.apply(ONE)
+            asking.go_on()
+    assert list(rig.service.routers()) == [ONE]
+
+
+def test_what_the_agent_is_not_told_of_any_more_is_found_at_the_proxy(rig: Rig) -> None:
+    rig.apply(ONE, TWO)
+    rig.restart()
+    assert set(rig.service.routers()) == {ONE, TWO}
+    rig.service.remove(TWO)
+    assert list(rig.service.routers()) == [ONE]
+    assert rig.ask(ONE) == ONE
+
+
+def test_a_proxy_that_restarts_loses_nothing(rig: Rig) -> None:
+    rig.apply(ONE)
+    with Asking(rig, ONE) as asking:
+        for _ in range(2):
+            rig.proxy.terminate()
+            assert rig.proxy.exit_code() == 0
+            rig.settle(lambda: not rig.connected)
+            rig.relaunch()
+            rig.settle(lambda: rig.connected)
+            asking.go_on()
+    assert rig.plan(ONE) == []
+
+
+def test_a_proxy_that_is_killed_is_told_everything_again(rig: Rig) -> None:
+    rig.apply(ONE, TWO)
+    rig.proxy.kill()
+    rig.settle(lambda: not rig.connected)
+    waits = client(ONE).send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert "away" in str(rig.service.status()["trouble"]) or "gone" in str(rig.service.status()["trouble"])
+    rig.relaunch()
+    rig.settle(lambda: rig.connected)
+    assert waits.answer()[0] == 200
+    assert (rig.ask(ONE), rig.ask(TWO)) == (ONE, TWO)
+
+
+def test_a_router_that_comes_while_the_proxy_is_away_is_served_when_it_is_back(rig: Rig) -> None:
+    rig.proxy.kill()
+    rig.settle(lambda: not rig.connected)
+    rig.apply(ONE)
+    assert rig.plan(ONE) == []
+    rig.apply(TWO)
+    rig.service.remove(TWO)
+    rig.relaunch()
+    rig.settle(lambda: rig.connected)
+    assert rig.ask(ONE) == ONE
+    assert list(rig.service.routers()) == [ONE]
+
+
+def test_a_proxy_that_hangs_is_noticed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dvr_agent.services.metadata.courier.TIMEOUT", 0.5)
+    rig.restart()
+    rig.apply(ONE)
+    rig.proxy.process.send_signal(signal.SIGSTOP)
+    rig.service.check()
+    assert "does not answer" in str(rig.service.status()["trouble"])
+    rig.proxy.process.send_signal(signal.SIGCONT)
+    rig.settle(lambda: rig.connected)
+    assert rig.ask(ONE) == ONE
+
+
+def test_another_port_replaces_the_sockets(rig: Rig) -> None:
+    rig.apply(ONE)
+    rig.restart(port=9700)
+    assert rig.plan(ONE) == ["+ metadata listener on port 9700"]
+    rig.apply(ONE)
+    assert rig.ask(ONE, port=9700) == ONE
+    with pytest.raises(ConnectionRefusedError):
+        client(ONE)
+
+
+def test_a_port_that_another_program_has_is_that_routers_trouble(rig: Rig) -> None:
+    with lab.entered(f"qrouter-{ONE}"):
+        squatter = socket.socket()
+        squatter.bind(("0.0.0.0", PORT))
+        squatter.listen()
+    with pytest.raises(ServiceError, match=rf"cannot listen on port {PORT} in qrouter-{ONE}: Address already in use"):
+        rig.apply(ONE)
+    rig.apply(TWO)
+    assert rig.ask(TWO) == TWO
+    squatter.close()
+    rig.apply(ONE)
+    assert rig.ask(ONE) == ONE
+
+
+def test_only_root_and_its_user_may_use_the_control_socket(rig: Rig) -> None:
+    assert stat.S_IMODE(rig.proxy.control.stat().st_mode) == 0o600
+
+
+class TestInThePlaceOfHaproxy:
+    def test_no_request_fails(self, rig: Rig) -> None:
+        pid = rig.start_haproxy(ONE)
+        with Asking(rig, ONE) as asking:
+            assert rig.plan(ONE) == [f"+ metadata listener on port {PORT}", "- haproxy of neutron-l3-agent"]
+            rig.apply(ONE)
+            asking.go_on()
+            until(lambda: _is_gone(pid), "haproxy has ended")
+        assert rig.plan(ONE) == []
+        assert list(rig.pids.iterdir()) + list(rig.confs.iterdir()) == []
+
+    def test_it_serves_on_where_there_is_no_proxy(self, rig: Rig) -> None:
+        rig.proxy.kill()
+        rig.settle(lambda: not rig.connected)
+        pid = rig.start_haproxy(ONE)
+        rig.apply(ONE)
+        assert not _is_gone(pid)
+
+    def test_it_finishes_what_it_has_begun(self, rig: Rig) -> None:
+        pid = rig.start_haproxy(ONE)
+        waiting = client(ONE).send(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n")
+        until(lambda: "/wait" in rig.upstream.targets(), "the request is under way")
+        rig.apply(ONE)
+        rig.upstream.gate.set()
+        assert waiting.answer()[0] == 200
+        until(lambda: _is_gone(pid), "haproxy has ended")
+
+    def test_back_to_it(self, rig: Rig) -> None:
+        """neutron-l3-agent's starts beside ours, which ends then."""
+        rig.apply(ONE)
+        with Asking(rig, ONE) as asking:
+            rig.service.close()
+            rig.start_haproxy(ONE)
+            asking.go_on()
+            rig.proxy.terminate()
+            assert rig.proxy.exit_code() == 0
+            asking.go_on()
+        rig.service = rig.new_service()
+
+    def test_one_of_a_router_that_goes_ends_with_it(self, rig: Rig) -> None:
+        pid = rig.start_haproxy(ONE)
+        assert list(rig.service.routers()) == [ONE]
+        assert rig.service.plan_remove(ONE) == ["- haproxy of neutron-l3-agent"]
+        rig.service.remove(ONE)
+        until(lambda: _is_gone(pid), "haproxy has ended")
+        assert list(rig.service.routers()) == []
+
+    def test_a_process_id_file_that_names_another_program_ends_nobody(self, rig: Rig) -> None:
+        sleeper = os.posix_spawnp("sleep", ["sleep", "600"], os.environ)
+        file = rig.pids / f"{ONE}.pid.haproxy"
+        file.write_text(str(sleeper))
+        rig.apply(ONE)
+        rig.service.remove(ONE)
+        assert os.waitpid(sleeper, os.WNOHANG) == (0, 0)
+        os.kill(sleeper, signal.SIGKILL)
+        os.waitpid(sleeper, 0)
+        file.unlink()
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
