@@ -6,6 +6,7 @@ number in its process id file, the configuration file in its command line, and t
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -336,10 +337,11 @@ def _run(program: Program) -> None:
     if path is None:
         raise ServiceError(f"{program.name} is not installed")
     nothing = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
+    files = [*nothing, *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inherited())]
     try:
         with netns.entered(program.namespace):
             # Not by subprocess: the worker thread blocks all signals, and the helper would inherit that.
-            pid = os.posix_spawn(path, program.words, os.environ, file_actions=nothing, setsid=True, setsigmask=(),
+            pid = os.posix_spawn(path, program.words, os.environ, file_actions=files, setsid=True, setsigmask=(),
                                  setsigdef=PYTHON_IGNORES)  # fmt: skip
     except (OSError, KernelError) as exc:
         raise ServiceError(f"{program.name} cannot be started: {exc}") from exc
@@ -348,6 +350,16 @@ def _run(program: Program) -> None:
         raise ServiceError(f"{program.name} did not become a daemon within {START_SECONDS:.0f} s")
     if code:
         raise ServiceError(f"{program.name} refuses to start (exit code {code}): {_reason(program)}")
+
+
+def _inherited() -> list[int]:
+    """Descriptors that whoever started the agent left open, and that a helper would hold for as long as it lives."""
+    found = []
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):  # that of the list itself, or closed meanwhile
+            if fd > 2 and os.get_inheritable(fd):
+                found.append(fd)
+    return found
 
 
 def _wait(pid: int) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -55,6 +56,12 @@ class Rig:
         config.write_text(DAEMON.format(first=first, late=late, last=last))
         return Program("helper", ("helper", "-S", "-E", str(config), str(pid_file)), config, pid_file, namespace)
 
+    def start_by_hand(self, program: Program) -> None:
+        """As another agent does."""
+        words = ["ip", "netns", "exec", program.namespace, *program.words]
+        nothing = subprocess.DEVNULL
+        subprocess.run(words, stdin=nothing, stdout=nothing, stderr=nothing, timeout=PATIENCE, check=True)
+
     def running(self) -> list[int]:
         return sorted(pid for pid, words in processes.running("helper") if any(str(self.folder) in w for w in words))
 
@@ -97,7 +104,7 @@ def test_a_helper_starts_in_its_namespace_as_its_own_session_with_nothing_of_our
     program = rig.program()
     assert not rig.children.find(KEY, program)
     with (rig.folder / "open").open("w") as file:
-        os.set_inheritable(file.fileno(), False)
+        os.set_inheritable(file.fileno(), True)
         rig.children.start(KEY, program)
     pid = pid_of(program)
     assert rig.children.find(KEY, program)
@@ -127,7 +134,7 @@ def test_it_is_told_to_read_anew_only_once_that_does_not_end_it(rig: Rig) -> Non
 
 def test_one_that_another_agent_has_only_just_started_is_told_when_it_is_ready(rig: Rig) -> None:
     program = rig.program(late="time.sleep(0.3)")
-    lab.in_netns("here", *program.words)
+    rig.start_by_hand(program)
     assert rig.children.find(KEY, program)
     rig.children.read_anew(KEY)
     eventually(Path(f"{program.pid_file}.read"))
@@ -168,12 +175,10 @@ def test_one_that_came_to_life_after_it_was_given_up_ends_before_the_next(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert rig.children.words == []
-    late = "os.rename(pid_file, pid_file + '.lost'); os.close(2)"
-    slow = "time.sleep(600)"
+    """Its starter hangs, and its process id file is gone."""
     monkeypatch.setattr(children, "START_SECONDS", 1.0)
-    config = rig.program().config
-    program = rig.program()
-    config.write_text(DAEMON.format(first="", late=late, last="").replace("    os._exit(0)", f"    {slow}", 1))
+    program = rig.program(late="os.unlink(pid_file)")
+    program.config.write_text(program.config.read_text().replace("os._exit(0)", "time.sleep(600)"))
     with pytest.raises(ServiceError, match="did not become a daemon"):
         rig.children.start(KEY, program)
     assert len(rig.running()) == 1
@@ -211,7 +216,7 @@ def test_without_its_namespace_nothing_starts(rig: Rig) -> None:
 
 def test_one_in_another_namespace_is_not_it_and_ends_when_the_right_one_starts(rig: Rig) -> None:
     wrong = rig.program("there")
-    lab.in_netns("there", *wrong.words)
+    rig.start_by_hand(wrong)
     old = pid_of(wrong)
     program = rig.program("here")
     assert not rig.children.find(KEY, program)
@@ -226,7 +231,7 @@ def test_a_stray_is_found_by_a_look_and_ended_and_the_right_one_stays(rig: Rig) 
     rig.children.start(KEY, program)
     pid = pid_of(program)
     program.pid_file.rename(f"{program.pid_file}.kept")
-    lab.in_netns("here", *program.words)
+    rig.start_by_hand(program)
     Path(f"{program.pid_file}.kept").replace(program.pid_file)
     assert len(rig.running()) == 2
     rig.children.look()
@@ -242,7 +247,7 @@ def test_a_new_agent_ends_a_stray_beside_the_one_it_adopts(rig: Rig) -> None:
     program = rig.program()
     for _ in range(2):
         program.pid_file.unlink(missing_ok=True)
-        lab.in_netns("here", *program.words)
+        rig.start_by_hand(program)
     assert len(rig.running()) == 2
     assert rig.children.find(KEY, program)
     rig.children.end_strays(KEY, program)
@@ -275,7 +280,6 @@ def test_a_death_that_is_seen_first_by_the_start_is_told_all_the_same(rig: Rig) 
 
 
 def test_waits_grow_with_each_death_and_end_once_it_has_lived(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(children, "FIRST_WAIT", 0.1)
     program = rig.program()
     for times in (1, 2, 3):
         rig.children.start(KEY, program)
@@ -286,7 +290,7 @@ def test_waits_grow_with_each_death_and_end_once_it_has_lived(rig: Rig, monkeypa
                 rig.children.start(KEY, program)
             assert list(rig.children.waiting) == [KEY]
         if times > 1:
-            assert time.monotonic() - waited >= 0.8 * 0.1 * 2 ** (times - 2)
+            assert time.monotonic() - waited >= 0.8 * children.FIRST_WAIT * 2 ** (times - 2)
     monkeypatch.setattr(children, "STABLE_SECONDS", 0.0)
     rig.children.start(KEY, program)
     os.kill(pid_of(program), signal.SIGKILL)

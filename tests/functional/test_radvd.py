@@ -318,3 +318,97 @@ def test_resolvers_reach_the_wire(rig: Rig) -> None:
         ear.kill()
         ear.wait()
     assert json.dumps(rig.service.status())
+
+
+def test_with_dhcpv6_for_addresses_only_the_route_is_learned(rig: Rig) -> None:
+    rig.service.apply(router(RaMode.STATEFUL))
+    eventually(lambda: lab.ip_json("-6", "route", "show", "default", netns="vm"), "a default route")
+    assert not rig.learned()
+    flags = lab.ip_json("-6", "route", "show", "default", netns="vm")
+    assert flags[0]["protocol"] == "ra"
+
+
+@pytest.mark.parametrize("mode", list(RaMode))
+@pytest.mark.parametrize("resolvers", [(), ("2001:db8::53",), ("::1", "::ffff:192.0.2.1", "fe80::1", "2001:db8::53")])
+def test_radvd_understands_what_we_write(rig: Rig, mode: RaMode, resolvers: tuple[str, ...]) -> None:
+    rig.service.apply(router(mode, resolvers=resolvers))
+    assert rig.mains() == [rig.pid]
+    assert rig.service.plan(router(mode, resolvers=resolvers)) == []
+
+
+def test_one_that_refuses_its_configuration_says_why(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dvr_agent.services.radvd.radvd_text", lambda *_: "interface x { RDNSS };\n")
+    with pytest.raises(ServiceError, match=r"refuses to start \(exit code 1\): .*radvd.conf:1 error: syntax error"):
+        rig.service.apply(router())
+    monkeypatch.undo()
+    rig.service.apply(router())
+    assert rig.mains() == [rig.pid]
+
+
+def test_a_user_that_is_not_there_is_a_reason(rig: Rig) -> None:
+    rig.service.close()
+    rig.service = rig.new_service(user="nosuchuser")
+    with pytest.raises(ServiceError, match=r"refuses to start .*journalctl -t radvd"):
+        rig.service.apply(router())
+    assert rig.mains() == []
+
+
+def test_one_that_was_not_told_of_its_new_configuration_is_told_the_next_time(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.service.apply(router())
+    changed = router(mtu=1300)
+
+    def fails(*_: object) -> None:
+        raise ServiceError("not now")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dvr_agent.services.children.Children.read_anew", fails)
+        with pytest.raises(ServiceError, match="not now"):
+            rig.service.apply(changed)
+    assert rig.service.plan(changed) == ["~ radvd configuration"]
+    rig.service.apply(changed)
+    eventually(
+        lambda: lab.in_netns("vm", "sysctl", "-n", "net.ipv6.conf.eth0.mtu").strip() == "1300", "the new MTU arrived"
+    )
+
+
+def start_by_hand(rig: Rig) -> int:
+    """Another radvd with the same files; the process id file names it afterwards."""
+    rig.pid_file.unlink()
+    lab.in_netns(SPACE, "radvd", "-C", rig.conf, "-p", rig.pid_file, "-m", "syslog")
+    return rig.pid
+
+
+def test_a_second_one_that_comes_later_is_found_by_a_check(rig: Rig) -> None:
+    rig.service.apply(router())
+    first = rig.pid
+    assert list(rig.service.check()) == []
+    start_by_hand(rig)
+    assert len(rig.mains()) == 2
+    assert list(rig.service.check()) == [ID]
+    assert rig.service.plan(router()) == ["- second radvd"]
+    rig.service.apply(router())
+    assert rig.mains() == [first]
+    assert (rig.service.plan(router()), list(rig.service.check())) == ([], [])
+
+
+def test_a_new_agent_ends_all_but_the_one_of_the_process_id_file(rig: Rig) -> None:
+    rig.service.apply(router())
+    second = start_by_hand(rig)
+    rig.restart()
+    assert rig.service.plan(router()) == ["- second radvd"]
+    assert len(rig.mains()) == 2
+    rig.service.apply(router())
+    assert rig.mains() == [second]
+
+
+def test_one_whose_files_are_gone_is_a_left_over_all_the_same(rig: Rig) -> None:
+    rig.service.apply(router())
+    rig.restart()
+    rig.conf.unlink()
+    rig.pid_file.unlink()
+    assert list(rig.service.routers()) == [ID]
+    assert rig.service.plan_remove(ID) == ["- radvd"]
+    rig.service.remove(ID)
+    assert (rig.mains(), list(rig.service.routers())) == ([], [])
