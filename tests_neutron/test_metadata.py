@@ -101,7 +101,7 @@ def test_ipv6_addresses_by_router_advertisement_and_metadata_by_ipv6(cloud: Clou
 
         def learned() -> bool:
             found = host.json("-n", one.name, "-6", "addr", "show", "dev", "eth0", "scope", "global")
-            addresses = [entry["local"] for link in found for entry in link.get("addr_info", [])]
+            addresses = [entry.get("local") for link in found for entry in link.get("addr_info", [])]
             routes = host.json("-n", one.name, "-6", "route", "show", "default")
             return one.address6 in addresses and bool(routes)
 

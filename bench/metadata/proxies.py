@@ -120,7 +120,7 @@ class OneProxy:
         began, cpu = time.monotonic(), time.process_time()
         self._conf.write_text(f"[metadata_proxy]\ncontrol_socket = {self._socket}\n")
         words = [sys.executable, "-m", "dvr_agent.metadata_proxy.main", "--config-file", str(self._conf)]
-        self._process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         courier = self._reach()
         courier.ask({"do": "set", "settings": self._settings.to_json()})
         for namespace in namespaces:
