@@ -43,9 +43,12 @@ test: ## the whole test suite: unit, functional, recorded scenarios, packets, da
 	$(call need,test,test)
 	@$(RUN) -m pytest $(PYTEST_ARGS)
 
-.PHONY: test-neutron
-test-neutron: ## against a real cloud: neutron-server, RabbitMQ, MariaDB, Open vSwitch, in private namespaces (root)
+.PHONY: ready
+ready: ## install what all tests need, and run nothing
 	@tools/system-packages.sh build test neutron && tools/venv.sh test neutron ovs && tools/neutron-venv.sh
+
+.PHONY: test-neutron
+test-neutron: ready ## against a real cloud: neutron-server, RabbitMQ, MariaDB, Open vSwitch, in private namespaces (root)
 	@$(RUN) -m pytest tests_neutron $(PYTEST_ARGS)
 
 .PHONY: unit
@@ -59,8 +62,7 @@ bench: ## time per router against the kernel's floor and against a process per c
 	@$(RUN) -m bench $(BENCH_ARGS)
 
 .PHONY: bench-neutron
-bench-neutron: ## the same against neutron-l3-agent in a real cloud (root; BENCH_ARGS="--routers 10,50,100")
-	@tools/system-packages.sh build test neutron && tools/venv.sh test neutron ovs && tools/neutron-venv.sh
+bench-neutron: ready ## the same against neutron-l3-agent in a real cloud (root; BENCH_ARGS="--routers 10,50,100")
 	@$(RUN) -m bench.neutron $(BENCH_ARGS)
 
 .PHONY: bench-metadata
