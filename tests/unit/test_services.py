@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from ipaddress import IPv6Network
 from pathlib import Path
@@ -25,9 +26,14 @@ OTHER = "8d1d0d9f-27f6-4d55-8e5b-3f1c2c1a8d11"
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     """A process that runs ``sleep`` under the name ``helper``."""
     child = subprocess.Popen(["helper", "600"], executable="/bin/sleep")
-    yield child
-    child.kill()
-    child.wait()
+    try:
+        deadline = time.monotonic() + 30
+        while not processes.command_line(child.pid):  # empty for a moment, while the kernel changes programs
+            assert time.monotonic() < deadline
+        yield child
+    finally:
+        child.kill()
+        child.wait()
 
 
 def test_a_process_is_one_only_by_program_and_word(sleeper: subprocess.Popen[bytes]) -> None:
