@@ -18,7 +18,7 @@ import pytest
 from dvr_agent import config
 from dvr_agent.cli import agent
 from tests import lab
-from tests.daemon_lab import Daemon
+from tests.daemon_lab import Daemon, wait_for
 from tools import check_docs, sample_config
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -172,15 +172,8 @@ def test_agent_needs_no_more_than_the_capabilities_of_the_unit(host: lab.Host, t
     daemon.state.mkdir()
     with contextlib.suppress(OSError):  # in a user namespace there is no other user
         os.chown(daemon.state, 65534, 65534)
-    (allowed,) = unit_settings(UNIT)["CapabilityBoundingSet"]
-    bounding = ",".join(["-all", *(f"+{one.removeprefix('CAP_').lower()}" for one in allowed.split())])
-    wrapper = tmp_path / "python"
-    wrapper.write_text(f'#!/bin/sh\nexec setpriv --no-new-privs --bounding-set={bounding} {sys.executable} "$@"\n')
-    wrapper.chmod(0o755)
     try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "executable", str(wrapper))
-            daemon.start()
+        start_as_the_unit_does(daemon, tmp_path)
         status = daemon.status()
         assert status["states"] == {"in sync": 1}
         assert {link.partition("-")[0] for link in lab.run("ip", "netns").split("\n") if link} == {
@@ -195,11 +188,53 @@ def test_agent_needs_no_more_than_the_capabilities_of_the_unit(host: lab.Host, t
     assert {path.stat().st_uid for path in files} == {daemon.state.stat().st_uid}
 
 
+def test_nor_does_radvd_of_another_user(host: lab.Host, tmp_path: Path) -> None:
+    """Started, adopted by the next agent, and ended with its router."""
+    tmp_path.chmod(0o755)
+    try:
+        os.chown(tmp_path, 65534, 65534)
+    except OSError:
+        pytest.skip("in a user namespace there is no other user")
+    daemon = Daemon(tmp_path, DEFAULT={"radvd_user": "nobody"})
+    name = str(daemon.options["DEFAULT"]["host"])
+    recorded = (ROOT / "tests/data/documents/h_dual_stack-compute1.json").read_text()
+    document = daemon.routers / "one.json"
+    document.write_text(recorded.replace("compute1", name))
+    try:
+        start_as_the_unit_does(daemon, tmp_path)
+        assert daemon.status()["states"] == {"in sync": 1}
+        (file,) = (daemon.state / "external" / "pids").iterdir()
+        pid = int(file.read_text())
+        wait_for(lambda: "\nUid:\t65534\t" in Path(f"/proc/{pid}/status").read_text())
+        daemon.stop()
+        start_as_the_unit_does(daemon, tmp_path)
+        assert daemon.status()["services"]["radvd"]["routers"] == 1
+        assert int(file.read_text()) == pid
+        document.unlink()
+        wait_for(lambda: not daemon.status()["states"])
+        assert not file.exists()
+        assert not (Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes())
+    finally:
+        daemon.stop()
+
+
+def start_as_the_unit_does(daemon: Daemon, folder: Path) -> None:
+    """With the capabilities of the unit and no more."""
+    (allowed,) = unit_settings(UNIT)["CapabilityBoundingSet"]
+    bounding = ",".join(["-all", *(f"+{one.removeprefix('CAP_').lower()}" for one in allowed.split())])
+    wrapper = folder / "python"
+    wrapper.write_text(f'#!/bin/sh\nexec setpriv --no-new-privs --bounding-set={bounding} {sys.executable} "$@"\n')
+    wrapper.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", str(wrapper))
+        daemon.start()
+
+
 # -- entry points and installation
 
 
-def test_both_programs_are_entry_points() -> None:
-    for name in ("dvr-agent", "dvrctl"):
+def test_the_programs_are_entry_points() -> None:
+    for name in ("dvr-agent", "dvrctl", "dvr-metadata-proxy"):
         (entry,) = importlib.metadata.entry_points(group="console_scripts", name=name)
         assert callable(entry.load())
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dvr_agent.cli.output import Output, harmless
 from dvr_agent.cli.render import Line, Renderer, as_json, as_lines, table_lines
 from dvr_agent.reconcile.api import Outcome, Plan
+from dvr_agent.services.bundle import ServiceChange
 from dvr_agent.state.address import Address
 from dvr_agent.state.diff import Action, Change, Changes, TableChange
 from dvr_agent.state.filter import FilterRule, Jump, Table, Verdict, make_table
@@ -57,6 +58,18 @@ def test_lines_are_grouped_by_namespace_and_signed() -> None:
         "    - 10.0.0.1",
         "  warning: an extra route leads nowhere",
     ]
+
+
+def test_services_stand_in_their_routers_namespace() -> None:
+    router_id = QROUTER.removeprefix("qrouter-")
+    plan = Plan("router x", services=(ServiceChange("radvd", router_id, "~ radvd configuration"),))
+    assert not Renderer().section(plan).in_sync
+    assert list(as_lines(Renderer().section(plan)))[1:] == [
+        f"  namespace {QROUTER}",
+        "    ~ radvd configuration",
+    ]
+    (namespace,) = as_json(Renderer().section(plan))["namespaces"]
+    assert namespace["changes"] == [{"action": "~", "kind": "service", "text": "radvd configuration", "was": None}]
 
 
 def test_an_empty_plan_is_in_sync() -> None:
