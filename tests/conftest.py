@@ -1,6 +1,7 @@
-"""Runs the whole suite in private network and mount namespaces, so that no test can touch the host.
+"""Runs the whole suite in private network, mount and process namespaces, so that no test can touch the host.
 
-As root by ``unshare -n -m``; as an ordinary user, where user namespaces are allowed, by ``unshare -r -n -m``.
+By ``unshare``, also as an ordinary user where user namespaces are allowed.  Whatever a test starts and does not end
+(helper processes of routers above all) ends with the suite.
 ``DVR_TEST_SANDBOX`` marks the process inside: it holds the mount namespace that was left.  Set by hand to anything it
 keeps the tests where they are, which is for those that touch nothing.  The ``host`` fixture gives every functional
 test a fresh one of its own.
@@ -40,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     capture = config.pluginmanager.getplugin("capturemanager")
     if capture is not None:
         capture.stop_global_capturing()
-    flags = ["-n", "-m"] if os.geteuid() == 0 else ["-r", "-n", "-m"]
+    flags = ["--net", "--mount", "--pid", "--mount-proc", "--kill-child", *([] if os.geteuid() == 0 else ["-r"])]
     os.environ[SANDBOXED] = _mount_namespace()
     args = list(config.invocation_params.args)
     os.execv(unshare, [unshare, *flags, "--", sys.executable, "-m", "pytest", *map(str, args)])

@@ -88,9 +88,13 @@ class Services:
         self._poll.close()
 
     def _lines(self, router_id: str, ask: Callable[[RouterService], Collection[str]]) -> tuple[ServiceChange, ...]:
-        return tuple(
-            ServiceChange(service.name, router_id, line) for service in self._services for line in ask(service)
-        )
+        found = []
+        for service in self._services:
+            try:
+                found += [ServiceChange(service.name, router_id, line) for line in ask(service)]
+            except ServiceError as exc:  # whoever applies the plan will be told
+                LOG.debug("%s: %s", service.name, exc)
+        return tuple(found)
 
     def _each(self, call: Callable[[RouterService], None]) -> list[ServiceError]:
         errors = []

@@ -36,6 +36,8 @@ class Notes:
         return f"qrouter-{router_id}" in self._bench.namespaces()
 
     def plan(self, router: Router) -> list[str]:
+        if "plan" in self.broken:
+            raise ServiceError(f"{self.name} cannot be looked at")
         return [] if router.id in self.served else [f"+ {self.name}"]
 
     def apply(self, router: Router) -> None:
@@ -124,7 +126,7 @@ def test_a_plan_serves_nobody(bench: Served, router: Router) -> None:
 def test_one_that_fails_is_told_and_keeps_neither_kernel_state_nor_the_other_away(
     bench: Served, router: Router
 ) -> None:
-    bench.one.broken = {"apply"}
+    bench.one.broken = {"plan", "apply"}
     outcome = bench.reconciler.reconcile(router)
     assert outcome.trouble == ("one does not start",)
     assert bench.two.served == {router.id: True}
