@@ -23,7 +23,7 @@ import pytest
 from dvr_agent.services.metadata import protocol
 from tests import lab
 from tests.lab import Host
-from tests.metadata_proxy import PATIENCE, Client, Proxy, get, listener, until
+from tests.metadata_proxy import PATIENCE, Agent, Client, Proxy, get, listener, until
 from tests.metadata_upstream import Upstream
 
 R1, R2 = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
@@ -789,3 +789,57 @@ def test_systemd_is_told(tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyP
         assert proxy.exit_code() == 0
     finally:
         proxy.close()
+
+
+# --- its user ---------------------------------------------------------------------------------------------------------
+
+
+AS_NOBODY = """
+import os, sys
+from dvr_agent.metadata_proxy import main
+import dvr_agent.services.metadata.settings, encodings.idna, h11, logging.handlers
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+def test_a_user_without_any_rights_is_enough(tmp_path: Path, host: Host) -> None:
+    """Root opens the sockets and hands them over; the process itself is nobody, with no capabilities."""
+    if os.getuid() != 0 or "4294967295" not in Path("/proc/self/uid_map").read_text():
+        pytest.skip("in a user namespace there is no other user")
+    folder = Path(tempfile.mkdtemp(dir="/run"))  # pytest's own folders are closed to others
+    folder.chmod(0o755)
+    run = folder / "run"
+    run.mkdir()
+    os.chown(run, 65534, 65534)
+    upstream = Upstream(folder / "upstream")
+    upstream.path.chmod(0o666)
+    (folder / "conf").write_text(
+        f"[DEFAULT]\nmetadata_proxy_socket = {upstream.path}\n[metadata_proxy]\ncontrol_socket = {run}/control.sock\n"
+    )
+    words = [sys.executable, "-c", AS_NOBODY, "--config-file", str(folder / "conf")]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(words, stdout=log, stderr=log)
+    try:
+        until((run / "control.sock").exists, "it listens")
+        agent = Agent(run / "control.sock")
+        one = listener()
+        agent.serve(R1, [one])
+        assert get(one)[0] == 200
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        assert "\nUid:\t65534\t65534\t65534\t65534\n" in status
+        assert "\nCapEff:\t0000000000000000\n" in status
+        upstream.path.chmod(0o600)
+        assert get(one)[0] == 503
+        assert "Permission denied" in agent.ask("status")["upstream"]["last_error"]["what"]
+        agent.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+        assert "Permission denied" in (tmp_path / "log").read_text()
+    finally:
+        process.kill()
+        process.wait()
+        upstream.stop()
+        shutil.rmtree(folder)

@@ -30,6 +30,7 @@ HAPROXY = """\
 global
     pidfile {pid}
     daemon
+    {more}
 defaults
     mode http
     option http-server-close
@@ -106,9 +107,10 @@ class Rig:
         (seen,) = self.upstream.seen[before:]
         return seen.all("x-neutron-router-id")[0]
 
-    def start_haproxy(self, router_id: str) -> int:
+    def start_haproxy(self, router_id: str, more: str = "") -> int:
         pid, conf = self.pids / f"{router_id}.pid.haproxy", self.confs / f"{router_id}.conf"
-        conf.write_text(HAPROXY.format(pid=pid, port=PORT, upstream=self.upstream.path, router=router_id))
+        text = HAPROXY.format(pid=pid, port=PORT, upstream=self.upstream.path, router=router_id, more=more)
+        conf.write_text(text)
         lab.in_netns(f"qrouter-{router_id}", "haproxy", "-f", conf)
         return int(pid.read_text())
 
@@ -336,6 +338,12 @@ class TestInThePlaceOfHaproxy:
             until(lambda: _is_gone(pid), "haproxy has ended")
         assert rig.plan(ONE) == []
         assert list(rig.pids.iterdir()) + list(rig.confs.iterdir()) == []
+
+    def test_one_that_does_not_share_its_port_is_replaced_within_moments(self, rig: Rig) -> None:
+        pid = rig.start_haproxy(ONE, "noreuseport")
+        rig.apply(ONE)
+        assert rig.ask(ONE) == ONE
+        until(lambda: _is_gone(pid), "haproxy has ended")
 
     def test_it_serves_on_where_there_is_no_proxy(self, rig: Rig) -> None:
         rig.proxy.kill()

@@ -20,6 +20,10 @@ NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 MIGRATE = Path("/proc/sys/net/ipv4/tcp_migrate_req")
 
 
+class PortTakenError(ServiceError):
+    """Somebody listens there who does not share (SO_REUSEPORT), or is another user's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Listener:
     """Listening sockets of one router: IPv4, and IPv6 where the namespace has it.
@@ -51,7 +55,8 @@ def open_listener(namespace: str, port: int) -> Listener:
     SO_REUSEPORT: another process of root's may listen there too, neutron-l3-agent's haproxy before and after us.  What
     nobody has accepted when one of them closes goes to the other one (net.ipv4.tcp_migrate_req of that namespace).
 
-    :raises ServiceError: the port is taken, or there is no such namespace
+    :raises PortTakenError: see there
+    :raises ServiceError: there is no such namespace, or no descriptor left
     """
     sockets: list[socket.socket] = []
     try:
@@ -66,7 +71,8 @@ def open_listener(namespace: str, port: int) -> Listener:
                     raise
     except OSError as exc:
         _close(sockets)
-        raise ServiceError(f"cannot listen on port {port} in {namespace}: {exc.strerror}") from exc
+        kind = PortTakenError if exc.errno == errno.EADDRINUSE else ServiceError
+        raise kind(f"cannot listen on port {port} in {namespace}: {exc.strerror}") from exc
     except KernelError as exc:
         _close(sockets)
         raise ServiceError(str(exc)) from exc

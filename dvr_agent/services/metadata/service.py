@@ -22,6 +22,7 @@ from dvr_agent.services.metadata.courier import Courier, ProxyAwayError
 from dvr_agent.services.metadata.haproxy import HaproxyOfReference
 from dvr_agent.services.metadata.listener import (
     Listener,
+    PortTakenError,
     adopt_listener,
     namespace_cookie,
     namespace_inode,
@@ -31,6 +32,8 @@ from dvr_agent.services.metadata.settings import ProxySettings
 
 LOG = logging.getLogger(__name__)
 
+HAPROXY_SECONDS = 2.0
+"""For a haproxy to close its sockets, once it was told."""
 FIRST_RETRY, LAST_RETRY = 0.05, 2.0
 """Seconds between tries to reach a proxy that is away.  One try is a connect(2) on a Unix socket."""
 
@@ -141,12 +144,33 @@ class MetadataService:
             raise ServiceError(f"no metadata for router {router_id}: namespace {namespace} has gone")
         held = self._take_back(router_id, namespace, inode)
         if held is None:
-            held = _Held(open_listener(namespace, self._port), inode)
+            held = _Held(self._open(router_id, namespace), inode)
         old = self._held.get(router_id)
         if old is not None:
             old.listener.close()
         self._held[router_id] = held
         return held
+
+    def _open(self, router_id: str, namespace: str) -> Listener:
+        """Beside haproxy; or after it, where it does not let anybody listen beside it."""
+        try:
+            return open_listener(namespace, self._port)
+        except PortTakenError:
+            if not (self._courier.connected and self._reference.runs(router_id)):
+                raise
+        began = time.monotonic()
+        self._reference.end_gently(router_id)  # it closes its sockets at once
+        while True:
+            try:
+                listener = open_listener(namespace, self._port)
+            except PortTakenError:
+                if time.monotonic() > began + HAPROXY_SECONDS:
+                    raise
+                time.sleep(0.002)
+            else:
+                gap = (time.monotonic() - began) * 1e3
+                LOG.warning("router %s: nobody listened for metadata for at most %.0f ms", router_id, gap)
+                return listener
 
     def _take_back(self, router_id: str, namespace: str, inode: int) -> _Held | None:
         cookie = self._at_proxy.get(router_id)
