@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 import signal
 import subprocess
@@ -316,3 +317,35 @@ def test_the_hub_answers_while_a_hundred_routers_are_built(site: Site) -> None:
     assert status["states"] == {"in sync": 100}
     worst = status["counters"]["hub_lateness_worst_ms"]
     print(f"100 routers on a real kernel: the hub's 50 ms timer was late by {worst} ms at most")
+
+
+DUAL = json.loads((DOCUMENTS / "h_dual_stack-compute1.json").read_text())
+DUAL_ID = DUAL["router"]["id"]
+
+
+def test_a_radvd_that_dies_is_started_again_by_itself(site: Site) -> None:
+    site.write(DUAL)
+    site.daemon.start()
+    pid_file = site.daemon.state / "external" / "pids" / f"{DUAL_ID}.pid.radvd"
+    first = int(pid_file.read_text())
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: pid_file.exists() and pid_file.read_text().split() not in ([], [str(first)]))
+    wait_for(lambda: site.state(DUAL_ID) == "in sync")
+    assert site.daemon.status()["services"]["radvd"]["died"] == 1
+    assert site.daemon.stop() == 0
+    os.kill(int(pid_file.read_text()), 0)  # it outlives the agent
+
+
+def test_without_radvd_the_router_is_degraded_and_all_else_of_it_is_there(site: Site, tmp_path: Path) -> None:
+    site.write(DUAL)
+    site.write(RECORDED, "two")
+    site.daemon.start(PATH=str(tmp_path))
+    code, record = site.daemon.ask(f"/routers/{DUAL_ID}")
+    assert (code, record["state"]) == (200, "degraded")
+    assert record["reason"] == "no router advertisements: radvd is not installed"
+    assert site.state() == "in sync"
+    assert {f"qrouter-{DUAL_ID}", f"snat-{DUAL_ID}", QROUTER, SNAT} <= namespaces()
+    assert "-j SNAT" in lab.in_netns(f"snat-{DUAL_ID}", "iptables-legacy-save", "-t", "nat")
+    site.daemon.stop()
+    site.daemon.start()
+    wait_for(lambda: site.state(DUAL_ID) == "in sync")
