@@ -137,9 +137,10 @@ _WAITING = {"statuses_not_sent": "floating IP statuses not sent yet", "pending":
 def _service(said: Mapping[str, Any]) -> str:
     """What one of the routers' services says of itself; empty if it has nothing to do and no trouble."""
     number, trouble = said.get("routers") or 0, said.get("trouble")
+    routers = f"{number} router" + ("" if number == 1 else "s")
     if trouble:
-        return f"{trouble} (for {_ago(said.get('since')).removesuffix(' ago')}; {number} routers)"
-    return f"{number} routers" if number else ""
+        return f"{trouble} (for {_ago(said.get('since')).removesuffix(' ago')}; {routers})"
+    return routers if number else ""
 
 
 def _ago(when: float | None) -> str:

@@ -204,8 +204,12 @@ class Service:
             self._note_services(self._parts.reconciler.services.check)
 
     def _note_services(self, ask: Callable[[], set[str]]) -> None:
+        def look() -> set[str]:
+            with logs.job_context():
+                return ask()
+
         try:
-            changed = self._worker.call(ask)
+            changed = self._worker.call(look)
         except ServiceFatalError as exc:
             reason = str(exc)
         else:

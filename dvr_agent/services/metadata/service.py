@@ -6,7 +6,6 @@ proxy gets the same sockets.  An agent that starts anew gets its copies back fro
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import select
 import time
@@ -69,8 +68,7 @@ class MetadataService:
         self._held: dict[str, _Held] = {}
         self._at_proxy: dict[str, int] = {}
         """Router id → number of the namespace, of what the proxy serves and was not given by this process."""
-        self._trouble = "not connected yet"
-        self._since = time.time()
+        self._trouble, self._since = "", 0.0
         self._failures = 0
         self._timer = Timer()
         self._poll = select.epoll()
@@ -110,8 +108,7 @@ class MetadataService:
     def remove(self, router_id: str) -> None:
         held = self._held.get(router_id)
         if router_id in self._at_proxy or (held is not None and held.handed_over):
-            with contextlib.suppress(ProxyAwayError):  # then its sockets are closed already, or will be when it is back
-                self._ask_to_stop(router_id)
+            self._ask_to_stop(router_id)
         self._at_proxy.pop(router_id, None)
         if held is not None:
             held.listener.close()
@@ -193,24 +190,31 @@ class MetadataService:
 
     def _hand_over(self, router_id: str, held: _Held) -> None:
         """To the proxy; one that is away gets it when it is back, which is no trouble of this router alone."""
+        if not self._courier.connected:
+            return
         question = {"do": "serve", "router": router_id, "namespace": held.listener.cookie}
         try:
             self._courier.ask(question, held.listener.descriptors)
         except ProxyAwayError as exc:
-            self._lost(str(exc))
+            lost = str(exc)
+        else:
+            held.handed_over = True
+            self._at_proxy.pop(router_id, None)
             return
-        held.handed_over = True
-        self._at_proxy.pop(router_id, None)
+        self._lost(lost)
 
     def _ask_to_stop(self, router_id: str) -> None:
-        """
-        :raises ProxyAwayError: it went before it answered
+        """One that is away has closed its sockets, or will be told of those that are left when it is back.
+
+        :raises ServiceError: it refuses
         """
         try:
             self._courier.ask({"do": "stop", "router": router_id})
         except ProxyAwayError as exc:
-            self._lost(str(exc))
-            raise
+            lost = str(exc)
+        else:
+            return
+        self._lost(lost)
 
     # --- the proxy ----------------------------------------------------------------------------------------------
 
@@ -222,16 +226,20 @@ class MetadataService:
         if self._courier.connected and self._courier.fileno() in ready:
             self._lost("dvr-metadata-proxy has gone")
         elif not self._courier.connected and self._timer.fileno() in ready:
-            self._connect()
+            return self._connect()
         return ()
 
     def check(self) -> Collection[str]:
         """Ask whether the proxy is well: one that hangs does not close its connection."""
-        if self._courier.connected:
-            try:
-                self._courier.ask({"do": "hello"})
-            except ServiceError as exc:
-                self._lost(str(exc))
+        if not self._courier.connected:
+            return ()
+        try:
+            self._courier.ask({"do": "hello"})
+        except ServiceError as exc:
+            lost = str(exc)
+        else:
+            return ()
+        self._lost(lost)
         return ()
 
     def status(self) -> dict[str, object]:
@@ -250,37 +258,35 @@ class MetadataService:
         self._poll.close()
         self._timer.close()
 
-    def _connect(self) -> None:
-        """Reach the proxy, and bring it up to what we hold."""
+    def _connect(self) -> Collection[str]:
+        """Reach the proxy, and bring it up to what we hold; ids of routers that it refused."""
         try:
             self._courier.connect()
             if self._settings is not None:
                 self._courier.ask({"do": "set", "settings": self._settings.to_json()})
             self._at_proxy = dict(self._courier.served())
+        except ServiceError as exc:
+            lost = str(exc)
+        else:
             self._poll.register(self._courier.fileno(), select.EPOLLIN)
             self._timer.set(None)
-            refused = self._hand_over_all()
-        except ServiceError as exc:
-            self._lost(str(exc))
-            return
-        if self._courier.connected:
             self._failures = 0
-            self._note(refused)
-            LOG.info("dvr-metadata-proxy (process %d) serves metadata", self._courier.pid)
+            self._note("")
+            return self._hand_over_all()
+        self._lost(lost)  # not above: oslo.log would say the exception once more
+        return ()
 
-    def _hand_over_all(self) -> str:
-        """Returns why some router's sockets were refused, if any were."""
-        refused = ""
+    def _hand_over_all(self) -> Collection[str]:
+        refused = []
         for router_id, held in self._held.items():
-            if not self._courier.connected:
-                break
             if self._at_proxy.pop(router_id, None) == held.listener.cookie:
                 held.handed_over = True
                 continue
             try:
                 self._hand_over(router_id, held)
             except ServiceError as exc:
-                refused = f"router {router_id}: {exc}"
+                LOG.debug("router %s: %s", router_id, exc)
+                refused.append(router_id)
         return refused
 
     def _lost(self, why: str) -> None:
@@ -291,10 +297,17 @@ class MetadataService:
             held.handed_over = False
         self._failures += 1
         self._timer.set(backoff.delay(self._failures, FIRST_RETRY, LAST_RETRY))
-        if why != self._trouble:
-            LOG.warning("no metadata for instances until it is back: %s", why)
         self._note(why)
 
     def _note(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            self._trouble, self._since = trouble, time.time()
+        """The log tells of a change once, however often the proxy is looked for."""
+        changed, self._trouble = bool(trouble) != bool(self._trouble) or not self._since, trouble
+        if not changed:
+            return
+        self._since = time.time()
+        if self._settings is None:
+            return
+        if trouble:
+            LOG.warning("no metadata for instances until it is back: %s", trouble)
+        else:
+            LOG.info("dvr-metadata-proxy (process %d) serves metadata", self._courier.pid)
