@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import shutil
 import signal
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,22 @@ class TestServer:
         finally:
             rig.switch.signal("ovsdb-server", signal.SIGCONT)
         rig.driver.plug(A, [TWO, THREE])
+        rig.assert_whole(TWO)
+        rig.assert_whole(THREE)
+
+    def test_a_change_that_was_given_up_and_made_again_meets_itself(self, rig: Rig) -> None:
+        """The server does both in one go, and tells of the first only after it has refused the second."""
+        rig.driver.plug(A, [ONE])
+        rig.switch.signal("ovsdb-server", signal.SIGSTOP)
+        try:
+            assert plug_error(rig, TWO, THREE).code == errno.ETIMEDOUT
+            with ThreadPoolExecutor() as pool:
+                again = pool.submit(rig.driver.plug, A, [TWO, THREE])
+                time.sleep(0.3)  # it has sent its question by then; if not, the test is easier, not wrong
+                rig.switch.signal("ovsdb-server", signal.SIGCONT)
+                again.result()
+        finally:
+            rig.switch.signal("ovsdb-server", signal.SIGCONT)
         rig.assert_whole(TWO)
         rig.assert_whole(THREE)
 

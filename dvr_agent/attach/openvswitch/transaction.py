@@ -6,6 +6,7 @@ connection for the next one, as long as it takes.  Here every wait ends with the
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,11 @@ from ovsdbapp.backend.ovs_idl.transaction import Transaction
 
 if TYPE_CHECKING:
     from dvr_agent.attach.openvswitch.database import Database
+
+
+CONSTRAINT = "constraint violation"
+"""RFC 7047, 4.1.3 and 5.2.1"""
+NEWS_SECONDS = 1.0
 
 
 class BoundedTransaction(Transaction):  # type: ignore[misc]  # ovsdbapp has no types
@@ -44,8 +50,21 @@ class BoundedTransaction(Transaction):  # type: ignore[misc]  # ovsdbapp has no 
             if status == transaction.UNCHANGED:
                 return None
             if status != transaction.TRY_AGAIN:
-                raise RuntimeError(transaction.get_error())
-            self._wait_for_news(seen, deadline)
+                self._explain(transaction.get_error(), seen, deadline)
+            else:
+                self._wait_for_news(seen, deadline)
+
+    def _explain(self, error: str, seen: int, deadline: float) -> None:
+        """A constraint is violated when an earlier transaction, which was given up, took effect just before this one:
+        the news of that is on its way, and with it the commands find that there is nothing to do.
+
+        :raises RuntimeError: it is another refusal
+        """
+        if CONSTRAINT in error:
+            with contextlib.suppress(TimeoutError):
+                self._wait_for_news(seen, min(deadline, time.monotonic() + NEWS_SECONDS))
+                return
+        raise RuntimeError(error)
 
     def _composed(self) -> Any:
         transaction = ovs_idl.Transaction(self.api.idl)
