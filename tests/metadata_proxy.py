@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -117,12 +116,10 @@ class Proxy:
     def launch(self) -> subprocess.Popen[bytes]:
         """Start it and do not wait for anything."""
         words = [sys.executable, "-m", "dvr_agent.metadata_proxy.main", "--config-file", str(self.config)]
-        with self.log.open("ab") as log:
-            return subprocess.Popen(words, stdout=log, stderr=log, preexec_fn=self._limit)
-
-    def _limit(self) -> None:
         if self._descriptors is not None:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (self._descriptors, self._descriptors))
+            words = ["prlimit", f"--nofile={self._descriptors}", *words]
+        with self.log.open("ab") as log:
+            return subprocess.Popen(words, stdout=log, stderr=log)
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
