@@ -19,7 +19,7 @@ from dvr_agent.desired.facts import Facts
 from dvr_agent.desired.fip import empty_slice, slice_ownership
 from dvr_agent.desired.settings import HostSettings
 from dvr_agent.desired.view import HostView, make_view
-from dvr_agent.errors import DvrError, NotSupportedError
+from dvr_agent.errors import DvrError, NotSupportedError, ServiceError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.aftermath import Aftermath
@@ -156,13 +156,14 @@ class RouterReconciler:
     def remove_stale(self, known: Collection[str]) -> Outcome:
         started = time.perf_counter()
         stale = self._find_stale(known)
-        for router_id in stale.served:
-            self.services.remove(router_id)
-        carry_out(self.kernel, self.attach, stale.works)
+        held = self._leave(stale.served)
+        carry_out(self.kernel, self.attach, [work for work in stale.works if work.changes.namespace not in held])
         self.attach.unplug_outer(stale.outer)
         self._allocations.drop_stale(known)
         for network, stem in stale.slices:
             self._forget_slice(network, stem)
+        for error in held.values():
+            raise error
         return Outcome(stale.plan, time.perf_counter() - started)
 
     def tidy(self) -> list[str]:
@@ -340,6 +341,16 @@ class RouterReconciler:
     def _forget_slice(self, network: str, stem: str) -> None:
         self._held.forget(names.FIP + network, names.FIP_TO_ROUTER + stem)
         self._networks.leave(network, stem)
+
+    def _leave(self, router_ids: Sequence[str]) -> dict[str, ServiceError]:
+        """End the services of routers that go; namespace → why a service still holds it."""
+        held = {}
+        for router_id in router_ids:
+            try:
+                self.services.remove(router_id)
+            except ServiceError as exc:
+                held[names.QROUTER + router_id] = exc
+        return held
 
     def _find_stale(self, known: Collection[str]) -> Stale:
         networks = self._networks

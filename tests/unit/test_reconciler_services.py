@@ -49,7 +49,7 @@ class Notes:
         return [f"- {self.name}"] if router_id in self.served else []
 
     def remove(self, router_id: str) -> None:
-        if "remove" in self.broken:
+        if "remove" in self.broken and router_id in self.served:
             raise ServiceError(f"{self.name} does not end")
         if self.served.pop(router_id, None) is not None:
             self.left[router_id] = self._there(router_id)
@@ -166,6 +166,20 @@ def test_services_of_routers_that_nobody_knows_are_left_overs(bench: Served, rou
     bench.reconciler.remove_stale([])
     assert bench.one.served == {}
     assert bench.one.left == {router.id: True}
+
+
+def test_a_left_over_that_a_service_holds_keeps_no_other_away(bench: Served, router: Router) -> None:
+    other = load("e_no_gateway", "compute1")
+    for one in (router, other):
+        bench.reconciler.reconcile(one)
+    del bench.one.served[other.id]
+    bench.one.broken = {"remove"}
+    with pytest.raises(ServiceError, match="one does not end"):
+        bench.reconciler.remove_stale([])
+    assert bench.namespaces() == [f"qrouter-{router.id}"]
+    bench.one.broken = set()
+    bench.reconciler.remove_stale([])
+    assert bench.namespaces() == []
 
 
 def test_the_bundle_hears_only_who_has_something_to_say(bench: Served) -> None:

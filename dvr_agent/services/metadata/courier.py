@@ -12,10 +12,16 @@ from dvr_agent.services.metadata.protocol import Message
 
 TIMEOUT = 5.0
 """Seconds for an answer: a proxy that takes longer hangs."""
+FIRST_TIMEOUT = 0.5
+"""Seconds for the first one of a connection: whoever asks has other things to do than to wait for one that hangs."""
 
 
 class ProxyAwayError(ServiceError):
     """Nobody answers on the control socket."""
+
+
+class ProxyHangsError(ProxyAwayError):
+    """Somebody is there and does not answer."""
 
 
 class Courier:
@@ -45,7 +51,7 @@ class Courier:
         """
         self.close()
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        connection.settimeout(TIMEOUT)
+        connection.settimeout(FIRST_TIMEOUT)
         try:
             connection.connect(self._path)
         except OSError as exc:
@@ -57,11 +63,13 @@ class Courier:
             self.close()
             raise ServiceError(f"dvr-metadata-proxy speaks version {answer.get('version')!r} of the control protocol")
         self.pid = int(answer.get("pid", 0))
+        connection.settimeout(TIMEOUT)
 
     def ask(self, question: Message, descriptors: Sequence[int] = ()) -> tuple[Message, list[int]]:
         """The answer, and descriptors that came with it, which are the caller's now.
 
-        :raises ProxyAwayError: it has gone or hangs; the connection is closed
+        :raises ProxyHangsError: no answer in time; the connection is closed
+        :raises ProxyAwayError: it has gone; the connection is closed
         :raises ServiceError: it refuses
         """
         if self._connection is None:
@@ -69,6 +77,9 @@ class Courier:
         try:
             protocol.send(self._connection, question, descriptors)
             answer, received = protocol.receive(self._connection)
+        except TimeoutError as exc:
+            self.close()
+            raise ProxyHangsError(f"dvr-metadata-proxy hangs: no answer to {question['do']}") from exc
         except (OSError, ServiceError) as exc:
             self.close()
             raise ProxyAwayError(f"dvr-metadata-proxy does not answer {question['do']}: {exc}") from exc

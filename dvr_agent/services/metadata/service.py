@@ -17,7 +17,7 @@ from dvr_agent.desired import names
 from dvr_agent.errors import ServiceError
 from dvr_agent.kernel.inotify import Timer
 from dvr_agent.model.router import Router
-from dvr_agent.services.metadata.courier import Courier, ProxyAwayError
+from dvr_agent.services.metadata.courier import Courier, ProxyAwayError, ProxyHangsError
 from dvr_agent.services.metadata.haproxy import HaproxyOfReference
 from dvr_agent.services.metadata.listener import (
     Listener,
@@ -35,6 +35,8 @@ HAPROXY_SECONDS = 2.0
 """For a haproxy to close its sockets, once it was told."""
 FIRST_RETRY, LAST_RETRY = 0.05, 2.0
 """Seconds between tries to reach a proxy that is away.  One try is a connect(2) on a Unix socket."""
+LAST_RETRY_HANGING = 60.0
+"""The same for one that hangs: each try has to wait for it.  What it serves it has already."""
 
 
 @dataclass(slots=True)
@@ -196,7 +198,7 @@ class MetadataService:
         try:
             self._courier.ask(question, held.listener.descriptors)
         except ProxyAwayError as exc:
-            lost = str(exc)
+            lost = exc
         else:
             held.handed_over = True
             self._at_proxy.pop(router_id, None)
@@ -211,7 +213,7 @@ class MetadataService:
         try:
             self._courier.ask({"do": "stop", "router": router_id})
         except ProxyAwayError as exc:
-            lost = str(exc)
+            lost = exc
         else:
             return
         self._lost(lost)
@@ -224,7 +226,7 @@ class MetadataService:
     def changed(self) -> Collection[str]:
         ready = {fd for fd, _ in self._poll.poll(0)}
         if self._courier.connected and self._courier.fileno() in ready:
-            self._lost("dvr-metadata-proxy has gone")
+            self._lost(ProxyAwayError("dvr-metadata-proxy has gone"))
         elif not self._courier.connected and self._timer.fileno() in ready:
             return self._connect()
         return ()
@@ -236,7 +238,7 @@ class MetadataService:
         try:
             self._courier.ask({"do": "hello"})
         except ServiceError as exc:
-            lost = str(exc)
+            lost = exc
         else:
             return ()
         self._lost(lost)
@@ -266,7 +268,7 @@ class MetadataService:
                 self._courier.ask({"do": "set", "settings": self._settings.to_json()})
             self._at_proxy = dict(self._courier.served())
         except ServiceError as exc:
-            lost = str(exc)
+            lost = exc
         else:
             self._poll.register(self._courier.fileno(), select.EPOLLIN)
             self._timer.set(None)
@@ -289,15 +291,16 @@ class MetadataService:
                 refused.append(router_id)
         return refused
 
-    def _lost(self, why: str) -> None:
+    def _lost(self, why: ServiceError) -> None:
         """There is no proxy now: try again soon, then less often."""
         self._courier.close()  # which takes it out of the poll
         self._at_proxy.clear()
         for held in self._held.values():
             held.handed_over = False
         self._failures += 1
-        self._timer.set(backoff.delay(self._failures, FIRST_RETRY, LAST_RETRY))
-        self._note(why)
+        longest = LAST_RETRY_HANGING if isinstance(why, ProxyHangsError) else LAST_RETRY
+        self._timer.set(backoff.delay(self._failures, FIRST_RETRY, longest))
+        self._note(str(why))
 
     def _note(self, trouble: str) -> None:
         """The log tells of a change once, however often the proxy is looked for."""
