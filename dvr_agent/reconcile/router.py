@@ -29,11 +29,12 @@ from dvr_agent.reconcile.apply import Work, carry_out
 from dvr_agent.reconcile.held import HeldRoutes
 from dvr_agent.reconcile.inventory import adopt_inventory
 from dvr_agent.reconcile.networks import FipNetworks
+from dvr_agent.reconcile.seen import removals, without
 from dvr_agent.reconcile.slices import Slices
 from dvr_agent.reconcile.stale import Stale, find_stale, stale_routers
 from dvr_agent.reconcile.takeover import FirstLook, log_takeover, marks_in_use
 from dvr_agent.services.bundle import Services
-from dvr_agent.state.diff import Action, Change, Changes, diff
+from dvr_agent.state.diff import Change, Changes, diff
 from dvr_agent.state.filter import Dnat
 from dvr_agent.state.link import Link, Port
 from dvr_agent.state.namespace import NamespaceState
@@ -285,10 +286,10 @@ class RouterReconciler:
     def _half_pairs(self, draft: _Draft) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
         """Ends of the router's veth pair whose other end is not where it must be; what was seen is rid of them."""
         view = draft.view
-        inside, outside = _named(draft.qrouter, view.rfp), _named(draft.slice, view.fpr)
+        inside, outside = removals(draft.qrouter, view.rfp), removals(draft.slice, view.fpr)
         if draft.state.slice is None or bool(inside) == bool(outside):
             return (), ()
-        draft.qrouter, draft.slice = _without(draft.qrouter, view.rfp), _without(draft.slice, view.fpr)
+        draft.qrouter, draft.slice = without(draft.qrouter, view.rfp), without(draft.slice, view.fpr)
         return inside, outside
 
     def _left_networks(self, view: HostView) -> list[str]:
@@ -365,33 +366,10 @@ def _new_ports(work: Work) -> list[Port]:
     return [link.origin for link in links if isinstance(link.origin, Port)]
 
 
-def _named(state: NamespaceState | None, device: str) -> tuple[Change, ...]:
-    links = state.links if state else ()
-    return tuple(Change(Action.REMOVE, link, link) for link in links if link.name == device)
-
-
-def _without(state: NamespaceState | None, device: str) -> NamespaceState | None:
-    """What was seen, less a device and all that hangs on it."""
-    if state is None:
-        return None
-    return replace(
-        state,
-        links=frozenset(link for link in state.links if link.name != device),
-        addresses=frozenset(address for address in state.addresses if address.device != device),
-        routes=frozenset(route for route in state.routes if not _uses(route, device)),
-        neighbours=frozenset(neighbour for neighbour in state.neighbours if neighbour.device != device),
-        sysctls=frozenset(sysctl for sysctl in state.sysctls if sysctl.device != device),
-    )
-
-
 def _without_link(work: Work) -> Work:
     """The same, but the ``fpr-`` device is left to go with its other end: deleting it waits for the kernel (20 ms)."""
     items = tuple(change for change in work.changes.items if isinstance(change.item, Route | Rule))
     return replace(work, changes=replace(work.changes, items=items))
-
-
-def _uses(route: Route, device: str) -> bool:
-    return any(hop.device == device for hop in route.hops)
 
 
 def _port_lines(work: Work) -> list[tuple[str, str]]:

@@ -15,7 +15,8 @@ from dvr_agent.desired import names
 from dvr_agent.desired.ra import radvd_text
 from dvr_agent.errors import ServiceError, ServiceFatalError
 from dvr_agent.model.router import Router
-from dvr_agent.services.children import Children, Program
+from dvr_agent.services.children import Children
+from dvr_agent.services.launch import Program
 
 LOG = logging.getLogger(__name__)
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.errors import ServiceError
-from dvr_agent.services import children, processes
-from dvr_agent.services.children import Children, Program
+from dvr_agent.services import children, launch, processes
+from dvr_agent.services.children import Children
+from dvr_agent.services.launch import Program
 from tests import lab
 
 KEY = "one"
@@ -148,7 +149,7 @@ def test_one_that_another_agent_has_only_just_started_is_told_when_it_is_ready(r
 
 
 def test_one_that_never_is_ready(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(children, "START_SECONDS", 0.5)
+    monkeypatch.setattr(launch, "START_SECONDS", 0.5)
     program = rig.program(late="while True: time.sleep(1)")
     with pytest.raises(ServiceError, match="is not ready"):
         rig.children.start(KEY, program)
@@ -171,7 +172,7 @@ def test_one_that_dies_on_the_way_is_tried_again_later_and_later(rig: Rig) -> No
 
 
 def test_one_that_does_not_become_a_daemon_is_given_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(children, "START_SECONDS", 0.3)
+    monkeypatch.setattr(launch, "START_SECONDS", 0.3)
     with pytest.raises(ServiceError, match="did not become a daemon"):
         rig.children.start(KEY, rig.program(first="time.sleep(600)"))
     assert rig.running() == []
@@ -182,7 +183,7 @@ def test_one_that_came_to_life_after_it_was_given_up_ends_before_the_next(
 ) -> None:
     assert rig.children.words == []
     """Its starter hangs, and its process id file is gone."""
-    monkeypatch.setattr(children, "START_SECONDS", 1.0)
+    monkeypatch.setattr(launch, "START_SECONDS", 1.0)
     program = rig.program(late="os.unlink(pid_file)")
     program.config.write_text(program.config.read_text().replace("os._exit(0)", "time.sleep(600)"))
     with pytest.raises(ServiceError, match="did not become a daemon"):

@@ -1,0 +1,121 @@
+"""Starts a helper process: in a namespace, free of whatever the agent is, until it is a daemon of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvr_agent.errors import KernelError, ServiceError
+from dvr_agent.kernel import netns
+from dvr_agent.services.processes import Process
+
+START_SECONDS = 10.0
+PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
+"""Signals that no other program expects to be ignored from the start."""
+READY_STEP = 0.005
+"""Seconds between looks whether a helper is ready, which nothing tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """How one helper is run.
+
+    :ivar name: of the program's file
+    :ivar words: its command line
+    :ivar config: configuration file, a word of the command line that no other helper's has
+    :ivar namespace: that it runs in
+    """
+
+    name: str
+    words: tuple[str, ...]
+    config: Path
+    pid_file: Path
+    namespace: str
+
+
+def run(program: Program) -> None:
+    """Run it until it has become a daemon, which it has not before it is ready and its process id is in the file.
+
+    :raises ServiceError: it is not installed, refuses, or there is no such namespace
+    """
+    path = shutil.which(program.words[0])
+    if path is None:
+        raise ServiceError(f"{program.name} is not installed")
+    nothing = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
+    files = [*nothing, *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inherited())]
+    try:
+        with netns.entered(program.namespace):
+            # Not by subprocess: the worker thread blocks all signals, and the helper would inherit that.
+            pid = os.posix_spawn(path, program.words, os.environ, file_actions=files, setsid=True, setsigmask=(),
+                                 setsigdef=PYTHON_IGNORES)  # fmt: skip
+    except (OSError, KernelError) as exc:
+        raise ServiceError(f"{program.name} cannot be started: {exc}") from exc
+    code = _wait(pid)
+    if code is None:
+        raise ServiceError(f"{program.name} did not become a daemon within {START_SECONDS:.0f} s")
+    if code:
+        raise ServiceError(f"{program.name} refuses to start (exit code {code}): {_reason(program)}")
+
+
+def _inherited() -> list[int]:
+    """Descriptors that whoever started the agent left open, and that a helper would hold for as long as it lives."""
+    found = []
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):  # that of the list itself, or closed meanwhile
+            if fd > 2 and os.get_inheritable(fd):
+                found.append(fd)
+    return found
+
+
+def _wait(pid: int) -> int | None:
+    """Exit code of a child of ours; None if it had to be killed."""
+    fd = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        if poll.poll(START_SECONDS * 1e3):
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        signal.pidfd_send_signal(fd, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        return None
+    finally:
+        os.close(fd)
+
+
+def _reason(program: Program) -> str:
+    """What it has against its configuration; the daemon says that to syslog only."""
+    words = (program.words[0], "-c", "-C", str(program.config), "-m", "stderr")
+    try:
+        done = subprocess.run(
+            words, capture_output=True, text=True, errors="replace", timeout=START_SECONDS, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return journal(program.name)
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    return lines[0][:200] if done.returncode and lines else journal(program.name)
+
+
+def journal(name: str) -> str:
+    """Where the operator finds what a helper had to say."""
+    return f"journalctl -t {name} says why"
+
+
+def await_ready(name: str, process: Process) -> None:
+    """Wait until it can be told to read anew.  radvd writes its process id file, and lets its starter go, some
+    milliseconds before it catches SIGHUP; until then that would end it.
+
+    :raises ServiceError: it has ended, or takes too long
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while not process.catches(signal.SIGHUP):
+        if process.wait(READY_STEP):
+            raise ServiceError(f"{name} (process {process.pid}) has ended; {journal(name)}")
+        if time.monotonic() > deadline:
+            raise ServiceError(f"{name} (process {process.pid}) is not ready after {START_SECONDS:.0f} s")
