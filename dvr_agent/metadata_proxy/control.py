@@ -30,6 +30,7 @@ from typing import Any
 from dvr_agent import __version__
 from dvr_agent.errors import ServiceError
 from dvr_agent.metadata_proxy.control_socket import may_control
+from dvr_agent.metadata_proxy.forward import why_unreachable
 from dvr_agent.metadata_proxy.routers import Routers
 from dvr_agent.metadata_proxy.shared import Shared
 from dvr_agent.services.metadata import protocol
@@ -135,6 +136,8 @@ class Control:
             case "set":
                 self._set(question.get("settings"))
                 return {"ok": True}, []
+            case "probe":
+                return {"ok": True, "upstream": why_unreachable(self._shared.settings.upstream)}, []
             case "list":
                 return self._list(question.get("after", "")), []
             case "serve":
@@ -149,7 +152,7 @@ class Control:
             case "status":
                 return self._status(), []
             case other:
-                raise ServiceError(f"do = {str(other)[:40]!r}: expected hello, set, list, serve, give, stop or status")
+                raise ServiceError(f"do = {str(other)[:40]!r}: that is no question of the control protocol")
 
     def _set(self, values: object) -> None:
         settings = ProxySettings.from_json(values)

@@ -20,6 +20,18 @@ FIRST_PAUSE, LAST_PAUSE = 0.01, 0.2
 """Seconds between tries to connect to a socket whose backlog is full."""
 
 
+def why_unreachable(path: str) -> str:
+    """Why neutron-metadata-agent's socket cannot be connected to now, empty if it can."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as probe:
+        try:
+            probe.connect(path)
+        except BlockingIOError:  # it is there, and busy
+            return ""
+        except OSError as exc:
+            return f"{path}: {exc.strerror or exc}"
+    return ""
+
+
 class UpstreamError(Exception):
     """There is no (whole) answer.
 

@@ -350,8 +350,30 @@ class TestInThePlaceOfHaproxy:
         rig.proxy.kill()
         rig.settle(lambda: not rig.connected)
         pid = rig.start_haproxy(ONE)
+        assert rig.plan(ONE) == []
         rig.apply(ONE)
         assert not _is_gone(pid)
+        assert [rig.ask(ONE) for _ in range(20)] == [ONE] * 20
+        rig.relaunch()
+        rig.settle(lambda: rig.connected)
+        rig.apply(ONE)
+        until(lambda: _is_gone(pid), "haproxy has ended")
+        assert rig.ask(ONE) == ONE
+
+    def test_it_serves_on_until_the_proxy_may_use_neutron_metadata_agents_socket(self, rig: Rig) -> None:
+        rig.upstream.path.rename(rig.upstream.path.with_name("elsewhere"))
+        rig.restart()
+        assert "cannot use" in str(rig.service.status()["trouble"])
+        rig.upstream.path.with_name("elsewhere").rename(rig.upstream.path)
+        pid = rig.start_haproxy(ONE)
+        assert rig.plan(ONE) == []
+        rig.apply(ONE)
+        assert not _is_gone(pid)
+        assert [rig.ask(ONE) for _ in range(20)] == [ONE] * 20
+        rig.settle(lambda: rig.connected)
+        rig.apply(ONE)
+        until(lambda: _is_gone(pid), "haproxy has ended")
+        assert rig.ask(ONE) == ONE
 
     def test_it_finishes_what_it_has_begun(self, rig: Rig) -> None:
         pid = rig.start_haproxy(ONE)

@@ -8,6 +8,8 @@ one answer each.  A message is one packet: a JSON object, and descriptors (SCM_R
 ======== ============================================= ==================================================
 hello    ``version``                                   ``version``, ``pid``
 set      ``settings``: see ``settings``                (none)
+probe    (none)                                        ``upstream``: why neutron-metadata-agent's socket
+                                                       cannot be connected to, empty if it can
 list     ``after``: a router id or ``""``              ``routers``: {router id: number of its network
                                                        namespace}, sorted, at most :data:`PAGE`; ``more``
 serve    ``router``, ``namespace``: that number;       (none); what was served for the router before, in

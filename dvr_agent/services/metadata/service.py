@@ -11,6 +11,7 @@ import select
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from enum import Enum
 
 from dvr_agent import backoff
 from dvr_agent.desired import names
@@ -35,8 +36,18 @@ HAPROXY_SECONDS = 2.0
 """For a haproxy to close its sockets, once it was told."""
 FIRST_RETRY, LAST_RETRY = 0.05, 2.0
 """Seconds between tries to reach a proxy that is away.  One try is a connect(2) on a Unix socket."""
+PROBE_SECONDS = 5.0
+"""Between looks whether the proxy can reach neutron-metadata-agent, while it cannot."""
 LAST_RETRY_HANGING = 60.0
 """The same for one that hangs: each try has to wait for it.  What it serves it has already."""
+
+
+class Trouble(Enum):
+    """What keeps all routers' instances from their metadata; the words are for the log."""
+
+    NONE = ""
+    NO_PROXY = "instances wait for metadata until it is back"
+    NO_UPSTREAM = "instances get 503 instead of metadata, see docs/metadata.md"
 
 
 @dataclass(slots=True)
@@ -70,6 +81,7 @@ class MetadataService:
         self._held: dict[str, _Held] = {}
         self._at_proxy: dict[str, int] = {}
         """Router id → number of the namespace, of what the proxy serves and was not given by this process."""
+        self._kind: Trouble | None = None
         self._trouble, self._since = "", 0.0
         self._failures = 0
         self._timer = Timer()
@@ -80,22 +92,25 @@ class MetadataService:
     # --- one router ---------------------------------------------------------------------------------------------
 
     def plan(self, router: Router) -> list[str]:
-        namespace = names.QROUTER + router.id
+        haproxy = self._reference.runs(router.id)
+        if haproxy and self._trouble:
+            return []
         lines = []
-        if not self._serves(router.id, namespace):
+        if not self._serves(router.id, names.QROUTER + router.id):
             lines.append(f"+ metadata listener on port {self._port}")
-        if self._reference.runs(router.id):
-            lines.append("- haproxy of neutron-l3-agent")
-        return lines
+        return [*lines, "- haproxy of neutron-l3-agent"] if haproxy else lines
 
     def apply(self, router: Router) -> None:
+        haproxy = self._reference.runs(router.id)
+        if haproxy and self._trouble:
+            return  # it serves better than we would: the kernel would give us half of the connections
         namespace = names.QROUTER + router.id
         held = self._held.get(router.id)
         if held is None or not self._is_right(held, namespace):
             held = self._listen(router.id, namespace)
         if not held.handed_over:
             self._hand_over(router.id, held)
-        if held.handed_over and self._reference.runs(router.id):
+        if held.handed_over and haproxy:
             LOG.info("router %s: metadata is served by dvr-metadata-proxy now, its haproxy ends", router.id)
             self._reference.end_gently(router.id)
 
@@ -227,20 +242,23 @@ class MetadataService:
         ready = {fd for fd, _ in self._poll.poll(0)}
         if self._courier.connected and self._courier.fileno() in ready:
             self._lost(ProxyAwayError("dvr-metadata-proxy has gone"))
-        elif not self._courier.connected and self._timer.fileno() in ready:
-            return self._connect()
+        elif self._timer.fileno() in ready:
+            return self.check() if self._courier.connected else self._connect()
         return ()
 
     def check(self) -> Collection[str]:
-        """Ask whether the proxy is well: one that hangs does not close its connection."""
+        """Ask whether the proxy is well: one that hangs does not close its connection, and one that has lost
+        neutron-metadata-agent tells nobody.
+        """
         if not self._courier.connected:
             return ()
+        before = self._trouble
         try:
-            self._courier.ask({"do": "hello"})
+            self._probe()
         except ServiceError as exc:
             lost = exc
         else:
-            return ()
+            return self._reference.routers() if before and not self._trouble else ()
         self._lost(lost)
         return ()
 
@@ -261,20 +279,19 @@ class MetadataService:
         self._timer.close()
 
     def _connect(self) -> Collection[str]:
-        """Reach the proxy, and bring it up to what we hold; ids of routers that it refused."""
+        """Reach the proxy, and bring it up to what we hold; ids of routers that it refused, or can take over now."""
         try:
             self._courier.connect()
             if self._settings is not None:
                 self._courier.ask({"do": "set", "settings": self._settings.to_json()})
             self._at_proxy = dict(self._courier.served())
+            self._probe()
         except ServiceError as exc:
             lost = exc
         else:
             self._poll.register(self._courier.fileno(), select.EPOLLIN)
-            self._timer.set(None)
             self._failures = 0
-            self._note("")
-            return self._hand_over_all()
+            return {*self._hand_over_all(), *self._reference.routers()}
         self._lost(lost)  # not above: oslo.log would say the exception once more
         return ()
 
@@ -300,17 +317,28 @@ class MetadataService:
         self._failures += 1
         longest = LAST_RETRY_HANGING if isinstance(why, ProxyHangsError) else LAST_RETRY
         self._timer.set(backoff.delay(self._failures, FIRST_RETRY, longest))
-        self._note(str(why))
+        self._note(Trouble.NO_PROXY, str(why))
 
-    def _note(self, trouble: str) -> None:
+    def _probe(self) -> None:
+        """Can the proxy reach neutron-metadata-agent?  Often it may not, until somebody has set that up.
+
+        :raises ServiceError: the proxy does not answer
+        """
+        answer, _ = self._courier.ask({"do": "probe"})
+        why = str(answer.get("upstream", ""))
+        self._note(Trouble.NO_UPSTREAM if why else Trouble.NONE, why and f"dvr-metadata-proxy cannot use {why}")
+        self._timer.set(PROBE_SECONDS if why else None)
+
+    def _note(self, kind: Trouble, text: str = "") -> None:
         """The log tells of a change once, however often the proxy is looked for."""
-        changed, self._trouble = bool(trouble) != bool(self._trouble) or not self._since, trouble
+        changed = kind is not self._kind
+        self._kind, self._trouble = kind, text
         if not changed:
             return
         self._since = time.time()
         if self._settings is None:
             return
-        if trouble:
-            LOG.warning("no metadata for instances until it is back: %s", trouble)
+        if kind is Trouble.NONE:
+            LOG.info("metadata is served by dvr-metadata-proxy (process %d)", self._courier.pid)
         else:
-            LOG.info("dvr-metadata-proxy (process %d) serves metadata", self._courier.pid)
+            LOG.warning("%s: %s", kind.value, text)
