@@ -116,6 +116,8 @@ def run_apply(args: argparse.Namespace, out: Output) -> int:
             _each(documents, report, lambda router: _apply_one(reconciler, router, report))
         finally:
             reconciler.flush()
+        for trouble in reconciler.services.troubles:
+            report.warn(trouble)
     report.finish("apply")
     return 1 if report.errors or report.skipped else 0
 

@@ -212,6 +212,10 @@ class Service:
             changed = self._worker.call(look)
         except ServiceFatalError as exc:
             reason = str(exc)
+        except Exception:
+            LOG.exception("services could not be looked at: this is a bug")
+            green.sleep(STATUS_SECONDS)  # what woke us may still be there
+            return
         else:
             for router_id in changed:
                 self._dispatcher.look_at(router_id)

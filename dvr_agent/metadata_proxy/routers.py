@@ -87,9 +87,10 @@ class Routers:
         self._shared.journal.router("router %s: not served any more", router_id)
 
     async def end(self) -> None:
-        """The process ends: take what waits, answer what was asked, and leave what comes later to the next process.
+        """The process ends: take what waits, answer what was asked, and leave what comes later to others.
 
-        The listening sockets stay open till then, so that the agent can have them (``give``).
+        Those are the next process, which gets the same sockets from the agent; or, where there is no agent any more,
+        the haproxies of neutron-l3-agent, to which the kernel leads everybody as soon as these sockets are closed.
         """
         self._shared.stopping = True
         routers = list(self._routers.values())
@@ -97,6 +98,7 @@ class Routers:
             for listener in list(router.listeners):
                 self._acceptor.stop(listener)
                 await self._acceptor.drain(router, listener)
+            router.close_listeners()
         for _ in range(4):  # what has been received by now is read, also on connections accepted just now
             await asyncio.sleep(0)
         self._close(Phase.IDLE)

@@ -7,7 +7,7 @@ import select
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from dvr_agent.errors import ServiceError
+from dvr_agent.errors import ServiceError, ServiceFatalError
 from dvr_agent.model.router import Router
 from dvr_agent.services.api import RouterService
 
@@ -65,13 +65,13 @@ class Services:
         :raises ServiceFatalError: the agent must end
         """
         ready = {fd for fd, _ in self._poll.poll(0)}
-        return {router_id for service in self._services if service.fileno() in ready for router_id in service.changed()}
+        return self._news([service.changed for service in self._services if service.fileno() in ready])
 
     def check(self) -> set[str]:
         """
         :raises ServiceFatalError: the agent must end
         """
-        return {router_id for service in self._services for router_id in service.check()}
+        return self._news([service.check for service in self._services])
 
     def status(self) -> dict[str, object]:
         return {service.name: service.status() for service in self._services}
@@ -95,6 +95,21 @@ class Services:
             except ServiceError as exc:  # whoever applies the plan will be told
                 LOG.debug("%s: %s", service.name, exc)
         return tuple(found)
+
+    @staticmethod
+    def _news(looks: Sequence[Callable[[], Collection[str]]]) -> set[str]:
+        found: set[str] = set()
+        for look in looks:
+            reason = ""
+            try:
+                found.update(look())
+            except ServiceFatalError:
+                raise
+            except ServiceError as exc:
+                reason = str(exc)
+            if reason:
+                LOG.warning("%s", reason)
+        return found
 
     def _each(self, call: Callable[[RouterService], None]) -> list[ServiceError]:
         errors = []

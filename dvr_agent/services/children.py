@@ -266,8 +266,8 @@ def _find(program: Program) -> Process | None:
 def _open(pid: int, program: Program) -> Process | None:
     try:
         return open_process(pid, program.name, str(program.config))
-    except PermissionError as exc:
-        raise ServiceError(f"{program.name} (process {pid}) may not be looked at: {exc.strerror}") from exc
+    except OSError as exc:
+        raise ServiceError(f"{program.name} (process {pid}) cannot be looked at: {exc.strerror}") from exc
 
 
 def _open_all(pids: Collection[int], program: Program) -> list[Process]:

@@ -12,8 +12,10 @@ from dvr_agent.services.api import RouterService
 from dvr_agent.services.bundle import Services
 from dvr_agent.services.metadata.courier import Courier
 from dvr_agent.services.metadata.haproxy import HaproxyOfReference
+from dvr_agent.services.metadata.link import ProxyLink
 from dvr_agent.services.metadata.service import MetadataService
 from dvr_agent.services.metadata.settings import proxy_settings
+from dvr_agent.services.metadata.withdrawn import WithdrawnMetadata
 from dvr_agent.services.radvd import RadvdService
 
 
@@ -38,10 +40,11 @@ def open_services(conf: cfg.ConfigOpts, writable: bool = True) -> Services:
             conf.AGENT.check_child_processes_action,
         )
     ]
+    courier = Courier(conf.metadata_proxy.control_socket)
     if metadata_wanted(conf):
         reference = HaproxyOfReference(pids, Path(conf.state_path) / "ns-metadata-proxy")
-        courier = Courier(conf.metadata_proxy.control_socket)
-        services.append(
-            MetadataService(courier, proxy_settings(conf) if writable else None, conf.metadata_port, reference)
-        )
+        link = ProxyLink(courier, proxy_settings(conf) if writable else None)
+        services.append(MetadataService(link, conf.metadata_port, reference))
+    else:
+        services.append(WithdrawnMetadata(courier))
     return Services(services)

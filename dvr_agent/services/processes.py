@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -57,12 +58,16 @@ def open_process(pid: int, program: str, word: str) -> Process | None:
     """A process, if it runs this program with this word in its command line; else None.
 
     :param program: file name of the program
-    :raises PermissionError: it may not be looked at
+    :raises OSError: it may not be looked at, or there is no descriptor left
     """
     try:
         fd = os.pidfd_open(pid)
-    except (OSError, OverflowError):  # ended; or no process id at all
+    except (ProcessLookupError, OverflowError):
         return None
+    except OSError as exc:
+        if exc.errno == errno.EINVAL:  # no process id at all
+            return None
+        raise
     # Asked after the pidfd was opened: what is answered for is that process, or it has ended.
     words = command_line(pid)
     try:

@@ -43,8 +43,6 @@ class RadvdService:
         self._shortest, self._longest, self._action = shortest, longest, action
         self._children = Children(NAME)
         self._died = 0
-        self._unread: set[str] = set()
-        """Routers whose configuration was written, and whose radvd was not told yet."""
 
     def plan(self, router: Router) -> list[str]:
         text, program = self._text(router), self._program(router.id)
@@ -52,7 +50,7 @@ class RadvdService:
             return self.plan_remove(router.id)
         if not self._children.find(router.id, program):
             return ["+ radvd"]
-        lines = [] if self._is_read(router.id, program, text) else ["~ radvd configuration"]
+        lines = [] if self._is_read(program, text) else ["~ radvd configuration"]
         return [*lines, "- second radvd"] if self._children.has_strays(router.id, program) else lines
 
     def apply(self, router: Router) -> None:
@@ -61,16 +59,15 @@ class RadvdService:
             self.remove(router.id)
             return
         try:
-            if not self._is_read(router.id, program, text):
-                self._unread.add(router.id)
+            if not self._is_read(program, text):
                 _write(program.config, text)
             if not self._children.find(router.id, program):
                 _make_directory(program.pid_file.parent)
                 self._children.start(router.id, program)
                 LOG.info("router %s: radvd started", router.id)
-            elif router.id in self._unread:
+            elif _marker(program.config).exists():
                 self._children.read_anew(router.id)
-            self._unread.discard(router.id)
+            _marker(program.config).unlink(missing_ok=True)
             self._children.end_strays(router.id, program)
         except OSError as exc:
             raise ServiceError(f"no router advertisements: {exc}") from exc
@@ -86,11 +83,11 @@ class RadvdService:
             self._children.end(router_id, program)
             try:
                 program.config.unlink(missing_ok=True)
+                _marker(program.config).unlink(missing_ok=True)
             except OSError as exc:
                 raise ServiceError(f"{program.config}: {exc.strerror}") from exc
             LOG.info("router %s: radvd ended", router_id)
         self._children.forget(router_id)
-        self._unread.discard(router_id)
 
     def routers(self) -> Collection[str]:
         """By files and by processes, of which one may be left without the other."""
@@ -137,8 +134,9 @@ class RadvdService:
     def _is_config(self, word: str) -> bool:
         return word.endswith(CONF_SUFFIX) and Path(word).parent == self._confs
 
-    def _is_read(self, router_id: str, program: Program, text: str) -> bool:
-        return router_id not in self._unread and _content(program.config) == text
+    @staticmethod
+    def _is_read(program: Program, text: str) -> bool:
+        return _content(program.config) == text and not _marker(program.config).exists()
 
     def _program(self, router_id: str) -> Program:
         config, pid_file = self._confs / f"{router_id}{CONF_SUFFIX}", self._pids / f"{router_id}{PID_SUFFIX}"
@@ -155,12 +153,18 @@ def _content(path: Path) -> str | None:
         return None
 
 
+def _marker(config: Path) -> Path:
+    """Is there from before a configuration is written until radvd was told, whatever agent does that."""
+    return config.with_name(f"{config.name}.unread")
+
+
 def _write(path: Path, text: str) -> None:
     """Replace the file as a whole; radvd reads none that others may write.
 
     :raises OSError: naming the file
     """
     _make_directory(path.parent)
+    _marker(path).touch()
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text)
     temporary.chmod(0o444)

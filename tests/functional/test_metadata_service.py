@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -18,8 +19,10 @@ from dvr_agent.errors import ServiceError
 from dvr_agent.model.router import Router
 from dvr_agent.services.metadata.courier import Courier
 from dvr_agent.services.metadata.haproxy import HaproxyOfReference
+from dvr_agent.services.metadata.link import ProxyLink
 from dvr_agent.services.metadata.service import MetadataService
 from dvr_agent.services.metadata.settings import ProxySettings
+from dvr_agent.services.metadata.withdrawn import WithdrawnMetadata
 from tests import lab
 from tests.metadata_proxy import PATIENCE, Client, Proxy, until
 from tests.metadata_upstream import Upstream
@@ -39,7 +42,7 @@ defaults
     timeout client 32s
     timeout server 32s
 listen listener
-    bind 0.0.0.0:{port}
+    bind {address}:{port}
     server metadata {upstream}
     http-request set-header X-Neutron-Router-ID {router}
 """
@@ -61,9 +64,8 @@ class Rig:
 
     def new_service(self, port: int = PORT, **limits: int) -> MetadataService:
         settings = ProxySettings(str(self.upstream.path), **limits)
-        return MetadataService(
-            Courier(str(self.proxy.control)), settings, port, HaproxyOfReference(self.pids, self.confs)
-        )
+        link = ProxyLink(Courier(str(self.proxy.control)), settings)
+        return MetadataService(link, port, HaproxyOfReference(self.pids, self.confs))
 
     def restart(self, **words: int) -> None:
         """As the agent does."""
@@ -86,13 +88,18 @@ class Rig:
     def plan(self, router_id: str) -> list[str]:
         return self.service.plan(Router(router_id))
 
-    def settle(self, condition: Callable[[], bool]) -> None:
-        """Let the service note what happens, as the daemon does, until the condition holds."""
+    def settle(self, condition: Callable[[], bool], again: set[str] | None = None) -> None:
+        """Let the service note what happens, as the daemon does, until the condition holds.
+
+        :param again: gets the ids of routers that have to be looked at again
+        """
         deadline = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < deadline
             select.select([self.service.fileno()], [], [], 0.2)
-            self.service.changed()
+            found = self.service.changed()
+            if again is not None:
+                again.update(found)
 
     @property
     def connected(self) -> bool:
@@ -107,11 +114,15 @@ class Rig:
         (seen,) = self.upstream.seen[before:]
         return seen.all("x-neutron-router-id")[0]
 
-    def start_haproxy(self, router_id: str, more: str = "") -> int:
+    def start_haproxy(self, router_id: str, more: str = "", address: str = "::", namespace: str = "") -> int:
+        """As neutron-l3-agent does; on ``0.0.0.0`` where the host has no IPv6."""
         pid, conf = self.pids / f"{router_id}.pid.haproxy", self.confs / f"{router_id}.conf"
-        text = HAPROXY.format(pid=pid, port=PORT, upstream=self.upstream.path, router=router_id, more=more)
-        conf.write_text(text)
-        lab.in_netns(f"qrouter-{router_id}", "haproxy", "-f", conf)
+        conf.write_text(
+            HAPROXY.format(
+                pid=pid, port=PORT, upstream=self.upstream.path, router=router_id, more=more, address=address
+            )
+        )
+        lab.in_netns(namespace or f"qrouter-{router_id}", "haproxy", "-f", conf)
         return int(pid.read_text())
 
     def close(self) -> None:
@@ -290,7 +301,7 @@ def test_a_router_that_comes_while_the_proxy_is_away_is_served_when_it_is_back(r
 
 def test_a_proxy_that_hangs_is_noticed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dvr_agent.services.metadata.courier.TIMEOUT", 0.5)
-    monkeypatch.setattr("dvr_agent.services.metadata.service.LAST_RETRY_HANGING", 1.0)
+    monkeypatch.setattr("dvr_agent.services.metadata.link.LAST_RETRY_HANGING", 1.0)
     rig.restart()
     rig.apply(ONE)
     rig.proxy.process.send_signal(signal.SIGSTOP)
@@ -329,9 +340,120 @@ def test_only_root_and_its_user_may_use_the_control_socket(rig: Rig) -> None:
     assert stat.S_IMODE(rig.proxy.control.stat().st_mode) == 0o600
 
 
+class TestWithdrawn:
+    """enable_metadata_proxy = false, after it was true."""
+
+    def test_what_the_proxy_still_serves_is_given_up(self, rig: Rig) -> None:
+        rig.apply(ONE, TWO)
+        rig.service.close()
+        service = WithdrawnMetadata(Courier(str(rig.proxy.control)))
+        assert set(service.routers()) == {ONE, TWO}
+        assert service.plan(Router(ONE)) == ["- metadata listener"]
+        service.apply(Router(ONE))
+        service.remove(TWO)
+        assert list(service.routers()) == []
+        for one in (ONE, TWO):
+            with pytest.raises(ConnectionRefusedError):
+                client(one)
+        service.close()
+        rig.service = rig.new_service()
+
+    def test_nobody_is_missed(self, rig: Rig) -> None:
+        service = WithdrawnMetadata(Courier("/nowhere/control.sock"))
+        assert list(service.routers()) == []
+        assert service.plan(Router(ONE)) == []
+        service.apply(Router(ONE))
+        service.remove(ONE)
+        assert not service.status().get("trouble")
+        service.close()
+
+
+class Liar:
+    """What answers on the control socket may have been taken over by an instance: it says whatever it likes."""
+
+    def __init__(self, path: Path, answers: dict[str, bytes]) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.bind(str(path))
+        self._socket.listen()
+        self._answers = answers
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+                while question := connection.recv(65536):
+                    connection.send(self._answers.get(json.loads(question)["do"], b"{}"))
+            except OSError:
+                return
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+HELLO = b'{"ok": true, "version": 1, "pid": 1}'
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"hello": b"[" * 60000},
+        {"hello": b'{"version": 1, "pid": "x"}'},
+        {"hello": b'{"version": [], "pid": 1}'},
+        {"hello": HELLO, "list": b"{}"},
+        {"hello": HELLO, "list": b'{"routers": []}'},
+        {"hello": HELLO, "list": b'{"routers": {}, "more": true}'},
+        {"hello": HELLO, "list": b'{"routers": {"../../etc/passwd": 1}}'},
+        {"hello": HELLO, "list": b'{"routers": {"11111111-1111-4111-8111-111111111111": "x"}}'},
+        {"hello": HELLO, "list": b"\xff\xfe"},
+    ],
+)
+def test_a_proxy_that_talks_nonsense_is_as_good_as_away(tmp_path: Path, answers: dict[str, bytes]) -> None:
+    liar = Liar(tmp_path / "s", answers)
+    link = ProxyLink(Courier(str(tmp_path / "s")), ProxySettings("/x"))
+    assert not link.connected
+    assert link.trouble
+    assert link.served == {}
+    link.close()
+    liar.close()
+
+
+class TestAProxyThatHangsOrRestartsAtTheWrongMoment:
+    def test_no_connection_waits_at_sockets_that_nobody_serves(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The agent starts while the proxy hangs: what that serves must not be split with new sockets."""
+        monkeypatch.setattr("dvr_agent.services.metadata.link.LAST_RETRY_HANGING", 1.0)
+        rig.apply(ONE)
+        rig.proxy.process.send_signal(signal.SIGSTOP)
+        rig.restart()
+        rig.apply(ONE)
+        assert rig.plan(ONE) == []
+        rig.proxy.process.send_signal(signal.SIGCONT)
+        again: set[str] = set()
+        rig.settle(lambda: rig.connected, again)
+        assert again == {ONE}
+        assert [rig.ask(ONE) for _ in range(30)] == [ONE] * 30
+        rig.apply(ONE)
+        assert [rig.ask(ONE) for _ in range(30)] == [ONE] * 30
+        assert rig.plan(ONE) == []
+
+    @pytest.mark.parametrize("look", ["plan", "apply"])
+    def test_one_that_goes_between_an_agents_start_and_a_routers_first_job(self, rig: Rig, look: str) -> None:
+        rig.apply(ONE)
+        rig.restart()
+        rig.proxy.kill()
+        rig.relaunch()
+        getattr(rig, look)(ONE)
+        rig.settle(lambda: rig.connected and rig.service.status()["proxy"] == rig.proxy.process.pid)
+        rig.apply(ONE)
+        assert rig.plan(ONE) == []
+        assert [rig.ask(ONE) for _ in range(30)] == [ONE] * 30
+
+
 class TestInThePlaceOfHaproxy:
-    def test_no_request_fails(self, rig: Rig) -> None:
-        pid = rig.start_haproxy(ONE)
+    @pytest.mark.parametrize("address", ["::", "0.0.0.0"])
+    def test_no_request_fails(self, rig: Rig, address: str) -> None:
+        pid = rig.start_haproxy(ONE, address=address)
         with Asking(rig, ONE) as asking:
             assert rig.plan(ONE) == [f"+ metadata listener on port {PORT}", "- haproxy of neutron-l3-agent"]
             rig.apply(ONE)
@@ -384,16 +506,24 @@ class TestInThePlaceOfHaproxy:
         assert waiting.answer()[0] == 200
         until(lambda: _is_gone(pid), "haproxy has ended")
 
-    def test_back_to_it(self, rig: Rig) -> None:
-        """neutron-l3-agent's starts beside ours, which ends then."""
+    @pytest.mark.parametrize("busy", [False, True])
+    def test_back_to_it(self, rig: Rig, busy: bool) -> None:
+        """neutron-l3-agent's starts beside ours, which ends then, if need be after what it has under way."""
         rig.apply(ONE)
+        if busy:
+            waiting = client(ONE).send(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n")
+            until(lambda: "/wait" in rig.upstream.targets(), "a request is under way")
         with Asking(rig, ONE) as asking:
             rig.service.close()
             rig.start_haproxy(ONE)
             asking.go_on()
             rig.proxy.terminate()
+            asking.go_on()
+            rig.upstream.gate.set()
             assert rig.proxy.exit_code() == 0
             asking.go_on()
+        if busy:
+            assert waiting.answer()[0] == 200
         rig.service = rig.new_service()
 
     def test_one_of_a_router_that_goes_ends_with_it(self, rig: Rig) -> None:
@@ -403,6 +533,27 @@ class TestInThePlaceOfHaproxy:
         rig.service.remove(ONE)
         until(lambda: _is_gone(pid), "haproxy has ended")
         assert list(rig.service.routers()) == []
+
+    def test_those_of_neutron_dhcp_agent_are_left_alone(self, rig: Rig) -> None:
+        """For networks without a router, and (enable_metadata_network) named after one; files in the same place."""
+        network = "33333333-3333-4333-8333-333333333333"
+        lab.run("ip", "netns", "add", f"qdhcp-{network}")
+        lab.run("ip", "-n", f"qdhcp-{network}", "link", "set", "lo", "up")
+        pids = [rig.start_haproxy(one, namespace=f"qdhcp-{network}") for one in (network, ONE)]
+        assert list(rig.service.routers()) == []
+        rig.apply(ONE)
+        for one in (ONE, network):
+            assert rig.service.plan_remove(one)[1:] == []
+            rig.service.remove(one)
+        assert not any(_is_gone(pid) for pid in pids)
+        assert len(list(rig.confs.iterdir())) == 2
+
+    def test_one_whose_namespace_was_removed_by_hand_ends_with_its_router(self, rig: Rig) -> None:
+        pid = rig.start_haproxy(ONE)
+        lab.run("ip", "netns", "del", f"qrouter-{ONE}")
+        assert list(rig.service.routers()) == [ONE]
+        rig.service.remove(ONE)
+        until(lambda: _is_gone(pid), "haproxy has ended")
 
     def test_a_process_id_file_that_names_another_program_ends_nobody(self, rig: Rig) -> None:
         sleeper = os.posix_spawnp("sleep", ["sleep", "600"], os.environ)

@@ -366,8 +366,10 @@ def test_one_that_was_not_told_of_its_new_configuration_is_told_the_next_time(
         patch.setattr("dvr_agent.services.children.Children.read_anew", fails)
         with pytest.raises(ServiceError, match="not now"):
             rig.service.apply(changed)
+    rig.restart()  # an agent that was killed in between has no memory of it
     assert rig.service.plan(changed) == ["~ radvd configuration"]
     rig.service.apply(changed)
+    assert rig.service.plan(changed) == []
     eventually(
         lambda: lab.in_netns("vm", "sysctl", "-n", "net.ipv6.conf.eth0.mtu").strip() == "1300", "the new MTU arrived"
     )

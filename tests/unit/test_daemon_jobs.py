@@ -92,7 +92,9 @@ def test_without_a_service_manager_nothing_happens(monkeypatch: pytest.MonkeyPat
     assert notifier.watchdog_seconds is None
 
 
-@pytest.mark.parametrize(("pid", "usec", "seconds"), [("", "3000000", 3.0), ("1", "3000000", None), ("", "x", None)])
+@pytest.mark.parametrize(
+    ("pid", "usec", "seconds"), [("", "3000000", 3.0), ("999999999", "3000000", None), ("", "x", None)]
+)
 def test_the_watchdog_is_served_only_when_it_is_ours(
     monkeypatch: pytest.MonkeyPatch, pid: str, usec: str, seconds: float | None
 ) -> None:

@@ -139,7 +139,7 @@ class Database:
         A database that was made anew counts from the start: no more than what it asks for is waited for.
         """
         until = time.monotonic() + self.timeout
-        return not self._stalled() and self._wait(lambda: self._done() >= min(number, self._wanted()), until)
+        return not self._stalled() and self._wait(lambda: self._done() >= min(number, self.wanted()), until)
 
     def require(self, number: int | None) -> None:
         """The same, as a must.
@@ -297,14 +297,15 @@ class Database:
         root = self.root()
         return 0 if root is None else int(root.cur_cfg)
 
-    def _wanted(self) -> int:
+    def wanted(self) -> int:
+        """Number of the newest configuration that anybody has asked ovs-vswitchd for."""
         root = self.root()
         return 0 if root is None else int(root.next_cfg)
 
     def _note_configuration(self) -> None:
         """One that gets on does not hang, however much others ask of it meanwhile."""
         done = self._done()
-        behind = done < self._wanted()
+        behind = done < self.wanted()
         if not behind or done != self._last_done or self._behind_since is None:
             if self._stalled():
                 self.alarm.ring()

@@ -192,7 +192,9 @@ class Plugging:
             edits += [self._addition(namespace, port) for port in new]
         if edits:
             with database.expecting(_names(new)):
-                database.require(database.change(edits, configure=bool(new)))
+                number = database.change(edits, configure=bool(new))
+                # Nothing to do: an earlier change, which was given up, has done it after all; but only just, perhaps.
+                database.require(database.wanted() if number is None and new else number)
 
     def _addition(self, namespace: str, port: Port) -> AddPort:
         ids = all_ids(port, namespace)

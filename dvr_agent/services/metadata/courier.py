@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 
+from dvr_agent.desired import names
 from dvr_agent.errors import ServiceError
 from dvr_agent.services.metadata import protocol
 from dvr_agent.services.metadata.protocol import Message
@@ -58,11 +59,16 @@ class Courier:
             connection.close()
             raise ProxyAwayError(f"dvr-metadata-proxy is away: {self._path}: {exc.strerror or exc}") from exc
         self._connection = connection
-        answer, _ = self.ask({"do": "hello", "version": protocol.VERSION})
-        if answer.get("version") != protocol.VERSION:
+        try:
+            answer, _ = self.ask({"do": "hello", "version": protocol.VERSION})
+        except ServiceError:
             self.close()
-            raise ServiceError(f"dvr-metadata-proxy speaks version {answer.get('version')!r} of the control protocol")
-        self.pid = int(answer.get("pid", 0))
+            raise
+        version, pid = answer.get("version"), answer.get("pid")
+        if version != protocol.VERSION or not isinstance(pid, int):
+            self.close()
+            raise ServiceError(f"dvr-metadata-proxy speaks version {version!r} of the control protocol")
+        self.pid = pid
         connection.settimeout(TIMEOUT)
 
     def ask(self, question: Message, descriptors: Sequence[int] = ()) -> tuple[Message, list[int]]:
@@ -95,16 +101,27 @@ class Courier:
     def served(self) -> Iterator[tuple[str, int]]:
         """(router id, number of its network namespace) of all that the proxy serves.
 
-        :raises ServiceError: see :meth:`ask`
+        :raises ServiceError: see :meth:`ask`, or the answer makes no sense: whoever talks to instances is not trusted
         """
         after, more = "", True
         while more:
             answer, _ = self.ask({"do": "list", "after": after})
-            routers = answer["routers"]
+            routers = answer.get("routers")
+            if not isinstance(routers, dict) or not all(_is_served(*item) for item in routers.items()):
+                raise ServiceError("dvr-metadata-proxy: its list of routers makes no sense")
             yield from routers.items()
-            after, more = max(routers, default=after), bool(answer.get("more"))
+            more = bool(answer.get("more"))
+            if more and max(routers, default="") <= after:
+                raise ServiceError("dvr-metadata-proxy: its list of routers has no end")
+            after = max(routers, default=after)
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
         self._connection, self.pid = None, 0
+
+
+def _is_served(router_id: object, cookie: object) -> bool:
+    """What may stand in the proxy's list: the id goes into names of namespaces and files."""
+    known = isinstance(router_id, str) and names.parse_namespace(names.QROUTER + router_id) is not None
+    return known and isinstance(cookie, int)

@@ -26,7 +26,7 @@ class PortTakenError(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Listening sockets of one router: IPv4, and IPv6 where the namespace has it.
+    """Listening sockets of one router: one for both families, or for IPv4 alone where there is no IPv6.
 
     :ivar cookie: number of the network namespace they are in
     """
@@ -53,7 +53,8 @@ def open_listener(namespace: str, port: int) -> Listener:
     """Listen in a namespace.
 
     SO_REUSEPORT: another process of root's may listen there too, neutron-l3-agent's haproxy before and after us.  What
-    nobody has accepted when one of them closes goes to the other one (net.ipv4.tcp_migrate_req of that namespace).
+    nobody has accepted when one of them closes goes to the other one (net.ipv4.tcp_migrate_req of that namespace) if
+    both have the same address: so one socket for both families, as haproxy has it (``bind :::9697``).
 
     :raises PortTakenError: see there
     :raises ServiceError: there is no such namespace, or no descriptor left
@@ -63,12 +64,13 @@ def open_listener(namespace: str, port: int) -> Listener:
         with netns.entered(namespace):
             with contextlib.suppress(OSError):  # Linux < 5.14: what waits then is reset
                 MIGRATE.write_text("1")
-            sockets.append(_listen(socket.AF_INET, "0.0.0.0", port))
             try:
                 sockets.append(_listen(socket.AF_INET6, "::", port))
             except OSError as exc:
                 if exc.errno not in NO_IPV6:
                     raise
+                sockets.append(_listen(socket.AF_INET, "0.0.0.0", port))
+        return Listener(tuple(sockets), netns_cookie(sockets[0]))
     except OSError as exc:
         _close(sockets)
         kind = PortTakenError if exc.errno == errno.EADDRINUSE else ServiceError
@@ -76,7 +78,6 @@ def open_listener(namespace: str, port: int) -> Listener:
     except KernelError as exc:
         _close(sockets)
         raise ServiceError(str(exc)) from exc
-    return Listener(tuple(sockets), netns_cookie(sockets[0]))
 
 
 def adopt_listener(descriptors: Sequence[int]) -> Listener | None:
@@ -90,14 +91,14 @@ def adopt_listener(descriptors: Sequence[int]) -> Listener | None:
 
 
 def namespace_cookie(namespace: str) -> int | None:
-    """The number of a namespace's network, None if there is no such namespace."""
+    """The number of a namespace's network, None if there is no such namespace (or Linux is older than 5.14)."""
     try:
         with netns.entered(namespace):
             probe = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        with probe:
+            return netns_cookie(probe)
     except (OSError, KernelError):
         return None
-    with probe:
-        return netns_cookie(probe)
 
 
 def namespace_inode(namespace: str) -> int | None:
@@ -114,7 +115,7 @@ def _listen(family: socket.AddressFamily, address: str, port: int) -> socket.soc
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
-            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         one.bind((address, port))
         one.listen(BACKLOG)
     except OSError:

@@ -79,7 +79,7 @@ def receive(connection: socket.socket) -> tuple[Message | None, list[int]]:
         message = json.loads(data)
         if not isinstance(message, dict):
             raise ServiceError(f"a message on the control socket is no object: {data[:80]!r}")
-    except (ValueError, ServiceError) as exc:
+    except (ValueError, RecursionError, ServiceError) as exc:
         for descriptor in descriptors:
             os.close(descriptor)
         if isinstance(exc, ServiceError):

@@ -1,0 +1,171 @@
+"""The agent's relation to dvr-metadata-proxy over time: connected, away, hanging, or there and of no use yet.
+
+Used by ``service``; it knows no routers, but for the list that the proxy gives of what it serves.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import time
+from collections.abc import Sequence
+from enum import Enum
+
+from dvr_agent import backoff
+from dvr_agent.errors import ServiceError
+from dvr_agent.kernel.inotify import Timer
+from dvr_agent.services.metadata.courier import Courier, ProxyAwayError, ProxyHangsError
+from dvr_agent.services.metadata.protocol import Message
+from dvr_agent.services.metadata.settings import ProxySettings
+
+LOG = logging.getLogger(__name__)
+
+FIRST_RETRY, LAST_RETRY = 0.05, 2.0
+"""Seconds between tries to reach a proxy that is away.  One try is a connect(2) on a Unix socket."""
+LAST_RETRY_HANGING = 60.0
+"""The same for one that hangs: each try has to wait for it.  What it serves it has already."""
+PROBE_SECONDS = 5.0
+"""Between looks whether the proxy can reach neutron-metadata-agent, while it cannot."""
+
+
+class Trouble(Enum):
+    """What keeps all routers' instances from their metadata; the words are for the log."""
+
+    NONE = ""
+    NO_PROXY = "instances wait for metadata until it is back"
+    NO_UPSTREAM = "instances get 503 instead of metadata, see docs/metadata.md"
+
+
+class ProxyLink:
+    """
+    :param courier: not connected yet
+    :param settings: what the proxy is to go by; None: it is not told, since this process only looks
+    :ivar served: router id → number of the namespace, of what the proxy served when the connection was made
+    :ivar generation: counts connections; what was handed over by an earlier one has to be handed over again
+    :ivar trouble: what is wrong, empty if nothing is
+    :ivar since: when that began, seconds since the epoch
+    """
+
+    def __init__(self, courier: Courier, settings: ProxySettings | None) -> None:
+        self._courier, self._settings = courier, settings
+        self.served: dict[str, int] = {}
+        self.generation = 0
+        self.trouble, self.since = "", 0.0
+        self._kind: Trouble | None = None
+        self._hangs = False
+        self._failures = 0
+        self._timer = Timer()
+        self._poll = select.epoll()
+        self._poll.register(self._timer.fileno(), select.EPOLLIN)
+        self._connect()
+
+    @property
+    def connected(self) -> bool:
+        return self._courier.connected
+
+    @property
+    def hangs(self) -> bool:
+        """Somebody is there, and may serve, but does not answer."""
+        return self._hangs and not self.connected
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the proxy."""
+        return self._courier.pid or None
+
+    def ask(self, question: Message, descriptors: Sequence[int] = ()) -> tuple[Message, list[int]] | None:
+        """The answer, and descriptors that are the caller's now; None if there is no proxy (any more).
+
+        :raises ServiceError: it refuses
+        """
+        if not self.connected:
+            return None
+        try:
+            return self._courier.ask(question, descriptors)
+        except ProxyAwayError as exc:
+            lost = exc
+        self._lost(lost)  # not above: oslo.log would say the exception once more
+        return None
+
+    def fileno(self) -> int:
+        return self._poll.fileno()
+
+    def changed(self) -> bool:
+        """Take note of what happened; True if the proxy is there anew, or can reach neutron-metadata-agent now."""
+        ready = {fd for fd, _ in self._poll.poll(0)}
+        if self.connected and self._courier.fileno() in ready:
+            self._lost(ProxyAwayError("dvr-metadata-proxy has gone"))
+        elif self._timer.fileno() in ready:
+            return self.check() if self.connected else self._connect()
+        return False
+
+    def check(self) -> bool:
+        """Ask whether the proxy is well: one that hangs does not close its connection, and one that has lost
+        neutron-metadata-agent tells nobody.  The answer is that of :meth:`changed`.
+        """
+        before = self.trouble
+        if not self._probe():
+            return False
+        return bool(before) and not self.trouble
+
+    def close(self) -> None:
+        self._courier.close()
+        self._poll.close()
+        self._timer.close()
+
+    def _connect(self) -> bool:
+        try:
+            self._courier.connect()
+            if self._settings is not None:
+                self._courier.ask({"do": "set", "settings": self._settings.to_json()})
+            self.served = dict(self._courier.served())
+        except ServiceError as exc:
+            lost = exc
+        else:
+            self._poll.register(self._courier.fileno(), select.EPOLLIN)
+            self._failures = 0
+            self.generation += 1
+            return self._probe()
+        self._lost(lost)
+        return False
+
+    def _probe(self) -> bool:
+        """Can the proxy reach neutron-metadata-agent?  Often it may not, until somebody has set that up.
+
+        :returns: False if there is no proxy
+        """
+        try:
+            answer = self.ask({"do": "probe"})
+        except ServiceError as exc:
+            why = f"neutron-metadata-agent ({exc})"
+        else:
+            if answer is None:
+                return False
+            why = str(answer[0].get("upstream", ""))
+        self._note(Trouble.NO_UPSTREAM if why else Trouble.NONE, why and f"dvr-metadata-proxy cannot use {why}")
+        self._timer.set(PROBE_SECONDS if why else None)
+        return True
+
+    def _lost(self, why: ServiceError) -> None:
+        """There is no proxy now: try again soon, then less often."""
+        self._courier.close()  # which takes it out of the poll
+        self.served.clear()
+        self._hangs = isinstance(why, ProxyHangsError)
+        self._failures += 1
+        longest = LAST_RETRY_HANGING if self._hangs else LAST_RETRY
+        self._timer.set(backoff.delay(self._failures, FIRST_RETRY, longest))
+        self._note(Trouble.NO_PROXY, str(why))
+
+    def _note(self, kind: Trouble, text: str = "") -> None:
+        """The log tells of a change once, however often the proxy is looked for."""
+        changed = kind is not self._kind
+        self._kind, self.trouble = kind, text
+        if not changed:
+            return
+        self.since = time.time()
+        if self._settings is None:
+            return
+        if kind is Trouble.NONE:
+            LOG.info("metadata is served by dvr-metadata-proxy (process %d)", self._courier.pid)
+        else:
+            LOG.warning("%s: %s", kind.value, text)

@@ -1,0 +1,79 @@
+"""``enable_metadata_proxy = false``: the proxy gives up what it may still serve of this agent's routers.
+
+Else it would hold the namespaces of routers that go.  Where there is no proxy nothing is done, and nobody is missed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection
+
+from dvr_agent.errors import ServiceError
+from dvr_agent.model.router import Router
+from dvr_agent.services.metadata.courier import Courier
+
+LOG = logging.getLogger(__name__)
+
+
+class WithdrawnMetadata:
+    """Implements :class:`dvr_agent.services.api.RouterService`.
+
+    :param courier: not connected; a connection is made for each look, since there is hardly ever one
+    """
+
+    name = "metadata"
+
+    def __init__(self, courier: Courier) -> None:
+        self._courier = courier
+        self._never = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._served = self._look()
+
+    def plan(self, router: Router) -> list[str]:
+        return self.plan_remove(router.id)
+
+    def apply(self, router: Router) -> None:
+        self.remove(router.id)
+
+    def plan_remove(self, router_id: str) -> list[str]:
+        return ["- metadata listener"] if router_id in self._served else []
+
+    def remove(self, router_id: str) -> None:
+        if router_id not in self._served:
+            return
+        try:
+            self._courier.connect()
+            self._courier.ask({"do": "stop", "router": router_id})
+        except ServiceError as exc:  # it has gone, and its sockets with it; or it hangs, and is restarted soon
+            LOG.debug("router %s: %s", router_id, exc)
+        finally:
+            self._courier.close()
+        self._served.discard(router_id)
+
+    def routers(self) -> Collection[str]:
+        return self._served
+
+    def fileno(self) -> int:
+        return self._never
+
+    def changed(self) -> Collection[str]:
+        return ()
+
+    def check(self) -> Collection[str]:
+        return ()
+
+    def status(self) -> dict[str, object]:
+        return {"routers": len(self._served)}
+
+    def close(self) -> None:
+        os.close(self._never)
+
+    def _look(self) -> set[str]:
+        try:
+            self._courier.connect()
+            return {router_id for router_id, _ in self._courier.served()}
+        except ServiceError as exc:
+            LOG.debug("%s", exc)
+            return set()
+        finally:
+            self._courier.close()
