@@ -66,6 +66,8 @@ class Notes:
 
     def changed(self) -> Collection[str]:
         os.eventfd_read(self._bell)
+        if "look" in self.broken:
+            raise ServiceError(f"{self.name} cannot look")
         if "fatal" in self.broken:
             raise ServiceFatalError(f"{self.name} died")
         news, self.news = self.news, []
@@ -189,6 +191,10 @@ def test_the_bundle_hears_only_who_has_something_to_say(bench: Served) -> None:
     bench.one.ring("a")
     bench.two.ring("b", "c")
     assert bench.services.changed() == {"a", "b", "c"}
+    bench.one.broken = {"look"}
+    bench.one.ring("a")
+    bench.two.ring("b")
+    assert bench.services.changed() == {"b"}, "one that fails keeps the others' news from nobody"
     bench.one.broken = {"fatal"}
     bench.one.ring("a")
     with pytest.raises(ServiceFatalError, match="one died"):
