@@ -137,7 +137,7 @@ def test_configuration_may_be_read_by_all_and_written_by_none(service: RadvdServ
         service.apply(advertiser())
     conf = tmp_path / "ra" / f"{ID}.radvd.conf"
     assert conf.stat().st_mode & 0o777 == 0o444
-    assert [path.name for path in conf.parent.iterdir()] == [conf.name]
+    assert {path.name for path in conf.parent.iterdir()} == {conf.name, f"{conf.name}.unread"}
     assert service.plan(advertiser()) == ["+ radvd"]
     service.remove(ID)
     assert list(conf.parent.iterdir()) == []
