@@ -187,6 +187,8 @@ class Control:
         router = self._routers.get(router_id)
         if router is None:
             raise ServiceError(f"router {router_id} is not served")
+        if not router.listeners:
+            raise ServiceError(f"router {router_id} has no listening sockets any more: this process ends")
         return {"ok": True, "namespace": router.namespace}, [one.fileno() for one in router.listeners]
 
     def _status(self) -> dict[str, Any]:
