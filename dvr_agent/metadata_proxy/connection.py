@@ -24,7 +24,9 @@ from dvr_agent.metadata_proxy.shared import Shared
 LINGER = 2.0
 """Seconds for a client to take our last words, while what it still sends is thrown away."""
 UNREAD = 64 * 1024
-"""Bytes that a client may send ahead while a request of it is answered."""
+"""Bytes of a client that we take before the parser has seen them: requests sent ahead while one is answered."""
+PIECE = 4 * 1024
+"""Bytes for the parser at a time."""
 
 _BUFFER = memoryview(bytearray(16 * 1024))
 """Where all connections receive: the bytes are taken out before the event loop goes on."""
@@ -49,11 +51,11 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_aborted",
-        "_ahead",
         "_began",
         "_body",
         "_deadline",
         "_eof",
+        "_given",
         "_held",
         "_http",
         "_loop",
@@ -63,6 +65,7 @@ class Connection(asyncio.BufferedProtocol):
         "_shared",
         "_task",
         "_timer",
+        "_unread",
         "client",
         "phase",
     )
@@ -79,7 +82,8 @@ class Connection(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
         self._began = 0.0
-        self._ahead = 0
+        self._unread = bytearray()  # what the client sent and the parser has not understood
+        self._given = 0  # so many bytes at its beginning the parser has, nevertheless
         self._aborted = self._eof = False
 
     # --- the transport's calls ------------------------------------------------------------------------------------
@@ -98,13 +102,10 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self.phase is Phase.CLOSING:
             return
-        if self._http is None:
-            self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=self._shared.settings.max_header_size)
-        self._http.receive_data(bytes(_BUFFER[:nbytes]))
+        self._unread += _BUFFER[:nbytes]
+        if len(self._unread) > UNREAD and self._out is not None:
+            self._out.read(False)
         if self.phase is Phase.ANSWERING:
-            self._ahead += nbytes
-            if self._ahead > UNREAD and self._out is not None:
-                self._out.read(False)
             return
         if self.phase is Phase.IDLE:
             self._arm(self._shared.settings.timeout_http_request)
@@ -112,16 +113,15 @@ class Connection(asyncio.BufferedProtocol):
             self._wait_for_body()
         if self.phase in (Phase.FIRST, Phase.IDLE):
             self.phase = Phase.HEADERS
-        self._advance(self._http)
+        self._advance()
 
     def eof_received(self) -> bool:
         """True: the connection stays open for our answer."""
         self._eof = True
-        if self._http is None or self.phase in (Phase.IDLE, Phase.CLOSING):
+        if self.phase in (Phase.FIRST, Phase.IDLE, Phase.CLOSING):
             return False
-        self._http.receive_data(b"")
         if self.phase is not Phase.ANSWERING:
-            self._advance(self._http)
+            self._advance()
         return True
 
     def pause_writing(self) -> None:
@@ -162,7 +162,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._http is None or (
             self._http.their_state is not h11.ERROR
             and self._http.their_state is not h11.SEND_BODY
-            and not self._http.trailing_data[0]
+            and not self._unread
         )
 
     def _arm(self, seconds: float) -> None:
@@ -197,8 +197,34 @@ class Connection(asyncio.BufferedProtocol):
 
     # --- requests -------------------------------------------------------------------------------------------------
 
-    def _advance(self, http: h11.Connection) -> None:
+    def _parser(self) -> h11.Connection:
+        """One for each request, so that what was sent ahead stays ours; it is made when the first byte has come."""
+        if self._http is None:
+            self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=self._shared.settings.max_header_size)
+        return self._http
+
+    def _feed(self, http: h11.Connection) -> bool:
+        """The parser has understood all that it has: give it more.  False: there is no more, for now."""
+        self._understood(self._given)
+        if self._unread:
+            self._given = min(PIECE, len(self._unread))
+            http.receive_data(bytes(self._unread[: self._given]))
+            return True
+        if self._eof and not http.trailing_data[1]:
+            http.receive_data(b"")
+            return True
+        return False
+
+    def _understood(self, size: int) -> None:
+        """So many bytes need not be kept; there may be room for more."""
+        del self._unread[:size]
+        self._given = 0
+        if len(self._unread) <= UNREAD and self._out is not None and self.phase is not Phase.CLOSING:
+            self._out.read(True)
+
+    def _advance(self) -> None:
         """Understand what has been received, as far as the end of one request."""
+        http = self._parser()
         while self.phase in (Phase.HEADERS, Phase.BODY):
             try:
                 event = http.next_event()
@@ -215,6 +241,8 @@ class Connection(asyncio.BufferedProtocol):
             elif isinstance(event, h11.EndOfMessage):
                 self._complete()
             elif event is h11.NEED_DATA:
+                if self._feed(http):
+                    continue
                 if http.they_are_waiting_for_100_continue and self._out is not None:
                     self._out.write(http.send(h11.InformationalResponse(status_code=100, headers=[])))
                 return
@@ -264,6 +292,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _complete(self) -> None:
         self.phase = Phase.ANSWERING
+        self._understood(self._given - len(self._parser().trailing_data[0]))
         self._router.evictable.pop(self, None)
         self._shared.counters.requests += 1
         self._task = self._loop.create_task(self._answer())
@@ -323,7 +352,7 @@ class Connection(asyncio.BufferedProtocol):
     def _start(self, status: int, reason: bytes, given: headers.Headers) -> None:
         assert self._http is not None
         # Requests that the client has sent already, one behind the other, still get their answers.
-        if self._shared.stopping and not self._http.trailing_data[0]:
+        if self._shared.stopping and not self._unread:
             given = [*given, (b"Connection", b"close")]
         self._shared.counters.answered(status)
         self._write(h11.Response(status_code=status, reason=reason, headers=given))
@@ -346,16 +375,14 @@ class Connection(asyncio.BufferedProtocol):
         if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
             self.close()
             return
-        http.start_next_cycle()
-        self._ahead = 0
-        out.read(True)
+        self._http = None
         self._router.evictable[self] = None
-        if http.trailing_data[0] or self._eof:
+        if self._unread or self._eof:
             self.phase = Phase.HEADERS
             self._arm(self._shared.settings.timeout_http_request)
-            self._advance(http)
+            self._advance()
         else:
-            self.phase, self._http = Phase.IDLE, None  # a parser is large, and the next one is as good
+            self.phase = Phase.IDLE
             self._arm(self._shared.settings.timeout_http_keep_alive)
 
     def _say(self, status: HTTPStatus, more: headers.Headers | None = None) -> None:

@@ -64,6 +64,12 @@ def is_turned_away(target: socket.socket) -> bool:
         return True
 
 
+def memory(rig: Rig) -> int:
+    """Most bytes that the proxy had so far."""
+    peak = next(x for x in Path(f"/proc/{rig.proxy.process.pid}/status").read_text().splitlines() if "VmHWM" in x)
+    return int(peak.split()[1]) * 1024
+
+
 Start = Callable[..., Rig]
 
 
@@ -207,8 +213,35 @@ def test_large_answers_wait_for_the_client_in_bounded_memory(rig: Rig) -> None:
     assert get(rig.one, "/other")[0] == 200
     status, _, body = client.answer()
     assert (status, len(body)) == (200, size)
-    peak = next(x for x in Path(f"/proc/{rig.proxy.process.pid}/status").read_text().splitlines() if "VmHWM" in x)
-    assert int(peak.split()[1]) * 1024 < size * 2
+    assert memory(rig) < size * 2
+
+
+def test_requests_sent_ahead_wait_in_the_kernel(rig: Rig) -> None:
+    """The client sends as fast as it can, and takes all answers."""
+    assert get(rig.one)[0] == 200
+    before, client = memory(rig), Client(rig.one)
+    rig.upstream.stop()  # our own answers are the fastest
+    client.socket.setblocking(True)
+
+    def take() -> None:
+        with contextlib.suppress(OSError):
+            while client.socket.recv(1 << 20):
+                pass
+
+    def send() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 4000)
+
+    reader = threading.Thread(target=take)
+    reader.start()
+    flood = threading.Thread(target=send)
+    flood.start()
+    until(lambda: rig.status()["requests"] > 5000)
+    client.socket.shutdown(socket.SHUT_RDWR)
+    for thread in (reader, flood):
+        thread.join()
+    assert memory(rig) - before < 8 << 20
 
 
 def test_no_upstream_is_503_and_its_return_is_noticed(rig: Rig) -> None:
