@@ -153,9 +153,13 @@ class Proxy:
 class Client:
     """An instance's connection: sends what the test says, and reads answers with h11."""
 
-    def __init__(self, target: socket.socket, source: str = "", timeout: float = PATIENCE) -> None:
+    def __init__(
+        self, target: socket.socket, source: str = "", timeout: float = PATIENCE, receive: int | None = None
+    ) -> None:
         self.socket = socket.socket(target.family, socket.SOCK_STREAM)
         self.socket.settimeout(timeout)
+        if receive is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
         if source:
             self.socket.bind((source, 0))
         self.socket.connect(target.getsockname())

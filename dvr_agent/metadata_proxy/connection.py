@@ -1,8 +1,8 @@
 """One connection of an instance: its requests in, one after the other, and the answers out.
 
 h11 is the parser; what it accepted is what ``forward`` sends on, written anew by h11.  A request is forwarded when it
-is complete (bodies are small), so that a slow client does not occupy neutron-metadata-agent; the answer is passed on
-as it comes, not faster than the client takes it.
+is complete (bodies are small), and the answer is taken into memory unless it is large, so that a slow client does not
+occupy neutron-metadata-agent; it is passed on as it comes, not faster than the client takes it.
 
 An idle connection costs a transport and this object: the task and the parser come with the first bytes.
 """
@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from functools import partial
 from http import HTTPStatus
 
 import h11
 
 from dvr_agent.metadata_proxy import headers
-from dvr_agent.metadata_proxy.forward import Upstream, UpstreamError
+from dvr_agent.metadata_proxy.exchange import Exchange
+from dvr_agent.metadata_proxy.forward import UpstreamError
 from dvr_agent.metadata_proxy.outlet import PATIENCE, Outlet, SlowClientError
 from dvr_agent.metadata_proxy.router import Router
 from dvr_agent.metadata_proxy.shared import Shared
@@ -160,9 +162,7 @@ class Connection(asyncio.BufferedProtocol):
     def _is_read_up(self) -> bool:
         """All that the client sent has been understood."""
         return self._http is None or (
-            self._http.their_state is not h11.ERROR
-            and self._http.their_state is not h11.SEND_BODY
-            and not self._unread
+            self._http.their_state is not h11.ERROR and self._http.their_state is not h11.SEND_BODY and not self._unread
         )
 
     def _arm(self, seconds: float) -> None:
@@ -328,25 +328,32 @@ class Connection(asyncio.BufferedProtocol):
             self._say(HTTPStatus.TOO_MANY_REQUESTS)
             return
         try:
-            async with self._router.slots.one(self.client, shared.settings.timeout_connect):
-                await self._forward(request)
+            await self._router.slots.acquire(self.client, shared.settings.timeout_connect)
         except TimeoutError:
             shared.counters.refused("waited")
             self._say(HTTPStatus.SERVICE_UNAVAILABLE)
+            return
+        try:
+            await self._forward(request)
         except UpstreamError as exc:
             if http.our_state is not h11.SEND_RESPONSE:
                 raise
             self._say(exc.status)
 
     async def _forward(self, request: h11.Request) -> None:
+        """A slot is held, which is the exchange's now."""
         towards = headers.towards_agent(request.headers.raw_items(), self._router.id, self.client, len(self._body))
-        async with Upstream(self._shared) as upstream:
-            answer = await upstream.ask(request.method, request.target, towards, self._body)
+        release = partial(self._router.slots.release, self.client)
+        exchange = Exchange(self._shared, (request.method, request.target, towards), self._body, release)
+        try:
+            answer = await exchange.head()
             back = headers.towards_instance(answer.headers.raw_items(), answer.status_code)
             self._start(answer.status_code, answer.reason, back)
-            while piece := await upstream.read():
+            while piece := await exchange.read():
                 self._write(h11.Data(data=piece))
                 await self._drain()
+        finally:
+            exchange.abandon()
         self._write(h11.EndOfMessage())
 
     def _start(self, status: int, reason: bytes, given: headers.Headers) -> None:

@@ -47,10 +47,13 @@ class Upstream:
     """A context manager; inside, :meth:`ask` once, then :meth:`read` until it returns nothing.
 
     All methods raise :class:`UpstreamError`.
+
+    :ivar asked: the request has been sent, at least in part
     """
 
     def __init__(self, shared: Shared) -> None:
         self._shared, self._settings = shared, shared.settings
+        self.asked = False
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=PIECE)
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -78,6 +81,7 @@ class Upstream:
         self._reader, self._writer = await self._connect()
         data = self._http.send(h11.Request(method=method, target=target, headers=headers))
         data += self._http.send(h11.Data(data=body)) if body else b""
+        self.asked = True
         self._writer.write(data + self._http.send(h11.EndOfMessage()))
         while True:
             event = await self._event()

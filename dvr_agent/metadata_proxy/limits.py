@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from dvr_agent.services.metadata.settings import Rate
@@ -93,14 +93,18 @@ class FairQueue(Generic[Item]):
             del self._waiting[client]
         return True
 
-    def pop(self) -> Item | None:
-        """The next one; its client has its next turn after all others."""
-        if not self._waiting:
+    def pop(self, may: Callable[[str], bool] = lambda client: True) -> tuple[str, Item] | None:
+        """The next one, and its client, which has its next turn after all others.
+
+        :param may: clients for which it does not hold are passed over
+        """
+        client = next(filter(may, self._waiting), None)
+        if client is None:
             return None
-        client, queue = next(iter(self._waiting.items()))
+        queue = self._waiting[client]
         item = queue.popleft()
         if queue:
             self._waiting.move_to_end(client)
         else:
             del self._waiting[client]
-        return item
+        return client, item

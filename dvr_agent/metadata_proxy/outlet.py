@@ -9,8 +9,9 @@ import struct
 
 RESET = struct.pack("ii", 1, 0)
 """struct linger: close(2) resets, so that nothing of the connection stays in the router's namespace."""
-UNSENT = 64 * 1024
-"""Bytes of answers in memory, beside what is in the kernel."""
+UNSENT = 4 * 1024
+"""Bytes of answers in memory, beside what is in the kernel, that need not be waited for.  Few: the client's next
+request is not begun before."""
 PATIENCE = 4
 """A client that moves all the same, but very slowly, has so many times ``timeout_client``."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from dvr_agent.metadata_proxy.budget import Budget
@@ -14,6 +15,7 @@ from dvr_agent.services.metadata.settings import ProxySettings
 class Shared:
     """
     :ivar stopping: the process ends: every answer is the last one of its connection
+    :ivar exchanges: requests with neutron-metadata-agent; the event loop itself keeps no task alive
     """
 
     settings: ProxySettings
@@ -21,3 +23,4 @@ class Shared:
     counters: Counters = field(default_factory=Counters)
     journal: Journal = field(default_factory=Journal)
     stopping: bool = False
+    exchanges: set[asyncio.Task[None]] = field(default_factory=set)

@@ -3,48 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import Counter
 
 from dvr_agent.metadata_proxy.limits import FairQueue
 
 
 class Slots:
-    """
+    """One client has at most half of them, so that others need not wait for what it asks.
+
     :param number: how many there are
     """
 
     def __init__(self, number: int) -> None:
-        self._number = self._free = number
+        self._number = number
+        self._held: Counter[str] = Counter()
         self._queue: FairQueue[asyncio.Future[None]] = FairQueue()
 
     def resize(self, number: int) -> None:
         """Fewer take effect as those that are held become free."""
-        self._free += number - self._number
         self._number = number
-        while self._free > 0 and (turn := self._queue.pop()) is not None:
-            if not turn.done():
-                turn.set_result(None)
-                self._free -= 1
+        self._grant()
 
-    @asynccontextmanager
-    async def one(self, client: str, seconds: float) -> AsyncIterator[None]:
-        """A slot is held inside the block.
+    async def acquire(self, client: str, seconds: float) -> None:
+        """Give it back with :meth:`release`.
 
         :raises TimeoutError: none was free within these seconds
         """
-        await self._acquire(client, seconds)
-        try:
-            yield
-        finally:
-            self._release()
-
-    async def _acquire(self, client: str, seconds: float) -> None:
-        if self._free > 0 and not len(self._queue):
-            self._free -= 1
-            return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.put(client, turn)
+        self._grant()
+        if turn.done():
+            return
         try:
             async with asyncio.timeout(seconds):
                 await turn
@@ -52,15 +41,21 @@ class Slots:
             if turn.cancelled():
                 self._queue.remove(client, turn)
             else:  # it was our turn at the same moment: the slot is ours to give on
-                self._release()
+                self.release(client)
             raise
 
-    def _release(self) -> None:
-        if self._free < 0:  # there are fewer than there were
-            self._free += 1
-            return
-        while (turn := self._queue.pop()) is not None:
+    def release(self, client: str) -> None:
+        self._held[client] -= 1
+        if not self._held[client]:
+            del self._held[client]
+        self._grant()
+
+    def _grant(self) -> None:
+        while self._held.total() < self._number and (found := self._queue.pop(self._may)) is not None:
+            client, turn = found
             if not turn.done():  # else it was cancelled, and its task has not run yet
+                self._held[client] += 1
                 turn.set_result(None)
-                return
-        self._free += 1
+
+    def _may(self, client: str) -> bool:
+        return self._held[client] < max(1, self._number // 2)

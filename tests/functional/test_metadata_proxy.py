@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import h11
 import pytest
 
+from dvr_agent.metadata_proxy.outlet import RESET
 from dvr_agent.services.metadata import protocol
 from tests import lab
 from tests.lab import Host
@@ -54,6 +56,25 @@ class Rig:
 
     def refused(self, cause: str) -> int:
         return int(self.status()["refused"].get(cause, 0))
+
+
+def reset(client: Client) -> None:
+    """Close, so that the other side sees a reset."""
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    client.close()
+
+
+def is_stuck(client: Client) -> bool:
+    """What waits at the other end for this client to be taken does not become more or less."""
+
+    def waiting() -> tuple[int, ...]:
+        words = ["ss", "-Htn", "dst", f"127.0.0.1:{client.socket.getsockname()[1]}"]
+        out = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+        return int(out[1]), int(out[2])
+
+    before = waiting()
+    time.sleep(0.3)
+    return before[1] > 0 and waiting() == before
 
 
 def is_turned_away(target: socket.socket) -> bool:
@@ -396,17 +417,58 @@ def test_a_router_full_of_requests_takes_no_more(start: Start) -> None:
 
 
 def test_so_many_requests_of_a_router_at_a_time_the_others_wait_their_turn(start: Start) -> None:
-    rig = start(metadata_proxy={"requests_per_router": 2})
+    rig = start(metadata_proxy={"requests_per_router": 4})
     greedy = [Client(rig.one).send(b"GET /wait/a HTTP/1.1\r\nHost: h\r\n\r\n") for _ in range(10)]
     until(lambda: rig.status()["requests"] == 10)
     modest = Client(rig.one, "127.0.0.2").send(b"GET /wait/b HTTP/1.1\r\nHost: h\r\n\r\n")
     until(lambda: rig.status()["requests"] == 11)
+    until(lambda: "/wait/b" in rig.upstream.targets(), "one client has at most half of the slots")
     assert get(rig.second_router(), "/")[0] == 200
-    assert rig.upstream.targets() == ["/wait/a", "/wait/a", "/"]
+    assert rig.upstream.targets() == ["/wait/a", "/wait/a", "/wait/b", "/"]
+    more = [Client(rig.one, "127.0.0.3").send(b"GET /wait/c HTTP/1.1\r\nHost: h\r\n\r\n") for _ in range(2)]
+    until(lambda: rig.status()["requests"] == 14 and len(rig.upstream.targets()) == 5)
+    assert rig.upstream.targets()[4:] == ["/wait/c"]
     rig.upstream.gate.set()
-    assert [one.answer()[0] for one in [*greedy, modest]] == [200] * 11
-    assert "/wait/b" in rig.upstream.targets()[3:5]
-    assert rig.upstream.most_at_once <= 3
+    assert [one.answer()[0] for one in [*greedy, modest, *more]] == [200] * 13
+    assert "/wait/c" in rig.upstream.targets()[5:8]
+    assert rig.upstream.most_at_once <= 5
+
+
+def test_a_client_that_goes_away_leaves_its_slot_occupied_until_the_answer(start: Start) -> None:
+    rig = start(metadata_proxy={"requests_per_router": 1})
+    gone = Client(rig.one).send(b"GET /wait/1 HTTP/1.1\r\nHost: h\r\n\r\n")
+    until(lambda: rig.upstream.targets() == ["/wait/1"])
+    reset(gone)
+    until(lambda: rig.status()["connections"] == 0)
+    given_up = Client(rig.one).send(b"GET /2 HTTP/1.1\r\nHost: h\r\n\r\n")
+    until(lambda: rig.status()["requests"] == 2)
+    reset(given_up)
+    until(lambda: rig.status()["connections"] == 0)
+    last = Client(rig.one).send(b"GET /3 HTTP/1.1\r\nHost: h\r\n\r\n")
+    until(lambda: rig.status()["requests"] == 3)
+    assert rig.upstream.targets() == ["/wait/1"]
+    rig.upstream.gate.set()
+    assert last.answer()[0] == 200
+    assert rig.upstream.targets() == ["/wait/1", "/3"]
+
+
+def test_stop_does_not_wait_for_what_was_asked(start: Start) -> None:
+    rig = start(metadata_proxy={"requests_per_router": 1})
+    Client(rig.one).send(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n")
+    until(lambda: rig.upstream.targets() == ["/wait"])
+    assert rig.agent.ask("stop", router=R1) == {"ok": True}
+    assert rig.upstream.at_once == 1, "neutron-metadata-agent is at it still"
+
+
+def test_a_client_that_takes_its_answer_slowly_holds_no_slot(start: Start) -> None:
+    rig = start(metadata_proxy={"requests_per_router": 1})
+    many = 150
+    slow = Client(rig.one, receive=2048)
+    slow.send(b"GET /big/200000 HTTP/1.1\r\nHost: h\r\n\r\n" * many)
+    until(lambda: is_stuck(slow), "the kernel takes no more for it")
+    assert get(rig.one, source="127.0.0.2")[0] == 200
+    assert len(rig.upstream.seen) < many
+    assert [len(slow.answer()[2]) for _ in range(many)] == [200000] * many
 
 
 def test_waiting_for_a_turn_has_an_end(start: Start) -> None:

@@ -67,7 +67,9 @@ def test_clients_take_turns() -> None:
     assert queue.remove("c", "c1")
     assert not queue.remove("c", "c1")
     assert not queue.remove("b", "a1")
-    assert [queue.pop() for _ in range(6)] == ["a1", "b1", "a2", "b2", "a3", None]
+    assert queue.pop(lambda client: client == "b") == ("b", "b1")
+    queue.put("b", "b3")
+    assert [queue.pop() for _ in range(6)] == [("a", "a1"), ("b", "b2"), ("a", "a2"), ("b", "b3"), ("a", "a3"), None]
 
 
 def test_a_slot_is_given_on_whatever_becomes_of_those_who_wait() -> None:
@@ -76,20 +78,21 @@ def test_a_slot_is_given_on_whatever_becomes_of_those_who_wait() -> None:
         order: list[str] = []
 
         async def work(name: str, seconds: float = 60) -> None:
-            async with slots.one(name, seconds):
-                order.append(name)
+            await slots.acquire(name, seconds)
+            order.append(name)
+            slots.release(name)
 
-        async with slots.one("x", 60):
-            with pytest.raises(TimeoutError):
-                await work("late", 0.01)
-            tasks = [asyncio.create_task(work(name)) for name in "abcd"]
-            await asyncio.sleep(0)
-            tasks[0].cancel()
+        await slots.acquire("x", 60)
+        with pytest.raises(TimeoutError):
+            await work("late", 0.01)
+        tasks = [asyncio.create_task(work(name)) for name in "abcd"]
+        await asyncio.sleep(0)
+        tasks[0].cancel()
+        slots.release("x")
         tasks[1].cancel()  # at the moment when it is its turn
         await asyncio.gather(*tasks, return_exceptions=True)
         assert order == ["c", "d"]
-        async with slots.one("y", 0.01):
-            pass
+        await slots.acquire("y", 0.01)
 
     asyncio.run(story())
 

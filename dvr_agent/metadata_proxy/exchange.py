@@ -1,0 +1,109 @@
+"""One request with neutron-metadata-agent, in a task of its own, which its client cannot end.
+
+neutron-metadata-agent goes on with a request whether or not somebody waits for the answer.  A client that goes away
+must therefore not free its slot: else it has as many requests there as it likes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from http import HTTPStatus
+
+import h11
+
+from dvr_agent.metadata_proxy.forward import Upstream, UpstreamError
+from dvr_agent.metadata_proxy.headers import Headers
+from dvr_agent.metadata_proxy.shared import Shared
+
+AHEAD = 256 * 1024
+"""Bytes of an answer in memory: so much is taken from neutron-metadata-agent however slow the client is."""
+
+
+class Exchange:
+    """Begins at once; the caller takes the answer with :meth:`head` and :meth:`read`, or says :meth:`abandon`.
+
+    :param request: method, target and headers
+    :param release: called when neutron-metadata-agent is not occupied by this request any more
+    """
+
+    def __init__(
+        self, shared: Shared, request: tuple[bytes, bytes, Headers], body: bytes, release: Callable[[], None]
+    ) -> None:
+        self._upstream, self._release = Upstream(shared), release
+        self._answer: h11.Response | None = None
+        self._pieces: deque[bytes] = deque()
+        self._size = 0
+        self._abandoned = self._ended = self._whole = False
+        self._error = UpstreamError(HTTPStatus.BAD_GATEWAY, "it was given up")
+        self._news, self._room = asyncio.Event(), asyncio.Event()
+        self._task = asyncio.get_running_loop().create_task(self._run(request, body))
+        shared.exchanges.add(self._task)
+        self._task.add_done_callback(shared.exchanges.discard)
+        self._task.add_done_callback(self._end)
+
+    async def head(self) -> h11.Response:
+        """
+        :raises UpstreamError: there is no answer
+        """
+        while self._answer is None:
+            if self._ended:
+                raise self._error
+            await self._more()
+        return self._answer
+
+    async def read(self) -> bytes:
+        """The next piece of the body; empty: that was all.
+
+        :raises UpstreamError: the answer is cut off
+        """
+        while not self._pieces:
+            if self._ended and self._whole:
+                return b""
+            if self._ended:
+                raise self._error
+            await self._more()
+        piece = self._pieces.popleft()
+        self._size -= len(piece)
+        self._room.set()
+        return piece
+
+    def abandon(self) -> None:
+        """Nobody wants the answer any more.  What has not been sent yet is not sent."""
+        self._abandoned = True
+        self._pieces.clear()
+        self._room.set()
+        if not self._upstream.asked:
+            self._task.cancel()
+
+    async def _more(self) -> None:
+        self._news.clear()
+        await self._news.wait()
+
+    async def _run(self, request: tuple[bytes, bytes, Headers], body: bytes) -> None:
+        try:
+            async with self._upstream as upstream:
+                self._answer = await upstream.ask(*request, body)
+                self._news.set()
+                while piece := await upstream.read():
+                    await self._keep(piece)
+                self._whole = True
+        except UpstreamError as exc:
+            self._error = exc
+
+    async def _keep(self, piece: bytes) -> None:
+        if self._abandoned:
+            return
+        self._pieces.append(piece)
+        self._size += len(piece)
+        self._news.set()
+        while self._size > AHEAD and not self._abandoned:
+            self._room.clear()
+            await self._room.wait()
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        """Also of a task that was cancelled before it began."""
+        self._ended = True
+        self._release()
+        self._news.set()
