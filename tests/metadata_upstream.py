@@ -117,6 +117,9 @@ class Upstream:
             connection.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n")
         elif path == "/until-close":
             connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nuntil close")
+        elif path == "/until-gate":
+            connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello")
+            self.gate.wait(60)
         elif path == "/204":
             connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
         elif path == "/304":

@@ -6,6 +6,7 @@ The event loop calls every socket on which something waits once per turn; each c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 from collections.abc import Callable
@@ -78,6 +79,10 @@ class Acceptor:
             accepted.close()
             return
         accepted.setblocking(False)
+        if accepted.family != socket.AF_UNIX:
+            milliseconds = int(self._shared.settings.timeout_client * 1000)
+            with contextlib.suppress(OSError):  # broken already
+                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         connection = Connection(router, client, self._shared, self._loop)
         router.join(connection)
         task = self._loop.create_task(self._hand_over(connection, router, accepted))

@@ -25,6 +25,8 @@ from dvr_agent.metadata_proxy.shared import Shared
 
 LINGER = 2.0
 """Seconds for a client to take our last words, while what it still sends is thrown away."""
+FIRST_LOOK, LAST_LOOK = 0.01, 0.5
+"""Seconds between looks whether it has them."""
 UNREAD = 64 * 1024
 """Bytes of a client that we take before the parser has seen them: requests sent ahead while one is answered."""
 PIECE = 4 * 1024
@@ -60,12 +62,14 @@ class Connection(asyncio.BufferedProtocol):
         "_given",
         "_held",
         "_http",
+        "_lingers",
         "_loop",
         "_out",
         "_request",
         "_router",
         "_shared",
         "_task",
+        "_through_since",
         "_timer",
         "_unread",
         "client",
@@ -87,6 +91,8 @@ class Connection(asyncio.BufferedProtocol):
         self._unread = bytearray()  # what the client sent and the parser has not understood
         self._given = 0  # so many bytes at its beginning the parser has, nevertheless
         self._aborted = self._eof = False
+        self._through_since = 0.0
+        self._lingers = False  # closing: the client may send on, and has to close first
 
     # --- the transport's calls ------------------------------------------------------------------------------------
 
@@ -118,11 +124,13 @@ class Connection(asyncio.BufferedProtocol):
         self._advance()
 
     def eof_received(self) -> bool:
-        """True: the connection stays open for our answer."""
+        """True: the connection stays open for our answer, and until we have seen the end of it."""
         self._eof = True
-        if self.phase in (Phase.FIRST, Phase.IDLE, Phase.CLOSING):
-            return False
-        if self.phase is not Phase.ANSWERING:
+        if self.phase in (Phase.FIRST, Phase.IDLE):
+            self.close()
+        elif self.phase is Phase.CLOSING:
+            self._look(FIRST_LOOK)
+        elif self.phase is not Phase.ANSWERING:
             self._advance()
         return True
 
@@ -135,12 +143,11 @@ class Connection(asyncio.BufferedProtocol):
             self._out.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._cancel_timer()
         if self._task is not None:
             self._task.cancel()
         self._forget_body()
-        self._out = self._timer = None
+        self._out = None
         self._router.leave(self)
 
     # --- ends -----------------------------------------------------------------------------------------------------
@@ -152,12 +159,50 @@ class Connection(asyncio.BufferedProtocol):
             self._out.reset()
 
     def close(self) -> None:
-        """Once what is written has been sent."""
+        """Once the client has what is written: until then the descriptor stays ours, and can be reset."""
+        out = self._out
+        if out is None or out.is_closing or self.phase is Phase.CLOSING:
+            return
+        self._lingers = not self._is_read_up()
         self.phase = Phase.CLOSING
         self._router.evictable.pop(self, None)
-        if self._out is not None and not self._out.is_closing:
-            unsent = self._out.close(unread=not self._eof and not self._is_read_up())
-            self._arm(self._shared.settings.timeout_client if unsent else LINGER)
+        self._end_by(LINGER)
+        try:
+            out.finish()
+        except OSError:  # it has reset the connection
+            self.abort()
+            return
+        if not out.is_through():
+            self._end_by(self._shared.settings.timeout_client)
+        self._look(FIRST_LOOK)
+
+    def _end_by(self, seconds: float) -> None:
+        self._deadline = self._loop.time() + seconds
+
+    def _look(self, pause: float) -> None:
+        """While closing: nothing tells when the last acknowledgement comes."""
+        self._cancel_timer()
+        out = self._out
+        if out is None or out.is_closing:
+            return
+        through = out.is_through()
+        if through and (self._eof or not self._lingers):
+            out.close()
+            return
+        if through:
+            self._through_since = self._through_since or self._loop.time()
+            self._deadline = min(self._deadline, self._through_since + LINGER)
+        if self._loop.time() >= self._deadline:
+            if through or not out.moves():
+                self.abort()
+                return
+            self._end_by(self._shared.settings.timeout_client)
+        self._timer = self._loop.call_later(pause, self._look, min(2 * pause, LAST_LOOK))
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
 
     def _is_read_up(self) -> bool:
         """All that the client sent has been understood."""
@@ -176,20 +221,17 @@ class Connection(asyncio.BufferedProtocol):
 
     def _tick(self) -> None:
         self._timer = None
-        if self.phase is Phase.ANSWERING or self._out is None:
+        if self._out is None:
             return
+        if self.phase is Phase.ANSWERING:  # which has its own limits; the timer is there for what comes then
+            self._deadline = self._loop.time() + self._shared.settings.timeout_client
         if self._loop.time() < self._deadline:
             self._timer = self._loop.call_at(self._deadline, self._tick)
         else:
-            self._expired(self._out)
+            self._expired()
 
-    def _expired(self, out: Outlet) -> None:
-        if self.phase is Phase.CLOSING:
-            if out.moves():
-                self._arm(self._shared.settings.timeout_client)
-            else:
-                self.abort()
-        elif self.phase in (Phase.HEADERS, Phase.BODY):
+    def _expired(self) -> None:
+        if self.phase in (Phase.HEADERS, Phase.BODY):
             self._shared.counters.refused("slow")
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
         else:
@@ -304,17 +346,18 @@ class Connection(asyncio.BufferedProtocol):
         try:
             await self._serve()
             await self._drain()
+            self._task = None
+            self._forget_body()
+            self._next()
             done = True
         except SlowClientError:
             self._shared.counters.refused("slow")
         except UpstreamError:  # in the midst of the answer: only a cut-off tells the client
             pass
         finally:
-            self._task = None
             if not done:
+                self._task = None
                 self.abort()
-        self._forget_body()
-        self._next()
 
     async def _serve(self) -> None:
         """Answer the request: by neutron-metadata-agent, or why not."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import socket
 import struct
+import sys
+import termios
 
 RESET = struct.pack("ii", 1, 0)
 """struct linger: close(2) resets, so that nothing of the connection stays in the router's namespace."""
@@ -25,12 +28,12 @@ class Outlet:
     :param transport: connected
     """
 
-    __slots__ = ("_looks", "_resumed", "_transport", "_unsent")
+    __slots__ = ("_left", "_looks", "_resumed", "_transport")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._resumed: asyncio.Future[None] | None = None
-        self._unsent = self._looks = 0
+        self._left = self._looks = 0
         transport.set_write_buffer_limits(high=UNSENT, low=UNSENT // 4)
 
     @property
@@ -75,26 +78,49 @@ class Outlet:
     def reset(self) -> None:
         """Close at once."""
         with contextlib.suppress(OSError, AttributeError):  # closed already
-            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._transport.abort()
 
-    def close(self, unread: bool) -> bool:
-        """Say no more, once what is written has been sent; look after it with :meth:`moves`.
+    def finish(self) -> None:
+        """Say no more, once what is written has been sent; look after it with :meth:`is_through` and :meth:`moves`.
 
-        :param unread: the client may send on.  That must be read: else the kernel resets the connection, and our last
-            words are lost.  The client closes, then.
-        :returns: something has not been sent yet
+        What the client sends on must be read: else the kernel resets the connection, and our last words are lost.
+
+        :raises OSError: the client has reset the connection
         """
-        self._unsent, self._looks = self._transport.get_write_buffer_size(), 0
-        if unread:
-            self._transport.write_eof()
-            self._transport.resume_reading()
-        else:
-            self._transport.close()
-        return self._unsent > 0
+        self._transport.resume_reading()
+        self._transport.write_eof()
+        self._left, self._looks = self._unacknowledged(), 0
+
+    def is_through(self) -> bool:
+        """After :meth:`finish`: the client's kernel has everything, or the connection is broken."""
+        return not self._unacknowledged()
+
+    def close(self) -> None:
+        """When it is through: nothing stays in the kernel."""
+        self._transport.abort()
 
     def moves(self) -> bool:
-        """After :meth:`close`, from time to time: the client has taken something since the last call."""
-        before, self._unsent = self._unsent, self._transport.get_write_buffer_size()
+        """After :meth:`finish`, from time to time: the client has taken something since the last call."""
+        before, self._left = self._left, self._unacknowledged()
         self._looks += 1
-        return self._unsent < before and self._looks <= PATIENCE
+        return self._left < before and self._looks <= PATIENCE
+
+    @property
+    def _socket(self) -> socket.socket:
+        found: socket.socket = self._transport.get_extra_info("socket")
+        return found
+
+    def _unacknowledged(self) -> int:
+        """Bytes, our end of the connection counts as one.
+
+        A socket that is closed before they are acknowledged lives on in the kernel, in the router's namespace, for as
+        long as the client likes.
+        """
+        try:
+            if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                return 0
+            queued = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, bytes(4))
+        except (OSError, ValueError):  # closed
+            return 0
+        return self._transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)

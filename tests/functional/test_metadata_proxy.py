@@ -716,6 +716,25 @@ def _sockets_of(pid: int) -> str:
     return "\n".join(line for line in out.splitlines() if f"pid={pid}," in line)
 
 
+def test_stop_resets_what_a_client_has_not_taken_yet(rig: Rig) -> None:
+    """A socket that is closed with data on its way lives on in the kernel, and keeps the namespace alive."""
+    slow = Client(rig.one, receive=2048).send(b"GET /big/65000 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+    until(lambda: is_stuck(slow))
+    assert rig.status()["connections"] == 1
+    assert rig.agent.ask("stop", router=R1) == {"ok": True}
+    words = ["ss", "-Htan", "dst", f"127.0.0.1:{slow.socket.getsockname()[1]}"]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == ""
+
+
+def test_a_client_that_resets_before_the_end_of_its_answer_leaves_nothing_behind(rig: Rig) -> None:
+    client = Client(rig.one).send(b"GET /until-gate HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n" + 200000 * b"x")
+    while b"hello" not in client.rest:
+        client.rest += client.socket.recv(4096)
+    reset(client)
+    rig.upstream.gate.set()
+    until(lambda: rig.status()["connections"] == 0)
+
+
 def test_serve_replaces_and_connections_in_the_same_namespace_go_on(rig: Rig) -> None:
     client, second, third = Client(rig.one), listener(), listener()
     assert client.get("/")[0] == 200
