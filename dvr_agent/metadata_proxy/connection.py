@@ -27,12 +27,16 @@ LINGER = 2.0
 """Seconds for a client to take our last words, while what it still sends is thrown away."""
 FIRST_LOOK, LAST_LOOK = 0.01, 0.5
 """Seconds between looks whether it has them."""
-UNREAD = 64 * 1024
+UNREAD = 16 * 1024
 """Bytes of a client that we take before the parser has seen them: requests sent ahead while one is answered."""
 PIECE = 4 * 1024
 """Bytes for the parser at a time."""
+LINES = 102
+"""Of a request's headers, with its first and its empty line: Python's http.client takes no more either."""
+FRAMING = 4 * 1024
+"""Bytes that a body in chunks may have beyond twice its size: less means thousands of chunks for nothing."""
 
-_BUFFER = memoryview(bytearray(16 * 1024))
+_BUFFER = memoryview(bytearray(4 * 1024))
 """Where all connections receive: the bytes are taken out before the event loop goes on."""
 
 
@@ -62,6 +66,7 @@ class Connection(asyncio.BufferedProtocol):
         "_given",
         "_held",
         "_http",
+        "_lines",
         "_lingers",
         "_loop",
         "_out",
@@ -72,6 +77,8 @@ class Connection(asyncio.BufferedProtocol):
         "_through_since",
         "_timer",
         "_unread",
+        "_waits",
+        "_wire",
         "client",
         "phase",
     )
@@ -82,7 +89,7 @@ class Connection(asyncio.BufferedProtocol):
         self._out: Outlet | None = None
         self._http: h11.Connection | None = None
         self._request: h11.Request | None = None
-        self._body = b""
+        self._body = bytearray()
         self._held = 0
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -90,6 +97,8 @@ class Connection(asyncio.BufferedProtocol):
         self._began = 0.0
         self._unread = bytearray()  # what the client sent and the parser has not understood
         self._given = 0  # so many bytes at its beginning the parser has, nevertheless
+        self._lines = self._wire = 0  # of the headers, and bytes of the body, that the parser was given
+        self._waits = False  # for our turn
         self._aborted = self._eof = False
         self._through_since = 0.0
         self._lingers = False  # closing: the client may send on, and has to close first
@@ -121,7 +130,7 @@ class Connection(asyncio.BufferedProtocol):
             self._wait_for_body()
         if self.phase in (Phase.FIRST, Phase.IDLE):
             self.phase = Phase.HEADERS
-        self._advance()
+        self._go_on()
 
     def eof_received(self) -> bool:
         """True: the connection stays open for our answer, and until we have seen the end of it."""
@@ -131,7 +140,7 @@ class Connection(asyncio.BufferedProtocol):
         elif self.phase is Phase.CLOSING:
             self._look(FIRST_LOOK)
         elif self.phase is not Phase.ANSWERING:
-            self._advance()
+            self._go_on()
         return True
 
     def pause_writing(self) -> None:
@@ -249,13 +258,41 @@ class Connection(asyncio.BufferedProtocol):
         """The parser has understood all that it has: give it more.  False: there is no more, for now."""
         self._understood(self._given)
         if self._unread:
-            self._given = min(PIECE, len(self._unread))
-            http.receive_data(bytes(self._unread[: self._given]))
+            piece = bytes(self._unread[:PIECE])
+            if self.phase is Phase.BODY:
+                self._feed_body(http, piece)
+            else:
+                self._feed_headers(http, piece)
             return True
         if self._eof and not http.trailing_data[1]:
             http.receive_data(b"")
             return True
         return False
+
+    def _feed_headers(self, http: h11.Connection, piece: bytes) -> None:
+        """Thousands of very short lines are refused before the parser takes them apart, all at once."""
+        left = LINES - self._lines
+        if left <= 0:
+            self._shared.counters.refused("too_large")
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            return
+        lines = piece.split(b"\n", left)
+        if len(lines) > left:
+            piece = piece[: len(piece) - len(lines[-1])]
+        self._lines += len(lines) - 1
+        self._give(http, piece)
+
+    def _feed_body(self, http: h11.Connection, piece: bytes) -> None:
+        if self._wire > 2 * len(self._body) + FRAMING:
+            self._shared.counters.refused("malformed")
+            self._refuse(HTTPStatus.BAD_REQUEST)
+            return
+        self._wire += len(piece)
+        self._give(http, piece)
+
+    def _give(self, http: h11.Connection, piece: bytes) -> None:
+        self._given = len(piece)
+        http.receive_data(piece)
 
     def _understood(self, size: int) -> None:
         """So many bytes need not be kept; there may be room for more."""
@@ -264,10 +301,29 @@ class Connection(asyncio.BufferedProtocol):
         if len(self._unread) <= UNREAD and self._out is not None and self.phase is not Phase.CLOSING:
             self._out.read(True)
 
-    def _advance(self) -> None:
-        """Understand what has been received, as far as the end of one request."""
-        http = self._parser()
-        while self.phase in (Phase.HEADERS, Phase.BODY):
+    def _go_on(self) -> None:
+        """There is something to understand, or was not all understood: when it is our turn."""
+        if not self._waits:
+            self._waits = True
+            self._shared.turns.put(self._router, self)
+
+    def work(self, units: int) -> int:
+        """For :class:`dvr_agent.metadata_proxy.turns.Turns`."""
+        self._waits = False
+        try:
+            return self._advance(units)
+        except BaseException:
+            self.abort()
+            raise
+
+    def _advance(self, units: int) -> int:
+        """Understand what has been received, as far as the end of one request; returns how many units it was."""
+        http, done = self._parser(), 0
+        while self.phase in (Phase.HEADERS, Phase.BODY) and self._out is not None:
+            if done >= units:
+                self._go_on()
+                break
+            done += 1
             try:
                 event = http.next_event()
             except h11.RemoteProtocolError as exc:
@@ -275,8 +331,10 @@ class Connection(asyncio.BufferedProtocol):
                 status = 400 if self.phase is Phase.BODY else exc.error_status_hint
                 self._shared.counters.refused("malformed" if status != 431 else "too_large")
                 self._refuse(HTTPStatus(status))
-                return
+                break
             if isinstance(event, h11.Request):
+                done += len(event.headers)
+                self._wire = len(http.trailing_data[0])
                 self._begin(event)
             elif isinstance(event, h11.Data):
                 self._more(event.data)
@@ -287,13 +345,13 @@ class Connection(asyncio.BufferedProtocol):
                     continue
                 if http.they_are_waiting_for_100_continue and self._out is not None:
                     self._out.write(http.send(h11.InformationalResponse(status_code=100, headers=[])))
-                return
+                break
             else:  # the client has said that this is all
                 self.close()
-                return
+        return done
 
     def _begin(self, request: h11.Request) -> None:
-        self._request, self._body = request, b""
+        self._request = request
         self.phase, self._began = Phase.BODY, self._loop.time()
         self._wait_for_body()
         size = len(request.method) + len(request.target) + 12
@@ -330,7 +388,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _forget_body(self) -> None:
         self._router.bodies -= self._held
-        self._held, self._body, self._request = 0, b"", None
+        self._held, self._request = 0, None
+        self._body = bytearray()
 
     def _complete(self) -> None:
         self.phase = Phase.ANSWERING
@@ -387,7 +446,7 @@ class Connection(asyncio.BufferedProtocol):
         """A slot is held, which is the exchange's now."""
         towards = headers.towards_agent(request.headers.raw_items(), self._router.id, self.client, len(self._body))
         release = partial(self._router.slots.release, self.client)
-        exchange = Exchange(self._shared, (request.method, request.target, towards), self._body, release)
+        exchange = Exchange(self._shared, (request.method, request.target, towards), bytes(self._body), release)
         try:
             answer = await exchange.head()
             back = headers.towards_instance(answer.headers.raw_items(), answer.status_code)
@@ -425,12 +484,12 @@ class Connection(asyncio.BufferedProtocol):
         if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
             self.close()
             return
-        self._http = None
+        self._http, self._lines = None, 0
         self._router.evictable[self] = None
         if self._unread or self._eof:
             self.phase = Phase.HEADERS
             self._arm(self._shared.settings.timeout_http_request)
-            self._advance()
+            self._go_on()
         else:
             self.phase = Phase.IDLE
             self._arm(self._shared.settings.timeout_http_keep_alive)

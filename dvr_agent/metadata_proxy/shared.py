@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from dvr_agent.metadata_proxy.budget import Budget
 from dvr_agent.metadata_proxy.counters import Counters
 from dvr_agent.metadata_proxy.journal import Journal
+from dvr_agent.metadata_proxy.turns import Turns
 from dvr_agent.services.metadata.settings import ProxySettings
 
 
@@ -23,4 +24,5 @@ class Shared:
     counters: Counters = field(default_factory=Counters)
     journal: Journal = field(default_factory=Journal)
     stopping: bool = False
+    turns: Turns = field(default_factory=Turns)
     exchanges: set[asyncio.Task[None]] = field(default_factory=set)

@@ -331,6 +331,8 @@ def test_an_answer_that_is_cut_off_is_cut_off_for_the_client_too(rig: Rig) -> No
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + 20000 * b"x" + b"\r\n\r\n", 431),
         (b"GET /" + 16300 * b"x" + b" HTTP/1.1\r\nHost: a\r\nX: " + 100 * b"x" + b"\r\n\r\n", 431),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + 100000 * b"x", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + 100 * b"x:\r\n" + b"\r\n", 431),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + 4000 * b"1\r\na\r\n", 400),
     ],
 )
 def test_what_is_wrong_or_too_large_is_refused_and_the_connection_closed(
@@ -342,6 +344,32 @@ def test_what_is_wrong_or_too_large_is_refused_and_the_connection_closed(
     assert (got, headers["connection"]) == (status, "close")
     assert client.is_closed()
     assert rig.upstream.seen == []
+
+
+def test_a_hundred_header_lines_and_small_chunks_are_allowed(rig: Rig) -> None:
+    client = Client(rig.one)
+    for _ in range(3):
+        client.send(b"GET /x HTTP/1.1\r\nHost: a\r\n" + 99 * b"x:\r\n" + b"\r\n")
+    assert [client.answer()[0] for _ in range(3)] == [200] * 3
+    head = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    client.send(head + 1000 * b"1\r\na\r\n" + b"0\r\n\r\n")
+    assert client.answer()[2] == b"/x " + 1000 * b"a"
+    client.send(head + 4000 * b"8\r\nabcdefgh\r\n" + b"0\r\n\r\n")
+    assert client.answer()[2] == b"/x " + 4000 * b"abcdefgh"
+
+
+def test_expensive_requests_of_one_router_delay_no_other(rig: Rig) -> None:
+    other = Client(rig.second_router())
+    many = [Client(rig.one) for _ in range(30)]
+    until(lambda: rig.status()["connections"] == 31)
+    os.kill(rig.proxy.process.pid, signal.SIGSTOP)
+    for one in many:
+        one.send(b"POST /many HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        one.send(600 * b"1\r\na\r\n" + b"0\r\n\r\n")
+    other.send(b"GET /other HTTP/1.1\r\nHost: a\r\n\r\n")
+    os.kill(rig.proxy.process.pid, signal.SIGCONT)
+    assert [one.answer()[0] for one in [other, *many]] == [200] * 31
+    assert rig.upstream.targets()[0] == "/other"
 
 
 def test_nothing_can_be_smuggled(rig: Rig) -> None:
@@ -726,10 +754,12 @@ def test_stop_resets_what_a_client_has_not_taken_yet(rig: Rig) -> None:
     assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == ""
 
 
-def test_a_client_that_resets_before_the_end_of_its_answer_leaves_nothing_behind(rig: Rig) -> None:
+def test_a_client_that_resets_before_the_end_of_its_answer_leaves_nothing_behind(start: Start) -> None:
+    rig = start(metadata_haproxy={"timeout_http_request": 1})
     client = Client(rig.one).send(b"GET /until-gate HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n" + 200000 * b"x")
     while b"hello" not in client.rest:
         client.rest += client.socket.recv(4096)
+    time.sleep(1.5)  # the time limit for the request is over: nothing but this end closes it
     reset(client)
     rig.upstream.gate.set()
     until(lambda: rig.status()["connections"] == 0)
