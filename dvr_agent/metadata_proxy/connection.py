@@ -175,6 +175,7 @@ class Connection(asyncio.BufferedProtocol):
         self._lingers = not self._is_read_up()
         self.phase = Phase.CLOSING
         self._router.evictable.pop(self, None)
+        self._router.leaving[self] = None
         self._end_by(LINGER)
         try:
             out.finish()
@@ -430,7 +431,7 @@ class Connection(asyncio.BufferedProtocol):
             self._say(HTTPStatus.TOO_MANY_REQUESTS)
             return
         try:
-            await self._router.slots.acquire(self.client, shared.settings.timeout_connect)
+            await self._wait_for_slot()
         except TimeoutError:
             shared.counters.refused("waited")
             self._say(HTTPStatus.SERVICE_UNAVAILABLE)
@@ -441,6 +442,14 @@ class Connection(asyncio.BufferedProtocol):
             if http.our_state is not h11.SEND_RESPONSE:
                 raise
             self._say(exc.status)
+
+    async def _wait_for_slot(self) -> None:
+        if not self._aborted:
+            self._router.waiting[self] = None
+        try:
+            await self._router.slots.acquire(self.client, self._shared.settings.timeout_connect)
+        finally:
+            self._router.waiting.pop(self, None)
 
     async def _forward(self, request: h11.Request) -> None:
         """A slot is held, which is the exchange's now."""

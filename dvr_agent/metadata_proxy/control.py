@@ -9,10 +9,10 @@ connections    of instances, open now
 requests       complete ones since the start
 answers        how many began with ``2xx``, ``3xx``, ``4xx``, ``5xx``, our own ones too
 refused        by cause, those that occurred: ``client_connections``, ``router_connections`` (closed when made),
-               ``evicted`` (idle, for a newer one), ``descriptors`` (left waiting in the kernel), ``rate`` (429),
-               ``waited`` (no turn within timeout_connect, 503), ``bodies`` (too many bytes of the router's
-               request bodies in memory, 503), ``too_large`` (413, 431), ``malformed`` (400, 501), ``slow`` (408, or
-               cut off)
+               ``evicted`` (idle, or one of very many, for a newer one), ``descriptors`` (left waiting in the
+               kernel), ``rate`` (429), ``waited`` (no turn within timeout_connect, or too many of the client wait,
+               503), ``bodies`` (too many bytes of the router's request bodies in memory, 503), ``too_large`` (413,
+               431), ``malformed`` (400, 501), ``slow`` (408, or cut off)
 upstream       ``last_error``: null or ``time`` (seconds since 1970) and ``what``; ``last_ok``: such a time or null
 ============== =======================================================================================================
 """

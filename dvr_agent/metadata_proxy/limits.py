@@ -80,6 +80,10 @@ class FairQueue(Generic[Item]):
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
+    def count(self, client: str) -> int:
+        """Of one client."""
+        return len(self._waiting.get(client, ()))
+
     def put(self, client: str, item: Item) -> None:
         self._waiting.setdefault(client, deque()).append(item)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from itertools import chain
 from typing import Protocol
 
 from dvr_agent.metadata_proxy.limits import RateLimit
@@ -31,6 +32,8 @@ class Router:
     :ivar namespace: number of its network namespace
     :ivar members: its clients' connections
     :ivar evictable: those of them without a complete request, the longest first
+    :ivar waiting: those whose request waits for its turn
+    :ivar leaving: those that have had our last words
     :ivar bodies: bytes of its clients' request bodies in memory
     """
 
@@ -39,6 +42,8 @@ class Router:
         self.listeners: list[socket.socket] = []
         self.members: set[Member] = set()
         self.evictable: dict[Member, None] = {}
+        self.waiting: dict[Member, None] = {}
+        self.leaving: dict[Member, None] = {}
         self.slots = Slots(shared.settings.requests_per_router)
         self.rates = RateLimit(shared.settings.rates)
         self.bodies = 0
@@ -57,7 +62,7 @@ class Router:
         """Why this client may have no further connection (a cause as in ``control``), empty if it may."""
         if self._per_client.get(client, 0) >= self._shared.settings.connections_per_client:
             return "client_connections"
-        if self.is_full and not self.evictable:
+        if self.is_full and self._victim(client) is None:
             return "router_connections"
         return ""
 
@@ -66,9 +71,9 @@ class Router:
         return len(self.members) >= self._shared.settings.connections_per_router
 
     def join(self, member: Member) -> None:
-        """Into a router that is full it comes instead of the one that has been idle for the longest time."""
-        if self.is_full:
-            self.evict()
+        """Into a router that is full it comes instead of another, if :meth:`refusal` told no cause."""
+        if self.is_full and (victim := self._victim(member.client)) is not None:
+            self._evict(victim)
         self.members.add(member)
         self.evictable[member] = None
         self._per_client[member.client] = self._per_client.get(member.client, 0) + 1
@@ -76,9 +81,29 @@ class Router:
         self._open += 1
         self._empty.clear()
 
+    @property
+    def spare(self) -> int:
+        """Connections that :meth:`evict` may close."""
+        return len(self.leaving) + len(self.evictable)
+
     def evict(self) -> None:
-        """Close the connection that has been idle for the longest time; there is one."""
-        member = next(iter(self.evictable))
+        """Close the connection that can be spared best; there is one."""
+        self._evict(next(chain(self.leaving, self.evictable)))
+
+    def _victim(self, newcomer: str) -> Member | None:
+        """Whose place a connection of this client takes in a full router.
+
+        One that leaves; or one of the client that has most of them, unless the newcomer has as many: one that has many
+        addresses cannot shut out those with one, whatever it asks; or else the longest idle one.
+        """
+        if self.leaving:
+            return next(iter(self.leaving))
+        heaviest = max(chain(self.evictable, self.waiting), key=lambda one: self._per_client[one.client], default=None)
+        if heaviest is not None and self._per_client[heaviest.client] > self._per_client.get(newcomer, 0):
+            return heaviest
+        return next(iter(self.evictable), None)
+
+    def _evict(self, member: Member) -> None:
         self._shared.counters.refused("evicted")
         member.abort()
         self._dismiss(member)
@@ -97,7 +122,8 @@ class Router:
 
     def _dismiss(self, member: Member) -> None:
         self.members.discard(member)
-        self.evictable.pop(member, None)
+        for some in (self.evictable, self.waiting, self.leaving):
+            some.pop(member, None)
         left = self._per_client[member.client] - 1
         if left:
             self._per_client[member.client] = left

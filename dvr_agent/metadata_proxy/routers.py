@@ -134,9 +134,9 @@ class Routers:
         router.close_listeners()
 
     def _make_room(self) -> bool:
-        """Close the oldest idle connection of the router that has most of them."""
-        candidates = [router for router in self._routers.values() if router.evictable]
+        """Close a connection of the router that has most to spare."""
+        candidates = [router for router in self._routers.values() if router.spare]
         if not candidates or self._shared.budget.closing > CLOSING:
             return False
-        max(candidates, key=lambda router: len(router.evictable)).evict()
+        max(candidates, key=lambda router: router.spare).evict()
         return True

@@ -7,6 +7,9 @@ from collections import Counter
 
 from dvr_agent.metadata_proxy.limits import FairQueue
 
+WAITING = 8
+"""Requests of one client that may wait."""
+
 
 class Slots:
     """One client has at most half of them, so that others need not wait for what it asks.
@@ -27,8 +30,10 @@ class Slots:
     async def acquire(self, client: str, seconds: float) -> None:
         """Give it back with :meth:`release`.
 
-        :raises TimeoutError: none was free within these seconds
+        :raises TimeoutError: none was free within these seconds, or too many of this client wait already
         """
+        if self._queue.count(client) >= WAITING:
+            raise TimeoutError
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.put(client, turn)
         self._grant()

@@ -360,7 +360,7 @@ def test_a_hundred_header_lines_and_small_chunks_are_allowed(rig: Rig) -> None:
 
 def test_expensive_requests_of_one_router_delay_no_other(rig: Rig) -> None:
     other = Client(rig.second_router())
-    many = [Client(rig.one) for _ in range(30)]
+    many = [Client(rig.one, f"127.0.0.{2 + number % 10}") for number in range(30)]
     until(lambda: rig.status()["connections"] == 31)
     os.kill(rig.proxy.process.pid, signal.SIGSTOP)
     for one in many:
@@ -432,6 +432,42 @@ def test_a_full_router_closes_its_oldest_idle_connection(start: Start) -> None:
     assert newer.is_open()
     rig.upstream.gate.set()
     assert busy.answer()[0] == 200
+
+
+def test_who_leaves_a_full_router_is_the_first_to_go(start: Start) -> None:
+    rig = start(metadata_proxy={"connections_per_router": 2})
+    idle, wrong = Client(rig.one), Client(rig.one)
+    assert wrong.send(b"garbage\r\n\r\n").answer()[0] == 400
+    assert get(rig.one)[0] == 200
+    assert idle.is_open()
+
+
+def test_requests_that_wait_cannot_fill_a_router(start: Start) -> None:
+    rig = start(
+        metadata_proxy={"connections_per_router": 6, "requests_per_router": 2}, metadata_haproxy={"timeout_connect": 60}
+    )
+    many = [Client(rig.one).send(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n") for _ in range(6)]
+    until(lambda: rig.status()["requests"] == 6 and len(rig.upstream.seen) == 1)
+    assert is_turned_away(rig.one)
+    neighbours = [Client(rig.one, f"127.0.0.{number}") for number in (2, 3)]
+    for one in neighbours:
+        assert one.get("/")[0] == 200
+    rig.upstream.gate.set()
+    answered = 0
+    for one in many:
+        with contextlib.suppress(h11.RemoteProtocolError):
+            answered += one.answer()[0] == 200
+    assert answered == 4
+
+
+def test_one_client_has_few_requests_that_wait(start: Start) -> None:
+    rig = start(metadata_proxy={"requests_per_router": 2}, metadata_haproxy={"timeout_connect": 60})
+    waiting = [Client(rig.one).send(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n") for _ in range(9)]
+    until(lambda: rig.status()["requests"] == 9)
+    assert get(rig.one)[0] == 503
+    assert rig.refused("waited") == 1
+    rig.upstream.gate.set()
+    assert [one.answer()[0] for one in waiting] == [200] * 9
 
 
 def test_a_router_full_of_requests_takes_no_more(start: Start) -> None:
@@ -609,7 +645,8 @@ def test_the_end_waits_for_requests_and_closes_idle_connections(rig: Rig) -> Non
 
 def test_what_waited_in_the_kernel_when_the_end_came_is_answered(rig: Rig) -> None:
     os.kill(rig.proxy.process.pid, signal.SIGSTOP)
-    waiting = [Client(rig.one).send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n") for _ in range(30)]
+    clients = [Client(rig.one, f"127.0.0.{2 + number % 10}") for number in range(30)]
+    waiting = [client.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n") for client in clients]
     rig.proxy.terminate()
     os.kill(rig.proxy.process.pid, signal.SIGCONT)
     assert [one.answer()[0] for one in waiting] == [200] * 30
