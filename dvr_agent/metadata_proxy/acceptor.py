@@ -38,7 +38,8 @@ class Acceptor:
 
     def stop(self, listener: socket.socket) -> None:
         """Before it is closed; what waits there stays in the kernel."""
-        self._loop.remove_reader(listener.fileno())
+        if listener.fileno() >= 0:  # else it is closed already, and the event loop may have forgotten it
+            self._loop.remove_reader(listener.fileno())
 
     async def drain(self, router: Router, listener: socket.socket) -> None:
         """Take what waits at a socket, as far as the router may have more connections."""
@@ -85,16 +86,18 @@ class Acceptor:
                 accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         connection = Connection(router, client, self._shared, self._loop)
         router.join(connection)
-        task = self._loop.create_task(self._hand_over(connection, router, accepted))
+        task = self._loop.create_task(self._hand_over(connection, accepted))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _hand_over(self, connection: Connection, router: Router, accepted: socket.socket) -> None:
+    async def _hand_over(self, connection: Connection, accepted: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(lambda: connection, accepted)
-        except OSError:  # reset by the client before the transport was made: the connection never knew it
+        except BaseException as exc:  # reset by the client before the transport was made: the connection never knew it
             accepted.close()
-            router.leave(connection)
+            connection.connection_lost(None)  # unless the transport said so
+            if not isinstance(exc, OSError):
+                raise
 
     def _pause(self, router: Router, listener: socket.socket, why: str) -> None:
         """Level-triggered as it is, the event loop would do nothing but call us again."""

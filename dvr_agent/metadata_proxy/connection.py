@@ -64,6 +64,7 @@ class Connection(asyncio.BufferedProtocol):
         "_deadline",
         "_eof",
         "_given",
+        "_gone",
         "_held",
         "_http",
         "_lines",
@@ -99,7 +100,7 @@ class Connection(asyncio.BufferedProtocol):
         self._given = 0  # so many bytes at its beginning the parser has, nevertheless
         self._lines = self._wire = 0  # of the headers, and bytes of the body, that the parser was given
         self._waits = False  # for our turn
-        self._aborted = self._eof = False
+        self._aborted = self._eof = self._gone = False
         self._through_since = 0.0
         self._lingers = False  # closing: the client may send on, and has to close first
 
@@ -152,6 +153,9 @@ class Connection(asyncio.BufferedProtocol):
             self._out.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._gone:
+            return
+        self._gone = True
         self._cancel_timer()
         if self._task is not None:
             self._task.cancel()

@@ -66,7 +66,12 @@ class Routers:
         if router is None:
             router = self._routers[router_id] = Router(router_id, self._shared)
         else:
-            await self._retire(router, router.namespace == namespace)
+            try:
+                await self._retire(router, router.namespace == namespace)
+            except BaseException:
+                for one in sockets:
+                    one.close()
+                raise
         router.namespace = namespace
         router.take_listeners(sockets)
         if not self._shared.stopping:
@@ -82,7 +87,7 @@ class Routers:
             if router is None:
                 return
             self._close_listeners(router)
-            await router.end_connections()
+            await self._end_connections(router)
             del self._routers[router_id]
         self._shared.journal.router("router %s: not served any more", router_id)
 
@@ -98,7 +103,7 @@ class Routers:
             for listener in list(router.listeners):
                 self._acceptor.stop(listener)
                 await self._acceptor.drain(router, listener)
-            router.close_listeners()
+            self._close_listeners(router)  # perhaps others than before: the agent may say serve meanwhile
         for _ in range(4):  # what has been received by now is read, also on connections accepted just now
             await asyncio.sleep(0)
         self._close(Phase.IDLE)
@@ -126,7 +131,17 @@ class Routers:
                 await self._acceptor.drain(router, listener)
         self._close_listeners(router)
         if not keep_connections:
-            await router.end_connections()
+            await self._end_connections(router)
+
+    async def _end_connections(self, router: Router) -> None:
+        """
+        :raises ServiceError: it does not come to an end, whatever the reason; other routers' turn comes all the same
+        """
+        try:
+            async with asyncio.timeout(END):
+                await router.end_connections()
+        except TimeoutError as exc:
+            raise ServiceError(f"router {router.id}: its connections cannot be closed") from exc
 
     def _close_listeners(self, router: Router) -> None:
         for listener in router.listeners:
