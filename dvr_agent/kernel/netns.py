@@ -64,6 +64,14 @@ def path_of(name: str) -> str:
     return f"{NETNS_DIR}/{check_name(name)}"
 
 
+def inode_of(name: str) -> int | None:
+    """Inode of a named namespace, None without one: cheap to ask, and not reused while something of it is held."""
+    try:
+        return os.stat(path_of(name)).st_ino
+    except OSError:
+        return None
+
+
 def open_namespace(name: str) -> int:
     """A file descriptor of the namespace, ``""`` for the caller's own.  Keep it short: it keeps the namespace alive.
 

@@ -7,7 +7,6 @@ number in its process id file, the configuration file in its command line, and t
 from __future__ import annotations
 
 import logging
-import os
 import select
 import signal
 import time
@@ -88,8 +87,8 @@ class Children:
             if process is None:
                 return False
             self._watch(key, program, process)
-            return process.network == _network(program.namespace)
-        return not watched.process.ended and watched.process.network == _network(program.namespace)
+            return process.network == netns.inode_of(program.namespace)
+        return not watched.process.ended and watched.process.network == netns.inode_of(program.namespace)
 
     def start(self, key: str, program: Program) -> None:
         """Start it; whatever else runs with its configuration file ends before.
@@ -280,14 +279,6 @@ def _send(name: str, process: Process, number: signal.Signals) -> None:
         process.signal(number)
     except PermissionError as exc:
         raise ServiceError(f"{name} (process {process.pid}) may not be signalled: {exc.strerror}") from exc
-
-
-def _network(namespace: str) -> int:
-    """Inode of a namespace, 0 without one."""
-    try:
-        return os.stat(netns.path_of(namespace)).st_ino
-    except OSError:
-        return 0
 
 
 def _often(times: int) -> str:

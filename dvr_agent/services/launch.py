@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from dvr_agent.errors import KernelError, ServiceError
 from dvr_agent.kernel import netns
-from dvr_agent.services.processes import Process
+from dvr_agent.services.processes import Process, has_ended
 
 START_SECONDS = 10.0
 PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -78,9 +77,7 @@ def _wait(pid: int) -> int | None:
     """Exit code of a child of ours; None if it had to be killed."""
     fd = os.pidfd_open(pid)
     try:
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        if poll.poll(START_SECONDS * 1e3):
+        if has_ended(fd, START_SECONDS):
             return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         signal.pidfd_send_signal(fd, signal.SIGKILL)
         os.waitpid(pid, 0)

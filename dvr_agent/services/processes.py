@@ -32,9 +32,7 @@ class Process:
 
     def wait(self, seconds: float) -> bool:
         """True if it has ended within so many seconds."""
-        poll = select.poll()
-        poll.register(self.fd, select.POLLIN)
-        return bool(poll.poll(seconds * 1e3))
+        return has_ended(self.fd, seconds)
 
     def catches(self, number: signal.Signals) -> bool:
         """False if the signal would do what it does by default, which for most is to end it."""
@@ -52,6 +50,13 @@ class Process:
 
     def close(self) -> None:
         os.close(self.fd)
+
+
+def has_ended(pidfd: int, seconds: float) -> bool:
+    """True if the process of a pidfd has ended within so many seconds."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(seconds * 1e3))
 
 
 def open_process(pid: int, program: str, word: str) -> Process | None:

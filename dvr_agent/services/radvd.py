@@ -69,9 +69,7 @@ class RadvdService:
                 self._children.read_anew(router.id)
             _marker(program.config).unlink(missing_ok=True)
             self._children.end_strays(router.id, program)
-        except OSError as exc:
-            raise ServiceError(f"no router advertisements: {exc}") from exc
-        except ServiceError as exc:
+        except (OSError, ServiceError) as exc:
             raise ServiceError(f"no router advertisements: {exc}") from exc
 
     def plan_remove(self, router_id: str) -> list[str]:

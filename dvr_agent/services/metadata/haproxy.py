@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import select
 import signal
 from collections.abc import Collection
 from pathlib import Path
@@ -20,8 +19,7 @@ from pathlib import Path
 from dvr_agent.desired import names
 from dvr_agent.errors import ServiceError
 from dvr_agent.kernel import netns
-from dvr_agent.services.metadata.listener import namespace_inode
-from dvr_agent.services.processes import command_line
+from dvr_agent.services.processes import Process, open_process, read_pid_file
 
 LOG = logging.getLogger(__name__)
 
@@ -39,15 +37,15 @@ class HaproxyOfReference:
 
     def __init__(self, pids: Path, confs: Path) -> None:
         self._pids, self._confs = pids, confs
-        self._ending: dict[str, int] = {}
-        """Router id → pidfd of a haproxy that was told to end when its connections have."""
+        self._ending: dict[str, Process] = {}
+        """Router id → a haproxy that was told to end when its connections have."""
 
     def runs(self, router_id: str) -> bool:
         """True while there is one that was not told to end.  Without one this costs a look for a file."""
-        pidfd = self._open(router_id)
-        if pidfd is None:
+        process = self._open(router_id)
+        if process is None:
             return False
-        os.close(pidfd)
+        process.close()
         return True
 
     def routers(self) -> Collection[str]:
@@ -59,14 +57,14 @@ class HaproxyOfReference:
     def end_gently(self, router_id: str) -> None:
         """Let it finish its connections, and take no new ones."""
         self._reap()
-        pidfd = self._open(router_id)
-        if pidfd is None:
+        process = self._open(router_id)
+        if process is None:
             return
-        _signal(pidfd, signal.SIGUSR1)
+        _send(process, signal.SIGUSR1)
         before = self._ending.pop(router_id, None)
         if before is not None:  # another one of that router's has not ended yet
-            os.close(before)
-        self._ending[router_id] = pidfd
+            before.close()
+        self._ending[router_id] = process
         self._forget_files(router_id)
 
     def end(self, router_id: str) -> None:
@@ -74,40 +72,38 @@ class HaproxyOfReference:
 
         :raises ServiceError: it does not end
         """
-        for pidfd in (self._ending.pop(router_id, None), self._open(router_id)):
-            if pidfd is None:
+        for process in (self._ending.pop(router_id, None), self._open(router_id)):
+            if process is None:
                 continue
             try:
-                _signal(pidfd, signal.SIGKILL)
-                if not _ended(pidfd, END_SECONDS):
+                _send(process, signal.SIGKILL)
+                if not process.wait(END_SECONDS):
                     raise ServiceError(f"haproxy of router {router_id} does not end")
             finally:
-                os.close(pidfd)
+                process.close()
             self._forget_files(router_id)
 
-    def _open(self, router_id: str) -> int | None:
-        """A descriptor of the process, None if there is none or it is another program's by now."""
-        try:
-            pid = int((self._pids / (router_id + SUFFIX)).read_text())
-            pidfd = os.pidfd_open(pid)
-        except (OSError, ValueError, OverflowError):
+    def _open(self, router_id: str) -> Process | None:
+        """The process, None if there is none or it is another program's, or another namespace's, by now."""
+        pid, conf = read_pid_file(self._pids / (router_id + SUFFIX)), self._confs / f"{router_id}.conf"
+        if pid is None:
             return None
-        if self._is_it(pid, router_id):  # asked after the descriptor was opened: it cannot become another one now
-            return pidfd
-        os.close(pidfd)
+        try:
+            process = open_process(pid, "haproxy", str(conf))
+        except OSError:
+            return None
+        if process is None or self._is_routers(process, router_id, conf):
+            return process
+        process.close()
         return None
 
-    def _is_it(self, pid: int, router_id: str) -> bool:
-        words = command_line(pid)
-        conf = self._confs / f"{router_id}.conf"
-        if not words or Path(words[0]).name != "haproxy" or str(conf) not in words:
-            return False
+    @staticmethod
+    def _is_routers(process: Process, router_id: str, conf: Path) -> bool:
+        if process.network == netns.inode_of(names.QROUTER + router_id):
+            return True
         try:
-            network = os.stat(f"/proc/{pid}/ns/net").st_ino
-            if network == namespace_inode(names.QROUTER + router_id):
-                return True
             # Its namespace may be gone, or made anew; but one that has another's name is another's business.
-            return ROUTER_HEADER in conf.read_text().lower() and network not in _named_networks()
+            return ROUTER_HEADER in conf.read_text().lower() and process.network not in _named_networks()
         except OSError:
             return False
 
@@ -118,9 +114,9 @@ class HaproxyOfReference:
 
     def _reap(self) -> None:
         """Close the descriptors of those that have ended."""
-        for router_id, pidfd in list(self._ending.items()):
-            if _ended(pidfd, 0):
-                os.close(pidfd)
+        for router_id, process in list(self._ending.items()):
+            if process.ended:
+                process.close()
                 del self._ending[router_id]
 
 
@@ -133,19 +129,11 @@ def _named_networks() -> set[int]:
     return found
 
 
-def _signal(pidfd: int, number: signal.Signals) -> None:
+def _send(process: Process, number: signal.Signals) -> None:
     """
     :raises ServiceError: it may not be signalled
     """
     try:
-        signal.pidfd_send_signal(pidfd, number)
-    except ProcessLookupError:
-        pass
+        process.signal(number)
     except OSError as exc:
         raise ServiceError(f"a haproxy of neutron-l3-agent cannot be signalled: {exc.strerror}") from exc
-
-
-def _ended(pidfd: int, seconds: float) -> bool:
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(seconds * 1e3))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,14 +97,6 @@ def namespace_cookie(namespace: str) -> int | None:
         with probe:
             return netns_cookie(probe)
     except (OSError, KernelError):
-        return None
-
-
-def namespace_inode(namespace: str) -> int | None:
-    """Inode of a namespace: cheap to ask, and never reused while something of it is held open."""
-    try:
-        return os.stat(netns.path_of(namespace)).st_ino
-    except OSError:
         return None
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from dvr_agent.desired import names
 from dvr_agent.errors import ServiceError
+from dvr_agent.kernel import netns
 from dvr_agent.model.router import Router
 from dvr_agent.services.metadata.haproxy import HaproxyOfReference
 from dvr_agent.services.metadata.link import ProxyLink
@@ -21,7 +22,6 @@ from dvr_agent.services.metadata.listener import (
     PortTakenError,
     adopt_listener,
     namespace_cookie,
-    namespace_inode,
     open_listener,
 )
 
@@ -111,7 +111,7 @@ class MetadataService:
         return {*self._held, *self._link.served, *self._reference.routers()}
 
     def _serves(self, router_id: str, namespace: str) -> bool:
-        inode = namespace_inode(namespace)
+        inode = netns.inode_of(namespace)
         held = self._held.get(router_id)
         if held is None and inode is not None:
             held = self._take_back(router_id, namespace, inode)
@@ -121,7 +121,7 @@ class MetadataService:
         return self._is_handed_over(held) or not self._link.connected
 
     def _is_right(self, held: _Held, namespace: str) -> bool:
-        return held.inode == namespace_inode(namespace) and held.listener.port == self._port
+        return held.inode == netns.inode_of(namespace) and held.listener.port == self._port
 
     def _is_handed_over(self, held: _Held) -> bool:
         return self._link.connected and held.handed_over == self._link.generation
@@ -131,7 +131,7 @@ class MetadataService:
 
         Old ones are known until there are new ones: the proxy must be told to close them if there never are.
         """
-        inode = namespace_inode(namespace)
+        inode = netns.inode_of(namespace)
         if inode is None:
             raise ServiceError(f"no metadata for router {router_id}: namespace {namespace} has gone")
         held = self._take_back(router_id, namespace, inode)
