@@ -177,8 +177,9 @@ DVR_AGENT_OPTS = [
     cfg.BoolOpt(
         "allow_mass_removal",
         default=False,
-        help="Let a full sync remove more than half of the routers (and at least 10). Off, such a removal is "
-        "refused and logged, since it looks like a fault of the source; dvrctl cleanup removes by hand.",
+        help="Let a full sync remove more than half of the routers (and at least 10), or any while the document "
+        "directory is empty. Off, such a removal is refused and logged, since it looks like a fault of the source; "
+        "dvrctl cleanup removes by hand.",
     ),
 ]
 

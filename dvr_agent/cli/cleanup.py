@@ -69,8 +69,9 @@ def _choose(
         raise SourceError("left-overs cannot be told: a bad document may be of any router (see dvrctl check)")
     stale, present = reconciler.stale_routers(documents.known)
     question = ""
-    if is_mass_removal(len(stale), present):
-        question = f"{len(stale)} of {present} routers have no document. Remove them?"
+    if stale and (documents.suspect or is_mass_removal(len(stale), present)):
+        why = f" ({documents.suspect})" if documents.suspect else ""
+        question = f"{len(stale)} of {present} routers have no document{why}. Remove them?"
     return reconciler.plan_stale(documents.known), lambda: reconciler.remove_stale(documents.known), question
 
 

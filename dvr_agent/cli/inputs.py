@@ -35,6 +35,7 @@ class Documents:
     :ivar bad: one error for each that cannot be used
     :ivar known: ids of all routers that have a document, as far as it can be told
     :ivar complete: False if a bad document may be of any router
+    :ivar suspect: why routers that are not in ``known`` may have a document nevertheless; empty: nothing hints at that
     :ivar results: file by file in the order given; empty for documents of a source
     """
 
@@ -42,6 +43,7 @@ class Documents:
     bad: tuple[DocumentError, ...]
     known: frozenset[str]
     complete: bool = True
+    suspect: str = ""
     results: tuple[Result, ...] = ()
 
     def names(self) -> dict[str, str]:
@@ -81,7 +83,7 @@ def read_files(paths: Sequence[str], max_size: int) -> Documents:
             results.append(Result(path, None, exc))
     good = tuple((path, router) for path, router, _ in results if router is not None)
     bad = tuple(error for _, _, error in results if error is not None)
-    return Documents(good, bad, frozenset(i for i in known if i), None not in known, tuple(results))
+    return Documents(good, bad, frozenset(i for i in known if i), None not in known, results=tuple(results))
 
 
 def read_source(conf: cfg.ConfigOpts) -> Documents:
@@ -103,7 +105,7 @@ def read_source(conf: cfg.ConfigOpts) -> Documents:
         raise SourceError("the source of router documents gave no complete listing")
     good = sorted((e.document.name, e.document.router) for e in events if isinstance(e, Changed))
     bad = tuple(event.error for event in events if isinstance(event, Bad))
-    return Documents(tuple(good), bad, last.known, last.complete)
+    return Documents(tuple(good), bad, last.known, last.complete, last.suspect)
 
 
 def _content(path: str, max_size: int) -> bytes:

@@ -160,3 +160,6 @@ def _plan_left_overs(reconciler: Reconciler, documents: Documents, report: Repor
     plan = reconciler.plan_stale(documents.known)
     if plan:
         report.plan(plan)
+    stale, present = reconciler.stale_routers(documents.known)
+    if stale and documents.suspect:
+        report.warn(f"{documents.suspect}: the daemon holds back the removal of {len(stale)} of {present} routers")

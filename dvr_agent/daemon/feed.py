@@ -30,6 +30,7 @@ class Feed:
     :ivar known: ids of all routers that have a document, good or bad; None before the first complete listing
     :ivar complete: False while ``known`` may lack a router
     :ivar incomplete_because: why it may
+    :ivar suspect: why routers that are not in ``known`` must not be removed without confirmation, empty if they may
     :ivar error: why documents cannot be listed now, empty if they can
     :ivar on_synced: called after each complete listing was taken over
     """
@@ -42,6 +43,7 @@ class Feed:
         self.known: set[str] | None = None
         self.complete = False
         self.incomplete_because = BAD_DOCUMENT
+        self.suspect = ""
         self.error = ""
         self.last_sync: float | None = None
         self.on_synced: Callable[[], None] = lambda: None
@@ -67,6 +69,11 @@ class Feed:
             self._ask(self._source.poll)
             if self.error:
                 green.sleep(FAILED_PAUSE)
+
+    @property
+    def bad(self) -> bool:
+        """True while there are documents that cannot be used."""
+        return bool(self._bad)
 
     def rescan(self) -> bool:
         """List everything now, or have the source begin with it; False if that failed."""
@@ -115,6 +122,9 @@ class Feed:
             self._take_sync(event)
 
     def _take_bad(self, event: Bad) -> None:
+        if event.second:
+            LOG.error("bad document, its router has another one, which stays in force: %s", event.error)
+            return
         if event.router_id is None:
             self.complete, self.incomplete_because = False, BAD_DOCUMENT
             LOG.error("bad document, and nobody knows whose: %s", event.error)
@@ -129,6 +139,6 @@ class Feed:
             LOG.info("router documents can be listed again")
             self.error = ""
         self.known, self.complete = set(event.known), event.complete
-        self.incomplete_because = event.why or BAD_DOCUMENT
+        self.incomplete_because, self.suspect = event.why or BAD_DOCUMENT, event.suspect
         self.last_sync = time.time()
         self.on_synced()

@@ -177,15 +177,16 @@ class Swept:
     guard: str = ""
 
 
-def sweep(reconciler: Reconciler, known: Collection[str], allow_mass_removal: bool) -> Swept:
+def sweep(reconciler: Reconciler, known: Collection[str], allow_mass_removal: bool, suspect: str = "") -> Swept:
     """Remove what belongs to no known router, unless that looks like a fault of the source.
 
+    :param suspect: why the source's listing must not remove any router, however few; empty: their number decides
     :raises DvrError: the kernel refused; what is left is swept next time
     """
     with logs.job_context():
         stale, present = reconciler.stale_routers(known)
-        if not allow_mass_removal and is_mass_removal(len(stale), present):
-            return Swept(None, guard_text(len(stale), present))
+        if stale and not allow_mass_removal and (suspect or is_mass_removal(len(stale), present)):
+            return Swept(None, guard_text(len(stale), present, suspect))
         outcome = reconciler.remove_stale(known)
         if outcome.plan:
             of = f"{len(stale)} routers without document ({_some(sorted(stale))}): " if stale else ""
@@ -194,9 +195,10 @@ def sweep(reconciler: Reconciler, known: Collection[str], allow_mass_removal: bo
         return Swept(outcome)
 
 
-def guard_text(stale: int, present: int) -> str:
+def guard_text(stale: int, present: int, suspect: str = "") -> str:
+    why = f"{suspect}, which" if suspect else "removing so many"
     return (
-        f"{stale} of {present} routers on this host have no document any more; removing so many looks like a fault "
+        f"{stale} of {present} routers on this host have no document any more; {why} looks like a fault "
         "of the source, so nothing was removed. If it is right: restart with [dvr_agent] allow_mass_removal = true, "
         "or stop the agent and remove them by dvrctl cleanup"
     )

@@ -25,6 +25,8 @@ from dvr_agent.sources.api import Fate, Settled
 
 LOG = logging.getLogger(__name__)
 
+HELD_BACK = "it has no document any more; its removal is held back"
+
 
 @dataclass(slots=True)
 class _Pass:
@@ -57,6 +59,8 @@ class Passes:
         self._current: _Pass | None = None
         self._refused: frozenset[str] = frozenset()
         """Routers whose removal the guard holds back."""
+        self._refused_for: tuple[frozenset[str], str] | None = None
+        """What the source listed (known routers, why it is suspect) when the guard held the last sweep back."""
         self._owed = False
         """A sweep was due and could not be done: the next good listing makes up for it."""
         self.first_sync_done = green.Event()
@@ -131,7 +135,9 @@ class Passes:
         gone = frozenset(record.id for record in self._dispatcher.routers if record.id not in known)
         # All that the guard held back are there again: its warning is over.  While only some are, more may follow.
         restored = bool(self._refused) and not self._refused & gone
+        listed = (frozenset(known), self._feed.suspect)
         due = bool(gone - self._refused) or restored or (self._owed and self._feed.complete)
+        due = due or (self._refused_for is not None and self._refused_for != listed)
         if due and self.first_sync_done.is_set():
             self._dispatcher.control(Control.SWEEP, Priority.SYNC)
         self._refused &= gone
@@ -157,17 +163,22 @@ class Passes:
         # Routers whose deletion was announced are no business of the guard: their own jobs remove them.
         known = frozenset(listed | {record.id for record in self._dispatcher.routers if record.deleted})
         swept = self._in_worker(
-            partial(jobs.sweep, self._reconciler, known, self._allow_mass_removal()), "stale sweep failed"
+            partial(jobs.sweep, self._reconciler, known, self._allow_mass_removal(), self._feed.suspect),
+            "stale sweep failed",
         )
         if swept is None:
             return False
+        self._refused_for = (frozenset(listed), self._feed.suspect) if swept.guard else None
         gone = [record for record in self._dispatcher.routers if record.id not in known]
         self.guard = swept.guard
+        for record in self._dispatcher.routers:
+            if record.reason == HELD_BACK:
+                record.reason = ""
         if swept.guard:
             LOG.error("stale sweep refused: %s", swept.guard)
             self._refused = frozenset(record.id for record in gone)
             for record in gone:
-                record.reason = "it has no document any more; its removal is held back"
+                record.reason = HELD_BACK
             return True
         for record in gone:
             if record.id not in (self._feed.known or set()):  # it may have come back while the worker was at it

@@ -67,7 +67,8 @@ class Status:
         if not self.passes.first_sync_done.is_set():
             return "starting"
         states = self.dispatcher.routers.states
-        trouble = self.feed.error or self.passes.guard or not self.feed.complete or self.services.troubles
+        feed = self.feed
+        trouble = feed.error or feed.bad or self.passes.guard or not feed.complete or self.services.troubles
         if trouble or {State.DEGRADED, State.BAD} & set(states):
             return State.DEGRADED.value
         if State.PENDING in states:

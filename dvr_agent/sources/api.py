@@ -39,7 +39,7 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """The source was told that the document is gone: a positive word, the router may be removed at once.
+    """The removal of the document was seen or announced: an explicit deletion, the router may be removed at once.
 
     Absence that nobody announced is never reported by this event, only by :class:`Synced`.
     """
@@ -53,11 +53,13 @@ class Bad:
     """A document that cannot be used for now.  Its router keeps what it has and stays known.
 
     :ivar router_id: whose document it was when it was good, or the id that could be made out in it; None: unknown
+    :ivar second: another document of its router is in force: no router is affected, and ``router_id`` is None
     """
 
     name: str
     router_id: str | None
     error: DocumentError
+    second: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +81,14 @@ class Synced:
     :ivar known: ids of all routers whose documents are there, good or bad
     :ivar complete: False if routers may be missing in ``known``: the sweep must wait
     :ivar why: why it is not complete; empty for the ordinary reason, a bad document of which nobody knows whose it is
+    :ivar suspect: why routers that are not in ``known`` must not be removed before an operator confirms it, however few
+        they are; empty: their number decides
     """
 
     known: frozenset[str]
     complete: bool = True
     why: str = ""
+    suspect: str = ""
 
 
 Event = Changed | Deleted | Bad | Failed | Synced
@@ -140,6 +145,7 @@ class Source(Protocol):
 
         Ends with one :class:`Synced`, or consists of one :class:`Failed`.  A source that has to ask elsewhere returns
         nothing, and :meth:`poll` gives the events when the answer is there, ended by Synced or Failed all the same.
+        :meth:`poll` does so as well when the source has made a listing by itself.
         """
 
     def document(self, router_id: str) -> Document | None:

@@ -1,12 +1,14 @@
-"""Which document speaks for which router, and what the daemon must be told when that changes.
+"""Which document is in force for which router, and what the daemon must be told when that changes.
 
-Pure bookkeeping: names, documents and errors come in, events come out; no file is touched here.  The outcome does not
-depend on the order in which documents arrive: of several good documents of one router the first by name speaks.
-``directory`` feeds it.
+Pure bookkeeping: names, documents and errors come in, events come out; no file is touched here.  Of several good
+documents of one router the one that came first is in force until it goes, whatever the names are: a second one is a
+bad document, and no router changes because of it.  When the document in force goes, the next one by arrival takes
+over.  ``directory`` feeds it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dvr_agent.errors import DocumentError
@@ -17,25 +19,34 @@ from dvr_agent.sources.api import Bad, Changed, Deleted, Document, Event
 class Entry:
     """One document.
 
-    :ivar good: as it was when it was last good, None: never was
-    :ivar error: why it cannot be used now, None: it can
-    :ivar claim: router id that it speaks for, or that could be made out in it
-    :ivar duplicate: name of the document that speaks for the same router in its stead
+    :ivar latest: as it was when it could last be read, None: it never could
+    :ivar error: why it cannot be read now, None: it can
+    :ivar peeked: router id that could be made out in a document that could never be read
+    :ivar rival: name of the document that is in force for the router of ``latest`` in its stead
     """
 
-    good: Document | None = None
+    latest: Document | None = None
     error: DocumentError | None = None
-    claim: str | None = None
-    duplicate: str | None = None
+    peeked: str | None = None
+    rival: str | None = None
+
+    @property
+    def wants(self) -> str | None:
+        """Id of the router that the document is of, as far as it is known."""
+        return self.latest.router.id if self.latest is not None else self.peeked
 
 
 class Catalogue:
-    """All documents of a source by name."""
+    """All documents of a source by name, in the order in which they came."""
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
+        self._in_force: dict[str, str] = {}
+        """Router id → name of the document that is in force."""
+        self._router_of: dict[str, str] = {}
+        """The same by name.  The content of the document may be of another router by now, and refused."""
         self._claims: dict[str, set[str]] = {}
-        """Router id → names of the documents that claim it, never empty."""
+        """Router id → names of the documents that are, or were and still stand for it; never empty."""
         self._said: dict[str, Document] = {}
         """Router id → document that was last announced by Changed."""
         self._troubled: set[str] = set()
@@ -49,8 +60,8 @@ class Catalogue:
         return frozenset(self._claims)
 
     def complete(self) -> bool:
-        """False if there is a bad document of which nobody knows whose it is."""
-        return all(entry.claim is not None for entry in self._entries.values())
+        """False if there is a bad document in which no router id could be made out."""
+        return all(entry.wants is not None for entry in self._entries.values())
 
     def good(self) -> int:
         """Number of documents that can be used."""
@@ -58,110 +69,131 @@ class Catalogue:
 
     def bad(self) -> dict[str, str]:
         """Name → error of those that cannot be used."""
-        return {name: str(_error(name, self._entries[name])) for name in sorted(self._troubled)}
+        return {name: str(self._error(name)) for name in sorted(self._troubled)}
 
     def has(self, name: str, digest: bytes) -> bool:
-        """True if the document with this name is good and has this content already."""
+        """True if the document with this name can be read and has this content already."""
         entry = self._entries.get(name)
-        return entry is not None and entry.error is None and entry.good is not None and entry.good.digest == digest
+        return entry is not None and entry.error is None and entry.latest is not None and entry.latest.digest == digest
 
     def put(self, document: Document) -> list[Event]:
-        """The document with this name is good and says this."""
+        """The document with this name can be read and says this."""
         name = document.name
-        entry = self._entries.setdefault(name, Entry())
         if self.has(name, document.digest):
             return []
-        was_good, was_bad = entry.good is not None, entry.error is not None
-        entry.good, entry.error = document, None
-        dropped = self._claim(name, entry, document.router.id)
-        events = self._settle(document.router.id, name, was_bad)
-        if dropped is not None:
-            events += self._settle(dropped, name, deleted=was_good)
-        self._mark(name, entry)
-        return events
+        entry = self._entries.setdefault(name, Entry())
+        before, could_be_read = entry.wants, entry.latest is not None
+        was_bad, entry.latest, entry.error = name in self._troubled, document, None
+        events = self._decide(name, again=was_bad)
+        # An id in a document that could never be read deletes no router.
+        return events + self._reclaim(name, before, deleted=could_be_read)
 
     def spoil(self, name: str, error: DocumentError, router_id: str | None) -> list[Event]:
-        """The document with this name cannot be used now; ``router_id`` if one could be made out in it."""
+        """The document with this name cannot be read now; ``router_id`` if one could be made out in it."""
         entry = self._entries.setdefault(name, Entry())
-        repeated = entry.error is not None and str(entry.error) == str(error)
+        before, repeated = entry.wants, str(entry.error) == str(error)
         entry.error = error
-        events: list[Event] = []
         # An id that could be made out before is kept while a worse version gives none: rather too many are known.
-        if entry.good is None and router_id is not None and router_id != entry.claim:
-            dropped = self._claim(name, entry, router_id)
-            events = self._settle(dropped, name) if dropped is not None else []
-        self._mark(name, entry)
-        return events if repeated else [Bad(name, None if entry.duplicate else entry.claim, error), *events]
+        if entry.latest is None and router_id is not None:
+            entry.peeked = router_id
+        self._troubled.add(name)
+        events = self._reclaim(name, before, deleted=False)
+        return events if repeated else [self._report(name), *events]
 
     def drop(self, name: str, deleted: bool) -> list[Event]:
-        """The document with this name is gone; ``deleted``: somebody said so (else it is just not there)."""
+        """The document with this name is gone; ``deleted``: its removal was seen (else it is just not there)."""
         entry = self._entries.pop(name, None)
         if entry is None:
             return []
         self._troubled.discard(name)
-        dropped = self._claim(name, entry, None)
-        return self._settle(dropped, name, deleted=deleted) if dropped is not None else []
+        events = self._release(name, deleted)
+        return events + self._reclaim(name, entry.wants, deleted)
 
-    def _claim(self, name: str, entry: Entry, router_id: str | None) -> str | None:
-        """Change what a document claims; returns the id that it claimed before, if that is another one."""
-        before, entry.claim = entry.claim, router_id
-        if router_id is not None:
-            self._claims.setdefault(router_id, set()).add(name)
-        if before is None or before == router_id:
-            return None
-        entry.duplicate = None
-        self._claims[before].discard(name)
-        if not self._claims[before]:
-            del self._claims[before]
-        return before
+    # -- who is in force ----------------------------------------------------------------------------------------
 
-    def _settle(self, router_id: str, name: str, again: bool = False, deleted: bool = False) -> list[Event]:
-        """Find who speaks for a router now that the document ``name`` has changed, and say what is new about it.
+    def _decide(self, name: str, again: bool = False) -> list[Event]:
+        """Put a document that can be read in force for its router, or refuse it.
 
-        :param again: the document was bad and is good now: to be told even with old content
-        :param deleted: if no document claims the router any more, that is a positive word
+        :param again: it was refused or unreadable before: to be announced even with the content announced last
         """
-        claims = self._claims.get(router_id)
-        if not claims:
-            self._said.pop(router_id, None)
-            return [Deleted(router_id, name)] if deleted else []
-        speakers = sorted(claimant for claimant in claims if self._entries[claimant].good is not None)
-        if not speakers:
+        entry = self._entries[name]
+        assert entry.latest is not None
+        router_id = entry.latest.router.id
+        self._claims.setdefault(router_id, set()).add(name)
+        holder = self._in_force.get(router_id, name)
+        if holder != name:
+            entry.rival = holder
+            self._troubled.add(name)
+            return [self._report(name)]
+        entry.rival = None
+        self._troubled.discard(name)
+        left = self._release(name, deleted=True) if self._router_of.get(name) != router_id else []
+        self._in_force[router_id], self._router_of[name] = name, router_id
+        said, self._said[router_id] = self._said.get(router_id), entry.latest
+        news = said is None or said.name != name or said.digest != entry.latest.digest
+        events: list[Event] = [Changed(entry.latest)] if news or again else []
+        return [*events, *left, *self._refuse_others(router_id, name)]
+
+    def _release(self, name: str, deleted: bool) -> list[Event]:
+        """A document is in force no more: the next one of its router is, or the router has none.
+
+        :param deleted: a router without any document is deleted by that
+        """
+        router_id = self._router_of.pop(name, None)
+        if router_id is None:
             return []
-        speaker = speakers[0]
-        events = self._speak(router_id, speaker, again and speaker == name)
-        for other in speakers[1:]:
-            entry = self._entries[other]
-            told = entry.duplicate == speaker and other != name
-            entry.duplicate = speaker
-            self._mark(other, entry)
-            error = _error(other, entry)
-            if error is not None and not told:
-                events.append(Bad(other, None, error))
+        del self._in_force[router_id]
+        others = [other for other in self._waiting(router_id) if other != name]
+        usable = [other for other in others if self._entries[other].error is None]
+        events = self._decide(usable[0]) if usable else [self._report(other) for other in others]
+        return events + self._reclaim(name, router_id, deleted)
+
+    def _waiting(self, router_id: str) -> Iterator[str]:
+        """Names of the documents that are of a router, in the order in which they came."""
+        return (name for name, entry in self._entries.items() if entry.wants == router_id)
+
+    def _refuse_others(self, router_id: str, holder: str) -> list[Event]:
+        """Tell of those documents of a router that another one than before is in force now."""
+        events: list[Event] = []
+        if len(self._claims[router_id]) > 1:
+            for name in self._waiting(router_id):
+                entry = self._entries[name]
+                if name != holder and entry.error is None and entry.rival != holder:
+                    entry.rival = holder
+                    events.append(self._report(name))
         return events
 
-    def _speak(self, router_id: str, speaker: str, again: bool) -> list[Event]:
-        entry = self._entries[speaker]
-        assert entry.good is not None
-        said = self._said.get(router_id)
-        entry.duplicate = None
-        self._mark(speaker, entry)
-        if entry.error is not None:
-            took_over = said is not None and said.name != speaker
-            return [Bad(speaker, router_id, entry.error)] if took_over else []
-        self._said[router_id] = entry.good
-        news = said is None or said.name != speaker or said.digest != entry.good.digest
-        return [Changed(entry.good)] if news or again else []
+    def _reclaim(self, name: str, before: str | None, deleted: bool) -> list[Event]:
+        """Have the claims of a document as they must be, now that it does not want the router ``before`` any more."""
+        entry = self._entries.get(name)
+        wanted = {entry.wants if entry is not None else None, self._router_of.get(name)} - {None}
+        for router_id in wanted:
+            assert router_id is not None
+            self._claims.setdefault(router_id, set()).add(name)
+        if before is None or before in wanted or before not in self._claims:
+            return []
+        self._claims[before].discard(name)
+        if self._claims[before]:
+            return []
+        del self._claims[before]
+        self._said.pop(before, None)
+        return [Deleted(before, name)] if deleted else []
 
-    def _mark(self, name: str, entry: Entry) -> None:
-        if entry.error is None and entry.duplicate is None:
-            self._troubled.discard(name)
-        else:
-            self._troubled.add(name)
+    # -- errors -------------------------------------------------------------------------------------------------
 
+    def _report(self, name: str) -> Bad:
+        entry = self._entries[name]
+        error = self._error(name)
+        assert error is not None
+        router_id = self._router_of.get(name)
+        if router_id is not None:
+            return Bad(name, router_id, error)
+        second = entry.wants is not None and entry.wants in self._in_force
+        return Bad(name, None if second else entry.wants, error, second)
 
-def _error(name: str, entry: Entry) -> DocumentError | None:
-    if entry.error is None and entry.duplicate is not None:
-        expected = f"one document per router, and {entry.duplicate} is of the same one"
-        return DocumentError(name, "$.id", f'"{entry.claim}"', expected)
-    return entry.error
+    def _error(self, name: str) -> DocumentError | None:
+        entry = self._entries[name]
+        if entry.error is None and entry.rival is not None:
+            expected = f"one document per router, and {entry.rival} is of the same one"
+            return DocumentError(name, "$.id", f'"{entry.wants}"', expected)
+        return entry.error

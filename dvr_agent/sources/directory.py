@@ -4,6 +4,11 @@ Which files there are, when to look at them, and when a missing one counts as de
 in ``files``, what it means for the routers in ``catalogue``.  Not recursive, hidden files are not looked at, links
 are followed.  ``[directory]`` of the configuration names the directory; the daemon and dvrctl use it as a
 :class:`~dvr_agent.sources.api.Source`.
+
+A document is deleted by one of two things only: an inotify event says that its name left the directory, or two scans
+in a row of the same directory (device and inode) miss it while other documents are there.  A directory without any
+document may be a file system that is not mounted, or one that was made anew: what is missing from it is no deletion,
+and :class:`~dvr_agent.sources.api.Synced` says so (``suspect``), also at the start.
 """
 
 from __future__ import annotations
@@ -13,8 +18,10 @@ import errno
 import hashlib
 import os
 import select
+import stat
 import time
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from oslo_log import log as logging
 
@@ -39,11 +46,46 @@ anew, and the removal of the whole directory begins with the files in it: neithe
 SETTLE_MAX = 0.7
 """Seconds after which a deletion counts even though further ones keep coming: within a second it must be seen."""
 
+PATH_SECONDS = 0.5
+"""Seconds between two looks at which directory the path leads to.  No event tells of a file system that is mounted over
+the directory, nor of a link that is switched somewhere on the way to it; a directory that is made anew must be watched
+within a second."""
+
+STEADY_SECONDS = 10.0
+"""A directory that changes between two scans may be one that is being filled: then they must be so far apart."""
+
 _FILE_CHANGED = Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.ATTRIB
 _FILE_GONE = Mask.MOVED_FROM | Mask.DELETE
 _WATCH_ENDS = Mask.DELETE_SELF | Mask.UNMOUNT | Mask.IGNORED
 _WATCHED = _FILE_CHANGED | _FILE_GONE | Mask.CREATE | Mask.DELETE_SELF | Mask.MOVE_SELF
 _NOWHERE = (-1, -1)
+
+
+class Reading(NamedTuple):
+    """A file that was read: either its document or its error.
+
+    :ivar peeked: router id that could be made out in a bad document
+    """
+
+    label: str
+    document: Document | None
+    error: DocumentError | None
+    peeked: str | None
+    mtime_ns: int
+
+
+class Scan(NamedTuple):
+    """What of a scan counts for the next one: when it was made (monotonic), when the directory had changed last, and
+    the documents in it."""
+
+    time: float
+    mtime_ns: int
+    names: frozenset[str]
+
+    def confirms(self, earlier: Scan) -> bool:
+        """True if both saw the same state of the directory, or it had time enough to be filled in between."""
+        same = (self.mtime_ns, self.names) == (earlier.mtime_ns, earlier.names)
+        return same or self.time - earlier.time >= STEADY_SECONDS
 
 
 class DirectorySource:
@@ -67,6 +109,15 @@ class DirectorySource:
         """Files reported as gone → when (monotonic); not yet believed."""
         self._created: set[str] = set()
         """Names that have appeared; most are still being written, which another notification ends."""
+        self._absent: dict[str, Scan] = {}
+        """Files that are missing while others are there → the first scan that missed them: a later one decides."""
+        self._scanned = False
+        self._suspect = ""
+        """Why what is missing must not count as deleted, see :class:`Synced`."""
+        self._filled: Scan | None = None
+        """The first of the scans that found documents; None: the last one found none."""
+        self._complete = True
+        """What was said last of the completeness of the listing."""
         self._disturbed = False
         """Something happened to the directory itself: see whether it is still there."""
         self._overflow = False
@@ -106,51 +157,70 @@ class DirectorySource:
     def poll(self) -> list[Event]:
         self._timer.set(None)
         self._listen()
-        work = self._disturbed or self._overflow or self._pending or self._missing or self._created
-        if self._watched is None or not work:
+        if not self._scanned:
             return []
-        try:
-            directory = self._open()
-        except OSError as exc:
-            return [self._fail(exc)]
-        try:
-            if self._rewatch(directory) or self._overflow:
-                self._relist(directory)
-            self._disturbed = self._overflow = False
-            events = [*self._look_at_some(directory), *self._believe_missing(directory)]
-        except OSError as exc:
-            return [self._fail(exc)]
-        finally:
-            os.close(directory)
-        self._note_status()
+        if self._is_elsewhere():
+            return self.rescan()
+        events: list[Event] = []
+        if self._disturbed or self._overflow or self._pending or self._missing or self._created:
+            try:
+                directory = self._open()
+            except OSError as exc:
+                return [self._fail(exc)]
+            try:
+                if self._rewatch(directory) or self._overflow:
+                    self._relist(directory)
+                self._disturbed = self._overflow = False
+                events += self._look_at_some(directory)
+                events += self._believe_missing(directory)
+            except OSError as exc:
+                return [*events, self._fail(exc)]
+            finally:
+                os.close(directory)
+            events += self._completed()
+            self._note_status()
         self._set_timer()
         return events
 
     def rescan(self) -> list[Event]:
+        self._scanned = True
         self._listen()
+        events: list[Event] = []
         try:
             directory = self._open()
         except OSError as exc:
             return [self._fail(exc)]
         try:
-            self._rewatch(directory)
+            other = self._rewatch(directory)
             self._disturbed = self._overflow = False
-            events = self._look_at_all(directory)
+            started, mtime_ns = time.monotonic(), os.fstat(directory).st_mtime_ns
+            names = self._list(directory)
+            self._look_at_all(names, directory, events)
+            self._listen()  # what was reported as gone by now is not merely absent
             self._require_same(directory)
+            events += self._judge_absent(Scan(started, mtime_ns, frozenset(names)), other)
             events += self._believe_missing(directory)
         except OSError as exc:
-            return [self._fail(exc)]
+            return [*events, self._fail(exc)]
         finally:
             os.close(directory)
         self._error = None
         self._note_status()
         self._set_timer()
-        return [*events, Synced(self._catalogue.known(), self._catalogue.complete())]
+        return [*events, self._synced()]
 
     # -- the directory ------------------------------------------------------------------------------------------
 
     def _open(self) -> int:
         return os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _is_elsewhere(self) -> bool:
+        """True if the path does not lead to the directory that was scanned last."""
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return True
+        return (found.st_dev, found.st_ino) != self._watched or not stat.S_ISDIR(found.st_mode)
 
     def _require_same(self, directory: int) -> None:
         """A directory that was removed or replaced while it was listed may have looked empty.
@@ -168,7 +238,7 @@ class DirectorySource:
         return sorted(name for name, _ in found)
 
     def _relist(self, directory: int) -> None:
-        """Notifications were lost: look at whatever seems changed.  What is missing waits for the next rescan."""
+        """Notifications were lost: look at whatever seems changed.  What is missing waits for the next rescans."""
         for name in self._list(directory):
             if self._is_new(name, directory):
                 self._pending[name] = None
@@ -178,11 +248,25 @@ class DirectorySource:
         self._missing.clear()
         self._pending.clear()
         self._created.clear()
+        self._absent.clear()
         self._drop_watch()
         self._watched = None
         self._error = SourceError(f"directory {self._path}: {exc.strerror or exc}")
         self._note_status()
+        self._set_timer()
         return Failed(self._error)
+
+    def _synced(self) -> Synced:
+        self._complete = self._catalogue.complete()
+        return Synced(self._catalogue.known(), self._complete, suspect=self._suspect)
+
+    def _completed(self) -> list[Event]:
+        """Report a complete listing once the last document without a readable router id is gone or mended."""
+        if self._complete or not self._catalogue.complete():
+            self._complete = self._catalogue.complete()
+            return []
+        busy = self._error is not None or self._pending or self._missing or self._created
+        return [] if busy else [self._synced()]
 
     def _note_status(self) -> None:
         """A new dictionary each time: the admin socket may hold the old one while this thread goes on."""
@@ -191,6 +275,7 @@ class DirectorySource:
             "path": self._path,
             "documents": self._catalogue.good(),
             "bad": self._catalogue.bad(),
+            "absent": sorted(map(files.printable, self._absent)),
             "error": str(self._error) if self._error else None,
             "notifications": self._deaf or "inotify",
         }
@@ -265,10 +350,12 @@ class DirectorySource:
             self._pending[name] = None
 
     def _set_timer(self) -> None:
+        seconds = PATH_SECONDS
         if self._pending or self._created or self._overflow or self._disturbed:
-            self._timer.set(0)
+            seconds = 0.0
         elif self._missing:
-            self._timer.set(max(0.0, self._due() - time.monotonic()))
+            seconds = min(seconds, max(0.0, self._due() - time.monotonic()))
+        self._timer.set(seconds)
 
     # -- files --------------------------------------------------------------------------------------------------
 
@@ -292,42 +379,82 @@ class DirectorySource:
                 break
         return events
 
-    def _look_at_all(self, directory: int) -> list[Event]:
-        names = self._list(directory)
-        events = [event for name in names if self._is_new(name, directory) for event in self._look(name, directory)]
-        self._listen()  # what was reported as gone by now is not merely absent
+    def _look_at_all(self, names: Iterable[str], directory: int, events: list[Event]) -> None:
+        """Look at those of the files that seem changed; what is new about them is added to ``events``.
+
+        Of several documents of one router that are all new, the one in the file ``<router id>.json`` is in force, then
+        the one that was not written for longest: after a restart most likely the one that was in force before.
+        """
+        found = [self._read(name, directory) for name in names if self._is_new(name, directory)]
+        for reading in sorted((reading for reading in found if reading is not None), key=_rank):
+            events += self._take(reading)
+
+    def _judge_absent(self, scan: Scan, other: bool) -> list[Event]:
+        """Decide about the files that were there at the scan before and are not now, though nothing told why.
+
+        :param other: the directory is another one than that of the scan before
+        """
         heard = self._missing.keys() | self._pending.keys() | self._created
-        for name in sorted(self._signatures.keys() - set(names) - heard):
-            events += self._forget(name, deleted=False)
-        return events
+        gone = self._signatures.keys() - scan.names - heard
+        if other:
+            self._absent, self._filled = {}, None
+        if scan.names:
+            self._absent = {name: self._absent.get(name, scan) for name in gone}
+            believed = {name for name, first in self._absent.items() if first is not scan and scan.confirms(first)}
+            if self._suspect:
+                filled = self._filled is not None and scan.confirms(self._filled)
+                self._suspect = "" if filled else f"directory {self._path} held no document until now"
+            self._filled = self._filled or scan
+        else:
+            # The daemon holds on to their routers; a file that comes back is announced anew.
+            believed, self._absent, self._filled = gone, {}, None
+            if other or gone or self._suspect:
+                self._suspect = f"directory {self._path} holds no document"
+        return [event for name in sorted(believed) for event in self._forget(name, deleted=False)]
 
     def _look(self, name: str, directory: int) -> list[Event]:
         """Read a file and say what is new about it.  One that is not there is no news: see ``_believe_missing``."""
+        reading = self._read(name, directory)
+        return self._take(reading) if reading is not None else []
+
+    def _read(self, name: str, directory: int) -> Reading | None:
+        """Read a file; None if it is not there, or says what it said before."""
         self._pending.pop(name, None)
         label = files.printable(name)
-        data = b""
+        data, mtime = b"", 0
         try:
             found = files.read(name, directory, self._max_size)
             if found is None:
-                return []
-            data = found.data
+                return None
+            data, mtime = found.data, found.mtime_ns
             self._bytes_read += len(data)
             self._signatures[name] = found.signature
             digest = hashlib.blake2b(data, digest_size=16).digest()
             if self._catalogue.has(label, digest):
-                return []
-            return self._catalogue.put(Document(label, parse_document(data, label, self._max_size), digest))
+                return None
+            document = Document(label, parse_document(data, label, self._max_size), digest)
+            return Reading(label, document, None, None, mtime)
         except DocumentError as exc:
             if not data:
                 self._signatures[name] = None
-            return self._catalogue.spoil(label, exc, peek_router_id(data) if data else None)
+            return Reading(label, None, exc, peek_router_id(data) if data else None, mtime)
         finally:
             if files.is_link(name, directory):
                 self._links.add(name)
 
+    def _take(self, reading: Reading) -> list[Event]:
+        if reading.document is not None:
+            return self._catalogue.put(reading.document)
+        assert reading.error is not None
+        return self._catalogue.spoil(reading.label, reading.error, reading.peeked)
+
     def _due(self) -> float:
         """When (monotonic) the missing files count as deleted, all together."""
-        return min(max(self._missing.values()) + SETTLE, min(self._missing.values()) + SETTLE_MAX)
+        first, last = min(self._missing.values()), max(self._missing.values())
+        if self._signatures.keys() <= self._missing.keys():
+            # No document is left: most likely the directory itself is about to go, and the files went first.
+            return last + SETTLE_MAX
+        return min(last + SETTLE, first + SETTLE_MAX)
 
     def _believe_missing(self, directory: int) -> list[Event]:
         if not self._missing or time.monotonic() < self._due():
@@ -335,7 +462,7 @@ class DirectorySource:
         missing, self._missing = self._missing, {}
         events: list[Event] = []
         for name in missing:
-            there = files.is_link(name, directory) or files.signature(name, directory) is not None
+            there = files.exists(name, directory)
             events += self._look(name, directory) if there else self._forget(name, deleted=True)
         return events
 
@@ -343,8 +470,16 @@ class DirectorySource:
         self._signatures.pop(name, None)
         self._pending.pop(name, None)
         self._links.discard(name)
+        self._absent.pop(name, None)
         return self._catalogue.drop(files.printable(name), deleted)
 
 
 def _is_document(name: str) -> bool:
     return name.endswith(SUFFIX) and not name.startswith(".")
+
+
+def _rank(reading: Reading) -> tuple[bool, bool, int, str]:
+    """Order in which documents that are found together are taken: good ones first, see ``_look_at_all``."""
+    document = reading.document
+    canonical = document is not None and reading.label == document.router.id + SUFFIX
+    return document is None, not canonical, reading.mtime_ns, reading.label

@@ -34,6 +34,7 @@ class Bytes(NamedTuple):
 
     data: bytes
     signature: Signature | None
+    mtime_ns: int
 
 
 def printable(name: str) -> str:
@@ -56,6 +57,18 @@ def needs_no_writing(name: str, directory: int) -> bool:
     except OSError:
         return False
     return not stat.S_ISREG(found.st_mode) or found.st_nlink > 1
+
+
+def exists(name: str, directory: int) -> bool:
+    """False only if the directory certainly has no such name: a link that leads nowhere is there, and what cannot be
+    looked at may be."""
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def is_link(name: str, directory: int) -> bool:
@@ -95,7 +108,7 @@ def read(name: str, directory: int, max_size: int) -> Bytes | None:
         with contextlib.suppress(OSError):
             os.close(descriptor)
     racy = time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) < RACY_NS
-    return Bytes(data, None if racy else _signature(found))
+    return Bytes(data, None if racy else _signature(found), found.st_mtime_ns)
 
 
 def _read_all(descriptor: int, limit: int) -> bytes:

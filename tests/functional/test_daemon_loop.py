@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -206,6 +208,113 @@ def test_the_guards_warning_ends_when_the_routers_are_there_again(daemon: MakeDa
     wait_for(lambda: not one.status()["guard"])
     assert one.status()["state"] == "in sync"
     assert len(built(one)) == 12
+
+
+@pytest.mark.parametrize("count", [1, 9])
+def test_an_empty_directory_at_the_start_removes_no_router_until_it_is_confirmed(
+    daemon: MakeDaemon, count: int
+) -> None:
+    one = daemon(dvr_agent={"audit_interval": 1}, directory={"rescan_interval": 1})
+    pretend_built(one, *range(count))
+    one.start()
+    guard = one.status()["guard"]
+    assert f"{count} of {count} routers" in guard
+    assert f"directory {one.routers} holds no document" in guard
+    assert "allow_mass_removal" in guard
+    assert "dvrctl cleanup" in guard
+    assert one.status()["state"] == "degraded"
+    wait_for(lambda: calls(one).count("begin_pass") > 2)
+    assert len(built(one)) == count
+    one.stop()
+    one.configure(dvr_agent={"allow_mass_removal": True})
+    one.start()
+    assert not built(one)
+    assert one.status()["guard"] == ""
+
+
+def test_documents_that_fill_an_empty_directory_end_the_guard(daemon: MakeDaemon) -> None:
+    one = daemon(dvr_agent={"audit_interval": 0}, directory={"rescan_interval": 1})
+    pretend_built(one, 1, 2)
+    one.start()
+    assert one.status()["guard"]
+    one.write(1)
+    wait_for(lambda: not one.status()["guard"])
+    assert built(one) == {router_id(1)}, "router 2 has no document, though others are there"
+    wait_for(lambda: one.status()["state"] == "in sync")
+
+
+@pytest.mark.parametrize("how", ["recreated", "renamed", "mounted over"])
+def test_a_directory_that_is_empty_all_at_once_removes_no_router(daemon: MakeDaemon, how: str, host: None) -> None:
+    one = daemon(dvr_agent={"audit_interval": 1}, directory={"rescan_interval": 1})
+    for number in range(3):
+        one.write(number)
+    one.start()
+    if how == "recreated":
+        shutil.rmtree(one.routers)
+        one.routers.mkdir()
+    elif how == "renamed":
+        one.routers.rename(one.base / "away")
+        one.routers.mkdir()
+    else:
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(one.routers)], check=True)
+    wait_for(lambda: one.status()["guard"])
+    one.ask("/sync", "POST")
+    passes = calls(one).count("begin_pass")
+    wait_for(lambda: calls(one).count("begin_pass") > passes + 1)
+    assert built(one) == {router_id(number) for number in range(3)}
+    assert not [line for line in calls(one) if line.startswith("remove ")]
+    if how == "mounted over":
+        subprocess.run(["umount", str(one.routers)], check=True)
+    for number in range(3):
+        one.write(number)
+    wait_for(lambda: not one.status()["guard"])
+    wait_for(lambda: one.status()["state"] == "in sync")
+    assert {router["reason"] for router in one.status()["routers"]} == {""}
+
+
+def test_a_directory_that_vanishes_is_an_error_and_watched_again_when_it_is_made_anew(daemon: MakeDaemon) -> None:
+    one = daemon(dvr_agent={"audit_interval": 0}, directory={"rescan_interval": 3600})
+    one.write(1)
+    one.start()
+    shutil.rmtree(one.routers)
+    wait_for(lambda: str(one.routers) in one.status()["source"]["error"])
+    one.routers.mkdir()
+    one.write(1)
+    one.write(2)
+    wait_for(lambda: built(one) == {router_id(1), router_id(2)})
+    wait_for(lambda: not one.status()["source"]["error"])
+
+
+def test_a_second_document_of_a_router_changes_nothing_and_is_over_when_it_goes(daemon: MakeDaemon) -> None:
+    one = daemon(dvr_agent={"audit_interval": 0}, directory={"rescan_interval": 3600})
+    first, second = one.write(1, "first"), one.routers / "0-stray.json"
+    one.start()
+    second.write_text(first.read_text().replace("first", "second"))
+    wait_for(lambda: one.status()["state"] == "degraded")
+    (bad,) = one.status()["source"]["bad"]
+    assert first.name in bad["error"]
+    assert second.name in bad["error"]
+    assert [router["state"] for router in one.status()["routers"]] == ["in sync"]
+    second.unlink()
+    wait_for(lambda: one.status()["state"] == "in sync")
+    second.write_text(first.read_text().replace("first", "second"))
+    wait_for(lambda: one.status()["state"] == "degraded")
+    first.unlink()
+    wait_for(lambda: (one.state / "built" / router_id(1)).read_text() == "second")
+    wait_for(lambda: one.status()["state"] == "in sync")
+    assert not [line for line in calls(one) if line.startswith("remove ")]
+
+
+def test_a_bad_document_that_goes_leaves_no_trouble_behind(daemon: MakeDaemon) -> None:
+    one = daemon(dvr_agent={"audit_interval": 0}, directory={"rescan_interval": 3600})
+    one.write(1)
+    one.start()
+    for content in ("{", f'{{"id": "{router_id(1)}", "distributed": 7}}'):
+        (one.routers / "stray.json").write_text(content)
+        wait_for(lambda: one.status()["state"] == "degraded")
+        (one.routers / "stray.json").unlink()
+        wait_for(lambda: one.status()["state"] == "in sync")
+    assert built(one) == {router_id(1)}
 
 
 def test_files_that_are_seen_to_be_deleted_are_no_business_of_the_guard(daemon: MakeDaemon) -> None:

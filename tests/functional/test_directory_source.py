@@ -7,6 +7,7 @@ import os
 import select
 import shutil
 import stat
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -56,6 +57,9 @@ class Watcher:
 
     def bad(self, name: str) -> list[Event]:
         return self.until(lambda e: isinstance(e, Bad) and e.name == name)
+
+    def synced(self) -> list[Event]:
+        return self.until(lambda e: isinstance(e, Synced))
 
     def failed(self) -> list[Event]:
         return self.until(lambda e: isinstance(e, Failed))
@@ -263,6 +267,8 @@ def test_removing_the_whole_directory_deletes_no_router(directory: Path, watcher
     assert watcher.source.document(X) is not None
     directory.mkdir()
     (directory / "0.json").write_text(text(X))
+    assert watcher.source.rescan() == [Synced(frozenset({X, Y, Z}), True)]
+    assert watcher.source.status()["absent"] == ["1.json", "2.json"]
     assert watcher.source.rescan() == [Synced(frozenset({X}), True)]
     (directory / "0.json").write_text(text(X, "new"))
     watcher.changed(X, "new")
@@ -277,7 +283,7 @@ def test_a_directory_that_is_moved_away_is_an_error(directory: Path, watcher: Wa
     assert synced(watcher.source.rescan()).known == {X}
 
 
-def test_a_switched_directory_is_found_by_the_rescan_and_its_absentees_are_not_deleted(tmp_path: Path) -> None:
+def test_a_directory_that_is_switched_unnoticed_is_found_and_its_absentees_need_two_scans(tmp_path: Path) -> None:
     for name, routers in (("one", (X, Y)), ("two", (Y, Z))):
         (tmp_path / name).mkdir()
         for router_id in routers:
@@ -290,11 +296,185 @@ def test_a_switched_directory_is_found_by_the_rescan_and_its_absentees_are_not_d
     path.symlink_to("two")
     events = watcher.source.rescan()
     assert [e.document.router.id for e in events[:-1] if isinstance(e, Changed)] == [Z]
-    assert synced(events).known == {Y, Z}
+    assert synced(events).known == {X, Y, Z}
+    events += watcher.source.rescan()
+    assert synced(events) == Synced(frozenset({Y, Z}))
     assert not [e for e in events if isinstance(e, Deleted)]
     (tmp_path / "two" / f"{Z}.json").write_text(text(Z, "new"))
     watcher.changed(Z, "new")
     watcher.source.close()
+
+
+def test_a_directory_that_is_made_anew_is_watched_at_once(directory: Path, watcher: Watcher) -> None:
+    (directory / "x.json").write_text(text(X))
+    (directory / "y.json").write_text(text(Y))
+    watcher.source.rescan()
+    shutil.rmtree(directory)
+    watcher.failed()
+    directory.mkdir()
+    found = synced(watcher.synced())
+    assert found.known == frozenset()
+    assert "holds no document" in found.suspect
+    assert watcher.source.status()["error"] is None
+    (directory / "x.json").write_text(text(X, "new"))
+    assert not [e for e in watcher.changed(X, "new") if isinstance(e, Deleted)]
+
+
+def test_a_directory_that_is_replaced_by_an_empty_one_deletes_nothing(directory: Path, watcher: Watcher) -> None:
+    (directory / "x.json").write_text(text(X))
+    watcher.source.rescan()
+    directory.rename(directory.with_name("away"))
+    directory.mkdir()
+    events = watcher.synced()
+    assert not [e for e in events if isinstance(e, Deleted)]
+    assert synced(events).suspect
+    assert synced(watcher.source.rescan()).suspect
+    directory.rmdir()
+    directory.with_name("away").rename(directory)
+    events = watcher.until(lambda e: isinstance(e, Changed))
+    events += watcher.source.rescan()
+    assert (synced(events).known, synced(events).suspect) == ({X}, "")
+
+
+def test_a_link_on_the_way_to_the_directory_that_is_switched_is_noticed(tmp_path: Path) -> None:
+    for version, routers in (("1", (X, Y)), ("2", (Y, Z))):
+        (tmp_path / version / "routers").mkdir(parents=True)
+        for router_id in routers:
+            (tmp_path / version / "routers" / f"{router_id}.json").write_text(text(router_id, version))
+    (tmp_path / "current").symlink_to("1")
+    watcher = Watcher(tmp_path / "current" / "routers")
+    watcher.source.rescan()
+    (tmp_path / "next").symlink_to("2")
+    (tmp_path / "next").rename(tmp_path / "current")
+    events = watcher.synced()
+    assert {e.document.router.id for e in events if isinstance(e, Changed)} == {Y, Z}
+    assert synced(events).known == {X, Y, Z}
+    (tmp_path / "2" / "routers" / f"{Z}.json").write_text(text(Z, "written"))
+    watcher.changed(Z, "written")
+    watcher.source.close()
+
+
+def mount(directory: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(directory)], check=True)
+
+
+@pytest.mark.parametrize("lazy", [False, True], ids=["umount", "umount -l"])
+def test_a_file_system_over_the_directory_deletes_nothing(host: None, directory: Path, lazy: bool) -> None:
+    (directory / "x.json").write_text(text(X))
+    watcher = Watcher(directory)
+    watcher.source.rescan()
+    mount(directory)
+    events = watcher.synced()
+    assert not [e for e in events if isinstance(e, Deleted)]
+    assert (synced(events).known, bool(synced(events).suspect)) == (frozenset(), True)
+    (directory / "y.json").write_text(text(Y))
+    watcher.changed(Y)
+    subprocess.run(["umount", *["-l"] * lazy, str(directory)], check=True)
+    assert synced(watcher.synced()).known == {X, Y}
+    assert synced(watcher.source.rescan()) == Synced(frozenset({X}))
+    watcher.source.close()
+
+
+def test_documents_on_a_file_system_that_is_unmounted_are_not_deleted(host: None, directory: Path) -> None:
+    mount(directory)
+    (directory / "x.json").write_text(text(X))
+    watcher = Watcher(directory)
+    watcher.source.rescan()
+    subprocess.run(["umount", str(directory)], check=True)
+    events = watcher.synced()
+    assert not [e for e in events if isinstance(e, Deleted)]
+    assert "holds no document" in synced(events).suspect
+    watcher.source.close()
+
+
+def test_an_empty_directory_at_the_start_is_suspect_until_two_scans_find_documents(
+    directory: Path, watcher: Watcher
+) -> None:
+    assert "holds no document" in synced(watcher.source.rescan()).suspect
+    (directory / "x.json").write_text(text(X))
+    assert "no document until now" in synced(watcher.source.rescan()).suspect
+    assert synced(watcher.source.rescan()).suspect == ""
+    (directory / "x.json").unlink()
+    watcher.deleted(X)
+    assert synced(watcher.source.rescan()) == Synced(frozenset()), "each removal was seen"
+
+
+def test_what_a_directory_lacks_that_is_being_filled_is_not_missing(directory: Path, watcher: Watcher) -> None:
+    for name, router_id in (("x", X), ("y", Y), ("z", Z)):
+        (directory / f"{name}.json").write_text(text(router_id))
+    watcher.source.rescan()
+    copy = directory.with_name("copy")
+    shutil.copytree(directory, copy)
+    shutil.rmtree(directory)
+    watcher.failed()
+    directory.mkdir()
+    for name in ("x", "y", "z"):
+        shutil.copy(copy / f"{name}.json", directory)
+        assert synced(watcher.source.rescan()).known == {X, Y, Z}
+    assert synced(watcher.source.rescan()).known == {X, Y, Z}
+
+
+def test_a_document_that_a_rescan_misses_counts_as_missing_at_the_second_one(directory: Path) -> None:
+    """As on a file system of the network, where others remove files and no notification comes."""
+    for name, router_id in (("x", X), ("y", Y)):
+        (directory / f"{name}.json").write_text(text(router_id))
+    source = DirectorySource(str(directory), 30, MAX_SIZE)
+    source.rescan()
+    source._drop_watch()
+    (directory / "y.json").unlink()
+    source._listen()
+    source._missing.clear()
+    assert synced(source.rescan()).known == {X, Y}
+    events = source.rescan()
+    assert events == [Synced(frozenset({X}))]
+    source.close()
+
+
+def test_a_document_renamed_to_another_suffix_is_deleted(directory: Path, watcher: Watcher) -> None:
+    (directory / "x.json").write_text(text(X))
+    watcher.source.rescan()
+    (directory / "x.json").rename(directory / "x.json.off")
+    watcher.deleted(X)
+
+
+def test_a_directory_in_place_of_a_document_is_a_bad_document(directory: Path, watcher: Watcher) -> None:
+    (directory / "x.json").write_text(text(X))
+    watcher.source.rescan()
+    (directory / "x.json").unlink()
+    (directory / "x.json").mkdir()
+    events = watcher.bad("x.json")
+    assert not [e for e in events if isinstance(e, Deleted)]
+    assert synced(watcher.source.rescan()).known == {X}
+
+
+def test_after_the_last_bad_document_without_an_id_the_listing_is_complete_again(
+    directory: Path, watcher: Watcher
+) -> None:
+    (directory / "x.json").write_text(text(X))
+    (directory / "bad.json").write_text("{")
+    assert not synced(watcher.source.rescan()).complete
+    (directory / "bad.json").unlink()
+    assert synced(watcher.synced()) == Synced(frozenset({X}))
+    (directory / "bad.json").write_text("{")
+    watcher.bad("bad.json")
+    (directory / "bad.json").write_text(text(Y))
+    assert synced(watcher.synced()) == Synced(frozenset({X, Y}))
+
+
+@pytest.mark.parametrize(
+    ("names", "first"),
+    [(("a.json", f"{X}.json"), f"{X}.json"), (("b.json", "a.json"), "b.json"), ((f"{Y}.json", "z.json"), f"{Y}.json")],
+)
+def test_of_two_documents_found_together_the_one_named_after_the_router_or_the_older_one_is_in_force(
+    directory: Path, watcher: Watcher, names: tuple[str, str], first: str
+) -> None:
+    for number, name in enumerate(names):
+        (directory / name).write_text(text(X, name))
+        os.utime(directory / name, (1000 + number, 1000 + number))
+    events = watcher.source.rescan()
+    assert [e.document.name for e in events if isinstance(e, Changed)] == [first]
+    (bad,) = [e for e in events if isinstance(e, Bad)]
+    assert all(name in str(bad.error) for name in names)
 
 
 def test_a_file_in_place_of_the_directory_is_an_error(tmp_path: Path) -> None:

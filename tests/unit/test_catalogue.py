@@ -77,6 +77,7 @@ def test_the_second_document_of_a_router_is_bad_and_takes_over_when_the_first_go
     (bad,) = catalogue.put(document("b", "X", "two"))
     assert isinstance(bad, Bad)
     assert bad.router_id is None
+    assert bad.second
     assert "b: $.id" in str(bad.error)
     assert "and a is of the same one" in str(bad.error)
     assert catalogue.good() == 1
@@ -84,13 +85,61 @@ def test_the_second_document_of_a_router_is_bad_and_takes_over_when_the_first_go
     assert catalogue.bad() == {}
 
 
-def test_a_document_that_comes_before_the_present_one_by_name_takes_over_at_once() -> None:
+def test_a_second_document_is_the_bad_one_whatever_its_name() -> None:
     catalogue = Catalogue()
     catalogue.put(document("b", "X", "two"))
-    changed, bad = catalogue.put(document("a", "X", "one"))
-    assert changed == Changed(document("a", "X", "one"))
+    (bad,) = catalogue.put(document("a", "X", "one"))
     assert isinstance(bad, Bad)
-    assert bad.name == "b"
+    assert (bad.name, bad.router_id, bad.second) == ("a", None, True)
+    assert "a: $.id" in str(bad.error)
+    assert "and b is of the same one" in str(bad.error)
+    assert catalogue.document("X") == document("b", "X", "two")
+    assert catalogue.complete()
+    assert catalogue.drop("a", deleted=True) == []
+    assert catalogue.bad() == {}
+    assert catalogue.document("X") == document("b", "X", "two")
+
+
+def test_of_three_documents_of_a_router_the_next_one_by_arrival_follows() -> None:
+    catalogue = Catalogue()
+    for name in ("c", "b", "a"):
+        catalogue.put(document(name, "X", name))
+    changed, bad = catalogue.drop("c", deleted=True)
+    assert changed == Changed(document("b", "X", "b"))
+    assert isinstance(bad, Bad)
+    assert "and b is of the same one" in str(bad.error)
+    assert catalogue.drop("b", deleted=False) == [Changed(document("a", "X", "a"))]
+    assert catalogue.bad() == {}
+
+
+def test_an_unreadable_second_document_affects_no_router() -> None:
+    catalogue = Catalogue()
+    catalogue.put(document("a", "X"))
+    (bad,) = catalogue.spoil("b", broken("b"), "X")
+    assert isinstance(bad, Bad)
+    assert (bad.router_id, bad.second) == (None, True)
+    assert catalogue.drop("b", deleted=True) == []
+    catalogue.spoil("b", broken("b"), "X")
+    (bad,) = catalogue.drop("a", deleted=True)
+    assert isinstance(bad, Bad)
+    assert (bad.name, bad.router_id, bad.second) == ("b", "X", False)
+    assert catalogue.drop("b", deleted=True) == [Deleted("X", "b")]
+
+
+def test_a_document_that_becomes_the_second_one_of_another_router_keeps_its_own() -> None:
+    catalogue = Catalogue()
+    catalogue.put(document("a", "X"))
+    catalogue.put(document("b", "Y"))
+    (bad,) = catalogue.put(document("a", "Y", "copied"))
+    assert isinstance(bad, Bad)
+    assert (bad.router_id, bad.second) == ("X", False)
+    assert "and b is of the same one" in str(bad.error)
+    assert catalogue.known() == {"X", "Y"}
+    assert catalogue.put(document("a", "X")) == [Changed(document("a", "X"))]
+    catalogue.put(document("a", "Y", "copied"))
+    assert catalogue.drop("b", deleted=True) == [Changed(document("a", "Y", "copied")), Deleted("X", "a")]
+    assert catalogue.known() == {"Y"}
+    assert catalogue.bad() == {}
 
 
 def test_a_bad_document_stays_the_first_one() -> None:
@@ -146,49 +195,63 @@ STEPS = st.one_of(
 @given(st.lists(STEPS, max_size=30))
 def test_the_events_lead_to_what_the_documents_say(steps: list[tuple[str, str, str | None, str]]) -> None:
     catalogue, listener = Catalogue(), Listener()
-    good: dict[str, Document] = {}
+    readable: dict[str, Document] = {}
+    """Name → content when it could last be read."""
     peeked: dict[str, str | None] = {}
-    bad: set[str] = set()
-    unsaid: set[str | None] = set()
-    """Routers whose last trace was an id made out in a bad document: only a complete listing may call them gone."""
+    broken_now: set[str] = set()
     for verb, name, router_id, content in steps:
+        before = {one: found.name for one in ("X", "Y") if (found := catalogue.document(one)) is not None}
         if verb == "put":
-            good[name] = document(name, str(router_id), content)
-            unsaid.add(peeked.pop(name, None))
-            bad.discard(name)
-            listener.hear(catalogue.put(good[name]))
+            readable[name] = document(name, str(router_id), content)
+            peeked.pop(name, None)
+            broken_now.discard(name)
+            events = catalogue.put(readable[name])
         elif verb == "spoil":
-            bad.add(name)
-            if name not in good and router_id != peeked.get(name):
-                unsaid.add(peeked.get(name) if router_id else None)
+            broken_now.add(name)
+            if name not in readable:
                 peeked[name] = router_id or peeked.get(name)
-            elif name not in good:
-                peeked[name] = router_id
-            listener.hear(catalogue.spoil(name, broken(name), router_id))
+            events = catalogue.spoil(name, broken(name), router_id)
         else:
-            for had in (good, peeked):
+            for had in (readable, peeked):
                 had.pop(name, None)
-            bad.discard(name)
-            listener.hear(catalogue.drop(name, deleted=True))
-    speakers: dict[str, str] = {}
-    for name in sorted(good):
-        speakers.setdefault(good[name].router.id, name)
-    assert catalogue.known() == set(speakers) | {claim for claim in peeked.values() if claim}
+            broken_now.discard(name)
+            events = catalogue.drop(name, deleted=True)
+        listener.hear(events)
+        for one, holder in before.items():
+            now = catalogue.document(one)
+            if holder in readable and readable[holder].router.id == one:
+                assert now is not None
+                assert now.name == holder, "a document that is there was replaced by another"
+    wanted = {found.router.id for found in readable.values()} | {one for one in peeked.values() if one}
+    assert catalogue.known() >= wanted
     assert catalogue.complete() == (None not in peeked.values())
-    duplicates = good.keys() - set(speakers.values())
-    assert set(catalogue.bad()) == bad | duplicates
-    assert catalogue.good() == len(good.keys() | peeked.keys()) - len(bad | duplicates)
-    for router_id, name in speakers.items():
-        if name not in bad:
-            assert listener.routers[router_id] == good[name]
-            assert catalogue.document(router_id) == good[name]
-    assert listener.routers.keys() - unsaid <= catalogue.known()
+    usable = readable.keys() - broken_now
+    refused = catalogue.bad().keys() - broken_now
+    assert catalogue.bad().keys() == broken_now | refused
+    for router_id in ("X", "Y"):
+        names = {name for name in usable if readable[name].router.id == router_id}
+        found = catalogue.document(router_id)
+        if names - refused:
+            assert found is not None
+            assert names - refused == {found.name}
+            assert found == readable[found.name]
+        if names:
+            assert found is not None
+            assert router_id in catalogue.known()
+        assert listener.routers.get(router_id) == found
+        # A router without any document of its own stays only for one that was in force and is now refused or broken.
+        if router_id in catalogue.known() - wanted:
+            assert found is not None
+            assert found.name in catalogue.bad()
 
 
 @given(st.permutations([("a", "X", "one"), ("b", "X", "two"), ("c", "Y", "three"), ("d", "X", "one")]))
-def test_the_order_in_which_documents_arrive_does_not_matter(arrival: list[tuple[str, str, str]]) -> None:
+def test_the_first_document_that_arrives_is_in_force(arrival: list[tuple[str, str, str]]) -> None:
     catalogue = Catalogue()
     for one in arrival:
         catalogue.put(document(*one))
-    assert catalogue.document("X") == document("a", "X", "one")
-    assert set(catalogue.bad()) == {"b", "d"}
+    first, *others = (name for name, router_id, _ in arrival if router_id == "X")
+    found = catalogue.document("X")
+    assert found is not None
+    assert found.name == first
+    assert set(catalogue.bad()) == set(others)
