@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from dvr_agent.attach.api import OuterPort
 from dvr_agent.errors import AttachError
@@ -67,7 +67,10 @@ class FakeAttach:
     def acknowledge(self) -> None:
         raise NotImplementedError
 
-    def tidy(self) -> Sequence[str]:
+    def idle(self, networks: Collection[str] = ()) -> Sequence[str]:
+        return ()
+
+    def tidy(self, networks: Collection[str] = ()) -> Sequence[str]:
         return ()
 
     def unplug_outer(self, ports: Sequence[OuterPort]) -> None:

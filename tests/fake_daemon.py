@@ -168,6 +168,13 @@ class ScriptedReconciler:
         self.note("remove_stale")
         return self._removed("left-overs", self.stale_routers(known)[0])
 
+    def idle_bridges(self, networks: Collection[str] = ()) -> list[str]:
+        raise NotImplementedError
+
+    def remove_bridges(self, networks: Collection[str] = ()) -> list[str]:
+        self.note("remove_bridges", *sorted(networks))
+        return []
+
     def flush(self) -> None:
         self.note("flush")
 

@@ -5,7 +5,7 @@ A driver knows ports, networks and namespaces; it knows no routers.  ``bridge`` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from dvr_agent.state.link import Port
@@ -57,8 +57,11 @@ class AttachDriver(Protocol):
     def acknowledge(self) -> None:
         """Have the descriptor readable no more, until something happens again.  Does not block, from any thread."""
 
-    def tidy(self) -> Sequence[str]:
-        """Remove what this driver made for networks, not ports, and nothing uses; returns the names."""
+    def idle(self, networks: Collection[str] = ()) -> Sequence[str]:
+        """Names of what this driver made for networks other than these, not for ports, and nothing uses; only reads."""
+
+    def tidy(self, networks: Collection[str] = ()) -> Sequence[str]:
+        """Remove what :meth:`idle` names; returns the names."""
 
     def unplug_outer(self, ports: Sequence[OuterPort]) -> None:
         """Remove outer sides that belong to nothing any more."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from dvr_agent.attach.api import OuterPort
 from dvr_agent.attach.links import (
@@ -34,6 +34,7 @@ from dvr_agent.attach.outer import (
     check_ports,
     fault,
     read_alias,
+    read_device,
     read_devices,
     same_pair,
     tap_alias,
@@ -41,6 +42,7 @@ from dvr_agent.attach.outer import (
 )
 from dvr_agent.errors import AttachError, ConfigError, NamespaceGoneError
 from dvr_agent.kernel.api import NamespaceManager, WriteCounters
+from dvr_agent.kernel.netlink.address import decode_addresses, dump_addresses
 from dvr_agent.kernel.netlink.link import (
     LinkInfo,
     add_bridge,
@@ -156,14 +158,32 @@ class BridgeDriver:
     def acknowledge(self) -> None:
         """Nothing is ever told."""
 
-    def tidy(self) -> Sequence[str]:
-        """Remove the bridges that this driver made and that have no ports left; returns their names, sorted."""
+    def idle(self, networks: Collection[str] = ()) -> Sequence[str]:
+        """Bridges that this driver made for other networks than these, and that have neither a port, whose ever it is,
+        nor a device on top of them, nor an address; their names, sorted."""
         with attach_errors(), host_socket(self._counters) as host:
-            links = [decode_link(data) for data in host.dump(dump_links())]
-            used = {link.master for link in links}
-            unused = sorted(link.name for link in links if _is_our_bridge(link) and link.ifindex not in used)
-            delete(host, unused)
-        return unused
+            return self._idle(host, networks)
+
+    def tidy(self, networks: Collection[str] = ()) -> Sequence[str]:
+        """Remove the bridges that :meth:`idle` names; returns their names, sorted."""
+        with attach_errors(), host_socket(self._counters) as host:
+            idle = self._idle(host, networks)
+            if idle:
+                # Once more, and nothing else between look and removal: an instance may just have been plugged.
+                idle = self._idle(host, networks)
+                delete(host, idle)
+        return idle
+
+    def _idle(self, host: NetlinkSocket, networks: Collection[str]) -> Sequence[str]:
+        keep = {self._bridge_of(network_id) for network_id in networks}
+        devices = [read_device(data) for data in host.dump(dump_links())]
+        used = {device.info.master for device in devices} | {device.lower for device in devices}
+        ours = [device.info for device in devices if _is_our_bridge(device.info) and device.info.name not in keep]
+        idle = {link.ifindex: link.name for link in ours if link.ifindex not in used}
+        if not idle:
+            return []
+        addressed = {address.device for address in decode_addresses(host.dump(dump_addresses()), idle)}
+        return sorted(set(idle.values()) - addressed)
 
     # --- bridges ------------------------------------------------------------------------------------------------
 

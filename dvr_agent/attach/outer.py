@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from dvr_agent.errors import AttachError
 from dvr_agent.kernel import sysctl
-from dvr_agent.kernel.netlink.link import IFLA_AF_SPEC, IFLA_LINK, LinkInfo, decode_link, get_link
+from dvr_agent.kernel.netlink.link import IFLA_AF_SPEC, IFLA_LINK, IFLA_LINK_NETNSID, LinkInfo, decode_link, get_link
 from dvr_agent.kernel.netlink.message import AF_INET6, Data, attributes, positions, u32
 from dvr_agent.kernel.netlink.socket import NetlinkSocket
 from dvr_agent.state.link import Port
@@ -42,11 +42,13 @@ class Device(NamedTuple):
 
     :ivar peer: index of the other end of a veth pair, in whatever namespace that is
     :ivar ipv6: the device has IPv6
+    :ivar lower: index of the device in this namespace that it is on top of (VLAN, macvlan, …), 0 for none
     """
 
     info: LinkInfo
     peer: int
     ipv6: bool
+    lower: int = 0
 
 
 def tap_name(port_id: str) -> str:
@@ -87,7 +89,7 @@ def check_ports(namespace: str, ports: Iterable[Port]) -> None:
 def read_devices(sock: NetlinkSocket, names: Sequence[str]) -> dict[str, Device]:
     """Those of the named devices that are there, read one by one: a host may have thousands."""
     answers = sock.get([get_link(name, _NO_DEVICE) for name in names])
-    return {name: _device(data) for name, data in zip(names, answers, strict=True) if data is not None}
+    return {name: read_device(data) for name, data in zip(names, answers, strict=True) if data is not None}
 
 
 def with_ipv6(names: Sequence[str]) -> set[str]:
@@ -136,10 +138,13 @@ def fault(port: Port, tap: Device | None, bridge: Device | None, name: str) -> s
     return f"{outer} has IPv6" if tap.ipv6 else ""
 
 
-def _device(data: Data) -> Device:
+def read_device(data: Data) -> Device:
+    """What a link message of the kernel says."""
     found = positions(data, IFINFOMSG)
+    info = decode_link(data)
     peer = u32(data, found[IFLA_LINK] + 4) if IFLA_LINK in found else 0
-    return Device(decode_link(data), peer, IFLA_AF_SPEC in found and _has_ipv6(data, found[IFLA_AF_SPEC]))
+    lower = 0 if info.kind == "veth" or IFLA_LINK_NETNSID in found else peer
+    return Device(info, peer, IFLA_AF_SPEC in found and _has_ipv6(data, found[IFLA_AF_SPEC]), lower)
 
 
 def _has_ipv6(data: Data, at: int) -> bool:

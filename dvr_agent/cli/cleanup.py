@@ -6,11 +6,13 @@ import argparse
 import contextlib
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
+from typing import NamedTuple
 
 from oslo_config import cfg
 
+from dvr_agent import leftover_files
 from dvr_agent.cli.inputs import load_config, read_source
 from dvr_agent.cli.output import Output
 from dvr_agent.cli.render import Renderer, as_json, as_lines
@@ -20,6 +22,19 @@ from dvr_agent.reconcile.api import Outcome, Plan, Reconciler, is_mass_removal
 from dvr_agent.reconcile.factory import open_reconciler
 
 EVERYTHING = "everything of dvr-agent"
+
+
+class Extras(NamedTuple):
+    """What is removed beside the plan, or would be.
+
+    :ivar bridges: names of bridges that nothing uses
+    :ivar files: paths of temporary files that a killed process left
+    :ivar planned: nothing was removed
+    """
+
+    bridges: list[str]
+    files: list[str]
+    planned: bool
 
 
 class CleanupError(DvrError):
@@ -38,8 +53,10 @@ def run(args: argparse.Namespace, out: Output) -> int:
     with lock:
         reconciler = open_reconciler(conf, writable=not args.dry_run)
         reconciler.load()
-        plan, carry_out, question = _choose(args, conf, reconciler)
-        outcome, bridges = None, []
+        plan, carry_out, question, networks = _choose(args, conf, reconciler)
+        outcome: Outcome | None = None
+        bridges: list[str] = []
+        files: list[str] = []
         asked = bool(question) and not args.yes
         if plan and not args.dry_run:
             if asked:
@@ -48,22 +65,30 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 outcome = carry_out()
             finally:
                 reconciler.flush()
-        if args.all and not args.dry_run:
-            bridges = reconciler.tidy()
-    _show(out, plan, outcome, bridges, brief=asked and outcome is not None)
+        if networks is not None:
+            if args.dry_run:
+                bridges, files = reconciler.idle_bridges(networks), leftover_files.find(conf)
+            else:
+                bridges = reconciler.tidy(networks)
+                files = leftover_files.remove(conf)
+    _show(out, plan, outcome, Extras(bridges, files, args.dry_run), brief=asked and outcome is not None)
     return 0
 
 
 def _choose(
     args: argparse.Namespace, conf: cfg.ConfigOpts, reconciler: Reconciler
-) -> tuple[Plan, Callable[[], Outcome], str]:
-    """What to remove, how, and what to ask before it (empty: nothing)."""
+) -> tuple[Plan, Callable[[], Outcome], str, Collection[str] | None]:
+    """What to remove, how, what to ask before it (empty: nothing), and the networks whose idle bridges stay.
+
+    Networks are None where neither bridges nor files are looked at.
+    """
     if args.router:
-        return reconciler.plan_remove(args.router), lambda: reconciler.remove(args.router), ""
+        return reconciler.plan_remove(args.router), lambda: reconciler.remove(args.router), "", None
     if args.all:
         _, present = reconciler.stale_routers(())
         question = f"Remove everything of dvr-agent on this host (routers: {present})?"
-        return replace(reconciler.plan_stale(()), subject=EVERYTHING), lambda: reconciler.remove_stale(()), question
+        plan = replace(reconciler.plan_stale(()), subject=EVERYTHING)
+        return plan, lambda: reconciler.remove_stale(()), question, ()
     documents = read_source(conf)
     if not documents.complete:
         raise SourceError("left-overs cannot be told: a bad document may be of any router (see dvrctl check)")
@@ -72,7 +97,9 @@ def _choose(
     if stale and (documents.suspect or is_mass_removal(len(stale), present)):
         why = f" ({documents.suspect})" if documents.suspect else ""
         question = f"{len(stale)} of {present} routers have no document{why}. Remove them?"
-    return reconciler.plan_stale(documents.known), lambda: reconciler.remove_stale(documents.known), question
+    networks = {network_id for _, router in documents.good for network_id in router.networks}
+    plan = reconciler.plan_stale(documents.known)
+    return plan, lambda: reconciler.remove_stale(documents.known), question, networks
 
 
 def _confirm(question: str, plan: Plan, out: Output) -> None:
@@ -92,20 +119,20 @@ def _confirm(question: str, plan: Plan, out: Output) -> None:
         raise CleanupError("nothing was removed")
 
 
-def _show(out: Output, plan: Plan, outcome: Outcome | None, bridges: list[str], brief: bool) -> None:
-    """
-    :param bridges: that were removed
-    :param brief: the plan was shown before the question
-    """
+def _show(out: Output, plan: Plan, outcome: Outcome | None, extras: Extras, brief: bool) -> None:
+    """:param brief: the plan was shown before the question"""
     done = replace(outcome.plan, subject=plan.subject) if outcome else plan
     section = Renderer().section(done, outcome=outcome)
     if out.json:
-        out.document({"done": outcome is not None, "bridges": bridges, **as_json(section)})
-    elif not plan and not bridges:
+        lists = {"bridges": extras.bridges, "files": extras.files}
+        out.document({"done": outcome is not None, **lists, **as_json(section)})
+    elif not plan and not extras.bridges and not extras.files:
         out.line(f"{plan.subject}: nothing to remove")
     else:
         lines = list(as_lines(section))
         for line in lines[:1] if brief else lines:
             out.line(line)
-        if bridges:
-            out.line(f"bridges removed: {', '.join(bridges)}")
+        verb = "to remove" if extras.planned else "removed"
+        for what, names in (("bridges", extras.bridges), ("temporary files", extras.files)):
+            if names:
+                out.line(f"{what} {verb}: {', '.join(names)}")

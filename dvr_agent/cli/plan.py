@@ -162,4 +162,4 @@ def _plan_left_overs(reconciler: Reconciler, documents: Documents, report: Repor
         report.plan(plan)
     stale, present = reconciler.stale_routers(documents.known)
     if stale and documents.suspect:
-        report.warn(f"{documents.suspect}: the daemon holds back the removal of {len(stale)} of {present} routers")
+        report.warn(f"{documents.suspect}: {len(stale)} of {present} routers are removed only if that is confirmed")

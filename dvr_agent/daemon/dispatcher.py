@@ -43,6 +43,7 @@ class Dispatcher:
 
     :ivar controls: what to do for each :class:`Control` job; runs in the dispatcher's green thread
     :ivar on_settled: called with the id of each router whose job has ended
+    :ivar on_changed: called when a job has changed something
     :ivar report: told what became of each router, for the source; must not block
     """
 
@@ -64,6 +65,7 @@ class Dispatcher:
         )
         self.controls: dict[Control, Callable[[], None]] = {Control.ANNOUNCE: self._repeater.send_some}
         self.on_settled: Callable[[str], None] = lambda router_id: None
+        self.on_changed: Callable[[], None] = lambda: None
         self.report: Callable[[Settled], None] = lambda report: None
 
     # What comes in
@@ -214,6 +216,8 @@ class Dispatcher:
     def _note(self, job: Job[Work], record: Record | None, outcome: Outcome) -> None:
         if outcome.plan and job.priority is Priority.AUDIT:
             self._counters.drift_repaired += 1
+        if outcome.plan:
+            self.on_changed()
         if record is None:
             return
         record.warned.update(outcome.plan.warnings)

@@ -48,6 +48,7 @@ class Control(Enum):
     BEGIN_PASS = "begin pass"
     SWEEP = "stale sweep"
     ANNOUNCE = "announce again"
+    TIDY = "tidy bridges"
 
 
 Work = Update | Remove | Control
@@ -193,6 +194,18 @@ def sweep(reconciler: Reconciler, known: Collection[str], allow_mass_removal: bo
             LOG.info("left-overs removed: %s%s; %.1f ms", of, counts_text(outcome.plan), outcome.seconds * 1e3)
             _details(outcome.plan)
         return Swept(outcome)
+
+
+def remove_bridges(reconciler: Reconciler, networks: Collection[str]) -> None:
+    """Remove idle bridges of networks that no router document names.
+
+    :param networks: those of all router documents
+    :raises DvrError: the kernel refused
+    """
+    with logs.job_context():
+        names = reconciler.remove_bridges(networks)
+        if names:
+            LOG.info("bridges removed, no router document names their networks: %s", ", ".join(names))
 
 
 def guard_text(stale: int, present: int, suspect: str = "") -> str:

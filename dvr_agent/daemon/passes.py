@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from dvr_agent.daemon import green, jobs
 from dvr_agent.daemon.dispatcher import Dispatcher
@@ -23,8 +24,13 @@ from dvr_agent.errors import DvrError
 from dvr_agent.reconcile.api import Reconciler
 from dvr_agent.sources.api import Fate, Settled
 
+T = TypeVar("T")
+
 LOG = logging.getLogger(__name__)
 
+TIDY_SECONDS = (1.0, 10.0)
+"""After a change, how long until idle bridges are looked for.  The kernel tears namespaces down in the background, and
+may be slow: so twice."""
 HELD_BACK = "it has no document any more; its removal is held back"
 
 
@@ -67,7 +73,11 @@ class Passes:
         self.guard = ""
         self.last_audit: float | None = None
         self.next_audit: float | None = None
+        self._tidy_timers: set[float] = set()
+        """Of :data:`TIDY_SECONDS` those that run."""
         dispatcher.on_settled = self._settled
+        dispatcher.on_changed = self._changed
+        dispatcher.controls[Control.TIDY] = self._tidy
         dispatcher.controls[Control.BEGIN_PASS] = self._begin_pass
         dispatcher.controls[Control.SWEEP] = self._sweep
         feed.on_synced = self._synced
@@ -186,7 +196,28 @@ class Passes:
                 self._dispatcher.routers.drop(record.id)
                 self._dispatcher.report(Settled(record.id, Fate.ABSENT))
                 self._settled(record.id)
+        self._tidy()
         return True
+
+    def _changed(self) -> None:
+        """A router changed or went: a bridge may be idle from now on.  Many changes are looked at together."""
+        if self.first_sync_done.is_set():  # the sweep at the end of the first sync looks for all
+            for seconds in TIDY_SECONDS:
+                if seconds not in self._tidy_timers:
+                    self._tidy_timers.add(seconds)
+                    green.Timer(seconds, partial(self._tidy_soon, seconds))
+
+    def _tidy_soon(self, seconds: float) -> None:
+        self._tidy_timers.discard(seconds)
+        self._dispatcher.control(Control.TIDY, Priority.AUDIT)
+
+    def _tidy(self) -> None:
+        """Remove idle bridges, if it is certain that all router documents are known."""
+        if self._feed.known is None or self._feed.error or not self._feed.complete or self.guard:
+            return
+        documents = [record.document for record in self._dispatcher.routers if record.document is not None]
+        networks = {network_id for document in documents for network_id in document.router.networks}
+        self._in_worker(partial(jobs.remove_bridges, self._reconciler, networks), "bridges cannot be removed")
 
     def _end(self, ended: _Pass) -> None:
         self._dispatcher.flush()
@@ -201,7 +232,7 @@ class Passes:
         LOG.log(logging.INFO if well else logging.WARNING, "full sync took %.3f s: %s", seconds, text)
         self.first_sync_done.set()
 
-    def _in_worker(self, call: Callable[[], jobs.Swept | None], trouble: str) -> jobs.Swept | None:
+    def _in_worker(self, call: Callable[[], T], trouble: str) -> T | None:
         try:
             return self._worker.call(call)
         except DvrError as exc:

@@ -19,7 +19,7 @@ from functools import partial
 
 from oslo_config import cfg
 
-from dvr_agent import __version__, config, logs, neutron_options
+from dvr_agent import __version__, config, leftover_files, logs, neutron_options
 from dvr_agent.attach.api import AttachDriver
 from dvr_agent.daemon import backoff, green
 from dvr_agent.daemon.admin import AdminServer
@@ -77,6 +77,9 @@ def run(conf: cfg.ConfigOpts) -> int:
         check_no_rival()
         neutron_options.tell(conf)
     with AgentLock(conf.state_path, conf.host):
+        removed = leftover_files.remove(conf)
+        if removed:
+            LOG.info("temporary files of a process that was killed removed: %s", ", ".join(removed))
         return Service(conf, open_parts(conf)).run()
 
 

@@ -50,6 +50,12 @@ class NamespaceManager(Protocol):
 
     def exists(self, name: str) -> bool: ...
 
+    def empty_files(self) -> Sequence[str]:
+        """Names without a namespace, sorted: files that a process made and was killed before it mounted one on them."""
+
+    def remove_file(self, name: str) -> None:
+        """Remove a name without a namespace.  One that has a namespace by now stays; none there: nothing to do."""
+
     def enter(self, name: str) -> AbstractContextManager[None]:
         """The calling thread is in that namespace inside the ``with`` block.
 

@@ -11,6 +11,9 @@ import ctypes
 import errno
 import os
 import socket
+import stat
+import time
+from collections.abc import Sequence
 
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import WriteCounters
@@ -21,6 +24,8 @@ from dvr_agent.kernel.netns import CLONE_NEWNET, NETNS_DIR, OWN_NAMESPACE, Windo
 # include/uapi/linux/mount.h, fs/namespace.c
 MS_BIND, MS_REC, MS_SHARED = 1 << 12, 1 << 14, 1 << 20
 MNT_DETACH, UMOUNT_NOFOLLOW = 0x2, 0x8
+MAKING_SECONDS = 1.0
+"""A file in ``/run/netns`` that is younger may be one that another process is just about to mount a namespace on."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -89,6 +94,33 @@ class RealNamespaces:
     def exists(self, name: str) -> bool:
         return self._is_namespace(path_of(name))
 
+    def empty_files(self) -> Sequence[str]:
+        """Names on which no namespace is mounted, sorted; ``ip netns`` lists them, and cannot enter them.
+
+        :raises KernelError: the directory cannot be read (one that is missing is empty)
+        """
+        try:
+            with os.scandir(NETNS_DIR) as entries:
+                return sorted(entry.name for entry in entries if _is_empty_file(entry.path))
+        except FileNotFoundError:
+            return []
+        except OSError as exc:
+            raise KernelError("", NETNS_DIR, exc.errno or errno.EIO) from exc
+
+    def remove_file(self, name: str) -> None:
+        """Remove a name without a namespace.  One that has a namespace by now stays; none there: nothing to do.
+
+        :raises KernelError: what the kernel refused
+        """
+        path = path_of(name)
+        if not _is_empty_file(path):
+            return
+        try:
+            os.unlink(path)
+        except OSError as exc:
+            if exc.errno not in (errno.ENOENT, errno.EBUSY):  # EBUSY: mounted on meanwhile
+                raise KernelError(name, "namespace file", exc.errno or errno.EIO, f"cannot be removed: {exc}") from exc
+
     def enter(self, name: str) -> Window:
         """See :func:`dvr_agent.kernel.netns.entered`."""
         return entered(name)
@@ -116,6 +148,16 @@ class RealNamespaces:
             _mount(NETNS_DIR, NETNS_DIR, MS_BIND | MS_REC)
             _mount(None, NETNS_DIR, MS_SHARED | MS_REC)
         self._shared = (found.st_dev, found.st_ino)
+
+
+def _is_empty_file(path: str) -> bool:
+    """True for a plain file without content on which nothing is mounted, and that nobody is just making."""
+    try:
+        found, directory = os.lstat(path), os.stat(NETNS_DIR)
+    except OSError:
+        return False
+    plain = stat.S_ISREG(found.st_mode) and found.st_size == 0 and found.st_dev == directory.st_dev
+    return plain and time.time() - found.st_ctime >= MAKING_SECONDS
 
 
 def _unshared() -> tuple[int, socket.socket]:

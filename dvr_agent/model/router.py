@@ -145,3 +145,9 @@ class Router:
     floating_ips: tuple[FloatingIp, ...] = ()
     routes: tuple[ExtraRoute, ...] = ()
     ports_by_subnet: tuple[tuple[str, tuple[SubnetPort, ...]], ...] = ()
+
+    @property
+    def networks(self) -> set[str]:
+        """Ids of all networks that it has, or may have on this host, a port in."""
+        ports = (*self.interfaces, *self.snat_interfaces, *self.agent_gateways)
+        return {port.network_id for port in (*ports, *((self.gateway,) if self.gateway else ()))}

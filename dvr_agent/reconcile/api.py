@@ -121,11 +121,17 @@ class Reconciler(Protocol):
     def remove_stale(self, known: Collection[str]) -> Outcome:
         """Carry out :meth:`plan_stale`."""
 
-    def tidy(self) -> list[str]:
-        """Remove bridges that this agent made and that have no ports any more; returns their names.
+    def idle_bridges(self, networks: Collection[str] = ()) -> list[str]:
+        """Names of the bridges that this agent made, that nothing uses, and that are of none of the networks.
 
-        Not part of normal work: an instance that is about to start may count on its network's bridge.
+        :param networks: those of all router documents: an instance that is about to start may count on their bridges
         """
+
+    def remove_bridges(self, networks: Collection[str] = ()) -> list[str]:
+        """Remove :meth:`idle_bridges`; returns their names."""
+
+    def tidy(self, networks: Collection[str] = ()) -> list[str]:
+        """As :meth:`remove_bridges`, but only once the kernel has torn down the ports of namespaces that are gone."""
 
     def flush(self) -> None:
         """Write state files that changed.  Cheap when nothing did."""

@@ -160,6 +160,8 @@ class RouterReconciler:
         held = self._leave(stale.served)
         carry_out(self.kernel, self.attach, [work for work in stale.works if work.changes.namespace not in held])
         self.attach.unplug_outer(stale.outer)
+        for name in stale.files:
+            self.kernel.namespaces.remove_file(name)
         self._allocations.drop_stale(known)
         for network, stem in stale.slices:
             self._forget_slice(network, stem)
@@ -167,11 +169,17 @@ class RouterReconciler:
             raise error
         return Outcome(stale.plan, time.perf_counter() - started)
 
-    def tidy(self) -> list[str]:
+    def idle_bridges(self, networks: Collection[str] = ()) -> list[str]:
+        return list(self.attach.idle(networks))
+
+    def remove_bridges(self, networks: Collection[str] = ()) -> list[str]:
+        return list(self.attach.tidy(networks))
+
+    def tidy(self, networks: Collection[str] = ()) -> list[str]:
         deadline = time.monotonic() + TEARDOWN_SECONDS
         while self._outlived() and time.monotonic() < deadline:
             time.sleep(0.05)
-        return list(self.attach.tidy())
+        return self.remove_bridges(networks)
 
     def flush(self) -> None:
         self._allocations.flush()

@@ -29,6 +29,7 @@ class Stale:
     :ivar outer: ports on the layer 2 side whose namespace is gone
     :ivar slices: (network, stem) of the slices that go
     :ivar served: ids of the routers whose services end, before their namespaces go
+    :ivar files: names of ours in ``/run/netns`` that have no namespace
     """
 
     plan: Plan
@@ -36,6 +37,7 @@ class Stale:
     outer: tuple[OuterPort, ...]
     slices: tuple[tuple[str, str], ...]
     served: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 def stale_routers(kernel: Kernel, known: Collection[str]) -> tuple[list[str], int]:
@@ -77,15 +79,17 @@ def find_stale(
                 works.append(Work(Changes(name, remove=True)))
     works = [work for work in works if work.changes]
     outer = _outer(kernel, attach, works)
+    files = tuple(name for name in kernel.namespaces.empty_files() if names.parse_namespace(name))
     lines = [
         *(("(host)", f"- port {port.outer} of {port.namespace or 'no namespace'}") for port in outer),
+        *(("(host)", f"- name {name} without a namespace") for name in files),
         *((PAIRS_FILE, f"- {router_id}") for router_id in entries[0]),
         *((PRIORITIES_FILE, f"- {fip}") for fip in entries[1]),
     ]
     served = tuple(sorted(services.routers() - set(known)))
     ended = tuple(line for router_id in served for line in services.plan_remove(router_id))
     plan = Plan("left-overs", tuple(work.changes for work in works), tuple(lines), services=ended)
-    return Stale(plan, tuple(works), tuple(outer), tuple(slices), served)
+    return Stale(plan, tuple(works), tuple(outer), tuple(slices), served, files)
 
 
 def _slice(kernel: Kernel, network: str, stem: str, pair: LinkLocalPair | None) -> Work:

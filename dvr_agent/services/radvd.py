@@ -23,6 +23,7 @@ LOG = logging.getLogger(__name__)
 NAME = "radvd"
 CONF_SUFFIX = ".radvd.conf"
 PID_SUFFIX = ".pid.radvd"
+MARKER_SUFFIX = ".unread"
 
 
 class RadvdService:
@@ -90,6 +91,10 @@ class RadvdService:
     def routers(self) -> Collection[str]:
         """By files and by processes, of which one may be left without the other."""
         files = {path.name.removesuffix(CONF_SUFFIX) for path in self._confs.glob(f"*{CONF_SUFFIX}")}
+        files |= {
+            path.name.removesuffix(CONF_SUFFIX + MARKER_SUFFIX)
+            for path in self._confs.glob(f"*{CONF_SUFFIX}{MARKER_SUFFIX}")
+        }
         files |= {path.name.removesuffix(PID_SUFFIX) for path in self._pids.glob(f"*{PID_SUFFIX}")}
         seen = {Path(word).name.removesuffix(CONF_SUFFIX) for word in self._children.words if self._is_config(word)}
         found = files | {one for one in seen if self._has_strays(one)} | set(self._children.keys)
@@ -122,7 +127,8 @@ class RadvdService:
 
     def _is_there(self, router_id: str) -> bool:
         program = self._program(router_id)
-        if router_id in self._children or program.config.exists() or program.pid_file.exists():
+        files = (program.config, _marker(program.config), program.pid_file)
+        if router_id in self._children or any(path.exists() for path in files):
             return True
         return self._children.has_strays(router_id, program)
 
@@ -153,7 +159,7 @@ def _content(path: Path) -> str | None:
 
 def _marker(config: Path) -> Path:
     """Is there from before a configuration is written until radvd was told, whatever agent does that."""
-    return config.with_name(f"{config.name}.unread")
+    return config.with_name(config.name + MARKER_SUFFIX)
 
 
 def _write(path: Path, text: str) -> None:

@@ -85,6 +85,14 @@ class TestNamespaces:
         eventually_no_links(kernel, A)
         assert see(kernel) == NamespaceState(A, OURS)
 
+    def test_a_namespace_is_no_empty_file(self, kernel: Kernel) -> None:
+        assert list(kernel.namespaces.empty_files()) == []
+        kernel.namespaces.create(A)
+        assert list(kernel.namespaces.empty_files()) == []
+        kernel.namespaces.remove_file(A)
+        kernel.namespaces.remove_file(B)
+        assert kernel.namespaces.list() == [A]
+
 
 class TestObserve:
     def test_a_missing_namespace_is_none(self, kernel: Kernel) -> None:

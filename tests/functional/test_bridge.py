@@ -329,6 +329,40 @@ class TestUnplug:
         assert rig.driver.tidy() == []
         assert names() == {"br-ex", bridge_name(other), tap_name(port(2).port_id)}
 
+    def test_bridges_of_networks_in_use_stay(self, rig: Rig) -> None:
+        rig.driver.plug(A, [ONE])
+        rig.driver.unplug(A, [ONE.device])
+        assert rig.driver.idle([NETWORK]) == []
+        assert rig.driver.tidy([NETWORK]) == []
+        assert rig.driver.idle() == [BRIDGE]
+        assert names() == {BRIDGE}, "looking removes nothing"
+        assert rig.driver.tidy([EXTERNAL]) == [BRIDGE]
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("link", "add", "tapvm", "master", BRIDGE, "type", "veth", "peer", "name", "vm"),
+            ("link", "add", "macvm", "link", BRIDGE, "type", "macvlan"),
+            ("address", "add", "192.0.2.1/24", "dev", BRIDGE),
+            ("link", "set", BRIDGE, "alias", "of somebody else"),
+        ],
+        ids=["port", "macvlan", "address", "alias"],
+    )
+    def test_a_bridge_that_others_use_stays(self, rig: Rig, words: tuple[str, ...]) -> None:
+        rig.driver.plug(A, [ONE])
+        rig.driver.unplug(A, [ONE.device])
+        lab.run("ip", *words)
+        assert rig.driver.idle() == []
+        assert rig.driver.tidy() == []
+        assert BRIDGE in names()
+
+    def test_a_veth_whose_other_end_has_the_number_of_the_bridge_elsewhere_does_not_hold_it(self, rig: Rig) -> None:
+        rig.driver.plug(A, [ONE])
+        rig.driver.unplug(A, [ONE.device])
+        index = str(link(BRIDGE)["ifindex"])
+        lab.run("ip", "link", "add", "vm", "type", "veth", "peer", "name", "vmpeer", "index", index, "netns", A)
+        assert rig.driver.tidy() == [BRIDGE]
+
 
 def _listener() -> socket.socket:
     """Hears every frame of every device of the namespace, those that are made later too."""

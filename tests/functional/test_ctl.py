@@ -7,12 +7,14 @@ import os
 import pty
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dvr_agent.kernel.namespaces import MAKING_SECONDS
 from tests import lab
 from tests.daemon_lab import Daemon, wait_for
 
@@ -357,6 +359,46 @@ def test_cleanup_removes_what_has_no_document(two: Ctl) -> None:
     assert len(two.ns()) == 4
     assert (two.state / "fip-linklocal-networks").read_text().count("\n") == 1
     assert two.run("plan").returncode == 0
+
+
+def test_cleanup_takes_what_killed_processes_left(two: Ctl) -> None:
+    before = bridges()
+    (two.state / ".fip-priorities.4711").write_text("half")
+    name = "snat-00000000-0000-4000-8000-000000000001"
+    Path("/run/netns", name).touch()
+    wait_for(lambda: time.time() - Path("/run/netns", name).stat().st_ctime > MAKING_SECONDS)
+    gone = "brq12345678-12"
+    lab.run("ip", "link", "add", gone, "type", "bridge")
+    lab.run("ip", "link", "set", gone, "alias", "dvr-agent")
+    planned = two.json("cleanup", "--dry-run")
+    assert planned["bridges"] == [gone]
+    assert planned["files"] == [str(two.state / ".fip-priorities.4711")]
+    assert f"name {name} without a namespace" in two.run("cleanup", "--dry-run").stdout
+    assert "bridges to remove" in two.run("cleanup", "--dry-run").stdout
+    assert bridges() == before | {gone}
+    done = two.json("cleanup")
+    assert (done["bridges"], done["files"]) == (planned["bridges"], planned["files"])
+    assert bridges() == before
+    assert not (two.state / ".fip-priorities.4711").exists()
+    assert name not in os.listdir("/run/netns")
+    assert two.json("plan", two.routers / "a.json", two.routers / "b.json")["in_sync"] is True
+
+
+def test_cleanup_asks_before_an_empty_directory_removes_routers(two: Ctl) -> None:
+    for path in two.routers.iterdir():
+        path.unlink()
+    assert "holds no document" in two.run("plan").stderr
+    refused = two.run("cleanup")
+    assert refused.returncode == 1
+    assert "2 of 2 routers have no document" in refused.stderr
+    assert "holds no document" in refused.stderr
+    assert len(two.ns()) == 6
+    assert two.json("cleanup", "--yes")["done"] is True
+    assert two.ns() == {"foreign"}
+
+
+def bridges() -> set[str]:
+    return {link["ifname"] for link in lab.ip_json("link", "show", "type", "bridge")}
 
 
 def test_cleanup_of_one_router_leaves_the_other_alone(two: Ctl) -> None:

@@ -150,6 +150,48 @@ def test_a_router_document_becomes_namespaces_and_its_deletion_removes_them(site
     assert "Traceback" not in site.daemon.out
 
 
+def test_bridges_of_networks_that_are_gone_go_and_those_that_a_vm_uses_stay(site: Site, host: lab.Host) -> None:
+    site.write(RECORDED)
+    site.daemon.start()
+    before = bridges()
+    for number in (1, 2):
+        path = site.write(neighbour_router(number), "two")
+        wait_for(lambda: len(site.daemon.status()["routers"]) == 2 and site.daemon.status()["state"] == "in sync")
+        new, left = sorted(bridges() - before), set(before)
+        assert new
+        if number == 2:
+            lab.run("ip", "link", "add", "tapvm", "master", new[0], "type", "veth", "peer", "name", "vm")
+            left.add(new[0])
+        path.unlink()
+        wait_for(lambda left=left: bridges() == left)
+    lab.run("ip", "link", "del", "tapvm")
+    site.audited()
+    wait_for(lambda: bridges() == before)
+    assert "bridges removed" in site.daemon.out
+
+
+def test_a_start_sweeps_what_killed_processes_left(site: Site) -> None:
+    (site.daemon.state / "ra").mkdir(parents=True)
+    temporary = f".{ROUTER}.radvd.conf.0123456789abcdef.tmp"
+    left = [site.daemon.state / ".fip-priorities.4711", site.daemon.state / "ra" / temporary]
+    for path in left:
+        path.write_text("half")
+    Path("/run/netns").mkdir(exist_ok=True)
+    stale = Path("/run/netns/snat-00000000-0000-4000-8000-000000000001")
+    foreign = Path("/run/netns/foreign")
+    for path in (stale, foreign):
+        path.touch()
+    site.write(RECORDED)
+    site.daemon.start()
+    assert not [path for path in left if path.exists()]
+    wait_for(lambda: not stale.exists())
+    assert foreign.exists()
+
+
+def bridges() -> set[str]:
+    return {link["ifname"] for link in lab.ip_json("link", "show", "type", "bridge")}
+
+
 def test_a_document_that_turns_bad_changes_nothing_until_it_is_good_again(site: Site) -> None:
     path = site.write(RECORDED)
     site.daemon.start()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel.api import WriteCounters
-from dvr_agent.kernel.namespaces import RealNamespaces
+from dvr_agent.kernel.namespaces import MAKING_SECONDS, RealNamespaces
 from dvr_agent.kernel.netns import entered
 from tests import lab
 
@@ -64,6 +65,39 @@ def test_a_file_left_by_a_crash_is_repaired_and_not_listed(namespaces: RealNames
     namespaces.create("qrouter-1")
     assert namespaces.list() == ["qrouter-1"]
     assert lab.ip_json("link", netns="qrouter-1")
+
+
+def _wait_until_old(path: Path) -> None:
+    while time.time() - path.stat().st_ctime <= MAKING_SECONDS:
+        time.sleep(0.05)
+
+
+def test_files_without_a_namespace_are_found_and_removed_and_nothing_else(namespaces: RealNamespaces) -> None:
+    namespaces.create("qrouter-1")
+    for name in ("snat-1", "snat-2", "full"):
+        (NETNS / name).touch()
+    (NETNS / "full").write_text("not ours")
+    (NETNS / "directory").mkdir()
+    (NETNS / "link").symlink_to("/dev/null")
+    _wait_until_old(NETNS / "full")
+    assert namespaces.empty_files() == ["snat-1", "snat-2"]
+    for name in ("snat-1", "qrouter-1", "full", "directory", "link", "nothing"):
+        namespaces.remove_file(name)
+    assert {path.name for path in NETNS.iterdir()} == {"qrouter-1", "snat-2", "full", "directory", "link"}
+    assert "qrouter-1" in _ip_netns()
+
+
+def test_a_file_that_somebody_is_just_making_is_left_alone(namespaces: RealNamespaces) -> None:
+    namespaces.create("qrouter-1")
+    (NETNS / "snat-1").touch()
+    made = namespaces.empty_files()
+    assert made == [] or time.time() - (NETNS / "snat-1").stat().st_ctime > MAKING_SECONDS
+    _wait_until_old(NETNS / "snat-1")
+    lab.run("mount", "--bind", "/proc/self/ns/net", str(NETNS / "snat-1"))
+    assert namespaces.empty_files() == []
+    namespaces.remove_file("snat-1")
+    assert namespaces.list() == ["qrouter-1", "snat-1"]
+    lab.run("umount", str(NETNS / "snat-1"))
 
 
 def test_list_and_exists_see_what_ip_netns_made(namespaces: RealNamespaces) -> None:

@@ -414,3 +414,14 @@ def test_one_whose_files_are_gone_is_a_left_over_all_the_same(rig: Rig) -> None:
     assert rig.service.plan_remove(ID) == ["- radvd"]
     rig.service.remove(ID)
     assert (rig.mains(), list(rig.service.routers())) == ([], [])
+
+
+def test_a_marker_without_a_configuration_is_a_left_over(rig: Rig) -> None:
+    """The agent was killed between the two, and the router went before the next start."""
+    rig.conf.parent.mkdir(parents=True, exist_ok=True)
+    marker = rig.conf.with_name(f"{rig.conf.name}.unread")
+    marker.touch()
+    assert list(rig.service.routers()) == [ID]
+    rig.service.remove(ID)
+    assert not marker.exists()
+    assert list(rig.service.routers()) == []

@@ -356,6 +356,18 @@ def test_an_outer_side_without_namespace_is_a_left_over(bench: Bench, router: Ro
     assert not bench.reconciler.plan_stale({router.id})
 
 
+def test_a_name_of_ours_without_a_namespace_is_a_left_over(bench: Bench, router: Router) -> None:
+    bench.reconciler.reconcile(router)
+    ours = {f"snat-{router.id}", "fip-b23d8ed4-a3b7-4e82-8fd4-a409f6007fd4"} - set(bench.namespaces())
+    bench.fake.world.empty_files |= {*ours, "qdhcp-b23d8ed4-a3b7-4e82-8fd4-a409f6007fd4", "qrouter-mine"}
+    lines = tuple(("(host)", f"- name {name} without a namespace") for name in sorted(ours))
+    assert lines
+    assert bench.reconciler.plan_stale({router.id}).ports == lines
+    bench.reconciler.remove_stale({router.id})
+    assert not bench.reconciler.plan_stale({router.id})
+    assert bench.fake.world.empty_files == {"qdhcp-b23d8ed4-a3b7-4e82-8fd4-a409f6007fd4", "qrouter-mine"}
+
+
 def test_a_namespace_that_only_looks_like_ours_is_no_left_over(bench: Bench) -> None:
     for name in ("qrouter-mine", "snat-", "fip-test", "qdhcp-b23d8ed4-a3b7-4e82-8fd4-a409f6007fd4"):
         bench.kernel.namespaces.create(name)

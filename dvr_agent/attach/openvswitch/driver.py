@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from dvr_agent.attach.api import OuterPort
 from dvr_agent.attach.links import attach_errors, delete, host_socket, inside_socket
@@ -151,8 +151,12 @@ class OpenVSwitchDriver:
     def acknowledge(self) -> None:
         self._database.alarm.acknowledge()
 
-    def tidy(self) -> Sequence[str]:
-        """Nothing to do: the integration bridge is not ours."""
+    def idle(self, networks: Collection[str] = ()) -> Sequence[str]:
+        """Nothing: the integration bridge is not ours."""
+        return ()
+
+    def tidy(self, networks: Collection[str] = ()) -> Sequence[str]:
+        """Nothing to do."""
         return ()
 
     def close(self) -> None:

@@ -14,6 +14,8 @@ METHODS = (
     "namespaces.remove",
     "namespaces.list",
     "namespaces.exists",
+    "namespaces.empty_files",
+    "namespaces.remove_file",
     "namespaces.enter",
     "interfaces.observe",
     "interfaces.apply",

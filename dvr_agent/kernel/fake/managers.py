@@ -113,6 +113,14 @@ class _Namespaces(_Part):
         self._call("namespaces.exists", name)
         return name in self._fake.world.namespaces
 
+    def empty_files(self) -> Sequence[str]:
+        self._call("namespaces.empty_files")
+        return sorted(self._fake.world.empty_files - self._fake.world.namespaces.keys())
+
+    def remove_file(self, name: str) -> None:
+        self._call("namespaces.remove_file", name)
+        self._fake.world.empty_files.discard(name)
+
     @contextlib.contextmanager
     def enter(self, name: str) -> Iterator[None]:
         self._call("namespaces.enter", name)

@@ -121,6 +121,8 @@ class World:
 
     def __init__(self) -> None:
         self.namespaces: dict[str, FakeNamespace] = {}
+        self.empty_files: set[str] = set()
+        """Names that a killed process left without a namespace."""
 
     def create(self, name: str) -> bool:
         """True if it was not there."""

@@ -240,7 +240,7 @@ class Store:
             return [
                 router_id
                 for router_id, entry in self._entries.items()
-                if entry.error is not None or entry.document is None or network_id in _networks(entry.document.router)
+                if entry.error is not None or entry.document is None or network_id in entry.document.router.networks
             ]
 
     def with_gateway(self, network_id: str) -> list[str]:
@@ -269,11 +269,6 @@ class Store:
         with self._lock:
             bad = {e.error.document: str(e.error) for e in self._entries.values() if e.error is not None}
             return {"documents": len(self._entries) - len(bad), "bad": bad, "error": self._failure or None}
-
-
-def _networks(router: Router) -> set[str]:
-    ports = [*router.interfaces, *router.snat_interfaces, *router.agent_gateways]
-    return {port.network_id for port in (*ports, *((router.gateway,) if router.gateway else ()))}
 
 
 def _gateway_in(router: Router, network_id: str) -> bool:

@@ -1,0 +1,105 @@
+"""Temporary files of killed processes: which ones go, and which never do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from oslo_config import cfg
+
+from dvr_agent import leftover_files
+
+ID = "0f6b6a4e-8d0b-4a60-8a3c-0f4e0a1c2b3d"
+RANDOM = "0123456789abcdef"
+LEFT = {
+    ".": [f".fip-priorities.{RANDOM}.tmp", ".fip-linklocal-networks.4711", f".fip-linklocal-networks.{RANDOM}.tmp"],
+    "ra": [f".{ID}.radvd.conf.{RANDOM}.tmp", f".{ID}.radvd.conf.12"],
+    "dvr-agent/h1/routers": [f".{ID}.json.{RANDOM}.tmp", f".{ID}.json.new", "..complete.new"],
+}
+OTHERS = {
+    ".": ["fip-priorities", "fip-linklocal-networks", "dvr-agent.lock", ".other.4711", f".other.{RANDOM}.tmp",
+          ".fip-priorities.x", f".fip-priorities.{RANDOM}.tmp.1", "tmpq1w2e3r4",
+          f".fip-priorities.{RANDOM.upper()}.tmp"],
+    "ra": [f"{ID}.radvd.conf", f"{ID}.radvd.conf.unread", f".fip-priorities.{RANDOM}.tmp", ".x.radvd.conf.12"],
+    "dvr-agent/h1/routers": [f"{ID}.json", ".complete", f".{ID}.radvd.conf.12"],
+    "dvr-agent/h2/routers": [f".{ID}.json.new"],
+}  # fmt: skip
+
+
+class Conf:
+    """The options that are asked for."""
+
+    def __init__(self, state: Path, ra: Path | None = None) -> None:
+        self.state_path, self.host, self.ra_confs = str(state), "h1", str(ra or state / "ra")
+
+
+def conf(state: Path, ra: Path | None = None) -> cfg.ConfigOpts:
+    return cast(Any, Conf(state, ra))
+
+
+def fill(state: Path, names: dict[str, list[str]]) -> set[str]:
+    paths = {state / directory / name for directory, found in names.items() for name in found}
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    return {str(path) for path in paths}
+
+
+def files(state: Path) -> set[str]:
+    return {str(path) for path in state.rglob("*") if not path.is_dir()}
+
+
+def test_temporary_files_of_this_and_earlier_versions_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    left, others = fill(tmp_path, LEFT), fill(tmp_path, OTHERS)
+    assert set(leftover_files.find(conf(tmp_path))) == left
+    assert files(tmp_path) == left | others
+    assert set(leftover_files.remove(conf(tmp_path))) == left
+    assert files(tmp_path) == others
+    assert leftover_files.remove(conf(tmp_path)) == []
+
+
+def test_a_directory_that_is_configured_elsewhere_is_looked_at(tmp_path: Path) -> None:
+    ra = tmp_path / "run" / "ra"
+    left = fill(ra, {".": LEFT["ra"]})
+    assert set(leftover_files.remove(conf(tmp_path / "state", ra))) == left
+
+
+def test_what_is_missing_or_no_directory_has_none(tmp_path: Path) -> None:
+    (tmp_path / "ra").write_text("a file")
+    assert leftover_files.remove(conf(tmp_path)) == []
+    assert leftover_files.remove(conf(tmp_path / "missing")) == []
+
+
+@pytest.mark.parametrize("link", ["ra", "dvr-agent", "dvr-agent/h1", "dvr-agent/h1/routers"])
+def test_links_in_the_way_are_not_followed(tmp_path: Path, link: str) -> None:
+    elsewhere, state = tmp_path / "elsewhere", tmp_path / "state"
+    fill(elsewhere, {".": LEFT["ra"] + LEFT["dvr-agent/h1/routers"]})
+    fill(elsewhere / "routers", {".": LEFT["dvr-agent/h1/routers"]})
+    fill(elsewhere / "h1" / "routers", {".": LEFT["dvr-agent/h1/routers"]})
+    before = files(elsewhere)
+    (state / link).parent.mkdir(parents=True)
+    (state / link).symlink_to(elsewhere)
+    assert leftover_files.remove(conf(state)) == []
+    assert files(elsewhere) == before
+
+
+def test_only_regular_files_go(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / ".fip-priorities.1").symlink_to("precious")
+    (tmp_path / ".fip-priorities.2").mkdir()
+    os.mkfifo(tmp_path / ".fip-priorities.3")
+    assert leftover_files.remove(conf(tmp_path)) == []
+    assert (tmp_path / "precious").read_text() == "kept"
+
+
+def test_a_file_of_another_user_than_the_directorys_stays(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to give files away")
+    names = [".fip-priorities.1", ".fip-priorities.2"]
+    fill(tmp_path, {".": names})
+    os.chown(tmp_path, 4711, 4711)
+    for name, user in zip(names, (4711, 4712), strict=True):
+        os.chown(tmp_path / name, user, user)
+    assert leftover_files.remove(conf(tmp_path)) == [str(tmp_path / names[0])]
