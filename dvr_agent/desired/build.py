@@ -21,6 +21,7 @@ class RouterState:
     :ivar base: shared part of the fip namespace, None if the router is not linked to one; likewise ``slice``
     :ivar snat: None where the snat namespace does not belong
     :ivar warnings: for the operator; no errors
+    :ivar omitted: objects of the document that are left out, and why: the router is degraded
     """
 
     qrouter: NamespaceState
@@ -28,6 +29,7 @@ class RouterState:
     slice: NamespaceState | None = None
     snat: NamespaceState | None = None
     warnings: tuple[str, ...] = ()
+    omitted: tuple[str, ...] = ()
 
 
 def router_state(view: HostView, facts: Facts) -> RouterState:
@@ -44,7 +46,8 @@ def router_state(view: HostView, facts: Facts) -> RouterState:
     if view.snat_here and router.gateway is not None:
         snat, realised = snat_state(view, router.gateway)
         used |= realised
-    return RouterState(qrouter, base, piece, snat, tuple(_warnings(view, used)))
+    omitted = tuple(omission.text for omission in router.omitted)
+    return RouterState(qrouter, base, piece, snat, tuple(_warnings(view, used)), omitted)
 
 
 def _warnings(view: HostView, used: set[ExtraRoute]) -> list[str]:
@@ -63,7 +66,7 @@ def _warnings(view: HostView, used: set[ExtraRoute]) -> list[str]:
             else f"no agent gateway port for network {router.gateway.network_id} on this host"
         )
         warnings.append(f"floating IPs {', '.join(waiting)} are bound to this host but not realised: {reason}")
-    return warnings
+    return [*warnings, *(f"no neighbour: {omission.text}" for omission in router.skipped)]
 
 
 def _reachable_elsewhere(view: HostView, nexthop: IpAddress) -> bool:
