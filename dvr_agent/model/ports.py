@@ -200,7 +200,11 @@ def _subnet_port(value: object, at: At, skipped: list[Omission]) -> SubnetPort:
     mac = values.any_mac(port.get("mac_address", MISSING), (at, "mac_address"))
     usable = values.is_unicast(mac)
     if not usable:
-        skipped.append(_no_neighbour(port_id, (at, "mac_address"), mac, "a unicast MAC address that is not all zero"))
+        skipped.append(
+            _no_neighbour(
+                port_id, (at, "mac_address"), port["mac_address"], "a unicast MAC address that is not all zero"
+            )
+        )
     addresses = []
     fixed_at: At = (at, "fixed_ips")
     for index, item in enumerate(array(port.get("fixed_ips", MISSING), fixed_at)):
@@ -211,7 +215,7 @@ def _subnet_port(value: object, at: At, skipped: list[Omission]) -> SubnetPort:
         reason = values.why_unusable(address)
         if reason:
             expected = f"the address of a host; this one is {reason}"
-            skipped.append(_no_neighbour(port_id, (here, "ip_address"), str(address), expected))
+            skipped.append(_no_neighbour(port_id, (here, "ip_address"), entry["ip_address"], expected))
         elif usable:
             addresses.append((subnet_id, address))
     if len(addresses) > 1:
@@ -222,6 +226,7 @@ def _subnet_port(value: object, at: At, skipped: list[Omission]) -> SubnetPort:
         device_owner=values.name(port.get("device_owner", ""), (at, "device_owner")),
         addresses=tuple(addresses),
         pairs=_pairs(port.get("allowed_address_pairs", []), (at, "allowed_address_pairs"), mac),
+        is_up=port.get("status", "ACTIVE") == "ACTIVE" and port.get("admin_state_up", True) is not False,
     )
 
 

@@ -108,7 +108,7 @@ class Omission:
     """An object of a document that is left out, since it cannot be built as it stands; the rest of the router is built.
 
     :ivar path: JSON path of the value that is wrong
-    :ivar value: the value as found, already cut to 80 characters
+    :ivar value: the value, already cut to 80 characters
     :ivar expected: what would have been right
     """
 
@@ -135,6 +135,7 @@ class SubnetPort:
 
     :ivar addresses: (subnet id, address) of each fixed IP
     :ivar pairs: allowed address pairs, (MAC, network); only those that are one address give neighbours
+    :ivar is_up: administratively up, with status ACTIVE; so is a port of which the document does not tell it
     """
 
     id: str
@@ -142,6 +143,7 @@ class SubnetPort:
     device_owner: str
     addresses: tuple[tuple[str, IpAddress], ...]
     pairs: tuple[tuple[str, IpNetwork], ...] = ()
+    is_up: bool = True
 
 
 @dataclass(frozen=True, slots=True)
