@@ -15,6 +15,7 @@ from dvr_agent.desired.common import (
     metadata_input,
     metadata_mark,
     metadata_redirect,
+    outbound,
     port_addresses,
     port_link,
     scope_filter,
@@ -75,6 +76,7 @@ def qrouter_state(view: HostView, facts: Facts) -> tuple[NamespaceState, set[Ext
         neighbours=frozenset(_neighbours(view, link, devices)),
         sysctls=frozenset(_sysctls(view, redirects)),
         tables=_tables(view, devices),
+        outbound=outbound(view, view.local_fips, devices, routes),
     )
     return state, used
 
