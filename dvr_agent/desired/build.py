@@ -13,6 +13,9 @@ from dvr_agent.desired.view import HostView, agent_gateways
 from dvr_agent.model.router import ExtraRoute, IpAddress
 from dvr_agent.state.namespace import NamespaceState
 
+MAX_SKIPPED = 10
+"""Ports without neighbour that are named, each in a warning of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class RouterState:
@@ -66,7 +69,10 @@ def _warnings(view: HostView, used: set[ExtraRoute]) -> list[str]:
             else f"no agent gateway port for network {router.gateway.network_id} on this host"
         )
         warnings.append(f"floating IPs {', '.join(waiting)} are bound to this host but not realised: {reason}")
-    return [*warnings, *(f"no neighbour: {omission.text}" for omission in router.skipped)]
+    skipped = [f"no neighbour: {omission.text}" for omission in router.skipped]
+    if len(skipped) > MAX_SKIPPED:  # users can make as many of them as they like
+        skipped[MAX_SKIPPED:] = [f"no neighbour: {len(skipped) - MAX_SKIPPED} more ports of the router's subnets"]
+    return [*warnings, *skipped]
 
 
 def _reachable_elsewhere(view: HostView, nexthop: IpAddress) -> bool:

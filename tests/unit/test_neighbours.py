@@ -145,3 +145,11 @@ def test_fixed_ip_of_a_port_wins_over_any_pair() -> None:
     owner = port(5, VIP, status="DOWN")
     for ports in itertools.permutations((owner, port(7, allowed_address_pairs=PAIR, **UP))):
         assert neighbours(with_ports(*ports))[VIP] == owner["mac_address"]
+
+
+def test_many_such_ports_are_few_warnings() -> None:
+    bad = [port(number, mac_address="01:00:5e:00:00:01") for number in range(1, 31)]
+    state = router_state(make_view(with_ports(*bad, port(99)), SETTINGS), Facts())
+    found = [warning for warning in state.warnings if warning.startswith("no neighbour: ")]
+    assert len(found) == 11
+    assert found[-1] == "no neighbour: 20 more ports of the router's subnets"
