@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 
 from dvr_agent.cli.inputs import Result, load_config, read_files
-from dvr_agent.cli.output import GREEN, RED, Output
-from dvr_agent.model.router import Router
+from dvr_agent.cli.output import GREEN, RED, YELLOW, Output
+from dvr_agent.cli.render import omitted_text
+from dvr_agent.model.router import Omission, Router
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    """0: all are fine; 1: at least one is bad."""
+    """0: all are fine; 1: at least one is bad, or has objects that are left out."""
     conf = load_config(args)
     found = read_files(args.files, conf.dvr_agent.max_document_size)
     if out.json:
@@ -19,7 +20,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     else:
         for result in found.results:
             _show(out, result)
-    return 1 if found.bad else 0
+    return 1 if found.bad or any(router.omitted for _, router in found.good) else 0
 
 
 def _as_json(result: Result) -> dict[str, object]:
@@ -30,6 +31,8 @@ def _as_json(result: Result) -> dict[str, object]:
         "router": router.id if router else None,
         "name": router.name if router else None,
         "note": note(router) if router else "",
+        "omitted": [_omission_json(omission) for omission in router.omitted] if router else [],
+        "warnings": [f"no neighbour: {omission.text}" for omission in router.skipped] if router else [],
         "error": None
         if error is None
         else {"path": error.path, "value": error.value, "expected": error.expected, "text": str(error)},
@@ -42,11 +45,27 @@ def _show(out: Output, result: Result) -> None:
         out.line(f"bad  {error}", RED)
     elif router is not None:
         what = f"router {router.id}" + (f" ({router.name})" if router.name else "")
-        out.line(f"ok   {path}: {what}" + (f"; {note(router)}" if note(router) else ""), GREEN)
+        word, colour = ("part", YELLOW) if router.omitted else ("ok  ", GREEN)
+        out.line(f"{word} {path}: {what}" + (f"; {note(router)}" if note(router) else ""), colour)
+        for omission in router.omitted:
+            out.line(f"     left out: {omission.text}", RED)
+        for omission in router.skipped:
+            out.line(f"     warning: no neighbour: {omission.text}")
+
+
+def _omission_json(omission: Omission) -> dict[str, str]:
+    return {
+        "path": omission.path,
+        "value": omission.value,
+        "expected": omission.expected,
+        "text": omission.text,
+    }
 
 
 def note(router: Router) -> str:
     """What is special about a good document, empty if nothing is."""
     if router.ha or not router.distributed:
         return f"{'HA' if router.ha else 'not distributed'}: not supported here, left alone"
-    return "" if router.admin_state_up else "administratively down: not built"
+    if not router.admin_state_up:
+        return "administratively down: not built"
+    return omitted_text(len(router.omitted)) if router.omitted else ""

@@ -30,4 +30,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
         out.line(f"{len(good)} routers of host {conf.host} described by neutron-server; documents in {where}")
     for event in bad:
         complain(str(event.error))
+    for changed in good:
+        for omission in changed.document.router.omitted:
+            complain(f"warning: left out: {changed.document.name}: {omission.text}")
     return 1 if bad else 0

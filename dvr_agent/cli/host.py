@@ -15,7 +15,6 @@ from dvr_agent.config import host_settings
 from dvr_agent.desired import names, qrouter, snat
 from dvr_agent.desired.facts import new_link
 from dvr_agent.desired.fip import slice_ownership
-from dvr_agent.desired.view import is_central
 from dvr_agent.errors import NamespaceGoneError, SourceError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.linux import open_kernel
@@ -140,7 +139,7 @@ class Host:
         """Where a floating IP belongs, in a word or two."""
         if fip.host == NEEDS_BINDING_HOST:
             return "central (port is bound nowhere)"
-        if is_central(fip):
+        if fip.is_central:
             return "central"
         if self.settings_host in (fip.host, fip.dest_host):
             return "here" if fip.host == self.settings_host else "here (port is moving here)"

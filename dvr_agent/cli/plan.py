@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from dvr_agent.cli.check import note
 from dvr_agent.cli.inputs import Documents, load_config, read_files, read_source
 from dvr_agent.cli.output import BOLD, Output, complain
-from dvr_agent.cli.render import Renderer, Section, as_json, as_lines, counts_text
+from dvr_agent.cli.render import Renderer, Section, as_json, as_lines, counts_text, omitted_text
 from dvr_agent.errors import DvrError, NotSupportedError, ServiceError
 from dvr_agent.lock import AgentLock
 from dvr_agent.model.router import Router
@@ -33,8 +33,8 @@ class Report:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def plan(self, plan: Plan, name: str = "", outcome: Outcome | None = None) -> None:
-        section = self.renderer.section(plan, name, outcome)
+    def plan(self, plan: Plan, name: str = "", outcome: Outcome | None = None, document: str = "") -> None:
+        section = self.renderer.section(plan, name, outcome, document)
         self.sections.append(section)
         if not self.out.json:
             for number, line in enumerate(as_lines(section)):
@@ -56,7 +56,13 @@ class Report:
 
     @property
     def in_sync(self) -> bool:
-        return all(section.in_sync for section in self.sections)
+        """True if nothing differs, and all that the documents ask for is there."""
+        return all(section.in_sync for section in self.sections) and not self.omitted
+
+    @property
+    def omitted(self) -> int:
+        """How many objects of the documents are left out."""
+        return sum(len(section.omitted) for section in self.sections)
 
     def finish(self, verb: str) -> None:
         """:param verb: ``plan`` or ``apply``"""
@@ -83,11 +89,17 @@ class Report:
             (len(self.skipped), "left alone"),
             (len(self.errors), "failed"),
         ]
-        return ", ".join(f"{number} {word}" for number, word in parts if number) or "no router documents"
+        texts = [f"{number} {word}" for number, word in parts if number]
+        if self.omitted:
+            texts.append(omitted_text(self.omitted))
+        return ", ".join(texts) or "no router documents"
 
 
 def run_plan(args: argparse.Namespace, out: Output) -> int:
-    """0: in sync; 1: something could not be read; 2: there are changes.  Writes neither kernel nor files."""
+    """0: in sync; 1: something could not be read; 2: there are changes, or objects of a document are left out.
+
+    Writes neither kernel nor files.
+    """
     conf = load_config(args)
     documents = read_files(args.files, conf.dvr_agent.max_document_size) if args.files else read_source(conf)
     report = Report(out)
@@ -95,7 +107,7 @@ def run_plan(args: argparse.Namespace, out: Output) -> int:
     reconciler.load()
     for trouble in reconciler.services.troubles:
         report.warn(trouble)
-    _each(documents, report, lambda router: _plan_one(reconciler, router, report))
+    _each(documents, report, lambda name, router: _plan_one(reconciler, name, router, report))
     if not args.files:
         _plan_left_overs(reconciler, documents, report)
     report.finish("plan")
@@ -113,37 +125,37 @@ def run_apply(args: argparse.Namespace, out: Output) -> int:
         reconciler = open_reconciler(conf)
         reconciler.load()
         try:
-            _each(documents, report, lambda router: _apply_one(reconciler, router, report))
+            _each(documents, report, lambda name, router: _apply_one(reconciler, name, router, report))
         finally:
             reconciler.flush()
         for trouble in reconciler.services.troubles:
             report.warn(trouble)
     report.finish("apply")
-    return 1 if report.errors or report.skipped else 0
+    return 1 if report.errors or report.skipped or report.omitted else 0
 
 
-def _each(documents: Documents, report: Report, work: Callable[[Router], None]) -> None:
+def _each(documents: Documents, report: Report, work: Callable[[str, Router], None]) -> None:
     """One router after the other; an error stops none but its own."""
     for bad in documents.bad:
         report.error(bad.document, bad)
-    for _, router in documents.good:
+    for name, router in documents.good:
         subject = f"router {router.id}"
         try:
-            work(router)
+            work(name, router)
         except NotSupportedError:
             report.skip(subject, note(router))
         except DvrError as exc:
             report.error(subject, exc)
 
 
-def _plan_one(reconciler: Reconciler, router: Router, report: Report) -> None:
+def _plan_one(reconciler: Reconciler, document: str, router: Router, report: Report) -> None:
     plan = reconciler.plan_remove(router.id) if _down(router) else reconciler.plan(router)
-    report.plan(plan, router.name)
+    report.plan(plan, router.name, document=document)
 
 
-def _apply_one(reconciler: Reconciler, router: Router, report: Report) -> None:
+def _apply_one(reconciler: Reconciler, document: str, router: Router, report: Report) -> None:
     outcome = reconciler.remove(router.id) if _down(router) else reconciler.reconcile(router)
-    report.plan(outcome.plan, router.name, outcome)
+    report.plan(outcome.plan, router.name, outcome, document)
     for trouble in outcome.trouble:
         report.error(f"router {router.id}", ServiceError(trouble))
 

@@ -61,6 +61,7 @@ class Section:
 
     :ivar shared: names of namespaces of which this plan has changes that an earlier section shows
     :ivar outcome: what came of it, None for a mere plan
+    :ivar omitted: objects that are left out, each with its document and why
     """
 
     subject: str
@@ -69,6 +70,7 @@ class Section:
     shared: tuple[str, ...]
     warnings: tuple[str, ...]
     outcome: Outcome | None = None
+    omitted: tuple[str, ...] = ()
 
     def counts(self) -> Counter[str]:
         """Sign → how many things; a namespace counts as one."""
@@ -89,8 +91,11 @@ class Renderer:
     def __init__(self) -> None:
         self._shown: set[tuple[str, Line | str]] = set()
 
-    def section(self, plan: Plan, name: str = "", outcome: Outcome | None = None) -> Section:
-        """:param name: of the router, for people"""
+    def section(self, plan: Plan, name: str = "", outcome: Outcome | None = None, document: str = "") -> Section:
+        """
+        :param name: of the router, for people
+        :param document: name of the router's document
+        """
         lines: dict[str, list[Line]] = {}
         signs: dict[str, str] = {}
         shared: list[str] = []
@@ -112,7 +117,8 @@ class Renderer:
             sign, _, text = change.text.partition(" ")
             lines.setdefault(names.QROUTER + change.router_id, []).append(Line(sign, "service", text))
         groups = tuple(Group(place, signs.get(place, CHANGE), tuple(found)) for place, found in lines.items())
-        return Section(plan.subject, name, groups, tuple(shared), plan.warnings, outcome)
+        omitted = tuple(f"{document}: {omission}" for omission in plan.omitted)
+        return Section(plan.subject, name, groups, tuple(shared), plan.warnings, outcome, omitted)
 
     def _first_time(self, namespace: str, what: Line | str) -> bool:
         if (namespace, what) in self._shown:
@@ -133,6 +139,8 @@ def as_lines(section: Section) -> Iterator[str]:
             yield f"    {line.full}"
     for namespace in section.shared:
         yield f"  namespace {namespace}: the changes to its shared part are shown above"
+    for omission in section.omitted:
+        yield f"  left out: {omission}"
     for warning in section.warnings:
         yield f"  warning: {warning}"
 
@@ -159,6 +167,8 @@ def as_json(section: Section) -> dict[str, Any]:
         "shared": list(section.shared),
         "warnings": list(section.warnings),
     }
+    if section.omitted:
+        result["omitted"] = list(section.omitted)
     if section.outcome is not None:
         result["milliseconds"] = round(section.outcome.seconds * 1e3, 2)
         result["announcements"] = len(section.outcome.announcements)
@@ -173,7 +183,17 @@ def counts_text(counts: Counter[str], done: bool = False) -> str:
     return ", ".join(f"{counts[sign]} {word}" for sign, word in words.items() if counts[sign])
 
 
+def omitted_text(number: int) -> str:
+    """``1 object left out``."""
+    return f"{number} object{'' if number == 1 else 's'} left out"
+
+
 def _verdict(section: Section) -> str:
+    omitted = f"; {omitted_text(len(section.omitted))}" if section.omitted else ""
+    return _done_text(section) + omitted
+
+
+def _done_text(section: Section) -> str:
     counts = section.counts()
     outcome = section.outcome
     if outcome is None:

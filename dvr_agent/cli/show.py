@@ -91,6 +91,9 @@ def fips(args: argparse.Namespace, out: Output) -> int:
         for fip in router.floating_ips:
             there = kernel.pop((router_id, str(fip.address)), [])
             found.append(_fip(str(fip.address), str(fip.fixed_address), router_id, host.place(fip), there))
+        for fip in router.omitted_floating_ips:
+            there = kernel.pop((router_id, str(fip.address)), [])
+            found.append(_fip(str(fip.address), str(fip.fixed_address), router_id, "left out", there))
     for (router_id, address), there in kernel.items():
         found.append(_fip(address, there[0][0], router_id, "no document", there))
     found.sort(key=lambda entry: (entry["router"], entry["floating_ip"]))
@@ -146,6 +149,7 @@ def router(args: argparse.Namespace, out: Output) -> int:
                 "interfaces": [_port(port, names.INTERNAL) for port in document.interfaces] if document else [],
                 "floating_ips": _fips(host, document) if document else [],
                 "routes": _routes(document) if document else [],
+                "omitted": [omission.text for omission in document.omitted] if document else [],
                 "namespaces": [
                     {"name": namespace, "objects": _texts(state), "rules": rules_in[namespace]}
                     for namespace, state in states
@@ -198,6 +202,8 @@ def _show_document(host: Host, router: Router, out: Output) -> None:
         out.table(("FLOATING IP", "FIXED IP", "BELONGS"), rows_of, indent="  ")
     for text in _routes(router):
         _line(out, "extra route", text)
+    for omission in router.omitted:
+        _line(out, "left out", omission.text)
 
 
 def _line(out: Output, title: str, value: str) -> None:

@@ -73,11 +73,9 @@ class Dispatcher:
     def changed(self, document: Document, now: float, priority: Priority = Priority.EVENT) -> None:
         """A router has a new document, or its document is good again."""
         record = self.routers.ensure(document.router.id)
-        if record.document is None or record.document.digest != document.digest:
-            record.warned.clear()
         record.document, record.name = document, document.router.name
         was_bad, record.bad, record.deleted = bool(record.bad), "", False
-        self._at_once(record, now, priority, recovering=was_bad or record.failures > 0)
+        self._at_once(record, now, priority, recovering=was_bad or record.result is State.DEGRADED)
 
     def deleted(self, router_id: str, name: str, now: float) -> None:
         """The source says that the router is gone."""
@@ -210,8 +208,7 @@ class Dispatcher:
         elif isinstance(job.work, Remove):
             self.routers.drop(record.id)
         else:
-            up = isinstance(job.work, Update) and job.work.document.router.admin_state_up
-            record.result, record.reason = (State.IN_SYNC if up else State.ADMIN_DOWN), ""
+            record.result, record.reason = _result(job.work, result.outcome)
 
     def _note(self, job: Job[Work], record: Record | None, outcome: Outcome) -> None:
         if outcome.plan and job.priority is Priority.AUDIT:
@@ -220,7 +217,7 @@ class Dispatcher:
             self.on_changed()
         if record is None:
             return
-        record.warned.update(outcome.plan.warnings)
+        record.warned = {*outcome.plan.warnings, *outcome.plan.omitted}
         record.last_seconds = round(outcome.seconds, 6)
         if outcome.plan:
             record.last_change, record.last_counts = time.time(), outcome.plan.counts()
@@ -248,6 +245,18 @@ class Dispatcher:
     def _announceable(self, router_id: str) -> bool:
         record = self.routers.get(router_id)
         return record is not None and not record.deleted
+
+
+def _result(work: Work, outcome: Outcome) -> tuple[State, str]:
+    """State and reason of a router whose job is done.
+
+    No retry can help where objects of the document are left out: only another document can.
+    """
+    if not isinstance(work, Update) or not work.document.router.admin_state_up:
+        return State.ADMIN_DOWN, ""
+    if outcome.plan.omitted:
+        return State.DEGRADED, f"left out: {'; '.join(outcome.plan.omitted)}"
+    return State.IN_SYNC, ""
 
 
 def _run(job: Job[Work], reconciler: Reconciler) -> tuple[float, Result]:

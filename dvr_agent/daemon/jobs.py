@@ -25,7 +25,7 @@ LOG = logging.getLogger(__name__)
 class Update:
     """Make the kernel agree with this document.
 
-    :ivar warned: warnings that were already logged for it
+    :ivar warned: warnings and omissions that were already logged for it
     :ivar recovering: the last try failed, or its document was bad: say when it is well again
     """
 
@@ -56,7 +56,7 @@ Work = Update | Remove | Control
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The job did what it was to do."""
+    """The job did what it was to do; ``outcome.plan.omitted`` is left out."""
 
     outcome: Outcome
 
@@ -137,6 +137,9 @@ def _update(job: Job[Work], work: Update, subject: str, reconciler: Reconciler, 
     for warning in plan.warnings:
         if warning not in work.warned:
             LOG.warning("%s: %s", subject, warning)
+    for omission in plan.omitted:
+        if omission not in work.warned:
+            LOG.error("%s: left out: %s: %s", subject, work.document.name, omission)
     if job.priority is Priority.AUDIT:
         if plan:
             LOG.warning("%s: drift repaired: %s; %s", subject, counts_text(plan), _times(outcome, late))
@@ -148,10 +151,9 @@ def _update(job: Job[Work], work: Update, subject: str, reconciler: Reconciler, 
         LOG.log(level, "%s: in sync, nothing to change; %s", subject, _times(outcome, late))
     _details(plan)
     if outcome.trouble:
-        reason = "; ".join(outcome.trouble)
-        LOG.error("%s: %s", subject, reason)
-        return Degraded(outcome, reason)
-    if work.recovering:
+        LOG.error("%s: %s", subject, "; ".join(outcome.trouble))
+        return Degraded(outcome, "; ".join((*outcome.trouble, *plan.omitted)))
+    if work.recovering and not plan.omitted:
         LOG.info("%s: is well again", subject)
     return Done(outcome)
 

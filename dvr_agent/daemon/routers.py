@@ -38,7 +38,7 @@ class Record:
     :ivar failures: tries that failed in a row
     :ivar retry: the timer of the next try
     :ivar retry_at: when it strikes, by the monotonic clock
-    :ivar warned: what was already warned about this document
+    :ivar warned: warnings and omissions of the last job, which were logged
     """
 
     id: str
@@ -62,8 +62,12 @@ class Record:
 
     @property
     def auditable(self) -> bool:
-        """True if the kernel is expected to agree with the document: what differs then is drift."""
-        return self.document is not None and self.result is State.IN_SYNC and not self.deleted
+        """True if the kernel is expected to agree with the document: what differs then is drift.
+
+        So it is with a router that is degraded since its document has objects that cannot be built.
+        """
+        agrees = self.result is State.IN_SYNC or (self.result is State.DEGRADED and not self.failures)
+        return self.document is not None and agrees and not self.deleted
 
     def cancel_retry(self) -> None:
         if self.retry is not None:

@@ -13,6 +13,9 @@ from dvr_agent.desired.view import HostView, agent_gateways
 from dvr_agent.model.router import ExtraRoute, IpAddress
 from dvr_agent.state.namespace import NamespaceState
 
+MAX_SKIPPED = 10
+"""Ports without neighbour that are named, each in a warning of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class RouterState:
@@ -21,6 +24,7 @@ class RouterState:
     :ivar base: shared part of the fip namespace, None if the router is not linked to one; likewise ``slice``
     :ivar snat: None where the snat namespace does not belong
     :ivar warnings: for the operator; no errors
+    :ivar omitted: objects of the document that are left out, and why: the router is degraded
     """
 
     qrouter: NamespaceState
@@ -28,6 +32,7 @@ class RouterState:
     slice: NamespaceState | None = None
     snat: NamespaceState | None = None
     warnings: tuple[str, ...] = ()
+    omitted: tuple[str, ...] = ()
 
 
 def router_state(view: HostView, facts: Facts) -> RouterState:
@@ -44,7 +49,8 @@ def router_state(view: HostView, facts: Facts) -> RouterState:
     if view.snat_here and router.gateway is not None:
         snat, realised = snat_state(view, router.gateway)
         used |= realised
-    return RouterState(qrouter, base, piece, snat, tuple(_warnings(view, used)))
+    omitted = tuple(omission.text for omission in router.omitted)
+    return RouterState(qrouter, base, piece, snat, tuple(_warnings(view, used)), omitted)
 
 
 def _warnings(view: HostView, used: set[ExtraRoute]) -> list[str]:
@@ -63,7 +69,10 @@ def _warnings(view: HostView, used: set[ExtraRoute]) -> list[str]:
             else f"no agent gateway port for network {router.gateway.network_id} on this host"
         )
         warnings.append(f"floating IPs {', '.join(waiting)} are bound to this host but not realised: {reason}")
-    return warnings
+    skipped = [f"no neighbour: {omission.text}" for omission in router.skipped]
+    if len(skipped) > MAX_SKIPPED:  # users can make as many of them as they like
+        skipped[MAX_SKIPPED:] = [f"no neighbour: {len(skipped) - MAX_SKIPPED} more ports of the router's subnets"]
+    return [*warnings, *skipped]
 
 
 def _reachable_elsewhere(view: HostView, nexthop: IpAddress) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from ipaddress import IPv4Interface
 from typing import NamedTuple
 
 from dvr_agent.desired.marks import LOW_MASK, SCOPE_MASK
-from dvr_agent.model.router import RouterPort
+from dvr_agent.desired.view import HostView, port_subnets
+from dvr_agent.model.router import FloatingIp, RouterPort
 from dvr_agent.state.address import Address
 from dvr_agent.state.filter import (
     ConnmarkMatch,
@@ -22,6 +24,8 @@ from dvr_agent.state.filter import (
     Verdict,
 )
 from dvr_agent.state.link import Link, Port
+from dvr_agent.state.namespace import Outbound
+from dvr_agent.state.route import MAIN_TABLE, Route
 from dvr_agent.state.sysctl import Sysctl
 
 FAMILIES: tuple[Family, Family] = (4, 6)
@@ -63,6 +67,28 @@ def port_link(device: str, port: RouterPort) -> Link:
 def port_addresses(device: str, port: RouterPort) -> list[Address]:
     """All fixed IPs of a port, each with its prefix length."""
     return [Address(device, fixed.cidr) for fixed in port.fixed_ips]
+
+
+def outbound(
+    view: HostView, fips: Iterable[FloatingIp], inside: Iterable[tuple[str, RouterPort]], routes: Iterable[Route]
+) -> Outbound:
+    """Whose connections get a translation with a floating IP of a namespace, and which of them never do.
+
+    An address in the external network's address scope is routed without translation: its connections may go on so.
+
+    :param inside: devices of the inside, with their ports
+    :param routes: routes of the main table by those devices
+    """
+    gateway = view.router.gateway
+    scope = gateway.scope4 if gateway is not None else None
+    addresses = {str(fip.fixed_address) for fip in fips if scope is None or fip.fixed_scope != scope}
+    ports = [port for _, port in inside]
+    networks = {str(subnet.cidr) for port in ports for _, subnet in port_subnets(port) if subnet.cidr.version == 4}
+    networks |= {
+        str(IPv4Interface(ip.cidr).network) for port in ports for ip in port.fixed_ips if ip.address.version == 4
+    }
+    networks |= {route.dst for route in routes if route.table == MAIN_TABLE and ":" not in route.dst}
+    return Outbound(frozenset(addresses), tuple(sorted(networks)))
 
 
 def has_family(port: RouterPort, family: Family) -> bool:

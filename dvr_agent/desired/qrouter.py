@@ -15,6 +15,7 @@ from dvr_agent.desired.common import (
     metadata_input,
     metadata_mark,
     metadata_redirect,
+    outbound,
     port_addresses,
     port_link,
     scope_filter,
@@ -26,7 +27,7 @@ from dvr_agent.desired.routes import extra_routes, leg, onlink_routes
 from dvr_agent.desired.scopes import other_scope_egress, other_scope_fips, other_scope_ingress
 from dvr_agent.desired.tables import redirect_index
 from dvr_agent.desired.view import HostView, port_subnets
-from dvr_agent.model.router import ExtraRoute, RouterPort
+from dvr_agent.model.router import ExtraRoute, RouterPort, SubnetPort
 from dvr_agent.state.address import Address
 from dvr_agent.state.filter import (
     Dnat,
@@ -75,6 +76,7 @@ def qrouter_state(view: HostView, facts: Facts) -> tuple[NamespaceState, set[Ext
         neighbours=frozenset(_neighbours(view, link, devices)),
         sysctls=frozenset(_sysctls(view, redirects)),
         tables=_tables(view, devices),
+        outbound=outbound(view, view.local_fips, devices, routes),
     )
     return state, used
 
@@ -160,7 +162,8 @@ def _neighbours(view: HostView, link: FipLink | None, devices: Devices) -> list[
     for device, port in devices:
         for _, subnet in port_subnets(port):
             members = [member for member in ports_by_subnet.get(subnet.id, ()) if member.id not in own_ports]
-            for member in members:  # pairs first: an address's own port has the last word
+            # The last word has an address's own port; before it, of ports with the same pair, one that is up.
+            for member in sorted(members, key=_is_up):
                 for mac, net in member.pairs:
                     if net.num_addresses == 1 and net.version == subnet.cidr.version and net[0] in subnet.cidr:
                         found[str(net[0]), device] = mac
@@ -174,6 +177,10 @@ def _neighbours(view: HostView, link: FipLink | None, devices: Devices) -> list[
                         found[str(fixed.address), device] = csnat.mac
     neighbours = [Neighbour(dst, dev, mac) for (dst, dev), mac in found.items() if dst not in own_addresses]
     return [*neighbours, Neighbour(link.pair.fip_address, view.rfp, link.fpr_mac)] if link else neighbours
+
+
+def _is_up(member: SubnetPort) -> bool:
+    return member.is_up
 
 
 def _sysctls(view: HostView, redirects: list[Redirect]) -> list[Sysctl]:

@@ -14,6 +14,7 @@ from dvr_agent.desired.common import (
     UNMARKED_CONNECTION,
     ScopedDevice,
     has_family,
+    outbound,
     port_addresses,
     port_link,
     scope_filter,
@@ -79,6 +80,7 @@ def snat_state(view: HostView, gateway: RouterPort) -> tuple[NamespaceState, set
         sysctls=frozenset(_sysctls(qg, gateway.mtu, learns)),
         tables=_tables(view, gateway, qg, inside),
         announcements=tuple(Announcement(qg, address.ip, address) for address in outside),
+        outbound=outbound(view, view.central_fips, inside, inner),
     )
     return state, used | used_outside
 

@@ -13,7 +13,7 @@ from dvr_agent.desired import names
 from dvr_agent.desired.marks import scope_marks
 from dvr_agent.desired.settings import AgentMode, HostSettings
 from dvr_agent.errors import NotSupportedError
-from dvr_agent.model.router import NEEDS_BINDING_HOST, FixedIp, FloatingIp, Router, RouterPort, Subnet
+from dvr_agent.model.router import FixedIp, FloatingIp, Router, RouterPort, Subnet
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,12 @@ class HostView:
 
     def bound_here(self, fip: FloatingIp) -> bool:
         """True if the contract wants this FIP on this host, link to the fip namespace or not."""
-        return not is_central(fip) and self.settings.host in (fip.host, fip.dest_host)
+        return not fip.is_central and self.settings.host in (fip.host, fip.dest_host)
 
     @cached_property
     def central_fips(self) -> tuple[FloatingIp, ...]:
         """Floating IPs that the snat namespace realises."""
-        return tuple(fip for fip in self.router.floating_ips if is_central(fip)) if self.snat_here else ()
+        return tuple(fip for fip in self.router.floating_ips if fip.is_central) if self.snat_here else ()
 
     @cached_property
     def marks(self) -> dict[str | None, int]:
@@ -141,11 +141,6 @@ def agent_gateways(router: Router, settings: HostSettings) -> list[RouterPort]:
         ),
         key=lambda port: port.id,
     )
-
-
-def is_central(fip: FloatingIp) -> bool:
-    """True for a floating IP that the SNAT host realises, whatever host its port is on."""
-    return fip.snat_bound or fip.host == NEEDS_BINDING_HOST
 
 
 def port_subnets(port: RouterPort) -> list[tuple[FixedIp, Subnet]]:

@@ -7,7 +7,7 @@ namespace missing raises :class:`~dvr_agent.errors.NamespaceGoneError`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -130,6 +130,13 @@ class Conntrack(Protocol):
 
     def delete(self, namespace: str, address: str) -> int:
         """Delete the connections with exactly this address on either side of either direction; returns how many."""
+
+    def drop_untranslated(self, namespace: str, addresses: Collection[str], inside: Sequence[str]) -> int:
+        """Delete the connections that one of these IPv4 addresses has begun and that no NAT rule translates.
+
+        :param inside: networks; connections to these stay
+        :returns: how many were deleted
+        """
 
 
 class Announcer(Protocol):

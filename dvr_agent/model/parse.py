@@ -5,18 +5,22 @@ A document is the router as Neutron's ``sync_routers`` returns it, or an envelop
 Unknown keys are ignored; what must be there is what every server sends.  The order of lists in the document does not
 matter, fixed IPs of a port of the router apart: the first IPv4 one of the gateway port is the one used for SNAT.
 
+Floating IPs and addresses of external ports that cannot be, though they are well-formed, are left out (``external``).
+
 Here is the shape of the whole; ports are read in ``ports``, single values in ``values``, JSON in ``reader``.
 Sources and ``dvrctl`` use :func:`parse_document` and :func:`peek_router_id`; the types are in ``router``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from dvr_agent.errors import DocumentError
 from dvr_agent.model import values
-from dvr_agent.model.checks import RouterChecks
+from dvr_agent.model.checks import PlacedPort, RouterChecks
+from dvr_agent.model.external import ExternalNetworks, FloatingIpRules
 from dvr_agent.model.peek import peek_router_id
 from dvr_agent.model.ports import PortsBySubnet, by_id, network_order, ports_by_subnet, router_port
 from dvr_agent.model.reader import (
@@ -32,7 +36,7 @@ from dvr_agent.model.reader import (
     printable,
     show,
 )
-from dvr_agent.model.router import ExtraRoute, FloatingIp, Router, RouterPort
+from dvr_agent.model.router import ExtraRoute, FloatingIp, Omission, Router, RouterPort
 
 __all__ = ["MAX_SIZE", "parse_document", "peek_router_id"]
 
@@ -42,7 +46,13 @@ MAX_SIZE = 16 * 1024 * 1024
 _PATH_LENGTH = 4096
 """Characters of a document's name in an error (PATH_MAX, limits.h)."""
 
-_PORT_LISTS = ("_interfaces", "_snat_router_interfaces", "_floatingip_agent_interfaces")
+
+class _FloatingIps(NamedTuple):
+    """:ivar refused: those that are left out, and ``omitted`` says why"""
+
+    found: tuple[FloatingIp, ...]
+    refused: tuple[FloatingIp, ...]
+    omitted: tuple[Omission, ...]
 
 
 def parse_document(data: bytes, name: str, max_size: int = MAX_SIZE) -> Router:
@@ -65,18 +75,22 @@ def parse_document(data: bytes, name: str, max_size: int = MAX_SIZE) -> Router:
 def _document(value: object) -> Router:
     document = mapping(value, None)
     if "router" not in document and "ports_by_subnet" not in document:
-        return _router(document, None, ())
+        return _router(document, None, (), ())
     at: At = (None, "router")
     router = mapping(document.get("router", MISSING), at)
-    return _router(router, at, ports_by_subnet(document.get("ports_by_subnet", {}), (None, "ports_by_subnet")))
+    skipped: list[Omission] = []
+    neighbours = ports_by_subnet(document.get("ports_by_subnet", {}), (None, "ports_by_subnet"), skipped)
+    return _router(router, at, neighbours, tuple(skipped))
 
 
-def _router(router: dict[str, Any], at: At, ports: PortsBySubnet) -> Router:
-    """The router itself; ``ports`` is what :func:`ports_by_subnet` made."""
+def _router(router: dict[str, Any], at: At, neighbours: PortsBySubnet, skipped: tuple[Omission, ...]) -> Router:
+    """The router itself; ``neighbours`` and ``skipped`` are what :func:`ports_by_subnet` made."""
     checks = RouterChecks()
     router_id = values.uuid(router.get("id", MISSING), (at, "id"))
-    gateway = _gateway(router, at, checks)
-    interfaces, snat_interfaces, agent_gateways = (_ports(router, key, at, checks) for key in _PORT_LISTS)
+    ports = _router_ports(router, at)
+    checks.ports(ports.all)
+    gateway = ports.gateway[0].port if ports.gateway else None
+    fips = _floating_ips(router.get("_floatingips", []), (at, "_floatingips"), ports, checks)
     return Router(
         id=router_id,
         name=values.name(router.get("name", ""), (at, "name")),
@@ -87,56 +101,116 @@ def _router(router: dict[str, Any], at: At, ports: PortsBySubnet) -> Router:
         gateway=gateway,
         gateway_host=values.optional_name(router.get("gw_port_host"), (at, "gw_port_host")),
         enable_snat=boolean(router.get("enable_snat", True), (at, "enable_snat")),
-        interfaces=interfaces,
-        snat_interfaces=snat_interfaces,
-        agent_gateways=agent_gateways,
-        floating_ips=_floating_ips(router.get("_floatingips", []), (at, "_floatingips"), gateway, checks),
+        interfaces=_sorted(ports.interfaces),
+        snat_interfaces=_sorted(ports.snat_interfaces),
+        agent_gateways=_sorted(ports.agent_gateways),
+        floating_ips=fips.found,
         routes=_routes(router.get("routes", []), (at, "routes")),
-        ports_by_subnet=ports,
+        ports_by_subnet=neighbours,
+        omitted=(*ports.omitted, *fips.omitted),
+        omitted_floating_ips=fips.refused,
+        skipped=skipped,
     )
 
 
-def _gateway(router: dict[str, Any], at: At, checks: RouterChecks) -> RouterPort | None:
-    value = router.get("gw_port")
-    if value is None:
-        return None
+class _RouterPorts(NamedTuple):
+    """All ports of the router.
+
+    :ivar gateway: at most one
+    :ivar omitted: addresses of external ports that are left out
+    :ivar networks: the external networks, as these ports tell them
+    :ivar snat_lost: the gateway port had an IPv4 address, and has none now
+    """
+
+    gateway: list[PlacedPort]
+    interfaces: list[PlacedPort]
+    snat_interfaces: list[PlacedPort]
+    agent_gateways: list[PlacedPort]
+    omitted: tuple[Omission, ...]
+    networks: ExternalNetworks
+    snat_lost: bool
+
+    @property
+    def all(self) -> list[PlacedPort]:
+        return [*self.gateway, *self.interfaces, *self.snat_interfaces, *self.agent_gateways]
+
+
+def _router_ports(router: dict[str, Any], at: At) -> _RouterPorts:
     here: At = (at, "gw_port")
-    gateway = router_port(value, here)
-    checks.ports([(gateway, here)])
-    return gateway
+    value = router.get("gw_port")
+    gateways = [] if value is None else [_placed(router_port(value, here, external=True), here)]
+    interfaces, snat_interfaces = (_ports(router, key, at) for key in ("_interfaces", "_snat_router_interfaces"))
+    listed = _ports(router, "_floatingip_agent_interfaces", at, external=True)
+    networks = ExternalNetworks(placed.port for placed in (*gateways, *listed))
+    omitted: list[Omission] = []
+    agent_gateways = []
+    for before in listed:
+        placed, found = networks.usable(before)
+        omitted += found
+        # Without its IPv4 address no floating IP gets out by it.
+        if _has_ipv4(placed.port) or not _has_ipv4(before.port):
+            agent_gateways.append(placed)
+    gateway = []
+    for before in gateways:
+        placed, found = networks.usable(before, taken=agent_gateways)
+        omitted += found
+        gateway.append(placed)
+    lost = any(map(_has_ipv4, _just(gateways))) and not any(map(_has_ipv4, _just(gateway)))
+    return _RouterPorts(gateway, interfaces, snat_interfaces, agent_gateways, tuple(omitted), networks, lost)
 
 
-def _ports(router: dict[str, Any], key: str, at: At, checks: RouterChecks) -> tuple[RouterPort, ...]:
+def _ports(router: dict[str, Any], key: str, at: At, external: bool = False) -> list[PlacedPort]:
     here: At = (at, key)
-    places: list[At] = []
-    found = []
-    for index, item in enumerate(array(router.get(key, []), here)):
-        places.append((here, index))
-        found.append(router_port(item, places[-1]))
-    checks.ports(zip(found, places, strict=True))
-    return tuple(sorted(found, key=by_id))
+    return [
+        _placed(router_port(item, (here, index), external), (here, index))
+        for index, item in enumerate(array(router.get(key, []), here))
+    ]
 
 
-def _floating_ips(value: object, at: At, gateway: RouterPort | None, checks: RouterChecks) -> tuple[FloatingIp, ...]:
+def _placed(port: RouterPort, at: At) -> PlacedPort:
+    return PlacedPort(port, at, tuple(range(len(port.fixed_ips))))
+
+
+def _has_ipv4(port: RouterPort) -> bool:
+    return any(fixed.address.version == 4 for fixed in port.fixed_ips)
+
+
+def _just(placed: Iterable[PlacedPort]) -> list[RouterPort]:
+    return [one.port for one in placed]
+
+
+def _sorted(placed: Iterable[PlacedPort]) -> tuple[RouterPort, ...]:
+    return tuple(sorted(_just(placed), key=by_id))
+
+
+def _floating_ips(value: object, at: At, ports: _RouterPorts, checks: RouterChecks) -> _FloatingIps:
     """The associated floating IPs; those without fixed address are nobody's and left out."""
-    found = []
+    gateway = next(iter(_just(ports.gateway)), None)
+    rules = FloatingIpRules(ports.networks, ports.snat_lost, ports.all, _just(ports.interfaces))
+    found, refused, omitted = [], [], []
     for index, item in enumerate(array(value, at)):
         here: At = (at, index)
         entry = mapping(item, here)
         if entry.get("fixed_ip_address") is None:
             continue
         fip = _floating_ip(entry, here)
-        checks.floating_ip(fip, gateway, here)
-        found.append(fip)
-    return tuple(sorted(found, key=attrgetter("address")))
+        reason = rules.check(fip, here)
+        checks.floating_ip(fip, gateway, here, left_out=reason is not None)
+        if reason is None:
+            found.append(fip)
+        else:
+            refused.append(fip)
+            omitted.append(reason)
+    found.sort(key=attrgetter("address"))
+    return _FloatingIps(tuple(found), tuple(sorted(refused, key=by_id)), tuple(omitted))
 
 
 def _floating_ip(entry: dict[str, Any], at: At) -> FloatingIp:
     scope_at: At = (at, "fixed_ip_address_scope")
     return FloatingIp(
         id=values.uuid(entry.get("id", MISSING), (at, "id")),
-        address=values.host_address4(entry.get("floating_ip_address", MISSING), (at, "floating_ip_address")),
-        fixed_address=values.host_address4(entry["fixed_ip_address"], (at, "fixed_ip_address")),
+        address=values.address4(entry.get("floating_ip_address", MISSING), (at, "floating_ip_address")),
+        fixed_address=values.address4(entry["fixed_ip_address"], (at, "fixed_ip_address")),
         network_id=values.uuid(entry.get("floating_network_id", MISSING), (at, "floating_network_id")),
         host=values.optional_name(entry.get("host"), (at, "host")),
         dest_host=values.optional_name(entry.get("dest_host"), (at, "dest_host")),

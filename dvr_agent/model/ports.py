@@ -10,8 +10,19 @@ from operator import attrgetter
 from typing import TypeAlias
 
 from dvr_agent.model import values
-from dvr_agent.model.reader import MISSING, At, Invalid, Unique, Verbatim, array, boolean, mapping
-from dvr_agent.model.router import FixedIp, IpNetwork, RaMode, RouterPort, Subnet, SubnetPort
+from dvr_agent.model.reader import (
+    MISSING,
+    At,
+    Invalid,
+    Unique,
+    Verbatim,
+    array,
+    boolean,
+    json_path,
+    mapping,
+    show,
+)
+from dvr_agent.model.router import FixedIp, IpAddress, IpNetwork, Omission, RaMode, RouterPort, Subnet, SubnetPort
 
 PortsBySubnet: TypeAlias = tuple[tuple[str, tuple[SubnetPort, ...]], ...]
 
@@ -23,14 +34,17 @@ def network_order(network: IpNetwork) -> tuple[int, int, int]:
     return network.version, int(network.network_address), network.prefixlen
 
 
-def router_port(value: object, at: At) -> RouterPort:
+def router_port(value: object, at: At, external: bool = False) -> RouterPort:
     """A port of the router, as in ``gw_port``, ``_interfaces``, ``_snat_router_interfaces`` and
     ``_floatingip_agent_interfaces``.  Fixed IPs keep their order: the first IPv4 one of the gateway is used for SNAT.
 
+    :param external: a port of an external network: any address is taken, ``external`` judges it
     :raises Invalid: see there
     """
     port = mapping(value, at)
     subnets = _subnets(port.get("subnets", []), (at, "subnets"))
+    fixed_ips = _fixed_ips(port.get("fixed_ips", MISSING), (at, "fixed_ips"), {s.id: s for s in subnets}, not external)
+    extra_subnets, extra_gateways = _extra_subnets(port.get("extra_subnets", []), (at, "extra_subnets"), external)
     scope4, scope6 = _scopes(port.get("address_scopes"), (at, "address_scopes"))
     host = values.optional_name(port.get("binding:host_id"), (at, "binding:host_id"))
     return RouterPort(
@@ -38,9 +52,10 @@ def router_port(value: object, at: At) -> RouterPort:
         network_id=values.uuid(port.get("network_id", MISSING), (at, "network_id")),
         mac=values.mac(port.get("mac_address", MISSING), (at, "mac_address")),
         mtu=values.mtu(port.get("mtu", MISSING), (at, "mtu")),
-        fixed_ips=_fixed_ips(port.get("fixed_ips", MISSING), (at, "fixed_ips"), {s.id: s for s in subnets}),
+        fixed_ips=fixed_ips,
         subnets=tuple(sorted(subnets, key=by_id)),
-        extra_subnets=_extra_subnets(port.get("extra_subnets", []), (at, "extra_subnets")),
+        extra_subnets=extra_subnets,
+        extra_gateways=extra_gateways,
         scope4=scope4,
         scope6=scope6,
         host=host or "",
@@ -48,13 +63,17 @@ def router_port(value: object, at: At) -> RouterPort:
     )
 
 
-def _fixed_ips(value: object, at: At, subnets: dict[str, Subnet]) -> tuple[FixedIp, ...]:
+def _fixed_ips(value: object, at: At, subnets: dict[str, Subnet], of_host: bool) -> tuple[FixedIp, ...]:
+    """
+    :param of_host: only addresses that a host on a link can have
+    """
+    read = values.host_address if of_host else values.address
     found = []
     for index, item in enumerate(array(value, at)):
         here: At = (at, index)
         entry = mapping(item, here)
         address_at: At = (here, "ip_address")
-        address = values.host_address(entry.get("ip_address", MISSING), address_at)
+        address = read(entry.get("ip_address", MISSING), address_at)
         subnet_id = values.uuid(entry.get("subnet_id", MISSING), (here, "subnet_id"))
         subnet = subnets.get(subnet_id)
         if subnet is not None and subnet.cidr.version != address.version:
@@ -79,7 +98,7 @@ def _subnets(value: object, at: At) -> list[Subnet]:
 def _subnet(value: object, at: At) -> Subnet:
     entry = mapping(value, at)
     subnet_id = values.uuid(entry.get("id", MISSING), (at, "id"))
-    cidr = values.link_network(entry.get("cidr", MISSING), (at, "cidr"))
+    cidr = values.subnet_network(entry.get("cidr", MISSING), (at, "cidr"))
     gateway = None
     text = entry.get("gateway_ip")
     if text is not None:
@@ -110,12 +129,21 @@ def _nameservers(value: object, at: At) -> tuple[IPv6Address, ...]:
     return tuple(address for address in found if isinstance(address, IPv6Address))
 
 
-def _extra_subnets(value: object, at: At) -> tuple[IpNetwork, ...]:
+def _extra_subnets(value: object, at: At, external: bool) -> tuple[tuple[IpNetwork, ...], tuple[IpAddress, ...]]:
+    """The networks and the gateway addresses of ``extra_subnets``.
+
+    Of an internal network anybody whom it is shared with may add a subnet, and no route is made of it: a strange one
+    must not keep the routers of others from being built.
+    """
+    read = values.subnet_network if external else values.link_network
     found: set[IpNetwork] = set()
+    gateways: set[IpAddress] = set()
     for index, item in enumerate(array(value, at)):
         entry = mapping(item, (at, index))
-        found.add(values.link_network(entry.get("cidr", MISSING), ((at, index), "cidr")))
-    return tuple(sorted(found, key=network_order))
+        found.add(read(entry.get("cidr", MISSING), ((at, index), "cidr")))
+        if external and entry.get("gateway_ip") is not None:
+            gateways.add(values.address(entry["gateway_ip"], ((at, index), "gateway_ip")))
+    return tuple(sorted(found, key=network_order)), tuple(sorted(gateways, key=lambda ip: (ip.version, int(ip))))
 
 
 def _scopes(value: object, at: At) -> tuple[str | None, str | None]:
@@ -126,11 +154,15 @@ def _scopes(value: object, at: At) -> tuple[str | None, str | None]:
     return values.optional_uuid(scopes.get("4"), (at, "4")), values.optional_uuid(scopes.get("6"), (at, "6"))
 
 
-def ports_by_subnet(value: object, at: At) -> PortsBySubnet:
+def ports_by_subnet(value: object, at: At, skipped: list[Omission]) -> PortsBySubnet:
     """The envelope's ``ports_by_subnet``: for each subnet id the ports that ``get_ports_by_subnet`` lists.
+
+    Users set MAC and IP addresses of their ports: a port that can be no neighbour must not keep the router from being
+    built.
 
     A port may stand in several lists; one address of a subnet belongs to one port (allowed address pairs apart).
 
+    :param skipped: what gives no neighbour is added to it
     :raises Invalid: see there
     """
     found = []
@@ -140,16 +172,18 @@ def ports_by_subnet(value: object, at: At) -> PortsBySubnet:
         here: At = (at, key)
         subnet_id = values.uuid(key, here)
         subnets.add(subnet_id, here, key)
-        found.append((subnet_id, _subnet_ports(ports, here, owners)))
+        found.append((subnet_id, _subnet_ports(ports, here, owners, skipped)))
     return tuple(sorted(found))
 
 
-def _subnet_ports(value: object, at: At, owners: dict[tuple[str, int], str]) -> tuple[SubnetPort, ...]:
+def _subnet_ports(
+    value: object, at: At, owners: dict[tuple[str, int], str], skipped: list[Omission]
+) -> tuple[SubnetPort, ...]:
     found = []
     ids = Unique("a port id that is there once")
     for index, item in enumerate(array(value, at)):
         here: At = (at, index)
-        port = _subnet_port(item, here)
+        port = _subnet_port(item, here, skipped)
         ids.add(port.id, (here, "id"), port.id)
         for subnet_id, address in port.addresses:
             owner = owners.setdefault((subnet_id, int(address)), port.id)
@@ -160,25 +194,45 @@ def _subnet_ports(value: object, at: At, owners: dict[tuple[str, int], str]) -> 
     return tuple(sorted(found, key=by_id))
 
 
-def _subnet_port(value: object, at: At) -> SubnetPort:
+def _subnet_port(value: object, at: At, skipped: list[Omission]) -> SubnetPort:
     port = mapping(value, at)
-    mac = values.mac(port.get("mac_address", MISSING), (at, "mac_address"))
+    port_id = values.uuid(port.get("id", MISSING), (at, "id"))
+    mac = values.any_mac(port.get("mac_address", MISSING), (at, "mac_address"))
+    usable = values.is_unicast(mac)
+    if not usable:
+        skipped.append(
+            _no_neighbour(
+                port_id, (at, "mac_address"), port["mac_address"], "a unicast MAC address that is not all zero"
+            )
+        )
     addresses = []
     fixed_at: At = (at, "fixed_ips")
     for index, item in enumerate(array(port.get("fixed_ips", MISSING), fixed_at)):
         here: At = (fixed_at, index)
         entry = mapping(item, here)
         subnet_id = values.uuid(entry.get("subnet_id", MISSING), (here, "subnet_id"))
-        addresses.append((subnet_id, values.host_address(entry.get("ip_address", MISSING), (here, "ip_address"))))
+        address = values.address(entry.get("ip_address", MISSING), (here, "ip_address"))
+        reason = values.why_unusable(address)
+        if reason:
+            expected = f"the address of a host; this one is {reason}"
+            skipped.append(_no_neighbour(port_id, (here, "ip_address"), entry["ip_address"], expected))
+        elif usable:
+            addresses.append((subnet_id, address))
     if len(addresses) > 1:
         addresses = sorted(set(addresses), key=lambda place: (place[0], place[1].version, int(place[1])))
     return SubnetPort(
-        id=values.uuid(port.get("id", MISSING), (at, "id")),
+        id=port_id,
         mac=mac,
         device_owner=values.name(port.get("device_owner", ""), (at, "device_owner")),
         addresses=tuple(addresses),
         pairs=_pairs(port.get("allowed_address_pairs", []), (at, "allowed_address_pairs"), mac),
+        is_up=port.get("status", "ACTIVE") == "ACTIVE" and port.get("admin_state_up", True) is not False,
     )
+
+
+def _no_neighbour(port_id: str, at: At, value: str, expected: str) -> Omission:
+    """A MAC address or an address of which no neighbour can be made."""
+    return Omission(json_path(at), f"{show(value)} (port {port_id})", expected)
 
 
 def _pairs(value: object, at: At, port_mac: str) -> tuple[tuple[str, IpNetwork], ...]:

@@ -59,6 +59,7 @@ class RouterPort:
 
     :ivar subnets: those that the fixed IPs are in
     :ivar extra_subnets: other subnets of the same network (on-link)
+    :ivar extra_gateways: gateway addresses of those
     :ivar scope4: id of the IPv4 address scope, None for none; likewise scope6
     :ivar host: ``binding:host_id``, may be empty
     """
@@ -70,6 +71,7 @@ class RouterPort:
     fixed_ips: tuple[FixedIp, ...]
     subnets: tuple[Subnet, ...]
     extra_subnets: tuple[IpNetwork, ...] = ()
+    extra_gateways: tuple[IpAddress, ...] = ()
     scope4: str | None = None
     scope6: str | None = None
     host: str = ""
@@ -95,6 +97,29 @@ class FloatingIp:
     snat_bound: bool = False
     fixed_scope: str | None = None
 
+    @property
+    def is_central(self) -> bool:
+        """True if the host of the snat namespace realises it, whatever host its port is on."""
+        return self.snat_bound or self.host == NEEDS_BINDING_HOST
+
+
+@dataclass(frozen=True, slots=True)
+class Omission:
+    """An object of a document that is left out, since it cannot be built as it stands; the rest of the router is built.
+
+    :ivar path: JSON path of the value that is wrong
+    :ivar value: the value, already cut to 80 characters
+    :ivar expected: what would have been right
+    """
+
+    path: str
+    value: str
+    expected: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.path} is {self.value}: expected {self.expected}"
+
 
 @dataclass(frozen=True, slots=True)
 class ExtraRoute:
@@ -110,6 +135,7 @@ class SubnetPort:
 
     :ivar addresses: (subnet id, address) of each fixed IP
     :ivar pairs: allowed address pairs, (MAC, network); only those that are one address give neighbours
+    :ivar is_up: administratively up, with status ACTIVE; so is a port of which the document does not tell it
     """
 
     id: str
@@ -117,6 +143,7 @@ class SubnetPort:
     device_owner: str
     addresses: tuple[tuple[str, IpAddress], ...]
     pairs: tuple[tuple[str, IpNetwork], ...] = ()
+    is_up: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +156,9 @@ class Router:
     :ivar snat_interfaces: csnat ports (``_snat_router_interfaces``)
     :ivar agent_gateways: agent gateway ports listed for this host (``_floatingip_agent_interfaces``)
     :ivar ports_by_subnet: (subnet id, its ports), sorted by subnet id
+    :ivar omitted: objects of the document that are left out; a router with any of them is degraded
+    :ivar omitted_floating_ips: the floating IPs among them
+    :ivar skipped: ports of the router's subnets that give no neighbour; the router is well without
     """
 
     id: str
@@ -145,6 +175,9 @@ class Router:
     floating_ips: tuple[FloatingIp, ...] = ()
     routes: tuple[ExtraRoute, ...] = ()
     ports_by_subnet: tuple[tuple[str, tuple[SubnetPort, ...]], ...] = ()
+    omitted: tuple[Omission, ...] = ()
+    omitted_floating_ips: tuple[FloatingIp, ...] = ()
+    skipped: tuple[Omission, ...] = ()
 
     @property
     def networks(self) -> set[str]:

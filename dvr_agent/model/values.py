@@ -24,6 +24,15 @@ _cidr = re.compile(r"[0-9a-fA-F.:]+/[0-9]{1,3}").fullmatch
 
 _OCTETS = {str(number): number for number in range(256)}
 
+_RESERVED = (
+    (IPv4Network("169.254.64.0/18"), "which the agent uses for its own links"),
+    (IPv4Network("127.0.0.0/8"), "loopback"),
+    (IPv4Network("224.0.0.0/4"), "multicast"),
+    (IPv6Network("::/127"), "the unspecified and the loopback address"),
+    (IPv6Network("ff00::/8"), "multicast"),
+)
+"""Networks that no subnet may overlap: its on-link route would take packets that are not for it."""
+
 _PAIR_RANGE = int(IPv4Address("169.254.64.0")) >> 14
 """169.254.64.0/18: links between router and FIP namespaces (neutron.agent.l3.dvr_fip_ns)."""
 
@@ -140,9 +149,9 @@ def host_address(value: object, at: At) -> IpAddress:
     return found
 
 
-def host_address4(value: object, at: At) -> IPv4Address:
-    """:func:`host_address`, IPv4 only."""
-    found = host_address(value, at)
+def address4(value: object, at: At) -> IPv4Address:
+    """An IPv4 address."""
+    found = address(value, at)
     if isinstance(found, IPv4Address):
         return found
     raise Invalid(at, value, "an IPv4 address")
@@ -173,6 +182,22 @@ def link_network(value: object, at: At) -> IpNetwork:
     if not found.prefixlen:
         raise Invalid(at, value, "a network with a prefix length of at least 1")
     return found
+
+
+def subnet_network(value: object, at: At) -> IpNetwork:
+    """:func:`link_network` that overlaps none of the networks that no subnet can be in."""
+    found = link_network(value, at)
+    for reserved, what in _RESERVED:
+        if _overlap(found, reserved):
+            raise Invalid(at, value, f"a network that does not overlap {reserved} ({what})")
+    return found
+
+
+def _overlap(one: IpNetwork, other: IpNetwork) -> bool:
+    if one.version != other.version:
+        return False
+    shift = one.max_prefixlen - min(one.prefixlen, other.prefixlen)
+    return int(one.network_address) >> shift == int(other.network_address) >> shift
 
 
 def address_or_network(value: object, at: At) -> IpNetwork:

@@ -1,4 +1,4 @@
-"""What has to follow when a router's changes are made: stale connections go, new addresses are announced.
+"""What has to follow when a router's changes are made: wrong connections go, new addresses are announced.
 
 Neither can be seen as missing in the kernel afterwards.  So both are noted before the first write, and stay noted until
 they are done, also when the job fails in between and the next one finds nothing else to do.
@@ -23,6 +23,8 @@ class Aftermath:
 
     def __init__(self) -> None:
         self._connections: dict[tuple[str, str], None] = {}
+        self._untranslated: dict[str, tuple[set[str], tuple[str, ...]]] = {}
+        """Namespace → addresses that got a translation, networks of the inside."""
         self._announcements: dict[tuple[str, Announcement], None] = {}
 
     def note(self, changes: Changes) -> None:
@@ -30,10 +32,18 @@ class Aftermath:
         namespace = changes.namespace
         released = {*released_addresses(changes.tables), *left_addresses(changes.left_over)}
         self._connections.update({(namespace, address): None for address in sorted(released)})
+        translated = gained_addresses(changes)
+        if translated:
+            addresses, _ = self._untranslated.get(namespace, (set(), ()))
+            self._untranslated[namespace] = (addresses | translated, changes.outbound.inside)
         self._announcements.update({(namespace, announcement): None for announcement in changes.announcements})
 
     def delete_connections(self, kernel: Kernel) -> int:
-        """Delete the tracked connections of addresses whose translation is gone; returns how many there were.
+        """Delete tracked connections that rules now translate otherwise; returns how many there were.
+
+        They are those of addresses whose translation is gone, and those that an address began without the translation
+        that it has got: what a connection's first packet met holds for all others, and so they would leave with an
+        address that nobody outside answers to.
 
         :raises KernelError: what is left stays noted
         """
@@ -44,6 +54,12 @@ class Aftermath:
             except NamespaceGoneError:
                 LOG.debug("namespace %s went, and its connections with it", namespace)
             del self._connections[namespace, address]
+        for namespace, (addresses, inside) in list(self._untranslated.items()):
+            try:
+                deleted += kernel.conntrack.drop_untranslated(namespace, addresses, inside)
+            except NamespaceGoneError:
+                LOG.debug("namespace %s went, and its connections with it", namespace)
+            del self._untranslated[namespace]
         return deleted
 
     def announce(self, kernel: Kernel) -> list[tuple[str, Announcement]]:
@@ -70,6 +86,15 @@ def released_addresses(changes: Iterable[TableChange]) -> list[str]:
     for change in changes:
         gone |= _translations(change.old) - _translations(change.new)
     return sorted({address for address, _ in gone})
+
+
+def gained_addresses(changes: Changes) -> set[str]:
+    """Addresses that get a translation which they did not have, by our rules or by those of neutron-l3-agent."""
+    if changes.create or not changes.tables:
+        return set()
+    new = {pair for change in changes.tables for pair in _inbound(change.new)}
+    had = {pair for change in (*changes.tables, *changes.left_over) for pair in _inbound(change.old)}
+    return {fixed for _, fixed in new - had} & changes.outbound.addresses
 
 
 def left_addresses(changes: Sequence[TableChange]) -> list[str]:

@@ -29,6 +29,7 @@ class Plan:
     :ivar ports: text lines for what the attach driver would do, by namespace
     :ivar warnings: things the operator should know that are no errors (an extra route with unreachable next hop)
     :ivar services: what would be done to the router's services (metadata, radvd)
+    :ivar omitted: objects of the document that are left out, and why: the router is degraded until the document changes
     """
 
     subject: str
@@ -36,6 +37,7 @@ class Plan:
     ports: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
     services: tuple[ServiceChange, ...] = ()
+    omitted: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.changes or self.ports or self.services)

@@ -213,6 +213,7 @@ class RouterReconciler:
             tuple(line for work in works for line in _port_lines(work)),
             draft.state.warnings,
             self.services.plan(router),
+            draft.state.omitted,
         )
         return plan, works, draft
 

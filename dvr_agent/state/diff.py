@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, TypeVar
 
 from dvr_agent.state.address import Address
 from dvr_agent.state.filter import Table
 from dvr_agent.state.link import Link, same_link
-from dvr_agent.state.namespace import Announcement, NamespaceState
+from dvr_agent.state.namespace import Announcement, NamespaceState, Outbound
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.route import Route
 from dvr_agent.state.rule import KERNEL_RULES, Rule
@@ -62,6 +62,7 @@ class Changes:
     :ivar remove: the namespace itself goes, with all that is in it
     :ivar left_over: tables of nf_tables from which the chains of neutron-l3-agent (``old``) are removed; ``new`` is
         what of ours, in the legacy tables, takes their place
+    :ivar outbound: which connections end where an address gets a translation
     """
 
     namespace: str
@@ -71,6 +72,7 @@ class Changes:
     tables: tuple[TableChange, ...] = ()
     left_over: tuple[TableChange, ...] = ()
     announcements: tuple[Announcement, ...] = ()
+    outbound: Outbound = field(default=Outbound())
 
     def __bool__(self) -> bool:
         return bool(self.create or self.remove or self.items or self.tables or self.left_over)
@@ -96,6 +98,7 @@ def diff(observed: NamespaceState | None, desired: NamespaceState) -> Changes:
         tables=tuple(_tables(now.tables, desired.tables)),
         left_over=tuple(_left_over(now.left_over, desired.tables)),
         announcements=tuple(a for a in desired.announcements if a.because in added),
+        outbound=desired.outbound,
     )
 
 

@@ -27,6 +27,18 @@ class Announcement:
 
 
 @dataclass(frozen=True, slots=True)
+class Outbound:
+    """Which tracked connections end when an address gets a translation: they would go on without it.
+
+    :ivar addresses: those whose connections to the outside are translated
+    :ivar inside: IPv4 networks that are reached without leaving to the outside, so that nothing is translated
+    """
+
+    addresses: frozenset[str] = frozenset()
+    inside: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class NamespaceState:
     """What one slice of a namespace holds.
 
@@ -34,7 +46,7 @@ class NamespaceState:
     :ivar ownership: which objects of the namespace this slice answers for
     :ivar tables: our part of each packet filter table that this slice manages; no other is looked at
     :ivar left_over: only in observed states: chains of neutron-l3-agent in tables of nf_tables, which have to go
-    :ivar announcements: only in desired states
+    :ivar announcements: only in desired states; likewise ``outbound``
     """
 
     name: str
@@ -48,3 +60,4 @@ class NamespaceState:
     tables: tuple[Table, ...] = ()
     left_over: tuple[Table, ...] = ()
     announcements: tuple[Announcement, ...] = field(default=(), compare=False)
+    outbound: Outbound = field(default=Outbound(), compare=False)

@@ -185,3 +185,75 @@ def test_no_socket_is_left_open(conntrack: NetlinkConntrack, flows: str) -> None
     for _ in range(20):
         conntrack.delete(flows, FIP)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+# Connections that an address began without translation
+
+INSIDE = ("10.1.0.0/24", "10.7.0.0/16")
+
+
+def test_untranslated_connections_of_an_address_to_the_outside_go_and_no_others(
+    conntrack: NetlinkConntrack, router: str, tmp_path: Path
+) -> None:
+    ours, other, outside = "10.1.0.2", "10.1.0.3", "198.51.100.70"
+    goes = [
+        udp(ours, outside, 1001),
+        udp(ours, "10.8.0.1", 1002),  # like one of the inside, and is none
+        f"-p icmp -t 300 -s {ours} -d {outside} --icmp-type 8 --icmp-code 0 --icmp-id 7",
+        f"-p tcp -t 300 -s {ours} -d {outside} --sport 1003 --dport 80 --state ESTABLISHED",
+    ]
+    stays = [
+        udp(ours, "10.1.0.9", 2001),
+        udp(ours, "10.7.255.255", 2002),
+        udp(other, outside, 2003),
+        udp(outside, ours, 2004),
+        udp("10.1.0.20", outside, 2005),  # begins with the same digits
+    ]
+    insert(router, tmp_path, [*goes, *stays])
+    # As real packets make them: translated on their way out, or on their way in.
+    assert lab.tcp_peer("outside", OUTSIDE, "inside", OUTSIDE) == FIP
+    assert lab.ping("outside", FIP)
+    kept = [line.split("src=", 1)[1] for line in entries(router) if not any(_is(line, one) for one in goes)]
+    assert len(kept) == len(entries(router)) - len(goes) >= len(stays) + 2
+    assert conntrack.drop_untranslated(router, [ours], INSIDE) == len(goes)
+    assert [_tuples(line) for line in map("src={}".format, kept)] == [_tuples(line) for line in entries(router)]
+    assert conntrack.drop_untranslated(router, [ours], INSIDE) == 0
+
+
+def _tuples(line: str) -> list[str]:
+    return re.findall(r"(?:src|dst|sport|dport|id)=\S+", line)
+
+
+def _is(line: str, inserted: str) -> bool:
+    """True if the line is of the entry that was inserted by these words."""
+    words = inserted.split()
+    value = {words[i]: words[i + 1] for i in range(0, len(words), 2)}
+    port = value.get("--sport") or value.get("--icmp-id")
+    return f"src={value['-s']} dst={value['-d']} " in line and f"={port}" in line
+
+
+def test_several_addresses_are_found_at_once(conntrack: NetlinkConntrack, router: str, tmp_path: Path) -> None:
+    lines = [udp(f"10.1.0.{n % 50 + 2}", "198.51.100.70", 2000 + n) for n in range(500)]
+    insert(router, tmp_path, lines)
+    addresses = [f"10.1.0.{n + 2}" for n in range(25)]
+    assert conntrack.drop_untranslated(router, addresses, ()) == 250
+    assert {line.split("src=")[1].split()[0] for line in entries(router)} == {f"10.1.0.{n + 27}" for n in range(25)}
+    assert conntrack.drop_untranslated(router, [], ()) == 0
+    assert conntrack.drop_untranslated(router, ["10.1.0.30"], ("0.0.0.0/0",)) == 0
+    assert len(entries(router)) == 250
+
+
+def test_untranslated_connections_in_a_zone_of_their_own(
+    conntrack: NetlinkConntrack, router: str, tmp_path: Path
+) -> None:
+    insert(
+        router, tmp_path, [udp("10.1.0.2", "198.51.100.70", 1001, extra="-w 7"), udp("10.1.0.3", "198.51.100.70", 1)]
+    )
+    assert conntrack.drop_untranslated(router, ["10.1.0.2"], ()) == 1
+    assert len(entries(router)) == 1
+
+
+def test_error_of_a_namespace_that_is_gone_names_the_addresses(conntrack: NetlinkConntrack, host: lab.Host) -> None:
+    with pytest.raises(KernelError) as caught:
+        conntrack.drop_untranslated("qrouter-gone", ["10.1.0.3", "10.1.0.2"], ())
+    assert "qrouter-gone" in str(caught.value)

@@ -172,6 +172,60 @@ def who_answers(netns: str, target: str, port: int = 7000) -> str | None:
         flow.close()
 
 
+class Mirror:
+    """A UDP server in a namespace that answers every datagram with the address it came from."""
+
+    def __init__(self, netns: str, port: int = 7001) -> None:
+        with lab.entered(netns):
+            self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("0.0.0.0", port))
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._socket.close()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            if select.select([self._socket], [], [], 0.02)[0]:
+                with contextlib.suppress(OSError):
+                    data, peer = self._socket.recvfrom(2048)
+                    self._socket.sendto(data + peer[0].encode(), peer)
+
+
+class Stream:
+    """Datagrams from one socket of a namespace to a :class:`Mirror`: one connection, as conntrack sees it."""
+
+    def __init__(self, netns: str, target: str, port: int = 7001) -> None:
+        with lab.entered(netns):
+            self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.connect((target, port))
+        self._number = 0
+
+    def seen_as(self, seconds: float = 10) -> str | None:
+        """The address that the mirror sees, None if no answer comes in that time; goes on asking until then."""
+        end = time.monotonic() + seconds
+        self._socket.settimeout(0.1)
+        while time.monotonic() < end:
+            self._number += 1
+            question = b"%d " % self._number
+            with contextlib.suppress(OSError):
+                self._socket.send(question)
+                answer = self._socket.recv(2048)
+                if answer.startswith(question):  # not a late answer to an earlier one
+                    return answer.removeprefix(question).decode()
+        return None
+
+    def close(self) -> None:
+        self._socket.close()
+
+
 class Arp(NamedTuple):
     operation: int
     """1 request, 2 reply."""

@@ -186,3 +186,43 @@ def test_ipv6_addresses_are_compared_as_addresses() -> None:
     assert not cache.patch(ArpEntry("r", "s", "fd00:0::5", NEW_MAC, True))
     assert cache.patch(ArpEntry("r", "s", "fd00::5", NEW_MAC, False))
     assert cache.text("s") == b"[]"
+
+
+def test_of_two_ports_with_one_pair_the_active_one_counts_until_a_notification_names_another(
+    server: Server, tmp_path: Path
+) -> None:
+    router_id = server.add(1)
+    down, up = server.ports[subnet_of(server, router_id)][:2]
+    for port, status in ((down, "DOWN"), (up, "ACTIVE")):
+        port |= {"allowed_address_pairs": [{"ip_address": "10.1.0.99"}], "status": status, "admin_state_up": True}
+    with desk(server, tmp_path) as a:
+        a.sync()
+        assert addresses(a.router(router_id))["10.1.0.99"] == up["mac_address"]
+        a.say(entry(server, router_id, "10.1.0.99", down["mac_address"]))
+        assert addresses(a.next(Changed).document.router)["10.1.0.99"] == down["mac_address"]
+        down["status"], up["status"] = "ACTIVE", "DOWN"
+        a.sync()
+        assert addresses(a.router(router_id))["10.1.0.99"] == down["mac_address"]
+
+
+def test_status_of_a_port_without_pairs_makes_no_other_document(server: Server, tmp_path: Path) -> None:
+    router_id = server.add(1)
+    port = server.ports[subnet_of(server, router_id)][0]
+    port |= {"allowed_address_pairs": [], "status": "ACTIVE", "admin_state_up": True}
+    with desk(server, tmp_path) as a:
+        a.sync()
+        before = len(a.events)
+        port["status"] = "DOWN"
+        a.sync()
+        assert [type(event) for event in a.since(before)] == [Synced]
+
+
+def test_port_that_can_be_no_neighbour_keeps_nobody_from_being_served(server: Server, tmp_path: Path) -> None:
+    router_id = server.add(1)
+    port = server.ports[subnet_of(server, router_id)][0]
+    port["mac_address"] = "01:00:5e:00:00:01"
+    with desk(server, tmp_path) as a:
+        a.sync()
+        router = a.router(router_id)
+        assert len(router.skipped) == 1
+        assert port["fixed_ips"][0]["ip_address"] not in addresses(router)

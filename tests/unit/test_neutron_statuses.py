@@ -377,3 +377,38 @@ def test_a_port_that_could_not_be_given_back_is_tried_again_after_an_outage(serv
         server.fail("delete_agent_gateway_port", AWAY)
         a.settle(router_id, Fate.ABSENT, gone=True)
         assert server.wait_calls("delete_agent_gateway_port", 2) == [NETWORK] * 2
+
+
+def test_a_floating_ip_that_is_left_out_is_an_error_and_never_active(server: Server, tmp_path: Path) -> None:
+    router_id, fip_id = add(server)
+    bad = {**fip(server, router_id), "id": OTHER_FIP, "floating_ip_address": "203.0.113.1", "status": "ACTIVE"}
+    server.routers[router_id]["_floatingips"].append(bad)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id)
+        assert a.statuses(1) == [(router_id, {fip_id: "ACTIVE", OTHER_FIP: "ERROR"})]
+        bad |= {"floating_ip_address": "203.0.113.77", "fixed_ip_address": "10.1.0.16", "status": "ERROR"}
+        fip(server, router_id)["status"] = "ACTIVE"
+        update(a, router_id)
+        a.settle(router_id)
+        assert a.statuses(2)[1] == (router_id, {OTHER_FIP: "ACTIVE"})
+
+
+def test_floating_ips_whose_agent_gateway_port_is_left_out_are_an_error(server: Server, tmp_path: Path) -> None:
+    router_id, fip_id = add(server, status="ACTIVE")
+    (port,) = server.routers[router_id]["_floatingip_agent_interfaces"]
+    port["fixed_ips"][0]["ip_address"] = "203.0.113.1"
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id)
+        assert a.statuses(1) == [(router_id, {fip_id: "ERROR"})]
+
+
+def test_a_floating_ip_of_another_host_that_is_left_out_is_that_hosts_to_report(server: Server, tmp_path: Path) -> None:
+    router_id, fip_id = add(server)
+    bad = {**fip(server, router_id), "id": OTHER_FIP, "floating_ip_address": "203.0.113.1", "host": "elsewhere"}
+    server.routers[router_id]["_floatingips"].append(bad)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        a.settle(router_id)
+        assert no_more(a) == [(router_id, {fip_id: "ACTIVE"})]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from dvr_agent.desired.settings import AgentMode, HostSettings
 from dvr_agent.errors import DvrError, KernelError, NotSupportedError
 from dvr_agent.kernel.fake import FakeKernel, fake_kernel
 from dvr_agent.kernel.fake.faults import METHODS
-from dvr_agent.model.router import Router
+from dvr_agent.model.router import ExtraRoute, Router
 from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.router import RouterReconciler
 from dvr_agent.state.diff import Action
@@ -486,3 +486,41 @@ def test_a_sweep_leaves_what_a_router_that_failed_half_way_goes_on_with(bench: B
     bench.fake.heal()
     bench.reconciler.remove_stale({router.id})
     assert bench.namespaces() == before
+
+
+def test_new_floating_ip_ends_what_its_instance_began_without_it(bench: Bench, router: Router) -> None:
+    namespace, fixed, outside = "qrouter-" + router.id, "10.1.0.112", "198.51.100.9"
+    bench.reconciler.reconcile(replace(router, floating_ips=()))
+    stays = [(fixed, "10.1.0.16", "10.1.0.16", fixed), (outside, fixed, fixed, outside)]
+    bench.fake[namespace].connections = [(fixed, outside, outside, fixed), *stays]
+    bench.fake.forget_calls()
+    assert bench.reconciler.reconcile(router).conntrack_deleted == 1
+    assert bench.fake[namespace].connections == stays
+    (call,) = bench.fake.calls("conntrack.drop_untranslated")
+    assert call.args == (namespace, (fixed,), ("10.1.0.0/24",))
+    bench.reconciler.reconcile(router)
+    assert len(bench.fake.calls("conntrack.drop_untranslated")) == 1
+
+
+def test_new_namespace_has_no_connection_to_end(bench: Bench, router: Router) -> None:
+    bench.reconciler.reconcile(router)
+    assert bench.fake.calls("conntrack.drop_untranslated") == []
+
+
+def test_connections_that_a_failed_job_could_not_end_are_ended_by_the_next(bench: Bench, router: Router) -> None:
+    bench.reconciler.reconcile(replace(router, floating_ips=()))
+    bench.fake.fail("conntrack.drop_untranslated")
+    bench.fake.forget_calls()
+    with pytest.raises(KernelError):
+        bench.reconciler.reconcile(router)
+    bench.reconciler.reconcile(router)
+    assert len(bench.fake.calls("conntrack.drop_untranslated")) == 2
+
+
+def test_tenants_default_route_by_an_instance_leaves_nothing_to_translate(bench: Bench, router: Router) -> None:
+    route = ExtraRoute(IPv4Network("0.0.0.0/0"), IPv4Address("10.1.0.16"))
+    bench.reconciler.reconcile(replace(router, floating_ips=(), routes=(route,)))
+    bench.fake.forget_calls()
+    bench.reconciler.reconcile(replace(router, routes=(route,)))
+    (call,) = bench.fake.calls("conntrack.drop_untranslated")
+    assert "0.0.0.0/0" in call.args[2]

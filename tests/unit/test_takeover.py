@@ -248,3 +248,10 @@ def test_metadata_rules_are_those_of_the_contract() -> None:
             f"{command} table filter: dvr-INPUT -p tcp -m tcp --dport 9697 -j DROP",
             f"{command} table filter: dvr-FORWARD -m mark --mark 0x1/0xffff -j DROP",
         } <= rules
+
+
+def test_connections_of_floating_ips_that_it_translated_are_no_business_of_ours(bench: Bench) -> None:
+    bench.fake[QROUTER].connections.append((FIXED, "192.0.2.1", "192.0.2.1", FIXED))
+    bench.reconciler.reconcile(ROUTER)
+    assert bench.fake.calls("conntrack.drop_untranslated") == []
+    assert len(bench.fake[QROUTER].connections) == 1

@@ -28,6 +28,7 @@ METHODS = (
     "nftables.observe",
     "nftables.remove",
     "conntrack.delete",
+    "conntrack.drop_untranslated",
     "announcer.announce",
     "announcer.send",
 )

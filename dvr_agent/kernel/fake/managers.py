@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
@@ -195,6 +196,21 @@ class _Conntrack(_Part):
         self._call("conntrack.delete", namespace, address)
         there = self._fake.inside(namespace)
         stay = [connection for connection in there.connections if address not in connection]
+        deleted = len(there.connections) - len(stay)
+        there.connections = stay
+        return deleted
+
+    def drop_untranslated(self, namespace: str, addresses: Collection[str], inside: Sequence[str]) -> int:
+        self._call("conntrack.drop_untranslated", namespace, tuple(sorted(addresses)), tuple(inside))
+        there = self._fake.inside(namespace)
+        networks = [ip_network(network) for network in inside]
+
+        def goes(connection: tuple[str, str, str, str]) -> bool:
+            source, destination, *reply = connection
+            plain = reply == [destination, source]
+            return plain and source in addresses and not any(ip_address(destination) in net for net in networks)
+
+        stay = [connection for connection in there.connections if not goes(connection)]
         deleted = len(there.connections) - len(stay)
         there.connections = stay
         return deleted

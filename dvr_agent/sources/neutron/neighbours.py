@@ -19,6 +19,11 @@ from dvr_agent.sources.neutron.api import ArpEntry, Json, RemoteError
 from dvr_agent.sources.neutron.documents import encode
 
 _KEYS = ("id", "mac_address", "device_owner", "fixed_ips", "allowed_address_pairs")
+_PAIR_KEYS = ("status", "admin_state_up")
+"""Keys that decide between ports with the same allowed address pair.
+
+Ports without pairs are kept without them: a status that changes should not make another document of the router.
+"""
 _NAMESPACE = uuid.UUID("3f6a3bd9-86ee-4b0a-9f3e-5a1c1a3a5d10")
 """Of the ids of ports that we know nothing of but an address: any, as long as it stays the same."""
 
@@ -84,7 +89,10 @@ class Neighbours:
 
 
 def _trimmed(port: object) -> object:
-    return {key: port[key] for key in _KEYS if key in port} if isinstance(port, dict) else port
+    if not isinstance(port, dict):
+        return port
+    keys = (*_KEYS, *_PAIR_KEYS) if port.get("allowed_address_pairs") else _KEYS
+    return {key: port[key] for key in keys if key in port}
 
 
 def _patched(ports: list[Any], subnet_id: str, address: str, mac: str | None) -> list[Any]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from dvr_agent.desired.settings import HostSettings
-from dvr_agent.desired.view import HostView, is_central, make_view
+from dvr_agent.desired.view import HostView, make_view
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import FloatingIp, Router
 from dvr_agent.sources.api import Fate, Settled
@@ -101,10 +101,10 @@ class Statuses:
         return sum(len(statuses) or 1 for statuses in self.due().values())
 
     def _judge(self, state: _Routed, view: HostView, fate: Fate) -> None:
-        listed = {fip.id for fip in view.router.floating_ips}
+        listed = {fip.id for fip in _listed(view)}
         if fate is Fate.IN_PLACE:
             placed = frozenset(fip.id for fip in (*view.local_fips, *view.central_fips))
-            state.want = dict.fromkeys(sorted(placed), ACTIVE)
+            state.want = dict.fromkeys(sorted(placed), ACTIVE) | self._left_out(view, placed)
         elif fate is Fate.ABSENT:
             placed = frozenset()
             state.want = dict.fromkeys(sorted(self._ours(view)), DOWN)
@@ -118,10 +118,14 @@ class Statuses:
 
     def _ours(self, view: HostView) -> set[str]:
         """Those that nobody but this host can speak for; one that migrates to this host is still the other's."""
-        return {fip.id for fip in view.router.floating_ips if self._is_ours(view, fip)}
+        return {fip.id for fip in _listed(view) if self._is_ours(view, fip)}
+
+    def _left_out(self, view: HostView, placed: frozenset[str]) -> dict[str, str]:
+        """ERROR for those that cannot be built: their own document, or that of a port they need, does not let them."""
+        return dict.fromkeys(sorted(self._ours(view) - placed), ERROR) if view.router.omitted else {}
 
     def _is_ours(self, view: HostView, fip: FloatingIp) -> bool:
-        return view.snat_here if is_central(fip) else fip.host == self._settings.host
+        return view.snat_here if fip.is_central else fip.host == self._settings.host
 
     def _removed(self, router_id: str, state: _Routed) -> None:
         """The router is not of this host any more; its floating IPs are gone, or on other hosts."""
@@ -152,3 +156,8 @@ class Statuses:
     def _differences(state: _Routed) -> dict[str, str]:
         told = state.told
         return {} if told is None else {fip: status for fip, status in state.want.items() if told.get(fip) != status}
+
+
+def _listed(view: HostView) -> tuple[FloatingIp, ...]:
+    """Floating IPs of the document, those that are left out too."""
+    return (*view.router.floating_ips, *view.router.omitted_floating_ips)

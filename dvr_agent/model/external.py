@@ -1,0 +1,148 @@
+"""Addresses that no floating IP and no port of an external network can have, and floating IPs that lead nowhere.
+
+Such an address would answer for somebody else (the external network's gateway), or for nobody.  Neutron lets some of
+them through, so what has one is left out, with the place named, and the rest of the router is built.  Used by
+``parse``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from dvr_agent.model import values
+from dvr_agent.model.checks import PlacedPort
+from dvr_agent.model.reader import At, json_path, show
+from dvr_agent.model.router import FloatingIp, IpAddress, IpNetwork, Omission, RouterPort
+
+_LINK_LOCAL = IPv4Network("169.254.0.0/16")
+
+
+def omission(at: At, value: object, expected: str) -> Omission:
+    """The object at ``at`` is left out, since it has this value."""
+    return Omission(json_path(at), show(value), expected)
+
+
+def why_no_host(address: IpAddress, networks: Iterable[IpNetwork]) -> str:
+    """What keeps an address from being a host's in one of the subnets; empty if nothing does.
+
+    A /31 and a /32 have neither network nor broadcast address (RFC 3021), a /127 and a /128 no anycast address of
+    their routers (RFC 6164).
+    """
+    for network in networks:
+        if network.version != address.version or network.num_addresses <= 2:
+            continue
+        if address == network.network_address:
+            return f"the {'network' if address.version == 4 else 'subnet-router anycast'} address of {network}"
+        if address.version == 4 and address == network.broadcast_address:
+            return f"the broadcast address of {network}"
+    return ""
+
+
+class ExternalNetworks:
+    """Subnets and gateways of the external networks of a router, as far as its ports list them.
+
+    :param ports: gateway port and agent gateway ports
+    """
+
+    def __init__(self, ports: Iterable[RouterPort]) -> None:
+        self._subnets: dict[str, set[IpNetwork]] = {}
+        self._gateways: dict[str, set[IpAddress]] = {}
+        for port in ports:
+            subnets = self._subnets.setdefault(port.network_id, set())
+            subnets.update(port.extra_subnets, (subnet.cidr for subnet in port.subnets))
+            gateways = self._gateways.setdefault(port.network_id, set())
+            gateways.update(port.extra_gateways)
+            gateways.update(subnet.gateway_ip for subnet in port.subnets if subnet.gateway_ip is not None)
+
+    def why_not(self, network_id: str, address: IpAddress) -> str:
+        """What keeps an address from being a floating IP's or a port's in the network; empty if nothing does."""
+        reason = values.why_unusable(address)
+        if reason:
+            return reason
+        if address in _LINK_LOCAL:
+            return f"in {_LINK_LOCAL} (link-local)"
+        if address in self._gateways.get(network_id, ()):
+            return "the gateway of a subnet of the external network"
+        return why_no_host(address, self._subnets.get(network_id, ()))
+
+    def usable(self, placed: PlacedPort, taken: Sequence[PlacedPort] = ()) -> tuple[PlacedPort, tuple[Omission, ...]]:
+        """The port without the addresses that it cannot have, and those.
+
+        :param taken: ports whose addresses it cannot have either
+        """
+        port, at, _ = placed
+        owners = addresses_of(taken)
+        kept, left_out = [], []
+        for index, fixed in enumerate(port.fixed_ips):
+            address = fixed.address
+            reason = self.why_not(port.network_id, address) or owners.get(address, "")
+            if reason:
+                place: At = (((at, "fixed_ips"), index), "ip_address")
+                expected = f"an address that a port of an external network can have; this one is {reason}"
+                left_out.append(omission(place, str(address), expected))
+            else:
+                kept.append(index)
+        if not left_out:
+            return placed, ()
+        port = replace(port, fixed_ips=tuple(port.fixed_ips[index] for index in kept))
+        return PlacedPort(port, at, tuple(kept)), tuple(left_out)
+
+
+def addresses_of(ports: Iterable[PlacedPort]) -> dict[IpAddress, str]:
+    """Address → whose it is, in words, of each fixed IP of these ports."""
+    return {fixed.address: f"that of {json_path(at)}" for port, at, _ in ports for fixed in port.fixed_ips}
+
+
+class FloatingIpRules:
+    """Which floating IPs a router can have.
+
+    :param gateway: the gateway port, less the addresses that it cannot have
+    :param snat_lost: it had an IPv4 address, and has none now
+    :param ports: all ports of the router
+    :param interfaces: those of them that are router interfaces
+    """
+
+    def __init__(
+        self,
+        networks: ExternalNetworks,
+        snat_lost: bool,
+        ports: Iterable[PlacedPort],
+        interfaces: Iterable[RouterPort],
+    ) -> None:
+        self._networks, self._snat_lost = networks, snat_lost
+        self._owners = addresses_of(ports)
+        self._inside = {network for port in interfaces for network in _subnets4(port)}
+
+    def check(self, fip: FloatingIp, at: At) -> Omission | None:
+        """Why the floating IP must be left out; None if it can be built."""
+        address_at: At = (at, "floating_ip_address")
+        reason = self._networks.why_not(fip.network_id, fip.address) or self._owners.get(fip.address, "")
+        if reason:
+            expected = f"an address that a floating IP can have; this one is {reason}"
+            return omission(address_at, str(fip.address), expected)
+        reason = self._why_not_inside(fip.fixed_address)
+        if reason:
+            expected = f"the address of an instance in a subnet of the router's interfaces; this one is {reason}"
+            return omission((at, "fixed_ip_address"), str(fip.fixed_address), expected)
+        if fip.is_central and self._snat_lost:
+            expected = "a gateway port with an IPv4 address for this floating IP, which is centralized"
+            return omission(address_at, str(fip.address), expected)
+        return None
+
+    def _why_not_inside(self, address: IPv4Address) -> str:
+        owner = self._owners.get(address)
+        if owner is not None:
+            return owner
+        reason = values.why_unusable(address)
+        if reason:
+            return reason
+        there = [network for network in self._inside if address in network]
+        return why_no_host(address, there) if there else "in none of them"
+
+
+def _subnets4(port: RouterPort) -> set[IPv4Network]:
+    """IPv4 subnets of an interface: those listed, and those that its addresses tell by their prefix length."""
+    listed = {subnet.cidr for subnet in port.subnets if isinstance(subnet.cidr, IPv4Network)}
+    return listed | {IPv4Interface(fixed.cidr).network for fixed in port.fixed_ips if fixed.address.version == 4}
