@@ -39,7 +39,8 @@ def router_state(view: HostView, facts: Facts) -> RouterState:
     """The desired state.  Same input, same output; order of anything in the document does not matter."""
     view = replace(view, known_marks=facts.marks) if facts.marks else view
     router = view.router
-    qrouter, used = qrouter_state(view, facts)
+    qrouter, in_qrouter = qrouter_state(view, facts)
+    used = set(in_qrouter)
     base = piece = snat = None
     if view.agent_gateway is not None and router.gateway is not None and facts.link is not None:
         others = {names.device(names.AGENT_GATEWAY, port.id) for port in agent_gateways(router, view.settings)}
@@ -50,7 +51,8 @@ def router_state(view: HostView, facts: Facts) -> RouterState:
         snat, realised = snat_state(view, router.gateway)
         used |= realised
     omitted = tuple(omission.text for omission in router.omitted)
-    return RouterState(qrouter, base, piece, snat, tuple(_warnings(view, used)), omitted)
+    warnings = (*_warnings(view, used), *_taken_replies(view, in_qrouter))
+    return RouterState(qrouter, base, piece, snat, warnings, omitted)
 
 
 def _warnings(view: HostView, used: set[ExtraRoute]) -> list[str]:
@@ -73,6 +75,18 @@ def _warnings(view: HostView, used: set[ExtraRoute]) -> list[str]:
     if len(skipped) > MAX_SKIPPED:  # users can make as many of them as they like
         skipped[MAX_SKIPPED:] = [f"no neighbour: {len(skipped) - MAX_SKIPPED} more ports of the router's subnets"]
     return [*warnings, *skipped]
+
+
+def _taken_replies(view: HostView, in_qrouter: set[ExtraRoute]) -> list[str]:
+    """Warn of extra routes in the qrouter namespace that replies of floating IPs follow, too: the main table is looked
+    up before the rules of floating IPs.  Neutron allows them, and neutron-l3-agent does the same.
+    """
+    fips = ", ".join(str(fip.address) for fip in view.local_fips)
+    return [
+        f"extra route {entry.destination} via {entry.nexthop}: it also takes the replies of floating IPs {fips}"
+        for entry in view.router.routes
+        if fips and entry in in_qrouter and entry.destination.version == 4 and entry.destination.prefixlen <= 1
+    ]
 
 
 def _reachable_elsewhere(view: HostView, nexthop: IpAddress) -> bool:

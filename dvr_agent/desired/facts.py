@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from hashlib import sha256
-from ipaddress import IPv6Address
 
 from dvr_agent.desired.allocation import LinkLocalPair
 from dvr_agent.desired.names import FIP_TO_ROUTER, ROUTER_TO_FIP
@@ -45,19 +44,3 @@ def generated_mac(prefix: str, router_id: str) -> str:
     """A locally administered unicast MAC that depends on nothing but the router: stable over restarts."""
     digest = sha256(f"{prefix}{router_id}".encode()).digest()
     return ":".join(f"{byte:02x}" for byte in (digest[0] & 0xFC | 0x02, *digest[1:6]))
-
-
-def link_local(mac: str) -> str:
-    """The IPv6 link-local address the kernel makes of a MAC (EUI-64, RFC 4291 appendix A)."""
-    octets = [int(part, 16) for part in mac.split(":")]
-    octets[0] ^= 0x02
-    words = (
-        octets[0] << 8 | octets[1],
-        octets[2] << 8 | 0xFF,
-        0xFE00 | octets[3],
-        octets[4] << 8 | octets[5],
-    )
-    value = 0xFE80 << 112
-    for index, word in enumerate(words):
-        value |= word << (48 - 16 * index)
-    return str(IPv6Address(value))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dvr_agent.desired import names
 from dvr_agent.desired.common import BASE_SYSCTLS, NONLOCAL_BIND, port_addresses, port_link
 from dvr_agent.desired.facts import FipLink
-from dvr_agent.desired.routes import default_routes, extra_routes, gateway_routes, leg
+from dvr_agent.desired.routes import default_routes, extra_routes, gateway_routes, leg, onlink_routes
 from dvr_agent.desired.tables import fip_index
 from dvr_agent.desired.view import HostView
 from dvr_agent.model.router import ExtraRoute, RouterPort
@@ -41,7 +41,7 @@ def base_state(port: RouterPort, others: frozenset[str] = frozenset()) -> Namesp
         Ownership(devices=others | {device}, main_only=True, kernel_rules=True),
         links=frozenset({port_link(device, port)}),
         addresses=frozenset(addresses),
-        routes=frozenset(gateway_routes(device, port)),
+        routes=frozenset((*gateway_routes(device, port), *onlink_routes([(device, port)]))),
         rules=KERNEL_RULES,
         sysctls=frozenset(sysctls),
         tables=(make_table(4, "raw", {"PREROUTING": (FilterRule(NoTrack()),)}),),

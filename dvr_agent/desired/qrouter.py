@@ -22,13 +22,13 @@ from dvr_agent.desired.common import (
     scope_mangle,
     scope_of,
 )
-from dvr_agent.desired.facts import Facts, FipLink, link_local
-from dvr_agent.desired.routes import extra_routes, leg, onlink_routes
+from dvr_agent.desired.facts import Facts, FipLink
+from dvr_agent.desired.routes import extra_routes, leg
 from dvr_agent.desired.scopes import other_scope_egress, other_scope_fips, other_scope_ingress
 from dvr_agent.desired.tables import redirect_index
 from dvr_agent.desired.view import HostView, port_subnets
 from dvr_agent.model.router import ExtraRoute, RouterPort, SubnetPort
-from dvr_agent.state.address import Address
+from dvr_agent.state.address import Address, link_local
 from dvr_agent.state.filter import (
     Dnat,
     Family,
@@ -112,13 +112,15 @@ def _routing(
     view: HostView, facts: Facts, devices: Devices, redirects: list[Redirect]
 ) -> tuple[list[Route], list[Rule], set[ExtraRoute]]:
     extra, used = extra_routes(view.router.routes, (leg(device, port) for device, port in devices))
-    routes = {route.key: route for route in onlink_routes(devices)}
+    # Other subnets of an internal network get no on-link routes: whoever owns a shared network could name any prefix.
+    routes: dict[tuple[str, int], Route] = {}
+    own_default = any(route.dst == DEFAULT_V6 for route in extra)
     rules: list[Rule] = [*KERNEL_RULES]
     for device, _, cidr, csnat in redirects:
         index = redirect_index(cidr)
         family = 6 if ":" in cidr else 4
         rules.append(Rule(family, index, index, cidr))
-        if family == 6 and facts.link is not None:
+        if family == 6 and facts.link is not None and not own_default:
             rules += _before_main(cidr, index)
         route = make_route(DEFAULT_V6 if family == 6 else DEFAULT_V4, index, Hop(csnat, device))
         routes[route.key] = route
@@ -138,7 +140,8 @@ def _before_main(cidr: str, index: int) -> list[Rule]:
 
     Every index is greater than 32766, the priority of the kernel's rule for main, and main has an IPv6 default route by
     the fip namespace: the contract's own rule never comes to bear, and packets end in a namespace that has no way out
-    for them.  So main is asked for all but its default route first, and then the redirect.
+    for them.  So main is asked for all but its default route first, and then the redirect.  Not where an extra route
+    ``::/0`` of the document stands in the place of that default route: it is to be followed, as ``0.0.0.0/0`` is.
     """
     return [
         Rule(6, V6_CONNECTED_PRIORITY, MAIN_TABLE, cidr, specific=True),

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_interface, ip_network
 
+from dvr_agent.desired.common import IPV6_MIN_MTU
 from dvr_agent.desired.view import port_subnets
 from dvr_agent.model.router import ExtraRoute, IpNetwork, RouterPort
 from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, MAIN_TABLE, Hop, Route, make_route
@@ -76,7 +77,12 @@ def onlink_routes(ports: Iterable[tuple[str, RouterPort]], inside: Iterable[Rout
         for port in (*inside, *(port for _, port in ports))
         for fixed in port.fixed_ips
     }
-    found = {str(net): device for device, port in ports for net in port.extra_subnets if str(net) not in connected}
+    found = {
+        str(net): device
+        for device, port in ports
+        for net in port.extra_subnets
+        if str(net) not in connected and (net.version == 4 or port.mtu >= IPV6_MIN_MTU)
+    }
     return [make_route(net, MAIN_TABLE, Hop(None, device)) for net, device in found.items()]
 
 

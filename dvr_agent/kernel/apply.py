@@ -14,7 +14,13 @@ from itertools import groupby
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel import sysctl
 from dvr_agent.kernel.api import WriteCounters
-from dvr_agent.kernel.netlink.address import add_address, decode_addresses, delete_address, dump_addresses
+from dvr_agent.kernel.netlink.address import (
+    add_address,
+    decode_addresses,
+    decode_link_locals,
+    delete_address,
+    dump_addresses,
+)
 from dvr_agent.kernel.netlink.link import (
     PeerEnd,
     add_veth,
@@ -25,7 +31,7 @@ from dvr_agent.kernel.netlink.link import (
     keep_secondaries,
     set_link,
 )
-from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, Request
+from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, Data, Request
 from dvr_agent.kernel.netlink.neighbour import add_neighbour, delete_neighbour
 from dvr_agent.kernel.netlink.route import add_route, decode_routes, delete_route, dump_routes, replace_route
 from dvr_agent.kernel.netlink.rule import add_rule, delete_rule
@@ -233,9 +239,14 @@ class _Job:
             present[key] = frozenset(
                 decode_routes(self._sock.dump(dump_routes(*key)), names)
                 if isinstance(item, Route)
-                else decode_addresses(self._sock.dump(dump_addresses(key[1])), names)
+                else _addresses(self._sock.dump(dump_addresses(key[1])), names)
             )
         return item in present[key]
+
+
+def _addresses(messages: list[Data], names: dict[int, str]) -> Iterable[Address]:
+    yield from decode_addresses(messages, names)
+    yield from decode_link_locals(messages, names)
 
 
 _ENCODERS: dict[type[Item], Callable[[_Job, Change], None]] = {

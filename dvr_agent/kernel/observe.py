@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from dvr_agent.errors import NamespaceGoneError
 from dvr_agent.kernel import sysctl
 from dvr_agent.kernel.api import WriteCounters
-from dvr_agent.kernel.netlink.address import decode_addresses, dump_addresses
-from dvr_agent.kernel.netlink.link import LinkInfo, decode_brief, dump_links, get_link, index_and_name
+from dvr_agent.kernel.netlink.address import decode_addresses, decode_link_locals, dump_addresses
+from dvr_agent.kernel.netlink.link import LOOPBACK, LinkInfo, decode_brief, dump_links, get_link, index_and_name
 from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, Data, Request
 from dvr_agent.kernel.netlink.neighbour import decode_neighbours, dump_neighbours
 from dvr_agent.kernel.netlink.route import decode_routes, dump_routes, hop_indexes
@@ -46,29 +46,44 @@ def observe(
         return None
     with NetlinkSocket(namespace, raw, counters) as sock:
         whole = bool(ownership.prefixes)
-        found = _links(sock) if whole else _named_links(sock, ownership)
+        found, loopback = _links(sock) if whole else _named_links(sock, ownership)
         names = {link.ifindex: link.name for link in found}
         ours = {link.ifindex: link.name for link in found if ownership.owns_device(link.name)}
+        addresses = list(_on_devices(sock, dump_addresses, whole, ours))
         routes = _routes(sock, names) if whole else _routes_of(sock, ownership, names)
         return NamespaceState(
             name=namespace,
             ownership=ownership,
-            links=frozenset(Link(link.name, link.mac, link.mtu, link.up) for link in found if link.ifindex in ours),
-            addresses=frozenset(decode_addresses(_on_devices(sock, dump_addresses, whole, ours), ours)),
+            links=frozenset(_state(link) for link in found if link.ifindex in ours),
+            addresses=frozenset(decode_addresses(addresses, ours)),
             routes=frozenset(route for route in routes if _owns_route(ownership, route)),
             rules=frozenset(rule for rule in _rules(sock, ownership) if _owns_rule(ownership, rule)),
             neighbours=frozenset(decode_neighbours(_on_devices(sock, dump_neighbours, whole, ours), ours)),
             sysctls=sysctl.as_values(namespace, keys, values),
+            link_locals=frozenset(decode_link_locals(addresses, ours)),
+            loopback=_state(loopback) if loopback is not None and ownership.kernel_rules else None,
         )
 
 
-def _links(sock: NetlinkSocket) -> list[LinkInfo]:
-    return [decode_brief(data) for data in sock.dump(dump_links())]
+def _state(link: LinkInfo) -> Link:
+    return Link(link.name, link.mac, link.mtu, link.up)
 
 
-def _named_links(sock: NetlinkSocket, ownership: Ownership) -> list[LinkInfo]:
-    answers = sock.get([get_link(name, _NO_DEVICE) for name in sorted(ownership.devices)])
-    return [decode_brief(data) for data in answers if data is not None]
+def _links(sock: NetlinkSocket) -> tuple[list[LinkInfo], LinkInfo | None]:
+    """All links of the namespace, and which of them is ``lo``."""
+    found = [decode_brief(data) for data in sock.dump(dump_links())]
+    return found, next((link for link in found if link.ifindex == LOOPBACK), None)
+
+
+def _named_links(sock: NetlinkSocket, ownership: Ownership) -> tuple[list[LinkInfo], LinkInfo | None]:
+    """Links by name, and ``lo`` where the slice sees to it."""
+    wanted: list[str | int] = [*sorted(ownership.devices)]
+    if ownership.kernel_rules:
+        wanted.append(LOOPBACK)
+    answers = sock.get([get_link(link, _NO_DEVICE) for link in wanted])
+    found = [decode_brief(data) for data in answers if data is not None]
+    loopback = next((link for link in found if link.ifindex == LOOPBACK), None)
+    return [link for link in found if link is not loopback or ownership.owns_device(link.name)], loopback
 
 
 def _on_devices(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, TypeVar
 
-from dvr_agent.state.address import Address
+from dvr_agent.state.address import Address, is_made_of_mac, kernel_link_local
 from dvr_agent.state.filter import Table
 from dvr_agent.state.link import Link, same_link
 from dvr_agent.state.namespace import Announcement, NamespaceState, Outbound
@@ -83,14 +83,15 @@ def diff(observed: NamespaceState | None, desired: NamespaceState) -> Changes:
     now = observed or NamespaceState(desired.name, desired.ownership, rules=desired.rules & KERNEL_RULES)
     links = tuple(_keyed(now.links, desired.links, _name, same_link))
     items = (
+        *_loopback(now),
         *links,
-        *_plain(now.addresses, desired.addresses),
+        *_addresses(now, desired),
         *_keyed(now.routes, desired.routes, _key, _equal),
         *_plain(now.rules, desired.rules),
         *_keyed(_kept_neighbours(now.neighbours, links), desired.neighbours, _key, _equal),
         *_sysctls(now.sysctls, desired.sysctls),
     )
-    added = {change.item for change in items if change.action is Action.ADD}
+    added = {change.item for change in items if change.action is not Action.REMOVE}
     return Changes(
         desired.name,
         create=observed is None,
@@ -100,6 +101,31 @@ def diff(observed: NamespaceState | None, desired: NamespaceState) -> Changes:
         announcements=tuple(a for a in desired.announcements if a.because in added),
         outbound=desired.outbound,
     )
+
+
+def _loopback(now: NamespaceState) -> Iterator[Change]:
+    """Raise ``lo``: it is down in a namespace that somebody else made."""
+    if now.loopback is not None and not now.loopback.up:
+        yield Change(Action.CHANGE, now.loopback._replace(up=True), now.loopback)
+
+
+def _addresses(now: NamespaceState, desired: NamespaceState) -> Iterator[Change]:
+    """Compare addresses.
+
+    The kernel makes a link-local address of a device's MAC address when the device is raised, and keeps it when the MAC
+    address changes: then it gives way to that of the new MAC address.
+    """
+    if not now.link_locals and now.addresses == desired.addresses:
+        return
+    asked, found = desired.addresses, now.addresses | now.link_locals
+    wanted = {link.name for link in desired.links}
+    links = (*desired.links, *(link for link in now.links if link.name not in wanted))
+    own = {kernel_link_local(link.name, link.mac) for link in links}
+    stale = {one for one in found - asked - own if is_made_of_mac(one) and one.device in wanted}
+    yield from _plain((now.addresses - (own - asked)) | (now.link_locals & asked) | stale, asked)
+    for right in sorted(kernel_link_local(link.name, link.mac) for link in desired.links):
+        if right not in found | asked and any(one.device == right.device for one in stale):
+            yield Change(Action.ADD, right)
 
 
 K = TypeVar("K", Link, Route, Neighbour)

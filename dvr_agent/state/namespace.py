@@ -47,6 +47,8 @@ class NamespaceState:
     :ivar tables: our part of each packet filter table that this slice manages; no other is looked at
     :ivar left_over: only in observed states: chains of neutron-l3-agent in tables of nf_tables, which have to go
     :ivar announcements: only in desired states; likewise ``outbound``
+    :ivar link_locals: only in observed states: addresses that the kernel made of the devices' MAC addresses
+    :ivar loopback: only in observed states whose ownership has ``kernel_rules``: ``lo``, which must be up
     """
 
     name: str
@@ -61,3 +63,5 @@ class NamespaceState:
     left_over: tuple[Table, ...] = ()
     announcements: tuple[Announcement, ...] = field(default=(), compare=False)
     outbound: Outbound = field(default=Outbound(), compare=False)
+    link_locals: frozenset[Address] = field(default=frozenset(), compare=False)
+    loopback: Link | None = field(default=None, compare=False)

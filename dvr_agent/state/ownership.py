@@ -41,7 +41,7 @@ class Ownership:
     :ivar devices: devices by exact name; only these are read (a slice of a shared namespace)
     :ivar rules: how its rules are recognised
     :ivar tables: routing tables that belong to it altogether, whatever device a route in them uses
-    :ivar kernel_rules: it sees to the rules that the kernel makes with a namespace (``KERNEL_RULES``), too
+    :ivar kernel_rules: it sees to what a namespace has by itself, too: ``lo``, which is up, and ``KERNEL_RULES``
     :ivar main_only: of the routes on its devices only those of the main table are its own
     """
 

@@ -13,7 +13,7 @@ import pytest
 from dvr_agent.desired import names
 from dvr_agent.desired.allocation import PAIRS
 from dvr_agent.desired.build import RouterState, router_state
-from dvr_agent.desired.facts import Facts, generated_mac, link_local, new_link
+from dvr_agent.desired.facts import Facts, generated_mac, new_link
 from dvr_agent.desired.marks import scope_marks
 from dvr_agent.desired.settings import AgentMode, HostSettings
 from dvr_agent.desired.tables import redirect_index
@@ -21,6 +21,7 @@ from dvr_agent.desired.view import HostView, make_view
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.parse import parse_document
 from dvr_agent.model.router import ExtraRoute, Router
+from dvr_agent.state.address import link_local
 from dvr_agent.state.rule import KERNEL_RULES
 
 DOCUMENTS = Path(__file__).parent.parent / "data" / "documents"

@@ -34,6 +34,7 @@ class FakePlumber:
         if there is None:
             return None
         owns = ownership.owns_device
+        lo = there.links.get("lo")
         return NamespaceState(
             namespace,
             ownership,
@@ -47,6 +48,7 @@ class FakePlumber:
             rules=frozenset(one for one in there.rules if ownership.owns_rule(one)),
             neighbours=frozenset(one for one in there.neighbours.values() if owns(one.device)),
             sysctls=frozenset(Sysctl(key, there.sysctls[key]) for key in keys if key in there.sysctls),
+            loopback=Link("lo", lo.mac, lo.mtu, lo.up) if lo is not None and ownership.kernel_rules else None,
         )
 
     def apply(self, namespace: str, changes: Sequence[Change]) -> None:

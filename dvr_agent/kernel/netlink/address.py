@@ -19,7 +19,7 @@ from dvr_agent.kernel.netlink.message import (
     ip_text,
     split_cidr,
 )
-from dvr_agent.state.address import Address
+from dvr_agent.state.address import Address, is_made_of_mac
 
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS, IFA_PROTO = 1, 2, 4, 8, 11
@@ -61,9 +61,11 @@ def dump_addresses(index: int = 0) -> Request:
 
 
 def decode_addresses(messages: Iterable[Data], devices: Mapping[int, str]) -> Iterable[Address]:
-    """Of RTM_NEWADDR messages those on the given devices that somebody gave them.
+    """Decode RTM_NEWADDR messages: the addresses on the given devices that somebody gave them.
 
-    The kernel makes link-local IPv6 addresses by itself, and others from router advertisements.
+    The kernel makes link-local IPv6 addresses by itself (:func:`decode_link_locals`), and others from router
+    advertisements.  Link-local addresses count only if they were added without duplicate address detection, as this
+    agent does.
     """
     for data in messages:
         family, length, flags, scope, index = _INFO.unpack_from(data)
@@ -72,13 +74,25 @@ def decode_addresses(messages: Iterable[Data], devices: Mapping[int, str]) -> It
             continue
         if family == AF_INET:
             found = _find(data, IFA_LOCAL)
-        elif family == AF_INET6 and scope not in _LINK_LOCAL and not _is_learned(data, flags):
+        elif family == AF_INET6 and (scope not in _LINK_LOCAL or flags & IFA_F_NODAD) and not _is_learned(data, flags):
             # With a peer address IFA_LOCAL is the own one; without it there is only IFA_ADDRESS.
             found = _find(data, IFA_LOCAL) or _find(data, IFA_ADDRESS)
         else:
             continue
         if found:
             yield Address(name, f"{ip_text(found)}/{length}")
+
+
+def decode_link_locals(messages: Iterable[Data], devices: Mapping[int, str]) -> Iterable[Address]:
+    """Decode RTM_NEWADDR messages: the link-local addresses that the kernel made of MAC addresses."""
+    for data in messages:
+        family, length, flags, scope, index = _INFO.unpack_from(data)
+        name = devices.get(index)
+        if name is None or family != AF_INET6 or scope not in _LINK_LOCAL or flags & IFA_F_NODAD:
+            continue
+        address = Address(name, f"{ip_text(_find(data, IFA_ADDRESS))}/{length}")
+        if is_made_of_mac(address):
+            yield address
 
 
 def _is_learned(data: Data, flags: int) -> bool:
