@@ -29,7 +29,7 @@ from dvr_agent.errors import DocumentError, SourceError
 from dvr_agent.kernel.inotify import Inotify, Mask, Notice, Timer
 from dvr_agent.model.parse import parse_document, peek_router_id
 from dvr_agent.sources import files
-from dvr_agent.sources.api import Document, Event, Failed, Settled, Synced
+from dvr_agent.sources.api import Bad, Document, Event, Failed, Settled, Synced
 from dvr_agent.sources.catalogue import Catalogue
 
 LOG = logging.getLogger(__name__)
@@ -107,6 +107,8 @@ class DirectorySource:
         """Files to look at, in the order in which they were heard of."""
         self._missing: dict[str, float] = {}
         """Files reported as gone → when (monotonic); not yet believed."""
+        self._deferred: list[Bad] = []
+        """Second documents of routers whose first one is reported as gone: most likely it was renamed."""
         self._created: set[str] = set()
         """Names that have appeared; most are still being written, which another notification ends."""
         self._absent: dict[str, Scan] = {}
@@ -177,7 +179,7 @@ class DirectorySource:
                 return [*events, self._fail(exc)]
             finally:
                 os.close(directory)
-            events += self._completed()
+            events = self._defer_seconds(events) + self._completed()
             self._note_status()
         self._set_timer()
         return events
@@ -205,6 +207,7 @@ class DirectorySource:
         finally:
             os.close(directory)
         self._error = None
+        events = self._defer_seconds(events)
         self._note_status()
         self._set_timer()
         return [*events, self._synced()]
@@ -270,11 +273,13 @@ class DirectorySource:
 
     def _note_status(self) -> None:
         """A new dictionary each time: the admin socket may hold the old one while this thread goes on."""
+        deferred = {event.name for event in self._deferred}
+        bad = {name: error for name, error in self._catalogue.bad().items() if name not in deferred}
         self._status = {
             "source": "directory",
             "path": self._path,
             "documents": self._catalogue.good(),
-            "bad": self._catalogue.bad(),
+            "bad": bad,
             "absent": sorted(map(files.printable, self._absent)),
             "error": str(self._error) if self._error else None,
             "notifications": self._deaf or "inotify",
@@ -465,6 +470,19 @@ class DirectorySource:
             there = files.exists(name, directory)
             events += self._look(name, directory) if there else self._forget(name, deleted=True)
         return events
+
+    def _defer_seconds(self, events: list[Event]) -> list[Event]:
+        """Hold back the reports of second documents until it is known whether the first one is gone."""
+        missing = {files.printable(name) for name in self._missing}
+        still = [event for event in self._deferred if self._catalogue.rival(event.name) is not None]
+        self._deferred = []
+        now: list[Event] = []
+        for event in (*still, *events):
+            if isinstance(event, Bad) and event.second and self._catalogue.rival(event.name) in missing:
+                self._deferred.append(event)
+            else:
+                now.append(event)
+        return now
 
     def _forget(self, name: str, deleted: bool) -> list[Event]:
         self._signatures.pop(name, None)

@@ -206,8 +206,23 @@ def test_a_renamed_file_keeps_its_router(directory: Path, watcher: Watcher) -> N
     (directory / "b.json").write_text(text(X))
     watcher.source.rescan()
     (directory / "b.json").rename(directory / "c.json")
-    assert not [e for e in watcher.changed(X) if isinstance(e, Deleted)]
+    assert not [e for e in watcher.changed(X) if isinstance(e, Deleted | Bad)]
+    assert watcher.source.status()["bad"] == {}
     assert synced(watcher.source.rescan()).known == {X}
+
+
+def test_a_backup_of_a_file_that_is_written_anew_is_the_second_one(directory: Path, watcher: Watcher) -> None:
+    """As ``mv x.json old.json; cp new x.json``: the name that was in force before stays so."""
+    (directory / "x.json").write_text(text(X, "old"))
+    watcher.source.rescan()
+    (directory / "x.json").rename(directory / "old.json")
+    (directory / "x.json").write_text(text(X, "new"))
+    events = watcher.changed(X, "new")
+    if not any(isinstance(e, Bad) for e in events):
+        events += watcher.bad("old.json")
+    assert not [e for e in events if isinstance(e, Deleted)]
+    assert [e.document.name for e in events if isinstance(e, Changed)] == ["x.json"]
+    assert list(watcher.source.status()["bad"]) == ["old.json"]
 
 
 def test_a_file_that_is_removed_and_written_anew_at_once_is_no_deletion(directory: Path, watcher: Watcher) -> None:
