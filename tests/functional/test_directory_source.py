@@ -555,6 +555,23 @@ def test_lost_notifications_are_made_up_for(directory: Path, watcher: Watcher) -
     assert synced(watcher.source.rescan()).known >= {X, Y}
 
 
+def test_a_removal_whose_notification_was_lost_takes_two_scans(directory: Path, watcher: Watcher) -> None:
+    (directory / "x.json").write_text(text(X))
+    (directory / "y.json").write_text(text(Y))
+    watcher.source.rescan()
+    limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    names = [directory / "a.tmp.json", directory / "b.tmp.json"]
+    names[0].write_text(text(Z))
+    for _ in range(limit // 2 + 10):
+        names[0].rename(names[1])
+        names.reverse()
+    (directory / "y.json").unlink()
+    assert synced(watcher.source.rescan()).known == {X, Y, Z}
+    events = watcher.source.rescan()
+    assert synced(events).known == {X, Z}
+    assert not [e for e in events if isinstance(e, Deleted)]
+
+
 @pytest.fixture
 def public_directory() -> Iterator[Path]:
     """One that other users can reach."""
