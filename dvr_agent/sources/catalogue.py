@@ -71,6 +71,11 @@ class Catalogue:
         """Name → error of those that cannot be used."""
         return {name: str(self._error(name)) for name in sorted(self._troubled)}
 
+    def rival(self, name: str) -> str | None:
+        """Name of the document that is in force in the stead of this one; None: none is."""
+        entry = self._entries.get(name)
+        return entry.rival if entry is not None and entry.error is None else None
+
     def has(self, name: str, digest: bytes) -> bool:
         """True if the document with this name can be read and has this content already."""
         entry = self._entries.get(name)

@@ -1,8 +1,8 @@
 """Router documents as ``*.json`` files of one directory, watched by inotify(7) and rescanned now and then.
 
-Which files there are, when to look at them, and when a missing one counts as deleted is decided here; reading one is
-in ``files``, what it means for the routers in ``catalogue``.  Not recursive, hidden files are not looked at, links
-are followed.  ``[directory]`` of the configuration names the directory; the daemon and dvrctl use it as a
+Which files there are and when to look at them is decided here; reading one is in ``files``, when a missing one counts
+as deleted in ``absence``, what it means for the routers in ``catalogue``.  Not recursive, hidden files are not looked
+at, links are followed.  ``[directory]`` of the configuration names the directory; the daemon and dvrctl use it as a
 :class:`~dvr_agent.sources.api.Source`.
 
 A document is deleted by one of two things only: an inotify event says that its name left the directory, or two scans
@@ -29,7 +29,8 @@ from dvr_agent.errors import DocumentError, SourceError
 from dvr_agent.kernel.inotify import Inotify, Mask, Notice, Timer
 from dvr_agent.model.parse import parse_document, peek_router_id
 from dvr_agent.sources import files
-from dvr_agent.sources.api import Document, Event, Failed, Settled, Synced
+from dvr_agent.sources.absence import Absence, Scan
+from dvr_agent.sources.api import Bad, Document, Event, Failed, Settled, Synced
 from dvr_agent.sources.catalogue import Catalogue
 
 LOG = logging.getLogger(__name__)
@@ -51,9 +52,6 @@ PATH_SECONDS = 0.5
 the directory, nor of a link that is switched somewhere on the way to it; a directory that is made anew must be watched
 within a second."""
 
-STEADY_SECONDS = 10.0
-"""A directory that changes between two scans may be one that is being filled: then they must be so far apart."""
-
 _FILE_CHANGED = Mask.CLOSE_WRITE | Mask.MOVED_TO | Mask.ATTRIB
 _FILE_GONE = Mask.MOVED_FROM | Mask.DELETE
 _WATCH_ENDS = Mask.DELETE_SELF | Mask.UNMOUNT | Mask.IGNORED
@@ -72,20 +70,6 @@ class Reading(NamedTuple):
     error: DocumentError | None
     peeked: str | None
     mtime_ns: int
-
-
-class Scan(NamedTuple):
-    """What of a scan counts for the next one: when it was made (monotonic), when the directory had changed last, and
-    the documents in it."""
-
-    time: float
-    mtime_ns: int
-    names: frozenset[str]
-
-    def confirms(self, earlier: Scan) -> bool:
-        """True if both saw the same state of the directory, or it had time enough to be filled in between."""
-        same = (self.mtime_ns, self.names) == (earlier.mtime_ns, earlier.names)
-        return same or self.time - earlier.time >= STEADY_SECONDS
 
 
 class DirectorySource:
@@ -107,15 +91,12 @@ class DirectorySource:
         """Files to look at, in the order in which they were heard of."""
         self._missing: dict[str, float] = {}
         """Files reported as gone → when (monotonic); not yet believed."""
+        self._deferred: list[Bad] = []
+        """Second documents of routers whose first one is reported as gone: most likely it was renamed."""
         self._created: set[str] = set()
         """Names that have appeared; most are still being written, which another notification ends."""
-        self._absent: dict[str, Scan] = {}
-        """Files that are missing while others are there → the first scan that missed them: a later one decides."""
+        self._absence = Absence(path)
         self._scanned = False
-        self._suspect = ""
-        """Why what is missing must not count as deleted, see :class:`Synced`."""
-        self._filled: Scan | None = None
-        """The first of the scans that found documents; None: the last one found none."""
         self._complete = True
         """What was said last of the completeness of the listing."""
         self._disturbed = False
@@ -177,7 +158,7 @@ class DirectorySource:
                 return [*events, self._fail(exc)]
             finally:
                 os.close(directory)
-            events += self._completed()
+            events = self._defer_seconds(events) + self._completed()
             self._note_status()
         self._set_timer()
         return events
@@ -198,13 +179,14 @@ class DirectorySource:
             self._look_at_all(names, directory, events)
             self._listen()  # what was reported as gone by now is not merely absent
             self._require_same(directory)
-            events += self._judge_absent(Scan(started, mtime_ns, frozenset(names)), other)
+            events += self._forget_absent(Scan(started, mtime_ns, frozenset(names)), other)
             events += self._believe_missing(directory)
         except OSError as exc:
             return [*events, self._fail(exc)]
         finally:
             os.close(directory)
         self._error = None
+        events = self._defer_seconds(events)
         self._note_status()
         self._set_timer()
         return [*events, self._synced()]
@@ -248,7 +230,7 @@ class DirectorySource:
         self._missing.clear()
         self._pending.clear()
         self._created.clear()
-        self._absent.clear()
+        self._absence.forget()
         self._drop_watch()
         self._watched = None
         self._error = SourceError(f"directory {self._path}: {exc.strerror or exc}")
@@ -258,7 +240,7 @@ class DirectorySource:
 
     def _synced(self) -> Synced:
         self._complete = self._catalogue.complete()
-        return Synced(self._catalogue.known(), self._complete, suspect=self._suspect)
+        return Synced(self._catalogue.known(), self._complete, suspect=self._absence.suspect)
 
     def _completed(self) -> list[Event]:
         """Report a complete listing once the last document without a readable router id is gone or mended."""
@@ -270,12 +252,14 @@ class DirectorySource:
 
     def _note_status(self) -> None:
         """A new dictionary each time: the admin socket may hold the old one while this thread goes on."""
+        deferred = {event.name for event in self._deferred}
+        bad = {name: error for name, error in self._catalogue.bad().items() if name not in deferred}
         self._status = {
             "source": "directory",
             "path": self._path,
             "documents": self._catalogue.good(),
-            "bad": self._catalogue.bad(),
-            "absent": sorted(map(files.printable, self._absent)),
+            "bad": bad,
+            "absent": [files.printable(name) for name in self._absence.names],
             "error": str(self._error) if self._error else None,
             "notifications": self._deaf or "inotify",
         }
@@ -389,28 +373,11 @@ class DirectorySource:
         for reading in sorted((reading for reading in found if reading is not None), key=_rank):
             events += self._take(reading)
 
-    def _judge_absent(self, scan: Scan, other: bool) -> list[Event]:
-        """Decide about the files that were there at the scan before and are not now, though nothing told why.
-
-        :param other: the directory is another one than that of the scan before
-        """
+    def _forget_absent(self, scan: Scan, other: bool) -> list[Event]:
+        """Forget the files that are missing for good though nothing told of their removal."""
         heard = self._missing.keys() | self._pending.keys() | self._created
         gone = self._signatures.keys() - scan.names - heard
-        if other:
-            self._absent, self._filled = {}, None
-        if scan.names:
-            self._absent = {name: self._absent.get(name, scan) for name in gone}
-            believed = {name for name, first in self._absent.items() if first is not scan and scan.confirms(first)}
-            if self._suspect:
-                filled = self._filled is not None and scan.confirms(self._filled)
-                self._suspect = "" if filled else f"directory {self._path} held no document until now"
-            self._filled = self._filled or scan
-        else:
-            # The daemon holds on to their routers; a file that comes back is announced anew.
-            believed, self._absent, self._filled = gone, {}, None
-            if other or gone or self._suspect:
-                self._suspect = f"directory {self._path} holds no document"
-        return [event for name in sorted(believed) for event in self._forget(name, deleted=False)]
+        return [event for name in self._absence.judge(scan, gone, other) for event in self._forget(name, deleted=False)]
 
     def _look(self, name: str, directory: int) -> list[Event]:
         """Read a file and say what is new about it.  One that is not there is no news: see ``_believe_missing``."""
@@ -466,11 +433,24 @@ class DirectorySource:
             events += self._look(name, directory) if there else self._forget(name, deleted=True)
         return events
 
+    def _defer_seconds(self, events: list[Event]) -> list[Event]:
+        """Hold back the reports of second documents until it is known whether the first one is gone."""
+        missing = {files.printable(name) for name in self._missing}
+        still = [event for event in self._deferred if self._catalogue.rival(event.name) is not None]
+        self._deferred = []
+        now: list[Event] = []
+        for event in (*still, *events):
+            if isinstance(event, Bad) and event.second and self._catalogue.rival(event.name) in missing:
+                self._deferred.append(event)
+            else:
+                now.append(event)
+        return now
+
     def _forget(self, name: str, deleted: bool) -> list[Event]:
         self._signatures.pop(name, None)
         self._pending.pop(name, None)
         self._links.discard(name)
-        self._absent.pop(name, None)
+        self._absence.discard(name)
         return self._catalogue.drop(files.printable(name), deleted)
 
 

@@ -206,8 +206,23 @@ def test_a_renamed_file_keeps_its_router(directory: Path, watcher: Watcher) -> N
     (directory / "b.json").write_text(text(X))
     watcher.source.rescan()
     (directory / "b.json").rename(directory / "c.json")
-    assert not [e for e in watcher.changed(X) if isinstance(e, Deleted)]
+    assert not [e for e in watcher.changed(X) if isinstance(e, Deleted | Bad)]
+    assert watcher.source.status()["bad"] == {}
     assert synced(watcher.source.rescan()).known == {X}
+
+
+def test_a_backup_of_a_file_that_is_written_anew_is_the_second_one(directory: Path, watcher: Watcher) -> None:
+    """As ``mv x.json old.json; cp new x.json``: the name that was in force before stays so."""
+    (directory / "x.json").write_text(text(X, "old"))
+    watcher.source.rescan()
+    (directory / "x.json").rename(directory / "old.json")
+    (directory / "x.json").write_text(text(X, "new"))
+    events = watcher.changed(X, "new")
+    if not any(isinstance(e, Bad) for e in events):
+        events += watcher.bad("old.json")
+    assert not [e for e in events if isinstance(e, Deleted)]
+    assert [e.document.name for e in events if isinstance(e, Changed)] == ["x.json"]
+    assert list(watcher.source.status()["bad"]) == ["old.json"]
 
 
 def test_a_file_that_is_removed_and_written_anew_at_once_is_no_deletion(directory: Path, watcher: Watcher) -> None:
@@ -538,6 +553,23 @@ def test_lost_notifications_are_made_up_for(directory: Path, watcher: Watcher) -
     (directory / "x.json").write_text(text(X))
     watcher.changed(X)
     assert synced(watcher.source.rescan()).known >= {X, Y}
+
+
+def test_a_removal_whose_notification_was_lost_takes_two_scans(directory: Path, watcher: Watcher) -> None:
+    (directory / "x.json").write_text(text(X))
+    (directory / "y.json").write_text(text(Y))
+    watcher.source.rescan()
+    limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    names = [directory / "a.tmp.json", directory / "b.tmp.json"]
+    names[0].write_text(text(Z))
+    for _ in range(limit // 2 + 10):
+        names[0].rename(names[1])
+        names.reverse()
+    (directory / "y.json").unlink()
+    assert synced(watcher.source.rescan()).known == {X, Y, Z}
+    events = watcher.source.rescan()
+    assert synced(events).known == {X, Z}
+    assert not [e for e in events if isinstance(e, Deleted)]
 
 
 @pytest.fixture

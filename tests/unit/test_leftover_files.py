@@ -15,7 +15,7 @@ ID = "0f6b6a4e-8d0b-4a60-8a3c-0f4e0a1c2b3d"
 RANDOM = "0123456789abcdef"
 LEFT = {
     ".": [f".fip-priorities.{RANDOM}.tmp", ".fip-linklocal-networks.4711", f".fip-linklocal-networks.{RANDOM}.tmp"],
-    "ra": [f".{ID}.radvd.conf.{RANDOM}.tmp", f".{ID}.radvd.conf.12"],
+    "ra": [f".{ID}.radvd.conf.{RANDOM}.tmp", f".{ID}.radvd.conf.12", f".{ID}.radvd.conf.unread.{RANDOM}.tmp"],
     "dvr-agent/h1/routers": [f".{ID}.json.{RANDOM}.tmp", f".{ID}.json.new", "..complete.new"],
 }
 OTHERS = {
