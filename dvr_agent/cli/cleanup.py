@@ -98,6 +98,9 @@ def _choose(
         why = f" ({documents.suspect})" if documents.suspect else ""
         question = f"{len(stale)} of {present} routers have no document{why}. Remove them?"
     networks = {network_id for _, router in documents.good for network_id in router.networks}
+    for _, router in documents.good:
+        with contextlib.suppress(DvrError):  # what cannot be read of a router is not judged
+            reconciler.look(router)
     plan = reconciler.plan_stale(documents.known)
     return plan, lambda: reconciler.remove_stale(documents.known), question, networks
 

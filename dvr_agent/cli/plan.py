@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dvr_agent.cli.check import note
 from dvr_agent.cli.inputs import Documents, load_config, read_files, read_source
@@ -124,8 +124,15 @@ def run_apply(args: argparse.Namespace, out: Output) -> int:
     with AgentLock(conf.state_path, conf.host):
         reconciler = open_reconciler(conf)
         reconciler.load()
+        affected: set[str] = set()
+
+        def apply(name: str, router: Router) -> None:
+            affected.update(_apply_one(reconciler, name, router, report))
+
         try:
-            _each(documents, report, lambda name, router: _apply_one(reconciler, name, router, report))
+            _each(documents, report, apply)
+            again = tuple((name, router) for name, router in documents.good if router.id in affected)
+            _each(replace(documents, good=again, bad=()), report, apply)
         finally:
             reconciler.flush()
         for trouble in reconciler.services.troubles:
@@ -134,7 +141,7 @@ def run_apply(args: argparse.Namespace, out: Output) -> int:
     return 1 if report.errors or report.skipped or report.omitted else 0
 
 
-def _each(documents: Documents, report: Report, work: Callable[[str, Router], None]) -> None:
+def _each(documents: Documents, report: Report, work: Callable[[str, Router], object]) -> None:
     """One router after the other; an error stops none but its own."""
     for bad in documents.bad:
         report.error(bad.document, bad)
@@ -153,11 +160,13 @@ def _plan_one(reconciler: Reconciler, document: str, router: Router, report: Rep
     report.plan(plan, router.name, document=document)
 
 
-def _apply_one(reconciler: Reconciler, document: str, router: Router, report: Report) -> None:
+def _apply_one(reconciler: Reconciler, document: str, router: Router, report: Report) -> tuple[str, ...]:
+    """Apply a document; returns the ids of other routers that can have now what they had to leave to this one."""
     outcome = reconciler.remove(router.id) if _down(router) else reconciler.reconcile(router)
     report.plan(outcome.plan, router.name, outcome, document)
     for trouble in outcome.trouble:
         report.error(f"router {router.id}", ServiceError(trouble))
+    return outcome.affected
 
 
 def _down(router: Router) -> bool:

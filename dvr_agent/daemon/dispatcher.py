@@ -215,6 +215,8 @@ class Dispatcher:
             self._counters.drift_repaired += 1
         if outcome.plan:
             self.on_changed()
+        for router_id in outcome.affected:
+            self.look_at(router_id)
         if record is None:
             return
         record.warned = {*outcome.plan.warnings, *outcome.plan.omitted}

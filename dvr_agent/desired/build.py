@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from dvr_agent.desired import names
 from dvr_agent.desired.facts import Facts
 from dvr_agent.desired.fip import base_state, slice_state
 from dvr_agent.desired.qrouter import qrouter_state
 from dvr_agent.desired.snat import snat_state
-from dvr_agent.desired.view import HostView, agent_gateways
+from dvr_agent.desired.view import HostView
 from dvr_agent.model.router import ExtraRoute, IpAddress
 from dvr_agent.state.namespace import NamespaceState
 
@@ -43,15 +42,14 @@ def router_state(view: HostView, facts: Facts) -> RouterState:
     used = set(in_qrouter)
     base = piece = snat = None
     if view.agent_gateway is not None and router.gateway is not None and facts.link is not None:
-        others = {names.device(names.AGENT_GATEWAY, port.id) for port in agent_gateways(router, view.settings)}
-        base = base_state(view.agent_gateway, frozenset(others))
-        piece, realised = slice_state(view, facts.link, view.agent_gateway, router.gateway.mtu)
+        base = base_state(view.agent_gateway)
+        piece, realised = slice_state(view, facts.link, view.agent_gateway, router.gateway.mtu, facts.conceded)
         used |= realised
     if view.snat_here and router.gateway is not None:
         snat, realised = snat_state(view, router.gateway)
         used |= realised
     omitted = tuple(omission.text for omission in router.omitted)
-    warnings = (*_warnings(view, used), *_taken_replies(view, in_qrouter))
+    warnings = (*_warnings(view, used), *_taken_replies(view, in_qrouter), *_conceded(facts))
     return RouterState(qrouter, base, piece, snat, warnings, omitted)
 
 
@@ -86,6 +84,15 @@ def _taken_replies(view: HostView, in_qrouter: set[ExtraRoute]) -> list[str]:
         f"extra route {entry.destination} via {entry.nexthop}: it also takes the replies of floating IPs {fips}"
         for entry in view.router.routes
         if fips and entry in in_qrouter and entry.destination.version == 4 and entry.destination.prefixlen <= 1
+    ]
+
+
+def _conceded(facts: Facts) -> list[str]:
+    """Warn of subnets that several routers have, and that traffic from outside reaches by another one."""
+    return [
+        f"subnet {subnet} is in the external address scope and also of a router with a lower id, which has its route "
+        "in the fip namespace"
+        for subnet in facts.conceded
     ]
 
 

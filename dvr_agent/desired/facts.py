@@ -27,12 +27,14 @@ class Facts:
 
     :ivar link: None if the router has no link to a fip namespace
     :ivar priorities: (floating IP, rule priority) for each FIP bound here, sorted
+    :ivar conceded: subnets in the external address scope whose route in the fip namespace another router holds
     :ivar marks: (address scope, mark) of the scopes, where marks other than ours are in use; sorted
     """
 
     link: FipLink | None = None
     priorities: tuple[tuple[str, int], ...] = field(default=())
     marks: tuple[tuple[str, int], ...] = ()
+    conceded: tuple[str, ...] = ()
 
 
 def new_link(router_id: str, pair: LinkLocalPair) -> FipLink:

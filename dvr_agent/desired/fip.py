@@ -5,6 +5,8 @@ It is a sum of slices: a base slice for the agent gateway port, and one slice pe
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from dvr_agent.desired import names
 from dvr_agent.desired.common import BASE_SYSCTLS, NONLOCAL_BIND, port_addresses, port_link
 from dvr_agent.desired.facts import FipLink
@@ -18,16 +20,13 @@ from dvr_agent.state.link import Link, VethPeer
 from dvr_agent.state.namespace import Announcement, NamespaceState
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.ownership import Ownership, RuleOwner
-from dvr_agent.state.route import MAIN_TABLE, Hop, make_route
+from dvr_agent.state.route import DEFAULT_V4, MAIN_TABLE, Hop, make_route
 from dvr_agent.state.rule import KERNEL_RULES, Rule
 from dvr_agent.state.sysctl import Sysctl
 
 
-def base_state(port: RouterPort, others: frozenset[str] = frozenset()) -> NamespaceState:
-    """The part that all routers share: the agent gateway port.
-
-    :param others: devices of other agent gateway ports, which must not stay
-    """
+def base_state(port: RouterPort) -> NamespaceState:
+    """The part that all routers share: the agent gateway port."""
     device = names.device(names.AGENT_GATEWAY, port.id)
     addresses = port_addresses(device, port)
     sysctls = (
@@ -38,7 +37,7 @@ def base_state(port: RouterPort, others: frozenset[str] = frozenset()) -> Namesp
     )
     return NamespaceState(
         names.FIP + port.network_id,
-        Ownership(devices=others | {device}, main_only=True, kernel_rules=True),
+        Ownership(devices=frozenset({device}), main_only=True, kernel_rules=True),
         links=frozenset({port_link(device, port)}),
         addresses=frozenset(addresses),
         routes=frozenset((*gateway_routes(device, port), *onlink_routes([(device, port)]))),
@@ -59,9 +58,12 @@ def slice_ownership(router_id: str, link: FipLink | None) -> Ownership:
     return Ownership(devices=devices, rules=RuleOwner.BY_IIF, tables=tables, main_only=True)
 
 
-def slice_state(view: HostView, link: FipLink, port: RouterPort, mtu: int) -> tuple[NamespaceState, set[ExtraRoute]]:
+def slice_state(
+    view: HostView, link: FipLink, port: RouterPort, mtu: int, conceded: Collection[str] = ()
+) -> tuple[NamespaceState, set[ExtraRoute]]:
     """One router's part, and the extra routes that it realises.
 
+    :param conceded: of the subnets in the external address scope those whose route is another router's
     :param port: the agent gateway port
     :param mtu: of the link, the gateway port's
     """
@@ -71,11 +73,12 @@ def slice_state(view: HostView, link: FipLink, port: RouterPort, mtu: int) -> tu
     to_router = Hop(link.pair.router_address, fpr)
     extra, used = extra_routes(view.router.routes, [leg(fg, port)], index, default=False)
     fips = {str(fip.address): make_route(f"{fip.address}/32", MAIN_TABLE, to_router) for fip in view.local_fips}
+    outside = default_routes(fg, port, index)
     routes = (
-        *default_routes(fg, port, index),
+        *outside,
         *extra,
         *fips.values(),
-        *(make_route(subnet, MAIN_TABLE, to_router) for subnet in view.same_scope_subnets),
+        *(make_route(subnet, MAIN_TABLE, to_router) for subnet in view.same_scope_subnets if subnet not in conceded),
     )
     state = NamespaceState(
         names.FIP + port.network_id,
@@ -85,7 +88,12 @@ def slice_state(view: HostView, link: FipLink, port: RouterPort, mtu: int) -> tu
         routes=frozenset(routes),
         rules=frozenset({Rule(4, index, index, None, fpr)}),
         neighbours=frozenset({Neighbour(link.pair.router_address, fpr, link.rfp_mac)}),
-        announcements=tuple(Announcement(fg, address, route) for address, route in fips.items()),
+        # They are told anew, too, when they come to another agent gateway port: its MAC address answers for them.
+        announcements=tuple(
+            Announcement(fg, address, because)
+            for address, route in fips.items()
+            for because in (route, *(one for one in outside if one.dst == DEFAULT_V4))
+        ),
     )
     return state, used
 

@@ -115,18 +115,18 @@ class HostView:
         return {fixed.subnet_id: fixed for port in self.router.snat_interfaces for fixed in port.fixed_ips}
 
 
-def make_view(router: Router, settings: HostSettings, plugged: str | None = None) -> HostView:
+def make_view(router: Router, settings: HostSettings, in_use: RouterPort | None = None) -> HostView:
     """Look at a router from a host.
 
-    :param plugged: id of an agent gateway port that is in use already; it wins when the server lists several
+    :param in_use: the agent gateway port that this host uses for the router's external network; all routers use the
+        same one, also where a document lists several or still lists its predecessor.  None: the one with the lowest id
     :raises NotSupportedError: HA or not distributed: this agent does not build it
     """
     if router.ha or not router.distributed:
         kind = "HA" if router.ha else "not distributed"
         raise NotSupportedError(f"{kind}: not supported here, left alone")
     candidates = agent_gateways(router, settings)
-    chosen = next((port for port in candidates if port.id == plugged), candidates[0] if candidates else None)
-    return HostView(router, settings, chosen)
+    return HostView(router, settings, (in_use or candidates[0]) if candidates else None)
 
 
 def agent_gateways(router: Router, settings: HostSettings) -> list[RouterPort]:

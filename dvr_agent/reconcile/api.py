@@ -68,6 +68,7 @@ class Outcome:
     :ivar plan: the plan that was carried out
     :ivar seconds: how long observing, computing and writing took
     :ivar announcements: (namespace, announcement) already sent once; the daemon repeats them
+    :ivar affected: ids of other routers that have something to do now: routes that they conceded are free
     :ivar trouble: what is wrong with the router's services; its kernel state is in place nevertheless
     """
 
@@ -76,6 +77,7 @@ class Outcome:
     announcements: tuple[tuple[str, Announcement], ...] = ()
     conntrack_deleted: int = field(default=0)
     trouble: tuple[str, ...] = ()
+    affected: tuple[str, ...] = ()
 
 
 class Reconciler(Protocol):
@@ -103,6 +105,12 @@ class Reconciler(Protocol):
             needs that once per external network only, see :meth:`begin_pass`
         :returns: what was done; services that do not serve the router are named in it
         :raises DvrError: what exists is left as it is, and the call may be repeated
+        """
+
+    def look(self, router: Router) -> None:
+        """Observe what the kernel holds of a router, for :meth:`plan_stale`.  Writes nothing.
+
+        :raises DvrError: as :meth:`plan`
         """
 
     def begin_pass(self) -> None:

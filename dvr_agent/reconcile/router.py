@@ -21,15 +21,15 @@ from dvr_agent.desired.settings import HostSettings
 from dvr_agent.desired.view import HostView, make_view
 from dvr_agent.errors import DvrError, NotSupportedError, ServiceError
 from dvr_agent.kernel.api import Kernel
-from dvr_agent.model.router import Router
+from dvr_agent.model.router import Router, RouterPort
 from dvr_agent.reconcile.aftermath import Aftermath
 from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.api import Outcome, Plan
 from dvr_agent.reconcile.apply import Work, carry_out
 from dvr_agent.reconcile.held import HeldRoutes
 from dvr_agent.reconcile.inventory import adopt_inventory
-from dvr_agent.reconcile.networks import FipNetworks
-from dvr_agent.reconcile.seen import removals, without
+from dvr_agent.reconcile.networks import FipNetworks, device_of
+from dvr_agent.reconcile.seen import removals, set_aside, without
 from dvr_agent.reconcile.slices import Slices
 from dvr_agent.reconcile.stale import Stale, find_stale, stale_routers
 from dvr_agent.reconcile.takeover import FirstLook, log_takeover, marks_in_use
@@ -87,7 +87,7 @@ class RouterReconciler:
         """Router id → marks of address scopes that its connections carried when this process first saw it."""
         self._aftermaths: dict[str, Aftermath] = {}
         """Router id → what a job that failed half way still owes."""
-        self._states: dict[str, tuple[Router, str | None, Facts, RouterState]] = {}
+        self._states: dict[str, tuple[Router, RouterPort | None, Facts, RouterState]] = {}
         """Router id → what the desired state was last computed from, and the state."""
 
     def load(self) -> None:
@@ -99,8 +99,14 @@ class RouterReconciler:
         self._networks.begin_pass()
         self._slices.begin()
 
+    def look(self, router: Router) -> None:
+        self._prepare(router, shared=True)
+
     def plan(self, router: Router) -> Plan:
-        plan, works, _ = self._prepare(router, shared=True)
+        plan, works, draft = self._prepare(router, shared=True)
+        if draft.view.agent_gateway is not None:  # its traffic would go there, for the plans that follow
+            port = draft.view.agent_gateway
+            self._networks.saw(port.network_id, router.id, [device_of(port)])
         obstacles = self.attach.obstacles([port for work in works for port in _new_ports(work)])
         warnings = [f"{device} could not be plugged: {why}" for device, why in sorted(obstacles.items())]
         return replace(plan, warnings=(*plan.warnings, *warnings))
@@ -122,10 +128,10 @@ class RouterReconciler:
                 LOG.debug("router %s: stopped half way; what was done stays, the rest is for the next try", router.id)
         announced = aftermath.announce(self.kernel)
         del self._aftermaths[router.id]
-        self._remember(draft)
+        affected = self._remember(draft)
         log_takeover(plan)
         trouble = self.services.apply(router)
-        return Outcome(plan, time.perf_counter() - started, tuple(announced), deleted, trouble)
+        return Outcome(plan, time.perf_counter() - started, tuple(announced), deleted, trouble, affected)
 
     def remove(self, router_id: str) -> Outcome:
         started = time.perf_counter()
@@ -135,14 +141,15 @@ class RouterReconciler:
         if not self._allocations.knows(router_id):
             self._allocations.settle(router_id, self._fips_in_kernel(router_id))
         carry_out(self.kernel, self.attach, works)
+        affected = set()
         for network in self._networks.of_router(router_id):
-            self._forget_slice(network, names.router_stem(router_id))
+            affected |= self._forget_slice(network, names.router_stem(router_id))
         self._allocations.release(router_id)
         for memory in (self._states, self._aftermaths, self._marks):
             memory.pop(router_id, None)
         self._look.forget(work.changes.namespace for work in works if work.changes.remove)
         plan = Plan(f"router {router_id}", tuple(work.changes for work in works if work.changes), services=services)
-        return Outcome(plan, time.perf_counter() - started)
+        return Outcome(plan, time.perf_counter() - started, affected=tuple(sorted(affected - {router_id})))
 
     def plan_remove(self, router_id: str) -> Plan:
         changes = tuple(work.changes for work in self._removal(router_id))
@@ -163,11 +170,12 @@ class RouterReconciler:
         for name in stale.files:
             self.kernel.namespaces.remove_file(name)
         self._allocations.drop_stale(known)
+        affected: set[str] = set()
         for network, stem in stale.slices:
-            self._forget_slice(network, stem)
+            affected |= self._forget_slice(network, stem)
         for error in held.values():
             raise error
-        return Outcome(stale.plan, time.perf_counter() - started)
+        return Outcome(stale.plan, time.perf_counter() - started, affected=tuple(sorted(affected)))
 
     def idle_bridges(self, networks: Collection[str] = ()) -> list[str]:
         return list(self.attach.idle(networks))
@@ -202,7 +210,7 @@ class RouterReconciler:
         draft = self._draft(router)
         self._observe(draft, shared)
         corrected = self._allocations.correct(draft.view, draft.facts, draft.qrouter, draft.slice)
-        corrected = replace(corrected, marks=self._known_marks(draft))
+        corrected = replace(corrected, marks=self._known_marks(draft), conceded=draft.facts.conceded)
         if corrected != draft.facts:
             draft.facts, draft.state = corrected, self._state(draft.view, corrected)
             self._observe(draft, shared=True)
@@ -219,16 +227,23 @@ class RouterReconciler:
 
     def _draft(self, router: Router) -> _Draft:
         try:
-            view = make_view(router, self.settings, self._networks.plugged(router, self.settings))
+            view = make_view(router, self.settings, self._networks.choose(router, self.settings))
         except NotSupportedError:
             self._allocations.settle(router.id, ())
             raise
-        facts = replace(self._allocations.facts(view), marks=self._marks.get(router.id, ()))
+        facts = replace(
+            self._allocations.facts(view), marks=self._marks.get(router.id, ()), conceded=self._conceded(view)
+        )
         return _Draft(view, facts, self._state(view, facts))
+
+    def _conceded(self, view: HostView) -> tuple[str, ...]:
+        if view.fip is None:
+            return ()
+        return self._held.concede(view.fip, view.fpr, view.router.id, view.same_scope_subnets)
 
     def _state(self, view: HostView, facts: Facts) -> RouterState:
         """The desired state; the last one is kept, since most passes see an unchanged router."""
-        gateway = view.agent_gateway.id if view.agent_gateway else None
+        gateway = view.agent_gateway
         known = self._states.get(view.router.id)
         if known is not None and known[0] is view.router and known[1] == gateway and known[2] == facts:
             return known[3]
@@ -247,6 +262,9 @@ class RouterReconciler:
             draft.slice = self._read(piece)
         else:
             draft.slice = self._slices.read(piece)
+        if draft.view.agent_gateway is not None and draft.slice is not None:
+            by = (hop.device for route in draft.slice.routes for hop in route.hops)
+            self._networks.saw(draft.view.agent_gateway.network_id, draft.view.router.id, by)
 
     def _read(self, desired: NamespaceState) -> NamespaceState | None:
         """What the kernel holds of what a desired state answers for."""
@@ -268,21 +286,46 @@ class RouterReconciler:
         """Every namespace's part, in the order in which they depend on each other."""
         state, view = draft.state, draft.view
         works = []
-        if state.base is not None and view.agent_gateway is not None:
-            network = view.agent_gateway.network_id
-            if shared or draft.slice is None or not self._networks.is_checked(network, state.base):
-                works.append(self._work(self._read(state.base), state.base))
+        if state.base is not None and (shared or draft.slice is None or not self._is_base_checked(draft)):
+            works.append(self._base_work(draft))
         first_inside, first_outside = self._half_pairs(draft)
         works.append(self._work(draft.qrouter, state.qrouter, first_inside))
         if state.slice is not None:
             work = self._work(draft.slice, state.slice, first_outside)
-            works.append(replace(work, changes=self._held.take_over(work.changes)))
+            works.append(replace(work, changes=self._held.take_over(work.changes, view.same_scope_subnets)))
         works += [self._slice_removal(network, view.router.id) for network in self._left_networks(view)]
         if state.snat is not None:
             works.append(self._work(draft.snat, state.snat))
         elif self.kernel.namespaces.exists(view.snat):
             works.append(Work(Changes(view.snat, remove=True)))
         return works
+
+    def _base(self, draft: _Draft) -> tuple[NamespaceState, frozenset[str]]:
+        """The shared part of the fip namespace, and the devices of earlier agent gateway ports that stay for now.
+
+        The shared part owns them all: what one of them holds may be in the way of its successor.  One of them goes when
+        the routes of no router lead there any more.
+        """
+        base, port = draft.state.base, draft.view.agent_gateway
+        assert base is not None
+        assert port is not None
+        devices = self._networks.devices(port.network_id) | base.ownership.devices
+        unused = self._networks.unused(port.network_id, but=[names.router_stem(draft.view.router.id)])
+        current = {link.name for link in base.links}
+        return replace(base, ownership=replace(base.ownership, devices=devices)), devices - unused - current
+
+    def _is_base_checked(self, draft: _Draft) -> bool:
+        base, staying = self._base(draft)
+        return self._networks.is_checked(base.name.removeprefix(names.FIP), base) and self._all_there(base, staying)
+
+    @staticmethod
+    def _all_there(base: NamespaceState, staying: frozenset[str]) -> bool:
+        """True if no device of an earlier agent gateway port has become unused."""
+        return base.ownership.devices == staying | {link.name for link in base.links}
+
+    def _base_work(self, draft: _Draft) -> Work:
+        base, staying = self._base(draft)
+        return self._work(set_aside(self._read(base), staying, {route.key for route in base.routes}), base)
 
     def _work(self, now: NamespaceState | None, want: NamespaceState, first: tuple[Change, ...] = ()) -> Work:
         changes = diff(now, want)
@@ -334,23 +377,31 @@ class RouterReconciler:
         rules = [rule for chain in nat.chains for rule in chain.rules]
         return [str(rule.dst).partition("/")[0] for rule in rules if isinstance(rule.target, Dnat)]
 
-    def _remember(self, draft: _Draft) -> None:
-        """After success: what the next job on this router, or its removal, can build on."""
+    def _remember(self, draft: _Draft) -> tuple[str, ...]:
+        """After success: what the next job on this router, or its removal, can build on.
+
+        :returns: ids of other routers that can have routes now which they conceded
+        """
+        affected: set[str] = set()
         view = draft.view
         router_id, stem = view.router.id, names.router_stem(view.router.id)
         for network in self._left_networks(view):
-            self._forget_slice(network, stem)
+            affected |= self._forget_slice(network, stem)
         if draft.state.slice is not None:
-            self._held.settle(draft.state.slice)
+            affected |= self._held.settle(draft.state.slice)
         if view.agent_gateway is not None and draft.state.base is not None:
-            self._networks.checked(view.agent_gateway.network_id, draft.state.base, view.agent_gateway.id)
+            network = view.agent_gateway.network_id
+            base, staying = self._base(draft)
+            self._networks.saw(network, router_id, [device_of(view.agent_gateway)])
+            self._networks.checked(network, base, staying)
         else:
             self._allocations.drop_link(router_id)
         self._allocations.settle(router_id, (str(fip.address) for fip in view.local_fips))
+        return tuple(sorted(affected - {router_id}))
 
-    def _forget_slice(self, network: str, stem: str) -> None:
-        self._held.forget(names.FIP + network, names.FIP_TO_ROUTER + stem)
+    def _forget_slice(self, network: str, stem: str) -> set[str]:
         self._networks.leave(network, stem)
+        return self._held.forget(names.FIP + network, names.FIP_TO_ROUTER + stem)
 
     def _leave(self, router_ids: Sequence[str]) -> dict[str, ServiceError]:
         """End the services of routers that go; namespace → why a service still holds it."""
@@ -365,9 +416,7 @@ class RouterReconciler:
     def _find_stale(self, known: Collection[str]) -> Stale:
         networks = self._networks
         entries = self._allocations.stale_entries(known)
-        return find_stale(
-            self.kernel, self.attach, self.services, known, networks.gateways, networks.of_routers(known), entries
-        )
+        return find_stale(self.kernel, self.attach, self.services, known, networks, entries)
 
 
 def _new_ports(work: Work) -> list[Port]:

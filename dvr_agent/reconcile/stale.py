@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from dvr_agent.attach.api import AttachDriver, OuterPort
@@ -14,6 +14,7 @@ from dvr_agent.kernel.api import Kernel
 from dvr_agent.reconcile.api import Plan
 from dvr_agent.reconcile.apply import Work
 from dvr_agent.reconcile.inventory import Inventory, take_inventory
+from dvr_agent.reconcile.networks import FipNetworks
 from dvr_agent.reconcile.statefile import PAIRS_FILE, PRIORITIES_FILE
 from dvr_agent.services.bundle import Services
 from dvr_agent.state.diff import Changes, diff
@@ -51,17 +52,16 @@ def find_stale(
     attach: AttachDriver,
     services: Services,
     known: Collection[str],
-    gateways: Mapping[str, str],
-    wanted: Collection[str],
+    networks: FipNetworks,
     entries: tuple[list[str], list[str]],
 ) -> Stale:
     """Look for left-overs.
 
-    :param gateways: external network → id of the agent gateway port in use
-    :param wanted: external networks that known routers use, or failed to use so far
+    :param networks: which external networks the known routers use, or failed to use so far, and by which devices
     :param entries: router ids and floating IPs in the state files that are nobody's
     """
     found = take_inventory(kernel)
+    wanted = networks.of_routers(known)
     stems = {names.router_stem(router_id) for router_id in known}
     works: list[Work] = []
     slices: list[tuple[str, str]] = []
@@ -72,7 +72,7 @@ def find_stale(
             works.append(Work(Changes(names.FIP + network, remove=True)))
         else:
             works += [_slice(kernel, network, stem, pair) for stem, pair in sorted(gone.items())]
-            works += _gateways(kernel, found, network, gateways.get(network))
+            works += _gateways(kernel, found, network, networks, stems)
     for router_id in sorted(found.routers - set(known)):
         for name in (names.QROUTER + router_id, names.SNAT + router_id):
             if kernel.namespaces.exists(name):
@@ -99,11 +99,18 @@ def _slice(kernel: Kernel, network: str, stem: str, pair: LinkLocalPair | None) 
     return Work(diff(observed, empty_slice(namespace, stem, link)) if observed else Changes(namespace))
 
 
-def _gateways(kernel: Kernel, found: Inventory, network: str, port_id: str | None) -> list[Work]:
-    """``fg-`` devices of agent gateway ports that are no longer in use; judged only if one is known to be."""
-    if port_id is None:
+def _gateways(
+    kernel: Kernel, found: Inventory, network: str, networks: FipNetworks, known: Collection[str]
+) -> list[Work]:
+    """``fg-`` devices of agent gateway ports that are no longer in use; judged only if one is known to be.
+
+    :param known: stems of the known routers: a device that the traffic of one of them still uses stays
+    """
+    current = networks.gateways.get(network)
+    if current is None:
         return []
-    stray = found.gateways.get(network, set()) - {names.device(names.AGENT_GATEWAY, port_id)}
+    stray = {device for device in found.gateways.get(network, set()) if device != current}
+    stray = {device for device in stray if not networks.is_busy(network, device, known)}
     if not stray:
         return []
     ownership = Ownership(devices=frozenset(stray), main_only=True)

@@ -98,9 +98,15 @@ def diff(observed: NamespaceState | None, desired: NamespaceState) -> Changes:
         items=items,
         tables=tuple(_tables(now.tables, desired.tables)),
         left_over=tuple(_left_over(now.left_over, desired.tables)),
-        announcements=tuple(a for a in desired.announcements if a.because in added),
+        announcements=_announcements(desired.announcements, added),
         outbound=desired.outbound,
     )
+
+
+def _announcements(wanted: Iterable[Announcement], added: set[Item]) -> tuple[Announcement, ...]:
+    """Those that something added or changed is a reason for; each address once."""
+    found = {(one.device, one.address): one for one in wanted if one.because in added}
+    return tuple(found.values())
 
 
 def _loopback(now: NamespaceState) -> Iterator[Change]:

@@ -18,7 +18,7 @@ from dvr_agent.state.sysctl import Sysctl
 class Announcement:
     """Tell the neighbours of ``device`` where ``address`` now lives (gratuitous ARP or unsolicited NA).
 
-    Sent when ``because`` is added: the address itself, or the route that brings its packets here.
+    Sent when ``because`` is added or changed: the address itself, or a route that brings its packets here.
     """
 
     device: str

@@ -13,9 +13,10 @@ from dvr_agent.desired import names
 from dvr_agent.desired.settings import AgentMode, HostSettings
 from dvr_agent.errors import KernelError
 from dvr_agent.model.router import ExtraRoute, FixedIp, FloatingIp, Router, RouterPort, Subnet, SubnetPort
-from dvr_agent.reconcile.api import Outcome
+from dvr_agent.reconcile.api import Outcome, Plan
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.router import RouterReconciler
+from dvr_agent.state.address import kernel_link_local
 from dvr_agent.state.diff import Change
 from tests import lab
 from tests.packets.documents import mac, uid
@@ -285,3 +286,239 @@ def test_a_host_that_changes_its_mode_gets_rid_of_what_only_the_old_mode_had(hos
         agent = Agent(tmp_path, mode)
         agent.reconcile(router)
         assert agent.namespaces() == expected
+
+
+def gateway_port(
+    name: str, address: str = "203.0.113.200/24", gateway: str | None = None, **more: object
+) -> RouterPort:
+    """An agent gateway port; ``gateway``: that of its subnet, if it is not the first address."""
+    found = port(name, EXTERNAL, address)
+    if gateway is not None:
+        found = replace(found, subnets=tuple(replace(one, gateway_ip=ip_address(gateway)) for one in found.subnets))
+    return found
+
+
+def fg_devices() -> list[str]:
+    links = lab.ip_json("link", netns=names.FIP + EXTERNAL)
+    return sorted(link["ifname"] for link in links if link["ifname"].startswith("fg-"))
+
+
+def fg(one: RouterPort) -> str:
+    return names.device(names.AGENT_GATEWAY, one.id)
+
+
+@pytest.mark.parametrize(
+    ("address", "gateway"),
+    [
+        ("203.0.113.200/24", None),
+        ("203.0.113.200/24", "198.51.100.1"),
+        ("2001:db8:ff::200/64", "fe80::1"),
+        ("2001:db8:ff::200/64", "2001:db8:ee::1"),
+    ],
+)
+@pytest.mark.parametrize("restart", [False, True])
+def test_an_agent_gateway_port_is_replaced(
+    agent: Agent, router: Router, address: str, gateway: str | None, restart: bool
+) -> None:
+    ports = [gateway_port(name, address, gateway) for name in ("fg", "other")]
+    agent.reconcile(replace(router, agent_gateways=(ports[0],)))
+    if restart:
+        agent = Agent(agent.state_path)
+    agent.reconcile(replace(router, agent_gateways=(ports[1],)))
+    assert fg_devices() == [fg(ports[1])]
+
+
+def test_an_agent_gateway_port_stays_until_no_router_uses_it(agent: Agent) -> None:
+    old, new = (gateway_port(name, gateway="198.51.100.1") for name in ("fg", "other"))
+    first, second = (
+        replace(
+            make_router(name, number), agent_gateways=(old,), floating_ips=(fip(f"203.0.113.{number}0", "10.0.0.9"),)
+        )
+        for name, number in (("one", 4), ("two", 5))
+    )
+    agent.reconcile(first)
+    agent.reconcile(second)
+
+    def defaults() -> set[str]:
+        routes = lab.ip_json("route", "show", "table", "all", netns=names.FIP + EXTERNAL)
+        return {route["dev"] for route in routes if route["dst"] == "default"}
+
+    changed = replace(first, agent_gateways=(new,))
+    agent.reconcile(changed)
+    assert fg_devices() == sorted([fg(old), fg(new)])
+    assert defaults() == {fg(old), fg(new)}
+    agent.reconcile(second)  # its document still names the old one
+    assert fg_devices() == [fg(new)]
+    assert defaults() == {fg(new)}
+    assert text(agent.reconciler.plan(changed)) == []
+    agent.reconcile(replace(second, agent_gateways=(new,)))
+    assert not agent.reconciler.plan_stale([first.id, second.id])
+
+
+def test_a_left_agent_gateway_device_is_seen_by_a_new_process(agent: Agent, router: Router) -> None:
+    agent.reconcile(router)
+    lab.in_netns(names.FIP + EXTERNAL, "ip", "link", "add", "fg-11111111-11", "type", "veth", "peer", "name", "x")
+    other = Agent(agent.state_path)
+    assert "- link fg-11111111-11" in " ".join(text(other.reconciler.plan(router)))
+    other.reconciler.reconcile(router)
+    assert fg_devices() == [fg(router.agent_gateways[0])]
+
+
+def text(plan: Plan) -> list[str]:
+    return [change.text for changes in plan.changes for change in changes.items]
+
+
+def test_other_external_subnets_are_on_link_by_external_ports_only(agent: Agent, router: Router) -> None:
+    extra = (ip_network("198.18.0.0/24"), ip_network("2001:db8:77::/64"))
+    inside = replace(router.interfaces[0], extra_subnets=(ip_network("8.8.8.0/24"), ip_network("2001:db8:88::/64")))
+    csnat = replace(router.snat_interfaces[0], extra_subnets=inside.extra_subnets)
+    assert router.gateway is not None
+    router = replace(
+        router,
+        interfaces=(inside,),
+        snat_interfaces=(csnat,),
+        gateway=replace(router.gateway, extra_subnets=extra),
+        agent_gateways=(replace(router.agent_gateways[0], extra_subnets=extra),),
+    )
+    agent.reconcile(router)
+    on_link = {
+        (namespace[:4], route["dst"], route["dev"][:3])
+        for namespace in (names.QROUTER + router.id, names.SNAT + router.id, names.FIP + EXTERNAL)
+        for family in ("-4", "-6")
+        for route in lab.ip_json(family, "route", netns=namespace)
+        if route.get("protocol") == "static" and "gateway" not in route and "via" not in route
+    }
+    wanted = {(space, str(net), device) for space, device in (("snat", "qg-"), ("fip-", "fg-")) for net in extra}
+    assert on_link == wanted
+
+
+def same_scope(router: Router, *, address: str) -> Router:
+    """The router with its only network on a subnet that it shares, in the external address scope."""
+    scope, network = uid("scope", "both"), uid("network", "shared")
+    inside, csnat = (
+        replace(port(f"{router.name}-{what}", network, f"{host}/24"), scope4=scope)
+        for what, host in (("qr", address), ("sg", f"{address}0"))
+    )
+    assert router.gateway is not None
+    return replace(
+        router,
+        interfaces=(inside,),
+        snat_interfaces=(csnat,),
+        gateway=replace(router.gateway, scope4=scope),
+        ports_by_subnet=(),
+    )
+
+
+def test_of_routers_on_one_subnet_in_the_external_scope_the_lowest_id_has_its_route(agent: Agent) -> None:
+    first, second = sorted(
+        (same_scope(make_router(name, number), address=f"10.50.0.{number}") for name, number in (("a", 2), ("b", 3))),
+        key=lambda router: router.id,
+    )
+
+    def route_by() -> list[str]:
+        return [route["dev"] for route in lab.ip_json("route", "show", "10.50.0.0/24", netns=names.FIP + EXTERNAL)]
+
+    def device(router: Router) -> list[str]:
+        return [names.device(names.FIP_TO_ROUTER, router.id)]
+
+    agent.reconcile(second)
+    assert route_by() == device(second)
+    agent.reconcile(first)
+    assert route_by() == device(first)
+    agent.reconcile(second)
+    assert any("10.50.0.0/24" in warning for warning in agent.reconciler.plan(second).warnings)
+    for order in ((first, second), (second, first)):
+        agent = Agent(agent.state_path)
+        for router in order:
+            assert not agent.reconcile(router).plan
+        assert route_by() == device(first)
+    for without in (replace(first, gateway=None), replace(first, interfaces=())):
+        outcome = agent.reconcile(without)
+        assert outcome.affected == (second.id,)
+        agent.reconcile(second)
+        assert route_by() == device(second)
+        agent.reconcile(first)
+        agent.reconcile(second)
+        assert route_by() == device(first)
+    assert agent.reconciler.remove(first.id).affected == (second.id,)
+    agent.reconcile(second)
+    assert route_by() == device(second)
+
+
+@pytest.mark.parametrize("address", ["fe80::5/64", "own"])
+def test_a_link_local_fixed_ip_is_an_address_like_any_other(agent: Agent, router: Router, address: str) -> None:
+    inside = router.interfaces[0]
+    if address == "own":
+        address = kernel_link_local("qr-", inside.mac).cidr
+    more = port("linklocal", inside.network_id, address)
+    extra = replace(inside, fixed_ips=(*inside.fixed_ips, *more.fixed_ips), subnets=(*inside.subnets, *more.subnets))
+    agent.reconcile(router)
+    agent.reconcile(replace(router, interfaces=(extra,)))
+    assert address in link_locals(internal(router), qrouter(router))
+    agent.reconcile(router)
+    own = kernel_link_local("qr-", inside.mac).cidr
+    assert link_locals(internal(router), qrouter(router)) == [own]
+
+
+def link_locals(device: str, namespace: str) -> list[str]:
+    (link,) = lab.ip_json("-6", "addr", "show", device, netns=namespace)
+    return [f"{one['local']}/{one['prefixlen']}" for one in link["addr_info"] if one["scope"] == "link"]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_device_that_gets_another_mac_gets_its_link_local_address(agent: Agent, router: Router, times: int) -> None:
+    agent.reconcile(router)
+    for number in range(times):
+        other = f"fa:16:3e:00:00:0{number + 1}"
+        ports = tuple(replace(one, mac=other) for one in router.interfaces)
+        agent.reconcile(replace(router, interfaces=ports))
+        assert link_locals(internal(router), qrouter(router)) == [kernel_link_local("", other).cidr]
+
+
+def test_a_link_local_address_of_an_earlier_mac_is_found_later(agent: Agent, router: Router) -> None:
+    agent.reconcile(router)
+    namespace, device = qrouter(router), internal(router)
+    lab.in_netns(namespace, "ip", "link", "set", device, "address", "fa:16:3e:99:99:99")
+    lab.in_netns(namespace, "ip", "link", "set", device, "address", router.interfaces[0].mac)
+    lab.in_netns(namespace, "ip", "addr", "flush", "dev", device, "scope", "link")
+    lab.in_netns(namespace, "ip", "addr", "add", "fe80::f816:3eff:fe99:9999/64", "dev", device, "scope", "link")
+    lab.in_netns(namespace, "ip", "addr", "add", "fe80::1/64", "dev", device, "scope", "link")  # an operator's
+    agent.reconcile(router)
+    own = kernel_link_local("", router.interfaces[0].mac).cidr
+    assert sorted(link_locals(device, namespace)) == sorted(["fe80::1/64", own])
+
+
+@pytest.mark.parametrize("prefix", [names.QROUTER, names.SNAT, names.FIP])
+def test_lo_is_raised_in_a_namespace_that_somebody_made(agent: Agent, router: Router, prefix: str) -> None:
+    agent.reconcile(router)
+    namespace = prefix + (EXTERNAL if prefix == names.FIP else router.id)
+    lab.run("ip", "netns", "del", namespace)
+    lab.run("ip", "netns", "add", namespace)
+    agent.reconcile(router)
+    (lo,) = lab.ip_json("link", "show", "lo", netns=namespace)
+    assert "UP" in lo["flags"]
+
+
+def test_an_ipv6_default_route_by_an_instance_is_followed_as_an_ipv4_one_is(agent: Agent, router: Router) -> None:
+    """Both with a link to the fip namespace: what ``ip route get`` finds for a packet of an instance."""
+    router = replace(router, floating_ips=(fip("203.0.113.50", "10.4.0.9"),))
+    number = str(router.interfaces[0].fixed_ips[0].address).split(".")[1]
+    hops = {"8.8.8.8": f"10.{number}.0.9", "2001:db8:99::1": f"2001:db8:{number}::9"}
+    sources = {"8.8.8.8": f"10.{number}.0.8", "2001:db8:99::1": f"2001:db8:{number}::8"}
+
+    def way(to: str) -> str | None:
+        args = ("route", "get", to, "from", sources[to], "iif", internal(router))
+        (found,) = lab.ip_json(*args, netns=qrouter(router))
+        return found.get("gateway")
+
+    agent.reconcile(router)
+    assert way("2001:db8:99::1") == f"2001:db8:{number}::2"
+    changed = with_routes(router, ("0.0.0.0/0", hops["8.8.8.8"]), ("::/0", hops["2001:db8:99::1"]))
+    agent.reconcile(changed)
+    assert {to: way(to) for to in hops} == hops
+    warnings = [one for one in agent.reconciler.plan(changed).warnings if "replies of floating IPs" in one]
+    assert len(warnings) == 1
+    assert "0.0.0.0/0" in warnings[0]
+    assert "203.0.113.50" in warnings[0]
+    agent.reconcile(router)
+    assert way("2001:db8:99::1") == f"2001:db8:{number}::2"

@@ -118,7 +118,7 @@ def test_of_two_agent_gateway_ports_the_lower_id_or_the_plugged_one_wins() -> No
     both = replace(router, agent_gateways=(port, other))
     settings = HostSettings("compute1", AgentMode.DVR_SNAT)
     assert make_view(both, settings).agent_gateway == other
-    assert make_view(both, settings, plugged=port.id).agent_gateway == port
+    assert make_view(both, settings, in_use=port).agent_gateway == port
 
 
 def test_another_hosts_agent_gateway_port_is_not_ours() -> None:
