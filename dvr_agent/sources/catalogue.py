@@ -49,6 +49,8 @@ class Catalogue:
         """Router id → names of the documents that are, or were and still stand for it; never empty."""
         self._said: dict[str, Document] = {}
         """Router id → document that was last announced by Changed."""
+        self._left: set[str] = set()
+        """Ids of routers whose document in force was deleted; only one that cannot be read may still be of them."""
         self._troubled: set[str] = set()
         """Names of the documents that cannot be used."""
 
@@ -132,6 +134,7 @@ class Catalogue:
             return [self._report(name)]
         entry.rival = None
         self._troubled.discard(name)
+        self._left.discard(router_id)
         left = self._release(name, deleted=True) if self._router_of.get(name) != router_id else []
         self._in_force[router_id], self._router_of[name] = name, router_id
         said, self._said[router_id] = self._said.get(router_id), entry.latest
@@ -150,6 +153,8 @@ class Catalogue:
         del self._in_force[router_id]
         others = [other for other in self._waiting(router_id) if other != name]
         usable = [other for other in others if self._entries[other].error is None]
+        if deleted and not usable:
+            self._left.add(router_id)
         events = self._decide(usable[0]) if usable else [self._report(other) for other in others]
         return events + self._reclaim(name, router_id, deleted)
 
@@ -182,6 +187,8 @@ class Catalogue:
             return []
         del self._claims[before]
         self._said.pop(before, None)
+        deleted = deleted or before in self._left
+        self._left.discard(before)
         return [Deleted(before, name)] if deleted else []
 
     # -- errors -------------------------------------------------------------------------------------------------
