@@ -17,6 +17,7 @@ from dvr_agent.errors import ServiceError, ServiceFatalError
 from dvr_agent.model.router import Router
 from dvr_agent.services.children import Children
 from dvr_agent.services.launch import Program
+from dvr_agent.umask import readable_by_all
 
 LOG = logging.getLogger(__name__)
 
@@ -183,6 +184,7 @@ def _make_directory(path: Path) -> None:
     if path.is_dir():
         return
     _make_directory(path.parent)
-    path.mkdir(mode=0o755, exist_ok=True)
+    with readable_by_all():
+        path.mkdir(mode=0o755, exist_ok=True)
     above = path.parent.stat()
     os.chown(path, above.st_uid, above.st_gid)

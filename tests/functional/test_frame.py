@@ -270,6 +270,8 @@ def test_nor_does_radvd_of_another_user(host: lab.Host, tmp_path: Path) -> None:
     try:
         start_as_the_unit_does(daemon, tmp_path)
         assert daemon.status()["states"] == {"in sync": 1}
+        for folder in (daemon.state / "ra", daemon.state / "external", daemon.state / "external/pids", "/run/netns"):
+            assert stat.S_IMODE(os.stat(folder).st_mode) == 0o755, folder
         (file,) = (daemon.state / "external" / "pids").iterdir()
         pid = int(file.read_text())
         wait_for(lambda: "\nUid:\t65534\t" in Path(f"/proc/{pid}/status").read_text())
@@ -286,11 +288,14 @@ def test_nor_does_radvd_of_another_user(host: lab.Host, tmp_path: Path) -> None:
 
 
 def start_as_the_unit_does(daemon: Daemon, folder: Path) -> None:
-    """With the capabilities of the unit and no more."""
+    """With the capabilities and the umask of the unit, and no more."""
     (allowed,) = unit_settings(UNIT)["CapabilityBoundingSet"]
     bounding = ",".join(["-all", *(f"+{one.removeprefix('CAP_').lower()}" for one in allowed.split())])
     wrapper = folder / "python"
-    wrapper.write_text(f'#!/bin/sh\nexec setpriv --no-new-privs --bounding-set={bounding} {sys.executable} "$@"\n')
+    umask = unit_settings(UNIT)["UMask"][0]
+    wrapper.write_text(
+        f'#!/bin/sh\numask {umask}\nexec setpriv --no-new-privs --bounding-set={bounding} {sys.executable} "$@"\n'
+    )
     wrapper.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "executable", str(wrapper))
