@@ -270,7 +270,7 @@ def test_nor_does_radvd_of_another_user(host: lab.Host, tmp_path: Path) -> None:
     try:
         start_as_the_unit_does(daemon, tmp_path)
         assert daemon.status()["states"] == {"in sync": 1}
-        for folder in (daemon.state / "ra", daemon.state / "external", daemon.state / "external/pids", "/run/netns"):
+        for folder in (daemon.state / "ra", daemon.state / "external", daemon.state / "external/pids"):
             assert stat.S_IMODE(os.stat(folder).st_mode) == 0o755, folder
         (file,) = (daemon.state / "external" / "pids").iterdir()
         pid = int(file.read_text())
@@ -406,6 +406,41 @@ def test_python_older_than_3_11_is_refused(tmp_path: Path) -> None:
     old.write_text("#!/bin/sh\nexit 1\n")
     old.chmod(0o755)
     assert "3.11" in command("tools/find-python.sh", code=1, PYTHON=str(old)).stderr
+
+
+def in_a_home(python: str) -> bool:
+    words = "import os, sys; print(os.path.realpath(sys._base_executable))"
+    return command(python, "-c", words).stdout.startswith(("/root/", "/home/"))
+
+
+def test_python_of_a_home_directory_is_not_taken_for_services(tmp_path: Path) -> None:
+    """The metadata proxy's user could not run it, and its unit hides home directories."""
+    (tmp_path / "python3").symlink_to(sys.executable)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    assert command("tools/find-python.sh", PATH=path, PYTHON="").stdout.startswith(str(tmp_path))
+    found = command("tools/find-python.sh", "--for-services", PATH=path, PYTHON="", code=None)
+    if found.returncode == 0:
+        assert not in_a_home(found.stdout.strip())
+    else:
+        assert "in a home directory: not used for services" in found.stderr
+
+
+def test_python_of_a_home_directory_that_is_asked_for_is_taken_with_a_word() -> None:
+    done = command("tools/find-python.sh", "--for-services", PYTHON=sys.executable)
+    assert done.stdout.strip() == sys.executable
+    assert ("dvr-metadata-proxy, which runs as another user" in done.stderr) is in_a_home(sys.executable)
+
+
+def test_python_that_others_may_not_run_is_not_taken_for_services(tmp_path: Path) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "python3").write_text(
+        f'#!/bin/sh\n[ "$1" = - ] && exec {sys.executable} -c "import sys; sys.executable = '
+        f'sys._base_executable = \'{hidden}/python3\'; exec(sys.stdin.read())"\nexec {sys.executable} "$@"\n'
+    )
+    (hidden / "python3").chmod(0o700)
+    done = command("tools/find-python.sh", "--for-services", PYTHON=f"{hidden}/python3")
+    assert f"{hidden}/python3 is not readable for other users" in done.stderr
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
