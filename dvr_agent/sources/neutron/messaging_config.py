@@ -20,6 +20,8 @@ from dvr_agent.errors import ConfigError
 
 RABBIT = "oslo_messaging_rabbit"
 CONTROL_EXCHANGE = "neutron"
+AMQP_PORT = 5672
+"""Where a broker listens that is named without a port (IANA: amqp)."""
 MAX_TIMEOUT = cfg.IntOpt("rpc_response_max_timeout", default=600, help="Seconds that a call's time-out never exceeds.")
 """Neutron's option (neutron_lib.rpc): a call that timed out gets twice the time next time, up to this."""
 
@@ -69,6 +71,18 @@ def secrets_of(options: cfg.ConfigOpts) -> tuple[str, ...]:
         password = chunk.rpartition("/")[2].rpartition(",")[2].partition(":")[2]
         found |= {password, parse.unquote(password)}
     return tuple(sorted(filter(None, found), key=len, reverse=True))
+
+
+def brokers_of(options: cfg.ConfigOpts) -> str:
+    """``host:port`` of each broker in ``transport_url``, for people; nothing else of the URL.
+
+    :raises oslo_messaging.InvalidTransportURL: it is none
+    """
+    found = []
+    for one in oslo_messaging.TransportURL.parse(options).hosts:
+        host = (one.hostname or "").rpartition("@")[2]  # a password may hold an @ that should have been written %40
+        found.append(f"{f'[{host}]' if ':' in host else host}:{one.port or AMQP_PORT}")
+    return hide(", ".join(found), secrets_of(options)) or "no broker"
 
 
 def hide(text: str, secrets: tuple[str, ...]) -> str:
