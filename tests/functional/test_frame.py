@@ -255,6 +255,32 @@ def test_agent_needs_no_more_than_the_capabilities_of_the_unit(host: lab.Host, t
     assert {path.stat().st_uid for path in files} == {daemon.state.stat().st_uid}
 
 
+DROP_IN = ("CAP_SETUID", "CAP_SETGID")
+"""What docs/metadata.md says of ``radvd_user``."""
+
+
+def test_what_radvd_of_another_user_needs_more_is_documented() -> None:
+    assert f"CapabilityBoundingSet={' '.join(DROP_IN)}\n" in (ROOT / "docs" / "metadata.md").read_text()
+
+
+def test_without_them_the_router_says_what_is_missing(host: lab.Host, tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, DEFAULT={"radvd_user": "nobody"})
+    name = str(daemon.options["DEFAULT"]["host"])
+    recorded = (ROOT / "tests/data/documents/h_dual_stack-compute1.json").read_text()
+    (daemon.routers / "one.json").write_text(recorded.replace("compute1", name))
+    try:
+        start_as_the_unit_does(daemon, tmp_path)
+        (router,) = daemon.status()["routers"]
+        assert router["state"] == "degraded"
+        assert "radvd_user needs CAP_SETUID and CAP_SETGID, see docs/metadata.md" in router["reason"]
+    finally:
+        daemon.stop()
+
+
+def test_systemd_calls_the_exposure_of_the_unit_less_than_five() -> None:
+    command("systemd-analyze", "security", "--offline=true", "--threshold=50", "--no-pager", UNIT)
+
+
 def test_nor_does_radvd_of_another_user(host: lab.Host, tmp_path: Path) -> None:
     """Started, adopted by the next agent, and ended with its router."""
     tmp_path.chmod(0o755)
@@ -268,7 +294,7 @@ def test_nor_does_radvd_of_another_user(host: lab.Host, tmp_path: Path) -> None:
     document = daemon.routers / "one.json"
     document.write_text(recorded.replace("compute1", name))
     try:
-        start_as_the_unit_does(daemon, tmp_path)
+        start_as_the_unit_does(daemon, tmp_path, *DROP_IN)
         assert daemon.status()["states"] == {"in sync": 1}
         for folder in (daemon.state / "ra", daemon.state / "external", daemon.state / "external/pids"):
             assert stat.S_IMODE(os.stat(folder).st_mode) == 0o755, folder
@@ -276,7 +302,7 @@ def test_nor_does_radvd_of_another_user(host: lab.Host, tmp_path: Path) -> None:
         pid = int(file.read_text())
         wait_for(lambda: "\nUid:\t65534\t" in Path(f"/proc/{pid}/status").read_text())
         daemon.stop()
-        start_as_the_unit_does(daemon, tmp_path)
+        start_as_the_unit_does(daemon, tmp_path, *DROP_IN)
         assert daemon.status()["services"]["radvd"]["routers"] == 1
         assert int(file.read_text()) == pid
         document.unlink()
@@ -287,10 +313,10 @@ def test_nor_does_radvd_of_another_user(host: lab.Host, tmp_path: Path) -> None:
         daemon.stop()
 
 
-def start_as_the_unit_does(daemon: Daemon, folder: Path) -> None:
-    """With the capabilities and the umask of the unit, and no more."""
-    (allowed,) = unit_settings(UNIT)["CapabilityBoundingSet"]
-    bounding = ",".join(["-all", *(f"+{one.removeprefix('CAP_').lower()}" for one in allowed.split())])
+def start_as_the_unit_does(daemon: Daemon, folder: Path, *more: str) -> None:
+    """With the capabilities and the umask of the unit, and no more but those of a drop-in."""
+    allowed = [*unit_settings(UNIT)["CapabilityBoundingSet"][0].split(), *more]
+    bounding = ",".join(["-all", *(f"+{one.removeprefix('CAP_').lower()}" for one in allowed)])
     wrapper = folder / "python"
     umask = unit_settings(UNIT)["UMask"][0]
     wrapper.write_text(
