@@ -424,6 +424,17 @@ def test_a_transport_url_that_cannot_be_used_is_told_without_it(tmp_path: Path, 
     assert "transport_url" in str(caught.value)
 
 
+def test_an_option_of_the_library_that_is_wrong_is_named_with_its_file(tmp_path: Path) -> None:
+    base = configure(tmp_path, "rabbit://neutron:sesame@broker/")
+    extra = tmp_path / "rabbit.conf"
+    extra.write_text("[oslo_messaging_rabbit]\nrabbit_quorum_queue = perhaps\n")
+    with pytest.raises(ConfigError) as caught:
+        messaging_options(config.load(["--config-file", str(base), "--config-file", str(extra)]))
+    assert str(caught.value) == (
+        f"{extra}: [oslo_messaging_rabbit] rabbit_quorum_queue = 'perhaps': expected true or false"
+    )
+
+
 @pytest.mark.parametrize(
     ("url", "named"),
     [
