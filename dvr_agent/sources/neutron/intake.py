@@ -139,7 +139,7 @@ class Intake:
         for router_id in known - there:
             if router_id in drafts and self._store.is_good(router_id):
                 self._kept.write(router_id, self._text(drafts[router_id]))
-        gone = there - known
+        gone = self._kept.noted() - known
         if is_mass(len(gone), len(there)):  # as the daemon's guard does, but two listings that agree are believed
             gone, self._unlisted = gone & self._unlisted, frozenset(gone)
         self._kept.complete(gone)
@@ -264,12 +264,23 @@ class Intake:
         verdict = self._store.offer(draft, text, question, rebuilt)
         if verdict is Verdict.CHANGED:
             self._kept.write(draft.router_id, text)
+        elif verdict is Verdict.UNCHANGED:
+            self._kept.accept(draft.router_id)
+        elif verdict is Verdict.BAD:
+            self._refuse(draft.router_id)
         return verdict
+
+    def _refuse(self, router_id: str) -> None:
+        error = self._store.error(router_id)
+        if error is not None:
+            self._kept.refuse(router_id, str(error))
 
     def _spoil(
         self, router_id: str, error: DocumentError, question: int, sync: FullSync | None, retry: bool = False
     ) -> None:
         verdict = self._store.spoil(router_id, error, question)
+        if verdict is Verdict.BAD:
+            self._refuse(router_id)
         if sync is not None:
             sync.count(router_id, verdict)
         if retry:

@@ -234,6 +234,12 @@ class Store:
             entry = self._entries.get(router_id)
             return entry.draft if entry is not None else None
 
+    def error(self, router_id: str) -> DocumentError | None:
+        """Why the router's newest document cannot be used, None if it can."""
+        with self._lock:
+            entry = self._entries.get(router_id)
+            return entry.error if entry is not None else None
+
     def is_good(self, router_id: str) -> bool:
         """True if the router's newest document can be used."""
         with self._lock:
