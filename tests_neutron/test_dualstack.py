@@ -69,8 +69,10 @@ def test_addresses_of_a_dual_stack_network_change_hands(site: Site, hosts: list[
     site.delete_instance(one)
     fixed = [{"subnet_id": site.network["subnet_id"], "ip_address": address}]
     successor = site.api.instance_port(site.network["id"], both[1].name, fixed_ips=fixed)
-    has(both[1:], site, {address: successor["mac_address"], address6: None})
-    site.api.delete("ports", successor["id"])
+    try:
+        has(both[1:], site, {address: successor["mac_address"], address6: None})
+    finally:
+        site.api.delete("ports", successor["id"])
     has(both[1:], site, {address: None, address6: None})
 
     old = csnat(site, subnet["id"])

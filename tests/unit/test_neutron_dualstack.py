@@ -153,6 +153,17 @@ def test_address_pairs_are_in_the_list_of_the_subnet_that_they_lie_in() -> None:
     assert claims(cache, V6) == {("fd00::5", OLD)}
 
 
+@pytest.mark.parametrize("named", [OLD, NEW], ids=["port", "pair"])
+def test_address_pair_goes_by_its_own_mac_address_or_that_of_its_port(named: str) -> None:
+    cache = Neighbours()
+    listed = port(1, OLD, (V4, "10.0.0.5"), allowed_address_pairs=[{"ip_address": "10.0.0.9", "mac_address": NEW}])
+    other = port(2, OTHER, (V4, "10.0.0.6"), allowed_address_pairs=[{"ip_address": "10.0.0.9", "mac_address": OTHER}])
+    cache.put(V4, [listed, other])
+    told(cache, [(False, V4, "10.0.0.9", named)])
+    kept = {one["mac_address"]: one["allowed_address_pairs"] for one in json.loads(cache.text(V4))}
+    assert kept == {OLD: [], OTHER: other["allowed_address_pairs"]}
+
+
 # The source
 
 

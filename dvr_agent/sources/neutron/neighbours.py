@@ -36,11 +36,13 @@ _NAMESPACE = uuid.UUID("3f6a3bd9-86ee-4b0a-9f3e-5a1c1a3a5d10")
 class _Subnet:
     """
     :ivar asked: number of the question to the server that the list is the answer to
+    :ivar routers: ids of the routers that have interfaces or csnat ports in the list
     """
 
     ports: list[Any]
     text: bytes
     asked: int
+    routers: frozenset[str]
 
 
 class Neighbours:
@@ -106,10 +108,10 @@ class Neighbours:
         """
         changed = set()
         for subnet_id, subnet in self._subnets.items():
-            if asked is not None and subnet.asked > asked:
+            if router_id not in subnet.routers or (asked is not None and subnet.asked > asked):
                 continue
             there = present.get(subnet_id, ())
-            kept = [port for port in subnet.ports if not _is_of_router(port, router_id) or port.get("id") in there]
+            kept = [port for port in subnet.ports if _router_of(port) != router_id or port["id"] in there]
             if self._replace(subnet_id, kept):
                 changed.add(subnet_id)
         return changed
@@ -123,16 +125,16 @@ class Neighbours:
         return True
 
     def _set(self, subnet_id: str, ports: list[Any], asked: int) -> None:
-        self._subnets[subnet_id] = _Subnet(ports, encode(ports, f"neutron:subnet {subnet_id}"), asked)
+        text = encode(ports, f"neutron:subnet {subnet_id}")
+        routers = frozenset(router_id for port in ports if (router_id := _router_of(port)) is not None)
+        self._subnets[subnet_id] = _Subnet(ports, text, asked, routers)
 
 
-def _is_of_router(port: object, router_id: str) -> bool:
-    """True for an interface or a csnat port of this router."""
-    return (
-        isinstance(port, dict)
-        and port.get("device_owner") in ROUTER_OWNERS
-        and canonical_id(port.get("device_id")) == router_id
-    )
+def _router_of(port: object) -> str | None:
+    """The router that has this interface or csnat port; None for any other port."""
+    if not isinstance(port, dict) or port.get("device_owner") not in ROUTER_OWNERS or "id" not in port:
+        return None
+    return canonical_id(port.get("device_id"))
 
 
 # What a list of ports holds: of each port what it has in the subnet
@@ -203,7 +205,7 @@ def _may_be_in(pair: object, cidr: IpNetwork | None) -> bool:
 
 def _assigned(ports: list[Any], subnet_id: str, address: str, mac: str | None) -> list[Any]:
     """The ports, of which only those with this MAC address have the address; one is made if there is none."""
-    found = _filtered(ports, address, lambda owner: owner == mac)
+    found = _filtered(ports, address, lambda own, of_pair: (of_pair or own) == mac)
     if not any(_claims(port, address) for port in found):
         port_id = str(uuid.uuid5(_NAMESPACE, f"{subnet_id} {address}"))
         fixed = [{"ip_address": address, "subnet_id": subnet_id}]
@@ -215,15 +217,16 @@ def _withdrawn(ports: list[Any], _subnet_id: str, address: str, mac: str | None)
     """The ports, of which none with this MAC address has the address; None: none at all.
 
     A port with another MAC address keeps it: of the two notifications about a port that gets another MAC address, the
-    one about the old MAC address may come last.
+    one about the old MAC address may come last.  Of an allowed address pair servers name the pair's MAC address or the
+    port's.
     """
-    return _filtered(ports, address, lambda owner: mac is not None and owner != mac)
+    return _filtered(ports, address, lambda own, of_pair: mac is not None and mac not in (own, of_pair))
 
 
-def _filtered(ports: list[Any], address: str, may_keep: Callable[[str | None], bool]) -> list[Any]:
+def _filtered(ports: list[Any], address: str, may_keep: Callable[[str | None, str | None], bool]) -> list[Any]:
     """The ports with the claims to an address that may be kept; a port that loses its last claim goes.
 
-    :param may_keep: gets the MAC address of a claim
+    :param may_keep: gets the MAC addresses of port and allowed address pair; None: there is none
     """
     found = []
     for port in ports:
@@ -235,7 +238,7 @@ def _filtered(ports: list[Any], address: str, may_keep: Callable[[str | None], b
         for key in _CLAIMS:
             items = port.get(key)
             if isinstance(items, list):
-                kept[key] = [item for item in items if not _names(item, address) or may_keep(_mac(item) or own)]
+                kept[key] = [item for item in items if not _names(item, address) or may_keep(own, _mac(item))]
         if kept.get("fixed_ips") or kept.get("allowed_address_pairs"):
             found.append(kept)
     return found
