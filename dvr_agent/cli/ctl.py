@@ -29,6 +29,7 @@ EPILOG = f"""\
 exit codes:
   check     0 all documents are fine         1 at least one is bad
   plan      0 in sync                        1 error            2 there are changes
+            2 too: the newest document of a router cannot be used, and it keeps what it has
   apply     0 done                           1 error, or not everything was done
   show      0 shown                          1 error
   status    0 all in sync                    1 daemon not reachable

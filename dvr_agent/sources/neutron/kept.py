@@ -1,5 +1,7 @@
 """Router documents kept on this host for a start without Neutron: one ``<router id>.json`` each, 0600.
 
+Beside them is a note for each router whose newest document cannot be used, so that ``dvrctl plan`` can say so.
+
 Files are renamed into place, so that a reader (dvrctl reads the directory as it is) sees whole documents.  They are not
 synced to disk one by one: after a crash of the host a file may be empty, and is skipped then.  Belongs to the fetch
 thread but for :meth:`KeptDocuments.load`, which may run beside it.
@@ -18,6 +20,7 @@ from dvr_agent.errors import DocumentError
 from dvr_agent.model.parse import parse_document
 from dvr_agent.sources import files
 from dvr_agent.sources.api import Document
+from dvr_agent.sources.kept import REFUSED
 from dvr_agent.sources.neutron.documents import canonical_id, digest, document_name
 
 LOG = logging.getLogger(__name__)
@@ -36,25 +39,61 @@ class KeptDocuments:
     def __init__(self, path: Path, max_size: int) -> None:
         self._path, self._max_size = path, max_size
         self._troubled = False
+        self._refused: dict[str, str] | None = None
+        """Router id → noted reason, empty if it is from an earlier life; None: not looked yet."""
 
     def write(self, router_id: str, text: bytes) -> None:
         """Keep a document.  A failure is logged once, and changes nothing else."""
         with self._trouble():
             self._replace(router_id + SUFFIX, text)
+        self.accept(router_id)
 
     def remove(self, router_id: str) -> None:
         """The router is gone."""
         with self._trouble(), contextlib.suppress(FileNotFoundError):
             (self._path / (router_id + SUFFIX)).unlink()
+        self.accept(router_id)
+
+    def refuse(self, router_id: str, reason: str) -> None:
+        """The newest document of the router cannot be used: the one that is kept is an older one."""
+        refused = self._refusals()
+        if refused.get(router_id) == reason:
+            return
+        with self._trouble():
+            self._replace(router_id + REFUSED, reason.encode())
+            refused[router_id] = reason
+
+    def accept(self, router_id: str) -> None:
+        """The newest document of the router is good, or the router is gone."""
+        refused = self._refusals()
+        if router_id not in refused:
+            return
+        with self._trouble():
+            with contextlib.suppress(FileNotFoundError):
+                (self._path / (router_id + REFUSED)).unlink()
+            del refused[router_id]
+
+    def _refusals(self) -> dict[str, str]:
+        if self._refused is None:
+            self._refused = dict.fromkeys(self._names(REFUSED), "")
+        return self._refused
 
     def names(self) -> set[str]:
         """Ids of the routers with a kept document."""
+        return self._names(SUFFIX)
+
+    def _names(self, suffix: str) -> set[str]:
+        """Ids of the routers with a file of this ending."""
         try:
             found = os.listdir(self._path)
         except OSError:
             return set()
-        ids = {name: canonical_id(name.removesuffix(SUFFIX)) for name in found if name.endswith(SUFFIX)}
-        return {router_id for name, router_id in ids.items() if router_id is not None and name == router_id + SUFFIX}
+        ids = {name: canonical_id(name.removesuffix(suffix)) for name in found if name.endswith(suffix)}
+        return {router_id for name, router_id in ids.items() if router_id is not None and name == router_id + suffix}
+
+    def noted(self) -> set[str]:
+        """Ids of the routers that something is kept of."""
+        return self.names() | self._refusals().keys()
 
     def complete(self, gone: Collection[str]) -> None:
         """The set is complete now, without these."""
