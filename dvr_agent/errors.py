@@ -9,6 +9,10 @@ from __future__ import annotations
 import errno
 import os
 
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Numbers of errors that say nothing about the object that was asked for: the process, or the host, is short of
+descriptors or memory, and another try may do."""
+
 
 class DvrError(Exception):
     """Base of every error this project raises on purpose."""

@@ -8,14 +8,17 @@ thread but for :meth:`KeptDocuments.load`, which may run beside it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from oslo_log import log as logging
 
+from dvr_agent import securefiles
 from dvr_agent.errors import DocumentError
 from dvr_agent.model.parse import parse_document
+from dvr_agent.securedirs import make_directory, open_directory, trusted_users
 from dvr_agent.sources import files
 from dvr_agent.sources.api import Document
 from dvr_agent.sources.neutron.documents import canonical_id, digest, document_name
@@ -35,26 +38,37 @@ class KeptDocuments:
 
     def __init__(self, path: Path, max_size: int) -> None:
         self._path, self._max_size = path, max_size
-        self._troubled = False
+        self._outdated: set[str] = set()
+        """Routers whose newest document could not be written."""
+        self.trouble = ""
+        """Why documents cannot be kept, empty if they can; may be read by any thread."""
 
     def write(self, router_id: str, text: bytes) -> None:
         """Keep a document.  A failure is logged once, and changes nothing else."""
+        self._outdated.add(router_id)
         with self._trouble():
             self._replace(router_id + SUFFIX, text)
+            self._outdated.discard(router_id)
 
     def remove(self, router_id: str) -> None:
         """The router is gone."""
-        with self._trouble(), contextlib.suppress(FileNotFoundError):
-            (self._path / (router_id + SUFFIX)).unlink()
+        self._outdated.discard(router_id)
+        with self._trouble(), contextlib.suppress(FileNotFoundError), self._directory() as directory:
+            os.unlink(router_id + SUFFIX, dir_fd=directory)
 
     def names(self) -> set[str]:
         """Ids of the routers with a kept document."""
         try:
-            found = os.listdir(self._path)
+            with self._directory() as directory:
+                found = os.listdir(directory)
         except OSError:
             return set()
         ids = {name: canonical_id(name.removesuffix(SUFFIX)) for name in found if name.endswith(SUFFIX)}
         return {router_id for name, router_id in ids.items() if router_id is not None and name == router_id + SUFFIX}
+
+    def outdated(self) -> frozenset[str]:
+        """Ids of the routers whose newest document could not be written: to be written again."""
+        return frozenset(self._outdated)
 
     def complete(self, gone: Collection[str]) -> None:
         """The set is complete now, without these."""
@@ -66,28 +80,30 @@ class KeptDocuments:
     def since(self) -> float | None:
         """When the set was complete (seconds since the epoch); None: never, or nobody knows."""
         try:
-            return (self._path / MARKER).stat().st_mtime
+            with self._directory() as directory:
+                return os.stat(MARKER, dir_fd=directory, follow_symlinks=False).st_mtime
         except OSError:
             return None
 
     def load(self) -> Iterator[Document]:
         """The documents; what is no good document of the router that its name says is skipped, with a warning."""
         try:
-            directory = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            with self._directory() as directory:
+                for router_id in sorted(self.names()):
+                    document = self._read_or_skip(router_id, directory)
+                    if document is not None:
+                        yield document
         except OSError as exc:
             LOG.warning("kept documents in %s cannot be read: %s", self._path, exc.strerror)
-            return
+
+    def _read_or_skip(self, router_id: str, directory: int) -> Document | None:
         try:
-            for router_id in sorted(self.names()):
-                try:
-                    document = self._read(router_id, directory)
-                except DocumentError as exc:
-                    LOG.warning("kept document skipped: %s", exc)
-                    continue
-                if document is not None:
-                    yield document
-        finally:
-            os.close(directory)
+            return self._read(router_id, directory)
+        except DocumentError as exc:
+            LOG.warning("kept document skipped: %s", exc)
+        except OSError as exc:
+            LOG.warning("kept document of router %s cannot be read: %s", router_id, exc.strerror)
+        return None
 
     def _read(self, router_id: str, directory: int) -> Document | None:
         name = router_id + SUFFIX
@@ -100,30 +116,34 @@ class KeptDocuments:
         return Document(document_name(router_id), router, digest(found.data))
 
     def _replace(self, name: str, text: bytes) -> None:
-        path = str(self._path)
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        temporary = os.path.join(path, f".{name}.new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        os.close(make_directory(self._path, 0o700, inherit_owner=False))
+        with self._directory() as directory:
+            securefiles.replace_in(directory, name, text, 0o600)
+
+    @contextlib.contextmanager
+    def _directory(self) -> Iterator[int]:
+        """The directory, which somebody else's cannot replace: its documents become routers.
+
+        :raises OSError: it is missing, or belongs to another user
+        """
+        directory = open_directory(self._path)
         try:
-            os.fchmod(descriptor, 0o600)
-            view = memoryview(text)
-            while view:
-                view = view[os.write(descriptor, view) :]
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+            if os.fstat(directory).st_uid not in trusted_users():
+                raise OSError(errno.EPERM, "the directory belongs to another user")
+            yield directory
         finally:
-            os.close(descriptor)
-        os.replace(temporary, os.path.join(path, name))
+            os.close(directory)
 
     @contextlib.contextmanager
     def _trouble(self) -> Iterator[None]:
         try:
             yield
         except OSError as exc:
-            if not self._troubled:
-                LOG.warning("documents cannot be kept in %s: %s", self._path, exc.strerror)
-            self._troubled = True
+            text = f"router documents cannot be kept in {self._path}: {exc.strerror}"
+            if text != self.trouble:
+                LOG.warning("%s", text)
+            self.trouble = text
         else:
-            self._troubled = False
+            if self.trouble and not self._outdated:
+                LOG.info("recovered: router documents are kept in %s again", self._path)
+                self.trouble = ""

@@ -95,7 +95,8 @@ class NeutronSource:
             **self._fetcher.status(),
             "pending": self._requests.pending(),
         }
-        return {"source": "neutron", **self._store.status(), "server": server, "bus": self._bus.status()}
+        kept = {"not_kept": self._kept.trouble}
+        return {"source": "neutron", **self._store.status(), **kept, "server": server, "bus": self._bus.status()}
 
     def settled(self, report: Settled) -> None:
         self._reporter.settled(report)
