@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -522,6 +523,50 @@ def test_a_client_that_sends_rubbish_or_goes_away_hurts_nobody(daemon: MakeDaemo
     assert one.status()["state"] == "in sync"
     assert "Traceback" not in one.out + one.err
     assert one.err == ""
+
+
+def _connect(daemon: Daemon, text: bytes = b"") -> socket.socket:
+    """A client that sends this and then nothing more."""
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(20)
+    client.connect(str(daemon.socket))
+    client.sendall(text)
+    return client
+
+
+@pytest.mark.parametrize("text", [b"", b"GET /status HTTP/1.1\r\nHost: x\r\n", b"GET /status HTTP/1.1\r\n\r\n"])
+def test_many_idle_clients_do_not_silence_the_admin_socket(daemon: MakeDaemon, text: bytes) -> None:
+    one = daemon().start()
+    with contextlib.ExitStack() as clients:
+        for _ in range(200):
+            clients.enter_context(_connect(one, text))
+        for _ in range(5):
+            assert one.status()["state"] == "in sync"
+    assert one.status()["state"] == "in sync"
+    assert "Traceback" not in one.out + one.err
+    assert one.err == ""
+
+
+def test_many_clients_at_once_are_all_answered(daemon: MakeDaemon) -> None:
+    one = daemon().start()
+    with contextlib.ExitStack() as clients:
+        request = b"GET /status HTTP/1.1\r\nConnection: close\r\n\r\n"
+        all_of_them = [clients.enter_context(_connect(one, request)) for _ in range(200)]
+        for client in all_of_them:
+            assert client.recv(15) == b"HTTP/1.1 200 OK"
+
+
+def test_the_oldest_idle_client_gives_way_and_a_busy_one_stays(daemon: MakeDaemon) -> None:
+    one = daemon().start()
+    request = b"GET /status HTTP/1.1\r\n\r\n"
+    with contextlib.ExitStack() as clients:
+        busy = clients.enter_context(_connect(one))
+        idle = [clients.enter_context(_connect(one)) for _ in range(30)]
+        for _ in range(10):
+            busy.sendall(request)
+            assert busy.recv(1 << 20).startswith(b"HTTP/1.1 200 OK")
+            idle += [clients.enter_context(_connect(one)) for _ in range(10)]
+        assert idle[0].recv(1) == b""
 
 
 def test_an_admin_socket_that_another_process_serves_is_not_taken_over(daemon: MakeDaemon) -> None:
