@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from dvr_agent import securefiles
-from dvr_agent.errors import ConfigError, LockedError
+from dvr_agent.errors import NO_ROOM, SHORTAGES, ConfigError, LockedError
 
 RUN_DIRECTORY = Path("/run/dvr-agent-locks")
 FILE_MODE = 0o600
@@ -78,12 +78,12 @@ class AgentLock:
         """The state directory; None if it is missing and cannot be made (a full or read-only file system), which is
         for those to report who write into it.
 
-        :raises ConfigError: it is no directory
+        :raises ConfigError: it cannot be a directory
         """
         try:
             securefiles.ensure_directory(self._state_path)
         except OSError as exc:
-            if exc.errno in (errno.ENOTDIR, errno.ELOOP):
+            if exc.errno not in NO_ROOM | SHORTAGES:
                 raise ConfigError(f"[DEFAULT] state_path = {self._state_path}: {exc.strerror}") from exc
         try:
             return self._state_path.stat()

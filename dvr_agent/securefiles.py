@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dvr_agent.securedirs import make_directory, open_directory, trusted_users
+from dvr_agent.securedirs import is_trusted, make_directory, open_directory, trusted_users
 
 NAME_BYTES = 8
 """Random bytes in a temporary file's name."""
@@ -100,6 +100,33 @@ def create_empty(path: Path, mode: int = 0o644) -> int:
         return os.dup(fd)
 
 
+def open_to_append(path: Path) -> int:
+    """Open a file for appending, made if it is missing; returns a descriptor, which the caller closes.
+
+    In a directory where only root writes links are followed (``/dev/stdout`` is one), elsewhere they are refused.
+
+    :raises OSError: as open(2), or ``strerror`` says what is wrong
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY | os.O_CLOEXEC
+    with _directory(path.parent) as directory:
+        found = os.fstat(directory)
+        if is_trusted(found, trusted_users()) and not found.st_mode & stat.S_ISVTX:
+            return os.open(path.name, flags, 0o666, dir_fd=directory)
+        # O_NONBLOCK: a FIFO without a reader is an error then, and no wait.
+        try:
+            fd = os.open(path.name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666, dir_fd=directory)
+        except OSError as exc:
+            if exc.errno == errno.ELOOP:
+                raise OSError(errno.ELOOP, "is a symbolic link and was not opened") from None
+            raise
+        try:
+            _require_one_name(os.fstat(fd))
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
+
+
 def remove(path: Path) -> None:
     """Remove a file, or the link in its place; one that is missing is none.
 
@@ -148,19 +175,28 @@ def _open_regular(name: str, directory: int) -> int:
         fd = os.open(name, flags, dir_fd=directory)
     except OSError as exc:
         if exc.errno == errno.ELOOP:
-            raise OSError(errno.ELOOP, "is a symbolic link and was not read") from None
+            raise OSError(errno.ELOOP, "is a symbolic link and was not opened") from None
         if exc.errno == errno.ENXIO:  # a socket, or a device without a driver
-            raise OSError(errno.ENXIO, "is no regular file and was not read") from None
+            raise OSError(errno.ENXIO, "is no regular file and was not opened") from None
         raise
-    found = os.fstat(fd)
-    if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:
-        return fd
-    os.close(fd)
+    try:
+        _require_one_name(os.fstat(fd))
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _require_one_name(found: os.stat_result) -> None:
+    """
+    :raises OSError: it is no regular file, or one with more than one name
+    """
     if stat.S_ISDIR(found.st_mode):
         raise OSError(errno.EISDIR, "is a directory")
-    if stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EMLINK, "has more than one name (hard links) and was not read")
-    raise OSError(errno.EINVAL, "is no regular file and was not read")
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "is no regular file and was not opened")
+    if found.st_nlink > 1:
+        raise OSError(errno.EMLINK, "has more than one name (hard links) and was not opened")
 
 
 def _read_all(fd: int, limit: int) -> bytes:

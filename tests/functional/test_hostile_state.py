@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from dvr_agent.errors import ServiceError
+from dvr_agent.errors import DocumentError, ServiceError
 from dvr_agent.services.metadata.haproxy import HaproxyOfReference
 from dvr_agent.services.processes import running
+from dvr_agent.sources import files
 from dvr_agent.sources.neutron.kept import KeptDocuments
 from tests import lab
 from tests.functional.test_radvd import ID, Rig, eventually, router
@@ -223,8 +224,9 @@ def test_documents_of_the_user_are_no_routers(trap: Trap, caplog: pytest.LogCapt
 
 
 def test_documents_that_could_not_be_kept_are_kept_when_there_is_room(
-    trap: Trap, host: lab.Host, caplog: pytest.LogCaptureFixture
+    trap: Trap, host: lab.Host, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("dvr_agent.sources.neutron.kept.RETRY_SECONDS", 0.1)
     path = trap.state / "dvr-agent" / "h" / "routers"
     kept = KeptDocuments(path, 1 << 20)
     kept.write(ID, DOCUMENT)
@@ -233,10 +235,38 @@ def test_documents_that_could_not_be_kept_are_kept_when_there_is_room(
     for _ in range(3):
         kept.write(ID, DOCUMENT)
     assert "No space left" in kept.trouble
-    assert kept.outdated() == {ID}
+    kept.complete([])
+    assert kept.since() is None
     assert caplog.text.count("cannot be kept") == 1
     assert [entry.name for entry in path.iterdir()] == ["filler"]
     (path / "filler").unlink()
-    kept.write(ID, DOCUMENT)
-    assert (kept.trouble, kept.outdated()) == ("", frozenset())
+    eventually(lambda: not kept.trouble, "the documents are kept")
     assert (path / f"{ID}.json").read_bytes() == DOCUMENT
+    assert kept.since() is not None
+    kept.close()
+
+
+def test_a_document_directory_of_another_user_gives_no_file_that_this_user_cannot_read(
+    trap: Trap, caplog: pytest.LogCaptureFixture
+) -> None:
+    own, folder = trap.etc / "own.json", trap.mine(trap.state / "documents")
+    own.write_bytes(DOCUMENT)
+    trap.before = trap.look()
+    (folder / "plain.json").write_bytes(DOCUMENT)
+    trap.link(folder / "link.json", own)
+    os.link(own, folder / "hard.json")
+    trap.link(folder / "shadow.json", trap.shadow)
+    (folder / "mine.json").write_bytes(DOCUMENT)
+    os.chown(folder / "mine.json", USER, USER)
+    trap.link(folder / "mine-by-link.json", folder / "mine.json")
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        for name in ("plain", "mine", "mine-by-link"):
+            found = files.read(f"{name}.json", directory, 4096)
+            assert found is not None
+            assert found.data == DOCUMENT
+        for name in ("link", "hard", "shadow"):
+            with pytest.raises(DocumentError, match="a link to a file of another user"):
+                files.read(f"{name}.json", directory, 4096)
+    finally:
+        os.close(directory)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,25 @@ def test_a_shortage_says_nothing_about_the_file(tmp_path: Path, monkeypatch: pyt
             allocations.load({}, [], [])
     allocations.load({}, [], [])
     assert not allocations.dirty
+
+
+def test_neutron_l3_agent_reads_and_writes_the_files_afterwards(tmp_path: Path) -> None:
+    if os.geteuid():
+        pytest.skip("only root becomes another user")
+    for folder in (tmp_path, *tmp_path.parents):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    state = tmp_path / "state"
+    state.mkdir()
+    os.chown(state, USER, USER)
+    assert PAIR is not None
+    for _ in range(2):
+        allocations = Allocations(state)
+        allocations.load({ROUTER: PAIR}, [], [])
+        allocations.adopt_priority("203.0.113.5", 40000)
+        allocations.flush()
+        for name in PARSERS:
+            file, copy = state / name, state / "copy"
+            script = f"cat {file} && echo x,y >> {file} && cp {file} {copy} && mv {copy} {file}"
+            words = ["sh", "-c", script]
+            subprocess.run(words, user=USER, group=USER, extra_groups=[], check=True)
+    assert {path.name for path in state.iterdir()} == set(PARSERS)

@@ -15,6 +15,7 @@ from typing import Any
 from oslo_config import cfg
 
 from dvr_agent.config import host_settings
+from dvr_agent.errors import SourceError
 from dvr_agent.sources.api import Bad, Changed, Event, Failed, Synced
 from dvr_agent.sources.neutron.api import Bus, L3Plugin, Notify
 from dvr_agent.sources.neutron.open import neutron_options, open_bus
@@ -55,7 +56,7 @@ def fetch(conf: cfg.ConfigOpts) -> tuple[list[Changed], list[Bad]]:
     """Ask once for all routers of this host and keep their documents; returns the good and the bad ones.
 
     :raises ConfigError: the source cannot be used as it is configured
-    :raises SourceError: the server did not answer, or not fully
+    :raises SourceError: the server did not answer, or not fully, or the documents cannot be kept
     """
     options = replace(neutron_options(conf), fallback_after=threading.TIMEOUT_MAX)
     source = NeutronSource(_Deaf(open_bus(conf)), host_settings(conf), options)
@@ -67,6 +68,8 @@ def fetch(conf: cfg.ConfigOpts) -> tuple[list[Changed], list[Bad]]:
             pass
     finally:
         source.close()
+    if source.status()["not_kept"]:
+        raise SourceError(source.status()["not_kept"])
     return list(good.values()), list(bad.values())
 
 

@@ -127,7 +127,7 @@ class Intake:
         drafts = {draft.router_id: draft for draft in self._store.drafts()}
         self._neighbours.retain({subnet_id for draft in drafts.values() for subnet_id in draft.subnets})
         there = self._kept.names()
-        for router_id in known - (there - self._kept.outdated()):
+        for router_id in known - there:
             if router_id in drafts and self._store.is_good(router_id):
                 self._kept.write(router_id, self._text(drafts[router_id]))
         gone = there - known

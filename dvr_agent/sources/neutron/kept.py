@@ -2,7 +2,7 @@
 
 Files are renamed into place, so that a reader (dvrctl reads the directory as it is) sees whole documents.  They are not
 synced to disk one by one: after a crash of the host a file may be empty, and is skipped then.  Belongs to the fetch
-thread but for :meth:`KeptDocuments.load`, which may run beside it.
+thread but for :meth:`KeptDocuments.load`, which may run beside it.  What cannot be written is tried again by a timer.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from dvr_agent.sources.neutron.documents import canonical_id, digest, document_n
 LOG = logging.getLogger(__name__)
 
 SUFFIX = ".json"
+RETRY_SECONDS = 10.0
 MARKER = ".complete"
 """Its modification time tells when the set was last complete."""
 
@@ -38,23 +40,35 @@ class KeptDocuments:
 
     def __init__(self, path: Path, max_size: int) -> None:
         self._path, self._max_size = path, max_size
-        self._outdated: set[str] = set()
-        """Routers whose newest document could not be written."""
+        self._lock = threading.Lock()
+        self._pending: dict[str, bytes] = {}
+        """File name → text of what could not be written yet."""
+        self._timer: threading.Timer | None = None
+        self._closed = False
         self.trouble = ""
         """Why documents cannot be kept, empty if they can; may be read by any thread."""
 
     def write(self, router_id: str, text: bytes) -> None:
         """Keep a document.  A failure is logged once, and changes nothing else."""
-        self._outdated.add(router_id)
-        with self._trouble():
-            self._replace(router_id + SUFFIX, text)
-            self._outdated.discard(router_id)
+        with self._lock:
+            self._put(router_id + SUFFIX, text)
 
     def remove(self, router_id: str) -> None:
         """The router is gone."""
-        self._outdated.discard(router_id)
-        with self._trouble(), contextlib.suppress(FileNotFoundError), self._directory() as directory:
-            os.unlink(router_id + SUFFIX, dir_fd=directory)
+        with self._lock:
+            self._pending.pop(router_id + SUFFIX, None)
+            try:
+                with contextlib.suppress(FileNotFoundError), self._directory() as directory:
+                    os.unlink(router_id + SUFFIX, dir_fd=directory)
+            except OSError as exc:
+                self._note(exc)
+
+    def close(self) -> None:
+        """Try no more."""
+        with self._lock:
+            self._closed = True
+            if self._timer is not None:
+                self._timer.cancel()
 
     def names(self) -> set[str]:
         """Ids of the routers with a kept document."""
@@ -66,16 +80,16 @@ class KeptDocuments:
         ids = {name: canonical_id(name.removesuffix(SUFFIX)) for name in found if name.endswith(SUFFIX)}
         return {router_id for name, router_id in ids.items() if router_id is not None and name == router_id + SUFFIX}
 
-    def outdated(self) -> frozenset[str]:
-        """Ids of the routers whose newest document could not be written: to be written again."""
-        return frozenset(self._outdated)
-
     def complete(self, gone: Collection[str]) -> None:
         """The set is complete now, without these."""
         for router_id in gone:
             self.remove(router_id)
-        with self._trouble():
-            self._replace(MARKER, b"")
+        with self._lock:
+            if self._pending:  # not complete before these are written
+                self._pending.pop(MARKER, None)
+                self._pending[MARKER] = b""
+            else:
+                self._put(MARKER, b"")
 
     def since(self) -> float | None:
         """When the set was complete (seconds since the epoch); None: never, or nobody knows."""
@@ -115,10 +129,38 @@ class KeptDocuments:
             raise DocumentError(name, "$.id", router.id, "the id that the file name says")
         return Document(document_name(router_id), router, digest(found.data))
 
-    def _replace(self, name: str, text: bytes) -> None:
-        os.close(make_directory(self._path, 0o700, inherit_owner=False))
-        with self._directory() as directory:
-            securefiles.replace_in(directory, name, text, 0o600)
+    def _put(self, name: str, text: bytes) -> None:
+        try:
+            os.close(make_directory(self._path, 0o700, inherit_owner=False))
+            with self._directory() as directory:
+                securefiles.replace_in(directory, name, text, 0o600)
+        except OSError as exc:
+            self._pending[name] = text
+            self._note(exc)
+            if self._timer is None and not self._closed:
+                self._timer = threading.Timer(RETRY_SECONDS, self._retry)
+                self._timer.name, self._timer.daemon = "neutron-kept", True
+                self._timer.start()
+            return
+        self._pending.pop(name, None)
+        if self.trouble and not self._pending:
+            LOG.info("recovered: router documents are kept in %s again", self._path)
+            self.trouble = ""
+
+    def _note(self, exc: OSError) -> None:
+        text = f"router documents cannot be kept in {self._path}: {exc.strerror}"
+        if text != self.trouble:
+            LOG.warning("%s", text)
+        self.trouble = text
+
+    def _retry(self) -> None:
+        """In the timer's thread."""
+        with self._lock:
+            self._timer = None
+            for name, text in list(self._pending.items()):
+                self._put(name, text)
+                if name in self._pending:
+                    return
 
     @contextlib.contextmanager
     def _directory(self) -> Iterator[int]:
@@ -133,17 +175,3 @@ class KeptDocuments:
             yield directory
         finally:
             os.close(directory)
-
-    @contextlib.contextmanager
-    def _trouble(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as exc:
-            text = f"router documents cannot be kept in {self._path}: {exc.strerror}"
-            if text != self.trouble:
-                LOG.warning("%s", text)
-            self.trouble = text
-        else:
-            if self.trouble and not self._outdated:
-                LOG.info("recovered: router documents are kept in %s again", self._path)
-                self.trouble = ""

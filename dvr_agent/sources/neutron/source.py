@@ -113,6 +113,7 @@ class NeutronSource:
         if self._started:
             for thread in (self._reporter.thread, self._fetcher.thread, self._fallback):
                 thread.join(max(0.0, deadline - time.monotonic()))
+        self._kept.close()
         self._events.close()
 
     def _notify(self, what: Notification) -> None:
