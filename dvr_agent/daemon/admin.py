@@ -22,11 +22,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from dvr_agent import securefiles
 from dvr_agent.daemon import green
 from dvr_agent.daemon.admin_listener import BACKLOG, CONNECTIONS, Listener
 from dvr_agent.daemon.status import Status
 from dvr_agent.errors import ConfigError
+from dvr_agent.securedirs import make_directory
 
 LOG = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class AdminServer:
         :raises ConfigError: it cannot be opened, or another process answers on it
         """
         try:
-            securefiles.ensure_directory(self._path.parent)
+            os.close(make_directory(self._path.parent, inherit_owner=False))
             _remove_stale(self._path)
             self._socket = _listen(self._path)
         except OSError as exc:

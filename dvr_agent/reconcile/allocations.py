@@ -18,7 +18,14 @@ from dvr_agent.desired.allocation import (
 )
 from dvr_agent.desired.facts import Facts, FipLink, new_link
 from dvr_agent.desired.view import HostView
-from dvr_agent.reconcile.statefile import PAIRS_FILE, PRIORITIES_FILE, StateFileError, read_entries, write_entries
+from dvr_agent.reconcile.statefile import (
+    PAIRS_FILE,
+    PRIORITIES_FILE,
+    StateFileError,
+    read_entries,
+    takes_no_files,
+    write_entries,
+)
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import FIP_PRIORITIES, FIP_TABLE
 
@@ -63,6 +70,8 @@ class Allocations:
         priorities_file, unread = self._read(PRIORITIES_FILE, parse_priorities)
         self._priorities = Allocator(PRIORITIES, priorities_file)
         self._priorities.dirty |= unread
+        if self._writable and takes_no_files(self._state_path):
+            self._pairs.dirty = self._priorities.dirty = True  # the try to write shows, and says, what is wrong
         self._priorities.reserve(priorities)
 
     def flush(self) -> None:

@@ -8,6 +8,7 @@ directory too, and can put anything in their place: ``dvr_agent.securefiles`` re
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -68,6 +69,15 @@ def write_entries(path: Path, entries: Mapping[str, LinkLocalPair] | Mapping[str
         raise _error(path, exc) from exc
     if trouble:
         LOG.warning("%s: %s; neutron-l3-agent could not write it", path, trouble)
+
+
+def takes_no_files(directory: Path) -> bool:
+    """True if the directory's file system is seen to be read-only or full: the next change could not be kept."""
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return False
+    return bool(found.f_flag & os.ST_RDONLY) or (found.f_blocks > 0 and not found.f_bfree)
 
 
 def _error(path: Path, exc: OSError) -> StateFileError:

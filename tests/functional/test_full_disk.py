@@ -159,6 +159,28 @@ def test_a_disk_that_fills_up_while_the_agent_runs(site: Site, disk: Disk) -> No
     assert (site.daemon.state / FILES[1]).read_text() != kept
 
 
+@pytest.mark.parametrize("what", ["full", "read-only"])
+def test_a_disk_that_takes_nothing_is_named_at_the_start_though_the_files_are_right(
+    site: Site, disk: Disk, what: str
+) -> None:
+    disk.mount(site.daemon.state, "size=64k")
+    site.write(RECORDED)
+    site.daemon.start()
+    wait_for(lambda: (site.daemon.state / FILES[1]).exists())
+    site.daemon.stop()
+    before = [(site.daemon.state / name).read_text() for name in FILES]
+    if what == "full":
+        disk.fill()
+    else:
+        subprocess.run(["mount", "-o", "remount,ro", site.daemon.state], check=True)
+    site.daemon.start()
+    wait_for(lambda: site.daemon.status()["troubles"])
+    assert site.state() == "in sync"
+    assert [(site.daemon.state / name).read_text() for name in FILES] == before
+    disk.repair()
+    wait_for(lambda: site.daemon.status()["state"] == "in sync")
+
+
 @pytest.mark.parametrize("harm", [Disk.full, Disk.read_only, Disk.parent_read_only])
 def test_only_the_service_that_needs_a_file_is_missing(site: Site, disk: Disk, harm: Callable[[Disk], str]) -> None:
     trouble = harm(disk)
