@@ -17,6 +17,7 @@ from pathlib import Path
 
 from dvr_agent.securedirs import is_trusted, make_directory, open_directory, trusted_users
 
+CREATE_TRIES = 10
 NAME_BYTES = 8
 """Random bytes in a temporary file's name."""
 
@@ -92,12 +93,26 @@ def replace_in(
 def create_empty(path: Path, mode: int = 0o644) -> int:
     """Put a new, empty file in a file's place; returns a descriptor for writing, which the caller closes.
 
-    :raises OSError: ``strerror`` says what is wrong
+    :raises OSError: ``strerror`` says what is wrong; EEXIST if another user puts something there again and again
     """
-    with _directory(path.parent) as directory, _temporary(path.name, directory) as (fd, temporary):
-        os.fchmod(fd, mode)
-        os.rename(temporary, path.name, src_dir_fd=directory, dst_dir_fd=directory)
-        return os.dup(fd)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with _directory(path.parent) as directory:
+        for tries_left in reversed(range(CREATE_TRIES)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path.name, dir_fd=directory)
+            try:
+                fd = os.open(path.name, flags, mode, dir_fd=directory)
+            except FileExistsError:
+                if not tries_left:
+                    raise
+                continue
+            try:
+                os.fchmod(fd, mode)  # whatever the umask is
+            except OSError:
+                os.close(fd)
+                raise
+            return fd
+    raise AssertionError("not reached")
 
 
 def open_to_append(path: Path) -> int:
