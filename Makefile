@@ -3,14 +3,15 @@
 # Nothing has to be prepared: targets install the Debian packages of bindep.txt (as root; anybody else is told the
 # command) and make a virtual environment in .venv.  Run again they find both there and start at once.
 #
-#   PYTHON      Python to build with, 3.11 or newer      (default: the first of python3, python3.13, … that is)
+#   PYTHON      Python to build with, 3.11 or newer      (default: the first of python3, python3.13, … that is; for
+#               `make install` the system's, since services run as other users and see no home directory)
 #   PYTEST_ARGS more arguments for pytest                (make test PYTEST_ARGS="-k fip")
 #   BENCH_ARGS  more arguments for the bench
 #   DEMO_ARGS   more arguments for dvrctl demo
 #   PREFIX      where `make install` puts things         (default: /usr/local)
 #   DESTDIR     directory to stage an installation in    (default: none)
 #   SYSCONFDIR  configuration                            (default: /etc)
-#   EXTRAS      optional parts to install: neutron,ovs  (default: none)
+#   EXTRAS      optional parts to install: neutron,ovs,journal  (default: none)
 #   UNITDIR     the systemd unit                         (default: a place under PREFIX or SYSCONFDIR that systemd reads)
 
 SHELL := /bin/bash
@@ -117,7 +118,7 @@ sample-config: ## generate etc/dvr-agent.conf.sample anew
 
 .PHONY: install
 install: ## agent, dvrctl, systemd unit and configuration (PREFIX, DESTDIR); never overwrites a configuration
-	$(call need,)
+	$(call need,$(findstring journal,$(EXTRAS)))
 	@tools/install.sh
 
 .PHONY: uninstall

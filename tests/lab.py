@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import itertools
 import json
 import os
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,13 +141,31 @@ def _is_mount(path: Path) -> bool:
     return any(line.split()[4] == str(path) for line in Path("/proc/thread-self/mountinfo").read_text().splitlines())
 
 
-def ping(netns: str, target: str, count: int = 2, size: int = 56, df: bool = False, timeout: float = 2) -> bool:
-    """True if at least one answer came."""
-    words = ["ping", "-n", "-c", count, "-i", "0.2", "-W", timeout, "-s", size, *(["-M", "do"] if df else []), target]
-    done = subprocess.run(
-        ["ip", "netns", "exec", netns, *map(str, words)], capture_output=True, text=True, timeout=60, check=False
-    )
-    return done.returncode == 0
+PATIENCE = 30.0
+"""Seconds that packets which must arrive may take on a busy machine.  Nothing waits that long if they do."""
+_UNREACHABLE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT})
+"""What neighbour discovery that was too slow ends with: the kernel asks three times, a second apart."""
+
+
+def ping(
+    netns: str, target: str, count: int = 2, size: int = 56, df: bool = False, timeout: float | None = None
+) -> bool:
+    """True if at least one answer came.
+
+    :param timeout: seconds to wait for one; default: as long as it takes, up to :data:`PATIENCE`
+    """
+    words = ["ping", "-n", "-c", count, "-i", "0.2", "-W", timeout or 2, "-s", size, *(["-M", "do"] if df else [])]
+    end = time.monotonic() + (PATIENCE if timeout is None else 0)
+    while True:
+        done = subprocess.run(
+            ["ip", "netns", "exec", netns, *map(str, words), target],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if done.returncode == 0 or time.monotonic() >= end:
+            return done.returncode == 0
 
 
 def tcp_peer(server: str, listen: str, client: str, target: str, port: int = 8080, source: str = "") -> str | None:
@@ -156,12 +176,13 @@ def tcp_peer(server: str, listen: str, client: str, target: str, port: int = 808
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((listen, port))
     listener.listen(4)
-    listener.settimeout(4)
+    listener.settimeout(PATIENCE + 5)
     seen: list[str] = []
 
     def serve() -> None:
         with contextlib.suppress(OSError):
             connection, peer = listener.accept()
+            connection.settimeout(PATIENCE)
             seen.append(peer[0])
             connection.sendall(b"hello")
             connection.close()
@@ -169,19 +190,29 @@ def tcp_peer(server: str, listen: str, client: str, target: str, port: int = 808
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        with entered(client):
-            caller = socket.socket(family, socket.SOCK_STREAM)
-        caller.settimeout(3)
-        with caller:
-            if source:
-                caller.bind((source, 0))
-            try:
-                caller.connect((target, port))
-                if caller.recv(16) != b"hello":
-                    return None
-            except OSError:
-                return None
+        if not _says_hello(client, family, (target, port), source):
+            with contextlib.suppress(OSError):  # wakes the server
+                listener.shutdown(socket.SHUT_RDWR)
+            return None
     finally:
         thread.join()
         listener.close()
     return seen[0] if seen else None
+
+
+def _says_hello(client: str, family: int, target: tuple[str, int], source: str) -> bool:
+    """Connect, again and again while neighbour discovery fails; True if the server's greeting came."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        with entered(client):
+            caller = socket.socket(family, socket.SOCK_STREAM)
+        with caller:
+            caller.settimeout(max(end - time.monotonic(), 1))
+            try:
+                if source:
+                    caller.bind((source, 0))
+                caller.connect(target)
+                return caller.recv(16) == b"hello"
+            except OSError as exc:
+                if exc.errno not in _UNREACHABLE or time.monotonic() >= end:
+                    return False

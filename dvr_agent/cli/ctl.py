@@ -29,6 +29,7 @@ EPILOG = f"""\
 exit codes:
   check     0 all documents are fine         1 at least one is bad
   plan      0 in sync                        1 error            2 there are changes
+            2 too: the newest document of a router cannot be used, and it keeps what it has
   apply     0 done                           1 error, or not everything was done
   show      0 shown                          1 error
   status    0 all in sync                    1 daemon not reachable
@@ -36,6 +37,8 @@ exit codes:
   fetch     0 all documents are here         1 some are bad, or the server did not answer
   cleanup   0 done, or nothing to do         1 refused or failed
   handover  0 done, or nothing to do         1 refused, failed, or waited too long
+  wants-metadata
+            0 dvr-metadata-proxy is needed   1 it is not, or the configuration is wrong
   demo      0 all of it worked               1 something did not
   any       {USAGE_ERROR} wrong arguments   {INTERRUPTED} interrupted   {PIPE_CLOSED} output closed (| head)
 
@@ -127,13 +130,16 @@ def _add_show(verbs: Any) -> None:
 
 def _add_other_verbs(verbs: Any) -> None:
     _verb(verbs, "status", "ask the running daemon how it is", "status:run")
-    _verb(
+    fetch = _verb(
         verbs,
         "fetch",
         "have neutron-server's documents of this host, for a plan before the daemon runs",
         "fetch:run",
         "Asks what neutron-l3-agent asks at its start, which may run meanwhile, and keeps the answers where the daemon "
         "keeps them. No message is consumed and no state reported. Refuses while the daemon runs: it does this itself.",
+    )
+    fetch.add_argument(
+        "--timeout", type=_seconds, default=120.0, metavar="SECONDS", help="how long to wait in all; default: 120"
     )
     cleanup = _verb(
         verbs,
@@ -161,6 +167,13 @@ def _add_other_verbs(verbs: Any) -> None:
     handover.add_argument("--dry-run", action="store_true", help="only show it (works while the daemon runs)")
     handover.add_argument(
         "--timeout", type=_seconds, default=900.0, metavar="SECONDS", help="how long to wait; default: 900"
+    )
+    _verb(
+        verbs,
+        "wants-metadata",
+        "say whether the configuration wants dvr-metadata-proxy, for its unit",
+        "wants:run_metadata",
+        "As enable_metadata_proxy says, which is true where the source is neutron.",
     )
     _verb(
         verbs,

@@ -6,8 +6,8 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from oslo_config import cfg
@@ -36,6 +36,7 @@ class Documents:
     :ivar known: ids of all routers that have a document, as far as it can be told
     :ivar complete: False if a bad document may be of any router
     :ivar suspect: why routers that are not in ``known`` may have a document nevertheless; empty: nothing hints at that
+    :ivar outdated: router id → why its newest document cannot be used: the router keeps what it has
     :ivar results: file by file in the order given; empty for documents of a source
     """
 
@@ -45,6 +46,7 @@ class Documents:
     complete: bool = True
     suspect: str = ""
     results: tuple[Result, ...] = ()
+    outdated: Mapping[str, str] = field(default_factory=dict)
 
     def names(self) -> dict[str, str]:
         """Router id → name of the router, for people."""
@@ -91,7 +93,7 @@ def read_source(conf: cfg.ConfigOpts) -> Documents:
 
     :raises SourceError: they cannot be listed
     """
-    from dvr_agent.sources.factory import open_documents
+    from dvr_agent.sources.factory import open_documents, refused_documents
 
     source = open_documents(conf)
     try:
@@ -105,7 +107,10 @@ def read_source(conf: cfg.ConfigOpts) -> Documents:
         raise SourceError("the source of router documents gave no complete listing")
     good = sorted((e.document.name, e.document.router) for e in events if isinstance(e, Changed))
     bad = tuple(event.error for event in events if isinstance(event, Bad))
-    return Documents(tuple(good), bad, last.known, last.complete, last.suspect)
+    outdated = {event.router_id: str(event.error) for event in events if isinstance(event, Bad) and event.router_id}
+    outdated |= refused_documents(conf)
+    known = last.known | outdated.keys()
+    return Documents(tuple(good), bad, known, last.complete, last.suspect, outdated=outdated)
 
 
 def _content(path: str, max_size: int) -> bytes:

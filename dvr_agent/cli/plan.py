@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from dvr_agent.cli.check import note
@@ -33,8 +33,20 @@ class Report:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def plan(self, plan: Plan, name: str = "", outcome: Outcome | None = None, document: str = "") -> None:
+    def plan(
+        self, plan: Plan, name: str = "", outcome: Outcome | None = None, document: str = "", outdated: str = ""
+    ) -> None:
+        """:param outdated: why the newest document of the router cannot be used, empty if the plan is about that one"""
         section = self.renderer.section(plan, name, outcome, document)
+        if outdated:
+            section = replace(section, outdated=outdated)
+        self._show(section)
+
+    def outdated(self, router_id: str, reason: str) -> None:
+        """A router that nothing can be planned for: there is no good document of it."""
+        self._show(Section(f"router {router_id}", "", (), (), (), outdated=reason))
+
+    def _show(self, section: Section) -> None:
         self.sections.append(section)
         if not self.out.json:
             for number, line in enumerate(as_lines(section)):
@@ -83,9 +95,11 @@ class Report:
 
     def _summary(self, total: Counter[str], done: bool) -> str:
         same = sum(section.in_sync for section in self.sections)
+        changed = sum(section.differs for section in self.sections)
         parts = [
-            (len(self.sections) - same, ("changed" if done else "with changes") + f" ({counts_text(total, done)})"),
+            (changed, ("changed" if done else "with changes") + f" ({counts_text(total, done)})"),
             (same, "in sync before" if done else "in sync"),
+            (sum(bool(section.outdated) for section in self.sections), "without the newest document"),
             (len(self.skipped), "left alone"),
             (len(self.errors), "failed"),
         ]
@@ -96,7 +110,9 @@ class Report:
 
 
 def run_plan(args: argparse.Namespace, out: Output) -> int:
-    """0: in sync; 1: something could not be read; 2: there are changes, or objects of a document are left out.
+    """0: in sync; 1: something could not be read.
+
+    2: there are changes, objects of a document are left out, or a router keeps an older document.
 
     Writes neither kernel nor files.
     """
@@ -107,7 +123,9 @@ def run_plan(args: argparse.Namespace, out: Output) -> int:
     reconciler.load()
     for trouble in reconciler.services.troubles:
         report.warn(trouble)
-    _each(documents, report, lambda name, router: _plan_one(reconciler, name, router, report))
+    _each(documents, report, lambda name, router: _plan_one(reconciler, name, router, report, documents.outdated))
+    for router_id in sorted(documents.outdated.keys() - {router.id for _, router in documents.good}):
+        report.outdated(router_id, documents.outdated[router_id])
     if not args.files:
         _plan_left_overs(reconciler, documents, report)
     report.finish("plan")
@@ -155,9 +173,11 @@ def _each(documents: Documents, report: Report, work: Callable[[str, Router], ob
             report.error(subject, exc)
 
 
-def _plan_one(reconciler: Reconciler, document: str, router: Router, report: Report) -> None:
+def _plan_one(
+    reconciler: Reconciler, document: str, router: Router, report: Report, outdated: Mapping[str, str]
+) -> None:
     plan = reconciler.plan_remove(router.id) if _down(router) else reconciler.plan(router)
-    report.plan(plan, router.name, document=document)
+    report.plan(plan, router.name, document=document, outdated=outdated.get(router.id, ""))
 
 
 def _apply_one(reconciler: Reconciler, document: str, router: Router, report: Report) -> tuple[str, ...]:

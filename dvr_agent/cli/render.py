@@ -62,6 +62,7 @@ class Section:
     :ivar shared: names of namespaces of which this plan has changes that an earlier section shows
     :ivar outcome: what came of it, None for a mere plan
     :ivar omitted: objects that are left out, each with its document and why
+    :ivar outdated: why the router's newest document cannot be used, empty if it can: the plan is about an older one
     """
 
     subject: str
@@ -71,6 +72,7 @@ class Section:
     warnings: tuple[str, ...]
     outcome: Outcome | None = None
     omitted: tuple[str, ...] = ()
+    outdated: str = ""
 
     def counts(self) -> Counter[str]:
         """Sign → how many things; a namespace counts as one."""
@@ -82,7 +84,13 @@ class Section:
 
     @property
     def in_sync(self) -> bool:
-        return not (self.groups or self.shared)
+        """True if nothing differs from the newest document."""
+        return not (self.differs or self.outdated)
+
+    @property
+    def differs(self) -> bool:
+        """True if there is something to change."""
+        return bool(self.groups or self.shared)
 
 
 class Renderer:
@@ -141,6 +149,8 @@ def as_lines(section: Section) -> Iterator[str]:
         yield f"  namespace {namespace}: the changes to its shared part are shown above"
     for omission in section.omitted:
         yield f"  left out: {omission}"
+    if section.outdated:
+        yield f"  newest document: {section.outdated}"
     for warning in section.warnings:
         yield f"  warning: {warning}"
 
@@ -169,6 +179,8 @@ def as_json(section: Section) -> dict[str, Any]:
     }
     if section.omitted:
         result["omitted"] = list(section.omitted)
+    if section.outdated:
+        result["outdated"] = section.outdated
     if section.outcome is not None:
         result["milliseconds"] = round(section.outcome.seconds * 1e3, 2)
         result["announcements"] = len(section.outcome.announcements)
@@ -188,6 +200,12 @@ def omitted_text(number: int) -> str:
     return f"{number} object{'' if number == 1 else 's'} left out"
 
 
+def _planned_text(section: Section) -> str:
+    changes = counts_text(section.counts()) or ("shared changes only" if section.differs else "")
+    outdated = "its newest document cannot be used, it keeps what it has" if section.outdated else ""
+    return "; ".join(filter(None, (changes, outdated))) or "in sync"
+
+
 def _verdict(section: Section) -> str:
     omitted = f"; {omitted_text(len(section.omitted))}" if section.omitted else ""
     return _done_text(section) + omitted
@@ -197,7 +215,7 @@ def _done_text(section: Section) -> str:
     counts = section.counts()
     outcome = section.outcome
     if outcome is None:
-        return counts_text(counts) or ("in sync" if section.in_sync else "shared changes only")
+        return _planned_text(section)
     took = f"{outcome.seconds * 1e3:.1f} ms"
     if section.in_sync:
         return f"was in sync; {took}"

@@ -233,6 +233,7 @@ def _scoped(view: HostView, devices: Devices, family: Family) -> list[ScopedDevi
         ScopedDevice(device, view.marks[scope_of(port, family)]) for device, port in devices if has_family(port, family)
     ]
     gateway = view.router.gateway
-    if view.agent_gateway is not None and gateway is not None and has_family(gateway, family):
+    # Floating IPs come in by it whether the gateway port has an IPv4 address or not.
+    if view.agent_gateway is not None and gateway is not None and (family == 4 or has_family(gateway, family)):
         scoped.append(ScopedDevice(view.rfp, view.marks[scope_of(gateway, family)]))
     return scoped

@@ -5,8 +5,9 @@ What must hold between the ports of one document (no two alike) is in ``checks``
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv6Address
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import TypeAlias
 
 from dvr_agent.model import values
@@ -15,7 +16,6 @@ from dvr_agent.model.reader import (
     At,
     Invalid,
     Unique,
-    Verbatim,
     array,
     boolean,
     json_path,
@@ -160,41 +160,49 @@ def ports_by_subnet(value: object, at: At, skipped: list[Omission]) -> PortsBySu
     Users set MAC and IP addresses of their ports: a port that can be no neighbour must not keep the router from being
     built.
 
-    A port may stand in several lists; one address of a subnet belongs to one port (allowed address pairs apart).
+    A port may stand in several lists; each list holds what its ports have in that subnet.
 
     :param skipped: what gives no neighbour is added to it
     :raises Invalid: see there
     """
     found = []
     subnets = Unique("a subnet id that is there once")
-    owners: dict[tuple[str, int], str] = {}
     for key, ports in mapping(value, at).items():
         here: At = (at, key)
         subnet_id = values.uuid(key, here)
         subnets.add(subnet_id, here, key)
-        found.append((subnet_id, _subnet_ports(ports, here, owners, skipped)))
-    return tuple(sorted(found))
+        found.append((subnet_id, _subnet_ports(ports, here, subnet_id, skipped)))
+    return tuple(sorted(found, key=itemgetter(0)))
 
 
-def _subnet_ports(
-    value: object, at: At, owners: dict[tuple[str, int], str], skipped: list[Omission]
-) -> tuple[SubnetPort, ...]:
-    found = []
-    ids = Unique("a port id that is there once")
+def _subnet_ports(value: object, at: At, subnet_id: str, skipped: list[Omission]) -> tuple[SubnetPort, ...]:
+    """Two ports with one address contradict each other, and one of them has it: one that is up, with the last id."""
+    placed: dict[SubnetPort, At] = {}
     for index, item in enumerate(array(value, at)):
         here: At = (at, index)
-        port = _subnet_port(item, here, skipped)
-        ids.add(port.id, (here, "id"), port.id)
-        for subnet_id, address in port.addresses:
-            owner = owners.setdefault((subnet_id, int(address)), port.id)
-            if owner != port.id:
-                text = f"a fixed IP of one port only, but port {owner} has it too"
-                raise Invalid((here, "fixed_ips"), Verbatim(str(address)), text)
-        found.append(port)
-    return tuple(sorted(found, key=by_id))
+        placed.setdefault(_subnet_port(item, here, subnet_id, skipped), here)
+    owners: dict[tuple[str, IpAddress], SubnetPort] = {}
+    for port in sorted(placed, key=attrgetter("is_up", "id", "mac")):
+        owners.update(dict.fromkeys(port.addresses, port))
+    found = [_without_rivals(port, here, owners, skipped) for port, here in placed.items()]
+    return tuple(sorted(found, key=attrgetter("id", "mac")))
 
 
-def _subnet_port(value: object, at: At, skipped: list[Omission]) -> SubnetPort:
+def _without_rivals(
+    port: SubnetPort, at: At, owners: dict[tuple[str, IpAddress], SubnetPort], skipped: list[Omission]
+) -> SubnetPort:
+    """The port without those addresses that another one has with another MAC address."""
+    lost = [place for place in port.addresses if owners[place].mac != port.mac]
+    for place in lost:
+        expected = f"a fixed IP of one port only; that of port {owners[place].id} is used"
+        skipped.append(_no_neighbour(port.id, (at, "fixed_ips"), str(place[1]), expected))
+    return replace(port, addresses=tuple(place for place in port.addresses if place not in lost)) if lost else port
+
+
+def _subnet_port(value: object, at: At, list_of: str, skipped: list[Omission]) -> SubnetPort:
+    """
+    :param list_of: the subnet whose list the port is in; addresses of the port in other subnets are not looked at
+    """
     port = mapping(value, at)
     port_id = values.uuid(port.get("id", MISSING), (at, "id"))
     mac = values.any_mac(port.get("mac_address", MISSING), (at, "mac_address"))
@@ -211,6 +219,8 @@ def _subnet_port(value: object, at: At, skipped: list[Omission]) -> SubnetPort:
         here: At = (fixed_at, index)
         entry = mapping(item, here)
         subnet_id = values.uuid(entry.get("subnet_id", MISSING), (here, "subnet_id"))
+        if subnet_id != list_of:
+            continue
         address = values.address(entry.get("ip_address", MISSING), (here, "ip_address"))
         reason = values.why_unusable(address)
         if reason:

@@ -133,7 +133,7 @@ class ExtraRoute:
 class SubnetPort:
     """A port in one of the router's subnets, as ``get_ports_by_subnet`` lists it: it gives permanent neighbours.
 
-    :ivar addresses: (subnet id, address) of each fixed IP
+    :ivar addresses: (subnet id, address) of each fixed IP in the subnet whose list it is in
     :ivar pairs: allowed address pairs, (MAC, network); only those that are one address give neighbours
     :ivar is_up: administratively up, with status ACTIVE; so is a port of which the document does not tell it
     """

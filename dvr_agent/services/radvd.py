@@ -15,6 +15,7 @@ from dvr_agent import securefiles
 from dvr_agent.desired import names
 from dvr_agent.desired.ra import radvd_text
 from dvr_agent.errors import ServiceError, ServiceFatalError
+from dvr_agent.kernel import capability
 from dvr_agent.model.router import Router
 from dvr_agent.services.children import Children
 from dvr_agent.services.launch import PID_FILE, Program
@@ -66,6 +67,7 @@ class RadvdService:
             if not self._is_read(program, text):
                 _write(program.config, text)
             if not self._children.find(router.id, program):
+                self._check_rights()
                 _make_directory(program.pid_file.parent)
                 self._children.start(router.id, program)
                 LOG.info("router %s: radvd started", router.id)
@@ -117,6 +119,13 @@ class RadvdService:
 
     def close(self) -> None:
         self._children.close()
+
+    def _check_rights(self) -> None:
+        """
+        :raises ServiceError: radvd could not become the user that it shall run as
+        """
+        if self._user not in ("", "root") and not capability.has(capability.CAP_SETUID, capability.CAP_SETGID):
+            raise ServiceError("radvd_user needs CAP_SETUID and CAP_SETGID, see docs/metadata.md")
 
     def _text(self, router: Router) -> str | None:
         return radvd_text(router, self._shortest, self._longest)

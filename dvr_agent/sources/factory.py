@@ -7,6 +7,7 @@ from oslo_config import cfg
 from dvr_agent.config import source_name
 from dvr_agent.sources.api import Source
 from dvr_agent.sources.directory import DirectorySource
+from dvr_agent.sources.kept import documents_path, refusals
 
 
 def open_source(conf: cfg.ConfigOpts) -> Source:
@@ -28,7 +29,13 @@ def open_documents(conf: cfg.ConfigOpts) -> Source:
     """
     path = conf.directory.path
     if source_name(conf) == "neutron":
-        from dvr_agent.sources.kept import documents_path
-
         path = documents_path(conf.state_path, conf.host)
     return DirectorySource(str(path), conf.directory.rescan_interval, conf.dvr_agent.max_document_size)
+
+
+def refused_documents(conf: cfg.ConfigOpts) -> dict[str, str]:
+    """Router id → why its newest document cannot be used, where that document is not among those on this host.
+
+    Neutron's documents are kept while they are good; a directory has the bad ones, too.
+    """
+    return refusals(documents_path(conf.state_path, conf.host)) if source_name(conf) == "neutron" else {}

@@ -47,9 +47,9 @@ def test_floating_ip_with_the_address_of_the_gateway_takes_nothing_down(site: Si
     site.write(with_gateway_as_floating_ip())
     wait_for(lambda: site.state() == "degraded")
 
-    lab.ping("vm", GATEWAY)  # the other floating IP
-    lab.ping("internet", FLOATING)
-    lab.ping("vm2", GATEWAY)  # SNAT
+    assert lab.ping("vm", GATEWAY)  # the other floating IP
+    assert lab.ping("internet", FLOATING)
+    assert lab.ping("vm2", GATEWAY)  # SNAT
     assert f"{GATEWAY}/32" not in lab.in_netns(QROUTER, "iptables-legacy-save")
     assert f"{GATEWAY} via" not in lab.run("ip", "-n", FIP, "route")
 
@@ -90,9 +90,9 @@ def test_gateway_port_with_the_address_of_the_gateway_takes_no_other_path_down(
     site.daemon.start()
     site.write(document)
     wait_for(lambda: site.state() == "degraded")
-    lab.ping("vm", OTHER_VM_IP)
-    lab.ping("vm", GATEWAY)
-    lab.ping("internet", FLOATING)
+    assert lab.ping("vm", OTHER_VM_IP)
+    assert lab.ping("vm", GATEWAY)
+    assert lab.ping("internet", FLOATING)
     addresses = [
         one["local"]
         for link in lab.ip_json("address", "show", netns=SNAT)

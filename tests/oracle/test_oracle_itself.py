@@ -118,3 +118,26 @@ def test_monitor_sees_a_write_and_is_silent_without_one(host: lab.Host) -> None:
         lab.run("ip", "-n", "two", "rule", "add", "from", "10.0.0.1", "lookup", "16")
     assert list(seen) == ["two"]
     assert "10.0.0.1" in seen["two"]
+
+
+def test_monitor_sees_permanent_neighbours_and_not_what_the_kernel_learns(host: lab.Host) -> None:
+    host.bridge("br-one")
+    for name, address in (("one", "10.0.0.1"), ("two", "10.0.0.2")):
+        host.vm(name, "br-one", (f"{address}/24", f"fd00::{address[-1]}/64"))
+    lab.run("ip", "-n", "one", "neigh", "add", "10.0.0.77", "lladdr", "02:00:00:00:00:77", "dev", "eth0")
+    until_settled(["one", "two"])
+    with writes_seen(["one", "two"]) as seen:
+        assert lab.ping("one", "10.0.0.2")
+        assert lab.ping("one", "fd00::2")
+        lab.ping("one", "10.0.0.99", count=1, timeout=0.3)  # nobody's: FAILED after a while
+        lab.run("ip", "-n", "one", "neigh", "flush", "all")  # of the learned ones
+    assert seen == {}
+    for words in (
+        ("del", "10.0.0.77", "dev", "eth0"),
+        ("add", "10.0.0.78", "lladdr", "02:00:00:00:00:78", "dev", "eth0"),
+        ("replace", "10.0.0.78", "lladdr", "02:00:00:00:00:79", "dev", "eth0"),
+    ):
+        with writes_seen(["one", "two"]) as seen:
+            lab.run("ip", "-n", "one", "neigh", *words)
+        assert list(seen) == ["one"], words
+        assert words[1] in seen["one"]

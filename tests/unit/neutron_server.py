@@ -260,10 +260,14 @@ class Desk:
                     return event
             self.wait(lambda: self._seen < len(self.events))
 
-    def sync(self) -> Synced:
-        """Have a full sync made, and wait for its end."""
+    def passed(self) -> None:
+        """What is there already is not given by :meth:`next`."""
         self.take()
         self._seen = len(self.events)
+
+    def sync(self) -> Synced:
+        """Have a full sync made, and wait for its end."""
+        self.passed()
         assert self.source.rescan() == []
         found: Synced = self.next(Synced)
         return found

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.model.parse import parse_document
-from dvr_agent.sources.api import Changed, Deleted, Synced
+from dvr_agent.sources.api import Bad, Changed, Deleted, Synced
 from dvr_agent.sources.directory import DirectorySource
-from dvr_agent.sources.neutron.api import RouterDeleted, RouterRemoved, RoutersUpdated, ServerAwayError
+from dvr_agent.sources.kept import refusals
+from dvr_agent.sources.neutron.api import RemoteError, RouterDeleted, RouterRemoved, RoutersUpdated, ServerAwayError
 from dvr_agent.sources.neutron.kept import MARKER, KeptDocuments
 from tests.unit.neutron_server import Server, desk
 
@@ -226,3 +227,61 @@ def test_a_router_deleted_before_the_fallback_stays_deleted(server: Server, path
         a.say(RouterDeleted(gone))
         assert a.next(Synced).known == frozenset({here})
         gate.open()
+
+
+def test_a_newest_document_that_cannot_be_used_is_noted_until_one_can(server: Server, path: Path) -> None:
+    first, second = server.add(1), server.add(2)
+    with desk(server, path) as a:
+        a.sync()
+        assert refusals(path) == {}
+        router = server.routers[first]
+        mtu, router["_interfaces"][0]["mtu"] = router["_interfaces"][0]["mtu"], -1
+        a.say(RoutersUpdated((first,)))
+        a.next(Bad, first)
+        a.sync()
+        assert files(path) == {first, second}
+        assert list(refusals(path)) == [first]
+        assert "mtu is -1" in refusals(path)[first]
+    with desk(server, path) as a:  # the next life of the agent, and the router is as it was
+        router["_interfaces"][0]["mtu"] = mtu
+        a.sync()
+        assert refusals(path) == {}
+
+
+def test_a_router_that_the_server_cannot_tell_of_is_noted(server: Server, path: Path) -> None:
+    router_id = server.add(1)
+    with desk(server, path) as a:
+        server.fail("get_ports_by_subnet", *[RemoteError("no such subnet")] * 3)
+        a.say(RoutersUpdated((router_id,)))
+        a.sync()
+        a.wait(lambda: a.source.document(router_id))
+        a.sync()
+        assert refusals(path) == {}
+        server.answers["sync_routers"] = lambda asked: [{"id": router_id, "distributed": "perhaps"}]
+        a.say(RoutersUpdated((router_id,)))
+        a.next(Bad, router_id)
+        a.sync()
+        assert list(refusals(path)) == [router_id]
+
+
+def test_notes_of_routers_that_are_gone_go(server: Server, path: Path) -> None:
+    ids = [server.add(number) for number in range(3)]
+    with desk(server, path) as a:
+        a.sync()
+        good = {router_id: server.routers[router_id] for router_id in ids}
+        for router_id in ids:
+            server.routers[router_id] = {"id": router_id}
+        a.sync()
+        assert set(refusals(path)) == set(ids)
+        a.say(RouterDeleted(ids[0]))
+        del server.routers[ids[0]]
+        a.sync()
+        assert set(refusals(path)) == set(ids[1:])
+        server.listed = [ids[2]]
+        a.sync()
+        a.sync()
+        assert set(refusals(path)) == {ids[2]}
+        server.routers[ids[2]] = good[ids[2]]
+        a.sync()
+        assert refusals(path) == {}
+        assert files(path) == {ids[2]}

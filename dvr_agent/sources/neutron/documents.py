@@ -6,6 +6,7 @@ Pure; used by ``fetcher``, ``supplements`` and ``store``.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,9 +17,22 @@ from dvr_agent.desired.settings import AgentMode, HostSettings
 from dvr_agent.errors import DocumentError
 from dvr_agent.model import values
 from dvr_agent.model.reader import Invalid, printable
+from dvr_agent.model.router import IpNetwork
 from dvr_agent.sources.neutron.api import Json
 
+ROUTER_OWNERS = (
+    "network:router_interface",
+    "network:router_interface_distributed",
+    "network:router_centralized_snat",
+)
+"""``device_owner`` of interfaces and csnat ports (neutron_lib.constants.DEVICE_OWNER_ROUTER_INTF, …_DVR_INTERFACE,
+…_ROUTER_SNAT)."""
+
 _PORT_LISTS = ("_interfaces", "_snat_router_interfaces", "_floatingip_agent_interfaces")
+
+
+PortIds = Mapping[str, frozenset[str]]
+"""Subnet id → ids of ports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +42,18 @@ class Draft:
     :ivar text: the router as JSON, keys sorted
     :ivar subnets: ids of the subnets of its interfaces, those that give neighbours
     :ivar statuses: floating IP id → status, as the server knows it
+    :ivar cidrs: subnet id → addresses of the subnet, as far as the router tells
+    :ivar interfaces: subnet id → ids of the router's interfaces in it
+    :ivar own_ports: subnet id → ids of all ports of the router in it; None: the server does not tell
     """
 
     router_id: str
     text: bytes
     subnets: tuple[str, ...]
     statuses: Mapping[str, str]
+    cidrs: Mapping[str, IpNetwork]
+    interfaces: PortIds
+    own_ports: PortIds | None
 
 
 def document_name(router_id: str) -> str:
@@ -74,7 +94,17 @@ def make_draft(raw: Json, router_id: str) -> Draft:
     :raises DocumentError: it cannot be written as JSON
     """
     text = encode(raw, document_name(router_id))
-    return Draft(router_id, text, _subnets(raw) if _ours(raw) else (), _statuses(raw))
+    ours = _ours(raw)
+    interfaces = _port_ids(raw, "_interfaces") if ours else {}
+    return Draft(
+        router_id,
+        text,
+        tuple(sorted(interfaces)),
+        _statuses(raw),
+        _cidrs(raw) if ours else {},
+        interfaces,
+        _port_ids(raw, "_interfaces", "_snat_router_interfaces") if ours and _tells_own_ports(raw) else None,
+    )
 
 
 def assemble(draft: Draft, ports: Mapping[str, bytes]) -> bytes:
@@ -133,12 +163,33 @@ def _ours(raw: Json) -> bool:
     return raw.get("distributed") is True and raw.get("ha") is not True
 
 
-def _subnets(raw: Json) -> tuple[str, ...]:
-    found = set()
+def _port_ids(raw: Json, *keys: str) -> PortIds:
+    """The router's ports of these lists, by the subnets that they have fixed IPs in."""
+    found: dict[str, set[str]] = {}
+    for key in keys:
+        for port in _dicts(raw.get(key)):
+            for fixed in _dicts(port.get("fixed_ips")):
+                subnet_id = canonical_id(fixed.get("subnet_id"))
+                if subnet_id is not None:
+                    found.setdefault(subnet_id, set()).add(canonical_id(port.get("id")) or "")
+    return {subnet_id: frozenset(ids) for subnet_id, ids in found.items()}
+
+
+def _tells_own_ports(raw: Json) -> bool:
+    """False if the router has csnat ports, since it has a gateway, but the answer does not list them."""
+    return isinstance(raw.get("_snat_router_interfaces"), list) or raw.get("gw_port") is None
+
+
+def _cidrs(raw: Json) -> dict[str, IpNetwork]:
+    """Addresses of the subnets of the router's interfaces."""
+    found = {}
     for port in _dicts(raw.get("_interfaces")):
-        for fixed in _dicts(port.get("fixed_ips")):
-            found.add(canonical_id(fixed.get("subnet_id")))
-    return tuple(sorted(subnet for subnet in found if subnet is not None))
+        for subnet in _dicts(port.get("subnets")):
+            subnet_id = canonical_id(subnet.get("id"))
+            with contextlib.suppress(Invalid):
+                if subnet_id is not None:
+                    found[subnet_id] = values.link_network(subnet.get("cidr"), None)
+    return found
 
 
 def _statuses(raw: Json) -> dict[str, str]:

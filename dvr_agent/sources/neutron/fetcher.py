@@ -273,7 +273,7 @@ class Fetcher:
                 continue
             for note in group:
                 if isinstance(note, RouterDeleted):
-                    self._intake.drop_kept(note.router_id)
+                    self._intake.deleted(note.router_id)
                 elif isinstance(note, NetworkUpdated | ExternalNetworkGone):
                     self._intake.supplements.forget_network(note.network_id)
                     of = self._store.with_network if kind is NetworkUpdated else self._store.with_gateway

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from oslo_log import log as logging
 
@@ -80,6 +80,10 @@ class Intake:
         """Router id → how often in a row the server could not tell us of it."""
         self._subnet_errors: dict[str, RemoteError] = {}
         """Subnets that could not be pulled in this round."""
+        self._outdated: set[str] = set()
+        """Subnets with other ports than those in the documents of routers that were told of earlier."""
+        self._under_way: tuple[str, ...] = ()
+        """Subnets of the router that a full sync has come to."""
         self._internal: set[str] = set()
         """Routers left out since they have no gateway, already logged."""
         self._unlisted: frozenset[str] = frozenset()
@@ -95,11 +99,14 @@ class Intake:
 
         :raises ServerAwayError: the server went away in the middle; what was made up to then counts
         """
+        if sync is None:
+            self._forget_subnets()
         for router_id, error in answer.bad.items():
             self._spoil(router_id, documents.unanswered(router_id, error), answer.question, sync, retry=True)
         for router_id, raw in answer.routers.items():
             if not self._is_left_out(router_id, raw):
                 self._take_router(router_id, raw, answer.question, sync)
+                self._rebuild()
 
     def gone(self, router_id: str) -> None:
         """The server has confirmed that the router is not of this host."""
@@ -112,15 +119,17 @@ class Intake:
         self._refused.pop(router_id, None)
         self._kept.remove(router_id)
 
+    def deleted(self, router_id: str) -> None:
+        """The router exists no more, on any host; so do its ports."""
+        self.drop_kept(router_id)
+        self._outdated |= self._neighbours.retain_ports(router_id, {})
+        self._rebuild()
+
     def patch(self, entries: Iterable[ArpEntry]) -> None:
         """Change the neighbour cache, and the documents of the routers of this host that are concerned."""
-        patched = {entry.subnet_id for entry in entries if self._patch(entry)}
-        if not patched:
-            return
-        question = self._store.begin()
-        for draft in self._store.drafts():
-            if patched.intersection(draft.subnets) and all(subnet in self._neighbours for subnet in draft.subnets):
-                self._offer(draft, question, rebuilt=True)
+        for entry in entries:
+            self._patch(entry)
+        self._rebuild()
 
     def complete(self, known: frozenset[str]) -> None:
         """A full sync is complete, and so are neighbours and kept documents after this."""
@@ -130,7 +139,7 @@ class Intake:
         for router_id in known - there:
             if router_id in drafts and self._store.is_good(router_id):
                 self._kept.write(router_id, self._text(drafts[router_id]))
-        gone = there - known
+        gone = self._kept.noted() - known
         if is_mass(len(gone), len(there)):  # as the daemon's guard does, but two listings that agree are believed
             gone, self._unlisted = gone & self._unlisted, frozenset(gone)
         self._kept.complete(gone)
@@ -139,6 +148,7 @@ class Intake:
         try:
             draft = documents.make_draft(self.supplements.complete(raw), router_id)
             self._pull(draft, sync)
+            self._retain_ports(draft, question)
         except ServerAwayError:
             raise
         except ServerError as exc:
@@ -175,27 +185,76 @@ class Intake:
 
         :raises RemoteError: the server could not tell
         """
-        for subnet_id in draft.subnets:
-            if subnet_id in self._neighbours and (sync is None or subnet_id in sync.pulled):
-                continue
-            if subnet_id in self._subnet_errors:
-                raise self._subnet_errors[subnet_id]
-            if sync is not None:
-                sync.between()  # older notifications must not be applied to newer ports
-            try:
-                self._neighbours.put(subnet_id, self._plugin.get_ports_by_subnet(subnet_id))
-            except RemoteError as exc:
-                self._subnet_errors[subnet_id] = exc
-                raise
-            if sync is not None:
-                sync.pulled.add(subnet_id)
-
-    def _patch(self, entry: ArpEntry) -> bool:
+        rejoined = self._rejoined(draft)
+        self._under_way = draft.subnets if sync is not None else self._under_way
         try:
-            return self._neighbours.patch(entry)
+            for subnet_id in draft.subnets:
+                there = subnet_id in self._neighbours and (sync is None or subnet_id in sync.pulled)
+                if there and subnet_id not in rejoined:
+                    continue
+                if subnet_id in self._subnet_errors:
+                    raise self._subnet_errors[subnet_id]
+                if sync is not None:
+                    sync.between()  # older notifications must not be applied to newer ports
+                self._ask_ports(subnet_id, draft)
+                if sync is not None:
+                    sync.pulled.add(subnet_id)
+                if there:
+                    self._outdated.add(subnet_id)
+        finally:
+            self._under_way = () if sync is not None else self._under_way
+
+    def _retain_ports(self, draft: Draft, question: int) -> None:
+        """Forget ports of the router that its newest answer does not have any more."""
+        if draft.own_ports is not None and not self._store.is_late(draft.router_id, question):
+            self._outdated |= self._neighbours.retain_ports(draft.router_id, draft.own_ports, question)
+
+    def _ask_ports(self, subnet_id: str, draft: Draft) -> None:
+        asked = self._store.begin()
+        try:
+            answer = self._plugin.get_ports_by_subnet(subnet_id)
+            self._neighbours.put(subnet_id, answer, draft.cidrs.get(subnet_id), asked)
+        except RemoteError as exc:
+            self._subnet_errors[subnet_id] = exc
+            raise
+
+    def _rejoined(self, draft: Draft) -> set[str]:
+        """Subnets that the router was in by other interfaces.
+
+        Between the two it may have been in none, and of a subnet without router the server sends no notifications.
+        """
+        before = self._store.draft(draft.router_id)
+        if before is None:
+            return set()
+        return {
+            subnet_id
+            for subnet_id in draft.subnets
+            if subnet_id in before.interfaces and before.interfaces[subnet_id].isdisjoint(draft.interfaces[subnet_id])
+        }
+
+    def _forget_subnets(self) -> None:
+        """Forget the ports of subnets that no router of this host is in: the server tells nothing of them any more."""
+        used = {subnet_id for draft in self._store.drafts() for subnet_id in draft.subnets}
+        self._neighbours.retain(used.union(self._under_way))
+
+    def _rebuild(self) -> None:
+        """Make documents anew where ports of their subnets have changed."""
+        subnet_ids, self._outdated = self._outdated, set()
+        if not subnet_ids:
+            return
+        question = self._store.begin()
+        for draft in self._store.drafts():
+            concerned = not subnet_ids.isdisjoint(draft.subnets)
+            if concerned and all(subnet_id in self._neighbours for subnet_id in draft.subnets):
+                self._offer(draft, question, rebuilt=True)
+
+    def _patch(self, entry: ArpEntry) -> None:
+        subnet_id = documents.canonical_id(entry.subnet_id)
+        try:
+            if subnet_id is not None and self._neighbours.patch(replace(entry, subnet_id=subnet_id)):
+                self._outdated.add(subnet_id)
         except ValueError as exc:
             LOG.warning("ARP entry of subnet %s ignored: %s", entry.subnet_id, exc)
-            return False
 
     def _text(self, draft: Draft) -> bytes:
         return documents.assemble(draft, {subnet_id: self._neighbours.text(subnet_id) for subnet_id in draft.subnets})
@@ -205,12 +264,23 @@ class Intake:
         verdict = self._store.offer(draft, text, question, rebuilt)
         if verdict is Verdict.CHANGED:
             self._kept.write(draft.router_id, text)
+        elif verdict is Verdict.UNCHANGED:
+            self._kept.accept(draft.router_id)
+        elif verdict is Verdict.BAD:
+            self._refuse(draft.router_id)
         return verdict
+
+    def _refuse(self, router_id: str) -> None:
+        error = self._store.error(router_id)
+        if error is not None:
+            self._kept.refuse(router_id, str(error))
 
     def _spoil(
         self, router_id: str, error: DocumentError, question: int, sync: FullSync | None, retry: bool = False
     ) -> None:
         verdict = self._store.spoil(router_id, error, question)
+        if verdict is Verdict.BAD:
+            self._refuse(router_id)
         if sync is not None:
             sync.count(router_id, verdict)
         if retry:

@@ -1,5 +1,7 @@
 """Router documents kept on this host for a start without Neutron: one ``<router id>.json`` each, 0600.
 
+Beside them is a note for each router whose newest document cannot be used, so that ``dvrctl plan`` can say so.
+
 Files are renamed into place, so that a reader (dvrctl reads the directory as it is) sees whole documents.  They are not
 synced to disk one by one: after a crash of the host a file may be empty, and is skipped then.  Belongs to the fetch
 thread but for :meth:`KeptDocuments.load`, which may run beside it.  What cannot be written is tried again by a timer.
@@ -22,6 +24,7 @@ from dvr_agent.model.parse import parse_document
 from dvr_agent.securedirs import make_directory, open_directory, trusted_users
 from dvr_agent.sources import files
 from dvr_agent.sources.api import Document
+from dvr_agent.sources.kept import REFUSED
 from dvr_agent.sources.neutron.documents import canonical_id, digest, document_name
 
 LOG = logging.getLogger(__name__)
@@ -40,7 +43,9 @@ class KeptDocuments:
 
     def __init__(self, path: Path, max_size: int) -> None:
         self._path, self._max_size = path, max_size
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._refused: dict[str, str] | None = None
+        """Router id → noted reason, empty if it is from an earlier life; None: not looked yet."""
         self._pending: dict[str, bytes] = {}
         """File name → text of what could not be written yet."""
         self._timer: threading.Timer | None = None
@@ -52,16 +57,33 @@ class KeptDocuments:
         """Keep a document.  A failure is logged once, and changes nothing else."""
         with self._lock:
             self._put(router_id + SUFFIX, text)
+            self.accept(router_id)
 
     def remove(self, router_id: str) -> None:
         """The router is gone."""
         with self._lock:
-            self._pending.pop(router_id + SUFFIX, None)
-            try:
-                with contextlib.suppress(FileNotFoundError), self._directory() as directory:
-                    os.unlink(router_id + SUFFIX, dir_fd=directory)
-            except OSError as exc:
-                self._note(exc)
+            self._remove(router_id + SUFFIX)
+            self.accept(router_id)
+
+    def refuse(self, router_id: str, reason: str) -> None:
+        """The newest document of the router cannot be used: the one that is kept is an older one."""
+        with self._lock:
+            refused = self._refusals()
+            if refused.get(router_id) != reason:
+                refused[router_id] = reason
+                self._put(router_id + REFUSED, reason.encode())
+
+    def accept(self, router_id: str) -> None:
+        """The newest document of the router is good, or the router is gone."""
+        with self._lock:
+            refused = self._refusals()
+            if router_id in refused and self._remove(router_id + REFUSED):
+                del refused[router_id]
+
+    def _refusals(self) -> dict[str, str]:
+        if self._refused is None:
+            self._refused = dict.fromkeys(self._names(REFUSED), "")
+        return self._refused
 
     def close(self) -> None:
         """Try no more."""
@@ -72,13 +94,21 @@ class KeptDocuments:
 
     def names(self) -> set[str]:
         """Ids of the routers with a kept document."""
+        return self._names(SUFFIX)
+
+    def _names(self, suffix: str) -> set[str]:
+        """Ids of the routers with a file of this ending."""
         try:
             with self._directory() as directory:
                 found = os.listdir(directory)
         except OSError:
             return set()
-        ids = {name: canonical_id(name.removesuffix(SUFFIX)) for name in found if name.endswith(SUFFIX)}
-        return {router_id for name, router_id in ids.items() if router_id is not None and name == router_id + SUFFIX}
+        ids = {name: canonical_id(name.removesuffix(suffix)) for name in found if name.endswith(suffix)}
+        return {router_id for name, router_id in ids.items() if router_id is not None and name == router_id + suffix}
+
+    def noted(self) -> set[str]:
+        """Ids of the routers that something is kept of."""
+        return self.names() | self._refusals().keys()
 
     def complete(self, gone: Collection[str]) -> None:
         """The set is complete now, without these."""
@@ -146,6 +176,17 @@ class KeptDocuments:
         if self.trouble and not self._pending:
             LOG.info("recovered: router documents are kept in %s again", self._path)
             self.trouble = ""
+
+    def _remove(self, name: str) -> bool:
+        """True if the file is gone."""
+        self._pending.pop(name, None)
+        try:
+            with contextlib.suppress(FileNotFoundError), self._directory() as directory:
+                os.unlink(name, dir_fd=directory)
+        except OSError as exc:
+            self._note(exc)
+            return False
+        return True
 
     def _note(self, exc: OSError) -> None:
         text = f"router documents cannot be kept in {self._path}: {exc.strerror}"

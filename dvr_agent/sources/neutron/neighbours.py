@@ -1,22 +1,25 @@
 """The ports of each subnet that routers of this host are in: pulled once per full sync, patched by ARP notifications.
 
-Ports are kept as the server sent them, less the keys that nobody reads, and go into documents as they are.  A
-notification names an address and a MAC address but no port; the cache is changed so that ``dvr_agent.desired`` makes
-the right neighbour of it (every port of the list gives one, whatever its ``device_owner``).  Belongs to the fetch
-thread.
+The list of a subnet holds what its ports have in that subnet and nothing else: a port with addresses in several subnets
+stands in the list of each, and each list is kept up to date by itself, since a notification is about one of them.  Of a
+port the keys that somebody reads are kept, addresses in canonical form; all else goes into documents as the server sent
+it.  A notification names an address and a MAC address but no port; the cache is changed so that ``dvr_agent.desired``
+makes the right neighbour of it (every port of the list gives one, whatever its ``device_owner``).  The last word of the
+server about an address counts, whatever it said before.  Belongs to the fetch thread.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dvr_agent.model import values
 from dvr_agent.model.reader import Invalid, show
+from dvr_agent.model.router import IpNetwork
 from dvr_agent.sources.neutron.api import ArpEntry, Json, RemoteError
-from dvr_agent.sources.neutron.documents import encode
+from dvr_agent.sources.neutron.documents import ROUTER_OWNERS, canonical_id, encode
 
 _KEYS = ("id", "mac_address", "device_owner", "fixed_ips", "allowed_address_pairs")
 _PAIR_KEYS = ("status", "admin_state_up")
@@ -24,14 +27,22 @@ _PAIR_KEYS = ("status", "admin_state_up")
 
 Ports without pairs are kept without them: a status that changes should not make another document of the router.
 """
+_CLAIMS = ("fixed_ips", "allowed_address_pairs")
 _NAMESPACE = uuid.UUID("3f6a3bd9-86ee-4b0a-9f3e-5a1c1a3a5d10")
 """Of the ids of ports that we know nothing of but an address: any, as long as it stays the same."""
 
 
 @dataclass(slots=True)
 class _Subnet:
+    """
+    :ivar asked: number of the question to the server that the list is the answer to
+    :ivar routers: ids of the routers that have interfaces or csnat ports in the list
+    """
+
     ports: list[Any]
     text: bytes
+    asked: int
+    routers: frozenset[str]
 
 
 class Neighbours:
@@ -50,15 +61,17 @@ class Neighbours:
         """The ports of a subnet that is in the cache, as JSON."""
         return self._subnets[subnet_id].text
 
-    def put(self, subnet_id: str, answer: object) -> None:
+    def put(self, subnet_id: str, answer: object, cidr: IpNetwork | None = None, asked: int = 0) -> None:
         """Take over an answer of ``get_ports_by_subnet``.
 
+        :param cidr: the subnet's addresses, None if nobody knows them
+        :param asked: number of the question, see ``Store.begin``
         :raises RemoteError: it is no list
         :raises DocumentError: it cannot be written as JSON
         """
         if not isinstance(answer, list):
             raise RemoteError(f"get_ports_by_subnet of {subnet_id}: the answer is no list")
-        self._set(subnet_id, [_trimmed(port) for port in answer])
+        self._set(subnet_id, [_within(port, subnet_id, cidr) for port in answer], asked)
 
     def retain(self, subnet_ids: Collection[str]) -> None:
         """Forget all other subnets."""
@@ -68,24 +81,63 @@ class Neighbours:
     def patch(self, entry: ArpEntry) -> bool:
         """Make the subnet agree with a notification; False if nothing changes or the subnet is not here.
 
-        :raises ValueError: the notification names no address or no MAC address
+        :raises ValueError: the notification names no address, or a new one without a usable MAC address
         """
-        subnet = self._subnets.get(entry.subnet_id)
+        subnet_id = entry.subnet_id
+        subnet = self._subnets.get(subnet_id)
         if subnet is None:
             return False
         try:
             address = str(values.host_address(entry.ip_address, None))
-            mac = values.mac(entry.mac_address, None) if entry.present else None
+            mac = values.mac(entry.mac_address, None) if entry.present else _lower(entry.mac_address)
         except Invalid as exc:
             raise ValueError(f"{show(exc.value)} is not {exc.expected}") from None
-        ports = _patched(subnet.ports, entry.subnet_id, address, mac)
+        change = _assigned if entry.present else _withdrawn
+        return self._replace(subnet_id, change(subnet.ports, subnet_id, address, mac))
+
+    def retain_ports(
+        self, router_id: str, present: Mapping[str, Collection[str]], asked: int | None = None
+    ) -> set[str]:
+        """Forget the ports of a router that exist no more; returns the subnets whose lists have changed.
+
+        The server sends no notification about them: with its interface the router has left the subnet, and then the
+        server does not find the router among those that the subnet's ports concern.
+
+        :param present: subnet id → ids of the ports that the router has in it
+        :param asked: number of the question that was answered with this; lists that were asked for later are newer
+        """
+        changed = set()
+        for subnet_id, subnet in self._subnets.items():
+            if router_id not in subnet.routers or (asked is not None and subnet.asked > asked):
+                continue
+            there = present.get(subnet_id, ())
+            kept = [port for port in subnet.ports if _router_of(port) != router_id or port["id"] in there]
+            if self._replace(subnet_id, kept):
+                changed.add(subnet_id)
+        return changed
+
+    def _replace(self, subnet_id: str, ports: list[Any]) -> bool:
+        """Returns False if these are the ports already."""
+        subnet = self._subnets[subnet_id]
         if ports == subnet.ports:
             return False
-        self._set(entry.subnet_id, ports)
+        self._set(subnet_id, ports, subnet.asked)
         return True
 
-    def _set(self, subnet_id: str, ports: list[Any]) -> None:
-        self._subnets[subnet_id] = _Subnet(ports, encode(ports, f"neutron:subnet {subnet_id}"))
+    def _set(self, subnet_id: str, ports: list[Any], asked: int) -> None:
+        text = encode(ports, f"neutron:subnet {subnet_id}")
+        routers = frozenset(router_id for port in ports if (router_id := _router_of(port)) is not None)
+        self._subnets[subnet_id] = _Subnet(ports, text, asked, routers)
+
+
+def _router_of(port: object) -> str | None:
+    """The router that has this interface or csnat port; None for any other port."""
+    if not isinstance(port, dict) or port.get("device_owner") not in ROUTER_OWNERS or "id" not in port:
+        return None
+    return canonical_id(port.get("device_id"))
+
+
+# What a list of ports holds: of each port what it has in the subnet
 
 
 def _trimmed(port: object) -> object:
@@ -95,52 +147,118 @@ def _trimmed(port: object) -> object:
     return {key: port[key] for key in keys if key in port}
 
 
-def _patched(ports: list[Any], subnet_id: str, address: str, mac: str | None) -> list[Any]:
-    """The ports, of which only those with this MAC address have the address; None: nobody has it."""
-    found: list[Any] = []
-    claimed = mac is None
-    for port in ports:
-        if not isinstance(port, dict):
-            found.append(port)
-            continue
-        kept, claims = _without(port, subnet_id, address, mac)
-        claimed = claimed or claims
-        if kept.get("fixed_ips") or kept.get("allowed_address_pairs"):
-            found.append(kept)
-    if not claimed:
+def _within(port: object, subnet_id: str, cidr: IpNetwork | None) -> object:
+    """The port with what it has in this subnet, in canonical form; what cannot be read is left for the parser."""
+    found = _trimmed(port)
+    if not isinstance(port, dict) or not isinstance(found, dict):
+        return found
+    if port.get("device_owner") in ROUTER_OWNERS and "device_id" in port:
+        found["device_id"] = port["device_id"]
+    if (port_id := canonical_id(port.get("id"))) is not None:
+        found["id"] = port_id
+    fixed_ips, pairs = port.get("fixed_ips"), port.get("allowed_address_pairs")
+    if isinstance(fixed_ips, list):
+        found["fixed_ips"] = [_canonical(item) for item in fixed_ips if _is_in(item, subnet_id)]
+    if isinstance(pairs, list):
+        found["allowed_address_pairs"] = [_canonical(item) for item in pairs if _may_be_in(item, cidr)]
+    return found
+
+
+def _canonical(item: object) -> object:
+    """A fixed IP or an allowed address pair with its address in canonical form, without the length of a single one."""
+    if not isinstance(item, dict):
+        return item
+    text = item.get("ip_address")
+    try:
+        return {**item, "ip_address": str(values.address(_without_length(text), None))}
+    except Invalid:
+        return item
+
+
+def _without_length(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    return text.removesuffix("/128" if ":" in text else "/32")
+
+
+def _is_in(fixed_ip: object, subnet_id: str) -> bool:
+    """False for a fixed IP in another subnet."""
+    if not isinstance(fixed_ip, dict):
+        return True
+    other = canonical_id(fixed_ip.get("subnet_id"))
+    return other is None or other == subnet_id
+
+
+def _may_be_in(pair: object, cidr: IpNetwork | None) -> bool:
+    """False for an allowed address pair that gives no neighbour in the subnet, as far as anybody knows."""
+    try:
+        network = values.address_or_network(pair.get("ip_address") if isinstance(pair, dict) else None, None)
+    except Invalid:
+        return True
+    if network.prefixlen != network.max_prefixlen:
+        return False
+    return cidr is None or (network.version == cidr.version and network.network_address in cidr)
+
+
+# What notifications change
+
+
+def _assigned(ports: list[Any], subnet_id: str, address: str, mac: str | None) -> list[Any]:
+    """The ports, of which only those with this MAC address have the address; one is made if there is none."""
+    found = _filtered(ports, address, lambda own, of_pair: (of_pair or own) == mac)
+    if not any(_claims(port, address) for port in found):
         port_id = str(uuid.uuid5(_NAMESPACE, f"{subnet_id} {address}"))
         fixed = [{"ip_address": address, "subnet_id": subnet_id}]
         found.append({"id": port_id, "mac_address": mac, "fixed_ips": fixed})
     return found
 
 
-def _without(port: Json, subnet_id: str, address: str, mac: str | None) -> tuple[Json, bool]:
-    """The port without its claim to the address unless it has the right MAC address, and whether it claims it then."""
-    own = _lower(port.get("mac_address"))
-    kept, claims = dict(port), False
-    for key in ("fixed_ips", "allowed_address_pairs"):
-        items = port.get(key)
-        if not isinstance(items, list):
+def _withdrawn(ports: list[Any], _subnet_id: str, address: str, mac: str | None) -> list[Any]:
+    """The ports, of which none with this MAC address has the address; None: none at all.
+
+    A port with another MAC address keeps it: of the two notifications about a port that gets another MAC address, the
+    one about the old MAC address may come last.  Of an allowed address pair servers name the pair's MAC address or the
+    port's.
+    """
+    return _filtered(ports, address, lambda own, of_pair: mac is not None and mac not in (own, of_pair))
+
+
+def _filtered(ports: list[Any], address: str, may_keep: Callable[[str | None, str | None], bool]) -> list[Any]:
+    """The ports with the claims to an address that may be kept; a port that loses its last claim goes.
+
+    :param may_keep: gets the MAC addresses of port and allowed address pair; None: there is none
+    """
+    found = []
+    for port in ports:
+        if not _claims(port, address):
+            found.append(port)
             continue
-        left = []
-        for item in items:
-            if not _is_claim(item, key, subnet_id, address):
-                left.append(item)
-            elif mac is not None and mac == (_lower(item.get("mac_address")) or own):
-                left.append(item)
-                claims = True
-        kept[key] = left
-    return kept, claims
+        own = _lower(port.get("mac_address"))
+        kept = dict(port)
+        for key in _CLAIMS:
+            items = port.get(key)
+            if isinstance(items, list):
+                kept[key] = [item for item in items if not _names(item, address) or may_keep(own, _mac(item))]
+        if kept.get("fixed_ips") or kept.get("allowed_address_pairs"):
+            found.append(kept)
+    return found
 
 
-def _is_claim(item: object, key: str, subnet_id: str, address: str) -> bool:
-    if not isinstance(item, dict):
+def _claims(port: object, address: str) -> bool:
+    """True for a port that has the address as a fixed IP or an allowed address pair."""
+    if not isinstance(port, dict):
         return False
-    text = str(item.get("ip_address")).lower()
-    if key == "fixed_ips":
-        return text == address and item.get("subnet_id") == subnet_id
-    return text in (address, f"{address}/32", f"{address}/128")
+    lists = (port.get(key) for key in _CLAIMS)
+    return any(_names(item, address) for items in lists if isinstance(items, list) for item in items)
+
+
+def _names(item: object, address: str) -> bool:
+    return isinstance(item, dict) and item.get("ip_address") == address
+
+
+def _mac(item: Json) -> str | None:
+    return _lower(item.get("mac_address"))
 
 
 def _lower(value: object) -> str | None:
-    return value.lower() if isinstance(value, str) else None
+    return value.lower() if isinstance(value, str) and value else None

@@ -141,8 +141,8 @@ class NeutronSource:
         if router_id is None:
             return
         self._requests.forget(router_id)
-        if self._store.delete(router_id):
-            self._requests.note(RouterDeleted(router_id))  # files are the fetch thread's
+        self._store.delete(router_id)
+        self._requests.note(RouterDeleted(router_id))  # files, and ports of routers, are the fetch thread's
 
     def _fall_back(self) -> None:
         """The server has not answered for some time: use the documents from last time, in a thread of its own."""

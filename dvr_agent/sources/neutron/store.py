@@ -147,6 +147,11 @@ class Store:
     def _outdated(self, router_id: str, question: int) -> bool:
         return self._deleted.get(router_id, -1) >= question
 
+    def is_late(self, router_id: str, question: int) -> bool:
+        """True if an answer about the router to this question counts no more."""
+        with self._lock:
+            return self._late(router_id, question) is not None
+
     def delete(self, router_id: str) -> bool:
         """A positive word that the router is gone from this host; True if it was here."""
         with self._lock:
@@ -222,6 +227,18 @@ class Store:
         """Of all routers that the server described in this life."""
         with self._lock:
             return [entry.draft for entry in self._entries.values() if entry.draft is not None]
+
+    def draft(self, router_id: str) -> Draft | None:
+        """The router as the server described it last, None if it has not in this life."""
+        with self._lock:
+            entry = self._entries.get(router_id)
+            return entry.draft if entry is not None else None
+
+    def error(self, router_id: str) -> DocumentError | None:
+        """Why the router's newest document cannot be used, None if it can."""
+        with self._lock:
+            entry = self._entries.get(router_id)
+            return entry.error if entry is not None else None
 
     def is_good(self, router_id: str) -> bool:
         """True if the router's newest document can be used."""

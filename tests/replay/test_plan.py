@@ -1,0 +1,61 @@
+"""``dvrctl plan`` beside a daemon that got a document it cannot use, and after that daemon."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import lab
+from tests.daemon_lab import wait_for
+from tests.rabbit import Rabbit
+from tests.replay.server import NeutronServer
+from tests.replay.site import Site, add_to
+
+TEMPLATE, HOST = "b2_dvr_snat_node_with_vms", "compute1"
+
+
+@pytest.fixture
+def site(broker: Rabbit, neutron_server: NeutronServer, host: lab.Host, tmp_path: Path) -> Iterator[Site]:
+    neutron_server.reset(HOST)
+    with broker.reach():
+        router = add_to(neutron_server.cloud, TEMPLATE, HOST)
+        network = router["gw_port"]["network_id"]
+        options = {"enable_metadata_proxy": False}
+        site = Site(host, tmp_path, neutron_server, "dvr_snat", {network}, **options)
+        yield site.start()
+        site.stop()
+
+
+def plan(site: Site) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", str(site.daemon.config), "plan"]
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_plan_says_that_an_older_document_is_in_force(site: Site) -> None:
+    (router,) = site.server.cloud.routers.values()
+    of, port = router["id"], router["_interfaces"][0]
+    site.in_sync(of)
+    done = plan(site)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "plan: 1 in sync"), done.stdout + done.stderr
+
+    mtu, port["mtu"] = port["mtu"], -1
+    site.server.updated(of)
+    wait_for(lambda: site.source()["bad"])
+    wait_for(lambda: plan(site).returncode == 2)  # what is noted on disk comes a moment after what the daemon says
+    for daemon in ("running", "stopped"):
+        if daemon == "stopped":
+            site.daemon.stop()
+        done = plan(site)
+        assert done.returncode == 2, daemon
+        assert "in sync" not in done.stdout
+        verdict = "its newest document cannot be used, it keeps what it has"
+        assert f"router {of} ({router['name']}): {verdict}" in done.stdout
+        assert "$.router._interfaces[0].mtu is -1" in done.stdout
+
+    port["mtu"] = mtu
+    site.start()
+    wait_for(lambda: plan(site).returncode == 0)
