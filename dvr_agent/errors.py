@@ -9,6 +9,13 @@ from __future__ import annotations
 import errno
 import os
 
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Numbers of errors that say nothing about the object that was asked for: the process, or the host, is short of
+descriptors or memory, and another try may do."""
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+"""Numbers of errors of a file system that is full, read-only or broken: no reason for the agent to stay away."""
+
 
 class DvrError(Exception):
     """Base of every error this project raises on purpose."""

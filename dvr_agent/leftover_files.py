@@ -25,7 +25,7 @@ from dvr_agent.sources.kept import documents_path
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _STATE_FILES = r"fip-linklocal-networks|fip-priorities"
 _RADVD_FILES = rf"{_UUID}\.radvd\.conf(?:\.unread)?"
-_DOCUMENTS = rf"{_UUID}\.json|\.complete"
+_DOCUMENTS = rf"{_UUID}\.(?:json|refused)|\.complete"
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 

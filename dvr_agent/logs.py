@@ -17,14 +17,15 @@ import syslog
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 from oslo_config import cfg
 from oslo_context import context as oslo_context
 from oslo_log import log
 
-from dvr_agent import __version__
-from dvr_agent.errors import ConfigError
+from dvr_agent import __version__, securefiles
+from dvr_agent.errors import NO_ROOM, ConfigError
 
 LOG = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ def setup(conf: cfg.ConfigOpts, product: str = "dvr-agent") -> None:
     log.set_defaults(logging_context_format_string=CONTEXT_FORMAT)
     for name, level in QUIET.items():
         logging.getLogger(name).setLevel(level)
+    logging.FileHandler._open = _open_log  # type: ignore[method-assign,assignment]
     if conf.use_journal and importlib.util.find_spec("systemd") is None:
         raise ConfigError("[DEFAULT] use_journal = true: needs dvr-agent[journal] (the module systemd-python)")
     try:
@@ -151,6 +153,24 @@ class _AddContext(logging.Filter):
         if context is not None and not hasattr(record, "context"):
             record.context = context
         return True
+
+
+def _open_log(handler: logging.FileHandler) -> IO[str]:
+    """Open a log file, also anew after it was rotated; for all handlers of this process.
+
+    ``log_dir`` may be that of the other Neutron agents and belong to their user: a link in this file's place would have
+    root write into any file.  While the file cannot be opened, lines go to stderr: whoever logs a line knows nothing of
+    files, and would get the error.
+
+    :raises OSError: naming the file; only at first, and not if the disk is full or read-only
+    """
+    try:
+        fd = securefiles.open_to_append(Path(handler.baseFilename))
+    except OSError as exc:
+        if exc.errno not in NO_ROOM and not hasattr(handler, "stream"):
+            raise OSError(exc.errno, exc.strerror, handler.baseFilename) from None
+        fd = os.dup(2)
+    return open(fd, handler.mode, encoding=handler.encoding, errors=handler.errors)
 
 
 class _SayOnce(logging.Formatter):

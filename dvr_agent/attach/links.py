@@ -26,7 +26,7 @@ GONE = frozenset({errno.ENODEV})
 
 def host_socket(counters: WriteCounters) -> NetlinkSocket:
     """In the calling thread's namespace."""
-    return NetlinkSocket(HOST, open_raw(), counters)
+    return NetlinkSocket(HOST, open_raw(HOST), counters)
 
 
 def inside_socket(namespaces: NamespaceManager, namespace: str, counters: WriteCounters) -> NetlinkSocket:
@@ -34,7 +34,7 @@ def inside_socket(namespaces: NamespaceManager, namespace: str, counters: WriteC
     :raises NamespaceGoneError: there is no such namespace
     """
     with namespaces.enter(namespace):
-        raw = open_raw()
+        raw = open_raw(namespace)
     return NetlinkSocket(namespace, raw, counters)
 
 

@@ -14,7 +14,7 @@ from oslo_config import cfg
 
 from dvr_agent import leftover_files
 from dvr_agent.cli.inputs import load_config, read_source
-from dvr_agent.cli.output import Output
+from dvr_agent.cli.output import Output, complain
 from dvr_agent.cli.render import Renderer, as_json, as_lines
 from dvr_agent.errors import DvrError, SourceError
 from dvr_agent.lock import AgentLock
@@ -57,6 +57,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
         outcome: Outcome | None = None
         bridges: list[str] = []
         files: list[str] = []
+        not_kept = ""
         asked = bool(question) and not args.yes
         if plan and not args.dry_run:
             if asked:
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
             try:
                 outcome = carry_out()
             finally:
-                reconciler.flush()
+                not_kept = _keep(reconciler)
         if networks is not None:
             if args.dry_run:
                 bridges, files = reconciler.idle_bridges(networks), leftover_files.find(conf)
@@ -72,7 +73,17 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 bridges = reconciler.tidy(networks)
                 files = leftover_files.remove(conf)
     _show(out, plan, outcome, Extras(bridges, files, args.dry_run), brief=asked and outcome is not None)
-    return 0
+    return 1 if not_kept else 0
+
+
+def _keep(reconciler: Reconciler) -> str:
+    """Write the state files; returns why they could not be written, which must not hide what was removed."""
+    try:
+        reconciler.flush()
+    except DvrError as exc:
+        complain(f"error: state files cannot be written: {exc}")
+        return str(exc)
+    return ""
 
 
 def _choose(

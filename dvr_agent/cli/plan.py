@@ -152,7 +152,7 @@ def run_apply(args: argparse.Namespace, out: Output) -> int:
             again = tuple((name, router) for name, router in documents.good if router.id in affected)
             _each(replace(documents, good=again, bad=()), report, apply)
         finally:
-            reconciler.flush()
+            _keep(reconciler, report)
         for trouble in reconciler.services.troubles:
             report.warn(trouble)
     report.finish("apply")
@@ -187,6 +187,14 @@ def _apply_one(reconciler: Reconciler, document: str, router: Router, report: Re
     for trouble in outcome.trouble:
         report.error(f"router {router.id}", ServiceError(trouble))
     return outcome.affected
+
+
+def _keep(reconciler: Reconciler, report: Report) -> None:
+    """Write the state files; what was done to the kernel is reported even if they cannot be written."""
+    try:
+        reconciler.flush()
+    except DvrError as exc:
+        report.error("state files cannot be written", exc)
 
 
 def _down(router: Router) -> bool:

@@ -88,6 +88,7 @@ def _show(out: Output, status: dict[str, Any]) -> None:
     out.line(f"state        {state}", _colour(state))
     for title, value in (
         ("guard", status.get("guard")),
+        ("trouble", "; ".join(status.get("troubles") or [])),
         ("progress", status.get("progress")),
         ("process", f"{status.get('pid')}, since {status.get('started')}"),
         ("queue", status.get("queue_depth")),

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import json
 import logging
 import os
@@ -24,15 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from dvr_agent.daemon import green
+from dvr_agent.daemon.admin_listener import BACKLOG, CONNECTIONS, Listener
 from dvr_agent.daemon.status import Status
 from dvr_agent.errors import ConfigError
+from dvr_agent.securedirs import make_directory
 
 LOG = logging.getLogger(__name__)
 
 KEEPALIVE_SECONDS = 30
 REQUEST_SECONDS = 10
-CONNECTIONS = 32
-ACCEPT_PAUSE = 0.5
 
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
 Answer = tuple[str, dict[str, object]]
@@ -54,12 +53,13 @@ class AdminServer:
         :raises ConfigError: it cannot be opened, or another process answers on it
         """
         try:
-            self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            os.close(make_directory(self._path.parent, inherit_owner=False))
             _remove_stale(self._path)
             self._socket = _listen(self._path)
         except OSError as exc:
             raise ConfigError(f"[dvr_agent] admin_socket = {self._path}: {exc.strerror or exc}") from exc
         self._inode = self._path.stat().st_ino
+        self._listener = Listener(self._socket)
         green.spawn(self._serve)
 
     def close(self) -> None:
@@ -70,7 +70,7 @@ class AdminServer:
 
     def _serve(self) -> None:
         green.wsgi_server(
-            _Listener(self._socket),
+            self._listener,
             self._application,
             log=_WsgiLog(),
             protocol=green.HttpProtocol,
@@ -78,11 +78,12 @@ class AdminServer:
             debug=False,
             keepalive=KEEPALIVE_SECONDS,
             socket_timeout=REQUEST_SECONDS,
-            max_size=CONNECTIONS,
+            max_size=2 * CONNECTIONS,  # those that give way need a moment
         )
 
     def _application(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        self._listener.note_request(environ)
         try:
             code, body = self._answer(method, path)
         except Exception:
@@ -133,7 +134,7 @@ def _listen(path: Path) -> Any:
         raise
     finally:
         os.umask(before)
-    listener.listen(CONNECTIONS)
+    listener.listen(BACKLOG)
     return listener
 
 
@@ -150,27 +151,6 @@ def _remove_stale(path: Path) -> None:
                 path.unlink()
                 return
         raise OSError(errno.EADDRINUSE, "another process answers there")
-
-
-class _Listener:
-    """Gives each connection an address of its own: unix clients have none, and eventlet.wsgi keys them by it."""
-
-    def __init__(self, listener: Any) -> None:
-        self._listener = listener
-        self._numbers = itertools.count(1)
-
-    def accept(self) -> tuple[Any, tuple[str, int]]:
-        while True:
-            try:
-                connection, _address = self._listener.accept()
-            except OSError as exc:  # no descriptor left, or the client is gone already: there will be others
-                LOG.warning("admin socket: %s", exc)
-                green.sleep(ACCEPT_PAUSE)
-                continue
-            return connection, ("local", next(self._numbers))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._listener, name)
 
 
 class _WsgiLog:

@@ -28,6 +28,8 @@ from dvr_agent.sources.api import Document, Settled
 LOG = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 1.0
+FLUSH_RETRY_SECONDS = 5.0
+"""Between two tries to write state files that could not be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class RetryPolicy:
 class Dispatcher:
     """The one place where work starts.  All methods belong to the hub's thread.
 
+    :ivar not_kept: why state files cannot be written, empty if they can
     :ivar controls: what to do for each :class:`Control` job; runs in the dispatcher's green thread
     :ivar on_settled: called with the id of each router whose job has ended
     :ivar on_changed: called when a job has changed something
@@ -55,6 +58,7 @@ class Dispatcher:
         self._bell = green.Wakeup()
         self._stopping = False
         self._dirty, self._flushed = False, time.monotonic()
+        self.not_kept = ""
         self._current: tuple[str, float] | None = None
         self.finished = green.Event()
         self.heap = Heap()
@@ -150,25 +154,31 @@ class Dispatcher:
         self.finished.set()
 
     def flush(self) -> None:
-        """Have changed state files written.  A failure is logged, and the next flush tries again."""
+        """Have changed state files written.  A failure is logged once, and the next flush tries again."""
         self._flushed = time.monotonic()
-        trouble: DvrError | None = None
+        trouble = ""
         try:
             self._worker.call(self._reconciler.flush)
             self._dirty = False
         except DvrError as exc:
-            trouble = exc
-        except Exception:
+            trouble = str(exc)
+        except Exception as exc:
             LOG.exception("state files could not be written")
-        if trouble:
-            LOG.error("state files could not be written: %s", trouble)
+            trouble = f"{type(exc).__name__}: {exc}"
+        if trouble and trouble != self.not_kept:
+            LOG.error("state files could not be written, retrying every %.0f s: %s", FLUSH_RETRY_SECONDS, trouble)
+        elif self.not_kept and not trouble:
+            LOG.info("recovered: state files are written again")
+        self.not_kept = trouble
 
     def _runnable(self) -> bool:
         busy = self.queue.busy
         return self._stopping or any(job.key not in busy for job in self.queue)
 
     def _flush_if_due(self, idle: bool) -> None:
-        if self._dirty and (idle or time.monotonic() - self._flushed >= FLUSH_SECONDS):
+        since = time.monotonic() - self._flushed
+        due = since >= FLUSH_RETRY_SECONDS if self.not_kept else idle or since >= FLUSH_SECONDS
+        if self._dirty and due:
             self.flush()
 
     def _do(self, job: Job[Work]) -> None:

@@ -87,6 +87,11 @@ class Feed:
         why = "" if self.complete or self.known is None else self.incomplete_because
         return {**self._source.status(), "state": state, "error": self.error, "incomplete": why, "bad": bad}
 
+    @property
+    def not_kept(self) -> str:
+        """What the source cannot keep for the next start, and why; empty if all is well."""
+        return str(self._source.status().get("not_kept") or "")
+
     def _ask(self, question: Callable[[], list[Event]]) -> None:
         """Have the worker ask the source and take over the answer; one question at a time, so that order is kept."""
         asked = time.monotonic()

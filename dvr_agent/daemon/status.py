@@ -53,6 +53,7 @@ class Status:
             "queue_depth": len(self.dispatcher.queue) + len(self.dispatcher.queue.busy),
             "working_on": self.dispatcher.working_on,
             "guard": self.passes.guard,
+            "troubles": self.troubles,
             "source": self.feed.status(),
             "services": self.services.status(),
             "counters": {**self.counters.to_json(), "writes": dataclasses.asdict(self.writes)},
@@ -66,13 +67,19 @@ class Status:
         return None if record is None else record.to_json(time.monotonic())
 
     @property
+    def troubles(self) -> list[str]:
+        """What is wrong with the host as a whole: services, and files that cannot be kept."""
+        not_kept = f"state files cannot be kept: {self.dispatcher.not_kept}" if self.dispatcher.not_kept else ""
+        return [text for text in (*self.services.troubles, not_kept, self.feed.not_kept) if text]
+
+    @property
     def state(self) -> str:
         """The daemon in one word: ``starting``, ``degraded``, ``pending`` or ``in sync``."""
         if not self.passes.first_sync_done.is_set():
             return "starting"
         states = self.dispatcher.routers.states
         feed = self.feed
-        trouble = feed.error or feed.bad or self.passes.guard or not feed.complete or self.services.troubles
+        trouble = feed.error or feed.bad or self.passes.guard or not feed.complete or self.troubles
         if trouble or {State.DEGRADED, State.BAD} & set(states):
             return State.DEGRADED.value
         if State.PENDING in states:
@@ -88,5 +95,5 @@ class Status:
         text = ", ".join(f"{number} {state.value}" for state, number in sorted(states.items())) or "no routers"
         if self.feed.known is None:
             text = "router documents are not listed yet"
-        parts = (self.state, self.passes.progress or text, self.passes.guard, *self.services.troubles)
+        parts = (self.state, self.passes.progress or text, self.passes.guard, *self.troubles)
         return "; ".join(part for part in parts if part)

@@ -51,7 +51,7 @@ class RealNamespaces:
         if self.exists(name):
             return
         try:
-            namespace, raw = _unshared()
+            namespace, raw = _unshared(name)
             try:
                 with NetlinkSocket(name, raw, self._counters) as sock:
                     sock.batch([set_link(LOOPBACK, up=True, what="link lo up")])
@@ -162,7 +162,7 @@ def _is_empty_file(path: str) -> bool:
     return plain and time.time() - found.st_ctime >= MAKING_SECONDS
 
 
-def _unshared() -> tuple[int, socket.socket]:
+def _unshared(name: str) -> tuple[int, socket.socket]:
     """A new namespace: (file descriptor of it, netlink socket in it); the thread is back where it was."""
     home = os.open(OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -173,8 +173,8 @@ def _unshared() -> tuple[int, socket.socket]:
     try:
         namespace = os.open(OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return namespace, open_raw()
-        except OSError:
+            return namespace, open_raw(name)
+        except KernelError:
             os.close(namespace)
             raise
     finally:

@@ -83,6 +83,17 @@ def open_namespace(name: str) -> int:
         raise gone(name, exc) from exc
 
 
+def _open_own(there: str | int) -> int:
+    """Where the thread comes from, to find the way back from a namespace.
+
+    :raises KernelError: no descriptor is left
+    """
+    try:
+        return os.open(OWN_NAMESPACE, _FLAGS)
+    except OSError as exc:
+        raise KernelError(str(there), "namespace", exc.errno or errno.EIO, "it cannot be entered") from exc
+
+
 def gone(name: str, exc: OSError) -> KernelError:
     """What an error on the way into a namespace means.  A plain file in ``/run/netns`` (EINVAL) is no namespace."""
     code = exc.errno or errno.EIO
@@ -116,7 +127,7 @@ class Window:
             return
         fd = there if isinstance(there, int) else open_namespace(there)
         try:
-            home = os.open(OWN_NAMESPACE, _FLAGS)
+            home = _open_own(there)
             try:
                 setns(fd, CLONE_NEWNET)
             except OSError as exc:

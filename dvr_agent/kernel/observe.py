@@ -40,7 +40,7 @@ def observe(
     paths = sysctl.paths_of(namespace, keys)
     try:
         with entered(namespace):
-            raw = open_raw()
+            raw = open_raw(namespace)
             values = sysctl.read_here(paths)
     except NamespaceGoneError:
         return None

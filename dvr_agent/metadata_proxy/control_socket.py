@@ -9,11 +9,15 @@ import os
 import socket
 import stat
 import struct
+import time
 from collections.abc import Iterator
 
 from dvr_agent.errors import ConfigError, LockedError
 
 BACKLOG = 16
+LOCK_SUFFIX = ".lock"
+LOCK_SECONDS, LOCK_STEP = 5.0, 0.01
+"""How long to wait for another process that is just starting or ending."""
 UCRED = struct.Struct("iII")
 
 
@@ -27,7 +31,7 @@ def open_control_socket(path: str) -> socket.socket:
     try:
         directory = os.path.dirname(path) or "."
         os.makedirs(directory, mode=0o755, exist_ok=True)
-        with _one_at_a_time(directory):
+        with _one_at_a_time(path):
             _remove_stale(path)
             mask = os.umask(0o177)  # between bind(2) and chmod(2) anybody could connect
             try:
@@ -47,7 +51,7 @@ def open_control_socket(path: str) -> socket.socket:
 def remove_control_socket(path: str, listener: socket.socket) -> None:
     """Close it, and remove its file, if no other process has taken its place."""
     listener.close()
-    with contextlib.suppress(OSError), _one_at_a_time(os.path.dirname(path) or "."):
+    with contextlib.suppress(OSError), _one_at_a_time(path):
         if not _is_alive(path):
             os.unlink(path)
 
@@ -59,14 +63,49 @@ def may_control(connection: socket.socket) -> bool:
 
 
 @contextlib.contextmanager
-def _one_at_a_time(directory: str) -> Iterator[None]:
-    """Two processes that start together must not both find the same file stale."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _one_at_a_time(path: str) -> Iterator[None]:
+    """Two processes that start together must not both find the same file stale.
+
+    The lock is a file of its own that nobody else can open: any user could hold one on the directory.
+    """
+    descriptor = _open_lock(path + LOCK_SUFFIX)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _lock(descriptor)
         yield
     finally:
         os.close(descriptor)
+
+
+def _open_lock(path: str) -> int:
+    """
+    :raises OSError: it cannot be made, or is none of ours
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except PermissionError:
+        os.unlink(path)  # root has started the proxy by hand before; the directory is ours
+        descriptor = os.open(path, flags, 0o600)
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EPERM, f"{path} is no lock file")
+
+
+def _lock(descriptor: int) -> None:
+    """
+    :raises OSError: another process holds it for longer than it needs
+    """
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise OSError(errno.EBUSY, "another process holds the lock") from None
+        time.sleep(LOCK_STEP)
 
 
 def _remove_stale(path: str) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from dvr_agent.desired.allocation import (
     PAIRS,
@@ -17,11 +18,20 @@ from dvr_agent.desired.allocation import (
 )
 from dvr_agent.desired.facts import Facts, FipLink, new_link
 from dvr_agent.desired.view import HostView
-from dvr_agent.reconcile.statefile import PAIRS_FILE, PRIORITIES_FILE, read_entries, write_entries
+from dvr_agent.reconcile.statefile import (
+    PAIRS_FILE,
+    PRIORITIES_FILE,
+    StateFileError,
+    read_entries,
+    takes_no_files,
+    write_entries,
+)
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import FIP_PRIORITIES, FIP_TABLE
 
 LOG = logging.getLogger(__name__)
+
+V = TypeVar("V")
 
 
 class Allocations:
@@ -47,25 +57,42 @@ class Allocations:
         :param in_kernel: pairs in use, by router: they win over the file
         :param pairs: pairs in use by links whose router is not known
         :param priorities: rule priorities in use
-        :raises StateFileError: a file is there but unreadable
+        A file that cannot be read counts as empty, and is written anew: the kernel holds what matters.
+
+        :raises StateFileError: the host is short of something that reading needs; worth another try
         """
-        file = read_entries(self._state_path / PAIRS_FILE, parse_pairs)
+        file, unread = self._read(PAIRS_FILE, parse_pairs)
         self._pairs = Allocator(
             PAIRS, {**in_kernel, **{key: pair for key, pair in file.items() if key not in in_kernel}}
         )
-        self._pairs.dirty |= self._pairs.entries() != file
+        self._pairs.dirty |= self._pairs.entries() != file or unread
         self._pairs.reserve(pairs)
-        self._priorities = Allocator(PRIORITIES, read_entries(self._state_path / PRIORITIES_FILE, parse_priorities))
+        priorities_file, unread = self._read(PRIORITIES_FILE, parse_priorities)
+        self._priorities = Allocator(PRIORITIES, priorities_file)
+        self._priorities.dirty |= unread
+        if self._writable and takes_no_files(self._state_path):
+            self._pairs.dirty = self._priorities.dirty = True  # the try to write shows, and says, what is wrong
         self._priorities.reserve(priorities)
 
     def flush(self) -> None:
-        """Write the files that changed.  The kernel is the truth: a crash before this loses nothing."""
+        """Write the files that changed.  The kernel is the truth: a crash before this loses nothing.
+
+        :raises StateFileError: naming each file that cannot be written
+        """
         if not self._writable:
             return
+        troubles = []
         for name, allocator in ((PAIRS_FILE, self._pairs), (PRIORITIES_FILE, self._priorities)):
-            if allocator.dirty:
+            if not allocator.dirty:
+                continue
+            try:
                 write_entries(self._state_path / name, allocator.entries())
+            except StateFileError as exc:
+                troubles.append(str(exc))
+            else:
                 allocator.dirty = False
+        if troubles:
+            raise StateFileError("; ".join(troubles))
 
     @property
     def dirty(self) -> bool:
@@ -171,6 +198,17 @@ class Allocations:
         for fip in fips:
             self._priorities.release(fip)
         self._fips = {router_id: held for router_id, held in self._fips.items() if held or router_id in known}
+
+    def _read(self, name: str, parse: Callable[[str], tuple[dict[str, V], list[str]]]) -> tuple[dict[str, V], bool]:
+        """(entries of a state file, True if it is there but cannot be read)."""
+        try:
+            return read_entries(self._state_path / name, parse), False
+        except StateFileError as exc:
+            if exc.passing:
+                raise
+            reason = str(exc)
+        LOG.error("state file cannot be read, what the kernel holds is used alone: %s", reason)
+        return {}, True
 
     def _priorities_of(self, view: HostView) -> tuple[tuple[str, int], ...]:
         fips = sorted(str(fip.address) for fip in view.local_fips)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from dvr_agent import backoff
+from dvr_agent import backoff, securefiles
 from dvr_agent.errors import ServiceError
 from dvr_agent.kernel import netns
 from dvr_agent.kernel.inotify import Timer
@@ -157,7 +157,7 @@ class Children:
         self._end(self._all(key, program))
         self._unwatch(key)
         try:
-            program.pid_file.unlink(missing_ok=True)
+            securefiles.remove(program.pid_file)
         except OSError as exc:
             raise ServiceError(f"{program.pid_file}: {exc.strerror}") from exc
 

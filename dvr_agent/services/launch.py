@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from dvr_agent import securefiles
 from dvr_agent.errors import KernelError, ServiceError
 from dvr_agent.kernel import netns
 from dvr_agent.services.processes import Process, has_ended
@@ -20,6 +21,9 @@ from dvr_agent.umask import readable_by_all
 START_SECONDS = 10.0
 PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
 """Signals that no other program expects to be ignored from the start."""
+PID_DESCRIPTOR = 200
+"""Of the process id file in a helper; whatever else the agent has open there is closed in it (O_CLOEXEC)."""
+PID_FILE = f"/proc/self/fd/{PID_DESCRIPTOR}"
 READY_STEP = 0.005
 """Seconds between looks whether a helper is ready, which nothing tells."""
 
@@ -29,7 +33,7 @@ class Program:
     """How one helper is run.
 
     :ivar name: of the program's file
-    :ivar words: its command line
+    :ivar words: its command line; :data:`PID_FILE` stands for the process id file
     :ivar config: configuration file, a word of the command line that no other helper's has
     :ivar namespace: that it runs in
     """
@@ -59,21 +63,40 @@ def run(program: Program) -> None:
         raise ServiceError(f"{program.name} refuses to start (exit code {code}): {_reason(program)}")
 
 
+def _new_pid_file(program: Program) -> int:
+    """Make an empty process id file; returns a descriptor of it.
+
+    The helper is root and would write through a link in the place of that file, whose directory is another user's:
+    so it gets a name that leads to nothing but the file that was just made.
+
+    :raises ServiceError: it cannot be made
+    """
+    try:
+        return securefiles.create_empty(program.pid_file)
+    except OSError as exc:
+        raise ServiceError(f"{program.pid_file} cannot be made: {exc.strerror}") from exc
+
+
 def _spawn(program: Program, path: str, words: tuple[str, ...]) -> int:
     """Start a command in the namespace of a helper; returns its process id.
 
     :raises ServiceError: it cannot be started
     """
     nothing = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
-    files = [*nothing, *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inherited())]
-    try:
-        # neutron-l3-agent, which is no root, reads process id files.
-        with netns.entered(program.namespace), readable_by_all():
-            # Not by subprocess: the worker thread blocks all signals, and the helper would inherit that.
-            return os.posix_spawn(path, words, os.environ, file_actions=files, setsid=True, setsigmask=(),
-                                  setsigdef=PYTHON_IGNORES)  # fmt: skip
-    except (OSError, KernelError) as exc:
-        raise ServiceError(f"{program.name} cannot be started: {exc}") from exc
+    files: list[tuple[object, ...]] = [*nothing, *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inherited())]
+    with contextlib.ExitStack() as closing:
+        if PID_FILE in program.words:
+            pid_file = _new_pid_file(program)
+            closing.callback(os.close, pid_file)
+            files.append((os.POSIX_SPAWN_DUP2, pid_file, PID_DESCRIPTOR))
+        try:
+            # neutron-l3-agent, which is no root, reads process id files.
+            with netns.entered(program.namespace), readable_by_all():
+                # Not by subprocess: the worker thread blocks all signals, and the helper would inherit that.
+                return os.posix_spawn(path, words, os.environ, file_actions=files, setsid=True, setsigmask=(),
+                                      setsigdef=PYTHON_IGNORES)  # fmt: skip
+        except (OSError, KernelError) as exc:
+            raise ServiceError(f"{program.name} cannot be started: {exc}") from exc
 
 
 def _inherited() -> list[int]:
@@ -101,15 +124,29 @@ def _wait(pid: int) -> int | None:
 
 def _reason(program: Program) -> str:
     """What it has against its configuration; the daemon says that to syslog only."""
-    words = (program.words[0], "-c", "-C", str(program.config), "-m", "stderr")
+    try:
+        # The file that was looked at, whatever its name leads to by now: its text goes into our log.
+        config = securefiles.open_regular(program.config)
+    except OSError as exc:
+        return f"{program.config} {exc.strerror}"
+    name = f"/proc/self/fd/{config}"
+    words = (program.words[0], "-c", "-C", name, "-m", "stderr")
     try:
         done = subprocess.run(
-            words, capture_output=True, text=True, errors="replace", timeout=START_SECONDS, check=False
-        )
+            words,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=START_SECONDS,
+            check=False,
+            pass_fds=[config],
+        )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return journal(program.name)
+    finally:
+        os.close(config)
     lines = [line for line in done.stderr.splitlines() if line.strip()]
-    return lines[0][:200] if done.returncode and lines else journal(program.name)
+    return lines[0].replace(name, str(program.config))[:200] if done.returncode and lines else journal(program.name)
 
 
 def journal(name: str) -> str:

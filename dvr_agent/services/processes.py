@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dvr_agent import securefiles
+from dvr_agent.errors import SHORTAGES, ServiceError
 from dvr_agent.kernel.namespace_of_process import inode_of_process
 
 PROC = Path("/proc")
+PID_FILE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +94,17 @@ def open_process(pid: int, program: str, word: str, namespace: str = "") -> Proc
 
 
 def read_pid_file(path: Path) -> int | None:
-    """The number in a process id file, None if there is none."""
+    """The number in a process id file, None if there is none.
+
+    :raises ServiceError: it cannot be told now, for lack of descriptors or memory
+    """
     try:
-        return int(path.read_text().split()[0])
-    except (OSError, ValueError, IndexError):
+        return int(securefiles.read(path, PID_FILE_BYTES).data.split()[0])
+    except (ValueError, IndexError):
+        return None
+    except OSError as exc:
+        if exc.errno in SHORTAGES:
+            raise ServiceError(f"{path} cannot be read: {exc.strerror}") from exc
         return None
 
 

@@ -11,14 +11,14 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
+from dvr_agent import securefiles
 from dvr_agent.desired import names
 from dvr_agent.desired.ra import radvd_text
 from dvr_agent.errors import ServiceError, ServiceFatalError
 from dvr_agent.kernel import capability
 from dvr_agent.model.router import Router
 from dvr_agent.services.children import Children
-from dvr_agent.services.launch import Program
-from dvr_agent.umask import readable_by_all
+from dvr_agent.services.launch import PID_FILE, Program
 
 LOG = logging.getLogger(__name__)
 
@@ -26,6 +26,8 @@ NAME = "radvd"
 CONF_SUFFIX = ".radvd.conf"
 PID_SUFFIX = ".pid.radvd"
 MARKER_SUFFIX = ".unread"
+CONF_BYTES = 1024 * 1024
+CONF_MODE = 0o444
 
 
 class RadvdService:
@@ -69,11 +71,11 @@ class RadvdService:
                 _make_directory(program.pid_file.parent)
                 self._children.start(router.id, program)
                 LOG.info("router %s: radvd started", router.id)
-            elif _marker(program.config).exists():
+            elif _is_there(_marker(program.config)):
                 self._children.read_anew(router.id)
-            _marker(program.config).unlink(missing_ok=True)
+            _remove(_marker(program.config))
             self._children.end_strays(router.id, program)
-        except (OSError, ServiceError) as exc:
+        except ServiceError as exc:
             raise ServiceError(f"no router advertisements: {exc}") from exc
 
     def plan_remove(self, router_id: str) -> list[str]:
@@ -83,22 +85,15 @@ class RadvdService:
         if self._is_there(router_id):
             program = self._program(router_id)
             self._children.end(router_id, program)
-            try:
-                program.config.unlink(missing_ok=True)
-                _marker(program.config).unlink(missing_ok=True)
-            except OSError as exc:
-                raise ServiceError(f"{program.config}: {exc.strerror}") from exc
+            _remove(program.config)
+            _remove(_marker(program.config))
             LOG.info("router %s: radvd ended", router_id)
         self._children.forget(router_id)
 
     def routers(self) -> Collection[str]:
         """By files and by processes, of which one may be left without the other."""
-        files = {path.name.removesuffix(CONF_SUFFIX) for path in self._confs.glob(f"*{CONF_SUFFIX}")}
-        files |= {
-            path.name.removesuffix(CONF_SUFFIX + MARKER_SUFFIX)
-            for path in self._confs.glob(f"*{CONF_SUFFIX}{MARKER_SUFFIX}")
-        }
-        files |= {path.name.removesuffix(PID_SUFFIX) for path in self._pids.glob(f"*{PID_SUFFIX}")}
+        markers = _stems(self._confs, CONF_SUFFIX + MARKER_SUFFIX)
+        files = _stems(self._confs, CONF_SUFFIX) | markers | _stems(self._pids, PID_SUFFIX)
         seen = {Path(word).name.removesuffix(CONF_SUFFIX) for word in self._children.words if self._is_config(word)}
         found = files | {one for one in seen if self._has_strays(one)} | set(self._children.keys)
         return {one for one in found if names.parse_namespace(names.QROUTER + one)}
@@ -138,7 +133,7 @@ class RadvdService:
     def _is_there(self, router_id: str) -> bool:
         program = self._program(router_id)
         files = (program.config, _marker(program.config), program.pid_file)
-        if router_id in self._children or any(path.exists() for path in files):
+        if router_id in self._children or any(_is_there(path) for path in files):
             return True
         return self._children.has_strays(router_id, program)
 
@@ -150,11 +145,11 @@ class RadvdService:
 
     @staticmethod
     def _is_read(program: Program, text: str) -> bool:
-        return _content(program.config) == text and not _marker(program.config).exists()
+        return _content(program.config) == text and not _is_there(_marker(program.config))
 
     def _program(self, router_id: str) -> Program:
         config, pid_file = self._confs / f"{router_id}{CONF_SUFFIX}", self._pids / f"{router_id}{PID_SUFFIX}"
-        words = [NAME, "-C", str(config), "-p", str(pid_file), "-m", "syslog"]
+        words = [NAME, "-C", str(config), "-p", PID_FILE, "-m", "syslog"]
         if self._user not in ("", "root"):
             words += ["-u", self._user]
         return Program(NAME, tuple(words), config, pid_file, names.QROUTER + router_id)
@@ -162,9 +157,22 @@ class RadvdService:
 
 def _content(path: Path) -> str | None:
     try:
-        return path.read_text(errors="replace")
+        return securefiles.read(path, CONF_BYTES).data.decode(errors="replace")
     except OSError:
         return None
+
+
+def _is_there(path: Path) -> bool:
+    """True for a link that leads nowhere, too: it is to be removed."""
+    return os.path.lexists(path)
+
+
+def _stems(directory: Path, suffix: str) -> set[str]:
+    try:
+        return {name.removesuffix(suffix) for name in securefiles.names(directory) if name.endswith(suffix)}
+    except OSError as exc:
+        LOG.debug("%s: %s", directory, exc.strerror)
+        return set()
 
 
 def _marker(config: Path) -> Path:
@@ -175,25 +183,32 @@ def _marker(config: Path) -> Path:
 def _write(path: Path, text: str) -> None:
     """Replace the file as a whole; radvd reads none that others may write.
 
-    :raises OSError: naming the file
+    :raises ServiceError: naming the file
     """
     _make_directory(path.parent)
-    _marker(path).touch()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.chmod(0o444)
-    os.replace(temporary, path)
+    try:
+        securefiles.replace(_marker(path), b"")
+        securefiles.replace(path, text.encode(), CONF_MODE)
+    except OSError as exc:
+        raise ServiceError(f"{path} cannot be written: {exc.strerror}") from exc
+
+
+def _remove(path: Path) -> None:
+    """
+    :raises ServiceError: naming the file
+    """
+    try:
+        securefiles.remove(path)
+    except OSError as exc:
+        raise ServiceError(f"{path} cannot be removed: {exc.strerror}") from exc
 
 
 def _make_directory(path: Path) -> None:
     """With all above it; each belongs to whom the one above belongs: neutron-l3-agent is no root, and writes there too.
 
-    :raises OSError: naming the directory
+    :raises ServiceError: naming the directory
     """
-    if path.is_dir():
-        return
-    _make_directory(path.parent)
-    with readable_by_all():
-        path.mkdir(mode=0o755, exist_ok=True)
-    above = path.parent.stat()
-    os.chown(path, above.st_uid, above.st_gid)
+    try:
+        securefiles.ensure_directory(path)
+    except OSError as exc:
+        raise ServiceError(f"{path} cannot be made: {exc.strerror}") from exc

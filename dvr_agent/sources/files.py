@@ -12,7 +12,8 @@ import stat
 import time
 from typing import NamedTuple
 
-from dvr_agent.errors import DocumentError
+from dvr_agent.errors import SHORTAGES, DocumentError
+from dvr_agent.securedirs import trusted_users
 
 RACY_NS = 50_000_000
 """A file that changed this shortly before it was read may change again within the same tick of the kernel's coarse
@@ -84,6 +85,7 @@ def read(name: str, directory: int, max_size: int) -> Bytes | None:
 
     :returns: None if there is no such file (any more)
     :raises DocumentError: it cannot be read, is too large, or is no regular file
+    :raises OSError: this process, or the host, is short of descriptors or memory
     """
     label = printable(name)
     try:
@@ -99,6 +101,7 @@ def read(name: str, directory: int, max_size: int) -> Bytes | None:
     try:
         found = os.fstat(descriptor)
         _require_regular(label, found)
+        _require_own(name, label, found, directory)
         if found.st_size > max_size:
             raise DocumentError(label, "$", f"{found.st_size} bytes", f"at most {max_size} bytes")
         data = _read_all(descriptor, max_size + 1)
@@ -131,6 +134,24 @@ def _require_regular(label: str, found: os.stat_result) -> None:
         raise DocumentError(label, "$", f"a {_kind(found.st_mode)}", "a regular file")
 
 
+def _require_own(name: str, label: str, found: os.stat_result, directory: int) -> None:
+    """Whoever may write into the directory could have put in a link to a file that he cannot read himself; nothing of
+    such a file may get into routers or into the log.
+
+    :raises DocumentError: it is of another user than the directory, which is not root's
+    """
+    owner = os.fstat(directory).st_uid
+    if found.st_uid == owner or owner in trusted_users():
+        return
+    try:
+        there = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        own = os.path.samestat(there, found) and there.st_nlink == 1
+    except OSError:
+        own = False
+    if not own:
+        raise DocumentError(label, "$", "a link to a file of another user", "a file of the directory's owner")
+
+
 def _kind(mode: int) -> str:
     kinds = {
         stat.S_IFDIR: "directory",
@@ -142,6 +163,8 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "special file")
 
 
-def _unreadable(label: str, exc: OSError) -> DocumentError:
+def _unreadable(label: str, exc: OSError) -> DocumentError | OSError:
     code = exc.errno or errno.EIO
+    if code in SHORTAGES:
+        return OSError(code, f"{label} cannot be read: {os.strerror(code)}")
     return DocumentError(label, "$", f"{errno.errorcode.get(code, code)} ({os.strerror(code)})", "a readable file")

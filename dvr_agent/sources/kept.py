@@ -11,6 +11,7 @@ from pathlib import Path
 from dvr_agent.errors import DocumentError
 from dvr_agent.model import values
 from dvr_agent.model.reader import Invalid, printable
+from dvr_agent.securedirs import open_directory
 from dvr_agent.sources import files
 
 REFUSED = ".refused"
@@ -32,7 +33,7 @@ def refusals(path: Path) -> dict[str, str]:
     :param path: the directory; one that is missing or cannot be read tells nothing
     """
     try:
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = open_directory(path)
     except OSError:
         return {}
     try:

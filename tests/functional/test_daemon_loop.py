@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import lab
 from tests.daemon_lab import Daemon, router_id, wait_for
 
 MakeDaemon = Callable[..., Daemon]
@@ -525,6 +527,50 @@ def test_a_client_that_sends_rubbish_or_goes_away_hurts_nobody(daemon: MakeDaemo
     assert one.err == ""
 
 
+def _connect(daemon: Daemon, text: bytes = b"") -> socket.socket:
+    """A client that sends this and then nothing more."""
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(20)
+    client.connect(str(daemon.socket))
+    client.sendall(text)
+    return client
+
+
+@pytest.mark.parametrize("text", [b"", b"GET /status HTTP/1.1\r\nHost: x\r\n", b"GET /status HTTP/1.1\r\n\r\n"])
+def test_many_idle_clients_do_not_silence_the_admin_socket(daemon: MakeDaemon, text: bytes) -> None:
+    one = daemon().start()
+    with contextlib.ExitStack() as clients:
+        for _ in range(200):
+            clients.enter_context(_connect(one, text))
+        for _ in range(5):
+            assert one.status()["state"] == "in sync"
+    assert one.status()["state"] == "in sync"
+    assert "Traceback" not in one.out + one.err
+    assert one.err == ""
+
+
+def test_many_clients_at_once_are_all_answered(daemon: MakeDaemon) -> None:
+    one = daemon().start()
+    with contextlib.ExitStack() as clients:
+        request = b"GET /status HTTP/1.1\r\nConnection: close\r\n\r\n"
+        all_of_them = [clients.enter_context(_connect(one, request)) for _ in range(200)]
+        for client in all_of_them:
+            assert client.recv(15) == b"HTTP/1.1 200 OK"
+
+
+def test_the_oldest_idle_client_gives_way_and_a_busy_one_stays(daemon: MakeDaemon) -> None:
+    one = daemon().start()
+    request = b"GET /status HTTP/1.1\r\n\r\n"
+    with contextlib.ExitStack() as clients:
+        busy = clients.enter_context(_connect(one))
+        idle = [clients.enter_context(_connect(one)) for _ in range(30)]
+        for _ in range(10):
+            busy.sendall(request)
+            assert busy.recv(1 << 20).startswith(b"HTTP/1.1 200 OK")
+            idle += [clients.enter_context(_connect(one)) for _ in range(10)]
+        assert idle[0].recv(1) == b""
+
+
 def test_an_admin_socket_that_another_process_serves_is_not_taken_over(daemon: MakeDaemon) -> None:
     one = daemon("one").start()
     other = daemon("two", dvr_agent={"admin_socket": one.socket}).start(ready=False)
@@ -532,6 +578,80 @@ def test_an_admin_socket_that_another_process_serves_is_not_taken_over(daemon: M
     assert other.process.wait(20) == 1
     assert "another process answers there" in other.out
     assert one.status()["host"] == one.options["DEFAULT"]["host"]
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "directory"])
+def test_a_log_file_that_another_user_could_have_led_astray_is_refused(
+    daemon: MakeDaemon, tmp_path: Path, kind: str
+) -> None:
+    if os.geteuid():
+        pytest.skip("only root gives files away")
+    logs, victim = tmp_path / "log", tmp_path / "etc" / "victim"
+    logs.mkdir()
+    victim.parent.mkdir()
+    victim.write_text("root:secret")
+    path = logs / "dvr-agent.log"
+    if kind == "hard link":
+        os.link(victim, path)
+    elif kind == "link":
+        path.symlink_to(victim)
+    else:
+        (logs / "deeper").symlink_to(victim.parent)
+        path = logs / "deeper" / "victim"
+    os.chown(logs, 64055, 64055)
+    one = daemon(DEFAULT={"log_file": path}).start(ready=False)
+    assert one.process is not None
+    assert one.process.wait(20) == 1
+    assert str(path) in one.err
+    assert "link" in one.err
+    assert victim.read_text() == "root:secret"
+
+
+def test_a_log_file_becomes_a_link_when_it_is_rotated_and_nothing_is_written_through_it(
+    daemon: MakeDaemon, tmp_path: Path
+) -> None:
+    if os.geteuid():
+        pytest.skip("only root gives files away")
+    logs, victim = tmp_path / "log", tmp_path / "victim"
+    logs.mkdir()
+    os.chown(logs, 64055, 64055)
+    victim.write_text("root:secret")
+    path = logs / "dvr-agent.log"
+    one = daemon(DEFAULT={"log_file": path}).start()
+    assert "ready" in path.read_text()
+    path.rename(logs / "old")
+    path.symlink_to(victim)
+    one.write(1)
+    one.wait_state(1, "in sync")
+    assert victim.read_text() == "root:secret"
+    assert router_id(1) in one.err
+    path.unlink()
+    one.write(2)
+    one.wait_state(2, "in sync")
+    assert router_id(2) in path.read_text()
+
+
+def test_a_log_file_on_a_read_only_disk_keeps_nobody_away(daemon: MakeDaemon, tmp_path: Path) -> None:
+    logs = tmp_path / "log"
+    logs.mkdir()
+    path = logs / "dvr-agent.log"
+    lab.run("mount", "-t", "tmpfs", "-o", "ro", "none", logs)
+    try:
+        one = daemon(DEFAULT={"log_file": path}).start()
+        assert "ready" in one.err
+        lab.run("mount", "-o", "remount,rw", logs)
+        one.write(1)
+        one.wait_state(1, "in sync")
+        assert router_id(1) in path.read_text()
+        one.stop()
+    finally:
+        lab.run("umount", "-l", logs)
+
+
+def test_the_log_can_go_to_a_link_of_root(daemon: MakeDaemon) -> None:
+    one = daemon(DEFAULT={"log_file": "/dev/stdout", "use_stderr": False}).start()
+    one.stop()
+    assert "ready" in one.out
 
 
 @pytest.mark.parametrize("to", ["stdout", "stderr", "file"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import resource
 import shutil
@@ -908,6 +909,33 @@ def test_a_second_process_is_refused_and_the_first_goes_on(rig: Rig) -> None:
         rig.proxy.log.read_text()
     )
     assert rig.proxy.agent().ask("hello")["pid"] == first.pid
+
+
+def test_no_other_user_can_keep_it_from_starting(rig: Rig) -> None:
+    """Whoever can open a directory can flock(2) it."""
+    folder = rig.proxy.control.parent
+    rig.proxy.kill()
+    lock = folder / "control.sock.lock"
+    assert stat.S_IMODE(lock.stat().st_mode) == 0o600
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        rig.proxy.start()
+        assert rig.proxy.agent().ask("hello")["ok"]
+        rig.proxy.terminate()
+        assert rig.proxy.process.wait(PATIENCE) == 0
+    finally:
+        os.close(directory)
+    assert not rig.proxy.control.exists()
+
+
+def test_a_lock_that_is_held_for_ever_is_an_error_and_no_hang(rig: Rig) -> None:
+    rig.proxy.kill()
+    with (rig.proxy.control.parent / "control.sock.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert rig.proxy.launch().wait(PATIENCE) == 1
+    assert "another process holds the lock" in rig.proxy.log.read_text()
+    rig.proxy.start()
 
 
 def test_what_is_no_socket_is_left_alone(rig: Rig) -> None:

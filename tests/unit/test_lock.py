@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from dvr_agent.errors import ConfigError, LockedError
 from dvr_agent.lock import AgentLock
+from tests.lab import Host
 
 HOLD = """
 import sys, time
@@ -52,8 +54,8 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
     os.kill(other.pid, signal.SIGKILL)
     other.communicate()
     with AgentLock(str(tmp_path / "state"), "h", tmp_path / "run"):
-        pid = (tmp_path / "state" / "dvr-agent.lock").read_text()
-    assert pid == f"{os.getpid()}\n"
+        pids = {path.read_text() for path in (tmp_path / "run").iterdir()}
+    assert pids == {f"{os.getpid()}\n"}
 
 
 def test_a_refused_lock_leaves_nothing_locked(tmp_path: Path) -> None:
@@ -72,7 +74,78 @@ def test_a_state_path_that_is_no_directory_is_a_configuration_error(tmp_path: Pa
 
 
 def test_a_lock_file_that_was_removed_under_us_does_not_let_two_in(tmp_path: Path) -> None:
-    with AgentLock(str(tmp_path / "one"), "h", tmp_path / "run"):
-        next((tmp_path / "run").iterdir()).unlink()
-        with pytest.raises(LockedError, match="state_path"):
-            AgentLock(str(tmp_path / "one"), "h", tmp_path / "run").acquire()
+    for number in range(3):
+        run = tmp_path / f"run{number}"
+        with AgentLock(str(tmp_path / "one"), "h", run):
+            sorted(run.iterdir())[number].unlink()
+            with pytest.raises(LockedError, match="state_path"):
+                AgentLock(str(tmp_path / "one"), "h", run).acquire()
+
+
+@pytest.mark.parametrize("name", ["same", "link", "link/", "one/../one", "./one", "bound"])
+def test_one_directory_by_two_paths_is_one_state_path(tmp_path: Path, name: str, host: Host) -> None:
+    one, other = tmp_path / "one", tmp_path / name.replace("same", "one")
+    one.mkdir()
+    (tmp_path / "link").symlink_to("one")
+    (tmp_path / "bound").mkdir()
+    subprocess.run(["mount", "--bind", one, tmp_path / "bound"], check=True)
+    with AgentLock(str(one), "g", tmp_path / "run"), pytest.raises(LockedError, match="state_path"):
+        AgentLock(f"{tmp_path}/{name}" if other != one else str(one), "h", tmp_path / "run").acquire()
+
+
+def test_no_other_user_can_hold_a_lock(tmp_path: Path) -> None:
+    """Whoever can open a file can flock(2) it."""
+    if os.geteuid():
+        pytest.skip("only root becomes another user")
+    for folder in (tmp_path, *tmp_path.parents):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    state, run = tmp_path / "state", tmp_path / "run"
+    run.mkdir(mode=0o755)
+    state.mkdir()
+    with AgentLock(str(state), "h", run):
+        files = [path for folder in (state, run) for path in folder.rglob("*")]
+    assert len(files) == 3
+    for path in (*files, state / "dvr-agent.lock"):
+        words = ["flock", "-n", path, "true"]
+        done = subprocess.run(words, user=64055, group=64055, extra_groups=[], capture_output=True, check=False)
+        assert b"cannot open" in done.stderr
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+
+
+def test_the_directory_of_locks_is_made_for_root_alone(tmp_path: Path) -> None:
+    with AgentLock(str(tmp_path / "state"), "h", tmp_path / "run"):
+        assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o700
+
+
+def test_a_lock_file_with_another_mode_is_made_private(tmp_path: Path) -> None:
+    with AgentLock(str(tmp_path / "state"), "h", tmp_path / "run"):
+        files = list((tmp_path / "run").iterdir())
+    for path in files:
+        path.chmod(0o666)
+    with AgentLock(str(tmp_path / "state"), "h", tmp_path / "run"):
+        assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+
+
+def test_a_link_in_a_lock_files_place_is_neither_followed_nor_quoted(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("root:secret")
+    for make in (os.link, os.symlink):
+        run = tmp_path / make.__name__
+        with AgentLock(str(tmp_path / "state"), "h", run):
+            paths = list(run.iterdir())
+        for path in paths:
+            path.unlink()
+            make(victim, path)
+        with pytest.raises(ConfigError) as caught:
+            AgentLock(str(tmp_path / "state"), "h", run).acquire()
+        assert "secret" not in str(caught.value)
+        assert victim.read_text() == "root:secret"
+
+
+def test_a_state_path_that_cannot_be_made_is_no_reason_not_to_start(tmp_path: Path, host: Host) -> None:
+    readonly = tmp_path / "readonly"
+    readonly.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", readonly], check=True)
+    state = str(readonly / "var" / "neutron")
+    with AgentLock(state, "h", tmp_path / "run"), pytest.raises(LockedError, match="state_path"):
+        AgentLock(state, "g", tmp_path / "run").acquire()

@@ -46,9 +46,16 @@ _FLAGS = socket.MSG_DONTWAIT | socket.MSG_TRUNC
 _pool: list[bytearray] = []
 
 
-def open_raw() -> socket.socket:
-    """The bare socket, for those who open it in a window of their own together with other things."""
-    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+def open_raw(namespace: str) -> socket.socket:
+    """The bare socket, for those who open it in a window of their own together with other things.
+
+    :param namespace: for errors only
+    :raises KernelError: no descriptor is left
+    """
+    try:
+        return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    except OSError as exc:
+        raise KernelError(namespace, "netlink socket", exc.errno or errno.EIO) from exc
 
 
 class _RepeatError(Exception):
@@ -83,7 +90,7 @@ class NetlinkSocket:
         :raises NamespaceGoneError: there is no such namespace
         """
         with entered(namespace):
-            raw = open_raw()
+            raw = open_raw(namespace)
         return cls(namespace, raw, counters)
 
     def close(self) -> None:

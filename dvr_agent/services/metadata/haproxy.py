@@ -16,6 +16,7 @@ import signal
 from collections.abc import Collection
 from pathlib import Path
 
+from dvr_agent import securefiles
 from dvr_agent.desired import names
 from dvr_agent.errors import ServiceError
 from dvr_agent.kernel import netns
@@ -27,6 +28,7 @@ SUFFIX = ".pid.haproxy"
 ROUTER_HEADER = "x-neutron-router-id"
 """Which a router's haproxy adds to requests, and a network's does not."""
 END_SECONDS = 5.0
+CONF_BYTES = 64 * 1024
 
 
 class HaproxyOfReference:
@@ -50,7 +52,12 @@ class HaproxyOfReference:
 
     def routers(self) -> Collection[str]:
         """Ids of the routers that have one."""
-        found = {path.name.removesuffix(SUFFIX) for path in self._pids.glob(f"*{SUFFIX}")}
+        try:
+            files = securefiles.names(self._pids)
+        except OSError as exc:
+            LOG.debug("%s: %s", self._pids, exc.strerror)
+            files = []
+        found = {name.removesuffix(SUFFIX) for name in files if name.endswith(SUFFIX)}
         ids = (one for one in found if names.parse_namespace(names.QROUTER + one) is not None)
         return {router_id for router_id in ids if self.runs(router_id)} | set(self._ending)
 
@@ -103,14 +110,15 @@ class HaproxyOfReference:
             return True
         try:
             # Its namespace may be gone, or made anew; but one that has another's name is another's business.
-            return ROUTER_HEADER in conf.read_text().lower() and process.network not in _named_networks()
+            text = securefiles.read(conf, CONF_BYTES).data.decode(errors="replace")
+            return ROUTER_HEADER in text.lower() and process.network not in _named_networks()
         except OSError:
             return False
 
     def _forget_files(self, router_id: str) -> None:
         for path in (self._pids / (router_id + SUFFIX), self._confs / f"{router_id}.conf"):
             with contextlib.suppress(OSError):
-                path.unlink()
+                securefiles.remove(path)
 
     def _reap(self) -> None:
         """Close the descriptors of those that have ended."""

@@ -59,7 +59,7 @@ def fetch(conf: cfg.ConfigOpts, seconds: float, begins: Callable[[str], None]) -
     :param seconds: after which it gives up
     :param begins: told by which brokers neutron-server is asked, before it is
     :raises ConfigError: the source cannot be used as it is configured
-    :raises SourceError: the server did not answer, or not fully
+    :raises SourceError: the server did not answer, or not fully, or the documents cannot be kept
     """
     options = replace(neutron_options(conf), fallback_after=threading.TIMEOUT_MAX)
     bus = open_bus(conf)
@@ -76,6 +76,8 @@ def fetch(conf: cfg.ConfigOpts, seconds: float, begins: Callable[[str], None]) -
                 raise SourceError(f"neutron-server: no answer by {brokers} within {seconds:g} s")
     finally:
         source.close()
+    if source.status()["not_kept"]:
+        raise SourceError(source.status()["not_kept"])
     return list(good.values()), list(bad.values())
 
 

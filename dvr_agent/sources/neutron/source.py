@@ -95,7 +95,8 @@ class NeutronSource:
             **self._fetcher.status(),
             "pending": self._requests.pending(),
         }
-        return {"source": "neutron", **self._store.status(), "server": server, "bus": self._bus.status()}
+        kept = {"not_kept": self._kept.trouble}
+        return {"source": "neutron", **self._store.status(), **kept, "server": server, "bus": self._bus.status()}
 
     def settled(self, report: Settled) -> None:
         self._reporter.settled(report)
@@ -112,6 +113,7 @@ class NeutronSource:
         if self._started:
             for thread in (self._reporter.thread, self._fetcher.thread, self._fallback):
                 thread.join(max(0.0, deadline - time.monotonic()))
+        self._kept.close()
         self._events.close()
 
     def _notify(self, what: Notification) -> None:
