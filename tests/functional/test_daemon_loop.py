@@ -601,7 +601,7 @@ def test_a_log_file_that_another_user_could_have_led_astray_is_refused(
     os.chown(logs, 64055, 64055)
     one = daemon(DEFAULT={"log_file": path}).start(ready=False)
     assert one.process is not None
-    assert one.process.wait(20) == 1
+    assert one.process.wait(20) == os.EX_CONFIG
     assert str(path) in one.err
     assert "link" in one.err
     assert victim.read_text() == "root:secret"
