@@ -164,6 +164,13 @@ def test_address_pair_goes_by_its_own_mac_address_or_that_of_its_port(named: str
     assert kept == {OLD: [], OTHER: other["allowed_address_pairs"]}
 
 
+def test_address_that_goes_to_a_port_that_can_be_no_neighbour_is_none_any_more() -> None:
+    cache = dual_stack()
+    told(cache, [(True, V4, "10.0.0.5", "01:00:5e:00:00:01")])
+    assert claims(cache, V4) == set()
+    assert claims(cache, V6) == {("fd00::5", OLD)}
+
+
 # The source
 
 

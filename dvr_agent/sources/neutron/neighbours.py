@@ -81,7 +81,7 @@ class Neighbours:
     def patch(self, entry: ArpEntry) -> bool:
         """Make the subnet agree with a notification; False if nothing changes or the subnet is not here.
 
-        :raises ValueError: the notification names no address, or a new one without a usable MAC address
+        :raises ValueError: the notification names no address, or a new one without a MAC address
         """
         subnet_id = entry.subnet_id
         subnet = self._subnets.get(subnet_id)
@@ -89,7 +89,7 @@ class Neighbours:
             return False
         try:
             address = str(values.host_address(entry.ip_address, None))
-            mac = values.mac(entry.mac_address, None) if entry.present else _lower(entry.mac_address)
+            mac = values.any_mac(entry.mac_address, None) if entry.present else _lower(entry.mac_address)
         except Invalid as exc:
             raise ValueError(f"{show(exc.value)} is not {exc.expected}") from None
         change = _assigned if entry.present else _withdrawn
@@ -206,6 +206,8 @@ def _may_be_in(pair: object, cidr: IpNetwork | None) -> bool:
 def _assigned(ports: list[Any], subnet_id: str, address: str, mac: str | None) -> list[Any]:
     """The ports, of which only those with this MAC address have the address; one is made if there is none."""
     found = _filtered(ports, address, lambda own, of_pair: (of_pair or own) == mac)
+    if mac is None or not values.is_unicast(mac):  # it can be no neighbour, and whoever had the address has it no more
+        return found
     if not any(_claims(port, address) for port in found):
         port_id = str(uuid.uuid5(_NAMESPACE, f"{subnet_id} {address}"))
         fixed = [{"ip_address": address, "subnet_id": subnet_id}]
