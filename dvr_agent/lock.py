@@ -25,6 +25,8 @@ from dvr_agent.errors import NO_ROOM, SHORTAGES, ConfigError, LockedError
 
 RUN_DIRECTORY = Path("/run/dvr-agent-locks")
 FILE_MODE = 0o600
+PROCESS_FILE = "dvr-agent.lock"
+"""In ``state_path``: the id of the last process that worked with it.  No lock: its directory may be another user's."""
 
 
 class AgentLock:
@@ -55,6 +57,7 @@ class AgentLock:
                 self._take(directory, f"host-{_digest(self._host)}.lock", f"host {self._host}")
             finally:
                 os.close(directory)
+            self._note_process()
         except OSError as exc:
             self.release()
             raise ConfigError(f"no lock for host {self._host} below {self._run_directory}: {exc.strerror}") from exc
@@ -89,6 +92,11 @@ class AgentLock:
             return self._state_path.stat()
         except OSError:
             return None
+
+    def _note_process(self) -> None:
+        """Write the process id where earlier versions had their lock, for people and scripts; nothing depends on it."""
+        with contextlib.suppress(OSError):
+            securefiles.replace(self._state_path / PROCESS_FILE, f"{os.getpid()}\n".encode())
 
     def _directory(self) -> int:
         """Descriptor of the directory of the locks; a user who may not write to /run has a directory of his own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import stat
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.errors import ConfigError, LockedError
-from dvr_agent.lock import AgentLock
+from dvr_agent.lock import PROCESS_FILE, AgentLock
 from tests.lab import Host
 
 HOLD = """
@@ -103,13 +104,34 @@ def test_no_other_user_can_hold_a_lock(tmp_path: Path) -> None:
     run.mkdir(mode=0o755)
     state.mkdir()
     with AgentLock(str(state), "h", run):
-        files = [path for folder in (state, run) for path in folder.rglob("*")]
+        files = list(run.rglob("*"))
+        assert (state / PROCESS_FILE).read_text() == f"{os.getpid()}\n"
     assert len(files) == 3
-    for path in (*files, state / "dvr-agent.lock"):
+    for path in files:
         words = ["flock", "-n", path, "true"]
         done = subprocess.run(words, user=64055, group=64055, extra_groups=[], capture_output=True, check=False)
         assert b"cannot open" in done.stderr
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+
+
+@pytest.mark.parametrize("kind", ["held", "link", "directory"])
+def test_the_file_with_the_process_id_locks_nobody_out(tmp_path: Path, kind: str) -> None:
+    note, secret = tmp_path / "state" / PROCESS_FILE, tmp_path / "secret"
+    note.parent.mkdir()
+    secret.write_text("secret")
+    if kind == "directory":
+        note.mkdir()
+    elif kind == "link":
+        note.symlink_to(secret)
+    else:
+        note.touch()
+    held = os.open(note, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    try:
+        with AgentLock(str(tmp_path / "state"), "h", tmp_path / "run"):
+            assert secret.read_text() == "secret"
+    finally:
+        os.close(held)
 
 
 def test_the_directory_of_locks_is_made_for_root_alone(tmp_path: Path) -> None:
