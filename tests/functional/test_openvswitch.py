@@ -43,7 +43,7 @@ def rig(request: pytest.FixtureRequest, switch: ovs.OpenVSwitch, tmp_path: Path)
 
 
 def host_devices() -> set[str]:
-    return {link["ifname"] for link in lab.ip_json("link")} - {"lo", "ovs-netdev", "br-int"}
+    return {link["ifname"] for link in lab.ip_json("link")} - ovs.HOST_DEVICES
 
 
 class TestPlug:

@@ -187,7 +187,7 @@ class TestVswitchd:
         rig.namespaces.remove(A)
         rig.switch.start_vswitchd()
         assert rig.switch.ports() == set()
-        eventually(lambda: {link["ifname"] for link in lab.ip_json("link")} <= {"lo", "ovs-netdev", "br-int"}, "gone")
+        eventually(lambda: {link["ifname"] for link in lab.ip_json("link")} <= ovs.HOST_DEVICES, "gone")
 
 
 class TestBridge:
