@@ -11,7 +11,7 @@
 #   PREFIX      where `make install` puts things         (default: /usr/local)
 #   DESTDIR     directory to stage an installation in    (default: none)
 #   SYSCONFDIR  configuration                            (default: /etc)
-#   EXTRAS      optional parts to install: neutron,ovs  (default: none)
+#   EXTRAS      optional parts to install: neutron,ovs,journal  (default: none)
 #   UNITDIR     the systemd unit                         (default: a place under PREFIX or SYSCONFDIR that systemd reads)
 
 SHELL := /bin/bash
@@ -125,7 +125,7 @@ sample-config: ## generate etc/dvr-agent.conf.sample anew
 
 .PHONY: install
 install: ## agent, dvrctl, systemd unit and configuration (PREFIX, DESTDIR); never overwrites a configuration
-	$(call need,)
+	$(call need,$(findstring journal,$(EXTRAS)))
 	@tools/install.sh
 
 .PHONY: uninstall

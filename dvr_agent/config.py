@@ -14,7 +14,7 @@ from typing import Any
 from oslo_config import cfg
 from oslo_log import log
 
-from dvr_agent import __version__
+from dvr_agent import config_files
 from dvr_agent.desired.settings import AgentMode, HostSettings
 from dvr_agent.errors import ConfigError
 from dvr_agent.options import GROUPS
@@ -36,22 +36,20 @@ def load(args: Sequence[str], prog: str = "dvr-agent") -> cfg.ConfigOpts:
 
     Without arguments ``/etc/dvr-agent/dvr-agent.conf`` is read if it is there.
 
-    :raises ConfigError: naming the file or the option and its value
+    :raises ConfigError: naming the file, and the option with its value
     """
     conf = cfg.ConfigOpts()
     log.register_options(conf)
     conf.register_opt(TRANSPORT_URL)
     for group, opts in GROUPS:
         conf.register_opts(opts, group=None if group == "DEFAULT" else group)
-    try:
-        files = cfg.find_config_files(project="dvr-agent", prog="dvr-agent")
-        conf(list(args), project="dvr-agent", prog=prog, version=__version__, default_config_files=files[:1])
-        for group, opts in GROUPS:
-            section = conf if group == "DEFAULT" else conf[group]
-            for opt in opts:
-                getattr(section, opt.dest)
-    except (cfg.Error, ValueError) as exc:
-        raise ConfigError(str(exc)) from exc
+    config_files.parse(
+        conf,
+        args,
+        prog,
+        cfg.find_config_files(project=config_files.PROJECT, prog=config_files.PROJECT)[:1],
+        cfg.find_config_dirs(project=config_files.PROJECT, prog=config_files.PROJECT)[:1],
+    )
     return conf
 
 
@@ -80,6 +78,18 @@ def host_settings(conf: cfg.ConfigOpts) -> HostSettings:
         metadata_port=conf.metadata_port,
         ipv6_gateway=_ipv6_gateway(conf),
     )
+
+
+def check(conf: cfg.ConfigOpts) -> None:
+    """Look at what is not checked when the files are read.
+
+    :raises ConfigError: as :func:`host_settings` and :func:`driver_name`; the text names the file too
+    """
+    try:
+        host_settings(conf)
+        driver_name(conf)
+    except ConfigError as exc:
+        raise ConfigError(config_files.with_file(conf, str(exc))) from exc
 
 
 def source_name(conf: cfg.ConfigOpts) -> str:

@@ -18,6 +18,23 @@ class ConfigError(DvrError):
     """The configuration cannot be used; the text names group, option and value."""
 
 
+EX_CONFIG = os.EX_CONFIG
+"""Exit code of a process whose configuration cannot be used: the service manager need not start it again."""
+_MAY_PASS = frozenset({
+    errno.EADDRINUSE, errno.EAGAIN, errno.EDQUOT, errno.EEXIST, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+    errno.ENOSPC, errno.EROFS,
+})  # fmt: skip
+"""Trouble with a file or socket that an option names, but that may be over at the next start."""
+
+
+def exit_code(error: DvrError) -> int:
+    """Exit code of a process that cannot run: :data:`EX_CONFIG` where starting it again does not help, else 1."""
+    cause = error.__cause__
+    if not isinstance(error, ConfigError) or (isinstance(cause, OSError) and cause.errno in _MAY_PASS):
+        return 1
+    return EX_CONFIG
+
+
 class DocumentError(DvrError):
     """A router document is not acceptable; nothing of that router was changed.
 

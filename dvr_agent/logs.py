@@ -1,14 +1,19 @@
 """Logging by oslo.log, for the daemon and for dvrctl; no eventlet.
 
 The log level, file, journal and JSON options are oslo.log's.  What is added here: everything that would go to stderr
-past the log (warnings, unhandled exceptions of any thread) is logged instead, libraries are kept quiet, and a job's
-lines carry its request id and router id (:func:`job_context`).
+past the log (warnings, unhandled exceptions of any thread) is logged instead, libraries are kept quiet, a job's
+lines carry its request id and router id (:func:`job_context`), and where the journal reads stdout or stderr each line
+has its priority, so that ``journalctl -p err`` finds errors.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import os
+import signal
 import sys
+import syslog
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +35,35 @@ QUIET = {"eventlet": logging.INFO, "pyroute2": logging.WARNING, "asyncio": loggi
 """Libraries that say more than an operator wants, even with ``debug``; ``default_log_levels`` has the last word."""
 
 
+HARMLESS = (signal.SIGHUP, signal.SIGUSR1)
+"""Signals that end a process by default, and are sent to daemons by people who mean something else."""
+
+
+def survive_signals() -> None:
+    """Do nothing, from the very start, on signals that the process handles later: none of them may end it.
+
+    Not SIG_IGN, which helper processes would inherit.
+    """
+    for number in (*HARMLESS, signal.SIGUSR2):
+        signal.signal(number, lambda number, frame: None)
+
+
+def complain(prog: str, text: str) -> None:
+    """Print an error on stderr, where there is no log (yet)."""
+    for line in text.splitlines():
+        line = f"{prog}: {line}"
+        print(f"<{syslog.LOG_ERR}>{line}" if is_journal(sys.stderr) else line, file=sys.stderr)
+
+
+def is_journal(stream: Any) -> bool:
+    """True if the journal reads what is written there (systemd.exec(5), $JOURNAL_STREAM)."""
+    try:
+        found = os.fstat(stream.fileno())
+    except (AttributeError, OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
 def setup(conf: cfg.ConfigOpts, product: str = "dvr-agent") -> None:
     """Make the logging what the options say.
 
@@ -38,10 +72,12 @@ def setup(conf: cfg.ConfigOpts, product: str = "dvr-agent") -> None:
     log.set_defaults(logging_context_format_string=CONTEXT_FORMAT)
     for name, level in QUIET.items():
         logging.getLogger(name).setLevel(level)
+    if conf.use_journal and importlib.util.find_spec("systemd") is None:
+        raise ConfigError("[DEFAULT] use_journal = true: needs dvr-agent[journal] (the module systemd-python)")
     try:
         log.setup(conf, product, __version__)
     except (OSError, RuntimeError, TypeError, ValueError, log.LogConfigError) as exc:
-        raise ConfigError(f"logging cannot be set up: {exc}") from exc
+        raise ConfigError(f"{_log_option(conf, exc)}: logging cannot be set up: {exc}") from exc
     logging.raiseExceptions = False
     logging.captureWarnings(True)
     threading.excepthook = _thread_died
@@ -50,6 +86,8 @@ def setup(conf: cfg.ConfigOpts, product: str = "dvr-agent") -> None:
         handler.addFilter(_AddContext())
         if isinstance(handler, logging.FileHandler):
             _never_fail_on_text(handler)
+        elif is_journal(getattr(handler, "stream", None)):
+            handler.setFormatter(_WithPriority(handler.formatter or logging.Formatter()))
 
 
 def set_levels(conf: cfg.ConfigOpts) -> None:
@@ -112,6 +150,39 @@ class _AddContext(logging.Filter):
         if context is not None and not hasattr(record, "context"):
             record.context = context
         return True
+
+
+class _WithPriority(logging.Formatter):
+    """Puts the priority before each line, as sd-daemon(3) says; the journal takes each line as an entry of its own."""
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        mark = f"<{_priority(record.levelno)}>"
+        return "\n".join(mark + line for line in self._inner.format(record).split("\n"))
+
+
+def _priority(level: int) -> int:
+    if level >= logging.CRITICAL:
+        return syslog.LOG_CRIT
+    if level >= logging.ERROR:
+        return syslog.LOG_ERR
+    if level >= logging.WARNING:
+        return syslog.LOG_WARNING
+    return syslog.LOG_INFO if level >= logging.INFO else syslog.LOG_DEBUG
+
+
+def _log_option(conf: cfg.ConfigOpts, exc: Exception) -> str:
+    """The option that made oslo.log fail, as far as the kind of the error shows it."""
+    if isinstance(exc, log.LogConfigError):
+        return f"[DEFAULT] log_config_append = {conf.log_config_append}"
+    if isinstance(exc, OSError):
+        name = "log_file" if conf.log_file else "log_dir"
+        return f"[DEFAULT] {name} = {getattr(conf, name)}"
+    name = "syslog_log_facility" if isinstance(exc, TypeError) else "default_log_levels"
+    return f"[DEFAULT] {name} = {getattr(conf, name)}"
 
 
 def _never_fail_on_text(handler: logging.FileHandler) -> None:

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
 
-from oslo_config import cfg, iniparser
+from oslo_config import cfg
 
+from dvr_agent import config_files
 from dvr_agent.options import GROUPS
 
 LOG = logging.getLogger(__name__)
@@ -104,24 +103,8 @@ def lost_functions(conf: cfg.ConfigOpts) -> list[str]:
 
 def read_files(conf: cfg.ConfigOpts) -> Values:
     """Everything that the configured files set, in their order of precedence."""
-    reader = _Reader()
-    for path in config_files(conf):
-        try:
-            text = path.read_text(errors="replace")
-        except OSError as exc:  # oslo.config has just read it: it was removed meanwhile
-            LOG.warning("%s cannot be read: %s", path, exc.strerror)
-            continue
-        reader.section = "DEFAULT"
-        reader.parse(text.splitlines())
-    return reader.values
-
-
-def config_files(conf: cfg.ConfigOpts) -> list[Path]:
-    """The files that oslo.config read, in its order: those that were named, then the directories' ``*.conf``."""
-    files = [Path(name) for name in conf.config_file or []]
-    for directory in conf.config_dir or []:
-        files += sorted(Path(directory).glob("*.conf"))
-    return files
+    settings = config_files.read(config_files.files_of(conf))
+    return {name: ",".join(setting.lines) for name, setting in settings.items()}
 
 
 def _is_true(value: str) -> bool:
@@ -138,20 +121,3 @@ LOSSES: dict[tuple[str, str], tuple[Callable[[str], bool], str]] = {
 def _registered() -> dict[str, set[str]]:
     """Options of ours by group, groups as oslo.config spells them."""
     return {name if name == "DEFAULT" else name.lower(): {opt.dest for opt in opts} for name, opts in GROUPS}
-
-
-class _Reader(iniparser.BaseParser):
-    """oslo.config's own parser, so that files mean the same here."""
-
-    def __init__(self) -> None:
-        self.values: Values = {}
-        self.section = "DEFAULT"
-
-    def new_section(self, section: str) -> None:
-        self.section = section if section == "DEFAULT" else section.lower()
-
-    def assignment(self, key: str, value: Any) -> None:
-        self.values[self.section, key.replace("-", "_")] = ",".join(value)
-
-    def comment(self, comment: str) -> None:
-        pass

@@ -151,6 +151,13 @@ DVR_AGENT_OPTS = [
         help="Unix socket of the admin interface (HTTP; mode 0600); dvrctl status asks here.",
     ),
     cfg.IntOpt(
+        "ready_timeout",
+        default=90,
+        min=1,
+        help="Seconds after the start until systemd is told READY though the first full sync is not over, because "
+        "documents or the message bus are away, for example. The status text says what is in the way.",
+    ),
+    cfg.IntOpt(
         "audit_interval",
         default=60,
         min=0,

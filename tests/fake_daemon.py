@@ -4,7 +4,8 @@ Run as ``python -m tests.fake_daemon --config-file …``.  Only the kernel work 
 per router in ``<state_path>/built``, every call is a line in ``<state_path>/calls``.  A router's name says how it
 behaves: ``fail=3`` fails three times, ``crash=1`` raises something unexpected once, ``sleep=0.5`` takes half a second
 asleep, ``burn=20`` takes 20 ms of pure Python, ``announce`` announces an address, ``unserved=2`` has a service that
-fails twice.  What the service is told by its FIFO, ``<state_path>/service``, see :class:`ScriptedService`.
+fails twice.  While ``<state_path>/fail-load`` is there the kernel cannot be read.  What the service is told by its
+FIFO, ``<state_path>/service``, see :class:`ScriptedService`.
 """
 
 from __future__ import annotations
@@ -101,12 +102,15 @@ class ScriptedReconciler:
         self.counters = WriteCounters()
         self.built.mkdir(parents=True, exist_ok=True)
         self.services = Services([ScriptedService(state_path)])
+        self.state_path = state_path
 
     def note(self, *words: object) -> None:
         print(*words, file=self.calls)
 
     def load(self) -> None:
         self.note("load")
+        if (self.state_path / "fail-load").exists():
+            raise KernelError("", "links", errno.EPERM, "scripted")
 
     def begin_pass(self) -> None:
         self.note("begin_pass")

@@ -36,6 +36,8 @@ exit codes:
   fetch     0 all documents are here         1 some are bad, or the server did not answer
   cleanup   0 done, or nothing to do         1 refused or failed
   handover  0 done, or nothing to do         1 refused, failed, or waited too long
+  wants-metadata
+            0 dvr-metadata-proxy is needed   1 it is not, or the configuration is wrong
   demo      0 all of it worked               1 something did not
   any       {USAGE_ERROR} wrong arguments   {INTERRUPTED} interrupted   {PIPE_CLOSED} output closed (| head)
 
@@ -161,6 +163,13 @@ def _add_other_verbs(verbs: Any) -> None:
     handover.add_argument("--dry-run", action="store_true", help="only show it (works while the daemon runs)")
     handover.add_argument(
         "--timeout", type=_seconds, default=900.0, metavar="SECONDS", help="how long to wait; default: 900"
+    )
+    _verb(
+        verbs,
+        "wants-metadata",
+        "say whether the configuration wants dvr-metadata-proxy, for its unit",
+        "wants:run_metadata",
+        "As enable_metadata_proxy says, which is true where the source is neutron.",
     )
     _verb(
         verbs,

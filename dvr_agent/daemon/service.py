@@ -21,7 +21,7 @@ from oslo_config import cfg
 
 from dvr_agent import __version__, config, leftover_files, logs, neutron_options
 from dvr_agent.attach.api import AttachDriver
-from dvr_agent.daemon import backoff, green
+from dvr_agent.daemon import backoff, green, meditation
 from dvr_agent.daemon.admin import AdminServer
 from dvr_agent.daemon.announcements import Announce
 from dvr_agent.daemon.counters import Counters
@@ -140,8 +140,10 @@ class Service:
         self._admin.start()
         try:
             self._signals.install(self._crashed)
+            meditation.install(self._conf)
             self._worker.start(self._crashed)
-            for task in (self._work, self._dispatcher.run, self._counters.probe_hub, self._report, self._watchdog):
+            tasks = (self._work, self._become_ready, self._dispatcher.run, self._counters.probe_hub, self._report)
+            for task in (*tasks, self._watchdog):
                 self._spawn(task)
             code: int = self._ended.wait()
             self._shut_down()
@@ -167,7 +169,9 @@ class Service:
                 failures += 1
                 seconds = backoff.delay(failures, self._retry.first, self._retry.maximum)
                 LOG.error("kernel and state files cannot be read, again in %.1f s: %s", seconds, exc)
+                self._status.obstacle = f"kernel and state files cannot be read: {exc}"
                 green.sleep(seconds)
+        self._status.obstacle = ""
         self._loaded = True
         self._spawn(self._feed.run)
         self._spawn(self._feed.watch)
@@ -177,9 +181,22 @@ class Service:
             self._spawn(self._check_services)
         if self._conf.dvr_agent.audit_interval:
             self._spawn(partial(self._passes.audit_for_ever, self._conf.dvr_agent.audit_interval))
-        self._passes.first_sync_done.wait()
+
+    def _become_ready(self) -> None:
+        """Report READY after the first full sync; after ``ready_timeout`` without one, so that no start hangs for ever.
+
+        What is in the way stands in the status text, and is retried as ever.
+        """
+        seconds = self._conf.dvr_agent.ready_timeout
+        self._passes.first_sync_done.wait(seconds)
         self._notifier.ready(self._status.line)
-        LOG.info("ready")
+        if self._passes.first_sync_done.is_set():
+            LOG.info("ready")
+            return
+        LOG.warning("ready after %d s without a full sync, which goes on: %s", seconds, self._status.line)
+        self._passes.first_sync_done.wait()
+        self._notifier.send(f"STATUS={self._status.line}")
+        LOG.info("first full sync done")
 
     def _watch_outside(self) -> None:
         """The layer 2 side changed by itself (Open vSwitch came back): look at everything, and retry what failed."""
@@ -278,22 +295,18 @@ class Service:
         if self._notifier.is_ready:
             self._notifier.reloading()
         try:
+            fresh = config.load(config.config_arguments(self._conf))
+            config.check(fresh)
             changed = self._conf.mutate_config_files()
-            fresh = config.load(config_arguments(self._conf))
             logs.set_levels(fresh)
+        # oslo.config has many errors, and ends the process with some of them.  With any of them all stays as it was.
+        except (Exception, SystemExit) as exc:  # noqa: BLE001
+            reason = str(exc)
+        else:
+            reason = ""
             names = ", ".join(sorted(name for _group, name in changed)) or "no mutable option"
             LOG.info("configuration read again: %s changed; log levels set", names)
-        except Exception as exc:  # noqa: BLE001 - oslo.config has many errors; with any of them all stays as it was
-            LOG.error("configuration could not be read again, all stays as it was: %s", exc)
+        if reason:
+            LOG.error("configuration could not be read again, all stays as it was: %s", reason)
         if self._notifier.is_ready:
             self._notifier.ready(self._status.line)
-
-
-def config_arguments(conf: cfg.ConfigOpts) -> list[str]:
-    """The command line arguments that name this configuration's files."""
-    arguments = []
-    for path in conf.config_file or []:
-        arguments += ["--config-file", path]
-    for path in conf.config_dir or []:
-        arguments += ["--config-dir", path]
-    return arguments

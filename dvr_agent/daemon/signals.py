@@ -1,8 +1,8 @@
 """Signals as events of the loop.
 
 The C level handler writes the signal's number into a pipe (``signal.set_wakeup_fd``); a green thread reads it there.
-Nothing else happens in a handler, since it may interrupt the loop at any point.  The exception is the second request
-to stop, which must work even when the loop hangs.
+Nothing else happens in a handler, since it may interrupt the loop at any point.  The exceptions are the second request
+to stop and the report that SIGUSR2 asks for (``meditation``), which must work even when the loop hangs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import signal
 from collections.abc import Callable
 
+from dvr_agent import logs
 from dvr_agent.daemon import green
 
 STOP = (signal.SIGTERM, signal.SIGINT)
@@ -31,7 +32,8 @@ class Signals:
         signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
         for number in STOP:
             signal.signal(number, self._on_stop)
-        signal.signal(RELOAD, lambda number, frame: None)
+        for number in logs.HARMLESS:
+            signal.signal(number, lambda number, frame: None)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         green.spawn(self._read, on_crash)
 

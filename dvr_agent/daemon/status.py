@@ -17,9 +17,12 @@ from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.services.bundle import Services
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Status:
-    """Looks at all parts of the daemon."""
+    """Looks at all parts of the daemon.
+
+    :ivar obstacle: what keeps the daemon from its first look at the kernel, empty if nothing does
+    """
 
     host: str
     mode: str
@@ -30,6 +33,7 @@ class Status:
     counters: Counters
     writes: WriteCounters
     services: Services
+    obstacle: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Everything.  Times are ISO 8601 in UTC or null, ``next_retry`` seconds from now."""
@@ -78,8 +82,8 @@ class Status:
     @property
     def line(self) -> str:
         """For ``systemctl status``."""
-        if self.feed.error:
-            return f"{self.state}: {self.feed.error}"
+        if self.obstacle or self.feed.error:
+            return f"{self.state}: {self.obstacle or self.feed.error}"
         states = self.dispatcher.routers.states
         text = ", ".join(f"{number} {state.value}" for state, number in sorted(states.items())) or "no routers"
         parts = (self.state, self.passes.progress or text, self.passes.guard, *self.services.troubles)

@@ -24,7 +24,7 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dvr_agent import __version__
@@ -51,10 +51,11 @@ FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 class Control:
     """
     :param listener: see ``control_socket``
+    :param end: called when the agent asks this process to end
     """
 
-    def __init__(self, listener: socket.socket, routers: Routers, shared: Shared) -> None:
-        self._listener, self._routers, self._shared = listener, routers, shared
+    def __init__(self, listener: socket.socket, routers: Routers, shared: Shared, end: Callable[[], None]) -> None:
+        self._listener, self._routers, self._shared, self._end = listener, routers, shared, end
         self._loop = asyncio.get_running_loop()
         self._conversations: set[asyncio.Task[None]] = set()
         self._listen()
@@ -148,6 +149,9 @@ class Control:
                 return self._give(_router_id(question))
             case "stop":
                 await self._routers.stop(_router_id(question))
+                return {"ok": True}, []
+            case "end":
+                self._end()
                 return {"ok": True}, []
             case "status":
                 return self._status(), []

@@ -1,11 +1,13 @@
 """``dvr-metadata-proxy``: the command line, and the life of the process.
 
-Exit codes: 0 stopped by a signal, 1 cannot run (the reason is one line), 2 wrong arguments.
+Exit codes: 0 stopped by a signal, 1 cannot run now (the reason is one line), 2 wrong arguments, 78 (EX_CONFIG) the
+configuration file cannot be used.
 """
 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import signal
 import socket
@@ -14,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dvr_agent import logs
-from dvr_agent.errors import DvrError
+from dvr_agent.errors import DvrError, exit_code
 from dvr_agent.metadata_proxy import options
 from dvr_agent.metadata_proxy.budget import Budget, raise_limit
 from dvr_agent.metadata_proxy.control import Control
@@ -29,25 +31,26 @@ LOG = logging.getLogger(__name__)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the proxy with these arguments (default: those of the process); returns the exit code."""
+    logs.survive_signals()
     try:
         conf, settings = options.load(sys.argv[1:] if argv is None else argv)
         logs.setup(conf, options.PROG)
     except DvrError as exc:
-        print(f"{options.PROG}: {exc}", file=sys.stderr)
-        return 1
+        logs.complain(options.PROG, str(exc))
+        return exit_code(exc)
     path = conf.metadata_proxy.control_socket
     try:
         control_socket = open_control_socket(path)
     except DvrError as exc:
-        reason = str(exc)
+        reason, code = str(exc), exit_code(exc)
     else:
         asyncio.run(_run(settings, path, control_socket))
         return 0
     # Not in the except block: oslo.log would append the exception, and every line would say it twice.
     LOG.error("%s", reason)
     if not logs.to_terminal() and not conf.use_json:
-        print(f"{options.PROG}: {reason}", file=sys.stderr)
-    return 1
+        logs.complain(options.PROG, reason)
+    return code
 
 
 async def _run(settings: ProxySettings, path: str, control_socket: socket.socket) -> None:
@@ -56,10 +59,13 @@ async def _run(settings: ProxySettings, path: str, control_socket: socket.socket
     enough = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, enough.set)
+    for number in logs.HARMLESS:
+        loop.add_signal_handler(number, lambda: None)
+    faulthandler.register(signal.SIGUSR2, all_threads=True)
     shared = Shared(settings, Budget(raise_limit()))
     loop.set_exception_handler(lambda _loop, context: _bug(shared, context))
     routers = Routers(shared)
-    control = Control(control_socket, routers, shared)
+    control = Control(control_socket, routers, shared, enough.set)
     notifier.ready("serving metadata")
     LOG.info("serving metadata: control socket %s, upstream %s", path, settings.upstream)
     watchdog = asyncio.create_task(_tell_watchdog(notifier))

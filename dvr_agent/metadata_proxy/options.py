@@ -1,6 +1,8 @@
-"""What dvr-metadata-proxy reads from a configuration file, if it is given one: where its control socket is.
+"""Options of dvr-metadata-proxy.  It reads a configuration file only if ``--config-file`` names one.
 
-What else is in there, it goes by until the agent tells it otherwise (``dvr_agent.services.metadata.settings``).
+Its settings come from the agent, over the control socket (``dvr_agent.services.metadata.settings``); the files in
+/etc/dvr-agent, with links to Neutron's among them, are not readable for its user, on purpose.  A file is needed where
+``[metadata_proxy] control_socket`` is not the default; other settings in it hold until the agent sends its own.
 """
 
 from __future__ import annotations
@@ -11,8 +13,7 @@ from typing import Any
 from oslo_config import cfg
 from oslo_log import log
 
-from dvr_agent import __version__
-from dvr_agent.errors import ConfigError
+from dvr_agent import config_files
 from dvr_agent.options import (
     METADATA_HAPROXY_OPTS,
     METADATA_PROXY_OPTS,
@@ -32,17 +33,13 @@ GROUPS: list[tuple[str | None, list[Any]]] = [
 
 
 def load(args: Sequence[str]) -> tuple[cfg.ConfigOpts, ProxySettings]:
-    """Read the configuration.
+    """Read the command line, and the files that it names.
 
-    :raises ConfigError: naming the file or the option and its value
+    :raises ConfigError: naming the file, and the option with its value
     """
     conf = cfg.ConfigOpts()
     log.register_options(conf)
     for group, opts in GROUPS:
         conf.register_opts(opts, group=group)
-    try:
-        files = cfg.find_config_files(project="dvr-agent", prog="dvr-agent")
-        conf(list(args), project="dvr-agent", prog=PROG, version=__version__, default_config_files=files[:1])
-        return conf, proxy_settings(conf)
-    except (cfg.Error, ValueError) as exc:
-        raise ConfigError(str(exc)) from exc
+    config_files.parse(conf, args, PROG, default_files=(), default_dirs=())
+    return conf, proxy_settings(conf)

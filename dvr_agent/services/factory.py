@@ -46,5 +46,5 @@ def open_services(conf: cfg.ConfigOpts, writable: bool = True) -> Services:
         link = ProxyLink(courier, proxy_settings(conf) if writable else None)
         services.append(MetadataService(link, conf.metadata_port, reference))
     else:
-        services.append(WithdrawnMetadata(courier))
+        services.append(WithdrawnMetadata(courier, writable))
     return Services(services)

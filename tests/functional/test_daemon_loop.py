@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -644,8 +645,9 @@ def test_an_option_that_cannot_be_used_is_named(
 ) -> None:
     one = daemon(**{group: {option: value}}).start(ready=False)
     assert one.process is not None
-    assert one.process.wait(20) == 1
+    assert one.process.wait(20) == os.EX_CONFIG, "the service manager does not start it again"
     assert said in one.out + one.err
+    assert str(one.config) in one.out + one.err
     assert "Traceback" not in one.out + one.err
 
 
@@ -693,3 +695,199 @@ def test_the_agent_ends_with_an_error_when_a_helper_died_and_it_shall(daemon: Ma
     assert one.process is not None
     assert one.process.wait(30) == 1
     assert "scripted helper has died: the agent ends, as check_child_processes_action says" in one.out
+
+
+# -- signals and the service manager
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_no_signal_of_operators_ends_the_daemon(daemon: MakeDaemon, number: signal.Signals) -> None:
+    """Neither while it starts nor later."""
+    one = daemon().start(ready=False)
+    assert one.process is not None
+    status = Path(f"/proc/{one.process.pid}/status")
+    wait_for(lambda: one.alive() and int(status.read_text().partition("SigCgt:")[2].split()[0], 16) >> number - 1 & 1)
+    one.process.send_signal(number)
+    wait_for(lambda: one.socket.exists() and one.answering() and one.status()["state"] == "in sync")
+    one.process.send_signal(number)
+    one.write(1)
+    one.wait_state(1, "in sync")
+    assert one.stop() == 0
+
+
+def test_a_guru_meditation_report_shows_all_threads_and_no_secret(daemon: MakeDaemon) -> None:
+    one = daemon(DEFAULT={"transport_url": "rabbit://neutron:sesame@broker/"}, dvr_agent={"source": "directory"})
+    one.write(1)
+    one.start()
+    one.wait_state(1, "in sync")
+    assert one.process is not None
+    one.process.send_signal(signal.SIGUSR2)
+    wait_for(lambda: "Configuration of this agent" in one.err and "transport_url" in one.err)
+    report = one.err
+    green_threads = report.partition("Green Threads")[2].partition("Processes")[0]
+    for part in ("in probe_hub", "in audit_for_ever", "in watch"):
+        assert part in green_threads, part
+    assert "worker.py" in report.partition("Threads")[2].partition("Green Threads")[0]
+    assert "sesame" not in report
+    one.write(2)
+    one.wait_state(2, "in sync")
+
+
+def test_a_report_goes_to_a_file_where_that_is_configured(daemon: MakeDaemon) -> None:
+    one = daemon()
+    one.configure(oslo_reports={"log_dir": one.base})
+    one.start()
+    assert one.process is not None
+    one.process.send_signal(signal.SIGUSR2)
+    wait_for(lambda: [path for path in one.base.glob("dvr-agent_gurumeditation_*") if path.stat().st_size])
+    assert "Guru Meditation" not in one.err
+
+
+@pytest.mark.parametrize(
+    ("group", "option", "value"),
+    [
+        ("DEFAULT", "debug", "maybe"),
+        ("DEFAULT", "ovs_use_veth", "tru"),
+        ("dvr_agent", "allow_mass_removal", "yess"),
+        ("dvr_agent", "audit_interval", "often"),
+        ("DEFAULT", "agent_mode", "legacy"),
+        ("DEFAULT", "interface_driver", "hub"),
+    ],
+)
+def test_a_value_that_is_wrong_at_hangup_is_named_and_changes_nothing(
+    daemon: MakeDaemon, group: str, option: str, value: str
+) -> None:
+    one = daemon().start()
+    one.configure(**{group: {option: value}})
+    assert one.process is not None
+    one.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: one.alive() and "all stays as it was" in one.out)
+    (line,) = [line for line in one.out.splitlines() if "all stays as it was" in line]
+    assert " ERROR " in line
+    assert line.count(f"{one.config}: [{group}] {option} = ") == 1
+    assert value in line
+    one.options[group].pop(option)
+    one.configure(DEFAULT={"debug": True})
+    one.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "configuration read again" in one.out)
+    one.write(1)
+    one.wait_state(1, "in sync")
+
+
+class Manager:
+    """The service manager's end of the notification socket."""
+
+    def __init__(self) -> None:
+        self.address = f"@dvr-agent-test-{os.getpid()}-{id(self)}"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind("\0" + self.address[1:])
+        self._socket.settimeout(30)
+
+    def __enter__(self) -> Manager:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def until(self, what: Callable[[str], bool]) -> str:
+        while not what(text := self._socket.recv(4096).decode()):
+            pass
+        return text
+
+
+def test_ready_is_told_after_a_bound_though_there_are_no_documents(daemon: MakeDaemon) -> None:
+    one = daemon(dvr_agent={"ready_timeout": 1})
+    one.configure(directory={"path": one.base / "later"})
+    with Manager() as manager:
+        one.start(ready=False, NOTIFY_SOCKET=manager.address)
+        ready = manager.until(lambda text: text.startswith("READY=1"))
+        assert "starting: " in ready
+        assert f"{one.base / 'later'}: No such file or directory" in ready
+        wait_for(lambda: " WARNING dvr_agent.daemon.service [-] ready after 1 s without a full sync" in one.out)
+        assert one.status()["state"] == "starting"
+        (one.base / "later").mkdir()
+        manager.until(lambda text: text == "STATUS=in sync; no routers")
+    assert one.stop() == 0
+
+
+def test_ready_is_told_after_a_bound_though_the_kernel_cannot_be_read(daemon: MakeDaemon) -> None:
+    one = daemon(dvr_agent={"ready_timeout": 1})
+    one.state.mkdir(parents=True, exist_ok=True)
+    (one.state / "fail-load").write_text("")
+    with Manager() as manager:
+        one.start(ready=False, NOTIFY_SOCKET=manager.address)
+        ready = manager.until(lambda text: text.startswith("READY=1"))
+        assert "starting: kernel and state files cannot be read: " in ready
+        (one.state / "fail-load").unlink()
+        manager.until(lambda text: text == "STATUS=in sync; no routers")
+
+
+def touch(file: Path) -> os.stat_result:
+    """Make a file that the daemon will take for its journal."""
+    file.touch()
+    return file.stat()
+
+
+def test_lines_have_their_priority_where_the_journal_reads_them(daemon: MakeDaemon) -> None:
+    one = daemon()
+    stream = touch(one.base / "out")
+    (one.routers / "bad.json").write_text("{")
+    one.start(JOURNAL_STREAM=f"{stream.st_dev}:{stream.st_ino}")
+    wait_for(lambda: "bad document" in one.out)
+    marks = {"INFO": "<6>", "WARNING": "<4>", "ERROR": "<3>", "DEBUG": "<7>"}
+    for line in one.out.splitlines():
+        level = next(word for word in line.split() if word in marks)
+        assert line.startswith(marks[level])
+    assert any(line.startswith("<3>") for line in one.out.splitlines())
+    assert one.stop() == 0
+
+
+def test_each_line_of_a_message_has_the_priority(daemon: MakeDaemon) -> None:
+    one = daemon()
+    stream = touch(one.base / "out")
+    one.write(1, "crash=1")
+    one.start(ready=False, JOURNAL_STREAM=f"{stream.st_dev}:{stream.st_ino}")
+    wait_for(lambda: "Traceback" in one.out and one.out.endswith("\n"))
+    traceback = one.out.partition("Traceback")[2].splitlines()
+    assert len(traceback) > 3
+    assert all(line.startswith("<") for line in one.out.splitlines())
+
+
+def test_no_priorities_for_anybody_else(daemon: MakeDaemon) -> None:
+    one = daemon().start(JOURNAL_STREAM="1:2")
+    assert "<6>" not in one.out
+
+
+def test_a_configuration_error_has_its_priority_too(daemon: MakeDaemon) -> None:
+    one = daemon(dvr_agent={"audit_interval": "often"})
+    stream = touch(one.base / "err")
+    one.start(ready=False, JOURNAL_STREAM=f"{stream.st_dev}:{stream.st_ino}")
+    assert one.process is not None
+    assert one.process.wait(20) == os.EX_CONFIG
+    assert one.err.startswith("<3>dvr-agent: ")
+
+
+def test_the_journal_without_its_module_is_a_clear_error(daemon: MakeDaemon) -> None:
+    if importlib.util.find_spec("systemd") is not None:
+        pytest.skip("systemd-python is installed")
+    one = daemon(DEFAULT={"use_journal": True}).start(ready=False)
+    assert one.process is not None
+    assert one.process.wait(20) == os.EX_CONFIG
+    assert f"{one.config}: [DEFAULT] use_journal = true: needs dvr-agent[journal]" in one.err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("log_file", "/proc/nowhere/log"),
+        ("log_dir", "/proc/nowhere"),
+        ("log_config_append", "/nowhere.conf"),
+        ("default_log_levels", "dvr_agent=LOUD"),
+    ],
+)
+def test_a_log_that_cannot_be_written_is_a_configuration_error(daemon: MakeDaemon, option: str, value: str) -> None:
+    one = daemon(DEFAULT={option: value}).start(ready=False)
+    assert one.process is not None
+    assert one.process.wait(20) == os.EX_CONFIG
+    assert f"{one.config}: [DEFAULT] {option} = " in one.err
+    assert "Traceback" not in one.err

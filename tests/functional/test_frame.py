@@ -152,6 +152,73 @@ def test_the_proxys_unit_leaves_it_no_rights() -> None:
     assert settings["RestrictAddressFamilies"] == ["AF_UNIX"]
 
 
+def test_the_proxys_unit_is_skipped_where_no_metadata_is_wanted(tmp_path: Path) -> None:
+    """Each time its condition reads the agent's configuration, as root: its own user may not."""
+    (condition,) = unit_settings(PROXY_UNIT)["ExecCondition"]
+    (start,) = unit_settings(UNIT)["ExecStart"]
+    program, *words = condition.removeprefix("+").split()
+    assert Path(program).name in {one.name for one in importlib.metadata.entry_points(group="console_scripts")}
+    assert words[:2] == start.split()[1:], "the files of the agent"
+    assert "--config" not in unit_settings(PROXY_UNIT)["ExecStart"][0]
+    file = tmp_path / "dvr-agent.conf"
+    words = [word.replace("/etc/dvr-agent/dvr-agent.conf", str(file)) for word in words]
+    for text, code in (
+        ("", 1),
+        ("[DEFAULT]\nenable_metadata_proxy = true\n", 0),
+        ("[DEFAULT]\nenable_metadata_proxy = false\ntransport_url = rabbit://broker/\n", 1),
+        ("[DEFAULT]\ntransport_url = rabbit://broker/\n", 0),
+        ("[dvr_agent]\nsource = neutron\n", 0),
+        ("[DEFAULT]\nenable_metadata_proxy = perhaps\n", 1),
+    ):
+        file.write_text(text)
+        command(sys.executable, "-m", "dvr_agent.cli.ctl", *words, code=code)
+
+
+def test_a_wrong_command_line_or_configuration_is_not_tried_again() -> None:
+    for unit in (UNIT, PROXY_UNIT):
+        assert unit_settings(unit)["RestartPreventExitStatus"] == ["2 78"]
+
+
+@pytest.mark.parametrize(
+    ("group", "option", "value", "said"),
+    [
+        ("bridge", "external_networks", "no-uuid:br-ex", "[bridge] external_networks: 'no-uuid' is no network UUID"),
+        ("DEFAULT", "interface_driver", "hub", "[DEFAULT] interface_driver = 'hub': expected bridge or openvswitch"),
+        ("DEFAULT", "min_rtr_adv_interval", "99", "[DEFAULT] min_rtr_adv_interval = 99: expected at most"),
+        ("OVS", "ovsdb_connection", "tcp:db:1", "[OVS] ovsdb_connection = 'tcp:db:1': 'db' is no IP address"),
+    ],
+)
+def test_what_only_the_real_agent_finds_wrong_is_named_with_its_file(
+    host: lab.Host, tmp_path: Path, group: str, option: str, value: str, said: str
+) -> None:
+    daemon = Daemon(tmp_path, **{group: {option: value}})
+    if group == "OVS":
+        daemon.configure(DEFAULT={"interface_driver": "openvswitch"})
+    daemon.start(ready=False)
+    assert daemon.process is not None
+    assert daemon.process.wait(60) == os.EX_CONFIG
+    assert f"{daemon.config}: {said}" in daemon.out + daemon.err
+
+
+@pytest.mark.parametrize(
+    ("missing", "option"), [("oslo_messaging", ("dvr_agent", "source", "neutron")),
+                            ("ovsdbapp", ("DEFAULT", "interface_driver", "openvswitch"))],
+)  # fmt: skip
+def test_a_missing_extra_is_a_configuration_error(
+    host: lab.Host, tmp_path: Path, missing: str, option: tuple[str, str, str]
+) -> None:
+    group, name, value = option
+    daemon = Daemon(tmp_path, **{group: {name: value}})
+    daemon.configure(DEFAULT={"agent_mode": "dvr"})
+    shadow = tmp_path / "shadow" / missing
+    shadow.mkdir(parents=True)
+    (shadow / "__init__.py").write_text(f"raise ModuleNotFoundError('not installed', name='{missing}')\n")
+    daemon.start(ready=False, PYTHONPATH=str(shadow.parent))
+    assert daemon.process is not None
+    assert daemon.process.wait(60) == os.EX_CONFIG
+    assert f"{daemon.config}: [{group}] {name} = {value}" in daemon.out + daemon.err
+
+
 def test_unit_stays_in_the_mount_and_network_namespace_of_the_host() -> None:
     """Else the namespaces that the agent makes would be invisible to the host and vanish with the service."""
     assert sorted(unit_settings(UNIT).keys() & (MOUNT_NAMESPACE_OPTIONS | {"RestrictNamespaces"})) == []

@@ -922,9 +922,44 @@ def test_a_bad_option_is_told_in_one_line(rig: Rig) -> None:
     rig.proxy.config.write_text("[metadata_proxy]\nmax_body_size = much\n")
     words = [sys.executable, "-m", "dvr_agent.metadata_proxy.main", "--config-file", str(rig.proxy.config)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert done.returncode == 1
-    assert "max_body_size" in done.stderr
+    assert done.returncode == os.EX_CONFIG
+    assert f"{rig.proxy.config}: [metadata_proxy] max_body_size = 'much': expected an integer" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_no_configuration_is_read_that_nobody_named(tmp_path: Path) -> None:
+    """Those of the agent are closed to its user: it would never start."""
+    folder = tmp_path / ".dvr-agent"
+    (folder / "dvr-agent.conf.d").mkdir(parents=True)
+    (folder / "dvr-metadata-proxy.conf.d").mkdir()
+    for name in ("dvr-agent.conf", "dvr-agent.conf.d/10.conf", "dvr-metadata-proxy.conf.d/10.conf"):
+        (folder / name).write_text("no configuration")
+    control = tmp_path / "control.sock"
+    words = [sys.executable, "-m", "dvr_agent.metadata_proxy.main"]
+    environment = {**os.environ, "HOME": str(tmp_path), "OS_METADATA_PROXY__CONTROL_SOCKET": str(control)}
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        until(lambda: control.exists() or process.poll() is not None, "it listens")
+        process.send_signal(signal.SIGTERM)
+        printed, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, printed
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_no_signal_of_operators_ends_it(rig: Rig, number: signal.Signals) -> None:
+    rig.proxy.process.send_signal(number)
+    if number is signal.SIGUSR2:
+        until(lambda: "Current thread" in rig.proxy.log.read_text(), "stacks are written to stderr")
+    assert rig.proxy.agent().ask("hello")["pid"] == rig.proxy.process.pid
+
+
+def test_it_ends_when_the_agent_says_so(rig: Rig) -> None:
+    assert rig.proxy.agent().ask("end") == {"ok": True}
+    assert rig.proxy.exit_code() == 0
+    assert not rig.proxy.control.exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")

@@ -355,7 +355,23 @@ class TestWithdrawn:
         for one in (ONE, TWO):
             with pytest.raises(ConnectionRefusedError):
                 client(one)
+        assert rig.proxy.exit_code() == 0, "its unit is skipped now: see dvrctl wants-metadata"
         service.close()
+        rig.service = rig.new_service()
+
+    def test_a_proxy_that_serves_nobody_ends_at_once(self, rig: Rig) -> None:
+        rig.service.close()
+        WithdrawnMetadata(Courier(str(rig.proxy.control))).close()
+        assert rig.proxy.exit_code() == 0
+        rig.service = rig.new_service()
+
+    def test_a_plan_leaves_the_proxy_alone(self, rig: Rig) -> None:
+        rig.apply(ONE)
+        rig.service.close()
+        service = WithdrawnMetadata(Courier(str(rig.proxy.control)), writable=False)
+        assert service.plan(Router(ONE)) == ["- metadata listener"]
+        service.close()
+        assert rig.proxy.agent().ask("hello")["pid"] == rig.proxy.process.pid
         rig.service = rig.new_service()
 
     def test_nobody_is_missed(self, rig: Rig) -> None:

@@ -16,6 +16,7 @@ serve    ``router``, ``namespace``: that number;       (none); what was served f
          descriptors: its listening sockets            another namespace too, is closed
 give     ``router``                                    ``namespace``; descriptors: its listening sockets
 stop     ``router``                                    (none); all its sockets are closed, connections too
+end      (none)                                        (none); the process ends, since metadata is not wanted
 status   (none)                                        counters, see ``dvr_agent.metadata_proxy.control``
 ======== ============================================= ==================================================
 

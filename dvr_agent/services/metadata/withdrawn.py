@@ -1,6 +1,7 @@
-"""``enable_metadata_proxy = false``: the proxy gives up what it may still serve of this agent's routers.
+"""``enable_metadata_proxy = false``: the proxy gives up what it may still serve of this agent's routers, and ends.
 
-Else it would hold the namespaces of routers that go.  Where there is no proxy nothing is done, and nobody is missed.
+Else it would hold the namespaces of routers that go.  The daemon ends it as soon as it serves nobody; its unit is not
+started again, since its condition (``dvrctl wants-metadata``) fails now.  Where there is no proxy nothing is done.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ class WithdrawnMetadata:
     """Implements :class:`dvr_agent.services.api.RouterService`.
 
     :param courier: not connected; a connection is made for each look, since there is hardly ever one
+    :param writable: False: the proxy is left as it is, this process only makes plans
     """
 
     name = "metadata"
 
-    def __init__(self, courier: Courier) -> None:
-        self._courier = courier
+    def __init__(self, courier: Courier, writable: bool = True) -> None:
+        self._courier, self._writable = courier, writable
         self._never = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._served = self._look()
 
@@ -44,6 +46,8 @@ class WithdrawnMetadata:
         try:
             self._courier.connect()
             self._courier.ask({"do": "stop", "router": router_id})
+            if self._served == {router_id}:
+                self._end()
         except ServiceError as exc:  # it has gone, and its sockets with it; or it hangs, and is restarted soon
             LOG.debug("router %s: %s", router_id, exc)
         finally:
@@ -68,10 +72,19 @@ class WithdrawnMetadata:
     def close(self) -> None:
         os.close(self._never)
 
+    def _end(self) -> None:
+        """One of an earlier version does not know the question, and stays."""
+        if self._writable:
+            self._courier.ask({"do": "end"})
+            LOG.info("dvr-metadata-proxy was told to end: metadata is not wanted")
+
     def _look(self) -> set[str]:
         try:
             self._courier.connect()
-            return {router_id for router_id, _ in self._courier.served()}
+            served = {router_id for router_id, _ in self._courier.served()}
+            if not served:
+                self._end()
+            return served
         except ServiceError as exc:
             LOG.debug("%s", exc)
             return set()

@@ -1,0 +1,19 @@
+"""``dvrctl wants-metadata``: what the units of other processes ask (``ExecCondition=``)."""
+
+from __future__ import annotations
+
+import argparse
+
+from dvr_agent.cli.inputs import load_config
+from dvr_agent.cli.output import Output
+from dvr_agent.config import metadata_wanted
+
+
+def run_metadata(args: argparse.Namespace, out: Output) -> int:
+    """0: dvr-metadata-proxy has something to do on this host; 1: it has not."""
+    wanted = metadata_wanted(load_config(args))
+    if out.json:
+        out.document({"metadata": wanted})
+    else:
+        out.line(f"dvr-metadata-proxy is {'needed' if wanted else 'not needed: enable_metadata_proxy is false'}")
+    return 0 if wanted else 1

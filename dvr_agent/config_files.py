@@ -1,0 +1,231 @@
+"""The configuration files: read by oslo.config, and as text, to say what is wrong in which of them.
+
+oslo.config says of a bad value neither the file it stands in (it names the last file that has the section) nor the
+value, and of some it only writes on stderr and ends the process.  So a refused value is looked for in the files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from oslo_config import cfg, iniparser, types
+
+from dvr_agent import __version__
+from dvr_agent.errors import ConfigError
+
+PROJECT = "dvr-agent"
+_BAD_ARGUMENTS = 2
+"""Exit code of argparse."""
+_MOST = 80
+"""Characters of a value that a message shows."""
+_OPTION = re.compile(r"\[(\w+)\] (\w+)")
+
+
+class Setting(NamedTuple):
+    """One assignment in a file.
+
+    :ivar lines: the value; more than one for a value with continuation lines
+    """
+
+    file: Path
+    lines: list[str]
+
+
+Settings = dict[tuple[str, str], Setting]
+"""Group, as oslo.config spells it, and option → the last assignment."""
+
+
+def parse(
+    conf: cfg.ConfigOpts, args: Sequence[str], prog: str, default_files: Sequence[str], default_dirs: Sequence[str]
+) -> None:
+    """Have ``conf``, on which all options are registered, read a command line and the files that it names.
+
+    :param default_files: read if the command line names no file
+    :param default_dirs: likewise for directories of files
+    :raises ConfigError: naming the file, and the option with its value
+    :raises SystemExit: the command line is wrong, or asks for help or the version
+    """
+    said = io.StringIO()
+    reason, code, looked_at = "", None, None
+    try:
+        with contextlib.redirect_stderr(said):
+            conf(
+                list(args),
+                project=PROJECT,
+                prog=prog,
+                version=__version__,
+                default_config_files=list(default_files),
+                default_config_dirs=list(default_dirs),
+            )
+        for looked_at in _options(conf):
+            group, opt = looked_at
+            getattr(conf if group == "DEFAULT" else conf[group], opt.dest)
+    except SystemExit as exc:
+        reason, code = said.getvalue().strip(), exc.code
+    except (cfg.Error, ValueError, OSError) as exc:
+        reason = str(exc)
+    else:
+        return
+    if code == 0 or code == _BAD_ARGUMENTS:
+        sys.stderr.write(said.getvalue())
+        raise SystemExit(code)
+    files = files_named(args, default_files, default_dirs)
+    reason = unreadable(files) or bad_value(_options(conf), files) or bad_reference(looked_at, files) or reason
+    raise ConfigError(reason)
+
+
+def files_of(conf: cfg.ConfigOpts) -> list[Path]:
+    """The files that oslo.config read, in its order: those that were named, then the directories' ``*.conf``."""
+    return _with_directories(conf.config_file or [], conf.config_dir or [])
+
+
+def files_named(args: Sequence[str], default_files: Sequence[str], default_dirs: Sequence[str]) -> list[Path]:
+    """The same from a command line, which oslo.config has refused."""
+    named: dict[str, list[str]] = {"--config-file": [], "--config-dir": []}
+    for word, following in zip(args, [*args[1:], ""], strict=True):
+        option, equals, value = word.partition("=")
+        if option in named:
+            named[option].append(value if equals else following)
+    return _with_directories(named["--config-file"] or default_files, named["--config-dir"] or default_dirs)
+
+
+def read(files: Iterable[Path]) -> Settings:
+    """What the files set, each in its turn; one that cannot be read sets nothing.
+
+    :raises iniparser.ParseError: a line that is neither a section nor an assignment
+    """
+    found: Settings = {}
+    for path in files:
+        try:
+            text = path.read_text(errors="replace")
+        except OSError:
+            continue
+        reader = _Reader(path, found)
+        reader.parse(text.splitlines())
+    return found
+
+
+def bad_value(opts: Iterable[tuple[str, Any]], files: Sequence[Path]) -> str:
+    """File, option, value and expectation of the first value that its option does not take; empty if all are fine.
+
+    :param opts: (group, option)
+    """
+    try:
+        settings = read(files)
+    except iniparser.ParseError:
+        return ""
+    for group, opt in opts:
+        setting = next((settings[name] for name in _names(group, opt) if name in settings), None)
+        text = "" if setting is None else "\n".join(setting.lines)
+        if setting is None or "$" in text:  # what an option stands for that is referred to is judged by itself
+            continue
+        try:
+            opt.type(text)
+        except ValueError as exc:
+            shown = "***" if opt.secret else repr(text[:_MOST])
+            return f"{setting.file}: [{group}] {opt.dest} = {shown}: expected {_expected(opt.type, exc, opt.secret)}"
+    return ""
+
+
+def unreadable(files: Iterable[Path]) -> str:
+    """Name and reason of the first file that is no text, or that cannot be read; empty if there is none."""
+    for path in files:
+        try:
+            path.read_text()
+        except UnicodeDecodeError as exc:
+            return f"{path}: no text: {exc}"
+        except OSError as exc:
+            return f"{path}: {exc.strerror}"
+    return ""
+
+
+def bad_reference(option: tuple[str, Any] | None, files: Sequence[Path]) -> str:
+    """Message about an option whose value refers to another option (``$name``) that does not exist; else empty."""
+    if option is None:
+        return ""
+    group, opt = option
+    text = f"[{group}] {opt.dest}: expected names of options after $; a $ by itself is written $$"
+    setting = next((setting for name, setting in read(files).items() if name in _names(group, opt)), None)
+    return text if setting is None else f"{setting.file}: {text}"
+
+
+def with_file(conf: cfg.ConfigOpts, text: str) -> str:
+    """A message about ``[group] option``, preceded by the file that sets the option, if one does."""
+    named = _OPTION.search(text)
+    if named is None:
+        return text
+    files = files_of(conf)
+    if any(str(path) in text for path in files):
+        return text
+    try:
+        setting = read(files).get((_group(named[1]), named[2]))
+    except iniparser.ParseError:
+        return text
+    return f"{setting.file}: {text}" if setting is not None else text
+
+
+def _options(conf: cfg.ConfigOpts) -> list[tuple[str, Any]]:
+    """(group, option) of all that are registered; oslo.config has no public list of them."""
+    return [(group.name if group else "DEFAULT", info["opt"]) for info, group in conf._all_opt_infos()]
+
+
+def _with_directories(files: Iterable[str], directories: Iterable[str]) -> list[Path]:
+    found = [Path(name) for name in files]
+    for directory in directories:
+        found += sorted(Path(directory).glob("*.conf"))
+    return found
+
+
+def _group(name: str) -> str:
+    """As oslo.config does: but for DEFAULT, capitals count for nothing."""
+    return name if name == "DEFAULT" else name.lower()
+
+
+def _names(group: str, opt: Any) -> Iterator[tuple[str, str]]:
+    """All (group, option) by which a file may set it."""
+    yield _group(group), opt.dest
+    for old in opt.deprecated_opts or ():
+        yield _group(old.group or group), (old.name or opt.name).replace("-", "_")
+
+
+def _expected(kind: Any, exc: ValueError, secret: bool) -> str:
+    """What a type takes, in words; else what oslo.config has against the value."""
+    if isinstance(kind, types.Boolean):
+        return "true or false"
+    if isinstance(kind, types.Integer | types.Float):
+        name = "an integer" if isinstance(kind, types.Integer) else "a number"
+        choices = getattr(kind, "choices", None)
+        if choices:
+            return f"one of {', '.join(map(str, choices))}"
+        if kind.min is not None and kind.max is not None:
+            return f"{name} from {kind.min} to {kind.max}"
+        if kind.min is not None:
+            return f"{name}, at least {kind.min}"
+        return name if kind.max is None else f"{name}, at most {kind.max}"
+    choices = getattr(kind, "choices", None)
+    if choices:
+        return f"one of {', '.join(map(str, choices))}"
+    return f"another value: {'(not shown)' if secret else exc}"
+
+
+class _Reader(iniparser.BaseParser):
+    """oslo.config's own parser, so that files mean the same here."""
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self._path, self._settings = path, settings
+        self._section = "DEFAULT"
+
+    def new_section(self, section: str) -> None:
+        self._section = _group(section)
+
+    def assignment(self, key: str, value: Any) -> None:
+        self._settings[self._section, key.replace("-", "_")] = Setting(self._path, list(value))
+
+    def comment(self, comment: str) -> None:
+        pass
