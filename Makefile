@@ -56,7 +56,7 @@ test-neutron: ready ## against a real cloud: neutron-server, RabbitMQ, MariaDB, 
 .PHONY: test-vm
 test-vm: ## on Debian's own kernel and systemd, from a bare system on, in a virtual machine (root; VM_ARGS=--full for all)
 	$(call need,vm,test)
-	@tools/vm-tree.sh $(VM) && tools/vm-image.sh $(VM)
+	@tools/vm-image.sh $(VM)
 	@$(RUN) -m pytest tests_vm $(VM_ARGS)
 
 .PHONY: unit

@@ -28,6 +28,8 @@ from tests.oracle.watch import eventually
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 DATAPATH = os.environ.get("DVR_TEST_OVS_DATAPATH", "netdev")
 """As Open vSwitch calls them: ``netdev`` is the userspace datapath, ``system`` the kernel's."""
+INTERNAL_KIND = "openvswitch" if DATAPATH == "system" else "tun"
+"""Kind of an internal port's device."""
 HOST_DEVICES = frozenset({"lo", "br-int", "ovs-system" if DATAPATH == "system" else "ovs-netdev"})
 """What a host with the bridge ``br-int`` has, and no port of a router."""
 TUN = Path("/dev/net/tun")
@@ -89,7 +91,7 @@ class OpenVSwitch:
         self._stop("ovsdb-server", how)
 
     def stop_vswitchd(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """Stopped or killed, the userspace datapath goes with the process, and its devices with it; the kernel's stays."""
+        """Stopped or killed, the userspace datapath goes with the process, its devices too; the kernel's stays."""
         self._stop("ovs-vswitchd", how)
 
     def start_anew(self) -> None:
@@ -138,12 +140,19 @@ class OpenVSwitch:
         return self._run("ovsdb-tool", "show-log", self._database).count("record ")
 
     def vm(self, name: str, cidr: str, mac: str, bridge: str = "br-int") -> str:
-        """A "VM": a namespace with an internal port of the bridge, as the reference's VMs were plugged."""
+        """A "VM": a namespace with an internal port of the bridge, as the reference's VMs were plugged.
+
+        With the kernel's datapath a veth pair: a port of it that gets another name is none any more.
+        """
         device = f"tap{next(_numbers)}"
         ids = (f"external_ids:iface-id={name}", "external_ids:iface-status=active", f"external_ids:attached-mac={mac}")
-        self.vsctl("add-port", bridge, device, "--", "set", "Interface", device, "type=internal", *ids)
         lab.run("ip", "netns", "add", name)
-        lab.run("ip", "link", "set", device, "netns", name, "name", "eth0", "address", mac)
+        if DATAPATH == "system":
+            lab.run("ip", "link", "add", device, "up", "type", "veth", "peer", "eth0", "address", mac, "netns", name)
+            self.vsctl("add-port", bridge, device, "--", "set", "Interface", device, *ids)
+        else:
+            self.vsctl("add-port", bridge, device, "--", "set", "Interface", device, "type=internal", *ids)
+            lab.run("ip", "link", "set", device, "netns", name, "name", "eth0", "address", mac)
         lab.run("ip", "-n", name, "link", "set", "eth0", "up")
         lab.run("ip", "-n", name, "addr", "add", cidr, "dev", "eth0")
         return name

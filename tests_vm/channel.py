@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Lost(Exception):
+class LostError(Exception):
     """The machine is gone, or does not answer."""
 
 
@@ -49,7 +49,7 @@ class Channel:
 
     def run(self, words: tuple[str, ...], text: str, timeout: float) -> Done:
         """
-        :raises Lost: no answer came, although the guest itself ends what takes longer than ``timeout``
+        :raises LostError: no answer came, although the guest itself ends what takes longer than ``timeout``
         """
         number = next(self._numbers)
         request = {"id": number, "words": words, "timeout": timeout, "input": text}
@@ -59,7 +59,7 @@ class Channel:
     def hello(self, timeout: float) -> None:
         """Wait until the guest answers; what it said before is not for us any more.
 
-        :raises Lost: it does not
+        :raises LostError: it does not
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -67,7 +67,7 @@ class Channel:
             try:
                 self._ask(number, {"hello": number}, 2)
                 return
-            except Lost:
+            except LostError:
                 if time.monotonic() > deadline:
                     raise
 
@@ -79,15 +79,15 @@ class Channel:
                 # The first newline ends what a guest that is gone may have left half read.
                 self._socket.sendall(b"\n" + json.dumps(request).encode() + b"\n")
             except OSError as error:
-                raise Lost(f"the machine is gone: {error}") from None
+                raise LostError(f"the machine is gone: {error}") from None
         try:
             answer = mine.get(timeout=timeout)
         except queue.Empty:
-            raise Lost(f"no answer in {timeout:.0f} s to {str(request)[:300]}") from None
+            raise LostError(f"no answer in {timeout:.0f} s to {str(request)[:300]}") from None
         finally:
             del self._waiting[number]
         if answer is None:
-            raise Lost("the machine is gone")
+            raise LostError("the machine is gone")
         return answer
 
     def _read(self) -> None:

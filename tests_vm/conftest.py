@@ -1,7 +1,7 @@
 """Machines for the tests; a test that fails shows the console of its machine, and the journal.
 
-The image is made beforehand (``make test-vm``).  Two machines run side by side: ``node``, where the agent is installed and
-run as a service, and one where whole test suites run (``suites``); both from the first test on.
+The image is made beforehand (``make test-vm``).  Two machines run side by side: ``node``, where the agent is a service,
+and one where whole test suites run (``suites``); both from the first test on.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests_vm.channel import Lost
+from tests_vm.channel import LostError
 from tests_vm.machine import Machine
 from tests_vm.site import Site
 from tests_vm.suites import Suites
@@ -37,7 +37,9 @@ def full(pytestconfig: pytest.Config) -> bool:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def suites(request: pytest.FixtureRequest, image: Path, full: bool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suites]:
+def suites(
+    request: pytest.FixtureRequest, image: Path, full: bool, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Suites]:
     """Whole test suites, in the background, on a machine of their own; only if a test asks for their results."""
     made = Suites(image, tmp_path_factory.mktemp("suites") / "machine", full)
     if any("suites" in item.fixturenames and item.path.name == "test_suites.py" for item in request.session.items):
@@ -81,5 +83,5 @@ def journal(machine: Machine) -> str:
     try:
         words = ("journalctl", "--no-pager", "-b", "-n", "60", "-u", "dvr-agent", "-u", "dvr-metadata-proxy")
         return machine.run(*words, check=False, timeout=60).out
-    except (Lost, AssertionError) as error:
+    except (LostError, AssertionError) as error:
         return str(error)

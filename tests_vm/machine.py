@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from tests_vm.channel import Channel, Done, Lost
+from tests_vm.channel import Channel, Done, LostError
 
 T = TypeVar("T")
 BOOT = 400.0
@@ -84,7 +84,7 @@ class Machine:
     def reboot(self) -> None:
         """An orderly one, as ``systemctl reboot`` does it."""
         before = self.boot_id()
-        with contextlib.suppress(Lost):
+        with contextlib.suppress(LostError):
             self.run("systemctl", "reboot", check=False, timeout=60)
         self.wait_until("the machine has booted again", lambda: self._other_boot(before), BOOT)
         self._wait_booted()
@@ -132,20 +132,20 @@ class Machine:
         assert self._qemu is not None, "the machine is off"
         assert self._channel is not None
         if self._qemu.poll() is not None:
-            raise Lost(f"qemu ended with {self._qemu.returncode}:\n{self._said('qemu.log')}\n{self.tail()}")
+            raise LostError(f"qemu ended with {self._qemu.returncode}:\n{self._said('qemu.log')}\n{self.tail()}")
         return self._channel
 
     def _other_boot(self, before: str) -> bool:
         try:
             self._alive().hello(2)
             return self.boot_id() != before
-        except Lost:
+        except LostError:
             return False
 
     def _wait_booted(self) -> None:
         try:
             self._alive().hello(BOOT)
-        except Lost as error:
+        except LostError as error:
             raise AssertionError(f"the machine does not boot: {error}; its console:\n{self.tail()}") from None
         said = self.run("systemctl", "is-system-running", "--wait", check=False, timeout=BOOT).out.strip()
         assert said in ("running", "degraded"), f"systemd says {said!r}; the console:\n{self.tail()}"

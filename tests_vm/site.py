@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests_vm.machine import Machine
+from dvr_agent.cli.status import is_fine
+from tests_vm.machine import PATIENCE, Machine
 
 EXAMPLE = json.loads((Path(__file__).parent.parent / "etc/examples/demo.json").read_text())
 ROUTER = EXAMPLE["router"]["id"]
@@ -49,6 +51,17 @@ ExecStart=/sbin/ip link set br-ext up
 WantedBy=multi-user.target
 """
 
+METADATA_UNIT = """\
+[Unit]
+Description=Stands in for neutron-metadata-agent
+
+[Service]
+ExecStart=/usr/bin/python3 /root/dvr-agent/tests_vm/metadata.py /var/lib/neutron/metadata_proxy
+
+[Install]
+WantedBy=multi-user.target
+"""
+
 
 @dataclass(frozen=True)
 class Vm:
@@ -59,6 +72,10 @@ class Vm:
     cidr: str
     mac: str = ""
     gateway: str = ""
+
+    @property
+    def address(self) -> str:
+        return self.cidr.split("/")[0]
 
     def script(self) -> str:
         """Shell commands that make it, and the bridge if there is none yet, as another agent might."""
@@ -90,7 +107,12 @@ def instances() -> dict[str, Vm]:
         bridge = f"brq{interface['network_id'][:11]}"
         return Vm(name, bridge, f"{address}/24", port["mac_address"], subnet["gateway_ip"])
 
-    found = (vm("blue", blue, 0), vm("blue2", blue, 1), vm("green", green, 0), Vm("internet", "br-ext", f"{INTERNET}/24"))
+    found = (
+        vm("blue", blue, 0),
+        vm("blue2", blue, 1),
+        vm("green", green, 0),
+        Vm("internet", "br-ext", f"{INTERNET}/24"),
+    )
     return {one.name: one for one in found}
 
 
@@ -102,11 +124,11 @@ class Site:
         self.vms = instances()
 
     def install(self) -> None:
-        """``make install`` as README has it; this configuration, the external bridge and the document beside it."""
-        self.machine.shell("cd dvr-agent && make install", timeout=900)
+        """The rest of ``make install``, which was done in the bare tree: configuration, external bridge, a document."""
         self.machine.write(CONFIG, SETTINGS)
+        self.machine.write("/etc/systemd/system/site-metadata.service", METADATA_UNIT)
         self.machine.write("/etc/systemd/system/site-network.service", NETWORK_UNIT)
-        self.machine.run("systemctl", "enable", "--now", "site-network")
+        self.machine.run("systemctl", "enable", "--now", "site-network", "site-metadata")
         self.machine.run("cp", "/root/dvr-agent/etc/examples/demo.json", DOCUMENTS)
 
     def begin(self) -> None:
@@ -127,13 +149,25 @@ class Site:
     def active(self, unit: str = "dvr-agent") -> str:
         return self.machine.run("systemctl", "is-active", unit, check=False).out.strip()
 
-    def status(self) -> int:
-        """The exit code of ``dvrctl status``: 0 all in sync."""
-        return self.machine.run("dvrctl", "status", check=False).code
+    def status(self) -> dict[str, Any]:
+        """What ``dvrctl status`` asks for, without the time that its start takes here; empty: nobody answers."""
+        words = ("curl", "-s", "-m", "20", "--unix-socket", "/run/dvr-agent/admin.sock", "http://localhost/status")
+        done = self.machine.run(*words, check=False)
+        return dict(json.loads(done.out)) if done.code == 0 else {}
 
     def wait_in_sync(self) -> None:
-        """Until ``dvrctl status`` says so; then ``dvrctl plan`` must have nothing either."""
-        self.machine.wait_until("dvrctl status says that all is in sync", lambda: self.status() == 0)
+        """Until the agent says so by what ``dvrctl status`` goes by.
+
+        :raises AssertionError: with what the agent says instead
+        """
+        deadline = time.monotonic() + PATIENCE
+        while not is_fine(status := self.status()):
+            assert time.monotonic() < deadline, f"not in sync: {json.dumps(status, indent=1)}"
+            time.sleep(0.5)
+
+    def assert_nothing_to_do(self) -> None:
+        """dvrctl, which reads documents and kernel for itself, agrees."""
+        self.machine.run("dvrctl", "status")
         self.machine.run("dvrctl", "plan")
 
     def namespaces(self) -> set[str]:
@@ -168,15 +202,23 @@ class Site:
 
     def assert_paths(self) -> None:
         """East–west, out by floating IP and by SNAT, in by floating IP."""
-        green = self.vms["green"].cidr.split("/")[0]
-        for name, target in (("blue", green), ("blue2", green), ("blue", INTERNET), ("blue2", INTERNET), ("internet", FLOATING)):
+        green = self.vms["green"].address
+        for name, target in (
+            ("blue", green),
+            ("blue2", green),
+            ("blue", INTERNET),
+            ("blue2", INTERNET),
+            ("internet", FLOATING),
+        ):
             assert self.ping(name, target), f"{name} does not reach {target}"
 
     def start_pinging(self, name: str, target: str) -> str:
         """Ten pings a second until ``stop_pinging``; returns what that wants to know."""
         log = f"/run/ping-{name}.log"
         words = f"ip netns exec {name} ping -n -i 0.1 -W 5 {target}"
-        self.machine.shell(f"systemd-run -q --unit=ping-{name} -p KillSignal=SIGINT sh -c {shlex.quote(f'exec {words} >{log}')}")
+        self.machine.shell(
+            f"systemd-run -q --unit=ping-{name} -p KillSignal=SIGINT sh -c {shlex.quote(f'exec {words} >{log}')}"
+        )
         self.machine.wait_until("pings are answered", lambda: "icmp_seq=10 " in self.machine.run("cat", log).out)
         return name
 
@@ -189,5 +231,3 @@ class Site:
         sent, received = map(int, found.groups())
         last = re.findall(r"icmp_seq=(\d+)", said)[-1]
         return sent, sent - received - (1 if int(last) == sent - 1 else 0)
-
-
