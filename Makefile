@@ -47,7 +47,7 @@ test: ## the whole test suite: unit, functional, recorded scenarios, packets, da
 
 .PHONY: ready
 ready: ## install what all tests need, and run nothing
-	@tools/system-packages.sh build test neutron && tools/venv.sh test neutron ovs && tools/neutron-venv.sh
+	@tools/system-packages.sh build test neutron vm && tools/venv.sh test neutron ovs && tools/neutron-venv.sh
 
 .PHONY: test-neutron
 test-neutron: ready ## against a real cloud: neutron-server, RabbitMQ, MariaDB, Open vSwitch, in private namespaces (root)

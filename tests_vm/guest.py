@@ -1,8 +1,8 @@
 """Runs in the virtual machine: does what the host asks for over a virtio port, one JSON object a line each way.
 
 A request is ``{"id": …, "words": […], "timeout": …, "input": …}``, its answer ``{"id": …, "code": …, "out": …,
-"err": …}``; several run at a time.  ``{"hello": X}`` is answered by itself, which is how the host finds the beginning of a
-line after the machine was started anew.  Needs nothing but Python.
+"err": …}``; several run at a time.  ``{"hello": X}`` is answered by itself, which is how the host finds the beginning
+of a line after the machine was started anew.  Needs nothing but Python.
 """
 
 from __future__ import annotations

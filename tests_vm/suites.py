@@ -23,12 +23,12 @@ class Suite:
 
     :ivar usual: arguments for pytest, a part that fits into CI
     :ivar whole: arguments for pytest with ``--full``
-    :ivar variables: for the environment, ``NAME=VALUE``
+    :ivar before: words before the command: environment, rights
     """
 
     usual: str
     whole: str
-    variables: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
 
 
 SUITES = {
@@ -37,9 +37,14 @@ SUITES = {
         "tests/functional/test_openvswitch.py",
         "tests/functional/test_openvswitch.py tests/functional/test_openvswitch_daemon.py "
         "tests/functional/test_openvswitch_faults.py tests/oracle/test_reference_state_ovs.py",
-        ("DVR_TEST_OVS_DATAPATH=system",),
+        ("env", "DVR_TEST_OVS_DATAPATH=system"),
     ),
-    "packets": Suite("tests/packets", "tests/packets"),
+    "packets-with-the-rights-of-the-unit": Suite(
+        "tests/packets/test_paths.py tests/packets/test_changes.py tests/packets/test_scopes.py tests/packets/test_mtu.py "
+        "tests/packets/test_takeover.py::test_floating_ip_and_snat_go_on",
+        "tests/packets",
+        ("/root/dvr-agent/tools/in-unit.sh", "--harness"),
+    ),
     "everything": Suite("", "tests"),
 }
 MODULES = ("openvswitch",)
@@ -134,7 +139,7 @@ class Suites:
         assert self._machine is not None
         report = f"/root/{name}.xml"
         arguments = f"{self.arguments(name)} -q -p no:cacheprovider --junitxml={report}"
-        words = ("env", *SUITES[name].variables, "make", "-C", "/root/dvr-agent", "test", f"PYTEST_ARGS={arguments}")
+        words = (*SUITES[name].before, "make", "-C", "/root/dvr-agent", "test", f"PYTEST_ARGS={arguments}")
         done = self._machine.run(*words, check=False, timeout=LIMIT)
         written = self._machine.run("cat", report, check=False).out
         assert written, f"no test has run:\n{str(done)[-4000:]}"

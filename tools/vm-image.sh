@@ -123,7 +123,7 @@ inside() {
 readme() {
     sed -n '/^## Try it/,/^## /{/^```sh/,/^```/{/^```/d;p}}' README.md |
         sed -e "s|<this repository>|/mnt$folder/repository|" -e 's|^\(make test\)\( .*\)\?$|\1 PYTEST_ARGS="--collect-only -q"|' \
-            -e '/^make test-neutron/d'
+            -e '/^make test-/d'
 }
 
 make_tree() {
