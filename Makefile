@@ -3,7 +3,8 @@
 # Nothing has to be prepared: targets install the Debian packages of bindep.txt (as root; anybody else is told the
 # command) and make a virtual environment in .venv.  Run again they find both there and start at once.
 #
-#   PYTHON      Python to build with, 3.11 or newer      (default: the first of python3, python3.13, … that is)
+#   PYTHON      Python to build with, 3.11 or newer      (default: the first of python3, python3.13, … that is; for
+#               `make install` the system's, since services run as other users and see no home directory)
 #   PYTEST_ARGS more arguments for pytest                (make test PYTEST_ARGS="-k fip")
 #   VM_ARGS     more arguments for pytest in test-vm     (make test-vm VM_ARGS=--full)
 #   BENCH_ARGS  more arguments for the bench

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from dvr_agent.errors import ConfigError, LockedError
+from dvr_agent.umask import readable_by_all
 
 RUN_DIRECTORY = Path("/run/dvr-agent")
 
@@ -41,7 +42,8 @@ class AgentLock:
         """
         host_file = f"host-{hashlib.sha256(self._host.encode()).hexdigest()[:16]}.lock"
         try:
-            self._state_path.mkdir(mode=0o755, parents=True, exist_ok=True)
+            with readable_by_all():
+                self._state_path.mkdir(mode=0o755, parents=True, exist_ok=True)
             self._take(self._state_path / "dvr-agent.lock", f"state_path {self._state_path}")
         except OSError as exc:
             self.release()

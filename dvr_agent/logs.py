@@ -86,7 +86,8 @@ def setup(conf: cfg.ConfigOpts, product: str = "dvr-agent") -> None:
         handler.addFilter(_AddContext())
         if isinstance(handler, logging.FileHandler):
             _never_fail_on_text(handler)
-        elif is_journal(getattr(handler, "stream", None)):
+        handler.setFormatter(_SayOnce(handler.formatter or logging.Formatter()))
+        if not isinstance(handler, logging.FileHandler) and is_journal(getattr(handler, "stream", None)):
             handler.setFormatter(_WithPriority(handler.formatter or logging.Formatter()))
 
 
@@ -150,6 +151,25 @@ class _AddContext(logging.Filter):
         if context is not None and not hasattr(record, "context"):
             record.context = context
         return True
+
+
+class _SayOnce(logging.Formatter):
+    """Takes back the exception that oslo.log adds to a line (``error_summary``) where the message has it already.
+
+    oslo.log does so with every warning and error that is logged while an exception is handled, libraries' too.
+    """
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = self._inner.format(record)
+        summary = getattr(record, "error_summary", "")
+        reason = str(sys.exc_info()[1] or "")
+        if record.exc_info or not summary or not reason or reason.splitlines()[0] not in record.getMessage():
+            return text
+        return text.removesuffix(f": {summary}")
 
 
 class _WithPriority(logging.Formatter):

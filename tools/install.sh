@@ -37,7 +37,8 @@ case "$destdir" in
 *) die "DESTDIR=$destdir: an absolute path please" ;;
 esac
 
-python=$(tools/find-python.sh) || die "no Python 3.11 or newer found; name one with PYTHON="
+python=$(tools/find-python.sh --for-services) ||
+    die "no Python 3.11 or newer found that other users can run, outside of home directories; name one with PYTHON="
 # Never the Python of a virtual environment: the installed one must not depend on it.
 python=$("$python" -c 'import os, sys
 print(os.path.realpath(getattr(sys, "_base_executable", sys.executable)))')

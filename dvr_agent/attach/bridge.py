@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
@@ -54,11 +55,16 @@ from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.socket import NetlinkSocket
 from dvr_agent.state.link import Port
 
+LOG = logging.getLogger(__name__)
+
+EXTERNAL = ("fg-", "qg-")
+"""How the names of ports in external networks begin (neutron.agent.l3)."""
+
 
 class BridgeDriver:
     """Implements :class:`dvr_agent.attach.api.AttachDriver` (its docstrings are the contract).
 
-    Keeps nothing between calls.  The calling thread's namespace is the host's.
+    Keeps nothing between calls but what it has warned of.  The calling thread's namespace is the host's.
     """
 
     def __init__(
@@ -71,12 +77,14 @@ class BridgeDriver:
         self._namespaces = namespaces
         self._counters = counters
         self._external = dict(_external(*pair) for pair in external_networks.items())
+        self._warned: set[str] = set()
 
     def check(self, ports: Iterable[Port]) -> dict[str, str]:
         """Inner device name → what is wrong on the outer side, for those where something is.  Reads only."""
         wanted = list(ports)
         if not wanted:
             return {}
+        self._warn_of_forgotten(wanted)
         with attach_errors(), host_socket(self._counters) as host:
             taps = read_devices(host, [tap_name(port.port_id) for port in wanted])
             bridges = read_devices(host, self._bridge_names(wanted))
@@ -88,7 +96,9 @@ class BridgeDriver:
 
     def obstacles(self, ports: Iterable[Port]) -> dict[str, str]:
         """Ports of external networks whose bridge is missing: such a bridge is never made here."""
-        bridges = {port.device: self._external[port.network_id] for port in ports if port.network_id in self._external}
+        wanted = list(ports)
+        bridges = {port.device: self._external[port.network_id] for port in wanted if port.network_id in self._external}
+        self._warn_of_forgotten(wanted)
         if not bridges:
             return {}
         with attach_errors(), host_socket(self._counters) as host:
@@ -110,6 +120,7 @@ class BridgeDriver:
         if not ports:
             return
         check_ports(namespace, ports)
+        self._warn_of_forgotten(ports)
         with (
             attach_errors(),
             host_socket(self._counters) as host,
@@ -208,6 +219,24 @@ class BridgeDriver:
         switch_ipv6_off(ours, self._counters)
         host.batch([set_link(name, up=True) for name in ours if not found[name].info.up])
         return {name: found[name].info.ifindex for name in names}
+
+    def _warn_of_forgotten(self, ports: Sequence[Port]) -> None:
+        """Warn, once, of each external network that ``external_networks`` lacks while it names others.
+
+        Such a network gets a bridge of its own, which leads nowhere: most likely its line was forgotten.
+        """
+        for port in ports:
+            network = port.network_id
+            if not self._external or not port.device.startswith(EXTERNAL) or network in self._external:
+                continue
+            if network not in self._warned:
+                self._warned.add(network)
+                LOG.warning(
+                    "external network %s is not named in [bridge] external_networks, others are: "
+                    "it gets the bridge %s, which no interface of this host is on unless you add one",
+                    network,
+                    self._bridge_of(network),
+                )
 
     def _check_bridge(self, port: Port, bridge: Device | None) -> None:
         name = self._bridge_of(port.network_id)

@@ -129,13 +129,16 @@ def _add_show(verbs: Any) -> None:
 
 def _add_other_verbs(verbs: Any) -> None:
     _verb(verbs, "status", "ask the running daemon how it is", "status:run")
-    _verb(
+    fetch = _verb(
         verbs,
         "fetch",
         "have neutron-server's documents of this host, for a plan before the daemon runs",
         "fetch:run",
         "Asks what neutron-l3-agent asks at its start, which may run meanwhile, and keeps the answers where the daemon "
         "keeps them. No message is consumed and no state reported. Refuses while the daemon runs: it does this itself.",
+    )
+    fetch.add_argument(
+        "--timeout", type=_seconds, default=120.0, metavar="SECONDS", help="how long to wait in all; default: 120"
     )
     cleanup = _verb(
         verbs,

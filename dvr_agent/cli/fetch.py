@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import warnings
 
 from dvr_agent.cli.inputs import load_config
 from dvr_agent.cli.output import Output, complain
@@ -17,11 +19,15 @@ def run(args: argparse.Namespace, out: Output) -> int:
     conf = load_config(args)
     if source_name(conf) != "neutron":
         raise ConfigError("[dvr_agent] source is not neutron: there is no server to ask (is transport_url set?)")
+    _keep_quiet(conf.debug)
     from dvr_agent.sources.neutron.fetch import fetch
+
+    def begins(brokers: str) -> None:
+        complain(f"asking neutron-server by {brokers}, for {args.timeout:g} s at most")
 
     # The daemon keeps the documents itself, and better.
     with AgentLock(conf.state_path, conf.host):
-        good, bad = fetch(conf)
+        good, bad = fetch(conf, args.timeout, begins)
     where = documents_path(conf.state_path, conf.host)
     if out.json:
         routers = sorted(event.document.router.id for event in good)
@@ -34,3 +40,11 @@ def run(args: argparse.Namespace, out: Output) -> int:
         for omission in changed.document.router.omitted:
             complain(f"warning: left out: {changed.document.name}: {omission.text}")
     return 1 if bad else 0
+
+
+def _keep_quiet(debug: bool) -> None:
+    """What the libraries, and our own threads, say while they try again and again: the outcome is told once."""
+    warnings.simplefilter("ignore")
+    if not debug:
+        for name in ("oslo", "oslo_messaging", "amqp", "kombu", "dvr_agent.sources.neutron"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -86,5 +86,7 @@ class Status:
             return f"{self.state}: {self.obstacle or self.feed.error}"
         states = self.dispatcher.routers.states
         text = ", ".join(f"{number} {state.value}" for state, number in sorted(states.items())) or "no routers"
+        if self.feed.known is None:
+            text = "router documents are not listed yet"
         parts = (self.state, self.passes.progress or text, self.passes.guard, *self.services.troubles)
         return "; ".join(part for part in parts if part)

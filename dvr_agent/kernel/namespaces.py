@@ -20,6 +20,7 @@ from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.link import LOOPBACK, set_link
 from dvr_agent.kernel.netlink.socket import NetlinkSocket, open_raw
 from dvr_agent.kernel.netns import CLONE_NEWNET, NETNS_DIR, OWN_NAMESPACE, Window, entered, go_home, path_of
+from dvr_agent.umask import readable_by_all
 
 # include/uapi/linux/mount.h, fs/namespace.c
 MS_BIND, MS_REC, MS_SHARED = 1 << 12, 1 << 14, 1 << 20
@@ -136,7 +137,8 @@ class RealNamespaces:
 
         Namespaces made here are then seen in, and removed from, other mount namespaces too.  Once per directory.
         """
-        os.makedirs(NETNS_DIR, 0o755, exist_ok=True)
+        with readable_by_all():
+            os.makedirs(NETNS_DIR, 0o755, exist_ok=True)
         found = os.stat(NETNS_DIR)
         if self._shared == (found.st_dev, found.st_ino):
             return

@@ -264,7 +264,7 @@ def _find(program: Program) -> Process | None:
 
 def _open(pid: int, program: Program) -> Process | None:
     try:
-        return open_process(pid, program.name, str(program.config))
+        return open_process(pid, program.name, str(program.config), program.namespace)
     except OSError as exc:
         raise ServiceError(f"{program.name} (process {pid}) cannot be looked at: {exc.strerror}") from exc
 

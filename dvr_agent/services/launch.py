@@ -14,6 +14,8 @@ from pathlib import Path
 from dvr_agent.errors import KernelError, ServiceError
 from dvr_agent.kernel import netns
 from dvr_agent.services.processes import Process, has_ended
+from dvr_agent.services.scope import command_in_scope
+from dvr_agent.umask import readable_by_all
 
 START_SECONDS = 10.0
 PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -47,20 +49,31 @@ def run(program: Program) -> None:
     path = shutil.which(program.words[0])
     if path is None:
         raise ServiceError(f"{program.name} is not installed")
-    nothing = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
-    files = [*nothing, *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inherited())]
-    try:
-        with netns.entered(program.namespace):
-            # Not by subprocess: the worker thread blocks all signals, and the helper would inherit that.
-            pid = os.posix_spawn(path, program.words, os.environ, file_actions=files, setsid=True, setsigmask=(),
-                                 setsigdef=PYTHON_IGNORES)  # fmt: skip
-    except (OSError, KernelError) as exc:
-        raise ServiceError(f"{program.name} cannot be started: {exc}") from exc
-    code = _wait(pid)
+    scope = command_in_scope(program.name, program.namespace)
+    code = _wait(_spawn(program, scope[0], (*scope, *program.words))) if scope else 1
+    if code:  # of systemd-run, which gets no scope, or of the helper: that is seen without a scope
+        code = _wait(_spawn(program, path, program.words))
     if code is None:
         raise ServiceError(f"{program.name} did not become a daemon within {START_SECONDS:.0f} s")
     if code:
         raise ServiceError(f"{program.name} refuses to start (exit code {code}): {_reason(program)}")
+
+
+def _spawn(program: Program, path: str, words: tuple[str, ...]) -> int:
+    """Start a command in the namespace of a helper; returns its process id.
+
+    :raises ServiceError: it cannot be started
+    """
+    nothing = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
+    files = [*nothing, *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inherited())]
+    try:
+        # neutron-l3-agent, which is no root, reads process id files.
+        with netns.entered(program.namespace), readable_by_all():
+            # Not by subprocess: the worker thread blocks all signals, and the helper would inherit that.
+            return os.posix_spawn(path, words, os.environ, file_actions=files, setsid=True, setsigmask=(),
+                                  setsigdef=PYTHON_IGNORES)  # fmt: skip
+    except (OSError, KernelError) as exc:
+        raise ServiceError(f"{program.name} cannot be started: {exc}") from exc
 
 
 def _inherited() -> list[int]:

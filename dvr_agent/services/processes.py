@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dvr_agent.kernel.namespace_of_process import inode_of_process
+
 PROC = Path("/proc")
 
 
@@ -19,7 +21,7 @@ class Process:
     """One process.
 
     :ivar fd: its pidfd, readable once it has ended; who opened the process closes it
-    :ivar network: inode of its network namespace
+    :ivar network: inode of its network namespace; 0 if it must not be known and has no name
     """
 
     pid: int
@@ -59,10 +61,11 @@ def has_ended(pidfd: int, seconds: float) -> bool:
     return bool(poll.poll(seconds * 1e3))
 
 
-def open_process(pid: int, program: str, word: str) -> Process | None:
+def open_process(pid: int, program: str, word: str, namespace: str = "") -> Process | None:
     """A process, if it runs this program with this word in its command line; else None.
 
     :param program: file name of the program
+    :param namespace: name of the network namespace that it is most likely in
     :raises OSError: it may not be looked at, or there is no descriptor left
     """
     try:
@@ -77,7 +80,7 @@ def open_process(pid: int, program: str, word: str) -> Process | None:
     words = command_line(pid)
     try:
         if words and Path(words[0]).name == program and word in words:
-            return Process(pid, fd, os.stat(PROC / str(pid) / "ns" / "net").st_ino)
+            return Process(pid, fd, inode_of_process(pid, namespace))
     except FileNotFoundError:
         pass
     except PermissionError:

@@ -14,9 +14,11 @@ from pathlib import Path
 from dvr_agent.desired import names
 from dvr_agent.desired.ra import radvd_text
 from dvr_agent.errors import ServiceError, ServiceFatalError
+from dvr_agent.kernel import capability
 from dvr_agent.model.router import Router
 from dvr_agent.services.children import Children
 from dvr_agent.services.launch import Program
+from dvr_agent.umask import readable_by_all
 
 LOG = logging.getLogger(__name__)
 
@@ -63,6 +65,7 @@ class RadvdService:
             if not self._is_read(program, text):
                 _write(program.config, text)
             if not self._children.find(router.id, program):
+                self._check_rights()
                 _make_directory(program.pid_file.parent)
                 self._children.start(router.id, program)
                 LOG.info("router %s: radvd started", router.id)
@@ -121,6 +124,13 @@ class RadvdService:
 
     def close(self) -> None:
         self._children.close()
+
+    def _check_rights(self) -> None:
+        """
+        :raises ServiceError: radvd could not become the user that it shall run as
+        """
+        if self._user not in ("", "root") and not capability.has(capability.CAP_SETUID, capability.CAP_SETGID):
+            raise ServiceError("radvd_user needs CAP_SETUID and CAP_SETGID, see docs/metadata.md")
 
     def _text(self, router: Router) -> str | None:
         return radvd_text(router, self._shortest, self._longest)
@@ -183,6 +193,7 @@ def _make_directory(path: Path) -> None:
     if path.is_dir():
         return
     _make_directory(path.parent)
-    path.mkdir(mode=0o755, exist_ok=True)
+    with readable_by_all():
+        path.mkdir(mode=0o755, exist_ok=True)
     above = path.parent.stat()
     os.chown(path, above.st_uid, above.st_gid)

@@ -168,6 +168,22 @@ class TestPlug:
         assert caught.value.code == errno.EINVAL
         assert names() == names(A) == set()
 
+    def test_a_network_that_the_mapping_lacks_is_warned_of_once(
+        self, rig: Rig, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        forgotten = ONE._replace(device="qg-33333333-33")
+        for _ in range(2):
+            rig.driver.obstacles([forgotten])
+            rig.driver.plug(A, [forgotten, ONE._replace(device="qr-x", port_id=TWO.port_id)])
+            rig.driver.check([forgotten])
+        (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert line.startswith(f"external network {ONE.network_id} is not named in [bridge] external_networks")
+        caplog.clear()
+        plain = BridgeDriver(rig.namespaces, {}, rig.counters)
+        plain.obstacles([forgotten])
+        rig.driver.check([port(3, EXTERNAL)._replace(device="fg-x"), ONE])
+        assert not caplog.records
+
     def test_a_mapping_that_cannot_work_is_a_configuration_error(self, rig: Rig) -> None:
         for mapping in ({"public": "br-ex"}, {EXTERNAL: "a-name-far-too-long"}, {EXTERNAL: ""}):
             with pytest.raises(ConfigError, match="external_networks"):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.errors import ServiceError
-from dvr_agent.services import children, launch, processes
+from dvr_agent.services import children, launch, processes, scope
 from dvr_agent.services.children import Children
 from dvr_agent.services.launch import Program
 from tests import lab
@@ -320,3 +320,53 @@ def test_nothing_stays_open(rig: Rig) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
     assert rig.running() == [pid_of(program)]
     rig.children = Children("helper")
+
+
+# -- control groups
+
+
+@pytest.fixture
+def managed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As where systemd runs; systemd-run notes its arguments and then does what it should, or what a test says."""
+    monkeypatch.setattr(scope, "_is_managed", lambda: True)
+    runner = rig.folder / "bin" / "systemd-run"
+    runner.write_text(
+        f'#!/bin/bash\necho "$@" >>{rig.folder}/asked\nwhile [ "$1" != -- ]; do shift; done\nshift\nexec "$@"\n'
+    )
+    runner.chmod(0o755)
+    return rig.folder / "asked"
+
+
+def test_where_systemd_runs_each_helper_gets_a_scope_of_its_own(rig: Rig, managed: Path) -> None:
+    for name in ("one", "two"):
+        program = rig.program(name=name)
+        rig.children.start(name, program)
+        assert rig.children.find(name, program)
+    asked = managed.read_text().splitlines()
+    units = {word for line in asked for word in line.split() if word.startswith("--unit=")}
+    assert len(asked) == len(units) == 2
+    assert all("--scope" in line and "--slice=system-helper.slice" in line for line in asked)
+    assert all(unit.startswith("--unit=helper-here-") for unit in units)
+
+
+def test_a_helper_is_started_without_a_scope_where_systemd_gives_none(rig: Rig, managed: Path) -> None:
+    (rig.folder / "bin" / "systemd-run").write_text("#!/bin/sh\nexit 1\n")
+    program = rig.program()
+    rig.children.start(KEY, program)
+    assert rig.children.find(KEY, program)
+
+
+def test_no_scope_in_another_pid_namespace() -> None:
+    """The suite runs in one: systemd, if there is one, would move other processes than those that are meant."""
+    assert not scope._is_managed()
+
+
+def test_a_helper_and_its_files_are_readable_whatever_the_umask(rig: Rig) -> None:
+    before = os.umask(0o077)
+    try:
+        program = rig.program()
+        rig.children.start(KEY, program)
+        assert program.pid_file.stat().st_mode & 0o777 == 0o644
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)

@@ -160,6 +160,20 @@ def test_what_is_no_router_id_is_said_in_words(ctl: Ctl) -> None:
     assert "'a3d9771d' is no router id (the whole UUID" in done.stderr
 
 
+def test_fetch_says_how_long_it_waits_and_gives_up_then_without_a_word_of_libraries(kernel_ctl: Ctl) -> None:
+    text = kernel_ctl.config.read_text()
+    kernel_ctl.config.write_text(
+        "[DEFAULT]\ntransport_url = rabbit://neutron:sesame@127.0.0.1:5679/\nagent_mode = dvr\n" + text
+    )
+    done = kernel_ctl.run("fetch", "--timeout", "2", PYTHONWARNINGS="default")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "dvrctl: asking neutron-server by 127.0.0.1:5679, for 2 s at most",
+        "dvrctl: neutron-server: no answer by 127.0.0.1:5679 within 2 s",
+    ]
+    assert done.stdout == ""
+
+
 def test_the_demo_tells_its_steps_in_json_too(ctl: Ctl) -> None:
     told = ctl.json("demo")
     assert told["worked"] is True

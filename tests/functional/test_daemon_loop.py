@@ -816,6 +816,7 @@ def test_ready_is_told_after_a_bound_though_the_kernel_cannot_be_read(daemon: Ma
     (one.state / "fail-load").write_text("")
     with Manager() as manager:
         one.start(ready=False, NOTIFY_SOCKET=manager.address)
+        manager.until(lambda text: "STATUS=starting" in text)
         ready = manager.until(lambda text: text.startswith("READY=1"))
         assert "starting: kernel and state files cannot be read: " in ready
         (one.state / "fail-load").unlink()

@@ -221,7 +221,8 @@ def test_a_missing_extra_is_a_configuration_error(
 
 def test_unit_stays_in_the_mount_and_network_namespace_of_the_host() -> None:
     """Else the namespaces that the agent makes would be invisible to the host and vanish with the service."""
-    assert sorted(unit_settings(UNIT).keys() & (MOUNT_NAMESPACE_OPTIONS | {"RestrictNamespaces"})) == []
+    assert sorted(unit_settings(UNIT).keys() & MOUNT_NAMESPACE_OPTIONS) == []
+    assert unit_settings(UNIT).get("RestrictNamespaces", ["net"]) == ["net"]
 
 
 def test_stopping_the_unit_gives_the_agent_time_to_finish_its_job() -> None:
@@ -255,6 +256,32 @@ def test_agent_needs_no_more_than_the_capabilities_of_the_unit(host: lab.Host, t
     assert {path.stat().st_uid for path in files} == {daemon.state.stat().st_uid}
 
 
+DROP_IN = ("CAP_SETUID", "CAP_SETGID")
+"""What docs/metadata.md says of ``radvd_user``."""
+
+
+def test_what_radvd_of_another_user_needs_more_is_documented() -> None:
+    assert f"CapabilityBoundingSet={' '.join(DROP_IN)}\n" in (ROOT / "docs" / "metadata.md").read_text()
+
+
+def test_without_them_the_router_says_what_is_missing(host: lab.Host, tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, DEFAULT={"radvd_user": "nobody"})
+    name = str(daemon.options["DEFAULT"]["host"])
+    recorded = (ROOT / "tests/data/documents/h_dual_stack-compute1.json").read_text()
+    (daemon.routers / "one.json").write_text(recorded.replace("compute1", name))
+    try:
+        start_as_the_unit_does(daemon, tmp_path)
+        (router,) = daemon.status()["routers"]
+        assert router["state"] == "degraded"
+        assert "radvd_user needs CAP_SETUID and CAP_SETGID, see docs/metadata.md" in router["reason"]
+    finally:
+        daemon.stop()
+
+
+def test_systemd_calls_the_exposure_of_the_unit_less_than_five() -> None:
+    command("systemd-analyze", "security", "--offline=true", "--threshold=50", "--no-pager", UNIT)
+
+
 def test_nor_does_radvd_of_another_user(host: lab.Host, tmp_path: Path) -> None:
     """Started, adopted by the next agent, and ended with its router."""
     tmp_path.chmod(0o755)
@@ -268,13 +295,15 @@ def test_nor_does_radvd_of_another_user(host: lab.Host, tmp_path: Path) -> None:
     document = daemon.routers / "one.json"
     document.write_text(recorded.replace("compute1", name))
     try:
-        start_as_the_unit_does(daemon, tmp_path)
+        start_as_the_unit_does(daemon, tmp_path, *DROP_IN)
         assert daemon.status()["states"] == {"in sync": 1}
+        for folder in (daemon.state / "ra", daemon.state / "external", daemon.state / "external/pids"):
+            assert stat.S_IMODE(os.stat(folder).st_mode) == 0o755, folder
         (file,) = (daemon.state / "external" / "pids").iterdir()
         pid = int(file.read_text())
         wait_for(lambda: "\nUid:\t65534\t" in Path(f"/proc/{pid}/status").read_text())
         daemon.stop()
-        start_as_the_unit_does(daemon, tmp_path)
+        start_as_the_unit_does(daemon, tmp_path, *DROP_IN)
         assert daemon.status()["services"]["radvd"]["routers"] == 1
         assert int(file.read_text()) == pid
         document.unlink()
@@ -285,12 +314,15 @@ def test_nor_does_radvd_of_another_user(host: lab.Host, tmp_path: Path) -> None:
         daemon.stop()
 
 
-def start_as_the_unit_does(daemon: Daemon, folder: Path) -> None:
-    """With the capabilities of the unit and no more."""
-    (allowed,) = unit_settings(UNIT)["CapabilityBoundingSet"]
-    bounding = ",".join(["-all", *(f"+{one.removeprefix('CAP_').lower()}" for one in allowed.split())])
+def start_as_the_unit_does(daemon: Daemon, folder: Path, *more: str) -> None:
+    """With the capabilities and the umask of the unit, and no more but those of a drop-in."""
+    allowed = [*unit_settings(UNIT)["CapabilityBoundingSet"][0].split(), *more]
+    bounding = ",".join(["-all", *(f"+{one.removeprefix('CAP_').lower()}" for one in allowed)])
     wrapper = folder / "python"
-    wrapper.write_text(f'#!/bin/sh\nexec setpriv --no-new-privs --bounding-set={bounding} {sys.executable} "$@"\n')
+    umask = unit_settings(UNIT)["UMask"][0]
+    wrapper.write_text(
+        f'#!/bin/sh\numask {umask}\nexec setpriv --no-new-privs --bounding-set={bounding} {sys.executable} "$@"\n'
+    )
     wrapper.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "executable", str(wrapper))
@@ -401,6 +433,41 @@ def test_python_older_than_3_11_is_refused(tmp_path: Path) -> None:
     old.write_text("#!/bin/sh\nexit 1\n")
     old.chmod(0o755)
     assert "3.11" in command("tools/find-python.sh", code=1, PYTHON=str(old)).stderr
+
+
+def in_a_home(python: str) -> bool:
+    words = "import os, sys; print(os.path.realpath(sys._base_executable))"
+    return command(python, "-c", words).stdout.startswith(("/root/", "/home/"))
+
+
+def test_python_of_a_home_directory_is_not_taken_for_services(tmp_path: Path) -> None:
+    """The metadata proxy's user could not run it, and its unit hides home directories."""
+    (tmp_path / "python3").symlink_to(sys.executable)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    assert command("tools/find-python.sh", PATH=path, PYTHON="").stdout.startswith(str(tmp_path))
+    found = command("tools/find-python.sh", "--for-services", PATH=path, PYTHON="", code=None)
+    if found.returncode == 0:
+        assert not in_a_home(found.stdout.strip())
+    else:
+        assert "in a home directory: not used for services" in found.stderr
+
+
+def test_python_of_a_home_directory_that_is_asked_for_is_taken_with_a_word() -> None:
+    done = command("tools/find-python.sh", "--for-services", PYTHON=sys.executable)
+    assert done.stdout.strip() == sys.executable
+    assert ("dvr-metadata-proxy, which runs as another user" in done.stderr) is in_a_home(sys.executable)
+
+
+def test_python_that_others_may_not_run_is_not_taken_for_services(tmp_path: Path) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "python3").write_text(
+        f'#!/bin/sh\n[ "$1" = - ] && exec {sys.executable} -c "import sys; sys.executable = '
+        f'sys._base_executable = \'{hidden}/python3\'; exec(sys.stdin.read())"\nexec {sys.executable} "$@"\n'
+    )
+    (hidden / "python3").chmod(0o700)
+    done = command("tools/find-python.sh", "--for-services", PYTHON=f"{hidden}/python3")
+    assert f"{hidden}/python3 is not readable for other users" in done.stderr
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

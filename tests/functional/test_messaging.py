@@ -28,10 +28,12 @@ from dvr_agent.sources.neutron.api import (
     RouterRemoved,
     RoutersUpdated,
     ServerAwayError,
+    ServerError,
     ServerTimeoutError,
 )
 from dvr_agent.sources.neutron.messaging import OsloBus, open_bus
-from dvr_agent.sources.neutron.messaging_config import messaging_options, secrets_of
+from dvr_agent.sources.neutron.messaging_config import brokers_of, messaging_options, secrets_of
+from tests import lab
 from tests.daemon_lab import wait_for
 from tests.rabbit import Rabbit
 from tests.replay.server import NeutronServer
@@ -420,6 +422,41 @@ def test_a_transport_url_that_cannot_be_used_is_told_without_it(tmp_path: Path, 
         make_bus(tmp_path, url)
     assert "sesame" not in str(caught.value)
     assert "transport_url" in str(caught.value)
+
+
+def test_an_option_of_the_library_that_is_wrong_is_named_with_its_file(tmp_path: Path) -> None:
+    base = configure(tmp_path, "rabbit://neutron:sesame@broker/")
+    extra = tmp_path / "rabbit.conf"
+    extra.write_text("[oslo_messaging_rabbit]\nrabbit_quorum_queue = perhaps\n")
+    with pytest.raises(ConfigError) as caught:
+        messaging_options(config.load(["--config-file", str(base), "--config-file", str(extra)]))
+    assert str(caught.value) == (
+        f"{extra}: [oslo_messaging_rabbit] rabbit_quorum_queue = 'perhaps': expected true or false"
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("rabbit://neutron:sesame@broker:5671/v", "broker:5671"),
+        ("rabbit://neutron:sesame@a:1,neutron:open@[2001:db8::1]:2/", "a:1, [2001:db8::1]:2"),
+        ("rabbit://neutron:sesame@broker/", "broker:5672"),
+        ("rabbit://neutron:ses@me@broker:5672/", "broker:5672"),
+    ],
+)
+def test_brokers_are_named_without_user_and_password(tmp_path: Path, url: str, named: str) -> None:
+    options = messaging_options(config.load(["--config-file", str(configure(tmp_path, url))]))
+    assert brokers_of(options) == named
+
+
+def test_a_broker_that_is_away_is_named(tmp_path: Path, host: lab.Host) -> None:
+    bus = make_bus(tmp_path, "rabbit://neutron:sesame@127.0.0.1:5679/", rpc_response_timeout=1)
+    try:
+        with pytest.raises(ServerError, match=r"the message bus at 127\.0\.0\.1:5679") as caught:
+            bus.plugin.get_service_plugin_list()
+        assert "sesame" not in str(caught.value)
+    finally:
+        bus.close()
 
 
 def test_options_of_the_library_are_taken_from_the_same_files(tmp_path: Path) -> None:

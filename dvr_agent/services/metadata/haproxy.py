@@ -89,7 +89,7 @@ class HaproxyOfReference:
         if pid is None:
             return None
         try:
-            process = open_process(pid, "haproxy", str(conf))
+            process = open_process(pid, "haproxy", str(conf), names.QROUTER + router_id)
         except OSError:
             return None
         if process is None or self._is_routers(process, router_id, conf):

@@ -91,6 +91,7 @@ class Caller:
     """Calls on one topic.  Safe to use from several threads.
 
     :ivar wait_ready: waits up to so many seconds until calls make sense; False: they do not
+    :ivar brokers: ``host:port`` of each, for messages
     """
 
     transport: Any
@@ -98,6 +99,7 @@ class Caller:
     timeouts: Timeouts
     secrets: tuple[str, ...]
     wait_ready: Callable[[float], bool]
+    brokers: str
     _pending: set[queue.SimpleQueue[Outcome]] = field(default_factory=set)
     _slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(AT_ONCE))
     _made: int = 0
@@ -146,7 +148,7 @@ class Caller:
     def _bounded(self, method: str, version: str, timeout: float, args: Mapping[str, object]) -> Any:
         deadline = time.monotonic() + timeout
         if not self.wait_ready(timeout):
-            raise ServerAwayError("the message bus cannot be reached")
+            raise ServerAwayError(f"the message bus at {self.brokers} cannot be reached")
         if not self._slots.acquire(timeout=max(deadline - time.monotonic(), 0)):
             raise ServerAwayError(f"{AT_ONCE} calls are waiting already")
         box: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
@@ -156,7 +158,7 @@ class Caller:
             threading.Thread(target=self._run, args=words, name=f"rpc-{method}", daemon=True).start()
             worked, result = box.get(timeout=timeout + SEND_SECONDS)
         except queue.Empty:
-            raise ServerAwayError("the message bus cannot be reached: the call is stuck") from None
+            raise ServerAwayError(f"the message bus at {self.brokers} cannot be reached: the call is stuck") from None
         finally:
             self._pending.discard(box)
         if worked:
@@ -189,11 +191,12 @@ class Caller:
             text = first.partition(TRACEBACK)[0]
             return RemoteError(f"{type(exc).__name__.removesuffix('_Remote')}: {_one_line(text)}")
         if isinstance(exc, oslo_messaging.MessagingTimeout):
-            return ServerTimeoutError("no answer came in time")
+            return ServerTimeoutError(f"no answer came in time by the message bus at {self.brokers}")
         if isinstance(exc, oslo_messaging.MessageUndeliverable):
-            return ServerAwayError(f"no server listens on {self.topic}")
+            return ServerAwayError(f"no server listens on {self.topic} of the message bus at {self.brokers}")
         LOG.debug("not sent: %s", whole)
-        return ServerAwayError(f"the message bus cannot be used: {_one_line(whole) or type(exc).__name__}")
+        why = _one_line(whole) or type(exc).__name__
+        return ServerAwayError(f"the message bus at {self.brokers} cannot be used: {why}")
 
 
 class RpcPlugin:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import select
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from oslo_config import cfg
 
 from dvr_agent.config import host_settings
+from dvr_agent.errors import SourceError
 from dvr_agent.sources.api import Bad, Changed, Event, Failed, Synced
 from dvr_agent.sources.neutron.api import Bus, L3Plugin, Notify
 from dvr_agent.sources.neutron.open import neutron_options, open_bus
@@ -51,28 +53,37 @@ class _Deaf:
         self._bus.close()
 
 
-def fetch(conf: cfg.ConfigOpts) -> tuple[list[Changed], list[Bad]]:
+def fetch(conf: cfg.ConfigOpts, seconds: float, begins: Callable[[str], None]) -> tuple[list[Changed], list[Bad]]:
     """Ask once for all routers of this host and keep their documents; returns the good and the bad ones.
 
+    :param seconds: after which it gives up
+    :param begins: told by which brokers neutron-server is asked, before it is
     :raises ConfigError: the source cannot be used as it is configured
     :raises SourceError: the server did not answer, or not fully
     """
     options = replace(neutron_options(conf), fallback_after=threading.TIMEOUT_MAX)
-    source = NeutronSource(_Deaf(open_bus(conf)), host_settings(conf), options)
+    bus = open_bus(conf)
+    brokers = str(getattr(bus, "brokers", "the message bus"))
+    source = NeutronSource(_Deaf(bus), host_settings(conf), options)
+    deadline = time.monotonic() + seconds
     good: dict[str, Changed] = {}
     bad: dict[str, Bad] = {}
+    begins(brokers)
     try:
         source.rescan()
-        while not _take(_events(source), good, bad):
-            pass
+        while not _take(_events(source, deadline), good, bad):
+            if time.monotonic() >= deadline:
+                raise SourceError(f"neutron-server: no answer by {brokers} within {seconds:g} s")
     finally:
         source.close()
     return list(good.values()), list(bad.values())
 
 
-def _events(source: NeutronSource) -> list[Event]:
-    select.select([source.fileno()], [], [])
-    return source.poll()
+def _events(source: NeutronSource, deadline: float) -> list[Event]:
+    """The next ones; none if there are none until then."""
+    poll = select.poll()
+    poll.register(source.fileno(), select.POLLIN)
+    return source.poll() if poll.poll(max(deadline - time.monotonic(), 0) * 1e3) else []
 
 
 def _take(events: list[Event], good: dict[str, Changed], bad: dict[str, Bad]) -> bool:

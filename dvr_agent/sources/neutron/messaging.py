@@ -19,7 +19,7 @@ from dvr_agent.errors import ConfigError
 from dvr_agent.sources.neutron.api import L3Plugin, Notify
 from dvr_agent.sources.neutron.client import Caller, RpcPlugin, Timeouts
 from dvr_agent.sources.neutron.listener import Listener, start_thread
-from dvr_agent.sources.neutron.messaging_config import hide, messaging_options, secrets_of
+from dvr_agent.sources.neutron.messaging_config import brokers_of, hide, messaging_options, secrets_of
 
 LOG = logging.getLogger(__name__)
 
@@ -46,8 +46,10 @@ class OsloBus:
         self._ready, self._closed = threading.Event(), threading.Event()
         timeouts = Timeouts(options.rpc_response_timeout, options.rpc_response_max_timeout)
         report_timeouts = Timeouts(report_timeout, report_timeout)
-        self._calls = Caller(self._transports[0], PLUGIN_TOPIC, timeouts, secrets, self._wait_ready)
-        self._reports = Caller(self._transports[1], REPORTS_TOPIC, report_timeouts, secrets, self._wait_ready)
+        self.brokers = brokers_of(options)
+        words = (secrets, self._wait_ready, self.brokers)
+        self._calls = Caller(self._transports[0], PLUGIN_TOPIC, timeouts, *words)
+        self._reports = Caller(self._transports[1], REPORTS_TOPIC, report_timeouts, *words)
         self._plugin = RpcPlugin(self._calls, self._reports, host)
         self._host, self._secrets = host, secrets
         self._listener: Listener | None = None

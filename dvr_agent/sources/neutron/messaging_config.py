@@ -15,11 +15,14 @@ import oslo_messaging
 from oslo_config import cfg
 from oslo_messaging import opts as library_options
 
+from dvr_agent import config_files
 from dvr_agent.config import config_arguments
 from dvr_agent.errors import ConfigError
 
 RABBIT = "oslo_messaging_rabbit"
 CONTROL_EXCHANGE = "neutron"
+AMQP_PORT = 5672
+"""Where a broker listens that is named without a port (IANA: amqp)."""
 MAX_TIMEOUT = cfg.IntOpt("rpc_response_max_timeout", default=600, help="Seconds that a call's time-out never exceeds.")
 """Neutron's option (neutron_lib.rpc): a call that timed out gets twice the time next time, up to this."""
 
@@ -52,11 +55,8 @@ def messaging_options(conf: cfg.ConfigOpts) -> cfg.ConfigOpts:
     options.register_opt(MAX_TIMEOUT)
     for name, value in DEFAULTS.items():
         options.set_default(name, value, group=RABBIT)
-    try:
-        options(config_arguments(conf), project="dvr-agent", default_config_files=[], default_config_dirs=[])
-        _read_all(options)
-    except (cfg.Error, ValueError) as exc:
-        raise ConfigError(_without_value(exc)) from None
+    # Values are checked now, not at the first call; what is said of a wrong one does not show a secret.
+    config_files.parse(options, config_arguments(conf), config_files.PROJECT, default_files=(), default_dirs=())
     if not _is_set(options):
         raise ConfigError("[DEFAULT] transport_url is not set: the message bus of Neutron, as in neutron.conf")
     return options
@@ -69,6 +69,18 @@ def secrets_of(options: cfg.ConfigOpts) -> tuple[str, ...]:
         password = chunk.rpartition("/")[2].rpartition(",")[2].partition(":")[2]
         found |= {password, parse.unquote(password)}
     return tuple(sorted(filter(None, found), key=len, reverse=True))
+
+
+def brokers_of(options: cfg.ConfigOpts) -> str:
+    """``host:port`` of each broker in ``transport_url``, for people; nothing else of the URL.
+
+    :raises oslo_messaging.InvalidTransportURL: it is none
+    """
+    found = []
+    for one in oslo_messaging.TransportURL.parse(options).hosts:
+        host = (one.hostname or "").rpartition("@")[2]  # a password may hold an @ that should have been written %40
+        found.append(f"{f'[{host}]' if ':' in host else host}:{one.port or AMQP_PORT}")
+    return hide(", ".join(found), secrets_of(options)) or "no broker"
 
 
 def hide(text: str, secrets: tuple[str, ...]) -> str:
@@ -86,22 +98,7 @@ def _tables() -> list[tuple[str | None, list[Any]]]:
     return tables
 
 
-def _read_all(options: cfg.ConfigOpts) -> None:
-    """Values are checked when they are read: now, not at the first call."""
-    for group, table in _tables():
-        section = options if group is None else options[group]
-        for opt in table:
-            getattr(section, opt.dest)
-    getattr(options, MAX_TIMEOUT.dest)
-
-
 def _is_set(options: cfg.ConfigOpts) -> bool:
     """True if a file sets it: oslo.messaging's own default is a broker on this host with a well-known password."""
     where: Any = options.get_location("transport_url")
     return bool(options.transport_url) and where is not None and where.location.is_user_controlled
-
-
-def _without_value(exc: Exception) -> str:
-    """What oslo.config says, unless it might quote a secret."""
-    text = str(exc)
-    return "[DEFAULT] transport_url: cannot be used" if "transport_url" in text else text

@@ -1,0 +1,77 @@
+"""In which named network namespace a process is, for a process that we may not look into.
+
+``/proc/<pid>/ns/net`` of a process of another user, or of one that has changed its user, needs CAP_SYS_PTRACE.  The
+number that our own namespace has for that of a process may be asked for by anyone, and compared with those of the named
+namespaces (net/core/net_namespace.c, rtnl_net_getid).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from dvr_agent.errors import KernelError
+from dvr_agent.kernel import netns
+from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.netlink.nsid import (
+    NETNSA_FD,
+    NETNSA_PID,
+    NOT_ASSIGNED,
+    decode_nsid,
+    get_nsid,
+    new_nsid,
+)
+from dvr_agent.kernel.netlink.socket import NetlinkSocket
+
+
+def inode_of_process(pid: int, likely: str = "") -> int:
+    """Inode of the network namespace of a process; 0 if it must not be known and has no name.
+
+    :param likely: name of the namespace to be looked at first
+    :raises FileNotFoundError: the process has ended
+    """
+    try:
+        return os.stat(f"/proc/{pid}/ns/net").st_ino
+    except PermissionError:
+        pass
+    try:
+        with NetlinkSocket.open("", WriteCounters()) as sock:
+            wanted = _number(sock, f"namespace of process {pid}", NETNSA_PID, pid)
+            return _named(sock, wanted, likely)
+    except KernelError as exc:
+        raise FileNotFoundError(exc.code, str(exc)) from exc
+
+
+def _named(sock: NetlinkSocket, wanted: int, likely: str) -> int:
+    """Inode of the named namespace that has this number, 0 if none has."""
+    try:
+        names = os.listdir(netns.NETNS_DIR)
+    except OSError:
+        return 0
+    for name in sorted(names, key=lambda name: name != likely):
+        try:
+            fd = netns.open_namespace(name)
+        except KernelError:
+            continue
+        try:
+            if _number(sock, f"namespace {name}", NETNSA_FD, fd, give=False) == wanted:
+                return os.fstat(fd).st_ino
+        except KernelError:  # a plain file in /run/netns
+            continue
+        finally:
+            os.close(fd)
+    return 0
+
+
+def _number(sock: NetlinkSocket, what: str, member: int, value: int, give: bool = True) -> int:
+    """The number of a namespace; one without gets one first.
+
+    :raises KernelError: there is no such process or namespace
+    """
+    for _ in range(2):
+        (answer,) = sock.get([get_nsid(what, member, value)])
+        number = NOT_ASSIGNED if answer is None else decode_nsid(answer)
+        if number != NOT_ASSIGNED or not give:
+            break
+        sock.batch([new_nsid(what, member, value, frozenset({errno.EEXIST}))])
+    return number
