@@ -54,10 +54,13 @@ ready: ## install what all tests need, and run nothing
 test-neutron: ready ## against a real cloud: neutron-server, RabbitMQ, MariaDB, Open vSwitch, in private namespaces (root)
 	@$(RUN) -m pytest tests_neutron $(PYTEST_ARGS)
 
-.PHONY: test-vm
-test-vm: ## on Debian's own kernel and systemd, from a bare system on, in a virtual machine (root; VM_ARGS=--full for all)
+.PHONY: vm-image
+vm-image: # the disk that test-vm boots, from nothing where it has to
 	$(call need,vm,test)
 	@tools/vm-image.sh $(VM)
+
+.PHONY: test-vm
+test-vm: vm-image ## on Debian's own kernel and systemd, from a bare system on, in a virtual machine (root; VM_ARGS=--full for all)
 	@$(RUN) -m pytest tests_vm $(VM_ARGS)
 
 .PHONY: unit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -136,15 +137,14 @@ class TestJournal:
     def test_errors_are_errors_and_the_rest_is_not(self, site: Site) -> None:
         cursor = site.cursor()
         site.machine.write(BAD, '{"router": {"id": 7}}')
-        site.machine.wait_until(
-            "it is told", lambda: any(BAD in one for one in site.messages("--after-cursor", cursor))
-        )
-        entries = site.journal("--after-cursor", cursor, "-p", "err")
-        assert any(BAD in entry["MESSAGE"] for entry in entries), "journalctl -p err does not show it"
-        site.machine.run("rm", BAD)
+        try:
+            site.wait_said(cursor, re.escape(BAD))
+            errors = site.messages("--after-cursor", cursor, "-p", "err")
+        finally:
+            site.machine.run("rm", BAD)
         site.wait_in_sync()
-        quiet = site.journal("-p", "info..info")
-        assert any(ROUTER in entry["MESSAGE"] for entry in quiet), "no line has the priority info"
+        assert any(BAD in line for line in errors), "journalctl -p err does not show it"
+        assert any(ROUTER in line for line in site.messages("-p", "info..info")), "no line has the priority info"
 
     def test_a_usual_life_has_no_error_in_it(self, site: Site) -> None:
         cursor = site.cursor()

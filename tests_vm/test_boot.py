@@ -91,7 +91,7 @@ def link_of_steady_router(site: Site) -> str:
     found = [line for line in site.machine.run(*words).out.splitlines() if line.startswith("rfp-")]
     assert len(found) == 1, found
     rule = site.machine.run("ip", "-n", f"qrouter-{ROUTER}", "rule", "list", "table", "16").out
-    return " ".join(found[0].split()) + rule
+    return " ".join(found[0].split()[2:]) + rule
 
 
 def temporary_files(site: Site) -> list[str]:
