@@ -136,7 +136,7 @@ make_tree() {
     quietly inside "$folder/tree.new" "$(readme)"
     say "a kernel and systemd for it"
     quietly inside "$folder/tree.new" "
-        apt-get install -y --no-install-recommends linux-image-amd64 systemd-sysv
+        apt-get install -y --no-install-recommends linux-image-amd64 systemd-sysv dbus
         rm -rf /var/cache/apt/archives/*.deb /var/lib/apt/lists/*"
     rm -rf "$folder/repository"
     mv "$folder/tree.new" "$folder/tree"

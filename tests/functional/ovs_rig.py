@@ -71,6 +71,14 @@ class Rig:
         assert isinstance(found, dict)
         return found
 
+    def lose(self, one: Port, namespace: str = A) -> None:
+        """Somebody takes the device away.  One of the kernel's datapath can be moved only: ovs-vswitchd alone removes it."""
+        if self.inner(one, namespace)["linkinfo"]["info_kind"] == "openvswitch":
+            lab.run("ip", "netns", "add", "elsewhere")
+            lab.run("ip", "-n", namespace, "link", "set", one.device, "netns", "elsewhere")
+        else:
+            lab.run("ip", "-n", namespace, "link", "del", one.device)
+
     def faults(self, *ports: Port) -> dict[str, str]:
         return self.driver.check(ports)
 
