@@ -6,6 +6,7 @@
 #   PYTHON      Python to build with, 3.11 or newer      (default: the first of python3, python3.13, … that is; for
 #               `make install` the system's, since services run as other users and see no home directory)
 #   PYTEST_ARGS more arguments for pytest                (make test PYTEST_ARGS="-k fip")
+#   VM_ARGS     more arguments for pytest in test-vm     (make test-vm VM_ARGS=--full)
 #   BENCH_ARGS  more arguments for the bench
 #   DEMO_ARGS   more arguments for dvrctl demo
 #   PREFIX      where `make install` puts things         (default: /usr/local)
@@ -23,6 +24,7 @@ unexport PYTHONPATH PYTHONHOME
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 VENV := .venv
+VM := .vm
 RUN := $(VENV)/bin/python
 PREFIX ?= /usr/local
 export PYTHON PREFIX DESTDIR SYSCONFDIR UNITDIR EXTRAS PIP_ARGS PIP_PYTHON
@@ -46,11 +48,20 @@ test: ## the whole test suite: unit, functional, recorded scenarios, packets, da
 
 .PHONY: ready
 ready: ## install what all tests need, and run nothing
-	@tools/system-packages.sh build test neutron && tools/venv.sh test neutron ovs && tools/neutron-venv.sh
+	@tools/system-packages.sh build test neutron vm && tools/venv.sh test neutron ovs && tools/neutron-venv.sh
 
 .PHONY: test-neutron
 test-neutron: ready ## against a real cloud: neutron-server, RabbitMQ, MariaDB, Open vSwitch, in private namespaces (root)
 	@$(RUN) -m pytest tests_neutron $(PYTEST_ARGS)
+
+.PHONY: vm-image
+vm-image: # the disk that test-vm boots, from nothing where it has to
+	$(call need,vm,test)
+	@tools/vm-image.sh $(VM)
+
+.PHONY: test-vm
+test-vm: vm-image ## on Debian's own kernel and systemd, from a bare system on, in a virtual machine (root; VM_ARGS=--full for all)
+	@$(RUN) -m pytest tests_vm $(VM_ARGS)
 
 .PHONY: unit
 unit: ## the tests that need no kernel
@@ -132,5 +143,5 @@ check-install: ## install into a temporary DESTDIR, move it to its place, run it
 
 .PHONY: clean
 clean: ## remove everything that these targets made in the checkout
-	rm -rf $(VENV) .venv-neutron .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf $(VENV) $(VM) .venv-neutron .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

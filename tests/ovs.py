@@ -1,5 +1,8 @@
 """Open vSwitch for tests: a real ovsdb-server and a real ovs-vswitchd with the userspace datapath.
 
+``DVR_TEST_OVS_DATAPATH=system`` chooses the kernel's datapath, which not every kernel has; then it is the one of the
+calling thread's network namespace.
+
 Everything it keeps lies in a directory of its own under the sandbox's private ``/run``, so that several run side by
 side and the host's Open vSwitch is never seen.  The processes end with the one that started them.  Made and read with
 ``ovs-vsctl``, never with the code under test.
@@ -23,6 +26,12 @@ from tests import lab
 from tests.oracle.watch import eventually
 
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
+DATAPATH = os.environ.get("DVR_TEST_OVS_DATAPATH", "netdev")
+"""As Open vSwitch calls them: ``netdev`` is the userspace datapath, ``system`` the kernel's."""
+INTERNAL_KIND = "openvswitch" if DATAPATH == "system" else "tun"
+"""Kind of an internal port's device."""
+HOST_DEVICES = frozenset({"lo", "br-int", "ovs-system" if DATAPATH == "system" else "ovs-netdev"})
+"""What a host with the bridge ``br-int`` has, and no port of a router."""
 TUN = Path("/dev/net/tun")
 """The userspace datapath makes its ports by it."""
 _numbers = itertools.count(1)
@@ -33,6 +42,8 @@ def missing() -> str:
     tools = [tool for tool in ("ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovsdb-tool") if not shutil.which(tool)]
     if tools or not SCHEMA.exists():
         return f"no {', '.join(tools) or SCHEMA} (Debian package openvswitch-switch)"
+    if DATAPATH == "system":
+        return "" if Path("/sys/module/openvswitch").exists() else "the module openvswitch is not loaded"
     return "" if os.access(TUN, os.R_OK | os.W_OK) else f"{TUN} cannot be opened"
 
 
@@ -72,14 +83,15 @@ class OpenVSwitch:
         eventually(self._listens, "ovsdb-server listens")
 
     def start_vswitchd(self) -> None:
-        self._start("ovs-vswitchd", self.connection, "--disable-system")
+        # Without the kernel's datapath it does not even look for one.
+        self._start("ovs-vswitchd", self.connection, *(["--disable-system"] if DATAPATH == "netdev" else []))
         self.wait()
 
     def stop_ovsdb(self, how: signal.Signals = signal.SIGTERM) -> None:
         self._stop("ovsdb-server", how)
 
     def stop_vswitchd(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """Stopped or killed, the userspace datapath goes with the process, and its devices with it."""
+        """Stopped or killed, the userspace datapath goes with the process, its devices too; the kernel's stays."""
         self._stop("ovs-vswitchd", how)
 
     def start_anew(self) -> None:
@@ -108,7 +120,7 @@ class OpenVSwitch:
         self.vsctl("set", "Open_vSwitch", ".", f"external_ids:tests={next(_numbers)}")
 
     def add_bridge(self, name: str) -> None:
-        self.vsctl("--may-exist", "add-br", name, "--", "set", "Bridge", name, "datapath_type=netdev")
+        self.vsctl("--may-exist", "add-br", name, "--", "set", "Bridge", name, f"datapath_type={DATAPATH}")
         lab.run("sysctl", "-qw", f"net.ipv6.conf.{name}.disable_ipv6=1")
 
     def rows(self, table: str, *columns: str) -> list[dict[str, Any]]:
@@ -128,12 +140,19 @@ class OpenVSwitch:
         return self._run("ovsdb-tool", "show-log", self._database).count("record ")
 
     def vm(self, name: str, cidr: str, mac: str, bridge: str = "br-int") -> str:
-        """A "VM": a namespace with an internal port of the bridge, as the reference's VMs were plugged."""
+        """A "VM": a namespace with an internal port of the bridge, as the reference's VMs were plugged.
+
+        With the kernel's datapath a veth pair: a port of it that gets another name is none any more.
+        """
         device = f"tap{next(_numbers)}"
         ids = (f"external_ids:iface-id={name}", "external_ids:iface-status=active", f"external_ids:attached-mac={mac}")
-        self.vsctl("add-port", bridge, device, "--", "set", "Interface", device, "type=internal", *ids)
         lab.run("ip", "netns", "add", name)
-        lab.run("ip", "link", "set", device, "netns", name, "name", "eth0", "address", mac)
+        if DATAPATH == "system":
+            lab.run("ip", "link", "add", device, "up", "type", "veth", "peer", "eth0", "address", mac, "netns", name)
+            self.vsctl("add-port", bridge, device, "--", "set", "Interface", device, *ids)
+        else:
+            self.vsctl("add-port", bridge, device, "--", "set", "Interface", device, "type=internal", *ids)
+            lab.run("ip", "link", "set", device, "netns", name, "name", "eth0", "address", mac)
         lab.run("ip", "-n", name, "link", "set", "eth0", "up")
         lab.run("ip", "-n", name, "addr", "add", cidr, "dev", "eth0")
         return name

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 ROOT = Path(__file__).resolve().parent.parent
-SKIPPED = {".venv", ".tox", ".git", "build", "node_modules", ".pytest_cache"}
+SKIPPED = {".venv", ".venv-neutron", ".vm", ".tox", ".git", "build", "node_modules", ".pytest_cache"}
 
 _FENCE = re.compile(r"^(```|~~~).*?^\1\s*$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`[^`\n]*`")

@@ -13,7 +13,7 @@ from dvr_agent.attach.openvswitch.open import open_openvswitch
 from dvr_agent.config import load
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.state.link import Port
-from tests import lab
+from tests import lab, ovs
 from tests.ovs import OpenVSwitch
 
 if TYPE_CHECKING:
@@ -71,6 +71,14 @@ class Rig:
         assert isinstance(found, dict)
         return found
 
+    def lose(self, one: Port, namespace: str = A) -> None:
+        """Somebody takes the device away.  One of the kernel's datapath can be moved only: ovs-vswitchd alone removes it."""
+        if self.inner(one, namespace)["linkinfo"]["info_kind"] == "openvswitch":
+            lab.run("ip", "netns", "add", "elsewhere")
+            lab.run("ip", "-n", namespace, "link", "set", one.device, "netns", "elsewhere")
+        else:
+            lab.run("ip", "-n", namespace, "link", "del", one.device)
+
     def faults(self, *ports: Port) -> dict[str, str]:
         return self.driver.check(ports)
 
@@ -87,7 +95,7 @@ class Rig:
     def assert_whole(self, one: Port, namespace: str = A, mark: bool = True) -> None:
         inner, row = self.inner(one, namespace), self.switch.interfaces()[self.outer(one)]
         assert (inner["address"], inner["mtu"], "UP" in inner["flags"]) == (one.mac, one.mtu, True)
-        assert inner["linkinfo"]["info_kind"] == ("veth" if self.use_veth else "tun")
+        assert inner["linkinfo"]["info_kind"] == ("veth" if self.use_veth else ovs.INTERNAL_KIND)
         wanted = {"iface-id": one.port_id, "iface-status": "active", "attached-mac": one.mac}
         marks = {"dvr-agent-namespace": namespace} if mark else {}
         assert (row["external_ids"], row["error"]) == (wanted | marks, [])

@@ -43,7 +43,7 @@ def rig(request: pytest.FixtureRequest, switch: ovs.OpenVSwitch, tmp_path: Path)
 
 
 def host_devices() -> set[str]:
-    return {link["ifname"] for link in lab.ip_json("link")} - {"lo", "ovs-netdev", "br-int"}
+    return {link["ifname"] for link in lab.ip_json("link")} - ovs.HOST_DEVICES
 
 
 class TestPlug:
@@ -131,7 +131,7 @@ class TestPlug:
     def test_a_device_that_somebody_removed_is_made_again(self, rig: Rig) -> None:
         rig.driver.plug(A, [ONE, TWO])
         before = rig.inner(TWO)["ifindex"]
-        lab.run("ip", "-n", A, "link", "del", ONE.device)
+        rig.lose(ONE)
         rig.driver.plug(A, [ONE, TWO])
         rig.assert_whole(ONE)
         assert rig.inner(TWO)["ifindex"] == before
@@ -181,7 +181,7 @@ class TestPlug:
     @BOTH
     def test_one_of_the_other_kind_that_does_not_work_is_made_as_configured(self, rig: Rig) -> None:
         rig.open(use_veth=not rig.use_veth).plug(A, [ONE])
-        lab.run("ip", "-n", A, "link", "del", ONE.device)
+        rig.lose(ONE)
         rig.driver.plug(A, [ONE])
         rig.assert_whole(ONE)
         assert len(rig.switch.ports()) == 1

@@ -17,7 +17,6 @@ from tests.functional.test_daemon import FIP, FLOATING, MACS, QROUTER, RECORDED,
 
 pytestmark = pytest.mark.skipif(bool(ovs.missing()), reason=ovs.missing())
 INTERFACE = f"qr-{RECORDED['router']['_interfaces'][0]['id'][:11]}"
-HOST_DEVICES = {"lo", "ovs-netdev", "br-int"}
 
 
 class Site:
@@ -107,4 +106,4 @@ def test_open_vswitch_comes_up_after_the_daemon(site: Site) -> None:
     assert site.ctl("plan").returncode == 0
     assert "eprecat" not in site.ctl("plan").stderr
     assert INTERFACE in site.ctl("show", "router", ROUTER).stdout
-    assert {link["ifname"] for link in lab.ip_json("link")} == HOST_DEVICES
+    assert {link["ifname"] for link in lab.ip_json("link")} == ovs.HOST_DEVICES

@@ -163,7 +163,7 @@ def _view(
 
 
 def _kind(link: Link, kinds: bool) -> str:
-    return "veth" if link.kind == "tun" and not kinds else link.kind
+    return "veth" if link.kind in ("tun", "openvswitch") and not kinds else link.kind
 
 
 def _rule(rule: Rule, say: Any, any_priority: bool) -> Rule:

@@ -30,7 +30,6 @@ SCENARIOS = recorded_scenarios()
 HOSTS = sorted({scenario.host for scenario in SCENARIOS})
 KEY = "dvr-agent-namespace"
 COLUMNS = ("type", "external_ids", "mtu_request", "mac", "mac_in_use")
-HOST_DEVICES = {"lo", "ovs-netdev", "br-int"}
 
 pytestmark = pytest.mark.skipif(bool(ovs.missing()), reason=ovs.missing())
 
@@ -149,9 +148,9 @@ def test_everything_comes_back_after_open_vswitch_lost_the_ports(fleet: Fleet) -
     ports = fleet.switch.ports()
     fleet.switch.stop_vswitchd(signal.SIGKILL)
     fleet.switch.start_vswitchd()
-    assert {link["ifname"] for link in lab.ip_json("link")} == HOST_DEVICES | ports
+    assert {link["ifname"] for link in lab.ip_json("link")} == ovs.HOST_DEVICES | ports
     fleet.build()
-    assert {link["ifname"] for link in lab.ip_json("link")} == HOST_DEVICES
+    assert {link["ifname"] for link in lab.ip_json("link")} == ovs.HOST_DEVICES
     assert [line for scenario in fleet.scenarios for line in fleet.differences(scenario)] == []
     assert not any(fleet.reconciler.plan(parse(scenario)) for scenario in fleet.scenarios)
 
@@ -163,7 +162,7 @@ def test_removing_every_router_leaves_no_port_and_no_device(fleet: Fleet) -> Non
         fleet.reconciler.remove(scenario.router["id"])
     assert [path.name for path in lab.NETNS.iterdir()] == []
     assert fleet.switch.ports() == set()
-    eventually(lambda: {link["ifname"] for link in lab.ip_json("link")} == HOST_DEVICES, "no device is left")
+    eventually(lambda: {link["ifname"] for link in lab.ip_json("link")} == ovs.HOST_DEVICES, "no device is left")
     assert not fleet.reconciler.plan_stale(())
 
 
@@ -187,5 +186,5 @@ def test_veth_pairs_differ_from_the_reference_in_their_kind_only(host: lab.Host,
             assert differences(wanted, normalised(scenario.observe(), scenario.document, kinds=True)) == []
             fleet.reconciler.remove(scenario.router["id"])
         assert switch.ports() == set()
-        eventually(lambda: {link["ifname"] for link in lab.ip_json("link")} == HOST_DEVICES, "no device is left")
+        eventually(lambda: {link["ifname"] for link in lab.ip_json("link")} == ovs.HOST_DEVICES, "no device is left")
         fleet.driver.close()

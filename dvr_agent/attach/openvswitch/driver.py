@@ -14,7 +14,7 @@ from dvr_agent.attach.api import OuterPort
 from dvr_agent.attach.links import attach_errors, delete, host_socket, inside_socket
 from dvr_agent.attach.openvswitch.database import Database
 from dvr_agent.attach.openvswitch.edits import AddPort, DeletePort
-from dvr_agent.attach.openvswitch.plugging import Plugging
+from dvr_agent.attach.openvswitch.plugging import Plugging, take_away
 from dvr_agent.attach.openvswitch.rows import (
     DEVICE_PREFIXES,
     IFACE_ID,
@@ -124,7 +124,7 @@ class OpenVSwitchDriver:
         self._delete_rows([row.name for row in rows if row.name in devices or KEY in row.ids], wait=True)
         with attach_errors(), contextlib.suppress(NamespaceGoneError), self._inside(namespace) as inside:
             # Veth pairs, and what ovs-vswitchd has left.
-            delete(inside, list(read_devices(inside, devices)))
+            take_away(inside, read_devices(inside, devices).values())
 
     def release(self, namespace: str) -> None:
         """The ports of the devices in it go in one transaction; ovs-vswitchd follows when it can."""

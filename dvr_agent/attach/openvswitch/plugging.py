@@ -35,7 +35,8 @@ from dvr_agent.kernel.netlink.socket import NetlinkSocket
 from dvr_agent.kernel.netns import open_namespace
 from dvr_agent.state.link import Port
 
-INTERNAL_KINDS = frozenset({"tun", "openvswitch"})
+KERNEL_KIND = "openvswitch"
+INTERNAL_KINDS = frozenset({"tun", KERNEL_KIND})
 """Kinds of an internal port's device: of the userspace and of the kernel datapath."""
 ROUNDS = 2
 """The second one is for a port that ovs-vswitchd took for one that was just removed, and made no device for."""
@@ -170,7 +171,7 @@ class Plugging:
         if rows:
             with database.expecting(rows):
                 database.require(database.change([DeletePort(database, name) for name in rows], configure=True))
-        delete(self._inside, list(read_devices(self._inside, [found.port.device for found in ports])))
+        take_away(self._inside, read_devices(self._inside, [found.port.device for found in ports]).values())
         taps = read_devices(self._host, [outer_name(found.port.device) for found in ports])
         delete(self._host, [name for name, device in taps.items() if device.info.kind == "veth"])
 
@@ -256,6 +257,18 @@ class Plugging:
         """Outer ends are layer 2 only, as the bridge driver's."""
         switch_ipv6_off(names, self._counters)
         self._host.batch([set_link(name, up=True) for name in names])
+
+
+def take_away(inside: NetlinkSocket, devices: Iterable[Device]) -> None:
+    """Remove devices whose rows are gone; a port of the kernel's datapath works for nobody any more.
+
+    The kernel lets nobody but ovs-vswitchd remove those (ENOTSUP, also for a group that such a device is in), which
+    does so when it sees that the row is gone.
+    """
+    found = list(devices)
+    delete(inside, [device.info.name for device in found if device.info.kind != KERNEL_KIND])
+    staying = [device.info.name for device in found if device.info.kind == KERNEL_KIND and device.info.up]
+    inside.batch([set_link(name, up=False, tolerate=GONE) for name in staying])
 
 
 def _tap_differs(found: Found) -> bool:

@@ -1,0 +1,155 @@
+"""A virtual machine with Debian's own kernel and systemd as process 1, by qemu's software emulation.
+
+Nothing of it is seen outside, and it has no network.  Its disk is a copy of its own, which outlives a power cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from tests_vm.channel import Channel, Done, LostError
+
+T = TypeVar("T")
+BOOT = 400.0
+"""Seconds until a machine that does not answer has failed to boot; half a minute is usual."""
+PATIENCE = 180.0
+"""Seconds until something that must happen in the machine has failed."""
+
+
+class Machine:
+    """One machine; not started yet."""
+
+    def __init__(self, image: Path, folder: Path, memory: int = 3000) -> None:
+        """
+        :param image: where ``disk``, ``kernel`` and ``initrd`` lie (tools/vm-image.sh)
+        :param folder: empty one for its disk, socket and console
+        """
+        self._image, self._folder, self._memory = image, folder, memory
+        self._qemu: subprocess.Popen[bytes] | None = None
+        self._channel: Channel | None = None
+        self.console = folder / "console"
+        self.disk = folder / "disk"
+        folder.mkdir(parents=True)
+        subprocess.run(["cp", "--sparse=always", "--reflink=auto", image / "disk", self.disk], check=True)
+
+    def start(self, accelerator: str = "tcg,thread=multi") -> None:
+        """Power on; returns when the machine does what it is told."""
+        socket = self._folder / "socket"
+        socket.unlink(missing_ok=True)
+        words = [
+            *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"),
+            *("-accel", accelerator, "-cpu", "max", "-smp", "2", "-m", str(self._memory)),
+            *("-nodefaults", "-display", "none", "-net", "none"),
+            *("-kernel", str(self._image / "kernel"), "-initrd", str(self._image / "initrd")),
+            *("-append", "root=/dev/vda rw console=ttyS0 quiet panic=10"),
+            *("-drive", f"file={self.disk},if=virtio,format=raw"),
+            *("-chardev", f"file,id=console,path={self.console},append=on", "-serial", "chardev:console"),
+            *("-device", "virtio-serial", "-chardev", f"socket,id=tests,path={socket},server=on,wait=off"),
+            *("-device", "virtserialport,chardev=tests,name=tests.0"),
+        ]
+        with (self._folder / "qemu.log").open("ab") as log:
+            self._qemu = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = time.monotonic() + 60
+        while self._channel is None:
+            try:
+                self._channel = Channel(socket)
+            except OSError:
+                if self._qemu.poll() is not None or time.monotonic() > deadline:
+                    raise AssertionError(f"qemu does not run:\n{self._said('qemu.log')}") from None
+                time.sleep(0.1)
+        self._wait_booted()
+
+    def cut_power(self) -> None:
+        """Kill qemu: what the machine had not written is lost."""
+        assert self._qemu is not None
+        self._qemu.kill()
+        self._qemu.wait()
+        if self._channel:
+            self._channel.close()
+        self._qemu = self._channel = None
+
+    def close(self) -> None:
+        """The end of it; nothing is kept."""
+        if self._qemu:
+            self.cut_power()
+        shutil.rmtree(self._folder)
+
+    def reboot(self) -> None:
+        """An orderly one, as ``systemctl reboot`` does it."""
+        before = self.boot_id()
+        # The answer comes before the machine goes.
+        self.run("sh", "-c", "{ sleep 1; exec systemctl reboot; } </dev/null >/dev/null 2>&1 &")
+        self.wait_until("the machine has booted again", lambda: self._other_boot(before), BOOT)
+        self._wait_booted()
+
+    def boot_id(self) -> str:
+        return self.run("cat", "/proc/sys/kernel/random/boot_id").out.strip()
+
+    def run(self, *words: object, check: bool = True, text: str = "", timeout: float = PATIENCE) -> Done:
+        """Run a command as root.
+
+        :raises AssertionError: its exit code is not 0, unless ``check`` is false
+        """
+        done = self._alive().run(tuple(map(str, words)), text, timeout)
+        if check and done.code:
+            raise AssertionError(str(done))
+        return done
+
+    def shell(self, script: str, check: bool = True, timeout: float = PATIENCE) -> Done:
+        """Run a shell script; it ends with the first command that fails."""
+        return self.run("bash", "-euo", "pipefail", "-s", check=check, text=script, timeout=timeout)
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file as an operator's tools do: beside it, then renamed over it."""
+        self.run("sh", "-ec", 'mkdir -p "$(dirname "$1")"; cat >"$1.new"; mv "$1.new" "$1"', "sh", path, text=text)
+
+    def wait_until(self, what: str, condition: Callable[[], T], timeout: float = PATIENCE) -> T:
+        """Ask until the answer is true."""
+        deadline = time.monotonic() + timeout
+        while not (answer := condition()):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"after {timeout:.0f} s still not: {what} (last answer: {answer!r})")
+            time.sleep(0.5)
+        return answer
+
+    def tail(self, lines: int = 40) -> str:
+        """The end of what the console said."""
+        return self._said("console", lines)
+
+    def _said(self, name: str, lines: int = 40) -> str:
+        with contextlib.suppress(OSError):
+            return "\n".join((self._folder / name).read_text(errors="replace").splitlines()[-lines:])
+        return ""
+
+    def _alive(self) -> Channel:
+        assert self._qemu is not None, "the machine is off"
+        assert self._channel is not None
+        if self._qemu.poll() is not None:
+            raise LostError(f"qemu ended with {self._qemu.returncode}:\n{self._said('qemu.log')}\n{self.tail()}")
+        return self._channel
+
+    def _other_boot(self, before: str) -> bool:
+        try:
+            self._alive().hello(2)
+            return self.boot_id() != before
+        except LostError:
+            return False
+
+    def _wait_booted(self) -> None:
+        try:
+            self._alive().hello(BOOT)
+        except LostError as error:
+            raise AssertionError(f"the machine does not boot: {error}; its console:\n{self.tail()}") from None
+        said = self.run("systemctl", "is-system-running", "--wait", check=False, timeout=BOOT).out.strip()
+        assert said in ("running", "degraded"), f"systemd says {said!r}; the console:\n{self.tail()}"
+
+
+def cpus() -> int:
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,233 @@
+"""The host of a cloud in the machine: dvr-agent as a service, the router of ``etc/examples/demo.json``, instances.
+
+Everything is done as an operator would, by make, systemctl, dvrctl and ip.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dvr_agent.cli.status import is_fine
+from tests_vm.machine import PATIENCE, Machine
+
+EXAMPLE = json.loads((Path(__file__).parent.parent / "etc/examples/demo.json").read_text())
+ROUTER = EXAMPLE["router"]["id"]
+EXTERNAL = EXAMPLE["router"]["gw_port"]["network_id"]
+NAMESPACES = {f"qrouter-{ROUTER}", f"snat-{ROUTER}", f"fip-{EXTERNAL}"}
+FLOATING = EXAMPLE["router"]["_floatingips"][0]["floating_ip_address"]
+INTERNET = "203.0.113.1"
+DOCUMENTS = "/etc/dvr-agent/routers"
+CONFIG = "/etc/dvr-agent/dvr-agent.conf.d/50-site.conf"
+SETTINGS = f"""\
+[DEFAULT]
+host = demo
+agent_mode = dvr_snat
+enable_metadata_proxy = true
+[bridge]
+external_networks = {EXTERNAL}:br-ext
+"""
+
+NETWORK_UNIT = """\
+[Unit]
+Description=The bridge of the external network, as the network configuration of a host makes it
+DefaultDependencies=no
+After=local-fs.target systemd-sysctl.service
+Before=network.target
+Wants=network.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/sbin/ip link add br-ext type bridge
+ExecStart=/sbin/ip link set br-ext up
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+METADATA_UNIT = """\
+[Unit]
+Description=Stands in for neutron-metadata-agent
+
+[Service]
+ExecStart=/usr/bin/python3 /root/dvr-agent/tests_vm/metadata.py /var/lib/neutron/metadata_proxy
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+@dataclass(frozen=True)
+class Vm:
+    """An instance: a namespace with one interface on a network's bridge."""
+
+    name: str
+    bridge: str
+    cidr: str
+    mac: str = ""
+    gateway: str = ""
+
+    @property
+    def address(self) -> str:
+        return self.cidr.split("/")[0]
+
+    def script(self) -> str:
+        """Shell commands that make it, and the bridge if there is none yet, as another agent might."""
+        outer = f"tap-{self.name}"
+        lines = [
+            f"[ -e /sys/class/net/{self.bridge} ] || ip link add {self.bridge} type bridge",
+            f"ip link set {self.bridge} up",
+            f"ip netns add {self.name}",
+            f"ip link add {outer} type veth peer name eth0 netns {self.name}",
+            *([f"ip -n {self.name} link set eth0 address {self.mac}"] if self.mac else []),
+            f"ip link set {outer} master {self.bridge} up",
+            f"ip -n {self.name} link set lo up",
+            f"ip -n {self.name} link set eth0 up",
+            f"ip -n {self.name} address add {self.cidr} dev eth0",
+            *([f"ip -n {self.name} route add default via {self.gateway}"] if self.gateway else []),
+        ]
+        return "\n".join(lines)
+
+
+def instances() -> dict[str, Vm]:
+    """blue (with a floating IP), blue2 (without one), green, and a host in the internet."""
+    blue, green = EXAMPLE["router"]["_interfaces"]
+    ports = EXAMPLE["ports_by_subnet"]
+
+    def vm(name: str, interface: dict[str, Any], number: int) -> Vm:
+        subnet = interface["subnets"][0]
+        port = ports[subnet["id"]][number]
+        address = port["fixed_ips"][0]["ip_address"]
+        bridge = f"brq{interface['network_id'][:11]}"
+        return Vm(name, bridge, f"{address}/24", port["mac_address"], subnet["gateway_ip"])
+
+    found = (
+        vm("blue", blue, 0),
+        vm("blue2", blue, 1),
+        vm("green", green, 0),
+        Vm("internet", "br-ext", f"{INTERNET}/24"),
+    )
+    return {one.name: one for one in found}
+
+
+class Site:
+    """The agent on a machine, and what an operator sees of it."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.vms = instances()
+
+    def install(self) -> None:
+        """The rest of ``make install``, which was done in the bare tree: configuration, external bridge, a document."""
+        self.machine.write(CONFIG, SETTINGS)
+        self.machine.write("/etc/systemd/system/site-metadata.service", METADATA_UNIT)
+        self.machine.write("/etc/systemd/system/site-network.service", NETWORK_UNIT)
+        self.machine.run("systemctl", "enable", "--now", "site-network", "site-metadata")
+        self.machine.run("cp", "/root/dvr-agent/etc/examples/demo.json", DOCUMENTS)
+
+    def begin(self) -> None:
+        """Enable and start the agent; instances come once their router is there."""
+        self.machine.run("systemctl", "enable", "--now", "dvr-agent")
+        self.wait_in_sync()
+        self.boot_instances()
+
+    def boot_instances(self) -> None:
+        self.machine.shell("\n".join(vm.script() for vm in self.vms.values()))
+
+    def property(self, name: str, unit: str = "dvr-agent") -> str:
+        return self.machine.run("systemctl", "show", "-P", name, unit).out.strip()
+
+    def pid(self, unit: str = "dvr-agent") -> int:
+        return int(self.property("MainPID", unit))
+
+    def active(self, unit: str = "dvr-agent") -> str:
+        return self.machine.run("systemctl", "is-active", unit, check=False).out.strip()
+
+    def status(self) -> dict[str, Any]:
+        """What ``dvrctl status`` asks for, without the time that its start takes here; empty: nobody answers."""
+        words = ("curl", "-s", "-m", "20", "--unix-socket", "/run/dvr-agent/admin.sock", "http://localhost/status")
+        done = self.machine.run(*words, check=False)
+        return dict(json.loads(done.out)) if done.code == 0 else {}
+
+    def wait_in_sync(self) -> None:
+        """Until the agent says so by what ``dvrctl status`` goes by.
+
+        :raises AssertionError: with what the agent says instead
+        """
+        deadline = time.monotonic() + PATIENCE
+        while not is_fine(status := self.status()):
+            assert time.monotonic() < deadline, f"not in sync: {json.dumps(status, indent=1)}"
+            time.sleep(0.5)
+
+    def assert_nothing_to_do(self) -> None:
+        """dvrctl, which reads documents and kernel for itself, agrees."""
+        self.machine.run("dvrctl", "status")
+        self.machine.run("dvrctl", "plan")
+
+    def namespaces(self) -> set[str]:
+        """Those of routers."""
+        lines = self.machine.run("ip", "netns", "list").out.split("\n")
+        return {line.split()[0] for line in lines if re.match(r"(qrouter|snat|fip)-", line)}
+
+    def journal(self, *words: object, unit: str = "dvr-agent") -> list[dict[str, Any]]:
+        """Entries of this boot, as ``journalctl -o json`` has them."""
+        done = self.machine.run("journalctl", "-b", "-o", "json", "--no-pager", "-u", unit, *words, check=False)
+        return [json.loads(line) for line in done.out.splitlines()]
+
+    def messages(self, *words: object, unit: str = "dvr-agent") -> list[str]:
+        return [str(entry.get("MESSAGE", "")) for entry in self.journal(*words, unit=unit)]
+
+    def cursor(self) -> str:
+        """Where the journal ends now; for ``journal("--after-cursor", …)``."""
+        out = self.machine.run("journalctl", "-n", "0", "--show-cursor").out
+        return out.strip().rpartition("-- cursor: ")[2]
+
+    def said_since(self, cursor: str, pattern: str, unit: str = "dvr-agent") -> list[str]:
+        """Messages after ``cursor`` that fit a regular expression."""
+        return [one for one in self.messages("--after-cursor", cursor, unit=unit) if re.search(pattern, one)]
+
+    def wait_said(self, cursor: str, pattern: str, unit: str = "dvr-agent") -> list[str]:
+        return self.machine.wait_until(f"{unit} says {pattern!r}", lambda: self.said_since(cursor, pattern, unit))
+
+    def ping(self, name: str, target: str) -> bool:
+        """True if one of some pings from that instance is answered."""
+        words = ("ip", "netns", "exec", name, "ping", "-n", "-c", "3", "-i", "0.3", "-W", "3", target)
+        return self.machine.run(*words, check=False).code == 0
+
+    def assert_paths(self) -> None:
+        """East–west, out by floating IP and by SNAT, in by floating IP."""
+        green = self.vms["green"].address
+        for name, target in (
+            ("blue", green),
+            ("blue2", green),
+            ("blue", INTERNET),
+            ("blue2", INTERNET),
+            ("internet", FLOATING),
+        ):
+            assert self.ping(name, target), f"{name} does not reach {target}"
+
+    def start_pinging(self, name: str, target: str) -> str:
+        """Ten pings a second until ``stop_pinging``; returns what that wants to know."""
+        log = f"/run/ping-{name}.log"
+        words = f"ip netns exec {name} ping -n -i 0.1 -W 5 {target}"
+        self.machine.shell(
+            f"systemd-run -q --unit=ping-{name} -p KillSignal=SIGINT sh -c {shlex.quote(f'exec {words} >{log}')}"
+        )
+        self.machine.wait_until("pings are answered", lambda: "icmp_seq=10 " in self.machine.run("cat", log).out)
+        return name
+
+    def stop_pinging(self, name: str) -> tuple[int, int]:
+        """How many were sent, and how many not answered (the last one may be under way)."""
+        self.machine.run("systemctl", "stop", f"ping-{name}", check=False)
+        said = self.machine.run("cat", f"/run/ping-{name}.log").out
+        found = re.search(r"(\d+) packets transmitted, (\d+) received", said)
+        assert found, said[-500:]
+        sent, received = map(int, found.groups())
+        last = re.findall(r"icmp_seq=(\d+)", said)[-1]
+        return sent, sent - received - (1 if int(last) == sent - 1 else 0)
