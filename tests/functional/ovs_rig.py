@@ -72,7 +72,7 @@ class Rig:
         return found
 
     def lose(self, one: Port, namespace: str = A) -> None:
-        """Take the device away.  One of the kernel's datapath can only be moved: ovs-vswitchd alone removes it."""
+        """Somebody takes the device away; one of the kernel datapath is moved, since only Open vSwitch removes it."""
         if self.inner(one, namespace)["linkinfo"]["info_kind"] == "openvswitch":
             lab.run("ip", "netns", "add", "elsewhere")
             lab.run("ip", "-n", namespace, "link", "set", one.device, "netns", "elsewhere")
