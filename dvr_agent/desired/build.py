@@ -79,7 +79,8 @@ def _taken_replies(view: HostView, in_qrouter: set[ExtraRoute]) -> list[str]:
     """Warn of extra routes in the qrouter namespace that replies of floating IPs follow, too: the main table is looked
     up before the rules of floating IPs.  Neutron allows them, and neutron-l3-agent does the same.
     """
-    fips = ", ".join(str(fip.address) for fip in view.local_fips)
+    here = (fip for fip in view.router.floating_ips if view.bound_here(fip) or fip.is_central)
+    fips = ", ".join(str(fip.address) for fip in here)
     return [
         f"extra route {entry.destination} via {entry.nexthop}: it also takes the replies of floating IPs {fips}"
         for entry in view.router.routes

@@ -47,7 +47,7 @@ class NamespaceState:
     :ivar tables: our part of each packet filter table that this slice manages; no other is looked at
     :ivar left_over: only in observed states: chains of neutron-l3-agent in tables of nf_tables, which have to go
     :ivar announcements: only in desired states; likewise ``outbound``
-    :ivar link_locals: only in observed states: addresses that the kernel made of the devices' MAC addresses
+    :ivar link_locals: only in observed states: link-local addresses that the kernel made, or somebody else
     :ivar loopback: only in observed states whose ownership has ``kernel_rules``: ``lo``, which must be up
     """
 

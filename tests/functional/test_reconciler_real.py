@@ -445,6 +445,19 @@ def test_of_routers_on_one_subnet_in_the_external_scope_the_lowest_id_has_its_ro
     assert route_by() == device(second)
 
 
+@pytest.mark.parametrize("dad", [(), ("nodad",)])
+def test_a_link_local_fixed_ip_that_is_there_already_is_taken_over(
+    agent: Agent, router: Router, dad: tuple[str, ...]
+) -> None:
+    inside = router.interfaces[0]
+    more = port("linklocal", inside.network_id, "fe80::5/64")
+    extra = replace(inside, fixed_ips=(*inside.fixed_ips, *more.fixed_ips), subnets=(*inside.subnets, *more.subnets))
+    agent.reconcile(router)
+    lab.in_netns(qrouter(router), "ip", "addr", "add", "fe80::5/64", "dev", internal(router), *dad)
+    agent.reconcile(replace(router, interfaces=(extra,)))
+    assert "fe80::5/64" in link_locals(internal(router), qrouter(router))
+
+
 @pytest.mark.parametrize("address", ["fe80::5/64", "own"])
 def test_a_link_local_fixed_ip_is_an_address_like_any_other(agent: Agent, router: Router, address: str) -> None:
     inside = router.interfaces[0]

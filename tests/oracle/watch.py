@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from tests import lab
 
-QUIET = 0.3
-"""Seconds to wait for a message of the kernel that should not come."""
+END_MARK = "end-of-watch"
+"""Name of a device that does not exist; a rule that names it is added when a watch ends."""
 
 
 def eventually(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
@@ -27,9 +28,16 @@ def eventually(condition: Callable[[], bool], what: str, seconds: float = 60) ->
 
 
 def until_settled(namespaces: Iterable[str]) -> None:
-    """Wait until the kernel has finished what it does by itself after a change: duplicate address detection."""
+    """Wait until the kernel has finished what it does by itself: carrier, duplicate address detection."""
     for namespace in namespaces:
-        eventually(lambda name=namespace: not lab.ip_json("-6", "addr", "show", "tentative", netns=name), namespace)  # type: ignore[misc]
+        eventually(lambda name=namespace: _is_settled(name), f"the kernel has finished in {namespace}")  # type: ignore[misc]
+
+
+def _is_settled(namespace: str) -> bool:
+    links = lab.ip_json("link", netns=namespace)
+    if any("LOWER_UP" in link["flags"] and link["operstate"].endswith("DOWN") for link in links):
+        return False
+    return not lab.ip_json("-6", "addr", "show", "tentative", netns=namespace)
 
 
 @contextlib.contextmanager
@@ -40,23 +48,37 @@ def writes_seen(namespaces: Iterable[str]) -> Iterator[dict[str, str]]:
     """
     seen: dict[str, str] = {}
     permanent = {name: _permanent(name) for name in namespaces}
-    monitors = {
-        name: subprocess.Popen(["ip", "-ts", "-n", name, "monitor", "all"], stdout=subprocess.PIPE, text=True)
-        for name in permanent
-    }
-    try:
-        for name, monitor in monitors.items():
-            eventually(lambda pid=monitor.pid: _listens(pid), f"ip monitor in {name} listens")  # type: ignore[misc]
-        yield seen
-        time.sleep(QUIET)
-    finally:
-        for monitor in monitors.values():
-            monitor.terminate()
-        for name, monitor in monitors.items():
-            lines = monitor.communicate()[0].splitlines(True)
-            text = "".join(line for line in lines if not is_kernels_own(line, permanent[name]))
-            if text:
-                seen[name] = text
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        told = {name: Path(folder, str(number)) for number, name in enumerate(permanent)}
+        monitors = {}
+        for name, path in told.items():
+            output = stack.enter_context(path.open("w"))
+            monitors[name] = subprocess.Popen(["ip", "-ts", "-n", name, "monitor", "all"], stdout=output)
+        try:
+            for name, monitor in monitors.items():
+                eventually(lambda pid=monitor.pid: _listens(pid), f"ip monitor in {name} listens")  # type: ignore[misc]
+            yield seen
+            for name, path in told.items():
+                _mark_end(name, path)
+        finally:
+            for monitor in monitors.values():
+                monitor.terminate()
+                monitor.wait()
+            for name, path in told.items():
+                lines = path.read_text().splitlines(True)
+                text = "".join(
+                    line for line in lines if END_MARK not in line and not is_kernels_own(line, permanent[name])
+                )
+                if text:
+                    seen[name] = text
+
+
+def _mark_end(namespace: str, told: Path) -> None:
+    """Wait until a monitor has told all that has happened so far, however long it has to wait for a processor."""
+    rule = ("iif", END_MARK, "priority", "1", "lookup", "main")
+    lab.run("ip", "-n", namespace, "rule", "add", *rule)
+    eventually(lambda: END_MARK in told.read_text(), f"ip monitor in {namespace} has told all")
+    lab.run("ip", "-n", namespace, "rule", "del", *rule)
 
 
 def _permanent(namespace: str) -> frozenset[tuple[str, str]]:

@@ -23,7 +23,7 @@ from tests import lab
 from tests.oracle.build import MODES, external_bridge, make_host, parse
 from tests.oracle.recordings import DATA, Scenario
 from tests.oracle.watch import until_settled
-from tests.packets.probes import INTERVAL, Flow, Pinger, echo_request
+from tests.packets.probes import INTERVAL, LATE, Flow, Pinger, echo_request
 
 INTERNET = "internet"
 LEGACY, NFT = "legacy", "nft"
@@ -166,7 +166,7 @@ class NewConnections(Pinger):
             self.sent += 1
             due = max(due + INTERVAL, time.monotonic() - INTERVAL)
             self._listen(due)
-        end = time.monotonic() + 1
+        end = time.monotonic() + LATE
         while self.lost and time.monotonic() < end:
             self._listen(min(end, time.monotonic() + 0.05))
 

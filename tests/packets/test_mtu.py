@@ -30,8 +30,8 @@ def world(shared_world: World) -> World:
 
 def largest_answer(netns: str, target: str, data: int) -> str:
     """Output of one unfragmentable ping with that many bytes of data."""
-    words = ["ip", "netns", "exec", netns, "ping", "-n", "-c", "1", "-W", "1", "-M", "do", "-s", str(data), target]
-    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=10).stdout
+    words = ["ip", "netns", "exec", netns, "ping", "-n", "-c", "1", "-W", "5", "-M", "do", "-s", str(data), target]
+    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=60).stdout
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from dvr_agent.kernel.netlink.message import (
     ip_text,
     split_cidr,
 )
-from dvr_agent.state.address import Address, is_made_of_mac
+from dvr_agent.state.address import Address
 
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS, IFA_PROTO = 1, 2, 4, 8, 11
@@ -84,15 +84,12 @@ def decode_addresses(messages: Iterable[Data], devices: Mapping[int, str]) -> It
 
 
 def decode_link_locals(messages: Iterable[Data], devices: Mapping[int, str]) -> Iterable[Address]:
-    """Decode RTM_NEWADDR messages: the link-local addresses that the kernel made of MAC addresses."""
+    """Decode RTM_NEWADDR messages: the other link-local addresses, which the kernel made, or somebody else."""
     for data in messages:
         family, length, flags, scope, index = _INFO.unpack_from(data)
         name = devices.get(index)
-        if name is None or family != AF_INET6 or scope not in _LINK_LOCAL or flags & IFA_F_NODAD:
-            continue
-        address = Address(name, f"{ip_text(_find(data, IFA_ADDRESS))}/{length}")
-        if is_made_of_mac(address):
-            yield address
+        if name is not None and family == AF_INET6 and scope in _LINK_LOCAL and not flags & IFA_F_NODAD:
+            yield Address(name, f"{ip_text(_find(data, IFA_LOCAL) or _find(data, IFA_ADDRESS))}/{length}")
 
 
 def _is_learned(data: Data, flags: int) -> bool:
