@@ -76,7 +76,8 @@ def parse(
         sys.stderr.write(said.getvalue())
         raise SystemExit(code)
     files = files_named(args, default_files, default_dirs)
-    reason = unreadable(files) or bad_value(_options(conf), files) or bad_reference(looked_at, files) or reason
+    wrong_text = unreadable(files) or bad_line(files)
+    reason = wrong_text or bad_value(_options(conf), files) or bad_reference(looked_at, files) or reason
     raise ConfigError(reason)
 
 
@@ -142,6 +143,19 @@ def unreadable(files: Iterable[Path]) -> str:
             return f"{path}: no text: {exc}"
         except OSError as exc:
             return f"{path}: {exc.strerror}"
+    return ""
+
+
+def bad_line(files: Iterable[Path]) -> str:
+    """File and number of the first line that is neither a section nor an assignment; empty if there is none.
+
+    The line itself is not shown: it may be a secret whose ``=`` is missing.
+    """
+    for path in files:
+        try:
+            read([path])
+        except iniparser.ParseError as exc:
+            return f"{path}:{exc.lineno}: {exc.msg}: expected [section] or option = value"
     return ""
 
 
@@ -211,7 +225,13 @@ def _expected(kind: Any, exc: ValueError, secret: bool) -> str:
     choices = getattr(kind, "choices", None)
     if choices:
         return f"one of {', '.join(map(str, choices))}"
-    return f"another value: {'(not shown)' if secret else exc}"
+    if secret:
+        return "another value (not shown)"
+    if isinstance(kind, types.Dict):
+        reason = str(exc)
+        pairs = f"NAME{kind.key_value_separator}VALUE pairs, separated by commas"
+        return pairs if reason.startswith("Value should be NAME") else f"{pairs} ({reason})"
+    return f"another value: {exc}"
 
 
 class _Reader(iniparser.BaseParser):
@@ -219,12 +239,14 @@ class _Reader(iniparser.BaseParser):
 
     def __init__(self, path: Path, settings: Settings) -> None:
         self._path, self._settings = path, settings
-        self._section = "DEFAULT"
+        self._section = ""
 
     def new_section(self, section: str) -> None:
         self._section = _group(section)
 
     def assignment(self, key: str, value: Any) -> None:
+        if not self._section:
+            raise self.parse_exc("No section before the first assignment", self.lineno, "")
         self._settings[self._section, key.replace("-", "_")] = Setting(self._path, list(value))
 
     def comment(self, comment: str) -> None:

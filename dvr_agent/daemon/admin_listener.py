@@ -21,6 +21,8 @@ BACKLOG = 1024
 IDLE_SECONDS = 0.2
 """A connection that was opened, or had its last request, so long ago gives way to a new one."""
 ACCEPT_PAUSE = 0.5
+SAY_AGAIN = 60.0
+"""Seconds after which a trouble that lasts, or comes again and again, is logged once more."""
 
 
 class Listener:
@@ -35,13 +37,15 @@ class Listener:
         self._open: dict[int, Any] = {}
         """Number → connection, in order of the last sign of life."""
         self._seen: dict[int, float] = {}
+        self._said: dict[str, float] = {}
+        """Reason for which no connection was accepted → when it was logged last."""
 
     def accept(self) -> tuple[Any, tuple[str, int]]:
         while True:
             try:
                 connection, _address = self._listener.accept()
             except OSError as exc:  # no descriptor left, or the client is gone already: there will be others
-                LOG.warning("admin socket: %s", exc)
+                self._say(exc.strerror or str(exc))
                 self._drop_oldest()
                 green.sleep(ACCEPT_PAUSE)
                 continue
@@ -56,6 +60,12 @@ class Listener:
         if number in self._open:
             self._open[number] = self._open.pop(number)
             self._seen[number] = time.monotonic()
+
+    def _say(self, reason: str) -> None:
+        now = time.monotonic()
+        if now - self._said.get(reason, -SAY_AGAIN) >= SAY_AGAIN:
+            self._said[reason] = now
+            LOG.warning("admin socket: a connection cannot be accepted, retrying: %s", reason)
 
     def _make_room(self) -> None:
         """Wait until there is room for another connection, and have the oldest idle one give way."""

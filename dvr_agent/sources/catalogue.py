@@ -128,10 +128,12 @@ class Catalogue:
         router_id = entry.latest.router.id
         self._claims.setdefault(router_id, set()).add(name)
         holder = self._in_force.get(router_id, name)
+        if holder != name and self._entries[holder].wants != router_id:
+            return self._take_over(name, holder)
         if holder != name:
             entry.rival = holder
             self._troubled.add(name)
-            return [self._report(name)]
+            return [*self._make_way(name), self._report(name)]
         entry.rival = None
         self._troubled.discard(name)
         self._left.discard(router_id)
@@ -141,6 +143,23 @@ class Catalogue:
         news = said is None or said.name != name or said.digest != entry.latest.digest
         events: list[Event] = [Changed(entry.latest)] if news or again else []
         return [*events, *left, *self._refuse_others(router_id, name)]
+
+    def _take_over(self, name: str, holder: str) -> list[Event]:
+        """Put a document in force for its router in place of one that is of another router by now, and was refused
+        there: two files that swapped their documents would wait for each other for ever."""
+        router_id = self._router_of.pop(holder)
+        del self._in_force[router_id]
+        self._claims[router_id].discard(holder)
+        events = self._decide(name)
+        return [*events, self._report(holder)] if holder in self._troubled else events
+
+    def _make_way(self, name: str) -> list[Event]:
+        """A document that was refused gives up the router that it was of before, if that has another one."""
+        before = self._router_of.get(name)
+        if before is None or before == self._entries[name].wants:
+            return []
+        usable = any(self._entries[other].error is None for other in self._waiting(before) if other != name)
+        return self._release(name, deleted=False) if usable else []
 
     def _release(self, name: str, deleted: bool) -> list[Event]:
         """A document is in force no more: the next one of its router is, or the router has none.

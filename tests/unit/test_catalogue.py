@@ -142,6 +142,37 @@ def test_a_document_that_becomes_the_second_one_of_another_router_keeps_its_own(
     assert catalogue.bad() == {}
 
 
+def test_documents_that_swap_their_files_are_all_in_force_again() -> None:
+    for ids in ("XY", "XYZ"):
+        catalogue = Catalogue()
+        names = "abc"[: len(ids)]
+        for name, router_id in zip(names, ids, strict=True):
+            catalogue.put(document(name, router_id))
+        for name, router_id in zip(names, ids[1:] + ids[0], strict=True):
+            catalogue.put(document(name, router_id, "swapped"))
+        assert catalogue.bad() == {}
+        for name, router_id in zip(names, ids[1:] + ids[0], strict=True):
+            assert catalogue.document(router_id) == document(name, router_id, "swapped")
+
+
+def test_a_refused_document_of_another_router_makes_way_for_one_that_is_of_its_former_router() -> None:
+    for early in (True, False):
+        catalogue = Catalogue()
+        catalogue.put(document("a", "X"))
+        catalogue.put(document("b", "Y"))
+        if early:
+            catalogue.put(document("c", "X", "new"))
+        events = catalogue.put(document("a", "Y", "copied"))
+        if not early:
+            events = catalogue.put(document("c", "X", "new"))
+        assert Changed(document("c", "X", "new")) in events
+        (bad,) = [event for event in events if isinstance(event, Bad)]
+        assert (bad.name, bad.router_id, bad.second) == ("a", None, True)
+        assert catalogue.bad().keys() == {"a"}
+        assert catalogue.document("X") == document("c", "X", "new")
+        assert catalogue.document("Y") == document("b", "Y")
+
+
 def test_a_bad_document_stays_the_first_one() -> None:
     catalogue = Catalogue()
     catalogue.put(document("a", "X", "one"))
@@ -238,6 +269,7 @@ def test_the_events_lead_to_what_the_documents_say(steps: list[tuple[str, str, s
         if names:
             assert found is not None
             assert router_id in catalogue.known()
+            assert readable[found.name].router.id == router_id, "a document of another router stands in the way"
         assert listener.routers.get(router_id) == found
         # A router without any document of its own stays only for one that was in force and is now refused or broken.
         if router_id in catalogue.known() - wanted:

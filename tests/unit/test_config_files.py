@@ -32,7 +32,14 @@ def refused(*arguments: object) -> str:
         ("[dvr_agent]\naudit_interval = 1.5\n", "[dvr_agent] audit_interval = '1.5': expected an integer"),
         ("[DEFAULT]\nmetadata_port = 65536\n", "metadata_port = '65536': expected an integer from 0 to 65535"),
         ("[AGENT]\nreport_interval = 0\n", "[AGENT] report_interval = '0': expected a number, at least 1"),
-        ("[bridge]\nexternal_networks = a\n", "[bridge] external_networks = 'a': expected "),
+        (
+            "[bridge]\nexternal_networks = a\n",
+            "[bridge] external_networks = 'a': expected NAME:VALUE pairs, separated by commas",
+        ),
+        (
+            "[bridge]\nexternal_networks = a:b,a:c\n",
+            "[bridge] external_networks = 'a:b,a:c': expected NAME:VALUE pairs, separated by commas (Duplicate key a)",
+        ),
         ("[DEFAULT]\nhost = a b\n", "[DEFAULT] host = 'a b': expected "),
         ("[DEFAULT]\ninterface_driver = hub\n", "[DEFAULT] interface_driver = 'hub': expected bridge or openvswitch"),
         ("[DEFAULT]\nexternal_ingress_mark = 0\n", "[DEFAULT] external_ingress_mark = '0': expected a number from 0x1"),
@@ -55,7 +62,18 @@ def test_a_bad_value_is_named_with_its_file_and_what_was_expected(tmp_path: Path
 def test_a_line_that_is_no_assignment_is_named_with_file_and_number(tmp_path: Path, text: str) -> None:
     file = tmp_path / "bad.conf"
     file.write_text(text)
-    assert f"{file}:1" in refused("--config-file", file)
+    said = refused("--config-file", file)
+    assert said.startswith(f"{file}:1: ")
+    assert said.endswith(": expected [section] or option = value")
+    assert said.count(str(file)) == 1
+
+
+def test_a_line_that_is_no_assignment_is_not_shown(tmp_path: Path) -> None:
+    """It may be a secret whose equals sign is missing."""
+    file = tmp_path / "bad.conf"
+    file.write_text("[DEFAULT]\nmetadata_proxy_shared_secret hunter2\n")
+    assert "hunter2" not in refused("--config-file", file)
+    assert f"{file}:2: " in refused("--config-file", file)
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
