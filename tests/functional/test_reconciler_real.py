@@ -538,6 +538,20 @@ def test_a_link_local_fixed_ip_that_is_there_already_is_taken_over(
     assert "fe80::5/64" in link_locals(internal(router), qrouter(router))
 
 
+def test_a_router_that_lost_a_subnets_route_gets_it_back_before_its_next_audit(agent: Agent) -> None:
+    """Three routers: the one that had the route until the lowest came has had no job since then."""
+    made = (make_router(name, number) for name, number in (("a", 2), ("b", 3), ("c", 4)))
+    routers = (same_scope(one, address=f"10.50.0.{number}") for number, one in enumerate(made, 2))
+    first, second, third = sorted(routers, key=lambda router: router.id)
+    for router in (third, second, third, first):
+        agent.reconcile(router)
+    assert agent.reconciler.reconcile(replace(first, interfaces=())).affected == (second.id, third.id)
+    agent.reconcile(third)
+    agent.reconcile(second)
+    agent.reconcile(first)
+    assert agent.reconciler.remove(first.id).affected == (second.id, third.id)
+
+
 @pytest.mark.parametrize("address", ["fe80::5/64", "own"])
 def test_a_link_local_fixed_ip_is_an_address_like_any_other(agent: Agent, router: Router, address: str) -> None:
     inside = router.interfaces[0]
