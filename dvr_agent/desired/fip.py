@@ -6,13 +6,14 @@ It is a sum of slices: a base slice for the agent gateway port, and one slice pe
 from __future__ import annotations
 
 from collections.abc import Collection
+from ipaddress import IPV4LENGTH
 
 from dvr_agent.desired import names
 from dvr_agent.desired.common import BASE_SYSCTLS, NONLOCAL_BIND, port_addresses, port_link
 from dvr_agent.desired.facts import FipLink
 from dvr_agent.desired.routes import default_routes, extra_routes, gateway_routes, leg, onlink_routes
 from dvr_agent.desired.tables import fip_index
-from dvr_agent.desired.view import HostView
+from dvr_agent.desired.view import HostView, port_subnets
 from dvr_agent.model.router import ExtraRoute, RouterPort
 from dvr_agent.state.address import Address
 from dvr_agent.state.filter import FilterRule, NoTrack, make_table
@@ -20,9 +21,11 @@ from dvr_agent.state.link import Link, VethPeer
 from dvr_agent.state.namespace import Announcement, NamespaceState
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.ownership import Ownership, RuleOwner
-from dvr_agent.state.route import DEFAULT_V4, MAIN_TABLE, Hop, make_route
+from dvr_agent.state.route import DEFAULT_V4, MAIN_TABLE, Hop, Route, make_route
 from dvr_agent.state.rule import KERNEL_RULES, Rule
 from dvr_agent.state.sysctl import Sysctl
+
+_ONE_ADDRESS = f"/{IPV4LENGTH}"
 
 
 def base_state(port: RouterPort) -> NamespaceState:
@@ -40,12 +43,17 @@ def base_state(port: RouterPort) -> NamespaceState:
         Ownership(devices=frozenset({device}), main_only=True, kernel_rules=True),
         links=frozenset({port_link(device, port)}),
         addresses=frozenset(addresses),
-        routes=frozenset((*gateway_routes(device, port), *onlink_routes([(device, port)]))),
+        routes=frozenset((*gateway_routes(device, port), *_onlink_routes(device, port))),
         rules=KERNEL_RULES,
         sysctls=frozenset(sysctls),
         tables=(make_table(4, "raw", {"PREROUTING": (FilterRule(NoTrack()),)}),),
         announcements=tuple(Announcement(device, address.ip, address) for address in addresses),
     )
+
+
+def _onlink_routes(device: str, port: RouterPort) -> list[Route]:
+    """Other subnets of the external network, less those of one IPv4 address, whose route a floating IP's would be."""
+    return [route for route in onlink_routes([(device, port)]) if not route.dst.endswith(_ONE_ADDRESS)]
 
 
 def slice_ownership(router_id: str, link: FipLink | None) -> Ownership:
@@ -74,11 +82,13 @@ def slice_state(
     extra, used = extra_routes(view.router.routes, [leg(fg, port)], index, default=False)
     fips = {str(fip.address): make_route(f"{fip.address}/32", MAIN_TABLE, to_router) for fip in view.local_fips}
     outside = default_routes(fg, port, index)
+    # What is on-link by the agent gateway port, for all routers, is not one router's inside.
+    taken = {*conceded, *(str(subnet.cidr) for _, subnet in port_subnets(port)), *map(str, port.extra_subnets)}
     routes = (
         *outside,
         *extra,
         *fips.values(),
-        *(make_route(subnet, MAIN_TABLE, to_router) for subnet in view.same_scope_subnets if subnet not in conceded),
+        *(make_route(subnet, MAIN_TABLE, to_router) for subnet in view.same_scope_subnets if subnet not in taken),
     )
     state = NamespaceState(
         names.FIP + port.network_id,

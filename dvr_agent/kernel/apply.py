@@ -33,7 +33,15 @@ from dvr_agent.kernel.netlink.link import (
 )
 from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, Data, Request
 from dvr_agent.kernel.netlink.neighbour import add_neighbour, delete_neighbour
-from dvr_agent.kernel.netlink.route import add_route, decode_routes, delete_route, dump_routes, replace_route
+from dvr_agent.kernel.netlink.route import (
+    add_route,
+    decode_routes,
+    delete_route,
+    dump_routes,
+    is_connected_only,
+    prepend_route,
+    replace_route,
+)
 from dvr_agent.kernel.netlink.rule import add_rule, delete_rule
 from dvr_agent.kernel.netlink.socket import NetlinkSocket
 from dvr_agent.kernel.netns import open_namespace
@@ -97,6 +105,10 @@ class _Job:
         present: dict[tuple[int, int], frozenset[object]] = {}
         for request, code in self._sock.batch(requests):
             if code == errno.EEXIST and not self._same(request.what, present):
+                instead = self._instead(request)
+                if instead:
+                    self._sock.batch(instead)
+                    continue
                 raise KernelError(self._namespace, request.text, code, "another one is in its place")
 
     # Stages: runs of changes that are handled alike.
@@ -222,6 +234,25 @@ class _Job:
         if fd is None:
             fd = self._descriptors[namespace] = open_namespace(namespace)
         return fd
+
+    def _instead(self, request: Request) -> list[Request]:
+        """Requests that get an object to its place although the kernel has put one of its own there; else empty.
+
+        * The IPv4 route of a subnet that was connected until now: its address goes after all that is new has come.
+          IPv6 has such routes at a metric of their own.
+        * The link-local address of a device that was raised just now, where it is to have another prefix length.
+        """
+        item = request.what
+        if isinstance(item, Route) and ":" not in item.dst:
+            if is_connected_only(self._sock.dump(dump_routes(AF_INET, item.table)), item):
+                return [prepend_route(item, self._indexes)]
+        elif isinstance(item, Address):
+            index = self._indexes[item.device]
+            found = decode_link_locals(self._sock.dump(dump_addresses(index)), {index: item.device})
+            old = next((one for one in found if one.ip == item.ip), None)
+            if old is not None:
+                return [delete_address(old, index, _GONE), request]
+        return []
 
     def _same(self, item: object, present: dict[tuple[int, int], frozenset[object]]) -> bool:
         """Whether what the kernel has in the place of ``item`` is no different from it.

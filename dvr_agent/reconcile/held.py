@@ -30,6 +30,8 @@ class HeldRoutes:
         """(Namespace, device) → what another slice took over from this one and it has not given up yet."""
         self._conceded: dict[tuple[str, str], set[str]] = {}
         """(Namespace, destination) → ids of routers that would have this route if its holder went."""
+        self._ids: dict[tuple[str, str], str] = {}
+        """(Namespace, device) → router id, of routers that were looked at."""
         for namespace, routes in found.items():
             self._hold(namespace, routes)
 
@@ -40,6 +42,7 @@ class HeldRoutes:
         :param subnets: those in the external address scope
         """
         found = []
+        self._ids[namespace, device] = router_id
         for subnet in subnets:
             held = self._routes.get((namespace, subnet))
             holder = held.hops[0].device if held is not None else device
@@ -64,15 +67,16 @@ class HeldRoutes:
         items = tuple(self._instead(changes.namespace, change, subnets) for change in changes.items)
         return replace(changes, items=items) if items != changes.items else changes
 
-    def settle(self, piece: NamespaceState) -> set[str]:
+    def settle(self, piece: NamespaceState, subnets: Collection[str] = ()) -> set[str]:
         """A slice is as it should be: it holds its routes, and no others.
 
+        :param subnets: those in the external address scope: who loses one to this slice waits for it from now on
         :returns: ids of routers that conceded a route that this slice holds no more
         """
         released: set[str] = set()
         for link in piece.links:
             released |= self._drop(piece.name, link.name)
-        self._hold(piece.name, piece.routes)
+        self._hold(piece.name, piece.routes, subnets)
         return self._heirs(piece.name, released - {route.dst for route in piece.routes if route.table == MAIN_TABLE})
 
     def forget(self, namespace: str, device: str) -> set[str]:
@@ -80,6 +84,7 @@ class HeldRoutes:
 
         :returns: ids of routers that conceded one of its routes
         """
+        self._ids.pop((namespace, device), None)
         return self._heirs(namespace, self._drop(namespace, device))
 
     def _drop(self, namespace: str, device: str) -> set[str]:
@@ -93,7 +98,7 @@ class HeldRoutes:
     def _heirs(self, namespace: str, destinations: Iterable[str]) -> set[str]:
         return {heir for dst in destinations for heir in self._conceded.get((namespace, dst), ())}
 
-    def _hold(self, namespace: str, routes: Iterable[Route]) -> None:
+    def _hold(self, namespace: str, routes: Iterable[Route], subnets: Collection[str] = ()) -> None:
         for route in routes:
             if route.table == MAIN_TABLE:
                 previous = self._routes.get((namespace, route.dst))
@@ -101,6 +106,8 @@ class HeldRoutes:
                     loser = (namespace, previous.hops[0].device)
                     self._of_device[loser].discard(route.dst)
                     self._lost.setdefault(loser, set()).add(route.dst)
+                    if route.dst in subnets and loser in self._ids:
+                        self._conceded.setdefault((namespace, route.dst), set()).add(self._ids[loser])
                 self._routes[namespace, route.dst] = route
                 self._of_device.setdefault((namespace, route.hops[0].device), set()).add(route.dst)
 

@@ -388,7 +388,7 @@ class RouterReconciler:
         for network in self._left_networks(view):
             affected |= self._forget_slice(network, stem)
         if draft.state.slice is not None:
-            affected |= self._held.settle(draft.state.slice)
+            affected |= self._held.settle(draft.state.slice, view.same_scope_subnets)
         if view.agent_gateway is not None and draft.state.base is not None:
             network = view.agent_gateway.network_id
             base, staying = self._base(draft)

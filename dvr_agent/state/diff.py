@@ -126,11 +126,17 @@ def _addresses(now: NamespaceState, desired: NamespaceState) -> Iterator[Change]
     asked, found = desired.addresses, now.addresses | now.link_locals
     wanted = {link.name for link in desired.links}
     links = (*desired.links, *(link for link in now.links if link.name not in wanted))
-    own = {kernel_link_local(link.name, link.mac) for link in links}
+    places = {(one.device, one.ip) for one in asked}
+    # A device has an IPv6 address once: one that is asked for with another prefix length takes the kernel's place.
+    own = {
+        one for one in (kernel_link_local(link.name, link.mac) for link in links) if (one.device, one.ip) not in places
+    }
     stale = {one for one in found - asked - own if is_made_of_mac(one) and one.device in wanted}
-    yield from _plain((now.addresses - (own - asked)) | (now.link_locals & asked) | stale, asked)
+    in_the_way = {one for one in now.link_locals if (one.device, one.ip) in places}
+    yield from _plain((now.addresses - own) | in_the_way | stale, asked)
+    losing = {one.device for one in found - asked if one.cidr.startswith("fe80:")}
     for right in sorted(kernel_link_local(link.name, link.mac) for link in desired.links):
-        if right not in found | asked and any(one.device == right.device for one in stale):
+        if right not in found and (right.device, right.ip) not in places and right.device in losing:
             yield Change(Action.ADD, right)
 
 

@@ -392,6 +392,86 @@ def test_other_external_subnets_are_on_link_by_external_ports_only(agent: Agent,
     assert on_link == wanted
 
 
+@pytest.mark.parametrize("name", ["fg", "other"])
+def test_external_ports_go_from_one_subnet_of_their_network_to_another(agent: Agent, router: Router, name: str) -> None:
+    """The subnet that was connected is on-link now, and the kernel's route of it stands in the way."""
+
+    def on(here: str, there: str, name: str) -> Router:
+        other = (ip_network(f"{there}.0/24"),)
+        qg, fg_port = (port(one, EXTERNAL, f"{here}.{end}/24") for one, end in (("one-qg", 9), (name, 200)))
+        return replace(
+            router,
+            gateway=replace(qg, extra_subnets=other),
+            agent_gateways=(replace(fg_port, extra_subnets=other),),
+            floating_ips=(fip("203.0.113.50", "10.1.0.9"),),
+        )
+
+    agent.reconcile(on("203.0.113", "198.18.0", "fg"))
+    moved = on("198.18.0", "203.0.113", name)
+    agent.reconcile(moved)
+    assert moved.gateway is not None
+    devices = {names.FIP + EXTERNAL: fg(moved.agent_gateways[0])}
+    devices[names.SNAT + router.id] = names.device(names.GATEWAY, moved.gateway.id)
+    for namespace, device in devices.items():
+        for subnet, protocol in (("203.0.113.0/24", "static"), ("198.18.0.0/24", "kernel")):
+            found = lab.ip_json("route", "show", subnet, netns=namespace)
+            assert [(one["dev"], one["protocol"]) for one in found] == [(device, protocol)]
+    agent.reconcile(on("203.0.113", "198.18.0", "fg"))
+
+
+def test_a_subnet_that_was_connected_is_reached_by_an_extra_route(agent: Agent, router: Router) -> None:
+    inside = port("one-qr2", uid("network", "more"), "10.7.0.1/24", "2001:db8:7::1/64")
+    csnat = port("one-sg2", uid("network", "more"), "10.7.0.2/24", "2001:db8:7::2/64")
+    both = replace(
+        router,
+        interfaces=(*router.interfaces, inside),
+        snat_interfaces=(*router.snat_interfaces, csnat),
+    )
+    for _ in range(2):
+        agent.reconcile(both)
+        agent.reconcile(with_routes(router, ("10.7.0.0/24", "10.1.0.9"), ("2001:db8:7::/64", "2001:db8:1::9")))
+        for namespace in (qrouter(router), names.SNAT + router.id):
+            for subnet, via in (("10.7.0.0/24", "10.1.0.9"), ("2001:db8:7::/64", "2001:db8:1::9")):
+                family = "-6" if ":" in subnet else "-4"
+                found = lab.ip_json(family, "route", "show", subnet, netns=namespace)
+                assert [one.get("gateway") for one in found] == [via]
+
+
+@pytest.mark.parametrize("subnet", ["203.0.113.50/32", "198.18.0.7/32"])
+def test_a_floating_ip_of_an_external_subnet_of_one_address_has_its_route(
+    agent: Agent, router: Router, subnet: str
+) -> None:
+    extra = (ip_network(subnet), ip_network("198.19.0.8/31"))
+    address = subnet.partition("/")[0]
+    router = replace(
+        router,
+        agent_gateways=(replace(router.agent_gateways[0], extra_subnets=extra),),
+        floating_ips=(fip(address, "10.1.0.9"),),
+    )
+    agent.reconcile(replace(router, floating_ips=()))
+    agent.reconcile(router)
+    (route,) = lab.ip_json("route", "show", address, netns=names.FIP + EXTERNAL)
+    assert route["dev"] == names.device(names.FIP_TO_ROUTER, router.id)
+    assert lab.ip_json("route", "show", "198.19.0.8/31", netns=names.FIP + EXTERNAL)
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_a_subnet_of_the_external_network_is_not_a_routers_inside(
+    agent: Agent, router: Router, connected: bool
+) -> None:
+    """A document of a router with such a subnet in the external address scope: the network keeps it."""
+    router = same_scope(router, address="10.50.0.2")
+    if connected:
+        outside = port("fg", EXTERNAL, "10.50.0.200/24")
+    else:
+        outside = replace(router.agent_gateways[0], extra_subnets=(ip_network("10.50.0.0/24"),))
+    agent.reconcile(router)
+    agent.reconcile(replace(router, agent_gateways=(outside,)))
+    found = lab.ip_json("route", "show", "10.50.0.0/24", netns=names.FIP + EXTERNAL)
+    assert {one["dev"] for one in found} == {fg(outside)}
+    agent.reconcile(router)
+
+
 def same_scope(router: Router, *, address: str) -> Router:
     """The router with its only network on a subnet that it shares, in the external address scope."""
     scope, network = uid("scope", "both"), uid("network", "shared")
@@ -458,6 +538,20 @@ def test_a_link_local_fixed_ip_that_is_there_already_is_taken_over(
     assert "fe80::5/64" in link_locals(internal(router), qrouter(router))
 
 
+def test_a_router_that_lost_a_subnets_route_gets_it_back_before_its_next_audit(agent: Agent) -> None:
+    """Three routers: the one that had the route until the lowest came has had no job since then."""
+    made = (make_router(name, number) for name, number in (("a", 2), ("b", 3), ("c", 4)))
+    routers = (same_scope(one, address=f"10.50.0.{number}") for number, one in enumerate(made, 2))
+    first, second, third = sorted(routers, key=lambda router: router.id)
+    for router in (third, second, third, first):
+        agent.reconcile(router)
+    assert agent.reconciler.reconcile(replace(first, interfaces=())).affected == (second.id, third.id)
+    agent.reconcile(third)
+    agent.reconcile(second)
+    agent.reconcile(first)
+    assert agent.reconciler.remove(first.id).affected == (second.id, third.id)
+
+
 @pytest.mark.parametrize("address", ["fe80::5/64", "own"])
 def test_a_link_local_fixed_ip_is_an_address_like_any_other(agent: Agent, router: Router, address: str) -> None:
     inside = router.interfaces[0]
@@ -471,6 +565,23 @@ def test_a_link_local_fixed_ip_is_an_address_like_any_other(agent: Agent, router
     agent.reconcile(router)
     own = kernel_link_local("qr-", inside.mac).cidr
     assert link_locals(internal(router), qrouter(router)) == [own]
+
+
+@pytest.mark.parametrize("prefixlen", [10, 65, 128])
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_fixed_ip_that_is_the_devices_own_link_local_address_has_its_prefix_length(
+    agent: Agent, router: Router, prefixlen: int, fresh: bool
+) -> None:
+    inside = router.interfaces[0]
+    own = kernel_link_local("", inside.mac)
+    fixed = FixedIp(ip_address(own.ip), prefixlen, uid("subnet", "linklocal"))
+    wanted = replace(router, interfaces=(replace(inside, fixed_ips=(*inside.fixed_ips, fixed)),))
+    if not fresh:
+        agent.reconcile(router)
+    agent.reconcile(wanted)
+    assert link_locals(internal(router), qrouter(router)) == [f"{own.ip}/{prefixlen}"]
+    agent.reconcile(router)
+    assert link_locals(internal(router), qrouter(router)) == [own.cidr]
 
 
 def link_locals(device: str, namespace: str) -> list[str]:

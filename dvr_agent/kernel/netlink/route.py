@@ -9,10 +9,13 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
+from pyroute2.netlink.rtnl import rt_proto
+
 from dvr_agent.kernel.netlink.message import (
     AF_INET,
     AF_INET6,
     CREATE,
+    NLM_F_CREATE,
     NLM_F_DUMP,
     REPLACE,
     Data,
@@ -33,6 +36,7 @@ RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE =
 RTA_VIA, RTA_ENCAP = 18, 22
 RT_TABLE_UNSPEC = 0
 RTPROT_UNSPEC, RTPROT_BOOT, RTPROT_STATIC = 0, 3, 4
+_KERNEL = rt_proto["kernel"]
 OURS = (RTPROT_STATIC, RTPROT_BOOT)
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 0, 253, 255
 RTN_UNSPEC, RTN_UNICAST = 0, 1
@@ -55,6 +59,11 @@ def add_route(route: Route, indexes: Mapping[str, int], tolerate: frozenset[int]
     :raises KeyError: a hop's device is not in ``indexes``
     """
     return Request(RTM_NEWROUTE, CREATE, _body(route, indexes, RTPROT_STATIC), route, tolerate)
+
+
+def prepend_route(route: Route, indexes: Mapping[str, int]) -> Request:
+    """``ip route prepend … proto static``: an IPv4 route before others with its destination, table and metric."""
+    return Request(RTM_NEWROUTE, NLM_F_CREATE, _body(route, indexes, RTPROT_STATIC), route)
 
 
 def replace_route(route: Route, indexes: Mapping[str, int], tolerate: frozenset[int] = frozenset()) -> Request:
@@ -120,6 +129,22 @@ def decode_routes(messages: Iterable[Data], devices: Mapping[int, str]) -> Itera
             route = _decode(data, devices)
             if route is not None:
                 yield route
+
+
+def is_connected_only(messages: Iterable[Data], route: Route) -> bool:
+    """True if every IPv4 route with the destination and metric of ``route`` is the kernel's own, of an address.
+
+    :param messages: RTM_NEWROUTE messages of the route's table
+    """
+    _, dst, length = split_cidr(route.dst)
+    protocols = set()
+    for data in messages:
+        found = positions(data, 12)
+        at, metric = found.get(RTA_DST, 0), found.get(RTA_PRIORITY, 0)
+        same = data[1] == length and at and bytes(data[at + 4 : at + _SIZE(data, at)[0]]) == dst
+        if same and not (metric and u32(data, metric + 4)):
+            protocols.add(data[5])
+    return protocols == {_KERNEL}
 
 
 def hop_indexes(data: Data) -> list[int]:
