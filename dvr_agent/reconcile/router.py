@@ -310,6 +310,8 @@ class RouterReconciler:
         assert base is not None
         assert port is not None
         devices = self._networks.devices(port.network_id) | base.ownership.devices
+        if devices == base.ownership.devices:
+            return base, frozenset()
         unused = self._networks.unused(port.network_id, but=[names.router_stem(draft.view.router.id)])
         current = {link.name for link in base.links}
         return replace(base, ownership=replace(base.ownership, devices=devices)), devices - unused - current
