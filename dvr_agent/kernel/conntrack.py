@@ -20,8 +20,6 @@ import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pyroute2.netlink.nfnetlink.nfctsocket import IPS_NAT_MASK, nfct_msg
-
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import NamespaceManager
 
@@ -36,10 +34,11 @@ NFNL_SUBSYS_CTNETLINK = 1 << 8
 IPCTNL_MSG_CT_GET = NFNL_SUBSYS_CTNETLINK | 1
 IPCTNL_MSG_CT_DELETE = NFNL_SUBSYS_CTNETLINK | 2
 IPCTNL_MSG_CT_GET_STATS = NFNL_SUBSYS_CTNETLINK | 5
-CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_ID, CTA_ZONE, CTA_FILTER = 1, 2, 12, 18, 25
-CTA_STATUS = [name for name, _ in nfct_msg.nla_map].index("CTA_STATUS")
+CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_STATUS, CTA_ID, CTA_ZONE, CTA_FILTER = 1, 2, 3, 12, 18, 25
 CTA_TUPLE_IP = 1
 CTA_STATS_GLOBAL_ENTRIES = 1
+IPS_NAT_MASK = 0x30
+"""IPS_SRC_NAT | IPS_DST_NAT (linux/netfilter/nf_conntrack_common.h)."""
 CTA_FILTER_ORIG_FLAGS, CTA_FILTER_REPLY_FLAGS = 1, 2
 CTA_IP_ATTRIBUTES = {4: (1, 2), 6: (3, 4)}
 """IP version → attribute numbers of source and destination (CTA_IP_V4_SRC …)."""

@@ -9,8 +9,6 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
-from pyroute2.netlink.rtnl import rt_proto
-
 from dvr_agent.kernel.netlink.message import (
     AF_INET,
     AF_INET6,
@@ -35,8 +33,7 @@ RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_MULTIPATH, RTA_TABLE = 1, 2, 4, 5, 6, 9, 15
 RTA_VIA, RTA_ENCAP = 18, 22
 RT_TABLE_UNSPEC = 0
-RTPROT_UNSPEC, RTPROT_BOOT, RTPROT_STATIC = 0, 3, 4
-_KERNEL = rt_proto["kernel"]
+RTPROT_UNSPEC, RTPROT_KERNEL, RTPROT_BOOT, RTPROT_STATIC = 0, 2, 3, 4
 OURS = (RTPROT_STATIC, RTPROT_BOOT)
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 0, 253, 255
 RTN_UNSPEC, RTN_UNICAST = 0, 1
@@ -144,7 +141,7 @@ def is_connected_only(messages: Iterable[Data], route: Route) -> bool:
         same = data[1] == length and at and bytes(data[at + 4 : at + _SIZE(data, at)[0]]) == dst
         if same and not (metric and u32(data, metric + 4)):
             protocols.add(data[5])
-    return protocols == {_KERNEL}
+    return protocols == {RTPROT_KERNEL}
 
 
 def hop_indexes(data: Data) -> list[int]:
