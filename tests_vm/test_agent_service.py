@@ -54,14 +54,14 @@ class TestRestart:
     def test_packets_go_on_and_nothing_is_written(self, site: Site) -> None:
         green = site.vms["green"].address
         pings = [site.start_pinging("blue", green), site.start_pinging("internet", FLOATING)]
-        cursor, pid = site.cursor(), site.pid()
+        since, pid = site.now(), site.pid()
         site.machine.run("systemctl", "restart", "dvr-agent")
         site.wait_in_sync()
         assert site.pid() != pid
         lost = {name: site.stop_pinging(name) for name in pings}
         assert all(sent >= 10 for sent, _ in lost.values())
         assert {name: missing for name, (_, missing) in lost.items()} == dict.fromkeys(pings, 0)
-        assert site.said_since(cursor, CHANGES) == []
+        assert [one for one in site.messages(since=since) if re.search(CHANGES, one)] == []
 
     def test_stopped_it_leaves_routers_as_they_are_and_drift_is_repaired_by_the_next_start(self, site: Site) -> None:
         site.machine.run("systemctl", "stop", "dvr-agent")
@@ -103,19 +103,17 @@ class TestRestart:
 
 class TestSignals:
     def test_reload_reads_the_log_level_and_keeps_the_process(self, settings: Site) -> None:
-        pid, cursor = settings.pid(), settings.cursor()
+        pid, since = settings.pid(), settings.now()
         settings.machine.write(CONFIG, SETTINGS.replace("[DEFAULT]", "[DEFAULT]\ndebug = true"))
         settings.machine.run("systemctl", "reload", "dvr-agent")
-        settings.machine.wait_until(
-            "it logs debug lines", lambda: settings.journal("-p", "debug..debug", "--after-cursor", cursor)
-        )
+        settings.machine.wait_until("it logs debug lines", lambda: settings.journal("-p", "debug..debug", since=since))
         assert settings.pid() == pid
 
     def test_reload_of_a_mistake_changes_nothing_and_says_where_it_is(self, settings: Site) -> None:
-        pid, cursor = settings.pid(), settings.cursor()
+        pid, since = settings.pid(), settings.now()
         settings.machine.write(CONFIG, SETTINGS.replace("[DEFAULT]", "[DEFAULT]\ndebug = yess"))
         settings.machine.run("systemctl", "reload", "dvr-agent")
-        said = settings.wait_said(cursor, "yess")
+        said = settings.wait_said(since, "yess")
         assert any("debug" in line and CONFIG in line for line in said), said
         assert (settings.pid(), settings.active()) == (pid, "active")
         settings.wait_in_sync()
@@ -129,18 +127,18 @@ class TestSignals:
         assert (site.pid(unit), site.active(unit)) == (pid, "active")
 
     def test_usr2_writes_a_guru_meditation_report(self, site: Site) -> None:
-        cursor = site.cursor()
+        since = site.now()
         site.machine.run("kill", "-USR2", site.pid())
-        site.wait_said(cursor, "Guru Meditation")
+        site.wait_said(since, "Guru Meditation")
 
 
 class TestJournal:
     def test_errors_are_errors_and_the_rest_is_not(self, site: Site) -> None:
-        cursor = site.cursor()
+        since = site.now()
         site.machine.write(BAD, '{"router": {"id": 7}}')
         try:
-            site.wait_said(cursor, re.escape(Path(BAD).name))
-            errors = site.messages("--after-cursor", cursor, "-p", "err")
+            site.wait_said(since, re.escape(Path(BAD).name))
+            errors = site.messages("-p", "err", since=since)
         finally:
             site.machine.run("rm", BAD)
         site.wait_in_sync()
@@ -148,22 +146,22 @@ class TestJournal:
         assert any(ROUTER in line for line in site.messages("-p", "info..info")), "no line has the priority info"
 
     def test_a_usual_life_has_no_error_in_it(self, site: Site) -> None:
-        cursor = site.cursor()
+        since = site.now()
         site.machine.run("systemctl", "restart", *UNITS)
         site.wait_in_sync()
         for unit in UNITS:
-            assert site.messages("--after-cursor", cursor, "-p", "err", unit=unit) == []
+            assert site.messages("-p", "err", since=since, unit=unit) == []
 
 
 class TestConfiguration:
     def test_a_wrong_one_makes_it_failed_for_good_with_the_reason(self, settings: Site) -> None:
         """systemd does not try again, since that would not help."""
-        cursor = settings.cursor()
+        since = settings.now()
         settings.machine.write(CONFIG, SETTINGS.replace("agent_mode = dvr_snat", "agent_mode = dvr_snot"))
         assert settings.machine.run("systemctl", "restart", "dvr-agent", check=False).code != 0
         settings.machine.wait_until("it has failed", lambda: settings.active() == "failed")
         assert (settings.property("ExecMainStatus"), settings.property("SubState")) == ("78", "failed")
-        said = " ".join(settings.messages("--after-cursor", cursor))
+        said = " ".join(settings.messages(since=since))
         assert all(word in said for word in ("dvr_snot", "agent_mode", CONFIG)), said
         assert settings.machine.run("ip", "netns", "list").out.count(ROUTER) == 2
 
