@@ -28,8 +28,8 @@ class ConfigError(DvrError):
 EX_CONFIG = os.EX_CONFIG
 """Exit code of a process whose configuration cannot be used: the service manager need not start it again."""
 _MAY_PASS = frozenset({
-    errno.EADDRINUSE, errno.EAGAIN, errno.EBUSY, errno.EDQUOT, errno.EEXIST, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
-    errno.ENOSPC, errno.EROFS,
+    errno.EADDRINUSE, errno.EAGAIN, errno.EBUSY, errno.EDQUOT, errno.EEXIST, errno.EIO, errno.EMFILE, errno.ENFILE,
+    errno.ENOMEM, errno.ENOSPC, errno.EROFS,
 })  # fmt: skip
 """Trouble with a file or socket that an option names, but that may be over at the next start."""
 
