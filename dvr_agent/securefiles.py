@@ -134,12 +134,7 @@ def open_to_append(path: Path) -> int:
             if exc.errno == errno.ELOOP:
                 raise OSError(errno.ELOOP, "is a symbolic link and was not opened") from None
             raise
-        try:
-            _require_one_name(os.fstat(fd))
-        except OSError:
-            os.close(fd)
-            raise
-        return fd
+        return _checked(fd)
 
 
 def remove(path: Path) -> None:
@@ -194,6 +189,14 @@ def _open_regular(name: str, directory: int) -> int:
         if exc.errno == errno.ENXIO:  # a socket, or a device without a driver
             raise OSError(errno.ENXIO, "is no regular file and was not opened") from None
         raise
+    return _checked(fd)
+
+
+def _checked(fd: int) -> int:
+    """Return the descriptor of a regular file with one name; any other is closed.
+
+    :raises OSError: as :func:`_require_one_name`
+    """
     try:
         _require_one_name(os.fstat(fd))
     except OSError:

@@ -24,7 +24,7 @@ class _Network:
     :ivar at_start: ``fg-`` devices that were there when this process began
     :ivar devices: ``fg-`` devices that are, or may be, there
     :ivar port: the agent gateway port in use, by the newest document that says something about it
-    :ivar listed: router id → agent gateway ports that its document listed when it was last looked at
+    :ivar listed: stem → agent gateway ports that the router's document listed when it was last looked at
     :ivar paths: stem → ``fg-`` devices that the routes of its slice use; no entry: not known
     :ivar base: the shared part as it was found or made in this pass
     """
@@ -82,8 +82,7 @@ class FipNetworks:
             return
         one.stems.discard(stem)
         one.paths.pop(stem, None)
-        for router_id in [router_id for router_id in one.listed if names.router_stem(router_id) == stem]:
-            del one.listed[router_id]
+        one.listed.pop(stem, None)
         if not one.stems:
             del self._networks[network]
 
@@ -102,7 +101,8 @@ class FipNetworks:
         if not candidates or router.gateway is None:
             return None
         one = self._of(router.gateway.network_id)
-        known, one.listed[router.id] = one.listed.get(router.id), candidates
+        stem = names.router_stem(router.id)
+        known, one.listed[stem] = one.listed.get(stem), candidates
         if known == candidates and one.port is not None:
             return one.port
         offered = self._offered(one, candidates)
