@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from bench.documents import EXTERNAL_BRIDGE, EXTERNAL_NETWORK
-from dvr_agent.attach.outer import ALIAS, bridge_name, tap_alias, tap_name
+from dvr_agent.attach.outer_ends import ALIAS, bridge_name, tap_alias, tap_name
 from dvr_agent.kernel.iptables.save import save_text
 from dvr_agent.state.link import Link, Port, Veth
 from dvr_agent.state.namespace import NamespaceState

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from bench.documents import HOST, OTHER_HOST, document
 from dvr_agent.desired.build import router_state
-from dvr_agent.desired.settings import AgentMode, HostSettings
-from dvr_agent.desired.view import make_view
+from dvr_agent.desired.host_settings import AgentMode, HostSettings
+from dvr_agent.desired.host_view import make_view
 from dvr_agent.model.parse import parse_document
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.allocations import Allocations

@@ -26,7 +26,7 @@ from bench.documents import EXTERNAL_BRIDGE, EXTERNAL_NETWORK, FIPS, document
 from bench.encode import Encoder
 from bench.floor import Floor
 from bench.same import picture
-from dvr_agent.daemon.memory import Heap
+from dvr_agent.daemon.gc_freeze import Heap
 from dvr_agent.kernel.iptables.binding import library
 from dvr_agent.model.parse import parse_document
 from dvr_agent.model.router import Router

@@ -15,7 +15,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from dvr_agent import config_files
-from dvr_agent.desired.settings import AgentMode, HostSettings
+from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.errors import ConfigError
 from dvr_agent.options import GROUPS
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from oslo_config import cfg
 
-from dvr_agent.sources.kept import documents_path
+from dvr_agent.sources.refused_documents import documents_path
 
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _STATE_FILES = r"fip-linklocal-networks|fip-priorities"

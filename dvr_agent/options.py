@@ -10,7 +10,7 @@ from typing import Any
 
 from oslo_config import cfg, types
 
-from dvr_agent.desired.settings import AgentMode
+from dvr_agent.desired.host_settings import AgentMode
 
 STATE_PATH = cfg.StrOpt(
     "state_path",

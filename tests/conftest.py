@@ -17,9 +17,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from tests import lab
-from tests.rabbit import Rabbit
-from tests.replay.server import NeutronServer
+from tests.support import lab
+from tests.support.rabbit import Rabbit
+from tests.support.replay_server import NeutronServer
 
 settings.register_profile("dvr-agent", deadline=None)  # the machine is shared: time says nothing
 settings.load_profile("dvr-agent")

@@ -24,7 +24,7 @@ from tests_neutron.site import Site
 
 PLANS = (HostPlan(1, "dvr_snat", metadata=True), HostPlan(2, "dvr"), HostPlan(3, "dvr_no_external"))
 REFERENCE = os.environ.get("NEUTRON_L3_AGENT") == "neutron-l3-agent"
-os.environ.setdefault("DVR_TEST_SANDBOX", "1")  # tests.lab, whose probes are used here, asks for it
+os.environ.setdefault("DVR_TEST_SANDBOX", "1")  # tests.support.lab, whose probes are used here, asks for it
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -11,7 +11,7 @@ import fcntl
 import socket
 import struct
 
-from tests.lab import entered
+from tests.support.lab import entered
 
 SIOCETHTOOL, ETHTOOL_STXCSUM = 0x8946, 0x17
 """linux/sockios.h and linux/ethtool.h"""

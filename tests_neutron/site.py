@@ -44,7 +44,7 @@ class Instance:
 
     @property
     def netns(self) -> str:
-        """A path by which ``tests.lab.entered`` and the probes find the namespace."""
+        """A path by which ``tests.support.lab.entered`` and the probes find the namespace."""
         return self.host.netns(self.name)
 
     def pings(self, target: str, wait: float = 1) -> bool:

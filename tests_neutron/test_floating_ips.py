@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.packets.probes import Echo, who_answers
+from tests.support.probes import Echo, who_answers
 from tests_neutron.api import Item
 from tests_neutron.host import Host
 from tests_neutron.process import wait_for

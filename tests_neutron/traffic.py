@@ -12,8 +12,8 @@ import socket
 import threading
 from typing import Self
 
-from tests.lab import entered
-from tests.packets.probes import Echo, Flow, Pinger
+from tests.support.lab import entered
+from tests.support.probes import Echo, Flow, Pinger
 from tests_neutron.process import wait_for
 from tests_neutron.site import Instance, Site
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dvr_agent.kernel import netns
-from dvr_agent.services.metadata.courier import Courier, ProxyAwayError
+from dvr_agent.services.metadata.control_client import Courier, ProxyAwayError
 from dvr_agent.services.metadata.listener import Listener, open_listener
 from dvr_agent.services.metadata.settings import ProxySettings
 

@@ -15,7 +15,7 @@ import subprocess
 import threading
 import time
 
-from tests.lab import entered
+from tests.support.lab import entered
 
 IPT_SO_GET_INFO = 64
 NFT_GETGEN = struct.pack("=IHHIIBBH", 20, 10 << 8 | 16, 1, 1, 0, 0, 0, 0)

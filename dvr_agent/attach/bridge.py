@@ -27,7 +27,7 @@ from dvr_agent.attach.links import (
     repair,
     switch_ipv6_off,
 )
-from dvr_agent.attach.outer import (
+from dvr_agent.attach.outer_ends import (
     ALIAS,
     NAME_MAX,
     Device,

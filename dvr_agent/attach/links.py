@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from dvr_agent.attach.outer import Device, ipv6_switch, tap_name, with_ipv6
+from dvr_agent.attach.outer_ends import Device, ipv6_switch, tap_name, with_ipv6
 from dvr_agent.errors import AttachError, KernelError
 from dvr_agent.kernel import sysctl
 from dvr_agent.kernel.api import NamespaceManager, WriteCounters

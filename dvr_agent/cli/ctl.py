@@ -172,7 +172,7 @@ def _add_other_verbs(verbs: Any) -> None:
         verbs,
         "wants-metadata",
         "say whether the configuration wants dvr-metadata-proxy, for its unit",
-        "wants:run_metadata",
+        "wants_metadata:run_metadata",
         "As enable_metadata_proxy says, which is true where the source is neutron.",
     )
     _verb(

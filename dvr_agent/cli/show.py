@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from dvr_agent.cli.check import note
-from dvr_agent.cli.host import Host
+from dvr_agent.cli.host_inventory import Host
 from dvr_agent.cli.inputs import load_config
 from dvr_agent.cli.output import BOLD, Output
 from dvr_agent.desired import names

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from dvr_agent.daemon import green
+from dvr_agent.daemon import eventlet_shim
 from dvr_agent.daemon.admin_listener import BACKLOG, CONNECTIONS, Listener
 from dvr_agent.daemon.status import Status
 from dvr_agent.errors import ConfigError
@@ -60,7 +60,7 @@ class AdminServer:
             raise ConfigError(f"[dvr_agent] admin_socket = {self._path}: {exc.strerror or exc}") from exc
         self._inode = self._path.stat().st_ino
         self._listener = Listener(self._socket)
-        green.spawn(self._serve)
+        eventlet_shim.spawn(self._serve)
 
     def close(self) -> None:
         """Stop listening and remove the socket, unless somebody has put another one in its place."""
@@ -69,11 +69,11 @@ class AdminServer:
                 self._path.unlink()
 
     def _serve(self) -> None:
-        green.wsgi_server(
+        eventlet_shim.wsgi_server(
             self._listener,
             self._application,
             log=_WsgiLog(),
-            protocol=green.HttpProtocol,
+            protocol=eventlet_shim.HttpProtocol,
             log_output=False,
             debug=False,
             keepalive=KEEPALIVE_SECONDS,
@@ -125,7 +125,7 @@ def _not_allowed(method: str) -> Answer:
 
 
 def _listen(path: Path) -> Any:
-    listener = green.socket.socket(native_socket.AF_UNIX, native_socket.SOCK_STREAM)
+    listener = eventlet_shim.socket.socket(native_socket.AF_UNIX, native_socket.SOCK_STREAM)
     before = os.umask(0o177)  # mode 0600 from birth; nothing else creates files at this moment
     try:
         listener.bind(str(path))

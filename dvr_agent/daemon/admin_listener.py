@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from dvr_agent.daemon import green
+from dvr_agent.daemon import eventlet_shim
 
 LOG = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Listener:
             except OSError as exc:  # no descriptor left, or the client is gone already: there will be others
                 self._say(exc.strerror or str(exc))
                 self._drop_oldest()
-                green.sleep(ACCEPT_PAUSE)
+                eventlet_shim.sleep(ACCEPT_PAUSE)
                 continue
             self._make_room()
             number = next(self._numbers)
@@ -75,7 +75,7 @@ class Listener:
             if age >= IDLE_SECONDS:
                 self._drop_oldest()
             else:
-                green.sleep(IDLE_SECONDS - age)
+                eventlet_shim.sleep(IDLE_SECONDS - age)
             self._forget_closed()
 
     def _drop_oldest(self) -> None:

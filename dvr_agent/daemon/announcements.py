@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from dvr_agent.daemon import green
+from dvr_agent.daemon import eventlet_shim
 from dvr_agent.daemon.worker import Worker
 from dvr_agent.reconcile.api import Outcome
 from dvr_agent.state.namespace import Announcement
@@ -43,7 +43,7 @@ class Repeater:
         """Repeat the announcements of this outcome."""
         if outcome.announcements:
             for seconds in AGAIN_SECONDS:
-                green.Timer(seconds, partial(self._now_due, router_id, outcome))
+                eventlet_shim.Timer(seconds, partial(self._now_due, router_id, outcome))
 
     def send_some(self) -> None:
         """Send what is due in a few namespaces, and ask to be called again if that was not all."""

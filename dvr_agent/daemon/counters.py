@@ -6,7 +6,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from dvr_agent.daemon import green
+from dvr_agent.daemon import eventlet_shim
 
 PROBE_SECONDS = 0.05
 LATENCIES_KEPT = 1000
@@ -46,7 +46,7 @@ class Counters:
         """Measure for ever how late a timer of 50 ms is: that is how long something blocked the hub."""
         while True:
             asked = time.monotonic()
-            green.sleep(PROBE_SECONDS)
+            eventlet_shim.sleep(PROBE_SECONDS)
             late = time.monotonic() - asked - PROBE_SECONDS
             self.lateness_recent = max(self.lateness_recent, late)
             self.lateness_worst = max(self.lateness_worst, late)

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from dvr_agent import logs
-from dvr_agent.daemon import backoff, green, jobs
+from dvr_agent.daemon import backoff, eventlet_shim, jobs
 from dvr_agent.daemon.announcements import Announce, Repeater
 from dvr_agent.daemon.counters import Counters
+from dvr_agent.daemon.gc_freeze import Heap
 from dvr_agent.daemon.jobs import Control, Degraded, Done, Failed, NotSupported, Remove, Result, Update, Work
-from dvr_agent.daemon.memory import Heap
-from dvr_agent.daemon.queue import Job, Priority, Queue
 from dvr_agent.daemon.routers import Record, Routers, State
+from dvr_agent.daemon.work_queue import Job, Priority, Queue
 from dvr_agent.daemon.worker import Worker
 from dvr_agent.errors import DvrError
 from dvr_agent.reconcile.api import Outcome, Reconciler
@@ -55,12 +55,12 @@ class Dispatcher:
     ) -> None:
         self._reconciler, self._worker = reconciler, worker
         self._retry, self._counters = retry, counters
-        self._bell = green.Wakeup()
+        self._bell = eventlet_shim.Wakeup()
         self._stopping = False
         self._dirty, self._flushed = False, time.monotonic()
         self.not_kept = ""
         self._current: tuple[str, float] | None = None
-        self.finished = green.Event()
+        self.finished = eventlet_shim.Event()
         self.heap = Heap()
         self.routers = Routers()
         self.queue: Queue[Work] = Queue()
@@ -241,7 +241,7 @@ class Dispatcher:
         seconds = backoff.delay(record.failures, self._retry.first, self._retry.maximum)
         record.cancel_retry()
         record.retry_at = time.monotonic() + seconds
-        record.retry = green.Timer(seconds, partial(self._retry_now, record))
+        record.retry = eventlet_shim.Timer(seconds, partial(self._retry_now, record))
         LOG.warning("router %s: keeps what it has, try %d in %.1f s", record.id, record.failures + 1, seconds)
 
     def _retry_now(self, record: Record) -> None:

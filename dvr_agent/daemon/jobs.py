@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from dvr_agent import logs
-from dvr_agent.daemon.queue import Job, Priority
+from dvr_agent.daemon.work_queue import Job, Priority
 from dvr_agent.errors import DvrError, NotSupportedError
 from dvr_agent.reconcile.api import Outcome, Plan, Reconciler, is_mass_removal
 from dvr_agent.sources.api import Document, Fate, Settled

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from dvr_agent.daemon import green
+from dvr_agent.daemon import eventlet_shim
 from dvr_agent.sources.api import Document
 
 
@@ -49,7 +49,7 @@ class Record:
     reason: str = ""
     deleted: bool = False
     failures: int = 0
-    retry: green.Timer | None = None
+    retry: eventlet_shim.Timer | None = None
     retry_at: float | None = None
     warned: set[str] = field(default_factory=set)
     last_change: float | None = None

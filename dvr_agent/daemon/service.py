@@ -21,15 +21,15 @@ from oslo_config import cfg
 
 from dvr_agent import __version__, config, leftover_files, logs, neutron_options
 from dvr_agent.attach.api import AttachDriver
-from dvr_agent.daemon import backoff, green, meditation
+from dvr_agent.daemon import backoff, eventlet_shim, guru_meditation
 from dvr_agent.daemon.admin import AdminServer
 from dvr_agent.daemon.announcements import Announce
 from dvr_agent.daemon.counters import Counters
 from dvr_agent.daemon.dispatcher import Dispatcher, RetryPolicy
-from dvr_agent.daemon.feed import Feed
-from dvr_agent.daemon.passes import Passes
-from dvr_agent.daemon.rival import check_no_rival
+from dvr_agent.daemon.l3_agent_check import check_no_rival
+from dvr_agent.daemon.resync import Passes
 from dvr_agent.daemon.signals import Signals
+from dvr_agent.daemon.source_reader import Feed
 from dvr_agent.daemon.status import Status
 from dvr_agent.daemon.worker import Worker
 from dvr_agent.errors import DvrError, ServiceFatalError
@@ -100,7 +100,7 @@ class Service:
     """One run of the daemon."""
 
     def __init__(self, conf: cfg.ConfigOpts, parts: Parts) -> None:
-        green.use_epoll()
+        eventlet_shim.use_epoll()
         self._conf, self._parts = conf, parts
         self._mode = config.host_settings(conf).mode.value
         options = conf.dvr_agent
@@ -129,7 +129,7 @@ class Service:
         self._admin = AdminServer(options.admin_socket, self._status, self._sync)
         self._notifier = Notifier()
         self._signals = Signals(self._stop, self._reload)
-        self._ended = green.Event()
+        self._ended = eventlet_shim.Event()
         self._loaded = False
 
     def run(self) -> int:
@@ -140,7 +140,7 @@ class Service:
         self._admin.start()
         try:
             self._signals.install(self._crashed)
-            meditation.install(self._conf)
+            guru_meditation.install(self._conf)
             self._worker.start(self._crashed)
             tasks = (self._work, self._become_ready, self._dispatcher.run, self._counters.probe_hub, self._report)
             for task in (*tasks, self._watchdog):
@@ -152,7 +152,7 @@ class Service:
             self._admin.close()
 
     def _spawn(self, task: Callable[[], None]) -> None:
-        green.spawn(task, self._crashed)
+        eventlet_shim.spawn(task, self._crashed)
 
     def _crashed(self) -> None:
         """A part of the daemon is broken: better started again by the service manager than half alive."""
@@ -170,7 +170,7 @@ class Service:
                 seconds = backoff.delay(failures, self._retry.first, self._retry.maximum)
                 LOG.error("kernel and state files cannot be read, again in %.1f s: %s", seconds, exc)
                 self._status.obstacle = f"kernel and state files cannot be read: {exc}"
-                green.sleep(seconds)
+                eventlet_shim.sleep(seconds)
         self._status.obstacle = ""
         self._loaded = True
         self._spawn(self._feed.run)
@@ -206,8 +206,8 @@ class Service:
             return
         self._passes.first_sync_done.wait()
         while True:
-            green.wait_readable(fd)
-            green.sleep(OUTSIDE_SECONDS)
+            eventlet_shim.wait_readable(fd)
+            eventlet_shim.sleep(OUTSIDE_SECONDS)
             outside.acknowledge()
             LOG.info("the layer 2 side changed: looking at %d routers", self._passes.full_sync())
 
@@ -215,12 +215,12 @@ class Service:
         """A helper of a router died, or the metadata proxy went or came back."""
         services = self._parts.reconciler.services
         while True:
-            green.wait_readable(services.fileno())
+            eventlet_shim.wait_readable(services.fileno())
             self._note_services(services.changed)
 
     def _check_services(self) -> None:
         while True:
-            green.sleep(self._conf.AGENT.check_child_processes_interval)
+            eventlet_shim.sleep(self._conf.AGENT.check_child_processes_interval)
             self._note_services(self._parts.reconciler.services.check)
 
     def _note_services(self, ask: Callable[[], set[str]]) -> None:
@@ -234,7 +234,7 @@ class Service:
             reason = str(exc)
         except Exception:
             LOG.exception("services could not be looked at: this is a bug")
-            green.sleep(STATUS_SECONDS)  # what woke us may still be there
+            eventlet_shim.sleep(STATUS_SECONDS)  # what woke us may still be there
             return
         else:
             for router_id in changed:
@@ -250,12 +250,12 @@ class Service:
                 self._notifier.send(f"STATUS={self._status.line}")
             else:
                 self._notifier.starting(self._status.line, 6 * STATUS_SECONDS)
-            green.sleep(STATUS_SECONDS)
+            eventlet_shim.sleep(STATUS_SECONDS)
 
     def _watchdog(self) -> None:
         while self._notifier.watchdog_seconds is not None:
             self._notifier.alive()
-            green.sleep(self._notifier.watchdog_seconds / 3)
+            eventlet_shim.sleep(self._notifier.watchdog_seconds / 3)
 
     def _sync(self) -> int | str:
         """Somebody asks by the admin socket: everything is looked at again.  Returns how many routers, or why not."""
@@ -275,14 +275,14 @@ class Service:
         deadline = time.monotonic() + STOP_SECONDS
         self._dispatcher.stop()
         self._dispatcher.finished.wait(STOP_SECONDS)
-        flushed = green.Event()
+        flushed = eventlet_shim.Event()
         if self._dispatcher.finished.is_set():
 
             def flush() -> None:
                 self._dispatcher.flush()
                 flushed.set()
 
-            green.spawn(flush)
+            eventlet_shim.spawn(flush)
             flushed.wait(max(deadline - time.monotonic(), 1.0))
         if not flushed.is_set():
             LOG.warning("the job under way did not end within %.0f s: abandoned", STOP_SECONDS)

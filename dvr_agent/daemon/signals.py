@@ -13,7 +13,7 @@ import signal
 from collections.abc import Callable
 
 from dvr_agent import logs
-from dvr_agent.daemon import green
+from dvr_agent.daemon import eventlet_shim
 
 STOP = (signal.SIGTERM, signal.SIGINT)
 RELOAD = signal.SIGHUP
@@ -35,7 +35,7 @@ class Signals:
         for number in logs.HARMLESS:
             signal.signal(number, lambda number, frame: None)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        green.spawn(self._read, on_crash)
+        eventlet_shim.spawn(self._read, on_crash)
 
     def _on_stop(self, number: int, frame: object) -> None:
         self._stops += 1
@@ -44,7 +44,7 @@ class Signals:
 
     def _read(self) -> None:
         while True:
-            green.wait_readable(self._readable)
+            eventlet_shim.wait_readable(self._readable)
             with contextlib.suppress(BlockingIOError):
                 for number in os.read(self._readable, 64):
                     if number in STOP:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from dvr_agent import __version__
 from dvr_agent.daemon.counters import Counters
 from dvr_agent.daemon.dispatcher import Dispatcher
-from dvr_agent.daemon.feed import Feed
-from dvr_agent.daemon.passes import Passes
+from dvr_agent.daemon.resync import Passes
 from dvr_agent.daemon.routers import State, iso_time
+from dvr_agent.daemon.source_reader import Feed
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.services.bundle import Services
 

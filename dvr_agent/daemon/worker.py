@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from dvr_agent.daemon import green
+from dvr_agent.daemon import eventlet_shim
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 @dataclass(slots=True)
 class _Call:
     function: Callable[[], Any]
-    finished: green.Event
+    finished: eventlet_shim.Event
     result: Any = None
     error: BaseException | None = None
 
@@ -40,14 +40,14 @@ class Worker:
     def start(self, on_crash: Callable[[], None] | None = None) -> None:
         """Start the thread, and the green thread that brings back results."""
         self._thread.start()
-        green.spawn(self._deliver, on_crash)
+        eventlet_shim.spawn(self._deliver, on_crash)
 
     def call(self, function: Callable[[], T]) -> T:
         """Run ``function`` in the worker thread, after the calls that came before; other green threads go on.
 
         :raises BaseException: what the function raised
         """
-        call = _Call(function, green.Event())
+        call = _Call(function, eventlet_shim.Event())
         self._calls.put(call)
         call.finished.wait()
         if call.error is not None:
@@ -70,7 +70,7 @@ class Worker:
 
     def _deliver(self) -> None:
         while True:
-            green.wait_readable(self._readable)
+            eventlet_shim.wait_readable(self._readable)
             with contextlib.suppress(BlockingIOError):
                 os.read(self._readable, 4096)
             with contextlib.suppress(Empty):

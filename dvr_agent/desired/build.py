@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from dvr_agent.desired.facts import Facts
 from dvr_agent.desired.fip import base_state, slice_state
+from dvr_agent.desired.host_allocations import Facts
+from dvr_agent.desired.host_view import HostView
 from dvr_agent.desired.qrouter import qrouter_state
 from dvr_agent.desired.snat import snat_state
-from dvr_agent.desired.view import HostView
 from dvr_agent.model.router import ExtraRoute, IpAddress
 from dvr_agent.state.namespace import NamespaceState
 

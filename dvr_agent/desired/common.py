@@ -7,8 +7,8 @@ from dataclasses import replace
 from ipaddress import IPv4Interface
 from typing import NamedTuple
 
-from dvr_agent.desired.marks import LOW_MASK, SCOPE_MASK
-from dvr_agent.desired.view import HostView, port_subnets
+from dvr_agent.desired.host_view import HostView, port_subnets
+from dvr_agent.desired.scope_marks import LOW_MASK, SCOPE_MASK
 from dvr_agent.model.router import FloatingIp, RouterPort
 from dvr_agent.state.address import Address
 from dvr_agent.state.filter import (

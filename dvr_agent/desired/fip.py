@@ -10,10 +10,10 @@ from ipaddress import IPV4LENGTH
 
 from dvr_agent.desired import names
 from dvr_agent.desired.common import BASE_SYSCTLS, NONLOCAL_BIND, port_addresses, port_link
-from dvr_agent.desired.facts import FipLink
+from dvr_agent.desired.host_allocations import FipLink
+from dvr_agent.desired.host_view import HostView, port_subnets
 from dvr_agent.desired.routes import default_routes, extra_routes, gateway_routes, leg, onlink_routes
-from dvr_agent.desired.tables import fip_index
-from dvr_agent.desired.view import HostView, port_subnets
+from dvr_agent.desired.table_ids import fip_index
 from dvr_agent.model.router import ExtraRoute, RouterPort
 from dvr_agent.state.address import Address
 from dvr_agent.state.filter import FilterRule, NoTrack, make_table

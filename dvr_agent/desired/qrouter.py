@@ -22,11 +22,11 @@ from dvr_agent.desired.common import (
     scope_mangle,
     scope_of,
 )
-from dvr_agent.desired.facts import Facts, FipLink
+from dvr_agent.desired.host_allocations import Facts, FipLink
+from dvr_agent.desired.host_view import HostView, port_subnets
 from dvr_agent.desired.routes import extra_routes, leg
-from dvr_agent.desired.scopes import other_scope_egress, other_scope_fips, other_scope_ingress
-from dvr_agent.desired.tables import redirect_index
-from dvr_agent.desired.view import HostView, port_subnets
+from dvr_agent.desired.scope_rules import other_scope_egress, other_scope_fips, other_scope_ingress
+from dvr_agent.desired.table_ids import redirect_index
 from dvr_agent.model.router import ExtraRoute, RouterPort, SubnetPort
 from dvr_agent.state.address import Address, link_local
 from dvr_agent.state.filter import (

@@ -21,10 +21,10 @@ from dvr_agent.desired.common import (
     scope_mangle,
     scope_of,
 )
-from dvr_agent.desired.marks import LOW_MASK, SCOPE_MASK
+from dvr_agent.desired.host_view import HostView
 from dvr_agent.desired.routes import default_routes, extra_routes, gateway_routes, has_ipv6_gateway, leg, onlink_routes
-from dvr_agent.desired.scopes import other_scope_egress, other_scope_fips, other_scope_ingress
-from dvr_agent.desired.view import HostView
+from dvr_agent.desired.scope_marks import LOW_MASK, SCOPE_MASK
+from dvr_agent.desired.scope_rules import other_scope_egress, other_scope_fips, other_scope_ingress
 from dvr_agent.model.router import ExtraRoute, RouterPort
 from dvr_agent.state.address import Address
 from dvr_agent.state.filter import (

@@ -12,8 +12,8 @@ import socket
 from collections.abc import Callable
 
 from dvr_agent.metadata_proxy import headers
+from dvr_agent.metadata_proxy.client_writer import RESET
 from dvr_agent.metadata_proxy.connection import Connection
-from dvr_agent.metadata_proxy.outlet import RESET
 from dvr_agent.metadata_proxy.router import Router
 from dvr_agent.metadata_proxy.shared import Shared
 

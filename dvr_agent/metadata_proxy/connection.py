@@ -17,9 +17,9 @@ from http import HTTPStatus
 import h11
 
 from dvr_agent.metadata_proxy import headers
+from dvr_agent.metadata_proxy.client_writer import PATIENCE, Outlet, SlowClientError
 from dvr_agent.metadata_proxy.exchange import Exchange
 from dvr_agent.metadata_proxy.forward import UpstreamError
-from dvr_agent.metadata_proxy.outlet import PATIENCE, Outlet, SlowClientError
 from dvr_agent.metadata_proxy.router import Router
 from dvr_agent.metadata_proxy.shared import Shared
 
@@ -313,7 +313,7 @@ class Connection(asyncio.BufferedProtocol):
             self._shared.turns.put(self._router, self)
 
     def work(self, units: int) -> int:
-        """For :class:`dvr_agent.metadata_proxy.turns.Turns`."""
+        """For :class:`dvr_agent.metadata_proxy.parse_scheduler.Turns`."""
         self._waits = False
         try:
             return self._advance(units)

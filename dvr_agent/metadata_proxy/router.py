@@ -10,7 +10,7 @@ from typing import Protocol
 
 from dvr_agent.metadata_proxy.limits import RateLimit
 from dvr_agent.metadata_proxy.shared import Shared
-from dvr_agent.metadata_proxy.slots import Slots
+from dvr_agent.metadata_proxy.upstream_limit import Slots
 
 BODIES = 16
 """Request bodies of the largest size that one router's clients may have in our memory."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from dvr_agent.metadata_proxy.budget import Budget
 from dvr_agent.metadata_proxy.counters import Counters
-from dvr_agent.metadata_proxy.journal import Journal
-from dvr_agent.metadata_proxy.turns import Turns
+from dvr_agent.metadata_proxy.fd_budget import Budget
+from dvr_agent.metadata_proxy.log_limit import Journal
+from dvr_agent.metadata_proxy.parse_scheduler import Turns
 from dvr_agent.services.metadata.settings import ProxySettings
 
 

@@ -16,8 +16,8 @@ from dvr_agent.desired.allocation import (
     parse_pairs,
     parse_priorities,
 )
-from dvr_agent.desired.facts import Facts, FipLink, new_link
-from dvr_agent.desired.view import HostView
+from dvr_agent.desired.host_allocations import Facts, FipLink, new_link
+from dvr_agent.desired.host_view import HostView
 from dvr_agent.reconcile.statefile import (
     PAIRS_FILE,
     PRIORITIES_FILE,

@@ -10,7 +10,7 @@ from oslo_config import cfg
 from dvr_agent.attach.api import AttachDriver
 from dvr_agent.attach.bridge import BridgeDriver
 from dvr_agent.config import driver_name, host_settings
-from dvr_agent.desired.settings import HostSettings
+from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.linux import open_kernel, probe_kernel
 from dvr_agent.reconcile.allocations import Allocations
@@ -45,7 +45,7 @@ def make_reconciler(
 
 def _attach(conf: cfg.ConfigOpts, kernel: Kernel) -> AttachDriver:
     if driver_name(conf) == "openvswitch":
-        from dvr_agent.attach.openvswitch.open import open_openvswitch  # the extra dvr-agent[ovs]
+        from dvr_agent.attach.openvswitch.factory import open_openvswitch  # the extra dvr-agent[ovs]
 
         return open_openvswitch(conf, kernel)
     return BridgeDriver(kernel.namespaces, conf.bridge.external_networks, kernel.counters)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dvr_agent.desired import names
-from dvr_agent.desired.marks import SCOPE_MASK
+from dvr_agent.desired.scope_marks import SCOPE_MASK
 from dvr_agent.errors import NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.iptables.blob import is_leftover

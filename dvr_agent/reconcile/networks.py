@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from dvr_agent.desired import names
-from dvr_agent.desired.settings import HostSettings
-from dvr_agent.desired.view import agent_gateways
+from dvr_agent.desired.host_settings import HostSettings
+from dvr_agent.desired.host_view import agent_gateways
 from dvr_agent.model.router import Router, RouterPort
 from dvr_agent.reconcile.inventory import Inventory
 from dvr_agent.state.namespace import NamespaceState

@@ -15,20 +15,20 @@ from oslo_utils import excutils
 from dvr_agent.attach.api import AttachDriver
 from dvr_agent.desired import names
 from dvr_agent.desired.build import RouterState, router_state
-from dvr_agent.desired.facts import Facts
 from dvr_agent.desired.fip import empty_slice, slice_ownership
-from dvr_agent.desired.settings import HostSettings
-from dvr_agent.desired.view import HostView, make_view
+from dvr_agent.desired.host_allocations import Facts
+from dvr_agent.desired.host_settings import HostSettings
+from dvr_agent.desired.host_view import HostView, make_view
 from dvr_agent.errors import DvrError, NotSupportedError, ServiceError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.model.router import Router, RouterPort
-from dvr_agent.reconcile.aftermath import Aftermath
 from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.api import Outcome, Plan
-from dvr_agent.reconcile.apply import Work, carry_out
-from dvr_agent.reconcile.held import HeldRoutes
+from dvr_agent.reconcile.executor import Work, carry_out
+from dvr_agent.reconcile.held_routes import HeldRoutes
 from dvr_agent.reconcile.inventory import adopt_inventory
 from dvr_agent.reconcile.networks import FipNetworks, device_of
+from dvr_agent.reconcile.post_commit import Aftermath
 from dvr_agent.reconcile.seen import removals, set_aside, without
 from dvr_agent.reconcile.slices import Slices
 from dvr_agent.reconcile.stale import Stale, find_stale, stale_routers

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from dvr_agent.attach.api import AttachDriver, OuterPort
 from dvr_agent.desired import names
 from dvr_agent.desired.allocation import LinkLocalPair
-from dvr_agent.desired.facts import new_link
 from dvr_agent.desired.fip import empty_slice, slice_ownership
+from dvr_agent.desired.host_allocations import new_link
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.reconcile.api import Plan
-from dvr_agent.reconcile.apply import Work
+from dvr_agent.reconcile.executor import Work
 from dvr_agent.reconcile.inventory import Inventory, take_inventory
 from dvr_agent.reconcile.networks import FipNetworks
 from dvr_agent.reconcile.statefile import PAIRS_FILE, PRIORITIES_FILE

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from dvr_agent.desired import names
-from dvr_agent.desired.marks import SCOPE_MASK, known_marks
-from dvr_agent.desired.view import HostView
+from dvr_agent.desired.host_view import HostView
+from dvr_agent.desired.scope_marks import SCOPE_MASK, known_marks
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.iptables.blob import is_leftover
 from dvr_agent.kernel.iptables.layout import BUILTINS

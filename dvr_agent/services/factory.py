@@ -10,12 +10,12 @@ from dvr_agent.config import metadata_wanted
 from dvr_agent.errors import ConfigError
 from dvr_agent.services.api import RouterService
 from dvr_agent.services.bundle import Services
-from dvr_agent.services.metadata.courier import Courier
+from dvr_agent.services.metadata.control_client import Courier
 from dvr_agent.services.metadata.haproxy import HaproxyOfReference
-from dvr_agent.services.metadata.link import ProxyLink
+from dvr_agent.services.metadata.metadata_disabled import WithdrawnMetadata
+from dvr_agent.services.metadata.proxy_session import ProxyLink
 from dvr_agent.services.metadata.service import MetadataService
 from dvr_agent.services.metadata.settings import proxy_settings
-from dvr_agent.services.metadata.withdrawn import WithdrawnMetadata
 from dvr_agent.services.radvd import RadvdService
 
 

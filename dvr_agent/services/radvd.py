@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dvr_agent import securefiles
 from dvr_agent.desired import names
-from dvr_agent.desired.ra import radvd_text
+from dvr_agent.desired.router_advertisements import radvd_text
 from dvr_agent.errors import ServiceError, ServiceFatalError
 from dvr_agent.kernel import capability
 from dvr_agent.model.router import Router

@@ -7,7 +7,7 @@ from oslo_config import cfg
 from dvr_agent.config import source_name
 from dvr_agent.sources.api import Source
 from dvr_agent.sources.directory import DirectorySource
-from dvr_agent.sources.kept import documents_path, refusals
+from dvr_agent.sources.refused_documents import documents_path, refusals
 
 
 def open_source(conf: cfg.ConfigOpts) -> Source:

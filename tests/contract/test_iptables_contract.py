@@ -12,7 +12,7 @@ from dvr_agent.kernel.api import Kernel
 from dvr_agent.state.address import Address
 from dvr_agent.state.filter import FilterRule, Jump, Table, Verdict, make_table
 from dvr_agent.state.namespace import Announcement
-from tests.contract.world import KEEP, NEAR, SNAT, A, B, join, replace_tables
+from tests.support.contract_world import KEEP, NEAR, SNAT, A, B, join, replace_tables
 
 KEYS = [SNAT.key, KEEP.key]
 

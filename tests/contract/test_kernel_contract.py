@@ -18,7 +18,7 @@ from dvr_agent.state.ownership import Ownership, RuleOwner
 from dvr_agent.state.route import MAIN_TABLE, Hop, Route, make_route
 from dvr_agent.state.rule import Rule
 from dvr_agent.state.sysctl import Sysctl
-from tests.contract.world import (
+from tests.support.contract_world import (
     FAR,
     FAR_LINK,
     FAR_MAC,

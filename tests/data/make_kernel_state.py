@@ -3,8 +3,9 @@
     python -m tests.data.make_kernel_state RECORDINGS
 
 RECORDINGS is the folder that holds ``<scenario>/<host>/<namespace>.txt``: the output of ``ip``, ``iptables-save`` and
-``sysctl`` in each namespace of a real neutron-l3-agent.  What is kept is what :mod:`tests.oracle.reader` reads from a
-kernel.  Run by hand when recordings are added; the tests read the result only.
+``sysctl`` in each namespace of a real neutron-l3-agent.  What is kept is what
+:mod:`tests.support.oracle_reader` reads from a kernel.  Run by hand when recordings are added; the
+tests read the result only.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.oracle import reader
+from tests.support import oracle_reader as reader
 
 OUTPUT = Path(__file__).parent / "kernel_state"
 LEFT_OUT = ("k_", "m_", "n_")

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from tests.data.make_kernel_state import LEFT_OUT
-from tests.ovs import plain
+from tests.support.ovs import plain
 
 OUTPUT = Path(__file__).parent / "ovs_rows"
 PREFIXES = ("qr-", "qg-", "sg-", "fg-")

@@ -17,7 +17,7 @@ from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.namespaces import RealNamespaces
 from dvr_agent.state.address import Address
 from dvr_agent.state.namespace import Announcement
-from tests import lab
+from tests.support import lab
 
 MAC = "fa:16:3e:00:00:01"
 STALE = "fa:16:3e:99:99:99"

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from dvr_agent.attach.bridge import BridgeDriver
-from dvr_agent.attach.outer import bridge_name, tap_name
+from dvr_agent.attach.outer_ends import bridge_name, tap_name
 from dvr_agent.errors import AttachError, ConfigError
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.namespaces import RealNamespaces
 from dvr_agent.state.link import Port
-from tests import lab
+from tests.support import lab
 
 NETWORK, EXTERNAL = "11111111-2222-4333-8444-555555555555", "99999999-2222-4333-8444-555555555555"
 BRIDGE = "brq11111111-22"

@@ -17,7 +17,7 @@ from dvr_agent.errors import ServiceError
 from dvr_agent.services import children, launch, processes, scope
 from dvr_agent.services.children import Children
 from dvr_agent.services.launch import Program
-from tests import lab
+from tests.support import lab
 
 KEY = "one"
 PATIENCE = 30.0

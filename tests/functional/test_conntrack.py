@@ -14,7 +14,7 @@ from dvr_agent.kernel import conntrack as module
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.conntrack import NetlinkConntrack
 from dvr_agent.kernel.namespaces import RealNamespaces
-from tests import lab
+from tests.support import lab
 
 FIP, OUTSIDE = "203.0.113.5", "203.0.113.9"
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from dvr_agent.kernel.namespaces import MAKING_SECONDS
-from tests import lab
-from tests.daemon_lab import Daemon, wait_for
+from tests.support import lab
+from tests.support.daemon_lab import Daemon, wait_for
 
 DOCUMENTS = Path(__file__).parent.parent / "data" / "documents"
 TWO_VMS = DOCUMENTS / "b2_dvr_snat_node_with_vms-compute1.json"

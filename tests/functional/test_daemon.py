@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests import lab
-from tests.daemon_lab import Daemon, wait_for
+from tests.support import lab
+from tests.support.daemon_lab import Daemon, wait_for
 
 DOCUMENTS = Path(__file__).parents[1] / "data" / "documents"
 RECORDED = json.loads((DOCUMENTS / "b2_dvr_snat_node_with_vms-compute1.json").read_text())

@@ -1,4 +1,4 @@
-"""The daemon's own logic, run for real as a process: only the kernel work is scripted (tests/fake_daemon.py)."""
+"""The daemon's own logic, as a process: only the kernel work is scripted (tests/support/fake_daemon.py)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import lab
-from tests.daemon_lab import Daemon, router_id, wait_for
+from tests.support import lab
+from tests.support.daemon_lab import Daemon, router_id, wait_for
 
 MakeDaemon = Callable[..., Daemon]
 
@@ -29,7 +29,7 @@ def daemon(tmp_path: Path) -> Iterator[MakeDaemon]:
     made: list[Daemon] = []
 
     def make(name: str = "one", **options: dict[str, object]) -> Daemon:
-        made.append(Daemon(tmp_path / name, "tests.fake_daemon", **options))
+        made.append(Daemon(tmp_path / name, "tests.support.fake_daemon", **options))
         return made[-1]
 
     yield make

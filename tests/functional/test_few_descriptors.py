@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from dvr_agent.desired.settings import AgentMode, HostSettings
+from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.errors import DvrError, KernelError, NamespaceGoneError
 from dvr_agent.kernel import netns
 from dvr_agent.model.router import ExtraRoute
@@ -24,9 +24,9 @@ from dvr_agent.reconcile.statefile import PRIORITIES_FILE
 from dvr_agent.sources import files
 from dvr_agent.sources.api import Changed, Failed, Synced
 from dvr_agent.sources.directory import DirectorySource
-from tests import lab
 from tests.functional.test_daemon import RECORDED
 from tests.functional.test_reconciler_real import EXTERNAL, HOST, fip, make_router
+from tests.support import lab
 
 MOST = 24
 """More than any job needs at a time."""

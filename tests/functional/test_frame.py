@@ -17,8 +17,8 @@ import pytest
 
 from dvr_agent import config
 from dvr_agent.cli import agent
-from tests import lab
-from tests.daemon_lab import Daemon, wait_for
+from tests.support import lab
+from tests.support.daemon_lab import Daemon, wait_for
 from tools import check_docs, sample_config
 
 ROOT = Path(__file__).resolve().parent.parent.parent

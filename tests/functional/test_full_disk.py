@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.lock import PROCESS_FILE
-from tests import lab
-from tests.daemon_lab import wait_for
 from tests.functional.test_ctl import Ctl
 from tests.functional.test_daemon import DUAL, DUAL_ID, FLOATING, RECORDED, ROUTER, Site, neighbour_router, snapshot
+from tests.support import lab
+from tests.support.daemon_lab import wait_for
 
 FILES = ("fip-linklocal-networks", "fip-priorities")
 

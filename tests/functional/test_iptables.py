@@ -34,8 +34,8 @@ from dvr_agent.state.filter import (
     Verdict,
     make_table,
 )
-from tests import lab
-from tests.filter_rules import qrouter_tables, tables
+from tests.support import lab
+from tests.support.filter_rules import qrouter_tables, tables
 
 NS = "qrouter-1"
 ACCEPT, DROP = FilterRule(Verdict("ACCEPT")), FilterRule(Verdict("DROP"))

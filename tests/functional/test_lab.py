@@ -9,7 +9,7 @@ import pytest
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel import linux
 from dvr_agent.kernel.linux import probe_kernel
-from tests import lab
+from tests.support import lab
 
 
 def test_two_vms_on_a_bridge_reach_each_other(host: lab.Host) -> None:

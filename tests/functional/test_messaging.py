@@ -33,10 +33,10 @@ from dvr_agent.sources.neutron.api import (
 )
 from dvr_agent.sources.neutron.messaging import OsloBus, open_bus
 from dvr_agent.sources.neutron.messaging_config import brokers_of, messaging_options, secrets_of
-from tests import lab
-from tests.daemon_lab import wait_for
-from tests.rabbit import Rabbit
-from tests.replay.server import NeutronServer
+from tests.support import lab
+from tests.support.daemon_lab import wait_for
+from tests.support.rabbit import Rabbit
+from tests.support.replay_server import NeutronServer
 
 RPC = Path(__file__).parents[1] / "data" / "rpc"
 STARTUP = {call["method"]: call for call in json.loads((RPC / "startup.json").read_text())}

@@ -22,12 +22,12 @@ from typing import Any
 import h11
 import pytest
 
-from dvr_agent.metadata_proxy.outlet import RESET
+from dvr_agent.metadata_proxy.client_writer import RESET
 from dvr_agent.services.metadata import protocol
-from tests import lab
-from tests.lab import Host
-from tests.metadata_proxy import PATIENCE, Agent, Client, Proxy, get, listener, until
-from tests.metadata_upstream import Upstream
+from tests.support import lab
+from tests.support.lab import Host
+from tests.support.metadata_proxy import PATIENCE, Agent, Client, Proxy, get, listener, until
+from tests.support.metadata_upstream import Upstream
 
 R1, R2 = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 MANY = {"connections_per_client": 100000, "connections_per_router": 100000}

@@ -17,15 +17,15 @@ import pytest
 
 from dvr_agent.errors import ServiceError
 from dvr_agent.model.router import Router
-from dvr_agent.services.metadata.courier import Courier
+from dvr_agent.services.metadata.control_client import Courier
 from dvr_agent.services.metadata.haproxy import HaproxyOfReference
-from dvr_agent.services.metadata.link import ProxyLink
+from dvr_agent.services.metadata.metadata_disabled import WithdrawnMetadata
+from dvr_agent.services.metadata.proxy_session import ProxyLink
 from dvr_agent.services.metadata.service import MetadataService
 from dvr_agent.services.metadata.settings import ProxySettings
-from dvr_agent.services.metadata.withdrawn import WithdrawnMetadata
-from tests import lab
-from tests.metadata_proxy import PATIENCE, Client, Proxy, until
-from tests.metadata_upstream import Upstream
+from tests.support import lab
+from tests.support.metadata_proxy import PATIENCE, Client, Proxy, until
+from tests.support.metadata_upstream import Upstream
 
 ONE, TWO = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 PORT = 9697
@@ -300,8 +300,8 @@ def test_a_router_that_comes_while_the_proxy_is_away_is_served_when_it_is_back(r
 
 
 def test_a_proxy_that_hangs_is_noticed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dvr_agent.services.metadata.courier.TIMEOUT", 0.5)
-    monkeypatch.setattr("dvr_agent.services.metadata.link.LAST_RETRY_HANGING", 1.0)
+    monkeypatch.setattr("dvr_agent.services.metadata.control_client.TIMEOUT", 0.5)
+    monkeypatch.setattr("dvr_agent.services.metadata.proxy_session.LAST_RETRY_HANGING", 1.0)
     rig.restart()
     rig.apply(ONE)
     rig.proxy.process.send_signal(signal.SIGSTOP)
@@ -438,7 +438,7 @@ def test_a_proxy_that_talks_nonsense_is_as_good_as_away(tmp_path: Path, answers:
 class TestAProxyThatHangsOrRestartsAtTheWrongMoment:
     def test_no_connection_waits_at_sockets_that_nobody_serves(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         """The agent starts while the proxy hangs: what that serves must not be split with new sockets."""
-        monkeypatch.setattr("dvr_agent.services.metadata.link.LAST_RETRY_HANGING", 1.0)
+        monkeypatch.setattr("dvr_agent.services.metadata.proxy_session.LAST_RETRY_HANGING", 1.0)
         rig.apply(ONE)
         rig.proxy.process.send_signal(signal.SIGSTOP)
         rig.restart()

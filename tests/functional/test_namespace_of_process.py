@@ -14,8 +14,8 @@ from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 from dvr_agent.kernel import namespace_of_process
 from dvr_agent.kernel.namespace_of_process import inode_of_process
 from dvr_agent.kernel.netlink import nsid
-from tests import lab
-from tests.daemon_lab import wait_for
+from tests.support import lab
+from tests.support.daemon_lab import wait_for
 
 NAMES = ("here", "there", "nobody")
 

@@ -14,7 +14,7 @@ from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.namespaces import MAKING_SECONDS, RealNamespaces
 from dvr_agent.kernel.netns import entered
-from tests import lab
+from tests.support import lab
 
 NETNS = Path("/run/netns")
 

@@ -7,8 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests import lab
-from tests.daemon_lab import wait_for
 from tests.functional.test_ctl import Ctl, ctl, kernel_ctl  # noqa: F401 - fixtures
 from tests.functional.test_daemon import (
     FIP,
@@ -22,6 +20,8 @@ from tests.functional.test_daemon import (
     site,  # noqa: F401 - a fixture
     with_vms,
 )
+from tests.support import lab
+from tests.support.daemon_lab import wait_for
 
 GATEWAY = "203.0.113.1"
 PATH = "$.router._floatingips[1].floating_ip_address"

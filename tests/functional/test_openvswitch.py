@@ -14,9 +14,9 @@ import pytest
 
 from dvr_agent.attach.api import OuterPort
 from dvr_agent.errors import AttachError
-from tests import lab, ovs
-from tests.functional.ovs_rig import ONE, THREE, TWO, A, B, Rig, port, rigged
-from tests.oracle.watch import eventually
+from tests.support import lab, ovs
+from tests.support.oracle_watch import eventually
+from tests.support.ovs_rig import ONE, THREE, TWO, A, B, Rig, port, rigged
 
 pytestmark = pytest.mark.skipif(bool(ovs.missing()), reason=ovs.missing())
 BOTH = pytest.mark.parametrize("rig", [False, True], ids=["internal", "veth"], indirect=True)
@@ -317,7 +317,7 @@ def test_opening_the_driver_loads_neither_eventlet_nor_waits() -> None:
 import sys
 from dvr_agent.config import load
 from dvr_agent.kernel.linux import open_kernel
-from dvr_agent.attach.openvswitch.open import open_openvswitch
+from dvr_agent.attach.openvswitch.factory import open_openvswitch
 assert not [name for name in sys.modules if name.startswith("ovs")]
 open_openvswitch(load([]), open_kernel())
 assert "ovs.poller" in sys.modules and "eventlet" not in sys.modules

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from dvr_agent.attach.openvswitch.open import check_connection
+from dvr_agent.attach.openvswitch.factory import check_connection
 from dvr_agent.errors import AttachError, ConfigError
-from tests import lab, ovs
-from tests.functional.ovs_rig import ONE, THREE, TWO, A, B, Rig, rigged
-from tests.oracle.watch import eventually
+from tests.support import lab, ovs
+from tests.support.oracle_watch import eventually
+from tests.support.ovs_rig import ONE, THREE, TWO, A, B, Rig, rigged
 
 pytestmark = pytest.mark.skipif(bool(ovs.missing()), reason=ovs.missing())
 BOTH = pytest.mark.parametrize("rig", [False, True], ids=["internal", "veth"], indirect=True)

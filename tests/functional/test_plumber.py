@@ -20,7 +20,7 @@ from dvr_agent.state.ownership import Ownership, RuleOwner
 from dvr_agent.state.route import Hop, Route, make_route
 from dvr_agent.state.rule import Rule
 from dvr_agent.state.sysctl import Sysctl
-from tests import lab
+from tests.support import lab
 
 RFP, FPR = "rfp-7fb6853b-e0", "fpr-7fb6853b-e0"
 RFP_MAC, FPR_MAC = "fa:16:3e:00:00:01", "fa:16:3e:00:00:02"

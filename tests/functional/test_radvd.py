@@ -19,7 +19,7 @@ from dvr_agent.errors import ServiceError, ServiceFatalError
 from dvr_agent.model.router import FixedIp, RaMode, Router, RouterPort, Subnet
 from dvr_agent.services.processes import running
 from dvr_agent.services.radvd import RadvdService
-from tests import lab
+from tests.support import lab
 
 ID = "7c1d0d9f-27f6-4d55-8e5b-3f1c2c1a8d10"
 OTHER = "8d1d0d9f-27f6-4d55-8e5b-3f1c2c1a8d11"

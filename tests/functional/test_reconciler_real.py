@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.desired import names
-from dvr_agent.desired.settings import AgentMode, HostSettings
+from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.errors import KernelError
 from dvr_agent.model.router import ExtraRoute, FixedIp, FloatingIp, Router, RouterPort, Subnet, SubnetPort
 from dvr_agent.reconcile.api import Outcome, Plan
@@ -18,8 +18,8 @@ from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.router import RouterReconciler
 from dvr_agent.state.address import kernel_link_local
 from dvr_agent.state.diff import Change
-from tests import lab
-from tests.packets.documents import mac, uid
+from tests.support import lab
+from tests.support.packet_documents import mac, uid
 
 HOST = "compute1"
 EXTERNAL = uid("network", "external")

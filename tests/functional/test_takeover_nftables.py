@@ -14,8 +14,8 @@ from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.kernel.nftables import manager, message
 from dvr_agent.kernel.nftables.sweep import NftTable, deletions
 from dvr_agent.state.filter import Table
-from tests import lab
-from tests.oracle.recordings import DATA
+from tests.support import lab
+from tests.support.oracle_recordings import DATA
 
 NS = "qrouter-nft"
 RECORDED = sorted(path.stem for path in (DATA / "packet_filter").glob("*.json"))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dvr_agent.desired.settings import AgentMode
-from tests import lab
-from tests.oracle.build import make_host, parse
-from tests.oracle.normalise import normalised
-from tests.oracle.reader import Neighbour, Route, Rule, Sysctl
-from tests.oracle.recordings import Scenario
+from dvr_agent.desired.host_settings import AgentMode
+from tests.support import lab
+from tests.support.oracle_build import make_host, parse
+from tests.support.oracle_normalise import normalised
+from tests.support.oracle_reader import Neighbour, Route, Rule, Sysctl
+from tests.support.oracle_recordings import Scenario
 
 
 def test_scenario_d_on_its_own_host_has_the_redirect_only(host: lab.Host, tmp_path: Path) -> None:

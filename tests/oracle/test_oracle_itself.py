@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests import lab
-from tests.oracle import reader
-from tests.oracle.normalise import differences, normalised
-from tests.oracle.reader import Address, Link, Neighbour, Route, Rule, Sysctl, View
-from tests.oracle.recordings import Scenario, recorded_scenarios
-from tests.oracle.watch import until_settled, writes_seen
+from tests.support import lab
+from tests.support import oracle_reader as reader
+from tests.support.oracle_normalise import differences, normalised
+from tests.support.oracle_reader import Address, Link, Neighbour, Route, Rule, Sysctl, View
+from tests.support.oracle_recordings import Scenario, recorded_scenarios
+from tests.support.oracle_watch import until_settled, writes_seen
 
 EVERY_SCENARIO = pytest.mark.parametrize("scenario", recorded_scenarios(), ids=str)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import lab
-from tests.oracle.build import MODES, make_host, parse
-from tests.oracle.normalise import as_wanted, differences, normalised
-from tests.oracle.recordings import Scenario, recorded_scenarios
+from tests.support import lab
+from tests.support.oracle_build import MODES, make_host, parse
+from tests.support.oracle_normalise import as_wanted, differences, normalised
+from tests.support.oracle_recordings import Scenario, recorded_scenarios
 
 
 @pytest.mark.parametrize("scenario", recorded_scenarios(), ids=str)

@@ -12,12 +12,12 @@ from contextlib import ExitStack
 import pytest
 
 from dvr_agent.errors import DvrError
-from tests import lab
-from tests.oracle import reader
-from tests.oracle.build import MODES, external_bridge, make_host, parse
-from tests.oracle.normalise import as_wanted, differences, normalised
-from tests.oracle.recordings import Scenario, recorded_scenarios
-from tests.oracle.watch import eventually, until_settled, writes_seen
+from tests.support import lab
+from tests.support import oracle_reader as reader
+from tests.support.oracle_build import MODES, external_bridge, make_host, parse
+from tests.support.oracle_normalise import as_wanted, differences, normalised
+from tests.support.oracle_recordings import Scenario, recorded_scenarios
+from tests.support.oracle_watch import eventually, until_settled, writes_seen
 
 SCENARIOS = recorded_scenarios()
 HOSTS = sorted({scenario.host for scenario in SCENARIOS})

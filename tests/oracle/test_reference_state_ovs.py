@@ -14,17 +14,17 @@ from typing import Any
 
 import pytest
 
-from dvr_agent.attach.openvswitch.open import open_openvswitch
+from dvr_agent.attach.openvswitch.factory import open_openvswitch
 from dvr_agent.config import load
-from dvr_agent.desired.settings import HostSettings
+from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.router import RouterReconciler
-from tests import lab, ovs
-from tests.oracle.build import MODES, parse
-from tests.oracle.normalise import as_wanted, differences, normalised
-from tests.oracle.recordings import DATA, Scenario, recorded_scenarios
-from tests.oracle.watch import eventually, until_settled, writes_seen
+from tests.support import lab, ovs
+from tests.support.oracle_build import MODES, parse
+from tests.support.oracle_normalise import as_wanted, differences, normalised
+from tests.support.oracle_recordings import DATA, Scenario, recorded_scenarios
+from tests.support.oracle_watch import eventually, until_settled, writes_seen
 
 SCENARIOS = recorded_scenarios()
 HOSTS = sorted({scenario.host for scenario in SCENARIOS})

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import lab
-from tests.packets.world import World
+from tests.support import lab
+from tests.support.packet_world import World
 
 
 @pytest.fixture

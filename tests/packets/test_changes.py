@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests import lab
-from tests.oracle.watch import eventually
-from tests.packets.documents import Network, RouterDocument
-from tests.packets.probes import Echo, Flow, Pinger, arp_seen, tracked, who_answers
-from tests.packets.world import INTERNET, PUBLIC, World, fip_namespace
+from tests.support import lab
+from tests.support.oracle_watch import eventually
+from tests.support.packet_documents import Network, RouterDocument
+from tests.support.packet_world import INTERNET, PUBLIC, World, fip_namespace
+from tests.support.probes import Echo, Flow, Pinger, arp_seen, tracked, who_answers
 
 RED = Network("red", ("10.1.0.0/24",))
 BLUE = Network("blue", ("10.2.0.0/24",))

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests import lab
-from tests.packets.documents import Network, RouterDocument
-from tests.packets.world import PUBLIC, World, fip_namespace
+from tests.support import lab
+from tests.support.packet_documents import Network, RouterDocument
+from tests.support.packet_world import PUBLIC, World, fip_namespace
 
 RED = Network("red", ("10.1.0.0/24",))
 LATER = Network("later", ("10.4.0.0/24",))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from dvr_agent.desired.settings import AgentMode
-from tests import lab
-from tests.packets.documents import Network, RouterDocument
-from tests.packets.world import INTERNET, PUBLIC, World
+from dvr_agent.desired.host_settings import AgentMode
+from tests.support import lab
+from tests.support.packet_documents import Network, RouterDocument
+from tests.support.packet_world import INTERNET, PUBLIC, World
 
 RED = Network("red", ("10.1.0.0/24", "2001:db8:1::/64"))
 FAR, FAR6 = "192.0.2.1", "2001:db8:99::1"

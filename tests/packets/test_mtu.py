@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from tests import lab
-from tests.packets.documents import Network
-from tests.packets.world import INTERNET, PUBLIC, World
+from tests.support import lab
+from tests.support.packet_documents import Network
+from tests.support.packet_world import INTERNET, PUBLIC, World
 
 RED = Network("red", ("10.1.0.0/24",), mtu=1450)
 SMALL = Network("small", ("10.2.0.0/24",), mtu=1400)

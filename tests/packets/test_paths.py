@@ -10,10 +10,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests import lab
-from tests.packets.documents import Network, mac
-from tests.packets.probes import Echo, frames_from, who_answers
-from tests.packets.world import INTERNET, INTERNET6, NODE, PUBLIC, World
+from tests.support import lab
+from tests.support.packet_documents import Network, mac
+from tests.support.packet_world import INTERNET, INTERNET6, NODE, PUBLIC, World
+from tests.support.probes import Echo, frames_from, who_answers
 
 RED = Network("red", ("10.1.0.0/24", "2001:db8:1::/64"))
 BLUE = Network("blue", ("10.2.0.0/24",))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dvr_agent.model.parse import parse_document
-from tests import lab
-from tests.packets.documents import Cloud, Network, uid
-from tests.packets.probes import Arp, Echo, Flow, Pinger, arp_seen, who_answers
+from tests.support import lab
+from tests.support.packet_documents import Cloud, Network, uid
+from tests.support.probes import Arp, Echo, Flow, Pinger, arp_seen, who_answers
 
 PUBLIC = Network("public", ("203.0.113.0/24", "2001:db8:f::/64"), 1500, "", ("203.0.113.2",))
 

@@ -7,10 +7,10 @@ from contextlib import closing
 
 import pytest
 
-from tests import lab
-from tests.packets.documents import Network, RouterDocument
-from tests.packets.probes import Echo, Flow, Mirror, Pinger, Stream, tracked
-from tests.packets.world import INTERNET, PUBLIC, SCOPED, SCOPED_INTERNET, World
+from tests.support import lab
+from tests.support.packet_documents import Network, RouterDocument
+from tests.support.packet_world import INTERNET, PUBLIC, SCOPED, SCOPED_INTERNET, World
+from tests.support.probes import Echo, Flow, Mirror, Pinger, Stream, tracked
 
 RED = Network("red", ("10.1.0.0/24",))
 BLUE = Network("blue", ("10.2.0.0/24",))

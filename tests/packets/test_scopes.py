@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests import lab
-from tests.packets.documents import Network, mac
-from tests.packets.probes import frames_from
-from tests.packets.world import NODE, SCOPED, SCOPED_INTERNET, World
+from tests.support import lab
+from tests.support.packet_documents import Network, mac
+from tests.support.packet_world import NODE, SCOPED, SCOPED_INTERNET, World
+from tests.support.probes import frames_from
 
 SAME = Network("same", ("10.64.1.0/24",), scope="global")
 SAME_TOO = Network("same-too", ("10.64.2.0/24",), scope="global")

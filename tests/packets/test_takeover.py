@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import lab
-from tests.packets.probes import Echo, tracked
-from tests.packets.reference import INTERNET, LEGACY, NFT, ReferenceHost, unharmed
+from tests.support import lab
+from tests.support.packet_reference import INTERNET, LEGACY, NFT, ReferenceHost, unharmed
+from tests.support.probes import Echo, tracked
 
 OUTSIDE = "203.0.113.1"
 FIP = "203.0.113.183"

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.lock import AgentLock
-from tests import lab
-from tests.oracle.watch import eventually
-from tests.packets.probes import Echo
-from tests.packets.reference import INTERNET, LEGACY, NFT, ReferenceHost, unharmed
+from tests.support import lab
+from tests.support.oracle_watch import eventually
+from tests.support.packet_reference import INTERNET, LEGACY, NFT, ReferenceHost, unharmed
+from tests.support.probes import Echo
 
 OUTSIDE = "203.0.113.1"
 FIP = "203.0.113.183"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import lab
-from tests.packets.reference import LEGACY, NFT, ReferenceHost, unharmed
+from tests.support import lab
+from tests.support.packet_reference import LEGACY, NFT, ReferenceHost, unharmed
 
 METADATA, PORT = "169.254.169.254", 9697
 ANSWER = b"HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\nmeta"

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from tests import lab
-from tests.daemon_lab import wait_for
-from tests.rabbit import Rabbit
-from tests.replay.server import NeutronServer
-from tests.replay.site import DATA, Json, Site, add_to, exists, neighbours
+from tests.support import lab
+from tests.support.daemon_lab import wait_for
+from tests.support.rabbit import Rabbit
+from tests.support.replay_server import NeutronServer
+from tests.support.replay_site import DATA, Json, Site, add_to, exists, neighbours
 
 STEPS: list[Json] = json.loads((DATA / "rpc" / "casts.json").read_text())
 TEMPLATE, HOST = "b2_dvr_snat_node_with_vms", "compute1"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests import lab
-from tests.daemon_lab import wait_for
-from tests.rabbit import Rabbit
-from tests.replay.server import NeutronServer
-from tests.replay.site import Site, add_to
+from tests.support import lab
+from tests.support.daemon_lab import wait_for
+from tests.support.rabbit import Rabbit
+from tests.support.replay_server import NeutronServer
+from tests.support.replay_site import Site, add_to
 
 TEMPLATE, HOST = "b2_dvr_snat_node_with_vms", "compute1"
 

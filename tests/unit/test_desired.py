@@ -13,11 +13,11 @@ import pytest
 from dvr_agent.desired import names
 from dvr_agent.desired.allocation import PAIRS
 from dvr_agent.desired.build import RouterState, router_state
-from dvr_agent.desired.facts import Facts, generated_mac, new_link
-from dvr_agent.desired.marks import scope_marks
-from dvr_agent.desired.settings import AgentMode, HostSettings
-from dvr_agent.desired.tables import redirect_index
-from dvr_agent.desired.view import HostView, make_view
+from dvr_agent.desired.host_allocations import Facts, generated_mac, new_link
+from dvr_agent.desired.host_settings import AgentMode, HostSettings
+from dvr_agent.desired.host_view import HostView, make_view
+from dvr_agent.desired.scope_marks import scope_marks
+from dvr_agent.desired.table_ids import redirect_index
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.parse import parse_document
 from dvr_agent.model.router import ExtraRoute, Router

@@ -18,7 +18,7 @@ from dvr_agent.state.ownership import Ownership
 from dvr_agent.state.route import Hop, make_route
 from dvr_agent.state.rule import Rule
 from dvr_agent.state.sysctl import Sysctl
-from tests.unit.strategies import STATES
+from tests.support.strategies import STATES
 
 _FIELDS = {
     Link: "links",

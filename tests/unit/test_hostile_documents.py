@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dvr_agent.errors import DocumentError
 from dvr_agent.model.parse import parse_document, peek_router_id
 from dvr_agent.model.router import Router
-from tests import hostile
+from tests.support import hostile
 
 CORPUS = hostile.corpus()
 RECORDED = hostile.recorded()

@@ -20,7 +20,7 @@ from dvr_agent.kernel.iptables.layout import (
 )
 from dvr_agent.kernel.iptables.save import save_text
 from dvr_agent.state.filter import Chain, Family, FilterRule, Jump, Table, Verdict, make_table
-from tests.filter_rules import qrouter_tables, tables
+from tests.support.filter_rules import qrouter_tables, tables
 
 NUMBERS = {name: number for number, name in VERDICTS.items()}
 

@@ -23,7 +23,7 @@ from dvr_agent.state.filter import (
     Snat,
     Verdict,
 )
-from tests.filter_rules import any_rule
+from tests.support.filter_rules import any_rule
 
 ACCEPT = Verdict("ACCEPT")
 

@@ -14,7 +14,7 @@ import pytest
 
 from dvr_agent.errors import ConfigError, LockedError
 from dvr_agent.lock import PROCESS_FILE, AgentLock
-from tests.lab import Host
+from tests.support.lab import Host
 
 HOLD = """
 import sys, time

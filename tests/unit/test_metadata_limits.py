@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from dvr_agent.metadata_proxy.budget import RESERVE, Budget
+from dvr_agent.metadata_proxy.fd_budget import RESERVE, Budget
 from dvr_agent.metadata_proxy.limits import FairQueue, RateLimit
-from dvr_agent.metadata_proxy.slots import Slots
+from dvr_agent.metadata_proxy.upstream_limit import Slots
 from dvr_agent.services.metadata.settings import Rate
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from dvr_agent.errors import ServiceError
 from dvr_agent.metadata_proxy import routers
-from dvr_agent.metadata_proxy.budget import Budget
+from dvr_agent.metadata_proxy.fd_budget import Budget
 from dvr_agent.metadata_proxy.routers import Routers
 from dvr_agent.metadata_proxy.shared import Shared
 from dvr_agent.services.metadata.settings import ProxySettings

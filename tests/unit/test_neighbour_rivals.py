@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from dvr_agent.desired.build import router_state
-from dvr_agent.desired.facts import Facts
-from dvr_agent.desired.settings import AgentMode, HostSettings
-from dvr_agent.desired.view import make_view
+from dvr_agent.desired.host_allocations import Facts
+from dvr_agent.desired.host_settings import AgentMode, HostSettings
+from dvr_agent.desired.host_view import make_view
 from dvr_agent.model.parse import parse_document
-from tests.unit.neutron_server import HOST, recorded
+from tests.support.scripted_neutron import HOST, recorded
 
 Json = dict[str, Any]
 FIRST, SECOND = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"

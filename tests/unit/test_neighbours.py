@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from dvr_agent.desired.build import router_state
-from dvr_agent.desired.facts import Facts
+from dvr_agent.desired.host_allocations import Facts
+from dvr_agent.desired.host_settings import AgentMode, HostSettings
+from dvr_agent.desired.host_view import make_view
 from dvr_agent.desired.qrouter import qrouter_state
-from dvr_agent.desired.settings import AgentMode, HostSettings
-from dvr_agent.desired.view import make_view
 from dvr_agent.model.router import Router
 from tests.unit.test_parse import document, parse
 

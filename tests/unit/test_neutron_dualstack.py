@@ -17,15 +17,15 @@ from typing import Any
 
 import pytest
 
-from dvr_agent.desired.facts import Facts
+from dvr_agent.desired.host_allocations import Facts
+from dvr_agent.desired.host_settings import AgentMode, HostSettings
+from dvr_agent.desired.host_view import make_view
 from dvr_agent.desired.qrouter import qrouter_state
-from dvr_agent.desired.settings import AgentMode, HostSettings
-from dvr_agent.desired.view import make_view
 from dvr_agent.model.router import Router
 from dvr_agent.sources.api import Bad, Changed
 from dvr_agent.sources.neutron.api import ArpEntry, Json, RouterDeleted, RoutersUpdated
 from dvr_agent.sources.neutron.neighbours import Neighbours
-from tests.unit.neutron_server import HOST, Desk, Server, desk
+from tests.support.scripted_neutron import HOST, Desk, Server, desk
 
 V4 = "11111111-1111-4111-8111-111111111111"
 V6 = "66666666-6666-4666-8666-666666666666"

@@ -12,10 +12,10 @@ import pytest
 from dvr_agent.model.parse import parse_document
 from dvr_agent.sources.api import Bad, Changed, Deleted, Synced
 from dvr_agent.sources.directory import DirectorySource
-from dvr_agent.sources.kept import refusals
 from dvr_agent.sources.neutron.api import RemoteError, RouterDeleted, RouterRemoved, RoutersUpdated, ServerAwayError
-from dvr_agent.sources.neutron.kept import MARKER, KeptDocuments
-from tests.unit.neutron_server import Server, desk
+from dvr_agent.sources.neutron.document_cache import MARKER, KeptDocuments
+from dvr_agent.sources.refused_documents import refusals
+from tests.support.scripted_neutron import Server, desk
 
 AWAY = ServerAwayError("nobody there")
 

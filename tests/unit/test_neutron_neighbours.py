@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from dvr_agent.desired.facts import Facts
+from dvr_agent.desired.host_allocations import Facts
+from dvr_agent.desired.host_settings import AgentMode, HostSettings
+from dvr_agent.desired.host_view import make_view
 from dvr_agent.desired.qrouter import qrouter_state
-from dvr_agent.desired.settings import AgentMode, HostSettings
-from dvr_agent.desired.view import make_view
 from dvr_agent.model.router import Router
 from dvr_agent.sources.api import Changed, Synced
 from dvr_agent.sources.neutron.api import ArpEntry, RoutersUpdated
 from dvr_agent.sources.neutron.neighbours import Neighbours
-from tests.unit.neutron_server import HOST, Server, desk
+from tests.support.scripted_neutron import HOST, Server, desk
 
 NEW_MAC = "fa:16:3e:00:00:77"
 

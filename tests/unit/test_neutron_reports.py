@@ -9,7 +9,7 @@ import pytest
 
 from dvr_agent.sources.api import Synced
 from dvr_agent.sources.neutron.api import RemoteError, ServerAwayError
-from tests.unit.neutron_server import Server, desk
+from tests.support.scripted_neutron import Server, desk
 
 # As an L3 agent of Neutron 29 sends it.
 STATE_KEYS = {

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from dvr_agent.desired.settings import AgentMode
+from dvr_agent.desired.host_settings import AgentMode
 from dvr_agent.model.router import Router
 from dvr_agent.sources.api import Changed, Deleted, Fate, Settled, Synced
 from dvr_agent.sources.neutron.api import RemoteError, RouterDeleted, RouterRemoved, RoutersUpdated, ServerAwayError
-from tests.unit.neutron_server import HOST, NETWORK, Desk, Server, desk
+from tests.support.scripted_neutron import HOST, NETWORK, Desk, Server, desk
 
 AWAY = ServerAwayError("nobody there")
 OTHER_FIP = "e67d4d88-0000-453e-9bd8-a3f02a630a3b"

@@ -17,7 +17,7 @@ from dvr_agent.sources.neutron.api import (
     ServerAwayError,
     ServerTimeoutError,
 )
-from tests.unit.neutron_server import HOST, Desk, Server, desk, recorded
+from tests.support.scripted_neutron import HOST, Desk, Server, desk, recorded
 
 AWAY = ServerAwayError("nobody there")
 TIMEOUT = ServerTimeoutError("no answer in 60 s")

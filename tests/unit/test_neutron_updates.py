@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dvr_agent.desired.settings import AgentMode
+from dvr_agent.desired.host_settings import AgentMode
 from dvr_agent.sources.api import Bad, Changed, Deleted, Failed, Synced
 from dvr_agent.sources.neutron.api import (
     ExternalNetworkGone,
@@ -18,7 +18,7 @@ from dvr_agent.sources.neutron.api import (
     RoutersUpdated,
     ServerAwayError,
 )
-from tests.unit.neutron_server import GATEWAY_PORT, HOST, NETWORK, Server, desk
+from tests.support.scripted_neutron import GATEWAY_PORT, HOST, NETWORK, Server, desk
 
 AWAY = ServerAwayError("nobody there")
 

@@ -10,12 +10,12 @@ import pytest
 
 from dvr_agent.desired.allocation import PAIRS
 from dvr_agent.desired.build import router_state
-from dvr_agent.desired.facts import Facts, new_link
-from dvr_agent.desired.settings import AgentMode, HostSettings
-from dvr_agent.desired.view import make_view
+from dvr_agent.desired.host_allocations import Facts, new_link
+from dvr_agent.desired.host_settings import AgentMode, HostSettings
+from dvr_agent.desired.host_view import make_view
 from dvr_agent.errors import DocumentError
 from dvr_agent.model.parse import parse_document
-from tests import hostile
+from tests.support import hostile
 from tests.unit.test_parse import RECORDED, document, parse
 
 COMPUTE = "a_dvr_compute-compute2"

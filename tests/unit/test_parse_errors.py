@@ -9,7 +9,7 @@ import pytest
 
 from dvr_agent.errors import DocumentError
 from dvr_agent.model.parse import MAX_SIZE, parse_document
-from tests import hostile
+from tests.support import hostile
 from tests.unit.test_parse import RECORDED, document
 
 UUID = hostile.UUID

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from dvr_agent.daemon.queue import Job, Priority, Queue
+from dvr_agent.daemon.work_queue import Job, Priority, Queue
 
 KEYS = st.sampled_from("abcdef")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dvr_agent.desired.ra import radvd_text
+from dvr_agent.desired.router_advertisements import radvd_text
 from dvr_agent.model.parse import parse_document
 from dvr_agent.model.router import RaMode, Router, RouterPort, Subnet
 

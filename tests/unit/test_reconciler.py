@@ -10,7 +10,7 @@ import pytest
 
 from dvr_agent.attach.api import OuterPort
 from dvr_agent.desired import names
-from dvr_agent.desired.settings import AgentMode, HostSettings
+from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.errors import DvrError, KernelError, NotSupportedError
 from dvr_agent.kernel.fake import FakeKernel, fake_kernel
 from dvr_agent.kernel.fake.faults import METHODS
@@ -20,7 +20,7 @@ from dvr_agent.reconcile.router import RouterReconciler
 from dvr_agent.state.diff import Action
 from dvr_agent.state.route import Route
 from dvr_agent.state.rule import Rule
-from tests.fake_attach import FakeAttach
+from tests.support.fake_attach import FakeAttach
 from tests.unit.test_desired import DOCUMENTS, MODES, load
 
 SCENARIOS = sorted(path.stem for path in DOCUMENTS.glob("[a-jlp]*.json"))

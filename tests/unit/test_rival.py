@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dvr_agent.daemon.rival import check_no_rival, is_l3_agent
+from dvr_agent.daemon.l3_agent_check import check_no_rival, is_l3_agent
 from dvr_agent.errors import LockedError
 
 

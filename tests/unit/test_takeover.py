@@ -11,11 +11,11 @@ import pytest
 from dvr_agent import config
 from dvr_agent.cli.render import Renderer, as_lines
 from dvr_agent.desired.build import router_state
-from dvr_agent.desired.facts import Facts
-from dvr_agent.desired.marks import SCOPE_MASK, known_marks, scope_marks
+from dvr_agent.desired.host_allocations import Facts
+from dvr_agent.desired.scope_marks import SCOPE_MASK, known_marks, scope_marks
 from dvr_agent.errors import KernelError
-from dvr_agent.reconcile.aftermath import left_addresses
 from dvr_agent.reconcile.handover import find_leaving, missing, withdraw
+from dvr_agent.reconcile.post_commit import left_addresses
 from dvr_agent.reconcile.takeover import marks_in_use
 from dvr_agent.state.diff import TableChange
 from dvr_agent.state.filter import Chain, Dnat, FilterRule, Jump, NoTrack, SetMark, Snat, Table

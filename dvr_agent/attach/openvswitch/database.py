@@ -18,8 +18,8 @@ from typing import Any
 from ovs.db import idl as ovs_idl
 from ovsdbapp.exceptions import OvsdbAppException, TimeoutException
 
-from dvr_agent.attach.openvswitch.alarm import Alarm
 from dvr_agent.attach.openvswitch.connection import Copy, Link
+from dvr_agent.attach.openvswitch.eventfd import Alarm
 from dvr_agent.attach.openvswitch.rows import KEY, SYSTEM, PortRow, is_routers
 from dvr_agent.attach.openvswitch.transaction import BoundedTransaction
 from dvr_agent.errors import AttachError

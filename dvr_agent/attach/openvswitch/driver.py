@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dvr_agent.attach.api import OuterPort
 from dvr_agent.attach.links import attach_errors, delete, host_socket, inside_socket
 from dvr_agent.attach.openvswitch.database import Database
-from dvr_agent.attach.openvswitch.edits import AddPort, DeletePort
 from dvr_agent.attach.openvswitch.plugging import Plugging, take_away
+from dvr_agent.attach.openvswitch.port_edits import AddPort, DeletePort
 from dvr_agent.attach.openvswitch.rows import (
     DEVICE_PREFIXES,
     IFACE_ID,
@@ -26,7 +26,7 @@ from dvr_agent.attach.openvswitch.rows import (
     is_routers,
     outer_name,
 )
-from dvr_agent.attach.outer import check_ports, read_devices
+from dvr_agent.attach.outer_ends import check_ports, read_devices
 from dvr_agent.errors import AttachError, NamespaceGoneError
 from dvr_agent.kernel.api import NamespaceManager, WriteCounters
 from dvr_agent.kernel.netlink.link import dump_links, index_and_name

@@ -25,9 +25,9 @@ from enum import Enum
 
 from dvr_agent.attach.links import GONE, HOST, delete, make_pairs, repair, switch_ipv6_off
 from dvr_agent.attach.openvswitch.database import Database
-from dvr_agent.attach.openvswitch.edits import AddPort, DeletePort, Nothing, SetIds, bridge_missing
+from dvr_agent.attach.openvswitch.port_edits import AddPort, DeletePort, Nothing, SetIds, bridge_missing
 from dvr_agent.attach.openvswitch.rows import INTERNAL, SYSTEM, PortRow, all_ids, outer_name, wrong_ids
-from dvr_agent.attach.outer import Device, read_devices, same_pair
+from dvr_agent.attach.outer_ends import Device, read_devices, same_pair
 from dvr_agent.errors import AttachError
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.link import set_link

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from dvr_agent.attach.outer import TAP
+from dvr_agent.attach.outer_ends import TAP
 from dvr_agent.state.link import Port
 
 DEVICE_PREFIXES = ("qr-", "qg-", "sg-", "fg-")

@@ -16,7 +16,6 @@ from dvr_agent.errors import ServiceError
 from dvr_agent.kernel import netns
 from dvr_agent.model.router import Router
 from dvr_agent.services.metadata.haproxy import HaproxyOfReference
-from dvr_agent.services.metadata.link import ProxyLink
 from dvr_agent.services.metadata.listener import (
     Listener,
     PortTakenError,
@@ -24,6 +23,7 @@ from dvr_agent.services.metadata.listener import (
     namespace_cookie,
     open_listener,
 )
+from dvr_agent.services.metadata.proxy_session import ProxyLink
 
 LOG = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dvr_agent.desired.settings import AgentMode, HostSettings
+from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.errors import DocumentError
 from dvr_agent.model import values
 from dvr_agent.model.reader import Invalid, printable

@@ -18,7 +18,7 @@ from typing import Any
 from oslo_log import log as logging
 
 from dvr_agent.backoff import delay
-from dvr_agent.desired.settings import HostSettings
+from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.sources.neutron import documents
 from dvr_agent.sources.neutron.api import (
     ArpEntry,
@@ -30,16 +30,16 @@ from dvr_agent.sources.neutron.api import (
     ServerAwayError,
     ServerError,
 )
-from dvr_agent.sources.neutron.contact import Contact
-from dvr_agent.sources.neutron.inquiry import Answer, Inquiry
-from dvr_agent.sources.neutron.intake import FullSync, Intake, is_mass
-from dvr_agent.sources.neutron.kept import KeptDocuments
+from dvr_agent.sources.neutron.chunked_fetch import Answer, Inquiry
+from dvr_agent.sources.neutron.document_builder import FullSync, Intake, is_mass
+from dvr_agent.sources.neutron.document_cache import KeptDocuments
+from dvr_agent.sources.neutron.gateway_port_refs import NetworkUses
 from dvr_agent.sources.neutron.options import NeutronOptions
 from dvr_agent.sources.neutron.reporter import Reporter
 from dvr_agent.sources.neutron.requests import Note, Reason, Requests, Round
+from dvr_agent.sources.neutron.server_reachability import Contact
 from dvr_agent.sources.neutron.store import Store, Verdict
 from dvr_agent.sources.neutron.threads import make_thread
-from dvr_agent.sources.neutron.uses import NetworkUses
 
 LOG = logging.getLogger(__name__)
 

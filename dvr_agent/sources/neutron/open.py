@@ -10,10 +10,10 @@ from oslo_config import cfg
 from dvr_agent.config import driver_name, host_settings
 from dvr_agent.errors import ConfigError
 from dvr_agent.sources.api import Source
-from dvr_agent.sources.kept import documents_path
 from dvr_agent.sources.neutron.api import Bus
 from dvr_agent.sources.neutron.options import NeutronOptions
 from dvr_agent.sources.neutron.source import NeutronSource
+from dvr_agent.sources.refused_documents import documents_path
 
 EXTRA = "pip install 'dvr-agent[neutron]'"
 

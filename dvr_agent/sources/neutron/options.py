@@ -35,7 +35,7 @@ class NeutronOptions:
     :ivar jitter: seconds (``periodic_fuzzy_delay``); what all hosts would do at once waits a random part of it
     :ivar report_interval: seconds between two reports of our state
     :ivar interface_driver: as reported to the server
-    :ivar documents: directory of the kept documents (``dvr_agent.sources.kept.documents_path``)
+    :ivar documents: directory of the kept documents (``dvr_agent.sources.refused_documents.documents_path``)
     :ivar max_document_size: bytes; a larger document is a bad one
     """
 

@@ -15,19 +15,19 @@ from typing import Any
 from oslo_log import log as logging
 
 from dvr_agent.backoff import delay
-from dvr_agent.desired.settings import HostSettings
-from dvr_agent.desired.view import make_view
+from dvr_agent.desired.host_settings import HostSettings
+from dvr_agent.desired.host_view import make_view
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import Router
 from dvr_agent.sources.api import Fate, Settled
 from dvr_agent.sources.neutron.api import Json, L3Plugin, ServerAwayError, ServerError
-from dvr_agent.sources.neutron.contact import Contact
+from dvr_agent.sources.neutron.gateway_port_refs import NetworkUses
 from dvr_agent.sources.neutron.options import NeutronOptions
 from dvr_agent.sources.neutron.requests import Requests
+from dvr_agent.sources.neutron.server_reachability import Contact
 from dvr_agent.sources.neutron.statuses import Statuses
 from dvr_agent.sources.neutron.store import Store
 from dvr_agent.sources.neutron.threads import make_thread
-from dvr_agent.sources.neutron.uses import NetworkUses
 
 LOG = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from oslo_log import log as logging
 
-from dvr_agent.desired.settings import HostSettings
+from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.sources.api import Document, Event, Settled
 from dvr_agent.sources.neutron.api import (
     AgentUpdated,
@@ -27,16 +27,16 @@ from dvr_agent.sources.neutron.api import (
     RouterRemoved,
     RoutersUpdated,
 )
-from dvr_agent.sources.neutron.contact import Contact
+from dvr_agent.sources.neutron.document_cache import KeptDocuments
 from dvr_agent.sources.neutron.documents import canonical_id
 from dvr_agent.sources.neutron.events import EventQueue
 from dvr_agent.sources.neutron.fetcher import Fetcher
-from dvr_agent.sources.neutron.kept import KeptDocuments
+from dvr_agent.sources.neutron.gateway_port_refs import NetworkUses
 from dvr_agent.sources.neutron.options import NeutronOptions
 from dvr_agent.sources.neutron.reporter import Reporter
 from dvr_agent.sources.neutron.requests import Reason, Requests
+from dvr_agent.sources.neutron.server_reachability import Contact
 from dvr_agent.sources.neutron.store import Store
-from dvr_agent.sources.neutron.uses import NetworkUses
 
 LOG = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from dvr_agent.desired.settings import HostSettings
-from dvr_agent.desired.view import HostView, make_view
+from dvr_agent.desired.host_settings import HostSettings
+from dvr_agent.desired.host_view import HostView, make_view
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import FloatingIp, Router
 from dvr_agent.sources.api import Fate, Settled

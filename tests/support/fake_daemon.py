@@ -1,11 +1,11 @@
 """The real daemon on a scripted reconciler, for tests of queue, retries, passes, guard, signals and admin socket.
 
-Run as ``python -m tests.fake_daemon --config-file …``.  Only the kernel work is replaced: what is "built" is a file
-per router in ``<state_path>/built``, every call is a line in ``<state_path>/calls``.  A router's name says how it
-behaves: ``fail=3`` fails three times, ``crash=1`` raises something unexpected once, ``sleep=0.5`` takes half a second
-asleep, ``burn=20`` takes 20 ms of pure Python, ``announce`` announces an address, ``unserved=2`` has a service that
-fails twice.  While ``<state_path>/fail-load`` is there the kernel cannot be read.  What the service is told by its
-FIFO, ``<state_path>/service``, see :class:`ScriptedService`.
+Run as ``python -m tests.support.fake_daemon --config-file …``.  Only the kernel work is replaced: what is "built" is
+a file per router in ``<state_path>/built``, every call is a line in ``<state_path>/calls``.  A router's name says how
+it behaves: ``fail=3`` fails three times, ``crash=1`` raises something unexpected once, ``sleep=0.5`` takes half a
+second asleep, ``burn=20`` takes 20 ms of pure Python, ``announce`` announces an address, ``unserved=2`` has a service
+that fails twice.  While ``<state_path>/fail-load`` is there the kernel cannot be read.  What the service is told by
+its FIFO, ``<state_path>/service``, see :class:`ScriptedService`.
 """
 
 from __future__ import annotations

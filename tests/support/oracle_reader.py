@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests import lab
+from tests.support import lab
 
 BUILT_IN_RULES = (0, 32766, 32767)
 NUMBERED_TABLES = {"main": 254, "default": 253, "local": 255}

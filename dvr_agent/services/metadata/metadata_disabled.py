@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 from dvr_agent.errors import ServiceError
 from dvr_agent.model.router import Router
-from dvr_agent.services.metadata.courier import Courier
+from dvr_agent.services.metadata.control_client import Courier
 
 LOG = logging.getLogger(__name__)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dvr_agent.desired.settings import AgentMode, HostSettings
+from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.model.parse import parse_document
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.router import RouterReconciler
-from tests import lab
-from tests.oracle.recordings import Scenario
+from tests.support import lab
+from tests.support.oracle_recordings import Scenario
 
 MODES = {"compute1": AgentMode.DVR_SNAT, "compute2": AgentMode.DVR, "compute3": AgentMode.DVR_NO_EXTERNAL}
 """``agent_modes`` of the scenario files: the same in all of them."""

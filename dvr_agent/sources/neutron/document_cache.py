@@ -24,8 +24,8 @@ from dvr_agent.model.parse import parse_document
 from dvr_agent.securedirs import make_directory, open_directory, trusted_users
 from dvr_agent.sources import files
 from dvr_agent.sources.api import Document
-from dvr_agent.sources.kept import REFUSED
 from dvr_agent.sources.neutron.documents import canonical_id, digest, document_name
+from dvr_agent.sources.refused_documents import REFUSED
 
 LOG = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dvr_agent.attach.openvswitch.open import open_openvswitch
+from dvr_agent.attach.openvswitch.factory import open_openvswitch
 from dvr_agent.config import load
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.state.link import Port
-from tests import lab, ovs
-from tests.ovs import OpenVSwitch
+from tests.support import lab, ovs
+from tests.support.ovs import OpenVSwitch
 
 if TYPE_CHECKING:
     from dvr_agent.attach.openvswitch.driver import OpenVSwitchDriver

@@ -13,8 +13,8 @@ from dvr_agent.cli.inputs import Documents, read_source
 from dvr_agent.cli.output import complain
 from dvr_agent.config import host_settings
 from dvr_agent.desired import names, qrouter, snat
-from dvr_agent.desired.facts import new_link
 from dvr_agent.desired.fip import slice_ownership
+from dvr_agent.desired.host_allocations import new_link
 from dvr_agent.errors import NamespaceGoneError, SourceError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.linux import open_kernel

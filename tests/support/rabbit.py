@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.lab import run
+from tests.support.lab import run
 
 PROGRAMS = Path("/usr/lib/rabbitmq/bin")
 ADDRESS = "10.255.0.1"

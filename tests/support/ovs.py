@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests import lab
-from tests.oracle.watch import eventually
+from tests.support import lab
+from tests.support.oracle_watch import eventually
 
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 DATAPATH = os.environ.get("DVR_TEST_OVS_DATAPATH", "netdev")

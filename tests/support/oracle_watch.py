@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
-from tests import lab
+from tests.support import lab
 
 END_MARK = "end-of-watch"
 """Name of a device that does not exist; a rule that names it is added when a watch ends."""

@@ -15,15 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from dvr_agent.desired.settings import HostSettings
+from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.reconcile.api import Outcome
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.router import RouterReconciler
-from tests import lab
-from tests.oracle.build import MODES, external_bridge, make_host, parse
-from tests.oracle.recordings import DATA, Scenario
-from tests.oracle.watch import until_settled
-from tests.packets.probes import INTERVAL, LATE, Flow, Pinger, echo_request
+from tests.support import lab
+from tests.support.oracle_build import MODES, external_bridge, make_host, parse
+from tests.support.oracle_recordings import DATA, Scenario
+from tests.support.oracle_watch import until_settled
+from tests.support.probes import INTERVAL, LATE, Flow, Pinger, echo_request
 
 INTERNET = "internet"
 LEGACY, NFT = "legacy", "nft"

@@ -12,19 +12,19 @@ from dataclasses import dataclass, field, replace
 from oslo_log import log as logging
 
 from dvr_agent.backoff import delay
-from dvr_agent.desired.settings import HostSettings
+from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.errors import DocumentError
 from dvr_agent.sources.neutron import documents
 from dvr_agent.sources.neutron.api import ArpEntry, Json, L3Plugin, RemoteError, ServerAwayError, ServerError
+from dvr_agent.sources.neutron.chunked_fetch import Answer
+from dvr_agent.sources.neutron.document_cache import KeptDocuments
 from dvr_agent.sources.neutron.documents import Draft
-from dvr_agent.sources.neutron.inquiry import Answer
-from dvr_agent.sources.neutron.kept import KeptDocuments
+from dvr_agent.sources.neutron.enrichment import Supplements
 from dvr_agent.sources.neutron.neighbours import Neighbours
 from dvr_agent.sources.neutron.options import NeutronOptions
 from dvr_agent.sources.neutron.reporter import Reporter
 from dvr_agent.sources.neutron.requests import Reason, Requests
 from dvr_agent.sources.neutron.store import Store, Verdict
-from dvr_agent.sources.neutron.supplements import Supplements
 
 LOG = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from dvr_agent.daemon import backoff, green
+from dvr_agent.daemon import backoff, eventlet_shim
 from dvr_agent.daemon.dispatcher import Dispatcher
-from dvr_agent.daemon.queue import Priority
+from dvr_agent.daemon.work_queue import Priority
 from dvr_agent.daemon.worker import Worker
 from dvr_agent.errors import SourceError
 from dvr_agent.sources.api import Bad, Changed, Deleted, Event, Failed, Source, Synced
@@ -38,7 +38,7 @@ class Feed:
     def __init__(self, source: Source, worker: Worker, dispatcher: Dispatcher) -> None:
         self._source, self._worker, self._dispatcher = source, worker, dispatcher
         self._rescan_interval = source.rescan_interval
-        self._turn = green.Semaphore(1)
+        self._turn = eventlet_shim.Semaphore(1)
         self._bad: dict[str, str] = {}
         self.known: set[str] | None = None
         self.complete = False
@@ -54,10 +54,10 @@ class Feed:
         while True:
             if self.rescan():
                 failures = 0
-                green.sleep(self._rescan_interval)
+                eventlet_shim.sleep(self._rescan_interval)
             else:
                 failures += 1
-                green.sleep(backoff.delay(failures, 1.0, self._rescan_interval))
+                eventlet_shim.sleep(backoff.delay(failures, 1.0, self._rescan_interval))
 
     def watch(self) -> None:
         """Follow the source's notifications for ever."""
@@ -65,10 +65,10 @@ class Feed:
         if fd is None:
             return
         while True:
-            green.wait_readable(fd)
+            eventlet_shim.wait_readable(fd)
             self._ask(self._source.poll)
             if self.error:
-                green.sleep(FAILED_PAUSE)
+                eventlet_shim.sleep(FAILED_PAUSE)
 
     @property
     def bad(self) -> bool:

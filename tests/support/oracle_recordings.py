@@ -11,9 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tests import lab
-from tests.oracle import reader
-from tests.oracle.normalise import fip_side
+from tests.support import lab
+from tests.support import oracle_reader as reader
+from tests.support.oracle_normalise import fip_side
 
 DATA = Path(__file__).parent.parent / "data"
 

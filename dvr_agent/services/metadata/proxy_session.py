@@ -14,7 +14,7 @@ from enum import Enum
 from dvr_agent import backoff
 from dvr_agent.errors import ServiceError
 from dvr_agent.kernel.inotify import Timer
-from dvr_agent.services.metadata.courier import Courier, ProxyAwayError, ProxyHangsError
+from dvr_agent.services.metadata.control_client import Courier, ProxyAwayError, ProxyHangsError
 from dvr_agent.services.metadata.protocol import Message
 from dvr_agent.services.metadata.settings import ProxySettings
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-DOCUMENTS = Path(__file__).parent / "data" / "documents"
+DOCUMENTS = Path(__file__).parent.parent / "data" / "documents"
 SEED = 20240229
 
 Json = Any

@@ -10,8 +10,8 @@ from functools import cached_property
 from ipaddress import IPv4Network
 
 from dvr_agent.desired import names
-from dvr_agent.desired.marks import scope_marks
-from dvr_agent.desired.settings import AgentMode, HostSettings
+from dvr_agent.desired.host_settings import AgentMode, HostSettings
+from dvr_agent.desired.scope_marks import scope_marks
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import FixedIp, FloatingIp, Router, RouterPort, Subnet
 

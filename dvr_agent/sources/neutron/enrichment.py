@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 
-from dvr_agent.desired.settings import HostSettings
+from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.sources.neutron import documents
 from dvr_agent.sources.neutron.api import Json, L3Plugin, RemoteError
 

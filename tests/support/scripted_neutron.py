@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dvr_agent.desired.settings import AgentMode, HostSettings
+from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.model.router import Router
 from dvr_agent.sources.api import Changed, Event, Failed, Fate, Settled, Synced
 from dvr_agent.sources.neutron.api import Json, Notification, Notify

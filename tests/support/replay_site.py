@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests import lab
-from tests.daemon_lab import Daemon, wait_for
-from tests.oracle.build import external_bridge
-from tests.replay.server import Cloud, NeutronServer
+from tests.support import lab
+from tests.support.daemon_lab import Daemon, wait_for
+from tests.support.oracle_build import external_bridge
+from tests.support.replay_server import Cloud, NeutronServer
 
 DATA = Path(__file__).parents[1] / "data"
 CALLS: dict[str, list[dict[str, Any]]] = json.loads((DATA / "rpc" / "calls.json").read_text())

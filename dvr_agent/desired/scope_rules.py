@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dvr_agent.desired.common import UNMARKED_CONNECTION, ScopedDevice
-from dvr_agent.desired.marks import SCOPE_MASK
-from dvr_agent.desired.view import HostView
+from dvr_agent.desired.host_view import HostView
+from dvr_agent.desired.scope_marks import SCOPE_MASK
 from dvr_agent.model.router import FloatingIp
 from dvr_agent.state.filter import FilterRule, SaveConnmark, SetMark
 

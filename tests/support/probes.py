@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple, Self
 
-from tests import lab
+from tests.support import lab
 
 ETH_P_ALL, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6 = 0x0003, 0x0806, 0x0800, 0x86DD
 INTERVAL = 0.02

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from tests.oracle.reader import Address, Link, Neighbour, Route, Rule, View
+from tests.support.oracle_reader import Address, Link, Neighbour, Route, Rule, View
 
 ALLOWED = {
     "generated MACs": "the ends of the rfp/fpr pair have MACs and link-local addresses that are made up on the spot; "

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dvr_agent.desired.settings import AgentMode, HostSettings
+from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.model.parse import parse_document
 from dvr_agent.reconcile.api import Outcome
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.router import RouterReconciler
-from tests import lab
-from tests.oracle.watch import until_settled
-from tests.packets.documents import Cloud, Network, RouterDocument, Vm
+from tests.support import lab
+from tests.support.oracle_watch import until_settled
+from tests.support.packet_documents import Cloud, Network, RouterDocument, Vm
 
 PUBLIC = Network("public", ("203.0.113.0/24", "2001:db8:f::/64"), 1500, "", ("203.0.113.2", "2001:db8:f::2"))
 SCOPED = Network("scoped", ("198.18.0.0/24",), 1500, "global", ("198.18.0.2",))

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from dvr_agent.daemon import green, jobs
+from dvr_agent.daemon import eventlet_shim, jobs
 from dvr_agent.daemon.dispatcher import Dispatcher
-from dvr_agent.daemon.feed import Feed
 from dvr_agent.daemon.jobs import Control
-from dvr_agent.daemon.queue import Priority
 from dvr_agent.daemon.routers import State
+from dvr_agent.daemon.source_reader import Feed
+from dvr_agent.daemon.work_queue import Priority
 from dvr_agent.daemon.worker import Worker
 from dvr_agent.errors import DvrError
 from dvr_agent.reconcile.api import Reconciler
@@ -69,7 +69,7 @@ class Passes:
         """What the source listed (known routers, why it is suspect) when the guard held the last sweep back."""
         self._owed = False
         """A sweep was due and could not be done: the next good listing makes up for it."""
-        self.first_sync_done = green.Event()
+        self.first_sync_done = eventlet_shim.Event()
         self.guard = ""
         self.last_audit: float | None = None
         self.next_audit: float | None = None
@@ -108,7 +108,7 @@ class Passes:
         self.first_sync_done.wait()
         while True:
             self.next_audit = time.time() + interval
-            green.sleep(interval)
+            eventlet_shim.sleep(interval)
             if self._current is None:
                 self._begin(Priority.AUDIT, {record.id for record in self._dispatcher.routers if record.auditable})
             else:
@@ -205,7 +205,7 @@ class Passes:
             for seconds in TIDY_SECONDS:
                 if seconds not in self._tidy_timers:
                     self._tidy_timers.add(seconds)
-                    green.Timer(seconds, partial(self._tidy_soon, seconds))
+                    eventlet_shim.Timer(seconds, partial(self._tidy_soon, seconds))
 
     def _tidy_soon(self, seconds: float) -> None:
         self._tidy_timers.discard(seconds)
