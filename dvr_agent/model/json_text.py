@@ -1,7 +1,7 @@
 """JSON text to plain Python values, by msgspec where it is installed and by the standard library where it is not.
 
-msgspec is several times as fast; Debian 12 does not have it.  Both refuse the same texts and make the same values of the
-others: no NaN, no infinity, no number too large for a float, no half of a surrogate pair, no integer of more digits
+msgspec is several times as fast; Debian 12 does not have it.  Both refuse the same texts and make the same values of
+the others: no NaN, no infinity, no number too large for a float, no half of a surrogate pair, no integer of more digits
 than Python converts, no deeper nesting than Python's recursion limit.  Of a key that an object has twice the last value
 holds.  ``tests/unit/test_json_text.py`` compares the two.  Used by ``reader`` and ``peek``.
 """
