@@ -63,7 +63,7 @@ def _named(sock: NetlinkSocket, wanted: int, likely: str) -> int:
     return 0
 
 
-def _number(sock: NetlinkSocket, what: str, member: int, value: int, give: bool = True) -> int:
+def _number(sock: NetlinkSocket, what: str, member: str, value: int, give: bool = True) -> int:
     """The number of a namespace; one without gets one first.
 
     :raises KernelError: there is no such process or namespace

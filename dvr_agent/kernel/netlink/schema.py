@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from pyroute2.netlink import NLA_F_NESTED, nla_base, nlmsg_atoms
 
-Data = bytes | bytearray | memoryview
+Data = bytes | bytearray
 """A message, or the buffer in which it stands."""
 Packer = Callable[[Any], bytes]
 """Makes one attribute, padded, of its value."""
@@ -58,12 +58,13 @@ class Schema:
         self._rows = _rows(cls)
         self.size = self._layout(None).size
 
-    def number(self, attribute: str) -> int:
+    def number(self, attribute: str, unknown: int = 0) -> int:
         """Return the number of an attribute.
 
-        :raises KeyError: pyroute2 does not know it
+        :param unknown: the number where pyroute2 does not know the attribute yet
+        :raises KeyError: it does not, and no number is given
         """
-        return self._row(attribute).number
+        return unknown if unknown and attribute not in self._rows else self._row(attribute).number
 
     def packer(self, attribute: str) -> Packer:
         """Return the function that makes an attribute of a plain type: number, text, address, bytes."""
@@ -103,6 +104,12 @@ class Schema:
     def read_head(self, *fields: str) -> Callable[[Data, int], tuple[Any, ...]]:
         """Return the function that reads these fields of the header at an offset, in the header's order."""
         return self._layout(fields).unpack_from
+
+    def offset(self, field: str) -> int:
+        """Return where a field of the header begins, for a look at one byte of it."""
+        names = [name for name, _ in self._fields]
+        before = self._fields[: names.index(field)]
+        return struct.calcsize("=" + "".join(layout.lstrip(_ORDERS) for _, layout in before))
 
     def _row(self, attribute: str) -> Row:
         try:
@@ -155,7 +162,7 @@ def positions(data: Data, start: int, last: int = 0) -> dict[int, int]:
     at, end = start >> 1, len(halves) - 1
     while at < end:
         size = halves[at]
-        if size < ATTRIBUTE.size:
+        if size < 4:  # the attribute's own header
             break
         kind = halves[at + 1] & NLA_TYPE_MASK
         found[kind] = at << 1
@@ -191,6 +198,11 @@ def _rows(cls: type) -> dict[str, Row]:
 
 
 # --- packing: functions of one value, made for one attribute number ---------------------------------------------
+
+
+def attribute(number: int, payload: bytes) -> bytes:
+    """Return one attribute, padded, for numbers that are no attribute of pyroute2's classes."""
+    return _raw(number)(payload)
 
 
 def _raw(number: int) -> Packer:
@@ -266,15 +278,16 @@ def _read_integer(code: str) -> Reader:
 
 
 def _read_address(data: Data, at: int) -> str:
-    return ip_text(data[at + 4 : at + _SIZE(data, at)[0]])
+    raw = data[at + 4 : at + _SIZE(data, at)[0]]
+    return socket.inet_ntop(socket.AF_INET, raw) if len(raw) == 4 else ip_text(raw)
 
 
 def _read_text(data: Data, at: int) -> str:
-    return bytes(payload(data, at)).rstrip(b"\0").decode(errors="surrogateescape")
+    return data[at + 4 : at + _SIZE(data, at)[0]].decode(errors="surrogateescape").rstrip("\0")
 
 
 def _read_mac(data: Data, at: int) -> str:
-    return payload(data, at).hex(":")
+    return data[at + 4 : at + _SIZE(data, at)[0]].hex(":")
 
 
 def _read_flag(data: Data, at: int) -> bool:
