@@ -16,7 +16,7 @@ from dvr_agent.errors import AttachError
 from dvr_agent.kernel import sysctl
 from dvr_agent.kernel.netlink.link import IFLA_AF_SPEC, IFLA_LINK, IFLA_LINK_NETNSID, LinkInfo, decode_link, get_link
 from dvr_agent.kernel.netlink.message import AF_INET6, Data, attributes, positions, u32
-from dvr_agent.kernel.netlink.socket import NetlinkSocket
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.state.link import Port
 
 TAP, BRIDGE = "tap", "brq"

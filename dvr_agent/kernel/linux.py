@@ -10,7 +10,7 @@ from pathlib import Path
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.announce import PacketAnnouncer
 from dvr_agent.kernel.api import Kernel, WriteCounters
-from dvr_agent.kernel.conntrack import NetlinkConntrack
+from dvr_agent.kernel.conntrack.manager import NetlinkConntrack
 from dvr_agent.kernel.iptables.binding import probe
 from dvr_agent.kernel.iptables.manager import LibiptcManager
 from dvr_agent.kernel.namespaces import RealNamespaces
@@ -26,8 +26,8 @@ def open_kernel() -> Kernel:
         namespaces,
         RealPlumber(counters, namespaces),
         LibiptcManager(namespaces, counters),
-        NftablesTables(namespaces, counters),
-        NetlinkConntrack(namespaces),
+        NftablesTables(counters),
+        NetlinkConntrack(),
         PacketAnnouncer(namespaces),
         counters,
     )

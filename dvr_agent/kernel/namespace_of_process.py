@@ -21,7 +21,7 @@ from dvr_agent.kernel.netlink.nsid import (
     get_nsid,
     new_nsid,
 )
-from dvr_agent.kernel.netlink.socket import NetlinkSocket
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
 
 
 def inode_of_process(pid: int, likely: str = "") -> int:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.link import LOOPBACK, set_link
-from dvr_agent.kernel.netlink.socket import NetlinkSocket, open_raw
+from dvr_agent.kernel.netlink.transport import NetlinkSocket, open_raw
 from dvr_agent.kernel.netns import CLONE_NEWNET, NETNS_DIR, OWN_NAMESPACE, Window, entered, go_home, path_of
 from dvr_agent.umask import readable_by_all
 

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from dvr_agent.kernel.netlink.message import NLM_F_DUMP, Data, Request, attr, attributes
 
-NETLINK_NETFILTER = 12
 SUBSYSTEM = 10 << 8
 """``NFNL_SUBSYS_NFTABLES``."""
 BATCH_BEGIN, BATCH_END = 0x10, 0x11
@@ -105,12 +104,18 @@ def delete_table(family: int, table: str) -> Request:
     return Request(DEL_TABLE, NLM_F_NONREC, body, f"nft table {table}")
 
 
-def batch_edge(kind: int, generation: int | None = None) -> Request:
-    """Begin or end of a transaction; it is refused (ERESTART) if the generation is another by then."""
-    body = GENMSG.pack(0, 0, SUBSYSTEM >> 8)
-    if generation is not None:
-        body += attr(BATCH_GENID, generation.to_bytes(4, "big"))
-    return Request(kind, 0, body, "nf_tables")
+def begin_transaction(generation: int | None) -> Request:
+    """Begin a transaction; it is refused (ERESTART) if the generation is another by then."""
+    return _edge(BATCH_BEGIN, b"" if generation is None else attr(BATCH_GENID, generation.to_bytes(4, "big")))
+
+
+def end_transaction() -> Request:
+    """End a transaction: without this message the kernel does nothing of it."""
+    return _edge(BATCH_END)
+
+
+def _edge(kind: int, attrs: bytes = b"") -> Request:
+    return Request(kind, 0, GENMSG.pack(0, 0, SUBSYSTEM >> 8) + attrs, "nf_tables transaction")
 
 
 def decode_generation(data: Data) -> int:

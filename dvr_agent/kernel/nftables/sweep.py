@@ -35,13 +35,13 @@ class NftTable:
     rules: tuple[RuleInfo, ...]
 
     @property
-    def left_over(self) -> tuple[ChainInfo, ...]:
+    def stale_chains(self) -> tuple[ChainInfo, ...]:
         return tuple(chain for chain in self.chains if is_leftover(chain.name))
 
     @property
     def jumps(self) -> tuple[RuleInfo, ...]:
         """Rules of built-in chains that lead to a chain of the other agent's."""
-        going = {chain.name for chain in self.left_over}
+        going = {chain.name for chain in self.stale_chains}
         base = {chain.name for chain in self.chains if chain.base}
         return tuple(rule for rule in self.rules if rule.chain in base and jump_of(rule.expressions) in going)
 
@@ -67,7 +67,7 @@ def places_of(chains: Sequence[ChainInfo]) -> list[tuple[int, str]]:
 def as_table(found: NftTable) -> Table:
     """The other agent's part, in the words of the state."""
     family: Family = 4 if FAMILY_OF_AF[found.info.family] == 4 else 6
-    rules: dict[str, list[FilterRule]] = {chain.name: [] for chain in found.left_over}
+    rules: dict[str, list[FilterRule]] = {chain.name: [] for chain in found.stale_chains}
     for rule in found.rules:
         if rule.chain in rules:
             rules[rule.chain].append(decode(family, rule.expressions))
@@ -83,11 +83,11 @@ def as_table(found: NftTable) -> Table:
 def deletions(found: NftTable) -> Iterator[Request]:
     """In an order in which nothing that goes is still led to."""
     family, table = found.info.family, found.info.name
-    for chain in found.left_over:
+    for chain in found.stale_chains:
         yield delete_rule(family, table, chain.name)
     for rule in found.jumps:
         yield delete_rule(family, table, rule.chain, rule.handle)
-    for chain in found.left_over:
+    for chain in found.stale_chains:
         yield delete_chain(family, table, chain.name)
     if found.goes:
         for chain in found.chains:
