@@ -6,14 +6,13 @@ and timerfd_create(2) say what they mean.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 import time
 from enum import IntFlag
 from typing import NamedTuple
 
-_libc = ctypes.CDLL(None, use_errno=True)
+from dvr_agent import libc
 
 
 class Mask(IntFlag):
@@ -51,7 +50,7 @@ class Inotify:
     _BUFFER = 64 * 1024
 
     def __init__(self) -> None:
-        self._fd = _call("inotify_init1", os.O_NONBLOCK | os.O_CLOEXEC)
+        self._fd = libc.inotify_init(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def fileno(self) -> int:
         return self._fd
@@ -61,14 +60,14 @@ class Inotify:
 
         :raises OSError: ENOSPC when ``fs.inotify.max_user_watches`` is used up
         """
-        return _call("inotify_add_watch", self._fd, f"/proc/thread-self/fd/{directory}".encode(), mask | Mask.ONLYDIR)
+        return libc.inotify_add_watch(self._fd, f"/proc/thread-self/fd/{directory}", mask | Mask.ONLYDIR)
 
     def unwatch(self, watch: int) -> None:
         """Stop watching.  An ``IGNORED`` event follows.
 
         :raises OSError: EINVAL if the kernel has dropped the watch already
         """
-        _call("inotify_rm_watch", self._fd, watch)
+        libc.inotify_rm_watch(self._fd, watch)
 
     def read(self) -> list[Notice]:
         """What has happened, at most one buffer full (some 1,000 events); empty when there is nothing."""
@@ -94,7 +93,7 @@ class Timer:
     _SPEC = struct.Struct("llll")
 
     def __init__(self) -> None:
-        self._fd = _call("timerfd_create", time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+        self._fd = libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
 
     def fileno(self) -> int:
         return self._fd
@@ -102,16 +101,7 @@ class Timer:
     def set(self, seconds: float | None) -> None:
         """Expire in so many seconds (0: at once); None: never.  Replaces what was set before."""
         nanoseconds = 0 if seconds is None else max(1, int(seconds * 1e9))
-        spec = self._SPEC.pack(0, 0, *divmod(nanoseconds, 1_000_000_000))
-        _call("timerfd_settime", self._fd, 0, spec, None)
+        libc.timerfd_settime(self._fd, self._SPEC.pack(0, 0, *divmod(nanoseconds, 1_000_000_000)))
 
     def close(self) -> None:
         os.close(self._fd)
-
-
-def _call(function: str, *args: object) -> int:
-    result: int = getattr(_libc, function)(*args)
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{function}: {os.strerror(code)}")
-    return result

@@ -7,7 +7,6 @@ mounted.  No file descriptor of a namespace is ever kept, since that would keep 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import socket
@@ -15,20 +14,16 @@ import stat
 import time
 from collections.abc import Sequence
 
+from dvr_agent import libc
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.link import LOOPBACK, set_link
 from dvr_agent.kernel.netlink.transport import NetlinkSocket, open_raw
-from dvr_agent.kernel.netns import CLONE_NEWNET, NETNS_DIR, OWN_NAMESPACE, Window, entered, go_home, path_of
+from dvr_agent.kernel.netns import NETNS_DIR, OWN_NAMESPACE, Window, entered, go_home, path_of
 from dvr_agent.umask import readable_by_all
 
-# include/uapi/linux/mount.h, fs/namespace.c
-MS_BIND, MS_REC, MS_SHARED = 1 << 12, 1 << 14, 1 << 20
-MNT_DETACH, UMOUNT_NOFOLLOW = 0x2, 0x8
 MAKING_SECONDS = 1.0
 """A file in ``/run/netns`` that is younger may be one that another process is just about to mount a namespace on."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class RealNamespaces:
@@ -143,12 +138,12 @@ class RealNamespaces:
         if self._shared == (found.st_dev, found.st_ino):
             return
         try:
-            _mount(None, NETNS_DIR, MS_SHARED | MS_REC)
+            libc.mount(None, NETNS_DIR, libc.MS_SHARED | libc.MS_REC)
         except OSError as exc:
             if exc.errno != errno.EINVAL:  # EINVAL: not a mount point yet
                 raise
-            _mount(NETNS_DIR, NETNS_DIR, MS_BIND | MS_REC)
-            _mount(None, NETNS_DIR, MS_SHARED | MS_REC)
+            libc.mount(NETNS_DIR, NETNS_DIR, libc.MS_BIND | libc.MS_REC)
+            libc.mount(None, NETNS_DIR, libc.MS_SHARED | libc.MS_REC)
         self._shared = (found.st_dev, found.st_ino)
 
 
@@ -166,7 +161,7 @@ def _unshared(name: str) -> tuple[int, socket.socket]:
     """A new namespace: (file descriptor of it, netlink socket in it); the thread is back where it was."""
     home = os.open(OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _check(_libc.unshare(CLONE_NEWNET), "unshare")
+        libc.unshare(libc.CLONE_NEWNET)
     except OSError:
         os.close(home)
         raise
@@ -190,30 +185,19 @@ def _mount_on(path: str, source: str) -> None:
     except FileExistsError:
         pass  # create() has seen that no namespace is mounted there
     try:
-        _mount(source, path, MS_BIND)
+        libc.mount(source, path, libc.MS_BIND)
     except OSError:
         if made:
             os.unlink(path)
         raise
 
 
-def _mount(source: str | None, target: str, flags: int) -> None:
-    from_path = source.encode() if source else b"none"
-    _check(_libc.mount(from_path, os.fsencode(target), b"none", ctypes.c_ulong(flags), None), f"mount {target}")
-
-
 def _umount(path: str) -> bool:
     """Take one mount off; False if there is none."""
     try:
-        _check(_libc.umount2(os.fsencode(path), MNT_DETACH | UMOUNT_NOFOLLOW), f"umount {path}")
+        libc.umount(path, libc.MNT_DETACH | libc.UMOUNT_NOFOLLOW)
     except OSError as exc:
         if exc.errno in (errno.EINVAL, errno.ENOENT):
             return False
         raise
     return True
-
-
-def _check(result: int, what: str) -> None:
-    if result:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{what}: {os.strerror(code)}")

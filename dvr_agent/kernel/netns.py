@@ -9,44 +9,28 @@ removing namespaces is :mod:`dvr_agent.kernel.namespaces`.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
+import socket
 import sys
+from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol
 
+from dvr_agent import libc
 from dvr_agent.errors import KernelError, NamespaceGoneError
 
 NETNS_DIR = "/run/netns"
 """Where named namespaces are mounted (ip-netns(8))."""
 OWN_NAMESPACE = "/proc/thread-self/ns/net"
 """The calling thread's own; ``/proc/self`` would be that of the main thread."""
-CLONE_NEWNET = 0x40000000
-"""``include/uapi/linux/sched.h``."""
+SO_NETNS_COOKIE = 71
+"""``include/uapi/asm-generic/socket.h``; Python has no name for it."""
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC
 
 
-class _SetNs(Protocol):
-    def __call__(self, fd: int, nstype: int, /) -> None: ...
-
-
-def _by_libc() -> _SetNs:
-    """setns(2) for Python 3.11, which has no :func:`os.setns`."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    call = libc.setns
-    call.argtypes = (ctypes.c_int, ctypes.c_int)
-
-    def setns(fd: int, nstype: int, /) -> None:
-        if call(fd, nstype):
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
-
-    return setns
-
-
-setns: _SetNs = getattr(os, "setns", None) or _by_libc()
+setns: Callable[[int, int], None] = getattr(os, "setns", None) or libc.setns
+"""setns(2): :func:`os.setns` is of Python 3.12."""
 
 
 def check_name(name: str) -> str:
@@ -70,6 +54,14 @@ def inode_of(name: str) -> int | None:
         return os.stat(path_of(name)).st_ino
     except OSError:
         return None
+
+
+def cookie_of(opened: socket.socket) -> int:
+    """Number of the network namespace that a socket belongs to; no other namespace ever gets it.
+
+    :raises OSError: the kernel is older than 5.14
+    """
+    return int.from_bytes(opened.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), sys.byteorder)
 
 
 def open_namespace(name: str) -> int:
@@ -105,7 +97,7 @@ def gone(name: str, exc: OSError) -> KernelError:
 def go_home(home: int) -> None:
     """Back to where the thread came from.  A thread lost in a router's namespace must not do anything more."""
     try:
-        setns(home, CLONE_NEWNET)
+        setns(home, libc.CLONE_NEWNET)
     except OSError as exc:
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"dvr-agent: setns back failed: {exc}\n".encode())
         os.abort()
@@ -129,7 +121,7 @@ class Window:
         try:
             home = _open_own(there)
             try:
-                setns(fd, CLONE_NEWNET)
+                setns(fd, libc.CLONE_NEWNET)
             except OSError as exc:
                 os.close(home)
                 raise gone(str(there), exc) from exc

@@ -149,7 +149,7 @@ class OpenVSwitchDriver:
         return self._database.alarm.fileno()
 
     def acknowledge(self) -> None:
-        self._database.alarm.acknowledge()
+        self._database.alarm.clear()
 
     def idle(self, networks: Collection[str] = ()) -> Sequence[str]:
         """Nothing: the integration bridge is not ours."""

@@ -25,9 +25,9 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, NoReturn
 
+from dvr_agent import libc
 from dvr_agent.errors import KernelError, TablesUnavailableError
 from dvr_agent.kernel.iptables.layout import BUILTINS, LAYOUTS
-from dvr_agent.kernel.netns import CLONE_NEWNET
 from dvr_agent.state.filter import Family, FilterRule, Table, TableKey
 
 SONAMES = {
@@ -50,7 +50,6 @@ _MISSING = (errno.ENOENT, errno.ENOPROTOOPT, errno.EPROTONOSUPPORT)
 _import_lock = threading.Lock()
 _libraries: dict[Family, Any] = {}
 _errno_location = ctypes.CDLL(None).__errno_location
-_unshare = ctypes.CDLL(None, use_errno=True).unshare
 _errno_location.restype = ctypes.POINTER(ctypes.c_int)
 
 
@@ -80,8 +79,7 @@ def probe() -> None:
 
     def look() -> None:
         try:
-            if _unshare(CLONE_NEWNET):
-                raise KernelError("", "new namespace", ctypes.get_errno(), "the agent needs CAP_SYS_ADMIN")
+            _unshare()
             for family in LAYOUTS:
                 for name in BUILTINS:
                     with Handle("", (family, name)):
@@ -94,6 +92,13 @@ def probe() -> None:
     thread.join()
     if failures:
         raise failures[0]
+
+
+def _unshare() -> None:
+    try:
+        libc.unshare(libc.CLONE_NEWNET)
+    except OSError as exc:
+        raise KernelError("", "new namespace", exc.errno or errno.EIO, "the agent needs CAP_SYS_ADMIN") from exc
 
 
 class Handle:

@@ -15,27 +15,22 @@ import errno
 import os
 import socket
 import struct
-import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol
 
+from dvr_agent import libc
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.iptables.blob import Snapshot, Snapshots, decode_table, digest_of, shape_of
 from dvr_agent.kernel.iptables.layout import ENTRIES_HEADER, GET_ENTRIES, GET_INFO, INFO, LAYOUTS, Layout
+from dvr_agent.kernel.netns import cookie_of
 from dvr_agent.state.filter import Family, Table, TableKey
 
-SO_NETNS_COOKIE = 71
-"""``asm-generic/socket.h``: a number for the socket's namespace that no other ever gets (Linux 5.14)."""
 READ_TRIES = 10
 """A table that changes between the two calls is read again, this often."""
 KNOWN_MAX = 1 << 14
 """Namespaces of which we remember that they have a table."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_getsockopt = _libc.getsockopt
-_getsockopt.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 
 
 class Namespaces(Protocol):
@@ -174,14 +169,14 @@ class NamespaceTables:
         :returns: False if the table has another size by now
         """
         family = key[0]
-        size = ctypes.c_uint32(len(buffer))
-        fd = self._sockets[family].fileno()
-        if _getsockopt(fd, LAYOUTS[family].level, option, buffer, ctypes.byref(size)) == 0:
-            return True
-        code = ctypes.get_errno()
-        if code == errno.EAGAIN:
-            return False
-        raise KernelError(self.namespace, Table(*key).text, code, "it could not be read")
+        try:
+            libc.getsockopt(self._sockets[family].fileno(), LAYOUTS[family].level, option, buffer)
+        except OSError as exc:
+            if exc.errno == errno.EAGAIN:
+                return False
+            code = exc.errno or errno.EIO
+            raise KernelError(self.namespace, Table(*key).text, code, "it could not be read") from exc
+        return True
 
 
 def _close(sockets: dict[Family, socket.socket]) -> None:
@@ -192,7 +187,7 @@ def _close(sockets: dict[Family, socket.socket]) -> None:
 def _cookie(opened: socket.socket) -> int | None:
     """Number of the socket's namespace; None where the kernel is too old for it."""
     try:
-        return int.from_bytes(opened.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), sys.byteorder)
+        return cookie_of(opened)
     except OSError:
         return None
 
