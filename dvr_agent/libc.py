@@ -104,10 +104,17 @@ def openat2(directory: int, path: str, flags: int, resolve: int) -> int:
     return _checked(done, "")
 
 
+def thread_errno() -> int:
+    """The thread's errno as other C libraries set it, for one that was loaded without ``use_errno``."""
+    return int(_errno_location().contents.value)
+
+
 class _OpenHow(ctypes.Structure):
     _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
 
 
+_errno_location = ctypes.CDLL(None)["__errno_location"]  # without use_errno, which would swap it for ctypes' own copy
+_errno_location.restype = ctypes.POINTER(ctypes.c_int)
 _setns = _libc.setns
 _setns.argtypes = (ctypes.c_int, ctypes.c_int)
 _getsockopt = _libc.getsockopt

@@ -1,8 +1,8 @@
-"""The setns window: the one place where a thread of ours stands in another network namespace.
+"""Enter a network namespace (:func:`entered`): the only code that moves a thread into another one.
 
-Everybody who needs something of a namespace (a netlink or packet socket, ``/proc/sys/net``, a libiptc handle) opens it
-inside the window and uses it outside, since a socket stays bound to the namespace it was opened in.  Making and
-removing namespaces is :mod:`dvr_agent.kernel.namespaces`.
+Whatever needs something of a namespace (a netlink or packet socket, ``/proc/sys/net``, a libiptc handle) opens it while
+the thread is there and uses it afterwards, since a socket stays bound to the namespace it was opened in.
+:mod:`dvr_agent.kernel.namespaces` makes and removes namespaces.
 
 ``""`` is the name of the "host" namespace, the one the calling thread is in anyway.
 """
@@ -34,7 +34,7 @@ setns: Callable[[int, int], None] = getattr(os, "setns", None) or libc.setns
 
 
 def check_name(name: str) -> str:
-    """The name, if it can be that of a namespace.
+    """Check the name of a namespace, and return it.
 
     :raises KernelError: it would leave ``/run/netns`` or is too long for a file name
     """
@@ -49,7 +49,7 @@ def path_of(name: str) -> str:
 
 
 def inode_of(name: str) -> int | None:
-    """Inode of a named namespace, None without one: cheap to ask, and not reused while something of it is held."""
+    """Inode of a named namespace, None without one: one stat(2); not reused while a descriptor of it is open."""
     try:
         return os.stat(path_of(name)).st_ino
     except OSError:
@@ -65,9 +65,11 @@ def cookie_of(opened: socket.socket) -> int:
 
 
 def open_namespace(name: str) -> int:
-    """A file descriptor of the namespace, ``""`` for the caller's own.  Keep it short: it keeps the namespace alive.
+    """Open a file descriptor of a namespace, ``""`` for the caller's own.
 
-    :raises NamespaceGoneError: there is none of that name
+    The caller closes it soon: it keeps the namespace alive.
+
+    :raises NamespaceGoneError: there is no namespace of that name
     """
     try:
         return os.open(path_of(name) if name else OWN_NAMESPACE, _FLAGS)
@@ -76,7 +78,7 @@ def open_namespace(name: str) -> int:
 
 
 def _open_own(there: str | int) -> int:
-    """Where the thread comes from, to find the way back from a namespace.
+    """Open the namespace that the thread is in, to return to it.
 
     :raises KernelError: no descriptor is left
     """
@@ -87,7 +89,7 @@ def _open_own(there: str | int) -> int:
 
 
 def gone(name: str, exc: OSError) -> KernelError:
-    """What an error on the way into a namespace means.  A plain file in ``/run/netns`` (EINVAL) is no namespace."""
+    """Make the error of a failed entry into a namespace.  A plain file in ``/run/netns`` (EINVAL) is no namespace."""
     code = exc.errno or errno.EIO
     if code in (errno.ENOENT, errno.EINVAL):
         return NamespaceGoneError(name, "namespace", errno.ENOENT, "it does not exist")
@@ -95,7 +97,12 @@ def gone(name: str, exc: OSError) -> KernelError:
 
 
 def go_home(home: int) -> None:
-    """Back to where the thread came from.  A thread lost in a router's namespace must not do anything more."""
+    """Return the thread to its own namespace.
+
+    If that fails the process aborts, since the thread would go on in a router's namespace.
+
+    :param home: descriptor of that namespace; closed
+    """
     try:
         setns(home, libc.CLONE_NEWNET)
     except OSError as exc:
@@ -104,8 +111,8 @@ def go_home(home: int) -> None:
     os.close(home)
 
 
-class Window:
-    """The ``with`` block of :func:`entered`."""
+class NamespaceWindow:
+    """The ``with`` block of :func:`entered`: the thread is in another namespace inside."""
 
     __slots__ = ("_home", "_name", "_there")
 
@@ -139,13 +146,13 @@ class Window:
             go_home(home)
 
 
-def entered(namespace: str | int) -> Window:
-    """The calling thread is in that namespace inside the ``with`` block.
+def entered(namespace: str | int) -> NamespaceWindow:
+    """Have the calling thread in a namespace inside the ``with`` block.
 
     Only system calls belong in the block: no logging, no lock, nothing that may switch green threads.  If the way
     back fails, the process aborts.
 
     :param namespace: name, ``""`` for where the thread is already, or a file descriptor of a namespace
-    :raises NamespaceGoneError: there is none of that name
+    :raises NamespaceGoneError: there is no namespace of that name
     """
-    return Window(namespace)
+    return NamespaceWindow(namespace)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dvr_agent.kernel.iptables.blob import is_leftover
+from dvr_agent.kernel.iptables.blob import is_l3_agent_chain
 from dvr_agent.kernel.iptables.layout import BUILTINS
 from dvr_agent.kernel.netlink.message import FAMILY_OF_AF, Request
 from dvr_agent.kernel.nftables.message import (
@@ -36,7 +36,7 @@ class NftTable:
 
     @property
     def stale_chains(self) -> tuple[ChainInfo, ...]:
-        return tuple(chain for chain in self.chains if is_leftover(chain.name))
+        return tuple(chain for chain in self.chains if is_l3_agent_chain(chain.name))
 
     @property
     def jumps(self) -> tuple[RuleInfo, ...]:
@@ -48,7 +48,7 @@ class NftTable:
     @property
     def goes(self) -> bool:
         """True if nothing of others is in the table."""
-        others = [chain for chain in self.chains if not is_leftover(chain.name)]
+        others = [chain for chain in self.chains if not is_l3_agent_chain(chain.name)]
         builtins = BUILTINS.get(self.info.name, ())
         if self.info.use != len(self.chains):
             return False  # sets, maps or objects: not made by iptables-nft
@@ -61,7 +61,7 @@ class NftTable:
 
 def places_of(chains: Sequence[ChainInfo]) -> list[tuple[int, str]]:
     """(family, table) where the other agent has chains."""
-    return sorted({(one.family, one.table) for one in chains if one.family in FAMILIES and is_leftover(one.name)})
+    return sorted({(one.family, one.table) for one in chains if one.family in FAMILIES and is_l3_agent_chain(one.name)})
 
 
 def as_table(found: NftTable) -> Table:
@@ -91,6 +91,6 @@ def deletions(found: NftTable) -> Iterator[Request]:
         yield delete_chain(family, table, chain.name)
     if found.goes:
         for chain in found.chains:
-            if not is_leftover(chain.name):
+            if not is_l3_agent_chain(chain.name):
                 yield delete_chain(family, table, chain.name)
         yield delete_table(family, table)
