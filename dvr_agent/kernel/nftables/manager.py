@@ -28,7 +28,7 @@ from dvr_agent.kernel.nftables.message import (
     end_transaction,
     get_generation,
 )
-from dvr_agent.kernel.nftables.sweep import NftTable, as_table, deletions, places_of
+from dvr_agent.kernel.nftables.sweep import NftTable, as_table, deletions, tables_with_stale_chains
 from dvr_agent.state.filter import Table
 
 TRIES = 8
@@ -102,7 +102,7 @@ class NftablesTables:
                 raise
             self._missing = True
             return []
-        places = places_of(chains)
+        places = tables_with_stale_chains(chains)
         if not places:
             return []
         infos = {

@@ -1,8 +1,8 @@
-"""What neutron-l3-agent has in the tables of nf_tables, and what has to be deleted to be rid of it: pure.
+"""Find the chains of neutron-l3-agent in a table of nf_tables, and make the requests that delete them.  Pure.
 
-Its chains go, with the rules in built-in chains that lead to them.  A table of iptables-nft that then holds nothing but
-built-in chains without rules goes too: each of them costs every packet a call.  Tables with anything of others in them
-keep all the rest as it is.
+Used by :mod:`.manager`.  Its chains are deleted with the rules in built-in chains that lead to them.  A table of
+iptables-nft that then has only built-in chains without rules is deleted too: each of them costs every packet a call.
+A table with rules, chains or sets of other programs keeps those.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dvr_agent.state.filter import Chain, Family, FilterRule, Jump, Table
 
 @dataclass(frozen=True, slots=True)
 class NftTable:
-    """One table in which the other agent has chains, with all that is in it."""
+    """One table in which neutron-l3-agent has chains, with all its chains and rules."""
 
     info: TableInfo
     chains: tuple[ChainInfo, ...]
@@ -36,18 +36,19 @@ class NftTable:
 
     @property
     def stale_chains(self) -> tuple[ChainInfo, ...]:
+        """The chains of neutron-l3-agent."""
         return tuple(chain for chain in self.chains if is_l3_agent_chain(chain.name))
 
     @property
     def jumps(self) -> tuple[RuleInfo, ...]:
-        """Rules of built-in chains that lead to a chain of the other agent's."""
+        """Rules of built-in chains that lead to a chain of neutron-l3-agent."""
         going = {chain.name for chain in self.stale_chains}
         base = {chain.name for chain in self.chains if chain.base}
         return tuple(rule for rule in self.rules if rule.chain in base and jump_of(rule.expressions) in going)
 
     @property
-    def goes(self) -> bool:
-        """True if nothing of others is in the table."""
+    def is_deletable(self) -> bool:
+        """True if the table has no rules, chains, sets or policies of other programs."""
         others = [chain for chain in self.chains if not is_l3_agent_chain(chain.name)]
         builtins = BUILTINS.get(self.info.name, ())
         if self.info.use != len(self.chains):
@@ -59,13 +60,13 @@ class NftTable:
         return all(rule.chain not in kept or rule.handle in jumps for rule in self.rules)
 
 
-def places_of(chains: Sequence[ChainInfo]) -> list[tuple[int, str]]:
-    """(family, table) where the other agent has chains."""
+def tables_with_stale_chains(chains: Sequence[ChainInfo]) -> list[tuple[int, str]]:
+    """(family, name) of the tables in which neutron-l3-agent has chains."""
     return sorted({(one.family, one.table) for one in chains if one.family in FAMILIES and is_l3_agent_chain(one.name)})
 
 
 def as_table(found: NftTable) -> Table:
-    """The other agent's part, in the words of the state."""
+    """The chains of neutron-l3-agent and the jumps to them, as a ``state.filter`` table."""
     family: Family = 4 if FAMILY_OF_AF[found.info.family] == 4 else 6
     rules: dict[str, list[FilterRule]] = {chain.name: [] for chain in found.stale_chains}
     for rule in found.rules:
@@ -81,7 +82,7 @@ def as_table(found: NftTable) -> Table:
 
 
 def deletions(found: NftTable) -> Iterator[Request]:
-    """In an order in which nothing that goes is still led to."""
+    """Make the requests in an order in which no rule leads to a chain that is deleted."""
     family, table = found.info.family, found.info.name
     for chain in found.stale_chains:
         yield delete_rule(family, table, chain.name)
@@ -89,7 +90,7 @@ def deletions(found: NftTable) -> Iterator[Request]:
         yield delete_rule(family, table, rule.chain, rule.handle)
     for chain in found.stale_chains:
         yield delete_chain(family, table, chain.name)
-    if found.goes:
+    if found.is_deletable:
         for chain in found.chains:
             if not is_l3_agent_chain(chain.name):
                 yield delete_chain(family, table, chain.name)
