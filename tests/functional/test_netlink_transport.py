@@ -6,12 +6,13 @@ import errno
 import logging
 
 import pytest
+from pyroute2.netlink import NETLINK_NETFILTER, NETLINK_ROUTE
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.conntrack import message as conntrack
 from dvr_agent.kernel.netlink.message import NLM_F_DUMP, Request, attr
-from dvr_agent.kernel.netlink.transport import NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkSocket
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables import message as nftables
 from tests.support import lab
 

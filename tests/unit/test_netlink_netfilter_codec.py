@@ -1,4 +1,4 @@
-"""Messages of connection tracking and nf_tables against pyroute2's classes: the same bytes, and the same values back."""
+"""Messages of connection tracking and nf_tables against pyroute2's classes: the same bytes, the same values back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyroute2.netlink.nfnetlink import nfgen_msg
-from pyroute2.netlink.nfnetlink.nfctsocket import nfct_msg, nfct_stats
+from pyroute2.netlink.nfnetlink.nfctsocket import IPS_NAT_MASK, nfct_msg, nfct_stats
 from pyroute2.netlink.nfnetlink.nftsocket import nft_chain_msg, nft_gen_msg, nft_rule_msg, nft_table_msg
 
 from dvr_agent.kernel.conntrack import message as conntrack
@@ -115,7 +115,7 @@ def test_an_entry_is_read_as_pyroute2_wrote_it_and_deleted_by_its_bytes(
     found = conntrack.decode_connection(body, version)
     assert found is not None
     assert found.addresses == tuple(map(packed, stands))
-    assert (found.id, found.status) == (number.to_bytes(4, "big"), status)
+    assert (found.id, found.is_translated) == (number.to_bytes(4, "big"), bool(status & IPS_NAT_MASK))
     key = [["CTA_TUPLE_ORIG", original], ["CTA_ID", number], *zoned]
     request = conntrack.delete_connection(version, found, "")
     assert request.body == encoded(nfct_msg, {"nfgen_family": AF[version]}, key)

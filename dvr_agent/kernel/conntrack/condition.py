@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from dvr_agent.kernel.conntrack.message import IPS_NAT_MASK, Connection, Place
+from dvr_agent.kernel.conntrack.message import Connection, Place
 
 Version = Literal[4, 6]
 
@@ -59,7 +59,7 @@ def untranslated_outward(addresses: Iterable[str], inside: Iterable[str]) -> Con
     networks = [(int(net.network_address), int(net.netmask)) for net in map(ipaddress.IPv4Network, inside)]
 
     def outward(connection: Connection) -> bool:
-        if connection.status & IPS_NAT_MASK:
+        if connection.is_translated:
             return False
         destination = int.from_bytes(connection.addresses[Place.ORIGINAL_DESTINATION] or b"", "big")
         return not any(destination & mask == network for network, mask in networks)

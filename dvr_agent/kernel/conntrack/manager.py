@@ -15,6 +15,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Collection, Iterable, Sequence
 
+from pyroute2.netlink import NETLINK_NETFILTER
+
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.conntrack.condition import Condition, anywhere, untranslated_outward
 from dvr_agent.kernel.conntrack.message import (
@@ -27,7 +29,7 @@ from dvr_agent.kernel.conntrack.message import (
     get_count,
 )
 from dvr_agent.kernel.netlink.message import Data, Request
-from dvr_agent.kernel.netlink.transport import NETLINK_NETFILTER, NetlinkSocket
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
 
 FILTER_FROM = 20_000
 """Entries from which four filtered dumps are no dearer than one plain one; a quarter of it for each.

@@ -9,13 +9,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 
-from dvr_agent.kernel.netlink.message import HEADER, NLM_F_REQUEST, Data, Request, attributes
+from pyroute2.netlink import NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_REQUEST, NLMSG_DONE, nlmsgerr
 
-# include/uapi/linux/netlink.h
-NLMSG_ERROR, NLMSG_DONE = 2, 3
-NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
-NLMSGERR_ATTR_MSG = 1
+from dvr_agent.kernel.netlink.message import HEADER, Data, Request
+from dvr_agent.kernel.netlink.schema import Schema, positions
 
+_ERROR = Schema(nlmsgerr)
+_MESSAGE = _ERROR.number("NLMSGERR_ATTR_MSG")
+_read_message = _ERROR.reader("NLMSGERR_ATTR_MSG")
 HEADER_SIZE = HEADER.size
 DONE_SIZE = HEADER_SIZE + 4
 """Header and errno: the last message of a dump that succeeded."""
@@ -93,7 +94,5 @@ def dump_error_text(buffer: Data, flags: int, start: int, end: int) -> str:
 
 
 def _message_attribute(buffer: Data, start: int, end: int) -> str:
-    for kind, begin, stop in attributes(buffer, start, end):
-        if kind == NLMSGERR_ATTR_MSG:
-            return buffer[begin:stop].rstrip(b"\0").decode(errors="replace")
-    return ""
+    found = positions(attributes := bytes(buffer[start:end]), 0, _MESSAGE)
+    return str(_read_message(attributes, found[_MESSAGE])) if _MESSAGE in found else ""

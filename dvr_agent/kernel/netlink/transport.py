@@ -18,14 +18,23 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
+from pyroute2.netlink import (
+    NETLINK_EXT_ACK,
+    NETLINK_GET_STRICT_CHK,
+    NETLINK_ROUTE,
+    NLM_F_ACK,
+    NLM_F_DUMP_INTR,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    SOL_NETLINK,
+)
+
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.explain import explain
 from dvr_agent.kernel.netlink.framing import (
     DONE_SIZE,
     HEADER_SIZE,
-    NLMSG_DONE,
-    NLMSG_ERROR,
     chunks,
     dump_error_text,
     error_code,
@@ -34,16 +43,13 @@ from dvr_agent.kernel.netlink.framing import (
     messages,
     pack,
 )
-from dvr_agent.kernel.netlink.message import HEADER, NLM_F_ACK, Data, Request
+from dvr_agent.kernel.netlink.message import HEADER, Data, Request
 from dvr_agent.kernel.netns import entered
 
-# include/uapi/linux/netlink.h
-NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
-NLM_F_DUMP_INTR = 0x10
-SOL_NETLINK = 270
-NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 10, 11, 12
+NETLINK_CAP_ACK = 10
+"""``include/uapi/linux/netlink.h``; pyroute2 has no name for it."""
 SO_SNDBUFFORCE = 32
-"""``include/uapi/asm-generic/socket.h``; Python has no name for it."""
+"""``include/uapi/asm-generic/socket.h``; nor has Python for this one."""
 
 BUFFER = 64 * 1024
 """Bytes; the kernel fills at most 32 KiB at a time (netlink_dump in net/netlink/af_netlink.c)."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 
+from pyroute2.netlink import NETLINK_NETFILTER
+
 from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.message import Request
-from dvr_agent.kernel.netlink.transport import NETLINK_NETFILTER, NetlinkSocket
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables.message import (
     GET_CHAIN,
     GET_TABLE,
@@ -123,7 +125,7 @@ class NftablesTables:
 
 def _generation(sock: NetlinkSocket) -> int | None:
     """Generation of the rule set as it is now; None: a kernel without nf_tables, or too old to have generations."""
-    answer = sock.get([get_generation()._replace(tolerate=MISSING)])[0]
+    answer = sock.get([get_generation()])[0]
     return decode_generation(answer) if answer is not None else None
 
 
