@@ -36,7 +36,7 @@ FILTER_FROM = 20_000
 
 Measured with 262,144 buckets: 13 ms for a walk, 3 µs for an entry that is dumped.
 """
-SEARCH_UP_TO = 32
+SEARCH_UP_TO = 64
 """Addresses that are searched for one by one in a plain dump; with more of them reading every entry is cheaper."""
 _NO_MODULE = frozenset({errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP})
 _NO_FILTER = frozenset({errno.EINVAL, errno.EOPNOTSUPP})

@@ -1,14 +1,13 @@
-"""Read attributes by pyroute2's names, where speed matters less than that everything is named.
-
-Used by :mod:`.message` and :mod:`.rules`.
-"""
+"""Read attributes by pyroute2's names.  Used by :mod:`.message` and :mod:`.rules`."""
 
 from __future__ import annotations
 
-import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from dvr_agent.kernel.netlink.schema import Data, Reader, Schema, payload, positions
+from dvr_agent.kernel.netlink.schema import Data, Schema, payload, positions
+
+T = TypeVar("T")
 
 
 def code_of(cls: Any, name: str) -> int:
@@ -16,53 +15,66 @@ def code_of(cls: Any, name: str) -> int:
     return int(next(code for code, found in cls.ops.items() if found == name))
 
 
-class Fields:
-    """The attributes in a message, or in an attribute, by pyroute2's names.
+class NamedAttributes:
+    """The attributes of a class of pyroute2, each found in its schema at its first use.
 
-    :param schema: of their class
-    :param start: offset of the first one
+    :param schema: of the class
+    :ivar start: offset of the first attribute
+    :ivar numbers: name → number
+    :ivar readers: name → function that reads the value
+    :ivar within: name → the attributes in it
     """
 
-    __slots__ = ("_data", "_positions", "_schema")
+    def __init__(self, schema: Schema) -> None:
+        self.start = schema.size
+        self.numbers = _Found(schema.number)
+        self.readers = _Found(schema.reader)
+        self.within = _Found(lambda name: NamedAttributes(schema.within(name)))
 
-    def __init__(self, schema: Schema, data: Data, start: int = 0) -> None:
-        self._schema, self._data = schema, data
-        self._positions = positions(data, start)
+
+class _Found(dict[str, T]):
+    """Remembers what a function returned for a name."""
+
+    def __init__(self, find: Callable[[str], T]) -> None:
+        super().__init__()
+        self._find = find
+
+    def __missing__(self, name: str) -> T:
+        found = self[name] = self._find(name)
+        return found
+
+
+class Fields:
+    """The attributes in one message, or in one attribute.
+
+    :param named: of their class
+    """
+
+    __slots__ = ("_data", "_named", "_positions")
+
+    def __init__(self, named: NamedAttributes, data: Data) -> None:
+        self._named, self._data = named, data
+        self._positions = positions(data, named.start)
 
     def has(self, name: str) -> bool:
         """True if there is such an attribute."""
-        return _number(self._schema, name) in self._positions
+        return self._named.numbers[name] in self._positions
 
     def raw(self, name: str) -> Data:
         """The payload of an attribute; empty without it."""
-        at = self._positions.get(_number(self._schema, name))
+        at = self._positions.get(self._named.numbers[name])
         return b"" if at is None else payload(self._data, at)
 
     def integer(self, name: str, default: int = 0) -> int:
         """The value of an attribute; ``default`` without it."""
-        at = self._positions.get(_number(self._schema, name))
-        return default if at is None else int(_reader(self._schema, name)(self._data, at))
+        at = self._positions.get(self._named.numbers[name])
+        return default if at is None else int(self._named.readers[name](self._data, at))
 
     def text(self, name: str) -> str:
         """The value of an attribute; empty without it.  Names may hold any byte: they are written as they were read."""
-        at = self._positions.get(_number(self._schema, name))
-        return "" if at is None else str(_reader(self._schema, name)(self._data, at))
+        at = self._positions.get(self._named.numbers[name])
+        return "" if at is None else str(self._named.readers[name](self._data, at))
 
     def within(self, name: str) -> Fields:
         """The attributes in an attribute; none without it."""
-        return Fields(_within(self._schema, name), self.raw(name))
-
-
-@functools.cache
-def _number(schema: Schema, name: str) -> int:
-    return schema.number(name)
-
-
-@functools.cache
-def _reader(schema: Schema, name: str) -> Reader:
-    return schema.reader(name)
-
-
-@functools.cache
-def _within(schema: Schema, name: str) -> Schema:
-    return schema.within(name)
+        return Fields(self._named.within[name], self.raw(name))

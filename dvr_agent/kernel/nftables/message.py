@@ -28,7 +28,7 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
 
 from dvr_agent.kernel.netlink.message import AF_UNSPEC, Request, attr
 from dvr_agent.kernel.netlink.schema import Data, Schema
-from dvr_agent.kernel.nftables.fields import Fields, code_of
+from dvr_agent.kernel.nftables.fields import Fields, NamedAttributes, code_of
 
 SUBSYSTEM = NFNL_SUBSYS_NFTABLES << 8
 GET_CHAIN, GET_TABLE = SUBSYSTEM | NFT_MSG_GETCHAIN, SUBSYSTEM | NFT_MSG_GETTABLE
@@ -45,6 +45,7 @@ MISSING = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errn
 """Answers of a kernel without nf_tables: nfnetlink knows no such subsystem, or does not exist either."""
 
 _TABLE, _CHAIN, _RULE, _GENERATION = map(Schema, (nft_table_msg, nft_chain_msg, nft_rule_msg, nft_gen_msg))
+_NAMED_TABLE, _NAMED_CHAIN, _NAMED_RULE, _NAMED_GENERATION = map(NamedAttributes, (_TABLE, _CHAIN, _RULE, _GENERATION))
 _ACCEPT = code_of(nft_rule_msg.nft_expr.nft_immediate.nfta_data.verdict.verdict_code, "NF_ACCEPT")
 _head = _RULE.head("nfgen_family")
 _edge_head = Schema(nfgen_msg).head("res_id")
@@ -142,18 +143,18 @@ def _edge(kind: int, attributes: bytes) -> Request:
 
 def decode_generation(data: Data) -> int:
     """The number in an answer to :func:`get_generation`."""
-    return Fields(_GENERATION, data, _GENERATION.size).integer("NFTA_GEN_ID")
+    return Fields(_NAMED_GENERATION, data).integer("NFTA_GEN_ID")
 
 
 def decode_table(data: Data) -> TableInfo:
     """The table in a message of a dump."""
-    found = Fields(_TABLE, data, _TABLE.size)
+    found = Fields(_NAMED_TABLE, data)
     return TableInfo(_read_family(data, 0)[0], found.text("NFTA_TABLE_NAME"), found.integer("NFTA_TABLE_USE"))
 
 
 def decode_chain(data: Data) -> ChainInfo:
     """The chain in a message of a dump."""
-    found = Fields(_CHAIN, data, _CHAIN.size)
+    found = Fields(_NAMED_CHAIN, data)
     base = found.has("NFTA_CHAIN_HOOK")
     accepts = base and found.integer("NFTA_CHAIN_POLICY", _ACCEPT) == _ACCEPT
     table, name = found.text("NFTA_CHAIN_TABLE"), found.text("NFTA_CHAIN_NAME")
@@ -162,7 +163,7 @@ def decode_chain(data: Data) -> ChainInfo:
 
 def decode_rule(data: Data) -> RuleInfo:
     """The rule in a message of a dump."""
-    found = Fields(_RULE, data, _RULE.size)
+    found = Fields(_NAMED_RULE, data)
     return RuleInfo(
         _read_family(data, 0)[0],
         found.text("NFTA_RULE_TABLE"),

@@ -23,7 +23,7 @@ from pyroute2.netlink.nfnetlink.nftsocket import nft_rule_msg
 from dvr_agent.kernel.iptables.extensions import address_text, decode_match, decode_target
 from dvr_agent.kernel.netlink.message import attributes
 from dvr_agent.kernel.netlink.schema import Data, Schema
-from dvr_agent.kernel.nftables.fields import Fields, code_of
+from dvr_agent.kernel.nftables.fields import Fields, NamedAttributes, code_of
 from dvr_agent.state.filter import (
     DportMatch,
     Family,
@@ -38,10 +38,19 @@ from dvr_agent.state.filter import (
 )
 
 _CLASS = nft_rule_msg.nft_expr
-_EXPRESSION = Schema(_CLASS)
-_META, _PAYLOAD, _BITWISE = Schema(_CLASS.nft_meta), Schema(_CLASS.nft_payload), Schema(_CLASS.nft_bitwise)
-_CMP, _IMMEDIATE = Schema(_CLASS.nft_cmp), Schema(_CLASS.nft_immediate)
-_MATCH, _TARGET = Schema(_CLASS.nft_match), Schema(_CLASS.nft_target)
+_EXPRESSION, _META, _PAYLOAD, _BITWISE, _CMP, _IMMEDIATE, _MATCH, _TARGET = (
+    NamedAttributes(Schema(cls))
+    for cls in (
+        _CLASS,
+        _CLASS.nft_meta,
+        _CLASS.nft_payload,
+        _CLASS.nft_bitwise,
+        _CLASS.nft_cmp,
+        _CLASS.nft_immediate,
+        _CLASS.nft_match,
+        _CLASS.nft_target,
+    )
+)
 
 META_KEYS: dict[int, str] = _CLASS.nft_meta.meta_key.ops
 NETWORK_HEADER = code_of(_CLASS.nft_payload.base_type, "NFT_PAYLOAD_NETWORK_HEADER")
