@@ -94,7 +94,7 @@ def _shape(counters_at: int, header_size: int, sizes: tuple[int, ...]) -> struct
 def digest_of(shape: struct.Struct, key: TableKey, entries: bytes) -> bytes:
     """Digest of a table's content without counters.
 
-    The shape may be an earlier one of the table.  If the digest is equal to one that was made with the right shape, then
+    The shape may be an earlier one of the table.  If the digest equals one that was made with the right shape, then
     this shape is right too: the sizes of the entries, which lie between the counters, are the same from the first on.
     """
     return hashlib.sha256(b"".join((*shape.unpack(entries), b"%d%b" % (key[0], key[1].encode())))).digest()
