@@ -97,7 +97,7 @@ class NetlinkSocket:
         self.namespace = namespace
         self._raw = raw
         self._counters = counters
-        # Not from 1 on: small numbers stand everywhere inside messages, and _message_around() must not find them there.
+        # Not from 1 on: small numbers stand everywhere inside messages, and message_around() must not find them there.
         self._sequence = random.randrange(1 << 28, 1 << 31)
         try:
             for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
