@@ -27,7 +27,7 @@ from bench.encode import Encoder
 from bench.floor import Floor
 from bench.same import picture
 from dvr_agent.daemon.gc_freeze import Heap
-from dvr_agent.kernel.iptables.binding import library
+from dvr_agent.kernel.iptables.libiptc import library
 from dvr_agent.model.parse import parse_document
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.api import Reconciler

@@ -18,7 +18,7 @@ from dvr_agent.desired import names
 from dvr_agent.desired.scope_marks import SCOPE_MASK
 from dvr_agent.errors import NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
-from dvr_agent.kernel.iptables.blob import is_l3_agent_chain
+from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain
 from dvr_agent.reconcile.allocation_files import AllocationFiles
 from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.inventory import adopt_inventory

@@ -16,8 +16,8 @@ from dataclasses import replace
 from dvr_agent.desired import names
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.desired.scope_marks import SCOPE_MASK, known_marks
-from dvr_agent.kernel.iptables.blob import is_l3_agent_chain
 from dvr_agent.kernel.iptables.layout import BUILTINS
+from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain
 from dvr_agent.reconcile.api import Plan
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.state.diff import Action, Changes
