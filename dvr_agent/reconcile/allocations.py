@@ -16,7 +16,7 @@ from dvr_agent.desired.allocation import (
     parse_pairs,
     parse_priorities,
 )
-from dvr_agent.desired.host_allocations import Facts, FipLink, new_link
+from dvr_agent.desired.host_allocations import FipPair, HostAllocations, new_fip_pair
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.reconcile.statefile import (
     PAIRS_FILE,
@@ -43,7 +43,7 @@ class Allocations:
         self._pairs: Allocator[LinkLocalPair] = Allocator(PAIRS, {})
         self._priorities: Allocator[int] = Allocator(PRIORITIES, {})
         self._fips: dict[str, frozenset[str]] = {}
-        self._links: dict[str, FipLink] = {}
+        self._links: dict[str, FipPair] = {}
 
     def load(
         self, in_kernel: Mapping[str, LinkLocalPair], pairs: Iterable[LinkLocalPair], priorities: Iterable[int]
@@ -78,10 +78,10 @@ class Allocations:
         """True if the files lack an allocation."""
         return self._pairs.dirty or self._priorities.dirty
 
-    def link(self, router_id: str) -> FipLink | None:
+    def link(self, router_id: str) -> FipPair | None:
         """Return the router's link to a fip namespace, if it has one."""
         pair = self._pairs.get(router_id)
-        return self._links.get(router_id) or (new_link(router_id, pair) if pair else None)
+        return self._links.get(router_id) or (new_fip_pair(router_id, pair) if pair else None)
 
     def adopt_pair(self, router_id: str, pair: LinkLocalPair) -> None:
         """Adopt the pair that the kernel has for the router."""
@@ -100,26 +100,26 @@ class Allocations:
             self._priorities.release(owner)
         self._priorities.adopt(fip, priority)
 
-    def facts(self, view: HostView) -> Facts:
+    def facts(self, view: HostView) -> HostAllocations:
         """Return the router's allocations; missing ones are made.
 
         :raises AllocationError: a pool is used up
         """
         if view.agent_gateway is None:
-            return Facts()
+            return HostAllocations()
         pair = self._pairs.allocate(view.router.id)
         link = self._links.get(view.router.id)
-        if link is None or link.pair != pair:
-            link = self._links[view.router.id] = new_link(view.router.id, pair)
-        return Facts(link, self._priorities_of(view))
+        if link is None or link.subnet != pair:
+            link = self._links[view.router.id] = new_fip_pair(view.router.id, pair)
+        return HostAllocations(link, self._priorities_of(view))
 
     def correct(
-        self, view: HostView, facts: Facts, qrouter: NamespaceState | None, piece: NamespaceState | None
-    ) -> Facts:
+        self, view: HostView, facts: HostAllocations, qrouter: NamespaceState | None, piece: NamespaceState | None
+    ) -> HostAllocations:
         """Return the allocations with the values that the kernel has, where they differ: those carry traffic."""
-        if facts.link is None or qrouter is None:
+        if facts.pair is None or qrouter is None:
             return facts
-        link = self._link_from(view, facts.link, qrouter, piece)
+        link = self._link_from(view, facts.pair, qrouter, piece)
         for fip in view.local_fips:
             src = f"{fip.fixed_address}/32"
             found = [
@@ -130,7 +130,7 @@ class Allocations:
             key = str(fip.address)
             if found and self._priorities.get(key) not in found:
                 self.adopt_priority(key, min(found))
-        return Facts(link, self._priorities_of(view))
+        return HostAllocations(link, self._priorities_of(view))
 
     def settle(self, router_id: str, fips: Iterable[str]) -> None:
         """Note the floating IPs of a router in sync; the priorities of those that it no longer has are released."""
@@ -195,8 +195,8 @@ class Allocations:
         return tuple((fip, self._priorities.allocate(fip)) for fip in fips)
 
     def _link_from(
-        self, view: HostView, link: FipLink, qrouter: NamespaceState, piece: NamespaceState | None
-    ) -> FipLink:
+        self, view: HostView, link: FipPair, qrouter: NamespaceState, piece: NamespaceState | None
+    ) -> FipPair:
         rfp = next((one for one in qrouter.links if one.name == view.rfp), None)
         fpr = next((one for one in piece.links if one.name == view.fpr), None) if piece else None
         if rfp is None or fpr is None:
@@ -206,11 +206,11 @@ class Allocations:
             for address in qrouter.addresses
             if address.device == view.rfp and (pair := LinkLocalPair.parse(address.cidr)) is not None
         ]
-        if pairs and link.pair not in pairs:
+        if pairs and link.subnet not in pairs:
             self.adopt_pair(view.router.id, min(pairs))
         pair = self._pairs.allocate(view.router.id)
         # Once the router was in sync, other MACs are drift: IPv6 link-local addresses still go by the old ones.
         known = view.router.id in self._fips
-        found = replace(link, pair=pair) if known else FipLink(pair, rfp.mac, fpr.mac)
+        found = replace(link, subnet=pair) if known else FipPair(pair, rfp.mac, fpr.mac)
         self._links[view.router.id] = found
         return found

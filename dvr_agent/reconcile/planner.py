@@ -10,16 +10,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from dvr_agent.desired import names
-from dvr_agent.desired.build import RouterState, router_state
+from dvr_agent.desired.build import DesiredRouter, desired_router
 from dvr_agent.desired.fip import empty_slice, slice_ownership
-from dvr_agent.desired.host_allocations import Facts
+from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView, make_view
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.api import Plan
 from dvr_agent.reconcile.fip_networks import SharedPart, device_of
-from dvr_agent.reconcile.fip_slices import removals, set_aside, without
+from dvr_agent.reconcile.fip_slices import removals, set_aside
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import AttachReader, KernelReader, ServiceReader
@@ -28,7 +28,7 @@ from dvr_agent.reconcile.takeover import marks_in_use
 from dvr_agent.state.diff import Change, Changes, diff
 from dvr_agent.state.filter import Dnat
 from dvr_agent.state.link import Link, Port
-from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.state.namespace import NamespaceState, without_device
 
 PORT_PREFIXES = (names.INTERNAL, names.CSNAT, names.GATEWAY, names.AGENT_GATEWAY)
 
@@ -41,8 +41,8 @@ class Draft:
     """
 
     view: HostView
-    facts: Facts
-    state: RouterState
+    facts: HostAllocations
+    state: DesiredRouter
     shared: SharedPart | None = None
     qrouter: NamespaceState | None = None
     slice: NamespaceState | None = None
@@ -200,13 +200,13 @@ class Planner:
         facts = replace(memory.allocations.facts(view), marks=marks, conceded=conceded)
         return Draft(view, facts, self._desired(view, facts))
 
-    def _desired(self, view: HostView, facts: Facts) -> RouterState:
+    def _desired(self, view: HostView, facts: HostAllocations) -> DesiredRouter:
         """Compute the desired state; the last one is kept, since in most resyncs the router is unchanged."""
         memory, gateway = self._memory.router(view.router.id), view.agent_gateway
         known = memory.desired
         if known is not None and known[0] is view.router and known[1] == gateway and known[2] == facts:
             return known[3]
-        state = router_state(view, facts)
+        state = desired_router(view, facts)
         memory.desired = (view.router, gateway, facts, state)
         return state
 
@@ -291,7 +291,8 @@ class Planner:
         inside, outside = removals(draft.qrouter, view.rfp), removals(draft.slice, view.fpr)
         if draft.state.slice is None or bool(inside) == bool(outside):
             return (), ()
-        draft.qrouter, draft.slice = without(draft.qrouter, view.rfp), without(draft.slice, view.fpr)
+        draft.qrouter = without_device(draft.qrouter, view.rfp) if draft.qrouter is not None else None
+        draft.slice = without_device(draft.slice, view.fpr) if draft.slice is not None else None
         return inside, outside
 
     def _leave_network(self, network: str, router_id: str) -> NamespaceJob:
