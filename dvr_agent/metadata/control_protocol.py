@@ -17,7 +17,7 @@ serve    ``router``, ``namespace``: that number;       (none); what was served f
 give     ``router``                                    ``namespace``; descriptors: its listening sockets
 stop     ``router``                                    (none); all its sockets are closed, connections too
 end      (none)                                        (none); the process ends, since metadata is not wanted
-status   (none)                                        counters, see ``dvr_agent.metadata_proxy.control``
+status   (none)                                        counters, see ``dvr_agent.metadata_proxy.control_server``
 ======== ============================================= ==================================================
 
 The number of a network namespace is its cookie (SO_NETNS_COOKIE), which is never used twice.  The proxy goes on serving

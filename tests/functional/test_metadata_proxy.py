@@ -23,7 +23,7 @@ import h11
 import pytest
 
 from dvr_agent.metadata import control_protocol
-from dvr_agent.metadata_proxy.client_writer import RESET
+from dvr_agent.metadata_proxy.client_socket import RESET
 from tests.support import lab
 from tests.support.lab import Host
 from tests.support.metadata_proxy import PATIENCE, Agent, Client, Proxy, get, listener, until

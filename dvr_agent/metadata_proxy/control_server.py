@@ -33,9 +33,10 @@ from dvr_agent.metadata import control_protocol
 from dvr_agent.metadata.control_protocol import Message
 from dvr_agent.metadata.settings import ProxySettings
 from dvr_agent.metadata_proxy.control_socket import may_control
-from dvr_agent.metadata_proxy.forward import why_unreachable
-from dvr_agent.metadata_proxy.routers import Routers
-from dvr_agent.metadata_proxy.shared import Shared
+from dvr_agent.metadata_proxy.event_loop import readable
+from dvr_agent.metadata_proxy.proxy_state import ProxyState
+from dvr_agent.metadata_proxy.served_routers import ServedRouters
+from dvr_agent.metadata_proxy.upstream_request import why_unreachable
 
 LOG = logging.getLogger(__name__)
 
@@ -48,14 +49,16 @@ ROUTER_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
 FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
-class Control:
+class ControlServer:
     """
     :param listener: see ``control_socket``
     :param end: called when the agent asks this process to end
     """
 
-    def __init__(self, listener: socket.socket, routers: Routers, shared: Shared, end: Callable[[], None]) -> None:
-        self._listener, self._routers, self._shared, self._end = listener, routers, shared, end
+    def __init__(
+        self, listener: socket.socket, routers: ServedRouters, state: ProxyState, end: Callable[[], None]
+    ) -> None:
+        self._listener, self._routers, self._state, self._end = listener, routers, state, end
         self._loop = asyncio.get_running_loop()
         self._conversations: set[asyncio.Task[None]] = set()
         self._listen()
@@ -76,15 +79,15 @@ class Control:
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
         except OSError as exc:
-            self._shared.journal.warn("control", "control socket: cannot accept: %s", exc.strerror)
+            self._state.log.warn("control", "control socket: cannot accept: %s", exc.strerror)
             self._loop.remove_reader(self._listener.fileno())
             self._loop.call_later(PAUSE, self._listen)
             return
         if not may_control(connection):
-            self._shared.journal.warn("control", "control socket: a user without permission is turned away")
+            self._state.log.warn("control", "control socket: a user without permission is turned away")
             connection.close()
         elif len(self._conversations) >= CONNECTIONS:
-            self._shared.journal.warn("control", "control socket: %d connections are open, no more", CONNECTIONS)
+            self._state.log.warn("control", "control socket: %d connections are open, no more", CONNECTIONS)
             connection.close()
         else:
             connection.setblocking(False)
@@ -96,7 +99,7 @@ class Control:
         """Until the agent hangs up, or does not take its answer."""
         with connection:
             while True:
-                await self._readable(connection)
+                await readable(connection)
                 descriptors: Sequence[int] = ()
                 try:
                     question, descriptors = control_protocol.receive(connection)
@@ -115,16 +118,8 @@ class Control:
                 try:
                     control_protocol.send(connection, answer, given)
                 except OSError as exc:
-                    self._shared.journal.warn("control", "control socket: an answer cannot be sent: %s", exc.strerror)
+                    self._state.log.warn("control", "control socket: an answer cannot be sent: %s", exc.strerror)
                     return
-
-    async def _readable(self, connection: socket.socket) -> None:
-        ready: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_reader(connection.fileno(), _set, ready)
-        try:
-            await ready
-        finally:
-            self._loop.remove_reader(connection.fileno())
 
     async def _answer(self, question: Message, descriptors: Sequence[int]) -> tuple[Message, list[int]]:
         """
@@ -138,7 +133,7 @@ class Control:
                 self._set(question.get("settings"))
                 return {"ok": True}, []
             case "probe":
-                return {"ok": True, "upstream": why_unreachable(self._shared.settings.upstream)}, []
+                return {"ok": True, "upstream": why_unreachable(self._state.settings.upstream)}, []
             case "list":
                 return self._list(question.get("after", "")), []
             case "serve":
@@ -160,8 +155,8 @@ class Control:
 
     def _set(self, values: object) -> None:
         settings = ProxySettings.from_json(values)
-        if settings != self._shared.settings:
-            self._shared.settings = settings
+        if settings != self._state.settings:
+            self._state.settings = settings
             self._routers.settings_changed()
             LOG.info("settings from dvr-agent: upstream %s", settings.upstream)
 
@@ -202,13 +197,8 @@ class Control:
             "version": __version__,
             "routers": len(self._routers),
             "connections": self._routers.connections(),
-            **self._shared.counters.status(),
+            **self._state.counters.status(),
         }
-
-
-def _set(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
 
 
 def _router_id(question: Message) -> str:
