@@ -43,6 +43,7 @@ class ProxySettings:
     limited_versions: tuple[int, ...] = (4,)
 
     def to_json(self) -> dict[str, Any]:
+        """Return the settings as :meth:`from_json` reads them."""
         return dataclasses.asdict(self)
 
     @classmethod

@@ -24,8 +24,7 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
 from dvr_agent import __version__
 from dvr_agent.errors import ServiceError
@@ -48,9 +47,13 @@ ROUTER_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
 """It goes into a header."""
 FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
+Answer = tuple[Message, list[int]]
+"""A message, and descriptors to send with it."""
+
 
 class ControlServer:
-    """
+    """Answers the agent on the control socket.
+
     :param listener: see ``control_socket``
     :param end: called when the agent asks this process to end
     """
@@ -61,10 +64,21 @@ class ControlServer:
         self._listener, self._routers, self._state, self._end = listener, routers, state, end
         self._loop = asyncio.get_running_loop()
         self._conversations: set[asyncio.Task[None]] = set()
+        self._handlers: dict[str, Callable[[Message, Sequence[int]], Awaitable[Answer]]] = {
+            "hello": self._hello,
+            "set": self._set,
+            "probe": self._probe,
+            "list": self._list,
+            "serve": self._serve,
+            "give": self._give,
+            "stop": self._stop,
+            "end": self._end_process,
+            "status": self._status,
+        }
         self._listen()
 
     def close(self) -> None:
-        """Hang up; the listening socket is its owner's."""
+        """Disconnect all agents; the caller closes the listening socket."""
         self._loop.remove_reader(self._listener.fileno())
         for task in self._conversations:
             task.cancel()
@@ -84,7 +98,7 @@ class ControlServer:
             self._loop.call_later(PAUSE, self._listen)
             return
         if not may_control(connection):
-            self._state.log.warn("control", "control socket: a user without permission is turned away")
+            self._state.log.warn("control", "control socket: a user without permission is refused")
             connection.close()
         elif len(self._conversations) >= CONNECTIONS:
             self._state.log.warn("control", "control socket: %d connections are open, no more", CONNECTIONS)
@@ -96,7 +110,7 @@ class ControlServer:
             task.add_done_callback(self._conversations.discard)
 
     async def _converse(self, connection: socket.socket) -> None:
-        """Until the agent hangs up, or does not take its answer."""
+        """Answer questions until the agent disconnects, or does not take its answer."""
         with connection:
             while True:
                 await readable(connection)
@@ -121,46 +135,42 @@ class ControlServer:
                     self._state.log.warn("control", "control socket: an answer cannot be sent: %s", exc.strerror)
                     return
 
-    async def _answer(self, question: Message, descriptors: Sequence[int]) -> tuple[Message, list[int]]:
-        """
+    async def _answer(self, question: Message, descriptors: Sequence[int]) -> Answer:
+        """Carry out a question.
+
         :param descriptors: the caller closes them
         :raises ServiceError: the question is wrong
         """
-        match question.get("do"):
-            case "hello":
-                return {"ok": True, "version": control_protocol.VERSION, "pid": os.getpid()}, []
-            case "set":
-                self._set(question.get("settings"))
-                return {"ok": True}, []
-            case "probe":
-                return {"ok": True, "upstream": why_unreachable(self._state.settings.upstream)}, []
-            case "list":
-                return self._list(question.get("after", "")), []
-            case "serve":
-                sockets = _listening_sockets(descriptors)
-                await self._serve(question, sockets)
-                return {"ok": True}, []
-            case "give":
-                return self._give(_router_id(question))
-            case "stop":
-                await self._routers.stop(_router_id(question))
-                return {"ok": True}, []
-            case "end":
-                self._end()
-                return {"ok": True}, []
-            case "status":
-                return self._status(), []
-            case other:
-                raise ServiceError(f"do = {str(other)[:40]!r}: that is no question of the control protocol")
+        do = question.get("do")
+        handler = self._handlers.get(do) if isinstance(do, str) else None
+        if handler is None:
+            raise ServiceError(f"do = {str(do)[:40]!r}: that is no question of the control protocol")
+        return await handler(question, descriptors)
 
-    def _set(self, values: object) -> None:
-        settings = ProxySettings.from_json(values)
+    async def _hello(self, question: Message, descriptors: Sequence[int]) -> Answer:
+        return {"ok": True, "version": control_protocol.VERSION, "pid": os.getpid()}, []
+
+    async def _probe(self, question: Message, descriptors: Sequence[int]) -> Answer:
+        return {"ok": True, "upstream": why_unreachable(self._state.settings.upstream)}, []
+
+    async def _stop(self, question: Message, descriptors: Sequence[int]) -> Answer:
+        await self._routers.stop(_router_id(question))
+        return {"ok": True}, []
+
+    async def _end_process(self, question: Message, descriptors: Sequence[int]) -> Answer:
+        self._end()
+        return {"ok": True}, []
+
+    async def _set(self, question: Message, descriptors: Sequence[int]) -> Answer:
+        settings = ProxySettings.from_json(question.get("settings"))
         if settings != self._state.settings:
             self._state.settings = settings
             self._routers.settings_changed()
             LOG.info("settings from dvr-agent: upstream %s", settings.upstream)
+        return {"ok": True}, []
 
-    def _list(self, after: object) -> Message:
+    async def _list(self, question: Message, descriptors: Sequence[int]) -> Answer:
+        after = question.get("after", "")
         if not isinstance(after, str):
             raise ServiceError(f"after = {str(after)[:40]!r}: expected a router id or an empty text")
         found = sorted(one for one in self._routers.ids() if one > after)
@@ -169,9 +179,10 @@ class ControlServer:
             "ok": True,
             "routers": {one: router.namespace for one in page if (router := self._routers.get(one))},
             "more": len(found) > len(page),
-        }
+        }, []
 
-    async def _serve(self, question: Message, sockets: Sequence[socket.socket]) -> None:
+    async def _serve(self, question: Message, descriptors: Sequence[int]) -> Answer:
+        sockets = _listening_sockets(descriptors)
         try:
             router_id, namespace = _router_id(question), question.get("namespace")
             if not isinstance(namespace, int) or isinstance(namespace, bool) or namespace < 0:
@@ -181,8 +192,10 @@ class ControlServer:
                 one.close()
             raise
         await self._routers.serve(router_id, namespace, sockets)
+        return {"ok": True}, []
 
-    def _give(self, router_id: str) -> tuple[Message, list[int]]:
+    async def _give(self, question: Message, descriptors: Sequence[int]) -> Answer:
+        router_id = _router_id(question)
         router = self._routers.get(router_id)
         if router is None:
             raise ServiceError(f"router {router_id} is not served")
@@ -190,7 +203,7 @@ class ControlServer:
             raise ServiceError(f"router {router_id} has no listening sockets any more: this process ends")
         return {"ok": True, "namespace": router.namespace}, [one.fileno() for one in router.listeners]
 
-    def _status(self) -> dict[str, Any]:
+    async def _status(self, question: Message, descriptors: Sequence[int]) -> Answer:
         return {
             "ok": True,
             "pid": os.getpid(),
@@ -198,7 +211,7 @@ class ControlServer:
             "routers": len(self._routers),
             "connections": self._routers.connections(),
             **self._state.counters.status(),
-        }
+        }, []
 
 
 def _router_id(question: Message) -> str:

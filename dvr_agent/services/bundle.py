@@ -38,9 +38,11 @@ class Services:
             self._poll.register(service.fileno(), select.EPOLLIN)
 
     def plan(self, router: Router) -> tuple[ServiceChange, ...]:
+        """Return what :meth:`apply` would do, of all services."""
         return self._lines(router.id, lambda service: service.plan(router))
 
     def plan_remove(self, router_id: str) -> tuple[ServiceChange, ...]:
+        """Return what :meth:`remove` would do, of all services."""
         return self._lines(router_id, lambda service: service.plan_remove(router_id))
 
     def apply(self, router: Router) -> tuple[str, ...]:
@@ -55,9 +57,11 @@ class Services:
             raise error
 
     def routers(self) -> set[str]:
+        """Return ids of the routers that any service has something for."""
         return {router_id for service in self._services for router_id in service.routers()}
 
     def fileno(self) -> int:
+        """Return a descriptor (an epoll) that is readable when any service's is."""
         return self._poll.fileno()
 
     def changed(self) -> set[str]:
@@ -74,6 +78,7 @@ class Services:
         return self._news([service.check for service in self._services])
 
     def status(self) -> dict[str, object]:
+        """Return the status of each service by its name."""
         return {service.name: service.status() for service in self._services}
 
     @property
@@ -83,6 +88,7 @@ class Services:
         return [f"{name}: {trouble}" for name, trouble in statuses if trouble]
 
     def close(self) -> None:
+        """Close all services; what serves goes on."""
         for service in self._services:
             service.close()
         self._poll.close()

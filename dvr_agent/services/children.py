@@ -72,6 +72,7 @@ class Children:
 
     @property
     def keys(self) -> Collection[str]:
+        """Router ids of the helpers that are watched."""
         return list(self._watched)
 
     @property
@@ -166,6 +167,7 @@ class Children:
         self._fallen.pop(key, None)
 
     def fileno(self) -> int:
+        """Return a descriptor that is readable when a helper has died or may be started again."""
         return self._poll.fileno()
 
     def changed(self) -> dict[str, str]:
@@ -183,6 +185,7 @@ class Children:
         return news
 
     def close(self) -> None:
+        """Watch no more; the helpers go on."""
         for key in list(self._watched):
             self._unwatch(key)
         self._poll.close()

@@ -33,6 +33,7 @@ class Process:
 
     @property
     def ended(self) -> bool:
+        """The process has ended."""
         return self.wait(0)
 
     def wait(self, seconds: float) -> bool:
@@ -54,6 +55,7 @@ class Process:
             signal.pidfd_send_signal(self.fd, number)
 
     def close(self) -> None:
+        """Close the pidfd."""
         os.close(self.fd)
 
 

@@ -50,6 +50,7 @@ class RadvdService:
         self._died = 0
 
     def plan(self, router: Router) -> list[str]:
+        """Return the lines for starting, reloading or ending the router's radvd."""
         text, program = self._text(router), self._program(router.id)
         if text is None:
             return self.plan_remove(router.id)
@@ -59,6 +60,7 @@ class RadvdService:
         return [*lines, "- second radvd"] if self._children.has_strays(router.id, program) else lines
 
     def apply(self, router: Router) -> None:
+        """Write the configuration, and start radvd or have it read the change; end it where none is wanted."""
         text, program = self._text(router), self._program(router.id)
         if text is None:
             self.remove(router.id)
@@ -79,9 +81,11 @@ class RadvdService:
             raise ServiceError(f"no router advertisements: {exc}") from exc
 
     def plan_remove(self, router_id: str) -> list[str]:
+        """Return the line for ending the router's radvd, if there is anything of it."""
         return ["- radvd"] if self._is_there(router_id) else []
 
     def remove(self, router_id: str) -> None:
+        """End the router's radvd, and remove its files."""
         if self._is_there(router_id):
             program = self._program(router_id)
             self._children.end(router_id, program)
@@ -99,9 +103,11 @@ class RadvdService:
         return {one for one in found if names.parse_namespace(names.QROUTER + one)}
 
     def fileno(self) -> int:
+        """Return a descriptor that is readable when a radvd has died or may be started again."""
         return self._children.fileno()
 
     def changed(self) -> Collection[str]:
+        """Return ids of the routers whose radvd has to be started again."""
         news = self._children.changed()
         self._died += len(news)
         if news and self._action == "exit":
@@ -115,9 +121,11 @@ class RadvdService:
         return {*self.changed(), *(one for one in self._children.keys if self._has_strays(one))}
 
     def status(self) -> dict[str, object]:
+        """Return how many run, how many died, and which wait for their next start."""
         return {"routers": len(self._children.keys), "died": self._died, "waiting": sorted(self._children.waiting)}
 
     def close(self) -> None:
+        """Watch no more; each radvd goes on."""
         self._children.close()
 
     def _check_rights(self) -> None:

@@ -146,10 +146,11 @@ class OpenVSwitchDriver:
 
     def fileno(self) -> int:
         """Readable when Open vSwitch changed something of ours that we did not ask for, or was started anew."""
-        return self._database.alarm.fileno()
+        return self._database.changes.event.fileno()
 
     def acknowledge(self) -> None:
-        self._database.alarm.clear()
+        """Clear the event; does not block."""
+        self._database.changes.event.clear()
 
     def idle(self, networks: Collection[str] = ()) -> Sequence[str]:
         """Nothing: the integration bridge is not ours."""
@@ -174,8 +175,8 @@ class OpenVSwitchDriver:
         for namespace, port in new:
             check_ports(namespace, [port])
         if new:
-            database.expect(port.device for _, port in new)
-            edits = [AddPort(database, port.device, INTERNAL, all_ids(port, there)) for there, port in new]
+            database.changes.expect(port.device for _, port in new)
+            edits = [AddPort(database.rows, port.device, INTERNAL, all_ids(port, there)) for there, port in new]
             self._prepared = database.change(edits, configure=True)
 
     def _delete_rows(self, names: Sequence[str], wait: bool = False) -> None:
@@ -185,8 +186,8 @@ class OpenVSwitchDriver:
         if not names:
             return
         database = self._database
-        with database.expecting(names):
-            number = database.change([DeletePort(database, name) for name in names], configure=True)
+        with database.changes.expecting(names):
+            number = database.change([DeletePort(database.rows, name) for name in names], configure=True)
             if wait and number is not None:
                 database.reached(number)
 

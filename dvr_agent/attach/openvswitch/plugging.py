@@ -25,7 +25,7 @@ from enum import Enum
 
 from dvr_agent.attach.links import GONE, HOST, delete, make_pairs, repair, switch_ipv6_off
 from dvr_agent.attach.openvswitch.database import Database
-from dvr_agent.attach.openvswitch.port_edits import AddPort, DeletePort, Nothing, SetIds, bridge_missing
+from dvr_agent.attach.openvswitch.port_edits import AddPort, DeletePort, SetIds, Touch, bridge_missing
 from dvr_agent.attach.openvswitch.rows import INTERNAL, SYSTEM, PortRow, all_ids, outer_name, wrong_ids
 from dvr_agent.attach.outer_ends import Device, read_devices, same_pair
 from dvr_agent.errors import AttachError
@@ -115,8 +115,8 @@ class Plugging:
         states = [(one, self._state(one)) for one in found]
         if any(state is State.LOST for _, state in states):
             # Perhaps it is only late: let ovs-vswitchd look once more before anything is taken away.
-            with self._database.expecting(_names(ports)):
-                self._database.require(self._database.change([Nothing(self._database)], configure=True))
+            with self._database.changes.expecting(_names(ports)):
+                self._database.require(self._database.change([Touch(self._database.rows)], configure=True))
             states = [(one, self._state(one)) for one in self._look(ports)]
         for one, state in states:
             if state is State.LOST and one.row is not None and one.row.error:
@@ -169,8 +169,8 @@ class Plugging:
         database = self._database
         rows = [row.name for found in ports for row in (found.row, found.tap_row) if row is not None]
         if rows:
-            with database.expecting(rows):
-                database.require(database.change([DeletePort(database, name) for name in rows], configure=True))
+            with database.changes.expecting(rows):
+                database.require(database.change([DeletePort(database.rows, name) for name in rows], configure=True))
         take_away(self._inside, read_devices(self._inside, [found.port.device for found in ports]).values())
         taps = read_devices(self._host, [outer_name(found.port.device) for found in ports])
         delete(self._host, [name for name, device in taps.items() if device.info.kind == "veth"])
@@ -179,7 +179,7 @@ class Plugging:
         """The one transaction; ovs-vswitchd has acted on it at the end."""
         database = self._database
         edits = [
-            SetIds(database, row.name, all_ids(found.port, namespace))
+            SetIds(database.rows, row.name, all_ids(found.port, namespace))
             for found in kept
             if (row := found.tap_row or found.row) is not None and wrong_ids(found.port, row)
         ]
@@ -192,7 +192,7 @@ class Plugging:
                 self._raise_taps([outer_name(port.device) for port in new])
             edits += [self._addition(namespace, port) for port in new]
         if edits:
-            with database.expecting(_names(new)):
+            with database.changes.expecting(_names(new)):
                 number = database.change(edits, configure=bool(new))
                 # Nothing to do: an earlier change, which was given up, has done it after all; but only just, perhaps.
                 database.require(database.wanted() if number is None and new else number)
@@ -200,8 +200,8 @@ class Plugging:
     def _addition(self, namespace: str, port: Port) -> AddPort:
         ids = all_ids(port, namespace)
         if self._use_veth:
-            return AddPort(self._database, outer_name(port.device), SYSTEM, ids)
-        return AddPort(self._database, port.device, INTERNAL, ids)
+            return AddPort(self._database.rows, outer_name(port.device), SYSTEM, ids)
+        return AddPort(self._database.rows, port.device, INTERNAL, ids)
 
     def _refused(self, new: Sequence[Port], outer: bool) -> list[AttachError]:
         """What Open vSwitch has against the new ports."""
@@ -225,7 +225,7 @@ class Plugging:
         delete(self._inside, sorted(dead))
         there = open_namespace(self._inside.namespace)
         try:
-            with self._database.expecting(port.device for port in moving):
+            with self._database.changes.expecting(port.device for port in moving):
                 self._host.batch(
                     [
                         set_link(

@@ -39,6 +39,7 @@ class ControlClient:
 
     @property
     def connected(self) -> bool:
+        """A connection is open, and its proxy has answered."""
         return self._connection is not None
 
     def fileno(self) -> int:
@@ -116,6 +117,7 @@ class ControlClient:
             after = max(routers, default=after)
 
     def close(self) -> None:
+        """Disconnect, if connected."""
         if self._connection is not None:
             self._connection.close()
         self._connection, self.pid = None, 0

@@ -34,6 +34,7 @@ class RouterListener:
 
     @property
     def descriptors(self) -> list[int]:
+        """File descriptors of the sockets."""
         return [one.fileno() for one in self.sockets]
 
     @property
@@ -43,6 +44,7 @@ class RouterListener:
         return int(ports.pop()) if len(ports) == 1 else 0
 
     def close(self) -> None:
+        """Close our copies; the proxy has its own."""
         for one in self.sockets:
             one.close()
 

@@ -32,15 +32,19 @@ class MetadataDisabled:
         self._served = self._look()
 
     def plan(self, router: Router) -> list[str]:
+        """Return the line for a listener that the proxy still has."""
         return self.plan_remove(router.id)
 
     def apply(self, router: Router) -> None:
+        """Have the proxy close everything of the router."""
         self.remove(router.id)
 
     def plan_remove(self, router_id: str) -> list[str]:
+        """Return the line for a listener that the proxy still has."""
         return ["- metadata listener"] if router_id in self._served else []
 
     def remove(self, router_id: str) -> None:
+        """Have the proxy close everything of the router, and end if it was the last one."""
         if router_id not in self._served:
             return
         try:
@@ -55,21 +59,27 @@ class MetadataDisabled:
         self._served.discard(router_id)
 
     def routers(self) -> Collection[str]:
+        """Return ids of the routers that the proxy still serves."""
         return self._served
 
     def fileno(self) -> int:
+        """Return a descriptor that is never readable."""
         return self._never.fileno()
 
     def changed(self) -> Collection[str]:
+        """Return nothing: no event is waited for."""
         return ()
 
     def check(self) -> Collection[str]:
+        """Return nothing: the proxy was asked at the start."""
         return ()
 
     def status(self) -> dict[str, object]:
+        """Return how many routers the proxy still serves."""
         return {"routers": len(self._served)}
 
     def close(self) -> None:
+        """Close the descriptor."""
         self._never.close()
 
     def _end(self) -> None:

@@ -61,6 +61,7 @@ class ProxySession:
 
     @property
     def connected(self) -> bool:
+        """The proxy answers."""
         return self._client.connected
 
     @property
@@ -88,6 +89,7 @@ class ProxySession:
         return None
 
     def fileno(self) -> int:
+        """Return a descriptor that is readable when :meth:`changed` has something to do."""
         return self._poll.fileno()
 
     def changed(self) -> bool:
@@ -109,6 +111,7 @@ class ProxySession:
         return bool(before) and not self.trouble
 
     def close(self) -> None:
+        """Disconnect; the proxy goes on."""
         self._client.close()
         self._poll.close()
         self._timer.close()

@@ -62,6 +62,7 @@ class MetadataService:
     # --- one router ---------------------------------------------------------------------------------------------
 
     def plan(self, router: Router) -> list[str]:
+        """Return the lines for a missing listener, and for a haproxy that ends."""
         haproxy = self._haproxies.runs(router.id)
         if (haproxy and self._session.trouble) or self._session.hangs:
             return []
@@ -71,6 +72,7 @@ class MetadataService:
         return [*lines, "- haproxy of neutron-l3-agent"] if haproxy else lines
 
     def apply(self, router: Router) -> None:
+        """Open the router's listener, hand it to the proxy, and end the router's haproxy."""
         haproxy = self._haproxies.runs(router.id)
         if haproxy and self._session.trouble:
             return  # it serves better than we would: the kernel would give us half of the connections
@@ -88,6 +90,7 @@ class MetadataService:
             self._haproxies.end_gently(router.id)
 
     def plan_remove(self, router_id: str) -> list[str]:
+        """Return the lines for closing the router's listener and ending its haproxy."""
         lines = []
         if router_id in self._listeners or router_id in self._session.served:
             lines.append(f"- metadata listener on port {self._port}")
@@ -96,6 +99,7 @@ class MetadataService:
         return lines
 
     def remove(self, router_id: str) -> None:
+        """Have the proxy close everything of the router, close our listener, and end its haproxy."""
         opened = self._listeners.get(router_id)
         if router_id in self._session.served or opened is not None:
             # One that is away has closed its sockets, or will be told of those that are left when it is back.
@@ -108,6 +112,7 @@ class MetadataService:
         self._haproxies.end(router_id)
 
     def routers(self) -> Collection[str]:
+        """Return ids of the routers that have a listener here, in the proxy, or a haproxy."""
         return {*self._listeners, *self._session.served, *self._haproxies.routers()}
 
     def _serves(self, router_id: str, namespace: str) -> bool:
@@ -197,15 +202,19 @@ class MetadataService:
     # --- all of them --------------------------------------------------------------------------------------------
 
     def fileno(self) -> int:
+        """Return a descriptor that is readable when the proxy came or went, or is to be tried again."""
         return self._session.fileno()
 
     def changed(self) -> Collection[str]:
+        """Hand listeners over to a proxy that is back; returns ids of routers to reconcile again."""
         return self._catch_up() if self._session.changed() else ()
 
     def check(self) -> Collection[str]:
+        """Ask the proxy whether it is well; returns ids of routers to reconcile again."""
         return self._catch_up() if self._session.check() else ()
 
     def status(self) -> dict[str, object]:
+        """Return how many routers have a listener, and what is wrong with the proxy since when."""
         session = self._session
         return {
             "routers": len(self._listeners),
@@ -215,6 +224,7 @@ class MetadataService:
         }
 
     def close(self) -> None:
+        """Close our copies of the listeners; the proxy goes on with its own."""
         for opened in self._listeners.values():
             opened.listener.close()
         self._listeners.clear()
