@@ -1,8 +1,8 @@
 """Shares the event loop among routers: each router's clients get a bounded part of every turn of the loop.
 
 Requests are cheap for instances and expensive for the proxy: a few kilobytes can be thousands of chunks, and a refusal
-by the proxy itself costs the client nothing, so that the next request follows at once.  So parsing, and answers that
-need nobody else, are done in turns: at most :data:`QUANTUM` units for one router per turn of the event loop, whatever
+by the proxy itself costs the client nothing, so that the next request follows at once.  So parsing, and answers by the
+proxy itself, are done in turns: at most :data:`QUANTUM` units for one router per turn of the event loop, whatever
 its instances have sent.  Another router's request then waits for a bounded time in each of its steps.
 """
 

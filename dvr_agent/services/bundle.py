@@ -19,7 +19,7 @@ class ServiceChange:
     """One line of a plan.
 
     :ivar service: name of the service
-    :ivar router_id: whose
+    :ivar router_id: of the router
     :ivar text: what is done, such as ``+ radvd``
     """
 
@@ -69,13 +69,13 @@ class Services:
         :raises ServiceFatalError: the agent must end
         """
         ready = {fd for fd, _ in self._poll.poll(0)}
-        return self._news([service.changed for service in self._services if service.fileno() in ready])
+        return self._router_ids([service.changed for service in self._services if service.fileno() in ready])
 
     def check(self) -> set[str]:
         """
         :raises ServiceFatalError: the agent must end
         """
-        return self._news([service.check for service in self._services])
+        return self._router_ids([service.check for service in self._services])
 
     def status(self) -> dict[str, object]:
         """Return the status of each service by its name."""
@@ -98,17 +98,17 @@ class Services:
         for service in self._services:
             try:
                 found += [ServiceChange(service.name, router_id, line) for line in ask(service)]
-            except ServiceError as exc:  # whoever applies the plan will be told
+            except ServiceError as exc:  # apply() will raise it again
                 LOG.debug("%s: %s", service.name, exc)
         return tuple(found)
 
     @staticmethod
-    def _news(looks: Sequence[Callable[[], Collection[str]]]) -> set[str]:
+    def _router_ids(checks: Sequence[Callable[[], Collection[str]]]) -> set[str]:
         found: set[str] = set()
-        for look in looks:
+        for check in checks:
             reason = ""
             try:
-                found.update(look())
+                found.update(check())
             except ServiceFatalError:
                 raise
             except ServiceError as exc:

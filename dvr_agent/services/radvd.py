@@ -57,7 +57,7 @@ class RadvdService:
         if not self._children.find(router.id, program):
             return ["+ radvd"]
         lines = [] if self._is_read(program, text) else ["~ radvd configuration"]
-        return [*lines, "- second radvd"] if self._children.has_strays(router.id, program) else lines
+        return [*lines, "- second radvd"] if self._children.has_stale(router.id, program) else lines
 
     def apply(self, router: Router) -> None:
         """Write the configuration, and start radvd or have it read the change; end it where none is wanted."""
@@ -74,9 +74,9 @@ class RadvdService:
                 self._children.start(router.id, program)
                 LOG.info("router %s: radvd started", router.id)
             elif _is_there(_marker(program.config)):
-                self._children.read_anew(router.id)
+                self._children.reload(router.id)
             _remove(_marker(program.config))
-            self._children.end_strays(router.id, program)
+            self._children.end_stale(router.id, program)
         except ServiceError as exc:
             raise ServiceError(f"no router advertisements: {exc}") from exc
 
@@ -95,11 +95,11 @@ class RadvdService:
         self._children.forget(router_id)
 
     def routers(self) -> Collection[str]:
-        """By files and by processes, of which one may be left without the other."""
+        """Return ids of routers with files or processes of radvd, of which one may be left without the other."""
         markers = _stems(self._confs, CONF_SUFFIX + MARKER_SUFFIX)
         files = _stems(self._confs, CONF_SUFFIX) | markers | _stems(self._pids, PID_SUFFIX)
         seen = {Path(word).name.removesuffix(CONF_SUFFIX) for word in self._children.words if self._is_config(word)}
-        found = files | {one for one in seen if self._has_strays(one)} | set(self._children.keys)
+        found = files | {one for one in seen if self._has_stale(one)} | set(self._children.keys)
         return {one for one in found if names.parse_namespace(names.QROUTER + one)}
 
     def fileno(self) -> int:
@@ -116,9 +116,9 @@ class RadvdService:
         return list(news)
 
     def check(self) -> Collection[str]:
-        """Each one is watched by its pidfd; only what nobody knows of has to be looked for."""
-        self._children.look()
-        return {*self.changed(), *(one for one in self._children.keys if self._has_strays(one))}
+        """Return ids of routers with a stale radvd: one that is watched by its pidfd needs no check."""
+        self._children.scan()
+        return {*self.changed(), *(one for one in self._children.keys if self._has_stale(one))}
 
     def status(self) -> dict[str, object]:
         """Return how many run, how many died, and which wait for their next start."""
@@ -143,10 +143,10 @@ class RadvdService:
         files = (program.config, _marker(program.config), program.pid_file)
         if router_id in self._children or any(_is_there(path) for path in files):
             return True
-        return self._children.has_strays(router_id, program)
+        return self._children.has_stale(router_id, program)
 
-    def _has_strays(self, router_id: str) -> bool:
-        return self._children.has_strays(router_id, self._program(router_id))
+    def _has_stale(self, router_id: str) -> bool:
+        return self._children.has_stale(router_id, self._program(router_id))
 
     def _is_config(self, word: str) -> bool:
         return word.endswith(CONF_SUFFIX) and Path(word).parent == self._confs
@@ -184,7 +184,7 @@ def _stems(directory: Path, suffix: str) -> set[str]:
 
 
 def _marker(config: Path) -> Path:
-    """Is there from before a configuration is written until radvd was told, whatever agent does that."""
+    """Return the path of the marker: the file exists from before a configuration is written until radvd has read it."""
     return config.with_name(config.name + MARKER_SUFFIX)
 
 

@@ -1,7 +1,7 @@
 """The attach driver: router ports on Open vSwitch's integration bridge.
 
 Neutron's Open vSwitch agent does the rest (VLAN tags, flows) for each port that it finds there with the right
-``external_ids``.  They are those of the reference agent, and one more: the namespace that the port was plugged for.
+``external_ids``.  They are those of neutron-l3-agent, and one more: the namespace that the port was plugged for.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from dvr_agent.state.link import Port
 LOG = logging.getLogger(__name__)
 
 NOWHERE = ""
-"""Namespace of a port whose device is in none: no namespace has this name, so the port is a left-over."""
+"""Namespace of a port whose device is in none: no namespace has this name, so the port is stale."""
 
 
 class OpenVSwitchDriver:
@@ -54,7 +54,7 @@ class OpenVSwitchDriver:
         self._database, self._namespaces = database, namespaces
         self._counters, self._use_veth = counters, use_veth
         self._prepared: int | None = None
-        """Number of the configuration with the prepared ports, until somebody has waited for it."""
+        """Number of the configuration with the prepared ports, until :meth:`plug` has waited for it."""
 
     def check(self, ports: Iterable[Port]) -> dict[str, str]:
         """Inner device name → what is wrong on the outer side.  Asks the copy of the rows, no server.
@@ -99,7 +99,7 @@ class OpenVSwitchDriver:
         One OVSDB transaction; none if they were prepared, two if something that is in the way has to go first.
 
         :raises AttachError: EINVAL for ids and names that cannot be right, ENODEV for a missing bridge or a device that
-            Open vSwitch did not make, EIO with Open vSwitch's words on a port, ENOTCONN without a connection, ETIMEDOUT
+            Open vSwitch did not make, EIO with Open vSwitch's error of a port, ENOTCONN without a connection, ETIMEDOUT
             without an answer of ovsdb-server or an act of ovs-vswitchd, or what the kernel refused; other ports in
             the same call may be done or not, and the call can be repeated
         """
@@ -217,9 +217,9 @@ class OpenVSwitchDriver:
 
     # Last, because its name hides the built-in type from annotations below it.
     def list(self) -> list[OuterPort]:
-        """Router ports of this agent, and those that the reference agent left, with the namespace that each is in.
+        """Router ports of this agent, and those that neutron-l3-agent left, with the namespace that each is in.
 
-        The namespace is empty for those whose device is in none, the host's not counted: they work for nobody.
+        The namespace is empty for those whose device is in none, the host's not counted: such ports are stale.
         """
         rows = self._database.router_ports()
         places = self._places(rows)

@@ -1,7 +1,7 @@
 """What is written to OVSDB, as commands of ovsdbapp.
 
 A command may run more than once, on a newer copy of the rows each time (another client was faster, the connection
-broke): it looks what is there and asks for what lacks.  Columns of others, ``Port:tag`` and ``other_config`` of
+broke): it reads what is there and adds what lacks.  Columns of others, ``Port:tag`` and ``other_config`` of
 Neutron's Open vSwitch agent above all, are never written.
 """
 

@@ -1,6 +1,6 @@
 """``enable_metadata_proxy = false``: the proxy gives up what it may still serve of this agent's routers, and ends.
 
-Else it would hold the namespaces of routers that go.  The daemon ends it as soon as it serves nobody; its unit is not
+Else it would keep the namespaces of removed routers alive.  It is ended as soon as it serves no router; its unit is not
 started again, since its condition (``dvrctl wants-metadata``) fails now.  Where there is no proxy nothing is done.
 """
 
@@ -20,7 +20,7 @@ LOG = logging.getLogger(__name__)
 class MetadataDisabled:
     """Implements :class:`dvr_agent.services.api.RouterService`.
 
-    :param client: not connected; a connection is made for each look, since there is hardly ever one
+    :param client: not connected; a connection is made for each question, since there is hardly ever a proxy
     :param writable: False: the proxy is left as it is, this process only makes plans
     """
 
@@ -86,7 +86,7 @@ class MetadataDisabled:
         """One of an earlier version does not know the question, and stays."""
         if self._writable:
             self._client.ask({"do": "end"})
-            LOG.info("dvr-metadata-proxy was told to end: metadata is not wanted")
+            LOG.info("dvr-metadata-proxy ended: metadata is disabled")
 
     def _look(self) -> set[str]:
         try:

@@ -28,15 +28,15 @@ from dvr_agent.services.metadata.proxy_session import ProxySession
 LOG = logging.getLogger(__name__)
 
 HAPROXY_SECONDS = 2.0
-"""For a haproxy to close its sockets, once it was told."""
+"""For a haproxy to close its sockets, after the signal."""
 
 
 @dataclass(slots=True)
 class _OpenListener:
-    """Our copy of a router's sockets.
+    """A router's listener, of which the proxy may have a copy.
 
     :ivar inode: of the namespace that they are in, as long as it has that name
-    :ivar generation: generation of the session by which the proxy has got them, or given them
+    :ivar generation: of the session in which the proxy got the sockets, or gave them back
     """
 
     listener: RouterListener
@@ -102,7 +102,7 @@ class MetadataService:
         """Have the proxy close everything of the router, close our listener, and end its haproxy."""
         opened = self._listeners.get(router_id)
         if router_id in self._session.served or opened is not None:
-            # One that is away has closed its sockets, or will be told of those that are left when it is back.
+            # A proxy that is away has closed its sockets, or gets this question when it is back.
             self._session.ask({"do": "stop", "router": router_id})
         self._session.served.pop(router_id, None)
         self._postponed.discard(router_id)
@@ -132,9 +132,9 @@ class MetadataService:
         return self._session.connected and opened.generation == self._session.generation
 
     def _listen(self, router_id: str, namespace: str) -> _OpenListener:
-        """Sockets in the namespace as it is now: those that the proxy has already, if they are right.
+        """Listen in the namespace as it is now, by the sockets that the proxy has already, if they are right.
 
-        Old ones are known until there are new ones: the proxy must be told to close them if there never are.
+        Old sockets are remembered until there are new ones: the proxy must close them if there never are.
         """
         inode = netns.inode_of(namespace)
         if inode is None:
@@ -149,7 +149,7 @@ class MetadataService:
         return opened
 
     def _open(self, router_id: str, namespace: str) -> RouterListener:
-        """Beside haproxy; or after it, where it does not let anybody listen beside it."""
+        """Listen beside haproxy; or after it, where it does not share the port."""
         try:
             return open_listener(namespace, self._port)
         except PortTakenError:
@@ -166,11 +166,11 @@ class MetadataService:
                 time.sleep(0.002)
             else:
                 gap = (time.monotonic() - began) * 1e3
-                LOG.warning("router %s: nobody listened for metadata for at most %.0f ms", router_id, gap)
+                LOG.warning("router %s: metadata was unavailable for at most %.0f ms", router_id, gap)
                 return listener
 
     def _take_back(self, router_id: str, namespace: str, inode: int) -> _OpenListener | None:
-        """Copies of the sockets that the proxy has, if it is in the namespace and on the port that are right now."""
+        """Get copies of the sockets that the proxy has, if they are in the right namespace and on the right port."""
         cookie = self._session.served.get(router_id)
         if cookie is None or cookie != namespace_cookie(namespace):
             return None
@@ -190,7 +190,7 @@ class MetadataService:
         return None
 
     def _hand_over(self, router_id: str, opened: _OpenListener) -> None:
-        """To the proxy, instead of what it has; one that is away gets it when it is back.
+        """Hand a listener over to the proxy, in place of what it has; a proxy that is away gets it when it is back.
 
         :raises ServiceError: it refuses
         """
@@ -231,7 +231,7 @@ class MetadataService:
         self._session.close()
 
     def _catch_up(self) -> Collection[str]:
-        """Hand over what the proxy has not got from us; ids of routers that it refused, or that waited for it."""
+        """Hand over listeners that the proxy lacks; returns ids of routers that it refused, or that waited for it."""
         again = {*self._postponed, *self._haproxies.routers()}
         self._postponed.clear()
         for router_id, opened in self._listeners.items():
