@@ -101,6 +101,8 @@ def test_no_configuration_is_read_that_nobody_named(tmp_path: Path) -> None:
     process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         wait_for(lambda: control.exists() or process.poll() is not None, "it listens")
+        if process.poll() is None:
+            Agent(control).ask("hello", version=1)  # now it handles signals, too
         process.send_signal(signal.SIGTERM)
         printed, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, printed
