@@ -1,4 +1,4 @@
-"""The agent's connection to dvr-metadata-proxy: asks and takes answers, and knows when the proxy is away."""
+"""The agent's connection to dvr-metadata-proxy: sends questions, receives answers, notices when the proxy is away."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Iterator, Sequence
 
 from dvr_agent.desired import names
 from dvr_agent.errors import ServiceError
-from dvr_agent.services.metadata import protocol
-from dvr_agent.services.metadata.protocol import Message
+from dvr_agent.metadata import control_protocol
+from dvr_agent.metadata.control_protocol import Message
 
 TIMEOUT = 5.0
 """Seconds for an answer: a proxy that takes longer hangs."""
 FIRST_TIMEOUT = 0.5
-"""Seconds for the first one of a connection: whoever asks has other things to do than to wait for one that hangs."""
+"""Seconds for the first answer of a connection: routers would wait for a proxy that hangs."""
 
 
 class ProxyAwayError(ServiceError):
-    """Nobody answers on the control socket."""
+    """No process answers on the control socket."""
 
 
 class ProxyHangsError(ProxyAwayError):
-    """Somebody is there and does not answer."""
+    """A process has the control socket and does not answer."""
 
 
-class Courier:
+class ControlClient:
     """One connection, made by :meth:`connect`.
 
     :param path: ``[metadata_proxy] control_socket``
@@ -39,6 +39,7 @@ class Courier:
 
     @property
     def connected(self) -> bool:
+        """A connection is open, and its proxy has answered."""
         return self._connection is not None
 
     def fileno(self) -> int:
@@ -46,7 +47,8 @@ class Courier:
         return -1 if self._connection is None else self._connection.fileno()
 
     def connect(self) -> None:
-        """
+        """Connect, and check the version of the protocol.
+
         :raises ProxyAwayError: there is no proxy
         :raises ServiceError: it is one of another version
         """
@@ -60,19 +62,19 @@ class Courier:
             raise ProxyAwayError(f"dvr-metadata-proxy is away: {self._path}: {exc.strerror or exc}") from exc
         self._connection = connection
         try:
-            answer, _ = self.ask({"do": "hello", "version": protocol.VERSION})
+            answer, _ = self.ask({"do": "hello", "version": control_protocol.VERSION})
         except ServiceError:
             self.close()
             raise
         version, pid = answer.get("version"), answer.get("pid")
-        if version != protocol.VERSION or not isinstance(pid, int):
+        if version != control_protocol.VERSION or not isinstance(pid, int):
             self.close()
             raise ServiceError(f"dvr-metadata-proxy speaks version {version!r} of the control protocol")
         self.pid = pid
         connection.settimeout(TIMEOUT)
 
     def ask(self, question: Message, descriptors: Sequence[int] = ()) -> tuple[Message, list[int]]:
-        """The answer, and descriptors that came with it, which are the caller's now.
+        """Send a question; returns the answer and its descriptors, which are the caller's now.
 
         :raises ProxyHangsError: no answer in time; the connection is closed
         :raises ProxyAwayError: it has gone; the connection is closed
@@ -81,8 +83,8 @@ class Courier:
         if self._connection is None:
             raise ProxyAwayError("dvr-metadata-proxy is away")
         try:
-            protocol.send(self._connection, question, descriptors)
-            answer, received = protocol.receive(self._connection)
+            control_protocol.send(self._connection, question, descriptors)
+            answer, received = control_protocol.receive(self._connection)
         except TimeoutError as exc:
             self.close()
             raise ProxyHangsError(f"dvr-metadata-proxy hangs: no answer to {question['do']}") from exc
@@ -99,9 +101,9 @@ class Courier:
         return answer, received
 
     def served(self) -> Iterator[tuple[str, int]]:
-        """(router id, number of its network namespace) of all that the proxy serves.
+        """Yield (router id, cookie of its network namespace) of all routers that the proxy serves.
 
-        :raises ServiceError: see :meth:`ask`, or the answer makes no sense: whoever talks to instances is not trusted
+        :raises ServiceError: see :meth:`ask`, or the answer is malformed: the proxy is not trusted
         """
         after, more = "", True
         while more:
@@ -116,12 +118,13 @@ class Courier:
             after = max(routers, default=after)
 
     def close(self) -> None:
+        """Disconnect, if connected."""
         if self._connection is not None:
             self._connection.close()
         self._connection, self.pid = None, 0
 
 
 def _is_served(router_id: object, cookie: object) -> bool:
-    """What may stand in the proxy's list: the id goes into names of namespaces and files."""
+    """Check an entry of the proxy's list: the id goes into names of namespaces and files."""
     known = isinstance(router_id, str) and names.parse_namespace(names.QROUTER + router_id) is not None
     return known and isinstance(cookie, int)

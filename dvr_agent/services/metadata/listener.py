@@ -19,11 +19,11 @@ MIGRATE = Path("/proc/sys/net/ipv4/tcp_migrate_req")
 
 
 class PortTakenError(ServiceError):
-    """Somebody listens there who does not share (SO_REUSEPORT), or is another user's."""
+    """Another process listens there without SO_REUSEPORT, or is another user's."""
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class RouterListener:
     """Listening sockets of one router: one for both families, or for IPv4 alone where there is no IPv6.
 
     :ivar cookie: number of the network namespace they are in
@@ -34,6 +34,7 @@ class Listener:
 
     @property
     def descriptors(self) -> list[int]:
+        """File descriptors of the sockets."""
         return [one.fileno() for one in self.sockets]
 
     @property
@@ -43,16 +44,17 @@ class Listener:
         return int(ports.pop()) if len(ports) == 1 else 0
 
     def close(self) -> None:
+        """Close our copies; the proxy has its own."""
         for one in self.sockets:
             one.close()
 
 
-def open_listener(namespace: str, port: int) -> Listener:
+def open_listener(namespace: str, port: int) -> RouterListener:
     """Listen in a namespace.
 
-    SO_REUSEPORT: another process of root's may listen there too, neutron-l3-agent's haproxy before and after us.  What
-    nobody has accepted when one of them closes goes to the other one (net.ipv4.tcp_migrate_req of that namespace) if
-    both have the same address: so one socket for both families, as haproxy has it (``bind :::9697``).
+    SO_REUSEPORT: another process of root's may listen there too, neutron-l3-agent's haproxy before and after us.
+    Connections that are not accepted when one of them closes go to the other one (net.ipv4.tcp_migrate_req of that
+    namespace) if both have the same address: so one socket for both families, as haproxy has it (``bind :::9697``).
 
     :raises PortTakenError: see there
     :raises ServiceError: there is no such namespace, or no descriptor left
@@ -68,7 +70,7 @@ def open_listener(namespace: str, port: int) -> Listener:
                 if exc.errno not in NO_IPV6:
                     raise
                 sockets.append(_listen(socket.AF_INET, "0.0.0.0", port))
-        return Listener(tuple(sockets), netns.cookie_of(sockets[0]))
+        return RouterListener(tuple(sockets), netns.cookie_of(sockets[0]))
     except OSError as exc:
         _close(sockets)
         kind = PortTakenError if exc.errno == errno.EADDRINUSE else ServiceError
@@ -78,18 +80,18 @@ def open_listener(namespace: str, port: int) -> Listener:
         raise ServiceError(str(exc)) from exc
 
 
-def adopt_listener(descriptors: Sequence[int]) -> Listener | None:
-    """Sockets that the proxy gave back; None if they are of no use.  The descriptors are taken over in any case."""
+def adopt_listener(descriptors: Sequence[int]) -> RouterListener | None:
+    """Adopt sockets that the proxy gave back; None if they do not listen.  The descriptors are ours in any case."""
     sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
     with contextlib.suppress(OSError):
         if sockets and all(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) for one in sockets):
-            return Listener(tuple(sockets), netns.cookie_of(sockets[0]))
+            return RouterListener(tuple(sockets), netns.cookie_of(sockets[0]))
     _close(sockets)
     return None
 
 
 def namespace_cookie(namespace: str) -> int | None:
-    """The number of a namespace's network, None if there is no such namespace (or Linux is older than 5.14)."""
+    """Return the cookie of a namespace, None if there is no such namespace (or Linux is older than 5.14)."""
     try:
         with netns.entered(namespace):
             probe = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)

@@ -1,6 +1,6 @@
 """``enable_metadata_proxy = false``: the proxy gives up what it may still serve of this agent's routers, and ends.
 
-Else it would hold the namespaces of routers that go.  The daemon ends it as soon as it serves nobody; its unit is not
+Else it would keep the namespaces of removed routers alive.  It is ended as soon as it serves no router; its unit is not
 started again, since its condition (``dvrctl wants-metadata``) fails now.  Where there is no proxy nothing is done.
 """
 
@@ -12,76 +12,86 @@ from collections.abc import Collection
 from dvr_agent.errors import ServiceError
 from dvr_agent.eventfd import EventFd
 from dvr_agent.model.router import Router
-from dvr_agent.services.metadata.control_client import Courier
+from dvr_agent.services.metadata.control_client import ControlClient
 
 LOG = logging.getLogger(__name__)
 
 
-class WithdrawnMetadata:
+class MetadataDisabled:
     """Implements :class:`dvr_agent.services.api.RouterService`.
 
-    :param courier: not connected; a connection is made for each look, since there is hardly ever one
+    :param client: not connected; a connection is made for each question, since there is hardly ever a proxy
     :param writable: False: the proxy is left as it is, this process only makes plans
     """
 
     name = "metadata"
 
-    def __init__(self, courier: Courier, writable: bool = True) -> None:
-        self._courier, self._writable = courier, writable
+    def __init__(self, client: ControlClient, writable: bool = True) -> None:
+        self._client, self._writable = client, writable
         self._never = EventFd()
         self._served = self._look()
 
     def plan(self, router: Router) -> list[str]:
+        """Return the line for a listener that the proxy still has."""
         return self.plan_remove(router.id)
 
     def apply(self, router: Router) -> None:
+        """Have the proxy close everything of the router."""
         self.remove(router.id)
 
     def plan_remove(self, router_id: str) -> list[str]:
+        """Return the line for a listener that the proxy still has."""
         return ["- metadata listener"] if router_id in self._served else []
 
     def remove(self, router_id: str) -> None:
+        """Have the proxy close everything of the router, and end if it was the last one."""
         if router_id not in self._served:
             return
         try:
-            self._courier.connect()
-            self._courier.ask({"do": "stop", "router": router_id})
+            self._client.connect()
+            self._client.ask({"do": "stop", "router": router_id})
             if self._served == {router_id}:
                 self._end()
         except ServiceError as exc:  # it has gone, and its sockets with it; or it hangs, and is restarted soon
             LOG.debug("router %s: %s", router_id, exc)
         finally:
-            self._courier.close()
+            self._client.close()
         self._served.discard(router_id)
 
     def routers(self) -> Collection[str]:
+        """Return ids of the routers that the proxy still serves."""
         return self._served
 
     def fileno(self) -> int:
+        """Return a descriptor that is never readable."""
         return self._never.fileno()
 
     def changed(self) -> Collection[str]:
+        """Return nothing: no event is waited for."""
         return ()
 
     def check(self) -> Collection[str]:
+        """Return nothing: the proxy was asked at the start."""
         return ()
 
     def status(self) -> dict[str, object]:
+        """Return how many routers the proxy still serves."""
         return {"routers": len(self._served)}
 
     def close(self) -> None:
+        """Close the descriptor."""
         self._never.close()
 
     def _end(self) -> None:
         """One of an earlier version does not know the question, and stays."""
         if self._writable:
-            self._courier.ask({"do": "end"})
-            LOG.info("dvr-metadata-proxy was told to end: metadata is not wanted")
+            self._client.ask({"do": "end"})
+            LOG.info("dvr-metadata-proxy ended: metadata is disabled")
 
     def _look(self) -> set[str]:
         try:
-            self._courier.connect()
-            served = {router_id for router_id, _ in self._courier.served()}
+            self._client.connect()
+            served = {router_id for router_id, _ in self._client.served()}
             if not served:
                 self._end()
             return served
@@ -89,4 +99,4 @@ class WithdrawnMetadata:
             LOG.debug("%s", exc)
             return set()
         finally:
-            self._courier.close()
+            self._client.close()

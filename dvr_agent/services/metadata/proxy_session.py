@@ -1,6 +1,6 @@
-"""The agent's relation to dvr-metadata-proxy over time: connected, away, hanging, or there and of no use yet.
+"""The agent's session with dvr-metadata-proxy: connected, away, hanging, or without neutron-metadata-agent.
 
-Used by ``service``; it knows no routers, but for the list that the proxy gives of what it serves.
+Used by ``service``; of routers it knows only the list of those that the proxy serves.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from enum import Enum
 from dvr_agent import backoff
 from dvr_agent.errors import ServiceError
 from dvr_agent.kernel.timerfd import TimerFd
-from dvr_agent.services.metadata.control_client import Courier, ProxyAwayError, ProxyHangsError
-from dvr_agent.services.metadata.protocol import Message
-from dvr_agent.services.metadata.settings import ProxySettings
+from dvr_agent.metadata.control_protocol import Message
+from dvr_agent.metadata.settings import ProxySettings
+from dvr_agent.services.metadata.control_client import ControlClient, ProxyAwayError, ProxyHangsError
 
 LOG = logging.getLogger(__name__)
 
@@ -25,33 +25,33 @@ FIRST_RETRY, LAST_RETRY = 0.05, 2.0
 LAST_RETRY_HANGING = 60.0
 """The same for one that hangs: each try has to wait for it.  What it serves it has already."""
 PROBE_SECONDS = 5.0
-"""Between looks whether the proxy can reach neutron-metadata-agent, while it cannot."""
+"""Between two checks whether the proxy can reach neutron-metadata-agent, while it cannot."""
 
 
-class Trouble(Enum):
-    """What keeps all routers' instances from their metadata; the words are for the log."""
+class Outage(Enum):
+    """Why instances of all routers get no metadata; the values are log texts."""
 
     NONE = ""
     NO_PROXY = "instances wait for metadata until it is back"
     NO_UPSTREAM = "instances get 503 instead of metadata, see docs/metadata.md"
 
 
-class ProxyLink:
+class ProxySession:
     """
-    :param courier: not connected yet
-    :param settings: what the proxy is to go by; None: it is not told, since this process only looks
+    :param client: not connected yet
+    :param settings: sent to the proxy; None: they are not, since this process only makes plans
     :ivar served: router id → number of the namespace, of what the proxy served when the connection was made
     :ivar generation: counts connections; what was handed over by an earlier one has to be handed over again
     :ivar trouble: what is wrong, empty if nothing is
     :ivar since: when that began, seconds since the epoch
     """
 
-    def __init__(self, courier: Courier, settings: ProxySettings | None) -> None:
-        self._courier, self._settings = courier, settings
+    def __init__(self, client: ControlClient, settings: ProxySettings | None) -> None:
+        self._client, self._settings = client, settings
         self.served: dict[str, int] = {}
         self.generation = 0
         self.trouble, self.since = "", 0.0
-        self._kind: Trouble | None = None
+        self._kind: Outage | None = None
         self._hangs = False
         self._failures = 0
         self._timer = TimerFd()
@@ -61,47 +61,49 @@ class ProxyLink:
 
     @property
     def connected(self) -> bool:
-        return self._courier.connected
+        """The proxy answers."""
+        return self._client.connected
 
     @property
     def hangs(self) -> bool:
-        """Somebody is there, and may serve, but does not answer."""
+        """A proxy is there, and may serve, but does not answer."""
         return self._hangs and not self.connected
 
     @property
     def pid(self) -> int | None:
         """Process id of the proxy."""
-        return self._courier.pid or None
+        return self._client.pid or None
 
     def ask(self, question: Message, descriptors: Sequence[int] = ()) -> tuple[Message, list[int]] | None:
-        """The answer, and descriptors that are the caller's now; None if there is no proxy (any more).
+        """Send a question; returns the answer and descriptors, the caller's now, or None if the proxy is away.
 
         :raises ServiceError: it refuses
         """
         if not self.connected:
             return None
         try:
-            return self._courier.ask(question, descriptors)
+            return self._client.ask(question, descriptors)
         except ProxyAwayError as exc:
             lost = exc
         self._lost(lost)  # not above: oslo.log would say the exception once more
         return None
 
     def fileno(self) -> int:
+        """Return a descriptor that is readable when :meth:`changed` has something to do."""
         return self._poll.fileno()
 
     def changed(self) -> bool:
-        """Take note of what happened; True if the proxy is there anew, or can reach neutron-metadata-agent now."""
+        """Note what happened; returns True if the proxy is back, or can reach neutron-metadata-agent again."""
         ready = {fd for fd, _ in self._poll.poll(0)}
-        if self.connected and self._courier.fileno() in ready:
+        if self.connected and self._client.fileno() in ready:
             self._lost(ProxyAwayError("dvr-metadata-proxy has gone"))
         elif self._timer.fileno() in ready:
             return self.check() if self.connected else self._connect()
         return False
 
     def check(self) -> bool:
-        """Ask whether the proxy is well: one that hangs does not close its connection, and one that has lost
-        neutron-metadata-agent tells nobody.  The answer is that of :meth:`changed`.
+        """Probe the proxy: one that hangs does not close its connection, and one that has lost
+        neutron-metadata-agent sends no message.  Returns as :meth:`changed`.
         """
         before = self.trouble
         if not self._probe():
@@ -109,20 +111,21 @@ class ProxyLink:
         return bool(before) and not self.trouble
 
     def close(self) -> None:
-        self._courier.close()
+        """Disconnect; the proxy goes on."""
+        self._client.close()
         self._poll.close()
         self._timer.close()
 
     def _connect(self) -> bool:
         try:
-            self._courier.connect()
+            self._client.connect()
             if self._settings is not None:
-                self._courier.ask({"do": "set", "settings": self._settings.to_json()})
-            self.served = dict(self._courier.served())
+                self._client.ask({"do": "set", "settings": self._settings.to_json()})
+            self.served = dict(self._client.served())
         except ServiceError as exc:
             lost = exc
         else:
-            self._poll.register(self._courier.fileno(), select.EPOLLIN)
+            self._poll.register(self._client.fileno(), select.EPOLLIN)
             self._failures = 0
             self.generation += 1
             return self._probe()
@@ -130,7 +133,7 @@ class ProxyLink:
         return False
 
     def _probe(self) -> bool:
-        """Can the proxy reach neutron-metadata-agent?  Often it may not, until somebody has set that up.
+        """Ask whether the proxy can reach neutron-metadata-agent: often it may not, until an operator permits it.
 
         :returns: False if there is no proxy
         """
@@ -142,22 +145,22 @@ class ProxyLink:
             if answer is None:
                 return False
             why = str(answer[0].get("upstream", ""))
-        self._note(Trouble.NO_UPSTREAM if why else Trouble.NONE, why and f"dvr-metadata-proxy cannot use {why}")
+        self._note(Outage.NO_UPSTREAM if why else Outage.NONE, why and f"dvr-metadata-proxy cannot use {why}")
         self._timer.set(PROBE_SECONDS if why else None)
         return True
 
     def _lost(self, why: ServiceError) -> None:
-        """There is no proxy now: try again soon, then less often."""
-        self._courier.close()  # which takes it out of the poll
+        """Note that the proxy is away, and retry soon, then less often."""
+        self._client.close()  # which takes it out of the poll
         self.served.clear()
         self._hangs = isinstance(why, ProxyHangsError)
         self._failures += 1
         longest = LAST_RETRY_HANGING if self._hangs else LAST_RETRY
         self._timer.set(backoff.delay(self._failures, FIRST_RETRY, longest))
-        self._note(Trouble.NO_PROXY, str(why))
+        self._note(Outage.NO_PROXY, str(why))
 
-    def _note(self, kind: Trouble, text: str = "") -> None:
-        """The log tells of a change once, however often the proxy is looked for."""
+    def _note(self, kind: Outage, text: str = "") -> None:
+        """Log a change of the state once, however often the proxy is tried."""
         changed = kind is not self._kind
         self._kind, self.trouble = kind, text
         if not changed:
@@ -165,7 +168,7 @@ class ProxyLink:
         self.since = time.time()
         if self._settings is None:
             return
-        if kind is Trouble.NONE:
-            LOG.info("metadata is served by dvr-metadata-proxy (process %d)", self._courier.pid)
+        if kind is Outage.NONE:
+            LOG.info("metadata is served by dvr-metadata-proxy (process %d)", self._client.pid)
         else:
             LOG.warning("%s: %s", kind.value, text)
