@@ -8,14 +8,14 @@ from oslo_config import cfg
 
 from dvr_agent.config import metadata_wanted
 from dvr_agent.errors import ConfigError
+from dvr_agent.metadata.settings import proxy_settings
 from dvr_agent.services.api import RouterService
 from dvr_agent.services.bundle import Services
-from dvr_agent.services.metadata.control_client import Courier
-from dvr_agent.services.metadata.haproxy import HaproxyOfReference
-from dvr_agent.services.metadata.metadata_disabled import WithdrawnMetadata
-from dvr_agent.services.metadata.proxy_session import ProxyLink
+from dvr_agent.services.metadata.control_client import ControlClient
+from dvr_agent.services.metadata.haproxy import L3AgentHaproxies
+from dvr_agent.services.metadata.metadata_disabled import MetadataDisabled
+from dvr_agent.services.metadata.proxy_session import ProxySession
 from dvr_agent.services.metadata.service import MetadataService
-from dvr_agent.services.metadata.settings import proxy_settings
 from dvr_agent.services.radvd import RadvdService
 
 
@@ -40,11 +40,11 @@ def open_services(conf: cfg.ConfigOpts, writable: bool = True) -> Services:
             conf.AGENT.check_child_processes_action,
         )
     ]
-    courier = Courier(conf.metadata_proxy.control_socket)
+    client = ControlClient(conf.metadata_proxy.control_socket)
     if metadata_wanted(conf):
-        reference = HaproxyOfReference(pids, Path(conf.state_path) / "ns-metadata-proxy")
-        link = ProxyLink(courier, proxy_settings(conf) if writable else None)
-        services.append(MetadataService(link, conf.metadata_port, reference))
+        haproxies = L3AgentHaproxies(pids, Path(conf.state_path) / "ns-metadata-proxy")
+        session = ProxySession(client, proxy_settings(conf) if writable else None)
+        services.append(MetadataService(session, conf.metadata_port, haproxies))
     else:
-        services.append(WithdrawnMetadata(courier, writable))
+        services.append(MetadataDisabled(client, writable))
     return Services(services)

@@ -9,8 +9,8 @@ import pytest
 
 from dvr_agent import config
 from dvr_agent.errors import ConfigError, ServiceError
+from dvr_agent.metadata.settings import ProxySettings, Rate, proxy_settings
 from dvr_agent.services.factory import open_services
-from dvr_agent.services.metadata.settings import ProxySettings, Rate, proxy_settings
 
 
 def load(tmp_path: Path, text: str) -> ProxySettings:
