@@ -6,7 +6,6 @@ stand in the messages too: they have fixed numbers, on which :mod:`.floor` puts 
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -16,18 +15,7 @@ from dvr_agent.attach.outer_ends import ALIAS, bridge_name, ipv6_switch, tap_ali
 from dvr_agent.kernel.iptables.entry import encode
 from dvr_agent.kernel.netlink import link as links
 from dvr_agent.kernel.netlink.address import add_address
-from dvr_agent.kernel.netlink.message import (
-    AF_UNSPEC,
-    CREATE,
-    HEADER,
-    NLM_F_ACK,
-    NLM_F_REQUEST,
-    Request,
-    attr,
-    attr_text,
-    attr_u32,
-    mac_bytes,
-)
+from dvr_agent.kernel.netlink.message import CREATE, HEADER, NLM_F_ACK, NLM_F_REQUEST, Request
 from dvr_agent.kernel.netlink.neighbour import add_neighbour
 from dvr_agent.kernel.netlink.route import add_route
 from dvr_agent.kernel.netlink.rule import add_rule
@@ -39,8 +27,9 @@ from dvr_agent.state.route import Route
 HOST_FD, FIP_FD = 200, 201
 """Descriptors of the host's namespace and of the fip namespace."""
 FIRST_INDEX = 10_000
-_INFO = struct.Struct("=BxHiII")
-"""struct ifinfomsg: family, type, index, flags, which flags to change."""
+_head = links.LINK.head("index", "flags", "change")
+_name, _mac, _mtu, _fd = map(links.LINK.packer, ("IFLA_IFNAME", "IFLA_ADDRESS", "IFLA_MTU", "IFLA_NET_NS_FD"))
+_bridge = links.LINK.nest("IFLA_LINKINFO")(links.INFO.packer("IFLA_INFO_KIND")("bridge"))
 
 Files = list[tuple[str, bytes]]
 """Path and content of kernel parameters."""
@@ -114,8 +103,7 @@ class Encoder:
 
     def _new_bridge(self, name: str) -> list[Request]:
         index = self._index("", name)
-        info = attr(links.IFLA_LINKINFO, attr_text(links.IFLA_INFO_KIND, "bridge"))
-        body = _INFO.pack(AF_UNSPEC, 0, index, 0, 0) + attr_text(links.IFLA_IFNAME, name) + info
+        body = _head(index, 0, 0) + _name(name) + _bridge
         return [Request(links.RTM_NEWLINK, CREATE, body, name), links.set_link(index, alias=ALIAS)]
 
     def _up(self, names: Iterable[str]) -> list[Request]:
@@ -164,18 +152,13 @@ def _onlink_first(route: Route) -> tuple[bool, str]:
 
 def _end(name: str, index: int, mac: str | None, mtu: int) -> bytes:
     """The second end of a veth pair."""
-    address = attr(links.IFLA_ADDRESS, mac_bytes(mac)) if mac else b""
-    named = _INFO.pack(AF_UNSPEC, 0, index, 0, 0) + attr_text(links.IFLA_IFNAME, name)
-    return named + address + attr_u32(links.IFLA_MTU, mtu)
+    return _head(index, 0, 0) + _name(name) + (_mac(mac) if mac else b"") + _mtu(mtu)
 
 
 def _veth(link: Link, index: int, end: bytes, there: int) -> Request:
     """A pair with chosen indexes; the first end is up at once."""
-    far = attr(links.VETH_INFO_PEER, end + attr_u32(links.IFLA_NET_NS_FD, there))
-    info = attr_text(links.IFLA_INFO_KIND, "veth") + attr(links.IFLA_INFO_DATA, far)
-    body = _INFO.pack(AF_UNSPEC, 0, index, links.IFF_UP, links.IFF_UP) + attr_text(links.IFLA_IFNAME, link.name)
-    body += attr(links.IFLA_ADDRESS, mac_bytes(link.mac)) + attr_u32(links.IFLA_MTU, link.mtu)
-    return Request(links.RTM_NEWLINK, CREATE, body + attr(links.IFLA_LINKINFO, info), link)
+    body = _head(index, links.IFF_UP, links.IFF_UP) + _name(link.name) + _mac(link.mac) + _mtu(link.mtu)
+    return Request(links.RTM_NEWLINK, CREATE, body + links.veth_info(end + _fd(there)), link)
 
 
 def _messages(requests: Iterable[Request]) -> bytes:

@@ -16,7 +16,8 @@ from typing import Any
 from bench.encode import FIP_FD, HOST_FD, Files, Part, TableBytes
 from dvr_agent.desired import names
 from dvr_agent.kernel.iptables.binding import library
-from dvr_agent.kernel.netns import CLONE_NEWNET, OWN_NAMESPACE, setns
+from dvr_agent.kernel.netns import OWN_NAMESPACE, setns
+from dvr_agent.libc import CLONE_NEWNET
 
 MS_BIND = 1 << 12
 _ANSWER = struct.Struct("=IHHIIi")

@@ -229,7 +229,8 @@ def _expected(kind: Any, exc: ValueError, secret: bool) -> str:
         return "another value (not shown)"
     if isinstance(kind, types.Dict):
         reason = str(exc)
-        pairs = f"NAME{kind.key_value_separator}VALUE pairs, separated by commas"
+        separator = getattr(kind, "key_value_separator", ":")  # oslo.config before 9.4 knows no other
+        pairs = f"NAME{separator}VALUE pairs, separated by commas"
         return pairs if reason.startswith("Value should be NAME") else f"{pairs} ({reason})"
     return f"another value: {exc}"
 

@@ -8,6 +8,7 @@ has its priority, so that ``journalctl -p err`` finds errors.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
 import os
@@ -22,7 +23,7 @@ from typing import IO, Any
 
 from oslo_config import cfg
 from oslo_context import context as oslo_context
-from oslo_log import log
+from oslo_log import handlers, log
 
 from dvr_agent import __version__, securefiles
 from dvr_agent.errors import NO_ROOM, ConfigError
@@ -88,6 +89,8 @@ def setup(conf: cfg.ConfigOpts, product: str = "dvr-agent") -> None:
         handler.addFilter(_AddContext())
         if isinstance(handler, logging.FileHandler):
             _never_fail_on_text(handler)
+        if isinstance(handler, handlers.ColorHandler) and not getattr(conf, "log_color", False):
+            _write_without_colour(handler)
         handler.setFormatter(_SayOnce(handler.formatter or logging.Formatter()))
         if not isinstance(handler, logging.FileHandler) and is_journal(getattr(handler, "stream", None)):
             handler.setFormatter(_WithPriority(handler.formatter or logging.Formatter()))
@@ -223,6 +226,14 @@ def _log_option(conf: cfg.ConfigOpts, exc: Exception) -> str:
         return f"[DEFAULT] {name} = {getattr(conf, name)}"
     name = "syslog_log_facility" if isinstance(exc, TypeError) else "default_log_levels"
     return f"[DEFAULT] {name} = {getattr(conf, name)}"
+
+
+def _write_without_colour(handler: handlers.ColorHandler) -> None:
+    """Make a handler write no colour codes.
+
+    oslo.log 5.0 has no option ``log_color``: it ends every line with the code that resets the colour.
+    """
+    handler.format = functools.partial(logging.StreamHandler.format, handler)  # type: ignore[method-assign]
 
 
 def _never_fail_on_text(handler: logging.FileHandler) -> None:

@@ -9,30 +9,20 @@ followed.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import stat
 from collections import deque
 from pathlib import Path
 
+from dvr_agent import libc
+
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 MAX_LINKS = 40
 """``MAXSYMLINKS`` of the kernel."""
 
-SYS_OPENAT2 = 437
-"""The same on all architectures that Debian has (``asm-generic/unistd.h``); Linux 5.6.  Python has no openat2(2)."""
-RESOLVE_NO_SYMLINKS = 0x04
-"""``include/uapi/linux/openat2.h``."""
-_AT_FDCWD = -100
 _NO_OPENAT2 = (errno.ENOSYS, errno.EPERM)
 """Answers of an old kernel, and of a seccomp filter that does not know the system call."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class _OpenHow(ctypes.Structure):
-    _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
 
 
 def open_directory(path: str | Path) -> int:
@@ -42,7 +32,7 @@ def open_directory(path: str | Path) -> int:
     """
     text = os.path.join(os.getcwd(), os.fspath(path))
     try:
-        return _open_without_links(text)
+        return libc.openat2(libc.AT_FDCWD, text, DIRECTORY, libc.RESOLVE_NO_SYMLINKS)
     except OSError as exc:
         if exc.errno != errno.ELOOP and exc.errno not in _NO_OPENAT2:
             raise OSError(exc.errno, exc.strerror, text) from None
@@ -96,21 +86,6 @@ def is_trusted(directory: os.stat_result, trusted: frozenset[int]) -> bool:
         return False
     others = stat.S_IWOTH if directory.st_gid == 0 else stat.S_IWOTH | stat.S_IWGRP
     return not directory.st_mode & others or bool(directory.st_mode & stat.S_ISVTX)
-
-
-def _open_without_links(path: str) -> int:
-    how = _OpenHow(DIRECTORY, 0, RESOLVE_NO_SYMLINKS)
-    fd: int = _libc.syscall(
-        ctypes.c_long(SYS_OPENAT2),
-        ctypes.c_int(_AT_FDCWD),
-        ctypes.c_char_p(os.fsencode(path)),
-        ctypes.byref(how),
-        ctypes.c_size_t(ctypes.sizeof(how)),
-    )
-    if fd < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return fd
 
 
 def _walk(path: str) -> int:

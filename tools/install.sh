@@ -66,7 +66,7 @@ build_venv() {
     local wheel=("$work"/wheel/*.whl)
     # shellcheck disable=SC2086
     quietly "$pip_python" -m pip --python "$staged/bin/python" install --disable-pip-version-check --no-input \
-        --no-compile --no-warn-script-location ${PIP_ARGS:-} "${wheel[0]}${EXTRAS:+[$EXTRAS]}"
+        --no-compile --no-warn-script-location ${PIP_ARGS:-} "${wheel[0]}[fast${EXTRAS:+,$EXTRAS}]"
 }
 
 relocate_venv() {

@@ -49,8 +49,8 @@ if ! python_works || [ "$inside" != "$(pwd -P)" ]; then
     todo=("${@:-none}")
 fi
 list=$(IFS=,; echo "${todo[*]}")
-wanted=.
-[ "$list" = none ] || wanted=".[$list]"
+wanted=".[fast]"
+[ "$list" = none ] || wanted=".[fast,$list]"
 say "pip install -e $wanted"
 quietly "$venv/bin/python" -m pip install --disable-pip-version-check --no-input -e "$wanted"
 for extra in "${todo[@]}"; do

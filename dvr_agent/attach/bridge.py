@@ -52,7 +52,7 @@ from dvr_agent.kernel.netlink.link import (
     set_link,
 )
 from dvr_agent.kernel.netlink.message import Request
-from dvr_agent.kernel.netlink.socket import NetlinkSocket
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.state.link import Port
 
 LOG = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from dvr_agent.kernel import sysctl
 from dvr_agent.kernel.api import NamespaceManager, WriteCounters
 from dvr_agent.kernel.netlink.link import PeerEnd, add_veth, delete_group, delete_link, set_link
 from dvr_agent.kernel.netlink.message import Request
-from dvr_agent.kernel.netlink.socket import NetlinkSocket, open_raw
+from dvr_agent.kernel.netlink.transport import NetlinkSocket, open_raw
 from dvr_agent.kernel.netns import open_namespace
 from dvr_agent.state.link import Port
 from dvr_agent.state.sysctl import Sysctl

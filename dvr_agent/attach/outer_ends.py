@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import errno
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from dvr_agent.errors import AttachError
 from dvr_agent.kernel import sysctl
-from dvr_agent.kernel.netlink.link import IFLA_AF_SPEC, IFLA_LINK, IFLA_LINK_NETNSID, LinkInfo, decode_link, get_link
-from dvr_agent.kernel.netlink.message import AF_INET6, Data, attributes, positions, u32
-from dvr_agent.kernel.netlink.socket import NetlinkSocket
+from dvr_agent.kernel.netlink.link import LinkInfo, decode_link, decode_place, get_link
+from dvr_agent.kernel.netlink.message import Data
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.state.link import Port
 
 TAP, BRIDGE = "tap", "brq"
@@ -26,10 +25,6 @@ NAME_MAX = 15
 """IFNAMSIZ without the closing NUL (linux/if.h)."""
 ALIAS = "dvr-agent"
 """Alias of bridges made here; that of a ``tap…`` goes on with port id and namespace."""
-IFLA_INET6_CONF, DEVCONF_DISABLE_IPV6 = 2, 26
-"""linux/if_link.h and linux/ipv6.h: all ``net.ipv6.conf.<device>`` parameters in one array, and the place in it."""
-IFINFOMSG = 16
-"""Size of struct ifinfomsg, behind which the attributes of a link message begin."""
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DEVICE = re.compile(rf"[^\s/:]{{1,{NAME_MAX}}}")
@@ -139,23 +134,7 @@ def fault(port: Port, tap: Device | None, bridge: Device | None, name: str) -> s
 
 
 def read_device(data: Data) -> Device:
-    """What a link message of the kernel says."""
-    found = positions(data, IFINFOMSG)
-    info = decode_link(data)
-    peer = u32(data, found[IFLA_LINK] + 4) if IFLA_LINK in found else 0
-    lower = 0 if info.kind == "veth" or IFLA_LINK_NETNSID in found else peer
-    return Device(info, peer, IFLA_AF_SPEC in found and _has_ipv6(data, found[IFLA_AF_SPEC]), lower)
-
-
-def _has_ipv6(data: Data, at: int) -> bool:
-    """From the parameters that the kernel tells with a device; one that never had IPv6 is told without them.
-
-    :param at: where the header of IFLA_AF_SPEC begins
-    """
-    size = int.from_bytes(data[at : at + 2], sys.byteorder)
-    for family, start6, end6 in attributes(data, at + 4, at + size):
-        if family == AF_INET6:
-            for kind, values, _ in attributes(data, start6, end6):
-                if kind == IFLA_INET6_CONF:
-                    return u32(data, values + 4 * DEVCONF_DISABLE_IPV6) == 0
-    return False
+    """Decode a link message of the kernel."""
+    info, place = decode_link(data), decode_place(data)
+    on_top = info.kind != "veth" and not place.elsewhere
+    return Device(info, place.peer, place.ipv6, place.peer if on_top else 0)

@@ -1,8 +1,8 @@
-"""Tells neighbours where an address lives: gratuitous ARP for IPv4, unsolicited neighbour advertisement for IPv6.
+"""Announce addresses to neighbours: gratuitous ARP for IPv4, unsolicited neighbour advertisements for IPv6.
 
-The frames are built here and sent by one packet socket per call, opened inside the namespace.  Closing a packet socket
+Implements :class:`dvr_agent.kernel.api.Announcer`; the reconciler and the daemon decide which addresses are announced,
+and when again.  One packet socket per call, opened in the namespace, sends all frames.  Closing a packet socket
 waits for a grace period of the kernel (10 to 14 ms, more than all else a router takes), so a thread of its own does it.
-Which addresses are announced, and when again, is decided by the reconciler and the daemon.
 """
 
 from __future__ import annotations
@@ -36,19 +36,22 @@ as its default router would drop the route on seeing the flag cleared."""
 ND_OPT_TARGET_LL_ADDR = 2
 ND_HOP_LIMIT = 255
 CLOSING = "close packet socket"
-"""Name of the threads that do nothing else."""
+"""Name of the threads that close packet sockets."""
 
 
 class PacketAnnouncer:
-    """Announcements by packet sockets; keeps nothing between calls."""
+    """Sends announcements by packet sockets; keeps nothing between calls.
+
+    :param namespaces: enters namespaces
+    """
 
     def __init__(self, namespaces: NamespaceManager) -> None:
         self._namespaces = namespaces
 
     def announce(self, namespace: str, announcements: Sequence[Announcement]) -> None:
-        """One gratuitous ARP request and reply (IPv4) or unsolicited neighbour advertisement (IPv6) for each.
+        """Send a gratuitous ARP request and reply (IPv4) or an unsolicited neighbour advertisement (IPv6) for each.
 
-        An announcement that cannot be sent does not keep the others back.
+        The others are sent too if one cannot be.
 
         :raises KernelError: after all have been tried, naming the first that failed
         """
@@ -71,7 +74,7 @@ class PacketAnnouncer:
 
 
 def _send(sock: socket.socket, announcements: Sequence[Announcement]) -> list[tuple[Announcement, OSError]]:
-    """Try all of them; returns those that failed."""
+    """Send all announcements; returns those that failed."""
     failures = []
     macs: dict[str, bytes] = {}
     for one in announcements:
@@ -86,7 +89,7 @@ def _send(sock: socket.socket, announcements: Sequence[Announcement]) -> list[tu
 
 
 def _close_aside(sock: socket.socket) -> None:
-    """Close without waiting; where no thread can be had, with waiting."""
+    """Close without waiting; if no thread can be started, with waiting."""
     try:
         threading.Thread(target=sock.close, name=CLOSING, daemon=True).start()
     except RuntimeError:

@@ -43,7 +43,7 @@ from dvr_agent.kernel.netlink.route import (
     replace_route,
 )
 from dvr_agent.kernel.netlink.rule import add_rule, delete_rule
-from dvr_agent.kernel.netlink.socket import NetlinkSocket
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.netns import open_namespace
 from dvr_agent.state.address import Address
 from dvr_agent.state.diff import Action, Change, Item

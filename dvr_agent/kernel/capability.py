@@ -1,4 +1,4 @@
-"""Capabilities of this process (capabilities(7))."""
+"""Capabilities of this process (capabilities(7)): checked before a child is started as another user."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ CAP_SETGID, CAP_SETUID = 6, 7
 
 
 def has(*bits: int) -> bool:
-    """True if this process has all of them; also where that cannot be seen: then the kernel has the last word."""
+    """True if this process has all of these capabilities, or if that cannot be read: then the kernel decides.
+
+    :param bits: ``CAP_…``
+    """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

@@ -1,23 +1,21 @@
-"""inotify and a timer as file descriptors: thin bindings to libc, and nothing of what they are used for.
+"""inotify(7): directory events by a file descriptor.
 
-``dvr_agent.sources.directory`` waits for both.  Numbers are those of <sys/inotify.h> and <sys/timerfd.h>; inotify(7)
-and timerfd_create(2) say what they mean.
+``dvr_agent.sources.directory`` watches the directory of router documents with it.  Numbers are those of
+<sys/inotify.h>.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
-import time
 from enum import IntFlag
 from typing import NamedTuple
 
-_libc = ctypes.CDLL(None, use_errno=True)
+from dvr_agent import libc
 
 
 class Mask(IntFlag):
-    """What may be watched, and what else an event may tell."""
+    """Event bits: those that can be watched for, and those that only the kernel sets."""
 
     ATTRIB = 0x4
     CLOSE_WRITE = 0x8
@@ -33,8 +31,12 @@ class Mask(IntFlag):
     ONLYDIR = 0x1000000
 
 
-class Notice(NamedTuple):
-    """One event.  ``watch`` is -1 for an overflow; ``name`` is empty for the watched directory itself."""
+class InotifyEvent(NamedTuple):
+    """One event.
+
+    :ivar watch: number of the watch, -1 for an overflow
+    :ivar name: of the directory's entry; empty for the watched directory itself
+    """
 
     watch: int
     mask: Mask
@@ -51,67 +53,40 @@ class Inotify:
     _BUFFER = 64 * 1024
 
     def __init__(self) -> None:
-        self._fd = _call("inotify_init1", os.O_NONBLOCK | os.O_CLOEXEC)
+        self._fd = libc.inotify_init(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def fileno(self) -> int:
+        """The descriptor, for select and poll."""
         return self._fd
 
     def watch(self, directory: int, mask: Mask) -> int:
-        """Watch the directory that the descriptor ``directory`` is open on; returns the watch.
+        """Watch the directory that the descriptor ``directory`` is open on; returns the number of the watch.
 
         :raises OSError: ENOSPC when ``fs.inotify.max_user_watches`` is used up
         """
-        return _call("inotify_add_watch", self._fd, f"/proc/thread-self/fd/{directory}".encode(), mask | Mask.ONLYDIR)
+        return libc.inotify_add_watch(self._fd, f"/proc/thread-self/fd/{directory}", mask | Mask.ONLYDIR)
 
     def unwatch(self, watch: int) -> None:
         """Stop watching.  An ``IGNORED`` event follows.
 
         :raises OSError: EINVAL if the kernel has dropped the watch already
         """
-        _call("inotify_rm_watch", self._fd, watch)
+        libc.inotify_rm_watch(self._fd, watch)
 
-    def read(self) -> list[Notice]:
-        """What has happened, at most one buffer full (some 1,000 events); empty when there is nothing."""
+    def read(self) -> list[InotifyEvent]:
+        """Take the events that wait, at most one buffer full (some 1,000); empty without any."""
         try:
             data = os.read(self._fd, self._BUFFER)
         except BlockingIOError:
             return []
-        notices, at = [], 0
+        events, at = [], 0
         while at < len(data):
             watch, mask, _cookie, length = self._HEAD.unpack_from(data, at)
             at += self._HEAD.size
-            notices.append(Notice(watch, Mask(mask), os.fsdecode(data[at : at + length].rstrip(b"\0"))))
+            events.append(InotifyEvent(watch, Mask(mask), os.fsdecode(data[at : at + length].rstrip(b"\0"))))
             at += length
-        return notices
+        return events
 
     def close(self) -> None:
+        """Stop all watches."""
         os.close(self._fd)
-
-
-class Timer:
-    """A one-shot timer whose descriptor is readable once it has expired.  Clock: :func:`time.monotonic`."""
-
-    _SPEC = struct.Struct("llll")
-
-    def __init__(self) -> None:
-        self._fd = _call("timerfd_create", time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
-
-    def fileno(self) -> int:
-        return self._fd
-
-    def set(self, seconds: float | None) -> None:
-        """Expire in so many seconds (0: at once); None: never.  Replaces what was set before."""
-        nanoseconds = 0 if seconds is None else max(1, int(seconds * 1e9))
-        spec = self._SPEC.pack(0, 0, *divmod(nanoseconds, 1_000_000_000))
-        _call("timerfd_settime", self._fd, 0, spec, None)
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-
-def _call(function: str, *args: object) -> int:
-    result: int = getattr(_libc, function)(*args)
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{function}: {os.strerror(code)}")
-    return result

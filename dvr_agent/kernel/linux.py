@@ -1,4 +1,4 @@
-"""The real kernel behind the interface of :mod:`dvr_agent.kernel.api`, put together."""
+"""Open the real kernel (:func:`open_kernel`), and check that it has what routers need (:func:`probe_kernel`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.announce import PacketAnnouncer
 from dvr_agent.kernel.api import Kernel, WriteCounters
-from dvr_agent.kernel.conntrack import NetlinkConntrack
+from dvr_agent.kernel.conntrack.manager import NetlinkConntrack
 from dvr_agent.kernel.iptables.binding import probe
 from dvr_agent.kernel.iptables.manager import LibiptcManager
 from dvr_agent.kernel.namespaces import RealNamespaces
@@ -19,15 +19,15 @@ from dvr_agent.kernel.plumber import RealPlumber
 
 
 def open_kernel() -> Kernel:
-    """This machine's kernel, seen from the network namespace of the calling thread."""
+    """This host's kernel; ``""`` then names the network namespace that the calling thread is in."""
     counters = WriteCounters()
     namespaces = RealNamespaces(counters)
     return Kernel(
         namespaces,
         RealPlumber(counters, namespaces),
         LibiptcManager(namespaces, counters),
-        NftablesTables(namespaces, counters),
-        NetlinkConntrack(namespaces),
+        NftablesTables(counters),
+        NetlinkConntrack(),
         PacketAnnouncer(namespaces),
         counters,
     )
@@ -37,10 +37,10 @@ _CONNTRACK_SYSCTL = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal")
 
 
 def probe_kernel() -> None:
-    """Fail now, with a text for the operator, if this kernel lacks something that every router needs.
+    """Check, at the start of the daemon, that this kernel has what every router needs.
 
-    Loads the connection tracking module where it is one and is not there yet: its parameters are set before the first
-    rule that would load it.
+    Loads the module for connection tracking if it is not loaded yet: its parameters are set before the first rule that
+    would load it.
 
     :raises TablesUnavailableError: no legacy packet filter tables
     :raises KernelError: no connection tracking, or not root

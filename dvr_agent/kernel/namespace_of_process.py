@@ -1,8 +1,10 @@
-"""In which named network namespace a process is, for a process that we may not look into.
+"""Find the network namespace of a process (:func:`inode_of_process`), also where its ``/proc`` entry is unreadable.
 
-``/proc/<pid>/ns/net`` of a process of another user, or of one that has changed its user, needs CAP_SYS_PTRACE.  The
-number that our own namespace has for that of a process may be asked for by anyone, and compared with those of the named
-namespaces (net/core/net_namespace.c, rtnl_net_getid).
+Used by ``services`` to tell its own children from other processes with the same process id.
+
+``/proc/<pid>/ns/net`` of a process of another user, or of one that has changed its user, needs CAP_SYS_PTRACE.  But
+every process may ask for the number that its own namespace has for the one of another process, and compare it with the
+numbers of the named namespaces (net/core/net_namespace.c, rtnl_net_getid).
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import os
 
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel import netns
-from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.nsid import (
     NETNSA_FD,
     NETNSA_PID,
@@ -21,13 +22,13 @@ from dvr_agent.kernel.netlink.nsid import (
     get_nsid,
     new_nsid,
 )
-from dvr_agent.kernel.netlink.socket import NetlinkSocket
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
 
 
 def inode_of_process(pid: int, likely: str = "") -> int:
-    """Inode of the network namespace of a process; 0 if it must not be known and has no name.
+    """Inode of the network namespace of a process; 0 if its ``/proc`` entry is unreadable and it has no name.
 
-    :param likely: name of the namespace to be looked at first
+    :param likely: name of the namespace to be compared first
     :raises FileNotFoundError: the process has ended
     """
     try:
@@ -35,7 +36,7 @@ def inode_of_process(pid: int, likely: str = "") -> int:
     except PermissionError:
         pass
     try:
-        with NetlinkSocket.open("", WriteCounters()) as sock:
+        with NetlinkSocket.open("", None) as sock:
             wanted = _number(sock, f"namespace of process {pid}", NETNSA_PID, pid)
             return _named(sock, wanted, likely)
     except KernelError as exc:
@@ -63,8 +64,10 @@ def _named(sock: NetlinkSocket, wanted: int, likely: str) -> int:
     return 0
 
 
-def _number(sock: NetlinkSocket, what: str, member: int, value: int, give: bool = True) -> int:
-    """The number of a namespace; one without gets one first.
+def _number(sock: NetlinkSocket, what: str, member: str, value: int, give: bool = True) -> int:
+    """The number that our namespace has for another one.
+
+    :param give: a namespace without a number gets one first
 
     :raises KernelError: there is no such process or namespace
     """

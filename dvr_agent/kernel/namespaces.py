@@ -1,13 +1,13 @@
-"""Named network namespaces, compatible with ``ip netns``: made in this thread, without a fork.
+"""Create, remove and list named network namespaces, compatible with ``ip netns``; without a fork.
 
 Implements :class:`dvr_agent.kernel.api.NamespaceManager`.  A name is a file in ``/run/netns`` on which the namespace is
-mounted.  No file descriptor of a namespace is ever kept, since that would keep a removed one alive with all its links.
+mounted.  No file descriptor of a namespace is ever kept, since that would keep a removed namespace alive with all its
+links.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import socket
@@ -15,24 +15,23 @@ import stat
 import time
 from collections.abc import Sequence
 
+from dvr_agent import libc
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.link import LOOPBACK, set_link
-from dvr_agent.kernel.netlink.socket import NetlinkSocket, open_raw
-from dvr_agent.kernel.netns import CLONE_NEWNET, NETNS_DIR, OWN_NAMESPACE, Window, entered, go_home, path_of
+from dvr_agent.kernel.netlink.transport import NetlinkSocket, open_raw
+from dvr_agent.kernel.netns import NETNS_DIR, OWN_NAMESPACE, NamespaceWindow, entered, go_home, path_of
 from dvr_agent.umask import readable_by_all
 
-# include/uapi/linux/mount.h, fs/namespace.c
-MS_BIND, MS_REC, MS_SHARED = 1 << 12, 1 << 14, 1 << 20
-MNT_DETACH, UMOUNT_NOFOLLOW = 0x2, 0x8
 MAKING_SECONDS = 1.0
-"""A file in ``/run/netns`` that is younger may be one that another process is just about to mount a namespace on."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
+"""Another process may be about to mount a namespace on a file in ``/run/netns`` that is younger."""
 
 
 class RealNamespaces:
-    """Create, remove, list, enter."""
+    """The named network namespaces of this host.
+
+    :param counters: counts namespaces created and removed
+    """
 
     def __init__(self, counters: WriteCounters) -> None:
         self._counters = counters
@@ -40,10 +39,10 @@ class RealNamespaces:
         self._nsfs = os.stat(OWN_NAMESPACE).st_dev
 
     def create(self, name: str) -> None:
-        """Make it, with ``lo`` up.  One that is there already is left as it is.
+        """Create a namespace, with ``lo`` up; a namespace that exists already is left as it is.
 
-        It is mounted last, so it is complete when its name appears.  A file without a namespace, left by a crash
-        between the two, is used.
+        It is mounted last, so it is complete when its name appears.  A file without a namespace, which a crash between
+        the two leaves, is used.
 
         :raises KernelError: EINVAL for an impossible name, or what the kernel refused
         """
@@ -64,7 +63,7 @@ class RealNamespaces:
         self._counters.namespaces += 1
 
     def remove(self, name: str) -> None:
-        """Remove it with all that is in it; the kernel tears it down in the background.  None there: nothing to do.
+        """Remove a namespace with all its objects; the kernel does so in the background.  An absent one is no error.
 
         :raises KernelError: what the kernel refused
         """
@@ -80,7 +79,7 @@ class RealNamespaces:
         self._counters.namespaces += was_there
 
     def list(self) -> list[str]:
-        """Names of all of them, sorted.  Other files in ``/run/netns`` are not namespaces.
+        """Names of all namespaces, sorted.  Other files in ``/run/netns`` are not namespaces.
 
         :raises KernelError: the directory cannot be read (one that is missing is empty)
         """
@@ -93,10 +92,11 @@ class RealNamespaces:
             raise KernelError("", NETNS_DIR, exc.errno or errno.EIO) from exc
 
     def exists(self, name: str) -> bool:
+        """True if there is a namespace of that name."""
         return self._is_namespace(path_of(name))
 
     def empty_files(self) -> Sequence[str]:
-        """Names on which no namespace is mounted, sorted; ``ip netns`` lists them, and cannot enter them.
+        """Stale names on which no namespace is mounted, sorted; ``ip netns`` lists them, and cannot enter them.
 
         :raises KernelError: the directory cannot be read (one that is missing is empty)
         """
@@ -109,7 +109,7 @@ class RealNamespaces:
             raise KernelError("", NETNS_DIR, exc.errno or errno.EIO) from exc
 
     def remove_file(self, name: str) -> None:
-        """Remove a name without a namespace.  One that has a namespace by now stays; none there: nothing to do.
+        """Remove a name without a namespace.  A name that has a namespace by now stays; an absent one is no error.
 
         :raises KernelError: what the kernel refused
         """
@@ -122,8 +122,8 @@ class RealNamespaces:
             if exc.errno not in (errno.ENOENT, errno.EBUSY):  # EBUSY: mounted on meanwhile
                 raise KernelError(name, "namespace file", exc.errno or errno.EIO, f"cannot be removed: {exc}") from exc
 
-    def enter(self, name: str) -> Window:
-        """See :func:`dvr_agent.kernel.netns.entered`."""
+    def enter(self, name: str) -> NamespaceWindow:
+        """Have the calling thread in a namespace, see :func:`dvr_agent.kernel.netns.entered`."""
         return entered(name)
 
     def _is_namespace(self, path: str) -> bool:
@@ -135,7 +135,7 @@ class RealNamespaces:
     def _share_directory(self) -> None:
         """Make ``/run/netns`` a shared mount point, as iproute2 does.
 
-        Namespaces made here are then seen in, and removed from, other mount namespaces too.  Once per directory.
+        Namespaces made here then appear in, and vanish from, other mount namespaces too.  Done once per directory.
         """
         with readable_by_all():
             os.makedirs(NETNS_DIR, 0o755, exist_ok=True)
@@ -143,17 +143,17 @@ class RealNamespaces:
         if self._shared == (found.st_dev, found.st_ino):
             return
         try:
-            _mount(None, NETNS_DIR, MS_SHARED | MS_REC)
+            libc.mount(None, NETNS_DIR, libc.MS_SHARED | libc.MS_REC)
         except OSError as exc:
             if exc.errno != errno.EINVAL:  # EINVAL: not a mount point yet
                 raise
-            _mount(NETNS_DIR, NETNS_DIR, MS_BIND | MS_REC)
-            _mount(None, NETNS_DIR, MS_SHARED | MS_REC)
+            libc.mount(NETNS_DIR, NETNS_DIR, libc.MS_BIND | libc.MS_REC)
+            libc.mount(None, NETNS_DIR, libc.MS_SHARED | libc.MS_REC)
         self._shared = (found.st_dev, found.st_ino)
 
 
 def _is_empty_file(path: str) -> bool:
-    """True for a plain file without content on which nothing is mounted, and that nobody is just making."""
+    """True for an empty plain file on which nothing is mounted, and that is not about to be mounted on."""
     try:
         found, directory = os.lstat(path), os.stat(NETNS_DIR)
     except OSError:
@@ -163,10 +163,10 @@ def _is_empty_file(path: str) -> bool:
 
 
 def _unshared(name: str) -> tuple[int, socket.socket]:
-    """A new namespace: (file descriptor of it, netlink socket in it); the thread is back where it was."""
+    """Make a namespace: (its file descriptor, a netlink socket in it).  The thread returns to its own namespace."""
     home = os.open(OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _check(_libc.unshare(CLONE_NEWNET), "unshare")
+        libc.unshare(libc.CLONE_NEWNET)
     except OSError:
         os.close(home)
         raise
@@ -182,7 +182,10 @@ def _unshared(name: str) -> tuple[int, socket.socket]:
 
 
 def _mount_on(path: str, source: str) -> None:
-    """Give the namespace its name."""
+    """Name a namespace: mount it on a file.
+
+    :param source: path of the namespace
+    """
     made = False
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
@@ -190,30 +193,19 @@ def _mount_on(path: str, source: str) -> None:
     except FileExistsError:
         pass  # create() has seen that no namespace is mounted there
     try:
-        _mount(source, path, MS_BIND)
+        libc.mount(source, path, libc.MS_BIND)
     except OSError:
         if made:
             os.unlink(path)
         raise
 
 
-def _mount(source: str | None, target: str, flags: int) -> None:
-    from_path = source.encode() if source else b"none"
-    _check(_libc.mount(from_path, os.fsencode(target), b"none", ctypes.c_ulong(flags), None), f"mount {target}")
-
-
 def _umount(path: str) -> bool:
-    """Take one mount off; False if there is none."""
+    """Take the topmost mount off a path; False if there is none."""
     try:
-        _check(_libc.umount2(os.fsencode(path), MNT_DETACH | UMOUNT_NOFOLLOW), f"umount {path}")
+        libc.umount(path, libc.MNT_DETACH | libc.UMOUNT_NOFOLLOW)
     except OSError as exc:
         if exc.errno in (errno.EINVAL, errno.ENOENT):
             return False
         raise
     return True
-
-
-def _check(result: int, what: str) -> None:
-    if result:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{what}: {os.strerror(code)}")

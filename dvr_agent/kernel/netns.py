@@ -1,56 +1,40 @@
-"""The setns window: the one place where a thread of ours stands in another network namespace.
+"""Enter a network namespace (:func:`entered`): the only code that moves a thread into another one.
 
-Everybody who needs something of a namespace (a netlink or packet socket, ``/proc/sys/net``, a libiptc handle) opens it
-inside the window and uses it outside, since a socket stays bound to the namespace it was opened in.  Making and
-removing namespaces is :mod:`dvr_agent.kernel.namespaces`.
+Whatever needs something of a namespace (a netlink or packet socket, ``/proc/sys/net``, a libiptc handle) opens it while
+the thread is there and uses it afterwards, since a socket stays bound to the namespace it was opened in.
+:mod:`dvr_agent.kernel.namespaces` makes and removes namespaces.
 
 ``""`` is the name of the "host" namespace, the one the calling thread is in anyway.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
+import socket
 import sys
+from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol
 
+from dvr_agent import libc
 from dvr_agent.errors import KernelError, NamespaceGoneError
 
 NETNS_DIR = "/run/netns"
 """Where named namespaces are mounted (ip-netns(8))."""
 OWN_NAMESPACE = "/proc/thread-self/ns/net"
 """The calling thread's own; ``/proc/self`` would be that of the main thread."""
-CLONE_NEWNET = 0x40000000
-"""``include/uapi/linux/sched.h``."""
+SO_NETNS_COOKIE = 71
+"""``include/uapi/asm-generic/socket.h``; Python has no name for it."""
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC
 
 
-class _SetNs(Protocol):
-    def __call__(self, fd: int, nstype: int, /) -> None: ...
-
-
-def _by_libc() -> _SetNs:
-    """setns(2) for Python 3.11, which has no :func:`os.setns`."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    call = libc.setns
-    call.argtypes = (ctypes.c_int, ctypes.c_int)
-
-    def setns(fd: int, nstype: int, /) -> None:
-        if call(fd, nstype):
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
-
-    return setns
-
-
-setns: _SetNs = getattr(os, "setns", None) or _by_libc()
+setns: Callable[[int, int], None] = getattr(os, "setns", None) or libc.setns
+"""setns(2): :func:`os.setns` is of Python 3.12."""
 
 
 def check_name(name: str) -> str:
-    """The name, if it can be that of a namespace.
+    """Check the name of a namespace, and return it.
 
     :raises KernelError: it would leave ``/run/netns`` or is too long for a file name
     """
@@ -65,17 +49,27 @@ def path_of(name: str) -> str:
 
 
 def inode_of(name: str) -> int | None:
-    """Inode of a named namespace, None without one: cheap to ask, and not reused while something of it is held."""
+    """Inode of a named namespace, None without one: one stat(2); not reused while a descriptor of it is open."""
     try:
         return os.stat(path_of(name)).st_ino
     except OSError:
         return None
 
 
-def open_namespace(name: str) -> int:
-    """A file descriptor of the namespace, ``""`` for the caller's own.  Keep it short: it keeps the namespace alive.
+def cookie_of(opened: socket.socket) -> int:
+    """Number of the network namespace that a socket belongs to; no other namespace ever gets it.
 
-    :raises NamespaceGoneError: there is none of that name
+    :raises OSError: the kernel is older than 5.14
+    """
+    return int.from_bytes(opened.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), sys.byteorder)
+
+
+def open_namespace(name: str) -> int:
+    """Open a file descriptor of a namespace, ``""`` for the caller's own.
+
+    The caller closes it soon: it keeps the namespace alive.
+
+    :raises NamespaceGoneError: there is no namespace of that name
     """
     try:
         return os.open(path_of(name) if name else OWN_NAMESPACE, _FLAGS)
@@ -84,7 +78,7 @@ def open_namespace(name: str) -> int:
 
 
 def _open_own(there: str | int) -> int:
-    """Where the thread comes from, to find the way back from a namespace.
+    """Open the namespace that the thread is in, to return to it.
 
     :raises KernelError: no descriptor is left
     """
@@ -95,7 +89,7 @@ def _open_own(there: str | int) -> int:
 
 
 def gone(name: str, exc: OSError) -> KernelError:
-    """What an error on the way into a namespace means.  A plain file in ``/run/netns`` (EINVAL) is no namespace."""
+    """Make the error of a failed entry into a namespace.  A plain file in ``/run/netns`` (EINVAL) is no namespace."""
     code = exc.errno or errno.EIO
     if code in (errno.ENOENT, errno.EINVAL):
         return NamespaceGoneError(name, "namespace", errno.ENOENT, "it does not exist")
@@ -103,17 +97,22 @@ def gone(name: str, exc: OSError) -> KernelError:
 
 
 def go_home(home: int) -> None:
-    """Back to where the thread came from.  A thread lost in a router's namespace must not do anything more."""
+    """Return the thread to its own namespace.
+
+    If that fails the process aborts, since the thread would go on in a router's namespace.
+
+    :param home: descriptor of that namespace; closed
+    """
     try:
-        setns(home, CLONE_NEWNET)
+        setns(home, libc.CLONE_NEWNET)
     except OSError as exc:
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"dvr-agent: setns back failed: {exc}\n".encode())
         os.abort()
     os.close(home)
 
 
-class Window:
-    """The ``with`` block of :func:`entered`."""
+class NamespaceWindow:
+    """The ``with`` block of :func:`entered`: the thread is in another namespace inside."""
 
     __slots__ = ("_home", "_name", "_there")
 
@@ -129,7 +128,7 @@ class Window:
         try:
             home = _open_own(there)
             try:
-                setns(fd, CLONE_NEWNET)
+                setns(fd, libc.CLONE_NEWNET)
             except OSError as exc:
                 os.close(home)
                 raise gone(str(there), exc) from exc
@@ -147,13 +146,13 @@ class Window:
             go_home(home)
 
 
-def entered(namespace: str | int) -> Window:
-    """The calling thread is in that namespace inside the ``with`` block.
+def entered(namespace: str | int) -> NamespaceWindow:
+    """Have the calling thread in a namespace inside the ``with`` block.
 
     Only system calls belong in the block: no logging, no lock, nothing that may switch green threads.  If the way
     back fails, the process aborts.
 
     :param namespace: name, ``""`` for where the thread is already, or a file descriptor of a namespace
-    :raises NamespaceGoneError: there is none of that name
+    :raises NamespaceGoneError: there is no namespace of that name
     """
-    return Window(namespace)
+    return NamespaceWindow(namespace)

@@ -19,7 +19,7 @@ from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, Data, Request
 from dvr_agent.kernel.netlink.neighbour import decode_neighbours, dump_neighbours
 from dvr_agent.kernel.netlink.route import decode_routes, dump_routes, hop_indexes
 from dvr_agent.kernel.netlink.rule import KERNEL_PRIORITIES, decode_rules, dump_rules
-from dvr_agent.kernel.netlink.socket import NetlinkSocket, open_raw
+from dvr_agent.kernel.netlink.transport import NetlinkSocket, open_raw
 from dvr_agent.kernel.netns import entered
 from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import NamespaceState

@@ -1,4 +1,7 @@
-"""Kernel parameters of a namespace: files below ``/proc/sys/net``, which follow the namespace of the opening thread."""
+"""Read and write kernel parameters of a namespace: files below ``/proc/sys/net``, as the opening thread's namespace.
+
+Used by ``kernel/observe.py`` (read) and ``kernel/apply.py`` (write).
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ def paths_of(namespace: str, keys: Iterable[str]) -> list[str]:
 
 
 class _Directories:
-    """Opens files below ``/proc/sys/net``, each of its directories only once.
+    """Opens files below ``/proc/sys/net`` from descriptors of its directories, each opened once.
 
     The kernel keeps the ``ipv4`` of all namespaces in one hash chain under one name: opening by the whole path walks
     that chain for every file (70 us with 300 namespaces), opening from the directory does not.
@@ -49,7 +52,8 @@ class _Directories:
         self._open: dict[str, int] = {}
 
     def open(self, path: str, flags: int) -> int:
-        """
+        """Open a parameter's file.
+
         :raises OSError: as open(2)
         """
         head, _, rest = path.removeprefix(ROOT).partition("/")
@@ -59,12 +63,13 @@ class _Directories:
         return os.open(rest, flags | os.O_CLOEXEC, dir_fd=directory)
 
     def close(self) -> None:
+        """Close the descriptors of the directories."""
         for directory in self._open.values():
             os.close(directory)
 
 
 def read_here(paths: Sequence[str]) -> list[str | int]:
-    """Value or errno of each parameter, in the namespace where the thread is.  Never raises: made for the window."""
+    """Value or errno of each parameter in the thread's namespace.  Never raises: called inside ``entered``."""
     values: list[str | int] = []
     directories = _Directories()
     for path in paths:
@@ -81,9 +86,9 @@ def read_here(paths: Sequence[str]) -> list[str | int]:
 
 
 def as_values(namespace: str, keys: Iterable[str], values: Iterable[str | int]) -> frozenset[Sysctl]:
-    """What :func:`read_here` found; parameters that are not there (device absent) are left out.
+    """The parameters that :func:`read_here` read; absent ones (of an absent device) are left out.
 
-    :raises KernelError: one could not be read
+    :raises KernelError: a parameter could not be read
     """
     found = []
     for key, value in zip(keys, values, strict=True):
@@ -95,18 +100,19 @@ def as_values(namespace: str, keys: Iterable[str], values: Iterable[str | int]) 
 
 
 def write(namespace: str, items: Sequence[Sysctl], counters: WriteCounters) -> None:
-    """Set them in order, in one window.
+    """Set parameters of a namespace, in order.
 
-    :raises NamespaceGoneError: no such namespace
-    :raises KernelError: naming the first that the kernel refused; those after it are not tried
+    :param counters: counts them
+    :raises NamespaceGoneError: there is no such namespace
+    :raises KernelError: naming the first parameter that the kernel refused; later ones are not tried
     """
     paths = paths_of(namespace, (item.key for item in items))
-    jobs = [(path, item.value.encode()) for path, item in zip(paths, items, strict=True)]
+    writes = [(path, item.value.encode()) for path, item in zip(paths, items, strict=True)]
     done = code = 0
     directories = _Directories()
     with entered(namespace):
         try:
-            for path, value in jobs:
+            for path, value in writes:
                 fd = directories.open(path, os.O_WRONLY)
                 try:
                     os.write(fd, value)

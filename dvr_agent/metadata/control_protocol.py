@@ -40,18 +40,8 @@ PAGE = 200
 MAX_MESSAGE = 64 * 1024
 """Bytes."""
 MAX_DESCRIPTORS = 4
-SO_NETNS_COOKIE = 71
-"""<asm-generic/socket.h>"""
 
 Message = dict[str, Any]
-
-
-def netns_cookie(listener: socket.socket) -> int:
-    """Number of the network namespace that a socket belongs to.
-
-    :raises OSError: the kernel is older than 5.14
-    """
-    return int.from_bytes(listener.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), "little")
 
 
 def send(connection: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:

@@ -11,9 +11,8 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
-import msgspec
-
 from dvr_agent.model import values
+from dvr_agent.model.json_text import decode_json
 from dvr_agent.model.reader import Invalid
 
 # A string (perhaps broken off by the end; possessive, so that no input makes it backtrack) or a bracket.
@@ -30,7 +29,7 @@ def peek_router_id(data: bytes) -> str | None:
     """The router id of a document that does not parse, None where it cannot be told.  Raises nothing."""
     data = bytes(data)
     try:
-        document = msgspec.json.decode(data)
+        document = decode_json(data.decode())
     except (ValueError, RecursionError, MemoryError):
         return next(_ids_in_text(data), None)
     router = document.get("router", document) if isinstance(document, dict) else None

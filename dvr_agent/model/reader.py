@@ -1,6 +1,6 @@
 """From bytes to plain JSON values, and from a wrong value to its JSON path.
 
-Decoding is msgspec's, into plain dicts and lists, followed by our own checks in ``values``, ``ports`` and ``parse``.
+``json_text`` decodes into plain dicts and lists; our own checks in ``values``, ``ports`` and ``parse`` follow.
 msgspec could decode straight into typed Structs, but its errors do not tell the value, nor which key of a mapping is
 meant, and they leave out what JSON types cannot say (families, duplicates, host bits); a second description of each
 object would only serve the first half of the checks.  The unknown keys that are built for nothing cost little:
@@ -17,7 +17,7 @@ import json
 import re
 from typing import Any, TypeAlias
 
-import msgspec
+from dvr_agent.model.json_text import JsonTextError, decode_json
 
 At: TypeAlias = "tuple[At, str | int] | None"
 """A place in a document: parent and key or index; None is the document itself."""
@@ -26,7 +26,6 @@ VALUE_LENGTH = 80
 """Characters of a value that an error shows."""
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_BYTE = re.compile(r"\(byte ([0-9]+)\)")
 
 
 class Verbatim(str):
@@ -62,23 +61,22 @@ def decode(data: bytes, max_size: int) -> object:
         raise Invalid(None, Verbatim(f"{len(data)} bytes long"), f"at most {max_size} bytes")
     try:
         text = bytes(data).decode()
-        return msgspec.json.decode(text)
+        return decode_json(text)
     except UnicodeDecodeError as exc:
         raise Invalid(None, Verbatim(f"{data[exc.start]:#04x} at byte {exc.start}"), "UTF-8 text") from None
-    except msgspec.DecodeError as exc:
-        raise _not_json(data, str(exc)) from None
+    except JsonTextError as exc:
+        raise _not_json(data, exc) from None
     except (RecursionError, MemoryError):
         raise Invalid(None, _excerpt(data, 0), "JSON that is not nested this deep") from None
 
 
-def _not_json(data: bytes, reason: str) -> Invalid:
-    """The error for text that is not JSON; ``reason`` is msgspec's and may name a byte."""
+def _not_json(data: bytes, error: JsonTextError) -> Invalid:
+    """Return the error for text that is not JSON, with an excerpt from where the decoder stopped."""
     if data.startswith(b"\xef\xbb\xbf"):
         return Invalid(None, _excerpt(data, 0), "JSON without a byte order mark")
-    found = _BYTE.search(reason)
-    start = int(found[1]) if found else max(len(data) - 40, 0)
-    reason = reason.removeprefix("JSON is malformed: ").partition(" - at ")[0]
-    return Invalid(None, _excerpt(data, start), f"JSON ({reason})")
+    start = error.byte if error.byte is not None else max(len(data) - 40, 0)
+    place = f" (byte {error.byte})" if error.byte is not None else ""
+    return Invalid(None, _excerpt(data, start), f"JSON ({error.reason}{place})")
 
 
 def _excerpt(data: bytes, start: int) -> str:

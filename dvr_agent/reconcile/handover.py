@@ -17,7 +17,7 @@ from dvr_agent.desired import names
 from dvr_agent.desired.scope_marks import SCOPE_MASK
 from dvr_agent.errors import NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
-from dvr_agent.kernel.iptables.blob import is_leftover
+from dvr_agent.kernel.iptables.blob import is_l3_agent_chain
 from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.inventory import adopt_inventory
 from dvr_agent.reconcile.takeover import ALL_TABLES
@@ -95,7 +95,7 @@ def missing(kernel: Kernel, leaving: Leaving) -> list[str]:
     """
     legacy = kernel.iptables.observe(leaving.namespace, ALL_TABLES)
     theirs = [*kernel.nftables.observe(leaving.namespace), *legacy]
-    if not any(is_leftover(chain.name) for table in theirs for chain in table.chains):
+    if not any(is_l3_agent_chain(chain.name) for table in theirs for chain in table.chains):
         return [NO_CHAINS]
     there = {fact for table in theirs for fact in _effects(table, ours=False)}
     wanted = dict.fromkeys(fact for table in leaving.tables for fact in _effects(table, ours=True))
@@ -166,7 +166,7 @@ def _effects(table: Table, ours: bool) -> Iterator[str]:
 
 def _rules(table: Table, ours: bool) -> Iterator[FilterRule]:
     """Rules that a packet can come to, of our chains or the other agent's."""
-    chains = {chain.name: chain.rules for chain in table.chains if is_leftover(chain.name) != ours}
+    chains = {chain.name: chain.rules for chain in table.chains if is_l3_agent_chain(chain.name) != ours}
     ahead = [chain for _, chain in table.jumps]
     seen: set[str] = set()
     while ahead:

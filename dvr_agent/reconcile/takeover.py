@@ -17,7 +17,7 @@ from dvr_agent.desired import names
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.desired.scope_marks import SCOPE_MASK, known_marks
 from dvr_agent.kernel.api import Kernel
-from dvr_agent.kernel.iptables.blob import is_leftover
+from dvr_agent.kernel.iptables.blob import is_l3_agent_chain
 from dvr_agent.kernel.iptables.layout import BUILTINS
 from dvr_agent.reconcile.api import Plan
 from dvr_agent.state.diff import Action, Changes
@@ -105,7 +105,7 @@ def reference_chains(changes: Changes) -> list[tuple[str, int]]:
     """(table, number) of the chains of neutron-l3-agent that go, in nf_tables and in the legacy tables."""
     found = [(f"nft {_short(change.old)}", len(change.old.chains)) for change in changes.left_over]
     for change in changes.tables:
-        number = sum(is_leftover(chain.name) for chain in change.old.chains)
+        number = sum(is_l3_agent_chain(chain.name) for chain in change.old.chains)
         if number:
             found.append((f"legacy {_short(change.old)}", number))
     return found
@@ -121,7 +121,7 @@ def _short(table: Table) -> str:
 
 
 def _is_reference(table: Table) -> bool:
-    return any(is_leftover(chain.name) for chain in table.chains)
+    return any(is_l3_agent_chain(chain.name) for chain in table.chains)
 
 
 def _scopes_by_device(view: HostView) -> dict[tuple[str, int], str]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from dvr_agent import backoff, securefiles
 from dvr_agent.errors import ServiceError
 from dvr_agent.kernel import netns
-from dvr_agent.kernel.inotify import Timer
+from dvr_agent.kernel.timerfd import TimerFd
 from dvr_agent.services.launch import Program, await_ready, journal, run
 from dvr_agent.services.processes import Process, children_of, open_process, parent_of, read_pid_file, running
 
@@ -63,7 +63,7 @@ class Children:
         self._fallen: dict[str, _Fallen] = {}
         self._seen: dict[str, set[int]] | None = None
         """Word of a command line → processes of the program that had it at the last look; None: none was taken yet."""
-        self._timer = Timer()
+        self._timer = TimerFd()
         self._poll = select.epoll()
         self._poll.register(self._timer.fileno(), select.EPOLLIN)
 

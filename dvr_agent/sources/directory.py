@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 from oslo_log import log as logging
 
 from dvr_agent.errors import DocumentError, SourceError
-from dvr_agent.kernel.inotify import Inotify, Mask, Notice, Timer
+from dvr_agent.kernel.inotify import Inotify, InotifyEvent, Mask
+from dvr_agent.kernel.timerfd import TimerFd
 from dvr_agent.model.parse import parse_document, peek_router_id
 from dvr_agent.sources import files
 from dvr_agent.sources.absence import Absence, Scan
@@ -110,7 +111,7 @@ class DirectorySource:
         self._watch: int | None = None
         self._watched: tuple[int, int] | None = None
         """Device and inode of the directory that is watched (without notifications: was listed last); None: none."""
-        self._timer = Timer()
+        self._timer = TimerFd()
         self._poll = select.epoll()
         self._poll.register(self._timer.fileno(), select.EPOLLIN)
         self._inotify = self._open_inotify()
@@ -316,7 +317,7 @@ class DirectorySource:
             if not notices:
                 return
 
-    def _hear(self, notice: Notice) -> None:
+    def _hear(self, notice: InotifyEvent) -> None:
         name, mask = notice.name, notice.mask
         if not name:
             self._disturbed = True

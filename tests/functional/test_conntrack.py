@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.errors import KernelError
-from dvr_agent.kernel import conntrack as module
-from dvr_agent.kernel.api import WriteCounters
-from dvr_agent.kernel.conntrack import NetlinkConntrack
-from dvr_agent.kernel.namespaces import RealNamespaces
+from dvr_agent.kernel.conntrack import manager as module
+from dvr_agent.kernel.conntrack.manager import NetlinkConntrack
 from tests.support import lab
 
 FIP, OUTSIDE = "203.0.113.5", "203.0.113.9"
@@ -23,7 +21,7 @@ FIP, OUTSIDE = "203.0.113.5", "203.0.113.9"
 def conntrack(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, host: lab.Host) -> NetlinkConntrack:
     """Both ways of finding entries must delete the same ones."""
     monkeypatch.setattr(module, "FILTER_FROM", 1 if request.param == "filtered dumps" else 1 << 30)
-    return NetlinkConntrack(RealNamespaces(WriteCounters()))
+    return NetlinkConntrack()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from dvr_agent.errors import KernelError, NamespaceGoneError, TablesUnavailableE
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.iptables import LibiptcManager, binding, manager, probe
 from dvr_agent.kernel.iptables.layout import BUILTINS
-from dvr_agent.kernel.netns import Window, entered
+from dvr_agent.kernel.netns import NamespaceWindow, entered
 from dvr_agent.state.filter import (
     Chain,
     Dnat,
@@ -42,7 +42,7 @@ ACCEPT, DROP = FilterRule(Verdict("ACCEPT")), FilterRule(Verdict("DROP"))
 
 
 class Namespaces:
-    def enter(self, name: str) -> Window:
+    def enter(self, name: str) -> NamespaceWindow:
         return entered(name)
 
 

@@ -72,7 +72,7 @@ def _filter(family: Family, inside: list[str]) -> Table:
 U32 = st.integers(0, 0xFFFFFFFF)
 INTERFACES = st.from_regex(r"[a-z][a-z0-9.-]{0,13}[a-z0-9+]", fullmatch=True)
 COMMENTS = st.text(
-    st.characters(codec="utf-8", exclude_categories=("C", "Z"), include_characters=" "), max_size=60
+    st.characters(blacklist_categories=("C", "Z"), whitelist_characters=" "), max_size=60
 )  # no blanks but the ordinary one
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvr_agent.kernel.iptables.blob import JumpAt, Snapshot, is_leftover, is_ours
+from dvr_agent.kernel.iptables.blob import JumpAt, Snapshot, is_l3_agent_chain, is_ours
 from dvr_agent.kernel.iptables.edit import edit_list, edit_script
 from dvr_agent.kernel.iptables.manager import check_table
 from dvr_agent.state.filter import Chain, FilterRule, Jump, Table, Verdict, make_table
@@ -94,9 +94,11 @@ def test_a_jump_behind_somebody_elses_rule_stays_there() -> None:
     assert not edit_script(Snapshot(table, (JumpAt("PREROUTING", 3, "dvr-PREROUTING", plain=True),)), table)
 
 
-def test_only_the_reference_agents_chains_are_left_overs() -> None:
-    assert all(map(is_leftover, ("neutron-l3-agent-PREROUTING", "neutron-filter-top", "neutron-postrouting-bottom")))
-    assert not any(map(is_leftover, ("neutron-meter-FORWARD", "neutron-filter-top2", "dvr-FORWARD", "PREROUTING")))
+def test_only_neutron_l3_agents_chains_are_stale() -> None:
+    stale = ("neutron-l3-agent-PREROUTING", "neutron-filter-top", "neutron-postrouting-bottom")
+    others = ("neutron-meter-FORWARD", "neutron-filter-top2", "dvr-FORWARD", "PREROUTING")
+    assert all(map(is_l3_agent_chain, stale))
+    assert not any(map(is_l3_agent_chain, others))
     assert is_ours("dvr-FORWARD")
     assert not is_ours("operator")
 

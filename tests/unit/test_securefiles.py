@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dvr_agent import securedirs, securefiles
+from dvr_agent import libc, securefiles
 
 USER = 64055
 SECRET = b"root:secret\n"
@@ -22,7 +22,7 @@ SECRET = b"root:secret\n"
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways to open a directory: an old kernel has no openat2(2)."""
     if request.param == "walk":
-        monkeypatch.setattr(securedirs, "SYS_OPENAT2", 9999)
+        monkeypatch.setattr(libc, "SYS_OPENAT2", 9999)
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ from ovs.db import idl as ovs_idl
 from ovsdbapp.exceptions import OvsdbAppException, TimeoutException
 
 from dvr_agent.attach.openvswitch.connection import Copy, Link
-from dvr_agent.attach.openvswitch.eventfd import Alarm
 from dvr_agent.attach.openvswitch.rows import KEY, SYSTEM, PortRow, is_routers
 from dvr_agent.attach.openvswitch.transaction import BoundedTransaction
 from dvr_agent.errors import AttachError
+from dvr_agent.eventfd import EventFd
 
 
 class Database:
@@ -34,7 +34,7 @@ class Database:
 
     def __init__(self, connection: str, bridge: str, timeout: float) -> None:
         self.connection, self.bridge, self.timeout = connection, bridge, timeout
-        self.alarm = Alarm()
+        self.alarm = EventFd()
         self.idl = Copy(connection, self)
         self._link = Link(self.idl, timeout)
         self._changed = threading.Condition(self._link.lock)
@@ -201,7 +201,7 @@ class Database:
                 self._note_port(row)
             self._note_configuration()
             if self._was_connected or self._complained:
-                self.alarm.ring()
+                self.alarm.notify()
             self._was_connected, self._complained = True, False
         elif self._connected and not connected:
             self._lost_at = time.monotonic()
@@ -214,7 +214,7 @@ class Database:
             self._bridges = None
             self._known.clear()
             if event != ovs_idl.ROW_UPDATE and row.name == self.bridge and self._connected:
-                self.alarm.ring()
+                self.alarm.notify()
         elif table == "Open_vSwitch":
             self._note_configuration()
         else:
@@ -284,7 +284,7 @@ class Database:
         elif event == ovs_idl.ROW_CREATE or "external_ids" in old._data:
             self._note_port(row)
         if (known or name in self._router_ports) and name not in self._expected and _is_news(event, row, old):
-            self.alarm.ring()
+            self.alarm.notify()
 
     def _note_port(self, interface: Any) -> None:
         ids = interface.external_ids
@@ -308,7 +308,7 @@ class Database:
         behind = done < self.wanted()
         if not behind or done != self._last_done or self._behind_since is None:
             if self._stalled():
-                self.alarm.ring()
+                self.alarm.notify()
             self._behind_since = time.monotonic() if behind else None
         self._last_done = done
 

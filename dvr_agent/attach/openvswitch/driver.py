@@ -30,7 +30,7 @@ from dvr_agent.attach.outer_ends import check_ports, read_devices
 from dvr_agent.errors import AttachError, NamespaceGoneError
 from dvr_agent.kernel.api import NamespaceManager, WriteCounters
 from dvr_agent.kernel.netlink.link import dump_links, index_and_name
-from dvr_agent.kernel.netlink.socket import NetlinkSocket
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.state.link import Port
 
 LOG = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ class OpenVSwitchDriver:
         return self._database.alarm.fileno()
 
     def acknowledge(self) -> None:
-        self._database.alarm.acknowledge()
+        self._database.alarm.clear()
 
     def idle(self, networks: Collection[str] = ()) -> Sequence[str]:
         """Nothing: the integration bridge is not ours."""

@@ -31,7 +31,7 @@ from dvr_agent.attach.outer_ends import Device, read_devices, same_pair
 from dvr_agent.errors import AttachError
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.link import set_link
-from dvr_agent.kernel.netlink.socket import NetlinkSocket
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.netns import open_namespace
 from dvr_agent.state.link import Port
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -13,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dvr_agent import securefiles
 from dvr_agent.cli.demo import documents
 from dvr_agent.cli.demo.network import DemoError
 
@@ -57,10 +57,7 @@ class Agent:
 
     def place(self, document: documents.Json) -> None:
         """Hand it a router document, as every careful writer does: a new file, then a rename."""
-        path = self.routers / "demo.json"
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(document, indent=2), encoding="utf-8")
-        os.replace(temporary, path)
+        securefiles.replace(self.routers / "demo.json", json.dumps(document, indent=2).encode())
 
     def withdraw(self) -> None:
         """Delete the router document."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import sys
@@ -10,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from dvr_agent import libc
 from dvr_agent.errors import DvrError
 
 MARKER = "DVR_AGENT_DEMO_SANDBOX"
 NETNS = Path("/run/netns")
-_MS_REC, _MS_PRIVATE = 1 << 14, 1 << 18
 
 
 class SandboxError(DvrError):
@@ -51,10 +50,10 @@ def run_privately(module: str, arguments: Sequence[str], marker: str) -> NoRetur
 
 
 def _own_run_directory() -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None) != 0:
-        raise SandboxError(f"cannot make mounts private: {os.strerror(ctypes.get_errno())}")
-    # All of it: named namespaces, the lock that iptables programs share, our own locks and sockets.
-    if libc.mount(b"demo", b"/run", b"tmpfs", 0, None) != 0:
-        raise SandboxError(f"cannot mount /run: {os.strerror(ctypes.get_errno())}")
+    try:
+        libc.mount(None, "/", libc.MS_REC | libc.MS_PRIVATE)
+        # All of it: named namespaces, the lock that iptables programs share, our own locks and sockets.
+        libc.mount("demo", "/run", 0, "tmpfs")
+    except OSError as exc:
+        raise SandboxError(f"cannot make mounts private: {exc.strerror}") from exc
     NETNS.mkdir()

@@ -13,7 +13,7 @@ from dvr_agent.kernel.api import Kernel, PendingTables, WriteCounters
 from dvr_agent.kernel.fake.faults import Call, Faults
 from dvr_agent.kernel.fake.plumber import FakePlumber
 from dvr_agent.kernel.fake.world import FakeLink, FakeNamespace, World
-from dvr_agent.kernel.iptables.manager import left_overs
+from dvr_agent.kernel.iptables.manager import l3_agent_part
 from dvr_agent.state.filter import Jump, Table, TableKey
 from dvr_agent.state.namespace import Announcement
 
@@ -145,7 +145,7 @@ class _Pending(_Part):
 
     def withdraw(self, namespace: str, key: TableKey) -> None:
         self._call("iptables.withdraw", namespace, key)
-        self.wanted[namespace, key] = left_overs(self._fake.inside(namespace).tables.get(key) or Table(*key))
+        self.wanted[namespace, key] = l3_agent_part(self._fake.inside(namespace).tables.get(key) or Table(*key))
 
 
 class _Iptables(_Part):

@@ -1,11 +1,12 @@
-"""The only place that touches python-iptables, and of it only the binding of libiptc.
+"""Write tables by python-iptables' binding of libiptc (:class:`Handle`); the only module that touches python-iptables.
 
-That is ``iptc.ip4tc.iptc`` and ``iptc.ip6tc.ip6tc``.  The package's Rule, Chain and Table layers never run: they rewire
-file descriptor 1, share caches between namespaces, and their library may end the process.  Importing it is not free of
-side effects either, so it happens once, on first use:
+Used by :mod:`.manager`, and at start by ``kernel/linux.py`` (:func:`probe`).  The binding is ``iptc.ip4tc.iptc`` and
+``iptc.ip6tc.ip6tc``.  The package's Rule, Chain and Table layers never run: they redirect file descriptor 1, share
+caches between namespaces, and their library may end the process.  Importing the package has side effects too, so it
+happens once, on first use:
 
 * it runs ``/sbin/ldconfig`` to find its libraries, several compilers if that fails, and gives up without any of them:
-  we name the libraries ourselves, so that no process is started and ldconfig is not needed;
+  its search is replaced for the time of the import, so that no process is started and ldconfig is not needed;
 * it runs ``ldconfig`` once more for the directory of the iptables extensions (which we do not use), unless
   ``XTABLES_LIBDIR`` is set: we set it for the time of the import;
 * it runs ``modprobe ip_tables`` and ``ip6_tables`` where the kernel has modules: wanted;
@@ -25,9 +26,9 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, NoReturn
 
+from dvr_agent import libc
 from dvr_agent.errors import KernelError, TablesUnavailableError
 from dvr_agent.kernel.iptables.layout import BUILTINS, LAYOUTS
-from dvr_agent.kernel.netns import CLONE_NEWNET
 from dvr_agent.state.filter import Family, FilterRule, Table, TableKey
 
 SONAMES = {
@@ -49,13 +50,10 @@ LIBRARY_HINT = (
 _MISSING = (errno.ENOENT, errno.ENOPROTOOPT, errno.EPROTONOSUPPORT)
 _import_lock = threading.Lock()
 _libraries: dict[Family, Any] = {}
-_errno_location = ctypes.CDLL(None).__errno_location
-_unshare = ctypes.CDLL(None, use_errno=True).unshare
-_errno_location.restype = ctypes.POINTER(ctypes.c_int)
 
 
 def library(family: Family) -> Any:
-    """libiptc of one family, as python-iptables binds it.
+    """The binding of libiptc for one family.
 
     :raises TablesUnavailableError: the package or a library is missing
     """
@@ -69,19 +67,18 @@ def library(family: Family) -> Any:
 
 
 def probe() -> None:
-    """Fail now if tables could never be written here: for the start of the daemon.
+    """Check at the start of the daemon that legacy tables can be used here.
 
-    Reads every table that we may need in a namespace that lives only as long as this call.
+    Opens every table that the agent may need, in a namespace that lives only as long as this call.
 
     :raises TablesUnavailableError: says what an operator has to do
     :raises KernelError: no namespace could be made (not root)
     """
     failures: list[KernelError] = []
 
-    def look() -> None:
+    def open_all_tables() -> None:
         try:
-            if _unshare(CLONE_NEWNET):
-                raise KernelError("", "new namespace", ctypes.get_errno(), "the agent needs CAP_SYS_ADMIN")
+            _unshare()
             for family in LAYOUTS:
                 for name in BUILTINS:
                     with Handle("", (family, name)):
@@ -89,11 +86,18 @@ def probe() -> None:
         except KernelError as exc:
             failures.append(exc)
 
-    thread = threading.Thread(target=look)  # its namespace ends with it
+    thread = threading.Thread(target=open_all_tables)  # its namespace ends with it
     thread.start()
     thread.join()
     if failures:
         raise failures[0]
+
+
+def _unshare() -> None:
+    try:
+        libc.unshare(libc.CLONE_NEWNET)
+    except OSError as exc:
+        raise KernelError("", "new namespace", exc.errno or errno.EIO, "the agent needs CAP_SYS_ADMIN") from exc
 
 
 class Handle:
@@ -123,7 +127,7 @@ class Handle:
             self._lib.iptc_free(handle)
 
     def create_chain(self, name: str) -> None:
-        """A new, empty chain."""
+        """Create an empty chain."""
         self._check(self._lib.iptc_create_chain(name.encode(), self._handle), f"-N {name}")
 
     def flush(self, chain: str) -> None:
@@ -131,11 +135,14 @@ class Handle:
         self._check(self._lib.iptc_flush_entries(chain.encode(), self._handle), f"-F {chain}")
 
     def delete_chain(self, name: str) -> None:
-        """Delete an empty chain that nothing leads to."""
+        """Delete an empty chain that no rule leads to."""
         self._check(self._lib.iptc_delete_chain(name.encode(), self._handle), f"-X {name}")
 
     def insert(self, chain: str, position: int, entry: bytes, rule: FilterRule) -> None:
-        """Insert an entry, before the one at this position (from 0); the rule is for the error text."""
+        """Insert an entry before the one at this position (from 0).
+
+        :param rule: for the error text
+        """
         done = self._lib.iptc_insert_entry(chain.encode(), entry, ctypes.c_uint(position), self._handle)
         if done != 1:
             self._fail(_errno(), f"-A {chain} {rule.text}")
@@ -148,8 +155,8 @@ class Handle:
     def commit(self, what: Callable[[], str]) -> None:
         """Replace the kernel's table by this one, in one step.
 
-        :param what: for the error text, what is new
-        :raises KernelError: nothing was changed; EAGAIN: somebody else changed the table since it was read
+        :param what: makes the error text: the inserted rules
+        :raises KernelError: nothing was changed; EAGAIN: another program changed the table since it was read
         """
         done = self._lib.iptc_commit(self._handle)
         if done != 1:
@@ -163,7 +170,7 @@ class Handle:
         raise KernelError(self._namespace, f"{self._what}: {what}", code, self._advice(code))
 
     def _advice(self, code: int) -> str:
-        """libiptc's words for an errno; EMLINK's are ours."""
+        """Text for an errno: libiptc's, or for an operator where libiptc's does not help."""
         if code == errno.EMLINK:
             return "a rule that is not ours leads to this chain; delete that rule"
         if code == errno.EAGAIN:
@@ -173,8 +180,8 @@ class Handle:
 
 
 def _errno() -> int:
-    """The thread's errno.  The binding loads its libraries without ctypes' own copy of it."""
-    return int(_errno_location().contents.value) or errno.EIO
+    """The thread's errno, which python-iptables' libraries set (they were loaded without ``use_errno``)."""
+    return libc.thread_errno() or errno.EIO
 
 
 def _load() -> dict[Family, Any]:
@@ -186,12 +193,12 @@ def _load() -> dict[Family, Any]:
 
 @contextlib.contextmanager
 def _quiet_import() -> Iterator[None]:
-    """The libraries are found by their sonames, and nothing is started for it."""
+    """Have python-iptables find its libraries by their sonames, without starting processes."""
     search = ctypes.util.find_library
     had = os.environ.get("XTABLES_LIBDIR")
 
     def find(name: str) -> str | None:
-        """None sends python-iptables on to its own directory, where its helper library lies."""
+        """Returns None for its helper library, which python-iptables then finds in its own directory."""
         for soname in SONAMES.get(name, ()):
             with contextlib.suppress(OSError):
                 ctypes.CDLL(soname)

@@ -1,7 +1,8 @@
-"""A table as the kernel hands it out, turned into our part of it: pure functions over bytes.
+"""Decode the bytes of a whole table into our part of it (:class:`Snapshot`).  Pure.
 
-:func:`digest_of` leaves the counters out, so that a table in which nothing but traffic happened is known from before;
-:class:`Snapshots` then knows what it meant without decoding it again.  Input comes from :mod:`.reader`.
+Input comes from :mod:`.reader`; the result goes to :mod:`.manager` and :mod:`.edit`.  :func:`digest_of` leaves the
+counters out, so that a table in which only counters changed has the same digest; :class:`Snapshots` is the cache of
+decoded tables by digest.
 """
 
 from __future__ import annotations
@@ -37,31 +38,31 @@ from dvr_agent.state.filter import (
     Verdict,
 )
 
-LEFTOVER_PREFIX = "neutron-l3-agent-"
-LEFTOVER_NAMES = frozenset({"neutron-filter-top", "neutron-postrouting-bottom"})
-"""Chains of the reference agent (neutron.agent.linux.iptables_manager: the wrapped ones and the two shared ones)."""
+L3_AGENT_PREFIX = "neutron-l3-agent-"
+L3_AGENT_NAMES = frozenset({"neutron-filter-top", "neutron-postrouting-bottom"})
+"""Chains of neutron-l3-agent (neutron.agent.linux.iptables_manager: the wrapped ones and the two shared ones)."""
 
 _VERDICT = struct.Struct("=i")
 _STANDARD_HEAD = b"\0"
 _ERROR_HEAD = ERROR.encode() + b"\0"
 
 
-def is_leftover(chain: str) -> bool:
-    """True for a chain that the reference agent left behind."""
-    return chain.startswith(LEFTOVER_PREFIX) or chain in LEFTOVER_NAMES
+def is_l3_agent_chain(chain: str) -> bool:
+    """True for the name of a chain of neutron-l3-agent."""
+    return chain.startswith(L3_AGENT_PREFIX) or chain in L3_AGENT_NAMES
 
 
 def is_ours(chain: str) -> bool:
-    """True for a chain that we answer for: one that we made, or a left-over that we remove."""
-    return chain.startswith(CHAIN_PREFIX) or is_leftover(chain)
+    """True for a chain that the agent manages: its own, and stale chains of neutron-l3-agent, which it removes."""
+    return chain.startswith(CHAIN_PREFIX) or is_l3_agent_chain(chain)
 
 
 @dataclass(frozen=True, slots=True)
 class JumpAt:
-    """A rule in a built-in chain that leads to a chain of ours.
+    """A rule in a built-in chain that leads to a chain of ours (:func:`is_ours`).
 
     :ivar position: from 0, among the rules of the built-in chain
-    :ivar plain: it is nothing but the jump, as we write it; otherwise somebody else wrote it
+    :ivar plain: the rule has no match, as the agent writes it; another program wrote a rule with matches
     """
 
     builtin: str
@@ -72,14 +73,18 @@ class JumpAt:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A table as it was read: our part, and where the jumps stand among the rules of others."""
+    """A table as it was read.
+
+    :ivar table: our part
+    :ivar jumps: jumps to our chains, with their positions among the rules of other programs
+    """
 
     table: Table
     jumps: tuple[JumpAt, ...] = ()
 
 
 def shape_of(layout: Layout, entries: bytes) -> struct.Struct:
-    """Cuts a table with entries of these sizes into the parts between the counters."""
+    """A struct that cuts a table with entries of these sizes into the parts between the counters."""
     sizes, at = [], 0
     while at < len(entries):
         size = OFFSETS.unpack_from(entries, at + layout.offsets_at)[1]
@@ -95,7 +100,7 @@ def _shape(counters_at: int, header_size: int, sizes: tuple[int, ...]) -> struct
 
 
 def digest_of(shape: struct.Struct, key: TableKey, entries: bytes) -> bytes:
-    """Identifies the content of a table, without counters.
+    """Digest of a table's content without counters.
 
     The shape may be the one the table had some time ago.  If the digest is one that was made with the right shape, then
     this shape is right too: the sizes of the entries, which lie between the counters, are the same from the first on.
@@ -104,12 +109,12 @@ def digest_of(shape: struct.Struct, key: TableKey, entries: bytes) -> bytes:
 
 
 class Snapshots:
-    """Remembers by digest what a table meant.  Safe for several threads.
+    """Cache of decoded tables by digest.  Safe for several threads.
 
     The digest need not cover the offsets of the built-in chains, which the kernel tells apart from the entries: every
     entry names the hooks that lead to it (``comefrom``), so other offsets make other entries.
 
-    :param size: how many tables; one takes a few hundred bytes, the rules in them are shared
+    :param size: number of tables; one takes a few hundred bytes, the rules in them are shared
     """
 
     def __init__(self, size: int = 1 << 14) -> None:
@@ -118,7 +123,7 @@ class Snapshots:
         self._lock = threading.Lock()
 
     def get(self, digest: bytes) -> Snapshot | None:
-        """What a table with this content meant, if it was seen before."""
+        """The decoded table with this digest, None if it is not in the cache."""
         with self._lock:
             snapshot = self._found.pop(digest, None)
             if snapshot is not None:
@@ -126,7 +131,7 @@ class Snapshots:
             return snapshot
 
     def put(self, digest: bytes, snapshot: Snapshot) -> None:
-        """Remember it; the one not seen for longest makes room."""
+        """Add a decoded table; the least recently used one is dropped when the cache is full."""
         with self._lock:
             self._found[digest] = snapshot
             while len(self._found) > self._size:
@@ -134,8 +139,8 @@ class Snapshots:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    """Where one entry and its parts lie in the blob."""
+class _EntrySpan:
+    """Offsets of one x_tables entry in the bytes: its begin, its target, its end."""
 
     start: int
     target: int
@@ -143,7 +148,11 @@ class _Entry:
 
 
 def decode_table(key: TableKey, info: bytes, blob: bytes) -> Snapshot:
-    """Our part of a table from ``struct ipt_getinfo`` (which says where built-in chains begin) and the entries."""
+    """Decode our part of a table.
+
+    :param info: ``struct ipt_getinfo``, which has the offsets of the built-in chains
+    :param blob: all entries of the table
+    """
     family, name = key
     layout = LAYOUTS[family]
     entries = _walk(layout, blob)
@@ -161,21 +170,21 @@ def decode_table(key: TableKey, info: bytes, blob: bytes) -> Snapshot:
     return Snapshot(Table(family, name, tuple(sorted(ours, key=lambda chain: chain.name)), plain), tuple(jumps))
 
 
-def _walk(layout: Layout, blob: bytes) -> list[_Entry]:
+def _walk(layout: Layout, blob: bytes) -> list[_EntrySpan]:
     found, at, offsets_at = [], 0, layout.offsets_at
     while at < len(blob):
         target, size = OFFSETS.unpack_from(blob, at + offsets_at)
-        found.append(_Entry(at, at + target, at + size))
+        found.append(_EntrySpan(at, at + target, at + size))
         at += size or len(blob)
     return found
 
 
-def _chains(info: bytes, blob: bytes, entries: list[_Entry]) -> dict[str, list[_Entry]]:
+def _chains(info: bytes, blob: bytes, entries: list[_EntrySpan]) -> dict[str, list[_EntrySpan]]:
     """The entries of each chain, its policy last.  Built-in chains begin where the hooks say, others after a name."""
     _name, valid, *numbers = INFO.unpack(info)
     hooks = {numbers[hook]: HOOKS[hook] for hook in range(len(HOOKS)) if valid & 1 << hook}
-    chains: dict[str, list[_Entry]] = {}
-    current: list[_Entry] = []
+    chains: dict[str, list[_EntrySpan]] = {}
+    current: list[_EntrySpan] = []
     for entry in entries:
         if _target_is(blob, entry, _ERROR_HEAD):
             current = chains.setdefault(_error_name(blob, entry), [])
@@ -186,28 +195,28 @@ def _chains(info: bytes, blob: bytes, entries: list[_Entry]) -> dict[str, list[_
     return {chain: found for chain, found in chains.items() if found}
 
 
-def _target_is(blob: bytes, entry: _Entry, head: bytes) -> bool:
+def _target_is(blob: bytes, entry: _EntrySpan, head: bytes) -> bool:
     return blob.startswith(head, entry.target + 2)
 
 
-def _error_name(blob: bytes, entry: _Entry) -> str:
+def _error_name(blob: bytes, entry: _EntrySpan) -> str:
     """Name of the chain that begins here (``struct xt_error_target``); ``ERROR`` at the end of the table."""
     at = entry.target + EXTENSION.size
     return blob[at : at + NAME_SIZE + 1].partition(b"\0")[0].decode(errors="replace")
 
 
-def _jump_target(blob: bytes, entry: _Entry, heads: dict[int, str]) -> str | None:
+def _jump_target(blob: bytes, entry: _EntrySpan, heads: dict[int, str]) -> str | None:
     """The chain a standard target jumps or goes to; a verdict has none."""
     if not _target_is(blob, entry, _STANDARD_HEAD):
         return None
     return heads.get(_verdict(blob, entry))
 
 
-def _verdict(blob: bytes, entry: _Entry) -> int:
+def _verdict(blob: bytes, entry: _EntrySpan) -> int:
     return int(_VERDICT.unpack_from(blob, entry.target + EXTENSION.size)[0])
 
 
-def _jumps(layout: Layout, blob: bytes, builtin: str, rules: list[_Entry], heads: dict[int, str]) -> list[JumpAt]:
+def _jumps(layout: Layout, blob: bytes, builtin: str, rules: list[_EntrySpan], heads: dict[int, str]) -> list[JumpAt]:
     found = []
     for position, entry in enumerate(rules):
         chain = _jump_target(blob, entry, heads)
@@ -217,7 +226,7 @@ def _jumps(layout: Layout, blob: bytes, builtin: str, rules: list[_Entry], heads
     return found
 
 
-def _rule(family: Family, layout: Layout, blob: bytes, entry: _Entry, heads: dict[int, str]) -> FilterRule:
+def _rule(family: Family, layout: Layout, blob: bytes, entry: _EntrySpan, heads: dict[int, str]) -> FilterRule:
     ip = blob[entry.start : entry.start + layout.ip_size]
     matches = blob[entry.start + layout.header_size : entry.target]
     target: bytes | Target = blob[entry.target : entry.end]
@@ -226,7 +235,7 @@ def _rule(family: Family, layout: Layout, blob: bytes, entry: _Entry, heads: dic
     return decode(family, ip, matches, target)
 
 
-def _standard(blob: bytes, entry: _Entry, heads: dict[int, str]) -> Target:
+def _standard(blob: bytes, entry: _EntrySpan, heads: dict[int, str]) -> Target:
     verdict = _verdict(blob, entry)
     if verdict in VERDICTS:
         return Verdict(VERDICTS[verdict])

@@ -1,7 +1,8 @@
-"""What has to be done to a table so that our part of it becomes what it should be: a pure function.
+"""Compute the steps that turn a table as it was read into the desired one (:func:`edit_script`).  Pure.
 
-Only what differs is touched, since a rule that stays keeps its counters: rules are matched up by a longest common
-subsequence.  The result is data; :mod:`.manager` performs it, in the order of the fields.
+Only rules that differ are deleted and inserted, since a rule that stays keeps its counters: old and new rules are
+matched by a longest common subsequence.  :mod:`.manager` carries the steps out, in the order of the fields of
+:class:`Edit`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Edit:
     :ivar flushes: chains to be emptied, since they go
     :ivar creates: new chains
     :ivar inserts: (chain, position, rule): each counts after those before it were done
-    :ivar drops: chains to be deleted; the same as ``flushes``, after nothing leads to them any more
+    :ivar drops: chains to be deleted; the same as ``flushes``, once no rule leads to them any more
     """
 
     deletes: tuple[tuple[str, int], ...] = ()
@@ -35,6 +36,7 @@ class Edit:
 
     @property
     def drops(self) -> tuple[str, ...]:
+        """Chains to be deleted."""
         return self.flushes
 
     def __bool__(self) -> bool:
@@ -42,7 +44,7 @@ class Edit:
 
 
 def edit_script(snapshot: Snapshot, desired: Table) -> Edit:
-    """What leads from the table as it was read to the desired one."""
+    """The steps from the table as it was read to the desired one."""
     now = {chain.name: chain.rules for chain in snapshot.table.chains}
     want = {chain.name: chain.rules for chain in desired.chains}
     deletes: list[tuple[str, int]] = []
@@ -65,9 +67,9 @@ def edit_script(snapshot: Snapshot, desired: Table) -> Edit:
 
 
 def edit_list(old: Sequence[T], new: Sequence[T]) -> tuple[list[int], list[tuple[int, T]]]:
-    """Deletions (last first) and then insertions (first first) that make ``new`` out of ``old``.
+    """Deletions (last position first) and then insertions (first position first) that make ``new`` out of ``old``.
 
-    What is not named stays; it is a longest common subsequence of both.
+    Items that stay are a longest common subsequence of both lists.
     """
     if len(old) == len(new) and old == new:
         return [], []
@@ -118,10 +120,11 @@ def _common(old: Sequence[T], new: Sequence[T]) -> list[tuple[int, int]]:
 def _edit_jumps(
     jumps: Sequence[JumpAt], aims: Sequence[str], chains: Set[str]
 ) -> tuple[list[int], list[tuple[int, str]]]:
-    """The jumps of one built-in chain: each wanted one once, and none to a chain that goes.
+    """Steps for the jumps of one built-in chain: each wanted jump once, and no jump to a chain that is deleted.
 
-    A jump that is there stays where it is, even behind a rule that somebody put before it; a missing one goes right
-    behind the wanted one before it, or to the head.  A rule of somebody else that leads to a chain we keep stays.
+    An existing jump stays where it is, even behind a rule that another program put before it; a missing jump is
+    inserted right behind the wanted jump before it, or at the head.  Another program's rule that leads to a chain we
+    keep stays.
     """
     kept: dict[str, int] = {}
     gone: list[int] = []

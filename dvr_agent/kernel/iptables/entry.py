@@ -1,10 +1,10 @@
-"""One rule to one x_tables entry and back.
+"""Encode one rule as an x_tables entry (``struct ipt_entry``), and decode it.
 
-:func:`encode` is the compiler: it checks every value first, since the kernel would take a good part of the nonsense
-(and libiptc the rest), and it holds the rule to the one spelling in which it will be read back, since any other would
-look like drift for ever.  :func:`decode` never fails: what the vocabulary has no word for becomes a ``Foreign``.
-Both remember their results: a host has thousands of tables with the same few rules, and a table is read far more often
-than it changes.
+Used by :mod:`.manager` (rules to insert) and :mod:`.blob` (tables that were read).  :func:`encode` checks every value
+first, since kernel and libiptc accept invalid ones, and refuses a rule that would be read back differently from how it
+was written, since that would look like drift for ever.  :func:`decode` never fails: what ``state.filter`` cannot
+express becomes a ``Foreign``.  Both cache their results: a host has thousands of tables with the same few rules, and a
+table is read far more often than it changes.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _INVERSIONS = INV_IIF | INV_OIF | INV_SRC | INV_DST
 
 @lru_cache(maxsize=1 << 14)
 def encode(rule: FilterRule, family: Family) -> bytes:
-    """The entry as libiptc's append and insert take it; verdicts and jumps go by name.
+    """Encode a rule as libiptc's append and insert take it; verdicts and jumps are passed by name.
 
     :raises ValueError: the rule cannot be expressed, or is not in the spelling it is read back in
     """
@@ -86,11 +86,11 @@ def encode(rule: FilterRule, family: Family) -> bytes:
 
 @lru_cache(maxsize=1 << 15)
 def decode(family: Family, ip: bytes, matches: bytes, target: bytes | Target) -> FilterRule:
-    """The rule of an entry.
+    """Decode the rule of an entry.
 
     :param ip: the IP part
     :param matches: the extensions between header and target
-    :param target: the target extension; verdicts and jumps as words, since they depend on the table around them
+    :param target: the target extension; verdicts and jumps already decoded, since they depend on the table around them
     """
     layout = LAYOUTS[family]
     words = tuple(map(_decode_match, _split(matches)))
@@ -104,13 +104,16 @@ def decode(family: Family, ip: bytes, matches: bytes, target: bytes | Target) ->
 
 
 def check_chain_name(name: str) -> None:
-    """:raises ValueError: the kernel or iptables-save could not hold it as a chain's name"""
+    """Check a chain's name.
+
+    :raises ValueError: it is too long, or cannot be written by iptables-save
+    """
     if not 0 < len(name.encode()) <= CHAIN_NAME_MAX or not name.isprintable() or " " in name:
         raise ValueError(f"chain names have 1 to {CHAIN_NAME_MAX} printable bytes without blanks: {name!r}")
 
 
 def _check_protocol(rule: FilterRule) -> None:
-    """Ports mean nothing without the protocol they belong to; the kernel checks this only in part."""
+    """Refuse ports without their protocol; the kernel checks this only in part."""
     for match in rule.matches:
         if isinstance(match, DportMatch) and match.protocol != rule.protocol:
             raise ValueError(f"-m {match.protocol} needs -p {match.protocol}")
@@ -145,7 +148,7 @@ def _encode_ip(rule: FilterRule, layout: Layout) -> bytes:
 def _decode_ip(ip: bytes, layout: Layout) -> tuple[str | Not | None, ...]:
     """Source, destination, interfaces and protocol.
 
-    :raises ValueError: there is no word for it
+    :raises ValueError: ``state.filter`` cannot express it
     """
     src, dst, src_mask, dst_mask, iif, oif, iif_mask, oif_mask, protocol, *rest = layout.ip.unpack(ip)
     inverted = rest[-1]

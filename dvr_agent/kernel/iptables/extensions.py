@@ -1,9 +1,9 @@
-"""Matches and targets of x_tables, to and from the words of :mod:`dvr_agent.state.filter`.
+"""Encode and decode the matches and targets of x_tables: the types of :mod:`dvr_agent.state.filter` as extensions.
 
-One class-free codec per extension: ``encode_*`` gives name, revision and data and raises ValueError where the value
-cannot be expressed; ``decode_*`` gives the word, or None for anything that the vocabulary has no word for.  Revisions
-and sizes are those iptables 1.8 writes, so that its ``iptables-legacy-save`` can print them.
-Used by :mod:`.entry` only.
+``encode_*`` returns an extension (name, revision, data) and raises ValueError for a value out of range; ``decode_*``
+returns the match or target, or None where ``state.filter`` has no type for it.  Revisions and sizes are those that
+iptables 1.8 writes, so that its ``iptables-legacy-save`` can print them.
+Used by :mod:`.entry`, and by ``kernel/nftables/rules.py`` for the extensions that iptables-nft puts into nf_tables.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ _ZERO_PORT = bytes(2)
 
 
 def encode_match(match: Match | Foreign) -> bytes:
-    """The match as an extension.
+    """Encode a match as an extension.
 
     :raises ValueError: a value is out of range
     """
@@ -103,7 +103,7 @@ def encode_match(match: Match | Foreign) -> bytes:
 
 
 def decode_match(name: str, revision: int, data: bytes) -> Match | None:
-    """The word for an extension; None if there is none."""
+    """Decode the match of an extension; None: ``state.filter`` has no type for it."""
     decoder = _MATCHES.get((name, revision))
     return decoder(name, data) if decoder else None
 
@@ -163,7 +163,7 @@ _MATCHES: dict[tuple[str, int], Callable[[str, bytes], Match | None]] = {
 
 
 def encode_target(target: Target, family: Family) -> bytes:
-    """The target as an extension.  Verdicts and jumps go by name, as libiptc's append and insert want them.
+    """Encode a target as an extension.  Verdicts and jumps are passed by name, as libiptc wants them.
 
     :raises ValueError: a value is out of range or an address of the other family
     """
@@ -172,15 +172,8 @@ def encode_target(target: Target, family: Family) -> bytes:
             return extension(target.name, 0, bytes(8))
         case Jump():
             return extension(target.chain, 0, bytes(8))
-        case Dnat():
-            address, ports = _address(target.address, family), _ports(target.ports)
-            flags = MAP_IPS | (PROTO_SPECIFIED if target.ports else 0)
-            return extension("DNAT", 2, RANGE2.pack(flags, address, address, *ports, _ZERO_PORT))
-        case Snat():
-            flags = MAP_IPS | (RANDOM_FULLY if target.random_fully else 0)
-            return _nat("SNAT", 1, family, flags, _address(target.address, family), None)
-        case Redirect():
-            return _nat("REDIRECT", 0, family, PROTO_SPECIFIED, b"", (target.port, target.port))
+        case Dnat() | Snat() | Redirect():
+            return _encode_nat(target, family)
         case SetMark():
             return extension("MARK", 2, SET_MARK.pack(_u32(target.value), _u32(target.mask)))
         case SaveConnmark() | RestoreConnmark():
@@ -193,9 +186,22 @@ def encode_target(target: Target, family: Family) -> bytes:
 
 
 def decode_target(name: str, revision: int, data: bytes, family: Family) -> Target | None:
-    """The word for an extension other than the standard target; None if there is none."""
+    """Decode the target of an extension; None: the standard target, or ``state.filter`` has no type for it."""
     decoder = _TARGETS.get((name, revision, family))
     return decoder(data) if decoder and name != STANDARD else None
+
+
+def _encode_nat(target: Dnat | Snat | Redirect, family: Family) -> bytes:
+    match target:
+        case Dnat():
+            address, ports = _address(target.address, family), _ports(target.ports)
+            flags = MAP_IPS | (PROTO_SPECIFIED if target.ports else 0)
+            return extension("DNAT", 2, RANGE2.pack(flags, address, address, *ports, _ZERO_PORT))
+        case Snat():
+            flags = MAP_IPS | (RANDOM_FULLY if target.random_fully else 0)
+            return _nat("SNAT", 1, family, flags, _address(target.address, family), None)
+        case Redirect():
+            return _nat("REDIRECT", 0, family, PROTO_SPECIFIED, b"", (target.port, target.port))
 
 
 def _nat(name: str, revision6: int, family: Family, flags: int, address: bytes, ports: tuple[int, int] | None) -> bytes:

@@ -64,7 +64,8 @@ class Layout:
     :ivar offsets_at: where ``target_offset`` and ``next_offset`` lie
     :ivar counters_at: where the packet and byte counters begin; they end the header
     :ivar header_size: size of the entry without matches and target
-    :ivar level: of getsockopt(2)
+    :ivar level: for getsockopt(2)
+    :ivar names: file below ``/proc/net`` with the names of the tables that a namespace has
     """
 
     family: Family
@@ -88,15 +89,15 @@ LAYOUTS: dict[Family, Layout] = {4: V4, 6: V6}
 OFFSETS = struct.Struct("=HH")
 """``target_offset`` (start of the target) and ``next_offset`` (size of the entry), both from the entry's start."""
 IP6T_F_PROTO = 0x01
-"""An IPv6 entry looks at the protocol only with this flag."""
+"""An IPv6 entry compares the protocol only with this flag."""
 
 
 def aligned(size: int) -> int:
-    """Rounded up as ``XT_ALIGN`` does."""
+    """Round a size up as ``XT_ALIGN`` does."""
     return -(-size // ALIGN) * ALIGN
 
 
 def extension(name: str, revision: int, data: bytes) -> bytes:
-    """A match or target with its header."""
+    """Pack a match or target with its header."""
     size = aligned(len(data))
     return EXTENSION.pack(EXTENSION.size + size, name.encode(), revision) + data.ljust(size, b"\0")

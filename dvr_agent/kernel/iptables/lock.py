@@ -1,4 +1,4 @@
-"""The lock that iptables programs share: ``/run/xtables.lock``, held from reading a table to its commit.
+"""The lock of iptables programs (``/run/xtables.lock``); :mod:`.manager` holds it from reading a table to its commit.
 
 The kernel would let two writers overwrite each other as long as the number of rules stays the same, and libiptc does
 not take the lock by itself (iptables(8), ``--wait``).
@@ -24,7 +24,7 @@ _POLL = (0.001, 0.05)
 """Seconds between two tries: at first, and at most."""
 
 _threads = threading.Lock()
-"""Our own threads queue here: flock(2) would make them poll for each other."""
+"""Threads of this process wait here: by flock(2) they would have to poll for each other."""
 
 
 @contextlib.contextmanager

@@ -1,11 +1,11 @@
-"""Our part of the packet filter tables of any namespace: read, replaced in one commit per table, printed.
+"""Read, replace and print our part of the packet filter tables of any namespace; one commit per changed table.
 
-Reading goes straight to the kernel (:mod:`.reader`), writing by libiptc (:mod:`.binding`), what lies between is pure
-(:mod:`.blob`, :mod:`.edit`, :mod:`.entry`, :mod:`.save`).  The reconciler uses it as its
-:class:`~dvr_agent.kernel.api.IptablesManager`.
+Implements :class:`dvr_agent.kernel.api.IptablesManager` for the reconciler.  Tables are read from the kernel
+(:mod:`.reader`) and written by libiptc (:mod:`.binding`); decoding, comparison, encoding and printing are pure
+(:mod:`.blob`, :mod:`.edit`, :mod:`.entry`, :mod:`.save`).
 
-Chains and rules of others are never touched, with two exceptions: rules in built-in chains that lead to a chain which
-has to go, and the chains that the reference agent left behind, which go with the first commit of ours to their table.
+Chains and rules of other programs are never touched, with two exceptions: rules in built-in chains that lead to a chain
+which is deleted, and stale chains of neutron-l3-agent, which are deleted with our first commit to their table.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.iptables.binding import Handle, library
-from dvr_agent.kernel.iptables.blob import Snapshot, is_leftover
+from dvr_agent.kernel.iptables.blob import Snapshot, is_l3_agent_chain
 from dvr_agent.kernel.iptables.edit import Edit, edit_script
 from dvr_agent.kernel.iptables.entry import check_chain_name, encode
 from dvr_agent.kernel.iptables.layout import BUILTINS
@@ -38,10 +38,10 @@ class LibiptcManager:
     Safe for several threads: writers queue for the lock that iptables uses.  It covers all namespaces of the host, so a
     lock per namespace would add nothing.
 
-    :param namespaces: the way into them
-    :param counters: told about every commit
+    :param namespaces: enters namespaces
+    :param counters: counts commits
     :param lock_path: lock file shared with all iptables programs of the host
-    :param lock_timeout: seconds to wait for it
+    :param lock_timeout: seconds to wait for the lock
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class LibiptcManager:
         self._lock_path, self._lock_timeout = lock_path, lock_timeout
 
     def observe(self, namespace: str, tables: Iterable[TableKey]) -> tuple[Table, ...]:
-        """Our part of each named table, in the order asked for; left-overs of the reference agent show as chains.
+        """Read our part of each named table, in the order asked for; stale chains of neutron-l3-agent are included.
 
-        A table that the namespace does not have yet is empty, and is not made by looking at it.
+        A table that the namespace does not have yet is empty; reading does not create it.
 
         :raises NamespaceGoneError: there is no such namespace
         """
@@ -68,9 +68,9 @@ class LibiptcManager:
             return tuple(opened.read(key).table for key in keys)
 
     def save(self, namespace: str) -> str:
-        """Our chains in all tables of both families, in iptables-save syntax; empty if there are none.
+        """Print our chains in all tables of both families, in iptables-save syntax; empty if there are none.
 
-        Rules that somebody else put into our chains and we have no word for are shown as comments.
+        Rules in our chains that ``state.filter`` cannot express are printed as comments.
         """
         return save_text(self.observe(namespace, [(family, name) for family in FAMILIES for name in BUILTINS]))
 
@@ -89,48 +89,48 @@ class LibiptcManager:
         if not pending.tables:
             return
         with xtables_lock(self._lock_path, self._lock_timeout), contextlib.ExitStack() as closing:
-            work = [self._plan(namespace, pending, closing) for namespace in pending.namespaces()]
-            for jobs in work:
-                self._commit_all(jobs)
+            planned = [self._plan(namespace, pending, closing) for namespace in pending.namespaces()]
+            for updates in planned:
+                self._commit_all(updates)
 
-    def _plan(self, namespace: str, pending: Pending, closing: contextlib.ExitStack) -> list[_Job]:
-        """The tables of a namespace that differ from what they should be, ready to be written."""
+    def _plan(self, namespace: str, pending: Pending, closing: contextlib.ExitStack) -> list[_TableUpdate]:
+        """The updates of those tables of a namespace that differ from the desired ones."""
         desired = pending.of(namespace)
         opened = closing.enter_context(self._reader.open(namespace, (table.key for table in desired)))
-        jobs = [_Job(opened, table, (namespace, table.key) in pending.withdrawn) for table in desired]
-        return [job for job in jobs if job.plan(opened.read(job.desired.key))]
+        updates = [_TableUpdate(opened, table, (namespace, table.key) in pending.withdrawn) for table in desired]
+        return [update for update in updates if update.plan(opened.read(update.desired.key))]
 
-    def _commit_all(self, jobs: list[_Job]) -> None:
+    def _commit_all(self, updates: list[_TableUpdate]) -> None:
         """Commit the tables of one namespace; libiptc reads them all in one window."""
         with contextlib.ExitStack() as closing:
-            for job, handle in zip(jobs, self._handles(jobs, closing), strict=True):
-                self._commit(job, handle, closing)
+            for update, handle in zip(updates, self._handles(updates, closing), strict=True):
+                self._commit(update, handle, closing)
 
-    def _commit(self, job: _Job, handle: Handle, closing: contextlib.ExitStack) -> None:
-        """Bring one table to what it should be.  Somebody who changes it without the lock makes us start again."""
+    def _commit(self, update: _TableUpdate, handle: Handle, closing: contextlib.ExitStack) -> None:
+        """Update one table; repeated when a program that does not take the lock changed it meanwhile."""
         for tries_left in reversed(range(COMMIT_TRIES)):
-            if not job.plan(job.opened.read_existing(job.desired.key)):
+            if not update.plan(update.opened.read_existing(update.desired.key)):
                 return
             try:
-                _perform(handle, job)
-                handle.commit(job.summary)
+                _perform(handle, update)
+                handle.commit(update.summary)
             except KernelError as exc:
                 if exc.code != errno.EAGAIN or not tries_left:
                     raise
             else:
                 self._counters.commits += 1
                 return
-            handle = self._handles([job], closing)[0]
+            handle = self._handles([update], closing)[0]
 
-    def _handles(self, jobs: list[_Job], closing: contextlib.ExitStack) -> list[Handle]:
-        """What libiptc makes of each table now."""
-        if not jobs:
+    def _handles(self, updates: list[_TableUpdate], closing: contextlib.ExitStack) -> list[Handle]:
+        """Have libiptc read each table."""
+        if not updates:
             return []
-        namespace = jobs[0].opened.namespace
-        for job in jobs:
-            library(job.desired.family)  # the import must not happen inside the window
+        namespace = updates[0].opened.namespace
+        for update in updates:
+            library(update.desired.family)  # the import must not happen inside the window
         with self._namespaces.enter(namespace):
-            return [closing.enter_context(Handle(namespace, job.desired.key)) for job in jobs]
+            return [closing.enter_context(Handle(namespace, update.desired.key)) for update in updates]
 
 
 @dataclass(slots=True)
@@ -141,7 +141,7 @@ class Pending:
     withdrawn: set[tuple[str, TableKey]] = field(default_factory=set)
 
     def replace(self, namespace: str, table: Table) -> None:
-        """Our part of this table shall be exactly ``table`` at the end of the block; the last word counts.
+        """Make our part of this table exactly ``table`` at the end of the block; the last call for a table counts.
 
         :raises KernelError: EINVAL, the table is not one that can be ours
         """
@@ -153,22 +153,30 @@ class Pending:
         self.withdrawn.discard((namespace, table.key))
 
     def withdraw(self, namespace: str, key: TableKey) -> None:
-        """What we made in this table shall be gone at the end of the block; left-overs of the other agent stay."""
+        """Remove our chains and jumps from this table at the end of the block; those of neutron-l3-agent stay."""
         self.replace(namespace, Table(*key))
         self.withdrawn.add((namespace, key))
 
     def namespaces(self) -> list[str]:
-        """Sorted."""
+        """Names of the namespaces with changes, sorted."""
         return sorted({namespace for namespace, _key in self.tables})
 
     def of(self, namespace: str) -> list[Table]:
-        """The tables of one namespace, in the order they were named."""
+        """The desired tables of one namespace, in the order in which they were added."""
         return [table for (found, _key), table in self.tables.items() if found == namespace]
 
 
 @dataclass(slots=True)
-class _Job:
-    """One table that has to change: what was read, what has to be done, and the entries of its insertions."""
+class _TableUpdate:
+    """The update of one table.
+
+    :ivar opened: reads the table
+    :ivar desired: our part as it shall be
+    :ivar withdraw: our chains are removed, those of neutron-l3-agent stay
+    :ivar snapshot: the table as it was last read
+    :ivar edit: the steps from ``snapshot`` to ``desired``
+    :ivar entries: the encoded rules of ``edit.inserts``
+    """
 
     opened: NamespaceTables
     desired: Table
@@ -178,19 +186,19 @@ class _Job:
     entries: list[bytes] = field(default_factory=list)
 
     def plan(self, snapshot: Snapshot) -> bool:
-        """Work out the edit from a snapshot; False if there is nothing to do.
+        """Compute the steps from a snapshot; False if there are none.
 
-        Rules that are there already are not compiled: they have been right once.
+        Rules that exist already are not encoded again.
 
         :raises KernelError: EINVAL, a new rule cannot be expressed
         """
         if snapshot is not self.snapshot:
             self.snapshot = snapshot
-            self.edit = edit_script(snapshot, left_overs(snapshot.table) if self.withdraw else self.desired)
-            self.entries = [self._compile(chain, rule) for chain, _position, rule in self.edit.inserts]
+            self.edit = edit_script(snapshot, l3_agent_part(snapshot.table) if self.withdraw else self.desired)
+            self.entries = [self._encode(chain, rule) for chain, _position, rule in self.edit.inserts]
         return bool(self.edit)
 
-    def _compile(self, chain: str, rule: FilterRule) -> bytes:
+    def _encode(self, chain: str, rule: FilterRule) -> bytes:
         try:
             return encode(rule, self.desired.family)
         except ValueError as exc:
@@ -198,7 +206,7 @@ class _Job:
             raise KernelError(self.opened.namespace, what, errno.EINVAL, str(exc)) from exc
 
     def summary(self) -> str:
-        """What is new, for an error of the whole commit: the kernel does not say which rule it dislikes."""
+        """Text for an error of the whole commit, of which the kernel does not say which rule it refused."""
         if not self.edit.inserts:
             return "commit"
         chain, _position, rule = self.edit.inserts[0]
@@ -206,17 +214,20 @@ class _Job:
         return f"commit of -A {chain} {rule.text}" + (f" (or one of {more} more new rules)" if more else "")
 
 
-def left_overs(table: Table) -> Table:
-    """What is the reference agent's in it."""
+def l3_agent_part(table: Table) -> Table:
+    """The chains of neutron-l3-agent in a table, and the jumps to them."""
     return replace(
         table,
-        chains=tuple(chain for chain in table.chains if is_leftover(chain.name)),
-        jumps=tuple(jump for jump in table.jumps if is_leftover(jump[1])),
+        chains=tuple(chain for chain in table.chains if is_l3_agent_chain(chain.name)),
+        jumps=tuple(jump for jump in table.jumps if is_l3_agent_chain(jump[1])),
     )
 
 
 def check_table(table: Table) -> None:
-    """:raises ValueError: a chain is not ours or there twice, or a jump leads from or to what is not there"""
+    """Check that a table can be ours.
+
+    :raises ValueError: a chain is not ours or there twice, or a jump leads from or to a chain that does not exist
+    """
     if table.name not in BUILTINS:
         raise ValueError(f"the tables are {', '.join(BUILTINS)}")
     names = {chain.name for chain in table.chains}
@@ -226,26 +237,30 @@ def check_table(table: Table) -> None:
         check_chain_name(name)
         if not name.startswith(CHAIN_PREFIX):
             raise ValueError(f"chains of ours begin with {CHAIN_PREFIX}: {name}")
-    for builtin, chain in table.jumps:
-        if builtin not in BUILTINS[table.name] or chain not in names:
-            raise ValueError(f"no jump from {builtin} to {chain} is possible")
-    if len(set(table.jumps)) != len(table.jumps):
-        raise ValueError("a jump is there twice")
+    _check_jumps(table, names)
     for found in table.chains:
         for rule in found.rules:
             if isinstance(rule.target, Jump) and rule.target.chain not in names:
                 raise ValueError(f"there is no chain for -A {found.name} {rule.text}")
 
 
-def _perform(handle: Handle, job: _Job) -> None:
-    edit = job.edit
+def _check_jumps(table: Table, names: set[str]) -> None:
+    for builtin, chain in table.jumps:
+        if builtin not in BUILTINS[table.name] or chain not in names:
+            raise ValueError(f"no jump from {builtin} to {chain} is possible")
+    if len(set(table.jumps)) != len(table.jumps):
+        raise ValueError("a jump is there twice")
+
+
+def _perform(handle: Handle, update: _TableUpdate) -> None:
+    edit = update.edit
     for chain, position in edit.deletes:
         handle.delete(chain, position)
     for chain in edit.flushes:
         handle.flush(chain)
     for chain in edit.creates:
         handle.create_chain(chain)
-    for (chain, position, rule), entry in zip(edit.inserts, job.entries, strict=True):
+    for (chain, position, rule), entry in zip(edit.inserts, update.entries, strict=True):
         handle.insert(chain, position, entry, rule)
     for chain in edit.drops:
         handle.delete_chain(chain)

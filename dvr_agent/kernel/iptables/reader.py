@@ -1,11 +1,13 @@
-"""Reads tables straight from the kernel: two getsockopt(2) calls per table, all tables of a namespace in one window.
+"""Read tables from the kernel by getsockopt(2), all tables of a namespace with one entry into the namespace.
 
-libiptc reads a table in the same way but hands it over entry by entry and needs a setns window per table; through its
-Python binding the five tables of an ordinary router take about twice as long, before anything of them is decoded.  Here
-two thirds of the time are the kernel's own, as long as a table is what it was when last seen.
+Used by :mod:`.manager` for every comparison.  libiptc reads a table in the same way but returns it entry by entry and
+needs to enter the namespace for each table; through its Python binding the five tables of an ordinary router take about
+twice as long, before anything is decoded.  Here two thirds of the time are the kernel's own, as long as a table is
+unchanged since it was last read.
 
-A table exists in a namespace only from its first use on, and asking for it makes it (and hooks it into the path of
-every packet).  So what is not in ``/proc/net/ip_tables_names`` is not asked for: reading must not change anything.
+A table exists in a namespace only from its first use on, and asking for it creates it (and hooks it into the path of
+every packet).  So a table that is not in ``/proc/net/ip_tables_names`` is not asked for: reading must not change
+anything.
 """
 
 from __future__ import annotations
@@ -15,41 +17,65 @@ import errno
 import os
 import socket
 import struct
-import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol
 
+from dvr_agent import libc
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.iptables.blob import Snapshot, Snapshots, decode_table, digest_of, shape_of
 from dvr_agent.kernel.iptables.layout import ENTRIES_HEADER, GET_ENTRIES, GET_INFO, INFO, LAYOUTS, Layout
+from dvr_agent.kernel.netns import cookie_of
 from dvr_agent.state.filter import Family, Table, TableKey
 
-SO_NETNS_COOKIE = 71
-"""``asm-generic/socket.h``: a number for the socket's namespace that no other ever gets (Linux 5.14)."""
 READ_TRIES = 10
-"""A table that changes between the two calls is read again, this often."""
+"""A table that changes between the two calls is read again, so many times in all."""
 KNOWN_MAX = 1 << 14
-"""Namespaces of which we remember that they have a table."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_getsockopt = _libc.getsockopt
-_getsockopt.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+"""Namespaces of which the existing tables are remembered."""
 
 
 class Namespaces(Protocol):
     """The part of a :class:`~dvr_agent.kernel.api.NamespaceManager` that is needed here."""
 
-    def enter(self, name: str) -> AbstractContextManager[None]: ...
+    def enter(self, name: str) -> AbstractContextManager[None]:
+        """Have the calling thread in that namespace inside the ``with`` block."""
 
 
 Shapes = dict[TableKey, struct.Struct | None]
-"""The tables that a namespace has, with the shape in which each was last seen."""
+"""The tables that a namespace has, with the shape in which each was last read."""
+
+
+@dataclass(slots=True)
+class _Opened:
+    """Descriptors that were opened inside a namespace.
+
+    :ivar sockets: for getsockopt(2), by family
+    :ivar lists: files with the names of its tables, by family; -1: this kernel has no legacy tables (yet)
+    :ivar cookie: number of the namespace
+    """
+
+    sockets: dict[Family, socket.socket] = field(default_factory=dict)
+    lists: dict[Family, int] = field(default_factory=dict)
+    cookie: int | None = None
+
+    def listed(self) -> list[TableKey]:
+        """The tables that the namespace has."""
+        lists = [(family, fd) for family, fd in self.lists.items() if fd >= 0]
+        return [(family, name) for family, fd in lists for name in os.read(fd, 4096).decode().split()]
+
+    def close_sockets(self) -> None:
+        _close(self.sockets)
+
+    def close_lists(self) -> None:
+        for fd in self.lists.values():
+            if fd >= 0:
+                os.close(fd)
 
 
 class TableReader:
-    """Reads tables of any namespace; remembers what their content meant, and which namespace has which table."""
+    """Reads tables of any namespace; caches decoded tables, and remembers which namespace has which tables."""
 
     def __init__(self, namespaces: Namespaces) -> None:
         self._namespaces = namespaces
@@ -57,44 +83,49 @@ class TableReader:
         self._known: dict[int, Shapes] = {}
 
     def open(self, namespace: str, keys: Iterable[TableKey]) -> NamespaceTables:
-        """Sockets for reading these tables of one namespace, and the list of those that exist; to be closed.
+        """Open the tables of one namespace for reading; the caller closes the result.
 
         :raises NamespaceGoneError: there is no such namespace
         :raises KernelError: a socket could not be opened
         """
         wanted = frozenset(keys)
-        families = sorted({family for family, _name in wanted})
-        sockets: dict[Family, socket.socket] = {}
-        lists: dict[Family, int] = {}
-        cookie, shapes = None, None
+        opened = _Opened()
         try:
             with self._namespaces.enter(namespace):
-                for family in families:
-                    sockets[family] = socket.socket(LAYOUTS[family].address_family, socket.SOCK_RAW, socket.IPPROTO_RAW)
-                    cookie = cookie or _cookie(sockets[family])
-                shapes = self._known.get(cookie) if cookie else None
-                if shapes is None or not shapes.keys() >= wanted:
-                    for family in families:
-                        lists[family] = _open_list(LAYOUTS[family])
+                shapes = self._open_here(opened, wanted)
             if shapes is None:
-                shapes = self._remember(cookie)
-            for key in _listed(lists):
+                shapes = self._remember(opened.cookie)
+            for key in opened.listed():
                 shapes.setdefault(key, None)
         except OSError as exc:
-            _close(sockets)
+            opened.close_sockets()
             hint = "packet filter tables are read by root only" if exc.errno == errno.EPERM else ""
             raise KernelError(namespace, "packet filter tables", exc.errno or errno.EIO, hint) from exc
         except BaseException:
-            _close(sockets)
+            opened.close_sockets()
             raise
         finally:
-            for fd in lists.values():
-                if fd >= 0:
-                    os.close(fd)
-        return NamespaceTables(namespace, sockets, shapes, self._snapshots)
+            opened.close_lists()
+        return NamespaceTables(namespace, opened.sockets, shapes, self._snapshots)
+
+    def _open_here(self, opened: _Opened, wanted: frozenset[TableKey]) -> Shapes | None:
+        """Open a socket per family in the thread's namespace, and the lists of its tables unless they are known.
+
+        :returns: the known tables of the namespace, None for an unknown namespace
+        """
+        families = sorted({family for family, _name in wanted})
+        for family in families:
+            sock = socket.socket(LAYOUTS[family].address_family, socket.SOCK_RAW, socket.IPPROTO_RAW)
+            opened.sockets[family] = sock
+            opened.cookie = opened.cookie or _cookie(sock)
+        shapes = self._known.get(opened.cookie) if opened.cookie else None
+        if shapes is None or not shapes.keys() >= wanted:
+            for family in families:
+                opened.lists[family] = _open_list(LAYOUTS[family])
+        return shapes
 
     def _remember(self, cookie: int | None) -> Shapes:
-        """What will be known about a namespace: a table that is there stays there.  The oldest memories go first."""
+        """Start to remember the tables of a namespace, which a namespace never loses; the oldest ones are forgotten."""
         shapes: Shapes = {}
         if cookie:
             self._known[cookie] = shapes
@@ -105,7 +136,10 @@ class TableReader:
 
 
 class NamespaceTables:
-    """The tables of one namespace, as long as it is open; a context manager."""
+    """The tables of one namespace, opened for reading; a context manager that closes the sockets.
+
+    :ivar namespace: for errors
+    """
 
     def __init__(
         self, namespace: str, sockets: dict[Family, socket.socket], shapes: Shapes, snapshots: Snapshots
@@ -124,21 +158,21 @@ class NamespaceTables:
         _close(self._sockets)
 
     def read(self, key: TableKey) -> Snapshot:
-        """The table now; empty if it does not exist.
+        """Read a table; empty if it does not exist.
 
-        :raises KernelError: the kernel refused, or the table does not hold still
+        :raises KernelError: the kernel refused, or the table keeps changing
         """
         if key not in self._shapes:
             return Snapshot(Table(*key))
         return self.read_existing(key)
 
     def read_existing(self, key: TableKey) -> Snapshot:
-        """The table now; asking for one that does not exist makes it.
+        """Read a table; a table that does not exist is created by this.
 
-        :raises KernelError: the kernel refused, or the table does not hold still
+        :raises KernelError: the kernel refused, or the table keeps changing
         """
         shape = self._shapes.get(key)
-        if shape is not None:  # as it was when last seen: very likely, and one call
+        if shape is not None:  # unchanged since it was last read: very likely, and one call
             entries = self._entries(key, shape.size)
             if entries is not None:
                 known = self._snapshots.get(digest_of(shape, key, entries))
@@ -149,10 +183,10 @@ class NamespaceTables:
             self._get(key, GET_INFO, info)
             entries = self._entries(key, INFO.unpack(info)[-1])
             if entries is not None:
-                return self._understand(key, info.raw, entries)
+                return self._decode(key, info.raw, entries)
         raise KernelError(self.namespace, Table(*key).text, errno.EAGAIN, "it changes faster than it can be read")
 
-    def _understand(self, key: TableKey, info: bytes, entries: bytes) -> Snapshot:
+    def _decode(self, key: TableKey, info: bytes, entries: bytes) -> Snapshot:
         shape = self._shapes[key] = shape_of(LAYOUTS[key[0]], entries)
         digest = digest_of(shape, key, entries)
         snapshot = self._snapshots.get(digest)
@@ -174,14 +208,14 @@ class NamespaceTables:
         :returns: False if the table has another size by now
         """
         family = key[0]
-        size = ctypes.c_uint32(len(buffer))
-        fd = self._sockets[family].fileno()
-        if _getsockopt(fd, LAYOUTS[family].level, option, buffer, ctypes.byref(size)) == 0:
-            return True
-        code = ctypes.get_errno()
-        if code == errno.EAGAIN:
-            return False
-        raise KernelError(self.namespace, Table(*key).text, code, "it could not be read")
+        try:
+            libc.getsockopt(self._sockets[family].fileno(), LAYOUTS[family].level, option, buffer)
+        except OSError as exc:
+            if exc.errno == errno.EAGAIN:
+                return False
+            code = exc.errno or errno.EIO
+            raise KernelError(self.namespace, Table(*key).text, code, "it could not be read") from exc
+        return True
 
 
 def _close(sockets: dict[Family, socket.socket]) -> None:
@@ -192,7 +226,7 @@ def _close(sockets: dict[Family, socket.socket]) -> None:
 def _cookie(opened: socket.socket) -> int | None:
     """Number of the socket's namespace; None where the kernel is too old for it."""
     try:
-        return int.from_bytes(opened.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), sys.byteorder)
+        return cookie_of(opened)
     except OSError:
         return None
 
@@ -203,7 +237,3 @@ def _open_list(layout: Layout) -> int:
         return os.open(f"/proc/thread-self/net/{layout.names}", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return -1
-
-
-def _listed(lists: dict[Family, int]) -> list[TableKey]:
-    return [(family, name) for family, fd in lists.items() if fd >= 0 for name in os.read(fd, 4096).decode().split()]

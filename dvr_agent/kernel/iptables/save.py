@@ -1,7 +1,7 @@
-"""Our part of the tables as text in iptables-save syntax: pure.
+"""Print our part of the tables in iptables-save syntax, for ``dvrctl show``.  Pure.
 
-A family's part goes into ``iptables-legacy-restore --noflush`` (``ip6tables-…``) as it stands, and reads like the lines
-``iptables-legacy-save`` prints for our chains.
+A family's part can be given to ``iptables-legacy-restore --noflush`` (``ip6tables-…``) unchanged, and looks like the
+lines that ``iptables-legacy-save`` prints for our chains.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dvr_agent.state.filter import CHAIN_PREFIX, FilterRule, Foreign, Table
 
 
 def save_text(tables: Iterable[Table]) -> str:
-    """Our chains in these tables; tables where there are none are left out.  IPv4 comes first."""
+    """Print our chains in these tables; tables without any are left out.  IPv4 comes first."""
     lines: list[str] = []
     found = sorted(filter(_has_ours, tables), key=lambda table: (table.family, list(BUILTINS).index(table.name)))
     family = 0

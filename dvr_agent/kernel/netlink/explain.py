@@ -1,48 +1,44 @@
 """A refused netlink message in words, for the log at DEBUG: every field and attribute, as pyroute2 reads it.
 
-pyroute2 is imported here and nowhere else in the running agent, and only when a message was refused and DEBUG is on:
-its message classes know every attribute there is, and cost 0.4 s and 20 MB to load.  What is sent the codec makes.
+Used by the socket when the kernel has refused a request.
 """
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
-_CLASSES = {
-    16: ("ifinfmsg", "ifinfmsg"),
-    17: ("ifinfmsg", "ifinfmsg"),
-    18: ("ifinfmsg", "ifinfmsg"),
-    20: ("ifaddrmsg", "ifaddrmsg"),
-    21: ("ifaddrmsg", "ifaddrmsg"),
-    24: ("rtmsg", "rtmsg"),
-    25: ("rtmsg", "rtmsg"),
-    28: ("ndmsg", "ndmsg"),
-    29: ("ndmsg", "ndmsg"),
-    32: ("fibmsg", "fibmsg"),
-    33: ("fibmsg", "fibmsg"),
-}
-"""RTM_… (linux/rtnetlink.h) → module below ``pyroute2.netlink.rtnl`` and class in it."""
+from pyroute2.netlink import rtnl
+from pyroute2.netlink.rtnl.fibmsg import fibmsg
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
+from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from dvr_agent.kernel.netlink.message import HEADER
+
+_KINDS = {"LINK": ifinfmsg, "ADDR": ifaddrmsg, "ROUTE": rtmsg, "NEIGH": ndmsg, "RULE": fibmsg, "NSID": nsidmsg}
+_CLASSES = {getattr(rtnl, f"RTM_{verb}{kind}"): cls for kind, cls in _KINDS.items() for verb in ("NEW", "DEL", "GET")}
+"""RTM_… → class that reads the message."""
 
 
 def explain(kind: int, body: bytes) -> str:
-    """The message as a line of text; never raises, since it only ever helps with another error.
+    """Return a message as a line of text; raise nothing, since the line only adds to another error.
 
     :param kind: message type
     :param body: without the netlink header
     """
     try:
-        module, name = _CLASSES[kind]
-        made = getattr(__import__(f"pyroute2.netlink.rtnl.{module}", fromlist=[name]), name)
-        message = made(struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body)
+        cls = _CLASSES[kind]
+        message = cls(HEADER.pack(HEADER.size + len(body), kind, 0, 0, 0) + body)
         message.decode()
-        return f"{name} {_plain(message)}"
-    except Exception as exc:  # noqa: BLE001 - another library's view of bytes that the kernel has refused
+        return f"{cls.__name__} {_plain(message)}"
+    except Exception as exc:  # noqa: BLE001 - another library's reading of bytes that the kernel has refused
         return f"message {kind} {body.hex()} ({type(exc).__name__}: {exc})"
 
 
 def _plain(value: Any) -> Any:
-    """Nested messages as dictionaries, without what says nothing."""
+    """Nested messages as dictionaries, without empty fields."""
     if hasattr(value, "get") and hasattr(value, "keys"):
         fields = {key: value[key] for key in value.keys() if key not in ("attrs", "header", "event") and value[key]}  # noqa: SIM118 - no mapping
         return fields | {slot[0]: _plain(slot[1]) for slot in value.get("attrs") or ()}

@@ -1,55 +1,75 @@
-"""Links: veth pairs and bridges made, changed, removed and read.
+"""Links: RTM_…LINK messages that make, change, remove and describe veth pairs and bridges.
 
-Numbers are those of ``include/uapi/linux/if_link.h``, ``if.h`` and ``veth.h``; the messages are rtnetlink(7)'s
-``struct ifinfomsg`` with attributes.
+pyroute2's ``ifinfmsg``; ``include/uapi/linux/if_link.h`` and ``veth.h``.
 """
 
 from __future__ import annotations
 
-import struct
+import sys
 from functools import lru_cache
 from typing import NamedTuple
 
+from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK
+from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP, ifinfmsg
+
 from dvr_agent.kernel.netlink.message import (
     AF_INET,
+    AF_INET6,
     AF_UNSPEC,
     CREATE,
     NLM_F_DUMP,
     Data,
     Named,
     Request,
-    attr,
-    attr_text,
-    attr_u32,
-    attributes,
-    mac_bytes,
-    mac_text,
     positions,
-    u32,
 )
+from dvr_agent.kernel.netlink.schema import Schema, attribute, payload
 
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
-IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK = 18, 20, 26, 27, 28, 29
-IFLA_LINK_NETNSID = 37
-IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
+LINK = Schema(ifinfmsg)
+INFO, VETH = Schema(ifinfmsg.ifinfo), Schema(ifinfmsg.ifinfo.veth_data)
+INET6 = Schema(ifinfmsg.af_spec_inet.inet6)
+DISABLE_IPV6 = ifinfmsg.af_spec_inet.inet6.ipv6_devconf.field_names.index("disable_ipv6")
+"""Place of the parameter in IFLA_INET6_CONF, an array of 32-bit numbers."""
 IFLA_INET_CONF = 1
-VETH_INFO_PEER = 1
-IPV4_DEVCONF_PROMOTE_SECONDARIES = 20
-IFF_UP = 0x1
+"""Holds one attribute for each parameter of IPv4 (include/uapi/linux/if_link.h).
+
+pyroute2 writes this attribute as the array that the kernel *reports*; the kernel accepts that and changes nothing.
+"""
+PROMOTE_SECONDARIES = ifinfmsg.af_spec_inet.inet.field_names.index("promote_secondaries")
+"""Number of the parameter inside (``IPV4_DEVCONF_PROMOTE_SECONDARIES`` in include/uapi/linux/ip.h)."""
 RTEXT_FILTER_SKIP_STATS = 1 << 3
-"""Statistics are the bigger half of a link message; nobody here reads them."""
+"""Leave statistics out: they are the bigger half of a link message (include/uapi/linux/rtnetlink.h)."""
 LOOPBACK = 1
 """Index of ``lo`` in every namespace (drivers/net/loopback.c)."""
 
-_INFO = struct.Struct("=BxHiII")
-"""struct ifinfomsg: family, type, index, flags, which flags to change."""
-_SIZE = struct.Struct("=H").unpack_from
-_NO_STATS = attr_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
+_BODY = LINK.size
+"""Where the attributes begin."""
+_head = LINK.head("family", "index", "flags", "change")
+_read_head = LINK.read_head("index", "flags")
+_ifname, _address, _mtu, _master, _group, _namespace_fd, _filter = map(
+    LINK.packer,
+    ("IFLA_IFNAME", "IFLA_ADDRESS", "IFLA_MTU", "IFLA_MASTER", "IFLA_GROUP", "IFLA_NET_NS_FD", "IFLA_EXT_MASK"),
+)
+_alias = LINK.raw("IFLA_IFALIAS")
+_linkinfo, _kind = LINK.nest("IFLA_LINKINFO"), INFO.packer("IFLA_INFO_KIND")
+_info_data, _peer = INFO.nest("IFLA_INFO_DATA"), VETH.nest("VETH_INFO_PEER")
+_af_spec = LINK.nest("IFLA_AF_SPEC")
+_ADDRESS, _IFNAME, _MTU, _MASTER, _LINKINFO, _IFALIAS = map(
+    LINK.number, ("IFLA_ADDRESS", "IFLA_IFNAME", "IFLA_MTU", "IFLA_MASTER", "IFLA_LINKINFO", "IFLA_IFALIAS")
+)
+_LINK, _LINK_NETNSID, _AF_SPEC = map(LINK.number, ("IFLA_LINK", "IFLA_LINK_NETNSID", "IFLA_AF_SPEC"))
+_INET6_CONF = INET6.number("IFLA_INET6_CONF")
+_KIND = INFO.number("IFLA_INFO_KIND")
+_read_name, _read_mac, _read_number = map(LINK.reader, ("IFLA_IFNAME", "IFLA_ADDRESS", "IFLA_MTU"))
+_read_kind = INFO.reader("IFLA_INFO_KIND")
+_no_stats = _filter(RTEXT_FILTER_SKIP_STATS)
+_promote_secondaries = _af_spec(
+    attribute(AF_INET, attribute(IFLA_INET_CONF, attribute(PROMOTE_SECONDARIES, (1).to_bytes(4, sys.byteorder))))
+)
 
 
 class LinkInfo(NamedTuple):
-    """A device as the kernel describes it.
+    """A network device as the kernel describes it.
 
     :ivar mac: empty for devices without one
     :ivar flags: ``IFF_…``
@@ -85,21 +105,27 @@ class PeerEnd(NamedTuple):
 
 
 def add_veth(name: str, mac: str | None, mtu: int | None, up: bool, peer: PeerEnd, what: Named | str = "") -> Request:
-    """A veth pair; this end may be up from the start."""
-    ends = _INFO.pack(AF_UNSPEC, 0, 0, 0, 0) + _properties(peer.name, peer.mac, peer.mtu)
+    """Return the request that makes a veth pair; this end may be up from the start."""
+    other = _head(AF_UNSPEC, 0, 0, 0) + _properties(peer.name, peer.mac, peer.mtu)
     if peer.namespace_fd is not None:
-        ends += attr_u32(IFLA_NET_NS_FD, peer.namespace_fd)
-    info = attr_text(IFLA_INFO_KIND, "veth") + attr(IFLA_INFO_DATA, attr(VETH_INFO_PEER, ends))
+        other += _namespace_fd(peer.namespace_fd)
     flags = IFF_UP if up else 0
-    body = _INFO.pack(AF_UNSPEC, 0, 0, flags, flags) + _properties(name, mac, mtu) + attr(IFLA_LINKINFO, info)
+    body = _head(AF_UNSPEC, 0, flags, flags) + _properties(name, mac, mtu) + veth_info(other)
     return Request(RTM_NEWLINK, CREATE, body, what or f"link {name}")
 
 
+def veth_info(other: bytes) -> bytes:
+    """Return the attribute that makes a new link a veth.
+
+    :param other: the other end: header and attributes of a link message
+    """
+    return _linkinfo(_kind("veth") + _info_data(_peer(other)))
+
+
 def add_bridge(name: str, mac: str | None = None, mtu: int | None = None, up: bool = False) -> Request:
-    """A Linux bridge with the kernel's defaults (no STP)."""
+    """Return the request that makes a Linux bridge with the kernel's defaults (no STP)."""
     flags = IFF_UP if up else 0
-    info = attr(IFLA_LINKINFO, attr_text(IFLA_INFO_KIND, "bridge"))
-    body = _INFO.pack(AF_UNSPEC, 0, 0, flags, flags) + _properties(name, mac, mtu) + info
+    body = _head(AF_UNSPEC, 0, flags, flags) + _properties(name, mac, mtu) + _linkinfo(_kind("bridge"))
     return Request(RTM_NEWLINK, CREATE, body, f"link {name} type bridge")
 
 
@@ -117,11 +143,13 @@ def set_link(
     what: Named | str = "",
     tolerate: frozenset[int] = frozenset(),
 ) -> Request:
-    """Change what is named; what is None stays.  The kernel sets MAC and MTU before it raises the link.
+    """Return the request that changes the named properties of a link; None: unchanged.
+
+    The kernel sets MAC and MTU before it raises the link.
 
     :param link: index or name
-    :param master: index of a bridge, 0: none any more
-    :param alias: empty: none any more
+    :param master: index of a bridge, 0: of no bridge
+    :param alias: empty: none
     :param new_name: only with an index
     :param namespace_fd: move it there; the rest is changed after the move (do_setlink in net/core/rtnetlink.c).  Waits
         for an RCU grace period, some 16 ms for each link, several in one batch or not
@@ -129,103 +157,126 @@ def set_link(
     mask = 0 if up is None else IFF_UP
     body = _target(link, IFF_UP if up else 0, mask) + _properties(new_name, mac, mtu)
     if master is not None:
-        body += attr_u32(IFLA_MASTER, master)
+        body += _master(master)
     if alias is not None:
-        body += attr(IFLA_IFALIAS, alias.encode())
+        body += _alias(alias.encode())
     if group is not None:
-        body += attr_u32(IFLA_GROUP, group)
+        body += _group(group)
     if namespace_fd is not None:
-        body += attr_u32(IFLA_NET_NS_FD, namespace_fd)
+        body += _namespace_fd(namespace_fd)
     return Request(RTM_NEWLINK, 0, body, what or f"link {link}", tolerate)
 
 
 def keep_secondaries(index: int, what: Named | str, tolerate: frozenset[int] = frozenset()) -> Request:
-    """``net.ipv4.conf.DEV.promote_secondaries=1`` by netlink, so that it fits into the batch.
+    """Return the request that sets ``net.ipv4.conf.DEV.promote_secondaries=1``, which so fits into a netlink batch.
 
     Without it, removing an IPv4 address takes the other addresses of its subnet along (ip-sysctl in the kernel's
     documentation).
     """
-    conf = attr(IFLA_INET_CONF, attr_u32(IPV4_DEVCONF_PROMOTE_SECONDARIES, 1))
-    body = _INFO.pack(AF_UNSPEC, 0, index, 0, 0) + attr(IFLA_AF_SPEC, attr(AF_INET, conf))
-    return Request(RTM_NEWLINK, 0, body, what, tolerate)
+    return Request(RTM_NEWLINK, 0, _head(AF_UNSPEC, index, 0, 0) + _promote_secondaries, what, tolerate)
 
 
 def delete_link(link: int | str, what: Named | str = "", tolerate: frozenset[int] = frozenset()) -> Request:
-    """One link (and with it the other end of a veth pair).  Waits for an RCU grace period, some 15 ms."""
+    """Return the request that deletes a link, and with it the other end of a veth pair.
+
+    The kernel waits for an RCU grace period, some 15 ms.
+    """
     return Request(RTM_DELLINK, 0, _target(link, 0, 0), what or f"link {link}", tolerate)
 
 
 def delete_group(group: int, what: Named | str = "", tolerate: frozenset[int] = frozenset()) -> Request:
-    """All links of the namespace that are in this group, for the price of one.  ENODEV if there are none."""
-    body = _INFO.pack(AF_UNSPEC, 0, 0, 0, 0) + attr_u32(IFLA_GROUP, group)
+    """Return the request that deletes all links of a group at the price of one.  ENODEV: there are none."""
+    body = _head(AF_UNSPEC, 0, 0, 0) + _group(group)
     return Request(RTM_DELLINK, 0, body, what or f"links of group {group}", tolerate)
 
 
 def get_link(link: int | str, tolerate: frozenset[int] = frozenset()) -> Request:
-    """One link, for :meth:`NetlinkSocket.get`."""
-    return Request(RTM_GETLINK, 0, _target(link, 0, 0) + _NO_STATS, f"link {link}", tolerate)
+    """Return the request for one link, for :meth:`NetlinkSocket.get`."""
+    return Request(RTM_GETLINK, 0, _target(link, 0, 0) + _no_stats, f"link {link}", tolerate)
 
 
 @lru_cache(maxsize=64)
 def dump_links(master: int = 0) -> Request:
-    """All links, or the ports of one bridge."""
-    body = _INFO.pack(AF_UNSPEC, 0, 0, 0, 0) + _NO_STATS
+    """Return the request for all links, or for the ports of one bridge."""
+    body = _head(AF_UNSPEC, 0, 0, 0) + _no_stats
     if master:
-        body += attr_u32(IFLA_MASTER, master)
+        body += _master(master)
     return Request(RTM_GETLINK, NLM_F_DUMP, body, "links")
 
 
 def decode_link(data: Data) -> LinkInfo:
-    """One RTM_NEWLINK message."""
-    _family, _type, index, flags, _mask = _INFO.unpack_from(data)
-    found = positions(data, 16)
-    name = data[(at := found[IFLA_IFNAME]) + 4 : at + _SIZE(data, at)[0] - 1].decode(errors="surrogateescape")
-    mac = alias = kind = ""
-    if at := found.get(IFLA_ADDRESS, 0):
-        mac = mac_text(data[at + 4 : at + _SIZE(data, at)[0]])
-    if at := found.get(IFLA_LINKINFO, 0):
-        kind = _kind(data, at + 4, at + _SIZE(data, at)[0])
-    if at := found.get(IFLA_IFALIAS, 0):
-        alias = data[at + 4 : at + _SIZE(data, at)[0]].rstrip(b"\0").decode(errors="replace")
-    master = u32(data, at + 4) if (at := found.get(IFLA_MASTER, 0)) else 0
-    mtu = u32(data, at + 4) if (at := found.get(IFLA_MTU, 0)) else 0
+    """Decode one RTM_NEWLINK message."""
+    index, flags = _read_head(data, 0)
+    found = positions(data, _BODY)
+    name = _read_name(data, found[_IFNAME])
+    mac = _read_mac(data, at) if (at := found.get(_ADDRESS, 0)) else ""
+    kind = _kind_of(payload(data, at)) if (at := found.get(_LINKINFO, 0)) else ""
+    alias = bytes(payload(data, at)).rstrip(b"\0").decode(errors="replace") if (at := found.get(_IFALIAS, 0)) else ""
+    master = _read_number(data, at) if (at := found.get(_MASTER, 0)) else 0
+    mtu = _read_number(data, at) if (at := found.get(_MTU, 0)) else 0
     return LinkInfo(index, name, mac, mtu, flags, master, alias, kind)
 
 
+class LinkPlace(NamedTuple):
+    """Where a device stands among others.
+
+    :ivar peer: index of the other end of a veth pair, or of the device it is on top of (VLAN, macvlan, …); 0 for none
+    :ivar elsewhere: ``peer`` is in another namespace
+    :ivar ipv6: the device has IPv6
+    """
+
+    peer: int
+    elsewhere: bool
+    ipv6: bool
+
+
+def decode_place(data: Data) -> LinkPlace:
+    """Decode the relations of one RTM_NEWLINK message."""
+    found = positions(data, _BODY)
+    peer = _read_number(data, at) if (at := found.get(_LINK, 0)) else 0
+    return LinkPlace(peer, _LINK_NETNSID in found, bool(at := found.get(_AF_SPEC, 0)) and _has_ipv6(payload(data, at)))
+
+
 def decode_brief(data: Data) -> LinkInfo:
-    """The same without master, alias and kind, for half the price: most attributes come after the MAC address."""
-    _family, _type, index, flags, _mask = _INFO.unpack_from(data)
-    found = positions(data, 16, IFLA_ADDRESS)
-    name = data[(at := found[IFLA_IFNAME]) + 4 : at + _SIZE(data, at)[0] - 1].decode(errors="surrogateescape")
-    mac = mac_text(data[at + 4 : at + _SIZE(data, at)[0]]) if (at := found.get(IFLA_ADDRESS, 0)) else ""
-    mtu = u32(data, at + 4) if (at := found.get(IFLA_MTU, 0)) else u32(data, positions(data, 16)[IFLA_MTU] + 4)
+    """Decode one RTM_NEWLINK message without master, alias and kind, at half the price.
+
+    Most attributes come after the MAC address.
+    """
+    index, flags = _read_head(data, 0)
+    found = positions(data, _BODY, _ADDRESS)
+    name = _read_name(data, found[_IFNAME])
+    mac = _read_mac(data, at) if (at := found.get(_ADDRESS, 0)) else ""
+    mtu = _read_number(data, found.get(_MTU, 0) or positions(data, _BODY)[_MTU])
     return LinkInfo(index, name, mac, mtu, flags)
 
 
 def index_and_name(data: Data) -> tuple[int, str]:
-    """Of one RTM_NEWLINK message, without decoding the rest."""
-    index = _INFO.unpack_from(data)[2]
-    for kind, start, end in attributes(data, 16):
-        if kind == IFLA_IFNAME:
-            return index, data[start : end - 1].decode(errors="surrogateescape")
-    return index, ""
+    """Decode index and name of one RTM_NEWLINK message."""
+    at = positions(data, _BODY, _IFNAME).get(_IFNAME, 0)
+    return _read_head(data, 0)[0], _read_name(data, at) if at else ""
 
 
-def _kind(data: Data, start: int, end: int) -> str:
-    for kind, begin, stop in attributes(data, start, end):
-        if kind == IFLA_INFO_KIND:
-            return data[begin:stop].rstrip(b"\0").decode(errors="replace")
-    return ""
+def _kind_of(info: Data) -> str:
+    at = positions(info, 0, _KIND)
+    return str(_read_kind(info, at[_KIND])) if _KIND in at else ""
 
 
-def _target(link: int | str, flags: int, mask: int) -> bytes:
+def _has_ipv6(families: Data) -> bool:
+    """Return True if IPv6 is on, by the parameters that the kernel reports; a device that never had it has none."""
+    at = positions(families, 0).get(AF_INET6, 0)
+    parameters = payload(families, at) if at else b""
+    at = positions(parameters, 0).get(_INET6_CONF, 0)
+    return bool(at) and _read_number(parameters, at + 4 * DISABLE_IPV6) == 0
+
+
+def _target(link: int | str, flags: int, change: int) -> bytes:
     if isinstance(link, int):
-        return _INFO.pack(AF_UNSPEC, 0, link, flags, mask)
-    return _INFO.pack(AF_UNSPEC, 0, 0, flags, mask) + attr_text(IFLA_IFNAME, link)
+        return _head(AF_UNSPEC, link, flags, change)
+    return _head(AF_UNSPEC, 0, flags, change) + _ifname(link)
 
 
 def _properties(name: str | None, mac: str | None, mtu: int | None) -> bytes:
-    body = attr_text(IFLA_IFNAME, name) if name else b""
+    body = _ifname(name) if name else b""
     if mac:
-        body += attr(IFLA_ADDRESS, mac_bytes(mac))
-    return body + (attr_u32(IFLA_MTU, mtu) if mtu else b"")
+        body += _address(mac)
+    return body + (_mtu(mtu) if mtu else b"")

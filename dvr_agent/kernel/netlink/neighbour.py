@@ -1,10 +1,12 @@
-"""Neighbour entries: ``struct ndmsg`` with attributes (``include/uapi/linux/neighbour.h``).  Only permanent ones."""
+"""Permanent neighbour entries: RTM_…NEIGH messages (pyroute2's ``ndmsg``, ``include/uapi/linux/neighbour.h``)."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+
+from pyroute2.netlink.rtnl import RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH
+from pyroute2.netlink.rtnl.ndmsg import NTF_PROXY, NUD_PERMANENT, ndmsg
 
 from dvr_agent.kernel.netlink.message import (
     AF_OF_FAMILY,
@@ -14,55 +16,49 @@ from dvr_agent.kernel.netlink.message import (
     REPLACE,
     Data,
     Request,
-    attr,
-    attr_u32,
-    ip_bytes,
-    ip_text,
-    mac_bytes,
-    mac_text,
     positions,
 )
+from dvr_agent.kernel.netlink.schema import Schema
 from dvr_agent.state.neighbour import Neighbour
 
-RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
-NDA_DST, NDA_LLADDR, NDA_IFINDEX = 1, 2, 8
-NUD_PERMANENT = 0x80
-NTF_PROXY = 0x08
+NEIGHBOUR = Schema(ndmsg)
 
-_INFO = struct.Struct("=BxHiHBB")
-"""struct ndmsg: family, index, state, flags, type."""
-_SIZE = struct.Struct("=H").unpack_from
+_BODY = NEIGHBOUR.size
+"""Where the attributes begin."""
+_head = NEIGHBOUR.head("family", "ifindex", "state")
+_read_head = NEIGHBOUR.read_head("family", "ifindex", "state", "flags")
+_dst, _lladdr, _ifindex = map(NEIGHBOUR.packer, ("NDA_DST", "NDA_LLADDR", "NDA_IFINDEX"))
+_DST, _LLADDR = map(NEIGHBOUR.number, ("NDA_DST", "NDA_LLADDR"))
+_read_dst, _read_lladdr = map(NEIGHBOUR.reader, ("NDA_DST", "NDA_LLADDR"))
 
 
 def add_neighbour(neighbour: Neighbour, index: int, tolerate: frozenset[int] = frozenset()) -> Request:
-    """``ip neighbour replace … nud permanent``: also in place of one the kernel learned itself."""
+    """Return the request of ``ip neighbour replace … nud permanent``: it replaces a learned entry, too."""
     family = AF_OF_FAMILY[6 if ":" in neighbour.dst else 4]
-    body = _INFO.pack(family, 0, index, NUD_PERMANENT, 0, 0)
-    body += attr(NDA_DST, ip_bytes(neighbour.dst)) + attr(NDA_LLADDR, mac_bytes(neighbour.mac))
+    body = _head(family, index, NUD_PERMANENT) + _dst(neighbour.dst) + _lladdr(neighbour.mac)
     return Request(RTM_NEWNEIGH, REPLACE, body, neighbour, tolerate)
 
 
 def delete_neighbour(neighbour: Neighbour, index: int, tolerate: frozenset[int] = frozenset()) -> Request:
+    """Return the request of ``ip neighbour delete``."""
     family = AF_OF_FAMILY[6 if ":" in neighbour.dst else 4]
-    body = _INFO.pack(family, 0, index, 0, 0, 0) + attr(NDA_DST, ip_bytes(neighbour.dst))
-    return Request(RTM_DELNEIGH, 0, body, neighbour, tolerate)
+    return Request(RTM_DELNEIGH, 0, _head(family, index, 0) + _dst(neighbour.dst), neighbour, tolerate)
 
 
 @lru_cache(maxsize=64)
 def dump_neighbours(index: int = 0) -> Request:
-    """All entries of both families, or those of one link."""
-    body = _INFO.pack(AF_UNSPEC, 0, 0, 0, 0, 0) + (attr_u32(NDA_IFINDEX, index) if index else b"")
+    """Return the request for all entries of both families, or for those of one link."""
+    body = _head(AF_UNSPEC, 0, 0) + (_ifindex(index) if index else b"")
     return Request(RTM_GETNEIGH, NLM_F_DUMP, body, "neighbours")
 
 
 def decode_neighbours(messages: Iterable[Data], devices: Mapping[int, str]) -> Iterable[Neighbour]:
-    """Of RTM_NEWNEIGH messages the permanent entries on the given devices; proxy entries are something else."""
+    """Yield the permanent entries on the given devices, without proxy entries, from RTM_NEWNEIGH messages."""
     for data in messages:
-        family, _pad, index, state, flags, _type = _INFO.unpack_from(data)
+        family, index, state, flags = _read_head(data, 0)
         if state != NUD_PERMANENT or flags & NTF_PROXY or index not in devices or family not in FAMILY_OF_AF:
             continue
-        found = positions(data, 12)
-        dst, mac = found.get(NDA_DST, 0), found.get(NDA_LLADDR, 0)
+        found = positions(data, _BODY)
+        dst, mac = found.get(_DST, 0), found.get(_LLADDR, 0)
         if dst and mac:
-            address = data[dst + 4 : dst + _SIZE(data, dst)[0]]
-            yield Neighbour(ip_text(address), devices[index], mac_text(data[mac + 4 : mac + _SIZE(data, mac)[0]]))
+            yield Neighbour(_read_dst(data, dst), devices[index], _read_lladdr(data, mac))

@@ -1,31 +1,39 @@
-"""Numbers that one network namespace has for others: asked for, and given (linux/net_namespace.h)."""
+"""Ids that one network namespace has for others: RTM_…NSID messages (pyroute2's ``nsidmsg``)."""
 
 from __future__ import annotations
 
-from dvr_agent.kernel.netlink.message import Data, Request, attr_u32, attributes, u32
+from pyroute2.netlink.rtnl import RTM_GETNSID, RTM_NEWNSID
+from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 
-RTM_NEWNSID, RTM_GETNSID = 88, 90
-NETNSA_NSID, NETNSA_PID, NETNSA_FD = 1, 2, 3
+from dvr_agent.kernel.netlink.message import Data, Request, positions
+from dvr_agent.kernel.netlink.schema import Schema
+
+NSID = Schema(nsidmsg)
+NETNSA_PID, NETNSA_FD = "NETNSA_PID", "NETNSA_FD"
+"""Attributes by which a request names a namespace: a process in it, or a file descriptor."""
 NOT_ASSIGNED = 0xFFFFFFFF
-"""-1: there is no number yet; in a request to give one: whichever is free."""
-_HEADER = bytes(4)
-"""struct rtgenmsg, padded: no address family."""
+"""-1 (NETNSA_NSID_NOT_ASSIGNED in linux/net_namespace.h): no id yet; in a request for one: any that is free."""
+
+_head = NSID.head()()
+_nsid = NSID.packer("NETNSA_NSID")
+_NSID = NSID.number("NETNSA_NSID")
+_read_nsid = NSID.reader("NETNSA_NSID")
 
 
-def get_nsid(what: str, member: int, value: int, tolerate: frozenset[int] = frozenset()) -> Request:
-    """
+def get_nsid(what: str, member: str, value: int, tolerate: frozenset[int] = frozenset()) -> Request:
+    """Return the request for the id of a namespace.
+
     :param member: ``NETNSA_PID`` or ``NETNSA_FD``, by which ``value`` names the namespace
     """
-    return Request(RTM_GETNSID, 0, _HEADER + attr_u32(member, value), what, tolerate)
+    return Request(RTM_GETNSID, 0, _head + NSID.packer(member)(value), what, tolerate)
 
 
-def new_nsid(what: str, member: int, value: int, tolerate: frozenset[int] = frozenset()) -> Request:
-    """Give the namespace a number; EEXIST if it has one."""
-    body = _HEADER + attr_u32(NETNSA_NSID, NOT_ASSIGNED) + attr_u32(member, value)
-    return Request(RTM_NEWNSID, 0, body, what, tolerate)
+def new_nsid(what: str, member: str, value: int, tolerate: frozenset[int] = frozenset()) -> Request:
+    """Return the request that gives a namespace an id; EEXIST if it has one."""
+    return Request(RTM_NEWNSID, 0, _head + _nsid(NOT_ASSIGNED) + NSID.packer(member)(value), what, tolerate)
 
 
 def decode_nsid(data: Data) -> int:
-    """The number in an answer; :data:`NOT_ASSIGNED` if there is none."""
-    found = (u32(data, start) for kind, start, _ in attributes(data, len(_HEADER)) if kind == NETNSA_NSID)
-    return next(found, NOT_ASSIGNED)
+    """Return the id in an answer, or :data:`NOT_ASSIGNED`."""
+    at = positions(data, NSID.size).get(_NSID, 0)
+    return int(_read_nsid(data, at)) if at else NOT_ASSIGNED

@@ -1,5 +1,6 @@
-"""The tables of nf_tables that iptables-nft fills, read and cleared of another agent's chains; nothing is ever added.
+"""Read and remove the chains of neutron-l3-agent in nf_tables, which iptables-nft makes; nothing is ever added.
 
-:mod:`.message` has the numbers and the bytes, :mod:`.rules` turns a rule into the words of ``state.filter``,
-:mod:`.sweep` decides what goes, :mod:`.manager` talks to the kernel.
+Used at takeover and handover.  :mod:`.manager` implements :class:`dvr_agent.kernel.api.NftablesManager` with
+:mod:`.message` (requests and decoded objects), :mod:`.rules` (decodes a rule to ``state.filter``) and :mod:`.sweep`
+(decides what is deleted).
 """

@@ -1,49 +1,62 @@
-"""Messages of nf_tables over nfnetlink: requests as bytes, answers as values.
+"""Messages of nf_tables (nfnetlink): requests as bytes, tables, chains and rules as values.
 
-Numbers are those of ``include/uapi/linux/netfilter/nf_tables.h`` and ``nfnetlink.h``.  Integers are big-endian here,
-unlike in route netlink.
+Numbers and layouts come from pyroute2's classes.  Used by :mod:`.manager` and :mod:`.sweep`; the expressions inside a
+rule are decoded by :mod:`.rules`.
 """
 
 from __future__ import annotations
 
 import errno
 import socket
-import struct
 from typing import NamedTuple
 
-from dvr_agent.kernel.netlink.message import NLM_F_DUMP, Data, Request, attr, attributes
+from pyroute2.netlink import NLM_F_DUMP
+from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg
+from pyroute2.netlink.nfnetlink.nftsocket import (
+    NFT_MSG_DELCHAIN,
+    NFT_MSG_DELRULE,
+    NFT_MSG_DELTABLE,
+    NFT_MSG_GETCHAIN,
+    NFT_MSG_GETGEN,
+    NFT_MSG_GETRULE,
+    NFT_MSG_GETTABLE,
+    nft_chain_msg,
+    nft_gen_msg,
+    nft_rule_msg,
+    nft_table_msg,
+)
 
-NETLINK_NETFILTER = 12
-SUBSYSTEM = 10 << 8
-"""``NFNL_SUBSYS_NFTABLES``."""
-BATCH_BEGIN, BATCH_END = 0x10, 0x11
-BATCH_GENID = 1
-GET_TABLE, DEL_TABLE = SUBSYSTEM | 1, SUBSYSTEM | 2
-GET_CHAIN, DEL_CHAIN = SUBSYSTEM | 4, SUBSYSTEM | 5
-GET_RULE, DEL_RULE = SUBSYSTEM | 7, SUBSYSTEM | 8
-GET_GENERATION = SUBSYSTEM | 16
+from dvr_agent.kernel.netlink.message import AF_UNSPEC, Request
+from dvr_agent.kernel.netlink.schema import Data, Schema, attribute
+from dvr_agent.kernel.nftables.fields import Fields, NamedAttributes, code_of
+
+SUBSYSTEM = NFNL_SUBSYS_NFTABLES << 8
+GET_CHAIN, GET_TABLE = SUBSYSTEM | NFT_MSG_GETCHAIN, SUBSYSTEM | NFT_MSG_GETTABLE
+# include/uapi/linux/netfilter/nfnetlink.h; pyroute2 has none of these
+NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 0x10, 0x11
+NFNL_BATCH_GENID = 1
+# include/uapi/linux/netlink.h
 NLM_F_NONREC = 0x100
-"""Refuse to delete what still holds something."""
+"""Refuse to delete an object that has others in it."""
 
-TABLE_NAME, TABLE_USE = 1, 3
-CHAIN_TABLE, CHAIN_NAME, CHAIN_HOOK, CHAIN_POLICY = 1, 3, 4, 5
-RULE_TABLE, RULE_CHAIN, RULE_HANDLE, RULE_EXPRESSIONS = 1, 2, 3, 4
-GENERATION_ID = 1
-
-PREFIX = 4
-"""``struct nfgenmsg``: family, version, resource id."""
-GENMSG = struct.Struct("!BBH")
 FAMILIES = (int(socket.AF_INET), int(socket.AF_INET6))
 """The families that iptables-nft and ip6tables-nft use: ``ip`` and ``ip6``."""
-ANY_FAMILY = 0
-NF_ACCEPT = 1
-
 MISSING = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.ENOENT})
-"""What a kernel without nf_tables answers: nfnetlink knows no such subsystem, or is not there itself."""
+"""Answers of a kernel without nf_tables: nfnetlink knows no such subsystem, or does not exist either."""
+
+_TABLE, _CHAIN, _RULE, _GENERATION = map(Schema, (nft_table_msg, nft_chain_msg, nft_rule_msg, nft_gen_msg))
+_NAMED_TABLE, _NAMED_CHAIN, _NAMED_RULE, _NAMED_GENERATION = map(NamedAttributes, (_TABLE, _CHAIN, _RULE, _GENERATION))
+_ACCEPT = code_of(nft_rule_msg.nft_expr.nft_immediate.nfta_data.verdict.verdict_code, "NF_ACCEPT")
+_head = _RULE.head("nfgen_family")
+_edge_head = Schema(nfgen_msg).head("res_id")
+_read_family = _RULE.read_head("nfgen_family")
 
 
 class TableInfo(NamedTuple):
-    """A table; ``use`` counts chains, sets, objects and flow tables in it."""
+    """A table.
+
+    :ivar use: number of chains, sets, objects and flow tables in it
+    """
 
     family: int
     name: str
@@ -51,7 +64,11 @@ class TableInfo(NamedTuple):
 
 
 class ChainInfo(NamedTuple):
-    """A chain; ``base``: it hangs on a hook; ``accepts``: what no rule decides about passes."""
+    """A chain.
+
+    :ivar base: it is called by a hook
+    :ivar accepts: its policy accepts packets
+    """
 
     family: int
     table: str
@@ -61,98 +78,96 @@ class ChainInfo(NamedTuple):
 
 
 class RuleInfo(NamedTuple):
-    """A rule and where it stands; ``expressions`` is undecoded."""
+    """A rule, and the chain it stands in.
+
+    :ivar expressions: the payload of its list of expressions, for :mod:`.rules`
+    """
 
     family: int
     table: str
     chain: str
-    handle: bytes
+    handle: int
     expressions: Data
 
 
-def dump(kind: int, what: str, family: int = ANY_FAMILY, attrs: bytes = b"") -> Request:
-    """A request for all objects of a kind."""
-    return Request(kind, NLM_F_DUMP, GENMSG.pack(family, 0, 0) + attrs, what)
-
-
-def get_generation() -> Request:
-    """A request for the number that grows with every change in the namespace."""
-    return Request(GET_GENERATION, 0, GENMSG.pack(0, 0, 0), "generation of nf_tables")
+def dump(kind: int, what: str, family: int = AF_UNSPEC, attributes: bytes = b"") -> Request:
+    """Ask for all objects of a kind."""
+    return Request(kind, NLM_F_DUMP, _head(family) + attributes, what)
 
 
 def dump_rules(family: int, table: str) -> Request:
-    """A request for the rules of one table."""
-    return dump(GET_RULE, f"rules of nft table {table}", family, text(RULE_TABLE, table))
+    """Ask for the rules of one table."""
+    what = f"rules of nft table {table}"
+    return dump(SUBSYSTEM | NFT_MSG_GETRULE, what, family, _RULE.packer("NFTA_RULE_TABLE")(table))
 
 
-def delete_rule(family: int, table: str, chain: str, handle: bytes | None = None) -> Request:
+def get_generation() -> Request:
+    """Ask for the number that grows with every change of the rule set; a kernel without nf_tables has no answer."""
+    return Request(SUBSYSTEM | NFT_MSG_GETGEN, 0, _head(AF_UNSPEC), "generation of nf_tables", MISSING)
+
+
+def delete_rule(family: int, table: str, chain: str, handle: int | None = None) -> Request:
     """Delete one rule of a chain, or all of them."""
-    body = text(RULE_TABLE, table) + text(RULE_CHAIN, chain)
+    body = _head(family) + _RULE.packer("NFTA_RULE_TABLE")(table) + _RULE.packer("NFTA_RULE_CHAIN")(chain)
     if handle is not None:
-        body += attr(RULE_HANDLE, handle)
-    return Request(DEL_RULE, 0, GENMSG.pack(family, 0, 0) + body, f"nft table {table}: rules of chain {chain}")
+        body += _RULE.packer("NFTA_RULE_HANDLE")(handle)
+    return Request(SUBSYSTEM | NFT_MSG_DELRULE, 0, body, f"nft table {table}: rules of chain {chain}")
 
 
 def delete_chain(family: int, table: str, chain: str) -> Request:
-    """Delete a chain that nothing leads to any more."""
-    body = text(CHAIN_TABLE, table) + text(CHAIN_NAME, chain)
-    return Request(DEL_CHAIN, 0, GENMSG.pack(family, 0, 0) + body, f"nft table {table}: chain {chain}")
+    """Delete a chain that no rule leads to."""
+    body = _head(family) + _CHAIN.packer("NFTA_CHAIN_TABLE")(table) + _CHAIN.packer("NFTA_CHAIN_NAME")(chain)
+    return Request(SUBSYSTEM | NFT_MSG_DELCHAIN, 0, body, f"nft table {table}: chain {chain}")
 
 
 def delete_table(family: int, table: str) -> Request:
     """Delete an empty table."""
-    body = GENMSG.pack(family, 0, 0) + text(TABLE_NAME, table)
-    return Request(DEL_TABLE, NLM_F_NONREC, body, f"nft table {table}")
+    body = _head(family) + _TABLE.packer("NFTA_TABLE_NAME")(table)
+    return Request(SUBSYSTEM | NFT_MSG_DELTABLE, NLM_F_NONREC, body, f"nft table {table}")
 
 
-def batch_edge(kind: int, generation: int | None = None) -> Request:
-    """Begin or end of a transaction; it is refused (ERESTART) if the generation is another by then."""
-    body = GENMSG.pack(0, 0, SUBSYSTEM >> 8)
-    if generation is not None:
-        body += attr(BATCH_GENID, generation.to_bytes(4, "big"))
-    return Request(kind, 0, body, "nf_tables")
+def begin_transaction(generation: int | None) -> Request:
+    """Begin a transaction; it is refused (ERESTART) if the generation is another by then."""
+    attributes = b"" if generation is None else attribute(NFNL_BATCH_GENID, generation.to_bytes(4, "big"))
+    return _edge(NFNL_MSG_BATCH_BEGIN, attributes)
+
+
+def end_transaction() -> Request:
+    """End a transaction: without this message the kernel carries out nothing of it."""
+    return _edge(NFNL_MSG_BATCH_END, b"")
+
+
+def _edge(kind: int, attributes: bytes) -> Request:
+    return Request(kind, 0, _edge_head(NFNL_SUBSYS_NFTABLES) + attributes, "nf_tables transaction")
 
 
 def decode_generation(data: Data) -> int:
-    return number(fields(data, PREFIX).get(GENERATION_ID, bytes(4)))
+    """The number in an answer to :func:`get_generation`."""
+    return Fields(_NAMED_GENERATION, data).integer("NFTA_GEN_ID")
 
 
 def decode_table(data: Data) -> TableInfo:
-    found = fields(data, PREFIX)
-    return TableInfo(data[0], name(found[TABLE_NAME]), number(found.get(TABLE_USE, bytes(4))))
+    """The table in a message of a dump."""
+    found = Fields(_NAMED_TABLE, data)
+    return TableInfo(_read_family(data, 0)[0], found.text("NFTA_TABLE_NAME"), found.integer("NFTA_TABLE_USE"))
 
 
 def decode_chain(data: Data) -> ChainInfo:
-    found = fields(data, PREFIX)
-    base = CHAIN_HOOK in found
-    accepts = base and number(found.get(CHAIN_POLICY, NF_ACCEPT.to_bytes(4, "big"))) == NF_ACCEPT
-    return ChainInfo(data[0], name(found[CHAIN_TABLE]), name(found[CHAIN_NAME]), base, accepts)
+    """The chain in a message of a dump."""
+    found = Fields(_NAMED_CHAIN, data)
+    base = found.has("NFTA_CHAIN_HOOK")
+    accepts = base and found.integer("NFTA_CHAIN_POLICY", _ACCEPT) == _ACCEPT
+    table, name = found.text("NFTA_CHAIN_TABLE"), found.text("NFTA_CHAIN_NAME")
+    return ChainInfo(_read_family(data, 0)[0], table, name, base, accepts)
 
 
 def decode_rule(data: Data) -> RuleInfo:
-    found = fields(data, PREFIX)
+    """The rule in a message of a dump."""
+    found = Fields(_NAMED_RULE, data)
     return RuleInfo(
-        data[0],
-        name(found[RULE_TABLE]),
-        name(found[RULE_CHAIN]),
-        bytes(found[RULE_HANDLE]),
-        found.get(RULE_EXPRESSIONS, b""),
+        _read_family(data, 0)[0],
+        found.text("NFTA_RULE_TABLE"),
+        found.text("NFTA_RULE_CHAIN"),
+        found.integer("NFTA_RULE_HANDLE"),
+        found.raw("NFTA_RULE_EXPRESSIONS"),
     )
-
-
-def fields(data: Data, start: int = 0) -> dict[int, Data]:
-    """Attribute type → value."""
-    return {kind: data[begin:end] for kind, begin, end in attributes(data, start)}
-
-
-def text(kind: int, value: str) -> bytes:
-    """Names may hold any byte: they come back as they were read."""
-    return attr(kind, value.encode(errors="surrogateescape") + b"\0")
-
-
-def name(raw: Data) -> str:
-    return bytes(raw).rstrip(b"\0").decode(errors="surrogateescape")
-
-
-def number(raw: Data) -> int:
-    return int.from_bytes(raw, "big")

@@ -1,22 +1,29 @@
-"""Rules that iptables-nft wrote, in the words of :mod:`dvr_agent.state.filter`: pure.
+"""Decode rules that iptables-nft wrote to the types of :mod:`dvr_agent.state.filter`.  Pure.
 
-A rule of nf_tables is a list of small steps: load something into a register, compare it, and at last a target.  What
-iptables-nft has no step for it puts in as the extension of x_tables that it is, byte by byte as in the legacy tables.
-Reading need not be perfect: a step without a word is :class:`~dvr_agent.state.filter.Foreign`, and what is made of the
-rules (marks of address scopes, translations) then takes no notice of that rule.
+Used by :mod:`.sweep`: which chain a rule leads to, and rules as text and for the scope marks that takeover adopts.
+
+A rule of nf_tables is a list of expressions: load something into a register, compare it, and at last a target.  For
+what has no expression iptables-nft uses the extension of x_tables, byte by byte as in the legacy tables.
+Decoding need not be complete: an expression that ``state.filter`` cannot express becomes a
+:class:`~dvr_agent.state.filter.Foreign`, and rules with one are ignored where marks and translations are read.
+
+Names of attributes and values are pyroute2's.
 """
 
 from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pyroute2.netlink.nfnetlink.nftsocket import nft_rule_msg
+
 from dvr_agent.kernel.iptables.extensions import address_text, decode_match, decode_target
-from dvr_agent.kernel.netlink.message import Data, attributes
-from dvr_agent.kernel.nftables.message import fields, name, number
+from dvr_agent.kernel.netlink.message import attributes
+from dvr_agent.kernel.netlink.schema import Data, Schema
+from dvr_agent.kernel.nftables.fields import Fields, NamedAttributes, code_of
 from dvr_agent.state.filter import (
     DportMatch,
     Family,
@@ -30,20 +37,33 @@ from dvr_agent.state.filter import (
     Verdict,
 )
 
-EXPR_NAME, EXPR_DATA = 1, 2
-IMMEDIATE_DATA, CMP_OP, CMP_DATA = 2, 2, 3
-DATA_VALUE, DATA_VERDICT = 1, 2
-VERDICT_CODE, VERDICT_CHAIN = 1, 2
-META_KEY, META_MARK, META_IIFNAME, META_OIFNAME, META_L4PROTO = 2, 3, 6, 7, 16
-PAYLOAD_BASE, PAYLOAD_OFFSET, PAYLOAD_LENGTH = 2, 3, 4
-NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
-BITWISE_MASK, BITWISE_XOR = 4, 5
-EXTENSION_NAME, EXTENSION_REVISION, EXTENSION_INFO = 1, 2, 3
-CMP_EQ, CMP_NEQ = 0, 1
+_CLASS = nft_rule_msg.nft_expr
+_EXPRESSION, _META, _PAYLOAD, _BITWISE, _CMP, _IMMEDIATE, _MATCH, _TARGET = (
+    NamedAttributes(Schema(cls))
+    for cls in (
+        _CLASS,
+        _CLASS.nft_meta,
+        _CLASS.nft_payload,
+        _CLASS.nft_bitwise,
+        _CLASS.nft_cmp,
+        _CLASS.nft_immediate,
+        _CLASS.nft_match,
+        _CLASS.nft_target,
+    )
+)
 
-VERDICTS: dict[int, Literal["ACCEPT", "DROP", "RETURN"]] = {0: "DROP", 1: "ACCEPT", -5: "RETURN"}
-JUMPS = (-3, -4)
-"""``NFT_JUMP`` and ``NFT_GOTO``."""
+META_KEYS: dict[int, str] = _CLASS.nft_meta.meta_key.ops
+NETWORK_HEADER = code_of(_CLASS.nft_payload.base_type, "NFT_PAYLOAD_NETWORK_HEADER")
+TRANSPORT_HEADER = code_of(_CLASS.nft_payload.base_type, "NFT_PAYLOAD_TRANSPORT_HEADER")
+CMP_OPERATORS: dict[int, str] = _CLASS.nft_cmp.ops.ops
+VERDICT_CODES: dict[int, str] = _CLASS.nft_immediate.nfta_data.verdict.verdict_code.ops
+VERDICTS: dict[str, Literal["ACCEPT", "DROP", "RETURN"]] = {
+    "NF_DROP": "DROP",
+    "NF_ACCEPT": "ACCEPT",
+    "NFT_RETURN": "RETURN",
+}
+JUMPS = ("NFT_JUMP", "NFT_GOTO")
+# Offsets into the headers of RFC 791, RFC 8200, RFC 9293 and RFC 768.
 ADDRESS_AT = {(4, 12): "src", (4, 16): "dst", (6, 8): "src", (6, 24): "dst"}
 """(IP version, offset into its header) → which address lies there."""
 PROTOCOL_AT = {4: 9, 6: 6}
@@ -54,10 +74,17 @@ NO_TARGET = Foreign(b"no target")
 
 @dataclass(slots=True)
 class _Register:
-    """What was loaded last: ``meta`` key, or offset in a header, and the mask put over it."""
+    """The value that was loaded last.
 
-    meta: int | None = None
-    base: int = 0
+    :ivar meta: name of its ``meta`` key, empty for bytes of the packet
+    :ivar base: header of the packet
+    :ivar offset: in that header
+    :ivar mask: that was applied to it
+    :ivar changed: it was changed in another way than by a mask
+    """
+
+    meta: str = ""
+    base: int = -1
     offset: int = 0
     mask: bytes | None = None
     changed: bool = False
@@ -65,6 +92,11 @@ class _Register:
 
 @dataclass(slots=True)
 class _Draft:
+    """A rule of which some expressions have been read.
+
+    :ivar places: source, destination and interfaces
+    """
+
     family: Family
     target: Target = NO_TARGET
     places: dict[str, str | Not] = field(default_factory=dict)
@@ -74,10 +106,17 @@ class _Draft:
 
 
 def decode(family: Family, expressions: Data) -> FilterRule:
-    """The rule, as far as there are words for it."""
+    """Decode a rule, as far as ``state.filter`` can express it.
+
+    :param expressions: :attr:`.message.RuleInfo.expressions`
+    """
     draft = _Draft(family)
-    for kind, data in _steps(expressions):
-        _take(draft, kind, data)
+    for name, data in _expressions(expressions):
+        reader = _READERS.get(name)
+        if reader is None:
+            draft.matches.append(Foreign(name.encode()))
+        else:
+            reader(draft, data)
     places = draft.places
     return FilterRule(
         draft.target,
@@ -92,81 +131,115 @@ def decode(family: Family, expressions: Data) -> FilterRule:
 
 def jump_of(expressions: Data) -> str | None:
     """The chain that the rule leads to, None if it leads to none."""
-    for kind, data in _steps(expressions):
-        if kind == "immediate":
+    for name, data in _expressions(expressions):
+        if name == "immediate":
             target = _verdict(data)
             if isinstance(target, Jump):
                 return target.chain
     return None
 
 
-def _steps(expressions: Data) -> Iterator[tuple[str, Data]]:
-    for _, begin, end in attributes(expressions, 0):
-        found = fields(expressions[begin:end])
-        yield name(found.get(EXPR_NAME, b"")), found.get(EXPR_DATA, b"")
+def _expressions(data: Data) -> Iterator[tuple[str, Data]]:
+    """(name, payload) of each expression of a rule."""
+    for _, begin, end in attributes(bytes(data), 0):
+        found = Fields(_EXPRESSION, data[begin:end])
+        yield found.text("NFTA_EXPR_NAME"), found.raw("NFTA_EXPR_DATA")
 
 
-def _take(draft: _Draft, kind: str, data: Data) -> None:
-    found = fields(data)
-    match kind:
-        case "counter":
-            pass
-        case "meta":
-            draft.register = _Register(meta=number(found.get(META_KEY, b"\xff")))
-        case "payload":
-            base, offset = number(found.get(PAYLOAD_BASE, b"")), number(found.get(PAYLOAD_OFFSET, b""))
-            draft.register = _Register(base=base, offset=offset)
-        case "bitwise":
-            draft.register.mask = bytes(fields(found.get(BITWISE_MASK, b"")).get(DATA_VALUE, b""))
-            draft.register.changed = any(fields(found.get(BITWISE_XOR, b"")).get(DATA_VALUE, b""))
-        case "cmp":
-            _compare(draft, found)
-        case "immediate":
-            draft.target = _verdict(data) or draft.target
-        case "match":
-            draft.matches.append(decode_match(*_extension(found)) or Foreign(bytes(data)))
-        case "target":
-            draft.target = decode_target(*_extension(found), draft.family) or Foreign(bytes(data))
-        case _:
-            draft.matches.append(Foreign(kind.encode()))
+def _read_meta(draft: _Draft, data: Data) -> None:
+    draft.register = _Register(meta=META_KEYS.get(Fields(_META, data).integer("NFTA_META_KEY", -1), "unknown"))
 
 
-def _extension(found: dict[int, Data]) -> tuple[str, int, bytes]:
-    revision = number(found.get(EXTENSION_REVISION, b""))
-    return name(found.get(EXTENSION_NAME, b"")), revision, bytes(found.get(EXTENSION_INFO, b""))
+def _read_payload(draft: _Draft, data: Data) -> None:
+    found = Fields(_PAYLOAD, data)
+    draft.register = _Register(base=found.integer("NFTA_PAYLOAD_BASE"), offset=found.integer("NFTA_PAYLOAD_OFFSET"))
 
 
-def _compare(draft: _Draft, found: dict[int, Data]) -> None:
-    operator = number(found.get(CMP_OP, b"\xff"))
-    value = bytes(fields(found.get(CMP_DATA, b"")).get(DATA_VALUE, b""))
-    if operator not in (CMP_EQ, CMP_NEQ) or draft.register.changed or not _place(draft, value, operator == CMP_NEQ):
+def _read_bitwise(draft: _Draft, data: Data) -> None:
+    found = Fields(_BITWISE, data)
+    draft.register.mask = bytes(found.within("NFTA_BITWISE_MASK").raw("NFTA_DATA_VALUE"))
+    draft.register.changed = any(found.within("NFTA_BITWISE_XOR").raw("NFTA_DATA_VALUE"))
+
+
+def _read_cmp(draft: _Draft, data: Data) -> None:
+    found = Fields(_CMP, data)
+    operator = CMP_OPERATORS.get(found.integer("NFTA_CMP_OP", -1))
+    value = bytes(found.within("NFTA_CMP_DATA").raw("NFTA_DATA_VALUE"))
+    comparable = operator in ("NFT_CMP_EQ", "NFT_CMP_NEQ") and not draft.register.changed
+    if not comparable or not _place(draft, value, operator == "NFT_CMP_NEQ"):
         draft.matches.append(Foreign(value))
 
 
+def _read_immediate(draft: _Draft, data: Data) -> None:
+    draft.target = _verdict(data) or draft.target
+
+
+def _read_match(draft: _Draft, data: Data) -> None:
+    found = Fields(_MATCH, data)
+    name, revision = found.text("NFTA_MATCH_NAME"), found.integer("NFTA_MATCH_REV")
+    match = decode_match(name, revision, bytes(found.raw("NFTA_MATCH_INFO")))
+    draft.matches.append(match or Foreign(bytes(data)))
+
+
+def _read_target(draft: _Draft, data: Data) -> None:
+    found = Fields(_TARGET, data)
+    name, revision = found.text("NFTA_TARGET_NAME"), found.integer("NFTA_TARGET_REV")
+    target = decode_target(name, revision, bytes(found.raw("NFTA_TARGET_INFO")), draft.family)
+    draft.target = target or Foreign(bytes(data))
+
+
+_READERS: dict[str, Callable[[_Draft, Data], None]] = {
+    "counter": lambda draft, data: None,
+    "meta": _read_meta,
+    "payload": _read_payload,
+    "bitwise": _read_bitwise,
+    "cmp": _read_cmp,
+    "immediate": _read_immediate,
+    "match": _read_match,
+    "target": _read_target,
+}
+"""Name of an expression → what it adds to the draft."""
+
+
 def _place(draft: _Draft, value: bytes, invert: bool) -> bool:
-    """Put what was compared where it belongs; False: there is no word for it."""
+    """Add a comparison of the register to the draft; False: ``state.filter`` cannot express it."""
+    if draft.register.meta:
+        return _place_meta(draft, value, invert)
     register, family = draft.register, draft.family
-    if register.meta in (META_IIFNAME, META_OIFNAME):
-        device = name(value) if value.endswith(b"\0") or len(value) == 16 else name(value) + "+"
-        draft.places["iif" if register.meta == META_IIFNAME else "oif"] = Not(device) if invert else device
-    elif register.meta == META_MARK:
-        mask = int.from_bytes(register.mask, sys.byteorder) if register.mask else 0xFFFFFFFF
-        draft.matches.append(MarkMatch(int.from_bytes(value, sys.byteorder), mask, invert))
-    elif register.meta == META_L4PROTO or (
-        register.meta is None and (register.base, register.offset) == (NETWORK_HEADER, PROTOCOL_AT[family])
-    ):
-        draft.protocol = PROTOCOLS.get(number(value))
-        return draft.protocol is not None and not invert
-    elif register.meta is None and register.base == NETWORK_HEADER and (family, register.offset) in ADDRESS_AT:
+    if register.base == NETWORK_HEADER and register.offset == PROTOCOL_AT[family]:
+        return _place_protocol(draft, value, invert)
+    if register.base == NETWORK_HEADER and (family, register.offset) in ADDRESS_AT:
         network = _network(family, value, register.mask)
         draft.places[ADDRESS_AT[family, register.offset]] = Not(network) if invert else network
-    elif (register.meta, register.base, register.offset, register.mask) == (None, TRANSPORT_HEADER, DPORT_AT, None):
-        if draft.protocol is None or invert:
-            return False
-        draft.matches.append(DportMatch(draft.protocol, number(value), number(value)))
+        return True
+    if (register.base, register.offset, register.mask) != (TRANSPORT_HEADER, DPORT_AT, None):
+        return False
+    if draft.protocol is None or invert:
+        return False
+    port = int.from_bytes(value, "big")
+    draft.matches.append(DportMatch(draft.protocol, port, port))
+    return True
+
+
+def _place_meta(draft: _Draft, value: bytes, invert: bool) -> bool:
+    meta, mask = draft.register.meta, draft.register.mask
+    if meta in ("NFT_META_IIFNAME", "NFT_META_OIFNAME"):
+        whole = value.endswith(b"\0") or len(value) == 16
+        device = value.rstrip(b"\0").decode(errors="surrogateescape") + ("" if whole else "+")
+        draft.places["iif" if meta == "NFT_META_IIFNAME" else "oif"] = Not(device) if invert else device
+    elif meta == "NFT_META_MARK":
+        bits = int.from_bytes(mask, sys.byteorder) if mask else 0xFFFFFFFF
+        draft.matches.append(MarkMatch(int.from_bytes(value, sys.byteorder), bits, invert))
+    elif meta == "NFT_META_L4PROTO":
+        return _place_protocol(draft, value, invert)
     else:
         return False
     return True
+
+
+def _place_protocol(draft: _Draft, value: bytes, invert: bool) -> bool:
+    draft.protocol = PROTOCOLS.get(int.from_bytes(value, "big"))
+    return draft.protocol is not None and not invert
 
 
 def _network(family: Family, value: bytes, mask: bytes | None) -> str:
@@ -177,10 +250,10 @@ def _network(family: Family, value: bytes, mask: bytes | None) -> str:
 
 
 def _verdict(data: Data) -> Target | None:
-    verdict = fields(fields(fields(data).get(IMMEDIATE_DATA, b"")).get(DATA_VERDICT, b""))
-    if VERDICT_CODE not in verdict:
+    found = Fields(_IMMEDIATE, data).within("NFTA_IMMEDIATE_DATA").within("NFTA_DATA_VERDICT")
+    if not found.has("NFTA_VERDICT_CODE"):
         return None
-    code = int.from_bytes(verdict[VERDICT_CODE], "big", signed=True)
+    code = VERDICT_CODES.get(found.integer("NFTA_VERDICT_CODE"), "unknown")
     if code in JUMPS:
-        return Jump(name(verdict.get(VERDICT_CHAIN, b"")))
+        return Jump(found.text("NFTA_VERDICT_CHAIN"))
     return Verdict(VERDICTS[code]) if code in VERDICTS else Foreign(bytes(data))

@@ -1,8 +1,8 @@
-"""What neutron-l3-agent has in the tables of nf_tables, and what has to be deleted to be rid of it: pure.
+"""Find the chains of neutron-l3-agent in a table of nf_tables, and make the requests that delete them.  Pure.
 
-Its chains go, with the rules in built-in chains that lead to them.  A table of iptables-nft that then holds nothing but
-built-in chains without rules goes too: each of them costs every packet a call.  Tables with anything of others in them
-keep all the rest as it is.
+Used by :mod:`.manager`.  Its chains are deleted with the rules in built-in chains that lead to them.  A table of
+iptables-nft that then has only built-in chains without rules is deleted too: each of them costs every packet a call.
+A table with rules, chains or sets of other programs keeps those.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dvr_agent.kernel.iptables.blob import is_leftover
+from dvr_agent.kernel.iptables.blob import is_l3_agent_chain
 from dvr_agent.kernel.iptables.layout import BUILTINS
 from dvr_agent.kernel.netlink.message import FAMILY_OF_AF, Request
 from dvr_agent.kernel.nftables.message import (
@@ -28,27 +28,28 @@ from dvr_agent.state.filter import Chain, Family, FilterRule, Jump, Table
 
 @dataclass(frozen=True, slots=True)
 class NftTable:
-    """One table in which the other agent has chains, with all that is in it."""
+    """One table in which neutron-l3-agent has chains, with all its chains and rules."""
 
     info: TableInfo
     chains: tuple[ChainInfo, ...]
     rules: tuple[RuleInfo, ...]
 
     @property
-    def left_over(self) -> tuple[ChainInfo, ...]:
-        return tuple(chain for chain in self.chains if is_leftover(chain.name))
+    def stale_chains(self) -> tuple[ChainInfo, ...]:
+        """The chains of neutron-l3-agent."""
+        return tuple(chain for chain in self.chains if is_l3_agent_chain(chain.name))
 
     @property
     def jumps(self) -> tuple[RuleInfo, ...]:
-        """Rules of built-in chains that lead to a chain of the other agent's."""
-        going = {chain.name for chain in self.left_over}
+        """Rules of built-in chains that lead to a chain of neutron-l3-agent."""
+        going = {chain.name for chain in self.stale_chains}
         base = {chain.name for chain in self.chains if chain.base}
         return tuple(rule for rule in self.rules if rule.chain in base and jump_of(rule.expressions) in going)
 
     @property
-    def goes(self) -> bool:
-        """True if nothing of others is in the table."""
-        others = [chain for chain in self.chains if not is_leftover(chain.name)]
+    def is_deletable(self) -> bool:
+        """True if the table has no rules, chains, sets or policies of other programs."""
+        others = [chain for chain in self.chains if not is_l3_agent_chain(chain.name)]
         builtins = BUILTINS.get(self.info.name, ())
         if self.info.use != len(self.chains):
             return False  # sets, maps or objects: not made by iptables-nft
@@ -59,15 +60,15 @@ class NftTable:
         return all(rule.chain not in kept or rule.handle in jumps for rule in self.rules)
 
 
-def places_of(chains: Sequence[ChainInfo]) -> list[tuple[int, str]]:
-    """(family, table) where the other agent has chains."""
-    return sorted({(one.family, one.table) for one in chains if one.family in FAMILIES and is_leftover(one.name)})
+def tables_with_stale_chains(chains: Sequence[ChainInfo]) -> list[tuple[int, str]]:
+    """(family, name) of the tables in which neutron-l3-agent has chains."""
+    return sorted({(one.family, one.table) for one in chains if one.family in FAMILIES and is_l3_agent_chain(one.name)})
 
 
 def as_table(found: NftTable) -> Table:
-    """The other agent's part, in the words of the state."""
+    """The chains of neutron-l3-agent and the jumps to them, as a ``state.filter`` table."""
     family: Family = 4 if FAMILY_OF_AF[found.info.family] == 4 else 6
-    rules: dict[str, list[FilterRule]] = {chain.name: [] for chain in found.left_over}
+    rules: dict[str, list[FilterRule]] = {chain.name: [] for chain in found.stale_chains}
     for rule in found.rules:
         if rule.chain in rules:
             rules[rule.chain].append(decode(family, rule.expressions))
@@ -81,16 +82,16 @@ def as_table(found: NftTable) -> Table:
 
 
 def deletions(found: NftTable) -> Iterator[Request]:
-    """In an order in which nothing that goes is still led to."""
+    """Make the requests in an order in which no rule leads to a chain that is deleted."""
     family, table = found.info.family, found.info.name
-    for chain in found.left_over:
+    for chain in found.stale_chains:
         yield delete_rule(family, table, chain.name)
     for rule in found.jumps:
         yield delete_rule(family, table, rule.chain, rule.handle)
-    for chain in found.left_over:
+    for chain in found.stale_chains:
         yield delete_chain(family, table, chain.name)
-    if found.goes:
+    if found.is_deletable:
         for chain in found.chains:
-            if not is_leftover(chain.name):
+            if not is_l3_agent_chain(chain.name):
                 yield delete_chain(family, table, chain.name)
         yield delete_table(family, table)

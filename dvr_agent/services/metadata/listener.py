@@ -11,7 +11,6 @@ from pathlib import Path
 
 from dvr_agent.errors import KernelError, ServiceError
 from dvr_agent.kernel import netns
-from dvr_agent.metadata.control_protocol import netns_cookie
 
 BACKLOG = 1024
 """Connections that wait in the kernel, while the proxy is away above all."""
@@ -69,7 +68,7 @@ def open_listener(namespace: str, port: int) -> RouterListener:
                 if exc.errno not in NO_IPV6:
                     raise
                 sockets.append(_listen(socket.AF_INET, "0.0.0.0", port))
-        return RouterListener(tuple(sockets), netns_cookie(sockets[0]))
+        return RouterListener(tuple(sockets), netns.cookie_of(sockets[0]))
     except OSError as exc:
         _close(sockets)
         kind = PortTakenError if exc.errno == errno.EADDRINUSE else ServiceError
@@ -84,7 +83,7 @@ def adopt_listener(descriptors: Sequence[int]) -> RouterListener | None:
     sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
     with contextlib.suppress(OSError):
         if sockets and all(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) for one in sockets):
-            return RouterListener(tuple(sockets), netns_cookie(sockets[0]))
+            return RouterListener(tuple(sockets), netns.cookie_of(sockets[0]))
     _close(sockets)
     return None
 
@@ -95,7 +94,7 @@ def namespace_cookie(namespace: str) -> int | None:
         with netns.entered(namespace):
             probe = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         with probe:
-            return netns_cookie(probe)
+            return netns.cookie_of(probe)
     except (OSError, KernelError):
         return None
 

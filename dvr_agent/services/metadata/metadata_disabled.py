@@ -7,10 +7,10 @@ started again, since its condition (``dvrctl wants-metadata``) fails now.  Where
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Collection
 
 from dvr_agent.errors import ServiceError
+from dvr_agent.eventfd import EventFd
 from dvr_agent.model.router import Router
 from dvr_agent.services.metadata.control_client import ControlClient
 
@@ -28,7 +28,7 @@ class MetadataDisabled:
 
     def __init__(self, client: ControlClient, writable: bool = True) -> None:
         self._client, self._writable = client, writable
-        self._never = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._never = EventFd()
         self._served = self._look()
 
     def plan(self, router: Router) -> list[str]:
@@ -58,7 +58,7 @@ class MetadataDisabled:
         return self._served
 
     def fileno(self) -> int:
-        return self._never
+        return self._never.fileno()
 
     def changed(self) -> Collection[str]:
         return ()
@@ -70,7 +70,7 @@ class MetadataDisabled:
         return {"routers": len(self._served)}
 
     def close(self) -> None:
-        os.close(self._never)
+        self._never.close()
 
     def _end(self) -> None:
         """One of an earlier version does not know the question, and stays."""

@@ -13,7 +13,7 @@ from enum import Enum
 
 from dvr_agent import backoff
 from dvr_agent.errors import ServiceError
-from dvr_agent.kernel.inotify import Timer
+from dvr_agent.kernel.timerfd import TimerFd
 from dvr_agent.metadata.control_protocol import Message
 from dvr_agent.metadata.settings import ProxySettings
 from dvr_agent.services.metadata.control_client import ControlClient, ProxyAwayError, ProxyHangsError
@@ -54,7 +54,7 @@ class ProxySession:
         self._kind: Outage | None = None
         self._hangs = False
         self._failures = 0
-        self._timer = Timer()
+        self._timer = TimerFd()
         self._poll = select.epoll()
         self._poll.register(self._timer.fileno(), select.EPOLLIN)
         self._connect()

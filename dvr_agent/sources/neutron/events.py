@@ -5,11 +5,10 @@ Threads of ``store`` put, ``source`` takes.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections import deque
 from threading import Lock
 
+from dvr_agent.eventfd import EventFd
 from dvr_agent.sources.api import Event
 
 
@@ -19,11 +18,11 @@ class EventQueue:
     def __init__(self) -> None:
         self._lock = Lock()
         self._events: deque[Event] = deque()
-        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wakeup = EventFd()
         self._closed = False
 
     def fileno(self) -> int:
-        return self._fd
+        return self._wakeup.fileno()
 
     def put(self, event: Event) -> None:
         """Nothing happens once the queue is closed: a thread may be late."""
@@ -32,15 +31,14 @@ class EventQueue:
                 return
             self._events.append(event)
             if len(self._events) == 1:
-                os.eventfd_write(self._fd, 1)
+                self._wakeup.notify()
 
     def take(self, limit: int) -> list[Event]:
         """The oldest events, at most ``limit``; never blocks."""
         with self._lock:
             found = [self._events.popleft() for _ in range(min(limit, len(self._events)))]
             if not self._events and not self._closed:
-                with contextlib.suppress(BlockingIOError):
-                    os.eventfd_read(self._fd)
+                self._wakeup.clear()
             return found
 
     def close(self) -> None:
@@ -48,4 +46,4 @@ class EventQueue:
             if not self._closed:
                 self._closed = True
                 self._events.clear()
-                os.close(self._fd)
+                self._wakeup.close()

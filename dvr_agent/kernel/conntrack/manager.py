@@ -1,0 +1,124 @@
+"""Delete connection tracking entries of an address, or those that an address began without translation.
+
+Implements :class:`dvr_agent.kernel.api.Conntrack`; the reconciler calls it when a floating IP comes, leaves or moves.
+
+Finding the entries is a dump of the namespace's table; each hit is deleted by its original tuple, zone and id, so that
+a connection that took its place in between is not hit.  A dump can be had in two ways, and the cheaper one is taken:
+
+* one plain dump, searched here.  Its cost is the number of entries in the namespace.
+* dumps that the kernel filters (``CTA_FILTER``, Linux 5.8), one for each place an address can stand in, since one
+  filter joins its conditions by "and".  Each costs a walk over the hash table, which all namespaces share.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from pyroute2.netlink import NETLINK_NETFILTER
+
+from dvr_agent.errors import KernelError
+from dvr_agent.kernel.conntrack.condition import Condition, anywhere, untranslated_outward
+from dvr_agent.kernel.conntrack.message import (
+    Connection,
+    decode_connection,
+    decode_count,
+    delete_connection,
+    dump_connections,
+    dump_filtered,
+    get_count,
+)
+from dvr_agent.kernel.netlink.message import Data, Request
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
+
+FILTER_FROM = 20_000
+"""Entries from which four filtered dumps are no dearer than one plain one; a quarter of it for each.
+
+Measured with 262,144 buckets: 13 ms for a walk, 3 µs for an entry that is dumped.
+"""
+SEARCH_UP_TO = 64
+"""Addresses that are searched for one by one in a plain dump; with more of them reading every entry is cheaper."""
+_NO_MODULE = frozenset({errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP})
+_NO_FILTER = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
+"""Answers of a kernel that knows the attribute, but not for a dump or not with these flags."""
+
+
+class NetlinkConntrack:
+    """The connection tracking tables of named namespaces; keeps nothing between calls."""
+
+    def delete(self, namespace: str, address: str) -> int:
+        """Delete the connections with exactly this address on either side of either direction.
+
+        :param address: IPv4 or IPv6, without prefix length
+        :returns: how many were deleted; an entry that vanished by itself meanwhile does not count
+        :raises KernelError: naming namespace and address
+        """
+        return _delete(namespace, f"connections of {address}", lambda: anywhere(address))
+
+    def drop_untranslated(self, namespace: str, addresses: Collection[str], inside: Sequence[str]) -> int:
+        """Delete the connections that one of these IPv4 addresses has begun and that no NAT rule translates.
+
+        :param inside: networks; connections to these stay
+        :returns: how many were deleted; an entry that vanished by itself meanwhile does not count
+        :raises KernelError: naming namespace and addresses
+        """
+        what = f"untranslated connections of {', '.join(sorted(addresses))}"
+        return _delete(namespace, what, lambda: untranslated_outward(addresses, inside))
+
+
+def _delete(namespace: str, what: str, make_condition: Callable[[], Condition]) -> int:
+    try:
+        condition = make_condition()
+    except ValueError as exc:
+        raise KernelError(namespace, what, errno.EINVAL, str(exc)) from exc
+    try:
+        with NetlinkSocket.open(namespace, None, NETLINK_NETFILTER) as sock:
+            requests = [delete_connection(condition.version, one, what) for one in _find(sock, condition, what)]
+            return len(requests) - len(sock.batch(requests))
+    except KernelError as exc:
+        if exc.code in _NO_MODULE:
+            hint = exc.hint or "is the kernel module nf_conntrack_netlink there?"
+            raise KernelError(namespace, what, exc.code, hint) from exc
+        raise
+
+
+def _find(sock: NetlinkSocket, condition: Condition, what: str) -> Iterable[Connection]:
+    """The connections that are wanted, each once."""
+    (answer,) = sock.get([get_count(what)])
+    entries = decode_count(answer or b"")
+    if entries == 0 or not condition.dumps:
+        return ()
+    if entries >= FILTER_FROM * condition.dumps / 4:
+        try:
+            return _find_filtered(sock, condition, what)
+        except KernelError as exc:
+            if exc.code not in _NO_FILTER:
+                raise
+    return _wanted(condition, _dump(sock, dump_connections(condition.version, what), condition.addresses)).values()
+
+
+def _find_filtered(sock: NetlinkSocket, condition: Condition, what: str) -> Iterable[Connection]:
+    found: dict[bytes, Connection] = {}
+    for place in condition.places:
+        for address in condition.addresses:
+            request = dump_filtered(condition.version, place, address, what)
+            # Checked here too: Linux before 5.8 ignores the filter.
+            found |= _wanted(condition, _dump(sock, request, {address}))
+    return found.values()
+
+
+def _dump(sock: NetlinkSocket, request: Request, addresses: Collection[bytes]) -> list[Data]:
+    """The entries that may have one of the addresses."""
+    if len(addresses) <= SEARCH_UP_TO:
+        return sock.dump_containing(request, tuple(addresses))
+    return sock.dump(request)
+
+
+def _wanted(condition: Condition, entries: Iterable[Data]) -> dict[bytes, Connection]:
+    """Id → connection, of those that the condition accepts."""
+    found = {}
+    for data in entries:
+        connection = decode_connection(data, condition.version)
+        if connection is not None and condition.accepts(connection):
+            found[connection.id] = connection
+    return found

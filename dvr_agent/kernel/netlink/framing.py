@@ -1,0 +1,98 @@
+"""How netlink messages lie in a buffer (netlink(7)): pack requests, walk answers, read errors.  No input, no output.
+
+Used by :mod:`.transport`, which does the sending and receiving.  What stands in the body of a message is the matter of
+the modules per kind of object.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+
+from pyroute2.netlink import NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_REQUEST, NLMSG_DONE, nlmsgerr
+
+from dvr_agent.kernel.netlink.message import HEADER, Data, Request
+from dvr_agent.kernel.netlink.schema import Schema, positions
+
+_ERROR = Schema(nlmsgerr)
+_MESSAGE = _ERROR.number("NLMSGERR_ATTR_MSG")
+_read_message = _ERROR.reader("NLMSGERR_ATTR_MSG")
+HEADER_SIZE = HEADER.size
+DONE_SIZE = HEADER_SIZE + 4
+"""Header and errno: the last message of a dump that succeeded."""
+BATCH_BYTES = 32 * 1024
+BATCH_MESSAGES = 128
+"""If each of them fails, the answers must still fit into the default receive buffer of 208 KiB (768 bytes each)."""
+
+_ERRNO = struct.Struct("=i")
+
+
+def pack(requests: Sequence[Request], first: int, last: int) -> bytes:
+    """Messages for one send, numbered from ``first`` on, with the flags ``last`` added to the last one."""
+    header = HEADER.pack
+    parts: list[bytes] = []
+    sequence = first
+    end = first + len(requests) - 1
+    for request in requests:
+        flags = request.flags | NLM_F_REQUEST | (last if sequence == end else 0)
+        parts.append(header(16 + len(request.body), request.kind, flags, sequence, 0))
+        parts.append(request.body)
+        sequence += 1
+    return b"".join(parts)
+
+
+def chunks(requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
+    """Split requests into portions that one send and the receive buffer can take."""
+    start = size = 0
+    for index, request in enumerate(requests):
+        length = 16 + len(request.body)
+        if size and (size + length > BATCH_BYTES or index - start == BATCH_MESSAGES):
+            yield requests[start:index]
+            start, size = index, 0
+        size += length
+    if size:
+        yield requests[start:]
+
+
+def messages(buffer: Data, size: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """(type, flags, sequence number, begin and end of the body) of each message in ``buffer[:size]``."""
+    at = 0
+    unpack = HEADER.unpack_from
+    while at + 16 <= size:
+        length, kind, flags, sequence, _port = unpack(buffer, at)
+        if length < 16:
+            return
+        yield kind, flags, sequence, at + 16, at + length
+        at += (length + 3) & ~3
+
+
+def message_around(buffer: Data, position: int, sequence: int) -> tuple[int, int]:
+    """Begin and end of the message that ``position`` lies in: the nearest header before it that spans it."""
+    for at in range(position & ~3, -1, -4):
+        length, kind, _flags, found, _port = HEADER.unpack_from(buffer, at)
+        if found == sequence and kind > NLMSG_DONE and at + 16 <= position < at + length:
+            return at, at + length
+    return 0, 0
+
+
+def error_code(buffer: Data, start: int, end: int) -> int:
+    """Positive errno in the body of an NLMSG_ERROR or NLMSG_DONE message; 0: success (an acknowledgement)."""
+    return -int(_ERRNO.unpack_from(buffer, start)[0]) if end - start >= 4 else 0
+
+
+def error_text(buffer: Data, flags: int, start: int, end: int) -> str:
+    """The kernel's explanation of an error (extended acknowledgement), ``""`` without one."""
+    if not flags & NLM_F_ACK_TLVS:
+        return ""
+    quoted = 16 if flags & NLM_F_CAPPED else HEADER.unpack_from(buffer, start + 4)[0]
+    return _message_attribute(buffer, start + 4 + ((quoted + 3) & ~3), end)
+
+
+def dump_error_text(buffer: Data, flags: int, start: int, end: int) -> str:
+    """The same for an NLMSG_DONE message, which quotes no request: attributes follow the errno at once."""
+    return _message_attribute(buffer, start + 4, end) if flags & NLM_F_ACK_TLVS else ""
+
+
+def _message_attribute(buffer: Data, start: int, end: int) -> str:
+    found = positions(attributes := bytes(buffer[start:end]), 0, _MESSAGE)
+    return str(_read_message(attributes, found[_MESSAGE])) if _MESSAGE in found else ""

@@ -1,0 +1,133 @@
+"""System calls that Python 3.11 has no function for, called in libc by ctypes; the only loader of libc in this package.
+
+Each function raises :class:`OSError` with the errno of the call, as those of :mod:`os` do.  Used by ``kernel`` (network
+namespaces, inotify, tables), ``securedirs`` and the demo.  Constants are those of the kernel header named beside them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+# include/uapi/linux/sched.h
+CLONE_NEWNET = 0x40000000
+# include/uapi/linux/mount.h
+MS_BIND, MS_REC, MS_PRIVATE, MS_SHARED = 1 << 12, 1 << 14, 1 << 18, 1 << 20
+# include/linux/fs.h
+MNT_DETACH, UMOUNT_NOFOLLOW = 0x2, 0x8
+# include/uapi/linux/openat2.h
+RESOLVE_NO_SYMLINKS = 0x04
+# include/uapi/linux/fcntl.h
+AT_FDCWD = -100
+
+SYS_OPENAT2 = 437
+"""The same on all architectures that Debian has (``asm-generic/unistd.h``); Linux 5.6.  glibc has no openat2(2)."""
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def setns(fd: int, nstype: int, /) -> None:
+    """Move the calling thread into the namespace of a descriptor (setns(2))."""
+    if _setns(fd, nstype):
+        raise _error("setns")
+
+
+def unshare(flags: int) -> None:
+    """Give the calling thread namespaces of its own (unshare(2))."""
+    if _libc.unshare(flags):
+        raise _error("unshare")
+
+
+def mount(source: str | None, target: str, flags: int, kind: str = "none") -> None:
+    """Mount a file system, or change a mount (mount(2)); no options.
+
+    :param source: None: what a mount that exists is made of does not matter
+    """
+    what = os.fsencode(source) if source else b"none"
+    if _libc.mount(what, os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), None):
+        raise _error(f"mount {target}")
+
+
+def umount(target: str, flags: int) -> None:
+    """Take the topmost mount off a path (umount2(2))."""
+    if _libc.umount2(os.fsencode(target), flags):
+        raise _error(f"umount {target}")
+
+
+def inotify_init(flags: int) -> int:
+    """Make an inotify instance, and return its descriptor (inotify_init1(2))."""
+    return _checked(_libc.inotify_init1(flags), "inotify_init1")
+
+
+def inotify_add_watch(fd: int, path: str, mask: int) -> int:
+    """Watch a path, and return the number of the watch (inotify_add_watch(2))."""
+    return _checked(_libc.inotify_add_watch(fd, os.fsencode(path), ctypes.c_uint32(mask)), "inotify_add_watch")
+
+
+def inotify_rm_watch(fd: int, watch: int) -> None:
+    """Stop a watch (inotify_rm_watch(2))."""
+    _checked(_libc.inotify_rm_watch(fd, watch), "inotify_rm_watch")
+
+
+def timerfd_create(clock: int, flags: int) -> int:
+    """Make a timer, and return its descriptor (timerfd_create(2)); :func:`os.timerfd_create` is of Python 3.13."""
+    return _checked(_libc.timerfd_create(clock, flags), "timerfd_create")
+
+
+def timerfd_settime(fd: int, specification: bytes) -> None:
+    """Set a timer relative to now (timerfd_settime(2)).
+
+    :param specification: struct itimerspec
+    """
+    _checked(_libc.timerfd_settime(fd, 0, specification, None), "timerfd_settime")
+
+
+def getsockopt(fd: int, level: int, option: int, buffer: ctypes.Array[ctypes.c_char]) -> None:
+    """Read a socket option that takes a question in its buffer, which :meth:`socket.socket.getsockopt` cannot pass."""
+    size = ctypes.c_uint32(len(buffer))
+    if _getsockopt(fd, level, option, buffer, ctypes.byref(size)):
+        raise _error("getsockopt")
+
+
+def openat2(directory: int, path: str, flags: int, resolve: int) -> int:
+    """Open a file with rules for how its path is resolved, and return the descriptor (openat2(2)).
+
+    :param resolve: ``RESOLVE_…``
+    """
+    how = _OpenHow(flags, 0, resolve)
+    done = _libc.syscall(
+        ctypes.c_long(SYS_OPENAT2),
+        ctypes.c_int(directory),
+        ctypes.c_char_p(os.fsencode(path)),
+        ctypes.byref(how),
+        ctypes.c_size_t(ctypes.sizeof(how)),
+    )
+    return _checked(done, "")
+
+
+def thread_errno() -> int:
+    """The thread's errno as other C libraries set it, for one that was loaded without ``use_errno``."""
+    return int(_errno_location().contents.value)
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
+
+
+_errno_location = ctypes.CDLL(None)["__errno_location"]  # without use_errno, which would swap it for ctypes' own copy
+_errno_location.restype = ctypes.POINTER(ctypes.c_int)
+_setns = _libc.setns
+_setns.argtypes = (ctypes.c_int, ctypes.c_int)
+_getsockopt = _libc.getsockopt
+_getsockopt.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+
+
+def _error(what: str) -> OSError:
+    code = ctypes.get_errno()
+    text = os.strerror(code)
+    return OSError(code, f"{what}: {text}" if what else text)
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        raise _error(what)
+    return result

@@ -1,0 +1,75 @@
+"""The netlink transport against the real kernel: refusals carry the kernel's text, transactions are all or nothing."""
+
+from __future__ import annotations
+
+import errno
+import logging
+
+import pytest
+from pyroute2.netlink import NETLINK_NETFILTER, NETLINK_ROUTE
+
+from dvr_agent.errors import KernelError, NamespaceGoneError
+from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.conntrack import message as conntrack
+from dvr_agent.kernel.netlink.message import NLM_F_DUMP, Request
+from dvr_agent.kernel.netlink.schema import attribute
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
+from dvr_agent.kernel.nftables import message as nftables
+from tests.support import lab
+
+NS = "transport"
+PREFIX = bytes(4)
+
+
+@pytest.fixture
+def namespace(host: lab.Host) -> str:
+    lab.run("ip", "netns", "add", NS)
+    return NS
+
+
+def test_a_refused_dump_names_the_kernels_reason(namespace: str) -> None:
+    """An attribute that is too short; the kernel says so before it begins the dump."""
+    bad = conntrack.dump_connections(4, "bad dump")
+    with (
+        NetlinkSocket.open(namespace, None, NETLINK_NETFILTER) as sock,
+        pytest.raises(KernelError, match=r"namespace transport: bad dump: \w+ \(.*\): .*policy") as caught,
+    ):
+        sock.dump(bad._replace(body=bad.body + attribute(12, b"\1")))
+    assert caught.value.hint
+
+
+def test_a_refused_dump_that_had_begun_names_the_kernels_reason(namespace: str) -> None:
+    """Strict checking of the header of a dump of routes happens in the dump itself."""
+    refused = Request(26, NLM_F_DUMP, bytes((2, 24)) + bytes(10), "bad dump")
+    with NetlinkSocket.open(namespace, None, NETLINK_ROUTE) as sock, pytest.raises(KernelError, match="Invalid values"):
+        sock.dump(refused)
+
+
+@pytest.mark.parametrize("protocol", [NETLINK_ROUTE, NETLINK_NETFILTER])
+def test_a_namespace_that_is_gone_is_named(host: lab.Host, protocol: int) -> None:
+    with pytest.raises(NamespaceGoneError, match="qrouter-gone"):
+        NetlinkSocket.open("qrouter-gone", None, protocol)
+
+
+def test_a_transaction_is_carried_out_whole_or_not_at_all(namespace: str, caplog: pytest.LogCaptureFixture) -> None:
+    for table in ("one", "two"):
+        lab.in_netns(namespace, "nft", "add", "table", "ip", table)
+    caplog.set_level(logging.DEBUG)
+    counters = WriteCounters()
+    with NetlinkSocket.open(namespace, counters, NETLINK_NETFILTER) as sock:
+
+        def transact(*tables: str, generation: int | None = None) -> None:
+            changes = [nftables.delete_table(2, table) for table in tables]
+            sock.transaction(nftables.begin_transaction(generation), changes, nftables.end_transaction())
+
+        with pytest.raises(KernelError, match="nft table absent") as caught:
+            transact("one", "absent", "two")
+        assert caught.value.code == errno.ENOENT
+        assert "refused in namespace transport" in caplog.text
+        assert lab.in_netns(namespace, "nft", "list", "tables").split() == ["table", "ip", "one", "table", "ip", "two"]
+        with pytest.raises(KernelError) as caught:
+            transact("one", generation=1)
+        assert caught.value.code == errno.ERESTART
+        transact("one", "two")
+    assert lab.in_netns(namespace, "nft", "list", "tables") == ""
+    assert counters.total() == 0, "a transaction is counted by who asks for it"
