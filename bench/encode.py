@@ -12,7 +12,7 @@ from itertools import count
 
 from bench.documents import EXTERNAL_BRIDGE, EXTERNAL_NETWORK
 from dvr_agent.attach.outer_ends import ALIAS, bridge_name, ipv6_switch, tap_alias, tap_name
-from dvr_agent.kernel.iptables.entry import encode
+from dvr_agent.kernel.iptables.rule_codec import encode
 from dvr_agent.kernel.netlink import link as links
 from dvr_agent.kernel.netlink.address import add_address
 from dvr_agent.kernel.netlink.message import CREATE, HEADER, NLM_F_ACK, NLM_F_REQUEST, Request

@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.encode import FIP_FD, HOST_FD, Files, Part, TableBytes
 from dvr_agent.desired import names
-from dvr_agent.kernel.iptables.binding import library
+from dvr_agent.kernel.iptables.libiptc import library
 from dvr_agent.kernel.netns import OWN_NAMESPACE, setns
 from dvr_agent.libc import CLONE_NEWNET
 

@@ -38,7 +38,7 @@ def parse(documents: Sequence[bytes]) -> list[Router]:
 
 def namespaces(mode: str, routers: Sequence[Router]) -> Iterator[list[NamespaceState]]:
     """Per router its parts, in the order in which they are made; the shared part comes with the first router."""
-    allocations = Allocations(Path("/nonexistent"), writable=False)
+    allocations = Allocations(Path("/nonexistent"))
     allocations.load({}, (), ())
     known: set[str] = set()
     for router in routers:

@@ -27,12 +27,12 @@ from bench.encode import Encoder
 from bench.floor import Floor
 from bench.same import picture
 from dvr_agent.daemon.gc_freeze import Heap
-from dvr_agent.kernel.iptables.binding import library
+from dvr_agent.kernel.iptables.libiptc import library
 from dvr_agent.model.parse import parse_document
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.api import Reconciler
 from dvr_agent.reconcile.factory import make_reconciler
-from dvr_agent.reconcile.router import RouterReconciler
+from dvr_agent.reconcile.reconciler import RouterReconciler
 from dvr_agent.state.namespace import NamespaceState
 
 STATE_PATH = Path("/run/bench-state")
@@ -162,9 +162,9 @@ def _make_reconciler(task: Task) -> RouterReconciler:
 def _pass(reconciler: Reconciler, routers: Sequence[Router], audit: bool = False) -> None:
     """As the daemon does a full sync or an audit, with what it does to its heap."""
     heap = Heap()
-    reconciler.begin_pass()
+    reconciler.begin_resync()
     for router in routers:
-        reconciler.reconcile(router, shared=False)
+        reconciler.reconcile(router, in_resync=True)
         if not audit:
             heap.router_changed()
     reconciler.flush()
@@ -179,7 +179,7 @@ def _start(reconciler: Reconciler, routers: Sequence[Router]) -> None:
 def _add(reconciler: Reconciler, task: Task, number: int, profiler: cProfile.Profile | None) -> float:
     """A FIP is associated: a document comes in that has one more."""
     raw = document(number, states.gateway_host(task.mode), FIPS + 1)
-    return _timed(lambda: reconciler.reconcile(parse_document(raw, "router"), shared=True), profiler)
+    return _timed(lambda: reconciler.reconcile(parse_document(raw, "router")), profiler)
 
 
 def _remove(reconciler: Reconciler, router_id: str, profiler: cProfile.Profile | None) -> float:

@@ -18,8 +18,8 @@ from dvr_agent.cli.output import Output, complain
 from dvr_agent.cli.render import Renderer, as_json, as_lines
 from dvr_agent.errors import DvrError, SourceError
 from dvr_agent.lock import AgentLock
-from dvr_agent.reconcile.api import Outcome, Plan, Reconciler, is_mass_removal
-from dvr_agent.reconcile.factory import open_reconciler
+from dvr_agent.reconcile.api import Plan, Reconciler, Result, RouterPlanner, is_mass_removal
+from dvr_agent.reconcile.factory import open_planner, open_reconciler
 
 EVERYTHING = "everything of dvr-agent"
 
@@ -51,26 +51,27 @@ def run(args: argparse.Namespace, out: Output) -> int:
     conf = load_config(args)
     lock = contextlib.nullcontext() if args.dry_run else AgentLock(conf.state_path, conf.host)
     with lock:
-        reconciler = open_reconciler(conf, writable=not args.dry_run)
-        reconciler.load()
-        plan, carry_out, question, networks = _choose(args, conf, reconciler)
-        outcome: Outcome | None = None
+        reconciler = None if args.dry_run else open_reconciler(conf)
+        planner: RouterPlanner = open_planner(conf) if reconciler is None else reconciler.planner
+        planner.load()
+        plan, carry_out, question, networks = _choose(args, conf, planner)
+        outcome: Result | None = None
         bridges: list[str] = []
         files: list[str] = []
         not_kept = ""
         asked = bool(question) and not args.yes
-        if plan and not args.dry_run:
+        if plan and reconciler is not None:
             if asked:
                 _confirm(question, plan, out)
             try:
-                outcome = carry_out()
+                outcome = carry_out(reconciler)
             finally:
                 not_kept = _keep(reconciler)
         if networks is not None:
-            if args.dry_run:
-                bridges, files = reconciler.idle_bridges(networks), leftover_files.find(conf)
+            if reconciler is None:
+                bridges, files = planner.idle_bridges(networks), leftover_files.find(conf)
             else:
-                bridges = reconciler.tidy(networks)
+                bridges = reconciler.remove_bridges(networks, torn_down=True)
                 files = leftover_files.remove(conf)
     _show(out, plan, outcome, Extras(bridges, files, args.dry_run), brief=asked and outcome is not None)
     return 1 if not_kept else 0
@@ -87,23 +88,23 @@ def _keep(reconciler: Reconciler) -> str:
 
 
 def _choose(
-    args: argparse.Namespace, conf: cfg.ConfigOpts, reconciler: Reconciler
-) -> tuple[Plan, Callable[[], Outcome], str, Collection[str] | None]:
+    args: argparse.Namespace, conf: cfg.ConfigOpts, planner: RouterPlanner
+) -> tuple[Plan, Callable[[Reconciler], Result], str, Collection[str] | None]:
     """What to remove, how, what to ask before it (empty: nothing), and the networks whose idle bridges stay.
 
     Networks are None where neither bridges nor files are looked at.
     """
     if args.router:
-        return reconciler.plan_remove(args.router), lambda: reconciler.remove(args.router), "", None
+        return planner.plan_remove(args.router), lambda reconciler: reconciler.remove(args.router), "", None
     if args.all:
-        _, present = reconciler.stale_routers(())
+        _, present = planner.stale_routers(())
         question = f"Remove everything of dvr-agent on this host (routers: {present})?"
-        plan = replace(reconciler.plan_stale(()), subject=EVERYTHING)
-        return plan, lambda: reconciler.remove_stale(()), question, ()
+        plan = replace(planner.plan_stale(()), subject=EVERYTHING)
+        return plan, lambda reconciler: reconciler.remove_stale(()), question, ()
     documents = read_source(conf)
     if not documents.complete:
-        raise SourceError("left-overs cannot be told: a bad document may be of any router (see dvrctl check)")
-    stale, present = reconciler.stale_routers(documents.known)
+        raise SourceError("stale objects cannot be judged: a bad document may be of any router (see dvrctl check)")
+    stale, present = planner.stale_routers(documents.known)
     question = ""
     if stale and (documents.suspect or is_mass_removal(len(stale), present)):
         why = f" ({documents.suspect})" if documents.suspect else ""
@@ -111,9 +112,9 @@ def _choose(
     networks = {network_id for _, router in documents.good for network_id in router.networks}
     for _, router in documents.good:
         with contextlib.suppress(DvrError):  # what cannot be read of a router is not judged
-            reconciler.look(router)
-    plan = reconciler.plan_stale(documents.known)
-    return plan, lambda: reconciler.remove_stale(documents.known), question, networks
+            planner.learn(router)
+    plan = planner.plan_stale(documents.known)
+    return plan, lambda reconciler: reconciler.remove_stale(documents.known), question, networks
 
 
 def _confirm(question: str, plan: Plan, out: Output) -> None:
@@ -133,7 +134,7 @@ def _confirm(question: str, plan: Plan, out: Output) -> None:
         raise CleanupError("nothing was removed")
 
 
-def _show(out: Output, plan: Plan, outcome: Outcome | None, extras: Extras, brief: bool) -> None:
+def _show(out: Output, plan: Plan, outcome: Result | None, extras: Extras, brief: bool) -> None:
     """:param brief: the plan was shown before the question"""
     done = replace(outcome.plan, subject=plan.subject) if outcome else plan
     section = Renderer().section(done, outcome=outcome)

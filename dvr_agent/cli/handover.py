@@ -15,7 +15,6 @@ from dvr_agent.errors import DvrError, NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.lock import AgentLock
-from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.handover import Leaving, find_leaving, look, missing, settle_state_files, withdraw
 
 INTERVAL = 0.5
@@ -43,8 +42,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     kernel = open_kernel()
     lock = contextlib.nullcontext() if args.dry_run else AgentLock(conf.state_path, conf.host)
     with lock:
-        allocations = Allocations(Path(conf.state_path), writable=not args.dry_run)
-        wrong_files = settle_state_files(kernel, allocations)
+        wrong_files = settle_state_files(kernel, Path(conf.state_path), writable=not args.dry_run)
         everything = find_leaving(kernel)
         if args.dry_run:
             left = [Progress(one, _waits_for(kernel, one)) for one in everything]

@@ -18,8 +18,8 @@ from dvr_agent.cli.render import Renderer, Section, as_json, as_lines, counts_te
 from dvr_agent.errors import DvrError, NotSupportedError, ServiceError
 from dvr_agent.lock import AgentLock
 from dvr_agent.model.router import Router
-from dvr_agent.reconcile.api import Outcome, Plan, Reconciler
-from dvr_agent.reconcile.factory import open_reconciler
+from dvr_agent.reconcile.api import Plan, Reconciler, Result, RouterPlanner
+from dvr_agent.reconcile.factory import open_planner, open_reconciler
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Report:
     warnings: list[str] = field(default_factory=list)
 
     def plan(
-        self, plan: Plan, name: str = "", outcome: Outcome | None = None, document: str = "", outdated: str = ""
+        self, plan: Plan, name: str = "", outcome: Result | None = None, document: str = "", outdated: str = ""
     ) -> None:
         """:param outdated: why the newest document of the router cannot be used, empty if the plan is about that one"""
         section = self.renderer.section(plan, name, outcome, document)
@@ -119,15 +119,15 @@ def run_plan(args: argparse.Namespace, out: Output) -> int:
     conf = load_config(args)
     documents = read_files(args.files, conf.dvr_agent.max_document_size) if args.files else read_source(conf)
     report = Report(out)
-    reconciler = open_reconciler(conf, writable=False)
-    reconciler.load()
-    for trouble in reconciler.services.troubles:
+    planner = open_planner(conf)
+    planner.load()
+    for trouble in planner.services.troubles:
         report.warn(trouble)
-    _each(documents, report, lambda name, router: _plan_one(reconciler, name, router, report, documents.outdated))
+    _each(documents, report, lambda name, router: _plan_one(planner, name, router, report, documents.outdated))
     for router_id in sorted(documents.outdated.keys() - {router.id for _, router in documents.good}):
         report.outdated(router_id, documents.outdated[router_id])
     if not args.files:
-        _plan_left_overs(reconciler, documents, report)
+        _plan_stale(planner, documents, report)
     report.finish("plan")
     if report.errors:
         return 1
@@ -174,9 +174,9 @@ def _each(documents: Documents, report: Report, work: Callable[[str, Router], ob
 
 
 def _plan_one(
-    reconciler: Reconciler, document: str, router: Router, report: Report, outdated: Mapping[str, str]
+    planner: RouterPlanner, document: str, router: Router, report: Report, outdated: Mapping[str, str]
 ) -> None:
-    plan = reconciler.plan_remove(router.id) if _down(router) else reconciler.plan(router)
+    plan = planner.plan_remove(router.id) if _down(router) else planner.plan(router)
     report.plan(plan, router.name, document=document, outdated=outdated.get(router.id, ""))
 
 
@@ -202,13 +202,13 @@ def _down(router: Router) -> bool:
     return not router.admin_state_up and router.distributed and not router.ha
 
 
-def _plan_left_overs(reconciler: Reconciler, documents: Documents, report: Report) -> None:
+def _plan_stale(planner: RouterPlanner, documents: Documents, report: Report) -> None:
     if not documents.complete:
-        report.warn("left-overs are not judged: a bad document may be of any router")
+        report.warn("stale objects are not judged: a bad document may be of any router")
         return
-    plan = reconciler.plan_stale(documents.known)
+    plan = planner.plan_stale(documents.known)
     if plan:
         report.plan(plan)
-    stale, present = reconciler.stale_routers(documents.known)
+    stale, present = planner.stale_routers(documents.known)
     if stale and documents.suspect:
         report.warn(f"{documents.suspect}: {len(stale)} of {present} routers are removed only if that is confirmed")

@@ -13,7 +13,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from dvr_agent.desired import names
-from dvr_agent.reconcile.api import Outcome, Plan
+from dvr_agent.reconcile.api import Plan, Result
 from dvr_agent.state.diff import Action, Change, Changes, TableChange
 from dvr_agent.state.filter import Chain, FilterRule, Table
 
@@ -70,7 +70,7 @@ class Section:
     groups: tuple[Group, ...]
     shared: tuple[str, ...]
     warnings: tuple[str, ...]
-    outcome: Outcome | None = None
+    outcome: Result | None = None
     omitted: tuple[str, ...] = ()
     outdated: str = ""
 
@@ -99,7 +99,7 @@ class Renderer:
     def __init__(self) -> None:
         self._shown: set[tuple[str, Line | str]] = set()
 
-    def section(self, plan: Plan, name: str = "", outcome: Outcome | None = None, document: str = "") -> Section:
+    def section(self, plan: Plan, name: str = "", outcome: Result | None = None, document: str = "") -> Section:
         """
         :param name: of the router, for people
         :param document: name of the router's document

@@ -12,7 +12,7 @@ from functools import partial
 
 from dvr_agent.daemon import eventlet_shim
 from dvr_agent.daemon.worker import Worker
-from dvr_agent.reconcile.api import Outcome
+from dvr_agent.reconcile.api import Result as Outcome
 from dvr_agent.state.namespace import Announcement
 
 LOG = logging.getLogger(__name__)

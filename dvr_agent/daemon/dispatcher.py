@@ -22,7 +22,8 @@ from dvr_agent.daemon.routers import Record, Routers, State
 from dvr_agent.daemon.work_queue import Job, Priority, Queue
 from dvr_agent.daemon.worker import Worker
 from dvr_agent.errors import DvrError
-from dvr_agent.reconcile.api import Outcome, Reconciler
+from dvr_agent.reconcile.api import Reconciler
+from dvr_agent.reconcile.api import Result as Outcome
 from dvr_agent.sources.api import Document, Settled
 
 LOG = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ from enum import Enum
 from dvr_agent import logs
 from dvr_agent.daemon.work_queue import Job, Priority
 from dvr_agent.errors import DvrError, NotSupportedError
-from dvr_agent.reconcile.api import Outcome, Plan, Reconciler, is_mass_removal
+from dvr_agent.reconcile.api import Plan, Reconciler, is_mass_removal
+from dvr_agent.reconcile.api import Result as Outcome
 from dvr_agent.sources.api import Document, Fate, Settled
 
 LOG = logging.getLogger(__name__)
@@ -132,7 +133,7 @@ def _update(job: Job[Work], work: Update, subject: str, reconciler: Reconciler, 
     if not router.admin_state_up and router.distributed and not router.ha:
         return _remove(router.id, subject, "administratively down, removed", reconciler, late)
     in_pass = job.priority in (Priority.SYNC, Priority.AUDIT)
-    outcome = reconciler.reconcile(router, shared=not in_pass)
+    outcome = reconciler.reconcile(router, in_resync=in_pass)
     plan = outcome.plan
     for warning in plan.warnings:
         if warning not in work.warned:
@@ -187,7 +188,7 @@ def sweep(reconciler: Reconciler, known: Collection[str], allow_mass_removal: bo
     :raises DvrError: the kernel refused; what is left is swept next time
     """
     with logs.job_context():
-        stale, present = reconciler.stale_routers(known)
+        stale, present = reconciler.planner.stale_routers(known)
         if stale and not allow_mass_removal and (suspect or is_mass_removal(len(stale), present)):
             return Swept(None, guard_text(len(stale), present, suspect))
         outcome = reconciler.remove_stale(known)

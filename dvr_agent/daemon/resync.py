@@ -125,7 +125,7 @@ class Passes:
             self._tried_all()
 
     def _begin_pass(self) -> None:
-        self._in_worker(self._reconciler.begin_pass, "shared parts cannot be prepared")
+        self._in_worker(self._reconciler.begin_resync, "shared parts cannot be prepared")
 
     def _settled(self, router_id: str) -> None:
         if self._current is not None and router_id in self._current.waiting:

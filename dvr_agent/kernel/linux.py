@@ -11,7 +11,7 @@ from dvr_agent.errors import KernelError
 from dvr_agent.kernel.announce import PacketAnnouncer
 from dvr_agent.kernel.api import Kernel, WriteCounters
 from dvr_agent.kernel.conntrack.manager import NetlinkConntrack
-from dvr_agent.kernel.iptables.binding import probe
+from dvr_agent.kernel.iptables.libiptc import probe
 from dvr_agent.kernel.iptables.manager import LibiptcManager
 from dvr_agent.kernel.namespaces import RealNamespaces
 from dvr_agent.kernel.nftables.manager import NftablesTables

@@ -81,7 +81,7 @@ class RealNamespaces:
     def list(self) -> list[str]:
         """Names of all namespaces, sorted.  Other files in ``/run/netns`` are not namespaces.
 
-        :raises KernelError: the directory cannot be read (one that is missing is empty)
+        :raises KernelError: the directory cannot be read (a missing directory is empty)
         """
         try:
             with os.scandir(NETNS_DIR) as entries:
@@ -98,7 +98,7 @@ class RealNamespaces:
     def empty_files(self) -> Sequence[str]:
         """Stale names on which no namespace is mounted, sorted; ``ip netns`` lists them, and cannot enter them.
 
-        :raises KernelError: the directory cannot be read (one that is missing is empty)
+        :raises KernelError: the directory cannot be read (a missing directory is empty)
         """
         try:
             with os.scandir(NETNS_DIR) as entries:

@@ -23,8 +23,6 @@ from dvr_agent.reconcile.statefile import (
     PRIORITIES_FILE,
     StateFileError,
     read_entries,
-    takes_no_files,
-    write_entries,
 )
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import FIP_PRIORITIES, FIP_TABLE
@@ -35,15 +33,13 @@ V = TypeVar("V")
 
 
 class Allocations:
-    """One per host.
+    """Link-local pairs and rule priorities of one host, in memory; ``allocation_files`` writes them.
 
-    :param state_path: directory of the state files
-    :param writable: False for a plan: nothing is ever written
+    :param state_path: directory of the state files, which are read at start
     """
 
-    def __init__(self, state_path: Path, writable: bool = True) -> None:
+    def __init__(self, state_path: Path) -> None:
         self._state_path = state_path
-        self._writable = writable
         self._pairs: Allocator[LinkLocalPair] = Allocator(PAIRS, {})
         self._priorities: Allocator[int] = Allocator(PRIORITIES, {})
         self._fips: dict[str, frozenset[str]] = {}
@@ -70,42 +66,25 @@ class Allocations:
         priorities_file, unread = self._read(PRIORITIES_FILE, parse_priorities)
         self._priorities = Allocator(PRIORITIES, priorities_file)
         self._priorities.dirty |= unread
-        if self._writable and takes_no_files(self._state_path):
-            self._pairs.dirty = self._priorities.dirty = True  # the try to write shows, and says, what is wrong
         self._priorities.reserve(priorities)
 
-    def flush(self) -> None:
-        """Write the files that changed.  The kernel is the truth: a crash before this loses nothing.
-
-        :raises StateFileError: naming each file that cannot be written
-        """
-        if not self._writable:
-            return
-        troubles = []
-        for name, allocator in ((PAIRS_FILE, self._pairs), (PRIORITIES_FILE, self._priorities)):
-            if not allocator.dirty:
-                continue
-            try:
-                write_entries(self._state_path / name, allocator.entries())
-            except StateFileError as exc:
-                troubles.append(str(exc))
-            else:
-                allocator.dirty = False
-        if troubles:
-            raise StateFileError("; ".join(troubles))
+    @property
+    def pools(self) -> tuple[tuple[str, Allocator[LinkLocalPair] | Allocator[int]], ...]:
+        """Name of the state file and its content, for ``AllocationFiles``."""
+        return (PAIRS_FILE, self._pairs), (PRIORITIES_FILE, self._priorities)
 
     @property
     def dirty(self) -> bool:
-        """True if the files do not say yet what is known."""
+        """True if the files lack an allocation."""
         return self._pairs.dirty or self._priorities.dirty
 
     def link(self, router_id: str) -> FipLink | None:
-        """The router's link to a fip namespace, if it has one."""
+        """Return the router's link to a fip namespace, if it has one."""
         pair = self._pairs.get(router_id)
         return self._links.get(router_id) or (new_link(router_id, pair) if pair else None)
 
     def adopt_pair(self, router_id: str, pair: LinkLocalPair) -> None:
-        """The kernel holds this pair for the router."""
+        """Adopt the pair that the kernel has for the router."""
         if not self._pairs.adopt(router_id, pair):
             LOG.warning(
                 "router %s: its link uses %s, which belongs to router %s; it gets another",
@@ -113,7 +92,7 @@ class Allocations:
             )  # fmt: skip
 
     def adopt_priority(self, fip: str, priority: int) -> None:
-        """The kernel holds this priority for a floating IP; a file that gives it to one not seen here yet is wrong."""
+        """Adopt the priority that the kernel has for a floating IP; a file that gives it to an unknown one is wrong."""
         if self._priorities.get(fip) == priority:
             return
         owner = self._priorities.owner(priority)
@@ -122,7 +101,7 @@ class Allocations:
         self._priorities.adopt(fip, priority)
 
     def facts(self, view: HostView) -> Facts:
-        """The router's allocations, made where there are none yet.
+        """Return the router's allocations; missing ones are made.
 
         :raises AllocationError: a pool is used up
         """
@@ -137,7 +116,7 @@ class Allocations:
     def correct(
         self, view: HostView, facts: Facts, qrouter: NamespaceState | None, piece: NamespaceState | None
     ) -> Facts:
-        """The same, after a look at the kernel: where it holds other values, they win (they carry traffic)."""
+        """Return the allocations with the values that the kernel has, where they differ: those carry traffic."""
         if facts.link is None or qrouter is None:
             return facts
         link = self._link_from(view, facts.link, qrouter, piece)
@@ -154,33 +133,34 @@ class Allocations:
         return Facts(link, self._priorities_of(view))
 
     def settle(self, router_id: str, fips: Iterable[str]) -> None:
-        """The router is in sync with these floating IPs: those it had before and has no more are released."""
-        held = frozenset(fips)
-        gone = self._fips.get(router_id, frozenset()) - held
-        self._fips[router_id] = held
+        """Note the floating IPs of a router in sync; the priorities of those that it no longer has are released."""
+        current = frozenset(fips)
+        gone = self._fips.get(router_id, frozenset()) - current
+        self._fips[router_id] = current
         if gone:
             elsewhere = frozenset().union(*self._fips.values())  # it may have gone to another router
             for fip in gone - elsewhere:
                 self._priorities.release(fip)
 
     def knows(self, router_id: str) -> bool:
-        """True if it is known which floating IPs the router has here."""
+        """Return True if it is known which floating IPs the router has here."""
         return router_id in self._fips
 
     def release(self, router_id: str) -> None:
-        """The router is gone."""
+        """Release all allocations of a router that has left the host."""
         self.drop_link(router_id)
         self.settle(router_id, ())
 
     def drop_link(self, router_id: str) -> None:
-        """The router lives on without a link to a fip namespace."""
+        """Release the pair of a router that no longer has a link to a fip namespace."""
         self._pairs.release(router_id)
         self._links.pop(router_id, None)
 
     def stale_entries(self, known: Iterable[str]) -> tuple[list[str], list[str]]:
-        """(router ids, floating IPs) in the files that belong to no known router.
+        """Return (router ids, floating IPs) in the files that belong to no known router.
 
-        Floating IPs are judged only when every known router has been in sync once: before, nobody knows whose they are.
+        Floating IPs are judged only when every known router has been in sync once: until then their routers are
+        unknown.
         """
         known = set(known)
         routers = sorted(self._pairs.entries().keys() - known)
@@ -200,7 +180,7 @@ class Allocations:
         self._fips = {router_id: held for router_id, held in self._fips.items() if held or router_id in known}
 
     def _read(self, name: str, parse: Callable[[str], tuple[dict[str, V], list[str]]]) -> tuple[dict[str, V], bool]:
-        """(entries of a state file, True if it is there but cannot be read)."""
+        """Return (entries of a state file, True if it is there but cannot be read)."""
         try:
             return read_entries(self._state_path / name, parse), False
         except StateFileError as exc:

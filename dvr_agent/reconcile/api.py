@@ -1,4 +1,4 @@
-"""What the reconciler returns, and the interface the daemon's worker drives it by."""
+"""Plans and results, and the interface by which the daemon's worker thread and ``dvrctl`` use the reconciler."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def is_mass_removal(stale: int, present: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would be done for one router, or for left-overs.
+    """What would be done for one router, or for stale objects.
 
-    :ivar subject: ``router <uuid>`` or ``left-overs``
+    :ivar subject: ``router <uuid>`` or ``stale objects``
     :ivar changes: one entry per namespace that differs; empty when in sync
     :ivar ports: text lines for what the attach driver would do, by namespace
     :ivar warnings: things the operator should know that are no errors (an extra route with unreachable next hop)
@@ -62,14 +62,15 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What was done.
+class Result:
+    """What a job has done.
 
     :ivar plan: the plan that was carried out
     :ivar seconds: how long observing, computing and writing took
-    :ivar announcements: (namespace, announcement) already sent once; the daemon repeats them
-    :ivar affected: ids of other routers that have something to do now: routes that they conceded are free
+    :ivar announcements: (namespace, announcement) that were sent once; the daemon repeats them
+    :ivar conntrack_deleted: number of conntrack entries deleted
     :ivar trouble: what is wrong with the router's services; its kernel state is in place nevertheless
+    :ivar affected: ids of other routers that have changes now: routes that they conceded are free
     """
 
     plan: Plan
@@ -80,68 +81,78 @@ class Outcome:
     affected: tuple[str, ...] = ()
 
 
-class Reconciler(Protocol):
-    """Every method blocks, does kernel work, and is called from one thread only.
-
-    :ivar services: what routers need beside their kernel state
-    """
-
-    services: Services
+class RouterPlanner(Protocol):
+    """Answers what jobs would do.  Every method reads only, blocks, and is called from one thread."""
 
     def load(self) -> None:
-        """Read state files and kernel once, before the first write: which pairs and priorities are in use."""
+        """Read state files and kernel once: which pairs and priorities are in use."""
 
     def plan(self, router: Router) -> Plan:
-        """What :meth:`reconcile` would do.  Writes nothing, neither kernel nor files.
+        """Return what :meth:`Reconciler.reconcile` would do.
 
         :raises NotSupportedError: HA or not distributed: left alone
         :raises KernelError: the kernel could not be read
         """
 
-    def reconcile(self, router: Router, shared: bool = True) -> Outcome:
-        """Make the kernel agree with the router; a second call writes nothing.
-
-        :param shared: also check the part of the fip namespace that all routers share; a pass over many routers
-            needs that once per external network only, see :meth:`begin_pass`
-        :returns: what was done; services that do not serve the router are named in it
-        :raises DvrError: what exists is left as it is, and the call may be repeated
-        """
-
-    def look(self, router: Router) -> None:
-        """Observe what the kernel holds of a router, for :meth:`plan_stale`.  Writes nothing.
+    def learn(self, router: Router) -> None:
+        """Observe what the kernel has of a router, so that :meth:`plan_stale` judges rightly.
 
         :raises DvrError: as :meth:`plan`
         """
 
-    def begin_pass(self) -> None:
-        """A full sync or audit begins: shared parts are checked once in it."""
-
-    def remove(self, router_id: str) -> Outcome:
-        """The router is gone by the source's word: remove what is its own, and shared parts nobody uses any more."""
-
     def plan_remove(self, router_id: str) -> Plan:
-        """What :meth:`remove` would do.  Writes nothing."""
+        """Return what :meth:`Reconciler.remove` would do."""
 
     def plan_stale(self, known: Collection[str]) -> Plan:
-        """What is ours in the kernel and the state files and belongs to none of the ``known`` router ids."""
+        """Return what :meth:`Reconciler.remove_stale` would do."""
 
     def stale_routers(self, known: Collection[str]) -> tuple[Sequence[str], int]:
-        """(ids of routers present in the kernel that are not known, number of all routers present)."""
-
-    def remove_stale(self, known: Collection[str]) -> Outcome:
-        """Carry out :meth:`plan_stale`."""
+        """Return (ids of routers present in the kernel that are not known, number of all routers present)."""
 
     def idle_bridges(self, networks: Collection[str] = ()) -> list[str]:
-        """Names of the bridges that this agent made, that nothing uses, and that are of none of the networks.
+        """Return the names of bridges of ours that nothing uses and that are of none of the networks.
 
         :param networks: those of all router documents: an instance that is about to start may count on their bridges
         """
 
-    def remove_bridges(self, networks: Collection[str] = ()) -> list[str]:
-        """Remove :meth:`idle_bridges`; returns their names."""
 
-    def tidy(self, networks: Collection[str] = ()) -> list[str]:
-        """As :meth:`remove_bridges`, but only once the kernel has torn down the ports of namespaces that are gone."""
+class Reconciler(Protocol):
+    """Every method blocks, writes to the kernel, and is called from one thread only.
+
+    :ivar services: what routers need beside their kernel state
+    :ivar planner: the reading half
+    """
+
+    services: Services
+
+    @property
+    def planner(self) -> RouterPlanner: ...
+
+    def load(self) -> None:
+        """Read state files and kernel once, before the first write: which pairs and priorities are in use."""
+
+    def begin_resync(self) -> None:
+        """Begin a resync or an audit: parts that all routers share are read once in it."""
+
+    def reconcile(self, router: Router, in_resync: bool = False) -> Result:
+        """Make the kernel agree with the router; a second call writes nothing.
+
+        :param in_resync: the call is one of a resync over many routers, see :meth:`begin_resync`
+        :returns: what was done; services that do not serve the router are named in it
+        :raises DvrError: what exists is left as it is, and the call may be repeated
+        """
+
+    def remove(self, router_id: str) -> Result:
+        """Remove all that is the router's own, and shared parts that no router uses any more."""
+
+    def remove_stale(self, known: Collection[str]) -> Result:
+        """Remove all objects of ours, in the kernel and the state files, that belong to none of the known routers."""
+
+    def remove_bridges(self, networks: Collection[str] = (), torn_down: bool = False) -> list[str]:
+        """Remove :meth:`RouterPlanner.idle_bridges`; returns their names.
+
+        :param torn_down: first wait until the kernel has torn down the ports of namespaces that were removed
+        """
 
     def flush(self) -> None:
         """Write state files that changed.  Cheap when nothing did."""

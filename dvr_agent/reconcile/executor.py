@@ -1,87 +1,102 @@
-"""Carry out a plan: the one place where the order of writes across namespaces is spelled out."""
+"""Carries out the jobs of a plan: the one place where the order of writes across namespaces is spelled out.
+
+Input: jobs of the planner, in the order in which their namespaces depend on each other.  What has to follow the writes
+is noted in ``post_commit`` before the first of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from dvr_agent.attach.api import AttachDriver
 from dvr_agent.kernel.api import Kernel
-from dvr_agent.state.diff import Change, Changes
+from dvr_agent.reconcile.namespace_job import NamespaceJob
+from dvr_agent.reconcile.post_commit import PostCommit
+from dvr_agent.state.diff import Change
 from dvr_agent.state.link import Link, Port
 from dvr_agent.state.order import Phases, phases
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One namespace's part of a plan.
+class Executor:
+    """Writes to the kernel and, through the attach driver, to layer 2."""
 
-    :ivar first: devices that go before anything else: halves of a veth pair, in the way of a whole one
-    :ivar repair: ports whose outer side is wrong though the device is there, and what is wrong
-    :ivar port_prefixes: devices whose removal is the attach driver's work
-    """
+    def __init__(self, kernel: Kernel, attach: AttachDriver) -> None:
+        self._kernel, self._attach = kernel, attach
 
-    changes: Changes
-    first: tuple[Change, ...] = ()
-    repair: tuple[tuple[Port, str], ...] = ()
-    port_prefixes: tuple[str, ...] = ()
+    def apply(self, jobs: Sequence[NamespaceJob], post_commit: PostCommit) -> None:
+        """Note what has to follow, then make the changes.
+
+        :raises DvrError: the rest is not done; what is done is right and stays
+        """
+        for job in jobs:
+            post_commit.note(job.changes)
+        if any(jobs):
+            self.carry_out(jobs)
+
+    def carry_out(self, jobs: Sequence[NamespaceJob]) -> None:
+        """Make the changes of several namespaces.
+
+        :raises DvrError: as :meth:`apply`
+        """
+        staged = [(job, phases(job.changes.items)) for job in jobs if not job.changes.remove]
+        self._prepare_ports(staged)
+        for job, _ in staged:
+            if job.changes.create:
+                self._kernel.namespaces.create(job.changes.namespace)
+        for job, _ in staged:
+            self._apply(job, job.first)
+        for job, phase in reversed(staged):
+            self._apply(job, phase.early)
+        self._commit_tables(job for job, _ in staged)
+        for job, phase in staged:
+            self._build(job, phase)
+        for job, phase in reversed(staged):
+            self._remove(job, phase.late)
+        for job, _ in staged:
+            if job.changes.left_over:
+                self._kernel.nftables.remove(job.changes.namespace)
+        for job in jobs:
+            if job.changes.remove:
+                self._attach.release(job.changes.namespace)
+                self._kernel.namespaces.remove(job.changes.namespace)
+
+    def _prepare_ports(self, staged: Iterable[tuple[NamespaceJob, Phases]]) -> None:
+        ports: dict[str, list[Port]] = {}
+        for job, phase in staged:  # a shared namespace comes more than once
+            ports.setdefault(job.changes.namespace, []).extend(_ports(job, phase))
+        if any(ports.values()):
+            self._attach.prepare(ports)
+
+    def _commit_tables(self, jobs: Iterable[NamespaceJob]) -> None:
+        changed = [job for job in jobs if job.changes.tables]
+        if changed:
+            with self._kernel.iptables.defer_apply() as pending:
+                for job in changed:
+                    for table in job.changes.tables:
+                        pending.replace(job.changes.namespace, table.new)
+
+    def _build(self, job: NamespaceJob, phase: Phases) -> None:
+        ports = _ports(job, phase)
+        if ports:
+            self._attach.plug(job.changes.namespace, ports)
+        self._apply(job, [change for change in phase.build if _new_port(change) is None])
+
+    def _remove(self, job: NamespaceJob, changes: Sequence[Change]) -> None:
+        ports = [change for change in changes if _is_port(job, change)]
+        self._apply(job, [change for change in changes if not _is_port(job, change)])
+        if ports:
+            devices = [change.item.name for change in ports if isinstance(change.item, Link)]
+            self._attach.unplug(job.changes.namespace, devices)
+
+    def _apply(self, job: NamespaceJob, changes: Sequence[Change]) -> None:
+        if changes:
+            self._kernel.interfaces.apply(job.changes.namespace, changes)
 
 
-def carry_out(kernel: Kernel, attach: AttachDriver, works: Sequence[Work]) -> None:
-    """Make the changes of several namespaces, given in the order in which they depend on each other.
-
-    :raises KernelError: the rest is not done; what is done is right and stays
-    """
-    staged = [(work, phases(work.changes.items)) for work in works if not work.changes.remove]
-    _prepare(attach, staged)
-    for work, _ in staged:
-        if work.changes.create:
-            kernel.namespaces.create(work.changes.namespace)
-    for work, _ in staged:
-        _apply(kernel, work.changes.namespace, work.first)
-    for work, phase in reversed(staged):
-        _apply(kernel, work.changes.namespace, phase.early)
-    _commit(kernel, staged)
-    for work, phase in staged:
-        _build(kernel, attach, work, phase)
-    for work, phase in reversed(staged):
-        _remove(kernel, attach, work, phase.late)
-    for work, _ in staged:
-        if work.changes.left_over:
-            kernel.nftables.remove(work.changes.namespace)
-    for work in works:
-        if work.changes.remove:
-            attach.release(work.changes.namespace)
-            kernel.namespaces.remove(work.changes.namespace)
-
-
-def _prepare(attach: AttachDriver, staged: Iterable[tuple[Work, Phases]]) -> None:
-    ports: dict[str, list[Port]] = {}
-    for work, phase in staged:  # a shared namespace comes more than once
-        ports.setdefault(work.changes.namespace, []).extend(_ports(work, phase))
-    if any(ports.values()):
-        attach.prepare(ports)
-
-
-def _commit(kernel: Kernel, staged: Iterable[tuple[Work, Phases]]) -> None:
-    if any(work.changes.tables for work, _ in staged):
-        with kernel.iptables.defer_apply() as pending:
-            for work, _ in staged:
-                for table in work.changes.tables:
-                    pending.replace(work.changes.namespace, table.new)
-
-
-def _build(kernel: Kernel, attach: AttachDriver, work: Work, phase: Phases) -> None:
-    ports = _ports(work, phase)
-    if ports:
-        attach.plug(work.changes.namespace, ports)
-    _apply(kernel, work.changes.namespace, [change for change in phase.build if _new_port(change) is None])
-
-
-def _ports(work: Work, phase: Phases) -> list[Port]:
-    """Those to be plugged."""
+def _ports(job: NamespaceJob, phase: Phases) -> list[Port]:
+    """Ports that the attach driver plugs: new ones, and those whose outer side is wrong."""
     new = (_new_port(change) for change in phase.build)
-    return [*(port for port, _ in work.repair), *(port for port in new if port is not None)]
+    return [*(port for port, _ in job.repair), *(port for port in new if port is not None)]
 
 
 def _new_port(change: Change) -> Port | None:
@@ -89,18 +104,5 @@ def _new_port(change: Change) -> Port | None:
     return origin if isinstance(origin, Port) else None
 
 
-def _remove(kernel: Kernel, attach: AttachDriver, work: Work, changes: Sequence[Change]) -> None:
-    ports = [change.item.name for change in changes if isinstance(change.item, Link) and _is_port(work, change.item)]
-    rest = [change for change in changes if not (isinstance(change.item, Link) and _is_port(work, change.item))]
-    _apply(kernel, work.changes.namespace, rest)
-    if ports:
-        attach.unplug(work.changes.namespace, ports)
-
-
-def _is_port(work: Work, link: Link) -> bool:
-    return link.name.startswith(work.port_prefixes)
-
-
-def _apply(kernel: Kernel, namespace: str, changes: Sequence[Change]) -> None:
-    if changes:
-        kernel.interfaces.apply(namespace, changes)
+def _is_port(job: NamespaceJob, change: Change) -> bool:
+    return isinstance(change.item, Link) and change.item.name.startswith(job.port_prefixes)

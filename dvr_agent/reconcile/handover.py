@@ -1,10 +1,10 @@
-"""Giving a host back to neutron-l3-agent: what of ours it would not clean up, and whether it is ready to do without.
+"""Handing a host back to neutron-l3-agent: find objects that it would not remove, and whether it can do without them.
 
-Ours, and unknown to it: our chains in the legacy packet filter tables with the jumps to them, and the two IPv6 rules
-before the main table (``docs/architecture.md``, "What is ours").  Everything else (namespaces, devices, addresses,
-routes, neighbours, the other rules, the state files) is as it would be if it had made it, and stays.
+These objects are our chains in the legacy packet filter tables with the jumps to them, and the two IPv6 rules
+before the main table (``docs/dataplane.md``, "What is ours").  Everything else (namespaces, devices, addresses,
+routes, neighbours, the other rules, the state files) is as neutron-l3-agent makes it, and stays.
 
-It is ready in a namespace when whatever our rules there translate, lead on or hold back is done by its own, too.
+neutron-l3-agent is ready in a namespace when its own rules have every effect that ours have there.
 Used by ``dvrctl handover``; reads and writes the kernel by :mod:`dvr_agent.kernel.api`.
 """
 
@@ -12,14 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from dvr_agent.desired import names
 from dvr_agent.desired.scope_marks import SCOPE_MASK
 from dvr_agent.errors import NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
-from dvr_agent.kernel.iptables.blob import is_l3_agent_chain
+from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain
+from dvr_agent.reconcile.allocation_files import AllocationFiles
 from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.inventory import adopt_inventory
+from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import ALL_TABLES
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.filter import (
@@ -43,9 +46,9 @@ _RULES = Ownership(rules=RuleOwner.QROUTER)
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """What of ours goes from one namespace.
+    """The objects that are removed from one namespace.
 
-    :ivar tables: with our chains, and the other agent's where its iptables is the legacy one
+    :ivar tables: with our chains, and those of neutron-l3-agent where its iptables is the legacy one
     """
 
     namespace: str
@@ -53,7 +56,7 @@ class Leaving:
     rules: tuple[Rule, ...]
 
     def lines(self) -> list[str]:
-        """What goes, in words."""
+        """Return the objects as lines of text."""
         tables = [
             f"{table.text}: {number} chains"
             for table in self.tables
@@ -117,11 +120,14 @@ def withdraw(kernel: Kernel, leaving: Sequence[Leaving]) -> None:
             kernel.interfaces.apply(one.namespace, [Change(Action.REMOVE, rule, rule) for rule in one.rules])
 
 
-def settle_state_files(kernel: Kernel, allocations: Allocations) -> bool:
-    """Make the state files say what the kernel does, for the other agent to start from; True if they did not.
+def settle_state_files(kernel: KernelReader, state_path: Path, writable: bool) -> bool:
+    """Make the state files agree with the kernel, for neutron-l3-agent to start from.
 
+    :param writable: False: only compare
+    :returns: True if they did not agree
     :raises StateFileError: one can be neither read nor written
     """
+    allocations = Allocations(state_path)
     inventory = adopt_inventory(kernel, allocations)
     for router_id in sorted(inventory.routers):
         name = names.QROUTER + router_id
@@ -134,7 +140,10 @@ def settle_state_files(kernel: Kernel, allocations: Allocations) -> bool:
                 if f"{fixed}/32" in priorities:
                     allocations.adopt_priority(fip, priorities[f"{fixed}/32"])
     wrong = allocations.dirty
-    allocations.flush()
+    if writable:
+        files = AllocationFiles(state_path)
+        files.check(allocations)
+        files.flush(allocations)
     return wrong
 
 

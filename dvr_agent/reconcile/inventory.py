@@ -1,4 +1,7 @@
-"""What of ours is in the kernel, over all routers: read once at start and before each stale sweep."""
+"""The inventory: namespaces, slices and gateway devices of ours in the kernel, over all routers.
+
+Read once at start, for the host memory, and before each removal of stale objects.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ from dataclasses import dataclass, field
 
 from dvr_agent.desired import names
 from dvr_agent.desired.allocation import LinkLocalPair
-from dvr_agent.kernel.api import Kernel
 from dvr_agent.reconcile.allocations import Allocations
+from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.state.ownership import Ownership, RuleOwner
 from dvr_agent.state.route import Route
 
@@ -17,7 +20,7 @@ _FIP_RULES = Ownership(rules=RuleOwner.QROUTER)
 
 @dataclass(slots=True)
 class Inventory:
-    """Our namespaces and what links them.
+    """Our namespaces and the devices that connect them.
 
     :ivar routers: ids with a qrouter or snat namespace
     :ivar slices: network id → stem of each router that has an ``fpr-`` device in its fip namespace → its pair, if any
@@ -31,13 +34,13 @@ class Inventory:
     routes: dict[str, frozenset[Route]] = field(default_factory=dict)
 
     def networks_of(self, router_id: str) -> set[str]:
-        """External networks whose fip namespace has a slice of the router."""
+        """Return the external networks whose fip namespace has a slice of the router."""
         stem = names.router_stem(router_id)
         return {network for network, stems in self.slices.items() if stem in stems}
 
 
-def take_inventory(kernel: Kernel) -> Inventory:
-    """Read it.
+def take_inventory(kernel: KernelReader) -> Inventory:
+    """Read the inventory.
 
     :raises KernelError: something could not be read
     """
@@ -54,7 +57,7 @@ def take_inventory(kernel: Kernel) -> Inventory:
     return found
 
 
-def _read_fip(kernel: Kernel, name: str, network: str, found: Inventory) -> None:
+def _read_fip(kernel: KernelReader, name: str, network: str, found: Inventory) -> None:
     state = kernel.interfaces.observe(name, _FIP_DEVICES, ())
     if state is None:
         return
@@ -68,7 +71,7 @@ def _read_fip(kernel: Kernel, name: str, network: str, found: Inventory) -> None
     found.gateways[network] = {link.name for link in state.links if link.name.startswith(names.AGENT_GATEWAY)}
 
 
-def adopt_inventory(kernel: Kernel, allocations: Allocations) -> Inventory:
+def adopt_inventory(kernel: KernelReader, allocations: Allocations) -> Inventory:
     """Read the kernel and the state files: which pairs and priorities are in use.
 
     :raises StateFileError: a file is there but unreadable
@@ -86,8 +89,8 @@ def adopt_inventory(kernel: Kernel, allocations: Allocations) -> Inventory:
     return found
 
 
-def fip_priorities(kernel: Kernel, routers: set[str]) -> set[int]:
-    """Priorities of FIP rules in use in any of the routers' namespaces."""
+def fip_priorities(kernel: KernelReader, routers: set[str]) -> set[int]:
+    """Return the priorities of FIP rules in use in any of the routers' namespaces."""
     used: set[int] = set()
     for router_id in routers:
         state = kernel.interfaces.observe(names.QROUTER + router_id, _FIP_RULES, ())

@@ -1,7 +1,7 @@
-"""What has to follow when a router's changes are made: wrong connections go, new addresses are announced.
+"""What follows the writes of a job: conntrack entries with a wrong translation are deleted, addresses are announced.
 
-Neither can be seen as missing in the kernel afterwards.  So both are noted before the first write, and stay noted until
-they are done, also when the job fails in between and the next one finds nothing else to do.
+Neither shows as missing in the kernel afterwards.  So both are noted before the first write and stay pending until they
+are done, also when the job fails in between and the next job finds no other difference.  Kept in the host memory.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from dvr_agent.state.namespace import Announcement
 LOG = logging.getLogger(__name__)
 
 
-class Aftermath:
-    """Of one router, over all its namespaces."""
+class PostCommit:
+    """Pending post-commit work of one router, over all its namespaces."""
 
     def __init__(self) -> None:
         self._connections: dict[tuple[str, str], None] = {}
@@ -28,7 +28,7 @@ class Aftermath:
         self._announcements: dict[tuple[str, Announcement], None] = {}
 
     def note(self, changes: Changes) -> None:
-        """These changes are about to be made."""
+        """Note what has to follow changes that are about to be made."""
         namespace = changes.namespace
         released = {*released_addresses(changes.tables), *left_addresses(changes.left_over)}
         self._connections.update({(namespace, address): None for address in sorted(released)})
@@ -39,33 +39,33 @@ class Aftermath:
         self._announcements.update({(namespace, announcement): None for announcement in changes.announcements})
 
     def delete_connections(self, kernel: Kernel) -> int:
-        """Delete tracked connections that rules now translate otherwise; returns how many there were.
+        """Delete conntrack entries that rules now translate otherwise; returns how many there were.
 
-        They are those of addresses whose translation is gone, and those that an address began without the translation
-        that it has got: what a connection's first packet met holds for all others, and so they would leave with an
-        address that nobody outside answers to.
+        These are the entries of addresses whose translation is gone, and entries that an address opened before it had
+        its translation: conntrack decides at a connection's first packet, so their packets would leave with an address
+        to which no answer comes back.
 
-        :raises KernelError: what is left stays noted
+        :raises KernelError: the rest stays pending
         """
         deleted = 0
         for namespace, address in list(self._connections):
             try:
                 deleted += kernel.conntrack.delete(namespace, address)
             except NamespaceGoneError:
-                LOG.debug("namespace %s went, and its connections with it", namespace)
+                LOG.debug("namespace %s is gone, and its conntrack entries with it", namespace)
             del self._connections[namespace, address]
         for namespace, (addresses, inside) in list(self._untranslated.items()):
             try:
                 deleted += kernel.conntrack.drop_untranslated(namespace, addresses, inside)
             except NamespaceGoneError:
-                LOG.debug("namespace %s went, and its connections with it", namespace)
+                LOG.debug("namespace %s is gone, and its conntrack entries with it", namespace)
             del self._untranslated[namespace]
         return deleted
 
     def announce(self, kernel: Kernel) -> list[tuple[str, Announcement]]:
-        """Send what is to be announced, once; returns it, for whoever repeats it.
+        """Send all pending announcements once; returns them, for their repetition by the daemon.
 
-        An announcement that cannot be sent is no reason to call the router degraded: its repetition follows.
+        A router whose announcement cannot be sent is not degraded: the repetition follows.
         """
         sent = list(self._announcements)
         by_namespace: dict[str, list[Announcement]] = {}
@@ -75,13 +75,13 @@ class Aftermath:
             try:
                 kernel.announcer.announce(namespace, announcements)
             except KernelError as exc:
-                LOG.warning("not announced yet: %s", exc)
+                LOG.warning("announcement failed, it is repeated: %s", exc)
         self._announcements.clear()
         return sent
 
 
 def released_addresses(changes: Iterable[TableChange]) -> list[str]:
-    """Addresses whose translation was removed or points elsewhere now: their tracked connections are stale."""
+    """Return the addresses whose translation was removed or changed: their conntrack entries are stale."""
     gone: set[tuple[str, str]] = set()
     for change in changes:
         gone |= _translations(change.old) - _translations(change.new)
@@ -89,7 +89,7 @@ def released_addresses(changes: Iterable[TableChange]) -> list[str]:
 
 
 def gained_addresses(changes: Changes) -> set[str]:
-    """Addresses that get a translation which they did not have, by our rules or by those of neutron-l3-agent."""
+    """Return the addresses that get a translation, having none by our rules nor by those of neutron-l3-agent."""
     if changes.create or not changes.tables:
         return set()
     new = {pair for change in changes.tables for pair in _inbound(change.new)}
@@ -98,10 +98,10 @@ def gained_addresses(changes: Changes) -> set[str]:
 
 
 def left_addresses(changes: Sequence[TableChange]) -> list[str]:
-    """Addresses that neutron-l3-agent's chains translate, and ours not at all or into something else.
+    """Return the addresses that neutron-l3-agent's chains translate, and ours not at all or to another address.
 
-    What stands for the same in both has only moved from table to table, and its connections go on.  Its rules for
-    outbound packets need not be written as ours are: there the address alone counts.
+    A translation that is the same in both has only moved from table to table: its connections continue.  The rules of
+    neutron-l3-agent for outbound packets may be written differently from ours: there the address alone counts.
     """
     old, new = [change.old for change in changes], [change.new for change in changes]
     moved = {pair for table in old for pair in _inbound(table)} - {pair for table in new for pair in _inbound(table)}
@@ -111,7 +111,7 @@ def left_addresses(changes: Sequence[TableChange]) -> list[str]:
 
 
 def _translations(table: Table) -> set[tuple[str, str]]:
-    """(address that the outside sees, what it stands for) of each NAT rule."""
+    """Return (outside address, inside address or source) of each NAT rule."""
     rules = [rule for chain in table.chains for rule in chain.rules]
     outbound = {
         (rule.target.address, str(rule.src or rule.oif or "")) for rule in rules if isinstance(rule.target, Snat)
@@ -120,7 +120,7 @@ def _translations(table: Table) -> set[tuple[str, str]]:
 
 
 def _inbound(table: Table) -> set[tuple[str, str]]:
-    """Those of packets that come in."""
+    """Return (floating IP, fixed IP) of each DNAT rule."""
     return {
         (rule.dst.partition("/")[0], rule.target.address)
         for chain in table.chains

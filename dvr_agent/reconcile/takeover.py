@@ -1,9 +1,9 @@
-"""Taking over from neutron-l3-agent: what it left in a namespace is found by the first look of this process, and told.
+"""Taking over from neutron-l3-agent: find its chains and the marks of its connections, log what was removed.
 
-The reference's chains may be in the tables of nf_tables (iptables-nft) or in the legacy ones.  Both are looked for once
-in the life of the process, by :class:`FirstLook`, since nobody makes new ones while this agent runs; a namespace is
-done with when a look finds none.  What they said about address scopes is kept (:func:`marks_in_use`): connections
-carry those marks.
+The chains of neutron-l3-agent may be in the tables of nf_tables (iptables-nft) or in the legacy ones.
+:class:`TableReader` reads both until a namespace has none, once in the life of the process, since no other agent makes
+new ones while this one runs.  The marks of their address scopes are kept (:func:`marks_in_use`): connections carry
+them.  Used by the planner and, for the log, by the reconciler.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from dataclasses import replace
 from dvr_agent.desired import names
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.desired.scope_marks import SCOPE_MASK, known_marks
-from dvr_agent.kernel.api import Kernel
-from dvr_agent.kernel.iptables.blob import is_l3_agent_chain
 from dvr_agent.kernel.iptables.layout import BUILTINS
+from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain
 from dvr_agent.reconcile.api import Plan
+from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.state.diff import Action, Changes
 from dvr_agent.state.filter import SetMark, Table, TableKey
 from dvr_agent.state.namespace import NamespaceState
@@ -29,15 +29,15 @@ LOG = logging.getLogger(__name__)
 ALL_TABLES: tuple[TableKey, ...] = tuple((family, name) for family in (4, 6) for name in BUILTINS)
 
 
-class FirstLook:
-    """Reads the packet filter tables of a namespace: the first time all of them, later those of ours only."""
+class TableReader:
+    """Reads the packet filter tables of a namespace: all of them until neutron-l3-agent has none, then ours only."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: KernelReader) -> None:
         self._kernel = kernel
         self._clean: set[str] = set()
 
     def with_tables(self, state: NamespaceState, keys: Sequence[TableKey]) -> NamespaceState:
-        """The observed state with its tables.
+        """Return the observed state with its tables.
 
         :raises KernelError: they could not be read
         """
@@ -53,14 +53,14 @@ class FirstLook:
         return replace(state, tables=tables, left_over=left_over)
 
     def forget(self, namespaces: Iterable[str]) -> None:
-        """These namespaces are gone."""
+        """Forget namespaces that were removed."""
         self._clean.difference_update(namespaces)
 
 
 def marks_in_use(view: HostView, *states: NamespaceState | None) -> tuple[tuple[str, int], ...]:
-    """(address scope, mark) that its packets carry in the router's namespaces now, where the kernel has a clear answer.
+    """Return (address scope, mark) that packets carry in the router's namespaces now, where the kernel is unambiguous.
 
-    Ours come first: where both are there, somebody went half way back.
+    Our rules come first: rules of both agents are there after a handover that stopped half way.
 
     :returns: sorted; empty if all of them are those that we would choose
     """
@@ -83,7 +83,7 @@ def marks_in_use(view: HostView, *states: NamespaceState | None) -> tuple[tuple[
 
 
 def log_takeover(plan: Plan) -> None:
-    """Say what was taken over from neutron-l3-agent, and what it had leaked; silent if none of its chains was there."""
+    """Log the chains and stale objects of neutron-l3-agent that a job has removed, if it had chains."""
     taken = [changes for changes in plan.changes if reference_chains(changes)]
     if not taken:
         return
@@ -92,17 +92,17 @@ def log_takeover(plan: Plan) -> None:
     )
     leaks = ", ".join(f"{kind}: {number}" for kind, number in sorted(leaked.items())) or "none"
     where = "; ".join(f"{changes.namespace}: {reference_text(changes)}" for changes in taken)
-    LOG.info("%s: taken over from neutron-l3-agent; its chains are gone: %s; left-overs of it pruned: %s",
+    LOG.info("%s: taken over from neutron-l3-agent; chains removed: %s; stale objects removed: %s",
              plan.subject, where, leaks)  # fmt: skip
     if LOG.isEnabledFor(logging.DEBUG):
         for changes in plan.changes:
             for change in changes.items:
                 if change.action is Action.REMOVE:
-                    LOG.debug("%s: left-over of neutron-l3-agent: %s", changes.namespace, change.item.text)
+                    LOG.debug("%s: removed stale object of neutron-l3-agent: %s", changes.namespace, change.item.text)
 
 
 def reference_chains(changes: Changes) -> list[tuple[str, int]]:
-    """(table, number) of the chains of neutron-l3-agent that go, in nf_tables and in the legacy tables."""
+    """Return (table, number) of the chains of neutron-l3-agent that are removed, in nf_tables and legacy tables."""
     found = [(f"nft {_short(change.old)}", len(change.old.chains)) for change in changes.left_over]
     for change in changes.tables:
         number = sum(is_l3_agent_chain(chain.name) for chain in change.old.chains)
@@ -112,7 +112,7 @@ def reference_chains(changes: Changes) -> list[tuple[str, int]]:
 
 
 def reference_text(changes: Changes) -> str:
-    """``nft ip nat 6, nft ip mangle 9``."""
+    """Return :func:`reference_chains` as text: ``nft ip nat 6, nft ip mangle 9``."""
     return ", ".join(f"{table} {number}" for table, number in reference_chains(changes))
 
 

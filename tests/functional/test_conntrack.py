@@ -17,9 +17,10 @@ from tests.support import lab
 FIP, OUTSIDE = "203.0.113.5", "203.0.113.9"
 
 
-@pytest.fixture(params=["plain dump", "filtered dumps"])
+@pytest.fixture(params=["searched dump", "dump read entry by entry", "filtered dumps"])
 def conntrack(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, host: lab.Host) -> NetlinkConntrack:
-    """Both ways of finding entries must delete the same ones."""
+    """All ways of finding entries must delete the same ones."""
+    monkeypatch.setattr(module, "SEARCH_UP_TO", 0 if request.param == "dump read entry by entry" else 64)
     monkeypatch.setattr(module, "FILTER_FROM", 1 if request.param == "filtered dumps" else 1 << 30)
     return NetlinkConntrack()
 

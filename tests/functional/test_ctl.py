@@ -457,7 +457,7 @@ def test_cleanup_is_held_back_by_a_bad_document_of_nobody_knows_whom(two: Ctl) -
     done = two.run("cleanup")
     assert done.returncode == 1
     assert len(two.ns()) == 6
-    assert "left-overs are not judged" in two.run("plan").stderr
+    assert "stale objects are not judged" in two.run("plan").stderr
 
 
 # --- with a daemon ---------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def test_whatever_is_missing_a_job_fails_cleanly_and_the_next_one_is_enough(
     reconciler.load()
     other = replace(router, routes=(ExtraRoute(ip_network("192.0.2.0/24"), ip_address("10.1.0.9")),))
     jobs: list[Callable[[], object]] = [
-        lambda: reconciler.plan(router),
+        lambda: reconciler.planner.plan(router),
         lambda: reconciler.reconcile(other),
         lambda: reconciler.remove_stale({router.id}),
         lambda: reconciler.remove(router.id),
@@ -93,7 +93,7 @@ def test_whatever_is_missing_a_job_fails_cleanly_and_the_next_one_is_enough(
                 assert "does not exist" not in str(exc)  # noqa: PT017 - most of them do not fail
     assert failed
     reconciler.reconcile(router)
-    assert not reconciler.plan(router)
+    assert not reconciler.planner.plan(router)
     assert not reconciler.remove_stale({router.id}).plan
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from dvr_agent.errors import KernelError, NamespaceGoneError, TablesUnavailableError
 from dvr_agent.kernel.api import WriteCounters
-from dvr_agent.kernel.iptables import LibiptcManager, binding, manager, probe
+from dvr_agent.kernel.iptables import LibiptcManager, libiptc, manager, probe
 from dvr_agent.kernel.iptables.layout import BUILTINS
 from dvr_agent.kernel.netns import NamespaceWindow, entered
 from dvr_agent.state.filter import (
@@ -388,7 +388,7 @@ def test_a_lock_that_is_not_free_in_time_is_busy(iptables: LibiptcManager, lock:
     assert read(iptables, *qrouter_tables()) == qrouter_tables()
 
 
-class Meddler(binding.Handle):
+class Meddler(libiptc.Handle):
     """Before the first commits, somebody without the lock adds a rule."""
 
     times = 1
@@ -488,7 +488,7 @@ def test_the_import_starts_no_process_and_needs_no_ldconfig() -> None:
         "import subprocess, os, sys, warnings; warnings.simplefilter('error')\n"
         "def refuse(*words, **more): raise RuntimeError(f'started {words}')\n"
         "subprocess.Popen = os.system = os.popen = refuse\n"
-        "from dvr_agent.kernel.iptables.binding import library\n"
+        "from dvr_agent.kernel.iptables.libiptc import library\n"
         "assert 'iptc' not in sys.modules\n"
         "library(4), library(6)\n"
         "assert 'XTABLES_LIBDIR' not in os.environ\n"
@@ -500,10 +500,10 @@ def test_the_import_starts_no_process_and_needs_no_ldconfig() -> None:
 
 def test_a_missing_library_is_told_with_advice() -> None:
     code = (
-        "import ctypes.util; from dvr_agent.kernel.iptables import binding, probe\n"
-        "binding.SONAMES.clear()\n"
+        "import ctypes.util; from dvr_agent.kernel.iptables import libiptc, probe\n"
+        "libiptc.SONAMES.clear()\n"
         "try: probe()\n"
-        "except binding.TablesUnavailableError as exc: print(exc)\n"
+        "except libiptc.TablesUnavailableError as exc: print(exc)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "libip4tc2" in done.stdout, done.stderr

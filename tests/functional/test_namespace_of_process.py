@@ -71,8 +71,5 @@ def test_a_process_that_has_ended_is_told(processes: dict[str, int]) -> None:
 def test_numbers_are_those_of_the_library() -> None:
     attributes = {name: number for number, (name, *_) in enumerate(nsidmsg.nla_map)}
     assert (nsid.RTM_NEWNSID, nsid.RTM_GETNSID) == (RTM_NEWNSID, RTM_GETNSID)
-    assert tuple(attributes[f"NETNSA_{name}"] for name in ("NSID", "PID", "FD")) == (
-        nsid.NETNSA_NSID,
-        nsid.NETNSA_PID,
-        nsid.NETNSA_FD,
-    )
+    names = ("NETNSA_NSID", nsid.NETNSA_PID, nsid.NETNSA_FD)
+    assert [attributes[name] for name in names] == [nsid.NSID.number(name) for name in names]

@@ -65,7 +65,10 @@ def test_a_transaction_is_carried_out_whole_or_not_at_all(namespace: str, caplog
         with pytest.raises(KernelError, match="nft table absent") as caught:
             transact("one", "absent", "two")
         assert caught.value.code == errno.ENOENT
-        assert "refused in namespace transport" in caplog.text
+        assert (
+            "refused in namespace transport: nft_table_msg {'nfgen_family': 2, 'NFTA_TABLE_NAME': 'absent'}"
+            in caplog.text
+        )
         assert lab.in_netns(namespace, "nft", "list", "tables").split() == ["table", "ip", "one", "table", "ip", "two"]
         with pytest.raises(KernelError) as caught:
             transact("one", generation=1)

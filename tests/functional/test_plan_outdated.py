@@ -114,7 +114,7 @@ def test_neutron_with_an_older_document_in_force(ctl: Ctl, kept: KeptDocuments) 
 def test_neutron_with_a_router_that_never_had_a_good_document(ctl: Ctl, kept: KeptDocuments) -> None:
     of = router_id(ctl.routers / "b.json")
     (documents_path(str(ctl.state), ctl.host) / f"{of}.json").unlink()
-    assert ctl.json("plan", code=2)["plans"][-1]["subject"] == "left-overs"
+    assert ctl.json("plan", code=2)["plans"][-1]["subject"] == "stale objects"
     kept.refuse(of, REASON)
     found = check_json(ctl, 2, of, REASON)
     assert found["total"] == {"add": 0, "remove": 0, "change": 0}

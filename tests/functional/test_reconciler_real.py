@@ -13,9 +13,9 @@ from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.errors import KernelError
 from dvr_agent.model.router import ExtraRoute, FixedIp, FloatingIp, Router, RouterPort, Subnet, SubnetPort
-from dvr_agent.reconcile.api import Outcome, Plan
+from dvr_agent.reconcile.api import Plan, Result
 from dvr_agent.reconcile.factory import make_reconciler
-from dvr_agent.reconcile.router import RouterReconciler
+from dvr_agent.reconcile.reconciler import RouterReconciler
 from dvr_agent.state.address import kernel_link_local
 from dvr_agent.state.diff import Change
 from tests.support import lab
@@ -71,10 +71,10 @@ class Agent:
         self.reconciler: RouterReconciler = make_reconciler(HostSettings(HOST, mode), {EXTERNAL: "br-ext"}, state_path)
         self.reconciler.load()
 
-    def reconcile(self, router: Router) -> Outcome:
+    def reconcile(self, router: Router) -> Result:
         outcome = self.reconciler.reconcile(router)
         written = self.reconciler.kernel.counters.total()
-        assert not self.reconciler.plan(router)
+        assert not self.reconciler.planner.plan(router)
         assert not self.reconciler.reconcile(router).plan
         assert self.reconciler.kernel.counters.total() == written
         return outcome
@@ -229,8 +229,8 @@ def test_a_router_that_failed_half_way_counts_as_a_user_of_the_fip_namespace(
 def test_a_fip_namespace_that_vanished_in_the_middle_of_a_pass_is_made_whole(agent: Agent, router: Router) -> None:
     agent.reconcile(router)
     lab.run("ip", "netns", "del", names.FIP + EXTERNAL)
-    agent.reconciler.reconcile(router, shared=False)
-    assert not agent.reconciler.plan(router)
+    agent.reconciler.reconcile(router, in_resync=True)
+    assert not agent.reconciler.planner.plan(router)
 
 
 def test_a_floating_ip_in_two_documents_stays_with_the_newer_one(agent: Agent) -> None:
@@ -350,16 +350,16 @@ def test_an_agent_gateway_port_stays_until_no_router_uses_it(agent: Agent) -> No
     agent.reconcile(second)  # its document still names the old one
     assert fg_devices() == [fg(new)]
     assert defaults() == {fg(new)}
-    assert text(agent.reconciler.plan(changed)) == []
+    assert text(agent.reconciler.planner.plan(changed)) == []
     agent.reconcile(replace(second, agent_gateways=(new,)))
-    assert not agent.reconciler.plan_stale([first.id, second.id])
+    assert not agent.reconciler.planner.plan_stale([first.id, second.id])
 
 
 def test_a_left_agent_gateway_device_is_seen_by_a_new_process(agent: Agent, router: Router) -> None:
     agent.reconcile(router)
     lab.in_netns(names.FIP + EXTERNAL, "ip", "link", "add", "fg-11111111-11", "type", "veth", "peer", "name", "x")
     other = Agent(agent.state_path)
-    assert "- link fg-11111111-11" in " ".join(text(other.reconciler.plan(router)))
+    assert "- link fg-11111111-11" in " ".join(text(other.reconciler.planner.plan(router)))
     other.reconciler.reconcile(router)
     assert fg_devices() == [fg(router.agent_gateways[0])]
 
@@ -506,7 +506,7 @@ def test_of_routers_on_one_subnet_in_the_external_scope_the_lowest_id_has_its_ro
     agent.reconcile(first)
     assert route_by() == device(first)
     agent.reconcile(second)
-    assert any("10.50.0.0/24" in warning for warning in agent.reconciler.plan(second).warnings)
+    assert any("10.50.0.0/24" in warning for warning in agent.reconciler.planner.plan(second).warnings)
     for order in ((first, second), (second, first)):
         agent = Agent(agent.state_path)
         for router in order:
@@ -640,7 +640,7 @@ def test_an_ipv6_default_route_by_an_instance_is_followed_as_an_ipv4_one_is(agen
     changed = with_routes(router, ("0.0.0.0/0", hops["8.8.8.8"]), ("::/0", hops["2001:db8:99::1"]))
     agent.reconcile(changed)
     assert {to: way(to) for to in hops} == hops
-    warnings = [one for one in agent.reconciler.plan(changed).warnings if "replies of floating IPs" in one]
+    warnings = [one for one in agent.reconciler.planner.plan(changed).warnings if "replies of floating IPs" in one]
     assert len(warnings) == 1
     assert "0.0.0.0/0" in warnings[0]
     assert "203.0.113.50" in warnings[0]

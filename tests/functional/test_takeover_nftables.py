@@ -12,7 +12,7 @@ from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.kernel.nftables import manager, message
-from dvr_agent.kernel.nftables.sweep import NftTable, deletions
+from dvr_agent.kernel.nftables.stale_chains import NftTable, deletions
 from dvr_agent.state.filter import Table
 from tests.support import lab
 from tests.support.oracle_recordings import DATA

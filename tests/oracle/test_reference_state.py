@@ -148,7 +148,7 @@ def test_removing_every_router_leaves_the_host_as_it_was(fleet: Fleet) -> None:
     assert {name for name in left if name.startswith("ex-")} == {
         external_bridge(scenario.external_network) for scenario in fleet.scenarios if scenario.external_network
     }
-    assert not fleet.reconciler.plan_stale(())
+    assert not fleet.reconciler.planner.plan_stale(())
 
 
 def sysctl_read_back(key: str, value: str) -> str:

@@ -18,8 +18,7 @@ from dvr_agent.attach.openvswitch.factory import open_openvswitch
 from dvr_agent.config import load
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.kernel.linux import open_kernel
-from dvr_agent.reconcile.allocations import Allocations
-from dvr_agent.reconcile.router import RouterReconciler
+from dvr_agent.reconcile.reconciler import RouterReconciler
 from tests.support import lab, ovs
 from tests.support.oracle_build import MODES, parse
 from tests.support.oracle_normalise import as_wanted, differences, normalised
@@ -45,7 +44,7 @@ class Fleet:
         self.kernel = open_kernel()
         self.driver = open_openvswitch(load(["--config-file", str(folder / "conf")]), self.kernel)
         settings = HostSettings(host=name, mode=MODES[name])
-        self.reconciler = RouterReconciler(self.kernel, self.driver, settings, Allocations(folder, True))
+        self.reconciler = RouterReconciler(self.kernel, self.driver, settings, folder)
         self.reconciler.load()
         self.build()
 
@@ -139,7 +138,7 @@ def test_second_run_writes_nothing(fleet: Fleet) -> None:
 
 @each_host
 def test_nothing_is_stale(fleet: Fleet) -> None:
-    assert not fleet.reconciler.plan_stale([scenario.router["id"] for scenario in fleet.scenarios])
+    assert not fleet.reconciler.planner.plan_stale([scenario.router["id"] for scenario in fleet.scenarios])
 
 
 @each_host
@@ -152,7 +151,7 @@ def test_everything_comes_back_after_open_vswitch_lost_the_ports(fleet: Fleet) -
     fleet.build()
     assert {link["ifname"] for link in lab.ip_json("link")} == ovs.HOST_DEVICES
     assert [line for scenario in fleet.scenarios for line in fleet.differences(scenario)] == []
-    assert not any(fleet.reconciler.plan(parse(scenario)) for scenario in fleet.scenarios)
+    assert not any(fleet.reconciler.planner.plan(parse(scenario)) for scenario in fleet.scenarios)
 
 
 @each_host
@@ -163,7 +162,7 @@ def test_removing_every_router_leaves_no_port_and_no_device(fleet: Fleet) -> Non
     assert [path.name for path in lab.NETNS.iterdir()] == []
     assert fleet.switch.ports() == set()
     eventually(lambda: {link["ifname"] for link in lab.ip_json("link")} == ovs.HOST_DEVICES, "no device is left")
-    assert not fleet.reconciler.plan_stale(())
+    assert not fleet.reconciler.planner.plan_stale(())
 
 
 def test_one_transaction_for_a_router_with_three_namespaces(host: lab.Host, tmp_path: Path) -> None:
@@ -180,7 +179,7 @@ def test_one_transaction_for_a_router_with_three_namespaces(host: lab.Host, tmp_
 def test_veth_pairs_differ_from_the_reference_in_their_kind_only(host: lab.Host, tmp_path: Path) -> None:
     with ovs.open_vswitch() as switch:
         fleet = Fleet(switch, "compute2", tmp_path, use_veth=True)
-        assert not any(fleet.reconciler.plan(parse(scenario)) for scenario in fleet.scenarios)
+        assert not any(fleet.reconciler.planner.plan(parse(scenario)) for scenario in fleet.scenarios)
         for scenario in fleet.scenarios:
             wanted = normalised(as_wanted(scenario.recorded), scenario.document)
             assert differences(wanted, normalised(scenario.observe(), scenario.document, kinds=True)) == []

@@ -81,7 +81,7 @@ def test_foreign_objects_survive_changes_and_audits(world: World, router: Router
     router.networks.append(LATER)
     world.apply(router)
     survived()
-    world.reconciler.begin_pass()
+    world.reconciler.begin_resync()
     world.apply(router)
     world.reconciler.remove_stale({router.id})
     survived()

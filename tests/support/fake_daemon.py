@@ -30,7 +30,7 @@ from dvr_agent.errors import (
 )
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.model.router import Router
-from dvr_agent.reconcile.api import Outcome, Plan
+from dvr_agent.reconcile.api import Plan, Result, RouterPlanner
 from dvr_agent.services.bundle import Services
 from dvr_agent.sources.factory import open_source
 from dvr_agent.state.address import Address
@@ -112,14 +112,21 @@ class ScriptedReconciler:
         if (self.state_path / "fail-load").exists():
             raise KernelError("", "links", errno.EPERM, "scripted")
 
-    def begin_pass(self) -> None:
+    @property
+    def planner(self) -> RouterPlanner:
+        return self
+
+    def begin_resync(self) -> None:
         self.note("begin_pass")
 
     def plan(self, router: Router) -> Plan:
         raise NotImplementedError
 
-    def reconcile(self, router: Router, shared: bool = True) -> Outcome:
-        self.note("reconcile", router.id, "shared" if shared else "pass")
+    def learn(self, router: Router) -> None:
+        raise NotImplementedError
+
+    def reconcile(self, router: Router, in_resync: bool = False) -> Result:
+        self.note("reconcile", router.id, "pass" if in_resync else "shared")
         started = time.perf_counter()
         if router.ha or not router.distributed:
             raise NotSupportedError("no plain distributed router: not supported, left alone")
@@ -129,13 +136,13 @@ class ScriptedReconciler:
         new, same = not file.exists(), file.exists() and file.read_text() == router.name
         trouble = self.services.apply(router)
         if same:
-            return Outcome(Plan(f"router {router.id}"), time.perf_counter() - started, trouble=trouble)
+            return Result(Plan(f"router {router.id}"), time.perf_counter() - started, trouble=trouble)
         file.write_text(router.name)
         self.counters.netlink += 1
         changes = Changes(f"qrouter-{router.id}", create=new, items=(Change(Action.ADD, ADDRESS),))
         announced = ((changes.namespace, Announcement("qg-x", "192.0.2.1", ADDRESS)),) if "announce" in script else ()
         plan = Plan(f"router {router.id}", (changes,))
-        return Outcome(plan, time.perf_counter() - started, announced, trouble=trouble)
+        return Result(plan, time.perf_counter() - started, announced, trouble=trouble)
 
     def _behave(self, router_id: str, script: dict[str, str]) -> None:
         self.tries[router_id] = self.tries.get(router_id, 0) + 1
@@ -148,15 +155,15 @@ class ScriptedReconciler:
         if self.tries[router_id] <= int(script.get("fail", 0)):
             raise KernelError("qrouter-x", "route 192.0.2.0/24", 22, "scripted")
 
-    def remove(self, router_id: str) -> Outcome:
+    def remove(self, router_id: str) -> Result:
         self.note("remove", router_id)
         return self._removed(f"router {router_id}", [router_id])
 
-    def _removed(self, subject: str, ids: Sequence[str]) -> Outcome:
+    def _removed(self, subject: str, ids: Sequence[str]) -> Result:
         there = [router_id for router_id in ids if (self.built / router_id).exists()]
         for router_id in there:
             (self.built / router_id).unlink()
-        return Outcome(Plan(subject, tuple(Changes(f"qrouter-{router_id}", remove=True) for router_id in there)), 0.0)
+        return Result(Plan(subject, tuple(Changes(f"qrouter-{router_id}", remove=True) for router_id in there)), 0.0)
 
     def plan_remove(self, router_id: str) -> Plan:
         raise NotImplementedError
@@ -168,14 +175,14 @@ class ScriptedReconciler:
         present = sorted(file.name for file in self.built.iterdir())
         return [router_id for router_id in present if router_id not in known], len(present)
 
-    def remove_stale(self, known: Collection[str]) -> Outcome:
+    def remove_stale(self, known: Collection[str]) -> Result:
         self.note("remove_stale")
-        return self._removed("left-overs", self.stale_routers(known)[0])
+        return self._removed("stale objects", self.stale_routers(known)[0])
 
     def idle_bridges(self, networks: Collection[str] = ()) -> list[str]:
         raise NotImplementedError
 
-    def remove_bridges(self, networks: Collection[str] = ()) -> list[str]:
+    def remove_bridges(self, networks: Collection[str] = (), torn_down: bool = False) -> list[str]:
         self.note("remove_bridges", *sorted(networks))
         return []
 

@@ -8,7 +8,7 @@ from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.model.parse import parse_document
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.factory import make_reconciler
-from dvr_agent.reconcile.router import RouterReconciler
+from dvr_agent.reconcile.reconciler import RouterReconciler
 from tests.support import lab
 from tests.support.oracle_recordings import Scenario
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Self
 
 from dvr_agent.desired.host_settings import HostSettings
-from dvr_agent.reconcile.api import Outcome
+from dvr_agent.reconcile.api import Result
 from dvr_agent.reconcile.factory import make_reconciler
-from dvr_agent.reconcile.router import RouterReconciler
+from dvr_agent.reconcile.reconciler import RouterReconciler
 from tests.support import lab
 from tests.support.oracle_build import MODES, external_bridge, make_host, parse
 from tests.support.oracle_recordings import DATA, Scenario
@@ -115,7 +115,7 @@ class ReferenceHost:
         reconciler.load()
         return reconciler
 
-    def take_over(self, metadata: bool = False) -> Outcome:
+    def take_over(self, metadata: bool = False) -> Result:
         reconciler = self.reconciler(metadata)
         outcome = reconciler.reconcile(self.router)
         reconciler.flush()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.model.parse import parse_document
-from dvr_agent.reconcile.api import Outcome
+from dvr_agent.reconcile.api import Result
 from dvr_agent.reconcile.factory import make_reconciler
-from dvr_agent.reconcile.router import RouterReconciler
+from dvr_agent.reconcile.reconciler import RouterReconciler
 from tests.support import lab
 from tests.support.oracle_watch import until_settled
 from tests.support.packet_documents import Cloud, Network, RouterDocument, Vm
@@ -36,13 +36,13 @@ class World:
         self.reconciler.load()
         return self.reconciler
 
-    def apply(self, *routers: RouterDocument) -> list[Outcome]:
+    def apply(self, *routers: RouterDocument) -> list[Result]:
         """Make them so, as the agent does when their documents arrive."""
         done = [self.reconciler.reconcile(parse_document(router.raw(), router.name)) for router in routers]
         self.reconciler.flush()
         return done
 
-    def remove(self, router: RouterDocument) -> Outcome:
+    def remove(self, router: RouterDocument) -> Result:
         done = self.reconciler.remove(router.id)
         self.reconciler.flush()
         return done

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dvr_agent.daemon import jobs
 from dvr_agent.logs import one_line
 from dvr_agent.notify import Notifier
-from dvr_agent.reconcile.api import Outcome, Plan, Reconciler
+from dvr_agent.reconcile.api import Plan, Reconciler, Result
 from dvr_agent.state.address import Address
 from dvr_agent.state.diff import Action, Change, Changes
 from dvr_agent.state.rule import Rule
@@ -26,14 +26,15 @@ class Sweepable:
 
     def __init__(self, present: Collection[str]) -> None:
         self.present = set(present)
+        self.planner = self
 
     def stale_routers(self, known: Collection[str]) -> tuple[Sequence[str], int]:
         return sorted(self.present - set(known)), len(self.present)
 
-    def remove_stale(self, known: Collection[str]) -> Outcome:
+    def remove_stale(self, known: Collection[str]) -> Result:
         gone = self.present - set(known)
         self.present &= set(known)
-        return Outcome(Plan("left-overs", tuple(Changes(f"qrouter-{one}", remove=True) for one in gone)), 0.0)
+        return Result(Plan("stale objects", tuple(Changes(f"qrouter-{one}", remove=True) for one in gone)), 0.0)
 
 
 @given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)), st.booleans())

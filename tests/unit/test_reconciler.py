@@ -15,8 +15,7 @@ from dvr_agent.errors import DvrError, KernelError, NotSupportedError
 from dvr_agent.kernel.fake import FakeKernel, fake_kernel
 from dvr_agent.kernel.fake.faults import METHODS
 from dvr_agent.model.router import ExtraRoute, Router
-from dvr_agent.reconcile.allocations import Allocations
-from dvr_agent.reconcile.router import RouterReconciler
+from dvr_agent.reconcile.reconciler import RouterReconciler
 from dvr_agent.state.diff import Action
 from dvr_agent.state.route import Route
 from dvr_agent.state.rule import Rule
@@ -38,7 +37,7 @@ class Bench:
 
     def restart(self) -> None:
         """A new process on the same kernel and state files."""
-        self.reconciler = RouterReconciler(self.kernel, self.attach, self.settings, Allocations(self.state_path))
+        self.reconciler = RouterReconciler(self.kernel, self.attach, self.settings, self.state_path)
         self.reconciler.load()
 
     def writes(self) -> int:
@@ -82,7 +81,7 @@ def test_a_restart_without_state_files_adopts_what_the_kernel_holds(bench: Bench
     written = bench.writes()
     bench.restart()
     assert not list(bench.state_path.iterdir())
-    assert not bench.reconciler.plan(router)
+    assert not bench.reconciler.planner.plan(router)
     bench.reconciler.reconcile(router)
     bench.reconciler.flush()
     assert bench.writes() == written
@@ -114,7 +113,7 @@ def test_state_files_are_honoured_after_a_reboot(bench: Bench, router: Router) -
 
 
 def test_plan_writes_nothing_at_all(bench: Bench, router: Router) -> None:
-    plan = bench.reconciler.plan(router)
+    plan = bench.reconciler.planner.plan(router)
     assert {change.namespace.partition("-")[0] for change in plan.changes} == {"qrouter", "fip", "snat"}
     bench.reconciler.flush()
     assert bench.writes() == 0
@@ -159,7 +158,8 @@ def test_connections_and_announcements_that_a_failed_job_owes_are_made_up_for(be
     bench.fake.forget_calls()
     with pytest.raises(KernelError):
         bench.reconciler.reconcile(replace(router, floating_ips=(moved,)))
-    assert not bench.reconciler.plan(replace(router, floating_ips=(moved,))), "all of it is in the kernel already"
+    plan = bench.reconciler.planner.plan(replace(router, floating_ips=(moved,)))
+    assert not plan, "all of it is in the kernel already"
     outcome = bench.reconciler.reconcile(replace(router, floating_ips=(moved,)))
     assert [call.args[1] for call in bench.fake.calls("conntrack.delete")] == ["203.0.113.183", "203.0.113.183"]
     assert [announcement.address for _, announcement in outcome.announcements] == ["203.0.113.99"]
@@ -214,7 +214,7 @@ def test_after_any_failure_the_next_try_completes_and_nothing_was_destroyed(
         bench.fake.heal()
         assert before <= set(bench.namespaces())
         bench.reconciler.reconcile(router)
-        assert not bench.reconciler.plan(router)
+        assert not bench.reconciler.planner.plan(router)
         for name in reference.namespaces():
             assert bench.fake[name].routes == reference.fake[name].routes
             assert bench.fake[name].tables == reference.fake[name].tables
@@ -234,7 +234,7 @@ def test_a_build_from_nothing_completes_whatever_failed_on_the_way(method: str, 
         except KernelError:
             bench.restart()
             bench.reconciler.reconcile(router)
-            assert not bench.reconciler.plan(router)
+            assert not bench.reconciler.planner.plan(router)
         else:
             assert nth > 1
             return
@@ -246,7 +246,7 @@ def test_a_port_that_cannot_be_plugged_is_tried_again(bench: Bench, router: Rout
     with pytest.raises(KernelError, match="port"):
         bench.reconciler.reconcile(router)
     bench.reconciler.reconcile(router)
-    assert not bench.reconciler.plan(router)
+    assert not bench.reconciler.planner.plan(router)
 
 
 def test_the_driver_hears_of_all_ports_of_a_router_before_the_first_is_plugged(bench: Bench, router: Router) -> None:
@@ -263,12 +263,12 @@ def test_a_broken_outer_side_is_repaired(bench: Bench, router: Router) -> None:
     device = names.device(names.INTERNAL, router.interfaces[0].id)
     bench.attach.plugged.clear()
     bench.attach.broken[device] = "tap is not on its bridge"
-    assert bench.reconciler.plan(router).ports == (
+    assert bench.reconciler.planner.plan(router).ports == (
         ("qrouter-" + router.id, f"~ port {device}: tap is not on its bridge"),
     )
     bench.reconciler.reconcile(router)
     assert bench.attach.plugged == [device]
-    assert not bench.reconciler.plan(router)
+    assert not bench.reconciler.planner.plan(router)
 
 
 @pytest.mark.parametrize("end", ["rfp", "fpr"])
@@ -277,12 +277,12 @@ def test_a_lost_link_to_the_fip_namespace_is_made_anew(end: str, bench: Bench, r
     namespace = ("qrouter-" + router.id) if end == "rfp" else ("fip-" + router.agent_gateways[0].network_id)
     bench.fake.world.remove_link(namespace, f"{end}-{router.id}"[:14])
     assert bench.reconciler.reconcile(router).plan
-    assert not bench.reconciler.plan(router)
+    assert not bench.reconciler.planner.plan(router)
 
 
 def test_removing_a_router_leaves_nothing_of_it(bench: Bench, router: Router) -> None:
     bench.reconciler.reconcile(router)
-    assert bench.reconciler.plan_remove(router.id)
+    assert bench.reconciler.planner.plan_remove(router.id)
     bench.reconciler.remove(router.id)
     bench.reconciler.flush()
     assert bench.namespaces() == []
@@ -323,7 +323,7 @@ def test_routers_share_a_fip_namespace_and_only_the_last_takes_it_away(bench: Be
     fip = "fip-" + router.agent_gateways[0].network_id
     bench.reconciler.remove(router.id)
     assert fip in bench.namespaces()
-    assert not bench.reconciler.plan(other)
+    assert not bench.reconciler.planner.plan(other)
     bench.reconciler.remove(other.id)
     assert bench.namespaces() == []
 
@@ -334,12 +334,12 @@ def test_left_overs_are_found_and_removed_and_others_stay(bench: Bench, router: 
         bench.reconciler.reconcile(one)
     bench.reconciler.flush()
     bench.restart()
-    assert bench.reconciler.stale_routers({other.id}) == ([router.id], 2)
-    assert bench.reconciler.plan_stale({other.id})
+    assert bench.reconciler.planner.stale_routers({other.id}) == ([router.id], 2)
+    assert bench.reconciler.planner.plan_stale({other.id})
     bench.reconciler.reconcile(other)
     bench.reconciler.remove_stale({other.id})
-    assert not bench.reconciler.plan_stale({other.id})
-    assert not bench.reconciler.plan(other)
+    assert not bench.reconciler.planner.plan_stale({other.id})
+    assert not bench.reconciler.planner.plan(other)
     assert "qrouter-" + router.id not in bench.namespaces()
     bench.reconciler.flush()
     assert "203.0.113.183" not in (bench.state_path / "fip-priorities").read_text()
@@ -351,9 +351,10 @@ def test_an_outer_side_without_namespace_is_a_left_over(bench: Bench, router: Ro
     stray = OuterPort("dddddddd-0000-4000-8000-000000000001", "tapdddddddd-00", "qrouter-gone")
     bench.attach.outer[stray.port_id] = stray
     bench.attach.strays.append(stray)
-    assert bench.reconciler.plan_stale({router.id}).ports == (("(host)", "- port tapdddddddd-00 of qrouter-gone"),)
+    plan = bench.reconciler.planner.plan_stale({router.id})
+    assert plan.ports == (("(host)", "- port tapdddddddd-00 of qrouter-gone"),)
     bench.reconciler.remove_stale({router.id})
-    assert not bench.reconciler.plan_stale({router.id})
+    assert not bench.reconciler.planner.plan_stale({router.id})
 
 
 def test_a_name_of_ours_without_a_namespace_is_a_left_over(bench: Bench, router: Router) -> None:
@@ -362,16 +363,16 @@ def test_a_name_of_ours_without_a_namespace_is_a_left_over(bench: Bench, router:
     bench.fake.world.empty_files |= {*ours, "qdhcp-b23d8ed4-a3b7-4e82-8fd4-a409f6007fd4", "qrouter-mine"}
     lines = tuple(("(host)", f"- name {name} without a namespace") for name in sorted(ours))
     assert lines
-    assert bench.reconciler.plan_stale({router.id}).ports == lines
+    assert bench.reconciler.planner.plan_stale({router.id}).ports == lines
     bench.reconciler.remove_stale({router.id})
-    assert not bench.reconciler.plan_stale({router.id})
+    assert not bench.reconciler.planner.plan_stale({router.id})
     assert bench.fake.world.empty_files == {"qdhcp-b23d8ed4-a3b7-4e82-8fd4-a409f6007fd4", "qrouter-mine"}
 
 
 def test_a_namespace_that_only_looks_like_ours_is_no_left_over(bench: Bench) -> None:
     for name in ("qrouter-mine", "snat-", "fip-test", "qdhcp-b23d8ed4-a3b7-4e82-8fd4-a409f6007fd4"):
         bench.kernel.namespaces.create(name)
-    assert not bench.reconciler.plan_stale(())
+    assert not bench.reconciler.planner.plan_stale(())
 
 
 def test_router_that_loses_its_gateway_leaves_the_fip_namespace(bench: Bench, router: Router) -> None:
@@ -379,7 +380,7 @@ def test_router_that_loses_its_gateway_leaves_the_fip_namespace(bench: Bench, ro
     bare = replace(router, gateway=None, gateway_host=None, floating_ips=(), snat_interfaces=(), agent_gateways=())
     bench.reconciler.reconcile(bare)
     assert bench.namespaces() == ["qrouter-" + router.id]
-    assert not bench.reconciler.plan(bare)
+    assert not bench.reconciler.planner.plan(bare)
     bench.reconciler.flush()
     assert (bench.state_path / "fip-linklocal-networks").read_text() == ""
 
@@ -394,7 +395,7 @@ def test_router_that_moves_to_another_external_network(bench: Bench, router: Rou
         agent_gateways=tuple(replace(port, network_id=network) for port in router.agent_gateways),
     )
     bench.reconciler.reconcile(moved)
-    assert not bench.reconciler.plan(moved)
+    assert not bench.reconciler.planner.plan(moved)
     assert [name for name in bench.namespaces() if name.startswith("fip-")] == ["fip-" + network]
 
 
@@ -408,10 +409,10 @@ def test_a_shared_part_is_checked_once_in_a_pass(bench: Bench, router: Router) -
     other = second(router)
     for one in (router, other):
         bench.reconciler.reconcile(one)
-    bench.reconciler.begin_pass()
+    bench.reconciler.begin_resync()
     bench.fake.forget_calls()
     for one in (router, other):
-        bench.reconciler.reconcile(one, shared=False)
+        bench.reconciler.reconcile(one, in_resync=True)
     fip = "fip-" + router.agent_gateways[0].network_id
     observed = [call for call in bench.fake.calls("iptables.observe") if call.args[0] == fip]
     assert len(observed) == 1
@@ -428,15 +429,15 @@ def test_connections_of_the_gateway_address_go_with_it(bench: Bench, router: Rou
 
 def test_a_pass_reads_a_fip_namespace_once_and_sees_each_slice_in_it(bench: Bench, router: Router) -> None:
     other = second(router)
-    bench.reconciler.begin_pass()
+    bench.reconciler.begin_resync()
     for one in (router, other):
-        bench.reconciler.reconcile(one, shared=False)
-    bench.reconciler.begin_pass()
+        bench.reconciler.reconcile(one, in_resync=True)
+    bench.reconciler.begin_resync()
     bench.fake.forget_calls()
     fip = bench.fake["fip-" + router.agent_gateways[0].network_id]
     lost = next(route for route in fip.routes.values() if route.dst == "203.0.113.77/32")
     del fip.routes[lost.key]
-    plans = [bench.reconciler.reconcile(one, shared=False).plan for one in (router, other)]
+    plans = [bench.reconciler.reconcile(one, in_resync=True).plan for one in (router, other)]
     assert [[change.item for found in plan.changes for change in found.items] for plan in plans] == [[], [lost]]
     read = [call.args[1] for call in bench.fake.calls("interfaces.observe") if call.args[0].startswith("fip-")]
     assert len([ownership for ownership in read if ownership.prefixes]) == 1
@@ -446,11 +447,11 @@ def test_a_pass_reads_a_fip_namespace_once_and_sees_each_slice_in_it(bench: Benc
 def test_an_update_in_the_middle_of_a_pass_is_not_undone_by_it(bench: Bench, router: Router) -> None:
     bench.reconciler.reconcile(replace(router, floating_ips=()))
     other = second(router)
-    bench.reconciler.begin_pass()
-    bench.reconciler.reconcile(other, shared=False)
+    bench.reconciler.begin_resync()
+    bench.reconciler.reconcile(other, in_resync=True)
     bench.reconciler.reconcile(router)
     written = bench.writes()
-    assert not bench.reconciler.reconcile(router, shared=False).plan
+    assert not bench.reconciler.reconcile(router, in_resync=True).plan
     assert bench.writes() == written
 
 
@@ -471,7 +472,7 @@ def test_a_router_that_is_not_supported_or_down_does_not_keep_stale_priorities(b
 def test_a_plan_says_which_port_could_not_be_plugged(bench: Bench, router: Router) -> None:
     assert router.gateway is not None
     bench.attach.unreachable.add(router.gateway.network_id)
-    warnings = bench.reconciler.plan(router).warnings
+    warnings = bench.reconciler.planner.plan(router).warnings
     assert [warning.split()[0][:3] for warning in warnings] == ["fg-", "qg-"]
     assert all("its network is out of reach" in warning for warning in warnings)
 

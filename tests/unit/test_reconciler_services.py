@@ -10,8 +10,7 @@ import pytest
 
 from dvr_agent.errors import KernelError, ServiceError, ServiceFatalError
 from dvr_agent.model.router import Router
-from dvr_agent.reconcile.allocations import Allocations
-from dvr_agent.reconcile.router import RouterReconciler
+from dvr_agent.reconcile.reconciler import RouterReconciler
 from dvr_agent.services.bundle import Services
 from tests.unit.test_desired import load
 from tests.unit.test_reconciler import Bench
@@ -90,9 +89,7 @@ class Served(Bench):
         super().__init__(state_path)
         self.one, self.two = Notes("one", self), Notes("two", self)
         self.services = Services([self.one, self.two])
-        self.reconciler = RouterReconciler(
-            self.kernel, self.attach, self.settings, Allocations(state_path), self.services
-        )
+        self.reconciler = RouterReconciler(self.kernel, self.attach, self.settings, state_path, self.services)
         self.reconciler.load()
 
 
@@ -112,7 +109,7 @@ def test_services_come_after_the_namespace_and_go_before_it(bench: Served, route
     assert outcome.plan.counts()["service"] == 2
     assert bench.one.served == bench.two.served == {router.id: True}
     assert not bench.reconciler.reconcile(router).plan
-    planned = bench.reconciler.plan_remove(router.id)
+    planned = bench.reconciler.planner.plan_remove(router.id)
     outcome = bench.reconciler.remove(router.id)
     assert [change.text for change in outcome.plan.services] == ["- one", "- two"]
     assert planned.services == outcome.plan.services
@@ -121,7 +118,7 @@ def test_services_come_after_the_namespace_and_go_before_it(bench: Served, route
 
 
 def test_a_plan_serves_nobody(bench: Served, router: Router) -> None:
-    assert [change.service for change in bench.reconciler.plan(router).services] == ["one", "two"]
+    assert [change.service for change in bench.reconciler.planner.plan(router).services] == ["one", "two"]
     assert bench.one.served == {}
 
 
@@ -161,7 +158,7 @@ def test_one_that_does_not_leave_keeps_the_namespace(bench: Served, router: Rout
 def test_services_of_routers_that_nobody_knows_are_left_overs(bench: Served, router: Router) -> None:
     bench.reconciler.reconcile(router)
     bench.two.served["aaaaaaaa-0000-4000-8000-000000000001"] = True
-    assert [change.text for change in bench.reconciler.plan_stale([router.id]).services] == ["- two"]
+    assert [change.text for change in bench.reconciler.planner.plan_stale([router.id]).services] == ["- two"]
     outcome = bench.reconciler.remove_stale([router.id])
     assert [change.text for change in outcome.plan.services] == ["- two"]
     assert bench.one.served == bench.two.served == {router.id: True}

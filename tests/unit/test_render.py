@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dvr_agent.cli.output import Output, harmless
 from dvr_agent.cli.render import Line, Renderer, as_json, as_lines, table_lines
-from dvr_agent.reconcile.api import Outcome, Plan
+from dvr_agent.reconcile.api import Plan, Result
 from dvr_agent.services.bundle import ServiceChange
 from dvr_agent.state.address import Address
 from dvr_agent.state.diff import Action, Change, Changes, TableChange
@@ -100,7 +100,7 @@ def test_what_routers_share_is_shown_once() -> None:
 
 def test_json_has_the_same_content() -> None:
     plan = Plan("router x", (Changes(QROUTER, items=(Change(Action.CHANGE, NEW, OLD),)),))
-    found = as_json(Renderer().section(plan, "demo", Outcome(plan, 0.0123, conntrack_deleted=2)))
+    found = as_json(Renderer().section(plan, "demo", Result(plan, 0.0123, conntrack_deleted=2)))
     assert json.loads(json.dumps(found)) == found
     assert found == {
         "subject": "router x",
@@ -124,8 +124,8 @@ def test_json_has_the_same_content() -> None:
 
 def test_what_was_done_is_told_in_the_past_with_its_time() -> None:
     plan = Plan("router x", (Changes(QROUTER, items=(add(LINK),)),))
-    assert next(as_lines(Renderer().section(plan, outcome=Outcome(plan, 0.0021)))) == "router x: 1 added; 2.1 ms"
-    idle = Outcome(Plan("router x"), 0.0004)
+    assert next(as_lines(Renderer().section(plan, outcome=Result(plan, 0.0021)))) == "router x: 1 added; 2.1 ms"
+    idle = Result(Plan("router x"), 0.0004)
     assert next(as_lines(Renderer().section(idle.plan, outcome=idle))) == "router x: was in sync; 0.4 ms"
 
 

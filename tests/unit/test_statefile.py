@@ -12,6 +12,7 @@ import pytest
 
 from dvr_agent import securefiles
 from dvr_agent.desired.allocation import LinkLocalPair, parse_pairs, parse_priorities
+from dvr_agent.reconcile.allocation_files import AllocationFiles
 from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.statefile import PAIRS_FILE, PRIORITIES_FILE, StateFileError, read_entries
 
@@ -62,11 +63,11 @@ def test_a_linked_file_is_not_read_not_quoted_and_replaced(
     victim.write_text("root:$6$secret:19000\n")
     victim.chmod(0o600)
     make(victim, state / name)  # type: ignore[operator]
-    allocations = Allocations(state)
+    allocations, files = Allocations(state), AllocationFiles(state)
     allocations.load({}, [], [])
     assert "secret" not in caplog.text
     assert len(lines(caplog)) == 1
-    allocations.flush()
+    files.flush(allocations)
     found = (state / name).lstat()
     assert (found.st_uid, found.st_nlink, found.st_size) == (USER, 1, 0)
     assert victim.read_text() == "root:$6$secret:19000\n"
@@ -94,17 +95,17 @@ def test_what_is_no_state_file_keeps_nobody_from_starting(
 ) -> None:
     harm(tmp_path / name)  # type: ignore[operator]
     assert PAIR is not None
-    allocations = Allocations(tmp_path)
+    allocations, files = Allocations(tmp_path), AllocationFiles(tmp_path)
     allocations.load({ROUTER: PAIR}, [], [])
     (line,) = lines(caplog)
     assert name in line
     allocations.adopt_priority("203.0.113.5", 40000)
     if harm is _directory:
         with pytest.raises(StateFileError, match=f"{name}: .*irectory"):
-            allocations.flush()
+            files.flush(allocations)
         (tmp_path / name / "entry").unlink()
         (tmp_path / name).rmdir()
-    allocations.flush()
+    files.flush(allocations)
     assert (tmp_path / PAIRS_FILE).read_text() == f"{ROUTER},{PAIR}\n"
     assert (tmp_path / PRIORITIES_FILE).read_text() == "203.0.113.5,40000\n"
 
@@ -113,10 +114,10 @@ def test_both_files_are_tried_and_both_are_named(tmp_path: Path) -> None:
     assert PAIR is not None
     for name in PARSERS:
         _directory(tmp_path / name)
-    allocations = Allocations(tmp_path)
+    allocations, files = Allocations(tmp_path), AllocationFiles(tmp_path)
     allocations.load({ROUTER: PAIR}, [], [])
     with pytest.raises(StateFileError) as caught:
-        allocations.flush()
+        files.flush(allocations)
     assert all(name in str(caught.value) for name in PARSERS)
 
 
@@ -147,10 +148,10 @@ def test_neutron_l3_agent_reads_and_writes_the_files_afterwards(tmp_path: Path) 
     os.chown(state, USER, USER)
     assert PAIR is not None
     for _ in range(2):
-        allocations = Allocations(state)
+        allocations, files = Allocations(state), AllocationFiles(state)
         allocations.load({ROUTER: PAIR}, [], [])
         allocations.adopt_priority("203.0.113.5", 40000)
-        allocations.flush()
+        files.flush(allocations)
         for name in PARSERS:
             file, copy = state / name, state / "copy"
             script = f"cat {file} && echo x,y >> {file} && cp {file} {copy} && mv {copy} {file}"

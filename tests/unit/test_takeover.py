@@ -65,7 +65,7 @@ def test_its_chains_go_once_and_are_not_looked_for_again(bench: Bench) -> None:
 
 
 def test_plan_says_it_in_one_line(bench: Bench) -> None:
-    lines = list(as_lines(Renderer().section(bench.reconciler.plan(ROUTER))))
+    lines = list(as_lines(Renderer().section(bench.reconciler.planner.plan(ROUTER))))
     assert lines[-1].strip() == "- chains of neutron-l3-agent in nft tables (ip nat: 1 chain)"
     assert bench.fake[QROUTER].nft_tables
 
@@ -115,11 +115,11 @@ def test_the_log_tells_what_was_taken_over_and_what_it_had_leaked(
     with caplog.at_level(logging.DEBUG):
         bench.reconciler.reconcile(ROUTER)
         bench.reconciler.reconcile(ROUTER)
-    leaks = "left-overs of it pruned: neighbour: 1"
+    leaks = "stale objects removed: neighbour: 1"
     told = [record.getMessage() for record in caplog.records if "neutron-l3-agent" in record.getMessage()]
     assert told == [
-        f"router {ROUTER.id}: taken over from neutron-l3-agent; its chains are gone: {QROUTER}: nft ip nat 1; {leaks}",
-        f"{QROUTER}: left-over of neutron-l3-agent: {stale.text}",
+        f"router {ROUTER.id}: taken over from neutron-l3-agent; chains removed: {QROUTER}: nft ip nat 1; {leaks}",
+        f"{QROUTER}: removed stale object of neutron-l3-agent: {stale.text}",
     ]
 
 
@@ -151,7 +151,7 @@ def test_marks_that_are_in_use_stay_over_restarts(tmp_path: Path) -> None:
         rules = [rule for chain in bench.fake[state.qrouter.name].tables[4, "mangle"].chains for rule in chain.rules]
         assert FilterRule(SetMark(0x4010000, SCOPE_MASK), iif=device) in rules
         assert own not in [rule.target.value for rule in rules if isinstance(rule.target, SetMark)]
-        assert not bench.reconciler.plan(SCOPES)
+        assert not bench.reconciler.planner.plan(SCOPES)
         bench.restart()
 
 

@@ -2,8 +2,8 @@
 
 ``encode_*`` returns an extension (name, revision, data) and raises ValueError for a value out of range; ``decode_*``
 returns the match or target, or None where ``state.filter`` has no type for it.  Revisions and sizes are those that
-iptables 1.8 writes, so that its ``iptables-legacy-save`` can print them.
-Used by :mod:`.entry`, and by ``kernel/nftables/rules.py`` for the extensions that iptables-nft puts into nf_tables.
+iptables 1.8 writes, so that its ``iptables-legacy-save`` can print them. Used by :mod:`.rule_codec`, and by
+``kernel/nftables/rules.py`` for the extensions that iptables-nft puts into nf_tables.
 """
 
 from __future__ import annotations
@@ -124,8 +124,8 @@ def _encode_comment(comment: str) -> bytes:
 
 def _decode_mark(name: str, data: bytes) -> Match | None:
     value, mask, invert = MARK.unpack_from(data)
-    word = MarkMatch if name == "mark" else ConnmarkMatch
-    return word(value, mask, bool(invert))
+    cls = MarkMatch if name == "mark" else ConnmarkMatch
+    return cls(value, mask, bool(invert))
 
 
 def _decode_states(_name: str, data: bytes) -> Match | None:

@@ -1,8 +1,8 @@
 """Read, replace and print our part of the packet filter tables of any namespace; one commit per changed table.
 
 Implements :class:`dvr_agent.kernel.api.IptablesManager` for the reconciler.  Tables are read from the kernel
-(:mod:`.reader`) and written by libiptc (:mod:`.binding`); decoding, comparison, encoding and printing are pure
-(:mod:`.blob`, :mod:`.edit`, :mod:`.entry`, :mod:`.save`).
+(:mod:`.reader`) and written by libiptc (:mod:`.libiptc`); decoding, comparison, encoding and printing are pure
+(:mod:`.table_decoder`, :mod:`.table_edit`, :mod:`.rule_codec`, :mod:`.save`).
 
 Chains and rules of other programs are never touched, with two exceptions: rules in built-in chains that lead to a chain
 which is deleted, and stale chains of neutron-l3-agent, which are deleted with our first commit to their table.
@@ -17,14 +17,15 @@ from dataclasses import dataclass, field, replace
 
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import WriteCounters
-from dvr_agent.kernel.iptables.binding import Handle, library
-from dvr_agent.kernel.iptables.blob import Snapshot, is_l3_agent_chain
-from dvr_agent.kernel.iptables.edit import Edit, edit_script
-from dvr_agent.kernel.iptables.entry import check_chain_name, encode
 from dvr_agent.kernel.iptables.layout import BUILTINS
+from dvr_agent.kernel.iptables.libiptc import Handle, library
 from dvr_agent.kernel.iptables.lock import TIMEOUT, XTABLES_LOCK, xtables_lock
 from dvr_agent.kernel.iptables.reader import Namespaces, NamespaceTables, TableReader
+from dvr_agent.kernel.iptables.rule_codec import check_chain_name, encode
 from dvr_agent.kernel.iptables.save import save_text
+from dvr_agent.kernel.iptables.table_decoder import Snapshot
+from dvr_agent.kernel.iptables.table_edit import Edit, edit_script
+from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain
 from dvr_agent.state.filter import CHAIN_PREFIX, Family, FilterRule, Jump, Table, TableKey
 
 COMMIT_TRIES = 4
@@ -101,7 +102,7 @@ class LibiptcManager:
         return [update for update in updates if update.plan(opened.read(update.desired.key))]
 
     def _commit_all(self, updates: list[_TableUpdate]) -> None:
-        """Commit the tables of one namespace; libiptc reads them all in one window."""
+        """Commit the tables of one namespace; libiptc reads all of them with one entry into it."""
         with contextlib.ExitStack() as closing:
             for update, handle in zip(updates, self._handles(updates, closing), strict=True):
                 self._commit(update, handle, closing)
@@ -128,7 +129,7 @@ class LibiptcManager:
             return []
         namespace = updates[0].opened.namespace
         for update in updates:
-            library(update.desired.family)  # the import must not happen inside the window
+            library(update.desired.family)  # the import must not happen inside the namespace
         with self._namespaces.enter(namespace):
             return [closing.enter_context(Handle(namespace, update.desired.key)) for update in updates]
 

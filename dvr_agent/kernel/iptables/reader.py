@@ -25,8 +25,8 @@ from typing import Protocol
 
 from dvr_agent import libc
 from dvr_agent.errors import KernelError
-from dvr_agent.kernel.iptables.blob import Snapshot, Snapshots, decode_table, digest_of, shape_of
 from dvr_agent.kernel.iptables.layout import ENTRIES_HEADER, GET_ENTRIES, GET_INFO, INFO, LAYOUTS, Layout
+from dvr_agent.kernel.iptables.table_decoder import Snapshot, Snapshots, decode_table, digest_of, shape_of
 from dvr_agent.kernel.netns import cookie_of
 from dvr_agent.state.filter import Family, Table, TableKey
 

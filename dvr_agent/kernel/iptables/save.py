@@ -45,4 +45,4 @@ def _lines(table: Table) -> Iterator[str]:
 
 
 def _is_foreign(rule: FilterRule) -> bool:
-    return any(isinstance(word, Foreign) for word in (rule.target, *rule.matches))
+    return any(isinstance(part, Foreign) for part in (rule.target, *rule.matches))

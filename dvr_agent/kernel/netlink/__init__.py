@@ -1,8 +1,10 @@
-"""Route netlink (rtnetlink(7)) at the kernel's own speed: a plain socket, and a small codec per kind of object.
+"""Netlink to the kernel: one transport for all families, and the messages of rtnetlink(7), a module per kind of object.
 
-``socket`` sends batches and reads dumps; ``link``, ``address``, ``route``, ``rule`` and ``neighbour`` turn values into
-requests and messages into values; ``message`` holds what they share.  Nothing here knows what is ours.
+``transport`` sends batches and transactions and reads dumps; ``framing`` walks the buffers; ``schema`` compiles
+pyroute2's message classes into struct calls.  ``link``, ``address``, ``route``, ``rule``, ``neighbour`` and ``nsid``
+turn values into requests and messages into values; ``message`` holds what they share.  Messages of netfilter are in
+``kernel/conntrack`` and ``kernel/nftables``.  Nothing here knows which objects are the agent's.
 
-Why not pyroute2's own encoder: it is 10 to 20 times as expensive as the kernel's share of the work, and importing it
-costs 23 MB and 0.4 s.  It is the oracle of ``tests/unit/test_netlink_codec.py``.
+Why not pyroute2's own encoder and sockets: docs/performance.md.  Its ``encode()`` and ``decode()`` are the oracle of
+the codec's tests.
 """

@@ -8,6 +8,16 @@ from __future__ import annotations
 from typing import Any
 
 from pyroute2.netlink import rtnl
+from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_CTNETLINK, NFNL_SUBSYS_NFTABLES
+from pyroute2.netlink.nfnetlink.nfctsocket import IPCTNL_MSG_CT_DELETE, nfct_msg
+from pyroute2.netlink.nfnetlink.nftsocket import (
+    NFT_MSG_DELCHAIN,
+    NFT_MSG_DELRULE,
+    NFT_MSG_DELTABLE,
+    nft_chain_msg,
+    nft_rule_msg,
+    nft_table_msg,
+)
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
@@ -19,7 +29,10 @@ from dvr_agent.kernel.netlink.message import HEADER
 
 _KINDS = {"LINK": ifinfmsg, "ADDR": ifaddrmsg, "ROUTE": rtmsg, "NEIGH": ndmsg, "RULE": fibmsg, "NSID": nsidmsg}
 _CLASSES = {getattr(rtnl, f"RTM_{verb}{kind}"): cls for kind, cls in _KINDS.items() for verb in ("NEW", "DEL", "GET")}
-"""RTM_… → class that reads the message."""
+_NFT = {NFT_MSG_DELTABLE: nft_table_msg, NFT_MSG_DELCHAIN: nft_chain_msg, NFT_MSG_DELRULE: nft_rule_msg}
+_CLASSES |= {NFNL_SUBSYS_NFTABLES << 8 | kind: cls for kind, cls in _NFT.items()}
+_CLASSES[NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE] = nfct_msg
+"""Message type → class that reads the message; types of netfilter begin above those of rtnetlink."""
 
 
 def explain(kind: int, body: bytes) -> str:

@@ -1,7 +1,7 @@
 """Requests to rtnetlink and the values that all kinds of messages share: families, addresses, flags.
 
 Flags are pyroute2's, the layout is netlink(7)'s.  ``schema`` makes and reads attributes; the modules of the kinds make
-requests; ``socket`` sends them.
+requests; ``transport`` sends them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Request(NamedTuple):
     """One netlink message that asks for something.
 
     :ivar kind: message type, ``RTM_…``
-    :ivar flags: without NLM_F_REQUEST and NLM_F_ACK, which the socket adds
+    :ivar flags: without NLM_F_REQUEST and NLM_F_ACK, which the transport adds
     :ivar body: family header and attributes
     :ivar what: the object, for errors; its text is made only if there is an error
     :ivar tolerate: errno values that are no error

@@ -97,7 +97,7 @@ class NetlinkSocket:
         self.namespace = namespace
         self._raw = raw
         self._counters = counters
-        # Not from 1 on: small numbers stand everywhere inside messages, and _message_around() must not find them there.
+        # Not from 1 on: small numbers stand everywhere inside messages, and message_around() must not find them there.
         self._sequence = random.randrange(1 << 28, 1 << 31)
         try:
             for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
@@ -138,7 +138,7 @@ class NetlinkSocket:
         """Ask for changes, in order.
 
         :returns: the requests that failed in a way they tolerate, each with its errno
-        :raises KernelError: naming the first one that failed otherwise; those after it were tried as well, up to
+        :raises KernelError: naming the first request that failed otherwise; later requests were sent as well, up to
             the end of its chunk of at most :data:`~.framing.BATCH_MESSAGES`
         """
         tolerated: list[tuple[Request, int]] = []
@@ -272,7 +272,9 @@ class NetlinkSocket:
                 if code := error_code(self._buffer, start, end):
                     hint = error_text(self._buffer, flags, start, end)
                     self._drain()
-                    raise self._refused(requests[index], code, hint)
+                    if 0 < index < len(requests) - 1:
+                        raise self._refused(requests[index], code, hint)
+                    raise self._error(requests[index].text, code, hint)
                 acknowledged = True
         if not acknowledged:
             raise self._error(requests[0].text, errno.ENOBUFS, "the acknowledgement was lost")
@@ -308,7 +310,7 @@ class NetlinkSocket:
         return [answers[index] for index in range(len(requests))]
 
     def _dump(self, request: Request) -> list[Data]:
-        """:raises _RepeatError: what was read is not consistent"""
+        """:raises _RepeatError: the kernel's list was changed, or the buffer was too small"""
         wanted = self._send((request,), 0)
         found: list[Data] = []
         interrupted = 0
@@ -332,7 +334,7 @@ class NetlinkSocket:
         raise _RepeatError
 
     def _dump_containing(self, request: Request, needles: Sequence[bytes]) -> list[Data]:
-        """:raises _RepeatError: what was read is not consistent"""
+        """:raises _RepeatError: the kernel's list was changed, or the buffer was too small"""
         wanted = self._send((request,), 0)
         found: list[Data] = []
         while size := self._receive(request.text):

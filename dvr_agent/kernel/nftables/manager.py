@@ -30,7 +30,7 @@ from dvr_agent.kernel.nftables.message import (
     end_transaction,
     get_generation,
 )
-from dvr_agent.kernel.nftables.sweep import NftTable, as_table, deletions, tables_with_stale_chains
+from dvr_agent.kernel.nftables.stale_chains import NftTable, as_table, deletions, tables_with_stale_chains
 from dvr_agent.state.filter import Table
 
 TRIES = 8

@@ -1,7 +1,7 @@
 """Messages of nf_tables (nfnetlink): requests as bytes, tables, chains and rules as values.
 
-Numbers and layouts come from pyroute2's classes.  Used by :mod:`.manager` and :mod:`.sweep`; the expressions inside a
-rule are decoded by :mod:`.rules`.
+Numbers and layouts come from pyroute2's classes.  Used by :mod:`.manager` and :mod:`.stale_chains`; the expressions
+inside a rule are decoded by :mod:`.rules`.
 """
 
 from __future__ import annotations

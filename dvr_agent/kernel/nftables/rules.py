@@ -1,6 +1,7 @@
 """Decode rules that iptables-nft wrote to the types of :mod:`dvr_agent.state.filter`.  Pure.
 
-Used by :mod:`.sweep`: which chain a rule leads to, and rules as text and for the scope marks that takeover adopts.
+Used by :mod:`.stale_chains`: which chain a rule leads to, and rules as text and for the scope marks that takeover
+adopts.
 
 A rule of nf_tables is a list of expressions: load something into a register, compare it, and at last a target.  For
 what has no expression iptables-nft uses the extension of x_tables, byte by byte as in the legacy tables.

@@ -12,7 +12,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import TypeVar
 
-from dvr_agent.kernel.iptables.blob import JumpAt, Snapshot
+from dvr_agent.kernel.iptables.table_decoder import JumpAt, Snapshot
 from dvr_agent.state.filter import FilterRule, Jump, Table
 
 T = TypeVar("T")

@@ -1,6 +1,7 @@
-"""External networks on this host: which routers have a slice of whose fip namespace, and by which port it is plugged.
+"""External networks on this host: their agent gateway port, the routers with a slice, and the part that all share.
 
-A memory of the reconciler.  It begins with a look at the kernel (``load``) and is kept up by the jobs.
+Part of the host memory.  It begins with the inventory of the kernel (``load``); the planner and finished jobs update
+it.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ class _Network:
     :ivar stems: routers that have, or may have, a slice of the fip namespace
     :ivar at_start: ``fg-`` devices that were there when this process began
     :ivar devices: ``fg-`` devices that are, or may be, there
-    :ivar port: the agent gateway port in use, by the newest document that says something about it
-    :ivar listed: stem → agent gateway ports that the router's document listed when it was last looked at
+    :ivar port: the agent gateway port in use, by the newest document that lists one
+    :ivar listed: stem → agent gateway ports that the router's document listed when it was last planned
     :ivar paths: stem → ``fg-`` devices that the routes of its slice use; no entry: not known
-    :ivar base: the shared part as it was found or made in this pass
+    :ivar base: the shared part as it was found or made in this resync
     """
 
     stems: set[str] = field(default_factory=set)
@@ -38,6 +39,26 @@ class _Network:
     base: NamespaceState | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SharedPart:
+    """The part of a fip namespace that all routers share, with the devices of earlier agent gateway ports.
+
+    The shared part owns them all: an object on one of them may be in the way of its successor's.  A device goes when no
+    router's routes lead to it any more.
+
+    :ivar state: desired state; its ownership has all ``fg-`` devices
+    :ivar staying: ``fg-`` devices of earlier ports that stay unchanged for now
+    """
+
+    state: NamespaceState
+    staying: frozenset[str]
+
+    @property
+    def has_unused_device(self) -> bool:
+        """True if the device of an earlier agent gateway port can go."""
+        return self.state.ownership.devices != self.staying | {link.name for link in self.state.links}
+
+
 class FipNetworks:
     """All external networks in use."""
 
@@ -45,7 +66,7 @@ class FipNetworks:
         self._networks: dict[str, _Network] = {}
 
     def load(self, found: Inventory) -> None:
-        """Take over what the kernel holds at start."""
+        """Take over the slices and gateway devices that the kernel has at start."""
         self._networks = {
             network: _Network(set(stems), frozenset(found.gateways[network]), set(found.gateways[network]))
             for network, stems in found.slices.items()
@@ -57,26 +78,26 @@ class FipNetworks:
         return {network: device_of(one.port) for network, one in self._networks.items() if one.port is not None}
 
     def of_router(self, router_id: str) -> list[str]:
-        """Networks in whose fip namespace the router has, or may have, a slice."""
+        """Return the networks in whose fip namespace the router has, or may have, a slice."""
         stem = names.router_stem(router_id)
         return sorted(network for network, one in self._networks.items() if stem in one.stems)
 
     def of_routers(self, router_ids: Iterable[str]) -> set[str]:
-        """Networks in whose fip namespace any of the routers has, or may have, a slice."""
+        """Return the networks in whose fip namespace any of the routers has, or may have, a slice."""
         stems = {names.router_stem(router_id) for router_id in router_ids}
         return {network for network, one in self._networks.items() if one.stems & stems}
 
     def is_last(self, network: str, router_id: str) -> bool:
-        """True if no other router has a slice there."""
+        """Return True if no other router has a slice there."""
         one = self._networks.get(network)
         return one is None or one.stems <= {names.router_stem(router_id)}
 
     def claim(self, network: str, router_id: str) -> None:
-        """From now on the router may have a slice, also if its job fails half way."""
+        """Note that the router may have a slice from now on, even if its job fails half way."""
         self._of(network).stems.add(names.router_stem(router_id))
 
     def leave(self, network: str, stem: str) -> None:
-        """A slice is gone; with the last one the namespace is."""
+        """Forget a slice that is gone; with the last slice the namespace is gone, too."""
         one = self._networks.get(network)
         if one is None:
             return
@@ -92,7 +113,7 @@ class FipNetworks:
         """Choose the agent gateway port of the router's external network: one for all routers of this host.
 
         Neutron may replace it, and the routers' documents learn that one after the other.  A document that newly lists
-        another port has the last word; one that has not changed follows.  Of several listed ports the one in use stays,
+        another port decides; a document that has not changed follows.  Of several listed ports the one in use stays,
         then one that was plugged when this process began, then the lowest id.
 
         :returns: None if the document lists no port for this host
@@ -106,17 +127,17 @@ class FipNetworks:
         if known == candidates and one.port is not None:
             return one.port
         offered = self._offered(one, candidates)
-        first_look = known is None and one.port is not None
-        if first_look and not (self._was_plugged(one, offered) and not self._was_plugged(one, one.port)):
+        is_new = known is None and one.port is not None
+        if is_new and not (self._was_plugged(one, offered) and not self._was_plugged(one, one.port)):
             return one.port
         one.port = offered
         return offered
 
     def devices(self, network: str) -> frozenset[str]:
-        """``fg-`` devices that are, or may be, in the fip namespace."""
+        """Return the ``fg-`` devices that are, or may be, in the fip namespace."""
         return frozenset(self._of(network).devices)
 
-    def saw(self, network: str, router_id: str, routes_by: Iterable[str]) -> None:
+    def note_paths(self, network: str, router_id: str, routes_by: Iterable[str]) -> None:
         """Note the ``fg-`` devices that the routes of a router's slice use."""
         one = self._of(network)
         one.paths[names.router_stem(router_id)] = frozenset(
@@ -124,7 +145,7 @@ class FipNetworks:
         )
 
     def unused(self, network: str, but: Collection[str] = ()) -> frozenset[str]:
-        """``fg-`` devices other than the one in use by which no router's traffic goes any more.
+        """Return the ``fg-`` devices, other than the one in use, by which no router's traffic goes any more.
 
         :param but: stems of routers that do not count
         """
@@ -136,32 +157,43 @@ class FipNetworks:
         return frozenset(one.devices - used - {device_of(one.port)})
 
     def is_busy(self, network: str, device: str, known: Collection[str]) -> bool:
-        """True if the traffic of one of the known routers goes, or may go, by this ``fg-`` device.
+        """Return True if the traffic of one of the known routers goes, or may go, by this ``fg-`` device.
 
         :param known: stems of routers that have a document
         """
         one = self._of(network)
         return any(device in one.paths.get(stem, (device,)) for stem in one.stems.intersection(known))
 
-    # The shared part of the namespace, in a pass over all routers
+    # The shared part of the namespace, which a resync checks once
 
-    def begin_pass(self) -> None:
-        """Shared parts are due once more."""
+    def begin_resync(self) -> None:
+        """Let every shared part be checked again."""
         for one in self._networks.values():
             one.base = None
 
-    def is_checked(self, network: str, base: NamespaceState) -> bool:
-        """True if the shared part was found or made like this in this pass."""
-        return self._of(network).base == base
+    def shared_part(self, base: NamespaceState, network: str, router_id: str) -> SharedPart:
+        """Return the shared part as a job on this router must make it.
 
-    def checked(self, network: str, base: NamespaceState, left: Iterable[str]) -> None:
-        """The shared part is as it should be.
-
-        :param left: other ``fg-`` devices that were left in place
+        :param base: desired state by the router's document
+        :param router_id: its own routes leave the devices of earlier ports in the same job
         """
+        devices = self.devices(network) | base.ownership.devices
+        if devices == base.ownership.devices:
+            return SharedPart(base, frozenset())
+        unused = self.unused(network, but=[names.router_stem(router_id)])
+        current = {link.name for link in base.links}
+        return SharedPart(replace(base, ownership=replace(base.ownership, devices=devices)), devices - unused - current)
+
+    def is_checked(self, network: str, part: SharedPart) -> bool:
+        """Return True if this resync has found or made the shared part like this, and no device of it can go."""
+        return self._of(network).base == part.state and not part.has_unused_device
+
+    def note_checked(self, network: str, part: SharedPart) -> None:
+        """Note that the shared part is in sync."""
         one = self._of(network)
-        one.devices = {*left, *(link.name for link in base.links)}
-        one.base = replace(base, ownership=replace(base.ownership, devices=frozenset(one.devices)))
+        one.devices = {*part.staying, *(link.name for link in part.state.links)}
+        ownership = replace(part.state.ownership, devices=frozenset(one.devices))
+        one.base = replace(part.state, ownership=ownership)
 
     def _of(self, network: str) -> _Network:
         return self._networks.setdefault(network, _Network())
@@ -178,5 +210,5 @@ class FipNetworks:
 
 
 def device_of(port: RouterPort) -> str:
-    """Name of the device of an agent gateway port."""
+    """Return the name of the device of an agent gateway port."""
     return names.device(names.AGENT_GATEWAY, port.id)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dvr_agent.kernel.iptables.blob import is_l3_agent_chain
 from dvr_agent.kernel.iptables.layout import BUILTINS
+from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain
 from dvr_agent.kernel.netlink.message import FAMILY_OF_AF, Request
 from dvr_agent.kernel.nftables.message import (
     FAMILIES,

@@ -6,8 +6,6 @@ import struct
 
 from hypothesis import given, settings
 
-from dvr_agent.kernel.iptables.blob import JumpAt, Snapshots, decode_table, digest_of, shape_of
-from dvr_agent.kernel.iptables.entry import encode
 from dvr_agent.kernel.iptables.layout import (
     BUILTINS,
     EXTENSION,
@@ -18,7 +16,9 @@ from dvr_agent.kernel.iptables.layout import (
     VERDICTS,
     extension,
 )
+from dvr_agent.kernel.iptables.rule_codec import encode
 from dvr_agent.kernel.iptables.save import save_text
+from dvr_agent.kernel.iptables.table_decoder import JumpAt, Snapshots, decode_table, digest_of, shape_of
 from dvr_agent.state.filter import Chain, Family, FilterRule, Jump, Table, Verdict, make_table
 from tests.support.filter_rules import qrouter_tables, tables
 

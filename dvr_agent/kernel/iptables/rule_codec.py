@@ -1,10 +1,10 @@
 """Encode one rule as an x_tables entry (``struct ipt_entry``), and decode it.
 
-Used by :mod:`.manager` (rules to insert) and :mod:`.blob` (tables that were read).  :func:`encode` checks every value
-first, since kernel and libiptc accept invalid ones, and refuses a rule that would be read back differently from how it
-was written, since that would look like drift for ever.  :func:`decode` never fails: what ``state.filter`` cannot
-express becomes a ``Foreign``.  Both cache their results: a host has thousands of tables with the same few rules, and a
-table is read far more often than it changes.
+Used by :mod:`.manager` (rules to insert) and :mod:`.table_decoder` (tables that were read).  :func:`encode` checks
+every value first, since kernel and libiptc accept invalid ones, and refuses a rule that would be read back
+differently from how it was written, since that would look like drift for ever.  :func:`decode` never fails: what
+``state.filter`` cannot express becomes a ``Foreign``.  Both cache their results: a host has thousands of tables with
+the same few rules, and a table is read far more often than it changes.
 """
 
 from __future__ import annotations
@@ -93,14 +93,14 @@ def decode(family: Family, ip: bytes, matches: bytes, target: bytes | Target) ->
     :param target: the target extension; verdicts and jumps already decoded, since they depend on the table around them
     """
     layout = LAYOUTS[family]
-    words = tuple(map(_decode_match, _split(matches)))
+    found = tuple(map(_decode_match, _split(matches)))
     aim = _decode_target(target, family) if isinstance(target, bytes) else target
     try:
         src, dst, iif, oif, protocol = _decode_ip(ip, layout)
     except ValueError:
         name = target if isinstance(target, bytes) else target.text.encode()
         return FilterRule(Foreign(ip + matches + name))
-    return FilterRule(aim, src, dst, iif, oif, protocol, words)  # type: ignore[arg-type]
+    return FilterRule(aim, src, dst, iif, oif, protocol, found)  # type: ignore[arg-type]
 
 
 def check_chain_name(name: str) -> None:
@@ -230,19 +230,19 @@ def _split(matches: bytes) -> list[bytes]:
 def _decode_match(raw: bytes) -> Match | Foreign:
     _size, name, revision = EXTENSION.unpack_from(raw)
     try:
-        word = decode_match(_text(name), revision, raw[EXTENSION.size :])
+        match = decode_match(_text(name), revision, raw[EXTENSION.size :])
     except (ValueError, struct.error):
-        word = None
-    return Foreign(raw) if word is None else word
+        match = None
+    return Foreign(raw) if match is None else match
 
 
 def _decode_target(raw: bytes, family: Family) -> Target:
     _size, name, revision = EXTENSION.unpack_from(raw)
     try:
-        word = decode_target(_text(name), revision, raw[EXTENSION.size :], family)
+        target = decode_target(_text(name), revision, raw[EXTENSION.size :], family)
     except (ValueError, struct.error):
-        word = None
-    return Foreign(raw) if word is None else word
+        target = None
+    return Foreign(raw) if target is None else target
 
 
 def _text(name: bytes) -> str:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvr_agent.kernel.iptables.blob import JumpAt, Snapshot, is_l3_agent_chain, is_ours
-from dvr_agent.kernel.iptables.edit import edit_list, edit_script
 from dvr_agent.kernel.iptables.manager import check_table
+from dvr_agent.kernel.iptables.table_decoder import JumpAt, Snapshot, is_ours
+from dvr_agent.kernel.iptables.table_edit import edit_list, edit_script
+from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain
 from dvr_agent.state.filter import Chain, FilterRule, Jump, Table, Verdict, make_table
 
 ITEMS = st.lists(st.integers(0, 6), max_size=12)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from dvr_agent.kernel.iptables.entry import decode, encode
 from dvr_agent.kernel.iptables.layout import LAYOUTS, OFFSETS
+from dvr_agent.kernel.iptables.rule_codec import decode, encode
 from dvr_agent.state.filter import (
     CommentMatch,
     CtStateMatch,

@@ -175,8 +175,8 @@ class Handle:
             return "a rule that is not ours leads to this chain; delete that rule"
         if code == errno.EAGAIN:
             return "another program keeps changing this table"
-        words: bytes = self._lib.iptc_strerror(code)
-        return words.decode(errors="replace")
+        text: bytes = self._lib.iptc_strerror(code)
+        return text.decode(errors="replace")
 
 
 def _errno() -> int:

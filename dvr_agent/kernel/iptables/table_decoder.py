@@ -1,8 +1,8 @@
 """Decode the bytes of a whole table into our part of it (:class:`Snapshot`).  Pure.
 
-Input comes from :mod:`.reader`; the result goes to :mod:`.manager` and :mod:`.edit`.  :func:`digest_of` leaves the
-counters out, so that a table in which only counters changed has the same digest; :class:`Snapshots` is the cache of
-decoded tables by digest.
+Input comes from :mod:`.reader`; the result goes to :mod:`.manager` and :mod:`.table_edit`.  :func:`digest_of` leaves
+the counters out, so that a table in which only counters changed has the same digest; :class:`Snapshots` is the cache
+of decoded tables by digest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import threading
 from dataclasses import dataclass
 from functools import lru_cache
 
-from dvr_agent.kernel.iptables.entry import decode
 from dvr_agent.kernel.iptables.layout import (
     ERROR,
     EXTENSION,
@@ -25,6 +24,8 @@ from dvr_agent.kernel.iptables.layout import (
     VERDICTS,
     Layout,
 )
+from dvr_agent.kernel.iptables.rule_codec import decode
+from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain
 from dvr_agent.state.filter import (
     CHAIN_PREFIX,
     Chain,
@@ -38,18 +39,9 @@ from dvr_agent.state.filter import (
     Verdict,
 )
 
-L3_AGENT_PREFIX = "neutron-l3-agent-"
-L3_AGENT_NAMES = frozenset({"neutron-filter-top", "neutron-postrouting-bottom"})
-"""Chains of neutron-l3-agent (neutron.agent.linux.iptables_manager: the wrapped ones and the two shared ones)."""
-
 _VERDICT = struct.Struct("=i")
 _STANDARD_HEAD = b"\0"
 _ERROR_HEAD = ERROR.encode() + b"\0"
-
-
-def is_l3_agent_chain(chain: str) -> bool:
-    """True for the name of a chain of neutron-l3-agent."""
-    return chain.startswith(L3_AGENT_PREFIX) or chain in L3_AGENT_NAMES
 
 
 def is_ours(chain: str) -> bool:
@@ -102,7 +94,7 @@ def _shape(counters_at: int, header_size: int, sizes: tuple[int, ...]) -> struct
 def digest_of(shape: struct.Struct, key: TableKey, entries: bytes) -> bytes:
     """Digest of a table's content without counters.
 
-    The shape may be the one the table had some time ago.  If the digest is one that was made with the right shape, then
+    The shape may be an earlier one of the table.  If the digest equals one that was made with the right shape, then
     this shape is right too: the sizes of the entries, which lie between the counters, are the same from the first on.
     """
     return hashlib.sha256(b"".join((*shape.unpack(entries), b"%d%b" % (key[0], key[1].encode())))).digest()

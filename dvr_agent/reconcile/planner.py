@@ -1,0 +1,305 @@
+"""From a router's document to the changes that it needs on this host.  Nothing here can write: see ``reader``.
+
+:meth:`Planner.plan_router` is the story: choose, allocate, desire, observe, compare.  What the planner learns on the
+way (chosen ports, allocations, routes seen) goes to the host memory, so that plans of several routers agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from dvr_agent.desired import names
+from dvr_agent.desired.build import RouterState, router_state
+from dvr_agent.desired.fip import empty_slice, slice_ownership
+from dvr_agent.desired.host_allocations import Facts
+from dvr_agent.desired.host_settings import HostSettings
+from dvr_agent.desired.host_view import HostView, make_view
+from dvr_agent.errors import NotSupportedError
+from dvr_agent.model.router import Router
+from dvr_agent.reconcile.api import Plan
+from dvr_agent.reconcile.fip_networks import SharedPart, device_of
+from dvr_agent.reconcile.fip_slices import removals, set_aside, without
+from dvr_agent.reconcile.memory import HostMemory
+from dvr_agent.reconcile.namespace_job import NamespaceJob
+from dvr_agent.reconcile.reader import AttachReader, KernelReader, ServiceReader
+from dvr_agent.reconcile.stale import Stale, find_stale, stale_routers
+from dvr_agent.reconcile.takeover import marks_in_use
+from dvr_agent.state.diff import Change, Changes, diff
+from dvr_agent.state.filter import Dnat
+from dvr_agent.state.link import Link, Port
+from dvr_agent.state.namespace import NamespaceState
+
+PORT_PREFIXES = (names.INTERNAL, names.CSNAT, names.GATEWAY, names.AGENT_GATEWAY)
+
+
+@dataclass(slots=True)
+class Draft:
+    """A router on its way from document to plan: desired state, and what the kernel has of it.
+
+    :ivar shared: the part of the fip namespace that all routers share, if the router has a slice of one
+    """
+
+    view: HostView
+    facts: Facts
+    state: RouterState
+    shared: SharedPart | None = None
+    qrouter: NamespaceState | None = None
+    slice: NamespaceState | None = None
+    snat: NamespaceState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RouterJob:
+    """What the executor has to do for one router, in the order of the namespaces' dependencies.
+
+    :ivar draft: what the jobs were computed from; the reconciler notes it when they are done
+    """
+
+    plan: Plan
+    jobs: Sequence[NamespaceJob]
+    draft: Draft
+
+    @property
+    def repairs_ports(self) -> bool:
+        """True if a port may be made anew, without the objects that were on it."""
+        return any(job.repair for job in self.jobs)
+
+
+class Planner:
+    """Plans routers, their removal and the removal of stale objects.
+
+    :param memory: of the host; :meth:`HostMemory.load` comes before the first plan
+    """
+
+    def __init__(
+        self,
+        kernel: KernelReader,
+        attach: AttachReader,
+        services: ServiceReader,
+        settings: HostSettings,
+        memory: HostMemory,
+    ) -> None:
+        self.settings = settings
+        self.services = services
+        self._kernel, self._attach, self._memory = kernel, attach, memory
+
+    def load(self) -> None:
+        """Read state files and kernel once: which slices there are, which pairs and priorities are in use.
+
+        :raises StateFileError: the host is short of something that reading needs; worth another try
+        """
+        self._memory.load(self._kernel)
+
+    def plan(self, router: Router) -> Plan:
+        """Return what a job on the router would do now, with the obstacles that it would meet.
+
+        :raises NotSupportedError: HA or not distributed: left alone
+        :raises KernelError: the kernel could not be read
+        """
+        job = self.plan_router(router)
+        if job.draft.view.agent_gateway is not None:  # its traffic would go there, for the plans that follow
+            port = job.draft.view.agent_gateway
+            self._memory.networks.note_paths(port.network_id, router.id, [device_of(port)])
+        obstacles = self._attach.obstacles([port for part in job.jobs for port in part.new_ports])
+        warnings = [f"{device} could not be plugged: {why}" for device, why in sorted(obstacles.items())]
+        return replace(job.plan, warnings=(*job.plan.warnings, *warnings))
+
+    def learn(self, router: Router) -> None:
+        """Observe what the kernel has of a router, so that :meth:`plan_stale` judges rightly.
+
+        :raises DvrError: as :meth:`plan`
+        """
+        self.plan_router(router)
+
+    def plan_router(self, router: Router, in_resync: bool = False) -> RouterJob:
+        """Plan a job: allocate, desire, observe, compare.
+
+        :param in_resync: read the slice from the resync's snapshot, and skip a shared part that the resync has checked
+        :raises DvrError: as :meth:`plan`
+        """
+        draft = self._draft(router)
+        self._observe(draft, in_resync)
+        corrected = self._memory.allocations.correct(draft.view, draft.facts, draft.qrouter, draft.slice)
+        corrected = replace(corrected, marks=self._known_marks(draft), conceded=draft.facts.conceded)
+        if corrected != draft.facts:
+            draft.facts, draft.state = corrected, self._desired(draft.view, corrected)
+            self._observe(draft)
+        jobs = self._jobs(draft, in_resync)
+        plan = Plan(
+            f"router {router.id}",
+            tuple(job.changes for job in jobs if job.changes),
+            tuple(line for job in jobs for line in job.port_lines),
+            draft.state.warnings,
+            self.services.plan(router),
+            draft.state.omitted,
+        )
+        return RouterJob(plan, jobs, draft)
+
+    def plan_remove(self, router_id: str) -> Plan:
+        """Return what the removal of a router would do now."""
+        return self.removal_plan(router_id, self.removal_jobs(router_id))
+
+    def removal_plan(self, router_id: str, jobs: Sequence[NamespaceJob]) -> Plan:
+        """Return the plan of a router's :meth:`removal_jobs`."""
+        changes = tuple(job.changes for job in jobs)
+        return Plan(f"router {router_id}", changes, services=self.services.plan_remove(router_id))
+
+    def removal_jobs(self, router_id: str) -> list[NamespaceJob]:
+        """Return the jobs that remove a router's namespaces and its slices."""
+        jobs = [self._leave_network(network, router_id) for network in self._memory.networks.of_router(router_id)]
+        exists = self._kernel.namespaces.exists
+        if exists(names.QROUTER + router_id):
+            jobs = [job.without_links() for job in jobs]
+        gone = [prefix + router_id for prefix in (names.QROUTER, names.SNAT) if exists(prefix + router_id)]
+        jobs += [NamespaceJob(Changes(name, remove=True)) for name in gone]
+        return [job for job in jobs if job.changes]
+
+    def plan_stale(self, known: Collection[str]) -> Plan:
+        """Return what the removal of stale objects would do now.
+
+        :param known: ids of all routers with a document
+        """
+        return self.find_stale(known).plan
+
+    def find_stale(self, known: Collection[str]) -> Stale:
+        """Return all objects of ours, in the kernel and the state files, that belong to no known router."""
+        entries = self._memory.allocations.stale_entries(known)
+        return find_stale(self._kernel, self._attach, self.services, known, self._memory.networks, entries)
+
+    def stale_routers(self, known: Collection[str]) -> tuple[Sequence[str], int]:
+        """Return (ids of routers present in the kernel that are not known, number of all routers present)."""
+        return stale_routers(self._kernel, known)
+
+    def idle_bridges(self, networks: Collection[str] = ()) -> list[str]:
+        """Return the names of bridges of ours that nothing uses and that are of none of the networks."""
+        return list(self._attach.idle(networks))
+
+    def floating_ips(self, router_id: str) -> list[str]:
+        """Return the floating IPs that the router's namespace translates, of a router that was not planned yet."""
+        name = names.QROUTER + router_id
+        if not self._kernel.namespaces.exists(name):
+            return []
+        (nat,) = self._kernel.iptables.observe(name, [(4, "nat")])
+        rules = [rule for chain in nat.chains for rule in chain.rules]
+        return [str(rule.dst).partition("/")[0] for rule in rules if isinstance(rule.target, Dnat)]
+
+    # --- desired -------------------------------------------------------------------------------------------------
+
+    def _draft(self, router: Router) -> Draft:
+        memory = self._memory
+        try:
+            view = make_view(router, self.settings, memory.networks.choose(router, self.settings))
+        except NotSupportedError:
+            memory.allocations.settle(router.id, ())
+            raise
+        marks = memory.router(router.id).scope_marks or ()
+        conceded: tuple[str, ...] = ()
+        if view.fip is not None:
+            conceded = memory.routes.concede(view.fip, view.fpr, router.id, view.same_scope_subnets)
+        facts = replace(memory.allocations.facts(view), marks=marks, conceded=conceded)
+        return Draft(view, facts, self._desired(view, facts))
+
+    def _desired(self, view: HostView, facts: Facts) -> RouterState:
+        """Compute the desired state; the last one is kept, since in most resyncs the router is unchanged."""
+        memory, gateway = self._memory.router(view.router.id), view.agent_gateway
+        known = memory.desired
+        if known is not None and known[0] is view.router and known[1] == gateway and known[2] == facts:
+            return known[3]
+        state = router_state(view, facts)
+        memory.desired = (view.router, gateway, facts, state)
+        return state
+
+    def _known_marks(self, draft: Draft) -> tuple[tuple[str, int], ...]:
+        memory = self._memory.router(draft.view.router.id)
+        if memory.scope_marks is None:
+            memory.scope_marks = marks_in_use(draft.view, draft.qrouter, draft.snat)
+        return memory.scope_marks
+
+    # --- observed ------------------------------------------------------------------------------------------------
+
+    def _observe(self, draft: Draft, in_resync: bool = False) -> None:
+        state, snapshot = draft.state, self._memory.snapshot
+        draft.qrouter = self._read(state.qrouter)
+        draft.snat = self._read(state.snat) if state.snat is not None else None
+        if state.slice is None:
+            draft.slice = None
+        elif in_resync:
+            draft.slice = snapshot.read(state.slice)
+        else:
+            snapshot.drop(state.slice)
+            draft.slice = self._read(state.slice)
+        gateway = draft.view.agent_gateway
+        if gateway is not None and draft.slice is not None:
+            by = (hop.device for route in draft.slice.routes for hop in route.hops)
+            self._memory.networks.note_paths(gateway.network_id, draft.view.router.id, by)
+
+    def _read(self, desired: NamespaceState) -> NamespaceState | None:
+        """Observe the part of a namespace that a desired state owns."""
+        sysctls = [sysctl.key for sysctl in desired.sysctls]
+        state = self._kernel.interfaces.observe(desired.name, desired.ownership, sysctls)
+        if state is None or not desired.tables:
+            return state
+        return self._memory.tables.with_tables(state, [table.key for table in desired.tables])
+
+    # --- compared ------------------------------------------------------------------------------------------------
+
+    def _jobs(self, draft: Draft, in_resync: bool) -> list[NamespaceJob]:
+        """Every namespace's part, in the order in which they depend on each other."""
+        state, view = draft.state, draft.view
+        jobs = []
+        if state.base is not None and view.agent_gateway is not None:
+            network = view.agent_gateway.network_id
+            draft.shared = self._memory.networks.shared_part(state.base, network, view.router.id)
+            checked = in_resync and draft.slice is not None and self._memory.networks.is_checked(network, draft.shared)
+            if not checked:
+                jobs.append(self._shared_job(draft.shared))
+        half_inside, half_outside = self._half_pairs(draft)
+        jobs.append(self._job(draft.qrouter, state.qrouter, half_inside))
+        if state.slice is not None:
+            job = self._job(draft.slice, state.slice, half_outside)
+            changes = self._memory.routes.take_over(job.changes, view.same_scope_subnets)
+            jobs.append(replace(job, changes=changes))
+        jobs += [self._leave_network(network, view.router.id) for network in self._memory.left_networks(view)]
+        if state.snat is not None:
+            jobs.append(self._job(draft.snat, state.snat))
+        elif self._kernel.namespaces.exists(view.snat):
+            jobs.append(NamespaceJob(Changes(view.snat, remove=True)))
+        return jobs
+
+    def _job(self, now: NamespaceState | None, want: NamespaceState, first: tuple[Change, ...] = ()) -> NamespaceJob:
+        changes = diff(now, want)
+        new = {change.item.name for change in changes.items if isinstance(change.item, Link)}
+        ports = [link.origin for link in want.links if isinstance(link.origin, Port) and link.name not in new]
+        wrong = self._attach.check(ports) if ports and now is not None else {}
+        repair = tuple((port, wrong[port.device]) for port in ports if port.device in wrong)
+        return NamespaceJob(changes, first, repair, PORT_PREFIXES)
+
+    def _shared_job(self, part: SharedPart) -> NamespaceJob:
+        wanted = {route.key for route in part.state.routes}
+        return self._job(set_aside(self._read(part.state), part.staying, wanted), part.state)
+
+    @staticmethod
+    def _half_pairs(draft: Draft) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
+        """Return the removals of ends of the router's veth pair whose other end is missing or elsewhere.
+
+        They are dropped from the observed state, so that the whole pair is made anew.
+
+        :returns: in the qrouter namespace, in the fip namespace
+        """
+        view = draft.view
+        inside, outside = removals(draft.qrouter, view.rfp), removals(draft.slice, view.fpr)
+        if draft.state.slice is None or bool(inside) == bool(outside):
+            return (), ()
+        draft.qrouter, draft.slice = without(draft.qrouter, view.rfp), without(draft.slice, view.fpr)
+        return inside, outside
+
+    def _leave_network(self, network: str, router_id: str) -> NamespaceJob:
+        """The job by which a router leaves a fip namespace; the last router takes the namespace with it."""
+        namespace = names.FIP + network
+        if self._memory.networks.is_last(network, router_id):
+            return NamespaceJob(Changes(namespace, remove=self._kernel.namespaces.exists(namespace)))
+        link = self._memory.allocations.link(router_id)
+        observed = self._kernel.interfaces.observe(namespace, slice_ownership(router_id, link), ())
+        want = empty_slice(namespace, router_id, link)
+        return NamespaceJob(diff(observed, want) if observed is not None else Changes(namespace))

@@ -1,0 +1,117 @@
+"""One router at a time from document to kernel: read :meth:`RouterReconciler.reconcile` first.
+
+The planner reads and compares (``planner``), the executor writes (``executor``), the host memory saves work between
+jobs (``memory``).  Blocking code for one thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from oslo_utils import excutils
+
+from dvr_agent.attach.api import AttachDriver
+from dvr_agent.desired.host_settings import HostSettings
+from dvr_agent.errors import DvrError
+from dvr_agent.kernel.api import Kernel
+from dvr_agent.model.router import Router
+from dvr_agent.reconcile.allocation_files import AllocationFiles
+from dvr_agent.reconcile.api import Result
+from dvr_agent.reconcile.executor import Executor
+from dvr_agent.reconcile.memory import HostMemory
+from dvr_agent.reconcile.planner import Planner
+from dvr_agent.reconcile.stale import StaleRemoval, remove_bridges
+from dvr_agent.reconcile.takeover import log_takeover
+from dvr_agent.services.bundle import Services
+
+LOG = logging.getLogger(__name__)
+
+
+class RouterReconciler:
+    """Implements :class:`dvr_agent.reconcile.api.Reconciler` (its docstrings are the contract).
+
+    :param state_path: directory of the state files
+    :param services: what routers need beside their kernel state; default: none
+    :ivar planner: answers what a job would do; it cannot write
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        attach: AttachDriver,
+        settings: HostSettings,
+        state_path: Path,
+        services: Services | None = None,
+    ) -> None:
+        self.kernel, self.attach = kernel, attach
+        self.services = services if services is not None else Services()
+        self.memory = HostMemory.empty(kernel, state_path)
+        self.planner = Planner(kernel, attach, self.services, settings, self.memory)
+        self._executor = Executor(kernel, attach)
+        self._files = AllocationFiles(state_path)
+
+    def load(self) -> None:
+        """Read state files and kernel."""
+        self.planner.load()
+        self._files.check(self.memory.allocations)
+
+    def begin_resync(self) -> None:
+        """Forget what a resync reads once for all routers."""
+        self.memory.begin_resync()
+
+    def reconcile(self, router: Router, in_resync: bool = False) -> Result:
+        """Make the kernel agree with a router's document."""
+        started = time.perf_counter()
+        job = self.planner.plan_router(router, in_resync)
+        plan = job.plan
+        post_commit = self.memory.post_commit(router.id)
+        self.memory.claim_slice(job.draft.view)
+        try:
+            self._executor.apply(job.jobs, post_commit)
+            if job.repairs_ports:
+                job = self.planner.plan_router(router)
+                self._executor.apply(job.jobs, post_commit)
+            deleted = post_commit.delete_connections(self.kernel)
+        except DvrError:
+            with excutils.save_and_reraise_exception(logger=LOG):
+                LOG.debug("router %s: stopped half way; what was done stays, the next try does the rest", router.id)
+        announced = tuple(post_commit.announce(self.kernel))
+        self.memory.post_commit_done(router.id)
+        affected = self.memory.note_in_sync(job.draft.view, job.draft.state, job.draft.shared)
+        log_takeover(plan)
+        trouble = self.services.apply(router)
+        return Result(plan, time.perf_counter() - started, announced, deleted, trouble, affected)
+
+    def remove(self, router_id: str) -> Result:
+        """Remove all that is a router's own, and shared parts that no router uses any more."""
+        started = time.perf_counter()
+        jobs = self.planner.removal_jobs(router_id)
+        plan = self.planner.removal_plan(router_id, jobs)
+        self.services.remove(router_id)
+        if not self.memory.allocations.knows(router_id):
+            self.memory.allocations.settle(router_id, self.planner.floating_ips(router_id))
+        self._executor.carry_out(jobs)
+        affected = self.memory.forget_router(router_id)
+        self.memory.forget_namespaces(job.changes.namespace for job in jobs if job.changes.remove)
+        return Result(plan, time.perf_counter() - started, affected=tuple(sorted(affected)))
+
+    def remove_stale(self, known: Collection[str]) -> Result:
+        """Remove all objects of ours that belong to no known router."""
+        started = time.perf_counter()
+        removal = StaleRemoval(self.planner.find_stale(known), self.services)
+        self._executor.carry_out(removal.jobs)
+        removal.remove_rest(self.kernel.namespaces, self.attach)
+        affected = self.memory.forget_stale(known, removal.stale.slices)
+        removal.raise_errors()
+        return Result(removal.stale.plan, time.perf_counter() - started, affected=tuple(sorted(affected)))
+
+    def remove_bridges(self, networks: Collection[str] = (), torn_down: bool = False) -> list[str]:
+        """Remove bridges of ours that nothing uses."""
+        return remove_bridges(self.kernel.namespaces, self.attach, networks, torn_down)
+
+    def flush(self) -> None:
+        """Write state files that changed."""
+        self._files.flush(self.memory.allocations)
