@@ -16,7 +16,7 @@ import signal
 import sys
 import syslog
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -96,10 +96,10 @@ def setup(conf: cfg.ConfigOpts, product: str = "dvr-agent") -> None:
             handler.setFormatter(_WithPriority(handler.formatter or logging.Formatter()))
 
 
-def set_levels(conf: cfg.ConfigOpts) -> None:
-    """Take over ``debug`` and ``default_log_levels`` of a configuration that was read again."""
-    logging.getLogger().setLevel(logging.DEBUG if conf.debug else logging.INFO)
-    for pair in conf.default_log_levels:
+def set_levels(debug: bool, default_log_levels: Iterable[str]) -> None:
+    """Apply the options ``debug`` and ``default_log_levels`` of a reloaded configuration."""
+    logging.getLogger().setLevel(logging.DEBUG if debug else logging.INFO)
+    for pair in default_log_levels:
         name, _equals, level = pair.partition("=")
         try:
             logging.getLogger(name).setLevel(int(level) if level.isdigit() else level)

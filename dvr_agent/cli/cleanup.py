@@ -16,6 +16,7 @@ from dvr_agent import leftover_files
 from dvr_agent.cli.inputs import load_config, read_source
 from dvr_agent.cli.output import Output, complain
 from dvr_agent.cli.render import Renderer, as_json, as_lines
+from dvr_agent.config import make_settings
 from dvr_agent.errors import DvrError, SourceError
 from dvr_agent.lock import AgentLock
 from dvr_agent.reconcile.api import Plan, Reconciler, Result, RouterPlanner, is_mass_removal
@@ -51,8 +52,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     conf = load_config(args)
     lock = contextlib.nullcontext() if args.dry_run else AgentLock(conf.state_path, conf.host)
     with lock:
-        reconciler = None if args.dry_run else open_reconciler(conf)
-        planner: RouterPlanner = open_planner(conf) if reconciler is None else reconciler.planner
+        reconciler = None if args.dry_run else open_reconciler(make_settings(conf))
+        planner: RouterPlanner = open_planner(make_settings(conf)) if reconciler is None else reconciler.planner
         planner.load()
         plan, carry_out, question, networks = _choose(args, conf, planner)
         outcome: Result | None = None
@@ -69,10 +70,10 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 not_kept = _keep(reconciler)
         if networks is not None:
             if reconciler is None:
-                bridges, files = planner.idle_bridges(networks), leftover_files.find(conf)
+                bridges, files = planner.idle_bridges(networks), leftover_files.find(make_settings(conf))
             else:
                 bridges = reconciler.remove_bridges(networks, torn_down=True)
-                files = leftover_files.remove(conf)
+                files = leftover_files.remove(make_settings(conf))
     _show(out, plan, outcome, Extras(bridges, files, args.dry_run), brief=asked and outcome is not None)
     return 1 if not_kept else 0
 

@@ -86,7 +86,7 @@ def test_a_new_changed_and_deleted_file_is_acted_on_at_once(daemon: MakeDaemon) 
     assert " ms after the event" in text
 
 
-def test_a_bad_document_changes_nothing_and_is_well_again_later(daemon: MakeDaemon) -> None:
+def test_a_bad_document_changes_nothing_and_the_router_recovers_later(daemon: MakeDaemon) -> None:
     one = daemon(dvr_agent={"audit_interval": 0}, directory={"rescan_interval": 1})
     path = one.write(1, "good")
     one.start()
@@ -119,7 +119,7 @@ def test_a_failing_router_is_degraded_retried_and_does_not_stop_others(daemon: M
     one.wait_state(2, "in sync")
     assert one.status()["counters"]["failures"] == 3
     assert "ZeroDivisionError: scripted" in one.out
-    assert f"router {router_id(1)} (fail=2): is well again" in one.out
+    assert f"router {router_id(1)} (fail=2): recovered" in one.out
 
 
 def test_a_change_of_a_router_that_waits_for_its_retry_is_tried_at_once(daemon: MakeDaemon) -> None:
@@ -459,7 +459,7 @@ def test_hangup_rereads_debug_and_log_levels(daemon: MakeDaemon) -> None:
     one.configure(DEFAULT={"debug": True, "default_log_levels": "dvr_agent.daemon.admin=WARN"})
     assert one.process is not None
     one.process.send_signal(signal.SIGHUP)
-    wait_for(lambda: "configuration read again" in one.out)
+    wait_for(lambda: "configuration reloaded" in one.out)
     one.write(1)
     wait_for(lambda: f"qrouter-{router_id(1)}: + namespace" in one.out)
     one.status()
@@ -471,7 +471,7 @@ def test_a_configuration_that_is_broken_at_hangup_changes_nothing(daemon: MakeDa
     one.config.write_text("not a configuration")
     assert one.process is not None
     one.process.send_signal(signal.SIGHUP)
-    wait_for(lambda: "all stays as it was" in one.out)
+    wait_for(lambda: "settings unchanged" in one.out)
     one.write(1)
     one.wait_state(1, "in sync")
 
@@ -780,7 +780,7 @@ def test_a_router_without_one_of_its_services_is_degraded_and_tried_again(daemon
     assert record["reason"] == "scripted helper does not start"
     assert built(one) == {router_id(1)}, "what the kernel holds does not depend on it"
     one.wait_state(1, "in sync")
-    assert "is well again" in one.out
+    assert "recovered" in one.out
     one.stop()
 
 
@@ -845,7 +845,7 @@ def test_a_guru_meditation_report_shows_all_threads_and_no_secret(daemon: MakeDa
     wait_for(lambda: "Configuration of this agent" in one.err and "transport_url" in one.err)
     report = one.err
     green_threads = report.partition("Green Threads")[2].partition("Processes")[0]
-    for part in ("in probe_hub", "in audit_for_ever", "in watch"):
+    for part in ("in probe_hub", "in audit_periodically", "in watch"):
         assert part in green_threads, part
     assert "worker.py" in report.partition("Threads")[2].partition("Green Threads")[0]
     assert "sesame" not in report
@@ -881,15 +881,15 @@ def test_a_value_that_is_wrong_at_hangup_is_named_and_changes_nothing(
     one.configure(**{group: {option: value}})
     assert one.process is not None
     one.process.send_signal(signal.SIGHUP)
-    wait_for(lambda: one.alive() and "all stays as it was" in one.out)
-    (line,) = [line for line in one.out.splitlines() if "all stays as it was" in line]
+    wait_for(lambda: one.alive() and "settings unchanged" in one.out)
+    (line,) = [line for line in one.out.splitlines() if "settings unchanged" in line]
     assert " ERROR " in line
     assert line.count(f"{one.config}: [{group}] {option} = ") == 1
     assert value in line
     one.options[group].pop(option)
     one.configure(DEFAULT={"debug": True})
     one.process.send_signal(signal.SIGHUP)
-    wait_for(lambda: "configuration read again" in one.out)
+    wait_for(lambda: "configuration reloaded" in one.out)
     one.write(1)
     one.wait_state(1, "in sync")
 
@@ -923,7 +923,7 @@ def test_ready_is_told_after_a_bound_though_there_are_no_documents(daemon: MakeD
         ready = manager.until(lambda text: text.startswith("READY=1"))
         assert "starting: " in ready
         assert f"{one.base / 'later'}: No such file or directory" in ready
-        wait_for(lambda: " WARNING dvr_agent.daemon.service [-] ready after 1 s without a full sync" in one.out)
+        wait_for(lambda: " WARNING dvr_agent.daemon.systemd [-] ready after 1 s without a resync" in one.out)
         assert one.status()["state"] == "starting"
         (one.base / "later").mkdir()
         manager.until(lambda text: text == "STATUS=in sync; no routers")
