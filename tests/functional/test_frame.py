@@ -19,7 +19,7 @@ from dvr_agent import config
 from dvr_agent.cli import agent
 from tests.support import lab
 from tests.support.daemon_lab import Daemon, wait_for
-from tools import check_docs, sample_config
+from tools import check_docs, configuration_page, sample_config
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 UNIT = ROOT / "etc" / "dvr-agent.service"
@@ -115,12 +115,21 @@ def value_of(conf: object, group: str, name: str) -> object:
     return getattr(conf if group == "DEFAULT" else getattr(conf, group), name)
 
 
-def test_readme_names_every_option_of_ours() -> None:
-    readme = (ROOT / "README.md").read_text()
-    missing = [
-        option.name for _group, options in config.GROUPS for option in options if f"`{option.name}`" not in readme
-    ]
+def test_configuration_page_names_every_option_of_ours() -> None:
+    page = configuration_page.PAGE.read_text()
+    missing = [option.name for _group, options in config.GROUPS for option in options if f"`{option.name}`" not in page]
     assert missing == []
+
+
+def test_configuration_page_is_what_the_code_says() -> None:
+    command(sys.executable, "tools/configuration_page.py", "--check")
+
+
+def test_stale_configuration_page_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stale = tmp_path / "configuration.md"
+    stale.write_text(configuration_page.PAGE.read_text().replace("| `90` |", "| `91` |"))
+    monkeypatch.setattr(configuration_page, "PAGE", stale)
+    assert configuration_page.check() == 1
 
 
 # -- systemd unit
