@@ -102,8 +102,7 @@ def lost_functions(values: Values) -> list[str]:
 
 def read_files(files: Iterable[Path]) -> Values:
     """All values that the files set, in their order of precedence."""
-    settings = config_files.read(files)
-    return {name: ",".join(setting.lines) for name, setting in settings.items()}
+    return {name: ",".join(found.lines) for name, found in config_files.read(files).items()}
 
 
 def _is_true(value: str) -> bool:

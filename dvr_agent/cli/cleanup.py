@@ -19,7 +19,8 @@ from dvr_agent.cli.render import Renderer, as_json, as_lines
 from dvr_agent.config import make_settings
 from dvr_agent.errors import DvrError, SourceError
 from dvr_agent.lock import AgentLock
-from dvr_agent.reconcile.api import Plan, Reconciler, Result, RouterPlanner, is_mass_removal
+from dvr_agent.mass_removal import is_mass_removal
+from dvr_agent.reconcile.api import Plan, Reconciler, Result, RouterPlanner
 from dvr_agent.reconcile.factory import open_planner, open_reconciler
 
 EVERYTHING = "everything of dvr-agent"

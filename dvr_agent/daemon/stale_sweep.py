@@ -16,7 +16,8 @@ from dvr_agent.daemon.listing import RouterListing
 from dvr_agent.daemon.parts import Parts
 from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.worker import WorkerThread
-from dvr_agent.reconcile.api import Reconciler, Result, is_mass_removal
+from dvr_agent.mass_removal import is_mass_removal
+from dvr_agent.reconcile.api import Reconciler, Result
 from dvr_agent.sources.api import Fate, Settled
 
 LOG = logging.getLogger(__name__)
