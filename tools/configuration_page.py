@@ -48,9 +48,9 @@ def generate() -> str:
     return HEAD + _reload_text() + "".join(_section(group, opts) for group, opts in GROUPS)
 
 
-def check() -> int:
+def check(page: Path = PAGE) -> int:
     """0 if the page is fresh; else 1, after the difference."""
-    there, wanted = PAGE.read_text(encoding="utf-8") if PAGE.exists() else "", generate()
+    there, wanted = page.read_text(encoding="utf-8") if page.exists() else "", generate()
     if there == wanted:
         return 0
     lines = difflib.unified_diff(there.splitlines(True), wanted.splitlines(True), PAGE.name, "as generated now")

@@ -21,6 +21,7 @@ BACKLOG = 1024
 IDLE_SECONDS = 0.2
 """Age, since a connection was opened or had its last request, from which on it gives way to a new connection."""
 ACCEPT_PAUSE = 0.5
+"""Seconds after a connection could not be accepted."""
 LOG_AGAIN = 60.0
 """Seconds after which a lasting or repeated failure is logged once more."""
 
@@ -31,8 +32,8 @@ class AdminListener:
     It gives each connection an address of its own: unix clients have none, and eventlet.wsgi keys connections by it.
     """
 
-    def __init__(self, listener: Any) -> None:
-        self._listener = listener
+    def __init__(self, listener: Any, accept_pause: float = ACCEPT_PAUSE) -> None:
+        self._listener, self._accept_pause = listener, accept_pause
         self._numbers = itertools.count(1)
         self._open: dict[int, Any] = {}
         """Number → connection, ordered by time of the last request."""
@@ -48,7 +49,7 @@ class AdminListener:
             except OSError as exc:  # no descriptor left, or the client is gone already
                 self._log_failure(exc.strerror or str(exc))
                 self._drop_oldest()
-                eventlet_shim.sleep(ACCEPT_PAUSE)
+                eventlet_shim.sleep(self._accept_pause)
                 continue
             self._make_room()
             number = next(self._numbers)

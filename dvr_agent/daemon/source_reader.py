@@ -60,10 +60,13 @@ class SourceReader:
             return
         while True:
             eventlet_shim.wait_readable(fd)
-            # A source that reads nothing in poll needs no round trip through the worker thread.
-            self._read(self._poll_in_worker if self._source.poll_blocks else self._source.poll)
+            self.poll()
             if self._listing.error:
                 eventlet_shim.sleep(FAILED_PAUSE)
+
+    def poll(self) -> None:
+        """Take over events of the source: in the hub, or by the worker thread where the source reads files."""
+        self._read(self._poll_in_worker if self._source.poll_blocks else self._source.poll)
 
     def rescan(self) -> bool:
         """List all documents, or have the source begin to list them; False if that failed."""

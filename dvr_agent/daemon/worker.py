@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -18,6 +16,7 @@ from typing import Any, TypeVar
 
 from dvr_agent.daemon import eventlet_shim
 from dvr_agent.errors import DvrError
+from dvr_agent.threads import make_thread
 
 LOG = logging.getLogger(__name__)
 
@@ -39,7 +38,7 @@ class WorkerThread:
         self._calls: SimpleQueue[_Call] = SimpleQueue()
         self._results: SimpleQueue[_Call] = SimpleQueue()
         self._readable, self._writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._thread = threading.Thread(target=self._main, name="worker", daemon=True)
+        self._thread = make_thread("worker", self._main)
 
     def start(self, on_crash: Callable[[], None] | None = None) -> None:
         """Start the thread, and the green thread that brings back results."""
@@ -70,8 +69,6 @@ class WorkerThread:
         return None
 
     def _main(self) -> None:
-        # Signals belong to the main thread: here they would only interrupt system calls.
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - {signal.SIGSEGV, signal.SIGBUS})
         while True:
             call = self._calls.get()
             try:

@@ -40,7 +40,7 @@ from dvr_agent.sources.neutron.reporter import Reporter
 from dvr_agent.sources.neutron.requests import Note, Reason, Requests, Round
 from dvr_agent.sources.neutron.server_reachability import Contact
 from dvr_agent.sources.neutron.store import Store, Verdict
-from dvr_agent.sources.neutron.threads import make_thread
+from dvr_agent.threads import make_thread
 
 LOG = logging.getLogger(__name__)
 
