@@ -51,10 +51,11 @@ def router_id(text: str) -> str:
 def run(args: argparse.Namespace, out: Output) -> int:
     """0: done, or nothing to do (or ``--dry-run``); 1: refused or failed."""
     conf = load_config(args)
+    settings = make_settings(conf)
     lock = contextlib.nullcontext() if args.dry_run else AgentLock(conf.state_path, conf.host)
     with lock:
-        reconciler = None if args.dry_run else open_reconciler(make_settings(conf))
-        planner: RouterPlanner = open_planner(make_settings(conf)) if reconciler is None else reconciler.planner
+        reconciler = None if args.dry_run else open_reconciler(settings)
+        planner: RouterPlanner = open_planner(settings) if reconciler is None else reconciler.planner
         planner.load()
         plan, carry_out, question, networks = _choose(args, conf, planner)
         outcome: Result | None = None
@@ -71,10 +72,10 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 not_kept = _keep(reconciler)
         if networks is not None:
             if reconciler is None:
-                bridges, files = planner.idle_bridges(networks), leftover_files.find(make_settings(conf))
+                bridges, files = planner.idle_bridges(networks), leftover_files.find(settings)
             else:
                 bridges = reconciler.remove_bridges(networks, torn_down=True)
-                files = leftover_files.remove(make_settings(conf))
+                files = leftover_files.remove(settings)
     _show(out, plan, outcome, Extras(bridges, files, args.dry_run), brief=asked and outcome is not None)
     return 1 if not_kept else 0
 

@@ -38,9 +38,9 @@ class HostJobs:
 
     def router_job_ended(self, router_id: str, result: JobResult) -> None:
         """Schedule repeated announcements and checks for idle bridges, and note the router's part of a round."""
-        if result.outcome is not None:
-            self._repeater.repeat(router_id, result.outcome.announcements)
+        if result.reconciled is not None:
+            self._repeater.repeat(router_id, result.reconciled.announcements)
             # The stale sweep at the end of the first resync checks for idle bridges once for all routers.
-            if result.outcome.plan and self._resync.first_done.is_set():
+            if result.reconciled.plan and self._resync.first_done.is_set():
                 self._idle_bridges.check_later()
         self._resync.router_tried(router_id)

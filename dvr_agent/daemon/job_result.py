@@ -27,16 +27,16 @@ class JobResult:
 
     :ivar state: the router's state from now on
     :ivar reason: why it is degraded or not supported
-    :ivar outcome: what the reconciler did; None: the job failed, or the router is not supported
+    :ivar reconciled: what the reconciler did; None: the job failed, or the router is not supported
     :ivar retry: the job is to be repeated: another try may succeed without another document
     """
 
     state: RouterState
     reason: str = ""
-    outcome: Result | None = None
+    reconciled: Result | None = None
     retry: bool = False
 
     @property
     def failed(self) -> bool:
         """True if the kernel may differ from what the job wanted."""
-        return self.retry and self.outcome is None
+        return self.retry and self.reconciled is None

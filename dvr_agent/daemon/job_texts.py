@@ -25,9 +25,9 @@ def some_ids(ids: list[str]) -> str:
     return ", ".join(ids[:5]) + (" …" if len(ids) > 5 else "")
 
 
-def times_text(outcome: Result, late: float) -> str:
+def times_text(result: Result, late: float) -> str:
     """Duration of a job, and its delay since the event."""
-    return f"{outcome.seconds * 1e3:.1f} ms, started {late * 1e3:.1f} ms after the event"
+    return f"{result.seconds * 1e3:.1f} ms, started {late * 1e3:.1f} ms after the event"
 
 
 def log_objects(plan: Plan) -> None:

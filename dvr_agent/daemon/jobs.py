@@ -114,50 +114,50 @@ def _carry_out(work: RouterJob, priority: Priority, reconciler: Reconciler, late
     :raises DvrError: the job failed
     """
     if isinstance(work, RemoveRouter):
-        return JobResult(RouterState.REMOVED, outcome=_remove(work, "removed", reconciler, late))
+        return JobResult(RouterState.REMOVED, reconciled=_remove(work, "removed", reconciler, late))
     router = work.document.router
     if not router.admin_state_up and router.distributed and not router.ha:
-        outcome = _remove(work, "administratively down, removed", reconciler, late)
-        return JobResult(RouterState.ADMIN_DOWN, outcome=outcome)
+        result = _remove(work, "administratively down, removed", reconciler, late)
+        return JobResult(RouterState.ADMIN_DOWN, reconciled=result)
     in_round = priority in (Priority.RESYNC, Priority.AUDIT)
-    outcome = reconciler.reconcile(router, in_resync=in_round)
-    _log_update(work, priority, outcome, late)
-    return _result(work, outcome)
+    result = reconciler.reconcile(router, in_resync=in_round)
+    _log_update(work, priority, result, late)
+    return _result(work, result)
 
 
-def _result(work: UpdateRouter, outcome: Result) -> JobResult:
+def _result(work: UpdateRouter, result: Result) -> JobResult:
     """The result of an update that was carried out.
 
     A retry does not help where objects of the document are left out: only another document does.
     """
-    omitted = outcome.plan.omitted
-    if outcome.trouble:
-        return JobResult(RouterState.DEGRADED, "; ".join((*outcome.trouble, *omitted)), outcome, retry=True)
+    omitted = result.plan.omitted
+    if result.trouble:
+        return JobResult(RouterState.DEGRADED, "; ".join((*result.trouble, *omitted)), result, retry=True)
     if not work.document.router.admin_state_up:
-        return JobResult(RouterState.ADMIN_DOWN, outcome=outcome)
+        return JobResult(RouterState.ADMIN_DOWN, reconciled=result)
     if omitted:
-        return JobResult(RouterState.DEGRADED, f"left out: {'; '.join(omitted)}", outcome)
-    return JobResult(RouterState.IN_SYNC, outcome=outcome)
+        return JobResult(RouterState.DEGRADED, f"left out: {'; '.join(omitted)}", result)
+    return JobResult(RouterState.IN_SYNC, reconciled=result)
 
 
-def _log_update(work: UpdateRouter, priority: Priority, outcome: Result, late: float) -> None:
-    subject, plan = subject_text(work.router_id, work.name), outcome.plan
+def _log_update(work: UpdateRouter, priority: Priority, result: Result, late: float) -> None:
+    subject, plan = subject_text(work.router_id, work.name), result.plan
     for warning in plan.warnings:
         if warning not in work.logged:
             LOG.warning("%s: %s", subject, warning)
     for omission in plan.omitted:
         if omission not in work.logged:
             LOG.error("%s: left out: %s: %s", subject, work.document.name, omission)
-    _log_changes(work, priority, outcome, late)
+    _log_changes(work, priority, result, late)
     log_objects(plan)
-    if outcome.trouble:
-        LOG.error("%s: %s", subject, "; ".join(outcome.trouble))
+    if result.trouble:
+        LOG.error("%s: %s", subject, "; ".join(result.trouble))
     elif work.recovering and not plan.omitted:
         LOG.info("%s: recovered", subject)
 
 
-def _log_changes(work: UpdateRouter, priority: Priority, outcome: Result, late: float) -> None:
-    subject, plan, times = subject_text(work.router_id, work.name), outcome.plan, times_text(outcome, late)
+def _log_changes(work: UpdateRouter, priority: Priority, result: Result, late: float) -> None:
+    subject, plan, times = subject_text(work.router_id, work.name), result.plan, times_text(result, late)
     if plan and priority is Priority.AUDIT:
         LOG.warning("%s: drift repaired: %s; %s", subject, counts_text(plan), times)
     elif plan:
@@ -170,10 +170,10 @@ def _log_changes(work: UpdateRouter, priority: Priority, outcome: Result, late: 
 
 def _remove(work: RouterJob, verb: str, reconciler: Reconciler, late: float) -> Result:
     subject = subject_text(work.router_id, work.name)
-    outcome = reconciler.remove(work.router_id)
-    if outcome.plan:
-        LOG.info("%s: %s: %s; %s", subject, verb, counts_text(outcome.plan), times_text(outcome, late))
+    result = reconciler.remove(work.router_id)
+    if result.plan:
+        LOG.info("%s: %s: %s; %s", subject, verb, counts_text(result.plan), times_text(result, late))
     else:
         LOG.debug("%s: %s: there was nothing to remove", subject, verb)
-    log_objects(outcome.plan)
-    return outcome
+    log_objects(result.plan)
+    return result

@@ -123,18 +123,18 @@ class RouterRecords:
         """Note that the newest document cannot be used; the last good one stays in force."""
         self._store(replace(self._get_or_make(router_id), bad=error))
 
-    def job_done(self, router_id: str, outcome: Result) -> None:
+    def job_done(self, router_id: str, result: Result) -> None:
         """Store what a job did, whatever the router's state is now."""
         record = self._records.get(router_id)
         if record is None:
             return
         record = replace(
             record,
-            logged=frozenset({*outcome.plan.warnings, *outcome.plan.omitted}),
-            last_seconds=round(outcome.seconds, 6),
+            logged=frozenset({*result.plan.warnings, *result.plan.omitted}),
+            last_seconds=round(result.seconds, 6),
         )
-        if outcome.plan:
-            record = replace(record, last_change=time.time(), last_counts=outcome.plan.counts())
+        if result.plan:
+            record = replace(record, last_change=time.time(), last_counts=result.plan.counts())
         self._store(record)
 
     def job_ended(self, router_id: str, result: JobResult) -> None:

@@ -27,11 +27,11 @@ LOG = logging.getLogger(__name__)
 class SweepResult:
     """The end of a stale sweep.
 
-    :ivar outcome: what was removed; None if the guard refused
+    :ivar result: what was removed; None if the guard refused
     :ivar guard: the guard's reason, empty if it did not refuse
     """
 
-    outcome: Result | None
+    result: Result | None
     guard: str = ""
 
 
@@ -123,12 +123,12 @@ def sweep(reconciler: Reconciler, known: Collection[str], allow_mass_removal: bo
         stale, present = reconciler.planner.stale_routers(known)
         if stale and not allow_mass_removal and (suspect or is_mass_removal(len(stale), present)):
             return SweepResult(None, guard_text(len(stale), present, suspect))
-        outcome = reconciler.remove_stale(known)
-        if outcome.plan:
+        result = reconciler.remove_stale(known)
+        if result.plan:
             of = f"{len(stale)} routers without document ({some_ids(sorted(stale))}): " if stale else ""
-            LOG.info("stale objects removed: %s%s; %.1f ms", of, counts_text(outcome.plan), outcome.seconds * 1e3)
-            log_objects(outcome.plan)
-        return SweepResult(outcome)
+            LOG.info("stale objects removed: %s%s; %.1f ms", of, counts_text(result.plan), result.seconds * 1e3)
+            log_objects(result.plan)
+        return SweepResult(result)
 
 
 def guard_text(stale: int, present: int, suspect: str = "") -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from dvr_agent.daemon.job_result import JobResult, RouterState
 from dvr_agent.daemon.router_records import HELD_BACK, RouterRecords
-from dvr_agent.reconcile.api import Outcome, Plan
+from dvr_agent.reconcile.api import Plan, Result
 
 
 def test_nobody_else_can_change_a_record() -> None:
@@ -23,7 +23,7 @@ def test_failures_add_up_until_a_success() -> None:
     records.document_bad("r1", "bad")
     failed = JobResult(RouterState.DEGRADED, "no", retry=True)
     assert [records.job_failed("r1", failed).failures for _ in range(3)] == [1, 2, 3]
-    records.job_ended("r1", JobResult(RouterState.IN_SYNC, outcome=Outcome(Plan("router r1"), 0.0)))
+    records.job_ended("r1", JobResult(RouterState.IN_SYNC, reconciled=Result(Plan("router r1"), 0.0)))
     record = records.get("r1")
     assert record is not None
     assert (record.failures, record.reason) == (0, "")
