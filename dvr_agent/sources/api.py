@@ -128,6 +128,10 @@ class Source(Protocol):
     def rescan_interval(self) -> float:
         """Seconds between two calls of :meth:`rescan` by the daemon."""
 
+    @property
+    def poll_blocks(self) -> bool:
+        """True if :meth:`poll` may read files, so that it must not be called by the event loop."""
+
     def fileno(self) -> int | None:
         """A descriptor that is readable while :meth:`poll` has work, the same for the source's whole life.
 

@@ -81,6 +81,8 @@ class DirectorySource:
     :param max_size: bytes; a larger file is a bad document and is not read
     """
 
+    poll_blocks = True
+
     def __init__(self, path: str, rescan_interval: float, max_size: int) -> None:
         self._path, self._max_size = path, max_size
         self.rescan_interval = rescan_interval

@@ -14,6 +14,7 @@ from oslo_log import log as logging
 from dvr_agent.backoff import delay
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.errors import DocumentError
+from dvr_agent.mass_removal import is_mass_removal
 from dvr_agent.sources.neutron import documents
 from dvr_agent.sources.neutron.api import ArpEntry, Json, L3Plugin, RemoteError, ServerAwayError, ServerError
 from dvr_agent.sources.neutron.chunked_fetch import Answer
@@ -27,9 +28,6 @@ from dvr_agent.sources.neutron.requests import Reason, Requests
 from dvr_agent.sources.neutron.store import Store, Verdict
 
 LOG = logging.getLogger(__name__)
-
-MASS_MISSING = 10
-"""So many routers less, if they are more than half, look like a fault of the server."""
 
 
 @dataclass(slots=True)
@@ -52,11 +50,6 @@ class FullSync:
     def count(self, router_id: str, verdict: Verdict) -> None:
         self.known.add(router_id)
         self.counts[verdict] += 1
-
-
-def is_mass(missing: int, of: int) -> bool:
-    """True if so many of so many are missing that it is rather an error than the truth."""
-    return missing >= MASS_MISSING and 2 * missing > of
 
 
 class Intake:
@@ -140,7 +133,7 @@ class Intake:
             if router_id in drafts and self._store.is_good(router_id):
                 self._kept.write(router_id, self._text(drafts[router_id]))
         gone = self._kept.noted() - known
-        if is_mass(len(gone), len(there)):  # as the daemon's guard does, but two listings that agree are believed
+        if is_mass_removal(len(gone), len(there)):  # as the daemon's guard does, but two listings that agree count
             gone, self._unlisted = gone & self._unlisted, frozenset(gone)
         self._kept.complete(gone)
 

@@ -19,6 +19,7 @@ from oslo_log import log as logging
 
 from dvr_agent.backoff import delay
 from dvr_agent.desired.host_settings import HostSettings
+from dvr_agent.mass_removal import is_mass_removal
 from dvr_agent.sources.neutron import documents
 from dvr_agent.sources.neutron.api import (
     ArpEntry,
@@ -31,7 +32,7 @@ from dvr_agent.sources.neutron.api import (
     ServerError,
 )
 from dvr_agent.sources.neutron.chunked_fetch import Answer, Inquiry
-from dvr_agent.sources.neutron.document_builder import FullSync, Intake, is_mass
+from dvr_agent.sources.neutron.document_builder import FullSync, Intake
 from dvr_agent.sources.neutron.document_cache import KeptDocuments
 from dvr_agent.sources.neutron.gateway_port_refs import NetworkUses
 from dvr_agent.sources.neutron.options import NeutronOptions
@@ -39,7 +40,7 @@ from dvr_agent.sources.neutron.reporter import Reporter
 from dvr_agent.sources.neutron.requests import Note, Reason, Requests, Round
 from dvr_agent.sources.neutron.server_reachability import Contact
 from dvr_agent.sources.neutron.store import Store, Verdict
-from dvr_agent.sources.neutron.threads import make_thread
+from dvr_agent.threads import make_thread
 
 LOG = logging.getLogger(__name__)
 
@@ -255,7 +256,7 @@ class Fetcher:
         self._contact.made()
 
     def _take_missing(self, missing: dict[str, Reason], asked: int) -> None:
-        if is_mass(len(missing), asked):
+        if is_mass_removal(len(missing), asked):
             LOG.warning("the server left out %d of %d routers that were asked for: full sync", len(missing), asked)
             self._requests.sync()
             return

@@ -16,6 +16,7 @@ import oslo_messaging
 from oslo_config import cfg
 
 from dvr_agent.errors import ConfigError
+from dvr_agent.settings import NeutronSettings
 from dvr_agent.sources.neutron.api import L3Plugin, Notify
 from dvr_agent.sources.neutron.client import Caller, RpcPlugin, Timeouts
 from dvr_agent.sources.neutron.listener import Listener, start_thread
@@ -96,12 +97,12 @@ class OsloBus:
         return self._ready.wait(seconds) and not self._closed.is_set() and self._listener.connected
 
 
-def open_bus(conf: cfg.ConfigOpts) -> OsloBus:
+def open_bus(settings: NeutronSettings, host: str) -> OsloBus:
     """The bus of this configuration; nobody is connected to yet.
 
     :raises ConfigError: ``transport_url`` is missing or cannot be used
     """
-    return OsloBus(messaging_options(conf), conf.host, conf.AGENT.report_interval)
+    return OsloBus(messaging_options(settings.config_arguments), host, settings.report_interval)
 
 
 def _transport(options: cfg.ConfigOpts) -> Any:

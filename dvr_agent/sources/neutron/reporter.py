@@ -27,7 +27,7 @@ from dvr_agent.sources.neutron.requests import Requests
 from dvr_agent.sources.neutron.server_reachability import Contact
 from dvr_agent.sources.neutron.statuses import Statuses
 from dvr_agent.sources.neutron.store import Store
-from dvr_agent.sources.neutron.threads import make_thread
+from dvr_agent.threads import make_thread
 
 LOG = logging.getLogger(__name__)
 

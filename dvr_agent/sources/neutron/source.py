@@ -63,6 +63,9 @@ class NeutronSource:
         self._fallback.name, self._fallback.daemon = "neutron-fallback", True
         self._started = self._closed = False
 
+    poll_blocks = False
+    """Events are parsed already, in threads of the source."""
+
     @property
     def rescan_interval(self) -> float:
         return self._options.resync_interval * random.uniform(0.9, 1.1)

@@ -12,13 +12,13 @@ LOG = logging.getLogger(__name__)
 
 
 def make_thread(name: str, target: Callable[[], None]) -> threading.Thread:
-    """A thread, not started yet.  An error that nobody expected ends it and is logged."""
+    """Make a thread, not started yet.  An unexpected exception ends the thread and is logged."""
 
     def main() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - {signal.SIGSEGV, signal.SIGBUS})
         try:
             target()
         except Exception:
-            LOG.exception("thread %s ended by an error that should not happen", name)
+            LOG.exception("thread %s ended by an unexpected exception: this is a bug", name)
 
     return threading.Thread(target=main, name=name, daemon=True)
