@@ -43,7 +43,7 @@ def namespaces(mode: str, routers: Sequence[Router]) -> Iterator[list[NamespaceS
     known: set[str] = set()
     for router in routers:
         view = make_view(router, settings(mode))
-        state = desired_router(view, allocations.facts(view))
+        state = desired_router(view, allocations.allocate(view))
         parts = [state.base, state.qrouter, state.slice, state.snat]
         found = [part for part in parts if part is not None]
         if state.base is not None:

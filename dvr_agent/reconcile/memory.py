@@ -108,7 +108,7 @@ class HostMemory:
             self.networks.note_paths(network, router_id, [device_of(view.agent_gateway)])
             self.networks.note_checked(network, shared)
         else:
-            self.allocations.drop_link(router_id)
+            self.allocations.release_pair(router_id)
         self.allocations.settle(router_id, (str(fip.address) for fip in view.local_fips))
         return tuple(sorted(affected - {router_id}))
 

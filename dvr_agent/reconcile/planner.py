@@ -41,7 +41,7 @@ class Draft:
     """
 
     view: HostView
-    facts: HostAllocations
+    allocated: HostAllocations
     state: DesiredRouter
     shared: SharedPart | None = None
     qrouter: NamespaceState | None = None
@@ -120,10 +120,10 @@ class Planner:
         """
         draft = self._draft(router)
         self._observe(draft, in_resync)
-        corrected = self._memory.allocations.correct(draft.view, draft.facts, draft.qrouter, draft.slice)
-        corrected = replace(corrected, marks=self._known_marks(draft), conceded=draft.facts.conceded)
-        if corrected != draft.facts:
-            draft.facts, draft.state = corrected, self._desired(draft.view, corrected)
+        corrected = self._memory.allocations.correct(draft.view, draft.allocated, draft.qrouter, draft.slice)
+        corrected = replace(corrected, marks=self._known_marks(draft), conceded=draft.allocated.conceded)
+        if corrected != draft.allocated:
+            draft.allocated, draft.state = corrected, self._desired(draft.view, corrected)
             self._observe(draft)
         jobs = self._jobs(draft, in_resync)
         plan = Plan(
@@ -197,17 +197,17 @@ class Planner:
         conceded: tuple[str, ...] = ()
         if view.fip is not None:
             conceded = memory.routes.concede(view.fip, view.fpr, router.id, view.same_scope_subnets)
-        facts = replace(memory.allocations.facts(view), marks=marks, conceded=conceded)
-        return Draft(view, facts, self._desired(view, facts))
+        allocated = replace(memory.allocations.allocate(view), marks=marks, conceded=conceded)
+        return Draft(view, allocated, self._desired(view, allocated))
 
-    def _desired(self, view: HostView, facts: HostAllocations) -> DesiredRouter:
+    def _desired(self, view: HostView, allocated: HostAllocations) -> DesiredRouter:
         """Compute the desired state; the last one is kept, since in most resyncs the router is unchanged."""
         memory, gateway = self._memory.router(view.router.id), view.agent_gateway
         known = memory.desired
-        if known is not None and known[0] is view.router and known[1] == gateway and known[2] == facts:
+        if known is not None and known[0] is view.router and known[1] == gateway and known[2] == allocated:
             return known[3]
-        state = desired_router(view, facts)
-        memory.desired = (view.router, gateway, facts, state)
+        state = desired_router(view, allocated)
+        memory.desired = (view.router, gateway, allocated, state)
         return state
 
     def _known_marks(self, draft: Draft) -> tuple[tuple[str, int], ...]:
@@ -300,7 +300,7 @@ class Planner:
         namespace = names.FIP + network
         if self._memory.networks.is_last(network, router_id):
             return NamespaceJob(Changes(namespace, remove=self._kernel.namespaces.exists(namespace)))
-        link = self._memory.allocations.link(router_id)
-        observed = self._kernel.interfaces.observe(namespace, slice_ownership(router_id, link), ())
-        want = empty_slice(namespace, router_id, link)
+        pair = self._memory.allocations.pair(router_id)
+        observed = self._kernel.interfaces.observe(namespace, slice_ownership(router_id, pair), ())
+        want = empty_slice(namespace, router_id, pair)
         return NamespaceJob(diff(observed, want) if observed is not None else Changes(namespace))

@@ -153,11 +153,11 @@ def find_stale(
     return Stale(plan, tuple(jobs), tuple(outer), tuple(slices), served, files)
 
 
-def _slice(kernel: KernelReader, network: str, stem: str, pair: LinkLocalPair | None) -> NamespaceJob:
+def _slice(kernel: KernelReader, network: str, stem: str, subnet: LinkLocalPair | None) -> NamespaceJob:
     namespace = names.FIP + network
-    link = new_fip_pair(stem, pair) if pair else None
-    observed = kernel.interfaces.observe(namespace, slice_ownership(stem, link), ())
-    return NamespaceJob(diff(observed, empty_slice(namespace, stem, link)) if observed else Changes(namespace))
+    pair = new_fip_pair(stem, subnet) if subnet else None
+    observed = kernel.interfaces.observe(namespace, slice_ownership(stem, pair), ())
+    return NamespaceJob(diff(observed, empty_slice(namespace, stem, pair)) if observed else Changes(namespace))
 
 
 def _gateways(
