@@ -230,7 +230,7 @@ class ClientConnection:
             return 0
         self._writer.answer(status, self._request.wants_body)
         if self._socket.is_congested:
-            self._task = self._loop.create_task(self._finish())
+            self._task = self._loop.create_task(self._answer(written=True))
         else:
             self._next()
         return ANSWER_UNITS
@@ -248,22 +248,35 @@ class ClientConnection:
 
     # --- answers --------------------------------------------------------------------------------------------------
 
-    async def _answer(self) -> None:
-        """Forward the request, and pass the answer on."""
+    async def _answer(self, written: bool = False) -> None:
+        """Answer the request, wait until the client has taken enough of it, and go on with its next request.
+
+        :param written: the answer has been written already
+        """
+        done = False
         try:
-            if self._exchange is not None or await self._wait_for_slot():
-                await self._pass_on()
-            else:
-                self._state.counters.refused("waited")
-                self._writer.answer(HTTPStatus.SERVICE_UNAVAILABLE, self._request.wants_body)
-        except (UpstreamError, SlowClientError) as exc:
-            self._break_off(exc)
-        except BaseException:
+            if not written:
+                await self._respond()
+            await self._socket.drain(self._state.settings.timeout_client)
             self._task = None
-            self.abort()
-            raise
+            self._next()
+            done = True
+        except SlowClientError:
+            self._state.counters.refused("slow")
+        except UpstreamError:  # in the midst of the answer: only a cut-off tells the client
+            pass
+        finally:
+            if not done:
+                self._task = None
+                self.abort()
+
+    async def _respond(self) -> None:
+        """Forward the request, once there is a slot for it, and pass the answer on."""
+        if self._exchange is not None or await self._wait_for_slot():
+            await self._pass_on()
         else:
-            await self._finish()
+            self._state.counters.refused("waited")
+            self._writer.answer(HTTPStatus.SERVICE_UNAVAILABLE, self._request.wants_body)
 
     async def _wait_for_slot(self) -> bool:
         """Begin the exchange as soon as there is a slot for it; False if there is none in time."""
@@ -289,7 +302,8 @@ class ClientConnection:
     async def _pass_on(self) -> None:
         """Send the client what neutron-metadata-agent answers.
 
-        :raises UpstreamError: in the midst of the answer: only a cut-off tells the client
+        :raises UpstreamError: in the midst of the answer
+        :raises SlowClientError: the client does not take it
         """
         exchange = self._exchange
         assert exchange is not None
@@ -314,26 +328,6 @@ class ClientConnection:
         finally:
             exchange.abandon()
             self._exchange = None
-
-    async def _finish(self) -> None:
-        """Wait until the client has taken enough of the answer, and go on with its next request."""
-        try:
-            await self._socket.drain(self._state.settings.timeout_client)
-            self._task = None
-            self._next()
-        except SlowClientError as exc:
-            self._break_off(exc)
-        except BaseException:
-            self._task = None
-            self.abort()
-            raise
-
-    def _break_off(self, why: Exception) -> None:
-        """Reset in the midst of an answer."""
-        if isinstance(why, SlowClientError):
-            self._state.counters.refused("slow")
-        self._task = None
-        self.abort()
 
     def _next(self) -> None:
         """After an answer: the next request, or the end."""

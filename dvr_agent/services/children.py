@@ -51,18 +51,55 @@ class _DeadHelper:
     reported: bool = False
 
 
+class ProcessScan:
+    """Processes of a program on the whole host, as at the last scan of /proc.
+
+    :param name: of the program
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._found: dict[str, set[int]] | None = None
+        """Argument → ids of the processes that have it in their command line; None: there was no scan yet."""
+
+    def scan(self) -> None:
+        """Read the command lines of all processes."""
+        self._found = {}
+        for pid, arguments in running(self._name):
+            for one in arguments:
+                self._found.setdefault(one, set()).add(pid)
+
+    def forget(self) -> None:
+        """Scan again when the next question comes."""
+        self._found = None
+
+    @property
+    def arguments(self) -> Collection[str]:
+        """All arguments of the program's processes."""
+        return list(self._known())
+
+    def pids(self, program: Program) -> set[int]:
+        """Return ids of the processes that run with a helper's configuration file."""
+        return set(self._known().get(str(program.config), ()))
+
+    def _known(self) -> dict[str, set[int]]:
+        if self._found is None:
+            self.scan()
+        return self._found or {}
+
+
 class Children:
     """Helpers by router id, one each.  For one thread.
 
     :param name: of the program, whatever the router
+    :ivar processes: of the program, watched or not
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._watched: dict[str, _Watched] = {}
         self._dead: dict[str, _DeadHelper] = {}
-        self._seen: dict[str, set[int]] | None = None
-        """Argument → processes of the program that had it at the last scan; None: there was none yet."""
+        self.processes = ProcessScan(name)
         self._timer = TimerFd()
         self._poll = select.epoll()
         self._poll.register(self._timer.fileno(), select.EPOLLIN)
@@ -105,7 +142,7 @@ class Children:
         try:
             run(program)
         except ServiceError:
-            self._seen = None  # one that was too slow may have come to life after all
+            self.processes.forget()  # one that was too slow may have come to life after all
             raise
         process = _find(program)
         if process is None:
@@ -122,20 +159,6 @@ class Children:
         await_ready(self._name, process)
         _send(self._name, process, signal.SIGHUP)
 
-    def scan(self) -> None:
-        """Scan all processes of the host, for helpers that are not watched."""
-        self._seen = {}
-        for pid, words in running(self._name):
-            for word in words:
-                self._seen.setdefault(word, set()).add(pid)
-
-    @property
-    def words(self) -> Collection[str]:
-        """All arguments of the program's processes, at the last scan."""
-        if self._seen is None:
-            self.scan()
-        return list(self._seen or ())
-
     def has_stale(self, key: str, program: Program) -> bool:
         """Tell whether stale processes run with the configuration file, beside the watched one or without one."""
         stale = self._stale(key, program)
@@ -148,14 +171,14 @@ class Children:
 
         :raises ServiceError: something does not end
         """
-        self._end(self._stale(key, program))
+        _end_all(self._name, self._stale(key, program))
 
     def end(self, key: str, program: Program) -> None:
         """End the helper, with every process that runs with its configuration file.
 
         :raises ServiceError: something does not end
         """
-        self._end(self._all(key, program))
+        _end_all(self._name, self._all(key, program))
         self._unwatch(key)
         try:
             securefiles.remove(program.pid_file)
@@ -221,7 +244,7 @@ class Children:
 
     def _all(self, key: str, program: Program) -> list[Process]:
         """Every process that runs with the configuration file, opened anew."""
-        pids = self._seen_with(program)
+        pids = self.processes.pids(program)
         watched = self._watched.get(key)
         for known in (watched.process.pid if watched else None, read_pid_file(program.pid_file)):
             if known is not None:
@@ -230,33 +253,29 @@ class Children:
 
     def _stale(self, key: str, program: Program) -> list[Process]:
         """Open the stale processes of the last scan: neither the watched one nor its own helper."""
-        pids = self._seen_with(program)
+        pids = self.processes.pids(program)
         watched = self._watched.get(key)
         if watched is not None:
             own = watched.process.pid
             pids = {pid for pid in pids if pid != own and parent_of(pid) != own}
         return _open_all(pids, program)
 
-    def _seen_with(self, program: Program) -> set[int]:
-        if self._seen is None:
-            self.scan()
-        return set((self._seen or {}).get(str(program.config), ()))
 
-    def _end(self, processes: list[Process]) -> None:
-        """End them, by force if it must be, and close them."""
-        try:
-            for process in processes:
-                _send(self._name, process, signal.SIGTERM)
-            deadline = time.monotonic() + TERM_SECONDS
-            for process in processes:
-                if not process.wait(max(deadline - time.monotonic(), 0)):
-                    _send(self._name, process, signal.SIGKILL)
-            for process in processes:
-                if not process.wait(KILL_SECONDS):
-                    raise ServiceError(f"{self._name} (process {process.pid}) does not end")
-        finally:
-            for process in processes:
-                process.close()
+def _end_all(name: str, processes: list[Process]) -> None:
+    """End them, by force if it must be, and close them."""
+    try:
+        for process in processes:
+            _send(name, process, signal.SIGTERM)
+        deadline = time.monotonic() + TERM_SECONDS
+        for process in processes:
+            if not process.wait(max(deadline - time.monotonic(), 0)):
+                _send(name, process, signal.SIGKILL)
+        for process in processes:
+            if not process.wait(KILL_SECONDS):
+                raise ServiceError(f"{name} (process {process.pid}) does not end")
+    finally:
+        for process in processes:
+            process.close()
 
 
 def _find(program: Program) -> Process | None:

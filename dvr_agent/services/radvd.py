@@ -98,7 +98,11 @@ class RadvdService:
         """Return ids of routers with files or processes of radvd, of which one may be left without the other."""
         markers = _stems(self._confs, CONF_SUFFIX + MARKER_SUFFIX)
         files = _stems(self._confs, CONF_SUFFIX) | markers | _stems(self._pids, PID_SUFFIX)
-        seen = {Path(word).name.removesuffix(CONF_SUFFIX) for word in self._children.words if self._is_config(word)}
+        seen = {
+            Path(word).name.removesuffix(CONF_SUFFIX)
+            for word in self._children.processes.arguments
+            if self._is_config(word)
+        }
         found = files | {one for one in seen if self._has_stale(one)} | set(self._children.keys)
         return {one for one in found if names.parse_namespace(names.QROUTER + one)}
 
@@ -117,7 +121,7 @@ class RadvdService:
 
     def check(self) -> Collection[str]:
         """Return ids of routers with a stale radvd: one that is watched by its pidfd needs no check."""
-        self._children.scan()
+        self._children.processes.scan()
         return {*self.changed(), *(one for one in self._children.keys if self._has_stale(one))}
 
     def status(self) -> dict[str, object]:
@@ -148,8 +152,8 @@ class RadvdService:
     def _has_stale(self, router_id: str) -> bool:
         return self._children.has_stale(router_id, self._program(router_id))
 
-    def _is_config(self, word: str) -> bool:
-        return word.endswith(CONF_SUFFIX) and Path(word).parent == self._confs
+    def _is_config(self, argument: str) -> bool:
+        return argument.endswith(CONF_SUFFIX) and Path(argument).parent == self._confs
 
     @staticmethod
     def _is_read(program: Program, text: str) -> bool:
