@@ -14,7 +14,7 @@ from dvr_agent.errors import DocumentError, ServiceError
 from dvr_agent.services.metadata.haproxy import HaproxyOfReference
 from dvr_agent.services.processes import running
 from dvr_agent.sources import files
-from dvr_agent.sources.neutron.document_cache import KeptDocuments
+from dvr_agent.sources.neutron.store.document_cache import KeptDocuments
 from tests.functional.test_radvd import ID, Rig, eventually, router
 from tests.support import lab
 
@@ -226,7 +226,7 @@ def test_documents_of_the_user_are_no_routers(trap: Trap, caplog: pytest.LogCapt
 def test_documents_that_could_not_be_kept_are_kept_when_there_is_room(
     trap: Trap, host: lab.Host, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dvr_agent.sources.neutron.document_cache.RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("dvr_agent.sources.neutron.store.document_cache.RETRY_SECONDS", 0.1)
     path = trap.state / "dvr-agent" / "h" / "routers"
     kept = KeptDocuments(path, 1 << 20)
     kept.write(ID, DOCUMENT)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dvr_agent.sources.neutron.document_cache import KeptDocuments
+from dvr_agent.sources.neutron.store.document_cache import KeptDocuments
 from dvr_agent.sources.refused_documents import documents_path
 from tests.functional.test_ctl import Ctl
 from tests.support import lab

@@ -24,7 +24,7 @@ from dvr_agent.desired.qrouter import qrouter_state
 from dvr_agent.model.router import Router
 from dvr_agent.sources.api import Bad, Changed
 from dvr_agent.sources.neutron.api import ArpEntry, Json, RouterDeleted, RoutersUpdated
-from dvr_agent.sources.neutron.neighbours import Neighbours
+from dvr_agent.sources.neutron.store.neighbours import Neighbours
 from tests.support.scripted_neutron import HOST, Desk, Server, desk
 
 V4 = "11111111-1111-4111-8111-111111111111"

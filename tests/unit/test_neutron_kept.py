@@ -13,7 +13,7 @@ from dvr_agent.model.parse import parse_document
 from dvr_agent.sources.api import Bad, Changed, Deleted, Synced
 from dvr_agent.sources.directory import DirectorySource
 from dvr_agent.sources.neutron.api import RemoteError, RouterDeleted, RouterRemoved, RoutersUpdated, ServerAwayError
-from dvr_agent.sources.neutron.document_cache import MARKER, KeptDocuments
+from dvr_agent.sources.neutron.store.document_cache import MARKER, KeptDocuments
 from dvr_agent.sources.refused_documents import refusals
 from tests.support.scripted_neutron import Server, desk
 

@@ -13,7 +13,7 @@ from dvr_agent.desired.qrouter import qrouter_state
 from dvr_agent.model.router import Router
 from dvr_agent.sources.api import Changed, Synced
 from dvr_agent.sources.neutron.api import ArpEntry, RoutersUpdated
-from dvr_agent.sources.neutron.neighbours import Neighbours
+from dvr_agent.sources.neutron.store.neighbours import Neighbours
 from tests.support.scripted_neutron import HOST, Server, desk
 
 NEW_MAC = "fa:16:3e:00:00:77"

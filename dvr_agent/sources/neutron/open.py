@@ -36,12 +36,12 @@ def open_bus(conf: cfg.ConfigOpts) -> Bus:
             # The library loads classes made for eventlet too, and both say so; nothing of them is used here.
             warnings.simplefilter("ignore", DeprecationWarning)
             logging.getLogger("oslo_service").setLevel(logging.WARNING)
-            from dvr_agent.sources.neutron import messaging
+            from dvr_agent.sources.neutron.wire import oslo_bus
     except ModuleNotFoundError as exc:
         if (exc.name or "").startswith("dvr_agent"):
             raise
         raise ConfigError(f"[dvr_agent] source = neutron needs the module {exc.name}: {EXTRA}") from exc
-    return messaging.open_bus(conf)
+    return oslo_bus.open_bus(conf)
 
 
 def neutron_options(conf: cfg.ConfigOpts) -> NeutronOptions:

@@ -27,16 +27,16 @@ from dvr_agent.sources.neutron.api import (
     RouterRemoved,
     RoutersUpdated,
 )
-from dvr_agent.sources.neutron.document_cache import KeptDocuments
+from dvr_agent.sources.neutron.crossing.event_queue import EventQueue
+from dvr_agent.sources.neutron.crossing.fetch_inbox import Reason, Requests
+from dvr_agent.sources.neutron.crossing.gateway_port_refs import NetworkUses
+from dvr_agent.sources.neutron.crossing.router_store import Store
+from dvr_agent.sources.neutron.crossing.server_reachability import Contact
 from dvr_agent.sources.neutron.documents import canonical_id
-from dvr_agent.sources.neutron.events import EventQueue
-from dvr_agent.sources.neutron.fetcher import Fetcher
-from dvr_agent.sources.neutron.gateway_port_refs import NetworkUses
+from dvr_agent.sources.neutron.fetch.fetcher import Fetcher
 from dvr_agent.sources.neutron.options import NeutronOptions
-from dvr_agent.sources.neutron.reporter import Reporter
-from dvr_agent.sources.neutron.requests import Reason, Requests
-from dvr_agent.sources.neutron.server_reachability import Contact
-from dvr_agent.sources.neutron.store import Store
+from dvr_agent.sources.neutron.report.reporter import Reporter
+from dvr_agent.sources.neutron.store.document_cache import KeptDocuments
 
 LOG = logging.getLogger(__name__)
 

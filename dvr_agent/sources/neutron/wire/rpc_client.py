@@ -22,7 +22,7 @@ from typing import Any
 import oslo_messaging
 
 from dvr_agent.sources.neutron.api import Json, RemoteError, ServerAwayError, ServerError, ServerTimeoutError
-from dvr_agent.sources.neutron.messaging_config import hide
+from dvr_agent.sources.neutron.wire.oslo_options import hide
 
 LOG = logging.getLogger(__name__)
 

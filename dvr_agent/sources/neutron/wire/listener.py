@@ -29,7 +29,7 @@ from dvr_agent.sources.neutron.api import (
     RouterRemoved,
     RoutersUpdated,
 )
-from dvr_agent.sources.neutron.messaging_config import hide
+from dvr_agent.sources.neutron.wire.oslo_options import hide
 
 LOG = logging.getLogger(__name__)
 

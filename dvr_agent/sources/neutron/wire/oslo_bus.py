@@ -17,9 +17,9 @@ from oslo_config import cfg
 
 from dvr_agent.errors import ConfigError
 from dvr_agent.sources.neutron.api import L3Plugin, Notify
-from dvr_agent.sources.neutron.client import Caller, RpcPlugin, Timeouts
-from dvr_agent.sources.neutron.listener import Listener, start_thread
-from dvr_agent.sources.neutron.messaging_config import brokers_of, hide, messaging_options, secrets_of
+from dvr_agent.sources.neutron.wire.listener import Listener, start_thread
+from dvr_agent.sources.neutron.wire.oslo_options import brokers_of, hide, messaging_options, secrets_of
+from dvr_agent.sources.neutron.wire.rpc_client import Caller, RpcPlugin, Timeouts
 
 LOG = logging.getLogger(__name__)
 

@@ -21,13 +21,13 @@ from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import Router
 from dvr_agent.sources.api import Fate, Settled
 from dvr_agent.sources.neutron.api import Json, L3Plugin, ServerAwayError, ServerError
-from dvr_agent.sources.neutron.gateway_port_refs import NetworkUses
+from dvr_agent.sources.neutron.crossing.fetch_inbox import Requests
+from dvr_agent.sources.neutron.crossing.gateway_port_refs import NetworkUses
+from dvr_agent.sources.neutron.crossing.router_store import Store
+from dvr_agent.sources.neutron.crossing.server_reachability import Contact
 from dvr_agent.sources.neutron.options import NeutronOptions
-from dvr_agent.sources.neutron.requests import Requests
-from dvr_agent.sources.neutron.server_reachability import Contact
-from dvr_agent.sources.neutron.statuses import Statuses
-from dvr_agent.sources.neutron.store import Store
-from dvr_agent.sources.neutron.threads import make_thread
+from dvr_agent.sources.neutron.report.fip_statuses import Statuses
+from dvr_agent.threads import make_thread
 
 LOG = logging.getLogger(__name__)
 

@@ -30,16 +30,16 @@ from dvr_agent.sources.neutron.api import (
     ServerAwayError,
     ServerError,
 )
-from dvr_agent.sources.neutron.chunked_fetch import Answer, Inquiry
-from dvr_agent.sources.neutron.document_builder import FullSync, Intake, is_mass
-from dvr_agent.sources.neutron.document_cache import KeptDocuments
-from dvr_agent.sources.neutron.gateway_port_refs import NetworkUses
+from dvr_agent.sources.neutron.crossing.fetch_inbox import Note, Reason, Requests, Round
+from dvr_agent.sources.neutron.crossing.gateway_port_refs import NetworkUses
+from dvr_agent.sources.neutron.crossing.router_store import Store, Verdict
+from dvr_agent.sources.neutron.crossing.server_reachability import Contact
+from dvr_agent.sources.neutron.fetch.chunked_fetch import Answer, Inquiry
 from dvr_agent.sources.neutron.options import NeutronOptions
-from dvr_agent.sources.neutron.reporter import Reporter
-from dvr_agent.sources.neutron.requests import Note, Reason, Requests, Round
-from dvr_agent.sources.neutron.server_reachability import Contact
-from dvr_agent.sources.neutron.store import Store, Verdict
-from dvr_agent.sources.neutron.threads import make_thread
+from dvr_agent.sources.neutron.report.reporter import Reporter
+from dvr_agent.sources.neutron.store.document_builder import FullSync, Intake, is_mass
+from dvr_agent.sources.neutron.store.document_cache import KeptDocuments
+from dvr_agent.threads import make_thread
 
 LOG = logging.getLogger(__name__)
 

@@ -16,15 +16,15 @@ from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.errors import DocumentError
 from dvr_agent.sources.neutron import documents
 from dvr_agent.sources.neutron.api import ArpEntry, Json, L3Plugin, RemoteError, ServerAwayError, ServerError
-from dvr_agent.sources.neutron.chunked_fetch import Answer
-from dvr_agent.sources.neutron.document_cache import KeptDocuments
+from dvr_agent.sources.neutron.crossing.fetch_inbox import Reason, Requests
+from dvr_agent.sources.neutron.crossing.router_store import Store, Verdict
 from dvr_agent.sources.neutron.documents import Draft
-from dvr_agent.sources.neutron.enrichment import Supplements
-from dvr_agent.sources.neutron.neighbours import Neighbours
+from dvr_agent.sources.neutron.fetch.chunked_fetch import Answer
+from dvr_agent.sources.neutron.fetch.enrichment import Supplements
 from dvr_agent.sources.neutron.options import NeutronOptions
-from dvr_agent.sources.neutron.reporter import Reporter
-from dvr_agent.sources.neutron.requests import Reason, Requests
-from dvr_agent.sources.neutron.store import Store, Verdict
+from dvr_agent.sources.neutron.report.reporter import Reporter
+from dvr_agent.sources.neutron.store.document_cache import KeptDocuments
+from dvr_agent.sources.neutron.store.neighbours import Neighbours
 
 LOG = logging.getLogger(__name__)
 
