@@ -66,7 +66,7 @@ class Feed:
             return
         while True:
             eventlet_shim.wait_readable(fd)
-            self._ask(self._source.poll)
+            self._ask(self._source.poll, in_worker=self._source.poll_blocks)
             if self.error:
                 eventlet_shim.sleep(FAILED_PAUSE)
 
@@ -92,12 +92,12 @@ class Feed:
         """What the source cannot keep for the next start, and why; empty if all is well."""
         return str(self._source.status().get("not_kept") or "")
 
-    def _ask(self, question: Callable[[], list[Event]]) -> None:
-        """Have the worker ask the source and take over the answer; one question at a time, so that order is kept."""
+    def _ask(self, question: Callable[[], list[Event]], in_worker: bool = True) -> None:
+        """Ask the source and take over the answer; one question at a time, so that order is kept."""
         asked = time.monotonic()
         with self._turn:
             try:
-                events = self._worker.call(question)
+                events = self._worker.call(question) if in_worker else question()
             except Exception as exc:
                 LOG.exception("the source failed by an error that should not happen")
                 events = [Failed(SourceError(f"{type(exc).__name__}: {exc}"))]

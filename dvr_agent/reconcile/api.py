@@ -6,18 +6,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from dvr_agent.mass_removal import is_mass_removal as is_mass_removal
 from dvr_agent.model.router import Router
 from dvr_agent.services.bundle import ServiceChange, Services
 from dvr_agent.state.diff import Changes
 from dvr_agent.state.namespace import Announcement
-
-GUARD_MINIMUM = 10
-"""A removal of fewer routers than this is never held back."""
-
-
-def is_mass_removal(stale: int, present: int) -> bool:
-    """True if removing ``stale`` of ``present`` routers looks like a fault of the source (design, decision 4)."""
-    return stale >= GUARD_MINIMUM and stale * 2 > present
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,12 +74,14 @@ class Reading(NamedTuple):
 
 
 class DirectorySource:
-    """See :class:`dvr_agent.sources.api.Source`.
+    """Implements :class:`dvr_agent.sources.api.Source`.
 
     :param path: the directory; it need not exist yet
     :param rescan_interval: seconds
     :param max_size: bytes; a larger file is a bad document and is not read
     """
+
+    poll_blocks = True
 
     def __init__(self, path: str, rescan_interval: float, max_size: int) -> None:
         self._path, self._max_size = path, max_size

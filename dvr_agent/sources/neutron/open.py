@@ -1,4 +1,4 @@
-"""Makes the neutron source from the configuration; ``dvr_agent.sources.factory`` calls it."""
+"""Makes the neutron source of the configuration; ``dvr_agent.sources.factory`` calls it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXTRA = "pip install 'dvr-agent[neutron]'"
 
 
 def open_neutron(conf: cfg.ConfigOpts) -> Source:
-    """The source; nobody is connected to before its first ``rescan``.
+    """Make the source; it connects at its first ``rescan``.
 
     :raises ConfigError: the extra is not installed, or the message bus is not configured
     """
@@ -27,13 +27,13 @@ def open_neutron(conf: cfg.ConfigOpts) -> Source:
 
 
 def open_bus(conf: cfg.ConfigOpts) -> Bus:
-    """The message bus; nobody is connected to yet.
+    """Make the message bus; it is not connected yet.
 
     :raises ConfigError: the extra is not installed, or the message bus is not configured
     """
     try:
         with warnings.catch_warnings():
-            # The library loads classes made for eventlet too, and both say so; nothing of them is used here.
+            # The library imports classes made for eventlet too, which warn; none of them is used here.
             warnings.simplefilter("ignore", DeprecationWarning)
             logging.getLogger("oslo_service").setLevel(logging.WARNING)
             from dvr_agent.sources.neutron.wire import oslo_bus
@@ -45,7 +45,7 @@ def open_bus(conf: cfg.ConfigOpts) -> Bus:
 
 
 def neutron_options(conf: cfg.ConfigOpts) -> NeutronOptions:
-    """What the source can be told, as the files say it."""
+    """Return the settings of the source."""
     return NeutronOptions(
         resync_interval=conf.neutron.resync_interval,
         fallback_after=conf.neutron.fallback_after,

@@ -1,6 +1,6 @@
-"""What has to be asked of the server: noted by any thread, taken by the fetch thread.
+"""What the fetch thread has to do: noted by any thread, taken by the fetch thread.
 
-Several notes about a router, and several wishes for a full sync, become one question.
+Several notifications about a router become one question to the server; so do several requests for a full sync.
 """
 
 from __future__ import annotations
@@ -15,27 +15,28 @@ from threading import Condition
 from dvr_agent.sources.neutron.api import ArpEntry, ExternalNetworkGone, NetworkUpdated, RouterDeleted
 
 Note = ArpEntry | NetworkUpdated | ExternalNetworkGone | RouterDeleted
+"""Notifications that are not answered by asking for one router."""
 
 
 class Reason(Enum):
-    """Why a router is asked for; the newest one counts."""
+    """Why a router is asked for; the newest reason counts."""
 
     UPDATED = "updated"
-    """The server says that it changed."""
+    """The server said that it changed."""
     REMOVED = "removed"
-    """The server says that it is not of this host any more: an answer without it confirms that."""
+    """The server said that it left this host: an answer without it confirms that."""
     AGAIN = "again"
-    """The last answer left it out: another one without it makes it certain."""
+    """The last answer lacked it: a second one without it confirms that it left this host."""
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
-    """Work for the fetch thread, taken off the notes.
+class Work:
+    """Work taken off the inbox; false if there is none.
 
     :ivar notes: in the order in which they came
-    :ivar routers: ids to ask for, in order
+    :ivar routers: ids of routers to ask for, in order
     :ivar sync: a full sync is due
-    :ivar release: external networks may have gone out of use
+    :ivar release: agent gateway ports without references may have to be deleted
     """
 
     notes: list[Note] = field(default_factory=list)
@@ -47,187 +48,229 @@ class Round:
         return bool(self.notes or self.routers or self.sync or self.release)
 
 
-class Requests:
-    """Thread-safe; no method but :meth:`wait` waits."""
+class PendingRouters:
+    """Routers to ask for, now or later.  No lock: belongs to :class:`FetchInbox`.
+
+    :ivar number: of the newest request for a router
+    :ivar paused: leave all of them until the server answers again
+    """
+
+    def __init__(self) -> None:
+        self._now: dict[str, tuple[Reason, int]] = {}
+        """Router id → reason, and number of the request."""
+        self._later: dict[str, tuple[float, Reason]] = {}
+        """Router id → when (monotonic) to ask, and reason."""
+        self.number = 0
+        self.paused = False
+
+    def __len__(self) -> int:
+        return len(self._now) + len(self._later)
+
+    def ask(self, router_ids: Iterable[str], reason: Reason) -> None:
+        """Ask for these routers now."""
+        for router_id in router_ids:
+            self.number += 1
+            self._now[router_id] = (reason, self.number)
+            self._later.pop(router_id, None)
+
+    def ask_later(self, router_id: str, at: float, reason: Reason) -> None:
+        """Ask for a router at a time, unless it is asked for now."""
+        if router_id not in self._now:
+            self._later[router_id] = (at, reason)
+
+    def put_back(self, routers: dict[str, Reason]) -> None:
+        """Ask again for routers that were taken; a newer request for one of them counts instead."""
+        for router_id, reason in routers.items():
+            self.number += 1
+            self._now.setdefault(router_id, (reason, self.number))
+
+    def forget(self, router_id: str) -> None:
+        """Drop all requests for a router."""
+        self._now.pop(router_id, None)
+        self._later.pop(router_id, None)
+
+    def answered(self, router_ids: Iterable[str], number: int) -> None:
+        """Drop the requests for these routers up to a number, and all later ones."""
+        for router_id in router_ids:
+            if router_id in self._now and self._now[router_id][1] <= number:
+                del self._now[router_id]
+            self._later.pop(router_id, None)
+
+    def take(self, now: float) -> dict[str, Reason]:
+        """Return and remove the routers to ask for now; none while paused."""
+        if self.paused:
+            return {}
+        due = {router_id: reason for router_id, (at, reason) in self._later.items() if at <= now}
+        for router_id in due:
+            del self._later[router_id]
+        self.put_back(due)
+        routers, self._now = self._now, {}
+        return {router_id: reason for router_id, (reason, _) in routers.items()}
+
+    def times(self) -> list[float]:
+        """Return when (monotonic) routers become due that are not due now."""
+        return [] if self.paused else [at for at, _ in self._later.values()]
+
+
+class FetchInbox:
+    """Work for the fetch thread.  Any thread adds; only the methods below "fetch thread" belong to that thread.
+
+    Thread-safe by one condition variable; no method but :meth:`wait` waits.
+    """
 
     def __init__(self) -> None:
         self._changed = Condition()
         self._notes: list[Note] = []
-        self._routers: dict[str, tuple[Reason, int]] = {}
-        """Router id → why, and the number of the note."""
-        self._later: dict[str, tuple[float, Reason]] = {}
-        """Router id → when (monotonic) to ask, and why."""
-        self._number = 0
+        self._routers = PendingRouters()
         self._sync_at: float | None = None
-        self._not_before = 0.0
+        self._sync_not_before = 0.0
         self._begun = False
-        self._held = False
         self._release = False
         self._closed = False
 
     # Any thread
 
-    def note(self, note: Note) -> None:
-        """Notes that come before the first full sync is asked for are about what it will bring."""
+    def add_note(self, note: Note) -> None:
+        """Add a notification.  Before the first full sync it is dropped: the sync will bring what it says."""
         with self._changed:
             if self._begun:
                 self._notes.append(note)
                 self._changed.notify_all()
 
-    def routers(self, router_ids: Iterable[str], reason: Reason) -> None:
-        """Ask for these routers soon."""
+    def ask(self, router_ids: Iterable[str], reason: Reason) -> None:
+        """Have the server asked for these routers soon."""
         with self._changed:
-            for router_id in router_ids:
-                self._number += 1
-                self._routers[router_id] = (reason, self._number)
-                self._later.pop(router_id, None)
+            self._routers.ask(router_ids, reason)
             self._changed.notify_all()
 
     def forget(self, router_id: str) -> None:
-        """The router is deleted: nothing is to be asked about it."""
+        """Drop requests for a router that is deleted."""
         with self._changed:
-            self._routers.pop(router_id, None)
-            self._later.pop(router_id, None)
+            self._routers.forget(router_id)
 
-    def sync(self, jitter: float = 0.0, back: bool = False) -> None:
-        """A full sync is wanted.
+    def sync(self, jitter: float = 0.0, recovered: bool = False) -> None:
+        """Request a full sync.
 
-        :param jitter: it may wait a random part of so many seconds
-        :param back: the server is known to be there again: do not wait for the end of a back-off
+        :param jitter: begin it after a random part of so many seconds
+        :param recovered: the server is known to answer again: do not wait for the end of a back-off
         """
         with self._changed:
             at = time.monotonic() + random.uniform(0.0, jitter)
-            if back:
-                self._not_before = 0.0
+            if recovered:
+                self._sync_not_before = 0.0
             self._sync_at = at if self._sync_at is None else min(at, self._sync_at)
             self._changed.notify_all()
 
     def release(self) -> None:
-        """External networks may have gone out of use."""
+        """Have agent gateway ports without references deleted."""
         with self._changed:
             self._release = True
             self._changed.notify_all()
 
+    def wake(self) -> None:
+        """Have :meth:`wait` evaluate its condition again."""
+        with self._changed:
+            self._changed.notify_all()
+
     def close(self) -> None:
+        """Have the fetch thread end."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     @property
     def closed(self) -> bool:
+        """True once the source is being closed."""
         return self._closed
 
     def pending(self) -> int:
-        """How many routers wait to be asked for."""
+        """Return how many routers are to be asked for."""
         with self._changed:
-            return len(self._routers) + len(self._later)
+            return len(self._routers)
 
-    # The fetch thread
-
-    def later(self, router_id: str, seconds: float, reason: Reason) -> None:
-        """Ask for a router after some time, unless it is asked for anyway."""
-        with self._changed:
-            if router_id not in self._routers:
-                self._later[router_id] = (time.monotonic() + seconds, reason)
+    # Fetch thread
 
     def begin(self) -> None:
-        """The server knows this agent: the first full sync is due."""
+        """The server knows this agent: have the first full sync made."""
         with self._changed:
             self._begun = True
             self._sync_at = time.monotonic()
 
-    def sync_failed(self, seconds: float, hold: bool) -> None:
-        """Do not begin a full sync for some time, but then.
+    def ask_later(self, router_id: str, seconds: float, reason: Reason) -> None:
+        """Have the server asked for a router after some time, unless it is asked earlier anyway."""
+        with self._changed:
+            self._routers.ask_later(router_id, time.monotonic() + seconds, reason)
 
-        :param hold: leave routers noted until a full sync has found the server there again
+    def put_back(self, routers: dict[str, Reason], release: bool = False) -> None:
+        """Return work that could not be done; a newer request for one of the routers counts instead."""
+        with self._changed:
+            self._routers.put_back(routers)
+            self._release = self._release or release
+
+    def sync_failed(self, seconds: float, pause: bool) -> None:
+        """Request a full sync that begins after some time.
+
+        :param pause: ask for no routers until :meth:`resume`
         """
         with self._changed:
             now = time.monotonic()
-            self._not_before = now + seconds
+            self._sync_not_before = now + seconds
             self._sync_at = now
-            self._held = hold
+            self._routers.paused = pause
 
     def resume(self) -> None:
-        """The server is there."""
+        """The server answers again: ask for routers."""
         with self._changed:
-            self._held = False
+            self._routers.paused = False
 
-    def put_back(self, routers: dict[str, Reason], release: bool = False) -> None:
-        """These could not be asked for; a newer note about one of them counts more."""
+    def request_number(self) -> int:
+        """Return the number of the newest request for a router, for :meth:`answered`."""
         with self._changed:
-            for router_id, reason in routers.items():
-                self._number += 1
-                self._routers.setdefault(router_id, (reason, self._number))
-            self._release = self._release or release
+            return self._routers.number
 
-    def mark(self) -> int:
-        """For :meth:`answered`: what is noted up to now."""
-        with self._changed:
-            return self._number
+    def answered(self, router_ids: Iterable[str], number: int) -> None:
+        """Drop requests for routers that a full sync has brought.
 
-    def answered(self, router_ids: Iterable[str], mark: int) -> None:
-        """A full sync brought these routers: what was noted about them before it asked is done."""
-        with self._changed:
-            for router_id in router_ids:
-                if router_id in self._routers and self._routers[router_id][1] <= mark:
-                    del self._routers[router_id]
-                self._later.pop(router_id, None)
-
-    def wait(self) -> Round:
-        """Work that is due, as soon as there is some; nothing once closed."""
-        with self._changed:
-            while not self._closed:
-                found = self._take(time.monotonic(), sync=True)
-                if found:
-                    return found
-                self._changed.wait(self._seconds())
-            return Round()
-
-    def take(self) -> Round:
-        """Work that is due now, without full syncs: for the time between two steps of one."""
-        with self._changed:
-            return self._take(time.monotonic(), sync=False)
-
-    def wait_beside(self, over: Callable[[], bool]) -> Round:
-        """Work that is due, without full syncs, as soon as there is some; nothing once ``over`` or closed.
-
-        :param over: looked at again after :meth:`wake`
+        :param number: :meth:`request_number` before the server was asked; newer requests stay
         """
         with self._changed:
-            while not self._closed and not over():
-                found = self._take(time.monotonic(), sync=False)
+            self._routers.answered(router_ids, number)
+
+    def wait(self, over: Callable[[], bool] | None = None) -> Work:
+        """Return work that is due, as soon as there is some; no work once closed.
+
+        :param over: end condition of a wait during a full sync, evaluated again after :meth:`wake`: no work once it
+            holds, and no full sync before
+        """
+        with self._changed:
+            while not self._closed and not (over is not None and over()):
+                found = self._take(sync=over is None)
                 if found:
                     return found
-                self._changed.wait(self._seconds(sync=False))
-            return Round()
+                self._changed.wait(self._seconds(sync=over is None))
+            return Work()
 
-    def wake(self) -> None:
-        """Have :meth:`wait_beside` look again."""
+    def take(self) -> Work:
+        """Return work that is due now, without full syncs: for the time between two steps of one."""
         with self._changed:
-            self._changed.notify_all()
+            return self._take(sync=False)
 
-    def _take(self, now: float, sync: bool) -> Round:
+    def _take(self, sync: bool) -> Work:
+        now = time.monotonic()
         notes, self._notes = self._notes, []
-        routers: dict[str, Reason] = {}
-        release = False
-        if not self._held:
-            for router_id in [router_id for router_id, (at, _) in self._later.items() if at <= now]:
-                self._number += 1
-                self._routers.setdefault(router_id, (self._later.pop(router_id)[1], self._number))
-            routers = {router_id: reason for router_id, (reason, _) in self._routers.items()}
-            self._routers = {}
-            release, self._release = self._release, False
-        due = sync and self._sync_due() is not None and (self._sync_due() or 0.0) <= now
-        if due:
+        release = self._release and not self._routers.paused
+        if release:
+            self._release = False
+        due = self._sync_due() if sync else None
+        is_due = due is not None and due <= now
+        if is_due:
             self._sync_at = None
-        return Round(notes, routers, due, release)
+        return Work(notes, self._routers.take(now), is_due, release)
 
     def _sync_due(self) -> float | None:
-        return None if self._sync_at is None else max(self._sync_at, self._not_before)
+        return None if self._sync_at is None else max(self._sync_at, self._sync_not_before)
 
-    def _seconds(self, sync: bool = True) -> float | None:
+    def _seconds(self, sync: bool) -> float | None:
         due = self._sync_due() if sync else None
-        times = [] if due is None else [due]
-        if not self._held:
-            times += [at for at, _ in self._later.values()]
+        times = self._routers.times() + ([] if due is None else [due])
         return max(0.0, min(times) - time.monotonic()) if times else None

@@ -1,15 +1,15 @@
-"""The routers of this host as the server last described them, and the one place where events come from.
+"""The routers of this host as the server last described them, and the only place where events are made.
 
-Several threads tell it things: the fetch thread documents and full syncs, the message bus deletions, the fallback kept
-documents.  Each question to the server begins with :meth:`Store.begin`; an answer is dropped when its question is older
-than the router's deletion, or than a question that is answered already: two may be under way at a time.  Documents are
-parsed in the caller's thread, outside the lock.
+Four threads write: the fetch thread documents and full syncs, threads of the bus deletions, ``neutron-fallback`` cached
+documents, the report thread that the server cannot be reached.  Each query to the server gets a number from
+:meth:`RouterStore.begin_query`; an answer is dropped if its query is older than the router's deletion, or than a query
+that is answered already (two may be under way at a time).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from threading import Lock
 from typing import Any
@@ -19,274 +19,237 @@ from dvr_agent.model.parse import parse_document
 from dvr_agent.model.router import Router
 from dvr_agent.sources.api import Bad, Changed, Deleted, Document, Event, Failed, Synced
 from dvr_agent.sources.neutron import documents
-from dvr_agent.sources.neutron.documents import Draft
+from dvr_agent.sources.neutron.documents import RouterDraft
 
 
-class Verdict(Enum):
-    """What became of an answer."""
+class OfferResult(Enum):
+    """How the store took a document."""
 
     CHANGED = "changed"
     UNCHANGED = "unchanged"
     BAD = "bad"
     GONE = "gone"
-    """The router was deleted meanwhile."""
+    """The router was deleted after the query began."""
     LATE = "late"
-    """A newer question was answered before."""
+    """A newer query was answered before."""
 
 
-@dataclass(slots=True)
-class Entry:
-    """One router.
+@dataclass(frozen=True, slots=True)
+class StoredRouter:
+    """One router; replaced as a whole when anything changes.
 
     :ivar document: as last announced; its text may be older than ``digest``, its router is the same
-    :ivar digest: of the newest text, good or bad
-    :ivar draft: what the text was made of; None for a kept document
-    :ivar seen: which question to the server it answers, 0 for a kept document
+    :ivar error: why the newest document cannot be used, None if it can
+    :ivar digest: of the newest good document
+    :ivar draft: what the newest document was made of; None for a cached document
+    :ivar query: number of the query that it answers, 0 for a cached document
     """
 
     document: Document | None = None
     error: DocumentError | None = None
     digest: bytes = b""
-    draft: Draft | None = None
-    seen: int = 0
+    draft: RouterDraft | None = None
+    query: int = 0
+
+    @property
+    def router(self) -> Router | None:
+        """The router of the newest good document; the same object was announced."""
+        return self.document.router if self.document is not None else None
+
+    @property
+    def is_good(self) -> bool:
+        """True if the newest document can be used."""
+        return self.document is not None and self.error is None
+
+    @property
+    def may_be_built(self) -> bool:
+        """False if the router is of a kind that this agent leaves alone."""
+        router = self.router
+        return router is None or (router.distributed and not router.ha)
+
+    def may_have_port_in(self, network_id: str) -> bool:
+        """True if the router has a port in a network, or a bad document, which may have one."""
+        router = self.router
+        return self.error is not None or router is None or network_id in router.networks
+
+    def may_have_gateway_in(self, network_id: str) -> bool:
+        """True if the router has its gateway in an external network, or a bad document, which may have it there."""
+        router = self.router
+        if self.error is not None or router is None:
+            return True
+        return router.gateway is not None and router.gateway.network_id == network_id
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What this agent has to do, for the report of our state."""
+class RouterStore:
+    """Routers by id, with one lock; documents are parsed in the caller's thread, outside the lock.
 
-    routers: int
-    ex_gw_ports: int
-    interfaces: int
-    floating_ips: int
-
-
-class Store:
-    """
-    :param emit: takes the events, in order
+    :param emit: takes the events, in order; called with the lock, so it must not block
     :param max_size: bytes of the largest document
     """
 
     def __init__(self, emit: Callable[[Event], None], max_size: int) -> None:
         self._emit, self._max_size = emit, max_size
         self._lock = Lock()
-        self._entries: dict[str, Entry] = {}
+        self._routers: dict[str, StoredRouter] = {}
         self._deleted: dict[str, int] = {}
-        """Router id → number of the last question that was asked before it was deleted."""
-        self._asked = 0
+        """Router id → number of the last query that began before the deletion."""
+        self._query = 0
         self._failure = ""
         self._synced = False
 
-    # What the server says
+    # Answers of the server
 
-    def begin(self) -> int:
-        """A question is about to be asked; returns its number."""
+    def begin_query(self) -> int:
+        """Return the number of a query that is about to be sent."""
         with self._lock:
-            self._asked += 1
-            return self._asked
+            self._query += 1
+            return self._query
 
-    def offer(self, draft: Draft, text: bytes, question: int, rebuilt: bool = False) -> Verdict:
-        """The server's answer about a router, put together.
+    def offer(self, draft: RouterDraft, text: bytes, query: int, rebuilt: bool = False) -> OfferResult:
+        """Take a document that was made of the server's answer.
 
-        :param rebuilt: only its neighbours are new: that says nothing about whether the router is still of this host
+        :param rebuilt: only its neighbours are new, which does not confirm that the router is still of this host
         """
         name, router_id = documents.document_name(draft.router_id), draft.router_id
         digest = documents.digest(text)
         with self._lock:
-            if (late := self._late(router_id, question)) is not None:
+            if (late := self._late(router_id, query)) is not None:
                 return late
-            entry = self._entries.get(router_id)
-            if entry is not None and entry.document is not None and entry.digest == digest and entry.error is None:
-                entry.draft, entry.seen = draft, entry.seen if rebuilt else question
-                return Verdict.UNCHANGED
+            known = self._routers.get(router_id)
+            if known is not None and known.is_good and known.digest == digest:
+                self._routers[router_id] = replace(known, draft=draft, query=known.query if rebuilt else query)
+                return OfferResult.UNCHANGED
         try:
             router = parse_document(text, name, self._max_size)
         except DocumentError as exc:
-            return self.spoil(router_id, exc, question, draft)
-        return self._accept(Document(name, router, digest), draft, question, rebuilt)
+            return self.offer_bad(router_id, exc, query, draft)
+        return self._accept(Document(name, router, digest), draft, query, rebuilt)
 
-    def spoil(self, router_id: str, error: DocumentError, question: int, draft: Draft | None = None) -> Verdict:
-        """The server's answer about a router cannot be used; the router stays known."""
+    def offer_bad(
+        self, router_id: str, error: DocumentError, query: int, draft: RouterDraft | None = None
+    ) -> OfferResult:
+        """Take the error of a document that cannot be used; the router stays known."""
         with self._lock:
-            if (late := self._late(router_id, question)) is not None:
+            if (late := self._late(router_id, query)) is not None:
                 return late
-            entry = self._entries.setdefault(router_id, Entry())
-            repeated = entry.error is not None and str(entry.error) == str(error)
-            entry.error, entry.seen = error, question
-            entry.draft = draft or entry.draft
-            if not repeated:
+            known = self._routers.get(router_id, StoredRouter())
+            self._routers[router_id] = replace(known, error=error, query=query, draft=draft or known.draft)
+            if known.error is None or str(known.error) != str(error):
                 self._emit(Bad(error.document, router_id, error))
-            return Verdict.BAD
+            return OfferResult.BAD
 
-    def _accept(self, document: Document, draft: Draft, question: int, rebuilt: bool) -> Verdict:
+    def _accept(self, document: Document, draft: RouterDraft, query: int, rebuilt: bool) -> OfferResult:
         router_id = document.router.id
         with self._lock:
-            if (late := self._late(router_id, question)) is not None:
+            if (late := self._late(router_id, query)) is not None:
                 return late
-            if rebuilt and router_id not in self._entries:
-                return Verdict.GONE
-            entry = self._entries.setdefault(router_id, Entry())
-            same = entry.document is not None and entry.document.router == document.router
-            news = not same or entry.error is not None
-            entry.digest, entry.draft, entry.error = document.digest, draft, None
-            entry.seen = entry.seen if rebuilt else question
-            if not same:
-                entry.document = document
-            if news:
-                assert entry.document is not None
-                self._emit(Changed(entry.document))
-            return Verdict.CHANGED if news else Verdict.UNCHANGED
+            known = self._routers.get(router_id)
+            if known is None and rebuilt:
+                return OfferResult.GONE
+            known = known or StoredRouter()
+            same = known.document is not None and known.document.router == document.router
+            announced = known.document if same and known.document is not None else document
+            self._routers[router_id] = StoredRouter(
+                announced, None, document.digest, draft, known.query if rebuilt else query
+            )
+            if same and known.error is None:
+                return OfferResult.UNCHANGED
+            self._emit(Changed(announced))
+            return OfferResult.CHANGED
 
-    def _late(self, router_id: str, question: int) -> Verdict | None:
-        """Why an answer comes too late; None if it does not."""
-        if self._outdated(router_id, question):
-            return Verdict.GONE
-        entry = self._entries.get(router_id)
-        return Verdict.LATE if entry is not None and entry.seen > question else None
+    def _late(self, router_id: str, query: int) -> OfferResult | None:
+        """Return why an answer must be dropped; None if it counts."""
+        if self._is_deleted_since(router_id, query):
+            return OfferResult.GONE
+        known = self._routers.get(router_id)
+        return OfferResult.LATE if known is not None and known.query > query else None
 
-    def _outdated(self, router_id: str, question: int) -> bool:
-        return self._deleted.get(router_id, -1) >= question
+    def _is_deleted_since(self, router_id: str, query: int) -> bool:
+        return self._deleted.get(router_id, -1) >= query
 
-    def is_late(self, router_id: str, question: int) -> bool:
-        """True if an answer about the router to this question counts no more."""
+    def is_late(self, router_id: str, query: int) -> bool:
+        """Return True if an answer to this query must be dropped as far as it is about the router."""
         with self._lock:
-            return self._late(router_id, question) is not None
+            return self._late(router_id, query) is not None
 
     def delete(self, router_id: str) -> bool:
-        """A positive word that the router is gone from this host; True if it was here."""
+        """Delete a router by an explicit message of the server; returns True if it was known."""
         with self._lock:
-            self._deleted[router_id] = self._asked
-            entry = self._entries.pop(router_id, None)
-            # Before the first full sync there may be something of it in the kernel that we have not heard of.
-            if entry is not None or not self._synced:
+            self._deleted[router_id] = self._query
+            known = self._routers.pop(router_id, None)
+            # Before the first full sync the kernel may hold something of a router that is not known here.
+            if known is not None or not self._synced:
                 self._emit(Deleted(router_id, documents.document_name(router_id)))
-            return entry is not None
+            return known is not None
 
-    def confirm(self, listed: Iterable[str], question: int, complete: bool, why: str = "") -> frozenset[str]:
-        """A full sync has ended well; returns the ids that are known now.
+    def confirm(self, listed: Iterable[str], query: int, complete: bool, why: str = "") -> frozenset[str]:
+        """End a full sync; returns the ids of all known routers.
 
         :param listed: routers that the server described, well or badly
-        :param question: the first one of this sync: what was heard of since counts, listed or not
+        :param query: the first one of this sync; routers of later queries are known, listed or not
         """
         with self._lock:
-            known = {router_id for router_id in listed if not self._outdated(router_id, question)}
-            known |= {router_id for router_id, entry in self._entries.items() if entry.seen > question}
-            known &= self._entries.keys()
-            for router_id in self._entries.keys() - known:
-                del self._entries[router_id]
-            self._deleted = {gone: last for gone, last in self._deleted.items() if last >= question}
+            known = {router_id for router_id in listed if not self._is_deleted_since(router_id, query)}
+            known |= {router_id for router_id, stored in self._routers.items() if stored.query > query}
+            known &= self._routers.keys()
+            for router_id in self._routers.keys() - known:
+                del self._routers[router_id]
+            self._deleted = {gone: last for gone, last in self._deleted.items() if last >= query}
             self._synced, self._failure = True, ""
             found = frozenset(known)
             self._emit(Synced(found, complete, why))
             return found
 
-    def fail(self, text: str) -> None:
-        """Nothing can be had from the server; said once as long as the reason is the same."""
+    def fail(self, reason: str) -> None:
+        """Announce that the server cannot be asked; once as long as the reason is the same."""
         with self._lock:
-            if text != self._failure:
-                self._failure = text
-                self._emit(Failed(SourceError(text)))
+            if reason != self._failure:
+                self._failure = reason
+                self._emit(Failed(SourceError(reason)))
 
-    # Kept documents
+    # Cached documents
 
-    def offer_kept(self, document: Document) -> bool:
-        """A document kept from last time; the server's word, if there was one, counts more.  False: not used."""
+    @property
+    def synced(self) -> bool:
+        """True after the first full sync."""
+        return self._synced
+
+    def offer_cached(self, document: Document) -> bool:
+        """Take a document of an earlier process; False if the server's answer or deletion counts instead."""
         with self._lock:
             router_id = document.router.id
-            if self._synced or router_id in self._deleted or router_id in self._entries:
+            if self._synced or router_id in self._deleted or router_id in self._routers:
                 return False
-            self._entries[router_id] = Entry(document, None, document.digest)
+            self._routers[router_id] = StoredRouter(document, None, document.digest)
             self._emit(Changed(document))
             return True
 
-    def confirm_kept(self, why: str) -> bool:
-        """All kept documents were offered; False if the server has answered meanwhile."""
+    def confirm_cached(self, why: str) -> bool:
+        """End the offers of cached documents; False if a full sync has ended before."""
         with self._lock:
             if self._synced:
                 return False
-            self._emit(Synced(frozenset(self._entries), False, why))
+            self._emit(Synced(frozenset(self._routers), False, why))
             return True
 
-    # Questions of ours
+    # Reading
 
-    def document(self, router_id: str) -> Document | None:
+    def get(self, router_id: str) -> StoredRouter | None:
+        """Return a router, None if it is not known."""
         with self._lock:
-            entry = self._entries.get(router_id)
-            return entry.document if entry is not None else None
+            return self._routers.get(router_id)
 
-    def router(self, router_id: str) -> Router | None:
-        """What the router's newest good document says; the object itself was announced."""
-        found = self.document(router_id)
-        return found.router if found is not None else None
-
-    def __contains__(self, router_id: str) -> bool:
+    def all(self) -> dict[str, StoredRouter]:
+        """Return all routers by id."""
         with self._lock:
-            return router_id in self._entries
+            return dict(self._routers)
 
-    def drafts(self) -> list[Draft]:
-        """Of all routers that the server described in this life."""
-        with self._lock:
-            return [entry.draft for entry in self._entries.values() if entry.draft is not None]
-
-    def draft(self, router_id: str) -> Draft | None:
-        """The router as the server described it last, None if it has not in this life."""
-        with self._lock:
-            entry = self._entries.get(router_id)
-            return entry.draft if entry is not None else None
-
-    def error(self, router_id: str) -> DocumentError | None:
-        """Why the router's newest document cannot be used, None if it can."""
-        with self._lock:
-            entry = self._entries.get(router_id)
-            return entry.error if entry is not None else None
-
-    def is_good(self, router_id: str) -> bool:
-        """True if the router's newest document can be used."""
-        with self._lock:
-            entry = self._entries.get(router_id)
-            return entry is not None and entry.document is not None and entry.error is None
-
-    def may_build(self, router_id: str) -> bool:
-        """False if the router is of a kind that this agent leaves alone."""
-        router = self.router(router_id)
-        return router is None or (router.distributed and not router.ha)
-
-    def with_network(self, network_id: str) -> list[str]:
-        """Ids of the routers with a port in a network; a bad document may have one, so it counts."""
-        with self._lock:
-            return [
-                router_id
-                for router_id, entry in self._entries.items()
-                if entry.error is not None or entry.document is None or network_id in entry.document.router.networks
-            ]
-
-    def with_gateway(self, network_id: str) -> list[str]:
-        """Ids of the routers that have, or may have, their gateway in an external network."""
-        with self._lock:
-            return [
-                router_id
-                for router_id, entry in self._entries.items()
-                if entry.error is not None or entry.document is None or _gateway_in(entry.document.router, network_id)
-            ]
-
-    def counts(self) -> Counts:
-        """Routers that this agent builds, and what they have."""
-        with self._lock:
-            routers = [entry.document.router for entry in self._entries.values() if entry.document is not None]
-        routers = [router for router in routers if router.distributed and not router.ha]
-        return Counts(
-            len(routers),
-            sum(router.gateway is not None for router in routers),
-            sum(len(router.interfaces) for router in routers),
-            sum(len(router.floating_ips) for router in routers),
-        )
+    def drafts(self) -> list[RouterDraft]:
+        """Return the drafts of all routers that the server has described in this process."""
+        return [stored.draft for stored in self.all().values() if stored.draft is not None]
 
     def status(self) -> dict[str, Any]:
-        """For the admin socket."""
+        """Return documents, bad documents and the failure, for the admin socket."""
         with self._lock:
-            bad = {e.error.document: str(e.error) for e in self._entries.values() if e.error is not None}
-            return {"documents": len(self._entries) - len(bad), "bad": bad, "error": self._failure or None}
-
-
-def _gateway_in(router: Router, network_id: str) -> bool:
-    return router.gateway is not None and router.gateway.network_id == network_id
+            bad = {one.error.document: str(one.error) for one in self._routers.values() if one.error is not None}
+            return {"documents": len(self._routers) - len(bad), "bad": bad, "error": self._failure or None}

@@ -1,178 +1,68 @@
-"""What neutron-server says by itself: casts and one call, turned into the notifications of ``api``.
+"""Consumes notifications: opens a server of oslo.messaging per topic, and notices when its connection was lost.
 
-Topics, methods and arguments: neutron/api/rpc/agentnotifiers/l3_rpc_agent_api.py; ``network_update`` comes from
-neutron/plugins/ml2/rpc.py.  As Neutron's own agent does, this listens on two topics, each with three queues: the
-topic's, this host's, and one for fan-out.
-
-oslo.messaging connects again by itself and makes its queues anew, but tells nobody: what was cast while there were no
-queues is lost.  :class:`Listener` watches for that moment and says :class:`Reconnected`.
+As Neutron's own agent does, this listens on two topics, each with three queues: the topic's, this host's, and one for
+fan-out.  oslo.messaging reconnects by itself and declares its queues anew, but has no event for it: what was cast while
+there were no queues is lost.  :class:`Listener` watches for that moment and passes on :class:`Reconnected`.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import oslo_messaging
 
-from dvr_agent.sources.neutron.api import (
-    AgentUpdated,
-    ArpEntry,
-    ExternalNetworkGone,
-    NetworkUpdated,
-    Notification,
-    Notify,
-    Reconnected,
-    RouterDeleted,
-    RouterRemoved,
-    RoutersUpdated,
-)
+from dvr_agent.sources.neutron.api import Notify, Reconnected
+from dvr_agent.sources.neutron.wire.endpoint import Endpoint
 from dvr_agent.sources.neutron.wire.oslo_options import hide
+from dvr_agent.sources.neutron.wire.readiness import BusReadiness
+from dvr_agent.threads import start_thread
 
 LOG = logging.getLogger(__name__)
 
 AGENT_TOPIC = "l3_agent"
 NETWORK_TOPIC = "q-agent-notifier-network-update"
-VERSION = "1.4"
-"""Of the interface that we offer; the server asks for 1.0 to 1.4 (neutron.agent.l3.agent.L3NATAgent)."""
-COMPLAINTS = 100
-"""So many kinds of bad messages are logged as warnings."""
+CONNECTION_OF = attrgetter("listener._poll_style_listener.conn.connection")
+SET_CHANNEL, POLL_TIMEOUT = "_set_current_channel", "_poll_timeout"
+"""Private attributes of oslo.messaging, which has no public interface for reconnections and the duration of a stop."""
 RETRY_SECONDS = (1.0, 2.0, 4.0)
 STOP_CHECK_SECONDS = 0.5
 
 
-class MalformedError(Exception):
-    """A message without the arguments that its method has."""
-
-
-class Endpoint:
-    """What oslo.messaging calls: one method per kind of message.  Returns at once; nothing is done here.
-
-    Arguments that we do not know are ignored: other versions of the server may have more.
-    """
-
-    target = oslo_messaging.Target(version=VERSION)
-
-    def __init__(self, notify: Notify) -> None:
-        self._notify = notify
-        self._complaints: set[str] = set()
-        self._count = 0
-
-    def __getattr__(self, method: str) -> Callable[..., None]:
-        """Any public name is a method: unknown ones are answered with NoSuchMethod, and make no traceback here."""
-        if method.startswith(("_", "oslo_")):  # the library looks for names of its own
-            raise AttributeError(method)
-        handler = HANDLERS.get(method)
-
-        @oslo_messaging.expected_exceptions(oslo_messaging.NoSuchMethod, MalformedError)  # type: ignore[untyped-decorator]
-        def dispatch(_context: object, **args: Any) -> None:
-            if handler is None:
-                self._complain(method, "which this agent does not know")
-                raise oslo_messaging.NoSuchMethod(method)
-            try:
-                notification = handler(args)
-            except (KeyError, TypeError, ValueError, AttributeError, IndexError) as exc:
-                self._complain(method, f"that cannot be used: {type(exc).__name__}: {exc}")
-                raise MalformedError(f"{method}: {type(exc).__name__}: {exc}") from None
-            if notification is not None:
-                self._count += 1
-                self._notify(notification)
-
-        return dispatch  # type: ignore[no-any-return]
-
-    def _complain(self, method: str, what: str) -> None:
-        known = method in self._complaints or len(self._complaints) >= COMPLAINTS
-        self._complaints.add(method) if not known else None
-        LOG.log(logging.DEBUG if known else logging.WARNING, "the server sent a message %s %s", method[:80], what[:200])
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise TypeError(f"{value!r:.80} is no text")
-    return value
-
-
-def _routers(ids: object) -> RoutersUpdated | None:
-    """Ids; very old servers sent the routers themselves."""
-    if not isinstance(ids, list | tuple):
-        raise TypeError("router ids are no list")
-    found = tuple(_text(one["id"] if isinstance(one, dict) else one) for one in ids)
-    return RoutersUpdated(found) if found else None
-
-
-def _arp(payload: dict[str, Any], present: bool) -> ArpEntry | None:
-    entry = payload["arp_table"]
-    fields = (payload["router_id"], entry["subnet_id"], entry["ip_address"], entry["mac_address"])
-    router_id, subnet_id, address, mac = map(_text, fields)
-    return ArpEntry(router_id, subnet_id, address, mac, present)
-
-
-def _agent(payload: dict[str, Any]) -> AgentUpdated:
-    up = payload["admin_state_up"]
-    if not isinstance(up, bool):
-        raise TypeError("admin_state_up is no boolean")
-    return AgentUpdated(up)
-
-
-def _network(network: dict[str, Any]) -> NetworkUpdated:
-    mtu = network.get("mtu")
-    return NetworkUpdated(_text(network["id"]), mtu if isinstance(mtu, int) and mtu > 0 else None)
-
-
-HANDLERS: dict[str, Callable[[dict[str, Any]], Notification | None]] = {
-    "routers_updated": lambda args: _routers(args["routers"]),
-    "router_added_to_agent": lambda args: _routers(args["payload"]),
-    "router_deleted": lambda args: RouterDeleted(_text(args["router_id"])),
-    "router_removed_from_agent": lambda args: RouterRemoved(_text(args["payload"]["router_id"])),
-    "add_arp_entry": lambda args: _arp(args["payload"], True),
-    "del_arp_entry": lambda args: _arp(args["payload"], False),
-    "fipnamespace_delete_on_ext_net": lambda args: ExternalNetworkGone(_text(args["ext_net_id"])),
-    "agent_updated": lambda args: _agent(args["payload"]),
-    "network_update": lambda args: _network(args["network"]),
-}
-
-
 class Listener:
-    """Consumes from start to close.
+    """Consumes from :meth:`start` to :meth:`close`.
 
-    :param ready: called once, when all queues exist for the first time
+    :param readiness: state of the connections, kept up to date here
+    :param secrets: texts that must not appear in the log
     """
 
     def __init__(
-        self, transport: Any, host: str, notify: Notify, ready: Callable[[], None], secrets: tuple[str, ...] = ()
+        self, transport: Any, host: str, notify: Notify, readiness: BusReadiness, secrets: tuple[str, ...] = ()
     ) -> None:
-        self._transport, self._host, self._notify, self._ready = transport, host, notify, ready
+        self._transport, self._host, self._notify, self._readiness = transport, host, notify, readiness
         self._secrets = secrets
         self._endpoint = Endpoint(notify)
         self._servers: list[Any] = []
-        self._connections: list[Any] = []
-        self._incomplete: set[Any] = set()
         self._lock = threading.Lock()
-        self._watched, self._closing = threading.Event(), threading.Event()
+        self._closing = threading.Event()
         self._reconnects = 0
 
     def start(self) -> None:
-        """Returns at once; connecting goes on in the background until it works."""
+        """Begin to connect in a thread, which retries until it works; returns at once."""
         start_thread("neutron-listen", self._run)
 
-    @property
-    def connected(self) -> bool:
-        """All queues exist, as far as anybody has noticed."""
-        if not self._watched.is_set():
-            return False
-        return not self._incomplete and all(map(_is_alive, self._connections))
-
     def status(self) -> dict[str, Any]:
+        """Return state and numbers for the admin socket."""
         return {
-            "connected": self.connected,
-            "notifications": self._endpoint._count,
+            "connected": self._readiness.connected,
+            "notifications": self._endpoint.count,
             "reconnects": self._reconnects,
         }
 
     def close(self) -> list[threading.Thread]:
-        """Begin to stop; gives the threads that do it.  They may hang while the broker is away."""
+        """Begin to stop; returns the threads that do it, which may hang while the broker cannot be reached."""
         self._closing.set()
         return [start_thread("neutron-stop", self._stop, server) for server in list(self._servers)]
 
@@ -184,12 +74,11 @@ class Listener:
                 failures += 1
         if self._closing.is_set():
             return
-        self._watched.set()
         LOG.info("listening to the message bus for host %s", self._host)
-        self._ready()
+        self._readiness.queues_exist()
 
     def _open(self, topic: str) -> bool:
-        """Blocks while the broker is away.  One worker: notifications are told in the order in which they came."""
+        """Connect and begin to consume; may block while the broker cannot be reached.  One worker keeps the order."""
         target = oslo_messaging.Target(topic=topic, server=self._host)
         server = oslo_messaging.get_rpc_server(self._transport, target, [self._endpoint])
         try:
@@ -202,41 +91,41 @@ class Listener:
         return True
 
     def _watch(self, server: Any) -> None:
-        """Have each new channel of this server's connection tell us; oslo.messaging has no public way to know of it.
+        """Get notice of each new channel of this server's connection.
 
-        It makes the queues anew inside ``_set_current_channel``, so after that call they are there.
+        oslo.messaging declares the queues anew inside ``_set_current_channel``, so after that call they exist.
         """
         try:
-            connection = server.listener._poll_style_listener.conn.connection
-            renew, _alive = connection._set_current_channel, connection.channel.connection.connected
+            connection = CONNECTION_OF(server)
+            set_by_library, _alive = getattr(connection, SET_CHANNEL), connection.channel.connection.connected
             # A stop is noticed between two polls; ten seconds is too late for a service manager.
-            connection._poll_timeout = min(connection._poll_timeout, STOP_CHECK_SECONDS)
+            setattr(connection, POLL_TIMEOUT, min(getattr(connection, POLL_TIMEOUT), STOP_CHECK_SECONDS))
         except AttributeError:
             LOG.warning(
-                "this version of oslo.messaging does not tell of reconnections: changes that are missed meanwhile are "
+                "this version of oslo.messaging has no sign of reconnections: changes that are missed meanwhile are "
                 "found by the next full sync only"
             )
             return
 
         def set_channel(channel: Any) -> None:
             if channel is None or channel is connection.channel:
-                renew(channel)
+                set_by_library(channel)
                 return
-            self._incomplete.add(connection)
-            renew(channel)
+            self._readiness.channel_changes(connection)
+            set_by_library(channel)
             self._complete(connection)
 
-        connection._set_current_channel = set_channel
-        self._connections.append(connection)
+        setattr(connection, SET_CHANNEL, set_channel)
+        self._readiness.add_connection(connection)
 
     def _complete(self, connection: Any) -> None:
-        """The queues of a connection exist again.  Said once for all: when those of the last one do."""
+        """Note that the queues of a connection exist again; notify when those of all connections do."""
         with self._lock:
-            self._incomplete.discard(connection)
-            if not self.connected or self._closing.is_set():
+            self._readiness.channel_changed(connection)
+            if not self._readiness.connected or self._closing.is_set():
                 return
             self._reconnects += 1
-        LOG.info("connected to the message bus again")
+        LOG.info("recovered: connected to the message bus")
         self._notify(Reconnected())
 
     def _stop(self, server: Any) -> None:
@@ -245,17 +134,3 @@ class Listener:
             server.wait()
         except Exception as exc:  # noqa: BLE001 - the broker may be away: its queues expire by themselves
             LOG.debug("listener not closed: %s", hide(str(exc), self._secrets))
-
-
-def _is_alive(connection: Any) -> bool:
-    """The channel on which its queues were made is usable; a new one comes only with new queues."""
-    channel = connection.channel
-    inner = channel.connection if channel is not None else None
-    return inner is not None and bool(inner.connected)
-
-
-def start_thread(name: str, work: Callable[..., None], *args: object) -> threading.Thread:
-    """A thread that does not keep the process alive."""
-    thread = threading.Thread(target=work, args=args, name=name, daemon=True)
-    thread.start()
-    return thread
