@@ -435,10 +435,10 @@ def test_a_document_that_a_rescan_misses_counts_as_missing_at_the_second_one(dir
         (directory / f"{name}.json").write_text(text(router_id))
     source = DirectorySource(str(directory), 30, MAX_SIZE)
     source.rescan()
-    source._drop_watch()
+    source._watch.unwatch()
     (directory / "y.json").unlink()
-    source._listen()
-    source._missing.clear()
+    source._read_notifications()
+    source._changes.clear()
     assert synced(source.rescan()).known == {X, Y}
     events = source.rescan()
     assert events == [Synced(frozenset({X}))]

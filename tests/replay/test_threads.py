@@ -24,7 +24,7 @@ DAEMON = {"MainThread", "worker"}
 FILES_OF_A_CAST = 27
 """Files of the source, the model and the daemon that a cast passes from its arrival to the reconciler."""
 CALL_OF_SYNC = "sources/neutron/fetch/full_sync.py:_start_call.<locals>."
-"""Functions that the thread ``neutron-sync`` runs, beside those of ``wire``: the call, and what wakes the fetch thread."""
+"""Functions that ``neutron-sync`` runs, beside those of ``wire``: the call, and what wakes the fetch thread."""
 
 
 @pytest.fixture
@@ -97,10 +97,7 @@ def _file(place: str) -> str:
 
 
 def _is_of_construction(place: str) -> bool:
-    """Imports, and constructors: the main thread makes the objects before the threads start."""
+    """Imports, classes and constructors: the main thread makes the objects before the threads start."""
     function = place.partition(":")[2]
-    return (
-        "__init__" in function
-        or function.partition(".")[0].startswith("<")
-        or (function[0].isupper() and "." not in function)
-    )
+    is_class = "." not in function and function.lstrip("_")[0].isupper()
+    return is_class or function.startswith("<") or "__init__" in function
