@@ -14,7 +14,7 @@ from typing import Any
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.sources.api import Document, Event, Settled
 from dvr_agent.sources.neutron.api import Bus
-from dvr_agent.sources.neutron.crossing.notifications import NotificationHandler
+from dvr_agent.sources.neutron.crossing.fetch_inbox import NotificationHandler
 from dvr_agent.sources.neutron.crossing.shared import make_shared
 from dvr_agent.sources.neutron.fallback import use_cached_documents
 from dvr_agent.sources.neutron.fetch.fetcher import Fetcher

@@ -1,4 +1,4 @@
-"""What the fetch thread has to do: noted by any thread, taken by the fetch thread.
+"""Work for the fetch thread: any thread adds it, most of it comes from notifications of the bus.
 
 Several notifications about a router become one question to the server; so do several requests for a full sync.
 """
@@ -12,7 +12,23 @@ from dataclasses import dataclass, field
 from enum import Enum
 from threading import Condition
 
-from dvr_agent.sources.neutron.api import ArpEntry, ExternalNetworkGone, NetworkUpdated, RouterDeleted
+from oslo_log import log as logging
+
+from dvr_agent.sources.neutron.api import (
+    AgentUpdated,
+    ArpEntry,
+    ExternalNetworkGone,
+    NetworkUpdated,
+    Notification,
+    Reconnected,
+    RouterDeleted,
+    RouterRemoved,
+    RoutersUpdated,
+)
+from dvr_agent.sources.neutron.crossing.router_store import RouterStore
+from dvr_agent.sources.neutron.documents import canonical_id
+
+LOG = logging.getLogger(__name__)
 
 Note = ArpEntry | NetworkUpdated | ExternalNetworkGone | RouterDeleted
 """Notifications that are not answered by asking for one router."""
@@ -274,3 +290,42 @@ class FetchInbox:
         due = self._sync_due() if sync else None
         times = self._routers.times() + ([] if due is None else [due])
         return max(0.0, min(times) - time.monotonic()) if times else None
+
+
+class NotificationHandler:
+    """Turns notifications into work, in threads of the bus.  It has no state of its own, so any thread may call it.
+
+    :param jitter: seconds; what the agents of all hosts would do at once begins after a random part of it
+    """
+
+    def __init__(self, inbox: FetchInbox, routers: RouterStore, jitter: float) -> None:
+        self._inbox, self._routers, self._jitter = inbox, routers, jitter
+
+    def handle(self, notification: Notification) -> None:
+        """Note the work that follows from a notification."""
+        if isinstance(notification, RoutersUpdated):
+            self._ask(notification.router_ids, Reason.UPDATED)
+        elif isinstance(notification, RouterRemoved):
+            self._ask((notification.router_id,), Reason.REMOVED)
+        elif isinstance(notification, RouterDeleted):
+            self._delete(notification.router_id)
+        elif isinstance(notification, AgentUpdated):
+            LOG.info("an operator switched this agent %s: full sync", "on" if notification.admin_state_up else "off")
+            self._inbox.sync()
+        elif isinstance(notification, Reconnected):
+            LOG.info("recovered: the message bus is connected: full sync")
+            self._inbox.sync(self._jitter, recovered=True)
+        else:
+            self._inbox.add_note(notification)
+
+    def _ask(self, router_ids: tuple[str, ...], reason: Reason) -> None:
+        ids = [canonical_id(router_id) for router_id in router_ids]
+        self._inbox.ask([router_id for router_id in ids if router_id], reason)
+
+    def _delete(self, text: str) -> None:
+        router_id = canonical_id(text)
+        if router_id is None:
+            return
+        self._inbox.forget(router_id)
+        self._routers.delete(router_id)
+        self._inbox.add_note(RouterDeleted(router_id))  # its file and its ports belong to the fetch thread
