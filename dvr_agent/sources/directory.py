@@ -1,8 +1,8 @@
 """Router documents as ``*.json`` files of one directory, watched by inotify(7) and rescanned at intervals.
 
-``directory_watch`` has the notifications, ``changed_files`` what they say, ``document_reader`` reads files, ``absence``
-decides when a missing one counts as deleted, ``catalogue`` what that means for the routers.  Not recursive, hidden
-files are skipped, links are followed.
+``directory_watch`` has the notifications, ``changed_files`` the names in them, ``document_reader`` reads files,
+``absence`` decides when a missing one counts as deleted, ``catalogue`` what that means for the routers,
+``directory_content`` puts them together.  Not recursive, hidden files are skipped, links are followed.
 
 A document is deleted by one of two things only: an inotify event says that its name left the directory, or two scans
 in a row of the same directory (device and inode) miss it while other documents are there.  A directory without any
@@ -17,21 +17,16 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterable
 from typing import Any
 
 from dvr_agent.errors import SourceError
 from dvr_agent.sources import files
-from dvr_agent.sources.absence import Absence, Scan
-from dvr_agent.sources.api import Bad, Document, Event, Failed, Settled, Synced
-from dvr_agent.sources.catalogue import Catalogue
-from dvr_agent.sources.changed_files import ChangedFiles
+from dvr_agent.sources.absence import Scan
+from dvr_agent.sources.api import Document, Event, Failed, Settled, Synced
+from dvr_agent.sources.directory_content import DirectoryContent
 from dvr_agent.sources.directory_watch import DirectoryWatch
-from dvr_agent.sources.document_reader import DocumentReader, Reading, is_document
+from dvr_agent.sources.document_reader import is_document
 
-BATCH_FILES = 64
-BATCH_BYTES = 4 << 20
-"""Limits of what one poll reads: some 50 ms of parsing."""
 PATH_SECONDS = 0.5
 """Seconds between two checks to which directory the path leads.  No event tells of a file system that is mounted over
 the directory, nor of a link that is switched somewhere on the way to it; a directory that is made anew must be watched
@@ -51,13 +46,9 @@ class DirectorySource:
     def __init__(self, path: str, rescan_interval: float, max_size: int) -> None:
         self._path = path
         self.rescan_interval = rescan_interval
-        self._catalogue = Catalogue()
-        self._reader = DocumentReader(max_size, self._catalogue.has)
-        self._changes = ChangedFiles()
-        self._absence = Absence(path)
+        self._content = DirectoryContent(path, max_size)
+        self._changes, self._catalogue = self._content.changes, self._content.catalogue
         self._watch = DirectoryWatch(path)
-        self._deferred: list[Bad] = []
-        """Second documents of routers whose first one is reported as gone: most likely it was renamed."""
         self._scanned = False
         self._complete = True
         """Completeness of the listing that was reported last."""
@@ -100,13 +91,13 @@ class DirectorySource:
                 return [self._fail(exc)]
             try:
                 self._check_directory(directory)
-                events += self._read_pending(directory)
-                events += self._delete_missing(directory)
+                events += self._content.read_pending(directory)
+                events += self._content.delete_missing(directory)
             except OSError as exc:
                 return [*events, self._fail(exc)]
             finally:
                 os.close(directory)
-            events = self._defer_seconds(events) + self._completed()
+            events = self._content.defer_seconds(events) + self._completed()
             self._update_status()
         self._set_timer()
         return events
@@ -124,18 +115,18 @@ class DirectorySource:
             is_other = self._follow(directory)
             self._changes.directory_opened()
             started, mtime_ns = time.monotonic(), os.fstat(directory).st_mtime_ns
-            names = self._reader.names_in(directory)
-            self._read_all(names, directory, events)
+            names = self._content.reader.names_in(directory)
+            self._content.read_all(names, directory, events)
             self._read_notifications()  # a file that is reported as gone by now is deleted, not merely absent
             self._require_same(directory)
-            events += self._forget_absent(Scan(started, mtime_ns, frozenset(names)), is_other)
-            events += self._delete_missing(directory)
+            events += self._content.forget_absent(Scan(started, mtime_ns, frozenset(names)), is_other)
+            events += self._content.delete_missing(directory)
         except OSError as exc:
             return [*events, self._fail(exc)]
         finally:
             os.close(directory)
         self._error = None
-        events = self._defer_seconds(events)
+        events = self._content.defer_seconds(events)
         self._update_status()
         self._set_timer()
         return [*events, self._synced()]
@@ -147,7 +138,7 @@ class DirectorySource:
 
     def _read_notifications(self) -> None:
         for event in self._watch.read():
-            self._changes.add(event, self._reader.links, is_document)
+            self._changes.add(event, self._content.reader.links, is_document)
 
     def _follow(self, directory: int) -> bool:
         """Watch the directory; returns True if it is another one than before."""
@@ -157,14 +148,9 @@ class DirectorySource:
         return is_other
 
     def _check_directory(self, directory: int) -> None:
-        """Watch the directory, and check all its files if it is another one, or notifications were lost.
-
-        Files that are missing wait for the next rescans.
-        """
+        """Watch the directory, and check all its files if it is another one, or notifications were lost."""
         if self._follow(directory) or self._changes.overflow:
-            for name in self._reader.names_in(directory):
-                if self._reader.is_new(name, directory):
-                    self._changes.pending[name] = None
+            self._content.check_all(directory)
         self._changes.directory_opened()
 
     def _require_same(self, directory: int) -> None:
@@ -179,7 +165,7 @@ class DirectorySource:
     def _fail(self, exc: OSError) -> Failed:
         """Report that the directory cannot be listed; files reported as gone may have gone with it: none is deleted."""
         self._changes.clear()
-        self._absence.forget()
+        self._content.absence.forget()
         self._watch.forget()
         self._error = SourceError(f"directory {self._path}: {exc.strerror or exc}")
         self._update_status()
@@ -188,7 +174,7 @@ class DirectorySource:
 
     def _synced(self) -> Synced:
         self._complete = self._catalogue.complete()
-        return Synced(self._catalogue.known(), self._complete, suspect=self._absence.suspect)
+        return Synced(self._catalogue.known(), self._complete, suspect=self._content.absence.suspect)
 
     def _completed(self) -> list[Event]:
         """Report a complete listing once the last document without a readable router id is gone or mended."""
@@ -198,90 +184,16 @@ class DirectorySource:
         return [] if self._error is not None or self._changes.names() else [self._synced()]
 
     def _set_timer(self) -> None:
-        self._watch.set_timer(self._changes.seconds(self._reader.known, PATH_SECONDS))
+        self._watch.set_timer(self._changes.seconds(self._content.reader.known, PATH_SECONDS))
 
     def _update_status(self) -> None:
         """Make a new dictionary: the admin socket may use the old one in another thread."""
-        deferred = {event.name for event in self._deferred}
-        bad = {name: error for name, error in self._catalogue.bad().items() if name not in deferred}
         self._status = {
             "source": "directory",
             "path": self._path,
             "documents": self._catalogue.good(),
-            "bad": bad,
-            "absent": [files.printable(name) for name in self._absence.names],
+            "bad": self._content.bad(),
+            "absent": [files.printable(name) for name in self._content.absence.names],
             "error": str(self._error) if self._error else None,
             "notifications": self._watch.problem or "inotify",
         }
-
-    # -- files --------------------------------------------------------------------------------------------------
-
-    def _read_pending(self, directory: int) -> list[Event]:
-        """Read files that notifications have named, up to the limits of one poll."""
-        changes, reader = self._changes, self._reader
-        for name in sorted(changes.created):
-            if files.needs_no_writing(name, directory):
-                changes.pending[name] = None
-        changes.created.clear()
-        events: list[Event] = []
-        until = reader.bytes_read + BATCH_BYTES
-        for name in list(changes.pending)[:BATCH_FILES]:
-            del changes.pending[name]
-            if reader.is_new(name, directory):
-                events += self._take(self._read(name, directory))
-            if reader.bytes_read > until:
-                break
-        return events
-
-    def _read_all(self, names: Iterable[str], directory: int, events: list[Event]) -> None:
-        """Read those of the files that seem changed, and append the events; see :attr:`Reading.rank` for the order."""
-        found = [self._read(name, directory) for name in names if self._reader.is_new(name, directory)]
-        for reading in sorted((reading for reading in found if reading is not None), key=lambda one: one.rank):
-            events += self._take(reading)
-
-    def _read(self, name: str, directory: int) -> Reading | None:
-        self._changes.forget(name)
-        return self._reader.read(name, directory)
-
-    def _take(self, reading: Reading | None) -> list[Event]:
-        if reading is None:
-            return []
-        if reading.document is not None:
-            return self._catalogue.put(reading.document)
-        assert reading.error is not None
-        return self._catalogue.spoil(reading.label, reading.error, reading.peeked)
-
-    def _forget_absent(self, scan: Scan, is_other: bool) -> list[Event]:
-        """Forget files that two scans miss, without a notification of their removal."""
-        gone = self._reader.known - scan.names - self._changes.names()
-        judged = self._absence.judge(scan, gone, is_other)
-        return [event for name in judged for event in self._forget(name, deleted=False)]
-
-    def _delete_missing(self, directory: int) -> list[Event]:
-        """Forget files that notifications have reported as gone; one that is there again is read."""
-        events: list[Event] = []
-        for name in self._changes.take_missing(self._reader.known):
-            if files.exists(name, directory):
-                events += self._take(self._read(name, directory))
-            else:
-                events += self._forget(name, deleted=True)
-        return events
-
-    def _defer_seconds(self, events: list[Event]) -> list[Event]:
-        """Hold back errors of second documents until it is certain whether the first one is gone."""
-        missing = {files.printable(name) for name in self._changes.missing}
-        still = [event for event in self._deferred if self._catalogue.rival(event.name) is not None]
-        self._deferred = []
-        now: list[Event] = []
-        for event in (*still, *events):
-            if isinstance(event, Bad) and event.second and self._catalogue.rival(event.name) in missing:
-                self._deferred.append(event)
-            else:
-                now.append(event)
-        return now
-
-    def _forget(self, name: str, deleted: bool) -> list[Event]:
-        self._reader.forget(name)
-        self._changes.forget(name)
-        self._absence.discard(name)
-        return self._catalogue.drop(files.printable(name), deleted)

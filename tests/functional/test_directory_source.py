@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.sources.api import Bad, Changed, Deleted, Event, Failed, Source, Synced
-from dvr_agent.sources.directory import BATCH_FILES, DirectorySource
+from dvr_agent.sources.directory import DirectorySource
+from dvr_agent.sources.directory_content import BATCH_FILES
 
 MAX_SIZE = 64 * 1024
 X, Y, Z = (f"00000000-0000-4000-8000-00000000000{digit}" for digit in "123")

@@ -128,6 +128,39 @@ class PendingRouters:
         return [] if self.paused else [at for at, _ in self._later.values()]
 
 
+class SyncDeadline:
+    """When the next full sync begins.  No lock: belongs to :class:`FetchInbox`."""
+
+    def __init__(self) -> None:
+        self._at: float | None = None
+        self._not_before = 0.0
+
+    def request(self, at: float, recovered: bool = False) -> None:
+        """Have a sync made at a time; an earlier request counts instead.
+
+        :param recovered: do not wait for the end of a back-off
+        """
+        if recovered:
+            self._not_before = 0.0
+        self._at = at if self._at is None else min(at, self._at)
+
+    def back_off(self, now: float, seconds: float) -> None:
+        """Have a sync made after some time, and not before."""
+        self._at, self._not_before = now, now + seconds
+
+    def due(self) -> float | None:
+        """Return when (monotonic) it begins; None: none is requested."""
+        return None if self._at is None else max(self._at, self._not_before)
+
+    def take(self, now: float) -> bool:
+        """Return True if it begins now; the request is done then."""
+        due = self.due()
+        if due is None or due > now:
+            return False
+        self._at = None
+        return True
+
+
 class FetchInbox:
     """Work for the fetch thread.  Any thread adds; only the methods below "fetch thread" belong to that thread.
 
@@ -138,8 +171,7 @@ class FetchInbox:
         self._changed = Condition()
         self._notes: list[Note] = []
         self._routers = PendingRouters()
-        self._sync_at: float | None = None
-        self._sync_not_before = 0.0
+        self._sync = SyncDeadline()
         self._begun = False
         self._release = False
         self._closed = False
@@ -171,10 +203,7 @@ class FetchInbox:
         :param recovered: the server is known to answer again: do not wait for the end of a back-off
         """
         with self._changed:
-            at = time.monotonic() + random.uniform(0.0, jitter)
-            if recovered:
-                self._sync_not_before = 0.0
-            self._sync_at = at if self._sync_at is None else min(at, self._sync_at)
+            self._sync.request(time.monotonic() + random.uniform(0.0, jitter), recovered)
             self._changed.notify_all()
 
     def release(self) -> None:
@@ -210,7 +239,7 @@ class FetchInbox:
         """The server knows this agent: have the first full sync made."""
         with self._changed:
             self._begun = True
-            self._sync_at = time.monotonic()
+            self._sync.request(time.monotonic())
 
     def ask_later(self, router_id: str, seconds: float, reason: Reason) -> None:
         """Have the server asked for a router after some time, unless it is asked earlier anyway."""
@@ -229,9 +258,7 @@ class FetchInbox:
         :param pause: ask for no routers until :meth:`resume`
         """
         with self._changed:
-            now = time.monotonic()
-            self._sync_not_before = now + seconds
-            self._sync_at = now
+            self._sync.back_off(time.monotonic(), seconds)
             self._routers.paused = pause
 
     def resume(self) -> None:
@@ -263,7 +290,9 @@ class FetchInbox:
                 found = self._take(sync=over is None)
                 if found:
                     return found
-                self._changed.wait(self._seconds(sync=over is None))
+                due = self._sync.due() if over is None else None
+                times = self._routers.times() + ([] if due is None else [due])
+                self._changed.wait(max(0.0, min(times) - time.monotonic()) if times else None)
             return Work()
 
     def take(self) -> Work:
@@ -277,19 +306,7 @@ class FetchInbox:
         release = self._release and not self._routers.paused
         if release:
             self._release = False
-        due = self._sync_due() if sync else None
-        is_due = due is not None and due <= now
-        if is_due:
-            self._sync_at = None
-        return Work(notes, self._routers.take(now), is_due, release)
-
-    def _sync_due(self) -> float | None:
-        return None if self._sync_at is None else max(self._sync_at, self._sync_not_before)
-
-    def _seconds(self, sync: bool) -> float | None:
-        due = self._sync_due() if sync else None
-        times = self._routers.times() + ([] if due is None else [due])
-        return max(0.0, min(times) - time.monotonic()) if times else None
+        return Work(notes, self._routers.take(now), sync and self._sync.take(now), release)
 
 
 class NotificationHandler:
