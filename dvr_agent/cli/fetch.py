@@ -20,7 +20,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if source_name(conf) != "neutron":
         raise ConfigError("[dvr_agent] source is not neutron: there is no server to ask (is transport_url set?)")
     _keep_quiet(conf.debug)
-    from dvr_agent.sources.neutron.fetch import fetch
+    from dvr_agent.sources.neutron.one_shot import fetch
 
     def begins(brokers: str) -> None:
         complain(f"asking neutron-server by {brokers}, for {args.timeout:g} s at most")

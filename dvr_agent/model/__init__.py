@@ -1,1 +1,1 @@
-"""Router documents, parsed once into frozen, typed values.  Pure: no I/O; whoever calls brings the bytes."""
+"""Router documents, parsed once into frozen, typed values.  Pure: no I/O, the caller reads the bytes."""

@@ -1,8 +1,7 @@
-"""What must hold between the parts of one document: no two ports alike, floating IPs on the gateway's network.
+"""Checks between the parts of one document: ports are unique, floating IPs are in the gateway's network.
 
-What does not hold makes the document bad; single objects that cannot be built are left out, see ``external``.
-
-Used by ``parse`` with the places of the parts, before the parts are sorted.
+A failed check makes the document bad; single objects that cannot be built are omitted, see ``external``.  ``parse``
+checks the parts with their places, before it sorts them.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ DEVICE_ID_LENGTH = 11
 class PlacedPort(NamedTuple):
     """A port with its place in the document.
 
-    :ivar indexes: where each of its fixed IPs stands in the document's list
+    :ivar indexes: index of each of its fixed IPs in the document's list
     """
 
     port: RouterPort
@@ -29,7 +28,7 @@ class PlacedPort(NamedTuple):
 
 
 class RouterChecks:
-    """Collects what must be unique among the ports and floating IPs of one router."""
+    """Collects the ids and addresses that must be unique among the ports and floating IPs of one router."""
 
     def __init__(self) -> None:
         self._ports = Unique("a port id that is there once")
@@ -38,9 +37,9 @@ class RouterChecks:
         self._floating = Unique("a floating IP id that is there once")
 
     def ports(self, ports: Iterable[PlacedPort]) -> None:
-        """Port ids, device names and addresses.
+        """Check port ids, device names and addresses.
 
-        :raises Invalid: two of them are the same
+        :raises Invalid: two of them are equal
         """
         for port, at, indexes in ports:
             id_at: At = (at, "id")
@@ -50,11 +49,11 @@ class RouterChecks:
                 place: At = (((at, "fixed_ips"), index), "ip_address")
                 self._addresses.add(fixed.address, place, str(fixed.address))
 
-    def floating_ip(self, fip: FloatingIp, gateway: RouterPort | None, at: At, left_out: bool = False) -> None:
-        """A floating IP is not there twice and belongs to the gateway's network.
+    def floating_ip(self, fip: FloatingIp, gateway: RouterPort | None, at: At, omitted: bool = False) -> None:
+        """Check that a floating IP is unique and in the gateway's network.
 
-        :param left_out: it is not built: its address may be anything
-        :raises Invalid: it is not so
+        :param omitted: it is not built: its address is not checked
+        :raises Invalid: it is a duplicate, or in another network
         """
         if gateway is None:
             text = "no floating IP on a router without gateway port (gw_port)"
@@ -63,5 +62,5 @@ class RouterChecks:
             text = f"the network of the gateway port, {gateway.network_id}"
             raise Invalid((at, "floating_network_id"), fip.network_id, text)
         self._floating.add(fip.id, (at, "id"), fip.id)
-        if not left_out:
+        if not omitted:
             self._addresses.add(fip.address, (at, "floating_ip_address"), str(fip.address))

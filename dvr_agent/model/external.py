@@ -1,8 +1,7 @@
-"""Addresses that no floating IP and no port of an external network can have, and floating IPs that lead nowhere.
+"""Addresses that no floating IP and no port of an external network can have, and floating IPs without a target.
 
-Such an address would answer for somebody else (the external network's gateway), or for nobody.  Neutron lets some of
-them through, so what has one is left out, with the place named, and the rest of the router is built.  Used by
-``parse``.
+Such an address is that of another host (the external network's gateway), or of none.  Neutron does not refuse all of
+them, so floating IPs and fixed IPs with one are omitted, each with its JSON path, and the rest of the router is built.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ _LINK_LOCAL = IPv4Network("169.254.0.0/16")
 
 
 def omission(at: At, value: object, expected: str) -> Omission:
-    """The object at ``at`` is left out, since it has this value."""
+    """Return the omission of the object at ``at``, because of its value."""
     return Omission(json_path(at), show(value), expected)
 
 
 def why_no_host(address: IpAddress, networks: Iterable[IpNetwork]) -> str:
-    """What keeps an address from being a host's in one of the subnets; empty if nothing does.
+    """Return why an address cannot be that of a host in one of the subnets; empty if it can.
 
     A /31 and a /32 have neither network nor broadcast address (RFC 3021), a /127 and a /128 no anycast address of
     their routers (RFC 6164).
@@ -41,7 +40,7 @@ def why_no_host(address: IpAddress, networks: Iterable[IpNetwork]) -> str:
 
 
 class ExternalNetworks:
-    """Subnets and gateways of the external networks of a router, as far as its ports list them.
+    """Subnets and gateways of the external networks of a router that its ports list.
 
     :param ports: gateway port and agent gateway ports
     """
@@ -57,7 +56,7 @@ class ExternalNetworks:
             gateways.update(subnet.gateway_ip for subnet in port.subnets if subnet.gateway_ip is not None)
 
     def why_not(self, network_id: str, address: IpAddress) -> str:
-        """What keeps an address from being a floating IP's or a port's in the network; empty if nothing does."""
+        """Return why an address cannot be that of a floating IP or a port in the network; empty if it can."""
         reason = values.why_unusable(address)
         if reason:
             return reason
@@ -68,40 +67,39 @@ class ExternalNetworks:
         return why_no_host(address, self._subnets.get(network_id, ()))
 
     def usable(self, placed: PlacedPort, taken: Sequence[PlacedPort] = ()) -> tuple[PlacedPort, tuple[Omission, ...]]:
-        """The port without the addresses that it cannot have, and those.
+        """Return the port without the addresses that it cannot have, and the omissions.
 
         :param taken: ports whose addresses it cannot have either
         """
         port, at, _ = placed
         owners = addresses_of(taken)
-        kept, left_out = [], []
+        kept, omissions = [], []
         for index, fixed in enumerate(port.fixed_ips):
             address = fixed.address
             reason = self.why_not(port.network_id, address) or owners.get(address, "")
             if reason:
                 place: At = (((at, "fixed_ips"), index), "ip_address")
                 expected = f"an address that a port of an external network can have; this one is {reason}"
-                left_out.append(omission(place, str(address), expected))
+                omissions.append(omission(place, str(address), expected))
             else:
                 kept.append(index)
-        if not left_out:
+        if not omissions:
             return placed, ()
         port = replace(port, fixed_ips=tuple(port.fixed_ips[index] for index in kept))
-        return PlacedPort(port, at, tuple(kept)), tuple(left_out)
+        return PlacedPort(port, at, tuple(kept)), tuple(omissions)
 
 
 def addresses_of(ports: Iterable[PlacedPort]) -> dict[IpAddress, str]:
-    """Address → whose it is, in words, of each fixed IP of these ports."""
+    """Return the owner of each fixed IP of these ports as text, by address."""
     return {fixed.address: f"that of {json_path(at)}" for port, at, _ in ports for fixed in port.fixed_ips}
 
 
 class FloatingIpRules:
-    """Which floating IPs a router can have.
+    """Decides which floating IPs a router can have.
 
-    :param gateway: the gateway port, less the addresses that it cannot have
-    :param snat_lost: it had an IPv4 address, and has none now
-    :param ports: all ports of the router
-    :param interfaces: those of them that are router interfaces
+    :param snat_lost: all IPv4 addresses of the gateway port are omitted
+    :param ports: all ports of the router, without omitted addresses
+    :param interfaces: its router interfaces
     """
 
     def __init__(
@@ -116,7 +114,7 @@ class FloatingIpRules:
         self._inside = {network for port in interfaces for network in _subnets4(port)}
 
     def check(self, fip: FloatingIp, at: At) -> Omission | None:
-        """Why the floating IP must be left out; None if it can be built."""
+        """Return why the floating IP must be omitted; None if it can be built."""
         address_at: At = (at, "floating_ip_address")
         reason = self._networks.why_not(fip.network_id, fip.address) or self._owners.get(fip.address, "")
         if reason:
@@ -138,11 +136,11 @@ class FloatingIpRules:
         reason = values.why_unusable(address)
         if reason:
             return reason
-        there = [network for network in self._inside if address in network]
-        return why_no_host(address, there) if there else "in none of them"
+        containing = [network for network in self._inside if address in network]
+        return why_no_host(address, containing) if containing else "in none of them"
 
 
 def _subnets4(port: RouterPort) -> set[IPv4Network]:
-    """IPv4 subnets of an interface: those listed, and those that its addresses tell by their prefix length."""
+    """Return the IPv4 subnets of an interface: listed ones, and those of its addresses and their prefix lengths."""
     listed = {subnet.cidr for subnet in port.subnets if isinstance(subnet.cidr, IPv4Network)}
     return listed | {IPv4Interface(fixed.cidr).network for fixed in port.fixed_ips if fixed.address.version == 4}

@@ -2,12 +2,12 @@
 
 A document is the router as Neutron's ``sync_routers`` returns it, or an envelope
 ``{"router": {…}, "ports_by_subnet": {"<subnet id>": [port, …]}}`` with the ports of ``get_ports_by_subnet``.
-Unknown keys are ignored; what must be there is what every server sends.  The order of lists in the document does not
-matter, fixed IPs of a port of the router apart: the first IPv4 one of the gateway port is the one used for SNAT.
+Unknown keys are ignored; required keys are those that every server sends.  The order of lists in the document does not
+matter, but for the fixed IPs of a port of the router: the first IPv4 one of the gateway port is used for SNAT.
 
-Floating IPs and addresses of external ports that cannot be, though they are well-formed, are left out (``external``).
+Floating IPs and addresses of external ports that are well-formed and cannot be built are omitted (``external``).
 
-Here is the shape of the whole; ports are read in ``ports``, single values in ``values``, JSON in ``reader``.
+This module reads the document as a whole, ``ports`` its ports, ``values`` single values, ``reader`` JSON.
 Sources and ``dvrctl`` use :func:`parse_document` and :func:`peek_router_id`; the types are in ``router``.
 """
 
@@ -48,7 +48,11 @@ _PATH_LENGTH = 4096
 
 
 class _FloatingIps(NamedTuple):
-    """:ivar refused: those that are left out, and ``omitted`` says why"""
+    """Floating IPs of a router.
+
+    :ivar refused: floating IPs that cannot be built
+    :ivar omitted: why
+    """
 
     found: tuple[FloatingIp, ...]
     refused: tuple[FloatingIp, ...]
@@ -84,7 +88,7 @@ def _document(value: object) -> Router:
 
 
 def _router(router: dict[str, Any], at: At, neighbours: PortsBySubnet, skipped: tuple[Omission, ...]) -> Router:
-    """The router itself; ``neighbours`` and ``skipped`` are what :func:`ports_by_subnet` made."""
+    """Read the router; ``neighbours`` and ``skipped`` are results of :func:`ports_by_subnet`."""
     checks = RouterChecks()
     router_id = values.uuid(router.get("id", MISSING), (at, "id"))
     ports = _router_ports(router, at)
@@ -94,7 +98,7 @@ def _router(router: dict[str, Any], at: At, neighbours: PortsBySubnet, skipped: 
     return Router(
         id=router_id,
         name=values.name(router.get("name", ""), (at, "name")),
-        # Without it the server does not know distributed routers at all; a guess would build the wrong thing.
+        # A server without this key has no distributed routers; a guess would build the wrong router.
         distributed=boolean(router.get("distributed", MISSING), (at, "distributed")),
         ha=boolean(router.get("ha", False), (at, "ha")),
         admin_state_up=boolean(router.get("admin_state_up", True), (at, "admin_state_up")),
@@ -117,9 +121,9 @@ class _RouterPorts(NamedTuple):
     """All ports of the router.
 
     :ivar gateway: at most one
-    :ivar omitted: addresses of external ports that are left out
-    :ivar networks: the external networks, as these ports tell them
-    :ivar snat_lost: the gateway port had an IPv4 address, and has none now
+    :ivar omitted: addresses of external ports that cannot be built
+    :ivar networks: the external networks that these ports list
+    :ivar snat_lost: all IPv4 addresses of the gateway port are omitted
     """
 
     gateway: list[PlacedPort]
@@ -132,6 +136,7 @@ class _RouterPorts(NamedTuple):
 
     @property
     def all(self) -> list[PlacedPort]:
+        """All of them in one list."""
         return [*self.gateway, *self.interfaces, *self.snat_interfaces, *self.agent_gateways]
 
 
@@ -147,7 +152,7 @@ def _router_ports(router: dict[str, Any], at: At) -> _RouterPorts:
     for before in listed:
         placed, found = networks.usable(before)
         omitted += found
-        # Without its IPv4 address no floating IP gets out by it.
+        # Without its IPv4 address no floating IP can be reached by it.
         if _has_ipv4(placed.port) or not _has_ipv4(before.port):
             agent_gateways.append(placed)
     gateway = []
@@ -184,7 +189,7 @@ def _sorted(placed: Iterable[PlacedPort]) -> tuple[RouterPort, ...]:
 
 
 def _floating_ips(value: object, at: At, ports: _RouterPorts, checks: RouterChecks) -> _FloatingIps:
-    """The associated floating IPs; those without fixed address are nobody's and left out."""
+    """Read the associated floating IPs; one without fixed address is unassociated and ignored."""
     gateway = next(iter(_just(ports.gateway)), None)
     rules = FloatingIpRules(ports.networks, ports.snat_lost, ports.all, _just(ports.interfaces))
     found, refused, omitted = [], [], []
@@ -195,7 +200,7 @@ def _floating_ips(value: object, at: At, ports: _RouterPorts, checks: RouterChec
             continue
         fip = _floating_ip(entry, here)
         reason = rules.check(fip, here)
-        checks.floating_ip(fip, gateway, here, left_out=reason is not None)
+        checks.floating_ip(fip, gateway, here, omitted=reason is not None)
         if reason is None:
             found.append(fip)
         else:
@@ -220,7 +225,7 @@ def _floating_ip(entry: dict[str, Any], at: At) -> FloatingIp:
 
 
 def _routes(value: object, at: At) -> tuple[ExtraRoute, ...]:
-    """The extra routes; the same route twice is one."""
+    """Read the extra routes; duplicates become one."""
     found = set()
     for index, item in enumerate(array(value, at)):
         here: At = (at, index)

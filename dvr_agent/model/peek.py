@@ -1,8 +1,7 @@
-"""Which router is it, when its document cannot be parsed?
+"""The router id in a document that cannot be parsed.
 
-A broken document must not look like a router that is gone; its id tells which router's old state to keep.  Best
-effort: a document that is JSON is looked at as such, of any other the part that can be made out (a half-written
-file breaks off somewhere).  Used by the sources.
+A broken document must not look like a deleted router; its id says which router must stay unchanged.  Best effort: a
+document that is JSON is decoded, any other is searched for the id (a half-written file breaks off somewhere).
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ _TOKEN = re.compile(rb'"((?:[^"\\]++|\\.)*+)(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
 _ID = re.compile(rb'\s*:\s*"([0-9a-fA-F-]{36})"')
 _OPENS_OBJECT = re.compile(rb"\s*:\s*\{")
 
-# What a broken document may cost: a sound one of 16 MiB has about half a million tokens and is ten levels deep.
+# Limits of the search: a sound document of 16 MiB has about half a million tokens and is ten levels deep.
 _MAX_TOKENS = 1_000_000
 _MAX_DEPTH = 64
 
 
 def peek_router_id(data: bytes) -> str | None:
-    """The router id of a document that does not parse, None where it cannot be told.  Raises nothing."""
+    """Return the router id of a document that cannot be parsed, None if it has no readable one.  Raises nothing."""
     data = bytes(data)
     try:
         document = decode_json(data.decode())
@@ -37,7 +36,7 @@ def peek_router_id(data: bytes) -> str | None:
 
 
 def _ids_in_text(data: bytes) -> Iterator[str]:
-    """Values of the router's ``id`` key: at depth 1, or at depth 2 inside ``router``, read off the brackets."""
+    """Find values of the router's ``id`` key: at depth 1, or at depth 2 inside ``router``, by counting brackets."""
     depth, envelope = 0, False
     for token in islice(_TOKEN.finditer(data), _MAX_TOKENS):
         if depth > _MAX_DEPTH:

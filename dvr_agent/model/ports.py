@@ -1,6 +1,6 @@
-"""Readers of ports: those of the router with their subnets, and those of its subnets that give neighbours.
+"""Readers of ports: of the router's own with their subnets, and of the ports in its subnets that give neighbours.
 
-What must hold between the ports of one document (no two alike) is in ``checks``.  Used by ``parse``.
+Checks between the ports of one document (they are unique) are in ``checks``.
 """
 
 from __future__ import annotations
@@ -30,16 +30,18 @@ by_id = attrgetter("id")
 
 
 def network_order(network: IpNetwork) -> tuple[int, int, int]:
-    """Sort key for networks of both families."""
+    """Return a sort key for networks of both families."""
     return network.version, int(network.network_address), network.prefixlen
 
 
 def router_port(value: object, at: At, external: bool = False) -> RouterPort:
-    """A port of the router, as in ``gw_port``, ``_interfaces``, ``_snat_router_interfaces`` and
-    ``_floatingip_agent_interfaces``.  Fixed IPs keep their order: the first IPv4 one of the gateway is used for SNAT.
+    """Read a port of the router: ``gw_port``, or an item of ``_interfaces``, ``_snat_router_interfaces``,
+    ``_floatingip_agent_interfaces``.
 
-    :param external: a port of an external network: any address is taken, ``external`` judges it
-    :raises Invalid: see there
+    Fixed IPs keep their order: the first IPv4 one of the gateway is used for SNAT.
+
+    :param external: a port of an external network: any address is accepted here, ``external`` checks it
+    :raises Invalid: a value is not what it has to be
     """
     port = mapping(value, at)
     subnets = _subnets(port.get("subnets", []), (at, "subnets"))
@@ -64,8 +66,9 @@ def router_port(value: object, at: At, external: bool = False) -> RouterPort:
 
 
 def _fixed_ips(value: object, at: At, subnets: dict[str, Subnet], of_host: bool) -> tuple[FixedIp, ...]:
-    """
-    :param of_host: only addresses that a host on a link can have
+    """Read fixed IPs.
+
+    :param of_host: accept only addresses that a host on a link can have
     """
     read = values.host_address if of_host else values.address
     found = []
@@ -122,7 +125,7 @@ def _ra_mode(value: object, at: At) -> RaMode | None:
 
 
 def _nameservers(value: object, at: At) -> tuple[IPv6Address, ...]:
-    """The IPv6 ones: router advertisements can tell no others."""
+    """Read the IPv6 ones of the nameservers: router advertisements can carry no others."""
     if value is None:
         return ()
     found = [values.address(item, (at, index)) for index, item in enumerate(array(value, at))]
@@ -130,10 +133,10 @@ def _nameservers(value: object, at: At) -> tuple[IPv6Address, ...]:
 
 
 def _extra_subnets(value: object, at: At, external: bool) -> tuple[tuple[IpNetwork, ...], tuple[IpAddress, ...]]:
-    """The networks and the gateway addresses of ``extra_subnets``.
+    """Read the networks and the gateway addresses of ``extra_subnets``.
 
-    Of an internal network anybody whom it is shared with may add a subnet, and no route is made of it: a strange one
-    must not keep the routers of others from being built.
+    Every project that an internal network is shared with may add a subnet, and no route is made of it: an unusual one
+    must not keep the routers of other projects from being built.
     """
     read = values.subnet_network if external else values.link_network
     found: set[IpNetwork] = set()
@@ -147,7 +150,7 @@ def _extra_subnets(value: object, at: At, external: bool) -> tuple[tuple[IpNetwo
 
 
 def _scopes(value: object, at: At) -> tuple[str | None, str | None]:
-    """Ids of the IPv4 and the IPv6 address scope."""
+    """Read the ids of the IPv4 and the IPv6 address scope."""
     if value is None:
         return None, None
     scopes = mapping(value, at)
@@ -155,15 +158,13 @@ def _scopes(value: object, at: At) -> tuple[str | None, str | None]:
 
 
 def ports_by_subnet(value: object, at: At, skipped: list[Omission]) -> PortsBySubnet:
-    """The envelope's ``ports_by_subnet``: for each subnet id the ports that ``get_ports_by_subnet`` lists.
+    """Read the envelope's ``ports_by_subnet``: for each subnet id the ports that ``get_ports_by_subnet`` lists.
 
     Users set MAC and IP addresses of their ports: a port that can be no neighbour must not keep the router from being
-    built.
+    built.  A port may be in several lists; each list has the addresses of its ports in that subnet.
 
-    A port may stand in several lists; each list holds what its ports have in that subnet.
-
-    :param skipped: what gives no neighbour is added to it
-    :raises Invalid: see there
+    :param skipped: gets an entry for each address that gives no neighbour
+    :raises Invalid: a value is not what it has to be
     """
     found = []
     subnets = Unique("a subnet id that is there once")
@@ -176,7 +177,7 @@ def ports_by_subnet(value: object, at: At, skipped: list[Omission]) -> PortsBySu
 
 
 def _subnet_ports(value: object, at: At, subnet_id: str, skipped: list[Omission]) -> tuple[SubnetPort, ...]:
-    """Two ports with one address contradict each other, and one of them has it: one that is up, with the last id."""
+    """Read the list of a subnet; of two ports with one address the one that is up, or has the last id, keeps it."""
     placed: dict[SubnetPort, At] = {}
     for index, item in enumerate(array(value, at)):
         here: At = (at, index)
@@ -191,7 +192,7 @@ def _subnet_ports(value: object, at: At, subnet_id: str, skipped: list[Omission]
 def _without_rivals(
     port: SubnetPort, at: At, owners: dict[tuple[str, IpAddress], SubnetPort], skipped: list[Omission]
 ) -> SubnetPort:
-    """The port without those addresses that another one has with another MAC address."""
+    """Return the port without the addresses that another port keeps with another MAC address."""
     lost = [place for place in port.addresses if owners[place].mac != port.mac]
     for place in lost:
         expected = f"a fixed IP of one port only; that of port {owners[place].id} is used"
@@ -200,8 +201,9 @@ def _without_rivals(
 
 
 def _subnet_port(value: object, at: At, list_of: str, skipped: list[Omission]) -> SubnetPort:
-    """
-    :param list_of: the subnet whose list the port is in; addresses of the port in other subnets are not looked at
+    """Read a port that gives neighbours.
+
+    :param list_of: the subnet whose list the port is in; addresses of the port in other subnets are ignored
     """
     port = mapping(value, at)
     port_id = values.uuid(port.get("id", MISSING), (at, "id"))
@@ -241,13 +243,15 @@ def _subnet_port(value: object, at: At, list_of: str, skipped: list[Omission]) -
 
 
 def _no_neighbour(port_id: str, at: At, value: str, expected: str) -> Omission:
-    """A MAC address or an address of which no neighbour can be made."""
+    """Return the omission of a MAC address or an address of which no neighbour can be made."""
     return Omission(json_path(at), f"{show(value)} (port {port_id})", expected)
 
 
 def _pairs(value: object, at: At, port_mac: str) -> tuple[tuple[str, IpNetwork], ...]:
-    """Allowed address pairs.  Users set these freely, so a pair that can give no neighbour (a group MAC address, a
-    multicast address …) is left out: it must not keep the router from being built.
+    """Read allowed address pairs.
+
+    Users set these freely, so a pair that can give no neighbour (a group MAC address, a multicast address …) is
+    ignored: it must not keep the router from being built.
     """
     found: set[tuple[str, IpNetwork]] = set()
     for index, item in enumerate(array(value, at)):

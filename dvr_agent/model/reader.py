@@ -1,13 +1,13 @@
 """From bytes to plain JSON values, and from a wrong value to its JSON path.
 
 ``json_text`` decodes into plain dicts and lists; our own checks in ``values``, ``ports`` and ``parse`` follow.
-msgspec could decode straight into typed Structs, but its errors do not tell the value, nor which key of a mapping is
-meant, and they leave out what JSON types cannot say (families, duplicates, host bits); a second description of each
-object would only serve the first half of the checks.  The unknown keys that are built for nothing cost little:
-with 1,000 ports 1.7 ms against 1.4 ms for Structs, where making our own values takes 10 ms.
+msgspec could decode straight into typed Structs, but its errors have neither the value nor the key of a mapping, and it
+cannot check families, duplicates and host bits; a second description of each object would only serve half of the
+checks.  Decoding unknown keys costs little: with 1,000 ports 1.7 ms against 1.4 ms for Structs, where making our own
+values takes 10 ms.
 
 A place in a document is a linked tuple ``(parent, key or index)``, ``None`` for the document itself: cheap to make on
-the way down, turned into text only when something is wrong.  Nothing here knows routers.  Used by the rest of
+the way down, turned into text only for an error.  Nothing here knows routers.  Used by the rest of
 ``dvr_agent.model``.
 """
 
@@ -35,7 +35,7 @@ class Verbatim(str):
 
 
 MISSING = Verbatim("missing")
-"""Stands for the value of a key that is not there."""
+"""Stands for the value of a missing key."""
 
 
 class Invalid(Exception):  # noqa: N818 - not an error of its own: parse.py makes a DocumentError of it
@@ -43,7 +43,7 @@ class Invalid(Exception):  # noqa: N818 - not an error of its own: parse.py make
 
     :param at: where it is
     :param value: the value as decoded, :data:`MISSING`, or a :class:`Verbatim` text
-    :param expected: what would have been right
+    :param expected: description of a right value
     """
 
     def __init__(self, at: At, value: object, expected: str) -> None:
@@ -54,7 +54,7 @@ class Invalid(Exception):  # noqa: N818 - not an error of its own: parse.py make
 def decode(data: bytes, max_size: int) -> object:
     """Decode UTF-8 JSON text.  Of a key that an object has twice the last value holds, as in other JSON readers.
 
-    :param max_size: in bytes; a larger document is not looked at
+    :param max_size: in bytes; a larger document is not decoded
     :raises Invalid: too large, not UTF-8, not JSON, or nested deeper than Python's recursion limit (1,000) allows
     """
     if len(data) > max_size:
@@ -84,7 +84,7 @@ def _excerpt(data: bytes, start: int) -> str:
 
 
 def json_path(at: At) -> str:
-    """The place as a JSON path: ``$.router._interfaces[0]["binding:host_id"]``; keys cut to 80 characters."""
+    """Return the place as a JSON path: ``$.router._interfaces[0]["binding:host_id"]``; keys cut to 80 characters."""
     parts: list[str] = []
     while at is not None:
         at, key = at
@@ -98,7 +98,7 @@ def json_path(at: At) -> str:
 
 
 def show(value: object) -> str:
-    """A value as JSON of at most 80 characters, in one line, without anything unprintable."""
+    """Return a value as JSON of at most 80 printable characters, in one line."""
     if isinstance(value, Verbatim):
         return _cut(printable(value, VALUE_LENGTH + 1))
     if isinstance(value, str):
@@ -120,7 +120,7 @@ def _cut(text: str) -> str:
 
 
 def printable(text: str, limit: int) -> str:
-    """Text that cannot forge a log line: unprintable characters escaped (``\\n``, ``\\u2028``), cut to ``limit``."""
+    """Return text that cannot forge a log line: unprintable characters escaped (``\\n``), cut to ``limit``."""
     text = text[:limit]
     if text.isprintable():
         return text
@@ -129,7 +129,7 @@ def printable(text: str, limit: int) -> str:
 
 
 def mapping(value: object, at: At) -> dict[str, Any]:
-    """A JSON object.
+    """Return a JSON object.
 
     :raises Invalid: it is something else
     """
@@ -139,7 +139,7 @@ def mapping(value: object, at: At) -> dict[str, Any]:
 
 
 def array(value: object, at: At) -> list[Any]:
-    """A JSON array.
+    """Return a JSON array.
 
     :raises Invalid: it is something else
     """
@@ -149,7 +149,7 @@ def array(value: object, at: At) -> list[Any]:
 
 
 def boolean(value: object, at: At) -> bool:
-    """A JSON true or false; numbers and texts do not count as one.
+    """Return a JSON true or false; numbers and texts are refused.
 
     :raises Invalid: it is something else
     """
@@ -159,9 +159,9 @@ def boolean(value: object, at: At) -> bool:
 
 
 class Unique:
-    """Remembers values and where they were, to refuse the second of two equal ones.
+    """Remembers values and their places, to refuse the second of two equal ones.
 
-    :param what: what must be unique, in words, for the error
+    :param what: description of a unique value, for the error
     """
 
     def __init__(self, what: str) -> None:
@@ -169,9 +169,9 @@ class Unique:
         self._seen: dict[object, At] = {}
 
     def add(self, key: object, at: At, value: object) -> None:
-        """Note ``key``, found at ``at`` as ``value``.
+        """Remember ``key``, found at ``at`` as ``value``.
 
-        :raises Invalid: an equal one was noted before
+        :raises Invalid: an equal one is remembered already
         """
         first = self._seen.setdefault(key, at)
         if first is not at:

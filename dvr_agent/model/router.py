@@ -1,6 +1,6 @@
 """A router as Neutron describes it, in types that cannot hold a bad value.
 
-Words as Neutron uses them.  UUIDs are lower-case canonical text, MAC addresses lower-case with colons, addresses and
+Names are those of Neutron.  UUIDs are lower-case canonical text, MAC addresses lower-case with colons, addresses and
 networks :mod:`ipaddress` values.  ``parse`` makes these from JSON; ``desired`` turns them into namespace states.
 """
 
@@ -19,7 +19,7 @@ NEEDS_BINDING_HOST = "FLOATING_IP_HOST_NEEDS_BINDING"
 
 @dataclass(frozen=True, slots=True)
 class FixedIp:
-    """An address of a port; ``prefixlen`` is the host length where the document gives none (a second gateway IP)."""
+    """An address of a port; ``prefixlen`` is the host length where the document has none (a second gateway IP)."""
 
     address: IpAddress
     prefixlen: int
@@ -27,11 +27,12 @@ class FixedIp:
 
     @property
     def cidr(self) -> str:
+        """Address and prefix length."""
         return f"{self.address}/{self.prefixlen}"
 
 
 class RaMode(Enum):
-    """``ipv6_ra_mode``: what an IPv6 subnet's router advertisements tell instances."""
+    """``ipv6_ra_mode``: address configuration in the router advertisements of an IPv6 subnet."""
 
     SLAAC = "slaac"
     STATELESS = "dhcpv6-stateless"
@@ -57,7 +58,7 @@ class Subnet:
 class RouterPort:
     """A port of the router: interface, gateway, csnat or agent gateway port.
 
-    :ivar subnets: those that the fixed IPs are in
+    :ivar subnets: subnets of the fixed IPs
     :ivar extra_subnets: other subnets of the same network (on-link)
     :ivar extra_gateways: gateway addresses of those
     :ivar scope4: id of the IPv4 address scope, None for none; likewise scope6
@@ -83,8 +84,8 @@ class FloatingIp:
     """A floating IP that is associated with a port.
 
     :ivar host: host of the port, or :data:`NEEDS_BINDING_HOST`
-    :ivar dest_host: where a live migration takes the port, None if there is none
-    :ivar snat_bound: ``dvr_snat_bound``: realised centrally, in the snat namespace
+    :ivar dest_host: target host of a live migration of the port, None if there is none
+    :ivar snat_bound: ``dvr_snat_bound``: built centrally, in the snat namespace
     :ivar fixed_scope: id of the fixed address's IPv4 address scope
     """
 
@@ -99,17 +100,17 @@ class FloatingIp:
 
     @property
     def is_central(self) -> bool:
-        """True if the host of the snat namespace realises it, whatever host its port is on."""
+        """True if the host of the snat namespace builds it, whatever host its port is on."""
         return self.snat_bound or self.host == NEEDS_BINDING_HOST
 
 
 @dataclass(frozen=True, slots=True)
 class Omission:
-    """An object of a document that is left out, since it cannot be built as it stands; the rest of the router is built.
+    """An object of a document that cannot be built, while the rest of the router is built.
 
-    :ivar path: JSON path of the value that is wrong
-    :ivar value: the value, already cut to 80 characters
-    :ivar expected: what would have been right
+    :ivar path: JSON path of the wrong value
+    :ivar value: the value, cut to 80 characters
+    :ivar expected: description of a right value
     """
 
     path: str
@@ -118,6 +119,7 @@ class Omission:
 
     @property
     def text(self) -> str:
+        """The reason in one line."""
         return f"{self.path} is {self.value}: expected {self.expected}"
 
 
@@ -135,7 +137,7 @@ class SubnetPort:
 
     :ivar addresses: (subnet id, address) of each fixed IP in the subnet whose list it is in
     :ivar pairs: allowed address pairs, (MAC, network); only those that are one address give neighbours
-    :ivar is_up: administratively up, with status ACTIVE; so is a port of which the document does not tell it
+    :ivar is_up: administratively up, with status ACTIVE; the default where the document has neither
     """
 
     id: str
@@ -156,9 +158,9 @@ class Router:
     :ivar snat_interfaces: csnat ports (``_snat_router_interfaces``)
     :ivar agent_gateways: agent gateway ports listed for this host (``_floatingip_agent_interfaces``)
     :ivar ports_by_subnet: (subnet id, its ports), sorted by subnet id
-    :ivar omitted: objects of the document that are left out; a router with any of them is degraded
+    :ivar omitted: objects of the document that cannot be built; a router with any of them is degraded
     :ivar omitted_floating_ips: the floating IPs among them
-    :ivar skipped: ports of the router's subnets that give no neighbour; the router is well without
+    :ivar skipped: ports of the router's subnets that give no neighbour; the router is not degraded by that
     """
 
     id: str
@@ -181,6 +183,6 @@ class Router:
 
     @property
     def networks(self) -> set[str]:
-        """Ids of all networks that it has, or may have on this host, a port in."""
+        """Ids of all networks in which it has a port, or may have one on this host."""
         ports = (*self.interfaces, *self.snat_interfaces, *self.agent_gateways)
         return {port.network_id for port in (*ports, *((self.gateway,) if self.gateway else ()))}

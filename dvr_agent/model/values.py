@@ -1,7 +1,7 @@
 """Readers of single values: UUIDs, MAC addresses, IP addresses and networks, MTUs, names.
 
 Each takes a decoded JSON value and its place, and returns the typed, canonical value or raises ``Invalid``.
-Nothing here knows how values are put together: see ``ports`` and ``parse``, which use it.
+``ports`` and ``parse`` put values together.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ NAME_LENGTH = 255
 """Characters of a name or a host name that are kept (neutron_lib.db.constants.NAME_FIELD_SIZE)."""
 
 MTU_MIN, MTU_MAX = 68, 65535
-"""What an IPv4 link must carry at least (RFC 791), and the most a veth device takes (ETH_MAX_MTU)."""
+"""Smallest MTU of an IPv4 link (RFC 791), and largest of a veth device (ETH_MAX_MTU)."""
 
 _uuid = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}").fullmatch
 _mac = re.compile(r"[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){5}").fullmatch
@@ -31,15 +31,16 @@ _RESERVED = (
     (IPv6Network("::/127"), "the unspecified and the loopback address"),
     (IPv6Network("ff00::/8"), "multicast"),
 )
-"""Networks that no subnet may overlap: its on-link route would take packets that are not for it."""
+"""Networks that no subnet may overlap: its on-link route would get packets to other destinations."""
 
 _PAIR_RANGE = int(IPv4Address("169.254.64.0")) >> 14
 """169.254.64.0/18: links between router and FIP namespaces (neutron.agent.l3.dvr_fip_ns)."""
 
 
 def uuid(value: object, at: At) -> str:
-    """A UUID of 8-4-4-4-12 hexadecimal digits, in lower case.  Neither braces nor ``urn:`` are taken: no server
-    sends them, and ids become parts of names.
+    """Read a UUID of 8-4-4-4-12 hexadecimal digits, in lower case.
+
+    Neither braces nor ``urn:`` are accepted: no server sends them, and ids become parts of names.
     """
     if isinstance(value, str) and _uuid(value):
         return value.lower()
@@ -47,24 +48,24 @@ def uuid(value: object, at: At) -> str:
 
 
 def optional_uuid(value: object, at: At) -> str | None:
-    """A UUID or null."""
+    """Read a UUID or null."""
     return None if value is None else uuid(value, at)
 
 
 def is_unicast(mac: str) -> bool:
-    """Whether a MAC address can be that of one station: no group bit (IEEE 802), not all zero."""
+    """Return True if a MAC address can be that of one station: no group bit (IEEE 802), not all zero."""
     return not int(mac[1], 16) & 1 and mac != "00:00:00:00:00:00"
 
 
 def any_mac(value: object, at: At) -> str:
-    """A MAC address of six octets with colons, in lower case."""
+    """Read a MAC address of six octets with colons, in lower case."""
     if isinstance(value, str) and _mac(value):
         return value.lower()
     raise Invalid(at, value, "a MAC address (six octets with colons)")
 
 
 def mac(value: object, at: At) -> str:
-    """The MAC address of a station: unicast and not all zero."""
+    """Read the MAC address of a station: unicast and not all zero."""
     found = any_mac(value, at)
     if not is_unicast(found):
         raise Invalid(at, value, "a unicast MAC address that is not all zero")
@@ -72,8 +73,10 @@ def mac(value: object, at: At) -> str:
 
 
 def mtu(value: object, at: At) -> int:
-    """An MTU in bytes.  Below 1280 the kernel runs no IPv6 on a device (RFC 8200); that is not checked here, since a
-    port with IPv6 addresses and such an MTU is a fault that Neutron lets through and IPv4 still works on it.
+    """Read an MTU in bytes.
+
+    Below 1280 the kernel has no IPv6 on a device (RFC 8200); that is not checked here: Neutron does not refuse such an
+    MTU on a port with IPv6 addresses, and IPv4 works on it.
     """
     if type(value) is int and MTU_MIN <= value <= MTU_MAX:
         return value
@@ -81,19 +84,19 @@ def mtu(value: object, at: At) -> int:
 
 
 def name(value: object, at: At) -> str:
-    """A name for people: any text, unprintable characters escaped, cut to 255 characters."""
+    """Read a name: any text, unprintable characters escaped, cut to 255 characters."""
     if isinstance(value, str):
         return printable(value, NAME_LENGTH)
     raise Invalid(at, value, "a string")
 
 
 def optional_name(value: object, at: At) -> str | None:
-    """A name or null."""
+    """Read a name or null."""
     return None if value is None else name(value, at)
 
 
 def _number4(text: str) -> int:
-    """What ``int(IPv4Address(text))`` gives, several times as fast: there are thousands in a document.
+    """Return ``int(IPv4Address(text))``, several times as fast: there are thousands in a document.
 
     :raises ValueError: the text is no address
     """
@@ -105,7 +108,7 @@ def _number4(text: str) -> int:
 
 
 def address(value: object, at: At) -> IpAddress:
-    """An IPv4 or IPv6 address, without zone (``%eth0``)."""
+    """Read an IPv4 or IPv6 address, without zone (``%eth0``)."""
     if isinstance(value, str):
         try:
             if ":" not in value:
@@ -118,30 +121,37 @@ def address(value: object, at: At) -> IpAddress:
 
 
 def why_unusable(ip: IpAddress) -> str:
-    """What keeps an address from being a host's on a link; empty if nothing does."""
+    """Return why an address cannot be that of a host on a link; empty if it can."""
     number = int(ip)
     if number == 0:
         return "the unspecified address"
-    if ip.version == 4:
-        if number >> 28 == 0xE:
-            return "multicast"
-        if number >> 24 == 127:
-            return "loopback"
-        if number == 0xFFFFFFFF:
-            return "broadcast"
-        if number >> 14 == _PAIR_RANGE:
-            return "in 169.254.64.0/18, which the agent uses for its own links"
-    elif number >> 120 == 0xFF:
+    return _why_unusable4(number) if ip.version == 4 else _why_unusable6(number)
+
+
+def _why_unusable4(number: int) -> str:
+    if number >> 28 == 0xE:
         return "multicast"
-    elif number == 1:
+    if number >> 24 == 127:
         return "loopback"
-    elif number >> 32 == 0xFFFF:
+    if number == 0xFFFFFFFF:
+        return "broadcast"
+    if number >> 14 == _PAIR_RANGE:
+        return "in 169.254.64.0/18, which the agent uses for its own links"
+    return ""
+
+
+def _why_unusable6(number: int) -> str:
+    if number >> 120 == 0xFF:
+        return "multicast"
+    if number == 1:
+        return "loopback"
+    if number >> 32 == 0xFFFF:
         return "IPv4-mapped"
     return ""
 
 
 def host_address(value: object, at: At) -> IpAddress:
-    """An address that a host on a link can have: none of those of :func:`why_unusable`."""
+    """Read an address that a host on a link can have, see :func:`why_unusable`."""
     found = address(value, at)
     reason = why_unusable(found)
     if reason:
@@ -150,7 +160,7 @@ def host_address(value: object, at: At) -> IpAddress:
 
 
 def address4(value: object, at: At) -> IPv4Address:
-    """An IPv4 address."""
+    """Read an IPv4 address."""
     found = address(value, at)
     if isinstance(found, IPv4Address):
         return found
@@ -158,9 +168,9 @@ def address4(value: object, at: At) -> IPv4Address:
 
 
 def network(value: object, at: At) -> IpNetwork:
-    """A network, ``address/prefix length``, not in the IPv4-mapped range.
+    """Read a network, ``address/prefix length``, not in the IPv4-mapped range.
 
-    Host bits are dropped: Neutron keeps extra routes as the tenant wrote them, and he must not break his router.
+    Host bits are dropped: Neutron keeps extra routes as the tenant wrote them.
     """
     if isinstance(value, str) and _cidr(value):
         try:
@@ -175,7 +185,7 @@ def network(value: object, at: At) -> IpNetwork:
 
 
 def link_network(value: object, at: At) -> IpNetwork:
-    """The network of a subnet: no host bits, and not everything (/0), which would be a default route."""
+    """Read the network of a subnet: without host bits, and not /0, which would be a default route."""
     found = network(value, at)
     if int(found.network_address) != int(address(str(value).partition("/")[0], at)):
         raise Invalid(at, value, f"a network without host bits ({found})")
@@ -185,7 +195,7 @@ def link_network(value: object, at: At) -> IpNetwork:
 
 
 def subnet_network(value: object, at: At) -> IpNetwork:
-    """:func:`link_network` that overlaps none of the networks that no subnet can be in."""
+    """Read a :func:`link_network` that overlaps no network that is reserved."""
     found = link_network(value, at)
     for reserved, what in _RESERVED:
         if _overlap(found, reserved):
@@ -201,7 +211,7 @@ def _overlap(one: IpNetwork, other: IpNetwork) -> bool:
 
 
 def address_or_network(value: object, at: At) -> IpNetwork:
-    """An address (as a network of one) or a network; host bits are dropped, as users set these."""
+    """Read an address (as a network of one) or a network; host bits are dropped, since users set these."""
     if isinstance(value, str):
         try:
             if _cidr(value):
@@ -220,7 +230,7 @@ def _network(text: str) -> IpNetwork:
 
 
 def prefixlen(value: object, at: At, ip: IpAddress) -> int:
-    """A prefix length that suits the family of ``ip``; 0 is none, as it would make a default route."""
+    """Read a prefix length of the family of ``ip``; 0 is refused, since it would make a default route."""
     if type(value) is int and 1 <= value <= ip.max_prefixlen:
         return value
     raise Invalid(at, value, f"a prefix length from 1 to {ip.max_prefixlen}")

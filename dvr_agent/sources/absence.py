@@ -1,6 +1,6 @@
-"""When a file that a scan of the document directory misses, though nothing told of its removal, counts as deleted.
+"""When a file that a scan of the document directory misses, without a notification, counts as deleted.
 
-Pure bookkeeping over the scans; ``directory`` makes them.  Two scans of the same directory decide, and only while
+Bookkeeping over the scans only; ``directory`` makes them.  Two scans of the same directory decide, and only while
 other documents are there.
 """
 
@@ -26,15 +26,15 @@ class Scan(NamedTuple):
     names: frozenset[str]
 
     def confirms(self, earlier: Scan) -> bool:
-        """True if both saw the same state of the directory, or it had time enough to be filled in between."""
+        """Return True if both found the same state of the directory, or it had time enough to be filled in between."""
         same = (self.mtime_ns, self.names) == (earlier.mtime_ns, earlier.names)
         return same or self.time - earlier.time >= STEADY_SECONDS
 
 
 class Absence:
-    """What is missing.
+    """Missing files.
 
-    :ivar suspect: why what is missing must not count as deleted, see :class:`dvr_agent.sources.api.Synced`
+    :ivar suspect: why missing files must not count as deleted, see :class:`dvr_agent.sources.api.Synced`
     """
 
     def __init__(self, path: str) -> None:
@@ -51,7 +51,7 @@ class Absence:
         return sorted(self._missed)
 
     def judge(self, scan: Scan, gone: Set[str], other: bool) -> list[str]:
-        """Take in a scan; returns the files that are to be forgotten, sorted.
+        """Take a scan; returns the files to forget, sorted.
 
         :param gone: files that were there before and are not now
         :param other: the directory is another one than that of the scan before
@@ -70,16 +70,16 @@ class Absence:
         return sorted(believed)
 
     def _judge_empty(self, gone: Set[str], other: bool) -> list[str]:
-        """All are forgotten, but the daemon holds on to their routers; a file that comes back is announced anew."""
+        """Forget all files, while the daemon keeps their routers; a file that comes back is announced anew."""
         self._missed, self._filled = {}, None
         if other or gone or self.suspect:
             self.suspect = f"directory {self._path} holds no document"
         return sorted(gone)
 
     def discard(self, name: str) -> None:
-        """The removal of a file was seen."""
+        """Drop a file of which a notification says that it is gone."""
         self._missed.pop(name, None)
 
     def forget(self) -> None:
-        """The directory cannot be listed: scans before and after that have nothing to do with each other."""
+        """Drop all scans, since the directory cannot be listed: the next one has nothing to do with them."""
         self._missed = {}

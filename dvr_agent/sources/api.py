@@ -1,9 +1,10 @@
-"""What every source of router documents offers the daemon: events out, documents on request.
+"""The interface of a source of router documents: events out, documents on request.
 
-No event loop and no eventlet in here: a source is driven from outside, by one thread at a time (the daemon's native
-worker, since documents may be read and parsed inside :meth:`Source.poll` and :meth:`Source.rescan`).  A source that
-asks over the network does so in threads of its own and hands over by its descriptor.  ``directory`` is the built-in
-one, ``neutron`` asks a neutron-server.  What the events mean for a router is decided by the daemon, not here.
+A source has no event loop: the daemon calls it.  ``rescan`` may read and parse documents, so the daemon calls it in its
+worker thread, and so it calls ``poll`` of a source with :attr:`Source.poll_blocks`; all other methods return at once
+and are called in the daemon's main thread.  Calls of ``rescan`` and ``poll`` do not overlap.  A source that asks over
+the network does so in threads of its own, and has a descriptor for the events.  ``directory`` is the built-in source,
+``neutron`` asks a neutron-server.  The daemon decides what events mean for a router.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ from dvr_agent.model.router import Router
 class Document:
     """A good router document.
 
-    :ivar name: what the source calls it (directory source: the file name); for messages, never for decisions
-    :ivar router: what it says
+    :ivar name: its name in the source (directory source: the file name); for messages, never for decisions
     :ivar digest: hash of its bytes; equal digests are equal documents
     """
 
@@ -39,9 +39,9 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """The removal of the document was seen or announced: an explicit deletion, the router may be removed at once.
+    """The document was removed by an explicit deletion: the router may be removed at once.
 
-    Absence that nobody announced is never reported by this event, only by :class:`Synced`.
+    Absence without an explicit deletion is never reported by this event, only by :class:`Synced`.
     """
 
     router_id: str
@@ -50,10 +50,10 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A document that cannot be used for now.  Its router keeps what it has and stays known.
+    """A document that cannot be used for now.  Its router is unchanged and stays known.
 
-    :ivar router_id: whose document it was when it was good, or the id that could be made out in it; None: unknown
-    :ivar second: another document of its router is in force: no router is affected, and ``router_id`` is None
+    :ivar router_id: id in the document when it was good, or the id that can still be read in it; None: no readable id
+    :ivar second: another document of the same router is in force: no router is affected, and ``router_id`` is None
     """
 
     name: str
@@ -64,9 +64,9 @@ class Bad:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Documents cannot be listed at all.  Nothing is known to have changed, nothing may be removed.
+    """Documents cannot be listed at all: no router may be changed or removed because of it.
 
-    :meth:`Source.rescan` says so each time, until it works again.
+    :meth:`Source.rescan` returns it each time, until it works again.
     """
 
     error: SourceError
@@ -80,7 +80,7 @@ class Synced:
 
     :ivar known: ids of all routers whose documents are there, good or bad
     :ivar complete: False if routers may be missing in ``known``: the sweep must wait
-    :ivar why: why it is not complete; empty for the ordinary reason, a bad document of which nobody knows whose it is
+    :ivar why: why it is not complete; empty for the ordinary reason, a bad document without a readable router id
     :ivar suspect: why routers that are not in ``known`` must not be removed before an operator confirms it, however few
         they are; empty: their number decides
     """
@@ -95,12 +95,12 @@ Event = Changed | Deleted | Bad | Failed | Synced
 
 
 class Fate(Enum):
-    """What became of a router's job."""
+    """How a router's job ended."""
 
     IN_PLACE = "in place"
     """The kernel agrees with the document."""
     FAILED = "failed"
-    """The kernel holds what it held before, or part of what the document wants."""
+    """The kernel is unchanged, or has a part of what the document wants."""
     ABSENT = "absent"
     """Nothing of the router is in the kernel: it was removed, or is administratively down."""
     LEFT_ALONE = "left alone"
@@ -109,10 +109,10 @@ class Fate(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The end of one job on one router, told to the source.
+    """The end of one job on one router, reported to the source.
 
-    :ivar router: the document that the job was about; None if the router is gone
-    :ivar reason: what failed
+    :ivar router: the router of the document of the job; None if the router is gone
+    :ivar reason: why the job failed
     """
 
     router_id: str
@@ -122,30 +122,31 @@ class Settled:
 
 
 class Source(Protocol):
-    """A place where router documents come from.  No method raises for anything the outside world can do to it."""
+    """A source of router documents.  No method raises, whatever happens to files, network and server.
+
+    :ivar poll_blocks: False if :meth:`poll` reads no file and waits for nothing, so that any thread may call it
+    """
+
+    poll_blocks: bool
 
     @property
     def rescan_interval(self) -> float:
         """Seconds between two calls of :meth:`rescan` by the daemon."""
 
-    @property
-    def poll_blocks(self) -> bool:
-        """True if :meth:`poll` may read files, so that it must not be called by the event loop."""
-
     def fileno(self) -> int | None:
-        """A descriptor that is readable while :meth:`poll` has work, the same for the source's whole life.
+        """Return a descriptor that is readable while :meth:`poll` has work, the same until :meth:`close`.
 
         None if the source has none: then only :meth:`rescan` finds changes.
         """
 
     def poll(self) -> list[Event]:
-        """Handle notifications.  Bounded: when much is pending the descriptor stays readable for another call.
+        """Return events of notifications.  Bounded: if much is pending, the descriptor stays readable for another call.
 
-        Never blocks.  Before the first :meth:`rescan` it returns nothing.
+        Waits for nothing but files (:attr:`poll_blocks`).  Before the first :meth:`rescan` it returns nothing.
         """
 
     def rescan(self) -> list[Event]:
-        """List everything and look at what seems changed; the first call is the first sync.
+        """List all documents and read those that seem changed; the first call is the first sync.
 
         Ends with one :class:`Synced`, or consists of one :class:`Failed`.  A source that has to ask elsewhere returns
         nothing, and :meth:`poll` gives the events when the answer is there, ended by Synced or Failed all the same.
@@ -153,16 +154,16 @@ class Source(Protocol):
         """
 
     def document(self, router_id: str) -> Document | None:
-        """The newest good document of the router; it stays available while the document is bad for now."""
+        """Return the newest good document of the router, also while a newer document is bad."""
 
     def status(self) -> dict[str, Any]:
-        """For the admin socket, JSON-ready: at least ``source``, ``documents``, ``bad`` (name → error), ``error``.
+        """Return ``source``, ``documents``, ``bad`` (name → error), ``error`` and more, JSON-ready.
 
-        How it is at this moment.  From any thread, also while another method is at work; does not block.
+        Callable in any thread, also while another method runs; does not block.
         """
 
     def settled(self, report: Settled) -> None:
-        """A job on a router ended.  Called in the daemon's main thread: must not block."""
+        """Take the end of a job on a router.  Called in the daemon's main thread: must not block."""
 
     def close(self) -> None:
-        """Give back descriptors, end threads (within two seconds).  The source is of no use afterwards."""
+        """Close descriptors and end threads (within two seconds); no other method may be called afterwards."""

@@ -1,9 +1,9 @@
-"""Which document is in force for which router, and what the daemon must be told when that changes.
+"""Which document is in force for which router, and the events of a change.
 
-Pure bookkeeping: names, documents and errors come in, events come out; no file is touched here.  Of several good
-documents of one router the one that came first is in force until it goes, whatever the names are: a second one is a
-bad document, and no router changes because of it.  When the document in force goes, the next one by arrival takes
-over.  ``directory`` feeds it.
+Bookkeeping only: names, documents and errors come in, events come out; no file is touched here.  Of several good
+documents of one router the first is in force until it is removed, whatever the names are: a second one is a bad
+document, and no router changes because of it.  When the document in force is removed, the next one by arrival takes
+over.  ``directory`` uses it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from dvr_agent.sources.api import Bad, Changed, Deleted, Document, Event
 
 
 @dataclass(slots=True)
-class Entry:
+class CatalogueEntry:
     """One document.
 
-    :ivar latest: as it was when it could last be read, None: it never could
+    :ivar latest: content when it could be read last, None: it never could
     :ivar error: why it cannot be read now, None: it can
-    :ivar peeked: router id that could be made out in a document that could never be read
-    :ivar rival: name of the document that is in force for the router of ``latest`` in its stead
+    :ivar peeked: router id that was read in a document that otherwise could never be read
+    :ivar rival: name of the other document that is in force for the router of ``latest``
     """
 
     latest: Document | None = None
@@ -32,63 +32,64 @@ class Entry:
 
     @property
     def wants(self) -> str | None:
-        """Id of the router that the document is of, as far as it is known."""
+        """Id of the router in the document, None if it is not readable."""
         return self.latest.router.id if self.latest is not None else self.peeked
 
 
 class Catalogue:
-    """All documents of a source by name, in the order in which they came."""
+    """All documents of a source by name, in order of arrival."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, CatalogueEntry] = {}
         self._in_force: dict[str, str] = {}
         """Router id → name of the document that is in force."""
         self._router_of: dict[str, str] = {}
-        """The same by name.  The content of the document may be of another router by now, and refused."""
+        """The same by name.  The newest content of the document may be of another router, and refused."""
         self._claims: dict[str, set[str]] = {}
-        """Router id → names of the documents that are, or were and still stand for it; never empty."""
-        self._said: dict[str, Document] = {}
-        """Router id → document that was last announced by Changed."""
+        """Router id → names of the documents that have, or had and still stand for it; never empty."""
+        self._announced: dict[str, Document] = {}
+        """Router id → document of the last Changed event."""
         self._left: set[str] = set()
-        """Ids of routers whose document in force was deleted; only one that cannot be read may still be of them."""
+        """Ids of routers whose document in force was deleted; an unreadable document may still have their id."""
         self._troubled: set[str] = set()
         """Names of the documents that cannot be used."""
 
     def document(self, router_id: str) -> Document | None:
-        return self._said.get(router_id)
+        """Return the document in force that was announced last."""
+        return self._announced.get(router_id)
 
     def known(self) -> frozenset[str]:
-        """Ids of all routers that a document is there for, good or bad."""
+        """Return the ids of all routers that have a document, good or bad."""
         return frozenset(self._claims)
 
     def complete(self) -> bool:
-        """False if there is a bad document in which no router id could be made out."""
+        """Return False if there is a bad document without a readable router id."""
         return all(entry.wants is not None for entry in self._entries.values())
 
     def good(self) -> int:
-        """Number of documents that can be used."""
+        """Return the number of documents that can be used."""
         return len(self._entries) - len(self._troubled)
 
     def bad(self) -> dict[str, str]:
-        """Name → error of those that cannot be used."""
+        """Return the errors of documents that cannot be used, by name."""
         return {name: str(self._error(name)) for name in sorted(self._troubled)}
 
     def rival(self, name: str) -> str | None:
-        """Name of the document that is in force in the stead of this one; None: none is."""
+        """Return the name of the document that is in force instead of this one; None if there is none."""
         entry = self._entries.get(name)
         return entry.rival if entry is not None and entry.error is None else None
 
     def has(self, name: str, digest: bytes) -> bool:
-        """True if the document with this name can be read and has this content already."""
+        """Return True if the document with this name can be read and has this content already."""
         entry = self._entries.get(name)
         return entry is not None and entry.error is None and entry.latest is not None and entry.latest.digest == digest
 
     def put(self, document: Document) -> list[Event]:
-        """The document with this name can be read and says this."""
+        """Take a document that can be read."""
         name = document.name
         if self.has(name, document.digest):
             return []
-        entry = self._entries.setdefault(name, Entry())
+        entry = self._entries.setdefault(name, CatalogueEntry())
         before, could_be_read = entry.wants, entry.latest is not None
         was_bad, entry.latest, entry.error = name in self._troubled, document, None
         events = self._decide(name, again=was_bad)
@@ -96,11 +97,14 @@ class Catalogue:
         return events + self._reclaim(name, before, deleted=could_be_read)
 
     def spoil(self, name: str, error: DocumentError, router_id: str | None) -> list[Event]:
-        """The document with this name cannot be read now; ``router_id`` if one could be made out in it."""
-        entry = self._entries.setdefault(name, Entry())
+        """Take the error of a document that cannot be read now.
+
+        :param router_id: the id that can still be read in it, None if there is none
+        """
+        entry = self._entries.setdefault(name, CatalogueEntry())
         before, repeated = entry.wants, str(entry.error) == str(error)
         entry.error = error
-        # An id that could be made out before is kept while a worse version gives none: rather too many are known.
+        # An id that was readable before is kept while a worse version has none: rather too many routers are known.
         if entry.latest is None and router_id is not None:
             entry.peeked = router_id
         self._troubled.add(name)
@@ -108,7 +112,10 @@ class Catalogue:
         return events if repeated else [self._report(name), *events]
 
     def drop(self, name: str, deleted: bool) -> list[Event]:
-        """The document with this name is gone; ``deleted``: its removal was seen (else it is just not there)."""
+        """Remove a document.
+
+        :param deleted: by an explicit deletion; otherwise it is merely absent
+        """
         entry = self._entries.pop(name, None)
         if entry is None:
             return []
@@ -121,7 +128,7 @@ class Catalogue:
     def _decide(self, name: str, again: bool = False) -> list[Event]:
         """Put a document that can be read in force for its router, or refuse it.
 
-        :param again: it was refused or unreadable before: to be announced even with the content announced last
+        :param again: it was refused or unreadable before: announce it even if its content was announced last
         """
         entry = self._entries[name]
         assert entry.latest is not None
@@ -137,16 +144,18 @@ class Catalogue:
         entry.rival = None
         self._troubled.discard(name)
         self._left.discard(router_id)
-        left = self._release(name, deleted=True) if self._router_of.get(name) != router_id else []
+        released = self._release(name, deleted=True) if self._router_of.get(name) != router_id else []
         self._in_force[router_id], self._router_of[name] = name, router_id
-        said, self._said[router_id] = self._said.get(router_id), entry.latest
-        news = said is None or said.name != name or said.digest != entry.latest.digest
-        events: list[Event] = [Changed(entry.latest)] if news or again else []
-        return [*events, *left, *self._refuse_others(router_id, name)]
+        announced, self._announced[router_id] = self._announced.get(router_id), entry.latest
+        is_new = announced is None or announced.name != name or announced.digest != entry.latest.digest
+        events: list[Event] = [Changed(entry.latest)] if is_new or again else []
+        return [*events, *released, *self._refuse_others(router_id, name)]
 
     def _take_over(self, name: str, holder: str) -> list[Event]:
-        """Put a document in force for its router in place of one that is of another router by now, and was refused
-        there: two files that swapped their documents would wait for each other for ever."""
+        """Put a document in force in place of a holder that has the id of another router by now, and was refused there.
+
+        Two files that swapped their documents would wait for each other for ever.
+        """
         router_id = self._router_of.pop(holder)
         del self._in_force[router_id]
         self._claims[router_id].discard(holder)
@@ -154,7 +163,7 @@ class Catalogue:
         return [*events, self._report(holder)] if holder in self._troubled else events
 
     def _make_way(self, name: str) -> list[Event]:
-        """A document that was refused gives up the router that it was of before, if that has another one."""
+        """Release the former router of a refused document, if that router has another document."""
         before = self._router_of.get(name)
         if before is None or before == self._entries[name].wants:
             return []
@@ -162,9 +171,9 @@ class Catalogue:
         return self._release(name, deleted=False) if usable else []
 
     def _release(self, name: str, deleted: bool) -> list[Event]:
-        """A document is in force no more: the next one of its router is, or the router has none.
+        """End the force of a document: the next one of its router takes over.
 
-        :param deleted: a router without any document is deleted by that
+        :param deleted: if there is no other document, the router is deleted
         """
         router_id = self._router_of.pop(name, None)
         if router_id is None:
@@ -178,11 +187,11 @@ class Catalogue:
         return events + self._reclaim(name, router_id, deleted)
 
     def _waiting(self, router_id: str) -> Iterator[str]:
-        """Names of the documents that are of a router, in the order in which they came."""
+        """Return the names of the documents that have a router's id, in order of arrival."""
         return (name for name, entry in self._entries.items() if entry.wants == router_id)
 
     def _refuse_others(self, router_id: str, holder: str) -> list[Event]:
-        """Tell of those documents of a router that another one than before is in force now."""
+        """Report the other documents of a router again, since another one than before is in force."""
         events: list[Event] = []
         if len(self._claims[router_id]) > 1:
             for name in self._waiting(router_id):
@@ -193,7 +202,7 @@ class Catalogue:
         return events
 
     def _reclaim(self, name: str, before: str | None, deleted: bool) -> list[Event]:
-        """Have the claims of a document as they must be, now that it does not want the router ``before`` any more."""
+        """Update the claims of a document that had the id of the router ``before``."""
         entry = self._entries.get(name)
         wanted = {entry.wants if entry is not None else None, self._router_of.get(name)} - {None}
         for router_id in wanted:
@@ -205,7 +214,7 @@ class Catalogue:
         if self._claims[before]:
             return []
         del self._claims[before]
-        self._said.pop(before, None)
+        self._announced.pop(before, None)
         deleted = deleted or before in self._left
         self._left.discard(before)
         return [Deleted(before, name)] if deleted else []

@@ -1,7 +1,4 @@
-"""Reads one router document from a directory, without ever waiting for it: regular files only, and not too large.
-
-What the document says is for ``dvr_agent.model.parse``; which files there are is for ``directory``.
-"""
+"""Reads one file of a directory without ever waiting for it: regular files only, and not too large."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ clock (4 to 10 ms) and then look the same: its signature is not trusted."""
 
 
 class Signature(NamedTuple):
-    """Equal signatures: the same file with the same content (``ctime`` covers permissions and kept ``mtime``)."""
+    """Metadata of a file: equal signatures are equal contents (``ctime`` covers permissions and kept ``mtime``)."""
 
     device: int
     inode: int
@@ -31,7 +28,7 @@ class Signature(NamedTuple):
 
 
 class Bytes(NamedTuple):
-    """Content of a file; ``signature`` is None when it must not be relied on."""
+    """Content of a file; ``signature`` is None if it cannot be trusted."""
 
     data: bytes
     signature: Signature | None
@@ -39,12 +36,12 @@ class Bytes(NamedTuple):
 
 
 def printable(name: str) -> str:
-    """A file name as text that can be logged and encoded, whatever its bytes are."""
+    """Return a file name as text that can be logged and encoded, whatever its bytes are."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def signature(name: str, directory: int) -> Signature | None:
-    """What the file looks like from outside; None if it cannot be said."""
+    """Return the signature of a file by its metadata; None if they cannot be read."""
     try:
         return _signature(os.stat(name, dir_fd=directory))
     except OSError:
@@ -52,7 +49,7 @@ def signature(name: str, directory: int) -> Signature | None:
 
 
 def needs_no_writing(name: str, directory: int) -> bool:
-    """True if a name that was just created needs no writing any more: a link, or nothing that could be written."""
+    """Return True if a name that was just created is complete: a link, or no regular file."""
     try:
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except OSError:
@@ -61,8 +58,10 @@ def needs_no_writing(name: str, directory: int) -> bool:
 
 
 def exists(name: str, directory: int) -> bool:
-    """False only if the directory certainly has no such name: a link that leads nowhere is there, and what cannot be
-    looked at may be."""
+    """Return False only if the directory certainly has no such name.
+
+    A broken link exists, and a name whose metadata cannot be read may.
+    """
     try:
         os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
@@ -73,7 +72,7 @@ def exists(name: str, directory: int) -> bool:
 
 
 def is_link(name: str, directory: int) -> bool:
-    """True if the name is a symbolic link."""
+    """Return True if the name is a symbolic link."""
     try:
         return stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
     except OSError:
@@ -81,7 +80,7 @@ def is_link(name: str, directory: int) -> bool:
 
 
 def read(name: str, directory: int, max_size: int) -> Bytes | None:
-    """The content of a file, if it is a regular one of at most ``max_size`` bytes.
+    """Return the content of a regular file of at most ``max_size`` bytes.
 
     :returns: None if there is no such file (any more)
     :raises DocumentError: it cannot be read, is too large, or is no regular file
@@ -89,7 +88,7 @@ def read(name: str, directory: int, max_size: int) -> Bytes | None:
     """
     label = printable(name)
     try:
-        # A FIFO would wait for its writer, a device might do anything: look before opening, and again after it.
+        # A FIFO would wait for its writer, a device might do anything: checked before opening, and again after it.
         _require_regular(label, os.stat(name, dir_fd=directory))
         descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
@@ -135,8 +134,9 @@ def _require_regular(label: str, found: os.stat_result) -> None:
 
 
 def _require_own(name: str, label: str, found: os.stat_result, directory: int) -> None:
-    """Whoever may write into the directory could have put in a link to a file that he cannot read himself; nothing of
-    such a file may get into routers or into the log.
+    """Refuse a file of another user than the directory's, which that user may not even be able to read.
+
+    Who may write into the directory can link to any file; its content must get neither into routers nor into the log.
 
     :raises DocumentError: it is of another user than the directory, which is not root's
     """

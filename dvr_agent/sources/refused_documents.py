@@ -1,7 +1,4 @@
-"""Router documents kept on this host: where they lie, and of which routers there is a newer one that cannot be used.
-
-Who writes and reads the documents is ``sources.neutron``.
-"""
+"""Names of the files in which ``sources.neutron`` keeps router documents, and the notes about refused newer ones."""
 
 from __future__ import annotations
 
@@ -14,13 +11,17 @@ from dvr_agent.model.reader import Invalid, printable
 from dvr_agent.securedirs import open_directory
 from dvr_agent.sources import files
 
+SUFFIX = ".json"
+"""Suffix of the newest good document of a router."""
 REFUSED = ".refused"
-"""Ending of a file beside the document of a router, or in its place: why the newest document cannot be used."""
+"""Suffix of a note beside that document, or in its place: why the router's newest document cannot be used."""
+MARKER = ".complete"
+"""Name of an empty file; its modification time is the time of the last complete set of documents."""
 _REASON_LENGTH = 4096
 
 
 def documents_path(state_path: str, host: str) -> Path:
-    """Directory of the documents that the neutron source keeps, one ``<router id>.json`` each.
+    """Return the directory in which the neutron source keeps documents, one ``<router id>.json`` each.
 
     :param host: several emulated hosts may share a ``state_path`` (tests); their documents differ
     """
@@ -28,9 +29,9 @@ def documents_path(state_path: str, host: str) -> Path:
 
 
 def refusals(path: Path) -> dict[str, str]:
-    """Router id → why its newest document cannot be used, of the routers that keep an older one or have none.
+    """Return the notes by router id.
 
-    :param path: the directory; one that is missing or cannot be read tells nothing
+    :param path: the directory; none if it is missing or cannot be read
     """
     try:
         directory = open_directory(path)

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.sources.api import Bad, Changed, Deleted, Event, Failed, Source, Synced
-from dvr_agent.sources.directory import BATCH_FILES, DirectorySource
+from dvr_agent.sources.directory import DirectorySource
+from dvr_agent.sources.directory_content import BATCH_FILES
 
 MAX_SIZE = 64 * 1024
 X, Y, Z = (f"00000000-0000-4000-8000-00000000000{digit}" for digit in "123")
@@ -435,10 +436,10 @@ def test_a_document_that_a_rescan_misses_counts_as_missing_at_the_second_one(dir
         (directory / f"{name}.json").write_text(text(router_id))
     source = DirectorySource(str(directory), 30, MAX_SIZE)
     source.rescan()
-    source._drop_watch()
+    source._watch.unwatch()
     (directory / "y.json").unlink()
-    source._listen()
-    source._missing.clear()
+    source._read_notifications()
+    source._changes.clear()
     assert synced(source.rescan()).known == {X, Y}
     events = source.rescan()
     assert events == [Synced(frozenset({X}))]

@@ -14,7 +14,9 @@ from dvr_agent.errors import DocumentError, ServiceError
 from dvr_agent.services.metadata.haproxy import L3AgentHaproxies
 from dvr_agent.services.processes import running
 from dvr_agent.sources import files
-from dvr_agent.sources.neutron.document_cache import KeptDocuments
+from dvr_agent.sources.neutron.crossing.document_files import DocumentFiles
+from dvr_agent.sources.neutron.fallback import complete_since, load_documents
+from dvr_agent.sources.neutron.store.document_cache import DocumentCache
 from tests.functional.test_radvd import ID, Rig, eventually, router
 from tests.support import lab
 
@@ -200,14 +202,15 @@ def test_documents_are_not_kept_in_nor_taken_from_a_linked_directory(
 ) -> None:
     path = trap.state / "dvr-agent" / "h" / "routers"
     harm(trap, path)
-    kept = KeptDocuments(path, 1 << 20)
+    documents = DocumentFiles(path)
+    kept = DocumentCache(documents)
     for _ in range(3):
         kept.write(ID, DOCUMENT)
         kept.complete([])
     kept.remove(ID)
-    assert "symbolic link" in kept.trouble
-    assert list(kept.load()) == []
-    assert kept.since() is None
+    assert "symbolic link" in documents.problem
+    assert list(load_documents(path, 1 << 20)) == []
+    assert complete_since(path) is None
     assert caplog.text.count("cannot be kept") == 1
     assert "secret" not in caplog.text
 
@@ -216,34 +219,36 @@ def test_documents_of_the_user_are_no_routers(trap: Trap, caplog: pytest.LogCapt
     path = trap.mine(trap.state / "dvr-agent" / "h" / "routers")
     (path / f"{ID}.json").write_bytes(DOCUMENT)
     (path / ".complete").touch()
-    kept = KeptDocuments(path, 1 << 20)
-    assert list(kept.load()) == []
-    assert kept.since() is None
+    documents = DocumentFiles(path)
+    kept = DocumentCache(documents)
+    assert list(load_documents(path, 1 << 20)) == []
+    assert complete_since(path) is None
     kept.write(ID, DOCUMENT)
-    assert "another user" in kept.trouble
+    assert "another user" in documents.problem
 
 
 def test_documents_that_could_not_be_kept_are_kept_when_there_is_room(
     trap: Trap, host: lab.Host, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dvr_agent.sources.neutron.document_cache.RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("dvr_agent.sources.neutron.crossing.document_files.RETRY_SECONDS", 0.1)
     path = trap.state / "dvr-agent" / "h" / "routers"
-    kept = KeptDocuments(path, 1 << 20)
+    documents = DocumentFiles(path)
+    kept = DocumentCache(documents)
     kept.write(ID, DOCUMENT)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "none", path], check=True)
     (path / "filler").write_bytes(b"x" * 8192)
     for _ in range(3):
         kept.write(ID, DOCUMENT)
-    assert "No space left" in kept.trouble
+    assert "No space left" in documents.problem
     kept.complete([])
-    assert kept.since() is None
+    assert complete_since(path) is None
     assert caplog.text.count("cannot be kept") == 1
     assert [entry.name for entry in path.iterdir()] == ["filler"]
     (path / "filler").unlink()
-    eventually(lambda: not kept.trouble, "the documents are kept")
+    eventually(lambda: not documents.problem, "the documents are kept")
     assert (path / f"{ID}.json").read_bytes() == DOCUMENT
-    assert kept.since() is not None
-    kept.close()
+    assert complete_since(path) is not None
+    documents.close()
 
 
 def test_a_document_directory_of_another_user_gives_no_file_that_this_user_cannot_read(

@@ -31,8 +31,8 @@ from dvr_agent.sources.neutron.api import (
     ServerError,
     ServerTimeoutError,
 )
-from dvr_agent.sources.neutron.messaging import OsloBus, open_bus
-from dvr_agent.sources.neutron.messaging_config import brokers_of, messaging_options, secrets_of
+from dvr_agent.sources.neutron.wire.oslo_bus import OsloBus, open_bus
+from dvr_agent.sources.neutron.wire.oslo_options import brokers_of, messaging_options, secrets_of
 from tests.support import lab
 from tests.support.daemon_lab import wait_for
 from tests.support.rabbit import Rabbit
@@ -369,7 +369,7 @@ TALK = """
 import sys, logging
 from dvr_agent import config, logs
 from dvr_agent.errors import DvrError
-from dvr_agent.sources.neutron.messaging import open_bus
+from dvr_agent.sources.neutron.wire.oslo_bus import open_bus
 conf = config.load(sys.argv[1:])
 logs.setup(conf)
 try:

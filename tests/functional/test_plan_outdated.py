@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from dvr_agent.sources.neutron.document_cache import KeptDocuments
+from dvr_agent.sources.neutron.crossing.document_files import DocumentFiles
+from dvr_agent.sources.neutron.store.document_cache import DocumentCache
 from dvr_agent.sources.refused_documents import documents_path
 from tests.functional.test_ctl import Ctl
 from tests.support import lab
@@ -87,20 +88,20 @@ def test_directory_with_a_bad_document_beside_the_daemon(ctl: Ctl) -> None:
 
 
 @pytest.fixture
-def kept(ctl: Ctl) -> KeptDocuments:
+def kept(ctl: Ctl) -> DocumentCache:
     """Documents that the daemon has kept of neutron-server's answers; the kernel agrees with them."""
     paths = [ctl.document("a.json"), ctl.document("b.json", number=1)]
     text = ctl.config.read_text().replace("[dvr_agent]\n", "[dvr_agent]\nsource = neutron\n")
     options = "interface_driver = bridge\nagent_mode = dvr_snat\nenable_metadata_proxy = false\n"
     ctl.config.write_text(text.replace("[DEFAULT]\n", f"[DEFAULT]\n{options}"))
     ctl.json("apply", *paths)
-    kept = KeptDocuments(documents_path(str(ctl.state), ctl.host), 1 << 24)
+    kept = DocumentCache(DocumentFiles(documents_path(str(ctl.state), ctl.host)))
     for path in paths:
         kept.write(router_id(path), path.read_bytes())
     return kept
 
 
-def test_neutron_with_an_older_document_in_force(ctl: Ctl, kept: KeptDocuments) -> None:
+def test_neutron_with_an_older_document_in_force(ctl: Ctl, kept: DocumentCache) -> None:
     of = router_id(ctl.routers / "b.json")
     assert ctl.json("plan")["in_sync"] is True
     kept.refuse(of, REASON)
@@ -111,7 +112,7 @@ def test_neutron_with_an_older_document_in_force(ctl: Ctl, kept: KeptDocuments) 
     assert ctl.json("plan")["in_sync"] is True
 
 
-def test_neutron_with_a_router_that_never_had_a_good_document(ctl: Ctl, kept: KeptDocuments) -> None:
+def test_neutron_with_a_router_that_never_had_a_good_document(ctl: Ctl, kept: DocumentCache) -> None:
     of = router_id(ctl.routers / "b.json")
     (documents_path(str(ctl.state), ctl.host) / f"{of}.json").unlink()
     assert ctl.json("plan", code=2)["plans"][-1]["subject"] == "stale objects"
@@ -121,7 +122,7 @@ def test_neutron_with_a_router_that_never_had_a_good_document(ctl: Ctl, kept: Ke
     assert "nothing to remove" in ctl.run("cleanup").stdout
 
 
-def test_of_a_note_that_is_somebody_elses_nothing_is_told(ctl: Ctl, kept: KeptDocuments) -> None:
+def test_of_a_note_that_is_somebody_elses_nothing_is_told(ctl: Ctl, kept: DocumentCache) -> None:
     secret = ctl.base / "secret"
     secret.write_text("the secret")
     of = router_id(ctl.routers / "b.json")

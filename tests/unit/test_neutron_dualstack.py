@@ -24,7 +24,7 @@ from dvr_agent.desired.qrouter import qrouter_state
 from dvr_agent.model.router import Router
 from dvr_agent.sources.api import Bad, Changed
 from dvr_agent.sources.neutron.api import ArpEntry, Json, RouterDeleted, RoutersUpdated
-from dvr_agent.sources.neutron.neighbours import Neighbours
+from dvr_agent.sources.neutron.store.neighbours import SubnetPorts
 from tests.support.scripted_neutron import HOST, Desk, Server, desk
 
 V4 = "11111111-1111-4111-8111-111111111111"
@@ -60,20 +60,20 @@ def gives(router: Router) -> dict[str, str]:
 # The cache
 
 
-def claims(cache: Neighbours, subnet_id: str) -> set[tuple[str, str]]:
+def claims(cache: SubnetPorts, subnet_id: str) -> set[tuple[str, str]]:
     """(address, MAC address) of all fixed IPs in a list."""
     listed = json.loads(cache.text(subnet_id))
     return {(fixed["ip_address"], one["mac_address"]) for one in listed for fixed in one["fixed_ips"]}
 
 
-def told(cache: Neighbours, casts: Iterable[tuple[bool, str, str, str]]) -> None:
+def told(cache: SubnetPorts, casts: Iterable[tuple[bool, str, str, str]]) -> None:
     for present, subnet_id, address, mac in casts:
         cache.patch(ArpEntry("r", subnet_id, address, mac, present))
 
 
-def dual_stack() -> Neighbours:
+def dual_stack() -> SubnetPorts:
     """One port in the lists of two subnets, each time with all that it has, as the server answers."""
-    cache = Neighbours()
+    cache = SubnetPorts()
     for subnet_id in (V4, V6):
         cache.put(subnet_id, [port(1, OLD, (V4, "10.0.0.5"), (V6, "fd00::5"))])
     return cache
@@ -120,7 +120,7 @@ def test_address_of_a_deleted_port_goes_to_another_port(casts: Any) -> None:
 @pytest.mark.parametrize("text", ["fd00::5", "FD00::5", "fd00:0:0::5", "fd00:0000:0000:0000:0000:0000:0000:0005"])
 def test_forms_of_an_ipv6_address_are_one_address(text: str) -> None:
     for listed, said in ((text, "fd00::5"), ("fd00::5", text)):
-        cache = Neighbours()
+        cache = SubnetPorts()
         pairs = [{"ip_address": "FD00:0::9/128", "mac_address": OLD.upper()}]
         cache.put(V6, [port(1, OLD.upper(), (V6.upper(), listed), allowed_address_pairs=pairs)])
         assert not cache.patch(ArpEntry("r", V6, said, OLD, True))
@@ -130,7 +130,7 @@ def test_forms_of_an_ipv6_address_are_one_address(text: str) -> None:
 
 
 def test_two_ports_with_one_mac_address_are_two_ports() -> None:
-    cache = Neighbours()
+    cache = SubnetPorts()
     cache.put(V4, [port(1, OLD, (V4, "10.0.0.5")), port(2, OLD, (V4, "10.0.0.6"))])
     told(cache, [(True, V4, "10.0.0.5", OLD), (False, V4, "10.0.0.6", OLD), (True, V4, "10.0.0.5", NEW)])
     assert claims(cache, V4) == {("10.0.0.5", NEW)}
@@ -138,7 +138,7 @@ def test_two_ports_with_one_mac_address_are_two_ports() -> None:
 
 def test_address_pairs_are_in_the_list_of_the_subnet_that_they_lie_in() -> None:
     pairs = [{"ip_address": text, "mac_address": OLD} for text in ("10.0.0.9", "fd00::9/128", "10.9.0.0/24")]
-    cache = Neighbours()
+    cache = SubnetPorts()
     for subnet_id, cidr in ((V4, "10.0.0.0/24"), (V6, "fd00::/64")):
         answer = [port(1, OLD, (V4, "10.0.0.5"), (V6, "fd00::5"), allowed_address_pairs=pairs)]
         cache.put(subnet_id, answer, ip_network(cidr))
@@ -155,7 +155,7 @@ def test_address_pairs_are_in_the_list_of_the_subnet_that_they_lie_in() -> None:
 
 @pytest.mark.parametrize("named", [OLD, NEW], ids=["port", "pair"])
 def test_address_pair_goes_by_its_own_mac_address_or_that_of_its_port(named: str) -> None:
-    cache = Neighbours()
+    cache = SubnetPorts()
     listed = port(1, OLD, (V4, "10.0.0.5"), allowed_address_pairs=[{"ip_address": "10.0.0.9", "mac_address": NEW}])
     other = port(2, OTHER, (V4, "10.0.0.6"), allowed_address_pairs=[{"ip_address": "10.0.0.9", "mac_address": OTHER}])
     cache.put(V4, [listed, other])
@@ -382,7 +382,7 @@ def test_csnat_port_of_a_deleted_router_is_no_neighbour(server: Server, tmp_path
 
 
 def test_list_that_is_newer_than_what_is_told_of_a_router_keeps_its_ports(server: Server, tmp_path: Path) -> None:
-    cache = Neighbours()
+    cache = SubnetPorts()
     router_id = str(uuid.uuid4())
     listed = port(7, OLD, (V4, "10.0.0.7"), device_owner=CSNAT, device_id=router_id)
     cache.put(V4, [listed], None, 5)

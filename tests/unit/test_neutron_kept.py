@@ -13,8 +13,9 @@ from dvr_agent.model.parse import parse_document
 from dvr_agent.sources.api import Bad, Changed, Deleted, Synced
 from dvr_agent.sources.directory import DirectorySource
 from dvr_agent.sources.neutron.api import RemoteError, RouterDeleted, RouterRemoved, RoutersUpdated, ServerAwayError
-from dvr_agent.sources.neutron.document_cache import MARKER, KeptDocuments
-from dvr_agent.sources.refused_documents import refusals
+from dvr_agent.sources.neutron.crossing.document_files import DocumentFiles
+from dvr_agent.sources.neutron.store.document_cache import DocumentCache
+from dvr_agent.sources.refused_documents import MARKER, refusals
 from tests.support.scripted_neutron import Server, desk
 
 AWAY = ServerAwayError("nobody there")
@@ -113,7 +114,7 @@ def test_a_file_that_is_missing_is_written_by_the_next_sync(server: Server, path
 
 
 def test_readers_see_whole_documents_only(tmp_path: Path) -> None:
-    kept = KeptDocuments(tmp_path, 1 << 24)
+    kept = DocumentCache(DocumentFiles(tmp_path))
     name, texts = "b2ab8d4e-3c3a-4f2f-9d0c-0d9e1ce4a111", (b"a" * 100_000, b"b" * 300_000)
     kept.write(name, texts[0])
     stop = threading.Event()

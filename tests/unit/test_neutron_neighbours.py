@@ -13,7 +13,7 @@ from dvr_agent.desired.qrouter import qrouter_state
 from dvr_agent.model.router import Router
 from dvr_agent.sources.api import Changed, Synced
 from dvr_agent.sources.neutron.api import ArpEntry, RoutersUpdated
-from dvr_agent.sources.neutron.neighbours import Neighbours
+from dvr_agent.sources.neutron.store.neighbours import SubnetPorts
 from tests.support.scripted_neutron import HOST, Server, desk
 
 NEW_MAC = "fa:16:3e:00:00:77"
@@ -180,7 +180,7 @@ def test_many_entries_are_one_document(server: Server, tmp_path: Path) -> None:
 
 
 def test_ipv6_addresses_are_compared_as_addresses() -> None:
-    cache = Neighbours()
+    cache = SubnetPorts()
     port = {"id": "1", "mac_address": "FA:16:3E:00:00:77", "fixed_ips": [{"subnet_id": "s", "ip_address": "FD00::5"}]}
     cache.put("s", [port])
     assert not cache.patch(ArpEntry("r", "s", "fd00:0::5", NEW_MAC, True))

@@ -127,8 +127,7 @@ def test_a_chunk_that_times_out_at_the_smallest_size_fails_the_sync_but_not_the_
     server: Server, tmp_path: Path
 ) -> None:
     ids = [server.add(number) for number in range(100)]
-    with desk(server, tmp_path) as a:
-        a.source._fetcher._sync_inquiry.size = 32
+    with desk(server, tmp_path, chunk_size=32) as a:
         server.fail("sync_routers", TIMEOUT)
         a.source.rescan()
         failed = a.next(Failed)

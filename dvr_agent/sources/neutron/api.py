@@ -1,7 +1,7 @@
-"""What passes between this host and a neutron-server: the calls we make, the notifications we get.
+"""The interface to a neutron-server: calls to its L3 plugin, and its notifications, with types and without transport.
 
-The wire side of both is in ``messaging``; here they have types, so that what is done with them can be read, and tested,
-without a message bus.  Facts: neutron/agent/l3/agent.py and neutron/api/rpc/agentnotifiers/l3_rpc_agent_api.py.
+``wire`` implements it by oslo.messaging, tests by a scripted server.  Facts:
+neutron/agent/l3/agent.py and neutron/api/rpc/agentnotifiers/l3_rpc_agent_api.py.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ Json = dict[str, Any]
 
 
 class ServerError(SourceError):
-    """A call to the server did not work."""
+    """A call to the server failed."""
 
 
 class ServerAwayError(ServerError):
-    """The message bus cannot be reached, or nobody answers on it.  The call may be repeated, or asked smaller."""
+    """The message bus cannot be reached, or no server answers on it.  The call may be repeated, or split."""
 
 
 class ServerTimeoutError(ServerAwayError):
-    """The message went out, and no answer came in time."""
+    """The message was sent, and no answer came in time."""
 
 
 class RemoteError(ServerError):
@@ -33,35 +33,43 @@ class RemoteError(ServerError):
 
 class L3Plugin(Protocol):
     """The server's L3 plugin, for this host.  Every method blocks, is safe to call from several threads, and raises
-    :class:`ServerError` only.  Answers are what came off the bus: nothing in them was checked."""
+    :class:`ServerError` only.  Answers are as they came off the bus: their content is not checked."""
 
-    def get_service_plugin_list(self) -> list[str]: ...
+    def get_service_plugin_list(self) -> list[str]:
+        """Return the names of the server's service plugins."""
 
-    def get_host_ha_router_count(self) -> int: ...
+    def get_host_ha_router_count(self) -> int:
+        """Return how many HA routers are scheduled to this host."""
 
     def get_router_ids(self) -> list[str]:
-        """Ids of all routers of this host.  The server may schedule unhosted routers to us on this occasion."""
+        """Return the ids of all routers of this host.  The server may schedule unhosted ones here meanwhile."""
 
     def sync_routers(self, router_ids: Sequence[str]) -> list[Json]:
-        """Router documents; one that is not (any more) of this host is left out.  The server binds ports meanwhile."""
+        """Return routers; those that are not of this host are left out.  The server binds ports meanwhile."""
 
-    def get_ports_by_subnet(self, subnet_id: str) -> list[Json]: ...
+    def get_ports_by_subnet(self, subnet_id: str) -> list[Json]:
+        """Return all ports with a fixed IP in a subnet."""
 
     def get_agent_gateway_port(self, network_id: str) -> Json | None:
-        """The agent gateway port of this host on an external network; the server makes it if there is none."""
+        """Return the agent gateway port of this host on an external network; the server makes it if there is none."""
 
-    def delete_agent_gateway_port(self, network_id: str) -> None: ...
+    def delete_agent_gateway_port(self, network_id: str) -> None:
+        """Delete the agent gateway port of this host on an external network."""
 
     def get_networks(self, network_ids: Sequence[str]) -> list[Json]:
-        """``id`` and ``mtu`` of each."""
+        """Return ``id`` and ``mtu`` of each network."""
 
     def update_floatingip_statuses(self, router_id: str, statuses: Mapping[str, str]) -> None:
-        """
+        """Set statuses of floating IPs.
+
         :param statuses: floating IP id → ACTIVE, DOWN or ERROR
         """
 
     def report_state(self, agent_state: Mapping[str, Any]) -> str | None:
-        """Returns ``new``, ``alive`` or ``revived`` (neutron_lib.agent.constants); None from old servers."""
+        """Report agent state; returns ``new``, ``alive`` or ``revived`` (neutron_lib.agent.constants).
+
+        Old servers return None.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +81,21 @@ class RoutersUpdated:
 
 @dataclass(frozen=True, slots=True)
 class RouterDeleted:
-    """``router_deleted``: it exists no more; its id is never used again."""
+    """``router_deleted``: the router exists no more; its id is never used again."""
 
     router_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class RouterRemoved:
-    """``router_removed_from_agent``: it is not of this host any more, for now."""
+    """``router_removed_from_agent``: the router left this host; it may come back."""
 
     router_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class ArpEntry:
-    """``add_arp_entry`` and ``del_arp_entry``, sent to all L3 agents, also of routers that are not here."""
+    """``add_arp_entry`` and ``del_arp_entry``, sent to all L3 agents, also about routers of other hosts."""
 
     router_id: str
     subnet_id: str
@@ -135,20 +143,21 @@ Notification = (
 )
 
 Notify = Callable[[Notification], None]
-"""Takes a notification; called in any thread, returns at once, never raises."""
+"""Takes a notification; called in threads of the bus, returns at once, never raises."""
 
 
 class Bus(Protocol):
-    """The message bus, as the source drives it."""
+    """The message bus, as the source uses it."""
 
     @property
-    def plugin(self) -> L3Plugin: ...
+    def plugin(self) -> L3Plugin:
+        """Calls to the server."""
 
     def listen(self, notify: Notify) -> None:
-        """Begin to consume notifications; returns at once, also when the bus cannot be reached: goes on trying."""
+        """Begin to consume notifications.  Returns at once; while the bus cannot be reached, connecting is retried."""
 
     def status(self) -> dict[str, Any]:
-        """For the admin socket, JSON-ready: ``connected``, ``notifications`` (how many) …; nothing secret."""
+        """Return ``connected``, ``notifications`` (how many) … for the admin socket, JSON-ready, without secrets."""
 
     def close(self) -> None:
-        """End threads and connections, within two seconds also when the bus is away."""
+        """End threads and connections, within two seconds also when the bus cannot be reached."""

@@ -1,7 +1,7 @@
-"""One router as the server sent it: what can be read off it, and the text of its document.
+"""One router as the server sent it: the fields that the source reads itself, and the text of the router's document.
 
-Nothing here trusts the shape of an answer: what is not as expected is passed on as it is, and parsing names the place.
-Pure; used by ``fetcher``, ``supplements`` and ``store``.
+Nothing here trusts the shape of an answer: a value of another type is passed on as it is, and parsing reports its path.
+Pure functions, for any thread.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ PortIds = Mapping[str, frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """A router without its neighbours.
+class RouterDraft:
+    """A router document without its neighbours.
 
     :ivar text: the router as JSON, keys sorted
-    :ivar subnets: ids of the subnets of its interfaces, those that give neighbours
-    :ivar statuses: floating IP id → status, as the server knows it
-    :ivar cidrs: subnet id → addresses of the subnet, as far as the router tells
+    :ivar subnets: ids of the subnets of its interfaces, whose ports become neighbours
+    :ivar statuses: floating IP id → status that the server has
+    :ivar cidrs: subnet id → addresses of the subnet, where the router's answer has them
     :ivar interfaces: subnet id → ids of the router's interfaces in it
-    :ivar own_ports: subnet id → ids of all ports of the router in it; None: the server does not tell
+    :ivar own_ports: subnet id → ids of all ports of the router in it; None: the answer does not list them
     """
 
     router_id: str
@@ -57,12 +57,12 @@ class Draft:
 
 
 def document_name(router_id: str) -> str:
-    """What the document is called in messages."""
+    """Return the name of a router's document in messages."""
     return f"neutron:{router_id}"
 
 
 def canonical_id(value: object) -> str | None:
-    """A UUID in lower case, None if it is none."""
+    """Return a UUID in lower case, None if the value is no UUID."""
     try:
         return values.uuid(value, None)
     except Invalid:
@@ -70,15 +70,15 @@ def canonical_id(value: object) -> str | None:
 
 
 def unanswered(router_id: str, reason: object) -> DocumentError:
-    """The error of a router of which the server could not tell us.
+    """Return the error of a router for which the server has no usable answer.
 
-    :param reason: what it said instead
+    :param reason: the error that it answered with
     """
     return DocumentError(document_name(router_id), "$", printable(str(reason), 200), "a document from the server")
 
 
 def encode(value: object, name: str) -> bytes:
-    """JSON with sorted keys, so that the same content gives the same bytes.
+    """Encode as JSON with sorted keys, so that equal content gives equal bytes.
 
     :raises DocumentError: it cannot be written as JSON
     """
@@ -88,27 +88,28 @@ def encode(value: object, name: str) -> bytes:
         raise DocumentError(name, "$", printable(str(exc), 80), "something that can be written as JSON") from None
 
 
-def make_draft(raw: Json, router_id: str) -> Draft:
-    """
-    :param raw: the router, an item of the answer of ``sync_routers``
+def make_draft(raw: Json, router_id: str) -> RouterDraft:
+    """Make the draft of a router.
+
+    :param raw: an item of the answer of ``sync_routers``
     :raises DocumentError: it cannot be written as JSON
     """
     text = encode(raw, document_name(router_id))
-    ours = _ours(raw)
+    ours = _may_be_built(raw)
     interfaces = _port_ids(raw, "_interfaces") if ours else {}
-    return Draft(
+    return RouterDraft(
         router_id,
         text,
         tuple(sorted(interfaces)),
         _statuses(raw),
         _cidrs(raw) if ours else {},
         interfaces,
-        _port_ids(raw, "_interfaces", "_snat_router_interfaces") if ours and _tells_own_ports(raw) else None,
+        _port_ids(raw, "_interfaces", "_snat_router_interfaces") if ours and _lists_own_ports(raw) else None,
     )
 
 
-def assemble(draft: Draft, ports: Mapping[str, bytes]) -> bytes:
-    """The document as ``dvr_agent.model.parse`` reads it.
+def assemble(draft: RouterDraft, ports: Mapping[str, bytes]) -> bytes:
+    """Return the document as ``dvr_agent.model.parse`` reads it.
 
     :param ports: subnet id → its ports as JSON text; all subnets of the draft
     """
@@ -117,20 +118,20 @@ def assemble(draft: Draft, ports: Mapping[str, bytes]) -> bytes:
 
 
 def digest(document: bytes) -> bytes:
-    """Equal digests are equal documents."""
+    """Return a hash of a document; equal digests are equal documents."""
     return hashlib.blake2b(document, digest_size=16).digest()
 
 
 def external_network(raw: Json) -> str | None:
-    """Network of the router's gateway port."""
+    """Return the network of the router's gateway port, None if there is none."""
     gateway = raw.get("gw_port")
     return canonical_id(gateway.get("network_id")) if isinstance(gateway, dict) else None
 
 
 def lacks_agent_gateway(raw: Json, settings: HostSettings) -> str | None:
-    """The external network whose agent gateway port must be asked for, since the document does not bring it."""
+    """Return the external network whose agent gateway port the answer lacks; None if nothing is lacking."""
     network = external_network(raw)
-    if network is None or settings.mode is AgentMode.DVR_NO_EXTERNAL or not _ours(raw):
+    if network is None or settings.mode is AgentMode.DVR_NO_EXTERNAL or not _may_be_built(raw):
         return None
     there = any(
         port.get("network_id") == network and port.get("binding:host_id") in (None, "", settings.host)
@@ -140,31 +141,31 @@ def lacks_agent_gateway(raw: Json, settings: HostSettings) -> str | None:
 
 
 def with_agent_gateway(raw: Json, port: Json) -> Json:
-    """The router with one more agent gateway port; the argument stays as it is."""
+    """Return the router with one more agent gateway port; the argument is unchanged."""
     return {**raw, "_floatingip_agent_interfaces": [*_dicts(raw.get("_floatingip_agent_interfaces")), port]}
 
 
 def networks_without_mtu(raw: Json) -> set[str]:
-    """Networks of those ports of the router that lack their MTU."""
+    """Return the networks of those ports of the router that lack their MTU."""
     found = {canonical_id(port.get("network_id")) for port in _ports(raw) if port.get("mtu") is None}
     return {network for network in found if network is not None}
 
 
 def set_mtus(raw: Json, mtus: Mapping[str, int]) -> None:
-    """Give ports without MTU that of their network, in place."""
+    """Set the MTU of ports that lack it to that of their network, in place."""
     for port in _ports(raw):
         network = canonical_id(port.get("network_id"))
         if port.get("mtu") is None and network is not None and network in mtus:
             port["mtu"] = mtus[network]
 
 
-def _ours(raw: Json) -> bool:
+def _may_be_built(raw: Json) -> bool:
     """False for the kinds of routers that this agent leaves alone."""
     return raw.get("distributed") is True and raw.get("ha") is not True
 
 
 def _port_ids(raw: Json, *keys: str) -> PortIds:
-    """The router's ports of these lists, by the subnets that they have fixed IPs in."""
+    """Return the ids of the ports in these lists by the subnets that they have fixed IPs in."""
     found: dict[str, set[str]] = {}
     for key in keys:
         for port in _dicts(raw.get(key)):
@@ -175,13 +176,13 @@ def _port_ids(raw: Json, *keys: str) -> PortIds:
     return {subnet_id: frozenset(ids) for subnet_id, ids in found.items()}
 
 
-def _tells_own_ports(raw: Json) -> bool:
+def _lists_own_ports(raw: Json) -> bool:
     """False if the router has csnat ports, since it has a gateway, but the answer does not list them."""
     return isinstance(raw.get("_snat_router_interfaces"), list) or raw.get("gw_port") is None
 
 
 def _cidrs(raw: Json) -> dict[str, IpNetwork]:
-    """Addresses of the subnets of the router's interfaces."""
+    """Return the addresses of the subnets of the router's interfaces."""
     found = {}
     for port in _dicts(raw.get("_interfaces")):
         for subnet in _dicts(port.get("subnets")):
@@ -210,5 +211,5 @@ def _ports(raw: Json) -> Iterator[Json]:
 
 
 def _dicts(value: Any) -> Sequence[Json]:
-    """The objects of what should be a list of objects."""
+    """Return the objects of a list; none if the value is no list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -1,4 +1,4 @@
-"""Makes the neutron source from the configuration; ``dvr_agent.sources.factory`` calls it."""
+"""Makes the neutron source of the configuration; ``dvr_agent.sources.factory`` calls it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXTRA = "pip install 'dvr-agent[neutron]'"
 
 
 def open_neutron(settings: Settings) -> Source:
-    """The source; nobody is connected to before its first ``rescan``.
+    """Make the source; it connects at its first ``rescan``.
 
     :raises ConfigError: the extra is not installed, or the message bus is not configured
     """
@@ -25,25 +25,25 @@ def open_neutron(settings: Settings) -> Source:
 
 
 def open_bus(settings: Settings) -> Bus:
-    """The message bus; nobody is connected to yet.
+    """Make the message bus; it is not connected yet.
 
     :raises ConfigError: the extra is not installed, or the message bus is not configured
     """
     try:
         with warnings.catch_warnings():
-            # The library loads classes made for eventlet too, and both say so; nothing of them is used here.
+            # The library imports classes made for eventlet too, which warn; none of them is used here.
             warnings.simplefilter("ignore", DeprecationWarning)
             logging.getLogger("oslo_service").setLevel(logging.WARNING)
-            from dvr_agent.sources.neutron import messaging
+            from dvr_agent.sources.neutron.wire import oslo_bus
     except ModuleNotFoundError as exc:
         if (exc.name or "").startswith("dvr_agent"):
             raise
         raise ConfigError(f"[dvr_agent] source = neutron needs the module {exc.name}: {EXTRA}") from exc
-    return messaging.open_bus(settings.neutron, settings.host)
+    return oslo_bus.open_bus(settings.neutron, settings.host)
 
 
 def neutron_options(settings: Settings) -> NeutronOptions:
-    """What the source can be told, as the files say it."""
+    """Return the settings of the source."""
     neutron, source = settings.neutron, settings.source
     return NeutronOptions(
         resync_interval=neutron.resync_interval,

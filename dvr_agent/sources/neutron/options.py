@@ -1,4 +1,4 @@
-"""What the source can be told; ``open`` makes it from the configuration."""
+"""Settings of the source; ``open`` makes them of the configuration."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds that nobody configures.
+    """Intervals in seconds that are no options.
 
-    :ivar again: until a router that an answer left out is asked for again: the server announces a router a moment
+    :ivar again: until a router that an answer lacks is asked for again: the server announces a router a moment
         before the port that brings it to this host is visible to all of its workers
     :ivar sync_first: until a failed full sync is tried again, doubled up to ``sync_max``
     :ivar retry_first: until a router whose answer was an error is asked for again, doubled up to ``retry_max``
     :ivar report_first: until a failed report is repeated, doubled up to the report interval
-    :ivar close: how long the end of the threads may take
+    :ivar close: longest time that the end of the threads may take
     """
 
     again: float = 1.0
@@ -29,14 +29,16 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class NeutronOptions:
-    """
+    """Settings of the neutron source.
+
     :ivar resync_interval: seconds between full syncs, give or take a tenth
     :ivar fallback_after: seconds without a full sync until the kept documents are used
-    :ivar jitter: seconds (``periodic_fuzzy_delay``); what all hosts would do at once waits a random part of it
+    :ivar jitter: seconds (``periodic_fuzzy_delay``); a full sync that all hosts request begins after a random part
     :ivar report_interval: seconds between two reports of our state
     :ivar interface_driver: as reported to the server
     :ivar documents: directory of the kept documents (``dvr_agent.sources.refused_documents.documents_path``)
     :ivar max_document_size: bytes; a larger document is a bad one
+    :ivar chunk_size: routers that the first question of a full sync asks for
     """
 
     resync_interval: float
@@ -50,3 +52,4 @@ class NeutronOptions:
     documents: Path
     max_document_size: int
     timing: Timing = field(default_factory=Timing)
+    chunk_size: int = 256

@@ -1,7 +1,8 @@
-"""Calls to neutron-server: bounded in time whatever the message bus does, with this project's errors.
+"""RPC client: calls to neutron-server, bounded in time whatever the message bus does, with this project's errors.
 
-oslo.messaging waits without end for a broker that is away when it makes its reply queue.  So each call runs in a daemon
-thread of its own, and whoever asked waits for its result only so long.  A thread costs 0.1 ms, a call 5 ms or more.
+oslo.messaging waits without end for an unreachable broker when it declares its reply queue.  So each call runs in a
+thread ``rpc-<method>`` of its own, and the caller waits for its result at a queue, for a bounded time.  A thread costs
+0.1 ms, a call 5 ms or more.
 
 Methods, versions and argument names: neutron/agent/l3/agent.py (L3PluginApi), neutron/agent/rpc.py
 (PluginReportStateAPI); the server's side is neutron/api/rpc/handlers/l3_rpc.py.
@@ -15,36 +16,38 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import oslo_messaging
 
-from dvr_agent.sources.neutron.api import Json, RemoteError, ServerAwayError, ServerError, ServerTimeoutError
-from dvr_agent.sources.neutron.messaging_config import hide
+from dvr_agent.sources.neutron.api import Json, L3Plugin, RemoteError, ServerAwayError, ServerError, ServerTimeoutError
+from dvr_agent.sources.neutron.wire.oslo_options import hide
+from dvr_agent.sources.neutron.wire.readiness import BusReadiness
+from dvr_agent.threads import start_thread
 
 LOG = logging.getLogger(__name__)
 
 AT_ONCE = 16
-"""Calls under way at most; the server has its own limit (rpc_workers), more would only wait there."""
+"""Limit of concurrent calls; the server has its own limit (rpc_workers), more would only wait there."""
 SEND_SECONDS = 15.0
 """Grace for sending: two tries to connect, of 5 s each at most (kombu), and the pause between them."""
 RETRIES = 1
 FIELDS = ["id", "mtu"]
-"""Of a network."""
+"""Fields of a network."""
 DELIVERED = oslo_messaging.TransportOptions(at_least_once=True)
-"""A question for which the broker has no queue is an error at once.  While the server is not back after the broker died
-that is so, and without this each question would be lost and waited for until its time-out."""
+"""A message for which the broker has no queue is an error at once.  Until the server reconnects to a restarted broker
+there is no queue, and without this option each call would wait for its time-out."""
 TRACEBACK = "Traceback (most recent call last)"
 ISO8601 = "%Y-%m-%dT%H:%M:%S.%f"
 """Neutron's format of times (neutron_lib.constants.ISO8601_TIME_FORMAT)."""
 
 
 class Timeouts:
-    """Seconds to wait for an answer, by method: doubled by a time-out, back to normal when an answer comes.
+    """Seconds to wait for an answer, by method: doubled by a time-out, reset by an answer.
 
-    Neutron does the like (neutron_lib.rpc), since a busy server must not get the same heavy question again and again.
+    Neutron does the same (neutron_lib.rpc), since a busy server must not get the same heavy question again and again.
     """
 
     def __init__(self, normal: float, maximum: float) -> None:
@@ -52,22 +55,25 @@ class Timeouts:
         self._grown: dict[str, float] = {}
 
     def of(self, method: str) -> float:
+        """Return the time-out of a method."""
         return self._grown.get(method, self._normal)
 
     def timed_out(self, method: str, waited: float) -> None:
+        """Double the time-out that a call has waited for."""
         self._grown[method] = max(self.of(method), min(2 * waited, self._maximum))
 
     def answered(self, method: str) -> None:
+        """Reset the time-out."""
         self._grown.pop(method, None)
 
 
-Outcome = tuple[bool, Any]
+CallResult = tuple[bool, Any]
 """True and the answer, or False and the exception."""
 
 
 @dataclass(slots=True)
-class Answered:
-    """How long the server took for one method: number of answers, seconds of all, of the last, of the slowest."""
+class CallTimes:
+    """Response times of one method: number of answers, seconds of all, of the last, of the slowest."""
 
     number: int = 0
     seconds: float = 0.0
@@ -75,22 +81,25 @@ class Answered:
     slowest: float = 0.0
 
     def add(self, seconds: float) -> None:
+        """Count an answer."""
         self.number += 1
         self.seconds += seconds
         self.last = seconds
         self.slowest = max(self.slowest, seconds)
 
     def status(self) -> dict[str, float]:
+        """Return the numbers for the admin socket."""
         mean = self.seconds / self.number
         times = {"last": self.last, "mean": mean, "slowest": self.slowest}
         return {"answers": self.number, **{name: round(seconds, 3) for name, seconds in times.items()}}
 
 
 @dataclass
-class Caller:
-    """Calls on one topic.  Safe to use from several threads.
+class RpcCaller:
+    """Calls on one topic.  Any thread may call; it meets the ``rpc-`` thread at a SimpleQueue of the call's own.
 
-    :ivar wait_ready: waits up to so many seconds until calls make sense; False: they do not
+    :ivar secrets: texts that must not appear in errors
+    :ivar readiness: waited for before a call
     :ivar brokers: ``host:port`` of each, for messages
     """
 
@@ -98,24 +107,24 @@ class Caller:
     topic: str
     timeouts: Timeouts
     secrets: tuple[str, ...]
-    wait_ready: Callable[[float], bool]
+    readiness: BusReadiness
     brokers: str
-    _pending: set[queue.SimpleQueue[Outcome]] = field(default_factory=set)
+    _pending: set[queue.SimpleQueue[CallResult]] = field(default_factory=set)
     _slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(AT_ONCE))
     _made: int = 0
     _failed: int = 0
     _last_error: str = ""
-    _answered: dict[str, Answered] = field(default_factory=dict)
+    _answered: dict[str, CallTimes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         target = oslo_messaging.Target(topic=self.topic, version="1.0")
         self._client = oslo_messaging.get_rpc_client(self.transport, target, retry=RETRIES)
 
     def call(self, method: str, version: str, **args: object) -> Any:
-        """Ask and wait.
+        """Call a method and wait for the answer.
 
-        :raises ServerTimeoutError: the question was sent, and no answer came in time
-        :raises ServerAwayError: the question could not be sent
+        :raises ServerTimeoutError: the message was sent, and no answer came in time
+        :raises ServerAwayError: the message could not be sent
         :raises RemoteError: the server answered with an exception
         """
         self._made += 1
@@ -131,31 +140,30 @@ class Caller:
             raise
         self.timeouts.answered(method)
         seconds = time.monotonic() - began
-        self._answered.setdefault(method, Answered()).add(seconds)
+        self._answered.setdefault(method, CallTimes()).add(seconds)
         LOG.debug("%s: answered after %.1f ms", method, seconds * 1e3)
         return answer
 
     def status(self) -> dict[str, object]:
-        """Numbers of calls, and seconds by method."""
+        """Return numbers of calls and response times by method."""
         times = {method: answered.status() for method, answered in list(self._answered.items())}
         return {"made": self._made, "failed": self._failed, "last_error": self._last_error, "seconds": times}
 
     def close(self) -> None:
-        """Whoever waits for an answer gets an error now."""
+        """Raise ServerAwayError in all threads that wait for an answer."""
         for box in list(self._pending):
             box.put((False, ServerAwayError("the agent stops")))
 
     def _bounded(self, method: str, version: str, timeout: float, args: Mapping[str, object]) -> Any:
         deadline = time.monotonic() + timeout
-        if not self.wait_ready(timeout):
+        if not self.readiness.wait(timeout):
             raise ServerAwayError(f"the message bus at {self.brokers} cannot be reached")
         if not self._slots.acquire(timeout=max(deadline - time.monotonic(), 0)):
             raise ServerAwayError(f"{AT_ONCE} calls are waiting already")
-        box: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        box: queue.SimpleQueue[CallResult] = queue.SimpleQueue()
         self._pending.add(box)
         try:
-            words = (box, method, version, timeout, args)
-            threading.Thread(target=self._run, args=words, name=f"rpc-{method}", daemon=True).start()
+            start_thread(f"rpc-{method}", self._run, box, method, version, timeout, args)
             worked, result = box.get(timeout=timeout + SEND_SECONDS)
         except queue.Empty:
             raise ServerAwayError(f"the message bus at {self.brokers} cannot be reached: the call is stuck") from None
@@ -166,18 +174,18 @@ class Caller:
         raise self._translate(result) from None
 
     def _run(
-        self, box: queue.SimpleQueue[Outcome], method: str, version: str, timeout: float, args: Mapping[str, object]
+        self, box: queue.SimpleQueue[CallResult], method: str, version: str, timeout: float, args: Mapping[str, object]
     ) -> None:
         try:
-            asked = self._client.prepare(version=version, timeout=timeout, transport_options=DELIVERED)
-            box.put((True, asked.call(_context(), method, **args)))
-        except Exception as exc:  # noqa: BLE001 - whatever it is, it is told to the one who asked
+            client = self._client.prepare(version=version, timeout=timeout, transport_options=DELIVERED)
+            box.put((True, client.call(_context(), method, **args)))
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the caller raises it
             box.put((False, exc))
         finally:
             self._slots.release()
 
     def _translate(self, exc: Exception) -> ServerError:
-        """This project's error for what oslo.messaging raised: an exception of the server's may be of any type."""
+        """Return this project's error for an exception of oslo.messaging; one of the server may be of any type."""
         if isinstance(exc, ServerError):
             return exc
         whole = hide(str(exc), self.secrets)
@@ -186,7 +194,7 @@ class Caller:
             return RemoteError(hide(f"{exc.exc_type}: {_one_line(str(exc.value))}", self.secrets))
         first = hide(str(exc.args[0] if exc.args else ""), self.secrets)
         if TRACEBACK in first or type(exc).__name__.endswith("_Remote"):
-            # Python's own exceptions, and those of oslo.messaging, are rebuilt here; the first argument has it all.
+            # Exceptions of Python and of oslo.messaging are rebuilt here; their first argument has the whole text.
             LOG.debug("remote exception: %s", first)
             text = first.partition(TRACEBACK)[0]
             return RemoteError(f"{type(exc).__name__.removesuffix('_Remote')}: {_one_line(text)}")
@@ -199,50 +207,60 @@ class Caller:
         return ServerAwayError(f"the message bus at {self.brokers} cannot be used: {why}")
 
 
-class RpcPlugin:
-    """Implements :class:`dvr_agent.sources.neutron.api.L3Plugin`.
+class L3PluginClient(L3Plugin):
+    """Implements the interface by RPC.
 
     :param host: this host as Neutron knows it
     """
 
-    def __init__(self, calls: Caller, reports: Caller, host: str) -> None:
+    def __init__(self, calls: RpcCaller, reports: RpcCaller, host: str) -> None:
         self._calls, self._reports, self._host = calls, reports, host
 
     def get_service_plugin_list(self) -> list[str]:
+        """Call ``get_service_plugin_list``, version 1.3."""
         answer: list[str] = self._calls.call("get_service_plugin_list", "1.3")
         return answer
 
     def get_host_ha_router_count(self) -> int:
+        """Call ``get_host_ha_router_count``, version 1.11."""
         count: int = self._calls.call("get_host_ha_router_count", "1.11", host=self._host)
         return count
 
     def get_router_ids(self) -> list[str]:
+        """Call ``get_router_ids``, version 1.9."""
         answer: list[str] = self._calls.call("get_router_ids", "1.9", host=self._host)
         return answer
 
     def sync_routers(self, router_ids: Sequence[str]) -> list[Json]:
+        """Call ``sync_routers``, version 1.0."""
         answer: list[Json] = self._calls.call("sync_routers", "1.0", host=self._host, router_ids=list(router_ids))
         return answer
 
     def get_ports_by_subnet(self, subnet_id: str) -> list[Json]:
+        """Call ``get_ports_by_subnet``, version 1.2."""
         answer: list[Json] = self._calls.call("get_ports_by_subnet", "1.2", host=self._host, subnet_id=subnet_id)
         return answer
 
     def get_agent_gateway_port(self, network_id: str) -> Json | None:
+        """Call ``get_agent_gateway_port``, version 1.2."""
         port: Json | None = self._calls.call("get_agent_gateway_port", "1.2", network_id=network_id, host=self._host)
         return port
 
     def delete_agent_gateway_port(self, network_id: str) -> None:
+        """Call ``delete_agent_gateway_port``, version 1.7."""
         self._calls.call("delete_agent_gateway_port", "1.7", host=self._host, network_id=network_id)
 
     def get_networks(self, network_ids: Sequence[str]) -> list[Json]:
+        """Call ``get_networks``, version 1.12."""
         answer: list[Json] = self._calls.call("get_networks", "1.12", filters={"id": list(network_ids)}, fields=FIELDS)
         return answer
 
     def update_floatingip_statuses(self, router_id: str, statuses: Mapping[str, str]) -> None:
+        """Call ``update_floatingip_statuses``, version 1.1."""
         self._calls.call("update_floatingip_statuses", "1.1", router_id=router_id, fip_statuses=dict(statuses))
 
     def report_state(self, agent_state: Mapping[str, Any]) -> str | None:
+        """Call ``report_state``, version 1.0."""
         now = datetime.datetime.now(datetime.UTC).strftime(ISO8601)
         state = {"agent_state": dict(agent_state)}
         answer: str | None = self._reports.call("report_state", "1.0", agent_state=state, time=now)
@@ -250,7 +268,7 @@ class RpcPlugin:
 
 
 def _context() -> dict[str, object]:
-    """An administrator's request context, as the server's serializer wants it (neutron_lib.rpc)."""
+    """Return an administrator's request context, as the server's serializer reads it (neutron_lib.rpc)."""
     return {
         "is_admin": True,
         "user_id": None,
@@ -264,6 +282,6 @@ def _context() -> dict[str, object]:
 
 
 def _one_line(text: str) -> str:
-    """Database errors come with pages of SQL: enough of the first lines to know the cause."""
+    """Return the beginning of a text in one line: database errors come with pages of SQL."""
     flat = " ".join(text.split())
     return flat if len(flat) <= 300 else flat[:299] + "…"

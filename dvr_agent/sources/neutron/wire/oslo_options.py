@@ -1,6 +1,6 @@
-"""Options of oslo.messaging, read from the files that the daemon was given: neutron.conf is used as it is.
+"""Options of oslo.messaging, read from the daemon's configuration files: neutron.conf is used as it is.
 
-oslo.messaging registers its options on whatever configuration object it gets; it gets one of its own.
+oslo.messaging registers its options on the configuration object that it is given; it is given one of its own.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from dvr_agent.errors import ConfigError
 RABBIT = "oslo_messaging_rabbit"
 CONTROL_EXCHANGE = "neutron"
 AMQP_PORT = 5672
-"""Where a broker listens that is named without a port (IANA: amqp)."""
+"""Port of a broker that is named without one (IANA: amqp)."""
 MAX_TIMEOUT = cfg.IntOpt("rpc_response_max_timeout", default=600, help="Seconds that a call's time-out never exceeds.")
 """Neutron's option (neutron_lib.rpc): a call that timed out gets twice the time next time, up to this."""
 
 DEFAULTS: dict[str, object] = {"rabbit_retry_backoff": 1, "rabbit_interval_max": 4}
 """Seconds.  oslo.messaging waits up to 30 s between tries (after 2 s more each time): so long after a long outage of
-the broker nobody would hear of changes.  What the files say has precedence."""
+the broker changes would be missed.  Values in the files have precedence."""
 
 UNLISTED = {
     "oslo_messaging_metrics": "oslo_messaging._metrics.client",
@@ -42,7 +42,7 @@ QUIET = ("amqp", "kombu")
 
 
 def messaging_options(config_arguments: Sequence[str]) -> cfg.ConfigOpts:
-    """All options of oslo.messaging as the configuration files set them.
+    """Return all options of oslo.messaging as the configuration files set them.
 
     :param config_arguments: command line arguments that name the files
 
@@ -57,7 +57,7 @@ def messaging_options(config_arguments: Sequence[str]) -> cfg.ConfigOpts:
     options.register_opt(MAX_TIMEOUT)
     for name, value in DEFAULTS.items():
         options.set_default(name, value, group=RABBIT)
-    # Values are checked now, not at the first call; what is said of a wrong one does not show a secret.
+    # Values are checked now, not at the first call; the error for a wrong one does not show a secret.
     config_files.parse(options, config_arguments, config_files.PROJECT, default_files=(), default_dirs=())
     if not _is_set(options):
         raise ConfigError("[DEFAULT] transport_url is not set: the message bus of Neutron, as in neutron.conf")
@@ -65,7 +65,7 @@ def messaging_options(config_arguments: Sequence[str]) -> cfg.ConfigOpts:
 
 
 def secrets_of(options: cfg.ConfigOpts) -> tuple[str, ...]:
-    """What must never be shown: the passwords in ``transport_url``, as they are and as they are written in an URL."""
+    """Return the passwords in ``transport_url``, plain and as they are written in an URL: they must not be logged."""
     found: set[str] = set()
     for chunk in str(options.transport_url or "").split("@")[:-1]:
         password = chunk.rpartition("/")[2].rpartition(",")[2].partition(":")[2]
@@ -74,7 +74,7 @@ def secrets_of(options: cfg.ConfigOpts) -> tuple[str, ...]:
 
 
 def brokers_of(options: cfg.ConfigOpts) -> str:
-    """``host:port`` of each broker in ``transport_url``, for people; nothing else of the URL.
+    """Return ``host:port`` of each broker in ``transport_url``, for messages; nothing else of the URL.
 
     :raises oslo_messaging.InvalidTransportURL: it is none
     """
@@ -86,7 +86,7 @@ def brokers_of(options: cfg.ConfigOpts) -> str:
 
 
 def hide(text: str, secrets: tuple[str, ...]) -> str:
-    """The text without any of them."""
+    """Replace secrets in a text by asterisks."""
     for secret in secrets:
         text = text.replace(secret, "***")
     return text
@@ -101,6 +101,6 @@ def _tables() -> list[tuple[str | None, list[Any]]]:
 
 
 def _is_set(options: cfg.ConfigOpts) -> bool:
-    """True if a file sets it: oslo.messaging's own default is a broker on this host with a well-known password."""
+    """Return True if a file sets ``transport_url``: the default is a broker on this host with a well-known password."""
     where: Any = options.get_location("transport_url")
     return bool(options.transport_url) and where is not None and where.location.is_user_controlled

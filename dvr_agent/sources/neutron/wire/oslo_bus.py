@@ -1,8 +1,8 @@
-"""The message bus by oslo.messaging (extra ``dvr-agent[neutron]``): calls out, notifications in, in native threads.
+"""The message bus by oslo.messaging: calls out, notifications in, in native threads.
 
-``open_bus`` is the way in (``open`` uses it); ``messaging_config`` reads the options, ``client`` makes the calls,
-``listener`` takes what the server casts.  Everything here works without eventlet: oslo.messaging picks threads as long
-as nothing is monkey-patched, and the daemon patches nothing.
+``oslo_options`` reads the options, ``rpc_client`` makes the calls, ``listener`` consumes what the server casts.
+Everything here works without eventlet: oslo.messaging uses threads as long as nothing is monkey-patched, and the daemon
+patches nothing.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from oslo_config import cfg
 from dvr_agent.errors import ConfigError
 from dvr_agent.settings import NeutronSettings
 from dvr_agent.sources.neutron.api import L3Plugin, Notify
-from dvr_agent.sources.neutron.client import Caller, RpcPlugin, Timeouts
-from dvr_agent.sources.neutron.listener import Listener, start_thread
-from dvr_agent.sources.neutron.messaging_config import brokers_of, hide, messaging_options, secrets_of
+from dvr_agent.sources.neutron.wire.listener import Listener
+from dvr_agent.sources.neutron.wire.oslo_options import brokers_of, hide, messaging_options, secrets_of
+from dvr_agent.sources.neutron.wire.readiness import BusReadiness
+from dvr_agent.sources.neutron.wire.rpc_client import L3PluginClient, RpcCaller, Timeouts
+from dvr_agent.threads import start_thread
 
 LOG = logging.getLogger(__name__)
 
@@ -32,46 +34,49 @@ CLOSE_SECONDS = 1.5
 class OsloBus:
     """Implements :class:`dvr_agent.sources.neutron.api.Bus`.
 
-    Two transports: reports of our state have connections of their own, so that they tell the truth about whether this
-    agent is alive however busy the other calls are.
+    Two transports: reports of agent state have connections of their own, so that they show whether this agent is alive
+    however busy the other calls are.
     """
 
     def __init__(self, options: cfg.ConfigOpts, host: str, report_timeout: float) -> None:
-        """
-        :param options: as :func:`messaging_options` gives them
+        """Make transports and clients; nothing is connected.
+
+        :param options: of :func:`messaging_options`
         :param report_timeout: seconds to wait for the answer to a report
         :raises ConfigError: ``transport_url`` cannot be used
         """
         secrets = secrets_of(options)
         self._transports = [_transport(options), _transport(options)]
-        self._ready, self._closed = threading.Event(), threading.Event()
+        self._readiness = BusReadiness()
         timeouts = Timeouts(options.rpc_response_timeout, options.rpc_response_max_timeout)
         report_timeouts = Timeouts(report_timeout, report_timeout)
         self.brokers = brokers_of(options)
-        words = (secrets, self._wait_ready, self.brokers)
-        self._calls = Caller(self._transports[0], PLUGIN_TOPIC, timeouts, *words)
-        self._reports = Caller(self._transports[1], REPORTS_TOPIC, report_timeouts, *words)
-        self._plugin = RpcPlugin(self._calls, self._reports, host)
+        common = (secrets, self._readiness, self.brokers)
+        self._calls = RpcCaller(self._transports[0], PLUGIN_TOPIC, timeouts, *common)
+        self._reports = RpcCaller(self._transports[1], REPORTS_TOPIC, report_timeouts, *common)
+        self._plugin = L3PluginClient(self._calls, self._reports, host)
         self._host, self._secrets = host, secrets
         self._listener: Listener | None = None
 
     @property
     def plugin(self) -> L3Plugin:
+        """Calls to the server."""
         return self._plugin
 
     def listen(self, notify: Notify) -> None:
-        """Begin to consume; calls wait from now on until the queues exist, so that no change falls between the two."""
-        self._listener = Listener(self._transports[0], self._host, notify, self._ready.set, self._secrets)
+        """Begin to consume; calls wait from now on until the queues exist."""
+        self._listener = Listener(self._transports[0], self._host, notify, self._readiness, self._secrets)
+        self._readiness.need_queues()
         self._listener.start()
 
     def status(self) -> dict[str, Any]:
-        heard = self._listener.status() if self._listener is not None else {"connected": False, "notifications": 0}
-        return {**heard, "calls": self._calls.status(), "reports": self._reports.status()}
+        """Return the state of connection and calls, for the admin socket."""
+        consumer = self._listener.status() if self._listener is not None else {"connected": False, "notifications": 0}
+        return {**consumer, "calls": self._calls.status(), "reports": self._reports.status()}
 
     def close(self) -> None:
-        """Calls under way fail at once.  A connection that does not end in time is left to the end of the process."""
-        self._closed.set()
-        self._ready.set()
+        """Have calls fail at once, and close connections; one that hangs is left to the end of the process."""
+        self._readiness.close()
         for caller in (self._calls, self._reports):
             caller.close()
         stopping = self._listener.close() if self._listener is not None else []
@@ -86,19 +91,12 @@ class OsloBus:
         for transport in self._transports:
             try:
                 transport.cleanup()
-            except Exception as exc:  # noqa: BLE001 - the broker may be away; it forgets us by itself
+            except Exception as exc:  # noqa: BLE001 - the broker may be unreachable: it drops the connection by itself
                 LOG.debug("connection not closed: %s", hide(str(exc), self._secrets))
-
-    def _wait_ready(self, seconds: float) -> bool:
-        """True if we may call.  Whoever listens must have its queues first, and must not have lost them again: a call
-        would only find that out more slowly."""
-        if self._listener is None:
-            return not self._closed.is_set()
-        return self._ready.wait(seconds) and not self._closed.is_set() and self._listener.connected
 
 
 def open_bus(settings: NeutronSettings, host: str) -> OsloBus:
-    """The bus of this configuration; nobody is connected to yet.
+    """Make the bus of this configuration; it is not connected yet.
 
     :raises ConfigError: ``transport_url`` is missing or cannot be used
     """
@@ -106,7 +104,7 @@ def open_bus(settings: NeutronSettings, host: str) -> OsloBus:
 
 
 def _transport(options: cfg.ConfigOpts) -> Any:
-    """What oslo.messaging says about a wrong URL holds the URL, and with it the password: it is not repeated."""
+    """Make a transport; errors do not repeat oslo.messaging's text about the URL, which has its password."""
     try:
         return oslo_messaging.get_rpc_transport(options)
     except oslo_messaging.InvalidTransportURL:

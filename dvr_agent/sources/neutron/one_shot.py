@@ -1,7 +1,7 @@
-"""One full sync without being the agent: documents of this host, fetched and kept, nothing announced, nothing consumed.
+"""One full sync beside another agent: fetches and keeps documents of this host, reports and consumes nothing.
 
 For ``dvrctl fetch``, which an operator runs beside the ``neutron-l3-agent`` that is to be replaced: the questions are
-those that it asks too.  So the server hears of nothing new, and no message is taken from its queue.
+those that it asks too.  So nothing changes at the server, and no message is taken from its queue.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from dvr_agent.sources.neutron.open import neutron_options, open_bus
 from dvr_agent.sources.neutron.source import NeutronSource
 
 
-class _Mute:
-    """The server's L3 plugin, but our state is not reported."""
+class _SilentPlugin:
+    """The server's L3 plugin, but agent state is not reported."""
 
     def __init__(self, plugin: L3Plugin) -> None:
         self._plugin = plugin
@@ -34,15 +34,15 @@ class _Mute:
         return getattr(self._plugin, name)
 
 
-class _Deaf:
-    """The bus, but nothing is consumed."""
+class _SilentBus:
+    """The message bus, but notifications are not consumed."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self.plugin: L3Plugin = _Mute(bus.plugin)
+        self.plugin: L3Plugin = _SilentPlugin(bus.plugin)
 
     def listen(self, notify: Notify) -> None:
-        """Messages stay for the agent that they are meant for."""
+        """Leave messages to the agent that consumes them."""
 
     def status(self) -> dict[str, Any]:
         return self._bus.status()
@@ -52,17 +52,17 @@ class _Deaf:
 
 
 def fetch(settings: Settings, seconds: float, begins: Callable[[str], None]) -> tuple[list[Changed], list[Bad]]:
-    """Ask once for all routers of this host and keep their documents; returns the good and the bad ones.
+    """Ask for all routers of this host and keep their documents; returns the good and the bad ones.
 
-    :param seconds: after which it gives up
-    :param begins: told by which brokers neutron-server is asked, before it is
+    :param seconds: time-out
+    :param begins: called with the names of the brokers before neutron-server is asked
     :raises ConfigError: the source cannot be used as it is configured
     :raises SourceError: the server did not answer, or not fully, or the documents cannot be kept
     """
     options = replace(neutron_options(settings), fallback_after=threading.TIMEOUT_MAX)
     bus = open_bus(settings)
     brokers = str(getattr(bus, "brokers", "the message bus"))
-    source = NeutronSource(_Deaf(bus), settings.dataplane, options)
+    source = NeutronSource(_SilentBus(bus), settings.dataplane, options)
     deadline = time.monotonic() + seconds
     good: dict[str, Changed] = {}
     bad: dict[str, Bad] = {}
@@ -80,14 +80,14 @@ def fetch(settings: Settings, seconds: float, begins: Callable[[str], None]) -> 
 
 
 def _events(source: NeutronSource, deadline: float) -> list[Event]:
-    """The next ones; none if there are none until then."""
+    """Return the next events; none if there are none before the deadline."""
     poll = select.poll()
     poll.register(source.fileno(), select.POLLIN)
     return source.poll() if poll.poll(max(deadline - time.monotonic(), 0) * 1e3) else []
 
 
 def _take(events: list[Event], good: dict[str, Changed], bad: dict[str, Bad]) -> bool:
-    """True at the end of the listing."""
+    """Take events; returns True at the end of the listing."""
     for event in events:
         if isinstance(event, Changed):
             good[event.document.router.id] = event

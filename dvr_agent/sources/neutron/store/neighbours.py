@@ -1,11 +1,11 @@
-"""The ports of each subnet that routers of this host are in: pulled once per full sync, patched by ARP notifications.
+"""The ports of each subnet that routers of this host have interfaces in: they become neighbours.
 
-The list of a subnet holds what its ports have in that subnet and nothing else: a port with addresses in several subnets
-stands in the list of each, and each list is kept up to date by itself, since a notification is about one of them.  Of a
-port the keys that somebody reads are kept, addresses in canonical form; all else goes into documents as the server sent
-it.  A notification names an address and a MAC address but no port; the cache is changed so that ``dvr_agent.desired``
-makes the right neighbour of it (every port of the list gives one, whatever its ``device_owner``).  The last word of the
-server about an address counts, whatever it said before.  Belongs to the fetch thread.
+They are asked for once per full sync and patched by ARP notifications.  The list of a subnet holds the addresses that
+its ports have in that subnet and no others: a port with addresses in several subnets is in the list of each, and each
+list is patched by itself, since a notification is about one subnet.  Of a port the keys that the parser reads are kept,
+addresses in canonical form; their values go into documents as the server sent them.  A notification names an address
+and a MAC address but no port; the list is changed so that ``dvr_agent.desired`` makes the right neighbour (every port
+of the list gives one, whatever its ``device_owner``).  The newest message of the server about an address counts.
 """
 
 from __future__ import annotations
@@ -27,26 +27,27 @@ _PAIR_KEYS = ("status", "admin_state_up")
 
 Ports without pairs are kept without them: a status that changes should not make another document of the router.
 """
-_CLAIMS = ("fixed_ips", "allowed_address_pairs")
+_ADDRESS_KEYS = ("fixed_ips", "allowed_address_pairs")
 _NAMESPACE = uuid.UUID("3f6a3bd9-86ee-4b0a-9f3e-5a1c1a3a5d10")
-"""Of the ids of ports that we know nothing of but an address: any, as long as it stays the same."""
+"""Namespace of the ids of ports of which only an address is known: any UUID, as long as it stays the same."""
 
 
 @dataclass(slots=True)
 class _Subnet:
-    """
-    :ivar asked: number of the question to the server that the list is the answer to
+    """The list of one subnet.
+
+    :ivar query: number of the query that the list answers, see ``RouterStore.begin_query``
     :ivar routers: ids of the routers that have interfaces or csnat ports in the list
     """
 
     ports: list[Any]
     text: bytes
-    asked: int
+    query: int
     routers: frozenset[str]
 
 
-class Neighbours:
-    """Subnet id → ports."""
+class SubnetPorts:
+    """Ports by subnet id."""
 
     def __init__(self) -> None:
         self._subnets: dict[str, _Subnet] = {}
@@ -58,30 +59,30 @@ class Neighbours:
         return len(self._subnets)
 
     def text(self, subnet_id: str) -> bytes:
-        """The ports of a subnet that is in the cache, as JSON."""
+        """Return the ports of a known subnet as JSON."""
         return self._subnets[subnet_id].text
 
-    def put(self, subnet_id: str, answer: object, cidr: IpNetwork | None = None, asked: int = 0) -> None:
-        """Take over an answer of ``get_ports_by_subnet``.
+    def put(self, subnet_id: str, answer: object, cidr: IpNetwork | None = None, query: int = 0) -> None:
+        """Replace the list of a subnet by an answer of ``get_ports_by_subnet``.
 
-        :param cidr: the subnet's addresses, None if nobody knows them
-        :param asked: number of the question, see ``Store.begin``
+        :param cidr: the subnet's addresses, None if they are not known
+        :param query: number of the query
         :raises RemoteError: it is no list
         :raises DocumentError: it cannot be written as JSON
         """
         if not isinstance(answer, list):
             raise RemoteError(f"get_ports_by_subnet of {subnet_id}: the answer is no list")
-        self._set(subnet_id, [_within(port, subnet_id, cidr) for port in answer], asked)
+        self._set(subnet_id, [_part_in_subnet(port, subnet_id, cidr) for port in answer], query)
 
     def retain(self, subnet_ids: Collection[str]) -> None:
-        """Forget all other subnets."""
+        """Forget all subnets but these."""
         for subnet_id in self._subnets.keys() - set(subnet_ids):
             del self._subnets[subnet_id]
 
     def patch(self, entry: ArpEntry) -> bool:
-        """Make the subnet agree with a notification; False if nothing changes or the subnet is not here.
+        """Apply a notification to its subnet; returns False if nothing changes or the subnet is not known.
 
-        :raises ValueError: the notification names no address, or a new one without a MAC address
+        :raises ValueError: the notification has no usable address, or a new one without a MAC address
         """
         subnet_id = entry.subnet_id
         subnet = self._subnets.get(subnet_id)
@@ -89,55 +90,55 @@ class Neighbours:
             return False
         try:
             address = str(values.host_address(entry.ip_address, None))
-            mac = values.any_mac(entry.mac_address, None) if entry.present else _lower(entry.mac_address)
+            mac = values.any_mac(entry.mac_address, None) if entry.present else _lower_case(entry.mac_address)
         except Invalid as exc:
             raise ValueError(f"{show(exc.value)} is not {exc.expected}") from None
-        change = _assigned if entry.present else _withdrawn
+        change = _with_address if entry.present else _without_address
         return self._replace(subnet_id, change(subnet.ports, subnet_id, address, mac))
 
     def retain_ports(
-        self, router_id: str, present: Mapping[str, Collection[str]], asked: int | None = None
+        self, router_id: str, present: Mapping[str, Collection[str]], query: int | None = None
     ) -> set[str]:
-        """Forget the ports of a router that exist no more; returns the subnets whose lists have changed.
+        """Remove the ports of a router that exist no more; returns the subnets whose lists have changed.
 
-        The server sends no notification about them: with its interface the router has left the subnet, and then the
-        server does not find the router among those that the subnet's ports concern.
+        The server sends no notification about them: with its interface the router has left the subnet, and the server
+        notifies routers of a subnet only.
 
         :param present: subnet id → ids of the ports that the router has in it
-        :param asked: number of the question that was answered with this; lists that were asked for later are newer
+        :param query: number of the query whose answer has these ports; lists of later queries are newer
         """
         changed = set()
         for subnet_id, subnet in self._subnets.items():
-            if router_id not in subnet.routers or (asked is not None and subnet.asked > asked):
+            if router_id not in subnet.routers or (query is not None and subnet.query > query):
                 continue
-            there = present.get(subnet_id, ())
-            kept = [port for port in subnet.ports if _router_of(port) != router_id or port["id"] in there]
-            if self._replace(subnet_id, kept):
+            existing = present.get(subnet_id, ())
+            ports = [port for port in subnet.ports if _router_of(port) != router_id or port["id"] in existing]
+            if self._replace(subnet_id, ports):
                 changed.add(subnet_id)
         return changed
 
     def _replace(self, subnet_id: str, ports: list[Any]) -> bool:
-        """Returns False if these are the ports already."""
+        """Replace the list of a subnet; returns False if it is equal."""
         subnet = self._subnets[subnet_id]
         if ports == subnet.ports:
             return False
-        self._set(subnet_id, ports, subnet.asked)
+        self._set(subnet_id, ports, subnet.query)
         return True
 
-    def _set(self, subnet_id: str, ports: list[Any], asked: int) -> None:
+    def _set(self, subnet_id: str, ports: list[Any], query: int) -> None:
         text = encode(ports, f"neutron:subnet {subnet_id}")
         routers = frozenset(router_id for port in ports if (router_id := _router_of(port)) is not None)
-        self._subnets[subnet_id] = _Subnet(ports, text, asked, routers)
+        self._subnets[subnet_id] = _Subnet(ports, text, query, routers)
 
 
 def _router_of(port: object) -> str | None:
-    """The router that has this interface or csnat port; None for any other port."""
+    """Return the router that has this interface or csnat port; None for any other port."""
     if not isinstance(port, dict) or port.get("device_owner") not in ROUTER_OWNERS or "id" not in port:
         return None
     return canonical_id(port.get("device_id"))
 
 
-# What a list of ports holds: of each port what it has in the subnet
+# A port as it is in the list of a subnet
 
 
 def _trimmed(port: object) -> object:
@@ -147,8 +148,8 @@ def _trimmed(port: object) -> object:
     return {key: port[key] for key in keys if key in port}
 
 
-def _within(port: object, subnet_id: str, cidr: IpNetwork | None) -> object:
-    """The port with what it has in this subnet, in canonical form; what cannot be read is left for the parser."""
+def _part_in_subnet(port: object, subnet_id: str, cidr: IpNetwork | None) -> object:
+    """Return the port with its addresses in this subnet, in canonical form; malformed values stay for the parser."""
     found = _trimmed(port)
     if not isinstance(port, dict) or not isinstance(found, dict):
         return found
@@ -165,24 +166,24 @@ def _within(port: object, subnet_id: str, cidr: IpNetwork | None) -> object:
 
 
 def _canonical(item: object) -> object:
-    """A fixed IP or an allowed address pair with its address in canonical form, without the length of a single one."""
+    """Return a fixed IP or allowed address pair with its address in canonical form, without a /32 or /128."""
     if not isinstance(item, dict):
         return item
     text = item.get("ip_address")
     try:
-        return {**item, "ip_address": str(values.address(_without_length(text), None))}
+        return {**item, "ip_address": str(values.address(_without_prefix_length(text), None))}
     except Invalid:
         return item
 
 
-def _without_length(text: object) -> object:
+def _without_prefix_length(text: object) -> object:
     if not isinstance(text, str):
         return text
     return text.removesuffix("/128" if ":" in text else "/32")
 
 
 def _is_in(fixed_ip: object, subnet_id: str) -> bool:
-    """False for a fixed IP in another subnet."""
+    """Return False for a fixed IP in another subnet."""
     if not isinstance(fixed_ip, dict):
         return True
     other = canonical_id(fixed_ip.get("subnet_id"))
@@ -190,7 +191,7 @@ def _is_in(fixed_ip: object, subnet_id: str) -> bool:
 
 
 def _may_be_in(pair: object, cidr: IpNetwork | None) -> bool:
-    """False for an allowed address pair that gives no neighbour in the subnet, as far as anybody knows."""
+    """Return False for an allowed address pair that gives no neighbour in the subnet."""
     try:
         network = values.address_or_network(pair.get("ip_address") if isinstance(pair, dict) else None, None)
     except Invalid:
@@ -200,23 +201,23 @@ def _may_be_in(pair: object, cidr: IpNetwork | None) -> bool:
     return cidr is None or (network.version == cidr.version and network.network_address in cidr)
 
 
-# What notifications change
+# ARP notifications
 
 
-def _assigned(ports: list[Any], subnet_id: str, address: str, mac: str | None) -> list[Any]:
-    """The ports, of which only those with this MAC address have the address; one is made if there is none."""
+def _with_address(ports: list[Any], subnet_id: str, address: str, mac: str | None) -> list[Any]:
+    """Return the ports, where only ports with this MAC address have the address; one is added if there is none."""
     found = _filtered(ports, address, lambda own, of_pair: (of_pair or own) == mac)
-    if mac is None or not values.is_unicast(mac):  # it can be no neighbour, and whoever had the address has it no more
+    if mac is None or not values.is_unicast(mac):  # no neighbour; the port that had the address has lost it
         return found
-    if not any(_claims(port, address) for port in found):
+    if not any(_has_address(port, address) for port in found):
         port_id = str(uuid.uuid5(_NAMESPACE, f"{subnet_id} {address}"))
         fixed = [{"ip_address": address, "subnet_id": subnet_id}]
         found.append({"id": port_id, "mac_address": mac, "fixed_ips": fixed})
     return found
 
 
-def _withdrawn(ports: list[Any], _subnet_id: str, address: str, mac: str | None) -> list[Any]:
-    """The ports, of which none with this MAC address has the address; None: none at all.
+def _without_address(ports: list[Any], _subnet_id: str, address: str, mac: str | None) -> list[Any]:
+    """Return the ports, where no port with this MAC address has the address (None: no port at all).
 
     A port with another MAC address keeps it: of the two notifications about a port that gets another MAC address, the
     one about the old MAC address may come last.  Of an allowed address pair servers name the pair's MAC address or the
@@ -226,41 +227,41 @@ def _withdrawn(ports: list[Any], _subnet_id: str, address: str, mac: str | None)
 
 
 def _filtered(ports: list[Any], address: str, may_keep: Callable[[str | None, str | None], bool]) -> list[Any]:
-    """The ports with the claims to an address that may be kept; a port that loses its last claim goes.
+    """Return the ports without the entries of an address that must go; a port without any address left goes too.
 
-    :param may_keep: gets the MAC addresses of port and allowed address pair; None: there is none
+    :param may_keep: decides about one entry, by the MAC addresses of its port and of the allowed address pair
     """
     found = []
     for port in ports:
-        if not _claims(port, address):
+        if not _has_address(port, address):
             found.append(port)
             continue
-        own = _lower(port.get("mac_address"))
+        own = _lower_case(port.get("mac_address"))
         kept = dict(port)
-        for key in _CLAIMS:
+        for key in _ADDRESS_KEYS:
             items = port.get(key)
             if isinstance(items, list):
-                kept[key] = [item for item in items if not _names(item, address) or may_keep(own, _mac(item))]
+                kept[key] = [item for item in items if not _is_of(item, address) or may_keep(own, _mac(item))]
         if kept.get("fixed_ips") or kept.get("allowed_address_pairs"):
             found.append(kept)
     return found
 
 
-def _claims(port: object, address: str) -> bool:
-    """True for a port that has the address as a fixed IP or an allowed address pair."""
+def _has_address(port: object, address: str) -> bool:
+    """Return True for a port that has the address as a fixed IP or an allowed address pair."""
     if not isinstance(port, dict):
         return False
-    lists = (port.get(key) for key in _CLAIMS)
-    return any(_names(item, address) for items in lists if isinstance(items, list) for item in items)
+    lists = (port.get(key) for key in _ADDRESS_KEYS)
+    return any(_is_of(item, address) for items in lists if isinstance(items, list) for item in items)
 
 
-def _names(item: object, address: str) -> bool:
+def _is_of(item: object, address: str) -> bool:
     return isinstance(item, dict) and item.get("ip_address") == address
 
 
 def _mac(item: Json) -> str | None:
-    return _lower(item.get("mac_address"))
+    return _lower_case(item.get("mac_address"))
 
 
-def _lower(value: object) -> str | None:
+def _lower_case(value: object) -> str | None:
     return value.lower() if isinstance(value, str) and value else None

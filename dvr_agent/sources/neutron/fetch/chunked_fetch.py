@@ -1,6 +1,6 @@
 """Asks for router documents: as many at a time as the server can answer, and one by one around a bad one.
 
-Belongs to the fetch thread.  Sizes are those of neutron.agent.l3.agent (SYNC_ROUTERS_MAX_CHUNK_SIZE, …_MIN_…).
+Chunk sizes are those of neutron.agent.l3.agent (SYNC_ROUTERS_MAX_CHUNK_SIZE, …_MIN_…).
 """
 
 from __future__ import annotations
@@ -8,58 +8,69 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from dvr_agent.sources.neutron.api import Json, L3Plugin, RemoteError, ServerError, ServerTimeoutError
+from dvr_agent.sources.neutron.api import Json, RemoteError, ServerError, ServerTimeoutError
+from dvr_agent.sources.neutron.crossing.fetch_inbox import FetchInbox
+from dvr_agent.sources.neutron.crossing.router_store import RouterStore
 from dvr_agent.sources.neutron.documents import canonical_id
 
 CHUNK_MAX, CHUNK_MIN = 256, 32
 SINGLE_FAILURES = 5
-"""When so many routers in a row cannot be had one by one either, and none could, the fault is the server's."""
+"""If so many routers in a row fail one by one too, and none succeeds, the fault is the server's."""
 
 
 @dataclass(slots=True)
-class Answer:
-    """What came of asking for some routers.
+class RoutersAnswer:
+    """The server's answer about a chunk of routers.
 
-    :ivar question: its number, see ``Store.begin``
-    :ivar mark: see ``Requests.mark``
-    :ivar routers: by id; also of routers that nobody asked for (the server adds those connected by a subnet)
-    :ivar bad: those that the server has no proper answer for, and its error
+    :ivar query: number of the query, see ``RouterStore.begin_query``
+    :ivar request_number: see ``FetchInbox.request_number``
+    :ivar routers: by id; also routers that were not asked for (the server adds those connected by a subnet)
+    :ivar bad: routers for which the server has no proper answer, and its error
     :ivar failed: why there is no answer at all, None if there is one
     """
 
     asked: tuple[str, ...]
-    question: int
-    mark: int
+    query: int
+    request_number: int
     routers: dict[str, Json] = field(default_factory=dict)
     bad: dict[str, ServerError] = field(default_factory=dict)
     failed: ServerError | None = None
 
     @property
     def missing(self) -> list[str]:
-        """Those that the answer leaves out."""
+        """Routers that were asked for and are not in the answer."""
         if self.failed is not None:
             return []
         return [router_id for router_id in self.asked if router_id not in self.routers and router_id not in self.bad]
 
 
-class Inquiry:
-    """
+class ChunkedFetch:
+    """Splits questions about many routers.
+
+    :param ask: ``L3Plugin.sync_routers``, or what stands for it
     :ivar size: how many routers are asked for at a time
     """
 
-    def __init__(self, plugin: L3Plugin, begin: Callable[[], int], mark: Callable[[], int]) -> None:
-        self._plugin, self._begin, self._mark = plugin, begin, mark
-        self.size = CHUNK_MAX
+    def __init__(
+        self,
+        ask: Callable[[Sequence[str]], list[Json]],
+        routers: RouterStore,
+        inbox: FetchInbox,
+        size: int = CHUNK_MAX,
+    ) -> None:
+        self._ask_server, self._routers, self._inbox = ask, routers, inbox
+        self.size = size
 
-    def ask(self, router_ids: Sequence[str]) -> Iterator[Answer]:
-        """The routers, chunk after chunk.
+    def ask(self, router_ids: Sequence[str]) -> Iterator[RoutersAnswer]:
+        """Ask for routers, chunk after chunk.
 
-        :raises ServerAwayError: the server cannot be reached; time-outs of single chunks are :attr:`Answer.failed`
+        :raises ServerAwayError: the server cannot be reached; time-outs of single chunks are
+            :attr:`RoutersAnswer.failed`
         """
         rest = list(router_ids)
         while rest:
             chunk = rest[: self.size]
-            answer = Answer(tuple(chunk), self._begin(), self._mark())
+            answer = RoutersAnswer(tuple(chunk), self._routers.begin_query(), self._inbox.request_number())
             try:
                 self._fill(answer)
             except ServerTimeoutError as exc:
@@ -75,50 +86,51 @@ class Inquiry:
             rest = rest[len(chunk) :]
             yield answer
 
-    def _fill(self, answer: Answer) -> None:
+    def _fill(self, answer: RoutersAnswer) -> None:
         try:
-            unclear = self._ask(answer, answer.asked)
+            has_invalid = self._ask(answer, answer.asked)
         except RemoteError as exc:
             if len(answer.asked) == 1:
                 answer.bad[answer.asked[0]] = exc
                 return
             self._one_by_one(answer, answer.asked)
             return
-        if unclear and len(answer.asked) > 1:
+        if has_invalid and len(answer.asked) > 1:
             self._one_by_one(answer, answer.missing)
-        elif unclear and answer.missing:
+        elif has_invalid and answer.missing:
             answer.bad[answer.asked[0]] = RemoteError("sync_routers: the answer has a router without id")
 
-    def _one_by_one(self, answer: Answer, router_ids: Sequence[str]) -> None:
-        """
-        :raises RemoteError: none of the first few can be had
+    def _one_by_one(self, answer: RoutersAnswer, router_ids: Sequence[str]) -> None:
+        """Ask for each router alone.
+
+        :raises RemoteError: the first few fail, each
         """
         good = len(answer.routers)
         for number, router_id in enumerate(router_ids, 1):
             try:
-                unclear = self._ask(answer, [router_id])
+                has_invalid = self._ask(answer, [router_id])
             except RemoteError as exc:
                 answer.bad[router_id] = exc
                 if not good and number == len(answer.bad) == SINGLE_FAILURES < len(router_ids):
                     raise
                 continue
             good += 1
-            if unclear and router_id not in answer.routers:
+            if has_invalid and router_id not in answer.routers:
                 answer.bad[router_id] = RemoteError("sync_routers: the answer has a router without id")
 
-    def _ask(self, answer: Answer, router_ids: Sequence[str]) -> bool:
-        """Add what the server says; True if something in its answer is of nobody knows whom.
+    def _ask(self, answer: RoutersAnswer, router_ids: Sequence[str]) -> bool:
+        """Add the server's routers; returns True if the answer contains an entry without a valid router id.
 
         :raises ServerError: there is no answer
         """
-        found = self._plugin.sync_routers(router_ids)
+        found = self._ask_server(router_ids)
         if not isinstance(found, list):
             raise RemoteError("sync_routers: the answer is no list")
-        unclear = False
+        has_invalid = False
         for raw in found:
             router_id = canonical_id(raw.get("id")) if isinstance(raw, dict) else None
             if router_id is None:
-                unclear = True
+                has_invalid = True
             else:
                 answer.routers[router_id] = raw
-        return unclear
+        return has_invalid

@@ -1,6 +1,6 @@
-"""Events on their way from the source's threads to the daemon's worker: a queue with a descriptor.
+"""Events on their way from the source's threads to the daemon: a queue with a descriptor.
 
-Threads of ``store`` put, ``source`` takes.
+``crossing.router_store`` puts, ``source.poll`` takes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from dvr_agent.sources.api import Event
 
 
 class EventQueue:
-    """Thread-safe; the descriptor (eventfd(2)) is readable while there are events."""
+    """Any thread puts and takes; the descriptor (eventfd(2)) is readable while there are events.
+
+    No method blocks: the lock is never held for longer than a few appends.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -22,10 +25,11 @@ class EventQueue:
         self._closed = False
 
     def fileno(self) -> int:
+        """Return the descriptor, the same until :meth:`close`."""
         return self._wakeup.fileno()
 
     def put(self, event: Event) -> None:
-        """Nothing happens once the queue is closed: a thread may be late."""
+        """Append an event; does nothing once the queue is closed, since a thread may be late."""
         with self._lock:
             if self._closed:
                 return
@@ -34,7 +38,7 @@ class EventQueue:
                 self._wakeup.notify()
 
     def take(self, limit: int) -> list[Event]:
-        """The oldest events, at most ``limit``; never blocks."""
+        """Return and remove the oldest events, at most ``limit``."""
         with self._lock:
             found = [self._events.popleft() for _ in range(min(limit, len(self._events)))]
             if not self._events and not self._closed:
@@ -42,6 +46,7 @@ class EventQueue:
             return found
 
     def close(self) -> None:
+        """Drop all events and close the descriptor."""
         with self._lock:
             if not self._closed:
                 self._closed = True

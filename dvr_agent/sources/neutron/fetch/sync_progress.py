@@ -1,0 +1,32 @@
+"""What a full sync has done so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from dvr_agent.sources.neutron.crossing.router_store import OfferResult
+
+
+@dataclass(slots=True)
+class SyncProgress:
+    """A full sync under way.
+
+    :ivar query: number of its first query
+    :ivar serve_updates: does other work that has come meanwhile; called before each question
+    :ivar pulled: subnets whose ports were asked for
+    :ivar known: routers that the server described, well or badly
+    """
+
+    query: int
+    serve_updates: Callable[[], None]
+    began: float = field(default_factory=time.monotonic)
+    pulled: set[str] = field(default_factory=set)
+    known: set[str] = field(default_factory=set)
+    counts: dict[OfferResult, int] = field(default_factory=lambda: dict.fromkeys(OfferResult, 0))
+
+    def count(self, router_id: str, result: OfferResult) -> None:
+        """Count a router that the server described."""
+        self.known.add(router_id)
+        self.counts[result] += 1

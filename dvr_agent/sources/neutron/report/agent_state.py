@@ -1,0 +1,42 @@
+"""The report of agent state, with keys and values of neutron-l3-agent: scheduler and operators know it by these."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+
+from dvr_agent.desired.host_settings import HostSettings
+from dvr_agent.sources.neutron.api import Json
+from dvr_agent.sources.neutron.crossing.router_store import StoredRouter
+from dvr_agent.sources.neutron.options import NeutronOptions
+
+
+def agent_state(host: HostSettings, options: NeutronOptions, routers: Iterable[StoredRouter], start: bool) -> Json:
+    """Return the report.
+
+    :param routers: all routers; those that this agent builds are counted
+    :param start: it is the first report of this process
+    """
+    built = [stored.router for stored in routers if stored.router is not None and stored.may_be_built]
+    state: Json = {
+        "binary": "neutron-l3-agent",
+        "host": host.host,
+        "agent_type": "L3 agent",
+        "topic": "l3_agent",
+        "availability_zone": options.availability_zone,
+        "configurations": {
+            "agent_mode": host.mode.value,
+            "handle_internal_only_routers": options.handle_internal_only_routers,
+            "interface_driver": options.interface_driver,
+            "log_agent_heartbeats": options.log_agent_heartbeats,
+            "extensions": [],
+            "routers": len(built),
+            "ex_gw_ports": sum(router.gateway is not None for router in built),
+            "interfaces": sum(len(router.interfaces) for router in built),
+            "floating_ips": sum(len(router.floating_ips) for router in built),
+        },
+        "uuid": str(uuid.uuid4()),
+    }
+    if start:
+        state["start_flag"] = True
+    return state

@@ -1,0 +1,169 @@
+"""Which statuses of floating IPs must be sent to the server.
+
+The wanted status follows from the end of jobs, the server's status from its answers and from what was sent since; a
+difference is sent.  ACTIVE follows from the kernel only.
+
+A floating IP that is no longer in the document is either unassociated or on another host: the server leaves floating
+IPs of other hosts out of this host's answers (neutron.db.l3_dvr_db, _skip_floating_ip_for_mismatched_agent_or_host).  A
+DOWN from this host could then overwrite the ACTIVE of the other.  Only the server can tell the two apart, and does:
+with any update for a router, an empty one too, it sets floating IPs DOWN that were this router's and are unassociated
+now (neutron.api.rpc.handlers.l3_rpc, update_floatingip_statuses).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from dvr_agent.desired.host_settings import HostSettings
+from dvr_agent.desired.host_view import HostView, make_view
+from dvr_agent.errors import NotSupportedError
+from dvr_agent.model.router import FloatingIp, Router
+from dvr_agent.sources.api import Fate, Settled
+
+ACTIVE, DOWN, ERROR = "ACTIVE", "DOWN", "ERROR"
+"""neutron_lib.constants FLOATINGIP_STATUS_…"""
+
+
+@dataclass(slots=True)
+class _RouterStatuses:
+    """Floating IPs of one router.
+
+    :ivar router: the document of the last job
+    :ivar in_kernel: floating IPs that the kernel has, as far as jobs say
+    :ivar wanted: floating IP id → status that the server should have
+    :ivar server: floating IP id → status that the server has; None before its first answer (a cached document is none)
+    :ivar clear: floating IPs have left the document: an update must be sent even if it is empty, see the module
+    """
+
+    router: Router | None = None
+    in_kernel: frozenset[str] = frozenset()
+    wanted: dict[str, str] = field(default_factory=dict)
+    server: dict[str, str] | None = None
+    clear: bool = False
+
+    def differences(self) -> dict[str, str]:
+        """Return the statuses that the server should have and has not."""
+        server = self.server
+        if server is None:
+            return {}
+        return {fip_id: status for fip_id, status in self.wanted.items() if server.get(fip_id) != status}
+
+
+class FipStatuses:
+    """Compares wanted statuses with the server's.
+
+    :param newest: returns the router of the newest good document
+    """
+
+    def __init__(self, settings: HostSettings, newest: Callable[[str], Router | None]) -> None:
+        self._settings, self._newest = settings, newest
+        self._routers: dict[str, _RouterStatuses] = {}
+        self._due: dict[str, None] = {}
+
+    def received(self, router_id: str, statuses: Mapping[str, str]) -> None:
+        """Take the statuses in an answer of the server; a job on its document may follow."""
+        self._routers.setdefault(router_id, _RouterStatuses()).server = dict(statuses)
+
+    def document_unchanged(self, router_id: str) -> None:
+        """Compare now, since no job follows from that answer."""
+        self._compare(router_id)
+
+    def settled(self, report: Settled) -> None:
+        """Take the end of a job, and compare."""
+        if report.fate is Fate.LEFT_ALONE:
+            self._drop(report.router_id)
+            return
+        state = self._routers.setdefault(report.router_id, _RouterStatuses())
+        if report.router is None:
+            if report.fate is Fate.ABSENT:
+                self._removed(report.router_id, state)
+            return
+        try:
+            view = make_view(report.router, self._settings)
+        except NotSupportedError:
+            self._drop(report.router_id)
+            return
+        self._set_wanted(state, view, report.fate)
+        state.router = report.router
+        self._compare(report.router_id)
+
+    def due(self) -> dict[str, dict[str, str]]:
+        """Return the statuses to send by router id, oldest first; may be empty, see the module."""
+        return {router_id: self._routers[router_id].differences() for router_id in self._due}
+
+    def sent(self, router_id: str, statuses: Mapping[str, str]) -> None:
+        """Note that the server has accepted these."""
+        self._due.pop(router_id, None)
+        state = self._routers.get(router_id)
+        if state is None:
+            return
+        state.clear = False
+        if state.server is not None:
+            state.server.update(statuses)
+        elif state.router is None:
+            del self._routers[router_id]
+
+    def waiting(self) -> int:
+        """Return how many statuses are not sent yet."""
+        return sum(len(statuses) or 1 for statuses in self.due().values())
+
+    def _set_wanted(self, state: _RouterStatuses, view: HostView, fate: Fate) -> None:
+        listed = {fip.id for fip in _listed(view)}
+        if fate is Fate.IN_PLACE:
+            in_kernel = frozenset(fip.id for fip in (*view.local_fips, *view.central_fips))
+            state.wanted = dict.fromkeys(sorted(in_kernel), ACTIVE) | self._omitted(view, in_kernel)
+        elif fate is Fate.ABSENT:
+            in_kernel = frozenset()
+            state.wanted = dict.fromkeys(sorted(self._reported_here(view)), DOWN)
+        else:
+            in_kernel = state.in_kernel
+            failed = dict.fromkeys(sorted(self._reported_here(view) - in_kernel), ERROR)
+            unchanged = in_kernel & listed
+            state.wanted = {fip_id: status for fip_id, status in state.wanted.items() if fip_id in unchanged} | failed
+        if state.in_kernel - listed and fate is not Fate.FAILED:
+            state.clear = True
+        state.in_kernel = in_kernel
+
+    def _reported_here(self, view: HostView) -> set[str]:
+        """Return floating IPs whose status this host must report; one still migrating in belongs to the source host."""
+        return {fip.id for fip in _listed(view) if self._is_reported_here(view, fip)}
+
+    def _omitted(self, view: HostView, in_kernel: frozenset[str]) -> dict[str, str]:
+        """Return ERROR for floating IPs that cannot be built because of values of their own or of their ports."""
+        return dict.fromkeys(sorted(self._reported_here(view) - in_kernel), ERROR) if view.router.omitted else {}
+
+    def _is_reported_here(self, view: HostView, fip: FloatingIp) -> bool:
+        return view.snat_here if fip.is_central else fip.host == self._settings.host
+
+    def _removed(self, router_id: str, state: _RouterStatuses) -> None:
+        """Forget a router that left this host; its floating IPs are unassociated, or on other hosts."""
+        if self._newest(router_id) is not None:
+            return  # the router is back: another job follows
+        clear = state.clear or bool(state.in_kernel)
+        self._drop(router_id)
+        if clear:
+            self._routers[router_id] = _RouterStatuses(clear=True)
+            self._due[router_id] = None
+
+    def _drop(self, router_id: str) -> None:
+        self._routers.pop(router_id, None)
+        self._due.pop(router_id, None)
+
+    def _compare(self, router_id: str) -> None:
+        """Note whether statuses must be sent.
+
+        Never while a newer document waits for its job: the wanted statuses are those of the older document.
+        """
+        state = self._routers.get(router_id)
+        if state is None or state.router is None or self._newest(router_id) is not state.router:
+            self._due.pop(router_id, None)
+        elif state.clear or state.differences():
+            self._due[router_id] = None
+        else:
+            self._due.pop(router_id, None)
+
+
+def _listed(view: HostView) -> tuple[FloatingIp, ...]:
+    """Return the floating IPs of the document, also those that cannot be built."""
+    return (*view.router.floating_ips, *view.router.omitted_floating_ips)

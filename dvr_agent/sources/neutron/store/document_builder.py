@@ -1,0 +1,119 @@
+"""Makes documents of drafts and neighbours: offers them to the router store, and keeps the good ones in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from oslo_log import log as logging
+
+from dvr_agent.errors import DocumentError
+from dvr_agent.mass_removal import is_mass_removal
+from dvr_agent.sources.neutron import documents
+from dvr_agent.sources.neutron.api import ArpEntry, RouterDeleted
+from dvr_agent.sources.neutron.crossing.router_store import OfferResult, RouterStore
+from dvr_agent.sources.neutron.documents import RouterDraft
+from dvr_agent.sources.neutron.store.document_cache import DocumentCache
+from dvr_agent.sources.neutron.store.neighbours import SubnetPorts
+
+LOG = logging.getLogger(__name__)
+
+
+class DocumentBuilder:
+    """One per source.
+
+    :ivar ports: the neighbours; who changes them calls :meth:`outdate`, then :meth:`rebuild`
+    """
+
+    def __init__(self, routers: RouterStore, cache: DocumentCache) -> None:
+        self._routers, self._cache = routers, cache
+        self.ports = SubnetPorts()
+        self._outdated: set[str] = set()
+        """Subnets whose ports differ from those in the documents of routers that were offered earlier."""
+        self._unlisted: frozenset[str] = frozenset()
+        """Cached documents that the last full sync lacked, and that were kept since they were so many."""
+
+    def offer(self, draft: RouterDraft, query: int, rebuilt: bool = False) -> OfferResult:
+        """Make the document of a draft and offer it; the ports of its subnets are known."""
+        text = self._text(draft)
+        result = self._routers.offer(draft, text, query, rebuilt)
+        if result is OfferResult.CHANGED:
+            self._cache.write(draft.router_id, text)
+        elif result is OfferResult.UNCHANGED:
+            self._cache.accept(draft.router_id)
+        elif result is OfferResult.BAD:
+            self._refuse(draft.router_id)
+        return result
+
+    def offer_bad(self, router_id: str, error: DocumentError, query: int) -> OfferResult:
+        """Offer the error of an answer of which no document can be made."""
+        result = self._routers.offer_bad(router_id, error, query)
+        if result is OfferResult.BAD:
+            self._refuse(router_id)
+        return result
+
+    def outdate(self, subnet_ids: Iterable[str]) -> None:
+        """Note that the ports of these subnets have changed."""
+        self._outdated.update(subnet_ids)
+
+    def rebuild(self) -> None:
+        """Make the documents of routers anew whose subnets have changed ports."""
+        subnet_ids, self._outdated = self._outdated, set()
+        if not subnet_ids:
+            return
+        query = self._routers.begin_query()
+        for draft in self._routers.drafts():
+            concerned = not subnet_ids.isdisjoint(draft.subnets)
+            if concerned and all(subnet_id in self.ports for subnet_id in draft.subnets):
+                self.offer(draft, query, rebuilt=True)
+
+    def patch(self, entries: Iterable[ArpEntry]) -> None:
+        """Apply ARP notifications to the neighbours, and rebuild the documents of this host's routers."""
+        for entry in entries:
+            self._patch(entry)
+        self.rebuild()
+
+    def remove(self, router_id: str) -> None:
+        """Delete a router that the server has confirmed not to be of this host."""
+        if self._routers.get(router_id) is not None:
+            self._routers.delete(router_id)
+        self._cache.remove(router_id)
+
+    def router_deleted(self, notification: RouterDeleted) -> None:
+        """Remove the document and the ports of a router that exists no more on any host."""
+        self._cache.remove(notification.router_id)  # a start without the server must not bring it back
+        self.outdate(self.ports.retain_ports(notification.router_id, {}))
+        self.rebuild()
+
+    def complete(self, known: frozenset[str]) -> None:
+        """End a full sync: forget unused neighbours, and make the cache a complete set.
+
+        :param known: ids of all routers of this host
+        """
+        routers = self._routers.all()
+        drafts = {router_id: one.draft for router_id, one in routers.items() if one.draft is not None}
+        self.ports.retain({subnet_id for draft in drafts.values() for subnet_id in draft.subnets})
+        cached = self._cache.with_document()
+        for router_id in known - cached:
+            if router_id in drafts and routers[router_id].is_good:
+                self._cache.write(router_id, self._text(drafts[router_id]))
+        gone = self._cache.with_any_file() - known
+        if is_mass_removal(len(gone), len(cached)):  # two listings in a row that agree are believed
+            gone, self._unlisted = gone & self._unlisted, frozenset(gone)
+        self._cache.complete(gone)
+
+    def _patch(self, entry: ArpEntry) -> None:
+        subnet_id = documents.canonical_id(entry.subnet_id)
+        try:
+            if subnet_id is not None and self.ports.patch(replace(entry, subnet_id=subnet_id)):
+                self._outdated.add(subnet_id)
+        except ValueError as exc:
+            LOG.warning("ARP entry of subnet %s ignored: %s", entry.subnet_id, exc)
+
+    def _text(self, draft: RouterDraft) -> bytes:
+        return documents.assemble(draft, {subnet_id: self.ports.text(subnet_id) for subnet_id in draft.subnets})
+
+    def _refuse(self, router_id: str) -> None:
+        stored = self._routers.get(router_id)
+        if stored is not None and stored.error is not None:
+            self._cache.refuse(router_id, str(stored.error))

@@ -1,0 +1,136 @@
+"""Consumes notifications: opens a server of oslo.messaging per topic, and notices when its connection was lost.
+
+As Neutron's own agent does, this listens on two topics, each with three queues: the topic's, this host's, and one for
+fan-out.  oslo.messaging reconnects by itself and declares its queues anew, but has no event for it: what was cast while
+there were no queues is lost.  :class:`Listener` watches for that moment and passes on :class:`Reconnected`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from operator import attrgetter
+from typing import Any
+
+import oslo_messaging
+
+from dvr_agent.sources.neutron.api import Notify, Reconnected
+from dvr_agent.sources.neutron.wire.endpoint import Endpoint
+from dvr_agent.sources.neutron.wire.oslo_options import hide
+from dvr_agent.sources.neutron.wire.readiness import BusReadiness
+from dvr_agent.threads import start_thread
+
+LOG = logging.getLogger(__name__)
+
+AGENT_TOPIC = "l3_agent"
+NETWORK_TOPIC = "q-agent-notifier-network-update"
+CONNECTION_OF = attrgetter("listener._poll_style_listener.conn.connection")
+SET_CHANNEL, POLL_TIMEOUT = "_set_current_channel", "_poll_timeout"
+"""Private attributes of oslo.messaging, which has no public interface for reconnections and the duration of a stop."""
+RETRY_SECONDS = (1.0, 2.0, 4.0)
+STOP_CHECK_SECONDS = 0.5
+
+
+class Listener:
+    """Consumes from :meth:`start` to :meth:`close`.
+
+    :param readiness: state of the connections, kept up to date here
+    :param secrets: texts that must not appear in the log
+    """
+
+    def __init__(
+        self, transport: Any, host: str, notify: Notify, readiness: BusReadiness, secrets: tuple[str, ...] = ()
+    ) -> None:
+        self._transport, self._host, self._notify, self._readiness = transport, host, notify, readiness
+        self._secrets = secrets
+        self._endpoint = Endpoint(notify)
+        self._servers: list[Any] = []
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._reconnects = 0
+
+    def start(self) -> None:
+        """Begin to connect in a thread, which retries until it works; returns at once."""
+        start_thread("neutron-listen", self._run)
+
+    def status(self) -> dict[str, Any]:
+        """Return state and numbers for the admin socket."""
+        return {
+            "connected": self._readiness.connected,
+            "notifications": self._endpoint.count,
+            "reconnects": self._reconnects,
+        }
+
+    def close(self) -> list[threading.Thread]:
+        """Begin to stop; returns the threads that do it, which may hang while the broker cannot be reached."""
+        self._closing.set()
+        return [start_thread("neutron-stop", self._stop, server) for server in list(self._servers)]
+
+    def _run(self) -> None:
+        for topic in (AGENT_TOPIC, NETWORK_TOPIC):
+            failures = 0
+            while not self._closing.is_set() and not self._open(topic):
+                self._closing.wait(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+                failures += 1
+        if self._closing.is_set():
+            return
+        LOG.info("listening to the message bus for host %s", self._host)
+        self._readiness.queues_exist()
+
+    def _open(self, topic: str) -> bool:
+        """Connect and begin to consume; may block while the broker cannot be reached.  One worker keeps the order."""
+        target = oslo_messaging.Target(topic=topic, server=self._host)
+        server = oslo_messaging.get_rpc_server(self._transport, target, [self._endpoint])
+        try:
+            server.start(override_pool_size=1)
+        except Exception as exc:  # noqa: BLE001 - a refused login, a queue of other properties: many libraries' errors
+            LOG.error("cannot listen on topic %s: %s", topic, hide(str(exc), self._secrets))
+            return False
+        self._servers.append(server)
+        self._watch(server)
+        return True
+
+    def _watch(self, server: Any) -> None:
+        """Get notice of each new channel of this server's connection.
+
+        oslo.messaging declares the queues anew inside ``_set_current_channel``, so after that call they exist.
+        """
+        try:
+            connection = CONNECTION_OF(server)
+            set_by_library, _alive = getattr(connection, SET_CHANNEL), connection.channel.connection.connected
+            # A stop is noticed between two polls; ten seconds is too late for a service manager.
+            setattr(connection, POLL_TIMEOUT, min(getattr(connection, POLL_TIMEOUT), STOP_CHECK_SECONDS))
+        except AttributeError:
+            LOG.warning(
+                "this version of oslo.messaging has no sign of reconnections: changes that are missed meanwhile are "
+                "found by the next full sync only"
+            )
+            return
+
+        def set_channel(channel: Any) -> None:
+            if channel is None or channel is connection.channel:
+                set_by_library(channel)
+                return
+            self._readiness.channel_changes(connection)
+            set_by_library(channel)
+            self._complete(connection)
+
+        setattr(connection, SET_CHANNEL, set_channel)
+        self._readiness.add_connection(connection)
+
+    def _complete(self, connection: Any) -> None:
+        """Note that the queues of a connection exist again; notify when those of all connections do."""
+        with self._lock:
+            self._readiness.channel_changed(connection)
+            if not self._readiness.connected or self._closing.is_set():
+                return
+            self._reconnects += 1
+        LOG.info("recovered: connected to the message bus")
+        self._notify(Reconnected())
+
+    def _stop(self, server: Any) -> None:
+        try:
+            server.stop()
+            server.wait()
+        except Exception as exc:  # noqa: BLE001 - the broker may be away: its queues expire by themselves
+            LOG.debug("listener not closed: %s", hide(str(exc), self._secrets))
