@@ -9,6 +9,7 @@ the network does so in threads of its own, and has a descriptor for the events. 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
@@ -155,6 +156,10 @@ class Source(Protocol):
 
     def document(self, router_id: str) -> Document | None:
         """Return the newest good document of the router, also while a newer document is bad."""
+
+    @property
+    def bad_documents(self) -> Mapping[str, str]:
+        """Name → error of each document that cannot be used.  Callable as :meth:`status` is."""
 
     def status(self) -> dict[str, Any]:
         """Return ``source``, ``documents``, ``bad`` (name → error), ``error`` and more, JSON-ready.

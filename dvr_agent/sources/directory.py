@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from dvr_agent.errors import SourceError
@@ -67,6 +68,12 @@ class DirectorySource:
     def status(self) -> dict[str, Any]:
         """Return the status as of the last poll or rescan."""
         return self._status
+
+    @property
+    def bad_documents(self) -> Mapping[str, str]:
+        """Name → error of each document that cannot be used."""
+        bad: Mapping[str, str] = self._status["bad"]
+        return bad
 
     def settled(self, report: Settled) -> None:
         """Ignore the end of a job: files need no report."""

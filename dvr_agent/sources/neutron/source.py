@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Mapping
 from threading import Timer
 from typing import Any
 
@@ -75,6 +76,11 @@ class NeutronSource:
         """Return the newest good document of a router."""
         stored = self._shared.routers.get(router_id)
         return stored.document if stored is not None else None
+
+    @property
+    def bad_documents(self) -> Mapping[str, str]:
+        """Name → error of each document that cannot be used."""
+        return self._shared.routers.bad_documents()
 
     def status(self) -> dict[str, Any]:
         """Return documents, and how the server and the bus are."""
