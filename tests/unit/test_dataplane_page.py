@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.desired import names
-from dvr_agent.desired.build import router_state
+from dvr_agent.desired.build import desired_router
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.desired.host_view import make_view
 from dvr_agent.errors import NotSupportedError
@@ -41,7 +41,7 @@ def states(tmp_path: Path) -> list[NamespaceState]:
             view = make_view(parse_document(path.read_bytes(), path.name), HostSettings(host=host, mode=MODES[host]))
         except NotSupportedError:
             continue
-        state = router_state(view, Allocations(tmp_path).facts(view))
+        state = desired_router(view, Allocations(tmp_path).facts(view))
         found += [state.qrouter, state.base, state.slice, state.snat]
     return [one for one in found if one is not None]
 
