@@ -496,3 +496,26 @@ def test_broken_link_is_found_and_code_is_not_a_link(tmp_path: Path) -> None:
     page = tmp_path / "a.md"
     page.write_text("[a](gone.md) [b](b.md#two-words) [c](b.md#three) `[d](x.md)` [e](mailto:x)\n```\n[f](y.md)\n```\n")
     assert list(check_docs.broken_links(page)) == ["gone.md: no such file", "b.md#three: no such heading"]
+
+
+def test_files_that_the_documentation_names_exist() -> None:
+    assert [sentence for page in check_docs.pages(ROOT) for sentence in check_docs.missing_files(page, ROOT)] == []
+
+
+def test_citations_in_the_code_lead_to_headings() -> None:
+    modules = check_docs.modules(ROOT)
+    assert [sentence for module in modules for sentence in check_docs.broken_citations(module, ROOT)] == []
+
+
+def test_missing_file_and_heading_are_found(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "dvr_agent").mkdir()
+    module = tmp_path / "dvr_agent" / "a.py"
+    module.write_text('"""(__docs/p.md__, "One word" and "Two"), __docs/q.md__."""'.replace("__", "``"))
+    page = tmp_path / "docs" / "p.md"
+    page.write_text("# One `word`\n`dvr_agent/a.py` `gone/b.py` `neutron/agent/c.py`\n")
+    assert list(check_docs.missing_files(page, tmp_path)) == ["`gone/b.py`: no such file"]
+    assert list(check_docs.broken_citations(module, tmp_path)) == [
+        'docs/p.md, "Two": no such heading',
+        "docs/q.md: no such file",
+    ]
