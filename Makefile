@@ -65,6 +65,11 @@ coverage: ## branch coverage of the unit and contract tests; fails below the flo
 ready: ## install what all tests need, and run nothing
 	@tools/system-packages.sh build test neutron vm && tools/venv.sh test neutron ovs && tools/neutron-venv.sh
 
+.PHONY: test-debian
+test-debian: ## unit, contract and packet tests on Debian's own Python packages, the oldest versions that are supported (root)
+	@tools/system-packages.sh build test debian && tools/debian-venv.sh
+	@.venv-debian/bin/python -m pytest $(PARALLEL) $(QUICK) tests/packets $(PYTEST_ARGS)
+
 .PHONY: test-neutron
 test-neutron: ready ## against a real cloud: neutron-server, RabbitMQ, MariaDB, Open vSwitch, in private namespaces (root)
 	@$(RUN) -m pytest tests_neutron $(PYTEST_ARGS)
@@ -158,5 +163,5 @@ check-install: ## install into a temporary DESTDIR, move it to its place, run it
 
 .PHONY: clean
 clean: ## remove everything that these targets made in the checkout
-	rm -rf $(VENV) $(VM) .venv-neutron .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist *.egg-info
+	rm -rf $(VENV) $(VM) .venv-debian .venv-neutron .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -41,7 +41,7 @@ def states(tmp_path: Path) -> list[NamespaceState]:
             view = make_view(parse_document(path.read_bytes(), path.name), HostSettings(host=host, mode=MODES[host]))
         except NotSupportedError:
             continue
-        state = desired_router(view, Allocations(tmp_path).facts(view))
+        state = desired_router(view, Allocations(tmp_path).allocate(view))
         found += [state.qrouter, state.base, state.slice, state.snat]
     return [one for one in found if one is not None]
 
