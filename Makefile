@@ -122,9 +122,10 @@ layers: ## who may import whom (import-linter)
 	$(VENV)/bin/lint-imports
 
 .PHONY: sample-check
-sample-check: ## etc/dvr-agent.conf.sample is what the code says
+sample-check: ## etc/dvr-agent.conf.sample and docs/configuration.md are what the code says
 	$(call need,)
 	$(RUN) tools/sample_config.py --check
+	$(RUN) tools/configuration_page.py --check
 
 .PHONY: unit-check
 unit-check: ## systemd-analyze verify of the unit
@@ -146,6 +147,7 @@ format: ## let ruff write the code's layout
 sample-config: ## generate etc/dvr-agent.conf.sample anew
 	$(call need,)
 	$(RUN) tools/sample_config.py
+	$(RUN) tools/configuration_page.py
 
 .PHONY: install
 install: ## agent, dvrctl, systemd unit and configuration (PREFIX, DESTDIR); never overwrites a configuration
