@@ -26,7 +26,7 @@ from bench.documents import EXTERNAL_BRIDGE, EXTERNAL_NETWORK, FIPS, document
 from bench.encode import Encoder
 from bench.floor import Floor
 from bench.same import picture
-from dvr_agent.daemon.gc_freeze import Heap
+from dvr_agent.daemon.gc_freeze import GcFreeze
 from dvr_agent.kernel.iptables.libiptc import library
 from dvr_agent.model.parse import parse_document
 from dvr_agent.model.router import Router
@@ -161,7 +161,7 @@ def _make_reconciler(task: Task) -> RouterReconciler:
 
 def _pass(reconciler: Reconciler, routers: Sequence[Router], audit: bool = False) -> None:
     """As the daemon does a full sync or an audit, with what it does to its heap."""
-    heap = Heap()
+    heap = GcFreeze()
     reconciler.begin_resync()
     for router in routers:
         reconciler.reconcile(router, in_resync=True)

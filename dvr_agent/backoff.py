@@ -1,4 +1,4 @@
-"""How long to wait before the next try: doubled after each failure, never above a maximum, with jitter.
+"""Computes the time before the next try: doubled after each failure, never above a maximum, with jitter.
 
 Pure; for the daemon's retries and for sources that ask over the network.
 """
@@ -13,7 +13,7 @@ JITTER = 0.2
 def delay(failures: int, first: float, maximum: float) -> float:
     """Seconds to wait after the ``failures``-th failure in a row (1 is the first), ± 20 %.
 
-    Jitter keeps what failed together from being tried together for ever.
+    With jitter, routers that failed together are not retried together for ever.
     """
     doublings = min(failures - 1, 62)
     return min(first * 2.0**doublings, maximum) * random.uniform(1 - JITTER, 1 + JITTER)

@@ -1,14 +1,17 @@
-"""Reads the configuration; the options themselves are in ``dvr_agent.options``.
+"""Reads the configuration files and makes typed settings; the options themselves are in ``dvr_agent.options``.
 
-``load`` reads files into a :class:`oslo_config.cfg.ConfigOpts` of its own (never the global one);
-``host_settings`` turns them into types.  ``list_opts`` feeds oslo-config-generator (``etc/dvr-agent.conf.sample``).
+``load`` reads files into a :class:`oslo_config.cfg.ConfigOpts` of its own (never the global one); ``make_settings``
+turns it into :class:`Settings`, the only form in which the rest of the agent gets its options.  ``list_opts`` feeds
+oslo-config-generator (``etc/dvr-agent.conf.sample``).
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from ipaddress import IPv6Address
+from pathlib import Path
 from typing import Any
 
 from oslo_config import cfg
@@ -17,17 +20,48 @@ from oslo_log import log
 from dvr_agent import config_files
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.errors import ConfigError
+from dvr_agent.metadata.settings import ProxySettings, proxy_settings
 from dvr_agent.options import GROUPS
+from dvr_agent.settings import (
+    AttachSettings,
+    DaemonSettings,
+    MetadataSettings,
+    NeutronSettings,
+    OvsSettings,
+    RadvdSettings,
+    RetryPolicy,
+    SourceSettings,
+)
 
 OVS_DRIVER_CLASS = "neutron.agent.linux.interface.OVSInterfaceDriver"
 """Neutron's long name of its Open vSwitch driver, found in old configuration files."""
 
 TRANSPORT_URL = cfg.StrOpt("transport_url", secret=True, help="Message bus; the whole set of options: oslo.messaging.")
-"""Only to see whether it is set: oslo.messaging registers its own options in a configuration of its own."""
+"""Registered to see whether it is set: oslo.messaging registers its own options in a configuration of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of one process.
+
+    :ivar files: the configuration files that were read, in their order
+    """
+
+    host: str
+    state_path: Path
+    files: tuple[Path, ...]
+    dataplane: HostSettings
+    daemon: DaemonSettings
+    source: SourceSettings
+    neutron: NeutronSettings
+    attach: AttachSettings
+    radvd: RadvdSettings
+    metadata: MetadataSettings
+    metadata_proxy: ProxySettings
 
 
 def list_opts() -> list[tuple[str, list[Any]]]:
-    """All options of this project, for oslo-config-generator."""
+    """Return all options of this project, for oslo-config-generator."""
     return [(group, list(opts)) for group, opts in GROUPS]
 
 
@@ -66,7 +100,7 @@ def config_arguments(conf: cfg.ConfigOpts) -> list[str]:
 def host_settings(conf: cfg.ConfigOpts) -> HostSettings:
     """The settings that shape the data plane.
 
-    :raises ConfigError: a mark that is no number of 16 bits, or a gateway that is no link-local address
+    :raises ConfigError: a mark that is no number of 16 bits, or a gateway which is no link-local address
     """
     return HostSettings(
         host=conf.host,
@@ -80,41 +114,128 @@ def host_settings(conf: cfg.ConfigOpts) -> HostSettings:
     )
 
 
-def check(conf: cfg.ConfigOpts) -> None:
-    """Look at what is not checked when the files are read.
+def make_settings(conf: cfg.ConfigOpts) -> Settings:
+    """All settings of a configuration.
 
-    :raises ConfigError: as :func:`host_settings` and :func:`driver_name`; the text names the file too
+    :raises ConfigError: an option has a value that cannot be used; the text names the file too
     """
     try:
-        host_settings(conf)
-        driver_name(conf)
+        return Settings(
+            host=conf.host,
+            state_path=Path(conf.state_path),
+            files=tuple(config_files.files_of(conf)),
+            dataplane=host_settings(conf),
+            daemon=_daemon_settings(conf),
+            source=source_settings(conf),
+            neutron=_neutron_settings(conf),
+            attach=attach_settings(conf),
+            radvd=_radvd_settings(conf),
+            metadata=_metadata_settings(conf),
+            metadata_proxy=proxy_settings(conf),
+        )
     except ConfigError as exc:
         raise ConfigError(config_files.with_file(conf, str(exc))) from exc
 
 
+def source_settings(conf: cfg.ConfigOpts) -> SourceSettings:
+    """The settings of the source of router documents."""
+    return SourceSettings(
+        kind=source_name(conf),
+        host=conf.host,
+        state_path=conf.state_path,
+        directory=conf.directory.path,
+        rescan_interval=conf.directory.rescan_interval,
+        max_document_size=conf.dvr_agent.max_document_size,
+    )
+
+
+def attach_settings(conf: cfg.ConfigOpts) -> AttachSettings:
+    """The settings of the attach drivers.
+
+    :raises ConfigError: ``interface_driver`` names no driver
+    """
+    ovs = OvsSettings(
+        integration_bridge=conf.OVS.integration_bridge,
+        ovsdb_connection=conf.OVS.ovsdb_connection,
+        ovsdb_timeout=conf.OVS.ovsdb_timeout,
+        ssl_key_file=conf.OVS.ssl_key_file,
+        ssl_cert_file=conf.OVS.ssl_cert_file,
+        ssl_ca_cert_file=conf.OVS.ssl_ca_cert_file,
+        ovsdb_debug=conf.OVS.ovsdb_debug,
+        ovs_use_veth=conf.ovs_use_veth,
+    )
+    return AttachSettings(_driver_name(conf), dict(conf.bridge.external_networks), ovs)
+
+
 def source_name(conf: cfg.ConfigOpts) -> str:
-    """``directory`` or ``neutron``: what is configured, or what the rest of the configuration shows."""
+    """``directory`` or ``neutron``: the option ``source``, or what follows from ``transport_url``."""
     if conf.dvr_agent.source:
         return str(conf.dvr_agent.source)
     return "neutron" if conf.transport_url else "directory"
 
 
-def driver_name(conf: cfg.ConfigOpts) -> str:
+def metadata_wanted(conf: cfg.ConfigOpts) -> bool:
+    """True if instances get metadata: ``enable_metadata_proxy``, or what follows from the source."""
+    wanted: bool | None = conf.enable_metadata_proxy
+    return source_name(conf) == "neutron" if wanted is None else wanted
+
+
+def _daemon_settings(conf: cfg.ConfigOpts) -> DaemonSettings:
+    return DaemonSettings(
+        admin_socket=conf.dvr_agent.admin_socket,
+        ready_timeout=conf.dvr_agent.ready_timeout,
+        audit_interval=conf.dvr_agent.audit_interval,
+        check_services_interval=conf.AGENT.check_child_processes_interval,
+        retry=RetryPolicy(conf.dvr_agent.retry_interval, conf.dvr_agent.retry_interval_max),
+        allow_mass_removal=conf.dvr_agent.allow_mass_removal,
+    )
+
+
+def _neutron_settings(conf: cfg.ConfigOpts) -> NeutronSettings:
+    return NeutronSettings(
+        config_arguments=tuple(config_arguments(conf)),
+        resync_interval=conf.neutron.resync_interval,
+        fallback_after=conf.neutron.fallback_after,
+        periodic_fuzzy_delay=conf.periodic_fuzzy_delay,
+        report_interval=conf.AGENT.report_interval,
+        availability_zone=conf.AGENT.availability_zone,
+        log_agent_heartbeats=conf.AGENT.log_agent_heartbeats,
+        handle_internal_only_routers=conf.handle_internal_only_routers,
+        interface_driver=_driver_name(conf),
+    )
+
+
+def _radvd_settings(conf: cfg.ConfigOpts) -> RadvdSettings:
+    return RadvdSettings(
+        ra_confs=Path(conf.ra_confs),
+        external_pids=Path(conf.external_pids),
+        user=conf.radvd_user,
+        min_interval=conf.min_rtr_adv_interval,
+        max_interval=conf.max_rtr_adv_interval,
+        on_death=conf.AGENT.check_child_processes_action,
+    )
+
+
+def _metadata_settings(conf: cfg.ConfigOpts) -> MetadataSettings:
+    return MetadataSettings(
+        enabled=metadata_wanted(conf),
+        port=conf.metadata_port,
+        control_socket=conf.metadata_proxy.control_socket,
+        external_pids=Path(conf.external_pids),
+        haproxy_confs=Path(conf.state_path) / "ns-metadata-proxy",
+    )
+
+
+def _driver_name(conf: cfg.ConfigOpts) -> str:
     """``bridge`` or ``openvswitch``.
 
-    :raises ConfigError: another one
+    :raises ConfigError: the option names another driver
     """
     name = conf.interface_driver or ("openvswitch" if source_name(conf) == "neutron" else "bridge")
     known = {"bridge": "bridge", "openvswitch": "openvswitch", OVS_DRIVER_CLASS: "openvswitch"}
     if name not in known:
         raise ConfigError(f"[DEFAULT] interface_driver = {name!r}: expected bridge or openvswitch")
     return known[name]
-
-
-def metadata_wanted(conf: cfg.ConfigOpts) -> bool:
-    """``enable_metadata_proxy``, or what the rest of the configuration shows."""
-    wanted: bool | None = conf.enable_metadata_proxy
-    return source_name(conf) == "neutron" if wanted is None else wanted
 
 
 def _mode(conf: cfg.ConfigOpts) -> AgentMode:

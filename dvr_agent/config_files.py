@@ -1,7 +1,7 @@
-"""The configuration files: read by oslo.config, and as text, to say what is wrong in which of them.
+"""Reads configuration files with oslo.config, and as text for error messages that name file, option and value.
 
-oslo.config says of a bad value neither the file it stands in (it names the last file that has the section) nor the
-value, and of some it only writes on stderr and ends the process.  So a refused value is looked for in the files.
+An error of oslo.config names neither the file of a bad value (it names the last file that has the section) nor the
+value, and some errors are only written on stderr before the process ends.  So a refused value is searched in the files.
 """
 
 from __future__ import annotations
@@ -22,39 +22,39 @@ from dvr_agent.errors import ConfigError
 PROJECT = "dvr-agent"
 _BAD_ARGUMENTS = 2
 """Exit code of argparse."""
-_MOST = 80
-"""Characters of a value that a message shows."""
+_SHOWN_CHARACTERS = 80
+"""Maximum number of a value's characters in a message."""
 _OPTION = re.compile(r"\[(\w+)\] (\w+)")
 
 
-class Setting(NamedTuple):
+class Assignment(NamedTuple):
     """One assignment in a file.
 
-    :ivar lines: the value; more than one for a value with continuation lines
+    :ivar lines: the lines of the value: the first one and its continuation lines
     """
 
     file: Path
     lines: list[str]
 
 
-Settings = dict[tuple[str, str], Setting]
+Assignments = dict[tuple[str, str], Assignment]
 """Group, as oslo.config spells it, and option → the last assignment."""
 
 
 def parse(
     conf: cfg.ConfigOpts, args: Sequence[str], prog: str, default_files: Sequence[str], default_dirs: Sequence[str]
 ) -> None:
-    """Have ``conf``, on which all options are registered, read a command line and the files that it names.
+    """Read a command line, and the files that it names, into ``conf``, on which all options are registered.
 
     :param default_files: read if the command line names no file
     :param default_dirs: likewise for directories of files
     :raises ConfigError: naming the file, and the option with its value
     :raises SystemExit: the command line is wrong, or asks for help or the version
     """
-    said = io.StringIO()
-    reason, code, looked_at = "", None, None
+    stderr = io.StringIO()
+    reason, code, current = "", None, None
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(stderr):
             conf(
                 list(args),
                 project=PROJECT,
@@ -63,31 +63,31 @@ def parse(
                 default_config_files=list(default_files),
                 default_config_dirs=list(default_dirs),
             )
-        for looked_at in _options(conf):
-            group, opt = looked_at
+        for current in _options(conf):
+            group, opt = current
             getattr(conf if group == "DEFAULT" else conf[group], opt.dest)
     except SystemExit as exc:
-        reason, code = said.getvalue().strip(), exc.code
+        reason, code = stderr.getvalue().strip(), exc.code
     except (cfg.Error, ValueError, OSError) as exc:
         reason = str(exc)
     else:
         return
     if code == 0 or code == _BAD_ARGUMENTS:
-        sys.stderr.write(said.getvalue())
+        sys.stderr.write(stderr.getvalue())
         raise SystemExit(code)
     files = files_named(args, default_files, default_dirs)
     wrong_text = unreadable(files) or bad_line(files)
-    reason = wrong_text or bad_value(_options(conf), files) or bad_reference(looked_at, files) or reason
+    reason = wrong_text or bad_value(_options(conf), files) or bad_reference(current, files) or reason
     raise ConfigError(reason)
 
 
 def files_of(conf: cfg.ConfigOpts) -> list[Path]:
-    """The files that oslo.config read, in its order: those that were named, then the directories' ``*.conf``."""
+    """The files that oslo.config read, in its order: named files, then ``*.conf`` of the directories."""
     return _with_directories(conf.config_file or [], conf.config_dir or [])
 
 
 def files_named(args: Sequence[str], default_files: Sequence[str], default_dirs: Sequence[str]) -> list[Path]:
-    """The same from a command line, which oslo.config has refused."""
+    """The files that a command line names, in the same order; for a command line that oslo.config refused."""
     named: dict[str, list[str]] = {"--config-file": [], "--config-dir": []}
     for word, following in zip(args, [*args[1:], ""], strict=True):
         option, equals, value = word.partition("=")
@@ -96,12 +96,12 @@ def files_named(args: Sequence[str], default_files: Sequence[str], default_dirs:
     return _with_directories(named["--config-file"] or default_files, named["--config-dir"] or default_dirs)
 
 
-def read(files: Iterable[Path]) -> Settings:
-    """What the files set, each in its turn; one that cannot be read sets nothing.
+def read(files: Iterable[Path]) -> Assignments:
+    """Read the assignments of all files, in their order; an unreadable file assigns nothing.
 
     :raises iniparser.ParseError: a line that is neither a section nor an assignment
     """
-    found: Settings = {}
+    found: Assignments = {}
     for path in files:
         try:
             text = path.read_text(errors="replace")
@@ -113,29 +113,29 @@ def read(files: Iterable[Path]) -> Settings:
 
 
 def bad_value(opts: Iterable[tuple[str, Any]], files: Sequence[Path]) -> str:
-    """File, option, value and expectation of the first value that its option does not take; empty if all are fine.
+    """File, option, value and expectation of the first value that its option refuses; empty if there is none.
 
     :param opts: (group, option)
     """
     try:
-        settings = read(files)
+        assignments = read(files)
     except iniparser.ParseError:
         return ""
     for group, opt in opts:
-        setting = next((settings[name] for name in _names(group, opt) if name in settings), None)
-        text = "" if setting is None else "\n".join(setting.lines)
-        if setting is None or "$" in text:  # what an option stands for that is referred to is judged by itself
+        found = next((assignments[name] for name in _names(group, opt) if name in assignments), None)
+        text = "" if found is None else "\n".join(found.lines)
+        if found is None or "$" in text:  # the option that $ refers to is checked by itself
             continue
         try:
             opt.type(text)
         except ValueError as exc:
-            shown = "***" if opt.secret else repr(text[:_MOST])
-            return f"{setting.file}: [{group}] {opt.dest} = {shown}: expected {_expected(opt.type, exc, opt.secret)}"
+            shown = "***" if opt.secret else repr(text[:_SHOWN_CHARACTERS])
+            return f"{found.file}: [{group}] {opt.dest} = {shown}: expected {_expected(opt.type, exc, opt.secret)}"
     return ""
 
 
 def unreadable(files: Iterable[Path]) -> str:
-    """Name and reason of the first file that is no text, or that cannot be read; empty if there is none."""
+    """Name and reason of the first file that cannot be read or is no text; empty if there is none."""
     for path in files:
         try:
             path.read_text()
@@ -165,8 +165,8 @@ def bad_reference(option: tuple[str, Any] | None, files: Sequence[Path]) -> str:
         return ""
     group, opt = option
     text = f"[{group}] {opt.dest}: expected names of options after $; a $ by itself is written $$"
-    setting = next((setting for name, setting in read(files).items() if name in _names(group, opt)), None)
-    return text if setting is None else f"{setting.file}: {text}"
+    found = next((one for name, one in read(files).items() if name in _names(group, opt)), None)
+    return text if found is None else f"{found.file}: {text}"
 
 
 def with_file(conf: cfg.ConfigOpts, text: str) -> str:
@@ -178,15 +178,16 @@ def with_file(conf: cfg.ConfigOpts, text: str) -> str:
     if any(str(path) in text for path in files):
         return text
     try:
-        setting = read(files).get((_group(named[1]), named[2]))
+        found = read(files).get((_group(named[1]), named[2]))
     except iniparser.ParseError:
         return text
-    return f"{setting.file}: {text}" if setting is not None else text
+    return f"{found.file}: {text}" if found is not None else text
 
 
 def _options(conf: cfg.ConfigOpts) -> list[tuple[str, Any]]:
-    """(group, option) of all that are registered; oslo.config has no public list of them."""
-    return [(group.name if group else "DEFAULT", info["opt"]) for info, group in conf._all_opt_infos()]
+    """(group, option) of all registered options."""
+    infos = conf._all_opt_infos()  # private: oslo.config has no public list of them
+    return [(group.name if group else "DEFAULT", info["opt"]) for info, group in infos]
 
 
 def _with_directories(files: Iterable[str], directories: Iterable[str]) -> list[Path]:
@@ -197,34 +198,26 @@ def _with_directories(files: Iterable[str], directories: Iterable[str]) -> list[
 
 
 def _group(name: str) -> str:
-    """As oslo.config does: but for DEFAULT, capitals count for nothing."""
+    """Normalise a group name as oslo.config does: capitals matter in DEFAULT only."""
     return name if name == "DEFAULT" else name.lower()
 
 
 def _names(group: str, opt: Any) -> Iterator[tuple[str, str]]:
-    """All (group, option) by which a file may set it."""
+    """Yield all (group, option) under which a file may set an option."""
     yield _group(group), opt.dest
     for old in opt.deprecated_opts or ():
         yield _group(old.group or group), (old.name or opt.name).replace("-", "_")
 
 
 def _expected(kind: Any, exc: ValueError, secret: bool) -> str:
-    """What a type takes, in words; else what oslo.config has against the value."""
+    """Describe the values that a type takes; where there is no description, the error of oslo.config."""
     if isinstance(kind, types.Boolean):
         return "true or false"
-    if isinstance(kind, types.Integer | types.Float):
-        name = "an integer" if isinstance(kind, types.Integer) else "a number"
-        choices = getattr(kind, "choices", None)
-        if choices:
-            return f"one of {', '.join(map(str, choices))}"
-        if kind.min is not None and kind.max is not None:
-            return f"{name} from {kind.min} to {kind.max}"
-        if kind.min is not None:
-            return f"{name}, at least {kind.min}"
-        return name if kind.max is None else f"{name}, at most {kind.max}"
     choices = getattr(kind, "choices", None)
     if choices:
         return f"one of {', '.join(map(str, choices))}"
+    if isinstance(kind, types.Integer | types.Float):
+        return _expected_number(kind)
     if secret:
         return "another value (not shown)"
     if isinstance(kind, types.Dict):
@@ -235,11 +228,20 @@ def _expected(kind: Any, exc: ValueError, secret: bool) -> str:
     return f"another value: {exc}"
 
 
-class _Reader(iniparser.BaseParser):
-    """oslo.config's own parser, so that files mean the same here."""
+def _expected_number(kind: Any) -> str:
+    name = "an integer" if isinstance(kind, types.Integer) else "a number"
+    if kind.min is not None and kind.max is not None:
+        return f"{name} from {kind.min} to {kind.max}"
+    if kind.min is not None:
+        return f"{name}, at least {kind.min}"
+    return name if kind.max is None else f"{name}, at most {kind.max}"
 
-    def __init__(self, path: Path, settings: Settings) -> None:
-        self._path, self._settings = path, settings
+
+class _Reader(iniparser.BaseParser):
+    """Collects assignments with oslo.config's own parser, so that files are understood in the same way."""
+
+    def __init__(self, path: Path, assignments: Assignments) -> None:
+        self._path, self._assignments = path, assignments
         self._section = ""
 
     def new_section(self, section: str) -> None:
@@ -248,7 +250,7 @@ class _Reader(iniparser.BaseParser):
     def assignment(self, key: str, value: Any) -> None:
         if not self._section:
             raise self.parse_exc("No section before the first assignment", self.lineno, "")
-        self._settings[self._section, key.replace("-", "_")] = Setting(self._path, list(value))
+        self._assignments[self._section, key.replace("-", "_")] = Assignment(self._path, list(value))
 
     def comment(self, comment: str) -> None:
         pass

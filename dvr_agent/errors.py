@@ -1,7 +1,7 @@
 """The errors of dvr-agent: one base class, a leaf per cause.
 
-Each leaf says what went wrong in words an operator can act on.  Foreign exceptions (OSError, netlink and
-libiptc errors) are turned into these at the border of ``kernel`` and ``attach``; nothing else catches them.
+The text of each error tells an operator what failed and what to do.  Foreign exceptions (OSError, netlink and libiptc
+errors) are turned into these at the border of ``kernel`` and ``attach``; no other module catches foreign exceptions.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ import errno
 import os
 
 SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""Numbers of errors that say nothing about the object that was asked for: the process, or the host, is short of
-descriptors or memory, and another try may do."""
+"""Error numbers for a shortage of descriptors or memory in the process or on the host: a retry may succeed."""
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
-"""Numbers of errors of a file system that is full, read-only or broken: no reason for the agent to stay away."""
+"""Error numbers of a file system that is full, read-only or broken: the agent runs nevertheless."""
 
 
 class DvrError(Exception):
@@ -26,16 +25,16 @@ class ConfigError(DvrError):
 
 
 EX_CONFIG = os.EX_CONFIG
-"""Exit code of a process whose configuration cannot be used: the service manager need not start it again."""
+"""Exit code of a process whose configuration cannot be used: a restart by the service manager does not help."""
 _MAY_PASS = frozenset({
     errno.EADDRINUSE, errno.EAGAIN, errno.EBUSY, errno.EDQUOT, errno.EEXIST, errno.EIO, errno.EMFILE, errno.ENFILE,
     errno.ENOMEM, errno.ENOSPC, errno.EROFS,
 })  # fmt: skip
-"""Trouble with a file or socket that an option names, but that may be over at the next start."""
+"""Error numbers about a file or socket of an option that may be gone at the next start."""
 
 
 def exit_code(error: DvrError) -> int:
-    """Exit code of a process that cannot run: :data:`EX_CONFIG` where starting it again does not help, else 1."""
+    """Exit code of a process that cannot run: :data:`EX_CONFIG` where a restart does not help, else 1."""
     cause = error.__cause__
     if not isinstance(error, ConfigError) or (isinstance(cause, OSError) and cause.errno in _MAY_PASS):
         return 1
@@ -58,7 +57,7 @@ class DocumentError(DvrError):
 
 
 class SourceError(DvrError):
-    """Router documents cannot be listed (directory missing or unreadable): never the same as "no routers"."""
+    """Router documents cannot be listed (directory missing or unreadable); never means "no routers"."""
 
 
 class NotSupportedError(DvrError):
@@ -94,11 +93,11 @@ class AttachError(KernelError):
 
 
 class ServiceError(DvrError):
-    """A helper of a router (radvd, the metadata proxy) does not serve it; its data plane is not touched by that."""
+    """A helper process (radvd, the metadata proxy) does not serve a router; the router's data plane is not affected."""
 
 
 class ServiceFatalError(ServiceError):
-    """A helper died, and the configuration says that the agent shall end then."""
+    """A helper process died, and ``check_child_processes_action`` is ``exit``."""
 
 
 class AllocationError(DvrError):

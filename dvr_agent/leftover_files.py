@@ -1,8 +1,8 @@
-"""Temporary files of processes that were killed before they renamed them: found, and removed.
+"""Finds and removes temporary files of processes that were killed before they renamed them.
 
-Everything of ours that must be whole is written to ``.<final name>.<16 hex digits>.tmp`` beside it and renamed; earlier
-versions called it ``.<final name>.<process id>`` or ``.<final name>.new``.  Only a process that holds the lock on
-``state_path`` (:class:`dvr_agent.lock.AgentLock`) writes, so that under the lock every such file is left over.
+Every file of the agent that must be whole is written to ``.<final name>.<16 hex digits>.tmp`` beside it and renamed;
+earlier versions called it ``.<final name>.<process id>`` or ``.<final name>.new``.  Only a process that holds the lock
+on ``state_path`` (:class:`dvr_agent.lock.AgentLock`) writes, so that under the lock every such file is stale.
 
 Directories may belong to another user (``neutron``), who may put anything into them.  So each is opened component by
 component below ``state_path`` without following links, and only regular files go whose name is exactly one of ours.
@@ -18,8 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from oslo_config import cfg
-
+from dvr_agent.config import Settings
 from dvr_agent.sources.refused_documents import documents_path
 
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -30,7 +29,7 @@ _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class _Place(NamedTuple):
-    """A directory with files that are written by renaming.
+    """A directory with files that are written to a temporary name and renamed.
 
     :ivar path: for messages
     :ivar base: is opened as it is, links included: an administrator chose it
@@ -44,28 +43,28 @@ class _Place(NamedTuple):
     finals: str
 
 
-def find(conf: cfg.ConfigOpts) -> list[str]:
-    """Paths of the temporary files that are left over, sorted.  Meaningful under the lock only, or as a preview."""
-    return sorted(path for path, _directory, _name in _each(conf))
+def find(settings: Settings) -> list[str]:
+    """Paths of all stale temporary files, sorted.  Meaningful under the lock only, or as a preview."""
+    return sorted(path for path, _directory, _name in _each(settings))
 
 
-def remove(conf: cfg.ConfigOpts) -> list[str]:
-    """Remove them; to be called under the lock.  Returns the paths of those that are gone, sorted."""
+def remove(settings: Settings) -> list[str]:
+    """Remove all stale temporary files; to be called under the lock.  Returns the removed paths, sorted."""
     gone = []
-    for path, directory, name in _each(conf):
+    for path, directory, name in _each(settings):
         with contextlib.suppress(OSError):
             os.unlink(name, dir_fd=directory)
             gone.append(path)
     return sorted(gone)
 
 
-def _each(conf: cfg.ConfigOpts) -> Iterator[tuple[str, int, str]]:
-    """(path, descriptor of the directory, name) of each; a directory that cannot be read has none."""
-    state = Path(conf.state_path)
+def _each(settings: Settings) -> Iterator[tuple[str, int, str]]:
+    """Yield (path, descriptor of the directory, name) of each stale file; an unreadable directory yields none."""
+    state = settings.state_path
     for place in (
         _Place(state, state, (), _STATE_FILES),
-        _place(Path(conf.ra_confs), state, _RADVD_FILES),
-        _place(documents_path(conf.state_path, conf.host), state, _DOCUMENTS),
+        _place(settings.radvd.ra_confs, state, _RADVD_FILES),
+        _place(documents_path(str(state), settings.host), state, _DOCUMENTS),
     ):
         try:
             directory = _open(place)
@@ -82,7 +81,7 @@ def _each(conf: cfg.ConfigOpts) -> Iterator[tuple[str, int, str]]:
 
 
 def _place(path: Path, state: Path, finals: str) -> _Place:
-    """A directory below ``state_path``, or one that was configured elsewhere."""
+    """Describe a directory, below ``state_path`` or configured elsewhere."""
     if state in path.parents:
         return _Place(path, state, path.relative_to(state).parts, finals)
     return _Place(path, path.parent, (path.name,), finals)
@@ -106,8 +105,11 @@ def _names(directory: int) -> list[str]:
 
 
 def _is_file_of(name: str, directory: int, owners: set[int]) -> bool:
-    """True for a regular file of one of the owners.  Temporary files are given to the directory's owner before the
-    rename, and that user could remove any file in it anyway."""
+    """True for a regular file of one of the owners.
+
+    Temporary files are given to the directory's owner before the rename, and that user could remove any file in it
+    anyway.
+    """
     try:
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except OSError:

@@ -1,10 +1,10 @@
-"""One agent per host: file locks that the daemon holds while it runs and ``dvrctl apply`` while it works.
+"""Locks that allow one agent per host: the daemon has them while it runs, ``dvrctl apply`` while it works.
 
-Two configurations may share the state directory or the host, and neither is allowed: one lock is named after the
-host, two after the state directory (after its path, and after the directory that the path leads to).  Their files lie
-in a directory of their own below ``/run`` that only root may enter: whoever can open a file can hold a lock on it.  It
-is not ``/run/dvr-agent``, which systemd removes when the agent stops, maybe while ``dvrctl`` is at work.  Locks are
-flock(2): the kernel drops them when the process ends, however it ends, and they hold across network namespaces.
+Two agents must share neither the host nor the state directory: one lock is named after the host, two after the state
+directory (after its path, and after the directory that the path leads to).  Lock files lie in a directory below
+``/run`` that only root may enter, since a user who can open a file can lock it.  The directory is not
+``/run/dvr-agent``, which systemd removes when the agent stops, possibly while ``dvrctl`` works.  Locks are flock(2):
+the kernel drops them when the process ends, however it ends, and they hold across network namespaces.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from dvr_agent.errors import NO_ROOM, SHORTAGES, ConfigError, LockedError
 RUN_DIRECTORY = Path("/run/dvr-agent-locks")
 FILE_MODE = 0o600
 PROCESS_FILE = "dvr-agent.lock"
-"""In ``state_path``: the id of the last process that worked with it.  No lock: its directory may be another user's."""
+"""File in ``state_path`` with the id of its last process.  No lock, since another user may own the directory."""
 
 
 class AgentLock:
-    """All locks; a context manager.
+    """All locks of one agent; a context manager.
 
     :param state_path: directory of the state files, created if that is possible
     :param host: this host's name as Neutron knows it
@@ -38,12 +38,12 @@ class AgentLock:
 
     def __init__(self, state_path: str, host: str, run_directory: Path = RUN_DIRECTORY) -> None:
         self._state_path, self._host, self._run_directory = Path(state_path), host, run_directory
-        self._held: list[int] = []
+        self._locks: list[int] = []
 
     def acquire(self) -> None:
         """Take all locks, or none.
 
-        :raises LockedError: another agent has one of them; names its process
+        :raises LockedError: another agent has one of the locks; the text names its process
         :raises ConfigError: ``state_path`` is no directory, or there is no place for locks
         """
         found = self._state_directory()
@@ -66,9 +66,9 @@ class AgentLock:
             raise
 
     def release(self) -> None:
-        """Give back what is held.  The files stay: removing a lock file opens a race for the next two."""
-        while self._held:
-            os.close(self._held.pop())
+        """Release all locks.  The files stay: removing them opens a race between the next two agents."""
+        while self._locks:
+            os.close(self._locks.pop())
 
     def __enter__(self) -> Self:
         self.acquire()
@@ -78,8 +78,8 @@ class AgentLock:
         self.release()
 
     def _state_directory(self) -> os.stat_result | None:
-        """The state directory; None if it is missing and cannot be made (a full or read-only file system), which is
-        for those to report who write into it.
+        """The state directory; None if it is missing and cannot be made (a full or read-only file system): then writers
+        of state files report the error.
 
         :raises ConfigError: it cannot be a directory
         """
@@ -94,12 +94,12 @@ class AgentLock:
             return None
 
     def _note_process(self) -> None:
-        """Write the process id where earlier versions had their lock, for people and scripts; nothing depends on it."""
+        """Write the process id to the lock file of earlier versions, for people and scripts only."""
         with contextlib.suppress(OSError):
             securefiles.replace(self._state_path / PROCESS_FILE, f"{os.getpid()}\n".encode())
 
     def _directory(self) -> int:
-        """Descriptor of the directory of the locks; a user who may not write to /run has a directory of his own."""
+        """Open the directory of the locks; a user who may not write to /run has a directory of their own."""
         with contextlib.suppress(OSError):
             self._run_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             if os.access(self._run_directory, os.W_OK):
@@ -127,30 +127,32 @@ class AgentLock:
                 raise
             if _same_file(fd, name, directory):
                 break
-            os.close(fd)  # somebody cleaned the run directory between open and lock: the name is another file now
+            os.close(fd)  # the run directory was cleaned between open and lock: the name belongs to another file now
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        self._held.append(fd)
+        self._locks.append(fd)
 
 
 def _open_own(path: Path) -> int:
-    """
-    :raises OSError: the directory is somebody else's
+    """Open a directory that belongs to this process's user.
+
+    :raises OSError: the directory belongs to another user
     """
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     if os.fstat(fd).st_uid == os.geteuid():
         return fd
     os.close(fd)
-    raise OSError(errno.EPERM, f"{path} belongs to somebody else")
+    raise OSError(errno.EPERM, f"{path} belongs to another user")
 
 
 def _make_private(fd: int) -> None:
-    """
-    :raises OSError: the file is no lock file of ours
+    """Set the mode of a lock file.
+
+    :raises OSError: the file was not made by an agent
     """
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or found.st_uid != os.geteuid():
-        raise OSError(errno.EPERM, "a lock file is a link, or belongs to somebody else")
+        raise OSError(errno.EPERM, "a lock file is a link, or belongs to another user")
     if stat.S_IMODE(found.st_mode) != FILE_MODE:
         os.fchmod(fd, FILE_MODE)
 

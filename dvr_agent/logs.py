@@ -1,9 +1,9 @@
-"""Logging by oslo.log, for the daemon and for dvrctl; no eventlet.
+"""Sets up logging by oslo.log, for the daemon and for dvrctl; no eventlet.
 
-The log level, file, journal and JSON options are oslo.log's.  What is added here: everything that would go to stderr
-past the log (warnings, unhandled exceptions of any thread) is logged instead, libraries are kept quiet, a job's
-lines carry its request id and router id (:func:`job_context`), and where the journal reads stdout or stderr each line
-has its priority, so that ``journalctl -p err`` finds errors.
+The log level, file, journal and JSON options are oslo.log's.  This module adds: warnings, and unhandled exceptions of
+any thread, are logged instead of printed on stderr; libraries log less; a job's lines carry its request id and router
+id (:func:`job_context`); and where the journal reads stdout or stderr each line has its priority, so that ``journalctl
+-p err`` finds errors.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import signal
 import sys
 import syslog
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -34,31 +34,30 @@ CONTEXT_FORMAT = "%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(name)s [%(
 """oslo.log's line without the user, project and domain of an API request: there is none here."""
 
 QUIET = {"eventlet": logging.INFO, "pyroute2": logging.WARNING, "asyncio": logging.WARNING, "iptc": logging.WARNING}
-"""Libraries that say more than an operator wants, even with ``debug``; ``default_log_levels`` has the last word."""
-
+"""Log levels of libraries that log too much, even with ``debug``; ``default_log_levels`` takes precedence."""
 
 HARMLESS = (signal.SIGHUP, signal.SIGUSR1)
-"""Signals that end a process by default, and are sent to daemons by people who mean something else."""
+"""Signals that end a process by default, but must not end a daemon: operators send them for other purposes."""
 
 
 def survive_signals() -> None:
-    """Do nothing, from the very start, on signals that the process handles later: none of them may end it.
+    """Install empty handlers, from the very start, for signals that the process handles later: none of them may end it.
 
-    Not SIG_IGN, which helper processes would inherit.
+    SIG_IGN would be inherited by helper processes.
     """
     for number in (*HARMLESS, signal.SIGUSR2):
         signal.signal(number, lambda number, frame: None)
 
 
 def complain(prog: str, text: str) -> None:
-    """Print an error on stderr, where there is no log (yet)."""
+    """Print an error on stderr, for times when no log is set up."""
     for line in text.splitlines():
         line = f"{prog}: {line}"
         print(f"<{syslog.LOG_ERR}>{line}" if is_journal(sys.stderr) else line, file=sys.stderr)
 
 
 def is_journal(stream: Any) -> bool:
-    """True if the journal reads what is written there (systemd.exec(5), $JOURNAL_STREAM)."""
+    """True if the journal reads the stream (systemd.exec(5), $JOURNAL_STREAM)."""
     try:
         found = os.fstat(stream.fileno())
     except (AttributeError, OSError, ValueError):
@@ -67,13 +66,14 @@ def is_journal(stream: Any) -> bool:
 
 
 def setup(conf: cfg.ConfigOpts, product: str = "dvr-agent") -> None:
-    """Make the logging what the options say.
+    """Set up logging as configured.
 
     :raises ConfigError: the log file or the logging configuration cannot be used
     """
     log.set_defaults(logging_context_format_string=CONTEXT_FORMAT)
     for name, level in QUIET.items():
         logging.getLogger(name).setLevel(level)
+    # logging has no hook for the open(2) of a log file, which root must not do through a link of another user.
     logging.FileHandler._open = _open_log  # type: ignore[method-assign,assignment]
     if conf.use_journal and importlib.util.find_spec("systemd") is None:
         raise ConfigError("[DEFAULT] use_journal = true: needs dvr-agent[journal] (the module systemd-python)")
@@ -88,18 +88,18 @@ def setup(conf: cfg.ConfigOpts, product: str = "dvr-agent") -> None:
     for handler in logging.getLogger().handlers:
         handler.addFilter(_AddContext())
         if isinstance(handler, logging.FileHandler):
-            _never_fail_on_text(handler)
+            _escape_undecodable(handler)
         if isinstance(handler, handlers.ColorHandler) and not getattr(conf, "log_color", False):
             _write_without_colour(handler)
-        handler.setFormatter(_SayOnce(handler.formatter or logging.Formatter()))
+        handler.setFormatter(_WithoutErrorSummary(handler.formatter or logging.Formatter()))
         if not isinstance(handler, logging.FileHandler) and is_journal(getattr(handler, "stream", None)):
             handler.setFormatter(_WithPriority(handler.formatter or logging.Formatter()))
 
 
-def set_levels(conf: cfg.ConfigOpts) -> None:
-    """Take over ``debug`` and ``default_log_levels`` of a configuration that was read again."""
-    logging.getLogger().setLevel(logging.DEBUG if conf.debug else logging.INFO)
-    for pair in conf.default_log_levels:
+def set_levels(debug: bool, default_log_levels: Iterable[str]) -> None:
+    """Apply the options ``debug`` and ``default_log_levels`` of a reloaded configuration."""
+    logging.getLogger().setLevel(logging.DEBUG if debug else logging.INFO)
+    for pair in default_log_levels:
         name, _equals, level = pair.partition("=")
         try:
             logging.getLogger(name).setLevel(int(level) if level.isdigit() else level)
@@ -108,25 +108,26 @@ def set_levels(conf: cfg.ConfigOpts) -> None:
 
 
 def to_terminal() -> bool:
-    """True if log lines go to stdout or stderr, so that an error need not be printed a second time."""
+    """True if log lines go to stdout or stderr, where an error must not be printed a second time."""
     return any(getattr(handler, "stream", None) in (sys.stdout, sys.stderr) for handler in logging.getLogger().handlers)
 
 
 def one_line(text: str, limit: int = 80) -> str:
-    """Text that strangers chose (a router's name, a file's), fit to stand in a log line: printable and not too long."""
+    """Make text of users (a name of a router, of a file) fit for a log line: printable and not too long."""
     if not text.isprintable():
         text = text.encode("unicode_escape").decode("ascii")
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 class JobContext(oslo_context.RequestContext):
-    """What the log lines of one job carry: just its ids, in text as ``[req-…]``, in JSON as ``context``."""
+    """Request id and router id for the log lines of one job, in text as ``[req-…]``, in JSON as ``context``."""
 
     def __init__(self, router_id: str | None) -> None:
         super().__init__(overwrite=False)
         self.router_id = router_id
 
     def get_logging_values(self) -> dict[str, Any]:
+        """The values that oslo.log puts into a line."""
         values = {"request_id": self.request_id}
         return {**values, "router_id": self.router_id} if self.router_id else values
 
@@ -149,7 +150,7 @@ def job_context(router_id: str | None = None) -> Iterator[str]:
 
 
 class _AddContext(logging.Filter):
-    """Gives every record, of libraries too, the context of the job in whose thread it was made."""
+    """Adds the context of the thread's job to every record, also to records of libraries."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         context = getattr(_current, "context", None)
@@ -159,11 +160,11 @@ class _AddContext(logging.Filter):
 
 
 def _open_log(handler: logging.FileHandler) -> IO[str]:
-    """Open a log file, also anew after it was rotated; for all handlers of this process.
+    """Open a log file, at the start and after a rotation; for all handlers of this process.
 
-    ``log_dir`` may be that of the other Neutron agents and belong to their user: a link in this file's place would have
-    root write into any file.  While the file cannot be opened, lines go to stderr: whoever logs a line knows nothing of
-    files, and would get the error.
+    ``log_dir`` may be shared with other Neutron agents and belong to their user: a link in place of the file would have
+    root write into any file.  While the file cannot be opened, lines go to stderr, since the caller that logs a line
+    cannot handle the error.
 
     :raises OSError: naming the file; only at first, and not if the disk is full or read-only
     """
@@ -176,10 +177,10 @@ def _open_log(handler: logging.FileHandler) -> IO[str]:
     return open(fd, handler.mode, encoding=handler.encoding, errors=handler.errors)
 
 
-class _SayOnce(logging.Formatter):
-    """Takes back the exception that oslo.log adds to a line (``error_summary``) where the message has it already.
+class _WithoutErrorSummary(logging.Formatter):
+    """Removes the exception that oslo.log appends to a line (``error_summary``) if the message contains it already.
 
-    oslo.log does so with every warning and error that is logged while an exception is handled, libraries' too.
+    oslo.log appends it to every warning and error that is logged while an exception is handled, also by libraries.
     """
 
     def __init__(self, inner: logging.Formatter) -> None:
@@ -196,7 +197,7 @@ class _SayOnce(logging.Formatter):
 
 
 class _WithPriority(logging.Formatter):
-    """Puts the priority before each line, as sd-daemon(3) says; the journal takes each line as an entry of its own."""
+    """Prefixes each line with its priority (sd-daemon(3)); the journal makes each line an entry of its own."""
 
     def __init__(self, inner: logging.Formatter) -> None:
         super().__init__()
@@ -218,7 +219,7 @@ def _priority(level: int) -> int:
 
 
 def _log_option(conf: cfg.ConfigOpts, exc: Exception) -> str:
-    """The option that made oslo.log fail, as far as the kind of the error shows it."""
+    """The option that made oslo.log fail, inferred from the kind of the error."""
     if isinstance(exc, log.LogConfigError):
         return f"[DEFAULT] log_config_append = {conf.log_config_append}"
     if isinstance(exc, OSError):
@@ -236,8 +237,8 @@ def _write_without_colour(handler: handlers.ColorHandler) -> None:
     handler.format = functools.partial(logging.StreamHandler.format, handler)  # type: ignore[method-assign]
 
 
-def _never_fail_on_text(handler: logging.FileHandler) -> None:
-    """File names may hold bytes that are no text; the line must get out anyway."""
+def _escape_undecodable(handler: logging.FileHandler) -> None:
+    """Have a handler escape bytes that are no text, which file names may contain, instead of failing on the line."""
     handler.errors = "backslashreplace"
     reconfigure = getattr(handler.stream, "reconfigure", None)
     if reconfigure is not None:

@@ -1,11 +1,11 @@
-"""When the absence of many routers looks like a fault of the source: the guard of removals.  Pure."""
+"""The limit above which a removal of routers looks like a fault of the source; for daemon, dvrctl and sources."""
 
 from __future__ import annotations
 
 GUARD_MINIMUM = 10
-"""Fewer missing routers than this are never held back."""
+"""A removal of fewer routers than this is never held back."""
 
 
-def is_mass_removal(missing: int, present: int) -> bool:
-    """Return True if ``missing`` of ``present`` routers are rather a fault of the source than the truth."""
-    return missing >= GUARD_MINIMUM and missing * 2 > present
+def is_mass_removal(stale: int, present: int) -> bool:
+    """True if the removal of ``stale`` of ``present`` routers is rather a fault of the source than the truth."""
+    return stale >= GUARD_MINIMUM and stale * 2 > present

@@ -1,8 +1,8 @@
-"""Options of neutron-l3-agent that this agent reads past, and how an operator learns of it.
+"""Options of neutron-l3-agent that have no effect here, and the log lines that tell an operator so.
 
-Neutron's own files are used as they are (``neutron.conf``, ``l3_agent.ini``), and oslo.config keeps quiet about options
-that nobody registered.  So the files are read once more, as text, by :func:`tell`, which the daemon calls at its start.
-Options of the server and of other agents, which stand in the same files, are nobody's business here.
+Neutron's own files are used as they are (``neutron.conf``, ``l3_agent.ini``), and oslo.config ignores options that are
+not registered.  So :func:`log_ignored`, which the daemon calls at its start, reads the files once more, as text.
+Options of the server and of other agents, which stand in the same files, are not reported.
 
 Names: neutron/conf/agent/l3/config.py, l3/ha.py, l3/keepalived.py, agent/common.py, agent/metadata/config.py of Neutron
 29, and those of some versions before it.
@@ -11,9 +11,8 @@ Names: neutron/conf/agent/l3/config.py, l3/ha.py, l3/keepalived.py, agent/common
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-
-from oslo_config import cfg
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 from dvr_agent import config_files
 from dvr_agent.options import GROUPS
@@ -39,13 +38,13 @@ IGNORED: Mapping[str, frozenset[str]] = {
     "DEFAULT": frozenset(DEFAULT_OPTIONS.split()),
     "agent": frozenset(AGENT_OPTIONS.split()),
 }
-"""Group, as oslo.config spells it → options.  One that gets registered here after all is not ignored any more."""
+"""Group, as oslo.config spells it → options.  An option that this agent registers is not ignored."""
 
 IGNORED_GROUPS = frozenset({"network_log", "l3_agent"})
-"""All of their options are the L3 agent's."""
+"""Groups with options of neutron-l3-agent only."""
 
 OWN_GROUPS = frozenset({"dvr_agent", "directory", "bridge", "neutron", "metadata_proxy"})
-"""Ours: an option there that does not exist is a slip of the pen."""
+"""Groups of this agent: an unknown option in one of them is a typing error."""
 
 EXTENSIONS = {
     "fip_qos": "bandwidth limits of floating IPs",
@@ -60,20 +59,21 @@ Values = dict[tuple[str, str], str]
 """Group and option → the last value that the files give it; a list's elements are separated by commas."""
 
 
-def tell(conf: cfg.ConfigOpts) -> None:
-    """Say in the log what this configuration asks for and does not get."""
-    for sentence in lost_functions(conf):
+def log_ignored(files: Iterable[Path]) -> None:
+    """Log functions that the configuration files ask for and this agent lacks, and options without effect."""
+    values = read_files(files)
+    for sentence in lost_functions(values):
         LOG.warning("%s", sentence)
-    names = ignored_options(conf)
+    names = ignored_options(values)
     if names:
-        LOG.info("options of neutron-l3-agent that are set and do nothing here: %s", ", ".join(names))
+        LOG.info("options of neutron-l3-agent that are set and have no effect here: %s", ", ".join(names))
 
 
-def ignored_options(conf: cfg.ConfigOpts) -> list[str]:
-    """``[group] option`` of all that are set in the files of ``conf`` and do nothing here, sorted; never a value."""
+def ignored_options(values: Values) -> list[str]:
+    """``[group] option`` of all options that are set and have no effect here, sorted; never a value."""
     registered = _registered()
     found = []
-    for group, option in read_files(conf):
+    for group, option in values:
         if option in registered.get(group, ()):
             continue
         if group in IGNORED_GROUPS or group in OWN_GROUPS or option in IGNORED.get(group, ()):
@@ -81,13 +81,12 @@ def ignored_options(conf: cfg.ConfigOpts) -> list[str]:
     return sorted(found)
 
 
-def lost_functions(conf: cfg.ConfigOpts) -> list[str]:
-    """A sentence for each thing that routers of this host will not have, though the files ask for it."""
-    values = read_files(conf)
+def lost_functions(values: Values) -> list[str]:
+    """A sentence per function that the configuration asks for and routers of this host do not get."""
     registered = _registered()
     sentences = []
     for name in filter(None, (part.strip() for part in values.get(("agent", "extensions"), "").split(","))):
-        what = EXTENSIONS.get(name, "what it does")
+        what = EXTENSIONS.get(name, "function of it")
         sentences.append(f"[AGENT] extensions: {name} is not supported: no {what} on this host")
     for (group, option), (is_lost, sentence) in LOSSES.items():
         value = values.get((group, option))
@@ -101,10 +100,9 @@ def lost_functions(conf: cfg.ConfigOpts) -> list[str]:
     return sentences
 
 
-def read_files(conf: cfg.ConfigOpts) -> Values:
-    """Everything that the configured files set, in their order of precedence."""
-    settings = config_files.read(config_files.files_of(conf))
-    return {name: ",".join(setting.lines) for name, setting in settings.items()}
+def read_files(files: Iterable[Path]) -> Values:
+    """All values that the files set, in their order of precedence."""
+    return {name: ",".join(found.lines) for name, found in config_files.read(files).items()}
 
 
 def _is_true(value: str) -> bool:
@@ -115,9 +113,9 @@ LOSSES: dict[tuple[str, str], tuple[Callable[[str], bool], str]] = {
     ("DEFAULT", "cleanup_on_shutdown"): (_is_true, "routers stay when this agent stops; dvrctl cleanup removes them"),
     ("DEFAULT", "per_router_log_files"): (_is_true, "there is one log; its lines carry the router's id"),
 }
-"""What an operator set on purpose and would miss: group and option → (is this value such, what it means)."""
+"""Group and option → (does the value ask for the function, what this agent does instead)."""
 
 
 def _registered() -> dict[str, set[str]]:
-    """Options of ours by group, groups as oslo.config spells them."""
+    """Registered options by group, groups as oslo.config spells them."""
     return {name if name == "DEFAULT" else name.lower(): {opt.dest for opt in opts} for name, opts in GROUPS}

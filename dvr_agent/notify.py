@@ -1,4 +1,4 @@
-"""Talk to systemd: sd_notify(3) over the socket in NOTIFY_SOCKET.  Without systemd all of it does nothing."""
+"""Notifies systemd: sd_notify(3) over the socket in NOTIFY_SOCKET.  Without systemd nothing is sent."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ import time
 
 
 class Notifier:
-    """Sends state to the service manager.  A manager that does not listen is no reason to stop: errors are ignored."""
+    """Sends notifications to the service manager; errors are ignored, since the agent works without a manager.
+
+    :ivar is_ready: READY was sent
+    :ivar watchdog_seconds: interval within which the manager wants a sign of life; None: it does not watch
+    """
 
     def __init__(self) -> None:
         address = os.environ.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self.is_ready = False
         self.watchdog_seconds = _watchdog_seconds() if address else None
-        """How often the service manager wants to hear from us at the latest; None: it does not watch."""
 
     def send(self, *lines: str) -> None:
-        """Assignments as sd_notify(3) names them, one each."""
+        """Send assignments of sd_notify(3)."""
         if not self._address:
             return
         with (
@@ -31,20 +34,24 @@ class Notifier:
             )
 
     def ready(self, status: str) -> None:
+        """Report the end of the start, or of a reload."""
         self.is_ready = True
         self.send("READY=1", f"STATUS={status}")
 
     def starting(self, status: str, seconds: float) -> None:
-        """Still at work on the first sync: the start timeout must not strike within these seconds."""
+        """Report that the start goes on, and extend its timeout to at least so many seconds from now."""
         self.send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}", f"STATUS={status}")
 
     def reloading(self) -> None:
+        """Report the begin of a reload."""
         self.send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def alive(self) -> None:
+        """Report a sign of life to the watchdog."""
         self.send("WATCHDOG=1")
 
     def stopping(self) -> None:
+        """Report the begin of a stop."""
         self.send("STOPPING=1", "STATUS=stopping")
 
 

@@ -1,6 +1,6 @@
-"""All configuration options, under Neutron's names, groups and defaults where Neutron has one.
+"""All configuration options, under Neutron's names, groups and defaults where Neutron has the option.
 
-Tables only; ``dvr_agent.config`` reads them.
+Tables only; ``dvr_agent.config`` reads them.  etc/dvr-agent.conf.sample and docs/configuration.md are generated.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ STATE_PATH = cfg.StrOpt(
 METADATA_PROXY_SOCKET = cfg.StrOpt(
     "metadata_proxy_socket",
     default="$state_path/metadata_proxy",
-    help="Unix socket of neutron-metadata-agent, which dvr-metadata-proxy forwards to. The user of dvr-metadata-proxy "
-    "must be allowed to connect to it.",
+    help="Unix socket of neutron-metadata-agent, to which dvr-metadata-proxy forwards requests. The user of "
+    "dvr-metadata-proxy must be allowed to connect to the socket.",
 )
 
 DEFAULT_OPTS = [
@@ -38,18 +38,21 @@ DEFAULT_OPTS = [
         sample_default=AgentMode.DVR_SNAT.value,
         choices=[
             (AgentMode.DVR.value, "compute node: floating IPs on this host, SNAT elsewhere"),
-            (AgentMode.DVR_SNAT.value, "the same, and the SNAT of routers whose gateway is on this host"),
-            (AgentMode.DVR_NO_EXTERNAL.value, "compute node without external network: all by the SNAT host"),
-            ("legacy", "for routers that are not distributed: known, and refused"),
+            (AgentMode.DVR_SNAT.value, "as dvr, and SNAT of routers whose gateway port is bound to this host"),
+            (
+                AgentMode.DVR_NO_EXTERNAL.value,
+                "compute node without external network: floating IPs and SNAT on the SNAT host",
+            ),
+            ("legacy", "mode for routers that are not distributed; refused by this agent"),
         ],
-        help="What this host does for distributed routers. Documents from a directory: dvr_snat if it is not set. "
-        "From Neutron: its own default is legacy, so it must be set.",
+        help="Functions of distributed routers on this host. Not set: dvr_snat if the source is a directory; an "
+        "error if the source is neutron, since Neutron's own default is legacy.",
     ),
     cfg.StrOpt(
         "interface_driver",
         sample_default="bridge",
-        help="How router ports are connected to their networks: bridge (Linux bridges, one per network) or openvswitch "
-        "(needs dvr-agent[ovs]). Not set: openvswitch if the source is neutron, else bridge.",
+        help="Driver that connects router ports to their networks: bridge (Linux bridges, one per network) or "
+        "openvswitch (needs dvr-agent[ovs]). Not set: openvswitch if the source is neutron, else bridge.",
     ),
     cfg.BoolOpt(
         "ovs_use_veth",
@@ -59,25 +62,30 @@ DEFAULT_OPTS = [
     cfg.BoolOpt(
         "handle_internal_only_routers",
         default=True,
-        help="Build routers without external gateway too.",
+        help="Also build routers without external gateway.",
     ),
     cfg.IntOpt(
-        "periodic_interval", default=40, min=1, help="Seconds within which a full sync that Neutron asks for begins."
+        "periodic_interval",
+        default=40,
+        min=1,
+        help="Seconds within which a resync on request of neutron-server begins.",
     ),
     cfg.IntOpt(
         "periodic_fuzzy_delay",
         default=5,
         min=0,
-        help="Seconds: a full sync after a reconnect or a revival waits for a random part of it, so that not all hosts "
-        "ask at once.",
+        help="Seconds; a resync after a reconnect to the message bus or a revival of the agent is delayed by a "
+        "random part of them, so that not all hosts send requests at once.",
     ),
     cfg.BoolOpt(
         "enable_metadata_proxy",
         sample_default=True,
-        help="Serve instances their metadata: lead their requests to the host's one dvr-metadata-proxy, which forwards "
-        "them to neutron-metadata-agent. Not set: true if the source is neutron, else false.",
+        help="Serve metadata to instances: redirect their requests to the dvr-metadata-proxy of the host, which "
+        "forwards them to neutron-metadata-agent. Not set: true if the source is neutron, else false.",
     ),
-    cfg.PortOpt("metadata_port", default=9697, help="TCP port of the metadata proxy."),
+    cfg.PortOpt(
+        "metadata_port", default=9697, help="TCP port in router namespaces to which metadata requests are redirected."
+    ),
     cfg.StrOpt(
         "metadata_access_mark",
         default="0x1",
@@ -86,13 +94,13 @@ DEFAULT_OPTS = [
     cfg.StrOpt(
         "external_ingress_mark",
         default="0x2",
-        help="Packet mark of what comes in from the external network; at most 16 bits.",
+        help="Packet mark of packets from the external network; at most 16 bits.",
     ),
     cfg.StrOpt(
         "ipv6_gateway",
         default="",
-        help="IPv6 next hop (a link-local address) of external networks that have no IPv6 subnet. Empty: such gateways "
-        "listen to router advertisements.",
+        help="IPv6 next hop (a link-local address) of external networks that have no IPv6 subnet. Empty: the next "
+        "hop is learned from router advertisements.",
     ),
     cfg.StrOpt("ra_confs", default="$state_path/ra", help="Directory of radvd's configuration files, one per router."),
     cfg.StrOpt(
@@ -100,37 +108,47 @@ DEFAULT_OPTS = [
         default="$state_path/external/pids",
         help="Directory of the process id files of radvd, one per router, where neutron-l3-agent keeps them too.",
     ),
-    cfg.StrOpt("radvd_user", default="", help="User that radvd changes to. Empty: the agent's own (root)."),
+    cfg.StrOpt("radvd_user", default="", help="User that radvd runs as. Empty: the user of the agent (root)."),
     cfg.IntOpt(
-        "min_rtr_adv_interval", default=30, min=3, help="Seconds between two router advertisements, at the least."
+        "min_rtr_adv_interval", default=30, min=3, help="Minimum number of seconds between two router advertisements."
     ),
-    cfg.IntOpt("max_rtr_adv_interval", default=100, min=4, max=1800, help="Seconds between two of them, at the most."),
+    cfg.IntOpt(
+        "max_rtr_adv_interval",
+        default=100,
+        min=4,
+        max=1800,
+        help="Maximum number of seconds between two router advertisements.",
+    ),
     METADATA_PROXY_SOCKET,
 ]
 
 AGENT_OPTS = [
-    cfg.BoolOpt("use_random_fully", default=True, help="SNAT picks source ports fully at random."),
-    cfg.FloatOpt("report_interval", default=30, min=1, help="Seconds between two reports of our state to Neutron."),
+    cfg.BoolOpt("use_random_fully", default=True, help="Choose source ports of SNAT fully at random."),
+    cfg.FloatOpt(
+        "report_interval", default=30, min=1, help="Seconds between two reports of the agent's state to Neutron."
+    ),
     cfg.StrOpt("availability_zone", default="nova", help="Availability zone of this agent, for Neutron's scheduler."),
     cfg.ListOpt(
-        "extensions", default=[], help="L3 agent extensions. None is supported: named once in the log, then ignored."
+        "extensions",
+        default=[],
+        help="Extensions of neutron-l3-agent. None is supported: each is logged at the start and ignored.",
     ),
-    cfg.BoolOpt("log_agent_heartbeats", default=False, help="Reported to Neutron, which logs our reports then."),
+    cfg.BoolOpt("log_agent_heartbeats", default=False, help="Have neutron-server log each report of this agent."),
     cfg.StrOpt(
         "check_child_processes_action",
         default="respawn",
         choices=[
-            ("respawn", "it is started again"),
+            ("respawn", "the process is started again"),
             ("exit", "the agent ends with an error, so that the service manager acts"),
         ],
-        help="What happens when a helper process (radvd) dies.",
+        help="Action when a helper process (radvd) dies.",
     ),
     cfg.IntOpt(
         "check_child_processes_interval",
         default=60,
         min=0,
-        help="Seconds between looks at the helper processes that are not watched by a descriptor, and at left-overs; "
-        "0: never. One that dies is noticed at once.",
+        help="Seconds between checks of adopted helper processes and of stale ones; 0: never. The death of a "
+        "helper process is noticed at once, without a check.",
     ),
 ]
 
@@ -142,51 +160,51 @@ DVR_AGENT_OPTS = [
             ("neutron", "a neutron-server, by its message bus; needs dvr-agent[neutron]"),
         ],
         sample_default="directory",
-        help="Where router documents come from. Not set: neutron if transport_url is set, as in neutron.conf, else "
+        help="Source of router documents. Not set: neutron if transport_url is set, as in neutron.conf, else "
         "directory.",
     ),
     cfg.StrOpt(
         "admin_socket",
         default="/run/dvr-agent/admin.sock",
-        help="Unix socket of the admin interface (HTTP; mode 0600); dvrctl status asks here.",
+        help="Unix socket of the admin interface (HTTP; mode 0600), which dvrctl status reads.",
     ),
     cfg.IntOpt(
         "ready_timeout",
         default=90,
         min=1,
-        help="Seconds after the start until systemd is told READY though the first full sync is not over, because "
-        "documents or the message bus are away, for example. The status text says what is in the way.",
+        help="Seconds after the start until READY is reported to systemd even if the first resync is not over, for "
+        "example because documents or the message bus are unavailable. The status text names the obstacle.",
     ),
     cfg.IntOpt(
         "audit_interval",
         default=60,
         min=0,
-        help="Seconds between audits, which compare the kernel with what was applied and repair drift; 0: never.",
+        help="Seconds between audits, which compare the kernel with the desired state and repair drift; 0: never.",
     ),
     cfg.IntOpt(
         "retry_interval",
         default=2,
         min=1,
-        help="Seconds until a router that failed is tried again; doubled after each failure, with jitter.",
+        help="Seconds until the first retry of a router that failed; doubled after each failure, with jitter.",
     ),
     cfg.IntOpt(
         "retry_interval_max",
         default=300,
         min=1,
-        help="Seconds that the interval between tries never exceeds.",
+        help="Maximum number of seconds between two tries of a router that fails.",
     ),
     cfg.IntOpt(
         "max_document_size",
         default=16 * 1024 * 1024,
         min=1024,
-        help="Bytes; a larger router document is rejected unread.",
+        help="Maximum size of a router document in bytes; a larger one is a bad document and is not read.",
     ),
     cfg.BoolOpt(
         "allow_mass_removal",
         default=False,
-        help="Let a full sync remove more than half of the routers (and at least 10), or any while the document "
-        "directory is empty. Off, such a removal is refused and logged, since it looks like a fault of the source; "
-        "dvrctl cleanup removes by hand.",
+        help="Allow the stale sweep to remove more than half of the routers (and at least 10), or any router while "
+        "the document directory is empty. Otherwise such a removal is refused and logged, since it looks like "
+        "a fault of the source; dvrctl cleanup removes stale routers by hand.",
     ),
 ]
 
@@ -196,7 +214,7 @@ DIRECTORY_OPTS = [
         "rescan_interval",
         default=30,
         min=1,
-        help="Seconds between rescans, which find changes whose notification was lost.",
+        help="Seconds between rescans of the directory, which find changes whose notification was lost.",
     ),
 ]
 
@@ -216,15 +234,15 @@ NEUTRON_OPTS = [
         "resync_interval",
         default=1800,
         min=10,
-        help="Seconds between full syncs, give or take a tenth. They find changes that the server announces to nobody, "
-        "such as those of a subnet's host routes.",
+        help="Seconds between resyncs with neutron-server, give or take a tenth. They find changes that the server "
+        "does not announce, such as changes of a subnet's host routes.",
     ),
     cfg.FloatOpt(
         "fallback_after",
         default=20,
         min=0,
-        help="Seconds after the start without an answer of the server until the documents kept from last time "
-        "(<state_path>/dvr-agent/routers) are used instead. They never lead to a removal.",
+        help="Seconds after the start without an answer of neutron-server until cached documents of the last run "
+        "(<state_path>/dvr-agent/<host>/routers) are used instead. Cached documents never lead to a removal.",
     ),
 ]
 
@@ -235,57 +253,108 @@ OVS_OPTS = [
         default="tcp:127.0.0.1:6640",
         help="Connection to the OVSDB server: tcp:…, unix:… or ssl:….",
     ),
-    cfg.IntOpt("ovsdb_timeout", default=10, min=1, help="Seconds that a transaction, or a port to show up, may take."),
+    cfg.IntOpt(
+        "ovsdb_timeout",
+        default=10,
+        min=1,
+        help="Seconds within which a transaction must end, or a new port must appear.",
+    ),
     cfg.StrOpt("ssl_key_file", help="Private key for an ssl connection to the OVSDB server."),
     cfg.StrOpt("ssl_cert_file", help="Certificate for an ssl connection to the OVSDB server."),
-    cfg.StrOpt("ssl_ca_cert_file", help="Certificate of the authority that signed the OVSDB server's one."),
-    cfg.BoolOpt("ovsdb_debug", default=False, help="Log what the OVSDB library does."),
+    cfg.StrOpt(
+        "ssl_ca_cert_file", help="Certificate of the authority that signed the certificate of the OVSDB server."
+    ),
+    cfg.BoolOpt("ovsdb_debug", default=False, help="Log at DEBUG in the OVSDB library too."),
 ]
 
 METADATA_PROXY_OPTS = [
     cfg.StrOpt(
         "control_socket",
         default="/run/dvr-metadata-proxy/control.sock",
-        help="Unix socket on which dvr-metadata-proxy takes the routers' listening sockets from dvr-agent.",
+        help="Unix socket on which dvr-metadata-proxy receives the routers' listening sockets from dvr-agent.",
     ),
     cfg.IntOpt(
         "connections_per_client",
         default=32,
         min=1,
-        help="Connections that one client address of a router may have open at a time.",
+        help="Maximum number of open connections per client address of a router.",
     ),
-    cfg.IntOpt("connections_per_router", default=512, min=1, help="Connections that a router's clients may have open."),
+    cfg.IntOpt(
+        "connections_per_router",
+        default=512,
+        min=1,
+        help="Maximum number of open connections of all clients of a router.",
+    ),
     cfg.IntOpt(
         "requests_per_router",
         default=8,
         min=1,
-        help="Requests of one router that are with neutron-metadata-agent at a time; others of it wait.",
+        help="Maximum number of requests per router that are forwarded to neutron-metadata-agent at a time; "
+        "further requests of the router wait.",
     ),
-    cfg.IntOpt("max_header_size", default=16384, min=1024, help="Bytes of a request's first line and headers."),
-    cfg.IntOpt("max_body_size", default=65536, min=0, help="Bytes of a request's body."),
+    cfg.IntOpt(
+        "max_header_size", default=16384, min=1024, help="Maximum size of a request's first line and headers in bytes."
+    ),
+    cfg.IntOpt("max_body_size", default=65536, min=0, help="Maximum size of a request's body in bytes."),
 ]
 
 METADATA_RATE_LIMITING_OPTS = [
-    cfg.BoolOpt("rate_limit_enabled", default=False, help="Limit how often one client may ask for metadata."),
+    cfg.BoolOpt("rate_limit_enabled", default=False, help="Limit the rate of metadata requests per client."),
     cfg.ListOpt(
         "ip_versions",
         default=["4"],
         item_type=types.Integer(choices=[4, 6]),
         sample_default="4",
-        help="Which clients are limited: 4, 6 or both.",
+        help="IP versions of clients whose rate is limited: 4, 6 or both.",
     ),
-    cfg.IntOpt("base_window_duration", default=10, min=1, help="Seconds over which base_query_rate_limit counts."),
-    cfg.IntOpt("base_query_rate_limit", default=10, min=1, help="Requests of one client in the base window."),
-    cfg.IntOpt("burst_window_duration", default=10, min=1, help="Seconds over which burst_query_rate_limit counts."),
-    cfg.IntOpt("burst_query_rate_limit", default=10, min=1, help="Requests of one client in the burst window."),
+    cfg.IntOpt(
+        "base_window_duration", default=10, min=1, help="Seconds of the window in which base_query_rate_limit applies."
+    ),
+    cfg.IntOpt(
+        "base_query_rate_limit", default=10, min=1, help="Maximum number of requests per client in the base window."
+    ),
+    cfg.IntOpt(
+        "burst_window_duration",
+        default=10,
+        min=1,
+        help="Seconds of the window in which burst_query_rate_limit applies.",
+    ),
+    cfg.IntOpt(
+        "burst_query_rate_limit", default=10, min=1, help="Maximum number of requests per client in the burst window."
+    ),
 ]
 
 METADATA_HAPROXY_OPTS = [
-    cfg.IntOpt("timeout_connect", default=30, min=1, help="Seconds to connect to neutron-metadata-agent."),
-    cfg.IntOpt("timeout_client", default=32, min=1, help="Seconds that a client may send or take nothing."),
-    cfg.IntOpt("timeout_server", default=32, min=1, help="Seconds that neutron-metadata-agent may say nothing."),
-    cfg.IntOpt("timeout_http_request", default=30, min=1, help="Seconds for a client's complete request headers."),
-    cfg.IntOpt("timeout_http_keep_alive", default=30, min=1, help="Seconds between two requests of a connection."),
+    cfg.IntOpt(
+        "timeout_connect",
+        default=30,
+        min=1,
+        help="Seconds within which neutron-metadata-agent must accept a connection; 504 after that.",
+    ),
+    cfg.IntOpt(
+        "timeout_client",
+        default=32,
+        min=1,
+        help="Seconds after which a connection is closed whose client neither sends nor receives.",
+    ),
+    cfg.IntOpt(
+        "timeout_server",
+        default=32,
+        min=1,
+        help="Seconds without data after which an answer of neutron-metadata-agent is given up; 504 after that.",
+    ),
+    cfg.IntOpt(
+        "timeout_http_request",
+        default=30,
+        min=1,
+        help="Seconds within which the complete headers of a request must arrive.",
+    ),
+    cfg.IntOpt(
+        "timeout_http_keep_alive",
+        default=30,
+        min=1,
+        help="Seconds after which a connection without a further request is closed.",
+    ),
 ]
 
 GROUPS: list[tuple[str, list[Any]]] = [

@@ -1,9 +1,9 @@
-"""Opens directories of other users safely: no symbolic link that such a user could have made is followed.
+"""Opens directories of other users safely: symbolic links that such a user could have made are not followed.
 
-``state_path`` belongs to the user neutron, this process is root: with a symbolic link in place of a directory that
-user could have root write, rename or give away any file of the host.  So everything below such a directory is reached
-by descriptors.  Links that root made in places where only root may write (``/var/lib/neutron`` on another disk) are
-followed.
+``state_path`` belongs to the user neutron, this process is root: by a symbolic link in place of a directory, that user
+could have root write, rename or give away any file of the host.  So files below such a directory are opened by
+descriptors of directories.  Links that root made in places where only root may write (``/var/lib/neutron`` on another
+disk) are followed.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ MAX_LINKS = 40
 """``MAXSYMLINKS`` of the kernel."""
 
 _NO_OPENAT2 = (errno.ENOSYS, errno.EPERM)
-"""Answers of an old kernel, and of a seccomp filter that does not know the system call."""
+"""Error numbers of an old kernel, and of a seccomp filter that does not know the system call."""
 
 
 def open_directory(path: str | Path) -> int:
     """Open a directory; the caller closes the descriptor.
 
-    :raises OSError: as open(2); ELOOP if the path leads through a symbolic link that somebody else could have made
+    :raises OSError: as open(2); ELOOP if the path leads through a symbolic link that another user could have made
     """
     text = os.path.join(os.getcwd(), os.fspath(path))
     try:
@@ -40,10 +40,10 @@ def open_directory(path: str | Path) -> int:
 
 
 def make_directory(path: str | Path, mode: int = 0o755, *, inherit_owner: bool = True) -> int:
-    """Open a directory that is made if it is missing, with all above it; the caller closes the descriptor.
+    """Open a directory, and make it and its parents if they are missing; the caller closes the descriptor.
 
-    :param inherit_owner: what is made belongs to the owner of the directory above: neutron-l3-agent, which is not
-        root, writes there too
+    :param inherit_owner: new directories get the owner of their parent: neutron-l3-agent, which is not root, writes
+        into them too
     :raises OSError: naming the directory
     """
     try:
@@ -72,15 +72,14 @@ def make_directory(path: str | Path, mode: int = 0o755, *, inherit_owner: bool =
 
 
 def trusted_users() -> frozenset[int]:
-    """Users that may lead this process anywhere: root, its own, and whoever owns ``/`` (root, seen from inside a user
-    namespace)."""
+    """Users whose links are followed: root, the process's user, and the owner of ``/`` (root, in a user namespace)."""
     return frozenset({0, os.geteuid(), os.stat("/").st_uid})
 
 
 def is_trusted(directory: os.stat_result, trusted: frozenset[int]) -> bool:
     """True if only trusted users can put links, or files that they do not own, into a directory.
 
-    In one with the sticky bit (``/tmp``) others may, but not in the name of a trusted user.
+    In a directory with the sticky bit (``/tmp``) other users can make links, but these do not belong to a trusted user.
     """
     if directory.st_uid not in trusted:
         return False
@@ -89,7 +88,7 @@ def is_trusted(directory: os.stat_result, trusted: frozenset[int]) -> bool:
 
 
 def _walk(path: str) -> int:
-    """Open a directory component by component, following the links that can be trusted."""
+    """Open a directory component by component, and follow links of trusted users only."""
     trusted = trusted_users()
     todo, links = deque(path.split("/")), 0
     here, safe = _root(), True
@@ -130,6 +129,9 @@ def _root() -> int:
 
 
 def _is_new(directory: int) -> bool:
-    """True for a directory that was just made.  Between mkdir(2) and open(2) the owner of the directory above can put
-    another one in its place, but none that is ours and empty and matters."""
+    """True for a directory that was just made.
+
+    Between mkdir(2) and open(2) the owner of the parent can put another directory in its place, but only an empty one
+    of this process's user, which does no harm.
+    """
     return os.fstat(directory).st_uid == os.geteuid() and not os.listdir(directory)

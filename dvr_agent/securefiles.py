@@ -1,7 +1,7 @@
 """Reads, replaces and removes single files in directories that may belong to other users (see ``securedirs``).
 
-A file is read only if it is a regular one with one name, and never more of it than wanted.  It is replaced as a whole:
-a temporary file ``.<name>.<16 hex digits>.tmp`` that nobody else can have made, fsync, rename.
+Only regular files with one name are read, and only up to a limit.  A file is replaced as a whole: a temporary file
+``.<name>.<16 hex digits>.tmp``, which no other user can have made, fsync, rename.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from dvr_agent.securedirs import is_trusted, make_directory, open_directory, tru
 
 CREATE_TRIES = 10
 NAME_BYTES = 8
-"""Random bytes in a temporary file's name."""
+"""Number of random bytes in a temporary file's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What was read.
+    """Content of a file.
 
-    :ivar trusted: root, this process's user or the directory's owner wrote it: its text may be quoted
+    :ivar trusted: root, this process's user or the directory's owner wrote the file: its text may be quoted
     """
 
     data: bytes
@@ -37,7 +37,7 @@ def read(path: Path, limit: int) -> Content:
     """Read a file.
 
     :param limit: bytes; a larger file is not read
-    :raises OSError: as open(2) with ``strerror`` fit for an operator; also for a link, or anything but a regular file
+    :raises OSError: as open(2), with ``strerror`` for an operator; also for a link, or a file that is not regular
     """
     with _directory(path.parent) as directory:
         fd = _open_regular(path.name, directory)
@@ -69,11 +69,11 @@ def replace(path: Path, data: bytes, mode: int = 0o644, *, keep_owner: bool = Fa
 def replace_in(
     directory: int, name: str, data: bytes, mode: int = 0o644, *, keep_owner: bool = False, sync: bool = False
 ) -> str:
-    """Replace a file of an open directory: a reader, or a crash, sees the old one or the new one.
+    """Replace a file of an open directory: readers, also after a crash, find the old content or the new content.
 
-    :param mode: of the new file
-    :param keep_owner: owner and mode of the file that is replaced; a new one gets the owner of its directory
-    :param sync: have it on disk before this returns
+    :param mode: mode of the new file
+    :param keep_owner: keep owner and mode of the replaced file; a new file gets the owner of its directory
+    :param sync: write the file to disk before returning
     :returns: why the owner could not be kept, or empty
     :raises OSError: ``strerror`` says what is wrong
     """
@@ -91,9 +91,9 @@ def replace_in(
 
 
 def create_empty(path: Path, mode: int = 0o644) -> int:
-    """Put a new, empty file in a file's place; returns a descriptor for writing, which the caller closes.
+    """Put a new, empty file in place of a file; returns a descriptor for writing, which the caller closes.
 
-    :raises OSError: ``strerror`` says what is wrong; EEXIST if another user puts something there again and again
+    :raises OSError: ``strerror`` says what is wrong; EEXIST if another user creates the file again and again
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with _directory(path.parent) as directory:
@@ -116,9 +116,9 @@ def create_empty(path: Path, mode: int = 0o644) -> int:
 
 
 def open_to_append(path: Path) -> int:
-    """Open a file for appending, made if it is missing; returns a descriptor, which the caller closes.
+    """Open a file for appending, and make it if it is missing; returns a descriptor, which the caller closes.
 
-    In a directory where only root writes links are followed (``/dev/stdout`` is one), elsewhere they are refused.
+    Links are followed in directories where only root may write (``/dev/stdout`` is one), and refused elsewhere.
 
     :raises OSError: as open(2), or ``strerror`` says what is wrong
     """
@@ -127,7 +127,7 @@ def open_to_append(path: Path) -> int:
         found = os.fstat(directory)
         if is_trusted(found, trusted_users()) and not found.st_mode & stat.S_ISVTX:
             return os.open(path.name, flags, 0o666, dir_fd=directory)
-        # O_NONBLOCK: a FIFO without a reader is an error then, and no wait.
+        # O_NONBLOCK: the open of a FIFO without a reader fails instead of blocking.
         try:
             fd = os.open(path.name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666, dir_fd=directory)
         except OSError as exc:
@@ -138,7 +138,7 @@ def open_to_append(path: Path) -> int:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or the link in its place; one that is missing is none.
+    """Remove a file, or the link in its place; a missing file is no error.
 
     :raises OSError: as unlink(2)
     """
@@ -147,7 +147,7 @@ def remove(path: Path) -> None:
 
 
 def ensure_directory(path: Path, mode: int = 0o755) -> None:
-    """Make a directory and all above it; what is made belongs to the owner of the directory above.
+    """Make a directory and its parents; new directories get the owner of their parent.
 
     :raises OSError: naming the directory
     """
@@ -155,7 +155,7 @@ def ensure_directory(path: Path, mode: int = 0o755) -> None:
 
 
 def names(path: Path) -> list[str]:
-    """Names of a directory's entries, none if it is missing.
+    """Names of a directory's entries; empty if the directory is missing.
 
     :raises OSError: as open(2)
     """
@@ -179,7 +179,11 @@ def _directory(path: Path) -> Iterator[int]:
 
 
 def _open_regular(name: str, directory: int) -> int:
-    """A FIFO would wait for its writer, a second name may be that of a file that the directory's owner cannot read."""
+    """Open a regular file with one name for reading.
+
+    The open of a FIFO would block until there is a writer; a file with a second name may be one that the directory's
+    owner cannot read.
+    """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
         fd = os.open(name, flags, dir_fd=directory)
@@ -206,8 +210,9 @@ def _checked(fd: int) -> int:
 
 
 def _require_one_name(found: os.stat_result) -> None:
-    """
-    :raises OSError: it is no regular file, or one with more than one name
+    """Check that a file is regular and has one name.
+
+    :raises OSError: the file is not
     """
     if stat.S_ISDIR(found.st_mode):
         raise OSError(errno.EISDIR, "is a directory")
@@ -233,7 +238,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 @contextlib.contextmanager
 def _temporary(name: str, directory: int) -> Iterator[tuple[int, str]]:
-    """A new file that is removed again if it was not renamed."""
+    """Make a temporary file; it is removed if the block raises."""
     temporary = f".{name}.{secrets.token_hex(NAME_BYTES)}.tmp"
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(temporary, flags, 0o600, dir_fd=directory)
@@ -248,7 +253,7 @@ def _temporary(name: str, directory: int) -> Iterator[tuple[int, str]]:
 
 
 def _keep_owner(fd: int, name: str, directory: int, mode: int) -> str:
-    """Owner and mode of the file that is replaced, for one that was just made and has nothing but our text."""
+    """Give a new file owner and mode of the file that it replaces; returns why the owner cannot be kept, or empty."""
     owner = os.fstat(directory)
     with contextlib.suppress(FileNotFoundError):
         there = os.stat(name, dir_fd=directory, follow_symlinks=False)

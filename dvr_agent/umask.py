@@ -1,4 +1,4 @@
-"""Files and directories that other users read, made by a process whose umask keeps everything from them."""
+"""Sets the umask for files and directories that other users must be able to read."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def readable_by_all() -> Iterator[None]:
-    """What is made inside the block, also by a process started there, has the modes that most programs expect.
+    """Create files with the usual modes inside the block, also by processes started there.
 
-    The umask is the process's: what another thread makes meanwhile has them too.
+    The umask belongs to the process: files that another thread creates meanwhile have these modes too.
     """
     before = os.umask(0o022)
     try:

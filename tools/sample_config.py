@@ -55,9 +55,9 @@ def blocks(sample: str) -> dict[tuple[str, str], str]:
     return found
 
 
-def check() -> int:
+def check(sample: Path = SAMPLE) -> int:
     """0 if our options in the sample are those of the code; else 1 and the difference."""
-    old, new = SAMPLE.read_text(encoding="utf-8"), generate()
+    old, new = sample.read_text(encoding="utf-8"), generate()
     if old == new:
         return 0
     there, wanted = blocks(old), blocks(new)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 from dvr_agent.kernel import netns
-from dvr_agent.services.metadata.control_client import Courier, ProxyAwayError
-from dvr_agent.services.metadata.listener import Listener, open_listener
-from dvr_agent.services.metadata.settings import ProxySettings
+from dvr_agent.metadata.settings import ProxySettings
+from dvr_agent.services.metadata.control_client import ControlClient, ProxyAwayError
+from dvr_agent.services.metadata.listener import RouterListener, open_listener
 
 PORT = 9697
 PATIENCE = 120.0
@@ -113,7 +113,7 @@ class OneProxy:
     def __init__(self, folder: Path, upstream: Path) -> None:
         self._conf, self._socket = folder / "proxy.conf", folder / "control.sock"
         self._settings = ProxySettings(str(upstream))
-        self._listeners: list[Listener] = []
+        self._listeners: list[RouterListener] = []
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, namespaces: Sequence[str]) -> Cost:
@@ -121,13 +121,13 @@ class OneProxy:
         self._conf.write_text(f"[metadata_proxy]\ncontrol_socket = {self._socket}\n")
         words = [sys.executable, "-m", "dvr_agent.metadata_proxy.main", "--config-file", str(self._conf)]
         self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        courier = self._reach()
-        courier.ask({"do": "set", "settings": self._settings.to_json()})
+        client = self._reach()
+        client.ask({"do": "set", "settings": self._settings.to_json()})
         for namespace in namespaces:
             listener = open_listener(namespace, PORT)
             self._listeners.append(listener)
             question = {"do": "serve", "router": namespace, "namespace": listener.cookie}
-            courier.ask(question, listener.descriptors)
+            client.ask(question, listener.descriptors)
         for namespace in namespaces:
             wait_answer(namespace)
         spent = time.process_time() - cpu + _cpu(self._process.pid)
@@ -141,12 +141,12 @@ class OneProxy:
             listener.close()
         self._listeners.clear()
 
-    def _reach(self) -> Courier:
-        courier, deadline = Courier(str(self._socket)), time.monotonic() + PATIENCE
+    def _reach(self) -> ControlClient:
+        client, deadline = ControlClient(str(self._socket)), time.monotonic() + PATIENCE
         while True:
             try:
-                courier.connect()
-                return courier
+                client.connect()
+                return client
             except ProxyAwayError:
                 if time.monotonic() > deadline:
                     raise

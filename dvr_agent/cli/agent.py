@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from dvr_agent import config, config_files, logs
 from dvr_agent.daemon import service
+from dvr_agent.daemon.parts import open_parts
 from dvr_agent.errors import DvrError, exit_code
 
 LOG = logging.getLogger(__name__)
@@ -19,8 +20,11 @@ LOG = logging.getLogger(__name__)
 PROG = "dvr-agent"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the daemon with these arguments (default: those of the process); returns the exit code."""
+def main(argv: Sequence[str] | None = None, open_parts: service.OpenParts = open_parts) -> int:
+    """Run the daemon with these arguments (default: those of the process); returns the exit code.
+
+    :param open_parts: opens what the daemon drives; tests replace the kernel
+    """
     logs.survive_signals()
     try:
         conf = config.load(sys.argv[1:] if argv is None else argv)
@@ -33,10 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         logs.complain(PROG, config_files.with_file(conf, str(exc)))
         return exit_code(exc)
     try:
-        return service.run(conf)
+        return service.run(conf, open_parts)
     except DvrError as exc:
         reason, code = config_files.with_file(conf, str(exc)), exit_code(exc)
-    # Not in the except block: oslo.log would append the exception, and every line would say it twice.
+    # Not in the except block: oslo.log would append the exception, which the line contains already.
     LOG.error("%s", reason)
     if not logs.to_terminal() and not conf.use_json:
         logs.complain(PROG, reason)

@@ -16,9 +16,11 @@ from dvr_agent import leftover_files
 from dvr_agent.cli.inputs import load_config, read_source
 from dvr_agent.cli.output import Output, complain
 from dvr_agent.cli.render import Renderer, as_json, as_lines
+from dvr_agent.config import make_settings
 from dvr_agent.errors import DvrError, SourceError
 from dvr_agent.lock import AgentLock
-from dvr_agent.reconcile.api import Plan, Reconciler, Result, RouterPlanner, is_mass_removal
+from dvr_agent.mass_removal import is_mass_removal
+from dvr_agent.reconcile.api import Plan, Reconciler, Result, RouterPlanner
 from dvr_agent.reconcile.factory import open_planner, open_reconciler
 
 EVERYTHING = "everything of dvr-agent"
@@ -49,10 +51,11 @@ def router_id(text: str) -> str:
 def run(args: argparse.Namespace, out: Output) -> int:
     """0: done, or nothing to do (or ``--dry-run``); 1: refused or failed."""
     conf = load_config(args)
+    settings = make_settings(conf)
     lock = contextlib.nullcontext() if args.dry_run else AgentLock(conf.state_path, conf.host)
     with lock:
-        reconciler = None if args.dry_run else open_reconciler(conf)
-        planner: RouterPlanner = open_planner(conf) if reconciler is None else reconciler.planner
+        reconciler = None if args.dry_run else open_reconciler(settings)
+        planner: RouterPlanner = open_planner(settings) if reconciler is None else reconciler.planner
         planner.load()
         plan, carry_out, question, networks = _choose(args, conf, planner)
         outcome: Result | None = None
@@ -69,10 +72,10 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 not_kept = _keep(reconciler)
         if networks is not None:
             if reconciler is None:
-                bridges, files = planner.idle_bridges(networks), leftover_files.find(conf)
+                bridges, files = planner.idle_bridges(networks), leftover_files.find(settings)
             else:
                 bridges = reconciler.remove_bridges(networks, torn_down=True)
-                files = leftover_files.remove(conf)
+                files = leftover_files.remove(settings)
     _show(out, plan, outcome, Extras(bridges, files, args.dry_run), brief=asked and outcome is not None)
     return 1 if not_kept else 0
 

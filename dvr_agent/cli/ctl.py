@@ -1,5 +1,6 @@
-"""``dvrctl``: the operator's tool.  The command line is described here; each verb lives in a module of its own,
-imported when it is used.  ``docs/dvrctl.md`` is its manual.
+"""``dvrctl``: the operator's command line.  Its manual: ``docs/dvrctl.md``.
+
+This module has the parser; each verb has a module of its own, which is imported when the verb is used.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from dvr_agent.cli.output import Output, OutputError, complain
 from dvr_agent.errors import DvrError
 
 USAGE_ERROR = 64
-"""EX_USAGE of sysexits.h: 2 already means "there are changes"."""
+"""Exit code for wrong arguments: EX_USAGE of sysexits.h, since 2 means "there are changes"."""
 INTERRUPTED = 128 + 2
-"""What a shell reports for a process that SIGINT ended."""
+"""Exit code after SIGINT, as shells report it."""
 PIPE_CLOSED = 128 + 13
-"""The same for SIGPIPE."""
+"""Exit code after SIGPIPE."""
 
 Run = Callable[[argparse.Namespace, Output], int]
 
@@ -29,17 +30,17 @@ EPILOG = f"""\
 exit codes:
   check     0 all documents are fine         1 at least one is bad
   plan      0 in sync                        1 error            2 there are changes
-            2 too: the newest document of a router cannot be used, and it keeps what it has
+            2 too: the newest document of a router cannot be used, an older one is in force
   apply     0 done                           1 error, or not everything was done
   show      0 shown                          1 error
   status    0 all in sync                    1 daemon not reachable
             2 something is pending or degraded, or a document is bad
-  fetch     0 all documents are here         1 some are bad, or the server did not answer
+  fetch     0 all documents are stored       1 some are bad, or the server did not answer
   cleanup   0 done, or nothing to do         1 refused or failed
-  handover  0 done, or nothing to do         1 refused, failed, or waited too long
+  handover  0 done, or nothing to do         1 refused, failed, or timed out
   wants-metadata
             0 dvr-metadata-proxy is needed   1 it is not, or the configuration is wrong
-  demo      0 all of it worked               1 something did not
+  demo      0 every step worked              1 a step failed
   any       {USAGE_ERROR} wrong arguments   {INTERRUPTED} interrupted   {PIPE_CLOSED} output closed (| head)
 
 Errors are single lines on stderr. There is no colour when piped, or with NO_COLOR set.
@@ -49,8 +50,8 @@ examples:
   dvrctl check /etc/dvr-agent/routers/*.json
   dvrctl plan                               what the daemon would change now
   dvrctl -o json plan new.json | jq .total  what this document would change
-  dvrctl show rules qrouter-<uuid>          our rules, where iptables-save shows none
-  dvrctl cleanup --all --dry-run            what is ours on this host
+  dvrctl show rules qrouter-<uuid>          rules of dvr-agent (iptables-save shows none)
+  dvrctl cleanup --all --dry-run            all objects of dvr-agent on this host
 """
 
 
@@ -60,17 +61,17 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Config(argparse.Action):
-    """Keeps ``--config-file`` and ``--config-dir`` in the order given: later ones win."""
+    """Keeps ``--config-file`` and ``--config-dir`` in the order given: later ones take precedence."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         namespace.config = [*namespace.config, str(option_string), values]
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """Make the parser of the whole command line."""
     parser = _Parser(
         prog="dvrctl",
-        description="Look at, check and change what dvr-agent makes of router documents on this host.",
+        description="Show, check and change the kernel objects that dvr-agent makes for router documents on this host.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -89,15 +90,15 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_document_verbs(verbs: Any) -> None:
-    check = _verb(verbs, "check", "validate router documents; reads nothing else", "check:run")
+    check = _verb(verbs, "check", "validate router documents; nothing else is read", "check:run")
     check.add_argument("files", nargs="+", metavar="FILE", help="router document; - is standard input")
     plan = _verb(
         verbs,
         "plan",
-        "show what would be changed; writes nothing",
+        "show the changes that the daemon would make; writes nothing",
         "plan:run_plan",
-        "+ is added, - removed, ~ changed. Without FILE all documents of the configured directory are looked at, and "
-        "what is left over of routers without a document.",
+        "+ is added, - removed, ~ changed. Without FILE: all documents of the configured source, and stale objects of "
+        "routers without a document.",
     )
     plan.add_argument("files", nargs="*", metavar="FILE", help="router document; - is standard input")
     apply = _verb(
@@ -111,32 +112,33 @@ def _add_document_verbs(verbs: Any) -> None:
 
 
 def _add_show(verbs: Any) -> None:
-    show = _verb(verbs, "show", "show what is there, from the kernel and the configured documents", None)
+    show = _verb(verbs, "show", "show objects in the kernel and the configured documents", None)
     things = show.add_subparsers(dest="thing", metavar="WHAT", required=True, parser_class=_Parser)
     _verb(things, "routers", "all routers", "show:routers")
-    router = _verb(things, "router", "one router: its document and what is in its namespaces", "show:router")
+    router = _verb(things, "router", "one router: its document, and the objects in its namespaces", "show:router")
     router.add_argument("id", metavar="ID", help="router id, or as much of its beginning as is unique")
-    _verb(things, "namespaces", "network namespaces of ours", "show:namespaces")
-    _verb(things, "fips", "floating IPs, where they belong and where the kernel has them", "show:fips")
+    _verb(things, "namespaces", "network namespaces of dvr-agent", "show:namespaces")
+    _verb(things, "fips", "floating IPs, their hosts, and the namespaces that have them", "show:fips")
     rules = _verb(
         things,
         "rules",
-        "packet filter rules of ours in a namespace, in iptables-save syntax",
+        "packet filter rules of dvr-agent in a namespace, in iptables-save syntax",
         "show:rules",
-        "Ours are in the legacy tables: where iptables is the nft variant, iptables-save does not show them.",
+        "They are in the legacy tables, which iptables-save does not show where it is the nft variant.",
     )
     rules.add_argument("namespace", metavar="NAMESPACE", help="e.g. qrouter-<uuid>")
 
 
 def _add_other_verbs(verbs: Any) -> None:
-    _verb(verbs, "status", "ask the running daemon how it is", "status:run")
+    _verb(verbs, "status", "show the state of the running daemon", "status:run")
     fetch = _verb(
         verbs,
         "fetch",
-        "have neutron-server's documents of this host, for a plan before the daemon runs",
+        "fetch neutron-server's documents of this host, for a plan before the daemon runs",
         "fetch:run",
-        "Asks what neutron-l3-agent asks at its start, which may run meanwhile, and keeps the answers where the daemon "
-        "keeps them. No message is consumed and no state reported. Refuses while the daemon runs: it does this itself.",
+        "Makes the requests that neutron-l3-agent makes at its start, and stores the documents where the daemon stores "
+        "them. neutron-l3-agent may run meanwhile: no message is consumed and no state reported. Refused while the "
+        "daemon runs, since it fetches documents itself.",
     )
     fetch.add_argument(
         "--timeout", type=_seconds, default=120.0, metavar="SECONDS", help="how long to wait in all; default: 120"
@@ -144,14 +146,14 @@ def _add_other_verbs(verbs: Any) -> None:
     cleanup = _verb(
         verbs,
         "cleanup",
-        "remove what is ours from this host",
+        "remove objects of dvr-agent from this host",
         "cleanup:run",
-        "Without --router and --all: what is left over of routers that have no document. Refuses while the daemon "
-        "runs. Namespaces are removed with all that is in them; nothing else that is not ours is touched.",
+        "Without --router and --all: stale objects of routers that have no document. Refused while the daemon runs. "
+        "Namespaces are removed with everything in them; other objects that are not dvr-agent's stay.",
     )
     what = cleanup.add_mutually_exclusive_group()
-    what.add_argument("--router", type=_router_id, metavar="ID", help="what is of this router")
-    what.add_argument("--all", action="store_true", help="everything; asks first")
+    what.add_argument("--router", type=_router_id, metavar="ID", help="remove the objects of this router")
+    what.add_argument("--all", action="store_true", help="remove everything; asks first")
     cleanup.add_argument("--dry-run", action="store_true", help="only show it (works while the daemon runs)")
     cleanup.add_argument("--yes", action="store_true", help="do not ask")
     handover = _verb(
@@ -159,11 +161,15 @@ def _add_other_verbs(verbs: Any) -> None:
         "handover",
         "give this host back to neutron-l3-agent",
         "handover:run",
-        "Stop dvr-agent, start neutron-l3-agent, then run this: as soon as its packet filter rules do in a namespace "
-        "what ours do, ours are removed there. All else stays: it is as neutron-l3-agent would have made it. Refuses "
-        "while dvr-agent runs.",
+        "Stop dvr-agent, start neutron-l3-agent, then run this: once neutron-l3-agent's packet filter rules of a "
+        "namespace are complete, dvr-agent's are removed there. All other objects stay: they are as neutron-l3-agent "
+        "makes them. Refused while dvr-agent runs.",
     )
-    handover.add_argument("--now", action="store_true", help="remove ours at once, ready or not")
+    handover.add_argument(
+        "--now",
+        action="store_true",
+        help="remove dvr-agent's rules at once, even if neutron-l3-agent's are not complete",
+    )
     handover.add_argument("--dry-run", action="store_true", help="only show it (works while the daemon runs)")
     handover.add_argument(
         "--timeout", type=_seconds, default=900.0, metavar="SECONDS", help="how long to wait; default: 900"
@@ -171,14 +177,14 @@ def _add_other_verbs(verbs: Any) -> None:
     _verb(
         verbs,
         "wants-metadata",
-        "say whether the configuration wants dvr-metadata-proxy, for its unit",
+        "tell whether dvr-metadata-proxy is needed, for the condition of its unit",
         "wants_metadata:run_metadata",
-        "As enable_metadata_proxy says, which is true where the source is neutron.",
+        "Needed if enable_metadata_proxy is true; its default is true where the source is neutron.",
     )
     _verb(
         verbs,
         "demo",
-        "see a distributed virtual router work",
+        "demonstrate a distributed virtual router",
         "demo:run",
         "In private network and mount namespaces that vanish at the end: this host is not touched. Starts the real "
         "daemon on a router document, and sends packets east-west, by floating IPs and by SNAT.",
@@ -214,14 +220,14 @@ def _seconds(text: str) -> float:
 
 
 def _open_missing_streams() -> None:
-    """A caller may have closed stdout or stderr (``>&-``): what would go there goes nowhere."""
+    """Open /dev/null in place of stdout or stderr if the caller closed them (``>&-``)."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - it is needed until the process ends
 
 
 def _discard_output() -> None:
-    """Python flushes stdout once more at exit; there must be something it can flush to."""
+    """Redirect stdout to /dev/null: Python flushes stdout once more at exit, which must not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

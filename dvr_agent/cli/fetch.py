@@ -1,4 +1,4 @@
-"""``dvrctl fetch``: have neutron-server's documents of this host before the daemon runs, so that a plan can be made."""
+"""``dvrctl fetch``: fetch neutron-server's documents of this host, for a plan before the daemon runs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import warnings
 
 from dvr_agent.cli.inputs import load_config
 from dvr_agent.cli.output import Output, complain
-from dvr_agent.config import source_name
+from dvr_agent.config import make_settings, source_name
 from dvr_agent.errors import ConfigError
 from dvr_agent.lock import AgentLock
 from dvr_agent.sources.refused_documents import documents_path
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    """0: all documents are here; 1: some are bad, or the server did not answer."""
+    """Fetch and store the documents.  0: all are stored; 1: some are bad, or the server did not answer."""
     conf = load_config(args)
     if source_name(conf) != "neutron":
         raise ConfigError("[dvr_agent] source is not neutron: there is no server to ask (is transport_url set?)")
@@ -25,9 +25,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
     def begins(brokers: str) -> None:
         complain(f"asking neutron-server by {brokers}, for {args.timeout:g} s at most")
 
-    # The daemon keeps the documents itself, and better.
+    # A running daemon stores the documents itself, and keeps them up to date.
     with AgentLock(conf.state_path, conf.host):
-        good, bad = fetch(conf, args.timeout, begins)
+        good, bad = fetch(make_settings(conf), args.timeout, begins)
     where = documents_path(conf.state_path, conf.host)
     if out.json:
         routers = sorted(event.document.router.id for event in good)
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _keep_quiet(debug: bool) -> None:
-    """What the libraries, and our own threads, say while they try again and again: the outcome is told once."""
+    """Silence libraries and the threads of the source while they retry: the result is printed once."""
     warnings.simplefilter("ignore")
     if not debug:
         for name in ("oslo", "oslo_messaging", "amqp", "kombu", "dvr_agent.sources.neutron"):

@@ -95,7 +95,8 @@ def read_source(conf: cfg.ConfigOpts) -> Documents:
     """
     from dvr_agent.sources.factory import open_documents, refused_documents
 
-    source = open_documents(conf)
+    settings = config.source_settings(conf)
+    source = open_documents(settings)
     try:
         events = source.rescan()
     finally:
@@ -108,7 +109,7 @@ def read_source(conf: cfg.ConfigOpts) -> Documents:
     good = sorted((e.document.name, e.document.router) for e in events if isinstance(e, Changed))
     bad = tuple(event.error for event in events if isinstance(event, Bad))
     outdated = {event.router_id: str(event.error) for event in events if isinstance(event, Bad) and event.router_id}
-    outdated |= refused_documents(conf)
+    outdated |= refused_documents(settings)
     known = last.known | outdated.keys()
     return Documents(tuple(good), bad, known, last.complete, last.suspect, outdated=outdated)
 

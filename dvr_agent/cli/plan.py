@@ -15,6 +15,7 @@ from dvr_agent.cli.check import note
 from dvr_agent.cli.inputs import Documents, load_config, read_files, read_source
 from dvr_agent.cli.output import BOLD, Output, complain
 from dvr_agent.cli.render import Renderer, Section, as_json, as_lines, counts_text, omitted_text
+from dvr_agent.config import make_settings
 from dvr_agent.errors import DvrError, NotSupportedError, ServiceError
 from dvr_agent.lock import AgentLock
 from dvr_agent.model.router import Router
@@ -119,7 +120,7 @@ def run_plan(args: argparse.Namespace, out: Output) -> int:
     conf = load_config(args)
     documents = read_files(args.files, conf.dvr_agent.max_document_size) if args.files else read_source(conf)
     report = Report(out)
-    planner = open_planner(conf)
+    planner = open_planner(make_settings(conf))
     planner.load()
     for trouble in planner.services.troubles:
         report.warn(trouble)
@@ -140,7 +141,7 @@ def run_apply(args: argparse.Namespace, out: Output) -> int:
     documents = read_files(args.files, conf.dvr_agent.max_document_size)
     report = Report(out)
     with AgentLock(conf.state_path, conf.host):
-        reconciler = open_reconciler(conf)
+        reconciler = open_reconciler(make_settings(conf))
         reconciler.load()
         affected: set[str] = set()
 

@@ -1,4 +1,4 @@
-"""``dvrctl status``: asks the running daemon over its admin socket (``dvr_agent.daemon.admin`` answers)."""
+"""``dvrctl status``: shows the status of the running daemon, from its admin socket (``dvr_agent.daemon.admin``)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from dvr_agent.cli.output import BOLD, GREEN, RED, YELLOW, Output
 from dvr_agent.errors import DvrError
 
 TIMEOUT = 10
-"""Seconds for the daemon to answer; it does so without waiting for the kernel."""
+"""Seconds within which the daemon must answer; it never waits for the kernel to do so."""
 IN_SYNC = "in sync"
 FINE = (IN_SYNC, "not supported", "admin down")
-"""States of a router that nothing needs to be done about."""
+"""States of a router in which an operator need not act."""
 
 
 class UnreachableError(DvrError):
@@ -27,7 +27,7 @@ class UnreachableError(DvrError):
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    """0: all in sync; 1: the daemon is not reachable; 2: something is pending or degraded."""
+    """Show the status.  0: all in sync; 1: the daemon is not reachable; 2: pending or degraded."""
     conf = load_config(args)
     status = ask(conf.dvr_agent.admin_socket, "/status")
     if out.json:
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def is_fine(status: Mapping[str, Any]) -> bool:
-    """True if the daemon has nothing to do and nothing to complain of."""
+    """True if all routers are in sync and the daemon reports no trouble."""
     routers, source = status.get("routers") or [], status.get("source") or {}
     all_fine = all(router.get("state") in FINE for router in routers)
     return status.get("state") == IN_SYNC and all_fine and not source.get("bad") and not source.get("error")
@@ -47,7 +47,7 @@ def is_fine(status: Mapping[str, Any]) -> bool:
 def ask(path: str, resource: str) -> dict[str, Any]:
     """GET a resource from the admin socket.
 
-    :raises UnreachableError: nobody answers, or not with JSON
+    :raises UnreachableError: no answer, or an answer that is not JSON
     """
     connection = _UnixConnection(path)
     try:
@@ -60,11 +60,11 @@ def ask(path: str, resource: str) -> dict[str, Any]:
         reason = os.strerror(exc.errno) if exc.errno else str(exc)
         raise UnreachableError(f"dvr-agent is not reachable at {path}: {reason}") from exc
     except (http.client.HTTPException, ValueError, AttributeError) as exc:
-        raise UnreachableError(f"what answers at {path} is no dvr-agent: {exc}") from exc
+        raise UnreachableError(f"the process that answers at {path} is no dvr-agent: {exc}") from exc
     finally:
         connection.close()
     if not isinstance(answer, dict):
-        raise UnreachableError(f"what answers at {path} is no dvr-agent")
+        raise UnreachableError(f"the process that answers at {path} is no dvr-agent")
     return answer
 
 
@@ -96,7 +96,7 @@ def _show(out: Output, status: dict[str, Any]) -> None:
         ("audits", f"last {status.get('last_audit') or 'none yet'}, next {status.get('next_audit') or 'never'}"),
         ("source", _source(source)),
         ("server", _server(source)),
-        *((name, _service(said)) for name, said in sorted((status.get("services") or {}).items())),
+        *((name, _service(service)) for name, service in sorted((status.get("services") or {}).items())),
         ("routers", _counts(status.get("states") or {})),
     ):
         if value is not None and value != "":
@@ -117,30 +117,30 @@ def _source(source: dict[str, Any]) -> str:
 
 
 def _server(source: dict[str, Any]) -> str:
-    """What the neutron source says of its server; empty for other sources."""
+    """Reachability of neutron-server, and pending requests; empty for other sources."""
     server, bus = source.get("server") or {}, source.get("bus") or {}
     if not server:
         return ""
     sync = server.get("last_full_sync") or {}
     parts = [
-        "does not answer" if server.get("away") else "",
+        "unavailable" if server.get("away") else "",
         "" if bus.get("connected") else "message bus not connected",
         f"last report {_ago(server.get('last_report'))}",
-        f"last full sync {_ago(sync.get('at'))}",
+        f"last resync {_ago(sync.get('at'))}",
         *(f"{server[key]} {text}" for key, text in _WAITING.items() if server.get(key)),
     ]
     return "; ".join(part for part in parts if part)
 
 
-_WAITING = {"statuses_not_sent": "floating IP statuses not sent yet", "pending": "routers to be asked for"}
+_WAITING = {"statuses_not_sent": "floating IP statuses not sent yet", "pending": "routers to be fetched"}
 
 
-def _service(said: Mapping[str, Any]) -> str:
-    """What one of the routers' services says of itself; empty if it has nothing to do and no trouble."""
-    number, trouble = said.get("routers") or 0, said.get("trouble")
+def _service(service: Mapping[str, Any]) -> str:
+    """State of one service of routers; empty if it serves no router and has no trouble."""
+    number, trouble = service.get("routers") or 0, service.get("trouble")
     routers = f"{number} router" + ("" if number == 1 else "s")
     if trouble:
-        return f"{trouble} (for {_ago(said.get('since')).removesuffix(' ago')}; {routers})"
+        return f"{trouble} (for {_ago(service.get('since')).removesuffix(' ago')}; {routers})"
     return routers if number else ""
 
 
@@ -153,7 +153,7 @@ def _counts(states: dict[str, int]) -> str:
 
 
 def _order(router: dict[str, Any]) -> tuple[bool, str]:
-    """Those that need attention first."""
+    """Sort key: routers that need attention come first."""
     return (router.get("state") in FINE, str(router.get("id")))
 
 

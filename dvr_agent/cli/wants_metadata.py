@@ -1,4 +1,4 @@
-"""``dvrctl wants-metadata``: what the units of other processes ask (``ExecCondition=``)."""
+"""``dvrctl wants-metadata``: the condition of dvr-metadata-proxy's unit (``ExecCondition=``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dvr_agent.config import metadata_wanted
 
 
 def run_metadata(args: argparse.Namespace, out: Output) -> int:
-    """0: dvr-metadata-proxy has something to do on this host; 1: it has not."""
+    """Print whether dvr-metadata-proxy is needed on this host.  0: it is needed; 1: it is not."""
     wanted = metadata_wanted(load_config(args))
     if out.json:
         out.document({"metadata": wanted})

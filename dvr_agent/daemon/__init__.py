@@ -1,5 +1,5 @@
 """The event loop around the reconciler: queue, worker thread, retries, audit, admin socket, signals.
 
-``green`` is the only module of the project that imports eventlet.  Nothing is monkey-patched: everything that blocks
-runs in the one native thread of ``worker``, everything else runs in green threads and never blocks.
+``eventlet_shim`` is the only module of the project that imports eventlet.  Nothing is monkey-patched: calls that block
+run in the one native thread of ``worker``, everything else runs in green threads and never blocks.
 """

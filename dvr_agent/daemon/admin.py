@@ -1,9 +1,9 @@
-"""The admin socket: HTTP/1.1 on a unix socket that only its owner may use; ``dvrctl status`` asks here.
+"""The admin socket: HTTP/1.1 on a unix socket that only its owner may use; ``dvrctl status`` reads it.
 
 ========================  ====================================================================================
-``GET /status``           everything, see :meth:`dvr_agent.daemon.status.Status.to_json`
+``GET /status``           everything, see :meth:`dvr_agent.daemon.status.DaemonStatus.to_json`
 ``GET /routers/<id>``     one router of it
-``POST /sync``            read all documents again and look at every router; answers 202 with how many
+``POST /sync``            rescan, then resync of every router; answers 202 with the number of routers
 ========================  ====================================================================================
 
 Answers are JSON, errors too.  Requests are handled in green threads; none of them waits for the kernel.
@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from dvr_agent.daemon import eventlet_shim
-from dvr_agent.daemon.admin_listener import BACKLOG, CONNECTIONS, Listener
-from dvr_agent.daemon.status import Status
+from dvr_agent.daemon.admin_listener import BACKLOG, CONNECTIONS, AdminListener
+from dvr_agent.daemon.status import DaemonStatus
 from dvr_agent.errors import ConfigError
 from dvr_agent.securedirs import make_directory
 
@@ -40,11 +40,11 @@ Answer = tuple[str, dict[str, object]]
 class AdminServer:
     """Listens from :meth:`start` to :meth:`close`.
 
-    :param sync: asks for a rescan and a full sync; returns how many routers that are, or why it cannot be
+    :param resync: begins a rescan and a resync; returns the number of routers, or why it cannot be done
     """
 
-    def __init__(self, path: str, status: Status, sync: Callable[[], int | str]) -> None:
-        self._path, self._status, self._sync = Path(path), status, sync
+    def __init__(self, path: str, status: DaemonStatus, resync: Callable[[], int | str]) -> None:
+        self._path, self._status, self._resync = Path(path), status, resync
         self._socket: Any = None
 
     def start(self) -> None:
@@ -59,11 +59,11 @@ class AdminServer:
         except OSError as exc:
             raise ConfigError(f"[dvr_agent] admin_socket = {self._path}: {exc.strerror or exc}") from exc
         self._inode = self._path.stat().st_ino
-        self._listener = Listener(self._socket)
+        self._listener = AdminListener(self._socket)
         eventlet_shim.spawn(self._serve)
 
     def close(self) -> None:
-        """Stop listening and remove the socket, unless somebody has put another one in its place."""
+        """Stop listening and remove the socket, unless another socket has taken its place."""
         with contextlib.suppress(OSError):
             if self._socket is not None and self._path.stat().st_ino == self._inode:
                 self._path.unlink()
@@ -78,7 +78,7 @@ class AdminServer:
             debug=False,
             keepalive=KEEPALIVE_SECONDS,
             socket_timeout=REQUEST_SECONDS,
-            max_size=2 * CONNECTIONS,  # those that give way need a moment
+            max_size=2 * CONNECTIONS,  # connections that give way need a moment to close
         )
 
     def _application(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -98,11 +98,11 @@ class AdminServer:
         return [data] if method != "HEAD" else []
 
     def _answer(self, method: str, path: str) -> Answer:
-        """The resource first, then the method: so an unknown path is 404 whatever the method."""
+        """Answer a request; the resource is checked before the method, so an unknown path is 404 with any method."""
         if path == "/status":
             return ("200 OK", self._status.to_json()) if method == "GET" else _not_allowed("GET")
         if path == "/sync":
-            return self._start_sync() if method == "POST" else _not_allowed("POST")
+            return self._begin_resync() if method == "POST" else _not_allowed("POST")
         if path.startswith("/routers/"):
             router_id = path.removeprefix("/routers/")
             if method != "GET":
@@ -113,8 +113,8 @@ class AdminServer:
             return "200 OK", router
         return "404 Not Found", {"error": f"no {path} here", "paths": ["/status", "/routers/<id>", "/sync"]}
 
-    def _start_sync(self) -> Answer:
-        queued = self._sync()
+    def _begin_resync(self) -> Answer:
+        queued = self._resync()
         if isinstance(queued, str):
             return "503 Service Unavailable", {"error": queued}
         return "202 Accepted", {"queued": queued}
@@ -139,7 +139,10 @@ def _listen(path: Path) -> Any:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove a socket that a killed process left; one that somebody answers on, or that is no socket, stays."""
+    """Remove the socket of a killed process.
+
+    :raises OSError: another process answers on the socket, or the file is no socket
+    """
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise OSError(errno.EEXIST, "exists and is no socket")
@@ -154,9 +157,10 @@ def _remove_stale(path: Path) -> None:
 
 
 class _WsgiLog:
-    """What eventlet.wsgi says goes to DEBUG, its errors too: they are about clients that went away."""
+    """Logs messages of eventlet.wsgi at DEBUG, its errors too: they are about clients that went away."""
 
     def info(self, text: str, *args: object) -> None:
+        """Log a message."""
         LOG.debug("wsgi: %s", text.rstrip())
 
     debug = error = warning = info

@@ -1,4 +1,4 @@
-"""Accepts connections of the admin socket, and keeps room for new ones: many idle clients must not silence it."""
+"""Accepts connections of the admin socket, and keeps room for new ones: many idle clients must not block it."""
 
 from __future__ import annotations
 
@@ -15,63 +15,65 @@ from dvr_agent.daemon import eventlet_shim
 LOG = logging.getLogger(__name__)
 
 CONNECTIONS = 64
-"""Open at a time."""
+"""Connections that may be open at a time."""
 BACKLOG = 1024
-"""A client with a time-out does not wait for a place here: its connect(2) fails with EAGAIN."""
+"""Length of the listen queue.  connect(2) of a client with a time-out fails with EAGAIN where the queue is full."""
 IDLE_SECONDS = 0.2
-"""A connection that was opened, or had its last request, so long ago gives way to a new one."""
+"""Age, since a connection was opened or had its last request, from which on it gives way to a new connection."""
 ACCEPT_PAUSE = 0.5
-SAY_AGAIN = 60.0
-"""Seconds after which a trouble that lasts, or comes again and again, is logged once more."""
+"""Seconds after a connection could not be accepted."""
+LOG_AGAIN = 60.0
+"""Seconds after which a lasting or repeated failure is logged once more."""
 
 
-class Listener:
-    """Looks like a listening socket to eventlet.wsgi.
+class AdminListener:
+    """A listening socket for eventlet.wsgi that limits the number of open connections.
 
-    Gives each connection an address of its own: unix clients have none, and eventlet.wsgi keys them by it.
+    It gives each connection an address of its own: unix clients have none, and eventlet.wsgi keys connections by it.
     """
 
-    def __init__(self, listener: Any) -> None:
-        self._listener = listener
+    def __init__(self, listener: Any, accept_pause: float = ACCEPT_PAUSE) -> None:
+        self._listener, self._accept_pause = listener, accept_pause
         self._numbers = itertools.count(1)
         self._open: dict[int, Any] = {}
-        """Number → connection, in order of the last sign of life."""
-        self._seen: dict[int, float] = {}
-        self._said: dict[str, float] = {}
+        """Number → connection, ordered by time of the last request."""
+        self._last_request: dict[int, float] = {}
+        self._logged: dict[str, float] = {}
         """Reason for which no connection was accepted → when it was logged last."""
 
     def accept(self) -> tuple[Any, tuple[str, int]]:
+        """Accept the next connection; waits until there is one, and room for it."""
         while True:
             try:
                 connection, _address = self._listener.accept()
-            except OSError as exc:  # no descriptor left, or the client is gone already: there will be others
-                self._say(exc.strerror or str(exc))
+            except OSError as exc:  # no descriptor left, or the client is gone already
+                self._log_failure(exc.strerror or str(exc))
                 self._drop_oldest()
-                eventlet_shim.sleep(ACCEPT_PAUSE)
+                eventlet_shim.sleep(self._accept_pause)
                 continue
             self._make_room()
             number = next(self._numbers)
-            self._open[number], self._seen[number] = connection, time.monotonic()
+            self._open[number], self._last_request[number] = connection, time.monotonic()
             return connection, ("local", number)
 
     def note_request(self, environ: Mapping[str, Any]) -> None:
-        """A request has come: its connection is the youngest."""
+        """Note a request: its connection gives way last."""
         number = int(environ["REMOTE_PORT"])
         if number in self._open:
             self._open[number] = self._open.pop(number)
-            self._seen[number] = time.monotonic()
+            self._last_request[number] = time.monotonic()
 
-    def _say(self, reason: str) -> None:
+    def _log_failure(self, reason: str) -> None:
         now = time.monotonic()
-        if now - self._said.get(reason, -SAY_AGAIN) >= SAY_AGAIN:
-            self._said[reason] = now
+        if now - self._logged.get(reason, -LOG_AGAIN) >= LOG_AGAIN:
+            self._logged[reason] = now
             LOG.warning("admin socket: a connection cannot be accepted, retrying: %s", reason)
 
     def _make_room(self) -> None:
-        """Wait until there is room for another connection, and have the oldest idle one give way."""
+        """Wait until there is room for another connection; the connection that is idle longest gives way."""
         self._forget_closed()
         while len(self._open) >= CONNECTIONS:
-            age = time.monotonic() - self._seen[next(iter(self._open))]
+            age = time.monotonic() - self._last_request[next(iter(self._open))]
             if age >= IDLE_SECONDS:
                 self._drop_oldest()
             else:
@@ -84,14 +86,14 @@ class Listener:
             return
         number = next(iter(self._open))
         connection = self._open.pop(number)
-        del self._seen[number]
-        LOG.debug("admin socket: an idle connection gives way to a new one")
+        del self._last_request[number]
+        LOG.debug("admin socket: an idle connection is closed for a new one")
         with suppress(OSError):
             connection.shutdown(native_socket.SHUT_RDWR)  # wakes its green thread, which closes it
 
     def _forget_closed(self) -> None:
         for number in [number for number, connection in self._open.items() if connection.fileno() < 0]:
-            del self._open[number], self._seen[number]
+            del self._open[number], self._last_request[number]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._listener, name)

@@ -1,7 +1,7 @@
-"""Says again, some seconds later, where addresses live: a switch or a neighbour may have missed the first time.
+"""Repeats announcements of addresses some seconds later: a switch or a neighbour may have missed the first one.
 
-What is due is gathered by namespace and sent when nothing more urgent waits: closing a packet socket takes the kernel
-10 ms, so after a full sync one socket for a namespace serves all routers in it.
+Due announcements are gathered by namespace and sent when no more urgent job waits: closing a packet socket takes the
+kernel 10 ms, so after a resync one socket per namespace serves all routers in it.
 """
 
 from __future__ import annotations
@@ -11,54 +11,62 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from dvr_agent.daemon import eventlet_shim
-from dvr_agent.daemon.worker import Worker
-from dvr_agent.reconcile.api import Result as Outcome
+from dvr_agent.daemon.jobs import HostJob
+from dvr_agent.daemon.schedule import Schedule
+from dvr_agent.daemon.work_queue import Priority
+from dvr_agent.daemon.worker import WorkerThread
 from dvr_agent.state.namespace import Announcement
 
 LOG = logging.getLogger(__name__)
 
 AGAIN_SECONDS = (2.0, 4.0)
-"""Neutron as well sends its gratuitous ARPs more than once, seconds apart (neutron.agent.linux.ip_lib)."""
+"""neutron-l3-agent too sends its gratuitous ARPs more than once, seconds apart (neutron.agent.linux.ip_lib)."""
 NAMESPACES_AT_ONCE = 5
-"""So few that a change does not wait long for them."""
+"""Namespaces served by one job: few, so that a change does not wait long for it."""
 
 Announce = Callable[[str, Sequence[Announcement]], None]
+Announced = Sequence[tuple[str, Announcement]]
+"""(namespace, announcement)."""
 
 
-class Repeater:
+class AnnouncementRepeater:
     """Belongs to the hub's thread.
 
-    :param request: asks the dispatcher to call :meth:`send_some` when there is time
-    :param exists: False for a router that is gone or going: nothing is announced for it any more
+    :param announce: sends announcements in a namespace; blocks, for the worker thread
     """
 
-    def __init__(
-        self, announce: Announce, worker: Worker, request: Callable[[], None], exists: Callable[[str], bool]
-    ) -> None:
-        self._announce, self._worker = announce, worker
-        self._request, self._exists = request, exists
+    def __init__(self, announce: Announce, worker: WorkerThread, schedule: Schedule) -> None:
+        self._announce, self._worker, self._schedule = announce, worker, schedule
         self._due: dict[str, dict[tuple[str, Announcement], None]] = {}
 
-    def later(self, router_id: str, outcome: Outcome) -> None:
-        """Repeat the announcements of this outcome."""
-        if outcome.announcements:
+    def repeat(self, router_id: str, announced: Announced) -> None:
+        """Repeat announcements of a router after each of :data:`AGAIN_SECONDS`."""
+        if announced and router_id in self._schedule.records:
             for seconds in AGAIN_SECONDS:
-                eventlet_shim.Timer(seconds, partial(self._now_due, router_id, outcome))
+                eventlet_shim.GreenTimer(seconds, partial(self._add_due, router_id, announced))
 
-    def send_some(self) -> None:
-        """Send what is due in a few namespaces, and ask to be called again if that was not all."""
+    def send_due(self) -> None:
+        """Send the due announcements of a few namespaces, and queue another job if that was not all."""
         for namespace in list(self._due)[:NAMESPACES_AT_ONCE]:
             due = [announcement for router_id, announcement in self._due.pop(namespace) if self._exists(router_id)]
             if not due:
                 continue
             try:
                 self._worker.call(partial(self._announce, namespace, due))
-            except Exception as exc:  # noqa: BLE001 - the address may have moved away again: nobody needs to know
-                LOG.debug("not announced again in %s: %s", namespace, exc)
+            except Exception as exc:  # noqa: BLE001 - the address may have moved away again, which is no error
+                LOG.debug("announcements not repeated in %s: %s", namespace, exc)
         if self._due:
-            self._request()
+            self._queue_job()
 
-    def _now_due(self, router_id: str, outcome: Outcome) -> None:
-        for namespace, announcement in outcome.announcements:
+    def _add_due(self, router_id: str, announced: Announced) -> None:
+        for namespace, announcement in announced:
             self._due.setdefault(namespace, {})[(router_id, announcement)] = None
-        self._request()
+        self._queue_job()
+
+    def _queue_job(self) -> None:
+        self._schedule.put_host_job(HostJob.ANNOUNCE, Priority.AUDIT)
+
+    def _exists(self, router_id: str) -> bool:
+        """False for a router that is gone, or whose removal is queued."""
+        record = self._schedule.records.get(router_id)
+        return record is not None and not record.deleted

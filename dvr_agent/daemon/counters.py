@@ -1,4 +1,4 @@
-"""Figures for the status: what was done, how fast work started, how late the hub was."""
+"""Counters for the status: jobs, repaired drift, latency of jobs, lateness of the hub."""
 
 from __future__ import annotations
 
@@ -7,27 +7,42 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from dvr_agent.daemon import eventlet_shim
+from dvr_agent.daemon.job_result import JobResult
+from dvr_agent.daemon.work_queue import Priority
 
 PROBE_SECONDS = 0.05
 LATENCIES_KEPT = 1000
 
 
 @dataclass(slots=True)
-class Counters:
+class DaemonCounters:
     """Belongs to the hub's thread."""
 
     jobs: int = 0
     failures: int = 0
     drift_repaired: int = 0
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES_KEPT))
-    """Seconds from event to start of work, of the newest jobs that answered a change."""
+    """Seconds from event to start of the job, of the newest jobs for changes."""
     lateness_worst: float = 0.0
-    """Seconds by which the 50 ms timer was late at most since the start."""
+    """Greatest lateness of the 50 ms timer since the start, in seconds."""
     lateness_recent: float = 0.0
-    """The same since the last status."""
+    """Greatest lateness since the last status."""
+
+    def job_ended(self, priority: Priority, late: float, result: JobResult) -> None:
+        """Count the job of a router.
+
+        :param late: seconds from its event to its start
+        """
+        self.jobs += 1
+        if priority is Priority.EVENT:
+            self.latencies.append(late)
+        if result.retry:
+            self.failures += 1
+        if priority is Priority.AUDIT and result.reconciled is not None and result.reconciled.plan:
+            self.drift_repaired += 1
 
     def to_json(self) -> dict[str, object]:
-        """All figures; starts a new period for ``hub_lateness_ms``."""
+        """All counters; begins a new period for ``hub_lateness_ms``."""
         ordered = sorted(self.latencies)
         recent, self.lateness_recent = self.lateness_recent, 0.0
         return {
@@ -43,7 +58,7 @@ class Counters:
         }
 
     def probe_hub(self) -> None:
-        """Measure for ever how late a timer of 50 ms is: that is how long something blocked the hub."""
+        """Measure the lateness of a 50 ms timer, which is the time that the hub was blocked; never returns."""
         while True:
             asked = time.monotonic()
             eventlet_shim.sleep(PROBE_SECONDS)

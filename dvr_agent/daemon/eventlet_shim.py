@@ -1,9 +1,9 @@
-"""The only place that imports eventlet, and all that the daemon uses of it.
+"""The only module that imports eventlet, with everything that the daemon uses of it.
 
 Green threads carry timers, waiting for descriptors and the admin socket.  No monkey-patching: ``threading``,
-``socket`` and ``time`` stay what they are, so a call that blocks must go to the native worker thread.
+``socket`` and ``time`` stay what they are, so a call that blocks must run in the native worker thread.
 
-eventlet prints a deprecation banner when it is imported; the operator can do nothing about it, so it is silenced
+eventlet prints a deprecation banner when it is imported; an operator cannot act on it, so it is silenced
 here (``docs/architecture.md`` says why eventlet is there and how it is fenced in).
 """
 
@@ -32,83 +32,86 @@ wsgi_server = eventlet.wsgi.server
 
 
 class HttpProtocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]  # eventlet has no types
-    """eventlet's HTTP, but what it would print on stderr about bad requests goes to the log at DEBUG."""
+    """eventlet's HTTP protocol; its messages about bad requests go to the log at DEBUG instead of stderr."""
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name http.server gives it
+        """Log what http.server would print."""
         LOG.debug("http: %s", (format % args).encode("ascii", "backslashreplace").decode())
 
 
 def use_epoll() -> None:
-    """Choose the hub by name, whatever EVENTLET_HUB says.  To be called once, in the thread that will run the loop."""
+    """Use eventlet's epoll hub, regardless of EVENTLET_HUB.  To be called once, in the loop's thread."""
     eventlet.hubs.use_hub("epolls")
 
 
 def sleep(seconds: float) -> None:
+    """Suspend the calling green thread."""
     eventlet.sleep(seconds)
 
 
 def wait_readable(fd: int) -> None:
-    """Suspend the green thread until the descriptor can be read.  One waiter per descriptor."""
+    """Suspend the calling green thread until the descriptor is readable.  One waiter per descriptor."""
     eventlet.hubs.trampoline(fd, read=True)
 
 
-class Event:
-    """Something that happens once, with a value; any number of green threads may wait for it."""
+class GreenEvent:
+    """An event that happens once, with a value; any number of green threads may wait for it."""
 
     def __init__(self) -> None:
         self._event = eventlet.event.Event()
 
     def set(self, value: Any = None) -> None:
-        """The first call counts, later ones do nothing."""
+        """Make the event happen; later calls do nothing."""
         if not self._event.ready():
             self._event.send(value)
 
     def is_set(self) -> bool:
+        """True after :meth:`set`."""
         return bool(self._event.ready())
 
     def wait(self, seconds: float | None = None) -> Any:
-        """The value, or None when ``seconds`` have passed before."""
+        """Wait for the event; returns its value, or None when ``seconds`` have passed before."""
         return self._event.wait(seconds)
 
 
 class Wakeup:
-    """A bell for one green thread: rung any number of times, it wakes the sleeper once."""
+    """Wakes one green thread: any number of rings between two waits ends one wait."""
 
     def __init__(self) -> None:
-        self._event = Event()
+        self._event = GreenEvent()
 
     def ring(self) -> None:
+        """End the current or the next wait."""
         self._event.set()
 
     def wait(self, seconds: float | None = None) -> None:
-        """Sleep until the bell has rung since the last call, or ``seconds`` have passed."""
+        """Suspend the calling green thread until a ring since the last wait, or until ``seconds`` have passed."""
         self._event.wait(seconds)
-        self._event = Event()
+        self._event = GreenEvent()
 
 
-class Timer:
-    """A call in some seconds that can be cancelled; it runs in a green thread of its own."""
+class GreenTimer:
+    """A call in some seconds, in a green thread of its own; it can be cancelled until it starts."""
 
     def __init__(self, seconds: float, call: Callable[[], None]) -> None:
         self._green = eventlet.spawn_after(seconds, guarded(call))
 
     def cancel(self) -> None:
+        """Cancel the call if it has not started."""
         self._green.cancel()
 
 
-def spawn(call: Callable[[], None], on_crash: Callable[[], None] | None = None) -> Any:
-    """Run ``call`` in a green thread; :func:`kill` takes the result.
+def spawn(call: Callable[[], None], on_crash: Callable[[], None] | None = None) -> None:
+    """Run ``call`` in a green thread.
 
     An exception that escapes is logged (eventlet itself would print it on stderr), then ``on_crash`` is called.
     """
-    return eventlet.spawn(guarded(call, on_crash))
-
-
-def kill(thread: Any) -> None:
-    thread.kill()
+    eventlet.spawn(guarded(call, on_crash))
 
 
 def guarded(call: Callable[[], None], on_crash: Callable[[], None] | None = None) -> Callable[[], None]:
+    """The call with its exceptions handled as :func:`spawn` says."""
+
     def run() -> None:
         try:
             call()

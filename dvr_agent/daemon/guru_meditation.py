@@ -1,8 +1,8 @@
-"""SIGUSR2: the Guru Meditation report of oslo.reports, as every OpenStack service writes it.
+"""SIGUSR2: the Guru Meditation report of oslo.reports, as OpenStack services write it.
 
-It goes to stderr, or to a file in ``[oslo_reports] log_dir``: stacks of all threads and green threads, the processes
-below this one, the configuration without secrets.  The report is made in the signal handler itself, so that it shows a
-loop that hangs too.
+The report goes to stderr, or to a file in ``[oslo_reports] log_dir``: stacks of all threads and green threads, the
+processes below this one, the configuration without secrets.  The report is made in the signal handler itself, so that
+it shows a loop that hangs too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PRODUCT = "dvr-agent"
 
 
 class _Version:
-    """What oslo.reports asks for the section "Package"."""
+    """Package and version for the report, under the method names that oslo.reports calls."""
 
     def vendor_string(self) -> str:
         return PRODUCT
@@ -32,7 +32,7 @@ class _Version:
 
 
 class _Report(guru_meditation_report.TextGuruMeditation):
-    """Finds all green threads: oslo.reports looks for them among the collector's objects, which frozen ones are not."""
+    """Reports all green threads: oslo.reports searches the collector's objects, which exclude frozen ones."""
 
     def run(self) -> str:
         gc.unfreeze()
@@ -43,7 +43,7 @@ class _Report(guru_meditation_report.TextGuruMeditation):
 
 
 def install(conf: cfg.ConfigOpts) -> None:
-    """Have SIGUSR2 (or the file that ``[oslo_reports]`` names) cause a report from now on.  For the main thread."""
+    """Write a report on each SIGUSR2 (or change of the file that ``[oslo_reports]`` names).  For the main thread."""
     opts.set_defaults(conf)
     # The section "Configuration" shows the global configuration of oslo.config, which is not used here.
     _Report.persistent_sections = [("Configuration of this agent", ConfigReportGenerator(conf))]

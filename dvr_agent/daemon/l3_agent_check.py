@@ -1,6 +1,6 @@
-"""Refuses to start beside a ``neutron-l3-agent``: both would take messages from the same queue, each a part of them.
+"""Refuses a start beside ``neutron-l3-agent``: both agents would take messages from one queue, each a part of them.
 
-The unit file says the same to systemd (``Conflicts=``); this is for agents that were started in another way.
+The unit file tells systemd the same (``Conflicts=``); this check is for agents that were started in another way.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ PROGRAM = "neutron-l3-agent"
 PROC = Path("/proc")
 UNSEEN = "unseen"
 WITH_VALUE = ("-W", "-X")
-"""Python's options whose value is a word of its own."""
+"""Options of Python whose value is the next argument."""
 
 
-def check_no_rival(proc: Path = PROC) -> None:
-    """
-    :param proc: where processes are seen
-    :raises LockedError: a ``neutron-l3-agent`` runs in this network namespace; names its process and what to do
+def check_no_l3_agent(proc: Path = PROC) -> None:
+    """Check that no ``neutron-l3-agent`` runs in this network namespace.
+
+    :param proc: mount point of procfs
+    :raises LockedError: one runs; the text names its process and the command that stops it
     """
     ours = _network(proc / "self")
     for entry in proc.iterdir():
@@ -34,8 +35,10 @@ def check_no_rival(proc: Path = PROC) -> None:
 
 
 def is_l3_agent(command: list[str]) -> bool:
-    """True for the program itself, run by name or by a Python that is named before it, or by the title it gives itself:
-    ``neutron-l3-agent (<command line>)`` in one word (neutron/cmd/agents/l3.py)."""
+    """True for a command line of neutron-l3-agent: by name, after a Python, or as the process title that it sets.
+
+    The title is ``neutron-l3-agent (<command line>)`` as one argument (neutron/cmd/agents/l3.py).
+    """
     if not command:
         return False
     program, *rest = command
@@ -49,7 +52,7 @@ def is_l3_agent(command: list[str]) -> bool:
 
 
 def _command(process: Path) -> list[str]:
-    """Its command line; empty for kernel threads, and for a process that ended meanwhile."""
+    """Command line of a process; empty for kernel threads, and for a process that ended meanwhile."""
     try:
         text = (process / "cmdline").read_bytes().decode(errors="replace")
     except OSError:
@@ -58,7 +61,7 @@ def _command(process: Path) -> list[str]:
 
 
 def _network(process: Path) -> str | None:
-    """Its network namespace; ``UNSEEN`` if we must not know, None if the process ended meanwhile."""
+    """Network namespace of a process; ``UNSEEN`` without permission to read it, None if the process ended meanwhile."""
     try:
         return os.readlink(process / "ns" / "net")
     except PermissionError:

@@ -1,8 +1,8 @@
-"""Signals as events of the loop.
+"""Delivers signals as events of the loop.
 
 The C level handler writes the signal's number into a pipe (``signal.set_wakeup_fd``); a green thread reads it there.
-Nothing else happens in a handler, since it may interrupt the loop at any point.  The exceptions are the second request
-to stop and the report that SIGUSR2 asks for (``meditation``), which must work even when the loop hangs.
+Nothing else happens in a handler, since it may interrupt the loop at any point.  Exceptions are the second stop signal
+and the report on SIGUSR2 (``guru_meditation``), which must work even when the loop hangs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Signals:
         self._stops = 0
 
     def install(self, on_crash: Callable[[], None] | None = None) -> None:
-        """Take over the signals from now on."""
+        """Handle the signals from now on."""
         self._readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
         for number in STOP:

@@ -8,37 +8,45 @@ import time
 from dataclasses import dataclass
 
 from dvr_agent import __version__
-from dvr_agent.daemon.counters import Counters
+from dvr_agent.daemon.counters import DaemonCounters
 from dvr_agent.daemon.dispatcher import Dispatcher
-from dvr_agent.daemon.resync import Passes
-from dvr_agent.daemon.routers import State, iso_time
-from dvr_agent.daemon.source_reader import Feed
-from dvr_agent.kernel.api import WriteCounters
-from dvr_agent.services.bundle import Services
+from dvr_agent.daemon.job_result import RouterState
+from dvr_agent.daemon.listing import RouterListing
+from dvr_agent.daemon.parts import Parts
+from dvr_agent.daemon.resync import Resync
+from dvr_agent.daemon.router_records import iso_time
+from dvr_agent.daemon.schedule import Schedule
+from dvr_agent.daemon.source_reader import SourceReader
+from dvr_agent.daemon.stale_sweep import StaleSweep
+from dvr_agent.daemon.start import Start
+from dvr_agent.daemon.state_files import StateFiles
 
 
-@dataclass(slots=True)
-class Status:
-    """Looks at all parts of the daemon.
+@dataclass(frozen=True, slots=True)
+class DaemonStatus:
+    """Reads all parts of the daemon.
 
-    :ivar obstacle: what keeps the daemon from its first look at the kernel, empty if nothing does
+    :ivar started: start of the daemon, seconds since the epoch
     """
 
     host: str
     mode: str
     started: float
+    parts: Parts
+    start: Start
+    schedule: Schedule
+    listing: RouterListing
+    source_reader: SourceReader
+    stale_sweep: StaleSweep
+    resync: Resync
     dispatcher: Dispatcher
-    feed: Feed
-    passes: Passes
-    counters: Counters
-    writes: WriteCounters
-    services: Services
-    obstacle: str = ""
+    state_files: StateFiles
+    counters: DaemonCounters
 
     def to_json(self) -> dict[str, object]:
-        """Everything.  Times are ISO 8601 in UTC or null, ``next_retry`` seconds from now."""
+        """The whole status.  Times are ISO 8601 in UTC or null, ``next_retry`` seconds from now."""
         now = time.monotonic()
-        routers = sorted(self.dispatcher.routers, key=lambda record: record.id)
+        routers = sorted(self.schedule.records, key=lambda record: record.id)
         return {
             "version": __version__,
             "host": self.host,
@@ -46,54 +54,58 @@ class Status:
             "pid": os.getpid(),
             "started": iso_time(self.started),
             "state": self.state,
-            "progress": self.passes.progress,
-            "last_sync": iso_time(self.feed.last_sync),
-            "last_audit": iso_time(self.passes.last_audit),
-            "next_audit": iso_time(self.passes.next_audit),
-            "queue_depth": len(self.dispatcher.queue) + len(self.dispatcher.queue.busy),
+            "progress": self.resync.progress,
+            "last_sync": iso_time(self.listing.last_sync),
+            "last_audit": iso_time(self.resync.last_audit),
+            "next_audit": iso_time(self.resync.next_audit),
+            "queue_depth": self.schedule.depth,
             "working_on": self.dispatcher.working_on,
-            "guard": self.passes.guard,
+            "guard": self.stale_sweep.guard,
             "troubles": self.troubles,
-            "source": self.feed.status(),
-            "services": self.services.status(),
-            "counters": {**self.counters.to_json(), "writes": dataclasses.asdict(self.writes)},
-            "states": {state.value: number for state, number in self.dispatcher.routers.states.items()},
+            "source": self.source_reader.status(),
+            "services": self.parts.services.status(),
+            "counters": {**self.counters.to_json(), "writes": dataclasses.asdict(self.parts.writes)},
+            "states": {state.value: number for state, number in self.schedule.records.states.items()},
             "routers": [record.to_json(now) for record in routers],
         }
 
     def router(self, router_id: str) -> dict[str, object] | None:
-        """One router, None if there is no such."""
-        record = self.dispatcher.routers.get(router_id)
+        """The status of one router, None if there is no such router."""
+        record = self.schedule.records.get(router_id)
         return None if record is None else record.to_json(time.monotonic())
 
     @property
     def troubles(self) -> list[str]:
-        """What is wrong with the host as a whole: services, and files that cannot be kept."""
-        not_kept = f"state files cannot be kept: {self.dispatcher.not_kept}" if self.dispatcher.not_kept else ""
-        return [text for text in (*self.services.troubles, not_kept, self.feed.not_kept) if text]
+        """Troubles of the host as a whole: services that fail, and files that cannot be written."""
+        state_files = f"state files cannot be kept: {self.state_files.error}" if self.state_files.error else ""
+        return [text for text in (*self.parts.services.troubles, state_files, self.source_reader.not_kept) if text]
 
     @property
     def state(self) -> str:
-        """The daemon in one word: ``starting``, ``degraded``, ``pending`` or ``in sync``."""
-        if not self.passes.first_sync_done.is_set():
+        """State of the daemon: ``starting``, ``degraded``, ``pending`` or ``in sync``."""
+        if not self.resync.first_done.is_set():
             return "starting"
-        states = self.dispatcher.routers.states
-        feed = self.feed
-        trouble = feed.error or feed.bad or self.passes.guard or not feed.complete or self.troubles
-        if trouble or {State.DEGRADED, State.BAD} & set(states):
-            return State.DEGRADED.value
-        if State.PENDING in states:
-            return State.PENDING.value
-        return State.IN_SYNC.value
+        states = self.schedule.records.states
+        if self._host_degraded() or {RouterState.DEGRADED, RouterState.BAD} & set(states):
+            return RouterState.DEGRADED.value
+        if RouterState.PENDING in states:
+            return RouterState.PENDING.value
+        return RouterState.IN_SYNC.value
 
     @property
     def line(self) -> str:
-        """For ``systemctl status``."""
-        if self.obstacle or self.feed.error:
-            return f"{self.state}: {self.obstacle or self.feed.error}"
-        states = self.dispatcher.routers.states
+        """One line for ``systemctl status``."""
+        obstacle = self.start.obstacle or self.listing.error
+        if obstacle:
+            return f"{self.state}: {obstacle}"
+        states = self.schedule.records.states
         text = ", ".join(f"{number} {state.value}" for state, number in sorted(states.items())) or "no routers"
-        if self.feed.known is None:
+        if not self.listing.is_known:
             text = "router documents are not listed yet"
-        parts = (self.state, self.passes.progress or text, self.passes.guard, *self.troubles)
+        parts = (self.state, self.resync.progress or text, self.stale_sweep.guard, *self.troubles)
         return "; ".join(part for part in parts if part)
+
+    def _host_degraded(self) -> bool:
+        listing = self.listing
+        documents = listing.error or listing.incomplete or self.source_reader.has_bad_documents
+        return bool(documents or self.stale_sweep.guard or self.troubles)

@@ -1,7 +1,7 @@
-"""What is to be done next: one job per key, newest word wins, the most urgent first.
+"""Work queue: one job per key, the newest work of a key replaces older work, the most urgent key comes first.
 
-Plain data structure: no eventlet, no clock, no router.  The service puts work in and takes jobs out, always from
-the hub's thread.  ``tests/unit/test_queue.py`` holds it to a simple model.
+Plain data structure: no eventlet, no clock, no router.  ``schedule`` puts work in and takes jobs out, always in the
+hub's thread.  ``tests/unit/test_work_queue.py`` holds it to a simple model.
 """
 
 from __future__ import annotations
@@ -12,55 +12,56 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Generic, TypeVar
 
-Work = TypeVar("Work")
+WorkT = TypeVar("WorkT")
 
 
 class Priority(IntEnum):
-    """Why a job is there; smaller is more urgent."""
+    """Why a job is queued; smaller is more urgent."""
 
     EVENT = 0
-    """The source reported a change: somebody waits for it."""
+    """The source reported a change: a user waits for it."""
     RETRY = 1
-    """A router that failed is tried again."""
-    SYNC = 2
-    """A full sync: the first one, or one that was asked for."""
+    """Retry of a router that failed, or check of a router whose service or neighbour routers changed."""
+    RESYNC = 2
+    """Resync of all routers: the first one, or one on request."""
     AUDIT = 3
+    """Periodic comparison with the kernel, and work of the host that may wait."""
 
 
 @dataclass(frozen=True, slots=True)
-class Job(Generic[Work]):
+class QueuedJob(Generic[WorkT]):
     """Work for one key.
 
     :ivar since: clock reading of the first event of this priority that the job answers
     """
 
     key: str
-    work: Work
+    work: WorkT
     priority: Priority
     since: float
 
 
-class Queue(Generic[Work]):
+class WorkQueue(Generic[WorkT]):
     """Jobs by key.
 
-    * A key has at most one waiting job.  New work for it replaces the old work; the job keeps the more urgent of both
-      priorities and, with it, its place in the line.
-    * A key whose job was taken is busy until :meth:`done`; a job that comes meanwhile waits for that.
-    * :meth:`take` gives the most urgent job of the keys that are not busy; first come, first served among equals.
+    * A key has at most one waiting job.  New work replaces the key's waiting work; the job keeps the more urgent
+      of both priorities and, with it, its place in the queue.
+    * A key whose job was taken is busy until :meth:`done`; a job that is put meanwhile waits for that.
+    * :meth:`take` returns the most urgent job of the keys that are not busy; first in, first out among equals.
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[str, tuple[int, Job[Work]]] = {}
+        self._waiting: dict[str, tuple[int, QueuedJob[WorkT]]] = {}
         self._busy: set[str] = set()
         self._heap: list[tuple[Priority, int, str]] = []
-        """May hold entries that are out of date: those whose number is not the one in ``_waiting``."""
+        """May hold outdated entries: those whose number is not the one in ``_waiting``."""
         self._numbers = 0
 
     def __len__(self) -> int:
-        """Jobs that wait, those of busy keys included."""
+        """Number of waiting jobs, those of busy keys included."""
         return len(self._waiting)
 
-    def __iter__(self) -> Iterator[Job[Work]]:
+    def __iter__(self) -> Iterator[QueuedJob[WorkT]]:
         """The waiting jobs, in no particular order."""
         return (job for _number, job in self._waiting.values())
 
@@ -72,23 +73,28 @@ class Queue(Generic[Work]):
         """Keys whose job was taken and is not done."""
         return frozenset(self._busy)
 
-    def put(self, key: str, work: Work, priority: Priority, now: float) -> None:
-        """Have this done for ``key``, instead of what was asked for before."""
+    @property
+    def runnable(self) -> bool:
+        """True if :meth:`take` would return a job."""
+        return any(key not in self._busy for key in self._waiting)
+
+    def put(self, key: str, work: WorkT, priority: Priority, now: float) -> None:
+        """Queue work for ``key``; replaces the work that waits for that key."""
         number, old = self._waiting.get(key, (0, None))
         if old is not None and old.priority <= priority:
-            self._waiting[key] = (number, Job(key, work, old.priority, old.since))
+            self._waiting[key] = (number, QueuedJob(key, work, old.priority, old.since))
             return
         self._numbers += 1
-        self._waiting[key] = (self._numbers, Job(key, work, priority, now))
+        self._waiting[key] = (self._numbers, QueuedJob(key, work, priority, now))
         if key not in self._busy:
             heapq.heappush(self._heap, (priority, self._numbers, key))
 
     def discard(self, key: str) -> None:
-        """Forget the waiting job of ``key``, if there is one."""
+        """Remove the waiting job of ``key``, if there is one."""
         self._waiting.pop(key, None)
 
-    def take(self) -> Job[Work] | None:
-        """The next job; its key is busy from now on.  None if there is nothing to do now."""
+    def take(self) -> QueuedJob[WorkT] | None:
+        """Take the next job; its key is busy from now on.  None if no key has a job that may start."""
         while self._heap:
             _priority, number, key = heapq.heappop(self._heap)
             entry = self._waiting.get(key)
@@ -99,7 +105,7 @@ class Queue(Generic[Work]):
         return None
 
     def done(self, key: str) -> None:
-        """The job of ``key`` that was taken is finished, well or not."""
+        """Mark the taken job of ``key`` as finished, successful or not."""
         self._busy.discard(key)
         entry = self._waiting.get(key)
         if entry is not None:

@@ -1,21 +1,24 @@
-"""The one native thread that does everything that blocks: kernel work, reading documents, writing state files.
+"""The one native thread for all calls that block: kernel work, reading documents, writing state files.
 
 Calls go in by a thread-safe queue; results come back by another one and a byte in a pipe that wakes the hub.
-A green thread calls :meth:`Worker.call` and sleeps until its result is there.
+A green thread calls :meth:`WorkerThread.call` and is suspended until the result is there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-import signal
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from dvr_agent.daemon import eventlet_shim
+from dvr_agent.errors import DvrError
+from dvr_agent.threads import make_thread
+
+LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -23,19 +26,19 @@ T = TypeVar("T")
 @dataclass(slots=True)
 class _Call:
     function: Callable[[], Any]
-    finished: eventlet_shim.Event
+    finished: eventlet_shim.GreenEvent
     result: Any = None
     error: BaseException | None = None
 
 
-class Worker:
+class WorkerThread:
     """The thread.  It ends with the process; a call that hangs does not keep the process alive."""
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[_Call] = SimpleQueue()
         self._results: SimpleQueue[_Call] = SimpleQueue()
         self._readable, self._writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._thread = threading.Thread(target=self._main, name="worker", daemon=True)
+        self._thread = make_thread("worker", self._main)
 
     def start(self, on_crash: Callable[[], None] | None = None) -> None:
         """Start the thread, and the green thread that brings back results."""
@@ -43,11 +46,11 @@ class Worker:
         eventlet_shim.spawn(self._deliver, on_crash)
 
     def call(self, function: Callable[[], T]) -> T:
-        """Run ``function`` in the worker thread, after the calls that came before; other green threads go on.
+        """Run ``function`` in the worker thread, after all earlier calls; other green threads go on.
 
-        :raises BaseException: what the function raised
+        :raises BaseException: the exception of the function
         """
-        call = _Call(function, eventlet_shim.Event())
+        call = _Call(function, eventlet_shim.GreenEvent())
         self._calls.put(call)
         call.finished.wait()
         if call.error is not None:
@@ -55,14 +58,22 @@ class Worker:
         result: T = call.result
         return result
 
+    def try_call(self, function: Callable[[], T], trouble: str) -> T | None:
+        """Run ``function`` as :meth:`call` does; an exception is logged as ``trouble``, and None is returned."""
+        try:
+            return self.call(function)
+        except DvrError as exc:
+            LOG.error("%s: %s", trouble, exc)
+        except Exception:
+            LOG.exception("%s by an unexpected exception: this is a bug", trouble)
+        return None
+
     def _main(self) -> None:
-        # Signals belong to the main thread: here they would only interrupt system calls.
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - {signal.SIGSEGV, signal.SIGBUS})
         while True:
             call = self._calls.get()
             try:
                 call.result = call.function()
-            except BaseException as exc:  # noqa: BLE001 - handed to the caller, whatever it is
+            except BaseException as exc:  # noqa: BLE001 - re-raised in the calling green thread
                 call.error = exc
             self._results.put(call)
             with contextlib.suppress(BlockingIOError):  # the pipe is full of wake-ups: one more changes nothing

@@ -1,4 +1,4 @@
-"""Answers the agent's questions; the messages are described in ``dvr_agent.services.metadata.protocol``.
+"""Answers the agent's questions; the messages are described in ``dvr_agent.metadata.control_protocol``.
 
 Answer to ``status``, beside ``ok``:
 
@@ -29,13 +29,13 @@ from typing import Any
 
 from dvr_agent import __version__
 from dvr_agent.errors import ServiceError
+from dvr_agent.metadata import control_protocol
+from dvr_agent.metadata.control_protocol import Message
+from dvr_agent.metadata.settings import ProxySettings
 from dvr_agent.metadata_proxy.control_socket import may_control
 from dvr_agent.metadata_proxy.forward import why_unreachable
 from dvr_agent.metadata_proxy.routers import Routers
 from dvr_agent.metadata_proxy.shared import Shared
-from dvr_agent.services.metadata import protocol
-from dvr_agent.services.metadata.protocol import Message
-from dvr_agent.services.metadata.settings import ProxySettings
 
 LOG = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class Control:
                 await self._readable(connection)
                 descriptors: Sequence[int] = ()
                 try:
-                    question, descriptors = protocol.receive(connection)
+                    question, descriptors = control_protocol.receive(connection)
                     if question is None:
                         return
                     answer, given = await self._answer(question, descriptors)
@@ -113,7 +113,7 @@ class Control:
                     for descriptor in descriptors:
                         os.close(descriptor)
                 try:
-                    protocol.send(connection, answer, given)
+                    control_protocol.send(connection, answer, given)
                 except OSError as exc:
                     self._shared.journal.warn("control", "control socket: an answer cannot be sent: %s", exc.strerror)
                     return
@@ -133,7 +133,7 @@ class Control:
         """
         match question.get("do"):
             case "hello":
-                return {"ok": True, "version": protocol.VERSION, "pid": os.getpid()}, []
+                return {"ok": True, "version": control_protocol.VERSION, "pid": os.getpid()}, []
             case "set":
                 self._set(question.get("settings"))
                 return {"ok": True}, []
@@ -169,7 +169,7 @@ class Control:
         if not isinstance(after, str):
             raise ServiceError(f"after = {str(after)[:40]!r}: expected a router id or an empty text")
         found = sorted(one for one in self._routers.ids() if one > after)
-        page = found[: protocol.PAGE]
+        page = found[: control_protocol.PAGE]
         return {
             "ok": True,
             "routers": {one: router.namespace for one in page if (router := self._routers.get(one))},

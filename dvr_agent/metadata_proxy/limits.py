@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from dvr_agent.services.metadata.settings import Rate
+from dvr_agent.metadata.settings import Rate
 
 Item = TypeVar("Item")
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from dvr_agent import logs
 from dvr_agent.errors import DvrError, exit_code
+from dvr_agent.metadata.settings import ProxySettings
 from dvr_agent.metadata_proxy import options
 from dvr_agent.metadata_proxy.control import Control
 from dvr_agent.metadata_proxy.control_socket import open_control_socket, remove_control_socket
@@ -24,7 +25,6 @@ from dvr_agent.metadata_proxy.fd_budget import Budget, raise_limit
 from dvr_agent.metadata_proxy.routers import Routers
 from dvr_agent.metadata_proxy.shared import Shared
 from dvr_agent.notify import Notifier
-from dvr_agent.services.metadata.settings import ProxySettings
 
 LOG = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Options of dvr-metadata-proxy.  It reads a configuration file only if ``--config-file`` names one.
 
-Its settings come from the agent, over the control socket (``dvr_agent.services.metadata.settings``); the files in
+Its settings come from the agent, over the control socket (``dvr_agent.metadata.settings``); the files in
 /etc/dvr-agent, with links to Neutron's among them, are not readable for its user, on purpose.  A file is needed where
 ``[metadata_proxy] control_socket`` is not the default; other settings in it hold until the agent sends its own.
 """
@@ -14,6 +14,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from dvr_agent import config_files
+from dvr_agent.metadata.settings import ProxySettings, proxy_settings
 from dvr_agent.options import (
     METADATA_HAPROXY_OPTS,
     METADATA_PROXY_OPTS,
@@ -21,7 +22,6 @@ from dvr_agent.options import (
     METADATA_RATE_LIMITING_OPTS,
     STATE_PATH,
 )
-from dvr_agent.services.metadata.settings import ProxySettings, proxy_settings
 
 PROG = "dvr-metadata-proxy"
 GROUPS: list[tuple[str | None, list[Any]]] = [

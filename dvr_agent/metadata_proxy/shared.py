@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from dvr_agent.metadata.settings import ProxySettings
 from dvr_agent.metadata_proxy.counters import Counters
 from dvr_agent.metadata_proxy.fd_budget import Budget
 from dvr_agent.metadata_proxy.log_limit import Journal
 from dvr_agent.metadata_proxy.parse_scheduler import Turns
-from dvr_agent.services.metadata.settings import ProxySettings
 
 
 @dataclass(slots=True)

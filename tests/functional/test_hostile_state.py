@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.errors import DocumentError, ServiceError
-from dvr_agent.services.metadata.haproxy import HaproxyOfReference
+from dvr_agent.services.metadata.haproxy import L3AgentHaproxies
 from dvr_agent.services.processes import running
 from dvr_agent.sources import files
 from dvr_agent.sources.neutron.crossing.document_files import DocumentFiles
@@ -181,10 +181,10 @@ def test_without_room_radvd_is_missing_and_says_why_and_comes_when_there_is_room
 def test_haproxys_files_may_be_fifos_and_links(trap: Trap) -> None:
     pids, confs = trap.mine(trap.state / "external" / "pids"), trap.mine(trap.state / "ns-metadata-proxy")
     os.mkfifo(pids / f"{ID}.pid.haproxy")
-    assert not HaproxyOfReference(pids, confs).runs(ID)
+    assert not L3AgentHaproxies(pids, confs).runs(ID)
     (pids / f"{ID}.pid.haproxy").unlink()
     trap.link(pids / f"{ID}.pid.haproxy", trap.shadow)
-    reference = HaproxyOfReference(pids, confs)
+    reference = L3AgentHaproxies(pids, confs)
     assert reference.routers() == set()
     reference.end(ID)
 

@@ -53,7 +53,8 @@ def configure(tmp_path: Path, url: str, **options: object) -> Path:
 
 
 def make_bus(tmp_path: Path, url: str, **options: object) -> OsloBus:
-    return open_bus(config.load(["--config-file", str(configure(tmp_path, url, **options))]))
+    settings = config.make_settings(config.load(["--config-file", str(configure(tmp_path, url, **options))]))
+    return open_bus(settings.neutron, settings.host)
 
 
 class Ear:
@@ -372,7 +373,8 @@ from dvr_agent.sources.neutron.wire.oslo_bus import open_bus
 conf = config.load(sys.argv[1:])
 logs.setup(conf)
 try:
-    bus = open_bus(conf)
+    settings = config.make_settings(conf)
+    bus = open_bus(settings.neutron, settings.host)
     bus.listen(print)
     print(bus.plugin.get_router_ids(), bus.status())
     bus.close()
@@ -429,7 +431,7 @@ def test_an_option_of_the_library_that_is_wrong_is_named_with_its_file(tmp_path:
     extra = tmp_path / "rabbit.conf"
     extra.write_text("[oslo_messaging_rabbit]\nrabbit_quorum_queue = perhaps\n")
     with pytest.raises(ConfigError) as caught:
-        messaging_options(config.load(["--config-file", str(base), "--config-file", str(extra)]))
+        messaging_options(["--config-file", str(base), "--config-file", str(extra)])
     assert str(caught.value) == (
         f"{extra}: [oslo_messaging_rabbit] rabbit_quorum_queue = 'perhaps': expected true or false"
     )
@@ -445,7 +447,7 @@ def test_an_option_of_the_library_that_is_wrong_is_named_with_its_file(tmp_path:
     ],
 )
 def test_brokers_are_named_without_user_and_password(tmp_path: Path, url: str, named: str) -> None:
-    options = messaging_options(config.load(["--config-file", str(configure(tmp_path, url))]))
+    options = messaging_options(["--config-file", str(configure(tmp_path, url))])
     assert brokers_of(options) == named
 
 
@@ -467,7 +469,7 @@ def test_options_of_the_library_are_taken_from_the_same_files(tmp_path: Path) ->
         "rabbit_quorum_queue = true\nheartbeat_timeout_threshold = 7\nrabbit_interval_max = 9\n"
     )
     base = configure(tmp_path, "rabbit://a:b@h1:5672,c:d%2F@h2:5672/v", control_exchange="other")
-    options = messaging_options(config.load(["--config-file", str(base), "--config-dir", str(extra)]))
+    options = messaging_options(["--config-file", str(base), "--config-dir", str(extra)])
     rabbit = options.oslo_messaging_rabbit
     assert (rabbit.rabbit_quorum_queue, rabbit.heartbeat_timeout_threshold, rabbit.rabbit_interval_max) == (True, 7, 9)
     assert (options.control_exchange, options.rpc_response_timeout) == ("other", 30)
@@ -475,6 +477,6 @@ def test_options_of_the_library_are_taken_from_the_same_files(tmp_path: Path) ->
 
 
 def test_neutrons_exchange_and_a_short_pause_between_tries_are_the_defaults(tmp_path: Path) -> None:
-    options = messaging_options(config.load(["--config-file", str(configure(tmp_path, "rabbit://"))]))
+    options = messaging_options(["--config-file", str(configure(tmp_path, "rabbit://"))])
     assert (options.control_exchange, options.rpc_response_max_timeout) == ("neutron", 600)
     assert options.oslo_messaging_rabbit.rabbit_interval_max == 4

@@ -22,8 +22,8 @@ from typing import Any
 import h11
 import pytest
 
+from dvr_agent.metadata import control_protocol
 from dvr_agent.metadata_proxy.client_writer import RESET
-from dvr_agent.services.metadata import protocol
 from tests.support import lab
 from tests.support.lab import Host
 from tests.support.metadata_proxy import PATIENCE, Agent, Client, Proxy, get, listener, until
@@ -725,7 +725,7 @@ def test_requests_wait_in_the_kernel_while_the_proxy_is_dead(rig: Rig) -> None:
 
 def test_hello_and_status(rig: Rig) -> None:
     pid = rig.proxy.process.pid
-    assert rig.agent.ask("hello", version=1) == {"ok": True, "version": protocol.VERSION, "pid": pid}
+    assert rig.agent.ask("hello", version=1) == {"ok": True, "version": control_protocol.VERSION, "pid": pid}
     get(rig.one)
     status = rig.status()
     assert status.keys() == {
@@ -873,7 +873,7 @@ def test_450_routers_are_listed_in_pages(rig: Rig) -> None:
     while more:
         answer = rig.agent.ask("list", after=after)
         assert list(answer["routers"]) == sorted(answer["routers"])
-        assert len(answer["routers"]) <= protocol.PAGE
+        assert len(answer["routers"]) <= control_protocol.PAGE
         found.update(answer["routers"])
         pages, after, more = pages + 1, max(answer["routers"]), answer["more"]
     assert (pages, found) == (3, {router: number for number, router in enumerate(ids)})
@@ -884,9 +884,9 @@ def test_450_routers_are_listed_in_pages(rig: Rig) -> None:
 def test_several_agents_at_a_time(rig: Rig) -> None:
     agents = [rig.proxy.agent() for _ in range(4)]
     for number, agent in enumerate(agents):
-        protocol.send(agent._connection, {"do": "list" if number % 2 else "hello"})
+        control_protocol.send(agent._connection, {"do": "list" if number % 2 else "hello"})
     for agent in reversed(agents):
-        assert (protocol.receive(agent._connection)[0] or {})["ok"] is True
+        assert (control_protocol.receive(agent._connection)[0] or {})["ok"] is True
 
 
 # --- the control socket's file ----------------------------------------------------------------------------------------
@@ -1041,7 +1041,7 @@ def test_systemd_is_told(tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyP
 AS_NOBODY = """
 import os, sys
 from dvr_agent.metadata_proxy import main
-import dvr_agent.services.metadata.settings, encodings.idna, h11, logging.handlers
+import dvr_agent.metadata.settings, encodings.idna, h11, logging.handlers
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.errors import ServiceError
+from dvr_agent.metadata.settings import ProxySettings
 from dvr_agent.model.router import Router
-from dvr_agent.services.metadata.control_client import Courier
-from dvr_agent.services.metadata.haproxy import HaproxyOfReference
-from dvr_agent.services.metadata.metadata_disabled import WithdrawnMetadata
-from dvr_agent.services.metadata.proxy_session import ProxyLink
+from dvr_agent.services.metadata.control_client import ControlClient
+from dvr_agent.services.metadata.haproxy import L3AgentHaproxies
+from dvr_agent.services.metadata.metadata_disabled import MetadataDisabled
+from dvr_agent.services.metadata.proxy_session import ProxySession
 from dvr_agent.services.metadata.service import MetadataService
-from dvr_agent.services.metadata.settings import ProxySettings
 from tests.support import lab
 from tests.support.metadata_proxy import PATIENCE, Client, Proxy, until
 from tests.support.metadata_upstream import Upstream
@@ -64,8 +64,8 @@ class Rig:
 
     def new_service(self, port: int = PORT, **limits: int) -> MetadataService:
         settings = ProxySettings(str(self.upstream.path), **limits)
-        link = ProxyLink(Courier(str(self.proxy.control)), settings)
-        return MetadataService(link, port, HaproxyOfReference(self.pids, self.confs))
+        link = ProxySession(ControlClient(str(self.proxy.control)), settings)
+        return MetadataService(link, port, L3AgentHaproxies(self.pids, self.confs))
 
     def restart(self, **words: int) -> None:
         """As the agent does."""
@@ -346,7 +346,7 @@ class TestWithdrawn:
     def test_what_the_proxy_still_serves_is_given_up(self, rig: Rig) -> None:
         rig.apply(ONE, TWO)
         rig.service.close()
-        service = WithdrawnMetadata(Courier(str(rig.proxy.control)))
+        service = MetadataDisabled(ControlClient(str(rig.proxy.control)))
         assert set(service.routers()) == {ONE, TWO}
         assert service.plan(Router(ONE)) == ["- metadata listener"]
         service.apply(Router(ONE))
@@ -361,21 +361,21 @@ class TestWithdrawn:
 
     def test_a_proxy_that_serves_nobody_ends_at_once(self, rig: Rig) -> None:
         rig.service.close()
-        WithdrawnMetadata(Courier(str(rig.proxy.control))).close()
+        MetadataDisabled(ControlClient(str(rig.proxy.control))).close()
         assert rig.proxy.exit_code() == 0
         rig.service = rig.new_service()
 
     def test_a_plan_leaves_the_proxy_alone(self, rig: Rig) -> None:
         rig.apply(ONE)
         rig.service.close()
-        service = WithdrawnMetadata(Courier(str(rig.proxy.control)), writable=False)
+        service = MetadataDisabled(ControlClient(str(rig.proxy.control)), writable=False)
         assert service.plan(Router(ONE)) == ["- metadata listener"]
         service.close()
         assert rig.proxy.agent().ask("hello")["pid"] == rig.proxy.process.pid
         rig.service = rig.new_service()
 
     def test_nobody_is_missed(self, rig: Rig) -> None:
-        service = WithdrawnMetadata(Courier("/nowhere/control.sock"))
+        service = MetadataDisabled(ControlClient("/nowhere/control.sock"))
         assert list(service.routers()) == []
         assert service.plan(Router(ONE)) == []
         service.apply(Router(ONE))
@@ -427,7 +427,7 @@ HELLO = b'{"ok": true, "version": 1, "pid": 1}'
 )
 def test_a_proxy_that_talks_nonsense_is_as_good_as_away(tmp_path: Path, answers: dict[str, bytes]) -> None:
     liar = Liar(tmp_path / "s", answers)
-    link = ProxyLink(Courier(str(tmp_path / "s")), ProxySettings("/x"))
+    link = ProxySession(ControlClient(str(tmp_path / "s")), ProxySettings("/x"))
     assert not link.connected
     assert link.trouble
     assert link.served == {}

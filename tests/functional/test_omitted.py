@@ -76,7 +76,7 @@ def test_floating_ip_with_the_address_of_the_gateway_takes_nothing_down(site: Si
     assert told(site) == 1
     site.write(RECORDED)
     wait_for(lambda: site.state() == "in sync")
-    wait_for(lambda: "is well again" in site.daemon.out)
+    wait_for(lambda: "recovered" in site.daemon.out)
 
 
 def test_gateway_port_with_the_address_of_the_gateway_takes_no_other_path_down(

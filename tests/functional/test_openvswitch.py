@@ -315,11 +315,11 @@ def test_an_answer_from_the_copy_asks_no_server(rig: Rig) -> None:
 def test_opening_the_driver_loads_neither_eventlet_nor_waits() -> None:
     code = """
 import sys
-from dvr_agent.config import load
+from dvr_agent.config import attach_settings, load
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.attach.openvswitch.factory import open_openvswitch
 assert not [name for name in sys.modules if name.startswith("ovs")]
-open_openvswitch(load([]), open_kernel())
+open_openvswitch(attach_settings(load([])).ovs, open_kernel())
 assert "ovs.poller" in sys.modules and "eventlet" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, check=False)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from dvr_agent.attach.openvswitch.factory import open_openvswitch
-from dvr_agent.config import load
+from dvr_agent.config import attach_settings, load
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.reconcile.reconciler import RouterReconciler
@@ -42,7 +42,7 @@ class Fleet:
         text = f"[DEFAULT]\novs_use_veth={use_veth}\n[OVS]\novsdb_connection={switch.connection}\n"
         (folder / "conf").write_text(text)
         self.kernel = open_kernel()
-        self.driver = open_openvswitch(load(["--config-file", str(folder / "conf")]), self.kernel)
+        self.driver = open_openvswitch(attach_settings(load(["--config-file", str(folder / "conf")])).ovs, self.kernel)
         settings = HostSettings(host=name, mode=MODES[name])
         self.reconciler = RouterReconciler(self.kernel, self.driver, settings, folder)
         self.reconciler.load()

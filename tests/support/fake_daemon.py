@@ -1,4 +1,4 @@
-"""The real daemon on a scripted reconciler, for tests of queue, retries, passes, guard, signals and admin socket.
+"""The real daemon on a scripted reconciler, for tests of queue, retries, resync, guard, signals and admin socket.
 
 Run as ``python -m tests.support.fake_daemon --config-file …``.  Only the kernel work is replaced: what is "built" is
 a file per router in ``<state_path>/built``, every call is a line in ``<state_path>/calls``.  A router's name says how
@@ -17,10 +17,9 @@ import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from oslo_config import cfg
-
 from dvr_agent.cli import agent
-from dvr_agent.daemon import service
+from dvr_agent.config import Settings
+from dvr_agent.daemon.parts import Parts
 from dvr_agent.errors import (
     KernelError,
     NotSupportedError,
@@ -190,17 +189,17 @@ class ScriptedReconciler:
         self.note("flush")
 
 
-def open_parts(conf: cfg.ConfigOpts) -> service.Parts:
+def open_parts(settings: Settings) -> Parts:
+    """Open the scripted reconciler and the configured source."""
     if os.environ.get("FAKE_KERNEL_WITHOUT_TABLES"):
         raise TablesUnavailableError("", "table nat", errno.ENOENT, "this kernel has no legacy tables")
-    reconciler = ScriptedReconciler(Path(conf.state_path))
+    reconciler = ScriptedReconciler(settings.state_path)
 
     def announce(namespace: str, announcements: Sequence[Announcement]) -> None:
         reconciler.note("announce", namespace, *(one.address for one in announcements))
 
-    return service.Parts(reconciler, open_source(conf), announce, reconciler.counters)
+    return Parts(reconciler, open_source(settings), reconciler.services, announce, reconciler.counters)
 
 
 if __name__ == "__main__":
-    service.open_parts = open_parts
-    sys.exit(agent.main())
+    sys.exit(agent.main(open_parts=open_parts))

@@ -15,7 +15,7 @@ from typing import Any
 
 import h11
 
-from dvr_agent.services.metadata import protocol
+from dvr_agent.metadata import control_protocol
 
 PATIENCE = 60.0
 """Seconds for anything that has to happen at all."""
@@ -51,14 +51,14 @@ class Agent:
         return answer
 
     def exchange(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> tuple[dict[str, Any], list[int]]:
-        protocol.send(self._connection, message, descriptors)
-        answer, received = protocol.receive(self._connection)
+        control_protocol.send(self._connection, message, descriptors)
+        answer, received = control_protocol.receive(self._connection)
         assert answer is not None, "the proxy hung up"
         return answer, received
 
     def send_raw(self, data: bytes) -> dict[str, Any]:
         self._connection.send(data)
-        answer, _ = protocol.receive(self._connection)
+        answer, _ = control_protocol.receive(self._connection)
         assert answer is not None
         return answer
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dvr_agent.attach.openvswitch.factory import open_openvswitch
-from dvr_agent.config import load
+from dvr_agent.config import attach_settings, load
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.state.link import Port
 from tests.support import lab, ovs
@@ -54,7 +54,7 @@ class Rig:
             *(f"{name} = {text}" for name, text in options.items()),
         ]
         file.write_text("\n".join(lines))
-        driver = open_openvswitch(load(["--config-file", str(file)]), self.kernel)
+        driver = open_openvswitch(attach_settings(load(["--config-file", str(file)])).ovs, self.kernel)
         self._drivers.append(driver)
         return driver
 

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dvr_agent.daemon import admin_listener
-from dvr_agent.daemon.admin_listener import Listener
+from dvr_agent.daemon.admin_listener import AdminListener
 
 
 class Short:
@@ -26,13 +25,10 @@ class Short:
         return socket.socket(socket.AF_UNIX), ""
 
 
-def test_a_shortage_of_descriptors_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(admin_listener, "ACCEPT_PAUSE", 0.0)
+def test_a_shortage_of_descriptors_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     codes = iter([errno.EMFILE] * 5 + [errno.ENFILE] * 5 + [errno.EMFILE])
     with caplog.at_level(logging.WARNING):
-        connection, _address = Listener(Short(codes)).accept()
+        connection, _address = AdminListener(Short(codes), accept_pause=0.0).accept()
     connection.close()
     assert [record.getMessage() for record in caplog.records] == [
         "admin socket: a connection cannot be accepted, retrying: Too many open files",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvr_agent.daemon.backoff import delay
+from dvr_agent.backoff import delay
 
 
 @given(st.integers(1, 10**6), st.integers(1, 100), st.integers(1, 10**4))

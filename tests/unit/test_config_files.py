@@ -13,7 +13,7 @@ from dvr_agent.errors import ConfigError, DvrError, KernelError, exit_code
 
 def refused(*arguments: object) -> str:
     with pytest.raises(ConfigError) as caught:
-        config.check(config.load([str(one) for one in arguments]))
+        config.make_settings(config.load([str(one) for one in arguments]))
     assert exit_code(caught.value) == os.EX_CONFIG
     return str(caught.value)
 

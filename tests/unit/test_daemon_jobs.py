@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvr_agent.daemon import jobs
+from dvr_agent.daemon.job_texts import counts_text
+from dvr_agent.daemon.stale_sweep import sweep
 from dvr_agent.logs import one_line
 from dvr_agent.notify import Notifier
 from dvr_agent.reconcile.api import Plan, Reconciler, Result
@@ -40,7 +41,7 @@ class Sweepable:
 @given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)), st.booleans())
 def test_the_guard_bites_at_ten_routers_and_more_than_half(here: set[int], known: set[int], allowed: bool) -> None:
     reconciler = Sweepable({str(number) for number in here})
-    swept = jobs.sweep(cast(Reconciler, reconciler), {str(number) for number in known}, allowed)
+    swept = sweep(cast(Reconciler, reconciler), {str(number) for number in known}, allowed)
     stale = len(here - known)
     if not allowed and stale >= 10 and stale > len(here) / 2:
         assert swept.guard.startswith(f"{stale} of {len(here)} routers")
@@ -57,7 +58,7 @@ def test_counts_read_like_a_sentence() -> None:
         Change(Action.ADD, Address("qr-x", "10.0.0.1/24")),
         Change(Action.REMOVE, Address("qr-x", "10.0.0.2/24")),
     )
-    assert jobs.counts_text(Plan("router x", (Changes("n", create=True, items=items),))) == (
+    assert counts_text(Plan("router x", (Changes("n", create=True, items=items),))) == (
         "2 addresses, 1 namespace, 2 rules"
     )
 
@@ -106,15 +107,13 @@ def test_the_watchdog_is_served_only_when_it_is_ours(
 
 
 def test_a_bare_level_name_in_the_log_options_is_reported_not_raised(caplog: pytest.LogCaptureFixture) -> None:
-    from dvr_agent import config, logs
+    from dvr_agent import logs
 
-    conf = config.load([])
-    conf.set_override("default_log_levels", ["somebody=NOISY"])
     root = logging.getLogger()
     level = root.level
     try:
         with caplog.at_level(logging.ERROR):
-            logs.set_levels(conf)
+            logs.set_levels(False, ["somebody=NOISY"])
     finally:
         root.setLevel(level)
     assert "NOISY is no level" in caplog.text

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
+from dvr_agent.metadata.settings import Rate
 from dvr_agent.metadata_proxy.fd_budget import RESERVE, Budget
 from dvr_agent.metadata_proxy.limits import FairQueue, RateLimit
 from dvr_agent.metadata_proxy.upstream_limit import Slots
-from dvr_agent.services.metadata.settings import Rate
 
 
 def allowed(limit: RateLimit, client: str, now: float, times: int) -> int:

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from dvr_agent.errors import ServiceError
+from dvr_agent.metadata.settings import ProxySettings
 from dvr_agent.metadata_proxy import routers
 from dvr_agent.metadata_proxy.fd_budget import Budget
 from dvr_agent.metadata_proxy.routers import Routers
 from dvr_agent.metadata_proxy.shared import Shared
-from dvr_agent.services.metadata.settings import ProxySettings
 
 
 class Stuck:

@@ -6,9 +6,8 @@ import logging
 from pathlib import Path
 
 import pytest
-from oslo_config import cfg
 
-from dvr_agent import config, neutron_options
+from dvr_agent import config, config_files, neutron_options
 
 NEUTRON_CONF = """\
 [DEFAULT]
@@ -39,13 +38,18 @@ rate_limit = 50
 """
 
 
-def load(tmp_path: Path, *texts: str) -> cfg.ConfigOpts:
+def write(tmp_path: Path, *texts: str) -> list[Path]:
+    """The files of a configuration that is read without errors."""
     arguments = []
     for number, text in enumerate(texts):
         path = tmp_path / f"{number}.conf"
         path.write_text(text)
         arguments += ["--config-file", str(path)]
-    return config.load(arguments)
+    return config_files.files_of(config.load(arguments))
+
+
+def load(tmp_path: Path, *texts: str) -> neutron_options.Values:
+    return neutron_options.read_files(write(tmp_path, *texts))
 
 
 def test_options_that_do_nothing_are_named_and_nothing_else(tmp_path: Path) -> None:
@@ -61,7 +65,9 @@ def test_files_of_a_directory_count_too(tmp_path: Path) -> None:
     (tmp_path / "conf.d").mkdir()
     (tmp_path / "conf.d" / "l3.conf").write_text("[agent]\nkill_scripts_path = /etc/kill\n")
     conf = config.load(["--config-dir", str(tmp_path / "conf.d")])
-    assert neutron_options.ignored_options(conf) == ["[agent] kill_scripts_path"]
+    assert neutron_options.ignored_options(neutron_options.read_files(config_files.files_of(conf))) == [
+        "[agent] kill_scripts_path"
+    ]
 
 
 def test_a_slip_of_the_pen_in_a_section_of_ours_is_named(tmp_path: Path) -> None:
@@ -104,11 +110,11 @@ def test_a_default_that_is_written_out_costs_nothing(tmp_path: Path, text: str) 
 
 def test_the_log_says_it_once_and_no_value_of_other_services(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        neutron_options.tell(load(tmp_path, NEUTRON_CONF, L3_AGENT_INI))
+        neutron_options.log_ignored(write(tmp_path, NEUTRON_CONF, L3_AGENT_INI))
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "INFO"]
     assert "sesame" not in caplog.text
     caplog.clear()
-    neutron_options.tell(load(tmp_path, "[DEFAULT]\nhost = h1\n"))
+    neutron_options.log_ignored(write(tmp_path, "[DEFAULT]\nhost = h1\n"))
     assert not caplog.records
 
 

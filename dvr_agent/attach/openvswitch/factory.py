@@ -11,11 +11,10 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oslo_config import cfg
-
 from dvr_agent.attach.openvswitch import library
 from dvr_agent.errors import ConfigError
 from dvr_agent.kernel.api import Kernel
+from dvr_agent.settings import OvsSettings
 
 if TYPE_CHECKING:
     from dvr_agent.attach.openvswitch.driver import OpenVSwitchDriver
@@ -24,24 +23,24 @@ _OPTION = "[OVS] ovsdb_connection"
 _SSL_OPTIONS = ("ssl_key_file", "ssl_cert_file", "ssl_ca_cert_file")
 
 
-def open_openvswitch(conf: cfg.ConfigOpts, kernel: Kernel) -> OpenVSwitchDriver:
+def open_openvswitch(settings: OvsSettings, kernel: Kernel) -> OpenVSwitchDriver:
     """The driver, not connected yet.  The calling thread's namespace is that of Open vSwitch.
 
     :raises ConfigError: the extra ``dvr-agent[ovs]`` is missing, the connection is malformed, or a file for ssl is
         missing or cannot be used
     """
-    connection = check_connection(conf.OVS.ovsdb_connection)
+    connection = check_connection(settings.ovsdb_connection)
     by_ssl = any(remote.startswith("ssl:") for remote in connection.split(","))
-    files = _ssl_files(conf) if by_ssl else None
-    library.load(conf.OVS.ovsdb_debug)
+    files = _ssl_files(settings) if by_ssl else None
+    library.load(settings.ovsdb_debug)
     from dvr_agent.attach.openvswitch.connection import use_certificates
     from dvr_agent.attach.openvswitch.database import Database
     from dvr_agent.attach.openvswitch.driver import OpenVSwitchDriver
 
     if files is not None:
         use_certificates(*files)
-    database = Database(connection, conf.OVS.integration_bridge, conf.OVS.ovsdb_timeout)
-    return OpenVSwitchDriver(database, kernel.namespaces, kernel.counters, conf.ovs_use_veth)
+    database = Database(connection, settings.integration_bridge, settings.ovsdb_timeout)
+    return OpenVSwitchDriver(database, kernel.namespaces, kernel.counters, settings.ovs_use_veth)
 
 
 def check_connection(text: str) -> str:
@@ -69,14 +68,14 @@ def _check_address(remote: str, rest: str) -> None:
         raise ConfigError(f"{_OPTION} = {remote!r}: {port!r} is no port number")
 
 
-def _ssl_files(conf: cfg.ConfigOpts) -> tuple[str, str, str]:
+def _ssl_files(settings: OvsSettings) -> tuple[str, str, str]:
     """Key, certificate and authority, tried out.
 
     :raises ConfigError: one is not set, cannot be read, or is not what it should be
     """
     found = []
     for name in _SSL_OPTIONS:
-        path = getattr(conf.OVS, name)
+        path = getattr(settings, name)
         if not path:
             raise ConfigError(f"[OVS] {name} is not set; an ssl connection to OVSDB needs {', '.join(_SSL_OPTIONS)}")
         try:

@@ -1,4 +1,4 @@
-"""``dvrctl demo``: a distributed virtual router at work, in private namespaces that vanish at the end."""
+"""``dvrctl demo``: demonstrates a distributed virtual router, in private namespaces that vanish at the end."""
 
 from __future__ import annotations
 

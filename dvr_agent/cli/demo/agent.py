@@ -1,4 +1,4 @@
-"""The real daemon, started by the demo as an operator would: a configuration file and a directory of documents."""
+"""Runs the real daemon for the demo, with a configuration file and a directory of documents."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dvr_agent.cli.demo.network import DemoError
 
 
 class Agent:
-    """One dvr-agent with everything it needs below one directory."""
+    """One dvr-agent with all of its files below one directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -39,7 +39,7 @@ class Agent:
         )
 
     def start(self) -> float:
-        """Start it and wait until all routers are in sync; seconds that took."""
+        """Start the daemon and wait until all routers are in sync; returns the seconds until then."""
         started = time.monotonic()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "dvr_agent.cli.agent", "--config-file", str(self.config)],
@@ -49,14 +49,14 @@ class Agent:
         return time.monotonic() - started
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End it; the data plane stays."""
+        """Stop the daemon; the data plane stays."""
         if self._process is not None:
             self._process.send_signal(number)
             self._process.wait(timeout=15)
             self._process = None
 
     def place(self, document: documents.Json) -> None:
-        """Hand it a router document, as every careful writer does: a new file, then a rename."""
+        """Write the router document to a new file and rename it, so that the daemon never reads half of it."""
         securefiles.replace(self.routers / "demo.json", json.dumps(document, indent=2).encode())
 
     def withdraw(self) -> None:
@@ -64,7 +64,7 @@ class Agent:
         (self.routers / "demo.json").unlink()
 
     def status(self) -> dict[str, Any]:
-        """What the admin socket says."""
+        """Read the status from the admin socket."""
         connection = http.client.HTTPConnection("localhost", timeout=5)
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.settimeout(5)
@@ -75,7 +75,7 @@ class Agent:
         return status
 
     def wait(self, condition: Any, what: str, seconds: float = 30) -> None:
-        """Until the status fulfils a condition.
+        """Wait until the status fulfils a condition.
 
         :raises DemoError: it did not in time, or the daemon ended; with the end of its log
         """
@@ -92,6 +92,6 @@ class Agent:
         raise DemoError(f"dvr-agent was not {what} after {seconds:.0f} s:\n{self.log_tail()}")
 
     def log_tail(self, lines: int = 15) -> str:
-        """The end of its log."""
+        """The last lines of the daemon's log."""
         text = self.log.read_text(encoding="utf-8") if self.log.exists() else ""
         return "\n".join(text.splitlines()[-lines:])

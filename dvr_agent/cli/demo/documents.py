@@ -27,12 +27,12 @@ VMS: dict[str, tuple[str, str]] = {
 
 
 def object_id(name: str) -> str:
-    """The same UUID for the same name, always."""
+    """Derive a UUID from a name."""
     return str(uuid5(NAMESPACE_DNS, f"{name}.demo.dvr-agent.example"))
 
 
 def mac(name: str) -> str:
-    """A MAC address as Neutron's defaults look, the same for the same name."""
+    """Derive a MAC address from a name, with the prefix of Neutron's defaults."""
     digest = uuid5(NAMESPACE_DNS, f"mac-{name}").bytes
     return "fa:16:3e:" + ":".join(f"{byte:02x}" for byte in digest[:3])
 

@@ -1,4 +1,4 @@
-"""The demo's surroundings, made with iproute2: bridges, VMs and an internet host, all of them namespaces."""
+"""Builds the demo's network with iproute2: bridges, and namespaces as VMs and as an internet host."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from dvr_agent.kernel.netns import entered
 
 
 class DemoError(DvrError):
-    """A step of the demo did not come out as it must."""
+    """A step of the demo failed."""
 
 
 def run(*words: str) -> str:
-    """Run a command; its standard output.
+    """Run a command; returns its standard output.
 
     :raises DemoError: it failed; the text holds what it said
     """
@@ -34,7 +34,7 @@ def run(*words: str) -> str:
 
 
 def build_surroundings() -> None:
-    """Everything that is there before the agent: networks, VMs, the internet."""
+    """Build networks, VMs and the internet host, which exist before the agent starts."""
     run("ip", "link", "set", "lo", "up")
     for bridge in (documents.EXTERNAL_BRIDGE, documents.network_bridge("blue"), documents.network_bridge("green")):
         run("ip", "link", "add", bridge, "type", "bridge")
@@ -64,7 +64,7 @@ def _inside(namespace: str) -> Iterator[None]:
 
 
 def source_seen(client: str, server: str, listen: str, target: str) -> str:
-    """Open a TCP connection from one host to another; the source address that the server saw.
+    """Open a TCP connection from one host to another; returns the source address at the server.
 
     :raises DemoError: no connection
     """
@@ -108,7 +108,7 @@ def round_trip(namespace: str, target: str) -> float:
 
 
 def echoes(namespace: str) -> int:
-    """How many echo requests a host has received (``/proc/net/snmp``, IcmpInEchos)."""
+    """Number of echo requests that a host has received (``/proc/net/snmp``, IcmpInEchos)."""
     with _inside(namespace):
         text = Path(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/net/snmp").read_text(encoding="ascii")
     names, values = (line.split() for line in text.splitlines() if line.startswith("Icmp:"))
@@ -116,14 +116,14 @@ def echoes(namespace: str) -> int:
 
 
 class Pinger:
-    """A ping that runs in the background, 50 a second."""
+    """A ping in the background, 50 packets a second."""
 
     def __init__(self, namespace: str, target: str) -> None:
         words = ["ip", "netns", "exec", namespace, "ping", "-n", "-i", "0.02", "-W", "1", target]
         self._process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
 
     def stop(self) -> tuple[int, int]:
-        """End it; (sent, lost)."""
+        """Stop the ping; returns numbers of packets (sent, lost)."""
         self._process.send_signal(2)
         out, _ = self._process.communicate(timeout=10)
         summary = next((line for line in out.splitlines() if "packets transmitted" in line), "")

@@ -1,4 +1,4 @@
-"""Private namespaces for the demo: nothing it does can reach the host, and all of it vanishes with its process."""
+"""Makes private namespaces for the demo: it cannot reach the host, and they vanish with its process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NETNS = Path("/run/netns")
 
 
 class SandboxError(DvrError):
-    """Private namespaces cannot be had; the text says what is missing."""
+    """Private namespaces cannot be made; the text says what is missing."""
 
 
 def enter_sandbox(arguments: list[str]) -> None:

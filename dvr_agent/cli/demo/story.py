@@ -1,4 +1,4 @@
-"""The demo, step by step.  Each step prints what it shows and fails loudly if it does not come out."""
+"""Runs the demo step by step.  Each step prints its result, and raises an error if it fails."""
 
 from __future__ import annotations
 

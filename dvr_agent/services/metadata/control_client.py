@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from dvr_agent.desired import names
 from dvr_agent.errors import ServiceError
-from dvr_agent.services.metadata import protocol
-from dvr_agent.services.metadata.protocol import Message
+from dvr_agent.metadata import control_protocol
+from dvr_agent.metadata.control_protocol import Message
 
 TIMEOUT = 5.0
 """Seconds for an answer: a proxy that takes longer hangs."""
@@ -25,7 +25,7 @@ class ProxyHangsError(ProxyAwayError):
     """Somebody is there and does not answer."""
 
 
-class Courier:
+class ControlClient:
     """One connection, made by :meth:`connect`.
 
     :param path: ``[metadata_proxy] control_socket``
@@ -60,12 +60,12 @@ class Courier:
             raise ProxyAwayError(f"dvr-metadata-proxy is away: {self._path}: {exc.strerror or exc}") from exc
         self._connection = connection
         try:
-            answer, _ = self.ask({"do": "hello", "version": protocol.VERSION})
+            answer, _ = self.ask({"do": "hello", "version": control_protocol.VERSION})
         except ServiceError:
             self.close()
             raise
         version, pid = answer.get("version"), answer.get("pid")
-        if version != protocol.VERSION or not isinstance(pid, int):
+        if version != control_protocol.VERSION or not isinstance(pid, int):
             self.close()
             raise ServiceError(f"dvr-metadata-proxy speaks version {version!r} of the control protocol")
         self.pid = pid
@@ -81,8 +81,8 @@ class Courier:
         if self._connection is None:
             raise ProxyAwayError("dvr-metadata-proxy is away")
         try:
-            protocol.send(self._connection, question, descriptors)
-            answer, received = protocol.receive(self._connection)
+            control_protocol.send(self._connection, question, descriptors)
+            answer, received = control_protocol.receive(self._connection)
         except TimeoutError as exc:
             self.close()
             raise ProxyHangsError(f"dvr-metadata-proxy hangs: no answer to {question['do']}") from exc

@@ -31,7 +31,7 @@ END_SECONDS = 5.0
 CONF_BYTES = 64 * 1024
 
 
-class HaproxyOfReference:
+class L3AgentHaproxies:
     """
     :param pids: ``external_pids``
     :param confs: directory of haproxy's configuration files

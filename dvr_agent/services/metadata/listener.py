@@ -23,7 +23,7 @@ class PortTakenError(ServiceError):
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class RouterListener:
     """Listening sockets of one router: one for both families, or for IPv4 alone where there is no IPv6.
 
     :ivar cookie: number of the network namespace they are in
@@ -47,7 +47,7 @@ class Listener:
             one.close()
 
 
-def open_listener(namespace: str, port: int) -> Listener:
+def open_listener(namespace: str, port: int) -> RouterListener:
     """Listen in a namespace.
 
     SO_REUSEPORT: another process of root's may listen there too, neutron-l3-agent's haproxy before and after us.  What
@@ -68,7 +68,7 @@ def open_listener(namespace: str, port: int) -> Listener:
                 if exc.errno not in NO_IPV6:
                     raise
                 sockets.append(_listen(socket.AF_INET, "0.0.0.0", port))
-        return Listener(tuple(sockets), netns.cookie_of(sockets[0]))
+        return RouterListener(tuple(sockets), netns.cookie_of(sockets[0]))
     except OSError as exc:
         _close(sockets)
         kind = PortTakenError if exc.errno == errno.EADDRINUSE else ServiceError
@@ -78,12 +78,12 @@ def open_listener(namespace: str, port: int) -> Listener:
         raise ServiceError(str(exc)) from exc
 
 
-def adopt_listener(descriptors: Sequence[int]) -> Listener | None:
+def adopt_listener(descriptors: Sequence[int]) -> RouterListener | None:
     """Sockets that the proxy gave back; None if they are of no use.  The descriptors are taken over in any case."""
     sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
     with contextlib.suppress(OSError):
         if sockets and all(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) for one in sockets):
-            return Listener(tuple(sockets), netns.cookie_of(sockets[0]))
+            return RouterListener(tuple(sockets), netns.cookie_of(sockets[0]))
     _close(sockets)
     return None
 

@@ -12,22 +12,22 @@ from collections.abc import Collection
 from dvr_agent.errors import ServiceError
 from dvr_agent.eventfd import EventFd
 from dvr_agent.model.router import Router
-from dvr_agent.services.metadata.control_client import Courier
+from dvr_agent.services.metadata.control_client import ControlClient
 
 LOG = logging.getLogger(__name__)
 
 
-class WithdrawnMetadata:
+class MetadataDisabled:
     """Implements :class:`dvr_agent.services.api.RouterService`.
 
-    :param courier: not connected; a connection is made for each look, since there is hardly ever one
+    :param client: not connected; a connection is made for each look, since there is hardly ever one
     :param writable: False: the proxy is left as it is, this process only makes plans
     """
 
     name = "metadata"
 
-    def __init__(self, courier: Courier, writable: bool = True) -> None:
-        self._courier, self._writable = courier, writable
+    def __init__(self, client: ControlClient, writable: bool = True) -> None:
+        self._client, self._writable = client, writable
         self._never = EventFd()
         self._served = self._look()
 
@@ -44,14 +44,14 @@ class WithdrawnMetadata:
         if router_id not in self._served:
             return
         try:
-            self._courier.connect()
-            self._courier.ask({"do": "stop", "router": router_id})
+            self._client.connect()
+            self._client.ask({"do": "stop", "router": router_id})
             if self._served == {router_id}:
                 self._end()
         except ServiceError as exc:  # it has gone, and its sockets with it; or it hangs, and is restarted soon
             LOG.debug("router %s: %s", router_id, exc)
         finally:
-            self._courier.close()
+            self._client.close()
         self._served.discard(router_id)
 
     def routers(self) -> Collection[str]:
@@ -75,13 +75,13 @@ class WithdrawnMetadata:
     def _end(self) -> None:
         """One of an earlier version does not know the question, and stays."""
         if self._writable:
-            self._courier.ask({"do": "end"})
+            self._client.ask({"do": "end"})
             LOG.info("dvr-metadata-proxy was told to end: metadata is not wanted")
 
     def _look(self) -> set[str]:
         try:
-            self._courier.connect()
-            served = {router_id for router_id, _ in self._courier.served()}
+            self._client.connect()
+            served = {router_id for router_id, _ in self._client.served()}
             if not served:
                 self._end()
             return served
@@ -89,4 +89,4 @@ class WithdrawnMetadata:
             LOG.debug("%s", exc)
             return set()
         finally:
-            self._courier.close()
+            self._client.close()

@@ -14,9 +14,9 @@ from enum import Enum
 from dvr_agent import backoff
 from dvr_agent.errors import ServiceError
 from dvr_agent.kernel.timerfd import TimerFd
-from dvr_agent.services.metadata.control_client import Courier, ProxyAwayError, ProxyHangsError
-from dvr_agent.services.metadata.protocol import Message
-from dvr_agent.services.metadata.settings import ProxySettings
+from dvr_agent.metadata.control_protocol import Message
+from dvr_agent.metadata.settings import ProxySettings
+from dvr_agent.services.metadata.control_client import ControlClient, ProxyAwayError, ProxyHangsError
 
 LOG = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ PROBE_SECONDS = 5.0
 """Between looks whether the proxy can reach neutron-metadata-agent, while it cannot."""
 
 
-class Trouble(Enum):
+class Outage(Enum):
     """What keeps all routers' instances from their metadata; the words are for the log."""
 
     NONE = ""
@@ -36,9 +36,9 @@ class Trouble(Enum):
     NO_UPSTREAM = "instances get 503 instead of metadata, see docs/metadata.md"
 
 
-class ProxyLink:
+class ProxySession:
     """
-    :param courier: not connected yet
+    :param client: not connected yet
     :param settings: what the proxy is to go by; None: it is not told, since this process only looks
     :ivar served: router id → number of the namespace, of what the proxy served when the connection was made
     :ivar generation: counts connections; what was handed over by an earlier one has to be handed over again
@@ -46,12 +46,12 @@ class ProxyLink:
     :ivar since: when that began, seconds since the epoch
     """
 
-    def __init__(self, courier: Courier, settings: ProxySettings | None) -> None:
-        self._courier, self._settings = courier, settings
+    def __init__(self, client: ControlClient, settings: ProxySettings | None) -> None:
+        self._client, self._settings = client, settings
         self.served: dict[str, int] = {}
         self.generation = 0
         self.trouble, self.since = "", 0.0
-        self._kind: Trouble | None = None
+        self._kind: Outage | None = None
         self._hangs = False
         self._failures = 0
         self._timer = TimerFd()
@@ -61,7 +61,7 @@ class ProxyLink:
 
     @property
     def connected(self) -> bool:
-        return self._courier.connected
+        return self._client.connected
 
     @property
     def hangs(self) -> bool:
@@ -71,7 +71,7 @@ class ProxyLink:
     @property
     def pid(self) -> int | None:
         """Process id of the proxy."""
-        return self._courier.pid or None
+        return self._client.pid or None
 
     def ask(self, question: Message, descriptors: Sequence[int] = ()) -> tuple[Message, list[int]] | None:
         """The answer, and descriptors that are the caller's now; None if there is no proxy (any more).
@@ -81,7 +81,7 @@ class ProxyLink:
         if not self.connected:
             return None
         try:
-            return self._courier.ask(question, descriptors)
+            return self._client.ask(question, descriptors)
         except ProxyAwayError as exc:
             lost = exc
         self._lost(lost)  # not above: oslo.log would say the exception once more
@@ -93,7 +93,7 @@ class ProxyLink:
     def changed(self) -> bool:
         """Take note of what happened; True if the proxy is there anew, or can reach neutron-metadata-agent now."""
         ready = {fd for fd, _ in self._poll.poll(0)}
-        if self.connected and self._courier.fileno() in ready:
+        if self.connected and self._client.fileno() in ready:
             self._lost(ProxyAwayError("dvr-metadata-proxy has gone"))
         elif self._timer.fileno() in ready:
             return self.check() if self.connected else self._connect()
@@ -109,20 +109,20 @@ class ProxyLink:
         return bool(before) and not self.trouble
 
     def close(self) -> None:
-        self._courier.close()
+        self._client.close()
         self._poll.close()
         self._timer.close()
 
     def _connect(self) -> bool:
         try:
-            self._courier.connect()
+            self._client.connect()
             if self._settings is not None:
-                self._courier.ask({"do": "set", "settings": self._settings.to_json()})
-            self.served = dict(self._courier.served())
+                self._client.ask({"do": "set", "settings": self._settings.to_json()})
+            self.served = dict(self._client.served())
         except ServiceError as exc:
             lost = exc
         else:
-            self._poll.register(self._courier.fileno(), select.EPOLLIN)
+            self._poll.register(self._client.fileno(), select.EPOLLIN)
             self._failures = 0
             self.generation += 1
             return self._probe()
@@ -142,21 +142,21 @@ class ProxyLink:
             if answer is None:
                 return False
             why = str(answer[0].get("upstream", ""))
-        self._note(Trouble.NO_UPSTREAM if why else Trouble.NONE, why and f"dvr-metadata-proxy cannot use {why}")
+        self._note(Outage.NO_UPSTREAM if why else Outage.NONE, why and f"dvr-metadata-proxy cannot use {why}")
         self._timer.set(PROBE_SECONDS if why else None)
         return True
 
     def _lost(self, why: ServiceError) -> None:
         """There is no proxy now: try again soon, then less often."""
-        self._courier.close()  # which takes it out of the poll
+        self._client.close()  # which takes it out of the poll
         self.served.clear()
         self._hangs = isinstance(why, ProxyHangsError)
         self._failures += 1
         longest = LAST_RETRY_HANGING if self._hangs else LAST_RETRY
         self._timer.set(backoff.delay(self._failures, FIRST_RETRY, longest))
-        self._note(Trouble.NO_PROXY, str(why))
+        self._note(Outage.NO_PROXY, str(why))
 
-    def _note(self, kind: Trouble, text: str = "") -> None:
+    def _note(self, kind: Outage, text: str = "") -> None:
         """The log tells of a change once, however often the proxy is looked for."""
         changed = kind is not self._kind
         self._kind, self.trouble = kind, text
@@ -165,7 +165,7 @@ class ProxyLink:
         self.since = time.time()
         if self._settings is None:
             return
-        if kind is Trouble.NONE:
-            LOG.info("metadata is served by dvr-metadata-proxy (process %d)", self._courier.pid)
+        if kind is Outage.NONE:
+            LOG.info("metadata is served by dvr-metadata-proxy (process %d)", self._client.pid)
         else:
             LOG.warning("%s: %s", kind.value, text)

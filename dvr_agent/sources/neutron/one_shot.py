@@ -13,9 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from oslo_config import cfg
-
-from dvr_agent.config import host_settings
+from dvr_agent.config import Settings
 from dvr_agent.errors import SourceError
 from dvr_agent.sources.api import Bad, Changed, Event, Failed, Synced
 from dvr_agent.sources.neutron.api import Bus, L3Plugin, Notify
@@ -53,7 +51,7 @@ class _SilentBus:
         self._bus.close()
 
 
-def fetch(conf: cfg.ConfigOpts, seconds: float, begins: Callable[[str], None]) -> tuple[list[Changed], list[Bad]]:
+def fetch(settings: Settings, seconds: float, begins: Callable[[str], None]) -> tuple[list[Changed], list[Bad]]:
     """Ask for all routers of this host and keep their documents; returns the good and the bad ones.
 
     :param seconds: time-out
@@ -61,10 +59,10 @@ def fetch(conf: cfg.ConfigOpts, seconds: float, begins: Callable[[str], None]) -
     :raises ConfigError: the source cannot be used as it is configured
     :raises SourceError: the server did not answer, or not fully, or the documents cannot be kept
     """
-    options = replace(neutron_options(conf), fallback_after=threading.TIMEOUT_MAX)
-    bus = open_bus(conf)
+    options = replace(neutron_options(settings), fallback_after=threading.TIMEOUT_MAX)
+    bus = open_bus(settings)
     brokers = str(getattr(bus, "brokers", "the message bus"))
-    source = NeutronSource(_SilentBus(bus), host_settings(conf), options)
+    source = NeutronSource(_SilentBus(bus), settings.dataplane, options)
     deadline = time.monotonic() + seconds
     good: dict[str, Changed] = {}
     bad: dict[str, Bad] = {}

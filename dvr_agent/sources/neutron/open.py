@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 
-from oslo_config import cfg
-
-from dvr_agent.config import driver_name, host_settings
+from dvr_agent.config import Settings
 from dvr_agent.errors import ConfigError
 from dvr_agent.sources.api import Source
 from dvr_agent.sources.neutron.api import Bus
@@ -18,15 +16,15 @@ from dvr_agent.sources.refused_documents import documents_path
 EXTRA = "pip install 'dvr-agent[neutron]'"
 
 
-def open_neutron(conf: cfg.ConfigOpts) -> Source:
+def open_neutron(settings: Settings) -> Source:
     """Make the source; it connects at its first ``rescan``.
 
     :raises ConfigError: the extra is not installed, or the message bus is not configured
     """
-    return NeutronSource(open_bus(conf), host_settings(conf), neutron_options(conf))
+    return NeutronSource(open_bus(settings), settings.dataplane, neutron_options(settings))
 
 
-def open_bus(conf: cfg.ConfigOpts) -> Bus:
+def open_bus(settings: Settings) -> Bus:
     """Make the message bus; it is not connected yet.
 
     :raises ConfigError: the extra is not installed, or the message bus is not configured
@@ -41,20 +39,21 @@ def open_bus(conf: cfg.ConfigOpts) -> Bus:
         if (exc.name or "").startswith("dvr_agent"):
             raise
         raise ConfigError(f"[dvr_agent] source = neutron needs the module {exc.name}: {EXTRA}") from exc
-    return oslo_bus.open_bus(conf)
+    return oslo_bus.open_bus(settings.neutron, settings.host)
 
 
-def neutron_options(conf: cfg.ConfigOpts) -> NeutronOptions:
+def neutron_options(settings: Settings) -> NeutronOptions:
     """Return the settings of the source."""
+    neutron, source = settings.neutron, settings.source
     return NeutronOptions(
-        resync_interval=conf.neutron.resync_interval,
-        fallback_after=conf.neutron.fallback_after,
-        jitter=conf.periodic_fuzzy_delay,
-        report_interval=conf.AGENT.report_interval,
-        availability_zone=conf.AGENT.availability_zone,
-        log_agent_heartbeats=conf.AGENT.log_agent_heartbeats,
-        handle_internal_only_routers=conf.handle_internal_only_routers,
-        interface_driver=driver_name(conf),
-        documents=documents_path(conf.state_path, conf.host),
-        max_document_size=conf.dvr_agent.max_document_size,
+        resync_interval=neutron.resync_interval,
+        fallback_after=neutron.fallback_after,
+        jitter=neutron.periodic_fuzzy_delay,
+        report_interval=neutron.report_interval,
+        availability_zone=neutron.availability_zone,
+        log_agent_heartbeats=neutron.log_agent_heartbeats,
+        handle_internal_only_routers=neutron.handle_internal_only_routers,
+        interface_driver=neutron.interface_driver,
+        documents=documents_path(source.state_path, source.host),
+        max_document_size=source.max_document_size,
     )

@@ -16,6 +16,7 @@ import oslo_messaging
 from oslo_config import cfg
 
 from dvr_agent.errors import ConfigError
+from dvr_agent.settings import NeutronSettings
 from dvr_agent.sources.neutron.api import L3Plugin, Notify
 from dvr_agent.sources.neutron.wire.listener import Listener
 from dvr_agent.sources.neutron.wire.oslo_options import brokers_of, hide, messaging_options, secrets_of
@@ -94,12 +95,12 @@ class OsloBus:
                 LOG.debug("connection not closed: %s", hide(str(exc), self._secrets))
 
 
-def open_bus(conf: cfg.ConfigOpts) -> OsloBus:
+def open_bus(settings: NeutronSettings, host: str) -> OsloBus:
     """Make the bus of this configuration; it is not connected yet.
 
     :raises ConfigError: ``transport_url`` is missing or cannot be used
     """
-    return OsloBus(messaging_options(conf), conf.host, conf.AGENT.report_interval)
+    return OsloBus(messaging_options(settings.config_arguments), host, settings.report_interval)
 
 
 def _transport(options: cfg.ConfigOpts) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+from collections.abc import Sequence
 from typing import Any
 from urllib import parse
 
@@ -16,7 +17,6 @@ from oslo_config import cfg
 from oslo_messaging import opts as library_options
 
 from dvr_agent import config_files
-from dvr_agent.config import config_arguments
 from dvr_agent.errors import ConfigError
 
 RABBIT = "oslo_messaging_rabbit"
@@ -41,8 +41,10 @@ QUIET = ("amqp", "kombu")
 """They log what they send, authentication among it, at DEBUG."""
 
 
-def messaging_options(conf: cfg.ConfigOpts) -> cfg.ConfigOpts:
-    """Return all options of oslo.messaging as the files of ``conf`` set them.
+def messaging_options(config_arguments: Sequence[str]) -> cfg.ConfigOpts:
+    """Return all options of oslo.messaging as the configuration files set them.
+
+    :param config_arguments: command line arguments that name the files
 
     :raises ConfigError: one of them cannot be used, or ``transport_url`` is not set
     """
@@ -56,7 +58,7 @@ def messaging_options(conf: cfg.ConfigOpts) -> cfg.ConfigOpts:
     for name, value in DEFAULTS.items():
         options.set_default(name, value, group=RABBIT)
     # Values are checked now, not at the first call; the error for a wrong one does not show a secret.
-    config_files.parse(options, config_arguments(conf), config_files.PROJECT, default_files=(), default_dirs=())
+    config_files.parse(options, config_arguments, config_files.PROJECT, default_files=(), default_dirs=())
     if not _is_set(options):
         raise ConfigError("[DEFAULT] transport_url is not set: the message bus of Neutron, as in neutron.conf")
     return options

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from dvr_agent.daemon.work_queue import Job, Priority, Queue
+from dvr_agent.daemon.work_queue import Priority, QueuedJob, WorkQueue
 
 KEYS = st.sampled_from("abcdef")
 
@@ -16,8 +16,8 @@ class QueueAgainstModel(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue: Queue[int] = Queue()
-        self.waiting: list[Job[int]] = []
+        self.queue: WorkQueue[int] = WorkQueue()
+        self.waiting: list[QueuedJob[int]] = []
         self.busy: set[str] = set()
         self.clock = 0
 
@@ -27,11 +27,11 @@ class QueueAgainstModel(RuleBasedStateMachine):
         self.queue.put(key, self.clock, priority, float(self.clock))
         old = next((job for job in self.waiting if job.key == key), None)
         if old is not None and old.priority <= priority:
-            self.waiting[self.waiting.index(old)] = Job(key, self.clock, old.priority, old.since)
+            self.waiting[self.waiting.index(old)] = QueuedJob(key, self.clock, old.priority, old.since)
             return
         if old is not None:
             self.waiting.remove(old)
-        self.waiting.append(Job(key, self.clock, priority, float(self.clock)))
+        self.waiting.append(QueuedJob(key, self.clock, priority, float(self.clock)))
 
     @rule()
     def take(self) -> None:
@@ -67,26 +67,26 @@ TestQueueAgainstModel.settings = settings(max_examples=300, stateful_step_count=
 
 
 def test_a_change_overtakes_retries_syncs_and_audits() -> None:
-    queue: Queue[str] = Queue()
+    queue: WorkQueue[str] = WorkQueue()
     for number, priority in enumerate(reversed(Priority)):
         queue.put(priority.name, "work", priority, number)
     taken = []
     while (job := queue.take()) is not None:
         taken.append(job.priority)
-    assert taken == [Priority.EVENT, Priority.RETRY, Priority.SYNC, Priority.AUDIT]
+    assert taken == [Priority.EVENT, Priority.RETRY, Priority.RESYNC, Priority.AUDIT]
 
 
 def test_many_updates_of_one_router_become_one_job_with_the_newest_word_and_the_first_time() -> None:
-    queue: Queue[str] = Queue()
+    queue: WorkQueue[str] = WorkQueue()
     for number, word in enumerate(("change", "delete", "change again")):
         queue.put("r", word, Priority.EVENT, 10.0 + number)
-    assert queue.take() == Job("r", "change again", Priority.EVENT, 10.0)
+    assert queue.take() == QueuedJob("r", "change again", Priority.EVENT, 10.0)
     queue.done("r")
     assert queue.take() is None
 
 
 def test_a_router_is_never_worked_on_twice_at_once() -> None:
-    queue: Queue[str] = Queue()
+    queue: WorkQueue[str] = WorkQueue()
     queue.put("r", "first", Priority.EVENT, 1)
     assert queue.take() is not None
     queue.put("r", "second", Priority.EVENT, 2)
@@ -96,11 +96,11 @@ def test_a_router_is_never_worked_on_twice_at_once() -> None:
     assert other.key == "other"
     assert queue.take() is None
     queue.done("r")
-    assert queue.take() == Job("r", "second", Priority.EVENT, 2)
+    assert queue.take() == QueuedJob("r", "second", Priority.EVENT, 2)
 
 
 def test_a_change_that_joins_a_waiting_audit_counts_its_latency_from_the_change() -> None:
-    queue: Queue[str] = Queue()
+    queue: WorkQueue[str] = WorkQueue()
     queue.put("r", "audit", Priority.AUDIT, 1)
     queue.put("r", "change", Priority.EVENT, 50)
-    assert queue.take() == Job("r", "change", Priority.EVENT, 50)
+    assert queue.take() == QueuedJob("r", "change", Priority.EVENT, 50)

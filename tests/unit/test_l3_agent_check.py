@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dvr_agent.daemon.l3_agent_check import check_no_rival, is_l3_agent
+from dvr_agent.daemon.l3_agent_check import check_no_l3_agent, is_l3_agent
 from dvr_agent.errors import LockedError
 
 
@@ -65,24 +65,24 @@ class FakeProc:
 def test_it_is_refused_with_its_process_and_what_to_do(tmp_path: Path) -> None:
     FakeProc(tmp_path).process("4711", "net:[1]", "/usr/bin/python3", "/usr/bin/neutron-l3-agent")
     with pytest.raises(LockedError, match=r"process 4711.*systemctl stop neutron-l3-agent"):
-        check_no_rival(tmp_path)
+        check_no_l3_agent(tmp_path)
 
 
 def test_one_on_another_emulated_host_does_not_matter(tmp_path: Path) -> None:
     FakeProc(tmp_path).process("4711", "net:[2]", "/usr/bin/neutron-l3-agent")
-    check_no_rival(tmp_path)
+    check_no_l3_agent(tmp_path)
 
 
 def test_we_are_not_our_own_rival(tmp_path: Path) -> None:
     FakeProc(tmp_path).process(str(os.getpid()), "net:[1]", "neutron-l3-agent")
-    check_no_rival(tmp_path)
+    check_no_l3_agent(tmp_path)
 
 
 def test_processes_that_vanish_while_we_look_are_gone(tmp_path: Path) -> None:
     proc = FakeProc(tmp_path)
     shutil.rmtree(proc.process("4711", "net:[1]", "/usr/bin/neutron-l3-agent") / "ns")
     (proc.process("4712", "net:[1]", "/usr/bin/neutron-l3-agent") / "cmdline").unlink()
-    check_no_rival(tmp_path)
+    check_no_l3_agent(tmp_path)
 
 
 def test_a_real_process_is_found_and_after_its_end_it_is_not(tmp_path: Path) -> None:
@@ -93,6 +93,6 @@ def test_a_real_process_is_found_and_after_its_end_it_is_not(tmp_path: Path) -> 
         assert process.stdout is not None
         process.stdout.readline()
         with pytest.raises(LockedError, match=f"process {process.pid}"):
-            check_no_rival()
+            check_no_l3_agent()
         process.communicate()
-    check_no_rival()
+    check_no_l3_agent()

@@ -1,0 +1,42 @@
+"""How a router's job ended, and the state of a router that ``dvrctl status`` shows.  Plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dvr_agent.reconcile.api import Result
+
+
+class RouterState(StrEnum):
+    """State of a router; the texts appear in the status."""
+
+    IN_SYNC = "in sync"
+    PENDING = "pending"
+    DEGRADED = "degraded"
+    BAD = "bad document"
+    NOT_SUPPORTED = "not supported"
+    ADMIN_DOWN = "admin down"
+    REMOVED = "removed"
+    """The router's data plane is gone and so is its record: never in the status."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """The end of one job on one router.
+
+    :ivar state: the router's state from now on
+    :ivar reason: why it is degraded or not supported
+    :ivar reconciled: what the reconciler did; None: the job failed, or the router is not supported
+    :ivar retry: the job is to be repeated: another try may succeed without another document
+    """
+
+    state: RouterState
+    reason: str = ""
+    reconciled: Result | None = None
+    retry: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """True if the kernel may differ from what the job wanted."""
+        return self.retry and self.reconciled is None

@@ -1,0 +1,188 @@
+"""Records of all routers: newest document, state, next retry.  Belongs to the hub's thread.
+
+A record is a frozen value.  Only :class:`RouterRecords` replaces one; ``schedule`` calls its methods, everybody else
+reads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass, field, replace
+
+from dvr_agent.daemon.job_result import JobResult, RouterState
+from dvr_agent.reconcile.api import Result
+from dvr_agent.sources.api import Document
+
+HELD_BACK = "it has no document any more; its removal is held back"
+
+
+@dataclass(frozen=True, slots=True)
+class RouterRecord:
+    """One router.
+
+    :ivar document: its newest good document; None if there has been none since the start
+    :ivar bad: the error of its newest document, empty if that one is good
+    :ivar result: state after the last job; PENDING before the first job and after a change
+    :ivar reason: why the router is degraded or not supported
+    :ivar deleted: its document was deleted explicitly; the record is dropped when the data plane is gone
+    :ivar held_back: it has no document, and the guard of the stale sweep refused its removal
+    :ivar failures: failed tries in a row
+    :ivar retry_at: time of the next try, by the monotonic clock; None: no retry is scheduled
+    :ivar logged: warnings and omissions of the last job, which stand in the log already
+    """
+
+    id: str
+    name: str = ""
+    document: Document | None = None
+    bad: str = ""
+    result: RouterState = RouterState.PENDING
+    reason: str = ""
+    deleted: bool = False
+    held_back: bool = False
+    failures: int = 0
+    retry_at: float | None = None
+    logged: frozenset[str] = frozenset()
+    last_change: float | None = None
+    last_counts: Mapping[str, int] = field(default_factory=dict)
+    last_seconds: float | None = None
+
+    @property
+    def state(self) -> RouterState:
+        """The state that the status shows."""
+        return RouterState.BAD if self.bad else self.result
+
+    @property
+    def has_work(self) -> bool:
+        """True if a job can be made of the record: update by its document, or removal."""
+        return self.document is not None or self.deleted
+
+    @property
+    def auditable(self) -> bool:
+        """True if the kernel is expected to agree with the document, so that a difference is drift.
+
+        A router that is degraded because objects of its document cannot be built is auditable too.
+        """
+        agrees = self.result is RouterState.IN_SYNC or (self.result is RouterState.DEGRADED and not self.failures)
+        return self.document is not None and agrees and not self.deleted
+
+    def to_json(self, now: float) -> dict[str, object]:
+        """The record for the admin socket; ``now`` is the monotonic clock, ``next_retry`` is in seconds from it."""
+        reasons = (self.bad, self.reason, HELD_BACK if self.held_back else "")
+        return {
+            "id": self.id,
+            "name": self.name,
+            "state": self.state.value,
+            "reason": "; ".join(text for text in reasons if text),
+            "failures": self.failures,
+            "next_retry": None if self.retry_at is None else round(max(self.retry_at - now, 0.0), 1),
+            "last_change": iso_time(self.last_change),
+            "last_counts": dict(self.last_counts),
+            "last_seconds": self.last_seconds,
+        }
+
+
+class RouterRecords:
+    """All records by router id, and the only place that changes them."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, RouterRecord] = {}
+
+    def __iter__(self) -> Iterator[RouterRecord]:
+        return iter(list(self._records.values()))
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __contains__(self, router_id: str) -> bool:
+        return router_id in self._records
+
+    def get(self, router_id: str) -> RouterRecord | None:
+        """The record of a router, None if there is none."""
+        return self._records.get(router_id)
+
+    @property
+    def states(self) -> dict[RouterState, int]:
+        """Number of routers in each state."""
+        counts: dict[RouterState, int] = {}
+        for record in self._records.values():
+            counts[record.state] = counts.get(record.state, 0) + 1
+        return counts
+
+    def document_changed(self, document: Document) -> tuple[RouterRecord, RouterRecord]:
+        """Store a new good document; returns the record before and after."""
+        before = self._get_or_make(document.router.id)
+        after = replace(_pending(before), document=document, name=document.router.name, deleted=False)
+        return before, self._store(after)
+
+    def document_deleted(self, router_id: str) -> RouterRecord:
+        """Note an explicit deletion; returns the record."""
+        return self._store(replace(_pending(self._get_or_make(router_id)), deleted=True))
+
+    def document_bad(self, router_id: str, error: str) -> None:
+        """Note that the newest document cannot be used; the last good one stays in force."""
+        self._store(replace(self._get_or_make(router_id), bad=error))
+
+    def job_done(self, router_id: str, result: Result) -> None:
+        """Store what a job did, whatever the router's state is now."""
+        record = self._records.get(router_id)
+        if record is None:
+            return
+        record = replace(
+            record,
+            logged=frozenset({*result.plan.warnings, *result.plan.omitted}),
+            last_seconds=round(result.seconds, 6),
+        )
+        if result.plan:
+            record = replace(record, last_change=time.time(), last_counts=result.plan.counts())
+        self._store(record)
+
+    def job_ended(self, router_id: str, result: JobResult) -> None:
+        """Store the state after a job that needs no retry."""
+        record = self._get_or_make(router_id)
+        logged = record.logged | {result.reason} if result.state is RouterState.NOT_SUPPORTED else record.logged
+        self._store(
+            replace(record, result=result.state, reason=result.reason, failures=0, retry_at=None, logged=logged)
+        )
+
+    def job_failed(self, router_id: str, result: JobResult) -> RouterRecord:
+        """Store the state after a job that is to be repeated, and count the failure; returns the record."""
+        record = self._get_or_make(router_id)
+        return self._store(
+            replace(record, result=result.state, reason=result.reason, failures=record.failures + 1, retry_at=None)
+        )
+
+    def set_retry(self, router_id: str, when: float | None) -> None:
+        """Note when the next try is due, by the monotonic clock; None: no retry is scheduled."""
+        record = self._records.get(router_id)
+        if record is not None and record.retry_at != when:
+            self._store(replace(record, retry_at=when))
+
+    def hold_back(self, router_ids: Set[str]) -> None:
+        """Mark exactly these routers as held back by the guard."""
+        for record in self:
+            if record.held_back != (record.id in router_ids):
+                self._store(replace(record, held_back=not record.held_back))
+
+    def drop(self, router_id: str) -> None:
+        """Forget a router that is gone."""
+        self._records.pop(router_id, None)
+
+    def _get_or_make(self, router_id: str) -> RouterRecord:
+        return self._records.get(router_id) or RouterRecord(router_id)
+
+    def _store(self, record: RouterRecord) -> RouterRecord:
+        self._records[record.id] = record
+        return record
+
+
+def _pending(record: RouterRecord) -> RouterRecord:
+    """The record with nothing left of earlier tries, before the first try of a new document or of a removal."""
+    return replace(record, bad="", failures=0, result=RouterState.PENDING, reason="", retry_at=None, held_back=False)
+
+
+def iso_time(seconds: float | None) -> str | None:
+    """Seconds since the epoch as ISO 8601 in UTC."""
+    if seconds is None:
+        return None
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"

@@ -1,0 +1,145 @@
+"""What the dispatcher works on next: records of routers, the work queue, and the retries of failed routers.
+
+Events of the source, resyncs, services and timers end here as queued jobs.  Belongs to the hub's thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+
+from dvr_agent import backoff, logs
+from dvr_agent.daemon import eventlet_shim
+from dvr_agent.daemon.job_result import JobResult, RouterState
+from dvr_agent.daemon.job_texts import subject_text
+from dvr_agent.daemon.jobs import HostJob, RemoveRouter, UpdateRouter, Work
+from dvr_agent.daemon.router_records import RouterRecord, RouterRecords
+from dvr_agent.daemon.work_queue import Priority, QueuedJob, WorkQueue
+from dvr_agent.settings import RetryPolicy
+from dvr_agent.sources.api import Document
+
+LOG = logging.getLogger(__name__)
+
+
+class Schedule:
+    """Queues jobs and settles their results.
+
+    :ivar records: all routers; only this class calls the methods that change them
+    """
+
+    def __init__(self, retry: RetryPolicy) -> None:
+        self._retry = retry
+        self._queue: WorkQueue[Work] = WorkQueue()
+        self._wakeup = eventlet_shim.Wakeup()
+        self._retries: dict[str, eventlet_shim.GreenTimer] = {}
+        self.records = RouterRecords()
+
+    # Input
+
+    def document_changed(self, document: Document, now: float, priority: Priority = Priority.EVENT) -> None:
+        """Queue an update: the router's document is new, or good again."""
+        before, record = self.records.document_changed(document)
+        self._cancel_retry(record.id)
+        recovering = bool(before.bad) or before.result is RouterState.DEGRADED
+        self._queue_router(record, priority, now, recovering)
+
+    def document_deleted(self, router_id: str, name: str, now: float) -> None:
+        """Queue a removal: the source announced the deletion of the router's document ``name``."""
+        record = self.records.document_deleted(router_id)
+        self._cancel_retry(router_id)
+        LOG.info("%s: its document %s was deleted", subject_text(router_id, record.name), logs.one_line(name))
+        self._queue_router(record, Priority.EVENT, now)
+
+    def document_bad(self, router_id: str, error: str) -> None:
+        """Note that the router's document cannot be used; its last good document stays in force."""
+        self.records.document_bad(router_id, error)
+
+    def check_soon(self, router_id: str) -> None:
+        """Queue a check of a router whose state may have changed without a new document; no job for unknown ids."""
+        if router_id in self.records:
+            self.requeue(router_id, Priority.RETRY)
+
+    def requeue(self, router_id: str, priority: Priority) -> None:
+        """Queue the router's current document, or its removal, once more."""
+        record = self.records.get(router_id)
+        if record is not None:
+            if priority is Priority.RETRY:
+                self._cancel_retry(router_id)
+            self._queue_router(record, priority, time.monotonic(), recovering=record.failures > 0)
+
+    def put_host_job(self, kind: HostJob, priority: Priority) -> None:
+        """Queue work that belongs to no router."""
+        self._queue.put(kind.value, kind, priority, time.monotonic())
+        self._wakeup.ring()
+
+    def drop_router(self, router_id: str) -> None:
+        """Forget a router that is gone, with its waiting job and its retry."""
+        self._queue.discard(router_id)
+        self._cancel_retry(router_id)
+        self.records.drop(router_id)
+
+    # For the dispatcher
+
+    def take(self) -> QueuedJob[Work] | None:
+        """Take the next job; None if no job may start now."""
+        return self._queue.take()
+
+    def done(self, key: str) -> None:
+        """Mark the taken job of ``key`` as finished."""
+        self._queue.done(key)
+
+    def wait(self, seconds: float | None) -> None:
+        """Suspend the calling green thread until a job is queued, :meth:`wake` is called, or time is up."""
+        if not self._queue.runnable:
+            self._wakeup.wait(seconds)
+
+    def wake(self) -> None:
+        """End the current or the next :meth:`wait`."""
+        self._wakeup.ring()
+
+    @property
+    def depth(self) -> int:
+        """Number of jobs that wait or are at work."""
+        return len(self._queue) + len(self._queue.busy)
+
+    def job_ended(self, job: QueuedJob[Work], result: JobResult) -> None:
+        """Store the result in the router's record, and schedule the retry of a job that failed."""
+        if result.reconciled is not None:
+            for router_id in result.reconciled.affected:
+                self.check_soon(router_id)
+            self.records.job_done(job.key, result.reconciled)
+        if job.key not in self.records or job.key in self._queue:  # the waiting, newer job decides the state
+            return
+        if result.retry:
+            self._schedule_retry(self.records.job_failed(job.key, result))
+        elif result.state is RouterState.REMOVED:
+            self.drop_router(job.key)
+        else:
+            self._cancel_retry(job.key)
+            self.records.job_ended(job.key, result)
+
+    def _queue_router(self, record: RouterRecord, priority: Priority, now: float, recovering: bool = False) -> None:
+        if record.deleted:
+            self._queue.put(record.id, RemoveRouter(record.id, record.name), priority, now)
+        elif record.document is not None:
+            self._queue.put(record.id, UpdateRouter(record.document, record.logged, recovering), priority, now)
+        self._wakeup.ring()
+
+    def _schedule_retry(self, record: RouterRecord) -> None:
+        seconds = backoff.delay(record.failures, self._retry.first, self._retry.maximum)
+        self._cancel_retry(record.id)
+        self.records.set_retry(record.id, time.monotonic() + seconds)
+        self._retries[record.id] = eventlet_shim.GreenTimer(seconds, partial(self._retry_now, record.id))
+        LOG.warning("router %s: failed, retrying in %.1f s (try %d)", record.id, seconds, record.failures + 1)
+
+    def _retry_now(self, router_id: str) -> None:
+        self._retries.pop(router_id, None)
+        self.records.set_retry(router_id, None)
+        self.requeue(router_id, Priority.RETRY)
+
+    def _cancel_retry(self, router_id: str) -> None:
+        timer = self._retries.pop(router_id, None)
+        if timer is not None:
+            timer.cancel()
+        self.records.set_retry(router_id, None)

@@ -1,0 +1,141 @@
+"""The stale sweep: removes routers without a document, and its guard, which refuses removals that look like a fault.
+
+Routers whose deletion was announced are not the sweep's: their own jobs remove them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import partial
+
+from dvr_agent import logs
+from dvr_agent.daemon.job_texts import counts_text, log_objects, some_ids
+from dvr_agent.daemon.listing import RouterListing
+from dvr_agent.daemon.parts import Parts
+from dvr_agent.daemon.schedule import Schedule
+from dvr_agent.daemon.worker import WorkerThread
+from dvr_agent.mass_removal import is_mass_removal
+from dvr_agent.reconcile.api import Reconciler, Result
+from dvr_agent.sources.api import Fate, Settled
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult:
+    """The end of a stale sweep.
+
+    :ivar result: what was removed; None if the guard refused
+    :ivar guard: the guard's reason, empty if it did not refuse
+    """
+
+    result: Result | None
+    guard: str = ""
+
+
+class StaleSweep:
+    """Belongs to the hub's thread.
+
+    :param allow_mass_removal: the guard never refuses
+    :ivar guard: the guard's reason while it refuses removals, else empty
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        worker: WorkerThread,
+        schedule: Schedule,
+        listing: RouterListing,
+        allow_mass_removal: bool,
+    ) -> None:
+        self._reconciler, self._source, self._worker = parts.reconciler, parts.source, worker
+        self._schedule, self._listing = schedule, listing
+        self._allow_mass_removal = allow_mass_removal
+        self._refused: frozenset[str] = frozenset()
+        """Routers whose removal the guard refuses."""
+        self._refused_for: tuple[frozenset[str], str] | None = None
+        """The listing (known routers, why it is suspect) that the guard refused last."""
+        self._pending = False
+        """A sweep was due and could not be done: the next usable listing makes up for it."""
+        self.guard = ""
+
+    def is_due(self) -> bool:
+        """True if a new listing asks for a sweep; to be called once per listing."""
+        listing = self._listing
+        gone = frozenset(record.id for record in self._schedule.records if record.id not in listing.known)
+        # All refused routers have documents again: the guard's warning is over.  While only some have, more may follow.
+        restored = bool(self._refused) and not self._refused & gone
+        listed = (frozenset(listing.known), listing.suspect)
+        due = bool(gone - self._refused) or restored or (self._pending and not listing.incomplete)
+        due = due or (self._refused_for is not None and self._refused_for != listed)
+        self._refused &= gone
+        return due
+
+    def run(self) -> frozenset[str] | None:
+        """Sweep if the listing is usable; returns ids of the removed routers that had a record.
+
+        :returns: None if nothing was done: the listing is not usable, the guard refused, or the sweep failed
+        """
+        listing = self._listing
+        if listing.usable:
+            return self._sweep()
+        if listing.is_known and not listing.error and not self._pending:
+            LOG.warning("stale sweep skipped: %s", listing.incomplete)
+        self._pending = True
+        return None
+
+    def _sweep(self) -> frozenset[str] | None:
+        listing, records = self._listing, self._schedule.records
+        known = frozenset(listing.known | {record.id for record in records if record.deleted})
+        listed = (frozenset(listing.known), listing.suspect)
+        swept = self._worker.try_call(
+            partial(sweep, self._reconciler, known, self._allow_mass_removal, listing.suspect), "stale sweep failed"
+        )
+        self._pending = swept is None
+        if swept is None:
+            return None
+        gone = frozenset(record.id for record in records if record.id not in known)
+        self.guard = swept.guard
+        if swept.guard:
+            LOG.error("stale sweep refused: %s", swept.guard)
+            self._refused, self._refused_for = gone, listed
+            self._schedule.records.hold_back(gone)
+            return None
+        self._refused_for = None
+        self._schedule.records.hold_back(frozenset())
+        removed = gone - listing.known  # a document may have appeared during the sweep
+        for router_id in removed:
+            self._schedule.drop_router(router_id)
+            self._source.settled(Settled(router_id, Fate.ABSENT))
+        return removed
+
+
+def sweep(reconciler: Reconciler, known: Collection[str], allow_mass_removal: bool, suspect: str = "") -> SweepResult:
+    """Remove stale routers and objects, unless the guard refuses.  For the worker thread.
+
+    :param known: ids of routers that are not stale
+    :param suspect: why the source's listing must not remove any router, however few; empty: their number decides
+    :raises DvrError: the kernel refused an object; the next sweep tries again
+    """
+    with logs.job_context():
+        stale, present = reconciler.planner.stale_routers(known)
+        if stale and not allow_mass_removal and (suspect or is_mass_removal(len(stale), present)):
+            return SweepResult(None, guard_text(len(stale), present, suspect))
+        result = reconciler.remove_stale(known)
+        if result.plan:
+            of = f"{len(stale)} routers without document ({some_ids(sorted(stale))}): " if stale else ""
+            LOG.info("stale objects removed: %s%s; %.1f ms", of, counts_text(result.plan), result.seconds * 1e3)
+            log_objects(result.plan)
+        return SweepResult(result)
+
+
+def guard_text(stale: int, present: int, suspect: str = "") -> str:
+    """The guard's reason, and what an operator can do."""
+    why = f"{suspect}, which" if suspect else "removing so many"
+    return (
+        f"{stale} of {present} routers on this host have no document any more; {why} looks like a fault "
+        "of the source, so nothing was removed. If it is right: restart with [dvr_agent] allow_mass_removal = true, "
+        "or stop the agent and remove them by dvrctl cleanup"
+    )
