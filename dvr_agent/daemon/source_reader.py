@@ -104,9 +104,7 @@ class SourceReader:
                 events = [Failed(SourceError(f"{type(exc).__name__}: {exc}"))]
             for event in events:
                 self._take(event, started)
-            reported = self._source.status().get("bad")
-            if isinstance(reported, dict):
-                self._bad = {str(name): str(text) for name, text in reported.items()}
+            self._bad = dict(self._source.bad())
 
     def _take(self, event: Event, now: float) -> None:
         if isinstance(event, Changed):

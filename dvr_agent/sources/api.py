@@ -9,6 +9,7 @@ the network does so in threads of its own, and has a descriptor for the events. 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
@@ -155,6 +156,9 @@ class Source(Protocol):
 
     def document(self, router_id: str) -> Document | None:
         """Return the newest good document of the router, also while a newer document is bad."""
+
+    def bad(self) -> Mapping[str, str]:
+        """Return the errors of documents that cannot be used now, by name.  For any thread; does not block."""
 
     def status(self) -> dict[str, Any]:
         """Return ``source``, ``documents``, ``bad`` (name → error), ``error`` and more, JSON-ready.

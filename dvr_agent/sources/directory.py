@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from dvr_agent.errors import SourceError
@@ -63,6 +64,11 @@ class DirectorySource:
     def document(self, router_id: str) -> Document | None:
         """Return the document in force for a router."""
         return self._catalogue.document(router_id)
+
+    def bad(self) -> Mapping[str, str]:
+        """Return the errors of bad documents, as of the last poll or rescan."""
+        found: dict[str, str] = self._status["bad"]
+        return found
 
     def status(self) -> dict[str, Any]:
         """Return the status as of the last poll or rescan."""

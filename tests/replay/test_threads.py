@@ -21,8 +21,9 @@ MAC, ADDRESS = "fa:16:3e:00:00:99", 99
 OWN_THREADS = {"fetch": {"neutron-fetch"}, "store": {"neutron-fetch"}, "report": {"neutron-report"}}
 """Folder → the threads that run its functions."""
 DAEMON = {"MainThread", "worker"}
-FILES_OF_A_CAST = 27
-"""Files of the source, the model and the daemon that a cast passes from its arrival to the reconciler."""
+FILES_OF_A_CAST = 36
+"""Files that a cast passes from its arrival to the reconciler, as functions are called; eight of them parse the document.
+A change that needs one more has to say why."""
 CALL_OF_SYNC = "sources/neutron/fetch/full_sync.py:_start_call.<locals>."
 """Functions that ``neutron-sync`` runs, beside those of ``wire``: the call, and what wakes the fetch thread."""
 
@@ -87,7 +88,7 @@ def test_poll_runs_in_the_main_thread(trace: dict[str, Any]) -> None:
     assert trace["threads"]["sources/neutron/source.py:NeutronSource.poll"] == ["MainThread"]
 
 
-def test_a_cast_passes_no_more_files_than_before(trace: dict[str, Any]) -> None:
+def test_a_cast_passes_no_more_files_than_today(trace: dict[str, Any]) -> None:
     assert trace["casts"]
     assert min(len(files) for files in trace["casts"]) <= FILES_OF_A_CAST, trace["casts"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -30,8 +30,8 @@ class PolledSource:
         self.threads.append(threading.current_thread().name)
         return [Synced(frozenset({"r1"}))]
 
-    def status(self) -> dict[str, Any]:
-        return {"bad": {}}
+    def bad(self) -> dict[str, str]:
+        return {}
 
 
 @pytest.mark.parametrize("blocks", [True, False])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Mapping
 from threading import Timer
 from typing import Any
 
@@ -74,6 +75,10 @@ class NeutronSource:
         """Return the newest good document of a router."""
         stored = self._shared.routers.get(router_id)
         return stored.document if stored is not None else None
+
+    def bad(self) -> Mapping[str, str]:
+        """Return the errors of routers that have no usable document."""
+        return self._shared.routers.bad()
 
     def status(self) -> dict[str, Any]:
         """Return documents, and how the server and the bus are."""
