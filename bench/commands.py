@@ -100,7 +100,7 @@ def _rule(rule: Rule) -> str:
     iif = f" iif {rule.iif}" if rule.iif else ""
     family = "-6 " if rule.family == 6 else ""
     selector = f"from {rule.src or 'all'}{iif}"
-    specific = " suppress_prefixlength 0" if rule.specific else ""
+    specific = " suppress_prefixlength 0" if rule.suppress_default else ""
     return f"{family}rule add {selector} lookup {rule.table} priority {rule.priority} protocol 0{specific}"
 
 

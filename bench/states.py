@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.documents import HOST, OTHER_HOST, document
-from dvr_agent.desired.build import router_state
+from dvr_agent.desired.build import desired_router
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.desired.host_view import make_view
 from dvr_agent.model.parse import parse_document
@@ -43,7 +43,7 @@ def namespaces(mode: str, routers: Sequence[Router]) -> Iterator[list[NamespaceS
     known: set[str] = set()
     for router in routers:
         view = make_view(router, settings(mode))
-        state = router_state(view, allocations.facts(view))
+        state = desired_router(view, allocations.allocate(view))
         parts = [state.base, state.qrouter, state.slice, state.snat]
         found = [part for part in parts if part is not None]
         if state.base is not None:

@@ -1,3 +1,3 @@
 """dvr-agent: OpenStack distributed virtual routers, reconciled into Linux network namespaces."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

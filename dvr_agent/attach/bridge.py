@@ -167,10 +167,10 @@ class BridgeDriver:
         """Bridges do not restart."""
 
     def acknowledge(self) -> None:
-        """Nothing is ever told."""
+        """Nothing to clear."""
 
     def idle(self, networks: Collection[str] = ()) -> Sequence[str]:
-        """Bridges that this driver made for other networks than these, and that have neither a port, whose ever it is,
+        """Bridges that this driver made for other networks than these, and that have neither a port of any kind
         nor a device on top of them, nor an address; their names, sorted."""
         with attach_errors(), host_socket(self._counters) as host:
             return self._idle(host, networks)
@@ -180,7 +180,7 @@ class BridgeDriver:
         with attach_errors(), host_socket(self._counters) as host:
             idle = self._idle(host, networks)
             if idle:
-                # Once more, and nothing else between look and removal: an instance may just have been plugged.
+                # Once more, and nothing else between reading and removal: an instance may just have been plugged.
                 idle = self._idle(host, networks)
                 delete(host, idle)
         return idle
@@ -253,7 +253,7 @@ class BridgeDriver:
     ) -> tuple[dict[str, Device], dict[str, Device]]:
         """Outer and inner ends by name, of ports that have both; single ends are removed.
 
-        A single end is what a crash, or somebody's hand, left: an outer end whose inner end is in another namespace,
+        A single end is left by a crash or an operator: an outer end whose inner end is in another namespace,
         or in one that is just being torn down, or an inner end that belongs to some other pair.
         """
         taps = read_devices(host, [tap_name(port.port_id) for port in ports])

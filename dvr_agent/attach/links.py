@@ -1,4 +1,4 @@
-"""What drivers do to devices alike: pairs made, repaired, removed, and errors told in their own words."""
+"""Work on devices that all drivers share: veth pairs made, repaired and removed, and errors of the kernel converted."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from dvr_agent.state.sysctl import Sysctl
 
 HOST = ""
 GROUP_TO_DELETE = 0x64767262
-"""Link group ("dvrb") in which links meet on their way out; whatever is in it was put there to be removed."""
+"""Link group ("dvrb") of links that are about to be removed; no other link is ever in it."""
 GONE = frozenset({errno.ENODEV})
 
 
 def host_socket(counters: WriteCounters) -> NetlinkSocket:
-    """In the calling thread's namespace."""
+    """Open a netlink socket in the calling thread's namespace."""
     return NetlinkSocket(HOST, open_raw(HOST), counters)
 
 
 def inside_socket(namespaces: NamespaceManager, namespace: str, counters: WriteCounters) -> NetlinkSocket:
-    """
+    """Open a netlink socket in a namespace.
+
     :raises NamespaceGoneError: there is no such namespace
     """
     with namespaces.enter(namespace):
@@ -39,7 +40,7 @@ def inside_socket(namespaces: NamespaceManager, namespace: str, counters: WriteC
 
 
 def make_pairs(inside: NetlinkSocket, ports: Sequence[Port]) -> None:
-    """A veth pair for each port: the inner end up, the outer one ``tap…`` in the calling thread's namespace, down."""
+    """Make a veth pair for each port: the inner end up, the outer one ``tap…`` in the thread's own namespace, down."""
     if not ports:
         return
     here = open_namespace(HOST)
@@ -57,7 +58,7 @@ def make_pairs(inside: NetlinkSocket, ports: Sequence[Port]) -> None:
 
 
 def repair(port: Port, inner: Mapping[str, Device]) -> Iterator[Request]:
-    """What differs on an inner end that is there."""
+    """Yield the change of an inner end that differs from its port."""
     info = inner[port.device].info
     if (info.mac, info.mtu, info.up) != (port.mac, port.mtu, True):
         yield set_link(
@@ -70,7 +71,7 @@ def repair(port: Port, inner: Mapping[str, Device]) -> Iterator[Request]:
 
 
 def switch_ipv6_off(names: Iterable[str], counters: WriteCounters) -> None:
-    """Those of the devices in the thread's own namespace that have IPv6 are layer 2 only from now on."""
+    """Make devices in the thread's own namespace layer 2 only, where they have IPv6."""
     found = with_ipv6(list(names))
     sysctl.write(HOST, [Sysctl(ipv6_switch(name), "1") for name in sorted(found)], counters)
 
@@ -86,7 +87,7 @@ def delete(sock: NetlinkSocket, names: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def attach_errors() -> Iterator[None]:
-    """Errors of the kernel layer become the driver's own."""
+    """Convert errors of the kernel layer to :class:`AttachError`."""
     try:
         yield
     except AttachError:

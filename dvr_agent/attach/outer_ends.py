@@ -1,4 +1,4 @@
-"""The outer side of a port with the bridge driver: names, marks, and what may be wrong with it.
+"""The outer side of a port with the bridge driver: names, marks, and faults.
 
 ``tap…`` and ``brq…`` are the names of Neutron's Linux bridge agent (neutron.plugins.ml2.drivers.linuxbridge), so that
 an operator finds what he knows.  The interface alias (``ip link set … alias``) tells which of them this agent made.
@@ -33,7 +33,7 @@ _NO_DEVICE = frozenset({errno.ENODEV})
 
 
 class Device(NamedTuple):
-    """A device on this side or the other, with what :class:`LinkInfo` has no room for.
+    """A device, inside or outside, with values that :class:`LinkInfo` lacks.
 
     :ivar peer: index of the other end of a veth pair, in whatever namespace that is
     :ivar ipv6: the device has IPv6
@@ -47,26 +47,29 @@ class Device(NamedTuple):
 
 
 def tap_name(port_id: str) -> str:
+    """Return the name of a port's outer end."""
     return TAP + port_id[:ID_LENGTH]
 
 
 def bridge_name(network_id: str) -> str:
+    """Return the name of a network's bridge."""
     return BRIDGE + network_id[:ID_LENGTH]
 
 
 def tap_alias(port_id: str, namespace: str) -> str:
+    """Return the interface alias that marks an outer end as made by this agent."""
     return f"{ALIAS}:{port_id}:{namespace}"
 
 
 def read_alias(alias: str) -> tuple[str, str] | None:
-    """(port id, namespace) of an alias that :func:`tap_alias` made, None for any other."""
+    """Return (port id, namespace) of an alias that :func:`tap_alias` made, None for any other."""
     mark, _, rest = alias.partition(":")
     port_id, _, namespace = rest.partition(":")
     return (port_id, namespace) if mark == ALIAS and _UUID.fullmatch(port_id) and namespace else None
 
 
 def check_ports(namespace: str, ports: Iterable[Port]) -> None:
-    """Refuse what must not become a device name or a message.
+    """Refuse values that must not become a device name or a part of a message.
 
     :raises AttachError: EINVAL, naming the port and what is wrong with it
     """
@@ -82,13 +85,13 @@ def check_ports(namespace: str, ports: Iterable[Port]) -> None:
 
 
 def read_devices(sock: NetlinkSocket, names: Sequence[str]) -> dict[str, Device]:
-    """Those of the named devices that are there, read one by one: a host may have thousands."""
+    """Read those of the named devices that are there, one by one: a host may have thousands."""
     answers = sock.get([get_link(name, _NO_DEVICE) for name in names])
     return {name: read_device(data) for name, data in zip(names, answers, strict=True) if data is not None}
 
 
 def with_ipv6(names: Sequence[str]) -> set[str]:
-    """Those of the devices in the thread's own namespace that still have IPv6.
+    """Return those of the devices in the thread's own namespace that still have IPv6.
 
     A kernel without IPv6 has no such parameter, and the answer is: none.
     """
@@ -97,25 +100,29 @@ def with_ipv6(names: Sequence[str]) -> set[str]:
 
 
 def ipv6_switch(name: str) -> str:
-    """The parameter that makes a device layer 2 only when it is 1."""
+    """Return the parameter that makes a device layer 2 only when it is 1."""
     return f"ipv6/conf/{name}/disable_ipv6"
 
 
 def same_pair(outer: Device, inner: Device) -> bool:
-    """True if the two are the ends of one veth pair."""
+    """Tell whether two devices are the ends of one veth pair."""
     return outer.peer == inner.info.ifindex and inner.peer == outer.info.ifindex
 
 
 def fault(port: Port, tap: Device | None, bridge: Device | None, name: str) -> str:
-    """What is wrong on the outer side of a port, empty if nothing is.
+    """Return what is wrong on the outer side of a port, empty if nothing is.
 
     :param bridge: None: there is none of the name
     """
-    outer = tap_name(port.port_id)
     if bridge is None:
         return f"bridge {name} is missing"
     if tap is None:
-        return f"{outer} is missing"
+        return f"{tap_name(port.port_id)} is missing"
+    return _tap_fault(port, tap, bridge, name) or _bridge_fault(bridge, name) or _ipv6_fault(port, tap)
+
+
+def _tap_fault(port: Port, tap: Device, bridge: Device, name: str) -> str:
+    outer = tap_name(port.port_id)
     if tap.info.master != bridge.info.ifindex:
         return f"{outer} is not on bridge {name}"
     if not tap.info.up:
@@ -123,14 +130,20 @@ def fault(port: Port, tap: Device | None, bridge: Device | None, name: str) -> s
     if tap.info.mtu != port.mtu:
         return f"{outer} has MTU {tap.info.mtu} instead of {port.mtu}"
     found = read_alias(tap.info.alias)
-    if found is None or found[0] != port.port_id:
-        return f"{outer} has alias {tap.info.alias!r}"
-    made_here = bridge.info.alias == ALIAS
-    if made_here and not bridge.info.up:
+    return f"{outer} has alias {tap.info.alias!r}" if found is None or found[0] != port.port_id else ""
+
+
+def _bridge_fault(bridge: Device, name: str) -> str:
+    """Check a bridge that this agent made; others may be as they are."""
+    if bridge.info.alias != ALIAS:
+        return ""
+    if not bridge.info.up:
         return f"bridge {name} is down"
-    if made_here and bridge.ipv6:
-        return f"{name} has IPv6"
-    return f"{outer} has IPv6" if tap.ipv6 else ""
+    return f"{name} has IPv6" if bridge.ipv6 else ""
+
+
+def _ipv6_fault(port: Port, tap: Device) -> str:
+    return f"{tap_name(port.port_id)} has IPv6" if tap.ipv6 else ""
 
 
 def read_device(data: Data) -> Device:

@@ -14,7 +14,7 @@ from dvr_agent.cli.output import complain
 from dvr_agent.config import host_settings
 from dvr_agent.desired import names, qrouter, snat
 from dvr_agent.desired.fip import slice_ownership
-from dvr_agent.desired.host_allocations import new_link
+from dvr_agent.desired.host_allocations import new_fip_pair
 from dvr_agent.errors import NamespaceGoneError, SourceError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.linux import open_kernel
@@ -108,7 +108,7 @@ class Host:
         for name in self.namespaces_of(router_id):
             if name.startswith(names.FIP):
                 pair = self.inventory.slices[name.removeprefix(names.FIP)][stem]
-                ownership = slice_ownership(router_id, new_link(router_id, pair) if pair else None)
+                ownership = slice_ownership(router_id, new_fip_pair(router_id, pair) if pair else None)
             else:
                 ownership = qrouter.OWNERSHIP if name.startswith(names.QROUTER) else snat.OWNERSHIP
             state = self.kernel.interfaces.observe(name, ownership, ())

@@ -253,7 +253,7 @@ def _left_over_lines(changes: Changes) -> list[Line]:
     """The other agent's chains: their rules are no rules of ours, so one line says it."""
     tables = [
         f"{'ip' if change.old.family == 4 else 'ip6'} {change.old.name}: {_chains_text(len(change.old.chains))}"
-        for change in changes.left_over
+        for change in changes.stale_tables
     ]
     text = f"chains of neutron-l3-agent in nft tables ({', '.join(tables)})"
     return [Line(REMOVE, "nftables", text)] if tables else []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 from typing import Any
 
 from dvr_agent.cli.check import note
@@ -13,7 +12,7 @@ from dvr_agent.cli.output import BOLD, Output
 from dvr_agent.desired import names
 from dvr_agent.errors import DvrError
 from dvr_agent.model.router import Router, RouterPort
-from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.state.namespace import KINDS, NamespaceState
 
 
 class NotFoundError(DvrError):
@@ -242,8 +241,7 @@ def _routes(router: Router) -> list[str]:
 
 def _texts(state: NamespaceState) -> list[str]:
     """Every object, in iproute2's words."""
-    kinds: tuple[Iterable[Any], ...] = (state.links, state.addresses, state.routes, state.rules, state.neighbours)
-    return [text for kind in kinds for text in sorted(item.text for item in kind)]
+    return [text for kind in KINDS for text in sorted(item.text for item in state.of_kind(kind))]
 
 
 def _rule_counts(host: Host, namespace: str) -> dict[str, int]:

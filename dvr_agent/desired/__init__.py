@@ -1,1 +1,1 @@
-"""From a router to what its namespaces must hold: pure functions, the dataplane contract in code."""
+"""Pure functions that compute the desired state of a router's namespaces: ``docs/dataplane.md`` in code."""

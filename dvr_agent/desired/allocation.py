@@ -1,7 +1,7 @@
-"""Link-local pairs and rule priorities: pools of which each key keeps its value (Neutron's state files).
+"""Allocation of link-local /31 subnets and rule priorities from pools; each key keeps its value.
 
-Pure: reading and writing the files is ``dvr_agent.reconcile.statefile``'s work.  One allocator per host and kind; a new
-value is the first free one from a hash of its key on, so that a lost file gives the same values again.
+Pure: ``dvr_agent.reconcile.statefile`` reads and writes the files, which are Neutron's.  One allocator per host and
+kind; a new value is the first free one from a hash of its key on, so that a lost file gives the same values again.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ class LinkLocalPair:
 
     @property
     def router_address(self) -> str:
+        """Address of the ``rfp-`` device."""
         return str(IPv4Address(self.first))
 
     @property
     def fip_address(self) -> str:
+        """Address of the ``fpr-`` device."""
         return str(IPv4Address(self.first + 1))
 
     def __str__(self) -> str:
@@ -38,7 +40,7 @@ class LinkLocalPair:
 
     @classmethod
     def parse(cls, text: str) -> LinkLocalPair | None:
-        """From ``169.254.x.y/31``, either side's address; None for anything that is not a pair of the pool."""
+        """Parse ``169.254.x.y/31`` with either side's address; None for anything that is not in the pool."""
         address, _, length = text.partition("/")
         try:
             ip = IPv4Address(address)
@@ -54,10 +56,10 @@ V = TypeVar("V", LinkLocalPair, int)
 
 
 class Allocator(Generic[V]):
-    """Hands out the values of a pool, one to a key, never one twice.
+    """Allocates the values of a pool to keys, no value twice.
 
     :param pool: all values, in order
-    :param entries: what is allocated already, by key; values outside the pool and second users of one are dropped
+    :param entries: values that are allocated already, by key; excludes values outside the pool, and second users of one
     """
 
     def __init__(self, pool: Sequence[V], entries: Mapping[str, V]) -> None:
@@ -67,23 +69,25 @@ class Allocator(Generic[V]):
         self._owner: dict[V, str] = {}
         self._reserved: set[V] = set()
         self.dirty = False
-        """True if :meth:`entries` differs from what was given or last marked clean."""
+        """True if :meth:`entries` differs from the entries that were given or last written."""
         for key, value in entries.items():
             if not self._take(key, value):
                 self.dirty = True
 
     def entries(self) -> dict[str, V]:
-        """Everything allocated, in order of keys."""
+        """Return all allocated values by key, in order of keys."""
         return dict(sorted(self._values.items()))
 
     def get(self, key: str) -> V | None:
+        """Return the value of a key, None if it has none."""
         return self._values.get(key)
 
     def owner(self, value: V) -> str | None:
+        """Return the key that has a value, None if the value is free."""
         return self._owner.get(value)
 
     def allocate(self, key: str) -> V:
-        """The key's value, a new one if it has none.
+        """Return the value of a key, a new one if it has none.
 
         :raises AllocationError: the pool is used up
         """
@@ -100,11 +104,11 @@ class Allocator(Generic[V]):
         raise AllocationError(f"all {size} values from {self._pool[0]} to {self._pool[-1]} are in use")
 
     def reserve(self, values: Iterable[V]) -> None:
-        """These are in use in the kernel, by nobody knows which key yet: only :meth:`adopt` gives them out."""
+        """Reserve values that the kernel uses for keys not known yet: only :meth:`adopt` allocates them."""
         self._reserved = set(values)
 
     def adopt(self, key: str, value: V) -> bool:
-        """The kernel has ``value`` for ``key``, so be it; False if it is not of the pool or belongs to another key."""
+        """Give a key the value that the kernel has for it; False if the value is not in the pool or has another key."""
         if self._values.get(key) == value:
             return True
         if value not in self._members or value in self._owner:
@@ -115,7 +119,7 @@ class Allocator(Generic[V]):
         return True
 
     def release(self, key: str) -> None:
-        """The key is gone; its value is free again."""
+        """Free the value of a key that is gone."""
         value = self._values.pop(key, None)
         if value is not None:
             del self._owner[value]
@@ -131,7 +135,10 @@ class Allocator(Generic[V]):
 
 
 def parse_pairs(text: str) -> tuple[dict[str, LinkLocalPair], list[str]]:
-    """``fip-linklocal-networks``: entries by router id, and the lines that make no sense."""
+    """Parse ``fip-linklocal-networks``.
+
+    :returns: entries by router id, and the malformed lines
+    """
     entries: dict[str, LinkLocalPair] = {}
     bad: list[str] = []
     for key, value, line in _lines(text):
@@ -144,7 +151,10 @@ def parse_pairs(text: str) -> tuple[dict[str, LinkLocalPair], list[str]]:
 
 
 def parse_priorities(text: str) -> tuple[dict[str, int], list[str]]:
-    """``fip-priorities``: entries by floating IP, and the lines that make no sense."""
+    """Parse ``fip-priorities``.
+
+    :returns: entries by floating IP, and the malformed lines
+    """
     entries: dict[str, int] = {}
     bad: list[str] = []
     for key, value, line in _lines(text):
@@ -156,7 +166,7 @@ def parse_priorities(text: str) -> tuple[dict[str, int], list[str]]:
 
 
 def format_entries(entries: Mapping[str, LinkLocalPair] | Mapping[str, int]) -> str:
-    """A state file's text: one ``key,value`` a line."""
+    """Write the text of a state file: one ``key,value`` a line."""
     return "".join(f"{key},{value}\n" for key, value in entries.items())
 
 

@@ -1,11 +1,11 @@
-"""A router, seen from a host, with its allocations → the states of its namespaces.  The entrance of this package."""
+"""Compute the desired states of a router's namespaces on a host.  The entrance of this package."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 from dvr_agent.desired.fip import base_state, slice_state
-from dvr_agent.desired.host_allocations import Facts
+from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.desired.qrouter import qrouter_state
 from dvr_agent.desired.snat import snat_state
@@ -13,16 +13,17 @@ from dvr_agent.model.router import ExtraRoute, IpAddress
 from dvr_agent.state.namespace import NamespaceState
 
 MAX_SKIPPED = 10
-"""Ports without neighbour that are named, each in a warning of its own."""
+"""How many ports without neighbour are named, each in a warning of its own."""
 
 
 @dataclass(frozen=True, slots=True)
-class RouterState:
-    """Everything a router wants of this host.
+class DesiredRouter:
+    """The desired state of a router on this host.
 
-    :ivar base: shared part of the fip namespace, None if the router is not linked to one; likewise ``slice``
-    :ivar snat: None where the snat namespace does not belong
-    :ivar warnings: for the operator; no errors
+    :ivar base: shared part of the fip namespace, None if the router has no pair to one; likewise ``slice``
+    :ivar slice: the router's own part of the fip namespace
+    :ivar snat: None on hosts where the router has no snat namespace
+    :ivar warnings: for the operator; the router is not degraded
     :ivar omitted: objects of the document that are left out, and why: the router is degraded
     """
 
@@ -34,23 +35,24 @@ class RouterState:
     omitted: tuple[str, ...] = ()
 
 
-def router_state(view: HostView, facts: Facts) -> RouterState:
-    """The desired state.  Same input, same output; order of anything in the document does not matter."""
-    view = replace(view, known_marks=facts.marks) if facts.marks else view
+def desired_router(view: HostView, allocations: HostAllocations) -> DesiredRouter:
+    """Compute the desired state.  The order of lists in the document does not matter."""
+    view = replace(view, known_marks=allocations.marks) if allocations.marks else view
     router = view.router
-    qrouter, in_qrouter = qrouter_state(view, facts)
+    qrouter, in_qrouter = qrouter_state(view, allocations)
     used = set(in_qrouter)
     base = piece = snat = None
-    if view.agent_gateway is not None and router.gateway is not None and facts.link is not None:
+    if view.agent_gateway is not None and router.gateway is not None and allocations.pair is not None:
         base = base_state(view.agent_gateway)
-        piece, realised = slice_state(view, facts.link, view.agent_gateway, router.gateway.mtu, facts.conceded)
+        pair, mtu = allocations.pair, router.gateway.mtu
+        piece, realised = slice_state(view, pair, view.agent_gateway, mtu, allocations.conceded)
         used |= realised
     if view.snat_here and router.gateway is not None:
         snat, realised = snat_state(view, router.gateway)
         used |= realised
     omitted = tuple(omission.text for omission in router.omitted)
-    warnings = (*_warnings(view, used), *_taken_replies(view, in_qrouter), *_conceded(facts))
-    return RouterState(qrouter, base, piece, snat, warnings, omitted)
+    warnings = (*_warnings(view, used), *_taken_replies(view, in_qrouter), *_conceded(allocations))
+    return DesiredRouter(qrouter, base, piece, snat, warnings, omitted)
 
 
 def _warnings(view: HostView, used: set[ExtraRoute]) -> list[str]:
@@ -70,14 +72,16 @@ def _warnings(view: HostView, used: set[ExtraRoute]) -> list[str]:
         )
         warnings.append(f"floating IPs {', '.join(waiting)} are bound to this host but not realised: {reason}")
     skipped = [f"no neighbour: {omission.text}" for omission in router.skipped]
-    if len(skipped) > MAX_SKIPPED:  # users can make as many of them as they like
+    if len(skipped) > MAX_SKIPPED:  # users can make any number of them
         skipped[MAX_SKIPPED:] = [f"no neighbour: {len(skipped) - MAX_SKIPPED} more ports of the router's subnets"]
     return [*warnings, *skipped]
 
 
 def _taken_replies(view: HostView, in_qrouter: set[ExtraRoute]) -> list[str]:
-    """Warn of extra routes in the qrouter namespace that replies of floating IPs follow, too: the main table is looked
-    up before the rules of floating IPs.  Neutron allows them, and neutron-l3-agent does the same.
+    """Warn of extra routes in the qrouter namespace that replies of floating IPs follow, too.
+
+    The kernel looks up the main table before the rules of floating IPs.  Neutron allows such routes, and
+    neutron-l3-agent does the same.
     """
     here = (fip for fip in view.router.floating_ips if view.bound_here(fip) or fip.is_central)
     fips = ", ".join(str(fip.address) for fip in here)
@@ -88,17 +92,17 @@ def _taken_replies(view: HostView, in_qrouter: set[ExtraRoute]) -> list[str]:
     ]
 
 
-def _conceded(facts: Facts) -> list[str]:
-    """Warn of subnets that several routers have, and that traffic from outside reaches by another one."""
+def _conceded(allocations: HostAllocations) -> list[str]:
+    """Warn of subnets that several routers have and whose route in the fip namespace is another router's."""
     return [
         f"subnet {subnet} is in the external address scope and also of a router with a lower id, which has its route "
         "in the fip namespace"
-        for subnet in facts.conceded
+        for subnet in allocations.conceded
     ]
 
 
 def _reachable_elsewhere(view: HostView, nexthop: IpAddress) -> bool:
-    """True for a next hop on the external network that only the SNAT host or another host can use."""
+    """True for a next hop on the external network, which only the SNAT host or another host can use."""
     gateway = view.router.gateway
     return gateway is not None and any(
         subnet.cidr.version == nexthop.version and nexthop in subnet.cidr for subnet in gateway.subnets

@@ -1,4 +1,4 @@
-"""What the three kinds of namespace have in common: sysctls, ports, address scope rules."""
+"""Parts that the three kinds of namespace share: sysctls, ports, address scope rules."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BASE_SYSCTLS = (
     Sysctl("netfilter/nf_conntrack_tcp_be_liberal", "1"),
     Sysctl("ipv6/conf/all/forwarding", "1"),
 )
-"""Every namespace of ours (dataplane contract, "Namespaces")."""
+"""Sysctls of every namespace of ours (``docs/dataplane.md``, "Sysctls")."""
 
 IPV6_MIN_MTU = 1280
 """A device with a smaller MTU has no IPv6 at all: no addresses, routes or parameters (RFC 8200, IPV6_MIN_MTU)."""
@@ -53,30 +53,30 @@ METADATA_ADDRESSES: dict[Family, str] = {4: "169.254.169.254/32", 6: "fe80::a9fe
 
 
 class ScopedDevice(NamedTuple):
-    """A device whose packets carry the mark of an address scope in one family."""
+    """A device, and the mark of an address scope that its packets of one family carry."""
 
     device: str
     mark: int
 
 
 def port_link(device: str, port: RouterPort) -> Link:
-    """The device of a Neutron port."""
+    """Make the link of a Neutron port."""
     return Link(device, port.mac, port.mtu, True, Port(device, port.id, port.network_id, port.mac, port.mtu))
 
 
 def port_addresses(device: str, port: RouterPort) -> list[Address]:
-    """All fixed IPs of a port, each with its prefix length."""
+    """Make an address for each fixed IP of a port."""
     return [Address(device, fixed.cidr) for fixed in port.fixed_ips]
 
 
 def outbound(
     view: HostView, fips: Iterable[FloatingIp], inside: Iterable[tuple[str, RouterPort]], routes: Iterable[Route]
 ) -> Outbound:
-    """Whose connections get a translation with a floating IP of a namespace, and which of them never do.
+    """Select the connections to delete when the namespace starts to translate their address to a floating IP.
 
-    An address in the external network's address scope is routed without translation: its connections may go on so.
+    An address in the external network's address scope is routed without translation: its connections stay.
 
-    :param inside: devices of the inside, with their ports
+    :param inside: internal devices of the namespace, with their ports
     :param routes: routes of the main table by those devices
     """
     gateway = view.router.gateway
@@ -97,12 +97,12 @@ def has_family(port: RouterPort, family: Family) -> bool:
 
 
 def scope_of(port: RouterPort, family: Family) -> str | None:
-    """Address scope id of the port in a family."""
+    """Return the address scope id of a port in a family."""
     return port.scope4 if family == 4 else port.scope6
 
 
 def scope_mangle(devices: Iterable[ScopedDevice]) -> list[FilterRule]:
-    """Mark what comes in by the scope of its device; a connection that has a mark of its own keeps it."""
+    """Mark incoming packets by the address scope of their device; a connection that has a mark keeps it."""
     marks = [FilterRule(SetMark(mark, SCOPE_MASK), iif=device) for device, mark in devices]
     return [*marks, RESTORE_SCOPE]
 
@@ -111,14 +111,14 @@ RESTORE_SCOPE = FilterRule(RestoreConnmark(SCOPE_MASK), matches=(ConnmarkMatch(0
 
 
 def scope_filter(devices: Iterable[ScopedDevice]) -> list[FilterRule]:
-    """Drop what leaves by a device of another scope than it came from."""
+    """Drop packets that leave by a device of another address scope than they came from."""
     return [
         FilterRule(DROP, oif=device, matches=(MarkMatch(mark, SCOPE_MASK, invert=True),)) for device, mark in devices
     ]
 
 
 def metadata_mark(family: Family, mark: int) -> FilterRule:
-    """Mark requests to the metadata address that come from instances."""
+    """Mark requests of instances to the metadata address."""
     return FilterRule(
         SetMark(mark, LOW_MASK),
         dst=METADATA_ADDRESSES[family],
@@ -129,16 +129,16 @@ def metadata_mark(family: Family, mark: int) -> FilterRule:
 
 
 def metadata_redirect(family: Family, port: int) -> FilterRule:
-    """Lead them to the proxy in the router's namespace."""
+    """Redirect requests to the metadata address to the proxy in the router's namespace."""
     return replace(metadata_mark(family, 0), target=Redirect(port))
 
 
 def metadata_input(mark: int, port: int) -> tuple[FilterRule, ...]:
-    """The proxy takes what came for the metadata address, and nothing that was sent to its port."""
+    """Accept redirected requests to the metadata address; drop packets that were sent to the proxy's port."""
     direct = FilterRule(DROP, protocol="tcp", matches=(DportMatch("tcp", port, port),))
     return FilterRule(ACCEPT, matches=(MarkMatch(mark, LOW_MASK),)), direct
 
 
 def metadata_forward(mark: int) -> FilterRule:
-    """What was not led to the proxy, since it came before the rules did, leaves by no device."""
+    """Drop requests to the metadata address that were not redirected, because they are older than the rules."""
     return FilterRule(DROP, matches=(MarkMatch(mark, LOW_MASK),))

@@ -1,4 +1,4 @@
-"""The namespace of an external network, ``fip-<network id>``, shared by all routers (dataplane contract, "fip").
+"""The namespace of an external network, ``fip-<network id>``, shared by all routers (``docs/dataplane.md``, "fip").
 
 It is a sum of slices: a base slice for the agent gateway port, and one slice per router.
 """
@@ -10,7 +10,7 @@ from ipaddress import IPV4LENGTH
 
 from dvr_agent.desired import names
 from dvr_agent.desired.common import BASE_SYSCTLS, NONLOCAL_BIND, port_addresses, port_link
-from dvr_agent.desired.host_allocations import FipLink
+from dvr_agent.desired.host_allocations import FipPair
 from dvr_agent.desired.host_view import HostView, port_subnets
 from dvr_agent.desired.routes import default_routes, extra_routes, gateway_routes, leg, onlink_routes
 from dvr_agent.desired.table_ids import fip_index
@@ -29,7 +29,7 @@ _ONE_ADDRESS = f"/{IPV4LENGTH}"
 
 
 def base_state(port: RouterPort) -> NamespaceState:
-    """The part that all routers share: the agent gateway port."""
+    """Compute the part that all routers share: the agent gateway port."""
     device = names.device(names.AGENT_GATEWAY, port.id)
     addresses = port_addresses(device, port)
     sysctls = (
@@ -52,37 +52,40 @@ def base_state(port: RouterPort) -> NamespaceState:
 
 
 def _onlink_routes(device: str, port: RouterPort) -> list[Route]:
-    """Other subnets of the external network, less those of one IPv4 address, whose route a floating IP's would be."""
+    """Make on-link routes for other subnets of the external network.
+
+    Excludes subnets of one IPv4 address: a floating IP's route has that destination.
+    """
     return [route for route in onlink_routes([(device, port)]) if not route.dst.endswith(_ONE_ADDRESS)]
 
 
-def slice_ownership(router_id: str, link: FipLink | None) -> Ownership:
-    """What one router owns in a fip namespace: its ``fpr-`` device, its rule and its routing table.
+def slice_ownership(router_id: str, pair: FipPair | None) -> Ownership:
+    """Return what one router owns in a fip namespace: its ``fpr-`` device, its rule and its routing table.
 
-    Of the routes by its device those in the main table: to look for others the kernel would walk every router's table.
+    Of the routes by its device only those in the main table: for others the kernel would walk all tables.
     """
-    tables = frozenset({fip_index(link.pair.fip_address)}) if link else frozenset[int]()
+    tables = frozenset({fip_index(pair.subnet.fip_address)}) if pair else frozenset[int]()
     devices = frozenset({names.device(names.FIP_TO_ROUTER, router_id)})
     return Ownership(devices=devices, rules=RuleOwner.BY_IIF, tables=tables, main_only=True)
 
 
 def slice_state(
-    view: HostView, link: FipLink, port: RouterPort, mtu: int, conceded: Collection[str] = ()
+    view: HostView, pair: FipPair, port: RouterPort, mtu: int, conceded: Collection[str] = ()
 ) -> tuple[NamespaceState, set[ExtraRoute]]:
-    """One router's part, and the extra routes that it realises.
+    """Compute one router's part, and the extra routes that it contains.
 
-    :param conceded: of the subnets in the external address scope those whose route is another router's
     :param port: the agent gateway port
-    :param mtu: of the link, the gateway port's
+    :param mtu: of the pair: that of the gateway port
+    :param conceded: subnets in the external address scope whose route belongs to another router
     """
     fpr = view.fpr
     fg = names.device(names.AGENT_GATEWAY, port.id)
-    index = fip_index(link.pair.fip_address)
-    to_router = Hop(link.pair.router_address, fpr)
+    index = fip_index(pair.subnet.fip_address)
+    to_router = Hop(pair.subnet.router_address, fpr)
     extra, used = extra_routes(view.router.routes, [leg(fg, port)], index, default=False)
     fips = {str(fip.address): make_route(f"{fip.address}/32", MAIN_TABLE, to_router) for fip in view.local_fips}
     outside = default_routes(fg, port, index)
-    # What is on-link by the agent gateway port, for all routers, is not one router's inside.
+    # A subnet that is on-link by the agent gateway port, for all routers, is not routed to one of them.
     taken = {*conceded, *(str(subnet.cidr) for _, subnet in port_subnets(port)), *map(str, port.extra_subnets)}
     routes = (
         *outside,
@@ -92,13 +95,13 @@ def slice_state(
     )
     state = NamespaceState(
         names.FIP + port.network_id,
-        slice_ownership(view.router.id, link),
-        links=frozenset({Link(fpr, link.fpr_mac, mtu, True, VethPeer(view.qrouter, view.rfp))}),
-        addresses=frozenset({Address(fpr, f"{link.pair.fip_address}/31")}),
+        slice_ownership(view.router.id, pair),
+        links=frozenset({Link(fpr, pair.fpr_mac, mtu, True, VethPeer(view.qrouter, view.rfp))}),
+        addresses=frozenset({Address(fpr, f"{pair.subnet.fip_address}/31")}),
         routes=frozenset(routes),
         rules=frozenset({Rule(4, index, index, None, fpr)}),
-        neighbours=frozenset({Neighbour(link.pair.router_address, fpr, link.rfp_mac)}),
-        # They are told anew, too, when they come to another agent gateway port: its MAC address answers for them.
+        neighbours=frozenset({Neighbour(pair.subnet.router_address, fpr, pair.rfp_mac)}),
+        # Floating IPs are announced anew when the agent gateway port changes: its MAC address answers for them.
         announcements=tuple(
             Announcement(fg, address, because)
             for address, route in fips.items()
@@ -108,6 +111,6 @@ def slice_state(
     return state, used
 
 
-def empty_slice(namespace: str, router_id: str, link: FipLink | None) -> NamespaceState:
-    """A router's part of a fip namespace that it has left."""
-    return NamespaceState(namespace, slice_ownership(router_id, link))
+def empty_slice(namespace: str, router_id: str, pair: FipPair | None) -> NamespaceState:
+    """Return the part of a router in a fip namespace that it has left: nothing."""
+    return NamespaceState(namespace, slice_ownership(router_id, pair))

@@ -1,4 +1,4 @@
-"""What the host says about itself: the part of the configuration that shapes the data plane."""
+"""The part of the configuration that the desired state depends on."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class HostSettings:
     :ivar random_fully: SNAT picks source ports fully at random (``use_random_fully``)
     :ivar metadata_mark: ``metadata_access_mark``, 16 bits
     :ivar ingress_mark: ``external_ingress_mark``, 16 bits
-    :ivar metadata: something listens for metadata requests in each router's namespace: lead them there
-    :ivar metadata_port: where it listens
+    :ivar metadata: a proxy listens for metadata requests in each router's namespace: redirect them to it
+    :ivar metadata_port: port of that proxy
     :ivar ipv6_gateway: link-local IPv6 next hop of gateway ports without an IPv6 subnet, None to learn one
     """
 

@@ -1,6 +1,7 @@
-"""One router as this host sees it: which of its parts are realised here.
+"""One router on one host: which of its parts are built here.
 
-Every "does this concern us?" of the dataplane contract is decided here, once; the namespace modules only spell out.
+Every such question of ``docs/dataplane.md`` ("Namespaces") is decided here, once; the modules of the namespaces only
+compute objects.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class HostView:
     """A router on a host.
 
     :ivar agent_gateway: the agent gateway port in use for the router's external network, if this host has one
-    :ivar known_marks: (address scope, mark) that are in use here and stay
+    :ivar known_marks: (address scope, mark) that connections carry here, and that are kept
     """
 
     router: Router
@@ -31,10 +32,12 @@ class HostView:
 
     @cached_property
     def qrouter(self) -> str:
+        """Name of the router's namespace."""
         return names.QROUTER + self.router.id
 
     @cached_property
     def snat(self) -> str:
+        """Name of the router's SNAT namespace."""
         return names.SNAT + self.router.id
 
     @cached_property
@@ -44,10 +47,12 @@ class HostView:
 
     @cached_property
     def rfp(self) -> str:
+        """Name of the router's end of the pair to the fip namespace."""
         return names.device(names.ROUTER_TO_FIP, self.router.id)
 
     @cached_property
     def fpr(self) -> str:
+        """Name of the fip namespace's end of the pair to the router."""
         return names.device(names.FIP_TO_ROUTER, self.router.id)
 
     @cached_property
@@ -71,12 +76,12 @@ class HostView:
         return tuple(fip for fip in self.router.floating_ips if self.bound_here(fip))
 
     def bound_here(self, fip: FloatingIp) -> bool:
-        """True if the contract wants this FIP on this host, link to the fip namespace or not."""
+        """True if the floating IP belongs on this host, whether the router has a pair to the fip namespace or not."""
         return not fip.is_central and self.settings.host in (fip.host, fip.dest_host)
 
     @cached_property
     def central_fips(self) -> tuple[FloatingIp, ...]:
-        """Floating IPs that the snat namespace realises."""
+        """Floating IPs of the snat namespace."""
         return tuple(fip for fip in self.router.floating_ips if fip.is_central) if self.snat_here else ()
 
     @cached_property
@@ -88,7 +93,7 @@ class HostView:
         return scope_marks([*scopes, *(fip.fixed_scope for fip in router.floating_ips)], dict(self.known_marks))
 
     def in_external_scope(self, port: RouterPort) -> bool:
-        """True if the port's IPv4 traffic needs no NAT and takes the way of the floating IPs."""
+        """True if the port's IPv4 traffic is routed by the fip namespace, without NAT."""
         gateway = self.router.gateway
         return (
             self.agent_gateway is not None
@@ -99,7 +104,7 @@ class HostView:
 
     @cached_property
     def same_scope_subnets(self) -> tuple[str, ...]:
-        """IPv4 subnets inside that share the external network's address scope."""
+        """Internal IPv4 subnets in the external network's address scope."""
         found = {
             str(subnet.cidr)
             for port in self.interfaces
@@ -116,11 +121,11 @@ class HostView:
 
 
 def make_view(router: Router, settings: HostSettings, in_use: RouterPort | None = None) -> HostView:
-    """Look at a router from a host.
+    """Make the view of a router on this host.
 
     :param in_use: the agent gateway port that this host uses for the router's external network; all routers use the
         same one, also where a document lists several or still lists its predecessor.  None: the one with the lowest id
-    :raises NotSupportedError: HA or not distributed: this agent does not build it
+    :raises NotSupportedError: the router is HA or not distributed: this agent does not build it
     """
     if router.ha or not router.distributed:
         kind = "HA" if router.ha else "not distributed"
@@ -130,7 +135,7 @@ def make_view(router: Router, settings: HostSettings, in_use: RouterPort | None 
 
 
 def agent_gateways(router: Router, settings: HostSettings) -> list[RouterPort]:
-    """Agent gateway ports of this host on the router's external network, lowest id first."""
+    """Return the agent gateway ports of this host on the router's external network, lowest id first."""
     if router.gateway is None or settings.mode is AgentMode.DVR_NO_EXTERNAL:
         return []
     return sorted(
@@ -144,6 +149,6 @@ def agent_gateways(router: Router, settings: HostSettings) -> list[RouterPort]:
 
 
 def port_subnets(port: RouterPort) -> list[tuple[FixedIp, Subnet]]:
-    """Each fixed IP with its subnet, as far as the document lists it."""
+    """Return each fixed IP with its subnet, as far as the document lists the subnet."""
     subnets = {subnet.id: subnet for subnet in port.subnets}
     return [(fixed, subnets[fixed.subnet_id]) for fixed in port.fixed_ips if fixed.subnet_id in subnets]

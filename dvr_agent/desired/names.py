@@ -1,4 +1,4 @@
-"""Names of namespaces and devices: prefix + id, devices cut to 14 characters (the dataplane contract).
+"""Names of namespaces and devices: prefix + id, devices cut to 14 characters (``docs/dataplane.md``, "Names").
 
 The prefixes and the length are Neutron's (neutron.agent.l3 and neutron_lib.constants); Open vSwitch agent, operators
 and debugging guides rely on them.
@@ -18,16 +18,16 @@ _NAMESPACE = re.compile(r"(qrouter|fip|snat)-([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4
 
 
 def device(prefix: str, object_id: str) -> str:
-    """Name of the device that stands for a port or a router."""
+    """Return the name of the device of a port or a router."""
     return (prefix + object_id)[:DEVICE_LENGTH]
 
 
 def router_stem(router_id: str) -> str:
-    """As much of the router id as fits in ``rfp-`` and ``fpr-`` names."""
+    """Return the part of a router id that fits into ``rfp-`` and ``fpr-`` names."""
     return device(FIP_TO_ROUTER, router_id)[len(FIP_TO_ROUTER) :]
 
 
 def parse_namespace(name: str) -> tuple[str, str] | None:
-    """(prefix with its dash, UUID) of a namespace that can be ours, None for all others."""
+    """Return (prefix with its dash, UUID) of a namespace that can be ours, None for all others."""
     match = _NAMESPACE.fullmatch(name)
     return (match[1] + "-", match[2]) if match else None

@@ -1,7 +1,7 @@
 """Router advertisements of a router: the configuration of its radvd, radvd.conf(5).
 
-What is advertised is what neutron-l3-agent would (Neutron 29, neutron/agent/linux/ra.py): prefixes by the subnets'
-mode, the flags for DHCPv6, the MTU, resolvers for SLAAC, and the route to the metadata address.
+The router advertises what it does under neutron-l3-agent (Neutron 29, neutron/agent/linux/ra.py): prefixes by the
+subnets' mode, the flags for DHCPv6, the MTU, resolvers for SLAAC, and the route to the metadata address.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dvr_agent.desired.common import IPV6_MIN_MTU
 from dvr_agent.model.router import RaMode, Router, RouterPort, Subnet
 
 METADATA_ROUTE = "fe80::a9fe:a9fe/128"
-"""Instances that take routes from advertisements find the metadata address by it."""
+"""Route to the metadata address, for instances that accept routes from advertisements."""
 MOST_RESOLVERS = 3
-"""In one option, which is all that older radvd allow."""
+"""The number of resolvers that fit into one option, which is all that older radvd allow."""
 
 
 def radvd_text(router: Router, shortest: int, longest: int) -> str | None:
-    """radvd's configuration; None if the router advertises nothing.
+    """Write radvd's configuration; None if the router advertises nothing.
 
     :param shortest: seconds between two advertisements; likewise ``longest``
     """
@@ -55,6 +55,6 @@ def _interface(device: str, port: RouterPort, subnets: list[Subnet], shortest: i
 
 
 def _text(address: IPv6Address) -> str:
-    """As radvd reads it: its grammar has no ``::`` at the start of an address (radvd 2.19)."""
+    """Write an address as radvd reads it: its grammar has no ``::`` at the start of an address (radvd 2.19)."""
     text = str(address)
     return address.exploded if text.startswith("::") else text

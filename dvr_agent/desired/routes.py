@@ -1,4 +1,4 @@
-"""Extra routes: which namespace each entry of a router's ``routes`` belongs to."""
+"""Routes of the document: which namespace each entry of a router's ``routes`` belongs to, and routes of ports."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, MAIN_TABLE, Hop, Route
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """A device and what is on-link by it."""
+    """A device of the router and the subnets that are on-link by it."""
 
     device: str
     subnets: tuple[IpNetwork, ...]
     own: frozenset[str]
-    """The router's own addresses there, which can be no next hop."""
+    """The router's own addresses on the device, which cannot be next hops."""
 
 
 def leg(device: str, port: RouterPort) -> Leg:
-    """The leg that a port gives."""
+    """Make the leg of a port."""
     nets = tuple(dict.fromkeys(subnet.cidr for _, subnet in port_subnets(port)))
     return Leg(device, nets, frozenset(str(fixed.address) for fixed in port.fixed_ips))
 
@@ -35,12 +35,12 @@ def extra_routes(
     default: bool = True,
     others: Iterable[Leg] = (),
 ) -> tuple[list[Route], set[ExtraRoute]]:
-    """Routes for a table of a namespace, and the entries that this namespace has realised.
+    """Compute the extra routes of one table of a namespace, and the entries of the document that they cover.
 
     Several next hops for one destination make one multipath route.  A destination that is itself an on-link subnet
     is left out: the route would replace the connected one and cut the subnet off.
 
-    :param default: False: default routes are left out, since the namespace needs its own
+    :param default: False: default routes are left out, since the namespace has one of its own
     :param others: further legs of the namespace, whose subnets are connected in the same table
     """
     legs = list(legs)
@@ -66,9 +66,9 @@ def _leg_of(entry: ExtraRoute, legs: list[Leg]) -> Leg | None:
 
 
 def onlink_routes(ports: Iterable[tuple[str, RouterPort]], inside: Iterable[RouterPort] = ()) -> list[Route]:
-    """On-link routes for other subnets of the ports' networks (``extra_subnets``), but not for those connected here.
+    """Make on-link routes for other subnets of the ports' networks (``extra_subnets``) that are not connected here.
 
-    :param ports: (device, port) pairs that may get such routes
+    :param ports: (device, port) for which such routes are made
     :param inside: further ports of the namespace, whose subnets are connected
     """
     ports = list(ports)
@@ -87,7 +87,7 @@ def onlink_routes(ports: Iterable[tuple[str, RouterPort]], inside: Iterable[Rout
 
 
 def default_routes(device: str, port: RouterPort, table: int) -> list[Route]:
-    """``default via <subnet gateway>`` for each family, by the first of the port's subnets that has a gateway."""
+    """Make ``default via <subnet gateway>`` for each family, by the first of the port's subnets that has a gateway."""
     routes: dict[str, Route] = {}
     for _, subnet in port_subnets(port):
         if subnet.gateway_ip is not None:
@@ -102,7 +102,7 @@ def has_ipv6_gateway(port: RouterPort) -> bool:
 
 
 def gateway_routes(device: str, port: RouterPort) -> list[Route]:
-    """Link-scope routes to gateways that lie outside their subnet, without which the kernel takes no default route."""
+    """Make on-link routes to gateways outside their subnet, without which the kernel refuses the default route."""
     outside = {
         subnet.gateway_ip
         for _, subnet in port_subnets(port)

@@ -1,9 +1,9 @@
-"""Packet marks of address scopes: which network an address scope's packets carry.
+"""Packet marks of address scopes (``docs/dataplane.md``, "Address scopes").
 
 The upper 16 bits of the mark hold a number per scope, 1024 for "no scope" (neutron.agent.l3.router_info,
-ADDRESS_SCOPE_MARK_ID_MIN).  The reference hands the others out in processing order, so that they may change on
-restart while saved connection marks do not; here each is a hash of the scope's id, the same on every host for ever.
-Except where a router was taken over from the reference: there its numbers stay, since connections carry them.
+ADDRESS_SCOPE_MARK_ID_MIN).  neutron-l3-agent numbers the others in processing order, so that they may change on restart
+while saved connection marks do not; here each is a hash of the scope's id, the same on every host for ever.  Where a
+router was taken over from neutron-l3-agent, its numbers stay, since connections carry them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ _IDS = range(1025, 2048)
 
 
 def known_marks(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """Scope id → mark, of (scope id, mark) pairs as they were found; the first mark of a scope counts.
+    """Select the plausible ones of (scope id, mark) pairs found in the kernel; the first mark of a scope counts.
 
-    What contradicts itself (two scopes with one mark) or is no mark of a scope is left out.
+    Excludes a mark that two scopes have, and one that is no mark of a scope.
+
+    :returns: scope id → mark
     """
     found: dict[str, int] = {}
     owners: dict[int, set[str]] = {}
@@ -35,11 +37,13 @@ def known_marks(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
 
 
 def scope_marks(scopes: Iterable[str | None], known: Mapping[str, int] | None = None) -> dict[str | None, int]:
-    """Scope id (None: no scope) → mark, all different.
+    """Compute a mark for each address scope, all different.
 
-    :param known: marks that are in use and stay
+    Of two scopes of one router with the same hash (1 in 1,023 pairs) the second, in order of ids, gets the next free
+    mark.
 
-    Two scopes of one router whose hashes meet (1 in 1,023 pairs): the second, in order of ids, takes the next free one.
+    :param known: marks that connections carry, and that are kept
+    :returns: scope id (None: no scope) → mark
     """
     marks: dict[str | None, int] = {None: _NO_SCOPE << 16}
     taken: set[int] = {mark >> 16 for mark in (known or {}).values()}

@@ -1,6 +1,7 @@
 """Floating IPs of instances whose network is in another address scope than the external one.
 
-Only NAT may carry their packets across, so they change their mark on the way (dataplane contract, "address scopes").
+Only NAT may carry their packets across scopes, so the packets get another mark on the way (``docs/dataplane.md``,
+"Address scopes").
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from dvr_agent.state.filter import FilterRule, SaveConnmark, SetMark
 
 
 def other_scope_fips(view: HostView, fips: Iterable[FloatingIp]) -> list[FloatingIp]:
-    """Those of the floating IPs whose fixed address is not in the external scope."""
+    """Select the floating IPs whose fixed address is not in the external address scope."""
     gateway = view.router.gateway
     return [fip for fip in fips if gateway is not None and fip.fixed_scope != gateway.scope4]
 
 
 def other_scope_ingress(view: HostView, fips: Iterable[FloatingIp], device: str) -> list[FilterRule]:
-    """What comes in by ``device`` for such a FIP counts as traffic of the fixed address's scope."""
+    """Give packets to such floating IPs that come in by ``device`` the mark of the fixed address's scope."""
     return [
         FilterRule(SetMark(view.marks[fip.fixed_scope], SCOPE_MASK), dst=f"{fip.address}/32", iif=device)
         for fip in fips
@@ -29,7 +30,7 @@ def other_scope_ingress(view: HostView, fips: Iterable[FloatingIp], device: str)
 
 
 def other_scope_egress(view: HostView, fips: Iterable[FloatingIp], scoped: Iterable[ScopedDevice]) -> list[FilterRule]:
-    """What its instance sends into the external scope will carry the FIP: it counts as external traffic."""
+    """Give packets of the instances to the external scope its mark: they will carry the floating IP."""
     gateway = view.router.gateway
     if gateway is None:
         return []

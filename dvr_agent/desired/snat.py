@@ -1,4 +1,5 @@
-"""The SNAT namespace of a router, ``snat-<router id>``, on the host of its gateway (dataplane contract, "snat")."""
+"""The SNAT namespace of a router, ``snat-<router id>``, on the host of its gateway (``docs/dataplane.md``,
+"snat")."""
 
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ OWNERSHIP = Ownership(prefixes=(names.CSNAT, names.GATEWAY), kernel_rules=True)
 
 
 def snat_state(view: HostView, gateway: RouterPort) -> tuple[NamespaceState, set[ExtraRoute]]:
-    """What the namespace must hold, and the extra routes that it realises."""
+    """Compute the desired state of the namespace, and the extra routes that it contains."""
     qg = names.device(names.GATEWAY, gateway.id)
     inside = [(names.device(names.CSNAT, port.id), port) for port in view.router.snat_interfaces if port.admin_state_up]
     addresses = [address for device, port in inside for address in port_addresses(device, port)]
@@ -58,7 +59,7 @@ def snat_state(view: HostView, gateway: RouterPort) -> tuple[NamespaceState, set
         *port_addresses(qg, gateway),
         *(Address(qg, f"{fip.address}/32") for fip in view.central_fips),
     ]
-    # The default route by an instance is the tenant's wish for qrouter; here it would turn SNATed traffic back inside.
+    # A tenant's default route by an instance is for qrouter; here it would turn SNATed traffic back inside.
     inner_legs, outer_legs = [leg(dev, port) for dev, port in inside], [leg(qg, gateway)]
     inner, used = extra_routes(view.router.routes, inner_legs, default=False, others=outer_legs)
     outer, used_outside = extra_routes(view.router.routes, outer_legs, others=inner_legs)
@@ -110,7 +111,7 @@ def _tables(view: HostView, gateway: RouterPort, qg: str, inside: list[tuple[str
         forward = [] if translated else other_scope_egress(view, fips, scoped)
         rules = {"PREROUTING": mangle, "FORWARD": forward, "POSTROUTING": postrouting}
         tables.append(make_table(family, "mangle", {chain: tuple(found) for chain, found in rules.items()}))
-        # What is SNATed may leave whatever its scope: it no longer carries an address of it.
+        # SNATed packets may leave whatever their scope: they no longer carry an address of it.
         blocked = inner if translated else scoped
         tables.append(make_table(family, "filter", {"FORWARD": tuple(scope_filter(blocked))}))
     return tuple(tables)

@@ -1,4 +1,4 @@
-"""Routing table numbers, which are rule priorities too (dataplane contract, "qrouter" and "fip")."""
+"""Routing table numbers, which are rule priorities too (``docs/dataplane.md``, "Rule priorities and tables")."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FIRST_FREE = 32768
 
 
 def redirect_index(cidr: str) -> int:
-    """Table and priority of the redirect to SNAT for a router port address such as ``10.1.0.1/24``.
+    """Compute table and priority of the redirect to SNAT for a router port address such as ``10.1.0.1/24``.
 
     IPv4: the address as an integer.  IPv6 addresses do not fit: crc32 of the text, folded to 30 bits and moved out
     of the range of the kernel's own rules (neutron.agent.l3.dvr_local_router, _get_snat_idx).
@@ -26,5 +26,5 @@ def redirect_index(cidr: str) -> int:
 
 
 def fip_index(fpr_address: str) -> int:
-    """Table and priority of a router in the fip namespace: its fpr address as an integer."""
+    """Compute table and priority of a router in the fip namespace: its fpr address as an integer."""
     return int(IPv4Address(fpr_address))

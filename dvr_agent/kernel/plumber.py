@@ -1,4 +1,4 @@
-"""Links, addresses, routes, rules, neighbours and sysctls of real namespaces.
+"""Facade over reading and writing the objects in real namespaces.
 
 Implements :class:`dvr_agent.kernel.api.InterfacePlumber`; reading is :mod:`dvr_agent.kernel.observe`, writing
 :mod:`dvr_agent.kernel.apply`.  No state is kept between calls, no socket and no namespace.
@@ -17,14 +17,14 @@ from dvr_agent.state.ownership import Ownership
 
 
 class RealPlumber:
-    """Observe and apply."""
+    """Reads and writes the objects in real namespaces."""
 
     def __init__(self, counters: WriteCounters, namespaces: NamespaceManager) -> None:
         self._counters = counters
         self._namespaces = namespaces
 
     def observe(self, namespace: str, ownership: Ownership, sysctls: Iterable[str]) -> NamespaceState | None:
-        """What is there of what ``ownership`` claims; of the parameters, those named in ``sysctls`` that exist.
+        """Read the objects that ``ownership`` claims, and those parameters named in ``sysctls`` that exist.
 
         Not ours, whatever the device: link-local IPv6 addresses, routes that are neither protocol static nor boot or
         have a type, metric or TOS of their own, rules with another selector than source and input device, neighbours

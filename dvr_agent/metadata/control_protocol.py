@@ -1,4 +1,4 @@
-"""What dvr-agent and dvr-metadata-proxy say to each other, and how a message is packed.
+"""Control protocol between dvr-agent and dvr-metadata-proxy: its messages, and how one is packed.
 
 The proxy listens on a Unix socket of type SOCK_SEQPACKET; the agent connects and asks, one question at a time, and gets
 one answer each.  A message is one packet: a JSON object, and descriptors (SCM_RIGHTS) where the table says so.
@@ -17,7 +17,7 @@ serve    ``router``, ``namespace``: that number;       (none); what was served f
 give     ``router``                                    ``namespace``; descriptors: its listening sockets
 stop     ``router``                                    (none); all its sockets are closed, connections too
 end      (none)                                        (none); the process ends, since metadata is not wanted
-status   (none)                                        counters, see ``dvr_agent.metadata_proxy.control``
+status   (none)                                        counters, see ``dvr_agent.metadata_proxy.control_server``
 ======== ============================================= ==================================================
 
 The number of a network namespace is its cookie (SO_NETNS_COOKIE), which is never used twice.  The proxy goes on serving
@@ -45,7 +45,8 @@ Message = dict[str, Any]
 
 
 def send(connection: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:
-    """
+    """Send a message, with descriptors.
+
     :raises OSError: the other side is gone, or does not take it in time
     """
     data = json.dumps(message).encode()
@@ -56,7 +57,7 @@ def send(connection: socket.socket, message: Message, descriptors: Sequence[int]
 
 
 def receive(connection: socket.socket) -> tuple[Message | None, list[int]]:
-    """The next message, None when the other side has closed, and its descriptors, which are now the caller's.
+    """Receive the next message, None when the other side has closed, and its descriptors, which are now the caller's.
 
     :raises OSError: there is none in time
     :raises ServiceError: it is no message

@@ -1,4 +1,4 @@
-"""What dvr-metadata-proxy goes by.  The agent reads it in the configuration, which may hold secrets, and tells it."""
+"""Settings of dvr-metadata-proxy, which the agent reads from files that may hold secrets, and sends to the proxy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dvr_agent.errors import ServiceError
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many requests of one client in so many seconds."""
+    """A rate limit: so many requests of one client in so many seconds."""
 
     requests: int
     seconds: int
@@ -43,11 +43,13 @@ class ProxySettings:
     limited_versions: tuple[int, ...] = (4,)
 
     def to_json(self) -> dict[str, Any]:
+        """Return the settings as :meth:`from_json` reads them."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: object) -> ProxySettings:
-        """
+        """Read settings that :meth:`to_json` wrote.
+
         :raises ServiceError: a value is missing, unknown, or of a wrong type
         """
         if not isinstance(values, dict) or set(values) != {field.name for field in dataclasses.fields(cls)}:
@@ -69,7 +71,7 @@ def _is_number(value: object) -> bool:
 
 
 def proxy_settings(conf: cfg.ConfigOpts) -> ProxySettings:
-    """The part of the configuration that the proxy goes by."""
+    """Return the settings of the proxy, from the agent's configuration."""
     own, times, limiting = conf.metadata_proxy, conf.metadata_haproxy, conf.metadata_rate_limiting
     rates = (
         Rate(limiting.base_query_rate_limit, limiting.base_window_duration),

@@ -25,7 +25,7 @@ def open_control_socket(path: str) -> socket.socket:
     """Listen there; mode 0600.
 
     :raises LockedError: another process does already
-    :raises ConfigError: nobody can
+    :raises ConfigError: the socket cannot be made
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
@@ -66,7 +66,7 @@ def may_control(connection: socket.socket) -> bool:
 def _one_at_a_time(path: str) -> Iterator[None]:
     """Two processes that start together must not both find the same file stale.
 
-    The lock is a file of its own that nobody else can open: any user could hold one on the directory.
+    The lock is a file of its own that no other user can open: any user could hold one on the directory.
     """
     descriptor = _open_lock(path + LOCK_SUFFIX)
     try:

@@ -1,28 +1,28 @@
-"""File descriptors of this process: who may use how many, so that the control socket always finds some."""
+"""Budget of this process's file descriptors, so that the control socket always finds some."""
 
 from __future__ import annotations
 
 import resource
 
 RESERVE = 80
-"""Nobody's: the control socket with its connections and what it is given, the log, the event loop."""
+"""Descriptors outside the budget: the control socket with its connections and received sockets, log, event loop."""
 MOST = 1 << 20
 
 
 def raise_limit() -> int:
-    """Allow this process what it may have at most; returns that number."""
+    """Raise RLIMIT_NOFILE of this process as far as it may; returns the new limit."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     return limit
 
 
-class Budget:
-    """Counts descriptors.
+class FdBudget:
+    """Counts descriptors by use, and decides whether there is room for more.
 
     :param limit: the process may have so many open
     :ivar clients: instances' connections
-    :ivar closing: of these, how many are closed in the next turn of the event loop
+    :ivar closing: evicted ones among them, which leave the count in the next turn of the event loop
     :ivar listeners: listening sockets
     :ivar upstream: connections to neutron-metadata-agent
     """
@@ -37,11 +37,13 @@ class Budget:
         return self._limit // 4
 
     def room_for_client(self) -> bool:
+        """Tell whether one more connection of an instance fits."""
         return self.clients - self.closing + self.listeners + self.for_upstream < self._limit
 
     def room_for_upstream(self) -> bool:
+        """Tell whether one more connection to neutron-metadata-agent fits."""
         return self.upstream < self.for_upstream
 
     def room_for_listeners(self, more: int) -> bool:
-        """Listening sockets may push clients out, but not use up everything."""
+        """Tell whether so many more listening sockets fit: they may displace clients, but not use up everything."""
         return self.listeners + more + self.for_upstream < self._limit

@@ -1,4 +1,4 @@
-"""Log lines that strangers can cause, in bounded numbers: an instance must not be able to fill the log."""
+"""Limits the number of log lines that instances can cause: none of them must be able to fill the log."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ import time
 LOG = logging.getLogger("dvr_agent.metadata_proxy")
 
 INTERVAL = 10.0
-"""Seconds between two lines about the same thing."""
-HANDFUL = 5
-"""Lines per second about routers that come and go, at INFO; a start with hundreds of them is told at DEBUG."""
+"""Seconds between two lines of one topic."""
+LINES_PER_SECOND = 5
+"""Lines about added and removed routers at INFO; a start with hundreds of routers logs the rest at DEBUG."""
 
 
-class Journal:
-    """One per process."""
+class LogLimit:
+    """Writes log lines, and counts those that it suppresses."""
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}
-        self._unsaid: dict[str, int] = {}
+        self._suppressed: dict[str, int] = {}
         self._second, self._in_second = 0, 0
 
     def warn(self, topic: str, text: str, *args: object) -> None:
-        """A warning, at most once in :data:`INTERVAL` per topic, with the number of those not told.
+        """Log a warning, at most once in :data:`INTERVAL` per topic, with the number of suppressed ones.
 
         :param topic: one of a fixed few
         """
         now = time.monotonic()
         if now - self._last.get(topic, -INTERVAL) < INTERVAL:
-            self._unsaid[topic] = self._unsaid.get(topic, 0) + 1
+            self._suppressed[topic] = self._suppressed.get(topic, 0) + 1
             return
         self._last[topic] = now
-        unsaid = self._unsaid.pop(topic, 0)
-        rest = f" (and {unsaid} more of this kind)" if unsaid else ""
-        # Not here: in an except block oslo.log would append the exception, with what may be an instance's words.
+        suppressed = self._suppressed.pop(topic, 0)
+        rest = f" (and {suppressed} more of this kind)" if suppressed else ""
+        # Not here: in an except block oslo.log would append the exception, whose text may quote an instance.
         asyncio.get_running_loop().call_soon(LOG.warning, text + "%s", *args, rest)
 
     def router(self, text: str, *args: object) -> None:
-        """A router came or went."""
+        """Log that a router was added or removed."""
         second = int(time.monotonic())
         if second != self._second:
             self._second, self._in_second = second, 0
         self._in_second += 1
-        LOG.log(logging.INFO if self._in_second <= HANDFUL else logging.DEBUG, text, *args)
+        LOG.log(logging.INFO if self._in_second <= LINES_PER_SECOND else logging.DEBUG, text, *args)

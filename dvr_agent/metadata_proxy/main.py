@@ -19,11 +19,11 @@ from dvr_agent import logs
 from dvr_agent.errors import DvrError, exit_code
 from dvr_agent.metadata.settings import ProxySettings
 from dvr_agent.metadata_proxy import options
-from dvr_agent.metadata_proxy.control import Control
+from dvr_agent.metadata_proxy.control_server import ControlServer
 from dvr_agent.metadata_proxy.control_socket import open_control_socket, remove_control_socket
-from dvr_agent.metadata_proxy.fd_budget import Budget, raise_limit
-from dvr_agent.metadata_proxy.routers import Routers
-from dvr_agent.metadata_proxy.shared import Shared
+from dvr_agent.metadata_proxy.fd_budget import FdBudget, raise_limit
+from dvr_agent.metadata_proxy.proxy_state import ProxyState
+from dvr_agent.metadata_proxy.served_routers import ServedRouters
 from dvr_agent.notify import Notifier
 
 LOG = logging.getLogger(__name__)
@@ -62,10 +62,10 @@ async def _run(settings: ProxySettings, path: str, control_socket: socket.socket
     for number in logs.HARMLESS:
         loop.add_signal_handler(number, lambda: None)
     faulthandler.register(signal.SIGUSR2, all_threads=True)
-    shared = Shared(settings, Budget(raise_limit()))
-    loop.set_exception_handler(lambda _loop, context: _bug(shared, context))
-    routers = Routers(shared)
-    control = Control(control_socket, routers, shared, enough.set)
+    state = ProxyState(settings, FdBudget(raise_limit()))
+    loop.set_exception_handler(lambda _loop, context: _bug(state, context))
+    routers = ServedRouters(state)
+    control = ControlServer(control_socket, routers, state, enough.set)
     notifier.ready("serving metadata")
     LOG.info("serving metadata: control socket %s, upstream %s", path, settings.upstream)
     watchdog = asyncio.create_task(_tell_watchdog(notifier))
@@ -84,10 +84,10 @@ async def _tell_watchdog(notifier: Notifier) -> None:
         await asyncio.sleep(notifier.watchdog_seconds / 3)
 
 
-def _bug(shared: Shared, context: dict[str, Any]) -> None:
+def _bug(state: ProxyState, context: dict[str, Any]) -> None:
     """What no one caught.  The text of an exception may quote an instance, its type does not."""
     exc = context.get("exception")
-    shared.journal.warn("bug", "%s: %s", context.get("message", "error"), type(exc).__name__ if exc else "?")
+    state.log.warn("bug", "%s: %s", context.get("message", "error"), type(exc).__name__ if exc else "?")
     if exc is not None:
         LOG.debug("this is a bug", exc_info=exc)
 

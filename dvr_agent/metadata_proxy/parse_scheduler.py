@@ -1,7 +1,9 @@
-"""Whose bytes are parsed next: routers take turns, and so do the connections of each.
+"""Shares the event loop among routers: each router's clients get a bounded part of every turn of the loop.
 
-What instances send is cheap for them and expensive for us: a few kilobytes can be thousands of chunks.  So little is
-done in one turn of the event loop for one router, whatever its instances have sent, that others do not notice.
+Requests are cheap for instances and expensive for the proxy: a few kilobytes can be thousands of chunks, and a refusal
+by the proxy itself costs the client nothing, so that the next request follows at once.  So parsing, and answers by the
+proxy itself, are done in turns: at most :data:`QUANTUM` units for one router per turn of the event loop, whatever
+its instances have sent.  Another router's request then waits for a bounded time in each of its steps.
 """
 
 from __future__ import annotations
@@ -12,26 +14,28 @@ from collections.abc import Hashable
 from typing import Protocol
 
 QUANTUM = 100
-"""Events of the parser, and lines of headers, for one router in one turn of the event loop."""
+"""Units for one router in one turn of the event loop: events of the parser, and lines of headers."""
+ANSWER_UNITS = 10
+"""Units that an answer by the proxy itself counts: it takes about as long as so many events."""
 
 
-class Worker(Protocol):
-    """What has something to parse."""
+class ParseJob(Protocol):
+    """A connection with received bytes that are not parsed yet."""
 
     def work(self, units: int) -> int:
-        """Do about so much of it, and come again if that was not all; returns how much it was."""
+        """Parse up to about so many units, and enqueue again if that was not all; returns how many it were."""
 
 
-class Turns:
-    """One per process."""
+class ParseScheduler:
+    """Runs jobs: routers take turns, and so do the connections of each router."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Hashable, deque[Worker]] = {}
+        self._waiting: dict[Hashable, deque[ParseJob]] = {}
         self._scheduled = False
 
-    def put(self, router: Hashable, worker: Worker) -> None:
-        """It works in the next turn of the event loop at the earliest."""
-        self._waiting.setdefault(router, deque()).append(worker)
+    def put(self, router: Hashable, job: ParseJob) -> None:
+        """Enqueue a job of a router; it runs in the next turn of the event loop at the earliest."""
+        self._waiting.setdefault(router, deque()).append(job)
         self._schedule()
 
     def _schedule(self) -> None:

@@ -1,4 +1,4 @@
-"""The host's link-local pairs and rule priorities: from the state files, corrected by what the kernel holds."""
+"""The host's link-local subnets and rule priorities: from the state files, corrected by what the kernel holds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dvr_agent.desired.allocation import (
     parse_pairs,
     parse_priorities,
 )
-from dvr_agent.desired.host_allocations import Facts, FipLink, new_link
+from dvr_agent.desired.host_allocations import FipPair, HostAllocations, new_fip_pair
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.reconcile.statefile import (
     PAIRS_FILE,
@@ -33,36 +33,36 @@ V = TypeVar("V")
 
 
 class Allocations:
-    """Link-local pairs and rule priorities of one host, in memory; ``allocation_files`` writes them.
+    """Link-local subnets and rule priorities of one host, in memory; ``allocation_files`` writes them.
 
     :param state_path: directory of the state files, which are read at start
     """
 
     def __init__(self, state_path: Path) -> None:
         self._state_path = state_path
-        self._pairs: Allocator[LinkLocalPair] = Allocator(PAIRS, {})
+        self._subnets: Allocator[LinkLocalPair] = Allocator(PAIRS, {})
         self._priorities: Allocator[int] = Allocator(PRIORITIES, {})
         self._fips: dict[str, frozenset[str]] = {}
-        self._links: dict[str, FipLink] = {}
+        self._pairs: dict[str, FipPair] = {}
 
     def load(
-        self, in_kernel: Mapping[str, LinkLocalPair], pairs: Iterable[LinkLocalPair], priorities: Iterable[int]
+        self, in_kernel: Mapping[str, LinkLocalPair], subnets: Iterable[LinkLocalPair], priorities: Iterable[int]
     ) -> None:
         """Read the state files.
 
-        :param in_kernel: pairs in use, by router: they win over the file
-        :param pairs: pairs in use by links whose router is not known
+        :param in_kernel: subnets in use, by router: they win over the file
+        :param subnets: subnets in use by links whose router is not known
         :param priorities: rule priorities in use
         A file that cannot be read counts as empty, and is written anew: the kernel holds what matters.
 
         :raises StateFileError: the host is short of something that reading needs; worth another try
         """
         file, unread = self._read(PAIRS_FILE, parse_pairs)
-        self._pairs = Allocator(
-            PAIRS, {**in_kernel, **{key: pair for key, pair in file.items() if key not in in_kernel}}
+        self._subnets = Allocator(
+            PAIRS, {**in_kernel, **{key: subnet for key, subnet in file.items() if key not in in_kernel}}
         )
-        self._pairs.dirty |= self._pairs.entries() != file or unread
-        self._pairs.reserve(pairs)
+        self._subnets.dirty |= self._subnets.entries() != file or unread
+        self._subnets.reserve(subnets)
         priorities_file, unread = self._read(PRIORITIES_FILE, parse_priorities)
         self._priorities = Allocator(PRIORITIES, priorities_file)
         self._priorities.dirty |= unread
@@ -71,24 +71,24 @@ class Allocations:
     @property
     def pools(self) -> tuple[tuple[str, Allocator[LinkLocalPair] | Allocator[int]], ...]:
         """Name of the state file and its content, for ``AllocationFiles``."""
-        return (PAIRS_FILE, self._pairs), (PRIORITIES_FILE, self._priorities)
+        return (PAIRS_FILE, self._subnets), (PRIORITIES_FILE, self._priorities)
 
     @property
     def dirty(self) -> bool:
         """True if the files lack an allocation."""
-        return self._pairs.dirty or self._priorities.dirty
+        return self._subnets.dirty or self._priorities.dirty
 
-    def link(self, router_id: str) -> FipLink | None:
-        """Return the router's link to a fip namespace, if it has one."""
-        pair = self._pairs.get(router_id)
-        return self._links.get(router_id) or (new_link(router_id, pair) if pair else None)
+    def pair(self, router_id: str) -> FipPair | None:
+        """Return the router's pair to a fip namespace, if it has one."""
+        subnet = self._subnets.get(router_id)
+        return self._pairs.get(router_id) or (new_fip_pair(router_id, subnet) if subnet else None)
 
-    def adopt_pair(self, router_id: str, pair: LinkLocalPair) -> None:
-        """Adopt the pair that the kernel has for the router."""
-        if not self._pairs.adopt(router_id, pair):
+    def adopt_subnet(self, router_id: str, subnet: LinkLocalPair) -> None:
+        """Adopt the subnet that the kernel has for the router."""
+        if not self._subnets.adopt(router_id, subnet):
             LOG.warning(
-                "router %s: its link uses %s, which belongs to router %s; it gets another",
-                router_id, pair, self._pairs.owner(pair),
+                "router %s: its pair uses %s, which belongs to router %s; it gets another",
+                router_id, subnet, self._subnets.owner(subnet),
             )  # fmt: skip
 
     def adopt_priority(self, fip: str, priority: int) -> None:
@@ -100,26 +100,26 @@ class Allocations:
             self._priorities.release(owner)
         self._priorities.adopt(fip, priority)
 
-    def facts(self, view: HostView) -> Facts:
+    def allocate(self, view: HostView) -> HostAllocations:
         """Return the router's allocations; missing ones are made.
 
         :raises AllocationError: a pool is used up
         """
         if view.agent_gateway is None:
-            return Facts()
-        pair = self._pairs.allocate(view.router.id)
-        link = self._links.get(view.router.id)
-        if link is None or link.pair != pair:
-            link = self._links[view.router.id] = new_link(view.router.id, pair)
-        return Facts(link, self._priorities_of(view))
+            return HostAllocations()
+        subnet = self._subnets.allocate(view.router.id)
+        pair = self._pairs.get(view.router.id)
+        if pair is None or pair.subnet != subnet:
+            pair = self._pairs[view.router.id] = new_fip_pair(view.router.id, subnet)
+        return HostAllocations(pair, self._priorities_of(view))
 
     def correct(
-        self, view: HostView, facts: Facts, qrouter: NamespaceState | None, piece: NamespaceState | None
-    ) -> Facts:
+        self, view: HostView, allocated: HostAllocations, qrouter: NamespaceState | None, piece: NamespaceState | None
+    ) -> HostAllocations:
         """Return the allocations with the values that the kernel has, where they differ: those carry traffic."""
-        if facts.link is None or qrouter is None:
-            return facts
-        link = self._link_from(view, facts.link, qrouter, piece)
+        if allocated.pair is None or qrouter is None:
+            return allocated
+        pair = self._pair_from(view, allocated.pair, qrouter, piece)
         for fip in view.local_fips:
             src = f"{fip.fixed_address}/32"
             found = [
@@ -130,7 +130,7 @@ class Allocations:
             key = str(fip.address)
             if found and self._priorities.get(key) not in found:
                 self.adopt_priority(key, min(found))
-        return Facts(link, self._priorities_of(view))
+        return HostAllocations(pair, self._priorities_of(view))
 
     def settle(self, router_id: str, fips: Iterable[str]) -> None:
         """Note the floating IPs of a router in sync; the priorities of those that it no longer has are released."""
@@ -148,13 +148,13 @@ class Allocations:
 
     def release(self, router_id: str) -> None:
         """Release all allocations of a router that has left the host."""
-        self.drop_link(router_id)
+        self.release_pair(router_id)
         self.settle(router_id, ())
 
-    def drop_link(self, router_id: str) -> None:
-        """Release the pair of a router that no longer has a link to a fip namespace."""
-        self._pairs.release(router_id)
-        self._links.pop(router_id, None)
+    def release_pair(self, router_id: str) -> None:
+        """Release the subnet of a router that no longer has a pair to a fip namespace."""
+        self._subnets.release(router_id)
+        self._pairs.pop(router_id, None)
 
     def stale_entries(self, known: Iterable[str]) -> tuple[list[str], list[str]]:
         """Return (router ids, floating IPs) in the files that belong to no known router.
@@ -163,7 +163,7 @@ class Allocations:
         unknown.
         """
         known = set(known)
-        routers = sorted(self._pairs.entries().keys() - known)
+        routers = sorted(self._subnets.entries().keys() - known)
         if known - self._fips.keys():
             return routers, []
         held = {fip for router_id in known for fip in self._fips[router_id]}
@@ -174,7 +174,7 @@ class Allocations:
         known = set(known)
         routers, fips = self.stale_entries(known)
         for router_id in routers:
-            self._pairs.release(router_id)
+            self._subnets.release(router_id)
         for fip in fips:
             self._priorities.release(fip)
         self._fips = {router_id: held for router_id, held in self._fips.items() if held or router_id in known}
@@ -194,23 +194,23 @@ class Allocations:
         fips = sorted(str(fip.address) for fip in view.local_fips)
         return tuple((fip, self._priorities.allocate(fip)) for fip in fips)
 
-    def _link_from(
-        self, view: HostView, link: FipLink, qrouter: NamespaceState, piece: NamespaceState | None
-    ) -> FipLink:
+    def _pair_from(
+        self, view: HostView, pair: FipPair, qrouter: NamespaceState, piece: NamespaceState | None
+    ) -> FipPair:
         rfp = next((one for one in qrouter.links if one.name == view.rfp), None)
         fpr = next((one for one in piece.links if one.name == view.fpr), None) if piece else None
         if rfp is None or fpr is None:
-            return link
-        pairs = [
-            pair
+            return pair
+        subnets = [
+            subnet
             for address in qrouter.addresses
-            if address.device == view.rfp and (pair := LinkLocalPair.parse(address.cidr)) is not None
+            if address.device == view.rfp and (subnet := LinkLocalPair.parse(address.cidr)) is not None
         ]
-        if pairs and link.pair not in pairs:
-            self.adopt_pair(view.router.id, min(pairs))
-        pair = self._pairs.allocate(view.router.id)
+        if subnets and pair.subnet not in subnets:
+            self.adopt_subnet(view.router.id, min(subnets))
+        subnet = self._subnets.allocate(view.router.id)
         # Once the router was in sync, other MACs are drift: IPv6 link-local addresses still go by the old ones.
         known = view.router.id in self._fips
-        found = replace(link, pair=pair) if known else FipLink(pair, rfp.mac, fpr.mac)
-        self._links[view.router.id] = found
+        found = replace(pair, subnet=subnet) if known else FipPair(subnet, rfp.mac, fpr.mac)
+        self._pairs[view.router.id] = found
         return found

@@ -43,7 +43,7 @@ class Plan:
             for kind in (
                 *(item.kind for item in change.items),
                 *("table" for _ in change.tables),
-                *("nft table" for _ in change.left_over),
+                *("nft table" for _ in change.stale_tables),
             ):
                 counts[kind] = counts.get(kind, 0) + 1
         if self.ports:

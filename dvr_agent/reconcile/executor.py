@@ -53,7 +53,7 @@ class Executor:
         for job, phase in reversed(staged):
             self._remove(job, phase.late)
         for job, _ in staged:
-            if job.changes.left_over:
+            if job.changes.stale_tables:
                 self._kernel.nftables.remove(job.changes.namespace)
         for job in jobs:
             if job.changes.remove:

@@ -1,32 +1,24 @@
 """Slices of the fip namespaces: one for each router with floating IPs, in a namespace that all routers share.
 
 Three things about slices: what the kernel holds of one (:class:`SliceSnapshot`), which of several routers has a
-route of the main table (:class:`FipRoutes`), and observed states edited before they are compared (:func:`without`
-and others).  Used by the planner; the snapshot and the routes belong to the host memory.
+route of the main table (:class:`FipRoutes`), and observed states edited before they are compared (:func:`removals`,
+:func:`set_aside`).  Used by the planner; the snapshot and the routes belong to the host memory.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 from dvr_agent.desired import names
 from dvr_agent.reconcile.reader import InterfaceReader
-from dvr_agent.state.address import Address
 from dvr_agent.state.diff import Action, Change, Changes
-from dvr_agent.state.link import Link
-from dvr_agent.state.namespace import NamespaceState
-from dvr_agent.state.neighbour import Neighbour
+from dvr_agent.state.namespace import NamespaceState, without_device
 from dvr_agent.state.ownership import Ownership, RuleOwner
 from dvr_agent.state.route import MAIN_TABLE, Route
-from dvr_agent.state.rule import Rule
+from dvr_agent.state.slices import SliceIndex
 
 _ALL = Ownership(prefixes=(names.FIP_TO_ROUTER, names.AGENT_GATEWAY), rules=RuleOwner.BY_IIF)
-
-K = TypeVar("K", str, int)
-T = TypeVar("T")
 
 
 # --- what the kernel holds of a slice ------------------------------------------------------------------------------
@@ -34,17 +26,13 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class _Whole:
-    """One fip namespace, its objects by device or by table."""
+    """One fip namespace, read as a whole.
 
-    links: dict[str, list[Link]]
-    addresses: dict[str, list[Address]]
-    routes: dict[str, list[Route]]
-    """Routes of the main table, by device."""
-    tables: dict[int, list[Route]]
-    rules: dict[str, list[Rule]]
-    neighbours: dict[str, list[Neighbour]]
+    :ivar used: devices whose copy was used or dropped: each copy is valid once
+    """
+
+    index: SliceIndex
     used: set[str] = field(default_factory=set)
-    """Devices whose copy was used or dropped: each copy is valid once."""
 
 
 class SliceSnapshot:
@@ -82,39 +70,14 @@ class SliceSnapshot:
         if device in whole.used:
             return self._interfaces.observe(desired.name, desired.ownership, ())
         whole.used.add(device)
-        own = (route for table in desired.ownership.tables for route in whole.tables.get(table, ()))
-        return NamespaceState(
-            desired.name,
-            desired.ownership,
-            links=frozenset(whole.links.get(device, ())),
-            addresses=frozenset(whole.addresses.get(device, ())),
-            routes=frozenset([*whole.routes.get(device, ()), *own]),
-            rules=frozenset(whole.rules.get(device, ())),
-            neighbours=frozenset(whole.neighbours.get(device, ())),
-        )
+        return whole.index.cut(desired.ownership)
 
     def _read_whole(self, namespace: str) -> _Whole | None:
         state = self._interfaces.observe(namespace, _ALL, ())
         if state is None:
             return None
-        main = [route for route in state.routes if route.table == MAIN_TABLE]
-        whole = _Whole(
-            links=_by(state.links, lambda link: link.name),
-            addresses=_by(state.addresses, lambda address: address.device),
-            routes=_by(main, lambda route: route.hops[0].device),
-            tables=_by(state.routes - frozenset(main), lambda route: route.table),
-            rules=_by(state.rules, lambda rule: rule.iif or ""),
-            neighbours=_by(state.neighbours, lambda neighbour: neighbour.device),
-        )
-        self._wholes[namespace] = whole
+        whole = self._wholes[namespace] = _Whole(SliceIndex(state))
         return whole
-
-
-def _by(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
-    groups: defaultdict[K, list[T]] = defaultdict(list)
-    for item in items:
-        groups[key(item)].append(item)
-    return dict(groups)
 
 
 # --- which slice has a route of the main table -------------------------------------------------------------------
@@ -242,21 +205,6 @@ def removals(state: NamespaceState | None, device: str) -> tuple[Change, ...]:
     return tuple(Change(Action.REMOVE, link, link) for link in links if link.name == device)
 
 
-def without(state: NamespaceState | None, device: str) -> NamespaceState | None:
-    """Return an observed state without a device and without all objects on it."""
-    if state is None:
-        return None
-    return replace(
-        state,
-        links=frozenset(link for link in state.links if link.name != device),
-        addresses=frozenset(address for address in state.addresses if address.device != device),
-        link_locals=frozenset(address for address in state.link_locals if address.device != device),
-        routes=frozenset(route for route in state.routes if all(hop.device != device for hop in route.hops)),
-        neighbours=frozenset(neighbour for neighbour in state.neighbours if neighbour.device != device),
-        sysctls=frozenset(sysctl for sysctl in state.sysctls if sysctl.device != device),
-    )
-
-
 def set_aside(
     state: NamespaceState | None, devices: Collection[str], wanted: Collection[tuple[str, int]]
 ) -> NamespaceState | None:
@@ -268,6 +216,6 @@ def set_aside(
         return state
     left = state
     for device in devices:
-        left = without(left, device) or left
+        left = without_device(left, device)
     moving = (route for route in state.routes - left.routes if route.key in wanted)
     return replace(left, routes=left.routes | frozenset(moving))

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dvr_agent.desired import names
-from dvr_agent.desired.build import RouterState
-from dvr_agent.desired.host_allocations import Facts
+from dvr_agent.desired.build import DesiredRouter
+from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.model.router import Router, RouterPort
 from dvr_agent.reconcile.allocations import Allocations
@@ -36,7 +36,7 @@ class RouterMemory:
     """
 
     scope_marks: tuple[tuple[str, int], ...] | None = None
-    desired: tuple[Router, RouterPort | None, Facts, RouterState] | None = None
+    desired: tuple[Router, RouterPort | None, HostAllocations, DesiredRouter] | None = None
     post_commit: PostCommit | None = None
 
 
@@ -91,7 +91,7 @@ class HostMemory:
         current = view.agent_gateway.network_id if view.agent_gateway else None
         return [network for network in self.networks.of_router(view.router.id) if network != current]
 
-    def note_in_sync(self, view: HostView, state: RouterState, shared: SharedPart | None) -> tuple[str, ...]:
+    def note_in_sync(self, view: HostView, state: DesiredRouter, shared: SharedPart | None) -> tuple[str, ...]:
         """Note that a router's namespaces are as desired.
 
         :param shared: of the fip namespace, None if the router has no slice
@@ -108,7 +108,7 @@ class HostMemory:
             self.networks.note_paths(network, router_id, [device_of(view.agent_gateway)])
             self.networks.note_checked(network, shared)
         else:
-            self.allocations.drop_link(router_id)
+            self.allocations.release_pair(router_id)
         self.allocations.settle(router_id, (str(fip.address) for fip in view.local_fips))
         return tuple(sorted(affected - {router_id}))
 

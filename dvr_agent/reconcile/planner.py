@@ -10,16 +10,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from dvr_agent.desired import names
-from dvr_agent.desired.build import RouterState, router_state
+from dvr_agent.desired.build import DesiredRouter, desired_router
 from dvr_agent.desired.fip import empty_slice, slice_ownership
-from dvr_agent.desired.host_allocations import Facts
+from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView, make_view
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.api import Plan
 from dvr_agent.reconcile.fip_networks import SharedPart, device_of
-from dvr_agent.reconcile.fip_slices import removals, set_aside, without
+from dvr_agent.reconcile.fip_slices import removals, set_aside
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import AttachReader, KernelReader, ServiceReader
@@ -28,7 +28,7 @@ from dvr_agent.reconcile.takeover import marks_in_use
 from dvr_agent.state.diff import Change, Changes, diff
 from dvr_agent.state.filter import Dnat
 from dvr_agent.state.link import Link, Port
-from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.state.namespace import NamespaceState, without_device
 
 PORT_PREFIXES = (names.INTERNAL, names.CSNAT, names.GATEWAY, names.AGENT_GATEWAY)
 
@@ -41,8 +41,8 @@ class Draft:
     """
 
     view: HostView
-    facts: Facts
-    state: RouterState
+    allocated: HostAllocations
+    state: DesiredRouter
     shared: SharedPart | None = None
     qrouter: NamespaceState | None = None
     slice: NamespaceState | None = None
@@ -120,10 +120,10 @@ class Planner:
         """
         draft = self._draft(router)
         self._observe(draft, in_resync)
-        corrected = self._memory.allocations.correct(draft.view, draft.facts, draft.qrouter, draft.slice)
-        corrected = replace(corrected, marks=self._known_marks(draft), conceded=draft.facts.conceded)
-        if corrected != draft.facts:
-            draft.facts, draft.state = corrected, self._desired(draft.view, corrected)
+        corrected = self._memory.allocations.correct(draft.view, draft.allocated, draft.qrouter, draft.slice)
+        corrected = replace(corrected, marks=self._known_marks(draft), conceded=draft.allocated.conceded)
+        if corrected != draft.allocated:
+            draft.allocated, draft.state = corrected, self._desired(draft.view, corrected)
             self._observe(draft)
         jobs = self._jobs(draft, in_resync)
         plan = Plan(
@@ -197,17 +197,17 @@ class Planner:
         conceded: tuple[str, ...] = ()
         if view.fip is not None:
             conceded = memory.routes.concede(view.fip, view.fpr, router.id, view.same_scope_subnets)
-        facts = replace(memory.allocations.facts(view), marks=marks, conceded=conceded)
-        return Draft(view, facts, self._desired(view, facts))
+        allocated = replace(memory.allocations.allocate(view), marks=marks, conceded=conceded)
+        return Draft(view, allocated, self._desired(view, allocated))
 
-    def _desired(self, view: HostView, facts: Facts) -> RouterState:
+    def _desired(self, view: HostView, allocated: HostAllocations) -> DesiredRouter:
         """Compute the desired state; the last one is kept, since in most resyncs the router is unchanged."""
         memory, gateway = self._memory.router(view.router.id), view.agent_gateway
         known = memory.desired
-        if known is not None and known[0] is view.router and known[1] == gateway and known[2] == facts:
+        if known is not None and known[0] is view.router and known[1] == gateway and known[2] == allocated:
             return known[3]
-        state = router_state(view, facts)
-        memory.desired = (view.router, gateway, facts, state)
+        state = desired_router(view, allocated)
+        memory.desired = (view.router, gateway, allocated, state)
         return state
 
     def _known_marks(self, draft: Draft) -> tuple[tuple[str, int], ...]:
@@ -291,7 +291,8 @@ class Planner:
         inside, outside = removals(draft.qrouter, view.rfp), removals(draft.slice, view.fpr)
         if draft.state.slice is None or bool(inside) == bool(outside):
             return (), ()
-        draft.qrouter, draft.slice = without(draft.qrouter, view.rfp), without(draft.slice, view.fpr)
+        draft.qrouter = without_device(draft.qrouter, view.rfp) if draft.qrouter is not None else None
+        draft.slice = without_device(draft.slice, view.fpr) if draft.slice is not None else None
         return inside, outside
 
     def _leave_network(self, network: str, router_id: str) -> NamespaceJob:
@@ -299,7 +300,7 @@ class Planner:
         namespace = names.FIP + network
         if self._memory.networks.is_last(network, router_id):
             return NamespaceJob(Changes(namespace, remove=self._kernel.namespaces.exists(namespace)))
-        link = self._memory.allocations.link(router_id)
-        observed = self._kernel.interfaces.observe(namespace, slice_ownership(router_id, link), ())
-        want = empty_slice(namespace, router_id, link)
+        pair = self._memory.allocations.pair(router_id)
+        observed = self._kernel.interfaces.observe(namespace, slice_ownership(router_id, pair), ())
+        want = empty_slice(namespace, router_id, pair)
         return NamespaceJob(diff(observed, want) if observed is not None else Changes(namespace))

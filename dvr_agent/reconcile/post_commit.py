@@ -30,7 +30,7 @@ class PostCommit:
     def note(self, changes: Changes) -> None:
         """Note what has to follow changes that are about to be made."""
         namespace = changes.namespace
-        released = {*released_addresses(changes.tables), *left_addresses(changes.left_over)}
+        released = {*released_addresses(changes.tables), *left_addresses(changes.stale_tables)}
         self._connections.update({(namespace, address): None for address in sorted(released)})
         translated = gained_addresses(changes)
         if translated:
@@ -93,7 +93,7 @@ def gained_addresses(changes: Changes) -> set[str]:
     if changes.create or not changes.tables:
         return set()
     new = {pair for change in changes.tables for pair in _inbound(change.new)}
-    had = {pair for change in (*changes.tables, *changes.left_over) for pair in _inbound(change.old)}
+    had = {pair for change in (*changes.tables, *changes.stale_tables) for pair in _inbound(change.old)}
     return {fixed for _, fixed in new - had} & changes.outbound.addresses
 
 

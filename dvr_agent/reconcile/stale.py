@@ -13,7 +13,7 @@ from dvr_agent.attach.api import AttachDriver, OuterPort
 from dvr_agent.desired import names
 from dvr_agent.desired.allocation import LinkLocalPair
 from dvr_agent.desired.fip import empty_slice, slice_ownership
-from dvr_agent.desired.host_allocations import new_link
+from dvr_agent.desired.host_allocations import new_fip_pair
 from dvr_agent.errors import ServiceError
 from dvr_agent.kernel.api import NamespaceManager
 from dvr_agent.reconcile.api import Plan
@@ -153,11 +153,11 @@ def find_stale(
     return Stale(plan, tuple(jobs), tuple(outer), tuple(slices), served, files)
 
 
-def _slice(kernel: KernelReader, network: str, stem: str, pair: LinkLocalPair | None) -> NamespaceJob:
+def _slice(kernel: KernelReader, network: str, stem: str, subnet: LinkLocalPair | None) -> NamespaceJob:
     namespace = names.FIP + network
-    link = new_link(stem, pair) if pair else None
-    observed = kernel.interfaces.observe(namespace, slice_ownership(stem, link), ())
-    return NamespaceJob(diff(observed, empty_slice(namespace, stem, link)) if observed else Changes(namespace))
+    pair = new_fip_pair(stem, subnet) if subnet else None
+    observed = kernel.interfaces.observe(namespace, slice_ownership(stem, pair), ())
+    return NamespaceJob(diff(observed, empty_slice(namespace, stem, pair)) if observed else Changes(namespace))
 
 
 def _gateways(

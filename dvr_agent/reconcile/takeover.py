@@ -47,10 +47,10 @@ class TableReader:
         wanted = frozenset(keys)
         found = iptables.observe(state.name, (*keys, *(key for key in ALL_TABLES if key not in wanted)))
         tables = tuple(table for table in found if table.key in wanted or table.chains)
-        left_over = self._kernel.nftables.observe(state.name)
-        if not left_over and not any(map(_is_reference, tables)):
+        stale_tables = self._kernel.nftables.observe(state.name)
+        if not stale_tables and not any(map(_is_reference, tables)):
             self._clean.add(state.name)
-        return replace(state, tables=tables, left_over=left_over)
+        return replace(state, tables=tables, stale_tables=stale_tables)
 
     def forget(self, namespaces: Iterable[str]) -> None:
         """Forget namespaces that were removed."""
@@ -68,7 +68,7 @@ def marks_in_use(view: HostView, *states: NamespaceState | None) -> tuple[tuple[
     found = [state for state in states if state is not None]
     tables = [
         *(table for state in found for table in state.tables),
-        *(one for state in found for one in state.left_over),
+        *(one for state in found for one in state.stale_tables),
     ]
     tables.sort(key=_is_reference)
     pairs = [
@@ -103,7 +103,7 @@ def log_takeover(plan: Plan) -> None:
 
 def reference_chains(changes: Changes) -> list[tuple[str, int]]:
     """Return (table, number) of the chains of neutron-l3-agent that are removed, in nf_tables and legacy tables."""
-    found = [(f"nft {_short(change.old)}", len(change.old.chains)) for change in changes.left_over]
+    found = [(f"nft {_short(change.old)}", len(change.old.chains)) for change in changes.stale_tables]
     for change in changes.tables:
         number = sum(is_l3_agent_chain(chain.name) for chain in change.old.chains)
         if number:

@@ -20,7 +20,7 @@ class RouterService(Protocol):
     name: str
 
     def plan(self, router: Router) -> list[str]:
-        """Lines, as in :class:`dvr_agent.state.diff.Change`, for what :meth:`apply` would do; empty if it is served.
+        """Return lines, as in :class:`dvr_agent.state.diff.Change`, for what :meth:`apply` would do, if anything.
 
         The router's namespace need not exist yet.  Writes nothing.
         """
@@ -32,31 +32,31 @@ class RouterService(Protocol):
         """
 
     def plan_remove(self, router_id: str) -> list[str]:
-        """Lines for what :meth:`remove` would do."""
+        """Return lines for what :meth:`remove` would do."""
 
     def remove(self, router_id: str) -> None:
-        """Leave the router: nothing of the service holds its namespace any more.  The namespace goes next.
+        """Remove the service of a router: nothing of it keeps the namespace alive, which goes next.
 
         :raises ServiceError: something could not be ended or removed; the call may be repeated
         """
 
     def routers(self) -> Collection[str]:
-        """Ids of all routers that something of this service is there for, known to this process or not."""
+        """Return ids of all routers that this service has anything for, known to this process or not."""
 
     def fileno(self) -> int:
-        """A descriptor that can be read when :meth:`changed` has something to tell; it stays the same."""
+        """Return a descriptor that is readable when :meth:`changed` has something to do; it stays the same."""
 
     def changed(self) -> Collection[str]:
-        """Take note of what happened; ids of routers that have to be looked at again.
+        """Note what happened; returns ids of routers to reconcile again.
 
         :raises ServiceFatalError: the agent must end (``check_child_processes_action = exit``)
         """
 
     def check(self) -> Collection[str]:
-        """Look without having been told, from time to time (``check_child_processes_interval``); as :meth:`changed`."""
+        """Check without an event, every ``check_child_processes_interval``; returns as :meth:`changed`."""
 
     def status(self) -> dict[str, object]:
-        """For the admin socket: JSON-ready values, kept up to date; asked from any thread, does not block."""
+        """Return JSON-ready values for the admin socket; called from any thread, does not block."""
 
     def close(self) -> None:
         """The agent stops: what serves goes on."""

@@ -19,7 +19,7 @@ class ServiceChange:
     """One line of a plan.
 
     :ivar service: name of the service
-    :ivar router_id: whose
+    :ivar router_id: of the router
     :ivar text: what is done, such as ``+ radvd``
     """
 
@@ -38,9 +38,11 @@ class Services:
             self._poll.register(service.fileno(), select.EPOLLIN)
 
     def plan(self, router: Router) -> tuple[ServiceChange, ...]:
+        """Return what :meth:`apply` would do, of all services."""
         return self._lines(router.id, lambda service: service.plan(router))
 
     def plan_remove(self, router_id: str) -> tuple[ServiceChange, ...]:
+        """Return what :meth:`remove` would do, of all services."""
         return self._lines(router_id, lambda service: service.plan_remove(router_id))
 
     def apply(self, router: Router) -> tuple[str, ...]:
@@ -55,9 +57,11 @@ class Services:
             raise error
 
     def routers(self) -> set[str]:
+        """Return ids of the routers that any service has something for."""
         return {router_id for service in self._services for router_id in service.routers()}
 
     def fileno(self) -> int:
+        """Return a descriptor (an epoll) that is readable when any service's is."""
         return self._poll.fileno()
 
     def changed(self) -> set[str]:
@@ -65,15 +69,16 @@ class Services:
         :raises ServiceFatalError: the agent must end
         """
         ready = {fd for fd, _ in self._poll.poll(0)}
-        return self._news([service.changed for service in self._services if service.fileno() in ready])
+        return self._router_ids([service.changed for service in self._services if service.fileno() in ready])
 
     def check(self) -> set[str]:
         """
         :raises ServiceFatalError: the agent must end
         """
-        return self._news([service.check for service in self._services])
+        return self._router_ids([service.check for service in self._services])
 
     def status(self) -> dict[str, object]:
+        """Return the status of each service by its name."""
         return {service.name: service.status() for service in self._services}
 
     @property
@@ -83,6 +88,7 @@ class Services:
         return [f"{name}: {trouble}" for name, trouble in statuses if trouble]
 
     def close(self) -> None:
+        """Close all services; what serves goes on."""
         for service in self._services:
             service.close()
         self._poll.close()
@@ -92,17 +98,17 @@ class Services:
         for service in self._services:
             try:
                 found += [ServiceChange(service.name, router_id, line) for line in ask(service)]
-            except ServiceError as exc:  # whoever applies the plan will be told
+            except ServiceError as exc:  # apply() will raise it again
                 LOG.debug("%s: %s", service.name, exc)
         return tuple(found)
 
     @staticmethod
-    def _news(looks: Sequence[Callable[[], Collection[str]]]) -> set[str]:
+    def _router_ids(checks: Sequence[Callable[[], Collection[str]]]) -> set[str]:
         found: set[str] = set()
-        for look in looks:
+        for check in checks:
             reason = ""
             try:
-                found.update(look())
+                found.update(check())
             except ServiceFatalError:
                 raise
             except ServiceError as exc:

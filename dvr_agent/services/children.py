@@ -1,6 +1,6 @@
-"""Helper processes of routers: adopted, started, told to read anew, ended, and watched while they run.
+"""Helper processes of routers: adopted, started, reloaded, ended, and watched while they run.
 
-A helper makes itself a daemon: it is nobody's child, and outlives the agent.  It is ours if three things agree: the
+A helper makes itself a daemon: it is no child of the agent, and outlives it.  It is ours if three things agree: the
 number in its process id file, the configuration file in its command line, and the namespace it is in.
 """
 
@@ -36,33 +36,70 @@ class _Watched:
 
 
 @dataclass(slots=True)
-class _Fallen:
-    """One that died.
+class _DeadHelper:
+    """A helper that died.
 
     :ivar text: what happened
     :ivar times: in a row, each soon after its start
     :ivar due: when it may be started again, by the monotonic clock
-    :ivar told: whether :meth:`Children.changed` has told of it
+    :ivar reported: :meth:`Children.changed` has returned it
     """
 
     text: str
     times: int
     due: float
-    told: bool = False
+    reported: bool = False
+
+
+class ProcessScan:
+    """Processes of a program on the whole host, as at the last scan of /proc.
+
+    :param name: of the program
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._found: dict[str, set[int]] | None = None
+        """Argument → ids of the processes that have it in their command line; None: there was no scan yet."""
+
+    def scan(self) -> None:
+        """Read the command lines of all processes."""
+        self._found = {}
+        for pid, arguments in running(self._name):
+            for one in arguments:
+                self._found.setdefault(one, set()).add(pid)
+
+    def forget(self) -> None:
+        """Scan again when the next question comes."""
+        self._found = None
+
+    @property
+    def arguments(self) -> Collection[str]:
+        """All arguments of the program's processes."""
+        return list(self._known())
+
+    def pids(self, program: Program) -> set[int]:
+        """Return ids of the processes that run with a helper's configuration file."""
+        return set(self._known().get(str(program.config), ()))
+
+    def _known(self) -> dict[str, set[int]]:
+        if self._found is None:
+            self.scan()
+        return self._found or {}
 
 
 class Children:
-    """By router id, one helper each.  For one thread.
+    """Helpers by router id, one each.  For one thread.
 
     :param name: of the program, whatever the router
+    :ivar processes: of the program, watched or not
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._watched: dict[str, _Watched] = {}
-        self._fallen: dict[str, _Fallen] = {}
-        self._seen: dict[str, set[int]] | None = None
-        """Word of a command line → processes of the program that had it at the last look; None: none was taken yet."""
+        self._dead: dict[str, _DeadHelper] = {}
+        self.processes = ProcessScan(name)
         self._timer = TimerFd()
         self._poll = select.epoll()
         self._poll.register(self._timer.fileno(), select.EPOLLIN)
@@ -72,15 +109,16 @@ class Children:
 
     @property
     def keys(self) -> Collection[str]:
+        """Router ids of the helpers that are watched."""
         return list(self._watched)
 
     @property
     def waiting(self) -> Collection[str]:
-        """Those that died and were not started again yet."""
-        return [key for key in list(self._fallen) if key not in self._watched]
+        """Router ids of helpers that died and were not started again yet."""
+        return [key for key in list(self._dead) if key not in self._watched]
 
     def find(self, key: str, program: Program) -> bool:
-        """True if the helper runs, as it should; one that does is watched from now on."""
+        """Tell whether the helper runs, in the right namespace; one that runs is watched from now on."""
         watched = self._watched.get(key)
         if watched is None:
             process = _find(program)
@@ -97,14 +135,14 @@ class Children:
         """
         self._note_if_dead(key)
         self._set_timer()
-        fallen = self._fallen.get(key)
-        if fallen is not None and fallen.due > time.monotonic():
-            raise ServiceError(f"{self._name} died {_often(fallen.times)}, it is started again soon")
+        dead = self._dead.get(key)
+        if dead is not None and dead.due > time.monotonic():
+            raise ServiceError(f"{self._name} died {_often(dead.times)}, it is started again soon")
         self.end(key, program)
         try:
             run(program)
         except ServiceError:
-            self._seen = None  # one that was too slow may have come to life after all
+            self.processes.forget()  # one that was too slow may have come to life after all
             raise
         process = _find(program)
         if process is None:
@@ -112,49 +150,35 @@ class Children:
         self._watch(key, program, process)
         await_ready(self._name, process)
 
-    def read_anew(self, key: str) -> None:
+    def reload(self, key: str) -> None:
         """Have it read its configuration file again.
 
-        :raises ServiceError: it cannot be told
+        :raises ServiceError: it cannot be signalled
         """
         process = self._watched[key].process
         await_ready(self._name, process)
         _send(self._name, process, signal.SIGHUP)
 
-    def look(self) -> None:
-        """Look at all processes of the host, for those that nobody watches."""
-        self._seen = {}
-        for pid, words in running(self._name):
-            for word in words:
-                self._seen.setdefault(word, set()).add(pid)
-
-    @property
-    def words(self) -> Collection[str]:
-        """All words of the command lines of the program's processes, at the last look."""
-        if self._seen is None:
-            self.look()
-        return list(self._seen or ())
-
-    def has_strays(self, key: str, program: Program) -> bool:
-        """True if others run with the configuration file beside the one that is watched, or without such a one."""
-        strays = self._strays(key, program)
-        for process in strays:
+    def has_stale(self, key: str, program: Program) -> bool:
+        """Tell whether stale processes run with the configuration file, beside the watched one or without one."""
+        stale = self._stale(key, program)
+        for process in stale:
             process.close()
-        return bool(strays)
+        return bool(stale)
 
-    def end_strays(self, key: str, program: Program) -> None:
-        """End all that run with the configuration file beside the one that is watched.
+    def end_stale(self, key: str, program: Program) -> None:
+        """End all stale processes that run with the configuration file beside the watched one.
 
         :raises ServiceError: something does not end
         """
-        self._end(self._strays(key, program))
+        _end_all(self._name, self._stale(key, program))
 
     def end(self, key: str, program: Program) -> None:
-        """End it, with everything that runs with its configuration file.
+        """End the helper, with every process that runs with its configuration file.
 
         :raises ServiceError: something does not end
         """
-        self._end(self._all(key, program))
+        _end_all(self._name, self._all(key, program))
         self._unwatch(key)
         try:
             securefiles.remove(program.pid_file)
@@ -162,27 +186,29 @@ class Children:
             raise ServiceError(f"{program.pid_file}: {exc.strerror}") from exc
 
     def forget(self, key: str) -> None:
-        """Its router is gone: how often it died does not matter any more."""
-        self._fallen.pop(key, None)
+        """Forget how often the helper died: its router is gone."""
+        self._dead.pop(key, None)
 
     def fileno(self) -> int:
+        """Return a descriptor that is readable when a helper has died or may be started again."""
         return self._poll.fileno()
 
     def changed(self) -> dict[str, str]:
-        """Key → what happened, of helpers that have died; of one that dies often once it may be started again."""
+        """Return key → what happened, of helpers that died; of one that dies often, once it may be started again."""
         self._poll.poll(0)
         for key in list(self._watched):
             self._note_if_dead(key)
         news = {}
         now = time.monotonic()
-        for key, fallen in self._fallen.items():
-            if fallen.due <= now and not fallen.told:
-                fallen.told = True
-                news[key] = fallen.text
+        for key, dead in self._dead.items():
+            if dead.due <= now and not dead.reported:
+                dead.reported = True
+                news[key] = dead.text
         self._set_timer()
         return news
 
     def close(self) -> None:
+        """Watch no more; the helpers go on."""
         for key in list(self._watched):
             self._unwatch(key)
         self._poll.close()
@@ -193,16 +219,16 @@ class Children:
         if watched is None or not watched.process.ended:
             return
         self._unwatch(key)
-        before = self._fallen.get(key)
+        before = self._dead.get(key)
         lived = time.monotonic() - watched.since
         times = 1 if lived >= STABLE_SECONDS or before is None else before.times + 1
         pause = 0.0 if times == 1 else backoff.delay(times - 1, FIRST_WAIT, LONGEST_WAIT)
         text = f"{self._name} (process {watched.process.pid}) has died"
-        self._fallen[key] = _Fallen(text, times, time.monotonic() + pause)
+        self._dead[key] = _DeadHelper(text, times, time.monotonic() + pause)
         LOG.warning("router %s: %s died %s, started again in %.1f s", key, self._name, _often(times), pause)
 
     def _set_timer(self) -> None:
-        due = [fallen.due for fallen in self._fallen.values() if not fallen.told]
+        due = [dead.due for dead in self._dead.values() if not dead.reported]
         self._timer.set(max(min(due) - time.monotonic(), 0.001) if due else None)
 
     def _watch(self, key: str, program: Program, process: Process) -> None:
@@ -218,42 +244,38 @@ class Children:
 
     def _all(self, key: str, program: Program) -> list[Process]:
         """Every process that runs with the configuration file, opened anew."""
-        pids = self._seen_with(program)
+        pids = self.processes.pids(program)
         watched = self._watched.get(key)
         for known in (watched.process.pid if watched else None, read_pid_file(program.pid_file)):
             if known is not None:
                 pids |= {known, *children_of(known)}  # radvd keeps one that may do what it may not
         return _open_all(pids, program)
 
-    def _strays(self, key: str, program: Program) -> list[Process]:
-        """Those at the last look that are neither the one that is watched nor its own helper, opened anew."""
-        pids = self._seen_with(program)
+    def _stale(self, key: str, program: Program) -> list[Process]:
+        """Open the stale processes of the last scan: neither the watched one nor its own helper."""
+        pids = self.processes.pids(program)
         watched = self._watched.get(key)
         if watched is not None:
             own = watched.process.pid
             pids = {pid for pid in pids if pid != own and parent_of(pid) != own}
         return _open_all(pids, program)
 
-    def _seen_with(self, program: Program) -> set[int]:
-        if self._seen is None:
-            self.look()
-        return set((self._seen or {}).get(str(program.config), ()))
 
-    def _end(self, processes: list[Process]) -> None:
-        """End them, by force if it must be, and close them."""
-        try:
-            for process in processes:
-                _send(self._name, process, signal.SIGTERM)
-            deadline = time.monotonic() + TERM_SECONDS
-            for process in processes:
-                if not process.wait(max(deadline - time.monotonic(), 0)):
-                    _send(self._name, process, signal.SIGKILL)
-            for process in processes:
-                if not process.wait(KILL_SECONDS):
-                    raise ServiceError(f"{self._name} (process {process.pid}) does not end")
-        finally:
-            for process in processes:
-                process.close()
+def _end_all(name: str, processes: list[Process]) -> None:
+    """End them, by force if it must be, and close them."""
+    try:
+        for process in processes:
+            _send(name, process, signal.SIGTERM)
+        deadline = time.monotonic() + TERM_SECONDS
+        for process in processes:
+            if not process.wait(max(deadline - time.monotonic(), 0)):
+                _send(name, process, signal.SIGKILL)
+        for process in processes:
+            if not process.wait(KILL_SECONDS):
+                raise ServiceError(f"{name} (process {process.pid}) does not end")
+    finally:
+        for process in processes:
+            process.close()
 
 
 def _find(program: Program) -> Process | None:

@@ -15,7 +15,8 @@ from dvr_agent.services.radvd import RadvdService
 
 
 def open_services(settings: Settings, writable: bool = True) -> Services:
-    """
+    """Open the services that the configuration describes.
+
     :param writable: False: only plans are asked for
     :raises ConfigError: an option has a value that cannot be used
     """

@@ -25,7 +25,7 @@ PID_DESCRIPTOR = 200
 """Of the process id file in a helper; whatever else the agent has open there is closed in it (O_CLOEXEC)."""
 PID_FILE = f"/proc/self/fd/{PID_DESCRIPTOR}"
 READY_STEP = 0.005
-"""Seconds between looks whether a helper is ready, which nothing tells."""
+"""Seconds between checks whether a helper is ready, since no event says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def _spawn(program: Program, path: str, words: tuple[str, ...]) -> int:
 
 
 def _inherited() -> list[int]:
-    """Descriptors that whoever started the agent left open, and that a helper would hold for as long as it lives."""
+    """Return descriptors that the agent has inherited, and that a helper would keep open for as long as it lives."""
     found = []
     for fd in map(int, os.listdir("/proc/self/fd")):
         with contextlib.suppress(OSError):  # that of the list itself, or closed meanwhile
@@ -110,7 +110,7 @@ def _inherited() -> list[int]:
 
 
 def _wait(pid: int) -> int | None:
-    """Exit code of a child of ours; None if it had to be killed."""
+    """Wait for a child; returns its exit code, None if it had to be killed."""
     fd = os.pidfd_open(pid)
     try:
         if has_ended(fd, START_SECONDS):
@@ -123,7 +123,7 @@ def _wait(pid: int) -> int | None:
 
 
 def _reason(program: Program) -> str:
-    """What it has against its configuration; the daemon says that to syslog only."""
+    """Return why the helper refuses its configuration; as a daemon it writes that to syslog only."""
     try:
         # The file that was looked at, whatever its name leads to by now: its text goes into our log.
         config = securefiles.open_regular(program.config)
@@ -150,12 +150,12 @@ def _reason(program: Program) -> str:
 
 
 def journal(name: str) -> str:
-    """Where the operator finds what a helper had to say."""
+    """Return where the operator finds the log of a helper."""
     return f"journalctl -t {name} says why"
 
 
 def await_ready(name: str, process: Process) -> None:
-    """Wait until it can be told to read anew.  radvd writes its process id file, and lets its starter go, some
+    """Wait until it catches SIGHUP.  radvd writes its process id file, and lets its starter go, some
     milliseconds before it catches SIGHUP; until then that would end it.
 
     :raises ServiceError: it has ended, or takes too long

@@ -33,14 +33,15 @@ class Process:
 
     @property
     def ended(self) -> bool:
+        """The process has ended."""
         return self.wait(0)
 
     def wait(self, seconds: float) -> bool:
-        """True if it has ended within so many seconds."""
+        """Wait; returns whether the process has ended within so many seconds."""
         return has_ended(self.fd, seconds)
 
     def catches(self, number: signal.Signals) -> bool:
-        """False if the signal would do what it does by default, which for most is to end it."""
+        """Tell whether the process has a handler for a signal; without one most signals end it."""
         try:
             lines = (PROC / str(self.pid) / "status").read_text().splitlines()
         except OSError:
@@ -49,11 +50,12 @@ class Process:
         return bool(caught >> (number - 1) & 1)
 
     def signal(self, number: signal.Signals) -> None:
-        """One that has ended is not missed."""
+        """Send a signal; a process that has ended is no error."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.fd, number)
 
     def close(self) -> None:
+        """Close the pidfd."""
         os.close(self.fd)
 
 
@@ -65,7 +67,7 @@ def has_ended(pidfd: int, seconds: float) -> bool:
 
 
 def open_process(pid: int, program: str, word: str, namespace: str = "") -> Process | None:
-    """A process, if it runs this program with this word in its command line; else None.
+    """Open a process, if it runs this program with this argument in its command line; else None.
 
     :param program: file name of the program
     :param namespace: name of the network namespace that it is most likely in
@@ -94,9 +96,9 @@ def open_process(pid: int, program: str, word: str, namespace: str = "") -> Proc
 
 
 def read_pid_file(path: Path) -> int | None:
-    """The number in a process id file, None if there is none.
+    """Read the number in a process id file, None if there is none.
 
-    :raises ServiceError: it cannot be told now, for lack of descriptors or memory
+    :raises ServiceError: it cannot be read now, for lack of descriptors or memory
     """
     try:
         return int(securefiles.read(path, PID_FILE_BYTES).data.split()[0])
@@ -109,7 +111,7 @@ def read_pid_file(path: Path) -> int | None:
 
 
 def running(program: str) -> Iterator[tuple[int, list[str]]]:
-    """(process id, command line) of all processes of a program: a look at the whole of /proc."""
+    """Yield (process id, command line) of all processes of a program, from the whole of /proc."""
     for entry in os.listdir(PROC):
         if entry.isdigit():
             words = command_line(int(entry))

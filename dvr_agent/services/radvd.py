@@ -50,15 +50,17 @@ class RadvdService:
         self._died = 0
 
     def plan(self, router: Router) -> list[str]:
+        """Return the lines for starting, reloading or ending the router's radvd."""
         text, program = self._text(router), self._program(router.id)
         if text is None:
             return self.plan_remove(router.id)
         if not self._children.find(router.id, program):
             return ["+ radvd"]
         lines = [] if self._is_read(program, text) else ["~ radvd configuration"]
-        return [*lines, "- second radvd"] if self._children.has_strays(router.id, program) else lines
+        return [*lines, "- second radvd"] if self._children.has_stale(router.id, program) else lines
 
     def apply(self, router: Router) -> None:
+        """Write the configuration, and start radvd or have it read the change; end it where none is wanted."""
         text, program = self._text(router), self._program(router.id)
         if text is None:
             self.remove(router.id)
@@ -72,16 +74,18 @@ class RadvdService:
                 self._children.start(router.id, program)
                 LOG.info("router %s: radvd started", router.id)
             elif _is_there(_marker(program.config)):
-                self._children.read_anew(router.id)
+                self._children.reload(router.id)
             _remove(_marker(program.config))
-            self._children.end_strays(router.id, program)
+            self._children.end_stale(router.id, program)
         except ServiceError as exc:
             raise ServiceError(f"no router advertisements: {exc}") from exc
 
     def plan_remove(self, router_id: str) -> list[str]:
+        """Return the line for ending the router's radvd, if there is anything of it."""
         return ["- radvd"] if self._is_there(router_id) else []
 
     def remove(self, router_id: str) -> None:
+        """End the router's radvd, and remove its files."""
         if self._is_there(router_id):
             program = self._program(router_id)
             self._children.end(router_id, program)
@@ -91,17 +95,23 @@ class RadvdService:
         self._children.forget(router_id)
 
     def routers(self) -> Collection[str]:
-        """By files and by processes, of which one may be left without the other."""
+        """Return ids of routers with files or processes of radvd, of which one may be left without the other."""
         markers = _stems(self._confs, CONF_SUFFIX + MARKER_SUFFIX)
         files = _stems(self._confs, CONF_SUFFIX) | markers | _stems(self._pids, PID_SUFFIX)
-        seen = {Path(word).name.removesuffix(CONF_SUFFIX) for word in self._children.words if self._is_config(word)}
-        found = files | {one for one in seen if self._has_strays(one)} | set(self._children.keys)
+        seen = {
+            Path(word).name.removesuffix(CONF_SUFFIX)
+            for word in self._children.processes.arguments
+            if self._is_config(word)
+        }
+        found = files | {one for one in seen if self._has_stale(one)} | set(self._children.keys)
         return {one for one in found if names.parse_namespace(names.QROUTER + one)}
 
     def fileno(self) -> int:
+        """Return a descriptor that is readable when a radvd has died or may be started again."""
         return self._children.fileno()
 
     def changed(self) -> Collection[str]:
+        """Return ids of the routers whose radvd has to be started again."""
         news = self._children.changed()
         self._died += len(news)
         if news and self._action == "exit":
@@ -110,14 +120,16 @@ class RadvdService:
         return list(news)
 
     def check(self) -> Collection[str]:
-        """Each one is watched by its pidfd; only what nobody knows of has to be looked for."""
-        self._children.look()
-        return {*self.changed(), *(one for one in self._children.keys if self._has_strays(one))}
+        """Return ids of routers with a stale radvd: one that is watched by its pidfd needs no check."""
+        self._children.processes.scan()
+        return {*self.changed(), *(one for one in self._children.keys if self._has_stale(one))}
 
     def status(self) -> dict[str, object]:
+        """Return how many run, how many died, and which wait for their next start."""
         return {"routers": len(self._children.keys), "died": self._died, "waiting": sorted(self._children.waiting)}
 
     def close(self) -> None:
+        """Watch no more; each radvd goes on."""
         self._children.close()
 
     def _check_rights(self) -> None:
@@ -135,13 +147,13 @@ class RadvdService:
         files = (program.config, _marker(program.config), program.pid_file)
         if router_id in self._children or any(_is_there(path) for path in files):
             return True
-        return self._children.has_strays(router_id, program)
+        return self._children.has_stale(router_id, program)
 
-    def _has_strays(self, router_id: str) -> bool:
-        return self._children.has_strays(router_id, self._program(router_id))
+    def _has_stale(self, router_id: str) -> bool:
+        return self._children.has_stale(router_id, self._program(router_id))
 
-    def _is_config(self, word: str) -> bool:
-        return word.endswith(CONF_SUFFIX) and Path(word).parent == self._confs
+    def _is_config(self, argument: str) -> bool:
+        return argument.endswith(CONF_SUFFIX) and Path(argument).parent == self._confs
 
     @staticmethod
     def _is_read(program: Program, text: str) -> bool:
@@ -176,7 +188,7 @@ def _stems(directory: Path, suffix: str) -> set[str]:
 
 
 def _marker(config: Path) -> Path:
-    """Is there from before a configuration is written until radvd was told, whatever agent does that."""
+    """Return the path of the marker: the file exists from before a configuration is written until radvd has read it."""
     return config.with_name(config.name + MARKER_SUFFIX)
 
 

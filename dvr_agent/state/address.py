@@ -1,7 +1,7 @@
 """Addresses on devices.
 
-Link-local IPv6 addresses that the kernel makes itself are not part of the state.  It makes one of a device's MAC
-address when the device is raised, and keeps it when the MAC address changes: then it is stale.
+Link-local IPv6 addresses that the kernel makes itself are not part of the state.  The kernel makes one from a device's
+MAC address when the device is raised, and keeps it when the MAC address changes: then the address is stale.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import NamedTuple
 
+from dvr_agent.state.kind import Kind, on_own_device, only_device
+
 LINK_LOCAL_PREFIX = 64
 """Prefix length of the kernel's link-local addresses (addrconf_add_linklocal in net/ipv6/addrconf.c)."""
 
 
 class Address(NamedTuple):
-    """An address with its prefix length on a device.  Identity: all of it."""
+    """An address with its prefix length on a device.  Identity: the whole value."""
 
     device: str
     cidr: str
@@ -23,15 +25,17 @@ class Address(NamedTuple):
 
     @property
     def text(self) -> str:
+        """The address in iproute2's terms."""
         return f"address {self.cidr} dev {self.device}"
 
     @property
     def ip(self) -> str:
+        """The address without its prefix length."""
         return self.cidr.partition("/")[0]
 
 
 def link_local(mac: str) -> str:
-    """Compute the IPv6 link-local address that the kernel makes of a MAC address (EUI-64, RFC 4291 appendix A)."""
+    """Compute the IPv6 link-local address that the kernel makes from a MAC address (EUI-64, RFC 4291 appendix A)."""
     octets = bytes(int(part, 16) for part in mac.split(":"))
     identifier = bytes((octets[0] ^ 0x02, *octets[1:3], 0xFF, 0xFE, *octets[3:]))
     return str(IPv6Address(b"\xfe\x80" + bytes(6) + identifier))
@@ -39,14 +43,31 @@ def link_local(mac: str) -> str:
 
 @lru_cache(maxsize=16384)
 def kernel_link_local(device: str, mac: str) -> Address:
-    """Return the address that the kernel gives a device with this MAC address by itself."""
+    """Return the link-local address that the kernel adds to a device with this MAC address."""
     return Address(device, f"{link_local(mac)}/{LINK_LOCAL_PREFIX}")
 
 
 @lru_cache(maxsize=16384)
 def is_made_of_mac(address: Address) -> bool:
-    """True for a link-local address in the form that the kernel makes of a MAC address, whichever that is."""
+    """True for a link-local address that the kernel made from a MAC address (any MAC address)."""
     if not address.cidr.startswith("fe80:") or not address.cidr.endswith(f"/{LINK_LOCAL_PREFIX}"):
         return False
     raw = IPv6Address(address.ip).packed
     return raw[2:8] == bytes(6) and raw[11:13] == b"\xff\xfe"
+
+
+def _ipv6_place(address: Address) -> tuple[str, str] | None:
+    """Return device and address: the kernel has an IPv6 address once per device, whatever its prefix length."""
+    return (address.device, address.ip) if ":" in address.cidr else None
+
+
+ADDRESS_KIND = Kind(
+    Address,
+    name="address",
+    field="addresses",
+    build_rank=20,
+    remove_rank=30,
+    owned=on_own_device,
+    devices=only_device,
+    place=_ipv6_place,
+)

@@ -1,6 +1,6 @@
 """Compare two states of one namespace slice.  The result is data: ``dvrctl plan`` prints it, the kernel applies it.
 
-``diff(a, apply(a, diff(a, b)))`` is empty for all a and b; ``tests/unit/test_diff.py`` holds this module to it.
+``diff(apply(a, diff(a, b)), b)`` is empty for all a and b; ``tests/unit/test_diff.py`` checks it.
 """
 
 from __future__ import annotations
@@ -8,22 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from dvr_agent.state.address import Address, is_made_of_mac, kernel_link_local
+from dvr_agent.state.address import ADDRESS_KIND, is_made_of_mac, kernel_link_local
 from dvr_agent.state.filter import Table
-from dvr_agent.state.link import Link, same_link
-from dvr_agent.state.namespace import Announcement, NamespaceState, Outbound
-from dvr_agent.state.neighbour import Neighbour
-from dvr_agent.state.route import Route
-from dvr_agent.state.rule import KERNEL_RULES, Rule
-from dvr_agent.state.sysctl import Sysctl, same_sysctl
-
-Item = Link | Address | Route | Rule | Neighbour | Sysctl
+from dvr_agent.state.kind import AnyKind, KernelObject
+from dvr_agent.state.namespace import KIND_OF, KINDS, Announcement, NamespaceState, Outbound
+from dvr_agent.state.rule import KERNEL_RULES
 
 
 class Action(Enum):
-    """What happens to an object; the value is the sign it is printed with."""
+    """What happens to an object; the value is the sign that plans print."""
 
     ADD = "+"
     REMOVE = "-"
@@ -31,24 +26,26 @@ class Action(Enum):
 
 
 class Change(NamedTuple):
-    """One object that is added, removed or given another value; ``old`` is set for the latter two only."""
+    """One object that is added, removed or changed; ``old`` is set for removed and changed ones only."""
 
     action: Action
-    item: Item
-    old: Item | None = None
+    item: KernelObject
+    old: KernelObject | None = None
 
     @property
     def kind(self) -> str:
-        return type(self.item).__name__.lower()
+        """Name of the object's kind."""
+        return KIND_OF[type(self.item)].name
 
     @property
     def text(self) -> str:
+        """The change as plans print it."""
         was = f" (was: {self.old.text})" if self.action is Action.CHANGE and self.old is not None else ""
         return f"{self.action.value} {self.item.text}{was}"
 
 
 class TableChange(NamedTuple):
-    """One packet filter table whose part of ours differs; it is replaced by one commit."""
+    """One packet filter table whose part of ours differs; one commit replaces it."""
 
     old: Table
     new: Table
@@ -56,13 +53,13 @@ class TableChange(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Everything that has to happen in one namespace for one slice of it.
+    """All changes of one slice of a namespace.
 
-    :ivar create: the namespace itself is missing
-    :ivar remove: the namespace itself goes, with all that is in it
-    :ivar left_over: tables of nf_tables from which the chains of neutron-l3-agent (``old``) are removed; ``new`` is
-        what of ours, in the legacy tables, takes their place
-    :ivar outbound: which connections end where an address gets a translation
+    :ivar create: the namespace is missing
+    :ivar remove: the namespace is removed with all that is in it
+    :ivar stale_tables: tables of nf_tables from which the chains of neutron-l3-agent (``old``) are removed; ``new`` is
+        our table, of the legacy backend, that takes their place
+    :ivar outbound: which connections are deleted where an address gets a translation
     """
 
     namespace: str
@@ -70,56 +67,98 @@ class Changes:
     remove: bool = False
     items: tuple[Change, ...] = ()
     tables: tuple[TableChange, ...] = ()
-    left_over: tuple[TableChange, ...] = ()
+    stale_tables: tuple[TableChange, ...] = ()
     announcements: tuple[Announcement, ...] = ()
     outbound: Outbound = field(default=Outbound())
 
     def __bool__(self) -> bool:
-        return bool(self.create or self.remove or self.items or self.tables or self.left_over)
+        return bool(self.create or self.remove or self.items or self.tables or self.stale_tables)
 
 
 def diff(observed: NamespaceState | None, desired: NamespaceState) -> Changes:
-    """What leads from ``observed`` (None: no such namespace) to ``desired``, in no particular order of kinds."""
+    """Compute the changes that turn ``observed`` (None: no such namespace) into ``desired``, kind by kind."""
     now = observed or NamespaceState(desired.name, desired.ownership, rules=desired.rules & KERNEL_RULES)
-    links = tuple(_keyed(now.links, desired.links, _name, same_link))
-    items = (
-        *_loopback(now),
-        *links,
-        *_addresses(now, desired),
-        *_keyed(now.routes, desired.routes, _key, _equal),
-        *_plain(now.rules, desired.rules),
-        *_keyed(_kept_neighbours(now.neighbours, links), desired.neighbours, _key, _equal),
-        *_sysctls(now.sysctls, desired.sysctls),
-    )
+    items = [*_loopback_change(now)]
+    for kind in KINDS:
+        items += _address_changes(now, desired) if kind is ADDRESS_KIND else _kind_changes(kind, now, desired)
     added = {change.item for change in items if change.action is not Action.REMOVE}
     return Changes(
         desired.name,
         create=observed is None,
-        items=items,
-        tables=tuple(_tables(now.tables, desired.tables)),
-        left_over=tuple(_left_over(now.left_over, desired.tables)),
+        items=tuple(items),
+        tables=tuple(_table_changes(now.tables, desired.tables)),
+        stale_tables=tuple(_stale_table_changes(now.stale_tables, desired.tables)),
         announcements=_announcements(desired.announcements, added),
         outbound=desired.outbound,
     )
 
 
-def _announcements(wanted: Iterable[Announcement], added: set[Item]) -> tuple[Announcement, ...]:
-    """Those that something added or changed is a reason for; each address once."""
+def _announcements(wanted: Iterable[Announcement], added: set[KernelObject]) -> tuple[Announcement, ...]:
+    """Select the announcements of objects that are added or changed, one per address."""
     found = {(one.device, one.address): one for one in wanted if one.because in added}
     return tuple(found.values())
 
 
-def _loopback(now: NamespaceState) -> Iterator[Change]:
-    """Raise ``lo``: it is down in a namespace that somebody else made."""
+def _loopback_change(now: NamespaceState) -> Iterator[Change]:
+    """Raise ``lo``, which is down in a namespace that another program made."""
     if now.loopback is not None and not now.loopback.up:
         yield Change(Action.CHANGE, now.loopback._replace(up=True), now.loopback)
 
 
-def _addresses(now: NamespaceState, desired: NamespaceState) -> Iterator[Change]:
+def _kind_changes(kind: AnyKind, now: NamespaceState, desired: NamespaceState) -> Iterable[Change]:
+    """Compare the objects of one kind."""
+    found, wanted = now.of_kind(kind), desired.of_kind(kind)
+    if kind.flushed_on_new_mac:
+        found = _unflushed(kind, now, desired)
+    if found == wanted:
+        return ()
+    key = kind.key
+    return _whole_changes(found, wanted) if key is None else _keyed_changes(kind, key, found, wanted)
+
+
+def _whole_changes(found: frozenset[Any], wanted: frozenset[Any]) -> Iterator[Change]:
+    """Compare objects that are their own identity: added or removed, never changed."""
+    for item in sorted(wanted - found, key=str):
+        yield Change(Action.ADD, item)
+    for item in sorted(found - wanted, key=str):
+        yield Change(Action.REMOVE, item, item)
+
+
+def _keyed_changes(
+    kind: AnyKind, key: Callable[[Any], Hashable], found: frozenset[Any], wanted: frozenset[Any]
+) -> Iterator[Change]:
+    """Compare objects that have an identity and a value that can be changed in place."""
+    # The kernel can hold several routes of one identity (``ip route append``): one stays, the others go.
+    by_key: dict[Hashable, list[Any]] = {}
+    for item in found - wanted:
+        by_key.setdefault(key(item), []).append(item)
+    for item in sorted(wanted - found, key=lambda item: str(key(item))):
+        same_key = by_key.get(key(item))
+        if not same_key:
+            yield Change(Action.ADD, item)
+            continue
+        old = next((one for one in same_key if kind.same(one, item)), None) or min(same_key, key=str)
+        same_key.remove(old)
+        if not kind.same(old, item):
+            yield Change(Action.CHANGE, item, old)
+    if kind.removable:
+        for item in sorted((item for rest in by_key.values() for item in rest), key=str):
+            yield Change(Action.REMOVE, item, item)
+
+
+def _unflushed(kind: AnyKind, now: NamespaceState, desired: NamespaceState) -> frozenset[Any]:
+    """Exclude objects that the kernel flushes on a MAC change: all on a device that gets another MAC address."""
+    found = now.of_kind(kind)
+    macs = {link.name: link.mac for link in now.links}
+    changed = {link.name for link in desired.links if macs.get(link.name, link.mac) != link.mac}
+    return frozenset(item for item in found if changed.isdisjoint(kind.devices(item))) if changed else found
+
+
+def _address_changes(now: NamespaceState, desired: NamespaceState) -> Iterator[Change]:
     """Compare addresses.
 
-    The kernel makes a link-local address of a device's MAC address when the device is raised, and keeps it when the MAC
-    address changes: then it gives way to that of the new MAC address.
+    The kernel makes a link-local address from a device's MAC address when the device is raised, and keeps it when the
+    MAC address changes: then it is replaced by that of the new MAC address.
     """
     if not now.link_locals and now.addresses == desired.addresses:
         return
@@ -127,77 +166,20 @@ def _addresses(now: NamespaceState, desired: NamespaceState) -> Iterator[Change]
     wanted = {link.name for link in desired.links}
     links = (*desired.links, *(link for link in now.links if link.name not in wanted))
     places = {(one.device, one.ip) for one in asked}
-    # A device has an IPv6 address once: one that is asked for with another prefix length takes the kernel's place.
+    # A device has an IPv6 address once: a desired one with another prefix length replaces the kernel's.
     own = {
         one for one in (kernel_link_local(link.name, link.mac) for link in links) if (one.device, one.ip) not in places
     }
     stale = {one for one in found - asked - own if is_made_of_mac(one) and one.device in wanted}
     in_the_way = {one for one in now.link_locals if (one.device, one.ip) in places}
-    yield from _plain((now.addresses - own) | in_the_way | stale, asked)
+    yield from _whole_changes((now.addresses - own) | in_the_way | stale, asked)
     losing = {one.device for one in found - asked if one.cidr.startswith("fe80:")}
     for right in sorted(kernel_link_local(link.name, link.mac) for link in desired.links):
         if right not in found and (right.device, right.ip) not in places and right.device in losing:
             yield Change(Action.ADD, right)
 
 
-K = TypeVar("K", Link, Route, Neighbour)
-P = TypeVar("P", Address, Rule)
-
-
-def _plain(now: frozenset[P], want: frozenset[P]) -> Iterator[Change]:
-    """Objects that are identical or different, nothing between."""
-    if now == want:
-        return
-    for item in sorted(want - now, key=str):
-        yield Change(Action.ADD, item)
-    for item in sorted(now - want, key=str):
-        yield Change(Action.REMOVE, item, item)
-
-
-def _keyed(
-    now: frozenset[K], want: frozenset[K], key: Callable[[K], Hashable], same: Callable[[K, K], bool]
-) -> Iterator[Change]:
-    """Objects that have an identity and, under it, a value that can be changed in place."""
-    if now == want:
-        return
-    had: dict[Hashable, list[K]] = {}
-    for item in now:
-        had.setdefault(key(item), []).append(item)
-    for item in sorted(want, key=lambda item: str(key(item))):
-        found = had.get(key(item))
-        if not found:
-            yield Change(Action.ADD, item)
-            continue
-        # The kernel can hold several routes of one identity (``ip route append``): one stays, the others go.
-        old = next((one for one in found if same(one, item)), None) or min(found, key=str)
-        found.remove(old)
-        if not same(old, item):
-            yield Change(Action.CHANGE, item, old)
-    for item in sorted((item for rest in had.values() for item in rest), key=str):
-        yield Change(Action.REMOVE, item, item)
-
-
-def _kept_neighbours(now: frozenset[Neighbour], links: Iterable[Change]) -> frozenset[Neighbour]:
-    """Less those that the kernel drops by itself: all on a device that gets another MAC (``neigh_changeaddr``)."""
-    renewed = {
-        change.item.name
-        for change in links
-        if isinstance(change.item, Link) and isinstance(change.old, Link) and change.old.mac != change.item.mac
-    }
-    return frozenset(one for one in now if one.device not in renewed) if renewed else now
-
-
-def _sysctls(now: frozenset[Sysctl], want: frozenset[Sysctl]) -> Iterator[Change]:
-    had = {item.key: item for item in now}
-    for item in sorted(want - now):
-        old = had.get(item.key)
-        if old is None:
-            yield Change(Action.ADD, item)
-        elif not same_sysctl(old, item):
-            yield Change(Action.CHANGE, item, old)
-
-
-def _tables(now: Iterable[Table], want: Iterable[Table]) -> Iterator[TableChange]:
+def _table_changes(now: Iterable[Table], want: Iterable[Table]) -> Iterator[TableChange]:
     had = {table.key: table for table in now}
     for table in want:
         old = had.get(table.key) or Table(table.family, table.name)
@@ -209,19 +191,7 @@ def _tables(now: Iterable[Table], want: Iterable[Table]) -> Iterator[TableChange
             yield TableChange(table, Table(*table.key))
 
 
-def _left_over(now: Iterable[Table], want: Iterable[Table]) -> Iterator[TableChange]:
+def _stale_table_changes(now: Iterable[Table], want: Iterable[Table]) -> Iterator[TableChange]:
     wanted = {table.key: table for table in want}
     for table in now:
         yield TableChange(table, wanted.get(table.key) or Table(*table.key))
-
-
-def _name(link: Link) -> str:
-    return link.name
-
-
-def _key(item: Route | Neighbour) -> tuple[Hashable, ...]:
-    return item.key
-
-
-def _equal(one: Item, other: Item) -> bool:
-    return one == other

@@ -1,4 +1,4 @@
-"""Packet filter rules as typed values: matches and a target, never text that somebody has to parse.
+"""Packet filter rules as typed values: matches and a target, never text that has to be parsed.
 
 A backend (libiptc today) compiles them; :attr:`FilterRule.text` prints them in iptables-save syntax.
 These are frozen dataclasses, not tuples: two kinds of match with the same numbers must not compare equal.
@@ -32,6 +32,7 @@ class MarkMatch:
 
     @property
     def text(self) -> str:
+        """The match in iptables-save syntax."""
         return f"-m mark {'! ' if self.invert else ''}--mark {_masked(self.value, self.mask)}"
 
 
@@ -45,6 +46,7 @@ class ConnmarkMatch:
 
     @property
     def text(self) -> str:
+        """The match in iptables-save syntax."""
         return f"-m connmark {'! ' if self.invert else ''}--mark {_masked(self.value, self.mask)}"
 
 
@@ -57,6 +59,7 @@ class CtStateMatch:
 
     @property
     def text(self) -> str:
+        """The match in iptables-save syntax."""
         names = ",".join(name for name in CT_STATES if name in self.states)
         return f"-m conntrack {'! ' if self.invert else ''}--ctstate {names}"
 
@@ -71,6 +74,7 @@ class DportMatch:
 
     @property
     def text(self) -> str:
+        """The match in iptables-save syntax."""
         if (self.first, self.last) == (0, 0xFFFF):
             return f"-m {self.protocol}"
         ports = str(self.first) if self.first == self.last else f"{self.first}:{self.last}"
@@ -85,6 +89,7 @@ class CommentMatch:
 
     @property
     def text(self) -> str:
+        """The match in iptables-save syntax."""
         return f"-m comment --comment {_quoted(self.comment)}"
 
 
@@ -99,6 +104,7 @@ class Verdict:
 
     @property
     def text(self) -> str:
+        """The target in iptables-save syntax."""
         return f"-j {self.name}"
 
 
@@ -110,6 +116,7 @@ class Jump:
 
     @property
     def text(self) -> str:
+        """The target in iptables-save syntax."""
         return f"-j {self.chain}"
 
 
@@ -122,6 +129,7 @@ class Dnat:
 
     @property
     def text(self) -> str:
+        """The target in iptables-save syntax."""
         return f"-j DNAT --to-destination {_endpoint(self.address, self.ports)}"
 
 
@@ -134,6 +142,7 @@ class Snat:
 
     @property
     def text(self) -> str:
+        """The target in iptables-save syntax."""
         return f"-j SNAT --to-source {self.address}" + (" --random-fully" if self.random_fully else "")
 
 
@@ -145,6 +154,7 @@ class Redirect:
 
     @property
     def text(self) -> str:
+        """The target in iptables-save syntax."""
         return f"-j REDIRECT --to-ports {self.port}"
 
 
@@ -157,6 +167,7 @@ class SetMark:
 
     @property
     def text(self) -> str:
+        """The target in iptables-save syntax."""
         return f"-j MARK --set-xmark 0x{self.value:x}/0x{self.mask:x}"
 
 
@@ -168,6 +179,7 @@ class SaveConnmark:
 
     @property
     def text(self) -> str:
+        """The target in iptables-save syntax."""
         return f"-j CONNMARK --save-mark --nfmask 0x{self.mask:x} --ctmask 0x{self.mask:x}"
 
 
@@ -179,6 +191,7 @@ class RestoreConnmark:
 
     @property
     def text(self) -> str:
+        """The target in iptables-save syntax."""
         return f"-j CONNMARK --restore-mark --nfmask 0x{self.mask:x} --ctmask 0x{self.mask:x}"
 
 
@@ -188,20 +201,22 @@ class NoTrack:
 
     @property
     def text(self) -> str:
+        """The target in iptables-save syntax."""
         return "-j CT --notrack"
 
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """A match or target read from the kernel that this vocabulary has no word for.
+    """A match or target read from the kernel that no other class here describes.
 
-    It never equals anything we want, so a rule with it in one of our chains is removed.
+    It never equals a desired one, so a rule with it in one of our chains is removed.
     """
 
     data: bytes
 
     @property
     def text(self) -> str:
+        """The beginning of the bytes, for people."""
         return f"(not ours: {self.data[:24].hex()})"
 
 
@@ -222,7 +237,7 @@ class FilterRule:
 
     @property
     def text(self) -> str:
-        """In the words and the order of iptables-save, without ``-A CHAIN``."""
+        """The rule in iptables-save syntax, without ``-A CHAIN``."""
         protocol = f"-p {self.protocol}" if self.protocol else ""
         words = [
             _opt("-s", self.src),
@@ -251,7 +266,7 @@ class Table:
     :ivar chains: sorted by name
     :ivar jumps: (built-in chain, our chain) pairs, sorted; kept at the head of the built-in chain
 
-    A table without chains says: nothing of ours may be left in it.
+    A table without chains is desired where none of our chains may be left in it.
     """
 
     family: Family
@@ -261,21 +276,23 @@ class Table:
 
     @property
     def key(self) -> tuple[Family, str]:
+        """Identity: family and name."""
         return (self.family, self.name)
 
     @property
     def text(self) -> str:
+        """The table's name for people."""
         return f"{'iptables' if self.family == 4 else 'ip6tables'} table {self.name}"
 
 
 TableKey = tuple[Family, str]
 
 CHAIN_PREFIX = "dvr-"
-"""Every chain of ours begins with it; ``dvr-PREROUTING`` hangs off ``PREROUTING``, and so on."""
+"""Every chain of ours begins with it; ``PREROUTING`` jumps to ``dvr-PREROUTING``, and so on."""
 
 
 def make_table(family: Family, name: str, rules: dict[str, tuple[FilterRule, ...]]) -> Table:
-    """Our table from a dict: built-in chain → the rules that its ``dvr-`` chain holds; empty ones are left out."""
+    """Make our table of a dict: built-in chain → rules of its ``dvr-`` chain; empty ones are left out."""
     filled = {builtin: found for builtin, found in sorted(rules.items()) if found}
     chains = tuple(Chain(CHAIN_PREFIX + builtin, found) for builtin, found in filled.items())
     return Table(family, name, chains, tuple((builtin, CHAIN_PREFIX + builtin) for builtin in filled))

@@ -1,8 +1,11 @@
-"""Network devices inside a namespace, and how they come to be."""
+"""Network devices inside a namespace, and what makes them."""
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import NamedTuple
+
+from dvr_agent.state.kind import Kind
 
 
 class Port(NamedTuple):
@@ -19,6 +22,7 @@ class Port(NamedTuple):
 
     @property
     def text(self) -> str:
+        """The port in one line."""
         return f"port {self.device} network {self.network_id} address {self.mac} mtu {self.mtu}"
 
 
@@ -52,9 +56,23 @@ class Link(NamedTuple):
 
     @property
     def text(self) -> str:
+        """The link in iproute2's terms."""
         return f"link {self.name} address {self.mac} mtu {self.mtu}" + ("" if self.up else " down")
 
 
 def same_link(one: Link, other: Link) -> bool:
-    """True if both describe the same device in the same condition, however it came to be."""
+    """True if name, MAC address, MTU and state are equal; ``origin`` is not compared."""
     return one[:4] == other[:4]
+
+
+LINK_KIND = Kind(
+    Link,
+    name="link",
+    field="links",
+    build_rank=0,
+    remove_rank=40,
+    owned=lambda ownership, link: ownership.owns_device(link.name),
+    devices=lambda link: (link.name,),
+    key=attrgetter("name"),
+    same=same_link,
+)

@@ -1,22 +1,34 @@
-"""A namespace, or one owner's slice of it: everything that is there or should be there."""
+"""The state of a namespace, or of one owner's slice of it: every object that is or should be in it, by kind.
+
+:data:`KINDS` is the registry: whatever treats all kinds alike (diff, order, slices, ``dvrctl show``, the fake kernel)
+reads it.  ``docs/adding-a-kind.md`` describes how a kind is added.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from dvr_agent.state.address import Address
+from dvr_agent.state.address import ADDRESS_KIND, Address
 from dvr_agent.state.filter import Table
-from dvr_agent.state.link import Link
-from dvr_agent.state.neighbour import Neighbour
+from dvr_agent.state.kind import AnyKind, KernelObject
+from dvr_agent.state.link import LINK_KIND, Link
+from dvr_agent.state.neighbour import NEIGHBOUR_KIND, Neighbour
 from dvr_agent.state.ownership import Ownership
-from dvr_agent.state.route import Route
-from dvr_agent.state.rule import Rule
-from dvr_agent.state.sysctl import Sysctl
+from dvr_agent.state.route import ROUTE_KIND, Route
+from dvr_agent.state.rule import RULE_KIND, Rule
+from dvr_agent.state.sysctl import SYSCTL_KIND, Sysctl
+
+KINDS: tuple[AnyKind, ...] = (LINK_KIND, ADDRESS_KIND, ROUTE_KIND, RULE_KIND, NEIGHBOUR_KIND, SYSCTL_KIND)
+"""All kinds, in the order in which plans and ``dvrctl show`` print them."""
+
+KIND_OF: dict[type[KernelObject], AnyKind] = {kind.type: kind for kind in KINDS}
+"""Class of a value → its kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """Tell the neighbours of ``device`` where ``address`` now lives (gratuitous ARP or unsolicited NA).
+    """An announcement that ``device`` now has ``address`` (gratuitous ARP or unsolicited neighbour advertisement).
 
     Sent when ``because`` is added or changed: the address itself, or a route that brings its packets here.
     """
@@ -28,9 +40,9 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
-    """Which tracked connections end when an address gets a translation: they would go on without it.
+    """Connections to delete when an address gets a translation: without that they would go on untranslated.
 
-    :ivar addresses: those whose connections to the outside are translated
+    :ivar addresses: fixed addresses whose connections to the outside are translated
     :ivar inside: IPv4 networks that are reached without leaving to the outside, so that nothing is translated
     """
 
@@ -40,14 +52,14 @@ class Outbound:
 
 @dataclass(frozen=True, slots=True)
 class NamespaceState:
-    """What one slice of a namespace holds.
+    """What one slice of a namespace contains.
 
     :ivar name: of the namespace, e.g. ``qrouter-<uuid>``
-    :ivar ownership: which objects of the namespace this slice answers for
-    :ivar tables: our part of each packet filter table that this slice manages; no other is looked at
-    :ivar left_over: only in observed states: chains of neutron-l3-agent in tables of nf_tables, which have to go
+    :ivar ownership: which objects of the namespace belong to this slice
+    :ivar tables: our part of each packet filter table that this slice manages; other tables are not read
+    :ivar stale_tables: only in observed states: chains of neutron-l3-agent in tables of nf_tables, which are removed
     :ivar announcements: only in desired states; likewise ``outbound``
-    :ivar link_locals: only in observed states: link-local addresses that the kernel made, or somebody else
+    :ivar link_locals: only in observed states: link-local addresses that the kernel or another program made
     :ivar loopback: only in observed states whose ownership has ``kernel_rules``: ``lo``, which must be up
     """
 
@@ -60,8 +72,24 @@ class NamespaceState:
     neighbours: frozenset[Neighbour] = frozenset()
     sysctls: frozenset[Sysctl] = frozenset()
     tables: tuple[Table, ...] = ()
-    left_over: tuple[Table, ...] = ()
+    stale_tables: tuple[Table, ...] = ()
     announcements: tuple[Announcement, ...] = field(default=(), compare=False)
     outbound: Outbound = field(default=Outbound(), compare=False)
     link_locals: frozenset[Address] = field(default=frozenset(), compare=False)
     loopback: Link | None = field(default=None, compare=False)
+
+    def of_kind(self, kind: AnyKind) -> frozenset[Any]:
+        """Return the objects of one kind."""
+        objects: frozenset[Any] = getattr(self, kind.field)
+        return objects
+
+
+def without_device(state: NamespaceState, device: str) -> NamespaceState:
+    """Return the state without a device, and without all objects that the kernel removes together with it."""
+    left: dict[str, Any] = {
+        kind.field: frozenset(item for item in state.of_kind(kind) if device not in kind.devices(item))
+        for kind in KINDS
+        if kind.goes_with_device
+    }
+    left["link_locals"] = frozenset(address for address in state.link_locals if address.device != device)
+    return replace(state, **left)

@@ -1,41 +1,31 @@
-"""In which order changes are made, so that no packet is lost.
+"""The order of changes in one namespace, chosen so that no packet is lost.
 
 Add before remove; packet filter tables before the routes and rules that bring packets to them, but after the routes
-and rules that are going; see ``docs/architecture.md``, "Order".
+and rules that are removed; see ``docs/architecture.md``, "Order".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from dvr_agent.state.address import Address
 from dvr_agent.state.diff import Action, Change
-from dvr_agent.state.link import Link
-from dvr_agent.state.neighbour import Neighbour
-from dvr_agent.state.route import Route
-from dvr_agent.state.rule import KERNEL_RULES, Rule
-from dvr_agent.state.sysctl import Sysctl
+from dvr_agent.state.namespace import KIND_OF
 
 
 @dataclass(frozen=True, slots=True)
 class Phases:
-    """The changes of one namespace in the order they are made; the tables are committed between the first two.
+    """The changes of one namespace in the order of execution; the tables are committed between the first two.
 
-    :ivar early: rules and routes that go without successor: traffic must stop coming before its NAT goes
+    :ivar early: rules and routes that are removed without successor: traffic must stop coming before its NAT goes
     :ivar build: everything added or changed, and IPv6 addresses that get another prefix length
-    :ivar late: what is replaced by something added above, and what nothing uses any more
+    :ivar late: removal of everything that an added object replaces, or that nothing uses any more
     """
 
     early: tuple[Change, ...]
     build: tuple[Change, ...]
     late: tuple[Change, ...]
-
-
-_BUILD_ORDER = {Link: 0, Sysctl: 1, Address: 2, Neighbour: 3, Route: 5, Rule: 6}
-_KERNEL_RULE = 4
-"""Before routes: whether a gateway can be reached is looked up by the rules."""
-_REMOVE_ORDER = {Rule: 0, Route: 1, Neighbour: 2, Address: 3, Link: 4}
 
 
 def phases(changes: Iterable[Change]) -> Phases:
@@ -44,39 +34,58 @@ def phases(changes: Iterable[Change]) -> Phases:
     remove: list[Change] = []
     for change in changes:
         (remove if change.action is Action.REMOVE else build).append(change)
-    replaced = {(change.item.device, change.item.ip) for change in build if isinstance(change.item, Address)}
-    build += [change for change in remove if _gives_way(change, replaced)]
-    remove = [change for change in remove if not _gives_way(change, replaced)]
-    successors = {change.item.selector for change in build if isinstance(change.item, Rule)}
-    early = [change for change in remove if _stops_traffic(change, successors)]
-    late = [change for change in remove if not _stops_traffic(change, successors)]
-    return Phases(_sorted(early, _REMOVE_ORDER), _sorted(build, _BUILD_ORDER), _sorted(late, _REMOVE_ORDER))
+    if not remove:
+        return Phases((), _sorted(build, _build_rank), ())
+    places, selectors = _places(build), _selectors(build)
+    build += [change for change in remove if _place(change) in places]
+    remove = [change for change in remove if _place(change) not in places]
+    early = [change for change in remove if _stops_traffic(change, selectors)]
+    late = [change for change in remove if not _stops_traffic(change, selectors)]
+    return Phases(_sorted(early, _remove_rank), _sorted(build, _build_rank), _sorted(late, _remove_rank))
 
 
-def _gives_way(change: Change, replaced: set[tuple[str, str]]) -> bool:
-    """IPv6 has an address once per device, whatever its prefix length: the old one goes when the new one comes."""
-    item = change.item
-    return isinstance(item, Address) and ":" in item.cidr and (item.device, item.ip) in replaced
+def _place(change: Change) -> Hashable | None:
+    """Return the place in the kernel that the object takes, None if others of its kind can be there too."""
+    kind = KIND_OF[type(change.item)]
+    place = None if kind.place is None else kind.place(change.item)
+    return None if place is None else (kind.name, place)
 
 
-def _stops_traffic(change: Change, successors: set[tuple[int, str | None, str | None]]) -> bool:
-    """A route under removal has no successor: one with the same destination and table would be a CHANGE."""
-    item = change.item
-    return isinstance(item, Route) or (isinstance(item, Rule) and item.selector not in successors)
+def _places(build: Iterable[Change]) -> set[Hashable]:
+    """Return the places that new objects need: an old one in such a place is removed when the new one comes."""
+    return {place for place in map(_place, build) if place is not None}
 
 
-def _route_rank(change: Change) -> int:
-    """On-link routes first: a gateway may be reachable only by them."""
-    return int(isinstance(change.item, Route) and change.item.hops[0].gateway is not None)
+def _selector(change: Change) -> Hashable | None:
+    """Return which traffic the object takes, None if no other object can take it instead."""
+    kind = KIND_OF[type(change.item)]
+    return None if kind.selector is None else (kind.name, kind.selector(change.item))
 
 
-def _sorted(changes: Sequence[Change], order: dict[type, int]) -> tuple[Change, ...]:
-    if len(changes) < 2:
-        return tuple(changes)
-    return tuple(sorted(changes, key=lambda change: _rank(change, order)))
+def _selectors(build: Iterable[Change]) -> set[Hashable]:
+    """Return the traffic that new objects take."""
+    return {selector for selector in map(_selector, build) if selector is not None}
 
 
-def _rank(change: Change, order: dict[type, int]) -> tuple[int, int]:
-    if change.action is Action.ADD and change.item in KERNEL_RULES:
-        return _KERNEL_RULE, 0
-    return order[type(change.item)], _route_rank(change)
+def _stops_traffic(change: Change, selectors: set[Hashable]) -> bool:
+    """True if no new object takes the traffic of a removed one.
+
+    A route under removal has no successor: one with the same destination and table would be a CHANGE.
+    """
+    return KIND_OF[type(change.item)].brings_traffic and _selector(change) not in selectors
+
+
+def _build_rank(change: Change) -> int:
+    return _rank(KIND_OF[type(change.item)].build_rank, change.item)
+
+
+def _remove_rank(change: Change) -> int:
+    return _rank(KIND_OF[type(change.item)].remove_rank, change.item)
+
+
+def _rank(rank: int | Callable[[Any], int], item: object) -> int:
+    return rank if isinstance(rank, int) else rank(item)
+
+
+def _sorted(changes: list[Change], rank: Callable[[Change], int]) -> tuple[Change, ...]:
+    return tuple(sorted(changes, key=rank)) if len(changes) > 1 else tuple(changes)

@@ -1,7 +1,8 @@
 """Which of the objects found in a namespace are ours: the only place that decides it.
 
-A namespace may be shared: by several routers (the fip namespace, one slice each) and with things an operator put
-there.  Whatever an :class:`Ownership` does not claim is not observed, and so can be neither changed nor removed.
+A namespace may be shared by several routers (the fip namespace, one slice each) and with objects of an operator.  An
+object that an :class:`Ownership` does not claim is not observed, and so is neither changed nor removed
+(``docs/dataplane.md``, "What is ours").
 """
 
 from __future__ import annotations
@@ -15,34 +16,34 @@ from dvr_agent.state.rule import KERNEL_RULES, Rule
 FIP_TABLE = 16
 """Routing table of traffic that leaves by a floating IP (neutron.agent.l3.dvr_fip_ns, FIP_RT_TBL)."""
 FIP_PRIORITIES = range(32768, 72768)
-"""Priorities of the rules that lead there (neutron.agent.l3.dvr_fip_ns, FIP_PR_START and _END)."""
+"""Priorities of the rules that look up ``FIP_TABLE`` (neutron.agent.l3.dvr_fip_ns, FIP_PR_START and _END)."""
 SAME_SCOPE_PRIORITY = 80000
 """Priority of the rules for subnets in the external address scope (FAST_PATH_EXIT_PR)."""
 
 V6_CONNECTED_PRIORITY, V6_REDIRECT_PRIORITY = 32764, 32765
-"""Ours: before the kernel's rule for main (32766), whose IPv6 default route leads to the fip namespace."""
+"""Our two IPv6 rules before the kernel's rule for main (32766), whose IPv6 default route leads to the fip namespace."""
 
 
 class RuleOwner(Enum):
-    """How rules of ours are recognised (dataplane contract, "What is ours")."""
+    """How our rules are recognised (``docs/dataplane.md``, "What is ours")."""
 
     NONE = "none"
     QROUTER = "qrouter"
     """Table 16 by a FIP or same-scope priority; table = priority (redirect to SNAT); the two before main for IPv6."""
     BY_IIF = "iif"
-    """``iif`` one of our devices and table = priority."""
+    """``iif`` is one of our devices and table = priority."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """What one slice of a namespace answers for.
+    """The objects that one slice of a namespace owns.
 
     :ivar prefixes: devices by the beginning of their name; the whole namespace is read to find them
     :ivar devices: devices by exact name; only these are read (a slice of a shared namespace)
-    :ivar rules: how its rules are recognised
-    :ivar tables: routing tables that belong to it altogether, whatever device a route in them uses
-    :ivar kernel_rules: it sees to what a namespace has by itself, too: ``lo``, which is up, and ``KERNEL_RULES``
-    :ivar main_only: of the routes on its devices only those of the main table are its own
+    :ivar rules: how rules of the slice are recognised
+    :ivar tables: routing tables that the slice owns as a whole, whatever device a route in them uses
+    :ivar kernel_rules: the slice owns what the kernel makes with a namespace: ``lo``, which is up, and ``KERNEL_RULES``
+    :ivar main_only: of the routes by its devices the slice owns only those of the main table
     """
 
     prefixes: tuple[str, ...] = ()
@@ -76,9 +77,9 @@ class Ownership:
 
 
 def _is_of_qrouter(rule: Rule) -> bool:
-    if rule.specific or rule.priority in (V6_CONNECTED_PRIORITY, V6_REDIRECT_PRIORITY):
-        connected = rule.specific and rule.priority == V6_CONNECTED_PRIORITY and rule.table == MAIN_TABLE
-        redirect = not rule.specific and rule.priority == V6_REDIRECT_PRIORITY and rule.table > V6_REDIRECT_PRIORITY
-        return rule.family == 6 and (connected or redirect)
+    if rule.suppress_default:
+        return rule.family == 6 and rule.priority == V6_CONNECTED_PRIORITY and rule.table == MAIN_TABLE
+    if rule.priority in (V6_CONNECTED_PRIORITY, V6_REDIRECT_PRIORITY):
+        return rule.family == 6 and rule.priority == V6_REDIRECT_PRIORITY and rule.table > V6_REDIRECT_PRIORITY
     by_fip = rule.table == FIP_TABLE and (rule.priority in FIP_PRIORITIES or rule.priority == SAME_SCOPE_PRIORITY)
     return by_fip or rule.table == rule.priority

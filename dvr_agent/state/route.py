@@ -1,8 +1,11 @@
-"""Routes.  Only those of protocol static and boot can be ours; the kernel's own are never looked at."""
+"""Routes.  Only routes of protocol static and boot can be ours; the kernel's own routes are not part of the state."""
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import NamedTuple
+
+from dvr_agent.state.kind import Kind
 
 MAIN_TABLE = 254
 DEFAULT_V4 = "0.0.0.0/0"
@@ -18,9 +21,9 @@ class Hop(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A unicast route.  Identity: :attr:`key`, destination and table; its next hops are its value.
+    """A unicast route.  Identity: :attr:`key`, which is destination and table; the next hops are its value.
 
-    Several hops make one multipath route; the hops are kept sorted so that equal routes are equal values.
+    Several hops make one multipath route; hops are sorted, so that equal routes are equal values.
     """
 
     dst: str
@@ -30,10 +33,12 @@ class Route(NamedTuple):
 
     @property
     def key(self) -> tuple[str, int]:
+        """Identity: destination and table."""
         return (self.dst, self.table)
 
     @property
     def text(self) -> str:
+        """The route in iproute2's terms."""
         table = "" if self.table == MAIN_TABLE else f" table {self.table}"
         dst = (
             f"default{' (IPv6)' if self.dst == DEFAULT_V6 else ''}"
@@ -50,5 +55,24 @@ def _hop(hop: Hop, several: bool) -> str:
 
 
 def make_route(dst: str, table: int, *hops: Hop) -> Route:
-    """A route with its hops in canonical order."""
+    """Make a route with its hops in canonical order."""
     return Route(dst, table, tuple(sorted(hops, key=lambda hop: (hop.gateway or "", hop.device))))
+
+
+def _build_rank(route: Route) -> int:
+    """On-link routes come first: a gateway may be reachable only by them."""
+    return 50 if route.hops[0].gateway is None else 51
+
+
+ROUTE_KIND = Kind(
+    Route,
+    name="route",
+    field="routes",
+    build_rank=_build_rank,
+    remove_rank=lambda route: 10 if route.hops[0].gateway is None else 11,
+    owned=lambda ownership, route: ownership.owns_route(route.table, tuple([hop.device for hop in route.hops])),
+    devices=lambda route: tuple([hop.device for hop in route.hops]),
+    key=attrgetter("dst", "table"),
+    table=attrgetter("table"),
+    brings_traffic=True,
+)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from dvr_agent.state.kind import Kind
+
 
 class Rule(NamedTuple):
-    """``from SRC [iif DEV] lookup TABLE`` with a priority.  Identity: all of it.
+    """``from SRC [iif DEV] lookup TABLE`` with a priority.  Identity: the whole value.
 
-    Rules with any other selector or action are not ours and never become a value of this type.
+    Rules with another selector or action are not ours and are not decoded to a value of this type.
     """
 
     family: int
@@ -16,28 +18,48 @@ class Rule(NamedTuple):
     priority: int
     table: int
     src: str | None = None
-    """``10.1.0.1/24``: the kernel keeps the host bits, and so do we; None is ``from all``."""
+    """``10.1.0.1/24``: the kernel keeps the host bits; None is ``from all``."""
     iif: str | None = None
-    specific: bool = False
-    """``suppress_prefixlength 0``: what the table's default route would decide is left to the next rule."""
+    suppress_default: bool = False
+    """``suppress_prefixlength 0``: a packet that only the table's default route fits goes on to the next rule."""
 
     @property
     def selector(self) -> tuple[int, str | None, str | None]:
-        """What traffic it takes: two rules with the same selector can stand in for each other."""
+        """Which packets the rule takes: a rule can replace another one with the same selector."""
         return (self.family, self.src, self.iif)
 
     @property
     def _suffix(self) -> str:
-        return " suppress_prefixlength 0" if self.specific else ""
+        return " suppress_prefixlength 0" if self.suppress_default else ""
 
     @property
     def text(self) -> str:
+        """The rule in iproute2's terms."""
         iif = f" iif {self.iif}" if self.iif else ""
         return f"rule {self.priority}: from {self.src or 'all'}{iif} lookup {self.table}{self._suffix}"
 
 
 KERNEL_RULES = frozenset({Rule(4, 32766, 254), Rule(4, 32767, 253), Rule(6, 32766, 254)})
-"""What the kernel makes with a namespace (main and default; that for local cannot be removed by a flush).
+"""Rules that the kernel makes with a namespace, for main and default (a flush does not remove the one for local).
 
-``ip rule flush`` takes them away, and without main nothing is routed: so every namespace of ours wants them.
+``ip rule flush`` removes them, and without main nothing is routed: so every namespace of ours wants them.
 """
+
+
+def _build_rank(rule: Rule) -> int:
+    """The kernel's rules come before routes: the kernel looks up by rules whether a gateway can be reached."""
+    return 40 if rule in KERNEL_RULES else 60
+
+
+RULE_KIND = Kind(
+    Rule,
+    name="rule",
+    field="rules",
+    build_rank=_build_rank,
+    remove_rank=0,
+    owned=lambda ownership, rule: ownership.owns_rule(rule),
+    devices=lambda rule: () if rule.iif is None else (rule.iif,),
+    goes_with_device=False,  # fib_rules_detach (net/core/fib_rules.c): a rule waits for a device of that name
+    brings_traffic=True,
+    selector=lambda rule: rule.selector,
+)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import NamedTuple
+
+from dvr_agent.state.kind import Kind
 
 
 class Sysctl(NamedTuple):
     """One parameter.  Identity: its key.
 
-    Parameters cannot be removed: the diff only ever sets them.
+    A parameter cannot be removed: the diff only sets it.
     """
 
     key: str
@@ -17,19 +20,20 @@ class Sysctl(NamedTuple):
 
     @property
     def text(self) -> str:
+        """The parameter in sysctl(8)'s terms."""
         return f"sysctl net/{self.key}={self.value}"
 
     @property
     def device(self) -> str | None:
-        """The device the parameter belongs to, None for those of the whole namespace."""
+        """The device of the parameter, None for a parameter of the whole namespace."""
         parts = self.key.split("/")
         return parts[2] if len(parts) > 3 and parts[2] not in ("all", "default") else None
 
 
 def same_sysctl(found: Sysctl, wanted: Sysctl) -> bool:
-    """True if a parameter as read back is what was asked for.
+    """True if the kernel's value of a parameter is the desired one.
 
-    ``proxy_delay`` is given in ticks of 1/100 s and kept in jiffies: a kernel with 250 Hz makes 1 to 0
+    ``proxy_delay`` is written in ticks of 1/100 s and stored in jiffies: a kernel with 250 Hz turns 1 into 0
     (``proc_dointvec_userhz_jiffies``, net/core/neighbour.c).
     """
     if found == wanted:
@@ -37,3 +41,22 @@ def same_sysctl(found: Sysctl, wanted: Sysctl) -> bool:
     if not wanted.key.endswith("/proxy_delay") or found.key != wanted.key:
         return False
     return found.value.isdigit() and 0 <= int(wanted.value) - int(found.value) <= 1
+
+
+def _devices(sysctl: Sysctl) -> tuple[str, ...]:
+    device = sysctl.device
+    return () if device is None else (device,)
+
+
+SYSCTL_KIND = Kind(
+    Sysctl,
+    name="sysctl",
+    field="sysctls",
+    build_rank=10,  # before addresses: whether a device has IPv6 is a parameter
+    remove_rank=0,
+    owned=lambda _ownership, _sysctl: True,  # only parameters of the desired state are read
+    devices=_devices,
+    key=attrgetter("key"),
+    same=same_sysctl,
+    removable=False,
+)

@@ -10,14 +10,16 @@ import pytest
 from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.state.address import Address
-from dvr_agent.state.diff import Item, diff
+from dvr_agent.state.diff import diff
+from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.link import Link, Origin, Port, Veth
-from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.state.namespace import KINDS, NamespaceState
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.ownership import Ownership, RuleOwner
 from dvr_agent.state.route import MAIN_TABLE, Hop, Route, make_route
 from dvr_agent.state.rule import Rule
 from dvr_agent.state.sysctl import Sysctl
+from tests.support.contract_objects import EXAMPLES, V4_NEIGHBOUR, V4_ROUTE, V6_NEIGHBOUR, V6_ROUTE
 from tests.support.contract_world import (
     FAR,
     FAR_LINK,
@@ -39,11 +41,6 @@ from tests.support.contract_world import (
     set_value,
     value_of,
 )
-
-V4_ROUTE = make_route("10.7.0.0/16", MAIN_TABLE, Hop("10.0.0.9", NEAR))
-V6_ROUTE = make_route("2001:db8:7::/48", MAIN_TABLE, Hop("2001:db8::9", NEAR))
-V4_NEIGHBOUR = Neighbour("10.0.0.4", NEAR, "fa:16:3e:11:11:11")
-V6_NEIGHBOUR = Neighbour("2001:db8::4", NEAR, "fa:16:3e:11:11:12")
 
 
 class TestNamespaces:
@@ -217,36 +214,16 @@ class TestLinks:
         assert caught.value.code == errno.ENODEV
 
 
-ITEMS: list[Item] = [
-    Address(NEAR, "10.0.0.77/24"),
-    Address(NEAR, "10.9.0.1/31"),
-    Address(NEAR, "2001:db8::77/64"),
-    V4_ROUTE,
-    V6_ROUTE,
-    make_route("0.0.0.0/0", 16, Hop("10.0.0.9", NEAR)),
-    make_route("::/0", 70001, Hop("2001:db8::9", NEAR)),
-    make_route("::/0", MAIN_TABLE, Hop("fe80::9", NEAR)),
-    make_route("198.51.100.0/24", 16, Hop(None, NEAR)),
-    make_route("192.0.2.0/24", MAIN_TABLE, Hop("10.0.0.8", NEAR), Hop("10.0.0.9", NEAR)),
-    make_route("2001:db8:8::/48", MAIN_TABLE, Hop("2001:db8::8", NEAR), Hop("2001:db8::9", NEAR)),
-    make_route("0.0.0.0/0", 3232235521, Hop("172.16.0.1", NEAR, onlink=True)),
-    Rule(4, 33000, 16, "10.0.0.4/32"),
-    Rule(4, 167772161, 167772161, "10.0.0.1/24"),
-    Rule(4, 80000, 16, "10.0.0.0/24"),
-    Rule(6, 70001, 70001, "2001:db8::1/64"),
-    V4_NEIGHBOUR,
-    V6_NEIGHBOUR,
-]
-TEXTS = [item.text for item in ITEMS]
+TEXTS = [item.text for item in EXAMPLES]
 
 
-def everything(state: NamespaceState) -> set[Item]:
-    return {*state.links, *state.addresses, *state.routes, *state.rules, *state.neighbours}
+def everything(state: NamespaceState) -> set[KernelObject]:
+    return {item for kind in KINDS for item in state.of_kind(kind)}
 
 
 class TestItems:
-    @pytest.mark.parametrize("item", ITEMS, ids=TEXTS)
-    def test_what_is_added_is_there_and_what_is_removed_is_not(self, kernel: Kernel, item: Item) -> None:
+    @pytest.mark.parametrize("item", EXAMPLES, ids=TEXTS)
+    def test_what_is_added_is_there_and_what_is_removed_is_not(self, kernel: Kernel, item: KernelObject) -> None:
         join(kernel)
         before = everything(see(kernel))
         add(kernel, A, item)
@@ -254,15 +231,15 @@ class TestItems:
         remove(kernel, A, item)
         assert everything(see(kernel)) == before
 
-    @pytest.mark.parametrize("item", ITEMS, ids=TEXTS)
-    def test_removing_what_is_gone_is_no_error(self, kernel: Kernel, item: Item) -> None:
+    @pytest.mark.parametrize("item", EXAMPLES, ids=TEXTS)
+    def test_removing_what_is_gone_is_no_error(self, kernel: Kernel, item: KernelObject) -> None:
         join(kernel)
         before = see(kernel)
         remove(kernel, A, item)
         assert see(kernel) == before
 
-    @pytest.mark.parametrize("item", ITEMS, ids=TEXTS)
-    def test_every_write_is_counted(self, kernel: Kernel, item: Item) -> None:
+    @pytest.mark.parametrize("item", EXAMPLES, ids=TEXTS)
+    def test_every_write_is_counted(self, kernel: Kernel, item: KernelObject) -> None:
         join(kernel)
         before = dataclasses.replace(kernel.counters)
         add(kernel, A, item)
@@ -281,7 +258,7 @@ class TestItems:
         ],
         ids=["route", "route to multipath", "IPv6 route", "IPv6 route to multipath", "neighbour", "IPv6 neighbour"],
     )
-    def test_a_value_is_replaced_there_and_back(self, kernel: Kernel, old: Item, new: Item) -> None:
+    def test_a_value_is_replaced_there_and_back(self, kernel: Kernel, old: KernelObject, new: KernelObject) -> None:
         join(kernel)
         add(kernel, A, old)
         before = everything(see(kernel))
@@ -363,7 +340,7 @@ class TestErrors:
         ],
         ids=lambda value: value.text if hasattr(value, "text") else errno.errorcode[value],
     )
-    def test_the_object_is_named_with_namespace_and_errno(self, kernel: Kernel, item: Item, code: int) -> None:
+    def test_the_object_is_named_with_namespace_and_errno(self, kernel: Kernel, item: KernelObject, code: int) -> None:
         join(kernel)
         before = see(kernel)
         with pytest.raises(KernelError) as caught:
@@ -380,7 +357,9 @@ class TestErrors:
         ],
         ids=["IPv4", "IPv6"],
     )
-    def test_a_route_does_not_take_the_place_of_another_unasked(self, kernel: Kernel, old: Item, new: Item) -> None:
+    def test_a_route_does_not_take_the_place_of_another_unasked(
+        self, kernel: Kernel, old: KernelObject, new: KernelObject
+    ) -> None:
         join(kernel)
         add(kernel, A, old)
         with pytest.raises(KernelError, match="EEXIST") as caught:
@@ -388,8 +367,8 @@ class TestErrors:
         assert new.text in str(caught.value)
         assert old in see(kernel).routes
 
-    @pytest.mark.parametrize("item", ITEMS, ids=TEXTS)
-    def test_adding_what_is_there_already_is_no_error(self, kernel: Kernel, item: Item) -> None:
+    @pytest.mark.parametrize("item", EXAMPLES, ids=TEXTS)
+    def test_adding_what_is_there_already_is_no_error(self, kernel: Kernel, item: KernelObject) -> None:
         join(kernel)
         add(kernel, A, item)
         before = see(kernel)

@@ -134,7 +134,7 @@ def test_it_is_told_to_read_anew_only_once_that_does_not_end_it(rig: Rig) -> Non
     """radvd's process id file is there some milliseconds before it catches SIGHUP."""
     program = rig.program(late="time.sleep(0.3)")
     rig.children.start(KEY, program)
-    rig.children.read_anew(KEY)
+    rig.children.reload(KEY)
     eventually(Path(f"{program.pid_file}.read"))
     assert rig.running() == [pid_of(program)]
 
@@ -143,7 +143,7 @@ def test_one_that_another_agent_has_only_just_started_is_told_when_it_is_ready(r
     program = rig.program(late="time.sleep(0.3)")
     rig.start_by_hand(program)
     assert rig.children.find(KEY, program)
-    rig.children.read_anew(KEY)
+    rig.children.reload(KEY)
     eventually(Path(f"{program.pid_file}.read"))
     assert rig.running() == [pid_of(program)]
 
@@ -181,7 +181,7 @@ def test_one_that_does_not_become_a_daemon_is_given_up(rig: Rig, monkeypatch: py
 def test_one_that_came_to_life_after_it_was_given_up_ends_before_the_next(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert rig.children.words == []
+    assert rig.children.processes.arguments == []
     """Its starter hangs, and its process id file is gone."""
     monkeypatch.setattr(launch, "START_SECONDS", 1.0)
     program = rig.program(late="os.unlink(pid_file)")
@@ -209,8 +209,8 @@ def test_its_own_helper_ends_with_it(rig: Rig) -> None:
     rig.children.start(KEY, program)
     eventually(Path(f"{program.pid_file}.two"))
     assert len(rig.running()) == 2
-    rig.children.look()
-    assert not rig.children.has_strays(KEY, program)
+    rig.children.processes.scan()
+    assert not rig.children.has_stale(KEY, program)
     rig.children.end(KEY, program)
     assert rig.running() == []
 
@@ -241,12 +241,12 @@ def test_a_stray_is_found_by_a_look_and_ended_and_the_right_one_stays(rig: Rig) 
     rig.start_by_hand(program)
     Path(f"{program.pid_file}.kept").replace(program.pid_file)
     assert len(rig.running()) == 2
-    rig.children.look()
-    assert str(program.config) in rig.children.words
-    assert rig.children.has_strays(KEY, program)
-    rig.children.end_strays(KEY, program)
+    rig.children.processes.scan()
+    assert str(program.config) in rig.children.processes.arguments
+    assert rig.children.has_stale(KEY, program)
+    rig.children.end_stale(KEY, program)
     assert rig.running() == [pid]
-    assert not rig.children.has_strays(KEY, program)
+    assert not rig.children.has_stale(KEY, program)
     assert rig.children.changed() == {}
 
 
@@ -257,7 +257,7 @@ def test_a_new_agent_ends_a_stray_beside_the_one_it_adopts(rig: Rig) -> None:
         rig.start_by_hand(program)
     assert len(rig.running()) == 2
     assert rig.children.find(KEY, program)
-    rig.children.end_strays(KEY, program)
+    rig.children.end_stale(KEY, program)
     assert rig.running() == [pid_of(program)]
 
 
@@ -314,8 +314,8 @@ def test_nothing_stays_open(rig: Rig) -> None:
         program = rig.program()
         if not rig.children.find(KEY, program):
             rig.children.start(KEY, program)
-        rig.children.look()
-        rig.children.has_strays(KEY, program)
+        rig.children.processes.scan()
+        rig.children.has_stale(KEY, program)
         rig.children.close()
     assert len(os.listdir("/proc/self/fd")) == before
     assert rig.running() == [pid_of(program)]

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,8 +25,9 @@ from dvr_agent.services.metadata.metadata_disabled import MetadataDisabled
 from dvr_agent.services.metadata.proxy_session import ProxySession
 from dvr_agent.services.metadata.service import MetadataService
 from tests.support import lab
-from tests.support.metadata_proxy import PATIENCE, Client, Proxy, until
+from tests.support.metadata_proxy import PATIENCE, Client, Proxy
 from tests.support.metadata_upstream import Upstream
+from tests.support.waiting import wait_for
 
 ONE, TWO = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 PORT = 9697
@@ -62,7 +64,7 @@ class Rig:
         self.proxy = Proxy(folder, Path("/nowhere"))
         self.service = self.new_service()
 
-    def new_service(self, port: int = PORT, **limits: int) -> MetadataService:
+    def new_service(self, port: int = PORT, **limits: Any) -> MetadataService:
         settings = ProxySettings(str(self.upstream.path), **limits)
         link = ProxySession(ControlClient(str(self.proxy.control)), settings)
         return MetadataService(link, port, L3AgentHaproxies(self.pids, self.confs))
@@ -167,7 +169,7 @@ class Asking:
 
     def go_on(self) -> None:
         goal = len(self.answers) + 20
-        until(lambda: len(self.answers) >= goal, "it is asked")
+        wait_for(lambda: len(self.answers) >= goal, "it is asked")
 
     def _run(self) -> None:
         while not self._end.is_set():
@@ -215,7 +217,7 @@ def test_a_removed_router_holds_its_namespace_no_longer(rig: Rig) -> None:
     assert open_one.is_closed()
     open_one.close()
     lab.run("ip", "netns", "del", f"qrouter-{ONE}")
-    until(lambda: not lab.run("ip", "link", "show", "probe", check=False), "the namespace is gone")
+    wait_for(lambda: not lab.run("ip", "link", "show", "probe", check=False), "the namespace is gone")
     rig.service.remove(ONE)
 
 
@@ -231,7 +233,7 @@ def test_a_namespace_made_anew_is_served_anew(rig: Rig) -> None:
 def test_a_namespace_that_goes_while_a_request_runs_disturbs_nobody(rig: Rig) -> None:
     rig.apply(ONE, TWO)
     waiting = client(ONE).send(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n")
-    until(lambda: "/wait" in rig.upstream.targets(), "the request is under way")
+    wait_for(lambda: "/wait" in rig.upstream.targets(), "the request is under way")
     lab.run("ip", "netns", "del", f"qrouter-{ONE}")
     with pytest.raises(ServiceError, match=r"namespace .* has gone"):
         rig.apply(ONE)
@@ -474,7 +476,7 @@ class TestInThePlaceOfHaproxy:
             assert rig.plan(ONE) == [f"+ metadata listener on port {PORT}", "- haproxy of neutron-l3-agent"]
             rig.apply(ONE)
             asking.go_on()
-            until(lambda: _is_gone(pid), "haproxy has ended")
+            wait_for(lambda: _is_gone(pid), "haproxy has ended")
         assert rig.plan(ONE) == []
         assert list(rig.pids.iterdir()) + list(rig.confs.iterdir()) == []
 
@@ -482,7 +484,7 @@ class TestInThePlaceOfHaproxy:
         pid = rig.start_haproxy(ONE, "noreuseport")
         rig.apply(ONE)
         assert rig.ask(ONE) == ONE
-        until(lambda: _is_gone(pid), "haproxy has ended")
+        wait_for(lambda: _is_gone(pid), "haproxy has ended")
 
     def test_it_serves_on_where_there_is_no_proxy(self, rig: Rig) -> None:
         rig.proxy.kill()
@@ -495,7 +497,7 @@ class TestInThePlaceOfHaproxy:
         rig.relaunch()
         rig.settle(lambda: rig.connected)
         rig.apply(ONE)
-        until(lambda: _is_gone(pid), "haproxy has ended")
+        wait_for(lambda: _is_gone(pid), "haproxy has ended")
         assert rig.ask(ONE) == ONE
 
     def test_it_serves_on_until_the_proxy_may_use_neutron_metadata_agents_socket(self, rig: Rig) -> None:
@@ -510,17 +512,17 @@ class TestInThePlaceOfHaproxy:
         assert [rig.ask(ONE) for _ in range(20)] == [ONE] * 20
         rig.settle(lambda: rig.connected)
         rig.apply(ONE)
-        until(lambda: _is_gone(pid), "haproxy has ended")
+        wait_for(lambda: _is_gone(pid), "haproxy has ended")
         assert rig.ask(ONE) == ONE
 
     def test_it_finishes_what_it_has_begun(self, rig: Rig) -> None:
         pid = rig.start_haproxy(ONE)
         waiting = client(ONE).send(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n")
-        until(lambda: "/wait" in rig.upstream.targets(), "the request is under way")
+        wait_for(lambda: "/wait" in rig.upstream.targets(), "the request is under way")
         rig.apply(ONE)
         rig.upstream.gate.set()
         assert waiting.answer()[0] == 200
-        until(lambda: _is_gone(pid), "haproxy has ended")
+        wait_for(lambda: _is_gone(pid), "haproxy has ended")
 
     @pytest.mark.parametrize("busy", [False, True])
     def test_back_to_it(self, rig: Rig, busy: bool) -> None:
@@ -528,7 +530,7 @@ class TestInThePlaceOfHaproxy:
         rig.apply(ONE)
         if busy:
             waiting = client(ONE).send(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n")
-            until(lambda: "/wait" in rig.upstream.targets(), "a request is under way")
+            wait_for(lambda: "/wait" in rig.upstream.targets(), "a request is under way")
         with Asking(rig, ONE) as asking:
             rig.service.close()
             rig.start_haproxy(ONE)
@@ -547,7 +549,7 @@ class TestInThePlaceOfHaproxy:
         assert list(rig.service.routers()) == [ONE]
         assert rig.service.plan_remove(ONE) == ["- haproxy of neutron-l3-agent"]
         rig.service.remove(ONE)
-        until(lambda: _is_gone(pid), "haproxy has ended")
+        wait_for(lambda: _is_gone(pid), "haproxy has ended")
         assert list(rig.service.routers()) == []
 
     def test_those_of_neutron_dhcp_agent_are_left_alone(self, rig: Rig) -> None:
@@ -569,7 +571,7 @@ class TestInThePlaceOfHaproxy:
         lab.run("ip", "netns", "del", f"qrouter-{ONE}")
         assert list(rig.service.routers()) == [ONE]
         rig.service.remove(ONE)
-        until(lambda: _is_gone(pid), "haproxy has ended")
+        wait_for(lambda: _is_gone(pid), "haproxy has ended")
 
     def test_a_process_id_file_that_names_another_program_ends_nobody(self, rig: Rig) -> None:
         sleeper = os.posix_spawnp("sleep", ["sleep", "600"], os.environ)

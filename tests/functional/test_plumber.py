@@ -12,7 +12,8 @@ from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.namespaces import RealNamespaces
 from dvr_agent.kernel.plumber import RealPlumber
 from dvr_agent.state.address import Address
-from dvr_agent.state.diff import Action, Change, Item, diff
+from dvr_agent.state.diff import Action, Change, diff
+from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.link import Link, Port, Veth, VethPeer
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.neighbour import Neighbour
@@ -58,11 +59,11 @@ SYSCTLS = [
 ]
 
 
-def add(*items: Item) -> list[Change]:
+def add(*items: KernelObject) -> list[Change]:
     return [Change(Action.ADD, item) for item in items]
 
 
-def remove(*items: Item) -> list[Change]:
+def remove(*items: KernelObject) -> list[Change]:
     return [Change(Action.REMOVE, item, item) for item in items]
 
 
@@ -100,7 +101,7 @@ def full(plumber: RealPlumber) -> None:
     plumber.apply("router", add(*ADDRESSES, *ROUTES, *RULES, *NEIGHBOURS, *SYSCTLS))
 
 
-def same(found: Iterable[Item], wanted: Iterable[Item]) -> bool:
+def same(found: Iterable[KernelObject], wanted: Iterable[KernelObject]) -> bool:
     return set(found) == set(wanted)
 
 

@@ -363,7 +363,7 @@ def test_one_that_was_not_told_of_its_new_configuration_is_told_the_next_time(
         raise ServiceError("not now")
 
     with monkeypatch.context() as patch:
-        patch.setattr("dvr_agent.services.children.Children.read_anew", fails)
+        patch.setattr("dvr_agent.services.children.Children.reload", fails)
         with pytest.raises(ServiceError, match="not now"):
             rig.service.apply(changed)
     rig.restart()  # an agent that was killed in between has no memory of it

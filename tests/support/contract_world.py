@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.state.address import Address
-from dvr_agent.state.diff import Action, Change, Item
+from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.filter import FilterRule, Not, Snat, Table, Verdict, make_table
+from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.link import Link, Veth, VethPeer
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership, RuleOwner
@@ -33,15 +34,15 @@ def bare(link: Link) -> Link:
     return link._replace(origin=None)
 
 
-def add(kernel: Kernel, namespace: str, *items: Item) -> None:
+def add(kernel: Kernel, namespace: str, *items: KernelObject) -> None:
     kernel.interfaces.apply(namespace, [Change(Action.ADD, item) for item in items])
 
 
-def remove(kernel: Kernel, namespace: str, *items: Item) -> None:
+def remove(kernel: Kernel, namespace: str, *items: KernelObject) -> None:
     kernel.interfaces.apply(namespace, [Change(Action.REMOVE, item, item) for item in items])
 
 
-def change(kernel: Kernel, namespace: str, old: Item, new: Item) -> None:
+def change(kernel: Kernel, namespace: str, old: KernelObject, new: KernelObject) -> None:
     kernel.interfaces.apply(namespace, [Change(Action.CHANGE, new, old)])
 
 

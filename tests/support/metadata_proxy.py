@@ -8,24 +8,17 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import h11
 
 from dvr_agent.metadata import control_protocol
+from tests.support.waiting import wait_for
 
 PATIENCE = 60.0
 """Seconds for anything that has to happen at all."""
-
-
-def until(condition: Callable[[], object], what: str = "") -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"did not happen: {what or condition}"
-        time.sleep(0.02)
 
 
 def listener(address: str = "127.0.0.1", backlog: int = 1024) -> socket.socket:
@@ -110,7 +103,7 @@ class Proxy:
     def start(self) -> subprocess.Popen[bytes]:
         """A new process; the one before has ended."""
         self.process = self.launch()
-        until(self._answers, "the proxy starts")
+        wait_for(self._answers, "the proxy starts")
         return self.process
 
     def launch(self) -> subprocess.Popen[bytes]:

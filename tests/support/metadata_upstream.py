@@ -112,7 +112,7 @@ class Upstream:
         if path.startswith("/wait"):
             self.gate.wait(60)
         if path.startswith("/slow"):
-            time.sleep(0.05)
+            time.sleep(0.05)  # a slow server is what is asked for
         if path == "/chunked":
             connection.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n")
         elif path == "/until-close":

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import strategies as st
 
 from dvr_agent.state.address import Address
 from dvr_agent.state.filter import Dnat, FilterRule, Snat, Table, make_table
+from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.link import Link
-from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.state.namespace import KINDS, NamespaceState
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.ownership import Ownership
-from dvr_agent.state.route import Hop, make_route
+from dvr_agent.state.route import Hop, Route, make_route
 from dvr_agent.state.rule import Rule
 from dvr_agent.state.sysctl import Sysctl
 
@@ -61,15 +64,20 @@ TABLES = st.dictionaries(
     st.sampled_from(["PREROUTING", "POSTROUTING"]), st.lists(FILTER_RULES, max_size=4).map(tuple)
 ).map(lambda rules: (make_table(4, "nat", rules), Table(6, "nat")))
 
+OBJECTS: dict[type[KernelObject], st.SearchStrategy[frozenset[Any]]] = {
+    Link: LINKS,
+    Address: ADDRESS_SETS,
+    Route: ROUTES,
+    Rule: RULES,
+    Neighbour: NEIGHBOURS,
+    Sysctl: SYSCTLS,
+}
+"""Sets of objects of each kind."""
+
 STATES = st.builds(
     NamespaceState,
     st.just("qrouter-x"),
     st.just(Ownership(prefixes=("qr-", "rfp-"))),
-    LINKS,
-    ADDRESS_SETS,
-    ROUTES,
-    RULES,
-    NEIGHBOURS,
-    SYSCTLS,
-    TABLES,
+    tables=TABLES,
+    **{kind.field: OBJECTS[kind.type] for kind in KINDS if kind.type in OBJECTS},  # test_kinds names what is missing
 )

@@ -12,8 +12,8 @@ import pytest
 
 from dvr_agent.desired import names
 from dvr_agent.desired.allocation import PAIRS
-from dvr_agent.desired.build import RouterState, router_state
-from dvr_agent.desired.host_allocations import Facts, generated_mac, new_link
+from dvr_agent.desired.build import DesiredRouter, desired_router
+from dvr_agent.desired.host_allocations import HostAllocations, generated_mac, new_fip_pair
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.desired.host_view import HostView, make_view
 from dvr_agent.desired.scope_marks import scope_marks
@@ -32,11 +32,11 @@ def load(scenario: str, host: str) -> Router:
     return parse_document((DOCUMENTS / f"{scenario}-{host}.json").read_bytes(), scenario)
 
 
-def desired(router: Router, host: str, mode: AgentMode | None = None) -> tuple[HostView, RouterState]:
+def desired(router: Router, host: str, mode: AgentMode | None = None) -> tuple[HostView, DesiredRouter]:
     view = make_view(router, HostSettings(host, mode or MODES[host]))
-    link = new_link(router.id, PAIRS[0]) if view.agent_gateway else None
+    link = new_fip_pair(router.id, PAIRS[0]) if view.agent_gateway else None
     priorities = tuple((str(fip.address), 40000 + i) for i, fip in enumerate(view.local_fips))
-    return view, router_state(view, Facts(link, priorities))
+    return view, desired_router(view, HostAllocations(link, priorities))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,23 @@ def test_an_ipv6_gateway_is_the_subnets_or_the_configured_or_a_learned_one(
     view = make_view(router, settings)
     assert view.agent_gateway is not None
     priorities = tuple((str(fip.address), 40000 + i) for i, fip in enumerate(view.local_fips))
-    snat = router_state(view, Facts(new_link(router.id, PAIRS[0]), priorities)).snat
+    snat = desired_router(view, HostAllocations(new_fip_pair(router.id, PAIRS[0]), priorities)).snat
     assert snat is not None
     assert [one.value for one in snat.sysctls if one.key.endswith("/accept_ra")] == [accept_ra]
     assert [route.hops[0].gateway for route in snat.routes if route.dst == "::/0"] == via
+
+
+def _rules_before_main(state: DesiredRouter) -> set[int]:
+    return {rule.priority for rule in state.qrouter.rules} & {32764, 32765}
+
+
+def test_the_two_ipv6_rules_before_main_give_way_to_a_default_route_of_the_document() -> None:
+    router = load("h_dual_stack", "compute1")
+    state = desired(router, "compute1")[1]
+    assert _rules_before_main(state) == {32764, 32765}
+    port = next(port for port in router.interfaces if any(fixed.address.version == 6 for fixed in port.fixed_ips))
+    subnet = next(subnet for subnet in port.subnets if subnet.cidr.version == 6)
+    inside = ExtraRoute(ip_network("::/0"), subnet.cidr[0x99])
+    elsewhere = ExtraRoute(ip_network("::/0"), IPv6Address("2001:db8:ffff::1"))
+    assert _rules_before_main(desired(replace(router, routes=(inside,)), "compute1")[1]) == set()
+    assert _rules_before_main(desired(replace(router, routes=(elsewhere,)), "compute1")[1]) == {32764, 32765}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dvr_agent.state.address import Address
 from dvr_agent.state.diff import Action, Change, Changes, diff
 from dvr_agent.state.link import Link
-from dvr_agent.state.namespace import Announcement, NamespaceState
+from dvr_agent.state.namespace import KIND_OF, Announcement, NamespaceState
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.order import phases
 from dvr_agent.state.ownership import Ownership
@@ -20,19 +20,11 @@ from dvr_agent.state.rule import Rule
 from dvr_agent.state.sysctl import Sysctl
 from tests.support.strategies import STATES
 
-_FIELDS = {
-    Link: "links",
-    Address: "addresses",
-    Neighbour: "neighbours",
-    Rule: "rules",
-    Sysctl: "sysctls",
-}
-
 
 def applied(state: NamespaceState, changes: Changes) -> NamespaceState:
     """What a kernel that obeys makes of a state."""
     for change in changes.items:
-        field = _FIELDS.get(type(change.item), "routes")
+        field = KIND_OF[type(change.item)].field
         items = set(getattr(state, field))
         if change.old is not None:
             items.remove(change.old)

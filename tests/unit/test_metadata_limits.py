@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from dvr_agent.metadata.settings import Rate
-from dvr_agent.metadata_proxy.fd_budget import RESERVE, Budget
-from dvr_agent.metadata_proxy.limits import FairQueue, RateLimit
-from dvr_agent.metadata_proxy.upstream_limit import Slots
+from dvr_agent.metadata_proxy.fd_budget import RESERVE, FdBudget
+from dvr_agent.metadata_proxy.rate_limit import RateLimit
+from dvr_agent.metadata_proxy.upstream_limit import FairQueue, UpstreamSlots
 
 
 def allowed(limit: RateLimit, client: str, now: float, times: int) -> int:
@@ -74,7 +74,7 @@ def test_clients_take_turns() -> None:
 
 def test_a_slot_is_given_on_whatever_becomes_of_those_who_wait() -> None:
     async def story() -> None:
-        slots = Slots(1)
+        slots = UpstreamSlots(1)
         order: list[str] = []
 
         async def work(name: str, seconds: float = 60) -> None:
@@ -98,7 +98,7 @@ def test_a_slot_is_given_on_whatever_becomes_of_those_who_wait() -> None:
 
 
 def test_descriptors_are_kept_for_the_control_socket_and_for_requests() -> None:
-    budget = Budget(RESERVE + 100)
+    budget = FdBudget(RESERVE + 100)
     assert budget.for_upstream == 25
     budget.listeners = 10
     budget.clients = 64

@@ -10,10 +10,10 @@ import pytest
 
 from dvr_agent.errors import ServiceError
 from dvr_agent.metadata.settings import ProxySettings
-from dvr_agent.metadata_proxy import routers
-from dvr_agent.metadata_proxy.fd_budget import Budget
-from dvr_agent.metadata_proxy.routers import Routers
-from dvr_agent.metadata_proxy.shared import Shared
+from dvr_agent.metadata_proxy import served_routers
+from dvr_agent.metadata_proxy.fd_budget import FdBudget
+from dvr_agent.metadata_proxy.proxy_state import ProxyState
+from dvr_agent.metadata_proxy.served_routers import ServedRouters
 
 
 class Stuck:
@@ -31,17 +31,17 @@ def listener() -> socket.socket:
     return one
 
 
-def run(story: Callable[[Routers], Awaitable[None]]) -> None:
+def run(story: Callable[[ServedRouters], Awaitable[None]]) -> None:
     async def begin() -> None:
-        await story(Routers(Shared(ProxySettings("/nowhere"), Budget(1000))))
+        await story(ServedRouters(ProxyState(ProxySettings("/nowhere"), FdBudget(1000))))
 
     asyncio.run(begin())
 
 
 def test_a_connection_that_does_not_close_holds_up_no_other_router(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routers, "END", 0.01)
+    monkeypatch.setattr(served_routers, "END", 0.01)
 
-    async def story(all_: Routers) -> None:
+    async def story(all_: ServedRouters) -> None:
         await all_.serve("a", 1, [listener()])
         (router,) = [all_.get("a")]
         assert router is not None
@@ -62,7 +62,7 @@ def test_a_connection_that_does_not_close_holds_up_no_other_router(monkeypatch: 
 
 
 def test_a_listening_socket_that_is_closed_already_does_not_stop_the_end() -> None:
-    async def story(all_: Routers) -> None:
+    async def story(all_: ServedRouters) -> None:
         one = listener()
         await all_.serve("a", 1, [one])
         asyncio.get_running_loop().remove_reader(one.fileno())

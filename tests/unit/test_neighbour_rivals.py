@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from dvr_agent.desired.build import router_state
-from dvr_agent.desired.host_allocations import Facts
+from dvr_agent.desired.build import desired_router
+from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.desired.host_view import make_view
 from dvr_agent.model.parse import parse_document
@@ -39,7 +39,7 @@ def port(port_id: str, mac: str, *fixed: tuple[str, str]) -> Json:
 def built(document: Json) -> tuple[dict[str, str], tuple[str, ...]]:
     """Neighbours and warnings."""
     router = parse_document(json.dumps(document).encode(), "test.json")
-    state = router_state(make_view(router, HostSettings(HOST, AgentMode.DVR_NO_EXTERNAL)), Facts())
+    state = desired_router(make_view(router, HostSettings(HOST, AgentMode.DVR_NO_EXTERNAL)), HostAllocations())
     return {found.dst: found.mac for found in state.qrouter.neighbours}, state.warnings
 
 

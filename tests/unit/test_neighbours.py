@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dvr_agent.desired.build import router_state
-from dvr_agent.desired.host_allocations import Facts
+from dvr_agent.desired.build import desired_router
+from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.desired.host_view import make_view
 from dvr_agent.desired.qrouter import qrouter_state
@@ -23,7 +23,7 @@ UP = {"status": "ACTIVE", "admin_state_up": True}
 
 
 def neighbours(router: Router) -> dict[str, str]:
-    state, _ = qrouter_state(make_view(router, SETTINGS), Facts())
+    state, _ = qrouter_state(make_view(router, SETTINGS), HostAllocations())
     return {neighbour.dst: neighbour.mac for neighbour in state.neighbours}
 
 
@@ -79,7 +79,7 @@ def test_port_that_can_be_no_neighbour_is_skipped_with_a_warning(
     assert skipped.value == f"{value} (port {port(2)['id']})"
     assert reason in skipped.expected
     assert router.omitted == ()
-    state = router_state(make_view(router, SETTINGS), Facts())
+    state = desired_router(make_view(router, SETTINGS), HostAllocations())
     assert [warning for warning in state.warnings if warning == f"no neighbour: {skipped.text}"]
     assert state.omitted == ()
 
@@ -149,7 +149,7 @@ def test_fixed_ip_of_a_port_wins_over_any_pair() -> None:
 
 def test_many_such_ports_are_few_warnings() -> None:
     bad = [port(number, mac_address="01:00:5e:00:00:01") for number in range(1, 31)]
-    state = router_state(make_view(with_ports(*bad, port(99)), SETTINGS), Facts())
+    state = desired_router(make_view(with_ports(*bad, port(99)), SETTINGS), HostAllocations())
     found = [warning for warning in state.warnings if warning.startswith("no neighbour: ")]
     assert len(found) == 11
     assert found[-1] == "no neighbour: 20 more ports of the router's subnets"

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from dvr_agent.desired.host_allocations import Facts
+from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.desired.host_view import make_view
 from dvr_agent.desired.qrouter import qrouter_state
@@ -53,7 +53,7 @@ def port(number: int, mac: str, *fixed: tuple[str, str], **more: Any) -> Json:
 def gives(router: Router) -> dict[str, str]:
     """Address → MAC address of the neighbours that the desired state makes of the document."""
     view = make_view(router, HostSettings(HOST, AgentMode.DVR_NO_EXTERNAL))
-    state, _ = qrouter_state(view, Facts())
+    state, _ = qrouter_state(view, HostAllocations())
     return {neighbour.dst: neighbour.mac for neighbour in state.neighbours}
 
 

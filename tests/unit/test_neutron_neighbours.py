@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dvr_agent.desired.host_allocations import Facts
+from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.desired.host_view import make_view
 from dvr_agent.desired.qrouter import qrouter_state
@@ -36,7 +36,7 @@ def entry(server: Server, router_id: str, address: str, mac: str = NEW_MAC, pres
 def addresses(router: Router) -> dict[str, str]:
     """Address → MAC of the neighbours that the desired state makes of the document, without those of the link."""
     view = make_view(router, HostSettings(HOST, AgentMode.DVR_NO_EXTERNAL))
-    state, _ = qrouter_state(view, Facts())
+    state, _ = qrouter_state(view, HostAllocations())
     return {neighbour.dst: neighbour.mac for neighbour in state.neighbours}
 
 

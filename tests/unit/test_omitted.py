@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from dvr_agent.desired.allocation import PAIRS
-from dvr_agent.desired.build import router_state
-from dvr_agent.desired.host_allocations import Facts, new_link
+from dvr_agent.desired.build import desired_router
+from dvr_agent.desired.host_allocations import HostAllocations, new_fip_pair
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.desired.host_view import make_view
 from dvr_agent.errors import DocumentError
@@ -264,13 +264,13 @@ def test_other_subnets_of_an_internal_network_are_no_concern_of_the_router() -> 
 def test_desired_state_carries_what_is_left_out() -> None:
     router = parse(with_value(COMPUTE, FIP_ADDRESS, "203.0.113.1"))
     settings = HostSettings("compute2", AgentMode.DVR)
-    state = router_state(make_view(router, settings), Facts(new_link(router.id, PAIRS[0]), ()))
+    state = desired_router(make_view(router, settings), HostAllocations(new_fip_pair(router.id, PAIRS[0]), ()))
     assert state.omitted == (router.omitted[0].text,)
     assert state.slice is not None
     assert not any("203.0.113.1/32" in route.text for route in state.slice.routes)
     without = copy.deepcopy(document(COMPUTE))
     without["router"]["_floatingips"] = []
-    same = router_state(make_view(parse(without), settings), Facts(new_link(router.id, PAIRS[0]), ()))
+    same = desired_router(make_view(parse(without), settings), HostAllocations(new_fip_pair(router.id, PAIRS[0]), ()))
     assert (state.qrouter, state.slice, state.base) == (same.qrouter, same.slice, same.base)
 
 

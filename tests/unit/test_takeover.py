@@ -10,8 +10,8 @@ import pytest
 
 from dvr_agent import config
 from dvr_agent.cli.render import Renderer, as_lines
-from dvr_agent.desired.build import router_state
-from dvr_agent.desired.host_allocations import Facts
+from dvr_agent.desired.build import desired_router
+from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.scope_marks import SCOPE_MASK, known_marks, scope_marks
 from dvr_agent.errors import KernelError
 from dvr_agent.reconcile.handover import find_leaving, missing, withdraw
@@ -232,7 +232,7 @@ def test_metadata_rules_are_for_neutron_unless_the_option_says_otherwise(tmp_pat
 def test_metadata_rules_are_those_of_the_contract() -> None:
     view, _ = desired(ROUTER, "compute1")
     settings = replace(view.settings, metadata=True)
-    state = router_state(replace(view, settings=settings, agent_gateway=None), Facts())
+    state = desired_router(replace(view, settings=settings, agent_gateway=None), HostAllocations())
     rules = {
         f"{table.text}: {chain.name} {rule.text}"
         for table in state.qrouter.tables

@@ -1,11 +1,12 @@
 """The library's part of the connection to OVSDB: its copy of the rows, and its thread.
 
-Used by :mod:`dvr_agent.attach.openvswitch.database` alone, which is told of every step and every change.
+Used by :mod:`dvr_agent.attach.openvswitch.database` alone, which is called at every step and every change.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Container
 from typing import Any, Protocol
 
 from ovs.db import idl as ovs_idl
@@ -27,8 +28,8 @@ def use_certificates(key: str, certificate: str, authority: str) -> None:
     Stream.ssl_set_ca_cert_file(authority)
 
 
-class Owner(Protocol):
-    """Who is told; always with the connection's lock held."""
+class CopyObserver(Protocol):
+    """Is called at each step of the copy, always with the connection's lock held."""
 
     def ran(self) -> None:
         """A step was done: perhaps the server is there, or gone."""
@@ -37,14 +38,14 @@ class Owner(Protocol):
         """A row is new, another (``old`` has the columns that were different), or gone."""
 
 
-class Copy(OvsdbIdl):  # type: ignore[misc]  # ovsdbapp has no types
+class RowCopy(OvsdbIdl):  # type: ignore[misc]  # ovsdbapp has no types
     """The rows, as the library keeps them."""
 
-    def __init__(self, connection: str, owner: Owner) -> None:
+    def __init__(self, connection: str, observer: CopyObserver) -> None:
         helper = ovs_idl.SchemaHelper(None, schema())
         helper.register_all()
         super().__init__(connection, helper, leader_only=False)
-        self._owner = owner
+        self._observer = observer
         self._session.reconnect.set_backoff(*RECONNECT_MS)
         for table in ("Bridge", "Port", "Interface"):
             self.index_create(table, "name").add_column("name")
@@ -61,19 +62,30 @@ class Copy(OvsdbIdl):  # type: ignore[misc]  # ovsdbapp has no types
         return session.get_seqno() > 0 and session.rpc is None and session.stream is None
 
     def run(self) -> bool:
+        """Do one step; returns whether rows changed."""
         changed = bool(super().run())
-        self._owner.ran()
+        self._observer.ran()
         return changed
 
     def notify(self, event: str, row: Any, updates: Any = None) -> None:
-        self._owner.row_changed(event, row._table.name, row, updates)
+        """Pass a changed row on; called by the library."""
+        # Private: a row has no public name of its table.
+        self._observer.row_changed(event, row._table.name, row, updates)
 
 
-class Link(Connection):  # type: ignore[misc]
+class OvsdbThread(Connection):  # type: ignore[misc]
     """ovsdbapp's thread, started without waiting for the server."""
 
     def start(self) -> None:
+        """Start the thread."""
         self.poller = Poller()
         self.is_running = True
         self.thread = threading.Thread(target=self.run, name="ovsdb", daemon=True)
         self.thread.start()
+
+
+def changed_columns(old: Any) -> Container[str]:
+    """Return the columns in which a row was different, by the ``old`` of a notification."""
+    # Private: python-ovs documents no other way to ask.
+    columns: Container[str] = old._data
+    return columns

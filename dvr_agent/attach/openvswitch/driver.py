@@ -1,7 +1,7 @@
 """The attach driver: router ports on Open vSwitch's integration bridge.
 
 Neutron's Open vSwitch agent does the rest (VLAN tags, flows) for each port that it finds there with the right
-``external_ids``.  They are those of the reference agent, and one more: the namespace that the port was plugged for.
+``external_ids``.  They are those of neutron-l3-agent, and one more: the namespace that the port was plugged for.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from dvr_agent.state.link import Port
 LOG = logging.getLogger(__name__)
 
 NOWHERE = ""
-"""Namespace of a port whose device is in none: no namespace has this name, so the port is a left-over."""
+"""Namespace of a port whose device is in none: no namespace has this name, so the port is stale."""
 
 
 class OpenVSwitchDriver:
@@ -54,7 +54,7 @@ class OpenVSwitchDriver:
         self._database, self._namespaces = database, namespaces
         self._counters, self._use_veth = counters, use_veth
         self._prepared: int | None = None
-        """Number of the configuration with the prepared ports, until somebody has waited for it."""
+        """Number of the configuration with the prepared ports, until :meth:`plug` has waited for it."""
 
     def check(self, ports: Iterable[Port]) -> dict[str, str]:
         """Inner device name → what is wrong on the outer side.  Asks the copy of the rows, no server.
@@ -99,7 +99,7 @@ class OpenVSwitchDriver:
         One OVSDB transaction; none if they were prepared, two if something that is in the way has to go first.
 
         :raises AttachError: EINVAL for ids and names that cannot be right, ENODEV for a missing bridge or a device that
-            Open vSwitch did not make, EIO with Open vSwitch's words on a port, ENOTCONN without a connection, ETIMEDOUT
+            Open vSwitch did not make, EIO with Open vSwitch's error of a port, ENOTCONN without a connection, ETIMEDOUT
             without an answer of ovsdb-server or an act of ovs-vswitchd, or what the kernel refused; other ports in
             the same call may be done or not, and the call can be repeated
         """
@@ -146,10 +146,11 @@ class OpenVSwitchDriver:
 
     def fileno(self) -> int:
         """Readable when Open vSwitch changed something of ours that we did not ask for, or was started anew."""
-        return self._database.alarm.fileno()
+        return self._database.changes.event.fileno()
 
     def acknowledge(self) -> None:
-        self._database.alarm.clear()
+        """Clear the event; does not block."""
+        self._database.changes.event.clear()
 
     def idle(self, networks: Collection[str] = ()) -> Sequence[str]:
         """Nothing: the integration bridge is not ours."""
@@ -174,8 +175,8 @@ class OpenVSwitchDriver:
         for namespace, port in new:
             check_ports(namespace, [port])
         if new:
-            database.expect(port.device for _, port in new)
-            edits = [AddPort(database, port.device, INTERNAL, all_ids(port, there)) for there, port in new]
+            database.changes.expect(port.device for _, port in new)
+            edits = [AddPort(database.rows, port.device, INTERNAL, all_ids(port, there)) for there, port in new]
             self._prepared = database.change(edits, configure=True)
 
     def _delete_rows(self, names: Sequence[str], wait: bool = False) -> None:
@@ -185,8 +186,8 @@ class OpenVSwitchDriver:
         if not names:
             return
         database = self._database
-        with database.expecting(names):
-            number = database.change([DeletePort(database, name) for name in names], configure=True)
+        with database.changes.expecting(names):
+            number = database.change([DeletePort(database.rows, name) for name in names], configure=True)
             if wait and number is not None:
                 database.reached(number)
 
@@ -216,9 +217,9 @@ class OpenVSwitchDriver:
 
     # Last, because its name hides the built-in type from annotations below it.
     def list(self) -> list[OuterPort]:
-        """Router ports of this agent, and those that the reference agent left, with the namespace that each is in.
+        """Router ports of this agent, and those that neutron-l3-agent left, with the namespace that each is in.
 
-        The namespace is empty for those whose device is in none, the host's not counted: they work for nobody.
+        The namespace is empty for those whose device is in none, the host's not counted: such ports are stale.
         """
         rows = self._database.router_ports()
         places = self._places(rows)

@@ -1,4 +1,4 @@
-"""One call of ``plug``: look what is there of each port, take away what is in the way, add what lacks, move it in.
+"""One call of ``plug``: examine each port, remove what is in the way, add what lacks, move devices in.
 
 Where a port can be, of each kind, and what is done:
 
@@ -6,7 +6,7 @@ Where a port can be, of each kind, and what is done:
 the row works, and so does its device inside      kept, whichever kind ``ovs_use_veth`` asks for; small repairs
 the row works, its device is in the host's        moved in; what stands in its place inside is dead (``ovs-vswitchd``
                                                   was started anew, and its userspace datapath made a new device)
-the row is there, its device is nowhere           ovs-vswitchd is asked to look again; if that does not help, the row
+the row is there, its device is nowhere           ovs-vswitchd is asked to check again; if that does not help, the row
                                                   is removed, and added when ovs-vswitchd has seen that
 on another bridge, of another type, half a pair   removed, and added anew
 nothing                                           added
@@ -25,7 +25,7 @@ from enum import Enum
 
 from dvr_agent.attach.links import GONE, HOST, delete, make_pairs, repair, switch_ipv6_off
 from dvr_agent.attach.openvswitch.database import Database
-from dvr_agent.attach.openvswitch.port_edits import AddPort, DeletePort, Nothing, SetIds, bridge_missing
+from dvr_agent.attach.openvswitch.port_edits import AddPort, DeletePort, SetIds, Touch, bridge_missing
 from dvr_agent.attach.openvswitch.rows import INTERNAL, SYSTEM, PortRow, all_ids, outer_name, wrong_ids
 from dvr_agent.attach.outer_ends import Device, read_devices, same_pair
 from dvr_agent.errors import AttachError
@@ -42,7 +42,7 @@ ROUNDS = 2
 """The second one is for a port that ovs-vswitchd took for one that was just removed, and made no device for."""
 
 
-class State(Enum):
+class PlugState(Enum):
     """How much of a port is there."""
 
     WHOLE = "works"
@@ -53,7 +53,7 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundPort:
     """What there is of a port.
 
     :ivar row: of the internal port; ``tap_row`` of the outer end of a veth pair
@@ -93,44 +93,44 @@ class Plugging:
             raise failures[0]
 
     def _round(self, namespace: str, ports: Sequence[Port]) -> tuple[list[Port], list[AttachError]]:
-        """One go; returns the ports whose device did not show up, and what Open vSwitch has against others."""
+        """Plug once; returns the ports whose device did not appear, and Open vSwitch's errors of others."""
         states = self._examined(ports)
-        anew = [found for found, state in states if state is State.WRONG]
+        anew = [found for found, state in states if state is PlugState.WRONG]
         if anew:
             self._clear(anew)
-        new = [found.port for found, state in states if state in (State.WRONG, State.NEW)]
-        self._write(namespace, [found for found, state in states if state in (State.WHOLE, State.OUTSIDE)], new)
-        self._repair([found for found, state in states if state is State.WHOLE])
-        waiting = [found.port for found, state in states if state is State.OUTSIDE]
+        new = [found.port for found, state in states if state in (PlugState.WRONG, PlugState.NEW)]
+        self._write(namespace, [found for found, state in states if state in (PlugState.WHOLE, PlugState.OUTSIDE)], new)
+        self._repair([found for found, state in states if state is PlugState.WHOLE])
+        waiting = [found.port for found, state in states if state is PlugState.OUTSIDE]
         if self._use_veth:
-            return [], self._refused(new, outer=True)
-        failures = self._refused(new, outer=False)
+            return [], self._errors(new, outer=True)
+        failures = self._errors(new, outer=False)
         refused = {failure.what for failure in failures}
         return self._move([*waiting, *(port for port in new if port.text not in refused)], states), failures
 
-    # --- look ---------------------------------------------------------------------------------------------------
+    # --- read ---------------------------------------------------------------------------------------------------
 
-    def _examined(self, ports: Sequence[Port]) -> list[tuple[Found, State]]:
+    def _examined(self, ports: Sequence[Port]) -> list[tuple[FoundPort, PlugState]]:
         found = self._look(ports)
         states = [(one, self._state(one)) for one in found]
-        if any(state is State.LOST for _, state in states):
-            # Perhaps it is only late: let ovs-vswitchd look once more before anything is taken away.
-            with self._database.expecting(_names(ports)):
-                self._database.require(self._database.change([Nothing(self._database)], configure=True))
+        if any(state is PlugState.LOST for _, state in states):
+            # Perhaps it is only late: have ovs-vswitchd check once more before anything is removed.
+            with self._database.changes.expecting(_names(ports)):
+                self._database.require(self._database.change([Touch(self._database.rows)], configure=True))
             states = [(one, self._state(one)) for one in self._look(ports)]
         for one, state in states:
-            if state is State.LOST and one.row is not None and one.row.error:
+            if state is PlugState.LOST and one.row is not None and one.row.error:
                 raise AttachError(HOST, one.port.text, errno.EIO, f"Open vSwitch says: {one.row.error}")
-        return [(one, State.WRONG if state is State.LOST else state) for one, state in states]
+        return [(one, PlugState.WRONG if state is PlugState.LOST else state) for one, state in states]
 
-    def _look(self, ports: Sequence[Port]) -> list[Found]:
+    def _look(self, ports: Sequence[Port]) -> list[FoundPort]:
         devices = [port.device for port in ports]
         taps = [outer_name(device) for device in devices]
         rows = self._database.ports([*devices, *taps])
         inner = read_devices(self._inside, devices)
         outer = read_devices(self._host, [*devices, *taps])
         return [
-            Found(
+            FoundPort(
                 port,
                 rows.get(port.device),
                 rows.get(outer_name(port.device)),
@@ -141,21 +141,21 @@ class Plugging:
             for port in ports
         ]
 
-    def _state(self, found: Found) -> State:
+    def _state(self, found: FoundPort) -> PlugState:
         row, tap_row, inner = found.row, found.tap_row, found.inner
         if self._is_whole_pair(found):
-            return State.WHOLE
+            return PlugState.WHOLE
         right = row is not None and (row.bridge, row.type) == (self._database.bridge, INTERNAL)
         if right and row is not None and tap_row is None and row.works:
             if _is_internal(found.outer):
-                return State.WRONG if self._use_veth else State.OUTSIDE
+                return PlugState.WRONG if self._use_veth else PlugState.OUTSIDE
             if _is_internal(inner):
-                return State.WHOLE
+                return PlugState.WHOLE
         if row is None and tap_row is None and inner is None and found.tap is None:
-            return State.NEW
-        return State.LOST if right and tap_row is None and not self._use_veth and inner is None else State.WRONG
+            return PlugState.NEW
+        return PlugState.LOST if right and tap_row is None and not self._use_veth and inner is None else PlugState.WRONG
 
-    def _is_whole_pair(self, found: Found) -> bool:
+    def _is_whole_pair(self, found: FoundPort) -> bool:
         row = found.tap_row
         if row is None or found.row is not None or found.tap is None or found.inner is None:
             return False
@@ -164,22 +164,22 @@ class Plugging:
 
     # --- write --------------------------------------------------------------------------------------------------
 
-    def _clear(self, ports: Sequence[Found]) -> None:
+    def _clear(self, ports: Sequence[FoundPort]) -> None:
         """Nothing is left of the ports, and ovs-vswitchd knows it."""
         database = self._database
         rows = [row.name for found in ports for row in (found.row, found.tap_row) if row is not None]
         if rows:
-            with database.expecting(rows):
-                database.require(database.change([DeletePort(database, name) for name in rows], configure=True))
+            with database.changes.expecting(rows):
+                database.require(database.change([DeletePort(database.rows, name) for name in rows], configure=True))
         take_away(self._inside, read_devices(self._inside, [found.port.device for found in ports]).values())
         taps = read_devices(self._host, [outer_name(found.port.device) for found in ports])
         delete(self._host, [name for name, device in taps.items() if device.info.kind == "veth"])
 
-    def _write(self, namespace: str, kept: Sequence[Found], new: Sequence[Port]) -> None:
+    def _write(self, namespace: str, kept: Sequence[FoundPort], new: Sequence[Port]) -> None:
         """The one transaction; ovs-vswitchd has acted on it at the end."""
         database = self._database
         edits = [
-            SetIds(database, row.name, all_ids(found.port, namespace))
+            SetIds(database.rows, row.name, all_ids(found.port, namespace))
             for found in kept
             if (row := found.tap_row or found.row) is not None and wrong_ids(found.port, row)
         ]
@@ -192,7 +192,7 @@ class Plugging:
                 self._raise_taps([outer_name(port.device) for port in new])
             edits += [self._addition(namespace, port) for port in new]
         if edits:
-            with database.expecting(_names(new)):
+            with database.changes.expecting(_names(new)):
                 number = database.change(edits, configure=bool(new))
                 # Nothing to do: an earlier change, which was given up, has done it after all; but only just, perhaps.
                 database.require(database.wanted() if number is None and new else number)
@@ -200,11 +200,11 @@ class Plugging:
     def _addition(self, namespace: str, port: Port) -> AddPort:
         ids = all_ids(port, namespace)
         if self._use_veth:
-            return AddPort(self._database, outer_name(port.device), SYSTEM, ids)
-        return AddPort(self._database, port.device, INTERNAL, ids)
+            return AddPort(self._database.rows, outer_name(port.device), SYSTEM, ids)
+        return AddPort(self._database.rows, port.device, INTERNAL, ids)
 
-    def _refused(self, new: Sequence[Port], outer: bool) -> list[AttachError]:
-        """What Open vSwitch has against the new ports."""
+    def _errors(self, new: Sequence[Port], outer: bool) -> list[AttachError]:
+        """Return Open vSwitch's errors of the new ports."""
         names = {port: outer_name(port.device) if outer else port.device for port in new}
         rows = self._database.ports(names.values())
         failures = []
@@ -215,17 +215,17 @@ class Plugging:
                 failures.append(AttachError(HOST, port.text, errno.EIO, said))
         return failures
 
-    def _move(self, ports: Sequence[Port], states: Iterable[tuple[Found, State]]) -> list[Port]:
+    def _move(self, ports: Sequence[Port], states: Iterable[tuple[FoundPort, PlugState]]) -> list[Port]:
         """Devices go into the namespace, where they get their MAC and MTU; returns the ports that have none."""
         if not ports:
             return []
         devices = read_devices(self._host, [port.device for port in ports])
         moving = [port for port in ports if _is_internal(devices.get(port.device))]
-        dead = {found.port.device for found, state in states if state is State.OUTSIDE and found.inner is not None}
+        dead = {found.port.device for found, state in states if state is PlugState.OUTSIDE and found.inner is not None}
         delete(self._inside, sorted(dead))
         there = open_namespace(self._inside.namespace)
         try:
-            with self._database.expecting(port.device for port in moving):
+            with self._database.changes.expecting(port.device for port in moving):
                 self._host.batch(
                     [
                         set_link(
@@ -243,7 +243,7 @@ class Plugging:
             os.close(there)
         return [port for port in ports if port not in moving]
 
-    def _repair(self, kept: Sequence[Found]) -> None:
+    def _repair(self, kept: Sequence[FoundPort]) -> None:
         inner = {found.port.device: found.inner for found in kept if found.inner is not None}
         self._inside.batch([request for found in kept for request in repair(found.port, inner)])
         taps = {found.tap.info.name: found for found in kept if found.tap is not None and found.tap_row is not None}
@@ -260,9 +260,9 @@ class Plugging:
 
 
 def take_away(inside: NetlinkSocket, devices: Iterable[Device]) -> None:
-    """Remove devices whose rows are gone; a port of the kernel's datapath works for nobody any more.
+    """Remove devices whose rows are gone; a port of the kernel's datapath is of no use any more.
 
-    The kernel lets nobody but ovs-vswitchd remove those (ENOTSUP, also for a group that such a device is in), which
+    The kernel lets only ovs-vswitchd remove those (ENOTSUP, also for a group that such a device is in), which
     does so when it sees that the row is gone.
     """
     found = list(devices)
@@ -271,7 +271,7 @@ def take_away(inside: NetlinkSocket, devices: Iterable[Device]) -> None:
     inside.batch([set_link(name, up=False, tolerate=GONE) for name in staying])
 
 
-def _tap_differs(found: Found) -> bool:
+def _tap_differs(found: FoundPort) -> bool:
     tap = found.tap
     return tap is not None and (tap.info.mtu, tap.info.up, tap.ipv6) != (found.port.mtu, True, False)
 

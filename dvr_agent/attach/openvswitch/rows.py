@@ -1,12 +1,12 @@
 """Rows of the OVSDB tables Port and Interface as this driver sees them: names, marks, and what may be wrong with one.
 
-Pure values; :mod:`dvr_agent.attach.openvswitch.database` makes them from its copy of the database.
+Pure values; :mod:`dvr_agent.attach.openvswitch.row_index` makes them from its copy of the database.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dvr_agent.attach.outer_ends import TAP
 from dvr_agent.state.link import Port
@@ -47,35 +47,41 @@ class PortRow(NamedTuple):
         return self.ofport > 0 and not self.error
 
 
+def first(values: Any, default: Any) -> Any:
+    """Return the value of an optional column."""
+    return values[0] if values else default
+
+
 def outer_name(device: str) -> str:
-    """Name of a veth pair's outer end, by that of the inner one."""
+    """Return the name of a veth pair's outer end, by that of the inner one."""
     return TAP + device[PREFIX_LENGTH:]
 
 
-def reference_ids(port: Port) -> dict[str, str]:
-    """What the reference agent writes into ``external_ids``, and the Open vSwitch agent of Neutron looks for."""
+def neutron_ids(port: Port) -> dict[str, str]:
+    """Return what neutron-l3-agent writes into ``external_ids``, and Neutron's Open vSwitch agent reads."""
     return {IFACE_ID: port.port_id, IFACE_STATUS: "active", ATTACHED_MAC: port.mac}
 
 
 def all_ids(port: Port, namespace: str) -> dict[str, str]:
-    return reference_ids(port) | {KEY: namespace}
+    """Return what this agent writes into ``external_ids``."""
+    return neutron_ids(port) | {KEY: namespace}
 
 
 def is_routers(name: str, ids: Mapping[str, str]) -> bool:
-    """True if the port is that of a router, plugged by this agent or by the reference agent."""
+    """Tell whether a port is a router's, plugged by this agent or by neutron-l3-agent."""
     return KEY in ids or (name.startswith(DEVICE_PREFIXES) and IFACE_ID in ids)
 
 
 def wrong_ids(port: Port, row: PortRow) -> str:
-    """The first of its ``external_ids`` that is not as it must be, empty if all are."""
-    for key, value in reference_ids(port).items():
+    """Return which of a port's ``external_ids`` is wrong first, empty if none is."""
+    for key, value in neutron_ids(port).items():
         if row.ids.get(key) != value:
             return f"{row.name} has external_ids:{key}={row.ids.get(key, '(none)')} instead of {value}"
     return ""
 
 
 def fault(port: Port, row: PortRow | None, bridge: str) -> str:
-    """What is wrong with the row of a port, empty if nothing is.
+    """Return what is wrong with the row of a port, empty if nothing is.
 
     :param row: that of the port's device, or of the outer end of its veth pair
     """

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ovs.db import idl as ovs_idl
 from ovs.poller import Poller
 from ovsdbapp.backend.ovs_idl.transaction import Transaction
 
-if TYPE_CHECKING:
-    from dvr_agent.attach.openvswitch.database import Database
-
+from dvr_agent.attach.openvswitch.row_index import RowIndex
 
 CONSTRAINT = "constraint violation"
 """RFC 7047, 4.1.3 and 5.2.1"""
@@ -26,12 +24,12 @@ NEWS_SECONDS = 1.0
 class BoundedTransaction(Transaction):  # type: ignore[misc]  # ovsdbapp has no types
     """Commands that take effect together.  ``commit()`` is the caller's, ``do_commit()`` the thread's part."""
 
-    def __init__(self, database: Database, connection: Any, seconds: float, configure: bool) -> None:
+    def __init__(self, index: RowIndex, connection: Any, seconds: float, configure: bool) -> None:
         """
         :param configure: count ``next_cfg`` up, if anything is changed
         """
         # The caller waits a little longer than the thread does, so that it is the thread that gives up.
-        super().__init__(database, connection, seconds + 1, check_error=True, log_errors=False)
+        super().__init__(index, connection, seconds + 1, check_error=True, log_errors=False)
         self._seconds, self._configure = seconds, configure
 
     def do_commit(self) -> int | None:

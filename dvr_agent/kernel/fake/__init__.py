@@ -1,10 +1,11 @@
 """A kernel in memory with the real one's interface, for tests of everything that stands on the kernel layer.
 
-``tests/contract`` holds it to the real kernel: what both are asked there, both answer alike.  Every call can be made to
+``tests/contract`` holds it to the real kernel: both give the same answers there.  Every call can be made to
 fail (:meth:`FakeKernel.fail`) and is logged (:meth:`FakeKernel.calls`).
 
-``world`` knows namespaces and devices and what Linux does to the rest when one of them goes; ``routes`` the rules for
-routes; ``faults`` the log and the failures; ``managers`` the interface of :mod:`dvr_agent.kernel.api`.
+``world`` has namespaces and devices and what Linux does to other objects when one of them is removed; ``routes`` the
+conditions for routes; ``faults`` the log and the failures; ``managers`` and ``plumber`` the interface of
+:mod:`dvr_agent.kernel.api`.
 """
 
 from dvr_agent.kernel.fake.faults import Call

@@ -32,7 +32,7 @@ METHODS = (
     "announcer.announce",
     "announcer.send",
 )
-"""Everything that is logged and can fail.
+"""Names of the calls that are logged and can fail.
 
 Beside the methods of the interface: ``interfaces.change`` (namespace, Change), one for each change that ``apply``
 makes; ``iptables.commit`` (namespace, Table), one for each table at the end of a ``defer_apply`` block;
@@ -41,7 +41,7 @@ makes; ``iptables.commit`` (namespace, Table), one for each table at the end of 
 
 
 class Call(NamedTuple):
-    """One call: a name of :data:`METHODS` and its arguments."""
+    """One call: a name in :data:`METHODS`, and the arguments."""
 
     method: str
     args: tuple[Any, ...]
@@ -57,7 +57,7 @@ class _Fault:
 
 
 class Faults:
-    """Remembers what was called and what shall fail."""
+    """The log of calls, and the failures that tests ask for."""
 
     def __init__(self) -> None:
         self.log: list[Call] = []
@@ -71,11 +71,13 @@ class Faults:
         when: Callable[..., bool] | None,
         times: int | None,
     ) -> None:
+        """See :meth:`dvr_agent.kernel.fake.FakeKernel.fail`."""
         if method not in METHODS:
             raise ValueError(f"{method}: not one of {', '.join(METHODS)}")
         self._faults.append(_Fault(method, nth - 1, times, error, when))
 
     def clear(self) -> None:
+        """Let no more calls fail."""
         self._faults.clear()
 
     def call(self, method: str, *args: Any) -> None:

@@ -1,4 +1,4 @@
-"""The fake kernel behind the interface of :mod:`dvr_agent.kernel.api`, and the handle tests hold it by."""
+"""The fake kernel behind the interface of :mod:`dvr_agent.kernel.api`, and the tests' handle on it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from dvr_agent.state.namespace import Announcement
 
 
 class FakeKernel:
-    """The tests' hand on the fake kernel.
+    """The tests' handle on the fake kernel.
 
     :ivar world: everything that is there; change it to play the operator, or packets that make connections
-    :ivar sent: (namespace, announcement) in the order they went out
+    :ivar sent: (namespace, announcement) in the order in which they were sent
     """
 
     def __init__(self) -> None:
@@ -46,27 +46,28 @@ class FakeKernel:
 
         :param method: one of :data:`~dvr_agent.kernel.fake.faults.METHODS`
         :param error: what is raised; None: a :class:`KernelError` EIO that names the namespace and the method
-        :param when: asked with the call's arguments; only calls for which it says True count and fail
+        :param when: gets the call's arguments; only calls for which it returns True count and fail
         """
         self.faults.add(method, nth, error, when, times)
 
     def heal(self) -> None:
-        """Nothing fails any more."""
+        """Let no more calls fail."""
         self.faults.clear()
 
     def calls(self, *methods: str) -> list[Call]:
-        """The log, of all methods or of those named; a name may be a beginning such as ``iptables``."""
+        """Return the log, of all methods or of those that begin with one of the names, such as ``iptables``."""
         return [call for call in self.faults.log if not methods or call.method.startswith(methods)]
 
     def forget_calls(self) -> None:
+        """Clear the log of calls."""
         self.faults.log.clear()
 
     def add_link(self, namespace: str, name: str, mac: str, mtu: int = 1500, up: bool = True) -> None:
-        """A device that neither the plumber nor a veth pair made: an attach driver's, or an operator's."""
+        """Add a device as an attach driver or an operator does."""
         self.world.namespaces[namespace].add_link(name, FakeLink(mac, mtu, up))
 
     def kernel(self) -> Kernel:
-        """The interface."""
+        """Return the interface of :mod:`dvr_agent.kernel.api`."""
         return Kernel(
             _Namespaces(self),
             FakePlumber(self.world, self.faults, self.counters),
@@ -78,7 +79,8 @@ class FakeKernel:
         )
 
     def inside(self, namespace: str) -> FakeNamespace:
-        """
+        """Return a namespace.
+
         :raises NamespaceGoneError: there is none of that name
         """
         there = self.world.namespaces.get(namespace)
@@ -88,7 +90,7 @@ class FakeKernel:
 
 
 def fake_kernel() -> tuple[Kernel, FakeKernel]:
-    """A new, empty kernel: its interface, and the handle for tests."""
+    """Make a new, empty kernel: its interface, and the handle for tests."""
     fake = FakeKernel()
     return fake.kernel(), fake
 

@@ -1,23 +1,28 @@
-"""Links, addresses, routes, rules, neighbours and sysctls of the fake kernel."""
+"""Links, addresses, routes, rules, neighbours and sysctls of the fake kernel.
+
+A kind of object is read and written as its :class:`~dvr_agent.state.kind.Kind` describes; :data:`_REFUSALS` and
+:data:`_REMOVALS` have what Linux does beyond that.
+"""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.fake import routes
 from dvr_agent.kernel.fake.faults import Faults
 from dvr_agent.kernel.fake.world import FakeLink, FakeNamespace, World
-from dvr_agent.state.address import Address
+from dvr_agent.kernel.kinds import HANDLER_OF
+from dvr_agent.state.address import ADDRESS_KIND
 from dvr_agent.state.diff import Action, Change
+from dvr_agent.state.kind import AnyKind, KernelObject
 from dvr_agent.state.link import Link, Veth, VethPeer
-from dvr_agent.state.namespace import NamespaceState
-from dvr_agent.state.neighbour import Neighbour
+from dvr_agent.state.namespace import KIND_OF, NamespaceState
 from dvr_agent.state.ownership import Ownership
-from dvr_agent.state.route import Route
-from dvr_agent.state.rule import Rule
+from dvr_agent.state.route import ROUTE_KIND, Route
 from dvr_agent.state.sysctl import Sysctl
 
 
@@ -28,6 +33,7 @@ class FakePlumber:
         self._world, self._faults, self._counters = world, faults, counters
 
     def observe(self, namespace: str, ownership: Ownership, sysctls: Iterable[str]) -> NamespaceState | None:
+        """See :meth:`dvr_agent.kernel.api.InterfacePlumber.observe`."""
         keys = tuple(sysctls)
         self._faults.call("interfaces.observe", namespace, ownership, keys)
         there = self._world.namespaces.get(namespace)
@@ -35,23 +41,21 @@ class FakePlumber:
             return None
         owns = ownership.owns_device
         lo = there.links.get("lo")
+        found: dict[str, Any] = {
+            kind.field: frozenset(one for one in objects.values() if kind.owned(ownership, one))
+            for kind, objects in there.objects.items()
+        }
         return NamespaceState(
             namespace,
             ownership,
             links=frozenset(Link(name, one.mac, one.mtu, one.up) for name, one in there.links.items() if owns(name)),
-            addresses=frozenset(one for one in there.addresses if owns(one.device)),
-            routes=frozenset(
-                one
-                for one in there.routes.values()
-                if ownership.owns_route(one.table, tuple(hop.device for hop in one.hops))
-            ),
-            rules=frozenset(one for one in there.rules if ownership.owns_rule(one)),
-            neighbours=frozenset(one for one in there.neighbours.values() if owns(one.device)),
             sysctls=frozenset(Sysctl(key, there.sysctls[key]) for key in keys if key in there.sysctls),
             loopback=Link("lo", lo.mac, lo.mtu, lo.up) if lo is not None and ownership.kernel_rules else None,
+            **found,
         )
 
     def apply(self, namespace: str, changes: Sequence[Change]) -> None:
+        """See :meth:`dvr_agent.kernel.api.InterfacePlumber.apply`."""
         self._faults.call("interfaces.apply", namespace, tuple(changes))
         if not changes:
             return
@@ -70,21 +74,12 @@ class FakePlumber:
 
     def _change(self, name: str, there: FakeNamespace, change: Change) -> int:
         """Make one change; returns the errno, 0: done."""
-        item, action = change.item, change.action
+        item = change.item
         if isinstance(item, Link):
-            return self._change_link(name, there, item, action)
-        if isinstance(item, Address):
-            return _change_address(there, item, action)
-        if isinstance(item, Route):
-            return _change_route(there, item, action)
-        if isinstance(item, Rule):
-            return _change_rule(there, item, action)
-        if isinstance(item, Neighbour):
-            return _change_neighbour(there, item, action)
-        if item.key not in there.sysctls:
-            return errno.ENOENT
-        there.sysctls[item.key] = item.value
-        return 0
+            return self._change_link(name, there, item, change.action)
+        if isinstance(item, Sysctl):
+            return _set_sysctl(there, item)
+        return _change_object(there, item, change.action)
 
     def _change_link(self, name: str, there: FakeNamespace, item: Link, action: Action) -> int:
         if action is Action.ADD:
@@ -117,56 +112,64 @@ def _set_link(there: FakeNamespace, item: Link) -> int:
     link = there.links.get(item.name)
     if link is None:
         return errno.ENODEV
-    if link.mac != item.mac:
-        there.drop_neighbours(item.name)
-    link.mac, link.mtu = item.mac, item.mtu
+    there.set_mac(item.name, item.mac)
+    link.mtu = item.mtu
     if link.up and not item.up:
         there.set_down(item.name)
     link.up = item.up
     return 0
 
 
-def _change_address(there: FakeNamespace, item: Address, action: Action) -> int:
-    if action is Action.REMOVE:
-        there.remove_address(item)
-        return 0
-    if item.device not in there.links:
-        return errno.ENODEV
-    if item not in there.addresses:
-        there.addresses.append(item)
+def _set_sysctl(there: FakeNamespace, item: Sysctl) -> int:
+    if item.key not in there.sysctls:
+        return errno.ENOENT
+    there.sysctls[item.key] = item.value
     return 0
 
 
-def _change_route(there: FakeNamespace, item: Route, action: Action) -> int:
+def _change_object(there: FakeNamespace, item: KernelObject, action: Action) -> int:
+    """Make a change of an object whose kind has a netlink handler."""
+    handler = HANDLER_OF[type(item)]
+    kind = handler.kind
     if action is Action.REMOVE:
-        if there.routes.get(item.key) == item:
-            del there.routes[item.key]
+        remove = _REMOVALS.get(kind, _remove_object)
+        remove(there, item)
         return 0
+    refuse = _REFUSALS.get(kind)
+    if refuse is not None:
+        code = refuse(there, item, action)
+    else:
+        missing = handler.by_index and not all(device in there.links for device in kind.devices(item))
+        code = errno.ENODEV if missing else 0
+    if not code:
+        there.objects[kind][kind.identity(item)] = item
+    return code
+
+
+def _remove_object(there: FakeNamespace, item: KernelObject) -> None:
+    kind = KIND_OF[type(item)]
+    there.objects[kind].pop(kind.identity(item), None)
+
+
+def _remove_equal_route(there: FakeNamespace, item: Route) -> None:
+    """Remove exactly this route: one with other hops stays."""
+    if there.routes.get(item.key) == item:
+        del there.routes[item.key]
+
+
+def _refuse_route(there: FakeNamespace, item: Route, action: Action) -> int:
     up = {name: link.up for name, link in there.links.items()}
     code = routes.refusal(item, up, there.addresses, there.routes.values())
     if code:
         return code
-    if action is Action.ADD and there.routes.get(item.key, item) != item:
-        return errno.EEXIST
-    there.routes[item.key] = item
-    return 0
+    return errno.EEXIST if action is Action.ADD and there.routes.get(item.key, item) != item else 0
 
 
-def _change_rule(there: FakeNamespace, item: Rule, action: Action) -> int:
-    if action is Action.REMOVE:
-        if item in there.rules:
-            there.rules.remove(item)
-        return 0
-    if item not in there.rules:
-        there.rules.append(item)
-    return 0
+_REMOVALS: dict[AnyKind, Callable[[FakeNamespace, Any], None]] = {
+    ADDRESS_KIND: FakeNamespace.remove_address,
+    ROUTE_KIND: _remove_equal_route,
+}
+"""Removal of kinds where Linux does more, or less, than to remove the object with the same identity."""
 
-
-def _change_neighbour(there: FakeNamespace, item: Neighbour, action: Action) -> int:
-    if action is Action.REMOVE:
-        there.neighbours.pop(item.key, None)
-        return 0
-    if item.device not in there.links:
-        return errno.ENODEV
-    there.neighbours[item.key] = item
-    return 0
+_REFUSALS: dict[AnyKind, Callable[[FakeNamespace, Any, Action], int]] = {ROUTE_KIND: _refuse_route}
+"""The errno with which Linux refuses an object, 0: it accepts it; other kinds need no more than their devices."""

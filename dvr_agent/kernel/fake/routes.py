@@ -1,4 +1,4 @@
-"""What Linux asks of a route before it takes it (net/ipv4/fib_semantics.c, net/ipv6/route.c)."""
+"""Conditions under which Linux refuses a route (net/ipv4/fib_semantics.c, net/ipv6/route.c)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ LINK_LOCAL = ipaddress.ip_network("fe80::/64")
 
 
 def is_v6(text: str) -> bool:
+    """True for an IPv6 address or network."""
     return ":" in text
 
 
 def refusal(route: Route, up: dict[str, bool], addresses: Iterable[Address], routes: Iterable[Route]) -> int:
-    """The errno with which the kernel refuses the route, 0 if it takes it.
+    """Return the errno with which the kernel refuses the route, 0 if it accepts it.
 
     :param up: device → whether it is up
     :param addresses: of the namespace
@@ -51,7 +52,7 @@ def _reachable(table: int, hop: Hop, addresses: Iterable[Address], routes: Itera
 
 
 def without_device(route: Route, device: str, unregistered: bool) -> Route | None:
-    """What is left of a route when a device goes down or away; None: nothing.
+    """Return a route without the hops by a device that is down or removed; None: the route goes.
 
     A multipath route survives while one of its hops is alive, except that IPv4 drops it altogether when one of its
     devices is unregistered (fib_sync_down_dev).

@@ -1,19 +1,22 @@
-"""The namespaces of the fake kernel, and what Linux does to other objects when a device or an address goes.
+"""The namespaces of the fake kernel, and what Linux does to other objects when a device or an address is removed.
 
-Tests may look at everything here, and may change it behind the agent's back with :class:`World`'s methods.
+Tests may read everything here, and may change it behind the agent's back with :class:`World`'s methods.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from dvr_agent.kernel.fake.routes import is_v6, without_device
-from dvr_agent.state.address import Address
+from dvr_agent.kernel.kinds import HANDLERS
+from dvr_agent.state.address import ADDRESS_KIND, Address
 from dvr_agent.state.filter import Table, TableKey
-from dvr_agent.state.neighbour import Neighbour
-from dvr_agent.state.route import Route
-from dvr_agent.state.rule import KERNEL_RULES, Rule
+from dvr_agent.state.kind import AnyKind
+from dvr_agent.state.neighbour import NEIGHBOUR_KIND, Neighbour
+from dvr_agent.state.route import ROUTE_KIND, Route
+from dvr_agent.state.rule import KERNEL_RULES, RULE_KIND, Rule
 
 NAMESPACE_SYSCTLS = {
     "ipv4/ip_forward": "0",
@@ -51,59 +54,103 @@ class FakeLink:
     peer: tuple[str, str] | None = None
 
 
+def _objects() -> dict[AnyKind, dict[Hashable, Any]]:
+    found: dict[AnyKind, dict[Hashable, Any]] = {handler.kind: {} for handler in HANDLERS}
+    found[RULE_KIND] = {rule: rule for rule in sorted(KERNEL_RULES)}
+    return found
+
+
 @dataclass
 class FakeNamespace:
     """Everything in one namespace.
 
-    ``nft_tables`` holds what another agent has in nf_tables, ``connections`` the four addresses of each tracked
-    connection.
+    :ivar objects: objects of each kind that has a netlink handler, by identity, in the order in which they were made
+    :ivar nft_tables: tables of another agent in nf_tables
+    :ivar connections: the four addresses of each tracked connection
     """
 
     links: dict[str, FakeLink] = field(default_factory=dict)
-    addresses: list[Address] = field(default_factory=list)
-    routes: dict[tuple[str, int], Route] = field(default_factory=dict)
-    rules: list[Rule] = field(default_factory=lambda: sorted(KERNEL_RULES))
-    neighbours: dict[tuple[str, str], Neighbour] = field(default_factory=dict)
+    objects: dict[AnyKind, dict[Hashable, Any]] = field(default_factory=_objects)
     sysctls: dict[str, str] = field(default_factory=lambda: dict(NAMESPACE_SYSCTLS))
     tables: dict[TableKey, Table] = field(default_factory=dict)
     nft_tables: list[Table] = field(default_factory=list)
     connections: list[tuple[str, str, str, str]] = field(default_factory=list)
 
+    @property
+    def addresses(self) -> list[Address]:
+        """The addresses (a copy)."""
+        return list(self.objects[ADDRESS_KIND].values())
+
+    @property
+    def routes(self) -> dict[Hashable, Route]:
+        """The routes by :attr:`Route.key`."""
+        return self.objects[ROUTE_KIND]
+
+    @property
+    def rules(self) -> list[Rule]:
+        """The rules (a copy)."""
+        return list(self.objects[RULE_KIND].values())
+
+    @property
+    def neighbours(self) -> dict[Hashable, Neighbour]:
+        """The neighbours by :attr:`Neighbour.key`."""
+        return self.objects[NEIGHBOUR_KIND]
+
     def add_link(self, name: str, link: FakeLink) -> None:
+        """Add a device with its parameters."""
         self.links[name] = link
         self.sysctls |= {key.format(name): value for key, value in DEVICE_SYSCTLS.items()}
 
     def forget_link(self, name: str) -> None:
-        """The device is gone, and with it all that hung on it.  Rules that name it stay (fib_rules_detach)."""
+        """Remove a device and all objects on it.  Rules that name it stay (fib_rules_detach)."""
         del self.links[name]
-        self.addresses = [address for address in self.addresses if address.device != name]
-        self.drop_neighbours(name)
+        for kind in self.objects:
+            if kind.goes_with_device and kind is not ROUTE_KIND:
+                self._drop(kind, name)
         self._drop_routes(name, (4, 6), unregistered=True)
         for key in [key.format(name) for key in DEVICE_SYSCTLS]:
             self.sysctls.pop(key, None)
 
     def set_down(self, name: str) -> None:
-        """Routes and neighbours go; of the addresses those of IPv6 (ip-sysctl, keep_addr_on_down=0)."""
+        """Take a device down: routes, neighbours and IPv6 addresses go (ip-sysctl, keep_addr_on_down=0)."""
         self.links[name].up = False
-        self.addresses = [one for one in self.addresses if one.device != name or not is_v6(one.cidr)]
+        addresses = self.objects[ADDRESS_KIND]
+        for address in [one for one in addresses.values() if one.device == name and is_v6(one.cidr)]:
+            del addresses[address]
         self.drop_neighbours(name)
         self._drop_routes(name, (4, 6), unregistered=False)
 
+    def set_mac(self, name: str, mac: str) -> None:
+        """Change a device's MAC address: the kernel flushes neighbours, permanent ones too (neigh_changeaddr)."""
+        if self.links[name].mac != mac:
+            self.links[name].mac = mac
+            for kind in self.objects:
+                if kind.flushed_on_new_mac:
+                    self._drop(kind, name)
+
     def remove_address(self, address: Address) -> None:
-        """With the last IPv4 address of a device all IPv4 routes and neighbours on it go (fib_inetaddr_event)."""
-        if address not in self.addresses:
+        """Remove an address; with the last IPv4 address of a device its IPv4 routes and neighbours go
+        (fib_inetaddr_event).
+        """
+        addresses = self.objects[ADDRESS_KIND]
+        if addresses.pop(address, None) is None:
             return
-        self.addresses.remove(address)
-        left = (one for one in self.addresses if one.device == address.device and not is_v6(one.cidr))
+        left = (one for one in addresses.values() if one.device == address.device and not is_v6(one.cidr))
         if not is_v6(address.cidr) and next(left, None) is None:
             self.drop_neighbours(address.device, (4,))
             self._drop_routes(address.device, (4,), unregistered=False)
 
     def drop_neighbours(self, device: str, families: tuple[int, ...] = (4, 6)) -> None:
-        """Permanent ones too, as neigh_ifdown and neigh_changeaddr do."""
-        for key in list(self.neighbours):
-            if key[1] == device and _family(key[0]) in families:
-                del self.neighbours[key]
+        """Remove the neighbours of a device, permanent ones too, as neigh_ifdown does."""
+        neighbours = self.objects[NEIGHBOUR_KIND]
+        for key, neighbour in list(neighbours.items()):
+            if neighbour.device == device and _family(neighbour.dst) in families:
+                del neighbours[key]
+
+    def _drop(self, kind: AnyKind, device: str) -> None:
+        objects = self.objects[kind]
+        for key in [key for key, item in objects.items() if device in kind.devices(item)]:
+            del objects[key]
 
     def _drop_routes(self, device: str, families: tuple[int, ...], unregistered: bool) -> None:
         for key, route in list(self.routes.items()):
@@ -117,7 +164,7 @@ class FakeNamespace:
 
 
 class World:
-    """All namespaces by name."""
+    """All namespaces of the host, by name."""
 
     def __init__(self) -> None:
         self.namespaces: dict[str, FakeNamespace] = {}
@@ -125,7 +172,7 @@ class World:
         """Names that a killed process left without a namespace."""
 
     def create(self, name: str) -> bool:
-        """True if it was not there."""
+        """Make a namespace; True if it was not there."""
         if name in self.namespaces:
             return False
         self.namespaces[name] = namespace = FakeNamespace()
@@ -133,7 +180,7 @@ class World:
         return True
 
     def remove(self, name: str) -> bool:
-        """True if it was there.  The other ends of its veth pairs vanish from other namespaces."""
+        """Remove a namespace with its veth pairs, whose other ends are in other namespaces; True if it was there."""
         if name not in self.namespaces:
             return False
         for link in list(self.namespaces[name].links):
@@ -142,13 +189,13 @@ class World:
         return True
 
     def add_pair(self, one: tuple[str, str], link: FakeLink, other: tuple[str, str], peer: FakeLink) -> None:
-        """A veth pair; each end is (namespace, name)."""
+        """Add a veth pair; each end is (namespace, name)."""
         link.peer, peer.peer = other, one
         self.namespaces[one[0]].add_link(one[1], link)
         self.namespaces[other[0]].add_link(other[1], peer)
 
     def remove_link(self, namespace: str, name: str) -> None:
-        """Both ends, if it is one of a pair; none there: nothing to do."""
+        """Remove a device, with its other end if it is one of a pair; does nothing if there is none."""
         for where, device in self._ends(namespace, name):
             self.namespaces[where].forget_link(device)
 

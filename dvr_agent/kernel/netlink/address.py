@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR, rt_scope
 from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, IFA_F_PERMANENT, ifaddrmsg
 
+from dvr_agent.kernel.netlink.handler import EXISTS, GONE, Handler, SliceReader, WriteContext
+from dvr_agent.kernel.netlink.link import keep_secondaries
 from dvr_agent.kernel.netlink.message import (
     AF_INET,
     AF_INET6,
@@ -21,7 +24,7 @@ from dvr_agent.kernel.netlink.message import (
     split_cidr,
 )
 from dvr_agent.kernel.netlink.schema import Schema
-from dvr_agent.state.address import Address
+from dvr_agent.state.address import ADDRESS_KIND, Address
 
 ADDRESS = Schema(ifaddrmsg)
 IFAPROT_KERNEL_RA = 2
@@ -109,3 +112,56 @@ def _is_learned(data: Data, flags: int, found: Mapping[int, int]) -> bool:
     """Linux before 5.18 does not say where an address is from; but an address that expires was not given by hand."""
     at = found.get(IFA_PROTO, 0)
     return not flags & IFA_F_PERMANENT or bool(at and data[at + 4] == IFAPROT_KERNEL_RA)
+
+
+_NO_IPV4 = GONE | {errno.EAFNOSUPPORT}
+
+
+def _read(reader: SliceReader) -> Iterable[Address]:
+    return decode_addresses(reader.on_devices(dump_addresses), reader.owned)
+
+
+def read_link_locals(reader: SliceReader) -> Iterable[Address]:
+    """Yield the link-local addresses of owned devices that the kernel or another program made."""
+    return decode_link_locals(reader.on_devices(dump_addresses), reader.owned)
+
+
+def _add(address: Address, context: WriteContext) -> list[Request]:
+    return [add_address(address, context.indexes[address.device], EXISTS)]
+
+
+def _remove(address: Address, context: WriteContext) -> list[Request]:
+    index = context.indexes[address.device]
+    request = delete_address(address, index, GONE)
+    if ":" in address.cidr or not context.first_time((keep_secondaries, address.device)):
+        return [request]
+    return [keep_secondaries(index, f"promote_secondaries of {address.device}", _NO_IPV4), request]
+
+
+def _dump_device(address: Address, context: WriteContext) -> Request:
+    return dump_addresses(context.indexes[address.device])
+
+
+def _decode_all(messages: Iterable[Data], devices: Mapping[int, str]) -> Iterable[Address]:
+    messages = list(messages)
+    yield from decode_addresses(messages, devices)
+    yield from decode_link_locals(messages, devices)
+
+
+def _instead(address: Address, refused: Request, found: Sequence[Data], context: WriteContext) -> list[Request]:
+    """Replace the kernel's link-local address of a device that was just raised, where the prefix length differs."""
+    index = context.indexes[address.device]
+    old = next((one for one in decode_link_locals(found, {index: address.device}) if one.ip == address.ip), None)
+    return [] if old is None else [delete_address(old, index, GONE), refused]
+
+
+HANDLER = Handler(
+    ADDRESS_KIND,
+    read=_read,
+    add=_add,
+    remove=_remove,
+    reads_owned_only=True,
+    dump_place=_dump_device,
+    decode_place=_decode_all,
+    instead=_instead,
+)

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pyroute2.netlink.rtnl import RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH
 from pyroute2.netlink.rtnl.ndmsg import NTF_PROXY, NUD_PERMANENT, ndmsg
 
+from dvr_agent.kernel.netlink.handler import GONE, Handler, SliceReader, WriteContext
 from dvr_agent.kernel.netlink.message import (
     AF_OF_FAMILY,
     AF_UNSPEC,
@@ -19,7 +20,7 @@ from dvr_agent.kernel.netlink.message import (
     positions,
 )
 from dvr_agent.kernel.netlink.schema import Schema
-from dvr_agent.state.neighbour import Neighbour
+from dvr_agent.state.neighbour import NEIGHBOUR_KIND, Neighbour
 
 NEIGHBOUR = Schema(ndmsg)
 
@@ -62,3 +63,18 @@ def decode_neighbours(messages: Iterable[Data], devices: Mapping[int, str]) -> I
         dst, mac = found.get(_DST, 0), found.get(_LLADDR, 0)
         if dst and mac:
             yield Neighbour(_read_dst(data, dst), devices[index], _read_lladdr(data, mac))
+
+
+def _read(reader: SliceReader) -> Iterable[Neighbour]:
+    return decode_neighbours(reader.on_devices(dump_neighbours), reader.owned)
+
+
+def _add(neighbour: Neighbour, context: WriteContext) -> list[Request]:
+    return [add_neighbour(neighbour, context.indexes[neighbour.device])]
+
+
+def _remove(neighbour: Neighbour, context: WriteContext) -> list[Request]:
+    return [delete_neighbour(neighbour, context.indexes[neighbour.device], GONE)]
+
+
+HANDLER = Handler(NEIGHBOUR_KIND, read=_read, add=_add, remove=_remove, reads_owned_only=True)

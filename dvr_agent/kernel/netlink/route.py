@@ -5,12 +5,15 @@ Only what :class:`~dvr_agent.state.route.Route` describes: unicast, protocol sta
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from pyroute2.netlink.rtnl import RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, rt_proto, rt_scope, rt_type
 from pyroute2.netlink.rtnl.rtmsg import RTNH_F_ONLINK, nh, rtmsg
 
+from dvr_agent.kernel.netlink.handler import EXISTS, GONE, Handler, SliceReader, WriteContext
+from dvr_agent.kernel.netlink.link import get_link, index_and_name
 from dvr_agent.kernel.netlink.message import (
     AF_INET,
     AF_INET6,
@@ -25,7 +28,7 @@ from dvr_agent.kernel.netlink.message import (
     split_cidr,
 )
 from dvr_agent.kernel.netlink.schema import Schema, payload
-from dvr_agent.state.route import Hop, Route, make_route
+from dvr_agent.state.route import MAIN_TABLE, ROUTE_KIND, Hop, Route, make_route
 
 ROUTE, HOP = Schema(rtmsg), Schema(nh)
 RT_TABLE_UNSPEC = 0
@@ -211,3 +214,70 @@ def _decode_hops(data: Data, start: int, end: int, devices: Mapping[int, str]) -
         hops.append(Hop(gateway, devices[index], bool(flags & RTNH_F_ONLINK)))
         start += (size + 3) & ~3
     return tuple(hops)
+
+
+_FAMILIES = (AF_INET, AF_INET6)
+_NO_TABLE = frozenset({errno.ENOENT})
+_NO_DEVICE = frozenset({errno.ENODEV})
+
+
+def _read(reader: SliceReader) -> Iterable[Route]:
+    sock = reader.sock
+    if reader.whole:
+        messages = [data for family in _FAMILIES for data in sock.dump(dump_routes(family))]
+    else:
+        table = MAIN_TABLE if reader.ownership.main_only else RT_TABLE_UNSPEC
+        requests = [dump_routes(family, table, index, _NO_TABLE) for family in _FAMILIES for index in reader.names]
+        messages = [data for request in requests for data in sock.dump(request)]
+        messages += _read_tables(reader)
+    return decode_routes(messages, reader.names)
+
+
+def _read_tables(reader: SliceReader) -> list[Data]:
+    """Dump the slice's own tables, and look up the names of further devices that their routes use."""
+    sock, names = reader.sock, reader.names
+    tables = sorted(reader.ownership.tables)
+    requests = [dump_routes(family, table, 0, _NO_TABLE) for family in _FAMILIES for table in tables]
+    messages = [data for request in requests for data in sock.dump(request)]
+    unknown = {index for data in messages for index in hop_indexes(data)} - names.keys()
+    answers = sock.get([get_link(index, _NO_DEVICE) for index in sorted(unknown)])
+    names.update(index_and_name(data) for data in answers if data is not None)
+    return messages
+
+
+def _add(route: Route, context: WriteContext) -> list[Request]:
+    return [add_route(route, context.indexes, EXISTS)]
+
+
+def _change(route: Route, context: WriteContext) -> list[Request]:
+    return [replace_route(route, context.indexes)]
+
+
+def _remove(route: Route, context: WriteContext) -> list[Request]:
+    """Remove what is left of the route: the kernel has dropped hops by devices that are gone."""
+    left = tuple(hop for hop in route.hops if hop.device in context.indexes)
+    return [delete_route(route._replace(hops=left), context.indexes, GONE)]
+
+
+def _dump_table(route: Route, _context: WriteContext) -> Request:
+    return dump_routes(AF_INET6 if ":" in route.dst else AF_INET, route.table)
+
+
+def _instead(route: Route, _refused: Request, found: Sequence[Data], context: WriteContext) -> list[Request]:
+    """Put the route before the kernel's own of a subnet that was connected until now, whose address goes later.
+
+    Only IPv4: IPv6 has such routes at a metric of their own.
+    """
+    return [prepend_route(route, context.indexes)] if ":" not in route.dst and is_connected_only(found, route) else []
+
+
+HANDLER = Handler(
+    ROUTE_KIND,
+    read=_read,
+    add=_add,
+    remove=_remove,
+    change=_change,
+    dump_place=_dump_table,
+    decode_place=decode_routes,
+    instead=_instead,
+)

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pyroute2.netlink.rtnl import RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE
 from pyroute2.netlink.rtnl.fibmsg import FR_ACT_TO_TBL, fibmsg
 
+from dvr_agent.kernel.netlink.handler import EXISTS, GONE, Handler, SliceReader, WriteContext
 from dvr_agent.kernel.netlink.message import (
     AF_OF_FAMILY,
     AF_UNSPEC,
@@ -20,7 +21,8 @@ from dvr_agent.kernel.netlink.message import (
     split_cidr,
 )
 from dvr_agent.kernel.netlink.schema import Schema
-from dvr_agent.state.rule import KERNEL_RULES, Rule
+from dvr_agent.state.ownership import RuleOwner
+from dvr_agent.state.rule import KERNEL_RULES, RULE_KIND, Rule
 
 RULE = Schema(fibmsg)
 FIB_RULE_INVERT, FIB_RULE_FIND_SADDR = 0x2, 0x10000
@@ -81,7 +83,7 @@ def _body(rule: Rule) -> bytes:
         attributes += _src(ip)
     if rule.iif is not None:
         attributes += _iif(rule.iif)
-    if rule.specific:
+    if rule.suppress_default:
         attributes += _suppress(0)
     table = rule.table if rule.table < 256 else 0
     return _head(AF_OF_FAMILY[rule.family], length, table, FR_ACT_TO_TBL) + attributes
@@ -104,3 +106,24 @@ def _decode(data: Data) -> Rule | None:
     src = f"{_read_src(data, at)}/{src_len}" if (at := found.get(_SRC, 0)) else None
     iif = _read_iif(data, at) if (at := found.get(_IIF, 0)) else None
     return Rule(family, priority, table, src, iif, suppressed == 0)
+
+
+def _read(reader: SliceReader) -> Iterable[Rule]:
+    """Dump all rules, or search the dump for the few that a slice of a shared namespace can own."""
+    sock, ownership = reader.sock, reader.ownership
+    if ownership.rules is RuleOwner.NONE:
+        return decode_rules(sock.dump_containing(dump_rules(), KERNEL_PRIORITIES)) if ownership.kernel_rules else ()
+    if ownership.rules is RuleOwner.BY_IIF and not reader.whole:
+        return decode_rules(sock.dump_containing(dump_rules(), [name.encode() + b"\0" for name in ownership.devices]))
+    return decode_rules(sock.dump(dump_rules()))
+
+
+def _add(rule: Rule, _context: WriteContext) -> list[Request]:
+    return [add_rule(rule, EXISTS)]
+
+
+def _remove(rule: Rule, _context: WriteContext) -> list[Request]:
+    return [delete_rule(rule, GONE)]
+
+
+HANDLER = Handler(RULE_KIND, read=_read, add=_add, remove=_remove, by_index=False)

@@ -1,4 +1,4 @@
-"""The agent's connection to dvr-metadata-proxy: asks and takes answers, and knows when the proxy is away."""
+"""The agent's connection to dvr-metadata-proxy: sends questions, receives answers, notices when the proxy is away."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from dvr_agent.metadata.control_protocol import Message
 TIMEOUT = 5.0
 """Seconds for an answer: a proxy that takes longer hangs."""
 FIRST_TIMEOUT = 0.5
-"""Seconds for the first one of a connection: whoever asks has other things to do than to wait for one that hangs."""
+"""Seconds for the first answer of a connection: routers would wait for a proxy that hangs."""
 
 
 class ProxyAwayError(ServiceError):
-    """Nobody answers on the control socket."""
+    """No process answers on the control socket."""
 
 
 class ProxyHangsError(ProxyAwayError):
-    """Somebody is there and does not answer."""
+    """A process has the control socket and does not answer."""
 
 
 class ControlClient:
@@ -39,6 +39,7 @@ class ControlClient:
 
     @property
     def connected(self) -> bool:
+        """A connection is open, and its proxy has answered."""
         return self._connection is not None
 
     def fileno(self) -> int:
@@ -46,7 +47,8 @@ class ControlClient:
         return -1 if self._connection is None else self._connection.fileno()
 
     def connect(self) -> None:
-        """
+        """Connect, and check the version of the protocol.
+
         :raises ProxyAwayError: there is no proxy
         :raises ServiceError: it is one of another version
         """
@@ -72,7 +74,7 @@ class ControlClient:
         connection.settimeout(TIMEOUT)
 
     def ask(self, question: Message, descriptors: Sequence[int] = ()) -> tuple[Message, list[int]]:
-        """The answer, and descriptors that came with it, which are the caller's now.
+        """Send a question; returns the answer and its descriptors, which are the caller's now.
 
         :raises ProxyHangsError: no answer in time; the connection is closed
         :raises ProxyAwayError: it has gone; the connection is closed
@@ -99,9 +101,9 @@ class ControlClient:
         return answer, received
 
     def served(self) -> Iterator[tuple[str, int]]:
-        """(router id, number of its network namespace) of all that the proxy serves.
+        """Yield (router id, cookie of its network namespace) of all routers that the proxy serves.
 
-        :raises ServiceError: see :meth:`ask`, or the answer makes no sense: whoever talks to instances is not trusted
+        :raises ServiceError: see :meth:`ask`, or the answer is malformed: the proxy is not trusted
         """
         after, more = "", True
         while more:
@@ -116,12 +118,13 @@ class ControlClient:
             after = max(routers, default=after)
 
     def close(self) -> None:
+        """Disconnect, if connected."""
         if self._connection is not None:
             self._connection.close()
         self._connection, self.pid = None, 0
 
 
 def _is_served(router_id: object, cookie: object) -> bool:
-    """What may stand in the proxy's list: the id goes into names of namespaces and files."""
+    """Check an entry of the proxy's list: the id goes into names of namespaces and files."""
     known = isinstance(router_id, str) and names.parse_namespace(names.QROUTER + router_id) is not None
     return known and isinstance(cookie, int)

@@ -32,7 +32,8 @@ CONF_BYTES = 64 * 1024
 
 
 class L3AgentHaproxies:
-    """
+    """Finds and ends haproxy processes of neutron-l3-agent.
+
     :param pids: ``external_pids``
     :param confs: directory of haproxy's configuration files
     """
@@ -40,10 +41,10 @@ class L3AgentHaproxies:
     def __init__(self, pids: Path, confs: Path) -> None:
         self._pids, self._confs = pids, confs
         self._ending: dict[str, Process] = {}
-        """Router id → a haproxy that was told to end when its connections have."""
+        """Router id → a haproxy that ends when its connections have ended (SIGUSR1)."""
 
     def runs(self, router_id: str) -> bool:
-        """True while there is one that was not told to end.  Without one this costs a look for a file."""
+        """Tell whether the router has one that was not asked to end.  Without one this costs one access to a file."""
         process = self._open(router_id)
         if process is None:
             return False
@@ -51,7 +52,7 @@ class L3AgentHaproxies:
         return True
 
     def routers(self) -> Collection[str]:
-        """Ids of the routers that have one."""
+        """Return ids of the routers that have one."""
         try:
             files = securefiles.names(self._pids)
         except OSError as exc:
@@ -62,7 +63,7 @@ class L3AgentHaproxies:
         return {router_id for router_id in ids if self.runs(router_id)} | set(self._ending)
 
     def end_gently(self, router_id: str) -> None:
-        """Let it finish its connections, and take no new ones."""
+        """Have the router's haproxy finish its connections and accept no new ones."""
         self._reap()
         process = self._open(router_id)
         if process is None:
@@ -75,7 +76,7 @@ class L3AgentHaproxies:
         self._forget_files(router_id)
 
     def end(self, router_id: str) -> None:
-        """Now: its namespace is about to go.
+        """Kill the router's haproxy: its namespace is about to go.
 
         :raises ServiceError: it does not end
         """
@@ -91,7 +92,7 @@ class L3AgentHaproxies:
             self._forget_files(router_id)
 
     def _open(self, router_id: str) -> Process | None:
-        """The process, None if there is none or it is another program's, or another namespace's, by now."""
+        """Open the router's haproxy; None if there is none, or its process id is another process's by now."""
         pid, conf = read_pid_file(self._pids / (router_id + SUFFIX)), self._confs / f"{router_id}.conf"
         if pid is None:
             return None
@@ -121,7 +122,7 @@ class L3AgentHaproxies:
                 securefiles.remove(path)
 
     def _reap(self) -> None:
-        """Close the descriptors of those that have ended."""
+        """Close the descriptors of haproxies that have ended."""
         for router_id, process in list(self._ending.items()):
             if process.ended:
                 process.close()
@@ -129,7 +130,7 @@ class L3AgentHaproxies:
 
 
 def _named_networks() -> set[int]:
-    """Inodes of all namespaces that have a name."""
+    """Return the inodes of all namespaces that have a name."""
     found = set()
     for entry in os.scandir(netns.NETNS_DIR):
         with contextlib.suppress(OSError):
@@ -138,7 +139,8 @@ def _named_networks() -> set[int]:
 
 
 def _send(process: Process, number: signal.Signals) -> None:
-    """
+    """Signal a process.
+
     :raises ServiceError: it may not be signalled
     """
     try:

@@ -19,7 +19,7 @@ MIGRATE = Path("/proc/sys/net/ipv4/tcp_migrate_req")
 
 
 class PortTakenError(ServiceError):
-    """Somebody listens there who does not share (SO_REUSEPORT), or is another user's."""
+    """Another process listens there without SO_REUSEPORT, or is another user's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class RouterListener:
 
     @property
     def descriptors(self) -> list[int]:
+        """File descriptors of the sockets."""
         return [one.fileno() for one in self.sockets]
 
     @property
@@ -43,6 +44,7 @@ class RouterListener:
         return int(ports.pop()) if len(ports) == 1 else 0
 
     def close(self) -> None:
+        """Close our copies; the proxy has its own."""
         for one in self.sockets:
             one.close()
 
@@ -50,9 +52,9 @@ class RouterListener:
 def open_listener(namespace: str, port: int) -> RouterListener:
     """Listen in a namespace.
 
-    SO_REUSEPORT: another process of root's may listen there too, neutron-l3-agent's haproxy before and after us.  What
-    nobody has accepted when one of them closes goes to the other one (net.ipv4.tcp_migrate_req of that namespace) if
-    both have the same address: so one socket for both families, as haproxy has it (``bind :::9697``).
+    SO_REUSEPORT: another process of root's may listen there too, neutron-l3-agent's haproxy before and after us.
+    Connections that are not accepted when one of them closes go to the other one (net.ipv4.tcp_migrate_req of that
+    namespace) if both have the same address: so one socket for both families, as haproxy has it (``bind :::9697``).
 
     :raises PortTakenError: see there
     :raises ServiceError: there is no such namespace, or no descriptor left
@@ -79,7 +81,7 @@ def open_listener(namespace: str, port: int) -> RouterListener:
 
 
 def adopt_listener(descriptors: Sequence[int]) -> RouterListener | None:
-    """Sockets that the proxy gave back; None if they are of no use.  The descriptors are taken over in any case."""
+    """Adopt sockets that the proxy gave back; None if they do not listen.  The descriptors are ours in any case."""
     sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
     with contextlib.suppress(OSError):
         if sockets and all(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) for one in sockets):
@@ -89,7 +91,7 @@ def adopt_listener(descriptors: Sequence[int]) -> RouterListener | None:
 
 
 def namespace_cookie(namespace: str) -> int | None:
-    """The number of a namespace's network, None if there is no such namespace (or Linux is older than 5.14)."""
+    """Return the cookie of a namespace, None if there is no such namespace (or Linux is older than 5.14)."""
     try:
         with netns.entered(namespace):
             probe = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)

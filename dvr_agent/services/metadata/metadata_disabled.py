@@ -1,6 +1,6 @@
 """``enable_metadata_proxy = false``: the proxy gives up what it may still serve of this agent's routers, and ends.
 
-Else it would hold the namespaces of routers that go.  The daemon ends it as soon as it serves nobody; its unit is not
+Else it would keep the namespaces of removed routers alive.  It is ended as soon as it serves no router; its unit is not
 started again, since its condition (``dvrctl wants-metadata``) fails now.  Where there is no proxy nothing is done.
 """
 
@@ -20,7 +20,7 @@ LOG = logging.getLogger(__name__)
 class MetadataDisabled:
     """Implements :class:`dvr_agent.services.api.RouterService`.
 
-    :param client: not connected; a connection is made for each look, since there is hardly ever one
+    :param client: not connected; a connection is made for each question, since there is hardly ever a proxy
     :param writable: False: the proxy is left as it is, this process only makes plans
     """
 
@@ -32,15 +32,19 @@ class MetadataDisabled:
         self._served = self._look()
 
     def plan(self, router: Router) -> list[str]:
+        """Return the line for a listener that the proxy still has."""
         return self.plan_remove(router.id)
 
     def apply(self, router: Router) -> None:
+        """Have the proxy close everything of the router."""
         self.remove(router.id)
 
     def plan_remove(self, router_id: str) -> list[str]:
+        """Return the line for a listener that the proxy still has."""
         return ["- metadata listener"] if router_id in self._served else []
 
     def remove(self, router_id: str) -> None:
+        """Have the proxy close everything of the router, and end if it was the last one."""
         if router_id not in self._served:
             return
         try:
@@ -55,28 +59,34 @@ class MetadataDisabled:
         self._served.discard(router_id)
 
     def routers(self) -> Collection[str]:
+        """Return ids of the routers that the proxy still serves."""
         return self._served
 
     def fileno(self) -> int:
+        """Return a descriptor that is never readable."""
         return self._never.fileno()
 
     def changed(self) -> Collection[str]:
+        """Return nothing: no event is waited for."""
         return ()
 
     def check(self) -> Collection[str]:
+        """Return nothing: the proxy was asked at the start."""
         return ()
 
     def status(self) -> dict[str, object]:
+        """Return how many routers the proxy still serves."""
         return {"routers": len(self._served)}
 
     def close(self) -> None:
+        """Close the descriptor."""
         self._never.close()
 
     def _end(self) -> None:
         """One of an earlier version does not know the question, and stays."""
         if self._writable:
             self._client.ask({"do": "end"})
-            LOG.info("dvr-metadata-proxy was told to end: metadata is not wanted")
+            LOG.info("dvr-metadata-proxy ended: metadata is disabled")
 
     def _look(self) -> set[str]:
         try:

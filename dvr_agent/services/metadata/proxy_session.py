@@ -1,6 +1,6 @@
-"""The agent's relation to dvr-metadata-proxy over time: connected, away, hanging, or there and of no use yet.
+"""The agent's session with dvr-metadata-proxy: connected, away, hanging, or without neutron-metadata-agent.
 
-Used by ``service``; it knows no routers, but for the list that the proxy gives of what it serves.
+Used by ``service``; of routers it knows only the list of those that the proxy serves.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ FIRST_RETRY, LAST_RETRY = 0.05, 2.0
 LAST_RETRY_HANGING = 60.0
 """The same for one that hangs: each try has to wait for it.  What it serves it has already."""
 PROBE_SECONDS = 5.0
-"""Between looks whether the proxy can reach neutron-metadata-agent, while it cannot."""
+"""Between two checks whether the proxy can reach neutron-metadata-agent, while it cannot."""
 
 
 class Outage(Enum):
-    """What keeps all routers' instances from their metadata; the words are for the log."""
+    """Why instances of all routers get no metadata; the values are log texts."""
 
     NONE = ""
     NO_PROXY = "instances wait for metadata until it is back"
@@ -39,7 +39,7 @@ class Outage(Enum):
 class ProxySession:
     """
     :param client: not connected yet
-    :param settings: what the proxy is to go by; None: it is not told, since this process only looks
+    :param settings: sent to the proxy; None: they are not, since this process only makes plans
     :ivar served: router id → number of the namespace, of what the proxy served when the connection was made
     :ivar generation: counts connections; what was handed over by an earlier one has to be handed over again
     :ivar trouble: what is wrong, empty if nothing is
@@ -61,11 +61,12 @@ class ProxySession:
 
     @property
     def connected(self) -> bool:
+        """The proxy answers."""
         return self._client.connected
 
     @property
     def hangs(self) -> bool:
-        """Somebody is there, and may serve, but does not answer."""
+        """A proxy is there, and may serve, but does not answer."""
         return self._hangs and not self.connected
 
     @property
@@ -74,7 +75,7 @@ class ProxySession:
         return self._client.pid or None
 
     def ask(self, question: Message, descriptors: Sequence[int] = ()) -> tuple[Message, list[int]] | None:
-        """The answer, and descriptors that are the caller's now; None if there is no proxy (any more).
+        """Send a question; returns the answer and descriptors, the caller's now, or None if the proxy is away.
 
         :raises ServiceError: it refuses
         """
@@ -88,10 +89,11 @@ class ProxySession:
         return None
 
     def fileno(self) -> int:
+        """Return a descriptor that is readable when :meth:`changed` has something to do."""
         return self._poll.fileno()
 
     def changed(self) -> bool:
-        """Take note of what happened; True if the proxy is there anew, or can reach neutron-metadata-agent now."""
+        """Note what happened; returns True if the proxy is back, or can reach neutron-metadata-agent again."""
         ready = {fd for fd, _ in self._poll.poll(0)}
         if self.connected and self._client.fileno() in ready:
             self._lost(ProxyAwayError("dvr-metadata-proxy has gone"))
@@ -100,8 +102,8 @@ class ProxySession:
         return False
 
     def check(self) -> bool:
-        """Ask whether the proxy is well: one that hangs does not close its connection, and one that has lost
-        neutron-metadata-agent tells nobody.  The answer is that of :meth:`changed`.
+        """Probe the proxy: one that hangs does not close its connection, and one that has lost
+        neutron-metadata-agent sends no message.  Returns as :meth:`changed`.
         """
         before = self.trouble
         if not self._probe():
@@ -109,6 +111,7 @@ class ProxySession:
         return bool(before) and not self.trouble
 
     def close(self) -> None:
+        """Disconnect; the proxy goes on."""
         self._client.close()
         self._poll.close()
         self._timer.close()
@@ -130,7 +133,7 @@ class ProxySession:
         return False
 
     def _probe(self) -> bool:
-        """Can the proxy reach neutron-metadata-agent?  Often it may not, until somebody has set that up.
+        """Ask whether the proxy can reach neutron-metadata-agent: often it may not, until an operator permits it.
 
         :returns: False if there is no proxy
         """
@@ -147,7 +150,7 @@ class ProxySession:
         return True
 
     def _lost(self, why: ServiceError) -> None:
-        """There is no proxy now: try again soon, then less often."""
+        """Note that the proxy is away, and retry soon, then less often."""
         self._client.close()  # which takes it out of the poll
         self.served.clear()
         self._hangs = isinstance(why, ProxyHangsError)
@@ -157,7 +160,7 @@ class ProxySession:
         self._note(Outage.NO_PROXY, str(why))
 
     def _note(self, kind: Outage, text: str = "") -> None:
-        """The log tells of a change once, however often the proxy is looked for."""
+        """Log a change of the state once, however often the proxy is tried."""
         changed = kind is not self._kind
         self._kind, self.trouble = kind, text
         if not changed:

@@ -28,15 +28,15 @@ from dvr_agent.services.metadata.proxy_session import ProxySession
 LOG = logging.getLogger(__name__)
 
 HAPROXY_SECONDS = 2.0
-"""For a haproxy to close its sockets, once it was told."""
+"""For a haproxy to close its sockets, after the signal."""
 
 
 @dataclass(slots=True)
 class _OpenListener:
-    """Our copy of a router's sockets.
+    """A router's listener, of which the proxy may have a copy.
 
     :ivar inode: of the namespace that they are in, as long as it has that name
-    :ivar generation: generation of the session by which the proxy has got them, or given them
+    :ivar generation: of the session in which the proxy got the sockets, or gave them back
     """
 
     listener: RouterListener
@@ -62,6 +62,7 @@ class MetadataService:
     # --- one router ---------------------------------------------------------------------------------------------
 
     def plan(self, router: Router) -> list[str]:
+        """Return the lines for a missing listener, and for a haproxy that ends."""
         haproxy = self._haproxies.runs(router.id)
         if (haproxy and self._session.trouble) or self._session.hangs:
             return []
@@ -71,6 +72,7 @@ class MetadataService:
         return [*lines, "- haproxy of neutron-l3-agent"] if haproxy else lines
 
     def apply(self, router: Router) -> None:
+        """Open the router's listener, hand it to the proxy, and end the router's haproxy."""
         haproxy = self._haproxies.runs(router.id)
         if haproxy and self._session.trouble:
             return  # it serves better than we would: the kernel would give us half of the connections
@@ -88,6 +90,7 @@ class MetadataService:
             self._haproxies.end_gently(router.id)
 
     def plan_remove(self, router_id: str) -> list[str]:
+        """Return the lines for closing the router's listener and ending its haproxy."""
         lines = []
         if router_id in self._listeners or router_id in self._session.served:
             lines.append(f"- metadata listener on port {self._port}")
@@ -96,9 +99,10 @@ class MetadataService:
         return lines
 
     def remove(self, router_id: str) -> None:
+        """Have the proxy close everything of the router, close our listener, and end its haproxy."""
         opened = self._listeners.get(router_id)
         if router_id in self._session.served or opened is not None:
-            # One that is away has closed its sockets, or will be told of those that are left when it is back.
+            # A proxy that is away has closed its sockets, or gets this question when it is back.
             self._session.ask({"do": "stop", "router": router_id})
         self._session.served.pop(router_id, None)
         self._postponed.discard(router_id)
@@ -108,6 +112,7 @@ class MetadataService:
         self._haproxies.end(router_id)
 
     def routers(self) -> Collection[str]:
+        """Return ids of the routers that have a listener here, in the proxy, or a haproxy."""
         return {*self._listeners, *self._session.served, *self._haproxies.routers()}
 
     def _serves(self, router_id: str, namespace: str) -> bool:
@@ -127,9 +132,9 @@ class MetadataService:
         return self._session.connected and opened.generation == self._session.generation
 
     def _listen(self, router_id: str, namespace: str) -> _OpenListener:
-        """Sockets in the namespace as it is now: those that the proxy has already, if they are right.
+        """Listen in the namespace as it is now, by the sockets that the proxy has already, if they are right.
 
-        Old ones are known until there are new ones: the proxy must be told to close them if there never are.
+        Old sockets are remembered until there are new ones: the proxy must close them if there never are.
         """
         inode = netns.inode_of(namespace)
         if inode is None:
@@ -144,7 +149,7 @@ class MetadataService:
         return opened
 
     def _open(self, router_id: str, namespace: str) -> RouterListener:
-        """Beside haproxy; or after it, where it does not let anybody listen beside it."""
+        """Listen beside haproxy; or after it, where it does not share the port."""
         try:
             return open_listener(namespace, self._port)
         except PortTakenError:
@@ -161,11 +166,11 @@ class MetadataService:
                 time.sleep(0.002)
             else:
                 gap = (time.monotonic() - began) * 1e3
-                LOG.warning("router %s: nobody listened for metadata for at most %.0f ms", router_id, gap)
+                LOG.warning("router %s: metadata was unavailable for at most %.0f ms", router_id, gap)
                 return listener
 
     def _take_back(self, router_id: str, namespace: str, inode: int) -> _OpenListener | None:
-        """Copies of the sockets that the proxy has, if it is in the namespace and on the port that are right now."""
+        """Get copies of the sockets that the proxy has, if they are in the right namespace and on the right port."""
         cookie = self._session.served.get(router_id)
         if cookie is None or cookie != namespace_cookie(namespace):
             return None
@@ -185,7 +190,7 @@ class MetadataService:
         return None
 
     def _hand_over(self, router_id: str, opened: _OpenListener) -> None:
-        """To the proxy, instead of what it has; one that is away gets it when it is back.
+        """Hand a listener over to the proxy, in place of what it has; a proxy that is away gets it when it is back.
 
         :raises ServiceError: it refuses
         """
@@ -197,15 +202,19 @@ class MetadataService:
     # --- all of them --------------------------------------------------------------------------------------------
 
     def fileno(self) -> int:
+        """Return a descriptor that is readable when the proxy came or went, or is to be tried again."""
         return self._session.fileno()
 
     def changed(self) -> Collection[str]:
+        """Hand listeners over to a proxy that is back; returns ids of routers to reconcile again."""
         return self._catch_up() if self._session.changed() else ()
 
     def check(self) -> Collection[str]:
+        """Ask the proxy whether it is well; returns ids of routers to reconcile again."""
         return self._catch_up() if self._session.check() else ()
 
     def status(self) -> dict[str, object]:
+        """Return how many routers have a listener, and what is wrong with the proxy since when."""
         session = self._session
         return {
             "routers": len(self._listeners),
@@ -215,13 +224,14 @@ class MetadataService:
         }
 
     def close(self) -> None:
+        """Close our copies of the listeners; the proxy goes on with its own."""
         for opened in self._listeners.values():
             opened.listener.close()
         self._listeners.clear()
         self._session.close()
 
     def _catch_up(self) -> Collection[str]:
-        """Hand over what the proxy has not got from us; ids of routers that it refused, or that waited for it."""
+        """Hand over listeners that the proxy lacks; returns ids of routers that it refused, or that waited for it."""
         again = {*self._postponed, *self._haproxies.routers()}
         self._postponed.clear()
         for router_id, opened in self._listeners.items():

@@ -1,7 +1,7 @@
-"""One request with neutron-metadata-agent, in a task of its own, which its client cannot end.
+"""One request with neutron-metadata-agent, in a task of its own, which the client cannot end.
 
-neutron-metadata-agent goes on with a request whether or not somebody waits for the answer.  A client that goes away
-must therefore not free its slot: else it has as many requests there as it likes.
+neutron-metadata-agent goes on with a request whether or not the client waits for the answer.  A client that closes its
+connection must therefore not free its slot: else it has as many requests there as it likes.
 """
 
 from __future__ import annotations
@@ -13,71 +13,82 @@ from http import HTTPStatus
 
 import h11
 
-from dvr_agent.metadata_proxy.forward import Upstream, UpstreamError
 from dvr_agent.metadata_proxy.headers import Headers
-from dvr_agent.metadata_proxy.shared import Shared
+from dvr_agent.metadata_proxy.proxy_state import ProxyState
+from dvr_agent.metadata_proxy.upstream_request import UpstreamError, UpstreamRequest
 
 AHEAD = 256 * 1024
 """Bytes of an answer in memory: so much is taken from neutron-metadata-agent however slow the client is."""
 
 
-class Exchange:
-    """Begins at once; the caller takes the answer with :meth:`head` and :meth:`read`, or says :meth:`abandon`.
+class UpstreamExchange:
+    """Begins at once; the caller reads the answer with :meth:`head` and :meth:`read`, or calls :meth:`abandon`.
 
     :param request: method, target and headers
     :param release: called when neutron-metadata-agent is not occupied by this request any more
     """
 
     def __init__(
-        self, shared: Shared, request: tuple[bytes, bytes, Headers], body: bytes, release: Callable[[], None]
+        self, state: ProxyState, request: tuple[bytes, bytes, Headers], body: bytes, release: Callable[[], None]
     ) -> None:
-        self._upstream, self._release = Upstream(shared), release
+        self._upstream, self._release = UpstreamRequest(state), release
         self._answer: h11.Response | None = None
         self._pieces: deque[bytes] = deque()
         self._size = 0
         self._abandoned = self._ended = self._whole = False
-        self._error = UpstreamError(HTTPStatus.BAD_GATEWAY, "it was given up")
+        self._error = UpstreamError(HTTPStatus.BAD_GATEWAY, "the request was abandoned")
         self._news, self._room = asyncio.Event(), asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._run(request, body))
-        shared.exchanges.add(self._task)
-        self._task.add_done_callback(shared.exchanges.discard)
+        state.exchanges.add(self._task)
+        self._task.add_done_callback(state.exchanges.discard)
         self._task.add_done_callback(self._end)
 
+    @property
+    def has_more(self) -> bool:
+        """:meth:`read` returns at once."""
+        return bool(self._pieces) or self._whole
+
+    @property
+    def is_exhausted(self) -> bool:
+        """The whole answer has been read."""
+        return self._whole and not self._pieces
+
     async def head(self) -> h11.Response:
-        """
+        """Wait for status and headers of the answer.
+
         :raises UpstreamError: there is no answer
         """
         while self._answer is None:
             if self._ended:
                 raise self._error
-            await self._more()
+            await self._news_come()
         return self._answer
 
     async def read(self) -> bytes:
-        """The next piece of the body; empty: that was all.
+        """Wait for the next piece of the body; empty at the end.
 
         :raises UpstreamError: the answer is cut off
         """
         while not self._pieces:
-            if self._ended and self._whole:
+            if self._whole:
                 return b""
             if self._ended:
                 raise self._error
-            await self._more()
+            await self._news_come()
         piece = self._pieces.popleft()
         self._size -= len(piece)
         self._room.set()
         return piece
 
     def abandon(self) -> None:
-        """Nobody wants the answer any more.  What has not been sent yet is not sent."""
+        """Drop the answer, and the request if it has not been sent yet."""
         self._abandoned = True
         self._pieces.clear()
         self._room.set()
         if not self._upstream.asked:
             self._task.cancel()
 
-    async def _more(self) -> None:
+    async def _news_come(self) -> None:
         self._news.clear()
         await self._news.wait()
 
@@ -103,7 +114,7 @@ class Exchange:
             await self._room.wait()
 
     def _end(self, task: asyncio.Task[None]) -> None:
-        """Also of a task that was cancelled before it began."""
+        """Give the slot back; also that of a task that was cancelled before it began."""
         self._ended = True
         self._release()
         self._news.set()

@@ -1,4 +1,8 @@
-"""One request to neutron-metadata-agent, over a connection of its own, and its answer as it comes."""
+"""One request to neutron-metadata-agent, over a connection of its own, and its answer as it comes.
+
+The socket is read and written here, not by asyncio's streams: they need three turns of the event loop more, see
+``client_socket``.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,9 @@ from typing import Self
 
 import h11
 
+from dvr_agent.metadata_proxy.event_loop import readable, writable
 from dvr_agent.metadata_proxy.headers import Headers
-from dvr_agent.metadata_proxy.shared import Shared
+from dvr_agent.metadata_proxy.proxy_state import ProxyState
 
 PIECE = 64 * 1024
 """Bytes of an answer in memory: read ahead, and largest headers."""
@@ -21,7 +26,7 @@ FIRST_PAUSE, LAST_PAUSE = 0.01, 0.2
 
 
 def why_unreachable(path: str) -> str:
-    """Why neutron-metadata-agent's socket cannot be connected to now, empty if it can."""
+    """Return why neutron-metadata-agent's socket cannot be connected to now, empty if it can."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as probe:
         try:
             probe.connect(path)
@@ -33,9 +38,9 @@ def why_unreachable(path: str) -> str:
 
 
 class UpstreamError(Exception):
-    """There is no (whole) answer.
+    """neutron-metadata-agent gave no answer, or not all of it.
 
-    :ivar status: what the instance is told, if it is told anything
+    :ivar status: of the answer that the instance gets instead, if none has begun
     """
 
     def __init__(self, status: HTTPStatus, why: str) -> None:
@@ -43,7 +48,7 @@ class UpstreamError(Exception):
         self.status = status
 
 
-class Upstream:
+class UpstreamRequest:
     """A context manager; inside, :meth:`ask` once, then :meth:`read` until it returns nothing.
 
     All methods raise :class:`UpstreamError`.
@@ -51,38 +56,37 @@ class Upstream:
     :ivar asked: the request has been sent, at least in part
     """
 
-    def __init__(self, shared: Shared) -> None:
-        self._shared, self._settings = shared, shared.settings
+    def __init__(self, state: ProxyState) -> None:
+        self._state, self._settings = state, state.settings
         self.asked = False
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=PIECE)
-        self._reader: asyncio.StreamReader | None = None
-        self._writer: asyncio.StreamWriter | None = None
+        self._socket: socket.socket | None = None
 
     async def __aenter__(self) -> Self:
-        self._shared.budget.upstream += 1
+        self._state.budget.upstream += 1
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self._shared.budget.upstream -= 1
-        if self._writer is not None:
-            self._writer.transport.abort()
+        self._state.budget.upstream -= 1
+        if self._socket is not None:
+            self._socket.close()
         if isinstance(exc, UpstreamError):
-            self._shared.counters.upstream_failed(str(exc))
-            self._shared.journal.warn("upstream", "%s: %s", self._settings.upstream, exc)
+            self._state.counters.upstream_failed(str(exc))
+            self._state.log.warn("upstream", "%s: %s", self._settings.upstream, exc)
         elif exc is None:
-            self._shared.counters.upstream_ok()
+            self._state.counters.upstream_ok()
 
     async def ask(self, method: bytes, target: bytes, headers: Headers, body: bytes) -> h11.Response:
         """Send the request; returns the beginning of the answer."""
-        if not self._shared.budget.room_for_upstream():
+        if not self._state.budget.room_for_upstream():
             raise UpstreamError(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at a time on this host")
-        self._reader, self._writer = await self._connect()
+        await self._connect()
         data = self._http.send(h11.Request(method=method, target=target, headers=headers))
         data += self._http.send(h11.Data(data=body)) if body else b""
         self.asked = True
-        self._writer.write(data + self._http.send(h11.EndOfMessage()))
+        await self._send(data + self._http.send(h11.EndOfMessage()))
         while True:
             event = await self._event()
             if isinstance(event, h11.Response):
@@ -91,7 +95,7 @@ class Upstream:
                 raise UpstreamError(HTTPStatus.BAD_GATEWAY, "no answer, the connection was closed")
 
     async def read(self) -> bytes:
-        """The next piece of the body; empty: that was all."""
+        """Wait for the next piece of the body; empty at the end."""
         while True:
             event = await self._event()
             if isinstance(event, h11.EndOfMessage):
@@ -101,27 +105,22 @@ class Upstream:
             if event.data:
                 return bytes(event.data)
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect(self) -> None:
         try:
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+            flags = socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+            self._socket = socket.socket(socket.AF_UNIX, flags)
         except OSError as exc:
             raise UpstreamError(HTTPStatus.SERVICE_UNAVAILABLE, f"no socket: {exc.strerror}") from exc
         try:
             async with asyncio.timeout(self._settings.timeout_connect):
-                await self._reach(connection)
-                return await asyncio.open_unix_connection(sock=connection, limit=PIECE)
+                await self._reach(self._socket)
         except TimeoutError as exc:
-            connection.close()
             raise UpstreamError(HTTPStatus.GATEWAY_TIMEOUT, "it does not accept connections in time") from exc
         except OSError as exc:
-            connection.close()
             raise UpstreamError(HTTPStatus.SERVICE_UNAVAILABLE, f"{exc.strerror or exc}") from exc
-        except BaseException:
-            connection.close()
-            raise
 
     async def _reach(self, connection: socket.socket) -> None:
-        """connect(2), not by asyncio: with a Unix socket a full backlog is EAGAIN, and nothing tells its end."""
+        """Connect, in a loop: with a Unix socket a full backlog is EAGAIN, and no event tells when it has room."""
         pause = FIRST_PAUSE
         while True:
             with contextlib.suppress(BlockingIOError):
@@ -130,8 +129,24 @@ class Upstream:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LAST_PAUSE)
 
+    async def _send(self, data: bytes) -> None:
+        assert self._socket is not None
+        rest = memoryview(data)
+        try:
+            async with asyncio.timeout(self._settings.timeout_server):
+                while rest:
+                    try:
+                        rest = rest[self._socket.send(rest) :]
+                    except BlockingIOError:
+                        await writable(self._socket)
+        except BrokenPipeError:  # it may have answered without reading all of the request
+            return
+        except TimeoutError as exc:
+            raise UpstreamError(HTTPStatus.GATEWAY_TIMEOUT, "it does not take the request in time") from exc
+        except OSError as exc:
+            raise _connection_lost(exc) from exc
+
     async def _event(self) -> h11.Event | type[h11.PAUSED]:
-        assert self._reader is not None
         while True:
             try:
                 event = self._http.next_event()
@@ -140,11 +155,22 @@ class Upstream:
                 raise UpstreamError(HTTPStatus.BAD_GATEWAY, "the answer is cut off or no HTTP") from exc
             if event is not h11.NEED_DATA:
                 return event  # type: ignore[return-value]
-            try:
-                async with asyncio.timeout(self._settings.timeout_server):
-                    data = await self._reader.read(PIECE)
-            except TimeoutError as exc:
-                raise UpstreamError(HTTPStatus.GATEWAY_TIMEOUT, "no answer in time") from exc
-            except OSError as exc:
-                raise UpstreamError(HTTPStatus.BAD_GATEWAY, f"connection lost: {exc.strerror or exc}") from exc
-            self._http.receive_data(data)
+            self._http.receive_data(await self._receive())
+
+    async def _receive(self) -> bytes:
+        assert self._socket is not None
+        try:
+            async with asyncio.timeout(self._settings.timeout_server):
+                while True:
+                    try:
+                        return self._socket.recv(PIECE)
+                    except BlockingIOError:
+                        await readable(self._socket)
+        except TimeoutError as exc:
+            raise UpstreamError(HTTPStatus.GATEWAY_TIMEOUT, "no answer in time") from exc
+        except OSError as exc:
+            raise _connection_lost(exc) from exc
+
+
+def _connection_lost(exc: OSError) -> UpstreamError:
+    return UpstreamError(HTTPStatus.BAD_GATEWAY, f"connection lost: {exc.strerror or exc}")

@@ -24,8 +24,7 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
 from dvr_agent import __version__
 from dvr_agent.errors import ServiceError
@@ -33,9 +32,10 @@ from dvr_agent.metadata import control_protocol
 from dvr_agent.metadata.control_protocol import Message
 from dvr_agent.metadata.settings import ProxySettings
 from dvr_agent.metadata_proxy.control_socket import may_control
-from dvr_agent.metadata_proxy.forward import why_unreachable
-from dvr_agent.metadata_proxy.routers import Routers
-from dvr_agent.metadata_proxy.shared import Shared
+from dvr_agent.metadata_proxy.event_loop import readable
+from dvr_agent.metadata_proxy.proxy_state import ProxyState
+from dvr_agent.metadata_proxy.served_routers import ServedRouters
+from dvr_agent.metadata_proxy.upstream_request import why_unreachable
 
 LOG = logging.getLogger(__name__)
 
@@ -47,21 +47,38 @@ ROUTER_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
 """It goes into a header."""
 FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
+Answer = tuple[Message, list[int]]
+"""A message, and descriptors to send with it."""
 
-class Control:
-    """
+
+class ControlServer:
+    """Answers the agent on the control socket.
+
     :param listener: see ``control_socket``
     :param end: called when the agent asks this process to end
     """
 
-    def __init__(self, listener: socket.socket, routers: Routers, shared: Shared, end: Callable[[], None]) -> None:
-        self._listener, self._routers, self._shared, self._end = listener, routers, shared, end
+    def __init__(
+        self, listener: socket.socket, routers: ServedRouters, state: ProxyState, end: Callable[[], None]
+    ) -> None:
+        self._listener, self._routers, self._state, self._end = listener, routers, state, end
         self._loop = asyncio.get_running_loop()
         self._conversations: set[asyncio.Task[None]] = set()
+        self._handlers: dict[str, Callable[[Message, Sequence[int]], Awaitable[Answer]]] = {
+            "hello": self._hello,
+            "set": self._set,
+            "probe": self._probe,
+            "list": self._list,
+            "serve": self._serve,
+            "give": self._give,
+            "stop": self._stop,
+            "end": self._end_process,
+            "status": self._status,
+        }
         self._listen()
 
     def close(self) -> None:
-        """Hang up; the listening socket is its owner's."""
+        """Disconnect all agents; the caller closes the listening socket."""
         self._loop.remove_reader(self._listener.fileno())
         for task in self._conversations:
             task.cancel()
@@ -76,15 +93,15 @@ class Control:
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
         except OSError as exc:
-            self._shared.journal.warn("control", "control socket: cannot accept: %s", exc.strerror)
+            self._state.log.warn("control", "control socket: cannot accept: %s", exc.strerror)
             self._loop.remove_reader(self._listener.fileno())
             self._loop.call_later(PAUSE, self._listen)
             return
         if not may_control(connection):
-            self._shared.journal.warn("control", "control socket: a user without permission is turned away")
+            self._state.log.warn("control", "control socket: a user without permission is refused")
             connection.close()
         elif len(self._conversations) >= CONNECTIONS:
-            self._shared.journal.warn("control", "control socket: %d connections are open, no more", CONNECTIONS)
+            self._state.log.warn("control", "control socket: %d connections are open, no more", CONNECTIONS)
             connection.close()
         else:
             connection.setblocking(False)
@@ -93,10 +110,10 @@ class Control:
             task.add_done_callback(self._conversations.discard)
 
     async def _converse(self, connection: socket.socket) -> None:
-        """Until the agent hangs up, or does not take its answer."""
+        """Answer questions until the agent disconnects, or does not take its answer."""
         with connection:
             while True:
-                await self._readable(connection)
+                await readable(connection)
                 descriptors: Sequence[int] = ()
                 try:
                     question, descriptors = control_protocol.receive(connection)
@@ -115,57 +132,45 @@ class Control:
                 try:
                     control_protocol.send(connection, answer, given)
                 except OSError as exc:
-                    self._shared.journal.warn("control", "control socket: an answer cannot be sent: %s", exc.strerror)
+                    self._state.log.warn("control", "control socket: an answer cannot be sent: %s", exc.strerror)
                     return
 
-    async def _readable(self, connection: socket.socket) -> None:
-        ready: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_reader(connection.fileno(), _set, ready)
-        try:
-            await ready
-        finally:
-            self._loop.remove_reader(connection.fileno())
+    async def _answer(self, question: Message, descriptors: Sequence[int]) -> Answer:
+        """Carry out a question.
 
-    async def _answer(self, question: Message, descriptors: Sequence[int]) -> tuple[Message, list[int]]:
-        """
         :param descriptors: the caller closes them
         :raises ServiceError: the question is wrong
         """
-        match question.get("do"):
-            case "hello":
-                return {"ok": True, "version": control_protocol.VERSION, "pid": os.getpid()}, []
-            case "set":
-                self._set(question.get("settings"))
-                return {"ok": True}, []
-            case "probe":
-                return {"ok": True, "upstream": why_unreachable(self._shared.settings.upstream)}, []
-            case "list":
-                return self._list(question.get("after", "")), []
-            case "serve":
-                sockets = _listening_sockets(descriptors)
-                await self._serve(question, sockets)
-                return {"ok": True}, []
-            case "give":
-                return self._give(_router_id(question))
-            case "stop":
-                await self._routers.stop(_router_id(question))
-                return {"ok": True}, []
-            case "end":
-                self._end()
-                return {"ok": True}, []
-            case "status":
-                return self._status(), []
-            case other:
-                raise ServiceError(f"do = {str(other)[:40]!r}: that is no question of the control protocol")
+        do = question.get("do")
+        handler = self._handlers.get(do) if isinstance(do, str) else None
+        if handler is None:
+            raise ServiceError(f"do = {str(do)[:40]!r}: that is no question of the control protocol")
+        return await handler(question, descriptors)
 
-    def _set(self, values: object) -> None:
-        settings = ProxySettings.from_json(values)
-        if settings != self._shared.settings:
-            self._shared.settings = settings
+    async def _hello(self, question: Message, descriptors: Sequence[int]) -> Answer:
+        return {"ok": True, "version": control_protocol.VERSION, "pid": os.getpid()}, []
+
+    async def _probe(self, question: Message, descriptors: Sequence[int]) -> Answer:
+        return {"ok": True, "upstream": why_unreachable(self._state.settings.upstream)}, []
+
+    async def _stop(self, question: Message, descriptors: Sequence[int]) -> Answer:
+        await self._routers.stop(_router_id(question))
+        return {"ok": True}, []
+
+    async def _end_process(self, question: Message, descriptors: Sequence[int]) -> Answer:
+        self._end()
+        return {"ok": True}, []
+
+    async def _set(self, question: Message, descriptors: Sequence[int]) -> Answer:
+        settings = ProxySettings.from_json(question.get("settings"))
+        if settings != self._state.settings:
+            self._state.settings = settings
             self._routers.settings_changed()
             LOG.info("settings from dvr-agent: upstream %s", settings.upstream)
+        return {"ok": True}, []
 
-    def _list(self, after: object) -> Message:
+    async def _list(self, question: Message, descriptors: Sequence[int]) -> Answer:
+        after = question.get("after", "")
         if not isinstance(after, str):
             raise ServiceError(f"after = {str(after)[:40]!r}: expected a router id or an empty text")
         found = sorted(one for one in self._routers.ids() if one > after)
@@ -174,9 +179,10 @@ class Control:
             "ok": True,
             "routers": {one: router.namespace for one in page if (router := self._routers.get(one))},
             "more": len(found) > len(page),
-        }
+        }, []
 
-    async def _serve(self, question: Message, sockets: Sequence[socket.socket]) -> None:
+    async def _serve(self, question: Message, descriptors: Sequence[int]) -> Answer:
+        sockets = _listening_sockets(descriptors)
         try:
             router_id, namespace = _router_id(question), question.get("namespace")
             if not isinstance(namespace, int) or isinstance(namespace, bool) or namespace < 0:
@@ -186,8 +192,10 @@ class Control:
                 one.close()
             raise
         await self._routers.serve(router_id, namespace, sockets)
+        return {"ok": True}, []
 
-    def _give(self, router_id: str) -> tuple[Message, list[int]]:
+    async def _give(self, question: Message, descriptors: Sequence[int]) -> Answer:
+        router_id = _router_id(question)
         router = self._routers.get(router_id)
         if router is None:
             raise ServiceError(f"router {router_id} is not served")
@@ -195,20 +203,15 @@ class Control:
             raise ServiceError(f"router {router_id} has no listening sockets any more: this process ends")
         return {"ok": True, "namespace": router.namespace}, [one.fileno() for one in router.listeners]
 
-    def _status(self) -> dict[str, Any]:
+    async def _status(self, question: Message, descriptors: Sequence[int]) -> Answer:
         return {
             "ok": True,
             "pid": os.getpid(),
             "version": __version__,
             "routers": len(self._routers),
             "connections": self._routers.connections(),
-            **self._shared.counters.status(),
-        }
-
-
-def _set(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
+            **self._state.counters.status(),
+        }, []
 
 
 def _router_id(question: Message) -> str:

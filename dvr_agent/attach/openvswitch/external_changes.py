@@ -1,0 +1,62 @@
+"""Raises an event when ports of routers, or the integration bridge, changed without a transaction of ours."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ovs.db import idl as ovs_idl
+
+from dvr_agent.attach.openvswitch.connection import changed_columns
+from dvr_agent.attach.openvswitch.rows import SYSTEM, first
+from dvr_agent.eventfd import EventFd
+
+
+class ExternalChanges:
+    """Knows which ports are being worked on.
+
+    :param lock: the connection's, which ovsdbapp's thread holds when it calls :meth:`interface_changed`
+    :ivar event: readable after such a change
+    """
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self.event = EventFd()
+        self._lock = lock
+        self._expected: set[str] = set()
+
+    @contextmanager
+    def expecting(self, names: Iterable[str]) -> Iterator[None]:
+        """Inside the block no change of these ports raises the event."""
+        added = set(names)
+        self.expect(added)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._expected -= added
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Ignore changes of these ports from now on, until a block of :meth:`expecting` that names them ends."""
+        with self._lock:
+            self._expected |= set(names)
+
+    def interface_changed(self, event: str, row: Any, old: Any) -> None:
+        """Raise the event if a router's port changed in a way that may need work."""
+        if row.name not in self._expected and _needs_work(event, row, old):
+            self.event.notify()
+
+    def notify(self) -> None:
+        """Raise the event for another reason: the server, ovs-vswitchd or the bridge is back or gone."""
+        self.event.notify()
+
+
+def _needs_work(event: str, row: Any, old: Any) -> bool:
+    """Tell whether a port has another OpenFlow port or error, its device is in the wrong place or gone, or it went."""
+    if event != ovs_idl.ROW_UPDATE:
+        return bool(event == ovs_idl.ROW_DELETE)
+    columns = changed_columns(old)
+    if "ifindex" in columns and (first(row.ifindex, 0) > 0) != (row.type == SYSTEM):
+        return True
+    return any(column in columns for column in ("ofport", "error"))

@@ -1,0 +1,52 @@
+"""How far ovs-vswitchd has got with the configurations that were asked of it (``next_cfg`` and ``cur_cfg``)."""
+
+from __future__ import annotations
+
+import time
+
+from dvr_agent.attach.openvswitch.row_index import RowIndex
+
+
+class ConfigurationProgress:
+    """Compares ``cur_cfg``, the number of the newest configuration in force, with ``next_cfg``, the newest written one.
+
+    :param timeout: seconds in which ``cur_cfg`` has to advance
+    :ivar requested: number of the newest configuration that this process has written
+    """
+
+    def __init__(self, index: RowIndex, timeout: float) -> None:
+        self._index, self._timeout = index, timeout
+        self.requested = 0
+        self._last_done = 0
+        self._behind_since: float | None = None
+        """Since when ``cur_cfg`` is behind ``next_cfg`` and has not advanced."""
+
+    def done(self) -> int:
+        """Return ``cur_cfg``; 0 for an empty database."""
+        root = self._index.root()
+        return 0 if root is None else int(root.cur_cfg)
+
+    def wanted(self) -> int:
+        """Return ``next_cfg``, whoever wrote it; 0 for an empty database."""
+        root = self._index.root()
+        return 0 if root is None else int(root.next_cfg)
+
+    def note(self) -> bool:
+        """Note the numbers after a change; returns True if ovs-vswitchd was stalled and is not any more.
+
+        A vswitchd whose ``cur_cfg`` advances is not stalled, however far ``next_cfg`` is ahead.
+        """
+        done = self.done()
+        behind, recovered = done < self.wanted(), False
+        if not behind or done != self._last_done or self._behind_since is None:
+            recovered = bool(self.stalled())
+            self._behind_since = time.monotonic() if behind else None
+        self._last_done = done
+        return recovered
+
+    def stalled(self) -> str:
+        """Return since when ovs-vswitchd is stalled, as text for people; empty if it is not."""
+        since = self._behind_since
+        if since is None or time.monotonic() - since < self._timeout:
+            return ""
+        return f"ovs-vswitchd has not acted for {time.monotonic() - since:.0f} s; does it run?"

@@ -1,0 +1,22 @@
+"""The registry of netlink handlers, one per kind of object; ``docs/adding-a-kind.md`` describes how a kind is added.
+
+Two kinds have none: a link is made in several ways (veth pair, the end of one, attach driver) and read first of all,
+see ``link_changes.py`` and ``observe.py``; a sysctl is a file, see ``sysctl.py``.
+"""
+
+from __future__ import annotations
+
+from dvr_agent.kernel.netlink import address, neighbour, route, rule
+from dvr_agent.kernel.netlink.handler import AnyHandler
+from dvr_agent.state.kind import AnyKind, KernelObject
+from dvr_agent.state.link import LINK_KIND
+from dvr_agent.state.sysctl import SYSCTL_KIND
+
+HANDLERS: tuple[AnyHandler, ...] = (address.HANDLER, route.HANDLER, rule.HANDLER, neighbour.HANDLER)
+"""All handlers, in the order in which kinds are read."""
+
+HANDLER_OF: dict[type[KernelObject], AnyHandler] = {handler.kind.type: handler for handler in HANDLERS}
+"""Class of a value → its handler."""
+
+SPECIAL: tuple[AnyKind, ...] = (LINK_KIND, SYSCTL_KIND)
+"""Kinds without handler."""

@@ -1,0 +1,106 @@
+"""Handlers: how the objects of one kind are read from a namespace and written to it.
+
+Each kind's module ends with its :class:`Handler`; :mod:`dvr_agent.kernel.kinds` lists them all.  ``kernel/observe.py``
+reads, and ``kernel/apply.py`` writes, whatever has one.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from dvr_agent.kernel.netlink.message import Data, Request
+from dvr_agent.state.kind import KernelObject, Kind
+from dvr_agent.state.ownership import Ownership
+
+if TYPE_CHECKING:
+    from dvr_agent.kernel.netlink.transport import NetlinkSocket
+
+EXISTS = frozenset({errno.EEXIST})
+"""The kernel's answer when an object of the same identity is there."""
+GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL})
+"""The kernel's answers when the object to be removed is not there (any more)."""
+
+T = TypeVar("T", bound=KernelObject)
+
+
+@dataclass(slots=True)
+class SliceReader:
+    """One read of a slice of a namespace.
+
+    :ivar names: index → name of every device that was found
+    :ivar owned: index → name of those that the slice owns
+    """
+
+    sock: NetlinkSocket
+    ownership: Ownership
+    names: dict[int, str]
+    owned: dict[int, str]
+    _dumps: dict[Callable[[int], Request], Sequence[Data]] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """True if the whole namespace is read, False if the kernel selects by device name."""
+        return bool(self.ownership.prefixes)
+
+    def on_devices(self, dump: Callable[[int], Request]) -> Sequence[Data]:
+        """Dump the objects on devices, once per ``dump``: all of the namespace, or one owned device after the other.
+
+        :param dump: makes the request for the device with an index, 0: for all devices
+        """
+        found = self._dumps.get(dump)
+        if found is None:
+            indexes: Iterable[int] = (0,) if self.whole else self.owned
+            found = self._dumps[dump] = [data for index in indexes for data in self.sock.dump(dump(index))]
+        return found
+
+
+@dataclass(slots=True)
+class WriteContext:
+    """What the requests of one ``apply`` share.
+
+    :ivar indexes: name → index of the devices that the objects name
+    """
+
+    indexes: dict[str, int] = field(default_factory=dict)
+    _done: set[object] = field(default_factory=set)
+
+    def first_time(self, what: object) -> bool:
+        """True at the first call with this value."""
+        if what in self._done:
+            return False
+        self._done.add(what)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Handler(Generic[T]):
+    """How the objects of one kind are read and written.
+
+    :ivar read: yields objects of the kind
+    :ivar add: requests that add an object; they tolerate ``EXISTS``
+    :ivar remove: requests that remove an object; they tolerate ``GONE``
+    :ivar change: requests that give an object another value in place; None: those of ``add`` do that
+    :ivar reads_owned_only: ``read`` yields nothing that the slice does not own, so that this is not checked again
+    :ivar by_index: requests name devices by index, so that these are looked up first; False: by name or not at all
+    :ivar dump_place: request for the objects among which one may be in the place of a new one, decoded by
+        ``decode_place``; None: the kernel says that an object exists only of one that is equal
+    :ivar instead: requests to send instead of the refused one where the kernel has put an object of its own into the
+        place, empty if none helps; gets the object, the refused request, the answer to ``dump_place`` and the context
+    """
+
+    kind: Kind[T]
+    read: Callable[[SliceReader], Iterable[T]]
+    add: Callable[[T, WriteContext], list[Request]]
+    remove: Callable[[T, WriteContext], list[Request]]
+    change: Callable[[T, WriteContext], list[Request]] | None = None
+    reads_owned_only: bool = False
+    by_index: bool = True
+    dump_place: Callable[[T, WriteContext], Request] | None = None
+    decode_place: Callable[[Iterable[Data], Mapping[int, str]], Iterable[T]] | None = None
+    instead: Callable[[T, Request, Sequence[Data], WriteContext], list[Request]] | None = None
+
+
+AnyHandler = Handler[Any]

@@ -1,0 +1,45 @@
+"""One read of a shared namespace, cut into the slices of its owners."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from dvr_agent.state.kind import AnyKind, KernelObject
+from dvr_agent.state.namespace import KINDS, NamespaceState
+from dvr_agent.state.ownership import Ownership
+
+
+class SliceIndex:
+    """The objects of a namespace by device and by routing table.
+
+    :param state: the whole namespace
+    """
+
+    def __init__(self, state: NamespaceState) -> None:
+        self._name = state.name
+        self._by_device: dict[AnyKind, dict[str, list[KernelObject]]] = {}
+        self._by_table: dict[AnyKind, dict[int, list[KernelObject]]] = {}
+        for kind in KINDS:
+            items = state.of_kind(kind)
+            by_device: defaultdict[str, list[KernelObject]] = defaultdict(list)
+            for item in items:
+                for device in kind.devices(item):
+                    by_device[device].append(item)
+            self._by_device[kind] = by_device
+            if kind.table is not None:
+                by_table: defaultdict[int, list[KernelObject]] = defaultdict(list)
+                for item in items:
+                    by_table[kind.table(item)].append(item)
+                self._by_table[kind] = by_table
+
+    def cut(self, ownership: Ownership) -> NamespaceState:
+        """Return the slice with this ownership, which names its devices (``devices``, not ``prefixes``)."""
+        found: dict[str, Any] = {kind.field: self._owned(kind, ownership) for kind in KINDS}
+        return NamespaceState(self._name, ownership, **found)
+
+    def _owned(self, kind: AnyKind, ownership: Ownership) -> frozenset[KernelObject]:
+        by_device, by_table = self._by_device[kind], self._by_table.get(kind, {})
+        near = [item for device in ownership.devices for item in by_device.get(device, ())]
+        near += [item for table in ownership.tables for item in by_table.get(table, ())]
+        return frozenset(item for item in near if kind.owned(ownership, item))
