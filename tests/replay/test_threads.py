@@ -22,8 +22,10 @@ OWN_THREADS = {"fetch": {"neutron-fetch"}, "store": {"neutron-fetch"}, "report":
 """Folder → the threads that run its functions."""
 DAEMON = {"MainThread", "worker"}
 FILES_OF_A_CAST = 36
-"""Files that a cast passes from its arrival to the reconciler, as functions are called; eight of them parse the document.
-A change that needs one more has to say why."""
+"""Files whose functions run between the arrival of a cast and the reconciler; eight of them parse the document.
+
+A change that needs one more has to say why.
+"""
 CALL_OF_SYNC = "sources/neutron/fetch/full_sync.py:_start_call.<locals>."
 """Functions that ``neutron-sync`` runs, beside those of ``wire``: the call, and what wakes the fetch thread."""
 
