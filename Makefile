@@ -6,6 +6,8 @@
 #   PYTHON      Python to build with, 3.11 or newer      (default: the first of python3, python3.13, … that is; for
 #               `make install` the system's, since services run as other users and see no home directory)
 #   PYTEST_ARGS more arguments for pytest                (make test PYTEST_ARGS="-k fip")
+#   WORKERS     tests that run at a time                 (default: three for each processor, since they mostly wait;
+#               0: one after the other, in this process, for a debugger)
 #   VM_ARGS     more arguments for pytest in test-vm     (make test-vm VM_ARGS=--full)
 #   BENCH_ARGS  more arguments for the bench
 #   DEMO_ARGS   more arguments for dvrctl demo
@@ -29,6 +31,11 @@ RUN := $(VENV)/bin/python
 PREFIX ?= /usr/local
 export PYTHON PREFIX DESTDIR SYSCONFDIR UNITDIR EXTRAS PIP_ARGS PIP_PYTHON
 
+WORKERS ?= $(shell n=$$((3 * $$(nproc))); echo $$((n < 16 ? n : 16)))
+PARALLEL := -n $(WORKERS) --dist loadgroup
+# No kernel, or only as much of it as the fake one has: these are quick.
+QUICK := tests/unit tests/contract
+
 # $(call need,<bindep profiles>,<extras of pyproject.toml>)
 need = @tools/system-packages.sh build $(1) && tools/venv.sh $(2)
 
@@ -44,11 +51,24 @@ demo: ## see a distributed virtual router work, in private namespaces; touches n
 .PHONY: test
 test: ## the whole test suite: unit, functional, recorded scenarios, packets, daemon
 	$(call need,test,test)
-	@$(RUN) -m pytest $(PYTEST_ARGS)
+	@$(RUN) -m pytest $(PARALLEL) $(PYTEST_ARGS)
+
+.PHONY: check
+check: lint coverage ## what to run before each commit: lint, types, unit and contract tests with their coverage
+
+.PHONY: coverage
+coverage: ## branch coverage of the unit and contract tests; fails below the floor in pyproject.toml
+	$(call need,test,test)
+	@$(RUN) -m pytest $(PARALLEL) --cov --cov-report=term $(QUICK) $(PYTEST_ARGS)
 
 .PHONY: ready
 ready: ## install what all tests need, and run nothing
 	@tools/system-packages.sh build test neutron vm && tools/venv.sh test neutron ovs && tools/neutron-venv.sh
+
+.PHONY: test-debian
+test-debian: ## unit, contract and packet tests on Debian's own Python packages, the oldest versions that are supported (root)
+	@tools/system-packages.sh build test debian && tools/debian-venv.sh
+	@.venv-debian/bin/python -m pytest $(PARALLEL) $(QUICK) tests/packets $(PYTEST_ARGS)
 
 .PHONY: test-neutron
 test-neutron: ready ## against a real cloud: neutron-server, RabbitMQ, MariaDB, Open vSwitch, in private namespaces (root)
@@ -66,7 +86,7 @@ test-vm: vm-image ## on Debian's own kernel and systemd, from a bare system on, 
 .PHONY: unit
 unit: ## the tests that need no kernel
 	$(call need,test,test)
-	@$(RUN) -m pytest tests/unit $(PYTEST_ARGS)
+	@$(RUN) -m pytest $(PARALLEL) tests/unit $(PYTEST_ARGS)
 
 .PHONY: bench
 bench: ## time per router against the kernel's floor and against a process per command
@@ -92,7 +112,7 @@ format-check:
 	$(RUN) -m ruff format --check .
 
 .PHONY: types
-types: ## mypy, strict
+types: ## mypy, strict: the agent, the tests, the bench
 	$(call need,lint,test lint)
 	$(RUN) -m mypy
 
@@ -102,9 +122,10 @@ layers: ## who may import whom (import-linter)
 	$(VENV)/bin/lint-imports
 
 .PHONY: sample-check
-sample-check: ## etc/dvr-agent.conf.sample is what the code says
+sample-check: ## etc/dvr-agent.conf.sample and docs/configuration.md are what the code says
 	$(call need,)
 	$(RUN) tools/sample_config.py --check
+	$(RUN) tools/configuration_page.py --check
 
 .PHONY: unit-check
 unit-check: ## systemd-analyze verify of the unit
@@ -126,6 +147,7 @@ format: ## let ruff write the code's layout
 sample-config: ## generate etc/dvr-agent.conf.sample anew
 	$(call need,)
 	$(RUN) tools/sample_config.py
+	$(RUN) tools/configuration_page.py
 
 .PHONY: install
 install: ## agent, dvrctl, systemd unit and configuration (PREFIX, DESTDIR); never overwrites a configuration
@@ -143,5 +165,5 @@ check-install: ## install into a temporary DESTDIR, move it to its place, run it
 
 .PHONY: clean
 clean: ## remove everything that these targets made in the checkout
-	rm -rf $(VENV) $(VM) .venv-neutron .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf $(VENV) $(VM) .venv-debian .venv-neutron .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

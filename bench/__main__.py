@@ -9,34 +9,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 from bench import report, sandbox
+from bench.rounds import Round, Runs
 from bench.same import differences
 from bench.worker import Result, Task
 
 DEFAULT_ROUTERS = (10, 100, 500)
 COMMANDS_MAX = 10
 """A process per command takes some 50 processes a router: only for so many, unless asked otherwise."""
-
-
-@dataclass(slots=True)
-class Round:
-    """The methods on the same routers, one right after the other."""
-
-    ours: Result
-    floor: Result
-    commands: Result | None = None
-
-
-@dataclass(slots=True)
-class Runs:
-    """All rounds with one number of routers."""
-
-    routers: int
-    rounds: list[Round] = field(default_factory=list)
-    differences: list[str] = field(default_factory=list)
 
 
 def main(arguments: Sequence[str]) -> int:

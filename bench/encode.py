@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
+from pyroute2.netlink.rtnl import RTM_NEWLINK
+from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP
+
 from bench.documents import EXTERNAL_BRIDGE, EXTERNAL_NETWORK
 from dvr_agent.attach.outer_ends import ALIAS, bridge_name, ipv6_switch, tap_alias, tap_name
 from dvr_agent.kernel.iptables.rule_codec import encode
@@ -104,7 +107,7 @@ class Encoder:
     def _new_bridge(self, name: str) -> list[Request]:
         index = self._index("", name)
         body = _head(index, 0, 0) + _name(name) + _bridge
-        return [Request(links.RTM_NEWLINK, CREATE, body, name), links.set_link(index, alias=ALIAS)]
+        return [Request(RTM_NEWLINK, CREATE, body, name), links.set_link(index, alias=ALIAS)]
 
     def _up(self, names: Iterable[str]) -> list[Request]:
         return [links.set_link(self._index("", name), up=True) for name in names]
@@ -157,8 +160,8 @@ def _end(name: str, index: int, mac: str | None, mtu: int) -> bytes:
 
 def _veth(link: Link, index: int, end: bytes, there: int) -> Request:
     """A pair with chosen indexes; the first end is up at once."""
-    body = _head(index, links.IFF_UP, links.IFF_UP) + _name(link.name) + _mac(link.mac) + _mtu(link.mtu)
-    return Request(links.RTM_NEWLINK, CREATE, body + links.veth_info(end + _fd(there)), link)
+    body = _head(index, IFF_UP, IFF_UP) + _name(link.name) + _mac(link.mac) + _mtu(link.mtu)
+    return Request(RTM_NEWLINK, CREATE, body + links.veth_info(end + _fd(there)), link)
 
 
 def _messages(requests: Iterable[Request]) -> bytes:

@@ -6,18 +6,15 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from statistics import median
-from typing import TYPE_CHECKING
 
+from bench.rounds import Round, Runs
 from bench.worker import Result
-
-if TYPE_CHECKING:
-    from bench.__main__ import Round, Runs
 
 AIM_BUILD, AIM_RESYNC = 3.0, 0.2
 """Build: at most so many times the floor; a resync that finds nothing to do: at most this share of the build."""
 LABEL, COLUMN = 44, 14
 
-Row = tuple[str, Callable[["Runs"], str]]
+Row = tuple[str, Callable[[Runs], str]]
 
 
 def text(runs: Sequence[Runs], mode: str, seconds: float) -> str:

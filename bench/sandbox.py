@@ -5,18 +5,16 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dvr_agent.cli.demo.sandbox import SandboxError, run_privately
+from tests.support.waiting import wait_for
 
 MARKER = "DVR_AGENT_BENCH_SANDBOX"
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 MS_REC, MS_PRIVATE = 1 << 14, 1 << 18
 MNT_DETACH = 2
-PATIENCE = 60.0
-"""Seconds to wait for the kernel to tear namespaces down."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -61,9 +59,7 @@ def settle(namespaces: Iterable[str], prefixes: tuple[str, ...]) -> None:
 
 def wait_gone(*prefixes: str) -> None:
     """Wait until this namespace has no device whose name begins so."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline and any(name.startswith(prefixes) for name in devices()):
-        time.sleep(0.05)
+    wait_for(lambda: not any(name.startswith(prefixes) for name in devices()), f"no {prefixes} is left", every=0.05)
 
 
 def devices() -> list[str]:

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from tests_neutron import sandbox
-from tests_neutron.cloud import Cloud
-from tests_neutron.config import HostPlan
-from tests_neutron.host import Host
-from tests_neutron.nova import Nova
-from tests_neutron.process import tail
-from tests_neutron.site import Site
+from tests.support.cloud import sandbox
+from tests.support.cloud.cloud import Cloud
+from tests.support.cloud.config import HostPlan
+from tests.support.cloud.host import Host
+from tests.support.cloud.nova import Nova
+from tests.support.cloud.process import tail
+from tests.support.cloud.site import Site
 
 PLANS = (HostPlan(1, "dvr_snat", metadata=True), HostPlan(2, "dvr"), HostPlan(3, "dvr_no_external"))
 REFERENCE = os.environ.get("NEUTRON_L3_AGENT") == "neutron-l3-agent"
@@ -34,6 +34,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if capture is not None:
         capture.stop_global_capturing()
     sandbox.enter([sys.executable, "-m", "pytest", *map(str, config.invocation_params.args)])
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    for name in ("root", "ovs", "broker", "cloud", "slow"):
+        item.add_marker(name)
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests_neutron.cloud import Cloud
-from tests_neutron.host import Host
-from tests_neutron.process import wait_for
-from tests_neutron.site import Instance, Site
+from tests.support.cloud.cloud import Cloud
+from tests.support.cloud.host import Host
+from tests.support.cloud.site import Instance, Site
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def has(hosts: list[Host], site: Site, wanted: dict[str, str | None]) -> None:
             found = neighbours(host, site)
             return all(found.get(address) == mac for address, mac in wanted.items())
 
-        wait_for(f"neighbours on {host.name} are {wanted}", met)
+        wait_for(met, f"neighbours on {host.name} are {wanted}")
         assert host.dvr_status()["source"]["bad"] == []
 
 

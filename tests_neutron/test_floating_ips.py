@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from tests.support.cloud.api import Item
+from tests.support.cloud.host import Host
+from tests.support.cloud.site import Instance, Site
 from tests.support.probes import Echo, who_answers
-from tests_neutron.api import Item
-from tests_neutron.host import Host
-from tests_neutron.process import wait_for
-from tests_neutron.site import Instance, Site
+from tests.support.waiting import wait_for
 
 
 def leads_to(site: Site, floating: Item, instance: Instance) -> None:
@@ -14,8 +14,8 @@ def leads_to(site: Site, floating: Item, instance: Instance) -> None:
     address = floating["floating_ip_address"]
     with Echo(instance.netns) as echo:
         wait_for(
-            f"{address} leads to {instance.name}",
             lambda: who_answers(site.outside_netns, address) == echo.name,
+            f"{address} leads to {instance.name}",
         )
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from tests_neutron.cloud import Cloud
-from tests_neutron.host import Host
-from tests_neutron.process import wait_for
-from tests_neutron.site import Site
+from tests.support.cloud.cloud import Cloud
+from tests.support.cloud.host import Host
+from tests.support.cloud.site import Site
+from tests.support.waiting import wait_for
 
 
 def nothing_left(hosts: list[Host]) -> None:
     """Wait until no L3 agent has anything anywhere."""
     for host in hosts:
         wait_for(
+            lambda host=host: not host.router_namespaces() | host.router_ports(),
             f"{host.name} has neither router namespaces nor router ports",
-            lambda host=host: not host.router_namespaces() | host.router_ports(),  # type: ignore[misc]
         )
 
 
@@ -39,7 +39,7 @@ def test_a_host_without_instances_of_a_router_leaves_it(cloud: Cloud, hosts: lis
     with Site(cloud) as site:
         site.boot(hosts[1]).reaches(site.outside)
         site.migrate(site.instances[0], hosts[0])
-        wait_for("the old host has left the router", lambda: not hosts[1].has_router(site.router))
+        wait_for(lambda: not hosts[1].has_router(site.router), "the old host has left the router")
         site.instances[0].reaches(site.outside)
 
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from tests_neutron.cloud import Cloud
-from tests_neutron.host import Host
-from tests_neutron.process import wait_for
-from tests_neutron.site import Instance, Site
-from tests_neutron.traffic import Asker, ask_metadata
+from tests.support.cloud.cloud import Cloud
+from tests.support.cloud.host import Host
+from tests.support.cloud.site import Instance, Site
+from tests.support.cloud.traffic import Asker, ask_metadata
+from tests.support.waiting import wait_for
 
 METADATA6 = "fe80::a9fe:a9fe"
 
 
-def told(instance: Instance, **headers: str) -> str:
+def told(instance: Instance, **headers: Any) -> str:
     return ask_metadata(instance.netns, **headers)
 
 
 def is_told_its_id(instance: Instance) -> None:
-    wait_for(f"{instance.name} is told its id", lambda: told(instance) == instance.port["device_id"])
+    wait_for(lambda: told(instance) == instance.port["device_id"], f"{instance.name} is told its id")
 
 
 def test_an_instance_is_told_its_own_id_whatever_it_claims(cloud: Cloud, site: Site, hosts: list[Host]) -> None:
@@ -105,9 +107,9 @@ def test_ipv6_addresses_by_router_advertisement_and_metadata_by_ipv6(cloud: Clou
             routes = host.json("-n", one.name, "-6", "route", "show", "default")
             return one.address6 in addresses and bool(routes)
 
-        wait_for("the instance has learned its address and its default route", learned)
+        wait_for(learned, "the instance has learned its address and its default route")
         wait_for(
-            "its metadata by IPv6",
             lambda: ask_metadata(one.netns, f"{METADATA6}%eth0") == one.port["device_id"],
+            "its metadata by IPv6",
         )
-    wait_for("radvd has gone with the router", lambda: not host.processes("radvd"))
+    wait_for(lambda: not host.processes("radvd"), "radvd has gone with the router")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests_neutron.cloud import Cloud
-from tests_neutron.host import Host
-from tests_neutron.site import Site
-from tests_neutron.traffic import Traffic
+from tests.support.cloud.cloud import Cloud
+from tests.support.cloud.host import Host
+from tests.support.cloud.site import Site
+from tests.support.cloud.traffic import Traffic
 
 
 def test_neutron_server_restarts(site: Site, cloud: Cloud, hosts: list[Host]) -> None:

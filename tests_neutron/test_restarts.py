@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests_neutron.host import Host
-from tests_neutron.process import Process
-from tests_neutron.site import Site
-from tests_neutron.traffic import Traffic
+from tests.support.cloud.host import Host
+from tests.support.cloud.process import Process
+from tests.support.cloud.site import Site
+from tests.support.cloud.traffic import Traffic
 
 
 @pytest.mark.parametrize("end", [Process.stop, Process.kill], ids=["stopped", "killed"])

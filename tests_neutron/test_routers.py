@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests_neutron.cloud import Cloud
-from tests_neutron.host import Host
-from tests_neutron.process import wait_for
-from tests_neutron.site import Site
+from tests.support.cloud.cloud import Cloud
+from tests.support.cloud.host import Host
+from tests.support.cloud.site import Site
+from tests.support.waiting import wait_for
 
 
 def test_the_agents_are_what_the_server_expects_of_l3_agents(cloud: Cloud) -> None:
@@ -23,7 +23,7 @@ def test_the_gateway_is_cleared_and_set_again(site: Site, hosts: list[Host]) -> 
     for instance in (one, two):
         instance.reaches(site.outside)
     site.api.update("routers", site.router, external_gateway_info={})
-    wait_for("the SNAT namespace is gone", lambda: f"snat-{site.router}" not in hosts[0].namespaces())
+    wait_for(lambda: f"snat-{site.router}" not in hosts[0].namespaces(), "the SNAT namespace is gone")
     assert not two.pings(site.outside)
     one.reaches(two.address)
     site.api.update("routers", site.router, external_gateway_info={"network_id": site.external})
@@ -41,8 +41,8 @@ def test_the_gateway_moves_to_another_external_network(site: Site, cloud: Cloud,
     instance.reaches(site.outside)
     site.reachable(site.floating_ip(instance))
     wait_for(
-        "the first external network is not used any more",
         lambda: f"fip-{cloud.external['physnet1']}" not in hosts[1].namespaces(),
+        "the first external network is not used any more",
     )
 
 
@@ -56,7 +56,7 @@ def test_a_second_network_is_routed_until_it_is_taken_away(site: Site, hosts: li
         two.reaches(one.address)
         site.delete_instance(two)
         site.api.remove_interface(site.router, other["subnet_id"])
-        wait_for("the second interface is gone", lambda: len(hosts[0].router_links(site.router, "qr-")) == 1)
+        wait_for(lambda: len(hosts[0].router_links(site.router, "qr-")) == 1, "the second interface is gone")
         one.reaches(site.outside)
     finally:
         site.api.delete("networks", other["id"])
@@ -66,9 +66,9 @@ def test_extra_routes_come_and_go(site: Site, hosts: list[Host]) -> None:
     site.on(hosts[1])
     route = {"destination": "172.30.0.0/16", "nexthop": f"10.{site.number}.0.77"}
     site.api.update("routers", site.router, routes=[route])
-    wait_for("the route is there", lambda: "172.30.0.0/16" in hosts[1].routes(site.router))
+    wait_for(lambda: "172.30.0.0/16" in hosts[1].routes(site.router), "the route is there")
     site.api.update("routers", site.router, routes=[])
-    wait_for("the route is gone", lambda: "172.30.0.0/16" not in hosts[1].routes(site.router))
+    wait_for(lambda: "172.30.0.0/16" not in hosts[1].routes(site.router), "the route is gone")
 
 
 def test_the_scheduler_takes_a_router_from_the_snat_agent_and_gives_it_back(
@@ -78,7 +78,7 @@ def test_the_scheduler_takes_a_router_from_the_snat_agent_and_gives_it_back(
     two.reaches(site.outside)
     agent = cloud.l3_agent(hosts[0])
     site.api.call("DELETE", f"agents/{agent}/l3-routers/{site.router}")
-    wait_for("the SNAT namespace is gone", lambda: f"snat-{site.router}" not in hosts[0].namespaces())
+    wait_for(lambda: f"snat-{site.router}" not in hosts[0].namespaces(), "the SNAT namespace is gone")
     site.api.call("POST", f"agents/{agent}/l3-routers", {"router_id": site.router})
     two.reaches(site.outside)
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests_neutron.cloud import Cloud
-from tests_neutron.host import Host
-from tests_neutron.process import wait_for
-from tests_neutron.site import Site
-from tests_neutron.traffic import Asker, Traffic
+from tests.support.cloud.cloud import Cloud
+from tests.support.cloud.host import Host
+from tests.support.cloud.site import Site
+from tests.support.cloud.traffic import Asker, Traffic
+from tests.support.waiting import wait_for
 
 THEIRS = "neutron-l3-agent"
 """How the reference agent's chains begin."""
@@ -65,7 +65,7 @@ def test_going_to_the_reference_agent_and_coming_back_loses_no_packet(
     one.reaches(site.outside)
     with Traffic(site, two, floating["floating_ip_address"], one) as traffic, Asker(one) as there:
         hand_over(pair)
-        wait_for("haproxy runs", lambda: pair[0].processes("haproxy"))
+        wait_for(lambda: pair[0].processes("haproxy"), "haproxy runs")
         pair[0].metadata_proxy.stop()
         there.go_on()
         traffic.go_on()
@@ -78,7 +78,7 @@ def test_going_to_the_reference_agent_and_coming_back_loses_no_packet(
         pair[0].metadata_proxy.restart()
         with Asker(one) as asker:
             take_over(pair)
-            wait_for("haproxy has ended", lambda: not pair[0].processes("haproxy"))
+            wait_for(lambda: not pair[0].processes("haproxy"), "haproxy has ended")
             asker.go_on()
         traffic.go_on()
         for host in pair:
@@ -98,7 +98,7 @@ def test_an_agent_refuses_to_start_beside_the_other_one(hosts: list[Host]) -> No
     assert host.l3 is not None
     host.l3.stop()
     theirs = host.start_neutron_l3()
-    wait_for("it runs", lambda: host.processes("neutron-l3-agent"))
+    wait_for(lambda: host.processes("neutron-l3-agent"), "it runs")
     ours = host.start_dvr_agent()
     try:
         assert ours.wait() == 1

@@ -7,11 +7,12 @@ and one where whole test suites run (``suites``); both from the first test on.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.requirements import require
 from tests_vm.channel import LostError
 from tests_vm.machine import Machine
 from tests_vm.site import Site
@@ -24,8 +25,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="whole test suites in the machine, and more power cuts")
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    for name in ("root", "slow"):
+        item.add_marker(name)
+
+
 @pytest.fixture(scope="session")
 def image() -> Path:
+    require("qemu-system-x86_64", "qemu-system-x86")
     if not (IMAGE / "disk").exists():
         pytest.exit(f"{IMAGE} has no disk: run the tests by make test-vm", 2)
     return IMAGE
@@ -42,7 +49,7 @@ def suites(
 ) -> Iterator[Suites]:
     """Whole test suites, in the background, on a machine of their own; only if a test asks for their results."""
     made = Suites(image, tmp_path_factory.mktemp("suites") / "machine", full)
-    if any("suites" in item.fixturenames and item.path.name == "test_suites.py" for item in request.session.items):
+    if any(item.path.name == "test_suites.py" for item in request.session.items):
         made.start()
     yield made
     made.close()
@@ -67,7 +74,9 @@ def site(node: Machine) -> Site:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     machines = {one for one in getattr(item, "funcargs", {}).values() if isinstance(one, Machine)}
     machines |= {one.machine for one in getattr(item, "funcargs", {}).values() if isinstance(one, Site)}

@@ -9,11 +9,11 @@ import contextlib
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from tests.support.waiting import wait_for
 from tests_vm.channel import Channel, Done, LostError
 
 T = TypeVar("T")
@@ -56,15 +56,16 @@ class Machine:
         ]
         with (self._folder / "qemu.log").open("ab") as log:
             self._qemu = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        deadline = time.monotonic() + 60
-        while self._channel is None:
-            try:
-                self._channel = Channel(socket)
-            except OSError:
-                if self._qemu.poll() is not None or time.monotonic() > deadline:
-                    raise AssertionError(f"qemu does not run:\n{self._said('qemu.log')}") from None
-                time.sleep(0.1)
+        wait_for(lambda: self._connected(socket), "qemu listens")
         self._wait_booted()
+
+    def _connected(self, socket: Path) -> bool:
+        assert self._qemu is not None
+        if self._qemu.poll() is not None:
+            raise AssertionError(f"qemu does not run:\n{self._said('qemu.log')}")
+        with contextlib.suppress(OSError):
+            self._channel = Channel(socket)
+        return self._channel is not None
 
     def cut_power(self) -> None:
         """Kill qemu: what the machine had not written is lost."""
@@ -110,13 +111,9 @@ class Machine:
         """Write a file as an operator's tools do: beside it, then renamed over it."""
         self.run("sh", "-ec", 'mkdir -p "$(dirname "$1")"; cat >"$1.new"; mv "$1.new" "$1"', "sh", path, text=text)
 
-    def wait_until(self, what: str, condition: Callable[[], T], timeout: float = PATIENCE) -> T:
-        """Ask until the answer is true."""
-        deadline = time.monotonic() + timeout
-        while not (answer := condition()):
-            if time.monotonic() > deadline:
-                raise AssertionError(f"after {timeout:.0f} s still not: {what} (last answer: {answer!r})")
-            time.sleep(0.5)
+    def wait_until(self, what: str, condition: Callable[..., T], timeout: float = PATIENCE) -> T:
+        """Ask until the answer is true; with the patience that an emulated machine needs."""
+        answer: T = wait_for(condition, what, timeout, every=0.5)
         return answer
 
     def tail(self, lines: int = 40) -> str:

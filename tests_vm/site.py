@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dvr_agent.cli.status import is_fine
-from tests_vm.machine import PATIENCE, Machine
+from tests_vm.machine import Machine
 
 EXAMPLE = json.loads((Path(__file__).parent.parent / "etc/examples/demo.json").read_text())
 ROUTER = EXAMPLE["router"]["id"]
@@ -160,10 +159,17 @@ class Site:
 
         :raises AssertionError: with what the agent says instead
         """
-        deadline = time.monotonic() + PATIENCE
-        while not is_fine(status := self.status()):
-            assert time.monotonic() < deadline, f"not in sync: {json.dumps(status, indent=1)}"
-            time.sleep(0.5)
+        seen: dict[str, Any] = {}
+
+        def fine() -> bool:
+            seen.clear()
+            seen.update(self.status())
+            return is_fine(seen)
+
+        try:
+            self.machine.wait_until("the agent is in sync", fine)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {json.dumps(seen, indent=1)}") from None
 
     def assert_nothing_to_do(self) -> None:
         """dvrctl, which reads documents and kernel for itself, agrees."""

@@ -62,7 +62,7 @@ def test_nothing_is_lost_or_left_after_a_power_cut(changing: Site, full: bool, t
     link = link_of_steady_router(site)
     site.machine.run("sync")
     site.machine.run("systemd-run", "-q", "--unit=churn", "bash", f"{STORE}/churn")
-    time.sleep(moment)
+    time.sleep(moment)  # time is what is tested: the power goes at any moment
     site.machine.cut_power()
 
     site.machine.start()

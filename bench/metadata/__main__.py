@@ -96,7 +96,7 @@ def _print(number: int, found: dict[str, tuple[Cost, float, float]]) -> None:
         ("p99 of router B, ms", lambda one: one[1]),
         ("p99 while A is flooded, ms", lambda one: one[2]),
     ):
-        print(f"{title:32}" + "".join(f"{value(one):20.2f}" for one in found.values()), flush=True)
+        print(f"{title:32}" + "".join(f"{value(one):20.2f}" for one in found.values()), flush=True)  # type: ignore[no-untyped-call]  # lambdas in a tuple have no type
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from bench.neutron import report
 from bench.neutron.measure import OURS, REFERENCE, Database, Figures, associate, delete, log, start_up, stop
 from bench.neutron.tenants import Tenant, Tenants
-from tests_neutron import sandbox
-from tests_neutron.cloud import Cloud
-from tests_neutron.config import HostPlan
-from tests_neutron.host import Host
-from tests_neutron.process import wait_for
+from tests.support.cloud import sandbox
+from tests.support.cloud.cloud import Cloud
+from tests.support.cloud.config import HostPlan
+from tests.support.cloud.host import Host
+from tests.support.waiting import wait_for
 
 DEFAULT_ROUTERS = (10,)
 RPC_TIMEOUT = 120
@@ -73,7 +73,7 @@ class Bench:
         self._all += self._tenants.make(routers - len(self._all))
         # Not part of what is measured: the first agent that asks has the server decide who hosts what.
         self._host.start_dvr_agent()
-        wait_for("all floating IPs are ACTIVE", lambda: not self._database.inactive(), 600, every=0.5)
+        wait_for(lambda: not self._database.inactive(), "all floating IPs are ACTIVE", 600, every=0.5)
         stop(self._host)
 
     def measure(self, agent: str, routers: int) -> Figures:
@@ -96,9 +96,9 @@ class Bench:
             self._host.start_dvr_agent()
         else:
             self._host.start_neutron_l3()
-        wait_for("all floating IPs are ACTIVE", lambda: not self._database.inactive(), 600, every=0.2)
+        wait_for(lambda: not self._database.inactive(), "all floating IPs are ACTIVE", 600, every=0.2)
         busy = self._tenants.make(1, floating_ips=1)[0]
-        wait_for("all floating IPs are ACTIVE", lambda: not self._database.inactive(), 600, every=0.2)
+        wait_for(lambda: not self._database.inactive(), "all floating IPs are ACTIVE", 600, every=0.2)
         figures.associations = associate(
             self._host, figures.agent, busy, self._tenants, self._cloud.api, self._external
         )

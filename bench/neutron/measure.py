@@ -15,13 +15,13 @@ from statistics import median
 
 from bench.neutron.kernel_watch import RuleWatch
 from bench.neutron.tenants import Tenant, Tenants
-from tests_neutron.api import Api
-from tests_neutron.config import SERVER
-from tests_neutron.host import Host
-from tests_neutron.process import wait_for
-from tests_neutron.sandbox import FOLDER
-from tests_neutron.server import VENV
-from tests_neutron.usage import Usage
+from tests.support.cloud.api import Api
+from tests.support.cloud.config import SERVER
+from tests.support.cloud.host import Host
+from tests.support.cloud.sandbox import FOLDER
+from tests.support.cloud.server import VENV
+from tests.support.cloud.usage import Usage
+from tests.support.waiting import wait_for
 
 OURS, REFERENCE = "dvr-agent", "neutron-l3-agent"
 QUIET_SECONDS, QUIET_EACH, QUIET_SHARE = 12.0, 0.3, 0.03
@@ -162,7 +162,7 @@ def start_up(host: Host, agent: str, routers: int, done: Callable[[], bool] | No
         began = time.monotonic()
         start(host, agent, usage)
         if done:
-            wait_for("all floating IPs are ACTIVE", done, PATIENCE, every=0.1)
+            wait_for(done, "all floating IPs are ACTIVE", PATIENCE, every=0.1)
         wall = time.monotonic() - began
         rest = quiet(usage, began, routers)
         work = Work(wall if done else rest, usage.cpu_seconds(), usage.processes_started(), 0, usage.pss())
@@ -186,7 +186,7 @@ def associate(host: Host, agent: str, tenant: Tenant, tenants: Tenants, api: Api
         answered = time.time()
         rule = watch.join()
         question = f"SELECT COUNT(*) FROM floatingips WHERE status = 'ACTIVE' AND id = '{floating['id']}'"
-        wait_for("it is ACTIVE", lambda question=question: database.number(question), every=0.01)  # type: ignore[misc]
+        wait_for(lambda question=question: database.number(question), "it is ACTIVE", every=0.01)
         active = time.time()
         cast = ear.heard(began)
         server = last_answer(host) if agent == OURS else 0.0
@@ -207,7 +207,7 @@ def delete(host: Host, tenant: Tenant, tenants: Tenants) -> tuple[float, float]:
     began = time.monotonic()
     tenants.delete_router(tenant)
     called = time.monotonic()
-    wait_for("its namespaces are gone", lambda: not any(Path(host.netns(name)).exists() for name in names), every=0.01)
+    wait_for(lambda: not any(Path(host.netns(name)).exists() for name in names), "its namespaces are gone", every=0.01)
     gone = time.monotonic()
     tenants.delete_rest(tenant)
     return gone - began, gone - called

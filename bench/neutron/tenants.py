@@ -8,7 +8,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from tests_neutron.api import Api, Item
+from tests.support.cloud.api import Api, Item
 
 AT_ONCE = 4
 """Requests in flight: the API is the same two or so cores."""

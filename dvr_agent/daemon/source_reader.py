@@ -104,7 +104,7 @@ class SourceReader:
                 events = [Failed(SourceError(f"{type(exc).__name__}: {exc}"))]
             for event in events:
                 self._take(event, started)
-            self._bad = dict(self._source.bad())
+            self._bad = dict(self._source.bad_documents)
 
     def _take(self, event: Event, now: float) -> None:
         if isinstance(event, Changed):

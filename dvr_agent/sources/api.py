@@ -157,8 +157,9 @@ class Source(Protocol):
     def document(self, router_id: str) -> Document | None:
         """Return the newest good document of the router, also while a newer document is bad."""
 
-    def bad(self) -> Mapping[str, str]:
-        """Return the errors of documents that cannot be used now, by name.  For any thread; does not block."""
+    @property
+    def bad_documents(self) -> Mapping[str, str]:
+        """Name → error of each document that cannot be used.  Callable as :meth:`status` is."""
 
     def status(self) -> dict[str, Any]:
         """Return ``source``, ``documents``, ``bad`` (name → error), ``error`` and more, JSON-ready.

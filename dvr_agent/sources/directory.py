@@ -65,14 +65,15 @@ class DirectorySource:
         """Return the document in force for a router."""
         return self._catalogue.document(router_id)
 
-    def bad(self) -> Mapping[str, str]:
-        """Return the errors of bad documents, as of the last poll or rescan."""
-        found: dict[str, str] = self._status["bad"]
-        return found
-
     def status(self) -> dict[str, Any]:
         """Return the status as of the last poll or rescan."""
         return self._status
+
+    @property
+    def bad_documents(self) -> Mapping[str, str]:
+        """Name → error of each document that cannot be used."""
+        bad: Mapping[str, str] = self._status["bad"]
+        return bad
 
     def settled(self, report: Settled) -> None:
         """Ignore the end of a job: files need no report."""

@@ -1,4 +1,4 @@
-"""Fixtures of the functional tests."""
+"""What functional tests start from: a daemon on a host or on a scripted reconciler, dvrctl with a configuration."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import lab
+from tests.support.ctl import Ctl
 from tests.support.daemon_lab import Daemon
+from tests.support.daemon_site import Site
 from tests.support.scripted_daemon import MakeDaemon
 
 
@@ -25,3 +28,26 @@ def daemon(tmp_path: Path) -> Iterator[MakeDaemon]:
         if one.process is not None and one.process.poll() is None:
             one.process.kill()
             one.process.wait()
+
+
+@pytest.fixture
+def site(host: lab.Host, tmp_path: Path) -> Iterator[Site]:
+    """A pristine host; its daemon is not started yet, and killed at the end if it still runs."""
+    made = Site(tmp_path)
+    yield made
+    process = made.daemon.process
+    if process is not None and process.poll() is None:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def ctl(tmp_path: Path) -> Ctl:
+    """dvrctl for commands that need no kernel."""
+    return Ctl(tmp_path)
+
+
+@pytest.fixture
+def kernel_ctl(host: lab.Host, ctl: Ctl) -> Ctl:
+    """dvrctl on a pristine host."""
+    return ctl

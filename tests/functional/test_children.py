@@ -18,6 +18,7 @@ from dvr_agent.services import children, launch, processes, scope
 from dvr_agent.services.children import Children
 from dvr_agent.services.launch import Program
 from tests.support import lab
+from tests.support.waiting import wait_for
 
 KEY = "one"
 PATIENCE = 30.0
@@ -94,13 +95,6 @@ def pid_of(program: Program) -> int:
     return int(program.pid_file.read_text())
 
 
-def eventually(path: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not path.exists():
-        assert time.monotonic() < deadline, f"still no {path}"
-        time.sleep(0.01)
-
-
 def test_a_helper_starts_in_its_namespace_as_its_own_session_with_nothing_of_ours(rig: Rig) -> None:
     program = rig.program()
     assert not rig.children.find(KEY, program)
@@ -135,7 +129,7 @@ def test_it_is_told_to_read_anew_only_once_that_does_not_end_it(rig: Rig) -> Non
     program = rig.program(late="time.sleep(0.3)")
     rig.children.start(KEY, program)
     rig.children.reload(KEY)
-    eventually(Path(f"{program.pid_file}.read"))
+    wait_for(Path(f"{program.pid_file}.read").exists)
     assert rig.running() == [pid_of(program)]
 
 
@@ -144,7 +138,7 @@ def test_one_that_another_agent_has_only_just_started_is_told_when_it_is_ready(r
     rig.start_by_hand(program)
     assert rig.children.find(KEY, program)
     rig.children.reload(KEY)
-    eventually(Path(f"{program.pid_file}.read"))
+    wait_for(Path(f"{program.pid_file}.read").exists)
     assert rig.running() == [pid_of(program)]
 
 
@@ -198,7 +192,7 @@ def test_a_stubborn_one_is_ended_by_force(rig: Rig, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(children, "TERM_SECONDS", 0.2)
     program = rig.program(last="signal.signal(signal.SIGTERM, signal.SIG_IGN)\nopen(pid_file + '.deaf', 'w')")
     rig.children.start(KEY, program)
-    eventually(Path(f"{program.pid_file}.deaf"))
+    wait_for(Path(f"{program.pid_file}.deaf").exists)
     rig.children.end(KEY, program)
     assert rig.running() == []
     assert not program.pid_file.exists()
@@ -207,7 +201,7 @@ def test_a_stubborn_one_is_ended_by_force(rig: Rig, monkeypatch: pytest.MonkeyPa
 def test_its_own_helper_ends_with_it(rig: Rig) -> None:
     program = rig.program(last="os.fork()\nopen(pid_file + '.two', 'w')")
     rig.children.start(KEY, program)
-    eventually(Path(f"{program.pid_file}.two"))
+    wait_for(Path(f"{program.pid_file}.two").exists)
     assert len(rig.running()) == 2
     rig.children.processes.scan()
     assert not rig.children.has_stale(KEY, program)

@@ -16,76 +16,12 @@ import pytest
 
 from dvr_agent.kernel.namespaces import MAKING_SECONDS
 from tests.support import lab
-from tests.support.daemon_lab import Daemon, wait_for
+from tests.support.ctl import Ctl
+from tests.support.daemon_lab import Daemon
+from tests.support.recorded_documents import DOCUMENTS
+from tests.support.waiting import wait_for
 
-DOCUMENTS = Path(__file__).parent.parent / "data" / "documents"
-TWO_VMS = DOCUMENTS / "b2_dvr_snat_node_with_vms-compute1.json"
-"""Gateway and snat namespace here, one floating IP here."""
 HA = DOCUMENTS / "m_ha_dvr-compute1.json"
-
-
-class Ctl:
-    """Calls dvrctl with a configuration of its own."""
-
-    def __init__(self, base: Path) -> None:
-        self.base, self.routers, self.state = base, base / "routers", base / "state"
-        self.routers.mkdir()
-        self.host = f"h-{uuid.uuid4()}"
-        self.config = base / "dvr-agent.conf"
-        self.config.write_text(
-            f"[DEFAULT]\nhost = {self.host}\nstate_path = {self.state}\n"
-            f"[directory]\npath = {self.routers}\n[dvr_agent]\nadmin_socket = {base}/admin.sock\n"
-        )
-
-    def run(self, *words: object, text: str | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", self.config, *words]
-        return subprocess.run(
-            list(map(str, command)),
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            env={**os.environ, **environ},
-        )
-
-    def json(self, *words: object, code: int = 0) -> Any:
-        done = self.run("-o", "json", *words)
-        assert done.returncode == code, done.stdout + done.stderr
-        return json.loads(done.stdout)
-
-    def document(self, name: str = "one.json", template: Path = TWO_VMS, number: int = 0) -> Path:
-        """A recorded document, for this host; ``number`` makes another router of it, with ports of its own."""
-        text = template.read_text().replace("compute1", self.host)
-        if number:
-            text = _renumbered(text, number)
-        path = self.routers / name
-        path.write_text(text)
-        return path
-
-    def ns(self) -> set[str]:
-        return {entry["name"] for entry in lab.ip_json("netns", "list")}
-
-
-def _renumbered(text: str, number: int) -> str:
-    """Other ids and MACs for the router and its own ports; the external network and its agent gateway port stay."""
-    document = json.loads(text)
-    router = document.get("router", document)
-    ports = [router["gw_port"], *router["_interfaces"], *router["_snat_router_interfaces"]]
-    for old in [router["id"], *(port["id"] for port in ports), *(fip["id"] for fip in router["_floatingips"])]:
-        text = text.replace(old, str(uuid.uuid5(uuid.UUID(old), str(number))))
-    return text.replace(router["_floatingips"][0]["floating_ip_address"], f"203.0.113.{200 + number}")
-
-
-@pytest.fixture
-def ctl(tmp_path: Path) -> Ctl:
-    return Ctl(tmp_path)
-
-
-@pytest.fixture
-def kernel_ctl(host: lab.Host, ctl: Ctl) -> Ctl:
-    """The same on a pristine host."""
-    return ctl
 
 
 def snapshot(ctl: Ctl) -> dict[str, Any]:

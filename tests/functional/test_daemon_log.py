@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.support import lab
-from tests.support.daemon_lab import router_id, wait_for
+from tests.support.daemon_lab import router_id
 from tests.support.scripted_daemon import MakeDaemon
+from tests.support.waiting import wait_for
 
 
 def touch(file: Path) -> os.stat_result:
@@ -23,12 +24,11 @@ def touch(file: Path) -> os.stat_result:
     return file.stat()
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("kind", ["link", "hard link", "directory"])
 def test_a_log_file_that_another_user_could_have_led_astray_is_refused(
     daemon: MakeDaemon, tmp_path: Path, kind: str
 ) -> None:
-    if os.geteuid():
-        pytest.skip("only root gives files away")
     logs, victim = tmp_path / "log", tmp_path / "etc" / "victim"
     logs.mkdir()
     victim.parent.mkdir()
@@ -50,11 +50,10 @@ def test_a_log_file_that_another_user_could_have_led_astray_is_refused(
     assert victim.read_text() == "root:secret"
 
 
+@pytest.mark.root
 def test_a_log_file_becomes_a_link_when_it_is_rotated_and_nothing_is_written_through_it(
     daemon: MakeDaemon, tmp_path: Path
 ) -> None:
-    if os.geteuid():
-        pytest.skip("only root gives files away")
     logs, victim = tmp_path / "log", tmp_path / "victim"
     logs.mkdir()
     os.chown(logs, 64055, 64055)

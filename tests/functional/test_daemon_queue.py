@@ -5,8 +5,9 @@ Only the kernel work is scripted (tests/support/fake_daemon.py).
 
 from __future__ import annotations
 
-from tests.support.daemon_lab import router_id, wait_for
+from tests.support.daemon_lab import router_id
 from tests.support.scripted_daemon import MakeDaemon, built, calls, pretend_built
+from tests.support.waiting import wait_for
 
 
 def test_a_new_changed_and_deleted_file_is_acted_on_at_once(daemon: MakeDaemon) -> None:

@@ -10,8 +10,9 @@ import subprocess
 
 import pytest
 
-from tests.support.daemon_lab import router_id, wait_for
+from tests.support.daemon_lab import router_id
 from tests.support.scripted_daemon import MakeDaemon, built, calls, pretend_built
+from tests.support.waiting import wait_for
 
 
 def test_start_reads_before_it_writes_then_syncs_then_sweeps(daemon: MakeDaemon) -> None:

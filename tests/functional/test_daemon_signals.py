@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon_lab import router_id, wait_for
+from tests.support.daemon_lab import router_id
 from tests.support.scripted_daemon import MakeDaemon, built, calls
+from tests.support.waiting import wait_for
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -11,8 +11,9 @@ import socket
 
 import pytest
 
-from tests.support.daemon_lab import router_id, wait_for
+from tests.support.daemon_lab import router_id
 from tests.support.scripted_daemon import MakeDaemon, ServiceManager, built
+from tests.support.waiting import wait_for
 
 
 def test_systemd_is_told_when_it_is_ready_reloading_alive_and_stopping(daemon: MakeDaemon) -> None:

@@ -24,9 +24,9 @@ from dvr_agent.reconcile.statefile import PRIORITIES_FILE
 from dvr_agent.sources import files
 from dvr_agent.sources.api import Changed, Failed, Synced
 from dvr_agent.sources.directory import DirectorySource
-from tests.functional.test_daemon import RECORDED
-from tests.functional.test_reconciler_real import EXTERNAL, HOST, fip, make_router
 from tests.support import lab
+from tests.support.daemon_site import RECORDED
+from tests.support.small_routers import EXTERNAL, HOST, fip, make_router
 
 MOST = 24
 """More than any job needs at a time."""

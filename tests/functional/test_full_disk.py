@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.lock import PROCESS_FILE
-from tests.functional.test_ctl import Ctl
-from tests.functional.test_daemon import DUAL, DUAL_ID, FLOATING, RECORDED, ROUTER, Site, neighbour_router, snapshot
 from tests.support import lab
-from tests.support.daemon_lab import wait_for
+from tests.support.ctl import Ctl
+from tests.support.daemon_site import DUAL, DUAL_ID, FLOATING, RECORDED, ROUTER, Site, neighbour_router, snapshot
+from tests.support.waiting import wait_for
 
 FILES = ("fip-linklocal-networks", "fip-priorities")
 
@@ -79,8 +79,6 @@ class Disk:
 
 @pytest.fixture
 def site(host: lab.Host, tmp_path: Path) -> Iterator[Site]:
-    if not Path("/proc/self/ns/mnt").exists():
-        pytest.skip("no mount namespaces")
     made = Site(tmp_path)
     made.daemon.state = tmp_path / "var" / "state"
     made.daemon.configure(DEFAULT={"state_path": made.daemon.state})

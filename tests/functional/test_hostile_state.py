@@ -17,8 +17,9 @@ from dvr_agent.sources import files
 from dvr_agent.sources.neutron.crossing.document_files import DocumentFiles
 from dvr_agent.sources.neutron.fallback import complete_since, load_documents
 from dvr_agent.sources.neutron.store.document_cache import DocumentCache
-from tests.functional.test_radvd import ID, Rig, eventually, router
 from tests.support import lab
+from tests.support.radvd_rig import ID, Rig, router
+from tests.support.waiting import wait_for
 
 USER = 64055
 SECRET = "root:$6$secret:19000:0:99999:7:::\n"
@@ -61,9 +62,7 @@ class Trap:
 
 
 @pytest.fixture
-def trap(tmp_path: Path) -> Iterator[Trap]:
-    if os.geteuid():
-        pytest.skip("only root gives files away")
+def trap(real_root: None, tmp_path: Path) -> Iterator[Trap]:
     tmp_path.chmod(0o755)
     made = Trap(tmp_path)
     yield made
@@ -94,7 +93,7 @@ def test_radvd_serves_and_no_file_of_root_is_touched(trap: Trap, rig: Rig, file:
         os.mkfifo(path)
     rig.service.apply(router())
     assert rig.service.plan(router()) == []
-    eventually(rig.learned, "the instance has learned")
+    wait_for(rig.learned, "the instance has learned")
     assert len(rig.mains()) == 1
     rig.restart()
     assert rig.service.plan(router()) == []
@@ -245,7 +244,7 @@ def test_documents_that_could_not_be_kept_are_kept_when_there_is_room(
     assert caplog.text.count("cannot be kept") == 1
     assert [entry.name for entry in path.iterdir()] == ["filler"]
     (path / "filler").unlink()
-    eventually(lambda: not documents.problem, "the documents are kept")
+    wait_for(lambda: not documents.problem, "the documents are kept")
     assert (path / f"{ID}.json").read_bytes() == DOCUMENT
     assert complete_since(path) is not None
     documents.close()

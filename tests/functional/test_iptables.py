@@ -184,7 +184,7 @@ def test_saved_text_is_that_of_iptables_save(iptables: LibiptcManager) -> None:
         for family in (4, 6)
         for name in BUILTINS
         if name in existing()[family == 6]
-        for line in saved(family, name)  # type: ignore[arg-type]
+        for line in saved(family, name)
         if "dvr-" in line
     ]
     assert ours == theirs

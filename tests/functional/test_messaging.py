@@ -34,11 +34,12 @@ from dvr_agent.sources.neutron.api import (
 from dvr_agent.sources.neutron.wire.oslo_bus import OsloBus, open_bus
 from dvr_agent.sources.neutron.wire.oslo_options import brokers_of, messaging_options, secrets_of
 from tests.support import lab
-from tests.support.daemon_lab import wait_for
 from tests.support.rabbit import Rabbit
+from tests.support.recorded_documents import DATA
 from tests.support.replay_server import NeutronServer
+from tests.support.waiting import wait_for
 
-RPC = Path(__file__).parents[1] / "data" / "rpc"
+RPC = DATA / "rpc"
 STARTUP = {call["method"]: call for call in json.loads((RPC / "startup.json").read_text())}
 MESSAGES = [message for step in json.loads((RPC / "casts.json").read_text()) for message in step["messages"]]
 HOST = "compute2"

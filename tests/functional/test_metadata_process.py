@@ -125,7 +125,7 @@ def test_it_ends_when_the_agent_says_so(rig: Rig) -> None:
     assert not rig.proxy.control.exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.root
 def test_other_users_are_turned_away(host: Host) -> None:
     tmp = Path(tempfile.mkdtemp())
     upstream = Upstream(tmp / "upstream")
@@ -179,7 +179,7 @@ sys.exit(main.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.root
 def test_a_user_without_any_rights_is_enough(tmp_path: Path, host: Host) -> None:
     """Root opens the sockets and hands them over; the process itself is nobody, with no capabilities."""
     folder = Path(tempfile.mkdtemp(dir="/run"))  # pytest's own folders are closed to others

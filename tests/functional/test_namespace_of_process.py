@@ -11,11 +11,10 @@ import pytest
 from pyroute2.netlink.rtnl import RTM_GETNSID, RTM_NEWNSID
 from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 
-from dvr_agent.kernel import namespace_of_process
 from dvr_agent.kernel.namespace_of_process import inode_of_process
 from dvr_agent.kernel.netlink import nsid
 from tests.support import lab
-from tests.support.daemon_lab import wait_for
+from tests.support.waiting import wait_for
 
 NAMES = ("here", "there", "nobody")
 
@@ -40,7 +39,7 @@ def processes(host: lab.Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[
     for process in started.values():
         command = Path(f"/proc/{process.pid}/cmdline")
         wait_for(lambda command=command: command.read_bytes().startswith(b"sleep\0"))
-    monkeypatch.setattr(namespace_of_process.os, "stat", closed)
+    monkeypatch.setattr(os, "stat", closed)
     yield {name: process.pid for name, process in started.items()}
     for process in started.values():
         process.kill()
@@ -70,6 +69,6 @@ def test_a_process_that_has_ended_is_told(processes: dict[str, int]) -> None:
 
 def test_numbers_are_those_of_the_library() -> None:
     attributes = {name: number for number, (name, *_) in enumerate(nsidmsg.nla_map)}
-    assert (nsid.RTM_NEWNSID, nsid.RTM_GETNSID) == (RTM_NEWNSID, RTM_GETNSID)
+    assert (nsid.RTM_NEWNSID, nsid.RTM_GETNSID) == (RTM_NEWNSID, RTM_GETNSID)  # type: ignore[attr-defined]
     names = ("NETNSA_NSID", nsid.NETNSA_PID, nsid.NETNSA_FD)
     assert [attributes[name] for name in names] == [nsid.NSID.number(name) for name in names]

@@ -15,6 +15,7 @@ from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.namespaces import MAKING_SECONDS, RealNamespaces
 from dvr_agent.kernel.netns import entered
 from tests.support import lab
+from tests.support.waiting import wait_for
 
 NETNS = Path("/run/netns")
 
@@ -68,8 +69,7 @@ def test_a_file_left_by_a_crash_is_repaired_and_not_listed(namespaces: RealNames
 
 
 def _wait_until_old(path: Path) -> None:
-    while time.time() - path.stat().st_ctime <= MAKING_SECONDS:
-        time.sleep(0.05)
+    wait_for(lambda: time.time() - path.stat().st_ctime > MAKING_SECONDS, f"{path} is old")
 
 
 def test_files_without_a_namespace_are_found_and_removed_and_nothing_else(namespaces: RealNamespaces) -> None:

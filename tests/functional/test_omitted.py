@@ -7,21 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.functional.test_ctl import Ctl, ctl, kernel_ctl  # noqa: F401 - fixtures
-from tests.functional.test_daemon import (
-    FIP,
-    FLOATING,
-    OTHER_VM_IP,
-    QROUTER,
-    RECORDED,
-    ROUTER,
-    SNAT,
-    Site,
-    site,  # noqa: F401 - a fixture
-    with_vms,
-)
 from tests.support import lab
-from tests.support.daemon_lab import wait_for
+from tests.support.ctl import Ctl
+from tests.support.daemon_site import FIP, FLOATING, OTHER_VM_IP, QROUTER, RECORDED, ROUTER, SNAT, Site, with_vms
+from tests.support.waiting import wait_for
 
 GATEWAY = "203.0.113.1"
 PATH = "$.router._floatingips[1].floating_ip_address"
@@ -37,11 +26,11 @@ def with_gateway_as_floating_ip() -> Any:
     return document
 
 
-def told(site: Site) -> int:  # noqa: F811
+def told(site: Site) -> int:
     return site.daemon.out.count("left out: ")
 
 
-def test_floating_ip_with_the_address_of_the_gateway_takes_nothing_down(site: Site, host: lab.Host) -> None:  # noqa: F811
+def test_floating_ip_with_the_address_of_the_gateway_takes_nothing_down(site: Site, host: lab.Host) -> None:
     with_vms(site, host)
     site.daemon.start()
     site.write(with_gateway_as_floating_ip())
@@ -80,7 +69,7 @@ def test_floating_ip_with_the_address_of_the_gateway_takes_nothing_down(site: Si
 
 
 def test_gateway_port_with_the_address_of_the_gateway_takes_no_other_path_down(
-    site: Site,  # noqa: F811
+    site: Site,
     host: lab.Host,
 ) -> None:
     with_vms(site, host)
@@ -103,13 +92,13 @@ def test_gateway_port_with_the_address_of_the_gateway_takes_no_other_path_down(
     assert "$.router.gw_port.fixed_ips[0].ip_address is" in site.daemon.status()["routers"][0]["reason"]
 
 
-def document_for(ctl: Ctl) -> Path:  # noqa: F811
+def document_for(ctl: Ctl) -> Path:
     path = ctl.routers / "one.json"
     path.write_text(json.dumps(with_gateway_as_floating_ip()).replace("compute1", ctl.host))
     return path
 
 
-def test_check_names_what_is_left_out(ctl: Ctl) -> None:  # noqa: F811
+def test_check_names_what_is_left_out(ctl: Ctl) -> None:
     path = document_for(ctl)
     done = ctl.run("check", path)
     assert done.returncode == 1
@@ -123,7 +112,7 @@ def test_check_names_what_is_left_out(ctl: Ctl) -> None:  # noqa: F811
     assert omitted["text"].startswith(TEXT)
 
 
-def test_check_names_ports_that_give_no_neighbour_and_is_content(ctl: Ctl) -> None:  # noqa: F811
+def test_check_names_ports_that_give_no_neighbour_and_is_content(ctl: Ctl) -> None:
     document = copy.deepcopy(RECORDED)
     subnet, ports = next((subnet, ports) for subnet, ports in document["ports_by_subnet"].items() if ports)
     ports[0]["mac_address"] = "01:00:5e:00:00:01"
@@ -134,7 +123,7 @@ def test_check_names_ports_that_give_no_neighbour_and_is_content(ctl: Ctl) -> No
     assert f'warning: no neighbour: $.ports_by_subnet["{subnet}"][0].mac_address is "01:00:5e:00:00:01"' in done.stdout
 
 
-def test_plan_apply_and_show_say_it(kernel_ctl: Ctl) -> None:  # noqa: F811
+def test_plan_apply_and_show_say_it(kernel_ctl: Ctl) -> None:
     path = document_for(kernel_ctl)
     applied = kernel_ctl.run("apply", path)
     assert applied.returncode == 1

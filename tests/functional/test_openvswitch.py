@@ -15,10 +15,9 @@ import pytest
 from dvr_agent.attach.api import OuterPort
 from dvr_agent.errors import AttachError
 from tests.support import lab, ovs
-from tests.support.oracle_watch import eventually
 from tests.support.ovs_rig import ONE, THREE, TWO, A, B, Rig, port, rigged
+from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.skipif(bool(ovs.missing()), reason=ovs.missing())
 BOTH = pytest.mark.parametrize("rig", [False, True], ids=["internal", "veth"], indirect=True)
 MAC = "fa:16:3e:99:99:99"
 
@@ -95,7 +94,7 @@ class TestPlug:
         rig.driver.plug(A, [ONE])
         rig.switch.vsctl("set", "Interface", rig.outer(ONE), f"external_ids:{key}=other", "external_ids:of=others")
         rig.switch.vsctl("set", "Port", rig.outer(ONE), "tag=3", "other_config:net_uuid=n")
-        eventually(lambda: f"external_ids:{key}=other" in rig.faults(ONE).get(ONE.device, ""), "it is told")
+        wait_for(lambda: f"external_ids:{key}=other" in rig.faults(ONE).get(ONE.device, ""), "it is told")
         before = rig.inner(ONE)["ifindex"]
         rig.driver.plug(A, [ONE])
         assert rig.faults(ONE) == {}
@@ -112,7 +111,7 @@ class TestPlug:
         rig.driver.plug(A, [ONE])
         kind = ["--", "set", "Interface", rig.outer(ONE), f"type={'system' if rig.use_veth else 'internal'}"]
         rig.switch.vsctl("del-port", rig.outer(ONE), "--", "add-port", "br-other", rig.outer(ONE), *kind)
-        eventually(lambda: "on bridge br-other instead of br-int" in rig.faults(ONE).get(ONE.device, ""), "it is told")
+        wait_for(lambda: "on bridge br-other instead of br-int" in rig.faults(ONE).get(ONE.device, ""), "it is told")
         rig.driver.plug(A, [ONE])
         rig.assert_whole(ONE)
         rig.switch.vsctl("del-br", "br-other")
@@ -227,7 +226,7 @@ class TestUnplug:
         rig.namespaces.remove(A)
         assert rig.transactions() == before + 1
         assert rig.switch.ports() == {rig.outer(TWO)}
-        eventually(lambda: not host_devices() - {rig.outer(TWO)}, "no device is left")
+        wait_for(lambda: not host_devices() - {rig.outer(TWO)}, "no device is left")
         rig.driver.release(A)
         rig.assert_whole(TWO, B)
         assert not rig.told_now()

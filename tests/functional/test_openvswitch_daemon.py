@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.test_daemon import FIP, FLOATING, MACS, QROUTER, RECORDED, ROUTER, SNAT, VM_IP
 from tests.support import lab, ovs
-from tests.support.daemon_lab import Daemon, wait_for
+from tests.support.daemon_lab import Daemon
+from tests.support.daemon_site import FIP, FLOATING, MACS, QROUTER, RECORDED, ROUTER, SNAT, VM_IP
+from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.skipif(bool(ovs.missing()), reason=ovs.missing())
 INTERFACE = f"qr-{RECORDED['router']['_interfaces'][0]['id'][:11]}"
 
 

@@ -16,10 +16,9 @@ import pytest
 from dvr_agent.attach.openvswitch.factory import check_connection
 from dvr_agent.errors import AttachError, ConfigError
 from tests.support import lab, ovs
-from tests.support.oracle_watch import eventually
 from tests.support.ovs_rig import ONE, THREE, TWO, A, B, Rig, rigged
+from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.skipif(bool(ovs.missing()), reason=ovs.missing())
 BOTH = pytest.mark.parametrize("rig", [False, True], ids=["internal", "veth"], indirect=True)
 
 
@@ -55,7 +54,7 @@ class TestServer:
     def test_while_it_is_away_what_is_known_is_answered_and_changes_are_refused(self, rig: Rig) -> None:
         rig.driver.plug(A, [ONE])
         rig.switch.stop_ovsdb(signal.SIGKILL)
-        eventually(lambda: "cannot be reached" in rig.driver.obstacles([TWO]).get(TWO.device, ""), "it is noticed")
+        wait_for(lambda: "cannot be reached" in rig.driver.obstacles([TWO]).get(TWO.device, ""), "it is noticed")
         assert rig.faults(ONE) == {}
         rig.driver.plug(A, [ONE])
         before = {link["ifname"] for link in lab.ip_json("link")}
@@ -124,7 +123,7 @@ class TestServer:
         rig.driver.plug(A, [ONE])
         rig.switch.start_anew()
         assert rig.told()
-        eventually(lambda: bool(rig.faults(ONE)), "it is told")
+        wait_for(lambda: bool(rig.faults(ONE)), "it is told")
         rig.driver.plug(A, [ONE])
         rig.assert_whole(ONE)
 
@@ -175,10 +174,10 @@ class TestVswitchd:
         rig.switch.signal("ovs-vswitchd", signal.SIGSTOP)
         try:
             rig.switch.vsctl("--no-wait", "set", "Open_vSwitch", ".", "next_cfg=100")
-            eventually(lambda: "has not acted for" in rig.driver.obstacles([TWO]).get(TWO.device, ""), "it hangs")
+            wait_for(lambda: "has not acted for" in rig.driver.obstacles([TWO]).get(TWO.device, ""), "it hangs")
             rig.switch.vsctl("--no-wait", "set", "Open_vSwitch", ".", "cur_cfg=50")
             assert rig.told()
-            eventually(lambda: not rig.driver.obstacles([TWO]), "it got on")
+            wait_for(lambda: not rig.driver.obstacles([TWO]), "it got on")
         finally:
             rig.switch.signal("ovs-vswitchd", signal.SIGCONT)
 
@@ -191,7 +190,7 @@ class TestVswitchd:
         rig.namespaces.remove(A)
         rig.switch.start_vswitchd()
         assert rig.switch.ports() == set()
-        eventually(lambda: {link["ifname"] for link in lab.ip_json("link")} <= ovs.HOST_DEVICES, "gone")
+        wait_for(lambda: {link["ifname"] for link in lab.ip_json("link")} <= ovs.HOST_DEVICES, "gone")
 
 
 class TestBridge:
@@ -240,7 +239,8 @@ class TestRefused:
         from dvr_agent.attach.openvswitch.plugging import Plugging  # needs the extra
 
         lab.run("ip", "link", "add", ONE.device, "type", "bridge")
-        move, robbed = Plugging._move, []
+        move = Plugging._move
+        robbed: list[str] = []
 
         def move_of_a_thing_just_taken(self: Plugging, *words: Any) -> Any:
             if not robbed:
@@ -256,7 +256,7 @@ class TestRefused:
         rig.driver.plug(A, [ONE])
         rig.switch.vsctl("--no-wait", "set", "Interface", ONE.device, "type=nonsense")
         assert rig.told()
-        eventually(lambda: bool(rig.faults(ONE)), "it is told")
+        wait_for(lambda: bool(rig.faults(ONE)), "it is told")
         rig.driver.plug(A, [ONE])
         rig.assert_whole(ONE)
 

@@ -14,9 +14,10 @@ import pytest
 from dvr_agent.sources.neutron.crossing.document_files import DocumentFiles
 from dvr_agent.sources.neutron.store.document_cache import DocumentCache
 from dvr_agent.sources.refused_documents import documents_path
-from tests.functional.test_ctl import Ctl
 from tests.support import lab
-from tests.support.daemon_lab import Daemon, wait_for
+from tests.support.ctl import Ctl
+from tests.support.daemon_lab import Daemon
+from tests.support.waiting import wait_for
 
 REASON = "neutron:r: $.router._interfaces[0].mtu is -1: expected an MTU from 68 to 65535"
 

@@ -7,106 +7,18 @@ import os
 import select
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from ipaddress import IPv6Address, ip_network
 from pathlib import Path
 
 import pytest
 
 from dvr_agent.errors import ServiceError, ServiceFatalError
-from dvr_agent.model.router import FixedIp, RaMode, Router, RouterPort, Subnet
+from dvr_agent.model.router import RaMode
 from dvr_agent.services.processes import running
-from dvr_agent.services.radvd import RadvdService
 from tests.support import lab
-
-ID = "7c1d0d9f-27f6-4d55-8e5b-3f1c2c1a8d10"
-OTHER = "8d1d0d9f-27f6-4d55-8e5b-3f1c2c1a8d11"
-PORT = "11111111-2222-3333-4444-555555555555"
-DEVICE = "qr-11111111-22"
-SPACE = f"qrouter-{ID}"
-PREFIX = "2001:db8:77::/64"
-PATIENCE = 30.0
-
-
-def router(mode: RaMode | None = RaMode.SLAAC, mtu: int = 1400, resolvers: tuple[str, ...] = ()) -> Router:
-    subnet = Subnet(
-        PORT, ip_network(PREFIX), IPv6Address("2001:db8:77::1"), mode, tuple(IPv6Address(one) for one in resolvers)
-    )
-    fixed = FixedIp(IPv6Address("2001:db8:77::1"), 64, PORT)
-    port = RouterPort(PORT, PORT, "02:00:00:00:00:01", mtu, (fixed,), (subnet,))
-    return Router(ID, interfaces=(port,))
-
-
-def eventually(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"still not: {what}"
-        time.sleep(0.02)
-
-
-class Rig:
-    """A router's namespace with one instance, and the service."""
-
-    def __init__(self, folder: Path) -> None:
-        self.confs, self.pids = folder / "ra", folder / "external" / "pids"
-        self.conf, self.pid_file = self.confs / f"{ID}.radvd.conf", self.pids / f"{ID}.pid.radvd"
-        self.service = self.new_service()
-        self.make_namespace()
-
-    def new_service(self, action: str = "respawn", user: str = "") -> RadvdService:
-        return RadvdService(self.confs, self.pids, user, 3, 4, action)
-
-    def restart(self, action: str = "respawn") -> None:
-        """As the agent does."""
-        self.service.close()
-        self.service = self.new_service(action)
-
-    def make_namespace(self) -> None:
-        lab.run("ip", "netns", "add", SPACE)
-        lab.run("ip", "netns", "add", "vm")
-        lab.in_netns(SPACE, "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1", "net.ipv6.conf.default.accept_dad=0")
-        lab.in_netns("vm", "sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
-        peer = ["peer", "name", "eth0", "netns", "vm"]
-        lab.run("ip", "-n", SPACE, "link", "add", DEVICE, "type", "veth", *peer)
-        lab.run("ip", "-n", SPACE, "addr", "add", "2001:db8:77::1/64", "dev", DEVICE, "nodad")
-        lab.run("ip", "-n", SPACE, "link", "set", DEVICE, "up")
-        lab.run("ip", "-n", "vm", "link", "set", "eth0", "up")
-
-    def remove_namespace(self) -> None:
-        for name in (SPACE, "vm"):
-            lab.run("ip", "netns", "del", name)
-
-    @property
-    def pid(self) -> int:
-        return int(self.pid_file.read_text())
-
-    def mains(self) -> list[int]:
-        """Ids of those that are not another's helper."""
-        pids = {pid for pid, words in running("radvd") if str(self.conf) in words}
-        return sorted(pid for pid in pids if _parent(pid) not in pids)
-
-    def learned(self) -> bool:
-        """The instance has an address of the prefix and a default route."""
-        links = lab.ip_json("-6", "addr", "show", "dev", "eth0", "scope", "global", netns="vm")
-        has = [one.get("local", "") for link in links for one in link.get("addr_info", [])]
-        routes = lab.ip_json("-6", "route", "show", "default", netns="vm")
-        return any(address.startswith("2001:db8:77:") for address in has) and bool(routes)
-
-    def forget(self) -> None:
-        """The instance forgets what it has learned."""
-        lab.run("ip", "-n", "vm", "link", "set", "eth0", "down")
-        lab.run("ip", "-n", "vm", "link", "set", "eth0", "up")
-
-    def told(self) -> list[str]:
-        """Ids of routers that the service is woken for."""
-        assert select.select([self.service.fileno()], [], [], PATIENCE)[0], "nobody told"
-        return list(self.service.changed())
-
-
-def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+from tests.support.radvd_rig import DEVICE, ID, OTHER, PATIENCE, PREFIX, SPACE, Rig, router
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture
@@ -125,7 +37,7 @@ def test_an_instance_learns_address_route_and_mtu(rig: Rig) -> None:
     assert rig.service.plan(router()) == ["+ radvd"]
     rig.service.apply(router())
     assert rig.service.plan(router()) == []
-    eventually(rig.learned, "the instance has learned")
+    wait_for(rig.learned, "the instance has learned")
     assert lab.in_netns("vm", "sysctl", "-n", "net.ipv6.conf.eth0.mtu").strip() == "1400"
     assert len(rig.mains()) == 1
     assert rig.service.status()["routers"] == 1
@@ -139,7 +51,7 @@ def test_a_second_run_does_nothing_and_a_change_is_read_by_the_same_process(rig:
     changed = router(mtu=1300)
     assert rig.service.plan(changed) == ["~ radvd configuration"]
     rig.service.apply(changed)
-    eventually(
+    wait_for(
         lambda: lab.in_netns("vm", "sysctl", "-n", "net.ipv6.conf.eth0.mtu").strip() == "1300", "the new MTU arrived"
     )
     assert rig.mains() == [pid]
@@ -178,7 +90,7 @@ def test_one_that_is_killed_is_told_of_and_started_again(rig: Rig) -> None:
     assert rig.mains() == [rig.pid]
     assert rig.pid != first
     rig.forget()
-    eventually(rig.learned, "the instance has learned again")
+    wait_for(rig.learned, "the instance has learned again")
 
 
 def test_one_that_dies_again_and_again_is_waited_for_longer(rig: Rig) -> None:
@@ -227,7 +139,7 @@ def test_what_neutron_l3_agent_started_is_taken_over(rig: Rig) -> None:
     assert rig.service.plan(router()) == ["~ radvd configuration"]
     rig.service.apply(router())
     assert rig.mains() == [pid]
-    eventually(lambda: lab.in_netns("vm", "sysctl", "-n", "net.ipv6.conf.eth0.mtu").strip() == "1400", "our MTU came")
+    wait_for(lambda: lab.in_netns("vm", "sysctl", "-n", "net.ipv6.conf.eth0.mtu").strip() == "1400", "our MTU came")
     rig.service.remove(ID)
     assert rig.mains() == []
 
@@ -261,7 +173,7 @@ def test_a_namespace_made_anew_gets_a_new_one(rig: Rig) -> None:
     rig.service.apply(router())
     assert rig.mains() == [rig.pid]
     assert rig.pid != first
-    eventually(rig.learned, "the instance has learned")
+    wait_for(rig.learned, "the instance has learned")
 
 
 def test_without_radvd_the_reason_is_clear(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,8 +186,8 @@ def test_another_user(rig: Rig) -> None:
     rig.service.close()
     rig.service = rig.new_service(user="nobody")
     rig.service.apply(router())
-    eventually(lambda: "\nUid:\t65534\t" in Path(f"/proc/{rig.pid}/status").read_text(), "it is nobody's")
-    eventually(rig.learned, "the instance has learned")
+    wait_for(lambda: "\nUid:\t65534\t" in Path(f"/proc/{rig.pid}/status").read_text(), "it is nobody's")
+    wait_for(rig.learned, "the instance has learned")
     rig.service.remove(ID)
     assert [pid for pid, words in running("radvd") if str(rig.conf) in words] == []
 
@@ -293,6 +205,7 @@ def test_signals_of_the_worker_thread_are_not_inherited(rig: Rig) -> None:
     assert not int(blocked.split()[1], 16) & (1 << (signal.SIGHUP - 1) | 1 << (signal.SIGTERM - 1))
 
 
+@pytest.mark.root
 def test_directories_belong_to_whom_those_above_belong(rig: Rig, tmp_path: Path) -> None:
     """neutron-l3-agent is no root, and writes there when the host goes back to it."""
     os.chown(tmp_path, 1234, 1235)
@@ -322,7 +235,7 @@ def test_resolvers_reach_the_wire(rig: Rig) -> None:
 
 def test_with_dhcpv6_for_addresses_only_the_route_is_learned(rig: Rig) -> None:
     rig.service.apply(router(RaMode.STATEFUL))
-    eventually(lambda: lab.ip_json("-6", "route", "show", "default", netns="vm"), "a default route")
+    wait_for(lambda: lab.ip_json("-6", "route", "show", "default", netns="vm"), "a default route")
     assert not rig.learned()
     flags = lab.ip_json("-6", "route", "show", "default", netns="vm")
     assert flags[0]["protocol"] == "ra"
@@ -370,7 +283,7 @@ def test_one_that_was_not_told_of_its_new_configuration_is_told_the_next_time(
     assert rig.service.plan(changed) == ["~ radvd configuration"]
     rig.service.apply(changed)
     assert rig.service.plan(changed) == []
-    eventually(
+    wait_for(
         lambda: lab.in_netns("vm", "sysctl", "-n", "net.ipv6.conf.eth0.mtu").strip() == "1300", "the new MTU arrived"
     )
 

@@ -15,7 +15,7 @@ from dvr_agent.kernel.nftables import manager, message
 from dvr_agent.kernel.nftables.stale_chains import NftTable, deletions
 from dvr_agent.state.filter import Table
 from tests.support import lab
-from tests.support.oracle_recordings import DATA
+from tests.support.recorded_documents import DATA
 
 NS = "qrouter-nft"
 RECORDED = sorted(path.stem for path in (DATA / "packet_filter").glob("*.json"))

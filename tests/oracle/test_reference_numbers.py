@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.support import lab
-from tests.support.oracle_build import MODES, make_host, parse
+from tests.support.oracle_build import make_host, parse
 from tests.support.oracle_normalise import as_wanted, differences, normalised
 from tests.support.oracle_recordings import Scenario, recorded_scenarios
+from tests.support.recorded_documents import MODES
 
 
 @pytest.mark.parametrize("scenario", recorded_scenarios(), ids=str)

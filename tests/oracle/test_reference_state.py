@@ -14,10 +14,12 @@ import pytest
 from dvr_agent.errors import DvrError
 from tests.support import lab
 from tests.support import oracle_reader as reader
-from tests.support.oracle_build import MODES, external_bridge, make_host, parse
+from tests.support.oracle_build import external_bridge, make_host, parse
 from tests.support.oracle_normalise import as_wanted, differences, normalised
 from tests.support.oracle_recordings import Scenario, recorded_scenarios
-from tests.support.oracle_watch import eventually, until_settled, writes_seen
+from tests.support.oracle_watch import until_settled, writes_seen
+from tests.support.recorded_documents import MODES
+from tests.support.waiting import wait_for
 
 SCENARIOS = recorded_scenarios()
 HOSTS = sorted({scenario.host for scenario in SCENARIOS})
@@ -143,7 +145,7 @@ def test_removing_every_router_leaves_the_host_as_it_was(fleet: Fleet) -> None:
         fleet.reconciler.remove(scenario.router["id"])
     assert [path.name for path in lab.NETNS.iterdir()] == []
     # The kernel tears namespaces down, and the veth ends in them, in the background.
-    eventually(lambda: not any(link["ifname"].startswith("tap") for link in lab.ip_json("link")), "no tap is left")
+    wait_for(lambda: not any(link["ifname"].startswith("tap") for link in lab.ip_json("link")), "no tap is left")
     left = {link["ifname"] for link in lab.ip_json("link")}
     assert {name for name in left if name.startswith("ex-")} == {
         external_bridge(scenario.external_network) for scenario in fleet.scenarios if scenario.external_network

@@ -20,17 +20,17 @@ from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.reconcile.reconciler import RouterReconciler
 from tests.support import lab, ovs
-from tests.support.oracle_build import MODES, parse
+from tests.support.oracle_build import parse
 from tests.support.oracle_normalise import as_wanted, differences, normalised
-from tests.support.oracle_recordings import DATA, Scenario, recorded_scenarios
-from tests.support.oracle_watch import eventually, until_settled, writes_seen
+from tests.support.oracle_recordings import Scenario, recorded_scenarios
+from tests.support.oracle_watch import until_settled, writes_seen
+from tests.support.recorded_documents import DATA, MODES
+from tests.support.waiting import wait_for
 
 SCENARIOS = recorded_scenarios()
 HOSTS = sorted({scenario.host for scenario in SCENARIOS})
 KEY = "dvr-agent-namespace"
 COLUMNS = ("type", "external_ids", "mtu_request", "mac", "mac_in_use")
-
-pytestmark = pytest.mark.skipif(bool(ovs.missing()), reason=ovs.missing())
 
 
 class Fleet:
@@ -65,14 +65,15 @@ class Fleets:
     """One fleet at a time."""
 
     def __init__(self, tmp: pytest.TempPathFactory) -> None:
-        self._tmp, self._stack, self._fleet = tmp, ExitStack(), None
+        self._tmp, self._stack = tmp, ExitStack()
+        self._fleet: Fleet | None = None
 
     def get(self, name: str) -> Fleet:
         if self._fleet is None or self._fleet.name != name:
             self.close()
             self._stack.enter_context(lab.fresh_host())
             switch = self._stack.enter_context(ovs.open_vswitch())
-            self._fleet: Fleet | None = Fleet(switch, name, self._tmp.mktemp(name))
+            self._fleet = Fleet(switch, name, self._tmp.mktemp(name))
             self._stack.callback(self._fleet.driver.close)
         return self._fleet
 
@@ -161,7 +162,7 @@ def test_removing_every_router_leaves_no_port_and_no_device(fleet: Fleet) -> Non
         fleet.reconciler.remove(scenario.router["id"])
     assert [path.name for path in lab.NETNS.iterdir()] == []
     assert fleet.switch.ports() == set()
-    eventually(lambda: {link["ifname"] for link in lab.ip_json("link")} == ovs.HOST_DEVICES, "no device is left")
+    wait_for(lambda: {link["ifname"] for link in lab.ip_json("link")} == ovs.HOST_DEVICES, "no device is left")
     assert not fleet.reconciler.planner.plan_stale(())
 
 
@@ -185,5 +186,5 @@ def test_veth_pairs_differ_from_the_reference_in_their_kind_only(host: lab.Host,
             assert differences(wanted, normalised(scenario.observe(), scenario.document, kinds=True)) == []
             fleet.reconciler.remove(scenario.router["id"])
         assert switch.ports() == set()
-        eventually(lambda: {link["ifname"] for link in lab.ip_json("link")} == ovs.HOST_DEVICES, "no device is left")
+        wait_for(lambda: {link["ifname"] for link in lab.ip_json("link")} == ovs.HOST_DEVICES, "no device is left")
         fleet.driver.close()

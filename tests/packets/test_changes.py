@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.support import lab
-from tests.support.oracle_watch import eventually
 from tests.support.packet_documents import Network, RouterDocument
 from tests.support.packet_world import INTERNET, PUBLIC, World, fip_namespace
 from tests.support.probes import Echo, Flow, Pinger, arp_seen, tracked, who_answers
+from tests.support.waiting import wait_for
 
 RED = Network("red", ("10.1.0.0/24",))
 BLUE = Network("blue", ("10.2.0.0/24",))
@@ -127,7 +127,7 @@ def test_removed_router_leaves_nothing_and_its_neighbour_loses_nothing(world: Wo
     envelope = router.envelope()["router"]
     kept = [*envelope["_interfaces"], *envelope["_snat_router_interfaces"]]
     kept += [envelope["gw_port"], *envelope["_floatingip_agent_interfaces"]]
-    eventually(lambda: taps() == {f"tap{port['id'][:11]}" for port in kept}, f"only these are left: {taps()}")
+    wait_for(lambda: taps() == {f"tap{port['id'][:11]}" for port in kept}, f"only these are left: {taps()}")
     devices = {link["ifname"] for link in lab.ip_json("link", netns=fip_namespace())}
     assert f"fpr-{other.id[:10]}" not in devices
     assert not lab.ping("internet", "203.0.113.61", count=1, timeout=0.3)
@@ -137,7 +137,7 @@ def test_last_router_takes_the_shared_namespace_with_it(world: World, router: Ro
     world.remove(router)
     ours = [path.name for path in lab.NETNS.iterdir() if path.name.startswith(("qrouter-", "snat-", "fip-"))]
     assert ours == []
-    eventually(lambda: taps() == set(), "no tap is left")
+    wait_for(lambda: taps() == set(), "no tap is left")
 
 
 def test_nothing_is_lost_while_a_floating_ip_is_added_and_removed(world: World, router: RouterDocument) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from dvr_agent.lock import AgentLock
 from tests.support import lab
-from tests.support.oracle_watch import eventually
 from tests.support.packet_reference import INTERNET, LEGACY, NFT, ReferenceHost, unharmed
 from tests.support.probes import Echo
+from tests.support.waiting import wait_for
 
 OUTSIDE = "203.0.113.1"
 FIP = "203.0.113.183"
@@ -78,7 +78,7 @@ def test_a_namespace_is_handed_over_when_it_is_complete_and_no_sooner(reference:
     )
     reference.restore()
     process = handover(reference)
-    eventually(lambda: sum(ours(reference).values()) == 1, "two of three are handed over")
+    wait_for(lambda: sum(ours(reference).values()) == 1, "two of three are handed over")
     assert ours(reference)[reference.qrouter]
     reference.clear_nft(reference.qrouter)
     reference.recorded[reference.qrouter]["4"] = whole

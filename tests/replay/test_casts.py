@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 
 from tests.support import lab
-from tests.support.daemon_lab import wait_for
 from tests.support.rabbit import Rabbit
+from tests.support.recorded_documents import DATA
 from tests.support.replay_server import NeutronServer
-from tests.support.replay_site import DATA, Json, Site, add_to, exists, neighbours
+from tests.support.replay_site import Json, Site, add_to, exists, neighbours
+from tests.support.waiting import wait_for
 
 STEPS: list[Json] = json.loads((DATA / "rpc" / "casts.json").read_text())
 TEMPLATE, HOST = "b2_dvr_snat_node_with_vms", "compute1"

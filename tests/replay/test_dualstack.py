@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from tests.support import lab
-from tests.support.daemon_lab import wait_for
 from tests.support.rabbit import Rabbit
 from tests.support.replay_server import NeutronServer
 from tests.support.replay_site import Json, Site, add_to, neighbours
+from tests.support.waiting import wait_for
 
 HOST = "compute1"
 PORT_LISTS = ("_interfaces", "_snat_router_interfaces")

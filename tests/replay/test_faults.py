@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests.support import lab
-from tests.support.daemon_lab import wait_for
 from tests.support.rabbit import Cable, Rabbit
 from tests.support.replay_server import NeutronServer
 from tests.support.replay_site import Json, Site, add_to, exists, neighbours
+from tests.support.waiting import wait_for
 
 HOST = "compute1"
 SCENARIO, OTHER = "b2_dvr_snat_node_with_vms", "j_two_subnets_two_networks"

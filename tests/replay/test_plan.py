@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.support import lab
-from tests.support.daemon_lab import wait_for
 from tests.support.rabbit import Rabbit
 from tests.support.replay_server import NeutronServer
 from tests.support.replay_site import Site, add_to
+from tests.support.waiting import wait_for
 
 TEMPLATE, HOST = "b2_dvr_snat_node_with_vms", "compute1"
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.support import lab
-from tests.support.daemon_lab import wait_for
-from tests.support.oracle_build import MODES
 from tests.support.oracle_normalise import as_wanted, differences, normalised
 from tests.support.oracle_recordings import Scenario, recorded_scenarios
 from tests.support.rabbit import Rabbit
+from tests.support.recorded_documents import DATA, MODES
 from tests.support.replay_server import NeutronServer
-from tests.support.replay_site import DATA, Site, add_to
+from tests.support.replay_site import Site, add_to
+from tests.support.waiting import wait_for
 
 SCENARIOS = recorded_scenarios()
 DOCUMENTS = sorted(path.stem.rsplit("-", 1) for path in (DATA / "documents").glob("*.json"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 
 from dvr_agent.kernel.api import Kernel
@@ -14,6 +13,7 @@ from dvr_agent.state.link import Link, Veth, VethPeer
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership, RuleOwner
 from dvr_agent.state.sysctl import Sysctl
+from tests.support.waiting import wait_for
 
 A, B = "qrouter-contract", "fip-contract"
 NEAR, FAR = "rfp-contract", "fpr-contract"
@@ -79,7 +79,4 @@ def set_value(kernel: Kernel, key: str, value: str, namespace: str = A) -> None:
 
 def eventually_no_links(kernel: Kernel, namespace: str) -> None:
     """The kernel tears a namespace down in the background; its veth peers elsewhere vanish when it gets there."""
-    end = time.monotonic() + 30
-    while see(kernel, namespace).links and time.monotonic() < end:
-        time.sleep(0.01)
-    assert see(kernel, namespace).links == frozenset()
+    wait_for(lambda: not see(kernel, namespace).links, f"no link is left in {namespace}")

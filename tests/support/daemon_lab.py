@@ -9,11 +9,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from tests.support.waiting import wait_for
 
 PATIENCE = 60.0
 
@@ -21,16 +22,6 @@ PATIENCE = 60.0
 def router_id(number: int) -> str:
     """A fixed router id per number."""
     return str(uuid.UUID(int=(number + 1) << 96 | 4 << 76 | 8 << 60))
-
-
-def wait_for(what: Callable[[], Any], patience: float = PATIENCE) -> Any:
-    """Ask until the answer is true; returns it."""
-    deadline = time.monotonic() + patience
-    while not (answer := what()):
-        if time.monotonic() > deadline:
-            raise AssertionError("it did not happen in time")
-        time.sleep(0.02)
-    return answer
 
 
 class _Connection(http.client.HTTPConnection):
@@ -51,7 +42,7 @@ class Daemon:
     :param options: ``[group] option`` → value, beside the directories
     """
 
-    def __init__(self, base: Path, module: str = "dvr_agent.cli.agent", **options: dict[str, object]) -> None:
+    def __init__(self, base: Path, module: str = "dvr_agent.cli.agent", **options: Mapping[str, object]) -> None:
         self.base, self.module = base, module
         self.state, self.routers, self.socket = base / "state", base / "routers", base / "run" / "admin.sock"
         self.config = base / "dvr-agent.conf"
@@ -64,7 +55,7 @@ class Daemon:
         }
         self.configure(**options)
 
-    def configure(self, **options: dict[str, object]) -> None:
+    def configure(self, **options: Mapping[str, object]) -> None:
         """Write the configuration file with these options added or changed."""
         for group, values in options.items():
             self.options.setdefault(group, {}).update(values)

@@ -145,7 +145,7 @@ class ScriptedReconciler:
 
     def _behave(self, router_id: str, script: dict[str, str]) -> None:
         self.tries[router_id] = self.tries.get(router_id, 0) + 1
-        time.sleep(float(script.get("sleep", 0)))
+        time.sleep(float(script.get("sleep", 0)))  # the work that takes time without the processor
         until = time.thread_time() + float(script.get("burn", 0)) / 1e3
         while time.thread_time() < until:
             sum(range(100))

@@ -177,7 +177,6 @@ def tables(draw: Any) -> Table:
 
 def any_rule() -> st.SearchStrategy[tuple[Family, FilterRule]]:
     """A rule of the whole vocabulary with its family."""
-    places = [(family, name, chain) for family in (4, 6) for name, chains in BUILTINS.items() for chain in chains]
-    return st.sampled_from(places).flatmap(
-        lambda place: rules(*place).map(lambda rule: (place[0], rule))  # type: ignore[arg-type]
-    )
+    families: tuple[Family, ...] = (4, 6)
+    places = [(family, name, chain) for family in families for name, chains in BUILTINS.items() for chain in chains]
+    return st.sampled_from(places).flatmap(lambda place: rules(*place).map(lambda rule: (place[0], rule)))

@@ -10,10 +10,10 @@ import copy
 import json
 import random
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-DOCUMENTS = Path(__file__).parent.parent / "data" / "documents"
+from tests.support.recorded_documents import RECORDED
+
 SEED = 20240229
 
 Json = Any
@@ -183,11 +183,6 @@ STRANGE_TEXTS: tuple[tuple[str, bytes], ...] = (
 )
 
 
-def recorded() -> dict[str, bytes]:
-    """The recorded documents by name, sorted."""
-    return {path.stem: path.read_bytes() for path in sorted(DOCUMENTS.glob("*.json"))}
-
-
 def places(value: Json, here: Place = ()) -> Iterator[Place]:
     """The places of all values in a JSON value, the outermost first."""
     yield here
@@ -317,7 +312,7 @@ def corpus() -> list[tuple[str, bytes]]:
     """Broken and strange documents, (unique name, bytes)."""
     rng = random.Random(SEED)
     found: list[tuple[str, bytes]] = list(STRANGE_TEXTS)
-    sources = recorded()
+    sources = RECORDED
     model = json.loads(sources["a_dvr_compute-compute2"])
     changes = [*aimed(model), *duplicated(model)]
     found += [(name, json.dumps(document).encode()) for name, document in changes]

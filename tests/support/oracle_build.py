@@ -12,9 +12,6 @@ from dvr_agent.reconcile.reconciler import RouterReconciler
 from tests.support import lab
 from tests.support.oracle_recordings import Scenario
 
-MODES = {"compute1": AgentMode.DVR_SNAT, "compute2": AgentMode.DVR, "compute3": AgentMode.DVR_NO_EXTERNAL}
-"""``agent_modes`` of the scenario files: the same in all of them."""
-
 
 def external_bridge(network_id: str) -> str:
     """Name of the existing bridge that the tests give an external network."""

@@ -14,8 +14,7 @@ from typing import Any
 from tests.support import lab
 from tests.support import oracle_reader as reader
 from tests.support.oracle_normalise import fip_side
-
-DATA = Path(__file__).parent.parent / "data"
+from tests.support.recorded_documents import DATA
 
 
 @dataclass(frozen=True)

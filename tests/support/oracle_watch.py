@@ -5,32 +5,20 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from tests.support import lab
+from tests.support.waiting import wait_for
 
 END_MARK = "end-of-watch"
 """Name of a device that does not exist; a rule that names it is added when a watch ends."""
 
 
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Wait until the condition holds.
-
-    :raises AssertionError: it does not within that many seconds
-    """
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {seconds} s: {what}")
-        time.sleep(0.02)
-
-
 def until_settled(namespaces: Iterable[str]) -> None:
     """Wait until the kernel has finished what it does by itself: carrier, duplicate address detection."""
     for namespace in namespaces:
-        eventually(lambda name=namespace: _is_settled(name), f"the kernel has finished in {namespace}")  # type: ignore[misc]
+        wait_for(lambda name=namespace: _is_settled(name), f"the kernel has finished in {namespace}")
 
 
 def _is_settled(namespace: str) -> bool:
@@ -56,7 +44,7 @@ def writes_seen(namespaces: Iterable[str]) -> Iterator[dict[str, str]]:
             monitors[name] = subprocess.Popen(["ip", "-ts", "-n", name, "monitor", "all"], stdout=output)
         try:
             for name, monitor in monitors.items():
-                eventually(lambda pid=monitor.pid: _listens(pid), f"ip monitor in {name} listens")  # type: ignore[misc]
+                wait_for(lambda pid=monitor.pid: _listens(pid), f"ip monitor in {name} listens")
             yield seen
             for name, path in told.items():
                 _mark_end(name, path)
@@ -77,7 +65,7 @@ def _mark_end(namespace: str, told: Path) -> None:
     """Wait until a monitor has told all that has happened so far, however long it has to wait for a processor."""
     rule = ("iif", END_MARK, "priority", "1", "lookup", "main")
     lab.run("ip", "-n", namespace, "rule", "add", *rule)
-    eventually(lambda: END_MARK in told.read_text(), f"ip monitor in {namespace} has told all")
+    wait_for(lambda: END_MARK in told.read_text(), f"ip monitor in {namespace} has told all")
     lab.run("ip", "-n", namespace, "rule", "del", *rule)
 
 

@@ -20,10 +20,12 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 from tests.support import lab
-from tests.support.oracle_watch import eventually
+from tests.support.requirements import lacks, require
+from tests.support.waiting import wait_for
 
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 DATAPATH = os.environ.get("DVR_TEST_OVS_DATAPATH", "netdev")
@@ -37,14 +39,14 @@ TUN = Path("/dev/net/tun")
 _numbers = itertools.count(1)
 
 
-def missing() -> str:
-    """What of Open vSwitch this machine lacks, empty if nothing."""
-    tools = [tool for tool in ("ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovsdb-tool") if not shutil.which(tool)]
-    if tools or not SCHEMA.exists():
-        return f"no {', '.join(tools) or SCHEMA} (Debian package openvswitch-switch)"
-    if DATAPATH == "system":
-        return "" if Path("/sys/module/openvswitch").exists() else "the module openvswitch is not loaded"
-    return "" if os.access(TUN, os.R_OK | os.W_OK) else f"{TUN} cannot be opened"
+def require_open_vswitch() -> None:
+    """Skip the test, in CI fail it, if Open vSwitch cannot run here."""
+    for program in ("ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovsdb-tool", SCHEMA):
+        require(program, "openvswitch-switch")
+    if DATAPATH == "system" and not Path("/sys/module/openvswitch").exists():
+        lacks("the module openvswitch is not loaded")
+    if DATAPATH == "netdev" and not os.access(TUN, os.R_OK | os.W_OK):
+        lacks(f"{TUN} cannot be opened")
 
 
 class OpenVSwitch:
@@ -80,17 +82,17 @@ class OpenVSwitch:
             *(one if "=" in one else f"--remote={one}" for one in self._remotes),
         ]
         self._start("ovsdb-server", str(self._database), *remotes)
-        eventually(self._listens, "ovsdb-server listens")
+        wait_for(self._listens, "ovsdb-server listens")
 
     def start_vswitchd(self) -> None:
         # Without the kernel's datapath it does not even look for one.
         self._start("ovs-vswitchd", self.connection, *(["--disable-system"] if DATAPATH == "netdev" else []))
         self.wait()
 
-    def stop_ovsdb(self, how: signal.Signals = signal.SIGTERM) -> None:
+    def stop_ovsdb(self, how: Signals = signal.SIGTERM) -> None:
         self._stop("ovsdb-server", how)
 
-    def stop_vswitchd(self, how: signal.Signals = signal.SIGTERM) -> None:
+    def stop_vswitchd(self, how: Signals = signal.SIGTERM) -> None:
         """Stopped or killed, the userspace datapath goes with the process, its devices too; the kernel's stays."""
         self._stop("ovs-vswitchd", how)
 
@@ -102,7 +104,7 @@ class OpenVSwitch:
         self._run("ovsdb-tool", "create", self._database, SCHEMA)
         self.start()
 
-    def signal(self, program: str, number: signal.Signals) -> None:
+    def signal(self, program: str, number: Signals) -> None:
         """SIGSTOP makes it hang, SIGCONT lets it go on."""
         self._processes[program].send_signal(number)
 
@@ -180,7 +182,7 @@ class OpenVSwitch:
             stdin=subprocess.DEVNULL,
         )
 
-    def _stop(self, program: str, how: signal.Signals) -> None:
+    def _stop(self, program: str, how: Signals) -> None:
         process = self._processes.pop(program)
         process.send_signal(how)
         if how is signal.SIGTERM:
@@ -205,6 +207,7 @@ def plain(value: Any) -> Any:
 @contextlib.contextmanager
 def open_vswitch(*remotes: str) -> Iterator[OpenVSwitch]:
     """A running one; call it inside ``fresh_host()``."""
+    require_open_vswitch()
     switch = OpenVSwitch(Path(f"/run/ovs-{os.getpid()}-{next(_numbers)}"), *remotes)
     try:
         switch.start()

@@ -120,7 +120,7 @@ class Rig:
     def told_now(self) -> bool:
         """The same without waiting, for news that should not come; what is on its way has time to arrive."""
         self.switch.wait()
-        time.sleep(0.1)
+        time.sleep(0.1)  # nothing to wait for: the monitor's thread may have nothing to say
         return self.told(0)
 
 

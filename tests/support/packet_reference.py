@@ -20,10 +20,11 @@ from dvr_agent.reconcile.api import Result
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.reconciler import RouterReconciler
 from tests.support import lab
-from tests.support.oracle_build import MODES, external_bridge, make_host, parse
-from tests.support.oracle_recordings import DATA, Scenario
+from tests.support.oracle_build import external_bridge, make_host, parse
+from tests.support.oracle_recordings import Scenario
 from tests.support.oracle_watch import until_settled
 from tests.support.probes import INTERVAL, LATE, Flow, Pinger, echo_request
+from tests.support.recorded_documents import DATA, MODES
 
 INTERNET = "internet"
 LEGACY, NFT = "legacy", "nft"

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, Self
 
 from tests.support import lab
+from tests.support.waiting import PATIENCE, wait_for
 
 ETH_P_ALL, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6 = 0x0003, 0x0806, 0x0800, 0x86DD
 INTERVAL = 0.02
@@ -61,8 +62,11 @@ class Pinger:
     def run_for(self, requests: int) -> None:
         """Return when so many more requests have been sent."""
         goal = self.sent + requests
-        while self.sent < goal and self._thread.is_alive():
-            time.sleep(INTERVAL / 2)
+        wait_for(
+            lambda: self.sent >= goal or not self._thread.is_alive(),
+            f"{requests} requests",
+            requests * INTERVAL + PATIENCE,
+        )
 
     def _run(self) -> None:
         due = time.monotonic()

@@ -67,10 +67,6 @@ class Rabbit:
         self._broker: subprocess.Popen[bytes] | None = None
         self._mapper: subprocess.Popen[bytes] | None = None
 
-    @staticmethod
-    def installed() -> bool:
-        return (PROGRAMS / "rabbitmq-server").exists()
-
     def start(self) -> Rabbit:
         """Returns when it takes connections (5 s of CPU)."""
         self.base.mkdir(parents=True, exist_ok=True)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import lab
-from tests.support.daemon_lab import Daemon, wait_for
+from tests.support.daemon_lab import Daemon
 from tests.support.oracle_build import external_bridge
+from tests.support.recorded_documents import DATA
 from tests.support.replay_server import Cloud, NeutronServer
+from tests.support.waiting import wait_for
 
-DATA = Path(__file__).parents[1] / "data"
 CALLS: dict[str, list[dict[str, Any]]] = json.loads((DATA / "rpc" / "calls.json").read_text())
 Json = dict[str, Any]
 

@@ -23,8 +23,8 @@ from dvr_agent.sources.api import Changed, Event, Failed, Fate, Settled, Synced
 from dvr_agent.sources.neutron.api import Json, Notification, Notify
 from dvr_agent.sources.neutron.options import NeutronOptions, Timing
 from dvr_agent.sources.neutron.source import NeutronSource
+from tests.support.recorded_documents import DOCUMENTS
 
-DOCUMENTS = Path(__file__).parent.parent / "data" / "documents"
 HOST = "compute1"
 PATIENCE = 20.0
 """Seconds after which a test gives up; nothing takes so long."""

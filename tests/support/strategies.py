@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
@@ -17,13 +18,14 @@ from dvr_agent.state.route import Hop, Route, make_route
 from dvr_agent.state.rule import Rule
 from dvr_agent.state.sysctl import Sysctl
 
+T = TypeVar("T")
 DEVICES = st.sampled_from(["qr-a", "qr-b", "rfp-a"])
 ADDRESSES = st.sampled_from([f"10.0.{i}.1" for i in range(4)] + ["2001:db8::1"])
 MACS = st.sampled_from(["02:00:00:00:00:01", "02:00:00:00:00:02"])
 HOPS = st.builds(Hop, st.one_of(st.none(), ADDRESSES), DEVICES)
 
 
-def _unique(values, key):  # type: ignore[no-untyped-def]
+def _unique(values: st.SearchStrategy[T], key: Callable[[Any], object]) -> st.SearchStrategy[frozenset[T]]:
     return st.lists(values, max_size=5, unique_by=key).map(frozenset)
 
 

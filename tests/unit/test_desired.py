@@ -15,28 +15,16 @@ from dvr_agent.desired.allocation import PAIRS
 from dvr_agent.desired.build import DesiredRouter, desired_router
 from dvr_agent.desired.host_allocations import HostAllocations, generated_mac, new_fip_pair
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
-from dvr_agent.desired.host_view import HostView, make_view
+from dvr_agent.desired.host_view import make_view
 from dvr_agent.desired.scope_marks import scope_marks
 from dvr_agent.desired.table_ids import redirect_index
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.parse import parse_document
-from dvr_agent.model.router import ExtraRoute, Router
+from dvr_agent.model.router import ExtraRoute
 from dvr_agent.state.address import link_local
 from dvr_agent.state.rule import KERNEL_RULES
-
-DOCUMENTS = Path(__file__).parent.parent / "data" / "documents"
-MODES = {"compute1": AgentMode.DVR_SNAT, "compute2": AgentMode.DVR, "compute3": AgentMode.DVR_NO_EXTERNAL}
-
-
-def load(scenario: str, host: str) -> Router:
-    return parse_document((DOCUMENTS / f"{scenario}-{host}.json").read_bytes(), scenario)
-
-
-def desired(router: Router, host: str, mode: AgentMode | None = None) -> tuple[HostView, DesiredRouter]:
-    view = make_view(router, HostSettings(host, mode or MODES[host]))
-    link = new_fip_pair(router.id, PAIRS[0]) if view.agent_gateway else None
-    priorities = tuple((str(fip.address), 40000 + i) for i, fip in enumerate(view.local_fips))
-    return view, desired_router(view, HostAllocations(link, priorities))
+from tests.support.desired_state import desired
+from tests.support.recorded_documents import DOCUMENTS, load
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def applied(state: NamespaceState, changes: Changes) -> NamespaceState:
         if change.action is not Action.REMOVE:
             assert change.item not in items
             items.add(change.item)
-        state = replace(state, **{field: frozenset(items)})
+        state = replace(state, **{field: frozenset(items)})  # type: ignore[arg-type]  # the field is named at run time
     tables = {table.key: table for table in state.tables}
     for table in changes.tables:
         assert tables.get(table.new.key, table.old) == table.old

@@ -15,9 +15,9 @@ from dvr_agent.errors import DocumentError
 from dvr_agent.model.parse import parse_document, peek_router_id
 from dvr_agent.model.router import Router
 from tests.support import hostile
+from tests.support.recorded_documents import RECORDED
 
 CORPUS = hostile.corpus()
-RECORDED = hostile.recorded()
 # Machines that run tests are often busy: how long an example takes says nothing.
 FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from dvr_agent.model.json_text import JsonTextError, decode_json
 
 Decoder = Callable[[str], object]
 DECODERS: list[Any] = [json_text._decode_by_json]
-if json_text.msgspec is not None:
+if importlib.util.find_spec("msgspec") is not None:
     DECODERS.append(json_text._decode_by_msgspec)
 each_decoder = pytest.mark.parametrize("decode", DECODERS)
 needs_both = pytest.mark.skipif(len(DECODERS) < 2, reason="msgspec is not installed: there is one decoder only")

@@ -90,9 +90,8 @@ def test_only_regular_files_go(tmp_path: Path) -> None:
     assert (tmp_path / "precious").read_text() == "kept"
 
 
+@pytest.mark.root
 def test_a_file_of_another_user_than_the_directorys_stays(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to give files away")
     names = [".fip-priorities.1", ".fip-priorities.2"]
     fill(tmp_path, {".": names})
     os.chown(tmp_path, 4711, 4711)

@@ -94,10 +94,9 @@ def test_one_directory_by_two_paths_is_one_state_path(tmp_path: Path, name: str,
         AgentLock(f"{tmp_path}/{name}" if other != one else str(one), "h", tmp_path / "run").acquire()
 
 
+@pytest.mark.root
 def test_no_other_user_can_hold_a_lock(tmp_path: Path) -> None:
     """Whoever can open a file can flock(2) it."""
-    if os.geteuid():
-        pytest.skip("only root becomes another user")
     for folder in (tmp_path, *tmp_path.parents):
         folder.chmod(folder.stat().st_mode | 0o055)
     state, run = tmp_path / "state", tmp_path / "run"
@@ -108,7 +107,7 @@ def test_no_other_user_can_hold_a_lock(tmp_path: Path) -> None:
         assert (state / PROCESS_FILE).read_text() == f"{os.getpid()}\n"
     assert len(files) == 3
     for path in files:
-        words = ["flock", "-n", path, "true"]
+        words = ["flock", "-n", str(path), "true"]
         done = subprocess.run(words, user=64055, group=64055, extra_groups=[], capture_output=True, check=False)
         assert b"cannot open" in done.stderr
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}

@@ -13,13 +13,13 @@ from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.desired.host_view import make_view
 from dvr_agent.desired.qrouter import qrouter_state
 from dvr_agent.model.router import Router
-from tests.unit.test_parse import document, parse
+from tests.support.recorded_documents import document, parse
 
 COMPUTE = "a_dvr_compute-compute2"
 SUBNET = "e43cad5b-61b8-4db7-a484-fb535447dc5c"
 VIP = "10.1.0.99"
 SETTINGS = HostSettings("compute2", AgentMode.DVR_NO_EXTERNAL)
-UP = {"status": "ACTIVE", "admin_state_up": True}
+UP: dict[str, Any] = {"status": "ACTIVE", "admin_state_up": True}
 
 
 def neighbours(router: Router) -> dict[str, str]:

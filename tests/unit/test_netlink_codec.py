@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_PERMANENT, ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
@@ -161,7 +161,7 @@ class TestAddress:
         attributes = [("IFA_ADDRESS", str(interface.ip))]
         if not six:
             attributes += [("IFA_LOCAL", str(interface.ip)), ("IFA_LABEL", "qr-1")]
-        flags = 0 if how == "expires" else address.IFA_F_PERMANENT
+        flags = 0 if how == "expires" else IFA_F_PERMANENT
         fields = {"family": AF_INET6 if six else AF_INET, "prefixlen": interface.network.prefixlen, "flags": flags}
         data = encoded(ifaddrmsg, {**fields, "index": index, "scope": scope}, attributes)
         if how == "learned":

@@ -116,7 +116,7 @@ def test_an_entry_is_read_as_pyroute2_wrote_it_and_deleted_by_its_bytes(
     assert found is not None
     assert found.addresses == tuple(map(packed, stands))
     assert (found.id, found.is_translated) == (number.to_bytes(4, "big"), bool(status & IPS_NAT_MASK))
-    key = [["CTA_TUPLE_ORIG", original], ["CTA_ID", number], *zoned]
+    key: Attributes = [["CTA_TUPLE_ORIG", original], ["CTA_ID", number], *zoned]
     request = conntrack.delete_connection(version, found, "")
     assert request.body == encoded(nfct_msg, {"nfgen_family": AF[version]}, key)
     assert decoded(nfct_msg, request.body).get_attr("CTA_ID") == number

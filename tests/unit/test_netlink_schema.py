@@ -162,17 +162,17 @@ PLAIN = (
 )
 
 
-class everything(nlmsg):  # noqa: N801 - pyroute2's way of naming
+class everything(nlmsg):  # type: ignore[misc]  # noqa: N801 - pyroute2's way of naming
     """A message with an attribute of every plain type that the compiler knows."""
 
     fields = (("one", "B"), ("__pad", "3x"), ("two", "I"))
     nla_map = (*((f"X_{name.upper()}", name) for name in PLAIN), ("X_INNER", "inner"), ("X_DOOR", "door"))
 
-    class inner(nla):  # noqa: N801
+    class inner(nla):  # type: ignore[misc]  # noqa: N801
         nla_map = (("Y_UNSPEC", "none"), ("Y_NUMBER", "uint32"))
         nla_flags = NLA_F_NESTED
 
-    class door(nla):  # noqa: N801
+    class door(nla):  # type: ignore[misc]  # noqa: N801
         fields = (("value", "I"),)
 
 
@@ -195,7 +195,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 class TestSchema:
     @pytest.mark.parametrize("name", sorted(VALUES))
     def test_every_plain_type_is_packed_as_pyroute2_does_and_read_back(self, name: str) -> None:
-        pack, read, number = (make(f"X_{name}") for make in (EVERYTHING.packer, EVERYTHING.reader, EVERYTHING.number))
+        pack, read = EVERYTHING.packer(f"X_{name}"), EVERYTHING.reader(f"X_{name}")
+        number = EVERYTHING.number(f"X_{name}")
 
         @given(VALUES[name])
         def check(value: Any) -> None:

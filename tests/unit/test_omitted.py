@@ -16,7 +16,7 @@ from dvr_agent.desired.host_view import make_view
 from dvr_agent.errors import DocumentError
 from dvr_agent.model.parse import parse_document
 from tests.support import hostile
-from tests.unit.test_parse import RECORDED, document, parse
+from tests.support.recorded_documents import RECORDED, document, parse
 
 COMPUTE = "a_dvr_compute-compute2"
 """203.0.113.124 for 10.1.0.x behind a gateway port 203.0.113.10 in 203.0.113.0/24."""

@@ -15,17 +15,7 @@ from hypothesis import strategies as st
 from dvr_agent.model.parse import parse_document, peek_router_id
 from dvr_agent.model.router import NEEDS_BINDING_HOST, RaMode, Router, Subnet
 from tests.support import hostile
-
-RECORDED = hostile.recorded()
-
-
-def document(name: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(RECORDED[name])
-    return loaded
-
-
-def parse(value: Any) -> Router:
-    return parse_document(json.dumps(value).encode(), "test.json")
+from tests.support.recorded_documents import RECORDED, document, parse
 
 
 @pytest.mark.parametrize("name", RECORDED)

@@ -11,7 +11,7 @@ import pytest
 from dvr_agent.errors import DocumentError
 from dvr_agent.model.parse import MAX_SIZE, parse_document
 from tests.support import hostile
-from tests.unit.test_parse import RECORDED, document
+from tests.support.recorded_documents import RECORDED, document
 
 MSGSPEC = find_spec("msgspec") is not None
 """It decodes where it is installed; texts for people come from the decoder."""

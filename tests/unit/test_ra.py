@@ -11,8 +11,8 @@ import pytest
 from dvr_agent.desired.router_advertisements import radvd_text
 from dvr_agent.model.parse import parse_document
 from dvr_agent.model.router import RaMode, Router, RouterPort, Subnet
+from tests.support.recorded_documents import DOCUMENTS
 
-DOCUMENTS = Path(__file__).parent.parent / "data" / "documents"
 ID = "7c1d0d9f-27f6-4d55-8e5b-3f1c2c1a8d10"
 A, B = "aaaaaaaa-2222-3333-4444-555555555555", "bbbbbbbb-2222-3333-4444-555555555555"
 

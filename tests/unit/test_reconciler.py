@@ -10,41 +10,17 @@ import pytest
 
 from dvr_agent.attach.api import OuterPort
 from dvr_agent.desired import names
-from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.errors import DvrError, KernelError, NotSupportedError
-from dvr_agent.kernel.fake import FakeKernel, fake_kernel
+from dvr_agent.kernel.fake import FakeKernel
 from dvr_agent.kernel.fake.faults import METHODS
 from dvr_agent.model.router import ExtraRoute, Router
-from dvr_agent.reconcile.reconciler import RouterReconciler
 from dvr_agent.state.diff import Action
 from dvr_agent.state.route import Route
 from dvr_agent.state.rule import Rule
-from tests.support.fake_attach import FakeAttach
-from tests.unit.test_desired import DOCUMENTS, MODES, load
+from tests.support.reconciler_rig import Bench
+from tests.support.recorded_documents import DOCUMENTS, load
 
 SCENARIOS = sorted(path.stem for path in DOCUMENTS.glob("[a-jlp]*.json"))
-
-
-class Bench:
-    """A reconciler with the fake kernel under it."""
-
-    def __init__(self, state_path: Path, host: str = "compute1", mode: AgentMode | None = None) -> None:
-        self.state_path = state_path
-        self.settings = HostSettings(host, mode or MODES[host])
-        kernel, self.fake = fake_kernel()
-        self.kernel, self.attach = kernel, FakeAttach(self.fake)
-        self.restart()
-
-    def restart(self) -> None:
-        """A new process on the same kernel and state files."""
-        self.reconciler = RouterReconciler(self.kernel, self.attach, self.settings, self.state_path)
-        self.reconciler.load()
-
-    def writes(self) -> int:
-        return self.fake.counters.total()
-
-    def namespaces(self) -> list[str]:
-        return self.kernel.namespaces.list()
 
 
 @pytest.fixture

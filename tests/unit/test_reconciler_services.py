@@ -12,8 +12,8 @@ from dvr_agent.errors import KernelError, ServiceError, ServiceFatalError
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.reconciler import RouterReconciler
 from dvr_agent.services.bundle import Services
-from tests.unit.test_desired import load
-from tests.unit.test_reconciler import Bench
+from tests.support.reconciler_rig import Bench
+from tests.support.recorded_documents import load
 
 
 class Notes:

@@ -30,7 +30,8 @@ class PolledSource:
         self.threads.append(threading.current_thread().name)
         return [Synced(frozenset({"r1"}))]
 
-    def bad(self) -> dict[str, str]:
+    @property
+    def bad_documents(self) -> dict[str, str]:
         return {}
 
 

@@ -6,7 +6,9 @@ import errno
 import logging
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,10 @@ from dvr_agent.reconcile.statefile import PAIRS_FILE, PRIORITIES_FILE, StateFile
 
 ROUTER = "a3d9771d-a5b3-4f1e-85d3-418205981830"
 PAIR = LinkLocalPair.parse("169.254.88.134/31")
-PARSERS = {PAIRS_FILE: parse_pairs, PRIORITIES_FILE: parse_priorities}
+PARSERS: dict[str, Callable[[str], tuple[dict[str, Any], list[str]]]] = {
+    PAIRS_FILE: parse_pairs,
+    PRIORITIES_FILE: parse_priorities,
+}
 USER = 64055
 
 
@@ -42,6 +47,7 @@ def test_nonsense_is_one_line_with_a_number(
     assert line.isprintable()
 
 
+@pytest.mark.root
 def test_of_a_file_of_a_third_user_nothing_is_quoted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / PRIORITIES_FILE
     for user, quoted in ((0, True), (USER, False)):
@@ -54,6 +60,7 @@ def test_of_a_file_of_a_third_user_nothing_is_quoted(tmp_path: Path, caplog: pyt
 
 @pytest.mark.parametrize("make", [os.symlink, os.link])
 @pytest.mark.parametrize("name", PARSERS)
+@pytest.mark.root
 def test_a_linked_file_is_not_read_not_quoted_and_replaced(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, make: object, name: str
 ) -> None:
@@ -138,9 +145,8 @@ def test_a_shortage_says_nothing_about_the_file(tmp_path: Path, monkeypatch: pyt
     assert not allocations.dirty
 
 
+@pytest.mark.root
 def test_neutron_l3_agent_reads_and_writes_the_files_afterwards(tmp_path: Path) -> None:
-    if os.geteuid():
-        pytest.skip("only root becomes another user")
     for folder in (tmp_path, *tmp_path.parents):
         folder.chmod(folder.stat().st_mode | 0o055)
     state = tmp_path / "state"

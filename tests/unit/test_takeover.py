@@ -20,8 +20,9 @@ from dvr_agent.reconcile.takeover import marks_in_use
 from dvr_agent.state.diff import TableChange
 from dvr_agent.state.filter import Chain, Dnat, FilterRule, Jump, NoTrack, SetMark, Snat, Table
 from dvr_agent.state.neighbour import Neighbour
-from tests.unit.test_desired import desired, load
-from tests.unit.test_reconciler import Bench
+from tests.support.desired_state import desired
+from tests.support.reconciler_rig import Bench
+from tests.support.recorded_documents import load
 
 ROUTER = load("b2_dvr_snat_node_with_vms", "compute1")
 SCOPES = load("i_address_scope", "compute1")

@@ -26,6 +26,10 @@ GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.ENXIO, errno.EA
 T = TypeVar("T", bound=KernelObject)
 
 
+NO_DEVICE = frozenset({errno.ENODEV})
+"""Answer to a question about a device that was removed after the links were read: there is nothing on it."""
+
+
 @dataclass(slots=True)
 class SliceReader:
     """One read of a slice of a namespace.
@@ -53,7 +57,8 @@ class SliceReader:
         found = self._dumps.get(dump)
         if found is None:
             indexes: Iterable[int] = (0,) if self.whole else self.owned
-            found = self._dumps[dump] = [data for index in indexes for data in self.sock.dump(dump(index))]
+            requests = [dump(index)._replace(tolerate=NO_DEVICE) if index else dump(0) for index in indexes]
+            found = self._dumps[dump] = [data for request in requests for data in self.sock.dump(request)]
         return found
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pyroute2.netlink.rtnl import RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, rt_proto, rt_scope, rt_type
 from pyroute2.netlink.rtnl.rtmsg import RTNH_F_ONLINK, nh, rtmsg
 
-from dvr_agent.kernel.netlink.handler import EXISTS, GONE, Handler, SliceReader, WriteContext
+from dvr_agent.kernel.netlink.handler import EXISTS, GONE, NO_DEVICE, Handler, SliceReader, WriteContext
 from dvr_agent.kernel.netlink.link import get_link, index_and_name
 from dvr_agent.kernel.netlink.message import (
     AF_INET,
@@ -218,7 +218,6 @@ def _decode_hops(data: Data, start: int, end: int, devices: Mapping[int, str]) -
 
 _FAMILIES = (AF_INET, AF_INET6)
 _NO_TABLE = frozenset({errno.ENOENT})
-_NO_DEVICE = frozenset({errno.ENODEV})
 
 
 def _read(reader: SliceReader) -> Iterable[Route]:
@@ -227,7 +226,8 @@ def _read(reader: SliceReader) -> Iterable[Route]:
         messages = [data for family in _FAMILIES for data in sock.dump(dump_routes(family))]
     else:
         table = MAIN_TABLE if reader.ownership.main_only else RT_TABLE_UNSPEC
-        requests = [dump_routes(family, table, index, _NO_TABLE) for family in _FAMILIES for index in reader.names]
+        gone = _NO_TABLE | NO_DEVICE
+        requests = [dump_routes(family, table, index, gone) for family in _FAMILIES for index in reader.names]
         messages = [data for request in requests for data in sock.dump(request)]
         messages += _read_tables(reader)
     return decode_routes(messages, reader.names)
@@ -240,7 +240,7 @@ def _read_tables(reader: SliceReader) -> list[Data]:
     requests = [dump_routes(family, table, 0, _NO_TABLE) for family in _FAMILIES for table in tables]
     messages = [data for request in requests for data in sock.dump(request)]
     unknown = {index for data in messages for index in hop_indexes(data)} - names.keys()
-    answers = sock.get([get_link(index, _NO_DEVICE) for index in sorted(unknown)])
+    answers = sock.get([get_link(index, NO_DEVICE) for index in sorted(unknown)])
     names.update(index_and_name(data) for data in answers if data is not None)
     return messages
 

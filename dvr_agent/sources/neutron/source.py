@@ -31,6 +31,7 @@ class NeutronSource:
     """Implements :class:`dvr_agent.sources.api.Source`."""
 
     poll_blocks = False
+    """Events are parsed already, in threads of the source."""
 
     def __init__(self, bus: Bus, settings: HostSettings, options: NeutronOptions) -> None:
         self._bus, self._options = bus, options
@@ -76,9 +77,10 @@ class NeutronSource:
         stored = self._shared.routers.get(router_id)
         return stored.document if stored is not None else None
 
-    def bad(self) -> Mapping[str, str]:
-        """Return the errors of routers that have no usable document."""
-        return self._shared.routers.bad()
+    @property
+    def bad_documents(self) -> Mapping[str, str]:
+        """Name → error of each document that cannot be used."""
+        return self._shared.routers.bad_documents()
 
     def status(self) -> dict[str, Any]:
         """Return documents, and how the server and the bus are."""

@@ -248,11 +248,16 @@ class RouterStore:
         """Return the drafts of all routers that the server has described in this process."""
         return [stored.draft for stored in self.all().values() if stored.draft is not None]
 
-    def bad(self) -> dict[str, str]:
-        """Return the errors of documents that cannot be used, by name."""
-        return {one.error.document: str(one.error) for one in self.all().values() if one.error is not None}
+    def bad_documents(self) -> dict[str, str]:
+        """Return name → error of each document that cannot be used."""
+        with self._lock:
+            return self._bad()
+
+    def _bad(self) -> dict[str, str]:
+        return {one.error.document: str(one.error) for one in self._routers.values() if one.error is not None}
 
     def status(self) -> dict[str, Any]:
         """Return documents, bad documents and the failure, for the admin socket."""
-        bad = self.bad()
-        return {"documents": len(self.all()) - len(bad), "bad": bad, "error": self._failure or None}
+        with self._lock:
+            bad = self._bad()
+            return {"documents": len(self._routers) - len(bad), "bad": bad, "error": self._failure or None}

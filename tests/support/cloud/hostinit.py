@@ -1,7 +1,7 @@
 """Process 1 of one emulated host: prepares its namespaces, says so, and reaps orphans until it is killed.
 
-``python -m tests_neutron.hostinit <host name> <folder that stays visible> <file for process accounting>``, started by
-``Host`` under ``unshare``; a line on standard output says that it is ready.
+``python -m tests.support.cloud.hostinit <host name> <folder that stays visible> <file for process accounting>``,
+started by ``Host`` under ``unshare``; a line on standard output says that it is ready.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import socket
 import sys
 from pathlib import Path
 
-from tests_neutron import sandbox
+from tests.support.cloud import sandbox
 
 
 def main(name: str, folder: str, accounting: str) -> None:

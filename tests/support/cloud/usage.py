@@ -13,11 +13,11 @@ import contextlib
 import os
 import struct
 import threading
-import time
 from pathlib import Path
 from typing import Self
 
-from tests_neutron.sandbox import run
+from tests.support.cloud.sandbox import run
+from tests.support.waiting import wait_for
 
 GROUP_ID = 4242
 """Nobody's; the program's user stays root, and with it all rights."""
@@ -56,8 +56,7 @@ class Usage:
         self._thread.join()
         with contextlib.suppress(OSError):
             (self.cgroup / "cgroup.kill").write_text("1")
-        while "populated 1" in (self.cgroup / "cgroup.events").read_text():
-            time.sleep(0.01)
+        wait_for(lambda: "populated 0" in (self.cgroup / "cgroup.events").read_text(), f"{self.cgroup} is empty")
         self.cgroup.rmdir()
 
     @property

@@ -2,7 +2,7 @@
 
 ``enter`` re-executes the running command under ``unshare`` (network, mount and process namespaces): whatever happens to
 it, the kernel then ends every process of the cloud, and takes the links, mounts and folders along.  Used by the
-tests' conftest and by ``bench.neutron``.  As ``python -m tests_neutron.sandbox`` this module is process 1 inside.
+tests' conftest and by ``bench.neutron``.  As ``python -m tests.support.cloud.sandbox`` this module is process 1 inside.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 MARK = "DVR_NEUTRON_SANDBOX"
 FOLDER = Path("/run/cloud")
 """Everything the cloud writes; in memory, so that MariaDB's and OVSDB's fsync cost nothing."""
-CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(__file__).resolve().parents[3]
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -38,7 +38,7 @@ def enter(words: Sequence[str]) -> None:
         sys.exit("unshare is missing (Debian package util-linux)")
     os.environ[MARK] = "1"
     flags = ["--net", "--mount", "--pid", "--mount-proc", "--kill-child"]
-    inside = [sys.executable, "-m", "tests_neutron.sandbox", *words]
+    inside = [sys.executable, "-m", "tests.support.cloud.sandbox", *words]
     os.chdir(CHECKOUT)
     os.execv(unshare, [unshare, *flags, "--", *inside])
 

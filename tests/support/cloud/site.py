@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
 
-from tests_neutron.api import Item
-from tests_neutron.cloud import OUTSIDE, Cloud
-from tests_neutron.host import Host
-from tests_neutron.process import wait_for
+from tests.support.cloud.api import Item
+from tests.support.cloud.cloud import OUTSIDE, Cloud
+from tests.support.cloud.host import Host
+from tests.support.waiting import wait_for
 
 _numbers = itertools.count(1)
 
@@ -54,7 +54,7 @@ class Instance:
 
     def reaches(self, target: str) -> None:
         """Wait until it is answered."""
-        wait_for(f"{self.name} on {self.host.name} reaches {target}", lambda: self.pings(target))
+        wait_for(lambda: self.pings(target), f"{self.name} on {self.host.name} reaches {target}")
 
 
 class Site:
@@ -115,7 +115,7 @@ class Site:
         self._wait_active(instance)
 
     def _wait_active(self, instance: Instance) -> None:
-        wait_for(f"port of {instance.name} is ACTIVE", lambda: self.port_status(instance) == "ACTIVE")
+        wait_for(lambda: self.port_status(instance) == "ACTIVE", f"port of {instance.name} is ACTIVE")
 
     def use_external(self, physnet: str) -> None:
         """Move the router's gateway to another external network."""
@@ -158,7 +158,7 @@ class Site:
 
     def wait_status(self, floating: Item, status: str) -> None:
         address = floating["floating_ip_address"]
-        wait_for(f"floating IP {address} is {status}", lambda: self.status(floating) == status)
+        wait_for(lambda: self.status(floating) == status, f"floating IP {address} is {status}")
 
     def answers(self, floating: Item) -> bool:
         """One echo request from outside is answered."""
@@ -167,11 +167,11 @@ class Site:
 
     def reachable(self, floating: Item) -> None:
         """Wait until it answers from outside."""
-        wait_for(f"{floating['floating_ip_address']} answers outside", lambda: self.answers(floating))
+        wait_for(lambda: self.answers(floating), f"{floating['floating_ip_address']} answers outside")
 
     def unreachable(self, floating: Item) -> None:
         """Wait until it does not answer from outside."""
-        wait_for(f"{floating['floating_ip_address']} is silent", lambda: not self.answers(floating))
+        wait_for(lambda: not self.answers(floating), f"{floating['floating_ip_address']} is silent")
 
     def silent(self, floating: Item) -> None:
         """It does not answer from outside."""

@@ -13,13 +13,13 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from tests_neutron import config
-from tests_neutron.config import PHYSNETS, HostPlan
-from tests_neutron.host import Host
-from tests_neutron.offload import no_checksum_offload
-from tests_neutron.process import wait_for
-from tests_neutron.sandbox import FOLDER, run
-from tests_neutron.server import Server
+from tests.support.cloud import config
+from tests.support.cloud.config import PHYSNETS, HostPlan
+from tests.support.cloud.host import Host
+from tests.support.cloud.offload import no_checksum_offload
+from tests.support.cloud.sandbox import FOLDER, run
+from tests.support.cloud.server import Server
+from tests.support.waiting import wait_for
 
 OUTSIDE = "outside"
 EXTERNAL_CIDRS = dict(zip(PHYSNETS, ("203.0.113.0/24", "198.51.100.0/24"), strict=True))
@@ -72,7 +72,7 @@ class Cloud:
             host.start_ovs_agent()
         for name, cidr in EXTERNAL_CIDRS.items():
             self.external[name] = self.api.external_network(name, cidr, name)["id"]
-        wait_for("Open vSwitch agents are alive", lambda: self.alive("Open vSwitch agent") >= self._names())
+        wait_for(lambda: self.alive("Open vSwitch agent") >= self._names(), "Open vSwitch agents are alive")
         self.step("Open vSwitch agents")
 
     def _names(self) -> set[str]:
@@ -86,7 +86,7 @@ class Cloud:
 
     def wait_l3_agents(self) -> None:
         """Every L3 agent, whichever program it is, has reported."""
-        wait_for("L3 agents are alive", lambda: self.alive("L3 agent") >= self._names())
+        wait_for(lambda: self.alive("L3 agent") >= self._names(), "L3 agents are alive")
         self.step("L3 agents")
 
     def _networks(self) -> None:

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests_neutron import config
-from tests_neutron.api import Api
-from tests_neutron.process import Process, wait_for
-from tests_neutron.sandbox import CHECKOUT, run
+from tests.support.cloud import config
+from tests.support.cloud.api import Api
+from tests.support.cloud.process import Process
+from tests.support.cloud.sandbox import CHECKOUT, run
+from tests.support.waiting import wait_for
 
 VENV = Path(os.environ.get("NEUTRON_VENV", CHECKOUT / ".venv-neutron")).absolute()
 RABBITMQ = Path("/usr/lib/rabbitmq/bin")
@@ -90,7 +91,7 @@ class Server:
         self.rabbitmq = Process(
             "rabbitmq", [RABBITMQ / "rabbitmq-server"], self._logs / "rabbitmq.log", env=environment
         )
-        wait_for("RabbitMQ listens", lambda: accepts(5672))
+        wait_for(lambda: accepts(5672), "RabbitMQ listens")
 
     def stop_rabbitmq(self) -> None:
         self.rabbitmq.stop()
@@ -106,7 +107,7 @@ class Server:
         limits = ["--max-connections=300", "--character-set-server=utf8mb3", f"--pid-file={self._folder}/mysql.pid"]
         mariadbd = shutil.which("mariadbd") or "/usr/sbin/mariadbd"
         self.mariadb = Process("mariadb", [mariadbd, *options, *network, *speed, *limits], self._logs / "mariadb.log")
-        wait_for("MariaDB listens", lambda: accepts(3306))
+        wait_for(lambda: accepts(3306), "MariaDB listens")
 
     def _schema(self) -> None:
         orders = (
@@ -135,7 +136,7 @@ class Server:
                     raise AssertionError(f"{process.name} ended, see {process.log}")
             return self.api.alive()
 
-        wait_for("the API answers", alive)
+        wait_for(alive, "the API answers")
 
     def restart_neutron(self) -> None:
         """Stop and start API and RPC server."""

@@ -10,24 +10,10 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-PATIENCE = 120.0
-"""Seconds until something that must happen has failed; generous, since the machine may be shared."""
-
-
-def wait_for(what: str, condition: Callable[[], object], timeout: float = PATIENCE, every: float = 0.1) -> None:
-    """Ask until the answer is true: for things of other programs that announce nothing.
-
-    :raises AssertionError: naming ``what``, and the last answer
-    """
-    deadline = time.monotonic() + timeout
-    while not (answer := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"after {timeout:.0f} s still not: {what} (last answer: {answer!r})")
-        time.sleep(every)
+from tests.support.waiting import PATIENCE, wait_for
 
 
 class Process:
@@ -117,7 +103,7 @@ class Process:
                 file.seek(since)
                 return text.encode() in file.read()
 
-        wait_for(f"{text!r} in {self.log}", found, timeout)
+        wait_for(found, f"{text!r} in {self.log}", timeout)
 
 
 def tail(log: Path, lines: int = 30) -> str:

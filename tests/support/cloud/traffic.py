@@ -12,10 +12,10 @@ import socket
 import threading
 from typing import Self
 
+from tests.support.cloud.site import Instance, Site
 from tests.support.lab import entered
 from tests.support.probes import Echo, Flow, Pinger
-from tests_neutron.process import wait_for
-from tests_neutron.site import Instance, Site
+from tests.support.waiting import wait_for
 
 PATIENCE = 30.0
 """Seconds without an answer that break a TCP connection; TCP itself repeats what was lost long before."""
@@ -86,7 +86,7 @@ class Traffic:
         goals = {name: stream.answers + 3 for name, stream in self.streams.items()}
         for ping in self.pings.values():
             ping.run_for(10)
-        wait_for("the streams go on", lambda: all(self.streams[name].answers >= goals[name] for name in goals))
+        wait_for(lambda: all(self.streams[name].answers >= goals[name] for name in goals), "the streams go on")
 
     def check(self) -> None:
         """Nothing was lost, nothing was reset."""
@@ -120,7 +120,7 @@ class Asker:
     def go_on(self) -> None:
         """Return when it was answered some more times."""
         goal = len(self.answers) + 5
-        wait_for("metadata is asked for", lambda: len(self.answers) >= goal)
+        wait_for(lambda: len(self.answers) >= goal, "metadata is asked for")
 
     def _run(self) -> None:
         while not self._stop.wait(0.05):

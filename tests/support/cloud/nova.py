@@ -12,7 +12,7 @@ import http.server
 import json
 import threading
 
-from tests_neutron import config
+from tests.support.cloud import config
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from dvr_agent.cli import status
-from tests_neutron import config
-from tests_neutron.api import Item
-from tests_neutron.config import PHYSNETS, HostPlan
-from tests_neutron.process import Process, tail, wait_for
-from tests_neutron.sandbox import CHECKOUT, FOLDER, run
-from tests_neutron.server import VENV
-from tests_neutron.usage import Usage
+from tests.support.cloud import config
+from tests.support.cloud.api import Item
+from tests.support.cloud.config import PHYSNETS, HostPlan
+from tests.support.cloud.process import Process, tail
+from tests.support.cloud.sandbox import CHECKOUT, FOLDER, run
+from tests.support.cloud.server import VENV
+from tests.support.cloud.usage import Usage
+from tests.support.waiting import wait_for
 
 OURS = Path(sys.executable).parent
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
@@ -54,7 +55,7 @@ class Host:
     def _boot(self) -> int:
         """Start its process 1; returns that one's id in the sandbox."""
         flags = ["--net", "--mount", "--pid", "--uts", "--mount-proc", "--kill-child"]
-        inside = [sys.executable, "-m", "tests_neutron.hostinit", self.name, FOLDER, self.accounting]
+        inside = [sys.executable, "-m", "tests.support.cloud.hostinit", self.name, FOLDER, self.accounting]
         self._unshare = subprocess.Popen(
             ["unshare", *flags, "--", *map(str, inside)], stdout=subprocess.PIPE, cwd=CHECKOUT, text=True
         )
@@ -125,7 +126,7 @@ class Host:
         remotes = ["--remote=punix:/run/openvswitch/db.sock", "--remote=ptcp:6640:127.0.0.1"]
         self.ovsdb = self.spawn("ovsdb", "ovsdb-server", database, *remotes, "--pidfile")
         socket = Path(f"/proc/{self._init}/root/run/openvswitch/db.sock")
-        wait_for("ovsdb-server listens", socket.exists, every=0.02)
+        wait_for(socket.exists, "ovsdb-server listens", every=0.02)
         self.run("ovs-vsctl", "--no-wait", "init")
         self.vswitchd = self.spawn("vswitchd", "ovs-vswitchd", "unix:/run/openvswitch/db.sock", "--pidfile")
         words: list[object] = []
@@ -148,7 +149,7 @@ class Host:
         """neutron-metadata-agent, and the proxy of ours as its unit starts it: no capabilities."""
         files = self._options("neutron.conf", "metadata_agent.ini")
         self.metadata_agent = self.spawn("metadata-agent", VENV / "bin/neutron-metadata-agent", *files)
-        wait_for("neutron-metadata-agent listens", (self.state / "metadata_proxy").exists)
+        wait_for((self.state / "metadata_proxy").exists, "neutron-metadata-agent listens")
         bare = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
         self.metadata_proxy = self.spawn(
             "metadata-proxy", *bare, OURS / "dvr-metadata-proxy", *self._options("dvr.conf")
@@ -229,7 +230,7 @@ class Host:
             except status.UnreachableError:
                 return False
 
-        wait_for(f"dvr-agent on {self.name} is in sync", fine)
+        wait_for(fine, f"dvr-agent on {self.name} is in sync")
 
     # --- instances
 
