@@ -186,7 +186,7 @@ def with_file(conf: cfg.ConfigOpts, text: str) -> str:
 
 def _options(conf: cfg.ConfigOpts) -> list[tuple[str, Any]]:
     """(group, option) of all registered options."""
-    infos = conf._all_opt_infos()  # private: oslo.config has no public list of them
+    infos = conf._all_opt_infos()  # noqa: SLF001 - oslo.config has no public list of them
     return [(group.name if group else "DEFAULT", info["opt"]) for info, group in infos]
 
 

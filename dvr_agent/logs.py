@@ -74,7 +74,7 @@ def setup(conf: cfg.ConfigOpts, product: str = "dvr-agent") -> None:
     for name, level in QUIET.items():
         logging.getLogger(name).setLevel(level)
     # logging has no hook for the open(2) of a log file, which root must not do through a link of another user.
-    logging.FileHandler._open = _open_log  # type: ignore[method-assign,assignment]
+    logging.FileHandler._open = _open_log  # type: ignore[method-assign,assignment]  # noqa: SLF001
     if conf.use_journal and importlib.util.find_spec("systemd") is None:
         raise ConfigError("[DEFAULT] use_journal = true: needs dvr-agent[journal] (the module systemd-python)")
     try:

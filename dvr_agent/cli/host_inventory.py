@@ -50,15 +50,17 @@ class Host:
 
     @cached_property
     def kernel(self) -> Kernel:
+        """The kernel of this host."""
         return open_kernel()
 
     @cached_property
     def settings_host(self) -> str:
+        """The host's name, as Neutron knows it."""
         return host_settings(self.conf).host
 
     @cached_property
     def documents(self) -> Documents:
-        """The configured documents; none, with a word about it, if they cannot be listed."""
+        """The configured documents; none, with a warning on stderr, if they cannot be listed."""
         try:
             found = read_source(self.conf)
         except SourceError as exc:
@@ -75,6 +77,7 @@ class Host:
 
     @cached_property
     def inventory(self) -> Inventory:
+        """Our namespaces and devices in the kernel."""
         return take_inventory(self.kernel)
 
     @cached_property

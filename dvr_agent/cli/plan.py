@@ -54,6 +54,7 @@ class Report:
                 self.out.line(line, BOLD if number == 0 else "")
 
     def error(self, subject: str, error: DvrError) -> None:
+        """Report an error, on stderr and in the summary."""
         self.errors.append((subject, str(error)))
         complain(str(error) if subject in str(error) else f"{subject}: {error}")
 
@@ -64,6 +65,7 @@ class Report:
             self.out.line(f"{subject}: {reason}", BOLD)
 
     def warn(self, text: str) -> None:
+        """Report a warning, on stderr and in the JSON document."""
         self.warnings.append(text)
         complain(f"warning: {text}")
 

@@ -39,6 +39,7 @@ class Line:
 
     @property
     def full(self) -> str:
+        """The whole line, with the former value of a changed object."""
         return f"{self.sign} {self.text}" + (f" (was: {self.was})" if self.was else "")
 
 

@@ -118,7 +118,8 @@ class Reconciler(Protocol):
     services: Services
 
     @property
-    def planner(self) -> RouterPlanner: ...
+    def planner(self) -> RouterPlanner:
+        """Answers what jobs would do."""
 
     def load(self) -> None:
         """Read state files and kernel once, before the first write: which pairs and priorities are in use."""

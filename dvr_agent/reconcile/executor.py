@@ -38,27 +38,36 @@ class Executor:
 
         :raises DvrError: as :meth:`apply`
         """
-        staged = [(job, phases(job.changes.items)) for job in jobs if not job.changes.remove]
+        staying = [job for job in jobs if not job.changes.remove]
+        staged = [(job, phases(job.changes.items)) for job in staying]
         self._prepare_ports(staged)
-        for job, _ in staged:
-            if job.changes.create:
-                self._kernel.namespaces.create(job.changes.namespace)
-        for job, _ in staged:
+        self._create_namespaces(staying)
+        for job in staying:
             self._apply(job, job.first)
         for job, phase in reversed(staged):
             self._apply(job, phase.early)
-        self._commit_tables(job for job, _ in staged)
+        self._commit_tables(staying)
         for job, phase in staged:
             self._build(job, phase)
         for job, phase in reversed(staged):
             self._remove(job, phase.late)
-        for job, _ in staged:
+        self._remove_stale_tables(staying)
+        self._remove_namespaces(job for job in jobs if job.changes.remove)
+
+    def _create_namespaces(self, jobs: Iterable[NamespaceJob]) -> None:
+        for job in jobs:
+            if job.changes.create:
+                self._kernel.namespaces.create(job.changes.namespace)
+
+    def _remove_stale_tables(self, jobs: Iterable[NamespaceJob]) -> None:
+        for job in jobs:
             if job.changes.stale_tables:
                 self._kernel.nftables.remove(job.changes.namespace)
+
+    def _remove_namespaces(self, jobs: Iterable[NamespaceJob]) -> None:
         for job in jobs:
-            if job.changes.remove:
-                self._attach.release(job.changes.namespace)
-                self._kernel.namespaces.remove(job.changes.namespace)
+            self._attach.release(job.changes.namespace)
+            self._kernel.namespaces.remove(job.changes.namespace)
 
     def _prepare_ports(self, staged: Iterable[tuple[NamespaceJob, Phases]]) -> None:
         ports: dict[str, list[Port]] = {}

@@ -69,8 +69,7 @@ class RowCopy(OvsdbIdl):  # type: ignore[misc]  # ovsdbapp has no types
 
     def notify(self, event: str, row: Any, updates: Any = None) -> None:
         """Pass a changed row on; called by the library."""
-        # Private: a row has no public name of its table.
-        self._observer.row_changed(event, row._table.name, row, updates)
+        self._observer.row_changed(event, row._table.name, row, updates)  # noqa: SLF001 - a row has no public name of its table
 
 
 class OvsdbThread(Connection):  # type: ignore[misc]
@@ -86,6 +85,5 @@ class OvsdbThread(Connection):  # type: ignore[misc]
 
 def changed_columns(old: Any) -> Container[str]:
     """Return the columns in which a row was different, by the ``old`` of a notification."""
-    # Private: python-ovs documents no other way to ask.
-    columns: Container[str] = old._data
+    columns: Container[str] = old._data  # noqa: SLF001 - python-ovs documents no other way to ask
     return columns

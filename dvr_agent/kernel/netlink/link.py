@@ -89,6 +89,7 @@ class LinkInfo(NamedTuple):
 
     @property
     def up(self) -> bool:
+        """True if the device is administratively up."""
         return bool(self.flags & IFF_UP)
 
 
@@ -129,7 +130,7 @@ def add_bridge(name: str, mac: str | None = None, mtu: int | None = None, up: bo
     return Request(RTM_NEWLINK, CREATE, body, f"link {name} type bridge")
 
 
-def set_link(
+def set_link(  # noqa: PLR0913 - one keyword for each property that `ip link set` has
     link: int | str,
     *,
     up: bool | None = None,

@@ -56,7 +56,8 @@ class Named(Protocol):
     """An object with a text for people, for example an item of :mod:`dvr_agent.state`."""
 
     @property
-    def text(self) -> str: ...
+    def text(self) -> str:
+        """The object as ``ip`` would print it."""
 
 
 class Request(NamedTuple):
