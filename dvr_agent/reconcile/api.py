@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from dvr_agent.mass_removal import is_mass_removal as is_mass_removal
 from dvr_agent.model.router import Router
 from dvr_agent.services.bundle import ServiceChange, Services
 from dvr_agent.state.diff import Changes

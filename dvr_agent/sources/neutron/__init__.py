@@ -1,6 +1,6 @@
 """Router documents from a neutron-server: notifications of its message bus and answers of its L3 plugin become events.
 
-Which thread runs a function is told by its folder; ``tests/replay/test_threads.py`` checks it on a running daemon.
+The folder of a function says which thread runs it; ``tests/replay/test_threads.py`` checks it on a running daemon.
 
 ============  =======================================  ===========================================================
 folder        job                                      thread

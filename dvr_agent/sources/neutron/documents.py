@@ -95,16 +95,16 @@ def make_draft(raw: Json, router_id: str) -> RouterDraft:
     :raises DocumentError: it cannot be written as JSON
     """
     text = encode(raw, document_name(router_id))
-    ours = _may_be_built(raw)
-    interfaces = _port_ids(raw, "_interfaces") if ours else {}
+    built = _may_be_built(raw)
+    interfaces = _port_ids(raw, "_interfaces") if built else {}
     return RouterDraft(
         router_id,
         text,
         tuple(sorted(interfaces)),
         _statuses(raw),
-        _cidrs(raw) if ours else {},
+        _cidrs(raw) if built else {},
         interfaces,
-        _port_ids(raw, "_interfaces", "_snat_router_interfaces") if ours and _lists_own_ports(raw) else None,
+        _port_ids(raw, "_interfaces", "_snat_router_interfaces") if built and _lists_own_ports(raw) else None,
     )
 
 
@@ -133,11 +133,11 @@ def lacks_agent_gateway(raw: Json, settings: HostSettings) -> str | None:
     network = external_network(raw)
     if network is None or settings.mode is AgentMode.DVR_NO_EXTERNAL or not _may_be_built(raw):
         return None
-    there = any(
+    is_listed = any(
         port.get("network_id") == network and port.get("binding:host_id") in (None, "", settings.host)
         for port in _dicts(raw.get("_floatingip_agent_interfaces"))
     )
-    return None if there else network
+    return None if is_listed else network
 
 
 def with_agent_gateway(raw: Json, port: Json) -> Json:

@@ -1,6 +1,6 @@
 """The source that asks a neutron-server, as the daemon uses it; makes the threads of the source.
 
-Thread: the daemon's (``rescan`` and ``close`` in its worker, the others in its main thread).  No method waits for the
+Thread: the daemon's (``rescan`` in its worker, all other methods in its main thread).  No method waits for the
 network, nor for another thread, but :meth:`NeutronSource.close`.
 """
 

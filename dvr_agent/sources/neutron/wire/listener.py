@@ -1,15 +1,13 @@
-"""Consumes notifications: opens a server of oslo.messaging per topic, and notices when its connection was lost.
+"""Consumes notifications: opens a server of oslo.messaging per topic.
 
 As Neutron's own agent does, this listens on two topics, each with three queues: the topic's, this host's, and one for
-fan-out.  oslo.messaging reconnects by itself and declares its queues anew, but has no event for it: what was cast while
-there were no queues is lost.  :class:`Listener` watches for that moment and passes on :class:`Reconnected`.
+fan-out.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from operator import attrgetter
 from typing import Any
 
 import oslo_messaging
@@ -24,11 +22,7 @@ LOG = logging.getLogger(__name__)
 
 AGENT_TOPIC = "l3_agent"
 NETWORK_TOPIC = "q-agent-notifier-network-update"
-CONNECTION_OF = attrgetter("listener._poll_style_listener.conn.connection")
-SET_CHANNEL, POLL_TIMEOUT = "_set_current_channel", "_poll_timeout"
-"""Private attributes of oslo.messaging, which has no public interface for reconnections and the duration of a stop."""
 RETRY_SECONDS = (1.0, 2.0, 4.0)
-STOP_CHECK_SECONDS = 0.5
 
 
 class Listener:
@@ -45,12 +39,11 @@ class Listener:
         self._secrets = secrets
         self._endpoint = Endpoint(notify)
         self._servers: list[Any] = []
-        self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._reconnects = 0
 
     def start(self) -> None:
         """Begin to connect in a thread, which retries until it works; returns at once."""
+        self._readiness.need_queues(lambda: self._notify(Reconnected()))
         start_thread("neutron-listen", self._run)
 
     def status(self) -> dict[str, Any]:
@@ -58,7 +51,7 @@ class Listener:
         return {
             "connected": self._readiness.connected,
             "notifications": self._endpoint.count,
-            "reconnects": self._reconnects,
+            "reconnects": self._readiness.reconnects,
         }
 
     def close(self) -> list[threading.Thread]:
@@ -87,46 +80,8 @@ class Listener:
             LOG.error("cannot listen on topic %s: %s", topic, hide(str(exc), self._secrets))
             return False
         self._servers.append(server)
-        self._watch(server)
+        self._readiness.watch(server)
         return True
-
-    def _watch(self, server: Any) -> None:
-        """Get notice of each new channel of this server's connection.
-
-        oslo.messaging declares the queues anew inside ``_set_current_channel``, so after that call they exist.
-        """
-        try:
-            connection = CONNECTION_OF(server)
-            set_by_library, _alive = getattr(connection, SET_CHANNEL), connection.channel.connection.connected
-            # A stop is noticed between two polls; ten seconds is too late for a service manager.
-            setattr(connection, POLL_TIMEOUT, min(getattr(connection, POLL_TIMEOUT), STOP_CHECK_SECONDS))
-        except AttributeError:
-            LOG.warning(
-                "this version of oslo.messaging has no sign of reconnections: changes that are missed meanwhile are "
-                "found by the next full sync only"
-            )
-            return
-
-        def set_channel(channel: Any) -> None:
-            if channel is None or channel is connection.channel:
-                set_by_library(channel)
-                return
-            self._readiness.channel_changes(connection)
-            set_by_library(channel)
-            self._complete(connection)
-
-        setattr(connection, SET_CHANNEL, set_channel)
-        self._readiness.add_connection(connection)
-
-    def _complete(self, connection: Any) -> None:
-        """Note that the queues of a connection exist again; notify when those of all connections do."""
-        with self._lock:
-            self._readiness.channel_changed(connection)
-            if not self._readiness.connected or self._closing.is_set():
-                return
-            self._reconnects += 1
-        LOG.info("recovered: connected to the message bus")
-        self._notify(Reconnected())
 
     def _stop(self, server: Any) -> None:
         try:

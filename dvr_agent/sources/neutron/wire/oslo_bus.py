@@ -66,7 +66,6 @@ class OsloBus:
     def listen(self, notify: Notify) -> None:
         """Begin to consume; calls wait from now on until the queues exist."""
         self._listener = Listener(self._transports[0], self._host, notify, self._readiness, self._secrets)
-        self._readiness.need_queues()
         self._listener.start()
 
     def status(self) -> dict[str, Any]:

@@ -1,41 +1,80 @@
-"""Whether notifications are consumed, which decides when calls to the server may be sent.
+"""State of the connections that consume notifications: it decides when calls to the server may be sent.
 
-Who consumes must have queues before it asks, so that no change falls between answer and queue.
+Who consumes must have queues before it asks, so that no change falls between answer and queue.  oslo.messaging
+reconnects by itself and declares its queues anew, but has no event for it: what was cast while there were no queues is
+lost.
+:class:`BusReadiness` watches for that moment.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
+
+LOG = logging.getLogger(__name__)
+
+CONNECTION_OF = attrgetter("listener._poll_style_listener.conn.connection")
+SET_CHANNEL, POLL_TIMEOUT = "_set_current_channel", "_poll_timeout"
+"""Private attributes of oslo.messaging, which has no public interface for reconnections and the duration of a stop."""
+STOP_CHECK_SECONDS = 0.5
 
 
 class BusReadiness:
-    """The connections that consume.  Threads of oslo.messaging and ``neutron-listen`` write, threads that call wait.
+    """Watches connections.  Threads of oslo.messaging and ``neutron-listen`` write, threads that call wait.
 
-    Safe because each attribute is set once, or is a collection of which single items are added and removed.
+    Safe because each attribute is set once, or is a collection of which single items are added and removed; a lock
+    makes one reconnection of what all connections have been through.
+
+    :ivar reconnects: how often all queues existed again after a connection was lost
     """
 
     def __init__(self) -> None:
         self._queues_exist = threading.Event()
+        self._lock = threading.Lock()
         self._closed = self._consumes = False
         self._connections: list[Any] = []
         self._incomplete: set[Any] = set()
+        self._on_reconnect: Callable[[], None] = lambda: None
+        self.reconnects = 0
 
-    def need_queues(self) -> None:
-        """Have calls wait for :meth:`queues_exist`, and fail while a connection is lost."""
+    def need_queues(self, on_reconnect: Callable[[], None]) -> None:
+        """Have calls wait for :meth:`queues_exist`, and fail while a connection is lost.
+
+        :param on_reconnect: called when all queues exist again
+        """
+        self._on_reconnect = on_reconnect
         self._consumes = True
 
-    def add_connection(self, connection: Any) -> None:
-        """Watch a connection of oslo.messaging that consumes."""
+    def watch(self, server: Any) -> None:
+        """Watch the connection of a server of oslo.messaging.
+
+        The queues are declared anew inside ``_set_current_channel``, so after that call they exist.
+        """
+        try:
+            connection = CONNECTION_OF(server)
+            set_by_library, _alive = getattr(connection, SET_CHANNEL), connection.channel.connection.connected
+            # A stop is noticed between two polls; ten seconds is too late for a service manager.
+            setattr(connection, POLL_TIMEOUT, min(getattr(connection, POLL_TIMEOUT), STOP_CHECK_SECONDS))
+        except AttributeError:
+            LOG.warning(
+                "this version of oslo.messaging has no sign of reconnections: changes that are missed meanwhile are "
+                "found by the next full sync only"
+            )
+            return
+
+        def set_channel(channel: Any) -> None:
+            if channel is None or channel is connection.channel:
+                set_by_library(channel)
+                return
+            self._incomplete.add(connection)
+            set_by_library(channel)
+            self._complete(connection)
+
+        setattr(connection, SET_CHANNEL, set_channel)
         self._connections.append(connection)
-
-    def channel_changes(self, connection: Any) -> None:
-        """Note that the queues of a connection are being declared anew."""
-        self._incomplete.add(connection)
-
-    def channel_changed(self, connection: Any) -> None:
-        """Note that they exist."""
-        self._incomplete.discard(connection)
 
     def queues_exist(self) -> None:
         """Let calls through: all connections have queues for the first time."""
@@ -58,6 +97,16 @@ class BusReadiness:
         if not self._consumes:
             return not self._closed
         return self._queues_exist.wait(seconds) and self.connected
+
+    def _complete(self, connection: Any) -> None:
+        """Note that the queues of a connection exist again; report it when those of all connections do."""
+        with self._lock:
+            self._incomplete.discard(connection)
+            if not self.connected:
+                return
+            self.reconnects += 1
+        LOG.info("recovered: connected to the message bus")
+        self._on_reconnect()
 
 
 def _is_alive(connection: Any) -> bool:
