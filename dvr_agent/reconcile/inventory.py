@@ -11,6 +11,7 @@ from dvr_agent.desired import names
 from dvr_agent.desired.allocation import LinkLocalPair
 from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.reader import KernelReader
+from dvr_agent.state.filter import Dnat
 from dvr_agent.state.ownership import Ownership, RuleOwner
 from dvr_agent.state.route import Route
 
@@ -97,3 +98,13 @@ def fip_priorities(kernel: KernelReader, routers: set[str]) -> set[int]:
         if state is not None:
             used.update(rule.priority for rule in state.rules)
     return used
+
+
+def floating_ips(kernel: KernelReader, router_id: str) -> list[str]:
+    """Return the floating IPs that a router's namespace translates; for routers that were not planned yet."""
+    name = names.QROUTER + router_id
+    if not kernel.namespaces.exists(name):
+        return []
+    (nat,) = kernel.iptables.observe(name, [(4, "nat")])
+    rules = [rule for chain in nat.chains for rule in chain.rules]
+    return [str(rule.dst).partition("/")[0] for rule in rules if isinstance(rule.target, Dnat)]

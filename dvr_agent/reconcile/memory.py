@@ -22,7 +22,7 @@ from dvr_agent.reconcile.fip_slices import FipRoutes, SliceSnapshot
 from dvr_agent.reconcile.inventory import adopt_inventory
 from dvr_agent.reconcile.post_commit import PostCommit
 from dvr_agent.reconcile.reader import KernelReader
-from dvr_agent.reconcile.takeover import TableReader
+from dvr_agent.reconcile.takeover import PacketFilterReader
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class HostMemory:
     """
 
     allocations: Allocations
-    tables: TableReader
+    tables: PacketFilterReader
     snapshot: SliceSnapshot
     networks: FipNetworks = field(default_factory=FipNetworks)
     routes: FipRoutes = field(default_factory=lambda: FipRoutes({}))
@@ -61,7 +61,7 @@ class HostMemory:
 
         :param state_path: directory of the state files, which are read only
         """
-        return cls(Allocations(state_path), TableReader(kernel), SliceSnapshot(kernel.interfaces))
+        return cls(Allocations(state_path), PacketFilterReader(kernel), SliceSnapshot(kernel.interfaces))
 
     def load(self, kernel: KernelReader) -> None:
         """Read kernel and state files: which slices there are, which pairs and priorities are in use.

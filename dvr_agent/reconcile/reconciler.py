@@ -21,6 +21,7 @@ from dvr_agent.model.router import Router
 from dvr_agent.reconcile.allocation_files import AllocationFiles
 from dvr_agent.reconcile.api import Result
 from dvr_agent.reconcile.executor import Executor
+from dvr_agent.reconcile.inventory import floating_ips
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.planner import Planner
 from dvr_agent.reconcile.stale import StaleRemoval, remove_bridges
@@ -92,7 +93,7 @@ class RouterReconciler:
         plan = self.planner.removal_plan(router_id, jobs)
         self.services.remove(router_id)
         if not self.memory.allocations.knows(router_id):
-            self.memory.allocations.settle(router_id, self.planner.floating_ips(router_id))
+            self.memory.allocations.settle(router_id, floating_ips(self.kernel, router_id))
         self._executor.carry_out(jobs)
         affected = self.memory.forget_router(router_id)
         self.memory.forget_namespaces(job.changes.namespace for job in jobs if job.changes.remove)

@@ -1,9 +1,9 @@
 """Taking over from neutron-l3-agent: find its chains and the marks of its connections, log what was removed.
 
 The chains of neutron-l3-agent may be in the tables of nf_tables (iptables-nft) or in the legacy ones.
-:class:`TableReader` reads both until a namespace has none, once in the life of the process, since no other agent makes
-new ones while this one runs.  The marks of their address scopes are kept (:func:`marks_in_use`): connections carry
-them.  Used by the planner and, for the log, by the reconciler.
+:class:`PacketFilterReader` reads both until a namespace has none, once in the life of the process, since no other
+agent makes new ones while this one runs.  The marks of their address scopes are kept (:func:`marks_in_use`):
+connections carry them.  Used by the planner and, for the log, by the reconciler.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LOG = logging.getLogger(__name__)
 ALL_TABLES: tuple[TableKey, ...] = tuple((family, name) for family in (4, 6) for name in BUILTINS)
 
 
-class TableReader:
+class PacketFilterReader:
     """Reads the packet filter tables of a namespace: all of them until neutron-l3-agent has none, then ours only."""
 
     def __init__(self, kernel: KernelReader) -> None:
