@@ -11,9 +11,10 @@ from dvr_agent.attach.outer_ends import Device, ipv6_switch, tap_name, with_ipv6
 from dvr_agent.errors import AttachError, KernelError
 from dvr_agent.kernel import sysctl
 from dvr_agent.kernel.api import NamespaceManager, WriteCounters
+from dvr_agent.kernel.netlink.endpoint import open_raw
 from dvr_agent.kernel.netlink.link import PeerEnd, add_veth, delete_group, delete_link, set_link
 from dvr_agent.kernel.netlink.message import Request
-from dvr_agent.kernel.netlink.transport import NetlinkSocket, open_raw
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.netns import open_namespace
 from dvr_agent.state.link import Port
 from dvr_agent.state.sysctl import Sysctl

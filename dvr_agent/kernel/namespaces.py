@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from dvr_agent import libc
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.netlink.endpoint import open_raw
 from dvr_agent.kernel.netlink.link import LOOPBACK, set_link
-from dvr_agent.kernel.netlink.transport import NetlinkSocket, open_raw
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.netns import NETNS_DIR, OWN_NAMESPACE, NamespaceWindow, entered, go_home, path_of
 from dvr_agent.umask import readable_by_all
 

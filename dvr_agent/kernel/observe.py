@@ -16,9 +16,10 @@ from dvr_agent.kernel import sysctl
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.kinds import HANDLERS
 from dvr_agent.kernel.netlink.address import read_link_locals
+from dvr_agent.kernel.netlink.endpoint import open_raw
 from dvr_agent.kernel.netlink.handler import AnyHandler, SliceReader
 from dvr_agent.kernel.netlink.link import LOOPBACK, LinkInfo, decode_brief, dump_links, get_link
-from dvr_agent.kernel.netlink.transport import NetlinkSocket, open_raw
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.netns import entered
 from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import NamespaceState

@@ -1,0 +1,152 @@
+"""A netlink socket that belongs to one namespace: open, send, receive, close.  ``transport`` adds the questions.
+
+Both families (route, netfilter) work inside ``send`` and prepare the next part of a dump inside ``recv``: an answer is
+always there already, and no call here ever waits for one.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import random
+import socket
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from pyroute2.netlink import NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK, NETLINK_ROUTE, SOL_NETLINK
+
+from dvr_agent.errors import KernelError
+from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.netlink.explain import explain
+from dvr_agent.kernel.netlink.framing import pack
+from dvr_agent.kernel.netlink.message import Request
+from dvr_agent.kernel.netns import entered
+
+NETLINK_CAP_ACK = 10
+"""``include/uapi/linux/netlink.h``; pyroute2 has no name for it."""
+
+BUFFER = 64 * 1024
+"""Bytes; the kernel fills at most 32 KiB at a time (netlink_dump in net/netlink/af_netlink.c)."""
+LOG = logging.getLogger(__name__)
+
+_FLAGS = socket.MSG_DONTWAIT | socket.MSG_TRUNC
+_pool: list[bytearray] = []
+
+
+def open_raw(namespace: str, protocol: int = NETLINK_ROUTE) -> socket.socket:
+    """Open the bare socket, for a caller that enters the namespace itself to open other things there too.
+
+    :param namespace: for errors only
+    :param protocol: ``NETLINK_ROUTE`` or ``NETLINK_NETFILTER``
+    :raises KernelError: no descriptor is left, or EPROTONOSUPPORT: this kernel has no such family
+    """
+    try:
+        return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    except OSError as exc:
+        raise KernelError(namespace, "netlink socket", exc.errno or errno.EIO) from exc
+
+
+class RepeatError(Exception):
+    """The dump has to be read again: it was interrupted, or the buffer was too small."""
+
+
+class NetlinkEndpoint:
+    """One plain netlink socket, bound for life to one namespace.
+
+    Use it in a ``with`` block and keep it short: it keeps its namespace alive.
+
+    :ivar namespace: for errors only
+    """
+
+    def __init__(self, namespace: str, raw: socket.socket, counters: WriteCounters | None) -> None:
+        """
+        :param namespace: for errors only
+        :param raw: from :func:`open_raw`, called inside that namespace; closed with this object
+        :param counters: :attr:`WriteCounters.netlink` counts what goes through :meth:`batch`
+        """
+        self.namespace = namespace
+        self._raw = raw
+        self._counters = counters
+        # Not from 1 on: small numbers stand everywhere inside messages, and message_around() must not find them there.
+        self._sequence = random.randrange(1 << 28, 1 << 31)
+        try:
+            for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
+                raw.setsockopt(SOL_NETLINK, option, 1)
+        except OSError as exc:
+            raw.close()
+            raise self._error("netlink socket", exc.errno or errno.EIO) from exc
+        self._buffer = _pool.pop() if _pool else bytearray(BUFFER)
+
+    @classmethod
+    def open(cls, namespace: str, counters: WriteCounters | None, protocol: int = NETLINK_ROUTE) -> Self:
+        """Open a socket in a named namespace, ``""`` for the one the thread is in.
+
+        :param counters: None: what is written through this socket is not counted
+        :raises NamespaceGoneError: there is no such namespace
+        :raises KernelError: no descriptor is left, or EPROTONOSUPPORT: this kernel has no such family
+        """
+        with entered(namespace):
+            raw = open_raw(namespace, protocol)
+        return cls(namespace, raw, counters)
+
+    def close(self) -> None:
+        """Close the socket, and give its buffer back for the next one."""
+        self._raw.close()
+        if len(self._buffer) == BUFFER:
+            _pool.append(self._buffer)
+        self._buffer = bytearray()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _error(self, what: str, code: int, hint: str = "") -> KernelError:
+        return KernelError(self.namespace, what, code, hint)
+
+    def _refused(self, request: Request, code: int, hint: str) -> KernelError:
+        if LOG.isEnabledFor(logging.DEBUG):
+            LOG.debug("refused in namespace %s: %s", self.namespace or "(host)", explain(request.kind, request.body))
+        return self._error(request.text, code, hint)
+
+    def _send(self, requests: Sequence[Request], last: int) -> int:
+        """Send them all, with the flags ``last`` added to the last one; returns the first one's sequence number."""
+        first = self._sequence + 1
+        self._sequence += len(requests)
+        try:
+            self._raw.send(pack(requests, first, last))
+        except OSError as exc:
+            raise self._error(requests[0].text, exc.errno or errno.EIO, "netlink send") from exc
+        return first
+
+    def _receive(self, what: str) -> int:
+        """Fill the buffer; returns the number of bytes, 0 if there is nothing."""
+        try:
+            size = self._raw.recv_into(self._buffer, 0, _FLAGS)
+        except BlockingIOError:
+            return 0
+        except OSError as exc:
+            if exc.errno == errno.ENOBUFS:
+                raise RepeatError from exc
+            raise self._error(what, exc.errno or errno.EIO, "netlink receive") from exc
+        if size > len(self._buffer):
+            self._buffer = bytearray(size * 2)
+            raise RepeatError
+        return size
+
+    def _receive_or_skip(self, what: str) -> int:
+        """As :meth:`_receive`; answers that did not fit are skipped."""
+        while True:
+            try:
+                return self._receive(what)
+            except RepeatError:
+                continue
+
+    def _drain(self) -> None:
+        """Throw away the rest of an answer."""
+        while self._receive_or_skip("netlink socket"):
+            pass
