@@ -231,7 +231,7 @@ class Planner:
             draft.slice = self._read(state.slice)
         gateway = draft.view.agent_gateway
         if gateway is not None and draft.slice is not None:
-            by = (hop.device for route in draft.slice.routes for hop in route.hops)
+            by = [hop.device for route in draft.slice.routes for hop in route.hops]
             self._memory.networks.note_paths(gateway.network_id, draft.view.router.id, by)
 
     def _read(self, desired: NamespaceState) -> NamespaceState | None:
@@ -245,7 +245,7 @@ class Planner:
     # --- compared ------------------------------------------------------------------------------------------------
 
     def _jobs(self, draft: Draft, in_resync: bool) -> list[NamespaceJob]:
-        """Every namespace's part, in the order in which they depend on each other."""
+        """Return one job per namespace, in the order in which the namespaces depend on each other."""
         state, view = draft.state, draft.view
         jobs = []
         if state.base is not None and view.agent_gateway is not None:
@@ -296,7 +296,7 @@ class Planner:
         return inside, outside
 
     def _leave_network(self, network: str, router_id: str) -> NamespaceJob:
-        """The job by which a router leaves a fip namespace; the last router takes the namespace with it."""
+        """Return the job that removes a router's slice of a fip namespace, or the namespace with its last slice."""
         namespace = names.FIP + network
         if self._memory.networks.is_last(network, router_id):
             return NamespaceJob(Changes(namespace, remove=self._kernel.namespaces.exists(namespace)))
