@@ -1,7 +1,8 @@
 """From a router's document to the changes that it needs on this host.  Nothing here can write: see ``reader``.
 
-:meth:`Planner.plan_router` is the story: choose, allocate, desire, observe, compare.  What the planner learns on the
-way (chosen ports, allocations, routes seen) goes to the host memory, so that plans of several routers agree.
+:meth:`Planner.plan_router` is the story: choose, allocate, compute the desired state, observe (``draft``), compare.
+What the planner learns on the way (chosen ports, allocations, routes) goes to the host memory, so that plans of
+several routers agree.
 """
 
 from __future__ import annotations
@@ -10,43 +11,23 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from dvr_agent.desired import names
-from dvr_agent.desired.build import DesiredRouter, desired_router
 from dvr_agent.desired.fip import empty_slice, slice_ownership
-from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_settings import HostSettings
-from dvr_agent.desired.host_view import HostView, make_view
-from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.api import Plan
+from dvr_agent.reconcile.draft import Draft, Drafts
 from dvr_agent.reconcile.fip_networks import SharedPart, device_of
 from dvr_agent.reconcile.fip_slices import removals, set_aside
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import AttachReader, KernelReader, ServiceReader
 from dvr_agent.reconcile.stale import Stale, find_stale, stale_routers
-from dvr_agent.reconcile.takeover import marks_in_use
 from dvr_agent.state.diff import Change, Changes, diff
 from dvr_agent.state.filter import Dnat
 from dvr_agent.state.link import Link, Port
 from dvr_agent.state.namespace import NamespaceState, without_device
 
 PORT_PREFIXES = (names.INTERNAL, names.CSNAT, names.GATEWAY, names.AGENT_GATEWAY)
-
-
-@dataclass(slots=True)
-class Draft:
-    """A router on its way from document to plan: desired state, and what the kernel has of it.
-
-    :ivar shared: the part of the fip namespace that all routers share, if the router has a slice of one
-    """
-
-    view: HostView
-    allocated: HostAllocations
-    state: DesiredRouter
-    shared: SharedPart | None = None
-    qrouter: NamespaceState | None = None
-    slice: NamespaceState | None = None
-    snat: NamespaceState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +61,9 @@ class Planner:
         settings: HostSettings,
         memory: HostMemory,
     ) -> None:
-        self.settings = settings
         self.services = services
         self._kernel, self._attach, self._memory = kernel, attach, memory
+        self._drafts = Drafts(kernel, settings, memory)
 
     def load(self) -> None:
         """Read state files and kernel once: which slices there are, which pairs and priorities are in use.
@@ -113,18 +94,15 @@ class Planner:
         self.plan_router(router)
 
     def plan_router(self, router: Router, in_resync: bool = False) -> RouterJob:
-        """Plan a job: allocate, desire, observe, compare.
+        """Plan a job: choose, allocate, compute the desired state, observe, compare.
 
         :param in_resync: read the slice from the resync's snapshot, and skip a shared part that the resync has checked
         :raises DvrError: as :meth:`plan`
         """
-        draft = self._draft(router)
-        self._observe(draft, in_resync)
-        corrected = self._memory.allocations.correct(draft.view, draft.allocated, draft.qrouter, draft.slice)
-        corrected = replace(corrected, marks=self._known_marks(draft), conceded=draft.allocated.conceded)
-        if corrected != draft.allocated:
-            draft.allocated, draft.state = corrected, self._desired(draft.view, corrected)
-            self._observe(draft)
+        draft = self._drafts.make(router)
+        self._drafts.observe(draft, in_resync)
+        if self._drafts.correct(draft):
+            self._drafts.observe(draft)
         jobs = self._jobs(draft, in_resync)
         plan = Plan(
             f"router {router.id}",
@@ -184,66 +162,6 @@ class Planner:
         rules = [rule for chain in nat.chains for rule in chain.rules]
         return [str(rule.dst).partition("/")[0] for rule in rules if isinstance(rule.target, Dnat)]
 
-    # --- desired -------------------------------------------------------------------------------------------------
-
-    def _draft(self, router: Router) -> Draft:
-        memory = self._memory
-        try:
-            view = make_view(router, self.settings, memory.networks.choose(router, self.settings))
-        except NotSupportedError:
-            memory.allocations.settle(router.id, ())
-            raise
-        marks = memory.router(router.id).scope_marks or ()
-        conceded: tuple[str, ...] = ()
-        if view.fip is not None:
-            conceded = memory.routes.concede(view.fip, view.fpr, router.id, view.same_scope_subnets)
-        allocated = replace(memory.allocations.allocate(view), marks=marks, conceded=conceded)
-        return Draft(view, allocated, self._desired(view, allocated))
-
-    def _desired(self, view: HostView, allocated: HostAllocations) -> DesiredRouter:
-        """Compute the desired state; the last one is kept, since in most resyncs the router is unchanged."""
-        memory, gateway = self._memory.router(view.router.id), view.agent_gateway
-        known = memory.desired
-        if known is not None and known[0] is view.router and known[1] == gateway and known[2] == allocated:
-            return known[3]
-        state = desired_router(view, allocated)
-        memory.desired = (view.router, gateway, allocated, state)
-        return state
-
-    def _known_marks(self, draft: Draft) -> tuple[tuple[str, int], ...]:
-        memory = self._memory.router(draft.view.router.id)
-        if memory.scope_marks is None:
-            memory.scope_marks = marks_in_use(draft.view, draft.qrouter, draft.snat)
-        return memory.scope_marks
-
-    # --- observed ------------------------------------------------------------------------------------------------
-
-    def _observe(self, draft: Draft, in_resync: bool = False) -> None:
-        state, snapshot = draft.state, self._memory.snapshot
-        draft.qrouter = self._read(state.qrouter)
-        draft.snat = self._read(state.snat) if state.snat is not None else None
-        if state.slice is None:
-            draft.slice = None
-        elif in_resync:
-            draft.slice = snapshot.read(state.slice)
-        else:
-            snapshot.drop(state.slice)
-            draft.slice = self._read(state.slice)
-        gateway = draft.view.agent_gateway
-        if gateway is not None and draft.slice is not None:
-            by = [hop.device for route in draft.slice.routes for hop in route.hops]
-            self._memory.networks.note_paths(gateway.network_id, draft.view.router.id, by)
-
-    def _read(self, desired: NamespaceState) -> NamespaceState | None:
-        """Observe the part of a namespace that a desired state owns."""
-        sysctls = [sysctl.key for sysctl in desired.sysctls]
-        state = self._kernel.interfaces.observe(desired.name, desired.ownership, sysctls)
-        if state is None or not desired.tables:
-            return state
-        return self._memory.tables.with_tables(state, [table.key for table in desired.tables])
-
-    # --- compared ------------------------------------------------------------------------------------------------
-
     def _jobs(self, draft: Draft, in_resync: bool) -> list[NamespaceJob]:
         """Return one job per namespace, in the order in which the namespaces depend on each other."""
         state, view = draft.state, draft.view
@@ -277,7 +195,7 @@ class Planner:
 
     def _shared_job(self, part: SharedPart) -> NamespaceJob:
         wanted = {route.key for route in part.state.routes}
-        return self._job(set_aside(self._read(part.state), part.staying, wanted), part.state)
+        return self._job(set_aside(self._drafts.read(part.state), part.staying, wanted), part.state)
 
     @staticmethod
     def _half_pairs(draft: Draft) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
