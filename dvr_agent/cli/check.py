@@ -1,17 +1,20 @@
-"""``dvrctl check``: are these router documents acceptable?  Reads files only, no kernel."""
+"""``dvrctl check``: checks router documents.  Reads files only, no kernel."""
 
 from __future__ import annotations
 
 import argparse
 
-from dvr_agent.cli.inputs import Result, load_config, read_files
+from dvr_agent.cli.inputs import FileResult, load_config, read_files
 from dvr_agent.cli.output import GREEN, RED, YELLOW, Output
 from dvr_agent.cli.render import omitted_text
 from dvr_agent.model.router import Omission, Router
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    """0: all are fine; 1: at least one is bad, or has objects that are left out."""
+    """Run ``dvrctl check``.
+
+    :returns: 0: all documents are good; 1: at least one is bad, or has objects that are left out
+    """
     conf = load_config(args)
     found = read_files(args.files, conf.dvr_agent.max_document_size)
     if out.json:
@@ -23,7 +26,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     return 1 if found.bad or any(router.omitted for _, router in found.good) else 0
 
 
-def _as_json(result: Result) -> dict[str, object]:
+def _as_json(result: FileResult) -> dict[str, object]:
     path, router, error = result
     return {
         "file": path,
@@ -39,7 +42,7 @@ def _as_json(result: Result) -> dict[str, object]:
     }
 
 
-def _show(out: Output, result: Result) -> None:
+def _show(out: Output, result: FileResult) -> None:
     path, router, error = result
     if error is not None:
         out.line(f"bad  {error}", RED)
@@ -63,7 +66,7 @@ def _omission_json(omission: Omission) -> dict[str, str]:
 
 
 def note(router: Router) -> str:
-    """What is special about a good document, empty if nothing is."""
+    """Return why a good document is not built, or not in full; empty if it is."""
     if router.ha or not router.distributed:
         return f"{'HA' if router.ha else 'not distributed'}: not supported here, left alone"
     if not router.admin_state_up:

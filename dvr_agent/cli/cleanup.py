@@ -1,4 +1,4 @@
-"""``dvrctl cleanup``: remove what is ours, of one router, of routers without a document, or altogether."""
+"""``dvrctl cleanup``: removes our objects: of one router, of routers without a document, or all of them."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ EVERYTHING = "everything of dvr-agent"
 
 
 class Extras(NamedTuple):
-    """What is removed beside the plan, or would be.
+    """Bridges and files that are removed beside the plan, or would be.
 
     :ivar bridges: names of bridges that nothing uses
-    :ivar files: paths of temporary files that a killed process left
+    :ivar files: paths of stale temporary files of killed processes
     :ivar planned: nothing was removed
     """
 
@@ -40,16 +40,19 @@ class Extras(NamedTuple):
 
 
 class CleanupError(DvrError):
-    """Cleaning up was refused, by us or by the operator."""
+    """The cleanup was refused, by dvrctl or by the operator."""
 
 
 def router_id(text: str) -> str:
-    """For argparse: a router id in canonical form."""
+    """Return a router id in canonical form, for argparse."""
     return str(uuid.UUID(text))
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    """0: done, or nothing to do (or ``--dry-run``); 1: refused or failed."""
+    """Run ``dvrctl cleanup``.
+
+    :returns: 0: done, or nothing to do (or ``--dry-run``); 1: refused or failed
+    """
     conf = load_config(args)
     settings = make_settings(conf)
     lock = contextlib.nullcontext() if args.dry_run else AgentLock(conf.state_path, conf.host)
@@ -58,30 +61,30 @@ def run(args: argparse.Namespace, out: Output) -> int:
         planner: RouterPlanner = open_planner(settings) if reconciler is None else reconciler.planner
         planner.load()
         plan, carry_out, question, networks = _choose(args, conf, planner)
-        outcome: Result | None = None
+        result: Result | None = None
         bridges: list[str] = []
         files: list[str] = []
-        not_kept = ""
+        unwritten = ""
         asked = bool(question) and not args.yes
         if plan and reconciler is not None:
             if asked:
                 _confirm(question, plan, out)
             try:
-                outcome = carry_out(reconciler)
+                result = carry_out(reconciler)
             finally:
-                not_kept = _keep(reconciler)
+                unwritten = _flush(reconciler)
         if networks is not None:
             if reconciler is None:
                 bridges, files = planner.idle_bridges(networks), leftover_files.find(settings)
             else:
                 bridges = reconciler.remove_bridges(networks, torn_down=True)
                 files = leftover_files.remove(settings)
-    _show(out, plan, outcome, Extras(bridges, files, args.dry_run), brief=asked and outcome is not None)
-    return 1 if not_kept else 0
+    _show(out, plan, result, Extras(bridges, files, args.dry_run), brief=asked and result is not None)
+    return 1 if unwritten else 0
 
 
-def _keep(reconciler: Reconciler) -> str:
-    """Write the state files; returns why they could not be written, which must not hide what was removed."""
+def _flush(reconciler: Reconciler) -> str:
+    """Write the state files; returns why they could not be written.  The removed objects are printed nevertheless."""
     try:
         reconciler.flush()
     except DvrError as exc:
@@ -93,9 +96,10 @@ def _keep(reconciler: Reconciler) -> str:
 def _choose(
     args: argparse.Namespace, conf: cfg.ConfigOpts, planner: RouterPlanner
 ) -> tuple[Plan, Callable[[Reconciler], Result], str, Collection[str] | None]:
-    """What to remove, how, what to ask before it (empty: nothing), and the networks whose idle bridges stay.
+    """Choose the plan that the command line asks for.
 
-    Networks are None where neither bridges nor files are looked at.
+    :returns: plan, function that carries it out, question to the operator (empty: none), and the networks whose idle
+        bridges stay (None: bridges and files are not cleaned up)
     """
     if args.router:
         return planner.plan_remove(args.router), lambda reconciler: reconciler.remove(args.router), "", None
@@ -114,7 +118,7 @@ def _choose(
         question = f"{len(stale)} of {present} routers have no document{why}. Remove them?"
     networks = {network_id for _, router in documents.good for network_id in router.networks}
     for _, router in documents.good:
-        with contextlib.suppress(DvrError):  # what cannot be read of a router is not judged
+        with contextlib.suppress(DvrError):  # objects that cannot be read count as not stale
             planner.learn(router)
     plan = planner.plan_stale(documents.known)
     return plan, lambda reconciler: reconciler.remove_stale(documents.known), question, networks
@@ -123,7 +127,7 @@ def _choose(
 def _confirm(question: str, plan: Plan, out: Output) -> None:
     """Ask the operator.
 
-    :raises CleanupError: the answer is no, or there is nobody to ask
+    :raises CleanupError: the answer is no, or stdin is no terminal
     """
     if not sys.stdin.isatty():
         raise CleanupError(f"{question} Nobody to ask: say --yes")
@@ -137,13 +141,16 @@ def _confirm(question: str, plan: Plan, out: Output) -> None:
         raise CleanupError("nothing was removed")
 
 
-def _show(out: Output, plan: Plan, outcome: Result | None, extras: Extras, brief: bool) -> None:
-    """:param brief: the plan was shown before the question"""
-    done = replace(outcome.plan, subject=plan.subject) if outcome else plan
-    section = Renderer().section(done, outcome=outcome)
+def _show(out: Output, plan: Plan, result: Result | None, extras: Extras, brief: bool) -> None:
+    """Print the result, or the plan.
+
+    :param brief: the plan was shown before the question
+    """
+    done = replace(result.plan, subject=plan.subject) if result else plan
+    section = Renderer().section(done, result=result)
     if out.json:
         lists = {"bridges": extras.bridges, "files": extras.files}
-        out.document({"done": outcome is not None, **lists, **as_json(section)})
+        out.document({"done": result is not None, **lists, **as_json(section)})
     elif not plan and not extras.bridges and not extras.files:
         out.line(f"{plan.subject}: nothing to remove")
     else:

@@ -1,4 +1,4 @@
-"""``dvrctl handover``: give the host back to neutron-l3-agent, namespace by namespace, as it becomes ready."""
+"""``dvrctl handover``: gives the host back to neutron-l3-agent, each namespace once neutron-l3-agent is ready there."""
 
 from __future__ import annotations
 
@@ -15,21 +15,28 @@ from dvr_agent.errors import DvrError, NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.lock import AgentLock
-from dvr_agent.reconcile.handover import Leaving, find_leaving, look, missing, settle_state_files, withdraw
+from dvr_agent.reconcile.handover import (
+    Leaving,
+    find_leaving,
+    missing_effects,
+    read_leaving,
+    remove_leaving,
+    settle_state_files,
+)
 
 INTERVAL = 0.5
-"""Seconds between two looks.  The legacy tables announce no changes, so waiting for messages would not do for them."""
+"""Seconds between two checks.  The kernel announces no changes of legacy tables, so they are polled."""
 
 
 class HandoverError(DvrError):
-    """Not everything was handed over."""
+    """Some namespaces were not handed over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One namespace.
+    """The progress of one namespace.
 
-    :ivar waits_for: what the other agent lacks there, empty: ours went, or can go
+    :ivar waits_for: effects that neutron-l3-agent lacks there; empty: our objects were removed, or can be
     """
 
     leaving: Leaving
@@ -37,7 +44,11 @@ class Progress:
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    """0: done, or nothing to do (or ``--dry-run``); 1: refused, failed, or the other agent was not ready in time."""
+    """Run ``dvrctl handover``.
+
+    :returns: 0: done, or nothing to do (or ``--dry-run``); 1: refused or failed, or neutron-l3-agent was not ready in
+        time
+    """
     conf = load_config(args)
     kernel = open_kernel()
     lock = contextlib.nullcontext() if args.dry_run else AgentLock(conf.state_path, conf.host)
@@ -47,8 +58,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
         if args.dry_run:
             left = [Progress(one, _waits_for(kernel, one)) for one in everything]
         else:
-            tell = _Teller(out, len(everything))
-            left = _hand_over(kernel, everything, args.now, args.timeout, tell)
+            report = _ProgressLine(len(everything))
+            left = _hand_over(kernel, everything, args.now, args.timeout, report)
     _show(out, everything, left, wrong_files, args)
     if left and not args.dry_run:
         raise HandoverError(
@@ -59,19 +70,22 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _hand_over(
-    kernel: Kernel, everything: list[Leaving], now: bool, timeout: float, tell: Callable[[list[Progress]], None]
+    kernel: Kernel, everything: list[Leaving], now: bool, timeout: float, report: Callable[[list[Progress]], None]
 ) -> list[Progress]:
-    """Remove ours where the other agent is ready, until nothing is left or the time is over; returns what is left."""
+    """Remove our objects where neutron-l3-agent is ready, until none are left or the time is over.
+
+    :returns: namespaces where objects of ours are left
+    """
     end = time.monotonic() + timeout
     names = [one.namespace for one in everything]
     while True:
-        leaving = [there for name in names if (there := look(kernel, name)) is not None]
+        leaving = [there for name in names if (there := read_leaving(kernel, name)) is not None]
         found = [Progress(one, () if now else _waits_for(kernel, one)) for one in leaving]
-        withdraw(kernel, [one.leaving for one in found if not one.waits_for])
+        remove_leaving(kernel, [one.leaving for one in found if not one.waits_for])
         waiting = [one for one in found if one.waits_for]
         if not waiting:
             return []
-        tell(waiting)
+        report(waiting)
         names = [one.leaving.namespace for one in waiting]
         if time.monotonic() >= end:
             return waiting
@@ -80,16 +94,16 @@ def _hand_over(
 
 def _waits_for(kernel: Kernel, leaving: Leaving) -> tuple[str, ...]:
     try:
-        return tuple(missing(kernel, leaving))
+        return tuple(missing_effects(kernel, leaving))
     except NamespaceGoneError:
         return ()
 
 
-class _Teller:
-    """Says how far it got, on stderr, whenever that changes."""
+class _ProgressLine:
+    """Prints the progress on stderr whenever it changes."""
 
-    def __init__(self, out: Output, total: int) -> None:
-        self._out, self._total = out, total
+    def __init__(self, total: int) -> None:
+        self._total = total
         self._last = ""
 
     def __call__(self, waiting: list[Progress]) -> None:
@@ -120,8 +134,8 @@ def _show(
         return
     for one in everything:
         lacks = waits.get(one.namespace, ())
-        verdict = f"waits: neutron-l3-agent lacks {lacks[0]}" if lacks else "ready" if args.dry_run else "handed over"
-        out.line(f"namespace {one.namespace}: {verdict}")
+        state = f"waits: neutron-l3-agent lacks {lacks[0]}" if lacks else "ready" if args.dry_run else "handed over"
+        out.line(f"namespace {one.namespace}: {state}")
         if not lacks or args.dry_run:
             for line in one.lines():
                 out.line(f"  - {line}")

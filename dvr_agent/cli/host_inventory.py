@@ -1,4 +1,4 @@
-"""What ``dvrctl show`` looks at: our namespaces in the kernel next to the configured documents.  Reads only."""
+"""Reads what ``dvrctl show`` prints: our namespaces in the kernel, and the configured documents."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from dvr_agent.desired import names, qrouter, snat
 from dvr_agent.desired.fip import slice_ownership
 from dvr_agent.desired.host_allocations import new_fip_pair
 from dvr_agent.errors import NamespaceGoneError, SourceError
-from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.model.router import NEEDS_BINDING_HOST, FloatingIp, Router
 from dvr_agent.reconcile.inventory import Inventory, take_inventory
+from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.state.filter import Dnat, Family, Table, TableKey
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership
@@ -31,7 +31,7 @@ _DEVICES = {
 }
 _FAMILIES: tuple[Family, ...] = (4, 6)
 _TABLES: tuple[TableKey, ...] = tuple((f, table) for f in _FAMILIES for table in ("raw", "mangle", "nat", "filter"))
-"""Every table that may hold something of ours."""
+"""Every table that may hold chains of ours."""
 
 
 class Found(NamedTuple):
@@ -44,18 +44,18 @@ class Found(NamedTuple):
 
 @dataclass
 class Host:
-    """Kernel and documents; each is read when it is asked for first."""
+    """Kernel and documents of this host; each is read at its first use."""
 
     conf: cfg.ConfigOpts
 
     @cached_property
-    def kernel(self) -> Kernel:
-        """The kernel of this host."""
+    def kernel(self) -> KernelReader:
+        """The kernel of this host, which can only be read."""
         return open_kernel()
 
     @cached_property
     def settings_host(self) -> str:
-        """The host's name, as Neutron knows it."""
+        """Name of this host in Neutron."""
         return host_settings(self.conf).host
 
     @cached_property
@@ -72,32 +72,32 @@ class Host:
 
     @cached_property
     def routers(self) -> dict[str, tuple[str, Router]]:
-        """Router id → (name of its document, what it says)."""
+        """Router id → (name of its document, router)."""
         return {router.id: (name, router) for name, router in self.documents.good}
 
     @cached_property
     def inventory(self) -> Inventory:
-        """Our namespaces and devices in the kernel."""
+        """Our namespaces, slices and gateway devices."""
         return take_inventory(self.kernel)
 
     @cached_property
     def namespaces(self) -> list[Found]:
-        """Those that can be ours, by name."""
+        """Namespaces with names like ours, sorted."""
         parsed = [(name, names.parse_namespace(name)) for name in self.kernel.namespaces.list()]
         return [Found(name, *parts) for name, parts in parsed if parts is not None]
 
     def namespaces_of(self, router_id: str) -> list[str]:
-        """Namespaces that hold something of the router."""
+        """Return the names of the namespaces that hold objects of a router."""
         own = [found.name for found in self.namespaces if found.prefix != names.FIP and found.uuid == router_id]
         return own + [names.FIP + network for network in sorted(self.inventory.networks_of(router_id))]
 
     def devices(self, found: Found) -> list[str]:
-        """Our devices in a namespace."""
+        """Return the names of our devices in a namespace."""
         state = self.kernel.interfaces.observe(found.name, Ownership(prefixes=_DEVICES[found.prefix]), ())
         return sorted(link.name for link in state.links) if state else []
 
-    def is_left_over(self, found: Found) -> bool:
-        """True if no document accounts for the namespace; False as well when that cannot be told."""
+    def is_stale(self, found: Found) -> bool:
+        """Return True if the namespace belongs to no document; False if a bad document may be of its router."""
         if not self.documents.complete:
             return False
         if found.prefix == names.FIP:
@@ -106,7 +106,7 @@ class Host:
         return found.uuid not in self.documents.known
 
     def contents(self, router_id: str) -> Iterator[tuple[str, NamespaceState]]:
-        """What of the router is in each of its namespaces."""
+        """Yield (namespace, objects of the router in it)."""
         stem = names.router_stem(router_id)
         for name in self.namespaces_of(router_id):
             if name.startswith(names.FIP):
@@ -119,11 +119,11 @@ class Host:
                 yield name, state
 
     def tables(self, namespace: str) -> tuple[Table, ...]:
-        """Our part of every table, those without any left out."""
+        """Return the tables of a namespace that have chains of ours, with these chains only."""
         return tuple(table for table in self.kernel.iptables.observe(namespace, _TABLES) if table.chains)
 
     def translations(self) -> dict[tuple[str, str], list[tuple[str, str]]]:
-        """(router id, address outside) → (address inside, namespace) of each DNAT rule of ours."""
+        """Map (router id, address outside) to (address inside, namespace) of each DNAT rule of ours."""
         found: dict[tuple[str, str], list[tuple[str, str]]] = {}
         for namespace in self.namespaces:
             if namespace.prefix == names.FIP:
@@ -139,7 +139,7 @@ class Host:
         return found
 
     def place(self, fip: FloatingIp) -> str:
-        """Where a floating IP belongs, in a word or two."""
+        """Return which host a floating IP belongs to, as text for a table."""
         if fip.host == NEEDS_BINDING_HOST:
             return "central (port is bound nowhere)"
         if fip.is_central:

@@ -1,4 +1,4 @@
-"""Where dvrctl takes its configuration and its router documents from: files on the command line, or the source."""
+"""Reads the configuration and the router documents of dvrctl: files on the command line, or the configured source."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from dvr_agent.model.router import Router
 from dvr_agent.sources.api import Bad, Changed, Failed, Synced
 
 
-class Result(NamedTuple):
-    """A file that was read: either its router or its error."""
+class FileResult(NamedTuple):
+    """A document file that was read: either its router or its error."""
 
     path: str
     router: Router | None
@@ -32,11 +32,11 @@ class Documents:
     """Router documents, good and bad.
 
     :ivar good: (name of the document, router), one per router
-    :ivar bad: one error for each that cannot be used
-    :ivar known: ids of all routers that have a document, as far as it can be told
+    :ivar bad: one error for each document that cannot be used
+    :ivar known: ids of all routers that have a document, as far as documents name one
     :ivar complete: False if a bad document may be of any router
-    :ivar suspect: why routers that are not in ``known`` may have a document nevertheless; empty: nothing hints at that
-    :ivar outdated: router id → why its newest document cannot be used: the router keeps what it has
+    :ivar suspect: why routers that are not in ``known`` may have a document nevertheless; empty: no reason is known
+    :ivar outdated: router id → why its newest document cannot be used: an older one is in force
     :ivar results: file by file in the order given; empty for documents of a source
     """
 
@@ -45,18 +45,18 @@ class Documents:
     known: frozenset[str]
     complete: bool = True
     suspect: str = ""
-    results: tuple[Result, ...] = ()
+    results: tuple[FileResult, ...] = ()
     outdated: Mapping[str, str] = field(default_factory=dict)
 
     def names(self) -> dict[str, str]:
-        """Router id → name of the router, for people."""
+        """Map router ids to the names of the routers."""
         return {router.id: router.name for _, router in self.good}
 
 
 def load_config(args: argparse.Namespace) -> cfg.ConfigOpts:
-    """The configuration that the command line names; what the libraries have to say goes to stderr.
+    """Load the configuration that the command line names; warnings of libraries go to stderr.
 
-    :raises ConfigError: it cannot be used
+    :raises ConfigError: the configuration cannot be used
     """
     conf = config.load(args.config, prog="dvrctl")
     level = logging.DEBUG if conf.debug else logging.WARNING
@@ -65,7 +65,10 @@ def load_config(args: argparse.Namespace) -> cfg.ConfigOpts:
 
 
 def read_files(paths: Sequence[str], max_size: int) -> Documents:
-    """Documents from files; ``-`` is standard input.  Pipes are fine.  Of two for one router the second is bad."""
+    """Read documents from files; ``-`` is standard input, and pipes work.
+
+    Of two documents for one router the second is bad.
+    """
     first: dict[str, str] = {}
     known: set[str | None] = set()
     results = []
@@ -79,19 +82,19 @@ def read_files(paths: Sequence[str], max_size: int) -> Documents:
                 raise DocumentError(path, "$.id", f'"{router.id}"', expected)
             first[router.id] = path
             known.add(router.id)
-            results.append(Result(path, router, None))
+            results.append(FileResult(path, router, None))
         except DocumentError as exc:
             known.add(peek_router_id(data))
-            results.append(Result(path, None, exc))
+            results.append(FileResult(path, None, exc))
     good = tuple((path, router) for path, router, _ in results if router is not None)
     bad = tuple(error for _, _, error in results if error is not None)
     return Documents(good, bad, frozenset(i for i in known if i), None not in known, results=tuple(results))
 
 
 def read_source(conf: cfg.ConfigOpts) -> Documents:
-    """All documents of the configured source.
+    """Read all documents of the configured source.
 
-    :raises SourceError: they cannot be listed
+    :raises SourceError: the documents cannot be listed
     """
     from dvr_agent.sources.factory import open_documents, refused_documents
 
@@ -115,9 +118,9 @@ def read_source(conf: cfg.ConfigOpts) -> Documents:
 
 
 def _content(path: str, max_size: int) -> bytes:
-    """At most one byte more than allowed, which the parser then complains of.
+    """Read a file, up to one byte more than allowed: the parser refuses a document of that size.
 
-    :raises DocumentError: it cannot be read
+    :raises DocumentError: the file cannot be read
     """
     try:
         if path == "-":

@@ -1,6 +1,6 @@
-"""What dvrctl writes: tables, plans and JSON to stdout, one line per error to stderr.
+"""Writes dvrctl's output: tables, plans and JSON to stdout, one line per error to stderr.
 
-Everything that came from outside (names of routers and files, errors) is made harmless for a terminal here.  Colour
+Control characters in texts from outside (names of routers and files, errors) are escaped here.  Colour
 only on a terminal, and not where ``NO_COLOR`` (no-color.org) is set.
 """
 
@@ -22,7 +22,7 @@ _CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)
 
 
 def harmless(text: str) -> str:
-    """The text in one line, without control characters."""
+    """Return the text in one line, its control characters escaped."""
     return text.translate(_CONTROL)
 
 
@@ -33,7 +33,7 @@ class OutputError(DvrError):
 class Output:
     """Standard output in one of two formats.
 
-    :ivar json: JSON was asked for: everything goes out at once by :meth:`document`, text methods must not be used
+    :ivar json: True for JSON: one call of :meth:`document` writes all of it, and the text methods must not be used
     """
 
     def __init__(self, as_json: bool, stream: IO[str] | None = None) -> None:
@@ -44,11 +44,11 @@ class Output:
         )
 
     def document(self, value: Any) -> None:
-        """One JSON document."""
+        """Write one JSON document."""
         self._write(json.dumps(value, indent=2, ensure_ascii=True) + "\n")
 
     def line(self, text: str = "", colour: str = "") -> None:
-        """One line; a line that begins with ``+``, ``-`` or ``~`` (after its indentation) has the sign's colour."""
+        """Write one line; a leading sign ``+``, ``-`` or ``~`` (after the indentation) gives the line its colour."""
         text = harmless(text)
         sign = text.lstrip()[:2]
         if not colour and sign[1:] == " ":
@@ -56,7 +56,7 @@ class Output:
         self._write(self._painted(text, colour) + "\n")
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[object]], indent: str = "") -> None:
-        """Columns as wide as they have to be; an empty value is a dash."""
+        """Write a table with columns as wide as their widest cell; an empty value is a dash."""
         lines = [list(header), *([harmless(str(cell)) or "-" for cell in row] for row in rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         for number, line in enumerate(lines):
@@ -64,15 +64,16 @@ class Output:
             self._write(indent + self._painted(text, BOLD if number == 0 else "") + "\n")
 
     def flush(self) -> None:
-        """
+        """Flush the stream.
+
         :raises OutputError: the output cannot be written
         :raises BrokenPipeError: its reader went away
         """
-        with _told():
+        with _output_errors():
             self._stream.flush()
 
     def _write(self, text: str) -> None:
-        with _told():
+        with _output_errors():
             self._stream.write(text)
 
     def _painted(self, text: str, colour: str) -> str:
@@ -80,8 +81,8 @@ class Output:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """A failure to write is an error like others; a reader that went away is one of its own kind."""
+def _output_errors() -> Iterator[None]:
+    """Raise OutputError for a failure to write; BrokenPipeError (the reader has gone) passes."""
     try:
         yield
     except BrokenPipeError:
@@ -91,5 +92,5 @@ def _told() -> Iterator[None]:
 
 
 def complain(text: str) -> None:
-    """One line on stderr."""
+    """Write one line to stderr."""
     sys.stderr.write(f"dvrctl: {harmless(text)}\n")

@@ -1,7 +1,7 @@
-"""``dvrctl plan`` and ``dvrctl apply``: what would be changed, and changing it without the daemon.
+"""``dvrctl plan`` shows the changes that documents need; ``dvrctl apply`` makes them, without the daemon.
 
 Both end in a :class:`Report`: sections for stdout, one line per error for stderr, all of it in one object with
-``-o json``.  What is done to a router is decided in ``dvr_agent.reconcile``.
+``-o json``.  ``dvr_agent.reconcile`` plans and applies.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dvr_agent.reconcile.factory import open_planner, open_reconciler
 
 @dataclass
 class Report:
-    """Collects what was found or done; in text it appears at once, as JSON at the end."""
+    """Collects plans, results and errors; text is printed at once, JSON at the end."""
 
     out: Output
     renderer: Renderer = field(default_factory=Renderer)
@@ -35,16 +35,19 @@ class Report:
     warnings: list[str] = field(default_factory=list)
 
     def plan(
-        self, plan: Plan, name: str = "", outcome: Result | None = None, document: str = "", outdated: str = ""
+        self, plan: Plan, name: str = "", result: Result | None = None, document: str = "", outdated: str = ""
     ) -> None:
-        """:param outdated: why the newest document of the router cannot be used, empty if the plan is about that one"""
-        section = self.renderer.section(plan, name, outcome, document)
+        """Report a plan, or the plan that a job has carried out.
+
+        :param outdated: why the newest document of the router cannot be used, empty if the plan is about that one
+        """
+        section = self.renderer.section(plan, name, result, document)
         if outdated:
             section = replace(section, outdated=outdated)
         self._show(section)
 
     def outdated(self, router_id: str, reason: str) -> None:
-        """A router that nothing can be planned for: there is no good document of it."""
+        """Report a router without a good document: there is no plan for it."""
         self._show(Section(f"router {router_id}", "", (), (), (), outdated=reason))
 
     def _show(self, section: Section) -> None:
@@ -54,33 +57,36 @@ class Report:
                 self.out.line(line, BOLD if number == 0 else "")
 
     def error(self, subject: str, error: DvrError) -> None:
-        """Report an error, on stderr and in the summary."""
+        """Report an error, at once on stderr."""
         self.errors.append((subject, str(error)))
         complain(str(error) if subject in str(error) else f"{subject}: {error}")
 
     def skip(self, subject: str, reason: str) -> None:
-        """A router that this agent leaves alone: no error."""
+        """Report a router that this agent skips, which is no error."""
         self.skipped.append((subject, reason))
         if not self.out.json:
             self.out.line(f"{subject}: {reason}", BOLD)
 
     def warn(self, text: str) -> None:
-        """Report a warning, on stderr and in the JSON document."""
+        """Report a warning, at once on stderr."""
         self.warnings.append(text)
         complain(f"warning: {text}")
 
     @property
     def in_sync(self) -> bool:
-        """True if nothing differs, and all that the documents ask for is there."""
+        """True if nothing differs, and no object of a document is left out."""
         return all(section.in_sync for section in self.sections) and not self.omitted
 
     @property
     def omitted(self) -> int:
-        """How many objects of the documents are left out."""
+        """Number of objects of the documents that are left out."""
         return sum(len(section.omitted) for section in self.sections)
 
     def finish(self, verb: str) -> None:
-        """:param verb: ``plan`` or ``apply``"""
+        """Print the summary.
+
+        :param verb: ``plan`` or ``apply``
+        """
         total = sum((section.counts() for section in self.sections), Counter[str]())
         if not self.out.json:
             self.out.line(f"{verb}: {self._summary(total, verb == 'apply')}", BOLD)
@@ -113,11 +119,10 @@ class Report:
 
 
 def run_plan(args: argparse.Namespace, out: Output) -> int:
-    """0: in sync; 1: something could not be read.
+    """Run ``dvrctl plan``, which writes neither kernel nor files.
 
-    2: there are changes, objects of a document are left out, or a router keeps an older document.
-
-    Writes neither kernel nor files.
+    :returns: 0: in sync; 1: something could not be read; 2: there are changes, objects of a document are left out, or a
+        router keeps an older document
     """
     conf = load_config(args)
     documents = read_files(args.files, conf.dvr_agent.max_document_size) if args.files else read_source(conf)
@@ -126,7 +131,7 @@ def run_plan(args: argparse.Namespace, out: Output) -> int:
     planner.load()
     for trouble in planner.services.troubles:
         report.warn(trouble)
-    _each(documents, report, lambda name, router: _plan_one(planner, name, router, report, documents.outdated))
+    _for_each(documents, report, lambda name, router: _plan_one(planner, name, router, report, documents.outdated))
     for router_id in sorted(documents.outdated.keys() - {router.id for _, router in documents.good}):
         report.outdated(router_id, documents.outdated[router_id])
     if not args.files:
@@ -138,7 +143,10 @@ def run_plan(args: argparse.Namespace, out: Output) -> int:
 
 
 def run_apply(args: argparse.Namespace, out: Output) -> int:
-    """0: done; 1: something was not."""
+    """Run ``dvrctl apply``.
+
+    :returns: 0: done; 1: a router failed or was skipped, or objects of a document are left out
+    """
     conf = load_config(args)
     documents = read_files(args.files, conf.dvr_agent.max_document_size)
     report = Report(out)
@@ -151,25 +159,25 @@ def run_apply(args: argparse.Namespace, out: Output) -> int:
             affected.update(_apply_one(reconciler, name, router, report))
 
         try:
-            _each(documents, report, apply)
+            _for_each(documents, report, apply)
             again = tuple((name, router) for name, router in documents.good if router.id in affected)
-            _each(replace(documents, good=again, bad=()), report, apply)
+            _for_each(replace(documents, good=again, bad=()), report, apply)
         finally:
-            _keep(reconciler, report)
+            _flush(reconciler, report)
         for trouble in reconciler.services.troubles:
             report.warn(trouble)
     report.finish("apply")
     return 1 if report.errors or report.skipped or report.omitted else 0
 
 
-def _each(documents: Documents, report: Report, work: Callable[[str, Router], object]) -> None:
-    """One router after the other; an error stops none but its own."""
+def _for_each(documents: Documents, report: Report, job: Callable[[str, Router], object]) -> None:
+    """Call ``job`` for one good document after the other; an error is reported and does not stop the others."""
     for bad in documents.bad:
         report.error(bad.document, bad)
     for name, router in documents.good:
         subject = f"router {router.id}"
         try:
-            work(name, router)
+            job(name, router)
         except NotSupportedError:
             report.skip(subject, note(router))
         except DvrError as exc:
@@ -179,29 +187,29 @@ def _each(documents: Documents, report: Report, work: Callable[[str, Router], ob
 def _plan_one(
     planner: RouterPlanner, document: str, router: Router, report: Report, outdated: Mapping[str, str]
 ) -> None:
-    plan = planner.plan_remove(router.id) if _down(router) else planner.plan(router)
+    plan = planner.plan_remove(router.id) if _is_down(router) else planner.plan(router)
     report.plan(plan, router.name, document=document, outdated=outdated.get(router.id, ""))
 
 
 def _apply_one(reconciler: Reconciler, document: str, router: Router, report: Report) -> tuple[str, ...]:
-    """Apply a document; returns the ids of other routers that can have now what they had to leave to this one."""
-    outcome = reconciler.remove(router.id) if _down(router) else reconciler.reconcile(router)
-    report.plan(outcome.plan, router.name, outcome, document)
-    for trouble in outcome.trouble:
+    """Apply a document; returns the ids of other routers that get routes now which they conceded to this one."""
+    result = reconciler.remove(router.id) if _is_down(router) else reconciler.reconcile(router)
+    report.plan(result.plan, router.name, result, document)
+    for trouble in result.trouble:
         report.error(f"router {router.id}", ServiceError(trouble))
-    return outcome.affected
+    return result.affected
 
 
-def _keep(reconciler: Reconciler, report: Report) -> None:
-    """Write the state files; what was done to the kernel is reported even if they cannot be written."""
+def _flush(reconciler: Reconciler, report: Report) -> None:
+    """Write the state files; an error is reported after the results of the routers."""
     try:
         reconciler.flush()
     except DvrError as exc:
         report.error("state files cannot be written", exc)
 
 
-def _down(router: Router) -> bool:
-    """True for a router of ours that is administratively down: it is not built, and removed where it is."""
+def _is_down(router: Router) -> bool:
+    """Return True for a distributed router that is administratively down: it is removed from the kernel."""
     return not router.admin_state_up and router.distributed and not router.ha
 
 

@@ -1,4 +1,4 @@
-"""Plans as text and as JSON: signed lines, grouped by namespace.  The JSON is described in ``docs/dvrctl.md``.
+"""Renders plans as text and as JSON: signed lines, grouped by namespace.  The JSON is described in ``docs/dvrctl.md``.
 
 Pure: plans in, values out.  ``plan``, ``apply`` and ``cleanup`` print them.  What several routers share (the base of
 a fip namespace) is part of each one's plan; a :class:`Renderer` shows it only once.
@@ -24,12 +24,12 @@ CHANGE: str = Action.CHANGE.value
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One thing that is added, removed or changed.
+    """One object that is added, removed or changed.
 
     :ivar sign: ``+``, ``-`` or ``~``
     :ivar kind: ``link``, ``address``, ``route``, ``rule``, ``neighbour``, ``sysctl``, ``iptables``,
         ``nftables``, ``port``, ``service``
-    :ivar was: the old value of something that is changed
+    :ivar was: the old value of a changed object
     """
 
     sign: str
@@ -39,16 +39,16 @@ class Line:
 
     @property
     def full(self) -> str:
-        """The whole line, with the former value of a changed object."""
+        """The line with its sign and, of a changed object, its old value."""
         return f"{self.sign} {self.text}" + (f" (was: {self.was})" if self.was else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What happens in one place.
+    """The changes in one place.
 
     :ivar name: of the namespace, or of a state file, or ``(host)``
-    :ivar sign: ``+`` the namespace is created, ``-`` it is removed with all that is in it, ``~`` it stays
+    :ivar sign: ``+`` the namespace is created, ``-`` it is removed with all its objects, ``~`` it stays
     """
 
     name: str
@@ -58,10 +58,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One plan, ready to be shown.
+    """One plan, ready to be printed.
 
     :ivar shared: names of namespaces of which this plan has changes that an earlier section shows
-    :ivar outcome: what came of it, None for a mere plan
+    :ivar result: of the job that carried the plan out, None for a mere plan
     :ivar omitted: objects that are left out, each with its document and why
     :ivar outdated: why the router's newest document cannot be used, empty if it can: the plan is about an older one
     """
@@ -71,12 +71,12 @@ class Section:
     groups: tuple[Group, ...]
     shared: tuple[str, ...]
     warnings: tuple[str, ...]
-    outcome: Result | None = None
+    result: Result | None = None
     omitted: tuple[str, ...] = ()
     outdated: str = ""
 
     def counts(self) -> Counter[str]:
-        """Sign → how many things; a namespace counts as one."""
+        """Count objects by sign; a namespace counts as one."""
         return Counter(
             sign
             for group in self.groups
@@ -90,7 +90,7 @@ class Section:
 
     @property
     def differs(self) -> bool:
-        """True if there is something to change."""
+        """True if the plan has changes."""
         return bool(self.groups or self.shared)
 
 
@@ -100,16 +100,17 @@ class Renderer:
     def __init__(self) -> None:
         self._shown: set[tuple[str, Line | str]] = set()
 
-    def section(self, plan: Plan, name: str = "", outcome: Result | None = None, document: str = "") -> Section:
-        """
-        :param name: of the router, for people
+    def section(self, plan: Plan, name: str = "", result: Result | None = None, document: str = "") -> Section:
+        """Turn a plan into a section.
+
+        :param name: of the router
         :param document: name of the router's document
         """
         lines: dict[str, list[Line]] = {}
         signs: dict[str, str] = {}
         shared: list[str] = []
         for changes in plan.changes:
-            sign, found = _sign(changes), [*_item_lines(changes), *_table_lines(changes), *_left_over_lines(changes)]
+            sign, found = _sign(changes), [*_item_lines(changes), *_table_lines(changes), *_stale_table_lines(changes)]
             if changes.namespace.startswith(names.FIP):
                 fresh = [line for line in found if self._first_time(changes.namespace, line)]
                 shown = sign != CHANGE and not self._first_time(changes.namespace, sign)
@@ -127,7 +128,7 @@ class Renderer:
             lines.setdefault(names.QROUTER + change.router_id, []).append(Line(sign, "service", text))
         groups = tuple(Group(place, signs.get(place, CHANGE), tuple(found)) for place, found in lines.items())
         omitted = tuple(f"{document}: {omission}" for omission in plan.omitted)
-        return Section(plan.subject, name, groups, tuple(shared), plan.warnings, outcome, omitted)
+        return Section(plan.subject, name, groups, tuple(shared), plan.warnings, result, omitted)
 
     def _first_time(self, namespace: str, what: Line | str) -> bool:
         if (namespace, what) in self._shown:
@@ -137,9 +138,9 @@ class Renderer:
 
 
 def as_lines(section: Section) -> Iterator[str]:
-    """The section as text, without colour."""
+    """Yield the section as lines of text, without colour."""
     title = f"{section.subject} ({section.name})" if section.name else section.subject
-    yield f"{title}: {_verdict(section)}"
+    yield f"{title}: {_status_text(section)}"
     for group in section.groups:
         sign = "" if group.sign == CHANGE else f"{group.sign} "
         kind = "namespace " if names.parse_namespace(group.name) else ""
@@ -157,9 +158,9 @@ def as_lines(section: Section) -> Iterator[str]:
 
 
 def as_json(section: Section) -> dict[str, Any]:
-    """The section as JSON-ready values."""
+    """Return the section as JSON-ready values."""
     counts = section.counts()
-    result: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "subject": section.subject,
         "name": section.name,
         "in_sync": section.in_sync,
@@ -179,25 +180,25 @@ def as_json(section: Section) -> dict[str, Any]:
         "warnings": list(section.warnings),
     }
     if section.omitted:
-        result["omitted"] = list(section.omitted)
+        fields["omitted"] = list(section.omitted)
     if section.outdated:
-        result["outdated"] = section.outdated
-    if section.outcome is not None:
-        result["milliseconds"] = round(section.outcome.seconds * 1e3, 2)
-        result["announcements"] = len(section.outcome.announcements)
-        result["conntrack_deleted"] = section.outcome.conntrack_deleted
-    return result
+        fields["outdated"] = section.outdated
+    if section.result is not None:
+        fields["milliseconds"] = round(section.result.seconds * 1e3, 2)
+        fields["announcements"] = len(section.result.announcements)
+        fields["conntrack_deleted"] = section.result.conntrack_deleted
+    return fields
 
 
 def counts_text(counts: Counter[str], done: bool = False) -> str:
-    """``3 to add, 1 to remove, 2 to change``; ``done``: ``3 added, 1 removed, 2 changed``."""
+    """Return counts as text: ``3 to add, 1 to remove, 2 to change``; ``done``: ``3 added, 1 removed, 2 changed``."""
     future = {ADD: "to add", REMOVE: "to remove", CHANGE: "to change"}
     words = {ADD: "added", REMOVE: "removed", CHANGE: "changed"} if done else future
     return ", ".join(f"{counts[sign]} {word}" for sign, word in words.items() if counts[sign])
 
 
 def omitted_text(number: int) -> str:
-    """``1 object left out``."""
+    """Return a number of omitted objects as text: ``1 object left out``."""
     return f"{number} object{'' if number == 1 else 's'} left out"
 
 
@@ -207,24 +208,24 @@ def _planned_text(section: Section) -> str:
     return "; ".join(filter(None, (changes, outdated))) or "in sync"
 
 
-def _verdict(section: Section) -> str:
+def _status_text(section: Section) -> str:
     omitted = f"; {omitted_text(len(section.omitted))}" if section.omitted else ""
     return _done_text(section) + omitted
 
 
 def _done_text(section: Section) -> str:
     counts = section.counts()
-    outcome = section.outcome
-    if outcome is None:
+    result = section.result
+    if result is None:
         return _planned_text(section)
-    took = f"{outcome.seconds * 1e3:.1f} ms"
+    took = f"{result.seconds * 1e3:.1f} ms"
     if section.in_sync:
         return f"was in sync; {took}"
     done = [counts_text(counts, done=True)]
-    if outcome.announcements:
-        done.append(f"{len(outcome.announcements)} announced")
-    if outcome.conntrack_deleted:
-        done.append(f"{outcome.conntrack_deleted} connections dropped")
+    if result.announcements:
+        done.append(f"{len(result.announcements)} announced")
+    if result.conntrack_deleted:
+        done.append(f"{result.conntrack_deleted} connections dropped")
     return f"{', '.join(done)}; {took}"
 
 
@@ -250,8 +251,8 @@ def _table_lines(changes: Changes) -> list[Line]:
     return [line for change in changes.tables for line in table_lines(change)]
 
 
-def _left_over_lines(changes: Changes) -> list[Line]:
-    """The other agent's chains: their rules are no rules of ours, so one line says it."""
+def _stale_table_lines(changes: Changes) -> list[Line]:
+    """Return one line for the chains of neutron-l3-agent in a namespace; their rules are not listed."""
     tables = [
         f"{'ip' if change.old.family == 4 else 'ip6'} {change.old.name}: {_chains_text(len(change.old.chains))}"
         for change in changes.stale_tables
@@ -265,7 +266,7 @@ def _chains_text(number: int) -> str:
 
 
 def table_lines(change: TableChange) -> list[Line]:
-    """What differs between two versions of a table, rule by rule, in iptables words."""
+    """Return the difference between two versions of a table, rule by rule, in iptables syntax."""
     had, has = _chains(change.old), _chains(change.new)
     found = [
         line

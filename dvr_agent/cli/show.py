@@ -1,4 +1,4 @@
-"""``dvrctl show``: prints what ``host`` finds.  All verbs return 0 and write nothing but their output."""
+"""``dvrctl show``: prints the objects of :mod:`dvr_agent.cli.host_inventory`.  Reads only; all verbs return 0."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from dvr_agent.state.namespace import KINDS, NamespaceState
 
 
 class NotFoundError(DvrError):
-    """What was asked for is not there."""
+    """The router or namespace that the command line names does not exist."""
 
 
 def routers(args: argparse.Namespace, out: Output) -> int:
-    """All routers that have a document or a namespace."""
+    """Print all routers that have a document or a namespace."""
     host = Host(load_config(args))
     found = []
     for router_id in sorted(host.routers.keys() | host.inventory.routers | host.documents.known):
@@ -53,25 +53,25 @@ def _note(host: Host, router_id: str, router: Router | None) -> str:
         return note(router)
     if router_id in host.documents.known:
         return "document is bad"
-    return "left over: no document" if host.documents.complete else "no document that could be read"
+    return "stale: no document" if host.documents.complete else "no document that could be read"
 
 
 def namespaces(args: argparse.Namespace, out: Output) -> int:
-    """Network namespaces of ours."""
+    """Print the network namespaces of ours."""
     host = Host(load_config(args))
     found: list[dict[str, Any]] = [
         {
             "name": one.name,
             "of": f"network {one.uuid}" if one.prefix == names.FIP else _called(host, one.uuid),
             "devices": host.devices(one),
-            "left_over": host.is_left_over(one),
+            "stale": host.is_stale(one),
         }
         for one in host.namespaces
     ]
     if out.json:
         out.document({"namespaces": found})
     else:
-        rows = [(x["name"], x["of"], " ".join(x["devices"]), "left over" if x["left_over"] else "") for x in found]
+        rows = [(x["name"], x["of"], " ".join(x["devices"]), "stale" if x["stale"] else "") for x in found]
         out.table(("NAMESPACE", "OF", "DEVICES", "NOTE"), rows)
     return 0
 
@@ -82,7 +82,7 @@ def _called(host: Host, router_id: str) -> str:
 
 
 def fips(args: argparse.Namespace, out: Output) -> int:
-    """Floating IPs of the documents, and those that the kernel translates without a document."""
+    """Print the floating IPs of the documents, and those that the kernel translates without a document."""
     host = Host(load_config(args))
     kernel = host.translations()
     found = []
@@ -117,7 +117,7 @@ def _fip(address: str, fixed: str, router_id: str, belongs: str, there: list[tup
 
 
 def rules(args: argparse.Namespace, out: Output) -> int:
-    """Our chains in a namespace."""
+    """Print our chains in a namespace."""
     host = Host(load_config(args))
     if not host.kernel.namespaces.exists(args.namespace):
         raise NotFoundError(f"no namespace {args.namespace} (see dvrctl show namespaces)")
@@ -131,7 +131,7 @@ def rules(args: argparse.Namespace, out: Output) -> int:
 
 
 def router(args: argparse.Namespace, out: Output) -> int:
-    """One router."""
+    """Print one router: its document, and its objects in the kernel."""
     host = Host(load_config(args))
     router_id = _resolve(host, args.id.lower())
     name, document = host.routers.get(router_id, ("", None))
@@ -240,10 +240,10 @@ def _routes(router: Router) -> list[str]:
 
 
 def _texts(state: NamespaceState) -> list[str]:
-    """Every object, in iproute2's words."""
+    """Return every object as text in iproute2's syntax."""
     return [text for kind in KINDS for text in sorted(item.text for item in state.of_kind(kind))]
 
 
 def _rule_counts(host: Host, namespace: str) -> dict[str, int]:
-    """Table → number of our rules in it."""
+    """Map each table to the number of our rules in it."""
     return {table.text: sum(len(chain.rules) for chain in table.chains) for table in host.tables(namespace)}

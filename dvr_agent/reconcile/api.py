@@ -112,14 +112,13 @@ class Reconciler(Protocol):
     """Every method blocks, writes to the kernel, and is called from one thread only.
 
     :ivar services: what routers need beside their kernel state
-    :ivar planner: the reading half
     """
 
     services: Services
 
     @property
     def planner(self) -> RouterPlanner:
-        """Answers what jobs would do."""
+        """The reading half."""
 
     def load(self) -> None:
         """Read state files and kernel once, before the first write: which pairs and priorities are in use."""

@@ -34,7 +34,7 @@ class Executor:
             self.carry_out(jobs)
 
     def carry_out(self, jobs: Sequence[NamespaceJob]) -> None:
-        """Make the changes of several namespaces.
+        """Make the changes of several namespaces: one line for each step of the order.
 
         :raises DvrError: as :meth:`apply`
         """
@@ -103,7 +103,7 @@ class Executor:
 
 
 def _ports(job: NamespaceJob, phase: Phases) -> list[Port]:
-    """Ports that the attach driver plugs: new ones, and those whose outer side is wrong."""
+    """Return the ports that the attach driver plugs: new ports, and ports with a wrong outer side."""
     new = (_new_port(change) for change in phase.build)
     return [*(port for port, _ in job.repair), *(port for port in new if port is not None)]
 

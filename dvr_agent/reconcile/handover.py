@@ -41,12 +41,13 @@ from dvr_agent.state.ownership import FIP_TABLE, V6_CONNECTED_PRIORITY, V6_REDIR
 from dvr_agent.state.rule import Rule
 
 NO_CHAINS = "its chains"
+"""neutron-l3-agent has no chains at all in the namespace."""
 _RULES = Ownership(rules=RuleOwner.QROUTER)
 
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """The objects that are removed from one namespace.
+    """The objects of ours that are removed from one namespace.
 
     :ivar tables: with our chains, and those of neutron-l3-agent where its iptables is the legacy one
     """
@@ -65,22 +66,22 @@ class Leaving:
         return [*tables, *(rule.text for rule in self.rules)]
 
 
-def find_leaving(kernel: Kernel) -> list[Leaving]:
-    """Namespaces in which something of ours has to go, by name.
+def find_leaving(kernel: KernelReader) -> list[Leaving]:
+    """Find all namespaces with objects of ours that have to go, by name.
 
-    :raises KernelError: one could not be read
+    :raises KernelError: a namespace could not be read
     """
     found = []
     for name in kernel.namespaces.list():
         if names.parse_namespace(name) is not None:
-            leaving = look(kernel, name)
+            leaving = read_leaving(kernel, name)
             if leaving is not None:
                 found.append(leaving)
     return found
 
 
-def look(kernel: Kernel, namespace: str) -> Leaving | None:
-    """What of ours is in a namespace now; None: nothing, or it is gone."""
+def read_leaving(kernel: KernelReader, namespace: str) -> Leaving | None:
+    """Return the objects of ours in a namespace that have to go; None without any, or if the namespace is gone."""
     try:
         tables = tuple(table for table in kernel.iptables.observe(namespace, ALL_TABLES) if _has_ours(table))
         state = kernel.interfaces.observe(namespace, _RULES, ()) if namespace.startswith(names.QROUTER) else None
@@ -91,8 +92,8 @@ def look(kernel: Kernel, namespace: str) -> Leaving | None:
     return Leaving(namespace, tables, rules) if tables or rules else None
 
 
-def missing(kernel: Kernel, leaving: Leaving) -> list[str]:
-    """What the other agent does not do itself yet in this namespace, in words; empty: it is ready.
+def missing_effects(kernel: KernelReader, leaving: Leaving) -> list[str]:
+    """Describe the effects of our rules that neutron-l3-agent's rules lack in this namespace; empty: it is ready.
 
     :raises NamespaceGoneError: the namespace is gone
     """
@@ -105,10 +106,10 @@ def missing(kernel: Kernel, leaving: Leaving) -> list[str]:
     return [fact for fact in wanted if fact not in there]
 
 
-def withdraw(kernel: Kernel, leaving: Sequence[Leaving]) -> None:
-    """Remove it.
+def remove_leaving(kernel: Kernel, leaving: Sequence[Leaving]) -> None:
+    """Remove the objects of ours from these namespaces.
 
-    :raises KernelError: what is done stays done, and the call may be repeated
+    :raises KernelError: what was removed stays removed, and the call may be repeated
     """
     with kernel.iptables.defer_apply() as pending:
         for one in leaving:
@@ -152,9 +153,9 @@ def _has_ours(table: Table) -> bool:
 
 
 def _effects(table: Table, ours: bool) -> Iterator[str]:
-    """What the chains of one side do, as far as the other side must do the same.
+    """Describe the effects of one agent's chains that the other agent's chains must have, too.
 
-    Marks that only the same side's rules look at may differ, and so may the marks of address scopes.
+    Marks that only the same agent's rules match may differ, and so may the marks of address scopes.
     """
     command = "ip" if table.family == 4 else "ip6"
     for rule in _rules(table, ours):
@@ -174,7 +175,7 @@ def _effects(table: Table, ours: bool) -> Iterator[str]:
 
 
 def _rules(table: Table, ours: bool) -> Iterator[FilterRule]:
-    """Rules that a packet can come to, of our chains or the other agent's."""
+    """Yield the rules that a packet can reach in our chains, or in those of neutron-l3-agent."""
     chains = {chain.name: chain.rules for chain in table.chains if is_l3_agent_chain(chain.name) != ours}
     ahead = [chain for _, chain in table.jumps]
     seen: set[str] = set()
@@ -188,7 +189,7 @@ def _rules(table: Table, ours: bool) -> Iterator[FilterRule]:
 
 
 def _inbound(table: Table) -> Iterable[tuple[str, str]]:
-    """(floating IP, fixed address) of our rules."""
+    """Return (floating IP, fixed address) of our DNAT rules."""
     return [
         (rule.dst.partition("/")[0], rule.target.address)
         for rule in _rules(table, ours=True)

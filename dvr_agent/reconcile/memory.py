@@ -109,7 +109,7 @@ class HostMemory:
             self.networks.note_checked(network, shared)
         else:
             self.allocations.release_pair(router_id)
-        self.allocations.settle(router_id, (str(fip.address) for fip in view.local_fips))
+        self.allocations.settle(router_id, [str(fip.address) for fip in view.local_fips])
         return tuple(sorted(affected - {router_id}))
 
     def post_commit(self, router_id: str) -> PostCommit:

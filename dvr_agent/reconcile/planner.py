@@ -1,7 +1,8 @@
 """From a router's document to the changes that it needs on this host.  Nothing here can write: see ``reader``.
 
-:meth:`Planner.plan_router` is the story: ``router_draft`` computes the desired state and observes, this file compares.
-What is learned on the way goes to the host memory, so that plans of several routers agree.
+:meth:`Planner.plan_router` is the story: choose, allocate, compute the desired state, observe (``draft``), compare.
+What the planner learns on the way (chosen ports, allocations, routes) goes to the host memory, so that plans of
+several routers agree.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from dvr_agent.desired.fip import empty_slice, slice_ownership
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.api import Plan
+from dvr_agent.reconcile.draft import Draft, Drafts
 from dvr_agent.reconcile.fip_networks import SharedPart, device_of
 from dvr_agent.reconcile.fip_slices import removals, set_aside
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import AttachReader, KernelReader, ServiceReader
-from dvr_agent.reconcile.router_draft import Drafting, RouterDraft
 from dvr_agent.reconcile.stale import Stale, find_stale, stale_routers
 from dvr_agent.state.diff import Change, Changes, diff
 from dvr_agent.state.link import Link, Port
@@ -37,7 +38,7 @@ class RouterJob:
 
     plan: Plan
     jobs: Sequence[NamespaceJob]
-    draft: RouterDraft
+    draft: Draft
 
     @property
     def repairs_ports(self) -> bool:
@@ -59,10 +60,9 @@ class Planner:
         settings: HostSettings,
         memory: HostMemory,
     ) -> None:
-        self.settings = settings
         self.services = services
         self._kernel, self._attach, self._memory = kernel, attach, memory
-        self._drafting = Drafting(kernel, settings, memory)
+        self._drafts = Drafts(kernel, settings, memory)
 
     def load(self) -> None:
         """Read state files and kernel once: which slices there are, which pairs and priorities are in use.
@@ -93,12 +93,15 @@ class Planner:
         self.plan_router(router)
 
     def plan_router(self, router: Router, in_resync: bool = False) -> RouterJob:
-        """Plan a job: draft the router, and compare.
+        """Plan a job: choose, allocate, compute the desired state, observe, compare.
 
         :param in_resync: read the slice from the resync's snapshot, and skip a shared part that the resync has checked
         :raises DvrError: as :meth:`plan`
         """
-        draft = self._drafting.draft(router, in_resync)
+        draft = self._drafts.make(router)
+        self._drafts.observe(draft, in_resync)
+        if self._drafts.correct(draft):
+            self._drafts.observe(draft)
         jobs = self._jobs(draft, in_resync)
         plan = Plan(
             f"router {router.id}",
@@ -149,8 +152,8 @@ class Planner:
         """Return the names of bridges of ours that nothing uses and that are of none of the networks."""
         return list(self._attach.idle(networks))
 
-    def _jobs(self, draft: RouterDraft, in_resync: bool) -> list[NamespaceJob]:
-        """Every namespace's part, in the order in which they depend on each other."""
+    def _jobs(self, draft: Draft, in_resync: bool) -> list[NamespaceJob]:
+        """Return one job per namespace, in the order in which the namespaces depend on each other."""
         state, view = draft.state, draft.view
         jobs = []
         if state.base is not None and view.agent_gateway is not None:
@@ -182,10 +185,10 @@ class Planner:
 
     def _shared_job(self, part: SharedPart) -> NamespaceJob:
         wanted = {route.key for route in part.state.routes}
-        return self._job(set_aside(self._drafting.observe(part.state), part.staying, wanted), part.state)
+        return self._job(set_aside(self._drafts.read(part.state), part.staying, wanted), part.state)
 
     @staticmethod
-    def _half_pairs(draft: RouterDraft) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
+    def _half_pairs(draft: Draft) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
         """Return the removals of ends of the router's veth pair whose other end is missing or elsewhere.
 
         They are dropped from the observed state, so that the whole pair is made anew.
@@ -201,7 +204,7 @@ class Planner:
         return inside, outside
 
     def _leave_network(self, network: str, router_id: str) -> NamespaceJob:
-        """The job by which a router leaves a fip namespace; the last router takes the namespace with it."""
+        """Return the job that removes a router's slice of a fip namespace, or the namespace with its last slice."""
         namespace = names.FIP + network
         if self._memory.networks.is_last(network, router_id):
             return NamespaceJob(Changes(namespace, remove=self._kernel.namespaces.exists(namespace)))

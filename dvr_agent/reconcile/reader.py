@@ -22,67 +22,88 @@ from dvr_agent.state.ownership import Ownership
 class NamespaceReader(Protocol):
     """Reads which network namespaces there are."""
 
-    def list(self) -> list[str]: ...
+    def list(self) -> list[str]:
+        """Return the names of all namespaces, sorted."""
 
-    def exists(self, name: str) -> bool: ...
+    def exists(self, name: str) -> bool:
+        """Return True if there is a namespace of that name."""
 
-    def empty_files(self) -> Sequence[str]: ...
+    def empty_files(self) -> Sequence[str]:
+        """Return names in ``/run/netns`` without a namespace."""
 
 
 class InterfaceReader(Protocol):
     """Reads links, addresses, routes, rules, neighbours and sysctls of a namespace."""
 
-    def observe(self, namespace: str, ownership: Ownership, sysctls: Iterable[str]) -> NamespaceState | None: ...
+    def observe(self, namespace: str, ownership: Ownership, sysctls: Iterable[str]) -> NamespaceState | None:
+        """Read the objects that ``ownership`` claims, and the named sysctls; None without such a namespace."""
 
 
 class IptablesReader(Protocol):
     """Reads our part of packet filter tables."""
 
-    def observe(self, namespace: str, tables: Iterable[TableKey]) -> tuple[Table, ...]: ...
+    def observe(self, namespace: str, tables: Iterable[TableKey]) -> tuple[Table, ...]:
+        """Read our chains of each named table, in the order asked for."""
+
+    def save(self, namespace: str) -> str:
+        """Print our chains in all tables of both families, in iptables-save syntax."""
 
 
 class NftablesReader(Protocol):
     """Reads what neutron-l3-agent has in nf_tables."""
 
-    def observe(self, namespace: str) -> tuple[Table, ...]: ...
+    def observe(self, namespace: str) -> tuple[Table, ...]:
+        """Read the tables with chains of neutron-l3-agent, its chains only."""
 
 
 class KernelReader(Protocol):
     """The reading half of :class:`dvr_agent.kernel.api.Kernel`."""
 
     @property
-    def namespaces(self) -> NamespaceReader: ...
+    def namespaces(self) -> NamespaceReader:
+        """Network namespaces."""
 
     @property
-    def interfaces(self) -> InterfaceReader: ...
+    def interfaces(self) -> InterfaceReader:
+        """Links, addresses, routes, rules, neighbours and sysctls."""
 
     @property
-    def iptables(self) -> IptablesReader: ...
+    def iptables(self) -> IptablesReader:
+        """Our chains."""
 
     @property
-    def nftables(self) -> NftablesReader: ...
+    def nftables(self) -> NftablesReader:
+        """Chains of neutron-l3-agent."""
 
 
 class AttachReader(Protocol):
     """The reading half of :class:`dvr_agent.attach.api.AttachDriver`."""
 
-    def check(self, ports: Iterable[Port]) -> dict[str, str]: ...
+    def check(self, ports: Iterable[Port]) -> dict[str, str]:
+        """Return, by device, the faults of ports whose device exists."""
 
-    def obstacles(self, ports: Iterable[Port]) -> dict[str, str]: ...
+    def obstacles(self, ports: Iterable[Port]) -> dict[str, str]:
+        """Return, by device, the reasons why ports could not be plugged now."""
 
-    def list(self) -> list[OuterPort]: ...
+    def list(self) -> list[OuterPort]:
+        """Return the layer 2 sides of all our ports."""
 
-    def idle(self, networks: Collection[str] = ()) -> Sequence[str]: ...
+    def idle(self, networks: Collection[str] = ()) -> Sequence[str]:
+        """Return the bridges of ours that nothing uses and that are of none of the networks."""
 
 
 class ServiceReader(Protocol):
     """The reading half of :class:`dvr_agent.services.bundle.Services`."""
 
     @property
-    def troubles(self) -> list[str]: ...
+    def troubles(self) -> list[str]:
+        """Reasons why a service cannot work on this host."""
 
-    def plan(self, router: Router) -> tuple[ServiceChange, ...]: ...
+    def plan(self, router: Router) -> tuple[ServiceChange, ...]:
+        """Return what would be done to a router's services."""
 
-    def plan_remove(self, router_id: str) -> tuple[ServiceChange, ...]: ...
+    def plan_remove(self, router_id: str) -> tuple[ServiceChange, ...]:
+        """Return what the end of a router's services would do."""
 
-    def routers(self) -> set[str]: ...
+    def routers(self) -> set[str]:
+        """Return the ids of routers with a service on this host."""

@@ -36,7 +36,7 @@ class Stale:
     """All stale objects of the host.
 
     :ivar jobs: the changes of namespaces
-    :ivar outer: ports on the layer 2 side whose namespace is gone
+    :ivar outer: layer 2 sides of ports, without a namespace
     :ivar slices: (network, stem) of the slices that are removed
     :ivar served: ids of the routers whose services end before their namespaces are removed
     :ivar files: names of ours in ``/run/netns`` that have no namespace
@@ -53,7 +53,7 @@ class Stale:
 class StaleRemoval:
     """Removes stale objects of all kinds; services come first, since they hold their namespace.
 
-    :param services: those of stale routers end here; a namespace whose service cannot be ended stays
+    :param services: ended for stale routers; if one cannot be ended, its namespace stays
     :ivar jobs: for the executor
     """
 

@@ -1,8 +1,8 @@
 """Neutron's two state files: read once, written atomically (temporary file, fsync, rename).
 
 They are a memory for reboots and for a return to neutron-l3-agent; where they and the kernel differ, the kernel wins.
-neutron-l3-agent is no root, and writes into the files as they are: so they keep their owner.  That user owns their
-directory too, and can put anything in their place: ``dvr_agent.securefiles`` reads and writes them.
+neutron-l3-agent does not run as root and opens the files for writing, so they keep their owner.  That user owns
+their directory too, and can put anything in their place: ``dvr_agent.securefiles`` reads and writes them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOG = logging.getLogger(__name__)
 PAIRS_FILE = "fip-linklocal-networks"
 PRIORITIES_FILE = "fip-priorities"
 MAX_BYTES = 16 * 1024 * 1024
-"""Ten times what both pools can fill."""
+"""Ten times the size of a file with all entries of a pool."""
 
 V = TypeVar("V")
 
@@ -40,7 +40,7 @@ class StateFileError(DvrError):
 
 
 def read_entries(path: Path, parse: Callable[[str], tuple[dict[str, V], list[str]]]) -> dict[str, V]:
-    """Entries of a state file; a missing file has none, lines that make no sense are counted, logged and left out.
+    """Read the entries of a state file; a missing file has none, malformed lines are counted, logged and skipped.
 
     :raises StateFileError: the file is there but cannot be read
     """
@@ -53,7 +53,7 @@ def read_entries(path: Path, parse: Callable[[str], tuple[dict[str, V], list[str
     entries, bad = parse(content.data.decode("utf-8", "replace"))
     if bad:
         first = f", the first: {one_line(bad[0])}" if content.trusted else ""
-        LOG.warning("%s: %d lines make no sense and were left out%s", path, len(bad), first)
+        LOG.warning("%s: %d malformed lines were skipped%s", path, len(bad), first)
     return entries
 
 
@@ -72,7 +72,7 @@ def write_entries(path: Path, entries: Mapping[str, LinkLocalPair] | Mapping[str
 
 
 def takes_no_files(directory: Path) -> bool:
-    """True if the directory's file system is seen to be read-only or full: the next change could not be kept."""
+    """Return True if the directory's file system is read-only or full: the next change could not be written."""
     try:
         found = os.statvfs(directory)
     except OSError:

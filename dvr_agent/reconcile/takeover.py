@@ -48,7 +48,7 @@ class PacketFilterReader:
         found = iptables.observe(state.name, (*keys, *(key for key in ALL_TABLES if key not in wanted)))
         tables = tuple(table for table in found if table.key in wanted or table.chains)
         stale_tables = self._kernel.nftables.observe(state.name)
-        if not stale_tables and not any(map(_is_reference, tables)):
+        if not stale_tables and not any(map(_has_l3_agent_chains, tables)):
             self._clean.add(state.name)
         return replace(state, tables=tables, stale_tables=stale_tables)
 
@@ -70,7 +70,7 @@ def marks_in_use(view: HostView, *states: NamespaceState | None) -> tuple[tuple[
         *(table for state in found for table in state.tables),
         *(one for state in found for one in state.stale_tables),
     ]
-    tables.sort(key=_is_reference)
+    tables.sort(key=_has_l3_agent_chains)
     pairs = [
         (scope, mark)
         for table in tables
@@ -84,14 +84,14 @@ def marks_in_use(view: HostView, *states: NamespaceState | None) -> tuple[tuple[
 
 def log_takeover(plan: Plan) -> None:
     """Log the chains and stale objects of neutron-l3-agent that a job has removed, if it had chains."""
-    taken = [changes for changes in plan.changes if reference_chains(changes)]
+    taken = [changes for changes in plan.changes if l3_agent_chains(changes)]
     if not taken:
         return
     leaked = Counter(
         change.kind for changes in plan.changes for change in changes.items if change.action is Action.REMOVE
     )
     leaks = ", ".join(f"{kind}: {number}" for kind, number in sorted(leaked.items())) or "none"
-    where = "; ".join(f"{changes.namespace}: {reference_text(changes)}" for changes in taken)
+    where = "; ".join(f"{changes.namespace}: {l3_agent_chains_text(changes)}" for changes in taken)
     LOG.info("%s: taken over from neutron-l3-agent; chains removed: %s; stale objects removed: %s",
              plan.subject, where, leaks)  # fmt: skip
     if LOG.isEnabledFor(logging.DEBUG):
@@ -101,7 +101,7 @@ def log_takeover(plan: Plan) -> None:
                     LOG.debug("%s: removed stale object of neutron-l3-agent: %s", changes.namespace, change.item.text)
 
 
-def reference_chains(changes: Changes) -> list[tuple[str, int]]:
+def l3_agent_chains(changes: Changes) -> list[tuple[str, int]]:
     """Return (table, number) of the chains of neutron-l3-agent that are removed, in nf_tables and legacy tables."""
     found = [(f"nft {_short(change.old)}", len(change.old.chains)) for change in changes.stale_tables]
     for change in changes.tables:
@@ -111,21 +111,21 @@ def reference_chains(changes: Changes) -> list[tuple[str, int]]:
     return found
 
 
-def reference_text(changes: Changes) -> str:
-    """Return :func:`reference_chains` as text: ``nft ip nat 6, nft ip mangle 9``."""
-    return ", ".join(f"{table} {number}" for table, number in reference_chains(changes))
+def l3_agent_chains_text(changes: Changes) -> str:
+    """Return :func:`l3_agent_chains` as text: ``nft ip nat 6, nft ip mangle 9``."""
+    return ", ".join(f"{table} {number}" for table, number in l3_agent_chains(changes))
 
 
 def _short(table: Table) -> str:
     return f"{'ip' if table.family == 4 else 'ip6'} {table.name}"
 
 
-def _is_reference(table: Table) -> bool:
+def _has_l3_agent_chains(table: Table) -> bool:
     return any(is_l3_agent_chain(chain.name) for chain in table.chains)
 
 
 def _scopes_by_device(view: HostView) -> dict[tuple[str, int], str]:
-    """(device, IP version) → address scope of its network, of every device that the router may have here."""
+    """Map (device, IP version) of every device that the router may have here to the address scope of its network."""
     router = view.router
     ports = [
         *((names.device(names.INTERNAL, port.id), port) for port in router.interfaces),
@@ -142,7 +142,7 @@ def _scopes_by_device(view: HostView) -> dict[tuple[str, int], str]:
 
 
 def _marked_devices(table: Table) -> list[tuple[str, int]]:
-    """(device, mark) of the rules that mark all packets of a device by its address scope."""
+    """Return (device, mark) of the rules that mark all packets of a device by its address scope."""
     return [
         (rule.iif, rule.target.value)
         for chain in table.chains

@@ -261,7 +261,7 @@ def test_show_tells_what_is_there(kernel_ctl: Ctl) -> None:
     assert (fip["belongs"], fip["in_kernel"]) == ("here", [f"qrouter-{entry['id']}"])
     listed = kernel_ctl.json("show", "namespaces")["namespaces"]
     assert {one["name"] for one in listed} == kernel_ctl.ns()
-    assert not any(one["left_over"] for one in listed)
+    assert not any(one["stale"] for one in listed)
     router = kernel_ctl.json("show", "router", entry["id"][:6])
     assert {one["name"] for one in router["namespaces"]} == kernel_ctl.ns()
     assert (router["gateway"]["host"], router["gateway"]["enable_snat"]) == (kernel_ctl.host, True)
@@ -270,8 +270,8 @@ def test_show_tells_what_is_there(kernel_ctl: Ctl) -> None:
         assert entry["id"] in kernel_ctl.run("show", *words).stdout
     assert kernel_ctl.run("show", "router", "ffffffff").returncode == 1
     path.unlink()
-    assert kernel_ctl.json("show", "routers")["routers"][0]["note"] == "left over: no document"
-    assert all(one["left_over"] for one in kernel_ctl.json("show", "namespaces")["namespaces"])
+    assert kernel_ctl.json("show", "routers")["routers"][0]["note"] == "stale: no document"
+    assert all(one["stale"] for one in kernel_ctl.json("show", "namespaces")["namespaces"])
     assert kernel_ctl.json("show", "fips")["floating_ips"][0]["belongs"] == "no document"
 
 

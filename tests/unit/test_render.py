@@ -124,9 +124,9 @@ def test_json_has_the_same_content() -> None:
 
 def test_what_was_done_is_told_in_the_past_with_its_time() -> None:
     plan = Plan("router x", (Changes(QROUTER, items=(add(LINK),)),))
-    assert next(as_lines(Renderer().section(plan, outcome=Result(plan, 0.0021)))) == "router x: 1 added; 2.1 ms"
+    assert next(as_lines(Renderer().section(plan, result=Result(plan, 0.0021)))) == "router x: 1 added; 2.1 ms"
     idle = Result(Plan("router x"), 0.0004)
-    assert next(as_lines(Renderer().section(idle.plan, outcome=idle))) == "router x: was in sync; 0.4 ms"
+    assert next(as_lines(Renderer().section(idle.plan, result=idle))) == "router x: was in sync; 0.4 ms"
 
 
 def test_tables_are_compared_rule_by_rule() -> None:

@@ -14,7 +14,7 @@ from dvr_agent.desired.build import desired_router
 from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.scope_marks import SCOPE_MASK, known_marks, scope_marks
 from dvr_agent.errors import KernelError
-from dvr_agent.reconcile.handover import find_leaving, missing, withdraw
+from dvr_agent.reconcile.handover import find_leaving, missing_effects, remove_leaving
 from dvr_agent.reconcile.post_commit import left_addresses
 from dvr_agent.reconcile.takeover import marks_in_use
 from dvr_agent.state.diff import TableChange
@@ -202,17 +202,17 @@ def test_the_other_agent_is_ready_when_it_does_what_ours_do(tmp_path: Path) -> N
     bench.reconciler.reconcile(ROUTER)
     kernel, fip = bench.kernel, next(name for name in bench.namespaces() if name.startswith("fip-"))
     (leaving,) = [one for one in find_leaving(kernel) if one.namespace == fip]
-    assert missing(kernel, leaving) == ["its chains"]
+    assert missing_effects(kernel, leaving) == ["its chains"]
     there = bench.fake[fip].nft_tables
     chain = Chain("neutron-l3-agent-PREROUTING", (FilterRule(NoTrack()),))
     there[:] = [Table(4, "raw", (chain,))]
-    assert missing(kernel, leaving) == ["ip: packets are not tracked"], "nothing leads to the chain"
+    assert missing_effects(kernel, leaving) == ["ip: packets are not tracked"], "nothing leads to the chain"
     there[:] = [Table(4, "raw", (chain,), (("PREROUTING", chain.name),))]
-    assert missing(kernel, leaving) == []
+    assert missing_effects(kernel, leaving) == []
     first = Chain("neutron-l3-agent-first", (FilterRule(Jump(chain.name)),))
     there[:] = [Table(4, "raw", (first, chain), (("PREROUTING", first.name),))]
-    assert missing(kernel, leaving) == []
-    withdraw(kernel, find_leaving(kernel))
+    assert missing_effects(kernel, leaving) == []
+    remove_leaving(kernel, find_leaving(kernel))
     assert find_leaving(kernel) == []
 
 

@@ -1,0 +1,114 @@
+"""First half of a plan: a router's desired state, and what the kernel has of it.  Used by the planner; reads only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from dvr_agent.desired.build import DesiredRouter, desired_router
+from dvr_agent.desired.host_allocations import HostAllocations
+from dvr_agent.desired.host_settings import HostSettings
+from dvr_agent.desired.host_view import HostView, make_view
+from dvr_agent.errors import NotSupportedError
+from dvr_agent.model.router import Router
+from dvr_agent.reconcile.fip_networks import SharedPart
+from dvr_agent.reconcile.memory import HostMemory
+from dvr_agent.reconcile.reader import KernelReader
+from dvr_agent.reconcile.takeover import marks_in_use
+from dvr_agent.state.namespace import NamespaceState
+
+
+@dataclass(slots=True)
+class Draft:
+    """A router on its way from document to plan: desired state, and what the kernel has of it.
+
+    :ivar shared: the part of the fip namespace that all routers share, if the router has a slice of one
+    """
+
+    view: HostView
+    allocated: HostAllocations
+    state: DesiredRouter
+    shared: SharedPart | None = None
+    qrouter: NamespaceState | None = None
+    slice: NamespaceState | None = None
+    snat: NamespaceState | None = None
+
+
+class Drafts:
+    """Makes drafts, in the order of the methods: make, observe, correct by what was observed."""
+
+    def __init__(self, kernel: KernelReader, settings: HostSettings, memory: HostMemory) -> None:
+        self._kernel, self._settings, self._memory = kernel, settings, memory
+
+    def make(self, router: Router) -> Draft:
+        """Choose the agent gateway port, allocate, and compute the desired state.
+
+        :raises NotSupportedError: HA or not distributed
+        """
+        memory = self._memory
+        try:
+            view = make_view(router, self._settings, memory.networks.choose(router, self._settings))
+        except NotSupportedError:
+            memory.allocations.settle(router.id, ())
+            raise
+        marks = memory.router(router.id).scope_marks or ()
+        conceded: tuple[str, ...] = ()
+        if view.fip is not None:
+            conceded = memory.routes.concede(view.fip, view.fpr, router.id, view.same_scope_subnets)
+        allocated = replace(memory.allocations.allocate(view), marks=marks, conceded=conceded)
+        return Draft(view, allocated, self._desired(view, allocated))
+
+    def observe(self, draft: Draft, in_resync: bool = False) -> None:
+        """Read what the kernel has of the desired state.
+
+        :param in_resync: read the slice from the resync's snapshot
+        """
+        state, snapshot = draft.state, self._memory.snapshot
+        draft.qrouter = self.read(state.qrouter)
+        draft.snat = self.read(state.snat) if state.snat is not None else None
+        if state.slice is None:
+            draft.slice = None
+        elif in_resync:
+            draft.slice = snapshot.read(state.slice)
+        else:
+            snapshot.drop(state.slice)
+            draft.slice = self.read(state.slice)
+        gateway = draft.view.agent_gateway
+        if gateway is not None and draft.slice is not None:
+            by = [hop.device for route in draft.slice.routes for hop in route.hops]
+            self._memory.networks.note_paths(gateway.network_id, draft.view.router.id, by)
+
+    def correct(self, draft: Draft) -> bool:
+        """Replace allocations by the values that the kernel was observed to have.
+
+        :returns: True if the desired state has changed and must be observed again
+        """
+        allocated = self._memory.allocations.correct(draft.view, draft.allocated, draft.qrouter, draft.slice)
+        allocated = replace(allocated, marks=self._known_marks(draft), conceded=draft.allocated.conceded)
+        if allocated == draft.allocated:
+            return False
+        draft.allocated, draft.state = allocated, self._desired(draft.view, allocated)
+        return True
+
+    def read(self, desired: NamespaceState) -> NamespaceState | None:
+        """Observe the part of a namespace that a desired state owns."""
+        sysctls = [sysctl.key for sysctl in desired.sysctls]
+        state = self._kernel.interfaces.observe(desired.name, desired.ownership, sysctls)
+        if state is None or not desired.tables:
+            return state
+        return self._memory.tables.with_tables(state, [table.key for table in desired.tables])
+
+    def _desired(self, view: HostView, allocated: HostAllocations) -> DesiredRouter:
+        """Compute the desired state; the last one is kept, since in most resyncs the router is unchanged."""
+        memory, gateway = self._memory.router(view.router.id), view.agent_gateway
+        known = memory.desired
+        if known is not None and known[0] is view.router and known[1] == gateway and known[2] == allocated:
+            return known[3]
+        state = desired_router(view, allocated)
+        memory.desired = (view.router, gateway, allocated, state)
+        return state
+
+    def _known_marks(self, draft: Draft) -> tuple[tuple[str, int], ...]:
+        memory = self._memory.router(draft.view.router.id)
+        if memory.scope_marks is None:
+            memory.scope_marks = marks_in_use(draft.view, draft.qrouter, draft.snat)
+        return memory.scope_marks
