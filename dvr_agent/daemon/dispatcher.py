@@ -84,7 +84,7 @@ class Dispatcher:
         late, result = self._worker.call(partial(jobs.run, job, self._reconciler))
         self._counters.job_ended(job.priority, late, result)
         self._schedule.job_ended(job, result)
-        self._source.settled(jobs.settled(work, result))
+        self._source.job_ended(jobs.report_of(work, result))
         self._host_jobs.router_job_ended(job.key, result)
         if job.priority is not Priority.AUDIT:
             self._gc_freeze.router_changed()

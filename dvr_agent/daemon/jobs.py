@@ -17,7 +17,7 @@ from dvr_agent.daemon.job_texts import counts_text, log_objects, subject_text, t
 from dvr_agent.daemon.work_queue import Priority, QueuedJob
 from dvr_agent.errors import DvrError, NotSupportedError
 from dvr_agent.reconcile.api import Reconciler, Result
-from dvr_agent.sources.api import Document, Fate, Settled
+from dvr_agent.sources.api import DataPlane, Document, JobReport
 
 LOG = logging.getLogger(__name__)
 
@@ -93,15 +93,15 @@ def run(job: QueuedJob[Work], reconciler: Reconciler) -> tuple[float, JobResult]
         return late, result
 
 
-def settled(work: RouterJob, result: JobResult) -> Settled:
-    """The end of a router's job, as the source gets it."""
+def report_of(work: RouterJob, result: JobResult) -> JobReport:
+    """Return the report of a router's job that the source gets."""
     router = work.document.router if isinstance(work, UpdateRouter) else None
     if result.failed:
-        return Settled(work.router_id, Fate.FAILED, router, result.reason)
+        return JobReport(work.router_id, DataPlane.FAILED, router, result.reason)
     if result.state is RouterState.NOT_SUPPORTED:
-        return Settled(work.router_id, Fate.LEFT_ALONE, router, result.reason)
+        return JobReport(work.router_id, DataPlane.LEFT_ALONE, router, result.reason)
     in_place = router is not None and router.admin_state_up
-    return Settled(work.router_id, Fate.IN_PLACE if in_place else Fate.ABSENT, router)
+    return JobReport(work.router_id, DataPlane.IN_PLACE if in_place else DataPlane.ABSENT, router)
 
 
 def started_late(since: float) -> float:

@@ -18,7 +18,7 @@ from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.worker import WorkerThread
 from dvr_agent.mass_removal import is_mass_removal
 from dvr_agent.reconcile.api import Reconciler, Result
-from dvr_agent.sources.api import Fate, Settled
+from dvr_agent.sources.api import DataPlane, JobReport
 
 LOG = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class StaleSweep:
         removed = gone - listing.known  # a document may have appeared during the sweep
         for router_id in removed:
             self._schedule.drop_router(router_id)
-            self._source.settled(Settled(router_id, Fate.ABSENT))
+            self._source.job_ended(JobReport(router_id, DataPlane.ABSENT))
         return removed
 
 

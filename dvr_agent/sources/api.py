@@ -95,8 +95,8 @@ class Synced:
 Event = Changed | Deleted | Bad | Failed | Synced
 
 
-class Fate(Enum):
-    """How a router's job ended."""
+class DataPlane(Enum):
+    """What a router's job has left in the kernel."""
 
     IN_PLACE = "in place"
     """The kernel agrees with the document."""
@@ -109,7 +109,7 @@ class Fate(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class JobReport:
     """The end of one job on one router, reported to the source.
 
     :ivar router: the router of the document of the job; None if the router is gone
@@ -117,7 +117,7 @@ class Settled:
     """
 
     router_id: str
-    fate: Fate
+    data_plane: DataPlane
     router: Router | None = None
     reason: str = ""
 
@@ -167,7 +167,7 @@ class Source(Protocol):
         Callable in any thread, also while another method runs; does not block.
         """
 
-    def settled(self, report: Settled) -> None:
+    def job_ended(self, report: JobReport) -> None:
         """Take the end of a job on a router.  Called in the daemon's main thread: must not block."""
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 from dvr_agent.errors import SourceError
 from dvr_agent.sources import files
 from dvr_agent.sources.absence import Scan
-from dvr_agent.sources.api import Document, Event, Failed, Settled, Synced
+from dvr_agent.sources.api import Document, Event, Failed, JobReport, Synced
 from dvr_agent.sources.directory_content import DirectoryContent
 from dvr_agent.sources.directory_watch import DirectoryWatch
 from dvr_agent.sources.document_reader import is_document
@@ -75,7 +75,7 @@ class DirectorySource:
         bad: Mapping[str, str] = self._status["bad"]
         return bad
 
-    def settled(self, report: Settled) -> None:
+    def job_ended(self, report: JobReport) -> None:
         """Ignore the end of a job: files need no report."""
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.model.router import Router
-from dvr_agent.sources.api import Changed, Event, Failed, Fate, Settled, Synced
+from dvr_agent.sources.api import Changed, DataPlane, Event, Failed, JobReport, Synced
 from dvr_agent.sources.neutron.api import Json, Notification, Notify
 from dvr_agent.sources.neutron.options import NeutronOptions, Timing
 from dvr_agent.sources.neutron.source import NeutronSource
@@ -286,11 +286,16 @@ class Desk:
         return found.router
 
     def settle(
-        self, router_id: str, fate: Fate = Fate.IN_PLACE, router: Router | None = None, gone: bool = False
+        self,
+        router_id: str,
+        data_plane: DataPlane = DataPlane.IN_PLACE,
+        router: Router | None = None,
+        gone: bool = False,
     ) -> None:
         """The daemon reports the end of a job on the newest document."""
         about = None if gone else router or self.router(router_id)
-        self.source.settled(Settled(router_id, fate, about, "" if fate is not Fate.FAILED else "the kernel refused"))
+        reason = "the kernel refused" if data_plane is DataPlane.FAILED else ""
+        self.source.job_ended(JobReport(router_id, data_plane, about, reason))
 
     def statuses(self, number: int) -> list[tuple[str, dict[str, str]]]:
         """Wait for so many status updates in all."""

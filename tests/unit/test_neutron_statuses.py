@@ -9,7 +9,7 @@ import pytest
 
 from dvr_agent.desired.host_settings import AgentMode
 from dvr_agent.model.router import Router
-from dvr_agent.sources.api import Changed, Deleted, Fate, Settled, Synced
+from dvr_agent.sources.api import Changed, DataPlane, Deleted, JobReport, Synced
 from dvr_agent.sources.neutron.api import RemoteError, RouterDeleted, RouterRemoved, RoutersUpdated, ServerAwayError
 from tests.support.scripted_neutron import HOST, NETWORK, Desk, Server, desk
 
@@ -98,11 +98,11 @@ def test_a_job_that_failed_is_an_error_of_what_is_not_in_place(server: Server, t
     router_id, fip_id = add(server)
     with desk(server, tmp_path) as a:
         a.sync()
-        a.settle(router_id, Fate.FAILED)
+        a.settle(router_id, DataPlane.FAILED)
         assert a.statuses(1) == [(router_id, {fip_id: "ERROR"})]
         a.settle(router_id)
         assert a.statuses(2)[1] == (router_id, {fip_id: "ACTIVE"})
-        a.settle(router_id, Fate.FAILED)  # what is in place stays in place
+        a.settle(router_id, DataPlane.FAILED)  # what is in place stays in place
         assert len(no_more(a)) == 2
 
 
@@ -110,12 +110,12 @@ def test_a_failure_is_said_also_without_agent_gateway_port(server: Server, tmp_p
     router_id, fip_id = add(server)
     with desk(server, tmp_path) as a:
         a.sync()
-        a.settle(router_id, Fate.FAILED, Router(**{**_fields(a.router(router_id)), "agent_gateways": ()}))
+        a.settle(router_id, DataPlane.FAILED, Router(**{**_fields(a.router(router_id)), "agent_gateways": ()}))
         assert no_more(a) == []  # not about the newest document
         server.routers[router_id]["_floatingip_agent_interfaces"] = []
         server.gateways[NETWORK] = {**server.gateways[NETWORK], "binding:host_id": "compute7"}
         update(a, router_id)
-        a.settle(router_id, Fate.FAILED)
+        a.settle(router_id, DataPlane.FAILED)
         server.wait(lambda: (router_id, {fip_id: "ERROR"}) in [args for _, args in server.calls])
 
 
@@ -130,7 +130,7 @@ def test_an_administratively_down_router_has_its_floating_ips_down(server: Serve
         a.settle(router_id)
         server.routers[router_id]["admin_state_up"] = False
         update(a, router_id)
-        a.settle(router_id, Fate.ABSENT)
+        a.settle(router_id, DataPlane.ABSENT)
         assert a.statuses(1) == [(router_id, {fip_id: "DOWN"})]
 
 
@@ -165,7 +165,7 @@ def test_one_that_migrates_to_this_host_is_no_error_of_ours(server: Server, tmp_
     router_id, fip_id = add(server, status="ACTIVE", host="compute7", dest_host=HOST)
     with desk(server, tmp_path) as a:
         a.sync()
-        a.settle(router_id, Fate.FAILED)
+        a.settle(router_id, DataPlane.FAILED)
         assert no_more(a) == []
         a.settle(router_id)
         fip(server, router_id).update(status="DOWN", host=HOST, dest_host=None)
@@ -187,7 +187,7 @@ def test_a_centralized_floating_ip_is_not_said_by_other_hosts(server: Server, tm
     with desk(server, tmp_path, mode=AgentMode.DVR) as a:
         a.sync()
         a.settle(router_id)
-        a.settle(router_id, Fate.FAILED)
+        a.settle(router_id, DataPlane.FAILED)
         assert no_more(a) == []
 
 
@@ -223,7 +223,7 @@ def test_what_could_not_be_sent_is_sent_later_and_only_the_newest(server: Server
     with desk(server, tmp_path) as a:
         a.sync()
         server.fail("update_floatingip_statuses", AWAY, AWAY)
-        a.settle(router_id, Fate.FAILED)
+        a.settle(router_id, DataPlane.FAILED)
         a.statuses(1)
         a.settle(router_id)
         server.wait(lambda: told(server)[-1] == (router_id, {fip_id: "ACTIVE"}))
@@ -259,7 +259,7 @@ def test_a_router_that_left_this_host_has_the_server_look_after_its_floating_ips
         del server.routers[router_id]
         a.say(RouterRemoved(router_id))
         a.next(Deleted)
-        a.settle(router_id, Fate.ABSENT, gone=True)
+        a.settle(router_id, DataPlane.ABSENT, gone=True)
         assert a.statuses(1) == [(router_id, {})]
 
 
@@ -268,7 +268,7 @@ def test_routers_that_are_left_alone_have_no_statuses(server: Server, tmp_path: 
     server.routers[router_id]["ha"] = True
     with desk(server, tmp_path) as a:
         a.sync()
-        a.settle(router_id, Fate.LEFT_ALONE)
+        a.settle(router_id, DataPlane.LEFT_ALONE)
         assert no_more(a) == []
 
 
@@ -292,8 +292,8 @@ def test_after_a_start_with_kept_documents_only_what_differs_is_said(server: Ser
 def test_reports_about_kept_and_unknown_routers_are_harmless(server: Server, tmp_path: Path) -> None:
     router_id, _ = add(server)
     with desk(server, tmp_path) as a:
-        a.source.settled(Settled(router_id, Fate.ABSENT))
-        a.source.settled(Settled(router_id, Fate.FAILED))
+        a.source.job_ended(JobReport(router_id, DataPlane.ABSENT))
+        a.source.job_ended(JobReport(router_id, DataPlane.FAILED))
         a.sync()
         assert no_more(a) == []
 
@@ -316,7 +316,7 @@ def test_the_agent_gateway_port_goes_with_the_last_use_of_its_network(server: Se
             del server.routers[router_id]
             a.say(RouterDeleted(router_id))
             a.next(Deleted)
-            a.settle(router_id, Fate.ABSENT, gone=True)
+            a.settle(router_id, DataPlane.ABSENT, gone=True)
             if router_id == ids[0]:
                 a.sync()
         assert server.wait_calls("delete_agent_gateway_port", 1) == [NETWORK]
@@ -337,11 +337,11 @@ def test_networks_never_seen_in_use_are_not_touched(server: Server, tmp_path: Pa
     router_id = server.add(1)
     with desk(server, tmp_path) as a:
         a.sync()
-        a.settle(router_id, Fate.FAILED)
+        a.settle(router_id, DataPlane.FAILED)
         del server.routers[router_id]
         a.say(RouterDeleted(router_id))
         a.next(Deleted)
-        a.settle(router_id, Fate.ABSENT, gone=True)
+        a.settle(router_id, DataPlane.ABSENT, gone=True)
         a.sync()
         no_more(a)
         assert released(server) == []
@@ -355,14 +355,14 @@ def test_a_network_that_a_document_wants_is_kept(server: Server, tmp_path: Path)
         a.say(RouterDeleted(first))
         del server.routers[first]
         a.next(Deleted)
-        a.settle(first, Fate.ABSENT, gone=True)  # the second one's job has not ended yet
+        a.settle(first, DataPlane.ABSENT, gone=True)  # the second one's job has not ended yet
         a.sync()
         assert released(server) == []
-        a.settle(second, Fate.FAILED)
+        a.settle(second, DataPlane.FAILED)
         del server.routers[second]
         a.say(RouterDeleted(second))
         a.next(Deleted)
-        a.settle(second, Fate.ABSENT, gone=True)
+        a.settle(second, DataPlane.ABSENT, gone=True)
         assert server.wait_calls("delete_agent_gateway_port", 1) == [NETWORK]
 
 
@@ -375,7 +375,7 @@ def test_a_port_that_could_not_be_given_back_is_tried_again_after_an_outage(serv
         a.say(RouterDeleted(router_id))
         a.next(Deleted)
         server.fail("delete_agent_gateway_port", AWAY)
-        a.settle(router_id, Fate.ABSENT, gone=True)
+        a.settle(router_id, DataPlane.ABSENT, gone=True)
         assert server.wait_calls("delete_agent_gateway_port", 2) == [NETWORK] * 2
 
 

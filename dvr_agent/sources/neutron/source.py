@@ -13,7 +13,7 @@ from threading import Timer
 from typing import Any
 
 from dvr_agent.desired.host_settings import HostSettings
-from dvr_agent.sources.api import Document, Event, Settled
+from dvr_agent.sources.api import Document, Event, JobReport
 from dvr_agent.sources.neutron.api import Bus
 from dvr_agent.sources.neutron.crossing.fetch_inbox import NotificationHandler
 from dvr_agent.sources.neutron.crossing.shared import make_shared
@@ -89,7 +89,7 @@ class NeutronSource:
         not_kept = {"not_kept": shared.files.problem}
         return {"source": "neutron", **shared.routers.status(), **not_kept, "server": server, "bus": self._bus.status()}
 
-    def settled(self, report: Settled) -> None:
+    def job_ended(self, report: JobReport) -> None:
         """Pass the end of a job to the report thread."""
         self._shared.report_inbox.put(report)
 

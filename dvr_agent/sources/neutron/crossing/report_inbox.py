@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Condition, Event
 
-from dvr_agent.sources.api import Settled
+from dvr_agent.sources.api import JobReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class DocumentUnchanged:
     router_id: str
 
 
-Message = StatusesReceived | DocumentUnchanged | Settled
+Message = StatusesReceived | DocumentUnchanged | JobReport
 
 
 class ReportInbox:

@@ -19,7 +19,7 @@ from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView, make_view
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import FloatingIp, Router
-from dvr_agent.sources.api import Fate, Settled
+from dvr_agent.sources.api import DataPlane, JobReport
 
 ACTIVE, DOWN, ERROR = "ACTIVE", "DOWN", "ERROR"
 """neutron_lib.constants FLOATINGIP_STATUS_…"""
@@ -69,14 +69,14 @@ class FipStatuses:
         """Compare now, since no job follows from that answer."""
         self._compare(router_id)
 
-    def settled(self, report: Settled) -> None:
+    def job_ended(self, report: JobReport) -> None:
         """Take the end of a job, and compare."""
-        if report.fate is Fate.LEFT_ALONE:
+        if report.data_plane is DataPlane.LEFT_ALONE:
             self._drop(report.router_id)
             return
         state = self._routers.setdefault(report.router_id, _RouterStatuses())
         if report.router is None:
-            if report.fate is Fate.ABSENT:
+            if report.data_plane is DataPlane.ABSENT:
                 self._removed(report.router_id, state)
             return
         try:
@@ -84,7 +84,7 @@ class FipStatuses:
         except NotSupportedError:
             self._drop(report.router_id)
             return
-        self._set_wanted(state, view, report.fate)
+        self._set_wanted(state, view, report.data_plane)
         state.router = report.router
         self._compare(report.router_id)
 
@@ -108,12 +108,12 @@ class FipStatuses:
         """Return how many statuses are not sent yet."""
         return sum(len(statuses) or 1 for statuses in self.due().values())
 
-    def _set_wanted(self, state: _RouterStatuses, view: HostView, fate: Fate) -> None:
+    def _set_wanted(self, state: _RouterStatuses, view: HostView, data_plane: DataPlane) -> None:
         listed = {fip.id for fip in _listed(view)}
-        if fate is Fate.IN_PLACE:
+        if data_plane is DataPlane.IN_PLACE:
             in_kernel = frozenset(fip.id for fip in (*view.local_fips, *view.central_fips))
             state.wanted = dict.fromkeys(sorted(in_kernel), ACTIVE) | self._omitted(view, in_kernel)
-        elif fate is Fate.ABSENT:
+        elif data_plane is DataPlane.ABSENT:
             in_kernel = frozenset()
             state.wanted = dict.fromkeys(sorted(self._reported_here(view)), DOWN)
         else:
@@ -121,7 +121,7 @@ class FipStatuses:
             failed = dict.fromkeys(sorted(self._reported_here(view) - in_kernel), ERROR)
             unchanged = in_kernel & listed
             state.wanted = {fip_id: status for fip_id, status in state.wanted.items() if fip_id in unchanged} | failed
-        if state.in_kernel - listed and fate is not Fate.FAILED:
+        if state.in_kernel - listed and data_plane is not DataPlane.FAILED:
             state.clear = True
         state.in_kernel = in_kernel
 

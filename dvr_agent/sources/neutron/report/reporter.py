@@ -13,7 +13,7 @@ from dvr_agent.backoff import delay
 from dvr_agent.desired.host_view import make_view
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import Router
-from dvr_agent.sources.api import Fate, Settled
+from dvr_agent.sources.api import DataPlane, JobReport
 from dvr_agent.sources.neutron.api import ServerAwayError, ServerError
 from dvr_agent.sources.neutron.crossing.report_inbox import Message, StatusesReceived
 from dvr_agent.sources.neutron.crossing.shared import SharedParts
@@ -60,8 +60,8 @@ class Reporter:
             self._send()
 
     def _take(self, message: Message) -> None:
-        if isinstance(message, Settled):
-            self._statuses.settled(message)
+        if isinstance(message, JobReport):
+            self._statuses.job_ended(message)
             self._set_gateway_port_ref(message)
         elif isinstance(message, StatusesReceived):
             self._statuses.received(message.router_id, message.statuses)
@@ -116,10 +116,10 @@ class Reporter:
         stored = self._shared.routers.get(router_id)
         return stored.router if stored is not None else None
 
-    def _set_gateway_port_ref(self, report: Settled) -> None:
-        if report.fate is Fate.FAILED:
+    def _set_gateway_port_ref(self, report: JobReport) -> None:
+        if report.data_plane is DataPlane.FAILED:
             return
-        network = self._gateway_network(report.router) if report.fate is Fate.IN_PLACE else None
+        network = self._gateway_network(report.router) if report.data_plane is DataPlane.IN_PLACE else None
         if self._shared.gateway_ports.set_network(report.router_id, network):
             self._shared.fetch_inbox.release()
 
