@@ -63,7 +63,8 @@ coverage: ## branch coverage of the unit and contract tests; fails below the flo
 
 .PHONY: ready
 ready: ## install what all tests need, and run nothing
-	@tools/system-packages.sh build test neutron vm && tools/venv.sh test neutron ovs && tools/neutron-venv.sh
+	@tools/system-packages.sh build test neutron vm debian && tools/venv.sh test neutron ovs && tools/neutron-venv.sh
+	@tools/debian-venv.sh
 
 .PHONY: test-debian
 test-debian: ## unit, contract and packet tests on Debian's own Python packages, the oldest versions that are supported (root)
