@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from dvr_agent.errors import AttachError
 from dvr_agent.kernel import sysctl
-from dvr_agent.kernel.netlink.link import LinkInfo, decode_link, decode_place, get_link
+from dvr_agent.kernel.netlink.handler import NO_DEVICE
+from dvr_agent.kernel.netlink.link import LinkInfo, decode_link, decode_relations, get_link
 from dvr_agent.kernel.netlink.message import Data
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.state.link import Port
@@ -29,7 +30,6 @@ ALIAS = "dvr-agent"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DEVICE = re.compile(rf"[^\s/:]{{1,{NAME_MAX}}}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-_NO_DEVICE = frozenset({errno.ENODEV})
 
 
 class Device(NamedTuple):
@@ -86,7 +86,7 @@ def check_ports(namespace: str, ports: Iterable[Port]) -> None:
 
 def read_devices(sock: NetlinkSocket, names: Sequence[str]) -> dict[str, Device]:
     """Read those of the named devices that are there, one by one: a host may have thousands."""
-    answers = sock.get([get_link(name, _NO_DEVICE) for name in names])
+    answers = sock.get([get_link(name, NO_DEVICE) for name in names])
     return {name: read_device(data) for name, data in zip(names, answers, strict=True) if data is not None}
 
 
@@ -148,6 +148,6 @@ def _ipv6_fault(port: Port, tap: Device) -> str:
 
 def read_device(data: Data) -> Device:
     """Decode a link message of the kernel."""
-    info, place = decode_link(data), decode_place(data)
-    on_top = info.kind != "veth" and not place.elsewhere
-    return Device(info, place.peer, place.ipv6, place.peer if on_top else 0)
+    info, relations = decode_link(data), decode_relations(data)
+    on_top = info.kind != "veth" and not relations.elsewhere
+    return Device(info, relations.peer, relations.ipv6, relations.peer if on_top else 0)

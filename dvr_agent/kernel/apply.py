@@ -15,7 +15,7 @@ from dvr_agent.kernel import sysctl
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.kinds import HANDLER_OF
 from dvr_agent.kernel.link_changes import PeerNamespaces, link_request, removal_requests
-from dvr_agent.kernel.netlink.handler import AnyHandler, WriteContext
+from dvr_agent.kernel.netlink.handler import NO_DEVICE, AnyHandler, WriteContext
 from dvr_agent.kernel.netlink.link import get_link, index_and_name
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
@@ -24,8 +24,6 @@ from dvr_agent.state.kind import AnyKind, KernelObject
 from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import KIND_OF
 from dvr_agent.state.sysctl import Sysctl
-
-_NO_DEVICE = frozenset({errno.ENODEV})
 
 
 def apply(namespace: str, changes: Sequence[Change], counters: WriteCounters) -> None:
@@ -122,7 +120,7 @@ class _Writer:
             for device in (handler.kind.devices(change.item) if handler.by_index else ())
         }
         missing = sorted(named - self._context.indexes.keys())
-        answers = self._sock.get([get_link(name, _NO_DEVICE) for name in missing])
+        answers = self._sock.get([get_link(name, NO_DEVICE) for name in missing])
         for name, data in zip(missing, answers, strict=True):
             if data is None:
                 self._absent.add(name)

@@ -7,7 +7,6 @@ namespace) the kernel filters: what reaches Python has the size of the slice, no
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,15 +16,13 @@ from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.kinds import HANDLERS
 from dvr_agent.kernel.netlink.address import read_link_locals
 from dvr_agent.kernel.netlink.endpoint import open_raw
-from dvr_agent.kernel.netlink.handler import AnyHandler, SliceReader
+from dvr_agent.kernel.netlink.handler import NO_DEVICE, AnyHandler, SliceReader
 from dvr_agent.kernel.netlink.link import LOOPBACK, LinkInfo, decode_brief, dump_links, get_link
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.netns import entered
 from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership
-
-_NO_DEVICE = frozenset({errno.ENODEV})
 
 
 def observe(
@@ -81,7 +78,7 @@ def _named_links(sock: NetlinkSocket, ownership: Ownership) -> tuple[list[LinkIn
     wanted: list[str | int] = [*sorted(ownership.devices)]
     if ownership.kernel_rules:
         wanted.append(LOOPBACK)
-    answers = sock.get([get_link(link, _NO_DEVICE) for link in wanted])
+    answers = sock.get([get_link(link, NO_DEVICE) for link in wanted])
     found = [decode_brief(data) for data in answers if data is not None]
     loopback = next((link for link in found if link.ifindex == LOOPBACK), None)
     return [link for link in found if link is not loopback or ownership.owns_device(link.name)], loopback

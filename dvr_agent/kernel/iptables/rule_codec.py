@@ -12,9 +12,9 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 
+from dvr_agent.kernel.ip_text import ip_text
 from dvr_agent.kernel.iptables.extensions import (
     address_bytes,
-    address_text,
     decode_match,
     decode_target,
     encode_match,
@@ -183,7 +183,7 @@ def _decode_network(raw: bytes, mask: bytes, inverted: int) -> str | Not | None:
         raise ValueError  # a mask with holes
     if length == "0" and not inverted:
         return None
-    text = f"{address_text(raw)}/{length}"
+    text = f"{ip_text(raw)}/{length}"
     return Not(text) if inverted else text
 
 

@@ -21,9 +21,9 @@ from typing import Literal
 
 from pyroute2.netlink.nfnetlink.nftsocket import nft_rule_msg
 
-from dvr_agent.kernel.iptables.extensions import address_text, decode_match, decode_target
-from dvr_agent.kernel.netlink.message import attributes
-from dvr_agent.kernel.netlink.schema import Data, Schema
+from dvr_agent.kernel.ip_text import ip_text
+from dvr_agent.kernel.iptables.extensions import decode_match, decode_target
+from dvr_agent.kernel.netlink.schema import Data, Schema, attributes
 from dvr_agent.kernel.nftables.fields import Fields, NamedAttributes, code_of
 from dvr_agent.state.filter import (
     DportMatch,
@@ -247,7 +247,7 @@ def _network(family: Family, value: bytes, mask: bytes | None) -> str:
     """An address with its prefix length; iptables-nft compares only as many bytes as the prefix has, where it can."""
     length = sum(byte.bit_count() for byte in mask) if mask else len(value) * 8
     address = value.ljust(4 if family == 4 else 16, b"\0")
-    return f"{address_text(address)}/{length}"
+    return f"{ip_text(address)}/{length}"
 
 
 def _verdict(data: Data) -> Target | None:
