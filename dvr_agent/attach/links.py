@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -12,7 +11,8 @@ from dvr_agent.errors import AttachError, KernelError
 from dvr_agent.kernel import sysctl
 from dvr_agent.kernel.api import NamespaceManager, WriteCounters
 from dvr_agent.kernel.netlink.endpoint import open_raw
-from dvr_agent.kernel.netlink.link import PeerEnd, add_veth, delete_group, delete_link, set_link
+from dvr_agent.kernel.netlink.handler import NO_DEVICE
+from dvr_agent.kernel.netlink.link import PeerEnd, add_veth, delete_links, set_link
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.netns import open_namespace
@@ -20,9 +20,6 @@ from dvr_agent.state.link import Port
 from dvr_agent.state.sysctl import Sysctl
 
 HOST = ""
-GROUP_TO_DELETE = 0x64767262
-"""Link group ("dvrb") of links that are about to be removed; no other link is ever in it."""
-GONE = frozenset({errno.ENODEV})
 
 
 def host_socket(counters: WriteCounters) -> NetlinkSocket:
@@ -78,12 +75,8 @@ def switch_ipv6_off(names: Iterable[str], counters: WriteCounters) -> None:
 
 
 def delete(sock: NetlinkSocket, names: Sequence[str]) -> None:
-    """Remove links.  Several go by group: the kernel then waits for RCU once, not once for each (17 ms)."""
-    if len(names) == 1:
-        sock.batch([delete_link(names[0], tolerate=GONE)])
-    elif names:
-        requests = [set_link(name, group=GROUP_TO_DELETE, tolerate=GONE) for name in names]
-        sock.batch([*requests, delete_group(GROUP_TO_DELETE, f"links {', '.join(names)}", GONE)])
+    """Remove links that are there."""
+    sock.batch(delete_links([(name, "") for name in names], NO_DEVICE))
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
-"""Read what a slice of a namespace contains: one entry into the namespace, one netlink socket, a dump per kind.
+"""Read the objects of a slice of a namespace: one entry into the namespace, one netlink socket, a dump per kind.
 
-Two ways.  With device *prefixes* the whole namespace is read.  With device *names* only (a slice of a shared
-namespace) the kernel filters: what reaches Python has the size of the slice, not that of the namespace.
-:class:`~dvr_agent.state.ownership.Ownership` alone decides what is ours.
+The ownership of the slice decides how much is read.  With device *prefixes* the whole namespace is read.  With device
+*names* only (a slice of a shared namespace) the kernel filters: the answers have the size of the slice, not that of the
+namespace.  Called by :mod:`dvr_agent.kernel.plumber`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dvr_agent.state.ownership import Ownership
 def observe(
     namespace: str, ownership: Ownership, sysctls: Iterable[str], counters: WriteCounters
 ) -> NamespaceState | None:
-    """See :meth:`dvr_agent.kernel.api.InterfacePlumber.observe`."""
+    """Read a slice; see :meth:`dvr_agent.kernel.api.InterfacePlumber.observe`."""
     keys = tuple(sysctls)
     paths = sysctl.paths_of(namespace, keys)
     try:

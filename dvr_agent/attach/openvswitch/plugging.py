@@ -23,13 +23,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from dvr_agent.attach.links import GONE, HOST, delete, make_pairs, repair, switch_ipv6_off
+from dvr_agent.attach.links import HOST, delete, make_pairs, repair, switch_ipv6_off
 from dvr_agent.attach.openvswitch.database import Database
 from dvr_agent.attach.openvswitch.port_edits import AddPort, DeletePort, SetIds, Touch, bridge_missing
 from dvr_agent.attach.openvswitch.rows import INTERNAL, SYSTEM, PortRow, all_ids, outer_name, wrong_ids
 from dvr_agent.attach.outer_ends import Device, read_devices, same_pair
 from dvr_agent.errors import AttachError
 from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.netlink.handler import NO_DEVICE
 from dvr_agent.kernel.netlink.link import set_link
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.netns import open_namespace
@@ -250,7 +251,7 @@ class Plugging:
         wrong = [name for name, found in taps.items() if _tap_differs(found)]
         if wrong:
             self._raise_taps(wrong)
-            mtus = [set_link(name, mtu=taps[name].port.mtu, what=taps[name].port, tolerate=GONE) for name in wrong]
+            mtus = [set_link(name, mtu=taps[name].port.mtu, what=taps[name].port, tolerate=NO_DEVICE) for name in wrong]
             self._host.batch(mtus)
 
     def _raise_taps(self, names: Sequence[str]) -> None:
@@ -268,7 +269,7 @@ def take_away(inside: NetlinkSocket, devices: Iterable[Device]) -> None:
     found = list(devices)
     delete(inside, [device.info.name for device in found if device.info.kind != KERNEL_KIND])
     staying = [device.info.name for device in found if device.info.kind == KERNEL_KIND and device.info.up]
-    inside.batch([set_link(name, up=False, tolerate=GONE) for name in staying])
+    inside.batch([set_link(name, up=False, tolerate=NO_DEVICE) for name in staying])
 
 
 def _tap_differs(found: FoundPort) -> bool:

@@ -6,6 +6,7 @@ pyroute2's ``ifinfmsg``; ``include/uapi/linux/if_link.h`` and ``veth.h``.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -40,6 +41,8 @@ PROMOTE_SECONDARIES = ifinfmsg.af_spec_inet.inet.field_names.index("promote_seco
 """Number of the parameter's attribute in IFLA_INET_CONF (``IPV4_DEVCONF_PROMOTE_SECONDARIES``)."""
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 """Leave out statistics, the bigger half of a link message (include/uapi/linux/rtnetlink.h; not in pyroute2)."""
+GROUP_TO_DELETE = 0x64767264
+"""Link group ("dvrd") of links that are about to be removed; the agent puts links into it for no other purpose."""
 LOOPBACK = 1
 """Index of ``lo`` in every namespace (drivers/net/loopback.c)."""
 
@@ -190,6 +193,18 @@ def delete_group(group: int, what: Named | str = "", tolerate: frozenset[int] = 
     """Return the request that deletes all links of a group at the price of one.  ENODEV: there are none."""
     body = _head(AF_UNSPEC, 0, 0, 0) + _group(group)
     return Request(RTM_DELLINK, 0, body, what or f"links of group {group}", tolerate)
+
+
+def delete_links(links: Sequence[tuple[str, Named | str]], tolerate: frozenset[int] = frozenset()) -> list[Request]:
+    """Return the requests that delete links: several by group, since the kernel then waits for RCU once, not for each.
+
+    :param links: (name, object for errors) of each
+    """
+    if len(links) == 1:
+        return [delete_link(*links[0], tolerate)]
+    names = ", ".join(name for name, _ in links)
+    moved = [set_link(name, group=GROUP_TO_DELETE, what=what, tolerate=tolerate) for name, what in links]
+    return [*moved, delete_group(GROUP_TO_DELETE, f"links {names}", tolerate)] if moved else []
 
 
 def get_link(link: int | str, tolerate: frozenset[int] = frozenset()) -> Request:
