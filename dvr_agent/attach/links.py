@@ -1,4 +1,4 @@
-"""Work on devices that all drivers share: veth pairs made, repaired and removed, and errors of the kernel converted."""
+"""Make, repair and remove the devices of ports, for both drivers; convert errors of the kernel layer."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from dvr_agent.state.link import Port
 from dvr_agent.state.sysctl import Sysctl
 
 HOST = ""
+"""Name of the namespace that the calling thread is in, the host's."""
 
 
 def host_socket(counters: WriteCounters) -> NetlinkSocket:
@@ -56,7 +57,7 @@ def make_pairs(inside: NetlinkSocket, ports: Sequence[Port]) -> None:
 
 
 def repair(port: Port, inner: Mapping[str, Device]) -> Iterator[Request]:
-    """Yield the change of an inner end that differs from its port."""
+    """Yield the request that repairs an inner end, if it differs from its port."""
     info = inner[port.device].info
     if (info.mac, info.mtu, info.up) != (port.mac, port.mtu, True):
         yield set_link(

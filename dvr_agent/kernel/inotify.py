@@ -1,7 +1,7 @@
 """Watch directories for events by inotify(7).
 
 Used by ``sources/directory_watch.py`` for the directory of router documents.  Numbers and layout are those of
-include/uapi/linux/inotify.h: ``dvrctl check`` reads that directory too, and must not pay for an import of pyroute2.
+include/uapi/linux/inotify.h: this is no netlink, and pyroute2 has no event bits.
 """
 
 from __future__ import annotations
