@@ -1,1 +1,4 @@
-"""How ports reach their layer 2 networks: the interface (``api``) and its drivers, ``bridge`` and ``openvswitch``."""
+"""Attach drivers connect router ports to layer 2 networks: the interface (``api``), ``bridge`` and ``openvswitch``.
+
+``links`` and ``outer_ends`` have what both drivers do with devices.  Nothing here knows routers.
+"""

@@ -1,6 +1,7 @@
-"""How a port reaches its layer 2 network: what every attach driver offers.
+"""The interface of attach drivers, which connect a router port to its layer 2 network.
 
-A driver knows ports, networks and namespaces; it knows no routers.  ``bridge`` is the built-in one.
+The device of a port in its namespace is the inner side, what connects it on the host the outer side (``tap…``, bridge,
+port of Open vSwitch).  Used by the reconciler; a driver knows ports, networks and namespaces, and no routers.
 """
 
 from __future__ import annotations
@@ -12,56 +13,65 @@ from dvr_agent.state.link import Port
 
 
 class OuterPort(NamedTuple):
-    """The outer side of a plugged port, found on the host."""
+    """The outer side of a plugged port, as found on the host."""
 
     port_id: str
     """Neutron port UUID as the driver recorded it."""
     outer: str
     """Device (bridge driver: ``tap…``) or port name on the layer 2 side."""
     namespace: str
-    """The namespace its inner end was made in."""
+    """Namespace that the inner side was made in; empty: its device is in none."""
 
 
 class AttachDriver(Protocol):
-    """Plug, unplug, list.  Errors are :class:`~dvr_agent.errors.AttachError`."""
+    """Plugs ports, removes them, lists them.  Errors are :class:`~dvr_agent.errors.AttachError`."""
 
     def check(self, ports: Iterable[Port]) -> dict[str, str]:
-        """Inner device name → what is wrong on the outer side, for those where something is.  Reads only."""
+        """Return the faults of outer sides: inner device name → text, for ports with a fault.  Reads only."""
 
     def obstacles(self, ports: Iterable[Port]) -> dict[str, str]:
-        """Inner device name → why the port could not be plugged now, where something is known.  Reads only."""
+        """Return known reasons why ports cannot be plugged now: inner device name → text.  Reads only."""
 
     def prepare(self, ports: Mapping[str, Sequence[Port]]) -> None:
-        """These ports (by namespace, which may not exist yet) are about to be plugged: begin what takes its time, for
-        all of them at once.  A hint; what goes wrong is for :meth:`plug` to say."""
+        """Begin to plug all ports at once, where that takes time.
+
+        A hint before :meth:`plug`, which reports errors.
+
+        :param ports: by namespace, which need not exist yet
+        """
 
     def plug(self, namespace: str, ports: Sequence[Port]) -> None:
-        """Make each port's device in the namespace, with MAC and MTU, up and connected; repair what is half there.
+        """Make each port's device in the namespace, with MAC and MTU, up and connected; repair incomplete ports.
 
-        A port that is as it should be is not touched.
+        A port without a fault is not touched.
         """
 
     def unplug(self, namespace: str, devices: Sequence[str]) -> None:
-        """Remove the devices from the namespace together with their outer sides; none there: nothing to do."""
+        """Remove devices from the namespace together with their outer sides; an absent one is no error."""
 
     def list(self) -> list[OuterPort]:
-        """All outer sides that this driver made on this host and that are still there."""
+        """Return all existing outer sides that this driver made on this host."""
 
     def release(self, namespace: str) -> None:
-        """The namespace is about to be removed: take away outer sides that would not vanish with it."""
+        """Remove outer sides that the kernel would not remove together with the namespace, which is removed next."""
 
     def fileno(self) -> int | None:
-        """A descriptor that is readable when outer sides may have changed by themselves (Open vSwitch restarted), the
-        same for the driver's whole life; None if the driver has nothing of the kind."""
+        """Return a descriptor that is readable when another program may have changed outer sides.
+
+        The same for the driver's whole life; None: the driver gets no such events.
+        """
 
     def acknowledge(self) -> None:
-        """Have the descriptor readable no more, until something happens again.  Does not block, from any thread."""
+        """Clear the event of :meth:`fileno`.  Does not block; for any thread."""
 
     def idle(self, networks: Collection[str] = ()) -> Sequence[str]:
-        """Names of what this driver made for networks other than these, not for ports, and nothing uses; only reads."""
+        """Return the names of unused network devices (bridges) that this driver made, except for these networks.
+
+        Reads only.
+        """
 
     def tidy(self, networks: Collection[str] = ()) -> Sequence[str]:
-        """Remove what :meth:`idle` names; returns the names."""
+        """Remove the devices that :meth:`idle` names; returns the names."""
 
     def unplug_outer(self, ports: Sequence[OuterPort]) -> None:
-        """Remove outer sides that belong to nothing any more."""
+        """Remove stale outer sides."""

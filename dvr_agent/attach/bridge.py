@@ -1,11 +1,11 @@
 """The built-in attach driver: each network is a Linux bridge, each port a veth pair.
 
-Network N is bridge ``brq<N[:11]>`` in the namespace the agent runs in, made if it is missing; external networks may be
-mapped to bridges that exist.  A port's inner end is made where it belongs, its outer end ``tap<port id[:11]>`` here.
-What the agent makes here is layer 2 only: IPv6 is off before a device comes up, since each device's autoconfiguration
-would be flooded over the whole network (and would offer the host's services to it).
+Network N is bridge ``brq<N[:11]>`` in the host's namespace, made if it is missing; external networks may be mapped to
+bridges that exist.  A port's inner end is made in the router's namespace, its outer end ``tap<port id[:11]>`` in the
+host's.  Devices that the agent makes there are layer 2 only: IPv6 is off before a device comes up, since each device's
+autoconfiguration would be flooded over the whole network (and would offer the host's services to it).
 
-A Linux bridge follows the MTU of its smallest port by itself; nothing here sets it.
+A Linux bridge takes the MTU of its smallest port by itself; no code here sets it.
 """
 
 from __future__ import annotations
@@ -58,13 +58,14 @@ from dvr_agent.state.link import Port
 LOG = logging.getLogger(__name__)
 
 EXTERNAL = ("fg-", "qg-")
-"""How the names of ports in external networks begin (neutron.agent.l3)."""
+"""Prefixes of devices of ports in external networks (neutron.agent.l3)."""
 
 
 class BridgeDriver:
     """Implements :class:`dvr_agent.attach.api.AttachDriver` (its docstrings are the contract).
 
-    Keeps nothing between calls but what it has warned of.  The calling thread's namespace is the host's.
+    Keeps nothing between calls, except the networks of which it has warned.  The calling thread's namespace is the
+    host's.
     """
 
     def __init__(
@@ -80,11 +81,11 @@ class BridgeDriver:
         self._warned: set[str] = set()
 
     def check(self, ports: Iterable[Port]) -> dict[str, str]:
-        """Inner device name → what is wrong on the outer side, for those where something is.  Reads only."""
+        """Return the faults of outer sides: inner device name → text, for ports with a fault.  Reads only."""
         wanted = list(ports)
         if not wanted:
             return {}
-        self._warn_of_forgotten(wanted)
+        self._warn_of_unmapped(wanted)
         with attach_errors(), host_socket(self._counters) as host:
             taps = read_devices(host, [tap_name(port.port_id) for port in wanted])
             bridges = read_devices(host, self._bridge_names(wanted))
@@ -95,10 +96,10 @@ class BridgeDriver:
         return {device: text for device, text in faults.items() if text}
 
     def obstacles(self, ports: Iterable[Port]) -> dict[str, str]:
-        """Ports of external networks whose bridge is missing: such a bridge is never made here."""
+        """Return the ports of external networks that lack their bridge, which this driver never makes."""
         wanted = list(ports)
         bridges = {port.device: self._external[port.network_id] for port in wanted if port.network_id in self._external}
-        self._warn_of_forgotten(wanted)
+        self._warn_of_unmapped(wanted)
         if not bridges:
             return {}
         with attach_errors(), host_socket(self._counters) as host:
@@ -106,21 +107,21 @@ class BridgeDriver:
         return {device: f"bridge {name} is missing" for device, name in bridges.items() if name not in found}
 
     def prepare(self, ports: Mapping[str, Sequence[Port]]) -> None:
-        """Nothing here takes its time."""
+        """Do nothing: veth pairs are made at once."""
 
     def plug(self, namespace: str, ports: Sequence[Port]) -> None:
-        """Make each port's device in the namespace, with MAC and MTU, up and connected; repair what is half there.
+        """Make each port's device in the namespace, with MAC and MTU, up and connected; repair incomplete ports.
 
-        A port that is as it should be is not touched.
+        A port without a fault is not touched.
 
-        :raises AttachError: EINVAL for ids and names that cannot be right, ENODEV for a bridge of an external network
+        :raises AttachError: EINVAL for malformed ids and names, ENODEV for a bridge of an external network
             that does not exist, EEXIST for a device of another kind in the place of an outer end, or what the kernel
             refused; ports before it in the same call may be done or not, and the call can be repeated
         """
         if not ports:
             return
         check_ports(namespace, ports)
-        self._warn_of_forgotten(ports)
+        self._warn_of_unmapped(ports)
         with (
             attach_errors(),
             host_socket(self._counters) as host,
@@ -142,7 +143,7 @@ class BridgeDriver:
             )
 
     def unplug(self, namespace: str, devices: Sequence[str]) -> None:
-        """Remove the devices from the namespace together with their outer sides; none there: nothing to do."""
+        """Remove devices from the namespace together with their outer sides; an absent one is no error."""
         if not devices:
             return
         with (
@@ -153,7 +154,7 @@ class BridgeDriver:
             delete(inside, list(read_devices(inside, devices)))
 
     def unplug_outer(self, ports: Sequence[OuterPort]) -> None:
-        """Remove outer sides that belong to nothing any more; one that became another port's meanwhile stays."""
+        """Remove stale outer sides; an outer side that has become another port's meanwhile stays."""
         if not ports:
             return
         with attach_errors(), host_socket(self._counters) as host:
@@ -161,17 +162,19 @@ class BridgeDriver:
             delete(host, [port.outer for port in ports if _is_outer(found.get(port.outer), port)])
 
     def release(self, namespace: str) -> None:
-        """Nothing to do: outer ends go with the inner ones."""
+        """Do nothing: the kernel removes outer ends together with the inner ones."""
 
     def fileno(self) -> None:
-        """Bridges do not restart."""
+        """Return None: a bridge raises no events."""
 
     def acknowledge(self) -> None:
-        """Nothing to clear."""
+        """Do nothing: there is no event."""
 
     def idle(self, networks: Collection[str] = ()) -> Sequence[str]:
-        """Bridges that this driver made for other networks than these, and that have neither a port of any kind
-        nor a device on top of them, nor an address; their names, sorted."""
+        """Return the names of unused bridges that this driver made, except those of these networks, sorted.
+
+        Unused: without a port of any kind, a device on top, or an address.
+        """
         with attach_errors(), host_socket(self._counters) as host:
             return self._idle(host, networks)
 
@@ -180,7 +183,7 @@ class BridgeDriver:
         with attach_errors(), host_socket(self._counters) as host:
             idle = self._idle(host, networks)
             if idle:
-                # Once more, and nothing else between reading and removal: an instance may just have been plugged.
+                # Read again right before the removal: an instance may just have been plugged.
                 idle = self._idle(host, networks)
                 delete(host, idle)
         return idle
@@ -205,14 +208,14 @@ class BridgeDriver:
         return sorted({self._bridge_of(port.network_id) for port in ports})
 
     def _ready_bridges(self, host: NetlinkSocket, ports: Sequence[Port]) -> dict[str, int]:
-        """Name → index of every bridge the ports need; those that may be made are made, ours are up."""
+        """Return name → index of the bridges that the ports need; make missing ones of ours, and raise ours."""
         names = self._bridge_names(ports)
         found = read_devices(host, names)
         missing = [name for name in names if name not in found]
         for port in ports:
             self._check_bridge(port, found.get(self._bridge_of(port.network_id)))
         if missing:
-            # The mark in the same send as the bridge: there is no moment at which a crash leaves one without it.
+            # The alias is set in the same send: no crash leaves a bridge of ours without its mark.
             host.batch([request for name in missing for request in (add_bridge(name), set_link(name, alias=ALIAS))])
             found |= read_devices(host, missing)
         ours = [name for name in names if found[name].info.alias == ALIAS]
@@ -220,10 +223,10 @@ class BridgeDriver:
         host.batch([set_link(name, up=True) for name in ours if not found[name].info.up])
         return {name: found[name].info.ifindex for name in names}
 
-    def _warn_of_forgotten(self, ports: Sequence[Port]) -> None:
-        """Warn, once, of each external network that ``external_networks`` lacks while it names others.
+    def _warn_of_unmapped(self, ports: Sequence[Port]) -> None:
+        """Warn once of each external network that ``external_networks`` lacks while it has others.
 
-        Such a network gets a bridge of its own, which leads nowhere: most likely its line was forgotten.
+        Such a network gets a bridge of its own without an uplink: most likely its line was forgotten.
         """
         for port in ports:
             network = port.network_id
@@ -239,6 +242,10 @@ class BridgeDriver:
                 )
 
     def _check_bridge(self, port: Port, bridge: Device | None) -> None:
+        """Check the bridge of a port's network.
+
+        :raises AttachError: it is missing and not ours to make, or no bridge
+        """
         name = self._bridge_of(port.network_id)
         what = f"bridge {name} of network {port.network_id}"
         if bridge is None and port.network_id in self._external:
@@ -251,10 +258,10 @@ class BridgeDriver:
     def _whole_pairs(
         self, host: NetlinkSocket, inside: NetlinkSocket, ports: Sequence[Port]
     ) -> tuple[dict[str, Device], dict[str, Device]]:
-        """Outer and inner ends by name, of ports that have both; single ends are removed.
+        """Return outer and inner ends by name, of ports that have both; remove single ends.
 
-        A single end is left by a crash or an operator: an outer end whose inner end is in another namespace,
-        or in one that is just being torn down, or an inner end that belongs to some other pair.
+        A crash or an operator leaves single ends: an outer end whose inner end is in another namespace, or in one that
+        the kernel is removing, or an inner end of another pair.
         """
         taps = read_devices(host, [tap_name(port.port_id) for port in ports])
         inner = read_devices(inside, [port.device for port in ports])
@@ -275,7 +282,7 @@ class BridgeDriver:
 
     # Last, because its name hides the built-in type from annotations below it.
     def list(self) -> list[OuterPort]:
-        """All outer sides that this driver made on this host and that are still there."""
+        """Return all existing outer sides that this driver made on this host."""
         with attach_errors(), host_socket(self._counters) as host:
             mark = f"{ALIAS}:".encode()
             links = [decode_link(data) for data in host.dump(dump_links()) if mark in data]
@@ -284,7 +291,7 @@ class BridgeDriver:
 
 
 def _connect(port: Port, namespace: str, taps: Mapping[str, Device], bridge: int) -> Iterator[Request]:
-    """What an outer end still lacks; everything if it is new."""
+    """Yield the changes that an outer end needs; all of them if it is new."""
     name, alias = tap_name(port.port_id), tap_alias(port.port_id, namespace)
     tap = taps.get(name)
     if tap is None:

@@ -1,9 +1,8 @@
-"""Work on devices that all drivers share: veth pairs made, repaired and removed, and errors of the kernel converted."""
+"""Make, repair and remove the devices of ports, for both drivers; convert errors of the kernel layer."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -12,7 +11,8 @@ from dvr_agent.errors import AttachError, KernelError
 from dvr_agent.kernel import sysctl
 from dvr_agent.kernel.api import NamespaceManager, WriteCounters
 from dvr_agent.kernel.netlink.endpoint import open_raw
-from dvr_agent.kernel.netlink.link import PeerEnd, add_veth, delete_group, delete_link, set_link
+from dvr_agent.kernel.netlink.handler import NO_DEVICE
+from dvr_agent.kernel.netlink.link import PeerEnd, add_veth, delete_links, set_link
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.netns import open_namespace
@@ -20,9 +20,7 @@ from dvr_agent.state.link import Port
 from dvr_agent.state.sysctl import Sysctl
 
 HOST = ""
-GROUP_TO_DELETE = 0x64767262
-"""Link group ("dvrb") of links that are about to be removed; no other link is ever in it."""
-GONE = frozenset({errno.ENODEV})
+"""Name of the namespace that the calling thread is in, the host's."""
 
 
 def host_socket(counters: WriteCounters) -> NetlinkSocket:
@@ -59,7 +57,7 @@ def make_pairs(inside: NetlinkSocket, ports: Sequence[Port]) -> None:
 
 
 def repair(port: Port, inner: Mapping[str, Device]) -> Iterator[Request]:
-    """Yield the change of an inner end that differs from its port."""
+    """Yield the request that repairs an inner end, if it differs from its port."""
     info = inner[port.device].info
     if (info.mac, info.mtu, info.up) != (port.mac, port.mtu, True):
         yield set_link(
@@ -78,12 +76,8 @@ def switch_ipv6_off(names: Iterable[str], counters: WriteCounters) -> None:
 
 
 def delete(sock: NetlinkSocket, names: Sequence[str]) -> None:
-    """Remove links.  Several go by group: the kernel then waits for RCU once, not once for each (17 ms)."""
-    if len(names) == 1:
-        sock.batch([delete_link(names[0], tolerate=GONE)])
-    elif names:
-        requests = [set_link(name, group=GROUP_TO_DELETE, tolerate=GONE) for name in names]
-        sock.batch([*requests, delete_group(GROUP_TO_DELETE, f"links {', '.join(names)}", GONE)])
+    """Remove links that are there."""
+    sock.batch(delete_links([(name, "") for name in names], NO_DEVICE))
 
 
 @contextlib.contextmanager

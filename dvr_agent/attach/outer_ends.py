@@ -1,7 +1,7 @@
-"""The outer side of a port with the bridge driver: names, marks, and faults.
+"""Devices of ports, read from the kernel; names, marks and faults of outer ends on a Linux bridge.
 
-``tap…`` and ``brq…`` are the names of Neutron's Linux bridge agent (neutron.plugins.ml2.drivers.linuxbridge), so that
-an operator finds what he knows.  The interface alias (``ip link set … alias``) tells which of them this agent made.
+``tap…`` and ``brq…`` are the names of Neutron's Linux bridge agent (neutron.plugins.ml2.drivers.linuxbridge), which
+operators know.  The interface alias (``ip link set … alias``) marks devices that this agent made.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from dvr_agent.errors import AttachError
 from dvr_agent.kernel import sysctl
-from dvr_agent.kernel.netlink.link import LinkInfo, decode_link, decode_place, get_link
+from dvr_agent.kernel.netlink.handler import NO_DEVICE
+from dvr_agent.kernel.netlink.link import LinkInfo, decode_link, decode_relations, get_link
 from dvr_agent.kernel.netlink.message import Data
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.state.link import Port
@@ -24,18 +25,17 @@ ID_LENGTH = 11
 NAME_MAX = 15
 """IFNAMSIZ without the closing NUL (linux/if.h)."""
 ALIAS = "dvr-agent"
-"""Alias of bridges made here; that of a ``tap…`` goes on with port id and namespace."""
+"""Alias of bridges that this agent made, and begin of a ``tap…`` device's (:func:`tap_alias`)."""
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DEVICE = re.compile(rf"[^\s/:]{{1,{NAME_MAX}}}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-_NO_DEVICE = frozenset({errno.ENODEV})
 
 
 class Device(NamedTuple):
-    """A device, inside or outside, with values that :class:`LinkInfo` lacks.
+    """A device with its relations to others (:class:`~dvr_agent.kernel.netlink.link.LinkRelations`).
 
-    :ivar peer: index of the other end of a veth pair, in whatever namespace that is
+    :ivar peer: index of the other end of a veth pair, in the namespace of that end
     :ivar ipv6: the device has IPv6
     :ivar lower: index of the device in this namespace that it is on top of (VLAN, macvlan, …), 0 for none
     """
@@ -69,7 +69,7 @@ def read_alias(alias: str) -> tuple[str, str] | None:
 
 
 def check_ports(namespace: str, ports: Iterable[Port]) -> None:
-    """Refuse values that must not become a device name or a part of a message.
+    """Refuse malformed values before they become device names or attributes.
 
     :raises AttachError: EINVAL, naming the port and what is wrong with it
     """
@@ -85,8 +85,8 @@ def check_ports(namespace: str, ports: Iterable[Port]) -> None:
 
 
 def read_devices(sock: NetlinkSocket, names: Sequence[str]) -> dict[str, Device]:
-    """Read those of the named devices that are there, one by one: a host may have thousands."""
-    answers = sock.get([get_link(name, _NO_DEVICE) for name in names])
+    """Read the named devices that exist, by one request each: a host may have thousands of others."""
+    answers = sock.get([get_link(name, NO_DEVICE) for name in names])
     return {name: read_device(data) for name, data in zip(names, answers, strict=True) if data is not None}
 
 
@@ -105,7 +105,7 @@ def ipv6_switch(name: str) -> str:
 
 
 def same_pair(outer: Device, inner: Device) -> bool:
-    """Tell whether two devices are the ends of one veth pair."""
+    """True if two devices are the ends of one veth pair."""
     return outer.peer == inner.info.ifindex and inner.peer == outer.info.ifindex
 
 
@@ -134,7 +134,7 @@ def _tap_fault(port: Port, tap: Device, bridge: Device, name: str) -> str:
 
 
 def _bridge_fault(bridge: Device, name: str) -> str:
-    """Check a bridge that this agent made; others may be as they are."""
+    """Return the fault of a bridge that this agent made; other bridges have none."""
     if bridge.info.alias != ALIAS:
         return ""
     if not bridge.info.up:
@@ -147,7 +147,7 @@ def _ipv6_fault(port: Port, tap: Device) -> str:
 
 
 def read_device(data: Data) -> Device:
-    """Decode a link message of the kernel."""
-    info, place = decode_link(data), decode_place(data)
-    on_top = info.kind != "veth" and not place.elsewhere
-    return Device(info, place.peer, place.ipv6, place.peer if on_top else 0)
+    """Decode one RTM_NEWLINK message."""
+    info, relations = decode_link(data), decode_relations(data)
+    on_top = info.kind != "veth" and not relations.elsewhere
+    return Device(info, relations.peer, relations.ipv6, relations.peer if on_top else 0)

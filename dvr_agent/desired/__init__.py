@@ -1,1 +1,6 @@
-"""Pure functions that compute the desired state of a router's namespaces: ``docs/dataplane.md`` in code."""
+"""Compute the desired state of a router's namespaces, as ``docs/dataplane.md`` describes it.  Pure.
+
+Input: the router (``model``), settings of the host, values that the host allocated.  ``build.desired_router`` is the
+entrance, called by ``reconcile/draft.py``; ``host_view`` decides which parts are built here, and ``qrouter``, ``fip``
+and ``snat`` compute one namespace each.
+"""

@@ -1,7 +1,8 @@
-"""Allocation of link-local /31 subnets and rule priorities from pools; each key keeps its value.
+"""Allocate link-local /31 subnets and rule priorities from pools; each key keeps its value.  Pure.
 
-Pure: ``dvr_agent.reconcile.statefile`` reads and writes the files, which are Neutron's.  One allocator per host and
-kind; a new value is the first free one from a hash of its key on, so that a lost file gives the same values again.
+Used by ``reconcile``, whose ``statefile`` reads and writes the files (in Neutron's format).  One allocator per host and
+kind of value; a new value is the first free one from a hash of its key on, so that a lost file gives the same values
+again.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from dvr_agent.errors import AllocationError
 from dvr_agent.state.ownership import FIP_PRIORITIES
 
 PAIR_POOL = IPv4Network("169.254.64.0/18")
-"""Source of the /31 pairs (neutron.agent.l3.dvr_fip_ns, FIP_LL_SUBNET)."""
+"""Pool of the /31 subnets (neutron.agent.l3.dvr_fip_ns, FIP_LL_SUBNET)."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class LinkLocalPair:
-    """A /31: its first address is the router's side, its second the fip namespace's."""
+    """A /31: the first address is the router's, the second the fip namespace's."""
 
     first: int
 
@@ -59,7 +60,8 @@ class Allocator(Generic[V]):
     """Allocates the values of a pool to keys, no value twice.
 
     :param pool: all values, in order
-    :param entries: values that are allocated already, by key; excludes values outside the pool, and second users of one
+    :param entries: values that are allocated already, by key; entries outside the pool or with a value of another key
+        are dropped
     """
 
     def __init__(self, pool: Sequence[V], entries: Mapping[str, V]) -> None:
@@ -119,7 +121,7 @@ class Allocator(Generic[V]):
         return True
 
     def release(self, key: str) -> None:
-        """Free the value of a key that is gone."""
+        """Free the value of a key."""
         value = self._values.pop(key, None)
         if value is not None:
             del self._owner[value]
@@ -127,6 +129,7 @@ class Allocator(Generic[V]):
             self.dirty = True
 
     def _take(self, key: str, value: V) -> bool:
+        """Give a key a value; False if the value is not in the pool or has a key, or the key has a value."""
         if value not in self._members or value in self._owner or key in self._values:
             return False
         self._values[key] = value
@@ -166,7 +169,7 @@ def parse_priorities(text: str) -> tuple[dict[str, int], list[str]]:
 
 
 def format_entries(entries: Mapping[str, LinkLocalPair] | Mapping[str, int]) -> str:
-    """Write the text of a state file: one ``key,value`` a line."""
+    """Write the text of a state file: ``key,value`` on each line."""
     return "".join(f"{key},{value}\n" for key, value in entries.items())
 
 

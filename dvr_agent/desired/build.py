@@ -1,4 +1,4 @@
-"""Compute the desired states of a router's namespaces on a host.  The entrance of this package."""
+"""Compute the desired state of all namespaces of a router on this host, and warnings: the entrance of this package."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from dvr_agent.model.router import ExtraRoute, IpAddress
 from dvr_agent.state.namespace import NamespaceState
 
 MAX_SKIPPED = 10
-"""How many ports without neighbour are named, each in a warning of its own."""
+"""Number of ports without neighbour that get a warning each; one more warning counts the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class DesiredRouter:
     """The desired state of a router on this host.
 
-    :ivar base: shared part of the fip namespace, None if the router has no pair to one; likewise ``slice``
-    :ivar slice: the router's own part of the fip namespace
+    :ivar base: shared part of the fip namespace, None if the router has no pair to one
+    :ivar slice: the router's own part of the fip namespace, None likewise
     :ivar snat: None on hosts where the router has no snat namespace
     :ivar warnings: for the operator; the router is not degraded
     :ivar omitted: objects of the document that are left out, and why: the router is degraded
@@ -36,7 +36,7 @@ class DesiredRouter:
 
 
 def desired_router(view: HostView, allocations: HostAllocations) -> DesiredRouter:
-    """Compute the desired state.  The order of lists in the document does not matter."""
+    """Compute the desired state of a router.  The order of lists in the document does not matter."""
     view = replace(view, known_marks=allocations.marks) if allocations.marks else view
     router = view.router
     qrouter, in_qrouter = qrouter_state(view, allocations)
@@ -51,7 +51,7 @@ def desired_router(view: HostView, allocations: HostAllocations) -> DesiredRoute
         snat, realised = snat_state(view, router.gateway)
         used |= realised
     omitted = tuple(omission.text for omission in router.omitted)
-    warnings = (*_warnings(view, used), *_taken_replies(view, in_qrouter), *_conceded(allocations))
+    warnings = (*_warnings(view, used), *_reply_warnings(view, in_qrouter), *_conceded_warnings(allocations))
     return DesiredRouter(qrouter, base, piece, snat, warnings, omitted)
 
 
@@ -77,8 +77,8 @@ def _warnings(view: HostView, used: set[ExtraRoute]) -> list[str]:
     return [*warnings, *skipped]
 
 
-def _taken_replies(view: HostView, in_qrouter: set[ExtraRoute]) -> list[str]:
-    """Warn of extra routes in the qrouter namespace that replies of floating IPs follow, too.
+def _reply_warnings(view: HostView, in_qrouter: set[ExtraRoute]) -> list[str]:
+    """Warn of extra routes in the qrouter namespace that replies of floating IPs follow too.
 
     The kernel looks up the main table before the rules of floating IPs.  Neutron allows such routes, and
     neutron-l3-agent does the same.
@@ -92,8 +92,8 @@ def _taken_replies(view: HostView, in_qrouter: set[ExtraRoute]) -> list[str]:
     ]
 
 
-def _conceded(allocations: HostAllocations) -> list[str]:
-    """Warn of subnets that several routers have and whose route in the fip namespace is another router's."""
+def _conceded_warnings(allocations: HostAllocations) -> list[str]:
+    """Warn of subnets that several routers have, where the route in the fip namespace belongs to another router."""
     return [
         f"subnet {subnet} is in the external address scope and also of a router with a lower id, which has its route "
         "in the fip namespace"

@@ -1,6 +1,6 @@
 """The namespace of an external network, ``fip-<network id>``, shared by all routers (``docs/dataplane.md``, "fip").
 
-It is a sum of slices: a base slice for the agent gateway port, and one slice per router.
+The namespace is a sum of slices: a base slice for the agent gateway port, and one slice per router.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _onlink_routes(device: str, port: RouterPort) -> list[Route]:
 def slice_ownership(router_id: str, pair: FipPair | None) -> Ownership:
     """Return what one router owns in a fip namespace: its ``fpr-`` device, its rule and its routing table.
 
-    Of the routes by its device only those in the main table: for others the kernel would walk all tables.
+    Of the routes by its device it owns those in the main table only: to read others the kernel would walk all tables.
     """
     tables = frozenset({fip_index(pair.subnet.fip_address)}) if pair else frozenset[int]()
     devices = frozenset({names.device(names.FIP_TO_ROUTER, router_id)})
@@ -112,5 +112,5 @@ def slice_state(
 
 
 def empty_slice(namespace: str, router_id: str, pair: FipPair | None) -> NamespaceState:
-    """Return the part of a router in a fip namespace that it has left: nothing."""
+    """Return the empty slice of a router that has left a fip namespace: its objects there are stale."""
     return NamespaceState(namespace, slice_ownership(router_id, pair))

@@ -1,4 +1,7 @@
-"""Values beyond the document that the desired state depends on, and that this host allocates."""
+"""Values that this host allocated to a router, and that the desired state depends on.
+
+Made by ``reconcile`` from the allocators, the kernel and the last claims; see "host allocations" in the glossary.
+"""
 
 from __future__ import annotations
 
@@ -42,11 +45,11 @@ class HostAllocations:
 
 
 def new_fip_pair(router_id: str, subnet: LinkLocalPair) -> FipPair:
-    """Return the pair that is made where the kernel has none yet."""
+    """Make the pair of a router that has none in the kernel yet."""
     return FipPair(subnet, generated_mac(ROUTER_TO_FIP, router_id), generated_mac(FIP_TO_ROUTER, router_id))
 
 
 def generated_mac(prefix: str, router_id: str) -> str:
-    """Compute a locally administered unicast MAC address from the router id: stable over restarts."""
+    """Compute a locally administered unicast MAC address from the router id: the same after a restart."""
     digest = sha256(f"{prefix}{router_id}".encode()).digest()
     return ":".join(f"{byte:02x}" for byte in (digest[0] & 0xFC | 0x02, *digest[1:6]))

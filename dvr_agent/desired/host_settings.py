@@ -1,4 +1,4 @@
-"""The part of the configuration that the desired state depends on."""
+"""The part of the configuration that the desired state depends on; ``config`` makes it of the options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class AgentMode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class HostSettings:
-    """Host settings that the desired state depends on.
+    """Settings of this host, from the configuration.
 
     :ivar host: this host's name as Neutron knows it
     :ivar random_fully: SNAT picks source ports fully at random (``use_random_fully``)

@@ -1,6 +1,6 @@
-"""One router on one host: which of its parts are built here.
+"""Decide which parts of a router are built on this host (:class:`HostView`).
 
-Every such question of ``docs/dataplane.md`` ("Namespaces") is decided here, once; the modules of the namespaces only
+The conditions of ``docs/dataplane.md`` ("Namespaces") are here and nowhere else; the modules of the namespaces only
 compute objects.
 """
 
@@ -19,10 +19,10 @@ from dvr_agent.model.router import FixedIp, FloatingIp, Router, RouterPort, Subn
 
 @dataclass(frozen=True)
 class HostView:
-    """A router on a host.
+    """A router as this host builds it.
 
     :ivar agent_gateway: the agent gateway port in use for the router's external network, if this host has one
-    :ivar known_marks: (address scope, mark) that connections carry here, and that are kept
+    :ivar known_marks: (address scope, mark) pairs that tracked connections carry here: these scopes keep their marks
     """
 
     router: Router
@@ -42,7 +42,7 @@ class HostView:
 
     @cached_property
     def fip(self) -> str | None:
-        """The fip namespace that the router is linked to, None without one."""
+        """Name of the fip namespace that the router has a pair to, None without one."""
         return names.FIP + self.agent_gateway.network_id if self.agent_gateway else None
 
     @cached_property

@@ -1,7 +1,7 @@
 """Names of namespaces and devices: prefix + id, devices cut to 14 characters (``docs/dataplane.md``, "Names").
 
-The prefixes and the length are Neutron's (neutron.agent.l3 and neutron_lib.constants); Open vSwitch agent, operators
-and debugging guides rely on them.
+The prefixes and the length are Neutron's (neutron.agent.l3 and neutron_lib.constants); the Open vSwitch agent,
+operators and debugging guides rely on them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Permanent neighbours of the router's own namespace (``docs/dataplane.md``, "Neighbours").
+"""Permanent neighbours of the qrouter namespace (``docs/dataplane.md``, "Neighbours"); used by ``qrouter``.
 
-Every port of each subnet, on all hosts: a distributed router must not resolve addresses by ARP.
+Every port of each subnet gets an entry, on all hosts: a distributed router must not resolve addresses by ARP.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dvr_agent.state.neighbour import Neighbour
 
 
 def qrouter_neighbours(view: HostView, pair: FipPair | None, devices: list[tuple[str, RouterPort]]) -> list[Neighbour]:
-    """Compute the neighbours.
+    """Compute the neighbours of the qrouter namespace.
 
     :param devices: internal devices, with their ports
     """
@@ -25,7 +25,7 @@ def qrouter_neighbours(view: HostView, pair: FipPair | None, devices: list[tuple
     for device, port in devices:
         for _, subnet in port_subnets(port):
             members = [member for member in ports_by_subnet.get(subnet.id, ()) if member.id not in own_ports]
-            # Later ones win: an address belongs to the port that has it as a fixed IP, whoever may use it beside.
+            # Later entries win: the port of a fixed IP before ports with an allowed address pair for the address.
             found |= {(address, device): mac for address, mac in _allowed_addresses(members, subnet)}
             found |= {(address, device): mac for address, mac in _fixed_addresses(members, subnet)}
             found |= {(address, device): mac for address, mac in _csnat_addresses(view, subnet)}

@@ -11,24 +11,25 @@ from dvr_agent.desired.common import (
     FAMILIES,
     IPV6_MIN_MTU,
     NOT_DNATED,
-    ScopedDevice,
     has_family,
-    metadata_forward,
-    metadata_input,
-    metadata_mark,
-    metadata_redirect,
     outbound,
     port_addresses,
     port_link,
+)
+from dvr_agent.desired.host_allocations import FipPair, HostAllocations
+from dvr_agent.desired.host_view import HostView
+from dvr_agent.desired.metadata_rules import metadata_forward, metadata_input, metadata_mark, metadata_redirect
+from dvr_agent.desired.neighbours import qrouter_neighbours
+from dvr_agent.desired.routes import extra_routes, leg
+from dvr_agent.desired.scope_rules import (
+    ScopedDevice,
+    other_scope_egress,
+    other_scope_fips,
+    other_scope_ingress,
     scope_filter,
     scope_mangle,
     scope_of,
 )
-from dvr_agent.desired.host_allocations import FipPair, HostAllocations
-from dvr_agent.desired.host_view import HostView
-from dvr_agent.desired.neighbours import qrouter_neighbours
-from dvr_agent.desired.routes import extra_routes, leg
-from dvr_agent.desired.scope_rules import other_scope_egress, other_scope_fips, other_scope_ingress
 from dvr_agent.desired.table_ids import redirect_index
 from dvr_agent.model.router import ExtraRoute, RouterPort
 from dvr_agent.state.address import Address, link_local
@@ -125,7 +126,7 @@ def _routing(
     view: HostView, allocations: HostAllocations, devices: Devices, redirects: list[SnatRedirect]
 ) -> tuple[list[Route], list[Rule], set[ExtraRoute]]:
     extra, used = extra_routes(view.router.routes, (leg(device, port) for device, port in devices))
-    # Other subnets of an internal network get no on-link routes: the owner of a shared network could name any prefix.
+    # Other subnets of an internal network get no on-link routes: the owner of a shared network could choose any prefix.
     routes: dict[tuple[str, int], Route] = {}
     own_default = any(route.dst == DEFAULT_V6 for route in extra)
     rules: list[Rule] = [*KERNEL_RULES]
@@ -134,7 +135,7 @@ def _routing(
         family = 6 if ":" in cidr else 4
         rules.append(Rule(family, index, index, cidr))
         if family == 6 and allocations.pair is not None and not own_default:
-            rules += _before_main(cidr, index)
+            rules += _rules_before_main(cidr, index)
         route = make_route(DEFAULT_V6 if family == 6 else DEFAULT_V4, index, Hop(csnat, device))
         routes[route.key] = route
     if allocations.pair is not None:
@@ -143,18 +144,18 @@ def _routing(
         fixed = {str(fip.address): f"{fip.fixed_address}/32" for fip in view.local_fips}
         rules += [Rule(4, priority, FIP_TABLE, fixed[fip]) for fip, priority in allocations.priorities if fip in fixed]
         rules += [Rule(4, SAME_SCOPE_PRIORITY, FIP_TABLE, subnet) for subnet in view.same_scope_subnets]
-    # A tenant's own default route comes after ours and so takes its place.
+    # A tenant's own default route replaces ours: the later route of a key counts.
     routes.update({route.key: route for route in extra})
     return list(routes.values()), rules, used
 
 
-def _before_main(cidr: str, index: int) -> list[Rule]:
+def _rules_before_main(cidr: str, index: int) -> list[Rule]:
     """Make the two IPv6 rules before main: main without its default route, then the redirect to SNAT.
 
-    Every index is greater than 32766, the priority of the kernel's rule for main, and main has an IPv6 default route
-    to the fip namespace: the redirect's rule of Neutron is never looked up, and packets end in a namespace that has no
-    route for them.  Not made where the document has an extra route ``::/0``, which takes the place of that default
-    route and must be followed, as ``0.0.0.0/0`` is (``docs/dataplane.md``, "Rule priorities and tables").
+    Every index is greater than 32766, the priority of the kernel's rule for main, and main has an IPv6 default route to
+    the fip namespace: the kernel never reaches Neutron's rule for the redirect, and the fip namespace has no route for
+    the packets.  Not made where the document has an extra route ``::/0``, which replaces that default route and must be
+    followed, as ``0.0.0.0/0`` is (``docs/dataplane.md``, "Rule priorities and tables").
     """
     return [
         Rule(6, V6_CONNECTED_PRIORITY, MAIN_TABLE, cidr, suppress_default=True),
@@ -216,7 +217,7 @@ def _scoped(view: HostView, devices: Devices, family: Family) -> list[ScopedDevi
         ScopedDevice(device, view.marks[scope_of(port, family)]) for device, port in devices if has_family(port, family)
     ]
     gateway = view.router.gateway
-    # Floating IPs come in by it whether the gateway port has an IPv4 address or not.
+    # Packets to floating IPs come in by rfp-, also where the gateway port has no IPv4 address.
     if view.agent_gateway is not None and gateway is not None and (family == 4 or has_family(gateway, family)):
         scoped.append(ScopedDevice(view.rfp, view.marks[scope_of(gateway, family)]))
     return scoped

@@ -1,6 +1,6 @@
-"""Router advertisements of a router: the configuration of its radvd, radvd.conf(5).
+"""Write the configuration of a router's radvd (radvd.conf(5)); used by ``services/radvd.py``.
 
-The router advertises what it does under neutron-l3-agent (Neutron 29, neutron/agent/linux/ra.py): prefixes by the
+The router advertises the same as under neutron-l3-agent (Neutron 29, neutron/agent/linux/ra.py): prefixes by the
 subnets' mode, the flags for DHCPv6, the MTU, resolvers for SLAAC, and the route to the metadata address.
 """
 
@@ -10,10 +10,9 @@ from ipaddress import IPv6Address
 
 from dvr_agent.desired import names
 from dvr_agent.desired.common import IPV6_MIN_MTU
+from dvr_agent.desired.metadata_rules import ADDRESSES as METADATA_ADDRESSES
 from dvr_agent.model.router import RaMode, Router, RouterPort, Subnet
 
-METADATA_ROUTE = "fe80::a9fe:a9fe/128"
-"""Route to the metadata address, for instances that accept routes from advertisements."""
 MOST_RESOLVERS = 3
 """The number of resolvers that fit into one option, which is all that older radvd allow."""
 
@@ -21,7 +20,8 @@ MOST_RESOLVERS = 3
 def radvd_text(router: Router, shortest: int, longest: int) -> str | None:
     """Write radvd's configuration; None if the router advertises nothing.
 
-    :param shortest: seconds between two advertisements; likewise ``longest``
+    :param shortest: least number of seconds between two advertisements
+    :param longest: greatest number of seconds between two advertisements
     """
     ports = [(names.device(names.INTERNAL, port.id), port) for port in router.interfaces if port.admin_state_up]
     blocks = [
@@ -50,11 +50,12 @@ def _interface(device: str, port: RouterPort, subnets: list[Subnet], shortest: i
         autonomous = "off" if subnet.ra_mode is RaMode.STATEFUL else "on"
         prefix = f"{_text(IPv6Address(int(subnet.cidr.network_address)))}/{subnet.cidr.prefixlen}"
         lines += [f"prefix {prefix} {{", "    AdvOnLink on;", f"    AdvAutonomous {autonomous};", "};"]
-    lines.append(f"route {METADATA_ROUTE} {{ }};")
+    # For instances that accept routes from advertisements.
+    lines.append(f"route {METADATA_ADDRESSES[6]} {{ }};")
     return "\n".join([f"interface {device} {{", *(f"    {line}" for line in lines), "};", ""])
 
 
 def _text(address: IPv6Address) -> str:
-    """Write an address as radvd reads it: its grammar has no ``::`` at the start of an address (radvd 2.19)."""
+    """Write an address so that radvd can read it: radvd 2.19 accepts no ``::`` at the start of an address."""
     text = str(address)
     return address.exploded if text.startswith("::") else text

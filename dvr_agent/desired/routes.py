@@ -1,4 +1,7 @@
-"""Routes of the document: which namespace each entry of a router's ``routes`` belongs to, and routes of ports."""
+"""Make the routes that follow from a router's ``routes`` and from its ports; used by ``qrouter``, ``fip`` and ``snat``.
+
+An entry of ``routes`` belongs to every namespace with a leg whose subnets contain its next hop.
+"""
 
 from __future__ import annotations
 
@@ -58,6 +61,7 @@ def extra_routes(
 
 
 def _leg_of(entry: ExtraRoute, legs: list[Leg]) -> Leg | None:
+    """Return the leg by which the next hop of an entry is reached; None without one, or if the hop is the router."""
     for one in legs:
         for net in one.subnets:
             if net.version == entry.nexthop.version and entry.nexthop in net:

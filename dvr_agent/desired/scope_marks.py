@@ -3,7 +3,7 @@
 The upper 16 bits of the mark hold a number per scope, 1024 for "no scope" (neutron.agent.l3.router_info,
 ADDRESS_SCOPE_MARK_ID_MIN).  neutron-l3-agent numbers the others in processing order, so that they may change on restart
 while saved connection marks do not; here each is a hash of the scope's id, the same on every host for ever.  Where a
-router was taken over from neutron-l3-agent, its numbers stay, since connections carry them.
+router was taken over from neutron-l3-agent, its numbers stay, since tracked connections carry them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _IDS = range(1025, 2048)
 
 
 def known_marks(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """Select the plausible ones of (scope id, mark) pairs found in the kernel; the first mark of a scope counts.
+    """Select the valid (scope id, mark) pairs of those found in the kernel; the first mark of a scope counts.
 
-    Excludes a mark that two scopes have, and one that is no mark of a scope.
+    Excludes marks that two scopes have, and marks that are no mark of a scope.
 
     :returns: scope id → mark
     """

@@ -1,18 +1,56 @@
-"""Floating IPs of instances whose network is in another address scope than the external one.
+"""Packet filter rules of address scopes (``docs/dataplane.md``, "Address scopes").
 
-Only NAT may carry their packets across scopes, so the packets get another mark on the way (``docs/dataplane.md``,
-"Address scopes").
+Packets are marked with the scope of the device that they come in by, and dropped where they would leave by a device of
+another scope.  A floating IP may belong to an instance in another scope than the external one: its packets cross scopes
+by NAT, and get the mark of the other scope on the way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
-from dvr_agent.desired.common import UNMARKED_CONNECTION, ScopedDevice
+from dvr_agent.desired.common import DROP
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.desired.scope_marks import SCOPE_MASK
-from dvr_agent.model.router import FloatingIp
-from dvr_agent.state.filter import FilterRule, SaveConnmark, SetMark
+from dvr_agent.model.router import FloatingIp, RouterPort
+from dvr_agent.state.filter import (
+    ConnmarkMatch,
+    Family,
+    FilterRule,
+    MarkMatch,
+    RestoreConnmark,
+    SaveConnmark,
+    SetMark,
+)
+
+UNMARKED_CONNECTION = ConnmarkMatch(0, SCOPE_MASK)
+RESTORE_SCOPE = FilterRule(RestoreConnmark(SCOPE_MASK), matches=(ConnmarkMatch(0, SCOPE_MASK, invert=True),))
+
+
+class ScopedDevice(NamedTuple):
+    """A device, and the mark of an address scope that its packets of one family carry."""
+
+    device: str
+    mark: int
+
+
+def scope_of(port: RouterPort, family: Family) -> str | None:
+    """Return the address scope id of a port in a family."""
+    return port.scope4 if family == 4 else port.scope6
+
+
+def scope_mangle(devices: Iterable[ScopedDevice]) -> list[FilterRule]:
+    """Mark incoming packets by the address scope of their device; a connection that has a mark keeps it."""
+    marks = [FilterRule(SetMark(mark, SCOPE_MASK), iif=device) for device, mark in devices]
+    return [*marks, RESTORE_SCOPE]
+
+
+def scope_filter(devices: Iterable[ScopedDevice]) -> list[FilterRule]:
+    """Drop packets that leave by a device of another address scope than they came from."""
+    return [
+        FilterRule(DROP, oif=device, matches=(MarkMatch(mark, SCOPE_MASK, invert=True),)) for device, mark in devices
+    ]
 
 
 def other_scope_fips(view: HostView, fips: Iterable[FloatingIp]) -> list[FloatingIp]:

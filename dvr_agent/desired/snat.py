@@ -1,5 +1,4 @@
-"""The SNAT namespace of a router, ``snat-<router id>``, on the host of its gateway (``docs/dataplane.md``,
-"snat")."""
+"""The SNAT namespace of a router, ``snat-<router id>``, on the host of its gateway (``docs/dataplane.md``, "snat")."""
 
 from __future__ import annotations
 
@@ -12,20 +11,24 @@ from dvr_agent.desired.common import (
     IPV6_MIN_MTU,
     NONLOCAL_BIND,
     NOT_DNATED,
-    UNMARKED_CONNECTION,
-    ScopedDevice,
     has_family,
     outbound,
     port_addresses,
     port_link,
-    scope_filter,
-    scope_mangle,
-    scope_of,
 )
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.desired.routes import default_routes, extra_routes, gateway_routes, has_ipv6_gateway, leg, onlink_routes
 from dvr_agent.desired.scope_marks import LOW_MASK, SCOPE_MASK
-from dvr_agent.desired.scope_rules import other_scope_egress, other_scope_fips, other_scope_ingress
+from dvr_agent.desired.scope_rules import (
+    UNMARKED_CONNECTION,
+    ScopedDevice,
+    other_scope_egress,
+    other_scope_fips,
+    other_scope_ingress,
+    scope_filter,
+    scope_mangle,
+    scope_of,
+)
 from dvr_agent.model.router import ExtraRoute, RouterPort
 from dvr_agent.state.address import Address
 from dvr_agent.state.filter import (
@@ -87,7 +90,10 @@ def snat_state(view: HostView, gateway: RouterPort) -> tuple[NamespaceState, set
 
 
 def _sysctls(qg: str, mtu: int, learns: bool) -> list[Sysctl]:
-    """:param learns: the IPv6 gateway is learned from router advertisements (2: although the namespace forwards)"""
+    """Compute the kernel parameters.
+
+    :param learns: the IPv6 gateway is learned from router advertisements (2: although the namespace forwards)
+    """
     sysctls = [*BASE_SYSCTLS, NONLOCAL_BIND, Sysctl("netfilter/nf_conntrack_tcp_loose", "0")]
     if mtu >= IPV6_MIN_MTU:
         sysctls.append(Sysctl(f"ipv6/conf/{qg}/accept_ra", "2" if learns else "0"))
@@ -111,7 +117,7 @@ def _tables(view: HostView, gateway: RouterPort, qg: str, inside: list[tuple[str
         forward = [] if translated else other_scope_egress(view, fips, scoped)
         rules = {"PREROUTING": mangle, "FORWARD": forward, "POSTROUTING": postrouting}
         tables.append(make_table(family, "mangle", {chain: tuple(found) for chain, found in rules.items()}))
-        # SNATed packets may leave whatever their scope: they no longer carry an address of it.
+        # SNATed packets of any scope may leave: they no longer carry an address of the scope.
         blocked = inner if translated else scoped
         tables.append(make_table(family, "filter", {"FORWARD": tuple(scope_filter(blocked))}))
     return tuple(tables)

@@ -2,7 +2,7 @@
 
 Implements :class:`dvr_agent.kernel.api.Announcer`; the reconciler and the daemon decide which addresses are announced,
 and when again.  One packet socket per call, opened in the namespace, sends all frames.  Closing a packet socket
-waits for a grace period of the kernel (10 to 14 ms, more than all else a router takes), so a thread of its own does it.
+waits for an RCU grace period (10 to 14 ms, more than all other work for a router), so a thread of its own does it.
 """
 
 from __future__ import annotations
@@ -15,26 +15,30 @@ import struct
 import threading
 from collections.abc import Sequence
 
+from pyroute2.arp import ARPHRD_ETHER
+from pyroute2.protocols import ETH_P_ARP, ETH_P_IP, ETH_P_IPV6
+
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import NamespaceManager
 from dvr_agent.state.namespace import Announcement
 
+# Numbers that pyroute2 does not have.
 SIOCGIFHWADDR = 0x8927
-"""linux/sockios.h"""
-ARPHRD_ETHER = 1
-"""linux/if_arp.h"""
-ETH_P_IP, ETH_P_ARP, ETH_P_IPV6 = 0x0800, 0x0806, 0x86DD
+"""include/uapi/linux/sockios.h"""
 ARPOP_REQUEST, ARPOP_REPLY = 1, 2
+"""include/uapi/linux/if_arp.h"""
 BROADCAST = b"\xff" * 6
 ALL_NODES = ipaddress.IPv6Address("ff02::1").packed
 ALL_NODES_MAC = bytes.fromhex("333300000001")
 """RFC 2464, section 7: 33:33 and the last four bytes of the group."""
 ND_NEIGHBOR_ADVERT = 136
 NA_OVERRIDE, NA_ROUTER = 0x20000000, 0x80000000
-"""RFC 4861, section 4.4.  The router flag is set: what announces here forwards packets, and a neighbour that has it
-as its default router would drop the route on seeing the flag cleared."""
+"""RFC 4861, section 4.4.  The router flag is set: these namespaces forward packets, and a neighbour that has one as its
+default router would drop the route if the flag were cleared."""
 ND_OPT_TARGET_LL_ADDR = 2
+"""RFC 4861, section 4.6.1."""
 ND_HOP_LIMIT = 255
+"""RFC 4861, section 7.1.2: receivers discard advertisements with another hop limit."""
 CLOSING = "close packet socket"
 """Name of the threads that close packet sockets."""
 
@@ -51,7 +55,7 @@ class PacketAnnouncer:
     def announce(self, namespace: str, announcements: Sequence[Announcement]) -> None:
         """Send a gratuitous ARP request and reply (IPv4) or an unsolicited neighbour advertisement (IPv6) for each.
 
-        The others are sent too if one cannot be.
+        An announcement that cannot be sent does not keep the others from being sent.
 
         :raises KernelError: after all have been tried, naming the first that failed
         """
@@ -89,7 +93,7 @@ def _send(sock: socket.socket, announcements: Sequence[Announcement]) -> list[tu
 
 
 def _close_aside(sock: socket.socket) -> None:
-    """Close without waiting; if no thread can be started, with waiting."""
+    """Close a packet socket in a thread of its own; in this one if no thread can be started."""
     try:
         threading.Thread(target=sock.close, name=CLOSING, daemon=True).start()
     except RuntimeError:
@@ -97,7 +101,7 @@ def _close_aside(sock: socket.socket) -> None:
 
 
 def frames(address: str, mac: bytes) -> list[tuple[int, bytes]]:
-    """(Ethernet protocol, frame) of everything that announces the address."""
+    """Return the frames that announce an address, each with its Ethernet protocol."""
     ip = ipaddress.ip_address(address)
     if ip.version == 4:
         return [(ETH_P_ARP, _gratuitous_arp(ip.packed, mac, op)) for op in (ARPOP_REQUEST, ARPOP_REPLY)]
@@ -105,14 +109,14 @@ def frames(address: str, mac: bytes) -> list[tuple[int, bytes]]:
 
 
 def _gratuitous_arp(ip: bytes, mac: bytes, operation: int) -> bytes:
-    """Sender and target address are the same; as ``arping -U`` (request) and ``-A`` (reply) send it.  RFC 5227, 3."""
+    """Make a gratuitous ARP frame, as ``arping -U`` (request) and ``-A`` (reply) send it (RFC 5227, section 3)."""
     target = mac if operation == ARPOP_REPLY else BROADCAST
     arp = struct.pack("!HHBBH", ARPHRD_ETHER, ETH_P_IP, len(mac), len(ip), operation)
     return BROADCAST + mac + struct.pack("!H", ETH_P_ARP) + arp + mac + ip + target + ip
 
 
 def _unsolicited_advertisement(ip: bytes, mac: bytes) -> bytes:
-    """RFC 4861, section 7.2.6: to all nodes, solicited flag clear, override flag set, with our link-layer address."""
+    """Make an unsolicited neighbour advertisement to all nodes, with override flag (RFC 4861, section 7.2.6)."""
     flags = NA_ROUTER | NA_OVERRIDE
     # The option's length is in units of eight bytes.
     rest = struct.pack("!I", flags) + ip + struct.pack("!BB", ND_OPT_TARGET_LL_ADDR, 1) + mac
@@ -124,7 +128,7 @@ def _unsolicited_advertisement(ip: bytes, mac: bytes) -> bytes:
 
 
 def _checksum(data: bytes) -> int:
-    """The Internet checksum (RFC 1071) of an even number of bytes."""
+    """Compute the Internet checksum (RFC 1071) of an even number of bytes."""
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
@@ -132,7 +136,7 @@ def _checksum(data: bytes) -> int:
 
 
 def _mac(sock: socket.socket, device: str) -> bytes:
-    """The device's own address.
+    """Return the device's own MAC address.
 
     :raises OSError: no such device, or none with Ethernet addresses
     """

@@ -1,8 +1,8 @@
-"""Interfaces of the kernel managers that the reconciler uses, implemented for the real kernel (``linux``) and a fake.
+"""Interfaces of the kernel managers that the reconciler uses; ``linux`` and ``fake`` implement them.
 
-They know namespaces, links, addresses, rules and tables, and no routers.  Every method blocks and is called from
-the one native worker thread.  Every method may raise :class:`~dvr_agent.errors.KernelError`, and for a
-namespace that does not exist :class:`~dvr_agent.errors.NamespaceGoneError`.
+The managers know namespaces, links, addresses, rules and tables, and no routers.  Every method blocks and is called
+from the one native worker thread.  Every method may raise :class:`~dvr_agent.errors.KernelError`, and for a namespace
+that does not exist :class:`~dvr_agent.errors.NamespaceGoneError`.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class WriteCounters:
     namespaces: int = 0
 
     def total(self) -> int:
-        """Sum of all writes."""
+        """Return the sum of all writes."""
         return self.netlink + self.commits + self.nftables + self.sysctls + self.namespaces
 
 
 class NamespaceManager(Protocol):
-    """Named network namespaces, the ones ``ip netns`` shows."""
+    """Named network namespaces, those that ``ip netns`` lists."""
 
     def create(self, name: str) -> None:
         """Create a namespace, with ``lo`` up; a namespace that exists already is left as it is."""
@@ -50,13 +50,13 @@ class NamespaceManager(Protocol):
         """Remove a namespace with all its objects; the kernel does so in the background.  An absent one is no error."""
 
     def list(self) -> list[str]:
-        """Names of all namespaces, sorted."""
+        """Return the names of all namespaces, sorted."""
 
     def exists(self, name: str) -> bool:
         """True if there is a namespace of that name."""
 
     def empty_files(self) -> Sequence[str]:
-        """Stale names, sorted: files that a process made and on which it mounted no namespace before it was killed."""
+        """Return names without a namespace, sorted: a process was killed between making the file and mounting on it."""
 
     def remove_file(self, name: str) -> None:
         """Remove a name without a namespace.  A name that has a namespace by now stays; an absent one is no error."""
@@ -82,7 +82,7 @@ class InterfacePlumber(Protocol):
 
         Links: ADD of a ``Veth`` creates the pair, of a ``VethPeer`` raises the end that exists by then; ADD of a
         ``Port`` is done by the attach driver and must not be passed here.  CHANGE and REMOVE work for all.
-        Removing an object that does not exist is no error.
+        The removal of an object that does not exist is no error.
 
         :raises KernelError: naming the first object that failed; later objects may have been changed or not
         """
@@ -111,20 +111,20 @@ class IptablesManager(Protocol):
         """
 
     def save(self, namespace: str) -> str:
-        """Print our chains in all tables of both families, in iptables-save syntax."""
+        """Return our chains in all tables of both families, in iptables-save syntax."""
 
 
 class NftablesManager(Protocol):
     """Chains of neutron-l3-agent in tables of nf_tables, where its iptables is iptables-nft."""
 
     def observe(self, namespace: str) -> tuple[Table, ...]:
-        """Read the tables with chains of neutron-l3-agent, its chains only; () without any, or without nf_tables.
+        """Read the chains of neutron-l3-agent, by table; () if there are none, or no nf_tables.
 
         :raises NamespaceGoneError: there is no such namespace
         """
 
     def remove(self, namespace: str) -> int:
-        """Remove its chains from all tables in one transaction; returns the number of chains.
+        """Remove neutron-l3-agent's chains from all tables in one transaction; returns the number of chains.
 
         :raises KernelError: nothing was changed
         """
@@ -155,7 +155,7 @@ class Announcer(Protocol):
 class Kernel:
     """Facade over the kernel managers.
 
-    :ivar counters: counts what all of them write
+    :ivar counters: counts the writes of all managers
     """
 
     namespaces: NamespaceManager

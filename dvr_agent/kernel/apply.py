@@ -1,7 +1,7 @@
 """Make changes in one namespace: in the given order, in as few netlink batches as that order allows.
 
-A batch ends only where an answer is needed: the index of a device that was just made, a parameter that is written
-between, links that are removed together.  Called by :mod:`dvr_agent.kernel.plumber`.
+A batch ends only where the next change needs it: for the index of a device that was just made, or a kernel parameter
+that is written in between.  Called by :mod:`dvr_agent.kernel.plumber`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dvr_agent.errors import KernelError
 from dvr_agent.kernel import sysctl
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.kinds import HANDLER_OF
-from dvr_agent.kernel.link_changes import PeerNamespaces, link_request, removal_requests
-from dvr_agent.kernel.netlink.handler import AnyHandler, WriteContext
-from dvr_agent.kernel.netlink.link import get_link, index_and_name
+from dvr_agent.kernel.link_changes import PeerNamespaces, link_request
+from dvr_agent.kernel.netlink.handler import GONE, NO_DEVICE, AnyHandler, WriteContext
+from dvr_agent.kernel.netlink.link import delete_links, get_link, index_and_name
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.state.diff import Action, Change
@@ -25,11 +25,9 @@ from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import KIND_OF
 from dvr_agent.state.sysctl import Sysctl
 
-_NO_DEVICE = frozenset({errno.ENODEV})
-
 
 def apply(namespace: str, changes: Sequence[Change], counters: WriteCounters) -> None:
-    """See :meth:`dvr_agent.kernel.api.InterfacePlumber.apply`."""
+    """Make the changes; see :meth:`dvr_agent.kernel.api.InterfacePlumber.apply`."""
     with NetlinkSocket.open(namespace, counters) as sock:
         writer = _Writer(namespace, sock, counters, changes)
         try:
@@ -63,12 +61,12 @@ class _Writer:
         present: dict[Request, frozenset[KernelObject]] = {}
         for request, code in self._sock.batch(requests):
             if code == errno.EEXIST and not self._exists(request, present):
-                instead = self._instead(request)
+                instead = self._replacement(request)
                 if not instead:
                     raise KernelError(self._namespace, request.text, code, "another one is in its place")
                 self._sock.batch(instead)
 
-    # Stages: runs of changes that are handled alike.
+    # Stages: sequences of changes that are handled alike.
 
     def objects(self, changes: Sequence[Change]) -> None:
         """Encode changes one by one into the pending batch."""
@@ -93,13 +91,14 @@ class _Writer:
         sysctl.write(self._namespace, items, self._counters)
 
     def unlink(self, changes: Sequence[Change]) -> None:
-        """Remove links, several of them together."""
+        """Encode the removal of links, all in one step."""
         links = [change.item for change in changes if isinstance(change.item, Link)]
-        self._pending += removal_requests(links)
+        self._pending += delete_links([(link.name, link) for link in links], GONE)
         for link in links:
             self._forget(link.name)
 
     def _encode(self, handler: AnyHandler, change: Change) -> None:
+        """Add the requests of one change to the pending batch; an object in its place is removed right before it."""
         item, context = change.item, self._context
         if change.action is Action.REMOVE:
             self._pending += handler.remove(item, context)
@@ -114,7 +113,7 @@ class _Writer:
     # Device names and indexes.
 
     def _learn(self, changes: Iterable[Change]) -> None:
-        """Look up the indexes of all devices that the coming changes name, at once."""
+        """Ask for the indexes of all devices that the coming changes name, in one request each."""
         named = {
             device
             for change in changes
@@ -122,7 +121,7 @@ class _Writer:
             for device in (handler.kind.devices(change.item) if handler.by_index else ())
         }
         missing = sorted(named - self._context.indexes.keys())
-        answers = self._sock.get([get_link(name, _NO_DEVICE) for name in missing])
+        answers = self._sock.get([get_link(name, NO_DEVICE) for name in missing])
         for name, data in zip(missing, answers, strict=True):
             if data is None:
                 self._absent.add(name)
@@ -130,11 +129,12 @@ class _Writer:
                 self._context.indexes[name] = index_and_name(data)[0]
 
     def _forget(self, name: str) -> None:
+        """Forget a device's index, since the device is added, changed or removed."""
         self._context.indexes.pop(name, None)
         self._absent.discard(name)
 
     def _is_left(self, change: Change, devices: Sequence[str]) -> bool:
-        """True if a removal remains to be done although a device is absent: of a route with hops by other devices.
+        """True if a removal must be sent although a device is absent: of a route that has hops by other devices.
 
         :raises KernelError: the change is no removal
         """
@@ -147,9 +147,9 @@ class _Writer:
     # An object that exists already.
 
     def _exists(self, request: Request, present: dict[Request, frozenset[KernelObject]]) -> bool:
-        """True if the object that the kernel has in place of a new one is equal to it.
+        """True if the object for which the kernel answered EEXIST is equal to the new one.
 
-        :param present: objects that were read for that already, by the request for them
+        :param present: request for objects → the objects, of requests that were sent already
         """
         item = request.what
         handler = HANDLER_OF.get(type(item))  # type: ignore[arg-type]  # a text has none
@@ -161,8 +161,8 @@ class _Writer:
             present[dump] = frozenset(handler.decode_place(self._sock.dump(dump), names))
         return item in present[dump]
 
-    def _instead(self, request: Request) -> list[Request]:
-        """Return requests that make the object although the kernel has put one of its own in its place; else empty."""
+    def _replacement(self, request: Request) -> list[Request]:
+        """Return requests that put the object in the place of one that the kernel made; empty if none can."""
         item = request.what
         handler = HANDLER_OF.get(type(item))  # type: ignore[arg-type]  # a text has none
         if handler is None or handler.dump_place is None or handler.instead is None:
@@ -184,7 +184,7 @@ def _place(kind: AnyKind, item: KernelObject) -> Hashable | None:
 
 
 def _leaving(changes: Iterable[Change]) -> dict[Hashable, KernelObject]:
-    """Return removed objects by place, where only one object at a time can have it: they go before their successor."""
+    """Return the removed objects by place, of kinds in which one object at a time can have a place (``Kind.place``)."""
     found = {
         _place(KIND_OF[type(change.item)], change.item): change.item
         for change in changes

@@ -1,15 +1,18 @@
-"""Capabilities of this process (capabilities(7)): checked before a child is started as another user."""
+"""Check capabilities of this process (capabilities(7)).
+
+Used by ``services/radvd.py`` before it starts a child as another user.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 CAP_SETGID, CAP_SETUID = 6, 7
-"""Bits of linux/capability.h."""
+"""Bits (include/uapi/linux/capability.h)."""
 
 
 def has(*bits: int) -> bool:
-    """True if this process has all of these capabilities, or if that cannot be read: then the kernel decides.
+    """True if this process has all of these capabilities, or if they cannot be read: then the kernel refuses in time.
 
     :param bits: ``CAP_…``
     """

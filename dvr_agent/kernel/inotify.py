@@ -1,7 +1,7 @@
-"""inotify(7): directory events by a file descriptor.
+"""Watch directories for events by inotify(7).
 
-``dvr_agent.sources.directory`` watches the directory of router documents with it.  Numbers are those of
-<sys/inotify.h>.
+Used by ``sources/directory_watch.py`` for the directory of router documents.  Numbers and layout are those of
+include/uapi/linux/inotify.h: this is no netlink, and pyroute2 has no event bits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dvr_agent import libc
 
 
 class Mask(IntFlag):
-    """Event bits: those that can be watched for, and those that only the kernel sets."""
+    """Event bits; the kernel alone sets UNMOUNT, Q_OVERFLOW and IGNORED."""
 
     ATTRIB = 0x4
     CLOSE_WRITE = 0x8
@@ -50,13 +50,14 @@ class Inotify:
     """
 
     _HEAD = struct.Struct("iIII")
+    """struct inotify_event: watch, mask, cookie, length of the name."""
     _BUFFER = 64 * 1024
 
     def __init__(self) -> None:
         self._fd = libc.inotify_init(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def fileno(self) -> int:
-        """The descriptor, for select and poll."""
+        """Return the descriptor, for select and poll."""
         return self._fd
 
     def watch(self, directory: int, mask: Mask) -> int:
@@ -74,7 +75,7 @@ class Inotify:
         libc.inotify_rm_watch(self._fd, watch)
 
     def read(self) -> list[InotifyEvent]:
-        """Take the events that wait, at most one buffer full (some 1,000); empty without any."""
+        """Read the pending events, at most one buffer full (some 1,000)."""
         try:
             data = os.read(self._fd, self._BUFFER)
         except BlockingIOError:

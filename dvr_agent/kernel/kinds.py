@@ -1,7 +1,8 @@
 """The registry of netlink handlers, one per kind of object; ``docs/adding-a-kind.md`` describes how a kind is added.
 
-Two kinds have none: a link is made in several ways (veth pair, the end of one, attach driver) and read first of all,
-see ``link_changes.py`` and ``observe.py``; a sysctl is a file, see ``sysctl.py``.
+Used by ``observe``, ``apply`` and the fake kernel.  Two kinds have no handler: a link is made in several ways (veth
+pair, end of a pair, attach driver) and read before all others, see ``link_changes.py`` and ``observe.py``; a sysctl is
+a file, see ``sysctl.py``.
 """
 
 from __future__ import annotations
@@ -19,4 +20,4 @@ HANDLER_OF: dict[type[KernelObject], AnyHandler] = {handler.kind.type: handler f
 """Class of a value → its handler."""
 
 SPECIAL: tuple[AnyKind, ...] = (LINK_KIND, SYSCTL_KIND)
-"""Kinds without handler."""
+"""Kinds without handler; ``tests/unit/test_kinds.py`` checks that each kind is here or in :data:`HANDLERS`."""

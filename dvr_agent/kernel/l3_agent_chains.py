@@ -1,4 +1,4 @@
-"""Names of neutron-l3-agent's chains, in legacy tables and in those of iptables-nft alike.
+"""Names of neutron-l3-agent's chains, the same in legacy tables and in nf_tables (iptables-nft).
 
 Used by ``iptables`` and ``nftables``, and by takeover and handover in ``reconcile``.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 L3_AGENT_PREFIX = "neutron-l3-agent-"
 L3_AGENT_NAMES = frozenset({"neutron-filter-top", "neutron-postrouting-bottom"})
-"""As neutron.agent.linux.iptables_manager names them: the chains with a prefix and the two shared ones."""
+"""Neutron's names (neutron.agent.linux.iptables_manager): chains with a prefix, and two shared ones."""
 
 
 def is_l3_agent_chain(chain: str) -> bool:

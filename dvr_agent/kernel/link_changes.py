@@ -1,19 +1,17 @@
-"""Requests that add, change and remove links, which come to be in several ways (see ``Link.origin``)."""
+"""Make the requests that add and change links, which are made in several ways (``Link.origin``).
+
+Used by ``kernel/apply.py``, in the place of a handler: a new veth pair needs a descriptor of its peer's namespace.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
-from dvr_agent.kernel.netlink.handler import GONE
-from dvr_agent.kernel.netlink.link import PeerEnd, add_veth, delete_group, delete_link, set_link
+from dvr_agent.kernel.netlink.link import PeerEnd, add_veth, set_link
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netns import open_namespace
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.link import Link, Veth, VethPeer
-
-GROUP_TO_DELETE = 0x64767264
-"""Link group ("dvrd") that collects links for removal; the agent puts links into it for no other purpose."""
 
 
 class PeerNamespaces:
@@ -56,19 +54,8 @@ def link_request(link: Link, change: Change, peers: PeerNamespaces) -> Request:
     raise ValueError(f"a {type(origin).__name__} is made by its attach driver: {link.text}")
 
 
-def removal_requests(links: Sequence[Link]) -> list[Request]:
-    """Make the requests that remove links: several by group, since the kernel then waits for RCU once, not for each."""
-    if len(links) == 1:
-        return [delete_link(links[0].name, links[0], GONE)]
-    names = ", ".join(link.name for link in links)
-    return [
-        *(set_link(link.name, group=GROUP_TO_DELETE, what=link, tolerate=GONE) for link in links),
-        delete_group(GROUP_TO_DELETE, f"links {names}", GONE),
-    ]
-
-
 def _changed_link(link: Link, old: object) -> Request:
-    """Set only what differs, so that a wrong MTU does not touch the MAC address."""
+    """Set the properties that differ: a wrong MTU does not touch the MAC address, whose change flushes neighbours."""
     was = old if isinstance(old, Link) else None
     return set_link(
         link.name,

@@ -19,7 +19,7 @@ from dvr_agent.kernel.plumber import RealPlumber
 
 
 def open_kernel() -> Kernel:
-    """This host's kernel; ``""`` then names the network namespace that the calling thread is in."""
+    """Open this host's kernel; in its methods ``""`` names the network namespace that the calling thread is in."""
     counters = WriteCounters()
     namespaces = RealNamespaces(counters)
     return Kernel(
@@ -39,8 +39,8 @@ _CONNTRACK_SYSCTL = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal")
 def probe_kernel() -> None:
     """Check, at the start of the daemon, that this kernel has what every router needs.
 
-    Loads the module for connection tracking if it is not loaded yet: its parameters are set before the first rule that
-    would load it.
+    Loads the module nf_conntrack if it is not loaded yet, since its parameters are set before the first rule that would
+    load it.
 
     :raises TablesUnavailableError: no legacy packet filter tables
     :raises KernelError: no connection tracking, or not root

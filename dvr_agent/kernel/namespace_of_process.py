@@ -3,8 +3,8 @@
 Used by ``services`` to tell its own children from other processes with the same process id.
 
 ``/proc/<pid>/ns/net`` of a process of another user, or of one that has changed its user, needs CAP_SYS_PTRACE.  But
-every process may ask for the number that its own namespace has for the one of another process, and compare it with the
-numbers of the named namespaces (net/core/net_namespace.c, rtnl_net_getid).
+every process may ask for the number (NSID) that its own namespace has for the namespace of another process, and compare
+it with the numbers of the named namespaces (net/core/net_namespace.c, rtnl_net_getid).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dvr_agent.kernel.netlink.transport import NetlinkSocket
 
 
 def inode_of_process(pid: int, likely: str = "") -> int:
-    """Inode of the network namespace of a process; 0 if its ``/proc`` entry is unreadable and it has no name.
+    """Return the inode of a process's network namespace; 0 if ``/proc`` is unreadable and the namespace has no name.
 
     :param likely: name of the namespace to be compared first
     :raises FileNotFoundError: the process has ended
@@ -44,7 +44,7 @@ def inode_of_process(pid: int, likely: str = "") -> int:
 
 
 def _named(sock: NetlinkSocket, wanted: int, likely: str) -> int:
-    """Inode of the named namespace that has this number, 0 if none has."""
+    """Return the inode of the named namespace that has this number, 0 if none has."""
     try:
         names = os.listdir(netns.NETNS_DIR)
     except OSError:
@@ -65,10 +65,9 @@ def _named(sock: NetlinkSocket, wanted: int, likely: str) -> int:
 
 
 def _number(sock: NetlinkSocket, what: str, member: str, value: int, give: bool = True) -> int:
-    """The number that our namespace has for another one.
+    """Return the number (NSID) that the thread's namespace has for another one.
 
     :param give: a namespace without a number gets one first
-
     :raises KernelError: there is no such process or namespace
     """
     for _ in range(2):

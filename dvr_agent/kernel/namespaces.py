@@ -25,7 +25,7 @@ from dvr_agent.kernel.netns import NETNS_DIR, OWN_NAMESPACE, NamespaceWindow, en
 from dvr_agent.umask import readable_by_all
 
 MAKING_SECONDS = 1.0
-"""Another process may be about to mount a namespace on a file in ``/run/netns`` that is younger."""
+"""Age of a file in ``/run/netns`` below which another process may be about to mount a namespace on it."""
 
 
 class RealNamespaces:
@@ -42,8 +42,8 @@ class RealNamespaces:
     def create(self, name: str) -> None:
         """Create a namespace, with ``lo`` up; a namespace that exists already is left as it is.
 
-        It is mounted last, so it is complete when its name appears.  A file without a namespace, which a crash between
-        the two leaves, is used.
+        The namespace is mounted last, so it is complete when its name appears.  An empty file that a crash left is
+        used.
 
         :raises KernelError: EINVAL for an impossible name, or what the kernel refused
         """
@@ -80,7 +80,7 @@ class RealNamespaces:
         self._counters.namespaces += was_there
 
     def list(self) -> list[str]:
-        """Names of all namespaces, sorted.  Other files in ``/run/netns`` are not namespaces.
+        """Return the names of all namespaces, sorted.  Other files in ``/run/netns`` are not namespaces.
 
         :raises KernelError: the directory cannot be read (a missing directory is empty)
         """
@@ -97,7 +97,7 @@ class RealNamespaces:
         return self._is_namespace(path_of(name))
 
     def empty_files(self) -> Sequence[str]:
-        """Stale names on which no namespace is mounted, sorted; ``ip netns`` lists them, and cannot enter them.
+        """Return names without a namespace, sorted; ``ip netns`` lists them, and cannot enter them.
 
         :raises KernelError: the directory cannot be read (a missing directory is empty)
         """

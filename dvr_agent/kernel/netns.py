@@ -1,10 +1,10 @@
-"""Enter a network namespace (:func:`entered`): the only code that moves a thread into another one.
+"""Enter a network namespace (:func:`entered`): the only code that moves a thread into another namespace.
 
-Whatever needs something of a namespace (a netlink or packet socket, ``/proc/sys/net``, a libiptc handle) opens it while
-the thread is there and uses it afterwards, since a socket stays bound to the namespace it was opened in.
-:mod:`dvr_agent.kernel.namespaces` makes and removes namespaces.
+Callers open what they need there (a netlink or packet socket, ``/proc/sys/net``, a libiptc handle) and use it after
+they have left, since a socket stays bound to the namespace in which it was opened.  :mod:`dvr_agent.kernel.namespaces`
+makes and removes namespaces.
 
-``""`` is the name of the "host" namespace, the one the calling thread is in anyway.
+``""`` is the name of the host's namespace, in which the calling thread is.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from dvr_agent import libc
 from dvr_agent.errors import KernelError, NamespaceGoneError
 
 NETNS_DIR = "/run/netns"
-"""Where named namespaces are mounted (ip-netns(8))."""
+"""Directory in which named namespaces are mounted (ip-netns(8))."""
 OWN_NAMESPACE = "/proc/thread-self/ns/net"
-"""The calling thread's own; ``/proc/self`` would be that of the main thread."""
+"""The calling thread's namespace; ``/proc/self`` would be that of the main thread."""
 SO_NETNS_COOKIE = 71
-"""``include/uapi/asm-generic/socket.h``; Python has no name for it."""
+"""Linux 5.14 (``include/uapi/asm-generic/socket.h``); neither Python nor pyroute2 has it."""
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC
 
 
 setns: Callable[[int, int], None] = getattr(os, "setns", None) or libc.setns
-"""setns(2): :func:`os.setns` is of Python 3.12."""
+"""setns(2); :func:`os.setns` exists from Python 3.12 on."""
 
 
 def check_name(name: str) -> str:
@@ -44,12 +44,12 @@ def check_name(name: str) -> str:
 
 
 def path_of(name: str) -> str:
-    """File of a named namespace."""
+    """Return the file of a named namespace."""
     return f"{NETNS_DIR}/{check_name(name)}"
 
 
 def inode_of(name: str) -> int | None:
-    """Inode of a named namespace, None without one: one stat(2); not reused while a descriptor of it is open."""
+    """Return the inode of a named namespace, None without one.  Not reused while a descriptor of it is open."""
     try:
         return os.stat(path_of(name)).st_ino
     except OSError:
@@ -57,7 +57,7 @@ def inode_of(name: str) -> int | None:
 
 
 def cookie_of(opened: socket.socket) -> int:
-    """Number of the network namespace that a socket belongs to; no other namespace ever gets it.
+    """Return the number of the network namespace that a socket belongs to; no other namespace ever gets it.
 
     :raises OSError: the kernel is older than 5.14
     """
@@ -99,7 +99,7 @@ def gone(name: str, exc: OSError) -> KernelError:
 def go_home(home: int) -> None:
     """Return the thread to its own namespace.
 
-    If that fails the process aborts, since the thread would go on in a router's namespace.
+    If the system call fails the process aborts, since the thread would go on in a router's namespace.
 
     :param home: descriptor of that namespace; closed
     """

@@ -1,13 +1,12 @@
-"""Read what a slice of a namespace contains: one entry into the namespace, one netlink socket, a dump per kind.
+"""Read the objects of a slice of a namespace: one entry into the namespace, one netlink socket, a dump per kind.
 
-Two ways.  With device *prefixes* the whole namespace is read.  With device *names* only (a slice of a shared
-namespace) the kernel filters: what reaches Python has the size of the slice, not that of the namespace.
-:class:`~dvr_agent.state.ownership.Ownership` alone decides what is ours.
+The ownership of the slice decides how much is read.  With device *prefixes* the whole namespace is read.  With device
+*names* only (a slice of a shared namespace) the kernel filters: the answers have the size of the slice, not that of the
+namespace.  Called by :mod:`dvr_agent.kernel.plumber`.
 """
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,7 +16,7 @@ from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.kinds import HANDLERS
 from dvr_agent.kernel.netlink.address import read_link_locals
 from dvr_agent.kernel.netlink.endpoint import open_raw
-from dvr_agent.kernel.netlink.handler import AnyHandler, SliceReader
+from dvr_agent.kernel.netlink.handler import NO_DEVICE, AnyHandler, SliceReader
 from dvr_agent.kernel.netlink.link import LOOPBACK, LinkInfo, decode_brief, dump_links, get_link
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.netns import entered
@@ -25,13 +24,11 @@ from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership
 
-_NO_DEVICE = frozenset({errno.ENODEV})
-
 
 def observe(
     namespace: str, ownership: Ownership, sysctls: Iterable[str], counters: WriteCounters
 ) -> NamespaceState | None:
-    """See :meth:`dvr_agent.kernel.api.InterfacePlumber.observe`."""
+    """Read a slice; see :meth:`dvr_agent.kernel.api.InterfacePlumber.observe`."""
     keys = tuple(sysctls)
     paths = sysctl.paths_of(namespace, keys)
     try:
@@ -81,7 +78,7 @@ def _named_links(sock: NetlinkSocket, ownership: Ownership) -> tuple[list[LinkIn
     wanted: list[str | int] = [*sorted(ownership.devices)]
     if ownership.kernel_rules:
         wanted.append(LOOPBACK)
-    answers = sock.get([get_link(link, _NO_DEVICE) for link in wanted])
+    answers = sock.get([get_link(link, NO_DEVICE) for link in wanted])
     found = [decode_brief(data) for data in answers if data is not None]
     loopback = next((link for link in found if link.ifindex == LOOPBACK), None)
     return [link for link in found if link is not loopback or ownership.owns_device(link.name)], loopback

@@ -1,7 +1,7 @@
 """Facade over reading and writing the objects in real namespaces.
 
-Implements :class:`dvr_agent.kernel.api.InterfacePlumber`; reading is :mod:`dvr_agent.kernel.observe`, writing
-:mod:`dvr_agent.kernel.apply`.  No state is kept between calls, no socket and no namespace.
+Implements :class:`dvr_agent.kernel.api.InterfacePlumber`; reads by :mod:`dvr_agent.kernel.observe` and
+writes by :mod:`dvr_agent.kernel.apply`.  Keeps nothing between calls, no socket and no namespace.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class RealPlumber:
     def observe(self, namespace: str, ownership: Ownership, sysctls: Iterable[str]) -> NamespaceState | None:
         """Read the objects that ``ownership`` claims, and those parameters named in ``sysctls`` that exist.
 
-        Not ours, whatever the device: link-local IPv6 addresses, routes that are neither protocol static nor boot or
-        have a type, metric or TOS of their own, rules with another selector than source and input device, neighbours
-        that are not permanent.
+        Never ours, on any device: link-local IPv6 addresses, routes that are neither protocol static nor boot or have
+        another type, metric or TOS than the default, rules with another selector than source and input device,
+        neighbours that are not permanent.
 
         :returns: None if there is no such namespace; ``tables`` stays empty
         :raises KernelError: the kernel could not be read

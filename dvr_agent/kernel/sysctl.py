@@ -1,6 +1,7 @@
-"""Read and write kernel parameters of a namespace: files below ``/proc/sys/net``, as the opening thread's namespace.
+"""Read and write kernel parameters of a namespace: files below ``/proc/sys/net``.
 
-Used by ``kernel/observe.py`` (read) and ``kernel/apply.py`` (write).
+A file belongs to the namespace of the thread that opens it.  Used by ``kernel/observe.py`` (read), ``kernel/apply.py``
+(write) and the attach drivers.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ _SIZE = 4096
 
 @functools.lru_cache(maxsize=8192)
 def _path(key: str) -> str:
-    """File of a parameter, empty if the key would lead out of ``/proc/sys/net``."""
+    """Return the file of a parameter, empty if the key would lead out of ``/proc/sys/net``."""
     sound = "\0" not in key and not any(part in ("", ".", "..") for part in key.split("/"))
     return ROOT + key if sound else ""
 
 
 def paths_of(namespace: str, keys: Iterable[str]) -> list[str]:
-    """Files of parameters.
+    """Return the files of parameters.
 
     :raises KernelError: a key would lead out of ``/proc/sys/net``
     """
@@ -69,7 +70,7 @@ class _Directories:
 
 
 def read_here(paths: Sequence[str]) -> list[str | int]:
-    """Value or errno of each parameter in the thread's namespace.  Never raises: called inside ``entered``."""
+    """Read value or errno of each parameter in the thread's namespace.  Never raises: called inside ``entered``."""
     values: list[str | int] = []
     directories = _Directories()
     for path in paths:
@@ -86,7 +87,7 @@ def read_here(paths: Sequence[str]) -> list[str | int]:
 
 
 def as_values(namespace: str, keys: Iterable[str], values: Iterable[str | int]) -> frozenset[Sysctl]:
-    """The parameters that :func:`read_here` read; absent ones (of an absent device) are left out.
+    """Convert the values that :func:`read_here` read; absent parameters (of an absent device) are left out.
 
     :raises KernelError: a parameter could not be read
     """

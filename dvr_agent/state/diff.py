@@ -1,4 +1,4 @@
-"""Compare two states of one namespace slice.  The result is data: ``dvrctl plan`` prints it, the kernel applies it.
+"""Compare two states of one namespace slice.  The result is data: ``dvrctl plan`` prints it, the executor applies it.
 
 ``diff(apply(a, diff(a, b)), b)`` is empty for all a and b; ``tests/unit/test_diff.py`` checks it.
 """
@@ -45,7 +45,7 @@ class Change(NamedTuple):
 
 
 class TableChange(NamedTuple):
-    """One packet filter table whose part of ours differs; one commit replaces it."""
+    """One packet filter table of which our part differs; one commit replaces it."""
 
     old: Table
     new: Table
@@ -59,7 +59,7 @@ class Changes:
     :ivar remove: the namespace is removed with all that is in it
     :ivar stale_tables: tables of nf_tables from which the chains of neutron-l3-agent (``old``) are removed; ``new`` is
         our table, of the legacy backend, that takes their place
-    :ivar outbound: which connections are deleted where an address gets a translation
+    :ivar outbound: the connections to delete where an address gets a translation
     """
 
     namespace: str
@@ -128,7 +128,7 @@ def _keyed_changes(
     kind: AnyKind, key: Callable[[Any], Hashable], found: frozenset[Any], wanted: frozenset[Any]
 ) -> Iterator[Change]:
     """Compare objects that have an identity and a value that can be changed in place."""
-    # The kernel can hold several routes of one identity (``ip route append``): one stays, the others go.
+    # The kernel can have several routes of one identity (``ip route append``): one stays, the others are removed.
     by_key: dict[Hashable, list[Any]] = {}
     for item in found - wanted:
         by_key.setdefault(key(item), []).append(item)
@@ -147,7 +147,7 @@ def _keyed_changes(
 
 
 def _unflushed(kind: AnyKind, now: NamespaceState, desired: NamespaceState) -> frozenset[Any]:
-    """Exclude objects that the kernel flushes on a MAC change: all on a device that gets another MAC address."""
+    """Exclude objects that the kernel flushes when their device gets another MAC address."""
     found = now.of_kind(kind)
     macs = {link.name: link.mac for link in now.links}
     changed = {link.name for link in desired.links if macs.get(link.name, link.mac) != link.mac}
@@ -162,24 +162,25 @@ def _address_changes(now: NamespaceState, desired: NamespaceState) -> Iterator[C
     """
     if not now.link_locals and now.addresses == desired.addresses:
         return
-    asked, found = desired.addresses, now.addresses | now.link_locals
+    desired_addresses, found = desired.addresses, now.addresses | now.link_locals
     wanted = {link.name for link in desired.links}
     links = (*desired.links, *(link for link in now.links if link.name not in wanted))
-    places = {(one.device, one.ip) for one in asked}
+    places = {(one.device, one.ip) for one in desired_addresses}
     # A device has an IPv6 address once: a desired one with another prefix length replaces the kernel's.
     own = {
         one for one in (kernel_link_local(link.name, link.mac) for link in links) if (one.device, one.ip) not in places
     }
-    stale = {one for one in found - asked - own if is_made_of_mac(one) and one.device in wanted}
-    in_the_way = {one for one in now.link_locals if (one.device, one.ip) in places}
-    yield from _whole_changes((now.addresses - own) | in_the_way | stale, asked)
-    losing = {one.device for one in found - asked if one.cidr.startswith("fe80:")}
+    stale = {one for one in found - desired_addresses - own if is_made_of_mac(one) and one.device in wanted}
+    conflicting = {one for one in now.link_locals if (one.device, one.ip) in places}
+    yield from _whole_changes((now.addresses - own) | conflicting | stale, desired_addresses)
+    losing_link_local = {one.device for one in found - desired_addresses if one.cidr.startswith("fe80:")}
     for right in sorted(kernel_link_local(link.name, link.mac) for link in desired.links):
-        if right not in found and (right.device, right.ip) not in places and right.device in losing:
+        if right not in found and (right.device, right.ip) not in places and right.device in losing_link_local:
             yield Change(Action.ADD, right)
 
 
 def _table_changes(now: Iterable[Table], want: Iterable[Table]) -> Iterator[TableChange]:
+    """Compare our part of each table; a table that is not desired loses our part."""
     had = {table.key: table for table in now}
     for table in want:
         old = had.get(table.key) or Table(table.family, table.name)
@@ -192,6 +193,7 @@ def _table_changes(now: Iterable[Table], want: Iterable[Table]) -> Iterator[Tabl
 
 
 def _stale_table_changes(now: Iterable[Table], want: Iterable[Table]) -> Iterator[TableChange]:
+    """Replace each table of nf_tables that has chains of neutron-l3-agent by our legacy table of the same name."""
     wanted = {table.key: table for table in want}
     for table in now:
         yield TableChange(table, wanted.get(table.key) or Table(*table.key))

@@ -1,7 +1,7 @@
 """Packet filter rules as typed values: matches and a target, never text that has to be parsed.
 
-A backend (libiptc today) compiles them; :attr:`FilterRule.text` prints them in iptables-save syntax.
-These are frozen dataclasses, not tuples: two kinds of match with the same numbers must not compare equal.
+``kernel/iptables`` encodes them; :attr:`FilterRule.text` prints them in iptables-save syntax.  The types are frozen
+dataclasses, not tuples: two kinds of match with the same numbers must not compare equal.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 Family = Literal[4, 6]
 
 CT_STATES = ("INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT")
-"""Order in which iptables-save prints them."""
+"""States of connections, in the order in which iptables-save prints them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ class Foreign:
 
     @property
     def text(self) -> str:
-        """The beginning of the bytes, for people."""
+        """The first bytes in hexadecimal, for messages."""
         return f"(not ours: {self.data[:24].hex()})"
 
 
@@ -239,14 +239,14 @@ class FilterRule:
     def text(self) -> str:
         """The rule in iptables-save syntax, without ``-A CHAIN``."""
         protocol = f"-p {self.protocol}" if self.protocol else ""
-        words = [
+        options = [
             _opt("-s", self.src),
             _opt("-d", self.dst),
             _opt("-i", self.iif),
             _opt("-o", self.oif),
             protocol,
         ]
-        return " ".join(word for word in (*words, *(match.text for match in self.matches), self.target.text) if word)
+        return " ".join(part for part in (*options, *(match.text for match in self.matches), self.target.text) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +266,7 @@ class Table:
     :ivar chains: sorted by name
     :ivar jumps: (built-in chain, our chain) pairs, sorted; kept at the head of the built-in chain
 
-    A table without chains is desired where none of our chains may be left in it.
+    A desired table without chains: none of our chains may be left in it.
     """
 
     family: Family
@@ -288,11 +288,14 @@ class Table:
 TableKey = tuple[Family, str]
 
 CHAIN_PREFIX = "dvr-"
-"""Every chain of ours begins with it; ``PREROUTING`` jumps to ``dvr-PREROUTING``, and so on."""
+"""Prefix of all our chains; ``PREROUTING`` jumps to ``dvr-PREROUTING``, and so on."""
 
 
 def make_table(family: Family, name: str, rules: dict[str, tuple[FilterRule, ...]]) -> Table:
-    """Make our table of a dict: built-in chain → rules of its ``dvr-`` chain; empty ones are left out."""
+    """Make our table.
+
+    :param rules: built-in chain → rules of its ``dvr-`` chain; chains without rules are left out
+    """
     filled = {builtin: found for builtin, found in sorted(rules.items()) if found}
     chains = tuple(Chain(CHAIN_PREFIX + builtin, found) for builtin, found in filled.items())
     return Table(family, name, chains, tuple((builtin, CHAIN_PREFIX + builtin) for builtin in filled))
@@ -306,7 +309,7 @@ def _masked(value: int, mask: int) -> str:
 
 
 def _quoted(text: str) -> str:
-    """As libxtables' xtables_save_string() does: bare words stay bare."""
+    """Quote a text as libxtables' xtables_save_string() does, where it has other characters than :data:`_BARE`."""
     if text and all(char in _BARE for char in text):
         return text
     return '"' + "".join("\\" + char if char in "\\\"'" else char for char in text) + '"'

@@ -1,7 +1,7 @@
-"""Descriptions of the kinds of kernel object.
+"""Description of a kind of kernel object (:class:`Kind`).
 
-Everything that deals with all kinds alike (diff, order, slices, ``dvrctl show``, the fake kernel) reads a
-:class:`Kind`.  Each kind's module ends with its own; :mod:`dvr_agent.state.namespace` lists them all.
+Code that treats all kinds alike (diff, order, slices, ``dvrctl show``, the fake kernel) reads a
+:class:`Kind`.  Each kind's module ends with its description; :mod:`dvr_agent.state.namespace` lists them all.
 """
 
 from __future__ import annotations
@@ -33,21 +33,22 @@ class Kind(Generic[T]):
     :ivar type: class of its values
     :ivar name: in the singular, as plans and JSON name it
     :ivar field: field of ``NamespaceState`` that contains them
-    :ivar build_rank: place in the order of building, of a kind or of each object; lower ones come first
-    :ivar remove_rank: place in the order of removal
-    :ivar owned: True if an object found in the kernel is ours
+    :ivar build_rank: rank in the order of building, of the kind or of each object; lower ranks come first
+    :ivar remove_rank: rank in the order of removal
+    :ivar owned: True if an :class:`Ownership` claims an object found in the kernel
     :ivar devices: names of the devices that the object names
     :ivar key: identity under which a value is changed in place; None: the whole object is its identity, so that it is
         added and removed but never changed
-    :ivar same: True if an object found in the kernel is as the desired one
+    :ivar same: True if an object found in the kernel needs no change to be the desired one
     :ivar table: routing table that contains the object, for kinds of which a slice owns whole tables
     :ivar removable: False if the kernel cannot remove objects of this kind, only change them
     :ivar goes_with_device: False if the object stays in the kernel when a device that it names is removed
     :ivar flushed_on_new_mac: True if the kernel removes the objects of a device whose MAC address changes
     :ivar brings_traffic: True if the object is removed before the packet filter changes, unless ``selector`` of an
         object that is added is the same
-    :ivar selector: which traffic the object takes
-    :ivar place: place in the kernel that one object at a time can take: the old one goes right before the new one comes
+    :ivar selector: the traffic that the object applies to
+    :ivar place: place in the kernel that only one object at a time can take: the old object is removed right before the
+        new one is added; None: there is no such place
     """
 
     type: type[T]
@@ -68,7 +69,7 @@ class Kind(Generic[T]):
     place: Callable[[T], Hashable | None] | None = None
 
     def identity(self, item: T) -> Hashable:
-        """Return what makes two values the same object."""
+        """Return the identity of an object: two values with the same one describe the same object."""
         return item if self.key is None else self.key(item)
 
 

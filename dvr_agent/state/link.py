@@ -1,4 +1,4 @@
-"""Network devices inside a namespace, and what makes them."""
+"""Network devices inside a namespace, and their origin: attach driver or veth pair."""
 
 from __future__ import annotations
 

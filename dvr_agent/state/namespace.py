@@ -1,6 +1,6 @@
 """The state of a namespace, or of one owner's slice of it: every object that is or should be in it, by kind.
 
-:data:`KINDS` is the registry: whatever treats all kinds alike (diff, order, slices, ``dvrctl show``, the fake kernel)
+:data:`KINDS` is the registry: code that treats all kinds alike (diff, order, slices, ``dvrctl show``, the fake kernel)
 reads it.  ``docs/adding-a-kind.md`` describes how a kind is added.
 """
 
@@ -30,7 +30,7 @@ KIND_OF: dict[type[KernelObject], AnyKind] = {kind.type: kind for kind in KINDS}
 class Announcement:
     """An announcement that ``device`` now has ``address`` (gratuitous ARP or unsolicited neighbour advertisement).
 
-    Sent when ``because`` is added or changed: the address itself, or a route that brings its packets here.
+    Sent when the object ``because`` is added or changed: the address itself, or a route that brings its packets here.
     """
 
     device: str
@@ -40,7 +40,7 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
-    """Connections to delete when an address gets a translation: without that they would go on untranslated.
+    """Connections to delete when an address gets a translation; otherwise they would go on untranslated.
 
     :ivar addresses: fixed addresses whose connections to the outside are translated
     :ivar inside: IPv4 networks that are reached without leaving to the outside, so that nothing is translated
@@ -52,7 +52,7 @@ class Outbound:
 
 @dataclass(frozen=True, slots=True)
 class NamespaceState:
-    """What one slice of a namespace contains.
+    """The contents of one slice of a namespace.
 
     :ivar name: of the namespace, e.g. ``qrouter-<uuid>``
     :ivar ownership: which objects of the namespace belong to this slice

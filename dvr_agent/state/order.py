@@ -1,4 +1,4 @@
-"""The order of changes in one namespace, chosen so that no packet is lost.
+"""Sort the changes of one namespace into phases (:func:`phases`), so that no packet is lost.  Used by the executor.
 
 Add before remove; packet filter tables before the routes and rules that bring packets to them, but after the routes
 and rules that are removed; see ``docs/architecture.md``, "Order".
@@ -52,23 +52,23 @@ def _place(change: Change) -> Hashable | None:
 
 
 def _places(build: Iterable[Change]) -> set[Hashable]:
-    """Return the places that new objects need: an old one in such a place is removed when the new one comes."""
+    """Return the places that new objects need: an old object in such a place is removed right before the new one."""
     return {place for place in map(_place, build) if place is not None}
 
 
 def _selector(change: Change) -> Hashable | None:
-    """Return which traffic the object takes, None if no other object can take it instead."""
+    """Return the traffic that the object applies to, None if no other object can apply to it instead."""
     kind = KIND_OF[type(change.item)]
     return None if kind.selector is None else (kind.name, kind.selector(change.item))
 
 
 def _selectors(build: Iterable[Change]) -> set[Hashable]:
-    """Return the traffic that new objects take."""
+    """Return the traffic that new objects apply to."""
     return {selector for selector in map(_selector, build) if selector is not None}
 
 
 def _stops_traffic(change: Change, selectors: set[Hashable]) -> bool:
-    """True if no new object takes the traffic of a removed one.
+    """True if no new object applies to the traffic of a removed one.
 
     A route under removal has no successor: one with the same destination and table would be a CHANGE.
     """

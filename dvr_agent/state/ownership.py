@@ -1,4 +1,4 @@
-"""Which of the objects found in a namespace are ours: the only place that decides it.
+"""Decide which of the objects found in a namespace are ours; no other module decides it.
 
 A namespace may be shared by several routers (the fip namespace, one slice each) and with objects of an operator.  An
 object that an :class:`Ownership` does not claim is not observed, and so is neither changed nor removed
@@ -29,7 +29,8 @@ class RuleOwner(Enum):
 
     NONE = "none"
     QROUTER = "qrouter"
-    """Table 16 by a FIP or same-scope priority; table = priority (redirect to SNAT); the two before main for IPv6."""
+    """Rules to table 16 with a FIP or same-scope priority; rules with table = priority (redirect to SNAT); the two IPv6
+    rules before main."""
     BY_IIF = "iif"
     """``iif`` is one of our devices and table = priority."""
 
@@ -77,6 +78,7 @@ class Ownership:
 
 
 def _is_of_qrouter(rule: Rule) -> bool:
+    """True for the rules of :attr:`RuleOwner.QROUTER`."""
     if rule.suppress_default:
         return rule.family == 6 and rule.priority == V6_CONNECTED_PRIORITY and rule.table == MAIN_TABLE
     if rule.priority in (V6_CONNECTED_PRIORITY, V6_REDIRECT_PRIORITY):

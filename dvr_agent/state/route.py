@@ -8,6 +8,7 @@ from typing import NamedTuple
 from dvr_agent.state.kind import Kind
 
 MAIN_TABLE = 254
+"""RT_TABLE_MAIN (include/uapi/linux/rtnetlink.h)."""
 DEFAULT_V4 = "0.0.0.0/0"
 DEFAULT_V6 = "::/0"
 
@@ -60,7 +61,7 @@ def make_route(dst: str, table: int, *hops: Hop) -> Route:
 
 
 def _build_rank(route: Route) -> int:
-    """On-link routes come first: a gateway may be reachable only by them."""
+    """Return 50 for on-link routes, which come first, since a gateway may be reachable only by them; else 51."""
     return 50 if route.hops[0].gateway is None else 51
 
 

@@ -21,11 +21,11 @@ class Rule(NamedTuple):
     """``10.1.0.1/24``: the kernel keeps the host bits; None is ``from all``."""
     iif: str | None = None
     suppress_default: bool = False
-    """``suppress_prefixlength 0``: a packet that only the table's default route fits goes on to the next rule."""
+    """``suppress_prefixlength 0``: a default route of the table does not count; the next rule is tried."""
 
     @property
     def selector(self) -> tuple[int, str | None, str | None]:
-        """Which packets the rule takes: a rule can replace another one with the same selector."""
+        """The packets that the rule applies to: a rule can replace another one with the same selector."""
         return (self.family, self.src, self.iif)
 
     @property
@@ -40,14 +40,15 @@ class Rule(NamedTuple):
 
 
 KERNEL_RULES = frozenset({Rule(4, 32766, 254), Rule(4, 32767, 253), Rule(6, 32766, 254)})
-"""Rules that the kernel makes with a namespace, for main and default (a flush does not remove the one for local).
+"""Rules that the kernel makes with a namespace, for the tables main (254) and default (253).
 
-``ip rule flush`` removes them, and without main nothing is routed: so every namespace of ours wants them.
+``ip rule flush`` removes them, but not the rule for local; without main nothing is routed, so every namespace of ours
+has them in its desired state.
 """
 
 
 def _build_rank(rule: Rule) -> int:
-    """The kernel's rules come before routes: the kernel looks up by rules whether a gateway can be reached."""
+    """Return 40 for the kernel's rules, before routes, since the kernel checks a gateway by rules; else 60."""
     return 40 if rule in KERNEL_RULES else 60
 
 

@@ -1,4 +1,7 @@
-"""One read of a shared namespace, cut into the slices of its owners."""
+"""Cut one read of a shared namespace into the slices of its owners (:class:`SliceIndex`).
+
+Used by ``reconcile/fip_slices.py`` at a resync, where one read serves all routers of a fip namespace.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +43,6 @@ class SliceIndex:
 
     def _owned(self, kind: AnyKind, ownership: Ownership) -> frozenset[KernelObject]:
         by_device, by_table = self._by_device[kind], self._by_table.get(kind, {})
-        near = [item for device in ownership.devices for item in by_device.get(device, ())]
-        near += [item for table in ownership.tables for item in by_table.get(table, ())]
-        return frozenset(item for item in near if kind.owned(ownership, item))
+        candidates = [item for device in ownership.devices for item in by_device.get(device, ())]
+        candidates += [item for table in ownership.tables for item in by_table.get(table, ())]
+        return frozenset(item for item in candidates if kind.owned(ownership, item))

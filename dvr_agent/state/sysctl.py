@@ -1,4 +1,4 @@
-"""Kernel parameters below ``net.`` in one namespace."""
+"""Kernel parameters below ``net.`` in one namespace; only parameters of the desired state are read and compared."""
 
 from __future__ import annotations
 

@@ -18,10 +18,11 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
+from dvr_agent.kernel.ip_text import ip_text
 from dvr_agent.kernel.netlink import address, link, message, neighbour, route, rule
 from dvr_agent.kernel.netlink.explain import explain
 from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, Request
-from dvr_agent.kernel.netlink.schema import attribute
+from dvr_agent.kernel.netlink.schema import attribute, attributes
 from dvr_agent.state.address import Address
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.route import Hop, Route, make_route
@@ -302,13 +303,13 @@ class TestMessage:
     @given(st.integers(0, 2**128 - 1) | st.integers(0, 2**48))
     def test_addresses_are_written_as_ipaddress_writes_them(self, number: int) -> None:
         one = ipaddress.IPv6Address(number)
-        assert message.ip_text(one.packed) == str(one)
+        assert ip_text(one.packed) == str(one)
 
     @given(st.binary(max_size=200))
     def test_rubbish_ends_the_reading_of_attributes(self, data: bytes) -> None:
         found = message.positions(data[: len(data) & ~3], 0)
         assert all(0 <= at <= len(data) - 4 for at in found.values())
-        assert len(list(message.attributes(data, 0))) <= len(data) // 4
+        assert len(list(attributes(data, 0))) <= len(data) // 4
 
 
 class TestExplanation:

@@ -15,7 +15,7 @@ from pyroute2.netlink.nfnetlink.nfctsocket import IPS_NAT_MASK, nfct_msg, nfct_s
 from pyroute2.netlink.nfnetlink.nftsocket import nft_chain_msg, nft_gen_msg, nft_rule_msg, nft_table_msg
 
 from dvr_agent.kernel.conntrack import message as conntrack
-from dvr_agent.kernel.conntrack.message import Place
+from dvr_agent.kernel.conntrack.message import AddressField
 from dvr_agent.kernel.nftables import message as nftables
 from dvr_agent.kernel.nftables.rules import decode, jump_of
 from dvr_agent.state.filter import DportMatch, FilterRule, Jump, MarkMatch, Not, Verdict
@@ -70,11 +70,11 @@ def addresses(version: int) -> st.SearchStrategy[str]:
 # Connection tracking
 
 
-@given(st.data(), versions, st.sampled_from(Place))
-def test_a_filtered_dump_has_pyroute2s_bytes(data: st.DataObject, version: int, place: Place) -> None:
+@given(st.data(), versions, st.sampled_from(AddressField))
+def test_a_filtered_dump_has_pyroute2s_bytes(data: st.DataObject, version: int, place: AddressField) -> None:
     address = data.draw(addresses(version))
-    direction = "ORIG" if place < Place.REPLY_SOURCE else "REPLY"
-    side = "SRC" if place in (Place.ORIGINAL_SOURCE, Place.REPLY_SOURCE) else "DST"
+    direction = "ORIG" if place < AddressField.REPLY_SOURCE else "REPLY"
+    side = "SRC" if place in (AddressField.ORIGINAL_SOURCE, AddressField.REPLY_SOURCE) else "DST"
     flag = 1 if side == "SRC" else 2
     flags = [
         ["CTA_FILTER_ORIG_FLAGS", flag if direction == "ORIG" else 0],
@@ -101,7 +101,7 @@ def test_plain_requests_have_pyroute2s_bytes(version: int) -> None:
 def test_an_entry_is_read_as_pyroute2_wrote_it_and_deleted_by_its_bytes(
     data: st.DataObject, version: int, number: int, status: int, port: int, zone: int | None
 ) -> None:
-    stands = [data.draw(addresses(version)) for _ in Place]
+    stands = [data.draw(addresses(version)) for _ in AddressField]
     original = tuple_of(version, stands[0], stands[1], port)
     attributes: Attributes = [
         ["CTA_TUPLE_ORIG", original],

@@ -1,6 +1,6 @@
-"""The library's part of the connection to OVSDB: its copy of the rows, and its thread.
+"""Connection to OVSDB: ovsdbapp's copy of the rows, and ovsdbapp's thread that follows the server.
 
-Used by :mod:`dvr_agent.attach.openvswitch.database` alone, which is called at every step and every change.
+Used by :mod:`dvr_agent.attach.openvswitch.database` alone, which observes every step and every changed row.
 """
 
 from __future__ import annotations
@@ -17,29 +17,32 @@ from ovsdbapp.backend.ovs_idl.connection import Connection, OvsdbIdl
 from dvr_agent.attach.openvswitch.schema import schema
 
 RECONNECT_MS = (250, 2000)
-"""Between two tries to reach the server again, doubled up to the second.  The library's own is 1 to 8 seconds, in which
-routers would wait for nothing."""
+"""First and longest pause between two connection attempts; each pause doubles the last one.  ovsdbapp's own pauses of 1
+to 8 seconds would delay routers."""
 
 
 def use_certificates(key: str, certificate: str, authority: str) -> None:
-    """Files for ssl connections; the library has them once per process."""
+    """Set the files for ssl connections; python-ovs has one set per process."""
     Stream.ssl_set_private_key_file(key)
     Stream.ssl_set_certificate_file(certificate)
     Stream.ssl_set_ca_cert_file(authority)
 
 
 class CopyObserver(Protocol):
-    """Is called at each step of the copy, always with the connection's lock held."""
+    """Observer of the copy of the rows; its methods are called under the connection's lock."""
 
     def ran(self) -> None:
-        """A step was done: perhaps the server is there, or gone."""
+        """Handle the end of a step, after which the server may be connected or disconnected."""
 
     def row_changed(self, event: str, table: str, row: Any, old: Any) -> None:
-        """A row is new, another (``old`` has the columns that were different), or gone."""
+        """Handle a row that was added, changed or removed.
+
+        :param old: of a changed row: the columns that were different
+        """
 
 
 class RowCopy(OvsdbIdl):  # type: ignore[misc]  # ovsdbapp has no types
-    """The rows, as the library keeps them."""
+    """ovsdbapp's copy of the rows."""
 
     def __init__(self, connection: str, observer: CopyObserver) -> None:
         helper = ovs_idl.SchemaHelper(None, schema())
@@ -52,23 +55,23 @@ class RowCopy(OvsdbIdl):  # type: ignore[misc]  # ovsdbapp has no types
 
     @property
     def connected(self) -> bool:
-        """The server is there, and its rows have been read."""
+        """True if the server is connected and its rows have been read."""
         return self.state == ovs_idl.Idl.IDL_S_MONITORING and bool(self._session.is_connected())
 
     @property
     def refused(self) -> bool:
-        """The last try to connect failed, and the next one is not under way yet."""
+        """True if the last connection attempt failed and the next one has not begun."""
         session = self._session
         return session.get_seqno() > 0 and session.rpc is None and session.stream is None
 
     def run(self) -> bool:
-        """Do one step; returns whether rows changed."""
+        """Do one step; returns True if rows changed."""
         changed = bool(super().run())
         self._observer.ran()
         return changed
 
     def notify(self, event: str, row: Any, updates: Any = None) -> None:
-        """Pass a changed row on; called by the library."""
+        """Pass a changed row to the observer; called by python-ovs."""
         self._observer.row_changed(event, row._table.name, row, updates)  # noqa: SLF001 - a row has no public name of its table
 
 

@@ -1,10 +1,10 @@
-"""The connection to OVSDB: answers from a copy of the rows, and transactions.
+"""Read OVSDB from a copy of its rows, and write by transactions; used by ``driver`` and ``plugging``.
 
-The copy is kept by a native thread of ovsdbapp.  It is started by the first question, follows the server, and connects
-again by itself.  Other threads read the copy under its lock (``row_index``), and wait for the thread by a condition;
-nothing waits longer than the time limit.  ``ovs-vswitchd`` takes a configuration over when it likes: each transaction
-that needs it counts ``Open_vSwitch:next_cfg`` up, and it is done when ``cur_cfg`` has got there (``progress``; as
-ovs-vsctl(8) does it).
+A native thread of ovsdbapp keeps the copy up to date and reconnects by itself; the first call starts it.  Other threads
+read the copy under its lock (``row_index``), and wait for the thread by a condition; no wait exceeds the time limit.
+``ovs-vswitchd`` acts on a configuration some time later: each transaction that needs it increments
+``Open_vSwitch:next_cfg``, and is complete when ``cur_cfg`` has reached that number (``progress``; as ovs-vsctl(8)
+waits).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from dvr_agent.errors import AttachError
 class Database:
     """Reads rows by name, and changes them.  Its methods are for one thread; implements ``CopyObserver``.
 
-    :ivar changes: of ports that no transaction of ours made
-    :ivar rows: of the copy; for edits, which run under the lock
+    :ivar changes: event for changes of ports by other programs
+    :ivar rows: index of the copy; for edits, which run under the lock
     :ivar timeout: seconds that a connection, a transaction or ovs-vswitchd may take
     """
 
@@ -47,12 +47,12 @@ class Database:
         self._connected = self._was_connected = self._complained = False
         self._lost_at = 0.0
 
-    # --- questions ----------------------------------------------------------------------------------------------
+    # --- read ---------------------------------------------------------------------------------------------------
 
     def ports(self, names: Iterable[str]) -> dict[str, PortRow]:
-        """Return those of the named ports that are there.
+        """Return the named ports that exist.
 
-        While the server is away these are the last known ones.
+        While the server is disconnected these are the last known values.
 
         :raises AttachError: the server could not be reached so far
         """
@@ -73,29 +73,30 @@ class Database:
             return [name for name, mark in self.rows.router_ports.items() if mark == namespace]
 
     def has_bridge(self) -> bool:
-        """Tell whether the integration bridge exists; errors as :meth:`ports`."""
+        """True if the integration bridge exists; errors as :meth:`ports`."""
         self._open(patient=False)
         with self._lock:
             return self.rows.find("Bridge", self.bridge) is not None
 
     def problem(self) -> str:
-        """Return why nothing could be plugged now, empty if nothing is known."""
+        """Return why no port can be plugged now, empty if no reason is known."""
         try:
             missing = not self.has_bridge()
         except AttachError as exc:
             return str(exc)
         if not self._connected:
-            return str(self._away())
+            return str(self._unreachable())
         return f"bridge {self.bridge} is missing" if missing else self._progress.stalled()
 
     # --- changes ------------------------------------------------------------------------------------------------
 
     def change(self, edits: Sequence[Any], configure: bool = False) -> int | None:
-        """Carry out all edits in one transaction.
+        """Write all edits in one transaction.
 
         :param configure: ovs-vswitchd has to act on it
         :returns: the number of the configuration to wait for, None if nothing had to be changed or ``configure`` is off
-        :raises AttachError: away, refused, or not done in time (then it may be done later, as a whole or not at all)
+        :raises AttachError: disconnected, refused, or no answer in time (the transaction may take effect later as a
+            whole)
         """
         self._open(patient=True)
         transaction = BoundedTransaction(self.rows, self._thread, self.timeout, configure)
@@ -113,16 +114,16 @@ class Database:
     def reached(self, number: int) -> bool:
         """Wait until ovs-vswitchd has taken the configuration over; False if it does not in time.
 
-        A database that was made anew counts from the start: no more than what it asks for is waited for.
+        A new database counts from the start: the wait ends at its ``next_cfg`` if that is lower.
         """
         until = time.monotonic() + self.timeout
         progress = self._progress
         return not progress.stalled() and self._wait(lambda: progress.done() >= min(number, progress.wanted()), until)
 
     def require(self, number: int | None) -> None:
-        """Wait as :meth:`reached`.
+        """Wait as :meth:`reached`, and fail if ovs-vswitchd does not act.
 
-        :raises AttachError: ovs-vswitchd has not taken it over in time
+        :raises AttachError: ovs-vswitchd has not taken the configuration over in time
         """
         if number is not None and not self.reached(number):
             hint = f"ovs-vswitchd did not act within {self.timeout:g} s; does it run?"
@@ -135,9 +136,9 @@ class Database:
     def settle(self) -> None:
         """Wait until ovs-vswitchd has taken over all configurations that this process has written.
 
-        It may take two changes for one, and a port that was removed and added for one that stayed.
+        Otherwise it may see two changes as one: a port that was removed and added again as a port that stayed.
 
-        :raises AttachError: it does not in time, or is stalled already
+        :raises AttachError: ovs-vswitchd does not act in time, or is stalled already
         """
         self._open(patient=True)
         if hint := self._progress.stalled():
@@ -149,10 +150,10 @@ class Database:
         self._thread.stop(self.timeout)
         self.changes.event.close()
 
-    # --- calls of the copy, with the lock held --------------------------------------------------------------------
+    # --- CopyObserver: called under the lock -----------------------------------------------------------------------
 
     def ran(self) -> None:
-        """Note whether the server is there, and wake the threads that wait."""
+        """Record whether the server is connected, and wake waiting threads."""
         connected = self._copy.connected
         if connected and not self._connected:
             self.rows.read_anew()
@@ -166,7 +167,7 @@ class Database:
         self._changed.notify_all()
 
     def row_changed(self, event: str, table: str, row: Any, old: Any) -> None:
-        """Note a changed row.  Before the copy is complete no change raises the event."""
+        """Record a changed row; raise the event if it matters.  No event before the copy is complete."""
         if table == "Open_vSwitch":
             self._note_configuration()
             return
@@ -185,10 +186,11 @@ class Database:
             self.changes.notify()
 
     def _open(self, patient: bool) -> None:
-        """Connect, if that has not been tried.
+        """Start the thread if it does not run, and wait for the connection.
 
-        :param patient: the server must be there now.  One that was there and went has the time limit from then on
-        :raises AttachError: it is away
+        :param patient: the caller writes: a server that was connected before must be connected again, and has the time
+            limit since it was lost for that
+        :raises AttachError: the server is not connected
         """
         if not self._thread.is_running:
             self._lost_at = time.monotonic()
@@ -199,9 +201,9 @@ class Database:
         self._wait(lambda: self._connected or (self._copy.refused and not patient), self._lost_at + self.timeout)
         if not self._connected:
             self._complained = True
-            raise self._away()
+            raise self._unreachable()
 
-    def _away(self) -> AttachError:
+    def _unreachable(self) -> AttachError:
         return self._error(errno.ENOTCONN, "the OVSDB server cannot be reached; does ovsdb-server run?")
 
     def _error(self, code: int, hint: str) -> AttachError:

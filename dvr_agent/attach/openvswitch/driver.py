@@ -1,7 +1,7 @@
 """The attach driver: router ports on Open vSwitch's integration bridge.
 
-Neutron's Open vSwitch agent does the rest (VLAN tags, flows) for each port that it finds there with the right
-``external_ids``.  They are those of neutron-l3-agent, and one more: the namespace that the port was plugged for.
+Neutron's Open vSwitch agent sets VLAN tags and flows for each port there with the right ``external_ids``.  The ids are
+those of neutron-l3-agent, and one more: the namespace that the port was plugged for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dvr_agent.attach.api import OuterPort
 from dvr_agent.attach.links import attach_errors, delete, host_socket, inside_socket
 from dvr_agent.attach.openvswitch.database import Database
-from dvr_agent.attach.openvswitch.plugging import Plugging, take_away
+from dvr_agent.attach.openvswitch.plugging import Plugging, remove_devices
 from dvr_agent.attach.openvswitch.port_edits import AddPort, DeletePort
 from dvr_agent.attach.openvswitch.rows import (
     DEVICE_PREFIXES,
@@ -36,7 +36,7 @@ from dvr_agent.state.link import Port
 LOG = logging.getLogger(__name__)
 
 NOWHERE = ""
-"""Namespace of a port whose device is in none: no namespace has this name, so the port is stale."""
+"""Stands for the namespace of a port whose device is in no namespace of a router; the port is stale."""
 
 
 class OpenVSwitchDriver:
@@ -49,7 +49,7 @@ class OpenVSwitchDriver:
         self, database: Database, namespaces: NamespaceManager, counters: WriteCounters, use_veth: bool
     ) -> None:
         """
-        :param use_veth: make veth pairs, not internal ports.  A port of either kind that is there and works stays
+        :param use_veth: make veth pairs, not internal ports.  An existing port of either kind that works stays
         """
         self._database, self._namespaces = database, namespaces
         self._counters, self._use_veth = counters, use_veth
@@ -57,9 +57,9 @@ class OpenVSwitchDriver:
         """Number of the configuration with the prepared ports, until :meth:`plug` has waited for it."""
 
     def check(self, ports: Iterable[Port]) -> dict[str, str]:
-        """Inner device name → what is wrong on the outer side.  Asks the copy of the rows, no server.
+        """Return the faults of outer sides: inner device name → text.  Reads the copy of the rows.
 
-        :raises AttachError: OVSDB could not be reached so far; once it was, the last known rows are good enough
+        :raises AttachError: OVSDB could not be reached so far; later on the last known rows count
         """
         wanted = list(ports)
         if not wanted:
@@ -70,21 +70,21 @@ class OpenVSwitchDriver:
         rows = database.ports(name for port in wanted for name in (port.device, outer_name(port.device)))
         chosen = {port: rows.get(port.device) or rows.get(outer_name(port.device)) for port in wanted}
         faults = {port.device: fault(port, row, database.bridge) for port, row in chosen.items()}
-        doubtful = [row.name for row in chosen.values() if row is not None and row.type == INTERNAL and row.here]
-        for name in self._in_host(doubtful):
+        internal = [row.name for row in chosen.values() if row is not None and row.type == INTERNAL and row.here]
+        for name in self._in_host(internal):
             faults[name] = faults[name] or f"the device of {name} is in the host's namespace"
         return {device: text for device, text in faults.items() if text}
 
     def obstacles(self, ports: Iterable[Port]) -> dict[str, str]:
-        """OVSDB or ovs-vswitchd is away, or the bridge is missing: then none of them."""
+        """Return the reason for all ports: OVSDB or ovs-vswitchd does not answer, or the bridge is missing."""
         wanted = list(ports)
         why = self._database.problem() if wanted else ""
         return {port.device: why for port in wanted} if why else {}
 
     def prepare(self, ports: Mapping[str, Sequence[Port]]) -> None:
-        """Add what has no row yet in one transaction, so that ovs-vswitchd makes the devices of all while others work.
+        """Add all missing rows in one transaction, so that ovs-vswitchd makes the devices while namespaces are built.
 
-        Veth pairs need their namespaces first; they are left to :meth:`plug`.
+        Veth pairs need their namespaces first: :meth:`plug` makes them.
         """
         if self._use_veth:
             return
@@ -94,11 +94,11 @@ class OpenVSwitchDriver:
             LOG.debug("ports could not be prepared: %s", exc)
 
     def plug(self, namespace: str, ports: Sequence[Port]) -> None:
-        """Make each port's device in the namespace, with MAC and MTU, up and connected; repair what is half there.
+        """Make each port's device in the namespace, with MAC and MTU, up and connected; repair incomplete ports.
 
-        One OVSDB transaction; none if they were prepared, two if something that is in the way has to go first.
+        Takes one OVSDB transaction; none for prepared ports, two if a conflicting row has to be removed first.
 
-        :raises AttachError: EINVAL for ids and names that cannot be right, ENODEV for a missing bridge or a device that
+        :raises AttachError: EINVAL for malformed ids and names, ENODEV for a missing bridge or a device that
             Open vSwitch did not make, EIO with Open vSwitch's error of a port, ENOTCONN without a connection, ETIMEDOUT
             without an answer of ovsdb-server or an act of ovs-vswitchd, or what the kernel refused; other ports in
             the same call may be done or not, and the call can be repeated
@@ -116,25 +116,25 @@ class OpenVSwitchDriver:
             Plugging(self._database, host, inside, self._counters, self._use_veth).run(namespace, ports)
 
     def unplug(self, namespace: str, devices: Sequence[str]) -> None:
-        """Remove the devices from the namespace together with their outer sides; none there: nothing to do."""
+        """Remove devices from the namespace together with their outer sides; an absent one is no error."""
         if not devices:
             return
         names = [name for device in devices for name in (device, outer_name(device))]
         rows = [row for row in self._database.ports(names).values() if row.ids.get(KEY, namespace) == namespace]
         self._delete_rows([row.name for row in rows if row.name in devices or KEY in row.ids], wait=True)
         with attach_errors(), contextlib.suppress(NamespaceGoneError), self._inside(namespace) as inside:
-            # Veth pairs, and what ovs-vswitchd has left.
-            take_away(inside, read_devices(inside, devices).values())
+            # Veth pairs, and devices that ovs-vswitchd has not removed.
+            remove_devices(inside, read_devices(inside, devices).values())
 
     def release(self, namespace: str) -> None:
-        """The ports of the devices in it go in one transaction; ovs-vswitchd follows when it can."""
+        """Delete the ports of the namespace's devices in one transaction, without waiting for ovs-vswitchd."""
         inside = self._devices(namespace)
         names = {name for device in inside for name in (device, outer_name(device))}
         there = self._database.ports({*names, *self._database.plugged_for(namespace)})
         self._delete_rows([row.name for row in there.values() if _belongs(row, namespace, inside)])
 
     def unplug_outer(self, ports: Sequence[OuterPort]) -> None:
-        """Remove outer sides that belong to nothing any more; one that became another port's meanwhile stays."""
+        """Remove stale outer sides; an outer side that has become another port's meanwhile stays."""
         if not ports:
             return
         rows = self._database.ports(port.outer for port in ports)
@@ -145,7 +145,7 @@ class OpenVSwitchDriver:
             delete(host, list(read_devices(host, taps)))
 
     def fileno(self) -> int:
-        """Readable when Open vSwitch changed something of ours that we did not ask for, or was started anew."""
+        """Return the descriptor of the event: another program changed our ports, or Open vSwitch was restarted."""
         return self._database.changes.event.fileno()
 
     def acknowledge(self) -> None:
@@ -153,15 +153,15 @@ class OpenVSwitchDriver:
         self._database.changes.event.clear()
 
     def idle(self, networks: Collection[str] = ()) -> Sequence[str]:
-        """Nothing: the integration bridge is not ours."""
+        """Return (): the integration bridge is not ours."""
         return ()
 
     def tidy(self, networks: Collection[str] = ()) -> Sequence[str]:
-        """Nothing to do."""
+        """Do nothing: the integration bridge is not ours."""
         return ()
 
     def close(self) -> None:
-        """End the connection; the driver is of no use then."""
+        """End the connection; the driver cannot be used after that."""
         self._database.close()
 
     # --- inside -------------------------------------------------------------------------------------------------
@@ -180,8 +180,9 @@ class OpenVSwitchDriver:
             self._prepared = database.change(edits, configure=True)
 
     def _delete_rows(self, names: Sequence[str], wait: bool = False) -> None:
-        """
-        :param wait: for ovs-vswitchd to remove the devices, if it does in time
+        """Delete ports in one transaction.
+
+        :param wait: wait until ovs-vswitchd has removed the devices, at most the time limit
         """
         if not names:
             return
@@ -201,13 +202,13 @@ class OpenVSwitchDriver:
             return list(read_devices(host, names))
 
     def _devices(self, namespace: str) -> Iterable[str]:
-        """Names of the devices in a namespace; none if it is gone."""
+        """Return the names of the devices in a namespace; none if the namespace is gone."""
         with attach_errors(), contextlib.suppress(NamespaceGoneError), self._inside(namespace) as inside:
             return [index_and_name(data)[1] for data in inside.dump(dump_links())]
         return []
 
     def _places(self, rows: Sequence[PortRow]) -> Mapping[str, str]:
-        """Port name → namespace that its device is in, for those found in one."""
+        """Return device name → namespace, of the devices in all namespaces that may have ports."""
         places: dict[str, str] = {}
         ours = {row.ids[KEY] for row in rows if KEY in row.ids}
         searched = self._namespaces.list() if any(KEY not in row.ids for row in rows) else sorted(ours)
@@ -217,9 +218,9 @@ class OpenVSwitchDriver:
 
     # Last, because its name hides the built-in type from annotations below it.
     def list(self) -> list[OuterPort]:
-        """Router ports of this agent, and those that neutron-l3-agent left, with the namespace that each is in.
+        """Return router ports of this agent and of neutron-l3-agent, with the namespace of their devices.
 
-        The namespace is empty for those whose device is in none, the host's not counted: such ports are stale.
+        The namespace is empty (:data:`NOWHERE`) if the device is in none or in the host's: such ports are stale.
         """
         rows = self._database.router_ports()
         places = self._places(rows)
@@ -231,7 +232,7 @@ class OpenVSwitchDriver:
 
 
 def _inner_name(row: PortRow, places: Mapping[str, str]) -> str:
-    """The device at the other end of the veth pair that a ``tap…`` belongs to."""
+    """Return the inner end of the veth pair that a ``tap…`` belongs to."""
     names = [prefix + row.name[len(prefix) :] for prefix in DEVICE_PREFIXES]
     return next((name for name in names if name in places), "")
 

@@ -1,4 +1,7 @@
-"""Raises an event when ports of routers, or the integration bridge, changed without a transaction of ours."""
+"""Raise an event when another program changed ports of routers or the integration bridge.
+
+Used by ``database``, which reports changed rows; the daemon waits for the event and audits (``driver.fileno``).
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,10 @@ from dvr_agent.eventfd import EventFd
 
 
 class ExternalChanges:
-    """Knows which ports are being worked on.
+    """The event for changes by other programs, and the ports whose changes are ours.
 
     :param lock: the connection's, which ovsdbapp's thread holds when it calls :meth:`interface_changed`
-    :ivar event: readable after such a change
+    :ivar event: readable after a change by another program
     """
 
     def __init__(self, lock: threading.Lock) -> None:
@@ -28,7 +31,7 @@ class ExternalChanges:
 
     @contextmanager
     def expecting(self, names: Iterable[str]) -> Iterator[None]:
-        """Inside the block no change of these ports raises the event."""
+        """Ignore changes of these ports inside the ``with`` block."""
         added = set(names)
         self.expect(added)
         try:
@@ -48,12 +51,12 @@ class ExternalChanges:
             self.event.notify()
 
     def notify(self) -> None:
-        """Raise the event for another reason: the server, ovs-vswitchd or the bridge is back or gone."""
+        """Raise the event: the server, ovs-vswitchd or the bridge has come back, or the bridge is gone."""
         self.event.notify()
 
 
 def _needs_work(event: str, row: Any, old: Any) -> bool:
-    """Tell whether a port has another OpenFlow port or error, its device is in the wrong place or gone, or it went."""
+    """True if the port was removed, its OpenFlow port or error changed, or its device is misplaced or gone."""
     if event != ovs_idl.ROW_UPDATE:
         return bool(event == ovs_idl.ROW_DELETE)
     columns = changed_columns(old)

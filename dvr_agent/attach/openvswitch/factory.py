@@ -1,7 +1,6 @@
-"""Open the driver as the configuration says; reads ``[OVS]`` and ``ovs_use_veth``.
+"""Make the driver by the configuration (``[OVS]``, ``ovs_use_veth``).
 
-Nothing is connected here: that happens with the first question to the driver, so that the agent of a host whose Open
-vSwitch comes up late can be started.
+The driver connects at its first call, so that the agent can start before Open vSwitch.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _SSL_OPTIONS = ("ssl_key_file", "ssl_cert_file", "ssl_ca_cert_file")
 
 
 def open_openvswitch(settings: OvsSettings, kernel: Kernel) -> OpenVSwitchDriver:
-    """The driver, not connected yet.  The calling thread's namespace is that of Open vSwitch.
+    """Make the driver, not connected yet.  The calling thread's namespace is that of Open vSwitch.
 
     :raises ConfigError: the extra ``dvr-agent[ovs]`` is missing, the connection is malformed, or a file for ssl is
         missing or cannot be used
@@ -44,7 +43,7 @@ def open_openvswitch(settings: OvsSettings, kernel: Kernel) -> OpenVSwitchDriver
 
 
 def check_connection(text: str) -> str:
-    """The connection, if it can be one: ``tcp:IP:PORT``, ``ssl:IP:PORT``, ``unix:PATH``, or several with commas.
+    """Check and return a connection: ``tcp:IP:PORT``, ``ssl:IP:PORT``, ``unix:PATH``, or several with commas.
 
     :raises ConfigError: saying what is wrong with it
     """
@@ -69,7 +68,7 @@ def _check_address(remote: str, rest: str) -> None:
 
 
 def _ssl_files(settings: OvsSettings) -> tuple[str, str, str]:
-    """Key, certificate and authority, tried out.
+    """Return the paths of key, certificate and authority, after loading them once.
 
     :raises ConfigError: one is not set, cannot be read, or is not what it should be
     """

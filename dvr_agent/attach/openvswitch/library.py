@@ -1,7 +1,8 @@
-"""python-ovs and ovsdbapp, imported so that eventlet stays out of them.
+"""Import python-ovs and ovsdbapp without eventlet (:func:`load`); used by ``factory``.
 
-``ovs.poller`` imports eventlet wherever it is installed, only to ask whether it has patched ``select``.  In the daemon
-it is loaded anyway and patches nothing.  ``dvrctl`` must not load it: it costs memory and prints a warning.
+``ovs.poller`` imports eventlet wherever it is installed, only to ask whether eventlet has patched ``select``.  In the
+daemon eventlet is loaded anyway and patches nothing.  ``dvrctl`` must not load it: it costs memory and prints a
+warning.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from dvr_agent.errors import ConfigError
 
 
 def load(debug: bool) -> None:
-    """Import both.  Call it before any module of this package that needs them.
+    """Import both libraries, before any module of this package that needs them is imported.
 
-    :param debug: log what they do; else their warnings only
+    :param debug: log the libraries' debug messages; else their warnings only
     :raises ConfigError: the extra is not installed
     """
     try:
@@ -31,7 +32,7 @@ def load(debug: bool) -> None:
             f"[DEFAULT] interface_driver = openvswitch needs the extra dvr-agent[ovs] (pip install ovsdbapp): {exc}"
         ) from exc
     vlog.use_python_logger(max_level=vlog.DEBUG if debug else vlog.WARN)
-    # Theirs is select(2), which cannot watch descriptors from 1024 on.
+    # The library uses select(2), which cannot watch descriptors from 1024 on.
     poller.SelectPoll = select.poll  # type: ignore[attr-defined]
 
 

@@ -1,13 +1,13 @@
-"""One call of ``plug``: examine each port, remove what is in the way, add what lacks, move devices in.
+"""One call of ``plug``: examine ports, remove conflicting rows and devices, add missing ones, move devices in.
 
-Where a port can be, of each kind, and what is done:
+States of a port, and the action:
 
 ================================================  ==================================================================
 the row works, and so does its device inside      kept, whichever kind ``ovs_use_veth`` asks for; small repairs
-the row works, its device is in the host's        moved in; what stands in its place inside is dead (``ovs-vswitchd``
-                                                  was started anew, and its userspace datapath made a new device)
+the row works, its device is in the host's        moved in; a device of its name inside is dead (``ovs-vswitchd``
+                                                  was restarted, and its userspace datapath made a new device)
 the row is there, its device is nowhere           ovs-vswitchd is asked to check again; if that does not help, the row
-                                                  is removed, and added when ovs-vswitchd has seen that
+                                                  is removed, and added when ovs-vswitchd has acted on that
 on another bridge, of another type, half a pair   removed, and added anew
 nothing                                           added
 ================================================  ==================================================================
@@ -23,13 +23,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from dvr_agent.attach.links import GONE, HOST, delete, make_pairs, repair, switch_ipv6_off
+from dvr_agent.attach.links import HOST, delete, make_pairs, repair, switch_ipv6_off
 from dvr_agent.attach.openvswitch.database import Database
 from dvr_agent.attach.openvswitch.port_edits import AddPort, DeletePort, SetIds, Touch, bridge_missing
 from dvr_agent.attach.openvswitch.rows import INTERNAL, SYSTEM, PortRow, all_ids, outer_name, wrong_ids
 from dvr_agent.attach.outer_ends import Device, read_devices, same_pair
 from dvr_agent.errors import AttachError
 from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.netlink.handler import NO_DEVICE
 from dvr_agent.kernel.netlink.link import set_link
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.netns import open_namespace
@@ -39,11 +40,11 @@ KERNEL_KIND = "openvswitch"
 INTERNAL_KINDS = frozenset({"tun", KERNEL_KIND})
 """Kinds of an internal port's device: of the userspace and of the kernel datapath."""
 ROUNDS = 2
-"""The second one is for a port that ovs-vswitchd took for one that was just removed, and made no device for."""
+"""The second round is for new ports that ovs-vswitchd took for removed ones, so that it made no device."""
 
 
 class PlugState(Enum):
-    """How much of a port is there."""
+    """State of a port before it is plugged."""
 
     WHOLE = "works"
     OUTSIDE = "its device waits in the host's namespace"
@@ -54,10 +55,13 @@ class PlugState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FoundPort:
-    """What there is of a port.
+    """Rows and devices found for a port.
 
-    :ivar row: of the internal port; ``tap_row`` of the outer end of a veth pair
-    :ivar inner: the device inside; ``outer`` one of that name, ``tap`` the outer end, both in the host's namespace
+    :ivar row: row of the internal port
+    :ivar tap_row: row of the outer end of a veth pair
+    :ivar inner: the device in the router's namespace
+    :ivar outer: a device of the same name in the host's namespace
+    :ivar tap: the outer end in the host's namespace
     """
 
     port: Port
@@ -69,7 +73,7 @@ class FoundPort:
 
 
 class Plugging:
-    """The ports of one call; :meth:`run` does it all."""
+    """One call of ``plug``; :meth:`run` is its entrance."""
 
     def __init__(
         self, database: Database, host: NetlinkSocket, inside: NetlinkSocket, counters: WriteCounters, use_veth: bool
@@ -78,7 +82,8 @@ class Plugging:
         self._counters, self._use_veth = counters, use_veth
 
     def run(self, namespace: str, ports: Sequence[Port]) -> None:
-        """
+        """Plug the ports.
+
         :raises AttachError: see :meth:`dvr_agent.attach.openvswitch.driver.OpenVSwitchDriver.plug`
         """
         failures: list[AttachError] = []
@@ -93,7 +98,7 @@ class Plugging:
             raise failures[0]
 
     def _round(self, namespace: str, ports: Sequence[Port]) -> tuple[list[Port], list[AttachError]]:
-        """Plug once; returns the ports whose device did not appear, and Open vSwitch's errors of others."""
+        """Plug once; returns the ports that got no device, and Open vSwitch's errors for other ports."""
         states = self._examined(ports)
         anew = [found for found, state in states if state is PlugState.WRONG]
         if anew:
@@ -111,19 +116,20 @@ class Plugging:
     # --- read ---------------------------------------------------------------------------------------------------
 
     def _examined(self, ports: Sequence[Port]) -> list[tuple[FoundPort, PlugState]]:
-        found = self._look(ports)
+        found = self._read(ports)
         states = [(one, self._state(one)) for one in found]
         if any(state is PlugState.LOST for _, state in states):
-            # Perhaps it is only late: have ovs-vswitchd check once more before anything is removed.
+            # The device may only be late: have ovs-vswitchd check again before anything is removed.
             with self._database.changes.expecting(_names(ports)):
                 self._database.require(self._database.change([Touch(self._database.rows)], configure=True))
-            states = [(one, self._state(one)) for one in self._look(ports)]
+            states = [(one, self._state(one)) for one in self._read(ports)]
         for one, state in states:
             if state is PlugState.LOST and one.row is not None and one.row.error:
                 raise AttachError(HOST, one.port.text, errno.EIO, f"Open vSwitch says: {one.row.error}")
         return [(one, PlugState.WRONG if state is PlugState.LOST else state) for one, state in states]
 
-    def _look(self, ports: Sequence[Port]) -> list[FoundPort]:
+    def _read(self, ports: Sequence[Port]) -> list[FoundPort]:
+        """Read the rows and devices of ports."""
         devices = [port.device for port in ports]
         taps = [outer_name(device) for device in devices]
         rows = self._database.ports([*devices, *taps])
@@ -165,18 +171,18 @@ class Plugging:
     # --- write --------------------------------------------------------------------------------------------------
 
     def _clear(self, ports: Sequence[FoundPort]) -> None:
-        """Nothing is left of the ports, and ovs-vswitchd knows it."""
+        """Remove rows and devices of ports, and wait until ovs-vswitchd has acted on that."""
         database = self._database
         rows = [row.name for found in ports for row in (found.row, found.tap_row) if row is not None]
         if rows:
             with database.changes.expecting(rows):
                 database.require(database.change([DeletePort(database.rows, name) for name in rows], configure=True))
-        take_away(self._inside, read_devices(self._inside, [found.port.device for found in ports]).values())
+        remove_devices(self._inside, read_devices(self._inside, [found.port.device for found in ports]).values())
         taps = read_devices(self._host, [outer_name(found.port.device) for found in ports])
         delete(self._host, [name for name, device in taps.items() if device.info.kind == "veth"])
 
     def _write(self, namespace: str, kept: Sequence[FoundPort], new: Sequence[Port]) -> None:
-        """The one transaction; ovs-vswitchd has acted on it at the end."""
+        """Write rows in one transaction, and wait until ovs-vswitchd has acted on it."""
         database = self._database
         edits = [
             SetIds(database.rows, row.name, all_ids(found.port, namespace))
@@ -194,7 +200,7 @@ class Plugging:
         if edits:
             with database.changes.expecting(_names(new)):
                 number = database.change(edits, configure=bool(new))
-                # Nothing to do: an earlier change, which was given up, has done it after all; but only just, perhaps.
+                # No number: a transaction that timed out before has added the rows after all, perhaps just now.
                 database.require(database.wanted() if number is None and new else number)
 
     def _addition(self, namespace: str, port: Port) -> AddPort:
@@ -216,7 +222,7 @@ class Plugging:
         return failures
 
     def _move(self, ports: Sequence[Port], states: Iterable[tuple[FoundPort, PlugState]]) -> list[Port]:
-        """Devices go into the namespace, where they get their MAC and MTU; returns the ports that have none."""
+        """Move devices into the namespace, with MAC and MTU; returns the ports without a device."""
         if not ports:
             return []
         devices = read_devices(self._host, [port.device for port in ports])
@@ -250,25 +256,25 @@ class Plugging:
         wrong = [name for name, found in taps.items() if _tap_differs(found)]
         if wrong:
             self._raise_taps(wrong)
-            mtus = [set_link(name, mtu=taps[name].port.mtu, what=taps[name].port, tolerate=GONE) for name in wrong]
+            mtus = [set_link(name, mtu=taps[name].port.mtu, what=taps[name].port, tolerate=NO_DEVICE) for name in wrong]
             self._host.batch(mtus)
 
     def _raise_taps(self, names: Sequence[str]) -> None:
-        """Outer ends are layer 2 only, as the bridge driver's."""
+        """Raise outer ends, without IPv6: they are layer 2 only, as those of the bridge driver."""
         switch_ipv6_off(names, self._counters)
         self._host.batch([set_link(name, up=True) for name in names])
 
 
-def take_away(inside: NetlinkSocket, devices: Iterable[Device]) -> None:
-    """Remove devices whose rows are gone; a port of the kernel's datapath is of no use any more.
+def remove_devices(inside: NetlinkSocket, devices: Iterable[Device]) -> None:
+    """Remove devices that have no row any more; set ports of the kernel datapath down instead.
 
-    The kernel lets only ovs-vswitchd remove those (ENOTSUP, also for a group that such a device is in), which
-    does so when it sees that the row is gone.
+    Only ovs-vswitchd can remove the latter (others get ENOTSUP, also for a group with such a device); it does so when
+    it sees that the row is gone.
     """
     found = list(devices)
     delete(inside, [device.info.name for device in found if device.info.kind != KERNEL_KIND])
     staying = [device.info.name for device in found if device.info.kind == KERNEL_KIND and device.info.up]
-    inside.batch([set_link(name, up=False, tolerate=GONE) for name in staying])
+    inside.batch([set_link(name, up=False, tolerate=NO_DEVICE) for name in staying])
 
 
 def _tap_differs(found: FoundPort) -> bool:

@@ -1,8 +1,8 @@
-"""What is written to OVSDB, as commands of ovsdbapp.
+"""Edits of OVSDB as commands of ovsdbapp; used by ``driver`` and ``plugging``.
 
 A command may run more than once, on a newer copy of the rows each time (another client was faster, the connection
-broke): it reads what is there and adds what lacks.  Columns of others, ``Port:tag`` and ``other_config`` of
-Neutron's Open vSwitch agent above all, are never written.
+broke): it reads the rows and writes the differences.  Columns of other programs are never written, above all
+``Port:tag`` and ``other_config`` of Neutron's Open vSwitch agent.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dvr_agent.errors import AttachError
 
 
 class _Edit(BaseCommand):  # type: ignore[misc]  # ovsdbapp has no types
-    """A command on rows that are looked up by name when it runs."""
+    """A command that finds its rows by name when it runs."""
 
     def __init__(self, index: RowIndex) -> None:
         super().__init__(index)
@@ -26,14 +26,14 @@ class _Edit(BaseCommand):  # type: ignore[misc]  # ovsdbapp has no types
 
 
 class AddPort(_Edit):
-    """A port with one interface on the integration bridge; one that is there gets the ``external_ids`` it lacks."""
+    """Adds a port with one interface to the integration bridge; an existing port gets missing ``external_ids``."""
 
     def __init__(self, index: RowIndex, name: str, kind: str, ids: Mapping[str, str]) -> None:
         super().__init__(index)
         self.name, self.kind, self.ids = name, kind, dict(ids)
 
     def run_idl(self, txn: Any) -> None:
-        """Add what lacks."""
+        """Add the rows, or the missing ``external_ids``."""
         find, tables = self.index.find, self.index.tables
         if find("Interface", self.name) is not None:
             SetIds(self.index, self.name, self.ids).run_idl(txn)
@@ -41,7 +41,7 @@ class AddPort(_Edit):
         bridge = find("Bridge", self.index.bridge)
         if bridge is None:
             raise bridge_missing(self.index.bridge)
-        # Else a bridge that is made anew meanwhile would be written to in vain, without an error.
+        # Otherwise a write to a bridge that was made anew meanwhile would be lost without an error.
         bridge.verify("name")
         interface = txn.insert(tables["Interface"])
         interface.name, interface.type, interface.external_ids = self.name, self.kind, self.ids
@@ -51,7 +51,7 @@ class AddPort(_Edit):
 
 
 class SetIds(_Edit):
-    """Keys of ``Interface:external_ids``; other keys stay."""
+    """Sets keys of ``Interface:external_ids``; other keys stay."""
 
     def __init__(self, index: RowIndex, name: str, ids: Mapping[str, str]) -> None:
         super().__init__(index)
@@ -69,7 +69,7 @@ class SetIds(_Edit):
 
 
 class DeletePort(_Edit):
-    """A port on whatever bridge it is; none there: nothing to do.  Its rows go when no bridge refers to them."""
+    """Removes a port from its bridge, if it has one; OVSDB deletes rows that no bridge refers to."""
 
     def __init__(self, index: RowIndex, name: str) -> None:
         super().__init__(index)
@@ -84,7 +84,7 @@ class DeletePort(_Edit):
 
 
 class Touch(_Edit):
-    """Changes nothing, and yet is sent: for the number of a configuration that ovs-vswitchd has to reach."""
+    """Makes a transaction that changes nothing but ``next_cfg``: ovs-vswitchd then checks its configuration again."""
 
     def run_idl(self, txn: Any) -> None:
         """Read ``cur_cfg``, so that the transaction is not empty."""

@@ -1,4 +1,4 @@
-"""How far ovs-vswitchd has got with the configurations that were asked of it (``next_cfg`` and ``cur_cfg``)."""
+"""Progress of ovs-vswitchd through the configurations in OVSDB (``next_cfg``, ``cur_cfg``); used by ``database``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ConfigurationProgress:
         self.requested = 0
         self._last_done = 0
         self._behind_since: float | None = None
-        """Since when ``cur_cfg`` is behind ``next_cfg`` and has not advanced."""
+        """Time since which ``cur_cfg`` is behind ``next_cfg`` and has not advanced; None: it is not behind."""
 
     def done(self) -> int:
         """Return ``cur_cfg``; 0 for an empty database."""
@@ -27,14 +27,14 @@ class ConfigurationProgress:
         return 0 if root is None else int(root.cur_cfg)
 
     def wanted(self) -> int:
-        """Return ``next_cfg``, whoever wrote it; 0 for an empty database."""
+        """Return ``next_cfg`` of any client; 0 for an empty database."""
         root = self._index.root()
         return 0 if root is None else int(root.next_cfg)
 
     def note(self) -> bool:
-        """Note the numbers after a change; returns True if ovs-vswitchd was stalled and is not any more.
+        """Record the numbers after a change; returns True if ovs-vswitchd has recovered from a stall.
 
-        A vswitchd whose ``cur_cfg`` advances is not stalled, however far ``next_cfg`` is ahead.
+        ovs-vswitchd is not stalled while ``cur_cfg`` advances, however far ``next_cfg`` is ahead.
         """
         done = self.done()
         behind, recovered = done < self.wanted(), False
@@ -45,7 +45,7 @@ class ConfigurationProgress:
         return recovered
 
     def stalled(self) -> str:
-        """Return since when ovs-vswitchd is stalled, as text for people; empty if it is not."""
+        """Return how long ovs-vswitchd has been stalled, as text for people; empty if it is not stalled."""
         since = self._behind_since
         if since is None or time.monotonic() - since < self._timeout:
             return ""

@@ -1,4 +1,4 @@
-"""Rows of the library's copy of the database, found by name, and the values that were read from them already."""
+"""Find rows of the copy by name, and cache the values of ports; used by ``database`` and by edits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dvr_agent.attach.openvswitch.rows import KEY, PortRow, first, is_routers
 
 
 class RowIndex:
-    """Its methods are called with the connection's lock held.
+    """Index of the copy of the rows; its methods are called under the connection's lock.
 
     :ivar idl: the copy
     :ivar bridge: name of the integration bridge
@@ -22,9 +22,9 @@ class RowIndex:
     def __init__(self, idl: RowCopy, bridge: str) -> None:
         self.idl, self.bridge = idl, bridge
         self._bridges: dict[Any, Any] | None = None
-        """Port UUID → row of its bridge; None: to be read again."""
+        """Port UUID → row of its bridge; None: must be read again."""
         self._ports: dict[str, PortRow | None] = {}
-        """Values of ports that were asked for since they changed; None: there is no such port."""
+        """Cached values of ports by name; None: there is no such port."""
         self._router_ports: dict[str, str] = {}
 
     @property
@@ -56,14 +56,14 @@ class RowIndex:
         return None if port is None else self._bridges.get(port.uuid)
 
     def port(self, name: str) -> PortRow | None:
-        """Return a port's values: from an earlier call if it has not changed, which takes a hundredth of the time."""
+        """Return a port's values, from the cache if it has not changed (a hundredth of the time)."""
         if name not in self._ports:
             interface = self.find("Interface", name)
             self._ports[name] = None if interface is None else self._port_row(interface)
         return self._ports[name]
 
     def read_anew(self) -> None:
-        """Forget all values and read the names of routers' ports: the whole copy is new."""
+        """Clear the cache and read the names of routers' ports, since the whole copy is new."""
         self._bridges = None
         self._ports.clear()
         self._router_ports = {}
@@ -71,7 +71,7 @@ class RowIndex:
             self._note_port(row)
 
     def forget(self, table: str, row: Any) -> None:
-        """Forget the values that were read from a row which has changed."""
+        """Drop the cached values of a row that has changed."""
         if table == "Bridge":
             self._bridges = None
             self._ports.clear()
@@ -79,7 +79,7 @@ class RowIndex:
             self._ports.pop(row.name, None)
 
     def interface_changed(self, event: str, row: Any, old: Any) -> bool:
-        """Note a changed row of the table Interface; returns whether it is or was a router's port."""
+        """Record a changed row of the table Interface; returns True if it is or was a router's port."""
         known = row.name in self._router_ports
         if event == ovs_idl.ROW_DELETE:
             self._router_ports.pop(row.name, None)

@@ -1,6 +1,6 @@
-"""Rows of the OVSDB tables Port and Interface as this driver sees them: names, marks, and what may be wrong with one.
+"""Values of a port in the OVSDB tables Port and Interface: names, ``external_ids``, faults.  Pure.
 
-Pure values; :mod:`dvr_agent.attach.openvswitch.row_index` makes them from its copy of the database.
+:mod:`dvr_agent.attach.openvswitch.row_index` makes them from the copy of the database.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dvr_agent.attach.outer_ends import TAP
 from dvr_agent.state.link import Port
 
 DEVICE_PREFIXES = ("qr-", "qg-", "sg-", "fg-")
-"""Devices of distributed routers.  Ports of others (``tap…`` of instances and DHCP, ``ha-…``, patch ports) are never
-touched."""
+"""Prefixes of devices of distributed routers.  Other ports (``tap…`` of instances and DHCP, ``ha-…``, patch ports) are
+never touched."""
 PREFIX_LENGTH = 3
 KEY = "dvr-agent-namespace"
-"""Key in ``Interface:external_ids`` that says that this agent plugged the port, and where to."""
+"""Key in ``Interface:external_ids`` by which this agent marks its ports; the value is the namespace."""
 INTERNAL, SYSTEM = "internal", ""
-"""Interface types: a device that Open vSwitch makes, and one that is there already (here: the end of a veth pair)."""
+"""Interface types: a device that Open vSwitch makes, and an existing device (here: the end of a veth pair)."""
 IFACE_ID, IFACE_STATUS, ATTACHED_MAC = "iface-id", "iface-status", "attached-mac"
 
 
@@ -29,8 +29,8 @@ class PortRow(NamedTuple):
     :ivar type: of the interface, see :data:`INTERNAL`
     :ivar ids: ``external_ids`` of the interface
     :ivar ofport: OpenFlow port number; -1: Open vSwitch failed to make it; 0: not known yet
-    :ivar error: what Open vSwitch says is wrong, mostly empty
-    :ivar here: ovs-vswitchd sees a device of the name in its own namespace
+    :ivar error: Open vSwitch's error text, mostly empty
+    :ivar here: there is a device of the name in ovs-vswitchd's own namespace
     """
 
     name: str
@@ -43,7 +43,7 @@ class PortRow(NamedTuple):
 
     @property
     def works(self) -> bool:
-        """Open vSwitch has made it."""
+        """True if Open vSwitch has made the port."""
         return self.ofport > 0 and not self.error
 
 
@@ -58,22 +58,22 @@ def outer_name(device: str) -> str:
 
 
 def neutron_ids(port: Port) -> dict[str, str]:
-    """Return what neutron-l3-agent writes into ``external_ids``, and Neutron's Open vSwitch agent reads."""
+    """Return the ``external_ids`` that neutron-l3-agent writes, and that Neutron's Open vSwitch agent reads."""
     return {IFACE_ID: port.port_id, IFACE_STATUS: "active", ATTACHED_MAC: port.mac}
 
 
 def all_ids(port: Port, namespace: str) -> dict[str, str]:
-    """Return what this agent writes into ``external_ids``."""
+    """Return the ``external_ids`` that this agent writes."""
     return neutron_ids(port) | {KEY: namespace}
 
 
 def is_routers(name: str, ids: Mapping[str, str]) -> bool:
-    """Tell whether a port is a router's, plugged by this agent or by neutron-l3-agent."""
+    """True if a port is a router's, plugged by this agent or by neutron-l3-agent."""
     return KEY in ids or (name.startswith(DEVICE_PREFIXES) and IFACE_ID in ids)
 
 
 def wrong_ids(port: Port, row: PortRow) -> str:
-    """Return which of a port's ``external_ids`` is wrong first, empty if none is."""
+    """Return the fault of a port's ``external_ids``, the first one only; empty if there is none."""
     for key, value in neutron_ids(port).items():
         if row.ids.get(key) != value:
             return f"{row.name} has external_ids:{key}={row.ids.get(key, '(none)')} instead of {value}"
@@ -81,7 +81,7 @@ def wrong_ids(port: Port, row: PortRow) -> str:
 
 
 def fault(port: Port, row: PortRow | None, bridge: str) -> str:
-    """Return what is wrong with the row of a port, empty if nothing is.
+    """Return the fault of a port's row, empty if there is none.
 
     :param row: that of the port's device, or of the outer end of its veth pair
     """

@@ -1,7 +1,7 @@
 """The part of the database ``Open_vSwitch`` that this driver reads and writes (ovs-vswitchd.conf.db(5)).
 
-Handed to the library as it is: asking the server for its schema first would be a round trip without a time limit.  All
-these columns are there since Open vSwitch 2.4, with these types.  Only they are monitored: not statistics, tags or
+Passed to python-ovs as a constant: fetching the schema from the server would be a round trip without a time limit.  All
+these columns exist since Open vSwitch 2.4, with these types.  Only they are monitored: not statistics, tags or
 anything of other tables.
 """
 
@@ -16,7 +16,7 @@ _STRINGS = {"key": "string", "min": 0, "max": 1}
 
 
 def schema() -> dict[str, Any]:
-    """In the notation of RFC 7047, 3.2; a new one each time, since the library changes it."""
+    """Return the schema in the notation of RFC 7047, 3.2; a new dict each time, since python-ovs changes it."""
     return {
         "name": DATABASE,
         "version": "8.0.0",

@@ -1,7 +1,7 @@
-"""One OVSDB transaction, carried out by the connection's thread.
+"""One OVSDB transaction with a time limit, carried out by the connection's thread; used by ``database``.
 
-ovsdbapp's own has time limits that hold only while the server answers: it waits for the reply, and after a broken
-connection for the next one, as long as it takes.  Here every wait ends with the time limit.
+ovsdbapp's own transaction has time limits that apply only while the server answers: it waits without limit for the
+reply, and for a new connection.  Here every wait ends with the time limit.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from ovsdbapp.backend.ovs_idl.transaction import Transaction
 from dvr_agent.attach.openvswitch.row_index import RowIndex
 
 CONSTRAINT = "constraint violation"
-"""RFC 7047, 4.1.3 and 5.2.1"""
-NEWS_SECONDS = 1.0
+"""Error text of a violated constraint (RFC 7047, 4.1.3 and 5.2.1)."""
+UPDATE_SECONDS = 1.0
+"""Longest wait for the update that explains a violated constraint."""
 
 
 class BoundedTransaction(Transaction):  # type: ignore[misc]  # ovsdbapp has no types
@@ -26,15 +27,16 @@ class BoundedTransaction(Transaction):  # type: ignore[misc]  # ovsdbapp has no 
 
     def __init__(self, index: RowIndex, connection: Any, seconds: float, configure: bool) -> None:
         """
-        :param configure: count ``next_cfg`` up, if anything is changed
+        :param configure: increment ``next_cfg``, if anything is changed
         """
-        # The caller waits a little longer than the thread does, so that it is the thread that gives up.
+        # The caller waits a second longer than the thread, so that the thread's time limit comes first.
         super().__init__(index, connection, seconds + 1, check_error=True, log_errors=False)
         self._seconds, self._configure = seconds, configure
 
     def do_commit(self) -> int | None:
-        """
-        :returns: the new ``next_cfg``, if it was counted up
+        """Send the commands until the server has accepted them.
+
+        :returns: the new ``next_cfg``, if it was incremented
         :raises TimeoutError: it may take effect later, as a whole
         :raises RuntimeError: the server's refusal
         """
@@ -48,19 +50,21 @@ class BoundedTransaction(Transaction):  # type: ignore[misc]  # ovsdbapp has no 
             if status == transaction.UNCHANGED:
                 return None
             if status != transaction.TRY_AGAIN:
-                self._explain(transaction.get_error(), seen, deadline)
+                self._await_cause(transaction.get_error(), seen, deadline)
             else:
-                self._wait_for_news(seen, deadline)
+                self._wait_for_update(seen, deadline)
 
-    def _explain(self, error: str, seen: int, deadline: float) -> None:
-        """A constraint is violated when an earlier transaction, which was given up, took effect just before this one:
-        the news of that is on its way, and with it the commands find that there is nothing to do.
+    def _await_cause(self, error: str, seen: int, deadline: float) -> None:
+        """Wait for the update that explains a refusal, or raise.
 
-        :raises RuntimeError: it is another refusal
+        A constraint is violated when an earlier transaction, which had timed out, took effect just before this one.
+        The server's update of that arrives soon, and then the commands find nothing to do.
+
+        :raises RuntimeError: another refusal
         """
         if CONSTRAINT in error:
             with contextlib.suppress(TimeoutError):
-                self._wait_for_news(seen, min(deadline, time.monotonic() + NEWS_SECONDS))
+                self._wait_for_update(seen, min(deadline, time.monotonic() + UPDATE_SECONDS))
                 return
         raise RuntimeError(error)
 
@@ -83,14 +87,14 @@ class BoundedTransaction(Transaction):  # type: ignore[misc]  # ovsdbapp has no 
         root.increment("next_cfg")
 
     def _sent(self, transaction: Any, deadline: float) -> Any:
-        """The status it came to."""
+        """Commit the transaction; returns its final status."""
         while (status := transaction.commit()) == transaction.INCOMPLETE:
             self.api.idl.run()
             self._block(deadline, transaction)
         return status
 
-    def _wait_for_news(self, seen: int, deadline: float) -> None:
-        """Until the copy of the rows is another, read from a server that is there."""
+    def _wait_for_update(self, seen: int, deadline: float) -> None:
+        """Wait until the copy of the rows has changed, from a connected server."""
         idl = self.api.idl
         while idl.run() or not idl.connected or idl.change_seqno == seen:
             if idl.connected and idl.change_seqno != seen:

@@ -1,6 +1,6 @@
-"""Which connections to delete: addresses, where they must stand, and what else must be true.  Pure.
+"""Conditions by which :mod:`.manager` selects the connections to delete.  Pure.
 
-Made by :mod:`.manager` from the caller's addresses; asked for every entry that a dump may have found.
+A condition is made of the caller's addresses, and checked for every entry of a dump that may have one of them.
 """
 
 from __future__ import annotations
@@ -10,48 +10,48 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from dvr_agent.kernel.conntrack.message import Connection, Place
+from dvr_agent.kernel.conntrack.message import AddressField, Connection
 
 Version = Literal[4, 6]
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Which connections are wanted.
+    """Selects connections by their addresses.
 
     :ivar version: IP version
-    :ivar addresses: packed; each wanted connection has one of them
-    :ivar places: where in an entry such an address can stand
-    :ivar also: decides by the entry, once it has one of the addresses
+    :ivar addresses: packed; each selected connection has one of them
+    :ivar fields: fields of an entry in which such an address counts
+    :ivar also: further condition of an entry that has one of the addresses
     """
 
     version: Version
     addresses: frozenset[bytes]
-    places: tuple[Place, ...]
+    fields: tuple[AddressField, ...]
     also: Callable[[Connection], bool]
 
     @property
     def dumps(self) -> int:
-        """Number of filtered dumps that find all wanted connections."""
-        return len(self.addresses) * len(self.places)
+        """Number of filtered dumps that find all selected connections."""
+        return len(self.addresses) * len(self.fields)
 
     def accepts(self, connection: Connection) -> bool:
-        """True if the connection is wanted."""
-        stands = connection.addresses
-        return any(stands[place] in self.addresses for place in self.places) and self.also(connection)
+        """True if the connection is selected."""
+        found = connection.addresses
+        return any(found[field] in self.addresses for field in self.fields) and self.also(connection)
 
 
 def anywhere(address: str) -> Condition:
-    """Connections with this address on either side of either direction.
+    """Select the connections with this address on either side of either direction.
 
     :raises ValueError: no IP address
     """
     wanted = ipaddress.ip_address(address)
-    return Condition(wanted.version, frozenset({wanted.packed}), tuple(Place), lambda _: True)
+    return Condition(wanted.version, frozenset({wanted.packed}), tuple(AddressField), lambda _: True)
 
 
 def untranslated_outward(addresses: Iterable[str], inside: Iterable[str]) -> Condition:
-    """Connections that one of these IPv4 addresses began, to no network of ``inside``, and that no NAT rule translates.
+    """Select untranslated connections that one of these IPv4 addresses began, except those to a network of ``inside``.
 
     :raises ValueError: no IPv4 address or network
     """
@@ -61,7 +61,7 @@ def untranslated_outward(addresses: Iterable[str], inside: Iterable[str]) -> Con
     def outward(connection: Connection) -> bool:
         if connection.is_translated:
             return False
-        destination = int.from_bytes(connection.addresses[Place.ORIGINAL_DESTINATION] or b"", "big")
+        destination = int.from_bytes(connection.addresses[AddressField.ORIGINAL_DESTINATION] or b"", "big")
         return not any(destination & mask == network for network, mask in networks)
 
-    return Condition(4, wanted, (Place.ORIGINAL_SOURCE,), outward)
+    return Condition(4, wanted, (AddressField.ORIGINAL_SOURCE,), outward)

@@ -1,13 +1,14 @@
-"""Delete connection tracking entries of an address, or those that an address began without translation.
+"""Delete connection tracking entries of an address, or entries that an address began without translation.
 
-Implements :class:`dvr_agent.kernel.api.Conntrack`; the reconciler calls it when a floating IP comes, leaves or moves.
+Implements :class:`dvr_agent.kernel.api.Conntrack`; the reconciler calls it when a floating IP is added, removed or
+moved.
 
-Finding the entries is a dump of the namespace's table; each hit is deleted by its original tuple, zone and id, so that
-a connection that took its place in between is not hit.  A dump can be had in two ways, and the cheaper one is taken:
+The entries are found by a dump of the namespace's table.  Each is deleted by its original tuple, zone and id, so that a
+new connection with the same tuple stays.  There are two kinds of dump, and the cheaper one is taken:
 
-* one plain dump, searched here.  Its cost is the number of entries in the namespace.
-* dumps that the kernel filters (``CTA_FILTER``, Linux 5.8), one for each place an address can stand in, since one
-  filter joins its conditions by "and".  Each costs a walk over the hash table, which all namespaces share.
+* one plain dump, searched here: its cost grows with the entries of the namespace.
+* dumps that the kernel filters (``CTA_FILTER``, Linux 5.8), one for each field that can have the address, since one
+  filter joins its conditions by "and": each costs a walk over the hash table, which all namespaces share.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ from dvr_agent.kernel.netlink.message import Data, Request
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 
 FILTER_FROM = 20_000
-"""Entries from which four filtered dumps are no dearer than one plain one; a quarter of it for each.
+"""Number of entries from which four filtered dumps cost no more than one plain dump; a quarter of it for each.
 
 Measured with 262,144 buckets: 13 ms for a walk, 3 µs for an entry that is dumped.
 """
 SEARCH_UP_TO = 64
-"""Addresses that are searched for one by one in a plain dump; with more of them reading every entry is cheaper."""
+"""Number of addresses up to which a plain dump is searched for each; with more, decoding every entry is cheaper."""
 _NO_MODULE = frozenset({errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP})
 _NO_FILTER = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
-"""Answers of a kernel that knows the attribute, but not for a dump or not with these flags."""
+"""Answers of a kernel that knows ``CTA_FILTER``, but not in a dump or not with these flags."""
 
 
 class NetlinkConntrack:
@@ -83,7 +84,7 @@ def _delete(namespace: str, what: str, make_condition: Callable[[], Condition]) 
 
 
 def _find(sock: NetlinkSocket, condition: Condition, what: str) -> Iterable[Connection]:
-    """The connections that are wanted, each once."""
+    """Return the connections that the condition selects, each once."""
     (answer,) = sock.get([get_count(what)])
     entries = decode_count(answer or b"")
     if entries == 0 or not condition.dumps:
@@ -99,23 +100,23 @@ def _find(sock: NetlinkSocket, condition: Condition, what: str) -> Iterable[Conn
 
 def _find_filtered(sock: NetlinkSocket, condition: Condition, what: str) -> Iterable[Connection]:
     found: dict[bytes, Connection] = {}
-    for place in condition.places:
+    for field in condition.fields:
         for address in condition.addresses:
-            request = dump_filtered(condition.version, place, address, what)
+            request = dump_filtered(condition.version, field, address, what)
             # Checked here too: Linux before 5.8 ignores the filter.
             found |= _wanted(condition, _dump(sock, request, {address}))
     return found.values()
 
 
 def _dump(sock: NetlinkSocket, request: Request, addresses: Collection[bytes]) -> list[Data]:
-    """The entries that may have one of the addresses."""
+    """Read the entries that may have one of the addresses."""
     if len(addresses) <= SEARCH_UP_TO:
         return sock.dump_containing(request, tuple(addresses))
     return sock.dump(request)
 
 
 def _wanted(condition: Condition, entries: Iterable[Data]) -> dict[bytes, Connection]:
-    """Id → connection, of those that the condition accepts."""
+    """Decode entries, and return the connections that the condition selects, by id."""
     found = {}
     for data in entries:
         connection = decode_connection(data, condition.version)

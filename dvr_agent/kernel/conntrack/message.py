@@ -57,8 +57,8 @@ _GONE = frozenset({errno.ENOENT})
 _NO_IPS = (None, None)
 
 
-class Place(IntEnum):
-    """Where in an entry an address can stand: an index into :attr:`Connection.addresses`."""
+class AddressField(IntEnum):
+    """The four addresses of an entry; the value is the index into :attr:`Connection.addresses`."""
 
     ORIGINAL_SOURCE = 0
     ORIGINAL_DESTINATION = 1
@@ -70,7 +70,7 @@ class Connection(NamedTuple):
     """One entry.
 
     :ivar id: the kernel's, unique among the entries that exist at one time
-    :ivar addresses: packed, by :class:`Place`; None where the entry has no address of the IP version asked for
+    :ivar addresses: packed, by :class:`AddressField`; None where the entry has no address of the IP version asked for
     :ivar is_translated: a NAT rule applies to it
     :ivar key: attributes to delete it by: original tuple, id, zone
     """
@@ -91,9 +91,9 @@ def dump_connections(version: int, what: str) -> Request:
     return Request(_SUBSYSTEM | IPCTNL_MSG_CT_GET, NLM_F_DUMP, _head(AF_OF_FAMILY[version]), what)
 
 
-def dump_filtered(version: int, place: Place, address: bytes, what: str) -> Request:
-    """Ask for the entries with an address in a place (``CTA_FILTER``, Linux 5.8; older kernels send all of them)."""
-    direction, side = divmod(place, 2)
+def dump_filtered(version: int, field: AddressField, address: bytes, what: str) -> Request:
+    """Ask for the entries with an address in a field (``CTA_FILTER``, Linux 5.8; older kernels send all entries)."""
+    direction, side = divmod(field, 2)
     flags = [0, 0]
     flags[direction] = _FLAGS[side]
     body = _head(AF_OF_FAMILY[version])
@@ -109,13 +109,13 @@ def delete_connection(version: int, connection: Connection, what: str) -> Reques
 
 
 def decode_count(data: Data) -> int:
-    """The number in an answer to :func:`get_count`."""
+    """Decode the number in an answer to :func:`get_count`."""
     found = positions(data, _STATS.size)
     return int(_read_entries(data, found[_ENTRIES])) if _ENTRIES in found else 0
 
 
 def decode_connection(data: Data, version: int) -> Connection | None:
-    """The entry in a message of a dump; None if it lacks the attributes to delete it by."""
+    """Decode the entry in a message of a dump; None if it lacks an attribute that a deletion needs."""
     found = positions(data, _MESSAGE.size)
     # Never without the tuple: the kernel takes such a deletion for "delete all".
     if _ORIGINAL not in found or _ID not in found:
@@ -130,7 +130,7 @@ def decode_connection(data: Data, version: int) -> Connection | None:
 
 
 def _ips(data: Data, version: int) -> tuple[bytes | None, bytes | None]:
-    """Source and destination address of one direction, packed."""
+    """Read source and destination address of one direction, packed."""
     at = positions(data, 0, _TUPLE_IP).get(_TUPLE_IP)
     if at is None:
         return _NO_IPS

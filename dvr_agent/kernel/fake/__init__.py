@@ -1,11 +1,11 @@
-"""A kernel in memory with the real one's interface, for tests of everything that stands on the kernel layer.
+"""A kernel in memory with the interface of the real one, for tests of the layers above ``kernel``.
 
-``tests/contract`` holds it to the real kernel: both give the same answers there.  Every call can be made to
+``tests/contract`` runs the same tests on it and on the real kernel.  Every call can be made to
 fail (:meth:`FakeKernel.fail`) and is logged (:meth:`FakeKernel.calls`).
 
-``world`` has namespaces and devices and what Linux does to other objects when one of them is removed; ``routes`` the
-conditions for routes; ``faults`` the log and the failures; ``managers`` and ``plumber`` the interface of
-:mod:`dvr_agent.kernel.api`.
+``world`` has namespaces and devices, and removes what Linux removes together with one of them; ``routes`` has the
+conditions under which Linux refuses a route; ``faults`` the log and the failures; ``managers`` and ``plumber``
+implement :mod:`dvr_agent.kernel.api`.
 """
 
 from dvr_agent.kernel.fake.faults import Call

@@ -34,9 +34,9 @@ METHODS = (
 )
 """Names of the calls that are logged and can fail.
 
-Beside the methods of the interface: ``interfaces.change`` (namespace, Change), one for each change that ``apply``
-makes; ``iptables.commit`` (namespace, Table), one for each table at the end of a ``defer_apply`` block;
-``announcer.send`` (namespace, Announcement).
+These three are no methods of the interface: ``interfaces.change`` (namespace, Change), one for each change that
+``apply`` makes; ``iptables.commit`` (namespace, Table), one for each table at the end of a ``defer_apply`` block;
+``announcer.send`` (namespace, Announcement), one for each announcement.
 """
 
 
@@ -71,7 +71,7 @@ class Faults:
         when: Callable[..., bool] | None,
         times: int | None,
     ) -> None:
-        """See :meth:`dvr_agent.kernel.fake.FakeKernel.fail`."""
+        """Let calls fail; see :meth:`dvr_agent.kernel.fake.FakeKernel.fail`."""
         if method not in METHODS:
             raise ValueError(f"{method}: not one of {', '.join(METHODS)}")
         self._faults.append(_Fault(method, nth - 1, times, error, when))

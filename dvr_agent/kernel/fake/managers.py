@@ -1,4 +1,4 @@
-"""The fake kernel behind the interface of :mod:`dvr_agent.kernel.api`, and the tests' handle on it."""
+"""The managers of :mod:`dvr_agent.kernel.api` in memory, and :class:`FakeKernel`, by which tests inspect them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from dvr_agent.state.namespace import Announcement
 
 
 class FakeKernel:
-    """The tests' handle on the fake kernel.
+    """The fake kernel as tests see it: its contents, its log, its failures.
 
-    :ivar world: everything that is there; change it to play the operator, or packets that make connections
+    :ivar world: all namespaces; tests change them as an operator, or as packets that make connections, would
     :ivar sent: (namespace, announcement) in the order in which they were sent
     """
 
@@ -90,7 +90,7 @@ class FakeKernel:
 
 
 def fake_kernel() -> tuple[Kernel, FakeKernel]:
-    """Make a new, empty kernel: its interface, and the handle for tests."""
+    """Make a new, empty kernel: its interface, and its inside for tests."""
     fake = FakeKernel()
     return fake.kernel(), fake
 
@@ -207,12 +207,12 @@ class _Conntrack(_Part):
         there = self._fake.inside(namespace)
         networks = [ip_network(network) for network in inside]
 
-        def goes(connection: tuple[str, str, str, str]) -> bool:
+        def is_deleted(connection: tuple[str, str, str, str]) -> bool:
             source, destination, *reply = connection
             plain = reply == [destination, source]
             return plain and source in addresses and not any(ip_address(destination) in net for net in networks)
 
-        stay = [connection for connection in there.connections if not goes(connection)]
+        stay = [connection for connection in there.connections if not is_deleted(connection)]
         deleted = len(there.connections) - len(stay)
         there.connections = stay
         return deleted
@@ -239,7 +239,7 @@ class _Announcer(_Part):
 
 
 def _saved(table: Table) -> str:
-    """One table in iptables-save syntax, without counters."""
+    """Return one table in iptables-save syntax, without counters."""
     if not table.chains:
         return ""
     lines = [f"# {table.text}", f"*{table.name}", *(f":{chain.name} - [0:0]" for chain in table.chains)]

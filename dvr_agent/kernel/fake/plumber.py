@@ -1,7 +1,7 @@
 """Links, addresses, routes, rules, neighbours and sysctls of the fake kernel.
 
-A kind of object is read and written as its :class:`~dvr_agent.state.kind.Kind` describes; :data:`_REFUSALS` and
-:data:`_REMOVALS` have what Linux does beyond that.
+Each kind of object is read and written as its :class:`~dvr_agent.state.kind.Kind` describes; :data:`_REFUSALS` and
+:data:`_REMOVALS` add the rules of Linux for single kinds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class FakePlumber:
         self._world, self._faults, self._counters = world, faults, counters
 
     def observe(self, namespace: str, ownership: Ownership, sysctls: Iterable[str]) -> NamespaceState | None:
-        """See :meth:`dvr_agent.kernel.api.InterfacePlumber.observe`."""
+        """Read a slice; see :meth:`dvr_agent.kernel.api.InterfacePlumber.observe`."""
         keys = tuple(sysctls)
         self._faults.call("interfaces.observe", namespace, ownership, keys)
         there = self._world.namespaces.get(namespace)
@@ -55,7 +55,7 @@ class FakePlumber:
         )
 
     def apply(self, namespace: str, changes: Sequence[Change]) -> None:
-        """See :meth:`dvr_agent.kernel.api.InterfacePlumber.apply`."""
+        """Make changes; see :meth:`dvr_agent.kernel.api.InterfacePlumber.apply`."""
         self._faults.call("interfaces.apply", namespace, tuple(changes))
         if not changes:
             return
@@ -169,7 +169,7 @@ _REMOVALS: dict[AnyKind, Callable[[FakeNamespace, Any], None]] = {
     ADDRESS_KIND: FakeNamespace.remove_address,
     ROUTE_KIND: _remove_equal_route,
 }
-"""Removal of kinds where Linux does more, or less, than to remove the object with the same identity."""
+"""Functions for kinds of which Linux removes more, or less, than the object with the same identity."""
 
 _REFUSALS: dict[AnyKind, Callable[[FakeNamespace, Any, Action], int]] = {ROUTE_KIND: _refuse_route}
-"""The errno with which Linux refuses an object, 0: it accepts it; other kinds need no more than their devices."""
+"""Functions that return the errno with which Linux refuses an object, 0: none; other kinds need only their devices."""

@@ -1,6 +1,6 @@
 """The namespaces of the fake kernel, and what Linux does to other objects when a device or an address is removed.
 
-Tests may read everything here, and may change it behind the agent's back with :class:`World`'s methods.
+Tests read it, and change it with :class:`World`'s methods as other programs would.
 """
 
 from __future__ import annotations
@@ -46,7 +46,10 @@ DEVICE_SYSCTLS = {
 
 @dataclass
 class FakeLink:
-    """A device; ``peer`` is (namespace, name) of the other end of a veth pair."""
+    """A device.
+
+    :ivar peer: (namespace, name) of the other end of a veth pair
+    """
 
     mac: str
     mtu: int
@@ -65,7 +68,7 @@ class FakeNamespace:
     """Everything in one namespace.
 
     :ivar objects: objects of each kind that has a netlink handler, by identity, in the order in which they were made
-    :ivar nft_tables: tables of another agent in nf_tables
+    :ivar nft_tables: neutron-l3-agent's tables in nf_tables
     :ivar connections: the four addresses of each tracked connection
     """
 
@@ -129,9 +132,7 @@ class FakeNamespace:
                     self._drop(kind, name)
 
     def remove_address(self, address: Address) -> None:
-        """Remove an address; with the last IPv4 address of a device its IPv4 routes and neighbours go
-        (fib_inetaddr_event).
-        """
+        """Remove an address; with the last IPv4 one of a device its IPv4 routes and neighbours (fib_inetaddr_event)."""
         addresses = self.objects[ADDRESS_KIND]
         if addresses.pop(address, None) is None:
             return
@@ -195,7 +196,7 @@ class World:
         self.namespaces[other[0]].add_link(other[1], peer)
 
     def remove_link(self, namespace: str, name: str) -> None:
-        """Remove a device, with its other end if it is one of a pair; does nothing if there is none."""
+        """Remove a device, and the other end of its veth pair; does nothing if there is no such device."""
         for where, device in self._ends(namespace, name):
             self.namespaces[where].forget_link(device)
 

@@ -2,17 +2,17 @@
 
 ``encode_*`` returns an extension (name, revision, data) and raises ValueError for a value out of range; ``decode_*``
 returns the match or target, or None where ``state.filter`` has no type for it.  Revisions and sizes are those that
-iptables 1.8 writes, so that its ``iptables-legacy-save`` can print them. Used by :mod:`.rule_codec`, and by
+iptables 1.8 writes, so that its ``iptables-legacy-save`` can print them.  Used by :mod:`.rule_codec`, and by
 ``kernel/nftables/rules.py`` for the extensions that iptables-nft puts into nf_tables.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import struct
 from collections.abc import Callable
 
+from dvr_agent.kernel.ip_text import ip_text
 from dvr_agent.kernel.iptables.layout import LAYOUTS, STANDARD, extension
 from dvr_agent.state.filter import (
     CommentMatch,
@@ -205,7 +205,7 @@ def _encode_nat(target: Dnat | Snat | Redirect, family: Family) -> bytes:
 
 
 def _nat(name: str, revision6: int, family: Family, flags: int, address: bytes, ports: tuple[int, int] | None) -> bytes:
-    """SNAT and REDIRECT: IPv4 still takes the oldest form, IPv6 has ``struct nf_nat_range``."""
+    """Encode SNAT or REDIRECT: IPv4 still takes the oldest revision, IPv6 has ``struct nf_nat_range``."""
     first, last = _ports(ports)
     if family == 4:
         return extension(name, 0, RANGE4.pack(1, flags, address[:4], address[:4], first, last))
@@ -218,7 +218,7 @@ def _decode_dnat(family: Family) -> Callable[[bytes], Target | None]:
         if flags & ~PROTO_SPECIFIED != MAP_IPS or first != last or base != _ZERO_PORT:
             return None
         ports = (int.from_bytes(low, "big"), int.from_bytes(high, "big")) if flags & PROTO_SPECIFIED else None
-        return Dnat(address_text(first[: LAYOUTS[family].address_size]), ports)
+        return Dnat(ip_text(first[: LAYOUTS[family].address_size]), ports)
 
     return decode
 
@@ -226,7 +226,7 @@ def _decode_dnat(family: Family) -> Callable[[bytes], Target | None]:
 def _snat(flags: int, first: bytes, last: bytes) -> Target | None:
     if flags & ~RANDOM_FULLY != MAP_IPS or first != last:
         return None
-    return Snat(address_text(first), bool(flags & RANDOM_FULLY))
+    return Snat(ip_text(first), bool(flags & RANDOM_FULLY))
 
 
 def _redirect(flags: int, low: bytes, high: bytes) -> Target | None:
@@ -292,18 +292,8 @@ _TARGETS: dict[tuple[str, int, Family], Callable[[bytes], Target | None]] = {
 # -- values -------------------------------------------------------------------------------------------------------
 
 
-def address_text(raw: bytes) -> str:
-    """An address in the spelling of :mod:`ipaddress`, which is that of the desired state.
-
-    The C library's is the same, and much faster, but for IPv6 addresses that may hold an IPv4 one.
-    """
-    if len(raw) == 4:
-        return socket.inet_ntop(socket.AF_INET, raw)
-    return str(ipaddress.IPv6Address(raw)) if raw.startswith(bytes(8)) else socket.inet_ntop(socket.AF_INET6, raw)
-
-
 def address_bytes(text: str, family: Family) -> bytes:
-    """4 or 16 bytes.
+    """Pack an address into 4 or 16 bytes.
 
     :raises ValueError: no address of this family
     """
@@ -314,7 +304,7 @@ def address_bytes(text: str, family: Family) -> bytes:
 
 
 def _address(text: str, family: Family) -> bytes:
-    """16 bytes, IPv4 in the first four."""
+    """Pack an address into 16 bytes, IPv4 in the first four."""
     return address_bytes(text, family).ljust(16, b"\0")
 
 

@@ -1,6 +1,7 @@
-"""How a table, an entry and an extension lie in memory: numbers and sizes only, for IPv4 and IPv6.
+"""Memory layout of x_tables' tables, entries and extensions: numbers and sizes only, for IPv4 and IPv6.
 
-Sources: ``x_tables.h``, ``ip_tables.h`` and ``ip6_tables.h`` below ``include/uapi/linux/``.
+Sources: ``x_tables.h``, ``ip_tables.h`` and ``ip6_tables.h`` below ``include/uapi/linux/netfilter*``; pyroute2 has no
+x_tables, and python-iptables' structures are read through libiptc only.
 A table as the kernel hands it out is a run of entries.  An entry is its IP part (what iptables calls the standard
 matches), a header with sizes and counters, any matches, and one target.  Every chain ends with a policy entry; a chain
 made by a user begins with an ``ERROR`` entry that carries its name, and one more ``ERROR`` entry ends the table.
@@ -57,12 +58,12 @@ INV_IIF, INV_OIF, INV_SRC, INV_DST = 0x01, 0x02, 0x08, 0x10
 
 @dataclass(frozen=True)
 class Layout:
-    """One family's ``struct ipt_entry`` or ``ip6t_entry``.
+    """Layout of one family's ``struct ipt_entry`` or ``ip6t_entry``.
 
     :ivar ip: IP part up to the interface masks: source, destination, their masks, two interfaces, their masks
     :ivar ip_size: size of the whole IP part
-    :ivar offsets_at: where ``target_offset`` and ``next_offset`` lie
-    :ivar counters_at: where the packet and byte counters begin; they end the header
+    :ivar offsets_at: offset of ``target_offset`` and ``next_offset``
+    :ivar counters_at: offset of the packet and byte counters, which end the header
     :ivar header_size: size of the entry without matches and target
     :ivar level: for getsockopt(2)
     :ivar names: file below ``/proc/net`` with the names of the tables that a namespace has

@@ -53,7 +53,7 @@ _libraries: dict[Family, Any] = {}
 
 
 def library(family: Family) -> Any:
-    """The binding of libiptc for one family.
+    """Return the binding of libiptc for one family.
 
     :raises TablesUnavailableError: the package or a library is missing
     """
@@ -101,9 +101,9 @@ def _unshare() -> None:
 
 
 class Handle:
-    """A table as libiptc holds it in memory, from reading it to the one commit; a context manager that frees it.
+    """A copy of a table in libiptc's memory, from reading to the one commit; a context manager that frees it.
 
-    Must be made while the thread is in the namespace; may be used outside.
+    Made while the thread is in the namespace; may be used outside.
     """
 
     def __init__(self, namespace: str, key: TableKey) -> None:
@@ -170,7 +170,7 @@ class Handle:
         raise KernelError(self._namespace, f"{self._what}: {what}", code, self._advice(code))
 
     def _advice(self, code: int) -> str:
-        """Text for an errno: libiptc's, or for an operator where libiptc's does not help."""
+        """Return the text for an errno: libiptc's, or advice to the operator where libiptc's text does not help."""
         if code == errno.EMLINK:
             return "a rule that is not ours leads to this chain; delete that rule"
         if code == errno.EAGAIN:
@@ -180,7 +180,7 @@ class Handle:
 
 
 def _errno() -> int:
-    """The thread's errno, which python-iptables' libraries set (they were loaded without ``use_errno``)."""
+    """Return the thread's errno, which python-iptables' libraries set (they were loaded without ``use_errno``)."""
     return libc.thread_errno() or errno.EIO
 
 
@@ -198,7 +198,7 @@ def _quiet_import() -> Iterator[None]:
     had = os.environ.get("XTABLES_LIBDIR")
 
     def find(name: str) -> str | None:
-        """Returns None for its helper library, which python-iptables then finds in its own directory."""
+        """Find a library; None for python-iptables' helper library, which it then finds in its own directory."""
         for soname in SONAMES.get(name, ()):
             with contextlib.suppress(OSError):
                 ctypes.CDLL(soname)

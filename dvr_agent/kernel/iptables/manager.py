@@ -95,7 +95,7 @@ class LibiptcManager:
                 self._commit_all(updates)
 
     def _plan(self, namespace: str, pending: Pending, closing: contextlib.ExitStack) -> list[_TableUpdate]:
-        """The updates of those tables of a namespace that differ from the desired ones."""
+        """Compute the updates of the tables of a namespace that differ from the desired ones."""
         desired = pending.of(namespace)
         opened = closing.enter_context(self._reader.open(namespace, (table.key for table in desired)))
         updates = [_TableUpdate(opened, table, (namespace, table.key) in pending.withdrawn) for table in desired]
@@ -159,11 +159,11 @@ class Pending:
         self.withdrawn.add((namespace, key))
 
     def namespaces(self) -> list[str]:
-        """Names of the namespaces with changes, sorted."""
+        """Return the names of the namespaces with changes, sorted."""
         return sorted({namespace for namespace, _key in self.tables})
 
     def of(self, namespace: str) -> list[Table]:
-        """The desired tables of one namespace, in the order in which they were added."""
+        """Return the desired tables of one namespace, in the order in which they were added."""
         return [table for (found, _key), table in self.tables.items() if found == namespace]
 
 
@@ -207,7 +207,7 @@ class _TableUpdate:
             raise KernelError(self.opened.namespace, what, errno.EINVAL, str(exc)) from exc
 
     def summary(self) -> str:
-        """Text for an error of the whole commit, of which the kernel does not say which rule it refused."""
+        """Return the text for an error of the whole commit: the kernel does not say which rule it refused."""
         if not self.edit.inserts:
             return "commit"
         chain, _position, rule = self.edit.inserts[0]
@@ -216,7 +216,7 @@ class _TableUpdate:
 
 
 def l3_agent_part(table: Table) -> Table:
-    """The chains of neutron-l3-agent in a table, and the jumps to them."""
+    """Return the chains of neutron-l3-agent in a table, and the jumps to them."""
     return replace(
         table,
         chains=tuple(chain for chain in table.chains if is_l3_agent_chain(chain.name)),
@@ -254,6 +254,7 @@ def _check_jumps(table: Table, names: set[str]) -> None:
 
 
 def _perform(handle: Handle, update: _TableUpdate) -> None:
+    """Carry out the steps of an update in libiptc's copy of the table."""
     edit = update.edit
     for chain, position in edit.deletes:
         handle.delete(chain, position)

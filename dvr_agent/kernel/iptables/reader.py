@@ -31,13 +31,13 @@ from dvr_agent.kernel.netns import cookie_of
 from dvr_agent.state.filter import Family, Table, TableKey
 
 READ_TRIES = 10
-"""A table that changes between the two calls is read again, so many times in all."""
+"""How often a table is read, if another program changes it between the calls for its size and for its entries."""
 KNOWN_MAX = 1 << 14
 """Namespaces of which the existing tables are remembered."""
 
 
 class Namespaces(Protocol):
-    """The part of a :class:`~dvr_agent.kernel.api.NamespaceManager` that is needed here."""
+    """The part of a :class:`~dvr_agent.kernel.api.NamespaceManager` that this package needs."""
 
     def enter(self, name: str) -> AbstractContextManager[None]:
         """Have the calling thread in that namespace inside the ``with`` block."""
@@ -61,7 +61,7 @@ class _Opened:
     cookie: int | None = None
 
     def listed(self) -> list[TableKey]:
-        """The tables that the namespace has."""
+        """Read the names of the tables that the namespace has."""
         lists = [(family, fd) for family, fd in self.lists.items() if fd >= 0]
         return [(family, name) for family, fd in lists for name in os.read(fd, 4096).decode().split()]
 
@@ -196,14 +196,14 @@ class NamespaceTables:
         return snapshot
 
     def _entries(self, key: TableKey, size: int) -> bytes | None:
-        """The entries; None if the table has another size by now."""
+        """Read the entries; None if the table has another size by now."""
         # The buffer is zeroed: the kernel leaves gaps (behind the name of an extension) as they were.
         buffer = ctypes.create_string_buffer(ENTRIES_HEADER.size + size)
         ENTRIES_HEADER.pack_into(buffer, 0, key[1].encode(), size)
         return buffer.raw[ENTRIES_HEADER.size :] if self._get(key, GET_ENTRIES, buffer) else None
 
     def _get(self, key: TableKey, option: int, buffer: ctypes.Array[ctypes.c_char]) -> bool:
-        """getsockopt(2).
+        """Call getsockopt(2).
 
         :returns: False if the table has another size by now
         """
@@ -224,7 +224,7 @@ def _close(sockets: dict[Family, socket.socket]) -> None:
 
 
 def _cookie(opened: socket.socket) -> int | None:
-    """Number of the socket's namespace; None where the kernel is too old for it."""
+    """Return the number of the socket's namespace; None where the kernel is too old for it."""
     try:
         return cookie_of(opened)
     except OSError:
@@ -232,7 +232,7 @@ def _cookie(opened: socket.socket) -> int | None:
 
 
 def _open_list(layout: Layout) -> int:
-    """File with the names of the tables of the thread's namespace; -1 where the kernel has no legacy tables (yet)."""
+    """Open the file with the names of the thread's namespace's tables; -1: the kernel has no legacy tables (yet)."""
     try:
         return os.open(f"/proc/thread-self/net/{layout.names}", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

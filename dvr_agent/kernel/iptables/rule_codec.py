@@ -2,7 +2,7 @@
 
 Used by :mod:`.manager` (rules to insert) and :mod:`.table_decoder` (tables that were read).  :func:`encode` checks
 every value first, since kernel and libiptc accept invalid ones, and refuses a rule that would be read back
-differently from how it was written, since that would look like drift for ever.  :func:`decode` never fails: what
+differently from how it was written, since it would be reported as drift for ever.  :func:`decode` never fails: what
 ``state.filter`` cannot express becomes a ``Foreign``.  Both cache their results: a host has thousands of tables with
 the same few rules, and a table is read far more often than it changes.
 """
@@ -12,9 +12,9 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 
+from dvr_agent.kernel.ip_text import ip_text
 from dvr_agent.kernel.iptables.extensions import (
     address_bytes,
-    address_text,
     decode_match,
     decode_target,
     encode_match,
@@ -146,7 +146,7 @@ def _encode_ip(rule: FilterRule, layout: Layout) -> bytes:
 
 
 def _decode_ip(ip: bytes, layout: Layout) -> tuple[str | Not | None, ...]:
-    """Source, destination, interfaces and protocol.
+    """Decode source, destination, interfaces and protocol.
 
     :raises ValueError: ``state.filter`` cannot express it
     """
@@ -183,13 +183,13 @@ def _decode_network(raw: bytes, mask: bytes, inverted: int) -> str | Not | None:
         raise ValueError  # a mask with holes
     if length == "0" and not inverted:
         return None
-    text = f"{address_text(raw)}/{length}"
+    text = f"{ip_text(raw)}/{length}"
     return Not(text) if inverted else text
 
 
 @lru_cache(maxsize=1 << 12)
 def _encode_interface(name: str | None) -> tuple[bytes, bytes]:
-    """The name and its mask; a final ``+`` stays in the name, as iptables has it, but is not compared."""
+    """Encode a name and its mask; a final ``+`` stays in the name, as iptables has it, but is not compared."""
     if name is None:
         return bytes(IFNAME_FIELD), bytes(IFNAME_FIELD)
     raw = name.encode()

@@ -1,6 +1,6 @@
 """Print our part of the tables in iptables-save syntax, for ``dvrctl show``.  Pure.
 
-A family's part can be given to ``iptables-legacy-restore --noflush`` (``ip6tables-…``) unchanged, and looks like the
+A family's part can be given to ``iptables-legacy-restore --noflush`` (``ip6tables-…``) unchanged, and equals the
 lines that ``iptables-legacy-save`` prints for our chains.
 """
 

@@ -76,7 +76,7 @@ class Snapshot:
 
 
 def shape_of(layout: Layout, entries: bytes) -> struct.Struct:
-    """A struct that cuts a table with entries of these sizes into the parts between the counters."""
+    """Make the struct that cuts a table with entries of these sizes into the parts between the counters."""
     sizes, at = [], 0
     while at < len(entries):
         size = OFFSETS.unpack_from(entries, at + layout.offsets_at)[1]
@@ -92,7 +92,7 @@ def _shape(counters_at: int, header_size: int, sizes: tuple[int, ...]) -> struct
 
 
 def digest_of(shape: struct.Struct, key: TableKey, entries: bytes) -> bytes:
-    """Digest of a table's content without counters.
+    """Compute the digest of a table's content without counters.
 
     The shape may be an earlier one of the table.  If the digest equals one that was made with the right shape, then
     this shape is right too: the sizes of the entries, which lie between the counters, are the same from the first on.
@@ -103,7 +103,7 @@ def digest_of(shape: struct.Struct, key: TableKey, entries: bytes) -> bytes:
 class Snapshots:
     """Cache of decoded tables by digest.  Safe for several threads.
 
-    The digest need not cover the offsets of the built-in chains, which the kernel tells apart from the entries: every
+    The digest need not cover the offsets of the built-in chains, which the kernel reports apart from the entries: every
     entry names the hooks that lead to it (``comefrom``), so other offsets make other entries.
 
     :param size: number of tables; one takes a few hundred bytes, the rules in them are shared
@@ -115,7 +115,7 @@ class Snapshots:
         self._lock = threading.Lock()
 
     def get(self, digest: bytes) -> Snapshot | None:
-        """The decoded table with this digest, None if it is not in the cache."""
+        """Return the decoded table with this digest, None if it is not in the cache."""
         with self._lock:
             snapshot = self._found.pop(digest, None)
             if snapshot is not None:
@@ -172,7 +172,10 @@ def _walk(layout: Layout, blob: bytes) -> list[_EntrySpan]:
 
 
 def _chains(info: bytes, blob: bytes, entries: list[_EntrySpan]) -> dict[str, list[_EntrySpan]]:
-    """The entries of each chain, its policy last.  Built-in chains begin where the hooks say, others after a name."""
+    """Return the entries of each chain, its policy last.
+
+    A built-in chain begins at the offset of its hook, another one after the entry with its name.
+    """
     _name, valid, *numbers = INFO.unpack(info)
     hooks = {numbers[hook]: HOOKS[hook] for hook in range(len(HOOKS)) if valid & 1 << hook}
     chains: dict[str, list[_EntrySpan]] = {}
@@ -192,13 +195,13 @@ def _target_is(blob: bytes, entry: _EntrySpan, head: bytes) -> bool:
 
 
 def _error_name(blob: bytes, entry: _EntrySpan) -> str:
-    """Name of the chain that begins here (``struct xt_error_target``); ``ERROR`` at the end of the table."""
+    """Return the name of the chain that begins here (``struct xt_error_target``); ``ERROR`` at the end of the table."""
     at = entry.target + EXTENSION.size
     return blob[at : at + NAME_SIZE + 1].partition(b"\0")[0].decode(errors="replace")
 
 
 def _jump_target(blob: bytes, entry: _EntrySpan, heads: dict[int, str]) -> str | None:
-    """The chain a standard target jumps or goes to; a verdict has none."""
+    """Return the chain to which a standard target jumps or goes; a verdict has none."""
     if not _target_is(blob, entry, _STANDARD_HEAD):
         return None
     return heads.get(_verdict(blob, entry))

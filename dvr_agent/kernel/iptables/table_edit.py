@@ -44,7 +44,7 @@ class Edit:
 
 
 def edit_script(snapshot: Snapshot, desired: Table) -> Edit:
-    """The steps from the table as it was read to the desired one."""
+    """Compute the steps from the table as it was read to the desired one."""
     now = {chain.name: chain.rules for chain in snapshot.table.chains}
     want = {chain.name: chain.rules for chain in desired.chains}
     deletes: list[tuple[str, int]] = []
@@ -67,7 +67,7 @@ def edit_script(snapshot: Snapshot, desired: Table) -> Edit:
 
 
 def edit_list(old: Sequence[T], new: Sequence[T]) -> tuple[list[int], list[tuple[int, T]]]:
-    """Deletions (last position first) and then insertions (first position first) that make ``new`` out of ``old``.
+    """Compute deletions (last position first), then insertions (first position first), from ``old`` to ``new``.
 
     Items that stay are a longest common subsequence of both lists.
     """
@@ -88,7 +88,7 @@ def edit_list(old: Sequence[T], new: Sequence[T]) -> tuple[list[int], list[tuple
 
 
 def _common(old: Sequence[T], new: Sequence[T]) -> list[tuple[int, int]]:
-    """A longest common subsequence as pairs of positions (Hunt and Szymanski 1977).
+    """Find a longest common subsequence, as pairs of positions (Hunt and Szymanski 1977).
 
     Takes (r + n) log n steps for r pairs of equal items; rules are nearly all different, so r is about n.
     """
@@ -120,7 +120,7 @@ def _common(old: Sequence[T], new: Sequence[T]) -> list[tuple[int, int]]:
 def _edit_jumps(
     jumps: Sequence[JumpAt], aims: Sequence[str], chains: Set[str]
 ) -> tuple[list[int], list[tuple[int, str]]]:
-    """Steps for the jumps of one built-in chain: each wanted jump once, and no jump to a chain that is deleted.
+    """Compute the steps for the jumps of one built-in chain: each wanted jump once, none to a chain that is deleted.
 
     An existing jump stays where it is, even behind a rule that another program put before it; a missing jump is
     inserted right behind the wanted jump before it, or at the head.  Another program's rule that leads to a chain we

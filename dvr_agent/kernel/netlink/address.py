@@ -28,7 +28,7 @@ from dvr_agent.state.address import ADDRESS_KIND, Address
 
 ADDRESS = Schema(ifaddrmsg)
 IFAPROT_KERNEL_RA = 2
-"""An address's source: a router advertisement (include/uapi/linux/if_addr.h; not in pyroute2)."""
+"""Value of IFA_PROTO: the address comes from a router advertisement (include/uapi/linux/if_addr.h; not in pyroute2)."""
 _LINK_LOCAL = range(rt_scope["link"], 256)
 
 _BODY = ADDRESS.size
@@ -37,9 +37,10 @@ _head = ADDRESS.head("family", "prefixlen", "index")
 _read_head = ADDRESS.read_head("family", "prefixlen", "flags", "scope", "index")
 _address, _local, _broadcast = map(ADDRESS.raw, ("IFA_ADDRESS", "IFA_LOCAL", "IFA_BROADCAST"))
 _no_dad = ADDRESS.packer("IFA_FLAGS")(IFA_F_NODAD)
-"""No duplicate address detection: Neutron gives the addresses out, and packets flow at once."""
+"""No duplicate address detection: Neutron allocates the addresses, and packets flow at once."""
 _ADDRESS, _LOCAL = ADDRESS.number("IFA_ADDRESS"), ADDRESS.number("IFA_LOCAL")
 IFA_PROTO = ADDRESS.number("IFA_PROTO", unknown=11)
+"""Linux 5.18 (include/uapi/linux/if_addr.h); not in pyroute2 0.7."""
 _read_address = ADDRESS.reader("IFA_ADDRESS")
 
 
@@ -99,7 +100,7 @@ def decode_addresses(messages: Iterable[Data], devices: Mapping[int, str]) -> It
 
 
 def decode_link_locals(messages: Iterable[Data], devices: Mapping[int, str]) -> Iterable[Address]:
-    """Yield the other link-local IPv6 addresses, of the kernel or of another program, from RTM_NEWADDR messages."""
+    """Yield the link-local IPv6 addresses that the kernel or another program made, from RTM_NEWADDR messages."""
     for data in messages:
         family, length, flags, scope, index = _read_head(data, 0)
         name = devices.get(index)
@@ -109,7 +110,10 @@ def decode_link_locals(messages: Iterable[Data], devices: Mapping[int, str]) -> 
 
 
 def _is_learned(data: Data, flags: int, found: Mapping[int, int]) -> bool:
-    """Linux before 5.18 does not say where an address is from; but an address that expires was not given by hand."""
+    """True for an address from a router advertisement.
+
+    Linux before 5.18 reports no origin; but an address that expires was not added by a process.
+    """
     at = found.get(IFA_PROTO, 0)
     return not flags & IFA_F_PERMANENT or bool(at and data[at + 4] == IFAPROT_KERNEL_RA)
 

@@ -1,7 +1,7 @@
-"""A netlink socket that belongs to one namespace: open, send, receive, close.  ``transport`` adds the questions.
+"""One netlink socket in one namespace: open, send, receive, close.  Base class of :class:`.transport.NetlinkSocket`.
 
-Both families (route, netfilter) work inside ``send`` and prepare the next part of a dump inside ``recv``: an answer is
-always there already, and no call here ever waits for one.
+Kernel-side handlers of both families (route, netfilter) work inside ``send`` and prepare the next part of a dump inside
+``recv``: an answer is always there already, and no call here ever waits for one.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ LOG = logging.getLogger(__name__)
 
 _FLAGS = socket.MSG_DONTWAIT | socket.MSG_TRUNC
 _pool: list[bytearray] = []
+"""Buffers of closed sockets, for the next ones."""
 
 
 def open_raw(namespace: str, protocol: int = NETLINK_ROUTE) -> socket.socket:
@@ -68,7 +69,7 @@ class NetlinkEndpoint:
         self.namespace = namespace
         self._raw = raw
         self._counters = counters
-        # Not from 1 on: small numbers stand everywhere inside messages, and message_around() must not find them there.
+        # Not from 1 on: message_around() searches for headers by this number, and small ones occur in payloads too.
         self._sequence = random.randrange(1 << 28, 1 << 31)
         try:
             for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
@@ -114,7 +115,7 @@ class NetlinkEndpoint:
         return self._error(request.text, code, hint)
 
     def _send(self, requests: Sequence[Request], last: int) -> int:
-        """Send them all, with the flags ``last`` added to the last one; returns the first one's sequence number."""
+        """Send requests, with the flags ``last`` added to the last one; returns the first one's sequence number."""
         first = self._sequence + 1
         self._sequence += len(requests)
         try:
@@ -139,7 +140,7 @@ class NetlinkEndpoint:
         return size
 
     def _receive_or_skip(self, what: str) -> int:
-        """As :meth:`_receive`; answers that did not fit are skipped."""
+        """Fill the buffer as :meth:`_receive` does; skip answers that did not fit."""
         while True:
             try:
                 return self._receive(what)
@@ -147,6 +148,6 @@ class NetlinkEndpoint:
                 continue
 
     def _drain(self) -> None:
-        """Throw away the rest of an answer."""
+        """Read and discard the rest of an answer."""
         while self._receive_or_skip("netlink socket"):
             pass

@@ -1,6 +1,6 @@
-"""A refused netlink message in words, for the log at DEBUG: every field and attribute, as pyroute2 reads it.
+"""Write a refused netlink message as text for the log at DEBUG: every field and attribute, decoded by pyroute2.
 
-Used by the socket when the kernel has refused a request.
+Used by :mod:`.endpoint` when the kernel has refused a request.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def explain(kind: int, body: bytes) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Nested messages as dictionaries, without empty fields."""
+    """Convert nested messages to dictionaries, without empty fields."""
     if hasattr(value, "get") and hasattr(value, "keys"):
         fields = {key: value[key] for key in value.keys() if key not in ("attrs", "header", "event") and value[key]}  # noqa: SIM118 - no mapping
         return fields | {slot[0]: _plain(slot[1]) for slot in value.get("attrs") or ()}

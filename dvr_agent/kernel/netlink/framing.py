@@ -1,12 +1,10 @@
-"""How netlink messages lie in a buffer (netlink(7)): pack requests, walk answers, read errors.  No input, no output.
+"""Framing of netlink messages in a buffer (netlink(7)): pack requests, walk answers, read errors.  Pure.
 
-Used by :mod:`.transport`, which does the sending and receiving.  What stands in the body of a message is the matter of
-the modules per kind of object.
+Used by :mod:`.endpoint` (send) and :mod:`.transport` (answers).  The modules of the kinds make and read the bodies.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 
 from pyroute2.netlink import NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_REQUEST, NLMSG_DONE, nlmsgerr
@@ -17,25 +15,30 @@ from dvr_agent.kernel.netlink.schema import Schema, positions
 _ERROR = Schema(nlmsgerr)
 _MESSAGE = _ERROR.number("NLMSGERR_ATTR_MSG")
 _read_message = _ERROR.reader("NLMSGERR_ATTR_MSG")
+_read_error = _ERROR.read_head("error")
+ERROR_SIZE = _ERROR.size
+"""The errno at the begin of an NLMSG_ERROR or NLMSG_DONE message."""
 HEADER_SIZE = HEADER.size
-DONE_SIZE = HEADER_SIZE + 4
+DONE_SIZE = HEADER_SIZE + ERROR_SIZE
 """Header and errno: the last message of a dump that succeeded."""
 BATCH_BYTES = 32 * 1024
 BATCH_MESSAGES = 128
-"""If each of them fails, the answers must still fit into the default receive buffer of 208 KiB (768 bytes each)."""
-
-_ERRNO = struct.Struct("=i")
+"""If each message fails, the answers still fit into the default receive buffer of 208 KiB (768 bytes each)."""
 
 
 def pack(requests: Sequence[Request], first: int, last: int) -> bytes:
-    """Messages for one send, numbered from ``first`` on, with the flags ``last`` added to the last one."""
+    """Pack requests for one send.
+
+    :param first: sequence number of the first request
+    :param last: flags that are added to the last request
+    """
     header = HEADER.pack
     parts: list[bytes] = []
     sequence = first
     end = first + len(requests) - 1
     for request in requests:
         flags = request.flags | NLM_F_REQUEST | (last if sequence == end else 0)
-        parts.append(header(16 + len(request.body), request.kind, flags, sequence, 0))
+        parts.append(header(HEADER_SIZE + len(request.body), request.kind, flags, sequence, 0))
         parts.append(request.body)
         sequence += 1
     return b"".join(parts)
@@ -45,7 +48,7 @@ def chunks(requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
     """Split requests into portions that one send and the receive buffer can take."""
     start = size = 0
     for index, request in enumerate(requests):
-        length = 16 + len(request.body)
+        length = HEADER_SIZE + len(request.body)
         if size and (size + length > BATCH_BYTES or index - start == BATCH_MESSAGES):
             yield requests[start:index]
             start, size = index, 0
@@ -55,42 +58,42 @@ def chunks(requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
 
 
 def messages(buffer: Data, size: int) -> Iterator[tuple[int, int, int, int, int]]:
-    """(type, flags, sequence number, begin and end of the body) of each message in ``buffer[:size]``."""
-    at = 0
+    """Yield (type, flags, sequence number, begin and end of the body) of each message in ``buffer[:size]``."""
+    at, head = 0, HEADER_SIZE
     unpack = HEADER.unpack_from
-    while at + 16 <= size:
+    while at + head <= size:
         length, kind, flags, sequence, _port = unpack(buffer, at)
-        if length < 16:
+        if length < head:
             return
-        yield kind, flags, sequence, at + 16, at + length
+        yield kind, flags, sequence, at + head, at + length
         at += (length + 3) & ~3
 
 
 def message_around(buffer: Data, position: int, sequence: int) -> tuple[int, int]:
-    """Begin and end of the message that ``position`` lies in: the nearest header before it that spans it."""
+    """Return begin and end of the message that contains ``position``: its header is the nearest one that spans it."""
     for at in range(position & ~3, -1, -4):
         length, kind, _flags, found, _port = HEADER.unpack_from(buffer, at)
-        if found == sequence and kind > NLMSG_DONE and at + 16 <= position < at + length:
+        if found == sequence and kind > NLMSG_DONE and at + HEADER_SIZE <= position < at + length:
             return at, at + length
     return 0, 0
 
 
 def error_code(buffer: Data, start: int, end: int) -> int:
-    """Positive errno in the body of an NLMSG_ERROR or NLMSG_DONE message; 0: success (an acknowledgement)."""
-    return -int(_ERRNO.unpack_from(buffer, start)[0]) if end - start >= 4 else 0
+    """Return the positive errno in an NLMSG_ERROR or NLMSG_DONE message; 0: success (an acknowledgement)."""
+    return -int(_read_error(buffer, start)[0]) if end - start >= ERROR_SIZE else 0
 
 
 def error_text(buffer: Data, flags: int, start: int, end: int) -> str:
-    """The kernel's explanation of an error (extended acknowledgement), ``""`` without one."""
+    """Return the kernel's text for an error (extended acknowledgement), ``""`` without one."""
     if not flags & NLM_F_ACK_TLVS:
         return ""
-    quoted = 16 if flags & NLM_F_CAPPED else HEADER.unpack_from(buffer, start + 4)[0]
-    return _message_attribute(buffer, start + 4 + ((quoted + 3) & ~3), end)
+    quoted = HEADER_SIZE if flags & NLM_F_CAPPED else HEADER.unpack_from(buffer, start + ERROR_SIZE)[0]
+    return _message_attribute(buffer, start + ERROR_SIZE + ((quoted + 3) & ~3), end)
 
 
 def dump_error_text(buffer: Data, flags: int, start: int, end: int) -> str:
-    """The same for an NLMSG_DONE message, which quotes no request: attributes follow the errno at once."""
-    return _message_attribute(buffer, start + 4, end) if flags & NLM_F_ACK_TLVS else ""
+    """Return the kernel's text in an NLMSG_DONE message, which quotes no request: attributes follow the errno."""
+    return _message_attribute(buffer, start + ERROR_SIZE, end) if flags & NLM_F_ACK_TLVS else ""
 
 
 def _message_attribute(buffer: Data, start: int, end: int) -> str:

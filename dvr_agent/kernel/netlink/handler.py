@@ -1,7 +1,7 @@
 """Handlers: how the objects of one kind are read from a namespace and written to it.
 
 Each kind's module ends with its :class:`Handler`; :mod:`dvr_agent.kernel.kinds` lists them all.  ``kernel/observe.py``
-reads, and ``kernel/apply.py`` writes, whatever has one.
+reads, and ``kernel/apply.py`` writes, every kind that has one.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ if TYPE_CHECKING:
     from dvr_agent.kernel.netlink.transport import NetlinkSocket
 
 EXISTS = frozenset({errno.EEXIST})
-"""The kernel's answer when an object of the same identity is there."""
+"""The kernel's answer when an object of the same identity exists."""
 GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL})
 """The kernel's answers when the object to be removed is not there (any more)."""
 
-T = TypeVar("T", bound=KernelObject)
-
-
 NO_DEVICE = frozenset({errno.ENODEV})
-"""Answer to a question about a device that was removed after the links were read: there is nothing on it."""
+"""The kernel's answer to a request for a device, or for the objects on it, when the device is not there (any more)."""
+
+T = TypeVar("T", bound=KernelObject)
 
 
 @dataclass(slots=True)
@@ -35,7 +34,7 @@ class SliceReader:
     """One read of a slice of a namespace.
 
     :ivar names: index → name of every device that was found
-    :ivar owned: index → name of those that the slice owns
+    :ivar owned: index → name of every device that the slice owns
     """
 
     sock: NetlinkSocket
@@ -64,7 +63,7 @@ class SliceReader:
 
 @dataclass(slots=True)
 class WriteContext:
-    """What the requests of one ``apply`` share.
+    """Device indexes, and requests made already, of one call of ``apply``.
 
     :ivar indexes: name → index of the devices that the objects name
     """
@@ -73,7 +72,7 @@ class WriteContext:
     _done: set[object] = field(default_factory=set)
 
     def first_time(self, what: object) -> bool:
-        """True at the first call with this value."""
+        """True at the first call with this value: for a request that is needed once per device, not once per object."""
         if what in self._done:
             return False
         self._done.add(what)
@@ -90,8 +89,8 @@ class Handler(Generic[T]):
     :ivar change: requests that give an object another value in place; None: those of ``add`` do that
     :ivar reads_owned_only: ``read`` yields nothing that the slice does not own, so that this is not checked again
     :ivar by_index: requests name devices by index, so that these are looked up first; False: by name or not at all
-    :ivar dump_place: request for the objects among which one may be in the place of a new one, decoded by
-        ``decode_place``; None: the kernel says that an object exists only of one that is equal
+    :ivar dump_place: request for the objects of which one may be the reason for EEXIST (``Kind.place``), decoded by
+        ``decode_place``; None: the kernel answers EEXIST only where an equal object exists
     :ivar instead: requests to send instead of the refused one where the kernel has put an object of its own into the
         place, empty if none helps; gets the object, the refused request, the answer to ``dump_place`` and the context
     """

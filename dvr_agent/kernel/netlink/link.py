@@ -6,6 +6,7 @@ pyroute2's ``ifinfmsg``; ``include/uapi/linux/if_link.h`` and ``veth.h``.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -29,16 +30,19 @@ LINK = Schema(ifinfmsg)
 INFO, VETH = Schema(ifinfmsg.ifinfo), Schema(ifinfmsg.ifinfo.veth_data)
 INET6 = Schema(ifinfmsg.af_spec_inet.inet6)
 DISABLE_IPV6 = ifinfmsg.af_spec_inet.inet6.ipv6_devconf.field_names.index("disable_ipv6")
-"""Place of the parameter in IFLA_INET6_CONF, an array of 32-bit numbers."""
+"""Index of the parameter in IFLA_INET6_CONF, an array of 32-bit numbers."""
 IFLA_INET_CONF = 1
-"""Holds one attribute for each parameter of IPv4 (include/uapi/linux/if_link.h).
+"""Attribute with one attribute for each IPv4 parameter in it (include/uapi/linux/if_link.h).
 
-pyroute2 writes this attribute as the array that the kernel *reports*; the kernel accepts that and changes nothing.
+pyroute2 knows it only as the array that the kernel *reports*, and writes it so; the kernel accepts that and changes
+nothing.
 """
 PROMOTE_SECONDARIES = ifinfmsg.af_spec_inet.inet.field_names.index("promote_secondaries")
-"""Number of the parameter inside (``IPV4_DEVCONF_PROMOTE_SECONDARIES`` in include/uapi/linux/ip.h)."""
+"""Number of the parameter's attribute in IFLA_INET_CONF (``IPV4_DEVCONF_PROMOTE_SECONDARIES``)."""
 RTEXT_FILTER_SKIP_STATS = 1 << 3
-"""Leave statistics out: they are the bigger half of a link message (include/uapi/linux/rtnetlink.h)."""
+"""Leave out statistics, the bigger half of a link message (include/uapi/linux/rtnetlink.h; not in pyroute2)."""
+GROUP_TO_DELETE = 0x64767264
+"""Link group ("dvrd") of links that are about to be removed; the agent puts links into it for no other purpose."""
 LOOPBACK = 1
 """Index of ``lo`` in every namespace (drivers/net/loopback.c)."""
 
@@ -152,8 +156,8 @@ def set_link(  # noqa: PLR0913 - one keyword for each property that `ip link set
     :param master: index of a bridge, 0: of no bridge
     :param alias: empty: none
     :param new_name: only with an index
-    :param namespace_fd: move it there; the rest is changed after the move (do_setlink in net/core/rtnetlink.c).  Waits
-        for an RCU grace period, some 16 ms for each link, several in one batch or not
+    :param namespace_fd: move the link there; the other properties are changed after the move (do_setlink in
+        net/core/rtnetlink.c).  Waits for an RCU grace period, some 16 ms for each link, several in one batch or not
     """
     mask = 0 if up is None else IFF_UP
     body = _target(link, IFF_UP if up else 0, mask) + _properties(new_name, mac, mtu)
@@ -169,7 +173,7 @@ def set_link(  # noqa: PLR0913 - one keyword for each property that `ip link set
 
 
 def keep_secondaries(index: int, what: Named | str, tolerate: frozenset[int] = frozenset()) -> Request:
-    """Return the request that sets ``net.ipv4.conf.DEV.promote_secondaries=1``, which so fits into a netlink batch.
+    """Return the request that sets ``net.ipv4.conf.DEV.promote_secondaries=1`` within a netlink batch.
 
     Without it, removing an IPv4 address takes the other addresses of its subnet along (ip-sysctl in the kernel's
     documentation).
@@ -189,6 +193,18 @@ def delete_group(group: int, what: Named | str = "", tolerate: frozenset[int] = 
     """Return the request that deletes all links of a group at the price of one.  ENODEV: there are none."""
     body = _head(AF_UNSPEC, 0, 0, 0) + _group(group)
     return Request(RTM_DELLINK, 0, body, what or f"links of group {group}", tolerate)
+
+
+def delete_links(links: Sequence[tuple[str, Named | str]], tolerate: frozenset[int] = frozenset()) -> list[Request]:
+    """Return the requests that delete links: several by group, since the kernel then waits for RCU once, not for each.
+
+    :param links: (name, object for errors) of each
+    """
+    if len(links) == 1:
+        return [delete_link(*links[0], tolerate)]
+    names = ", ".join(name for name, _ in links)
+    moved = [set_link(name, group=GROUP_TO_DELETE, what=what, tolerate=tolerate) for name, what in links]
+    return [*moved, delete_group(GROUP_TO_DELETE, f"links {names}", tolerate)] if moved else []
 
 
 def get_link(link: int | str, tolerate: frozenset[int] = frozenset()) -> Request:
@@ -218,12 +234,12 @@ def decode_link(data: Data) -> LinkInfo:
     return LinkInfo(index, name, mac, mtu, flags, master, alias, kind)
 
 
-class LinkPlace(NamedTuple):
-    """Where a device stands among others.
+class LinkRelations(NamedTuple):
+    """Relations of a device to other devices.
 
     :ivar peer: index of the other end of a veth pair, or of the device it is on top of (VLAN, macvlan, …); 0 for none
     :ivar elsewhere: ``peer`` is in another namespace
-    :ivar ipv6: the device has IPv6
+    :ivar ipv6: IPv6 is on (``disable_ipv6`` is 0)
     """
 
     peer: int
@@ -231,17 +247,19 @@ class LinkPlace(NamedTuple):
     ipv6: bool
 
 
-def decode_place(data: Data) -> LinkPlace:
+def decode_relations(data: Data) -> LinkRelations:
     """Decode the relations of one RTM_NEWLINK message."""
     found = positions(data, _BODY)
     peer = _read_number(data, at) if (at := found.get(_LINK, 0)) else 0
-    return LinkPlace(peer, _LINK_NETNSID in found, bool(at := found.get(_AF_SPEC, 0)) and _has_ipv6(payload(data, at)))
+    return LinkRelations(
+        peer, _LINK_NETNSID in found, bool(at := found.get(_AF_SPEC, 0)) and _has_ipv6(payload(data, at))
+    )
 
 
 def decode_brief(data: Data) -> LinkInfo:
-    """Decode one RTM_NEWLINK message without master, alias and kind, at half the price.
+    """Decode one RTM_NEWLINK message without master, alias and kind, in half the time.
 
-    Most attributes come after the MAC address.
+    The walk ends at the MAC address: most attributes come after it.
     """
     index, flags = _read_head(data, 0)
     found = positions(data, _BODY, _ADDRESS)
@@ -263,7 +281,7 @@ def _kind_of(info: Data) -> str:
 
 
 def _has_ipv6(families: Data) -> bool:
-    """Return True if IPv6 is on, by the parameters that the kernel reports; a device that never had it has none."""
+    """Return True if the reported ``disable_ipv6`` is 0; a device that never had IPv6 reports no parameter."""
     at = positions(families, 0).get(AF_INET6, 0)
     parameters = payload(families, at) if at else b""
     at = positions(parameters, 0).get(_INET6_CONF, 0)

@@ -1,19 +1,18 @@
-"""Requests to rtnetlink and the values that all kinds of messages share: families, addresses, flags.
+"""The value :class:`Request` of all netlink families, and what their messages share: header, address families, flags.
 
-Flags are pyroute2's, the layout is netlink(7)'s.  ``schema`` makes and reads attributes; the modules of the kinds make
-requests; ``transport`` sends them.
+Flags and layouts are pyroute2's.  ``schema`` makes and reads attributes; the modules of the kinds make requests;
+``transport`` sends them.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, nlmsg
 
-from dvr_agent.kernel.netlink.schema import ATTRIBUTE, NLA_TYPE_MASK, Data, ip_text, positions
+from dvr_agent.kernel.netlink.schema import Data, positions
 
 __all__ = [
     "AF_INET",
@@ -31,16 +30,14 @@ __all__ = [
     "Data",
     "Named",
     "Request",
-    "attributes",
-    "ip_text",
     "positions",
     "split_cidr",
 ]
 
 CREATE = NLM_F_CREATE | NLM_F_EXCL
-"""Make it; EEXIST if it is there."""
+"""Flags: make the object; EEXIST if it exists."""
 REPLACE = NLM_F_CREATE | NLM_F_REPLACE
-"""Make it, in place of one that is there."""
+"""Flags: make the object, or replace the one that exists."""
 
 HEADER = struct.Struct("=" + "".join(layout for _, layout in nlmsg.header))
 """struct nlmsghdr: length, type, flags, sequence number, port."""
@@ -80,21 +77,6 @@ class Request(NamedTuple):
     def text(self) -> str:
         """The object's name for people."""
         return self.what if isinstance(self.what, str) else self.what.text
-
-
-def attributes(data: Data, start: int, end: int | None = None) -> Iterator[tuple[int, int, int]]:
-    """Yield (type without flags, begin and end of the payload) of each attribute in ``data[start:end]``.
-
-    For types that may occur more than once; :func:`positions` is quicker.
-    """
-    stop = len(data) if end is None else end
-    unpack = ATTRIBUTE.unpack_from
-    while start + 4 <= stop:
-        size, kind = unpack(data, start)
-        if size < 4:
-            return
-        yield kind & NLA_TYPE_MASK, start + 4, start + size
-        start += (size + 3) & ~3
 
 
 def split_cidr(cidr: str) -> tuple[int, str, int]:

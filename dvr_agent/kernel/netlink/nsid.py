@@ -1,4 +1,7 @@
-"""Ids that one network namespace has for others: RTM_…NSID messages (pyroute2's ``nsidmsg``)."""
+"""Ids that one network namespace has for others: RTM_…NSID messages (pyroute2's ``nsidmsg``).
+
+Used by ``kernel/namespace_of_process.py`` alone; no kind of object of ``state``.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ NSID = Schema(nsidmsg)
 NETNSA_PID, NETNSA_FD = "NETNSA_PID", "NETNSA_FD"
 """Attributes by which a request names a namespace: a process in it, or a file descriptor."""
 NOT_ASSIGNED = 0xFFFFFFFF
-"""-1 (NETNSA_NSID_NOT_ASSIGNED in linux/net_namespace.h): no id yet; in a request for one: any that is free."""
+"""NETNSA_NSID_NOT_ASSIGNED, -1 (include/uapi/linux/net_namespace.h; not in pyroute2).
+
+In an answer: the namespace has no id yet; in a request for a new id: any that is free.
+"""
 
 _head = NSID.head()()
 _nsid = NSID.packer("NETNSA_NSID")

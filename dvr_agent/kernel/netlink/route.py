@@ -1,6 +1,7 @@
 """Routes: RTM_…ROUTE messages (pyroute2's ``rtmsg``, ``include/uapi/linux/rtnetlink.h``).
 
-Only what :class:`~dvr_agent.state.route.Route` describes: unicast, protocol static or boot, the family's own metric.
+Covers the routes that :class:`~dvr_agent.state.route.Route` describes: unicast, protocol static or boot, default
+metric.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from pyroute2.netlink.rtnl import RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, rt_proto, rt_scope, rt_type
-from pyroute2.netlink.rtnl.rtmsg import RTNH_F_ONLINK, nh, rtmsg
+from pyroute2.netlink.rtnl.rtmsg import IP6_RT_PRIO_USER, RTNH_F_ONLINK, nh, rtmsg
 
 from dvr_agent.kernel.netlink.handler import EXISTS, GONE, NO_DEVICE, Handler, SliceReader, WriteContext
 from dvr_agent.kernel.netlink.link import get_link, index_and_name
@@ -23,23 +24,24 @@ from dvr_agent.kernel.netlink.message import (
     REPLACE,
     Data,
     Request,
-    attributes,
     positions,
     split_cidr,
 )
-from dvr_agent.kernel.netlink.schema import Schema, payload
+from dvr_agent.kernel.netlink.schema import Schema, attributes, payload
 from dvr_agent.state.route import MAIN_TABLE, ROUTE_KIND, Hop, Route, make_route
 
 ROUTE, HOP = Schema(rtmsg), Schema(nh)
 RT_TABLE_UNSPEC = 0
+"""In a dump: of all tables (include/uapi/linux/rtnetlink.h; not in pyroute2)."""
 PROTO_UNSPEC, PROTO_KERNEL, PROTO_STATIC = rt_proto["unspec"], rt_proto["kernel"], rt_proto["static"]
 OURS = (PROTO_STATIC, rt_proto["boot"])
+"""Protocols of routes that can be ours."""
 UNICAST = rt_type["unicast"]
 SCOPE_UNIVERSE, SCOPE_LINK = rt_scope["universe"], rt_scope["link"]
 RTM_F_CLONED = 0x200
 """The kernel made the route of another one (include/uapi/linux/rtnetlink.h; not in pyroute2)."""
-METRIC = {AF_INET: 0, AF_INET6: 1024}
-"""The metric of a route that was added without one (IP6_RT_PRIO_USER in include/net/ip6_route.h is 1024)."""
+METRIC = {AF_INET: 0, AF_INET6: IP6_RT_PRIO_USER}
+"""The metric that the kernel gives to a route which is added without one."""
 _ANY = {AF_INET: "0.0.0.0", AF_INET6: "::"}
 
 _BODY = ROUTE.size
@@ -82,7 +84,7 @@ def replace_route(route: Route, indexes: Mapping[str, int], tolerate: frozenset[
 
 
 def delete_route(route: Route, indexes: Mapping[str, int], tolerate: frozenset[int] = frozenset()) -> Request:
-    """Return the request that deletes exactly this route, of whatever protocol."""
+    """Return the request that deletes exactly this route, of any protocol."""
     return Request(RTM_DELROUTE, 0, _body(route, indexes, PROTO_UNSPEC), route, tolerate)
 
 
@@ -142,7 +144,7 @@ def hop_indexes(data: Data) -> list[int]:
 
 
 def _short(table: int) -> int:
-    """The header has room for numbers below 256; RTA_TABLE has them all."""
+    """Return the table's number for the header, which has 8 bits; RTA_TABLE carries greater numbers."""
     return table if table < 256 else RT_TABLE_UNSPEC
 
 
@@ -199,7 +201,7 @@ def _decode(data: Data, devices: Mapping[int, str]) -> Route | None:
 
 
 def _decode_hops(data: Data, start: int, end: int, devices: Mapping[int, str]) -> tuple[Hop, ...] | None:
-    """None: a hop is by another device, or of a kind that :class:`Hop` cannot describe."""
+    """Decode the hops of RTA_MULTIPATH; None if one uses another device, or :class:`Hop` cannot describe it."""
     hops = []
     while start + HOP.size <= end:
         size, flags, index = _read_hop(data, start)
@@ -234,7 +236,7 @@ def _read(reader: SliceReader) -> Iterable[Route]:
 
 
 def _read_tables(reader: SliceReader) -> list[Data]:
-    """Dump the slice's own tables, and look up the names of further devices that their routes use."""
+    """Dump the tables that the slice owns, and ask for the names of further devices that their routes use."""
     sock, names = reader.sock, reader.names
     tables = sorted(reader.ownership.tables)
     requests = [dump_routes(family, table, 0, _NO_TABLE) for family in _FAMILIES for table in tables]
@@ -264,9 +266,9 @@ def _dump_table(route: Route, _context: WriteContext) -> Request:
 
 
 def _instead(route: Route, _refused: Request, found: Sequence[Data], context: WriteContext) -> list[Request]:
-    """Put the route before the kernel's own of a subnet that was connected until now, whose address goes later.
+    """Put the route before the kernel's connected route for the same subnet, whose address is removed later.
 
-    Only IPv4: IPv6 has such routes at a metric of their own.
+    Only IPv4: the kernel gives connected IPv6 routes a metric of their own.
     """
     return [prepend_route(route, context.indexes)] if ":" not in route.dst and is_connected_only(found, route) else []
 

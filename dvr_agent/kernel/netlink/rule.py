@@ -28,7 +28,7 @@ RULE = Schema(fibmsg)
 FIB_RULE_INVERT, FIB_RULE_FIND_SADDR = 0x2, 0x10000
 """Flags of the header (include/uapi/linux/fib_rules.h; not in pyroute2)."""
 NO_SUPPRESSION = 0xFFFFFFFF
-"""The kernel sends FRA_SUPPRESS_PREFIXLEN with every rule; -1 is "no suppressor"."""
+"""-1: no suppressor; the kernel reports FRA_SUPPRESS_PREFIXLEN with every rule (net/core/fib_rules.c)."""
 
 _BODY = RULE.size
 """Where the attributes begin."""
@@ -43,7 +43,7 @@ _SRC, _IIF, _PRIORITY, _SUPPRESS, _TABLE, _PAD, _PROTOCOL = map(
 )
 _read_src, _read_iif, _read_number = map(RULE.reader, ("FRA_SRC", "FRA_IIFNAME", "FRA_PRIORITY"))
 KERNEL_PRIORITIES = tuple({_priority(rule.priority) for rule in KERNEL_RULES})
-"""Attributes by which the kernel's own rules can be found among thousands."""
+"""Packed FRA_PRIORITY attributes of the kernel's own rules, by which they are found in a dump of thousands."""
 _PLAIN = frozenset({_SRC, _IIF, _PRIORITY, _SUPPRESS, _TABLE, _PAD, _PROTOCOL})
 """Attributes that a rule of ours may have."""
 
@@ -109,7 +109,7 @@ def _decode(data: Data) -> Rule | None:
 
 
 def _read(reader: SliceReader) -> Iterable[Rule]:
-    """Dump all rules, or search the dump for the few that a slice of a shared namespace can own."""
+    """Read the rules: all of them, or those that a slice of a shared namespace can own."""
     sock, ownership = reader.sock, reader.ownership
     if ownership.rules is RuleOwner.NONE:
         return decode_rules(sock.dump_containing(dump_rules(), KERNEL_PRIORITIES)) if ownership.kernel_rules else ()

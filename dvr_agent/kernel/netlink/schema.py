@@ -4,7 +4,7 @@ pyroute2's message classes say which fields a message begins with (``fields``) a
 (``nla_map``: name, number, type).  Its own ``encode()`` and ``decode()`` interpret that at every message, for 30 times
 the price of a struct call (``docs/performance.md``).  :class:`Schema` reads the description once, when a module is
 imported, and hands out functions that do one thing each: pack an attribute, read an attribute, pack or read the header.
-The bytes are those of ``encode()``; ``tests/unit/test_netlink_codec.py`` holds both sides together.
+The bytes are those of ``encode()``, which ``tests/unit/test_netlink_codec.py`` checks.
 
 Input: classes of pyroute2 0.7.2 to 0.9.  Users: the kinds of objects in this package, conntrack, nf_tables.  No
 function here knows what a message is for.
@@ -13,13 +13,14 @@ function here knows what a message is for.
 from __future__ import annotations
 
 import functools
-import ipaddress
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from pyroute2.netlink import NLA_F_NESTED, nla_base, nlmsg_atoms
+from pyroute2.netlink import NLA_F_NESTED, NLA_F_NET_BYTEORDER, nla_base, nlmsg_atoms
+
+from dvr_agent.kernel.ip_text import ip_text
 
 Data = bytes | bytearray
 """A message, or the buffer in which it stands."""
@@ -28,8 +29,10 @@ Packer = Callable[[Any], bytes]
 Reader = Callable[[Data, int], Any]
 """Reads the value of the attribute whose header begins at an offset."""
 
-ATTRIBUTE = struct.Struct("=HH")
+ATTRIBUTE = struct.Struct("=" + "".join(layout for _, layout in nla_base.header))
 """struct nlattr: length with this header, type; the payload follows, padded to four bytes."""
+NLA_TYPE_MASK = 0xFFFF & ~(NLA_F_NESTED | NLA_F_NET_BYTEORDER)
+"""An attribute's type without its flags."""
 _SIZE = struct.Struct("=H").unpack_from
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 _ORDERS = "=<>!@"
@@ -72,7 +75,7 @@ class Schema:
         return _packer(self._plain_type(attribute), row.number)
 
     def raw(self, attribute: str) -> Packer:
-        """Return the function that makes an attribute of bytes, whatever its type."""
+        """Return the function that makes an attribute of bytes, of any type of pyroute2."""
         return _raw(self._row(attribute).number)
 
     def nest(self, attribute: str, flagged: bool | None = None) -> Packer:
@@ -106,7 +109,7 @@ class Schema:
         return self._layout(fields).unpack_from
 
     def offset(self, field: str) -> int:
-        """Return where a field of the header begins, for a look at one byte of it."""
+        """Return the offset of a field in the header, for callers that read it without the others."""
         names = [name for name, _ in self._fields]
         before = self._fields[: names.index(field)]
         return struct.calcsize("=" + "".join(layout.lstrip(_ORDERS) for _, layout in before))
@@ -122,7 +125,7 @@ class Schema:
         return found if isinstance(found, type) and issubclass(found, nla_base) else None
 
     def _plain_type(self, attribute: str) -> str:
-        """The name of an attribute's type, or of the integer type that a class of pyroute2's own amounts to."""
+        """Return the name of an attribute's type; for a class with one integer field, the name of that integer type."""
         type_name = self._row(attribute).type
         if type_name in _TYPES:
             return type_name
@@ -133,7 +136,7 @@ class Schema:
         raise KeyError(f"{self.name}: {attribute} is of type {type_name}, which is not a plain one")
 
     def _layout(self, fields: Sequence[str] | None) -> struct.Struct:
-        """The header as a struct in which only the named fields count; None: all of them."""
+        """Make the struct of the header that has the named fields and skips the others; None: it has all of them."""
         known = [name for name, _ in self._fields]
         wanted = known if fields is None else fields
         if list(wanted) != [name for name in known if name in set(wanted)]:
@@ -155,7 +158,8 @@ def positions(data: Data, start: int, last: int = 0) -> dict[int, int]:
     :param last: type; attributes behind the first one of it are skipped
     :returns: types without their flags (nested, byte order)
 
-    Two array look-ups for each, where ``struct`` would make a tuple: a link has some forty, of which we want four.
+    Two array accesses for each attribute, where ``struct`` would make a tuple: a link has some forty of them, of which
+    callers want four.
     """
     found = {}
     halves = memoryview(data).cast("H")
@@ -172,8 +176,19 @@ def positions(data: Data, start: int, last: int = 0) -> dict[int, int]:
     return found
 
 
-NLA_TYPE_MASK = 0x3FFF
-"""The upper two bits of an attribute's type are flags (include/uapi/linux/netlink.h); pyroute2 has the flags only."""
+def attributes(data: Data, start: int, end: int | None = None) -> Iterator[tuple[int, int, int]]:
+    """Yield (type without flags, begin and end of the payload) of each attribute in ``data[start:end]``.
+
+    For types that may occur more than once; :func:`positions` is quicker.
+    """
+    stop = len(data) if end is None else end
+    unpack = ATTRIBUTE.unpack_from
+    while start + 4 <= stop:
+        size, kind = unpack(data, start)
+        if size < 4:
+            return
+        yield kind & NLA_TYPE_MASK, start + 4, start + size
+        start += (size + 3) & ~3
 
 
 def _header_fields(cls: type) -> tuple[tuple[str, str], ...]:
@@ -181,10 +196,10 @@ def _header_fields(cls: type) -> tuple[tuple[str, str], ...]:
 
 
 def _rows(cls: type) -> dict[str, Row]:
-    """The lines of ``nla_map``, in each of the forms that pyroute2 has for them."""
+    """Read ``nla_map``, whose lines pyroute2 writes in several forms."""
     rows: dict[str, Row] = {}
     lines = getattr(cls, "nla_map", ())
-    if not isinstance(lines, tuple | list):  # made up as the message is read: the attributes depend on it
+    if not isinstance(lines, tuple | list):  # a property: the attributes depend on the message
         return rows
     for position, line in enumerate(lines):
         number, name, type_name, *more = line if isinstance(line[0], int) else (position, *line)
@@ -218,7 +233,7 @@ def _raw(number: int) -> Packer:
 def _integer(code: str, number: int) -> Packer:
     order, letter = code[:-1] or "=", code[-1]
     size = struct.calcsize("=" + letter)
-    # The attribute's own header is in the machine's byte order, whatever that of the value.
+    # The attribute's own header is in the machine's byte order, also where the value is not.
     pack, header = struct.Struct(order + letter).pack, ATTRIBUTE.pack(size + 4, number)
     padding = _PADDING[size & 3]
     if order == "=":
@@ -261,17 +276,6 @@ def payload(data: Data, at: int) -> Data:
     return data[at + 4 : at + _SIZE(data, at)[0]]
 
 
-def ip_text(raw: Data) -> str:
-    """Return an address in the canonical form of :mod:`ipaddress`.
-
-    inet_ntop writes IPv6 addresses that embed IPv4 ones in a form of its own.
-    """
-    if len(raw) == 4:
-        return socket.inet_ntop(socket.AF_INET, raw)
-    text = socket.inet_ntop(socket.AF_INET6, raw)
-    return text if "." not in text else str(ipaddress.IPv6Address(bytes(raw)))
-
-
 def _read_integer(code: str) -> Reader:
     unpack = struct.Struct((code[:-1] or "=") + code[-1]).unpack_from
     return lambda data, at: unpack(data, at + 4)[0]
@@ -295,7 +299,7 @@ def _read_flag(data: Data, at: int) -> bool:
 
 
 def _integer_types() -> dict[str, str]:
-    """Type of pyroute2 → struct code of its value, of all types that are one integer (``nlmsg_atoms``)."""
+    """Return pyroute2's types that are one integer (``nlmsg_atoms``): name → struct code of the value."""
     found = {}
     for name, cls in vars(nlmsg_atoms).items():
         fields = tuple(getattr(cls, "fields", ()))

@@ -1,12 +1,11 @@
-"""The netlink transport of all families (route, netfilter): what is asked over a socket of ``endpoint``.
+"""The netlink transport of all families (route, netfilter): batches, transactions, gets and dumps over one socket.
 
 Everything that talks netlink to the kernel opens a :class:`NetlinkSocket`: links, routes and their like
 (``kernel/observe.py``, ``apply.py``, ``attach/``), connection tracking (``kernel/conntrack``) and nf_tables.
 
 Requests are sent many at a time with an acknowledgement asked for on the last only: the kernel reports every error with
-the sequence number of its request anyway, and goes on with the rest.  Kernel-side handlers of both families work inside
-``send``, and prepare the next part of a dump inside ``recv``; so an answer is always there already, and no call here
-ever waits for one.
+the sequence number of its request anyway, and goes on with the rest.  No call here waits for an answer
+(:mod:`.endpoint` says why).
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ class NetlinkSocket(NetlinkEndpoint):
         self._settle(requests, self._send(requests, 0))
 
     def get(self, requests: Sequence[Request]) -> list[Data | None]:
-        """One answer to each request that asks for a single object; None where it fails in a way it tolerates."""
+        """Return the answer to each request for a single object; None where it fails in a way it tolerates."""
         answers: list[Data | None] = []
         for chunk in chunks(requests):
             first = self._send(chunk, 0)
@@ -95,17 +94,18 @@ class NetlinkSocket(NetlinkEndpoint):
         return answers
 
     def dump(self, request: Request) -> list[Data]:
-        """The bodies of all messages that answer a request with NLM_F_DUMP, in one consistent view.
+        """Return the bodies of all messages that answer a request with NLM_F_DUMP, in one consistent view.
 
         An errno that the request tolerates is an empty answer.
         """
         return self._consistent(request, lambda: self._dump(request))
 
     def dump_containing(self, request: Request, needles: Sequence[bytes]) -> list[Data]:
-        """Of a dump only the messages in which one of the byte strings occurs, found without reading the others.
+        """Return the messages of a dump that contain one of the byte strings; the other messages are not decoded.
 
-        For lists that are long because of others (the rules of a shared namespace, tracked connections), where the
-        kernel has no filter.  The search runs at memory speed; the cost of a needle is one search of the whole list.
+        For long lists of which the caller wants few objects (rules of a shared namespace, tracked connections) and for
+        which the kernel has no filter.  The search runs at memory speed; the cost of a needle is one search of the
+        whole list.
         """
         return self._consistent(request, lambda: self._dump_containing(request, needles))
 
@@ -119,7 +119,7 @@ class NetlinkSocket(NetlinkEndpoint):
         raise self._error(request.text, errno.EINTR, f"changed {DUMP_TRIES} times while it was read")
 
     def _acknowledged(self, first: int, count: int) -> Iterator[tuple[int, int, str]]:
-        """(index, errno, hint) of each request that failed, until the last one has been answered."""
+        """Yield (index, errno, hint) of each request that failed, until the last one has been answered."""
         while True:
             try:
                 size = self._receive("netlink batch")
@@ -159,6 +159,7 @@ class NetlinkSocket(NetlinkEndpoint):
             raise self._error(requests[0].text, errno.ENOBUFS, "the acknowledgement was lost")
 
     def _answers(self, requests: Sequence[Request], first: int) -> list[Data | None]:
+        """Read the answers to the requests that were sent, in the order of the requests."""
         answers: dict[int, Data | None] = {}
         while len(answers) < len(requests):
             try:
@@ -181,31 +182,37 @@ class NetlinkSocket(NetlinkEndpoint):
         return [answers[index] for index in range(len(requests))]
 
     def _dump(self, request: Request) -> list[Data]:
-        """:raises RepeatError: the kernel's list was changed, or the buffer was too small"""
+        """Read a dump once.
+
+        :raises RepeatError: the kernel's list was changed, or the buffer was too small
+        """
         wanted = self._send((request,), 0)
         found: list[Data] = []
-        interrupted = 0
+        interrupted, head = 0, HEADER_SIZE
         while size := self._receive(request.text):
             # The loop of framing.messages(), written out: this is where a thousand routes pass by.
             at = 0
             buffer = self._buffer
             unpack = HEADER.unpack_from
-            while at + 16 <= size:
+            while at + head <= size:
                 length, kind, flags, sequence, _port = unpack(buffer, at)
                 if sequence == wanted:
                     if kind > NLMSG_DONE:
                         interrupted |= flags & NLM_F_DUMP_INTR
-                        found.append(buffer[at + 16 : at + length])
+                        found.append(buffer[at + head : at + length])
                     else:
-                        self._end_of_dump(request, kind, flags, at + 16, at + length)
+                        self._end_of_dump(request, kind, flags, at + head, at + length)
                         if (interrupted | flags) & NLM_F_DUMP_INTR:
                             raise RepeatError
                         return found
-                at += (length + 3) & ~3 or 16
+                at += (length + 3) & ~3 or head
         raise RepeatError
 
     def _dump_containing(self, request: Request, needles: Sequence[bytes]) -> list[Data]:
-        """:raises RepeatError: the kernel's list was changed, or the buffer was too small"""
+        """Read a dump once, and decode only messages that contain a needle.
+
+        :raises RepeatError: the kernel's list was changed, or the buffer was too small
+        """
         wanted = self._send((request,), 0)
         found: list[Data] = []
         while size := self._receive(request.text):
@@ -215,7 +222,7 @@ class NetlinkSocket(NetlinkEndpoint):
         raise RepeatError
 
     def _messages_containing(self, needles: Sequence[bytes], size: int, sequence: int) -> list[Data]:
-        """The bodies of those messages of one part of a dump in which a needle occurs, each once, in their order."""
+        """Return the bodies of the messages in one part of a dump that contain a needle, each once, in their order."""
         found: dict[int, Data] = {}
         buffer = self._buffer
         for needle in needles:
@@ -223,14 +230,15 @@ class NetlinkSocket(NetlinkEndpoint):
             while hit >= 0:
                 begin, end = message_around(buffer, hit, sequence)
                 if end > begin:
-                    found[begin] = buffer[begin + 16 : end]
+                    found[begin] = buffer[begin + HEADER_SIZE : end]
                 hit = buffer.find(needle, max(end, hit + 1), size)
         return [found[begin] for begin in sorted(found)]
 
     def _is_last_part(self, request: Request, size: int, wanted: int) -> bool:
         """True if the part in the buffer ends the dump.
 
-        A part is one list of the kernel's, so a change before it shows in its first message; the end is the last.
+        The kernel flags a changed list in the first message of the part that it sends next, so two messages are enough:
+        the first one and the last one.
 
         :raises RepeatError: the list was changed
         """
@@ -239,7 +247,7 @@ class NetlinkSocket(NetlinkEndpoint):
             if sequence != wanted:
                 continue
             if kind in (NLMSG_DONE, NLMSG_ERROR) and at + length == size:
-                self._end_of_dump(request, kind, flags, at + 16, at + length)
+                self._end_of_dump(request, kind, flags, at + HEADER_SIZE, at + length)
                 if flags & NLM_F_DUMP_INTR:
                     raise RepeatError
                 return True
@@ -248,6 +256,11 @@ class NetlinkSocket(NetlinkEndpoint):
         return False
 
     def _end_of_dump(self, request: Request, kind: int, flags: int, start: int, end: int) -> None:
+        """Check the message that ends a dump.
+
+        :raises RepeatError: the kernel asks to read again
+        :raises KernelError: the dump failed
+        """
         code = error_code(self._buffer, start, end)
         if code == errno.EBUSY or code == errno.EINTR:
             raise RepeatError

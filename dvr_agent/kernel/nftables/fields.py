@@ -1,4 +1,8 @@
-"""Read attributes by pyroute2's names.  Used by :mod:`.message` and :mod:`.rules`."""
+"""Read attributes by pyroute2's names: :class:`Fields`.  Used by :mod:`.message` and :mod:`.rules`.
+
+Slower than the readers that ``kernel/netlink`` makes per attribute, and shorter to write: rules have many kinds of
+expression, and are read at takeover only.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ T = TypeVar("T")
 
 
 def code_of(cls: Any, name: str) -> int:
-    """The number of a named value, of a class of pyroute2 that names values (``ops``)."""
+    """Return the number of a value that a class of pyroute2 names (``ops``)."""
     return int(next(code for code, found in cls.ops.items() if found == name))
 
 
@@ -33,7 +37,7 @@ class NamedAttributes:
 
 
 class _Found(dict[str, T]):
-    """Remembers what a function returned for a name."""
+    """Cache of a function's results by name."""
 
     def __init__(self, find: Callable[[str], T]) -> None:
         super().__init__()
@@ -61,20 +65,20 @@ class Fields:
         return self._named.numbers[name] in self._positions
 
     def raw(self, name: str) -> Data:
-        """The payload of an attribute; empty without it."""
+        """Return the payload of an attribute; empty without it."""
         at = self._positions.get(self._named.numbers[name])
         return b"" if at is None else payload(self._data, at)
 
     def integer(self, name: str, default: int = 0) -> int:
-        """The value of an attribute; ``default`` without it."""
+        """Return the value of an attribute; ``default`` without it."""
         at = self._positions.get(self._named.numbers[name])
         return default if at is None else int(self._named.readers[name](self._data, at))
 
     def text(self, name: str) -> str:
-        """The value of an attribute; empty without it.  Names may hold any byte: they are written as they were read."""
+        """Return the text of an attribute; empty without it.  Any byte in it survives (``surrogateescape``)."""
         at = self._positions.get(self._named.numbers[name])
         return "" if at is None else str(self._named.readers[name](self._data, at))
 
     def within(self, name: str) -> Fields:
-        """The attributes in an attribute; none without it."""
+        """Return the attributes in an attribute; none without it."""
         return Fields(self._named.within[name], self.raw(name))

@@ -1,8 +1,8 @@
-"""Finds and removes the chains that neutron-l3-agent has in tables of nf_tables, where its iptables is iptables-nft.
+"""Find and remove the chains that neutron-l3-agent has in tables of nf_tables, where its iptables is iptables-nft.
 
 Implements :class:`dvr_agent.kernel.api.NftablesManager`.  Used at takeover (``reconcile/takeover.py``).
-A namespace without any costs one dump of chains.  Removing is one transaction for a namespace: packets see all of the
-chains or none.
+A namespace without such chains costs one dump of chains.  They are removed in one transaction per namespace: packets
+see all of the chains or none.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from dvr_agent.kernel.nftables.stale_chains import NftTable, as_table, deletions
 from dvr_agent.state.filter import Table
 
 TRIES = 8
-"""A rule set that changes between its reading and its transaction is read again, so many times in all."""
+"""How often a rule set is read, if another program changes it between reading and transaction."""
 _CHANGED = frozenset({errno.ERESTART, errno.ENOENT, errno.EAGAIN})
 
 
 class NftablesTables:
     """Chains of neutron-l3-agent in nf_tables, namespace by namespace.
 
-    Keeps nothing between calls but whether this kernel has nf_tables at all.
+    Keeps nothing between calls, except that this kernel has no nf_tables at all.
     """
 
     def __init__(self, counters: WriteCounters) -> None:
@@ -61,7 +61,7 @@ class NftablesTables:
             return tuple(map(as_table, self._read(sock)))
 
     def remove(self, namespace: str) -> int:
-        """Delete them in one transaction; returns the number of chains.
+        """Delete neutron-l3-agent's chains in one transaction; returns their number.
 
         :raises NamespaceGoneError: there is no such namespace
         :raises KernelError: nothing was changed; EBUSY: a rule of others leads to one of the chains
@@ -82,7 +82,7 @@ class NftablesTables:
         raise AssertionError("not reached")
 
     def _open(self, namespace: str) -> NetlinkSocket | None:
-        """A netlink socket in the namespace; None: a kernel without nf_tables."""
+        """Open a netlink socket in the namespace; None: this kernel has no nf_tables."""
         if self._missing:
             return None
         try:
@@ -96,7 +96,7 @@ class NftablesTables:
             return None
 
     def _read(self, sock: NetlinkSocket) -> list[NftTable]:
-        """The tables in which neutron-l3-agent has chains."""
+        """Read the tables in which neutron-l3-agent has chains."""
         try:
             chains = [decode_chain(data) for data in sock.dump(dump(GET_CHAIN, "chains of nf_tables"))]
         except KernelError as exc:
@@ -124,13 +124,13 @@ class NftablesTables:
 
 
 def _generation(sock: NetlinkSocket) -> int | None:
-    """Generation of the rule set as it is now; None: a kernel without nf_tables, or too old to have generations."""
+    """Read the generation of the rule set; None: this kernel has no nf_tables, or no generations yet."""
     answer = sock.get([get_generation()])[0]
     return decode_generation(answer) if answer is not None else None
 
 
 def _commit(sock: NetlinkSocket, changes: Sequence[Request], generation: int | None, retry: bool) -> bool:
-    """Carry out all changes or none; False: the rule set changed since it was read, and ``retry`` is allowed.
+    """Make all changes or none; False: the rule set changed since it was read, and ``retry`` is allowed.
 
     :raises KernelError: with advice for the operator
     """

@@ -32,17 +32,16 @@ from dvr_agent.kernel.nftables.fields import Fields, NamedAttributes, code_of
 
 SUBSYSTEM = NFNL_SUBSYS_NFTABLES << 8
 GET_CHAIN, GET_TABLE = SUBSYSTEM | NFT_MSG_GETCHAIN, SUBSYSTEM | NFT_MSG_GETTABLE
-# include/uapi/linux/netfilter/nfnetlink.h; pyroute2 has none of these
+# include/uapi/linux/netfilter/nfnetlink.h; not in pyroute2
 NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 0x10, 0x11
 NFNL_BATCH_GENID = 1
-# include/uapi/linux/netlink.h
 NLM_F_NONREC = 0x100
-"""Refuse to delete an object that has others in it."""
+"""Refuse to delete an object that contains others (include/uapi/linux/netlink.h; not in pyroute2)."""
 
 FAMILIES = (int(socket.AF_INET), int(socket.AF_INET6))
 """The families that iptables-nft and ip6tables-nft use: ``ip`` and ``ip6``."""
 MISSING = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.ENOENT})
-"""Answers of a kernel without nf_tables: nfnetlink knows no such subsystem, or does not exist either."""
+"""Answers of a kernel without nf_tables: nfnetlink has no such subsystem, or the kernel has no nfnetlink."""
 
 _TABLE, _CHAIN, _RULE, _GENERATION = map(Schema, (nft_table_msg, nft_chain_msg, nft_rule_msg, nft_gen_msg))
 _NAMED_TABLE, _NAMED_CHAIN, _NAMED_RULE, _NAMED_GENERATION = map(NamedAttributes, (_TABLE, _CHAIN, _RULE, _GENERATION))
@@ -66,8 +65,8 @@ class TableInfo(NamedTuple):
 class ChainInfo(NamedTuple):
     """A chain.
 
-    :ivar base: it is called by a hook
-    :ivar accepts: its policy accepts packets
+    :ivar base: a hook calls the chain
+    :ivar accepts: the policy is to accept
     """
 
     family: int
@@ -127,13 +126,13 @@ def delete_table(family: int, table: str) -> Request:
 
 
 def begin_transaction(generation: int | None) -> Request:
-    """Begin a transaction; it is refused (ERESTART) if the generation is another by then."""
+    """Begin a transaction; the kernel refuses it (ERESTART) if the rule set has another generation by then."""
     attributes = b"" if generation is None else attribute(NFNL_BATCH_GENID, generation.to_bytes(4, "big"))
     return _edge(NFNL_MSG_BATCH_BEGIN, attributes)
 
 
 def end_transaction() -> Request:
-    """End a transaction: without this message the kernel carries out nothing of it."""
+    """End a transaction: without this message the kernel makes none of its changes."""
     return _edge(NFNL_MSG_BATCH_END, b"")
 
 
@@ -142,18 +141,18 @@ def _edge(kind: int, attributes: bytes) -> Request:
 
 
 def decode_generation(data: Data) -> int:
-    """The number in an answer to :func:`get_generation`."""
+    """Decode the number in an answer to :func:`get_generation`."""
     return Fields(_NAMED_GENERATION, data).integer("NFTA_GEN_ID")
 
 
 def decode_table(data: Data) -> TableInfo:
-    """The table in a message of a dump."""
+    """Decode the table in a message of a dump."""
     found = Fields(_NAMED_TABLE, data)
     return TableInfo(_read_family(data, 0)[0], found.text("NFTA_TABLE_NAME"), found.integer("NFTA_TABLE_USE"))
 
 
 def decode_chain(data: Data) -> ChainInfo:
-    """The chain in a message of a dump."""
+    """Decode the chain in a message of a dump."""
     found = Fields(_NAMED_CHAIN, data)
     base = found.has("NFTA_CHAIN_HOOK")
     accepts = base and found.integer("NFTA_CHAIN_POLICY", _ACCEPT) == _ACCEPT
@@ -162,7 +161,7 @@ def decode_chain(data: Data) -> ChainInfo:
 
 
 def decode_rule(data: Data) -> RuleInfo:
-    """The rule in a message of a dump."""
+    """Decode the rule in a message of a dump."""
     found = Fields(_NAMED_RULE, data)
     return RuleInfo(
         _read_family(data, 0)[0],

@@ -1,10 +1,10 @@
 """Decode rules that iptables-nft wrote to the types of :mod:`dvr_agent.state.filter`.  Pure.
 
-Used by :mod:`.stale_chains`: which chain a rule leads to, and rules as text and for the scope marks that takeover
-adopts.
+Used by :mod:`.stale_chains`: it needs the chain that a rule leads to, and whole rules for plans and for the scope marks
+that takeover adopts.
 
-A rule of nf_tables is a list of expressions: load something into a register, compare it, and at last a target.  For
-what has no expression iptables-nft uses the extension of x_tables, byte by byte as in the legacy tables.
+A rule of nf_tables is a list of expressions: load a value into a register, compare the register, and last a target.
+Where nf_tables has no expression iptables-nft uses the extension of x_tables, with the same bytes as in legacy tables.
 Decoding need not be complete: an expression that ``state.filter`` cannot express becomes a
 :class:`~dvr_agent.state.filter.Foreign`, and rules with one are ignored where marks and translations are read.
 
@@ -21,9 +21,10 @@ from typing import Literal
 
 from pyroute2.netlink.nfnetlink.nftsocket import nft_rule_msg
 
-from dvr_agent.kernel.iptables.extensions import address_text, decode_match, decode_target
-from dvr_agent.kernel.netlink.message import attributes
-from dvr_agent.kernel.netlink.schema import Data, Schema
+from dvr_agent.kernel.ip_text import ip_text
+from dvr_agent.kernel.iptables.extensions import decode_match, decode_target
+from dvr_agent.kernel.iptables.layout import IFNAME_FIELD
+from dvr_agent.kernel.netlink.schema import Data, Schema, attributes
 from dvr_agent.kernel.nftables.fields import Fields, NamedAttributes, code_of
 from dvr_agent.state.filter import (
     DportMatch,
@@ -64,24 +65,26 @@ VERDICTS: dict[str, Literal["ACCEPT", "DROP", "RETURN"]] = {
     "NFT_RETURN": "RETURN",
 }
 JUMPS = ("NFT_JUMP", "NFT_GOTO")
-# Offsets into the headers of RFC 791, RFC 8200, RFC 9293 and RFC 768.
+# Offsets into packet headers (RFC 791, RFC 8200, RFC 9293, RFC 768); no layouts of netlink.
 ADDRESS_AT = {(4, 12): "src", (4, 16): "dst", (6, 8): "src", (6, 24): "dst"}
-"""(IP version, offset into its header) → which address lies there."""
+"""(IP version, offset into its header) → the address there."""
 PROTOCOL_AT = {4: 9, 6: 6}
+"""IP version → offset of the protocol."""
 DPORT_AT = 2
+"""Offset of the destination port, of TCP and UDP."""
 PROTOCOLS: dict[int, Literal["tcp", "udp"]] = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp"}
 NO_TARGET = Foreign(b"no target")
 
 
 @dataclass(slots=True)
 class _Register:
-    """The value that was loaded last.
+    """The source of the value that was loaded last.
 
-    :ivar meta: name of its ``meta`` key, empty for bytes of the packet
+    :ivar meta: name of the ``meta`` key, empty for bytes of the packet
     :ivar base: header of the packet
-    :ivar offset: in that header
-    :ivar mask: that was applied to it
-    :ivar changed: it was changed in another way than by a mask
+    :ivar offset: of the bytes in that header
+    :ivar mask: applied to the value
+    :ivar changed: an expression changed the value in another way than by a mask
     """
 
     meta: str = ""
@@ -95,12 +98,12 @@ class _Register:
 class _Draft:
     """A rule of which some expressions have been read.
 
-    :ivar places: source, destination and interfaces
+    :ivar selectors: source, destination and interfaces, by field of :class:`FilterRule`
     """
 
     family: Family
     target: Target = NO_TARGET
-    places: dict[str, str | Not] = field(default_factory=dict)
+    selectors: dict[str, str | Not] = field(default_factory=dict)
     protocol: Literal["tcp", "udp"] | None = None
     matches: list[Match | Foreign] = field(default_factory=list)
     register: _Register = field(default_factory=_Register)
@@ -118,20 +121,20 @@ def decode(family: Family, expressions: Data) -> FilterRule:
             draft.matches.append(Foreign(name.encode()))
         else:
             reader(draft, data)
-    places = draft.places
+    selectors = draft.selectors
     return FilterRule(
         draft.target,
-        places.get("src"),
-        places.get("dst"),
-        places.get("iif"),
-        places.get("oif"),
+        selectors.get("src"),
+        selectors.get("dst"),
+        selectors.get("iif"),
+        selectors.get("oif"),
         draft.protocol,
         tuple(draft.matches),
     )
 
 
 def jump_of(expressions: Data) -> str | None:
-    """The chain that the rule leads to, None if it leads to none."""
+    """Return the chain that the rule leads to, None if it leads to none."""
     for name, data in _expressions(expressions):
         if name == "immediate":
             target = _verdict(data)
@@ -141,7 +144,7 @@ def jump_of(expressions: Data) -> str | None:
 
 
 def _expressions(data: Data) -> Iterator[tuple[str, Data]]:
-    """(name, payload) of each expression of a rule."""
+    """Yield (name, payload) of each expression of a rule."""
     for _, begin, end in attributes(bytes(data), 0):
         found = Fields(_EXPRESSION, data[begin:end])
         yield found.text("NFTA_EXPR_NAME"), found.raw("NFTA_EXPR_DATA")
@@ -167,7 +170,7 @@ def _read_cmp(draft: _Draft, data: Data) -> None:
     operator = CMP_OPERATORS.get(found.integer("NFTA_CMP_OP", -1))
     value = bytes(found.within("NFTA_CMP_DATA").raw("NFTA_DATA_VALUE"))
     comparable = operator in ("NFT_CMP_EQ", "NFT_CMP_NEQ") and not draft.register.changed
-    if not comparable or not _place(draft, value, operator == "NFT_CMP_NEQ"):
+    if not comparable or not _add_comparison(draft, value, operator == "NFT_CMP_NEQ"):
         draft.matches.append(Foreign(value))
 
 
@@ -202,16 +205,16 @@ _READERS: dict[str, Callable[[_Draft, Data], None]] = {
 """Name of an expression → what it adds to the draft."""
 
 
-def _place(draft: _Draft, value: bytes, invert: bool) -> bool:
+def _add_comparison(draft: _Draft, value: bytes, invert: bool) -> bool:
     """Add a comparison of the register to the draft; False: ``state.filter`` cannot express it."""
     if draft.register.meta:
-        return _place_meta(draft, value, invert)
+        return _add_meta_comparison(draft, value, invert)
     register, family = draft.register, draft.family
     if register.base == NETWORK_HEADER and register.offset == PROTOCOL_AT[family]:
-        return _place_protocol(draft, value, invert)
+        return _add_protocol(draft, value, invert)
     if register.base == NETWORK_HEADER and (family, register.offset) in ADDRESS_AT:
         network = _network(family, value, register.mask)
-        draft.places[ADDRESS_AT[family, register.offset]] = Not(network) if invert else network
+        draft.selectors[ADDRESS_AT[family, register.offset]] = Not(network) if invert else network
         return True
     if (register.base, register.offset, register.mask) != (TRANSPORT_HEADER, DPORT_AT, None):
         return False
@@ -222,35 +225,38 @@ def _place(draft: _Draft, value: bytes, invert: bool) -> bool:
     return True
 
 
-def _place_meta(draft: _Draft, value: bytes, invert: bool) -> bool:
+def _add_meta_comparison(draft: _Draft, value: bytes, invert: bool) -> bool:
+    """Add a comparison of a ``meta`` key; False: ``state.filter`` cannot express it."""
     meta, mask = draft.register.meta, draft.register.mask
     if meta in ("NFT_META_IIFNAME", "NFT_META_OIFNAME"):
-        whole = value.endswith(b"\0") or len(value) == 16
+        whole = value.endswith(b"\0") or len(value) == IFNAME_FIELD
         device = value.rstrip(b"\0").decode(errors="surrogateescape") + ("" if whole else "+")
-        draft.places["iif" if meta == "NFT_META_IIFNAME" else "oif"] = Not(device) if invert else device
+        draft.selectors["iif" if meta == "NFT_META_IIFNAME" else "oif"] = Not(device) if invert else device
     elif meta == "NFT_META_MARK":
         bits = int.from_bytes(mask, sys.byteorder) if mask else 0xFFFFFFFF
         draft.matches.append(MarkMatch(int.from_bytes(value, sys.byteorder), bits, invert))
     elif meta == "NFT_META_L4PROTO":
-        return _place_protocol(draft, value, invert)
+        return _add_protocol(draft, value, invert)
     else:
         return False
     return True
 
 
-def _place_protocol(draft: _Draft, value: bytes, invert: bool) -> bool:
+def _add_protocol(draft: _Draft, value: bytes, invert: bool) -> bool:
+    """Add the protocol; False: ``state.filter`` cannot express it."""
     draft.protocol = PROTOCOLS.get(int.from_bytes(value, "big"))
     return draft.protocol is not None and not invert
 
 
 def _network(family: Family, value: bytes, mask: bytes | None) -> str:
-    """An address with its prefix length; iptables-nft compares only as many bytes as the prefix has, where it can."""
+    """Return an address with its prefix length; for whole bytes iptables-nft compares fewer bytes, without a mask."""
     length = sum(byte.bit_count() for byte in mask) if mask else len(value) * 8
     address = value.ljust(4 if family == 4 else 16, b"\0")
-    return f"{address_text(address)}/{length}"
+    return f"{ip_text(address)}/{length}"
 
 
 def _verdict(data: Data) -> Target | None:
+    """Decode an ``immediate`` expression; None if it loads a value instead of a verdict."""
     found = Fields(_IMMEDIATE, data).within("NFTA_IMMEDIATE_DATA").within("NFTA_DATA_VERDICT")
     if not found.has("NFTA_VERDICT_CODE"):
         return None

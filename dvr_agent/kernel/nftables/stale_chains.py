@@ -1,8 +1,8 @@
 """Find the chains of neutron-l3-agent in a table of nf_tables, and make the requests that delete them.  Pure.
 
-Used by :mod:`.manager`.  Its chains are deleted with the rules in built-in chains that lead to them.  A table of
-iptables-nft that then has only built-in chains without rules is deleted too: each of them costs every packet a call.
-A table with rules, chains or sets of other programs keeps those.
+Used by :mod:`.manager`.  Chains of neutron-l3-agent are deleted with the rules in built-in chains that lead to them.  A
+table of iptables-nft that then has only built-in chains without rules is deleted too, since each built-in chain costs
+every packet a call.  A table with rules, chains or sets of other programs stays, with those.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class NftTable:
     @property
     def jumps(self) -> tuple[RuleInfo, ...]:
         """Rules of built-in chains that lead to a chain of neutron-l3-agent."""
-        going = {chain.name for chain in self.stale_chains}
+        stale = {chain.name for chain in self.stale_chains}
         base = {chain.name for chain in self.chains if chain.base}
-        return tuple(rule for rule in self.rules if rule.chain in base and jump_of(rule.expressions) in going)
+        return tuple(rule for rule in self.rules if rule.chain in base and jump_of(rule.expressions) in stale)
 
     @property
     def is_deletable(self) -> bool:
@@ -61,12 +61,12 @@ class NftTable:
 
 
 def tables_with_stale_chains(chains: Sequence[ChainInfo]) -> list[tuple[int, str]]:
-    """(family, name) of the tables in which neutron-l3-agent has chains."""
+    """Return (family, name) of the tables in which neutron-l3-agent has chains, sorted."""
     return sorted({(one.family, one.table) for one in chains if one.family in FAMILIES and is_l3_agent_chain(one.name)})
 
 
 def as_table(found: NftTable) -> Table:
-    """The chains of neutron-l3-agent and the jumps to them, as a ``state.filter`` table."""
+    """Convert the chains of neutron-l3-agent and the jumps to them to a ``state.filter`` table."""
     family: Family = 4 if FAMILY_OF_AF[found.info.family] == 4 else 6
     rules: dict[str, list[FilterRule]] = {chain.name: [] for chain in found.stale_chains}
     for rule in found.rules:

@@ -1,0 +1,42 @@
+"""Packet filter rules that lead an instance's metadata request to the proxy in the router's namespace.
+
+Used by ``qrouter``; the address also by ``router_advertisements`` (``docs/metadata.md``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dvr_agent.desired.common import ACCEPT, DROP
+from dvr_agent.desired.scope_marks import LOW_MASK
+from dvr_agent.state.filter import DportMatch, Family, FilterRule, MarkMatch, Redirect, SetMark
+
+ADDRESSES: dict[Family, str] = {4: "169.254.169.254/32", 6: "fe80::a9fe:a9fe/128"}
+"""Addresses to which instances send metadata requests."""
+
+
+def metadata_mark(family: Family, mark: int) -> FilterRule:
+    """Mark requests of instances to the metadata address."""
+    return FilterRule(
+        SetMark(mark, LOW_MASK),
+        dst=ADDRESSES[family],
+        iif="qr-+",
+        protocol="tcp",
+        matches=(DportMatch("tcp", 80, 80),),
+    )
+
+
+def metadata_redirect(family: Family, port: int) -> FilterRule:
+    """Redirect requests to the metadata address to the proxy in the router's namespace."""
+    return replace(metadata_mark(family, 0), target=Redirect(port))
+
+
+def metadata_input(mark: int, port: int) -> tuple[FilterRule, ...]:
+    """Accept redirected requests to the metadata address; drop packets that were sent to the proxy's port."""
+    direct = FilterRule(DROP, protocol="tcp", matches=(DportMatch("tcp", port, port),))
+    return FilterRule(ACCEPT, matches=(MarkMatch(mark, LOW_MASK),)), direct
+
+
+def metadata_forward(mark: int) -> FilterRule:
+    """Drop requests to the metadata address that were not redirected, because they are older than the rules."""
+    return FilterRule(DROP, matches=(MarkMatch(mark, LOW_MASK),))
