@@ -11,11 +11,11 @@ import pytest
 
 from dvr_agent.model.parse import parse_document
 from dvr_agent.sources.api import Bad, Changed, Deleted, Synced
+from dvr_agent.sources.cached_documents import MARKER, refusals
 from dvr_agent.sources.directory import DirectorySource
 from dvr_agent.sources.neutron.api import RemoteError, RouterDeleted, RouterRemoved, RoutersUpdated, ServerAwayError
 from dvr_agent.sources.neutron.crossing.document_files import DocumentFiles
 from dvr_agent.sources.neutron.store.document_cache import DocumentCache
-from dvr_agent.sources.refused_documents import MARKER, refusals
 from tests.support.scripted_neutron import Server, desk
 
 AWAY = ServerAwayError("nobody there")

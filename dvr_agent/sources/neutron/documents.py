@@ -1,4 +1,4 @@
-"""One router as the server sent it: the fields that the source reads itself, and the text of the router's document.
+"""Reads the few fields of a router that the source needs itself, and makes the JSON text of the router's document.
 
 Nothing here trusts the shape of an answer: a value of another type is passed on as it is, and parsing reports its path.
 Pure functions, for any thread.
@@ -72,7 +72,7 @@ def canonical_id(value: object) -> str | None:
 def unanswered(router_id: str, reason: object) -> DocumentError:
     """Return the error of a router for which the server has no usable answer.
 
-    :param reason: the error that it answered with
+    :param reason: the server's error
     """
     return DocumentError(document_name(router_id), "$", printable(str(reason), 200), "a document from the server")
 
@@ -128,7 +128,7 @@ def external_network(raw: Json) -> str | None:
     return canonical_id(gateway.get("network_id")) if isinstance(gateway, dict) else None
 
 
-def lacks_agent_gateway(raw: Json, settings: HostSettings) -> str | None:
+def network_without_agent_gateway(raw: Json, settings: HostSettings) -> str | None:
     """Return the external network whose agent gateway port the answer lacks; None if nothing is lacking."""
     network = external_network(raw)
     if network is None or settings.mode is AgentMode.DVR_NO_EXTERNAL or not _may_be_built(raw):
@@ -160,7 +160,7 @@ def set_mtus(raw: Json, mtus: Mapping[str, int]) -> None:
 
 
 def _may_be_built(raw: Json) -> bool:
-    """False for the kinds of routers that this agent leaves alone."""
+    """Return False for the kinds of routers that this agent leaves alone."""
     return raw.get("distributed") is True and raw.get("ha") is not True
 
 
@@ -177,7 +177,7 @@ def _port_ids(raw: Json, *keys: str) -> PortIds:
 
 
 def _lists_own_ports(raw: Json) -> bool:
-    """False if the router has csnat ports, since it has a gateway, but the answer does not list them."""
+    """Return False if the router has a gateway, and so csnat ports, but the answer does not list these."""
     return isinstance(raw.get("_snat_router_interfaces"), list) or raw.get("gw_port") is None
 
 

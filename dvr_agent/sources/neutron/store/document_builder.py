@@ -20,9 +20,9 @@ LOG = logging.getLogger(__name__)
 
 
 class DocumentBuilder:
-    """One per source.
+    """Builds documents, offers them to the router store, caches the good ones; one per source.
 
-    :ivar ports: the neighbours; who changes them calls :meth:`outdate`, then :meth:`rebuild`
+    :ivar ports: the neighbours; a caller that changes them calls :meth:`outdate`, then :meth:`rebuild`
     """
 
     def __init__(self, routers: RouterStore, cache: DocumentCache) -> None:
@@ -31,10 +31,10 @@ class DocumentBuilder:
         self._outdated: set[str] = set()
         """Subnets whose ports differ from those in the documents of routers that were offered earlier."""
         self._unlisted: frozenset[str] = frozenset()
-        """Cached documents that the last full sync lacked, and that were kept since they were so many."""
+        """Routers that the last full sync lacked, and whose cached documents stay since they were suspiciously many."""
 
     def offer(self, draft: RouterDraft, query: int, rebuilt: bool = False) -> OfferResult:
-        """Make the document of a draft and offer it; the ports of its subnets are known."""
+        """Make the document of a draft, offer it and cache it; the ports of its subnets must be known."""
         text = self._text(draft)
         result = self._routers.offer(draft, text, query, rebuilt)
         if result is OfferResult.CHANGED:
@@ -74,7 +74,7 @@ class DocumentBuilder:
         self.rebuild()
 
     def remove(self, router_id: str) -> None:
-        """Delete a router that the server has confirmed not to be of this host."""
+        """Delete a router that has left this host, as the server has confirmed, and its cached document."""
         if self._routers.get(router_id) is not None:
             self._routers.delete(router_id)
         self._cache.remove(router_id)

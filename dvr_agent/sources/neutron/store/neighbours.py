@@ -1,11 +1,13 @@
-"""The ports of each subnet that routers of this host have interfaces in: they become neighbours.
+"""Keeps the ports of each subnet that routers of this host have interfaces in: these become neighbours.
 
-They are asked for once per full sync and patched by ARP notifications.  The list of a subnet holds the addresses that
-its ports have in that subnet and no others: a port with addresses in several subnets is in the list of each, and each
-list is patched by itself, since a notification is about one subnet.  Of a port the keys that the parser reads are kept,
-addresses in canonical form; their values go into documents as the server sent them.  A notification names an address
-and a MAC address but no port; the list is changed so that ``dvr_agent.desired`` makes the right neighbour (every port
-of the list gives one, whatever its ``device_owner``).  The newest message of the server about an address counts.
+``fetch.enrichment`` asks for them once per full sync, ARP notifications patch them, ``document_builder`` uses them.
+
+The list of a subnet holds the addresses that its ports have in that subnet and no others: a port with addresses in
+several subnets is in the list of each, and each list is patched by itself, since a notification is about one subnet.
+Of a port the keys that the parser reads are kept, addresses in canonical form; their values go into documents as the
+server sent them.  A notification names an address and a MAC address but no port; the list is changed so that
+``dvr_agent.desired`` makes the right neighbour (every port of the list gives one, whatever its ``device_owner``).  The
+newest message of the server about an address counts.
 """
 
 from __future__ import annotations
