@@ -1,7 +1,7 @@
-"""The router id in a document that cannot be parsed.
+"""Finds the router id in a document that cannot be parsed.
 
-A broken document must not look like a deleted router; its id says which router must stay unchanged.  Best effort: a
-document that is JSON is decoded, any other is searched for the id (a half-written file breaks off somewhere).
+A broken document must not be taken for a deletion of its router; its id says which router must stay unchanged.  Best
+effort: a document that is JSON is decoded, any other is searched for the id (a half-written file breaks off somewhere).
 """
 
 from __future__ import annotations

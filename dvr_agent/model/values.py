@@ -121,7 +121,7 @@ def address(value: object, at: At) -> IpAddress:
 
 
 def why_unusable(ip: IpAddress) -> str:
-    """Return why an address cannot be that of a host on a link; empty if it can."""
+    """Return why no host on a link can have an address; empty if one can."""
     number = int(ip)
     if number == 0:
         return "the unspecified address"
