@@ -1,4 +1,4 @@
-"""Which document speaks for which router: the catalogue against a model that only looks at the outcome."""
+"""Which document is in force for which router: the catalogue against a model that only computes the outcome."""
 
 from __future__ import annotations
 
