@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 
 from dvr_agent.errors import DocumentError
-from dvr_agent.model import values
-from dvr_agent.model.reader import Invalid, printable
+from dvr_agent.model.reader import printable
+from dvr_agent.model.values import canonical_id
 from dvr_agent.securedirs import open_directory
 from dvr_agent.sources import files
 
@@ -43,19 +43,12 @@ def refusals(path: Path) -> dict[str, str]:
         return {}
     try:
         names = [name for name in os.listdir(directory) if name.endswith(REFUSED)]
-        found = {_router_id(name): _reason(name, directory) for name in names}
+        found = {canonical_id(name.removesuffix(REFUSED)): _reason(name, directory) for name in names}
     except OSError:
         return {}
     finally:
         os.close(directory)
     return {router_id: reason for router_id, reason in found.items() if router_id is not None}
-
-
-def _router_id(name: str) -> str | None:
-    try:
-        return values.uuid(name.removesuffix(REFUSED), None)
-    except Invalid:
-        return None
 
 
 def _reason(name: str, directory: int) -> str:

@@ -61,14 +61,6 @@ def document_name(router_id: str) -> str:
     return f"neutron:{router_id}"
 
 
-def canonical_id(value: object) -> str | None:
-    """Return a UUID in lower case, None if the value is no UUID."""
-    try:
-        return values.uuid(value, None)
-    except Invalid:
-        return None
-
-
 def unanswered(router_id: str, reason: object) -> DocumentError:
     """Return the error of a router for which the server has no usable answer.
 
@@ -125,7 +117,7 @@ def digest(document: bytes) -> bytes:
 def external_network(raw: Json) -> str | None:
     """Return the network of the router's gateway port, None if there is none."""
     gateway = raw.get("gw_port")
-    return canonical_id(gateway.get("network_id")) if isinstance(gateway, dict) else None
+    return values.canonical_id(gateway.get("network_id")) if isinstance(gateway, dict) else None
 
 
 def network_without_agent_gateway(raw: Json, settings: HostSettings) -> str | None:
@@ -147,14 +139,14 @@ def with_agent_gateway(raw: Json, port: Json) -> Json:
 
 def networks_without_mtu(raw: Json) -> set[str]:
     """Return the networks of those ports of the router that lack their MTU."""
-    found = {canonical_id(port.get("network_id")) for port in _ports(raw) if port.get("mtu") is None}
+    found = {values.canonical_id(port.get("network_id")) for port in _ports(raw) if port.get("mtu") is None}
     return {network for network in found if network is not None}
 
 
 def set_mtus(raw: Json, mtus: Mapping[str, int]) -> None:
     """Set the MTU of ports that lack it to that of their network, in place."""
     for port in _ports(raw):
-        network = canonical_id(port.get("network_id"))
+        network = values.canonical_id(port.get("network_id"))
         if port.get("mtu") is None and network is not None and network in mtus:
             port["mtu"] = mtus[network]
 
@@ -170,9 +162,9 @@ def _port_ids(raw: Json, *keys: str) -> PortIds:
     for key in keys:
         for port in _dicts(raw.get(key)):
             for fixed in _dicts(port.get("fixed_ips")):
-                subnet_id = canonical_id(fixed.get("subnet_id"))
+                subnet_id = values.canonical_id(fixed.get("subnet_id"))
                 if subnet_id is not None:
-                    found.setdefault(subnet_id, set()).add(canonical_id(port.get("id")) or "")
+                    found.setdefault(subnet_id, set()).add(values.canonical_id(port.get("id")) or "")
     return {subnet_id: frozenset(ids) for subnet_id, ids in found.items()}
 
 
@@ -186,7 +178,7 @@ def _cidrs(raw: Json) -> dict[str, IpNetwork]:
     found = {}
     for port in _dicts(raw.get("_interfaces")):
         for subnet in _dicts(port.get("subnets")):
-            subnet_id = canonical_id(subnet.get("id"))
+            subnet_id = values.canonical_id(subnet.get("id"))
             with contextlib.suppress(Invalid):
                 if subnet_id is not None:
                     found[subnet_id] = values.link_network(subnet.get("cidr"), None)
@@ -196,7 +188,7 @@ def _cidrs(raw: Json) -> dict[str, IpNetwork]:
 def _statuses(raw: Json) -> dict[str, str]:
     found = {}
     for fip in _dicts(raw.get("_floatingips")):
-        fip_id, status = canonical_id(fip.get("id")), fip.get("status")
+        fip_id, status = values.canonical_id(fip.get("id")), fip.get("status")
         if fip_id is not None and isinstance(status, str):
             found[fip_id] = status
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from oslo_log import log as logging
 
+from dvr_agent.model.values import canonical_id
 from dvr_agent.sources.neutron.api import (
     AgentUpdated,
     Notification,
@@ -18,7 +19,6 @@ from dvr_agent.sources.neutron.api import (
 )
 from dvr_agent.sources.neutron.crossing.fetch_inbox import FetchInbox, Reason
 from dvr_agent.sources.neutron.crossing.router_store import RouterStore
-from dvr_agent.sources.neutron.documents import canonical_id
 
 LOG = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from dvr_agent.model.values import canonical_id
 from dvr_agent.sources.neutron.api import Json, RemoteError, ServerError, ServerTimeoutError
 from dvr_agent.sources.neutron.crossing.fetch_inbox import FetchInbox
 from dvr_agent.sources.neutron.crossing.router_store import RouterStore
-from dvr_agent.sources.neutron.documents import canonical_id
 
 CHUNK_MAX, CHUNK_MIN = 256, 32
 SINGLE_FAILURES = 5

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 
 from dvr_agent.desired.host_settings import HostSettings
+from dvr_agent.model.values import canonical_id
 from dvr_agent.sources.neutron import documents
 from dvr_agent.sources.neutron.api import Json, L3Plugin, RemoteError
 from dvr_agent.sources.neutron.crossing.router_store import RouterStore
@@ -81,7 +82,7 @@ class RouterEnrichment:
             raise RemoteError("get_networks: the answer is no list")
         for network in answer:
             if isinstance(network, dict) and isinstance(network.get("mtu"), int):
-                network_id = documents.canonical_id(network.get("id"))
+                network_id = canonical_id(network.get("id"))
                 if network_id is not None:
                     self._mtus[network_id] = network["mtu"]
 

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 
 from oslo_log import log as logging
 
-from dvr_agent.sources.neutron import documents
+from dvr_agent.model.values import canonical_id
 from dvr_agent.sources.neutron.api import Json, L3Plugin, RemoteError, ServerError
 from dvr_agent.sources.neutron.crossing.fetch_inbox import FetchInbox, FetchWork
 from dvr_agent.sources.neutron.crossing.router_store import OfferResult
@@ -92,7 +92,7 @@ class FullSync:
         answer = self._shared.plugin.get_router_ids()
         if not isinstance(answer, list):
             raise RemoteError("get_router_ids: the answer is no list")
-        ids = [documents.canonical_id(item) for item in answer]
+        ids = [canonical_id(item) for item in answer]
         found = dict.fromkeys(router_id for router_id in ids if router_id is not None)
         return list(found), None in ids
 

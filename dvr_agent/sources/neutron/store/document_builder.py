@@ -9,6 +9,7 @@ from oslo_log import log as logging
 
 from dvr_agent.errors import DocumentError
 from dvr_agent.mass_removal import is_mass_removal
+from dvr_agent.model.values import canonical_id
 from dvr_agent.sources.neutron import documents
 from dvr_agent.sources.neutron.api import ArpEntry, RouterDeleted
 from dvr_agent.sources.neutron.crossing.router_store import OfferResult, RouterStore
@@ -103,7 +104,7 @@ class DocumentBuilder:
         self._cache.complete(gone)
 
     def _patch(self, entry: ArpEntry) -> None:
-        subnet_id = documents.canonical_id(entry.subnet_id)
+        subnet_id = canonical_id(entry.subnet_id)
         try:
             if subnet_id is not None and self.ports.patch(replace(entry, subnet_id=subnet_id)):
                 self._outdated.add(subnet_id)
