@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dvr_agent.config import Settings
-from dvr_agent.sources.refused_documents import documents_path
+from dvr_agent.sources.cached_documents import documents_path
 
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _STATE_FILES = r"fip-linklocal-networks|fip-priorities"

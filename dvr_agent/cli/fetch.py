@@ -11,7 +11,7 @@ from dvr_agent.cli.output import Output, complain
 from dvr_agent.config import make_settings, source_name
 from dvr_agent.errors import ConfigError
 from dvr_agent.lock import AgentLock
-from dvr_agent.sources.refused_documents import documents_path
+from dvr_agent.sources.cached_documents import documents_path
 
 
 def run(args: argparse.Namespace, out: Output) -> int:

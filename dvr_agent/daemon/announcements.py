@@ -1,4 +1,4 @@
-"""Repeats announcements of addresses some seconds later: a switch or a neighbour may have missed the first one.
+"""Repeats announcements of addresses after some seconds: a switch or a neighbour may have missed the first one.
 
 Due announcements are gathered by namespace and sent when no more urgent job waits: closing a packet socket takes the
 kernel 10 ms, so after a resync one socket per namespace serves all routers in it.
@@ -30,7 +30,7 @@ Announced = Sequence[tuple[str, Announcement]]
 
 
 class AnnouncementRepeater:
-    """Belongs to the hub's thread.
+    """Gathers announcements that are due again, and sends them.  Belongs to the hub's thread.
 
     :param announce: sends announcements in a namespace; blocks, for the worker thread
     """
@@ -67,6 +67,6 @@ class AnnouncementRepeater:
         self._schedule.put_host_job(HostJob.ANNOUNCE, Priority.AUDIT)
 
     def _exists(self, router_id: str) -> bool:
-        """False for a router that is gone, or whose removal is queued."""
+        """Return False for a router that is gone or about to be removed."""
         record = self._schedule.records.get(router_id)
         return record is not None and not record.deleted

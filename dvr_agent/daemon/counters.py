@@ -1,4 +1,4 @@
-"""Counters for the status: jobs, repaired drift, latency of jobs, lateness of the hub."""
+"""Counts jobs and repaired drift, and measures latency of jobs and lateness of the hub, for the status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LATENCIES_KEPT = 1000
 
 @dataclass(slots=True)
 class DaemonCounters:
-    """Belongs to the hub's thread."""
+    """Counters since the start of the daemon.  Belongs to the hub's thread."""
 
     jobs: int = 0
     failures: int = 0
@@ -42,7 +42,7 @@ class DaemonCounters:
             self.drift_repaired += 1
 
     def to_json(self) -> dict[str, object]:
-        """All counters; begins a new period for ``hub_lateness_ms``."""
+        """Return all counters; begins a new period for ``hub_lateness_ms``."""
         ordered = sorted(self.latencies)
         recent, self.lateness_recent = self.lateness_recent, 0.0
         return {

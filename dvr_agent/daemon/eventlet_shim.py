@@ -66,7 +66,7 @@ class GreenEvent:
             self._event.send(value)
 
     def is_set(self) -> bool:
-        """True after :meth:`set`."""
+        """Return True after :meth:`set`."""
         return bool(self._event.ready())
 
     def wait(self, seconds: float | None = None) -> Any:
@@ -110,7 +110,7 @@ def spawn(call: Callable[[], None], on_crash: Callable[[], None] | None = None) 
 
 
 def guarded(call: Callable[[], None], on_crash: Callable[[], None] | None = None) -> Callable[[], None]:
-    """The call with its exceptions handled as :func:`spawn` says."""
+    """Return the call with its exceptions handled as :func:`spawn` says."""
 
     def run() -> None:
         try:

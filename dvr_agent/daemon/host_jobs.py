@@ -1,4 +1,4 @@
-"""Work that belongs to no router, and what follows for the host when a router's job has ended."""
+"""Carries out jobs of the host (sweep, bridges, announcements), and its part when a router's job has ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dvr_agent.reconcile.api import Reconciler
 
 
 class HostJobs:
-    """Carries out host jobs.  All methods belong to the dispatcher's green thread."""
+    """Does the host's part of the dispatcher's work.  All methods belong to the dispatcher's green thread."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class HostJobs:
             self._idle_bridges.remove()
 
     def router_job_ended(self, router_id: str, result: JobResult) -> None:
-        """Schedule repeated announcements and checks for idle bridges, and note the router's part of a round."""
+        """Schedule repeated announcements and checks for idle bridges, and note that the round has tried the router."""
         if result.reconciled is not None:
             self._repeater.repeat(router_id, result.reconciled.announcements)
             # The stale sweep at the end of the first resync checks for idle bridges once for all routers.

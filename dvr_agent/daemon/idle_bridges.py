@@ -24,7 +24,7 @@ slow: so there are two."""
 
 
 class IdleBridges:
-    """Belongs to the hub's thread."""
+    """Checks for idle bridges after changes, and removes them.  Belongs to the hub's thread."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class IdleBridges:
         """Members of :data:`CHECK_SECONDS` whose timer runs: many changes share one check."""
 
     def check_later(self) -> None:
-        """Queue checks: a router was changed or removed, so a bridge may be idle."""
+        """Queue checks in some seconds: a router was changed or removed, so a bridge may be idle."""
         for seconds in CHECK_SECONDS:
             if seconds not in self._running:
                 self._running.add(seconds)

@@ -1,4 +1,4 @@
-"""How a router's job ended, and the state of a router that ``dvrctl status`` shows.  Plain values."""
+"""Plain values: the result of a router's job, and the state of a router that ``dvrctl status`` shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts of jobs for the log: subjects, counts of changed objects, times."""
+"""Makes texts about jobs for the log: subjects, counts of changed objects, times."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ LOG = logging.getLogger(__name__)
 
 
 def subject_text(router_id: str, name: str) -> str:
-    """``router <id> (<name>)``; the name is a user's, so it is made fit for one log line."""
+    """Return ``router <id> (<name>)``; a user chose the name, so it is escaped to fit one log line."""
     return f"router {router_id} ({logs.one_line(name)})" if name else f"router {router_id}"
 
 
 def counts_text(plan: Plan) -> str:
-    """Number of objects by kind: ``3 routes, 2 rules, 1 table``."""
+    """Return the number of objects by kind: ``3 routes, 2 rules, 1 table``."""
     return ", ".join(f"{number} {_plural(kind, number)}" for kind, number in plan.counts().items()) or "nothing"
 
 
 def some_ids(ids: list[str]) -> str:
-    """The first five ids, and an ellipsis if there are more."""
+    """Return the first five ids, and an ellipsis if there are more."""
     return ", ".join(ids[:5]) + (" …" if len(ids) > 5 else "")
 
 
 def times_text(result: Result, late: float) -> str:
-    """Duration of a job, and its delay since the event."""
+    """Return the duration of a job, and its delay since the event."""
     return f"{result.seconds * 1e3:.1f} ms, started {late * 1e3:.1f} ms after the event"
 
 

@@ -1,4 +1,4 @@
-"""Kinds of jobs, and how the worker thread carries out the job of a router.
+"""Defines the kinds of jobs, and carries out the jobs of routers.
 
 :func:`run` and all below it run in the worker thread, block, and write nothing that the hub reads: the result is
 returned as a value.  Each job has its own request id, and its log lines carry the router's id.
@@ -105,12 +105,13 @@ def report_of(work: RouterJob, result: JobResult) -> JobReport:
 
 
 def started_late(since: float) -> float:
-    """Seconds from an event, by the monotonic clock, until now."""
+    """Return the seconds from an event, by the monotonic clock, until now."""
     return max(time.monotonic() - since, 0.0)
 
 
 def _carry_out(work: RouterJob, priority: Priority, reconciler: Reconciler, late: float) -> JobResult:
-    """
+    """Reconcile the router of an update, or remove the router; an administratively down router is removed too.
+
     :raises DvrError: the job failed
     """
     if isinstance(work, RemoveRouter):
@@ -126,7 +127,7 @@ def _carry_out(work: RouterJob, priority: Priority, reconciler: Reconciler, late
 
 
 def _result(work: UpdateRouter, result: Result) -> JobResult:
-    """The result of an update that was carried out.
+    """Return the result of an update that was carried out.
 
     A retry does not help where objects of the document are left out: only another document does.
     """

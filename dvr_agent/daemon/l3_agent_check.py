@@ -35,7 +35,7 @@ def check_no_l3_agent(proc: Path = PROC) -> None:
 
 
 def is_l3_agent(command: list[str]) -> bool:
-    """True for a command line of neutron-l3-agent: by name, after a Python, or as the process title that it sets.
+    """Return True for a command line of neutron-l3-agent: its name, after a Python, or the process title that it sets.
 
     The title is ``neutron-l3-agent (<command line>)`` as one argument (neutron/cmd/agents/l3.py).
     """
@@ -52,7 +52,7 @@ def is_l3_agent(command: list[str]) -> bool:
 
 
 def _command(process: Path) -> list[str]:
-    """Command line of a process; empty for kernel threads, and for a process that ended meanwhile."""
+    """Return the command line of a process; empty for kernel threads, and for a process that ended meanwhile."""
     try:
         text = (process / "cmdline").read_bytes().decode(errors="replace")
     except OSError:
@@ -61,7 +61,7 @@ def _command(process: Path) -> list[str]:
 
 
 def _network(process: Path) -> str | None:
-    """Network namespace of a process; ``UNSEEN`` without permission to read it, None if the process ended meanwhile."""
+    """Return the network namespace of a process; ``UNSEEN`` without permission, None if the process ended meanwhile."""
     try:
         return os.readlink(process / "ns" / "net")
     except PermissionError:

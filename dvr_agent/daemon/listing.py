@@ -1,4 +1,4 @@
-"""The source's newest complete listing: ids of all routers that have a document.
+"""Holds the source's newest complete listing: ids of all routers that have a document.
 
 Belongs to the hub's thread.  Only ``source_reader`` calls methods that change it; the stale sweep and the status read
 it.

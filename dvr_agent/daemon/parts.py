@@ -1,4 +1,4 @@
-"""What the daemon drives: reconciler, source, services, layer 2.  Opened once at the start."""
+"""Opens the parts that the daemon drives, once at the start: reconciler, source, services, layer 2."""
 
 from __future__ import annotations
 

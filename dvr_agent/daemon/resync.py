@@ -1,7 +1,19 @@
-"""Rounds over all routers: the resync (at the start or on request) and the periodic audit.
+"""Makes rounds over all routers: resyncs and audits.  Decides when the stale sweep runs.
 
-A round queues each router's job at its own low priority, so that changes overtake it.  It ends when each of its routers
-was tried once, successfully or not, and a stale sweep followed.
+============  ===================================================  ============================================
+round         begins                                               by
+============  ===================================================  ============================================
+first resync  with the first listing (``Synced``) of the source    ``source_reader`` → :meth:`Resync.listed`
+resync        on ``POST /sync`` to the admin socket, after a       ``service`` → :meth:`Resync.begin`
+              rescan of the source
+resync        when layer 2 changed by itself                       ``watches`` → :meth:`Resync.begin`
+audit         every ``audit_interval`` seconds                     :meth:`Resync.audit_periodically`
+============  ===================================================  ============================================
+
+A later listing begins no round: its changed documents are jobs of their own.  A round queues each router's job at its
+own low priority, so that changes overtake it.  It ends when each of its routers was tried once, successfully or not,
+and a stale sweep followed.  A stale sweep also runs after a listing that lacks routers (``StaleSweep.is_due``); both
+ways queue ``HostJob.SWEEP``, which the dispatcher passes to :meth:`Resync.sweep`.
 """
 
 from __future__ import annotations
@@ -86,21 +98,21 @@ class Resync:
                 LOG.debug("audit skipped: %s is under way", self.progress)
 
     def listed(self) -> None:
-        """Act on a new listing: the first one begins the first resync, later ones may show routers without document."""
+        """Act on a new listing: the first one begins the first resync, later ones may lead to a stale sweep."""
         if not self.first_done.is_set() and self._round is None:
             self._begin_first()
         elif self._stale_sweep.is_due() and self.first_done.is_set():
             self._schedule.put_host_job(HostJob.SWEEP, Priority.RESYNC)
 
     def router_tried(self, router_id: str) -> None:
-        """Note that the job of a router ended, or that the router is gone."""
+        """Note that the job of a router ended, or that the router is gone; the round's last one queues the sweep."""
         if self._round is not None and router_id in self._round.waiting:
             self._round.waiting.discard(router_id)
             if not self._round.waiting:
                 self._queue_sweep()
 
     def sweep(self) -> None:
-        """Run the stale sweep: at the end of each round, and when a listing lacks routers."""
+        """Run the stale sweep, then remove idle bridges; ends the round if all its routers were tried."""
         removed = self._stale_sweep.run()
         if removed is not None:
             for router_id in removed:
@@ -115,7 +127,7 @@ class Resync:
         """Begin the first resync, of the routers not tried yet: some were worked on before the listing was complete."""
         records = [record for record in self._schedule.records if record.has_work]
         LOG.info("first resync: %d routers", len(records))
-        self._begin(Priority.RESYNC, {record.id for record in records if record.result is RouterState.PENDING})
+        self._begin(Priority.RESYNC, {record.id for record in records if record.job_state is RouterState.PENDING})
 
     def _begin(self, priority: Priority, ids: set[str]) -> None:
         self._round = _Round(priority, time.monotonic(), len(ids), set(ids))

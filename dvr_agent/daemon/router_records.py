@@ -1,7 +1,7 @@
-"""Records of all routers: newest document, state, next retry.  Belongs to the hub's thread.
+"""Keeps a record of each router: newest document, state, next retry.  Belongs to the hub's thread.
 
-A record is a frozen value.  Only :class:`RouterRecords` replaces one; ``schedule`` calls its methods, everybody else
-reads.
+A record is a frozen value.  Only :class:`RouterRecords` replaces one; ``schedule`` calls its methods, all other modules
+read.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ class RouterRecord:
 
     :ivar document: its newest good document; None if there has been none since the start
     :ivar bad: the error of its newest document, empty if that one is good
-    :ivar result: state after the last job; PENDING before the first job and after a change
+    :ivar job_state: state after the last job; PENDING before the first job and after a change
     :ivar reason: why the router is degraded or not supported
     :ivar deleted: its document was deleted explicitly; the record is dropped when the data plane is gone
     :ivar held_back: it has no document, and the guard of the stale sweep refused its removal
     :ivar failures: failed tries in a row
     :ivar retry_at: time of the next try, by the monotonic clock; None: no retry is scheduled
-    :ivar logged: warnings and omissions of the last job, which stand in the log already
+    :ivar logged: warnings and omissions of the last job, which are in the log already
     """
 
     id: str
     name: str = ""
     document: Document | None = None
     bad: str = ""
-    result: RouterState = RouterState.PENDING
+    job_state: RouterState = RouterState.PENDING
     reason: str = ""
     deleted: bool = False
     held_back: bool = False
@@ -50,7 +50,7 @@ class RouterRecord:
     @property
     def state(self) -> RouterState:
         """The state that the status shows."""
-        return RouterState.BAD if self.bad else self.result
+        return RouterState.BAD if self.bad else self.job_state
 
     @property
     def has_work(self) -> bool:
@@ -63,11 +63,11 @@ class RouterRecord:
 
         A router that is degraded because objects of its document cannot be built is auditable too.
         """
-        agrees = self.result is RouterState.IN_SYNC or (self.result is RouterState.DEGRADED and not self.failures)
+        agrees = self.job_state is RouterState.IN_SYNC or (self.job_state is RouterState.DEGRADED and not self.failures)
         return self.document is not None and agrees and not self.deleted
 
     def to_json(self, now: float) -> dict[str, object]:
-        """The record for the admin socket; ``now`` is the monotonic clock, ``next_retry`` is in seconds from it."""
+        """Return the record for the admin socket; ``now`` is the monotonic clock, ``next_retry`` counts from it."""
         reasons = (self.bad, self.reason, HELD_BACK if self.held_back else "")
         return {
             "id": self.id,
@@ -98,7 +98,7 @@ class RouterRecords:
         return router_id in self._records
 
     def get(self, router_id: str) -> RouterRecord | None:
-        """The record of a router, None if there is none."""
+        """Return the record of a router, None if there is none."""
         return self._records.get(router_id)
 
     @property
@@ -124,7 +124,7 @@ class RouterRecords:
         self._store(replace(self._get_or_make(router_id), bad=error))
 
     def job_done(self, router_id: str, result: Result) -> None:
-        """Store what a job did, whatever the router's state is now."""
+        """Store changes, warnings and duration of a job; :meth:`job_ended` or :meth:`job_failed` stores the state."""
         record = self._records.get(router_id)
         if record is None:
             return
@@ -142,14 +142,14 @@ class RouterRecords:
         record = self._get_or_make(router_id)
         logged = record.logged | {result.reason} if result.state is RouterState.NOT_SUPPORTED else record.logged
         self._store(
-            replace(record, result=result.state, reason=result.reason, failures=0, retry_at=None, logged=logged)
+            replace(record, job_state=result.state, reason=result.reason, failures=0, retry_at=None, logged=logged)
         )
 
     def job_failed(self, router_id: str, result: JobResult) -> RouterRecord:
         """Store the state after a job that is to be repeated, and count the failure; returns the record."""
         record = self._get_or_make(router_id)
         return self._store(
-            replace(record, result=result.state, reason=result.reason, failures=record.failures + 1, retry_at=None)
+            replace(record, job_state=result.state, reason=result.reason, failures=record.failures + 1, retry_at=None)
         )
 
     def set_retry(self, router_id: str, when: float | None) -> None:
@@ -177,12 +177,12 @@ class RouterRecords:
 
 
 def _pending(record: RouterRecord) -> RouterRecord:
-    """The record with nothing left of earlier tries, before the first try of a new document or of a removal."""
-    return replace(record, bad="", failures=0, result=RouterState.PENDING, reason="", retry_at=None, held_back=False)
+    """Return the record without results of earlier tries, for the first try of a new document or of a removal."""
+    return replace(record, bad="", failures=0, job_state=RouterState.PENDING, reason="", retry_at=None, held_back=False)
 
 
 def iso_time(seconds: float | None) -> str | None:
-    """Seconds since the epoch as ISO 8601 in UTC."""
+    """Return seconds since the epoch as ISO 8601 in UTC."""
     if seconds is None:
         return None
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"

@@ -1,6 +1,6 @@
-"""What the dispatcher works on next: records of routers, the work queue, and the retries of failed routers.
+"""Decides which job the dispatcher takes next: router records, work queue, and retries of failed routers.
 
-Events of the source, resyncs, services and timers end here as queued jobs.  Belongs to the hub's thread.
+Events of the source, resyncs, services and timers become queued jobs here.  Belongs to the hub's thread.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOG = logging.getLogger(__name__)
 
 
 class Schedule:
-    """Queues jobs and settles their results.
+    """Queues jobs, stores their results, schedules retries.
 
     :ivar records: all routers; only this class calls the methods that change them
     """
@@ -41,7 +41,7 @@ class Schedule:
         """Queue an update: the router's document is new, or good again."""
         before, record = self.records.document_changed(document)
         self._cancel_retry(record.id)
-        recovering = bool(before.bad) or before.result is RouterState.DEGRADED
+        recovering = bool(before.bad) or before.job_state is RouterState.DEGRADED
         self._queue_router(record, priority, now, recovering)
 
     def document_deleted(self, router_id: str, name: str, now: float) -> None:

@@ -1,6 +1,6 @@
 """Reads events of the source and turns them into jobs and listings.
 
-Documents are read and parsed in the worker thread, or in threads of the source; events are taken over in the hub's
+Documents are read and parsed in the worker thread, or in threads of the source; events are processed in the hub's
 thread.
 """
 
@@ -65,7 +65,7 @@ class SourceReader:
                 eventlet_shim.sleep(FAILED_PAUSE)
 
     def poll(self) -> None:
-        """Take over events of the source: in the hub, or by the worker thread where the source reads files."""
+        """Poll the source and process its events; a source that reads files is polled in the worker thread."""
         self._read(self._poll_in_worker if self._source.poll_blocks else self._source.poll)
 
     def rescan(self) -> bool:
@@ -79,7 +79,7 @@ class SourceReader:
         return bool(self._bad)
 
     def status(self) -> dict[str, Any]:
-        """The source for the admin socket."""
+        """Return the state of the source, for the admin socket."""
         listing = self._listing
         state = "failed" if listing.error else "ok" if listing.is_known else "starting"
         bad = [{"name": name, "error": text} for name, text in sorted(self._bad.items())]

@@ -1,6 +1,7 @@
-"""The stale sweep: removes routers without a document, and its guard, which refuses removals that look like a fault.
+"""Makes the stale sweep, which removes routers without a document, unless its guard takes their removal for a fault.
 
-Routers whose deletion was announced are not the sweep's: their own jobs remove them.
+``resync`` says when a sweep runs.  A router whose document was deleted explicitly is removed by a job of its own, not
+by the sweep.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class SweepResult:
 
 
 class StaleSweep:
-    """Belongs to the hub's thread.
+    """Decides whether a sweep is due, runs it, remembers what the guard refused.  Belongs to the hub's thread.
 
     :param allow_mass_removal: the guard never refuses
     :ivar guard: the guard's reason while it refuses removals, else empty
@@ -62,7 +63,11 @@ class StaleSweep:
         self.guard = ""
 
     def is_due(self) -> bool:
-        """True if a new listing asks for a sweep; to be called once per listing."""
+        """Return True if the new listing makes a sweep necessary; to be called once per listing.
+
+        That is: it lacks a router that the guard has not refused yet, it ends or changes a refusal, or it is the first
+        complete one after a sweep that could not be made.
+        """
         listing = self._listing
         gone = frozenset(record.id for record in self._schedule.records if record.id not in listing.known)
         # All refused routers have documents again: the guard's warning is over.  While only some have, more may follow.
@@ -132,7 +137,7 @@ def sweep(reconciler: Reconciler, known: Collection[str], allow_mass_removal: bo
 
 
 def guard_text(stale: int, present: int, suspect: str = "") -> str:
-    """The guard's reason, and what an operator can do."""
+    """Return the guard's reason, and what an operator can do."""
     why = f"{suspect}, which" if suspect else "removing so many"
     return (
         f"{stale} of {present} routers on this host have no document any more; {why} looks like a fault "

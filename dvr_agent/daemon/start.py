@@ -1,4 +1,4 @@
-"""The first read of kernel and state files, before which nothing is written."""
+"""Reads kernel and state files at the start; nothing is written before that has succeeded.  ``service`` runs it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOG = logging.getLogger(__name__)
 
 
 class Start:
-    """Belongs to the hub's thread.
+    """Repeats the first read until it succeeds.  Belongs to the hub's thread.
 
     :ivar obstacle: why kernel and state files could not be read at the last try, empty otherwise
     :ivar done: set when they were read

@@ -1,4 +1,4 @@
-"""Has changed state files written: about every second while jobs run, at once when the queue is empty."""
+"""Writes changed state files by the worker thread: about every second while jobs run, at once when no job waits."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ LOG = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 1.0
 FLUSH_RETRY_SECONDS = 5.0
-"""Between two tries to write state files that could not be written."""
+"""Seconds between two tries to write state files that could not be written."""
 
 
 class StateFiles:
-    """Belongs to the hub's thread.
+    """Decides when state files are written.  Belongs to the hub's thread.
 
     :ivar error: why state files cannot be written, empty if they can
     """
@@ -47,7 +47,7 @@ class StateFiles:
             self.flush()
 
     def flush(self) -> None:
-        """Have changed state files written.  A failure is logged once, and the next flush tries again."""
+        """Write changed state files.  A failure is logged once, and the next flush tries again."""
         self._flushed = time.monotonic()
         error = ""
         try:

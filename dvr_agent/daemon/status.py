@@ -1,4 +1,7 @@
-"""The daemon's state as JSON-ready values.  Reads, never blocks; belongs to the hub's thread."""
+"""Makes the daemon's status as JSON-ready values, for the admin socket and systemd.
+
+It reads the parts of the daemon and never blocks; belongs to the hub's thread.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ class DaemonStatus:
     counters: DaemonCounters
 
     def to_json(self) -> dict[str, object]:
-        """The whole status.  Times are ISO 8601 in UTC or null, ``next_retry`` seconds from now."""
+        """Return the whole status.  Times are ISO 8601 in UTC or null, ``next_retry`` seconds from now."""
         now = time.monotonic()
         routers = sorted(self.schedule.records, key=lambda record: record.id)
         return {
@@ -70,7 +73,7 @@ class DaemonStatus:
         }
 
     def router(self, router_id: str) -> dict[str, object] | None:
-        """The status of one router, None if there is no such router."""
+        """Return the status of one router, None if there is no such router."""
         record = self.schedule.records.get(router_id)
         return None if record is None else record.to_json(time.monotonic())
 

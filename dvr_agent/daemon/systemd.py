@@ -1,4 +1,4 @@
-"""Reports readiness, status and signs of life to systemd."""
+"""Reports readiness, status and keep-alives to systemd."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class SystemdReports:
             eventlet_shim.sleep(STATUS_SECONDS)
 
     def feed_watchdog(self) -> None:
-        """Report being alive three times per watchdog interval; returns if systemd does not watch."""
+        """Send three keep-alives per watchdog interval; returns if systemd has no watchdog for this unit."""
         while self._notifier.watchdog_seconds is not None:
             self._notifier.alive()
             eventlet_shim.sleep(self._notifier.watchdog_seconds / 3)

@@ -1,4 +1,4 @@
-"""Follows events of services and of layer 2 that change routers without a new document."""
+"""Queues checks or a resync after events of services and of layer 2, which change routers without a new document."""
 
 from __future__ import annotations
 

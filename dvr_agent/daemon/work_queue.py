@@ -1,4 +1,4 @@
-"""Work queue: one job per key, the newest work of a key replaces older work, the most urgent key comes first.
+"""Queues work: one job per key, the newest work of a key replaces older work, the most urgent key comes first.
 
 Plain data structure: no eventlet, no clock, no router.  ``schedule`` puts work in and takes jobs out, always in the
 hub's thread.  ``tests/unit/test_work_queue.py`` holds it to a simple model.
@@ -54,15 +54,15 @@ class WorkQueue(Generic[WorkT]):
         self._waiting: dict[str, tuple[int, QueuedJob[WorkT]]] = {}
         self._busy: set[str] = set()
         self._heap: list[tuple[Priority, int, str]] = []
-        """May hold outdated entries: those whose number is not the one in ``_waiting``."""
+        """May hold outdated entries: their number differs from the key's number in ``_waiting``."""
         self._numbers = 0
 
     def __len__(self) -> int:
-        """Number of waiting jobs, those of busy keys included."""
+        """Return the number of waiting jobs, also of busy keys."""
         return len(self._waiting)
 
     def __iter__(self) -> Iterator[QueuedJob[WorkT]]:
-        """The waiting jobs, in no particular order."""
+        """Return the waiting jobs, in no particular order."""
         return (job for _number, job in self._waiting.values())
 
     def __contains__(self, key: str) -> bool:

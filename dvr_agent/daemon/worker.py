@@ -1,4 +1,4 @@
-"""The one native thread for all calls that block: kernel work, reading documents, writing state files.
+"""Runs all calls that block in one native thread: kernel work, reading documents, writing state files.
 
 Calls go in by a thread-safe queue; results come back by another one and a byte in a pipe that wakes the hub.
 A green thread calls :meth:`WorkerThread.call` and is suspended until the result is there.
@@ -32,7 +32,7 @@ class _Call:
 
 
 class WorkerThread:
-    """The thread.  It ends with the process; a call that hangs does not keep the process alive."""
+    """The worker thread.  It ends with the process; a call that hangs does not keep the process alive."""
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[_Call] = SimpleQueue()

@@ -1,4 +1,4 @@
-"""Checks between the parts of one document: ports are unique, floating IPs are in the gateway's network.
+"""Compares the parts of one document: ports must be unique, floating IPs in the network of the gateway port.
 
 A failed check makes the document bad; single objects that cannot be built are omitted, see ``external``.  ``parse``
 checks the parts with their places, before it sorts them.

@@ -1,7 +1,8 @@
-"""Addresses that no floating IP and no port of an external network can have, and floating IPs without a target.
+"""Omits floating IPs and fixed IPs of external ports that cannot be built; the rest of the router is built.
 
-Such an address is that of another host (the external network's gateway), or of none.  Neutron does not refuse all of
-them, so floating IPs and fixed IPs with one are omitted, each with its JSON path, and the rest of the router is built.
+Their address belongs to another host (the external network's gateway) or can belong to no host, or a floating IP's
+fixed address is not an instance's.  Neutron does not refuse all of these.  Each omission has its JSON path.  ``parse``
+calls this.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def omission(at: At, value: object, expected: str) -> Omission:
 
 
 def why_no_host(address: IpAddress, networks: Iterable[IpNetwork]) -> str:
-    """Return why an address cannot be that of a host in one of the subnets; empty if it can.
+    """Return why no host in one of the subnets can have an address; empty if one can.
 
     A /31 and a /32 have neither network nor broadcast address (RFC 3021), a /127 and a /128 no anycast address of
     their routers (RFC 6164).
@@ -40,7 +41,7 @@ def why_no_host(address: IpAddress, networks: Iterable[IpNetwork]) -> str:
 
 
 class ExternalNetworks:
-    """Subnets and gateways of the external networks of a router that its ports list.
+    """Knows subnets and gateways of a router's external networks, as far as its ports list them.
 
     :param ports: gateway port and agent gateway ports
     """
@@ -56,7 +57,7 @@ class ExternalNetworks:
             gateways.update(subnet.gateway_ip for subnet in port.subnets if subnet.gateway_ip is not None)
 
     def why_not(self, network_id: str, address: IpAddress) -> str:
-        """Return why an address cannot be that of a floating IP or a port in the network; empty if it can."""
+        """Return why no floating IP and no port in the network can have an address; empty if one can."""
         reason = values.why_unusable(address)
         if reason:
             return reason

@@ -1,4 +1,4 @@
-"""JSON text to plain Python values, by msgspec where it is installed and by the standard library where it is not.
+"""Decodes JSON text to plain Python values, by msgspec where it is installed, else by the standard library.
 
 msgspec is several times as fast; Debian 12 does not have it.  Both refuse the same texts and make the same values of
 the others: no NaN, no infinity, no number too large for a float, no half of a surrogate pair, no integer of more digits

@@ -1,4 +1,4 @@
-"""Router documents: bytes in, one frozen ``Router`` out, or one ``DocumentError``.
+"""Parses a router document: bytes in, one frozen ``Router`` out, or one ``DocumentError``.
 
 A document is the router as Neutron's ``sync_routers`` returns it, or an envelope
 ``{"router": {…}, "ports_by_subnet": {"<subnet id>": [port, …]}}`` with the ports of ``get_ports_by_subnet``.
@@ -51,7 +51,7 @@ class _FloatingIps(NamedTuple):
     """Floating IPs of a router.
 
     :ivar refused: floating IPs that cannot be built
-    :ivar omitted: why
+    :ivar omitted: why these cannot be built
     """
 
     found: tuple[FloatingIp, ...]
@@ -160,7 +160,7 @@ def _router_ports(router: dict[str, Any], at: At) -> _RouterPorts:
         placed, found = networks.usable(before, taken=agent_gateways)
         omitted += found
         gateway.append(placed)
-    lost = any(map(_has_ipv4, _just(gateways))) and not any(map(_has_ipv4, _just(gateway)))
+    lost = any(map(_has_ipv4, _bare_ports(gateways))) and not any(map(_has_ipv4, _bare_ports(gateway)))
     return _RouterPorts(gateway, interfaces, snat_interfaces, agent_gateways, tuple(omitted), networks, lost)
 
 
@@ -180,18 +180,18 @@ def _has_ipv4(port: RouterPort) -> bool:
     return any(fixed.address.version == 4 for fixed in port.fixed_ips)
 
 
-def _just(placed: Iterable[PlacedPort]) -> list[RouterPort]:
+def _bare_ports(placed: Iterable[PlacedPort]) -> list[RouterPort]:
     return [one.port for one in placed]
 
 
 def _sorted(placed: Iterable[PlacedPort]) -> tuple[RouterPort, ...]:
-    return tuple(sorted(_just(placed), key=by_id))
+    return tuple(sorted(_bare_ports(placed), key=by_id))
 
 
 def _floating_ips(value: object, at: At, ports: _RouterPorts, checks: RouterChecks) -> _FloatingIps:
     """Read the associated floating IPs; one without fixed address is unassociated and ignored."""
-    gateway = next(iter(_just(ports.gateway)), None)
-    rules = FloatingIpRules(ports.networks, ports.snat_lost, ports.all, _just(ports.interfaces))
+    gateway = next(iter(_bare_ports(ports.gateway)), None)
+    rules = FloatingIpRules(ports.networks, ports.snat_lost, ports.all, _bare_ports(ports.interfaces))
     found, refused, omitted = [], [], []
     for index, item in enumerate(array(value, at)):
         here: At = (at, index)

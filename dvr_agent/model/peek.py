@@ -1,7 +1,7 @@
-"""The router id in a document that cannot be parsed.
+"""Finds the router id in a document that cannot be parsed.
 
-A broken document must not look like a deleted router; its id says which router must stay unchanged.  Best effort: a
-document that is JSON is decoded, any other is searched for the id (a half-written file breaks off somewhere).
+A broken document must not be taken for a deletion of its router; its id says which router must stay unchanged.  Best
+effort: a document that is JSON is decoded, any other is searched for the id (a half-written file breaks off somewhere).
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
-from dvr_agent.model import values
 from dvr_agent.model.json_text import decode_json
-from dvr_agent.model.reader import Invalid
+from dvr_agent.model.values import canonical_id
 
 # A string (perhaps broken off by the end; possessive, so that no input makes it backtrack) or a bracket.
 _TOKEN = re.compile(rb'"((?:[^"\\]++|\\.)*+)(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
@@ -32,7 +31,7 @@ def peek_router_id(data: bytes) -> str | None:
     except (ValueError, RecursionError, MemoryError):
         return next(_ids_in_text(data), None)
     router = document.get("router", document) if isinstance(document, dict) else None
-    return _canonical(router.get("id")) if isinstance(router, dict) else None
+    return canonical_id(router.get("id")) if isinstance(router, dict) else None
 
 
 def _ids_in_text(data: bytes) -> Iterator[str]:
@@ -51,13 +50,6 @@ def _ids_in_text(data: bytes) -> Iterator[str]:
             envelope = True
         elif token[1] == b"id" and (depth == 1 or (depth == 2 and envelope)):
             value = _ID.match(data, token.end())
-            found = _canonical(value[1].decode("ascii")) if value else None
+            found = canonical_id(value[1].decode("ascii")) if value else None
             if found:
                 yield found
-
-
-def _canonical(value: object) -> str | None:
-    try:
-        return values.uuid(value, None)
-    except Invalid:
-        return None

@@ -1,6 +1,6 @@
-"""Readers of ports: of the router's own with their subnets, and of the ports in its subnets that give neighbours.
+"""Reads ports of a document: the router's own with their subnets, and ports in its subnets, which give neighbours.
 
-Checks between the ports of one document (they are unique) are in ``checks``.
+``parse`` calls :func:`router_port` and :func:`ports_by_subnet`; ``checks`` compares the ports with each other.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ def network_order(network: IpNetwork) -> tuple[int, int, int]:
 
 
 def router_port(value: object, at: At, external: bool = False) -> RouterPort:
-    """Read a port of the router: ``gw_port``, or an item of ``_interfaces``, ``_snat_router_interfaces``,
-    ``_floatingip_agent_interfaces``.
+    """Read a port of the router: its gateway port, or an item of one of its lists of ports.
+
+    The lists are ``_interfaces``, ``_snat_router_interfaces`` and ``_floatingip_agent_interfaces``.
 
     Fixed IPs keep their order: the first IPv4 one of the gateway is used for SNAT.
 

@@ -1,4 +1,4 @@
-"""From bytes to plain JSON values, and from a wrong value to its JSON path.
+"""Decodes bytes to plain JSON values, and names the place of a wrong value by its JSON path.
 
 ``json_text`` decodes into plain dicts and lists; our own checks in ``values``, ``ports`` and ``parse`` follow.
 msgspec could decode straight into typed Structs, but its errors have neither the value nor the key of a mapping, and it

@@ -1,4 +1,4 @@
-"""A router as Neutron describes it, in types that cannot hold a bad value.
+"""The values of a router document: a router as Neutron describes it, in types that cannot hold a bad value.
 
 Names are those of Neutron.  UUIDs are lower-case canonical text, MAC addresses lower-case with colons, addresses and
 networks :mod:`ipaddress` values.  ``parse`` makes these from JSON; ``desired`` turns them into namespace states.

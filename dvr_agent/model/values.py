@@ -47,6 +47,14 @@ def uuid(value: object, at: At) -> str:
     raise Invalid(at, value, "a UUID (8-4-4-4-12 hexadecimal digits)")
 
 
+def canonical_id(value: object) -> str | None:
+    """Return a UUID in lower case, None if the value is no UUID; raises nothing."""
+    try:
+        return uuid(value, None)
+    except Invalid:
+        return None
+
+
 def optional_uuid(value: object, at: At) -> str | None:
     """Read a UUID or null."""
     return None if value is None else uuid(value, at)
@@ -121,7 +129,7 @@ def address(value: object, at: At) -> IpAddress:
 
 
 def why_unusable(ip: IpAddress) -> str:
-    """Return why an address cannot be that of a host on a link; empty if it can."""
+    """Return why no host on a link can have an address; empty if one can."""
     number = int(ip)
     if number == 0:
         return "the unspecified address"

@@ -1,4 +1,4 @@
-"""When a file that a scan of the document directory misses, without a notification, counts as deleted.
+"""Decides when a document file that disappeared without a notification counts as deleted.
 
 Bookkeeping over the scans only; ``directory`` makes them.  Two scans of the same directory decide, and only while
 other documents are there.
@@ -32,7 +32,7 @@ class Scan(NamedTuple):
 
 
 class Absence:
-    """Missing files.
+    """Compares scans: which files are missing, since which scan, and may they count as deleted.
 
     :ivar suspect: why missing files must not count as deleted, see :class:`dvr_agent.sources.api.Synced`
     """
@@ -42,7 +42,7 @@ class Absence:
         self._missed: dict[str, Scan] = {}
         """Files that are missing while others are there → the first scan that missed them."""
         self._filled: Scan | None = None
-        """The first of the scans that found documents; None: the last one found none."""
+        """The first scan since the directory has documents; None: it had none at the last scan."""
         self.suspect = ""
 
     @property
@@ -51,7 +51,7 @@ class Absence:
         return sorted(self._missed)
 
     def judge(self, scan: Scan, gone: Set[str], other: bool) -> list[str]:
-        """Take a scan; returns the files to forget, sorted.
+        """Compare a scan with earlier ones; returns the files that count as deleted, sorted.
 
         :param gone: files that were there before and are not now
         :param other: the directory is another one than that of the scan before
@@ -77,9 +77,9 @@ class Absence:
         return sorted(gone)
 
     def discard(self, name: str) -> None:
-        """Drop a file of which a notification says that it is gone."""
+        """Forget a missing file: a notification has said that it is gone."""
         self._missed.pop(name, None)
 
     def forget(self) -> None:
-        """Drop all scans, since the directory cannot be listed: the next one has nothing to do with them."""
+        """Forget all scans, since the directory cannot be listed: the next scan is not compared with them."""
         self._missed = {}

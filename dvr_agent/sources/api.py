@@ -33,7 +33,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A document is new, has other content than before, or is good again (then perhaps with the content it had)."""
+    """A document is new, has changed, or can be used again after it was bad (perhaps with its old content)."""
 
     document: Document
 
@@ -65,7 +65,7 @@ class Bad:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Documents cannot be listed at all: no router may be changed or removed because of it.
+    """Documents cannot be listed at all: the daemon leaves all routers unchanged.
 
     :meth:`Source.rescan` returns it each time, until it works again.
     """
@@ -77,9 +77,9 @@ class Failed:
 class Synced:
     """A complete listing was made; it is the last event of its list.
 
-    A router that is not in ``known`` has no document any more (or never had one): work for the guarded stale sweep.
+    A router that is not in ``known`` has no document any more (or never had one): the stale sweep may remove it.
 
-    :ivar known: ids of all routers whose documents are there, good or bad
+    :ivar known: ids of all routers that have a document, good or bad
     :ivar complete: False if routers may be missing in ``known``: the sweep must wait
     :ivar why: why it is not complete; empty for the ordinary reason, a bad document without a readable router id
     :ivar suspect: why routers that are not in ``known`` must not be removed before an operator confirms it, however few
@@ -159,7 +159,7 @@ class Source(Protocol):
 
     @property
     def bad_documents(self) -> Mapping[str, str]:
-        """Name → error of each document that cannot be used.  Callable as :meth:`status` is."""
+        """Name → error of each document that cannot be used.  Callable in any thread, as :meth:`status` is."""
 
     def status(self) -> dict[str, Any]:
         """Return ``source``, ``documents``, ``bad`` (name → error), ``error`` and more, JSON-ready.
@@ -168,7 +168,7 @@ class Source(Protocol):
         """
 
     def job_ended(self, report: JobReport) -> None:
-        """Take the end of a job on a router.  Called in the daemon's main thread: must not block."""
+        """Process the report of a job on a router.  Called in the daemon's main thread: must not block."""
 
     def close(self) -> None:
         """Close descriptors and end threads (within two seconds); no other method may be called afterwards."""

@@ -19,7 +19,7 @@ SETTLE_MAX = 0.7
 
 
 class ChangedFiles:
-    """Names, each in one of three states.
+    """Names of files, each in one of three states: to read, just created, missing.
 
     :ivar pending: files to read, oldest notification first
     :ivar created: names that have appeared; most are still being written, which another notification ends
@@ -43,7 +43,7 @@ class ChangedFiles:
         return self.pending.keys() | self.missing.keys() | self.created
 
     def add(self, event: InotifyEvent, links: Iterable[str], is_document: Callable[[str], bool]) -> None:
-        """Take a notification.
+        """Sort the name in a notification into one of the states.
 
         :param links: files that are symbolic links
         :param is_document: decides by a file name
@@ -74,7 +74,7 @@ class ChangedFiles:
         self.created.clear()
 
     def forget(self, name: str) -> None:
-        """Drop a file from those to read."""
+        """Remove a file from those to read."""
         self.pending.pop(name, None)
 
     def take_missing(self, known: Set[str]) -> list[str]:
@@ -87,7 +87,7 @@ class ChangedFiles:
         missing, self.missing = self.missing, {}
         return list(missing)
 
-    def seconds(self, known: Set[str], limit: float) -> float:
+    def seconds_to_wait(self, known: Set[str], limit: float) -> float:
         """Return how long the next poll can wait, ``limit`` at most."""
         if self.pending or self.created or self.overflow or self.directory_changed:
             return 0.0

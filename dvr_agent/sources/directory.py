@@ -29,9 +29,9 @@ from dvr_agent.sources.directory_watch import DirectoryWatch
 from dvr_agent.sources.document_reader import is_document
 
 PATH_SECONDS = 0.5
-"""Seconds between two checks to which directory the path leads.  No event tells of a file system that is mounted over
-the directory, nor of a link that is switched somewhere on the way to it; a directory that is made anew must be watched
-within a second."""
+"""Seconds between two checks of the directory that the path leads to.  No event tells of a file system that is mounted
+over the directory, nor of a link that is switched somewhere on the way to it; a directory that is made anew must be
+watched within a second."""
 
 
 class DirectorySource:
@@ -52,7 +52,7 @@ class DirectorySource:
         self._watch = DirectoryWatch(path)
         self._scanned = False
         self._complete = True
-        """Completeness of the listing that was reported last."""
+        """Whether the listing that was reported last was complete (:attr:`Synced.complete`)."""
         self._error: SourceError | None = None
         self._status: dict[str, Any] = {}
         self._update_status()
@@ -104,7 +104,7 @@ class DirectorySource:
                 return [*events, self._fail(exc)]
             finally:
                 os.close(directory)
-            events = self._content.defer_seconds(events) + self._completed()
+            events = self._content.defer_second_documents(events) + self._completed()
             self._update_status()
         self._set_timer()
         return events
@@ -133,7 +133,7 @@ class DirectorySource:
         finally:
             os.close(directory)
         self._error = None
-        events = self._content.defer_seconds(events)
+        events = self._content.defer_second_documents(events)
         self._update_status()
         self._set_timer()
         return [*events, self._synced()]
@@ -161,7 +161,7 @@ class DirectorySource:
         self._changes.directory_opened()
 
     def _require_same(self, directory: int) -> None:
-        """Check that the path leads to the directory still: one that is removed while it is listed may look empty.
+        """Check that the path still leads to the directory: one that is removed during its listing may seem empty.
 
         :raises OSError: it leads elsewhere
         """
@@ -191,7 +191,7 @@ class DirectorySource:
         return [] if self._error is not None or self._changes.names() else [self._synced()]
 
     def _set_timer(self) -> None:
-        self._watch.set_timer(self._changes.seconds(self._content.reader.known, PATH_SECONDS))
+        self._watch.set_timer(self._changes.seconds_to_wait(self._content.reader.known, PATH_SECONDS))
 
     def _update_status(self) -> None:
         """Make a new dictionary: the admin socket may use the old one in another thread."""
@@ -200,7 +200,7 @@ class DirectorySource:
             "path": self._path,
             "documents": self._catalogue.good(),
             "bad": self._content.bad(),
-            "absent": [files.printable(name) for name in self._content.absence.names],
+            "absent": [files.printable_name(name) for name in self._content.absence.names],
             "error": str(self._error) if self._error else None,
             "notifications": self._watch.problem or "inotify",
         }

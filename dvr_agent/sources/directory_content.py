@@ -1,4 +1,4 @@
-"""The files of the document directory, and the events of their changes."""
+"""Turns changed, new and missing files of the document directory into events.  ``directory`` uses it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ BATCH_BYTES = 4 << 20
 class DirectoryContent:
     """Reads files that seem changed, and forgets those that are gone.
 
-    :ivar deferred: errors of second documents of routers whose first one is reported as gone: most likely renamed
+    :ivar deferred: errors of second documents that are not reported yet: a notification says that the router's first
+        document is gone, so most likely it was renamed
     """
 
     def __init__(self, path: str, max_size: int) -> None:
@@ -30,7 +31,7 @@ class DirectoryContent:
         self.deferred: list[Bad] = []
 
     def check_all(self, directory: int) -> None:
-        """Have all files read that seem changed; files that are missing wait for the next rescans."""
+        """Mark all files that seem changed as pending; only rescans decide whether a missing file is deleted."""
         for name in self.reader.names_in(directory):
             if self.reader.is_new(name, directory):
                 self.changes.pending[name] = None
@@ -74,14 +75,14 @@ class DirectoryContent:
                 events += self._forget(name, deleted=True)
         return events
 
-    def defer_seconds(self, events: list[Event]) -> list[Event]:
-        """Hold back errors of second documents until it is certain whether the first one is gone."""
-        missing = {files.printable(name) for name in self.changes.missing}
-        still = [event for event in self.deferred if self.catalogue.rival(event.name) is not None]
+    def defer_second_documents(self, events: list[Event]) -> list[Event]:
+        """Return the events without errors of second documents, as long as the first document may have been renamed."""
+        missing = {files.printable_name(name) for name in self.changes.missing}
+        still = [event for event in self.deferred if self.catalogue.in_force_instead(event.name) is not None]
         self.deferred = []
         now: list[Event] = []
         for event in (*still, *events):
-            if isinstance(event, Bad) and event.second and self.catalogue.rival(event.name) in missing:
+            if isinstance(event, Bad) and event.second and self.catalogue.in_force_instead(event.name) in missing:
                 self.deferred.append(event)
             else:
                 now.append(event)
@@ -102,10 +103,10 @@ class DirectoryContent:
         if reading.document is not None:
             return self.catalogue.put(reading.document)
         assert reading.error is not None
-        return self.catalogue.spoil(reading.label, reading.error, reading.peeked)
+        return self.catalogue.put_bad(reading.label, reading.error, reading.peeked)
 
     def _forget(self, name: str, deleted: bool) -> list[Event]:
         self.reader.forget(name)
         self.changes.forget(name)
         self.absence.discard(name)
-        return self.catalogue.drop(files.printable(name), deleted)
+        return self.catalogue.drop(files.printable_name(name), deleted)

@@ -36,7 +36,7 @@ class DirectoryWatch:
         self.problem = ""
         self._watch: int | None = None
         self._identity: tuple[int, int] | None = None
-        """Device and inode of the directory that is watched (without notifications: was followed last); None: none."""
+        """Device and inode of the directory that :meth:`follow` was called with last; None: of no directory."""
         self._timer = TimerFd()
         self._epoll = select.epoll()
         self._epoll.register(self._timer.fileno(), select.EPOLLIN)
@@ -58,7 +58,7 @@ class DirectoryWatch:
         self._timer.set(seconds)
 
     def read(self) -> Iterator[InotifyEvent]:
-        """Return the notifications that have come: of the watched directory, and lost ones (``Q_OVERFLOW``)."""
+        """Return the notifications of the watched directory; ``Q_OVERFLOW`` says that some were lost."""
         for _ in range(READS):
             events = self._inotify.read() if self._inotify is not None else []
             for event in events:
@@ -96,7 +96,7 @@ class DirectoryWatch:
         return is_other
 
     def forget(self) -> None:
-        """Watch no directory."""
+        """Remove the inotify watch, and forget which directory was followed."""
         self.unwatch()
         self._identity = None
 
@@ -115,7 +115,7 @@ class DirectoryWatch:
         self.problem = f"none: {exc.strerror}"
 
     def unwatch(self) -> None:
-        """Have no more notifications; the directory is the same."""
+        """Remove the inotify watch; :meth:`is_elsewhere` still compares with the directory."""
         if self._inotify is not None and self._watch is not None:
             with contextlib.suppress(OSError):
                 self._inotify.unwatch(self._watch)

@@ -1,4 +1,4 @@
-"""Reads the documents of a directory, each only when it seems changed."""
+"""Reads and parses document files of a directory, each only when its metadata changed; for ``directory_content``."""
 
 from __future__ import annotations
 
@@ -30,20 +30,21 @@ class Reading(NamedTuple):
 
     @property
     def rank(self) -> tuple[bool, bool, int, str]:
-        """Order in which documents that are found together are taken: good ones first, then the canonical file name.
+        """Sort key of documents found together: good ones first, then ``<router id>.json``, then the oldest file.
 
-        Then the oldest file: after a restart most likely the one that was in force before.
+        The first good document of a router is in force; after a restart the oldest file most likely was so before.
         """
         is_canonical = self.document is not None and self.label == self.document.router.id + SUFFIX
         return self.document is None, not is_canonical, self.mtime_ns, self.label
 
 
 class DocumentReader:
-    """The files as they were read last.
+    """Reads files, and remembers which version of each it has read.
 
     :param max_size: bytes; a larger file is a bad document and is not read
     :param has: returns True for a document (label, digest) that is in force already
-    :ivar bytes_read: in all
+    :ivar links: names that are symbolic links
+    :ivar bytes_read: number of bytes read since the start
     """
 
     def __init__(self, max_size: int, has: Callable[[str, bytes], bool]) -> None:
@@ -74,7 +75,7 @@ class DocumentReader:
 
         :raises OSError: this process, or the host, is short of descriptors or memory
         """
-        label = files.printable(name)
+        label = files.printable_name(name)
         data, mtime = b"", 0
         try:
             found = files.read(name, directory, self._max_size)

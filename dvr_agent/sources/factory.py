@@ -7,12 +7,12 @@ from pathlib import Path
 from dvr_agent.config import Settings
 from dvr_agent.settings import SourceSettings
 from dvr_agent.sources.api import Source
+from dvr_agent.sources.cached_documents import documents_path, refusals
 from dvr_agent.sources.directory import DirectorySource
-from dvr_agent.sources.refused_documents import documents_path, refusals
 
 
 def open_source(settings: Settings) -> Source:
-    """The configured source, for the daemon; nothing is read and nobody asked yet.
+    """Open the configured source for the daemon; it reads nothing and connects to nothing before its first ``rescan``.
 
     :raises ConfigError: it cannot be used as it is configured
     """
@@ -25,9 +25,10 @@ def open_source(settings: Settings) -> Source:
 
 
 def open_documents(settings: SourceSettings) -> Source:
-    """The documents of the configured source as they lie on this host, for dvrctl.
+    """Open the documents of the configured source that are on this host, for dvrctl.
 
-    With Neutron these are the ones that the daemon keeps: a server is never asked, since asking has side effects there.
+    With Neutron these are the cached documents: neutron-server is never asked, since it schedules
+    routers and binds ports when it is asked.
     """
     path: str | Path = settings.directory
     if settings.kind == "neutron":
@@ -36,8 +37,8 @@ def open_documents(settings: SourceSettings) -> Source:
 
 
 def refused_documents(settings: SourceSettings) -> dict[str, str]:
-    """Router id → why its newest document cannot be used, where that document is not among those on this host.
+    """Return, by router id, why the newest document of neutron-server was refused, so that an older one is cached.
 
-    Neutron's documents are kept while they are good; a directory has the bad ones, too.
+    Empty for a directory: its bad documents are files in it, and :func:`open_documents` reports them.
     """
     return refusals(documents_path(settings.state_path, settings.host)) if settings.kind == "neutron" else {}

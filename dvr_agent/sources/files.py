@@ -1,4 +1,7 @@
-"""Reads one file of a directory without ever waiting for it: regular files only, and not too large."""
+"""Reads one file of a directory without ever waiting for it: regular files only, and not too large.
+
+For ``document_reader``, ``cached_documents`` and the neutron source's ``fallback``.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ class Signature(NamedTuple):
     ctime_ns: int
 
 
-class Bytes(NamedTuple):
+class FileContent(NamedTuple):
     """Content of a file; ``signature`` is None if it cannot be trusted."""
 
     data: bytes
@@ -35,7 +38,7 @@ class Bytes(NamedTuple):
     mtime_ns: int
 
 
-def printable(name: str) -> str:
+def printable_name(name: str) -> str:
     """Return a file name as text that can be logged and encoded, whatever its bytes are."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
@@ -49,7 +52,10 @@ def signature(name: str, directory: int) -> Signature | None:
 
 
 def needs_no_writing(name: str, directory: int) -> bool:
-    """Return True if a name that was just created is complete: a link, or no regular file."""
+    """Return True if a name that was just created is complete: a link, or no regular file.
+
+    A regular file is still being written, and another notification will say when it is closed.
+    """
     try:
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except OSError:
@@ -79,14 +85,14 @@ def is_link(name: str, directory: int) -> bool:
         return False
 
 
-def read(name: str, directory: int, max_size: int) -> Bytes | None:
+def read(name: str, directory: int, max_size: int) -> FileContent | None:
     """Return the content of a regular file of at most ``max_size`` bytes.
 
     :returns: None if there is no such file (any more)
     :raises DocumentError: it cannot be read, is too large, or is no regular file
     :raises OSError: this process, or the host, is short of descriptors or memory
     """
-    label = printable(name)
+    label = printable_name(name)
     try:
         # A FIFO would wait for its writer, a device might do anything: checked before opening, and again after it.
         _require_regular(label, os.stat(name, dir_fd=directory))
@@ -110,7 +116,7 @@ def read(name: str, directory: int, max_size: int) -> Bytes | None:
         with contextlib.suppress(OSError):
             os.close(descriptor)
     racy = time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) < RACY_NS
-    return Bytes(data, None if racy else _signature(found), found.st_mtime_ns)
+    return FileContent(data, None if racy else _signature(found), found.st_mtime_ns)
 
 
 def _read_all(descriptor: int, limit: int) -> bytes:
@@ -134,9 +140,10 @@ def _require_regular(label: str, found: os.stat_result) -> None:
 
 
 def _require_own(name: str, label: str, found: os.stat_result, directory: int) -> None:
-    """Refuse a file of another user than the directory's, which that user may not even be able to read.
+    """Refuse a link to a file of another user than the directory's owner.
 
-    Who may write into the directory can link to any file; its content must get neither into routers nor into the log.
+    Whoever may write into the directory can link to a file that they may not read; its content must get neither into
+    routers nor into the log.
 
     :raises DocumentError: it is of another user than the directory, which is not root's
     """

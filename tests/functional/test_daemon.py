@@ -49,7 +49,7 @@ def test_a_router_document_becomes_namespaces_and_its_deletion_removes_them(site
     assert "Traceback" not in site.daemon.out
 
 
-def test_bridges_of_networks_that_are_gone_go_and_those_that_a_vm_uses_stay(site: Site, host: lab.Host) -> None:
+def test_bridges_of_removed_networks_are_removed_unless_a_vm_uses_them(site: Site, host: lab.Host) -> None:
     site.write(RECORDED)
     site.daemon.start()
     before = bridges()
@@ -273,7 +273,7 @@ def test_a_radvd_that_dies_is_started_again_by_itself(site: Site) -> None:
     os.kill(int(pid_file.read_text()), 0)  # it outlives the agent
 
 
-def test_without_radvd_the_router_is_degraded_and_all_else_of_it_is_there(site: Site, tmp_path: Path) -> None:
+def test_without_radvd_the_router_is_degraded_and_otherwise_built(site: Site, tmp_path: Path) -> None:
     site.write(DUAL)
     site.write(RECORDED, "two")
     site.daemon.start(PATH=str(tmp_path))

@@ -41,7 +41,7 @@ def test_the_admin_socket_is_private_and_answers_in_json(daemon: MakeDaemon) -> 
     assert one.ask("/sync", "POST") == (202, {"queued": 1})
 
 
-def test_a_client_that_sends_rubbish_or_goes_away_hurts_nobody(daemon: MakeDaemon) -> None:
+def test_malformed_and_aborted_requests_do_not_stop_the_admin_socket(daemon: MakeDaemon) -> None:
     one = daemon().start()
     for text in (b"", b"\0\xff\r\n\r\n", b"GET /status", b"GET /status HTTP/1.1\r\n", b"G" * 100_000):
         with socket.socket(socket.AF_UNIX) as client:

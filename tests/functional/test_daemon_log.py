@@ -26,7 +26,7 @@ def touch(file: Path) -> os.stat_result:
 
 @pytest.mark.root
 @pytest.mark.parametrize("kind", ["link", "hard link", "directory"])
-def test_a_log_file_that_another_user_could_have_led_astray_is_refused(
+def test_log_file_that_another_user_could_have_redirected_is_refused(
     daemon: MakeDaemon, tmp_path: Path, kind: str
 ) -> None:
     logs, victim = tmp_path / "log", tmp_path / "etc" / "victim"
@@ -73,7 +73,7 @@ def test_a_log_file_becomes_a_link_when_it_is_rotated_and_nothing_is_written_thr
     assert router_id(2) in path.read_text()
 
 
-def test_a_log_file_on_a_read_only_disk_keeps_nobody_away(daemon: MakeDaemon, tmp_path: Path) -> None:
+def test_log_file_on_a_read_only_disk_does_not_stop_the_start(daemon: MakeDaemon, tmp_path: Path) -> None:
     logs = tmp_path / "log"
     logs.mkdir()
     path = logs / "dvr-agent.log"
@@ -111,9 +111,9 @@ def test_with_use_json_every_line_is_json_and_carries_router_and_request_id(daem
     files = {"stdout": one.out, "stderr": one.err, "file": (one.base / "log").read_text() if to == "file" else ""}
     lines = [json.loads(line) for line in files.pop(to).splitlines()]
     assert [text for text in files.values() if text] == []
-    told = [line for line in lines if router_id(2) in line["message"] and "added" in line["message"]]
-    assert told[0]["context"]["router_id"] == router_id(2)
-    assert told[0]["context"]["request_id"].startswith("req-")
+    added = [line for line in lines if router_id(2) in line["message"] and "added" in line["message"]]
+    assert added[0]["context"]["router_id"] == router_id(2)
+    assert added[0]["context"]["request_id"].startswith("req-")
     crashed = [line for line in lines if line["traceback"]]
     assert "ZeroDivisionError: scripted" in crashed[0]["traceback"]
     assert not any("eventlet" in line["message"].lower() and "deprecated" in line["message"] for line in lines)
@@ -162,7 +162,7 @@ def test_each_line_of_a_message_has_the_priority(daemon: MakeDaemon) -> None:
     assert all(line.startswith("<") for line in one.out.splitlines())
 
 
-def test_no_priorities_for_anybody_else(daemon: MakeDaemon) -> None:
+def test_priorities_are_written_for_the_journal_only(daemon: MakeDaemon) -> None:
     one = daemon().start(JOURNAL_STREAM="1:2")
     assert "<6>" not in one.out
 

@@ -98,7 +98,7 @@ def test_an_administratively_down_router_loses_its_data_plane_but_stays_known(da
     assert built(one) == {router_id(1)}
 
 
-def test_a_second_document_of_a_router_changes_nothing_and_is_over_when_it_goes(daemon: MakeDaemon) -> None:
+def test_second_document_of_a_router_changes_nothing_and_its_error_ends_with_its_removal(daemon: MakeDaemon) -> None:
     one = daemon(dvr_agent={"audit_interval": 0}, directory={"rescan_interval": 3600})
     first, second = one.write(1, "first"), one.routers / "0-stray.json"
     one.start()
@@ -118,7 +118,7 @@ def test_a_second_document_of_a_router_changes_nothing_and_is_over_when_it_goes(
     assert not [line for line in calls(one) if line.startswith("remove ")]
 
 
-def test_a_bad_document_that_goes_leaves_no_trouble_behind(daemon: MakeDaemon) -> None:
+def test_error_of_a_bad_document_ends_with_its_removal(daemon: MakeDaemon) -> None:
     one = daemon(dvr_agent={"audit_interval": 0}, directory={"rescan_interval": 3600})
     one.write(1)
     one.start()

@@ -49,7 +49,7 @@ def test_the_audit_repairs_drift_says_so_and_is_silent_when_there_is_none(daemon
 
 
 @pytest.mark.parametrize(("stale", "kept", "refused"), [(10, 9, True), (9, 1, False), (10, 10, False)])
-def test_the_guard_holds_back_a_sweep_of_ten_routers_and_more_than_half(
+def test_guard_refuses_a_sweep_of_ten_routers_and_more_than_half(
     daemon: MakeDaemon, stale: int, kept: int, refused: bool
 ) -> None:
     one = daemon()
@@ -161,7 +161,7 @@ def test_a_directory_that_vanishes_is_an_error_and_watched_again_when_it_is_made
     wait_for(lambda: not one.status()["source"]["error"])
 
 
-def test_files_that_are_seen_to_be_deleted_are_no_business_of_the_guard(daemon: MakeDaemon) -> None:
+def test_guard_does_not_apply_to_files_whose_deletion_was_notified(daemon: MakeDaemon) -> None:
     one = daemon(dvr_agent={"audit_interval": 1})
     paths = [one.write(number) for number in range(12)]
     one.start()
@@ -171,7 +171,7 @@ def test_files_that_are_seen_to_be_deleted_are_no_business_of_the_guard(daemon: 
     assert one.status()["guard"] == ""
 
 
-def test_a_document_that_belongs_to_nobody_known_holds_the_sweep_back(daemon: MakeDaemon) -> None:
+def test_sweep_is_skipped_while_a_document_has_no_readable_router_id(daemon: MakeDaemon) -> None:
     one = daemon(directory={"rescan_interval": 1})
     pretend_built(one, 5)
     (one.routers / "bad.json").write_text("{")
@@ -183,7 +183,7 @@ def test_a_document_that_belongs_to_nobody_known_holds_the_sweep_back(daemon: Ma
     wait_for(lambda: built(one) == {router_id(1)})
 
 
-def test_a_missing_directory_is_no_deletion_and_no_readiness(daemon: MakeDaemon) -> None:
+def test_missing_directory_deletes_no_router_and_delays_readiness(daemon: MakeDaemon) -> None:
     one = daemon(directory={"rescan_interval": 1})
     pretend_built(one, 1)
     one.routers.rmdir()

@@ -23,7 +23,7 @@ def test_a_router_without_one_of_its_services_is_degraded_and_tried_again(daemon
     one.stop()
 
 
-def test_a_service_that_wants_a_router_looked_at_is_heard(daemon: MakeDaemon) -> None:
+def test_event_of_a_service_queues_a_check_of_its_router(daemon: MakeDaemon) -> None:
     one = daemon()
     one.write(1)
     one.start()
@@ -33,7 +33,7 @@ def test_a_service_that_wants_a_router_looked_at_is_heard(daemon: MakeDaemon) ->
     assert one.stop() == 0
 
 
-def test_the_trouble_of_a_whole_service_is_the_hosts(daemon: MakeDaemon) -> None:
+def test_failure_of_a_whole_service_is_trouble_of_the_host(daemon: MakeDaemon) -> None:
     one = daemon()
     one.write(1)
     one.start()
@@ -47,7 +47,7 @@ def test_the_trouble_of_a_whole_service_is_the_hosts(daemon: MakeDaemon) -> None
     one.stop()
 
 
-def test_the_agent_ends_with_an_error_when_a_helper_died_and_it_shall(daemon: MakeDaemon) -> None:
+def test_agent_exits_with_an_error_when_a_helper_died_and_the_action_is_exit(daemon: MakeDaemon) -> None:
     one = daemon()
     one.start()
     (one.state / "service").write_text("exit\n")

@@ -16,7 +16,7 @@ from tests.support.scripted_daemon import MakeDaemon, ServiceManager, built
 from tests.support.waiting import wait_for
 
 
-def test_systemd_is_told_when_it_is_ready_reloading_alive_and_stopping(daemon: MakeDaemon) -> None:
+def test_systemd_is_notified_of_ready_reloading_alive_and_stopping(daemon: MakeDaemon) -> None:
     one = daemon()
     one.write(1, "sleep=0.5")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -44,7 +44,7 @@ def test_systemd_is_told_when_it_is_ready_reloading_alive_and_stopping(daemon: M
     assert one.process.wait(20) == 0
 
 
-def test_ready_is_told_after_a_bound_though_there_are_no_documents(daemon: MakeDaemon) -> None:
+def test_ready_is_reported_after_ready_timeout_without_documents(daemon: MakeDaemon) -> None:
     one = daemon(dvr_agent={"ready_timeout": 1})
     one.configure(directory={"path": one.base / "later"})
     with ServiceManager() as manager:
@@ -59,7 +59,7 @@ def test_ready_is_told_after_a_bound_though_there_are_no_documents(daemon: MakeD
     assert one.stop() == 0
 
 
-def test_ready_is_told_after_a_bound_though_the_kernel_cannot_be_read(daemon: MakeDaemon) -> None:
+def test_ready_is_reported_after_ready_timeout_when_the_kernel_cannot_be_read(daemon: MakeDaemon) -> None:
     one = daemon(dvr_agent={"ready_timeout": 1})
     one.state.mkdir(parents=True, exist_ok=True)
     (one.state / "fail-load").write_text("")
@@ -83,7 +83,7 @@ def test_a_second_daemon_of_the_same_state_path_or_host_refuses_in_one_line(daem
         assert other.process.wait(20) == 1
         lines = (other.out + other.err).splitlines()
         assert len(lines) == 1
-        assert lines[0].count(f"(process {one.process.pid})") == 1, "oslo.log appends the exception to what was said"
+        assert lines[0].count(f"(process {one.process.pid})") == 1, "oslo.log appends the exception to the line"
     assert one.status()["state"] == "in sync"
 
 
@@ -101,7 +101,7 @@ def test_a_kernel_that_lacks_something_ends_the_start_with_one_clear_line(daemon
 
 
 @pytest.mark.parametrize(
-    ("group", "option", "value", "said"),
+    ("group", "option", "value", "reason"),
     [
         ("dvr_agent", "audit_interval", "often", "audit_interval"),
         ("DEFAULT", "agent_mode", "legacy", "agent_mode"),
@@ -110,11 +110,11 @@ def test_a_kernel_that_lacks_something_ends_the_start_with_one_clear_line(daemon
     ],
 )
 def test_an_option_that_cannot_be_used_is_named(
-    daemon: MakeDaemon, group: str, option: str, value: str, said: str
+    daemon: MakeDaemon, group: str, option: str, value: str, reason: str
 ) -> None:
     one = daemon(**{group: {option: value}}).start(ready=False)
     assert one.process is not None
     assert one.process.wait(20) == os.EX_CONFIG, "the service manager does not start it again"
-    assert said in one.out + one.err
+    assert reason in one.out + one.err
     assert str(one.config) in one.out + one.err
     assert "Traceback" not in one.out + one.err

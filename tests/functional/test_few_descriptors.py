@@ -114,7 +114,7 @@ def test_documents_that_cannot_be_read_now_are_a_trouble_of_the_source_and_come_
     source = DirectorySource(str(tmp_path), 3600, 1 << 24)
     read = files.read
 
-    def refuse(name: str, directory: int, max_size: int) -> files.Bytes | None:
+    def refuse(name: str, directory: int, max_size: int) -> files.FileContent | None:
         with descriptors(0):
             return read(name, directory, max_size)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from dvr_agent.sources.cached_documents import documents_path
 from dvr_agent.sources.neutron.crossing.document_files import DocumentFiles
 from dvr_agent.sources.neutron.store.document_cache import DocumentCache
-from dvr_agent.sources.refused_documents import documents_path
 from tests.support import lab
 from tests.support.ctl import Ctl
 from tests.support.daemon_lab import Daemon

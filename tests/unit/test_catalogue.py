@@ -1,4 +1,4 @@
-"""Which document speaks for which router: the catalogue against a model that only looks at the outcome."""
+"""Which document is in force for which router: the catalogue against a model that only computes the outcome."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def test_a_new_document_is_announced_and_the_same_content_again_is_not() -> None
 def test_a_bad_document_keeps_its_router_and_is_reported_once() -> None:
     catalogue = Catalogue()
     catalogue.put(document("a", "X"))
-    (bad,) = catalogue.spoil("a", broken("a"), None)
+    (bad,) = catalogue.put_bad("a", broken("a"), None)
     assert isinstance(bad, Bad)
     assert bad.router_id == "X"
-    assert catalogue.spoil("a", broken("a"), None) == []
+    assert catalogue.put_bad("a", broken("a"), None) == []
     assert catalogue.known() == {"X"}
     assert catalogue.complete()
     assert catalogue.document("X") == document("a", "X")
@@ -45,16 +45,16 @@ def test_a_bad_document_keeps_its_router_and_is_reported_once() -> None:
 def test_a_document_that_is_good_again_with_old_content_is_announced() -> None:
     catalogue = Catalogue()
     catalogue.put(document("a", "X"))
-    catalogue.spoil("a", broken("a"), None)
+    catalogue.put_bad("a", broken("a"), None)
     assert catalogue.put(document("a", "X")) == [Changed(document("a", "X"))]
     assert catalogue.bad() == {}
 
 
 def test_an_unknown_bad_document_makes_the_listing_incomplete_until_its_router_is_known() -> None:
     catalogue = Catalogue()
-    catalogue.spoil("a", broken("a"), None)
+    catalogue.put_bad("a", broken("a"), None)
     assert not catalogue.complete()
-    catalogue.spoil("a", broken("a"), "X")
+    catalogue.put_bad("a", broken("a"), "X")
     assert catalogue.complete()
     assert catalogue.known() == {"X"}
     assert catalogue.document("X") is None
@@ -62,11 +62,11 @@ def test_an_unknown_bad_document_makes_the_listing_incomplete_until_its_router_i
 
 def test_an_id_that_was_made_out_once_is_kept_while_nothing_better_is_known() -> None:
     catalogue = Catalogue()
-    catalogue.spoil("a", broken("a"), "X")
-    catalogue.spoil("a", DocumentError("a", "$", "", "something"), None)
+    catalogue.put_bad("a", broken("a"), "X")
+    catalogue.put_bad("a", DocumentError("a", "$", "", "something"), None)
     assert catalogue.known() == {"X"}
     assert catalogue.complete()
-    catalogue.spoil("a", broken("a"), "Y")
+    catalogue.put_bad("a", broken("a"), "Y")
     assert catalogue.known() == {"Y"}
     assert catalogue.drop("a", deleted=True) == [Deleted("Y", "a")]
 
@@ -115,11 +115,11 @@ def test_of_three_documents_of_a_router_the_next_one_by_arrival_follows() -> Non
 def test_an_unreadable_second_document_affects_no_router() -> None:
     catalogue = Catalogue()
     catalogue.put(document("a", "X"))
-    (bad,) = catalogue.spoil("b", broken("b"), "X")
+    (bad,) = catalogue.put_bad("b", broken("b"), "X")
     assert isinstance(bad, Bad)
     assert (bad.router_id, bad.second) == (None, True)
     assert catalogue.drop("b", deleted=True) == []
-    catalogue.spoil("b", broken("b"), "X")
+    catalogue.put_bad("b", broken("b"), "X")
     (bad,) = catalogue.drop("a", deleted=True)
     assert isinstance(bad, Bad)
     assert (bad.name, bad.router_id, bad.second) == ("b", "X", False)
@@ -176,7 +176,7 @@ def test_a_refused_document_of_another_router_makes_way_for_one_that_is_of_its_f
 def test_a_bad_document_stays_the_first_one() -> None:
     catalogue = Catalogue()
     catalogue.put(document("a", "X", "one"))
-    catalogue.spoil("a", broken("a"), None)
+    catalogue.put_bad("a", broken("a"), None)
     assert isinstance(catalogue.put(document("b", "X", "two"))[0], Bad)
     assert catalogue.document("X") == document("a", "X", "one")
     assert catalogue.drop("a", deleted=True) == [Changed(document("b", "X", "two"))]
@@ -241,7 +241,7 @@ def test_the_events_lead_to_what_the_documents_say(steps: list[tuple[str, str, s
             broken_now.add(name)
             if name not in readable:
                 peeked[name] = router_id or peeked.get(name)
-            events = catalogue.spoil(name, broken(name), router_id)
+            events = catalogue.put_bad(name, broken(name), router_id)
         else:
             for had in (readable, peeked):
                 had.pop(name, None)

@@ -1,4 +1,4 @@
-"""Networks with several subnets: each list holds addresses of its subnet, and what the server said last counts.
+"""Networks with several subnets: each list holds addresses of its subnet, and the newest message of the server counts.
 
 Notifications are about one subnet, answers about all addresses of a port: a router must be served whatever order they
 come in.
@@ -66,7 +66,7 @@ def claims(cache: SubnetPorts, subnet_id: str) -> set[tuple[str, str]]:
     return {(fixed["ip_address"], one["mac_address"]) for one in listed for fixed in one["fixed_ips"]}
 
 
-def told(cache: SubnetPorts, casts: Iterable[tuple[bool, str, str, str]]) -> None:
+def apply_casts(cache: SubnetPorts, casts: Iterable[tuple[bool, str, str, str]]) -> None:
     for present, subnet_id, address, mac in casts:
         cache.patch(ArpEntry("r", subnet_id, address, mac, present))
 
@@ -94,9 +94,9 @@ MAC_CHANGE = (
 
 
 @pytest.mark.parametrize("casts", list(itertools.permutations(MAC_CHANGE)))
-def test_port_with_another_mac_address_has_it_in_each_subnet_in_whatever_order_that_is_told(casts: Any) -> None:
+def test_port_with_another_mac_address_has_it_in_each_subnet_in_any_order_of_casts(casts: Any) -> None:
     cache = dual_stack()
-    told(cache, casts)
+    apply_casts(cache, casts)
     assert claims(cache, V4) == {("10.0.0.5", NEW)}
     assert claims(cache, V6) == {("fd00::5", NEW)}
 
@@ -112,19 +112,19 @@ SUCCESSOR = (
 @pytest.mark.parametrize("casts", list(itertools.permutations(SUCCESSOR)))
 def test_address_of_a_deleted_port_goes_to_another_port(casts: Any) -> None:
     cache = dual_stack()
-    told(cache, casts)
+    apply_casts(cache, casts)
     assert claims(cache, V4) == {("10.0.0.5", OTHER)}
     assert claims(cache, V6) == {("fd00::6", OTHER)}
 
 
 @pytest.mark.parametrize("text", ["fd00::5", "FD00::5", "fd00:0:0::5", "fd00:0000:0000:0000:0000:0000:0000:0005"])
 def test_forms_of_an_ipv6_address_are_one_address(text: str) -> None:
-    for listed, said in ((text, "fd00::5"), ("fd00::5", text)):
+    for listed, notified in ((text, "fd00::5"), ("fd00::5", text)):
         cache = SubnetPorts()
         pairs = [{"ip_address": "FD00:0::9/128", "mac_address": OLD.upper()}]
         cache.put(V6, [port(1, OLD.upper(), (V6.upper(), listed), allowed_address_pairs=pairs)])
-        assert not cache.patch(ArpEntry("r", V6, said, OLD, True))
-        told(cache, [(True, V6, said, NEW), (False, V6, "fd00::9", OLD.upper())])
+        assert not cache.patch(ArpEntry("r", V6, notified, OLD, True))
+        apply_casts(cache, [(True, V6, notified, NEW), (False, V6, "fd00::9", OLD.upper())])
         assert claims(cache, V6) == {("fd00::5", NEW)}
         assert "::9" not in cache.text(V6).decode()
 
@@ -132,7 +132,7 @@ def test_forms_of_an_ipv6_address_are_one_address(text: str) -> None:
 def test_two_ports_with_one_mac_address_are_two_ports() -> None:
     cache = SubnetPorts()
     cache.put(V4, [port(1, OLD, (V4, "10.0.0.5")), port(2, OLD, (V4, "10.0.0.6"))])
-    told(cache, [(True, V4, "10.0.0.5", OLD), (False, V4, "10.0.0.6", OLD), (True, V4, "10.0.0.5", NEW)])
+    apply_casts(cache, [(True, V4, "10.0.0.5", OLD), (False, V4, "10.0.0.6", OLD), (True, V4, "10.0.0.5", NEW)])
     assert claims(cache, V4) == {("10.0.0.5", NEW)}
 
 
@@ -148,25 +148,25 @@ def test_address_pairs_are_in_the_list_of_the_subnet_that_they_lie_in() -> None:
         for subnet_id in (V4, V6)
     }
     assert kept == {V4: ["10.0.0.9"], V6: ["fd00::9"]}
-    told(cache, [(False, V4, "10.0.0.9", OLD), (False, V4, "10.0.0.5", OLD)])
+    apply_casts(cache, [(False, V4, "10.0.0.9", OLD), (False, V4, "10.0.0.5", OLD)])
     assert cache.text(V4) == b"[]"
     assert claims(cache, V6) == {("fd00::5", OLD)}
 
 
 @pytest.mark.parametrize("named", [OLD, NEW], ids=["port", "pair"])
-def test_address_pair_goes_by_its_own_mac_address_or_that_of_its_port(named: str) -> None:
+def test_address_pair_is_removed_by_its_own_mac_address_or_that_of_its_port(named: str) -> None:
     cache = SubnetPorts()
     listed = port(1, OLD, (V4, "10.0.0.5"), allowed_address_pairs=[{"ip_address": "10.0.0.9", "mac_address": NEW}])
     other = port(2, OTHER, (V4, "10.0.0.6"), allowed_address_pairs=[{"ip_address": "10.0.0.9", "mac_address": OTHER}])
     cache.put(V4, [listed, other])
-    told(cache, [(False, V4, "10.0.0.9", named)])
+    apply_casts(cache, [(False, V4, "10.0.0.9", named)])
     kept = {one["mac_address"]: one["allowed_address_pairs"] for one in json.loads(cache.text(V4))}
     assert kept == {OLD: [], OTHER: other["allowed_address_pairs"]}
 
 
-def test_address_that_goes_to_a_port_that_can_be_no_neighbour_is_none_any_more() -> None:
+def test_address_moved_to_a_port_that_gives_no_neighbour_is_no_neighbour() -> None:
     cache = dual_stack()
-    told(cache, [(True, V4, "10.0.0.5", "01:00:5e:00:00:01")])
+    apply_casts(cache, [(True, V4, "10.0.0.5", "01:00:5e:00:00:01")])
     assert claims(cache, V4) == set()
     assert claims(cache, V6) == {("fd00::5", OLD)}
 
@@ -209,7 +209,7 @@ class Site:
         self.a.say(ArpEntry(self.id, subnet_id, address, mac, present))
 
     def updated(self) -> dict[str, str]:
-        """The router is said to have changed; returns its neighbours."""
+        """Notify that the router has changed; returns its neighbours."""
         self.a.passed()
         self.a.say(RoutersUpdated((self.id,)))
         return gives(self.a.next(Changed, self.id).document.router)
@@ -231,7 +231,7 @@ class Site:
 def test_ipv6_subnet_is_added_to_a_network_with_running_instances(server: Server, tmp_path: Path) -> None:
     with desk(server, tmp_path) as a:
         site = Site(server, a)
-        site.cast(True, site.v4, "10.1.0.200", OLD)  # an instance that only a notification has told of
+        site.cast(True, site.v4, "10.1.0.200", OLD)  # an instance that only a notification has named
         site.has({"10.1.0.200": OLD})
         there = port(1, OLD, (site.v4, "10.1.0.200"), (V6, "fd00::200"))
         server.ports[site.v4].append(there)
@@ -277,9 +277,7 @@ def test_third_subnet_is_attached_after_notifications(server: Server, tmp_path: 
         site.served()
 
 
-def test_list_with_stale_addresses_of_other_subnets_keeps_nobody_from_being_served(
-    server: Server, tmp_path: Path
-) -> None:
+def test_router_is_built_despite_stale_addresses_of_other_subnets_in_a_list(server: Server, tmp_path: Path) -> None:
     with desk(server, tmp_path) as a:
         site = Site(server, a)
         server.ports[site.v4].append(port(2, NEW, (site.v4, "10.1.0.200")))
@@ -332,7 +330,7 @@ def test_csnat_port_of_an_interface_that_was_removed_is_no_neighbour(
         site.leave(V6)
         if between:
             site.updated()
-        # Without a router in the subnet the server tells nobody of its ports.
+        # Without a router in the subnet the server sends no notifications about its ports.
         server.ports[V6] = [port(2, NEW, (V6, "fd00::201"))]
         site.join(V6, "fd00::/64", "fd00::e")
         new, new_mac = csnat_of(site.router, V6)
@@ -344,7 +342,7 @@ def test_csnat_port_of_an_interface_that_was_removed_is_no_neighbour(
         site.served()
 
 
-def test_csnat_port_of_another_router_goes_with_what_is_told_of_that_router(server: Server, tmp_path: Path) -> None:
+def test_csnat_port_of_another_router_is_removed_by_an_answer_about_that_router(server: Server, tmp_path: Path) -> None:
     with desk(server, tmp_path) as a:
         first = Site(server, a)
         shared = "55555555-5555-4555-8555-555555555555"
@@ -381,7 +379,7 @@ def test_csnat_port_of_a_deleted_router_is_no_neighbour(server: Server, tmp_path
         first.has({"10.1.0.77": None})
 
 
-def test_list_that_is_newer_than_what_is_told_of_a_router_keeps_its_ports(server: Server, tmp_path: Path) -> None:
+def test_port_list_newer_than_an_answer_about_a_router_keeps_its_ports(server: Server, tmp_path: Path) -> None:
     cache = SubnetPorts()
     router_id = str(uuid.uuid4())
     listed = port(7, OLD, (V4, "10.0.0.7"), device_owner=CSNAT, device_id=router_id)
@@ -393,7 +391,7 @@ def test_list_that_is_newer_than_what_is_told_of_a_router_keeps_its_ports(server
     assert cache.text(V4) == b"[]"
 
 
-def test_interface_that_stays_asks_for_nothing_again(server: Server, tmp_path: Path) -> None:
+def test_unchanged_interface_causes_no_question(server: Server, tmp_path: Path) -> None:
     with desk(server, tmp_path) as a:
         site = Site(server, a)
         asked = len(server.of("get_ports_by_subnet"))

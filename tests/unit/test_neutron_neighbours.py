@@ -64,7 +64,7 @@ def test_a_new_address_is_a_neighbour_without_any_question(server: Server, tmp_p
         assert len(server.calls) == asked
 
 
-def test_an_address_that_went_is_no_neighbour_any_more(server: Server, tmp_path: Path) -> None:
+def test_removed_address_is_no_neighbour(server: Server, tmp_path: Path) -> None:
     router_id = server.add(1)
     with desk(server, tmp_path) as a:
         a.sync()
@@ -75,7 +75,7 @@ def test_an_address_that_went_is_no_neighbour_any_more(server: Server, tmp_path:
         assert addresses(a.next(Changed).document.router) == before
 
 
-def test_an_address_that_moves_to_another_mac_belongs_to_nobody_else(server: Server, tmp_path: Path) -> None:
+def test_address_moved_to_another_mac_address_belongs_to_that_port_only(server: Server, tmp_path: Path) -> None:
     router_id = server.add(1)
     with desk(server, tmp_path) as a:
         a.sync()
@@ -83,7 +83,7 @@ def test_an_address_that_moves_to_another_mac_belongs_to_nobody_else(server: Ser
         assert addresses(a.next(Changed).document.router)["10.1.0.112"] == NEW_MAC
 
 
-def test_an_address_that_is_an_allowed_pair_elsewhere_goes_to_whom_the_notification_names(
+def test_notification_decides_between_a_fixed_ip_and_an_allowed_address_pair_of_another_port(
     server: Server, tmp_path: Path
 ) -> None:
     router_id = server.add(1)
@@ -98,7 +98,7 @@ def test_an_address_that_is_an_allowed_pair_elsewhere_goes_to_whom_the_notificat
         assert "10.1.0.99" not in addresses(a.next(Changed).document.router)
 
 
-def test_what_is_known_already_or_not_here_is_no_news(server: Server, tmp_path: Path) -> None:
+def test_notification_of_a_known_address_or_an_unknown_subnet_changes_nothing(server: Server, tmp_path: Path) -> None:
     router_id, elsewhere = server.add(1), server.add(2)
     foreign = entry(server, elsewhere, "10.1.0.200")
     del server.routers[elsewhere]
@@ -138,7 +138,7 @@ def test_an_entry_that_is_older_than_a_pull_does_not_come_back(server: Server, t
         assert "10.1.0.200" not in addresses(a.router(router_id))
 
 
-def test_the_next_full_sync_has_the_last_word(server: Server, tmp_path: Path) -> None:
+def test_next_full_sync_replaces_notified_addresses(server: Server, tmp_path: Path) -> None:
     router_id = server.add(1)
     with desk(server, tmp_path) as a:
         a.sync()
@@ -217,7 +217,7 @@ def test_status_of_a_port_without_pairs_makes_no_other_document(server: Server, 
         assert [type(event) for event in a.since(before)] == [Synced]
 
 
-def test_port_that_can_be_no_neighbour_keeps_nobody_from_being_served(server: Server, tmp_path: Path) -> None:
+def test_router_is_built_despite_a_port_that_gives_no_neighbour(server: Server, tmp_path: Path) -> None:
     router_id = server.add(1)
     port = server.ports[subnet_of(server, router_id)][0]
     port["mac_address"] = "01:00:5e:00:00:01"

@@ -1,4 +1,4 @@
-"""What an operator is told about options of neutron-l3-agent that do nothing here."""
+"""Warnings about options of neutron-l3-agent that have no effect here."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def load(tmp_path: Path, *texts: str) -> neutron_options.Values:
     return neutron_options.read_files(write(tmp_path, *texts))
 
 
-def test_options_that_do_nothing_are_named_and_nothing_else(tmp_path: Path) -> None:
+def test_only_options_without_effect_are_named(tmp_path: Path) -> None:
     conf = load(tmp_path, NEUTRON_CONF, L3_AGENT_INI)
     assert neutron_options.ignored_options(conf) == [
         "[DEFAULT] metadata_proxy_user",
@@ -70,14 +70,14 @@ def test_files_of_a_directory_count_too(tmp_path: Path) -> None:
     ]
 
 
-def test_a_slip_of_the_pen_in_a_section_of_ours_is_named(tmp_path: Path) -> None:
+def test_misspelt_option_in_the_agents_section_is_named(tmp_path: Path) -> None:
     conf = load(tmp_path, "[dvr_agent]\naudit_intervall = 3\naudit_interval = 4\n[neutron]\nresync = 1\n")
     assert neutron_options.ignored_options(conf) == ["[dvr_agent] audit_intervall", "[neutron] resync"]
 
 
-def test_each_extension_is_a_function_that_is_lost(tmp_path: Path) -> None:
-    said = neutron_options.lost_functions(load(tmp_path, NEUTRON_CONF, L3_AGENT_INI))
-    assert said == [
+def test_each_configured_extension_is_named_as_not_supported(tmp_path: Path) -> None:
+    texts = neutron_options.lost_functions(load(tmp_path, NEUTRON_CONF, L3_AGENT_INI))
+    assert texts == [
         "[AGENT] extensions: fip_qos is not supported: no bandwidth limits of floating IPs on this host",
         "[AGENT] extensions: port_forwarding is not supported: no port forwarding of floating IPs on this host",
     ]
@@ -91,9 +91,11 @@ def test_each_extension_is_a_function_that_is_lost(tmp_path: Path) -> None:
         ("[AGENT]\nextensions = new_thing\n", "new_thing is not supported"),
     ],
 )
-def test_what_was_asked_for_on_purpose_has_a_sentence_of_its_own(tmp_path: Path, text: str, word: str) -> None:
-    (said,) = neutron_options.lost_functions(load(tmp_path, text))
-    assert word in said
+def test_option_that_switches_on_a_missing_function_is_named_as_not_supported(
+    tmp_path: Path, text: str, word: str
+) -> None:
+    (sentence,) = neutron_options.lost_functions(load(tmp_path, text))
+    assert word in sentence
 
 
 @pytest.mark.parametrize(
@@ -104,11 +106,13 @@ def test_what_was_asked_for_on_purpose_has_a_sentence_of_its_own(tmp_path: Path,
         "[AGENT]\nextensions = fip_qos\nextensions =\n",
     ],
 )
-def test_a_default_that_is_written_out_costs_nothing(tmp_path: Path, text: str) -> None:
+def test_default_value_in_a_file_is_not_named(tmp_path: Path, text: str) -> None:
     assert neutron_options.lost_functions(load(tmp_path, text)) == []
 
 
-def test_the_log_says_it_once_and_no_value_of_other_services(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_ignored_options_are_logged_once_without_values_of_other_services(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.DEBUG):
         neutron_options.log_ignored(write(tmp_path, NEUTRON_CONF, L3_AGENT_INI))
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "INFO"]
@@ -123,7 +127,7 @@ def text(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def test_options_of_ours_are_never_named(tmp_path: Path) -> None:
+def test_options_of_this_agent_are_never_named(tmp_path: Path) -> None:
     lines = []
     for group, opts in config.list_opts():
         lines += [f"[{group}]", *(f"{opt.name} = {text(opt.default)}" for opt in opts if opt.default not in (None, {}))]

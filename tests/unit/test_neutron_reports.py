@@ -1,4 +1,4 @@
-"""Reports of the agent's state: what is in them, what their answers lead to, and that nothing stops them."""
+"""Reports of agent state: their content, the consequences of their answers, and that nothing stops them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def server() -> Server:
     return Server()
 
 
-def test_the_first_report_has_the_keys_of_the_reference_agent(server: Server, tmp_path: Path) -> None:
+def test_first_report_has_the_keys_of_neutron_l3_agent(server: Server, tmp_path: Path) -> None:
     with desk(server, tmp_path) as a:
         a.sync()
     state = server.of("report_state")[0]
@@ -86,7 +86,7 @@ def test_an_agent_that_the_server_took_for_dead_syncs(server: Server, tmp_path: 
         assert a.next(Synced).known == frozenset({router_id})
 
 
-def test_reports_that_work_again_lead_to_a_full_sync(server: Server, tmp_path: Path) -> None:
+def test_recovered_reports_lead_to_a_full_sync(server: Server, tmp_path: Path) -> None:
     with desk(server, tmp_path, report_interval=SOON) as a:
         a.sync()
         router_id = server.add(1)
@@ -104,7 +104,7 @@ def test_reports_that_fail_do_not_stop_statuses(server: Server, tmp_path: Path) 
         assert a.statuses(1)
 
 
-def test_the_status_is_json_and_tells_of_the_server(server: Server, tmp_path: Path) -> None:
+def test_status_is_json_and_describes_the_server(server: Server, tmp_path: Path) -> None:
     router_id = server.add(1)
     with desk(server, tmp_path) as a:
         a.sync()

@@ -1,4 +1,4 @@
-"""Statuses of floating IPs: what the server is told, when, and what it is not told; agent gateway ports given back."""
+"""Statuses of floating IPs: which are sent to the server, and when; agent gateway ports without use are deleted."""
 
 from __future__ import annotations
 
@@ -41,46 +41,46 @@ def update(a: Desk, router_id: str) -> Router:
     return found
 
 
-def told(server: Server) -> list[tuple[str, dict[str, str]]]:
+def statuses_sent(server: Server) -> list[tuple[str, dict[str, str]]]:
     return server.of("update_floatingip_statuses")
 
 
-def no_more(a: Desk) -> list[tuple[str, dict[str, str]]]:
+def all_statuses_sent(a: Desk) -> list[tuple[str, dict[str, str]]]:
     """All statuses sent so far, with nothing left to send: another router's status, put after them, has arrived."""
     router_id = a.server.add(99)
     fip(a.server, router_id)["status"] = "DOWN"
     update(a, router_id)
     a.settle(router_id)
-    a.server.wait(lambda: bool(told(a.server)) and told(a.server)[-1][0] == router_id)
-    return told(a.server)[:-1]
+    a.server.wait(lambda: bool(statuses_sent(a.server)) and statuses_sent(a.server)[-1][0] == router_id)
+    return statuses_sent(a.server)[:-1]
 
 
-def test_active_is_said_when_the_kernel_has_it_and_not_before(server: Server, tmp_path: Path) -> None:
+def test_active_is_reported_when_the_kernel_has_the_floating_ip_and_not_before(server: Server, tmp_path: Path) -> None:
     router_id, fip_id = add(server)
     with desk(server, tmp_path) as a:
         a.sync()
-        assert told(server) == []
+        assert statuses_sent(server) == []
         a.settle(router_id)
         assert a.statuses(1) == [(router_id, {fip_id: "ACTIVE"})]
 
 
-def test_what_the_server_knows_already_is_not_said(server: Server, tmp_path: Path) -> None:
+def test_status_that_the_server_has_is_not_reported(server: Server, tmp_path: Path) -> None:
     router_id, _ = add(server, status="ACTIVE")
     with desk(server, tmp_path) as a:
         a.sync()
         for _ in range(3):
             a.settle(router_id)
-        assert no_more(a) == []
+        assert all_statuses_sent(a) == []
 
 
-def test_nothing_is_said_twice(server: Server, tmp_path: Path) -> None:
+def test_no_status_is_reported_twice(server: Server, tmp_path: Path) -> None:
     router_id, fip_id = add(server)
     with desk(server, tmp_path) as a:
         a.sync()
         a.settle(router_id)
         a.statuses(1)
         a.settle(router_id)
-        assert no_more(a) == [(router_id, {fip_id: "ACTIVE"})]
+        assert all_statuses_sent(a) == [(router_id, {fip_id: "ACTIVE"})]
 
 
 def test_floating_ips_of_one_router_are_one_message(server: Server, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_floating_ips_of_one_router_are_one_message(server: Server, tmp_path: Pa
         assert a.statuses(1) == [(router_id, {fip_id: "ACTIVE", OTHER_FIP: "ACTIVE"})]
 
 
-def test_a_job_that_failed_is_an_error_of_what_is_not_in_place(server: Server, tmp_path: Path) -> None:
+def test_failed_job_reports_error_for_floating_ips_that_are_not_in_place(server: Server, tmp_path: Path) -> None:
     router_id, fip_id = add(server)
     with desk(server, tmp_path) as a:
         a.sync()
@@ -103,15 +103,15 @@ def test_a_job_that_failed_is_an_error_of_what_is_not_in_place(server: Server, t
         a.settle(router_id)
         assert a.statuses(2)[1] == (router_id, {fip_id: "ACTIVE"})
         a.settle(router_id, DataPlane.FAILED)  # what is in place stays in place
-        assert len(no_more(a)) == 2
+        assert len(all_statuses_sent(a)) == 2
 
 
-def test_a_failure_is_said_also_without_agent_gateway_port(server: Server, tmp_path: Path) -> None:
+def test_failure_is_reported_also_without_agent_gateway_port(server: Server, tmp_path: Path) -> None:
     router_id, fip_id = add(server)
     with desk(server, tmp_path) as a:
         a.sync()
         a.settle(router_id, DataPlane.FAILED, Router(**{**_fields(a.router(router_id)), "agent_gateways": ()}))
-        assert no_more(a) == []  # not about the newest document
+        assert all_statuses_sent(a) == []  # not about the newest document
         server.routers[router_id]["_floatingip_agent_interfaces"] = []
         server.gateways[NETWORK] = {**server.gateways[NETWORK], "binding:host_id": "compute7"}
         update(a, router_id)
@@ -134,9 +134,7 @@ def test_an_administratively_down_router_has_its_floating_ips_down(server: Serve
         assert a.statuses(1) == [(router_id, {fip_id: "DOWN"})]
 
 
-def test_of_a_floating_ip_that_is_not_in_the_document_any_more_the_server_decides(
-    server: Server, tmp_path: Path
-) -> None:
+def test_server_decides_the_status_of_a_floating_ip_that_left_the_document(server: Server, tmp_path: Path) -> None:
     """Free, or on another host?  The server lists neither here; an empty report has it set DOWN those that are free."""
     router_id, _ = add(server, status="ACTIVE")
     with desk(server, tmp_path) as a:
@@ -147,10 +145,10 @@ def test_of_a_floating_ip_that_is_not_in_the_document_any_more_the_server_decide
         a.settle(router_id)
         assert a.statuses(1) == [(router_id, {})]
         a.settle(router_id)
-        assert len(no_more(a)) == 1
+        assert len(all_statuses_sent(a)) == 1
 
 
-def test_a_floating_ip_that_is_on_another_host_now_is_the_other_hosts_affair(server: Server, tmp_path: Path) -> None:
+def test_floating_ip_that_moved_to_another_host_is_not_reported_here(server: Server, tmp_path: Path) -> None:
     router_id, _ = add(server, status="ACTIVE")
     with desk(server, tmp_path) as a:
         a.sync()
@@ -158,23 +156,23 @@ def test_a_floating_ip_that_is_on_another_host_now_is_the_other_hosts_affair(ser
         fip(server, router_id).update(host="compute7", status="DOWN")
         update(a, router_id)
         a.settle(router_id)
-        assert no_more(a) == []
+        assert all_statuses_sent(a) == []
 
 
-def test_one_that_migrates_to_this_host_is_no_error_of_ours(server: Server, tmp_path: Path) -> None:
+def test_floating_ip_still_migrating_to_this_host_is_not_reported_as_error(server: Server, tmp_path: Path) -> None:
     router_id, fip_id = add(server, status="ACTIVE", host="compute7", dest_host=HOST)
     with desk(server, tmp_path) as a:
         a.sync()
         a.settle(router_id, DataPlane.FAILED)
-        assert no_more(a) == []
+        assert all_statuses_sent(a) == []
         a.settle(router_id)
         fip(server, router_id).update(status="DOWN", host=HOST, dest_host=None)
         update(a, router_id)
         a.settle(router_id)
-        server.wait(lambda: told(server)[-1] == (router_id, {fip_id: "ACTIVE"}))
+        server.wait(lambda: statuses_sent(server)[-1] == (router_id, {fip_id: "ACTIVE"}))
 
 
-def test_a_centralized_floating_ip_is_said_by_the_host_of_the_gateway(server: Server, tmp_path: Path) -> None:
+def test_centralized_floating_ip_is_reported_by_the_host_of_the_gateway(server: Server, tmp_path: Path) -> None:
     router_id, fip_id = add(server, dvr_snat_bound=True, host="compute7")
     with desk(server, tmp_path) as a:
         a.sync()
@@ -182,16 +180,16 @@ def test_a_centralized_floating_ip_is_said_by_the_host_of_the_gateway(server: Se
         assert a.statuses(1) == [(router_id, {fip_id: "ACTIVE"})]
 
 
-def test_a_centralized_floating_ip_is_not_said_by_other_hosts(server: Server, tmp_path: Path) -> None:
+def test_centralized_floating_ip_is_not_reported_by_other_hosts(server: Server, tmp_path: Path) -> None:
     router_id, _ = add(server, dvr_snat_bound=True)
     with desk(server, tmp_path, mode=AgentMode.DVR) as a:
         a.sync()
         a.settle(router_id)
         a.settle(router_id, DataPlane.FAILED)
-        assert no_more(a) == []
+        assert all_statuses_sent(a) == []
 
 
-def test_a_server_that_says_other_than_the_kernel_is_told_again(server: Server, tmp_path: Path) -> None:
+def test_status_is_reported_again_when_the_server_has_another(server: Server, tmp_path: Path) -> None:
     router_id, fip_id = add(server, status="ACTIVE")
     with desk(server, tmp_path) as a:
         a.sync()
@@ -203,7 +201,7 @@ def test_a_server_that_says_other_than_the_kernel_is_told_again(server: Server, 
         assert [type(event) for event in a.since(before)] == [Synced]  # no job, and no event
 
 
-def test_a_newer_document_is_waited_for(server: Server, tmp_path: Path) -> None:
+def test_no_status_is_reported_while_a_newer_document_waits_for_its_job(server: Server, tmp_path: Path) -> None:
     """Associated with another port: what is in the kernel is the old address."""
     router_id, fip_id = add(server, status="ACTIVE")
     with desk(server, tmp_path) as a:
@@ -213,12 +211,12 @@ def test_a_newer_document_is_waited_for(server: Server, tmp_path: Path) -> None:
         fip(server, router_id).update(status="DOWN", fixed_ip_address="10.1.0.16")
         update(a, router_id)
         a.settle(router_id, router=old)
-        assert no_more(a) == []
+        assert all_statuses_sent(a) == []
         a.settle(router_id)
-        server.wait(lambda: told(server)[-1] == (router_id, {fip_id: "ACTIVE"}))
+        server.wait(lambda: statuses_sent(server)[-1] == (router_id, {fip_id: "ACTIVE"}))
 
 
-def test_what_could_not_be_sent_is_sent_later_and_only_the_newest(server: Server, tmp_path: Path) -> None:
+def test_only_the_newest_of_unsent_statuses_is_sent_later(server: Server, tmp_path: Path) -> None:
     router_id, fip_id = add(server)
     with desk(server, tmp_path) as a:
         a.sync()
@@ -226,8 +224,8 @@ def test_what_could_not_be_sent_is_sent_later_and_only_the_newest(server: Server
         a.settle(router_id, DataPlane.FAILED)
         a.statuses(1)
         a.settle(router_id)
-        server.wait(lambda: told(server)[-1] == (router_id, {fip_id: "ACTIVE"}))
-        assert no_more(a)[-1] == (router_id, {fip_id: "ACTIVE"})
+        server.wait(lambda: statuses_sent(server)[-1] == (router_id, {fip_id: "ACTIVE"}))
+        assert all_statuses_sent(a)[-1] == (router_id, {fip_id: "ACTIVE"})
         server.wait(lambda: a.source.status()["server"]["statuses_not_sent"] == 0)
 
 
@@ -245,13 +243,11 @@ def test_a_router_whose_statuses_are_refused_does_not_keep_others_back(server: S
         a.settle(second)
         server.wait(lambda: (second, {second_fip: "ACTIVE"}) in [args for _, args in server.calls])
         assert a.source.status()["server"]["statuses_not_sent"] >= 1
-        number = len(told(server))
+        number = len(statuses_sent(server))
         assert {args[0] for args in a.statuses(number + 2)[number:]} == {first}
 
 
-def test_a_router_that_left_this_host_has_the_server_look_after_its_floating_ips(
-    server: Server, tmp_path: Path
-) -> None:
+def test_server_updates_the_floating_ips_of_a_router_that_left_this_host(server: Server, tmp_path: Path) -> None:
     router_id, _ = add(server, status="ACTIVE")
     with desk(server, tmp_path) as a:
         a.sync()
@@ -269,10 +265,10 @@ def test_routers_that_are_left_alone_have_no_statuses(server: Server, tmp_path: 
     with desk(server, tmp_path) as a:
         a.sync()
         a.settle(router_id, DataPlane.LEFT_ALONE)
-        assert no_more(a) == []
+        assert all_statuses_sent(a) == []
 
 
-def test_after_a_start_with_kept_documents_only_what_differs_is_said(server: Server, tmp_path: Path) -> None:
+def test_after_a_start_with_cached_documents_only_differences_are_reported(server: Server, tmp_path: Path) -> None:
     (known, _), (down, fip_id) = add(server, 1, "ACTIVE"), add(server, 2, "ACTIVE")
     with desk(server, tmp_path) as a:
         a.sync()
@@ -286,16 +282,16 @@ def test_after_a_start_with_kept_documents_only_what_differs_is_said(server: Ser
         server.away(None)
         b.next(Synced)
         assert b.statuses(1) == [(down, {fip_id: "ACTIVE"})]
-        assert len(no_more(b)) == 1
+        assert len(all_statuses_sent(b)) == 1
 
 
-def test_reports_about_kept_and_unknown_routers_are_harmless(server: Server, tmp_path: Path) -> None:
+def test_reports_about_cached_and_unknown_routers_are_harmless(server: Server, tmp_path: Path) -> None:
     router_id, _ = add(server)
     with desk(server, tmp_path) as a:
         a.source.job_ended(JobReport(router_id, DataPlane.ABSENT))
         a.source.job_ended(JobReport(router_id, DataPlane.FAILED))
         a.sync()
-        assert no_more(a) == []
+        assert all_statuses_sent(a) == []
 
 
 # Agent gateway ports
@@ -305,7 +301,7 @@ def released(server: Server) -> list[str]:
     return server.of("delete_agent_gateway_port")
 
 
-def test_the_agent_gateway_port_goes_with_the_last_use_of_its_network(server: Server, tmp_path: Path) -> None:
+def test_agent_gateway_port_is_deleted_with_the_last_use_of_its_network(server: Server, tmp_path: Path) -> None:
     ids = [server.add(number) for number in range(2)]
     with desk(server, tmp_path) as a:
         a.sync()
@@ -322,7 +318,7 @@ def test_the_agent_gateway_port_goes_with_the_last_use_of_its_network(server: Se
         assert server.wait_calls("delete_agent_gateway_port", 1) == [NETWORK]
 
 
-def test_a_cleared_gateway_gives_the_port_back(server: Server, tmp_path: Path) -> None:
+def test_cleared_gateway_deletes_the_agent_gateway_port(server: Server, tmp_path: Path) -> None:
     router_id = server.add(1)
     with desk(server, tmp_path) as a:
         a.sync()
@@ -333,7 +329,7 @@ def test_a_cleared_gateway_gives_the_port_back(server: Server, tmp_path: Path) -
         assert server.wait_calls("delete_agent_gateway_port", 1) == [NETWORK]
 
 
-def test_networks_never_seen_in_use_are_not_touched(server: Server, tmp_path: Path) -> None:
+def test_agent_gateway_port_of_a_network_never_in_use_is_kept(server: Server, tmp_path: Path) -> None:
     router_id = server.add(1)
     with desk(server, tmp_path) as a:
         a.sync()
@@ -343,11 +339,11 @@ def test_networks_never_seen_in_use_are_not_touched(server: Server, tmp_path: Pa
         a.next(Deleted)
         a.settle(router_id, DataPlane.ABSENT, gone=True)
         a.sync()
-        no_more(a)
+        all_statuses_sent(a)
         assert released(server) == []
 
 
-def test_a_network_that_a_document_wants_is_kept(server: Server, tmp_path: Path) -> None:
+def test_agent_gateway_port_that_a_document_needs_is_kept(server: Server, tmp_path: Path) -> None:
     first, second = server.add(1), server.add(2)
     with desk(server, tmp_path) as a:
         a.sync()
@@ -366,7 +362,7 @@ def test_a_network_that_a_document_wants_is_kept(server: Server, tmp_path: Path)
         assert server.wait_calls("delete_agent_gateway_port", 1) == [NETWORK]
 
 
-def test_a_port_that_could_not_be_given_back_is_tried_again_after_an_outage(server: Server, tmp_path: Path) -> None:
+def test_failed_deletion_of_an_agent_gateway_port_is_repeated_after_an_outage(server: Server, tmp_path: Path) -> None:
     router_id = server.add(1)
     with desk(server, tmp_path) as a:
         a.sync()
@@ -404,11 +400,11 @@ def test_floating_ips_whose_agent_gateway_port_is_left_out_are_an_error(server: 
         assert a.statuses(1) == [(router_id, {fip_id: "ERROR"})]
 
 
-def test_a_floating_ip_of_another_host_that_is_left_out_is_that_hosts_to_report(server: Server, tmp_path: Path) -> None:
+def test_left_out_floating_ip_of_another_host_is_not_reported_here(server: Server, tmp_path: Path) -> None:
     router_id, fip_id = add(server)
     bad = {**fip(server, router_id), "id": OTHER_FIP, "floating_ip_address": "203.0.113.1", "host": "elsewhere"}
     server.routers[router_id]["_floatingips"].append(bad)
     with desk(server, tmp_path) as a:
         a.sync()
         a.settle(router_id)
-        assert no_more(a) == [(router_id, {fip_id: "ACTIVE"})]
+        assert all_statuses_sent(a) == [(router_id, {fip_id: "ACTIVE"})]

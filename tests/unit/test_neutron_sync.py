@@ -36,7 +36,7 @@ def changed(desk: Desk) -> list[str]:
     return [event.document.router.id for event in desk.events if isinstance(event, Changed)]
 
 
-def test_the_start_asks_in_the_order_of_the_reference_agent(server: Server, tmp_path: Path) -> None:
+def test_start_asks_in_the_order_of_neutron_l3_agent(server: Server, tmp_path: Path) -> None:
     router_id = server.add(1)
     with desk(server, tmp_path) as a:
         assert a.sync() == Synced(frozenset({router_id}))
@@ -79,7 +79,7 @@ def test_recorded_routers_are_good_documents(server: Server, tmp_path: Path, nam
         assert {subnet for subnet, _ in a.router(router["id"]).ports_by_subnet} == set(server.ports)
 
 
-def test_a_second_sync_with_nothing_new_says_nothing(server: Server, tmp_path: Path) -> None:
+def test_second_sync_without_changes_emits_no_document(server: Server, tmp_path: Path) -> None:
     ids = [server.add(number) for number in range(3)]
     with desk(server, tmp_path) as a:
         a.sync()
@@ -91,7 +91,7 @@ def test_a_second_sync_with_nothing_new_says_nothing(server: Server, tmp_path: P
     assert a.since(before) == [Synced(frozenset(ids))]
 
 
-def test_several_wishes_before_a_sync_begins_are_one(server: Server, tmp_path: Path) -> None:
+def test_several_requests_before_a_sync_begins_are_one(server: Server, tmp_path: Path) -> None:
     with desk(server, tmp_path) as a:
         gate = server.hold("report_state")
         a.source.rescan()
@@ -267,7 +267,9 @@ def test_an_answer_that_is_no_list_is_an_error_of_its_chunk(server: Server, tmp_
 
 
 @pytest.mark.parametrize("wrong", [None, [], {"name": "no id"}, {"id": 7}])
-def test_a_router_without_id_is_an_error_of_the_one_that_is_missing(server: Server, tmp_path: Path, wrong: Any) -> None:
+def test_router_without_id_in_an_answer_is_an_error_of_the_missing_router(
+    server: Server, tmp_path: Path, wrong: Any
+) -> None:
     good, bad = server.add(1), server.add(2)
     server.routers[bad] = wrong
     with desk(server, tmp_path) as a:
@@ -276,7 +278,7 @@ def test_a_router_without_id_is_an_error_of_the_one_that_is_missing(server: Serv
         assert a.router(good)
 
 
-def test_a_document_that_does_not_parse_is_bad_and_good_again_is_told(server: Server, tmp_path: Path) -> None:
+def test_document_that_does_not_parse_is_bad_and_its_recovery_is_an_event(server: Server, tmp_path: Path) -> None:
     router_id = server.add(1)
     with desk(server, tmp_path) as a:
         a.sync()
@@ -292,14 +294,14 @@ def test_a_document_that_does_not_parse_is_bad_and_good_again_is_told(server: Se
 
 
 @pytest.mark.parametrize("wrong", [None, "x", {"a": 1}])
-def test_a_list_of_ids_that_is_none_fails_the_sync(server: Server, tmp_path: Path, wrong: Any) -> None:
+def test_answer_that_is_no_list_of_ids_fails_the_sync(server: Server, tmp_path: Path, wrong: Any) -> None:
     with desk(server, tmp_path) as a:
         server.answers["get_router_ids"] = lambda args: wrong
         a.source.rescan()
         assert "no list" in str(a.next(Failed).error)
 
 
-def test_a_listing_with_something_strange_is_not_complete(server: Server, tmp_path: Path) -> None:
+def test_listing_with_an_invalid_router_id_is_not_complete(server: Server, tmp_path: Path) -> None:
     router_id = server.add(1)
     server.listed = [router_id, None, "x"]
     with desk(server, tmp_path) as a:
@@ -308,7 +310,7 @@ def test_a_listing_with_something_strange_is_not_complete(server: Server, tmp_pa
         assert found.why
 
 
-def test_internal_only_routers_are_left_out_where_they_are_not_wanted(server: Server, tmp_path: Path) -> None:
+def test_internal_only_routers_are_skipped_where_so_configured(server: Server, tmp_path: Path) -> None:
     router_id, other = server.add(1), server.add(2)
     gateway = server.routers[router_id]["gw_port"]
     with desk(server, tmp_path, handle_internal_only_routers=False) as a:

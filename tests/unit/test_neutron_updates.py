@@ -1,4 +1,4 @@
-"""What the neutron source makes of notifications about routers and networks, whatever their order."""
+"""Questions and events that follow from notifications about routers and networks, in any order."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def rename(server: Server, router_id: str, name: str) -> None:
     server.routers[router_id]["name"] = name
 
 
-def test_an_update_is_fetched_and_told(server: Server, tmp_path: Path) -> None:
+def test_update_is_fetched_and_emitted(server: Server, tmp_path: Path) -> None:
     router_id = server.add(1)
     with desk(server, tmp_path) as a:
         a.sync()
@@ -42,7 +42,7 @@ def test_an_update_is_fetched_and_told(server: Server, tmp_path: Path) -> None:
     assert server.of("get_router_ids") == [None]  # it would schedule routers
 
 
-def test_a_new_router_is_told_and_its_subnets_are_pulled(server: Server, tmp_path: Path) -> None:
+def test_new_router_is_emitted_and_ports_of_its_subnets_are_fetched(server: Server, tmp_path: Path) -> None:
     with desk(server, tmp_path) as a:
         a.sync()
         router_id = server.add(1)
@@ -76,7 +76,7 @@ def test_a_router_that_the_server_adds_to_its_answer_is_taken(server: Server, tm
         assert a.next(Changed).document.router.id == related
 
 
-def test_a_deletion_is_told_at_once_and_no_older_answer_revives_the_router(server: Server, tmp_path: Path) -> None:
+def test_deletion_is_emitted_at_once_and_no_older_answer_revives_the_router(server: Server, tmp_path: Path) -> None:
     router_id, other = server.add(1), server.add(2)
     with desk(server, tmp_path) as a:
         a.sync()
@@ -96,7 +96,7 @@ def test_a_deletion_is_told_at_once_and_no_older_answer_revives_the_router(serve
         assert not (tmp_path / f"{router_id}.json").exists()
 
 
-def test_a_deletion_of_a_router_that_is_not_here_is_no_news(server: Server, tmp_path: Path) -> None:
+def test_deletion_of_an_unknown_router_is_not_emitted(server: Server, tmp_path: Path) -> None:
     gone = server.add(1)
     del server.routers[gone]
     with desk(server, tmp_path) as a:
@@ -108,7 +108,7 @@ def test_a_deletion_of_a_router_that_is_not_here_is_no_news(server: Server, tmp_
         assert [type(event) for event in a.since(before)] == [Synced]
 
 
-def test_before_the_first_sync_every_deletion_is_told(server: Server, tmp_path: Path) -> None:
+def test_before_the_first_sync_every_deletion_is_emitted(server: Server, tmp_path: Path) -> None:
     gone = server.add(1)
     with desk(server, tmp_path) as a:
         gate = server.hold("get_router_ids")
@@ -253,7 +253,7 @@ def test_without_agent_gateway_port_it_is_asked_for_once_per_network(server: Ser
         assert server.of("get_agent_gateway_port") == [NETWORK] * 2
 
 
-def test_an_agent_gateway_port_of_another_host_is_none_of_ours(server: Server, tmp_path: Path) -> None:
+def test_agent_gateway_port_of_another_host_does_not_count(server: Server, tmp_path: Path) -> None:
     foreign = {**GATEWAY_PORT, "id": "8ff41de9-0000-45ce-9591-95b67f793eb9", "binding:host_id": "compute7"}
     foreign |= {"mac_address": "fa:16:3e:00:00:07", "fixed_ips": []}
     router_id = server.add(1, _floatingip_agent_interfaces=[foreign])
@@ -296,7 +296,9 @@ def test_no_agent_gateway_port_is_an_error_of_the_routers_that_need_it(
         assert a.next(Changed, lacking)
 
 
-def test_an_external_network_that_is_gone_takes_its_port_along(server: Server, tmp_path: Path) -> None:
+def test_agent_gateway_port_is_fetched_anew_after_its_external_network_was_reported_gone(
+    server: Server, tmp_path: Path
+) -> None:
     router_id = server.add(1, _floatingip_agent_interfaces=[])
     with desk(server, tmp_path) as a:
         a.sync()

@@ -1,4 +1,4 @@
-"""One router as the server sent it: the fields that the source reads itself, and the text of the router's document.
+"""Reads the few fields of a router that the source needs itself, and makes the JSON text of the router's document.
 
 Nothing here trusts the shape of an answer: a value of another type is passed on as it is, and parsing reports its path.
 Pure functions, for any thread.
@@ -61,18 +61,10 @@ def document_name(router_id: str) -> str:
     return f"neutron:{router_id}"
 
 
-def canonical_id(value: object) -> str | None:
-    """Return a UUID in lower case, None if the value is no UUID."""
-    try:
-        return values.uuid(value, None)
-    except Invalid:
-        return None
-
-
 def unanswered(router_id: str, reason: object) -> DocumentError:
     """Return the error of a router for which the server has no usable answer.
 
-    :param reason: the error that it answered with
+    :param reason: the server's error
     """
     return DocumentError(document_name(router_id), "$", printable(str(reason), 200), "a document from the server")
 
@@ -125,10 +117,10 @@ def digest(document: bytes) -> bytes:
 def external_network(raw: Json) -> str | None:
     """Return the network of the router's gateway port, None if there is none."""
     gateway = raw.get("gw_port")
-    return canonical_id(gateway.get("network_id")) if isinstance(gateway, dict) else None
+    return values.canonical_id(gateway.get("network_id")) if isinstance(gateway, dict) else None
 
 
-def lacks_agent_gateway(raw: Json, settings: HostSettings) -> str | None:
+def network_without_agent_gateway(raw: Json, settings: HostSettings) -> str | None:
     """Return the external network whose agent gateway port the answer lacks; None if nothing is lacking."""
     network = external_network(raw)
     if network is None or settings.mode is AgentMode.DVR_NO_EXTERNAL or not _may_be_built(raw):
@@ -147,20 +139,20 @@ def with_agent_gateway(raw: Json, port: Json) -> Json:
 
 def networks_without_mtu(raw: Json) -> set[str]:
     """Return the networks of those ports of the router that lack their MTU."""
-    found = {canonical_id(port.get("network_id")) for port in _ports(raw) if port.get("mtu") is None}
+    found = {values.canonical_id(port.get("network_id")) for port in _ports(raw) if port.get("mtu") is None}
     return {network for network in found if network is not None}
 
 
 def set_mtus(raw: Json, mtus: Mapping[str, int]) -> None:
     """Set the MTU of ports that lack it to that of their network, in place."""
     for port in _ports(raw):
-        network = canonical_id(port.get("network_id"))
+        network = values.canonical_id(port.get("network_id"))
         if port.get("mtu") is None and network is not None and network in mtus:
             port["mtu"] = mtus[network]
 
 
 def _may_be_built(raw: Json) -> bool:
-    """False for the kinds of routers that this agent leaves alone."""
+    """Return False for the kinds of routers that this agent leaves alone."""
     return raw.get("distributed") is True and raw.get("ha") is not True
 
 
@@ -170,14 +162,14 @@ def _port_ids(raw: Json, *keys: str) -> PortIds:
     for key in keys:
         for port in _dicts(raw.get(key)):
             for fixed in _dicts(port.get("fixed_ips")):
-                subnet_id = canonical_id(fixed.get("subnet_id"))
+                subnet_id = values.canonical_id(fixed.get("subnet_id"))
                 if subnet_id is not None:
-                    found.setdefault(subnet_id, set()).add(canonical_id(port.get("id")) or "")
+                    found.setdefault(subnet_id, set()).add(values.canonical_id(port.get("id")) or "")
     return {subnet_id: frozenset(ids) for subnet_id, ids in found.items()}
 
 
 def _lists_own_ports(raw: Json) -> bool:
-    """False if the router has csnat ports, since it has a gateway, but the answer does not list them."""
+    """Return False if the router has a gateway, and so csnat ports, but the answer does not list these."""
     return isinstance(raw.get("_snat_router_interfaces"), list) or raw.get("gw_port") is None
 
 
@@ -186,7 +178,7 @@ def _cidrs(raw: Json) -> dict[str, IpNetwork]:
     found = {}
     for port in _dicts(raw.get("_interfaces")):
         for subnet in _dicts(port.get("subnets")):
-            subnet_id = canonical_id(subnet.get("id"))
+            subnet_id = values.canonical_id(subnet.get("id"))
             with contextlib.suppress(Invalid):
                 if subnet_id is not None:
                     found[subnet_id] = values.link_network(subnet.get("cidr"), None)
@@ -196,7 +188,7 @@ def _cidrs(raw: Json) -> dict[str, IpNetwork]:
 def _statuses(raw: Json) -> dict[str, str]:
     found = {}
     for fip in _dicts(raw.get("_floatingips")):
-        fip_id, status = canonical_id(fip.get("id")), fip.get("status")
+        fip_id, status = values.canonical_id(fip.get("id")), fip.get("status")
         if fip_id is not None and isinstance(status, str):
             found[fip_id] = status
     return found

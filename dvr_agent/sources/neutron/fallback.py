@@ -1,4 +1,4 @@
-"""A start without neutron-server: routers are built of the documents that an earlier process kept.
+"""Starts without neutron-server: offers the documents that an earlier process cached.
 
 Thread: ``neutron-fallback``, started by a timer.  It meets the others at ``crossing.router_store`` only.
 """
@@ -16,10 +16,10 @@ from dvr_agent.errors import DocumentError
 from dvr_agent.model.parse import parse_document
 from dvr_agent.sources import files
 from dvr_agent.sources.api import Document
+from dvr_agent.sources.cached_documents import MARKER, SUFFIX
 from dvr_agent.sources.neutron.crossing.document_files import open_documents_directory, router_ids
 from dvr_agent.sources.neutron.crossing.shared import SharedParts
 from dvr_agent.sources.neutron.documents import digest, document_name
-from dvr_agent.sources.refused_documents import MARKER, SUFFIX
 
 LOG = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def complete_since(path: Path) -> float | None:
 
 
 def load_documents(path: Path, max_size: int) -> Iterator[Document]:
-    """Read the cached documents; a bad one, or one of another router than its name says, is skipped with a warning.
+    """Read the cached documents; a bad one, or one with another router id than its name, is skipped with a warning.
 
     :param max_size: bytes of the largest document
     """

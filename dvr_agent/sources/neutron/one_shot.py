@@ -1,7 +1,7 @@
-"""One full sync beside another agent: fetches and keeps documents of this host, reports and consumes nothing.
+"""Makes one full sync and caches the documents of this host, for ``dvrctl fetch``; reports and consumes nothing.
 
-For ``dvrctl fetch``, which an operator runs beside the ``neutron-l3-agent`` that is to be replaced: the questions are
-those that it asks too.  So nothing changes at the server, and no message is taken from its queue.
+An operator runs it while the ``neutron-l3-agent`` that is to be replaced still works.  It asks the server nothing that
+neutron-l3-agent does not ask too, so nothing changes at the server, and takes no message from that agent's queue.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _SilentBus:
 
 
 def fetch(settings: Settings, seconds: float, begins: Callable[[str], None]) -> tuple[list[Changed], list[Bad]]:
-    """Ask for all routers of this host and keep their documents; returns the good and the bad ones.
+    """Ask for all routers of this host and cache their documents; returns the good and the bad ones.
 
     :param seconds: time-out
     :param begins: called with the names of the brokers before neutron-server is asked
@@ -87,7 +87,10 @@ def _events(source: NeutronSource, deadline: float) -> list[Event]:
 
 
 def _take(events: list[Event], good: dict[str, Changed], bad: dict[str, Bad]) -> bool:
-    """Take events; returns True at the end of the listing."""
+    """Sort events into good and bad documents; returns True at the end of the listing.
+
+    :raises SourceError: the server could not be asked
+    """
     for event in events:
         if isinstance(event, Changed):
             good[event.document.router.id] = event

@@ -1,4 +1,4 @@
-"""Makes the neutron source of the configuration; ``dvr_agent.sources.factory`` calls it."""
+"""Makes the neutron source from the configuration; ``dvr_agent.sources.factory`` and ``one_shot`` call it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import warnings
 from dvr_agent.config import Settings
 from dvr_agent.errors import ConfigError
 from dvr_agent.sources.api import Source
+from dvr_agent.sources.cached_documents import documents_path
 from dvr_agent.sources.neutron.api import Bus
 from dvr_agent.sources.neutron.options import NeutronOptions
 from dvr_agent.sources.neutron.source import NeutronSource
-from dvr_agent.sources.refused_documents import documents_path
 
 EXTRA = "pip install 'dvr-agent[neutron]'"
 

@@ -1,4 +1,4 @@
-"""Settings of the source; ``open`` makes them of the configuration."""
+"""Settings of the neutron source; ``open`` makes them from the configuration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Intervals in seconds that are no options.
+    """Intervals in seconds that cannot be configured.
 
     :ivar again: until a router that an answer lacks is asked for again: the server announces a router a moment
         before the port that brings it to this host is visible to all of its workers
@@ -32,11 +32,11 @@ class NeutronOptions:
     """Settings of the neutron source.
 
     :ivar resync_interval: seconds between full syncs, give or take a tenth
-    :ivar fallback_after: seconds without a full sync until the kept documents are used
+    :ivar fallback_after: seconds without a full sync until the cached documents are used
     :ivar jitter: seconds (``periodic_fuzzy_delay``); a full sync that all hosts request begins after a random part
     :ivar report_interval: seconds between two reports of our state
     :ivar interface_driver: as reported to the server
-    :ivar documents: directory of the kept documents (``dvr_agent.sources.refused_documents.documents_path``)
+    :ivar documents: directory of the cached documents (``dvr_agent.sources.cached_documents.documents_path``)
     :ivar max_document_size: bytes; a larger document is a bad one
     :ivar chunk_size: routers that the first question of a full sync asks for
     """

@@ -15,7 +15,7 @@ from typing import Any
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.sources.api import Document, Event, JobReport
 from dvr_agent.sources.neutron.api import Bus
-from dvr_agent.sources.neutron.crossing.fetch_inbox import NotificationHandler
+from dvr_agent.sources.neutron.crossing.notification_handler import NotificationHandler
 from dvr_agent.sources.neutron.crossing.shared import make_shared
 from dvr_agent.sources.neutron.fallback import use_cached_documents
 from dvr_agent.sources.neutron.fetch.fetcher import Fetcher
@@ -28,7 +28,7 @@ BATCH = 128
 
 
 class NeutronSource:
-    """Implements :class:`dvr_agent.sources.api.Source`."""
+    """Implements :class:`dvr_agent.sources.api.Source` by neutron-server."""
 
     poll_blocks = False
     """Events are parsed already, in threads of the source."""
@@ -83,14 +83,14 @@ class NeutronSource:
         return self._shared.routers.bad_documents()
 
     def status(self) -> dict[str, Any]:
-        """Return documents, and how the server and the bus are."""
+        """Return number and errors of documents, and the state of server and message bus."""
         shared = self._shared
         server = {**shared.server.values(), "pending": shared.fetch_inbox.pending()}
         not_kept = {"not_kept": shared.files.problem}
         return {"source": "neutron", **shared.routers.status(), **not_kept, "server": server, "bus": self._bus.status()}
 
     def job_ended(self, report: JobReport) -> None:
-        """Pass the end of a job to the report thread."""
+        """Pass the report of a job to the report thread."""
         self._shared.report_inbox.put(report)
 
     def close(self) -> None:

@@ -1,9 +1,12 @@
-"""The objects in which threads of the neutron source meet.  Any thread may call them; none waits longer than a lock.
+"""Objects in which threads of the neutron source meet: any thread may call them.  ``shared`` builds them all.
 
 ===========================  =========================  ======================  ===================================
 object                       written by                 read by                 safe because
 ===========================  =========================  ======================  ===================================
-``fetch_inbox.FetchInbox``   bus, neutron-report, main  neutron-fetch           one condition variable
+``fetch_inbox.FetchInbox``   bus (by                    neutron-fetch           one condition variable
+                             ``notification_handler``),
+                             neutron-report, worker
+                             (``source.rescan``)
 ``report_inbox.ReportInbox`` neutron-fetch, main        neutron-report          one condition variable, frozen
                                                                                 messages
 ``router_store.RouterStore`` neutron-fetch, bus,        all                     one lock; entries are frozen;

@@ -16,8 +16,8 @@ from pathlib import Path
 from oslo_log import log as logging
 
 from dvr_agent import securefiles
+from dvr_agent.model.values import canonical_id
 from dvr_agent.securedirs import make_directory, open_directory, trusted_users
-from dvr_agent.sources.neutron.documents import canonical_id
 
 LOG = logging.getLogger(__name__)
 

@@ -1,6 +1,7 @@
 """Work for the fetch thread: any thread adds it, most of it comes from notifications of the bus.
 
 Several notifications about a router become one question to the server; so do several requests for a full sync.
+``notification_handler`` makes work of notifications, ``source.rescan`` and the report thread request full syncs.
 """
 
 from __future__ import annotations
@@ -12,26 +13,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from threading import Condition
 
-from oslo_log import log as logging
-
-from dvr_agent.sources.neutron.api import (
-    AgentUpdated,
-    ArpEntry,
-    ExternalNetworkGone,
-    NetworkUpdated,
-    Notification,
-    Reconnected,
-    RouterDeleted,
-    RouterRemoved,
-    RoutersUpdated,
-)
-from dvr_agent.sources.neutron.crossing.router_store import RouterStore
-from dvr_agent.sources.neutron.documents import canonical_id
-
-LOG = logging.getLogger(__name__)
+from dvr_agent.sources.neutron.api import ArpEntry, ExternalNetworkGone, NetworkUpdated, RouterDeleted
 
 Note = ArpEntry | NetworkUpdated | ExternalNetworkGone | RouterDeleted
-"""Notifications that are not answered by asking for one router."""
+"""Notifications that the fetch thread processes itself, in order; all others only request routers or a full sync."""
 
 
 class Reason(Enum):
@@ -46,8 +31,8 @@ class Reason(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """Work taken off the inbox; false if there is none.
+class FetchWork:
+    """Work that the fetch thread takes off the inbox; false if there is none.
 
     :ivar notes: in the order in which they came
     :ivar routers: ids of routers to ask for, in order
@@ -162,7 +147,7 @@ class SyncDeadline:
 
 
 class FetchInbox:
-    """Work for the fetch thread.  Any thread adds; only the methods below "fetch thread" belong to that thread.
+    """Work for the fetch thread.  Any thread adds work; methods below the comment "Fetch thread" belong to that thread.
 
     Thread-safe by one condition variable; no method but :meth:`wait` waits.
     """
@@ -207,7 +192,7 @@ class FetchInbox:
             self._changed.notify_all()
 
     def release(self) -> None:
-        """Have agent gateway ports without references deleted."""
+        """Have the fetch thread delete agent gateway ports that have lost their references (``gateway_port_refs``)."""
         with self._changed:
             self._release = True
             self._changed.notify_all()
@@ -236,7 +221,7 @@ class FetchInbox:
     # Fetch thread
 
     def begin(self) -> None:
-        """The server knows this agent: have the first full sync made."""
+        """Request the first full sync, since the server knows this agent."""
         with self._changed:
             self._begun = True
             self._sync.request(time.monotonic())
@@ -247,7 +232,7 @@ class FetchInbox:
             self._routers.ask_later(router_id, time.monotonic() + seconds, reason)
 
     def put_back(self, routers: dict[str, Reason], release: bool = False) -> None:
-        """Return work that could not be done; a newer request for one of the routers counts instead."""
+        """Put work back that could not be done; a newer request for one of the routers counts instead."""
         with self._changed:
             self._routers.put_back(routers)
             self._release = self._release or release
@@ -262,7 +247,7 @@ class FetchInbox:
             self._routers.paused = pause
 
     def resume(self) -> None:
-        """The server answers again: ask for routers."""
+        """End the pause of :meth:`sync_failed`, since the server answers again."""
         with self._changed:
             self._routers.paused = False
 
@@ -279,70 +264,31 @@ class FetchInbox:
         with self._changed:
             self._routers.answered(router_ids, number)
 
-    def wait(self, over: Callable[[], bool] | None = None) -> Work:
+    def wait(self, until: Callable[[], bool] | None = None) -> FetchWork:
         """Return work that is due, as soon as there is some; no work once closed.
 
-        :param over: end condition of a wait during a full sync, evaluated again after :meth:`wake`: no work once it
-            holds, and no full sync before
+        :param until: end condition of a wait during a full sync, evaluated again after :meth:`wake`: once it
+            holds, no work is returned; before, no full sync
         """
         with self._changed:
-            while not self._closed and not (over is not None and over()):
-                found = self._take(sync=over is None)
+            while not self._closed and not (until is not None and until()):
+                found = self._take(sync=until is None)
                 if found:
                     return found
-                due = self._sync.due() if over is None else None
+                due = self._sync.due() if until is None else None
                 times = self._routers.times() + ([] if due is None else [due])
                 self._changed.wait(max(0.0, min(times) - time.monotonic()) if times else None)
-            return Work()
+            return FetchWork()
 
-    def take(self) -> Work:
+    def take(self) -> FetchWork:
         """Return work that is due now, without full syncs: for the time between two steps of one."""
         with self._changed:
             return self._take(sync=False)
 
-    def _take(self, sync: bool) -> Work:
+    def _take(self, sync: bool) -> FetchWork:
         now = time.monotonic()
         notes, self._notes = self._notes, []
         release = self._release and not self._routers.paused
         if release:
             self._release = False
-        return Work(notes, self._routers.take(now), sync and self._sync.take(now), release)
-
-
-class NotificationHandler:
-    """Turns notifications into work, in threads of the bus.  It has no state of its own, so any thread may call it.
-
-    :param jitter: seconds; what the agents of all hosts would do at once begins after a random part of it
-    """
-
-    def __init__(self, inbox: FetchInbox, routers: RouterStore, jitter: float) -> None:
-        self._inbox, self._routers, self._jitter = inbox, routers, jitter
-
-    def handle(self, notification: Notification) -> None:
-        """Note the work that follows from a notification."""
-        if isinstance(notification, RoutersUpdated):
-            self._ask(notification.router_ids, Reason.UPDATED)
-        elif isinstance(notification, RouterRemoved):
-            self._ask((notification.router_id,), Reason.REMOVED)
-        elif isinstance(notification, RouterDeleted):
-            self._delete(notification.router_id)
-        elif isinstance(notification, AgentUpdated):
-            LOG.info("an operator switched this agent %s: full sync", "on" if notification.admin_state_up else "off")
-            self._inbox.sync()
-        elif isinstance(notification, Reconnected):
-            LOG.info("recovered: the message bus is connected: full sync")
-            self._inbox.sync(self._jitter, recovered=True)
-        else:
-            self._inbox.add_note(notification)
-
-    def _ask(self, router_ids: tuple[str, ...], reason: Reason) -> None:
-        ids = [canonical_id(router_id) for router_id in router_ids]
-        self._inbox.ask([router_id for router_id in ids if router_id], reason)
-
-    def _delete(self, text: str) -> None:
-        router_id = canonical_id(text)
-        if router_id is None:
-            return
-        self._inbox.forget(router_id)
-        self._routers.delete(router_id)
-        self._inbox.add_note(RouterDeleted(router_id))  # its file and its ports belong to the fetch thread
+        return FetchWork(notes, self._routers.take(now), sync and self._sync.take(now), release)

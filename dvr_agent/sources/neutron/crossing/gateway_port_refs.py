@@ -34,6 +34,6 @@ class GatewayPortRefs:
             return sorted(self._unreferenced)
 
     def port_deleted(self, network_id: str) -> None:
-        """Forget a network whose agent gateway port is deleted, or cannot be."""
+        """Forget a network: its agent gateway port was deleted, or the server refuses to delete it."""
         with self._lock:
             self._unreferenced.discard(network_id)

@@ -20,7 +20,7 @@ class StatusesReceived:
 
 @dataclass(frozen=True, slots=True)
 class DocumentUnchanged:
-    """The document of that answer is the one before: no job follows from it."""
+    """The server's answer left the router's document unchanged, so no job follows from it."""
 
     router_id: str
 
@@ -29,10 +29,11 @@ Message = StatusesReceived | DocumentUnchanged | JobReport
 
 
 class ReportInbox:
-    """A queue.  Any thread puts, the report thread waits.
+    """A queue of messages.  Any thread puts, the report thread waits.
 
     :ivar registered: set once the server has accepted a report of agent state: before, it does not know this agent and
-        lists no routers; set by the report thread, and by :meth:`close` so that nobody waits for it
+        lists no routers; set by the report thread, and by :meth:`close`, so that the fetch thread does not
+        wait for ever
     """
 
     def __init__(self) -> None:

@@ -1,9 +1,10 @@
 """The routers of this host as the server last described them, and the only place where events are made.
 
-Four threads write: the fetch thread documents and full syncs, threads of the bus deletions, ``neutron-fallback`` cached
-documents, the report thread that the server cannot be reached.  Each query to the server gets a number from
-:meth:`RouterStore.begin_query`; an answer is dropped if its query is older than the router's deletion, or than a query
-that is answered already (two may be under way at a time).
+Four threads write: ``neutron-fetch`` offers documents and ends full syncs, threads of the bus delete routers,
+``neutron-fallback`` offers cached documents, ``neutron-report`` reports that the server cannot be reached.
+
+Each query to the server gets a number from :meth:`RouterStore.begin_query`; an answer is dropped if its query is older
+than the router's deletion, or than a query that is answered already (two may be under way at a time).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dvr_agent.sources.neutron.documents import RouterDraft
 
 
 class OfferResult(Enum):
-    """How the store took a document."""
+    """The store's answer to a document that was offered."""
 
     CHANGED = "changed"
     UNCHANGED = "unchanged"
@@ -31,17 +32,17 @@ class OfferResult(Enum):
     GONE = "gone"
     """The router was deleted after the query began."""
     LATE = "late"
-    """A newer query was answered before."""
+    """The answer to a newer query came first."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRouter:
     """One router; replaced as a whole when anything changes.
 
-    :ivar document: as last announced; its text may be older than ``digest``, its router is the same
+    :ivar document: the document of the last Changed event; ``digest`` may be of a newer text of an equal router
     :ivar error: why the newest document cannot be used, None if it can
-    :ivar digest: of the newest good document
-    :ivar draft: what the newest document was made of; None for a cached document
+    :ivar digest: hash of the newest good document
+    :ivar draft: the draft that the newest document was made of; None for a cached document
     :ivar query: number of the query that it answers, 0 for a cached document
     """
 
@@ -53,7 +54,7 @@ class StoredRouter:
 
     @property
     def router(self) -> Router | None:
-        """The router of the newest good document; the same object was announced."""
+        """The router of the newest good document: the object that the last Changed event carried."""
         return self.document.router if self.document is not None else None
 
     @property
@@ -68,12 +69,12 @@ class StoredRouter:
         return router is None or (router.distributed and not router.ha)
 
     def may_have_port_in(self, network_id: str) -> bool:
-        """True if the router has a port in a network, or a bad document, which may have one."""
+        """Return True if the router has a port in a network, or a bad document, which may have one."""
         router = self.router
         return self.error is not None or router is None or network_id in router.networks
 
     def may_have_gateway_in(self, network_id: str) -> bool:
-        """True if the router has its gateway in an external network, or a bad document, which may have it there."""
+        """Return True if the router's gateway is in an external network, or may be, since its document is bad."""
         router = self.router
         if self.error is not None or router is None:
             return True
@@ -106,15 +107,15 @@ class RouterStore:
             return self._query
 
     def offer(self, draft: RouterDraft, text: bytes, query: int, rebuilt: bool = False) -> OfferResult:
-        """Take a document that was made of the server's answer.
+        """Store a document that was made of the server's answer, and emit Changed or Bad.
 
         :param rebuilt: only its neighbours are new, which does not confirm that the router is still of this host
         """
         name, router_id = documents.document_name(draft.router_id), draft.router_id
         digest = documents.digest(text)
         with self._lock:
-            if (late := self._late(router_id, query)) is not None:
-                return late
+            if (reason := self._why_dropped(router_id, query)) is not None:
+                return reason
             known = self._routers.get(router_id)
             if known is not None and known.is_good and known.digest == digest:
                 self._routers[router_id] = replace(known, draft=draft, query=known.query if rebuilt else query)
@@ -128,10 +129,10 @@ class RouterStore:
     def offer_bad(
         self, router_id: str, error: DocumentError, query: int, draft: RouterDraft | None = None
     ) -> OfferResult:
-        """Take the error of a document that cannot be used; the router stays known."""
+        """Store the error of a document that cannot be used, and emit Bad; the router stays known."""
         with self._lock:
-            if (late := self._late(router_id, query)) is not None:
-                return late
+            if (reason := self._why_dropped(router_id, query)) is not None:
+                return reason
             known = self._routers.get(router_id, StoredRouter())
             self._routers[router_id] = replace(known, error=error, query=query, draft=draft or known.draft)
             if known.error is None or str(known.error) != str(error):
@@ -141,8 +142,8 @@ class RouterStore:
     def _accept(self, document: Document, draft: RouterDraft, query: int, rebuilt: bool) -> OfferResult:
         router_id = document.router.id
         with self._lock:
-            if (late := self._late(router_id, query)) is not None:
-                return late
+            if (reason := self._why_dropped(router_id, query)) is not None:
+                return reason
             known = self._routers.get(router_id)
             if known is None and rebuilt:
                 return OfferResult.GONE
@@ -157,7 +158,7 @@ class RouterStore:
             self._emit(Changed(announced))
             return OfferResult.CHANGED
 
-    def _late(self, router_id: str, query: int) -> OfferResult | None:
+    def _why_dropped(self, router_id: str, query: int) -> OfferResult | None:
         """Return why an answer must be dropped; None if it counts."""
         if self._is_deleted_since(router_id, query):
             return OfferResult.GONE
@@ -170,10 +171,10 @@ class RouterStore:
     def is_late(self, router_id: str, query: int) -> bool:
         """Return True if an answer to this query must be dropped as far as it is about the router."""
         with self._lock:
-            return self._late(router_id, query) is not None
+            return self._why_dropped(router_id, query) is not None
 
     def delete(self, router_id: str) -> bool:
-        """Delete a router by an explicit message of the server; returns True if it was known."""
+        """Delete a router explicitly, and emit Deleted; returns True if it was known."""
         with self._lock:
             self._deleted[router_id] = self._query
             known = self._routers.pop(router_id, None)
@@ -183,7 +184,7 @@ class RouterStore:
             return known is not None
 
     def confirm(self, listed: Iterable[str], query: int, complete: bool, why: str = "") -> frozenset[str]:
-        """End a full sync; returns the ids of all known routers.
+        """End a full sync: forget routers that were not listed, emit Synced; returns the ids of all known routers.
 
         :param listed: routers that the server described, well or badly
         :param query: the first one of this sync; routers of later queries are known, listed or not
@@ -201,7 +202,7 @@ class RouterStore:
             return found
 
     def fail(self, reason: str) -> None:
-        """Announce that the server cannot be asked; once as long as the reason is the same."""
+        """Emit Failed: the server cannot be asked; once as long as the reason is the same."""
         with self._lock:
             if reason != self._failure:
                 self._failure = reason
@@ -215,7 +216,7 @@ class RouterStore:
         return self._synced
 
     def offer_cached(self, document: Document) -> bool:
-        """Take a document of an earlier process; False if the server's answer or deletion counts instead."""
+        """Store a document that an earlier process cached; returns False if the server has answered before."""
         with self._lock:
             router_id = document.router.id
             if self._synced or router_id in self._deleted or router_id in self._routers:
@@ -225,7 +226,7 @@ class RouterStore:
             return True
 
     def confirm_cached(self, why: str) -> bool:
-        """End the offers of cached documents; False if a full sync has ended before."""
+        """Emit Synced, incomplete, after all cached documents; returns False if a full sync has ended before."""
         with self._lock:
             if self._synced:
                 return False

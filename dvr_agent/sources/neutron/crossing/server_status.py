@@ -1,4 +1,4 @@
-"""Whether neutron-server answers (logged once when that changes), and other values of the source's status."""
+"""Tracks whether neutron-server answers (logged when that changes), and other values of the source's status."""
 
 from __future__ import annotations
 

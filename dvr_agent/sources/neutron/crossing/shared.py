@@ -1,4 +1,4 @@
-"""Everything that more than one thread of the source uses."""
+"""Builds the objects that more than one thread of the source uses; ``source`` passes them to its threads."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SharedParts:
 
 
 def make_shared(plugin: L3Plugin, host: HostSettings, options: NeutronOptions) -> SharedParts:
-    """Make the objects."""
+    """Build the shared objects of one source."""
     events = EventQueue()
     return SharedParts(
         plugin=plugin,

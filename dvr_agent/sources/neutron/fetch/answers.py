@@ -22,7 +22,7 @@ LOG = logging.getLogger(__name__)
 
 
 class AnswerProcessor:
-    """One per source.
+    """Completes the routers in answers of the server and offers their documents; one per source.
 
     :ivar enrichment: answers about networks, kept between routers
     """
@@ -36,10 +36,10 @@ class AnswerProcessor:
         self._internal: set[str] = set()
         """Routers without gateway that are left out, and logged."""
 
-    def begin_round(self) -> None:
-        """Forget errors: what failed may be asked again."""
-        self.enrichment.begin_round()
-        self._subnets.begin_round()
+    def forget_errors(self) -> None:
+        """Forget errors, so that failed questions may be asked again."""
+        self.enrichment.forget_errors()
+        self._subnets.forget_errors()
 
     def process(self, answer: RoutersAnswer, sync: SyncProgress | None = None) -> None:
         """Make documents of an answer.
@@ -58,12 +58,12 @@ class AnswerProcessor:
                 self._builder.rebuild()
 
     def remove(self, router_id: str) -> None:
-        """Delete a router that the server has confirmed not to be of this host."""
+        """Delete a router that has left this host, as the server has confirmed."""
         self._failures.pop(router_id, None)
         self._builder.remove(router_id)
 
     def router_deleted(self, notification: RouterDeleted) -> None:
-        """Forget a router that exists no more on any host; its deletion is announced already."""
+        """Forget a router that exists no more on any host; its Deleted event is out already."""
         self._failures.pop(notification.router_id, None)
         self._builder.router_deleted(notification)
 

@@ -1,4 +1,4 @@
-"""Asks for router documents: as many at a time as the server can answer, and one by one around a bad one.
+"""Asks for routers: as many at a time as the server can answer in time, and one by one if one of them is an error.
 
 Chunk sizes are those of neutron.agent.l3.agent (SYNC_ROUTERS_MAX_CHUNK_SIZE, …_MIN_…).
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from dvr_agent.model.values import canonical_id
 from dvr_agent.sources.neutron.api import Json, RemoteError, ServerError, ServerTimeoutError
 from dvr_agent.sources.neutron.crossing.fetch_inbox import FetchInbox
 from dvr_agent.sources.neutron.crossing.router_store import RouterStore
-from dvr_agent.sources.neutron.documents import canonical_id
 
 CHUNK_MAX, CHUNK_MIN = 256, 32
 SINGLE_FAILURES = 5
-"""If so many routers in a row fail one by one too, and none succeeds, the fault is the server's."""
+"""If so many routers in a row fail when asked for alone, and none succeeds, the whole chunk has failed."""
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class RoutersAnswer:
 class ChunkedFetch:
     """Splits questions about many routers.
 
-    :param ask: ``L3Plugin.sync_routers``, or what stands for it
+    :param ask: ``L3Plugin.sync_routers``, or a function with its arguments and result
     :ivar size: how many routers are asked for at a time
     """
 

@@ -1,7 +1,7 @@
-"""Asks for what a router document needs and the router's answer lacks: agent gateway port, MTUs, ports of subnets.
+"""Completes a router of an answer by further questions: agent gateway port, MTUs, ports of its subnets.
 
-Agent gateway ports and MTUs are asked for once and kept until the next full sync, ports of subnets see
-:class:`SubnetPortsFetch`.
+Agent gateway ports and MTUs are asked for once and kept until the next full sync; :class:`SubnetPortsFetch` says when
+ports of subnets are asked for.  ``answers`` uses both classes.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 
 from dvr_agent.desired.host_settings import HostSettings
+from dvr_agent.model.values import canonical_id
 from dvr_agent.sources.neutron import documents
 from dvr_agent.sources.neutron.api import Json, L3Plugin, RemoteError
 from dvr_agent.sources.neutron.crossing.router_store import RouterStore
@@ -23,10 +24,10 @@ class RouterEnrichment:
     def __init__(self, plugin: L3Plugin, host: HostSettings) -> None:
         self._plugin, self._host = plugin, host
         self._gateways: dict[str, Json | RemoteError] = {}
-        """External network → agent gateway port, or why there is none; errors are kept for one round of work."""
+        """External network → agent gateway port, or why there is none; errors until :meth:`forget_errors`."""
         self._mtus: dict[str, int] = {}
 
-    def begin_round(self) -> None:
+    def forget_errors(self) -> None:
         """Forget errors: what failed may be asked again."""
         self._gateways = {net: port for net, port in self._gateways.items() if not isinstance(port, RemoteError)}
 
@@ -46,7 +47,7 @@ class RouterEnrichment:
         :raises RemoteError: the server answered with an error
         :raises ServerAwayError: it did not answer
         """
-        network = documents.lacks_agent_gateway(raw, self._host)
+        network = documents.network_without_agent_gateway(raw, self._host)
         if network is not None:
             raw = documents.with_agent_gateway(raw, self._gateway(network))
         lacking = documents.networks_without_mtu(raw)
@@ -81,7 +82,7 @@ class RouterEnrichment:
             raise RemoteError("get_networks: the answer is no list")
         for network in answer:
             if isinstance(network, dict) and isinstance(network.get("mtu"), int):
-                network_id = documents.canonical_id(network.get("id"))
+                network_id = canonical_id(network.get("id"))
                 if network_id is not None:
                     self._mtus[network_id] = network["mtu"]
 
@@ -96,11 +97,11 @@ class SubnetPortsFetch:
         self._plugin, self._routers, self._builder = plugin, routers, builder
         self._ports = builder.ports
         self._errors: dict[str, RemoteError] = {}
-        """Subnets whose ports could not be asked for in this round of work."""
+        """Subnet id → why its ports could not be asked for; kept until :meth:`forget_errors`."""
         self._in_use: tuple[str, ...] = ()
-        """Subnets of the router that a full sync is at."""
+        """Subnets of the router that a full sync is processing: the store does not have its draft yet."""
 
-    def begin_round(self) -> None:
+    def forget_errors(self) -> None:
         """Forget errors: what failed may be asked again."""
         self._errors.clear()
 

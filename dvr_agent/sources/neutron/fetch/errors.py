@@ -1,4 +1,4 @@
-"""Ways out of the fetch thread's work."""
+"""Exceptions that end a piece of the fetch thread's work."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ class Stopped(Exception):  # noqa: N818 - no error: the way out when the source 
 
 
 class IncompleteSyncError(ServerError):
-    """The server answers, but not all questions of a full sync."""
+    """The server has not answered all questions of a full sync."""
 
 
 class UpdateFailed(Exception):  # noqa: N818 - carries the error past code that handles those of its own questions
-    """Work that was done while the server was thinking about a full sync has failed.
+    """An update that was processed while a full sync waited for the server has failed.
 
     :ivar error: why
     """

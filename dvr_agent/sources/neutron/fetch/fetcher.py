@@ -20,7 +20,7 @@ from dvr_agent.sources.neutron.api import (
     ServerAwayError,
     ServerError,
 )
-from dvr_agent.sources.neutron.crossing.fetch_inbox import Note, Reason, Work
+from dvr_agent.sources.neutron.crossing.fetch_inbox import FetchWork, Note, Reason
 from dvr_agent.sources.neutron.crossing.shared import SharedParts
 from dvr_agent.sources.neutron.fetch.answers import AnswerProcessor
 from dvr_agent.sources.neutron.fetch.chunked_fetch import ChunkedFetch
@@ -46,12 +46,12 @@ class Fetcher:
         """Failures since the last full sync."""
 
     def run(self) -> None:
-        """Do the inbox's work until it is closed; begins when the server knows this agent."""
+        """Wait until the server knows this agent, then do the inbox's work until it is closed."""
         self._shared.report_inbox.registered.wait()
         self._inbox.begin()
         while not self._inbox.closed:
             work = self._inbox.wait()
-            self._answers.begin_round()
+            self._answers.forget_errors()
             try:
                 self._do(work)
             except Stopped:
@@ -62,7 +62,8 @@ class Fetcher:
                 LOG.exception("asking neutron-server failed by an unexpected exception: this is a bug")
                 self._failed(ServerError(f"{type(exc).__name__}: {exc}"))
 
-    def _do(self, work: Work) -> None:
+    def _do(self, work: FetchWork) -> None:
+        """Make a full sync if one is due, which brings the routers of the work too; otherwise do the work."""
         if not work.sync:
             self._serve(work)
             return
@@ -83,7 +84,7 @@ class Fetcher:
             self._shared.server.call_failed(exc)
         self._routers.fail(f"neutron-server: {exc}")
 
-    def _serve(self, work: Work) -> None:
+    def _serve(self, work: FetchWork) -> None:
         """Do work that is no full sync.
 
         :raises ServerError: not all of it could be done; the rest is in the inbox again

@@ -12,9 +12,9 @@ from concurrent.futures import Future
 
 from oslo_log import log as logging
 
-from dvr_agent.sources.neutron import documents
+from dvr_agent.model.values import canonical_id
 from dvr_agent.sources.neutron.api import Json, L3Plugin, RemoteError, ServerError
-from dvr_agent.sources.neutron.crossing.fetch_inbox import FetchInbox, Work
+from dvr_agent.sources.neutron.crossing.fetch_inbox import FetchInbox, FetchWork
 from dvr_agent.sources.neutron.crossing.router_store import OfferResult
 from dvr_agent.sources.neutron.crossing.shared import SharedParts
 from dvr_agent.sources.neutron.fetch.answers import AnswerProcessor
@@ -29,26 +29,30 @@ LOG = logging.getLogger(__name__)
 L3_PLUGIN = "L3_ROUTER_NAT"
 """neutron_lib.plugins.constants.L3: without it the server has no routers."""
 CHUNK_FAILURES = 2
-"""A full sync ends early when so many chunks of it were not answered."""
+"""Number of unanswered chunks that end a full sync early."""
 
 
 class FullSync:
     """Makes full syncs, one at a time.
 
-    :param serve: does other work; raises ServerError
+    :param serve: ``Fetcher._serve``, which does other work meanwhile; raises ServerError
     """
 
     def __init__(
-        self, shared: SharedParts, answers: AnswerProcessor, builder: DocumentBuilder, serve: Callable[[Work], None]
+        self,
+        shared: SharedParts,
+        answers: AnswerProcessor,
+        builder: DocumentBuilder,
+        serve: Callable[[FetchWork], None],
     ) -> None:
         self._shared, self._answers, self._builder, self._serve = shared, answers, builder, serve
         self._inbox, self._routers = shared.fetch_inbox, shared.routers
-        self._fetch = ChunkedFetch(self._ask_beside, shared.routers, shared.fetch_inbox, shared.options.chunk_size)
+        self._fetch = ChunkedFetch(self._ask_in_thread, shared.routers, shared.fetch_inbox, shared.options.chunk_size)
         self._greeted = False
         shared.server.publish(chunk_size=self._fetch.size)
 
     def run(self) -> None:
-        """Make one.
+        """Make one full sync.
 
         :raises ServerError: it is not complete; what was answered counts all the same
         :raises Stopped: the source is being closed
@@ -88,7 +92,7 @@ class FullSync:
         answer = self._shared.plugin.get_router_ids()
         if not isinstance(answer, list):
             raise RemoteError("get_router_ids: the answer is no list")
-        ids = [documents.canonical_id(item) for item in answer]
+        ids = [canonical_id(item) for item in answer]
         found = dict.fromkeys(router_id for router_id in ids if router_id is not None)
         return list(found), None in ids
 
@@ -126,7 +130,7 @@ class FullSync:
             seconds,
         )
 
-    def _ask_beside(self, router_ids: Sequence[str]) -> list[Json]:
+    def _ask_in_thread(self, router_ids: Sequence[str]) -> list[Json]:
         """Ask for routers in another thread, and do other work in this one until the answer is there.
 
         :raises UpdateFailed: the other work has failed; the answer is dropped
@@ -134,14 +138,14 @@ class FullSync:
         call = _start_call(self._shared.plugin, router_ids, self._inbox)
         while not call.done():
             try:
-                self._serve(self._inbox.wait(over=call.done))
+                self._serve(self._inbox.wait(until=call.done))
             except ServerError as exc:
                 raise UpdateFailed(exc) from exc
             self._check_closed()
         return call.result()
 
     def _serve_between(self) -> None:
-        """Do the work that has come during a full sync."""
+        """Do the work that other threads have added since, between two questions of the full sync."""
         self._check_closed()
         self._serve(self._inbox.take())
 

@@ -1,4 +1,4 @@
-"""What a full sync has done so far."""
+"""Progress of a full sync: routers described, subnets asked for; ``full_sync`` makes one for each sync."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of agent state, with keys and values of neutron-l3-agent: scheduler and operators know it by these."""
+"""Makes the report of agent state, with keys and values of neutron-l3-agent: scheduler and operators rely on these."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dvr_agent.sources.neutron.options import NeutronOptions
 
 
 def agent_state(host: HostSettings, options: NeutronOptions, routers: Iterable[StoredRouter], start: bool) -> Json:
-    """Return the report.
+    """Return the report of agent state, for ``L3Plugin.report_state``.
 
     :param routers: all routers; those that this agent builds are counted
     :param start: it is the first report of this process

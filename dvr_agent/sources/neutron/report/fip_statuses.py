@@ -1,4 +1,4 @@
-"""Which statuses of floating IPs must be sent to the server.
+"""Decides which statuses of floating IPs must be sent to the server.  ``reporter`` sends them.
 
 The wanted status follows from the end of jobs, the server's status from its answers and from what was sent since; a
 difference is sent.  ACTIVE follows from the kernel only.
@@ -33,14 +33,14 @@ class _RouterStatuses:
     :ivar in_kernel: floating IPs that the kernel has, as far as jobs say
     :ivar wanted: floating IP id → status that the server should have
     :ivar server: floating IP id → status that the server has; None before its first answer (a cached document is none)
-    :ivar clear: floating IPs have left the document: an update must be sent even if it is empty, see the module
+    :ivar must_send: floating IPs have left the document: an update must be sent even if it is empty, see the module
     """
 
     router: Router | None = None
     in_kernel: frozenset[str] = frozenset()
     wanted: dict[str, str] = field(default_factory=dict)
     server: dict[str, str] | None = None
-    clear: bool = False
+    must_send: bool = False
 
     def differences(self) -> dict[str, str]:
         """Return the statuses that the server should have and has not."""
@@ -62,15 +62,15 @@ class FipStatuses:
         self._due: dict[str, None] = {}
 
     def received(self, router_id: str, statuses: Mapping[str, str]) -> None:
-        """Take the statuses in an answer of the server; a job on its document may follow."""
+        """Store the statuses in an answer of the server; a job on its document may follow."""
         self._routers.setdefault(router_id, _RouterStatuses()).server = dict(statuses)
 
     def document_unchanged(self, router_id: str) -> None:
-        """Compare now, since no job follows from that answer."""
+        """Compare now, since no job follows from the answer that :meth:`received` stored."""
         self._compare(router_id)
 
     def job_ended(self, report: JobReport) -> None:
-        """Take the end of a job, and compare."""
+        """Set the wanted statuses by the report of a job, and compare."""
         if report.data_plane is DataPlane.LEFT_ALONE:
             self._drop(report.router_id)
             return
@@ -93,12 +93,12 @@ class FipStatuses:
         return {router_id: self._routers[router_id].differences() for router_id in self._due}
 
     def sent(self, router_id: str, statuses: Mapping[str, str]) -> None:
-        """Note that the server has accepted these."""
+        """Note that the server has accepted these statuses."""
         self._due.pop(router_id, None)
         state = self._routers.get(router_id)
         if state is None:
             return
-        state.clear = False
+        state.must_send = False
         if state.server is not None:
             state.server.update(statuses)
         elif state.router is None:
@@ -122,7 +122,7 @@ class FipStatuses:
             unchanged = in_kernel & listed
             state.wanted = {fip_id: status for fip_id, status in state.wanted.items() if fip_id in unchanged} | failed
         if state.in_kernel - listed and data_plane is not DataPlane.FAILED:
-            state.clear = True
+            state.must_send = True
         state.in_kernel = in_kernel
 
     def _reported_here(self, view: HostView) -> set[str]:
@@ -140,10 +140,10 @@ class FipStatuses:
         """Forget a router that left this host; its floating IPs are unassociated, or on other hosts."""
         if self._newest(router_id) is not None:
             return  # the router is back: another job follows
-        clear = state.clear or bool(state.in_kernel)
+        must_send = state.must_send or bool(state.in_kernel)
         self._drop(router_id)
-        if clear:
-            self._routers[router_id] = _RouterStatuses(clear=True)
+        if must_send:
+            self._routers[router_id] = _RouterStatuses(must_send=True)
             self._due[router_id] = None
 
     def _drop(self, router_id: str) -> None:
@@ -158,7 +158,7 @@ class FipStatuses:
         state = self._routers.get(router_id)
         if state is None or state.router is None or self._newest(router_id) is not state.router:
             self._due.pop(router_id, None)
-        elif state.clear or state.differences():
+        elif state.must_send or state.differences():
             self._due[router_id] = None
         else:
             self._due.pop(router_id, None)

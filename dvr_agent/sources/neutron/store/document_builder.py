@@ -9,6 +9,7 @@ from oslo_log import log as logging
 
 from dvr_agent.errors import DocumentError
 from dvr_agent.mass_removal import is_mass_removal
+from dvr_agent.model.values import canonical_id
 from dvr_agent.sources.neutron import documents
 from dvr_agent.sources.neutron.api import ArpEntry, RouterDeleted
 from dvr_agent.sources.neutron.crossing.router_store import OfferResult, RouterStore
@@ -20,9 +21,9 @@ LOG = logging.getLogger(__name__)
 
 
 class DocumentBuilder:
-    """One per source.
+    """Builds documents, offers them to the router store, caches the good ones; one per source.
 
-    :ivar ports: the neighbours; who changes them calls :meth:`outdate`, then :meth:`rebuild`
+    :ivar ports: the neighbours; a caller that changes them calls :meth:`outdate`, then :meth:`rebuild`
     """
 
     def __init__(self, routers: RouterStore, cache: DocumentCache) -> None:
@@ -31,10 +32,10 @@ class DocumentBuilder:
         self._outdated: set[str] = set()
         """Subnets whose ports differ from those in the documents of routers that were offered earlier."""
         self._unlisted: frozenset[str] = frozenset()
-        """Cached documents that the last full sync lacked, and that were kept since they were so many."""
+        """Routers that the last full sync lacked, and whose cached documents stay since they were suspiciously many."""
 
     def offer(self, draft: RouterDraft, query: int, rebuilt: bool = False) -> OfferResult:
-        """Make the document of a draft and offer it; the ports of its subnets are known."""
+        """Make the document of a draft, offer it and cache it; the ports of its subnets must be known."""
         text = self._text(draft)
         result = self._routers.offer(draft, text, query, rebuilt)
         if result is OfferResult.CHANGED:
@@ -74,7 +75,7 @@ class DocumentBuilder:
         self.rebuild()
 
     def remove(self, router_id: str) -> None:
-        """Delete a router that the server has confirmed not to be of this host."""
+        """Delete a router that has left this host, as the server has confirmed, and its cached document."""
         if self._routers.get(router_id) is not None:
             self._routers.delete(router_id)
         self._cache.remove(router_id)
@@ -103,7 +104,7 @@ class DocumentBuilder:
         self._cache.complete(gone)
 
     def _patch(self, entry: ArpEntry) -> None:
-        subnet_id = documents.canonical_id(entry.subnet_id)
+        subnet_id = canonical_id(entry.subnet_id)
         try:
             if subnet_id is not None and self.ports.patch(replace(entry, subnet_id=subnet_id)):
                 self._outdated.add(subnet_id)

@@ -1,4 +1,4 @@
-"""Router documents kept on this host for a start without Neutron: one ``<router id>.json`` each, 0600.
+"""Caches router documents on this host for a start without Neutron: one ``<router id>.json`` each, 0600.
 
 Beside them is a note for each router whose newest document cannot be used, so that ``dvrctl plan`` can say so, and a
 marker of the last complete set.  ``crossing.document_files`` writes, ``fallback`` reads.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from dvr_agent.sources.cached_documents import MARKER, REFUSED, SUFFIX
 from dvr_agent.sources.neutron.crossing.document_files import DocumentFiles
-from dvr_agent.sources.refused_documents import MARKER, REFUSED, SUFFIX
 
 
 class DocumentCache:
@@ -21,7 +21,7 @@ class DocumentCache:
         """Router id → reason in its note, empty if it is of an earlier process; None: the directory is not read yet."""
 
     def write(self, router_id: str, text: bytes) -> None:
-        """Keep a document.  A failure is logged once, and changes nothing else."""
+        """Write a document.  A failure is logged once, and changes nothing else."""
         self._files.write(router_id + SUFFIX, text)
         self.accept(router_id)
 
@@ -31,14 +31,14 @@ class DocumentCache:
         self.accept(router_id)
 
     def refuse(self, router_id: str, reason: str) -> None:
-        """Note that the router's newest document cannot be used: the one that is kept is older."""
+        """Write a note: the router's newest document cannot be used, so the cached one is older."""
         refused = self._refusals()
         if refused.get(router_id) != reason:
             refused[router_id] = reason
             self._files.write(router_id + REFUSED, reason.encode())
 
     def accept(self, router_id: str) -> None:
-        """Remove that note."""
+        """Remove the note about the router's newest document, which can be used now."""
         refused = self._refusals()
         if router_id in refused and self._files.remove(router_id + REFUSED):
             del refused[router_id]

@@ -1,11 +1,13 @@
-"""The ports of each subnet that routers of this host have interfaces in: they become neighbours.
+"""Keeps the ports of each subnet that routers of this host have interfaces in: these become neighbours.
 
-They are asked for once per full sync and patched by ARP notifications.  The list of a subnet holds the addresses that
-its ports have in that subnet and no others: a port with addresses in several subnets is in the list of each, and each
-list is patched by itself, since a notification is about one subnet.  Of a port the keys that the parser reads are kept,
-addresses in canonical form; their values go into documents as the server sent them.  A notification names an address
-and a MAC address but no port; the list is changed so that ``dvr_agent.desired`` makes the right neighbour (every port
-of the list gives one, whatever its ``device_owner``).  The newest message of the server about an address counts.
+``fetch.enrichment`` asks for them once per full sync, ARP notifications patch them, ``document_builder`` uses them.
+
+The list of a subnet holds the addresses that its ports have in that subnet and no others: a port with addresses in
+several subnets is in the list of each, and each list is patched by itself, since a notification is about one subnet.
+Of a port the keys that the parser reads are kept, addresses in canonical form; their values go into documents as the
+server sent them.  A notification names an address and a MAC address but no port; the list is changed so that
+``dvr_agent.desired`` makes the right neighbour (every port of the list gives one, whatever its ``device_owner``).  The
+newest message of the server about an address counts.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from dvr_agent.model import values
 from dvr_agent.model.reader import Invalid, show
 from dvr_agent.model.router import IpNetwork
 from dvr_agent.sources.neutron.api import ArpEntry, Json, RemoteError
-from dvr_agent.sources.neutron.documents import ROUTER_OWNERS, canonical_id, encode
+from dvr_agent.sources.neutron.documents import ROUTER_OWNERS, encode
 
 _KEYS = ("id", "mac_address", "device_owner", "fixed_ips", "allowed_address_pairs")
 _PAIR_KEYS = ("status", "admin_state_up")
@@ -135,7 +137,7 @@ def _router_of(port: object) -> str | None:
     """Return the router that has this interface or csnat port; None for any other port."""
     if not isinstance(port, dict) or port.get("device_owner") not in ROUTER_OWNERS or "id" not in port:
         return None
-    return canonical_id(port.get("device_id"))
+    return values.canonical_id(port.get("device_id"))
 
 
 # A port as it is in the list of a subnet
@@ -155,7 +157,7 @@ def _part_in_subnet(port: object, subnet_id: str, cidr: IpNetwork | None) -> obj
         return found
     if port.get("device_owner") in ROUTER_OWNERS and "device_id" in port:
         found["device_id"] = port["device_id"]
-    if (port_id := canonical_id(port.get("id"))) is not None:
+    if (port_id := values.canonical_id(port.get("id"))) is not None:
         found["id"] = port_id
     fixed_ips, pairs = port.get("fixed_ips"), port.get("allowed_address_pairs")
     if isinstance(fixed_ips, list):
@@ -186,7 +188,7 @@ def _is_in(fixed_ip: object, subnet_id: str) -> bool:
     """Return False for a fixed IP in another subnet."""
     if not isinstance(fixed_ip, dict):
         return True
-    other = canonical_id(fixed_ip.get("subnet_id"))
+    other = values.canonical_id(fixed_ip.get("subnet_id"))
     return other is None or other == subnet_id
 
 

@@ -1,4 +1,4 @@
-"""What neutron-server sends by itself, casts and one call, decoded to the notifications of ``api``.
+"""Decodes the messages that neutron-server sends by itself (casts, and one call) to the notifications of ``api``.
 
 Topics, methods and arguments: neutron/api/rpc/agentnotifiers/l3_rpc_agent_api.py; ``network_update`` comes from
 neutron/plugins/ml2/rpc.py.  Runs in threads of oslo.messaging, one per topic: notifications stay in order.

@@ -1,9 +1,8 @@
-"""State of the connections that consume notifications: it decides when calls to the server may be sent.
+"""Watches the connections that consume notifications, and decides when calls to the server may be sent.
 
-Who consumes must have queues before it asks, so that no change falls between answer and queue.  oslo.messaging
-reconnects by itself and declares its queues anew, but has no event for it: what was cast while there were no queues is
-lost.
-:class:`BusReadiness` watches for that moment.
+The queues must exist before the server is asked: a change after its answer would otherwise be cast to no queue and be
+lost.  oslo.messaging reconnects by itself and declares its queues anew, but has no event for it, so
+:class:`BusReadiness` watches for the moment at which they exist again.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ STOP_CHECK_SECONDS = 0.5
 class BusReadiness:
     """Watches connections.  Threads of oslo.messaging and ``neutron-listen`` write, threads that call wait.
 
-    Safe because each attribute is set once, or is a collection of which single items are added and removed; a lock
-    makes one reconnection of what all connections have been through.
+    Safe because each attribute is set once, or is a collection of which single items are added and removed.  The lock
+    makes sure that connections that were lost together count as one reconnection.
 
     :ivar reconnects: how often all queues existed again after a connection was lost
     """
@@ -81,7 +80,7 @@ class BusReadiness:
         self._queues_exist.set()
 
     def close(self) -> None:
-        """Have all calls fail."""
+        """Make :meth:`wait` return False from now on, so that all calls fail."""
         self._closed = True
         self._queues_exist.set()
 
@@ -93,7 +92,7 @@ class BusReadiness:
         return not self._incomplete and all(map(_is_alive, self._connections))
 
     def wait(self, seconds: float) -> bool:
-        """Wait until calls may be sent; returns False if they may not.  A call would only find that out more slowly."""
+        """Wait until calls may be sent; returns False if they may not: a call would fail too, only later."""
         if not self._consumes:
             return not self._closed
         return self._queues_exist.wait(seconds) and self.connected

@@ -1,4 +1,8 @@
-"""Names of the files in which ``sources.neutron`` keeps router documents, and the notes about refused newer ones."""
+"""The directory in which ``sources.neutron`` caches router documents: its path, file names, and notes about refusals.
+
+``sources.neutron`` writes the files (``store.document_cache``) and reads them at a start without the server
+(``fallback``); dvrctl reads them too, without the extra ``dvr-agent[neutron]``.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +10,22 @@ import os
 from pathlib import Path
 
 from dvr_agent.errors import DocumentError
-from dvr_agent.model import values
-from dvr_agent.model.reader import Invalid, printable
+from dvr_agent.model.reader import printable
+from dvr_agent.model.values import canonical_id
 from dvr_agent.securedirs import open_directory
 from dvr_agent.sources import files
 
 SUFFIX = ".json"
 """Suffix of the newest good document of a router."""
 REFUSED = ".refused"
-"""Suffix of a note beside that document, or in its place: why the router's newest document cannot be used."""
+"""Suffix of a text file that says why the router's newest document cannot be used; an older one may be cached."""
 MARKER = ".complete"
 """Name of an empty file; its modification time is the time of the last complete set of documents."""
 _REASON_LENGTH = 4096
 
 
 def documents_path(state_path: str, host: str) -> Path:
-    """Return the directory in which the neutron source keeps documents, one ``<router id>.json`` each.
+    """Return the directory in which the neutron source caches documents, one ``<router id>.json`` each.
 
     :param host: several emulated hosts may share a ``state_path`` (tests); their documents differ
     """
@@ -29,9 +33,9 @@ def documents_path(state_path: str, host: str) -> Path:
 
 
 def refusals(path: Path) -> dict[str, str]:
-    """Return the notes by router id.
+    """Return why the newest document of a router was refused, by router id.
 
-    :param path: the directory; none if it is missing or cannot be read
+    :param path: the directory; the result is empty if it is missing or cannot be read
     """
     try:
         directory = open_directory(path)
@@ -39,19 +43,12 @@ def refusals(path: Path) -> dict[str, str]:
         return {}
     try:
         names = [name for name in os.listdir(directory) if name.endswith(REFUSED)]
-        found = {_router_id(name): _reason(name, directory) for name in names}
+        found = {canonical_id(name.removesuffix(REFUSED)): _reason(name, directory) for name in names}
     except OSError:
         return {}
     finally:
         os.close(directory)
     return {router_id: reason for router_id, reason in found.items() if router_id is not None}
-
-
-def _router_id(name: str) -> str | None:
-    try:
-        return values.uuid(name.removesuffix(REFUSED), None)
-    except Invalid:
-        return None
 
 
 def _reason(name: str, directory: int) -> str:

@@ -1,4 +1,4 @@
-"""Documents kept for a start without Neutron: as files, and as what the source says then."""
+"""Documents cached for a start without Neutron: the files, and the events that the source makes of them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 
 from dvr_agent.model.parse import parse_document
 from dvr_agent.sources.api import Bad, Changed, Deleted, Synced
+from dvr_agent.sources.cached_documents import MARKER, refusals
 from dvr_agent.sources.directory import DirectorySource
 from dvr_agent.sources.neutron.api import RemoteError, RouterDeleted, RouterRemoved, RoutersUpdated, ServerAwayError
 from dvr_agent.sources.neutron.crossing.document_files import DocumentFiles
 from dvr_agent.sources.neutron.store.document_cache import DocumentCache
-from dvr_agent.sources.refused_documents import MARKER, refusals
 from tests.support.scripted_neutron import Server, desk
 
 AWAY = ServerAwayError("nobody there")
@@ -35,7 +35,7 @@ def files(path: Path) -> set[str]:
     return {name.removesuffix(".json") for name in os.listdir(path) if name.endswith(".json")}
 
 
-def test_documents_are_kept_for_the_eyes_of_root_only(server: Server, path: Path) -> None:
+def test_cached_documents_are_readable_by_root_only(server: Server, path: Path) -> None:
     ids = {server.add(number) for number in range(3)}
     with desk(server, path) as a:
         a.sync()
@@ -45,8 +45,8 @@ def test_documents_are_kept_for_the_eyes_of_root_only(server: Server, path: Path
         assert {stat.S_IMODE(entry.stat().st_mode) for entry in path.iterdir()} == {0o600}
         assert {entry.name for entry in path.iterdir() if entry.suffix != ".json"} == {MARKER}
         for router_id in ids:
-            kept = parse_document((path / f"{router_id}.json").read_bytes(), "kept")
-            assert kept == a.router(router_id)
+            cached = parse_document((path / f"{router_id}.json").read_bytes(), "cached")
+            assert cached == a.router(router_id)
 
 
 def test_dvrctl_can_read_the_directory(server: Server, path: Path) -> None:
@@ -60,7 +60,7 @@ def test_dvrctl_can_read_the_directory(server: Server, path: Path) -> None:
     assert len(events) == 4
 
 
-def test_kept_documents_follow_updates_and_deletions(server: Server, path: Path) -> None:
+def test_cached_documents_follow_updates_and_deletions(server: Server, path: Path) -> None:
     deleted, removed, unlisted, changed = (server.add(number) for number in range(4))
     with desk(server, path) as a:
         a.sync()
@@ -76,7 +76,7 @@ def test_kept_documents_follow_updates_and_deletions(server: Server, path: Path)
     assert b'"new name"' in (path / f"{changed}.json").read_bytes()
 
 
-def test_a_deleted_router_is_not_kept_even_without_another_sync(server: Server, path: Path) -> None:
+def test_cached_document_of_a_deleted_router_is_removed_before_the_next_sync(server: Server, path: Path) -> None:
     router_id = server.add(1)
     with desk(server, path) as a:
         a.sync()
@@ -86,7 +86,7 @@ def test_a_deleted_router_is_not_kept_even_without_another_sync(server: Server, 
         assert router_id not in files(path)
 
 
-def test_a_listing_that_lacks_most_routers_is_believed_when_it_is_repeated(server: Server, path: Path) -> None:
+def test_listing_that_lacks_most_routers_empties_the_cache_only_when_repeated(server: Server, path: Path) -> None:
     ids = [server.add(number) for number in range(12)]
     with desk(server, path) as a:
         a.sync()
@@ -114,15 +114,15 @@ def test_a_file_that_is_missing_is_written_by_the_next_sync(server: Server, path
 
 
 def test_readers_see_whole_documents_only(tmp_path: Path) -> None:
-    kept = DocumentCache(DocumentFiles(tmp_path))
+    cache = DocumentCache(DocumentFiles(tmp_path))
     name, texts = "b2ab8d4e-3c3a-4f2f-9d0c-0d9e1ce4a111", (b"a" * 100_000, b"b" * 300_000)
-    kept.write(name, texts[0])
+    cache.write(name, texts[0])
     stop = threading.Event()
 
     def write() -> None:
         while not stop.is_set():
             for text in texts:
-                kept.write(name, text)
+                cache.write(name, text)
 
     thread = threading.Thread(target=write)
     thread.start()
@@ -134,7 +134,7 @@ def test_readers_see_whole_documents_only(tmp_path: Path) -> None:
         thread.join()
 
 
-def test_what_cannot_be_written_is_no_trouble_for_routers(server: Server, path: Path) -> None:
+def test_cache_that_cannot_be_written_does_not_affect_routers(server: Server, path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_text("a file where the directory should be")
     router_id = server.add(1)
@@ -152,9 +152,7 @@ def fill(server: Server, path: Path, number: int = 2) -> list[str]:
     return ids
 
 
-def test_without_an_answer_the_kept_documents_are_used_and_nothing_is_removed_by_them(
-    server: Server, path: Path
-) -> None:
+def test_without_an_answer_cached_documents_are_used_and_remove_no_router(server: Server, path: Path) -> None:
     ids = fill(server, path)
     server.away(AWAY)
     with desk(server, path, fallback_after=0.05) as a:
@@ -166,7 +164,7 @@ def test_without_an_answer_the_kept_documents_are_used_and_nothing_is_removed_by
         assert a.router(ids[0]).ports_by_subnet
 
 
-def test_the_first_full_sync_supersedes_them(server: Server, path: Path) -> None:
+def test_first_full_sync_supersedes_cached_documents(server: Server, path: Path) -> None:
     same, other, gone = fill(server, path, 3)
     server.away(AWAY)
     with desk(server, path, fallback_after=0.05) as a:
@@ -184,7 +182,7 @@ def test_the_first_full_sync_supersedes_them(server: Server, path: Path) -> None
     assert files(path) == {same, other}
 
 
-def test_without_a_complete_set_nothing_is_used(server: Server, path: Path) -> None:
+def test_cache_that_was_never_complete_is_not_used(server: Server, path: Path) -> None:
     fill(server, path)
     (path / MARKER).unlink()
     server.away(AWAY)
@@ -195,7 +193,7 @@ def test_without_a_complete_set_nothing_is_used(server: Server, path: Path) -> N
         assert not any(isinstance(event, Changed | Synced) for event in a.events)
 
 
-def test_a_server_that_answers_in_time_is_believed_alone(server: Server, path: Path) -> None:
+def test_cache_is_not_used_when_the_server_answers_in_time(server: Server, path: Path) -> None:
     ids = fill(server, path)
     del server.routers[ids[0]]
     with desk(server, path, fallback_after=0.2) as a:
@@ -205,7 +203,7 @@ def test_a_server_that_answers_in_time_is_believed_alone(server: Server, path: P
         assert [event for event in a.events if isinstance(event, Synced)] == [Synced(frozenset({ids[1]}))]
 
 
-def test_bad_half_and_foreign_files_are_skipped(server: Server, path: Path) -> None:
+def test_bad_half_written_and_foreign_files_are_skipped(server: Server, path: Path) -> None:
     good, half, swapped = fill(server, path, 3)
     text = (path / f"{half}.json").read_bytes()
     (path / f"{half}.json").write_bytes(text[: len(text) // 2])
@@ -230,7 +228,7 @@ def test_a_router_deleted_before_the_fallback_stays_deleted(server: Server, path
         gate.open()
 
 
-def test_a_newest_document_that_cannot_be_used_is_noted_until_one_can(server: Server, path: Path) -> None:
+def test_refusal_of_the_newest_document_is_noted_until_a_newer_one_can_be_used(server: Server, path: Path) -> None:
     first, second = server.add(1), server.add(2)
     with desk(server, path) as a:
         a.sync()
@@ -249,7 +247,7 @@ def test_a_newest_document_that_cannot_be_used_is_noted_until_one_can(server: Se
         assert refusals(path) == {}
 
 
-def test_a_router_that_the_server_cannot_tell_of_is_noted(server: Server, path: Path) -> None:
+def test_router_that_the_server_cannot_describe_is_noted(server: Server, path: Path) -> None:
     router_id = server.add(1)
     with desk(server, path) as a:
         server.fail("get_ports_by_subnet", *[RemoteError("no such subnet")] * 3)
@@ -265,7 +263,7 @@ def test_a_router_that_the_server_cannot_tell_of_is_noted(server: Server, path: 
         assert list(refusals(path)) == [router_id]
 
 
-def test_notes_of_routers_that_are_gone_go(server: Server, path: Path) -> None:
+def test_notes_of_deleted_routers_are_removed(server: Server, path: Path) -> None:
     ids = [server.add(number) for number in range(3)]
     with desk(server, path) as a:
         a.sync()
