@@ -21,7 +21,7 @@ MAC, ADDRESS = "fa:16:3e:00:00:99", 99
 OWN_THREADS = {"fetch": {"neutron-fetch"}, "store": {"neutron-fetch"}, "report": {"neutron-report"}}
 """Folder → the threads that run its functions."""
 DAEMON = {"MainThread", "worker"}
-FILES_OF_A_CAST = 32
+FILES_OF_A_CAST = 33
 """Files of the source, the model and the daemon that a cast passes from its arrival to the reconciler."""
 CALL_OF_SYNC = "sources/neutron/fetch/full_sync.py:_start_call.<locals>."
 """Functions that ``neutron-sync`` runs, beside those of ``wire``: the call, and what wakes the fetch thread."""
