@@ -86,11 +86,11 @@ def _refuse_half_surrogates(text: str) -> None:
     """Raise JsonTextError for an escaped surrogate without its other half, which no UTF-8 text can hold."""
     if not _SURROGATE.search(text):
         return
-    awaited = -1  # where the second half of the pair has to begin
+    awaited = -1  # where the second half of a pair has to begin, -1 where none may stand
     for escape in _ESCAPE.finditer(text):
         code = int(escape[1] or "0", 16)
         is_second = 0xDC00 <= code < 0xE000
-        if is_second != (escape.start() == awaited):
+        if awaited != (escape.start() if is_second else -1):
             break
         awaited = escape.end() if 0xD800 <= code < 0xDC00 else -1
     else:

@@ -41,6 +41,11 @@ def link_local(mac: str) -> str:
     return str(IPv6Address(b"\xfe\x80" + bytes(6) + identifier))
 
 
+def has_ethernet_address(mac: str) -> bool:
+    """True for a MAC address of six octets; tunnels and InfiniBand have none, or one of another length."""
+    return len(mac) == len("00:00:00:00:00:00")
+
+
 @lru_cache(maxsize=16384)
 def kernel_link_local(device: str, mac: str) -> Address:
     """Return the link-local address that the kernel adds to a device with this MAC address."""

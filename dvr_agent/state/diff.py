@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
-from dvr_agent.state.address import ADDRESS_KIND, is_made_of_mac, kernel_link_local
+from dvr_agent.state.address import ADDRESS_KIND, has_ethernet_address, is_made_of_mac, kernel_link_local
 from dvr_agent.state.filter import Table
 from dvr_agent.state.kind import AnyKind, KernelObject
 from dvr_agent.state.namespace import KIND_OF, KINDS, Announcement, NamespaceState, Outbound
@@ -164,7 +164,8 @@ def _address_changes(now: NamespaceState, desired: NamespaceState) -> Iterator[C
         return
     desired_addresses, found = desired.addresses, now.addresses | now.link_locals
     wanted = {link.name for link in desired.links}
-    links = (*desired.links, *(link for link in now.links if link.name not in wanted))
+    others = (link for link in now.links if link.name not in wanted and has_ethernet_address(link.mac))
+    links = (*desired.links, *others)
     places = {(one.device, one.ip) for one in desired_addresses}
     # A device has an IPv6 address once: a desired one with another prefix length replaces the kernel's.
     own = {

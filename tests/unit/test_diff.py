@@ -61,6 +61,14 @@ def test_every_object_of_a_difference_is_named_once(now: NamespaceState, want: N
     assert sorted(change.text for change in items) == sorted({change.text for change in items})
 
 
+@pytest.mark.parametrize("mac", ["", "0a:00:00:01", ":".join(["00"] * 20)], ids=["tun", "ipip", "infiniband"])
+def test_a_device_without_an_ethernet_address_is_removed_like_any_other(mac: str) -> None:
+    want = NamespaceState("qrouter-x", Ownership(prefixes=("qr-",)))
+    link, address = Link("qr-tun", mac, 1500), Address("qr-tun", "10.0.0.1/24")
+    now = replace(want, links=frozenset({link}), addresses=frozenset({address}))
+    assert {change.item for change in diff(now, want).items} == {link, address}
+
+
 @given(STATES, STATES)
 def test_phases_hold_every_change_once(now: NamespaceState, want: NamespaceState) -> None:
     items = diff(now, want).items

@@ -51,6 +51,9 @@ REFUSED = [
         r'"\ud800\ud800"',
         r'"\ud800\n"',
         r'["\ud83d","\ude00"]',
+        r'["\ud83d","\u0041"]',
+        r'"\ud800x\n"',
+        r'"\ud83dx\ud83d\ude00"',
     ),
 ]
 ACCEPTED: list[tuple[str, object]] = [
