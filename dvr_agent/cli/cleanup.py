@@ -77,7 +77,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
             if reconciler is None:
                 bridges, files = planner.idle_bridges(networks), leftover_files.find(settings)
             else:
-                bridges = reconciler.remove_bridges(networks, torn_down=True)
+                bridges = reconciler.remove_bridges(networks, await_teardown=True)
                 files = leftover_files.remove(settings)
     _show(out, plan, result, Extras(bridges, files, args.dry_run), brief=asked and result is not None)
     return 1 if unwritten else 0

@@ -16,12 +16,12 @@ from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.lock import AgentLock
 from dvr_agent.reconcile.handover import (
-    Leaving,
-    find_leaving,
+    OwnObjects,
+    correct_state_files,
+    find_own_objects,
     missing_effects,
-    read_leaving,
-    remove_leaving,
-    settle_state_files,
+    read_own_objects,
+    remove_own_objects,
 )
 
 INTERVAL = 0.5
@@ -39,7 +39,7 @@ class Progress:
     :ivar waits_for: effects that neutron-l3-agent lacks there; empty: our objects were removed, or can be
     """
 
-    leaving: Leaving
+    leaving: OwnObjects
     waits_for: tuple[str, ...] = ()
 
 
@@ -53,8 +53,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     kernel = open_kernel()
     lock = contextlib.nullcontext() if args.dry_run else AgentLock(conf.state_path, conf.host)
     with lock:
-        wrong_files = settle_state_files(kernel, Path(conf.state_path), writable=not args.dry_run)
-        everything = find_leaving(kernel)
+        wrong_files = correct_state_files(kernel, Path(conf.state_path), writable=not args.dry_run)
+        everything = find_own_objects(kernel)
         if args.dry_run:
             left = [Progress(one, _waits_for(kernel, one)) for one in everything]
         else:
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _hand_over(
-    kernel: Kernel, everything: list[Leaving], now: bool, timeout: float, report: Callable[[list[Progress]], None]
+    kernel: Kernel, everything: list[OwnObjects], now: bool, timeout: float, report: Callable[[list[Progress]], None]
 ) -> list[Progress]:
     """Remove our objects where neutron-l3-agent is ready, until none are left or the time is over.
 
@@ -79,9 +79,9 @@ def _hand_over(
     end = time.monotonic() + timeout
     names = [one.namespace for one in everything]
     while True:
-        leaving = [there for name in names if (there := read_leaving(kernel, name)) is not None]
+        leaving = [there for name in names if (there := read_own_objects(kernel, name)) is not None]
         found = [Progress(one, () if now else _waits_for(kernel, one)) for one in leaving]
-        remove_leaving(kernel, [one.leaving for one in found if not one.waits_for])
+        remove_own_objects(kernel, [one.leaving for one in found if not one.waits_for])
         waiting = [one for one in found if one.waits_for]
         if not waiting:
             return []
@@ -92,7 +92,7 @@ def _hand_over(
         time.sleep(min(INTERVAL, max(end - time.monotonic(), 0)))
 
 
-def _waits_for(kernel: Kernel, leaving: Leaving) -> tuple[str, ...]:
+def _waits_for(kernel: Kernel, leaving: OwnObjects) -> tuple[str, ...]:
     try:
         return tuple(missing_effects(kernel, leaving))
     except NamespaceGoneError:
@@ -121,7 +121,7 @@ def _first(waiting: list[Progress]) -> str:
 
 
 def _show(
-    out: Output, everything: list[Leaving], left: list[Progress], wrong_files: bool, args: argparse.Namespace
+    out: Output, everything: list[OwnObjects], left: list[Progress], wrong_files: bool, args: argparse.Namespace
 ) -> None:
     waits = {one.leaving.namespace: one.waits_for for one in left}
     files = ("would be corrected" if args.dry_run else "corrected") if wrong_files else "right"
