@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from oslo_config import cfg
 
-from dvr_agent import leftover_files
+from dvr_agent import stale_files
 from dvr_agent.cli.inputs import load_config, read_source
 from dvr_agent.cli.output import Output, complain
 from dvr_agent.cli.render import Renderer, as_json, as_lines
@@ -75,10 +75,10 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 unwritten = _flush(reconciler)
         if networks is not None:
             if reconciler is None:
-                bridges, files = planner.idle_bridges(networks), leftover_files.find(settings)
+                bridges, files = planner.idle_bridges(networks), stale_files.find(settings)
             else:
                 bridges = reconciler.remove_bridges(networks, await_teardown=True)
-                files = leftover_files.remove(settings)
+                files = stale_files.remove(settings)
     _show(out, plan, result, Extras(bridges, files, args.dry_run), brief=asked and result is not None)
     return 1 if unwritten else 0
 

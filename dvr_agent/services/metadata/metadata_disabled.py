@@ -53,9 +53,7 @@ class MetadataDisabled:
             self._client.ask({"do": "stop", "router": router_id})
             if self._served == {router_id}:
                 self._end()
-        except (
-            ServiceError
-        ) as exc:  # the proxy has gone, and its sockets too; or it hangs until its watchdog acts
+        except ServiceError as exc:  # the proxy has gone, and its sockets too; or it hangs until its watchdog acts
             LOG.debug("router %s: %s", router_id, exc)
         finally:
             self._client.close()
