@@ -1,8 +1,8 @@
 """Reads configuration files with oslo.config, and as text for error messages that name file, option and value.
 
 An error of oslo.config names neither the file of a bad value (it names the last file that has the section) nor the
-value, and some errors are only written on stderr before the process ends.  So the files are searched for the bad value.  Used
-by ``config`` and by dvr-metadata-proxy.
+value, and some errors are only written on stderr before the process ends.  So the files are searched for
+the bad value.  Used by ``config`` and by dvr-metadata-proxy.
 """
 
 from __future__ import annotations

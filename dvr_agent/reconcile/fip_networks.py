@@ -137,10 +137,6 @@ class FipNetworks:
         one.port = offered
         return offered
 
-    def devices(self, network: str) -> frozenset[str]:
-        """Return the ``fg-`` devices that are, or may be, in the fip namespace."""
-        return frozenset(self._of(network).devices)
-
     def note_paths(self, network: str, router_id: str, devices: Iterable[str]) -> None:
         """Note the ``fg-`` devices that the routes of a router's slice use.
 
@@ -184,7 +180,7 @@ class FipNetworks:
         :param base: desired state of the shared part by the router's document
         :param router_id: the same job moves this router's routes away from the devices of earlier ports
         """
-        devices = self.devices(network) | base.ownership.devices
+        devices = base.ownership.devices | self._of(network).devices
         if devices == base.ownership.devices:
             return SharedPart(base, frozenset())
         unused = self.unused(network, but=[names.router_stem(router_id)])
