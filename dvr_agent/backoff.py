@@ -1,6 +1,6 @@
 """Computes the time before the next try: doubled after each failure, never above a maximum, with jitter.
 
-Pure; for the daemon's retries and for sources that ask over the network.
+Pure; for retries of routers, of neutron-server, of helper processes and of the metadata proxy.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ JITTER = 0.2
 
 
 def delay(failures: int, first: float, maximum: float) -> float:
-    """Seconds to wait after the ``failures``-th failure in a row (1 is the first), ± 20 %.
+    """Return the seconds to wait after the ``failures``-th failure in a row (1 is the first), ± 20 %.
 
     With jitter, routers that failed together are not retried together for ever.
     """

@@ -88,7 +88,7 @@ def load(args: Sequence[str], prog: str = "dvr-agent") -> cfg.ConfigOpts:
 
 
 def config_arguments(conf: cfg.ConfigOpts) -> list[str]:
-    """The command line arguments that name this configuration's files."""
+    """Return the command line arguments that name this configuration's files."""
     arguments = []
     for path in conf.config_file or []:
         arguments += ["--config-file", path]
@@ -98,9 +98,9 @@ def config_arguments(conf: cfg.ConfigOpts) -> list[str]:
 
 
 def host_settings(conf: cfg.ConfigOpts) -> HostSettings:
-    """The settings that shape the data plane.
+    """Return the settings that shape the data plane.
 
-    :raises ConfigError: a mark that is no number of 16 bits, or a gateway which is no link-local address
+    :raises ConfigError: a mark is no number of 16 bits, or the IPv6 gateway is no link-local address
     """
     return HostSettings(
         host=conf.host,
@@ -115,7 +115,7 @@ def host_settings(conf: cfg.ConfigOpts) -> HostSettings:
 
 
 def make_settings(conf: cfg.ConfigOpts) -> Settings:
-    """All settings of a configuration.
+    """Return all settings of a configuration.
 
     :raises ConfigError: an option has a value that cannot be used; the text names the file too
     """
@@ -138,7 +138,7 @@ def make_settings(conf: cfg.ConfigOpts) -> Settings:
 
 
 def source_settings(conf: cfg.ConfigOpts) -> SourceSettings:
-    """The settings of the source of router documents."""
+    """Return the settings of the source of router documents."""
     return SourceSettings(
         kind=source_name(conf),
         host=conf.host,
@@ -150,7 +150,7 @@ def source_settings(conf: cfg.ConfigOpts) -> SourceSettings:
 
 
 def attach_settings(conf: cfg.ConfigOpts) -> AttachSettings:
-    """The settings of the attach drivers.
+    """Return the settings of the attach drivers.
 
     :raises ConfigError: ``interface_driver`` names no driver
     """
@@ -168,14 +168,14 @@ def attach_settings(conf: cfg.ConfigOpts) -> AttachSettings:
 
 
 def source_name(conf: cfg.ConfigOpts) -> str:
-    """``directory`` or ``neutron``: the option ``source``, or what follows from ``transport_url``."""
+    """Return ``directory`` or ``neutron``: the option ``source``, or its default, by ``transport_url``."""
     if conf.dvr_agent.source:
         return str(conf.dvr_agent.source)
     return "neutron" if conf.transport_url else "directory"
 
 
 def metadata_wanted(conf: cfg.ConfigOpts) -> bool:
-    """True if instances get metadata: ``enable_metadata_proxy``, or what follows from the source."""
+    """Return True if instances get metadata: ``enable_metadata_proxy``, or its default, which depends on the source."""
     wanted: bool | None = conf.enable_metadata_proxy
     return source_name(conf) == "neutron" if wanted is None else wanted
 
@@ -227,9 +227,9 @@ def _metadata_settings(conf: cfg.ConfigOpts) -> MetadataSettings:
 
 
 def _driver_name(conf: cfg.ConfigOpts) -> str:
-    """``bridge`` or ``openvswitch``.
+    """Return the attach driver, ``bridge`` or ``openvswitch``.
 
-    :raises ConfigError: the option names another driver
+    :raises ConfigError: ``interface_driver`` names another driver
     """
     name = conf.interface_driver or ("openvswitch" if source_name(conf) == "neutron" else "bridge")
     known = {"bridge": "bridge", "openvswitch": "openvswitch", OVS_DRIVER_CLASS: "openvswitch"}

@@ -1,7 +1,8 @@
 """Reads configuration files with oslo.config, and as text for error messages that name file, option and value.
 
 An error of oslo.config names neither the file of a bad value (it names the last file that has the section) nor the
-value, and some errors are only written on stderr before the process ends.  So a refused value is searched in the files.
+value, and some errors are only written on stderr before the process ends.  So the files are searched for
+the bad value.  Used by ``config`` and by dvr-metadata-proxy.
 """
 
 from __future__ import annotations
@@ -82,12 +83,12 @@ def parse(
 
 
 def files_of(conf: cfg.ConfigOpts) -> list[Path]:
-    """The files that oslo.config read, in its order: named files, then ``*.conf`` of the directories."""
+    """Return the files that oslo.config read, in its order: named files, then ``*.conf`` of the directories."""
     return _with_directories(conf.config_file or [], conf.config_dir or [])
 
 
 def files_named(args: Sequence[str], default_files: Sequence[str], default_dirs: Sequence[str]) -> list[Path]:
-    """The files that a command line names, in the same order; for a command line that oslo.config refused."""
+    """Return the files that a command line names, in the same order, for a command line that oslo.config refused."""
     named: dict[str, list[str]] = {"--config-file": [], "--config-dir": []}
     for word, following in zip(args, [*args[1:], ""], strict=True):
         option, equals, value = word.partition("=")
@@ -113,7 +114,7 @@ def read(files: Iterable[Path]) -> Assignments:
 
 
 def bad_value(opts: Iterable[tuple[str, Any]], files: Sequence[Path]) -> str:
-    """File, option, value and expectation of the first value that its option refuses; empty if there is none.
+    """Return file, option, value and expectation of the first value that its option refuses; empty if there is none.
 
     :param opts: (group, option)
     """
@@ -135,7 +136,7 @@ def bad_value(opts: Iterable[tuple[str, Any]], files: Sequence[Path]) -> str:
 
 
 def unreadable(files: Iterable[Path]) -> str:
-    """Name and reason of the first file that cannot be read or is no text; empty if there is none."""
+    """Return name and reason of the first file that cannot be read or is no text; empty if there is none."""
     for path in files:
         try:
             path.read_text()
@@ -147,7 +148,7 @@ def unreadable(files: Iterable[Path]) -> str:
 
 
 def bad_line(files: Iterable[Path]) -> str:
-    """File and number of the first line that is neither a section nor an assignment; empty if there is none.
+    """Return file and number of the first line that is neither a section nor an assignment; empty if there is none.
 
     The line itself is not shown: it may be a secret whose ``=`` is missing.
     """
@@ -160,7 +161,10 @@ def bad_line(files: Iterable[Path]) -> str:
 
 
 def bad_reference(option: tuple[str, Any] | None, files: Sequence[Path]) -> str:
-    """Message about an option whose value refers to another option (``$name``) that does not exist; else empty."""
+    """Return a message about a reference (``$name``) to an option that does not exist; empty if ``option`` is None.
+
+    :param option: (group, option) with the reference
+    """
     if option is None:
         return ""
     group, opt = option
@@ -170,7 +174,7 @@ def bad_reference(option: tuple[str, Any] | None, files: Sequence[Path]) -> str:
 
 
 def with_file(conf: cfg.ConfigOpts, text: str) -> str:
-    """A message about ``[group] option``, preceded by the file that sets the option, if one does."""
+    """Return a message about ``[group] option``, preceded by the file that sets the option, if one does."""
     named = _OPTION.search(text)
     if named is None:
         return text
@@ -185,7 +189,7 @@ def with_file(conf: cfg.ConfigOpts, text: str) -> str:
 
 
 def _options(conf: cfg.ConfigOpts) -> list[tuple[str, Any]]:
-    """(group, option) of all registered options."""
+    """Return (group, option) of all registered options."""
     infos = conf._all_opt_infos()  # noqa: SLF001 - oslo.config has no public list of them
     return [(group.name if group else "DEFAULT", info["opt"]) for info, group in infos]
 

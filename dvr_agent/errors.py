@@ -34,7 +34,7 @@ _MAY_PASS = frozenset({
 
 
 def exit_code(error: DvrError) -> int:
-    """Exit code of a process that cannot run: :data:`EX_CONFIG` where a restart does not help, else 1."""
+    """Return the exit code of a process that cannot run: :data:`EX_CONFIG` where a restart does not help, else 1."""
     cause = error.__cause__
     if not isinstance(error, ConfigError) or (isinstance(cause, OSError) and cause.errno in _MAY_PASS):
         return 1
@@ -47,7 +47,7 @@ class DocumentError(DvrError):
     :param document: file name or other label of the document
     :param path: JSON path of the offending value, ``$`` for the document itself
     :param value: the value as found, already cut to 80 characters; empty when there is none to show
-    :param expected: what would have been right
+    :param expected: description of acceptable values
     """
 
     def __init__(self, document: str, path: str, value: str, expected: str) -> None:
@@ -65,7 +65,7 @@ class NotSupportedError(DvrError):
 
 
 class KernelError(DvrError):
-    """The kernel refused something.
+    """The kernel refused to read or to change an object.
 
     :param namespace: network namespace, ``""`` for the one the agent runs in
     :param what: the object, in iproute2 / iptables words

@@ -1,7 +1,7 @@
 """eventfd(2): a descriptor by which one thread wakes another that waits with select or poll.
 
-Used by the Open vSwitch driver (something changed), by the neutron source's event queue (there are events), and where
-an interface asks for a descriptor and nothing ever happens.
+Used by the Open vSwitch driver and by the neutron source's event queue, and where an interface requires a descriptor
+although there are no events.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def unshare(flags: int) -> None:
 def mount(source: str | None, target: str, flags: int, kind: str = "none") -> None:
     """Mount a file system, or change a mount (mount(2)); no options.
 
-    :param source: None: what a mount that exists is made of does not matter
+    :param source: None for a change of an existing mount
     """
     what = os.fsencode(source) if source else b"none"
     if _libc.mount(what, os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), None):
@@ -82,7 +82,7 @@ def timerfd_settime(fd: int, specification: bytes) -> None:
 
 
 def getsockopt(fd: int, level: int, option: int, buffer: ctypes.Array[ctypes.c_char]) -> None:
-    """Read a socket option that takes a question in its buffer, which :meth:`socket.socket.getsockopt` cannot pass."""
+    """Read a socket option whose buffer has an input, which :meth:`socket.socket.getsockopt` cannot pass."""
     size = ctypes.c_uint32(len(buffer))
     if _getsockopt(fd, level, option, buffer, ctypes.byref(size)):
         raise _error("getsockopt")
@@ -105,7 +105,7 @@ def openat2(directory: int, path: str, flags: int, resolve: int) -> int:
 
 
 def thread_errno() -> int:
-    """The thread's errno as other C libraries set it, for one that was loaded without ``use_errno``."""
+    """Return the thread's errno, as set by a C library that was loaded without ``use_errno``."""
     return int(_errno_location().contents.value)
 
 

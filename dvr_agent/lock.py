@@ -1,4 +1,4 @@
-"""Locks that allow one agent per host: the daemon has them while it runs, ``dvrctl apply`` while it works.
+"""Locks that allow one agent per host: the daemon has them while it runs, writing verbs of ``dvrctl`` while they work.
 
 Two agents must share neither the host nor the state directory: one lock is named after the host, two after the state
 directory (after its path, and after the directory that the path leads to).  Lock files lie in a directory below
@@ -78,10 +78,11 @@ class AgentLock:
         self.release()
 
     def _state_directory(self) -> os.stat_result | None:
-        """The state directory; None if it is missing and cannot be made (a full or read-only file system): then writers
-        of state files report the error.
+        """Return the state directory's stat; None if it cannot be made because the file system is full or read-only.
 
-        :raises ConfigError: it cannot be a directory
+        Writers of state files report that error.
+
+        :raises ConfigError: ``state_path`` is no directory
         """
         try:
             securefiles.ensure_directory(self._state_path)
@@ -127,7 +128,7 @@ class AgentLock:
                 raise
             if _same_file(fd, name, directory):
                 break
-            os.close(fd)  # the run directory was cleaned between open and lock: the name belongs to another file now
+            os.close(fd)  # the file was removed between open and lock, and the name may belong to a new file
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._locks.append(fd)

@@ -1,4 +1,4 @@
-"""Sets up logging by oslo.log, for the daemon and for dvrctl; no eventlet.
+"""Sets up logging by oslo.log, for the daemon and dvr-metadata-proxy; no eventlet.
 
 The log level, file, journal and JSON options are oslo.log's.  This module adds: warnings, and unhandled exceptions of
 any thread, are logged instead of printed on stderr; libraries log less; a job's lines carry its request id and router
@@ -57,7 +57,7 @@ def complain(prog: str, text: str) -> None:
 
 
 def is_journal(stream: Any) -> bool:
-    """True if the journal reads the stream (systemd.exec(5), $JOURNAL_STREAM)."""
+    """Return True if the journal reads the stream (systemd.exec(5), $JOURNAL_STREAM)."""
     try:
         found = os.fstat(stream.fileno())
     except (AttributeError, OSError, ValueError):
@@ -108,7 +108,7 @@ def set_levels(debug: bool, default_log_levels: Iterable[str]) -> None:
 
 
 def to_terminal() -> bool:
-    """True if log lines go to stdout or stderr, where an error must not be printed a second time."""
+    """Return True if log lines go to stdout or stderr, where an error must not be printed a second time."""
     return any(getattr(handler, "stream", None) in (sys.stdout, sys.stderr) for handler in logging.getLogger().handlers)
 
 
@@ -127,7 +127,7 @@ class JobContext(oslo_context.RequestContext):
         self.router_id = router_id
 
     def get_logging_values(self) -> dict[str, Any]:
-        """The values that oslo.log puts into a line."""
+        """Return the values that oslo.log puts into a line."""
         values = {"request_id": self.request_id}
         return {**values, "router_id": self.router_id} if self.router_id else values
 
@@ -137,7 +137,7 @@ _current = threading.local()
 
 @contextmanager
 def job_context(router_id: str | None = None) -> Iterator[str]:
-    """Lines logged by this thread inside the block carry a new request id, and the router's id.
+    """Give the log lines of this thread inside the block a new request id, and the router's id.
 
     Must not be used where green threads may switch: the context belongs to the operating system's thread.
     """
@@ -219,7 +219,7 @@ def _priority(level: int) -> int:
 
 
 def _log_option(conf: cfg.ConfigOpts, exc: Exception) -> str:
-    """The option that made oslo.log fail, inferred from the kind of the error."""
+    """Return the option that made oslo.log fail, inferred from the type of the error."""
     if isinstance(exc, log.LogConfigError):
         return f"[DEFAULT] log_config_append = {conf.log_config_append}"
     if isinstance(exc, OSError):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 GUARD_MINIMUM = 10
-"""A removal of fewer routers than this is never held back."""
+"""A removal of fewer routers than this is never refused."""
 
 
 def is_mass_removal(stale: int, present: int) -> bool:
-    """True if the removal of ``stale`` of ``present`` routers is rather a fault of the source than the truth."""
+    """Return True if the removal of ``stale`` of ``present`` routers looks like a fault of the source."""
     return stale >= GUARD_MINIMUM and stale * 2 > present

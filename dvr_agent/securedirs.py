@@ -72,12 +72,12 @@ def make_directory(path: str | Path, mode: int = 0o755, *, inherit_owner: bool =
 
 
 def trusted_users() -> frozenset[int]:
-    """Users whose links are followed: root, the process's user, and the owner of ``/`` (root, in a user namespace)."""
+    """Return the users whose links are followed: root, the process's user, the owner of ``/`` (in a user namespace)."""
     return frozenset({0, os.geteuid(), os.stat("/").st_uid})
 
 
 def is_trusted(directory: os.stat_result, trusted: frozenset[int]) -> bool:
-    """True if only trusted users can put links, or files that they do not own, into a directory.
+    """Return True if only trusted users can put links, or files that they do not own, into a directory.
 
     In a directory with the sticky bit (``/tmp``) other users can make links, but these do not belong to a trusted user.
     """
@@ -129,7 +129,7 @@ def _root() -> int:
 
 
 def _is_new(directory: int) -> bool:
-    """True for a directory that was just made.
+    """Return True for a directory that was just made.
 
     Between mkdir(2) and open(2) the owner of the parent can put another directory in its place, but only an empty one
     of this process's user, which does no harm.

@@ -155,7 +155,7 @@ def ensure_directory(path: Path, mode: int = 0o755) -> None:
 
 
 def names(path: Path) -> list[str]:
-    """Names of a directory's entries; empty if the directory is missing.
+    """Return the names of a directory's entries; empty if the directory is missing.
 
     :raises OSError: as open(2)
     """

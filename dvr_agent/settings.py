@@ -1,4 +1,4 @@
-"""Typed settings: frozen values that ``dvr_agent.config`` makes once of the options.  Data only.
+"""Typed settings: frozen values that ``dvr_agent.config`` makes from the options.  Data only.
 
 Each class holds what one part of the agent needs, under the names of the options (``dvr_agent.options`` explains them).
 Times are in seconds, sizes in bytes.  Settings of the data plane: ``dvr_agent.desired.host_settings``; of

@@ -1,4 +1,4 @@
-"""Native threads that leave signals to the main thread and do not keep the process alive."""
+"""Makes native threads that leave signals to the main thread and do not keep the process alive."""
 
 from __future__ import annotations
 

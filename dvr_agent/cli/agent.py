@@ -1,4 +1,4 @@
-"""``dvr-agent``: the daemon's command line.
+"""``dvr-agent``: runs the daemon (``dvr_agent.daemon.service``) with the configuration of the command line.
 
 Exit codes: 0 stopped by a signal, 1 cannot run now (the reason is one line), 2 wrong arguments, 78 (EX_CONFIG) the
 configuration cannot be used.
@@ -23,7 +23,7 @@ PROG = "dvr-agent"
 def main(argv: Sequence[str] | None = None, open_parts: service.OpenParts = open_parts) -> int:
     """Run the daemon with these arguments (default: those of the process); returns the exit code.
 
-    :param open_parts: opens what the daemon drives; tests replace the kernel
+    :param open_parts: opens reconciler, source and the other parts of the daemon; tests replace the kernel
     """
     logs.survive_signals()
     try:

@@ -1,4 +1,4 @@
-"""``dvrctl check``: checks router documents.  Reads files only, no kernel."""
+"""``dvrctl check``: validates router documents.  It reads files only, no kernel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dvr_agent.model.router import Omission, Router
 def run(args: argparse.Namespace, out: Output) -> int:
     """Run ``dvrctl check``.
 
-    :returns: 0: all documents are good; 1: at least one is bad, or has objects that are left out
+    :returns: 0: all documents are good; 1: at least one is bad or has objects that are left out
     """
     conf = load_config(args)
     found = read_files(args.files, conf.dvr_agent.max_document_size)
@@ -47,9 +47,9 @@ def _show(out: Output, result: FileResult) -> None:
     if error is not None:
         out.line(f"bad  {error}", RED)
     elif router is not None:
-        what = f"router {router.id}" + (f" ({router.name})" if router.name else "")
-        word, colour = ("part", YELLOW) if router.omitted else ("ok  ", GREEN)
-        out.line(f"{word} {path}: {what}" + (f"; {note(router)}" if note(router) else ""), colour)
+        title = f"router {router.id}" + (f" ({router.name})" if router.name else "")
+        verdict, colour = ("part", YELLOW) if router.omitted else ("ok  ", GREEN)
+        out.line(f"{verdict} {path}: {title}" + (f"; {note(router)}" if note(router) else ""), colour)
         for omission in router.omitted:
             out.line(f"     left out: {omission.text}", RED)
         for omission in router.skipped:

@@ -1,4 +1,4 @@
-"""``dvrctl cleanup``: removes our objects: of one router, of routers without a document, or all of them."""
+"""``dvrctl cleanup``: removes objects of ours: those of one router, of routers without a document, or all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from oslo_config import cfg
 
-from dvr_agent import leftover_files
+from dvr_agent import stale_files
 from dvr_agent.cli.inputs import load_config, read_source
 from dvr_agent.cli.output import Output, complain
 from dvr_agent.cli.render import Renderer, as_json, as_lines
@@ -31,7 +31,7 @@ class Extras(NamedTuple):
 
     :ivar bridges: names of bridges that nothing uses
     :ivar files: paths of stale temporary files of killed processes
-    :ivar planned: nothing was removed
+    :ivar planned: True if they would be removed (``--dry-run``)
     """
 
     bridges: list[str]
@@ -75,16 +75,16 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 unwritten = _flush(reconciler)
         if networks is not None:
             if reconciler is None:
-                bridges, files = planner.idle_bridges(networks), leftover_files.find(settings)
+                bridges, files = planner.idle_bridges(networks), stale_files.find(settings)
             else:
-                bridges = reconciler.remove_bridges(networks, torn_down=True)
-                files = leftover_files.remove(settings)
+                bridges = reconciler.remove_bridges(networks, await_teardown=True)
+                files = stale_files.remove(settings)
     _show(out, plan, result, Extras(bridges, files, args.dry_run), brief=asked and result is not None)
     return 1 if unwritten else 0
 
 
 def _flush(reconciler: Reconciler) -> str:
-    """Write the state files; returns why they could not be written.  The removed objects are printed nevertheless."""
+    """Write the state files; returns the error, if any: the removed objects are printed nevertheless."""
     try:
         reconciler.flush()
     except DvrError as exc:
@@ -118,19 +118,19 @@ def _choose(
         question = f"{len(stale)} of {present} routers have no document{why}. Remove them?"
     networks = {network_id for _, router in documents.good for network_id in router.networks}
     for _, router in documents.good:
-        with contextlib.suppress(DvrError):  # objects that cannot be read count as not stale
+        with contextlib.suppress(DvrError):  # the devices of a router that cannot be read count as used
             planner.learn(router)
     plan = planner.plan_stale(documents.known)
     return plan, lambda reconciler: reconciler.remove_stale(documents.known), question, networks
 
 
 def _confirm(question: str, plan: Plan, out: Output) -> None:
-    """Ask the operator.
+    """Ask the operator for permission.
 
-    :raises CleanupError: the answer is no, or stdin is no terminal
+    :raises CleanupError: the answer is no, or standard input is no terminal
     """
     if not sys.stdin.isatty():
-        raise CleanupError(f"{question} Nobody to ask: say --yes")
+        raise CleanupError(f"{question} Standard input is no terminal: use --yes")
     if not out.json:
         for line in as_lines(Renderer().section(plan)):
             out.line(line)
@@ -144,7 +144,7 @@ def _confirm(question: str, plan: Plan, out: Output) -> None:
 def _show(out: Output, plan: Plan, result: Result | None, extras: Extras, brief: bool) -> None:
     """Print the result, or the plan.
 
-    :param brief: the plan was shown before the question
+    :param brief: print one line only, since the plan was printed before the question
     """
     done = replace(result.plan, subject=plan.subject) if result else plan
     section = Renderer().section(done, result=result)

@@ -28,9 +28,10 @@ Run = Callable[[argparse.Namespace, Output], int]
 
 EPILOG = f"""\
 exit codes:
-  check     0 all documents are fine         1 at least one is bad
-  plan      0 in sync                        1 error            2 there are changes
-            2 too: the newest document of a router cannot be used, an older one is in force
+  check     0 all documents are good         1 at least one is bad or has objects that are left out
+  plan      0 in sync                        1 error, or a bad document
+            2 there are changes, objects of a document are left out, or the newest document of a
+            router cannot be used
   apply     0 done                           1 error, or not everything was done
   show      0 shown                          1 error
   status    0 all in sync                    1 daemon not reachable
@@ -85,7 +86,12 @@ def make_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
     _add_document_verbs(verbs)
     _add_show(verbs)
-    _add_other_verbs(verbs)
+    _verb(verbs, "status", "show the state of the running daemon", "status:run")
+    _add_fetch(verbs)
+    _add_cleanup(verbs)
+    _add_handover(verbs)
+    _add_wants_metadata(verbs)
+    _add_demo(verbs)
     return parser
 
 
@@ -106,7 +112,7 @@ def _add_document_verbs(verbs: Any) -> None:
         "apply",
         "make the kernel agree with router documents, without the daemon",
         "plan:run_apply",
-        "One reconcile for each document. Refuses while the daemon runs.",
+        "One reconcile for each document. Refused while the daemon runs.",
     )
     apply.add_argument("files", nargs="+", metavar="FILE", help="router document; - is standard input")
 
@@ -114,7 +120,7 @@ def _add_document_verbs(verbs: Any) -> None:
 def _add_show(verbs: Any) -> None:
     show = _verb(verbs, "show", "show objects in the kernel and the configured documents", None)
     things = show.add_subparsers(dest="thing", metavar="WHAT", required=True, parser_class=_Parser)
-    _verb(things, "routers", "all routers", "show:routers")
+    _verb(things, "routers", "all routers with a document or a namespace", "show:routers")
     router = _verb(things, "router", "one router: its document, and the objects in its namespaces", "show:router")
     router.add_argument("id", metavar="ID", help="router id, or as much of its beginning as is unique")
     _verb(things, "namespaces", "network namespaces of dvr-agent", "show:namespaces")
@@ -129,8 +135,7 @@ def _add_show(verbs: Any) -> None:
     rules.add_argument("namespace", metavar="NAMESPACE", help="e.g. qrouter-<uuid>")
 
 
-def _add_other_verbs(verbs: Any) -> None:
-    _verb(verbs, "status", "show the state of the running daemon", "status:run")
+def _add_fetch(verbs: Any) -> None:
     fetch = _verb(
         verbs,
         "fetch",
@@ -141,8 +146,11 @@ def _add_other_verbs(verbs: Any) -> None:
         "daemon runs, since it fetches documents itself.",
     )
     fetch.add_argument(
-        "--timeout", type=_seconds, default=120.0, metavar="SECONDS", help="how long to wait in all; default: 120"
+        "--timeout", type=_seconds, default=120.0, metavar="SECONDS", help="maximum time in all; default: 120"
     )
+
+
+def _add_cleanup(verbs: Any) -> None:
     cleanup = _verb(
         verbs,
         "cleanup",
@@ -153,9 +161,12 @@ def _add_other_verbs(verbs: Any) -> None:
     )
     what = cleanup.add_mutually_exclusive_group()
     what.add_argument("--router", type=_router_id, metavar="ID", help="remove the objects of this router")
-    what.add_argument("--all", action="store_true", help="remove everything; asks first")
-    cleanup.add_argument("--dry-run", action="store_true", help="only show it (works while the daemon runs)")
+    what.add_argument("--all", action="store_true", help="remove all objects of dvr-agent; asks first")
+    cleanup.add_argument("--dry-run", action="store_true", help="only print the plan (works while the daemon runs)")
     cleanup.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _add_handover(verbs: Any) -> None:
     handover = _verb(
         verbs,
         "handover",
@@ -170,17 +181,23 @@ def _add_other_verbs(verbs: Any) -> None:
         action="store_true",
         help="remove dvr-agent's rules at once, even if neutron-l3-agent's are not complete",
     )
-    handover.add_argument("--dry-run", action="store_true", help="only show it (works while the daemon runs)")
+    handover.add_argument("--dry-run", action="store_true", help="only print the plan (works while the daemon runs)")
     handover.add_argument(
         "--timeout", type=_seconds, default=900.0, metavar="SECONDS", help="how long to wait; default: 900"
     )
+
+
+def _add_wants_metadata(verbs: Any) -> None:
     _verb(
         verbs,
         "wants-metadata",
-        "tell whether dvr-metadata-proxy is needed, for the condition of its unit",
-        "wants_metadata:run_metadata",
+        "print whether dvr-metadata-proxy is needed, for the condition of its unit",
+        "wants_metadata:run",
         "Needed if enable_metadata_proxy is true; its default is true where the source is neutron.",
     )
+
+
+def _add_demo(verbs: Any) -> None:
     _verb(
         verbs,
         "demo",
@@ -192,7 +209,12 @@ def _add_other_verbs(verbs: Any) -> None:
 
 
 def _verb(verbs: Any, name: str, text: str, run: str | None, more: str = "") -> Any:
-    """:param run: ``module:function`` below ``dvr_agent.cli``, None for a verb that only has verbs of its own"""
+    """Add a verb.
+
+    :param text: help text in the list of verbs, and first sentence of the verb's own help
+    :param run: ``module:function`` below ``dvr_agent.cli``; None for a verb that only has verbs of its own
+    :param more: further sentences of the verb's own help
+    """
     parser = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}. {more}", allow_abbrev=False)
     parser.add_argument("-o", "--output", choices=("table", "json"), default=argparse.SUPPRESS, help="default: table")
     if run:

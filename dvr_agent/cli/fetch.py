@@ -1,4 +1,4 @@
-"""``dvrctl fetch``: fetch neutron-server's documents of this host, for a plan before the daemon runs."""
+"""``dvrctl fetch``: fetches neutron-server's documents of this host, for a plan before the daemon runs."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ from dvr_agent.sources.cached_documents import documents_path
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    """Fetch and store the documents.  0: all are stored; 1: some are bad, or the server did not answer."""
+    """Run ``dvrctl fetch``.
+
+    :returns: 0: all documents are stored; 1: some are bad, or the server did not answer
+    """
     conf = load_config(args)
     if source_name(conf) != "neutron":
         raise ConfigError("[dvr_agent] source is not neutron: there is no server to ask (is transport_url set?)")
     _keep_quiet(conf.debug)
     from dvr_agent.sources.neutron.one_shot import fetch
 
-    def begins(brokers: str) -> None:
+    def report_start(brokers: str) -> None:
         complain(f"asking neutron-server by {brokers}, for {args.timeout:g} s at most")
 
     # A running daemon stores the documents itself, and keeps them up to date.
     with AgentLock(conf.state_path, conf.host):
-        good, bad = fetch(make_settings(conf), args.timeout, begins)
+        good, bad = fetch(make_settings(conf), args.timeout, report_start)
     where = documents_path(conf.state_path, conf.host)
     if out.json:
         routers = sorted(event.document.router.id for event in good)

@@ -16,12 +16,12 @@ from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.lock import AgentLock
 from dvr_agent.reconcile.handover import (
-    Leaving,
-    find_leaving,
+    OwnObjects,
+    correct_state_files,
+    find_own_objects,
     missing_effects,
-    read_leaving,
-    remove_leaving,
-    settle_state_files,
+    read_own_objects,
+    remove_own_objects,
 )
 
 INTERVAL = 0.5
@@ -36,10 +36,11 @@ class HandoverError(DvrError):
 class Progress:
     """The progress of one namespace.
 
-    :ivar waits_for: effects that neutron-l3-agent lacks there; empty: our objects were removed, or can be
+    :ivar own: objects of ours that are to be removed
+    :ivar waits_for: effects that neutron-l3-agent lacks in the namespace; empty: our objects were removed, or can be
     """
 
-    leaving: Leaving
+    own: OwnObjects
     waits_for: tuple[str, ...] = ()
 
 
@@ -53,8 +54,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     kernel = open_kernel()
     lock = contextlib.nullcontext() if args.dry_run else AgentLock(conf.state_path, conf.host)
     with lock:
-        wrong_files = settle_state_files(kernel, Path(conf.state_path), writable=not args.dry_run)
-        everything = find_leaving(kernel)
+        wrong_files = correct_state_files(kernel, Path(conf.state_path), writable=not args.dry_run)
+        everything = find_own_objects(kernel)
         if args.dry_run:
             left = [Progress(one, _waits_for(kernel, one)) for one in everything]
         else:
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _hand_over(
-    kernel: Kernel, everything: list[Leaving], now: bool, timeout: float, report: Callable[[list[Progress]], None]
+    kernel: Kernel, everything: list[OwnObjects], now: bool, timeout: float, report: Callable[[list[Progress]], None]
 ) -> list[Progress]:
     """Remove our objects where neutron-l3-agent is ready, until none are left or the time is over.
 
@@ -79,22 +80,22 @@ def _hand_over(
     end = time.monotonic() + timeout
     names = [one.namespace for one in everything]
     while True:
-        leaving = [there for name in names if (there := read_leaving(kernel, name)) is not None]
-        found = [Progress(one, () if now else _waits_for(kernel, one)) for one in leaving]
-        remove_leaving(kernel, [one.leaving for one in found if not one.waits_for])
+        left = [own for name in names if (own := read_own_objects(kernel, name)) is not None]
+        found = [Progress(own, () if now else _waits_for(kernel, own)) for own in left]
+        remove_own_objects(kernel, [one.own for one in found if not one.waits_for])
         waiting = [one for one in found if one.waits_for]
         if not waiting:
             return []
         report(waiting)
-        names = [one.leaving.namespace for one in waiting]
+        names = [one.own.namespace for one in waiting]
         if time.monotonic() >= end:
             return waiting
         time.sleep(min(INTERVAL, max(end - time.monotonic(), 0)))
 
 
-def _waits_for(kernel: Kernel, leaving: Leaving) -> tuple[str, ...]:
+def _waits_for(kernel: Kernel, own: OwnObjects) -> tuple[str, ...]:
     try:
-        return tuple(missing_effects(kernel, leaving))
+        return tuple(missing_effects(kernel, own))
     except NamespaceGoneError:
         return ()
 
@@ -117,13 +118,13 @@ class _ProgressLine:
 def _first(waiting: list[Progress]) -> str:
     one = waiting[0]
     more = f" (and {len(one.waits_for) - 1} more)" if len(one.waits_for) > 1 else ""
-    return f"{one.leaving.namespace} lacks {one.waits_for[0]}{more}"
+    return f"{one.own.namespace} lacks {one.waits_for[0]}{more}"
 
 
 def _show(
-    out: Output, everything: list[Leaving], left: list[Progress], wrong_files: bool, args: argparse.Namespace
+    out: Output, everything: list[OwnObjects], left: list[Progress], wrong_files: bool, args: argparse.Namespace
 ) -> None:
-    waits = {one.leaving.namespace: one.waits_for for one in left}
+    waits = {one.own.namespace: one.waits_for for one in left}
     files = ("would be corrected" if args.dry_run else "corrected") if wrong_files else "right"
     if out.json:
         namespaces = [

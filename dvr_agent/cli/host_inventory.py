@@ -20,7 +20,8 @@ from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.model.router import NEEDS_BINDING_HOST, FloatingIp, Router
 from dvr_agent.reconcile.inventory import Inventory, take_inventory
 from dvr_agent.reconcile.reader import KernelReader
-from dvr_agent.state.filter import Dnat, Family, Table, TableKey
+from dvr_agent.reconcile.translations import dnat_pairs, rules_of
+from dvr_agent.state.filter import Family, Table, TableKey
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership
 
@@ -34,7 +35,7 @@ _TABLES: tuple[TableKey, ...] = tuple((f, table) for f in _FAMILIES for table in
 """Every table that may hold chains of ours."""
 
 
-class Found(NamedTuple):
+class FoundNamespace(NamedTuple):
     """A namespace of ours: its name, prefix (``qrouter-``, ``fip-`` or ``snat-``) and the id behind it."""
 
     name: str
@@ -54,7 +55,7 @@ class Host:
         return open_kernel()
 
     @cached_property
-    def settings_host(self) -> str:
+    def host_name(self) -> str:
         """Name of this host in Neutron."""
         return host_settings(self.conf).host
 
@@ -81,22 +82,22 @@ class Host:
         return take_inventory(self.kernel)
 
     @cached_property
-    def namespaces(self) -> list[Found]:
+    def namespaces(self) -> list[FoundNamespace]:
         """Namespaces with names like ours, sorted."""
         parsed = [(name, names.parse_namespace(name)) for name in self.kernel.namespaces.list()]
-        return [Found(name, *parts) for name, parts in parsed if parts is not None]
+        return [FoundNamespace(name, *parts) for name, parts in parsed if parts is not None]
 
     def namespaces_of(self, router_id: str) -> list[str]:
         """Return the names of the namespaces that hold objects of a router."""
         own = [found.name for found in self.namespaces if found.prefix != names.FIP and found.uuid == router_id]
         return own + [names.FIP + network for network in sorted(self.inventory.networks_of(router_id))]
 
-    def devices(self, found: Found) -> list[str]:
+    def devices(self, found: FoundNamespace) -> list[str]:
         """Return the names of our devices in a namespace."""
         state = self.kernel.interfaces.observe(found.name, Ownership(prefixes=_DEVICES[found.prefix]), ())
         return sorted(link.name for link in state.links) if state else []
 
-    def is_stale(self, found: Found) -> bool:
+    def is_stale(self, found: FoundNamespace) -> bool:
         """Return True if the namespace belongs to no document; False if a bad document may be of its router."""
         if not self.documents.complete:
             return False
@@ -123,7 +124,7 @@ class Host:
         return tuple(table for table in self.kernel.iptables.observe(namespace, _TABLES) if table.chains)
 
     def translations(self) -> dict[tuple[str, str], list[tuple[str, str]]]:
-        """Map (router id, address outside) to (address inside, namespace) of each DNAT rule of ours."""
+        """Return (router id, floating IP) → (fixed IP, namespace) of each DNAT rule of ours."""
         found: dict[tuple[str, str], list[tuple[str, str]]] = {}
         for namespace in self.namespaces:
             if namespace.prefix == names.FIP:
@@ -132,26 +133,18 @@ class Host:
                 tables = self.kernel.iptables.observe(namespace.name, ((4, "nat"),))
             except NamespaceGoneError:
                 continue
-            for outside, inside in _dnats(tables):
-                entries = found.setdefault((namespace.uuid, outside), [])
-                if (inside, namespace.name) not in entries:
-                    entries.append((inside, namespace.name))
+            for floating_ip, fixed_ip in dnat_pairs(rules_of(tables)):
+                entries = found.setdefault((namespace.uuid, floating_ip), [])
+                if (fixed_ip, namespace.name) not in entries:
+                    entries.append((fixed_ip, namespace.name))
         return found
 
     def place(self, fip: FloatingIp) -> str:
-        """Return which host a floating IP belongs to, as text for a table."""
+        """Return the host that a floating IP belongs to, as text for a table."""
         if fip.host == NEEDS_BINDING_HOST:
             return "central (port is bound nowhere)"
         if fip.is_central:
             return "central"
-        if self.settings_host in (fip.host, fip.dest_host):
-            return "here" if fip.host == self.settings_host else "here (port is moving here)"
+        if self.host_name in (fip.host, fip.dest_host):
+            return "here" if fip.host == self.host_name else "here (port is moving here)"
         return f"host {fip.host}" if fip.host else "no host"
-
-
-def _dnats(tables: tuple[Table, ...]) -> Iterator[tuple[str, str]]:
-    for table in tables:
-        for chain in table.chains:
-            for rule in chain.rules:
-                if isinstance(rule.target, Dnat) and isinstance(rule.dst, str):
-                    yield rule.dst.partition("/")[0], rule.target.address

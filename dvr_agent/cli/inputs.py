@@ -34,8 +34,8 @@ class Documents:
     :ivar good: (name of the document, router), one per router
     :ivar bad: one error for each document that cannot be used
     :ivar known: ids of all routers that have a document, as far as documents name one
-    :ivar complete: False if a bad document may be of any router
-    :ivar suspect: why routers that are not in ``known`` may have a document nevertheless; empty: no reason is known
+    :ivar complete: False if a bad document has no readable router id: it may be of any router
+    :ivar suspect: a reason to doubt that routers which are not in ``known`` have no document; empty: there is none
     :ivar outdated: router id → why its newest document cannot be used: an older one is in force
     :ivar results: file by file in the order given; empty for documents of a source
     """

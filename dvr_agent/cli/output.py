@@ -1,7 +1,7 @@
 """Writes dvrctl's output: tables, plans and JSON to stdout, one line per error to stderr.
 
-Control characters in texts from outside (names of routers and files, errors) are escaped here.  Colour
-only on a terminal, and not where ``NO_COLOR`` (no-color.org) is set.
+Control characters in texts from outside (names of routers and files, errors) are escaped here.  Colour is used only on
+a terminal, and not where ``NO_COLOR`` (no-color.org) is set.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Output:
         """Flush the stream.
 
         :raises OutputError: the output cannot be written
-        :raises BrokenPipeError: its reader went away
+        :raises BrokenPipeError: the reader of the output has closed it
         """
         with _output_errors():
             self._stream.flush()
@@ -82,7 +82,7 @@ class Output:
 
 @contextlib.contextmanager
 def _output_errors() -> Iterator[None]:
-    """Raise OutputError for a failure to write; BrokenPipeError (the reader has gone) passes."""
+    """Raise OutputError for a failure to write; a BrokenPipeError passes, since ``ctl`` ends quietly then."""
     try:
         yield
     except BrokenPipeError:

@@ -25,7 +25,12 @@ from dvr_agent.reconcile.factory import open_planner, open_reconciler
 
 @dataclass
 class Report:
-    """Collects plans, results and errors; text is printed at once, JSON at the end."""
+    """Collects plans, results and errors; text is printed at once, JSON at the end (:meth:`finish`).
+
+    :ivar sections: rendered plans
+    :ivar errors: (router or document, error)
+    :ivar skipped: (router, reason)
+    """
 
     out: Output
     renderer: Renderer = field(default_factory=Renderer)
@@ -39,7 +44,7 @@ class Report:
     ) -> None:
         """Report a plan, or the plan that a job has carried out.
 
-        :param outdated: why the newest document of the router cannot be used, empty if the plan is about that one
+        :param outdated: why the newest document of the router cannot be used; empty if the plan is about that document
         """
         section = self.renderer.section(plan, name, result, document)
         if outdated:
@@ -112,7 +117,7 @@ class Report:
             (len(self.skipped), "left alone"),
             (len(self.errors), "failed"),
         ]
-        texts = [f"{number} {word}" for number, word in parts if number]
+        texts = [f"{number} {text}" for number, text in parts if number]
         if self.omitted:
             texts.append(omitted_text(self.omitted))
         return ", ".join(texts) or "no router documents"

@@ -1,7 +1,7 @@
-"""Renders plans as text and as JSON: signed lines, grouped by namespace.  The JSON is described in ``docs/dvrctl.md``.
+"""Renders plans as text and as JSON (``docs/dvrctl.md``): lines with a sign, grouped by namespace.
 
-Pure: plans in, values out.  ``plan``, ``apply`` and ``cleanup`` print them.  What several routers share (the base of
-a fip namespace) is part of each one's plan; a :class:`Renderer` shows it only once.
+Pure: plans in, values out; ``plan``, ``apply`` and ``cleanup`` print the values.  The shared part of a fip namespace is
+in the plan of each of its routers; a :class:`Renderer` shows its changes only once.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class Group:
 class Section:
     """One plan, ready to be printed.
 
-    :ivar shared: names of namespaces of which this plan has changes that an earlier section shows
+    :ivar shared: namespaces of which all changes in this plan are shown in an earlier section
     :ivar result: of the job that carried the plan out, None for a mere plan
-    :ivar omitted: objects that are left out, each with its document and why
+    :ivar omitted: objects that are left out, each as text with its document and the reason
     :ivar outdated: why the router's newest document cannot be used, empty if it can: the plan is about an older one
     """
 
@@ -204,7 +204,7 @@ def omitted_text(number: int) -> str:
 
 def _planned_text(section: Section) -> str:
     changes = counts_text(section.counts()) or ("shared changes only" if section.differs else "")
-    outdated = "its newest document cannot be used, it keeps what it has" if section.outdated else ""
+    outdated = "its newest document cannot be used" if section.outdated else ""
     return "; ".join(filter(None, (changes, outdated))) or "in sync"
 
 
@@ -302,7 +302,10 @@ def _chain_lines(command: str, old: Chain | None, new: Chain | None) -> Iterator
 
 
 def _rule_changes(before: Sequence[FilterRule], after: Sequence[FilterRule]) -> Iterator[tuple[str, FilterRule]]:
-    """Rules that go and come, in order; a rule that moved does both.  What is equal at both ends is cut off first."""
+    """Yield (sign, rule) of removed and added rules, in order; a moved rule is removed and added.
+
+    Equal rules at the beginning and at the end are cut off first, which is cheap.
+    """
     start, end = 0, 0
     shorter = min(len(before), len(after))
     while start < shorter and before[start] == after[start]:

@@ -57,12 +57,12 @@ def _note(host: Host, router_id: str, router: Router | None) -> str:
 
 
 def namespaces(args: argparse.Namespace, out: Output) -> int:
-    """Print the network namespaces of ours."""
+    """Print our network namespaces."""
     host = Host(load_config(args))
     found: list[dict[str, Any]] = [
         {
             "name": one.name,
-            "of": f"network {one.uuid}" if one.prefix == names.FIP else _called(host, one.uuid),
+            "of": f"network {one.uuid}" if one.prefix == names.FIP else _router_title(host, one.uuid),
             "devices": host.devices(one),
             "stale": host.is_stale(one),
         }
@@ -76,7 +76,7 @@ def namespaces(args: argparse.Namespace, out: Output) -> int:
     return 0
 
 
-def _called(host: Host, router_id: str) -> str:
+def _router_title(host: Host, router_id: str) -> str:
     entry = host.routers.get(router_id)
     return f"router {entry[1].name}" if entry and entry[1].name else "router"
 
@@ -134,28 +134,12 @@ def router(args: argparse.Namespace, out: Output) -> int:
     """Print one router: its document, and its objects in the kernel."""
     host = Host(load_config(args))
     router_id = _resolve(host, args.id.lower())
-    name, document = host.routers.get(router_id, ("", None))
     states = list(host.contents(router_id))
     rules_in = {namespace: _rule_counts(host, namespace) for namespace, _ in states}
     if out.json:
-        out.document(
-            {
-                "id": router_id,
-                "name": document.name if document else "",
-                "document": name,
-                "note": _note(host, router_id, document),
-                "gateway": _gateway(document) if document else None,
-                "interfaces": [_port(port, names.INTERNAL) for port in document.interfaces] if document else [],
-                "floating_ips": _fips(host, document) if document else [],
-                "routes": _routes(document) if document else [],
-                "omitted": [omission.text for omission in document.omitted] if document else [],
-                "namespaces": [
-                    {"name": namespace, "objects": _texts(state), "rules": rules_in[namespace]}
-                    for namespace, state in states
-                ],
-            }
-        )
+        out.document(_router_json(host, router_id, states, rules_in))
         return 0
+    name, document = host.routers.get(router_id, ("", None))
     out.line(f"router {router_id}" + (f" ({document.name})" if document and document.name else ""), BOLD)
     _line(out, "document", name)
     _line(out, "note", _note(host, router_id, document))
@@ -174,7 +158,31 @@ def router(args: argparse.Namespace, out: Output) -> int:
     return 0
 
 
+def _router_json(
+    host: Host, router_id: str, states: list[tuple[str, NamespaceState]], rules_in: dict[str, dict[str, int]]
+) -> dict[str, Any]:
+    name, document = host.routers.get(router_id, ("", None))
+    return {
+        "id": router_id,
+        "name": document.name if document else "",
+        "document": name,
+        "note": _note(host, router_id, document),
+        "gateway": _gateway(document) if document else None,
+        "interfaces": [_port(port, names.INTERNAL) for port in document.interfaces] if document else [],
+        "floating_ips": _fips(host, document) if document else [],
+        "routes": _routes(document) if document else [],
+        "omitted": [omission.text for omission in document.omitted] if document else [],
+        "namespaces": [
+            {"name": namespace, "objects": _texts(state), "rules": rules_in[namespace]} for namespace, state in states
+        ],
+    }
+
+
 def _resolve(host: Host, text: str) -> str:
+    """Return the router id that begins with the text.
+
+    :raises NotFoundError: no router id does, or several do
+    """
     ids = host.routers.keys() | host.inventory.routers | host.documents.known
     found = [router_id for router_id in sorted(ids) if router_id.startswith(text)]
     if text in found:

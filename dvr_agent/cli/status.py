@@ -27,7 +27,10 @@ class UnreachableError(DvrError):
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    """Show the status.  0: all in sync; 1: the daemon is not reachable; 2: pending or degraded."""
+    """Run ``dvrctl status``.
+
+    :returns: 0: all in sync; 1: the daemon is not reachable; 2: something is pending or degraded
+    """
     conf = load_config(args)
     status = ask(conf.dvr_agent.admin_socket, "/status")
     if out.json:
@@ -38,14 +41,14 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def is_fine(status: Mapping[str, Any]) -> bool:
-    """True if all routers are in sync and the daemon reports no trouble."""
+    """Return True if all routers are in sync and the daemon reports no trouble."""
     routers, source = status.get("routers") or [], status.get("source") or {}
     all_fine = all(router.get("state") in FINE for router in routers)
     return status.get("state") == IN_SYNC and all_fine and not source.get("bad") and not source.get("error")
 
 
 def ask(path: str, resource: str) -> dict[str, Any]:
-    """GET a resource from the admin socket.
+    """Return a resource of the admin socket, by HTTP GET.
 
     :raises UnreachableError: no answer, or an answer that is not JSON
     """
@@ -117,7 +120,7 @@ def _source(source: dict[str, Any]) -> str:
 
 
 def _server(source: dict[str, Any]) -> str:
-    """Reachability of neutron-server, and pending requests; empty for other sources."""
+    """Return the reachability of neutron-server, and pending requests, as text; empty for other sources."""
     server, bus = source.get("server") or {}, source.get("bus") or {}
     if not server:
         return ""
@@ -136,7 +139,7 @@ _WAITING = {"statuses_not_sent": "floating IP statuses not sent yet", "pending":
 
 
 def _service(service: Mapping[str, Any]) -> str:
-    """State of one service of routers; empty if it serves no router and has no trouble."""
+    """Return the state of one service as text; empty if it serves no router and has no trouble."""
     number, trouble = service.get("routers") or 0, service.get("trouble")
     routers = f"{number} router" + ("" if number == 1 else "s")
     if trouble:
@@ -153,7 +156,7 @@ def _counts(states: dict[str, int]) -> str:
 
 
 def _order(router: dict[str, Any]) -> tuple[bool, str]:
-    """Sort key: routers that need attention come first."""
+    """Return the sort key of a router: routers that need attention come first."""
     return (router.get("state") in FINE, str(router.get("id")))
 
 

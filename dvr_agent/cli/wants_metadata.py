@@ -9,8 +9,11 @@ from dvr_agent.cli.output import Output
 from dvr_agent.config import metadata_wanted
 
 
-def run_metadata(args: argparse.Namespace, out: Output) -> int:
-    """Print whether dvr-metadata-proxy is needed on this host.  0: it is needed; 1: it is not."""
+def run(args: argparse.Namespace, out: Output) -> int:
+    """Run ``dvrctl wants-metadata``: print whether dvr-metadata-proxy is needed on this host.
+
+    :returns: 0: it is needed; 1: it is not
+    """
     wanted = metadata_wanted(load_config(args))
     if out.json:
         out.document({"metadata": wanted})

@@ -20,7 +20,7 @@ from functools import partial
 
 from oslo_config import cfg
 
-from dvr_agent import __version__, config, leftover_files, neutron_options
+from dvr_agent import __version__, config, l3_agent_options, stale_files
 from dvr_agent.config import Settings
 from dvr_agent.daemon import eventlet_shim, guru_meditation
 from dvr_agent.daemon.admin import AdminServer
@@ -68,9 +68,9 @@ def run(conf: cfg.ConfigOpts, open_parts: OpenParts) -> int:
     settings = config.make_settings(conf)
     if settings.source.kind == "neutron":
         check_no_l3_agent()
-        neutron_options.log_ignored(settings.files)
+        l3_agent_options.log_ignored(settings.files)
     with AgentLock(str(settings.state_path), settings.host):
-        removed = leftover_files.remove(settings)
+        removed = stale_files.remove(settings)
         if removed:
             LOG.info("stale temporary files removed: %s", ", ".join(removed))
         return Service(conf, settings, open_parts(settings)).run()

@@ -1,4 +1,4 @@
-"""Control protocol between dvr-agent and dvr-metadata-proxy: its messages, and how one is packed.
+"""The control protocol between dvr-agent and dvr-metadata-proxy: its messages, and functions to send and receive them.
 
 The proxy listens on a Unix socket of type SOCK_SEQPACKET; the agent connects and asks, one question at a time, and gets
 one answer each.  A message is one packet: a JSON object, and descriptors (SCM_RIGHTS) where the table says so.
@@ -47,7 +47,7 @@ Message = dict[str, Any]
 def send(connection: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:
     """Send a message, with descriptors.
 
-    :raises OSError: the other side is gone, or does not take it in time
+    :raises OSError: the other side has gone, or does not take the message in time
     """
     data = json.dumps(message).encode()
     if descriptors:
@@ -59,8 +59,8 @@ def send(connection: socket.socket, message: Message, descriptors: Sequence[int]
 def receive(connection: socket.socket) -> tuple[Message | None, list[int]]:
     """Receive the next message, None when the other side has closed, and its descriptors, which are now the caller's.
 
-    :raises OSError: there is none in time
-    :raises ServiceError: it is no message
+    :raises OSError: no message comes in time
+    :raises ServiceError: the packet is no message of the protocol
     """
     data, descriptors, flags, _ = socket.recv_fds(connection, MAX_MESSAGE, MAX_DESCRIPTORS)
     try:

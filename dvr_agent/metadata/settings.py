@@ -1,4 +1,4 @@
-"""Settings of dvr-metadata-proxy, which the agent reads from files that may hold secrets, and sends to the proxy."""
+"""Settings of dvr-metadata-proxy: the agent reads them from files with secrets, and sends them to the proxy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class ProxySettings:
-    """Times are in seconds, sizes in bytes.  The options of the same names say more (``dvr_agent.options``).
+    """Settings of the proxy, named and explained as the options (``dvr_agent.options``): seconds and bytes.
 
     :ivar upstream: path of neutron-metadata-agent's Unix socket (``metadata_proxy_socket``)
     :ivar rates: base and burst; empty without rate limiting

@@ -1,8 +1,9 @@
 """Accepts connections from routers' listening sockets: one at a time, so that one router's flood delays no other.
 
-The event loop calls every socket on which connections wait once per turn, and each call accepts one.  An accepted
-connection has work in each of the next turns; another router's request, which needs six or seven turns beside the time
-of neutron-metadata-agent, waits for that work in each of them.  Sixteen at a time cost it 40 ms, one 10 ms.
+The event loop calls the reader of every socket with waiting connections once per turn, and each call accepts one.  An
+accepted connection causes work in each of the next turns.  A request of another router, which needs six or seven turns
+beside the time of neutron-metadata-agent, waits for that work in each turn: 40 ms in all if sixteen connections are
+accepted at a time, 10 ms with one.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from dvr_agent.metadata_proxy.served_router import ServedRouter
 DRAINED = 16
 """Connections accepted at a time from a socket that is about to be closed."""
 PAUSE = 0.2
-"""Seconds without accept on a socket for which there was no descriptor: what waits there stays in the kernel."""
+"""Seconds without accept(2) on a socket after descriptors were short: its connections wait in the kernel."""
 BACKLOG_MAX = 4096
-"""net.core.somaxconn: more than this has not waited, it is new."""
+"""Maximum number of connections that :meth:`Acceptor.drain` accepts (net.core.somaxconn): later ones are new."""
 
 
 class Acceptor:
     """Accepts for all routers.
 
-    :param make_room: closes a connection that can be evicted; False if there is none
+    :param make_room: evicts a connection; returns False if there is none to evict
     """
 
     def __init__(self, state: ProxyState, loop: asyncio.AbstractEventLoop, make_room: Callable[[], bool]) -> None:
@@ -56,7 +57,7 @@ class Acceptor:
         self._accept(router, listener, 1)
 
     def _accept(self, router: ServedRouter, listener: socket.socket, number: int) -> bool:
-        """Accept up to so many connections; False: none waits any more, or none can be accepted."""
+        """Accept up to so many connections; returns False if none waits any more, or none can be accepted."""
         for _ in range(number):
             if not self._state.budget.room_for_client() and not self._make_room():
                 if self._state.budget.closing:  # then there is room in the next turn
@@ -87,13 +88,13 @@ class Acceptor:
         accepted.setblocking(False)
         if accepted.family != socket.AF_UNIX:
             milliseconds = int(self._state.settings.timeout_client * 1000)
-            with contextlib.suppress(OSError):  # broken already
+            with contextlib.suppress(OSError):  # the client has reset the connection
                 accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         router.join(ClientConnection(accepted, client, router, self._state, self._loop))
 
     def _pause(self, router: ServedRouter, listener: socket.socket, why: str) -> None:
-        """Accept nothing for a while: the event loop is level-triggered, and would do nothing but call us again."""
+        """Accept nothing for a while: the event loop is level-triggered, and would call the reader in every turn."""
         self._state.counters.refused("descriptors")
         self._state.log.warn("descriptors", "router %s: cannot accept connections: %s", router.id, why)
         self.stop(listener)

@@ -1,7 +1,7 @@
-"""One connection of an instance: its requests in, one after the other, and the answers out.
+"""One connection of an instance, from the first byte to the close: requests, one after the other, and their answers.
 
-It coordinates: ``client_socket`` moves the bytes, ``request_parser`` and ``request`` understand them, ``deadlines``
-end what takes too long, ``upstream_exchange`` or ``response_writer`` alone answer, and ``closer`` closes.  A request is
+It coordinates: ``client_socket`` moves the bytes, ``request_parser`` and ``request`` parse them, ``deadlines`` limit
+the waiting, ``upstream_exchange`` gets the answer, ``response_writer`` writes it, and ``closer`` closes.  A request is
 forwarded when it is complete (bodies are small), and the answer is taken into memory unless it is large, so that a slow
 client does not occupy neutron-metadata-agent; it is passed on as it comes, not faster than the client takes it.
 
@@ -33,7 +33,7 @@ from dvr_agent.metadata_proxy.upstream_request import UpstreamError
 
 
 class Phase(enum.Enum):
-    """What a connection waits for."""
+    """Phases of a connection, named by the event for which it waits."""
 
     FIRST = "the first byte"
     HEADERS = "the end of the headers"
@@ -91,7 +91,7 @@ class ClientConnection:
     # --- events of the socket, the timer and the scheduler ---------------------------------------------------------
 
     def received(self, data: bytes) -> None:
-        """Keep bytes of the client, and have them parsed when it is the router's turn."""
+        """Take bytes of the client, and have the scheduler parse them when it is the router's turn."""
         if self.phase is Phase.CLOSING:
             return
         self._parser.receive(data)
@@ -108,7 +108,7 @@ class ClientConnection:
         self._schedule()
 
     def ended(self) -> None:
-        """The client has sent its FIN: it still gets answers to what it has asked."""
+        """Note the client's FIN: it still gets answers to its requests."""
         self._parser.end()
         if self._closer is not None:
             self._closer.client_ended()
@@ -118,7 +118,7 @@ class ClientConnection:
             self._schedule()
 
     def lost(self) -> None:
-        """The socket is closed: leave the router."""
+        """Clean up after the socket was closed, and leave the router."""
         self.phase = Phase.CLOSING
         self._deadlines.cancel()
         if self._closer is not None:
@@ -149,7 +149,7 @@ class ClientConnection:
         self._socket.reset()
 
     def close(self) -> None:
-        """Close once the client has what is written: until then the descriptor stays ours, and can be reset."""
+        """Close once the client has all written bytes: until then the descriptor stays ours, and can be reset."""
         if self._socket.closed or self.phase is Phase.CLOSING:
             return
         self.phase = Phase.CLOSING
@@ -162,7 +162,7 @@ class ClientConnection:
     # --- requests -------------------------------------------------------------------------------------------------
 
     def work(self, units: int) -> int:
-        """Parse what has been received, up to the end of one request; returns how many units it took."""
+        """Parse received bytes, up to the end of one request; returns the number of units that it took."""
         self._scheduled = False
         try:
             done = self._parse(units)
@@ -193,7 +193,7 @@ class ClientConnection:
         return done
 
     def _act_on(self, event: Event | bool) -> int:
-        """Act on what the parser returned; returns the units that it counts beyond one."""
+        """Act on an event of the parser; returns the units that it counts beyond one."""
         if isinstance(event, h11.Request):
             self.phase = Phase.BODY
             self._deadlines.body_begins()
@@ -204,7 +204,7 @@ class ClientConnection:
         elif isinstance(event, h11.EndOfMessage):
             return self._complete()
         elif event is not True:
-            self.close()  # the client has said that this is all
+            self.close()  # ConnectionClosed: there is no further request
         return 0
 
     def _refuse(self, refused: RequestRefusedError) -> None:
@@ -236,7 +236,7 @@ class ClientConnection:
         return ANSWER_UNITS
 
     def _refusal(self) -> HTTPStatus | None:
-        """Why the request is not forwarded, if that is certain already."""
+        """Return the status with which the proxy itself refuses the request, None if it is forwarded."""
         limited = headers.ip_version(self.client) in self._state.settings.limited_versions
         if limited and not self._router.rates.allows(self.client, self._loop.time()):
             self._state.counters.refused("rate")
@@ -271,7 +271,7 @@ class ClientConnection:
                 self.abort()
 
     async def _respond(self) -> None:
-        """Forward the request, once there is a slot for it, and pass the answer on."""
+        """Forward the request, once there is a slot for it, and write the answer."""
         if self._exchange is not None or await self._wait_for_slot():
             await self._pass_on()
         else:
@@ -279,7 +279,7 @@ class ClientConnection:
             self._writer.answer(HTTPStatus.SERVICE_UNAVAILABLE, self._request.wants_body)
 
     async def _wait_for_slot(self) -> bool:
-        """Begin the exchange as soon as there is a slot for it; False if there is none in time."""
+        """Begin the exchange as soon as there is a slot for it; returns False if there is none in time."""
         if self.phase is not Phase.CLOSING:
             self._router.waiting[self] = None
         try:
@@ -292,7 +292,7 @@ class ClientConnection:
         return True
 
     def _begin_exchange(self) -> None:
-        """Send the request to neutron-metadata-agent; the slot that is taken is the exchange's now."""
+        """Send the request to neutron-metadata-agent, in the slot taken before, which the exchange releases."""
         request, body = self._request.head, bytes(self._request.body)
         assert request is not None
         towards = headers.towards_agent(request.headers.raw_items(), self._router.id, self.client, len(body))
@@ -300,7 +300,7 @@ class ClientConnection:
         self._exchange = UpstreamExchange(self._state, (request.method, request.target, towards), body, release)
 
     async def _pass_on(self) -> None:
-        """Send the client what neutron-metadata-agent answers.
+        """Write the answer of neutron-metadata-agent to the client, as it comes.
 
         :raises UpstreamError: in the midst of the answer
         :raises SlowClientError: the client does not take it
@@ -330,7 +330,7 @@ class ClientConnection:
             self._exchange = None
 
     def _next(self) -> None:
-        """After an answer: the next request, or the end."""
+        """Go on after an answer: with the next request, or by closing."""
         self._request.forget()
         if self._socket.closed:
             return

@@ -1,7 +1,7 @@
 """A client's stream socket on the event loop: received bytes go to the owner, written bytes are buffered and sent.
 
-Not a transport of asyncio: that needs a task and three turns of the event loop before the first byte can be read, and
-each of them is as long as what a flood of another router has to do in it.  This one reads from the next turn on.
+It is no transport of asyncio: a transport needs a task and three turns of the event loop before the first byte can be
+read, and during a flood of another router's requests each turn is long.  This socket reads from the next turn on.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Protocol
 RESET = struct.pack("ii", 1, 0)
 """struct linger: close(2) resets, so that nothing of the connection stays in the router's namespace."""
 UNSENT = 4 * 1024
-"""Bytes of answers in memory, beside those in the kernel, for which a writer need not wait.  Few: the client's next
-request is not begun before."""
+"""Bytes of answers in memory, beside those in the kernel, up to which :meth:`ClientSocket.drain` does not wait.  Few,
+since the client's next request begins after that."""
 PATIENCE = 4
-"""A client that takes its answer, but very slowly, has so many times ``timeout_client``."""
+"""Factor of ``timeout_client``: maximum time for a client that takes its answer, but very slowly."""
 RECEIVE = 4 * 1024
 """Bytes of one read: one client's part of a turn of the event loop."""
 
@@ -34,17 +34,17 @@ class SocketOwner(Protocol):
     """Receives the events of a :class:`ClientSocket`; an exception from any of the methods resets the connection."""
 
     def received(self, data: bytes) -> None:
-        """Bytes have arrived."""
+        """Handle bytes of the client."""
 
     def ended(self) -> None:
-        """The client has sent all that it will send; it may still receive."""
+        """Handle the client's FIN; it may still receive."""
 
     def lost(self) -> None:
-        """The socket is closed, by whichever side.  Called once, in a turn of its own."""
+        """Handle the close of the socket, by either side.  Called once, in a turn of its own."""
 
 
 class ClientSocket:
-    """Reads from the start; closed by :meth:`reset`, by :meth:`close`, or by an error.
+    """A connected socket that reads from the start; closed by :meth:`reset`, by :meth:`close`, or by an error.
 
     :param connected: non-blocking, and this object's from now on
     """
@@ -133,7 +133,7 @@ class ClientSocket:
 
     @property
     def is_congested(self) -> bool:
-        """More than :data:`UNSENT` bytes are buffered: :meth:`drain` would wait."""
+        """True if more than :data:`UNSENT` bytes are buffered: :meth:`drain` would wait."""
         return len(self._unsent) > UNSENT
 
     async def drain(self, seconds: float) -> None:
@@ -171,8 +171,8 @@ class ClientSocket:
     def unacknowledged(self) -> int:
         """Return the number of bytes that the client's kernel has not acknowledged; a FIN counts as one.
 
-        0, too, for a broken connection.  A socket that is closed before they are acknowledged lives on in the kernel,
-        in the router's namespace, for as long as the client likes.
+        It is 0 for a broken connection too.  A socket that is closed before all bytes are acknowledged stays in the
+        kernel, in the router's namespace, for as long as the client likes.
         """
         try:
             if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
@@ -191,7 +191,7 @@ class ClientSocket:
     def close(self) -> None:
         """Close at once; buffered bytes are dropped.  :meth:`SocketOwner.lost` is called in the next turn.
 
-        What waits in :meth:`drain` waits on: the owner cancels it then.
+        A task that waits in :meth:`drain` goes on waiting: the owner cancels it in :meth:`SocketOwner.lost`.
         """
         if self.closed:
             return

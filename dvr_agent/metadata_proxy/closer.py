@@ -1,4 +1,4 @@
-"""The end of a client's connection: half-close, wait until the client has our last answer, close.
+"""Closes a client's connection: half-close, wait until the client has our last answer, close.
 
 Until the client's kernel has acknowledged everything the descriptor stays ours, so that the connection can be reset and
 nothing of it stays in the router's namespace.  No event tells that the last acknowledgement came, so the closer checks.
@@ -19,10 +19,10 @@ FIRST_PAUSE, LAST_PAUSE = 0.01, 0.5
 class Closer:
     """Closes one connection; :meth:`begin` once, then :meth:`client_ended` when the client has sent its FIN.
 
-    :param waits_for_client: the client may send on, and has to close first: else the kernel would answer its bytes
-        with a reset, which can overtake our last answer
-    :param ended: the client has sent its FIN already
-    :param timeout: seconds in which a client has to take something of what is unacknowledged (``timeout_client``)
+    :param waits_for_client: True if the client may send on, and has to close first: else the kernel would answer its
+        bytes with a reset, which can overtake our last answer
+    :param ended: True if the client has sent its FIN already
+    :param timeout: seconds within which a client has to acknowledge some of the pending bytes (``timeout_client``)
     """
 
     __slots__ = ("_checks", "_deadline", "_ended", "_left", "_loop", "_socket", "_through_since", "_timeout", "_timer",
@@ -81,7 +81,7 @@ class Closer:
         self._timer = self._loop.call_later(pause, self._check, min(2 * pause, LAST_PAUSE))
 
     def _has_moved(self) -> bool:
-        """Tell whether the client has taken something since the last call, and has not been too slow for too long."""
+        """Return True if the client has taken bytes since the last call, and has not been slow for too long."""
         before, self._left = self._left, self._socket.unacknowledged()
         self._checks += 1
         return self._left < before and self._checks <= PATIENCE

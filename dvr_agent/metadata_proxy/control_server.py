@@ -1,4 +1,4 @@
-"""Answers the agent's questions; the messages are described in ``dvr_agent.metadata.control_protocol``.
+"""Answers the agent's questions on the control socket; ``dvr_agent.metadata.control_protocol`` describes them.
 
 Answer to ``status``, beside ``ok``:
 
@@ -40,11 +40,11 @@ from dvr_agent.metadata_proxy.upstream_request import why_unreachable
 LOG = logging.getLogger(__name__)
 
 CONNECTIONS = 8
-"""At a time; one agent has one."""
+"""Maximum number of open connections; an agent has one."""
 PAUSE = 1.0
-"""Seconds without accept after one that failed."""
+"""Seconds without accept(2) after a failure of it."""
 ROUTER_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
-"""It goes into a header."""
+"""Strict, since the id goes into a header."""
 FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 Answer = tuple[Message, list[int]]
@@ -54,7 +54,7 @@ Answer = tuple[Message, list[int]]
 class ControlServer:
     """Answers the agent on the control socket.
 
-    :param listener: see ``control_socket``
+    :param listener: the socket that ``control_socket`` made
     :param end: called when the agent asks this process to end
     """
 
@@ -136,7 +136,7 @@ class ControlServer:
                     return
 
     async def _answer(self, question: Message, descriptors: Sequence[int]) -> Answer:
-        """Carry out a question.
+        """Answer a question.
 
         :param descriptors: the caller closes them
         :raises ServiceError: the question is wrong
@@ -222,9 +222,9 @@ def _router_id(question: Message) -> str:
 
 
 def _listening_sockets(descriptors: Sequence[int]) -> list[socket.socket]:
-    """Copies of what the agent gave, non-blocking.
+    """Copy the agent's descriptors to non-blocking sockets.
 
-    :raises ServiceError: there are none, or something else is among them
+    :raises ServiceError: there are no descriptors, or one is no listening stream socket
     """
     if not descriptors:
         raise ServiceError("serve: expected the router's listening sockets with the message")

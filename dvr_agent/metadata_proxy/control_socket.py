@@ -1,4 +1,4 @@
-"""The Unix socket on which the agent reaches this process: made, taken over from a dead process, and who may use it."""
+"""Makes and removes the Unix socket on which the agent connects to this process, and decides who may connect."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from dvr_agent.errors import ConfigError, LockedError
 BACKLOG = 16
 LOCK_SUFFIX = ".lock"
 LOCK_SECONDS, LOCK_STEP = 5.0, 0.01
-"""How long to wait for another process that is just starting or ending."""
+"""Seconds to wait for another process that is just starting or ending, and between two tries."""
 UCRED = struct.Struct("iII")
 
 
 def open_control_socket(path: str) -> socket.socket:
-    """Listen there; mode 0600.
+    """Listen on a Unix socket of mode 0600, in place of a socket of a dead process.
 
-    :raises LockedError: another process does already
+    :raises LockedError: another process listens on it
     :raises ConfigError: the socket cannot be made
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
@@ -33,7 +33,7 @@ def open_control_socket(path: str) -> socket.socket:
         os.makedirs(directory, mode=0o755, exist_ok=True)
         with _one_at_a_time(path):
             _remove_stale(path)
-            mask = os.umask(0o177)  # between bind(2) and chmod(2) anybody could connect
+            mask = os.umask(0o177)  # between bind(2) and chmod(2) any user could connect
             try:
                 listener.bind(path)
             finally:
@@ -49,7 +49,7 @@ def open_control_socket(path: str) -> socket.socket:
 
 
 def remove_control_socket(path: str, listener: socket.socket) -> None:
-    """Close it, and remove its file, if no other process has taken its place."""
+    """Close the socket, and remove its file unless another process listens on it by now."""
     listener.close()
     with contextlib.suppress(OSError), _one_at_a_time(path):
         if not _is_alive(path):
@@ -57,16 +57,16 @@ def remove_control_socket(path: str, listener: socket.socket) -> None:
 
 
 def may_control(connection: socket.socket) -> bool:
-    """True for root and for our own user."""
+    """Return True if the other side is root or our own user."""
     _pid, uid, _gid = UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
     return uid in (0, os.geteuid())
 
 
 @contextlib.contextmanager
 def _one_at_a_time(path: str) -> Iterator[None]:
-    """Two processes that start together must not both find the same file stale.
+    """Exclude other processes: two that start together must not both find the same socket stale.
 
-    The lock is a file of its own that no other user can open: any user could hold one on the directory.
+    The lock is a file that no other user can open: on the directory any user could take a lock.
     """
     descriptor = _open_lock(path + LOCK_SUFFIX)
     try:
@@ -77,8 +77,9 @@ def _one_at_a_time(path: str) -> Iterator[None]:
 
 
 def _open_lock(path: str) -> int:
-    """
-    :raises OSError: it cannot be made, or is none of ours
+    """Open the lock file, and make it if it is missing.
+
+    :raises OSError: the file cannot be made, or is a link
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
@@ -94,8 +95,9 @@ def _open_lock(path: str) -> int:
 
 
 def _lock(descriptor: int) -> None:
-    """
-    :raises OSError: another process holds it for longer than it needs
+    """Take the lock.
+
+    :raises OSError: another process has had it for longer than a start takes
     """
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
@@ -126,6 +128,6 @@ def _is_alive(path: str) -> bool:
             probe.connect(path)
         except (ConnectionRefusedError, FileNotFoundError):
             return False
-        except BlockingIOError:  # its backlog is full
+        except BlockingIOError:  # a process listens, and its backlog is full
             return True
     return True

@@ -11,9 +11,11 @@ from dvr_agent.metadata_proxy.proxy_state import ProxyState
 
 
 class RequestDeadlines:
-    """One deadline at a time.  It moves with every request, mostly to a later time: the timer is left as it is then.
+    """The deadline of a connection: one at a time.
 
-    :param expired: called when a deadline has passed
+    It moves with every request, mostly to a later time; then the timer stays, and is set again when it fires.
+
+    :param expired: called when the deadline has passed
     """
 
     __slots__ = ("_at", "_body_began", "_expired", "_loop", "_state", "_timer")

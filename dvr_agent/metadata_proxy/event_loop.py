@@ -1,7 +1,7 @@
-"""Waits for sockets on the event loop.
+"""Waits until sockets are readable or writable, on the event loop.
 
-Not ``loop.sock_recv()`` and its like: after a cancellation they leave the descriptor registered until a later turn, and
-by then another socket may have its number.
+``loop.sock_recv()`` and the like are not used: after a cancellation they leave the descriptor registered until a later
+turn, when another socket may have its number.
 """
 
 from __future__ import annotations

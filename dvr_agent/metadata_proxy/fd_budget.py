@@ -1,4 +1,4 @@
-"""Budget of this process's file descriptors, so that the control socket always finds some."""
+"""Budget of this process's file descriptors: some are reserved, so that the control socket always works."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MOST = 1 << 20
 
 
 def raise_limit() -> int:
-    """Raise RLIMIT_NOFILE of this process as far as it may; returns the new limit."""
+    """Raise RLIMIT_NOFILE of this process as far as possible; returns the new limit."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
@@ -20,9 +20,9 @@ def raise_limit() -> int:
 class FdBudget:
     """Counts descriptors by use, and decides whether there is room for more.
 
-    :param limit: the process may have so many open
+    :param limit: maximum number of open descriptors of the process
     :ivar clients: instances' connections
-    :ivar closing: evicted ones among them, which leave the count in the next turn of the event loop
+    :ivar closing: evicted connections among them, which the next turn of the event loop closes
     :ivar listeners: listening sockets
     :ivar upstream: connections to neutron-metadata-agent
     """
@@ -33,17 +33,17 @@ class FdBudget:
 
     @property
     def for_upstream(self) -> int:
-        """Connections to neutron-metadata-agent at a time, all routers together."""
+        """Maximum number of connections to neutron-metadata-agent at a time, all routers together."""
         return self._limit // 4
 
     def room_for_client(self) -> bool:
-        """Tell whether one more connection of an instance fits."""
+        """Return True if one more connection of an instance fits."""
         return self.clients - self.closing + self.listeners + self.for_upstream < self._limit
 
     def room_for_upstream(self) -> bool:
-        """Tell whether one more connection to neutron-metadata-agent fits."""
+        """Return True if one more connection to neutron-metadata-agent fits."""
         return self.upstream < self.for_upstream
 
     def room_for_listeners(self, more: int) -> bool:
-        """Tell whether so many more listening sockets fit: they may displace clients, but not use up everything."""
+        """Return True if so many more listening sockets fit; they may displace clients' connections."""
         return self.listeners + more + self.for_upstream < self._limit

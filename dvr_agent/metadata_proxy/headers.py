@@ -1,8 +1,8 @@
-"""Which headers go on, to neutron-metadata-agent and back to the instance.  Pure.
+"""Selects the headers that are forwarded, to neutron-metadata-agent and back to the instance.  Pure.
 
-neutron-metadata-agent believes X-Neutron-Router-ID and X-Forwarded-For: they say which instance asks.  So none of them
-may come from the instance, in no spelling: a WSGI server turns ``-`` into ``_`` and forgets case, and some do so with
-other characters too.  Names are therefore compared by what is left of them then (:func:`folded`).
+neutron-metadata-agent trusts X-Neutron-Router-ID and X-Forwarded-For, which identify the instance.  So neither may come
+from the instance, in any spelling: a WSGI server turns ``-`` into ``_`` and ignores case, and some servers do so with
+other characters too.  Names are therefore compared in the form that the laxest server makes of them (:func:`folded`).
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ OURS = frozenset(
 HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"te", b"trailer", b"trailers", b"transfer-encoding", b"upgrade", b"http2-settings"}
 )
-"""RFC 9110, 7.6.1; ``Proxy-*`` is looked at by prefix."""
+"""RFC 9110, 7.6.1; all headers ``Proxy-*`` count too."""
 
 _NO_LETTER = re.compile(rb"[^a-z0-9]")
 
 
 def folded(name: bytes) -> bytes:
-    """The name as the laxest server would understand it."""
+    """Return a name in the form that the laxest server makes of it."""
     return _NO_LETTER.sub(b"-", name.lower())
 
 
 def towards_agent(headers: Iterable[tuple[bytes, bytes]], router_id: str, client: str, body: int) -> Headers:
-    """Headers of the request as neutron-metadata-agent gets it.
+    """Return the headers of the request to neutron-metadata-agent.
 
-    :param headers: as the instance sent them
+    :param headers: headers of the instance's request
     :param client: address of the instance, without scope
-    :param body: bytes of the body, which is complete: its length is known whatever framing the instance used
+    :param body: size of the body in bytes
     """
     given = list(headers)
     dropped = OURS | HOP_BY_HOP | _named_by_connection(given) | {b"expect", b"content-length"}
@@ -71,7 +71,7 @@ def towards_agent(headers: Iterable[tuple[bytes, bytes]], router_id: str, client
 
 
 def towards_instance(headers: Iterable[tuple[bytes, bytes]], status: int) -> Headers:
-    """Headers of the answer as the instance gets it; h11 adds the framing where there is no Content-Length."""
+    """Return the headers of the answer to the instance; h11 adds the framing if there is no Content-Length."""
     given = list(headers)
     dropped = HOP_BY_HOP | _named_by_connection(given)
     # RFC 9112, 6.3: Transfer-Encoding overrides Content-Length. RFC 9110, 8.6: no Content-Length in a 204.
@@ -83,7 +83,7 @@ def towards_instance(headers: Iterable[tuple[bytes, bytes]], status: int) -> Hea
 
 
 def client_address(address: object) -> str:
-    """Of what accept(2) gave: the plain address, no %scope, IPv4 as IPv4; empty for a Unix socket."""
+    """Return the address of accept(2) without %scope, mapped IPv4 as IPv4; empty for a Unix socket."""
     if not isinstance(address, tuple):
         return ""
     plain = str(address[0]).partition("%")[0]
@@ -92,7 +92,7 @@ def client_address(address: object) -> str:
 
 
 def ip_version(client: str) -> int:
-    """4 or 6; 0 for a Unix socket."""
+    """Return the IP version of a client's address: 4 or 6; 0 for a Unix socket."""
     return (6 if ":" in client else 4) if client else 0
 
 

@@ -1,4 +1,4 @@
-"""Limits the number of log lines that instances can cause: none of them must be able to fill the log."""
+"""Limits the number of log lines that instances can cause, so that none can fill the log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LINES_PER_SECOND = 5
 
 
 class LogLimit:
-    """Writes log lines, and counts those that it suppresses."""
+    """Writes log lines, and counts suppressed lines."""
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}
@@ -23,9 +23,9 @@ class LogLimit:
         self._second, self._in_second = 0, 0
 
     def warn(self, topic: str, text: str, *args: object) -> None:
-        """Log a warning, at most once in :data:`INTERVAL` per topic, with the number of suppressed ones.
+        """Log a warning, at most once in :data:`INTERVAL` per topic, with the number of lines suppressed before.
 
-        :param topic: one of a fixed few
+        :param topic: a fixed word of the calling module, which names the kind of line
         """
         now = time.monotonic()
         if now - self._last.get(topic, -INTERVAL) < INTERVAL:

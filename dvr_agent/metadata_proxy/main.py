@@ -1,4 +1,4 @@
-"""``dvr-metadata-proxy``: the command line, and the life of the process.
+"""``dvr-metadata-proxy``: the command line, the objects of the process, its start and its end.
 
 Exit codes: 0 stopped by a signal, 1 cannot run now (the reason is one line), 2 wrong arguments, 78 (EX_CONFIG) the
 configuration file cannot be used.
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         asyncio.run(_run(settings, path, control_socket))
         return 0
-    # Not in the except block: oslo.log would append the exception, and every line would say it twice.
+    # Not in the except block: oslo.log would append the exception, which the line contains already.
     LOG.error("%s", reason)
     if not logs.to_terminal() and not conf.use_json:
         logs.complain(options.PROG, reason)
@@ -54,22 +54,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _run(settings: ProxySettings, path: str, control_socket: socket.socket) -> None:
-    """Serve until a signal says that it is enough."""
+    """Serve until a signal, or the agent, asks the process to end."""
     loop, notifier = asyncio.get_running_loop(), Notifier()
-    enough = asyncio.Event()
+    end = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, enough.set)
+        loop.add_signal_handler(number, end.set)
     for number in logs.HARMLESS:
         loop.add_signal_handler(number, lambda: None)
     faulthandler.register(signal.SIGUSR2, all_threads=True)
     state = ProxyState(settings, FdBudget(raise_limit()))
-    loop.set_exception_handler(lambda _loop, context: _bug(state, context))
+    loop.set_exception_handler(lambda _loop, context: _log_bug(state, context))
     routers = ServedRouters(state)
-    control = ControlServer(control_socket, routers, state, enough.set)
+    control = ControlServer(control_socket, routers, state, end.set)
     notifier.ready("serving metadata")
     LOG.info("serving metadata: control socket %s, upstream %s", path, settings.upstream)
-    watchdog = asyncio.create_task(_tell_watchdog(notifier))
-    await enough.wait()
+    watchdog = asyncio.create_task(_notify_watchdog(notifier))
+    await end.wait()
     notifier.stopping()
     LOG.info("stopping: %d routers, %d connections", len(routers), routers.connections())
     await routers.end()
@@ -78,14 +78,14 @@ async def _run(settings: ProxySettings, path: str, control_socket: socket.socket
     remove_control_socket(path, control_socket)
 
 
-async def _tell_watchdog(notifier: Notifier) -> None:
+async def _notify_watchdog(notifier: Notifier) -> None:
     while notifier.watchdog_seconds is not None:
         notifier.alive()
         await asyncio.sleep(notifier.watchdog_seconds / 3)
 
 
-def _bug(state: ProxyState, context: dict[str, Any]) -> None:
-    """What no one caught.  The text of an exception may quote an instance, its type does not."""
+def _log_bug(state: ProxyState, context: dict[str, Any]) -> None:
+    """Log an exception that no code caught: only its type, since its text may quote an instance."""
     exc = context.get("exception")
     state.log.warn("bug", "%s: %s", context.get("message", "error"), type(exc).__name__ if exc else "?")
     if exc is not None:

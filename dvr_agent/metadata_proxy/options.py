@@ -1,8 +1,8 @@
-"""Options of dvr-metadata-proxy.  It reads a configuration file only if ``--config-file`` names one.
+"""Options of dvr-metadata-proxy, which reads a configuration file only if ``--config-file`` names one.
 
-Its settings come from the agent, over the control socket (``dvr_agent.metadata.settings``); the files in
-/etc/dvr-agent, with links to Neutron's among them, are not readable for its user, on purpose.  A file is needed where
-``[metadata_proxy] control_socket`` is not the default; other settings in it hold until the agent sends its own.
+Its settings come from the agent, over the control socket (``dvr_agent.metadata.settings``): the user of the proxy must
+not read the files in /etc/dvr-agent, which may be links to Neutron's files with secrets.  A file is needed where
+``[metadata_proxy] control_socket`` is not the default; other options in it apply until the agent sends its settings.
 """
 
 from __future__ import annotations

@@ -16,14 +16,14 @@ from typing import Protocol
 QUANTUM = 100
 """Units for one router in one turn of the event loop: events of the parser, and lines of headers."""
 ANSWER_UNITS = 10
-"""Units that an answer by the proxy itself counts: it takes about as long as so many events."""
+"""Units of an answer by the proxy itself: it takes about as long as so many events."""
 
 
 class ParseJob(Protocol):
     """A connection with received bytes that are not parsed yet."""
 
     def work(self, units: int) -> int:
-        """Parse up to about so many units, and enqueue again if that was not all; returns how many it were."""
+        """Parse up to about so many units, and enqueue again if bytes are left; returns the number of units parsed."""
 
 
 class ParseScheduler:

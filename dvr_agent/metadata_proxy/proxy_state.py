@@ -17,7 +17,7 @@ from dvr_agent.metadata_proxy.parse_scheduler import ParseScheduler
 class RequestCounters:
     """Counts requests, answers and refusals since the start of the process; ``status`` shows them.
 
-    :ivar requests: complete requests, whether neutron-metadata-agent or the proxy itself answers
+    :ivar requests: number of complete requests, answered by neutron-metadata-agent or by the proxy itself
     """
 
     def __init__(self) -> None:
@@ -57,8 +57,8 @@ class RequestCounters:
 class ProxyState:
     """The one state of the process.
 
-    :ivar stopping: the process ends: every answer is the last one of its connection
-    :ivar exchanges: requests with neutron-metadata-agent; the event loop itself keeps no reference to a task
+    :ivar stopping: True when the process ends: every answer is the last one of its connection
+    :ivar exchanges: tasks of requests to neutron-metadata-agent; the event loop itself keeps only weak references
     """
 
     settings: ProxySettings

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from dvr_agent.metadata.settings import Rate
 
 CLIENTS = 4096
-"""Clients of one router whose rate is remembered; haproxy's table in Neutron's configuration has a size too."""
+"""Maximum number of clients per router whose rates are remembered, like the size of haproxy's table."""
 
 
 class SlidingWindow:
-    """Counts events of the last seconds, as haproxy does (freq_ctr): those of the present period, and of the period
-    before it the share that still reaches into the window.
+    """Counts events of the last seconds, approximately, as haproxy does (freq_ctr).
 
-    :param seconds: how long the window is
+    The count is that of the present period, and of the period before it the share that still overlaps the window.
+
+    :param seconds: length of the window
     """
 
     __slots__ = ("_before", "_begin", "_now", "_seconds")
@@ -25,7 +26,7 @@ class SlidingWindow:
         self._now = self._before = 0
 
     def add(self, now: float) -> float:
-        """Count one more event; returns how many there are in the window, the new one too."""
+        """Count one more event; returns the number of events in the window, with the new one."""
         periods = int((now - self._begin) / self._seconds)
         if periods > 0:
             self._before = self._now if periods == 1 else 0
@@ -39,7 +40,7 @@ class SlidingWindow:
 class RateLimit:
     """Decides, per client, whether a request is within the rates.  A refused request counts too, as with haproxy.
 
-    :param rates: all of them hold; none: no client is limited
+    :param rates: all of them apply; empty: no client is limited
     """
 
     def __init__(self, rates: Sequence[Rate], clients: int = CLIENTS) -> None:

@@ -1,4 +1,4 @@
-"""One request of a client as it arrives: its size checked, and its body counted against the router's limit."""
+"""Collects one request of a client: checks its size, and counts its body against the router's limit."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from dvr_agent.metadata_proxy.served_router import ServedRouter
 
 
 class IncomingRequest:
-    """Headers and body so far; :meth:`forget` when it is answered or refused.
+    """Headers and body received so far; :meth:`forget` when the request is answered or refused.
 
-    :ivar body: complete when the parser says so
+    :ivar head: first line and headers; None: not complete yet
+    :ivar body: bytes of the body so far
     """
 
     __slots__ = ("_counted", "_router", "body", "head")
@@ -27,13 +28,13 @@ class IncomingRequest:
 
     @property
     def wants_body(self) -> bool:
-        """The answer has a body: HEAD is answered without one."""
+        """True if the answer has a body: all but the answer to HEAD."""
         return self.head is None or self.head.method != b"HEAD"
 
     def begin(self, head: h11.Request, settings: ProxySettings) -> None:
         """Take the headers.
 
-        :raises RequestRefusedError: something about them is not served
+        :raises RequestRefusedError: they are too large, or the method or version is not supported
         """
         self.head = head
         size = len(head.method) + len(head.target) + 12
@@ -52,7 +53,7 @@ class IncomingRequest:
     def add(self, data: bytes, settings: ProxySettings) -> None:
         """Append bytes of the body.
 
-        :raises RequestRefusedError: it is too large, or the router's clients have too many bytes in memory
+        :raises RequestRefusedError: the body is too large, or the router's clients have too many bytes in memory
         """
         if len(self.body) + len(data) > settings.max_body_size:
             raise RequestRefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large")

@@ -1,7 +1,7 @@
-"""Parses the bytes of one client: events of h11, from a bounded number of bytes at a time.
+"""Parses the bytes of one client with h11, a bounded number of bytes at a time.
 
-h11 is the parser.  It takes what it is given apart all at once, so it is given little, and requests that are made of
-thousands of tiny lines or chunks are refused before it sees them.
+h11 parses all the bytes that it is given at once.  So it is given few, and requests of thousands of tiny lines or
+chunks are refused before h11 gets them.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from http import HTTPStatus
 import h11
 
 UNREAD = 16 * 1024
-"""Bytes of a client in memory before they are parsed: requests sent ahead while one is answered."""
+"""Maximum number of unparsed bytes of a client in memory: requests sent ahead while one is answered."""
 PIECE = 4 * 1024
 """Bytes for h11 at a time."""
 LINES = 102
-"""Lines of a request's headers, with its first and its empty line: Python's http.client takes no more either."""
+"""Maximum number of a request's header lines, with the request line and the empty line, as in Python's http.client."""
 FRAMING = 4 * 1024
-"""Bytes that a body in chunks may have beyond twice its size: more means thousands of chunks for nothing."""
+"""Bytes that a body in chunks may have on the wire beyond twice its size: more means thousands of tiny chunks."""
 
 Event = h11.Request | h11.Data | h11.EndOfMessage | h11.ConnectionClosed
 
@@ -34,19 +34,19 @@ class RequestRefusedError(Exception):
 
 
 class RequestParser:
-    """One per connection; :meth:`next_request` between two requests.
+    """The parser of one connection; call :meth:`next_request` between two requests.
 
-    :ivar http: state of the request under way, None between requests; its answer is written with it, too
+    :ivar http: h11's state of the request under way and of its answer, None between requests
     """
 
     __slots__ = ("_body", "_client_ended", "_given", "_lines", "_reads_body", "_unread", "_wire", "http")
 
     def __init__(self) -> None:
         self.http: h11.Connection | None = None
-        self._unread = bytearray()  # what the client sent and h11 has not understood
-        self._given = 0  # so many bytes at its beginning h11 has, nevertheless
-        self._lines = 0  # of the headers, given to h11
-        self._wire = self._body = 0  # bytes of the body as they came, and without framing
+        self._unread = bytearray()  # bytes of the client that h11 has not parsed
+        self._given = 0  # number of bytes at its beginning that were given to h11
+        self._lines = 0  # number of header lines that were given to h11
+        self._wire = self._body = 0  # size of the body with and without framing, in bytes
         self._reads_body = self._client_ended = False
 
     def receive(self, data: bytes) -> None:
@@ -54,54 +54,54 @@ class RequestParser:
         self._unread += data
 
     def end(self) -> None:
-        """No more bytes will come: the client has sent its FIN."""
+        """Note that no more bytes come: the client has sent its FIN."""
         self._client_ended = True
 
     @property
     def is_full(self) -> bool:
-        """More than :data:`UNREAD` bytes are unparsed: the client's bytes are to be left in the kernel."""
+        """True if more than :data:`UNREAD` bytes are unparsed: the client's bytes have to stay in the kernel."""
         return len(self._unread) > UNREAD
 
     @property
     def has_unread(self) -> bool:
-        """Bytes are unparsed; between two requests: a request that was sent ahead."""
+        """True if bytes are unparsed; between two requests: if a request was sent ahead."""
         return bool(self._unread)
 
     @property
     def has_input(self) -> bool:
-        """:meth:`next_event` may find something: bytes are unparsed, or the client has sent its FIN."""
+        """True if :meth:`next_event` may return an event: bytes are unparsed, or the client has sent its FIN."""
         return bool(self._unread) or self._client_ended
 
     @property
     def client_ended(self) -> bool:
-        """The client has sent its FIN."""
+        """True if the client has sent its FIN."""
         return self._client_ended
 
     @property
     def is_read_up(self) -> bool:
-        """All that the client sent has been understood, up to the end of a request."""
+        """True if all bytes of the client are parsed, up to the end of a request."""
         if self.http is None:
             return True
         return self.http.their_state not in (h11.ERROR, h11.SEND_BODY) and not self._unread
 
     @property
     def awaits_continue(self) -> bool:
-        """The client sends the body only after a ``100 Continue``."""
+        """True if the client sends the body only after a ``100 Continue``."""
         return self.http is not None and self.http.they_are_waiting_for_100_continue
 
     def next_event(self, max_header_size: int) -> Event | bool:
         """Parse up to the next event of the request.
 
         :param max_header_size: bytes
-        :returns: the event; True: h11 has got more bytes, ask again; False: all received bytes are parsed
-        :raises RequestRefusedError: it is no HTTP, or made of too many lines or chunks
+        :returns: the event; True: h11 got more bytes, call again; False: all received bytes are parsed
+        :raises RequestRefusedError: the bytes are no HTTP, or have too many lines or chunks
         """
         if self.http is None:  # one for each request, so that what was sent ahead stays here
             self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=max_header_size)
         try:
             event = self.http.next_event()
         except h11.RemoteProtocolError as exc:
-            # A body is never too long for h11: what is, are the lines between its chunks.
+            # h11 has no limit for bodies: in a body the error is about the lines between chunks.
             status = 400 if self._reads_body else exc.error_status_hint
             raise RequestRefusedError(HTTPStatus(status), "malformed" if status != 431 else "too_large") from exc
         if event is h11.NEED_DATA:
@@ -115,7 +115,7 @@ class RequestParser:
         return event  # type: ignore[return-value]  # PAUSED comes only after the end of a request
 
     def next_request(self) -> bool:
-        """Forget the request that has been answered; False if the connection cannot carry another one."""
+        """Forget the answered request; returns False if the connection cannot carry another one."""
         http = self.http
         if http is None or http.our_state is not h11.DONE or http.their_state is not h11.DONE:
             return False
@@ -124,7 +124,7 @@ class RequestParser:
         return True
 
     def _feed(self, http: h11.Connection) -> bool:
-        """Give h11, which has understood all that it has, more bytes; False: there are none for now."""
+        """Give h11, which has parsed all its bytes, more of them; returns False if there are none now."""
         self._drop(self._given)
         if self._unread:
             piece = bytes(self._unread[:PIECE])
@@ -155,6 +155,6 @@ class RequestParser:
         return piece
 
     def _drop(self, size: int) -> None:
-        """Forget so many bytes, which h11 has understood."""
+        """Forget so many bytes, which h11 has parsed."""
         del self._unread[:size]
         self._given = 0

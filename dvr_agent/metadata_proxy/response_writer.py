@@ -1,4 +1,4 @@
-"""Writes answers to a client: serialised by h11, with the counters and the ``Connection`` header that they need."""
+"""Writes answers to a client: serialises them with h11, counts them, and adds ``Connection: close`` where needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dvr_agent.metadata_proxy.request_parser import RequestParser
 
 
 class ResponseWriter:
-    """One per connection.  Parts of an answer are collected until :meth:`flush`: one packet, where it is small."""
+    """Writer of one connection: collects parts of an answer until :meth:`flush`, so that a small one fits a packet."""
 
     __slots__ = ("_collected", "_parser", "_socket", "_state")
 
@@ -23,7 +23,7 @@ class ResponseWriter:
 
     @property
     def may_begin(self) -> bool:
-        """No answer to the request under way has begun."""
+        """True if no answer to the request under way has begun."""
         http = self._parser.http
         return http is not None and http.our_state in (h11.IDLE, h11.SEND_RESPONSE)
 
@@ -45,13 +45,13 @@ class ResponseWriter:
         self.flush()
 
     def flush(self) -> None:
-        """Send what is collected."""
+        """Send the collected parts."""
         if self._collected:
             data, self._collected = bytes(self._collected), bytearray()
             self._socket.write(data)
 
     def answer(self, status: HTTPStatus, with_body: bool, last: bool = False) -> None:
-        """Send an answer of the proxy itself, as far as its text: status and phrase.
+        """Send an answer of the proxy itself; its body is status and phrase.
 
         :param last: announce that the connection is closed after it
         """
@@ -64,7 +64,7 @@ class ResponseWriter:
         self.end()
 
     def send_continue(self) -> None:
-        """Ask the client for the body that it holds back (``100 Continue``)."""
+        """Ask the client to send the body (``100 Continue``)."""
         self._collect(h11.InformationalResponse(status_code=100, headers=[]))
         self.flush()
 

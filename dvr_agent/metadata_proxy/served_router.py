@@ -13,15 +13,15 @@ from dvr_agent.metadata_proxy.rate_limit import RateLimit
 from dvr_agent.metadata_proxy.upstream_limit import UpstreamSlots
 
 BODIES = 16
-"""Request bodies of the largest size that one router's clients may have in our memory."""
+"""Number of request bodies of the largest size that one router's clients may have in memory."""
 
 
 class RouterMember(Protocol):
-    """A client's connection, as its router sees it.  Hashable by identity."""
+    """The interface of a client's connection for its router.  Hashable by identity."""
 
     @property
     def client(self) -> str:
-        """Address; empty for a Unix socket."""
+        """Address of the client; empty for a Unix socket."""
 
     def abort(self) -> None:
         """Close at once, with a reset; :meth:`ServedRouter.leave` follows in the next turn of the event loop."""
@@ -32,9 +32,9 @@ class ServedRouter:
 
     :ivar namespace: cookie of its network namespace
     :ivar members: its clients' connections
-    :ivar evictable: members without a complete request, the one that waits longest first
-    :ivar waiting: members whose request waits for a slot
-    :ivar leaving: members that have got the last answer of their connection
+    :ivar evictable: members without a complete request, the longest idle first
+    :ivar waiting: members with a request that waits for a slot
+    :ivar leaving: members to which the last answer of the connection was written
     :ivar bodies: bytes of its clients' request bodies in memory
     """
 
@@ -55,7 +55,7 @@ class ServedRouter:
         self._empty.set()
 
     def settings_changed(self) -> None:
-        """Apply changed settings; the counts of clients' rates are forgotten if the rates are others now."""
+        """Apply changed settings; changed rates begin with counts of zero."""
         self.slots.resize(self._state.settings.requests_per_router)
         self.rates = self.rates.renewed(self._state.settings.rates)
 
@@ -69,7 +69,7 @@ class ServedRouter:
 
     @property
     def is_full(self) -> bool:
-        """The router's clients have as many connections as they may have."""
+        """True if the router has the maximum number of connections."""
         return len(self.members) >= self._state.settings.connections_per_router
 
     def join(self, member: RouterMember) -> None:
@@ -84,7 +84,7 @@ class ServedRouter:
         self._empty.clear()
 
     def mark_busy(self, member: RouterMember) -> None:
-        """Note that a connection has a complete request: it is not evicted while that is answered."""
+        """Note that a connection has a complete request: it is not evicted until the request is answered."""
         self.evictable.pop(member, None)
 
     def mark_idle(self, member: RouterMember) -> None:
@@ -92,7 +92,7 @@ class ServedRouter:
         self.evictable[member] = None
 
     def mark_leaving(self, member: RouterMember) -> None:
-        """Note that a connection has got its last answer: it is evicted before all others."""
+        """Note that a connection's last answer was written: it is evicted before all others."""
         self.evictable.pop(member, None)
         self.leaving[member] = None
 
@@ -102,14 +102,14 @@ class ServedRouter:
         return len(self.leaving) + len(self.evictable)
 
     def evict(self) -> None:
-        """Close the first of the leaving and evictable connections; there is one."""
+        """Evict the first leaving or evictable connection; :attr:`spare` must not be 0."""
         self._evict(next(chain(self.leaving, self.evictable)))
 
     def _victim(self, newcomer: str) -> RouterMember | None:
         """Choose the connection that a full router closes for a new one of this client.
 
-        A leaving one; or one of the client that has most connections, unless the newcomer has as many, so that an
-        instance with many addresses cannot shut out those with one, whatever it asks; or else the longest idle one.
+        It is a leaving connection; else one of the client with most connections, unless the newcomer has as many: so
+        an instance with many connections, from however many addresses, shuts out no other; else the longest idle one.
         """
         if self.leaving:
             return next(iter(self.leaving))
@@ -146,7 +146,7 @@ class ServedRouter:
             del self._per_client[member.client]
 
     def room_for_body(self, size: int) -> bool:
-        """Tell whether so many more bytes of request bodies fit into the router's part of the memory."""
+        """Return True if so many more bytes of request bodies fit into the router's part of the memory."""
         return self.bodies + size <= BODIES * self._state.settings.max_body_size
 
     async def end_connections(self) -> None:

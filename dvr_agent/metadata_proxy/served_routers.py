@@ -1,4 +1,4 @@
-"""All served routers: added, replaced, removed, and ended with the process."""
+"""Adds, replaces and removes served routers, on request of the agent, and ends them with the process."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dvr_agent.metadata_proxy.proxy_state import ProxyState
 from dvr_agent.metadata_proxy.served_router import ServedRouter
 
 GRACE = 1.0
-"""Seconds, when the process ends, for the first byte on a connection that was made before."""
+"""Seconds, when the process ends, for the first byte on an open connection."""
 CLOSING = 32
-"""Evicted connections that are still counted; they leave the count in the next turn of the event loop."""
+"""Maximum number of evicted connections whose sockets are still open; the next turn of the event loop closes them."""
 END = 5.0
-"""Seconds for everything under way when the process ends."""
+"""Seconds for requests under way when the process ends, or until connections are closed."""
 
 
 class ServedRouters:
@@ -27,7 +27,7 @@ class ServedRouters:
     def __init__(self, state: ProxyState) -> None:
         self._state = state
         self._routers: dict[str, ServedRouter] = {}
-        self._changing = asyncio.Lock()  # serve and stop wait in the midst, and another agent may ask meanwhile
+        self._changing = asyncio.Lock()  # serve and stop have awaits, and another agent may send messages meanwhile
         self._acceptor = Acceptor(state, asyncio.get_running_loop(), self._make_room)
 
     def __len__(self) -> int:
@@ -51,11 +51,11 @@ class ServedRouters:
         return self._routers
 
     async def serve(self, router_id: str, namespace: int, sockets: Sequence[socket.socket]) -> None:
-        """Accept on these sockets, which are ours now, and no longer on earlier sockets of this router.
+        """Accept on these sockets, which are ours now, and no longer on the router's earlier sockets.
 
         Connections of the router go on if they are in the same namespace.
 
-        :raises ServiceError: there are not enough descriptors; the sockets are closed
+        :raises ServiceError: descriptors are short, and these sockets are closed
         """
         if not self._state.budget.room_for_listeners(len(sockets)):
             for one in sockets:
@@ -85,7 +85,7 @@ class ServedRouters:
             pass
 
     async def stop(self, router_id: str) -> None:
-        """Close everything of a router; returns when it is closed.  A router that is not served is no error."""
+        """Close all sockets of a router; returns when they are closed.  A router that is not served is no error."""
         async with self._changing:
             router = self._routers.get(router_id)
             if router is None:
@@ -96,10 +96,10 @@ class ServedRouters:
         self._state.log.router("router %s: not served any more", router_id)
 
     async def end(self) -> None:
-        """End with the process: accept connections that wait, answer what was asked, leave later connections alone.
+        """End with the process: accept waiting connections, answer requests that were sent, ignore later connections.
 
-        Later ones are for the next process, which gets the same sockets from the agent; or, where there is no agent any
-        more, for neutron-l3-agent's haproxies, to which the kernel leads all clients once these sockets are closed.
+        Later connections are for the next process, which gets the same sockets from the agent; or, without an agent,
+        for neutron-l3-agent's haproxies, to which the kernel directs all clients once these sockets are closed.
         """
         self._state.stopping = True
         routers = list(self._routers.values())
@@ -107,8 +107,8 @@ class ServedRouters:
             for listener in list(router.listeners):
                 self._acceptor.stop(listener)
                 await self._acceptor.drain(router, listener)
-            self._close_listeners(router)  # perhaps others than before: the agent may send serve meanwhile
-        for _ in range(4):  # what has been received by now is read, also on connections accepted just now
+            self._close_listeners(router)  # they may be new: the agent may send "serve" meanwhile
+        for _ in range(4):  # bytes that have arrived are read, also on connections accepted just now
             await asyncio.sleep(0)
         self._close(Phase.IDLE)
         loop = asyncio.get_running_loop()
@@ -129,7 +129,10 @@ class ServedRouters:
                 member.close()
 
     async def _retire(self, router: ServedRouter, keep_connections: bool) -> None:
-        """Close the sockets of a router that is served anew; where connections are kept, waiting ones are accepted."""
+        """Close the earlier sockets of a router that is served anew.
+
+        :param keep_connections: accept waiting connections before, and keep all; False: close all connections
+        """
         if keep_connections and not self._state.stopping:
             for listener in list(router.listeners):
                 await self._acceptor.drain(router, listener)
@@ -140,7 +143,7 @@ class ServedRouters:
     async def _end_connections(self, router: ServedRouter) -> None:
         """Reset all connections of a router.
 
-        :raises ServiceError: one cannot be closed, whatever the reason; other routers are served all the same
+        :raises ServiceError: a connection cannot be closed; other routers are not affected
         """
         try:
             async with asyncio.timeout(END):
@@ -154,7 +157,7 @@ class ServedRouters:
         router.close_listeners()
 
     def _make_room(self) -> bool:
-        """Close a connection of the router with most evictable ones; False if there is none."""
+        """Evict a connection of the router with most evictable connections; False if there is none."""
         candidates = [router for router in self._routers.values() if router.spare]
         if not candidates or self._state.budget.closing > CLOSING:
             return False

@@ -1,7 +1,7 @@
-"""One request with neutron-metadata-agent, in a task of its own, which the client cannot end.
+"""One exchange with neutron-metadata-agent, request and answer, in a task of its own that the client cannot end.
 
-neutron-metadata-agent goes on with a request whether or not the client waits for the answer.  A client that closes its
-connection must therefore not free its slot: else it has as many requests there as it likes.
+neutron-metadata-agent works on a request whether or not the client waits for the answer.  So a client that closes its
+connection must not free its slot: else it could have any number of requests in work.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from dvr_agent.metadata_proxy.proxy_state import ProxyState
 from dvr_agent.metadata_proxy.upstream_request import UpstreamError, UpstreamRequest
 
 AHEAD = 256 * 1024
-"""Bytes of an answer in memory: so much is taken from neutron-metadata-agent however slow the client is."""
+"""Bytes of an answer that are read from neutron-metadata-agent into memory, however slow the client is."""
 
 
 class UpstreamExchange:
-    """Begins at once; the caller reads the answer with :meth:`head` and :meth:`read`, or calls :meth:`abandon`.
+    """An exchange that begins at once; the caller reads the answer by :meth:`head` and :meth:`read`, or calls
+    :meth:`abandon`.
 
     :param request: method, target and headers
-    :param release: called when neutron-metadata-agent is not occupied by this request any more
+    :param release: called when neutron-metadata-agent has finished this request
     """
 
     def __init__(
@@ -45,12 +46,12 @@ class UpstreamExchange:
 
     @property
     def has_more(self) -> bool:
-        """:meth:`read` returns at once."""
+        """True if :meth:`read` returns without waiting."""
         return bool(self._pieces) or self._whole
 
     @property
     def is_exhausted(self) -> bool:
-        """The whole answer has been read."""
+        """True if the caller has read the whole answer."""
         return self._whole and not self._pieces
 
     async def head(self) -> h11.Response:
@@ -114,7 +115,7 @@ class UpstreamExchange:
             await self._room.wait()
 
     def _end(self, task: asyncio.Task[None]) -> None:
-        """Give the slot back; also that of a task that was cancelled before it began."""
+        """Release the slot; called too if the task was cancelled before it began."""
         self._ended = True
         self._release()
         self._news.set()

@@ -1,4 +1,4 @@
-"""Limits the requests of one router that are with neutron-metadata-agent at a time; the others wait in a fair queue."""
+"""Limits the number of one router's requests to neutron-metadata-agent at a time; others wait in a fair queue."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 WAITING = 8
-"""Requests of one client that may wait."""
+"""Maximum number of waiting requests of one client."""
 
 
 class FairQueue(Generic[Item]):
@@ -41,9 +41,9 @@ class FairQueue(Generic[Item]):
         return True
 
     def pop(self, may: Callable[[str], bool] = lambda client: True) -> tuple[str, Item] | None:
-        """Remove the next item; returns it with its client, which has its next turn after all others.
+        """Remove the next item; returns it with its client, whose next turn comes after all others.
 
-        :param may: clients for which it does not hold are passed over
+        :param may: clients for which it returns False are skipped
         """
         client = next(filter(may, self._waiting), None)
         if client is None:
@@ -76,7 +76,7 @@ class UpstreamSlots:
         self._grant()
 
     def may_wait(self, client: str) -> bool:
-        """Tell whether one more request of a client may wait."""
+        """Return True if one more request of a client may wait."""
         return self._queue.count(client) < WAITING
 
     def take(self, client: str) -> bool:
@@ -92,7 +92,7 @@ class UpstreamSlots:
     async def acquire(self, client: str, seconds: float) -> None:
         """Take a slot, and wait for it if need be.
 
-        :raises TimeoutError: none was free within these seconds, or too many requests of this client wait already
+        :raises TimeoutError: no slot was free within these seconds, or too many requests of this client wait already
         """
         if not self.may_wait(client):
             raise TimeoutError

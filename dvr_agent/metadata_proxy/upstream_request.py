@@ -1,7 +1,7 @@
-"""One request to neutron-metadata-agent, over a connection of its own, and its answer as it comes.
+"""Sends one request to neutron-metadata-agent, over a connection of its own, and reads the answer piece by piece.
 
-The socket is read and written here, not by asyncio's streams: they need three turns of the event loop more, see
-``client_socket``.
+The socket is not read and written by asyncio's streams, since they need three more turns of the event loop (see
+``client_socket``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dvr_agent.metadata_proxy.headers import Headers
 from dvr_agent.metadata_proxy.proxy_state import ProxyState
 
 PIECE = 64 * 1024
-"""Bytes of an answer in memory: read ahead, and largest headers."""
+"""Maximum number of bytes of one read, and of an answer's headers."""
 FIRST_PAUSE, LAST_PAUSE = 0.01, 0.2
 """Seconds between tries to connect to a socket whose backlog is full."""
 
@@ -30,7 +30,7 @@ def why_unreachable(path: str) -> str:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as probe:
         try:
             probe.connect(path)
-        except BlockingIOError:  # it is there, and busy
+        except BlockingIOError:  # its backlog is full
             return ""
         except OSError as exc:
             return f"{path}: {exc.strerror or exc}"
@@ -38,9 +38,9 @@ def why_unreachable(path: str) -> str:
 
 
 class UpstreamError(Exception):
-    """neutron-metadata-agent gave no answer, or not all of it.
+    """neutron-metadata-agent gave no answer, or only a part of it.
 
-    :ivar status: of the answer that the instance gets instead, if none has begun
+    :ivar status: status of the answer that the instance gets instead, if no answer has begun
     """
 
     def __init__(self, status: HTTPStatus, why: str) -> None:
@@ -49,11 +49,11 @@ class UpstreamError(Exception):
 
 
 class UpstreamRequest:
-    """A context manager; inside, :meth:`ask` once, then :meth:`read` until it returns nothing.
+    """A request as a context manager: :meth:`ask` once, then :meth:`read` until it returns no bytes.
 
     All methods raise :class:`UpstreamError`.
 
-    :ivar asked: the request has been sent, at least in part
+    :ivar asked: True if the request has been sent, at least in part
     """
 
     def __init__(self, state: ProxyState) -> None:
@@ -139,7 +139,7 @@ class UpstreamRequest:
                         rest = rest[self._socket.send(rest) :]
                     except BlockingIOError:
                         await writable(self._socket)
-        except BrokenPipeError:  # it may have answered without reading all of the request
+        except BrokenPipeError:  # neutron-metadata-agent may have answered without reading the whole request
             return
         except TimeoutError as exc:
             raise UpstreamError(HTTPStatus.GATEWAY_TIMEOUT, "it does not take the request in time") from exc

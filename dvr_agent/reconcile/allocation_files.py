@@ -18,13 +18,16 @@ class AllocationFiles:
         self._state_path = state_path
 
     def check(self, allocations: Allocations) -> None:
-        """Let the next :meth:`flush` write although nothing changed, if the directory seems to take no files."""
+        """Have the next :meth:`flush` write unchanged files too, if the directory is full or read-only.
+
+        The error of that write tells the operator what is wrong, before an allocation is lost.
+        """
         if takes_no_files(self._state_path):
             for _, allocator in allocations.pools:
-                allocator.dirty = True  # the try to write shows, and says, what is wrong
+                allocator.dirty = True
 
     def flush(self, allocations: Allocations) -> None:
-        """Write the files that changed.  The kernel is the truth: a crash before this loses nothing.
+        """Write the files that changed.  A crash before this loses nothing: the kernel has the values.
 
         :raises StateFileError: naming each file that cannot be written
         """

@@ -1,4 +1,8 @@
-"""The host's link-local subnets and rule priorities: from the state files, corrected by what the kernel holds."""
+"""The host's allocations: a link-local subnet (/31) per router, a rule priority per floating IP.
+
+They come from the state files, corrected by the kernel's values.  Part of the host memory; ``allocation_files`` writes
+them.
+"""
 
 from __future__ import annotations
 
@@ -50,12 +54,12 @@ class Allocations:
     ) -> None:
         """Read the state files.
 
-        :param in_kernel: subnets in use, by router: they win over the file
-        :param subnets: subnets in use by links whose router is not known
-        :param priorities: rule priorities in use
-        A file that cannot be read counts as empty, and is written anew: the kernel holds what matters.
+        A file that cannot be read counts as empty, and is written anew: the kernel has all values that matter.
 
-        :raises StateFileError: the host is short of something that reading needs; worth another try
+        :param in_kernel: router id → subnet in the kernel, which takes precedence over the file
+        :param subnets: subnets in the kernel on devices of unknown routers
+        :param priorities: rule priorities in the kernel
+        :raises StateFileError: descriptors or memory are short; a retry may succeed
         """
         file, unread = self._read(PAIRS_FILE, parse_pairs)
         self._subnets = Allocator(
@@ -70,7 +74,7 @@ class Allocations:
 
     @property
     def pools(self) -> tuple[tuple[str, Allocator[LinkLocalPair] | Allocator[int]], ...]:
-        """Name of the state file and its content, for ``AllocationFiles``."""
+        """(Name of the state file, its allocator) of both pools, for ``AllocationFiles``."""
         return (PAIRS_FILE, self._subnets), (PRIORITIES_FILE, self._priorities)
 
     @property
@@ -84,7 +88,7 @@ class Allocations:
         return self._pairs.get(router_id) or (new_fip_pair(router_id, subnet) if subnet else None)
 
     def adopt_subnet(self, router_id: str, subnet: LinkLocalPair) -> None:
-        """Adopt the subnet that the kernel has for the router."""
+        """Adopt the subnet that the kernel has for a router, unless it belongs to another router."""
         if not self._subnets.adopt(router_id, subnet):
             LOG.warning(
                 "router %s: its pair uses %s, which belongs to router %s; it gets another",
@@ -92,11 +96,14 @@ class Allocations:
             )  # fmt: skip
 
     def adopt_priority(self, fip: str, priority: int) -> None:
-        """Adopt the priority that the kernel has for a floating IP; a file that gives it to an unknown one is wrong."""
+        """Adopt the priority that the kernel has for a floating IP.
+
+        If the state file gives the priority to a floating IP that no router here has, the file is outdated.
+        """
         if self._priorities.get(fip) == priority:
             return
         owner = self._priorities.owner(priority)
-        if owner is not None and not any(owner in held for held in self._fips.values()):
+        if owner is not None and not any(owner in fips for fips in self._fips.values()):
             self._priorities.release(owner)
         self._priorities.adopt(fip, priority)
 
@@ -114,12 +121,16 @@ class Allocations:
         return HostAllocations(pair, self._priorities_of(view))
 
     def correct(
-        self, view: HostView, allocated: HostAllocations, qrouter: NamespaceState | None, piece: NamespaceState | None
+        self,
+        view: HostView,
+        allocated: HostAllocations,
+        qrouter: NamespaceState | None,
+        fip_slice: NamespaceState | None,
     ) -> HostAllocations:
-        """Return the allocations with the values that the kernel has, where they differ: those carry traffic."""
+        """Return the allocations, corrected by the values in the observed state, which carry traffic."""
         if allocated.pair is None or qrouter is None:
             return allocated
-        pair = self._pair_from(view, allocated.pair, qrouter, piece)
+        pair = self._observed_pair(view, allocated.pair, qrouter, fip_slice)
         for fip in view.local_fips:
             src = f"{fip.fixed_address}/32"
             found = [
@@ -132,24 +143,24 @@ class Allocations:
                 self.adopt_priority(key, min(found))
         return HostAllocations(pair, self._priorities_of(view))
 
-    def settle(self, router_id: str, fips: Iterable[str]) -> None:
-        """Note the floating IPs of a router in sync; the priorities of those that it no longer has are released."""
+    def note_floating_ips(self, router_id: str, fips: Iterable[str]) -> None:
+        """Note the floating IPs that a router has here now, and release the priorities of its former ones."""
         current = frozenset(fips)
         gone = self._fips.get(router_id, frozenset()) - current
         self._fips[router_id] = current
         if gone:
-            elsewhere = frozenset().union(*self._fips.values())  # it may have gone to another router
+            elsewhere = frozenset().union(*self._fips.values())  # a floating IP may have moved to another router
             for fip in gone - elsewhere:
                 self._priorities.release(fip)
 
-    def knows(self, router_id: str) -> bool:
-        """Return True if it is known which floating IPs the router has here."""
+    def knows_floating_ips(self, router_id: str) -> bool:
+        """Return True if :meth:`note_floating_ips` was called for the router."""
         return router_id in self._fips
 
     def release(self, router_id: str) -> None:
         """Release all allocations of a router that has left the host."""
         self.release_pair(router_id)
-        self.settle(router_id, ())
+        self.note_floating_ips(router_id, ())
 
     def release_pair(self, router_id: str) -> None:
         """Release the subnet of a router that no longer has a pair to a fip namespace."""
@@ -157,48 +168,49 @@ class Allocations:
         self._pairs.pop(router_id, None)
 
     def stale_entries(self, known: Iterable[str]) -> tuple[list[str], list[str]]:
-        """Return (router ids, floating IPs) in the files that belong to no known router.
+        """Return (router ids, floating IPs) in the state files that belong to no known router.
 
-        Floating IPs are judged only when every known router has been in sync once: until then their routers are
-        unknown.
+        Floating IPs are listed only when every known router has been in sync once: until then it is not known which
+        floating IPs the routers have.
         """
         known = set(known)
         routers = sorted(self._subnets.entries().keys() - known)
         if known - self._fips.keys():
             return routers, []
-        held = {fip for router_id in known for fip in self._fips[router_id]}
-        return routers, sorted(set(self._priorities.entries()) - held)
+        current = {fip for router_id in known for fip in self._fips[router_id]}
+        return routers, sorted(set(self._priorities.entries()) - current)
 
     def drop_stale(self, known: Iterable[str]) -> None:
         """Release :meth:`stale_entries`."""
         known = set(known)
-        routers, fips = self.stale_entries(known)
+        routers, stale_fips = self.stale_entries(known)
         for router_id in routers:
             self._subnets.release(router_id)
-        for fip in fips:
+        for fip in stale_fips:
             self._priorities.release(fip)
-        self._fips = {router_id: held for router_id, held in self._fips.items() if held or router_id in known}
+        self._fips = {router_id: fips for router_id, fips in self._fips.items() if fips or router_id in known}
 
     def _read(self, name: str, parse: Callable[[str], tuple[dict[str, V], list[str]]]) -> tuple[dict[str, V], bool]:
-        """Return (entries of a state file, True if it is there but cannot be read)."""
+        """Return (entries of a state file, True if the file exists and cannot be read)."""
         try:
             return read_entries(self._state_path / name, parse), False
         except StateFileError as exc:
-            if exc.passing:
+            if exc.is_shortage:
                 raise
             reason = str(exc)
-        LOG.error("state file cannot be read, what the kernel holds is used alone: %s", reason)
+        LOG.error("state file cannot be read, the kernel's values are used alone: %s", reason)
         return {}, True
 
     def _priorities_of(self, view: HostView) -> tuple[tuple[str, int], ...]:
         fips = sorted(str(fip.address) for fip in view.local_fips)
         return tuple((fip, self._priorities.allocate(fip)) for fip in fips)
 
-    def _pair_from(
-        self, view: HostView, pair: FipPair, qrouter: NamespaceState, piece: NamespaceState | None
+    def _observed_pair(
+        self, view: HostView, pair: FipPair, qrouter: NamespaceState, fip_slice: NamespaceState | None
     ) -> FipPair:
+        """Return the router's pair as observed, or the given one if the kernel lacks one of its ends."""
         rfp = next((one for one in qrouter.links if one.name == view.rfp), None)
-        fpr = next((one for one in piece.links if one.name == view.fpr), None) if piece else None
+        fpr = next((one for one in fip_slice.links if one.name == view.fpr), None) if fip_slice else None
         if rfp is None or fpr is None:
             return pair
         subnets = [
@@ -209,7 +221,7 @@ class Allocations:
         if subnets and pair.subnet not in subnets:
             self.adopt_subnet(view.router.id, min(subnets))
         subnet = self._subnets.allocate(view.router.id)
-        # Once the router was in sync, other MACs are drift: IPv6 link-local addresses still go by the old ones.
+        # Once the router was in sync, other MAC addresses are drift: the IPv6 link-local addresses derive from the old.
         known = view.router.id in self._fips
         found = replace(pair, subnet=subnet) if known else FipPair(subnet, rfp.mac, fpr.mac)
         self._pairs[view.router.id] = found

@@ -14,13 +14,14 @@ from dvr_agent.state.namespace import Announcement
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would be done for one router, or for stale objects.
+    """Changes that a job would make, for one router or for stale objects.
 
     :ivar subject: ``router <uuid>`` or ``stale objects``
     :ivar changes: one entry per namespace that differs; empty when in sync
-    :ivar ports: text lines for what the attach driver would do, by namespace
-    :ivar warnings: things the operator should know that are no errors (an extra route with unreachable next hop)
-    :ivar services: what would be done to the router's services (metadata, radvd)
+    :ivar ports: (namespace, text) of each change that the attach driver would make; the first may be a state file, or
+        ``(host)``
+    :ivar warnings: notes for the operator that are no errors (an extra route with unreachable next hop)
+    :ivar services: changes of the router's services (metadata, radvd)
     :ivar omitted: objects of the document that are left out, and why: the router is degraded until the document changes
     """
 
@@ -55,14 +56,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a job has done.
+    """Record of a finished job.
 
     :ivar plan: the plan that was carried out
     :ivar seconds: how long observing, computing and writing took
     :ivar announcements: (namespace, announcement) that were sent once; the daemon repeats them
     :ivar conntrack_deleted: number of conntrack entries deleted
-    :ivar trouble: what is wrong with the router's services; its kernel state is in place nevertheless
-    :ivar affected: ids of other routers that have changes now: routes that they conceded are free
+    :ivar trouble: faults of the router's services; its kernel state is in place nevertheless
+    :ivar affected: ids of other routers to reconcile again: a route that they conceded to this router is free now
     """
 
     plan: Plan
@@ -74,7 +75,7 @@ class Result:
 
 
 class RouterPlanner(Protocol):
-    """Answers what jobs would do.  Every method reads only, blocks, and is called from one thread."""
+    """Plans jobs.  Every method only reads the kernel, blocks, and is called from one thread."""
 
     def load(self) -> None:
         """Read state files and kernel once: which pairs and priorities are in use."""
@@ -87,7 +88,7 @@ class RouterPlanner(Protocol):
         """
 
     def learn(self, router: Router) -> None:
-        """Observe what the kernel has of a router, so that :meth:`plan_stale` judges rightly.
+        """Read a router's routes, so that :meth:`plan_stale` keeps the devices which they use.
 
         :raises DvrError: as :meth:`plan`
         """
@@ -104,34 +105,34 @@ class RouterPlanner(Protocol):
     def idle_bridges(self, networks: Collection[str] = ()) -> list[str]:
         """Return the names of bridges of ours that nothing uses and that are of none of the networks.
 
-        :param networks: those of all router documents: an instance that is about to start may count on their bridges
+        :param networks: networks of all router documents: an instance that is about to start may need their bridges
         """
 
 
 class Reconciler(Protocol):
-    """Every method blocks, writes to the kernel, and is called from one thread only.
+    """Makes the kernel agree with documents.  Every method blocks, and is called from one thread only.
 
-    :ivar services: what routers need beside their kernel state
+    :ivar services: metadata and radvd of the routers
     """
 
     services: Services
 
     @property
     def planner(self) -> RouterPlanner:
-        """The reading half."""
+        """The planner, which answers what a job would do, and cannot write."""
 
     def load(self) -> None:
         """Read state files and kernel once, before the first write: which pairs and priorities are in use."""
 
     def begin_resync(self) -> None:
-        """Begin a resync or an audit: parts that all routers share are read once in it."""
+        """Begin a resync or an audit, which reads the shared parts of namespaces only once."""
 
     def reconcile(self, router: Router, in_resync: bool = False) -> Result:
         """Make the kernel agree with the router; a second call writes nothing.
 
         :param in_resync: the call is one of a resync over many routers, see :meth:`begin_resync`
-        :returns: what was done; services that do not serve the router are named in it
-        :raises DvrError: what exists is left as it is, and the call may be repeated
+        :returns: the changes made, and the faults of services that do not serve the router
+        :raises DvrError: changes made so far stay, and the call may be repeated
         """
 
     def remove(self, router_id: str) -> Result:
@@ -140,10 +141,10 @@ class Reconciler(Protocol):
     def remove_stale(self, known: Collection[str]) -> Result:
         """Remove all objects of ours, in the kernel and the state files, that belong to none of the known routers."""
 
-    def remove_bridges(self, networks: Collection[str] = (), torn_down: bool = False) -> list[str]:
+    def remove_bridges(self, networks: Collection[str] = (), await_teardown: bool = False) -> list[str]:
         """Remove :meth:`RouterPlanner.idle_bridges`; returns their names.
 
-        :param torn_down: first wait until the kernel has torn down the ports of namespaces that were removed
+        :param await_teardown: first wait until the kernel has torn down the ports of namespaces that were removed
         """
 
     def flush(self) -> None:

@@ -1,4 +1,4 @@
-"""First half of a plan: a router's desired state, and what the kernel has of it.  Used by the planner; reads only."""
+"""Makes the first half of a plan: a router's desired state and its observed state.  Used by the planner; reads only."""
 
 from __future__ import annotations
 
@@ -19,9 +19,15 @@ from dvr_agent.state.namespace import NamespaceState
 
 @dataclass(slots=True)
 class Draft:
-    """A router on its way from document to plan: desired state, and what the kernel has of it.
+    """Desired and observed state of a router, on the way from document to plan.
 
-    :ivar shared: the part of the fip namespace that all routers share, if the router has a slice of one
+    :ivar view: the router as seen from this host
+    :ivar allocated: allocations behind the desired state
+    :ivar state: desired state of all namespaces
+    :ivar shared: desired state of the shared part of the fip namespace; the planner sets it if the router has a slice
+    :ivar qrouter: observed state of the qrouter namespace, None if there is no such namespace
+    :ivar slice: the same for the router's slice of the fip namespace
+    :ivar snat: the same for the snat namespace
     """
 
     view: HostView
@@ -34,7 +40,7 @@ class Draft:
 
 
 class Drafts:
-    """Makes drafts, in the order of the methods: make, observe, correct by what was observed."""
+    """Makes drafts, in the order of the methods: make, observe, correct by the observed state."""
 
     def __init__(self, kernel: KernelReader, settings: HostSettings, memory: HostMemory) -> None:
         self._kernel, self._settings, self._memory = kernel, settings, memory
@@ -48,7 +54,7 @@ class Drafts:
         try:
             view = make_view(router, self._settings, memory.networks.choose(router, self._settings))
         except NotSupportedError:
-            memory.allocations.settle(router.id, ())
+            memory.allocations.note_floating_ips(router.id, ())
             raise
         marks = memory.router(router.id).scope_marks or ()
         conceded: tuple[str, ...] = ()
@@ -58,7 +64,7 @@ class Drafts:
         return Draft(view, allocated, self._desired(view, allocated))
 
     def observe(self, draft: Draft, in_resync: bool = False) -> None:
-        """Read what the kernel has of the desired state.
+        """Read the observed state of all objects that the desired state owns.
 
         :param in_resync: read the slice from the resync's snapshot
         """
@@ -74,11 +80,11 @@ class Drafts:
             draft.slice = self.read(state.slice)
         gateway = draft.view.agent_gateway
         if gateway is not None and draft.slice is not None:
-            by = [hop.device for route in draft.slice.routes for hop in route.hops]
-            self._memory.networks.note_paths(gateway.network_id, draft.view.router.id, by)
+            devices = [hop.device for route in draft.slice.routes for hop in route.hops]
+            self._memory.networks.note_paths(gateway.network_id, draft.view.router.id, devices)
 
     def correct(self, draft: Draft) -> bool:
-        """Replace allocations by the values that the kernel was observed to have.
+        """Replace allocations by the values in the observed state, which carry traffic.
 
         :returns: True if the desired state has changed and must be observed again
         """
@@ -98,7 +104,7 @@ class Drafts:
         return self._memory.tables.with_tables(state, [table.key for table in desired.tables])
 
     def _desired(self, view: HostView, allocated: HostAllocations) -> DesiredRouter:
-        """Compute the desired state; the last one is kept, since in most resyncs the router is unchanged."""
+        """Compute the desired state, or return the last one: in most resyncs the router is unchanged."""
         memory, gateway = self._memory.router(view.router.id), view.agent_gateway
         known = memory.desired
         if known is not None and known[0] is view.router and known[1] == gateway and known[2] == allocated:
@@ -108,6 +114,7 @@ class Drafts:
         return state
 
     def _known_marks(self, draft: Draft) -> tuple[tuple[str, int], ...]:
+        """Return the marks of address scopes in the kernel when this process first read the router's namespaces."""
         memory = self._memory.router(draft.view.router.id)
         if memory.scope_marks is None:
             memory.scope_marks = marks_in_use(draft.view, draft.qrouter, draft.snat)

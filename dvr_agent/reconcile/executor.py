@@ -1,7 +1,7 @@
-"""Carries out the jobs of a plan: the one place where the order of writes across namespaces is spelled out.
+"""Carries out the jobs of a plan: the one place that defines the order of writes across namespaces.
 
-Input: jobs of the planner, in the order in which their namespaces depend on each other.  What has to follow the writes
-is noted in ``post_commit`` before the first of them.
+The jobs come from the planner, in the order in which their namespaces depend on each other.  Post-commit work is noted
+before the first write.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Executor:
         self._kernel, self._attach = kernel, attach
 
     def apply(self, jobs: Sequence[NamespaceJob], post_commit: PostCommit) -> None:
-        """Note what has to follow, then make the changes.
+        """Note the post-commit work, then make the changes.
 
-        :raises DvrError: the rest is not done; what is done is right and stays
+        :raises DvrError: a change failed; earlier changes stay, later ones were not made
         """
         for job in jobs:
             post_commit.note(job.changes)
@@ -71,7 +71,7 @@ class Executor:
 
     def _prepare_ports(self, staged: Iterable[tuple[NamespaceJob, Phases]]) -> None:
         ports: dict[str, list[Port]] = {}
-        for job, phase in staged:  # a shared namespace comes more than once
+        for job, phase in staged:  # a fip namespace has two jobs: the shared part, and the slice
             ports.setdefault(job.changes.namespace, []).extend(_ports(job, phase))
         if any(ports.values()):
             self._attach.prepare(ports)

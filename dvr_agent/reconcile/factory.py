@@ -1,4 +1,4 @@
-"""Puts a reconciler together: from the configuration, or from its parts (tests, benchmarks)."""
+"""Makes the reconciler or the planner of this host from the configuration, or from its parts (tests, benchmarks)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def open_reconciler(settings: Settings) -> RouterReconciler:
     """Open the reconciler that the configuration describes.
 
     :raises ConfigError: an option has a value that cannot be used
-    :raises KernelError: this kernel lacks something that every router needs
+    :raises KernelError: this kernel lacks a function that every router needs
     """
     probe_kernel()
     kernel = open_kernel()
@@ -31,7 +31,7 @@ def open_reconciler(settings: Settings) -> RouterReconciler:
 
 
 def open_planner(settings: Settings) -> Planner:
-    """Open the planner of the host that the configuration describes: it reads kernel and state files, and writes none.
+    """Open the planner that the configuration describes: it reads kernel and state files, and writes neither.
 
     :raises ConfigError: an option has a value that cannot be used
     """
@@ -41,7 +41,11 @@ def open_planner(settings: Settings) -> Planner:
 
 
 def make_reconciler(settings: HostSettings, external_networks: Mapping[str, str], state_path: Path) -> RouterReconciler:
-    """Make a reconciler on this machine's kernel and its bridges, in the network namespace of the calling thread."""
+    """Make a reconciler without services on this machine's kernel and Linux bridges.
+
+    :param settings: of the data plane
+    :param external_networks: network id → existing bridge
+    """
     kernel = open_kernel()
     attach = BridgeDriver(kernel.namespaces, external_networks, kernel.counters)
     return RouterReconciler(kernel, attach, settings, state_path)

@@ -1,7 +1,7 @@
-"""External networks on this host: their agent gateway port, the routers with a slice, and the part that all share.
+"""External networks on this host: agent gateway port, routers with a slice, shared part of the fip namespace.
 
-Part of the host memory.  It begins with the inventory of the kernel (``load``); the planner and finished jobs update
-it.
+This is a part of the host memory: filled from the inventory at start (``load``), updated by the planner and by finished
+jobs.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from dvr_agent.state.namespace import NamespaceState
 
 @dataclass(slots=True)
 class _Network:
-    """One external network.  Routers are known by their stem, as much of the id as device names hold.
+    """One external network.  Routers go by their stem: the beginning of the id, as much as device names contain.
 
     :ivar stems: routers that have, or may have, a slice of the fip namespace
-    :ivar at_start: ``fg-`` devices that were there when this process began
-    :ivar devices: ``fg-`` devices that are, or may be, there
+    :ivar at_start: ``fg-`` devices in the fip namespace when this process began
+    :ivar devices: ``fg-`` devices that are, or may be, in the fip namespace
     :ivar port: the agent gateway port in use, by the newest document that lists one
     :ivar listed: stem → agent gateway ports that the router's document listed when it was last planned
     :ivar paths: stem → ``fg-`` devices that the routes of its slice use; no entry: not known
-    :ivar base: the shared part as it was found or made in this resync
+    :ivar base: the shared part that this resync has found or made; None: not checked yet
     """
 
     stems: set[str] = field(default_factory=set)
@@ -43,8 +43,8 @@ class _Network:
 class SharedPart:
     """The part of a fip namespace that all routers share, with the devices of earlier agent gateway ports.
 
-    The shared part owns them all: an object on one of them may be in the way of its successor's.  A device goes when no
-    router's routes lead to it any more.
+    The shared part owns all these devices, since an object on an earlier one may block the same object on the device in
+    use.  An earlier device is removed when no router's routes use it any more.
 
     :ivar state: desired state; its ownership has all ``fg-`` devices
     :ivar staying: ``fg-`` devices of earlier ports that stay unchanged for now
@@ -55,7 +55,7 @@ class SharedPart:
 
     @property
     def has_unused_device(self) -> bool:
-        """True if the device of an earlier agent gateway port can go."""
+        """True if the device of an earlier agent gateway port can be removed."""
         return self.state.ownership.devices != self.staying | {link.name for link in self.state.links}
 
 
@@ -66,7 +66,7 @@ class FipNetworks:
         self._networks: dict[str, _Network] = {}
 
     def load(self, found: Inventory) -> None:
-        """Take over the slices and gateway devices that the kernel has at start."""
+        """Note the slices and ``fg-`` devices that the inventory found at start."""
         self._networks = {
             network: _Network(set(stems), frozenset(found.gateways[network]), set(found.gateways[network]))
             for network, stems in found.slices.items()
@@ -88,9 +88,13 @@ class FipNetworks:
         return {network for network, one in self._networks.items() if one.stems & stems}
 
     def is_last(self, network: str, router_id: str) -> bool:
-        """Return True if no other router has a slice there."""
+        """Return True if no other router has a slice of the network's fip namespace."""
         one = self._networks.get(network)
         return one is None or one.stems <= {names.router_stem(router_id)}
+
+    def is_used(self, network: str) -> bool:
+        """Return True if any router has, or may have, a slice of the network's fip namespace."""
+        return network in self._networks
 
     def claim(self, network: str, router_id: str) -> None:
         """Note that the router may have a slice from now on, even if its job fails half way."""
@@ -112,9 +116,9 @@ class FipNetworks:
     def choose(self, router: Router, settings: HostSettings) -> RouterPort | None:
         """Choose the agent gateway port of the router's external network: one for all routers of this host.
 
-        Neutron may replace it, and the routers' documents learn that one after the other.  A document that newly lists
-        another port decides; a document that has not changed follows.  Of several listed ports the one in use stays,
-        then one that was plugged when this process began, then the lowest id.
+        Neutron may replace the port, and the routers' documents learn that one after the other.  A document that newly
+        lists another port decides, for unchanged documents too.  Of several listed ports the one in use stays, else one
+        that was plugged when this process began is chosen, else the one with the lowest id.
 
         :returns: None if the document lists no port for this host
         """
@@ -133,21 +137,20 @@ class FipNetworks:
         one.port = offered
         return offered
 
-    def devices(self, network: str) -> frozenset[str]:
-        """Return the ``fg-`` devices that are, or may be, in the fip namespace."""
-        return frozenset(self._of(network).devices)
+    def note_paths(self, network: str, router_id: str, devices: Iterable[str]) -> None:
+        """Note the ``fg-`` devices that the routes of a router's slice use.
 
-    def note_paths(self, network: str, router_id: str, routes_by: Iterable[str]) -> None:
-        """Note the ``fg-`` devices that the routes of a router's slice use."""
+        :param devices: all devices of the routes
+        """
         one = self._of(network)
         one.paths[names.router_stem(router_id)] = frozenset(
-            device for device in routes_by if device.startswith(names.AGENT_GATEWAY)
+            device for device in devices if device.startswith(names.AGENT_GATEWAY)
         )
 
     def unused(self, network: str, but: Collection[str] = ()) -> frozenset[str]:
-        """Return the ``fg-`` devices, other than the one in use, by which no router's traffic goes any more.
+        """Return the ``fg-`` devices of earlier ports that no router's routes use any more.
 
-        :param but: stems of routers that do not count
+        :param but: stems of routers whose routes do not count
         """
         one = self._of(network)
         others = one.stems - set(but)
@@ -157,7 +160,7 @@ class FipNetworks:
         return frozenset(one.devices - used - {device_of(one.port)})
 
     def is_busy(self, network: str, device: str, known: Collection[str]) -> bool:
-        """Return True if the traffic of one of the known routers goes, or may go, by this ``fg-`` device.
+        """Return True if the routes of one of the known routers use, or may use, this ``fg-`` device.
 
         :param known: stems of routers that have a document
         """
@@ -174,10 +177,10 @@ class FipNetworks:
     def shared_part(self, base: NamespaceState, network: str, router_id: str) -> SharedPart:
         """Return the shared part as a job on this router must make it.
 
-        :param base: desired state by the router's document
-        :param router_id: its own routes leave the devices of earlier ports in the same job
+        :param base: desired state of the shared part by the router's document
+        :param router_id: the same job moves this router's routes away from the devices of earlier ports
         """
-        devices = self.devices(network) | base.ownership.devices
+        devices = base.ownership.devices | self._of(network).devices
         if devices == base.ownership.devices:
             return SharedPart(base, frozenset())
         unused = self.unused(network, but=[names.router_stem(router_id)])
@@ -185,7 +188,7 @@ class FipNetworks:
         return SharedPart(replace(base, ownership=replace(base.ownership, devices=devices)), devices - unused - current)
 
     def is_checked(self, network: str, part: SharedPart) -> bool:
-        """Return True if this resync has found or made the shared part like this, and no device of it can go."""
+        """Return True if this resync has found or made this shared part, and no device of it can be removed."""
         return self._of(network).base == part.state and not part.has_unused_device
 
     def note_checked(self, network: str, part: SharedPart) -> None:

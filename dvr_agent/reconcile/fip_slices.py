@@ -1,8 +1,9 @@
 """Slices of the fip namespaces: one for each router with floating IPs, in a namespace that all routers share.
 
-Three things about slices: what the kernel holds of one (:class:`SliceSnapshot`), which of several routers has a
-route of the main table (:class:`FipRoutes`), and observed states edited before they are compared (:func:`removals`,
-:func:`set_aside`).  Used by the planner; the snapshot and the routes belong to the host memory.
+Four parts: copies of slices that a resync reads (:class:`SliceSnapshot`), which of several routers has a route of the
+main table (:class:`FipRoutes`), the removal of a slice (:func:`slice_removal`), and observed states that are edited
+before the comparison (:func:`device_removal`, :func:`without_staying`).  Used by the planner and ``stale``; the host
+memory keeps snapshot and routes.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from dvr_agent.desired import names
+from dvr_agent.desired.fip import empty_slice, slice_ownership
+from dvr_agent.desired.host_allocations import FipPair
+from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import InterfaceReader
-from dvr_agent.state.diff import Action, Change, Changes
+from dvr_agent.state.diff import Action, Change, Changes, diff
 from dvr_agent.state.namespace import NamespaceState, without_device
 from dvr_agent.state.ownership import Ownership, RuleOwner
 from dvr_agent.state.route import MAIN_TABLE, Route
@@ -21,14 +25,14 @@ from dvr_agent.state.slices import SliceIndex
 _ALL = Ownership(prefixes=(names.FIP_TO_ROUTER, names.AGENT_GATEWAY), rules=RuleOwner.BY_IIF)
 
 
-# --- what the kernel holds of a slice ------------------------------------------------------------------------------
+# --- slices as a resync reads them --------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
-class _Whole:
+class _NamespaceCopy:
     """One fip namespace, read as a whole.
 
-    :ivar used: devices whose copy was used or dropped: each copy is valid once
+    :ivar used: ``fpr-`` devices of slices that were returned or dropped: each copy of a slice is valid once
     """
 
     index: SliceIndex
@@ -38,87 +42,89 @@ class _Whole:
 class SliceSnapshot:
     """The slices of all routers, read once per fip namespace in a resync.
 
-    To read a slice by itself costs the kernel a walk over what all routers share (rules, the main table, neighbours).
-    That is right for a single update, and would make a resync cost the square of the number of routers.
+    To read one slice, the kernel walks over the rules, the main table and the neighbours of all routers.  That is right
+    for a single update; in a resync it would cost the square of the number of routers.
 
-    :param interfaces: reads a whole namespace, or a slice whose copy is used up
+    :param interfaces: reads a whole namespace, or one slice if its copy was used
     """
 
     def __init__(self, interfaces: InterfaceReader) -> None:
         self._interfaces = interfaces
-        self._wholes: dict[str, _Whole] = {}
+        self._copies: dict[str, _NamespaceCopy] = {}
 
     def clear(self) -> None:
         """Forget all copies: a resync begins."""
-        self._wholes.clear()
+        self._copies.clear()
 
     def drop(self, desired: NamespaceState) -> None:
-        """Forget the copy of a slice that a job outside the resync reads and changes."""
-        whole = self._wholes.get(desired.name)
-        if whole is not None:
-            whole.used |= desired.ownership.devices
+        """Drop the copy of a slice: a job outside the resync reads and changes it."""
+        copy = self._copies.get(desired.name)
+        if copy is not None:
+            copy.used |= desired.ownership.devices
 
     def read(self, desired: NamespaceState) -> NamespaceState | None:
-        """Return the slice as it was when its namespace was read in this resync; further calls read it anew.
+        """Return the slice as it was when this resync read its namespace; later calls read the kernel again.
 
         :returns: None if there is no such namespace
         """
-        whole = self._wholes.get(desired.name) or self._read_whole(desired.name)
-        if whole is None:
+        copy = self._copies.get(desired.name) or self._copy(desired.name)
+        if copy is None:
             return None
         (device,) = desired.ownership.devices
-        if device in whole.used:
+        if device in copy.used:
             return self._interfaces.observe(desired.name, desired.ownership, ())
-        whole.used.add(device)
-        return whole.index.cut(desired.ownership)
+        copy.used.add(device)
+        return copy.index.cut(desired.ownership)
 
-    def _read_whole(self, namespace: str) -> _Whole | None:
+    def _copy(self, namespace: str) -> _NamespaceCopy | None:
         state = self._interfaces.observe(namespace, _ALL, ())
         if state is None:
             return None
-        whole = self._wholes[namespace] = _Whole(SliceIndex(state))
-        return whole
+        copy = self._copies[namespace] = _NamespaceCopy(SliceIndex(state))
+        return copy
 
 
 # --- which slice has a route of the main table -------------------------------------------------------------------
 
 
 class FipRoutes:
-    """Which router's slice has a route of the main table that several documents ask for.
+    """Decides which router's slice has a route of the main table that several documents ask for.
 
-    A floating IP may go from one router to another, and their documents come in any order: the newest claim wins.  A
-    subnet in the external address scope may be a subnet of several routers for good: the router with the lowest id has
-    its route, whatever the order of their jobs, and another router gets it when that one goes.  A slice observes its
-    own routes only; this memory saves a dump of all routes of the namespace.
+    A floating IP may move from one router to another, and their documents come in any order: the newest claim wins.  A
+    subnet in the external address scope may belong to several routers for good: the router with the lowest id has its
+    route, whatever the order of their jobs; the others concede it, and one of them gets it when that router goes.  A
+    slice observes its own routes only; this memory saves a dump of all routes of the namespace.
 
-    :param found: namespace → routes in it
+    :param found: namespace → its routes at start
     """
 
     def __init__(self, found: Mapping[str, Iterable[Route]]) -> None:
         self._routes: dict[tuple[str, str], Route] = {}
+        """(Namespace, destination) → the route in force."""
         self._of_device: dict[tuple[str, str], set[str]] = {}
+        """(Namespace, device) → destinations of the routes in force by this device."""
         self._lost: dict[tuple[str, str], set[str]] = {}
         """(Namespace, device) → destinations that another slice took over, until this slice is in sync again."""
         self._conceded: dict[tuple[str, str], set[str]] = {}
-        """(Namespace, destination) → ids of routers that get this route when its holder goes."""
+        """(Namespace, destination) → ids of routers that may get this route when its present router goes."""
         self._ids: dict[tuple[str, str], str] = {}
         """(Namespace, device) → router id, of routers that were planned."""
         for namespace, routes in found.items():
-            self._hold(namespace, routes)
+            self._note(namespace, routes)
 
     def concede(self, namespace: str, device: str, router_id: str, subnets: Iterable[str]) -> tuple[str, ...]:
-        """Return the subnets whose route is left to a router with a lower id, which has it.
+        """Concede routes that a router with a lower id has; returns their subnets.
 
-        :param device: the router's ``fpr-`` device, whose name begins like the id
-        :param subnets: those in the external address scope
+        :param device: the router's ``fpr-`` device; ids compare as the names of these devices do
+        :param subnets: the router's subnets in the external address scope
         """
         found = []
         self._ids[namespace, device] = router_id
         for subnet in subnets:
             current = self._routes.get((namespace, subnet))
-            holder = current.hops[0].device if current is not None else device
+            present = current.hops[0].device if current is not None else device
             waiting = self._conceded.setdefault((namespace, subnet), set())
-            if holder < device and holder.startswith(names.FIP_TO_ROUTER):
+            if present < device and present.startswith(names.FIP_TO_ROUTER):
                 waiting.add(router_id)
                 found.append(subnet)
             else:
@@ -133,23 +139,25 @@ class FipRoutes:
         The newest claim wins.  The other slice's next job finds the route gone: if its document has changed too,
         that is right; if it has not, the job does not take the route back, so that two routers never take turns.
 
-        :param subnets: those in the external address scope: what has not been conceded is taken
+        :param subnets: the router's subnets in the external address scope: routes that were not conceded are taken over
         """
-        items = tuple(self._instead(changes.namespace, change, subnets) for change in changes.items)
+        items = tuple(self._taken_over(changes.namespace, change, subnets) for change in changes.items)
         return replace(changes, items=items) if items != changes.items else changes
 
-    def settle(self, piece: NamespaceState, subnets: Collection[str] = ()) -> set[str]:
-        """Note that a slice is in sync: it has its routes, and no others.
+    def note_in_sync(self, state: NamespaceState, subnets: Collection[str] = ()) -> set[str]:
+        """Note that a slice is in sync: it has its desired routes, and no others.
 
-        :param subnets: those in the external address scope: a router that loses one to this slice waits for it from now
-            on
-        :returns: ids of routers that conceded a route that this slice no longer has
+        :param state: desired state of the slice
+        :param subnets: the router's subnets in the external address scope: a router that loses the route of one to this
+            slice counts as having conceded it
+        :returns: ids of routers that conceded a route which this slice no longer has
         """
         released: set[str] = set()
-        for link in piece.links:
-            released |= self._drop(piece.name, link.name)
-        self._hold(piece.name, piece.routes, subnets)
-        return self._heirs(piece.name, released - {route.dst for route in piece.routes if route.table == MAIN_TABLE})
+        for link in state.links:
+            released |= self._drop(state.name, link.name)
+        self._note(state.name, state.routes, subnets)
+        kept = {route.dst for route in state.routes if route.table == MAIN_TABLE}
+        return self._conceded_by(state.name, released - kept)
 
     def forget(self, namespace: str, device: str) -> set[str]:
         """Forget a slice that is gone.
@@ -157,7 +165,7 @@ class FipRoutes:
         :returns: ids of routers that conceded one of its routes
         """
         self._ids.pop((namespace, device), None)
-        return self._heirs(namespace, self._drop(namespace, device))
+        return self._conceded_by(namespace, self._drop(namespace, device))
 
     def _drop(self, namespace: str, device: str) -> set[str]:
         """Forget a slice's routes; returns their destinations."""
@@ -167,10 +175,12 @@ class FipRoutes:
             del self._routes[namespace, dst]
         return released
 
-    def _heirs(self, namespace: str, destinations: Iterable[str]) -> set[str]:
-        return {heir for dst in destinations for heir in self._conceded.get((namespace, dst), ())}
+    def _conceded_by(self, namespace: str, destinations: Iterable[str]) -> set[str]:
+        """Return the ids of the routers that conceded the route to one of the destinations."""
+        return {router_id for dst in destinations for router_id in self._conceded.get((namespace, dst), ())}
 
-    def _hold(self, namespace: str, routes: Iterable[Route], subnets: Collection[str] = ()) -> None:
+    def _note(self, namespace: str, routes: Iterable[Route], subnets: Collection[str] = ()) -> None:
+        """Note routes that are in force; a slice that had one of them has lost it."""
         for route in routes:
             if route.table == MAIN_TABLE:
                 previous = self._routes.get((namespace, route.dst))
@@ -183,7 +193,8 @@ class FipRoutes:
                 self._routes[namespace, route.dst] = route
                 self._of_device.setdefault((namespace, route.hops[0].device), set()).add(route.dst)
 
-    def _instead(self, namespace: str, change: Change, subnets: Collection[str]) -> Change:
+    def _taken_over(self, namespace: str, change: Change, subnets: Collection[str]) -> Change:
+        """Return a CHANGE for the ADD of a route that another slice has, else the change itself."""
         route = change.item
         if change.action is not Action.ADD or not isinstance(route, Route) or route.table != MAIN_TABLE:
             return change
@@ -196,26 +207,40 @@ class FipRoutes:
         return Change(Action.CHANGE, route, current)
 
 
-# --- observed states edited before they are compared --------------------------------------------------------------
+# --- the removal of a slice ----------------------------------------------------------------------------------------
 
 
-def removals(state: NamespaceState | None, device: str) -> tuple[Change, ...]:
-    """Return the removal of a device, empty if it is not there."""
+def slice_removal(interfaces: InterfaceReader, namespace: str, router_id: str, pair: FipPair | None) -> NamespaceJob:
+    """Return the job that removes a router's slice of a fip namespace, which other routers still use.
+
+    :param router_id: the router's id, or its stem
+    :param pair: of the router, None if it is not known
+    """
+    observed = interfaces.observe(namespace, slice_ownership(router_id, pair), ())
+    desired = empty_slice(namespace, router_id, pair)
+    return NamespaceJob(diff(observed, desired) if observed is not None else Changes(namespace))
+
+
+# --- observed states that are edited before the comparison ---------------------------------------------------------
+
+
+def device_removal(state: NamespaceState | None, device: str) -> tuple[Change, ...]:
+    """Return the removal of a device, empty if the observed state lacks it."""
     links = state.links if state else ()
     return tuple(Change(Action.REMOVE, link, link) for link in links if link.name == device)
 
 
-def set_aside(
-    state: NamespaceState | None, devices: Collection[str], wanted: Collection[tuple[str, int]]
+def without_staying(
+    state: NamespaceState | None, devices: Collection[str], desired: Collection[tuple[str, int]]
 ) -> NamespaceState | None:
     """Return an observed state without devices that stay unchanged, but with those of their routes that must change.
 
-    :param wanted: (destination, table) of the desired routes
+    :param desired: (destination, table) of the desired routes
     """
     if state is None or not devices:
         return state
-    left = state
+    rest = state
     for device in devices:
-        left = without_device(left, device)
-    moving = (route for route in state.routes - left.routes if route.key in wanted)
-    return replace(left, routes=left.routes | frozenset(moving))
+        rest = without_device(rest, device)
+    moving = (route for route in state.routes - rest.routes if route.key in desired)
+    return replace(rest, routes=rest.routes | frozenset(moving))

@@ -1,16 +1,16 @@
-"""Handing a host back to neutron-l3-agent: find objects that it would not remove, and whether it can do without them.
+"""The handover to neutron-l3-agent: find and remove objects of ours that it would not remove, once it is ready.
 
 These objects are our chains in the legacy packet filter tables with the jumps to them, and the two IPv6 rules
 before the main table (``docs/dataplane.md``, "What is ours").  Everything else (namespaces, devices, addresses,
 routes, neighbours, the other rules, the state files) is as neutron-l3-agent makes it, and stays.
 
-neutron-l3-agent is ready in a namespace when its own rules have every effect that ours have there.
+neutron-l3-agent is ready in a namespace when its packet filter rules have every effect that ours have there.
 Used by ``dvrctl handover``; reads and writes the kernel by :mod:`dvr_agent.kernel.api`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.inventory import adopt_inventory
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import ALL_TABLES
+from dvr_agent.reconcile.translations import dnat_pairs
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.filter import (
     CHAIN_PREFIX,
@@ -46,10 +47,11 @@ _RULES = Ownership(rules=RuleOwner.QROUTER)
 
 
 @dataclass(frozen=True, slots=True)
-class Leaving:
-    """The objects of ours that are removed from one namespace.
+class OwnObjects:
+    """Objects of ours in one namespace that neutron-l3-agent would not remove.
 
-    :ivar tables: with our chains, and those of neutron-l3-agent where its iptables is the legacy one
+    :ivar tables: legacy tables with our chains (and with neutron-l3-agent's, where it uses legacy iptables)
+    :ivar rules: the two IPv6 rules before the main table
     """
 
     namespace: str
@@ -66,22 +68,22 @@ class Leaving:
         return [*tables, *(rule.text for rule in self.rules)]
 
 
-def find_leaving(kernel: KernelReader) -> list[Leaving]:
-    """Find all namespaces with objects of ours that have to go, by name.
+def find_own_objects(kernel: KernelReader) -> list[OwnObjects]:
+    """Return the objects of ours that have to be removed, namespace by namespace.
 
     :raises KernelError: a namespace could not be read
     """
     found = []
     for name in kernel.namespaces.list():
         if names.parse_namespace(name) is not None:
-            leaving = read_leaving(kernel, name)
-            if leaving is not None:
-                found.append(leaving)
+            own = read_own_objects(kernel, name)
+            if own is not None:
+                found.append(own)
     return found
 
 
-def read_leaving(kernel: KernelReader, namespace: str) -> Leaving | None:
-    """Return the objects of ours in a namespace that have to go; None without any, or if the namespace is gone."""
+def read_own_objects(kernel: KernelReader, namespace: str) -> OwnObjects | None:
+    """Return the objects of ours in a namespace; None if there are none, or no such namespace."""
     try:
         tables = tuple(table for table in kernel.iptables.observe(namespace, ALL_TABLES) if _has_ours(table))
         state = kernel.interfaces.observe(namespace, _RULES, ()) if namespace.startswith(names.QROUTER) else None
@@ -89,44 +91,44 @@ def read_leaving(kernel: KernelReader, namespace: str) -> Leaving | None:
         return None
     priorities = (V6_CONNECTED_PRIORITY, V6_REDIRECT_PRIORITY)
     rules = tuple(sorted(rule for rule in state.rules if rule.priority in priorities)) if state is not None else ()
-    return Leaving(namespace, tables, rules) if tables or rules else None
+    return OwnObjects(namespace, tables, rules) if tables or rules else None
 
 
-def missing_effects(kernel: KernelReader, leaving: Leaving) -> list[str]:
+def missing_effects(kernel: KernelReader, own: OwnObjects) -> list[str]:
     """Describe the effects of our rules that neutron-l3-agent's rules lack in this namespace; empty: it is ready.
 
     :raises NamespaceGoneError: the namespace is gone
     """
-    legacy = kernel.iptables.observe(leaving.namespace, ALL_TABLES)
-    theirs = [*kernel.nftables.observe(leaving.namespace), *legacy]
+    legacy = kernel.iptables.observe(own.namespace, ALL_TABLES)
+    theirs = [*kernel.nftables.observe(own.namespace), *legacy]
     if not any(is_l3_agent_chain(chain.name) for table in theirs for chain in table.chains):
         return [NO_CHAINS]
-    there = {fact for table in theirs for fact in _effects(table, ours=False)}
-    wanted = dict.fromkeys(fact for table in leaving.tables for fact in _effects(table, ours=True))
-    return [fact for fact in wanted if fact not in there]
+    present = {effect for table in theirs for effect in _effects(table, ours=False)}
+    wanted = dict.fromkeys(effect for table in own.tables for effect in _effects(table, ours=True))
+    return [effect for effect in wanted if effect not in present]
 
 
-def remove_leaving(kernel: Kernel, leaving: Sequence[Leaving]) -> None:
+def remove_own_objects(kernel: Kernel, own: Sequence[OwnObjects]) -> None:
     """Remove the objects of ours from these namespaces.
 
-    :raises KernelError: what was removed stays removed, and the call may be repeated
+    :raises KernelError: some objects are left, and the call may be repeated
     """
     with kernel.iptables.defer_apply() as pending:
-        for one in leaving:
+        for one in own:
             if kernel.namespaces.exists(one.namespace):
                 for table in one.tables:
                     pending.withdraw(one.namespace, table.key)
-    for one in leaving:
+    for one in own:
         if one.rules:
             kernel.interfaces.apply(one.namespace, [Change(Action.REMOVE, rule, rule) for rule in one.rules])
 
 
-def settle_state_files(kernel: KernelReader, state_path: Path, writable: bool) -> bool:
-    """Make the state files agree with the kernel, for neutron-l3-agent to start from.
+def correct_state_files(kernel: KernelReader, state_path: Path, writable: bool) -> bool:
+    """Make the state files agree with the kernel: neutron-l3-agent starts from them.
 
     :param writable: False: only compare
-    :returns: True if they did not agree
-    :raises StateFileError: one can be neither read nor written
+    :returns: True if they differed
+    :raises StateFileError: a file can be neither read nor written
     """
     allocations = Allocations(state_path)
     inventory = adopt_inventory(kernel, allocations)
@@ -137,7 +139,7 @@ def settle_state_files(kernel: KernelReader, state_path: Path, writable: bool) -
             continue
         priorities = {rule.src: rule.priority for rule in state.rules if rule.table == FIP_TABLE and rule.src}
         for table in kernel.iptables.observe(name, [(4, "nat")]):
-            for fip, fixed in _inbound(table):
+            for fip, fixed in dnat_pairs(_rules(table, ours=True)):
                 if f"{fixed}/32" in priorities:
                     allocations.adopt_priority(fip, priorities[f"{fixed}/32"])
     wrong = allocations.dirty
@@ -153,7 +155,7 @@ def _has_ours(table: Table) -> bool:
 
 
 def _effects(table: Table, ours: bool) -> Iterator[str]:
-    """Describe the effects of one agent's chains that the other agent's chains must have, too.
+    """Describe the effects of our chains, or of neutron-l3-agent's, that must be the same for a handover.
 
     Marks that only the same agent's rules match may differ, and so may the marks of address scopes.
     """
@@ -186,12 +188,3 @@ def _rules(table: Table, ours: bool) -> Iterator[FilterRule]:
         seen.add(name)
         yield from chains[name]
         ahead += [rule.target.chain for rule in chains[name] if isinstance(rule.target, Jump)]
-
-
-def _inbound(table: Table) -> Iterable[tuple[str, str]]:
-    """Return (floating IP, fixed address) of our DNAT rules."""
-    return [
-        (rule.dst.partition("/")[0], rule.target.address)
-        for rule in _rules(table, ours=True)
-        if isinstance(rule.target, Dnat) and isinstance(rule.dst, str)
-    ]

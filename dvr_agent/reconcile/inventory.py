@@ -1,6 +1,6 @@
-"""The inventory: namespaces, slices and gateway devices of ours in the kernel, over all routers.
+"""Reads the inventory: our namespaces, with the slices and ``fg-`` devices in fip namespaces, over all routers.
 
-Read once at start, for the host memory, and before each removal of stale objects.
+It is read once at start, for the host memory, and before each removal of stale objects.
 """
 
 from __future__ import annotations
@@ -11,22 +11,25 @@ from dvr_agent.desired import names
 from dvr_agent.desired.allocation import LinkLocalPair
 from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.reader import KernelReader
-from dvr_agent.state.filter import Dnat
+from dvr_agent.reconcile.translations import dnat_pairs, rules_of
 from dvr_agent.state.ownership import Ownership, RuleOwner
 from dvr_agent.state.route import Route
 
 _FIP_DEVICES = Ownership(prefixes=(names.FIP_TO_ROUTER, names.AGENT_GATEWAY))
-_FIP_RULES = Ownership(rules=RuleOwner.QROUTER)
+_QROUTER_RULES = Ownership(rules=RuleOwner.QROUTER)
 
 
 @dataclass(slots=True)
 class Inventory:
     """Our namespaces and the devices that connect them.
 
-    :ivar routers: ids with a qrouter or snat namespace
-    :ivar slices: network id → stem of each router that has an ``fpr-`` device in its fip namespace → its pair, if any
-    :ivar gateways: network id → ``fg-`` devices in its fip namespace
-    :ivar routes: fip namespace → routes by the devices in it
+    A stem is the beginning of a router id, as much of it as device names contain.
+
+    :ivar routers: ids of routers with a qrouter or snat namespace
+    :ivar slices: network id → stem of each router with an ``fpr-`` device in the network's fip namespace → the /31 of
+        that device, if it has an address
+    :ivar gateways: network id → ``fg-`` devices in the network's fip namespace
+    :ivar routes: name of a fip namespace → routes by ``fg-`` and ``fpr-`` devices in it
     """
 
     routers: set[str] = field(default_factory=set)
@@ -43,7 +46,7 @@ class Inventory:
 def take_inventory(kernel: KernelReader) -> Inventory:
     """Read the inventory.
 
-    :raises KernelError: something could not be read
+    :raises KernelError: a namespace could not be read
     """
     found = Inventory()
     for name in kernel.namespaces.list():
@@ -73,9 +76,9 @@ def _read_fip(kernel: KernelReader, name: str, network: str, found: Inventory) -
 
 
 def adopt_inventory(kernel: KernelReader, allocations: Allocations) -> Inventory:
-    """Read the kernel and the state files: which pairs and priorities are in use.
+    """Read the inventory and the state files into the allocations: link-local subnets and priorities in use.
 
-    :raises StateFileError: a file is there but unreadable
+    :raises StateFileError: descriptors or memory are short; a retry may succeed
     """
     found = take_inventory(kernel)
     by_stem = {names.router_stem(router_id): router_id for router_id in found.routers}
@@ -91,20 +94,19 @@ def adopt_inventory(kernel: KernelReader, allocations: Allocations) -> Inventory
 
 
 def fip_priorities(kernel: KernelReader, routers: set[str]) -> set[int]:
-    """Return the priorities of FIP rules in use in any of the routers' namespaces."""
+    """Return the priorities of all our rules in the routers' qrouter namespaces."""
     used: set[int] = set()
     for router_id in routers:
-        state = kernel.interfaces.observe(names.QROUTER + router_id, _FIP_RULES, ())
+        state = kernel.interfaces.observe(names.QROUTER + router_id, _QROUTER_RULES, ())
         if state is not None:
             used.update(rule.priority for rule in state.rules)
     return used
 
 
 def floating_ips(kernel: KernelReader, router_id: str) -> list[str]:
-    """Return the floating IPs that a router's namespace translates; for routers that were not planned yet."""
+    """Return the floating IPs that a router's qrouter namespace translates."""
     name = names.QROUTER + router_id
     if not kernel.namespaces.exists(name):
         return []
-    (nat,) = kernel.iptables.observe(name, [(4, "nat")])
-    rules = [rule for chain in nat.chains for rule in chain.rules]
-    return [str(rule.dst).partition("/")[0] for rule in rules if isinstance(rule.target, Dnat)]
+    tables = kernel.iptables.observe(name, [(4, "nat")])
+    return [floating_ip for floating_ip, _ in dnat_pairs(rules_of(tables))]

@@ -1,8 +1,8 @@
-"""What this process remembers of the host between jobs.  All of it saves work: the kernel is the truth.
+"""The host memory: observations and choices that outlive a job.  All of it saves work: the kernel is the truth.
 
 One rule for what is forgotten: everything about a router goes with :meth:`HostMemory.forget_router`, everything about a
-slice with :meth:`HostMemory.forget_slice`, and a network with its last slice.  The planner fills it in as it reads the
-kernel; the reconciler notes what finished jobs have changed.
+slice with :meth:`HostMemory.forget_slice`, and a network with its last slice.  The planner fills the memory as it reads
+the kernel; the reconciler notes the changes of finished jobs.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from dvr_agent.reconcile.takeover import PacketFilterReader
 
 @dataclass(slots=True)
 class RouterMemory:
-    """What is remembered of one router.
+    """The memory of one router.
 
-    :ivar scope_marks: (address scope, mark) that its connections carried when this process first read its namespaces;
-        None: not read yet.  Later the marks in the kernel are those that were found then
-    :ivar desired: what the desired state was last computed from, and the state
-    :ivar post_commit: what a job that failed half way still has to do
+    :ivar scope_marks: (address scope, mark) of its connections when this process first read its namespaces; None: not
+        read yet.  Our own rules keep these marks, so that they need not be read again
+    :ivar desired: the last desired state, after the three values from which it was computed
+    :ivar post_commit: post-commit work of a job that runs, or failed half way
     """
 
     scope_marks: tuple[tuple[str, int], ...] | None = None
@@ -44,8 +44,11 @@ class RouterMemory:
 class HostMemory:
     """The memory of one host.
 
-    :ivar allocations: link-local pairs and rule priorities; the only part that is kept in files
-    :ivar tables: which namespaces are known to have no chains of neutron-l3-agent
+    :ivar allocations: link-local subnets and rule priorities; the only part that is written to files
+    :ivar tables: reads packet filter tables, and remembers namespaces without chains of neutron-l3-agent
+    :ivar snapshot: slices as the present resync read them
+    :ivar networks: agent gateway ports and shared parts of the fip namespaces
+    :ivar routes: which router's slice has a route
     """
 
     allocations: Allocations
@@ -64,9 +67,9 @@ class HostMemory:
         return cls(Allocations(state_path), PacketFilterReader(kernel), SliceSnapshot(kernel.interfaces))
 
     def load(self, kernel: KernelReader) -> None:
-        """Read kernel and state files: which slices there are, which pairs and priorities are in use.
+        """Read kernel and state files: slices, routes, and the allocations in use.
 
-        :raises StateFileError: the host is short of something that reading needs; worth another try
+        :raises StateFileError: descriptors or memory are short; a retry may succeed
         """
         found = adopt_inventory(kernel, self.allocations)
         self.networks.load(found)
@@ -78,11 +81,11 @@ class HostMemory:
         self.snapshot.clear()
 
     def router(self, router_id: str) -> RouterMemory:
-        """Return what is remembered of a router."""
+        """Return the memory of a router, which is made if there is none."""
         return self._routers.setdefault(router_id, RouterMemory())
 
     def claim_slice(self, view: HostView) -> None:
-        """Note that a job is about to make, or keep, the router's slice: it may be there even if the job fails."""
+        """Note that a job is about to make, or keep, the router's slice: even if the job fails, the slice may exist."""
         if view.agent_gateway is not None:
             self.networks.claim(view.agent_gateway.network_id, view.router.id)
 
@@ -94,22 +97,24 @@ class HostMemory:
     def note_in_sync(self, view: HostView, state: DesiredRouter, shared: SharedPart | None) -> tuple[str, ...]:
         """Note that a router's namespaces are as desired.
 
-        :param shared: of the fip namespace, None if the router has no slice
-        :returns: ids of other routers that get routes now which they conceded
+        :param shared: the shared part of the fip namespace, None if the router has no slice
+        :returns: ids of other routers to reconcile again: routes that they conceded are free
         """
         affected: set[str] = set()
         router_id = view.router.id
         for network in self.left_networks(view):
             affected |= self.forget_slice(network, names.router_stem(router_id))
+        if state.snat is None:
+            self.tables.forget([view.snat])
         if state.slice is not None:
-            affected |= self.routes.settle(state.slice, view.same_scope_subnets)
+            affected |= self.routes.note_in_sync(state.slice, view.same_scope_subnets)
         if view.agent_gateway is not None and shared is not None:
             network = view.agent_gateway.network_id
             self.networks.note_paths(network, router_id, [device_of(view.agent_gateway)])
             self.networks.note_checked(network, shared)
         else:
             self.allocations.release_pair(router_id)
-        self.allocations.settle(router_id, [str(fip.address) for fip in view.local_fips])
+        self.allocations.note_floating_ips(router_id, [str(fip.address) for fip in view.local_fips])
         return tuple(sorted(affected - {router_id}))
 
     def post_commit(self, router_id: str) -> PostCommit:
@@ -120,16 +125,18 @@ class HostMemory:
         return memory.post_commit
 
     def post_commit_done(self, router_id: str) -> None:
-        """Forget the router's post-commit work, which is done."""
+        """Forget the router's post-commit work: it is done."""
         self.router(router_id).post_commit = None
 
     def forget_slice(self, network: str, stem: str) -> set[str]:
         """Forget a router's slice of a fip namespace.
 
-        :param stem: as much of the router's id as its device names have
+        :param stem: the beginning of the router's id, as much as device names contain
         :returns: ids of routers that conceded one of its routes
         """
         self.networks.leave(network, stem)
+        if not self.networks.is_used(network):
+            self.tables.forget([names.FIP + network])
         return self.routes.forget(names.FIP + network, names.FIP_TO_ROUTER + stem)
 
     def forget_router(self, router_id: str) -> set[str]:
@@ -141,7 +148,7 @@ class HostMemory:
         for network in self.networks.of_router(router_id):
             affected |= self.forget_slice(network, names.router_stem(router_id))
         self.allocations.release(router_id)
-        self._routers.pop(router_id, None)
+        self._forget_own(router_id)
         return affected - {router_id}
 
     def forget_stale(self, known: Collection[str], slices: Iterable[tuple[str, str]]) -> set[str]:
@@ -155,9 +162,9 @@ class HostMemory:
         for network, stem in slices:
             affected |= self.forget_slice(network, stem)
         for router_id in self._routers.keys() - set(known):
-            del self._routers[router_id]
+            self._forget_own(router_id)
         return affected
 
-    def forget_namespaces(self, namespaces: Iterable[str]) -> None:
-        """Forget namespaces that were removed."""
-        self.tables.forget(namespaces)
+    def _forget_own(self, router_id: str) -> None:
+        self._routers.pop(router_id, None)
+        self.tables.forget([names.QROUTER + router_id, names.SNAT + router_id])

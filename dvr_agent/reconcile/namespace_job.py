@@ -1,4 +1,4 @@
-"""One namespace's part of a plan, as the executor carries it out.  Made by the planner and by ``stale``."""
+"""The job of one namespace: its part of a plan, for the executor.  Made by ``planner``, ``stale``, ``fip_slices``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dvr_agent.state.rule import Rule
 
 @dataclass(frozen=True, slots=True)
 class NamespaceJob:
-    """The changes of one namespace, and what the attach driver has to do in it.
+    """The changes of one namespace, and the work of the attach driver in it.
 
-    :ivar first: devices that are removed before anything else: halves of a veth pair, in the way of a whole one
-    :ivar repair: ports whose outer side is wrong though the device is there, and what is wrong
-    :ivar port_prefixes: devices whose removal is the attach driver's work
+    :ivar first: removals that precede all other changes: an end of a veth pair without the other end blocks a new pair
+    :ivar repair: (port, fault) of existing ports with a wrong outer side
+    :ivar port_prefixes: beginnings of the names of devices that the attach driver removes
     """
 
     changes: Changes
@@ -35,14 +35,18 @@ class NamespaceJob:
 
     @property
     def port_lines(self) -> list[tuple[str, str]]:
-        """(namespace, line of a plan) for what the changes do not say."""
+        """(namespace, line of a plan) of ``first`` and ``repair``."""
         namespace = self.changes.namespace
         return [
             *((namespace, f"{change.text} (half of a pair)") for change in self.first),
             *((namespace, f"~ port {port.device}: {why}") for port, why in self.repair),
         ]
 
-    def without_links(self) -> NamespaceJob:
-        """Return the job without the ``fpr-`` device, which goes with its other end: deleting it takes 20 ms."""
+    def without_devices(self) -> NamespaceJob:
+        """Return the job with routes and rules only.
+
+        The ``fpr-`` device, with its addresses and neighbours, vanishes with its other end in a qrouter namespace that
+        is removed in the background; deleting it would take 20 ms.
+        """
         items = tuple(change for change in self.changes.items if isinstance(change.item, Route | Rule))
         return replace(self, changes=replace(self.changes, items=items))

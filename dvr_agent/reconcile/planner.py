@@ -1,8 +1,8 @@
-"""From a router's document to the changes that it needs on this host.  Nothing here can write: see ``reader``.
+"""Plans the changes that a router's document needs on this host.  The planner cannot write, by type: see ``reader``.
 
-:meth:`Planner.plan_router` is the story: choose, allocate, compute the desired state, observe (``draft``), compare.
-What the planner learns on the way (chosen ports, allocations, routes) goes to the host memory, so that plans of
-several routers agree.
+Read :meth:`Planner.plan_router` first: choose, allocate, compute the desired state, observe (``draft``), compare.
+Choices on the way (agent gateway ports, allocations, routes) go to the host memory, so that the plans of several
+routers agree.  Used by the reconciler, which carries the plans out, and alone by ``dvrctl plan``.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from dvr_agent.desired import names
-from dvr_agent.desired.fip import empty_slice, slice_ownership
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.api import Plan
 from dvr_agent.reconcile.draft import Draft, Drafts
 from dvr_agent.reconcile.fip_networks import SharedPart, device_of
-from dvr_agent.reconcile.fip_slices import removals, set_aside
+from dvr_agent.reconcile.fip_slices import device_removal, slice_removal, without_staying
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import AttachReader, KernelReader, ServiceReader
@@ -31,9 +30,9 @@ PORT_PREFIXES = (names.INTERNAL, names.CSNAT, names.GATEWAY, names.AGENT_GATEWAY
 
 @dataclass(frozen=True, slots=True)
 class RouterJob:
-    """What the executor has to do for one router, in the order of the namespaces' dependencies.
+    """Plan of one router, with its jobs for the executor, one per namespace in the order of their dependencies.
 
-    :ivar draft: what the jobs were computed from; the reconciler notes it when they are done
+    :ivar draft: desired and observed state behind the jobs; the host memory notes it when the jobs are done
     """
 
     plan: Plan
@@ -42,7 +41,7 @@ class RouterJob:
 
     @property
     def repairs_ports(self) -> bool:
-        """True if a port may be made anew, without the objects that were on it."""
+        """True if a port is repaired: its device may be made anew, without addresses and routes."""
         return any(job.repair for job in self.jobs)
 
 
@@ -67,26 +66,26 @@ class Planner:
     def load(self) -> None:
         """Read state files and kernel once: which slices there are, which pairs and priorities are in use.
 
-        :raises StateFileError: the host is short of something that reading needs; worth another try
+        :raises StateFileError: descriptors or memory are short; a retry may succeed
         """
         self._memory.load(self._kernel)
 
     def plan(self, router: Router) -> Plan:
-        """Return what a job on the router would do now, with the obstacles that it would meet.
+        """Return the plan of a router, with a warning for each port that could not be plugged now.
 
         :raises NotSupportedError: HA or not distributed: left alone
         :raises KernelError: the kernel could not be read
         """
         job = self.plan_router(router)
-        if job.draft.view.agent_gateway is not None:  # its traffic would go there, for the plans that follow
-            port = job.draft.view.agent_gateway
+        port = job.draft.view.agent_gateway
+        if port is not None:  # later plans count with the routes that this plan would make
             self._memory.networks.note_paths(port.network_id, router.id, [device_of(port)])
         obstacles = self._attach.obstacles([port for part in job.jobs for port in part.new_ports])
         warnings = [f"{device} could not be plugged: {why}" for device, why in sorted(obstacles.items())]
         return replace(job.plan, warnings=(*job.plan.warnings, *warnings))
 
     def learn(self, router: Router) -> None:
-        """Observe what the kernel has of a router, so that :meth:`plan_stale` judges rightly.
+        """Read a router's routes, so that :meth:`plan_stale` keeps the devices which they use.
 
         :raises DvrError: as :meth:`plan`
         """
@@ -114,7 +113,7 @@ class Planner:
         return RouterJob(plan, jobs, draft)
 
     def plan_remove(self, router_id: str) -> Plan:
-        """Return what the removal of a router would do now."""
+        """Return the plan of a router's removal."""
         return self.removal_plan(router_id, self.removal_jobs(router_id))
 
     def removal_plan(self, router_id: str, jobs: Sequence[NamespaceJob]) -> Plan:
@@ -127,13 +126,13 @@ class Planner:
         jobs = [self._leave_network(network, router_id) for network in self._memory.networks.of_router(router_id)]
         exists = self._kernel.namespaces.exists
         if exists(names.QROUTER + router_id):
-            jobs = [job.without_links() for job in jobs]
-        gone = [prefix + router_id for prefix in (names.QROUTER, names.SNAT) if exists(prefix + router_id)]
-        jobs += [NamespaceJob(Changes(name, remove=True)) for name in gone]
+            jobs = [job.without_devices() for job in jobs]
+        own = [prefix + router_id for prefix in (names.QROUTER, names.SNAT) if exists(prefix + router_id)]
+        jobs += [NamespaceJob(Changes(name, remove=True)) for name in own]
         return [job for job in jobs if job.changes]
 
     def plan_stale(self, known: Collection[str]) -> Plan:
-        """Return what the removal of stale objects would do now.
+        """Return the plan of the removal of stale objects.
 
         :param known: ids of all routers with a document
         """
@@ -175,28 +174,32 @@ class Planner:
             jobs.append(NamespaceJob(Changes(view.snat, remove=True)))
         return jobs
 
-    def _job(self, now: NamespaceState | None, want: NamespaceState, first: tuple[Change, ...] = ()) -> NamespaceJob:
-        changes = diff(now, want)
+    def _job(
+        self, observed: NamespaceState | None, desired: NamespaceState, first: tuple[Change, ...] = ()
+    ) -> NamespaceJob:
+        """Compare one namespace, and check the outer sides of its unchanged ports."""
+        changes = diff(observed, desired)
         new = {change.item.name for change in changes.items if isinstance(change.item, Link)}
-        ports = [link.origin for link in want.links if isinstance(link.origin, Port) and link.name not in new]
-        wrong = self._attach.check(ports) if ports and now is not None else {}
+        ports = [link.origin for link in desired.links if isinstance(link.origin, Port) and link.name not in new]
+        wrong = self._attach.check(ports) if ports and observed is not None else {}
         repair = tuple((port, wrong[port.device]) for port in ports if port.device in wrong)
         return NamespaceJob(changes, first, repair, PORT_PREFIXES)
 
     def _shared_job(self, part: SharedPart) -> NamespaceJob:
-        wanted = {route.key for route in part.state.routes}
-        return self._job(set_aside(self._drafts.read(part.state), part.staying, wanted), part.state)
+        """Return the job for the part of a fip namespace that all routers share."""
+        desired = {route.key for route in part.state.routes}
+        return self._job(without_staying(self._drafts.read(part.state), part.staying, desired), part.state)
 
     @staticmethod
     def _half_pairs(draft: Draft) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
-        """Return the removals of ends of the router's veth pair whose other end is missing or elsewhere.
+        """Return the removal of an end of the router's veth pair whose other end is missing or in another namespace.
 
-        They are dropped from the observed state, so that the whole pair is made anew.
+        The draft's observed state loses that end, so that the whole pair is made anew.
 
-        :returns: in the qrouter namespace, in the fip namespace
+        :returns: removals in the qrouter namespace, removals in the fip namespace
         """
         view = draft.view
-        inside, outside = removals(draft.qrouter, view.rfp), removals(draft.slice, view.fpr)
+        inside, outside = device_removal(draft.qrouter, view.rfp), device_removal(draft.slice, view.fpr)
         if draft.state.slice is None or bool(inside) == bool(outside):
             return (), ()
         draft.qrouter = without_device(draft.qrouter, view.rfp) if draft.qrouter is not None else None
@@ -209,6 +212,4 @@ class Planner:
         if self._memory.networks.is_last(network, router_id):
             return NamespaceJob(Changes(namespace, remove=self._kernel.namespaces.exists(namespace)))
         pair = self._memory.allocations.pair(router_id)
-        observed = self._kernel.interfaces.observe(namespace, slice_ownership(router_id, pair), ())
-        want = empty_slice(namespace, router_id, pair)
-        return NamespaceJob(diff(observed, want) if observed is not None else Changes(namespace))
+        return slice_removal(self._kernel.interfaces, namespace, router_id, pair)

@@ -1,7 +1,7 @@
-"""What follows the writes of a job: conntrack entries with a wrong translation are deleted, addresses are announced.
+"""Post-commit work of a job: delete conntrack entries with a wrong translation, announce new addresses.
 
-Neither shows as missing in the kernel afterwards.  So both are noted before the first write and stay pending until they
-are done, also when the job fails in between and the next job finds no other difference.  Kept in the host memory.
+No later job would find that either is missing: the kernel's objects agree with the desired state by then.  So both are
+noted before the first write and stay pending, in the host memory, until they are done, even if the job fails half way.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
+from dvr_agent.reconcile.translations import dnat_pairs, rules_of
 from dvr_agent.state.diff import Changes, TableChange
-from dvr_agent.state.filter import Dnat, Snat, Table
+from dvr_agent.state.filter import Snat, Table
 from dvr_agent.state.namespace import Announcement
 
 LOG = logging.getLogger(__name__)
@@ -23,29 +24,30 @@ class PostCommit:
 
     def __init__(self) -> None:
         self._connections: dict[tuple[str, str], None] = {}
+        """(Namespace, address) whose conntrack entries are stale."""
         self._untranslated: dict[str, tuple[set[str], tuple[str, ...]]] = {}
         """Namespace → addresses that got a translation, networks of the inside."""
         self._announcements: dict[tuple[str, Announcement], None] = {}
 
     def note(self, changes: Changes) -> None:
-        """Note what has to follow changes that are about to be made."""
+        """Note the post-commit work of changes that are about to be made."""
         namespace = changes.namespace
-        released = {*released_addresses(changes.tables), *left_addresses(changes.stale_tables)}
+        released = {*released_addresses(changes.tables), *released_by_takeover(changes.stale_tables)}
         self._connections.update({(namespace, address): None for address in sorted(released)})
-        translated = gained_addresses(changes)
+        translated = newly_translated(changes)
         if translated:
             addresses, _ = self._untranslated.get(namespace, (set(), ()))
             self._untranslated[namespace] = (addresses | translated, changes.outbound.inside)
         self._announcements.update({(namespace, announcement): None for announcement in changes.announcements})
 
     def delete_connections(self, kernel: Kernel) -> int:
-        """Delete conntrack entries that rules now translate otherwise; returns how many there were.
+        """Delete conntrack entries that the rules would translate otherwise now; returns their number.
 
-        These are the entries of addresses whose translation is gone, and entries that an address opened before it had
-        its translation: conntrack decides at a connection's first packet, so their packets would leave with an address
-        to which no answer comes back.
+        These are the entries of addresses that lost their translation, and entries of connections that an address began
+        before it had its translation: conntrack decides at a connection's first packet, so the packets would leave with
+        a source address that gets no answers.
 
-        :raises KernelError: the rest stays pending
+        :raises KernelError: the other entries stay pending
         """
         deleted = 0
         for namespace, address in list(self._connections):
@@ -63,9 +65,9 @@ class PostCommit:
         return deleted
 
     def announce(self, kernel: Kernel) -> list[tuple[str, Announcement]]:
-        """Send all pending announcements once; returns them, for their repetition by the daemon.
+        """Send all pending announcements once; returns them, since the daemon repeats them.
 
-        A router whose announcement cannot be sent is not degraded: the repetition follows.
+        A failure does not degrade the router: the repetition follows.
         """
         sent = list(self._announcements)
         by_namespace: dict[str, list[Announcement]] = {}
@@ -81,15 +83,15 @@ class PostCommit:
 
 
 def released_addresses(changes: Iterable[TableChange]) -> list[str]:
-    """Return the addresses whose translation was removed or changed: their conntrack entries are stale."""
+    """Return the addresses that lose their translation or get another one: their conntrack entries are stale."""
     gone: set[tuple[str, str]] = set()
     for change in changes:
         gone |= _translations(change.old) - _translations(change.new)
     return sorted({address for address, _ in gone})
 
 
-def gained_addresses(changes: Changes) -> set[str]:
-    """Return the addresses that get a translation, having none by our rules nor by those of neutron-l3-agent."""
+def newly_translated(changes: Changes) -> set[str]:
+    """Return the fixed addresses that get a translation and had none, by our rules or by neutron-l3-agent's."""
     if changes.create or not changes.tables:
         return set()
     new = {pair for change in changes.tables for pair in _inbound(change.new)}
@@ -97,11 +99,11 @@ def gained_addresses(changes: Changes) -> set[str]:
     return {fixed for _, fixed in new - had} & changes.outbound.addresses
 
 
-def left_addresses(changes: Sequence[TableChange]) -> list[str]:
+def released_by_takeover(changes: Sequence[TableChange]) -> list[str]:
     """Return the addresses that neutron-l3-agent's chains translate, and ours not at all or to another address.
 
-    A translation that is the same in both has only moved from table to table: its connections continue.  The rules of
-    neutron-l3-agent for outbound packets may be written differently from ours: there the address alone counts.
+    A translation that both have only moves from table to table: its connections continue.  neutron-l3-agent's rules for
+    outbound packets may be written differently from ours: of outbound translations only the outside address counts.
     """
     old, new = [change.old for change in changes], [change.new for change in changes]
     moved = {pair for table in old for pair in _inbound(table)} - {pair for table in new for pair in _inbound(table)}
@@ -111,8 +113,8 @@ def left_addresses(changes: Sequence[TableChange]) -> list[str]:
 
 
 def _translations(table: Table) -> set[tuple[str, str]]:
-    """Return (outside address, inside address or source) of each NAT rule."""
-    rules = [rule for chain in table.chains for rule in chain.rules]
+    """Return (outside address, fixed address, source or device) of each NAT rule, DNAT and SNAT."""
+    rules = rules_of([table])
     outbound = {
         (rule.target.address, str(rule.src or rule.oif or "")) for rule in rules if isinstance(rule.target, Snat)
     }
@@ -120,10 +122,4 @@ def _translations(table: Table) -> set[tuple[str, str]]:
 
 
 def _inbound(table: Table) -> set[tuple[str, str]]:
-    """Return (floating IP, fixed IP) of each DNAT rule."""
-    return {
-        (rule.dst.partition("/")[0], rule.target.address)
-        for chain in table.chains
-        for rule in chain.rules
-        if isinstance(rule.target, Dnat) and isinstance(rule.dst, str)
-    }
+    return set(dnat_pairs(rules_of([table])))

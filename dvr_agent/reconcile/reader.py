@@ -1,6 +1,6 @@
-"""What a plan may ask of the host: the reading half of the kernel managers, the attach driver and the services.
+"""Protocols for reading the host: the reading halves of the kernel managers, the attach driver and the services.
 
-The planner gets these types only, so that nothing it does can write: neither kernel nor layer 2 nor services.
+The planner gets these types only, so that it can write neither kernel nor layer 2 nor services.
 :class:`dvr_agent.kernel.api.Kernel`, :class:`dvr_agent.attach.api.AttachDriver` and
 :class:`dvr_agent.services.bundle.Services` have these methods, with the contracts given there.
 """
@@ -40,17 +40,17 @@ class InterfaceReader(Protocol):
 
 
 class IptablesReader(Protocol):
-    """Reads our part of packet filter tables."""
+    """Reads legacy packet filter tables: our chains, and those of neutron-l3-agent."""
 
     def observe(self, namespace: str, tables: Iterable[TableKey]) -> tuple[Table, ...]:
-        """Read our chains of each named table, in the order asked for."""
+        """Read the chains of each named table that are ours or neutron-l3-agent's, in the order of the arguments."""
 
     def save(self, namespace: str) -> str:
-        """Print our chains in all tables of both families, in iptables-save syntax."""
+        """Return our chains in all tables of both families, in iptables-save syntax."""
 
 
 class NftablesReader(Protocol):
-    """Reads what neutron-l3-agent has in nf_tables."""
+    """Reads the chains of neutron-l3-agent in nf_tables."""
 
     def observe(self, namespace: str) -> tuple[Table, ...]:
         """Read the tables with chains of neutron-l3-agent, its chains only."""
@@ -69,11 +69,11 @@ class KernelReader(Protocol):
 
     @property
     def iptables(self) -> IptablesReader:
-        """Our chains."""
+        """Legacy packet filter tables."""
 
     @property
     def nftables(self) -> NftablesReader:
-        """Chains of neutron-l3-agent."""
+        """Chains of neutron-l3-agent in nf_tables."""
 
 
 class AttachReader(Protocol):
@@ -100,10 +100,10 @@ class ServiceReader(Protocol):
         """Reasons why a service cannot work on this host."""
 
     def plan(self, router: Router) -> tuple[ServiceChange, ...]:
-        """Return what would be done to a router's services."""
+        """Return the changes that serving a router would make."""
 
     def plan_remove(self, router_id: str) -> tuple[ServiceChange, ...]:
-        """Return what the end of a router's services would do."""
+        """Return the changes that ending a router's services would make."""
 
     def routers(self) -> set[str]:
         """Return the ids of routers with a service on this host."""

@@ -32,11 +32,10 @@ LOG = logging.getLogger(__name__)
 
 
 class RouterReconciler:
-    """Implements :class:`dvr_agent.reconcile.api.Reconciler` (its docstrings are the contract).
+    """Implements :class:`dvr_agent.reconcile.api.Reconciler`, whose docstrings are the contract.
 
     :param state_path: directory of the state files
-    :param services: what routers need beside their kernel state; default: none
-    :ivar planner: answers what a job would do; it cannot write
+    :param services: metadata and radvd of the routers; default: none
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class RouterReconciler:
         self._files = AllocationFiles(state_path)
 
     def load(self) -> None:
-        """Read state files and kernel."""
+        """Read state files and kernel into the host memory."""
         self.planner.load()
         self._files.check(self.memory.allocations)
 
@@ -72,13 +71,15 @@ class RouterReconciler:
         self.memory.claim_slice(job.draft.view)
         try:
             self._executor.apply(job.jobs, post_commit)
-            if job.repairs_ports:
+            if job.repairs_ports:  # a port that was made anew has lost its addresses and routes
                 job = self.planner.plan_router(router)
                 self._executor.apply(job.jobs, post_commit)
             deleted = post_commit.delete_connections(self.kernel)
         except DvrError:
             with excutils.save_and_reraise_exception(logger=LOG):
-                LOG.debug("router %s: stopped half way; what was done stays, the next try does the rest", router.id)
+                LOG.debug(
+                    "router %s: failed half way; changes made so far stay, the next try makes the rest", router.id
+                )
         announced = tuple(post_commit.announce(self.kernel))
         self.memory.post_commit_done(router.id)
         affected = self.memory.note_in_sync(job.draft.view, job.draft.state, job.draft.shared)
@@ -87,16 +88,15 @@ class RouterReconciler:
         return Result(plan, time.perf_counter() - started, announced, deleted, trouble, affected)
 
     def remove(self, router_id: str) -> Result:
-        """Remove all that is a router's own, and shared parts that no router uses any more."""
+        """Remove a router's own objects, and shared parts that no router uses any more."""
         started = time.perf_counter()
         jobs = self.planner.removal_jobs(router_id)
         plan = self.planner.removal_plan(router_id, jobs)
         self.services.remove(router_id)
-        if not self.memory.allocations.knows(router_id):
-            self.memory.allocations.settle(router_id, floating_ips(self.kernel, router_id))
+        if not self.memory.allocations.knows_floating_ips(router_id):  # not in sync once since this process began
+            self.memory.allocations.note_floating_ips(router_id, floating_ips(self.kernel, router_id))
         self._executor.carry_out(jobs)
         affected = self.memory.forget_router(router_id)
-        self.memory.forget_namespaces(job.changes.namespace for job in jobs if job.changes.remove)
         return Result(plan, time.perf_counter() - started, affected=tuple(sorted(affected)))
 
     def remove_stale(self, known: Collection[str]) -> Result:
@@ -109,9 +109,9 @@ class RouterReconciler:
         removal.raise_errors()
         return Result(removal.stale.plan, time.perf_counter() - started, affected=tuple(sorted(affected)))
 
-    def remove_bridges(self, networks: Collection[str] = (), torn_down: bool = False) -> list[str]:
-        """Remove bridges of ours that nothing uses."""
-        return remove_bridges(self.kernel.namespaces, self.attach, networks, torn_down)
+    def remove_bridges(self, networks: Collection[str] = (), await_teardown: bool = False) -> list[str]:
+        """Remove idle bridges of ours."""
+        return remove_bridges(self.kernel.namespaces, self.attach, networks, await_teardown)
 
     def flush(self) -> None:
         """Write state files that changed."""

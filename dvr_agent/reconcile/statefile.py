@@ -1,8 +1,8 @@
-"""Neutron's two state files: read once, written atomically (temporary file, fsync, rename).
+"""Reads and writes Neutron's two state files; a write is atomic (temporary file, fsync, rename).
 
-They are a memory for reboots and for a return to neutron-l3-agent; where they and the kernel differ, the kernel wins.
-neutron-l3-agent does not run as root and opens the files for writing, so they keep their owner.  That user owns
-their directory too, and can put anything in their place: ``dvr_agent.securefiles`` reads and writes them.
+The files keep allocations over a reboot and for a return to neutron-l3-agent; where they and the kernel differ, the
+kernel is right.  neutron-l3-agent, which is not root, opens the files for writing, so they keep their owner.  That user
+owns their directory too, and can put anything in their place: ``dvr_agent.securefiles`` reads and writes them.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ V = TypeVar("V")
 class StateFileError(DvrError):
     """A state file can be neither read nor written; the text names it.
 
-    :ivar passing: True if the host is short of something, which says nothing about the file
+    :ivar is_shortage: True if descriptors or memory are short: a retry may succeed, the file may be fine
     """
 
-    def __init__(self, text: str, passing: bool = False) -> None:
+    def __init__(self, text: str, is_shortage: bool = False) -> None:
         super().__init__(text)
-        self.passing = passing
+        self.is_shortage = is_shortage
 
 
 def read_entries(path: Path, parse: Callable[[str], tuple[dict[str, V], list[str]]]) -> dict[str, V]:
-    """Read the entries of a state file; a missing file has none, malformed lines are counted, logged and skipped.
+    """Read the entries of a state file; a missing file has none.  Malformed lines are logged and skipped.
 
-    :raises StateFileError: the file is there but cannot be read
+    :raises StateFileError: the file exists and cannot be read
     """
     try:
         content = securefiles.read(path, MAX_BYTES)

@@ -1,9 +1,9 @@
-"""Taking over from neutron-l3-agent: find its chains and the marks of its connections, log what was removed.
+"""The takeover from neutron-l3-agent: find its chains, keep the marks of its address scopes, log the removed objects.
 
-The chains of neutron-l3-agent may be in the tables of nf_tables (iptables-nft) or in the legacy ones.
-:class:`PacketFilterReader` reads both until a namespace has none, once in the life of the process, since no other
-agent makes new ones while this one runs.  The marks of their address scopes are kept (:func:`marks_in_use`):
-connections carry them.  Used by the planner and, for the log, by the reconciler.
+The chains of neutron-l3-agent may be in nf_tables (iptables-nft) or in the legacy tables.  :class:`PacketFilterReader`
+reads both until a namespace has no such chains, and only the legacy tables after that, since no other agent makes new
+chains while this one runs.  Marks of address scopes are kept (:func:`marks_in_use`), since connections carry them.
+Used by the planner and, for the log, by the reconciler.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ class PacketFilterReader:
         self._clean: set[str] = set()
 
     def with_tables(self, state: NamespaceState, keys: Sequence[TableKey]) -> NamespaceState:
-        """Return the observed state with its tables.
+        """Return the observed state with its packet filter tables.
 
-        :raises KernelError: they could not be read
+        :param keys: the tables that may have chains of ours
+        :raises KernelError: a table could not be read
         """
         iptables = self._kernel.iptables
         if state.name in self._clean:
@@ -58,11 +59,11 @@ class PacketFilterReader:
 
 
 def marks_in_use(view: HostView, *states: NamespaceState | None) -> tuple[tuple[str, int], ...]:
-    """Return (address scope, mark) that packets carry in the router's namespaces now, where the kernel is unambiguous.
+    """Return (address scope, mark) that packets get in the router's namespaces now; ambiguous marks are left out.
 
-    Our rules come first: rules of both agents are there after a handover that stopped half way.
+    Our rules come first: after a handover that stopped half way the namespaces have rules of both agents.
 
-    :returns: sorted; empty if all of them are those that we would choose
+    :returns: sorted; empty if all marks are those that this agent would choose
     """
     scopes = _scopes_by_device(view)
     found = [state for state in states if state is not None]
@@ -125,7 +126,7 @@ def _has_l3_agent_chains(table: Table) -> bool:
 
 
 def _scopes_by_device(view: HostView) -> dict[tuple[str, int], str]:
-    """Map (device, IP version) of every device that the router may have here to the address scope of its network."""
+    """Return (device, IP version) → address scope of its network, for every device that the router may have here."""
     router = view.router
     ports = [
         *((names.device(names.INTERNAL, port.id), port) for port in router.interfaces),

@@ -1,4 +1,4 @@
-"""What a router needs beside its kernel state: router advertisements (radvd) and metadata.
+"""Services of routers beside their kernel state: router advertisements (radvd) and metadata.  See ``api``.
 
-Driven by ``reconcile``, after a router's kernel state is in place and before its namespaces go.  See ``api``.
+``reconcile`` calls them: after a router's kernel state is in place, and before its namespaces are removed.
 """

@@ -1,4 +1,4 @@
-"""The interface of one service of a router, between ``reconcile`` and radvd or the metadata proxy."""
+"""The interface between ``reconcile`` and a service of routers: radvd, or the metadata proxy."""
 
 from __future__ import annotations
 
@@ -14,49 +14,52 @@ class RouterService(Protocol):
     All methods but :meth:`fileno` and :meth:`status` block and are called from one thread, the one that works on
     routers.  Like the rest of the agent it reads before it writes: what runs already at a start is adopted.
 
-    :ivar name: what it is called in plans, logs and the status
+    :ivar name: name of the service in plans, logs and the status
     """
 
     name: str
 
     def plan(self, router: Router) -> list[str]:
-        """Return lines, as in :class:`dvr_agent.state.diff.Change`, for what :meth:`apply` would do, if anything.
+        """Return the changes that :meth:`apply` would make, as lines like ``Change.text``; empty if there are none.
 
         The router's namespace need not exist yet.  Writes nothing.
         """
 
     def apply(self, router: Router) -> None:
-        """Serve the router.  Its namespace and all in it are in place.
+        """Serve the router, whose namespaces are in sync.
 
-        :raises ServiceError: it is not served; the call may be repeated
+        :raises ServiceError: the router is not served; the call may be repeated
         """
 
     def plan_remove(self, router_id: str) -> list[str]:
-        """Return lines for what :meth:`remove` would do."""
+        """Return the changes that :meth:`remove` would make, as lines."""
 
     def remove(self, router_id: str) -> None:
-        """Remove the service of a router: nothing of it keeps the namespace alive, which goes next.
+        """End the service of a router: no process or socket may keep the namespace alive, which is removed next.
 
-        :raises ServiceError: something could not be ended or removed; the call may be repeated
+        :raises ServiceError: a process or file could not be removed; the call may be repeated
         """
 
     def routers(self) -> Collection[str]:
-        """Return ids of all routers that this service has anything for, known to this process or not."""
+        """Return ids of all routers with a process, socket or file of this service, whoever made it."""
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when :meth:`changed` has something to do; it stays the same."""
+        """Return a descriptor, always the same, that is readable when :meth:`changed` must be called."""
 
     def changed(self) -> Collection[str]:
-        """Note what happened; returns ids of routers to reconcile again.
+        """Handle events of the descriptor; returns ids of routers to reconcile again.
 
         :raises ServiceFatalError: the agent must end (``check_child_processes_action = exit``)
         """
 
     def check(self) -> Collection[str]:
-        """Check without an event, every ``check_child_processes_interval``; returns as :meth:`changed`."""
+        """Check without an event, every ``check_child_processes_interval``.
+
+        :returns: ids of routers to reconcile again
+        """
 
     def status(self) -> dict[str, object]:
         """Return JSON-ready values for the admin socket; called from any thread, does not block."""
 
     def close(self) -> None:
-        """The agent stops: what serves goes on."""
+        """Close our descriptors at the end of the agent; the services go on."""

@@ -1,4 +1,4 @@
-"""All services of this host as one: what ``reconcile`` drives, and what the daemon listens to."""
+"""All services of this host as one object: ``reconcile`` calls it, the daemon waits for its descriptor."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ServiceChange:
-    """One line of a plan.
+    """One change of a service, a line of a plan.
 
     :ivar service: name of the service
-    :ivar router_id: of the router
-    :ivar text: what is done, such as ``+ radvd``
+    :ivar text: sign and object, such as ``+ radvd``
     """
 
     service: str
@@ -29,7 +28,7 @@ class ServiceChange:
 
 
 class Services:
-    """Like :class:`dvr_agent.services.api.RouterService`, over several; one that fails does not keep others away."""
+    """Calls all services in turn (methods of ``RouterService``); a service that fails does not stop the others."""
 
     def __init__(self, services: Sequence[RouterService] = ()) -> None:
         self._services = tuple(services)
@@ -38,26 +37,27 @@ class Services:
             self._poll.register(service.fileno(), select.EPOLLIN)
 
     def plan(self, router: Router) -> tuple[ServiceChange, ...]:
-        """Return what :meth:`apply` would do, of all services."""
+        """Return the changes that :meth:`apply` would make."""
         return self._lines(router.id, lambda service: service.plan(router))
 
     def plan_remove(self, router_id: str) -> tuple[ServiceChange, ...]:
-        """Return what :meth:`remove` would do, of all services."""
+        """Return the changes that :meth:`remove` would make."""
         return self._lines(router_id, lambda service: service.plan_remove(router_id))
 
     def apply(self, router: Router) -> tuple[str, ...]:
-        """Serve the router; returns what is wrong with services that do not serve it."""
+        """Serve the router; returns the errors of services that do not serve it."""
         return tuple(str(error) for error in self._each(lambda service: service.apply(router)))
 
     def remove(self, router_id: str) -> None:
-        """
-        :raises ServiceError: the first one; all were tried
+        """End the services of a router.
+
+        :raises ServiceError: the first error; all services were tried
         """
         for error in self._each(lambda service: service.remove(router_id)):
             raise error
 
     def routers(self) -> set[str]:
-        """Return ids of the routers that any service has something for."""
+        """Return ids of all routers with a process, socket or file of a service."""
         return {router_id for service in self._services for router_id in service.routers()}
 
     def fileno(self) -> int:
@@ -65,14 +65,16 @@ class Services:
         return self._poll.fileno()
 
     def changed(self) -> set[str]:
-        """
+        """Handle events of the services; returns ids of routers to reconcile again.
+
         :raises ServiceFatalError: the agent must end
         """
         ready = {fd for fd, _ in self._poll.poll(0)}
         return self._router_ids([service.changed for service in self._services if service.fileno() in ready])
 
     def check(self) -> set[str]:
-        """
+        """Check all services; returns ids of routers to reconcile again.
+
         :raises ServiceFatalError: the agent must end
         """
         return self._router_ids([service.check for service in self._services])
@@ -83,12 +85,12 @@ class Services:
 
     @property
     def troubles(self) -> list[str]:
-        """What is wrong with whole services: for the state of the daemon."""
+        """Faults of services that concern the whole host, not one router."""
         statuses = ((service.name, service.status().get("trouble")) for service in self._services)
         return [f"{name}: {trouble}" for name, trouble in statuses if trouble]
 
     def close(self) -> None:
-        """Close all services; what serves goes on."""
+        """Close our descriptors; the services go on."""
         for service in self._services:
             service.close()
         self._poll.close()

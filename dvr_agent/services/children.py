@@ -1,7 +1,7 @@
-"""Helper processes of routers: adopted, started, reloaded, ended, and watched while they run.
+"""Adopts, starts, reloads, ends and watches helper processes of routers.  Used by ``radvd``.
 
 A helper makes itself a daemon: it is no child of the agent, and outlives it.  It is ours if three things agree: the
-number in its process id file, the configuration file in its command line, and the namespace it is in.
+number in its process id file, the configuration file in its command line, and its network namespace.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOG = logging.getLogger(__name__)
 
 TERM_SECONDS, KILL_SECONDS = 3.0, 3.0
 STABLE_SECONDS = 60.0
-"""One that has lived so long and dies is started again at once."""
+"""A helper that has run for so long and dies is started again at once."""
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 
 
@@ -39,10 +39,10 @@ class _Watched:
 class _DeadHelper:
     """A helper that died.
 
-    :ivar text: what happened
-    :ivar times: in a row, each soon after its start
-    :ivar due: when it may be started again, by the monotonic clock
-    :ivar reported: :meth:`Children.changed` has returned it
+    :ivar text: message for the operator
+    :ivar times: number of deaths in a row, each soon after the start
+    :ivar due: time of the next start, by the monotonic clock
+    :ivar reported: True once :meth:`Children.changed` has returned this helper
     """
 
     text: str
@@ -52,15 +52,15 @@ class _DeadHelper:
 
 
 class ProcessScan:
-    """Processes of a program on the whole host, as at the last scan of /proc.
+    """Processes of a program on the whole host, by the last scan of /proc.
 
-    :param name: of the program
+    :param name: name of the program
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._found: dict[str, set[int]] | None = None
-        """Argument → ids of the processes that have it in their command line; None: there was no scan yet."""
+        """Argument → ids of the processes that have it in their command line; None: not scanned yet."""
 
     def scan(self) -> None:
         """Read the command lines of all processes."""
@@ -70,7 +70,7 @@ class ProcessScan:
                 self._found.setdefault(one, set()).add(pid)
 
     def forget(self) -> None:
-        """Scan again when the next question comes."""
+        """Forget the scan: the next call scans again."""
         self._found = None
 
     @property
@@ -89,10 +89,10 @@ class ProcessScan:
 
 
 class Children:
-    """Helpers by router id, one each.  For one thread.
+    """Helpers by router id (the ``key`` of all methods), one each.  For one thread.
 
-    :param name: of the program, whatever the router
-    :ivar processes: of the program, watched or not
+    :param name: name of the program that all helpers run
+    :ivar processes: all processes of the program, watched or not
     """
 
     def __init__(self, name: str) -> None:
@@ -118,7 +118,7 @@ class Children:
         return [key for key in list(self._dead) if key not in self._watched]
 
     def find(self, key: str, program: Program) -> bool:
-        """Tell whether the helper runs, in the right namespace; one that runs is watched from now on."""
+        """Return True if the helper runs in the right namespace; a running helper is watched from now on."""
         watched = self._watched.get(key)
         if watched is None:
             process = _find(program)
@@ -129,9 +129,9 @@ class Children:
         return not watched.process.ended and watched.process.network == netns.inode_of(program.namespace)
 
     def start(self, key: str, program: Program) -> None:
-        """Start it; whatever else runs with its configuration file ends before.
+        """Start a helper, after all processes that run with its configuration file have been ended.
 
-        :raises ServiceError: it does not start, or died too often to be started again now
+        :raises ServiceError: the helper does not start, or has died too often to be started again now
         """
         self._note_if_dead(key)
         self._set_timer()
@@ -142,7 +142,7 @@ class Children:
         try:
             run(program)
         except ServiceError:
-            self.processes.forget()  # one that was too slow may have come to life after all
+            self.processes.forget()  # a helper that was too slow may run by now
             raise
         process = _find(program)
         if process is None:
@@ -151,32 +151,32 @@ class Children:
         await_ready(self._name, process)
 
     def reload(self, key: str) -> None:
-        """Have it read its configuration file again.
+        """Have a helper read its configuration file again.
 
-        :raises ServiceError: it cannot be signalled
+        :raises ServiceError: the helper cannot be signalled
         """
         process = self._watched[key].process
         await_ready(self._name, process)
         _send(self._name, process, signal.SIGHUP)
 
     def has_stale(self, key: str, program: Program) -> bool:
-        """Tell whether stale processes run with the configuration file, beside the watched one or without one."""
+        """Return True if stale processes run with the configuration file: others than the watched one."""
         stale = self._stale(key, program)
         for process in stale:
             process.close()
         return bool(stale)
 
     def end_stale(self, key: str, program: Program) -> None:
-        """End all stale processes that run with the configuration file beside the watched one.
+        """End all processes that run with the configuration file, except the watched one.
 
-        :raises ServiceError: something does not end
+        :raises ServiceError: a process does not end
         """
         _end_all(self._name, self._stale(key, program))
 
     def end(self, key: str, program: Program) -> None:
         """End the helper, with every process that runs with its configuration file.
 
-        :raises ServiceError: something does not end
+        :raises ServiceError: a process does not end, or the process id file cannot be removed
         """
         _end_all(self._name, self._all(key, program))
         self._unwatch(key)
@@ -186,7 +186,7 @@ class Children:
             raise ServiceError(f"{program.pid_file}: {exc.strerror}") from exc
 
     def forget(self, key: str) -> None:
-        """Forget how often the helper died: its router is gone."""
+        """Forget the deaths of a helper: its router was removed."""
         self._dead.pop(key, None)
 
     def fileno(self) -> int:
@@ -194,21 +194,21 @@ class Children:
         return self._poll.fileno()
 
     def changed(self) -> dict[str, str]:
-        """Return key → what happened, of helpers that died; of one that dies often, once it may be started again."""
+        """Return key → message, of helpers that died and may be started again now; each death is returned once."""
         self._poll.poll(0)
         for key in list(self._watched):
             self._note_if_dead(key)
-        news = {}
+        messages = {}
         now = time.monotonic()
         for key, dead in self._dead.items():
             if dead.due <= now and not dead.reported:
                 dead.reported = True
-                news[key] = dead.text
+                messages[key] = dead.text
         self._set_timer()
-        return news
+        return messages
 
     def close(self) -> None:
-        """Watch no more; the helpers go on."""
+        """Stop watching; the helpers go on."""
         for key in list(self._watched):
             self._unwatch(key)
         self._poll.close()
@@ -243,16 +243,16 @@ class Children:
             watched.process.close()
 
     def _all(self, key: str, program: Program) -> list[Process]:
-        """Every process that runs with the configuration file, opened anew."""
+        """Open all processes that run with the configuration file."""
         pids = self.processes.pids(program)
         watched = self._watched.get(key)
         for known in (watched.process.pid if watched else None, read_pid_file(program.pid_file)):
             if known is not None:
-                pids |= {known, *children_of(known)}  # radvd keeps one that may do what it may not
+                pids |= {known, *children_of(known)}  # radvd has a child with root's rights
         return _open_all(pids, program)
 
     def _stale(self, key: str, program: Program) -> list[Process]:
-        """Open the stale processes of the last scan: neither the watched one nor its own helper."""
+        """Open the stale processes of the last scan: neither the watched one nor its child."""
         pids = self.processes.pids(program)
         watched = self._watched.get(key)
         if watched is not None:
@@ -262,7 +262,10 @@ class Children:
 
 
 def _end_all(name: str, processes: list[Process]) -> None:
-    """End them, by force if it must be, and close them."""
+    """End processes, with SIGKILL if SIGTERM does not suffice, and close their descriptors.
+
+    :raises ServiceError: a process does not end
+    """
     try:
         for process in processes:
             _send(name, process, signal.SIGTERM)
@@ -279,7 +282,7 @@ def _end_all(name: str, processes: list[Process]) -> None:
 
 
 def _find(program: Program) -> Process | None:
-    """The process of the process id file, if it is this helper, in whatever namespace."""
+    """Open the process of the process id file, if it is this helper, in any namespace."""
     pid = read_pid_file(program.pid_file)
     return None if pid is None else _open(pid, program)
 
@@ -288,7 +291,7 @@ def _open(pid: int, program: Program) -> Process | None:
     try:
         return open_process(pid, program.name, str(program.config), program.namespace)
     except OSError as exc:
-        raise ServiceError(f"{program.name} (process {pid}) cannot be looked at: {exc.strerror}") from exc
+        raise ServiceError(f"{program.name} (process {pid}) cannot be inspected: {exc.strerror}") from exc
 
 
 def _open_all(pids: Collection[int], program: Program) -> list[Process]:

@@ -17,7 +17,7 @@ from dvr_agent.services.radvd import RadvdService
 def open_services(settings: Settings, writable: bool = True) -> Services:
     """Open the services that the configuration describes.
 
-    :param writable: False: only plans are asked for
+    :param writable: False: the services are used for plans only, and the metadata proxy gets no settings
     :raises ConfigError: an option has a value that cannot be used
     """
     radvd, metadata = settings.radvd, settings.metadata

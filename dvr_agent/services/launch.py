@@ -1,4 +1,7 @@
-"""Starts a helper process: in a namespace, free of whatever the agent is, until it is a daemon of its own."""
+"""Starts a helper process in a namespace, and waits until it has become a daemon.  Used by ``children``.
+
+The helper inherits nothing of the agent: descriptors, signal mask, control group.
+"""
 
 from __future__ import annotations
 
@@ -20,22 +23,22 @@ from dvr_agent.umask import readable_by_all
 
 START_SECONDS = 10.0
 PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
-"""Signals that no other program expects to be ignored from the start."""
+"""Signals that Python ignores and that other programs expect not to be ignored."""
 PID_DESCRIPTOR = 200
-"""Of the process id file in a helper; whatever else the agent has open there is closed in it (O_CLOEXEC)."""
+"""Descriptor of the process id file in a helper."""
 PID_FILE = f"/proc/self/fd/{PID_DESCRIPTOR}"
 READY_STEP = 0.005
-"""Seconds between checks whether a helper is ready, since no event says so."""
+"""Seconds between checks whether a helper is ready: the kernel has no event for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """How one helper is run.
+    """The command line and the files of one helper.
 
-    :ivar name: of the program's file
-    :ivar words: its command line; :data:`PID_FILE` stands for the process id file
-    :ivar config: configuration file, a word of the command line that no other helper's has
-    :ivar namespace: that it runs in
+    :ivar name: name of the program
+    :ivar words: the command line; :data:`PID_FILE` stands for the process id file
+    :ivar config: configuration file, an argument of this helper's command line only
+    :ivar namespace: network namespace of the helper
     """
 
     name: str
@@ -46,16 +49,16 @@ class Program:
 
 
 def run(program: Program) -> None:
-    """Run it until it has become a daemon, which it has not before it is ready and its process id is in the file.
+    """Start a helper, and wait until it is a daemon: then it is ready, and its process id is in the file.
 
-    :raises ServiceError: it is not installed, refuses, or there is no such namespace
+    :raises ServiceError: the program is not installed, the helper refuses to start, or there is no such namespace
     """
     path = shutil.which(program.words[0])
     if path is None:
         raise ServiceError(f"{program.name} is not installed")
     scope = command_in_scope(program.name, program.namespace)
     code = _wait(_spawn(program, scope[0], (*scope, *program.words))) if scope else 1
-    if code:  # of systemd-run, which gets no scope, or of the helper: that is seen without a scope
+    if code:  # from systemd-run without a scope, or from the helper: a start without a scope shows which
         code = _wait(_spawn(program, path, program.words))
     if code is None:
         raise ServiceError(f"{program.name} did not become a daemon within {START_SECONDS:.0f} s")
@@ -66,10 +69,10 @@ def run(program: Program) -> None:
 def _new_pid_file(program: Program) -> int:
     """Make an empty process id file; returns a descriptor of it.
 
-    The helper is root and would write through a link in the place of that file, whose directory is another user's:
-    so it gets a name that leads to nothing but the file that was just made.
+    The helper is root, the directory may be another user's: a link in place of the file would have the helper write to
+    any file.  So the helper gets a descriptor of the file that was just made, by a name in /proc.
 
-    :raises ServiceError: it cannot be made
+    :raises ServiceError: the file cannot be made
     """
     try:
         return securefiles.create_empty(program.pid_file)
@@ -80,7 +83,7 @@ def _new_pid_file(program: Program) -> int:
 def _spawn(program: Program, path: str, words: tuple[str, ...]) -> int:
     """Start a command in the namespace of a helper; returns its process id.
 
-    :raises ServiceError: it cannot be started
+    :raises ServiceError: the command cannot be started
     """
     nothing = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
     files: list[tuple[object, ...]] = [*nothing, *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inherited())]
@@ -110,7 +113,7 @@ def _inherited() -> list[int]:
 
 
 def _wait(pid: int) -> int | None:
-    """Wait for a child; returns its exit code, None if it had to be killed."""
+    """Wait for a child; returns its exit code, None if it did not end in time and was killed."""
     fd = os.pidfd_open(pid)
     try:
         if has_ended(fd, START_SECONDS):
@@ -125,7 +128,7 @@ def _wait(pid: int) -> int | None:
 def _reason(program: Program) -> str:
     """Return why the helper refuses its configuration; as a daemon it writes that to syslog only."""
     try:
-        # The file that was looked at, whatever its name leads to by now: its text goes into our log.
+        # By descriptor, so that the helper checks this very file: its text goes into our log.
         config = securefiles.open_regular(program.config)
     except OSError as exc:
         return f"{program.config} {exc.strerror}"
@@ -150,15 +153,17 @@ def _reason(program: Program) -> str:
 
 
 def journal(name: str) -> str:
-    """Return where the operator finds the log of a helper."""
+    """Return the command by which the operator finds the log of a helper, as text."""
     return f"journalctl -t {name} says why"
 
 
 def await_ready(name: str, process: Process) -> None:
-    """Wait until it catches SIGHUP.  radvd writes its process id file, and lets its starter go, some
-    milliseconds before it catches SIGHUP; until then that would end it.
+    """Wait until a helper catches SIGHUP.
 
-    :raises ServiceError: it has ended, or takes too long
+    radvd writes its process id file, and becomes a daemon, some milliseconds before it catches SIGHUP; until then the
+    signal would end it.
+
+    :raises ServiceError: the helper has ended, or takes too long
     """
     deadline = time.monotonic() + START_SECONDS
     while not process.catches(signal.SIGHUP):

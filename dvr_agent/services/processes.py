@@ -1,4 +1,7 @@
-"""Processes of other programs, seen in /proc and held by a pidfd, which never means another process later."""
+"""Finds processes of other programs in /proc, and opens them by pidfd, which never means another process later.
+
+Used by ``children`` (radvd) and ``metadata.haproxy``.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,8 @@ PID_FILE_BYTES = 4096
 class Process:
     """One process.
 
-    :ivar fd: its pidfd, readable once it has ended; who opened the process closes it
-    :ivar network: inode of its network namespace; 0 if it must not be known and has no name
+    :ivar fd: its pidfd, readable once the process has ended; the caller of :func:`open_process` closes it
+    :ivar network: inode of its network namespace; 0 if the namespace may not be read and has no name
     """
 
     pid: int
@@ -33,15 +36,15 @@ class Process:
 
     @property
     def ended(self) -> bool:
-        """The process has ended."""
+        """True if the process has ended."""
         return self.wait(0)
 
     def wait(self, seconds: float) -> bool:
-        """Wait; returns whether the process has ended within so many seconds."""
+        """Return True if the process ends within so many seconds."""
         return has_ended(self.fd, seconds)
 
     def catches(self, number: signal.Signals) -> bool:
-        """Tell whether the process has a handler for a signal; without one most signals end it."""
+        """Return True if the process has a handler for a signal; without one most signals end it."""
         try:
             lines = (PROC / str(self.pid) / "status").read_text().splitlines()
         except OSError:
@@ -60,18 +63,18 @@ class Process:
 
 
 def has_ended(pidfd: int, seconds: float) -> bool:
-    """True if the process of a pidfd has ended within so many seconds."""
+    """Return True if the process of a pidfd ends within so many seconds."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(seconds * 1e3))
 
 
-def open_process(pid: int, program: str, word: str, namespace: str = "") -> Process | None:
+def open_process(pid: int, program: str, argument: str, namespace: str = "") -> Process | None:
     """Open a process, if it runs this program with this argument in its command line; else None.
 
     :param program: file name of the program
     :param namespace: name of the network namespace that it is most likely in
-    :raises OSError: it may not be looked at, or there is no descriptor left
+    :raises OSError: the process may not be inspected, or there is no descriptor left
     """
     try:
         fd = os.pidfd_open(pid)
@@ -81,10 +84,10 @@ def open_process(pid: int, program: str, word: str, namespace: str = "") -> Proc
         if exc.errno == errno.EINVAL:  # no process id at all
             return None
         raise
-    # Asked after the pidfd was opened: what is answered for is that process, or it has ended.
+    # Read after the pidfd was opened: either this process has the command line, or it has ended.
     words = command_line(pid)
     try:
-        if words and Path(words[0]).name == program and word in words:
+        if words and Path(words[0]).name == program and argument in words:
             return Process(pid, fd, inode_of_process(pid, namespace))
     except FileNotFoundError:
         pass
@@ -96,9 +99,9 @@ def open_process(pid: int, program: str, word: str, namespace: str = "") -> Proc
 
 
 def read_pid_file(path: Path) -> int | None:
-    """Read the number in a process id file, None if there is none.
+    """Return the number in a process id file, None if there is none.
 
-    :raises ServiceError: it cannot be read now, for lack of descriptors or memory
+    :raises ServiceError: the file cannot be read now, for lack of descriptors or memory
     """
     try:
         return int(securefiles.read(path, PID_FILE_BYTES).data.split()[0])
@@ -120,7 +123,7 @@ def running(program: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def command_line(pid: int) -> list[str]:
-    """Empty if it has ended."""
+    """Return the command line of a process, empty if it has ended."""
     try:
         text = (PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace")
     except OSError:
@@ -129,7 +132,7 @@ def command_line(pid: int) -> list[str]:
 
 
 def parent_of(pid: int) -> int | None:
-    """Id of its parent process, None if it has ended."""
+    """Return the id of a process's parent, None if the process has ended."""
     try:
         return int((PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
     except (OSError, IndexError):
@@ -137,7 +140,7 @@ def parent_of(pid: int) -> int | None:
 
 
 def children_of(pid: int) -> list[int]:
-    """Ids of its child processes."""
+    """Return the ids of a process's children."""
     try:
         return [int(word) for word in (PROC / str(pid) / "task" / str(pid) / "children").read_text().split()]
     except OSError:

@@ -35,7 +35,7 @@ class RadvdService:
 
     :param confs: ``ra_confs``
     :param pids: ``external_pids``
-    :param user: ``radvd_user``; empty or ``root``: it stays root
+    :param user: ``radvd_user``; empty or ``root``: radvd stays root
     :param shortest: ``min_rtr_adv_interval``
     :param longest: ``max_rtr_adv_interval``
     :param action: ``check_child_processes_action``
@@ -60,7 +60,7 @@ class RadvdService:
         return [*lines, "- second radvd"] if self._children.has_stale(router.id, program) else lines
 
     def apply(self, router: Router) -> None:
-        """Write the configuration, and start radvd or have it read the change; end it where none is wanted."""
+        """Write the configuration, and start or reload the router's radvd; end it if no subnet asks for it."""
         text, program = self._text(router), self._program(router.id)
         if text is None:
             self.remove(router.id)
@@ -73,7 +73,7 @@ class RadvdService:
                 _make_directory(program.pid_file.parent)
                 self._children.start(router.id, program)
                 LOG.info("router %s: radvd started", router.id)
-            elif _is_there(_marker(program.config)):
+            elif _exists(_marker(program.config)):
                 self._children.reload(router.id)
             _remove(_marker(program.config))
             self._children.end_stale(router.id, program)
@@ -81,12 +81,12 @@ class RadvdService:
             raise ServiceError(f"no router advertisements: {exc}") from exc
 
     def plan_remove(self, router_id: str) -> list[str]:
-        """Return the line for ending the router's radvd, if there is anything of it."""
-        return ["- radvd"] if self._is_there(router_id) else []
+        """Return the line for ending the router's radvd, if it has a process or a file."""
+        return ["- radvd"] if self._has_traces(router_id) else []
 
     def remove(self, router_id: str) -> None:
         """End the router's radvd, and remove its files."""
-        if self._is_there(router_id):
+        if self._has_traces(router_id):
             program = self._program(router_id)
             self._children.end(router_id, program)
             _remove(program.config)
@@ -95,7 +95,7 @@ class RadvdService:
         self._children.forget(router_id)
 
     def routers(self) -> Collection[str]:
-        """Return ids of routers with files or processes of radvd, of which one may be left without the other."""
+        """Return ids of routers with files or processes of radvd."""
         markers = _stems(self._confs, CONF_SUFFIX + MARKER_SUFFIX)
         files = _stems(self._confs, CONF_SUFFIX) | markers | _stems(self._pids, PID_SUFFIX)
         seen = {
@@ -111,30 +111,31 @@ class RadvdService:
         return self._children.fileno()
 
     def changed(self) -> Collection[str]:
-        """Return ids of the routers whose radvd has to be started again."""
-        news = self._children.changed()
-        self._died += len(news)
-        if news and self._action == "exit":
-            router_id, text = next(iter(news.items()))
+        """Return ids of routers with a dead radvd, which :meth:`apply` starts again."""
+        dead = self._children.changed()
+        self._died += len(dead)
+        if dead and self._action == "exit":
+            router_id, text = next(iter(dead.items()))
             raise ServiceFatalError(f"router {router_id}: {text}")
-        return list(news)
+        return list(dead)
 
     def check(self) -> Collection[str]:
-        """Return ids of routers with a stale radvd: one that is watched by its pidfd needs no check."""
+        """Return ids of routers with a stale radvd, or a dead one."""
         self._children.processes.scan()
         return {*self.changed(), *(one for one in self._children.keys if self._has_stale(one))}
 
     def status(self) -> dict[str, object]:
-        """Return how many run, how many died, and which wait for their next start."""
+        """Return how many radvd run, how many died, and the routers for which radvd is started again later."""
         return {"routers": len(self._children.keys), "died": self._died, "waiting": sorted(self._children.waiting)}
 
     def close(self) -> None:
-        """Watch no more; each radvd goes on."""
+        """Stop watching; each radvd goes on."""
         self._children.close()
 
     def _check_rights(self) -> None:
-        """
-        :raises ServiceError: radvd could not become the user that it shall run as
+        """Check that radvd can change to the user ``radvd_user``.
+
+        :raises ServiceError: the agent lacks the capabilities for that
         """
         if self._user not in ("", "root") and not capability.has(capability.CAP_SETUID, capability.CAP_SETGID):
             raise ServiceError("radvd_user needs CAP_SETUID and CAP_SETGID, see docs/metadata.md")
@@ -142,10 +143,11 @@ class RadvdService:
     def _text(self, router: Router) -> str | None:
         return radvd_text(router, self._shortest, self._longest)
 
-    def _is_there(self, router_id: str) -> bool:
+    def _has_traces(self, router_id: str) -> bool:
+        """Return True if the router has a process or a file of radvd."""
         program = self._program(router_id)
         files = (program.config, _marker(program.config), program.pid_file)
-        if router_id in self._children or any(_is_there(path) for path in files):
+        if router_id in self._children or any(_exists(path) for path in files):
             return True
         return self._children.has_stale(router_id, program)
 
@@ -157,7 +159,7 @@ class RadvdService:
 
     @staticmethod
     def _is_read(program: Program, text: str) -> bool:
-        return _content(program.config) == text and not _is_there(_marker(program.config))
+        return _content(program.config) == text and not _exists(_marker(program.config))
 
     def _program(self, router_id: str) -> Program:
         config, pid_file = self._confs / f"{router_id}{CONF_SUFFIX}", self._pids / f"{router_id}{PID_SUFFIX}"
@@ -174,8 +176,8 @@ def _content(path: Path) -> str | None:
         return None
 
 
-def _is_there(path: Path) -> bool:
-    """True for a link that leads nowhere, too: it is to be removed."""
+def _exists(path: Path) -> bool:
+    """Return True if there is a file, or a link, of that name: a dangling link has to be removed too."""
     return os.path.lexists(path)
 
 
@@ -193,7 +195,7 @@ def _marker(config: Path) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace the file as a whole; radvd reads none that others may write.
+    """Replace a configuration file as a whole; radvd refuses a file that other users may write.
 
     :raises ServiceError: naming the file
     """
@@ -206,7 +208,8 @@ def _write(path: Path, text: str) -> None:
 
 
 def _remove(path: Path) -> None:
-    """
+    """Remove a file, if it exists.
+
     :raises ServiceError: naming the file
     """
     try:
@@ -216,7 +219,7 @@ def _remove(path: Path) -> None:
 
 
 def _make_directory(path: Path) -> None:
-    """With all above it; each belongs to whom the one above belongs: neutron-l3-agent is no root, and writes there too.
+    """Make a directory and its parents; each gets the owner of its parent, since neutron-l3-agent writes there too.
 
     :raises ServiceError: naming the directory
     """

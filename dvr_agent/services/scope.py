@@ -1,7 +1,7 @@
-"""A control group of its own for each helper process, where systemd runs: a scope (systemd.scope(5)).
+"""Gives each helper process a control group of its own, a scope (systemd.scope(5)), where systemd runs.
 
-In the control group of dvr-agent.service a helper, which outlives the agent on purpose, would be a "left-over process"
-that systemd warns of at each start; in that of a login session it might be killed at the logout.  systemd-run(1) asks
+In the control group of dvr-agent.service a helper, which outlives the agent on purpose, would be a "left-over process":
+systemd warns of it at each start; in that of a login session it might be killed at the logout.  systemd-run(1) asks
 for the scope, by the socket of the service manager, and then becomes the helper: no binding of D-Bus is needed.
 """
 
@@ -13,15 +13,15 @@ import shutil
 from pathlib import Path
 
 BOOTED = Path("/run/systemd/system")
-"""Is there where systemd is the service manager (sd_booted(3))."""
+"""Directory that exists if systemd is the service manager (sd_booted(3))."""
 PROC = Path("/proc")
 
 
 def command_in_scope(name: str, namespace: str) -> tuple[str, ...]:
-    """Words to put before a helper's command line; none where there is no systemd to ask.
+    """Return the command that starts a helper in a scope, to be put before its command line; empty without systemd.
 
-    :param name: of the helper's program
-    :param namespace: that the helper runs in
+    :param name: name of the helper's program
+    :param namespace: network namespace of the helper
     """
     runner = shutil.which("systemd-run") if _is_managed() else None
     if runner is None:
@@ -39,7 +39,7 @@ def command_in_scope(name: str, namespace: str) -> tuple[str, ...]:
 
 
 def _is_managed() -> bool:
-    """True if process ids here are those that systemd knows: in a PID namespace it would move other processes."""
+    """Return True if systemd knows our process ids: from within a PID namespace it would move other processes."""
     try:
         return (
             BOOTED.is_dir()

@@ -52,7 +52,7 @@ def test_plan_says_that_an_older_document_is_in_force(site: Site) -> None:
         done = plan(site)
         assert done.returncode == 2, daemon
         assert "in sync" not in done.stdout
-        verdict = "its newest document cannot be used, it keeps what it has"
+        verdict = "its newest document cannot be used"
         assert f"router {of} ({router['name']}): {verdict}" in done.stdout
         assert "$.router._interfaces[0].mtu is -1" in done.stdout
 

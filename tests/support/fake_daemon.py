@@ -181,7 +181,7 @@ class ScriptedReconciler:
     def idle_bridges(self, networks: Collection[str] = ()) -> list[str]:
         raise NotImplementedError
 
-    def remove_bridges(self, networks: Collection[str] = (), torn_down: bool = False) -> list[str]:
+    def remove_bridges(self, networks: Collection[str] = (), await_teardown: bool = False) -> list[str]:
         self.note("remove_bridges", *sorted(networks))
         return []
 

@@ -14,8 +14,8 @@ from dvr_agent.desired.build import desired_router
 from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.scope_marks import SCOPE_MASK, known_marks, scope_marks
 from dvr_agent.errors import KernelError
-from dvr_agent.reconcile.handover import find_leaving, missing_effects, remove_leaving
-from dvr_agent.reconcile.post_commit import left_addresses
+from dvr_agent.reconcile.handover import find_own_objects, missing_effects, remove_own_objects
+from dvr_agent.reconcile.post_commit import released_by_takeover
 from dvr_agent.reconcile.takeover import marks_in_use
 from dvr_agent.state.diff import TableChange
 from dvr_agent.state.filter import Chain, Dnat, FilterRule, Jump, NoTrack, SetMark, Snat, Table
@@ -63,6 +63,22 @@ def test_its_chains_go_once_and_are_not_looked_for_again(bench: Bench) -> None:
     bench.fake.forget_calls()
     assert not bench.reconciler.reconcile(ROUTER).plan
     assert bench.fake.calls("nftables") == []
+
+
+@pytest.mark.parametrize("removed_by", ["remove", "remove_stale"])
+def test_its_chains_are_looked_for_again_in_a_namespace_that_was_removed(bench: Bench, removed_by: str) -> None:
+    for _ in range(2):
+        bench.reconciler.reconcile(ROUTER)
+    if removed_by == "remove":
+        bench.reconciler.remove(ROUTER.id)
+    else:
+        bench.reconciler.remove_stale(())
+    for namespace in (QROUTER, SNAT, f"fip-{ROUTER.gateway.network_id if ROUTER.gateway else ''}"):
+        assert not bench.kernel.namespaces.exists(namespace)
+        bench.kernel.namespaces.create(namespace)
+        bench.fake[namespace].nft_tables.append(nat(dnat(FIP, FIXED)))
+    bench.reconciler.reconcile(ROUTER)
+    assert [bench.fake[name].nft_tables for name in bench.namespaces()] == [[], [], []]
 
 
 def test_plan_says_it_in_one_line(bench: Bench) -> None:
@@ -194,14 +210,14 @@ def test_new_scopes_keep_clear_of_marks_in_use() -> None:
 def test_only_what_nobody_translates_any_more_is_forgotten(
     theirs: list[FilterRule], mine: list[FilterRule], gone: list[str]
 ) -> None:
-    assert left_addresses([TableChange(nat(*theirs), nat(*mine))]) == gone
+    assert released_by_takeover([TableChange(nat(*theirs), nat(*mine))]) == gone
 
 
 def test_the_other_agent_is_ready_when_it_does_what_ours_do(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.reconciler.reconcile(ROUTER)
     kernel, fip = bench.kernel, next(name for name in bench.namespaces() if name.startswith("fip-"))
-    (leaving,) = [one for one in find_leaving(kernel) if one.namespace == fip]
+    (leaving,) = [one for one in find_own_objects(kernel) if one.namespace == fip]
     assert missing_effects(kernel, leaving) == ["its chains"]
     there = bench.fake[fip].nft_tables
     chain = Chain("neutron-l3-agent-PREROUTING", (FilterRule(NoTrack()),))
@@ -212,8 +228,8 @@ def test_the_other_agent_is_ready_when_it_does_what_ours_do(tmp_path: Path) -> N
     first = Chain("neutron-l3-agent-first", (FilterRule(Jump(chain.name)),))
     there[:] = [Table(4, "raw", (first, chain), (("PREROUTING", first.name),))]
     assert missing_effects(kernel, leaving) == []
-    remove_leaving(kernel, find_leaving(kernel))
-    assert find_leaving(kernel) == []
+    remove_own_objects(kernel, find_own_objects(kernel))
+    assert find_own_objects(kernel) == []
 
 
 def test_metadata_rules_are_for_neutron_unless_the_option_says_otherwise(tmp_path: Path) -> None:

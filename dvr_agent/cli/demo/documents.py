@@ -1,6 +1,6 @@
 """The demo's router document: two tenant networks, a gateway, floating IPs.  ``etc/examples`` holds the same.
 
-Shaped as Neutron's ``sync_routers`` returns it, less the keys that this agent does not read.
+It has the form of Neutron's ``sync_routers``, without the keys that this agent does not read.
 """
 
 from __future__ import annotations

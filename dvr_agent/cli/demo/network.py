@@ -22,7 +22,7 @@ class DemoError(DvrError):
 def run(*words: str) -> str:
     """Run a command; returns its standard output.
 
-    :raises DemoError: it failed; the text holds what it said
+    :raises DemoError: the command failed; the text has its error output
     """
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)

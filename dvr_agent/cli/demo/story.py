@@ -25,7 +25,7 @@ _PICTURE = f"""
    ----+------- external network 203.0.113.0/24, bridge {docs.EXTERNAL_BRIDGE} ------------
             |                                          |
    fip namespace                              snat namespace
-   {docs.FIP_ONE} = vm1                        {docs.SNAT_ADDRESS} = everybody else
+   {docs.FIP_ONE} = vm1                        {docs.SNAT_ADDRESS} = all other VMs
    {docs.FIP_TWO} = vm3                             |
             |                                          |
             +------------ qrouter namespace -----------+
@@ -36,7 +36,7 @@ _PICTURE = f"""
 
 
 def demo(arguments: list[str], out: Output) -> int:
-    """Run it.
+    """Run the demo.
 
     :param arguments: of dvrctl, to call itself again inside private namespaces
     :returns: 0 only if every step worked
@@ -46,7 +46,7 @@ def demo(arguments: list[str], out: Output) -> int:
     try:
         enter_sandbox(arguments)
         with tempfile.TemporaryDirectory(prefix="dvr-agent-demo-") as directory:
-            _Story(Agent(Path(directory)), out, steps).tell()
+            _Story(Agent(Path(directory)), out, steps).run()
     except (DvrError, OSError, subprocess.SubprocessError) as exc:
         error = str(exc)
         print(f"\nThe demo failed: {error}", file=sys.stderr)
@@ -56,13 +56,15 @@ def demo(arguments: list[str], out: Output) -> int:
 
 
 class _Story:
+    """The steps of the demo.
+
+    :param steps: gets an entry per step, for the JSON output
+    """
+
     def __init__(self, agent: Agent, out: Output, steps: list[dict[str, Any]]) -> None:
-        """
-        :param steps: is filled with what JSON says of each step
-        """
         self._agent, self._out, self._steps = agent, out, steps
 
-    def tell(self) -> None:
+    def run(self) -> None:
         started = time.monotonic()
         if not self._out.json:
             print("dvr-agent demo, in private namespaces: this host is not touched.\n" + _PICTURE)

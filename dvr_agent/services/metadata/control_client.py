@@ -39,18 +39,18 @@ class ControlClient:
 
     @property
     def connected(self) -> bool:
-        """A connection is open, and its proxy has answered."""
+        """True if a connection is open, and the proxy has answered on it."""
         return self._connection is not None
 
     def fileno(self) -> int:
-        """Readable when the proxy has gone; -1 without a connection."""
+        """Return the descriptor of the connection, readable when the proxy has gone; -1 without a connection."""
         return -1 if self._connection is None else self._connection.fileno()
 
     def connect(self) -> None:
         """Connect, and check the version of the protocol.
 
         :raises ProxyAwayError: there is no proxy
-        :raises ServiceError: it is one of another version
+        :raises ServiceError: the proxy has another version of the protocol
         """
         self.close()
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
@@ -77,8 +77,8 @@ class ControlClient:
         """Send a question; returns the answer and its descriptors, which are the caller's now.
 
         :raises ProxyHangsError: no answer in time; the connection is closed
-        :raises ProxyAwayError: it has gone; the connection is closed
-        :raises ServiceError: it refuses
+        :raises ProxyAwayError: the proxy has gone; the connection is closed
+        :raises ServiceError: the proxy refuses
         """
         if self._connection is None:
             raise ProxyAwayError("dvr-metadata-proxy is away")

@@ -1,4 +1,4 @@
-"""The metadata proxies that neutron-l3-agent started, one haproxy per router: found, and ended when ours serve.
+"""Finds and ends the metadata proxies of neutron-l3-agent, one haproxy per router, when our proxy serves.
 
 Facts (Neutron 29): process id file ``<external_pids>/<router id>.pid.haproxy``, configuration
 ``<state_path>/ns-metadata-proxy/<router id>.conf``, which is named in the command line.  neutron-dhcp-agent has its own
@@ -26,7 +26,7 @@ LOG = logging.getLogger(__name__)
 
 SUFFIX = ".pid.haproxy"
 ROUTER_HEADER = "x-neutron-router-id"
-"""Which a router's haproxy adds to requests, and a network's does not."""
+"""Header that a router's haproxy adds to requests, and a network's haproxy does not."""
 END_SECONDS = 5.0
 CONF_BYTES = 64 * 1024
 
@@ -44,7 +44,7 @@ class L3AgentHaproxies:
         """Router id → a haproxy that ends when its connections have ended (SIGUSR1)."""
 
     def runs(self, router_id: str) -> bool:
-        """Tell whether the router has one that was not asked to end.  Without one this costs one access to a file."""
+        """Return True if the router has a haproxy that was not signalled to end.  Else this costs one file access."""
         process = self._open(router_id)
         if process is None:
             return False
@@ -52,7 +52,7 @@ class L3AgentHaproxies:
         return True
 
     def routers(self) -> Collection[str]:
-        """Return ids of the routers that have one."""
+        """Return ids of the routers that have a haproxy."""
         try:
             files = securefiles.names(self._pids)
         except OSError as exc:
@@ -70,15 +70,15 @@ class L3AgentHaproxies:
             return
         _send(process, signal.SIGUSR1)
         before = self._ending.pop(router_id, None)
-        if before is not None:  # another one of that router's has not ended yet
+        if before is not None:  # an earlier haproxy of the router has not ended yet
             before.close()
         self._ending[router_id] = process
         self._forget_files(router_id)
 
     def end(self, router_id: str) -> None:
-        """Kill the router's haproxy: its namespace is about to go.
+        """Kill the router's haproxy: its namespace is about to be removed.
 
-        :raises ServiceError: it does not end
+        :raises ServiceError: haproxy does not end
         """
         for process in (self._ending.pop(router_id, None), self._open(router_id)):
             if process is None:
@@ -110,7 +110,7 @@ class L3AgentHaproxies:
         if process.network == netns.inode_of(names.QROUTER + router_id):
             return True
         try:
-            # Its namespace may be gone, or made anew; but one that has another's name is another's business.
+            # The router's namespace may be gone, or made anew; but a haproxy in any namespace with a name is not ours.
             text = securefiles.read(conf, CONF_BYTES).data.decode(errors="replace")
             return ROUTER_HEADER in text.lower() and process.network not in _named_networks()
         except OSError:
@@ -141,7 +141,7 @@ def _named_networks() -> set[int]:
 def _send(process: Process, number: signal.Signals) -> None:
     """Signal a process.
 
-    :raises ServiceError: it may not be signalled
+    :raises ServiceError: the process may not be signalled
     """
     try:
         process.signal(number)

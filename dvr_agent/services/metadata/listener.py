@@ -1,4 +1,4 @@
-"""The sockets in a router's namespace on which its instances' metadata requests arrive."""
+"""Opens the listening sockets in a router's namespace, where metadata requests arrive.  Used by ``service``."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from dvr_agent.errors import KernelError, ServiceError
 from dvr_agent.kernel import netns
 
 BACKLOG = 1024
-"""Connections that wait in the kernel, while the proxy is away above all."""
+"""Maximum number of connections that wait in the kernel, mostly while the proxy is away."""
 NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 MIGRATE = Path("/proc/sys/net/ipv4/tcp_migrate_req")
 
 
 class PortTakenError(ServiceError):
-    """Another process listens there without SO_REUSEPORT, or is another user's."""
+    """Another process listens on the port, without SO_REUSEPORT or as another user."""
 
 
 @dataclass(frozen=True, slots=True)
 class RouterListener:
     """Listening sockets of one router: one for both families, or for IPv4 alone where there is no IPv6.
 
-    :ivar cookie: number of the network namespace they are in
+    :ivar cookie: number of the sockets' network namespace (SO_NETNS_COOKIE)
     """
 
     sockets: tuple[socket.socket, ...]
@@ -39,7 +39,7 @@ class RouterListener:
 
     @property
     def port(self) -> int:
-        """0 if the sockets disagree."""
+        """Port of the sockets; 0 if they have different ports."""
         ports = {one.getsockname()[1] for one in self.sockets}
         return int(ports.pop()) if len(ports) == 1 else 0
 
@@ -56,13 +56,13 @@ def open_listener(namespace: str, port: int) -> RouterListener:
     Connections that are not accepted when one of them closes go to the other one (net.ipv4.tcp_migrate_req of that
     namespace) if both have the same address: so one socket for both families, as haproxy has it (``bind :::9697``).
 
-    :raises PortTakenError: see there
+    :raises PortTakenError: another process listens on the port, without SO_REUSEPORT or as another user
     :raises ServiceError: there is no such namespace, or no descriptor left
     """
     sockets: list[socket.socket] = []
     try:
         with netns.entered(namespace):
-            with contextlib.suppress(OSError):  # Linux < 5.14: what waits then is reset
+            with contextlib.suppress(OSError):  # Linux < 5.14: connections not accepted yet are reset
                 MIGRATE.write_text("1")
             try:
                 sockets.append(_listen(socket.AF_INET6, "::", port))

@@ -1,7 +1,8 @@
-"""``enable_metadata_proxy = false``: the proxy gives up what it may still serve of this agent's routers, and ends.
+"""The service "metadata" with ``enable_metadata_proxy = false``: has a running proxy stop serving routers, and end.
 
-Else it would keep the namespaces of removed routers alive.  It is ended as soon as it serves no router; its unit is not
-started again, since its condition (``dvrctl wants-metadata``) fails now.  Where there is no proxy nothing is done.
+Otherwise the proxy would keep the namespaces of removed routers alive.  It ends as soon as it serves no router; systemd
+does not start it again, since the condition of its unit (``dvrctl wants-metadata``) fails.  Without a proxy nothing is
+done.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class MetadataDisabled:
     def __init__(self, client: ControlClient, writable: bool = True) -> None:
         self._client, self._writable = client, writable
         self._never = EventFd()
-        self._served = self._look()
+        self._served = self._read_served()
 
     def plan(self, router: Router) -> list[str]:
         """Return the line for a listener that the proxy still has."""
@@ -52,7 +53,7 @@ class MetadataDisabled:
             self._client.ask({"do": "stop", "router": router_id})
             if self._served == {router_id}:
                 self._end()
-        except ServiceError as exc:  # it has gone, and its sockets with it; or it hangs, and is restarted soon
+        except ServiceError as exc:  # the proxy has gone, and its sockets too; or it hangs until its watchdog acts
             LOG.debug("router %s: %s", router_id, exc)
         finally:
             self._client.close()
@@ -67,11 +68,11 @@ class MetadataDisabled:
         return self._never.fileno()
 
     def changed(self) -> Collection[str]:
-        """Return nothing: no event is waited for."""
+        """Return nothing: there are no events."""
         return ()
 
     def check(self) -> Collection[str]:
-        """Return nothing: the proxy was asked at the start."""
+        """Return nothing: the list of served routers was read at the start."""
         return ()
 
     def status(self) -> dict[str, object]:
@@ -83,12 +84,16 @@ class MetadataDisabled:
         self._never.close()
 
     def _end(self) -> None:
-        """One of an earlier version does not know the question, and stays."""
+        """End the proxy.
+
+        :raises ServiceError: a proxy of an earlier version does not know the message
+        """
         if self._writable:
             self._client.ask({"do": "end"})
             LOG.info("dvr-metadata-proxy ended: metadata is disabled")
 
-    def _look(self) -> set[str]:
+    def _read_served(self) -> set[str]:
+        """Return ids of the routers that the proxy serves; a proxy that serves none is ended."""
         try:
             self._client.connect()
             served = {router_id for router_id, _ in self._client.served()}

@@ -23,7 +23,7 @@ LOG = logging.getLogger(__name__)
 FIRST_RETRY, LAST_RETRY = 0.05, 2.0
 """Seconds between tries to reach a proxy that is away.  One try is a connect(2) on a Unix socket."""
 LAST_RETRY_HANGING = 60.0
-"""The same for one that hangs: each try has to wait for it.  What it serves it has already."""
+"""The same for a proxy that hangs: each try blocks for a while, and routers served already are served on."""
 PROBE_SECONDS = 5.0
 """Between two checks whether the proxy can reach neutron-metadata-agent, while it cannot."""
 
@@ -37,13 +37,14 @@ class Outage(Enum):
 
 
 class ProxySession:
-    """
+    """Keeps a connection to the proxy: connects, retries, probes, and notes outages.
+
     :param client: not connected yet
-    :param settings: sent to the proxy; None: they are not, since this process only makes plans
-    :ivar served: router id → number of the namespace, of what the proxy served when the connection was made
-    :ivar generation: counts connections; what was handed over by an earlier one has to be handed over again
-    :ivar trouble: what is wrong, empty if nothing is
-    :ivar since: when that began, seconds since the epoch
+    :param settings: settings for the proxy; None: none are sent, since this process only makes plans
+    :ivar served: router id → cookie of its namespace, of the routers that the proxy served when the connection was made
+    :ivar generation: number of the connection; a listener handed over by an earlier one has to be handed over again
+    :ivar trouble: reason of the present outage, empty if there is none
+    :ivar since: begin of the present state, in seconds since the epoch
     """
 
     def __init__(self, client: ControlClient, settings: ProxySettings | None) -> None:
@@ -61,12 +62,12 @@ class ProxySession:
 
     @property
     def connected(self) -> bool:
-        """The proxy answers."""
+        """True if the proxy answers."""
         return self._client.connected
 
     @property
     def hangs(self) -> bool:
-        """A proxy is there, and may serve, but does not answer."""
+        """True if a process has the control socket, and may serve, but does not answer."""
         return self._hangs and not self.connected
 
     @property
@@ -77,7 +78,7 @@ class ProxySession:
     def ask(self, question: Message, descriptors: Sequence[int] = ()) -> tuple[Message, list[int]] | None:
         """Send a question; returns the answer and descriptors, the caller's now, or None if the proxy is away.
 
-        :raises ServiceError: it refuses
+        :raises ServiceError: the proxy refuses
         """
         if not self.connected:
             return None
@@ -85,15 +86,15 @@ class ProxySession:
             return self._client.ask(question, descriptors)
         except ProxyAwayError as exc:
             lost = exc
-        self._lost(lost)  # not above: oslo.log would say the exception once more
+        self._lost(lost)  # not above: oslo.log would append the exception to the log line
         return None
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when :meth:`changed` has something to do."""
+        """Return a descriptor that is readable when :meth:`changed` must be called."""
         return self._poll.fileno()
 
     def changed(self) -> bool:
-        """Note what happened; returns True if the proxy is back, or can reach neutron-metadata-agent again."""
+        """Handle events; returns True if the proxy is back, or can reach neutron-metadata-agent again."""
         ready = {fd for fd, _ in self._poll.poll(0)}
         if self.connected and self._client.fileno() in ready:
             self._lost(ProxyAwayError("dvr-metadata-proxy has gone"))
@@ -102,8 +103,9 @@ class ProxySession:
         return False
 
     def check(self) -> bool:
-        """Probe the proxy: one that hangs does not close its connection, and one that has lost
-        neutron-metadata-agent sends no message.  Returns as :meth:`changed`.
+        """Probe the proxy; returns True if it can reach neutron-metadata-agent again.
+
+        No event tells that a proxy hangs, or cannot reach neutron-metadata-agent any more.
         """
         before = self.trouble
         if not self._probe():
@@ -133,7 +135,7 @@ class ProxySession:
         return False
 
     def _probe(self) -> bool:
-        """Ask whether the proxy can reach neutron-metadata-agent: often it may not, until an operator permits it.
+        """Ask whether the proxy can reach neutron-metadata-agent: often its user lacks the permission at first.
 
         :returns: False if there is no proxy
         """
@@ -151,7 +153,7 @@ class ProxySession:
 
     def _lost(self, why: ServiceError) -> None:
         """Note that the proxy is away, and retry soon, then less often."""
-        self._client.close()  # which takes it out of the poll
+        self._client.close()  # the epoll forgets a closed descriptor
         self.served.clear()
         self._hangs = isinstance(why, ProxyHangsError)
         self._failures += 1
@@ -160,7 +162,7 @@ class ProxySession:
         self._note(Outage.NO_PROXY, str(why))
 
     def _note(self, kind: Outage, text: str = "") -> None:
-        """Log a change of the state once, however often the proxy is tried."""
+        """Note the state, and log a change of it once, however often the proxy is tried."""
         changed = kind is not self._kind
         self._kind, self.trouble = kind, text
         if not changed:

@@ -28,15 +28,15 @@ from dvr_agent.services.metadata.proxy_session import ProxySession
 LOG = logging.getLogger(__name__)
 
 HAPROXY_SECONDS = 2.0
-"""For a haproxy to close its sockets, after the signal."""
+"""Seconds for a haproxy to close its sockets, after the signal."""
 
 
 @dataclass(slots=True)
 class _OpenListener:
     """A router's listener, of which the proxy may have a copy.
 
-    :ivar inode: of the namespace that they are in, as long as it has that name
-    :ivar generation: of the session in which the proxy got the sockets, or gave them back
+    :ivar inode: inode of the sockets' namespace
+    :ivar generation: connection to the proxy on which the sockets were handed over, or came back; 0: none
     """
 
     listener: RouterListener
@@ -48,7 +48,7 @@ class MetadataService:
     """Implements :class:`dvr_agent.services.api.RouterService`.
 
     :param port: ``metadata_port``
-    :param haproxies: the haproxy processes of neutron-l3-agent, which ours take over from
+    :param haproxies: the haproxy processes of neutron-l3-agent, which our proxy replaces
     """
 
     name = "metadata"
@@ -57,7 +57,7 @@ class MetadataService:
         self._session, self._port, self._haproxies = session, port, haproxies
         self._listeners: dict[str, _OpenListener] = {}
         self._postponed: set[str] = set()
-        """Routers that may be served by a proxy which hangs: sockets of ours beside its own would split connections."""
+        """Routers that a proxy which hangs may serve: with new sockets beside its own, connections would be split."""
 
     # --- one router ---------------------------------------------------------------------------------------------
 
@@ -75,7 +75,7 @@ class MetadataService:
         """Open the router's listener, hand it to the proxy, and end the router's haproxy."""
         haproxy = self._haproxies.runs(router.id)
         if haproxy and self._session.trouble:
-            return  # it serves better than we would: the kernel would give us half of the connections
+            return  # haproxy serves; with a listener of ours the kernel would divide the connections
         namespace = names.QROUTER + router.id
         opened = self._listeners.get(router.id)
         if opened is None or not self._is_right(opened, namespace):
@@ -132,9 +132,12 @@ class MetadataService:
         return self._session.connected and opened.generation == self._session.generation
 
     def _listen(self, router_id: str, namespace: str) -> _OpenListener:
-        """Listen in the namespace as it is now, by the sockets that the proxy has already, if they are right.
+        """Open the router's listener: the sockets that the proxy has already, if they are right, else new ones.
 
-        Old sockets are remembered until there are new ones: the proxy must close them if there never are.
+        Old sockets are kept until there are new ones: if opening fails, :meth:`remove` must still have the proxy close
+        them.
+
+        :raises ServiceError: the namespace has gone, or the port is taken
         """
         inode = netns.inode_of(namespace)
         if inode is None:
@@ -149,7 +152,7 @@ class MetadataService:
         return opened
 
     def _open(self, router_id: str, namespace: str) -> RouterListener:
-        """Listen beside haproxy; or after it, where it does not share the port."""
+        """Listen beside haproxy, or after haproxy has ended where it does not share the port."""
         try:
             return open_listener(namespace, self._port)
         except PortTakenError:
@@ -190,19 +193,20 @@ class MetadataService:
         return None
 
     def _hand_over(self, router_id: str, opened: _OpenListener) -> None:
-        """Hand a listener over to the proxy, in place of what it has; a proxy that is away gets it when it is back.
+        """Hand a listener over to the proxy, in place of the router's former one; :meth:`changed` does so later if the
+        proxy is away.
 
-        :raises ServiceError: it refuses
+        :raises ServiceError: the proxy refuses
         """
         question = {"do": "serve", "router": router_id, "namespace": opened.listener.cookie}
         if self._session.ask(question, opened.listener.descriptors) is not None:
             opened.generation = self._session.generation
             self._session.served.pop(router_id, None)
 
-    # --- all of them --------------------------------------------------------------------------------------------
+    # --- all routers --------------------------------------------------------------------------------------------
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when the proxy came or went, or is to be tried again."""
+        """Return a descriptor that is readable when the proxy came or went, or a retry is due."""
         return self._session.fileno()
 
     def changed(self) -> Collection[str]:
@@ -210,11 +214,11 @@ class MetadataService:
         return self._catch_up() if self._session.changed() else ()
 
     def check(self) -> Collection[str]:
-        """Ask the proxy whether it is well; returns ids of routers to reconcile again."""
+        """Probe the proxy; returns ids of routers to reconcile again."""
         return self._catch_up() if self._session.check() else ()
 
     def status(self) -> dict[str, object]:
-        """Return how many routers have a listener, and what is wrong with the proxy since when."""
+        """Return how many routers have a listener, and the trouble of the proxy with its begin."""
         session = self._session
         return {
             "routers": len(self._listeners),
@@ -231,7 +235,10 @@ class MetadataService:
         self._session.close()
 
     def _catch_up(self) -> Collection[str]:
-        """Hand over listeners that the proxy lacks; returns ids of routers that it refused, or that waited for it."""
+        """Hand over listeners that the proxy lacks.
+
+        :returns: ids of routers to reconcile again: refused or postponed ones, and those with a haproxy
+        """
         again = {*self._postponed, *self._haproxies.routers()}
         self._postponed.clear()
         for router_id, opened in self._listeners.items():

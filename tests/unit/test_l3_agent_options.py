@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dvr_agent import config, config_files, neutron_options
+from dvr_agent import config, config_files, l3_agent_options
 
 NEUTRON_CONF = """\
 [DEFAULT]
@@ -48,13 +48,13 @@ def write(tmp_path: Path, *texts: str) -> list[Path]:
     return config_files.files_of(config.load(arguments))
 
 
-def load(tmp_path: Path, *texts: str) -> neutron_options.Values:
-    return neutron_options.read_files(write(tmp_path, *texts))
+def load(tmp_path: Path, *texts: str) -> l3_agent_options.Values:
+    return l3_agent_options.read_files(write(tmp_path, *texts))
 
 
 def test_only_options_without_effect_are_named(tmp_path: Path) -> None:
     conf = load(tmp_path, NEUTRON_CONF, L3_AGENT_INI)
-    assert neutron_options.ignored_options(conf) == [
+    assert l3_agent_options.ignored_options(conf) == [
         "[DEFAULT] metadata_proxy_user",
         "[agent] root_helper",
         "[network_log] rate_limit",
@@ -65,18 +65,18 @@ def test_files_of_a_directory_count_too(tmp_path: Path) -> None:
     (tmp_path / "conf.d").mkdir()
     (tmp_path / "conf.d" / "l3.conf").write_text("[agent]\nkill_scripts_path = /etc/kill\n")
     conf = config.load(["--config-dir", str(tmp_path / "conf.d")])
-    assert neutron_options.ignored_options(neutron_options.read_files(config_files.files_of(conf))) == [
+    assert l3_agent_options.ignored_options(l3_agent_options.read_files(config_files.files_of(conf))) == [
         "[agent] kill_scripts_path"
     ]
 
 
 def test_misspelt_option_in_the_agents_section_is_named(tmp_path: Path) -> None:
     conf = load(tmp_path, "[dvr_agent]\naudit_intervall = 3\naudit_interval = 4\n[neutron]\nresync = 1\n")
-    assert neutron_options.ignored_options(conf) == ["[dvr_agent] audit_intervall", "[neutron] resync"]
+    assert l3_agent_options.ignored_options(conf) == ["[dvr_agent] audit_intervall", "[neutron] resync"]
 
 
 def test_each_configured_extension_is_named_as_not_supported(tmp_path: Path) -> None:
-    texts = neutron_options.lost_functions(load(tmp_path, NEUTRON_CONF, L3_AGENT_INI))
+    texts = l3_agent_options.unsupported_functions(load(tmp_path, NEUTRON_CONF, L3_AGENT_INI))
     assert texts == [
         "[AGENT] extensions: fip_qos is not supported: no bandwidth limits of floating IPs on this host",
         "[AGENT] extensions: port_forwarding is not supported: no port forwarding of floating IPs on this host",
@@ -94,7 +94,7 @@ def test_each_configured_extension_is_named_as_not_supported(tmp_path: Path) -> 
 def test_option_that_switches_on_a_missing_function_is_named_as_not_supported(
     tmp_path: Path, text: str, word: str
 ) -> None:
-    (sentence,) = neutron_options.lost_functions(load(tmp_path, text))
+    (sentence,) = l3_agent_options.unsupported_functions(load(tmp_path, text))
     assert word in sentence
 
 
@@ -107,18 +107,18 @@ def test_option_that_switches_on_a_missing_function_is_named_as_not_supported(
     ],
 )
 def test_default_value_in_a_file_is_not_named(tmp_path: Path, text: str) -> None:
-    assert neutron_options.lost_functions(load(tmp_path, text)) == []
+    assert l3_agent_options.unsupported_functions(load(tmp_path, text)) == []
 
 
 def test_ignored_options_are_logged_once_without_values_of_other_services(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        neutron_options.log_ignored(write(tmp_path, NEUTRON_CONF, L3_AGENT_INI))
+        l3_agent_options.log_ignored(write(tmp_path, NEUTRON_CONF, L3_AGENT_INI))
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "INFO"]
     assert "sesame" not in caplog.text
     caplog.clear()
-    neutron_options.log_ignored(write(tmp_path, "[DEFAULT]\nhost = h1\n"))
+    l3_agent_options.log_ignored(write(tmp_path, "[DEFAULT]\nhost = h1\n"))
     assert not caplog.records
 
 
@@ -131,4 +131,4 @@ def test_options_of_this_agent_are_never_named(tmp_path: Path) -> None:
     lines = []
     for group, opts in config.list_opts():
         lines += [f"[{group}]", *(f"{opt.name} = {text(opt.default)}" for opt in opts if opt.default not in (None, {}))]
-    assert neutron_options.ignored_options(load(tmp_path, "\n".join(lines) + "\n")) == []
+    assert l3_agent_options.ignored_options(load(tmp_path, "\n".join(lines) + "\n")) == []

@@ -1,4 +1,4 @@
-"""Options of neutron-l3-agent that have no effect here, and the log lines that tell an operator so.
+"""Finds options of neutron-l3-agent that have no effect here, and logs them at the start.
 
 Neutron's own files are used as they are (``neutron.conf``, ``l3_agent.ini``), and oslo.config ignores options that are
 not registered.  So :func:`log_ignored`, which the daemon calls at its start, reads the files once more, as text.
@@ -62,7 +62,7 @@ Values = dict[tuple[str, str], str]
 def log_ignored(files: Iterable[Path]) -> None:
     """Log functions that the configuration files ask for and this agent lacks, and options without effect."""
     values = read_files(files)
-    for sentence in lost_functions(values):
+    for sentence in unsupported_functions(values):
         LOG.warning("%s", sentence)
     names = ignored_options(values)
     if names:
@@ -70,7 +70,7 @@ def log_ignored(files: Iterable[Path]) -> None:
 
 
 def ignored_options(values: Values) -> list[str]:
-    """``[group] option`` of all options that are set and have no effect here, sorted; never a value."""
+    """Return ``[group] option`` of all options that are set and have no effect here, sorted; values are not shown."""
     registered = _registered()
     found = []
     for group, option in values:
@@ -81,16 +81,16 @@ def ignored_options(values: Values) -> list[str]:
     return sorted(found)
 
 
-def lost_functions(values: Values) -> list[str]:
-    """A sentence per function that the configuration asks for and routers of this host do not get."""
+def unsupported_functions(values: Values) -> list[str]:
+    """Return a sentence per function that the configuration asks for and this agent lacks."""
     registered = _registered()
     sentences = []
     for name in filter(None, (part.strip() for part in values.get(("agent", "extensions"), "").split(","))):
         what = EXTENSIONS.get(name, "function of it")
         sentences.append(f"[AGENT] extensions: {name} is not supported: no {what} on this host")
-    for (group, option), (is_lost, sentence) in LOSSES.items():
+    for (group, option), (is_asked_for, sentence) in UNSUPPORTED.items():
         value = values.get((group, option))
-        if value is not None and option not in registered.get(group, ()) and is_lost(value):
+        if value is not None and option not in registered.get(group, ()) and is_asked_for(value):
             sentences.append(f"[{group}] {option} = {value[:80]}: {sentence}")
     ha = sorted(option for group, option in values if group == "DEFAULT" and option.startswith("ha_"))
     if ha:
@@ -101,7 +101,7 @@ def lost_functions(values: Values) -> list[str]:
 
 
 def read_files(files: Iterable[Path]) -> Values:
-    """All values that the files set, in their order of precedence."""
+    """Return the values that the files set; the last file that sets an option takes precedence."""
     return {name: ",".join(found.lines) for name, found in config_files.read(files).items()}
 
 
@@ -109,13 +109,13 @@ def _is_true(value: str) -> bool:
     return value.strip().lower() in ("true", "1", "yes", "on")
 
 
-LOSSES: dict[tuple[str, str], tuple[Callable[[str], bool], str]] = {
+UNSUPPORTED: dict[tuple[str, str], tuple[Callable[[str], bool], str]] = {
     ("DEFAULT", "cleanup_on_shutdown"): (_is_true, "routers stay when this agent stops; dvrctl cleanup removes them"),
     ("DEFAULT", "per_router_log_files"): (_is_true, "there is one log; its lines carry the router's id"),
 }
-"""Group and option → (does the value ask for the function, what this agent does instead)."""
+"""Group and option → (predicate: the value asks for the function, sentence about this agent's behaviour)."""
 
 
 def _registered() -> dict[str, set[str]]:
-    """Registered options by group, groups as oslo.config spells them."""
+    """Return registered options by group, groups as oslo.config spells them."""
     return {name if name == "DEFAULT" else name.lower(): {opt.dest for opt in opts} for name, opts in GROUPS}

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from dvr_agent import leftover_files
+from dvr_agent import stale_files
 from dvr_agent.config import Settings
 
 ID = "0f6b6a4e-8d0b-4a60-8a3c-0f4e0a1c2b3d"
@@ -49,23 +49,23 @@ def files(state: Path) -> set[str]:
 
 def test_temporary_files_of_this_and_earlier_versions_are_removed_and_nothing_else(tmp_path: Path) -> None:
     left, others = fill(tmp_path, LEFT), fill(tmp_path, OTHERS)
-    assert set(leftover_files.find(settings(tmp_path))) == left
+    assert set(stale_files.find(settings(tmp_path))) == left
     assert files(tmp_path) == left | others
-    assert set(leftover_files.remove(settings(tmp_path))) == left
+    assert set(stale_files.remove(settings(tmp_path))) == left
     assert files(tmp_path) == others
-    assert leftover_files.remove(settings(tmp_path)) == []
+    assert stale_files.remove(settings(tmp_path)) == []
 
 
 def test_a_directory_that_is_configured_elsewhere_is_looked_at(tmp_path: Path) -> None:
     ra = tmp_path / "run" / "ra"
     left = fill(ra, {".": LEFT["ra"]})
-    assert set(leftover_files.remove(settings(tmp_path / "state", ra))) == left
+    assert set(stale_files.remove(settings(tmp_path / "state", ra))) == left
 
 
 def test_what_is_missing_or_no_directory_has_none(tmp_path: Path) -> None:
     (tmp_path / "ra").write_text("a file")
-    assert leftover_files.remove(settings(tmp_path)) == []
-    assert leftover_files.remove(settings(tmp_path / "missing")) == []
+    assert stale_files.remove(settings(tmp_path)) == []
+    assert stale_files.remove(settings(tmp_path / "missing")) == []
 
 
 @pytest.mark.parametrize("link", ["ra", "dvr-agent", "dvr-agent/h1", "dvr-agent/h1/routers"])
@@ -77,7 +77,7 @@ def test_links_in_the_way_are_not_followed(tmp_path: Path, link: str) -> None:
     before = files(elsewhere)
     (state / link).parent.mkdir(parents=True)
     (state / link).symlink_to(elsewhere)
-    assert leftover_files.remove(settings(state)) == []
+    assert stale_files.remove(settings(state)) == []
     assert files(elsewhere) == before
 
 
@@ -86,7 +86,7 @@ def test_only_regular_files_go(tmp_path: Path) -> None:
     (tmp_path / ".fip-priorities.1").symlink_to("precious")
     (tmp_path / ".fip-priorities.2").mkdir()
     os.mkfifo(tmp_path / ".fip-priorities.3")
-    assert leftover_files.remove(settings(tmp_path)) == []
+    assert stale_files.remove(settings(tmp_path)) == []
     assert (tmp_path / "precious").read_text() == "kept"
 
 
@@ -97,4 +97,4 @@ def test_a_file_of_another_user_than_the_directorys_stays(tmp_path: Path) -> Non
     os.chown(tmp_path, 4711, 4711)
     for name, user in zip(names, (4711, 4712), strict=True):
         os.chown(tmp_path / name, user, user)
-    assert leftover_files.remove(settings(tmp_path)) == [str(tmp_path / names[0])]
+    assert stale_files.remove(settings(tmp_path)) == [str(tmp_path / names[0])]

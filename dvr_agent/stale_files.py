@@ -5,7 +5,8 @@ earlier versions called it ``.<final name>.<process id>`` or ``.<final name>.new
 on ``state_path`` (:class:`dvr_agent.lock.AgentLock`) writes, so that under the lock every such file is stale.
 
 Directories may belong to another user (``neutron``), who may put anything into them.  So each is opened component by
-component below ``state_path`` without following links, and only regular files go whose name is exactly one of ours.
+component below ``state_path`` without following links, and only regular files with exactly such a name are removed.
+Used by the daemon at its start, and by ``dvrctl cleanup``.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 class _Place(NamedTuple):
     """A directory with files that are written to a temporary name and renamed.
 
-    :ivar path: for messages
-    :ivar base: is opened as it is, links included: an administrator chose it
-    :ivar below: components of the way from there, none of which may be a link
+    :ivar path: path for messages
+    :ivar base: directory that an administrator chose: it is opened even by a link
+    :ivar below: components of the path from ``base`` on, none of which may be a link
     :ivar finals: regular expression of the final names
     """
 
@@ -44,12 +45,12 @@ class _Place(NamedTuple):
 
 
 def find(settings: Settings) -> list[str]:
-    """Paths of all stale temporary files, sorted.  Meaningful under the lock only, or as a preview."""
+    """Return the paths of all stale temporary files, sorted.  Without the lock some may be in use: only a preview."""
     return sorted(path for path, _directory, _name in _each(settings))
 
 
 def remove(settings: Settings) -> list[str]:
-    """Remove all stale temporary files; to be called under the lock.  Returns the removed paths, sorted."""
+    """Remove all stale temporary files; returns their paths, sorted.  The caller must have the lock."""
     gone = []
     for path, directory, name in _each(settings):
         with contextlib.suppress(OSError):
@@ -105,7 +106,7 @@ def _names(directory: int) -> list[str]:
 
 
 def _is_file_of(name: str, directory: int, owners: set[int]) -> bool:
-    """True for a regular file of one of the owners.
+    """Return True for a regular file of one of the owners.
 
     Temporary files are given to the directory's owner before the rename, and that user could remove any file in it
     anyway.
