@@ -14,7 +14,7 @@ from typing import NamedTuple
 from dvr_agent.errors import AttachError
 from dvr_agent.kernel import sysctl
 from dvr_agent.kernel.netlink.handler import NO_DEVICE
-from dvr_agent.kernel.netlink.link import LinkInfo, decode_link, decode_relations, get_link
+from dvr_agent.kernel.netlink.link import LinkInfo, decode_related_link, get_link
 from dvr_agent.kernel.netlink.message import Data
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.state.link import Port
@@ -148,6 +148,6 @@ def _ipv6_fault(port: Port, tap: Device) -> str:
 
 def read_device(data: Data) -> Device:
     """Decode one RTM_NEWLINK message."""
-    info, relations = decode_link(data), decode_relations(data)
+    info, relations = decode_related_link(data)
     on_top = info.kind != "veth" and not relations.elsewhere
     return Device(info, relations.peer, relations.ipv6, relations.peer if on_top else 0)

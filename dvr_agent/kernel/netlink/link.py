@@ -6,7 +6,7 @@ pyroute2's ``ifinfmsg``; ``include/uapi/linux/if_link.h`` and ``veth.h``.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -223,8 +223,11 @@ def dump_links(master: int = 0) -> Request:
 
 def decode_link(data: Data) -> LinkInfo:
     """Decode one RTM_NEWLINK message."""
+    return _info(data, positions(data, _BODY))
+
+
+def _info(data: Data, found: Mapping[int, int]) -> LinkInfo:
     index, flags = _read_head(data, 0)
-    found = positions(data, _BODY)
     name = _read_name(data, found[_IFNAME])
     mac = _read_mac(data, at) if (at := found.get(_ADDRESS, 0)) else ""
     kind = _kind_of(payload(data, at)) if (at := found.get(_LINKINFO, 0)) else ""
@@ -247,13 +250,12 @@ class LinkRelations(NamedTuple):
     ipv6: bool
 
 
-def decode_relations(data: Data) -> LinkRelations:
-    """Decode the relations of one RTM_NEWLINK message."""
+def decode_related_link(data: Data) -> tuple[LinkInfo, LinkRelations]:
+    """Decode one RTM_NEWLINK message with the device's relations; its attributes are searched once."""
     found = positions(data, _BODY)
     peer = _read_number(data, at) if (at := found.get(_LINK, 0)) else 0
-    return LinkRelations(
-        peer, _LINK_NETNSID in found, bool(at := found.get(_AF_SPEC, 0)) and _has_ipv6(payload(data, at))
-    )
+    has_ipv6 = bool(at := found.get(_AF_SPEC, 0)) and _has_ipv6(payload(data, at))
+    return _info(data, found), LinkRelations(peer, _LINK_NETNSID in found, has_ipv6)
 
 
 def decode_brief(data: Data) -> LinkInfo:

@@ -121,10 +121,7 @@ class NetlinkSocket(NetlinkEndpoint):
     def _acknowledged(self, first: int, count: int) -> Iterator[tuple[int, int, str]]:
         """Yield (index, errno, hint) of each request that failed, until the last one has been answered."""
         while True:
-            try:
-                size = self._receive("netlink batch")
-            except RepeatError:
-                continue
+            size = self._receive_or_skip("netlink batch")
             if not size:
                 raise self._error("netlink batch", errno.ENOBUFS, "the acknowledgement was lost")
             for kind, flags, sequence, start, end in messages(self._buffer, size):
