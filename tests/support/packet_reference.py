@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
 
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.reconcile.api import Result
@@ -23,7 +21,7 @@ from tests.support import lab
 from tests.support.oracle_build import external_bridge, make_host, parse
 from tests.support.oracle_recordings import Scenario
 from tests.support.oracle_watch import until_settled
-from tests.support.probes import INTERVAL, LATE, Flow, Pinger, echo_request
+from tests.support.probes import INTERVAL, LATE, Conversation, Pinger, echo_request
 from tests.support.recorded_documents import DATA, MODES
 
 INTERNET = "internet"
@@ -159,9 +157,9 @@ def _subnet(port: dict[str, object], address: str) -> str:
 class NewConnections(Pinger):
     """Echo requests each of which is a connection of its own to connection tracking."""
 
-    def _run(self) -> None:
+    def work(self) -> None:
         due = time.monotonic()
-        while not self._stop.is_set():
+        while not self.stop.is_set():
             with contextlib.suppress(OSError):
                 self._socket.send(echo_request(self._identity(self.sent), self.sent & 0xFFFF))
             self.sent += 1
@@ -178,35 +176,6 @@ class NewConnections(Pinger):
         return identity == self._identity(sequence)
 
 
-class Stream:
-    """A TCP connection on which somebody asks and is answered without a pause, as long as the ``with`` block lasts."""
-
-    def __init__(self, netns: str, target: str) -> None:
-        self._flow = Flow(netns, target)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self.answers = 0
-        self.broken = False
-
-    def __enter__(self) -> Self:
-        assert self._flow.ask() is not None
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._flow.close()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            if self._flow.ask() is None:
-                self.broken = True
-                return
-            self.answers += 1
-            self._stop.wait(INTERVAL / 2)
-
-
 @contextlib.contextmanager
 def unharmed(*pairs: tuple[str, str], streams: tuple[tuple[str, str], ...] = ()) -> Iterator[None]:
     """While the block runs, each (namespace, target) is pinged 50 times a second, twice: as one connection and as many.
@@ -214,7 +183,7 @@ def unharmed(*pairs: tuple[str, str], streams: tuple[tuple[str, str], ...] = ())
     Asserts at its end that no answer is missing, and that no stream was reset or stood still.
     """
     with contextlib.ExitStack() as stack:
-        flows = [stack.enter_context(Stream(*pair)) for pair in streams]
+        flows = [stack.enter_context(Conversation(*pair)) for pair in streams]
         kept = [stack.enter_context(Pinger(*pair)) for pair in pairs]
         new = [stack.enter_context(NewConnections(*pair)) for pair in pairs]
         yield

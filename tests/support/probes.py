@@ -6,12 +6,12 @@ import contextlib
 import select
 import socket
 import struct
-import threading
 import time
 from collections.abc import Iterator
 from typing import NamedTuple, Self
 
 from tests.support import lab
+from tests.support.background import Background
 from tests.support.waiting import PATIENCE, wait_for
 
 ETH_P_ALL, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6 = 0x0003, 0x0806, 0x0800, 0x86DD
@@ -24,13 +24,14 @@ SO_RCVBUFFORCE = 33
 RECEIVE_BUFFER = 1 << 22
 
 
-class Pinger:
+class Pinger(Background):
     """ICMP echo at 50 a second from a namespace, for as long as the ``with`` block lasts.
 
     Counts exactly: when the block ends it sends no more, and waits for answers that are still under way.
     """
 
     def __init__(self, netns: str, target: str) -> None:
+        super().__init__()
         with lab.entered(netns):
             self._socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
         # Every raw socket of a namespace gets every answer, and whoever listens may have to wait for a processor.
@@ -38,20 +39,19 @@ class Pinger:
         self._socket.connect((target, 0))
         self._socket.setblocking(False)
         self._id = id(self) >> 4 & 0xFFFF
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
         self.sent = 0
         self.answered: set[int] = set()
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        super().__enter__()
         self.run_for(5)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.run_for(5)
-        self._stop.set()
-        self._thread.join()
+        super().__exit__()
+
+    def close(self) -> None:
         self._socket.close()
 
     @property
@@ -63,14 +63,14 @@ class Pinger:
         """Return when so many more requests have been sent."""
         goal = self.sent + requests
         wait_for(
-            lambda: self.sent >= goal or not self._thread.is_alive(),
+            lambda: self.sent >= goal or not self.is_alive(),
             f"{requests} requests",
             requests * INTERVAL + PATIENCE,
         )
 
-    def _run(self) -> None:
+    def work(self) -> None:
         due = time.monotonic()
-        while not self._stop.is_set():
+        while not self.stop.is_set():
             with contextlib.suppress(OSError):
                 self._socket.send(echo_request(self._id, self.sent & 0xFFFF))
             self.sent += 1
@@ -104,10 +104,11 @@ def echo_request(identity: int, sequence: int) -> bytes:
     return struct.pack("!BBHHH", 8, 0, checksum, identity, sequence) + data
 
 
-class Echo:
+class Echo(Background):
     """A TCP server in a namespace that answers every message with its own name, on any address, for many clients."""
 
     def __init__(self, netns: str, port: int = 7000) -> None:
+        super().__init__()
         self.name, self.peers = netns, list[str]()
         with lab.entered(netns):
             self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -115,21 +116,13 @@ class Echo:
         self._listener.bind(("0.0.0.0", port))
         self._listener.listen(32)
         self._connections: list[socket.socket] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+    def close(self) -> None:
         for one in (self._listener, *self._connections):
             one.close()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
+    def work(self) -> None:
+        while not self.stop.is_set():
             ready = select.select([self._listener, *self._connections], [], [], 0.02)[0]
             for one in ready:
                 if one is self._listener:
@@ -171,6 +164,35 @@ class Flow:
         self._socket.close()
 
 
+class Conversation(Background):
+    """A TCP connection to an :class:`Echo` that asks again and again without a pause, as long as the block lasts.
+
+    :param patience: seconds without an answer that break it
+    :ivar broken: an answer did not come, or the connection was reset
+    """
+
+    def __init__(self, netns: str, target: str, port: int = 7000, patience: float = 3) -> None:
+        super().__init__()
+        self._flow, self._patience = Flow(netns, target, port), patience
+        self.answers = 0
+        self.broken = False
+
+    def __enter__(self) -> Self:
+        assert self._flow.ask(self._patience) is not None
+        return super().__enter__()
+
+    def work(self) -> None:
+        while not self.stop.is_set():
+            if self._flow.ask(self._patience) is None:
+                self.broken = True
+                return
+            self.answers += 1
+            self.stop.wait(INTERVAL / 2)
+
+    def close(self) -> None:
+        self._flow.close()
+
+
 def who_answers(netns: str, target: str, port: int = 7000) -> str | None:
     """A new connection: which :class:`Echo` takes it?"""
     try:
@@ -183,27 +205,20 @@ def who_answers(netns: str, target: str, port: int = 7000) -> str | None:
         flow.close()
 
 
-class Mirror:
+class Mirror(Background):
     """A UDP server in a namespace that answers every datagram with the address it came from."""
 
     def __init__(self, netns: str, port: int = 7001) -> None:
+        super().__init__()
         with lab.entered(netns):
             self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("0.0.0.0", port))
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+    def close(self) -> None:
         self._socket.close()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
+    def work(self) -> None:
+        while not self.stop.is_set():
             if select.select([self._socket], [], [], 0.02)[0]:
                 with contextlib.suppress(OSError):
                     data, peer = self._socket.recvfrom(2048)

@@ -1,8 +1,10 @@
-"""Hypothesis strategies for values of netlink messages: addresses, networks, MAC addresses, names of devices."""
+"""Values of netlink messages as Hypothesis strategies, and messages as pyroute2 encodes them."""
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -25,3 +27,16 @@ def cidrs(draw: st.DrawFn, network: bool = False) -> str:
     ip = draw(ipv4_addresses if family == 4 else ipv6_addresses)
     text = f"{ip}/{draw(st.integers(0, 32 if family == 4 else 128))}"
     return str(ipaddress.ip_network(text, strict=False)) if network else text
+
+
+def encoded(cls: Any, fields: dict[str, Any], attributes: Sequence[Sequence[Any]]) -> bytes:
+    """Body of a message that pyroute2 encodes.
+
+    :param cls: class of pyroute2
+    """
+    message = cls()
+    for key, value in fields.items():
+        message[key] = value
+    message["attrs"] = [list(pair) for pair in attributes]
+    message.encode()
+    return bytes(message.data[16:])

@@ -27,7 +27,7 @@ from dvr_agent.state.address import Address
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.route import Hop, Route, make_route
 from dvr_agent.state.rule import Rule
-from tests.support.wire_values import cidrs, macs, mtus, names, tables
+from tests.support.wire_values import cidrs, encoded, macs, mtus, names, tables
 from tests.support.wire_values import ipv4_addresses as v4
 from tests.support.wire_values import ipv6_addresses as v6
 
@@ -58,16 +58,6 @@ def theirs(kind: type, request: Request) -> Any:
     found = kind(message.HEADER.pack(16 + len(request.body), request.kind, request.flags, 1, 0) + request.body)
     found.decode()
     return found
-
-
-def encoded(kind: type, fields: dict[str, Any], attributes: list[tuple[str, Any]]) -> bytes:
-    """Body of a message that pyroute2 wrote."""
-    made = kind()
-    for key, value in fields.items():
-        made[key] = value
-    made["attrs"] = [list(pair) for pair in attributes]
-    made.encode()
-    return bytes(made.data[16:])
 
 
 class TestLink:

@@ -19,6 +19,7 @@ from dvr_agent.kernel.conntrack.message import AddressField
 from dvr_agent.kernel.nftables import message as nftables
 from dvr_agent.kernel.nftables.rules import decode, jump_of
 from dvr_agent.state.filter import DportMatch, FilterRule, Jump, MarkMatch, Not, Verdict
+from tests.support.wire_values import encoded
 
 AF = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
 Attributes = list[list[Any]]
@@ -29,16 +30,6 @@ u16, u32, u64 = st.integers(0, 2**16 - 1), st.integers(0, 2**32 - 1), st.integer
 versions = st.sampled_from((4, 6))
 names = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=31)
 afs = st.sampled_from((int(socket.AF_INET), int(socket.AF_INET6)))
-
-
-def encoded(kind: type, fields: dict[str, Any], attributes: Attributes) -> bytes:
-    """Body of a message that pyroute2 wrote."""
-    made = kind()
-    for key, value in fields.items():
-        made[key] = value
-    made["attrs"] = attributes
-    made.encode()
-    return bytes(made.data[16:])
 
 
 def decoded(kind: type, body: bytes) -> Any:

@@ -23,7 +23,7 @@ from dvr_agent.state.address import Address
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.route import Hop, Route, make_route
 from dvr_agent.state.rule import Rule
-from tests.support.wire_values import cidrs, ipv4_addresses, ipv6_addresses, macs, mtus, names, tables
+from tests.support.wire_values import cidrs, encoded, ipv4_addresses, ipv6_addresses, macs, mtus, names, tables
 
 INDEXES = {"qr-1": 2, "rfp-1": 70000}
 
@@ -36,16 +36,6 @@ def routes(draw: st.DrawFn) -> Route:
         st.lists(st.builds(Hop, gateways, st.sampled_from(sorted(INDEXES)), st.booleans()), min_size=1, max_size=3)
     )
     return make_route(dst, draw(tables), *hops)
-
-
-def encoded(cls: Any, fields: dict[str, Any], attributes: list[tuple[str, Any]]) -> bytes:
-    """Body of a message that pyroute2 encodes."""
-    message = cls()
-    for key, value in fields.items():
-        message[key] = value
-    message["attrs"] = [list(pair) for pair in attributes]
-    message.encode()
-    return bytes(message.data[16:])
 
 
 def family(text: str) -> int:

@@ -9,42 +9,16 @@ import contextlib
 import http.client
 import json
 import socket
-import threading
 from typing import Self
 
+from tests.support.background import Background
 from tests.support.cloud.site import Instance, Site
 from tests.support.lab import entered
-from tests.support.probes import Echo, Flow, Pinger
+from tests.support.probes import Conversation, Echo, Pinger
 from tests.support.waiting import wait_for
 
 PATIENCE = 30.0
 """Seconds without an answer that break a TCP connection; TCP itself repeats what was lost long before."""
-
-
-class Stream:
-    """A TCP connection that asks for an answer, again and again, for as long as the ``with`` block lasts."""
-
-    def __init__(self, netns: str, target: str, port: int) -> None:
-        self._flow = Flow(netns, target, port)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self.answers = 0
-        self.broken = False
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._flow.close()
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.02) and not self.broken:
-            if self._flow.ask(PATIENCE) is None:
-                self.broken = True
-            self.answers += 1
 
 
 class Traffic:
@@ -65,8 +39,8 @@ class Traffic:
             "by SNAT": Pinger(outward.netns, site.outside),
         }
         self.streams = {
-            "through the floating IP": Stream(outside, address, 7001),
-            "by SNAT": Stream(outward.netns, site.outside, 7002),
+            "through the floating IP": Conversation(outside, address, 7001, PATIENCE),
+            "by SNAT": Conversation(outward.netns, site.outside, 7002, PATIENCE),
         }
 
     def __enter__(self) -> Self:
@@ -96,34 +70,29 @@ class Traffic:
             assert not stream.broken, f"the TCP connection {name} broke after {stream.answers} answers"
 
 
-class Asker:
+class Asker(Background):
     """An instance that asks for its id on the metadata address, a new connection each time, until the block ends.
 
     :ivar answers: what it was told: the id, or what went wrong
     """
 
     def __init__(self, instance: Instance) -> None:
+        super().__init__()
         self._instance = instance
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
         self.answers: list[str] = []
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        super().__enter__()
         self.go_on()
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
     def go_on(self) -> None:
         """Return when it was answered some more times."""
         goal = len(self.answers) + 5
         wait_for(lambda: len(self.answers) >= goal, "metadata is asked for")
 
-    def _run(self) -> None:
-        while not self._stop.wait(0.05):
+    def work(self) -> None:
+        while not self.stop.wait(0.05):
             self.answers.append(ask_metadata(self._instance.netns))
 
 

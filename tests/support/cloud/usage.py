@@ -12,10 +12,9 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-import threading
 from pathlib import Path
-from typing import Self
 
+from tests.support.background import Background
 from tests.support.cloud.sandbox import run
 from tests.support.waiting import wait_for
 
@@ -29,13 +28,14 @@ INTERVAL = 0.2
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class Usage:
+class Usage(Background):
     """Measures one program from its start until ``close``.
 
     :param accounting: where the kernel writes the host's records
     """
 
     def __init__(self, accounting: Path) -> None:
+        super().__init__()
         if not MOUNT.exists():
             MOUNT.mkdir()
             run("mount", "-t", "cgroup2", "cgroup2", MOUNT)
@@ -43,17 +43,9 @@ class Usage:
         self.cgroup.mkdir()
         self._accounting, self._skip = accounting, accounting.stat().st_size
         self.peak_rss = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         """Whatever of the program is left is killed."""
-        self._stop.set()
-        self._thread.join()
         with contextlib.suppress(OSError):
             (self.cgroup / "cgroup.kill").write_text("1")
         wait_for(lambda: "populated 0" in (self.cgroup / "cgroup.events").read_text(), f"{self.cgroup} is empty")
@@ -85,8 +77,8 @@ class Usage:
         """Bytes now; takes a while to ask."""
         return sum(_proportional(pid) for pid in self._pids())
 
-    def _watch(self) -> None:
-        while not self._stop.wait(INTERVAL):
+    def work(self) -> None:
+        while not self.stop.wait(INTERVAL):
             self.peak_rss = max(self.peak_rss, self.rss())
 
     def _pids(self) -> list[int]:
