@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from dvr_agent import libc
 from dvr_agent.cli.demo.sandbox import SandboxError, run_privately
 from tests.support.waiting import wait_for
 
 MARKER = "DVR_AGENT_BENCH_SANDBOX"
-CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
-MS_REC, MS_PRIVATE = 1 << 14, 1 << 18
-MNT_DETACH = 2
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def enter_sandbox(module: str, arguments: Sequence[str]) -> None:
@@ -39,9 +35,10 @@ def fresh_root() -> None:
     """
     if not os.environ.get(MARKER):
         raise RuntimeError("not in the sandbox")
-    _check(_libc.unshare(CLONE_NEWNET | CLONE_NEWNS), "unshare")
-    _check(_libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "mount --make-rprivate /")
-    _check(_libc.mount(b"bench", b"/run", b"tmpfs", 0, b"mode=755"), "mount /run")
+    libc.unshare(libc.CLONE_NEWNET | libc.CLONE_NEWNS)
+    libc.mount(None, "/", libc.MS_REC | libc.MS_PRIVATE)
+    libc.mount("bench", "/run", 0, "tmpfs")
+    os.chmod("/run", 0o755)
     Path("/run/netns").mkdir()
 
 
@@ -52,7 +49,8 @@ def settle(namespaces: Iterable[str], prefixes: tuple[str, ...]) -> None:
     """
     for name in namespaces:
         path = f"/run/netns/{name}"
-        _libc.umount2(path.encode(), MNT_DETACH)
+        with contextlib.suppress(OSError):
+            libc.umount(path, libc.MNT_DETACH)
         os.unlink(path)
     wait_gone(*prefixes)
 
@@ -66,9 +64,3 @@ def devices() -> list[str]:
     """Names of the devices in the thread's own namespace."""
     lines = Path("/proc/thread-self/net/dev").read_text().splitlines()[2:]
     return [line.partition(":")[0].strip() for line in lines]
-
-
-def _check(result: int, what: str) -> None:
-    if result:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{what}: {os.strerror(code)}")

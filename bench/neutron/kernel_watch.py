@@ -10,19 +10,21 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
-import struct
 import subprocess
 import threading
 import time
 
+from pyroute2.netlink import NETLINK_NETFILTER, NLM_F_REQUEST
+from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES
+from pyroute2.netlink.nfnetlink.nftsocket import NFT_MSG_GETGEN
+
+from dvr_agent import libc
+from dvr_agent.kernel.netlink.message import HEADER
 from tests.support.lab import entered
 
 IPT_SO_GET_INFO = 64
-NFT_GETGEN = struct.pack("=IHHIIBBH", 20, 10 << 8 | 16, 1, 1, 0, 0, 0, 0)
-"""nlmsghdr (NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN, NLM_F_REQUEST) and nfgenmsg."""
-NETLINK_NETFILTER = 12
-
-_libc = ctypes.CDLL(None, use_errno=True)
+NFT_GETGEN = HEADER.pack(20, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN, NLM_F_REQUEST, 1, 0) + bytes(4)
+"""nlmsghdr and nfgenmsg."""
 
 
 class RuleWatch:
@@ -77,9 +79,11 @@ class RuleWatch:
     def _legacy_state(self) -> bytes:
         # struct ipt_getinfo: the table's name goes in, hooks, number of entries and size come out.
         info = ctypes.create_string_buffer(b"nat", 84)
-        length = ctypes.c_uint32(84)
-        failed = _libc.getsockopt(self._socket.fileno(), socket.IPPROTO_IP, IPT_SO_GET_INFO, info, ctypes.byref(length))
-        return b"" if failed else info.raw
+        try:
+            libc.getsockopt(self._socket.fileno(), socket.IPPROTO_IP, IPT_SO_GET_INFO, info)
+        except OSError:
+            return b""
+        return info.raw
 
     def _nft_state(self) -> bytes:
         self._socket.send(NFT_GETGEN)
