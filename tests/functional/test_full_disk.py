@@ -78,15 +78,11 @@ class Disk:
 
 
 @pytest.fixture
-def site(host: lab.Host, tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path)
-    made.daemon.state = tmp_path / "var" / "state"
-    made.daemon.configure(DEFAULT={"state_path": made.daemon.state})
-    yield made
-    process = made.daemon.process
-    if process is not None and process.poll() is None:
-        process.kill()
-        process.wait()
+def site(site: Site, tmp_path: Path) -> Site:
+    """The site of the other tests, with a state directory that can be a file system of its own."""
+    site.daemon.state = tmp_path / "var" / "state"
+    site.daemon.configure(DEFAULT={"state_path": site.daemon.state})
+    return site
 
 
 @pytest.fixture

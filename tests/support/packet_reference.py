@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from tests.support import lab
 from tests.support.oracle_build import external_bridge, make_host, parse
 from tests.support.oracle_recordings import Scenario
 from tests.support.oracle_watch import until_settled
-from tests.support.probes import INTERVAL, LATE, Conversation, Pinger, echo_request
+from tests.support.probes import Conversation, Pinger
 from tests.support.recorded_documents import DATA, MODES
 
 INTERNET = "internet"
@@ -157,23 +156,8 @@ def _subnet(port: dict[str, object], address: str) -> str:
 class NewConnections(Pinger):
     """Echo requests each of which is a connection of its own to connection tracking."""
 
-    def work(self) -> None:
-        due = time.monotonic()
-        while not self.stop.is_set():
-            with contextlib.suppress(OSError):
-                self._socket.send(echo_request(self._identity(self.sent), self.sent & 0xFFFF))
-            self.sent += 1
-            due = max(due + INTERVAL, time.monotonic() - INTERVAL)
-            self._listen(due)
-        end = time.monotonic() + LATE
-        while self.lost and time.monotonic() < end:
-            self._listen(min(end, time.monotonic() + 0.05))
-
     def _identity(self, sequence: int) -> int:
         return (self._id ^ 0x8000) + sequence & 0xFFFF  # far from those of an ordinary one next to it
-
-    def _is_ours(self, identity: int, sequence: int) -> bool:
-        return identity == self._identity(sequence)
 
 
 @contextlib.contextmanager

@@ -72,7 +72,7 @@ class Pinger(Background):
         due = time.monotonic()
         while not self.stop.is_set():
             with contextlib.suppress(OSError):
-                self._socket.send(echo_request(self._id, self.sent & 0xFFFF))
+                self._socket.send(echo_request(self._identity(self.sent), self.sent & 0xFFFF))
             self.sent += 1
             due = max(due + INTERVAL, time.monotonic() - INTERVAL)
             self._listen(due)
@@ -87,11 +87,12 @@ class Pinger(Background):
                 packet = self._socket.recv(2048)
                 reply = packet[(packet[0] & 0xF) * 4 :]
                 kind, _, _, identity, sequence = struct.unpack_from("!BBHHH", reply)
-                if kind == 0 and self._is_ours(identity, sequence):
+                if kind == 0 and identity == self._identity(sequence):
                     self.answered.add(sequence)
 
-    def _is_ours(self, identity: int, sequence: int) -> bool:
-        return identity == self._id
+    def _identity(self, sequence: int) -> int:
+        """The identifier of a request; connection tracking takes requests of one identifier for one connection."""
+        return self._id
 
 
 def echo_request(identity: int, sequence: int) -> bytes:
