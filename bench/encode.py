@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
+from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST
 from pyroute2.netlink.rtnl import RTM_NEWLINK
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP
 
@@ -18,7 +19,7 @@ from dvr_agent.attach.outer_ends import ALIAS, bridge_name, ipv6_switch, tap_ali
 from dvr_agent.kernel.iptables.rule_codec import encode
 from dvr_agent.kernel.netlink import link as links
 from dvr_agent.kernel.netlink.address import add_address
-from dvr_agent.kernel.netlink.message import CREATE, HEADER, NLM_F_ACK, NLM_F_REQUEST, Request
+from dvr_agent.kernel.netlink.message import CREATE, HEADER, Request
 from dvr_agent.kernel.netlink.neighbour import add_neighbour
 from dvr_agent.kernel.netlink.route import add_route
 from dvr_agent.kernel.netlink.rule import add_rule

@@ -15,7 +15,7 @@ from dvr_agent.errors import AttachError
 from dvr_agent.kernel import sysctl
 from dvr_agent.kernel.netlink.handler import NO_DEVICE
 from dvr_agent.kernel.netlink.link import LinkInfo, decode_related_link, get_link
-from dvr_agent.kernel.netlink.message import Data
+from dvr_agent.kernel.netlink.schema import Data
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.state.link import Port
 

@@ -6,12 +6,12 @@ import errno
 import logging
 
 import pytest
-from pyroute2.netlink import NETLINK_NETFILTER, NETLINK_ROUTE
+from pyroute2.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, NLM_F_DUMP
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.conntrack import message as conntrack
-from dvr_agent.kernel.netlink.message import NLM_F_DUMP, Request
+from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.schema import attribute
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables import message as nftables

@@ -22,7 +22,7 @@ from dvr_agent.kernel.ip_text import ip_text
 from dvr_agent.kernel.netlink import address, link, message, neighbour, route, rule
 from dvr_agent.kernel.netlink.explain import explain
 from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, Request
-from dvr_agent.kernel.netlink.schema import attribute, attributes
+from dvr_agent.kernel.netlink.schema import attribute, attributes, positions
 from dvr_agent.state.address import Address
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.route import Hop, Route, make_route
@@ -297,7 +297,7 @@ class TestMessage:
 
     @given(st.binary(max_size=200))
     def test_rubbish_ends_the_reading_of_attributes(self, data: bytes) -> None:
-        found = message.positions(data[: len(data) & ~3], 0)
+        found = positions(data[: len(data) & ~3], 0)
         assert all(0 <= at <= len(data) - 4 for at in found.values())
         assert len(list(attributes(data, 0))) <= len(data) // 4
 

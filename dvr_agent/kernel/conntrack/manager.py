@@ -29,7 +29,8 @@ from dvr_agent.kernel.conntrack.message import (
     dump_filtered,
     get_count,
 )
-from dvr_agent.kernel.netlink.message import Data, Request
+from dvr_agent.kernel.netlink.message import Request
+from dvr_agent.kernel.netlink.schema import Data
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 
 FILTER_FROM = 20_000

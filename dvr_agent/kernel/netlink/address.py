@@ -7,23 +7,14 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
+from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR, rt_scope
 from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, IFA_F_PERMANENT, ifaddrmsg
 
 from dvr_agent.kernel.netlink.handler import EXISTS, GONE, Handler, SliceReader, WriteContext
 from dvr_agent.kernel.netlink.link import keep_secondaries
-from dvr_agent.kernel.netlink.message import (
-    AF_INET,
-    AF_INET6,
-    AF_UNSPEC,
-    CREATE,
-    NLM_F_DUMP,
-    Data,
-    Request,
-    positions,
-    split_cidr,
-)
-from dvr_agent.kernel.netlink.schema import Schema
+from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, AF_UNSPEC, CREATE, Request, split_cidr
+from dvr_agent.kernel.netlink.schema import Data, Schema, positions
 from dvr_agent.state.address import ADDRESS_KIND, Address
 
 ADDRESS = Schema(ifaddrmsg)

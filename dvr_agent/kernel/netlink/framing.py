@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 
 from pyroute2.netlink import NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_REQUEST, NLMSG_DONE, nlmsgerr
 
-from dvr_agent.kernel.netlink.message import HEADER, Data, Request
-from dvr_agent.kernel.netlink.schema import Schema, positions
+from dvr_agent.kernel.netlink.message import HEADER, Request
+from dvr_agent.kernel.netlink.schema import Data, Schema, positions
 
 _ERROR = Schema(nlmsgerr)
 _MESSAGE = _ERROR.number("NLMSGERR_ATTR_MSG")

@@ -10,21 +10,12 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP, ifinfmsg
 
-from dvr_agent.kernel.netlink.message import (
-    AF_INET,
-    AF_INET6,
-    AF_UNSPEC,
-    CREATE,
-    NLM_F_DUMP,
-    Data,
-    Named,
-    Request,
-    positions,
-)
-from dvr_agent.kernel.netlink.schema import Schema, attribute, payload
+from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, AF_UNSPEC, CREATE, Named, Request
+from dvr_agent.kernel.netlink.schema import Data, Schema, attribute, payload, positions
 
 LINK = Schema(ifinfmsg)
 INFO, VETH = Schema(ifinfmsg.ifinfo), Schema(ifinfmsg.ifinfo.veth_data)

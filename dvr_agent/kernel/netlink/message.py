@@ -10,29 +10,7 @@ import socket
 import struct
 from typing import NamedTuple, Protocol
 
-from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, nlmsg
-
-from dvr_agent.kernel.netlink.schema import Data, positions
-
-__all__ = [
-    "AF_INET",
-    "AF_INET6",
-    "AF_OF_FAMILY",
-    "AF_UNSPEC",
-    "CREATE",
-    "FAMILY_OF_AF",
-    "HEADER",
-    "NLM_F_ACK",
-    "NLM_F_CREATE",
-    "NLM_F_DUMP",
-    "NLM_F_REQUEST",
-    "REPLACE",
-    "Data",
-    "Named",
-    "Request",
-    "positions",
-    "split_cidr",
-]
+from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, nlmsg
 
 CREATE = NLM_F_CREATE | NLM_F_EXCL
 """Flags: make the object; EEXIST if it exists."""

@@ -5,21 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
+from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH
 from pyroute2.netlink.rtnl.ndmsg import NTF_PROXY, NUD_PERMANENT, ndmsg
 
 from dvr_agent.kernel.netlink.handler import GONE, Handler, SliceReader, WriteContext
-from dvr_agent.kernel.netlink.message import (
-    AF_OF_FAMILY,
-    AF_UNSPEC,
-    FAMILY_OF_AF,
-    NLM_F_DUMP,
-    REPLACE,
-    Data,
-    Request,
-    positions,
-)
-from dvr_agent.kernel.netlink.schema import Schema
+from dvr_agent.kernel.netlink.message import AF_OF_FAMILY, AF_UNSPEC, FAMILY_OF_AF, REPLACE, Request
+from dvr_agent.kernel.netlink.schema import Data, Schema, positions
 from dvr_agent.state.neighbour import NEIGHBOUR_KIND, Neighbour
 
 NEIGHBOUR = Schema(ndmsg)

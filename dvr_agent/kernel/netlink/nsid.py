@@ -8,8 +8,8 @@ from __future__ import annotations
 from pyroute2.netlink.rtnl import RTM_GETNSID, RTM_NEWNSID
 from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 
-from dvr_agent.kernel.netlink.message import Data, Request, positions
-from dvr_agent.kernel.netlink.schema import Schema
+from dvr_agent.kernel.netlink.message import Request
+from dvr_agent.kernel.netlink.schema import Data, Schema, positions
 
 NSID = Schema(nsidmsg)
 NETNSA_PID, NETNSA_FD = "NETNSA_PID", "NETNSA_FD"

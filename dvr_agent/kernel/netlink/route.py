@@ -10,24 +10,14 @@ import errno
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
+from pyroute2.netlink import NLM_F_CREATE, NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, rt_proto, rt_scope, rt_type
 from pyroute2.netlink.rtnl.rtmsg import IP6_RT_PRIO_USER, RTNH_F_ONLINK, nh, rtmsg
 
 from dvr_agent.kernel.netlink.handler import EXISTS, GONE, NO_DEVICE, Handler, SliceReader, WriteContext
 from dvr_agent.kernel.netlink.link import get_link, index_and_name
-from dvr_agent.kernel.netlink.message import (
-    AF_INET,
-    AF_INET6,
-    CREATE,
-    NLM_F_CREATE,
-    NLM_F_DUMP,
-    REPLACE,
-    Data,
-    Request,
-    positions,
-    split_cidr,
-)
-from dvr_agent.kernel.netlink.schema import Schema, attributes, payload
+from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, CREATE, REPLACE, Request, split_cidr
+from dvr_agent.kernel.netlink.schema import Data, Schema, attributes, payload, positions
 from dvr_agent.state.route import MAIN_TABLE, ROUTE_KIND, Hop, Route, make_route
 
 ROUTE, HOP = Schema(rtmsg), Schema(nh)

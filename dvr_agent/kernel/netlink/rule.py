@@ -5,22 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
+from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE
 from pyroute2.netlink.rtnl.fibmsg import FR_ACT_TO_TBL, fibmsg
 
 from dvr_agent.kernel.netlink.handler import EXISTS, GONE, Handler, SliceReader, WriteContext
-from dvr_agent.kernel.netlink.message import (
-    AF_OF_FAMILY,
-    AF_UNSPEC,
-    CREATE,
-    FAMILY_OF_AF,
-    NLM_F_DUMP,
-    Data,
-    Request,
-    positions,
-    split_cidr,
-)
-from dvr_agent.kernel.netlink.schema import Schema
+from dvr_agent.kernel.netlink.message import AF_OF_FAMILY, AF_UNSPEC, CREATE, FAMILY_OF_AF, Request, split_cidr
+from dvr_agent.kernel.netlink.schema import Data, Schema, positions
 from dvr_agent.state.ownership import RuleOwner
 from dvr_agent.state.rule import KERNEL_RULES, RULE_KIND, Rule
 

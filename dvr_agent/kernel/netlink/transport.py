@@ -32,7 +32,8 @@ from dvr_agent.kernel.netlink.framing import (
     message_around,
     messages,
 )
-from dvr_agent.kernel.netlink.message import HEADER, Data, Request
+from dvr_agent.kernel.netlink.message import HEADER, Request
+from dvr_agent.kernel.netlink.schema import Data
 
 SO_SNDBUFFORCE = 32
 """``include/uapi/asm-generic/socket.h``; Python has no name for it."""
