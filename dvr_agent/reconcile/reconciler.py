@@ -102,8 +102,8 @@ class RouterReconciler:
     def remove_stale(self, known: Collection[str]) -> Result:
         """Remove all objects of ours that belong to no known router."""
         started = time.perf_counter()
-        removal = StaleRemoval(self.planner.find_stale(known), self.services)
-        self._executor.carry_out(removal.jobs)
+        removal = StaleRemoval(self.planner.find_stale(known))
+        self._executor.carry_out(removal.end_services(self.services))
         removal.remove_rest(self.kernel.namespaces, self.attach)
         affected = self.memory.forget_stale(known, removal.stale.slices)
         removal.raise_errors()

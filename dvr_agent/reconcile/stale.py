@@ -52,21 +52,21 @@ class Stale:
 
 
 class StaleRemoval:
-    """Removes stale objects of all kinds: services first, since their processes keep the namespace alive.
+    """Removes stale objects of all kinds: services first, since their processes keep the namespace alive."""
 
-    :param services: services of stale routers end at once; if one does not end, the router's namespace stays
-    :ivar jobs: the jobs that the executor carries out next
-    """
-
-    def __init__(self, stale: Stale, services: Services) -> None:
+    def __init__(self, stale: Stale) -> None:
         self.stale = stale
         self._errors: dict[str, ServiceError] = {}
-        for router_id in stale.served:
+        """Namespace → why a service still keeps it alive."""
+
+    def end_services(self, services: Services) -> list[NamespaceJob]:
+        """End the services of stale routers; returns the jobs for the executor: a namespace that is kept alive stays."""
+        for router_id in self.stale.served:
             try:
                 services.remove(router_id)
             except ServiceError as exc:
                 self._errors[names.QROUTER + router_id] = exc
-        self.jobs = [job for job in stale.jobs if job.changes.namespace not in self._errors]
+        return [job for job in self.stale.jobs if job.changes.namespace not in self._errors]
 
     def remove_rest(self, namespaces: NamespaceManager, attach: AttachDriver) -> None:
         """Remove objects outside of namespaces: outer sides of ports, and names without a namespace."""
