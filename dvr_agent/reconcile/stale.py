@@ -60,7 +60,7 @@ class StaleRemoval:
         """Namespace → why a service still keeps it alive."""
 
     def end_services(self, services: Services) -> list[NamespaceJob]:
-        """End the services of stale routers; returns the jobs for the executor, without namespaces that are kept alive."""
+        """End the services of stale routers; returns the executor's jobs: a namespace that is kept alive stays."""
         for router_id in self.stale.served:
             try:
                 services.remove(router_id)
