@@ -139,6 +139,10 @@ class Host:
         self.run("ip", "addr", "add", f"{self.plan.tunnel_ip}/24", "dev", "br-under")
         self.run("ip", "link", "set", "br-under", "up")
 
+    def forget_flows(self) -> None:
+        """Remove all flows of the datapath; Open vSwitch makes them again from the OpenFlow rules."""
+        self.run("ovs-appctl", "revalidator/purge", check=False)  # vswitchd may be away
+
     # --- agents
 
     def start_ovs_agent(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
@@ -14,6 +16,30 @@ from tests.support.cloud.host import Host
 from tests.support.waiting import wait_for
 
 _numbers = itertools.count(1)
+STALE_FLOWS_SECONDS = 10.0
+"""A path that is silent for so long may be held by a stale flow of the user space datapath."""
+
+
+def wait_for_packets(cloud: Cloud, condition: Callable[[], bool], what: str) -> None:
+    """Wait until packets arrive; make Open vSwitch translate its flows anew while they do not.
+
+    A tunnel port that goes and comes (Neutron removes it with the last remote port of its networks) can leave a flow in
+    Open vSwitch's user space datapath that was made while there was no tunnel: "all IPv4 to the local port".  The
+    revalidator never corrects it, and VXLAN packets end in an ICMP "port unreachable", whatever the OpenFlow rules say.
+    """
+    last = time.monotonic()
+
+    def arrive() -> bool:
+        nonlocal last
+        if condition():
+            return True
+        if time.monotonic() - last > STALE_FLOWS_SECONDS:
+            for host in cloud.hosts:
+                host.forget_flows()
+            last = time.monotonic()
+        return False
+
+    wait_for(arrive, what)
 
 
 @dataclass
@@ -25,6 +51,7 @@ class Instance:
     :ivar simple: in the site's own network
     """
 
+    cloud: Cloud
     host: Host
     port: Item
     name: str
@@ -54,7 +81,7 @@ class Instance:
 
     def reaches(self, target: str) -> None:
         """Wait until it is answered."""
-        wait_for(lambda: self.pings(target), f"{self.name} on {self.host.name} reaches {target}")
+        wait_for_packets(self.cloud, lambda: self.pings(target), f"{self.name} on {self.host.name} reaches {target}")
 
 
 class Site:
@@ -101,7 +128,8 @@ class Site:
     def boot(self, host: Host, network: str = "", gateway: str = "") -> Instance:
         """An instance on ``host``; returns when Neutron calls its port ACTIVE."""
         port = self.api.instance_port(network or self.network["id"], host.name)
-        instance = Instance(host, port, host.boot_instance(port, gateway or f"10.{self.number}.0.1"), not network)
+        name = host.boot_instance(port, gateway or f"10.{self.number}.0.1")
+        instance = Instance(self.cloud, host, port, name, not network)
         self.instances.append(instance)
         self._wait_active(instance)
         return instance
@@ -167,7 +195,8 @@ class Site:
 
     def reachable(self, floating: Item) -> None:
         """Wait until it answers from outside."""
-        wait_for(lambda: self.answers(floating), f"{floating['floating_ip_address']} answers outside")
+        what = f"{floating['floating_ip_address']} answers outside"
+        wait_for_packets(self.cloud, lambda: self.answers(floating), what)
 
     def unreachable(self, floating: Item) -> None:
         """Wait until it does not answer from outside."""
