@@ -16,7 +16,7 @@ from dvr_agent.daemon.job_result import JobResult, RouterState
 from dvr_agent.daemon.job_texts import counts_text, log_objects, subject_text, times_text
 from dvr_agent.daemon.work_queue import Priority, QueuedJob
 from dvr_agent.errors import DvrError, NotSupportedError
-from dvr_agent.reconcile.api import Reconciler, Result
+from dvr_agent.reconcile.api import Reconciler, RefusedError, Result
 from dvr_agent.sources.api import DataPlane, Document, JobReport
 
 LOG = logging.getLogger(__name__)
@@ -79,15 +79,17 @@ def run(job: QueuedJob[Work], reconciler: Reconciler) -> tuple[float, JobResult]
         try:
             return late, _carry_out(work, job.priority, reconciler, late)
         except NotSupportedError as exc:
-            result = JobResult(RouterState.NOT_SUPPORTED, str(exc))
+            result, shown = JobResult(RouterState.NOT_SUPPORTED, str(exc)), str(exc)
+        except RefusedError as exc:
+            result, shown = _partly_done(work, job.priority, exc, late), exc.brief()
         except DvrError as exc:
-            result = JobResult(RouterState.DEGRADED, str(exc), retry=True)
+            result, shown = JobResult(RouterState.DEGRADED, str(exc), retry=True), str(exc)
         except Exception as exc:
             LOG.exception("%s: failed by an unexpected exception: this is a bug", subject)
             return late, JobResult(RouterState.DEGRADED, f"{type(exc).__name__}: {exc}", retry=True)
         # Not inside the except clause: there oslo.log would append the exception to the line.
         if result.retry:
-            LOG.error("%s: failed: %s", subject, result.reason)
+            LOG.error("%s: failed: %s", subject, shown)
         elif isinstance(work, UpdateRouter) and result.reason not in work.logged:
             LOG.warning("%s: %s", subject, result.reason)
         return late, result
@@ -101,7 +103,8 @@ def report_of(work: RouterJob, result: JobResult) -> JobReport:
     if result.state is RouterState.NOT_SUPPORTED:
         return JobReport(work.router_id, DataPlane.LEFT_ALONE, router, result.reason)
     in_place = router is not None and router.admin_state_up
-    return JobReport(work.router_id, DataPlane.IN_PLACE if in_place else DataPlane.ABSENT, router)
+    data_plane = DataPlane.IN_PLACE if in_place else DataPlane.ABSENT
+    return JobReport(work.router_id, data_plane, router, held=result.held)
 
 
 def started_late(since: float) -> float:
@@ -141,7 +144,16 @@ def _result(work: UpdateRouter, result: Result) -> JobResult:
     return JobResult(RouterState.IN_SYNC, reconciled=result)
 
 
-def _log_update(work: UpdateRouter, priority: Priority, result: Result, late: float) -> None:
+def _partly_done(work: RouterJob, priority: Priority, error: RefusedError, late: float) -> JobResult:
+    """Return the result of a job that was carried out but for objects that were refused, and log what it did."""
+    reason, result = "; ".join((str(error), *error.result.trouble)), error.result
+    if isinstance(work, RemoveRouter) or not work.document.router.admin_state_up:
+        return JobResult(RouterState.DEGRADED, reason, retry=True)
+    _log_update(work, priority, result, late, done=False)
+    return JobResult(RouterState.DEGRADED, reason, result, retry=True, held=error.held)
+
+
+def _log_update(work: UpdateRouter, priority: Priority, result: Result, late: float, done: bool = True) -> None:
     subject, plan = subject_text(work.router_id, work.name), result.plan
     for warning in plan.warnings:
         if warning not in work.logged:
@@ -153,7 +165,7 @@ def _log_update(work: UpdateRouter, priority: Priority, result: Result, late: fl
     log_objects(plan)
     if result.trouble:
         LOG.error("%s: %s", subject, "; ".join(result.trouble))
-    elif work.recovering and not plan.omitted:
+    elif done and work.recovering and not plan.omitted:
         LOG.info("%s: recovered", subject)
 
 

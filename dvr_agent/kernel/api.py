@@ -14,6 +14,7 @@ from typing import Protocol
 
 from dvr_agent.state.diff import Change
 from dvr_agent.state.filter import Table, TableKey
+from dvr_agent.state.missing import Missing
 from dvr_agent.state.namespace import Announcement, NamespaceState
 from dvr_agent.state.ownership import Ownership
 
@@ -77,14 +78,17 @@ class InterfacePlumber(Protocol):
         :returns: None if there is no such namespace; ``tables`` is empty
         """
 
-    def apply(self, namespace: str, changes: Sequence[Change]) -> None:
+    def apply(self, namespace: str, changes: Sequence[Change], missing: Missing | None = None) -> None:
         """Apply the changes in the given order, in as few netlink batches as the order allows.
+
+        An object that the kernel refuses does not stop the others, except those that depend on it: they are skipped.
 
         Links: ADD of a ``Veth`` creates the pair, of a ``VethPeer`` raises the end that exists by then; ADD of a
         ``Port`` is done by the attach driver and must not be passed here.  CHANGE and REMOVE work for all.
         The removal of an object that does not exist is no error.
 
-        :raises KernelError: naming the first object that failed; later objects may have been changed or not
+        :param missing: what earlier changes of the same job lack; refused objects are noted there
+        :raises KernelError: the kernel could not be asked; without ``missing`` also the first object that it refused
         """
 
 

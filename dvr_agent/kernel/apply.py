@@ -2,6 +2,10 @@
 
 A batch ends only where the next change needs it: for the index of a device that was just made, or a kernel parameter
 that is written in between.  Called by :mod:`dvr_agent.kernel.plumber`.
+
+An object that the kernel refuses is noted (:mod:`dvr_agent.state.missing`), and the others go on: the kernel carries
+out the rest of a batch anyway.  What depends on it is skipped, or refused with it in the same batch and not reported.
+Rules lead traffic away, so they have a batch of their own: they are not sent before all on their path was acknowledged.
 """
 
 from __future__ import annotations
@@ -22,14 +26,16 @@ from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.kind import AnyKind, KernelObject
 from dvr_agent.state.link import Link
+from dvr_agent.state.missing import Missing
 from dvr_agent.state.namespace import KIND_OF
+from dvr_agent.state.rule import KERNEL_RULES, Rule
 from dvr_agent.state.sysctl import Sysctl
 
 
-def apply(namespace: str, changes: Sequence[Change], counters: WriteCounters) -> None:
+def apply(namespace: str, changes: Sequence[Change], counters: WriteCounters, missing: Missing) -> None:
     """Make the changes; see :meth:`dvr_agent.kernel.api.InterfacePlumber.apply`."""
     with NetlinkSocket.open(namespace, counters) as sock:
-        writer = _Writer(namespace, sock, counters, changes)
+        writer = _Writer(namespace, sock, counters, changes, missing)
         try:
             for stage, group in groupby(changes, key=_stage):
                 stage(writer, list(group))
@@ -41,11 +47,20 @@ def apply(namespace: str, changes: Sequence[Change], counters: WriteCounters) ->
 class _Writer:
     """One call of :func:`apply`: the requests not sent yet, and the device indexes learned so far."""
 
-    def __init__(self, namespace: str, sock: NetlinkSocket, counters: WriteCounters, changes: Sequence[Change]) -> None:
+    def __init__(
+        self,
+        namespace: str,
+        sock: NetlinkSocket,
+        counters: WriteCounters,
+        changes: Sequence[Change],
+        missing: Missing,
+    ) -> None:
         self._namespace = namespace
         self._sock = sock
         self._counters = counters
+        self._missing = missing
         self._pending: list[Request] = []
+        self._changes: list[Change] = []  # of each pending request
         self._peers = PeerNamespaces()
         self._context = WriteContext()
         self._absent: set[str] = set()
@@ -58,13 +73,20 @@ class _Writer:
     def flush(self) -> None:
         """Send the pending requests; an object that exists already must be equal to the new one."""
         requests, self._pending = self._pending, []
+        changes, self._changes = self._changes, []
         present: dict[Request, frozenset[KernelObject]] = {}
-        for request, code in self._sock.batch(requests):
-            if code == errno.EEXIST and not self._exists(request, present):
-                instead = self._replacement(request)
-                if not instead:
-                    raise KernelError(self._namespace, request.text, code, "another one is in its place")
-                self._sock.batch(instead)
+        refused: Change | None = None
+        for index, code, hint in self._sock.attempt(requests):
+            request, change = requests[index], changes[index]
+            if code in request.tolerate:
+                if code != errno.EEXIST or self._exists(request, present):
+                    continue
+                if self._replace(request):
+                    continue
+                hint = "another one is in its place"
+            if change is not refused:
+                refused = change
+                self._refuse(change, self._sock.refusal(request, code, hint))
 
     # Stages: sequences of changes that are handled alike.
 
@@ -72,9 +94,11 @@ class _Writer:
         """Encode changes one by one into the pending batch."""
         indexes = self._context.indexes
         for position, change in enumerate(changes):
+            if self._missing.takes(self._namespace, change):
+                continue
             if isinstance(change.item, Link):
                 self._forget(change.item.name)
-                self._pending.append(link_request(change.item, change, self._peers))
+                self._queue(change, [link_request(change.item, change, self._peers)])
                 continue
             handler = HANDLER_OF[type(change.item)]
             devices = handler.kind.devices(change.item) if handler.by_index else ()
@@ -84,31 +108,61 @@ class _Writer:
             if not self._absent or self._absent.isdisjoint(devices) or self._is_left(change, devices):
                 self._encode(handler, change)
 
+    def rules(self, changes: Sequence[Change]) -> None:
+        """Encode rules, once the kernel has answered for all before them, and have it answer for them."""
+        self.flush()
+        self.objects(changes)
+        self.flush()
+
     def sysctls(self, changes: Sequence[Change]) -> None:
         """Write parameters, after everything before them."""
         self.flush()
-        items = [change.item for change in changes if isinstance(change.item, Sysctl)]
-        sysctl.write(self._namespace, items, self._counters)
+        todo = [change for change in changes if not self._missing.takes(self._namespace, change)]
+        while todo:
+            items = [change.item for change in todo if isinstance(change.item, Sysctl)]
+            try:
+                return sysctl.write(self._namespace, items, self._counters)
+            except KernelError as exc:
+                names = [item.text for item in items]
+                if exc.what not in names:
+                    raise
+                at = names.index(exc.what)
+                self._missing.refuse(self._namespace, todo[at], exc)
+                todo = todo[at + 1 :]
 
     def unlink(self, changes: Sequence[Change]) -> None:
         """Encode the removal of links, all in one step."""
-        links = [change.item for change in changes if isinstance(change.item, Link)]
-        self._pending += delete_links([(link.name, link) for link in links], GONE)
+        going = [change for change in changes if not self._missing.takes(self._namespace, change)]
+        links = [change.item for change in going if isinstance(change.item, Link)]
+        requests = delete_links([(link.name, link) for link in links], GONE)
+        for index, request in enumerate(requests):
+            self._queue(going[min(index, len(going) - 1)], [request])
         for link in links:
             self._forget(link.name)
+
+    def _queue(self, change: Change, requests: Iterable[Request]) -> None:
+        """Add the requests of a change to the pending batch."""
+        for request in requests:
+            self._pending.append(request)
+            self._changes.append(change)
 
     def _encode(self, handler: AnyHandler, change: Change) -> None:
         """Add the requests of one change to the pending batch; an object in its place is removed right before it."""
         item, context = change.item, self._context
         if change.action is Action.REMOVE:
-            self._pending += handler.remove(item, context)
+            self._queue(change, handler.remove(item, context))
             return
         if self._leaving:
             old = self._leaving.get(_place(handler.kind, item))
             if old is not None and old != item:
-                self._pending += handler.remove(old, context)
+                self._queue(change, handler.remove(old, context))
         make = handler.change if change.action is Action.CHANGE and handler.change is not None else handler.add
-        self._pending += make(item, context)
+        self._queue(change, make(item, context))
+
+    def _refuse(self, change: Change, error: KernelError) -> None:
+        """Note a refused change, unless something that it needs was refused in the same batch."""
+        if not self._missing.takes(self._namespace, change):
+            self._missing.refuse(self._namespace, change, error)
 
     # Device names and indexes.
 
@@ -134,15 +188,14 @@ class _Writer:
         self._absent.discard(name)
 
     def _is_left(self, change: Change, devices: Sequence[str]) -> bool:
-        """True if a removal must be sent although a device is absent: of a route that has hops by other devices.
-
-        :raises KernelError: the change is no removal
-        """
-        if change.action is not Action.REMOVE:
-            self.flush()
-            missing = sorted(self._absent.intersection(devices))
-            raise KernelError(self._namespace, change.item.text, errno.ENODEV, f"no device {', '.join(missing)}")
-        return any(device in self._context.indexes for device in devices)
+        """True if a removal must be sent although a device is absent: of a route that has hops by other devices."""
+        if change.action is Action.REMOVE:
+            return any(device in self._context.indexes for device in devices)
+        self.flush()  # the device itself may have been refused
+        absent = sorted(self._absent.intersection(devices))
+        error = KernelError(self._namespace, change.item.text, errno.ENODEV, f"no device {', '.join(absent)}")
+        self._refuse(change, error)
+        return False
 
     # An object that exists already.
 
@@ -161,14 +214,15 @@ class _Writer:
             present[dump] = frozenset(handler.decode_place(self._sock.dump(dump), names))
         return item in present[dump]
 
-    def _replacement(self, request: Request) -> list[Request]:
-        """Return requests that put the object in the place of one that the kernel made; empty if none can."""
+    def _replace(self, request: Request) -> bool:
+        """Put the object in the place of one that the kernel made; False if that is not possible."""
         item = request.what
         handler = HANDLER_OF.get(type(item))  # type: ignore[arg-type]  # a text has none
         if handler is None or handler.dump_place is None or handler.instead is None:
-            return []
+            return False
         found = self._sock.dump(handler.dump_place(item, self._context))
-        return handler.instead(item, request, found, self._context)
+        instead = handler.instead(item, request, found, self._context)
+        return bool(instead) and not any(code not in instead[at].tolerate for at, code, _ in self._sock.attempt(instead))
 
 
 def _stage(change: Change) -> Callable[[_Writer, Sequence[Change]], None]:
@@ -176,6 +230,8 @@ def _stage(change: Change) -> Callable[[_Writer, Sequence[Change]], None]:
         return _Writer.sysctls
     if isinstance(change.item, Link) and change.action is Action.REMOVE:
         return _Writer.unlink
+    if isinstance(change.item, Rule) and change.action is not Action.REMOVE and change.item not in KERNEL_RULES:
+        return _Writer.rules
     return _Writer.objects
 
 

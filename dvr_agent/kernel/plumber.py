@@ -12,6 +12,7 @@ from dvr_agent.kernel.api import NamespaceManager, WriteCounters
 from dvr_agent.kernel.apply import apply
 from dvr_agent.kernel.observe import observe
 from dvr_agent.state.diff import Change
+from dvr_agent.state.missing import Missing
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership
 
@@ -35,12 +36,16 @@ class RealPlumber:
         """
         return observe(namespace, ownership, sysctls, self._counters)
 
-    def apply(self, namespace: str, changes: Sequence[Change]) -> None:
+    def apply(self, namespace: str, changes: Sequence[Change], missing: Missing | None = None) -> None:
         """Make the changes in the given order; see :meth:`dvr_agent.kernel.api.InterfacePlumber.apply`.
 
         :raises NamespaceGoneError: the namespace, or that of a veth's peer, does not exist
-        :raises KernelError: naming the first object that failed; objects after it may have been done or not
+        :raises KernelError: the kernel could not be asked; without ``missing`` also the first object that it refused
         :raises ValueError: ADD of a link that is a port, or of unknown origin
         """
-        if changes:
-            apply(namespace, changes, self._counters)
+        if not changes:
+            return
+        refused = Missing() if missing is None else missing
+        apply(namespace, changes, self._counters, refused)
+        if missing is None and refused.errors:
+            raise refused.errors[0]

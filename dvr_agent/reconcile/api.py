@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from dvr_agent.errors import DvrError, KernelError
 from dvr_agent.model.router import Router
 from dvr_agent.services.bundle import ServiceChange, Services
 from dvr_agent.state.diff import Changes
@@ -74,6 +75,27 @@ class Result:
     affected: tuple[str, ...] = ()
 
 
+class RefusedError(DvrError):
+    """Objects were refused; everything that does not depend on them was done.  Another try may succeed.
+
+    An error and no field of the result: who does not know of it takes the job for failed, not for done.
+
+    :param errors: one for each refused object
+    :param held: addresses and networks whose new path is incomplete, so that their traffic stays on the old one
+    :param result: of what was done
+    """
+
+    def __init__(self, errors: Sequence[KernelError], held: Collection[str], result: Result) -> None:
+        self.errors, self.held, self.result = tuple(errors), frozenset(held), result
+        super().__init__("; ".join(map(str, self.errors)))
+
+    def brief(self, number: int = 3) -> str:
+        """Return the first errors as text, and how many more there are."""
+        more = len(self.errors) - number
+        shown = "; ".join(map(str, self.errors[:number]))
+        return f"{shown}; and {more} more" if more > 0 else shown
+
+
 class RouterPlanner(Protocol):
     """Plans jobs.  Every method only reads the kernel, blocks, and is called from one thread."""
 
@@ -132,11 +154,15 @@ class Reconciler(Protocol):
 
         :param in_resync: the call is one of a resync over many routers, see :meth:`begin_resync`
         :returns: the changes made, and the faults of services that do not serve the router
+        :raises RefusedError: objects were refused; everything that does not depend on them was done
         :raises DvrError: changes made so far stay, and the call may be repeated
         """
 
     def remove(self, router_id: str) -> Result:
-        """Remove all that is the router's own, and shared parts that no router uses any more."""
+        """Remove all that is the router's own, and shared parts that no router uses any more.
+
+        :raises RefusedError: as :meth:`reconcile`
+        """
 
     def remove_stale(self, known: Collection[str]) -> Result:
         """Remove all objects of ours, in the kernel and the state files, that belong to none of the known routers."""

@@ -2,19 +2,46 @@
 
 The jobs come from the planner, in the order in which their namespaces depend on each other.  Post-commit work is noted
 before the first write.
+
+Make before lead: what diverts traffic comes after everything on the path to which it leads, in all namespaces; traffic
+is no longer led to what is taken away.  So a job that stops anywhere leaves each address on its old path or on the new
+one.  What is refused is noted, and everything that does not depend on it goes on (:mod:`dvr_agent.state.missing`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import errno
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from dvr_agent.attach.api import AttachDriver
+from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.post_commit import PostCommit
-from dvr_agent.state.diff import Change
+from dvr_agent.state.dependency import subject
+from dvr_agent.state.diff import Change, TableChange
+from dvr_agent.state.filter import Table
 from dvr_agent.state.link import Link, Port
+from dvr_agent.state.missing import Missing, Paths
 from dvr_agent.state.order import Phases, phases
+from dvr_agent.state.rule import Rule
+from dvr_agent.state.table_steps import first_step, last_step, switched, translated_pairs
+
+_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
+
+
+def ends_job(error: KernelError) -> bool:
+    """True if nothing can go on after an error: another try has to observe again.
+
+    A namespace that is gone: somebody removes what the job relies on.  No descriptor: every further call needs one.
+    Errors of netlink's transport (no socket, a send that failed, a lost acknowledgement, an interrupted dump) say
+    nothing about any object, so the kernel's state is not known: ``interfaces.apply`` raises no others.  An error of a
+    single object, whatever its number, says that this object was refused.  The xtables lock, a driver of layer 2 and
+    namespaces that cannot be made are in the way of what needs them, and of nothing else.
+    """
+    return isinstance(error, NamespaceGoneError) or error.code in _NO_DESCRIPTOR
 
 
 class Executor:
@@ -23,83 +50,235 @@ class Executor:
     def __init__(self, kernel: Kernel, attach: AttachDriver) -> None:
         self._kernel, self._attach = kernel, attach
 
-    def apply(self, jobs: Sequence[NamespaceJob], post_commit: PostCommit) -> None:
-        """Note the post-commit work, then make the changes.
+    def apply(self, jobs: Sequence[NamespaceJob], post_commit: PostCommit, paths: Paths) -> Missing:
+        """Note the post-commit work, then make the changes; new addresses are announced when all leads to them.
 
-        :raises DvrError: a change failed; earlier changes stay, later ones were not made
+        :returns: what was refused, and what is missing because of it
+        :raises DvrError: nothing can go on; earlier changes stay, later ones were not made
         """
         for job in jobs:
             post_commit.note(job.changes)
-        if any(jobs):
-            self.carry_out(jobs)
+        if not any(jobs):
+            return Missing(paths)
+        return self.carry_out(jobs, paths, partial(post_commit.announce, self._kernel))
 
-    def carry_out(self, jobs: Sequence[NamespaceJob]) -> None:
-        """Make the changes of several namespaces: one line for each step of the order.
+    def carry_out(
+        self,
+        jobs: Sequence[NamespaceJob],
+        paths: Paths | None = None,
+        announce: Callable[[Missing], object] | None = None,
+    ) -> Missing:
+        """Make the changes of several namespaces.
 
+        :returns: as :meth:`apply`
         :raises DvrError: as :meth:`apply`
         """
-        staying = [job for job in jobs if not job.changes.remove]
-        staged = [(job, phases(job.changes.items)) for job in staying]
-        self._prepare_ports(staged)
-        self._create_namespaces(staying)
-        for job in staying:
+        missing = Missing(paths)
+        _Run(self._kernel, self._attach, jobs, missing, paths or Paths()).carry_out(announce)
+        return missing
+
+
+@dataclass(frozen=True, slots=True)
+class _TableStep:
+    """One commit of a packet filter table."""
+
+    namespace: str
+    change: TableChange
+    table: Table
+
+
+class _Run:
+    """One call of :meth:`Executor.carry_out`."""
+
+    def __init__(
+        self, kernel: Kernel, attach: AttachDriver, jobs: Sequence[NamespaceJob], missing: Missing, paths: Paths
+    ) -> None:
+        self._kernel, self._attach, self._missing = kernel, attach, missing
+        self._jobs = jobs
+        self._staying = [job for job in jobs if not job.changes.remove]
+        tables = [change for job in self._staying for change in job.changes.tables]
+        pairs = [*translated_pairs(change.old for change in tables), *translated_pairs(change.new for change in tables)]
+        missing.join(pairs)
+        rules = (change.item for job in self._staying for change in job.changes.items if isinstance(change.item, Rule))
+        led = {*paths.led, *(one for pair in pairs for one in pair), *filter(None, map(subject, rules))}
+        staying = {address for change in tables for address in switched(change)}
+        self._staged = [(job, phases(job.changes.items, led, staying)) for job in self._staying]
+
+    def carry_out(self, announce: Callable[[Missing], object] | None) -> None:
+        """Make the changes: one line for each step of the order."""
+        self._prepare_ports()
+        self._create_namespaces()
+        for job in self._staying:
             self._apply(job, job.first)
-        for job, phase in reversed(staged):
-            self._apply(job, phase.early)
-        self._commit_tables(staying)
-        for job, phase in staged:
+        for job, phase in reversed(self._staged):
+            self._apply(job, phase.before)
+        first = self._first_steps()
+        self._commit(first)
+        for job, phase in self._staged:
             self._build(job, phase)
-        for job, phase in reversed(staged):
+        self._hold_back()
+        for job, phase in reversed(self._staged):
+            self._apply(job, phase.lead)
+        if announce is not None:
+            announce(self._missing)
+        for job, phase in self._staged:
+            self._apply(job, phase.stop)
+        self._commit(self._last_steps(first))
+        for job, phase in reversed(self._staged):
             self._remove(job, phase.late)
-        self._remove_stale_tables(staying)
-        self._remove_namespaces(job for job in jobs if job.changes.remove)
+        self._remove_stale_tables()
+        self._remove_namespaces()
 
-    def _create_namespaces(self, jobs: Iterable[NamespaceJob]) -> None:
-        for job in jobs:
-            if job.changes.create:
-                self._kernel.namespaces.create(job.changes.namespace)
+    # --- namespaces ---
 
-    def _remove_stale_tables(self, jobs: Iterable[NamespaceJob]) -> None:
-        for job in jobs:
-            if job.changes.stale_tables:
-                self._kernel.nftables.remove(job.changes.namespace)
+    def _create_namespaces(self) -> None:
+        for job in self._staying:
+            name = job.changes.namespace
+            if job.changes.create and not self._missing.lacks_namespace(name):
+                self._try(partial(self._kernel.namespaces.create, name), partial(self._missing.refuse_namespace, name))
 
-    def _remove_namespaces(self, jobs: Iterable[NamespaceJob]) -> None:
-        for job in jobs:
-            self._attach.release(job.changes.namespace)
-            self._kernel.namespaces.remove(job.changes.namespace)
+    def _remove_stale_tables(self) -> None:
+        for job in self._staying:
+            name = job.changes.namespace
+            if job.changes.stale_tables and not self._missing.lacks_tables(name):
+                self._try(partial(self._kernel.nftables.remove, name), self._missing.fault)
 
-    def _prepare_ports(self, staged: Iterable[tuple[NamespaceJob, Phases]]) -> None:
+    def _remove_namespaces(self) -> None:
+        for job in self._jobs:
+            if job.changes.remove:
+                self._try(partial(self._remove_namespace, job.changes.namespace), self._missing.fault)
+
+    def _remove_namespace(self, name: str) -> None:
+        self._attach.release(name)
+        self._kernel.namespaces.remove(name)
+
+    # --- packet filter tables ---
+
+    def _first_steps(self) -> list[_TableStep]:
+        """Return the tables before traffic is led to what is new."""
+        return [
+            _TableStep(job.changes.namespace, change, table)
+            for job in self._staying
+            for change in job.changes.tables
+            if (table := first_step(change)) is not None
+        ]
+
+    def _last_steps(self, first: Iterable[_TableStep]) -> list[_TableStep]:
+        """Return the tables at the end, of those that the first step has not completed."""
+        done = {(step.namespace, step.change.new.key): step.table for step in first}
+        steps = []
+        for job in self._staying:
+            name = job.changes.namespace
+            is_kept = partial(self._missing.keeps_rule, name) if self._missing else None
+            for change in job.changes.tables:
+                key = change.new.key
+                if done.get((name, key)) == change.new or self._missing.lacks_table(name, key):
+                    continue
+                steps.append(_TableStep(name, change, last_step(change, is_kept)))
+        return steps
+
+    def _commit(self, steps: Sequence[_TableStep]) -> None:
+        """Commit tables: all at once, and one by one if one of them is refused."""
+        possible = []
+        for step in steps:
+            if self._missing.lacks_namespace(step.namespace):
+                self._missing.skip_table(step.change)
+            else:
+                possible.append(step)
+        if not possible:
+            return
+        try:
+            self._commit_now(possible)
+        except KernelError as exc:
+            if ends_job(exc):
+                raise
+            alone = len(possible) == 1 or exc.what.startswith("lock ")  # the lock is in the way of all tables
+            for step in possible:
+                refused = partial(self._missing.refuse_table, step.namespace, step.change)
+                if alone:
+                    refused(exc)
+                else:
+                    self._try(partial(self._commit_now, [step]), refused)
+
+    def _commit_now(self, steps: Iterable[_TableStep]) -> None:
+        with self._kernel.iptables.defer_apply() as pending:
+            for step in steps:
+                pending.replace(step.namespace, step.table)
+
+    # --- ports and objects ---
+
+    def _prepare_ports(self) -> None:
         ports: dict[str, list[Port]] = {}
-        for job, phase in staged:  # a fip namespace has two jobs: the shared part, and the slice
+        for job, phase in self._staged:  # a fip namespace has two jobs: the shared part, and the slice
             ports.setdefault(job.changes.namespace, []).extend(_ports(job, phase))
         if any(ports.values()):
             self._attach.prepare(ports)
 
-    def _commit_tables(self, jobs: Iterable[NamespaceJob]) -> None:
-        changed = [job for job in jobs if job.changes.tables]
-        if changed:
-            with self._kernel.iptables.defer_apply() as pending:
-                for job in changed:
-                    for table in job.changes.tables:
-                        pending.replace(job.changes.namespace, table.new)
-
     def _build(self, job: NamespaceJob, phase: Phases) -> None:
-        ports = _ports(job, phase)
-        if ports:
-            self._attach.plug(job.changes.namespace, ports)
+        ports, name = _ports(job, phase), job.changes.namespace
+        if ports and not self._missing.lacks_namespace(name):
+            self._plug(job, phase, ports)
         self._apply(job, [change for change in phase.build if _new_port(change) is None])
 
+    def _plug(self, job: NamespaceJob, phase: Phases, ports: Sequence[Port]) -> None:
+        """Plug ports: all at once, and one by one if one of them is refused."""
+        name = job.changes.namespace
+        try:
+            self._attach.plug(name, ports)
+        except KernelError as exc:
+            if ends_job(exc):
+                raise
+            for port in ports:
+                refused = self._refused_port(name, phase, port)
+                if len(ports) == 1:
+                    refused(exc)
+                else:
+                    self._try(partial(self._attach.plug, name, [port]), refused)
+
+    def _refused_port(self, namespace: str, phase: Phases, port: Port) -> Callable[[KernelError], None]:
+        """Return the function that notes a port's error: a new port lacks its device, a repaired one may have it."""
+        for change in phase.build:
+            if _new_port(change) == port:
+                return partial(self._missing.refuse, namespace, change)
+        return self._missing.fault
+
+    def _hold_back(self) -> None:
+        """Hold what traffic should be led by a namespace through which none gets."""
+        for job, phase in self._staged if self._missing else ():
+            if self._missing.is_broken(job.changes.namespace):
+                for change in (*phase.build, *phase.lead):
+                    self._missing.hold_new(change)
+                for table in job.changes.tables:
+                    self._missing.skip_table(table)
+
     def _remove(self, job: NamespaceJob, changes: Sequence[Change]) -> None:
-        ports = [change for change in changes if _is_port(job, change)]
+        name = job.changes.namespace
+        if self._missing:
+            self._missing.expect_removal(name, changes)
         self._apply(job, [change for change in changes if not _is_port(job, change)])
+        ports = [change for change in changes if _is_port(job, change) and not self._missing.takes(name, change)]
         if ports:
             devices = [change.item.name for change in ports if isinstance(change.item, Link)]
-            self._attach.unplug(job.changes.namespace, devices)
+            self._try(partial(self._attach.unplug, name, devices), self._missing.fault)
 
     def _apply(self, job: NamespaceJob, changes: Sequence[Change]) -> None:
-        if changes:
-            self._kernel.interfaces.apply(job.changes.namespace, changes)
+        if not changes:
+            return
+        name = job.changes.namespace
+        if self._missing.lacks_namespace(name):
+            for change in changes:
+                self._missing.takes(name, change)
+        else:
+            self._kernel.interfaces.apply(name, changes, self._missing)
+
+    @staticmethod
+    def _try(action: Callable[[], object], refused: Callable[[KernelError], None]) -> None:
+        try:
+            action()
+        except KernelError as exc:
+            if ends_job(exc):
+                raise
+            refused(exc)
 
 
 def _ports(job: NamespaceJob, phase: Phases) -> list[Port]:

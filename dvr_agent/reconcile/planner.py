@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import HostSettings
+from dvr_agent.desired.host_view import HostView
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.api import Plan
 from dvr_agent.reconcile.draft import Draft, Drafts
@@ -23,7 +24,9 @@ from dvr_agent.reconcile.reader import AttachReader, KernelReader, ServiceReader
 from dvr_agent.reconcile.stale import Stale, find_stale, stale_routers
 from dvr_agent.state.diff import Change, Changes, diff
 from dvr_agent.state.link import Link, Port
+from dvr_agent.state.missing import Paths
 from dvr_agent.state.namespace import NamespaceState, without_device
+from dvr_agent.state.ownership import FIP_TABLE
 
 PORT_PREFIXES = (names.INTERNAL, names.CSNAT, names.GATEWAY, names.AGENT_GATEWAY)
 
@@ -33,11 +36,13 @@ class RouterJob:
     """Plan of one router, with its jobs for the executor, one per namespace in the order of their dependencies.
 
     :ivar draft: desired and observed state behind the jobs; the host memory notes it when the jobs are done
+    :ivar paths: how the namespaces are connected
     """
 
     plan: Plan
     jobs: Sequence[NamespaceJob]
     draft: Draft
+    paths: Paths
 
     @property
     def repairs_ports(self) -> bool:
@@ -110,7 +115,7 @@ class Planner:
             self.services.plan(router),
             draft.state.omitted,
         )
-        return RouterJob(plan, jobs, draft)
+        return RouterJob(plan, jobs, draft, _paths(draft.view))
 
     def plan_remove(self, router_id: str) -> Plan:
         """Return the plan of a router's removal."""
@@ -213,3 +218,10 @@ class Planner:
             return NamespaceJob(Changes(namespace, remove=self._kernel.namespaces.exists(namespace)))
         pair = self._memory.allocations.pair(router_id)
         return slice_removal(self._kernel.interfaces, namespace, router_id, pair)
+
+
+def _paths(view: HostView) -> Paths:
+    """Return which addresses are one unit, and where table 16 leads."""
+    fips = [(str(fip.address), str(fip.fixed_address)) for fip in (*view.local_fips, *view.central_fips)]
+    leads = {(view.qrouter, FIP_TABLE): view.fip} if view.fip is not None else {}
+    return Paths((*fips, *((subnet, subnet) for subnet in view.same_scope_subnets)), leads)

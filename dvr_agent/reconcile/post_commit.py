@@ -7,13 +7,14 @@ noted before the first write and stay pending, in the host memory, until they ar
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.reconcile.translations import dnat_pairs, rules_of
 from dvr_agent.state.diff import Changes, TableChange
 from dvr_agent.state.filter import Snat, Table
+from dvr_agent.state.missing import Missing
 from dvr_agent.state.namespace import Announcement
 
 LOG = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ class PostCommit:
         self._untranslated: dict[str, tuple[set[str], tuple[str, ...]]] = {}
         """Namespace → addresses that got a translation, networks of the inside."""
         self._announcements: dict[tuple[str, Announcement], None] = {}
+        self._sent: list[tuple[str, Announcement]] = []
 
     def note(self, changes: Changes) -> None:
         """Note the post-commit work of changes that are about to be made."""
@@ -40,8 +42,10 @@ class PostCommit:
             self._untranslated[namespace] = (addresses | translated, changes.outbound.inside)
         self._announcements.update({(namespace, announcement): None for announcement in changes.announcements})
 
-    def delete_connections(self, kernel: Kernel) -> int:
+    def delete_connections(self, kernel: Kernel, held: Collection[str] = ()) -> int:
         """Delete conntrack entries that the rules would translate otherwise now; returns their number.
+
+        :param held: addresses that stay on their old path: their entries stay too, and pending
 
         These are the entries of addresses that lost their translation, and entries of connections that an address began
         before it had its translation: conntrack decides at a connection's first packet, so the packets would leave with
@@ -50,7 +54,7 @@ class PostCommit:
         :raises KernelError: the other entries stay pending
         """
         deleted = 0
-        for namespace, address in list(self._connections):
+        for namespace, address in [key for key in self._connections if key[1] not in held]:
             try:
                 deleted += kernel.conntrack.delete(namespace, address)
             except NamespaceGoneError:
@@ -58,27 +62,39 @@ class PostCommit:
             del self._connections[namespace, address]
         for namespace, (addresses, inside) in list(self._untranslated.items()):
             try:
-                deleted += kernel.conntrack.drop_untranslated(namespace, addresses, inside)
+                deleted += kernel.conntrack.drop_untranslated(namespace, addresses.difference(held), inside)
             except NamespaceGoneError:
                 LOG.debug("namespace %s is gone, and its conntrack entries with it", namespace)
-            del self._untranslated[namespace]
+            waiting = addresses.intersection(held)
+            if waiting:
+                self._untranslated[namespace] = (waiting, inside)
+            else:
+                del self._untranslated[namespace]
         return deleted
 
-    def announce(self, kernel: Kernel) -> list[tuple[str, Announcement]]:
-        """Send all pending announcements once; returns them, since the daemon repeats them.
+    def announce(self, kernel: Kernel, missing: Missing) -> None:
+        """Send the pending announcements once, and note them as sent, since the daemon repeats them.
 
-        A failure does not degrade the router: the repetition follows.
+        Those of addresses to which nothing leads yet stay pending.  A failure does not degrade the router: the
+        repetition follows.
+
+        :param missing: what the job could not make
         """
-        sent = list(self._announcements)
         by_namespace: dict[str, list[Announcement]] = {}
-        for namespace, announcement in sent:
-            by_namespace.setdefault(namespace, []).append(announcement)
+        for namespace, announcement in list(self._announcements):
+            if not missing.silences(namespace, announcement):
+                by_namespace.setdefault(namespace, []).append(announcement)
+                del self._announcements[namespace, announcement]
         for namespace, announcements in by_namespace.items():
+            self._sent += [(namespace, announcement) for announcement in announcements]
             try:
                 kernel.announcer.announce(namespace, announcements)
             except KernelError as exc:
                 LOG.warning("announcement failed, it is repeated: %s", exc)
-        self._announcements.clear()
+
+    def take_sent(self) -> list[tuple[str, Announcement]]:
+        """Return (namespace, announcement) of those sent since the last call."""
+        sent, self._sent = self._sent, []
         return sent
 
 

@@ -19,7 +19,7 @@ from dvr_agent.errors import DvrError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.allocation_files import AllocationFiles
-from dvr_agent.reconcile.api import Result
+from dvr_agent.reconcile.api import RefusedError, Result
 from dvr_agent.reconcile.executor import Executor
 from dvr_agent.reconcile.inventory import floating_ips
 from dvr_agent.reconcile.memory import HostMemory
@@ -70,22 +70,29 @@ class RouterReconciler:
         post_commit = self.memory.post_commit(router.id)
         self.memory.claim_slice(job.draft.view)
         try:
-            self._executor.apply(job.jobs, post_commit)
+            missing = self._executor.apply(job.jobs, post_commit, job.paths)
             if job.repairs_ports:  # a port that was made anew has lost its addresses and routes
                 job = self.planner.plan_router(router)
-                self._executor.apply(job.jobs, post_commit)
-            deleted = post_commit.delete_connections(self.kernel)
+                missing = self._executor.apply(job.jobs, post_commit, job.paths)
+            deleted = post_commit.delete_connections(self.kernel, missing.held)
         except DvrError:
             with excutils.save_and_reraise_exception(logger=LOG):
                 LOG.debug(
                     "router %s: failed half way; changes made so far stay, the next try makes the rest", router.id
                 )
-        announced = tuple(post_commit.announce(self.kernel))
-        self.memory.post_commit_done(router.id)
-        affected = self.memory.note_in_sync(job.draft.view, job.draft.state, job.draft.shared)
+        post_commit.announce(self.kernel, missing)  # also what an earlier job has left
+        announced = tuple(post_commit.take_sent())
+        affected: tuple[str, ...] = ()
+        if not missing:
+            self.memory.post_commit_done(router.id)
+            affected = self.memory.note_in_sync(job.draft.view, job.draft.state, job.draft.shared)
         log_takeover(plan)
-        trouble = self.services.apply(router)
-        return Result(plan, time.perf_counter() - started, announced, deleted, trouble, affected)
+        there = not missing.lacks_namespace(job.draft.view.qrouter)  # they serve from inside
+        trouble = self.services.apply(router) if there else ()
+        result = Result(plan, time.perf_counter() - started, announced, deleted, trouble, affected)
+        if missing:
+            raise RefusedError(missing.errors, missing.held, result)
+        return result
 
     def remove(self, router_id: str) -> Result:
         """Remove a router's own objects, and shared parts that no router uses any more."""
@@ -95,7 +102,9 @@ class RouterReconciler:
         self.services.remove(router_id)
         if not self.memory.allocations.knows_floating_ips(router_id):  # not in sync once since this process began
             self.memory.allocations.note_floating_ips(router_id, floating_ips(self.kernel, router_id))
-        self._executor.carry_out(jobs)
+        missing = self._executor.carry_out(jobs)
+        if missing:
+            raise RefusedError(missing.errors, missing.held, Result(plan, time.perf_counter() - started))
         affected = self.memory.forget_router(router_id)
         return Result(plan, time.perf_counter() - started, affected=tuple(sorted(affected)))
 
@@ -103,7 +112,10 @@ class RouterReconciler:
         """Remove all objects of ours that belong to no known router."""
         started = time.perf_counter()
         removal = StaleRemoval(self.planner.find_stale(known))
-        self._executor.carry_out(removal.end_services(self.services))
+        missing = self._executor.carry_out(removal.end_services(self.services))
+        if missing:
+            result = Result(removal.stale.plan, time.perf_counter() - started)
+            raise RefusedError(missing.errors, missing.held, result)
         removal.remove_rest(self.kernel.namespaces, self.attach)
         affected = self.memory.forget_stale(known, removal.stale.slices)
         removal.raise_errors()

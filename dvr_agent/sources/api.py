@@ -114,12 +114,14 @@ class JobReport:
 
     :ivar router: the router of the document of the job; None if the router is gone
     :ivar reason: why the job failed
+    :ivar held: addresses that are not on their new path, since objects were refused: with ``IN_PLACE`` the rest is
     """
 
     router_id: str
     data_plane: DataPlane
     router: Router | None = None
     reason: str = ""
+    held: frozenset[str] = frozenset()
 
 
 class Source(Protocol):

@@ -44,9 +44,8 @@ class Kind(Generic[T]):
     :ivar removable: False if the kernel cannot remove objects of this kind, only change them
     :ivar goes_with_device: False if the object stays in the kernel when a device that it names is removed
     :ivar flushed_on_new_mac: True if the kernel removes the objects of a device whose MAC address changes
-    :ivar brings_traffic: True if the object is removed before the packet filter changes, unless ``selector`` of an
-        object that is added is the same
-    :ivar selector: the traffic that the object applies to
+    :ivar selector: the traffic that the object applies to: one that is removed goes before its NAT does, unless an
+        object that is added applies to the same traffic
     :ivar place: place in the kernel that only one object at a time can take: the old object is removed right before the
         new one is added; None: there is no such place
     """
@@ -64,7 +63,6 @@ class Kind(Generic[T]):
     removable: bool = True
     goes_with_device: bool = True
     flushed_on_new_mac: bool = False
-    brings_traffic: bool = False
     selector: Callable[[T], Hashable] | None = None
     place: Callable[[T], Hashable | None] | None = None
 

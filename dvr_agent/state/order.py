@@ -1,47 +1,89 @@
 """Sort the changes of one namespace into phases (:func:`phases`), so that no packet is lost.  Used by the executor.
 
-Add before remove; packet filter tables before the routes and rules that bring packets to them, but after the routes
-and rules that are removed; see ``docs/architecture.md``, "Order".
+Make before lead: what diverts traffic comes after everything on the path to which it leads; and the other way round,
+traffic stops being led to what is taken away; see ``docs/architecture.md``, "Order".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from dvr_agent.state.dependency import subject
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.namespace import KIND_OF
+from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, MAIN_TABLE, Route
+from dvr_agent.state.rule import KERNEL_RULES, Rule
 
 
 @dataclass(frozen=True, slots=True)
 class Phases:
-    """The changes of one namespace in the order of execution; the tables are committed between the first two.
+    """The changes of one namespace in the order of execution.
 
-    :ivar early: rules and routes that are removed without successor: traffic must stop coming before its NAT goes
-    :ivar build: everything added or changed, and IPv6 addresses that get another prefix length
+    :ivar before: routes of the main table that are removed, but no default routes and none of a unit: the kernel would
+        look for the gateways of new routes by them
+    :ivar build: everything added or changed that diverts no traffic, and IPv6 addresses that get another prefix length
+    :ivar lead: rules, routes that bring in a unit's traffic, and routes that get another next hop
+    :ivar stop: removal of rules and of units' routes without successor: traffic must stop coming before its NAT goes
     :ivar late: removal of everything that an added object replaces, or that nothing uses any more
     """
 
-    early: tuple[Change, ...]
-    build: tuple[Change, ...]
-    late: tuple[Change, ...]
+    before: tuple[Change, ...] = ()
+    build: tuple[Change, ...] = ()
+    lead: tuple[Change, ...] = ()
+    stop: tuple[Change, ...] = ()
+    late: tuple[Change, ...] = ()
 
 
-def phases(changes: Iterable[Change]) -> Phases:
-    """Sort the changes of one namespace into phases, each in dependency order."""
+def phases(changes: Iterable[Change], led: Collection[str] = (), staying: Collection[str] = ()) -> Phases:
+    """Sort the changes of one namespace into phases, each in dependency order.
+
+    :param led: addresses and networks of units (``missing.Paths``), whose routes divert traffic
+    :param staying: outside addresses that are used until the packet filter changes: their routes are removed late
+    """
     build: list[Change] = []
     remove: list[Change] = []
+    lead: list[Change] = []
     for change in changes:
-        (remove if change.action is Action.REMOVE else build).append(change)
+        if change.action is Action.REMOVE:
+            remove.append(change)
+        else:
+            (lead if _leads(change, led) else build).append(change)
+    leading = _sorted(lead, _lead_rank)
     if not remove:
-        return Phases((), _sorted(build, _build_rank), ())
-    places, selectors = _places(build), _selectors(build)
+        return Phases(build=_sorted(build, _build_rank), lead=leading)
+    places, selectors = _places(build), _selectors(lead)
     build += [change for change in remove if _place(change) in places]
-    remove = [change for change in remove if _place(change) not in places]
-    early = [change for change in remove if _stops_traffic(change, selectors)]
-    late = [change for change in remove if not _stops_traffic(change, selectors)]
-    return Phases(_sorted(early, _remove_rank), _sorted(build, _build_rank), _sorted(late, _remove_rank))
+    sorted_out: dict[str, list[Change]] = {"before": [], "stop": [], "late": []}
+    for change in remove:
+        if _place(change) not in places:
+            sorted_out[_when_removed(change, selectors, led, staying)].append(change)
+    removed = {name: _sorted(found, _remove_rank) for name, found in sorted_out.items()}
+    return Phases(build=_sorted(build, _build_rank), lead=leading, **removed)
+
+
+def _leads(change: Change, led: Collection[str]) -> bool:
+    """True if the object diverts traffic: a rule, a unit's route, or a route that leads elsewhere from now on."""
+    item = change.item
+    if isinstance(item, Rule):
+        return item not in KERNEL_RULES
+    if not isinstance(item, Route) or item.hops[0].gateway is None:
+        return False
+    return change.action is Action.CHANGE or subject(item) in led
+
+
+def _when_removed(change: Change, selectors: set[Hashable], led: Collection[str], staying: Collection[str]) -> str:
+    """Return the name of the phase in which an object is removed."""
+    item = change.item
+    if isinstance(item, Rule):
+        return "late" if _selector(change) in selectors else "stop"
+    if not isinstance(item, Route) or item.table != MAIN_TABLE or item.dst in (DEFAULT_V4, DEFAULT_V6):
+        return "late"  # rules lead to the other tables, and are removed first
+    about = subject(item)
+    if about not in led:
+        return "before"
+    return "late" if about in staying else "stop"
 
 
 def _place(change: Change) -> Hashable | None:
@@ -67,12 +109,11 @@ def _selectors(build: Iterable[Change]) -> set[Hashable]:
     return {selector for selector in map(_selector, build) if selector is not None}
 
 
-def _stops_traffic(change: Change, selectors: set[Hashable]) -> bool:
-    """True if no new object applies to the traffic of a removed one.
-
-    A route under removal has no successor: one with the same destination and table would be a CHANGE.
-    """
-    return KIND_OF[type(change.item)].brings_traffic and _selector(change) not in selectors
+def _lead_rank(change: Change) -> int:
+    """Return the rank among what diverts traffic: a unit's route comes after the rules for the way back."""
+    if isinstance(change.item, Route) and change.action is not Action.CHANGE:
+        return 1000
+    return _build_rank(change)
 
 
 def _build_rank(change: Change) -> int:

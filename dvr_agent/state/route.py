@@ -75,5 +75,4 @@ ROUTE_KIND = Kind(
     devices=lambda route: tuple([hop.device for hop in route.hops]),
     key=attrgetter("dst", "table"),
     table=attrgetter("table"),
-    brings_traffic=True,
 )

@@ -61,6 +61,5 @@ RULE_KIND = Kind(
     owned=lambda ownership, rule: ownership.owns_rule(rule),
     devices=lambda rule: () if rule.iif is None else (rule.iif,),
     goes_with_device=False,  # fib_rules_detach (net/core/fib_rules.c): a rule waits for a device of that name
-    brings_traffic=True,
     selector=lambda rule: rule.selector,
 )

@@ -14,7 +14,7 @@ from dvr_agent.state.link import Link, Port
 class FakeAttach:
     """Remembers outer sides by port id; they vanish with their namespace, as veth pairs do.
 
-    ``broken`` maps a device to what is wrong with its outer side.
+    ``broken`` maps a device to what is wrong with its outer side; devices in ``unpluggable`` are refused.
     """
 
     def __init__(self, fake: FakeKernel) -> None:
@@ -27,7 +27,7 @@ class FakeAttach:
         self.plugged: list[str] = []
         self.released: list[str] = []
         self.prepared: list[dict[str, list[str]]] = []
-        self.fail_next = False
+        self.unpluggable: set[str] = set()
 
     def check(self, ports: Iterable[Port]) -> dict[str, str]:
         return {port.device: self.broken[port.device] for port in ports if port.device in self.broken}
@@ -39,11 +39,10 @@ class FakeAttach:
         self.prepared.append({namespace: [port.device for port in some] for namespace, some in ports.items()})
 
     def plug(self, namespace: str, ports: Sequence[Port]) -> None:
-        if self.fail_next:
-            self.fail_next = False
-            raise AttachError(namespace, ports[0].text, 5, "the test wants it to fail")
         there = self._fake.inside(namespace)
         for port in ports:
+            if port.device in self.unpluggable:
+                raise AttachError(namespace, port.text, 5, "the test wants it to fail")
             self.broken.pop(port.device, None)
             self.plugged.append(port.device)
             self.outer[port.port_id] = OuterPort(port.port_id, f"tap{port.port_id[:11]}", namespace)

@@ -73,9 +73,11 @@ def test_a_device_without_an_ethernet_address_is_removed_like_any_other(mac: str
 def test_phases_hold_every_change_once(now: NamespaceState, want: NamespaceState) -> None:
     items = diff(now, want).items
     order = phases(items)
-    staged = (*order.early, *order.build, *order.late)
+    removed = (*order.before, *order.stop, *order.late)
+    staged = (*removed, *order.build, *order.lead)
     assert sorted(map(str, staged)) == sorted(map(str, items))
-    assert all(change.action is Action.REMOVE for change in (*order.early, *order.late))
+    assert all(change.action is Action.REMOVE for change in removed)
+    assert all(change.action is not Action.REMOVE for change in order.lead)
     assert all(change.action is not Action.REMOVE or change.kind == "address" for change in order.build)
 
 
@@ -92,7 +94,7 @@ def test_a_rule_that_goes_waits_for_its_successor() -> None:
     gone = Rule(4, 40001, 16, "10.0.0.6/32")
     items = [Change(Action.REMOVE, old, old), Change(Action.REMOVE, gone, gone), Change(Action.ADD, new)]
     order = phases(items)
-    assert [change.item for change in order.early] == [gone]
+    assert [change.item for change in order.stop] == [gone]
     assert [change.item for change in order.late] == [old]
 
 
@@ -103,7 +105,8 @@ def test_devices_come_before_what_stands_on_them_and_on_link_routes_before_gatew
     on_link = make_route("192.0.2.1/32", 254, Hop(None, "qr-a"))
     rule = Rule(4, 16, 16, "10.0.0.1/24")
     items = [Change(Action.ADD, item) for item in (rule, by_gateway, address, on_link, link)]
-    assert [change.item for change in phases(items).build] == [link, address, on_link, by_gateway, rule]
+    assert [change.item for change in phases(items).build] == [link, address, on_link, by_gateway]
+    assert [change.item for change in phases(items).lead] == [rule]
 
 
 def test_an_ipv6_address_with_another_prefix_length_takes_the_place_of_the_old_one() -> None:

@@ -51,13 +51,13 @@ def test_a_lasting_failure_ends_when_healed() -> None:
     assert kernel.namespaces.list() == []
 
 
-def test_a_batch_can_break_in_the_middle() -> None:
+def test_a_refused_object_does_not_stop_the_rest_of_its_batch() -> None:
     kernel, fake = fake_kernel()
     kernel.namespaces.create("a")
     fake.fail("interfaces.change", nth=3)
     with pytest.raises(KernelError):
         kernel.interfaces.apply("a", ADDS)
-    assert fake["a"].rules[len(KERNEL_RULES) :] == RULES[:2]
+    assert fake["a"].rules[len(KERNEL_RULES) :] == [*RULES[:2], *RULES[3:]]
 
 
 def test_a_block_can_break_between_two_tables() -> None:

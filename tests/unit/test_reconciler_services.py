@@ -10,6 +10,7 @@ import pytest
 
 from dvr_agent.errors import KernelError, ServiceError, ServiceFatalError
 from dvr_agent.model.router import Router
+from dvr_agent.reconcile.api import RefusedError
 from dvr_agent.reconcile.reconciler import RouterReconciler
 from dvr_agent.services.bundle import Services
 from tests.support.reconciler_rig import Bench
@@ -136,8 +137,8 @@ def test_one_that_fails_is_told_and_keeps_neither_kernel_state_nor_the_other_awa
 
 
 def test_without_kernel_state_nobody_is_served(bench: Served, router: Router) -> None:
-    bench.fake.fail("iptables.commit")
-    with pytest.raises(KernelError):
+    bench.fake.fail("namespaces.create", times=None)
+    with pytest.raises(RefusedError):
         bench.reconciler.reconcile(router)
     assert bench.one.served == {}
 

@@ -20,6 +20,7 @@ from dvr_agent.state.address import ADDRESS_KIND
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.kind import AnyKind, KernelObject
 from dvr_agent.state.link import Link, Veth, VethPeer
+from dvr_agent.state.missing import Missing
 from dvr_agent.state.namespace import KIND_OF, NamespaceState
 from dvr_agent.state.ownership import Ownership
 from dvr_agent.state.route import ROUTE_KIND, Route
@@ -54,7 +55,7 @@ class FakePlumber:
             **found,
         )
 
-    def apply(self, namespace: str, changes: Sequence[Change]) -> None:
+    def apply(self, namespace: str, changes: Sequence[Change], missing: Missing | None = None) -> None:
         """Make changes; see :meth:`dvr_agent.kernel.api.InterfacePlumber.apply`."""
         self._faults.call("interfaces.apply", namespace, tuple(changes))
         if not changes:
@@ -62,15 +63,28 @@ class FakePlumber:
         there = self._world.namespaces.get(namespace)
         if there is None:
             raise NamespaceGoneError(namespace, "namespace", errno.ENOENT, "it does not exist")
+        refused = Missing() if missing is None else missing
         for change in changes:
-            self._faults.call("interfaces.change", namespace, change)
-            if isinstance(change.item, Sysctl):
-                self._counters.sysctls += 1
-            else:
-                self._counters.netlink += 1
-            code = self._change(namespace, there, change)
-            if code:
-                raise KernelError(namespace, change.item.text, code)
+            if refused.takes(namespace, change):
+                continue
+            try:
+                self._try(namespace, there, change)
+            except NamespaceGoneError:
+                raise
+            except KernelError as exc:
+                refused.refuse(namespace, change, exc)
+        if missing is None and refused.errors:
+            raise refused.errors[0]
+
+    def _try(self, namespace: str, there: FakeNamespace, change: Change) -> None:
+        self._faults.call("interfaces.change", namespace, change)
+        if isinstance(change.item, Sysctl):
+            self._counters.sysctls += 1
+        else:
+            self._counters.netlink += 1
+        code = self._change(namespace, there, change)
+        if code:
+            raise KernelError(namespace, change.item.text, code)
 
     def _change(self, name: str, there: FakeNamespace, change: Change) -> int:
         """Make one change; returns the errno, 0: done."""

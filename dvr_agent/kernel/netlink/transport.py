@@ -55,18 +55,39 @@ class NetlinkSocket(NetlinkEndpoint):
         """
         tolerated: list[tuple[Request, int]] = []
         for chunk in chunks(requests):
-            if self._counters is not None:
-                self._counters.netlink += len(chunk)
-            first = self._send(chunk, NLM_F_ACK)
-            worst: tuple[int, int, str] | None = None
-            for index, code, hint in self._acknowledged(first, len(chunk)):
+            refused = []
+            for index, code, hint in sorted(self._ask(chunk)):
                 if code in chunk[index].tolerate:
                     tolerated.append((chunk[index], code))
-                elif worst is None or index < worst[0]:
-                    worst = (index, code, hint)
-            if worst is not None:
-                raise self._refused(chunk[worst[0]], *worst[1:])
+                else:
+                    refused.append((chunk[index], code, hint))
+            if refused:
+                raise self._refused(*refused[0])
         return tolerated
+
+    def attempt(self, requests: Sequence[Request]) -> list[tuple[int, int, str]]:
+        """Ask for changes, in order, and go on after those that fail.
+
+        :returns: (index, errno, hint) of the requests that failed, in order, also of those that tolerate it
+        :raises KernelError: the requests could not be sent, or an answer was lost
+        """
+        failed: list[tuple[int, int, str]] = []
+        start = 0
+        for chunk in chunks(requests):
+            failed += [(start + index, code, hint) for index, code, hint in sorted(self._ask(chunk))]
+            start += len(chunk)
+        return failed
+
+    def refusal(self, request: Request, code: int, hint: str = "") -> KernelError:
+        """Return the error for a request that was refused, which is written to the log at DEBUG."""
+        return self._refused(request, code, hint)
+
+    def _ask(self, chunk: Sequence[Request]) -> list[tuple[int, int, str]]:
+        """Send requests at once; returns (index, errno, hint) of those that failed."""
+        if self._counters is not None:
+            self._counters.netlink += len(chunk)
+        first = self._send(chunk, NLM_F_ACK)
+        return list(self._acknowledged(first, len(chunk)))
 
     def transaction(self, begin: Request, changes: Sequence[Request], end: Request) -> None:
         """Ask for all of the changes or none of them, between two messages that mark a transaction (nf_tables).
