@@ -74,6 +74,8 @@ class InterfacePlumber(Protocol):
     def observe(self, namespace: str, ownership: Ownership, sysctls: Iterable[str]) -> NamespaceState | None:
         """Read the objects of a namespace that ``ownership`` claims, and the named kernel parameters.
 
+        Neighbours of a family are read where an address of that family is: without one they have no effect.
+
         :returns: None if there is no such namespace; ``tables`` is empty
         """
 

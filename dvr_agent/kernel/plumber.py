@@ -28,7 +28,7 @@ class RealPlumber:
 
         Never ours, on any device: link-local IPv6 addresses, routes that are neither protocol static nor boot or have
         another type, metric or TOS than the default, rules with another selector than source and input device,
-        neighbours that are not permanent.
+        neighbours that are not permanent.  Nor are neighbours of a family of which none of the devices has an address.
 
         :returns: None if there is no such namespace; ``tables`` stays empty
         :raises KernelError: the kernel could not be read

@@ -21,6 +21,7 @@ from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.kind import AnyKind, KernelObject
 from dvr_agent.state.link import Link, Veth, VethPeer
 from dvr_agent.state.namespace import KIND_OF, NamespaceState
+from dvr_agent.state.neighbour import NEIGHBOUR_KIND
 from dvr_agent.state.ownership import Ownership
 from dvr_agent.state.route import ROUTE_KIND, Route
 from dvr_agent.state.sysctl import Sysctl
@@ -45,6 +46,9 @@ class FakePlumber:
             kind.field: frozenset(one for one in objects.values() if kind.owned(ownership, one))
             for kind, objects in there.objects.items()
         }
+        families = {":" in address.cidr for address in found[ADDRESS_KIND.field]}
+        seen = (one for one in found[NEIGHBOUR_KIND.field] if (":" in one.dst) in families)
+        found[NEIGHBOUR_KIND.field] = frozenset(seen)
         return NamespaceState(
             namespace,
             ownership,

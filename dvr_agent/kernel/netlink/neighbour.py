@@ -1,4 +1,9 @@
-"""Permanent neighbour entries: RTM_…NEIGH messages (pyroute2's ``ndmsg``, ``include/uapi/linux/neighbour.h``)."""
+"""Permanent neighbour entries: RTM_…NEIGH messages (pyroute2's ``ndmsg``, ``include/uapi/linux/neighbour.h``).
+
+The kernel has one table per family for all namespaces of the host, and for a dump walks over all of it: with 1,000
+routers a third of a millisecond, most of it in the IPv6 table, which has the kernel's own multicast entries for every
+device.  So a family is read only where a device of ours has an address of it: without one, entries have no effect.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +14,9 @@ from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH
 from pyroute2.netlink.rtnl.ndmsg import NTF_PROXY, NUD_PERMANENT, ndmsg
 
+from dvr_agent.kernel.netlink.address import decode_addresses, dump_addresses
 from dvr_agent.kernel.netlink.handler import GONE, Handler, SliceReader, WriteContext
-from dvr_agent.kernel.netlink.message import AF_OF_FAMILY, AF_UNSPEC, FAMILY_OF_AF, REPLACE, Request
+from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, AF_OF_FAMILY, AF_UNSPEC, FAMILY_OF_AF, REPLACE, Request
 from dvr_agent.kernel.netlink.schema import Data, Schema, positions
 from dvr_agent.state.neighbour import NEIGHBOUR_KIND, Neighbour
 
@@ -39,9 +45,9 @@ def delete_neighbour(neighbour: Neighbour, index: int, tolerate: frozenset[int] 
 
 
 @lru_cache(maxsize=64)
-def dump_neighbours(index: int = 0) -> Request:
-    """Return the request for all entries of both families, or for those of one link."""
-    body = _head(AF_UNSPEC, 0, 0) + (_ifindex(index) if index else b"")
+def dump_neighbours(index: int = 0, family: int = AF_UNSPEC) -> Request:
+    """Return the request for all entries, or for those of one link; of one family, or of both."""
+    body = _head(family, 0, 0) + (_ifindex(index) if index else b"")
     return Request(RTM_GETNEIGH, NLM_F_DUMP, body, "neighbours")
 
 
@@ -57,8 +63,19 @@ def decode_neighbours(messages: Iterable[Data], devices: Mapping[int, str]) -> I
             yield Neighbour(_read_dst(data, dst), devices[index], _read_lladdr(data, mac))
 
 
+def _dump_ipv4(index: int) -> Request:
+    return dump_neighbours(index, AF_INET)
+
+
+def _dump_ipv6(index: int) -> Request:
+    return dump_neighbours(index, AF_INET6)
+
+
 def _read(reader: SliceReader) -> Iterable[Neighbour]:
-    return decode_neighbours(reader.on_devices(dump_neighbours), reader.owned)
+    families = {":" in address.cidr for address in decode_addresses(reader.on_devices(dump_addresses), reader.owned)}
+    for is_ipv6, dump in ((False, _dump_ipv4), (True, _dump_ipv6)):
+        if is_ipv6 in families:
+            yield from decode_neighbours(reader.on_devices(dump), reader.owned)
 
 
 def _add(neighbour: Neighbour, context: WriteContext) -> list[Request]:
