@@ -67,9 +67,7 @@ def mount_detached(kind: str) -> int:
     context = _syscall(SYS_FSOPEN, ctypes.c_char_p(kind.encode()), FSOPEN_CLOEXEC)
     try:
         _syscall(SYS_FSCONFIG, context, FSCONFIG_CMD_CREATE, None, None, 0)
-        return _syscall(
-            SYS_FSMOUNT, context, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
-        )
+        return _syscall(SYS_FSMOUNT, context, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
     finally:
         os.close(context)
 

@@ -1,13 +1,13 @@
 """Permanent neighbour entries: RTM_…NEIGH messages (pyroute2's ``ndmsg``, ``include/uapi/linux/neighbour.h``).
 
-The kernel has one table per family for all namespaces of the host, and for a dump walks over all of it: with 1,000
-routers a third of a millisecond, most of it in the IPv6 table, which has the kernel's own multicast entries for every
-device.  So a family is read only where a device of ours has an address of it: without one, entries have no effect.
+The kernel has one table per family for all namespaces of the host, and for a dump walks over all of it, whatever the
+dump asks for: with 1,000 routers 0.2 ms for each family.  So a family is read only where a device of ours has an
+address of it (without one, entries have no effect), and who only wants to know that his entries are there asks for each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 
 from pyroute2.netlink import NLM_F_DUMP
@@ -21,6 +21,8 @@ from dvr_agent.kernel.netlink.schema import Data, Schema, positions
 from dvr_agent.state.neighbour import NEIGHBOUR_KIND, Neighbour
 
 NEIGHBOUR = Schema(ndmsg)
+SINGLY_MAX = 64
+"""Entries of one namespace that are asked for one by one; for more, a dump costs less."""
 
 _BODY = NEIGHBOUR.size
 """Where the attributes begin."""
@@ -51,6 +53,12 @@ def dump_neighbours(index: int = 0, family: int = AF_UNSPEC) -> Request:
     return Request(RTM_GETNEIGH, NLM_F_DUMP, body, "neighbours")
 
 
+def get_neighbour(neighbour: Neighbour, index: int) -> Request:
+    """Return the request for one entry, for :meth:`NetlinkSocket.get`; the kernel finds it by its hash."""
+    family = AF_OF_FAMILY[6 if ":" in neighbour.dst else 4]
+    return Request(RTM_GETNEIGH, 0, _head(family, index, 0) + _dst(neighbour.dst), neighbour, GONE)
+
+
 def decode_neighbours(messages: Iterable[Data], devices: Mapping[int, str]) -> Iterable[Neighbour]:
     """Yield the permanent entries on the given devices, without proxy entries, from RTM_NEWNEIGH messages."""
     for data in messages:
@@ -72,6 +80,20 @@ def _dump_ipv6(index: int) -> Request:
 
 
 def _read(reader: SliceReader) -> Iterable[Neighbour]:
+    wanted = reader.neighbours
+    if wanted is not None and len(wanted) <= SINGLY_MAX:
+        return _read_singly(reader, wanted)
+    return _read_all(reader)
+
+
+def _read_singly(reader: SliceReader, wanted: Collection[Neighbour]) -> Iterable[Neighbour]:
+    indexes = {name: index for index, name in reader.owned.items()}
+    requests = [get_neighbour(one, indexes[one.device]) for one in wanted if one.device in indexes]
+    answers = reader.sock.get(requests) if requests else ()
+    return decode_neighbours([data for data in answers if data is not None], reader.owned)
+
+
+def _read_all(reader: SliceReader) -> Iterable[Neighbour]:
     families = {":" in address.cidr for address in decode_addresses(reader.on_devices(dump_addresses), reader.owned)}
     for is_ipv6, dump in ((False, _dump_ipv4), (True, _dump_ipv6)):
         if is_ipv6 in families:
