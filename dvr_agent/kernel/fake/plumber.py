@@ -42,7 +42,7 @@ class FakePlumber:
     ) -> NamespaceState | None:
         """Read a slice; see :meth:`dvr_agent.kernel.api.InterfacePlumber.observe`."""
         keys = tuple(sysctls)
-        self._faults.call("interfaces.observe", namespace, ownership, keys)
+        self._faults.call("interfaces.observe", namespace, ownership, keys, neighbours)
         there = self._world.namespaces.get(namespace)
         if there is None:
             return None

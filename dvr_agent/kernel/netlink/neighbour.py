@@ -2,7 +2,7 @@
 
 The kernel has one table per family for all namespaces of the host, and for a dump walks over all of it, whatever the
 dump asks for: with 1,000 routers 0.2 ms for each family.  So a family is read only where a device of ours has an
-address of it (without one, entries have no effect), and who only wants to know that his entries are there asks for each.
+address of it (without one, entries have no effect), and who only wants to know that entries are there asks for each.
 """
 
 from __future__ import annotations
