@@ -21,6 +21,11 @@ RESOLVE_NO_SYMLINKS = 0x04
 # include/uapi/linux/fcntl.h
 AT_FDCWD = -100
 
+SYS_FSOPEN, SYS_FSCONFIG, SYS_FSMOUNT = 430, 431, 432
+"""As SYS_OPENAT2 below; Linux 5.2."""
+# include/uapi/linux/mount.h
+FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC, FSCONFIG_CMD_CREATE = 0x1, 0x1, 6
+MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 0x2, 0x4, 0x8
 SYS_OPENAT2 = 437
 """The same on all architectures that Debian has (``asm-generic/unistd.h``); Linux 5.6.  glibc has no openat2(2)."""
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -52,6 +57,19 @@ def umount(target: str, flags: int) -> None:
     """Take the topmost mount off a path (umount2(2))."""
     if _libc.umount2(os.fsencode(target), flags):
         raise _error(f"umount {target}")
+
+
+def mount_detached(kind: str) -> int:
+    """Make a file system's instance that no path leads to, and return a descriptor of its root (fsmount(2)).
+
+    The instance goes with its last descriptor.
+    """
+    context = _syscall(SYS_FSOPEN, ctypes.c_char_p(kind.encode()), FSOPEN_CLOEXEC)
+    try:
+        _syscall(SYS_FSCONFIG, context, FSCONFIG_CMD_CREATE, None, None, 0)
+        return _syscall(SYS_FSMOUNT, context, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
+    finally:
+        os.close(context)
 
 
 def inotify_init(flags: int) -> int:
@@ -126,6 +144,10 @@ def _error(what: str) -> OSError:
     code = ctypes.get_errno()
     text = os.strerror(code)
     return OSError(code, f"{what}: {text}" if what else text)
+
+
+def _syscall(number: int, *arguments: ctypes.c_char_p | int | None) -> int:
+    return _checked(_libc.syscall(ctypes.c_long(number), *arguments), "")
 
 
 def _checked(result: int, what: str) -> int:

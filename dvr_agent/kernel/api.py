@@ -16,6 +16,7 @@ from dvr_agent.state.diff import Change
 from dvr_agent.state.filter import Table, TableKey
 from dvr_agent.state.missing import Missing
 from dvr_agent.state.namespace import Announcement, NamespaceState
+from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.ownership import Ownership
 
 
@@ -72,9 +73,19 @@ class NamespaceManager(Protocol):
 class InterfacePlumber(Protocol):
     """Links, addresses, routes, rules, neighbours and sysctls of a namespace."""
 
-    def observe(self, namespace: str, ownership: Ownership, sysctls: Iterable[str]) -> NamespaceState | None:
+    def observe(
+        self,
+        namespace: str,
+        ownership: Ownership,
+        sysctls: Iterable[str],
+        neighbours: Collection[Neighbour] | None = None,
+    ) -> NamespaceState | None:
         """Read the objects of a namespace that ``ownership`` claims, and the named kernel parameters.
 
+        Neighbours of a family are read where an address of that family is: without one they have no effect.
+
+        :param neighbours: look only whether these are as they should be; others are left out, or may be.  To find all
+            neighbours of a namespace the kernel walks over those of the whole host
         :returns: None if there is no such namespace; ``tables`` is empty
         """
 

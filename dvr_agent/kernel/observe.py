@@ -7,7 +7,7 @@ namespace.  Called by :mod:`dvr_agent.kernel.plumber`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from dvr_agent.errors import NamespaceGoneError
@@ -22,11 +22,16 @@ from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.netns import entered
 from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.ownership import Ownership
 
 
 def observe(
-    namespace: str, ownership: Ownership, sysctls: Iterable[str], counters: WriteCounters
+    namespace: str,
+    ownership: Ownership,
+    sysctls: Iterable[str],
+    counters: WriteCounters,
+    neighbours: Collection[Neighbour] | None = None,
 ) -> NamespaceState | None:
     """Read a slice; see :meth:`dvr_agent.kernel.api.InterfacePlumber.observe`."""
     keys = tuple(sysctls)
@@ -41,7 +46,7 @@ def observe(
         links, loopback = _links(sock) if ownership.prefixes else _named_links(sock, ownership)
         names = {link.ifindex: link.name for link in links}
         owned = {link.ifindex: link.name for link in links if ownership.owns_device(link.name)}
-        reader = SliceReader(sock, ownership, names, owned)
+        reader = SliceReader(sock, ownership, names, owned, neighbours)
         found: dict[str, Any] = {handler.kind.field: _owned(handler, reader) for handler in HANDLERS}
         return NamespaceState(
             name=namespace,

@@ -6,7 +6,7 @@ writes by :mod:`dvr_agent.kernel.apply`.  Keeps nothing between calls, no socket
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from dvr_agent.kernel.api import NamespaceManager, WriteCounters
 from dvr_agent.kernel.apply import apply
@@ -14,6 +14,7 @@ from dvr_agent.kernel.observe import observe
 from dvr_agent.state.diff import Change
 from dvr_agent.state.missing import Missing
 from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.ownership import Ownership
 
 
@@ -24,17 +25,24 @@ class RealPlumber:
         self._counters = counters
         self._namespaces = namespaces
 
-    def observe(self, namespace: str, ownership: Ownership, sysctls: Iterable[str]) -> NamespaceState | None:
+    def observe(
+        self,
+        namespace: str,
+        ownership: Ownership,
+        sysctls: Iterable[str],
+        neighbours: Collection[Neighbour] | None = None,
+    ) -> NamespaceState | None:
         """Read the objects that ``ownership`` claims, and those parameters named in ``sysctls`` that exist.
 
         Never ours, on any device: link-local IPv6 addresses, routes that are neither protocol static nor boot or have
         another type, metric or TOS than the default, rules with another selector than source and input device,
-        neighbours that are not permanent.
+        neighbours that are not permanent.  Nor are neighbours of a family of which none of the devices has an address.
 
+        :param neighbours: look only whether these are as they should be; see the interface
         :returns: None if there is no such namespace; ``tables`` stays empty
         :raises KernelError: the kernel could not be read
         """
-        return observe(namespace, ownership, sysctls, self._counters)
+        return observe(namespace, ownership, sysctls, self._counters, neighbours)
 
     def apply(self, namespace: str, changes: Sequence[Change], missing: Missing | None = None) -> None:
         """Make the changes in the given order; see :meth:`dvr_agent.kernel.api.InterfacePlumber.apply`.

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from dvr_agent.errors import KernelError
+from dvr_agent.kernel import procfs
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netns import entered
 from dvr_agent.state.sysctl import Sysctl
@@ -43,13 +44,10 @@ def paths_of(namespace: str, keys: Iterable[str]) -> list[str]:
 
 
 class _Directories:
-    """Opens files below ``/proc/sys/net`` from descriptors of its directories, each opened once.
-
-    The kernel keeps the ``ipv4`` of all namespaces in one hash chain under one name: opening by the whole path walks
-    that chain for every file (70 us with 300 namespaces), opening from the directory does not.
-    """
+    """Opens files below ``/proc/sys/net`` from descriptors of its directories, each opened once per window."""
 
     def __init__(self) -> None:
+        self._proc: procfs.ProcInstance | None = None
         self._open: dict[str, int] = {}
 
     def open(self, path: str, flags: int) -> int:
@@ -60,7 +58,8 @@ class _Directories:
         head, _, rest = path.removeprefix(ROOT).partition("/")
         directory = self._open.get(head)
         if directory is None:
-            directory = self._open[head] = os.open(ROOT + head, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._proc = self._proc or procfs.current()
+            directory = self._open[head] = self._proc.open("sys/net/" + head, os.O_PATH | os.O_DIRECTORY)
         return os.open(rest, flags | os.O_CLOEXEC, dir_fd=directory)
 
     def close(self) -> None:

@@ -69,8 +69,12 @@ class Drafts:
         :param in_resync: read the slice from the resync's snapshot
         """
         state, snapshot = draft.state, self._memory.snapshot
-        draft.qrouter = self.read(state.qrouter)
-        draft.snat = self.read(state.snat) if state.snat is not None else None
+        memory = self._memory.router(draft.view.router.id)
+        if not in_resync:
+            memory.in_sync = None
+        known = in_resync and memory.knows(state)
+        draft.qrouter = self.read(state.qrouter, known)
+        draft.snat = self.read(state.snat, known) if state.snat is not None else None
         if state.slice is None:
             draft.slice = None
         elif in_resync:
@@ -95,10 +99,14 @@ class Drafts:
         draft.allocated, draft.state = allocated, self._desired(draft.view, allocated)
         return True
 
-    def read(self, desired: NamespaceState) -> NamespaceState | None:
-        """Observe the part of a namespace that a desired state owns."""
+    def read(self, desired: NamespaceState, known: bool = False) -> NamespaceState | None:
+        """Observe the part of a namespace that a desired state owns.
+
+        :param known: it was in sync not long ago; do not look for neighbours that nobody wants
+        """
         sysctls = [sysctl.key for sysctl in desired.sysctls]
-        state = self._kernel.interfaces.observe(desired.name, desired.ownership, sysctls)
+        neighbours = desired.neighbours if known else None
+        state = self._kernel.interfaces.observe(desired.name, desired.ownership, sysctls, neighbours)
         if state is None or not desired.tables:
             return state
         return self._memory.tables.with_tables(state, [table.key for table in desired.tables])

@@ -24,6 +24,9 @@ from dvr_agent.reconcile.post_commit import PostCommit
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import PacketFilterReader
 
+ROUNDS = 10
+"""One of so many resyncs and audits of a router looks for neighbours that nobody wants."""
+
 
 @dataclass(slots=True)
 class RouterMemory:
@@ -33,11 +36,32 @@ class RouterMemory:
         read yet.  Our own rules keep these marks, so that they need not be read again
     :ivar desired: the last desired state, after the three values from which it was computed
     :ivar post_commit: post-commit work of a job that runs, or failed half way
+    :ivar in_sync: the desired state with which the namespaces agreed when all of them was last read; None: not known
+    :ivar rounds: resyncs and audits since then
     """
 
     scope_marks: tuple[tuple[str, int], ...] | None = None
     desired: tuple[Router, RouterPort | None, HostAllocations, DesiredRouter] | None = None
     post_commit: PostCommit | None = None
+    in_sync: DesiredRouter | None = None
+    rounds: int = 0
+
+    def knows(self, state: DesiredRouter) -> bool:
+        """True if a resync need not look for neighbours that nobody wants: it did not find any not long ago.
+
+        To find them the kernel walks over the neighbours of the whole host; a resync would cost the square of the
+        number of routers.  Jobs outside a resync always look for them.
+        """
+        self.rounds += 1
+        if self.in_sync is state and self.rounds < ROUNDS:
+            return True
+        self.in_sync = None
+        return False
+
+    def note_in_sync(self, state: DesiredRouter) -> None:
+        """Note that the namespaces agree with a desired state."""
+        if self.in_sync is not state:
+            self.in_sync, self.rounds = state, 0
 
 
 @dataclass(slots=True)
@@ -102,6 +126,7 @@ class HostMemory:
         """
         affected: set[str] = set()
         router_id = view.router.id
+        self.router(router_id).note_in_sync(state)
         for network in self.left_networks(view):
             affected |= self.forget_slice(network, names.router_stem(router_id))
         if state.snat is None:

@@ -16,6 +16,7 @@ from dvr_agent.services.bundle import ServiceChange
 from dvr_agent.state.filter import Table, TableKey
 from dvr_agent.state.link import Port
 from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.ownership import Ownership
 
 
@@ -35,8 +36,17 @@ class NamespaceReader(Protocol):
 class InterfaceReader(Protocol):
     """Reads links, addresses, routes, rules, neighbours and sysctls of a namespace."""
 
-    def observe(self, namespace: str, ownership: Ownership, sysctls: Iterable[str]) -> NamespaceState | None:
-        """Read the objects that ``ownership`` claims, and the named sysctls; None without such a namespace."""
+    def observe(
+        self,
+        namespace: str,
+        ownership: Ownership,
+        sysctls: Iterable[str],
+        neighbours: Collection[Neighbour] | None = None,
+    ) -> NamespaceState | None:
+        """Read the objects that ``ownership`` claims, and the named sysctls; None without such a namespace.
+
+        :param neighbours: look at these only; None: at all
+        """
 
 
 class IptablesReader(Protocol):

@@ -299,6 +299,15 @@ class TestWhatTheKernelTakesAlong:
         assert state.routes == {V6_ROUTE}
         assert state.neighbours == {V6_NEIGHBOUR}
 
+    def test_neighbours_of_a_family_without_an_address_are_not_seen_until_there_is_one(self, kernel: Kernel) -> None:
+        join(kernel)
+        add(kernel, A, V6_NEIGHBOUR)
+        address = next(one for one in see(kernel).addresses if ":" in one.cidr)
+        remove(kernel, A, address)
+        assert see(kernel).neighbours == frozenset()
+        add(kernel, A, address)
+        assert see(kernel).neighbours == {V6_NEIGHBOUR}
+
     def test_while_another_address_is_left_a_route_stays_even_if_its_gateway_is_unreachable(
         self, kernel: Kernel
     ) -> None:

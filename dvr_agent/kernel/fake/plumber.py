@@ -7,7 +7,7 @@ Each kind of object is read and written as its :class:`~dvr_agent.state.kind.Kin
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
@@ -22,6 +22,7 @@ from dvr_agent.state.kind import AnyKind, KernelObject
 from dvr_agent.state.link import Link, Veth, VethPeer
 from dvr_agent.state.missing import Missing
 from dvr_agent.state.namespace import KIND_OF, NamespaceState
+from dvr_agent.state.neighbour import NEIGHBOUR_KIND, Neighbour
 from dvr_agent.state.ownership import Ownership
 from dvr_agent.state.route import ROUTE_KIND, Route
 from dvr_agent.state.sysctl import Sysctl
@@ -33,10 +34,16 @@ class FakePlumber:
     def __init__(self, world: World, faults: Faults, counters: WriteCounters) -> None:
         self._world, self._faults, self._counters = world, faults, counters
 
-    def observe(self, namespace: str, ownership: Ownership, sysctls: Iterable[str]) -> NamespaceState | None:
+    def observe(
+        self,
+        namespace: str,
+        ownership: Ownership,
+        sysctls: Iterable[str],
+        neighbours: Collection[Neighbour] | None = None,
+    ) -> NamespaceState | None:
         """Read a slice; see :meth:`dvr_agent.kernel.api.InterfacePlumber.observe`."""
         keys = tuple(sysctls)
-        self._faults.call("interfaces.observe", namespace, ownership, keys)
+        self._faults.call("interfaces.observe", namespace, ownership, keys, neighbours)
         there = self._world.namespaces.get(namespace)
         if there is None:
             return None
@@ -46,6 +53,7 @@ class FakePlumber:
             kind.field: frozenset(one for one in objects.values() if kind.owned(ownership, one))
             for kind, objects in there.objects.items()
         }
+        found[NEIGHBOUR_KIND.field] = _seen_neighbours(found, neighbours)
         return NamespaceState(
             namespace,
             ownership,
@@ -187,3 +195,13 @@ _REMOVALS: dict[AnyKind, Callable[[FakeNamespace, Any], None]] = {
 
 _REFUSALS: dict[AnyKind, Callable[[FakeNamespace, Any, Action], int]] = {ROUTE_KIND: _refuse_route}
 """Functions that return the errno with which Linux refuses an object, 0: none; other kinds need only their devices."""
+
+
+def _seen_neighbours(found: dict[str, Any], wanted: Collection[Neighbour] | None) -> frozenset[Neighbour]:
+    """Select the neighbours that are looked at: those wanted, or those of the families that have an address."""
+    present: frozenset[Neighbour] = found[NEIGHBOUR_KIND.field]
+    if wanted is not None:
+        keys = {(one.dst, one.device) for one in wanted}
+        return frozenset(one for one in present if (one.dst, one.device) in keys)
+    families = {":" in address.cidr for address in found[ADDRESS_KIND.field]}
+    return frozenset(one for one in present if (":" in one.dst) in families)

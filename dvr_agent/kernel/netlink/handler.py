@@ -7,7 +7,7 @@ reads, and ``kernel/apply.py`` writes, every kind that has one.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -18,6 +18,7 @@ from dvr_agent.state.ownership import Ownership
 
 if TYPE_CHECKING:
     from dvr_agent.kernel.netlink.transport import NetlinkSocket
+    from dvr_agent.state.neighbour import Neighbour
 
 EXISTS = frozenset({errno.EEXIST})
 """The kernel's answer when an object of the same identity exists."""
@@ -36,12 +37,14 @@ class SliceReader:
 
     :ivar names: index → name of every device that was found
     :ivar owned: index → name of every device that the slice owns
+    :ivar neighbours: the only neighbours to look at; None: all
     """
 
     sock: NetlinkSocket
     ownership: Ownership
     names: dict[int, str]
     owned: dict[int, str]
+    neighbours: Collection[Neighbour] | None = None
     _dumps: dict[Callable[[int], Request], Sequence[Data]] = field(default_factory=dict)
 
     @property

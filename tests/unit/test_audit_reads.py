@@ -1,0 +1,98 @@
+"""What an audit of a router reads: its own neighbours, and only now and then those that nobody wants."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dvr_agent.desired import names
+from dvr_agent.model.router import Router
+from dvr_agent.reconcile.memory import ROUNDS
+from dvr_agent.state.neighbour import Neighbour
+from tests.support.reconciler_rig import Bench
+from tests.support.recorded_documents import load
+
+
+@pytest.fixture
+def router() -> Router:
+    return load("b2_dvr_snat_node_with_vms", "compute1")
+
+
+@pytest.fixture
+def bench(tmp_path: Path, router: Router) -> Bench:
+    """A router that was just built."""
+    made = Bench(tmp_path)
+    made.reconciler.reconcile(router)
+    return made
+
+
+def neighbours(bench: Bench, router: Router) -> dict[object, Neighbour]:
+    return bench.fake[names.QROUTER + router.id].neighbours
+
+
+def stray(bench: Bench, router: Router) -> Neighbour:
+    """Add a neighbour that nobody wants."""
+    present = neighbours(bench, router)
+    one = next(one for one in present.values() if ":" not in one.dst)._replace(dst="10.255.255.9")
+    present[one.key] = one
+    return one
+
+
+def audit(bench: Bench, router: Router) -> bool:
+    """True if it changed something."""
+    bench.reconciler.begin_resync()
+    return bool(bench.reconciler.reconcile(router, in_resync=True).plan)
+
+
+def test_one_audit_of_ten_looks_for_neighbours_that_nobody_wants(bench: Bench, router: Router) -> None:
+    bench.fake.forget_calls()
+    for _ in range(2 * ROUNDS):
+        audit(bench, router)
+    asked = [call.args for call in bench.fake.calls("interfaces.observe") if call.args[0] == names.QROUTER + router.id]
+    wanted = frozenset(neighbours(bench, router).values())
+    assert [args[3] for args in asked] == 2 * [*(ROUNDS - 1) * [wanted], None]
+
+
+def test_a_neighbour_that_nobody_wants_goes_within_ten_audits(bench: Bench, router: Router) -> None:
+    one = stray(bench, router)
+    assert any(audit(bench, router) for _ in range(ROUNDS))
+    assert one not in neighbours(bench, router).values()
+
+
+def test_a_job_of_its_own_finds_it_at_once(bench: Bench, router: Router) -> None:
+    audit(bench, router)
+    one = stray(bench, router)
+    bench.reconciler.reconcile(router)
+    assert one not in neighbours(bench, router).values()
+
+
+def test_the_first_resync_of_a_process_finds_it(bench: Bench, router: Router) -> None:
+    one = stray(bench, router)
+    bench.restart()
+    audit(bench, router)
+    assert one not in neighbours(bench, router).values()
+
+
+@pytest.mark.parametrize("wrong", [True, False], ids=["wrong", "lost"])
+def test_each_audit_repairs_neighbours_that_are_wanted(bench: Bench, router: Router, wrong: bool) -> None:
+    audit(bench, router)
+    present = neighbours(bench, router)
+    before = dict(present)
+    key, one = next(iter(present.items()))
+    del present[key]
+    if wrong:
+        present[key] = one._replace(mac="fa:16:3e:ff:ff:ff")
+    assert audit(bench, router)
+    assert neighbours(bench, router) == before
+
+
+def test_a_document_that_changed_is_compared_with_all_neighbours(bench: Bench, router: Router) -> None:
+    audit(bench, router)
+    instances = {one.dst for one in neighbours(bench, router).values()}
+    fewer = replace(router, ports_by_subnet=())
+    audit(bench, fewer)
+    left = {one.dst for one in neighbours(bench, router).values()}
+    assert left < instances
+    assert not bench.reconciler.reconcile(fewer).plan
