@@ -47,7 +47,9 @@ def _options(arguments: Sequence[str], known: Sequence[Promise]) -> argparse.Nam
     parser.add_argument("names", nargs="*", metavar="NAME", help="which promises (default: all); --list names them")
     parser.add_argument("--quick", action="store_true", help="small numbers, as the tests have them")
     parser.add_argument("--list", action="store_true", help="instead: the names")
-    parser.add_argument("--timeout", type=float, metavar="S", help="seconds for each program (default: 3600, quick 300)")
+    parser.add_argument(
+        "--timeout", type=float, metavar="S", help="seconds for each program (default: 3600, quick 300)"
+    )
     parser.add_argument("--record", action="store_true", help="keep the figures for docs/reliability.md")
     options = parser.parse_args(arguments)
     unknown = set(options.names) - {one.name for one in known}
