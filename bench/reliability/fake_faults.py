@@ -1,7 +1,7 @@
 """Every call to the kernel fails once with every error, for each recorded router, on the fake kernel.
 
-A job is the making, the changing or the removal of a router beside another one that is in sync.  Its nth call fails; the
-job then ends as if nothing had been, or by an error whose text an operator can use.  The other router is in sync
+A job is the making, the changing or the removal of a router beside another one that is in sync.  Its nth call fails;
+the job then ends as if nothing had been, or by an error whose text an operator can use.  The other router is in sync
 nevertheless, and the next try makes of both what they would have been without the fault.
 """
 
@@ -94,7 +94,7 @@ def measure(options: Options) -> Figure:
     scenarios = QUICK_SCENARIOS if options.quick else SCENARIOS
     with ProcessPoolExecutor(1 if options.quick else None) as pool:
         done = list(pool.map(try_scenario, scenarios, [options] * len(scenarios)))
-    tried, raised = (sum(one[at] for one in done) for at in (0, 1))
+    tried, raised = sum(one[0] for one in done), sum(one[1] for one in done)
     wrong = [line for one in done for line in one[2]]
     text = f"{tried:,} faults: {raised:,} jobs degraded with the reason, {len(wrong):,} ended otherwise than promised"
     return Figure(text, not wrong and tried > 0, tuple(wrong[:20]))

@@ -86,7 +86,11 @@ class Faults:
         """Log the call; raise if a fault applies to it."""
         self.log.append(Call(method, args))
         for fault in self._faults:
-            if fault.method not in (method, ANY) or fault.times == 0 or (fault.when is not None and not fault.when(*args)):
+            if (
+                fault.method not in (method, ANY)
+                or fault.times == 0
+                or (fault.when is not None and not fault.when(*args))
+            ):
                 continue
             if fault.skip:
                 fault.skip -= 1

@@ -1,0 +1,24 @@
+"""Samples of the long programs of ``make reliability``, on the real kernel."""
+
+from __future__ import annotations
+
+from bench.reliability import crashes, injection, state_files
+from bench.reliability.api import Options
+from tests.support import lab
+
+QUICK = Options(quick=True)
+
+
+def test_a_killed_agent_completes_what_it_began(host: lab.Host) -> None:
+    figure = crashes.measure(QUICK)
+    assert figure.kept, figure
+
+
+def test_system_calls_that_fail_are_survived(host: lab.Host) -> None:
+    figure = injection.measure(QUICK)
+    assert figure.kept, figure
+
+
+def test_a_broken_state_file_changes_nothing_and_is_written_anew(host: lab.Host) -> None:
+    figure = state_files.measure(QUICK)
+    assert figure.kept, figure
