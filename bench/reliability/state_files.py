@@ -1,4 +1,4 @@
-"""Starts the daemon on state files that are broken in many ways: the kernel stays as it is, the files are written anew."""
+"""Starts the daemon on broken state files: the kernel stays as it is, and the files are written anew."""
 
 from __future__ import annotations
 

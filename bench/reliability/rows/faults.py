@@ -17,8 +17,8 @@ PROMISES: tuple[Promise, ...] = (
     ),
     Promise(
         "killed-anywhere",
-        "Killed (SIGKILL) at any write while it builds, changes or removes a router, the agent completes it at the next "
-        "start; nothing is left over, and living routers lose no packet.",
+        "Killed (SIGKILL) at any write while it builds, changes or removes a router, the agent completes it at the "
+        "next start; nothing is left over, and living routers lose no packet.",
         "the kernel is the truth: a start reads all of it; tables are committed whole, files are renamed whole "
         "(`reconcile/inventory.py`, `kernel/iptables/`, `securefiles.py`)",
         ("tests/functional/test_reliability.py::test_a_killed_agent_completes_what_it_began",),
@@ -35,8 +35,8 @@ PROMISES: tuple[Promise, ...] = (
     ),
     Promise(
         "broken-state-files",
-        "Whatever is in the place of a state file: the agent starts, changes nothing in the kernel, says it in one line, "
-        "and writes the file anew.",
+        "Whatever is in the place of a state file: the agent starts, changes nothing in the kernel, says it in one "
+        "line, and writes the file anew.",
         "the kernel's values win over the files' (`reconcile/allocations.py`); `securefiles.py` reads nothing but a "
         "regular file up to a limit, and replaces it as a whole",
         ("tests/functional/test_reliability.py::test_a_broken_state_file_changes_nothing_and_is_written_anew",),
