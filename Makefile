@@ -10,6 +10,7 @@
 #               0: one after the other, in this process, for a debugger)
 #   VM_ARGS     more arguments for pytest in test-vm     (make test-vm VM_ARGS=--full)
 #   BENCH_ARGS  more arguments for the bench
+#   RELIABILITY_ARGS more arguments for reliability      (make reliability RELIABILITY_ARGS="--quick")
 #   DEMO_ARGS   more arguments for dvrctl demo
 #   PREFIX      where `make install` puts things         (default: /usr/local)
 #   DESTDIR     directory to stage an installation in    (default: none)
@@ -103,6 +104,11 @@ bench-metadata: ## one metadata proxy against a haproxy per router (root; BENCH_
 	$(call need,test,test)
 	@$(RUN) -m bench.metadata $(BENCH_ARGS)
 
+.PHONY: reliability
+reliability: ## the promises of docs/reliability.md, measured by long runs; an hour or more (RELIABILITY_ARGS=--quick)
+	$(call need,test,test)
+	@$(RUN) -m bench.reliability $(RELIABILITY_ARGS)
+
 .PHONY: lint
 lint: format-check types layers sample-check unit-check docs-check ## everything that can be said without running it
 
@@ -123,10 +129,11 @@ layers: ## who may import whom (import-linter)
 	$(VENV)/bin/lint-imports
 
 .PHONY: sample-check
-sample-check: ## etc/dvr-agent.conf.sample and docs/configuration.md are what the code says
-	$(call need,)
+sample-check: ## etc/dvr-agent.conf.sample, docs/configuration.md and docs/reliability.md are what the code says
+	$(call need,lint,test lint)
 	$(RUN) tools/sample_config.py --check
 	$(RUN) tools/configuration_page.py --check
+	$(RUN) tools/reliability_page.py --check
 
 .PHONY: unit-check
 unit-check: ## systemd-analyze verify of the unit
@@ -145,10 +152,11 @@ format: ## let ruff write the code's layout
 	$(RUN) -m ruff check --fix .
 
 .PHONY: sample-config
-sample-config: ## generate etc/dvr-agent.conf.sample anew
-	$(call need,)
+sample-config: ## generate etc/dvr-agent.conf.sample and the tables of docs/ anew
+	$(call need,lint,test lint)
 	$(RUN) tools/sample_config.py
 	$(RUN) tools/configuration_page.py
+	$(RUN) tools/reliability_page.py
 
 .PHONY: install
 install: ## agent, dvrctl, systemd unit and configuration (PREFIX, DESTDIR); never overwrites a configuration

@@ -38,6 +38,8 @@ These three are no methods of the interface: ``interfaces.change`` (namespace, C
 ``apply`` makes; ``iptables.commit`` (namespace, Table), one for each table at the end of a ``defer_apply`` block;
 ``announcer.send`` (namespace, Announcement), one for each announcement.
 """
+ANY = "*"
+"""Stands for every method, where calls are made to fail."""
 
 
 class Call(NamedTuple):
@@ -72,7 +74,7 @@ class Faults:
         times: int | None,
     ) -> None:
         """Let calls fail; see :meth:`dvr_agent.kernel.fake.FakeKernel.fail`."""
-        if method not in METHODS:
+        if method not in (*METHODS, ANY):
             raise ValueError(f"{method}: not one of {', '.join(METHODS)}")
         self._faults.append(_Fault(method, nth - 1, times, error, when))
 
@@ -84,7 +86,11 @@ class Faults:
         """Log the call; raise if a fault applies to it."""
         self.log.append(Call(method, args))
         for fault in self._faults:
-            if fault.method != method or fault.times == 0 or (fault.when is not None and not fault.when(*args)):
+            if (
+                fault.method not in (method, ANY)
+                or fault.times == 0
+                or (fault.when is not None and not fault.when(*args))
+            ):
                 continue
             if fault.skip:
                 fault.skip -= 1

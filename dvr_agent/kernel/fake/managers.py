@@ -44,7 +44,7 @@ class FakeKernel:
     ) -> None:
         """Let calls fail: from the ``nth`` matching one on, ``times`` of them (None: all).
 
-        :param method: one of :data:`~dvr_agent.kernel.fake.faults.METHODS`
+        :param method: one of :data:`~dvr_agent.kernel.fake.faults.METHODS`, or ``ANY`` of that module
         :param error: what is raised; None: a :class:`KernelError` EIO that names the namespace and the method
         :param when: gets the call's arguments; only calls for which it returns True count and fail
         """
