@@ -5,6 +5,7 @@ It is read once at start, for the host memory, and before each removal of stale 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from dvr_agent.desired import names
@@ -16,6 +17,7 @@ from dvr_agent.state.ownership import Ownership, RuleOwner
 from dvr_agent.state.route import Route
 
 _FIP_DEVICES = Ownership(prefixes=(names.FIP_TO_ROUTER, names.AGENT_GATEWAY))
+_PAIR = Ownership(prefixes=(names.ROUTER_TO_FIP,))
 _QROUTER_RULES = Ownership(rules=RuleOwner.QROUTER)
 
 
@@ -81,7 +83,7 @@ def adopt_inventory(kernel: KernelReader, allocations: Allocations) -> Inventory
     :raises StateFileError: descriptors or memory are short; a retry may succeed
     """
     found = take_inventory(kernel)
-    by_stem = {names.router_stem(router_id): router_id for router_id in found.routers}
+    by_stem = _pair_owners(kernel, found.routers)
     known, unknown = {}, []
     for stems in found.slices.values():
         for stem, pair in stems.items():
@@ -91,6 +93,21 @@ def adopt_inventory(kernel: KernelReader, allocations: Allocations) -> Inventory
                 unknown.append(pair)
     allocations.load(known, unknown, fip_priorities(kernel, found.routers))
     return found
+
+
+def _pair_owners(kernel: KernelReader, routers: Iterable[str]) -> dict[str, str]:
+    """Return stem → the router with it; of routers whose ids begin alike the one that has a pair."""
+    found: dict[str, str] = {}
+    for router_id in sorted(routers):
+        stem = names.router_stem(router_id)
+        if stem not in found or _has_pair(kernel, router_id):
+            found[stem] = router_id
+    return found
+
+
+def _has_pair(kernel: KernelReader, router_id: str) -> bool:
+    state = kernel.interfaces.observe(names.QROUTER + router_id, _PAIR, ())
+    return state is not None and bool(state.links)
 
 
 def fip_priorities(kernel: KernelReader, routers: set[str]) -> set[int]:

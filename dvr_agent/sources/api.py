@@ -114,20 +114,27 @@ class JobReport:
 
     :ivar router: the router of the document of the job; None if the router is gone
     :ivar reason: why the job failed
+    :ivar left_out: ids of floating IPs of the document that other routers have here
+    :ivar rivals: ids of other routers whose documents claim what this one claims, as this job has found
     """
 
     router_id: str
     data_plane: DataPlane
     router: Router | None = None
     reason: str = ""
+    left_out: frozenset[str] = frozenset()
+    rivals: tuple[str, ...] = ()
 
 
 class Source(Protocol):
     """A source of router documents.  No method raises, whatever happens to files, network and server.
 
+    :ivar is_authority: its documents come from one place that never gives a thing to two routers: of two documents that
+        claim the same, one is out of date.  False: either may be wrong, so that the one in force stays
     :ivar poll_blocks: False if :meth:`poll` reads no file and waits for nothing, so that any thread may call it
     """
 
+    is_authority: bool
     poll_blocks: bool
 
     @property

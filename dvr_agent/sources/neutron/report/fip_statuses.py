@@ -84,7 +84,7 @@ class FipStatuses:
         except NotSupportedError:
             self._drop(report.router_id)
             return
-        self._set_wanted(state, view, report.data_plane)
+        self._set_wanted(state, view, report)
         state.router = report.router
         self._compare(report.router_id)
 
@@ -108,11 +108,13 @@ class FipStatuses:
         """Return how many statuses are not sent yet."""
         return sum(len(statuses) or 1 for statuses in self.due().values())
 
-    def _set_wanted(self, state: _RouterStatuses, view: HostView, data_plane: DataPlane) -> None:
+    def _set_wanted(self, state: _RouterStatuses, view: HostView, report: JobReport) -> None:
+        data_plane = report.data_plane
         listed = {fip.id for fip in _listed(view)}
         if data_plane is DataPlane.IN_PLACE:
-            in_kernel = frozenset(fip.id for fip in (*view.local_fips, *view.central_fips))
-            state.wanted = dict.fromkeys(sorted(in_kernel), ACTIVE) | self._omitted(view, in_kernel)
+            in_kernel = frozenset(fip.id for fip in (*view.local_fips, *view.central_fips)) - report.left_out
+            failed = self._omitted(view, in_kernel) if view.router.omitted or report.left_out else {}
+            state.wanted = dict.fromkeys(sorted(in_kernel), ACTIVE) | failed
         elif data_plane is DataPlane.ABSENT:
             in_kernel = frozenset()
             state.wanted = dict.fromkeys(sorted(self._reported_here(view)), DOWN)
@@ -130,8 +132,8 @@ class FipStatuses:
         return {fip.id for fip in _listed(view) if self._is_reported_here(view, fip)}
 
     def _omitted(self, view: HostView, in_kernel: frozenset[str]) -> dict[str, str]:
-        """Return ERROR for floating IPs that cannot be built because of values of their own or of their ports."""
-        return dict.fromkeys(sorted(self._reported_here(view) - in_kernel), ERROR) if view.router.omitted else {}
+        """Return ERROR for floating IPs that cannot be built because of values, or that others have."""
+        return dict.fromkeys(sorted(self._reported_here(view) - in_kernel), ERROR)
 
     def _is_reported_here(self, view: HostView, fip: FloatingIp) -> bool:
         return view.snat_here if fip.is_central else fip.host == self._settings.host
