@@ -85,20 +85,23 @@ class ClaimRegister:
 
     # --- documents ---
 
-    def declare_all(self, documents: Iterable[tuple[str, Router]], settings: HostSettings) -> None:
+    def declare_all(self, documents: Iterable[tuple[str, Router]], settings: HostSettings) -> bool:
         """Declare all documents before the first is planned; later ones are newer.
 
         What the kernel has of routers without a document counts as claimed by them.
 
         :param documents: (name, router)
+        :returns: True for the first call
         """
         for name, router in documents:
             self._declare(router, settings, name)
-        if self._is_open:
-            self._is_open = False
-            for router_id in self._holdings.routers_without(self._documents):
-                keys = self._undeclared[router_id] = tuple(self._holdings.keys_of(router_id))
-                self._claim(router_id, [(key, router_id) for key in keys], ())
+        if not self._is_open:
+            return False
+        self._is_open = False
+        for router_id in self._holdings.routers_without(self._documents):
+            keys = self._undeclared[router_id] = tuple(self._holdings.keys_of(router_id))
+            self._claim(router_id, [(key, router_id) for key in keys], ())
+        return True
 
     def grant(self, router: Router, settings: HostSettings, name: str = "") -> Router:
         """Declare a document, and return the router without what others have; the same object while nothing changes.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from dvr_agent.desired.build import DesiredRouter, desired_router
@@ -44,6 +46,15 @@ class Drafts:
 
     def __init__(self, kernel: KernelReader, settings: HostSettings, memory: HostMemory) -> None:
         self._kernel, self.settings, self._memory = kernel, settings, memory
+
+    def declare(self, documents: Iterable[tuple[str, Router]]) -> None:
+        """Declare all (name, router); before the first job also choose the agent gateway ports by all of them."""
+        claims, found = self._memory.claims, list(documents)
+        if not claims.declare_all(found, self.settings):
+            return
+        for _, router in found:
+            with contextlib.suppress(NotSupportedError):
+                self._granted_view(router, "")
 
     def make(self, router: Router, document: str = "") -> Draft:
         """Leave out what others have, choose the agent gateway port, allocate, and compute the desired state.

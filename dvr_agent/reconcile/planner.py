@@ -72,7 +72,7 @@ class Planner:
 
     def declare(self, documents: Iterable[tuple[str, Router]]) -> None:
         """Declare all (name, router) before the first is planned, so that their order does not matter."""
-        self._memory.claims.declare_all(documents, self._drafts.settings)
+        self._drafts.declare(documents)
 
     def plan(self, router: Router) -> Plan:
         """Return the plan of a router, with a warning for each port that could not be plugged now.

@@ -251,3 +251,27 @@ def test_check_compares_documents_of_any_host(one: Router, two: Router) -> None:
     assert rival.omission.value == f'"{SHARED}"'
     assert "floating_ip_address" in rival.omission.path
     assert not find_rivals([("a.json", with_fip(one)), ("b.json", replace(with_fip(two), admin_state_up=False))])
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("what", ["mac", "hop", "address"])
+def test_after_a_restart_the_agent_gateway_port_is_as_the_kernel_has_it(
+    bench: Bench, one: Router, two: Router, what: str, order: int
+) -> None:
+    """Two documents describe one port differently: the one in force before the restart is in force after it."""
+    listed = one.agent_gateways[0]
+    different = {
+        "mac": replace(listed, mac="fa:16:3e:66:66:66"),
+        "hop": replace(listed, subnets=(replace(listed.subnets[0], gateway_ip=ip_address("203.0.113.66")),)),
+        "address": replace(listed, fixed_ips=port("fg", EXTERNAL, "203.0.113.202/24").fixed_ips),
+    }[what]
+    two = replace(two, agent_gateways=(different,))
+    for router in (one, two):
+        bench.reconciler.reconcile(router)
+    bench.restart()
+    documents = [("a.json", one), ("b.json", two)][:: -1 if order else 1]
+    bench.reconciler.begin_resync(documents)
+    writes = bench.writes()
+    for _, router in documents:
+        assert not bench.reconciler.reconcile(router, in_resync=True).plan
+    assert bench.writes() == writes
