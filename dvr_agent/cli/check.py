@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from dvr_agent.cli.inputs import FileResult, load_config, read_files
 from dvr_agent.cli.output import GREEN, RED, YELLOW, Output
 from dvr_agent.cli.render import omitted_text
+from dvr_agent.desired.rivals import Rivals, find_rivals
 from dvr_agent.model.router import Omission, Router
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
     """Run ``dvrctl check``.
 
-    :returns: 0: all documents are good; 1: at least one is bad or has objects that are left out
+    :returns: 0: all documents are good; 1: at least one is bad, has objects that are left out, or claims what another
+        one claims
     """
     conf = load_config(args)
     found = read_files(args.files, conf.dvr_agent.max_document_size)
+    rivals = find_rivals(found.good)
     if out.json:
-        documents = [_as_json(result) for result in found.results]
+        documents = [_as_json(result, rivals.get(result.path, ())) for result in found.results]
         out.document({"documents": documents, "good": len(found.good), "bad": len(found.bad)})
     else:
         for result in found.results:
-            _show(out, result)
-    return 1 if found.bad or any(router.omitted for _, router in found.good) else 0
+            _show(out, result, rivals.get(result.path, ()))
+    return 1 if found.bad or rivals or any(router.omitted for _, router in found.good) else 0
 
 
-def _as_json(result: FileResult) -> dict[str, object]:
+def _as_json(result: FileResult, rivals: Sequence[Rivals]) -> dict[str, object]:
     path, router, error = result
     return {
         "file": path,
@@ -35,6 +39,7 @@ def _as_json(result: FileResult) -> dict[str, object]:
         "name": router.name if router else None,
         "note": note(router) if router else "",
         "omitted": [_omission_json(omission) for omission in router.omitted] if router else [],
+        "claimed_twice": [{**_omission_json(one.omission), "other": one.other} for one in rivals],
         "warnings": [f"no neighbour: {omission.text}" for omission in router.skipped] if router else [],
         "error": None
         if error is None
@@ -42,16 +47,18 @@ def _as_json(result: FileResult) -> dict[str, object]:
     }
 
 
-def _show(out: Output, result: FileResult) -> None:
+def _show(out: Output, result: FileResult, rivals: Sequence[Rivals]) -> None:
     path, router, error = result
     if error is not None:
         out.line(f"bad  {error}", RED)
     elif router is not None:
         title = f"router {router.id}" + (f" ({router.name})" if router.name else "")
-        verdict, colour = ("part", YELLOW) if router.omitted else ("ok  ", GREEN)
+        verdict, colour = ("part", YELLOW) if router.omitted or rivals else ("ok  ", GREEN)
         out.line(f"{verdict} {path}: {title}" + (f"; {note(router)}" if note(router) else ""), colour)
         for omission in router.omitted:
             out.line(f"     left out: {omission.text}", RED)
+        for one in rivals:
+            out.line(f"     claimed twice: {one.omission.text}", RED)
         for omission in router.skipped:
             out.line(f"     warning: no neighbour: {omission.text}")
 

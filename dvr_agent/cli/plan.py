@@ -136,6 +136,7 @@ def run_plan(args: argparse.Namespace, out: Output) -> int:
     planner.load()
     for trouble in planner.services.troubles:
         report.warn(trouble)
+    planner.declare(documents.good)
     _for_each(documents, report, lambda name, router: _plan_one(planner, name, router, report, documents.outdated))
     for router_id in sorted(documents.outdated.keys() - {router.id for _, router in documents.good}):
         report.outdated(router_id, documents.outdated[router_id])
@@ -158,6 +159,7 @@ def run_apply(args: argparse.Namespace, out: Output) -> int:
     with AgentLock(conf.state_path, conf.host):
         reconciler = open_reconciler(make_settings(conf))
         reconciler.load()
+        reconciler.planner.declare(documents.good)
         affected: set[str] = set()
 
         def apply(name: str, router: Router) -> None:
@@ -197,8 +199,8 @@ def _plan_one(
 
 
 def _apply_one(reconciler: Reconciler, document: str, router: Router, report: Report) -> tuple[str, ...]:
-    """Apply a document; returns the ids of other routers that get routes now which they conceded to this one."""
-    result = reconciler.remove(router.id) if _is_down(router) else reconciler.reconcile(router)
+    """Apply a document; returns the ids of other routers that get something now which this one had."""
+    result = reconciler.remove(router.id) if _is_down(router) else reconciler.reconcile(router, document=document)
     report.plan(result.plan, router.name, result, document)
     for trouble in result.trouble:
         report.error(f"router {router.id}", ServiceError(trouble))

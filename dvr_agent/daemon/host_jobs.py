@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from dvr_agent.daemon.announcements import AnnouncementRepeater
 from dvr_agent.daemon.idle_bridges import IdleBridges
 from dvr_agent.daemon.job_result import JobResult
@@ -28,7 +30,8 @@ class HostJobs:
     def run(self, kind: HostJob) -> None:
         """Carry out a host job; a failure is logged."""
         if kind is HostJob.BEGIN_ROUND:
-            self._worker.try_call(self._reconciler.begin_resync, "shared parts cannot be prepared")
+            begin = partial(self._reconciler.begin_resync, self._resync.documents())
+            self._worker.try_call(begin, "shared parts cannot be prepared")
         elif kind is HostJob.SWEEP:
             self._resync.sweep()
         elif kind is HostJob.ANNOUNCE:

@@ -16,6 +16,7 @@ from dvr_agent.daemon.job_result import JobResult, RouterState
 from dvr_agent.daemon.job_texts import counts_text, log_objects, subject_text, times_text
 from dvr_agent.daemon.work_queue import Priority, QueuedJob
 from dvr_agent.errors import DvrError, NotSupportedError
+from dvr_agent.model.router import Router
 from dvr_agent.reconcile.api import Reconciler, RefusedError, Result
 from dvr_agent.sources.api import DataPlane, Document, JobReport
 
@@ -104,7 +105,16 @@ def report_of(work: RouterJob, result: JobResult) -> JobReport:
         return JobReport(work.router_id, DataPlane.LEFT_ALONE, router, result.reason)
     in_place = router is not None and router.admin_state_up
     data_plane = DataPlane.IN_PLACE if in_place else DataPlane.ABSENT
-    return JobReport(work.router_id, data_plane, router, held=result.held)
+    left_out, rivals = _left_to_others(router, result.reconciled)
+    return JobReport(work.router_id, data_plane, router, held=result.held, left_out=left_out, rivals=rivals)
+
+
+def _left_to_others(router: Router | None, result: Result | None) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return (ids of the floating IPs that other routers have, these routers)."""
+    if router is None or result is None or result.built is None:
+        return frozenset(), ()
+    built = {fip.id for fip in result.built.floating_ips}
+    return frozenset(fip.id for fip in router.floating_ips if fip.id not in built), result.rivals
 
 
 def started_late(since: float) -> float:
@@ -124,7 +134,7 @@ def _carry_out(work: RouterJob, priority: Priority, reconciler: Reconciler, late
         result = _remove(work, "administratively down, removed", reconciler, late)
         return JobResult(RouterState.ADMIN_DOWN, reconciled=result)
     in_round = priority in (Priority.RESYNC, Priority.AUDIT)
-    result = reconciler.reconcile(router, in_resync=in_round)
+    result = reconciler.reconcile(router, in_resync=in_round, document=work.document.name)
     _log_update(work, priority, result, late)
     return _result(work, result)
 

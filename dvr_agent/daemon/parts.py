@@ -39,11 +39,12 @@ def open_parts(settings: Settings) -> Parts:
     from dvr_agent.reconcile.factory import open_reconciler
     from dvr_agent.sources.factory import open_source
 
-    reconciler = open_reconciler(settings)
+    source = open_source(settings)
+    reconciler = open_reconciler(settings, newer_wins=source.is_authority)
     kernel = reconciler.kernel
     return Parts(
         reconciler,
-        open_source(settings),
+        source,
         reconciler.services,
         kernel.announcer.announce,
         kernel.counters,

@@ -31,6 +31,7 @@ from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.stale_sweep import StaleSweep
 from dvr_agent.daemon.state_files import StateFiles
 from dvr_agent.daemon.work_queue import Priority
+from dvr_agent.model.router import Router
 
 LOG = logging.getLogger(__name__)
 
@@ -85,6 +86,11 @@ class Resync:
         ids = {record.id for record in self._schedule.records if record.has_work}
         self._begin(Priority.RESYNC, ids)
         return len(ids)
+
+    def documents(self) -> list[tuple[str, Router]]:
+        """Return (name, router) of the good document of every router."""
+        found = (record.document for record in self._schedule.records if not record.deleted)
+        return [(document.name, document.router) for document in found if document is not None]
 
     def audit_periodically(self, interval: float) -> None:
         """Begin an audit every ``interval`` seconds, the first one that long after the first resync; never returns."""

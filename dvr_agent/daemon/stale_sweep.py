@@ -110,6 +110,8 @@ class StaleSweep:
             return None
         self._refused_for = None
         self._schedule.records.hold_back(frozenset())
+        for router_id in swept.result.affected if swept.result is not None else ():
+            self._schedule.check_soon(router_id)
         removed = gone - listing.known  # a document may have appeared during the sweep
         for router_id in removed:
             self._schedule.drop_router(router_id)

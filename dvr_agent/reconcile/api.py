@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -64,7 +64,9 @@ class Result:
     :ivar announcements: (namespace, announcement) that were sent once; the daemon repeats them
     :ivar conntrack_deleted: number of conntrack entries deleted
     :ivar trouble: faults of the router's services; its kernel state is in place nevertheless
-    :ivar affected: ids of other routers to reconcile again: a route that they conceded to this router is free now
+    :ivar affected: ids of other routers to reconcile again: something that they claim, too, is free, or this router's
+    :ivar rivals: ids of other routers whose documents claim what this one's claims, found by this job
+    :ivar built: the document's router without what other routers have
     """
 
     plan: Plan
@@ -73,6 +75,8 @@ class Result:
     conntrack_deleted: int = field(default=0)
     trouble: tuple[str, ...] = ()
     affected: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()
+    built: Router | None = None
 
 
 class RefusedError(DvrError):
@@ -101,6 +105,12 @@ class RouterPlanner(Protocol):
 
     def load(self) -> None:
         """Read state files and kernel once: which pairs and priorities are in use."""
+
+    def declare(self, documents: Iterable[tuple[str, Router]]) -> None:
+        """Declare all (name, router) before the first is planned, so that their order does not matter.
+
+        :raises KernelError: the kernel could not be read
+        """
 
     def plan(self, router: Router) -> Plan:
         """Return what :meth:`Reconciler.reconcile` would do.
@@ -146,11 +156,17 @@ class Reconciler(Protocol):
     def load(self) -> None:
         """Read state files and kernel once, before the first write: which pairs and priorities are in use."""
 
-    def begin_resync(self) -> None:
-        """Begin a resync or an audit, which reads the shared parts of namespaces only once."""
+    def begin_resync(self, documents: Iterable[tuple[str, Router]] = ()) -> None:
+        """Begin a resync or an audit, which reads the shared parts of namespaces only once.
 
-    def reconcile(self, router: Router, in_resync: bool = False) -> Result:
+        :param documents: (name, router) of all good documents: what several of them claim is decided before the first
+            job
+        """
+
+    def reconcile(self, router: Router, in_resync: bool = False, document: str = "") -> Result:
         """Make the kernel agree with the router; a second call writes nothing.
+
+        :param document: name of the router's document, for messages
 
         :param in_resync: the call is one of a resync over many routers, see :meth:`begin_resync`
         :returns: the changes made, and the faults of services that do not serve the router

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from dvr_agent.desired.build import DesiredRouter, desired_router
@@ -43,16 +45,26 @@ class Drafts:
     """Makes drafts, in the order of the methods: make, observe, correct by the observed state."""
 
     def __init__(self, kernel: KernelReader, settings: HostSettings, memory: HostMemory) -> None:
-        self._kernel, self._settings, self._memory = kernel, settings, memory
+        self._kernel, self.settings, self._memory = kernel, settings, memory
 
-    def make(self, router: Router) -> Draft:
-        """Choose the agent gateway port, allocate, and compute the desired state.
+    def declare(self, documents: Iterable[tuple[str, Router]]) -> None:
+        """Declare all (name, router); before the first job also choose the agent gateway ports by all of them."""
+        claims, found = self._memory.claims, list(documents)
+        if not claims.declare_all(found, self.settings):
+            return
+        for _, router in found:
+            with contextlib.suppress(NotSupportedError):
+                self._granted_view(router, "")
 
+    def make(self, router: Router, document: str = "") -> Draft:
+        """Leave out what others have, choose the agent gateway port, allocate, and compute the desired state.
+
+        :param document: name of the router's document
         :raises NotSupportedError: HA or not distributed
         """
         memory = self._memory
         try:
-            view = make_view(router, self._settings, memory.networks.choose(router, self._settings))
+            view = self._granted_view(router, document)
         except NotSupportedError:
             memory.allocations.note_floating_ips(router.id, ())
             raise
@@ -62,6 +74,18 @@ class Drafts:
             conceded = memory.routes.concede(view.fip, view.fpr, router.id, view.same_scope_subnets)
         allocated = replace(memory.allocations.allocate(view), marks=marks, conceded=conceded)
         return Draft(view, allocated, self._desired(view, allocated))
+
+    def _granted_view(self, router: Router, document: str) -> HostView:
+        """Return the view of a router, without what others have."""
+        networks, claims, settings = self._memory.networks, self._memory.claims, self.settings
+        granted = claims.grant(router, settings, document)
+        port = networks.choose(granted, settings)
+        if port is not None:
+            claims.note_gateway(port)
+            again = claims.grant(router, settings)
+            if again is not granted:  # it claims what belongs to the agent gateway port
+                granted, port = again, networks.choose(again, settings)
+        return make_view(granted, settings, port)
 
     def observe(self, draft: Draft, in_resync: bool = False) -> None:
         """Read the observed state of all objects that the desired state owns.

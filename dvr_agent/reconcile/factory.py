@@ -18,16 +18,17 @@ from dvr_agent.services.factory import open_services
 from dvr_agent.settings import AttachSettings
 
 
-def open_reconciler(settings: Settings) -> RouterReconciler:
+def open_reconciler(settings: Settings, newer_wins: bool = False) -> RouterReconciler:
     """Open the reconciler that the configuration describes.
 
+    :param newer_wins: of two documents that claim one thing the newer has it: their source is an authority
     :raises ConfigError: an option has a value that cannot be used
     :raises KernelError: this kernel lacks a function that every router needs
     """
     probe_kernel()
     kernel = open_kernel()
     attach, services = _attach(settings.attach, kernel), open_services(settings, True)
-    return RouterReconciler(kernel, attach, settings.dataplane, settings.state_path, services)
+    return RouterReconciler(kernel, attach, settings.dataplane, settings.state_path, services, newer_wins)
 
 
 def open_planner(settings: Settings) -> Planner:

@@ -13,7 +13,7 @@ from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import agent_gateways
 from dvr_agent.model.router import Router, RouterPort
-from dvr_agent.reconcile.inventory import Inventory
+from dvr_agent.reconcile.inventory import Inventory, PluggedGateway
 from dvr_agent.state.namespace import NamespaceState
 
 
@@ -31,7 +31,7 @@ class _Network:
     """
 
     stems: set[str] = field(default_factory=set)
-    at_start: frozenset[str] = frozenset()
+    at_start: Mapping[str, PluggedGateway] = field(default_factory=dict)
     devices: set[str] = field(default_factory=set)
     port: RouterPort | None = None
     listed: dict[str, list[RouterPort]] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class FipNetworks:
     def load(self, found: Inventory) -> None:
         """Note the slices and ``fg-`` devices that the inventory found at start."""
         self._networks = {
-            network: _Network(set(stems), frozenset(found.gateways[network]), set(found.gateways[network]))
+            network: _Network(set(stems), found.gateways[network], set(found.gateways[network]))
             for network, stems in found.slices.items()
         }
 
@@ -118,7 +118,8 @@ class FipNetworks:
 
         Neutron may replace the port, and the routers' documents learn that one after the other.  A document that newly
         lists another port decides, for unchanged documents too.  Of several listed ports the one in use stays, else one
-        that was plugged when this process began is chosen, else the one with the lowest id.
+        that was plugged when this process began is chosen, else the one with the lowest id.  Of documents that were
+        there when this process began the one decides that describes the port as the kernel has it.
 
         :returns: None if the document lists no port for this host
         """
@@ -132,7 +133,7 @@ class FipNetworks:
             return one.port
         offered = self._offered(one, candidates)
         is_new = known is None and one.port is not None
-        if is_new and not (self._was_plugged(one, offered) and not self._was_plugged(one, one.port)):
+        if is_new and self._likeness(one, offered) <= self._likeness(one, one.port):
             return one.port
         one.port = offered
         return offered
@@ -204,12 +205,18 @@ class FipNetworks:
     @staticmethod
     def _offered(one: _Network, candidates: list[RouterPort]) -> RouterPort:
         current = one.port.id if one.port is not None else None
-        plugged = (port for port in candidates if device_of(port) in one.at_start)
-        return next((port for port in candidates if port.id == current), None) or next(plugged, candidates[0])
+        in_use = next((port for port in candidates if port.id == current), None)
+        return in_use or max(candidates, key=lambda port: FipNetworks._likeness(one, port))
 
     @staticmethod
-    def _was_plugged(one: _Network, port: RouterPort | None) -> bool:
-        return port is not None and device_of(port) in one.at_start
+    def _likeness(one: _Network, port: RouterPort | None) -> int:
+        """Return how much a port is like its device when this process began; 0: there was no such device."""
+        found = one.at_start.get(device_of(port)) if port is not None else None
+        if found is None or port is None:
+            return 0
+        hops = {str(subnet.gateway_ip) for subnet in port.subnets if subnet.gateway_ip is not None}
+        same_addresses = found.addresses == {fixed.cidr for fixed in port.fixed_ips}
+        return 1 + (found.mac == port.mac) + same_addresses + (found.hops <= hops)
 
 
 def device_of(port: RouterPort) -> str:

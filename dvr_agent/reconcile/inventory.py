@@ -5,6 +5,7 @@ It is read once at start, for the host memory, and before each removal of stale 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from dvr_agent.desired import names
@@ -12,11 +13,27 @@ from dvr_agent.desired.allocation import LinkLocalPair
 from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.translations import dnat_pairs, rules_of
+from dvr_agent.state.link import Link
+from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership, RuleOwner
-from dvr_agent.state.route import Route
+from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, Route
 
 _FIP_DEVICES = Ownership(prefixes=(names.FIP_TO_ROUTER, names.AGENT_GATEWAY))
+_PAIR = Ownership(prefixes=(names.ROUTER_TO_FIP,))
 _QROUTER_RULES = Ownership(rules=RuleOwner.QROUTER)
+
+
+@dataclass(frozen=True, slots=True)
+class PluggedGateway:
+    """An ``fg-`` device as found in the kernel.
+
+    :ivar addresses: with their prefix lengths
+    :ivar hops: next hops of the default routes by it
+    """
+
+    mac: str
+    addresses: frozenset[str]
+    hops: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -28,13 +45,13 @@ class Inventory:
     :ivar routers: ids of routers with a qrouter or snat namespace
     :ivar slices: network id → stem of each router with an ``fpr-`` device in the network's fip namespace → the /31 of
         that device, if it has an address
-    :ivar gateways: network id → ``fg-`` devices in the network's fip namespace
+    :ivar gateways: network id → ``fg-`` devices in the network's fip namespace, as they are
     :ivar routes: name of a fip namespace → routes by ``fg-`` and ``fpr-`` devices in it
     """
 
     routers: set[str] = field(default_factory=set)
     slices: dict[str, dict[str, LinkLocalPair | None]] = field(default_factory=dict)
-    gateways: dict[str, set[str]] = field(default_factory=dict)
+    gateways: dict[str, dict[str, PluggedGateway]] = field(default_factory=dict)
     routes: dict[str, frozenset[Route]] = field(default_factory=dict)
 
     def networks_of(self, router_id: str) -> set[str]:
@@ -72,7 +89,18 @@ def _read_fip(kernel: KernelReader, name: str, network: str, found: Inventory) -
         if link.name.startswith(names.FIP_TO_ROUTER)
     }
     found.routes[name] = state.routes
-    found.gateways[network] = {link.name for link in state.links if link.name.startswith(names.AGENT_GATEWAY)}
+    found.gateways[network] = {
+        link.name: _plugged(state, link) for link in state.links if link.name.startswith(names.AGENT_GATEWAY)
+    }
+
+
+def _plugged(state: NamespaceState, link: Link) -> PluggedGateway:
+    hops = (hop for route in state.routes if route.dst in (DEFAULT_V4, DEFAULT_V6) for hop in route.hops)
+    return PluggedGateway(
+        link.mac,
+        frozenset(address.cidr for address in state.addresses if address.device == link.name),
+        frozenset(hop.gateway for hop in hops if hop.device == link.name and hop.gateway is not None),
+    )
 
 
 def adopt_inventory(kernel: KernelReader, allocations: Allocations) -> Inventory:
@@ -81,7 +109,7 @@ def adopt_inventory(kernel: KernelReader, allocations: Allocations) -> Inventory
     :raises StateFileError: descriptors or memory are short; a retry may succeed
     """
     found = take_inventory(kernel)
-    by_stem = {names.router_stem(router_id): router_id for router_id in found.routers}
+    by_stem = _pair_owners(kernel, found.routers)
     known, unknown = {}, []
     for stems in found.slices.values():
         for stem, pair in stems.items():
@@ -91,6 +119,21 @@ def adopt_inventory(kernel: KernelReader, allocations: Allocations) -> Inventory
                 unknown.append(pair)
     allocations.load(known, unknown, fip_priorities(kernel, found.routers))
     return found
+
+
+def _pair_owners(kernel: KernelReader, routers: Iterable[str]) -> dict[str, str]:
+    """Return stem → the router with it; of routers whose ids begin alike the one that has a pair."""
+    found: dict[str, str] = {}
+    for router_id in sorted(routers):
+        stem = names.router_stem(router_id)
+        if stem not in found or _has_pair(kernel, router_id):
+            found[stem] = router_id
+    return found
+
+
+def _has_pair(kernel: KernelReader, router_id: str) -> bool:
+    state = kernel.interfaces.observe(names.QROUTER + router_id, _PAIR, ())
+    return state is not None and bool(state.links)
 
 
 def fip_priorities(kernel: KernelReader, routers: set[str]) -> set[int]:

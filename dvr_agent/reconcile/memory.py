@@ -17,8 +17,10 @@ from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.model.router import Router, RouterPort
 from dvr_agent.reconcile.allocations import Allocations
+from dvr_agent.reconcile.claims import ClaimRegister
 from dvr_agent.reconcile.fip_networks import FipNetworks, SharedPart, device_of
 from dvr_agent.reconcile.fip_slices import FipRoutes, SliceSnapshot
+from dvr_agent.reconcile.holdings import KernelHoldings
 from dvr_agent.reconcile.inventory import adopt_inventory
 from dvr_agent.reconcile.post_commit import PostCommit
 from dvr_agent.reconcile.reader import KernelReader
@@ -71,6 +73,7 @@ class HostMemory:
     :ivar allocations: link-local subnets and rule priorities; the only part that is written to files
     :ivar tables: reads packet filter tables, and remembers namespaces without chains of neutron-l3-agent
     :ivar snapshot: slices as the present resync read them
+    :ivar claims: which document has a thing that several documents claim
     :ivar networks: agent gateway ports and shared parts of the fip namespaces
     :ivar routes: which router's slice has a route
     """
@@ -78,17 +81,23 @@ class HostMemory:
     allocations: Allocations
     tables: PacketFilterReader
     snapshot: SliceSnapshot
+    holdings: KernelHoldings
+    claims: ClaimRegister
     networks: FipNetworks = field(default_factory=FipNetworks)
     routes: FipRoutes = field(default_factory=lambda: FipRoutes({}))
     _routers: dict[str, RouterMemory] = field(default_factory=dict)
 
     @classmethod
-    def empty(cls, kernel: KernelReader, state_path: Path) -> HostMemory:
+    def empty(cls, kernel: KernelReader, state_path: Path, newer_wins: bool = False) -> HostMemory:
         """Return a memory that :meth:`load` fills.
 
         :param state_path: directory of the state files, which are read only
+        :param newer_wins: the source of documents is an authority, see ``claims``
         """
-        return cls(Allocations(state_path), PacketFilterReader(kernel), SliceSnapshot(kernel.interfaces))
+        holdings = KernelHoldings(kernel)
+        claims = ClaimRegister(holdings, newer_wins)
+        tables, snapshot = PacketFilterReader(kernel), SliceSnapshot(kernel.interfaces)
+        return cls(Allocations(state_path), tables, snapshot, holdings, claims)
 
     def load(self, kernel: KernelReader) -> None:
         """Read kernel and state files: slices, routes, and the allocations in use.
@@ -97,6 +106,7 @@ class HostMemory:
         """
         found = adopt_inventory(kernel, self.allocations)
         self.networks.load(found)
+        self.holdings.load(found)
         self.routes = FipRoutes(found.routes)
 
     def begin_resync(self) -> None:
@@ -116,7 +126,14 @@ class HostMemory:
     def left_networks(self, view: HostView) -> list[str]:
         """Return the external networks in whose fip namespace the router has a slice that it no longer needs."""
         current = view.agent_gateway.network_id if view.agent_gateway else None
-        return [network for network in self.networks.of_router(view.router.id) if network != current]
+        return [network for network in self.networks_of(view.router.id) if network != current]
+
+    def networks_of(self, router_id: str) -> list[str]:
+        """Return the external networks in whose fip namespace the router has, or may have, a slice.
+
+        None if another router's id begins alike and the slice with this name is the other's.
+        """
+        return self.networks.of_router(router_id) if self.claims.holds_pair(router_id) else []
 
     def note_in_sync(self, view: HostView, state: DesiredRouter, shared: SharedPart | None) -> tuple[str, ...]:
         """Note that a router's namespaces are as desired.
@@ -140,7 +157,10 @@ class HostMemory:
         else:
             self.allocations.release_pair(router_id)
         self.allocations.note_floating_ips(router_id, [str(fip.address) for fip in view.local_fips])
-        return tuple(sorted(affected - {router_id}))
+        affected = (affected | self.claims.take_affected(router_id)) - {router_id}
+        if not self.claims.is_granted(router_id):  # what this job has removed was in the way of its own router
+            affected.add(router_id)
+        return tuple(sorted(affected))
 
     def post_commit(self, router_id: str) -> PostCommit:
         """Return the router's pending post-commit work, also that of an earlier job that failed half way."""
@@ -162,6 +182,7 @@ class HostMemory:
         self.networks.leave(network, stem)
         if not self.networks.is_used(network):
             self.tables.forget([names.FIP + network])
+            self.claims.forget_gateway(network)
         return self.routes.forget(names.FIP + network, names.FIP_TO_ROUTER + stem)
 
     def forget_router(self, router_id: str) -> set[str]:
@@ -170,11 +191,12 @@ class HostMemory:
         :returns: ids of other routers that conceded one of its routes
         """
         affected: set[str] = set()
-        for network in self.networks.of_router(router_id):
+        for network in self.networks_of(router_id):
             affected |= self.forget_slice(network, names.router_stem(router_id))
         self.allocations.release(router_id)
         self._forget_own(router_id)
-        return affected - {router_id}
+        self.claims.forget(router_id)
+        return (affected | self.claims.take_affected(router_id)) - {router_id}
 
     def forget_stale(self, known: Collection[str], slices: Iterable[tuple[str, str]]) -> set[str]:
         """Forget all that belongs to no known router.
@@ -188,7 +210,8 @@ class HostMemory:
             affected |= self.forget_slice(network, stem)
         for router_id in self._routers.keys() - set(known):
             self._forget_own(router_id)
-        return affected
+        self.claims.forget_unknown(known)
+        return affected | self.claims.take_affected("")
 
     def _forget_own(self, router_id: str) -> None:
         self._routers.pop(router_id, None)

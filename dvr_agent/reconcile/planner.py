@@ -7,7 +7,7 @@ routers agree.  Used by the reconciler, which carries the plans out, and alone b
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from dvr_agent.desired import names
@@ -75,6 +75,10 @@ class Planner:
         """
         self._memory.load(self._kernel)
 
+    def declare(self, documents: Iterable[tuple[str, Router]]) -> None:
+        """Declare all (name, router) before the first is planned, so that their order does not matter."""
+        self._drafts.declare(documents)
+
     def plan(self, router: Router) -> Plan:
         """Return the plan of a router, with a warning for each port that could not be plugged now.
 
@@ -96,13 +100,14 @@ class Planner:
         """
         self.plan_router(router)
 
-    def plan_router(self, router: Router, in_resync: bool = False) -> RouterJob:
+    def plan_router(self, router: Router, in_resync: bool = False, document: str = "") -> RouterJob:
         """Plan a job: choose, allocate, compute the desired state, observe, compare.
 
         :param in_resync: read the slice from the resync's snapshot, and skip a shared part that the resync has checked
+        :param document: name of the router's document
         :raises DvrError: as :meth:`plan`
         """
-        draft = self._drafts.make(router)
+        draft = self._drafts.make(router, document)
         self._drafts.observe(draft, in_resync)
         if self._drafts.correct(draft):
             self._drafts.observe(draft)
@@ -112,7 +117,7 @@ class Planner:
             tuple(job.changes for job in jobs if job.changes),
             tuple(line for job in jobs for line in job.port_lines),
             draft.state.warnings,
-            self.services.plan(router),
+            self.services.plan(draft.view.router),
             draft.state.omitted,
         )
         return RouterJob(plan, jobs, draft, _paths(draft.view))
@@ -128,7 +133,7 @@ class Planner:
 
     def removal_jobs(self, router_id: str) -> list[NamespaceJob]:
         """Return the jobs that remove a router's namespaces and its slices."""
-        jobs = [self._leave_network(network, router_id) for network in self._memory.networks.of_router(router_id)]
+        jobs = [self._leave_network(network, router_id) for network in self._memory.networks_of(router_id)]
         exists = self._kernel.namespaces.exists
         if exists(names.QROUTER + router_id):
             jobs = [job.without_devices() for job in jobs]

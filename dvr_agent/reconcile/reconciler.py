@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from oslo_utils import excutils
@@ -36,6 +36,7 @@ class RouterReconciler:
 
     :param state_path: directory of the state files
     :param services: metadata and radvd of the routers; default: none
+    :param newer_wins: of two documents that claim one thing the newer has it: their source is an authority
     """
 
     def __init__(
@@ -45,10 +46,11 @@ class RouterReconciler:
         settings: HostSettings,
         state_path: Path,
         services: Services | None = None,
+        newer_wins: bool = False,
     ) -> None:
         self.kernel, self.attach = kernel, attach
         self.services = services if services is not None else Services()
-        self.memory = HostMemory.empty(kernel, state_path)
+        self.memory = HostMemory.empty(kernel, state_path, newer_wins)
         self.planner = Planner(kernel, attach, self.services, settings, self.memory)
         self._executor = Executor(kernel, attach)
         self._files = AllocationFiles(state_path)
@@ -58,14 +60,15 @@ class RouterReconciler:
         self.planner.load()
         self._files.check(self.memory.allocations)
 
-    def begin_resync(self) -> None:
-        """Forget what a resync reads once for all routers."""
+    def begin_resync(self, documents: Iterable[tuple[str, Router]] = ()) -> None:
+        """Forget what a resync reads once for all routers, and declare their documents."""
         self.memory.begin_resync()
+        self.planner.declare(documents)
 
-    def reconcile(self, router: Router, in_resync: bool = False) -> Result:
+    def reconcile(self, router: Router, in_resync: bool = False, document: str = "") -> Result:
         """Make the kernel agree with a router's document."""
         started = time.perf_counter()
-        job = self.planner.plan_router(router, in_resync)
+        job = self.planner.plan_router(router, in_resync, document)
         plan = job.plan
         post_commit = self.memory.post_commit(router.id)
         self.memory.claim_slice(job.draft.view)
@@ -88,8 +91,11 @@ class RouterReconciler:
             affected = self.memory.note_in_sync(job.draft.view, job.draft.state, job.draft.shared)
         log_takeover(plan)
         there = not missing.lacks_namespace(job.draft.view.qrouter)  # they serve from inside
-        trouble = self.services.apply(router) if there else ()
-        result = Result(plan, time.perf_counter() - started, announced, deleted, trouble, affected)
+        built = job.draft.view.router
+        trouble = self.services.apply(built) if there else ()
+        rivals = tuple(sorted(self.memory.claims.take_rivals(router.id)))
+        seconds = time.perf_counter() - started
+        result = Result(plan, seconds, announced, deleted, trouble, affected, rivals, built)
         if missing:
             raise RefusedError(missing.errors, missing.held, result)
         return result

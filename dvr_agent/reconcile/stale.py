@@ -186,7 +186,7 @@ def _gateway_jobs(
     current = networks.gateways.get(network)
     if current is None:
         return []
-    stale = {device for device in found.gateways.get(network, set()) if device != current}
+    stale = {device for device in found.gateways.get(network, {}) if device != current}
     stale = {device for device in stale if not networks.is_busy(network, device, known)}
     if not stale:
         return []

@@ -115,6 +115,8 @@ class JobReport:
     :ivar router: the router of the document of the job; None if the router is gone
     :ivar reason: why the job failed
     :ivar held: addresses that are not on their new path, since objects were refused: with ``IN_PLACE`` the rest is
+    :ivar left_out: ids of floating IPs of the document that other routers have here
+    :ivar rivals: ids of other routers whose documents claim what this one claims, as this job has found
     """
 
     router_id: str
@@ -122,14 +124,19 @@ class JobReport:
     router: Router | None = None
     reason: str = ""
     held: frozenset[str] = frozenset()
+    left_out: frozenset[str] = frozenset()
+    rivals: tuple[str, ...] = ()
 
 
 class Source(Protocol):
     """A source of router documents.  No method raises, whatever happens to files, network and server.
 
+    :ivar is_authority: its documents come from one place that never gives a thing to two routers: of two documents that
+        claim the same, one is out of date.  False: either may be wrong, so that the one in force stays
     :ivar poll_blocks: False if :meth:`poll` reads no file and waits for nothing, so that any thread may call it
     """
 
+    is_authority: bool
     poll_blocks: bool
 
     @property

@@ -42,6 +42,7 @@ class DirectorySource:
     :param max_size: bytes; a larger file is a bad document and is not read
     """
 
+    is_authority = False
     poll_blocks = True
 
     def __init__(self, path: str, rescan_interval: float, max_size: int) -> None:

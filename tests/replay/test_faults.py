@@ -37,11 +37,21 @@ class Case:
         return str(add_to(self.cloud, OTHER, HOST)["id"])
 
     def twin(self) -> str:
-        """A router like the first, with the same external network; the server has not said so yet."""
+        """A router like the first on the same external network, with networks and addresses of its own.
+
+        The server has not said so yet.
+        """
         twin = copy.deepcopy(self.router)
         twin["id"] = f"f{twin['id'][1:]}"
-        for port in [*twin["_interfaces"], *twin["_snat_router_interfaces"], twin["gw_port"]]:
-            port["id"] = f"f{port['id'][1:]}"
+        inside = [*twin["_interfaces"], *twin["_snat_router_interfaces"]]
+        for port in [*inside, twin["gw_port"]]:
+            port["id"], port["mac_address"] = (
+                f"f{port['id'][1:]}",
+                f"{port['mac_address'][:-5]}ff:{port['mac_address'][-2:]}",
+            )
+        for port in inside:
+            port["network_id"] = f"f{port['network_id'][1:]}"
+        twin["gw_port"]["fixed_ips"][0]["ip_address"] = "203.0.113.240"
         twin["_floatingips"] = []
         self.cloud.routers[twin["id"]] = twin
         return str(twin["id"])
@@ -279,3 +289,31 @@ def test_two_agent_gateway_ports_for_one_host_make_one_device(case: Case) -> Non
         links = [link["ifname"] for link in lab.ip_json("link", netns=f"fip-{case.network}")]
         assert len([name for name in links if name.startswith("fg-")]) == 1
     assert case.site.state(case.id) == "in sync"
+
+
+def test_the_newer_of_two_documents_has_a_floating_ip_and_the_older_router_is_asked_for_again(case: Case) -> None:
+    twin, address = case.twin(), case.fip["floating_ip_address"]
+    theirs = {**case.fip, "id": f"f{case.fip['id'][1:]}", "router_id": twin}
+    case.cloud.routers[twin]["_floatingips"] = [theirs]
+    case.router["_floatingips"] = []
+    since = len(case.server.calls)
+    case.server.updated(twin)  # nothing is said about the first router, which has lost it
+    case.site.in_sync(twin, case.id)
+    wait_for(lambda: [case.id] in [call.args["router_ids"] for call in case.server.asked("sync_routers", since)])
+    wait_for(lambda: f"fpr-{twin[:10]}" in lab.run("ip", "-n", f"fip-{case.network}", "route", "show", address))
+    case.site.in_sync(case.id)
+
+    case.router["_floatingips"] = [case.fip]  # and while both documents have it, the newer one wins
+    since = len(case.server.calls)
+    case.server.updated(case.id)
+    wait_for(lambda: case.site.state(twin) == "degraded")
+    case.site.in_sync(case.id)
+    wait_for(lambda: f"fpr-{case.id[:10]}" in lab.run("ip", "-n", f"fip-{case.network}", "route", "show", address))
+    wait_for(lambda: [twin] in [call.args["router_ids"] for call in case.server.asked("sync_routers", since)])
+    case.server.wait_asked("update_floatingip_statuses", since, router_id=twin, fip_statuses={theirs["id"]: "ERROR"})
+    assert f"router {case.id} has it" in case.site.daemon.ask(f"/routers/{twin}")[1]["reason"]
+
+    case.router["_floatingips"] = []
+    case.server.updated(case.id)
+    case.site.in_sync(twin, case.id)
+    wait_for(lambda: f"fpr-{twin[:10]}" in lab.run("ip", "-n", f"fip-{case.network}", "route", "show", address))

@@ -14,7 +14,7 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from dvr_agent.cli import agent
@@ -115,8 +115,11 @@ class ScriptedReconciler:
     def planner(self) -> RouterPlanner:
         return self
 
-    def begin_resync(self) -> None:
+    def begin_resync(self, documents: Iterable[tuple[str, Router]] = ()) -> None:
         self.note("begin_pass")
+
+    def declare(self, documents: Iterable[tuple[str, Router]]) -> None:
+        raise NotImplementedError
 
     def plan(self, router: Router) -> Plan:
         raise NotImplementedError
@@ -124,7 +127,7 @@ class ScriptedReconciler:
     def learn(self, router: Router) -> None:
         raise NotImplementedError
 
-    def reconcile(self, router: Router, in_resync: bool = False) -> Result:
+    def reconcile(self, router: Router, in_resync: bool = False, document: str = "") -> Result:
         self.note("reconcile", router.id, "pass" if in_resync else "shared")
         started = time.perf_counter()
         if router.ha or not router.distributed:

@@ -14,8 +14,10 @@ from tests.support.recorded_documents import MODES
 class Bench:
     """A reconciler with the fake kernel under it."""
 
-    def __init__(self, state_path: Path, host: str = "compute1", mode: AgentMode | None = None) -> None:
-        self.state_path = state_path
+    def __init__(
+        self, state_path: Path, host: str = "compute1", mode: AgentMode | None = None, newer_wins: bool = False
+    ) -> None:
+        self.state_path, self.newer_wins = state_path, newer_wins
         self.settings = HostSettings(host, mode or MODES[host])
         kernel, self.fake = fake_kernel()
         self.kernel, self.attach = kernel, FakeAttach(self.fake)
@@ -23,7 +25,9 @@ class Bench:
 
     def restart(self) -> None:
         """A new process on the same kernel and state files."""
-        self.reconciler = RouterReconciler(self.kernel, self.attach, self.settings, self.state_path)
+        self.reconciler = RouterReconciler(
+            self.kernel, self.attach, self.settings, self.state_path, newer_wins=self.newer_wins
+        )
         self.reconciler.load()
 
     def writes(self) -> int:

@@ -408,3 +408,19 @@ def test_left_out_floating_ip_of_another_host_is_not_reported_here(server: Serve
         a.sync()
         a.settle(router_id)
         assert all_statuses_sent(a) == [(router_id, {fip_id: "ACTIVE"})]
+
+
+def test_a_floating_ip_that_another_router_has_is_an_error_and_that_router_is_asked_for(
+    server: Server, tmp_path: Path
+) -> None:
+    router_id, fip_id = add(server)
+    other, _ = add(server, 2, "ACTIVE")
+    with desk(server, tmp_path) as a:
+        a.sync()
+        since = len(server.of("sync_routers"))
+        report = JobReport(router_id, DataPlane.IN_PLACE, a.router(router_id), "", frozenset({fip_id}), (other,))
+        a.source.job_ended(report)
+        assert a.statuses(1) == [(router_id, {fip_id: "ERROR"})]
+        assert server.wait_calls("sync_routers", since + 1)[since:] == [[other]]
+        a.settle(router_id)
+        assert a.statuses(2)[1:] == [(router_id, {fip_id: "ACTIVE"})]

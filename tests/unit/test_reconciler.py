@@ -13,7 +13,7 @@ from dvr_agent.desired import names
 from dvr_agent.errors import DvrError, KernelError, NotSupportedError
 from dvr_agent.kernel.fake import FakeKernel
 from dvr_agent.kernel.fake.faults import METHODS
-from dvr_agent.model.router import ExtraRoute, Router
+from dvr_agent.model.router import ExtraRoute, Router, RouterPort
 from dvr_agent.reconcile.api import RefusedError
 from dvr_agent.state.diff import Action
 from dvr_agent.state.route import Route
@@ -281,18 +281,33 @@ def test_a_new_process_that_removes_a_router_releases_its_floating_ips_too(bench
 
 
 def second(router: Router) -> Router:
-    """Another router on the same external network."""
+    """Another router on the same external network, with internal networks of its own."""
+    assert router.gateway is not None
+    (outside,) = router.gateway.fixed_ips
     return replace(
         router,
         id="bbbbbbbb-0000-4000-8000-000000000001",
-        gateway=replace(router.gateway, id="bbbbbbbb-0000-4000-8000-000000000002") if router.gateway else None,
-        interfaces=tuple(
-            replace(port, id=f"bbbbbbb{i}-1111-4000-8000-000000000001") for i, port in enumerate(router.interfaces)
+        gateway=replace(
+            router.gateway,
+            id="bbbbbbbb-0000-4000-8000-000000000002",
+            mac="fa:16:3e:bb:00:01",
+            fixed_ips=(replace(outside, address=outside.address + 1),),
         ),
-        snat_interfaces=tuple(
-            replace(port, id=f"bbbbbbb{i}-2222-4000-8000-000000000001") for i, port in enumerate(router.snat_interfaces)
-        ),
+        interfaces=elsewhere(router.interfaces, "1111"),
+        snat_interfaces=elsewhere(router.snat_interfaces, "2222"),
         floating_ips=tuple(replace(fip, address=IPv4Address("203.0.113.77")) for fip in router.floating_ips),
+    )
+
+
+def elsewhere(ports: tuple[RouterPort, ...], part: str) -> tuple[RouterPort, ...]:
+    """The ports with other ids, in other networks."""
+    return tuple(
+        replace(
+            port,
+            id=f"bbbbbbb{number}-{part}-4000-8000-000000000001",
+            network_id=f"bbbbbbb{number}-3333-4000-8000-000000000001",
+        )
+        for number, port in enumerate(ports)
     )
 
 
@@ -372,9 +387,12 @@ def test_router_that_moves_to_another_external_network(bench: Bench, router: Rou
     moved = replace(
         router,
         gateway=replace(router.gateway, network_id=network),
-        agent_gateways=tuple(replace(port, network_id=network) for port in router.agent_gateways),
+        agent_gateways=tuple(
+            replace(port, id="cccccccc-0000-4000-8000-000000000002", network_id=network)
+            for port in router.agent_gateways
+        ),
     )
-    bench.reconciler.reconcile(moved)
+    assert not bench.reconciler.reconcile(moved).affected
     assert not bench.reconciler.planner.plan(moved)
     assert [name for name in bench.namespaces() if name.startswith("fip-")] == ["fip-" + network]
 

@@ -15,6 +15,7 @@ from typing import Any
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.sources.api import Document, Event, JobReport
 from dvr_agent.sources.neutron.api import Bus
+from dvr_agent.sources.neutron.crossing.fetch_inbox import Reason
 from dvr_agent.sources.neutron.crossing.notification_handler import NotificationHandler
 from dvr_agent.sources.neutron.crossing.shared import make_shared
 from dvr_agent.sources.neutron.fallback import use_cached_documents
@@ -30,6 +31,7 @@ BATCH = 128
 class NeutronSource:
     """Implements :class:`dvr_agent.sources.api.Source` by neutron-server."""
 
+    is_authority = True
     poll_blocks = False
     """Events are parsed already, in threads of the source."""
 
@@ -90,7 +92,9 @@ class NeutronSource:
         return {"source": "neutron", **shared.routers.status(), **not_kept, "server": server, "bus": self._bus.status()}
 
     def job_ended(self, report: JobReport) -> None:
-        """Pass the report of a job to the report thread."""
+        """Pass the report of a job to the report thread; ask again for routers that claim the same as this one."""
+        if report.rivals:
+            self._shared.fetch_inbox.ask(report.rivals, Reason.UPDATED)
         self._shared.report_inbox.put(report)
 
     def close(self) -> None:

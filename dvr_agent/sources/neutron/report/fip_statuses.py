@@ -112,8 +112,9 @@ class FipStatuses:
         listed, data_plane = {fip.id for fip in _listed(view)}, report.data_plane
         if data_plane is DataPlane.IN_PLACE:
             fips = (*view.local_fips, *view.central_fips)
-            in_kernel = frozenset(fip.id for fip in fips if str(fip.address) not in report.held)
-            lacking = self._lacking(view, in_kernel) if view.router.omitted or report.held else {}
+            in_kernel = frozenset(fip.id for fip in fips if str(fip.address) not in report.held) - report.left_out
+            is_partial = view.router.omitted or report.held or report.left_out
+            lacking = self._lacking(view, in_kernel) if is_partial else {}
             state.wanted = dict.fromkeys(sorted(in_kernel), ACTIVE) | lacking
         elif data_plane is DataPlane.ABSENT:
             in_kernel = frozenset()
@@ -132,7 +133,7 @@ class FipStatuses:
         return {fip.id for fip in _listed(view) if self._is_reported_here(view, fip)}
 
     def _lacking(self, view: HostView, in_kernel: frozenset[str]) -> dict[str, str]:
-        """Return ERROR for floating IPs that cannot be built, because of their values or since the kernel refused it."""
+        """Return ERROR for floating IPs that are not built: values, other routers or the kernel prevent it."""
         return dict.fromkeys(sorted(self._reported_here(view) - in_kernel), ERROR)
 
     def _is_reported_here(self, view: HostView, fip: FloatingIp) -> bool:

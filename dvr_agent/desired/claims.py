@@ -1,0 +1,207 @@
+"""What a router's document claims for itself on a host, and the router without what it may not have.
+
+Two documents must not have one thing: a device name, an address or a MAC address in a network, the stem of a router id
+(``docs/dataplane.md``, "Claims").  :func:`claims_here` lists what this host would build of a router,
+:func:`claims_anywhere` all that any host may; :func:`without` leaves out exactly what another one has.  Which of two
+documents has a thing is decided by ``dvr_agent.reconcile.claims``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from dvr_agent.desired import names
+from dvr_agent.desired.host_view import HostView
+from dvr_agent.model.router import FloatingIp, Omission, Router, RouterPort
+
+STEM = 11
+"""Characters of a port id or a network id in the names of its devices (``qr-``, ``tap``, ``brq``)."""
+
+DEVICE, PAIR, ADDRESS, MAC, BRIDGE = "device", "pair", "address", "mac", "bridge"
+"""Kinds of claims: the first word of a key."""
+
+EXPECTED = {
+    DEVICE: f"a port id whose first {STEM} characters, the device names, no other port on this host has",
+    PAIR: "a router id whose first 10 characters, the device names, no other router on this host has",
+    ADDRESS: "an address that nothing else in this network has",
+    MAC: "a MAC address that no other port of this network has",
+    BRIDGE: f"a network id whose first {STEM} characters, the name of its bridge, no other network on this host has",
+}
+
+
+class Claim(NamedTuple):
+    """One thing that a document claims."""
+
+    key: str
+    """Kind and value.  Two claims with one key exclude each other, unless their things are equal."""
+    thing: str
+    """What the key stands for: the router, or what routers share (a network, its agent gateway port)."""
+    path: str
+    """Where the value is in the document."""
+    value: str
+
+
+class Parts(NamedTuple):
+    """The parts of a router that are built."""
+
+    interfaces: Iterable[RouterPort]
+    csnat: Iterable[RouterPort]
+    gateway: RouterPort | None
+    fips: Iterable[FloatingIp]
+    has_pair: bool
+
+
+def claims_here(view: HostView) -> tuple[Claim, ...]:
+    """Return what a router claims on this host; the agent gateway port is the network's, see :func:`gateway_claims`."""
+    router, snat = view.router, view.snat_here
+    csnat = [port for port in router.snat_interfaces if port.admin_state_up] if snat else []
+    gateway = router.gateway if snat else None
+    fips = (*view.local_fips, *view.central_fips)
+    return _claims(router, Parts(view.interfaces, csnat, gateway, fips, view.agent_gateway is not None))
+
+
+def claims_anywhere(router: Router) -> tuple[Claim, ...]:
+    """Return what a router claims on any of the hosts that may build it."""
+    parts = Parts(
+        router.interfaces, router.snat_interfaces, router.gateway, router.floating_ips, bool(router.agent_gateways)
+    )
+    shared = (claim for port in router.agent_gateways for claim in gateway_claims(port))
+    return (*_claims(router, parts), *shared)
+
+
+def gateway_claims(port: RouterPort) -> tuple[Claim, ...]:
+    """Return what an agent gateway port claims for its network: all routers of the network share it."""
+    return tuple(_of_port("_floatingip_agent_interfaces", port, network_owner(port.network_id)))
+
+
+def network_owner(network_id: str) -> str:
+    """Return the thing that an agent gateway port is: the same for all routers, whichever port they list."""
+    return names.FIP + network_id
+
+
+def kind_of(key: str) -> str:
+    """Return the kind of a claim's key."""
+    return key.partition(" ")[0]
+
+
+def device_key(stem: str) -> str:
+    """Return the key of the devices of a port, by the part of its id that is in their names."""
+    return f"{DEVICE} {stem[:STEM]}"
+
+
+def pair_key(router_id: str) -> str:
+    """Return the key of a router's veth pair to a fip namespace."""
+    return f"{PAIR} {names.router_stem(router_id)}"
+
+
+def address_key(network_id: str, address: object) -> str:
+    """Return the key of an address in a network."""
+    return f"{ADDRESS} {network_id} {address}"
+
+
+def _claims(router: Router, parts: Parts) -> tuple[Claim, ...]:
+    found: list[Claim] = []
+    for section, ports in (("_interfaces", parts.interfaces), ("_snat_router_interfaces", parts.csnat)):
+        for port in ports:
+            found += _of_port(section, port, router.id)
+            bridge = f"{BRIDGE} {port.network_id[:STEM]}"
+            found.append(Claim(bridge, port.network_id, _path(section, port.id, "network_id"), port.network_id))
+    if parts.gateway is not None:
+        found += _of_port("gw_port", parts.gateway, router.id)
+    if router.gateway is not None:
+        for fip in parts.fips:
+            key = address_key(router.gateway.network_id, fip.address)
+            path = _path("_floatingips", fip.id, "floating_ip_address")
+            found.append(Claim(key, router.id, path, str(fip.address)))
+    if parts.has_pair:
+        found.append(Claim(pair_key(router.id), router.id, "$.id", router.id))
+    return tuple(found)
+
+
+def _of_port(section: str, port: RouterPort, thing: str) -> Iterator[Claim]:
+    yield Claim(device_key(port.id), thing, _path(section, port.id, "id"), port.id)
+    yield Claim(_mac_key(port), thing, _path(section, port.id, "mac_address"), port.mac)
+    for fixed in port.fixed_ips:
+        key = address_key(port.network_id, fixed.address)
+        yield Claim(key, thing, _path(section, port.id, "fixed_ips.ip_address"), str(fixed.address))
+
+
+def _mac_key(port: RouterPort) -> str:
+    return f"{MAC} {port.network_id} {port.mac}"
+
+
+def _path(section: str, object_id: str, key: str) -> str:
+    """Return a place in the document; objects of a list by their id: the model does not keep their order."""
+    return f"$.{section}.{key}" if section == "gw_port" else f'$.{section}[id "{object_id}"].{key}'
+
+
+# --- the router without what another one has ----------------------------------------------------------------------
+
+
+def without(router: Router, view: HostView, refused: Mapping[str, Omission]) -> Router:
+    """Return the router without the objects that it may not have.
+
+    :param view: the router on this host
+    :param refused: key → why it may not have it
+    """
+    gateway, has_snat = router.gateway, True
+    if gateway is not None and view.snat_here:
+        kept = _usable(gateway, refused)
+        gateway, has_snat = kept or gateway, kept is not None
+    listed = [] if pair_key(router.id) in refused else [*router.agent_gateways]
+    left = [port for port in listed if not any(claim.key in refused for claim in gateway_claims(port))]
+    fips: list[FloatingIp] = []
+    lost: list[FloatingIp] = []
+    for fip in router.floating_ips:
+        (fips if _is_built(fip, router, view, refused, bool(left), has_snat) else lost).append(fip)
+    return replace(
+        router,
+        gateway=gateway,
+        gateway_host=router.gateway_host if has_snat else None,
+        interfaces=_ports(router.interfaces, refused),
+        snat_interfaces=_ports(router.snat_interfaces, refused) if view.snat_here else router.snat_interfaces,
+        agent_gateways=tuple(left),
+        floating_ips=tuple(fips),
+        omitted=(*router.omitted, *refused.values()),
+        omitted_floating_ips=(*router.omitted_floating_ips, *lost),
+    )
+
+
+def _is_built(
+    fip: FloatingIp, router: Router, view: HostView, refused: Mapping[str, Omission], has_pair: bool, has_snat: bool
+) -> bool:
+    """Return False for a floating IP of this host that is refused, or lost the namespace that it needs."""
+    if fip.is_central:
+        if not view.snat_here:
+            return True
+        possible = has_snat and _has_ipv4(router, refused)
+    else:
+        if not view.bound_here(fip):
+            return True
+        possible = has_pair or not router.agent_gateways
+    return possible and address_key(fip.network_id, fip.address) not in refused
+
+
+def _has_ipv4(router: Router, refused: Mapping[str, Omission]) -> bool:
+    """True if the gateway port keeps an IPv4 address, which centralized floating IPs need; or never had one."""
+    gateway = router.gateway
+    addresses = [fixed.address for fixed in gateway.fixed_ips if fixed.address.version == 4] if gateway else []
+    keys = [address_key(gateway.network_id, address) for address in addresses] if gateway else []
+    return not keys or any(key not in refused for key in keys)
+
+
+def _ports(ports: Iterable[RouterPort], refused: Mapping[str, Omission]) -> tuple[RouterPort, ...]:
+    usable = (_usable(port, refused) for port in ports)
+    return tuple(port for port in usable if port is not None and f"{BRIDGE} {port.network_id[:STEM]}" not in refused)
+
+
+def _usable(port: RouterPort, refused: Mapping[str, Omission]) -> RouterPort | None:
+    """Return the port without refused addresses; None if it may not have its device, or any of its addresses."""
+    if device_key(port.id) in refused or _mac_key(port) in refused:
+        return None
+    fixed = tuple(ip for ip in port.fixed_ips if address_key(port.network_id, ip.address) not in refused)
+    if len(fixed) == len(port.fixed_ips):
+        return port
+    return replace(port, fixed_ips=fixed) if fixed else None

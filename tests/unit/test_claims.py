@@ -1,0 +1,277 @@
+"""Two documents that claim one thing: one of them has it, the other goes without, and nothing depends on the order."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from dvr_agent.desired import names
+from dvr_agent.desired.claims import claims_anywhere, claims_here
+from dvr_agent.desired.host_settings import AgentMode, HostSettings
+from dvr_agent.desired.host_view import make_view
+from dvr_agent.desired.rivals import find_rivals
+from dvr_agent.errors import KernelError
+from dvr_agent.model.router import Router, RouterPort
+from dvr_agent.reconcile.api import Result
+from tests.support.reconciler_rig import Bench
+from tests.support.recorded_documents import MODES, RECORDED, load
+from tests.support.small_routers import EXTERNAL, HOST, fip, make_router, port
+
+SETTINGS = HostSettings(HOST, AgentMode.DVR_SNAT)
+SHARED = "203.0.113.77"
+
+
+def with_fip(router: Router, address: str = SHARED) -> Router:
+    fixed = str(router.interfaces[0].fixed_ips[0].address + 8)
+    return replace(router, floating_ips=(*router.floating_ips, fip(address, fixed)))
+
+
+def other_id(found: RouterPort, like: RouterPort) -> RouterPort:
+    """The port with an id that begins as another's, so that its devices have the other's names."""
+    return replace(found, id=like.id[:11] + found.id[11:])
+
+
+@pytest.fixture
+def one() -> Router:
+    return make_router("one", 1)
+
+
+@pytest.fixture
+def two() -> Router:
+    return make_router("two", 2)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def omitted(result: Result) -> str:
+    return "; ".join(result.plan.omitted)
+
+
+# --- what is claimed ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", sorted(MODES))
+def test_documents_of_a_real_server_claim_nothing_twice(host: str) -> None:
+    for name in (name for name in RECORDED if name.endswith(host)):
+        router = load(name.removesuffix(f"-{host}"), host)
+        assert not find_rivals([(name, router)])
+        keys = [claim.key for claim in claims_anywhere(router) if not claim.key.startswith("bridge")]
+        assert len(keys) == len(set(keys)), name
+
+
+def test_a_host_claims_what_it_builds(one: Router) -> None:
+    everywhere = {claim.key for claim in claims_anywhere(with_fip(one))}
+    here = {claim.key for claim in claims_here(make_view(with_fip(one), SETTINGS))}
+    elsewhere = replace(with_fip(one), gateway_host="another")
+    without_snat = {claim.key for claim in claims_here(make_view(elsewhere, SETTINGS))}
+    assert here < everywhere  # the agent gateway port is the network's, not the router's
+    assert f"address {EXTERNAL} {SHARED}" in without_snat
+    assert f"address {EXTERNAL} 203.0.113.1" in here - without_snat
+
+
+def test_routers_share_the_agent_gateway_port_and_internal_networks(one: Router, two: Router) -> None:
+    inside = port("second", one.interfaces[0].network_id, "10.1.0.3/24")
+    two = replace(two, interfaces=(*two.interfaces, inside))
+    assert not find_rivals([("a", one), ("b", two)])
+
+
+# --- who has it ---------------------------------------------------------------------------------------------------
+
+
+def cases() -> Iterator[tuple[str, Router, str]]:
+    """Yield (name, the second router, key in the text) for each way in which it claims what the first one has."""
+    one, two = with_fip(make_router("one", 1)), make_router("two", 2)
+    assert one.gateway is not None
+    assert two.gateway is not None
+    inside, outside = two.interfaces[0], two.gateway
+    yield "fip", with_fip(two), "floating_ip_address"
+    yield "fip is gateway", with_fip(two, "203.0.113.1"), "floating_ip_address"
+    yield "gateway", replace(two, gateway=replace(outside, fixed_ips=one.gateway.fixed_ips)), "gw_port.fixed_ips"
+    taken = replace(outside.fixed_ips[0], address=ip_address(SHARED))
+    yield "gateway is fip", replace(two, gateway=replace(outside, fixed_ips=(taken,))), "gw_port.fixed_ips"
+    yield "port id", replace(two, interfaces=(replace(inside, id=one.interfaces[0].id),)), "_interfaces"
+    yield "port stem", replace(two, interfaces=(other_id(inside, one.interfaces[0]),)), "_interfaces"
+    yield "gateway id", replace(two, gateway=replace(outside, id=one.gateway.id)), "gw_port.id"
+    yield "gateway is port", replace(two, gateway=other_id(outside, one.interfaces[0])), "gw_port.id"
+    csnat = other_id(two.snat_interfaces[0], one.gateway)
+    yield "csnat is gateway", replace(two, snat_interfaces=(csnat,)), "_snat_router_interfaces"
+    yield "gateway mac", replace(two, gateway=replace(outside, mac=one.gateway.mac)), "gw_port.mac_address"
+    same = replace(inside, network_id=one.interfaces[0].network_id, fixed_ips=one.interfaces[0].fixed_ips)
+    yield "address inside", replace(two, interfaces=(same,)), "_interfaces"
+    network = one.interfaces[0].network_id[:11] + inside.network_id[11:]
+    yield "network stem", replace(two, interfaces=(replace(inside, network_id=network),)), "network_id"
+    yield "router stem", replace(two, id=one.id[:10] + two.id[10:]), "$.id"
+    agent = replace(two.agent_gateways[0], id=one.interfaces[0].id, network_id="cccccccc-0000-4000-8000-000000000001")
+    moved = replace(outside, network_id=agent.network_id)
+    yield "fg is port", replace(two, gateway=moved, agent_gateways=(agent,)), "_floatingip_agent_interfaces"
+
+
+CASES = {name: (router, key) for name, router, key in cases()}
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("name", CASES)
+def test_the_holder_keeps_it_and_the_rest_of_the_other_router_is_built(bench: Bench, name: str, restart: bool) -> None:
+    one, (two, key) = with_fip(make_router("one", 1)), CASES[name]
+    bench.reconciler.reconcile(one, document="a.json")
+    found = bench.reconciler.reconcile(two, document="b.json")
+    assert key in omitted(found)
+    assert f"document a.json of router {one.id} has it" in omitted(found)
+    assert names.QROUTER + two.id in bench.namespaces()
+    for first, second in ((one, two), (two, one)):
+        if restart:
+            bench.reconciler.flush()
+            bench.restart()
+            bench.reconciler.begin_resync([("z.json", first), ("a.json", second)])
+        writes = bench.writes()
+        for router in (first, second):
+            result = bench.reconciler.reconcile(router, in_resync=True)
+            assert not result.plan
+            assert bool(result.plan.omitted) == (router is two)
+        assert bench.writes() == writes
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_other_gets_it_as_soon_as_the_holder_has_gone(bench: Bench, name: str) -> None:
+    one, (two, _) = with_fip(make_router("one", 1)), CASES[name]
+    bench.reconciler.reconcile(one)
+    assert bench.reconciler.reconcile(two).plan.omitted
+    assert bench.reconciler.remove(one.id).affected == (two.id,)
+    assert not bench.reconciler.reconcile(two).plan.omitted
+    assert not bench.reconciler.planner.plan(two)
+    bench.reconciler.remove(two.id)
+    assert bench.namespaces() == []
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_authority_s_newer_document_wins_and_the_older_is_asked_for_again(tmp_path: Path, name: str) -> None:
+    bench = Bench(tmp_path, newer_wins=True)
+    one, (two, _) = with_fip(make_router("one", 1)), CASES[name]
+    bench.reconciler.begin_resync([("one", one)])
+    bench.reconciler.reconcile(one, in_resync=True)
+    found = bench.reconciler.reconcile(two)
+    assert not found.plan.omitted
+    assert found.affected == found.rivals == (one.id,)
+    holder = "the agent gateway port" if name == "fg is port" else f"router {two.id} has it"
+    assert holder in omitted(bench.reconciler.reconcile(one))
+    for router in (one, two, one):  # and so it stays
+        result = bench.reconciler.reconcile(router)
+        assert not result.plan
+        assert result.affected == result.rivals == ()
+    assert not bench.reconciler.planner.plan(two)
+
+
+def test_documents_that_were_there_at_the_start_are_decided_by_id_if_the_kernel_has_neither(tmp_path: Path) -> None:
+    routers = [with_fip(make_router(name, number)) for number, name in enumerate(("one", "two", "three"), 1)]
+    lowest = min(routers, key=lambda router: router.id)
+    for number, order in enumerate(itertools.permutations(routers)):
+        bench = Bench(tmp_path / str(number))
+        bench.reconciler.begin_resync([(router.name, router) for router in order])
+        for router in order:
+            assert bool(bench.reconciler.reconcile(router, in_resync=True).plan.omitted) == (router is not lowest)
+
+
+def test_a_router_without_a_good_document_keeps_what_it_has(bench: Bench, one: Router, two: Router) -> None:
+    one = with_fip(one)
+    bench.reconciler.reconcile(one)
+    bench.restart()
+    for claimant in (with_fip(two), with_fip(two, "203.0.113.1"), CASES["port stem"][0], CASES["router stem"][0]):
+        bench.restart()
+        bench.reconciler.begin_resync([("b", claimant)])
+        assert f"router {one.id} has it" in omitted(bench.reconciler.reconcile(claimant, in_resync=True))
+        bench.reconciler.remove(claimant.id)
+    bench.restart()
+    bench.reconciler.begin_resync([("b", with_fip(two))])
+    bench.reconciler.reconcile(with_fip(two), in_resync=True)
+    assert bench.reconciler.reconcile(one).plan.omitted == ()  # its document is good again
+    assert bench.reconciler.reconcile(with_fip(two)).plan.omitted
+
+
+def test_stale_routers_free_what_they_had(bench: Bench, one: Router, two: Router) -> None:
+    bench.reconciler.reconcile(with_fip(one))
+    bench.restart()
+    bench.reconciler.begin_resync([("b", with_fip(two))])
+    assert bench.reconciler.reconcile(with_fip(two), in_resync=True).plan.omitted
+    assert bench.reconciler.remove_stale({two.id}).affected == (two.id,)
+    assert not bench.reconciler.reconcile(with_fip(two)).plan.omitted
+
+
+def test_a_floating_ip_that_a_document_gives_up_goes_to_the_one_that_waits_longest(bench: Bench) -> None:
+    one, two, three = (with_fip(make_router(name, number)) for number, name in enumerate(("one", "two", "three"), 1))
+    bench.reconciler.begin_resync()
+    for router in (one, three, two):
+        bench.reconciler.reconcile(router)
+    found = bench.reconciler.reconcile(replace(one, floating_ips=()))
+    assert found.affected == (three.id,)
+    assert not bench.reconciler.reconcile(three).plan.omitted
+    assert bench.reconciler.reconcile(two).plan.omitted
+
+
+def test_an_unchanged_router_is_not_compared_again(bench: Bench, one: Router) -> None:
+    claims = bench.reconciler.memory.claims
+    assert claims.grant(one, bench.settings) is one
+    again = replace(one)
+    assert claims.grant(again, bench.settings) is again
+
+
+def test_the_agent_gateway_port_in_use_keeps_its_address(bench: Bench, one: Router, two: Router) -> None:
+    """The second document lists another agent gateway port, so that its own does not tell it whose address it takes."""
+    gateway = str(one.agent_gateways[0].fixed_ips[0].address)
+    listed = port("fg2", EXTERNAL, "203.0.113.201/24")
+    two = with_fip(replace(two, agent_gateways=(listed,)), gateway)
+    bench.reconciler.reconcile(one)
+    found = bench.reconciler.reconcile(two)
+    assert f"the agent gateway port {one.agent_gateways[0].id} of network {EXTERNAL} has it" in omitted(found)
+    assert not bench.reconciler.planner.plan(one)
+
+
+def test_what_a_failed_job_found_is_told_by_the_next_one(bench: Bench, one: Router, two: Router) -> None:
+    bench.reconciler.reconcile(with_fip(one))
+    bench.reconciler.reconcile(with_fip(two))
+    bench.fake.fail("interfaces.apply")
+    with pytest.raises(KernelError):
+        bench.reconciler.reconcile(one)
+    bench.fake.heal()
+    assert bench.reconciler.reconcile(make_router("three", 3)).affected == (two.id,)
+
+
+def test_check_compares_documents_of_any_host(one: Router, two: Router) -> None:
+    found = find_rivals([("a.json", with_fip(replace(one, gateway_host="x"))), ("b.json", with_fip(two))])
+    assert sorted(found) == ["a.json", "b.json"]
+    (rival,) = found["b.json"]
+    assert rival.other == "a.json"
+    assert rival.omission.value == f'"{SHARED}"'
+    assert "floating_ip_address" in rival.omission.path
+    assert not find_rivals([("a.json", with_fip(one)), ("b.json", replace(with_fip(two), admin_state_up=False))])
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("what", ["mac", "hop", "address"])
+def test_after_a_restart_the_agent_gateway_port_is_as_the_kernel_has_it(
+    bench: Bench, one: Router, two: Router, what: str, order: int
+) -> None:
+    """Two documents describe one port differently: the one in force before the restart is in force after it."""
+    listed = one.agent_gateways[0]
+    different = {
+        "mac": replace(listed, mac="fa:16:3e:66:66:66"),
+        "hop": replace(listed, subnets=(replace(listed.subnets[0], gateway_ip=ip_address("203.0.113.66")),)),
+        "address": replace(listed, fixed_ips=port("fg", EXTERNAL, "203.0.113.202/24").fixed_ips),
+    }[what]
+    two = replace(two, agent_gateways=(different,))
+    for router in (one, two):
+        bench.reconciler.reconcile(router)
+    bench.restart()
+    documents = [("a.json", one), ("b.json", two)][:: -1 if order else 1]
+    bench.reconciler.begin_resync(documents)
+    writes = bench.writes()
+    for _, router in documents:
+        assert not bench.reconciler.reconcile(router, in_resync=True).plan
+    assert bench.writes() == writes
