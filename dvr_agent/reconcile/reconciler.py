@@ -84,7 +84,7 @@ class RouterReconciler:
         self.memory.post_commit_done(router.id)
         affected = self.memory.note_in_sync(job.draft.view, job.draft.state, job.draft.shared)
         log_takeover(plan)
-        trouble = self.services.apply(router)
+        trouble = self.services.apply(job.draft.served)
         return Result(plan, time.perf_counter() - started, announced, deleted, trouble, affected)
 
     def remove(self, router_id: str) -> Result:

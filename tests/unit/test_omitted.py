@@ -14,6 +14,7 @@ from dvr_agent.desired.host_allocations import HostAllocations, new_fip_pair
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.desired.host_view import make_view
 from dvr_agent.desired.router_advertisements import radvd_text
+from dvr_agent.desired.without_ipv6 import advertising
 from dvr_agent.errors import DocumentError
 from dvr_agent.model.parse import parse_document
 from dvr_agent.state.rule import KERNEL_RULES
@@ -367,3 +368,27 @@ def test_order_of_the_document_does_not_matter() -> None:
     other = parse(json.loads(json.dumps(source)))
     assert one.omitted_floating_ips == other.omitted_floating_ips
     assert {omission.value for omission in one.omitted} == {omission.value for omission in other.omitted}
+
+
+@pytest.mark.parametrize("name", [DUAL, "h_dual_stack-compute1"])
+def test_a_kernel_without_ipv6_is_asked_for_nothing_of_it(name: str) -> None:
+    router = parse(document(name))
+    allocations = HostAllocations(new_fip_pair(router.id, PAIRS[0]), ())
+    view = make_view(router, HostSettings(name[-8:], AgentMode.DVR_SNAT, ipv6=False))
+    state = desired_router(view, allocations)
+    assert any("this kernel has no IPv6" in text and "2001:db8" in text for text in state.omitted)
+    for namespace in [one for one in (state.qrouter, state.base, state.slice, state.snat) if one is not None]:
+        assert not [one for one in namespace.addresses if ":" in one.cidr]
+        assert not [one for one in namespace.routes if ":" in one.dst]
+        assert not [one for one in namespace.rules if one.family == 6]
+        assert not [one for one in namespace.neighbours if ":" in one.dst]
+        assert not [one for one in namespace.sysctls if "ipv6" in one.key]
+        assert not [one for one in namespace.tables if one.family == 6]
+        assert not [one for one in namespace.announcements if ":" in one.address]
+    assert radvd_text(advertising(router, frozenset(), absent=True), 30, 100) is None
+
+
+def test_a_router_of_ipv4_only_loses_nothing_without_ipv6() -> None:
+    router = parse(document(COMPUTE))
+    view = make_view(router, HostSettings("compute2", AgentMode.DVR, ipv6=False))
+    assert desired_router(view, HostAllocations(new_fip_pair(router.id, PAIRS[0]), ())).omitted == ()

@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 
 from dvr_agent import libc
 from dvr_agent.errors import KernelError, TablesUnavailableError
+from dvr_agent.kernel import capability
 from dvr_agent.kernel.iptables.layout import BUILTINS, LAYOUTS
 from dvr_agent.state.filter import Family, FilterRule, Table, TableKey
 
@@ -79,7 +80,7 @@ def probe() -> None:
     def open_all_tables() -> None:
         try:
             _unshare()
-            for family in LAYOUTS:
+            for family in LAYOUTS if capability.has_ipv6() else (4,):
                 for name in BUILTINS:
                     with Handle("", (family, name)):
                         pass
