@@ -80,8 +80,8 @@ def probe() -> None:
     def open_all_tables() -> None:
         try:
             _unshare()
-            for family in LAYOUTS if capability.has_ipv6() else (4,):
-                for name in BUILTINS:
+            for family, name in product(LAYOUTS, BUILTINS):
+                if family == 4 or capability.has_ipv6():
                     with Handle("", (family, name)):
                         pass
         except KernelError as exc:
