@@ -9,6 +9,7 @@ from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.desired.qrouter import qrouter_state
 from dvr_agent.desired.snat import snat_state
+from dvr_agent.desired.without_ipv6 import ipv4_part, omission_text
 from dvr_agent.model.router import ExtraRoute, IpAddress
 from dvr_agent.state.namespace import NamespaceState
 
@@ -50,9 +51,30 @@ def desired_router(view: HostView, allocations: HostAllocations) -> DesiredRoute
     if view.snat_here and router.gateway is not None:
         snat, realised = snat_state(view, router.gateway)
         used |= realised
-    omitted = tuple(omission.text for omission in router.omitted)
+    whole = DesiredRouter(qrouter, base, piece, snat)
+    found, no_ipv6 = _where_ipv6_is(whole, view, allocations)
+    omitted = (*(omission.text for omission in router.omitted), *no_ipv6)
     warnings = (*_warnings(view, used), *_reply_warnings(view, in_qrouter), *_conceded_warnings(allocations))
-    return DesiredRouter(qrouter, base, piece, snat, warnings, omitted)
+    return replace(found, warnings=warnings, omitted=omitted)
+
+
+def _where_ipv6_is(
+    whole: DesiredRouter, view: HostView, allocations: HostAllocations
+) -> tuple[DesiredRouter, list[str]]:
+    """Return the desired state without the IPv6 part of namespaces that have no IPv6, and what is left out."""
+    absent = not view.settings.ipv6
+    if not absent and not allocations.without_ipv6:
+        return whole, []
+    omitted = []
+
+    def fitting(state: NamespaceState) -> NamespaceState:
+        if not absent and state.name not in allocations.without_ipv6:
+            return state
+        omitted.append(omission_text(state, absent))
+        return ipv4_part(state, absent)
+
+    base, piece, snat = (fitting(one) if one is not None else None for one in (whole.base, whole.slice, whole.snat))
+    return replace(whole, qrouter=fitting(whole.qrouter), base=base, slice=piece, snat=snat), [*filter(None, omitted)]
 
 
 def _warnings(view: HostView, used: set[ExtraRoute]) -> list[str]:

@@ -25,9 +25,6 @@ BASE_SYSCTLS = (
 )
 """Sysctls of every namespace of ours (``docs/dataplane.md``, "Sysctls")."""
 
-IPV6_MIN_MTU = 1280
-"""A device with a smaller MTU has no IPv6 at all: no addresses, routes or parameters (RFC 8200, IPV6_MIN_MTU)."""
-
 NONLOCAL_BIND = Sysctl("ipv4/ip_nonlocal_bind", "1")
 
 NOT_DNATED = CtStateMatch(frozenset({"DNAT"}), invert=True)

@@ -1,4 +1,4 @@
-"""The part of the configuration that the desired state depends on; ``config`` makes it of the options."""
+"""This host: the part of the configuration that the desired state depends on, and what its kernel can do."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class HostSettings:
     :ivar ingress_mark: ``external_ingress_mark``, 16 bits
     :ivar metadata: a proxy listens for metadata requests in each router's namespace: redirect them to it
     :ivar metadata_port: port of that proxy
+    :ivar ipv6: this kernel has IPv6 (it was not booted with ``ipv6.disable=1``)
     :ivar ipv6_gateway: link-local IPv6 next hop of gateway ports without an IPv6 subnet, None to learn one
     """
 
@@ -35,4 +36,5 @@ class HostSettings:
     ingress_mark: int = 0x2
     metadata: bool = False
     metadata_port: int = 9697
+    ipv6: bool = True
     ipv6_gateway: IPv6Address | None = None

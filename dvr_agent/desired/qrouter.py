@@ -9,7 +9,6 @@ from dvr_agent.desired.common import (
     ACCEPT,
     BASE_SYSCTLS,
     FAMILIES,
-    IPV6_MIN_MTU,
     NOT_DNATED,
     has_family,
     outbound,
@@ -31,7 +30,7 @@ from dvr_agent.desired.scope_rules import (
     scope_of,
 )
 from dvr_agent.desired.table_ids import redirect_index
-from dvr_agent.model.router import ExtraRoute, RouterPort
+from dvr_agent.model.router import IPV6_MIN_MTU, ExtraRoute, RouterPort
 from dvr_agent.state.address import Address, link_local
 from dvr_agent.state.filter import (
     Dnat,

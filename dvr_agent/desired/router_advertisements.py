@@ -9,9 +9,8 @@ from __future__ import annotations
 from ipaddress import IPv6Address
 
 from dvr_agent.desired import names
-from dvr_agent.desired.common import IPV6_MIN_MTU
 from dvr_agent.desired.metadata_rules import ADDRESSES as METADATA_ADDRESSES
-from dvr_agent.model.router import RaMode, Router, RouterPort, Subnet
+from dvr_agent.model.router import IPV6_MIN_MTU, RaMode, Router, RouterPort, Subnet
 
 MOST_RESOLVERS = 3
 """The number of resolvers that fit into one option, which is all that older radvd allow."""

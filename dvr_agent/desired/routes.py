@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_interface, ip_network
 
-from dvr_agent.desired.common import IPV6_MIN_MTU
 from dvr_agent.desired.host_view import port_subnets
-from dvr_agent.model.router import ExtraRoute, IpNetwork, RouterPort
+from dvr_agent.model.router import IPV6_MIN_MTU, ExtraRoute, IpNetwork, RouterPort
 from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, MAIN_TABLE, Hop, Route, make_route
 
 

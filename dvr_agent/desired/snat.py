@@ -8,7 +8,6 @@ from dvr_agent.desired.common import (
     BASE_SYSCTLS,
     DNATED,
     FAMILIES,
-    IPV6_MIN_MTU,
     NONLOCAL_BIND,
     NOT_DNATED,
     has_family,
@@ -29,7 +28,7 @@ from dvr_agent.desired.scope_rules import (
     scope_mangle,
     scope_of,
 )
-from dvr_agent.model.router import ExtraRoute, RouterPort
+from dvr_agent.model.router import IPV6_MIN_MTU, ExtraRoute, RouterPort
 from dvr_agent.state.address import Address
 from dvr_agent.state.filter import (
     ConnmarkMatch,

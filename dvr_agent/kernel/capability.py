@@ -1,6 +1,6 @@
-"""Check capabilities of this process (capabilities(7)).
+"""Check capabilities of this process (capabilities(7)) and of this kernel.
 
-Used by ``services/radvd.py`` before it starts a child as another user.
+Used by ``services/radvd.py`` before it starts a child as another user, and by ``reconcile/factory.py``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,14 @@ from pathlib import Path
 
 CAP_SETGID, CAP_SETUID = 6, 7
 """Bits (include/uapi/linux/capability.h)."""
+
+
+IPV6_PARAMETERS = Path("/proc/sys/net/ipv6")
+
+
+def has_ipv6(parameters: Path = IPV6_PARAMETERS) -> bool:
+    """True if the kernel has IPv6: booted without ``ipv6.disable=1``, and its module is there (net/ipv6/af_inet6.c)."""
+    return parameters.is_dir()
 
 
 def has(*bits: int) -> bool:

@@ -5,7 +5,8 @@ A document is the router as Neutron's ``sync_routers`` returns it, or an envelop
 Unknown keys are ignored; required keys are those that every server sends.  The order of lists in the document does not
 matter, but for the fixed IPs of a port of the router: the first IPv4 one of the gateway port is used for SNAT.
 
-Floating IPs and addresses of external ports that are well-formed and cannot be built are omitted (``external``).
+Objects that are well-formed and cannot be built are omitted: floating IPs and addresses of external ports
+(``external``), IPv6 on ports with a small MTU (``ipv6_mtu``), extra routes (``extra_routes``).
 
 This module reads the document as a whole, ``ports`` its ports, ``values`` single values, ``reader`` JSON.
 Sources and ``dvrctl`` use :func:`parse_document` and :func:`peek_router_id`; the types are in ``router``.
@@ -21,13 +22,14 @@ from dvr_agent.errors import DocumentError
 from dvr_agent.model import values
 from dvr_agent.model.checks import PlacedPort, RouterChecks
 from dvr_agent.model.external import ExternalNetworks, FloatingIpRules
+from dvr_agent.model.extra_routes import NextHopRules, extra_routes
+from dvr_agent.model.ipv6_mtu import fitting
 from dvr_agent.model.peek import peek_router_id
-from dvr_agent.model.ports import PortsBySubnet, by_id, network_order, ports_by_subnet, router_port
+from dvr_agent.model.ports import PortsBySubnet, by_id, ports_by_subnet, router_port
 from dvr_agent.model.reader import (
     MISSING,
     At,
     Invalid,
-    Verbatim,
     array,
     boolean,
     decode,
@@ -36,7 +38,7 @@ from dvr_agent.model.reader import (
     printable,
     show,
 )
-from dvr_agent.model.router import ExtraRoute, FloatingIp, Omission, Router, RouterPort
+from dvr_agent.model.router import FloatingIp, Omission, Router, RouterPort
 
 __all__ = ["MAX_SIZE", "parse_document", "peek_router_id"]
 
@@ -95,6 +97,7 @@ def _router(router: dict[str, Any], at: At, neighbours: PortsBySubnet, skipped: 
     checks.ports(ports.all)
     gateway = ports.gateway[0].port if ports.gateway else None
     fips = _floating_ips(router.get("_floatingips", []), (at, "_floatingips"), ports, checks)
+    routes, no_routes = extra_routes(router.get("routes", []), (at, "routes"), ports.next_hops)
     return Router(
         id=router_id,
         name=values.name(router.get("name", ""), (at, "name")),
@@ -109,9 +112,9 @@ def _router(router: dict[str, Any], at: At, neighbours: PortsBySubnet, skipped: 
         snat_interfaces=_sorted(ports.snat_interfaces),
         agent_gateways=_sorted(ports.agent_gateways),
         floating_ips=fips.found,
-        routes=_routes(router.get("routes", []), (at, "routes")),
+        routes=routes,
         ports_by_subnet=neighbours,
-        omitted=(*ports.omitted, *fips.omitted),
+        omitted=(*ports.omitted, *fips.omitted, *no_routes),
         omitted_floating_ips=fips.refused,
         skipped=skipped,
     )
@@ -121,7 +124,8 @@ class _RouterPorts(NamedTuple):
     """All ports of the router.
 
     :ivar gateway: at most one
-    :ivar omitted: addresses of external ports that cannot be built
+    :ivar omitted: addresses of these ports that cannot be built
+    :ivar next_hops: knows the addresses that these ports list, also those that are omitted
     :ivar networks: the external networks that these ports list
     :ivar snat_lost: all IPv4 addresses of the gateway port are omitted
     """
@@ -131,6 +135,7 @@ class _RouterPorts(NamedTuple):
     snat_interfaces: list[PlacedPort]
     agent_gateways: list[PlacedPort]
     omitted: tuple[Omission, ...]
+    next_hops: NextHopRules
     networks: ExternalNetworks
     snat_lost: bool
 
@@ -143,11 +148,11 @@ class _RouterPorts(NamedTuple):
 def _router_ports(router: dict[str, Any], at: At) -> _RouterPorts:
     here: At = (at, "gw_port")
     value = router.get("gw_port")
-    gateways = [] if value is None else [_placed(router_port(value, here, external=True), here)]
-    interfaces, snat_interfaces = (_ports(router, key, at) for key in ("_interfaces", "_snat_router_interfaces"))
-    listed = _ports(router, "_floatingip_agent_interfaces", at, external=True)
-    networks = ExternalNetworks(placed.port for placed in (*gateways, *listed))
     omitted: list[Omission] = []
+    gateways = [] if value is None else [_placed(router_port(value, here, omitted), here)]
+    interfaces, snat_interfaces = (_ports(router, key, at) for key in ("_interfaces", "_snat_router_interfaces"))
+    listed = _ports(router, "_floatingip_agent_interfaces", at, omitted)
+    networks = ExternalNetworks(placed.port for placed in (*gateways, *listed))
     agent_gateways = []
     for before in listed:
         placed, found = networks.usable(before)
@@ -161,13 +166,27 @@ def _router_ports(router: dict[str, Any], at: At) -> _RouterPorts:
         omitted += found
         gateway.append(placed)
     lost = any(map(_has_ipv4, _bare_ports(gateways))) and not any(map(_has_ipv4, _bare_ports(gateway)))
-    return _RouterPorts(gateway, interfaces, snat_interfaces, agent_gateways, tuple(omitted), networks, lost)
+    next_hops = NextHopRules((*gateway, *interfaces, *snat_interfaces, *agent_gateways))
+    gateway, interfaces, snat_interfaces, agent_gateways = (
+        _fitting(ports, omitted) for ports in (gateway, interfaces, snat_interfaces, agent_gateways)
+    )
+    return _RouterPorts(gateway, interfaces, snat_interfaces, agent_gateways, tuple(omitted), next_hops, networks, lost)
 
 
-def _ports(router: dict[str, Any], key: str, at: At, external: bool = False) -> list[PlacedPort]:
+def _fitting(ports: Iterable[PlacedPort], omitted: list[Omission]) -> list[PlacedPort]:
+    """Return the ports without what their MTU does not allow; ``omitted`` gets the reasons."""
+    kept = []
+    for before in ports:
+        placed, found = fitting(before)
+        kept.append(placed)
+        omitted += found
+    return kept
+
+
+def _ports(router: dict[str, Any], key: str, at: At, omitted: list[Omission] | None = None) -> list[PlacedPort]:
     here: At = (at, key)
     return [
-        _placed(router_port(item, (here, index), external), (here, index))
+        _placed(router_port(item, (here, index), omitted), (here, index))
         for index, item in enumerate(array(router.get(key, []), here))
     ]
 
@@ -222,17 +241,3 @@ def _floating_ip(entry: dict[str, Any], at: At) -> FloatingIp:
         snat_bound=boolean(entry.get("dvr_snat_bound", False), (at, "dvr_snat_bound")),
         fixed_scope=values.optional_uuid(entry.get("fixed_ip_address_scope"), scope_at),
     )
-
-
-def _routes(value: object, at: At) -> tuple[ExtraRoute, ...]:
-    """Read the extra routes; duplicates become one."""
-    found = set()
-    for index, item in enumerate(array(value, at)):
-        here: At = (at, index)
-        entry = mapping(item, here)
-        destination = values.network(entry.get("destination", MISSING), (here, "destination"))
-        nexthop = values.host_address(entry.get("nexthop", MISSING), (here, "nexthop"))
-        if nexthop.version != destination.version:
-            raise Invalid((here, "nexthop"), Verbatim(str(nexthop)), f"an address of the family of {destination}")
-        found.add(ExtraRoute(destination, nexthop))
-    return tuple(sorted(found, key=lambda route: (network_order(route.destination), int(route.nexthop))))

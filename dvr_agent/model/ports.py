@@ -11,6 +11,7 @@ from operator import attrgetter, itemgetter
 from typing import TypeAlias
 
 from dvr_agent.model import values
+from dvr_agent.model.external import omission, why_no_host
 from dvr_agent.model.reader import (
     MISSING,
     At,
@@ -34,18 +35,20 @@ def network_order(network: IpNetwork) -> tuple[int, int, int]:
     return network.version, int(network.network_address), network.prefixlen
 
 
-def router_port(value: object, at: At, external: bool = False) -> RouterPort:
+def router_port(value: object, at: At, omitted: list[Omission] | None = None) -> RouterPort:
     """Read a port of the router: its gateway port, or an item of one of its lists of ports.
 
     The lists are ``_interfaces``, ``_snat_router_interfaces`` and ``_floatingip_agent_interfaces``.
 
     Fixed IPs keep their order: the first IPv4 one of the gateway is used for SNAT.
 
-    :param external: a port of an external network: any address is accepted here, ``external`` checks it
+    :param omitted: a port of an external network: any address is accepted here, ``external`` checks it; gets an entry
+        for each gateway of a subnet that can be none
     :raises Invalid: a value is not what it has to be
     """
     port = mapping(value, at)
-    subnets = _subnets(port.get("subnets", []), (at, "subnets"))
+    external = omitted is not None
+    subnets = _subnets(port.get("subnets", []), (at, "subnets"), omitted)
     fixed_ips = _fixed_ips(port.get("fixed_ips", MISSING), (at, "fixed_ips"), {s.id: s for s in subnets}, not external)
     extra_subnets, extra_gateways = _extra_subnets(port.get("extra_subnets", []), (at, "extra_subnets"), external)
     scope4, scope6 = _scopes(port.get("address_scopes"), (at, "address_scopes"))
@@ -89,31 +92,42 @@ def _fixed_ips(value: object, at: At, subnets: dict[str, Subnet], of_host: bool)
     return tuple(found)
 
 
-def _subnets(value: object, at: At) -> list[Subnet]:
+def _subnets(value: object, at: At, omitted: list[Omission] | None) -> list[Subnet]:
     found = []
     ids = Unique("a subnet id that is there once")
     for index, item in enumerate(array(value, at)):
-        subnet = _subnet(item, (at, index))
+        subnet = _subnet(item, (at, index), omitted)
         ids.add(subnet.id, ((at, index), "id"), subnet.id)
         found.append(subnet)
     return found
 
 
-def _subnet(value: object, at: At) -> Subnet:
+def _subnet(value: object, at: At, omitted: list[Omission] | None) -> Subnet:
     entry = mapping(value, at)
     subnet_id = values.uuid(entry.get("id", MISSING), (at, "id"))
     cidr = values.subnet_network(entry.get("cidr", MISSING), (at, "cidr"))
-    gateway = None
-    text = entry.get("gateway_ip")
-    if text is not None:
-        gateway_at: At = (at, "gateway_ip")
-        gateway = values.host_address(text, gateway_at)
-        if gateway.version != cidr.version:
-            raise Invalid(gateway_at, text, f"an address of the family of {cidr}")
+    gateway = _gateway(entry.get("gateway_ip"), (at, "gateway_ip"), cidr, omitted)
     if cidr.version == 4:
         return Subnet(subnet_id, cidr, gateway)
     mode = _ra_mode(entry.get("ipv6_ra_mode"), (at, "ipv6_ra_mode"))
     return Subnet(subnet_id, cidr, gateway, mode, _nameservers(entry.get("dns_nameservers"), (at, "dns_nameservers")))
+
+
+def _gateway(text: object, at: At, cidr: IpNetwork, omitted: list[Omission] | None) -> IpAddress | None:
+    """Read the gateway of a subnet.
+
+    :param omitted: of an external network, where the gateway becomes a next hop
+    """
+    if text is None:
+        return None
+    gateway = values.host_address(text, at)
+    if gateway.version != cidr.version:
+        raise Invalid(at, text, f"an address of the family of {cidr}")
+    reason = why_no_host(gateway, [cidr]) if gateway.version == 4 else ""  # a router may have the first IPv6 address
+    if omitted is None or not reason:
+        return gateway
+    omitted.append(omission(at, str(gateway), f"a gateway that a host can be; this one is {reason}"))
+    return None
 
 
 def _ra_mode(value: object, at: At) -> RaMode | None:

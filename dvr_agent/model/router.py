@@ -16,6 +16,9 @@ IpNetwork = IPv4Network | IPv6Network
 NEEDS_BINDING_HOST = "FLOATING_IP_HOST_NEEDS_BINDING"
 """Host of a floating IP whose port is bound nowhere (neutron_lib.constants.FLOATING_IP_HOST_NEEDS_BINDING)."""
 
+IPV6_MIN_MTU = 1280
+"""A device with a smaller MTU has no IPv6 at all: no addresses, routes or parameters (RFC 8200, IPV6_MIN_MTU)."""
+
 
 @dataclass(frozen=True, slots=True)
 class FixedIp:

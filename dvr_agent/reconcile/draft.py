@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from dvr_agent.desired.build import DesiredRouter, desired_router
+from dvr_agent.desired.common import has_family
 from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView, make_view
+from dvr_agent.desired.without_ipv6 import DISABLE_IPV6, advertising
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.fip_networks import SharedPart
@@ -17,6 +19,7 @@ from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import marks_in_use
 from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.state.ownership import Ownership
 
 
 @dataclass(slots=True)
@@ -39,6 +42,11 @@ class Draft:
     qrouter: NamespaceState | None = None
     slice: NamespaceState | None = None
     snat: NamespaceState | None = None
+
+    @property
+    def served(self) -> Router:
+        """The router as its services see it: without IPv6 where its namespace has none."""
+        return advertising(self.view.router, self.allocated.without_ipv6, not self.view.settings.ipv6)
 
 
 class Drafts:
@@ -117,7 +125,12 @@ class Drafts:
         :returns: True if the desired state has changed and must be observed again
         """
         allocated = self._memory.allocations.correct(draft.view, draft.allocated, draft.qrouter, draft.slice)
-        allocated = replace(allocated, marks=self._known_marks(draft), conceded=draft.allocated.conceded)
+        allocated = replace(
+            allocated,
+            marks=self._known_marks(draft),
+            conceded=draft.allocated.conceded,
+            without_ipv6=self._without_ipv6(draft),
+        )
         if allocated == draft.allocated:
             return False
         draft.allocated, draft.state = allocated, self._desired(draft.view, allocated)
@@ -128,7 +141,7 @@ class Drafts:
 
         :param known: it was in sync not long ago; do not look for neighbours that nobody wants
         """
-        sysctls = [sysctl.key for sysctl in desired.sysctls]
+        sysctls = [DISABLE_IPV6.key, *(sysctl.key for sysctl in desired.sysctls)]
         neighbours = desired.neighbours if known else None
         state = self._kernel.interfaces.observe(desired.name, desired.ownership, sysctls, neighbours)
         if state is None or not desired.tables:
@@ -144,6 +157,14 @@ class Drafts:
         state = desired_router(view, allocated)
         memory.desired = (view.router, gateway, allocated, state)
         return state
+
+    def _without_ipv6(self, draft: Draft) -> frozenset[str]:
+        """Return the router's namespaces in which IPv6 is off."""
+        states = [draft.qrouter, draft.snat]
+        gateway, fip = draft.view.agent_gateway, draft.view.fip
+        if fip is not None and gateway is not None and has_family(gateway, 6):
+            states.append(self._kernel.interfaces.observe(fip, Ownership(), [DISABLE_IPV6.key]))
+        return frozenset(state.name for state in states if state is not None and DISABLE_IPV6 in state.sysctls)
 
     def _known_marks(self, draft: Draft) -> tuple[tuple[str, int], ...]:
         """Return the marks of address scopes in the kernel when this process first read the router's namespaces."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from dvr_agent.attach.api import AttachDriver
 from dvr_agent.attach.bridge import BridgeDriver
 from dvr_agent.config import Settings
 from dvr_agent.desired.host_settings import HostSettings
+from dvr_agent.kernel import capability
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.linux import open_kernel, probe_kernel
 from dvr_agent.reconcile.memory import HostMemory
@@ -28,7 +30,8 @@ def open_reconciler(settings: Settings, newer_wins: bool = False) -> RouterRecon
     probe_kernel()
     kernel = open_kernel()
     attach, services = _attach(settings.attach, kernel), open_services(settings, True)
-    return RouterReconciler(kernel, attach, settings.dataplane, settings.state_path, services, newer_wins)
+    dataplane = _on_this_kernel(settings.dataplane)
+    return RouterReconciler(kernel, attach, dataplane, settings.state_path, services, newer_wins)
 
 
 def open_planner(settings: Settings) -> Planner:
@@ -38,7 +41,8 @@ def open_planner(settings: Settings) -> Planner:
     """
     kernel = open_kernel()
     attach, services = _attach(settings.attach, kernel), open_services(settings, False)
-    return Planner(kernel, attach, services, settings.dataplane, HostMemory.empty(kernel, settings.state_path))
+    dataplane = _on_this_kernel(settings.dataplane)
+    return Planner(kernel, attach, services, dataplane, HostMemory.empty(kernel, settings.state_path))
 
 
 def make_reconciler(settings: HostSettings, external_networks: Mapping[str, str], state_path: Path) -> RouterReconciler:
@@ -50,6 +54,11 @@ def make_reconciler(settings: HostSettings, external_networks: Mapping[str, str]
     kernel = open_kernel()
     attach = BridgeDriver(kernel.namespaces, external_networks, kernel.counters)
     return RouterReconciler(kernel, attach, settings, state_path)
+
+
+def _on_this_kernel(settings: HostSettings) -> HostSettings:
+    """Return the settings with what the kernel can do."""
+    return replace(settings, ipv6=capability.has_ipv6())
 
 
 def _attach(settings: AttachSettings, kernel: Kernel) -> AttachDriver:

@@ -117,7 +117,7 @@ class Planner:
             tuple(job.changes for job in jobs if job.changes),
             tuple(line for job in jobs for line in job.port_lines),
             draft.state.warnings,
-            self.services.plan(draft.view.router),
+            self.services.plan(draft.served),
             draft.state.omitted,
         )
         return RouterJob(plan, jobs, draft, _paths(draft.view))

@@ -91,11 +91,10 @@ class RouterReconciler:
             affected = self.memory.note_in_sync(job.draft.view, job.draft.state, job.draft.shared)
         log_takeover(plan)
         there = not missing.lacks_namespace(job.draft.view.qrouter)  # they serve from inside
-        built = job.draft.view.router
-        trouble = self.services.apply(built) if there else ()
+        trouble = self.services.apply(job.draft.served) if there else ()
         rivals = tuple(sorted(self.memory.claims.take_rivals(router.id)))
         seconds = time.perf_counter() - started
-        result = Result(plan, seconds, announced, deleted, trouble, affected, rivals, built)
+        result = Result(plan, seconds, announced, deleted, trouble, affected, rivals, job.draft.view.router)
         if missing:
             raise RefusedError(missing.errors, missing.held, result)
         return result

@@ -10,6 +10,7 @@ from typing import Any
 from tests.support import lab
 from tests.support.ctl import Ctl
 from tests.support.daemon_site import FIP, FLOATING, OTHER_VM_IP, QROUTER, RECORDED, ROUTER, SNAT, Site, with_vms
+from tests.support.recorded_documents import document as dual_document
 from tests.support.waiting import wait_for
 
 GATEWAY = "203.0.113.1"
@@ -141,3 +142,26 @@ def test_plan_apply_and_show_say_it(kernel_ctl: Ctl) -> None:
     assert f"left out     {TEXT}" in shown.stdout
     fips = kernel_ctl.json("show", "fips")["floating_ips"]
     assert {fip["floating_ip"]: fip["belongs"] for fip in fips} == {FLOATING: "here", GATEWAY: "left out"}
+
+
+def test_what_the_kernel_would_refuse_takes_nothing_else_along(site: Site, host: lab.Host) -> None:
+    """A next hop that is the subnet's broadcast address, which Neutron accepts from any tenant, and IPv6 below 1280."""
+    with_vms(site, host)
+    document = copy.deepcopy(RECORDED)
+    document["router"]["routes"] = [{"destination": "172.16.0.0/16", "nexthop": "10.1.0.255"}]
+    site.daemon.start()
+    site.write(document)
+    dual = dual_document("h_dual_stack-compute1")
+    for key in ("_interfaces", "_snat_router_interfaces", "_floatingip_agent_interfaces"):
+        for port in dual["router"][key]:
+            port["mtu"] = 1200
+    dual["router"]["gw_port"]["mtu"] = 1200
+    site.write(dual, "two")
+    wait_for(lambda: {one["state"] for one in site.daemon.status()["routers"]} == {"degraded"})
+    reasons = {one["id"]: (one["reason"], one["next_retry"]) for one in site.daemon.status()["routers"]}
+    assert all(reason.startswith("left out: ") and again is None for reason, again in reasons.values()), reasons
+    assert '$.router.routes[0].nexthop is "10.1.0.255"' in reasons[ROUTER][0]
+    assert "mtu is 1200" in reasons[dual["router"]["id"]][0]
+    assert lab.ping("internet", FLOATING)
+    assert lab.ping("vm2", GATEWAY)  # SNAT
+    assert "left out: one.json: $.router.routes[0].nexthop" in site.daemon.out

@@ -606,3 +606,31 @@ def test_an_ipv6_default_route_by_an_instance_is_followed_as_an_ipv4_one_is(agen
     assert "203.0.113.50" in warnings[0]
     agent.reconcile(router)
     assert way("2001:db8:99::1") == f"2001:db8:{number}::2"
+
+
+DISABLE = "net.ipv6.conf.all.disable_ipv6"
+
+
+def with_ipv6_outside(router: Router) -> Router:
+    """The router, with IPv6 subnets on its external network too."""
+    gateway = port("one-qg", EXTERNAL, "203.0.113.1/24", "2001:db8:e::5/64")
+    agent_gateway = port("fg", EXTERNAL, "203.0.113.200/24", "2001:db8:e::6/64")
+    return replace(router, gateway=gateway, agent_gateways=(agent_gateway,))
+
+
+def test_namespaces_without_ipv6_get_the_ipv4_part_and_the_rest_once_it_is_back(agent: Agent, router: Router) -> None:
+    router = with_ipv6_outside(router)
+    agent.reconcile(router)
+    whole = [lab.run("ip", "-n", name, "-o", "address") for name in agent.namespaces()]
+    for name in agent.namespaces():
+        lab.in_netns(name, "sysctl", "-qw", f"{DISABLE}=1")
+    left_out = agent.reconcile(router).plan.omitted
+    assert [text for text in left_out if f"namespace {qrouter(router)}: {DISABLE} is 1 there" in text]
+    assert len(left_out) == 3
+    assert all("2001:db8:" in text for text in left_out)
+    agent.reconcile(replace(router, floating_ips=(fip("203.0.113.50", "10.1.0.9"),)))
+    for name in agent.namespaces():
+        lab.in_netns(name, "sysctl", "-qw", f"{DISABLE}=0")
+    assert not agent.reconcile(router).plan.omitted
+    now = [lab.run("ip", "-n", name, "-o", "address") for name in agent.namespaces()]
+    assert [text.count("2001:db8:") for text in now] == [text.count("2001:db8:") for text in whole]

@@ -13,8 +13,11 @@ from dvr_agent.desired.build import desired_router
 from dvr_agent.desired.host_allocations import HostAllocations, new_fip_pair
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.desired.host_view import make_view
+from dvr_agent.desired.router_advertisements import radvd_text
+from dvr_agent.desired.without_ipv6 import advertising
 from dvr_agent.errors import DocumentError
 from dvr_agent.model.parse import parse_document
+from dvr_agent.state.rule import KERNEL_RULES
 from tests.support import hostile
 from tests.support.recorded_documents import RECORDED, document, parse
 
@@ -261,6 +264,88 @@ def test_other_subnets_of_an_internal_network_are_no_concern_of_the_router() -> 
     assert caught.value.path == "$.router.gw_port.extra_subnets[0].cidr"
 
 
+ROUTES = ("router", "routes")
+
+
+@pytest.mark.parametrize(
+    ("destination", "nexthop", "reason"),
+    [
+        ("172.16.0.0/16", "10.1.0.255", "the broadcast address of 10.1.0.0/24"),
+        ("172.16.0.0/16", "10.1.0.0", "the network address of 10.1.0.0/24"),
+        ("172.16.0.0/16", "10.1.0.1", "that of $.router._interfaces[0]"),
+        ("172.16.0.0/16", "203.0.113.255", "the broadcast address of 203.0.113.0/24"),
+        ("172.16.0.0/16", "203.0.113.10", "that of $.router.gw_port"),
+        ("172.16.0.0/16", "2001:db8::1", "not of the family of 172.16.0.0/16"),
+        ("2001:db8::/32", "10.1.0.5", "not of the family of 2001:db8::/32"),
+        ("172.16.0.0/16", "224.0.0.1", "multicast"),
+        ("0.0.0.0/0", "10.1.0.255", "the broadcast address of 10.1.0.0/24"),
+    ],
+)
+def test_next_hop_that_cannot_be_is_left_out_alone(destination: str, nexthop: str, reason: str) -> None:
+    good = {"destination": "172.17.0.0/16", "nexthop": "10.1.0.9"}
+    router = parse(with_value(COMPUTE, ROUTES, [good, {"destination": destination, "nexthop": nexthop}]))
+    assert [str(route.nexthop) for route in router.routes] == ["10.1.0.9"]
+    (omission,) = router.omitted
+    assert (omission.path, omission.value) == ("$.router.routes[1].nexthop", f'"{nexthop}"')
+    assert reason in omission.expected
+
+
+def test_next_hops_of_small_subnets_and_first_ipv6_addresses_are_built() -> None:
+    source = with_value(DUAL, (*GATEWAY, "subnets", 0, "cidr"), "2001:db8:e::/64")
+    routes = [{"destination": "2001:db8:77::/64", "nexthop": "2001:db8:e::"}]
+    assert not [one for one in parse(hostile.replaced(source, ROUTES, routes)).omitted if "routes" in one.path]
+    source = with_value(COMPUTE, ("router", "_interfaces", 0, "subnets", 0, "cidr"), "192.0.2.64/31")
+    source = hostile.replaced(source, ("router", "_interfaces", 0, "fixed_ips", 0, "ip_address"), "192.0.2.64")
+    source = hostile.replaced(source, ("router", "_interfaces", 0, "fixed_ips", 0, "prefixlen"), 31)
+    routes = [{"destination": "172.16.0.0/16", "nexthop": "192.0.2.65"}]
+    assert len(parse(hostile.replaced(source, ROUTES, routes)).routes) == 1
+
+
+@pytest.mark.parametrize("gateway", ["203.0.113.0", "203.0.113.255"])
+@pytest.mark.parametrize("port", [GATEWAY, AGENT_GATEWAY], ids=["gateway port", "agent gateway port"])
+def test_gateway_that_no_host_can_be_is_left_out(port: hostile.Place, gateway: str) -> None:
+    router = parse(with_value(COMPUTE, (*port, "subnets", 0, "gateway_ip"), gateway))
+    (omission,) = router.omitted
+    assert omission.path.endswith(".subnets[0].gateway_ip")
+    assert omission.value == f'"{gateway}"'
+    assert len(router.floating_ips) == 1
+
+
+@pytest.mark.parametrize(
+    "port", [GATEWAY, ("router", "_interfaces", 0), ("router", "_snat_router_interfaces", 0), AGENT_GATEWAY]
+)
+def test_ipv6_addresses_below_1280_bytes_are_left_out(port: hostile.Place) -> None:
+    source = document(DUAL)
+    before = parse(with_value(DUAL, (*port, "mtu"), 1280))
+    router = parse(hostile.replaced(source, (*port, "mtu"), 1279))
+    has_ipv6 = any(":" in fixed["ip_address"] for fixed in hostile.at(source, port)["fixed_ips"])
+    assert [omission.value for omission in router.omitted] == (["1279"] if has_ipv6 else [])
+    assert not has_ipv6 or router.omitted[0].path.endswith(".mtu")
+    assert "2001:" in router.omitted[0].expected if has_ipv6 else True
+    assert before.omitted == ()
+    assert len(router.floating_ips) == len(before.floating_ips)
+
+
+@pytest.mark.parametrize("name", [DUAL, "h_dual_stack-compute1"])
+def test_nothing_of_ipv6_is_asked_of_a_device_below_1280_bytes(name: str) -> None:
+    """Addresses, routes, rules, neighbours and advertisements follow the addresses that are left out."""
+    source = document(name)
+    for key in ("_interfaces", "_snat_router_interfaces", "_floatingip_agent_interfaces"):
+        for port in source["router"].get(key, []):
+            port["mtu"] = 1200
+    source["router"]["gw_port"]["mtu"] = 1200
+    router = parse(source)
+    allocations = HostAllocations(new_fip_pair(router.id, PAIRS[0]), ())
+    state = desired_router(make_view(router, HostSettings(name[-8:], AgentMode.DVR_SNAT)), allocations)
+    namespaces = [one for one in (state.qrouter, state.base, state.slice, state.snat) if one is not None]
+    for namespace in namespaces:
+        assert not [one for one in namespace.addresses if ":" in one.cidr]
+        assert not [one for one in namespace.routes if ":" in one.text.split(" dev ")[0]]
+        assert not [one for one in namespace.rules - KERNEL_RULES if one.family == 6]
+        assert not [one for one in namespace.neighbours if ":" in one.dst]
+    assert radvd_text(router, 30, 100) is None
+
+
 def test_desired_state_carries_what_is_left_out() -> None:
     router = parse(with_value(COMPUTE, FIP_ADDRESS, "203.0.113.1"))
     settings = HostSettings("compute2", AgentMode.DVR)
@@ -283,3 +368,27 @@ def test_order_of_the_document_does_not_matter() -> None:
     other = parse(json.loads(json.dumps(source)))
     assert one.omitted_floating_ips == other.omitted_floating_ips
     assert {omission.value for omission in one.omitted} == {omission.value for omission in other.omitted}
+
+
+@pytest.mark.parametrize("name", [DUAL, "h_dual_stack-compute1"])
+def test_a_kernel_without_ipv6_is_asked_for_nothing_of_it(name: str) -> None:
+    router = parse(document(name))
+    allocations = HostAllocations(new_fip_pair(router.id, PAIRS[0]), ())
+    view = make_view(router, HostSettings(name[-8:], AgentMode.DVR_SNAT, ipv6=False))
+    state = desired_router(view, allocations)
+    assert any("this kernel has no IPv6" in text and "2001:db8" in text for text in state.omitted)
+    for namespace in [one for one in (state.qrouter, state.base, state.slice, state.snat) if one is not None]:
+        assert not [one for one in namespace.addresses if ":" in one.cidr]
+        assert not [one for one in namespace.routes if ":" in one.dst]
+        assert not [one for one in namespace.rules if one.family == 6]
+        assert not [one for one in namespace.neighbours if ":" in one.dst]
+        assert not [one for one in namespace.sysctls if "ipv6" in one.key]
+        assert not [one for one in namespace.tables if one.family == 6]
+        assert not [one for one in namespace.announcements if ":" in one.address]
+    assert radvd_text(advertising(router, frozenset(), absent=True), 30, 100) is None
+
+
+def test_a_router_of_ipv4_only_loses_nothing_without_ipv6() -> None:
+    router = parse(document(COMPUTE))
+    view = make_view(router, HostSettings("compute2", AgentMode.DVR, ipv6=False))
+    assert desired_router(view, HostAllocations(new_fip_pair(router.id, PAIRS[0]), ())).omitted == ()

@@ -230,9 +230,6 @@ def test_missing_key_is_named(place: hostile.Place) -> None:
     [
         ({}, "$.router.routes", "an array"),
         ([{"destination": "10.9.0.0/16"}], "$.router.routes[0].nexthop", "an IPv4 or IPv6 address"),
-        ([{"destination": "10.9.0.0/16", "nexthop": "2001:db8::1"}], "$.router.routes[0].nexthop", "of the family of"),
-        ([{"destination": "2001:db8::/32", "nexthop": "10.1.0.5"}], "$.router.routes[0].nexthop", "of the family of"),
-        ([{"destination": "10.9.0.0/16", "nexthop": "224.0.0.1"}], "$.router.routes[0].nexthop", "multicast"),
     ],
 )
 def test_bad_route(routes: Any, path: str, expected: str) -> None:

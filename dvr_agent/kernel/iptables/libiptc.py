@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 
 from dvr_agent import libc
 from dvr_agent.errors import KernelError, TablesUnavailableError
+from dvr_agent.kernel import capability
 from dvr_agent.kernel.iptables.layout import BUILTINS, LAYOUTS
 from dvr_agent.state.filter import Family, FilterRule, Table, TableKey
 
@@ -79,8 +80,8 @@ def probe() -> None:
     def open_all_tables() -> None:
         try:
             _unshare()
-            for family in LAYOUTS:
-                for name in BUILTINS:
+            for family, name in product(LAYOUTS, BUILTINS):
+                if family == 4 or capability.has_ipv6():
                     with Handle("", (family, name)):
                         pass
         except KernelError as exc:

@@ -115,7 +115,12 @@ class TableReader:
         """
         families = sorted({family for family, _name in wanted})
         for family in families:
-            sock = socket.socket(LAYOUTS[family].address_family, socket.SOCK_RAW, socket.IPPROTO_RAW)
+            try:
+                sock = socket.socket(LAYOUTS[family].address_family, socket.SOCK_RAW, socket.IPPROTO_RAW)
+            except OSError as exc:
+                if exc.errno != errno.EAFNOSUPPORT:  # booted with ipv6.disable=1: no such tables
+                    raise
+                continue
             opened.sockets[family] = sock
             opened.cookie = opened.cookie or _cookie(sock)
         shapes = self._known.get(opened.cookie) if opened.cookie else None
