@@ -30,6 +30,8 @@ PAUSE = 0.05
 """Seconds between two looks at the events: a burst is a few jobs, not a job for each event."""
 FAILED_PAUSE = 5.0
 """Seconds after events could not be read."""
+LOSS_SECONDS = 60.0
+"""Seconds in which further losses of events are not logged again."""
 LINES = 20
 """Repaired objects of one job that get a log line each."""
 
@@ -56,6 +58,7 @@ class DriftWatch:
         self._fights = fights
         self._found: dict[str, dict[Hashable, Finding]] = {}
         self._waiting: dict[str, eventlet_shim.GreenTimer] = {}
+        self._lost_at = float("-inf")
 
     def watch(self) -> None:
         """Follow the events; never returns, except where there are none."""
@@ -111,8 +114,15 @@ class DriftWatch:
             if router_id != done:
                 self._check(router_id)
         if judgement.lost:
-            LOG.warning("events of the kernel were lost: %s; an audit of all routers follows", judgement.lost)
-            self._resync.audit_now()
+            self._audit_after_loss(judgement.lost)
+
+    def _audit_after_loss(self, reason: str) -> None:
+        """Begin an audit in place of events that were lost; one log line for all losses of a minute."""
+        now = time.monotonic()
+        if now - self._lost_at > LOSS_SECONDS:
+            LOG.warning("events of the kernel were lost: %s; an audit of all routers follows", reason)
+        self._lost_at = now
+        self._resync.audit_now()
 
     def _check(self, router_id: str) -> None:
         """Queue the check of a router, at once or when its fight allows it."""
@@ -139,8 +149,8 @@ class DriftWatch:
         fight = self._fights.repaired(work.router_id, repairs, now)
         if fight is not None:
             LOG.error(
-                "%s: %s was repaired %d times in 10 minutes%s: another program manages it too; from now on drift of this "
-                "router is repaired after growing waits, next in %.0f s",
+                "%s: %s was repaired %d times in 10 minutes%s: another program manages it too; from now on drift of "
+                "this router is repaired after growing waits, next in %.0f s",
                 subject, fight.repair.text, fight.repairs, fight.repair.by, fight.until - now,
             )  # fmt: skip
 

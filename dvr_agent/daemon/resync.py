@@ -39,7 +39,7 @@ from dvr_agent.daemon.work_queue import Priority
 LOG = logging.getLogger(__name__)
 
 PORTION, MAX_PORTIONS = 64, 8
-"""An audit's routers are taken in portions of some 64.  Each reads whole fip namespaces, so that there are few of them."""
+"""An audit's routers are taken in portions of some 64.  Each reads whole fip namespaces, so there are few of them."""
 
 
 @dataclass(slots=True)
@@ -134,7 +134,9 @@ class Resync:
     def _auditable(self) -> set[str]:
         """Return the routers of which a difference would be drift, without those whose fight forbids a repair now."""
         now = time.monotonic()
-        return {record.id for record in self._schedule.records if record.auditable and not self._fights.wait(record.id, now)}
+        return {
+            record.id for record in self._schedule.records if record.auditable and not self._fights.wait(record.id, now)
+        }
 
     def listed(self) -> None:
         """Act on a new listing: the first one begins the first resync, later ones may lead to a stale sweep."""

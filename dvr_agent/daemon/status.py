@@ -70,7 +70,11 @@ class DaemonStatus:
             "fights": self.fights.to_json(now),
             "source": self.source_reader.status(),
             "services": self.parts.services.status(),
-            "counters": {**self.counters.to_json(), "writes": dataclasses.asdict(self.parts.writes)},
+            "counters": {
+                **self.counters.to_json(),
+                "events": self._events,
+                "writes": dataclasses.asdict(self.parts.writes),
+            },
             "states": {state.value: number for state, number in self.schedule.records.states.items()},
             "routers": [record.to_json(now) for record in routers],
         }
@@ -110,6 +114,11 @@ class DaemonStatus:
             text = "router documents are not listed yet"
         parts = (self.state, self.resync.progress or text, self.stale_sweep.guard, *self.troubles)
         return "; ".join(part for part in parts if part)
+
+    @property
+    def _events(self) -> int | None:
+        """Number of the kernel's events that were read; None: they are not heard."""
+        return None if self.parts.drift is None else self.parts.drift.events.heard
 
     def _host_degraded(self) -> bool:
         listing = self.listing

@@ -18,6 +18,7 @@ import itertools
 import os
 import select
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 from pyroute2.netlink.rtnl import RTM_DELNSID
@@ -28,7 +29,7 @@ from dvr_agent.kernel import event_decoding, netns
 from dvr_agent.kernel.inotify import Inotify, Mask
 from dvr_agent.kernel.netlink.endpoint import open_raw
 from dvr_agent.kernel.netlink.link import dump_links, index_and_name
-from dvr_agent.kernel.netlink.listener import ALL_GROUPS, LINKS, OWN, Listener, Notification, OverflowedError
+from dvr_agent.kernel.netlink.listener import ALL_GROUPS, LINKS, OWN, Listener, Notification
 from dvr_agent.kernel.netlink.nsid import NETNSA_FD, decode_nsid, get_nsid, new_nsid
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.state.kind import KernelObject
@@ -65,6 +66,7 @@ class _Ear(NamedTuple):
 class DriftEvents:
     """All sockets of the host's events behind one descriptor.
 
+    :ivar heard: number of notifications so far
     :raises KernelError: a socket cannot be opened
     """
 
@@ -73,6 +75,7 @@ class DriftEvents:
         self._names: dict[int, str] = {}
         self._devices: dict[str, dict[int, str]] = {}
         self._numbers = itertools.count(1)
+        self.heard = 0
         self._all, self._asking = _nameless()
         self._host = Listener(LINKS)
         self._inotify = Inotify()
@@ -114,12 +117,14 @@ class DriftEvents:
         """
         events = [*self._removed_names()]
         devices: dict[str, dict[int, str]] = {}
-        first = second = 0
-        for first, notification in enumerate(self._all.read(limit), start=1):
-            events += self._events(notification, devices)
-        for second, notification in enumerate(self._host.read(limit), start=1):
-            events += [Event(HOST, *found, notification.port) for found in event_decoding.decode(notification, {})]
-        return events, limit in (first, second)
+        full = False
+        for listener, make in ((self._all, partial(self._events, devices=devices)), (self._host, _host_events)):
+            begun = self.heard
+            for notification in listener.read(limit):
+                self.heard += 1
+                events += make(notification)
+            full = full or self.heard - begun >= limit
+        return events, full
 
     def discard(self) -> None:
         """Throw away all waiting notifications: there are too many, and an audit follows."""
@@ -226,6 +231,12 @@ class DriftEvents:
                 self._watched = self._inotify.watch(directory, Mask.DELETE | Mask.MOVED_FROM)
             finally:
                 os.close(directory)
+
+
+def _host_events(notification: Notification) -> Iterator[Event]:
+    """Yield the events of a notification of the host's namespace."""
+    for found in event_decoding.decode(notification, {}):
+        yield Event(HOST, *found, notification.port)
 
 
 def _nameless() -> tuple[Listener, NetlinkSocket]:

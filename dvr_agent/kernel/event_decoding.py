@@ -1,6 +1,6 @@
 """Turns a notification into the object of ``state`` that has changed.  Knows no routers.
 
-Used by :mod:`.drift_events`.  An object that :mod:`dvr_agent.state` cannot describe is none of ours, and yields nothing;
+Used by :mod:`.drift_events`.  An object that :mod:`dvr_agent.state` cannot describe is none of ours and yields nothing;
 but a route that *replaced* one of ours may be of any kind: it is reported as the end of that place's route.
 """
 

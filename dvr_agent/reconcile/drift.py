@@ -74,6 +74,8 @@ class Judgement(NamedTuple):
 class Events(Protocol):
     """The source of events: :class:`dvr_agent.kernel.drift_events.DriftEvents`, whose docstrings are the contract."""
 
+    heard: int
+
     @property
     def buffer_size(self) -> int:
         """Size of the receive buffer."""
@@ -202,7 +204,7 @@ class DriftJudge:
             if isinstance(item, Link) and event.namespace == HOST:
                 if self._ports.get(item.name, (own,))[0] != own:
                     others.append(event)
-            elif item is None or not event.namespace.endswith(own) and not event.namespace.startswith(names.FIP):
+            elif item is None or (not event.namespace.endswith(own) and not event.namespace.startswith(names.FIP)):
                 others.append(event)
             elif isinstance(item, Link) or (isinstance(item, Address) and ":" in item.cidr):
                 last[thing_of(event.namespace, item)] = event

@@ -92,9 +92,9 @@ class HostMemory:
     def routers_on(self, network: str) -> Iterator[str]:
         """Yield the ids of the routers whose desired state has a slice of the fip namespace of a network."""
         for router_id, memory in self._routers.items():
-            if memory.desired is not None and (slice_ := memory.desired[3].slice) is not None:
-                if slice_.name == names.FIP + network:
-                    yield router_id
+            slice_ = memory.desired[3].slice if memory.desired is not None else None
+            if slice_ is not None and slice_.name == names.FIP + network:
+                yield router_id
 
     def claim_slice(self, view: HostView) -> None:
         """Note that a job is about to make, or keep, the router's slice: even if the job fails, the slice may exist."""

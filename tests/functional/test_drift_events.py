@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from tests.support import lab
-from tests.support.daemon_site import FIP, QROUTER, RECORDED, ROUTER, SNAT, TENANT_BRIDGE, Site, snapshot
+from tests.support.daemon_site import (
+    FIP,
+    QROUTER,
+    RECORDED,
+    ROUTER,
+    SNAT,
+    TENANT_BRIDGE,
+    Site,
+    neighbour_router,
+    snapshot,
+)
 from tests.support.waiting import wait_for
 
 
@@ -156,3 +166,56 @@ def test_each_kind_of_foreign_change_is_repaired_without_an_audit(
 def repaired(site: Site, count: int) -> bool:
     status = site.daemon.status()
     return bool(status["counters"]["jobs"] > count and status["state"] == "in sync") and not status["queue_depth"]
+
+
+def test_own_writes_queue_no_jobs(built: Site) -> None:
+    before = jobs(built)
+    number = 8
+    for index in range(number):
+        built.write(neighbour_router(index), f"neighbour{index}")
+    wait_for(lambda: built.daemon.status()["states"] == {"in sync": number + 1})
+    settle(built)
+    assert jobs(built) == before + number
+    for index in range(number):
+        (built.daemon.routers / f"neighbour{index}.json").unlink()
+    wait_for(lambda: built.daemon.status()["states"] == {"in sync": 1})
+    settle(built)
+    assert jobs(built) == before + 2 * number
+    assert "drift" not in built.daemon.out
+
+
+def settle(site: Site) -> None:
+    """Wait until the daemon has heard all that happened up to now: it hears a later change of none of ours."""
+    count = site.daemon.status()["counters"]["events"]
+    ip(FIP, "route", "add", "192.0.2.200/32", "dev", "lo", "table", "4242")
+    wait_for(lambda: site.daemon.status()["counters"]["events"] > count)
+    ip(FIP, "route", "delete", "192.0.2.200/32", "dev", "lo", "table", "4242")
+    wait_for(lambda: not site.daemon.status()["queue_depth"])
+
+
+def test_a_storm_of_foreign_events_leads_to_an_audit(built: Site, tmp_path: Path) -> None:
+    batch = tmp_path / "batch"
+    lines = [f"route add 198.{18 + n // 65536}.{n // 256 % 256}.{n % 256}/32 dev lo table 999" for n in range(20_000)]
+    batch.write_text("\n".join(lines) + "\n")
+    ip(QROUTER, "-batch", str(batch))
+    wait_for(lambda: "an audit of all routers follows" in built.daemon.out)
+    wait_for(lambda: built.daemon.status()["last_audit"])
+    assert built.daemon.out.count("events of the kernel were lost") == 1
+    assert built.state() == "in sync"
+
+
+def test_a_fight_is_said_once_and_fought_after_growing_waits(built: Site) -> None:
+    device = first(QROUTER, "qr-")
+    for count in range(3):
+        wait_for(lambda: "1450" in ip(QROUTER, "link", "show", device))
+        ip(QROUTER, "link", "set", device, "mtu", str(1400 + count))
+    wait_for(lambda: built.daemon.status()["fights"])
+    wait_for(lambda: "1450" in ip(QROUTER, "link", "show", device))
+    ip(QROUTER, "link", "set", device, "mtu", "1404")
+    settle(built)
+    assert "mtu 1404" in ip(QROUTER, "link", "show", device)
+    (fight,) = built.daemon.status()["fights"]
+    assert fight["router"] == ROUTER
+    assert fight["repairs"] == 3
+    assert f"link {device}" in fight["object"]
+    assert built.daemon.out.count("another program manages it too") == 1

@@ -1,4 +1,4 @@
-"""A netlink socket that only listens: notifications about links, addresses, routes, rules and neighbours (rtnetlink(7)).
+"""A netlink socket that only listens: notifications about links, addresses, routes, rules, neighbours (rtnetlink(7)).
 
 :class:`Listener` hears its own namespace or, with ``everywhere``, all namespaces that have a number (NSID) in it.
 """

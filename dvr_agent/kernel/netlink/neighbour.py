@@ -58,7 +58,7 @@ def decode_neighbours(messages: Iterable[Data], devices: Mapping[int, str]) -> I
 
 
 def decode_named_neighbour(data: Data, devices: Mapping[int, str]) -> tuple[Neighbour, bool] | None:
-    """Return the entry that a notification is about, with an empty MAC address where it has none, and if it is permanent.
+    """Return the entry that a notification is about, its MAC address empty where it has none, and if it is permanent.
 
     None for proxy entries, and entries on devices that are not given.
     """
