@@ -106,10 +106,20 @@ def _show(out: Output, status: dict[str, Any]) -> None:
             out.line(f"{title:<12} {value}")
     for bad in source.get("bad") or []:
         out.line(f"bad document {bad.get('error')}", RED)
+    for fight in status.get("fights") or []:
+        out.line(_fight(fight), RED)
     rows = [_row(router) for router in sorted(status.get("routers") or [], key=_order)]
     if rows:
         out.line()
         out.table(("ROUTER", "NAME", "STATE", "RETRY", "REASON"), rows)
+
+
+def _fight(fight: Mapping[str, Any]) -> str:
+    by = f", last changed by {fight['changed_by']}" if fight.get("changed_by") else ""
+    return (
+        f"fight        router {fight.get('router')}: {fight.get('object')}: repaired {fight.get('repairs')} times "
+        f"in 10 minutes{by}; repaired again in {fight.get('next_repair')} s at the earliest"
+    )
 
 
 def _source(source: dict[str, Any]) -> str:

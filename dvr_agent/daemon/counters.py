@@ -38,7 +38,7 @@ class DaemonCounters:
             self.latencies.append(late)
         if result.retry:
             self.failures += 1
-        if priority is Priority.AUDIT and result.reconciled is not None and result.reconciled.plan:
+        if priority.repairs and result.reconciled is not None and result.reconciled.plan:
             self.drift_repaired += 1
 
     def to_json(self) -> dict[str, object]:

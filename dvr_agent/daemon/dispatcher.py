@@ -7,13 +7,14 @@ from functools import partial
 
 from dvr_agent.daemon import eventlet_shim, jobs
 from dvr_agent.daemon.counters import DaemonCounters
+from dvr_agent.daemon.drift_watch import DriftWatch
 from dvr_agent.daemon.gc_freeze import GcFreeze
 from dvr_agent.daemon.host_jobs import HostJobs
 from dvr_agent.daemon.jobs import HostJob, RouterJob, Work
 from dvr_agent.daemon.parts import Parts
 from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.state_files import StateFiles
-from dvr_agent.daemon.work_queue import Priority, QueuedJob
+from dvr_agent.daemon.work_queue import QueuedJob
 from dvr_agent.daemon.worker import WorkerThread
 
 
@@ -31,10 +32,12 @@ class Dispatcher:
         host_jobs: HostJobs,
         state_files: StateFiles,
         counters: DaemonCounters,
+        drift: DriftWatch,
     ) -> None:
         self._reconciler, self._source, self._worker = parts.reconciler, parts.source, worker
         self._schedule, self._host_jobs = schedule, host_jobs
         self._state_files, self._counters = state_files, counters
+        self._drift = drift
         self._gc_freeze = GcFreeze()
         self._stopping = False
         self._current: tuple[str, float] | None = None
@@ -81,10 +84,12 @@ class Dispatcher:
             self._do_router(job, job.work)
 
     def _do_router(self, job: QueuedJob[Work], work: RouterJob) -> None:
-        late, result = self._worker.call(partial(jobs.run, job, self._reconciler))
+        run = partial(jobs.run, job, self._reconciler)
+        (late, result), heard = self._worker.call(partial(self._drift.around, job.key, run))
         self._counters.job_ended(job.priority, late, result)
         self._schedule.job_ended(job, result)
+        self._drift.job_ended(work, job.priority.repairs, result, heard)
         self._source.job_ended(jobs.report_of(work, result))
         self._host_jobs.router_job_ended(job.key, result)
-        if job.priority is not Priority.AUDIT:
+        if not job.priority.repairs:
             self._gc_freeze.router_changed()

@@ -181,12 +181,12 @@ def _log_update(work: UpdateRouter, priority: Priority, result: Result, late: fl
 
 def _log_changes(work: UpdateRouter, priority: Priority, result: Result, late: float) -> None:
     subject, plan, times = subject_text(work.router_id, work.name), result.plan, times_text(result, late)
-    if plan and priority is Priority.AUDIT:
+    if plan and priority.repairs:
         LOG.warning("%s: drift repaired: %s; %s", subject, counts_text(plan), times)
     elif plan:
         verb = "added" if any(change.create for change in plan.changes) else "changed"
         LOG.info("%s: %s: %s; %s", subject, verb, counts_text(plan), times)
-    elif priority is not Priority.AUDIT:
+    elif not priority.repairs:
         level = logging.INFO if priority is Priority.EVENT or work.recovering else logging.DEBUG
         LOG.log(level, "%s: unchanged; %s", subject, times)
 

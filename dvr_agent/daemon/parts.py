@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from dvr_agent.attach.api import AttachDriver
 from dvr_agent.config import Settings
 from dvr_agent.daemon.announcements import Announce
+from dvr_agent.errors import DvrError
+from dvr_agent.kernel import capability
 from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.drift_events import CAP_NET_BROADCAST, DriftEvents
 from dvr_agent.reconcile.api import Reconciler
+from dvr_agent.reconcile.drift import DriftJudge
+from dvr_agent.reconcile.reconciler import RouterReconciler
 from dvr_agent.services.bundle import Services
 from dvr_agent.sources.api import Source
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +29,7 @@ class Parts:
     :ivar announce: sends announcements; blocks, for the worker thread
     :ivar writes: counters of kernel writes
     :ivar layer2: notifies when the layer 2 side of ports may have changed by itself; None: changes are not seen
+    :ivar drift: hears changes of other programs in the kernel; None: only audits find them
     """
 
     reconciler: Reconciler
@@ -29,6 +38,7 @@ class Parts:
     announce: Announce
     writes: WriteCounters
     layer2: AttachDriver | None = None
+    drift: DriftJudge | None = None
 
 
 def open_parts(settings: Settings) -> Parts:
@@ -49,4 +59,17 @@ def open_parts(settings: Settings) -> Parts:
         kernel.announcer.announce,
         kernel.counters,
         reconciler.attach,
+        _open_drift(reconciler),
     )
+
+
+def _open_drift(reconciler: RouterReconciler) -> DriftJudge | None:
+    """Open the events of the kernel; without them drift is repaired by audits alone."""
+    if not capability.has(CAP_NET_BROADCAST):
+        LOG.warning("events of the kernel need CAP_NET_BROADCAST: drift is found by audits only")
+        return None
+    try:
+        return DriftJudge(DriftEvents(), reconciler.memory, reconciler.attach)
+    except (DvrError, OSError) as exc:
+        LOG.warning("events of the kernel cannot be heard, drift is found by audits only: %s", exc)
+        return None

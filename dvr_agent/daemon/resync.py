@@ -7,7 +7,9 @@ first resync  with the first listing (``Synced``) of the source    ``source_read
 resync        on ``POST /sync`` to the admin socket, after a       ``service`` → :meth:`Resync.begin`
               rescan of the source
 resync        when layer 2 changed by itself                       ``watches`` → :meth:`Resync.begin`
-audit         every ``audit_interval`` seconds                     :meth:`Resync.audit_periodically`
+audit         within every ``audit_interval`` seconds, in          :meth:`Resync.audit_periodically`
+              portions, each of which is a round
+audit         when events of the kernel were lost                  ``drift_watch`` → :meth:`Resync.audit_now`
 ============  ===================================================  ============================================
 
 A later listing begins no round: its changed documents are jobs of their own.  A round queues each router's job at its
@@ -23,10 +25,12 @@ import time
 from dataclasses import dataclass
 
 from dvr_agent.daemon import eventlet_shim
+from dvr_agent.daemon.fights import Fights
 from dvr_agent.daemon.idle_bridges import IdleBridges
 from dvr_agent.daemon.job_result import RouterState
 from dvr_agent.daemon.jobs import HostJob
 from dvr_agent.daemon.listing import RouterListing
+from dvr_agent.daemon.router_records import RouterRecord
 from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.stale_sweep import StaleSweep
 from dvr_agent.daemon.state_files import StateFiles
@@ -35,15 +39,22 @@ from dvr_agent.model.router import Router
 
 LOG = logging.getLogger(__name__)
 
+PORTION, MAX_PORTIONS = 64, 8
+"""An audit's routers are taken in portions of some 64.  Each reads whole fip namespaces, so there are few of them."""
+
 
 @dataclass(slots=True)
 class _Round:
-    """A round under way; ``waiting``: ids of routers that were not tried yet."""
+    """A round under way; ``waiting``: ids of routers that were not tried yet.
+
+    :ivar sweeps: a stale sweep follows; not after the first portions of an audit
+    """
 
     priority: Priority
     started: float
     size: int
     waiting: set[str]
+    sweeps: bool = True
 
     @property
     def name(self) -> str:
@@ -54,8 +65,8 @@ class Resync:
     """Begins rounds, follows their progress, ends them.  All methods belong to the hub's thread.
 
     :ivar first_done: set when the first resync is over, its stale sweep included
-    :ivar last_audit: end of the last audit, seconds since the epoch
-    :ivar next_audit: begin of the next audit, seconds since the epoch; None: never
+    :ivar last_audit: end of the last audit (of its last portion), seconds since the epoch
+    :ivar next_audit: begin of the next portion of an audit, seconds since the epoch; None: never
     """
 
     def __init__(
@@ -65,7 +76,10 @@ class Resync:
         stale_sweep: StaleSweep,
         idle_bridges: IdleBridges,
         state_files: StateFiles,
+        fights: Fights,
     ) -> None:
+        self._fights = fights
+        self._audit_wanted = False
         self._schedule, self._listing = schedule, listing
         self._stale_sweep, self._idle_bridges, self._state_files = stale_sweep, idle_bridges, state_files
         self._round: _Round | None = None
@@ -93,15 +107,42 @@ class Resync:
         return [(document.name, document.router) for document in found if document is not None]
 
     def audit_periodically(self, interval: float) -> None:
-        """Begin an audit every ``interval`` seconds, the first one that long after the first resync; never returns."""
+        """Audit every router once in ``interval`` seconds, in portions spread over that time; never returns.
+
+        The first portion begins after the first resync; on a host with few routers there is one, at the interval's end.
+        """
         self.first_done.wait()
         while True:
-            self.next_audit = time.time() + interval
-            eventlet_shim.sleep(interval)
-            if self._round is None:
-                self._begin(Priority.AUDIT, {record.id for record in self._schedule.records if record.auditable})
-            else:
-                LOG.debug("audit skipped: %s is under way", self.progress)
+            portions = self._portions()
+            for number, ids in enumerate(portions, start=1):
+                self.next_audit = time.time() + interval / len(portions)
+                eventlet_shim.sleep(interval / len(portions))
+                if self._round is None:
+                    self._begin(Priority.AUDIT, ids & self._auditable(), sweeps=number == len(portions))
+                else:
+                    LOG.debug("audit skipped: %s is under way", self.progress)
+
+    def audit_now(self) -> None:
+        """Audit all routers at once, or when the round under way has ended."""
+        self._audit_wanted = self._round is not None or not self.first_done.is_set()
+        if not self._audit_wanted:
+            self._begin(Priority.AUDIT, self._auditable())
+
+    def _portions(self) -> list[set[str]]:
+        """Split the auditable routers: those of one external network together, since its fip namespace is read once."""
+        ids = self._auditable()
+        records = [record for record in self._schedule.records if record.id in ids]
+        ordered = [record.id for record in sorted(records, key=_network_and_id)]
+        count = min(max(-(-len(ordered) // PORTION), 1), MAX_PORTIONS)
+        size = -(-len(ordered) // count)
+        return [set(ordered[size * number : size * (number + 1)]) for number in range(count)]
+
+    def _auditable(self) -> set[str]:
+        """Return the routers of which a difference would be drift, without those whose fight forbids a repair now."""
+        now = time.monotonic()
+        return {
+            record.id for record in self._schedule.records if record.auditable and not self._fights.wait(record.id, now)
+        }
 
     def listed(self) -> None:
         """Act on a new listing: the first one begins the first resync, later ones may lead to a stale sweep."""
@@ -115,7 +156,7 @@ class Resync:
         if self._round is not None and router_id in self._round.waiting:
             self._round.waiting.discard(router_id)
             if not self._round.waiting:
-                self._queue_sweep()
+                self._finish(self._round)
 
     def sweep(self) -> None:
         """Run the stale sweep, then remove idle bridges; ends the round if all its routers were tried."""
@@ -126,7 +167,6 @@ class Resync:
             self._idle_bridges.remove()
         ended = self._round
         if ended is not None and not ended.waiting:
-            self._round = None
             self._end(ended)
 
     def _begin_first(self) -> None:
@@ -135,22 +175,34 @@ class Resync:
         LOG.info("first resync: %d routers", len(records))
         self._begin(Priority.RESYNC, {record.id for record in records if record.job_state is RouterState.PENDING})
 
-    def _begin(self, priority: Priority, ids: set[str]) -> None:
-        self._round = _Round(priority, time.monotonic(), len(ids), set(ids))
+    def _begin(self, priority: Priority, ids: set[str], sweeps: bool = True) -> None:
+        self._round = _Round(priority, time.monotonic(), len(ids), set(ids), sweeps)
         self._schedule.put_host_job(HostJob.BEGIN_ROUND, Priority.EVENT)
         for router_id in ids:
             self._schedule.requeue(router_id, priority)
         if not ids:
-            self._queue_sweep()
+            self._finish(self._round)
 
-    def _queue_sweep(self) -> None:
-        self._schedule.put_host_job(HostJob.SWEEP, Priority.RESYNC)
+    def _finish(self, tried: _Round) -> None:
+        """Queue the stale sweep that ends a round, or end it without one."""
+        if tried.sweeps:
+            self._schedule.put_host_job(HostJob.SWEEP, Priority.RESYNC)
+        else:
+            self._end(tried)
 
     def _end(self, ended: _Round) -> None:
-        self._state_files.flush()
+        self._round = None
+        self._report(ended)
+        if self._audit_wanted:
+            self.audit_now()
+
+    def _report(self, ended: _Round) -> None:
+        if ended.sweeps:
+            self._state_files.flush()
         seconds = time.monotonic() - ended.started
         if ended.priority is Priority.AUDIT:
-            self.last_audit = time.time()
+            if ended.sweeps:
+                self.last_audit = time.time()
             LOG.debug("audit of %d routers took %.3f s", ended.size, seconds)
             return
         states = self._schedule.records.states
@@ -158,3 +210,10 @@ class Resync:
         fine = set(states) <= {RouterState.IN_SYNC, RouterState.ADMIN_DOWN, RouterState.NOT_SUPPORTED}
         LOG.log(logging.INFO if fine else logging.WARNING, "resync took %.3f s: %s", seconds, text)
         self.first_done.set()
+
+
+def _network_and_id(record: RouterRecord) -> tuple[str, str]:
+    """Return the key by which an audit orders routers: external network and id."""
+    router = record.document.router if record.document is not None else None
+    gateway = router.gateway if router is not None else None
+    return (gateway.network_id if gateway is not None else "", record.id)

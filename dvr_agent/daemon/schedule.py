@@ -60,6 +60,17 @@ class Schedule:
         if router_id in self.records:
             self.requeue(router_id, Priority.RETRY)
 
+    def drift_found(self, router_id: str) -> bool:
+        """Queue a check of a router of which something was changed in the kernel.
+
+        :returns: False for a router that does not agree with its document yet: another job is due already
+        """
+        record = self.records.get(router_id)
+        if record is None or not record.auditable:
+            return False
+        self._queue_router(record, Priority.DRIFT, time.monotonic())
+        return True
+
     def requeue(self, router_id: str, priority: Priority) -> None:
         """Queue the router's current document, or its removal, once more."""
         record = self.records.get(router_id)

@@ -27,6 +27,8 @@ from dvr_agent.daemon.admin import AdminServer
 from dvr_agent.daemon.announcements import AnnouncementRepeater
 from dvr_agent.daemon.counters import DaemonCounters
 from dvr_agent.daemon.dispatcher import Dispatcher
+from dvr_agent.daemon.drift_watch import DriftWatch
+from dvr_agent.daemon.fights import Fights
 from dvr_agent.daemon.host_jobs import HostJobs
 from dvr_agent.daemon.idle_bridges import IdleBridges
 from dvr_agent.daemon.l3_agent_check import check_no_l3_agent
@@ -94,16 +96,18 @@ class Service:
         self._state_files = StateFiles(parts.reconciler, worker)
         sweep = StaleSweep(parts, worker, schedule, listing, daemon.allow_mass_removal)
         bridges = IdleBridges(parts.reconciler, worker, schedule, listing, sweep)
-        self._resync = Resync(schedule, listing, sweep, bridges, self._state_files)
+        fights = Fights()
+        self._resync = Resync(schedule, listing, sweep, bridges, self._state_files, fights)
         self._reader = SourceReader(parts.source, worker, schedule, listing, self._resync)
         self._service_watch = ServiceWatch(parts.services, worker, schedule, self._crashed)
         self._layer2_watch = Layer2Watch(parts.layer2, self._resync)
         repeater = AnnouncementRepeater(parts.announce, worker, schedule)
         host_jobs = HostJobs(parts.reconciler, worker, self._resync, bridges, repeater)
-        self._dispatcher = Dispatcher(parts, worker, schedule, host_jobs, self._state_files, self._counters)
+        self._drift_watch = drift = DriftWatch(parts.drift, worker, schedule, self._resync, fights)
+        self._dispatcher = Dispatcher(parts, worker, schedule, host_jobs, self._state_files, self._counters, drift)
         self._status = DaemonStatus(
             settings.host, settings.dataplane.mode.value, time.time(), parts, self._start, schedule, listing,
-            self._reader, sweep, self._resync, self._dispatcher, self._state_files, self._counters,
+            self._reader, sweep, self._resync, self._dispatcher, self._state_files, self._counters, fights,
         )  # fmt: skip
         self._admin = AdminServer(daemon.admin_socket, self._status, self._request_resync)
         self._notifier = Notifier()
@@ -141,7 +145,7 @@ class Service:
         daemon = self._settings.daemon
         self._start.run()
         self._spawn(self._reader.rescan_periodically, self._reader.watch)
-        self._spawn(self._layer2_watch.watch, self._service_watch.watch)
+        self._spawn(self._layer2_watch.watch, self._service_watch.watch, self._drift_watch.watch)
         if daemon.check_services_interval:
             self._spawn(partial(self._service_watch.check_periodically, daemon.check_services_interval))
         if daemon.audit_interval:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from dvr_agent import __version__
 from dvr_agent.daemon.counters import DaemonCounters
 from dvr_agent.daemon.dispatcher import Dispatcher
+from dvr_agent.daemon.fights import Fights
 from dvr_agent.daemon.job_result import RouterState
 from dvr_agent.daemon.listing import RouterListing
 from dvr_agent.daemon.parts import Parts
@@ -45,6 +46,7 @@ class DaemonStatus:
     dispatcher: Dispatcher
     state_files: StateFiles
     counters: DaemonCounters
+    fights: Fights
 
     def to_json(self) -> dict[str, object]:
         """Return the whole status.  Times are ISO 8601 in UTC or null, ``next_retry`` seconds from now."""
@@ -65,9 +67,14 @@ class DaemonStatus:
             "working_on": self.dispatcher.working_on,
             "guard": self.stale_sweep.guard,
             "troubles": self.troubles,
+            "fights": self.fights.to_json(now),
             "source": self.source_reader.status(),
             "services": self.parts.services.status(),
-            "counters": {**self.counters.to_json(), "writes": dataclasses.asdict(self.parts.writes)},
+            "counters": {
+                **self.counters.to_json(),
+                "events": self._events,
+                "writes": dataclasses.asdict(self.parts.writes),
+            },
             "states": {state.value: number for state, number in self.schedule.records.states.items()},
             "routers": [record.to_json(now) for record in routers],
         }
@@ -107,6 +114,11 @@ class DaemonStatus:
             text = "router documents are not listed yet"
         parts = (self.state, self.resync.progress or text, self.stale_sweep.guard, *self.troubles)
         return "; ".join(part for part in parts if part)
+
+    @property
+    def _events(self) -> int | None:
+        """Number of the kernel's events that were read; None: they are not heard."""
+        return None if self.parts.drift is None else self.parts.drift.events.heard
 
     def _host_degraded(self) -> bool:
         listing = self.listing

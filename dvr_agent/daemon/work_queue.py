@@ -22,10 +22,17 @@ class Priority(IntEnum):
     """The source reported a change: a user waits for it."""
     RETRY = 1
     """Retry of a router that failed, or check of a router whose service or neighbour routers changed."""
-    RESYNC = 2
+    DRIFT = 2
+    """Something else changed an object of the router in the kernel."""
+    RESYNC = 3
     """Resync of all routers: the first one, or one on request."""
-    AUDIT = 3
+    AUDIT = 4
     """Periodic comparison with the kernel, and work of the host that may wait."""
+
+    @property
+    def repairs(self) -> bool:
+        """True if the job has no other reason than drift: all that it changes is a repair."""
+        return self in (Priority.DRIFT, Priority.AUDIT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ the kernel; the reconciler notes the changes of finished jobs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,6 +117,18 @@ class HostMemory:
     def router(self, router_id: str) -> RouterMemory:
         """Return the memory of a router, which is made if there is none."""
         return self._routers.setdefault(router_id, RouterMemory())
+
+    def desired_of(self, router_id: str) -> DesiredRouter | None:
+        """Return the last desired state of a router, None if there was none."""
+        memory = self._routers.get(router_id)
+        return memory.desired[3] if memory is not None and memory.desired is not None else None
+
+    def routers_on(self, network: str) -> Iterator[str]:
+        """Yield the ids of the routers whose desired state has a slice of the fip namespace of a network."""
+        for router_id, memory in self._routers.items():
+            slice_ = memory.desired[3].slice if memory.desired is not None else None
+            if slice_ is not None and slice_.name == names.FIP + network:
+                yield router_id
 
     def claim_slice(self, view: HostView) -> None:
         """Note that a job is about to make, or keep, the router's slice: even if the job fails, the slice may exist."""

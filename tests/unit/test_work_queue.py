@@ -73,7 +73,7 @@ def test_a_change_overtakes_retries_syncs_and_audits() -> None:
     taken = []
     while (job := queue.take()) is not None:
         taken.append(job.priority)
-    assert taken == [Priority.EVENT, Priority.RETRY, Priority.RESYNC, Priority.AUDIT]
+    assert taken == [Priority.EVENT, Priority.RETRY, Priority.DRIFT, Priority.RESYNC, Priority.AUDIT]
 
 
 def test_many_updates_of_one_router_become_one_job_with_the_newest_word_and_the_first_time() -> None:

@@ -21,6 +21,7 @@ from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.explain import explain
 from dvr_agent.kernel.netlink.framing import pack
 from dvr_agent.kernel.netlink.message import Request
+from dvr_agent.kernel.netlink.own_port import bind_own
 from dvr_agent.kernel.netns import entered
 
 NETLINK_CAP_ACK = 10
@@ -43,9 +44,12 @@ def open_raw(namespace: str, protocol: int = NETLINK_ROUTE) -> socket.socket:
     :raises KernelError: no descriptor is left, or EPROTONOSUPPORT: this kernel has no such family
     """
     try:
-        return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        raw = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     except OSError as exc:
         raise KernelError(namespace, "netlink socket", exc.errno or errno.EIO) from exc
+    if protocol == NETLINK_ROUTE:
+        bind_own(raw)
+    return raw
 
 
 class RepeatError(Exception):

@@ -71,6 +71,20 @@ def decode_neighbours(messages: Iterable[Data], devices: Mapping[int, str]) -> I
             yield Neighbour(_read_dst(data, dst), devices[index], _read_lladdr(data, mac))
 
 
+def decode_named_neighbour(data: Data, devices: Mapping[int, str]) -> tuple[Neighbour, bool] | None:
+    """Return the entry that a notification is about, its MAC address empty where it has none, and if it is permanent.
+
+    None for proxy entries, and entries on devices that are not given.
+    """
+    family, index, state, flags = _read_head(data, 0)
+    found = positions(data, _BODY)
+    dst, mac = found.get(_DST, 0), found.get(_LLADDR, 0)
+    if flags & NTF_PROXY or index not in devices or family not in FAMILY_OF_AF or not dst:
+        return None
+    entry = Neighbour(_read_dst(data, dst), devices[index], _read_lladdr(data, mac) if mac else "")
+    return entry, state == NUD_PERMANENT and bool(mac)
+
+
 def _dump_ipv4(index: int) -> Request:
     return dump_neighbours(index, AF_INET)
 

@@ -1,6 +1,6 @@
 """Ids that one network namespace has for others: RTM_…NSID messages (pyroute2's ``nsidmsg``).
 
-Used by ``kernel/namespace_of_process.py`` alone; no kind of object of ``state``.
+Used by ``kernel/namespace_of_process.py`` and ``kernel/drift_events.py``; no kind of object of ``state``.
 """
 
 from __future__ import annotations
@@ -34,9 +34,14 @@ def get_nsid(what: str, member: str, value: int, tolerate: frozenset[int] = froz
     return Request(RTM_GETNSID, 0, _head + NSID.packer(member)(value), what, tolerate)
 
 
-def new_nsid(what: str, member: str, value: int, tolerate: frozenset[int] = frozenset()) -> Request:
-    """Return the request that gives a namespace an id; EEXIST if it has one."""
-    return Request(RTM_NEWNSID, 0, _head + _nsid(NOT_ASSIGNED) + NSID.packer(member)(value), what, tolerate)
+def new_nsid(
+    what: str, member: str, value: int, tolerate: frozenset[int] = frozenset(), number: int = NOT_ASSIGNED
+) -> Request:
+    """Return the request that gives a namespace an id; EEXIST if it has one.
+
+    :param number: the id; default: any that is free
+    """
+    return Request(RTM_NEWNSID, 0, _head + _nsid(number) + NSID.packer(member)(value), what, tolerate)
 
 
 def decode_nsid(data: Data) -> int:

@@ -103,6 +103,18 @@ def decode_routes(messages: Iterable[Data], devices: Mapping[int, str]) -> Itera
                 yield route
 
 
+def decode_replaced(data: Data) -> Iterable[Route]:
+    """Yield the place of a route that another one has replaced, without hops: the new one may be of any kind."""
+    family, length, _src_len, _tos, table, _kind, _flags = _read_head(data, 0)
+    if family not in METRIC:
+        return
+    found = positions(data, _BODY)
+    if at := found.get(_TABLE, 0):
+        table = _read_number(data, at)
+    dst = _read_ip(data, at) if (at := found.get(_DST, 0)) else _ANY[family]
+    yield Route(f"{dst}/{length}", table, ())
+
+
 def is_connected_only(messages: Iterable[Data], route: Route) -> bool:
     """Return True if the kernel made every IPv4 route with the destination and metric of ``route``, for an address.
 

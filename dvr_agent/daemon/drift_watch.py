@@ -1,0 +1,185 @@
+"""Queues checks of routers that something else has changed in the kernel, as it happens, and logs their repairs.
+
+The worker thread reads and judges the events (:mod:`dvr_agent.reconcile.drift`): when the hub sees that there are some,
+and before and after each router's job, so that what the job itself causes is known by its time.  All other methods
+belong to the hub's thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+from dvr_agent.daemon import eventlet_shim
+from dvr_agent.daemon.fights import Fights, Repair
+from dvr_agent.daemon.job_result import JobResult
+from dvr_agent.daemon.job_texts import subject_text
+from dvr_agent.daemon.jobs import RouterJob
+from dvr_agent.daemon.resync import Resync
+from dvr_agent.daemon.schedule import Schedule
+from dvr_agent.daemon.worker import WorkerThread
+from dvr_agent.reconcile.api import Plan
+from dvr_agent.reconcile.drift import DriftJudge, Finding, Judgement, thing_of
+
+LOG = logging.getLogger(__name__)
+
+PAUSE = 0.05
+"""Seconds between two looks at the events: a burst is a few jobs, not a job for each event."""
+FAILED_PAUSE = 5.0
+"""Seconds after events could not be read."""
+LOSS_SECONDS = 60.0
+"""Seconds in which further losses of events are not logged again."""
+LINES = 20
+"""Repaired objects of one job that get a log line each."""
+
+T = TypeVar("T")
+
+
+class _Heard(NamedTuple):
+    """What was heard until a job began, and until it ended."""
+
+    before: Judgement
+    after: Judgement
+
+
+class DriftWatch:
+    """Follows the events of the kernel.
+
+    :param judge: None: there are no events
+    """
+
+    def __init__(
+        self, judge: DriftJudge | None, worker: WorkerThread, schedule: Schedule, resync: Resync, fights: Fights
+    ) -> None:
+        self._judge, self._worker, self._schedule, self._resync = judge, worker, schedule, resync
+        self._fights = fights
+        self._found: dict[str, dict[Hashable, Finding]] = {}
+        self._waiting: dict[str, eventlet_shim.GreenTimer] = {}
+        self._lost_at = float("-inf")
+
+    def watch(self) -> None:
+        """Follow the events; never returns, except where there are none."""
+        judge = self._judge
+        if judge is None:
+            return
+        while True:
+            eventlet_shim.wait_readable(judge.events.fileno())
+            judgement = self._worker.try_call(judge.judge, "events of the kernel cannot be read")
+            if judgement is not None:
+                self._hear(judgement)
+            eventlet_shim.sleep(FAILED_PAUSE if judgement is None else 0.0 if judgement.more else PAUSE)
+
+    def around(self, router_id: str, work: Callable[[], T]) -> tuple[T, _Heard]:
+        """Carry out a router's job, and hear what happens meanwhile.  For the worker thread."""
+        before = self._safely(self._judge.judge) if self._judge is not None else Judgement()
+        result = work()
+        after = self._safely(partial(self._job_ended, self._judge, router_id)) if self._judge else Judgement()
+        return result, _Heard(before, after)
+
+    def job_ended(self, work: RouterJob, repairs: bool, result: JobResult, heard: _Heard) -> None:
+        """Act on what was heard during a job, and log its repairs.
+
+        :param repairs: the job had no other reason than drift
+        """
+        router_id = work.router_id
+        self._hear(heard.before, done=router_id)
+        found = self._found.pop(router_id, {})
+        if repairs and result.reconciled is not None and result.reconciled.plan:
+            self._log_repairs(work, list(_repairs(result.reconciled.plan, found)))
+        self._hear(heard.after)
+
+    def _job_ended(self, judge: DriftJudge, router_id: str) -> Judgement:
+        judge.job_ended(router_id)
+        return judge.judge(router_id)
+
+    def _safely(self, function: Callable[[], Judgement]) -> Judgement:
+        """Call a function of the judge; its failure is none of the job's."""
+        try:
+            return function()
+        except Exception:
+            LOG.exception("events of the kernel cannot be read")
+            return Judgement()
+
+    def _hear(self, judgement: Judgement, done: str = "") -> None:
+        """Queue checks of the routers with findings.
+
+        :param done: id of the router whose job came after the events
+        """
+        for finding in judgement.findings:
+            self._found.setdefault(finding.router_id, {})[finding.thing] = finding
+        for router_id in dict.fromkeys(finding.router_id for finding in judgement.findings):
+            if router_id != done:
+                self._check(router_id)
+        if judgement.lost:
+            self._audit_after_loss(judgement.lost)
+
+    def _audit_after_loss(self, reason: str) -> None:
+        """Begin an audit in place of events that were lost; one log line for all losses of a minute."""
+        now = time.monotonic()
+        if now - self._lost_at > LOSS_SECONDS:
+            LOG.warning("events of the kernel were lost: %s; an audit of all routers follows", reason)
+        self._lost_at = now
+        self._resync.audit_now()
+
+    def _check(self, router_id: str) -> None:
+        """Queue the check of a router, at once or when its fight allows it."""
+        if router_id in self._waiting:
+            return
+        seconds = self._fights.wait(router_id, time.monotonic())
+        if seconds:
+            self._waiting[router_id] = eventlet_shim.GreenTimer(seconds, partial(self._check_now, router_id))
+        else:
+            self._check_now(router_id)
+
+    def _check_now(self, router_id: str) -> None:
+        self._waiting.pop(router_id, None)
+        if not self._schedule.drift_found(router_id):
+            self._found.pop(router_id, None)
+
+    def _log_repairs(self, work: RouterJob, repairs: list[Repair]) -> None:
+        subject = subject_text(work.router_id, work.name)
+        for repair in repairs[:LINES]:
+            LOG.info("%s: drift repaired: %s%s", subject, repair.text, repair.by)
+        if len(repairs) > LINES:
+            LOG.info("%s: drift repaired: %d more objects", subject, len(repairs) - LINES)
+        now = time.monotonic()
+        fight = self._fights.repaired(work.router_id, repairs, now)
+        if fight is not None:
+            LOG.error(
+                "%s: %s was repaired %d times in 10 minutes%s: another program manages it too; from now on drift of "
+                "this router is repaired after growing waits, next in %.0f s",
+                subject, fight.repair.text, fight.repairs, fight.repair.by, fight.until - now,
+            )  # fmt: skip
+
+
+def _repairs(plan: Plan, found: dict[Hashable, Finding]) -> Iterator[Repair]:
+    """Yield the objects that a job has repaired, with their authors.
+
+    Some objects go with others (a device's routes): their author is that of the only other finding.
+    """
+    authors = {finding.author for finding in found.values()}
+    only = authors.pop() if len(authors) == 1 else ""
+
+    def author(thing: Hashable) -> str:
+        return found[thing].author if thing in found else only
+
+    for changes in plan.changes:
+        namespace = changes.namespace
+        if changes.create or changes.remove:
+            thing = thing_of(namespace, None)
+            yield Repair(thing, f"{namespace}: {'+' if changes.create else '-'} namespace", author(thing))
+        for change in changes.items:
+            thing = thing_of(namespace, change.item)
+            yield Repair(thing, f"{namespace}: {change.text}", author(thing))
+        for table in (*changes.tables, *changes.stale_tables):
+            thing = (namespace, "table", table.new.key)
+            yield Repair(thing, f"{namespace}: ~ table {table.new.name} of IPv{table.new.family}")
+    yield from _of_lines(plan.ports, only)
+
+
+def _of_lines(lines: Iterable[tuple[str, str]], author: str) -> Iterator[Repair]:
+    for namespace, text in lines:
+        yield Repair((namespace, "port", text), f"{namespace}: {text}", author)

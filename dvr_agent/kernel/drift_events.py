@@ -1,0 +1,260 @@
+"""Hears changes of links, addresses, routes, rules and neighbours in namespaces, as they happen.  Knows no routers.
+
+One socket hears all namespaces that :meth:`DriftEvents.listen` named.  It lives in a nameless namespace of its own, in
+which they have numbers (NSID) and the host's namespace has none: so that it does not hear the host's routes and
+neighbours, of which a host that speaks BGP or EVPN has any number, and so that programs on the host that hear all
+numbered namespaces (ovs-vswitchd) get no more to hear.  A second socket hears the links of the host: taps and bridges.
+inotify(7) on ``/run/netns`` tells of namespaces that are removed.
+
+Linux delivers notifications of a namespace to sockets in another one to openers with CAP_NET_BROADCAST only.
+Blocking code for one thread, except :meth:`DriftEvents.fileno`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import select
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+from pyroute2.netlink.rtnl import RTM_DELNSID
+
+from dvr_agent import libc
+from dvr_agent.errors import KernelError
+from dvr_agent.kernel import event_decoding, netns
+from dvr_agent.kernel.inotify import Inotify, Mask
+from dvr_agent.kernel.netlink.endpoint import open_raw
+from dvr_agent.kernel.netlink.link import dump_links, index_and_name
+from dvr_agent.kernel.netlink.listener import ALL_GROUPS, LINKS, OWN, Listener, Notification
+from dvr_agent.kernel.netlink.nsid import NETNSA_FD, decode_nsid, get_nsid, new_nsid
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
+from dvr_agent.state.kind import KernelObject
+
+CAP_NET_BROADCAST = 11
+"""Bit (include/uapi/linux/capability.h)."""
+HOST = ""
+"""Name of the host's namespace."""
+_EXISTS = frozenset({errno.EEXIST})
+
+
+class Event(NamedTuple):
+    """A change that was heard.
+
+    :ivar namespace: name, :data:`HOST` for the host's
+    :ivar item: the object as it is now, or was; None: the namespace's name was removed
+    :ivar present: the object is there now
+    :ivar port: port id of the socket that asked for the change, 0: the kernel, or not known
+    """
+
+    namespace: str
+    item: KernelObject | None
+    present: bool
+    port: int
+
+
+class _Ear(NamedTuple):
+    """A namespace that is heard: its number, and the inode it had when it got it."""
+
+    number: int
+    inode: int
+
+
+class DriftEvents:
+    """All sockets of the host's events behind one descriptor.
+
+    :ivar heard: number of notifications so far
+    :raises KernelError: a socket cannot be opened
+    """
+
+    def __init__(self) -> None:
+        self._ears: dict[str, _Ear] = {}
+        self._names: dict[int, str] = {}
+        self._devices: dict[str, dict[int, str]] = {}
+        self._numbers = itertools.count(1)
+        self.heard = 0
+        self._all, self._asking = _nameless()
+        self._host = Listener(LINKS)
+        self._inotify = Inotify()
+        self._watched = -1
+        self._epoll = select.epoll()
+        for one in (self._all, self._host, self._inotify):
+            self._epoll.register(one.fileno(), select.EPOLLIN)
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when there are events."""
+        return self._epoll.fileno()
+
+    @property
+    def buffer_size(self) -> int:
+        """Size in bytes of the receive buffer that overflowed last, or may overflow next."""
+        return max(self._all.buffer_size, self._host.buffer_size)
+
+    def listen(self, name: str) -> None:
+        """Hear a namespace from now on; cheap for one that is heard already, nothing for one that does not exist."""
+        inode = netns.inode_of(name)
+        ear = self._ears.get(name)
+        if inode is None or (ear is not None and ear.inode == inode):
+            return
+        self._watch_names()
+        with contextlib.suppress(KernelError):
+            fd = netns.open_namespace(name)
+            try:
+                self._forget(name)
+                number = self._number(name, fd)
+                self._ears[name] = _Ear(number, os.fstat(fd).st_ino)
+                self._names[number] = name
+            finally:
+                os.close(fd)
+
+    def read(self, limit: int) -> tuple[list[Event], bool]:
+        """Return the next events, of at most ``limit`` notifications from each socket, and whether there may be more.
+
+        :raises OverflowedError: the kernel has dropped some; the others are still there
+        """
+        events = [*self._removed_names()]
+        devices: dict[str, dict[int, str]] = {}
+        full = False
+        for listener, make in ((self._all, partial(self._events, devices=devices)), (self._host, _host_events)):
+            begun = self.heard
+            for notification in listener.read(limit):
+                self.heard += 1
+                events += make(notification)
+            full = full or self.heard - begun >= limit
+        return events, full
+
+    def discard(self) -> None:
+        """Throw away all waiting notifications: there are too many, and an audit follows."""
+        self._all.discard()
+        self._host.discard()
+
+    def close(self) -> None:
+        """Close everything."""
+        for one in (self._epoll, self._all, self._asking, self._host, self._inotify):
+            one.close()
+
+    def _events(self, notification: Notification, devices: dict[str, dict[int, str]]) -> Iterator[Event]:
+        """Yield the events of a notification.
+
+        :param devices: of the namespaces for which they were read in this round
+        """
+        if notification.namespace == OWN:
+            if notification.kind == RTM_DELNSID:
+                self._namespace_ended(decode_nsid(notification.body))
+            return
+        name = self._names.get(notification.namespace)
+        if name is None:
+            return
+        if notification.kind in event_decoding.LINK_KINDS:
+            yield from self._renamed(name, notification)
+            indexes: dict[int, str] = {}
+        elif notification.kind in event_decoding.RULE_KINDS:
+            indexes = {}
+        else:
+            if name not in devices:
+                devices[name] = self._read_devices(name)
+            indexes = devices[name]
+        for found in event_decoding.decode(notification, indexes):
+            yield Event(name, *found, notification.port)
+
+    def _renamed(self, name: str, notification: Notification) -> Iterator[Event]:
+        """Learn the name of a link; yield the end of the link that had its index, if that had another name."""
+        index, now = event_decoding.link_of(notification)
+        known = self._devices.setdefault(name, {})
+        before = known.get(index, now)
+        if notification.kind in event_decoding.GONE_LINK:
+            known.pop(index, None)
+        else:
+            known[index] = now
+        if before != now:
+            for found in event_decoding.decode(notification, {}):
+                yield Event(name, found.item._replace(name=before), False, notification.port)  # type: ignore[attr-defined]
+
+    def _read_devices(self, name: str) -> dict[int, str]:
+        """Return index → name of the devices of a namespace, also of those that have just gone.
+
+        A name that was heard stays until its change is heard: the kernel may be ahead of the events.
+        """
+        known = self._devices.setdefault(name, {})
+        with contextlib.suppress(KernelError), NetlinkSocket.open(name, None) as sock:
+            for index, device in map(index_and_name, sock.dump(dump_links())):
+                known.setdefault(index, device)
+        return known
+
+    def _number(self, name: str, fd: int) -> int:
+        """Give a namespace a number in the sockets' namespace, or return the one that it has.
+
+        Numbers are never used twice, so that late events of a removed namespace are not taken for its successor's.
+        """
+        what = f"number of namespace {name}"
+        number = next(self._numbers)
+        refused = self._asking.batch([new_nsid(what, NETNSA_FD, fd, _EXISTS, number)])
+        if not refused:
+            return number
+        (answer,) = self._asking.get([get_nsid(what, NETNSA_FD, fd)])
+        return number if answer is None else decode_nsid(answer)
+
+    def _namespace_ended(self, number: int) -> None:
+        """Forget a number: its namespace is gone, and another one may get the inode."""
+        name = self._names.pop(number, None)
+        if name is not None and self._ears.get(name, _Ear(-1, 0)).number == number:
+            self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        """Forget a name; its number stays known for the events that come until the kernel has removed the namespace."""
+        self._ears.pop(name, None)
+        self._devices.pop(name, None)
+
+    def _removed_names(self) -> Iterator[Event]:
+        """Yield the names that were removed from ``/run/netns`` and have no namespace now."""
+        if self._watched < 0:
+            return
+        for event in self._inotify.read():
+            if event.mask & (Mask.IGNORED | Mask.UNMOUNT):
+                self._watched = -1
+            if event.mask & (Mask.DELETE | Mask.MOVED_FROM) and event.name in self._ears:
+                ear = self._ears[event.name]
+                if netns.inode_of(event.name) != ear.inode:
+                    self._forget(event.name)
+                    yield Event(event.name, None, False, 0)
+
+    def _watch_names(self) -> None:
+        """Watch ``/run/netns``, which exists when there is a namespace; watched again when it was replaced."""
+        if self._watched >= 0:
+            return
+        with contextlib.suppress(OSError):
+            directory = os.open(netns.NETNS_DIR, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                self._watched = self._inotify.watch(directory, Mask.DELETE | Mask.MOVED_FROM)
+            finally:
+                os.close(directory)
+
+
+def _host_events(notification: Notification) -> Iterator[Event]:
+    """Yield the events of a notification of the host's namespace."""
+    for found in event_decoding.decode(notification, {}):
+        yield Event(HOST, *found, notification.port)
+
+
+def _nameless() -> tuple[Listener, NetlinkSocket]:
+    """Make a nameless namespace, which lives as long as its two sockets: one that hears, one that asks for numbers.
+
+    :raises KernelError: it cannot be made
+    """
+    try:
+        home = os.open(netns.OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            libc.unshare(libc.CLONE_NEWNET)
+        except OSError:
+            os.close(home)
+            raise
+    except OSError as exc:
+        raise KernelError("", "namespace", exc.errno or errno.EIO, "events cannot be heard") from exc
+    try:
+        listener = Listener(ALL_GROUPS, everywhere=True)
+        return listener, NetlinkSocket(HOST, open_raw(HOST), None)
+    finally:
+        netns.go_home(home)

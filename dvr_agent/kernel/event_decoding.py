@@ -1,0 +1,105 @@
+"""Turns a notification into the object of ``state`` that has changed.  Knows no routers.
+
+Used by :mod:`.drift_events`.  An object that :mod:`dvr_agent.state` cannot describe is none of ours and yields nothing;
+but a route that *replaced* one of ours may be of any kind: it is reported as the end of that place's route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from pyroute2.netlink import NLM_F_REPLACE
+from pyroute2.netlink.rtnl import (
+    RTM_DELADDR,
+    RTM_DELLINK,
+    RTM_DELNEIGH,
+    RTM_DELROUTE,
+    RTM_DELRULE,
+    RTM_NEWADDR,
+    RTM_NEWLINK,
+    RTM_NEWNEIGH,
+    RTM_NEWROUTE,
+    RTM_NEWRULE,
+)
+
+from dvr_agent.kernel.netlink.address import decode_addresses
+from dvr_agent.kernel.netlink.link import decode_brief, index_and_name
+from dvr_agent.kernel.netlink.listener import Notification
+from dvr_agent.kernel.netlink.neighbour import decode_named_neighbour
+from dvr_agent.kernel.netlink.route import decode_replaced, decode_routes
+from dvr_agent.kernel.netlink.rule import decode_rules
+from dvr_agent.state.kind import KernelObject
+from dvr_agent.state.link import Link
+
+LINK_KINDS = (RTM_NEWLINK, RTM_DELLINK)
+RULE_KINDS = (RTM_NEWRULE, RTM_DELRULE)
+GONE_LINK = (RTM_DELLINK,)
+_PRESENT = frozenset({RTM_NEWLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWRULE, RTM_NEWNEIGH})
+
+Names = Mapping[int, str]
+
+
+class Found(NamedTuple):
+    """An object, and whether it is there after the change."""
+
+    item: KernelObject
+    present: bool
+
+
+def decode(notification: Notification, devices: Names) -> Iterable[Found]:
+    """Yield the objects that a notification is about.
+
+    :param devices: index → name of all devices of the namespace
+    """
+    decoder = _DECODERS.get(notification.kind)
+    return () if decoder is None else decoder(notification, devices)
+
+
+def link_of(notification: Notification) -> tuple[int, str]:
+    """Return index and name of the link that a notification is about."""
+    return index_and_name(notification.body)
+
+
+def _link(notification: Notification, _devices: Names) -> Iterable[Found]:
+    info = decode_brief(notification.body)
+    yield Found(Link(info.name, info.mac, info.mtu, info.up), notification.kind in _PRESENT)
+
+
+def _address(notification: Notification, devices: Names) -> Iterable[Found]:
+    for item in decode_addresses((notification.body,), devices):
+        yield Found(item, notification.kind in _PRESENT)
+
+
+def _route(notification: Notification, devices: Names) -> Iterable[Found]:
+    present = notification.kind in _PRESENT
+    found = [Found(item, present) for item in decode_routes((notification.body,), devices)]
+    if not found and present and notification.flags & NLM_F_REPLACE:
+        found = [Found(item, False) for item in decode_replaced(notification.body)]
+    return found
+
+
+def _rule(notification: Notification, _devices: Names) -> Iterable[Found]:
+    for item in decode_rules((notification.body,)):
+        yield Found(item, notification.kind in _PRESENT)
+
+
+def _neighbour(notification: Notification, devices: Names) -> Iterable[Found]:
+    found = decode_named_neighbour(notification.body, devices)
+    if found is not None:
+        item, permanent = found
+        yield Found(item, permanent and notification.kind in _PRESENT)
+
+
+_DECODERS: dict[int, Callable[[Notification, Names], Iterable[Found]]] = {
+    RTM_NEWLINK: _link,
+    RTM_DELLINK: _link,
+    RTM_NEWADDR: _address,
+    RTM_DELADDR: _address,
+    RTM_NEWROUTE: _route,
+    RTM_DELROUTE: _route,
+    RTM_NEWRULE: _rule,
+    RTM_DELRULE: _rule,
+    RTM_NEWNEIGH: _neighbour,
+    RTM_DELNEIGH: _neighbour,
+}

@@ -1,0 +1,150 @@
+"""A netlink socket that only listens: notifications about links, addresses, routes, rules, neighbours (rtnetlink(7)).
+
+:class:`Listener` hears its own namespace or, with ``everywhere``, all namespaces that have a number (NSID) in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import socket
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pyroute2.netlink import NETLINK_ROUTE, SOL_NETLINK
+from pyroute2.netlink.rtnl import (
+    RTMGRP_IPV4_IFADDR,
+    RTMGRP_IPV4_ROUTE,
+    RTMGRP_IPV4_RULE,
+    RTMGRP_IPV6_IFADDR,
+    RTMGRP_IPV6_ROUTE,
+    RTMGRP_LINK,
+    RTMGRP_NEIGH,
+)
+
+from dvr_agent.errors import KernelError
+from dvr_agent.kernel.netlink.message import HEADER
+from dvr_agent.kernel.netlink.notification_filter import program
+
+# include/uapi/linux/netlink.h and asm-generic/socket.h: not in pyroute2, not in Python.
+NETLINK_LISTEN_ALL_NSID = 8
+SO_ATTACH_FILTER, SO_RCVBUFFORCE = 26, 33
+RTNLGRP_IPV6_RULE, RTNLGRP_NSID = 19, 28
+"""Numbers of groups (include/uapi/linux/rtnetlink.h); bit n - 1 of a mask."""
+LINKS = RTMGRP_LINK
+ALL_GROUPS = (
+    RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_RULE
+    | RTMGRP_IPV6_IFADDR | RTMGRP_IPV6_ROUTE | 1 << RTNLGRP_IPV6_RULE - 1 | 1 << RTNLGRP_NSID - 1
+)  # fmt: skip
+OWN = -1
+"""In place of a number: the namespace of the socket itself."""
+BUFFER, MAX_BUFFER = 2 << 20, 64 << 20
+"""Bytes of the receive buffer at first, and at most; a notification takes 1 to 4 KiB of it."""
+MESSAGE = 32 * 1024
+"""Bytes; the kernel's longest notification is that of a link, with some 2 KiB."""
+
+_NUMBER = struct.Struct("=i")
+
+
+class Notification(NamedTuple):
+    """One message.
+
+    :ivar namespace: number of the namespace that it is about, or :data:`OWN`
+    :ivar flags: ``NLM_F_…`` of the request that caused the change
+    :ivar port: port id of the socket that asked for the change, 0: the kernel, or not known
+    """
+
+    namespace: int
+    kind: int
+    flags: int
+    port: int
+    body: bytes
+
+
+class OverflowedError(Exception):
+    """The kernel has dropped notifications, since the receive buffer was full."""
+
+
+class Listener:
+    """One listening socket, made in the namespace in which the thread is.
+
+    :param groups: mask of multicast groups
+    :param everywhere: hear all namespaces that have a number here
+    :raises KernelError: no descriptor is left
+    """
+
+    def __init__(self, groups: int, everywhere: bool = False) -> None:
+        self._buffer, self._size = bytearray(MESSAGE), BUFFER
+        try:
+            self._raw = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_ROUTE)
+        except OSError as exc:
+            raise KernelError("", "netlink socket", exc.errno or errno.EIO, "events cannot be heard") from exc
+        try:
+            self._set_buffer()
+            self._attach_filter()
+            if everywhere:
+                self._raw.setsockopt(SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1)
+            self._raw.bind((0, groups))
+        except OSError as exc:
+            self._raw.close()
+            raise KernelError("", "netlink socket", exc.errno or errno.EIO, "events cannot be heard") from exc
+
+    def fileno(self) -> int:
+        """Return the descriptor, readable when there are notifications."""
+        return self._raw.fileno()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._raw.close()
+
+    def read(self, limit: int) -> Iterator[Notification]:
+        """Yield at most ``limit`` of the waiting notifications.
+
+        :raises OverflowedError: some were dropped; the receive buffer is larger from now on
+        """
+        receive, buffers, space = self._raw.recvmsg_into, [self._buffer], socket.CMSG_SPACE(4)
+        for _ in range(limit):
+            try:
+                size, ancillary, _flags, _sender = receive(buffers, space, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                if exc.errno != errno.ENOBUFS:
+                    raise KernelError("", "netlink socket", exc.errno or errno.EIO, "events cannot be read") from exc
+                self._enlarge()
+                raise OverflowedError from exc
+            if size >= HEADER.size:
+                length, kind, flags, _sequence, port = HEADER.unpack_from(self._buffer)
+                number = _NUMBER.unpack(ancillary[0][2])[0] if ancillary else OWN
+                yield Notification(number, kind, flags, port, bytes(self._buffer[HEADER.size : length]))
+
+    @property
+    def buffer_size(self) -> int:
+        """Size of the receive buffer in bytes."""
+        return self._size
+
+    def discard(self) -> None:
+        """Throw away all waiting notifications."""
+        while True:
+            try:
+                self._raw.recv_into(self._buffer, 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                if exc.errno != errno.ENOBUFS:
+                    raise KernelError("", "netlink socket", exc.errno or errno.EIO, "events cannot be read") from exc
+
+    def _enlarge(self) -> None:
+        self._size = min(2 * self._size, MAX_BUFFER)
+        with contextlib.suppress(OSError):
+            self._set_buffer()
+
+    def _set_buffer(self) -> None:
+        self._raw.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, self._size)
+
+    def _attach_filter(self) -> None:
+        instructions = ctypes.create_string_buffer(code := program(), len(code))
+        filter_program = struct.pack("HP", len(code) // 8, ctypes.addressof(instructions))
+        self._raw.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter_program)

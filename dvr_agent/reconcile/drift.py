@@ -1,0 +1,269 @@
+"""Finds drift in events: which routers have lost something, or got something foreign (:class:`DriftJudge`).
+
+An event counts if it contradicts the desired state in force: an object of it is gone or has another value, or there is
+an object that a slice owns and does not want.  So what a job of ours leaves behind is no drift, whoever the kernel
+says has done it, and neither are carrier changes, learned neighbours or link-local addresses.
+
+While a job works on a router (``own``) the kernel tells of intermediate states: of its links and IPv6 addresses, whose
+notifications do not say who asked, the last state counts, and what else the kernel does by itself does not.
+Blocking code for the worker thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from typing import NamedTuple, Protocol
+
+from dvr_agent.attach.outer_ends import bridge_name, tap_name
+from dvr_agent.desired import names
+from dvr_agent.desired.build import DesiredRouter
+from dvr_agent.errors import DvrError
+from dvr_agent.kernel.drift_events import HOST, Event
+from dvr_agent.kernel.netlink.listener import OverflowedError
+from dvr_agent.kernel.port_owner import owner_of
+from dvr_agent.reconcile.memory import HostMemory
+from dvr_agent.reconcile.reader import AttachReader
+from dvr_agent.state.address import Address
+from dvr_agent.state.kind import KernelObject
+from dvr_agent.state.link import Link, Port
+from dvr_agent.state.namespace import KIND_OF, NamespaceState
+
+BATCH = 256
+"""Notifications that are read at once: a few milliseconds."""
+STORM = 16
+"""Batches in a row after which the events are thrown away and an audit is asked for instead."""
+MANY = 32
+"""Findings of one router in one batch that are kept; one is enough to check it."""
+LOOPBACK = "lo"
+
+
+class Finding(NamedTuple):
+    """Drift of one router.
+
+    :ivar thing: the object: its namespace, kind and identity (:func:`thing_of`)
+    :ivar text: what was found
+    :ivar author: the process that did it, empty if it is not known
+    """
+
+    router_id: str
+    thing: Hashable
+    text: str
+    author: str
+
+
+def thing_of(namespace: str, item: KernelObject | None) -> Hashable:
+    """Return the identity of an object on this host; None: the namespace itself."""
+    if item is None:
+        return (namespace, "namespace", namespace)
+    kind = KIND_OF[type(item)]
+    return (namespace, kind.name, kind.identity(item))
+
+
+class Judgement(NamedTuple):
+    """What the events so far say.
+
+    :ivar lost: events were lost or thrown away, so that only an audit finds what they would have told
+    :ivar more: there may be more events
+    """
+
+    findings: tuple[Finding, ...] = ()
+    lost: str = ""
+    more: bool = False
+
+
+class Events(Protocol):
+    """The source of events: :class:`dvr_agent.kernel.drift_events.DriftEvents`, whose docstrings are the contract."""
+
+    heard: int
+
+    @property
+    def buffer_size(self) -> int:
+        """Size of the receive buffer."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when there are events."""
+
+    def listen(self, name: str) -> None:
+        """Hear a namespace."""
+
+    def read(self, limit: int) -> tuple[list[Event], bool]:
+        """Return the next events, and whether there may be more."""
+
+    def discard(self) -> None:
+        """Throw away all waiting events."""
+
+    def close(self) -> None:
+        """Close everything."""
+
+
+class DriftJudge:
+    """Reads events and compares them with the desired states in the host memory.
+
+    :ivar events: their source
+    """
+
+    def __init__(self, events: Events, memory: HostMemory, attach: AttachReader) -> None:
+        self.events = events
+        self._memory, self._attach = memory, attach
+        self._ports: dict[str, tuple[str, Port]] = {}
+        """Outer end of a port → its router and the port."""
+        self._bridges: dict[str, set[str]] = {}
+        """Bridge of a network → outer ends of our ports on it."""
+        self._known: dict[str, DesiredRouter] = {}
+        self._stems: dict[str, str] = {}
+        """Stem of a router's id, as device names have it → its id."""
+        self._batches = 0
+
+    def judge(self, own: str = "") -> Judgement:
+        """Read one batch of events.
+
+        :param own: id of the router that a job has just worked on: all events so far are from the time of the job
+        """
+        try:
+            events, more = self.events.read(STORM * BATCH if own else BATCH)
+        except OverflowedError:
+            self._batches = 0
+            return Judgement(lost=f"the kernel dropped events; the buffer has {self.events.buffer_size >> 10} KiB now")
+        self._batches = self._batches + 1 if more else 0
+        if self._batches > STORM:
+            self._batches = 0
+            self.events.discard()
+            return Judgement(lost=f"more than {STORM * BATCH} events in a row were not looked at")
+        return Judgement(tuple(self._findings(self._foreign(events, own) if own else events)), more=more)
+
+    def job_ended(self, router_id: str) -> None:
+        """Hear the namespaces of a router that a job has worked on, and note its ports."""
+        desired = self._memory.desired_of(router_id)
+        known = self._known.get(router_id)
+        if known is not desired:
+            self._note_ports(router_id, known, desired)
+        for state in _states(desired):
+            self.events.listen(state.name)
+
+    def close(self) -> None:
+        """Close the source of events."""
+        self.events.close()
+
+    def _findings(self, events: Iterable[Event]) -> Iterator[Finding]:
+        kept: dict[str, int] = {}
+        for event in events:
+            finder = self._of_host if event.namespace == HOST else self._of_namespace
+            for router_id in finder(event):
+                kept[router_id] = kept.get(router_id, 0) + 1
+                if kept[router_id] <= MANY:
+                    yield Finding(router_id, thing_of(event.namespace, event.item), _text(event), owner_of(event.port))
+
+    def _of_namespace(self, event: Event) -> Iterator[str]:
+        """Yield the routers of which an event in one of our namespaces is drift."""
+        for router_id in self._routers(event):
+            desired = self._memory.desired_of(router_id)
+            if any(state.name == event.namespace and is_drift(state, event) for state in _states(desired)):
+                yield router_id
+
+    def _routers(self, event: Event) -> Iterable[str]:
+        """Return the routers whose desired state may have something to do with an event.
+
+        In a fip namespace an object that names the device of a pair is that router's; others concern all routers there.
+        """
+        parsed = names.parse_namespace(event.namespace)
+        if parsed is None:
+            return ()
+        prefix, object_id = parsed
+        if prefix != names.FIP:
+            return (object_id,)
+        devices = () if event.item is None else KIND_OF[type(event.item)].devices(event.item)
+        stems = [device[len(names.FIP_TO_ROUTER) :] for device in devices if device.startswith(names.FIP_TO_ROUTER)]
+        if stems:
+            return [self._stems[stem] for stem in stems if stem in self._stems]
+        return list(self._memory.routers_on(object_id))
+
+    def _of_host(self, event: Event) -> Iterator[str]:
+        """Yield the routers with a port on whose outer side an event has left a fault."""
+        if not isinstance(event.item, Link):
+            return
+        name = event.item.name
+        bridge = self._bridges.get(name, ())
+        wanted = [self._ports[tap] for tap in ((name,) if name in self._ports else bridge) if tap in self._ports]
+        if not wanted or (bridge and event.present and event.item.up):
+            return
+        try:
+            faults = self._attach.check([port for _router_id, port in wanted])
+        except DvrError:
+            faults = {port.device: "" for _router_id, port in wanted}
+        yield from dict.fromkeys(router_id for router_id, port in wanted if port.device in faults)
+
+    def _foreign(self, events: Iterable[Event], own: str) -> list[Event]:
+        """Return the events without those that our own job explains: intermediate states, and what the kernel did then.
+
+        The fip namespace counts as the router's here: its job may have changed the shared part.
+        """
+        last: dict[Hashable, Event] = {}
+        others: list[Event] = []
+        for event in events:
+            item = event.item
+            if isinstance(item, Link) and event.namespace == HOST:
+                if self._ports.get(item.name, (own,))[0] != own:
+                    others.append(event)
+            elif item is None or (not event.namespace.endswith(own) and not event.namespace.startswith(names.FIP)):
+                others.append(event)
+            elif isinstance(item, Link) or (isinstance(item, Address) and ":" in item.cidr):
+                last[thing_of(event.namespace, item)] = event
+            elif event.port:
+                others.append(event)
+        return [*others, *last.values()]
+
+    def _note_ports(self, router_id: str, before: DesiredRouter | None, now: DesiredRouter | None) -> None:
+        for port in _ports(before):
+            self._ports.pop(tap_name(port.port_id), None)
+            self._bridges.get(bridge_name(port.network_id), set()).discard(tap_name(port.port_id))
+        for port in _ports(now):
+            self._ports[tap_name(port.port_id)] = (router_id, port)
+            self._bridges.setdefault(bridge_name(port.network_id), set()).add(tap_name(port.port_id))
+        if now is None:
+            self._known.pop(router_id, None)
+            self._stems.pop(names.router_stem(router_id), None)
+        else:
+            self._known[router_id] = now
+            self._stems[names.router_stem(router_id)] = router_id
+
+
+def is_drift(desired: NamespaceState, event: Event) -> bool:
+    """Return True if an event in the namespace of a desired state contradicts it."""
+    item = event.item
+    if item is None:
+        return True
+    if isinstance(item, Link) and item.name == LOOPBACK:
+        return desired.ownership.kernel_rules and not (event.present and item.up)
+    kind = KIND_OF[type(item)]
+    wanted = desired.of_kind(kind)
+    if not event.present:
+        key = kind.identity(item)
+        return item in wanted or (kind.key is not None and any(kind.identity(one) == key for one in wanted))
+    if item in wanted or (isinstance(item, Address) and item.cidr.startswith("fe80:")):
+        return False
+    if kind.key is not None:
+        key = kind.identity(item)
+        same_key = [one for one in wanted if kind.identity(one) == key]
+        if same_key:
+            return not any(kind.same(item, one) for one in same_key)
+    return kind.owned(desired.ownership, item)
+
+
+def _states(desired: DesiredRouter | None) -> Iterator[NamespaceState]:
+    if desired is not None:
+        for state in (desired.qrouter, desired.base, desired.slice, desired.snat):
+            if state is not None:
+                yield state
+
+
+def _ports(desired: DesiredRouter | None) -> Iterator[Port]:
+    for state in _states(desired):
+        for link in state.links:
+            if isinstance(link.origin, Port):
+                yield link.origin
+
+
+def _text(event: Event) -> str:
+    if event.item is None:
+        return "namespace removed"
+    return f"{event.item.text} {'found' if event.present else 'gone'}"
