@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,7 +31,7 @@ def reconciler(host: lab.Host, tmp_path: Path) -> RouterReconciler:
 
 
 @pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Counts what is asked of the kernel: netlink requests, messages of the answers, opened files."""
     counts: Counter[str] = Counter()
     send, receive, opened = NetlinkEndpoint._send, NetlinkEndpoint._receive, os.open
@@ -63,7 +62,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
     monkeypatch.setattr(NetlinkEndpoint, "_receive", counting_receive)
     monkeypatch.setattr(os, "open", counting_open)
     monkeypatch.setattr(procfs.ProcInstance, "open", counting_directory)
-    yield counts
+    return counts
 
 
 def cost_of_last(reconciler: RouterReconciler, routers: list[Router], counted: Counter[str]) -> Counter[str]:
