@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.reliability import cost
+from bench.reliability.api import Options
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.kernel import procfs
 from dvr_agent.kernel.netlink.endpoint import NetlinkEndpoint
@@ -88,3 +90,13 @@ def test_an_audited_router_costs_the_same_with_few_and_with_many_routers(
     assert many == few
     # Once in each of the router's two namespaces: there the kernel searches a list of namespaces.
     assert {path: many[path] for path in DIRECTORIES} == dict.fromkeys(DIRECTORIES, 2)
+
+
+def test_the_program_behind_the_figure_runs_and_audits_write_nothing(
+    host: lab.Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "STATE_PATH", tmp_path)
+    monkeypatch.setattr(cost, "sizes", lambda _options: (2, 6))
+    figure = cost.measure_growth(Options(quick=True))
+    assert figure.text.startswith("2 → 6 routers")
+    assert not [line for line in figure.details if "writes" in line]
