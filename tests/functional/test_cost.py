@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from bench.reliability import cost
+from bench.reliability.api import Options
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.kernel import procfs
 from dvr_agent.kernel.netlink.endpoint import NetlinkEndpoint
@@ -32,7 +33,7 @@ def reconciler(host: lab.Host, tmp_path: Path) -> RouterReconciler:
 
 
 @pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Counts what is asked of the kernel: netlink requests, messages of the answers, opened files."""
     counts: Counter[str] = Counter()
     send, receive, opened = NetlinkEndpoint._send, NetlinkEndpoint._receive, os.open
@@ -63,7 +64,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
     monkeypatch.setattr(NetlinkEndpoint, "_receive", counting_receive)
     monkeypatch.setattr(os, "open", counting_open)
     monkeypatch.setattr(procfs.ProcInstance, "open", counting_directory)
-    yield counts
+    return counts
 
 
 def cost_of_last(reconciler: RouterReconciler, routers: list[Router], counted: Counter[str]) -> Counter[str]:
@@ -89,3 +90,13 @@ def test_an_audited_router_costs_the_same_with_few_and_with_many_routers(
     assert many == few
     # Once in each of the router's two namespaces: there the kernel searches a list of namespaces.
     assert {path: many[path] for path in DIRECTORIES} == dict.fromkeys(DIRECTORIES, 2)
+
+
+def test_the_program_behind_the_figure_runs_and_audits_write_nothing(
+    host: lab.Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "STATE_PATH", tmp_path)
+    monkeypatch.setattr(cost, "sizes", lambda _options: (2, 6))
+    figure = cost.measure_growth(Options(quick=True))
+    assert figure.text.startswith("2 → 6 routers")
+    assert not [line for line in figure.details if "writes" in line]
