@@ -29,12 +29,14 @@ class JobResult:
     :ivar reason: why it is degraded or not supported
     :ivar reconciled: what the reconciler did; None: the job failed, or the router is not supported
     :ivar retry: the job is to be repeated: another try may succeed without another document
+    :ivar locked: it needs the lock of iptables programs, which another program holds; nothing was changed
     """
 
     state: RouterState
     reason: str = ""
     reconciled: Result | None = None
     retry: bool = False
+    locked: bool = False
 
     @property
     def failed(self) -> bool:

@@ -15,7 +15,7 @@ from dvr_agent import logs
 from dvr_agent.daemon.job_result import JobResult, RouterState
 from dvr_agent.daemon.job_texts import counts_text, log_objects, subject_text, times_text
 from dvr_agent.daemon.work_queue import Priority, QueuedJob
-from dvr_agent.errors import DvrError, NotSupportedError
+from dvr_agent.errors import DvrError, NotSupportedError, TablesLockedError
 from dvr_agent.reconcile.api import Reconciler, Result
 from dvr_agent.sources.api import DataPlane, Document, JobReport
 
@@ -80,6 +80,8 @@ def run(job: QueuedJob[Work], reconciler: Reconciler) -> tuple[float, JobResult]
             return late, _carry_out(work, job.priority, reconciler, late)
         except NotSupportedError as exc:
             result = JobResult(RouterState.NOT_SUPPORTED, str(exc))
+        except TablesLockedError as exc:
+            return late, JobResult(RouterState.DEGRADED, str(exc), retry=True, locked=True)
         except DvrError as exc:
             result = JobResult(RouterState.DEGRADED, str(exc), retry=True)
         except Exception as exc:

@@ -39,7 +39,7 @@ def open_parts(settings: Settings) -> Parts:
     from dvr_agent.reconcile.factory import open_reconciler
     from dvr_agent.sources.factory import open_source
 
-    reconciler = open_reconciler(settings)
+    reconciler = open_reconciler(settings, lock_timeout=0)  # the worker waits for nobody: see table_lock
     kernel = reconciler.kernel
     return Parts(
         reconciler,

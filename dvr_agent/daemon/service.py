@@ -42,6 +42,7 @@ from dvr_agent.daemon.start import Start
 from dvr_agent.daemon.state_files import StateFiles
 from dvr_agent.daemon.status import DaemonStatus
 from dvr_agent.daemon.systemd import SystemdReports
+from dvr_agent.daemon.table_lock import TableLock
 from dvr_agent.daemon.watches import Layer2Watch, ServiceWatch
 from dvr_agent.daemon.worker import WorkerThread
 from dvr_agent.lock import AgentLock
@@ -100,10 +101,12 @@ class Service:
         self._layer2_watch = Layer2Watch(parts.layer2, self._resync)
         repeater = AnnouncementRepeater(parts.announce, worker, schedule)
         host_jobs = HostJobs(parts.reconciler, worker, self._resync, bridges, repeater)
-        self._dispatcher = Dispatcher(parts, worker, schedule, host_jobs, self._state_files, self._counters)
+        self._table_lock = lock = TableLock(schedule)
+        self._dispatcher = Dispatcher(parts, worker, schedule, host_jobs, self._state_files, self._counters, lock)
         self._status = DaemonStatus(
             settings.host, settings.dataplane.mode.value, time.time(), parts, self._start, schedule, listing,
             self._reader, sweep, self._resync, self._dispatcher, self._state_files, self._counters,
+            lock,
         )  # fmt: skip
         self._admin = AdminServer(daemon.admin_socket, self._status, self._request_resync)
         self._notifier = Notifier()

@@ -23,6 +23,7 @@ from dvr_agent.daemon.source_reader import SourceReader
 from dvr_agent.daemon.stale_sweep import StaleSweep
 from dvr_agent.daemon.start import Start
 from dvr_agent.daemon.state_files import StateFiles
+from dvr_agent.daemon.table_lock import TableLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class DaemonStatus:
     dispatcher: Dispatcher
     state_files: StateFiles
     counters: DaemonCounters
+    table_lock: TableLock
 
     def to_json(self) -> dict[str, object]:
         """Return the whole status.  Times are ISO 8601 in UTC or null, ``next_retry`` seconds from now."""
@@ -61,7 +63,7 @@ class DaemonStatus:
             "last_sync": iso_time(self.listing.last_sync),
             "last_audit": iso_time(self.resync.last_audit),
             "next_audit": iso_time(self.resync.next_audit),
-            "queue_depth": self.schedule.depth,
+            "queue_depth": self.schedule.depth + self.table_lock.waiting,
             "working_on": self.dispatcher.working_on,
             "guard": self.stale_sweep.guard,
             "troubles": self.troubles,
@@ -79,9 +81,10 @@ class DaemonStatus:
 
     @property
     def troubles(self) -> list[str]:
-        """Troubles of the host as a whole: services that fail, and files that cannot be written."""
+        """Troubles of the host as a whole: services that fail, files that cannot be written, a lock held by others."""
         state_files = f"state files cannot be kept: {self.state_files.error}" if self.state_files.error else ""
-        return [text for text in (*self.parts.services.troubles, state_files, self.source_reader.not_kept) if text]
+        own = (state_files, self.source_reader.not_kept, self.table_lock.trouble)
+        return [text for text in (*self.parts.services.troubles, *own) if text]
 
     @property
     def state(self) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from oslo_utils import excutils
@@ -23,6 +24,7 @@ from dvr_agent.reconcile.api import Result
 from dvr_agent.reconcile.executor import Executor
 from dvr_agent.reconcile.inventory import floating_ips
 from dvr_agent.reconcile.memory import HostMemory
+from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.planner import Planner
 from dvr_agent.reconcile.stale import StaleRemoval, remove_bridges
 from dvr_agent.reconcile.takeover import log_takeover
@@ -70,10 +72,12 @@ class RouterReconciler:
         post_commit = self.memory.post_commit(router.id)
         self.memory.claim_slice(job.draft.view)
         try:
-            self._executor.apply(job.jobs, post_commit)
+            with self._tables_reserved(job.jobs):
+                self._executor.apply(job.jobs, post_commit)
             if job.repairs_ports:  # a port that was made anew has lost its addresses and routes
                 job = self.planner.plan_router(router)
-                self._executor.apply(job.jobs, post_commit)
+                with self._tables_reserved(job.jobs):
+                    self._executor.apply(job.jobs, post_commit)
             deleted = post_commit.delete_connections(self.kernel)
         except DvrError:
             with excutils.save_and_reraise_exception(logger=LOG):
@@ -86,6 +90,14 @@ class RouterReconciler:
         log_takeover(plan)
         trouble = self.services.apply(job.draft.served)
         return Result(plan, time.perf_counter() - started, announced, deleted, trouble, affected)
+
+    def _tables_reserved(self, jobs: Sequence[NamespaceJob]) -> AbstractContextManager[None]:
+        """Take the lock of iptables programs if the jobs change tables: before the first write, or not at all.
+
+        :raises TablesLockedError: another program holds it
+        """
+        changes = any(job.changes.tables for job in jobs if not job.changes.remove)
+        return self.kernel.iptables.reserve() if changes else nullcontext()
 
     def remove(self, router_id: str) -> Result:
         """Remove a router's own objects, and shared parts that no router uses any more."""
