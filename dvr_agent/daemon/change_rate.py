@@ -1,9 +1,9 @@
 """Decides how long a router's next change waits, so that a flood of changes of one router becomes a few jobs.
 
 The first changes are worked on at once.  A change that replaces another one not worked on yet, or comes while
-the router's job is at work or has just ended, shows that changes come as fast as jobs.  After :data:`PATIENT` of them in
-a row at least a *window* lies between two jobs of the router, which doubles while that goes on, and halves once it does
-not.  No clock and no timer here: ``schedule`` has them.
+the router's job is at work or has just ended, shows that changes come as fast as jobs.  After :data:`PATIENT` of them
+in a row at least a *window* lies between two jobs of the router, which doubles while that goes on, and halves once it
+does not.  No clock and no timer here: ``schedule`` has them.
 """
 
 from __future__ import annotations

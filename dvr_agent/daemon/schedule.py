@@ -141,7 +141,8 @@ class Schedule:
         if record.deleted:
             self._queue.put(record.id, RemoveRouter(record.id, record.name), priority, now)
         elif record.document is not None:
-            self._queue.put(record.id, UpdateRouter(record.document, record.logged, recovering), priority, now)
+            work = UpdateRouter(record.document, record.logged, recovering, record.hindrances)
+            self._queue.put(record.id, work, priority, now)
         self._wakeup.ring()
 
     def _queue_delayed(self, router_id: str, priority: Priority, since: float, recovering: bool) -> None:

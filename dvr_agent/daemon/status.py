@@ -83,7 +83,7 @@ class DaemonStatus:
     def troubles(self) -> list[str]:
         """Troubles of the host as a whole: services that fail, files that cannot be written, a lock held by others."""
         state_files = f"state files cannot be kept: {self.state_files.error}" if self.state_files.error else ""
-        own = (state_files, self.source_reader.not_kept, self.table_lock.trouble)
+        own = (state_files, self.source_reader.not_kept, self.table_lock.trouble, self.schedule.records.hindrance)
         return [text for text in (*self.parts.services.troubles, *own) if text]
 
     @property

@@ -13,6 +13,7 @@ from dvr_agent.desired.without_ipv6 import DISABLE_IPV6, advertising
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.fip_networks import SharedPart
+from dvr_agent.reconcile.hindrances import STRICT
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import marks_in_use
@@ -110,7 +111,7 @@ class Drafts:
 
     def read(self, desired: NamespaceState) -> NamespaceState | None:
         """Observe the part of a namespace that a desired state owns."""
-        sysctls = [DISABLE_IPV6.key, *(sysctl.key for sysctl in desired.sysctls)]
+        sysctls = [DISABLE_IPV6.key, STRICT.key, *(sysctl.key for sysctl in desired.sysctls)]
         state = self._kernel.interfaces.observe(desired.name, desired.ownership, sysctls)
         if state is None or not desired.tables:
             return state
