@@ -166,10 +166,10 @@ def _log_hindrances(subject: str, before: tuple[str, ...], now: tuple[str, ...])
     """Log what began, and what has ceased, to stop traffic without being ours."""
     for text in now:
         if text not in before:
-            LOG.warning("%s: traffic is stopped by others: %s", subject, text)
+            LOG.warning("%s: traffic may be stopped by others: %s", subject, text)
     for text in before:
         if text not in now:
-            LOG.info("%s: traffic is no longer stopped: %s", subject, text)
+            LOG.info("%s: traffic is no longer stopped by others: %s", subject, text)
 
 
 def _log_changes(work: UpdateRouter, priority: Priority, result: Result, late: float) -> None:

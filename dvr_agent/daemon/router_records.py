@@ -116,7 +116,7 @@ class RouterRecords:
         """What stops traffic of routers without being ours, as one text; empty if there is nothing."""
         found = [text for record in self for text in record.hindrances]
         more = f" (and {len(found) - 1} more, see the log)" if len(found) > 1 else ""
-        return f"traffic is stopped by others: {found[0]}{more}" if found else ""
+        return f"traffic may be stopped by others: {found[0]}{more}" if found else ""
 
     def document_changed(self, document: Document) -> tuple[RouterRecord, RouterRecord]:
         """Store a new good document; returns the record before and after."""

@@ -66,7 +66,7 @@ class DaemonStatus:
             "queue_depth": self.schedule.depth + self.table_lock.waiting,
             "working_on": self.dispatcher.working_on,
             "guard": self.stale_sweep.guard,
-            "troubles": self.troubles,
+            "troubles": [*self.troubles, *self._hindrances],
             "source": self.source_reader.status(),
             "services": self.parts.services.status(),
             "counters": {**self.counters.to_json(), "writes": dataclasses.asdict(self.parts.writes)},
@@ -83,7 +83,7 @@ class DaemonStatus:
     def troubles(self) -> list[str]:
         """Troubles of the host as a whole: services that fail, files that cannot be written, a lock held by others."""
         state_files = f"state files cannot be kept: {self.state_files.error}" if self.state_files.error else ""
-        own = (state_files, self.source_reader.not_kept, self.table_lock.trouble, self.schedule.records.hindrance)
+        own = (state_files, self.source_reader.not_kept, self.table_lock.trouble)
         return [text for text in (*self.parts.services.troubles, *own) if text]
 
     @property
@@ -108,8 +108,14 @@ class DaemonStatus:
         text = ", ".join(f"{number} {state.value}" for state, number in sorted(states.items())) or "no routers"
         if not self.listing.is_known:
             text = "router documents are not listed yet"
-        parts = (self.state, self.resync.progress or text, self.stale_sweep.guard, *self.troubles)
+        parts = (self.state, self.resync.progress or text, self.stale_sweep.guard, *self.troubles, *self._hindrances)
         return "; ".join(part for part in parts if part)
+
+    @property
+    def _hindrances(self) -> list[str]:
+        """What others have set that may stop traffic: not a fault of ours, so the daemon is not degraded by it."""
+        text = self.schedule.records.hindrance
+        return [text] if text else []
 
     def _host_degraded(self) -> bool:
         listing = self.listing

@@ -110,7 +110,7 @@ class Planner:
             draft.state.warnings,
             self.services.plan(draft.served),
             draft.state.omitted,
-            find_hindrances((draft.qrouter, draft.snat)),
+            (*find_hindrances((draft.qrouter, draft.snat)), *self._attach.hindrances(router.networks)),
         )
         return RouterJob(plan, jobs, draft)
 

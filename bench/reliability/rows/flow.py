@@ -28,7 +28,7 @@ PROMISES = (
     ),
     Promise(
         "foreign hindrances",
-        "Foreign settings in a router's namespaces that stop its traffic are named once, and again when they return",
+        "Foreign settings and bridges that stop a router's traffic are named once, and again when they return",
         "reconcile/hindrances.py, from what each job and audit reads anyway",
         ("tests/functional/test_daemon.py",),
     ),
