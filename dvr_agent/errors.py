@@ -88,6 +88,10 @@ class TablesUnavailableError(KernelError):
     """This kernel has no legacy x_tables; python-iptables cannot work here."""
 
 
+class TablesLockedError(KernelError):
+    """Another program holds the lock of iptables programs; nothing was changed."""
+
+
 class AttachError(KernelError):
     """A port could not be connected to its layer 2 network."""
 

@@ -32,6 +32,9 @@ class AttachDriver(Protocol):
     def obstacles(self, ports: Iterable[Port]) -> dict[str, str]:
         """Return known reasons why ports cannot be plugged now: inner device name → text.  Reads only."""
 
+    def hindrances(self, networks: Collection[str]) -> Sequence[str]:
+        """Return what of others stops the traffic of these networks, as the last :meth:`check` found it."""
+
     def prepare(self, ports: Mapping[str, Sequence[Port]]) -> None:
         """Begin to plug all ports at once, where that takes time.
 

@@ -64,8 +64,8 @@ EXTERNAL = ("fg-", "qg-")
 class BridgeDriver:
     """Implements :class:`dvr_agent.attach.api.AttachDriver` (its docstrings are the contract).
 
-    Keeps nothing between calls, except the networks of which it has warned.  The calling thread's namespace is the
-    host's.
+    Keeps nothing between calls, except the networks of which it has warned, and the bridges that were down.  The
+    calling thread's namespace is the host's.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class BridgeDriver:
         self._counters = counters
         self._external = dict(_external(*pair) for pair in external_networks.items())
         self._warned: set[str] = set()
+        self._down: set[str] = set()
 
     def check(self, ports: Iterable[Port]) -> dict[str, str]:
         """Return the faults of outer sides: inner device name → text, for ports with a fault.  Reads only."""
@@ -89,6 +90,8 @@ class BridgeDriver:
         with attach_errors(), host_socket(self._counters) as host:
             taps = read_devices(host, [tap_name(port.port_id) for port in wanted])
             bridges = read_devices(host, self._bridge_names(wanted))
+        down = [name for name, found in bridges.items() if not found.info.up and found.info.alias != ALIAS]
+        self._down = self._down.difference(self._bridge_names(wanted)).union(down)
         faults = {}
         for port in wanted:
             name = self._bridge_of(port.network_id)
@@ -105,6 +108,10 @@ class BridgeDriver:
         with attach_errors(), host_socket(self._counters) as host:
             found = read_devices(host, sorted(set(bridges.values())))
         return {device: f"bridge {name} is missing" for device, name in bridges.items() if name not in found}
+
+    def hindrances(self, networks: Collection[str]) -> Sequence[str]:
+        """Return the bridges of these networks that are down and that this agent did not make."""
+        return [f"bridge {name} is down" for name in map(self._bridge_of, sorted(networks)) if name in self._down]
 
     def prepare(self, ports: Mapping[str, Sequence[Port]]) -> None:
         """Do nothing: veth pairs are made at once."""

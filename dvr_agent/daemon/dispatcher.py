@@ -14,6 +14,7 @@ from dvr_agent.daemon.jobs import HostJob, RouterJob, Work
 from dvr_agent.daemon.parts import Parts
 from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.state_files import StateFiles
+from dvr_agent.daemon.table_lock import TableLock
 from dvr_agent.daemon.work_queue import QueuedJob
 from dvr_agent.daemon.worker import WorkerThread
 
@@ -33,11 +34,12 @@ class Dispatcher:
         state_files: StateFiles,
         counters: DaemonCounters,
         drift: DriftWatch,
+        table_lock: TableLock,
     ) -> None:
         self._reconciler, self._source, self._worker = parts.reconciler, parts.source, worker
         self._schedule, self._host_jobs = schedule, host_jobs
         self._state_files, self._counters = state_files, counters
-        self._drift = drift
+        self._drift, self._table_lock = drift, table_lock
         self._gc_freeze = GcFreeze()
         self._stopping = False
         self._current: tuple[str, float] | None = None
@@ -86,6 +88,9 @@ class Dispatcher:
     def _do_router(self, job: QueuedJob[Work], work: RouterJob) -> None:
         run = partial(jobs.run, job, self._reconciler)
         (late, result), heard = self._worker.call(partial(self._drift.around, job.key, run))
+        if result.locked and self._table_lock.wait(job, work):
+            return
+        self._table_lock.router_job_ended(job.key, result)
         self._counters.job_ended(job.priority, late, result)
         self._schedule.job_ended(job, result)
         self._drift.job_ended(work, job.priority.repairs, result, heard)

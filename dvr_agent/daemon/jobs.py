@@ -15,7 +15,7 @@ from dvr_agent import logs
 from dvr_agent.daemon.job_result import JobResult, RouterState
 from dvr_agent.daemon.job_texts import counts_text, log_objects, subject_text, times_text
 from dvr_agent.daemon.work_queue import Priority, QueuedJob
-from dvr_agent.errors import DvrError, NotSupportedError
+from dvr_agent.errors import DvrError, NotSupportedError, TablesLockedError
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.api import Reconciler, RefusedError, Result
 from dvr_agent.sources.api import DataPlane, Document, JobReport
@@ -28,12 +28,14 @@ class UpdateRouter:
     """Make the kernel agree with a router document.
 
     :ivar logged: warnings and omissions of earlier jobs of this router, which are not logged again
+    :ivar hindrances: what the last job found to stop the router's traffic; what is gone of it is logged
     :ivar recovering: the last try failed, or the last document was bad: a success is logged as recovered
     """
 
     document: Document
     logged: frozenset[str] = frozenset()
     recovering: bool = False
+    hindrances: tuple[str, ...] = ()
 
     @property
     def router_id(self) -> str:
@@ -81,6 +83,8 @@ def run(job: QueuedJob[Work], reconciler: Reconciler) -> tuple[float, JobResult]
             return late, _carry_out(work, job.priority, reconciler, late)
         except NotSupportedError as exc:
             result, shown = JobResult(RouterState.NOT_SUPPORTED, str(exc)), str(exc)
+        except TablesLockedError as exc:
+            return late, JobResult(RouterState.DEGRADED, str(exc), retry=True, locked=True)
         except RefusedError as exc:
             result, shown = _partly_done(work, job.priority, exc, late), exc.brief()
         except DvrError as exc:
@@ -171,12 +175,23 @@ def _log_update(work: UpdateRouter, priority: Priority, result: Result, late: fl
     for omission in plan.omitted:
         if omission not in work.logged:
             LOG.error("%s: left out: %s: %s", subject, work.document.name, omission)
+    _log_hindrances(subject, work.hindrances, plan.hindrances)
     _log_changes(work, priority, result, late)
     log_objects(plan)
     if result.trouble:
         LOG.error("%s: %s", subject, "; ".join(result.trouble))
     elif done and work.recovering and not plan.omitted:
         LOG.info("%s: recovered", subject)
+
+
+def _log_hindrances(subject: str, before: tuple[str, ...], now: tuple[str, ...]) -> None:
+    """Log what began, and what has ceased, to stop traffic without being ours."""
+    for text in now:
+        if text not in before:
+            LOG.warning("%s: traffic may be stopped by others: %s", subject, text)
+    for text in before:
+        if text not in now:
+            LOG.info("%s: traffic is no longer stopped by others: %s", subject, text)
 
 
 def _log_changes(work: UpdateRouter, priority: Priority, result: Result, late: float) -> None:

@@ -50,7 +50,8 @@ def open_parts(settings: Settings) -> Parts:
     from dvr_agent.sources.factory import open_source
 
     source = open_source(settings)
-    reconciler = open_reconciler(settings, newer_wins=source.is_authority)
+    # The worker waits for nobody: see table_lock.
+    reconciler = open_reconciler(settings, newer_wins=source.is_authority, lock_timeout=0)
     kernel = reconciler.kernel
     return Parts(
         reconciler,

@@ -29,6 +29,7 @@ class RouterRecord:
     :ivar held_back: it has no document, and the guard of the stale sweep refused its removal
     :ivar failures: failed tries in a row
     :ivar retry_at: time of the next try, by the monotonic clock; None: no retry is scheduled
+    :ivar hindrances: what the last job found to stop the router's traffic without being ours
     :ivar logged: warnings and omissions of the last job, which are in the log already
     """
 
@@ -43,6 +44,7 @@ class RouterRecord:
     failures: int = 0
     retry_at: float | None = None
     logged: frozenset[str] = frozenset()
+    hindrances: tuple[str, ...] = ()
     last_change: float | None = None
     last_counts: Mapping[str, int] = field(default_factory=dict)
     last_seconds: float | None = None
@@ -109,6 +111,13 @@ class RouterRecords:
             counts[record.state] = counts.get(record.state, 0) + 1
         return counts
 
+    @property
+    def hindrance(self) -> str:
+        """What stops traffic of routers without being ours, as one text; empty if there is nothing."""
+        found = [text for record in self for text in record.hindrances]
+        more = f" (and {len(found) - 1} more, see the log)" if len(found) > 1 else ""
+        return f"traffic may be stopped by others: {found[0]}{more}" if found else ""
+
     def document_changed(self, document: Document) -> tuple[RouterRecord, RouterRecord]:
         """Store a new good document; returns the record before and after."""
         before = self._get_or_make(document.router.id)
@@ -131,6 +140,7 @@ class RouterRecords:
         record = replace(
             record,
             logged=frozenset({*result.plan.warnings, *result.plan.omitted}),
+            hindrances=result.plan.hindrances,
             last_seconds=round(result.seconds, 6),
         )
         if result.plan:

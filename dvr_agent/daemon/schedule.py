@@ -11,6 +11,7 @@ from functools import partial
 
 from dvr_agent import backoff, logs
 from dvr_agent.daemon import eventlet_shim
+from dvr_agent.daemon.change_rate import ChangeRate
 from dvr_agent.daemon.job_result import JobResult, RouterState
 from dvr_agent.daemon.job_texts import subject_text
 from dvr_agent.daemon.jobs import HostJob, RemoveRouter, UpdateRouter, Work
@@ -33,21 +34,32 @@ class Schedule:
         self._queue: WorkQueue[Work] = WorkQueue()
         self._wakeup = eventlet_shim.Wakeup()
         self._retries: dict[str, eventlet_shim.GreenTimer] = {}
+        self._rate = ChangeRate()
+        self._delayed: dict[str, eventlet_shim.GreenTimer] = {}
         self.records = RouterRecords()
 
     # Input
 
     def document_changed(self, document: Document, now: float, priority: Priority = Priority.EVENT) -> None:
-        """Queue an update: the router's document is new, or good again."""
+        """Queue an update: the router's document is new, or good again; of changes in quick succession the last one."""
         before, record = self.records.document_changed(document)
         self._cancel_retry(record.id)
         recovering = bool(before.bad) or before.job_state is RouterState.DEGRADED
-        self._queue_router(record, priority, now, recovering)
+        waits = record.id in self._delayed or record.id in self._queue or record.id in self._queue.busy
+        seconds = self._rate.change_came(record.id, time.monotonic(), waits)
+        if record.id in self._delayed:  # its timer takes the newest document
+            return
+        if seconds:
+            call = partial(self._queue_delayed, record.id, priority, now, recovering)
+            self._delayed[record.id] = eventlet_shim.GreenTimer(seconds, call)
+        else:
+            self._queue_router(record, priority, now, recovering)
 
     def document_deleted(self, router_id: str, name: str, now: float) -> None:
         """Queue a removal: the source announced the deletion of the router's document ``name``."""
         record = self.records.document_deleted(router_id)
         self._cancel_retry(router_id)
+        self._cancel_delayed(router_id)
         LOG.info("%s: its document %s was deleted", subject_text(router_id, record.name), logs.one_line(name))
         self._queue_router(record, Priority.EVENT, now)
 
@@ -88,17 +100,23 @@ class Schedule:
         """Forget a router that is gone, with its waiting job and its retry."""
         self._queue.discard(router_id)
         self._cancel_retry(router_id)
+        self._cancel_delayed(router_id)
+        self._rate.forget(router_id)
         self.records.drop(router_id)
 
     # For the dispatcher
 
     def take(self) -> QueuedJob[Work] | None:
         """Take the next job; None if no job may start now."""
-        return self._queue.take()
+        job = self._queue.take()
+        if job is not None:
+            self._rate.job_begins(job.key, time.monotonic())
+        return job
 
     def done(self, key: str) -> None:
         """Mark the taken job of ``key`` as finished."""
         self._queue.done(key)
+        self._rate.job_ended(key, time.monotonic())
 
     def wait(self, seconds: float | None) -> None:
         """Suspend the calling green thread until a job is queued, :meth:`wake` is called, or time is up."""
@@ -112,7 +130,7 @@ class Schedule:
     @property
     def depth(self) -> int:
         """Number of jobs that wait or are at work."""
-        return len(self._queue) + len(self._queue.busy)
+        return len(self._queue) + len(self._queue.busy) + len(self._delayed)
 
     def job_ended(self, job: QueuedJob[Work], result: JobResult) -> None:
         """Store the result in the router's record, and schedule the retry of a job that failed."""
@@ -120,8 +138,8 @@ class Schedule:
             for router_id in result.reconciled.affected:
                 self.check_soon(router_id)
             self.records.job_done(job.key, result.reconciled)
-        if job.key not in self.records or job.key in self._queue:  # the waiting, newer job decides the state
-            return
+        if job.key not in self.records or job.key in self._queue or job.key in self._delayed:
+            return  # the waiting, newer job decides the state
         if result.retry:
             self._schedule_retry(self.records.job_failed(job.key, result))
         elif result.state is RouterState.REMOVED:
@@ -134,8 +152,21 @@ class Schedule:
         if record.deleted:
             self._queue.put(record.id, RemoveRouter(record.id, record.name), priority, now)
         elif record.document is not None:
-            self._queue.put(record.id, UpdateRouter(record.document, record.logged, recovering), priority, now)
+            work = UpdateRouter(record.document, record.logged, recovering, record.hindrances)
+            self._queue.put(record.id, work, priority, now)
         self._wakeup.ring()
+
+    def _queue_delayed(self, router_id: str, priority: Priority, since: float, recovering: bool) -> None:
+        """Queue the newest document of a router whose changes came faster than jobs."""
+        self._delayed.pop(router_id, None)
+        record = self.records.get(router_id)
+        if record is not None:
+            self._queue_router(record, priority, since, recovering)
+
+    def _cancel_delayed(self, router_id: str) -> None:
+        timer = self._delayed.pop(router_id, None)
+        if timer is not None:
+            timer.cancel()
 
     def _schedule_retry(self, record: RouterRecord) -> None:
         seconds = backoff.delay(record.failures, self._retry.first, self._retry.maximum)

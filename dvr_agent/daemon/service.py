@@ -44,6 +44,7 @@ from dvr_agent.daemon.start import Start
 from dvr_agent.daemon.state_files import StateFiles
 from dvr_agent.daemon.status import DaemonStatus
 from dvr_agent.daemon.systemd import SystemdReports
+from dvr_agent.daemon.table_lock import TableLock
 from dvr_agent.daemon.watches import Layer2Watch, ServiceWatch
 from dvr_agent.daemon.worker import WorkerThread
 from dvr_agent.lock import AgentLock
@@ -104,10 +105,14 @@ class Service:
         repeater = AnnouncementRepeater(parts.announce, worker, schedule)
         host_jobs = HostJobs(parts.reconciler, worker, self._resync, bridges, repeater)
         self._drift_watch = drift = DriftWatch(parts.drift, worker, schedule, self._resync, fights)
-        self._dispatcher = Dispatcher(parts, worker, schedule, host_jobs, self._state_files, self._counters, drift)
+        self._table_lock = lock = TableLock(schedule)
+        self._dispatcher = Dispatcher(
+            parts, worker, schedule, host_jobs, self._state_files, self._counters, drift, lock
+        )
         self._status = DaemonStatus(
             settings.host, settings.dataplane.mode.value, time.time(), parts, self._start, schedule, listing,
             self._reader, sweep, self._resync, self._dispatcher, self._state_files, self._counters, fights,
+            lock,
         )  # fmt: skip
         self._admin = AdminServer(daemon.admin_socket, self._status, self._request_resync)
         self._notifier = Notifier()

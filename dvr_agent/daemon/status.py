@@ -24,6 +24,7 @@ from dvr_agent.daemon.source_reader import SourceReader
 from dvr_agent.daemon.stale_sweep import StaleSweep
 from dvr_agent.daemon.start import Start
 from dvr_agent.daemon.state_files import StateFiles
+from dvr_agent.daemon.table_lock import TableLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class DaemonStatus:
     state_files: StateFiles
     counters: DaemonCounters
     fights: Fights
+    table_lock: TableLock
 
     def to_json(self) -> dict[str, object]:
         """Return the whole status.  Times are ISO 8601 in UTC or null, ``next_retry`` seconds from now."""
@@ -63,10 +65,10 @@ class DaemonStatus:
             "last_sync": iso_time(self.listing.last_sync),
             "last_audit": iso_time(self.resync.last_audit),
             "next_audit": iso_time(self.resync.next_audit),
-            "queue_depth": self.schedule.depth,
+            "queue_depth": self.schedule.depth + self.table_lock.waiting,
             "working_on": self.dispatcher.working_on,
             "guard": self.stale_sweep.guard,
-            "troubles": self.troubles,
+            "troubles": [*self.troubles, *self._hindrances],
             "fights": self.fights.to_json(now),
             "source": self.source_reader.status(),
             "services": self.parts.services.status(),
@@ -86,9 +88,10 @@ class DaemonStatus:
 
     @property
     def troubles(self) -> list[str]:
-        """Troubles of the host as a whole: services that fail, and files that cannot be written."""
+        """Troubles of the host as a whole: services that fail, files that cannot be written, a lock held by others."""
         state_files = f"state files cannot be kept: {self.state_files.error}" if self.state_files.error else ""
-        return [text for text in (*self.parts.services.troubles, state_files, self.source_reader.not_kept) if text]
+        own = (state_files, self.source_reader.not_kept, self.table_lock.trouble)
+        return [text for text in (*self.parts.services.troubles, *own) if text]
 
     @property
     def state(self) -> str:
@@ -112,13 +115,19 @@ class DaemonStatus:
         text = ", ".join(f"{number} {state.value}" for state, number in sorted(states.items())) or "no routers"
         if not self.listing.is_known:
             text = "router documents are not listed yet"
-        parts = (self.state, self.resync.progress or text, self.stale_sweep.guard, *self.troubles)
+        parts = (self.state, self.resync.progress or text, self.stale_sweep.guard, *self.troubles, *self._hindrances)
         return "; ".join(part for part in parts if part)
 
     @property
     def _events(self) -> int | None:
         """Number of the kernel's events that were read; None: they are not heard."""
         return None if self.parts.drift is None else self.parts.drift.events.heard
+
+    @property
+    def _hindrances(self) -> list[str]:
+        """What others have set that may stop traffic: not a fault of ours, so the daemon is not degraded by it."""
+        text = self.schedule.records.hindrance
+        return [text] if text else []
 
     def _host_degraded(self) -> bool:
         listing = self.listing

@@ -119,6 +119,12 @@ class IptablesManager(Protocol):
     def observe(self, namespace: str, tables: Iterable[TableKey]) -> tuple[Table, ...]:
         """Read our part of each named table, in the order asked for."""
 
+    def reserve(self) -> AbstractContextManager[None]:
+        """Inside the block the next :meth:`defer_apply` does not wait for other programs.
+
+        :raises TablesLockedError: another program holds the lock of iptables programs
+        """
+
     def defer_apply(self) -> AbstractContextManager[PendingTables]:
         """Collect changes; at the end of the block commit each changed table once.
 

@@ -12,20 +12,24 @@ from dvr_agent.kernel.announce import PacketAnnouncer
 from dvr_agent.kernel.api import Kernel, WriteCounters
 from dvr_agent.kernel.conntrack.manager import NetlinkConntrack
 from dvr_agent.kernel.iptables.libiptc import probe
+from dvr_agent.kernel.iptables.lock import TIMEOUT
 from dvr_agent.kernel.iptables.manager import LibiptcManager
 from dvr_agent.kernel.namespaces import RealNamespaces
 from dvr_agent.kernel.nftables.manager import NftablesTables
 from dvr_agent.kernel.plumber import RealPlumber
 
 
-def open_kernel() -> Kernel:
-    """Open this host's kernel; in its methods ``""`` names the network namespace that the calling thread is in."""
+def open_kernel(lock_timeout: float = TIMEOUT) -> Kernel:
+    """Open this host's kernel; in its methods ``""`` names the network namespace that the calling thread is in.
+
+    :param lock_timeout: seconds to wait for the lock of iptables programs
+    """
     counters = WriteCounters()
     namespaces = RealNamespaces(counters)
     return Kernel(
         namespaces,
         RealPlumber(counters, namespaces),
-        LibiptcManager(namespaces, counters),
+        LibiptcManager(namespaces, counters, lock_timeout=lock_timeout),
         NftablesTables(counters),
         NetlinkConntrack(),
         PacketAnnouncer(namespaces),

@@ -23,6 +23,7 @@ class Plan:
         ``(host)``
     :ivar warnings: notes for the operator that are no errors (an extra route with unreachable next hop)
     :ivar services: changes of the router's services (metadata, radvd)
+    :ivar hindrances: what stops the router's traffic without being ours; it is not changed
     :ivar omitted: objects of the document that are left out, and why: the router is degraded until the document changes
     """
 
@@ -32,6 +33,7 @@ class Plan:
     warnings: tuple[str, ...] = ()
     services: tuple[ServiceChange, ...] = ()
     omitted: tuple[str, ...] = ()
+    hindrances: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.changes or self.ports or self.services)

@@ -15,6 +15,7 @@ from dvr_agent.desired.without_ipv6 import DISABLE_IPV6, advertising
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.fip_networks import SharedPart
+from dvr_agent.reconcile.hindrances import STRICT
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import marks_in_use
@@ -141,7 +142,7 @@ class Drafts:
 
         :param known: it was in sync not long ago; do not look for neighbours that nobody wants
         """
-        sysctls = [DISABLE_IPV6.key, *(sysctl.key for sysctl in desired.sysctls)]
+        sysctls = [DISABLE_IPV6.key, STRICT.key, *(sysctl.key for sysctl in desired.sysctls)]
         neighbours = desired.neighbours if known else None
         state = self._kernel.interfaces.observe(desired.name, desired.ownership, sysctls, neighbours)
         if state is None or not desired.tables:

@@ -12,6 +12,7 @@ from dvr_agent.config import Settings
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.kernel import capability
 from dvr_agent.kernel.api import Kernel
+from dvr_agent.kernel.iptables.lock import TIMEOUT
 from dvr_agent.kernel.linux import open_kernel, probe_kernel
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.planner import Planner
@@ -20,15 +21,16 @@ from dvr_agent.services.factory import open_services
 from dvr_agent.settings import AttachSettings
 
 
-def open_reconciler(settings: Settings, newer_wins: bool = False) -> RouterReconciler:
+def open_reconciler(settings: Settings, newer_wins: bool = False, lock_timeout: float = TIMEOUT) -> RouterReconciler:
     """Open the reconciler that the configuration describes.
 
     :param newer_wins: of two documents that claim one thing the newer has it: their source is an authority
+    :param lock_timeout: seconds that a job waits for the lock of iptables programs; 0: the caller repeats the job
     :raises ConfigError: an option has a value that cannot be used
     :raises KernelError: this kernel lacks a function that every router needs
     """
     probe_kernel()
-    kernel = open_kernel()
+    kernel = open_kernel(lock_timeout)
     attach, services = _attach(settings.attach, kernel), open_services(settings, True)
     dataplane = _on_this_kernel(settings.dataplane)
     return RouterReconciler(kernel, attach, dataplane, settings.state_path, services, newer_wins)

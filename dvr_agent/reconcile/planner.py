@@ -18,6 +18,7 @@ from dvr_agent.reconcile.api import Plan
 from dvr_agent.reconcile.draft import Draft, Drafts
 from dvr_agent.reconcile.fip_networks import SharedPart, device_of
 from dvr_agent.reconcile.fip_slices import device_removal, slice_removal, without_staying
+from dvr_agent.reconcile.hindrances import find_hindrances
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import AttachReader, KernelReader, ServiceReader
@@ -119,6 +120,7 @@ class Planner:
             draft.state.warnings,
             self.services.plan(draft.served),
             draft.state.omitted,
+            (*find_hindrances((draft.qrouter, draft.snat)), *self._attach.hindrances(router.networks)),
         )
         return RouterJob(plan, jobs, draft, _paths(draft.view))
 

@@ -95,6 +95,9 @@ class AttachReader(Protocol):
     def obstacles(self, ports: Iterable[Port]) -> dict[str, str]:
         """Return, by device, the reasons why ports could not be plugged now."""
 
+    def hindrances(self, networks: Collection[str]) -> Sequence[str]:
+        """Return what of others stops the traffic of these networks, as the last :meth:`check` found it."""
+
     def list(self) -> list[OuterPort]:
         """Return the layer 2 sides of all our ports."""
 

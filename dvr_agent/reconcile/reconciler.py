@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from oslo_utils import excutils
@@ -23,6 +24,7 @@ from dvr_agent.reconcile.api import RefusedError, Result
 from dvr_agent.reconcile.executor import Executor
 from dvr_agent.reconcile.inventory import floating_ips
 from dvr_agent.reconcile.memory import HostMemory
+from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.planner import Planner
 from dvr_agent.reconcile.stale import StaleRemoval, remove_bridges
 from dvr_agent.reconcile.takeover import log_takeover
@@ -73,10 +75,12 @@ class RouterReconciler:
         post_commit = self.memory.post_commit(router.id)
         self.memory.claim_slice(job.draft.view)
         try:
-            missing = self._executor.apply(job.jobs, post_commit, job.paths)
+            with self._tables_reserved(job.jobs):
+                missing = self._executor.apply(job.jobs, post_commit, job.paths)
             if job.repairs_ports:  # a port that was made anew has lost its addresses and routes
                 job = self.planner.plan_router(router)
-                missing = self._executor.apply(job.jobs, post_commit, job.paths)
+                with self._tables_reserved(job.jobs):
+                    missing = self._executor.apply(job.jobs, post_commit, job.paths)
             deleted = post_commit.delete_connections(self.kernel, missing.held)
         except DvrError:
             with excutils.save_and_reraise_exception(logger=LOG):
@@ -98,6 +102,14 @@ class RouterReconciler:
         if missing:
             raise RefusedError(missing.errors, missing.held, result)
         return result
+
+    def _tables_reserved(self, jobs: Sequence[NamespaceJob]) -> AbstractContextManager[None]:
+        """Take the lock of iptables programs if the jobs change tables: before the first write, or not at all.
+
+        :raises TablesLockedError: another program holds it
+        """
+        changes = any(job.changes.tables for job in jobs if not job.changes.remove)
+        return self.kernel.iptables.reserve() if changes else nullcontext()
 
     def remove(self, router_id: str) -> Result:
         """Remove a router's own objects, and shared parts that no router uses any more."""

@@ -6,7 +6,7 @@ dataclasses, not tuples: two kinds of match with the same numbers must not compa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Family = Literal[4, 6]
@@ -265,6 +265,7 @@ class Table:
     :ivar name: ``nat``, ``mangle``, ``filter`` or ``raw``
     :ivar chains: sorted by name
     :ivar jumps: (built-in chain, our chain) pairs, sorted; kept at the head of the built-in chain
+    :ivar dropping: only in observed tables: built-in chains whose policy is DROP; it is not ours and never changed
 
     A desired table without chains: none of our chains may be left in it.
     """
@@ -273,6 +274,7 @@ class Table:
     name: str
     chains: tuple[Chain, ...] = ()
     jumps: tuple[tuple[str, str], ...] = ()
+    dropping: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def key(self) -> tuple[Family, str]:

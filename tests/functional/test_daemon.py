@@ -17,6 +17,7 @@ from tests.support import lab
 from tests.support.daemon_site import (
     DUAL,
     DUAL_ID,
+    EXTERNAL_BRIDGE,
     FIP,
     FLOATING,
     OTHER_VM_IP,
@@ -286,3 +287,30 @@ def test_without_radvd_the_router_is_degraded_and_otherwise_built(site: Site, tm
     site.daemon.stop()
     site.daemon.start()
     wait_for(lambda: site.state(DUAL_ID) == "in sync")
+
+
+def test_foreign_settings_that_stop_traffic_are_named_once_until_they_are_gone(site: Site, host: lab.Host) -> None:
+    host.bridge(EXTERNAL_BRIDGE)
+    site.write(RECORDED)
+    site.daemon.start()
+    wait_for(lambda: site.state() == "in sync")
+    assert not site.daemon.status()["troubles"]
+    warning, gone = (f"traffic {text} by others: namespace" for text in ("may be stopped", "is no longer stopped"))
+    bridge = f"may be stopped by others: bridge {EXTERNAL_BRIDGE} is down"
+    for times in (1, 2):
+        lab.in_netns(QROUTER, "iptables-legacy", "-P", "FORWARD", "DROP")
+        lab.in_netns(SNAT, "sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1")
+        lab.run("ip", "link", "set", EXTERNAL_BRIDGE, "down")
+        wait_for(lambda n=times: site.daemon.out.count(warning) == 2 * n)
+        wait_for(lambda n=times: site.daemon.out.count(bridge) == n)
+        if times == 1:
+            site.audited()
+        assert site.daemon.out.count(warning) == 2 * times
+        assert any("traffic may be stopped by others" in text for text in site.daemon.status()["troubles"])
+        lab.in_netns(QROUTER, "iptables-legacy", "-P", "FORWARD", "ACCEPT")
+        lab.in_netns(SNAT, "sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0")
+        lab.run("ip", "link", "set", EXTERNAL_BRIDGE, "up")
+        wait_for(lambda n=times: site.daemon.out.count(gone) == 2 * n)
+        wait_for(lambda: not site.daemon.status()["troubles"])
+    assert f"namespace {QROUTER}: iptables table filter: the policy of FORWARD is DROP" in site.daemon.out
+    assert f"namespace {SNAT}: net.ipv4.conf.all.rp_filter is 1 (strict)" in site.daemon.out

@@ -184,3 +184,18 @@ def test_the_hub_answers_while_the_worker_is_busy_with_python(daemon: MakeDaemon
     worst = one.status()["counters"]["hub_lateness_worst_ms"]
     print(f"100 routers, 20 ms of Python each: the hub's 50 ms timer was late by {worst} ms at most")
     assert worst > 0
+
+
+def test_a_flood_of_changes_of_one_router_is_few_jobs_and_ends_with_the_last(daemon: MakeDaemon) -> None:
+    one = daemon(dvr_agent={"audit_interval": 0}, directory={"rescan_interval": 3600}).start()
+    changes = 2000
+    one.write(1, "first")
+    one.wait_state(1, "in sync")
+    for number in range(changes):
+        one.write(1, f"sleep=0.01 {number}")
+    one.write(2, "other")
+    one.wait_state(2, "in sync")
+    wait_for(lambda: (one.state / "built" / router_id(1)).read_text().endswith(f" {changes - 1}"))
+    one.wait_state(1, "in sync")
+    jobs = [line for line in calls(one) if line.startswith(f"reconcile {router_id(1)} ")]
+    assert len(jobs) <= 50

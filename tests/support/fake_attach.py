@@ -35,6 +35,9 @@ class FakeAttach:
     def obstacles(self, ports: Iterable[Port]) -> dict[str, str]:
         return {port.device: "its network is out of reach" for port in ports if port.network_id in self.unreachable}
 
+    def hindrances(self, networks: Collection[str]) -> Sequence[str]:
+        return ()
+
     def prepare(self, ports: Mapping[str, Sequence[Port]]) -> None:
         self.prepared.append({namespace: [port.device for port in some] for namespace, some in ports.items()})
 

@@ -81,6 +81,10 @@ class OpenVSwitchDriver:
         why = self._database.problem() if wanted else ""
         return {port.device: why for port in wanted} if why else {}
 
+    def hindrances(self, networks: Collection[str]) -> Sequence[str]:
+        """Return nothing: the state of bridges belongs to ovs-vswitchd and the L2 agent."""
+        return ()
+
     def prepare(self, ports: Mapping[str, Sequence[Port]]) -> None:
         """Add all missing rows in one transaction, so that ovs-vswitchd makes the devices while namespaces are built.
 

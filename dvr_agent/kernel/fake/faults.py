@@ -27,6 +27,7 @@ METHODS = (
     "iptables.save",
     "nftables.observe",
     "nftables.remove",
+    "iptables.reserve",
     "conntrack.delete",
     "conntrack.drop_untranslated",
     "announcer.announce",

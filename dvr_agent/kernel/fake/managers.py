@@ -158,6 +158,11 @@ class _Iptables(_Part):
         return tuple(there.tables.get(key) or Table(*key) for key in keys)
 
     @contextlib.contextmanager
+    def reserve(self) -> Iterator[None]:
+        self._call("iptables.reserve")
+        yield
+
+    @contextlib.contextmanager
     def defer_apply(self) -> Iterator[PendingTables]:
         pending = _Pending(self._fake)
         yield pending

@@ -23,6 +23,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import product
 from types import TracebackType
 from typing import Any, NoReturn
 

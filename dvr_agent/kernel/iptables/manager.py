@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -42,7 +43,7 @@ class LibiptcManager:
     :param namespaces: enters namespaces
     :param counters: counts commits
     :param lock_path: lock file shared with all iptables programs of the host
-    :param lock_timeout: seconds to wait for the lock
+    :param lock_timeout: seconds to wait for the lock; 0: it is not waited for
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class LibiptcManager:
         self._counters = counters
         self._reader = TableReader(namespaces)
         self._lock_path, self._lock_timeout = lock_path, lock_timeout
+        self._reserved = threading.local()
 
     def observe(self, namespace: str, tables: Iterable[TableKey]) -> tuple[Table, ...]:
         """Read our part of each named table, in the order asked for; stale chains of neutron-l3-agent are included.
@@ -76,6 +78,30 @@ class LibiptcManager:
         return save_text(self.observe(namespace, [(family, name) for family in FAMILIES for name in BUILTINS]))
 
     @contextlib.contextmanager
+    def reserve(self) -> Iterator[None]:
+        """Hold the lock that iptables programs share, until the next ``defer_apply`` in the block has committed.
+
+        A job that is going to change tables takes it before its first write: it is not stopped half way.
+
+        :raises TablesLockedError: it was not free in time
+        """
+        with contextlib.ExitStack() as held:
+            held.enter_context(xtables_lock(self._lock_path, self._lock_timeout))
+            self._reserved.lock = held
+            try:
+                yield
+            finally:
+                self._reserved.lock = None
+
+    def _lock(self) -> contextlib.AbstractContextManager[object]:
+        """Return the lock for one commit: the reserved one, or one that is taken now."""
+        held: contextlib.ExitStack | None = getattr(self._reserved, "lock", None)
+        if held is None:
+            return xtables_lock(self._lock_path, self._lock_timeout)
+        self._reserved.lock = None
+        return held.pop_all()
+
+    @contextlib.contextmanager
     def defer_apply(self) -> Iterator[Pending]:
         """Collect changes; at the end of the block commit each table that differs once, and no other.
 
@@ -89,7 +115,7 @@ class LibiptcManager:
         yield pending
         if not pending.tables:
             return
-        with xtables_lock(self._lock_path, self._lock_timeout), contextlib.ExitStack() as closing:
+        with self._lock(), contextlib.ExitStack() as closing:
             planned = [self._plan(namespace, pending, closing) for namespace in pending.namespaces()]
             for updates in planned:
                 self._commit_all(updates)

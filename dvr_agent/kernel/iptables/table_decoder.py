@@ -159,7 +159,10 @@ def decode_table(key: TableKey, info: bytes, blob: bytes) -> Snapshot:
         elif is_ours(chain):
             ours.append(Chain(chain, tuple(_rule(family, layout, blob, entry, heads) for entry in rules)))
     plain = tuple(sorted((jump.builtin, jump.chain) for jump in jumps if jump.plain))
-    return Snapshot(Table(family, name, tuple(sorted(ours, key=lambda chain: chain.name)), plain), tuple(jumps))
+    policies = {chain: _verdict(blob, found[-1]) for chain, found in chains.items() if chain in HOOKS}
+    dropping = tuple(sorted(chain for chain, verdict in policies.items() if VERDICTS.get(verdict) == "DROP"))
+    ordered = tuple(sorted(ours, key=lambda chain: chain.name))
+    return Snapshot(Table(family, name, ordered, plain, dropping), tuple(jumps))
 
 
 def _walk(layout: Layout, blob: bytes) -> list[_EntrySpan]:

@@ -1,0 +1,35 @@
+"""Promises about the flow of jobs: what waits for what, how often a router is worked on, and what is left out."""
+
+from __future__ import annotations
+
+from bench.reliability.api import Promise
+from bench.reliability.flow import flood_of_rewrites, removals_beside_the_lock
+
+PROMISES = (
+    Promise(
+        "lock",
+        "While another program holds the lock of iptables programs, jobs that need no packet filter table go on",
+        "daemon/table_lock.py: a job takes the lock before its first write without waiting, or is queued again",
+        ("tests/functional/test_table_lock.py",),
+        removals_beside_the_lock,
+    ),
+    Promise(
+        "flood",
+        "10,000 rewrites of one document are at most 50 reconciles, and the last document is in force",
+        "daemon/change_rate.py: changes as fast as jobs are collected in a window that grows to 2 s",
+        ("tests/unit/test_change_rate.py", "tests/functional/test_daemon_queue.py"),
+        flood_of_rewrites,
+    ),
+    Promise(
+        "left out",
+        "What the kernel would refuse is left out before it is asked for, and named with document and value",
+        "model/extra_routes.py, model/ipv6_mtu.py, model/external.py, desired/without_ipv6.py",
+        ("tests/unit/test_omitted.py", "tests/functional/test_omitted.py"),
+    ),
+    Promise(
+        "foreign hindrances",
+        "Foreign settings and bridges that stop a router's traffic are named once, and again when they return",
+        "reconcile/hindrances.py, from what each job and audit reads anyway",
+        ("tests/functional/test_daemon.py",),
+    ),
+)
