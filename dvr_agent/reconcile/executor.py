@@ -21,11 +21,12 @@ from dvr_agent.kernel.api import Kernel
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.post_commit import PostCommit
 from dvr_agent.state.dependency import subject
-from dvr_agent.state.diff import Change, TableChange
+from dvr_agent.state.diff import Action, Change, TableChange
 from dvr_agent.state.filter import Table
 from dvr_agent.state.link import Link, Port
 from dvr_agent.state.missing import Missing, Paths
-from dvr_agent.state.order import Phases, phases
+from dvr_agent.state.order import Phases, Surroundings, phases
+from dvr_agent.state.route import Route
 from dvr_agent.state.rule import Rule
 from dvr_agent.state.table_steps import first_step, last_step, switched, translated_pairs
 
@@ -102,7 +103,11 @@ class _Run:
         rules = (change.item for job in self._staying for change in job.changes.items if isinstance(change.item, Rule))
         led = {*paths.led, *(one for pair in pairs for one in pair), *filter(None, map(subject, rules))}
         staying = {address for change in tables for address in switched(change)}
-        self._staged = [(job, phases(job.changes.items, led, staying)) for job in self._staying]
+        added = _added_routes(self._staying)
+        self._staged = [
+            (job, phases(job.changes.items, Surroundings(led, staying, added.get(job.changes.namespace, ()))))
+            for job in self._staying
+        ]
 
     def carry_out(self, announce: Callable[[Missing], object] | None) -> None:
         """Make the changes: one line for each step of the order."""
@@ -285,6 +290,16 @@ def _ports(job: NamespaceJob, phase: Phases) -> list[Port]:
     """Return the ports that the attach driver plugs: new ports, and ports with a wrong outer side."""
     new = (_new_port(change) for change in phase.build)
     return [*(port for port, _ in job.repair), *(port for port in new if port is not None)]
+
+
+def _added_routes(jobs: Iterable[NamespaceJob]) -> dict[str, set[tuple[str, int]]]:
+    """Return namespace → (destination, table) of the routes that are added in it."""
+    found: dict[str, set[tuple[str, int]]] = {}
+    for job in jobs:
+        for change in job.changes.items:
+            if change.action is Action.ADD and isinstance(change.item, Route):
+                found.setdefault(job.changes.namespace, set()).add(change.item.key)
+    return found
 
 
 def _new_port(change: Change) -> Port | None:

@@ -36,12 +36,22 @@ class Phases:
     late: tuple[Change, ...] = ()
 
 
-def phases(changes: Iterable[Change], led: Collection[str] = (), staying: Collection[str] = ()) -> Phases:
-    """Sort the changes of one namespace into phases, each in dependency order.
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the order within a namespace depends on beyond the changes themselves.
 
-    :param led: addresses and networks of units (``missing.Paths``), whose routes divert traffic
-    :param staying: outside addresses that are used until the packet filter changes: their routes are removed late
+    :ivar led: addresses and networks of units (``missing.Paths``), whose routes divert traffic
+    :ivar staying: outside addresses that are used until the packet filter changes: their routes are removed late
+    :ivar added: (destination, table) of routes that another owner adds in the same namespace: old ones make room
     """
+
+    led: Collection[str] = ()
+    staying: Collection[str] = ()
+    added: Collection[tuple[str, int]] = ()
+
+
+def phases(changes: Iterable[Change], around: Surroundings = Surroundings()) -> Phases:
+    """Sort the changes of one namespace into phases, each in dependency order."""
     build: list[Change] = []
     remove: list[Change] = []
     lead: list[Change] = []
@@ -49,7 +59,7 @@ def phases(changes: Iterable[Change], led: Collection[str] = (), staying: Collec
         if change.action is Action.REMOVE:
             remove.append(change)
         else:
-            (lead if _leads(change, led) else build).append(change)
+            (lead if _leads(change, around.led) else build).append(change)
     leading = _sorted(lead, _lead_rank)
     if not remove:
         return Phases(build=_sorted(build, _build_rank), lead=leading)
@@ -58,7 +68,7 @@ def phases(changes: Iterable[Change], led: Collection[str] = (), staying: Collec
     sorted_out: dict[str, list[Change]] = {"before": [], "stop": [], "late": []}
     for change in remove:
         if _place(change) not in places:
-            sorted_out[_when_removed(change, selectors, led, staying)].append(change)
+            sorted_out[_when_removed(change, selectors, around)].append(change)
     removed = {name: _sorted(found, _remove_rank) for name, found in sorted_out.items()}
     return Phases(build=_sorted(build, _build_rank), lead=leading, **removed)
 
@@ -73,7 +83,7 @@ def _leads(change: Change, led: Collection[str]) -> bool:
     return change.action is Action.CHANGE or subject(item) in led
 
 
-def _when_removed(change: Change, selectors: set[Hashable], led: Collection[str], staying: Collection[str]) -> str:
+def _when_removed(change: Change, selectors: set[Hashable], around: Surroundings) -> str:
     """Return the name of the phase in which an object is removed."""
     item = change.item
     if isinstance(item, Rule):
@@ -81,9 +91,9 @@ def _when_removed(change: Change, selectors: set[Hashable], led: Collection[str]
     if not isinstance(item, Route) or item.table != MAIN_TABLE or item.dst in (DEFAULT_V4, DEFAULT_V6):
         return "late"  # rules lead to the other tables, and are removed first
     about = subject(item)
-    if about not in led:
+    if about not in around.led or item.key in around.added:
         return "before"
-    return "late" if about in staying else "stop"
+    return "late" if about in around.staying else "stop"
 
 
 def _place(change: Change) -> Hashable | None:
