@@ -13,8 +13,9 @@ from dvr_agent.state.diff import TableChange
 from dvr_agent.state.filter import CHAIN_PREFIX, Chain, Dnat, FilterRule, Snat, Table
 
 _MERGED = ("nat", "mangle")
-"""Tables whose old and new rules can stand together: of two translations the first counts, of two marks the last.  Rules
-of ``filter`` drop what has another mark than theirs: those of both states together would drop everything."""
+"""Tables whose old and new rules can stand together: of two translations the first counts, of two marks the last.
+
+Rules of ``filter`` drop what has another mark than theirs: those of both states together would drop everything."""
 
 
 def first_step(change: TableChange) -> Table | None:

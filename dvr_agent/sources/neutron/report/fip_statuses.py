@@ -132,7 +132,7 @@ class FipStatuses:
         return {fip.id for fip in _listed(view) if self._is_reported_here(view, fip)}
 
     def _lacking(self, view: HostView, in_kernel: frozenset[str]) -> dict[str, str]:
-        """Return ERROR for floating IPs that cannot be built, because of their values or since the kernel refused it."""
+        """Return ERROR for floating IPs that are not built: because of their values, or the kernel refused something."""
         return dict.fromkeys(sorted(self._reported_here(view) - in_kernel), ERROR)
 
     def _is_reported_here(self, view: HostView, fip: FloatingIp) -> bool:
