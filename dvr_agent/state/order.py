@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from dvr_agent.state.address import Address
 from dvr_agent.state.dependency import subject
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.namespace import KIND_OF
@@ -26,6 +27,7 @@ class Phases:
     :ivar build: everything added or changed that diverts no traffic, and IPv6 addresses that get another prefix length
     :ivar lead: rules, routes that bring in a unit's traffic, and routes that get another next hop
     :ivar stop: removal of rules and of units' routes without successor: traffic must stop coming before its NAT goes
+    :ivar withdraw: removal of units' addresses: their packets arrive until then
     :ivar late: removal of everything that an added object replaces, or that nothing uses any more
     """
 
@@ -33,6 +35,7 @@ class Phases:
     build: tuple[Change, ...] = ()
     lead: tuple[Change, ...] = ()
     stop: tuple[Change, ...] = ()
+    withdraw: tuple[Change, ...] = ()
     late: tuple[Change, ...] = ()
 
 
@@ -65,7 +68,7 @@ def phases(changes: Iterable[Change], around: Surroundings = Surroundings()) -> 
         return Phases(build=_sorted(build, _build_rank), lead=leading)
     places, selectors = _places(build), _selectors(lead)
     build += [change for change in remove if _place(change) in places]
-    sorted_out: dict[str, list[Change]] = {"before": [], "stop": [], "late": []}
+    sorted_out: dict[str, list[Change]] = {"before": [], "stop": [], "withdraw": [], "late": []}
     for change in remove:
         if _place(change) not in places:
             sorted_out[_when_removed(change, selectors, around)].append(change)
@@ -88,6 +91,8 @@ def _when_removed(change: Change, selectors: set[Hashable], around: Surroundings
     item = change.item
     if isinstance(item, Rule):
         return "late" if _selector(change) in selectors else "stop"
+    if isinstance(item, Address) and subject(item) in around.led:
+        return "withdraw"
     if not isinstance(item, Route) or item.table != MAIN_TABLE or item.dst in (DEFAULT_V4, DEFAULT_V6):
         return "late"  # rules lead to the other tables, and are removed first
     about = subject(item)

@@ -132,7 +132,7 @@ class FipStatuses:
         return {fip.id for fip in _listed(view) if self._is_reported_here(view, fip)}
 
     def _lacking(self, view: HostView, in_kernel: frozenset[str]) -> dict[str, str]:
-        """Return ERROR for floating IPs that are not built: because of their values, or the kernel refused something."""
+        """Return ERROR for floating IPs that are not built: their values are in the way, or the kernel refused it."""
         return dict.fromkeys(sorted(self._reported_here(view) - in_kernel), ERROR)
 
     def _is_reported_here(self, view: HostView, fip: FloatingIp) -> bool:
