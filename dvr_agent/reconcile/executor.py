@@ -174,19 +174,21 @@ class _Run:
             name, own = job.changes.namespace, _own_addresses(job)
             for change in job.changes.tables:
                 place = (name, change.new.key)
-                if self._missing.lacks_table(*place):
+                is_done = step is Step.LEAD and not change.old.chains and not self._missing
+                if is_done or self._missing.lacks_table(*place):
                     continue
                 keeps = partial(self._missing.keeps_rule, name) if self._missing else _no_rule
                 present = self._tables.get(place, change.old)
-                table = table_at(step, change, own, keeps, partial(self._admits, own, present))
+                used = present if step > Step.LEAD else Table(*change.new.key)
+                table = table_at(step, change, own, keeps, partial(self._admits, own, used))
                 if table is not None and table != present:
                     self._tables[place] = table
                     due.append(_TableStep(name, change, table))
         return due
 
-    def _admits(self, own: Collection[str], present: Table, rule: FilterRule) -> bool:
-        """True if a new rule can be there; one that an earlier step has made stays."""
-        return self._missing.admits_rule(own, rule) or any(rule in chain.rules for chain in present.chains)
+    def _admits(self, own: Collection[str], used: Table, rule: FilterRule) -> bool:
+        """True if a new rule can be there; one by which traffic is translated already stays."""
+        return self._missing.admits_rule(own, rule) or any(rule in chain.rules for chain in used.chains)
 
     def _commit(self, step: Step) -> None:
         """Commit the tables that a step changes: all at once, and one by one if one of them is refused."""

@@ -41,7 +41,7 @@ def table_at(step: Step, change: TableChange, own: Collection[str], keeps: RuleT
     :param admits: tells of a new rule whether it can be there
     """
     if not change.old.chains:
-        return change.new if step is Step.BUILD else None
+        return _new_table(step, change, admits)
     if not _merges(change):
         due = Step.BUILD if any(_more(change.new, change.old)) else Step.END
         return change.new if step is due else None
@@ -57,6 +57,16 @@ def table_at(step: Step, change: TableChange, own: Collection[str], keeps: RuleT
         return not absent and admits(rule)
 
     return _between(change, stays, comes)
+
+
+def _new_table(step: Step, change: TableChange, admits: RuleTest) -> Table | None:
+    """Return a table where there was none: nothing was translated, so that the first step is the only one.
+
+    Rules whose address was refused since then are taken back.
+    """
+    if step is Step.BUILD:
+        return change.new
+    return _between(change, lambda _rule: False, admits) if step is Step.LEAD else None
 
 
 def is_by_own_address(rule: FilterRule, own: Collection[str]) -> bool:

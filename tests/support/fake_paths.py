@@ -84,7 +84,8 @@ def _out_locally(fake: FakeKernel, there: FakeNamespace, fixed: str, hop: Hop) -
 
 def _out_centrally(fake: FakeKernel, name: str, fixed: str, hop: Hop) -> Way:
     central = fake.world.namespaces.get(name)
-    if central is None or all(one.ip != hop.gateway for one in central.addresses):
+    forwards = central is not None and central.sysctls["ipv4/ip_forward"] == "1"
+    if central is None or not forwards or all(one.ip != hop.gateway for one in central.addresses):
         return Way("none")
     onwards = _lookup(central, fixed, OUTSIDE, "")
     if onwards is None:
