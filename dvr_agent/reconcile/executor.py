@@ -121,10 +121,12 @@ class _Run:
         self._commit(Step.LEAD)
         for job, phase in reversed(self._staged):
             self._apply(job, phase.lead)
+        for job, phase in self._staged:
+            self._apply(job, phase.stop)
         if announce is not None:
             announce(self._missing)
         for job, phase in self._staged:
-            self._apply(job, phase.stop)
+            self._apply(job, phase.unroute)
         self._commit(Step.STOP)
         for job, phase in self._staged:
             self._apply(job, phase.withdraw)

@@ -26,7 +26,8 @@ class Phases:
         look for the gateways of new routes by them
     :ivar build: everything added or changed that diverts no traffic, and IPv6 addresses that get another prefix length
     :ivar lead: rules, routes that bring in a unit's traffic, and routes that get another next hop
-    :ivar stop: removal of rules and of units' routes without successor: traffic must stop coming before its NAT goes
+    :ivar stop: removal of rules without successor: traffic must stop going this way before its NAT goes
+    :ivar unroute: removal of units' routes, by which traffic comes in
     :ivar withdraw: removal of units' addresses: their packets arrive until then
     :ivar late: removal of everything that an added object replaces, or that nothing uses any more
     """
@@ -35,6 +36,7 @@ class Phases:
     build: tuple[Change, ...] = ()
     lead: tuple[Change, ...] = ()
     stop: tuple[Change, ...] = ()
+    unroute: tuple[Change, ...] = ()
     withdraw: tuple[Change, ...] = ()
     late: tuple[Change, ...] = ()
 
@@ -68,7 +70,7 @@ def phases(changes: Iterable[Change], around: Surroundings = Surroundings()) -> 
         return Phases(build=_sorted(build, _build_rank), lead=leading)
     places, selectors = _places(build), _selectors(lead)
     build += [change for change in remove if _place(change) in places]
-    sorted_out: dict[str, list[Change]] = {"before": [], "stop": [], "withdraw": [], "late": []}
+    sorted_out: dict[str, list[Change]] = {"before": [], "stop": [], "unroute": [], "withdraw": [], "late": []}
     for change in remove:
         if _place(change) not in places:
             sorted_out[_when_removed(change, selectors, around)].append(change)
@@ -98,7 +100,7 @@ def _when_removed(change: Change, selectors: set[Hashable], around: Surroundings
     about = subject(item)
     if about not in around.led or item.key in around.added:
         return "before"
-    return "late" if about in around.staying else "stop"
+    return "late" if about in around.staying else "unroute"
 
 
 def _place(change: Change) -> Hashable | None:

@@ -92,7 +92,10 @@ def test_it_has_a_place_in_the_order(kind: AnyKind) -> None:
     item = example(kind)
     changes = [Change(Action.ADD, item), Change(Action.REMOVE, item, item)]
     order = phases([*changes, Change(Action.ADD, Sysctl("a", "1"))])
-    built, removed = (*order.build, *order.lead), (*order.before, *order.stop, *order.withdraw, *order.late)
+    built, removed = (
+        (*order.build, *order.lead),
+        (*order.before, *order.stop, *order.unroute, *order.withdraw, *order.late),
+    )
     assert {change.action for change in (*built, *removed)} == {Action.ADD, Action.REMOVE}
     assert Change(Action.ADD, item).kind == kind.name
 
