@@ -222,9 +222,8 @@ class _Writer:
             return False
         found = self._sock.dump(handler.dump_place(item, self._context))
         instead = handler.instead(item, request, found, self._context)
-        return bool(instead) and not any(
-            code not in instead[at].tolerate for at, code, _ in self._sock.attempt(instead)
-        )
+        failed = self._sock.attempt(instead)
+        return bool(instead) and all(code in instead[at].tolerate for at, code, _hint in failed)
 
 
 def _stage(change: Change) -> Callable[[_Writer, Sequence[Change]], None]:

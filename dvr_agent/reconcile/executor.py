@@ -11,7 +11,7 @@ one.  What is refused is noted, and everything that does not depend on it goes o
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,14 +20,16 @@ from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.post_commit import PostCommit
+from dvr_agent.state.address import Address
 from dvr_agent.state.dependency import subject
-from dvr_agent.state.diff import Change, TableChange
-from dvr_agent.state.filter import Table
+from dvr_agent.state.diff import Action, Change, TableChange
+from dvr_agent.state.filter import FilterRule, Table, TableKey
 from dvr_agent.state.link import Link, Port
 from dvr_agent.state.missing import Missing, Paths
-from dvr_agent.state.order import Phases, phases
+from dvr_agent.state.order import Phases, Surroundings, phases
+from dvr_agent.state.route import Route
 from dvr_agent.state.rule import Rule
-from dvr_agent.state.table_steps import first_step, last_step, switched, translated_pairs
+from dvr_agent.state.table_steps import Step, switched, table_at, translated_pairs
 
 _NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
 
@@ -95,6 +97,7 @@ class _Run:
     ) -> None:
         self._kernel, self._attach, self._missing = kernel, attach, missing
         self._jobs = jobs
+        self._tables: dict[tuple[str, TableKey], Table] = {}
         self._staying = [job for job in jobs if not job.changes.remove]
         tables = [change for job in self._staying for change in job.changes.tables]
         pairs = [*translated_pairs(change.old for change in tables), *translated_pairs(change.new for change in tables)]
@@ -102,32 +105,44 @@ class _Run:
         rules = (change.item for job in self._staying for change in job.changes.items if isinstance(change.item, Rule))
         led = {*paths.led, *(one for pair in pairs for one in pair), *filter(None, map(subject, rules))}
         staying = {address for change in tables for address in switched(change)}
-        self._staged = [(job, phases(job.changes.items, led, staying)) for job in self._staying]
+        added = _added_routes(self._staying)
+        self._staged = [
+            (job, phases(job.changes.items, Surroundings(led, staying, added.get(job.changes.namespace, ()))))
+            for job in self._staying
+        ]
 
     def carry_out(self, announce: Callable[[Missing], object] | None) -> None:
         """Make the changes: one line for each step of the order."""
+        self._make_room()
+        self._commit(Step.BUILD)
+        for job, phase in self._staged:
+            self._build(job, phase)
+        self._hold_back()
+        self._commit(Step.LEAD)
+        for job, phase in reversed(self._staged):
+            self._apply(job, phase.lead)
+        for job, phase in self._staged:
+            self._apply(job, phase.stop)
+        if announce is not None:
+            announce(self._missing)
+        for job, phase in self._staged:
+            self._apply(job, phase.unroute)
+        self._commit(Step.STOP)
+        for job, phase in self._staged:
+            self._apply(job, phase.withdraw)
+        self._commit(Step.END)
+        for job, phase in reversed(self._staged):
+            self._remove(job, phase.late)
+        self._remove_stale_tables()
+        self._remove_namespaces()
+
+    def _make_room(self) -> None:
         self._prepare_ports()
         self._create_namespaces()
         for job in self._staying:
             self._apply(job, job.first)
         for job, phase in reversed(self._staged):
             self._apply(job, phase.before)
-        first = self._first_steps()
-        self._commit(first)
-        for job, phase in self._staged:
-            self._build(job, phase)
-        self._hold_back()
-        for job, phase in reversed(self._staged):
-            self._apply(job, phase.lead)
-        if announce is not None:
-            announce(self._missing)
-        for job, phase in self._staged:
-            self._apply(job, phase.stop)
-        self._commit(self._last_steps(first))
-        for job, phase in reversed(self._staged):
-            self._remove(job, phase.late)
-        self._remove_stale_tables()
-        self._remove_namespaces()
 
     # --- namespaces ---
 
@@ -154,37 +169,37 @@ class _Run:
 
     # --- packet filter tables ---
 
-    def _first_steps(self) -> list[_TableStep]:
-        """Return the tables before traffic is led to what is new."""
-        return [
-            _TableStep(job.changes.namespace, change, table)
-            for job in self._staying
-            for change in job.changes.tables
-            if (table := first_step(change)) is not None
-        ]
-
-    def _last_steps(self, first: Iterable[_TableStep]) -> list[_TableStep]:
-        """Return the tables at the end, of those that the first step has not completed."""
-        done = {(step.namespace, step.change.new.key): step.table for step in first}
-        steps = []
+    def _due(self, step: Step) -> list[_TableStep]:
+        """Return the tables that a step changes."""
+        due = []
         for job in self._staying:
-            name = job.changes.namespace
-            is_kept = partial(self._missing.keeps_rule, name) if self._missing else None
+            name, own = job.changes.namespace, _own_addresses(job)
             for change in job.changes.tables:
-                key = change.new.key
-                if done.get((name, key)) == change.new or self._missing.lacks_table(name, key):
+                place = (name, change.new.key)
+                is_done = step is Step.LEAD and not change.old.chains and not self._missing
+                if is_done or self._missing.lacks_table(*place):
                     continue
-                steps.append(_TableStep(name, change, last_step(change, is_kept)))
-        return steps
+                keeps = partial(self._missing.keeps_rule, name) if self._missing else _no_rule
+                present = self._tables.get(place, change.old)
+                used = present if step > Step.LEAD else Table(*change.new.key)
+                table = table_at(step, change, own, keeps, partial(self._admits, own, used))
+                if table is not None and table != present:
+                    self._tables[place] = table
+                    due.append(_TableStep(name, change, table))
+        return due
 
-    def _commit(self, steps: Sequence[_TableStep]) -> None:
-        """Commit tables: all at once, and one by one if one of them is refused."""
+    def _admits(self, own: Collection[str], used: Table, rule: FilterRule) -> bool:
+        """True if a new rule can be there; one by which traffic is translated already stays."""
+        return self._missing.admits_rule(own, rule) or any(rule in chain.rules for chain in used.chains)
+
+    def _commit(self, step: Step) -> None:
+        """Commit the tables that a step changes: all at once, and one by one if one of them is refused."""
         possible = []
-        for step in steps:
-            if self._missing.lacks_namespace(step.namespace):
-                self._missing.skip_table(step.change)
+        for one in self._due(step):
+            if self._missing.lacks_namespace(one.namespace):
+                self._missing.skip_table(one.change)
             else:
-                possible.append(step)
+                possible.append(one)
         if not possible:
             return
         try:
@@ -193,12 +208,12 @@ class _Run:
             if ends_job(exc):
                 raise
             alone = len(possible) == 1 or exc.what.startswith("lock ")  # the lock is in the way of all tables
-            for step in possible:
-                refused = partial(self._missing.refuse_table, step.namespace, step.change)
+            for one in possible:
+                refused = partial(self._missing.refuse_table, one.namespace, one.change)
                 if alone:
                     refused(exc)
                 else:
-                    self._try(partial(self._commit_now, [step]), refused)
+                    self._try(partial(self._commit_now, [one]), refused)
 
     def _commit_now(self, steps: Iterable[_TableStep]) -> None:
         with self._kernel.iptables.defer_apply() as pending:
@@ -243,8 +258,10 @@ class _Run:
         return self._missing.fault
 
     def _hold_back(self) -> None:
-        """Hold what traffic should be led by a namespace through which none gets."""
+        """Hold what must not be led: by a namespace through which no traffic gets, or by something that is missing."""
         for job, phase in self._staged if self._missing else ():
+            for change in phase.lead:
+                self._missing.takes(job.changes.namespace, change)
             if self._missing.is_broken(job.changes.namespace):
                 for change in (*phase.build, *phase.lead):
                     self._missing.hold_new(change)
@@ -285,6 +302,25 @@ def _ports(job: NamespaceJob, phase: Phases) -> list[Port]:
     """Return the ports that the attach driver plugs: new ports, and ports with a wrong outer side."""
     new = (_new_port(change) for change in phase.build)
     return [*(port for port, _ in job.repair), *(port for port in new if port is not None)]
+
+
+def _own_addresses(job: NamespaceJob) -> frozenset[str]:
+    """Return the addresses that come or go in the namespace."""
+    return frozenset(change.item.ip for change in job.changes.items if isinstance(change.item, Address))
+
+
+def _no_rule(_rule: FilterRule) -> bool:
+    return False
+
+
+def _added_routes(jobs: Iterable[NamespaceJob]) -> dict[str, set[tuple[str, int]]]:
+    """Return namespace → (destination, table) of the routes that are added in it."""
+    found: dict[str, set[tuple[str, int]]] = {}
+    for job in jobs:
+        for change in job.changes.items:
+            if change.action is Action.ADD and isinstance(change.item, Route):
+                found.setdefault(job.changes.namespace, set()).add(change.item.key)
+    return found
 
 
 def _new_port(change: Change) -> Port | None:

@@ -7,7 +7,7 @@ that leads its traffic to the new path is made, and none of its old path is remo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from dvr_agent.errors import KernelError
@@ -20,7 +20,7 @@ from dvr_agent.state.link import Link, Veth
 from dvr_agent.state.namespace import KIND_OF, Announcement
 from dvr_agent.state.route import Route
 from dvr_agent.state.rule import Rule
-from dvr_agent.state.table_steps import gained_subjects, subjects
+from dvr_agent.state.table_steps import gained_subjects, is_by_own_address, lost_subjects, masqueraded_devices, subjects
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ class Missing:
         self._namespaces: set[str] = set()
         self._broken: set[str] = set()
         self._tables: set[tuple[str, TableKey]] = set()
+        self._untranslated: set[tuple[str, str]] = set()
         self._going: set[tuple[str, str]] = set()
         self._staying: set[tuple[str, int]] = set()
         self.join(self._paths.units)
@@ -77,6 +78,12 @@ class Missing:
         self.fault(error)
         if change.action is not Action.REMOVE:
             self._lack(namespace, change)
+            return
+        about = subject(change.item)
+        if about is not None:  # traffic is still led to the old path
+            self.hold(about)
+        if isinstance(change.item, Rule):
+            self._staying.add((namespace, change.item.table))
 
     def fault(self, error: KernelError) -> None:
         """Note an error on which nothing depends; one that is the cause of several is noted once."""
@@ -94,6 +101,9 @@ class Missing:
         self.fault(error)
         self._tables.add((namespace, change.new.key))
         self.skip_table(change)
+        self._untranslated |= {(namespace, device) for device in masqueraded_devices(change)}
+        for address in lost_subjects(change):  # its rules are still there
+            self.hold(address)
 
     def skip_table(self, change: TableChange) -> None:
         """Leave on the old path what the table should translate."""
@@ -164,6 +174,13 @@ class Missing:
             return True
         return any(isinstance(one, Link | Address) for one in self._objects.get(namespace, ()))
 
+    def admits_rule(self, own: Collection[str], rule: FilterRule) -> bool:
+        """False if a new packet filter rule gives packets a source address that could not be added.
+
+        :param own: addresses that come or go in the namespace
+        """
+        return not is_by_own_address(rule, own) or self.held.isdisjoint(subjects(rule))
+
     def _lack(self, namespace: str, change: Change) -> None:
         """Note that an object is not there; one that could not be changed is, in its old form."""
         item = change.item
@@ -184,8 +201,10 @@ class Missing:
             return True
         if isinstance(item, Link):
             return self._lacks_end(namespace, item)
-        about = subject(item) if isinstance(item, Rule | Route) else None
+        about = subject(item)
         if about in self.held or (about in self._units and namespace in self._broken):
+            return True
+        if isinstance(item, Route) and any((namespace, hop.device) in self._untranslated for hop in item.hops):
             return True
         if isinstance(item, Rule) and self._paths.leads.get((namespace, item.table)) in self._broken:
             return True
@@ -209,7 +228,8 @@ class Missing:
                 self._staying.add((namespace, item.table))
                 return True
             return False
-        if subject(item) in self.held or (isinstance(item, Route) and (namespace, item.table) in self._staying):
+        about = item.ip if isinstance(item, Address) else subject(item)
+        if about in self.held or (isinstance(item, Route) and (namespace, item.table) in self._staying):
             return True
         if any(isinstance(one, Link) for one in lacking):
             # A device has no identity beyond its name: an old one may be the predecessor of the missing one.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from dvr_agent.state.address import Address
 from dvr_agent.state.dependency import subject
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.namespace import KIND_OF
@@ -25,7 +26,9 @@ class Phases:
         look for the gateways of new routes by them
     :ivar build: everything added or changed that diverts no traffic, and IPv6 addresses that get another prefix length
     :ivar lead: rules, routes that bring in a unit's traffic, and routes that get another next hop
-    :ivar stop: removal of rules and of units' routes without successor: traffic must stop coming before its NAT goes
+    :ivar stop: removal of rules without successor: traffic must stop going this way before its NAT goes
+    :ivar unroute: removal of units' routes, by which traffic comes in
+    :ivar withdraw: removal of units' addresses: their packets arrive until then
     :ivar late: removal of everything that an added object replaces, or that nothing uses any more
     """
 
@@ -33,15 +36,27 @@ class Phases:
     build: tuple[Change, ...] = ()
     lead: tuple[Change, ...] = ()
     stop: tuple[Change, ...] = ()
+    unroute: tuple[Change, ...] = ()
+    withdraw: tuple[Change, ...] = ()
     late: tuple[Change, ...] = ()
 
 
-def phases(changes: Iterable[Change], led: Collection[str] = (), staying: Collection[str] = ()) -> Phases:
-    """Sort the changes of one namespace into phases, each in dependency order.
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the order within a namespace depends on beyond the changes themselves.
 
-    :param led: addresses and networks of units (``missing.Paths``), whose routes divert traffic
-    :param staying: outside addresses that are used until the packet filter changes: their routes are removed late
+    :ivar led: addresses and networks of units (``missing.Paths``), whose routes divert traffic
+    :ivar staying: outside addresses that are used until the packet filter changes: their routes are removed late
+    :ivar added: (destination, table) of routes that another owner adds in the same namespace: old ones make room
     """
+
+    led: Collection[str] = ()
+    staying: Collection[str] = ()
+    added: Collection[tuple[str, int]] = ()
+
+
+def phases(changes: Iterable[Change], around: Surroundings = Surroundings()) -> Phases:
+    """Sort the changes of one namespace into phases, each in dependency order."""
     build: list[Change] = []
     remove: list[Change] = []
     lead: list[Change] = []
@@ -49,16 +64,16 @@ def phases(changes: Iterable[Change], led: Collection[str] = (), staying: Collec
         if change.action is Action.REMOVE:
             remove.append(change)
         else:
-            (lead if _leads(change, led) else build).append(change)
+            (lead if _leads(change, around.led) else build).append(change)
     leading = _sorted(lead, _lead_rank)
     if not remove:
         return Phases(build=_sorted(build, _build_rank), lead=leading)
     places, selectors = _places(build), _selectors(lead)
     build += [change for change in remove if _place(change) in places]
-    sorted_out: dict[str, list[Change]] = {"before": [], "stop": [], "late": []}
+    sorted_out: dict[str, list[Change]] = {"before": [], "stop": [], "unroute": [], "withdraw": [], "late": []}
     for change in remove:
         if _place(change) not in places:
-            sorted_out[_when_removed(change, selectors, led, staying)].append(change)
+            sorted_out[_when_removed(change, selectors, around)].append(change)
     removed = {name: _sorted(found, _remove_rank) for name, found in sorted_out.items()}
     return Phases(build=_sorted(build, _build_rank), lead=leading, **removed)
 
@@ -73,17 +88,19 @@ def _leads(change: Change, led: Collection[str]) -> bool:
     return change.action is Action.CHANGE or subject(item) in led
 
 
-def _when_removed(change: Change, selectors: set[Hashable], led: Collection[str], staying: Collection[str]) -> str:
+def _when_removed(change: Change, selectors: set[Hashable], around: Surroundings) -> str:
     """Return the name of the phase in which an object is removed."""
     item = change.item
     if isinstance(item, Rule):
         return "late" if _selector(change) in selectors else "stop"
+    if isinstance(item, Address) and subject(item) in around.led:
+        return "withdraw"
     if not isinstance(item, Route) or item.table != MAIN_TABLE or item.dst in (DEFAULT_V4, DEFAULT_V6):
         return "late"  # rules lead to the other tables, and are removed first
     about = subject(item)
-    if about not in led:
+    if about not in around.led or item.key in around.added:
         return "before"
-    return "late" if about in staying else "stop"
+    return "late" if about in around.staying else "unroute"
 
 
 def _place(change: Change) -> Hashable | None:

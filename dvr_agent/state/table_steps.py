@@ -1,46 +1,89 @@
-"""Replaces a packet filter table in two steps, so that what is led somewhere is translated all the time.
+"""Replaces a packet filter table in steps, so that what is led somewhere is always translated (:func:`table_at`).
 
-The first step (:func:`first_step`) comes before traffic is led to what is new: the table has its new rules, and still
-those that it loses.  The last step (:func:`last_step`) comes when no traffic is led to what is lost.  A table that only
-gains, or only loses, needs one step.
+A table that only gains or only loses rules usually needs one step.  More are needed where rules are gained and lost,
+and where translations depend on addresses that come or go in the same namespace (floating IPs of the snat namespace).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from enum import IntEnum
 
 from dvr_agent.state.diff import TableChange
 from dvr_agent.state.filter import CHAIN_PREFIX, Chain, Dnat, FilterRule, Snat, Table
 
 _MERGED = ("nat", "mangle")
-"""Tables whose old and new rules can stand together: of two translations the first counts, of two marks the last.  Rules
-of ``filter`` drop what has another mark than theirs: those of both states together would drop everything."""
+"""Tables whose old and new rules can stand together: of two translations the first counts, of two marks the last.
+
+Rules of ``filter`` drop what has another mark than theirs: those of both states together would drop everything."""
+
+RuleTest = Callable[[FilterRule], bool]
 
 
-def first_step(change: TableChange) -> Table | None:
-    """Return the table before traffic is led to what is new; None: it only loses rules, which waits."""
-    if not change.old.chains:
-        return change.new
-    gained, lost = list(_more(change.new, change.old)), list(_more(change.old, change.new))
-    if not gained and (lost or change.new.jumps != change.old.jumps):
-        return None
-    return merged(change) if lost and change.new.name in _MERGED else change.new
+class Step(IntEnum):
+    """When a table is committed; old rules stand before new ones until they go."""
+
+    BUILD = 0
+    """Before anything is built: with the new rules, but no source address that is not there yet."""
+    LEAD = 1
+    """Before traffic is led to the new path: with all new rules."""
+    STOP = 2
+    """When no traffic is led to the old path: without the rules that go, but those for what still arrives."""
+    END = 3
+    """When nothing arrives by the old path: as desired."""
 
 
-def last_step(change: TableChange, is_kept: Callable[[FilterRule], bool] | None = None) -> Table:
-    """Return the table at the end.
+def table_at(step: Step, change: TableChange, own: Collection[str], keeps: RuleTest, admits: RuleTest) -> Table | None:
+    """Return the table at a step; None: it is not due.
 
-    :param is_kept: tells of a rule that the table would lose whether it must stay
+    :param own: addresses that come or go in the namespace
+    :param keeps: tells of a rule that goes whether it must stay
+    :param admits: tells of a new rule whether it can be there
     """
-    return change.new if is_kept is None else merged(change, is_kept)
+    if not change.old.chains:
+        return _new_table(step, change, admits)
+    if not _merges(change):
+        due = Step.BUILD if any(_more(change.new, change.old)) else Step.END
+        return change.new if step is due else None
+    if step <= Step.LEAD and not any(_more(change.new, change.old)):
+        return None
+
+    def stays(rule: FilterRule) -> bool:
+        arrives = step is Step.STOP and isinstance(rule.target, Dnat) and not subjects(rule).isdisjoint(own)
+        return step <= Step.LEAD or arrives or keeps(rule)
+
+    def comes(rule: FilterRule) -> bool:
+        absent = step is Step.BUILD and isinstance(rule.target, Snat) and rule.target.address in own
+        return not absent and admits(rule)
+
+    return _between(change, stays, comes)
 
 
-def merged(change: TableChange, is_kept: Callable[[FilterRule], bool] = lambda _rule: True) -> Table:
-    """Return the new table with rules of the old one: each after the rule that it came after, before new ones."""
+def _new_table(step: Step, change: TableChange, admits: RuleTest) -> Table | None:
+    """Return a table where there was none: nothing was translated, so that the first step is the only one.
+
+    Rules whose address was refused since then are taken back.
+    """
+    if step is Step.BUILD:
+        return change.new
+    return _between(change, lambda _rule: False, admits) if step is Step.LEAD else None
+
+
+def is_by_own_address(rule: FilterRule, own: Collection[str]) -> bool:
+    """True if a rule gives packets a source address that comes or goes in the namespace."""
+    return isinstance(rule.target, Snat) and rule.target.address in own
+
+
+def _merges(change: TableChange) -> bool:
+    return change.new.name in _MERGED
+
+
+def _between(change: TableChange, stays: RuleTest, comes: RuleTest) -> Table:
+    """Return a table between old and new: each old rule that stays comes after its predecessor, before new rules."""
     old = {chain.name: chain.rules for chain in change.old.chains if chain.name.startswith(CHAIN_PREFIX)}
     new = {chain.name: chain.rules for chain in change.new.chains}
-    rules = {name: _merged(old.get(name, ()), new.get(name, ()), is_kept) for name in sorted({*old, *new})}
-    chains = tuple(Chain(name, found) for name, found in rules.items() if found or name in new)
+    rules = {name: _merged(old.get(name, ()), new.get(name, ()), stays, comes) for name in sorted({*old, *new})}
+    chains = tuple(Chain(name, found) for name, found in rules.items() if found)
     names = {chain.name for chain in chains}
     jumps = sorted(jump for jump in {*change.old.jumps, *change.new.jumps} if jump[1] in names)
     return Table(change.new.family, change.new.name, chains, tuple(jumps))
@@ -49,6 +92,17 @@ def merged(change: TableChange, is_kept: Callable[[FilterRule], bool] = lambda _
 def gained_subjects(change: TableChange) -> set[str]:
     """Return the addresses that new rules are about."""
     return {address for rule in _more(change.new, change.old) for address in subjects(rule)}
+
+
+def masqueraded_devices(change: TableChange) -> set[str]:
+    """Return the devices by which everything would leave with another source address from now on."""
+    rules = (rule for rule in _more(change.new, change.old) if isinstance(rule.target, Snat) and rule.src is None)
+    return {rule.oif for rule in rules if isinstance(rule.oif, str)}
+
+
+def lost_subjects(change: TableChange) -> set[str]:
+    """Return the addresses that rules which go are about."""
+    return {address for rule in _more(change.old, change.new) for address in subjects(rule)}
 
 
 def subjects(rule: FilterRule) -> set[str]:
@@ -92,13 +146,15 @@ def _more(one: Table, other: Table) -> Iterator[FilterRule]:
 
 
 def _merged(
-    old: tuple[FilterRule, ...], new: tuple[FilterRule, ...], is_kept: Callable[[FilterRule], bool]
+    old: tuple[FilterRule, ...], new: tuple[FilterRule, ...], stays: RuleTest, comes: RuleTest
 ) -> tuple[FilterRule, ...]:
-    found, present, at = list(new), set(new), 0
+    had = frozenset(old)
+    found = [rule for rule in new if rule in had or comes(rule)]
+    present, at = frozenset(found), 0
     for rule in old:
         if rule in present:
             at = found.index(rule) + 1
-        elif is_kept(rule):
+        elif stays(rule):
             found.insert(at, rule)
             at += 1
     return tuple(found)

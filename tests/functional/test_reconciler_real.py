@@ -13,11 +13,12 @@ from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.errors import KernelError
 from dvr_agent.model.router import ExtraRoute, FixedIp, Router, RouterPort
-from dvr_agent.reconcile.api import Plan, Result
+from dvr_agent.reconcile.api import Plan, RefusedError, Result
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.reconciler import RouterReconciler
 from dvr_agent.state.address import kernel_link_local
 from dvr_agent.state.diff import Change
+from dvr_agent.state.missing import Missing
 from tests.support import lab
 from tests.support.packet_documents import uid
 from tests.support.small_routers import EXTERNAL, HOST, fip, make_router, port
@@ -170,8 +171,8 @@ def test_a_router_that_failed_half_way_counts_as_a_user_of_the_fip_namespace(
     interfaces = agent.reconciler.kernel.interfaces
     original = interfaces.apply
 
-    def apply(namespace: str, changes: Sequence[Change]) -> None:
-        original(namespace, changes)
+    def apply(namespace: str, changes: Sequence[Change], missing: Missing) -> None:
+        original(namespace, changes, missing)
         if namespace == names.FIP + EXTERNAL:
             raise KernelError(namespace, "anything", 5)
 
@@ -200,7 +201,7 @@ def test_a_floating_ip_in_two_documents_stays_with_the_newer_one(agent: Agent) -
     agent.reconcile(one)
     agent.reconcile(two)
     for _ in range(2):
-        with pytest.raises(KernelError, match="another one is in its place"):
+        with pytest.raises(RefusedError, match="another one is in its place"):
             agent.reconciler.reconcile(one)
         agent.reconcile(two)
     agent.reconcile(replace(two, floating_ips=()))

@@ -73,7 +73,7 @@ def test_a_device_without_an_ethernet_address_is_removed_like_any_other(mac: str
 def test_phases_hold_every_change_once(now: NamespaceState, want: NamespaceState) -> None:
     items = diff(now, want).items
     order = phases(items)
-    removed = (*order.before, *order.stop, *order.late)
+    removed = (*order.before, *order.stop, *order.unroute, *order.withdraw, *order.late)
     staged = (*removed, *order.build, *order.lead)
     assert sorted(map(str, staged)) == sorted(map(str, items))
     assert all(change.action is Action.REMOVE for change in removed)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dvr_agent.errors import KernelError, ServiceError, ServiceFatalError
+from dvr_agent.errors import ServiceError, ServiceFatalError
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.api import RefusedError
 from dvr_agent.reconcile.reconciler import RouterReconciler

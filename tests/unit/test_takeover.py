@@ -13,7 +13,6 @@ from dvr_agent.cli.render import Renderer, as_lines
 from dvr_agent.desired.build import desired_router
 from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.scope_marks import SCOPE_MASK, known_marks, scope_marks
-from dvr_agent.errors import KernelError
 from dvr_agent.reconcile.api import RefusedError
 from dvr_agent.reconcile.handover import find_own_objects, missing_effects, remove_own_objects
 from dvr_agent.reconcile.post_commit import released_by_takeover

@@ -21,6 +21,7 @@ from pyroute2.netlink import (
     NLMSG_ERROR,
 )
 
+from dvr_agent.errors import KernelError
 from dvr_agent.kernel.netlink.endpoint import NetlinkEndpoint, RepeatError
 from dvr_agent.kernel.netlink.framing import (
     DONE_SIZE,

@@ -1,0 +1,120 @@
+"""A job that stops half way, or that the kernel refuses something, on the real kernel: pings of all addresses work."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from dvr_agent.kernel.plumber import RealPlumber
+from dvr_agent.reconcile.api import RefusedError
+from dvr_agent.state.diff import Change
+from dvr_agent.state.missing import Missing
+from tests.support import lab
+from tests.support.packet_documents import Network, RouterDocument
+from tests.support.packet_world import INTERNET, PUBLIC, World, fip_namespace
+from tests.support.probes import Pinger
+
+RED = Network("red", ("10.1.0.0/24",))
+FIP, OTHER, GATEWAY = "203.0.113.51", "203.0.113.52", "203.0.113.10"
+SETTLING = 10
+"""Requests that may be lost while a floating IP moves: what is on its way, and what the peer's ARP cache still says."""
+
+
+class StoppedError(Exception):
+    """The process is killed."""
+
+
+@pytest.fixture
+def router(world: World) -> RouterDocument:
+    one, two = world.cloud.vm("one", RED, "10.1.0.11"), world.cloud.vm("two", RED, "10.1.0.12")
+    router = world.cloud.router("main", RED).gateway(PUBLIC, GATEWAY)
+    world.apply(router)
+    world.boot(one, two)
+    return router
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Stop the job before its n-th change of an object."""
+    original, count = RealPlumber.apply, 0
+
+    def apply(self: RealPlumber, namespace: str, changes: Sequence[Change], missing: Missing | None = None) -> None:
+        nonlocal count
+        for change in changes:
+            count += 1
+            if count == number:
+                raise StoppedError
+            original(self, namespace, [change], missing)
+
+    monkeypatch.setattr(RealPlumber, "apply", apply)
+
+
+def stopped(world: World, router: RouterDocument, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Begin the router's job, which stops before its n-th change."""
+    with monkeypatch.context() as patch:
+        stop_at(patch, number)
+        with pytest.raises(StoppedError):
+            world.apply(router)
+
+
+def lost(*pingers: Pinger) -> list[list[int]]:
+    """Return the requests of new connections that got no answer, once the peers' ARP caches have settled."""
+    with contextlib.ExitStack() as running:
+        for pinger in pingers:
+            running.enter_context(pinger)
+        pingers[0].run_for(3 * SETTLING)
+    return [[number for number in pinger.lost if number >= SETTLING] for pinger in pingers]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_first_floating_ip_whose_job_stops_anywhere_cuts_nobody_off(
+    world: World, router: RouterDocument, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    router.floating_ip(FIP, world.cloud.vms["one"])
+    stopped(world, router, monkeypatch, number)
+    assert lost(Pinger("one", INTERNET), Pinger("two", INTERNET)) == [[], []]
+    world.start_agent()
+    world.apply(router)
+    assert lost(Pinger("one", INTERNET), Pinger("two", INTERNET), Pinger("internet", FIP)) == [[], [], []]
+
+
+@pytest.mark.parametrize(("central", "number"), [(True, 1), (True, 3), (False, 1), (False, 2)])
+def test_a_floating_ip_that_changes_sides_works_where_its_job_stops(
+    world: World, router: RouterDocument, monkeypatch: pytest.MonkeyPatch, number: int, central: bool
+) -> None:
+    """Two writes decide the side: which way out, and who answers ARP; not the moment between them."""
+    router.floating_ip(OTHER, world.cloud.vms["two"])  # the pair is there all the time
+    router.floating_ip(FIP, world.cloud.vms["one"], central=not central)
+    world.apply(router)
+    router.floating_ip(FIP, world.cloud.vms["one"], central=central)
+    stopped(world, router, monkeypatch, number)
+    assert lost(Pinger("one", INTERNET), Pinger("internet", FIP), Pinger("two", INTERNET)) == [[], [], []]
+
+
+def test_a_refused_route_of_a_floating_ip_leaves_the_instance_on_its_old_way(
+    world: World, router: RouterDocument
+) -> None:
+    router.floating_ip(OTHER, world.cloud.vms["two"])
+    world.apply(router)
+    namespace = fip_namespace()
+    lab.run("ip", "-n", namespace, "route", "add", f"{FIP}/32", "dev", "lo", "proto", "static")
+    router.floating_ip(FIP, world.cloud.vms["one"])
+    with Pinger("one", INTERNET) as one:
+        with pytest.raises(RefusedError, match=f"namespace {namespace}: route {FIP}/32 via .*: EEXIST") as refused:
+            world.apply(router)
+        one.run_for(30)
+        assert len(refused.value.errors) == 1
+        assert FIP in refused.value.held
+        assert "10.1.0.11" not in _rules(router)
+        lab.run("ip", "-n", namespace, "route", "del", f"{FIP}/32", "dev", "lo", "proto", "static")
+        healed = one.sent
+        world.apply(router)
+        one.run_for(30)
+    assert [request for request in one.lost if not healed <= request < healed + SETTLING] == []
+    assert "10.1.0.11" in _rules(router)
+
+
+def _rules(router: RouterDocument) -> set[Any]:
+    return {rule["src"] for rule in lab.ip_json("rule", netns=router.qrouter)}

@@ -1,0 +1,43 @@
+"""How refused objects are told: briefly in the log, completely in the status, and to the source by address."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+
+import pytest
+
+from dvr_agent.daemon.job_result import RouterState
+from dvr_agent.daemon.jobs import UpdateRouter, report_of, run
+from dvr_agent.daemon.work_queue import Priority, QueuedJob
+from dvr_agent.errors import KernelError
+from dvr_agent.model.router import Router
+from dvr_agent.reconcile.api import Plan, RefusedError, Result
+from dvr_agent.sources.api import DataPlane, Document
+from tests.support.recorded_documents import load
+
+ERRORS = [KernelError("qrouter-x", f"route 172.16.{n}.0/24 via 10.0.0.255 dev qr-x", errno.EINVAL) for n in range(5)]
+
+
+class Refusing:
+    """Only the part of a reconciler that an update uses."""
+
+    def reconcile(self, router: Router, in_resync: bool = False) -> Result:
+        raise RefusedError(ERRORS, {"203.0.113.183"}, Result(Plan(f"router {router.id}"), 0.0))
+
+
+def test_the_log_names_three_and_the_status_all(caplog: pytest.LogCaptureFixture) -> None:
+    work = UpdateRouter(Document("r.json", load("b2_dvr_snat_node_with_vms", "compute1"), b""))
+    job = QueuedJob(work.router_id, work, Priority.EVENT, time.monotonic())
+    with caplog.at_level(logging.ERROR):
+        _late, result = run(job, Refusing())  # type: ignore[arg-type]
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "failed: namespace qrouter-x: route 172.16.0.0/24 via 10.0.0.255 dev qr-x: EINVAL (" in line
+    assert line.endswith("; and 2 more")
+    assert "172.16.3.0/24" not in line
+    assert result.state is RouterState.DEGRADED
+    assert result.retry
+    assert all(str(error) in result.reason for error in ERRORS)
+    report = report_of(work, result)
+    assert (report.data_plane, report.held) == (DataPlane.IN_PLACE, {"203.0.113.183"})
