@@ -171,12 +171,13 @@ class ClaimRegister:
         if known is not None and known.router is router:
             known.name = name or known.name
             return known
-        if known is not None and known.router == router:
-            age = known.age
-        else:
-            self._clock += 0 if self._is_open else 1
-            age = self._clock
-        document = _Document(router, name or (known.name if known is not None else ""), age)
+        if known is not None and known.router == router:  # read again
+            if known.granted is known.router:
+                known.granted = router
+            known.router, known.name = router, name or known.name
+            return known
+        self._clock += 0 if self._is_open else 1
+        document = _Document(router, name or (known.name if known is not None else ""), self._clock)
         self._documents[router.id] = document
         before = known.keys if known is not None else self._undeclared.pop(router.id, ())
         wanted = {claim.key: claim.thing for claim in _claims(router, settings)}
