@@ -1,7 +1,7 @@
-"""Measures that documents cannot take things from each other: on the real kernel, each way of claiming a router's things.
+"""Measures that documents cannot take things from each other: all ways of claiming, on the real kernel.
 
-For each way, with documents that hold and documents that win (Neutron): the first router is built, the second document
-comes, the agent starts again with the documents in the other order, the holder goes.
+For each way: the first router is built, the second document comes, the agent starts again with the documents in the
+other order, the holder goes.
 """
 
 from __future__ import annotations
