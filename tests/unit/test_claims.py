@@ -191,6 +191,23 @@ def test_the_agent_gateway_port_in_use_keeps_its_address(bench: Bench, one: Rout
     assert not bench.reconciler.planner.plan(one)
 
 
+def test_no_router_of_a_network_gets_an_agent_gateway_port_that_a_router_excludes(bench: Bench) -> None:
+    one, (two, _) = make_router("one", 1), CASES["fg is port"]
+    assert two.gateway is not None
+    three = make_router("three", 3)
+    assert three.gateway is not None
+    network = two.gateway.network_id
+    three = replace(three, gateway=replace(three.gateway, network_id=network), agent_gateways=two.agent_gateways)
+    for router in (one, two, three):
+        bench.reconciler.reconcile(router)
+    assert not bench.reconciler.planner.plan(one)
+    assert names.FIP + network not in bench.namespaces()
+    assert bench.reconciler.remove(one.id).affected == tuple(sorted((two.id, three.id)))
+    for router in (two, three):
+        assert not bench.reconciler.reconcile(router).plan.omitted
+    assert names.FIP + network in bench.namespaces()
+
+
 def test_what_a_failed_job_found_is_told_by_the_next_one(bench: Bench, one: Router, two: Router) -> None:
     bench.reconciler.reconcile(with_fip(one))
     bench.reconciler.reconcile(with_fip(two))
@@ -199,6 +216,17 @@ def test_what_a_failed_job_found_is_told_by_the_next_one(bench: Bench, one: Rout
         bench.reconciler.reconcile(one)
     bench.fake.heal()
     assert bench.reconciler.reconcile(make_router("three", 3)).affected == (two.id,)
+
+
+def test_a_holder_whose_namespaces_cannot_be_read_keeps_what_it_claims(bench: Bench, one: Router, two: Router) -> None:
+    """Also against a lower id, which decides where the kernel has neither's."""
+    higher, lower = sorted((with_fip(one), with_fip(two)), key=lambda router: router.id, reverse=True)
+    bench.reconciler.reconcile(higher)
+    bench.restart()
+    bench.fake.fail("interfaces.observe", when=lambda name, *_: name == names.QROUTER + higher.id, times=1)
+    bench.reconciler.begin_resync([("a.json", lower), ("b.json", higher)])
+    assert bench.reconciler.reconcile(lower, in_resync=True).plan.omitted
+    assert not bench.reconciler.reconcile(higher, in_resync=True).plan
 
 
 def test_check_compares_documents_of_any_host(one: Router, two: Router) -> None:
