@@ -28,7 +28,8 @@ Run = Callable[[argparse.Namespace, Output], int]
 
 EPILOG = f"""\
 exit codes:
-  check     0 all documents are good         1 at least one is bad or has objects that are left out
+  check     0 all documents are good         1 at least one is bad, has objects that are left out, or claims what
+                                               another one claims
   plan      0 in sync                        1 error, or a bad document
             2 there are changes, objects of a document are left out, or the newest document of a
             router cannot be used

@@ -171,12 +171,13 @@ class ClaimRegister:
         if known is not None and known.router is router:
             known.name = name or known.name
             return known
-        if known is not None and known.router == router:
-            age = known.age
-        else:
-            self._clock += 0 if self._is_open else 1
-            age = self._clock
-        document = _Document(router, name or (known.name if known is not None else ""), age)
+        if known is not None and known.router == router:  # read again
+            if known.granted is known.router:
+                known.granted = router
+            known.router, known.name = router, name or known.name
+            return known
+        self._clock += 0 if self._is_open else 1
+        document = _Document(router, name or (known.name if known is not None else ""), self._clock)
         self._documents[router.id] = document
         before = known.keys if known is not None else self._undeclared.pop(router.id, ())
         wanted = {claim.key: claim.thing for claim in _claims(router, settings)}
@@ -226,10 +227,12 @@ class ClaimRegister:
         for port in agent_gateways(router, settings):
             owner = network_owner(port.network_id)
             for claim in gateway_claims(port):
-                found = [one for one in self._claimants.get(claim.key, ()) if one.thing != owner]
-                present = any(one.thing == owner for one in self._claimants.get(claim.key, ()))
+                present = self._claimants.get(claim.key, ())
+                found = [one for one in present if one.thing != owner]
+                if not found or self._is_in_use(owner, claim.key) or any(one.owner == router.id for one in present):
+                    continue
                 own = self._rank(claim.key, _Claimant(owner, owner, document.age))
-                if found and not present and min(self._rank(claim.key, one) for one in found) < own:
+                if min(self._rank(claim.key, one) for one in found) < own:
                     yield claim
 
     # --- claims ---
@@ -292,8 +295,17 @@ class ClaimRegister:
         age = document.age if self.newer_wins and document is not None else claimant.since
         router = document.router if document is not None else None
         in_kernel = age == 0 and self._holdings.of(claimant.owner).has(key, router)
-        in_use = claimant.owner in self._gateways and key in self._gateways[claimant.owner][1]
-        return (not in_use, -age if self.newer_wins else age, not in_kernel, document is not None, claimant.owner)
+        return (
+            not self._is_in_use(claimant.owner, key),
+            -age if self.newer_wins else age,
+            not in_kernel,
+            document is not None,
+            claimant.owner,
+        )
+
+    def _is_in_use(self, owner: str, key: str) -> bool:
+        """Return True if the owner is an agent gateway port in use that has the key."""
+        return owner in self._gateways and key in self._gateways[owner][1]
 
     def _age(self, owner: str) -> int:
         """Return the age of a claim that is new."""

@@ -90,10 +90,11 @@ class SliceSnapshot:
 class FipRoutes:
     """Decides which router's slice has a route of the main table that several documents ask for.
 
-    A floating IP may move from one router to another, and their documents come in any order: the newest claim wins.  A
-    subnet in the external address scope may belong to several routers for good: the router with the lowest id has its
-    route, whatever the order of their jobs; the others concede it, and one of them gets it when that router goes.  A
-    slice observes its own routes only; this memory saves a dump of all routes of the namespace.
+    Of a floating IP that moves from one router to another the register of claims says who has it; that router's slice
+    takes the route over.  A subnet in the external address scope may belong to several routers for good: the router
+    with the lowest id has its route, whatever the order of their jobs; the others concede it, and one of them gets it
+    when that router goes.  A slice observes its own routes only; this memory saves a dump of all routes of the
+    namespace.
 
     :param found: namespace → its routes at start
     """
@@ -103,8 +104,6 @@ class FipRoutes:
         """(Namespace, destination) → the route in force."""
         self._of_device: dict[tuple[str, str], set[str]] = {}
         """(Namespace, device) → destinations of the routes in force by this device."""
-        self._lost: dict[tuple[str, str], set[str]] = {}
-        """(Namespace, device) → destinations that another slice took over, until this slice is in sync again."""
         self._conceded: dict[tuple[str, str], set[str]] = {}
         """(Namespace, destination) → ids of routers that may get this route when its present router goes."""
         self._ids: dict[tuple[str, str], str] = {}
@@ -133,15 +132,12 @@ class FipRoutes:
                     del self._conceded[namespace, subnet]
         return tuple(found)
 
-    def take_over(self, changes: Changes, subnets: Collection[str] = ()) -> Changes:
+    def take_over(self, changes: Changes) -> Changes:
         """Return the changes with a CHANGE instead of an ADD for a route that another slice has.
 
-        The newest claim wins.  The other slice's next job finds the route gone: if its document has changed too,
-        that is right; if it has not, the job does not take the route back, so that two routers never take turns.
-
-        :param subnets: the router's subnets in the external address scope: routes that were not conceded are taken over
+        Two routers never take turns: what is desired was granted by the register of claims, or not conceded.
         """
-        items = tuple(self._taken_over(changes.namespace, change, subnets) for change in changes.items)
+        items = tuple(self._taken_over(changes.namespace, change) for change in changes.items)
         return replace(changes, items=items) if items != changes.items else changes
 
     def note_in_sync(self, state: NamespaceState, subnets: Collection[str] = ()) -> set[str]:
@@ -169,7 +165,6 @@ class FipRoutes:
 
     def _drop(self, namespace: str, device: str) -> set[str]:
         """Forget a slice's routes; returns their destinations."""
-        self._lost.pop((namespace, device), None)
         released = self._of_device.pop((namespace, device), set())
         for dst in released:
             del self._routes[namespace, dst]
@@ -180,20 +175,19 @@ class FipRoutes:
         return {router_id for dst in destinations for router_id in self._conceded.get((namespace, dst), ())}
 
     def _note(self, namespace: str, routes: Iterable[Route], subnets: Collection[str] = ()) -> None:
-        """Note routes that are in force; a slice that had one of them has lost it."""
+        """Note routes that are in force; a slice that had one of them has it no more."""
         for route in routes:
             if route.table == MAIN_TABLE:
                 previous = self._routes.get((namespace, route.dst))
                 if previous is not None:
                     loser = (namespace, previous.hops[0].device)
                     self._of_device[loser].discard(route.dst)
-                    self._lost.setdefault(loser, set()).add(route.dst)
                     if route.dst in subnets and loser in self._ids:
                         self._conceded.setdefault((namespace, route.dst), set()).add(self._ids[loser])
                 self._routes[namespace, route.dst] = route
                 self._of_device.setdefault((namespace, route.hops[0].device), set()).add(route.dst)
 
-    def _taken_over(self, namespace: str, change: Change, subnets: Collection[str]) -> Change:
+    def _taken_over(self, namespace: str, change: Change) -> Change:
         """Return a CHANGE for the ADD of a route that another slice has, else the change itself."""
         route = change.item
         if change.action is not Action.ADD or not isinstance(route, Route) or route.table != MAIN_TABLE:
@@ -201,8 +195,6 @@ class FipRoutes:
         device = route.hops[0].device
         current = self._routes.get((namespace, route.dst))
         if current is None or current.hops[0].device == device:
-            return change
-        if route.dst not in subnets and route.dst in self._lost.get((namespace, device), ()):
             return change
         return Change(Action.CHANGE, route, current)
 

@@ -6,15 +6,19 @@ either reads nothing.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from dvr_agent.desired import claims, names
+from dvr_agent.errors import KernelError
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.inventory import Inventory, floating_ips
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership
+
+LOG = logging.getLogger(__name__)
 
 _QROUTER = Ownership(prefixes=(names.INTERNAL, names.ROUTER_TO_FIP))
 _SNAT = Ownership(prefixes=(names.CSNAT, names.GATEWAY))
@@ -30,6 +34,7 @@ class Holdings:
     :ivar external: addresses of its gateway device, and floating IPs
     :ivar inside: addresses of its other devices
     :ivar has_pair: it has a veth pair to a fip namespace
+    :ivar is_unknown: the kernel could not be read: the owner counts as having all that it claims
     """
 
     stems: frozenset[str] = frozenset()
@@ -37,12 +42,15 @@ class Holdings:
     external: frozenset[str] = frozenset()
     inside: frozenset[str] = frozenset()
     has_pair: bool = False
+    is_unknown: bool = False
 
     def has(self, key: str, router: Router | None) -> bool:
         """Return True if the kernel has what the key of a claim stands for.
 
         :param router: document of the owner; a bridge is the owner's if one of its ports there is in the kernel
         """
+        if self.is_unknown:
+            return True
         kind, _, value = key.partition(" ")
         last = value.rpartition(" ")[2]
         if kind == claims.DEVICE:
@@ -79,10 +87,15 @@ class KernelHoldings:
         self._read.pop(owner, None)
 
     def of(self, owner: str) -> Holdings:
-        """Return the holdings of an owner."""
+        """Return the holdings of an owner; unknown ones, with a warning, if the kernel cannot be read."""
         known = self._read.get(owner)
         if known is None:
-            known = self._read[owner] = self._gateway(owner) if owner.startswith(names.FIP) else self._router(owner)
+            try:
+                known = self._gateway(owner) if owner.startswith(names.FIP) else self._router(owner)
+            except KernelError as exc:
+                LOG.warning("%s: what it has in the kernel cannot be read, so it keeps what it claims: %s", owner, exc)
+                return Holdings(is_unknown=True)
+            self._read[owner] = known
         return known
 
     def routers_without(self, documents: Iterable[str]) -> list[str]:

@@ -177,7 +177,7 @@ class Planner:
         jobs.append(self._job(draft.qrouter, state.qrouter, half_inside))
         if state.slice is not None:
             job = self._job(draft.slice, state.slice, half_outside)
-            changes = self._memory.routes.take_over(job.changes, view.same_scope_subnets)
+            changes = self._memory.routes.take_over(job.changes)
             jobs.append(replace(job, changes=changes))
         jobs += [self._leave_network(network, view.router.id) for network in self._memory.left_networks(view)]
         if state.snat is not None:

@@ -194,18 +194,35 @@ def test_a_fip_namespace_that_vanished_in_the_middle_of_a_pass_is_made_whole(age
     assert not agent.reconciler.planner.plan(router)
 
 
-def test_a_floating_ip_in_two_documents_stays_with_the_newer_one(agent: Agent) -> None:
+def test_a_floating_ip_in_two_documents_stays_with_its_holder(agent: Agent) -> None:
     address = "203.0.113.150"
     one = replace(make_router("one", 1), floating_ips=(fip(address, "10.1.0.9"),))
     two = replace(make_router("two", 2), floating_ips=(fip(address, "10.2.0.9"),))
+    agent.reconciler.begin_resync()
     agent.reconcile(one)
     agent.reconcile(two)
     for _ in range(2):
-        with pytest.raises(RefusedError, match="another one is in its place"):
-            agent.reconciler.reconcile(one)
-        agent.reconcile(two)
-    agent.reconcile(replace(two, floating_ips=()))
+        assert not agent.reconcile(one).plan.omitted
+        assert agent.reconcile(two).plan.omitted
+    assert agent.reconcile(replace(one, floating_ips=())).affected == (two.id,)
+    assert not agent.reconcile(two).plan.omitted
+    assert agent.reconcile(one).plan.omitted
+
+
+def test_of_two_documents_of_an_authority_the_newer_has_a_floating_ip_at_once(agent: Agent) -> None:
+    """Back and forth, before and after the other router's own job: the route in the fip namespace follows."""
+    agent.reconciler.memory.claims.newer_wins = True
+    agent.reconciler.begin_resync()
+    address = "203.0.113.150"
+    one, two = make_router("one", 1), make_router("two", 2)
     agent.reconcile(one)
+    agent.reconcile(two)
+    for number, (router, fixed) in enumerate([(one, "10.1.0.9"), (two, "10.2.0.9")] * 3):
+        claimant = replace(router, name=f"change {number}", floating_ips=(fip(address, fixed),))
+        assert not agent.reconciler.reconcile(claimant).plan.omitted
+        (route,) = lab.ip_json("route", "show", address, netns=names.FIP + EXTERNAL)
+        assert route["dev"] == names.device(names.FIP_TO_ROUTER, router.id)
+        assert not agent.reconciler.planner.plan(claimant)
 
 
 def test_the_kernel_wins_over_a_state_file_that_gives_its_priority_to_another_floating_ip(agent: Agent) -> None:

@@ -291,7 +291,7 @@ def test_two_agent_gateway_ports_for_one_host_make_one_device(case: Case) -> Non
     assert case.site.state(case.id) == "in sync"
 
 
-def test_the_newer_of_two_documents_has_a_floating_ip_and_the_older_router_is_asked_for_again(case: Case) -> None:
+def test_the_newer_document_has_a_floating_ip_and_the_older_router_is_asked_for(case: Case) -> None:
     twin, address = case.twin(), case.fip["floating_ip_address"]
     theirs = {**case.fip, "id": f"f{case.fip['id'][1:]}", "router_id": twin}
     case.cloud.routers[twin]["_floatingips"] = [theirs]

@@ -61,10 +61,18 @@ class Ctl:
 
 
 def _renumbered(text: str, number: int) -> str:
-    """Other ids and MACs for the router and its own ports; the external network and its agent gateway port stay."""
+    """Other ids, MACs and networks for the router and its own ports, other external addresses.
+
+    The external network and its agent gateway port stay.
+    """
     document = json.loads(text)
     router = document.get("router", document)
     ports = [router["gw_port"], *router["_interfaces"], *router["_snat_router_interfaces"]]
-    for old in [router["id"], *(port["id"] for port in ports), *(fip["id"] for fip in router["_floatingips"])]:
+    inside = {port["network_id"] for port in (*router["_interfaces"], *router["_snat_router_interfaces"])}
+    ids = [router["id"], *(port["id"] for port in ports), *(fip["id"] for fip in router["_floatingips"]), *inside]
+    for old in ids:
         text = text.replace(old, str(uuid.uuid5(uuid.UUID(old), str(number))))
+    for index, port in enumerate(ports):
+        text = text.replace(port["mac_address"], f"fa:16:3e:78:{number:02x}:{index:02x}")
+    text = text.replace(f'"{router["gw_port"]["fixed_ips"][0]["ip_address"]}"', f'"203.0.113.{220 + number}"')
     return text.replace(router["_floatingips"][0]["floating_ip_address"], f"203.0.113.{200 + number}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -16,24 +15,14 @@ from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.desired.host_view import make_view
 from dvr_agent.desired.rivals import find_rivals
 from dvr_agent.errors import KernelError
-from dvr_agent.model.router import Router, RouterPort
+from dvr_agent.model.router import Router
 from dvr_agent.reconcile.api import Result
 from tests.support.reconciler_rig import Bench
 from tests.support.recorded_documents import MODES, RECORDED, load
-from tests.support.small_routers import EXTERNAL, HOST, fip, make_router, port
+from tests.support.rival_documents import CASES, SHARED, with_fip
+from tests.support.small_routers import EXTERNAL, HOST, make_router, port
 
 SETTINGS = HostSettings(HOST, AgentMode.DVR_SNAT)
-SHARED = "203.0.113.77"
-
-
-def with_fip(router: Router, address: str = SHARED) -> Router:
-    fixed = str(router.interfaces[0].fixed_ips[0].address + 8)
-    return replace(router, floating_ips=(*router.floating_ips, fip(address, fixed)))
-
-
-def other_id(found: RouterPort, like: RouterPort) -> RouterPort:
-    """The port with an id that begins as another's, so that its devices have the other's names."""
-    return replace(found, id=like.id[:11] + found.id[11:])
 
 
 @pytest.fixture
@@ -84,37 +73,6 @@ def test_routers_share_the_agent_gateway_port_and_internal_networks(one: Router,
 
 
 # --- who has it ---------------------------------------------------------------------------------------------------
-
-
-def cases() -> Iterator[tuple[str, Router, str]]:
-    """Yield (name, the second router, key in the text) for each way in which it claims what the first one has."""
-    one, two = with_fip(make_router("one", 1)), make_router("two", 2)
-    assert one.gateway is not None
-    assert two.gateway is not None
-    inside, outside = two.interfaces[0], two.gateway
-    yield "fip", with_fip(two), "floating_ip_address"
-    yield "fip is gateway", with_fip(two, "203.0.113.1"), "floating_ip_address"
-    yield "gateway", replace(two, gateway=replace(outside, fixed_ips=one.gateway.fixed_ips)), "gw_port.fixed_ips"
-    taken = replace(outside.fixed_ips[0], address=ip_address(SHARED))
-    yield "gateway is fip", replace(two, gateway=replace(outside, fixed_ips=(taken,))), "gw_port.fixed_ips"
-    yield "port id", replace(two, interfaces=(replace(inside, id=one.interfaces[0].id),)), "_interfaces"
-    yield "port stem", replace(two, interfaces=(other_id(inside, one.interfaces[0]),)), "_interfaces"
-    yield "gateway id", replace(two, gateway=replace(outside, id=one.gateway.id)), "gw_port.id"
-    yield "gateway is port", replace(two, gateway=other_id(outside, one.interfaces[0])), "gw_port.id"
-    csnat = other_id(two.snat_interfaces[0], one.gateway)
-    yield "csnat is gateway", replace(two, snat_interfaces=(csnat,)), "_snat_router_interfaces"
-    yield "gateway mac", replace(two, gateway=replace(outside, mac=one.gateway.mac)), "gw_port.mac_address"
-    same = replace(inside, network_id=one.interfaces[0].network_id, fixed_ips=one.interfaces[0].fixed_ips)
-    yield "address inside", replace(two, interfaces=(same,)), "_interfaces"
-    network = one.interfaces[0].network_id[:11] + inside.network_id[11:]
-    yield "network stem", replace(two, interfaces=(replace(inside, network_id=network),)), "network_id"
-    yield "router stem", replace(two, id=one.id[:10] + two.id[10:]), "$.id"
-    agent = replace(two.agent_gateways[0], id=one.interfaces[0].id, network_id="cccccccc-0000-4000-8000-000000000001")
-    moved = replace(outside, network_id=agent.network_id)
-    yield "fg is port", replace(two, gateway=moved, agent_gateways=(agent,)), "_floatingip_agent_interfaces"
-
-
-CASES = {name: (router, key) for name, router, key in cases()}
 
 
 @pytest.mark.parametrize("restart", [False, True])
@@ -233,6 +191,23 @@ def test_the_agent_gateway_port_in_use_keeps_its_address(bench: Bench, one: Rout
     assert not bench.reconciler.planner.plan(one)
 
 
+def test_no_router_of_a_network_gets_an_agent_gateway_port_that_a_router_excludes(bench: Bench) -> None:
+    one, (two, _) = make_router("one", 1), CASES["fg is port"]
+    assert two.gateway is not None
+    three = make_router("three", 3)
+    assert three.gateway is not None
+    network = two.gateway.network_id
+    three = replace(three, gateway=replace(three.gateway, network_id=network), agent_gateways=two.agent_gateways)
+    for router in (one, two, three):
+        bench.reconciler.reconcile(router)
+    assert not bench.reconciler.planner.plan(one)
+    assert names.FIP + network not in bench.namespaces()
+    assert bench.reconciler.remove(one.id).affected == tuple(sorted((two.id, three.id)))
+    for router in (two, three):
+        assert not bench.reconciler.reconcile(router).plan.omitted
+    assert names.FIP + network in bench.namespaces()
+
+
 def test_what_a_failed_job_found_is_told_by_the_next_one(bench: Bench, one: Router, two: Router) -> None:
     bench.reconciler.reconcile(with_fip(one))
     bench.reconciler.reconcile(with_fip(two))
@@ -241,6 +216,17 @@ def test_what_a_failed_job_found_is_told_by_the_next_one(bench: Bench, one: Rout
         bench.reconciler.reconcile(one)
     bench.fake.heal()
     assert bench.reconciler.reconcile(make_router("three", 3)).affected == (two.id,)
+
+
+def test_a_holder_whose_namespaces_cannot_be_read_keeps_what_it_claims(bench: Bench, one: Router, two: Router) -> None:
+    """Also against a lower id, which decides where the kernel has neither's."""
+    higher, lower = sorted((with_fip(one), with_fip(two)), key=lambda router: router.id, reverse=True)
+    bench.reconciler.reconcile(higher)
+    bench.restart()
+    bench.fake.fail("interfaces.observe", when=lambda name, *_: name == names.QROUTER + higher.id, times=1)
+    bench.reconciler.begin_resync([("a.json", lower), ("b.json", higher)])
+    assert bench.reconciler.reconcile(lower, in_resync=True).plan.omitted
+    assert not bench.reconciler.reconcile(higher, in_resync=True).plan
 
 
 def test_check_compares_documents_of_any_host(one: Router, two: Router) -> None:
