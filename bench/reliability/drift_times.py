@@ -107,6 +107,10 @@ def changes(number: int) -> dict[str, Change]:
             f"ip -n {space} neighbour delete $({neighbours} | grep {inside} | head -1 | cut -d' ' -f1-3)",
             f"{neighbours} | sort",
         ),
+        "forwarding": Change(
+            f"ip netns exec {space} sysctl -q -w net.ipv4.ip_forward=0",
+            f"ip netns exec {space} sysctl -n net.ipv4.ip_forward",
+        ),
         "bridge port": Change(f"ip link set {tap} nomaster", f"ip -o link show dev {tap} | grep -o 'master [^ ]*'"),
         "namespace": Change(f"ip netns delete {space}", f"ip -n {space} rule; ip -n {space} route show table 16"),
     }

@@ -151,7 +151,7 @@ class DriftEvents:
         if notification.kind in event_decoding.LINK_KINDS:
             yield from self._renamed(name, notification)
             indexes: dict[int, str] = {}
-        elif notification.kind in event_decoding.RULE_KINDS:
+        elif notification.kind in event_decoding.NAMELESS_KINDS:
             indexes = {}
         else:
             if name not in devices:

@@ -27,13 +27,15 @@ from dvr_agent.kernel.netlink.address import decode_addresses
 from dvr_agent.kernel.netlink.link import decode_brief, index_and_name
 from dvr_agent.kernel.netlink.listener import Notification
 from dvr_agent.kernel.netlink.neighbour import decode_named_neighbour
+from dvr_agent.kernel.netlink.netconf import RTM_NEWNETCONF, decode_forwarding
 from dvr_agent.kernel.netlink.route import decode_replaced, decode_routes
 from dvr_agent.kernel.netlink.rule import decode_rules
 from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.link import Link
 
 LINK_KINDS = (RTM_NEWLINK, RTM_DELLINK)
-RULE_KINDS = (RTM_NEWRULE, RTM_DELRULE)
+NAMELESS_KINDS = (RTM_NEWRULE, RTM_DELRULE, RTM_NEWNETCONF)
+"""Objects that name no device by its index."""
 GONE_LINK = (RTM_DELLINK,)
 _PRESENT = frozenset({RTM_NEWLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWRULE, RTM_NEWNEIGH})
 
@@ -91,6 +93,12 @@ def _neighbour(notification: Notification, devices: Names) -> Iterable[Found]:
         yield Found(item, permanent and notification.kind in _PRESENT)
 
 
+def _parameter(notification: Notification, _devices: Names) -> Iterable[Found]:
+    item = decode_forwarding(notification.body)
+    if item is not None:
+        yield Found(item, True)
+
+
 _DECODERS: dict[int, Callable[[Notification, Names], Iterable[Found]]] = {
     RTM_NEWLINK: _link,
     RTM_DELLINK: _link,
@@ -102,4 +110,5 @@ _DECODERS: dict[int, Callable[[Notification, Names], Iterable[Found]]] = {
     RTM_DELRULE: _rule,
     RTM_NEWNEIGH: _neighbour,
     RTM_DELNEIGH: _neighbour,
+    RTM_NEWNETCONF: _parameter,
 }

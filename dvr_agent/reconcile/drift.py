@@ -246,7 +246,8 @@ def is_drift(desired: NamespaceState, event: Event) -> bool:
         same_key = [one for one in wanted if kind.identity(one) == key]
         if same_key:
             return not any(kind.same(item, one) for one in same_key)
-    return kind.owned(desired.ownership, item)
+    # A parameter that is not desired is nobody's.
+    return kind.removable and kind.owned(desired.ownership, item)
 
 
 def _states(desired: DesiredRouter | None) -> Iterator[NamespaceState]:

@@ -210,3 +210,19 @@ def test_a_directory_that_vanishes_later_is_no_deletion(daemon: MakeDaemon) -> N
     assert built(one) == {router_id(1)}
     (one.base / "away").rename(one.routers)
     wait_for(lambda: one.status()["state"] == "in sync")
+
+
+def test_an_audit_of_many_routers_comes_in_portions_and_tries_each_once(daemon: MakeDaemon) -> None:
+    number = 70
+    one = daemon(dvr_agent={"audit_interval": 2})
+    for index in range(number):
+        one.write(index)
+    one.start()
+    started = len(calls(one))
+    wait_for(lambda: one.status()["last_audit"])
+    audit = calls(one)[started:]
+    audit = audit[: audit.index("remove_stale") + 1]
+    assert audit.count("begin_pass") == 2
+    tried = [call for call in audit if call.startswith("reconcile")]
+    assert sorted(tried) == sorted(f"reconcile {router_id(n)} pass" for n in range(number))
+    assert audit[1:36].count("begin_pass") == 0

@@ -122,6 +122,14 @@ def shared_device_deleted() -> None:
     ip(FIP, "link", "delete", first(FIP, "fg-"))
 
 
+def forwarding_off() -> None:
+    lab.in_netns(SNAT, "sysctl", "-q", "-w", "net.ipv4.ip_forward=0")
+
+
+def forwarding_of_ipv6_off() -> None:
+    lab.in_netns(QROUTER, "sysctl", "-q", "-w", "net.ipv6.conf.all.forwarding=0")
+
+
 def bridge_port_taken() -> None:
     port = RECORDED["router"]["_interfaces"][0]["id"]
     lab.run("ip", "link", "set", f"tap{port[:11]}", "nomaster")
@@ -134,7 +142,15 @@ def bridge_down() -> None:
 GROUPS = (
     (link_down, link_deleted, link_renamed, rule_removed, rule_in_fip_removed, route_replaced),
     (link_bounced, mtu_changed, address_removed, address_added, route_removed, neighbour_removed),
-    (neighbour_learned, bridge_port_taken, bridge_down, shared_device_deleted, namespace_deleted),
+    (
+        forwarding_off,
+        forwarding_of_ipv6_off,
+        neighbour_learned,
+        bridge_port_taken,
+        bridge_down,
+        shared_device_deleted,
+        namespace_deleted,
+    ),
 )
 """In none is one object repaired three times: that is a fight."""
 
@@ -146,7 +162,12 @@ def whole() -> dict[str, object]:
         for link in lab.ip_json("link", "show")
         if link["ifname"].startswith(("tap", "brq"))
     }
-    return {**snapshot(), "": ports}
+    forwarding = [
+        lab.in_netns(name, "sysctl", "-n", "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
+        for name in (QROUTER, SNAT, FIP)
+        if (lab.NETNS / name).exists()
+    ]
+    return {**snapshot(), "": ports, "forwarding": forwarding}
 
 
 @pytest.mark.parametrize("changes", GROUPS)

@@ -12,8 +12,8 @@ KEPT_BY = "one netlink socket hears all our namespaces (kernel/drift_events.py);
 PROMISES = (
     Promise(
         "drift-10",
-        "What another program changes of a router's links, addresses, routes, rules, neighbours, bridge ports or "
-        "namespaces is put right in less than a second; 10 routers",
+        "What another program changes of a router's links, addresses, routes, rules, neighbours, forwarding, bridge "
+        "ports or namespaces is put right in less than a second; 10 routers",
         KEPT_BY,
         (REPAIR,),
         repair_times(10),

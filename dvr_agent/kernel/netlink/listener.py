@@ -26,6 +26,7 @@ from pyroute2.netlink.rtnl import (
 
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.netlink.message import HEADER
+from dvr_agent.kernel.netlink.netconf import RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF
 from dvr_agent.kernel.netlink.notification_filter import program
 
 # include/uapi/linux/netlink.h and asm-generic/socket.h: not in pyroute2, not in Python.
@@ -37,6 +38,7 @@ LINKS = RTMGRP_LINK
 ALL_GROUPS = (
     RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_RULE
     | RTMGRP_IPV6_IFADDR | RTMGRP_IPV6_ROUTE | 1 << RTNLGRP_IPV6_RULE - 1 | 1 << RTNLGRP_NSID - 1
+    | 1 << RTNLGRP_IPV4_NETCONF - 1 | 1 << RTNLGRP_IPV6_NETCONF - 1
 )  # fmt: skip
 OWN = -1
 """In place of a number: the namespace of the socket itself."""

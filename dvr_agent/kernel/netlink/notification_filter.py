@@ -5,6 +5,7 @@ The kernel runs it before it queues a notification (do_one_broadcast in net/netl
 * what our own sockets have asked for, where the kernel says so (``nlmsg_pid``); not links, of which it often does not;
 * bridge ports (AF_BRIDGE), which come as links, too;
 * routes that the kernel makes for addresses, and those of router advertisements: none of them is ours;
+* parameters of single devices;
 * what the kernel itself does to neighbours: it learns and forgets them all the time.
 """
 
@@ -28,6 +29,7 @@ from pyroute2.netlink.rtnl import (
     rt_proto,
 )
 
+from dvr_agent.kernel.netlink.netconf import ALL_DEVICES, HEAD, RTM_NEWNETCONF
 from dvr_agent.kernel.netlink.own_port import BASE, MASK
 
 _LOAD_WORD, _LOAD_HALF, _LOAD_BYTE = 0x20, 0x28, 0x30
@@ -36,6 +38,8 @@ _TYPE, _PORT, _BODY = 4, 12, 16
 """Offsets in struct nlmsghdr: nlmsg_type, nlmsg_pid, end."""
 _PROTOCOL = _BODY + 5
 """rtm_protocol of struct rtmsg."""
+_FIRST_VALUE = _BODY + HEAD + 4
+"""Payload of the first attribute behind struct netconfmsg."""
 _KEEP, _DROP = "keep", "drop"
 
 _Step = tuple[int, int, str]
@@ -56,6 +60,7 @@ def program() -> bytes:
         *((_JUMP_IF_EQUAL, _half(kind), "routes") for kind in routes),
         *((_JUMP_IF_EQUAL, _half(kind), "neighbours") for kind in neighbours),
         *((_JUMP_IF_EQUAL, _half(kind), _KEEP) for kind in others),
+        (_JUMP_IF_EQUAL, _half(RTM_NEWNETCONF), "parameters"),
         (_JUMP, 0, _DROP),
         "links",
         (_LOAD_BYTE, _BODY, ""),  # ifi_family
@@ -65,6 +70,10 @@ def program() -> bytes:
         (_LOAD_BYTE, _PROTOCOL, ""),
         *((_JUMP_IF_EQUAL, rt_proto[name], _DROP) for name in ("kernel", "ra", "redirect")),
         (_JUMP, 0, _KEEP),
+        "parameters",
+        (_LOAD_WORD, _FIRST_VALUE, ""),  # NETCONFA_IFINDEX (inet_netconf_fill_devconf in net/ipv4/devinet.c)
+        (_JUMP_IF_EQUAL, ALL_DEVICES, _KEEP),
+        (_JUMP, 0, _DROP),
         "neighbours",
         (_LOAD_WORD, _PORT, ""),
         (_JUMP_IF_EQUAL, 0, _DROP),
