@@ -41,6 +41,13 @@ class HttpProtocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]  # eventle
         except OSError as exc:
             self.log_message("connection ended: %s", exc)
 
+    def finish(self) -> None:
+        """Send what is left of the answer, and close."""
+        try:
+            super().finish()
+        except OSError as exc:
+            self.log_message("connection ended: %s", exc)
+
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name http.server gives it
         """Log what http.server would print."""
         LOG.debug("http: %s", (format % args).encode("ascii", "backslashreplace").decode())
