@@ -164,7 +164,7 @@ CASES = (
     Case("namespace refused", VICTIM_ID, "EPERM|not permitted", _injected("unshare", "EPERM"), _nothing),
     Case("mount refused", VICTIM_ID, "ENOMEM|Cannot allocate", _injected("mount", "ENOMEM"), _nothing),
     Case(
-        "table refused", "nat|filter|mangle|raw", "ENOMEM|Cannot allocate", _injected("setsockopt", "ENOMEM"), _nothing
+        "state file refused", "fip-(priorities|linklocal)", "No space left", _injected("renameat", "ENOSPC"), _nothing
     ),
     Case("no descriptor", VICTIM_ID, "EMFILE|Too many open", _injected("socket", "EMFILE"), _nothing),
 )
