@@ -25,7 +25,7 @@ def test_a_broken_state_file_changes_nothing_and_is_written_anew(host: lab.Host)
 
 
 def test_many_changes_a_second_end_in_sync_and_nothing_grows(host: lab.Host) -> None:
-    figure = churn.run(churn.Load(routers=20, seconds=3))
+    figure = churn.run(churn.Load(routers=20, seconds=2))
     assert "0 out of sync" in figure.text, figure
     assert "nothing more" in figure.text, figure
 
