@@ -39,7 +39,7 @@ class Case(NamedTuple):
 def measure(options: Options) -> Figure:
     """Make one fault after the other, and read."""
     silent = list[str]()
-    chosen = [case for case in CASES if not options.quick or case.name == "mount refused"]
+    chosen = [case for case in CASES if not options.quick or case.name == "bad value"]
     with LivingHost(ping=False) as host:
         for case in chosen:
             silent += [] if is_told(host, case) else [f"{case.name}: no line with {case.subject!r} and {case.reason!r}"]

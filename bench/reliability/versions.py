@@ -41,7 +41,8 @@ def measure(options: Options) -> Figure:
                 wrong += [f"this one over {RELEASE}: {line}" for line in turn(host, {})]
                 wrong += [f"{RELEASE} once more: {line}" for line in turn(host, release)]
             lost, sent = host.lost()
-    text = f"{1 if options.quick else 3} turns with {revision}: {len(wrong)} changes in the kernel, {lost} of {sent:,} pings lost"
+    turns = 1 if options.quick else 3
+    text = f"{turns} turns with {revision}: {len(wrong)} changes in the kernel, {lost} of {sent:,} pings lost"
     return Figure(text, not wrong and not lost, tuple(wrong[:20]))
 
 
