@@ -16,6 +16,7 @@ from tests.support.waiting import wait_for
 FEW, MORE = 1, 2
 """Floating IPs of a router before and after a change."""
 RSS_GROWTH = 0.05
+NAMESPACE = f"fip-{documents.EXTERNAL_NETWORK}"
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,13 @@ def run(load: Load) -> Figure:
             host.write(number, FEW)
         host.daemon.start(ready=False)
         wait_for(lambda: _all_in_sync(host, load), "all routers are built", load.build_seconds, every=1)
-        namespace = f"fip-{documents.EXTERNAL_NETWORK}"
         latencies: list[float] = []
-        with RouteWatch(namespace) as watch, Questioner(host.daemon) as questioner:
+        with RouteWatch(NAMESPACE) as watch, Questioner(host.daemon) as questioner:
             _change(host, written, load, load.seconds / 5, watch, latencies)
             before = host.usage()
             worst = _change(host, written, load, load.seconds * 4 / 5, watch, latencies)
             wait_for(lambda: _all_in_sync(host, load), "in sync at the end", load.build_seconds, every=0.2)
-            wrong = _wrong_routes(namespace, written)
+            wrong = _wrong_routes(NAMESPACE, written)
         after = host.usage()
     return _figure(load, before, after, latencies, max(worst, 0.0), questioner, wrong)
 
@@ -87,10 +87,10 @@ def _change(
         written.times[added, _address(number)] = time.monotonic()
         if time.monotonic() > asked + 5:
             worst, asked = max(worst, host.counters()["hub_lateness_ms"]), time.monotonic()
-    wait_for(lambda: written.times.keys() <= watch.seen.keys(), "every change is in the kernel", load.build_seconds)
+    # Two changes of a router that came while the daemon was busy may cancel each other: not all of them are seen.
+    wait_for(lambda: not _wrong_routes(NAMESPACE, written), "the last changes are in the kernel", load.build_seconds)
     wait_for(lambda: _all_in_sync(host, load), "in sync", load.build_seconds, every=0.2)
-    # Where a route was written again since, its earlier notification is older than the document: left out.
-    latencies += [watch.seen[key] - when for key, when in written.times.items() if watch.seen[key] > when]
+    latencies += [watch.seen[key] - when for key, when in written.times.items() if watch.seen.get(key, 0) > when]
     written.times.clear()
     watch.seen.clear()
     return max(worst, host.counters()["hub_lateness_ms"])

@@ -1,12 +1,14 @@
 """Makes system calls of the living daemon fail while it builds, changes and removes a router.
 
-Whatever fails, the daemon lives on, the living router keeps its packets, and without a hand everything is in the end as
-it would have been; at no time does an operator read of an unexpected exception.
+Whatever fails, the daemon lives on; only where its thread cannot leave a namespace it aborts, as it must, and is
+started again.  The living router keeps its packets, and without a hand everything is in the end as it would have been;
+at no time does an operator read of an unexpected exception.
 """
 
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -94,7 +96,9 @@ def inject(host: LivingHost, fault: Fault, document: Any, wanted: dict[str, obje
     try:
         with tracer.injected(host.pid(), fault.call, fault.inject):
             host.put(document)
-            wait_for(lambda: _ended(host, document), "a first try has ended")
+            wait_for(lambda: _ended(host, document) or _gave_up(host, fault), "a first try has ended")
+        if _gave_up(host, fault):
+            host.daemon.start()
         found = host.settle(document)
     except AssertionError as exc:
         return False, [str(exc), *host.left_overs()]
@@ -109,7 +113,6 @@ def _troubles(host: LivingHost) -> int:
 
 def _ended(host: LivingHost, document: Any) -> bool:
     """True if the step is done, or the router degraded with a reason, or the host says what is wrong."""
-    host.daemon.alive()
     try:
         if host.settled(document):
             return True
@@ -118,6 +121,18 @@ def _ended(host: LivingHost, document: Any) -> bool:
         return False  # the fault was in the answer
     reasons = [one["reason"] for one in status["routers"] if one["id"] == VICTIM_ID and one["state"] == "degraded"]
     return bool([*filter(None, reasons), *status["troubles"]])
+
+
+def _gave_up(host: LivingHost, fault: Fault) -> bool:
+    """True if the daemon aborted since its thread could not leave a namespace: the service manager starts it again.
+
+    :raises AssertionError: it ended for another reason
+    """
+    process = host.daemon.process
+    if fault.call == "setns" and process is not None and process.poll() == -signal.SIGABRT:
+        return True
+    host.daemon.alive()
+    return False
 
 
 def _wanted(host: LivingHost) -> dict[str, dict[str, object]]:

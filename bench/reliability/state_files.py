@@ -19,7 +19,7 @@ from tests.support.waiting import wait_for
 NAMES = {PAIRS_FILE: ROUTER, PRIORITIES_FILE: FLOATING}
 """File → what a whole one has a line of."""
 OTHER = "11111111-2222-4333-8444-555555555555"
-QUICK_STATES = ("binary", "fifo", "directory")
+QUICK_STATES = ("binary", "fifo")
 
 
 def _bytes(data: bytes) -> Callable[[Path, bytes], None]:

@@ -34,6 +34,20 @@ wsgi_server = eventlet.wsgi.server
 class HttpProtocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]  # eventlet has no types
     """eventlet's HTTP protocol; its messages about bad requests go to the log at DEBUG instead of stderr."""
 
+    def handle(self) -> None:
+        """Serve a connection until it ends, by whatever error of its socket."""
+        try:
+            super().handle()
+        except OSError as exc:
+            self.log_message("connection ended: %s", exc)
+
+    def finish(self) -> None:
+        """Send what is left of the answer, and close."""
+        try:
+            super().finish()
+        except OSError as exc:
+            self.log_message("connection ended: %s", exc)
+
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name http.server gives it
         """Log what http.server would print."""
         LOG.debug("http: %s", (format % args).encode("ascii", "backslashreplace").decode())

@@ -25,6 +25,8 @@ LOG = logging.getLogger(__name__)
 
 FAILED_PAUSE = 0.5
 """Seconds between two polls of a source that has failed, even if its descriptor is readable."""
+EVENTS_AT_ONCE = 200
+"""Number of events after which other green threads have their turn: a directory may have 100,000 files."""
 
 
 class SourceReader:
@@ -102,8 +104,10 @@ class SourceReader:
             except Exception as exc:
                 LOG.exception("the source failed by an unexpected exception: this is a bug")
                 events = [Failed(SourceError(f"{type(exc).__name__}: {exc}"))]
-            for event in events:
+            for number, event in enumerate(events, 1):
                 self._take(event, started)
+                if number % EVENTS_AT_ONCE == 0:
+                    eventlet_shim.sleep(0)
             self._bad = dict(self._source.bad_documents)
 
     def _take(self, event: Event, now: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -21,6 +22,8 @@ from dvr_agent.threads import make_thread
 LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+WAKE_RETRY_SECONDS = 0.1
 
 
 @dataclass(slots=True)
@@ -76,13 +79,23 @@ class WorkerThread:
             except BaseException as exc:  # noqa: BLE001 - re-raised in the calling green thread
                 call.error = exc
             self._results.put(call)
-            with contextlib.suppress(BlockingIOError):  # the pipe is full of wake-ups: one more changes nothing
+            self._wake_hub()
+
+    def _wake_hub(self) -> None:
+        """Write a byte for :meth:`_deliver`; without it the hub would wait for the result for ever."""
+        while True:
+            try:
                 os.write(self._writable, b"\0")
+                return
+            except BlockingIOError:  # the pipe is full of wake-ups: one more changes nothing
+                return
+            except OSError:  # the kernel is short of memory
+                time.sleep(WAKE_RETRY_SECONDS)
 
     def _deliver(self) -> None:
         while True:
             eventlet_shim.wait_readable(self._readable)
-            with contextlib.suppress(BlockingIOError):
+            with contextlib.suppress(OSError):  # the results count, not the bytes
                 os.read(self._readable, 4096)
             with contextlib.suppress(Empty):
                 while True:
