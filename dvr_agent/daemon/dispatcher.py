@@ -25,7 +25,7 @@ class Dispatcher:
     :ivar finished: set when :meth:`run` has ended
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts that take part in a job meet here
         self,
         parts: Parts,
         worker: WorkerThread,

@@ -13,7 +13,7 @@ from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.errors import KernelError
 from dvr_agent.model.router import ExtraRoute, FixedIp, Router, RouterPort
-from dvr_agent.reconcile.api import Plan, RefusedError, Result
+from dvr_agent.reconcile.api import Plan, Result
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.reconciler import RouterReconciler
 from dvr_agent.state.address import kernel_link_local

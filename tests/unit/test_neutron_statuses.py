@@ -418,7 +418,9 @@ def test_a_floating_ip_that_another_router_has_is_an_error_and_that_router_is_as
     with desk(server, tmp_path) as a:
         a.sync()
         since = len(server.of("sync_routers"))
-        report = JobReport(router_id, DataPlane.IN_PLACE, a.router(router_id), "", frozenset({fip_id}), (other,))
+        report = JobReport(
+            router_id, DataPlane.IN_PLACE, a.router(router_id), left_out=frozenset({fip_id}), rivals=(other,)
+        )
         a.source.job_ended(report)
         assert a.statuses(1) == [(router_id, {fip_id: "ERROR"})]
         assert server.wait_calls("sync_routers", since + 1)[since:] == [[other]]
