@@ -23,7 +23,7 @@ ERRORS = [KernelError("qrouter-x", f"route 172.16.{n}.0/24 via 10.0.0.255 dev qr
 class Refusing:
     """Only the part of a reconciler that an update uses."""
 
-    def reconcile(self, router: Router, in_resync: bool = False) -> Result:
+    def reconcile(self, router: Router, in_resync: bool = False, document: str = "") -> Result:
         raise RefusedError(ERRORS, {"203.0.113.183"}, Result(Plan(f"router {router.id}"), 0.0))
 
 

@@ -21,13 +21,13 @@ PROMISES = (
         flood_of_rewrites,
     ),
     Promise(
-        "left out",
+        "left-out",
         "What the kernel would refuse is left out before it is asked for, and named with document and value",
         "model/extra_routes.py, model/ipv6_mtu.py, model/external.py, desired/without_ipv6.py",
         ("tests/unit/test_omitted.py", "tests/functional/test_omitted.py"),
     ),
     Promise(
-        "foreign hindrances",
+        "foreign-hindrances",
         "Foreign settings and bridges that stop a router's traffic are named once, and again when they return",
         "reconcile/hindrances.py, from what each job and audit reads anyway",
         ("tests/functional/test_daemon.py",),
