@@ -17,7 +17,7 @@ PROMISES = (
         claims.every_way,
     ),
     Promise(
-        "claims: neutron-server",
+        "claims-neutron",
         "Of two documents of neutron-server the newer has what both claim, the older router is asked for again, and "
         "the floating IP that it loses is reported as ERROR.",
         "The job's report names the other router (daemon/jobs.py), the source asks for it (sources/neutron/source.py).",
@@ -27,7 +27,7 @@ PROMISES = (
         ),
     ),
     Promise(
-        "claims: cost",
+        "claims-cost",
         "Where no claims collide, the register costs less than 2 % of a resync.",
         "A job on an unchanged document compares one identity and one number (reconcile/claims.py).",
         ("tests/unit/test_claims.py::test_an_unchanged_router_is_not_compared_again",),
