@@ -195,9 +195,11 @@ class DriftJudge:
     def _foreign(self, events: Iterable[Event], own: str) -> list[Event]:
         """Return the events without those that our own job explains: intermediate states, and what the kernel did then.
 
-        The fip namespace counts as the router's here: its job may have changed the shared part.
+        The fip namespace counts as the router's here: its job may have changed the shared part.  A link that was gone
+        meanwhile is checked once more even if it is there again: the job may have planned with the old one's addresses.
         """
         last: dict[Hashable, Event] = {}
+        gone: dict[Hashable, Event] = {}
         others: list[Event] = []
         for event in events:
             item = event.item
@@ -207,10 +209,13 @@ class DriftJudge:
             elif item is None or (not event.namespace.endswith(own) and not event.namespace.startswith(names.FIP)):
                 others.append(event)
             elif isinstance(item, Link) or (isinstance(item, Address) and ":" in item.cidr):
-                last[thing_of(event.namespace, item)] = event
+                thing = thing_of(event.namespace, item)
+                last[thing] = event
+                if isinstance(item, Link) and not event.present:
+                    gone[thing] = event
             elif event.port:
                 others.append(event)
-        return [*others, *last.values()]
+        return [*others, *(last | gone).values()]
 
     def _note_ports(self, router_id: str, before: DesiredRouter | None, now: DesiredRouter | None) -> None:
         for port in _ports(before):

@@ -1,0 +1,71 @@
+"""What the judge of events makes of events from the time of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from dvr_agent.desired.build import DesiredRouter
+from dvr_agent.kernel.drift_events import Event
+from dvr_agent.reconcile.drift import DriftJudge
+from dvr_agent.state.link import Link
+from tests.support.desired_state import desired
+from tests.support.recorded_documents import load
+
+ROUTER = load("b2_dvr_snat_node_with_vms", "compute1")
+
+
+class Events:
+    """These events, once."""
+
+    heard, buffer_size = 0, 0
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self._events = list(events)
+
+    def read(self, _limit: int) -> tuple[list[Event], bool]:
+        return self._events, False
+
+
+class Memory:
+    """The desired state in force."""
+
+    def __init__(self, state: DesiredRouter) -> None:
+        self._state = state
+
+    def desired_of(self, _router_id: str) -> DesiredRouter:
+        return self._state
+
+
+@pytest.fixture
+def state() -> DesiredRouter:
+    return desired(ROUTER, "compute1")[1]
+
+
+def findings(state: DesiredRouter, events: Sequence[Event], own: str = "") -> int:
+    judge = DriftJudge(Events(events), Memory(state), None)  # type: ignore[arg-type]
+    return len(judge.judge(own).findings)
+
+
+def csnat(state: DesiredRouter) -> Link:
+    assert state.snat is not None
+    return next(link for link in state.snat.links if link.name.startswith("sg-"))
+
+
+def event(state: DesiredRouter, link: Link, present: bool = True) -> Event:
+    assert state.snat is not None
+    return Event(state.snat.name, link, present, 0)
+
+
+def test_states_in_between_are_no_drift_in_the_time_of_a_job(state: DesiredRouter) -> None:
+    link = csnat(state)
+    events = [event(state, link._replace(up=False)), event(state, link)]
+    assert findings(state, events, own=ROUTER.id) == 0
+    assert findings(state, events[:1], own=ROUTER.id) == 1
+
+
+def test_a_link_that_was_gone_in_the_time_of_a_job_is_checked_once_more(state: DesiredRouter) -> None:
+    """It was renamed after the job had read it: the port that the job made in its place lacks the addresses."""
+    link = csnat(state)
+    assert findings(state, [event(state, link, present=False), event(state, link)], own=ROUTER.id) == 1
