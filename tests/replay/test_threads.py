@@ -25,7 +25,7 @@ FILES_OF_A_CAST = 42
 """Files of the source, the model and the daemon that a cast passes from its arrival to the reconciler and back.
 
 Thirty-three, and what is asked on the way since: extra routes and MTUs that cannot be (``model``), and in
-``daemon`` the pace of changes, the lock of iptables programs, drift and fights: two more or less, by what is heard then.
+``daemon`` the pace of changes, the lock of iptables programs, drift and fights (of these some or all).
 """
 CALL_OF_SYNC = "sources/neutron/fetch/full_sync.py:_start_call.<locals>."
 """Functions that ``neutron-sync`` runs, beside those of ``wire``: the call, and what wakes the fetch thread."""
