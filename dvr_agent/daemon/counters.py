@@ -10,7 +10,8 @@ from dvr_agent.daemon import eventlet_shim
 from dvr_agent.daemon.job_result import JobResult
 from dvr_agent.daemon.work_queue import Priority
 
-PROBE_SECONDS = 0.05
+PROBE_SECONDS = 0.2
+"""Seconds between two measurements of the hub: each wakes the process, which is what an idle agent costs."""
 LATENCIES_KEPT = 1000
 
 
@@ -58,7 +59,7 @@ class DaemonCounters:
         }
 
     def probe_hub(self) -> None:
-        """Measure the lateness of a 50 ms timer, which is the time that the hub was blocked; never returns."""
+        """Measure the lateness of a timer, which is the time that the hub was blocked; never returns."""
         while True:
             asked = time.monotonic()
             eventlet_shim.sleep(PROBE_SECONDS)
