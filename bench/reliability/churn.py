@@ -67,11 +67,16 @@ def run(load: Load) -> Figure:
 
 
 def _settled(host: LoadHost, before: Usage) -> Usage:
-    """Return what the daemon holds once threads that only close a socket have ended, or after some seconds."""
+    """Return what the daemon holds once threads and descriptors of what has just ended are gone, or after seconds."""
     deadline = time.monotonic() + SETTLE_SECONDS
-    while (after := host.usage()).threads > before.threads and time.monotonic() < deadline:
+    while _grown(before, after := host.usage()) and time.monotonic() < deadline:
         time.sleep(0.1)
     return after
+
+
+def _grown(before: Usage, after: Usage) -> list[str]:
+    """Return what the daemon holds more of."""
+    return [name for name in ("fds", "threads", "namespaces") if getattr(after, name) > getattr(before, name)]
 
 
 def _all_in_sync(host: LoadHost, load: Load) -> bool:
@@ -127,7 +132,7 @@ def _figure(
     wrong: list[str],
 ) -> Figure:
     growth = after.rss_mb / before.rss_mb - 1
-    more = [name for name in ("fds", "threads", "namespaces") if getattr(after, name) > getattr(before, name)]
+    more = _grown(before, after)
     own_ms = questioner.lateness * 1000
     answers = max(questioner.seconds, default=0.0) * 1000
     late = hub_ms > 100 + own_ms
