@@ -11,7 +11,7 @@ from dvr_agent.daemon.announcements import Announce
 from dvr_agent.errors import DvrError
 from dvr_agent.kernel import capability
 from dvr_agent.kernel.api import WriteCounters
-from dvr_agent.kernel.drift_events import CAP_NET_BROADCAST, DriftEvents
+from dvr_agent.kernel.drift_events import DriftEvents
 from dvr_agent.reconcile.api import Reconciler
 from dvr_agent.reconcile.drift import DriftJudge
 from dvr_agent.reconcile.reconciler import RouterReconciler
@@ -66,7 +66,7 @@ def open_parts(settings: Settings) -> Parts:
 
 def _open_drift(reconciler: RouterReconciler) -> DriftJudge | None:
     """Open the events of the kernel; without them drift is repaired by audits alone."""
-    if not capability.has(CAP_NET_BROADCAST):
+    if not capability.has(capability.CAP_NET_BROADCAST):
         LOG.warning("events of the kernel need CAP_NET_BROADCAST: drift is found by audits only")
         return None
     try:

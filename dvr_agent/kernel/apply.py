@@ -86,7 +86,7 @@ class _Writer:
                 hint = "another one is in its place"
             if change is not refused:
                 refused = change
-                self._refuse(change, self._sock.refusal(request, code, hint))
+                self._refuse(change, self._sock.refused(request, code, hint))
 
     # Stages: sequences of changes that are handled alike.
 

@@ -1,16 +1,15 @@
 """Check capabilities of this process (capabilities(7)) and of this kernel.
 
-Used by ``services/radvd.py`` before it starts a child as another user, and by ``reconcile/factory.py``.
+Used by ``services/radvd.py`` before it starts a child as another user, by ``daemon/parts.py`` before it opens the
+events of the kernel, and by ``reconcile/factory.py``.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-CAP_SETGID, CAP_SETUID = 6, 7
+CAP_SETGID, CAP_SETUID, CAP_NET_BROADCAST = 6, 7, 11
 """Bits (include/uapi/linux/capability.h)."""
-
-
 IPV6_PARAMETERS = Path("/proc/sys/net/ipv6")
 
 

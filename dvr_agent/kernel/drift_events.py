@@ -23,7 +23,6 @@ from typing import NamedTuple
 
 from pyroute2.netlink.rtnl import RTM_DELNSID
 
-from dvr_agent import libc
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel import event_decoding, netns
 from dvr_agent.kernel.inotify import Inotify, Mask
@@ -34,8 +33,6 @@ from dvr_agent.kernel.netlink.nsid import NETNSA_FD, decode_nsid, get_nsid, new_
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.state.kind import KernelObject
 
-CAP_NET_BROADCAST = 11
-"""Bit (include/uapi/linux/capability.h)."""
 HOST = ""
 """Name of the host's namespace."""
 _EXISTS = frozenset({errno.EEXIST})
@@ -245,16 +242,8 @@ def _nameless() -> tuple[Listener, NetlinkSocket]:
     :raises KernelError: it cannot be made
     """
     try:
-        home = os.open(netns.OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            libc.unshare(libc.CLONE_NEWNET)
-        except OSError:
-            os.close(home)
-            raise
+        with netns.nameless():
+            listener = Listener(ALL_GROUPS, everywhere=True)
+            return listener, NetlinkSocket(HOST, open_raw(HOST), None)
     except OSError as exc:
         raise KernelError("", "namespace", exc.errno or errno.EIO, "events cannot be heard") from exc
-    try:
-        listener = Listener(ALL_GROUPS, everywhere=True)
-        return listener, NetlinkSocket(HOST, open_raw(HOST), None)
-    finally:
-        netns.go_home(home)

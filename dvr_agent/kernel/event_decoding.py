@@ -19,6 +19,7 @@ from pyroute2.netlink.rtnl import (
     RTM_NEWADDR,
     RTM_NEWLINK,
     RTM_NEWNEIGH,
+    RTM_NEWNETCONF,
     RTM_NEWROUTE,
     RTM_NEWRULE,
 )
@@ -27,7 +28,7 @@ from dvr_agent.kernel.netlink.address import decode_addresses
 from dvr_agent.kernel.netlink.link import decode_brief, index_and_name
 from dvr_agent.kernel.netlink.listener import Notification
 from dvr_agent.kernel.netlink.neighbour import decode_named_neighbour
-from dvr_agent.kernel.netlink.netconf import RTM_NEWNETCONF, decode_forwarding
+from dvr_agent.kernel.netlink.netconf import decode_forwarding
 from dvr_agent.kernel.netlink.route import decode_replaced, decode_routes
 from dvr_agent.kernel.netlink.rule import decode_rules
 from dvr_agent.state.kind import KernelObject

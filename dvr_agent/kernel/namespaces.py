@@ -21,7 +21,7 @@ from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.endpoint import open_raw
 from dvr_agent.kernel.netlink.link import LOOPBACK, set_link
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
-from dvr_agent.kernel.netns import NETNS_DIR, OWN_NAMESPACE, NamespaceWindow, entered, go_home, path_of
+from dvr_agent.kernel.netns import NETNS_DIR, OWN_NAMESPACE, NamespaceWindow, entered, nameless, path_of
 from dvr_agent.umask import readable_by_all
 
 MAKING_SECONDS = 1.0
@@ -165,21 +165,13 @@ def _is_empty_file(path: str) -> bool:
 
 def _unshared(name: str) -> tuple[int, socket.socket]:
     """Make a namespace: (its file descriptor, a netlink socket in it).  The thread returns to its own namespace."""
-    home = os.open(OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        libc.unshare(libc.CLONE_NEWNET)
-    except OSError:
-        os.close(home)
-        raise
-    try:
+    with nameless():
         namespace = os.open(OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
         try:
             return namespace, open_raw(name)
         except KernelError:
             os.close(namespace)
             raise
-    finally:
-        go_home(home)
 
 
 def _mount_on(path: str, source: str) -> None:

@@ -9,11 +9,12 @@ makes and removes namespaces.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from dvr_agent import libc
@@ -109,6 +110,27 @@ def go_home(home: int) -> None:
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"dvr-agent: setns back failed: {exc}\n".encode())
         os.abort()
     os.close(home)
+
+
+@contextlib.contextmanager
+def nameless() -> Iterator[None]:
+    """Have the calling thread in a new namespace inside the ``with`` block.
+
+    The namespace lives as long as what is opened there.  Only system calls belong in the block, as in that of
+    :func:`entered`.
+
+    :raises OSError: it cannot be made
+    """
+    home = os.open(OWN_NAMESPACE, _FLAGS)
+    try:
+        libc.unshare(libc.CLONE_NEWNET)
+    except OSError:
+        os.close(home)
+        raise
+    try:
+        yield
+    finally:
+        go_home(home)
 
 
 class NamespaceWindow:

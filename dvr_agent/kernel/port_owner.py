@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from dvr_agent.kernel.netlink.own_port import MAX_PROCESS_ID
+from dvr_agent.kernel.process_name import program_of
 
 
 def owner_of(port: int) -> str:
@@ -15,8 +14,4 @@ def owner_of(port: int) -> str:
     """
     if not 0 < port < MAX_PROCESS_ID:
         return ""
-    try:
-        name = Path(f"/proc/{port}/comm").read_text(errors="replace").strip()
-    except OSError:
-        return f"process {port}, which has ended"
-    return f"{name} (process {port})"
+    return program_of(port) or f"process {port}, which has ended"

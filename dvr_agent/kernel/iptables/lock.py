@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dvr_agent.errors import KernelError, TablesLockedError
+from dvr_agent.kernel.process_name import program_of
 
 XTABLES_LOCK = "/run/xtables.lock"
 """``XT_LOCK_NAME`` of iptables."""
@@ -100,12 +101,5 @@ def holder(path: str = XTABLES_LOCK) -> str:
     place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
     for words in map(str.split, lines):  # 1: FLOCK ADVISORY WRITE 123 00:19:45 0 EOF; waiters have "->" in front
         if len(words) > 5 and words[1] == "FLOCK" and words[5] == place:
-            return _program(words[4])
+            return program_of(words[4]) or f"process {words[4]}"
     return ""
-
-
-def _program(pid: str) -> str:
-    try:
-        return f"{Path('/proc', pid, 'comm').read_text().strip()} (process {pid})"
-    except OSError:
-        return f"process {pid}"

@@ -113,7 +113,8 @@ class NetlinkEndpoint:
     def _error(self, what: str, code: int, hint: str = "") -> KernelError:
         return KernelError(self.namespace, what, code, hint)
 
-    def _refused(self, request: Request, code: int, hint: str) -> KernelError:
+    def refused(self, request: Request, code: int, hint: str) -> KernelError:
+        """Return the error for a request that was refused, which is written to the log at DEBUG."""
         if LOG.isEnabledFor(logging.DEBUG):
             LOG.debug("refused in namespace %s: %s", self.namespace or "(host)", explain(request.kind, request.body))
         return self._error(request.text, code, hint)

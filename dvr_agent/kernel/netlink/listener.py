@@ -13,33 +13,34 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pyroute2.netlink import NETLINK_ROUTE, SOL_NETLINK
+from pyroute2.netlink import NETLINK_LISTEN_ALL_NSID, NETLINK_ROUTE, SOL_NETLINK
 from pyroute2.netlink.rtnl import (
     RTMGRP_IPV4_IFADDR,
     RTMGRP_IPV4_ROUTE,
     RTMGRP_IPV4_RULE,
     RTMGRP_IPV6_IFADDR,
     RTMGRP_IPV6_ROUTE,
+    RTMGRP_IPV6_RULE,
     RTMGRP_LINK,
     RTMGRP_NEIGH,
+    RTNLGRP_IPV4_NETCONF,
+    RTNLGRP_IPV6_NETCONF,
+    RTNLGRP_NSID,
 )
 
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.netlink.message import HEADER
-from dvr_agent.kernel.netlink.netconf import RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF
 from dvr_agent.kernel.netlink.notification_filter import program
 
-# include/uapi/linux/netlink.h and asm-generic/socket.h: not in pyroute2, not in Python.
-NETLINK_LISTEN_ALL_NSID = 8
+# include/uapi/asm-generic/socket.h: not in Python.
 SO_ATTACH_FILTER, SO_RCVBUFFORCE = 26, 33
-RTNLGRP_IPV6_RULE, RTNLGRP_NSID = 19, 28
-"""Numbers of groups (include/uapi/linux/rtnetlink.h); bit n - 1 of a mask."""
 LINKS = RTMGRP_LINK
 ALL_GROUPS = (
     RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_RULE
-    | RTMGRP_IPV6_IFADDR | RTMGRP_IPV6_ROUTE | 1 << RTNLGRP_IPV6_RULE - 1 | 1 << RTNLGRP_NSID - 1
-    | 1 << RTNLGRP_IPV4_NETCONF - 1 | 1 << RTNLGRP_IPV6_NETCONF - 1
+    | RTMGRP_IPV6_IFADDR | RTMGRP_IPV6_ROUTE | RTMGRP_IPV6_RULE
+    | 1 << RTNLGRP_NSID - 1 | 1 << RTNLGRP_IPV4_NETCONF - 1 | 1 << RTNLGRP_IPV6_NETCONF - 1
 )  # fmt: skip
+"""Masks; those of the last three groups are not in pyroute2: bit n - 1 for number n."""
 OWN = -1
 """In place of a number: the namespace of the socket itself."""
 BUFFER, MAX_BUFFER = 2 << 20, 64 << 20
@@ -82,7 +83,7 @@ class Listener:
         try:
             self._raw = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_ROUTE)
         except OSError as exc:
-            raise KernelError("", "netlink socket", exc.errno or errno.EIO, "events cannot be heard") from exc
+            raise _error(exc, "heard") from exc
         try:
             self._set_buffer()
             self._attach_filter()
@@ -91,7 +92,7 @@ class Listener:
             self._raw.bind((0, groups))
         except OSError as exc:
             self._raw.close()
-            raise KernelError("", "netlink socket", exc.errno or errno.EIO, "events cannot be heard") from exc
+            raise _error(exc, "heard") from exc
 
     def fileno(self) -> int:
         """Return the descriptor, readable when there are notifications."""
@@ -114,7 +115,7 @@ class Listener:
                 return
             except OSError as exc:
                 if exc.errno != errno.ENOBUFS:
-                    raise KernelError("", "netlink socket", exc.errno or errno.EIO, "events cannot be read") from exc
+                    raise _error(exc, "read") from exc
                 self._enlarge()
                 raise OverflowedError from exc
             if size >= HEADER.size:
@@ -136,7 +137,7 @@ class Listener:
                 return
             except OSError as exc:
                 if exc.errno != errno.ENOBUFS:
-                    raise KernelError("", "netlink socket", exc.errno or errno.EIO, "events cannot be read") from exc
+                    raise _error(exc, "read") from exc
 
     def _enlarge(self) -> None:
         self._size = min(2 * self._size, MAX_BUFFER)
@@ -150,3 +151,7 @@ class Listener:
         instructions = ctypes.create_string_buffer(code := program(), len(code))
         filter_program = struct.pack("HP", len(code) // 8, ctypes.addressof(instructions))
         self._raw.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter_program)
+
+
+def _error(exc: OSError, done: str) -> KernelError:
+    return KernelError("", "netlink socket", exc.errno or errno.EIO, f"events cannot be {done}")

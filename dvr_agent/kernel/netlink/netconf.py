@@ -1,4 +1,4 @@
-"""Notifications about parameters of a whole namespace: RTM_NEWNETCONF (include/uapi/linux/netconf.h; not in pyroute2).
+"""Notifications about parameters of a whole namespace: RTM_NEWNETCONF (include/uapi/linux/netconf.h).
 
 The kernel tells of few parameters; of those that are ours, forwarding of both families.
 """
@@ -11,9 +11,6 @@ from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6
 from dvr_agent.kernel.netlink.schema import Data, attributes
 from dvr_agent.state.sysctl import Sysctl
 
-RTM_NEWNETCONF = 80
-RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF = 24, 25
-"""Numbers of groups (include/uapi/linux/rtnetlink.h)."""
 ALL_DEVICES = 0xFFFFFFFF
 """NETCONFA_IFINDEX_ALL, -1: the parameter below ``conf/all``."""
 HEAD = 4

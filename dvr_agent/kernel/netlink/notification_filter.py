@@ -24,12 +24,13 @@ from pyroute2.netlink.rtnl import (
     RTM_NEWADDR,
     RTM_NEWLINK,
     RTM_NEWNEIGH,
+    RTM_NEWNETCONF,
     RTM_NEWROUTE,
     RTM_NEWRULE,
     rt_proto,
 )
 
-from dvr_agent.kernel.netlink.netconf import ALL_DEVICES, HEAD, RTM_NEWNETCONF
+from dvr_agent.kernel.netlink.netconf import ALL_DEVICES, HEAD
 from dvr_agent.kernel.netlink.own_port import BASE, MASK
 
 _LOAD_WORD, _LOAD_HALF, _LOAD_BYTE = 0x20, 0x28, 0x30

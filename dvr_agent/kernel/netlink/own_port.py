@@ -34,8 +34,3 @@ def bind_own(raw: socket.socket) -> None:
         with contextlib.suppress(OSError):
             raw.bind((BASE | next(_numbers) & ~MASK, 0))
             return
-
-
-def is_own(port: int) -> bool:
-    """True for the port id of a socket of this process."""
-    return port & MASK == BASE

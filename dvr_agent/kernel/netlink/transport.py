@@ -21,7 +21,6 @@ from pyroute2.netlink import (
     NLMSG_ERROR,
 )
 
-from dvr_agent.errors import KernelError
 from dvr_agent.kernel.netlink.endpoint import NetlinkEndpoint, RepeatError
 from dvr_agent.kernel.netlink.framing import (
     DONE_SIZE,
@@ -63,7 +62,7 @@ class NetlinkSocket(NetlinkEndpoint):
                 else:
                     refused.append((chunk[index], code, hint))
             if refused:
-                raise self._refused(*refused[0])
+                raise self.refused(*refused[0])
         return tolerated
 
     def attempt(self, requests: Sequence[Request]) -> list[tuple[int, int, str]]:
@@ -78,10 +77,6 @@ class NetlinkSocket(NetlinkEndpoint):
             failed += [(start + index, code, hint) for index, code, hint in sorted(self._ask(chunk))]
             start += len(chunk)
         return failed
-
-    def refusal(self, request: Request, code: int, hint: str = "") -> KernelError:
-        """Return the error for a request that was refused, which is written to the log at DEBUG."""
-        return self._refused(request, code, hint)
 
     def _ask(self, chunk: Sequence[Request]) -> list[tuple[int, int, str]]:
         """Send requests at once; returns (index, errno, hint) of those that failed."""
@@ -172,7 +167,7 @@ class NetlinkSocket(NetlinkEndpoint):
                     hint = error_text(self._buffer, flags, start, end)
                     self._drain()
                     if 0 < index < len(requests) - 1:
-                        raise self._refused(requests[index], code, hint)
+                        raise self.refused(requests[index], code, hint)
                     raise self._error(requests[index].text, code, hint)
                 acknowledged = True
         if not acknowledged:
