@@ -14,10 +14,8 @@ from typing import NamedTuple
 
 from dvr_agent.desired import names
 from dvr_agent.desired.host_view import HostView
+from dvr_agent.desired.names import STEM
 from dvr_agent.model.router import FloatingIp, Omission, Router, RouterPort
-
-STEM = 11
-"""Characters of a port id or a network id in the names of its devices (``qr-``, ``tap``, ``brq``)."""
 
 DEVICE, PAIR, ADDRESS, MAC, BRIDGE = "device", "pair", "address", "mac", "bridge"
 """Kinds of claims: the first word of a key."""

@@ -168,9 +168,8 @@ class Reconciler(Protocol):
     def reconcile(self, router: Router, in_resync: bool = False, document: str = "") -> Result:
         """Make the kernel agree with the router; a second call writes nothing.
 
-        :param document: name of the router's document, for messages
-
         :param in_resync: the call is one of a resync over many routers, see :meth:`begin_resync`
+        :param document: name of the router's document, for messages
         :returns: the changes made, and the faults of services that do not serve the router
         :raises RefusedError: objects were refused; everything that does not depend on them was done
         :raises DvrError: changes made so far stay, and the call may be repeated

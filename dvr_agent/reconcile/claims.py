@@ -1,7 +1,7 @@
 """The register of claims: which document has a thing that several documents claim.
 
-Each router's document is declared (:meth:`ClaimRegister.declare`), and the planner builds what
-:meth:`ClaimRegister.grant` leaves of it.  The winner follows from the claims alone, never from the order of jobs:
+The documents are declared (:meth:`ClaimRegister.declare_all`), and the planner builds what
+:meth:`ClaimRegister.grant` leaves of each.  The winner follows from the claims alone, never from the order of jobs:
 
 * with documents in a directory the earliest claim of a thing has it; where the source is an authority, the newest
   document;
@@ -14,7 +14,7 @@ A job on an unchanged document costs one comparison.  Part of the host memory.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dvr_agent.desired import claims
@@ -55,7 +55,7 @@ class _Document:
     keys: tuple[str, ...] = ()
     granted: Router | None = None
     stamp: int = -1
-    lost: dict[str, str] | None = None
+    lost: dict[str, str] = field(default_factory=dict)
 
 
 class ClaimRegister:
@@ -128,7 +128,7 @@ class ClaimRegister:
     def is_granted(self, router_id: str) -> bool:
         """Return False if the router would be granted more, or less, than at its last :meth:`grant`."""
         document = self._documents.get(router_id)
-        return document is None or document.stamp == self._stamp or dict(self._lost(router_id)) == (document.lost or {})
+        return document is None or document.stamp == self._stamp or dict(self._lost(router_id)) == document.lost
 
     # --- what follows from them ---
 
@@ -192,10 +192,7 @@ class ClaimRegister:
             document.keys = (*document.keys, claim.key)
             self._claim(router.id, [(claim.key, claim.thing)], ())
         document.stamp = self._stamp
-        lost = dict(self._lost(router.id))
-        if lost == (document.lost or {}) and document.granted is not None and not lost:
-            return
-        document.lost = lost
+        lost = document.lost = dict(self._lost(router.id))
         if not lost:
             document.granted = router
             return

@@ -23,7 +23,6 @@ LOG = logging.getLogger(__name__)
 _QROUTER = Ownership(prefixes=(names.INTERNAL, names.ROUTER_TO_FIP))
 _SNAT = Ownership(prefixes=(names.CSNAT, names.GATEWAY))
 _FIP = Ownership(prefixes=(names.AGENT_GATEWAY,))
-_PREFIXES = (names.INTERNAL, names.CSNAT, names.GATEWAY, names.AGENT_GATEWAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ class Holdings:
         if kind == claims.PAIR:
             return self.has_pair
         ports = (*router.interfaces, *router.snat_interfaces) if router is not None else ()
-        return any(port.id[: claims.STEM] in self.stems for port in ports if port.network_id[: claims.STEM] == value)
+        return any(port.id[: names.STEM] in self.stems for port in ports if port.network_id[: names.STEM] == value)
 
 
 class KernelHoldings:
@@ -142,5 +141,5 @@ def _stems(states: Iterable[NamespaceState]) -> Iterator[str]:
     """Yield the parts of port ids in the names of devices."""
     for state in states:
         for link in state.links:
-            if link.name.startswith(_PREFIXES):
+            if link.name.startswith(names.PORT_PREFIXES):
                 yield link.name.partition("-")[2]

@@ -29,8 +29,6 @@ from dvr_agent.state.missing import Paths
 from dvr_agent.state.namespace import NamespaceState, without_device
 from dvr_agent.state.ownership import FIP_TABLE
 
-PORT_PREFIXES = (names.INTERNAL, names.CSNAT, names.GATEWAY, names.AGENT_GATEWAY)
-
 
 @dataclass(frozen=True, slots=True)
 class RouterJob:
@@ -195,7 +193,7 @@ class Planner:
         ports = [link.origin for link in desired.links if isinstance(link.origin, Port) and link.name not in new]
         wrong = self._attach.check(ports) if ports and observed is not None else {}
         repair = tuple((port, wrong[port.device]) for port in ports if port.device in wrong)
-        return NamespaceJob(changes, first, repair, PORT_PREFIXES)
+        return NamespaceJob(changes, first, repair, names.PORT_PREFIXES)
 
     def _shared_job(self, part: SharedPart) -> NamespaceJob:
         """Return the job for the part of a fip namespace that all routers share."""

@@ -53,7 +53,7 @@ def table_at(step: Step, change: TableChange, own: Collection[str], keeps: RuleT
         return step <= Step.LEAD or arrives or keeps(rule)
 
     def comes(rule: FilterRule) -> bool:
-        absent = step is Step.BUILD and isinstance(rule.target, Snat) and rule.target.address in own
+        absent = step is Step.BUILD and is_by_own_address(rule, own)
         return not absent and admits(rule)
 
     return _between(change, stays, comes)
