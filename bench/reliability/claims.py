@@ -7,18 +7,17 @@ other order, the holder goes.
 from __future__ import annotations
 
 import os
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from bench.reliability.api import Figure, Options
+from bench.reliability.processor_time import seconds_of
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.reconciler import RouterReconciler
-from tests.support import rival_documents
+from tests.support import lab, rival_documents
 from tests.support.small_routers import EXTERNAL, HOST
 
 _BRIDGE = "br-claims"
@@ -27,8 +26,7 @@ _ROUNDS = 200
 
 def every_way(options: Options) -> Figure:
     """Let a second document claim what a router has, in every way that is known."""
-    subprocess.run(["ip", "link", "add", _BRIDGE, "type", "bridge"], check=True)
-    subprocess.run(["ip", "link", "set", _BRIDGE, "up"], check=True)
+    lab.Host().bridge(_BRIDGE)
     first = rival_documents.first()
     cases = list(rival_documents.CASES.items())[: 3 if options.quick else None]
     wrong = [f"{name}: {text}" for name, (second, _) in cases for text in _try(first, second)]
@@ -61,15 +59,14 @@ def _try(first: Router, second: Router) -> Iterator[str]:
 
 def cost(options: Options) -> Figure:
     """Compare the register's part of a resync in which nothing changes with the whole."""
-    subprocess.run(["ip", "link", "add", _BRIDGE, "type", "bridge"], check=True)
-    subprocess.run(["ip", "link", "set", _BRIDGE, "up"], check=True)
+    lab.Host().bridge(_BRIDGE)
     first = rival_documents.first()
     with tempfile.TemporaryDirectory() as path:
         reconciler = _start(Path(path))
         reconciler.reconcile(first)
         rounds = _ROUNDS // 10 if options.quick else _ROUNDS
-        whole = _seconds(lambda: reconciler.reconcile(first, in_resync=True), rounds)
-        part = _seconds(lambda: _register(reconciler, first), rounds)
+        whole = seconds_of(lambda: reconciler.reconcile(first, in_resync=True), rounds)
+        part = seconds_of(lambda: _register(reconciler, first), rounds)
         reconciler.remove(first.id)
     return Figure(f"{100 * part / whole:.2f} % of the processor time of a resync", part < 0.02 * whole)
 
@@ -84,14 +81,6 @@ def _register(reconciler: RouterReconciler, router: Router) -> None:
     claims.is_granted(router.id)
     claims.take_affected(router.id)
     claims.take_rivals(router.id)
-
-
-def _seconds(job: object, rounds: int) -> float:
-    assert callable(job)
-    started = time.process_time()
-    for _ in range(rounds):
-        job()
-    return time.process_time() - started
 
 
 def _start(path: Path) -> RouterReconciler:

@@ -1,25 +1,26 @@
 """What many routers on one external network cost in processor time: build, audit, restart, and the idle daemon.
 
-Times of a process do not count what else the machine does, and the promises are about ratios within one run.
+The promises are about ratios within one run.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from bench import documents, states
 from bench.reliability.api import Figure, Options
+from bench.reliability.load_host import open_daemon
+from bench.reliability.processor_time import seconds_of, share_of
 from dvr_agent.daemon.gc_freeze import GcFreeze
 from dvr_agent.kernel.iptables.libiptc import library
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.reconciler import RouterReconciler
+from tests.support import lab
 from tests.support.daemon_lab import Daemon
 from tests.support.waiting import wait_for
 
@@ -29,14 +30,14 @@ AUDIT_GROWTH, BUILD_GROWTH, RESTART_GROWTH = 4.0, 1.8, 4.5
 """Allowed: an audit and a restart of 1,000 routers ÷ of 300; the build of one of the later 700 ÷ of the first 300."""
 IDLE_LIMIT, AUDIT_LIMIT = 0.005, 0.01
 """Shares of one processor that an idle daemon may take between audits, and with them."""
-TICKS = os.sysconf("SC_CLK_TCK")
+SETTLE_SECONDS = 8.0
+"""Announcements are repeated for some seconds after a start."""
 
 
 def prepare() -> None:
     """Make the external bridge of this host."""
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    subprocess.run(["ip", "link", "add", documents.EXTERNAL_BRIDGE, "type", "bridge"], check=True)
-    subprocess.run(["ip", "link", "set", documents.EXTERNAL_BRIDGE, "up"], check=True)
+    lab.run("ip", "link", "set", "lo", "up")
+    lab.Host().bridge(documents.EXTERNAL_BRIDGE)
     library(4)  # the daemon, too, loads libiptc at its start
 
 
@@ -71,13 +72,6 @@ def restart(routers: Iterable[Router]) -> None:
     build(reconciler, routers)
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    """Return the processor time of some work, user and system."""
-    started = time.process_time()
-    work()
-    return time.process_time() - started
-
-
 class _Costs:
     """Processor seconds of both sizes: all routers of the smaller, and of the bigger one."""
 
@@ -87,18 +81,18 @@ class _Costs:
         reconciler = make()
         reconciler.load()
         self.few, self.many = few, many
-        self.build = [_seconds(lambda: build(reconciler, routers[:few])) / few]
+        self.build = [seconds_of(lambda: build(reconciler, routers[:few])) / few]
         self.audit = [self._audited(reconciler, routers[:few])]
-        self.restart = [_seconds(lambda: restart(routers[:few]))]
-        self.build.append(_seconds(lambda: build(reconciler, routers[few:])) / (many - few))
+        self.restart = [seconds_of(lambda: restart(routers[:few]))]
+        self.build.append(seconds_of(lambda: build(reconciler, routers[few:])) / (many - few))
         self.audit.append(self._audited(reconciler, routers))
-        self.restart.append(_seconds(lambda: restart(routers)))
+        self.restart.append(seconds_of(lambda: restart(routers)))
         self.writes = reconciler.kernel.counters.total() - self._written
 
     def _audited(self, reconciler: RouterReconciler, routers: Sequence[Router]) -> float:
         audit(reconciler, routers)  # tables are met for the first time after a build
         self._written = reconciler.kernel.counters.total()
-        return _seconds(lambda: audit(reconciler, routers))
+        return seconds_of(lambda: audit(reconciler, routers))
 
 
 def sizes(options: Options) -> tuple[int, int]:
@@ -128,33 +122,13 @@ def measure_growth(options: Options) -> Figure:
 def _daemon(count: int) -> Iterator[Daemon]:
     """Have a daemon configured for many routers; it is not started yet, and killed at the end."""
     with tempfile.TemporaryDirectory(prefix="dvr-cost-") as base:
-        daemon = Daemon(
-            Path(base),
-            DEFAULT={"host": documents.HOST, "agent_mode": MODE, "interface_driver": "bridge"},
-            bridge={"external_networks": f"{documents.EXTERNAL_NETWORK}:{documents.EXTERNAL_BRIDGE}"},
-        )
+        daemon = open_daemon(Path(base), MODE)
         for number, raw in enumerate(states.raw_documents(MODE, count)):
             (daemon.routers / f"{number}.json").write_bytes(raw)
         try:
             yield daemon
         finally:
-            if daemon.process is not None and daemon.process.poll() is None:
-                daemon.process.kill()
-                daemon.process.wait()
-
-
-def _share(daemon: Daemon, seconds: float) -> float:
-    """Return the share of one processor that the daemon takes during some seconds."""
-    assert daemon.process is not None
-    stat = Path(f"/proc/{daemon.process.pid}/stat")
-
-    def used() -> float:
-        fields = stat.read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
-
-    before, started = used(), time.monotonic()
-    time.sleep(seconds)
-    return (used() - before) / (time.monotonic() - started)
+            daemon.kill()
 
 
 def _settled(daemon: Daemon) -> bool:
@@ -162,32 +136,34 @@ def _settled(daemon: Daemon) -> bool:
     return states_found == {"in sync"} and not daemon.status()["queue_depth"]
 
 
-def idle_shares(count: int, between: float, audits: float, interval: int) -> tuple[float, float]:
-    """Return the shares of a processor that a daemon with in-sync routers takes: without audits, and with them.
+def _idle_share(daemon: Daemon, audit_interval: int, seconds: float) -> float:
+    """Return the share of a processor that the daemon takes once all its routers are in sync."""
+    daemon.configure(dvr_agent={"audit_interval": audit_interval})
+    daemon.start()
+    wait_for(lambda: _settled(daemon), "all routers are in sync", 600, every=1.0)
+    time.sleep(SETTLE_SECONDS)
+    assert daemon.process is not None
+    share = share_of(daemon.process.pid, seconds)
+    daemon.stop()
+    return share
 
-    :param between: seconds to watch without audits
-    :param audits: seconds to watch with them
-    """
-    found = []
+
+def measure_between_audits(options: Options) -> Figure:
+    """Measure what a daemon takes that only listens."""
+    count, seconds = (20, 2.0) if options.quick else (300, 30.0)
     with _daemon(count) as daemon:
-        for audit_interval, seconds in ((0, between), (interval, audits)):
-            daemon.configure(dvr_agent={"audit_interval": audit_interval})
-            daemon.start()
-            wait_for(lambda: _settled(daemon), "all routers are in sync", 600, every=1.0)
-            time.sleep(8)  # announcements are repeated for some seconds
-            found.append(_share(daemon, seconds))
-            daemon.stop()
-    return found[0], found[1]
+        share = _idle_share(daemon, 0, seconds)
+    return Figure(f"{share:.2%} of a processor with {count} routers", share < IDLE_LIMIT)
 
 
 def measure_idle(options: Options) -> Figure:
     """Measure what a daemon takes that has nothing to do."""
-    prepare()
     counts = (20,) if options.quick else (300, 1000)
     between, audits, interval = (2.0, 4.0, 2) if options.quick else (30.0, 120.0, 60)
     parts, kept = [], True
     for count in counts:
-        idle, audited = idle_shares(count, between, audits, interval)
+        with _daemon(count) as daemon:
+            idle, audited = _idle_share(daemon, 0, between), _idle_share(daemon, interval, audits)
         kept = kept and idle < IDLE_LIMIT and audited < AUDIT_LIMIT
         parts.append(f"{count:,} routers: {idle:.2%} of a processor between audits, {audited:.2%} with them")
     return Figure(f"{'; '.join(parts)} (every {interval} s)", kept)

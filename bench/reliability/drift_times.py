@@ -1,4 +1,4 @@
-"""Measures how long drift stands until it is repaired, per kind of object, and what the daemon costs while idle."""
+"""Measures how long drift stands until it is repaired, per kind of object."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from statistics import median
 
 from bench import documents
 from bench.reliability.api import Figure, Options
+from bench.reliability.load_host import open_daemon
 from tests.support import lab
 from tests.support.daemon_lab import Daemon
 from tests.support.waiting import wait_for
 
 GOAL = 1.0
 """Seconds: the promise."""
-IDLE_GOAL = 0.5
-"""Per cent of a core."""
 FIP = f"fip-{documents.EXTERNAL_NETWORK}"
 PATIENCE = 120.0
 
@@ -55,15 +54,8 @@ class Times:
 def host(routers: int, audit_interval: int = 0) -> Iterator[Daemon]:
     """Run a daemon with routers in the calling thread's namespaces, until all are in sync."""
     with tempfile.TemporaryDirectory(prefix="dvr-drift-") as base:
-        lab.run("ip", "link", "set", "lo", "up")
-        lab.Host().bridge(documents.EXTERNAL_BRIDGE)
-        daemon = Daemon(
-            Path(base),
-            DEFAULT={"host": documents.HOST, "agent_mode": "dvr", "interface_driver": "bridge"},
-            dvr_agent={"audit_interval": audit_interval},
-            directory={"rescan_interval": 3600},
-            bridge={"external_networks": f"{documents.EXTERNAL_NETWORK}:{documents.EXTERNAL_BRIDGE}"},
-        )
+        daemon = open_daemon(Path(base))
+        daemon.configure(dvr_agent={"audit_interval": audit_interval}, directory={"rescan_interval": 3600})
         for number in range(routers):
             (daemon.routers / f"{number}.json").write_bytes(documents.document(number))
         daemon.start()
@@ -158,23 +150,6 @@ def repair_times(routers: int) -> Callable[[Options], Figure]:
     return measured
 
 
-def idle_cpu(options: Options) -> Figure:
-    """Measure the CPU of a daemon that has nothing to do, between audits."""
-    routers, seconds = (20, 5.0) if options.quick else (300, 30.0)
-    with host(routers) as daemon:
-        assert daemon.process is not None
-        time.sleep(2.0)  # what the start has left to do
-        begun, before = time.monotonic(), _cpu(daemon.process.pid)
-        time.sleep(seconds)
-        share = 100 * (_cpu(daemon.process.pid) - before) / (time.monotonic() - begun)
-    return Figure(f"{share:.2f} % of a core with {routers} routers", share < IDLE_GOAL)
-
-
-def _cpu(pid: int) -> float:
-    """Return the CPU seconds of a process, to the nanosecond."""
-    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
-
-
 def main() -> None:
     """Measure without the table: ``python -m bench.reliability.drift_times 300``, in private namespaces."""
     from bench.sandbox import enter_sandbox, fresh_root
@@ -182,7 +157,7 @@ def main() -> None:
     enter_sandbox("bench.reliability.drift_times", sys.argv[1:])
     fresh_root()
     routers = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-    figure = idle_cpu(Options()) if routers == 0 else repair_times(routers)(Options())
+    figure = repair_times(routers)(Options())
     print(figure.text, *figure.details, sep="\n")
 
 

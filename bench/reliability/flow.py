@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import os
-import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,8 +14,7 @@ from bench.reliability.api import Figure, Options
 from tests.support import lab
 from tests.support.daemon_site import EXTERNAL_BRIDGE, RECORDED, ROUTER, Site, namespaces, neighbour_router
 from tests.support.waiting import wait_for
-
-LOCK = "/run/xtables.lock"
+from tests.support.xtables_lock import held_lock
 
 
 def removals_beside_the_lock(options: Options) -> Figure:
@@ -30,7 +25,7 @@ def removals_beside_the_lock(options: Options) -> Figure:
         changing = [neighbour_router(each + number) for number in range(each)]
         paths = [site.write(document, f"r{each + number}") for number, document in enumerate(changing)]
         wait_for(lambda: _states(site).count("in sync") == 2 * each)
-        with _held_lock():
+        with held_lock():
             began = time.monotonic()
             _write(site, 2 * each)  # it needs tables: it waits
             for document, path in zip(changing, paths, strict=True):
@@ -90,26 +85,13 @@ def _site() -> Iterator[Site]:
             site.daemon.stop()
 
 
-@contextmanager
-def _held_lock() -> Iterator[None]:
-    words = ["flock", LOCK, "sh", "-c", "echo held; exec sleep 600"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True)
-    try:
-        assert process.stdout is not None
-        process.stdout.readline()
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 def _write(site: Site, number: int) -> tuple[Path, str]:
     document = neighbour_router(number)
     return site.write(document, f"r{number}"), str(document["router"]["id"])
 
 
 def _vm_of(document: Any) -> str:
-    address = copy.deepcopy(document)["router"]["_interfaces"][0]["fixed_ips"][0]["ip_address"]
+    address = document["router"]["_interfaces"][0]["fixed_ips"][0]["ip_address"]
     return str(address).rpartition(".")[0] + ".9"
 
 

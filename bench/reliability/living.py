@@ -44,7 +44,7 @@ class LivingHost:
     def __enter__(self) -> Self:
         base = Path(self._exits.enter_context(tempfile.TemporaryDirectory(prefix="dvr-living-")))
         self.site = Site(base)
-        self._exits.callback(self._end)
+        self._exits.callback(self.daemon.kill)
         lab.run("ip", "link", "set", "lo", "up")
         with_vms(self.site, lab.Host())
         self.site.write(RECORDED)
@@ -125,12 +125,6 @@ class LivingHost:
 
     def _fip(self) -> list[str]:
         return [name for name in os.listdir(lab.NETNS) if name.startswith("fip-")]
-
-    def _end(self) -> None:
-        process = self.daemon.process
-        if process is not None and process.poll() is None:
-            process.kill()
-            process.wait()
 
 
 def picture() -> dict[str, object]:

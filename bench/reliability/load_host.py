@@ -26,6 +26,21 @@ class Usage(NamedTuple):
     namespaces: int
 
 
+def open_daemon(base: Path, mode: str = "dvr", module: str = "dvr_agent.cli.agent") -> Daemon:
+    """Make the calling thread's network namespace a host for the routers of ``bench.documents``.
+
+    :returns: its daemon, which is not started yet
+    """
+    lab.run("ip", "link", "set", "lo", "up")
+    lab.Host().bridge(documents.EXTERNAL_BRIDGE)
+    return Daemon(
+        base,
+        module,
+        DEFAULT={"host": documents.HOST, "agent_mode": mode, "interface_driver": "bridge"},
+        bridge={"external_networks": f"{documents.EXTERNAL_NETWORK}:{documents.EXTERNAL_BRIDGE}"},
+    )
+
+
 class LoadHost:
     """The calling thread's network namespace as a host, with a daemon that is not started yet."""
 
@@ -34,15 +49,8 @@ class LoadHost:
 
     def __enter__(self) -> Self:
         base = Path(self._exits.enter_context(tempfile.TemporaryDirectory(prefix="dvr-load-")))
-        lab.run("ip", "link", "set", "lo", "up")
-        lab.Host().bridge(documents.EXTERNAL_BRIDGE)
-        self.daemon = Daemon(
-            base,
-            self._module,
-            DEFAULT={"host": documents.HOST, "agent_mode": "dvr", "interface_driver": "bridge"},
-            bridge={"external_networks": f"{documents.EXTERNAL_NETWORK}:{documents.EXTERNAL_BRIDGE}"},
-        )
-        self._exits.callback(self._end)
+        self.daemon = open_daemon(base, module=self._module)
+        self._exits.callback(self.daemon.kill)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -71,12 +79,6 @@ class LoadHost:
         """Return the daemon's own counters."""
         found: dict[str, Any] = self.daemon.status()["counters"]
         return found
-
-    def _end(self) -> None:
-        process = self.daemon.process
-        if process is not None and process.poll() is None:
-            process.kill()
-            process.wait()
 
 
 class Questioner(Background):

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import copy
-import os
-import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 
+from dvr_agent.kernel.iptables.lock import XTABLES_LOCK
 from tests.support import lab
 from tests.support.daemon_site import (
     EXTERNAL_BRIDGE,
@@ -21,22 +17,7 @@ from tests.support.daemon_site import (
     neighbour_router,
 )
 from tests.support.waiting import wait_for
-
-LOCK = "/run/xtables.lock"
-
-
-@contextmanager
-def held_lock() -> Iterator[subprocess.Popen[bytes]]:
-    """Another program that holds the lock until the block ends."""
-    words = ["flock", LOCK, "sh", "-c", "echo held; exec sleep 600"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"held\n"
-        yield process
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+from tests.support.xtables_lock import held_lock
 
 
 def test_only_jobs_that_change_tables_wait_for_the_lock(site: Site, host: lab.Host) -> None:
@@ -59,16 +40,16 @@ def test_only_jobs_that_change_tables_wait_for_the_lock(site: Site, host: lab.Ho
         site.write(with_route)
         wait_for(lambda: "172.16.0.0/16" in lab.run("ip", "-n", QROUTER, "route"))
         wait_for(lambda: site.state() == "in sync")
-        wait_for(lambda: any(LOCK in text for text in site.daemon.status()["troubles"]))
+        wait_for(lambda: any(XTABLES_LOCK in text for text in site.daemon.status()["troubles"]))
         (trouble,) = site.daemon.status()["troubles"]
-        assert f"{LOCK} held by " in trouble
+        assert f"{XTABLES_LOCK} held by " in trouble
         assert "1 routers wait for it" in trouble
         assert site.daemon.status()["counters"]["failures"] == 0
         assert site.state(new["router"]["id"]) == "pending"
         assert site.daemon.status()["counters"]["writes"]["commits"] == built
     wait_for(lambda: site.state(new["router"]["id"]) == "in sync")
     wait_for(lambda: not site.daemon.status()["troubles"])
-    assert site.daemon.out.count(f"waiting for {LOCK} held by ") == 1
+    assert site.daemon.out.count(f"waiting for {XTABLES_LOCK} held by ") == 1
     assert "is free again" in site.daemon.out
 
 
@@ -80,7 +61,7 @@ def test_a_job_that_waited_too_long_fails_and_comes_once_the_lock_is_free(site: 
     with held_lock():
         site.write(RECORDED)
         wait_for(lambda: site.state() == "degraded")
-        assert LOCK in site.daemon.status()["routers"][0]["reason"]
+        assert XTABLES_LOCK in site.daemon.status()["routers"][0]["reason"]
         assert FIP not in namespaces()
     wait_for(lambda: site.state() == "in sync")
     assert f"router {ROUTER}" in site.daemon.out

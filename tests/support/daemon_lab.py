@@ -99,6 +99,11 @@ class Daemon:
             self.process.wait()
             raise
 
+    def kill(self) -> None:
+        """Kill it, if it was started and has not ended."""
+        if self.process is not None:
+            self.stop(signal.SIGKILL)
+
     def ask(self, path: str, method: str = "GET") -> tuple[int, Any]:
         """Status code and decoded answer."""
         connection = _Connection(self.socket)

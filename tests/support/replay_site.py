@@ -73,10 +73,7 @@ class Site:
         return self
 
     def stop(self) -> None:
-        process = self.daemon.process
-        if process is not None and process.poll() is None:
-            process.kill()
-            process.wait()
+        self.daemon.kill()
 
     def state(self, router_id: str) -> str | None:
         """What the daemon says of a router; None: it knows of none."""
