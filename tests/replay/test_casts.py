@@ -70,6 +70,8 @@ class Story:
 
     def tell(self, messages: list[Json]) -> None:
         """The server changes, and says so; returns when the agent has followed."""
+        # What the step before has led to is asked by now.
+        wait_for(lambda: not self.site.source()["server"]["pending"])
         since = len(self.server.calls)
         for message in messages:
             self._change(message)
