@@ -120,7 +120,7 @@ class IptablesManager(Protocol):
         """Read our part of each named table, in the order asked for."""
 
     def reserve(self) -> AbstractContextManager[None]:
-        """Inside the block the next :meth:`defer_apply` does not wait for other programs.
+        """Inside the block no :meth:`defer_apply` waits for other programs.
 
         :raises TablesLockedError: another program holds the lock of iptables programs
         """

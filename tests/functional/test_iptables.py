@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gc
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from dvr_agent.errors import KernelError, NamespaceGoneError, TablesUnavailableE
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.iptables import LibiptcManager, libiptc, manager, probe
 from dvr_agent.kernel.iptables.layout import BUILTINS
+from dvr_agent.kernel.iptables.lock import is_free
 from dvr_agent.kernel.netns import NamespaceWindow, entered
 from dvr_agent.state.filter import (
     Chain,
@@ -388,6 +390,16 @@ def test_a_lock_that_is_not_free_in_time_is_busy(iptables: LibiptcManager, lock:
     assert read(iptables, *qrouter_tables()) == qrouter_tables()
 
 
+def test_a_reserved_lock_is_held_for_all_commits_of_a_job(iptables: LibiptcManager, lock: str) -> None:
+    """A rival between two commits would stop a job half way."""
+    with iptables.reserve():
+        for table in qrouter_tables():
+            put(iptables, table)
+            assert not is_free(lock)
+    assert is_free(lock)
+    assert read(iptables, *qrouter_tables()) == qrouter_tables()
+
+
 class Meddler(libiptc.Handle):
     """Before the first commits, somebody without the lock adds a rule."""
 
@@ -462,6 +474,7 @@ def test_no_file_stays_open(iptables: LibiptcManager, lock: str) -> None:
             read(iptables, *qrouter_tables(), netns="none")
 
     work()
+    gc.collect()  # what tests before this one have left
     before = os.listdir("/proc/self/fd")
     for _ in range(50):
         work()

@@ -79,27 +79,24 @@ class LibiptcManager:
 
     @contextlib.contextmanager
     def reserve(self) -> Iterator[None]:
-        """Hold the lock that iptables programs share, until the next ``defer_apply`` in the block has committed.
+        """Hold the lock that iptables programs share inside the block: each ``defer_apply`` there has it already.
 
         A job that is going to change tables takes it before its first write: it is not stopped half way.
 
         :raises TablesLockedError: it was not free in time
         """
-        with contextlib.ExitStack() as held:
-            held.enter_context(xtables_lock(self._lock_path, self._lock_timeout))
-            self._reserved.lock = held
+        with xtables_lock(self._lock_path, self._lock_timeout):
+            self._reserved.is_held = True
             try:
                 yield
             finally:
-                self._reserved.lock = None
+                self._reserved.is_held = False
 
-    def _lock(self) -> contextlib.AbstractContextManager[object]:
-        """Return the lock for one commit: the reserved one, or one that is taken now."""
-        held: contextlib.ExitStack | None = getattr(self._reserved, "lock", None)
-        if held is None:
-            return xtables_lock(self._lock_path, self._lock_timeout)
-        self._reserved.lock = None
-        return held.pop_all()
+    def _lock(self) -> contextlib.AbstractContextManager[None]:
+        """Return the lock for one commit: nothing where it is reserved."""
+        if getattr(self._reserved, "is_held", False):
+            return contextlib.nullcontext()
+        return xtables_lock(self._lock_path, self._lock_timeout)
 
     @contextlib.contextmanager
     def defer_apply(self) -> Iterator[Pending]:
