@@ -96,9 +96,10 @@ class FipNetworks:
         """Return True if any router has, or may have, a slice of the network's fip namespace."""
         return network in self._networks
 
-    def claim(self, network: str, router_id: str) -> None:
-        """Note that the router may have a slice from now on, even if its job fails half way."""
+    def claim(self, network: str, router_id: str, device: str) -> None:
+        """Note that the router may have a slice, and the network this ``fg-`` device, even if the job fails."""
         self._of(network).stems.add(names.router_stem(router_id))
+        self._of(network).devices.add(device)
 
     def leave(self, network: str, stem: str) -> None:
         """Forget a slice that is gone; with the last slice the namespace is gone, too."""

@@ -155,6 +155,17 @@ class FipRoutes:
         kept = {route.dst for route in state.routes if route.table == MAIN_TABLE}
         return self._conceded_by(state.name, released - kept)
 
+    def note_partly(self, state: NamespaceState, held: Collection[str], subnets: Collection[str] = ()) -> set[str]:
+        """Note a slice that lacks what was refused: routes of held addresses are as before, others as desired."""
+        before = {
+            self._routes[state.name, dst]
+            for link in state.links
+            for dst in self._of_device.get((state.name, link.name), ())
+        }
+        routes = {one for one in before if one.dst.removesuffix("/32") in held}
+        routes |= {one for one in state.routes if one.dst.removesuffix("/32") not in held}
+        return self.note_in_sync(replace(state, routes=frozenset(routes)), subnets)
+
     def forget(self, namespace: str, device: str) -> set[str]:
         """Forget a slice that is gone.
 

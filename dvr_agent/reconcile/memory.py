@@ -133,7 +133,7 @@ class HostMemory:
     def claim_slice(self, view: HostView) -> None:
         """Note that a job is about to make, or keep, the router's slice: even if the job fails, the slice may exist."""
         if view.agent_gateway is not None:
-            self.networks.claim(view.agent_gateway.network_id, view.router.id)
+            self.networks.claim(view.agent_gateway.network_id, view.router.id, device_of(view.agent_gateway))
 
     def left_networks(self, view: HostView) -> list[str]:
         """Return the external networks in whose fip namespace the router has a slice that it no longer needs."""
@@ -173,6 +173,13 @@ class HostMemory:
         if not self.claims.is_granted(router_id):  # what this job has removed was in the way of its own router
             affected.add(router_id)
         return tuple(sorted(affected))
+
+    def note_partly(self, view: HostView, state: DesiredRouter, held: Collection[str]) -> tuple[str, ...]:
+        """Note what a job has made from which something was refused; returns as :meth:`note_in_sync`."""
+        affected = self.claims.take_affected(view.router.id)
+        if state.slice is not None:
+            affected |= self.routes.note_partly(state.slice, held, view.same_scope_subnets)
+        return tuple(sorted(affected - {view.router.id}))
 
     def post_commit(self, router_id: str) -> PostCommit:
         """Return the router's pending post-commit work, also that of an earlier job that failed half way."""

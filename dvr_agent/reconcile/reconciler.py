@@ -93,6 +93,8 @@ class RouterReconciler:
         if not missing:
             self.memory.post_commit_done(router.id)
             affected = self.memory.note_in_sync(job.draft.view, job.draft.state, job.draft.shared)
+        else:
+            affected = self.memory.note_partly(job.draft.view, job.draft.state, missing.held)
         log_takeover(plan)
         there = not missing.lacks_namespace(job.draft.view.qrouter)  # they serve from inside
         trouble = self.services.apply(job.draft.served) if there else ()
