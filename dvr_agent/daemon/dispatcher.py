@@ -89,6 +89,7 @@ class Dispatcher:
         run = partial(jobs.run, job, self._reconciler)
         (late, result), heard = self._worker.call(partial(self._drift.around, job.key, run))
         if result.locked and self._table_lock.wait(job, work):
+            self._drift.job_waits(job.key, heard)
             return
         self._table_lock.router_job_ended(job.key, result)
         self._counters.job_ended(job.priority, late, result)

@@ -91,6 +91,11 @@ class DriftWatch:
             self._log_repairs(work, list(_repairs(result.reconciled.plan, found)))
         self._hear(heard.after)
 
+    def job_waits(self, router_id: str, heard: _Heard) -> None:
+        """Act on what was heard during a job that has changed nothing and comes again."""
+        self._hear(heard.before, done=router_id)
+        self._hear(heard.after)
+
     def _job_ended(self, judge: DriftJudge, router_id: str) -> Judgement:
         judge.job_ended(router_id)
         return judge.judge(router_id)

@@ -62,6 +62,7 @@ class Fights:
 
     def repaired(self, router_id: str, repairs: Iterable[Repair], now: float) -> Fight | None:
         """Count repairs of a router; returns its fight if this began it, None otherwise."""
+        self._clean_up(now)
         times = self._times.setdefault(router_id, {})
         worst: tuple[int, Repair] | None = None
         for repair in repairs:
@@ -86,7 +87,7 @@ class Fights:
         fight = self._fights.get(router_id)
         return 0.0 if fight is None else max(fight.until - now, 0.0)
 
-    def clean_up(self, now: float) -> None:
+    def _clean_up(self, now: float) -> None:
         """Forget repairs, and fights without a repair, of more than ten minutes ago."""
         for router_id, times in list(self._times.items()):
             fresh = {thing: when for thing, when in times.items() if when[-1] > now - WINDOW}
@@ -98,7 +99,7 @@ class Fights:
 
     def to_json(self, now: float) -> list[dict[str, object]]:
         """Return the fights for the status; ``next_repair`` counts seconds from now."""
-        self.clean_up(now)
+        self._clean_up(now)
         return [
             {
                 "router": router_id,
