@@ -5,8 +5,10 @@ Events of the source, resyncs, services and timers become queued jobs here.  Bel
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
+from collections.abc import Iterator
 from functools import partial
 
 from dvr_agent import backoff, logs
@@ -36,6 +38,7 @@ class Schedule:
         self._retries: dict[str, eventlet_shim.GreenTimer] = {}
         self._rate = ChangeRate()
         self._delayed: dict[str, eventlet_shim.GreenTimer] = {}
+        self._is_paused = False
         self.records = RouterRecords()
 
     # Input
@@ -104,11 +107,21 @@ class Schedule:
         self._rate.forget(router_id)
         self.records.drop(router_id)
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Start no job inside the block."""
+        self._is_paused = True
+        try:
+            yield
+        finally:
+            self._is_paused = False
+            self._wakeup.ring()
+
     # For the dispatcher
 
     def take(self) -> QueuedJob[Work] | None:
         """Take the next job; None if no job may start now."""
-        job = self._queue.take()
+        job = None if self._is_paused else self._queue.take()
         if job is not None:
             self._rate.job_begins(job.key, time.monotonic())
         return job
@@ -120,7 +133,7 @@ class Schedule:
 
     def wait(self, seconds: float | None) -> None:
         """Suspend the calling green thread until a job is queued, :meth:`wake` is called, or time is up."""
-        if not self._queue.runnable:
+        if self._is_paused or not self._queue.runnable:
             self._wakeup.wait(seconds)
 
     def wake(self) -> None:

@@ -6,6 +6,7 @@ thread.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -104,10 +105,12 @@ class SourceReader:
             except Exception as exc:
                 LOG.exception("the source failed by an unexpected exception: this is a bug")
                 events = [Failed(SourceError(f"{type(exc).__name__}: {exc}"))]
-            for number, event in enumerate(events, 1):
-                self._take(event, started)
-                if number % EVENTS_AT_ONCE == 0:
-                    eventlet_shim.sleep(0)
+            # What several documents claim is decided when all are known: no job before the first listing is complete.
+            with contextlib.nullcontext() if self._listing.is_known else self._schedule.paused():
+                for number, event in enumerate(events, 1):
+                    self._take(event, started)
+                    if number % EVENTS_AT_ONCE == 0:
+                        eventlet_shim.sleep(0)
             self._bad = dict(self._source.bad_documents)
 
     def _take(self, event: Event, now: float) -> None:

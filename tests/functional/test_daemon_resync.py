@@ -30,6 +30,17 @@ def test_start_reads_before_it_writes_then_syncs_then_sweeps(daemon: MakeDaemon)
     assert one.stop() == 0
 
 
+def test_no_job_begins_before_all_of_many_documents_are_listed(daemon: MakeDaemon) -> None:
+    """What several documents claim is decided when all are known."""
+    one = daemon()
+    for number in range(450):  # the hub has its turn after each 200
+        one.write(number)
+    one.start()
+    wait_for(lambda: one.status()["states"] == {"in sync": 450})
+    done = calls(one)
+    assert done[:2] == ["load", "begin_pass"]
+
+
 def test_the_audit_repairs_drift_says_so_and_is_silent_when_there_is_none(daemon: MakeDaemon) -> None:
     one = daemon(dvr_agent={"audit_interval": 1})
     one.write(1)
