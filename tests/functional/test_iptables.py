@@ -61,6 +61,7 @@ def lock(tmp_path: Path) -> str:
 @pytest.fixture
 def iptables(host: lab.Host, counters: WriteCounters, lock: str) -> LibiptcManager:
     lab.run("ip", "netns", "add", NS)
+    libiptc.library(4)  # while it is loaded, iptables programs look for their extensions elsewhere (XTABLES_LIBDIR)
     return LibiptcManager(Namespaces(), counters, lock, 0.2)
 
 
