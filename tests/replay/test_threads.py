@@ -93,7 +93,8 @@ def test_poll_runs_in_the_main_thread(trace: dict[str, Any]) -> None:
 
 def test_a_cast_passes_no_more_files_than_before(trace: dict[str, Any]) -> None:
     assert trace["casts"]
-    assert min(len(files) for files in trace["casts"]) <= FILES_OF_A_CAST, trace["casts"]
+    on_the_way = set.intersection(*map(set, trace["casts"]))  # other work of the daemon meanwhile is not the same twice
+    assert len(on_the_way) <= FILES_OF_A_CAST, sorted(on_the_way)
 
 
 def _file(place: str) -> str:
