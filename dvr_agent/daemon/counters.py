@@ -10,7 +10,7 @@ from dvr_agent.daemon import eventlet_shim
 from dvr_agent.daemon.job_result import JobResult
 from dvr_agent.daemon.work_queue import Priority
 
-PROBE_SECONDS = 0.2
+PROBE_SECONDS = 0.5
 """Seconds between two measurements of the hub: each wakes the process, which is what an idle agent costs."""
 LATENCIES_KEPT = 1000
 
@@ -25,7 +25,7 @@ class DaemonCounters:
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES_KEPT))
     """Seconds from event to start of the job, of the newest jobs for changes."""
     lateness_worst: float = 0.0
-    """Greatest lateness of the 50 ms timer since the start, in seconds."""
+    """Greatest lateness of the probe since the start, in seconds."""
     lateness_recent: float = 0.0
     """Greatest lateness since the last status."""
 

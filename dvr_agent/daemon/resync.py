@@ -7,8 +7,7 @@ first resync  with the first listing (``Synced``) of the source    ``source_read
 resync        on ``POST /sync`` to the admin socket, after a       ``service`` → :meth:`Resync.begin`
               rescan of the source
 resync        when layer 2 changed by itself                       ``watches`` → :meth:`Resync.begin`
-audit         within every ``audit_interval`` seconds, in          :meth:`Resync.audit_periodically`
-              portions, each of which is a round
+audit         in portions, each of which is a round                ``audits`` → :meth:`Resync.audit`
 audit         when events of the kernel were lost                  ``drift_watch`` → :meth:`Resync.audit_now`
 ============  ===================================================  ============================================
 
@@ -22,7 +21,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dvr_agent.daemon import eventlet_shim
 from dvr_agent.daemon.fights import Fights
@@ -30,7 +29,6 @@ from dvr_agent.daemon.idle_bridges import IdleBridges
 from dvr_agent.daemon.job_result import RouterState
 from dvr_agent.daemon.jobs import HostJob
 from dvr_agent.daemon.listing import RouterListing
-from dvr_agent.daemon.router_records import RouterRecord
 from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.stale_sweep import StaleSweep
 from dvr_agent.daemon.state_files import StateFiles
@@ -39,15 +37,13 @@ from dvr_agent.model.router import Router
 
 LOG = logging.getLogger(__name__)
 
-PORTION, MAX_PORTIONS = 64, 8
-"""An audit's routers are taken in portions of some 64.  Each reads whole fip namespaces, so there are few of them."""
-
 
 @dataclass(slots=True)
 class _Round:
     """A round under way; ``waiting``: ids of routers that were not tried yet.
 
     :ivar sweeps: a stale sweep follows; not after the first portions of an audit
+    :ivar spent: processor seconds of this process when it began
     """
 
     priority: Priority
@@ -55,6 +51,7 @@ class _Round:
     size: int
     waiting: set[str]
     sweeps: bool = True
+    spent: float = field(default_factory=time.process_time)
 
     @property
     def name(self) -> str:
@@ -66,7 +63,9 @@ class Resync:
 
     :ivar first_done: set when the first resync is over, its stale sweep included
     :ivar last_audit: end of the last audit (of its last portion), seconds since the epoch
-    :ivar next_audit: begin of the next portion of an audit, seconds since the epoch; None: never
+    :ivar next_audit: begin of the next portion of an audit, seconds since the epoch; None: never.
+        ``audits`` sets it
+    :ivar audit_cost: processor seconds that the newest portion of an audit took; None before the first
     """
 
     def __init__(
@@ -86,6 +85,7 @@ class Resync:
         self.first_done = eventlet_shim.GreenEvent()
         self.last_audit: float | None = None
         self.next_audit: float | None = None
+        self.audit_cost: float | None = None
 
     @property
     def progress(self) -> str:
@@ -106,38 +106,23 @@ class Resync:
         found = (record.document for record in self._schedule.records if not record.deleted)
         return [(document.name, document.router) for document in found if document is not None]
 
-    def audit_periodically(self, interval: float) -> None:
-        """Audit every router once in ``interval`` seconds, in portions spread over that time; never returns.
+    def audit(self, ids: set[str], is_last: bool) -> None:
+        """Begin an audit of a portion of the routers; none while a round is under way.
 
-        The first portion begins after the first resync; on a host with few routers there is one, at the interval's end.
+        :param is_last: a stale sweep follows, and the audit of all routers is complete
         """
-        self.first_done.wait()
-        while True:
-            portions = self._portions()
-            for number, ids in enumerate(portions, start=1):
-                self.next_audit = time.time() + interval / len(portions)
-                eventlet_shim.sleep(interval / len(portions))
-                if self._round is None:
-                    self._begin(Priority.AUDIT, ids & self._auditable(), sweeps=number == len(portions))
-                else:
-                    LOG.debug("audit skipped: %s is under way", self.progress)
+        if self._round is None:
+            self._begin(Priority.AUDIT, ids & self.auditable(), sweeps=is_last)
+        else:
+            LOG.debug("audit skipped: %s is under way", self.progress)
 
     def audit_now(self) -> None:
         """Audit all routers at once, or when the round under way has ended."""
         self._audit_wanted = self._round is not None or not self.first_done.is_set()
         if not self._audit_wanted:
-            self._begin(Priority.AUDIT, self._auditable())
+            self._begin(Priority.AUDIT, self.auditable())
 
-    def _portions(self) -> list[set[str]]:
-        """Split the auditable routers: those of one external network together, since its fip namespace is read once."""
-        ids = self._auditable()
-        records = [record for record in self._schedule.records if record.id in ids]
-        ordered = [record.id for record in sorted(records, key=_network_and_id)]
-        count = min(max(-(-len(ordered) // PORTION), 1), MAX_PORTIONS)
-        size = -(-len(ordered) // count)
-        return [set(ordered[size * number : size * (number + 1)]) for number in range(count)]
-
-    def _auditable(self) -> set[str]:
+    def auditable(self) -> set[str]:
         """Return the routers of which a difference would be drift, without those whose fight forbids a repair now."""
         now = time.monotonic()
         return {
@@ -201,6 +186,7 @@ class Resync:
             self._state_files.flush()
         seconds = time.monotonic() - ended.started
         if ended.priority is Priority.AUDIT:
+            self.audit_cost = time.process_time() - ended.spent
             if ended.sweeps:
                 self.last_audit = time.time()
             LOG.debug("audit of %d routers took %.3f s", ended.size, seconds)
@@ -210,10 +196,3 @@ class Resync:
         fine = set(states) <= {RouterState.IN_SYNC, RouterState.ADMIN_DOWN, RouterState.NOT_SUPPORTED}
         LOG.log(logging.INFO if fine else logging.WARNING, "resync took %.3f s: %s", seconds, text)
         self.first_done.set()
-
-
-def _network_and_id(record: RouterRecord) -> tuple[str, str]:
-    """Return the key by which an audit orders routers: external network and id."""
-    router = record.document.router if record.document is not None else None
-    gateway = router.gateway if router is not None else None
-    return (gateway.network_id if gateway is not None else "", record.id)

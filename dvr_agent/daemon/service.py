@@ -25,6 +25,7 @@ from dvr_agent.config import Settings
 from dvr_agent.daemon import eventlet_shim, guru_meditation
 from dvr_agent.daemon.admin import AdminServer
 from dvr_agent.daemon.announcements import AnnouncementRepeater
+from dvr_agent.daemon.audits import Audits
 from dvr_agent.daemon.counters import DaemonCounters
 from dvr_agent.daemon.dispatcher import Dispatcher
 from dvr_agent.daemon.drift_watch import DriftWatch
@@ -99,6 +100,8 @@ class Service:
         bridges = IdleBridges(parts.reconciler, worker, schedule, listing, sweep)
         fights = Fights()
         self._resync = Resync(schedule, listing, sweep, bridges, self._state_files, fights)
+        hears_events = parts.drift is not None
+        self._audits = Audits(daemon.audit_interval, hears_events, self._resync, schedule, worker, parts.reconciler)
         self._reader = SourceReader(parts.source, worker, schedule, listing, self._resync)
         self._service_watch = ServiceWatch(parts.services, worker, schedule, self._crashed)
         self._layer2_watch = Layer2Watch(parts.layer2, self._resync)
@@ -154,7 +157,7 @@ class Service:
         if daemon.check_services_interval:
             self._spawn(partial(self._service_watch.check_periodically, daemon.check_services_interval))
         if daemon.audit_interval:
-            self._spawn(partial(self._resync.audit_periodically, daemon.audit_interval))
+            self._spawn(self._audits.audit_periodically, self._audits.check_tables_periodically)
 
     def _request_resync(self) -> int | str:
         """Rescan and begin a resync, for the admin socket; returns the number of routers, or why it cannot be done."""

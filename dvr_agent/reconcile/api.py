@@ -175,6 +175,12 @@ class Reconciler(Protocol):
         :raises DvrError: changes made so far stay, and the call may be repeated
         """
 
+    def find_changed_tables(self, router_ids: Collection[str]) -> list[str]:
+        """Return the routers of these whose packet filter tables are not as desired, or cannot be read; only reads.
+
+        :param router_ids: routers whose last job has succeeded
+        """
+
     def remove(self, router_id: str) -> Result:
         """Remove all that is the router's own, and shared parts that no router uses any more.
 

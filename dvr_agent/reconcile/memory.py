@@ -40,6 +40,7 @@ class RouterMemory:
     :ivar post_commit: post-commit work of a job that runs, or failed half way
     :ivar in_sync: the desired state with which the namespaces agreed when all of them was last read; None: not known
     :ivar rounds: resyncs and audits since then
+    :ivar dropping: built-in chains with policy DROP in its namespaces, as the last table check found them
     """
 
     scope_marks: tuple[tuple[str, int], ...] | None = None
@@ -47,6 +48,7 @@ class RouterMemory:
     post_commit: PostCommit | None = None
     in_sync: DesiredRouter | None = None
     rounds: int = 0
+    dropping: frozenset[str] = frozenset()
 
     def knows(self, state: DesiredRouter) -> bool:
         """True if a resync need not look for neighbours that nobody wants: it did not find any not long ago.

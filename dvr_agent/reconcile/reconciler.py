@@ -27,6 +27,7 @@ from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.planner import Planner
 from dvr_agent.reconcile.stale import StaleRemoval, remove_bridges
+from dvr_agent.reconcile.table_check import TableCheck
 from dvr_agent.reconcile.takeover import log_takeover
 from dvr_agent.services.bundle import Services
 
@@ -55,6 +56,7 @@ class RouterReconciler:
         self.memory = HostMemory.empty(kernel, state_path, newer_wins)
         self.planner = Planner(kernel, attach, self.services, settings, self.memory)
         self._executor = Executor(kernel, attach)
+        self._table_check = TableCheck(kernel.iptables, self.memory)
         self._files = AllocationFiles(state_path)
 
     def load(self) -> None:
@@ -104,6 +106,10 @@ class RouterReconciler:
         if missing:
             raise RefusedError(missing.errors, missing.held, result)
         return result
+
+    def find_changed_tables(self, router_ids: Collection[str]) -> list[str]:
+        """Return the routers of these whose packet filter tables are not as desired."""
+        return self._table_check.find_changed(router_ids)
 
     def _tables_reserved(self, jobs: Sequence[NamespaceJob]) -> AbstractContextManager[None]:
         """Take the lock of iptables programs if the jobs change tables: before the first write, or not at all.

@@ -93,6 +93,11 @@ def diff(observed: NamespaceState | None, desired: NamespaceState) -> Changes:
     )
 
 
+def tables_differ(observed: Iterable[Table], desired: Iterable[Table]) -> bool:
+    """Return True if our part of any packet filter table is not as desired."""
+    return any(True for _ in _table_changes(observed, desired))
+
+
 def _announcements(wanted: Iterable[Announcement], added: set[KernelObject]) -> tuple[Announcement, ...]:
     """Select the announcements of objects that are added or changed, one per address."""
     found = {(one.device, one.address): one for one in wanted if one.because in added}

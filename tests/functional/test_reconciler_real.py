@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -652,3 +653,27 @@ def test_namespaces_without_ipv6_get_the_ipv4_part_and_the_rest_once_it_is_back(
     assert not agent.reconcile(router).plan.omitted
     now = [lab.run("ip", "-n", name, "-o", "address") for name in agent.namespaces()]
     assert [text.count("2001:db8:") for text in now] == [text.count("2001:db8:") for text in whole]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        ("iptables-legacy", "-t", "mangle", "-F"),
+        ("iptables-legacy", "-t", "mangle", "-D", "PREROUTING", "-j", "dvr-PREROUTING"),
+        ("ip6tables-legacy", "-t", "filter", "-I", "dvr-FORWARD", "-j", "DROP"),
+        ("iptables-legacy", "-t", "filter", "-P", "FORWARD", "DROP"),
+    ],
+    ids=["flushed", "jump", "foreign rule", "policy"],
+)
+def test_a_table_check_finds_what_another_program_changed(agent: Agent, harm: tuple[str, ...]) -> None:
+    routers = [make_router("one", 1), make_router("two", 2)]
+    for router in routers:
+        agent.reconcile(router)
+    check = partial(agent.reconciler.find_changed_tables, [router.id for router in routers])
+    assert check() == []
+    lab.in_netns(qrouter(routers[1]), "iptables-legacy", "-A", "INPUT", "-s", "192.0.2.99", "-j", "ACCEPT")
+    assert check() == [], "rules of other programs in built-in chains are none of ours"
+    lab.in_netns(qrouter(routers[1]), *harm)
+    assert check() == [routers[1].id]
+    agent.reconciler.reconcile(routers[1])
+    assert check() == []
