@@ -24,7 +24,7 @@ from dvr_agent.reconcile.api import Reconciler
 
 PORTION, MAX_PORTIONS = 64, 8
 """An audit's routers are taken in portions of some 64.  Each reads whole fip namespaces, so there are few of them."""
-SHARE = 0.003
+SHARE = 0.002
 """Share of one processor that audits may take, and table checks."""
 CHEAP = 0.05
 """Processor seconds: a portion that takes less is not put off, however short the interval."""

@@ -25,9 +25,14 @@ from dvr_agent.reconcile.inventory import adopt_inventory
 from dvr_agent.reconcile.post_commit import PostCommit
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import PacketFilterReader
+from dvr_agent.state.filter import Table
+from dvr_agent.state.namespace import NamespaceState
 
 ROUNDS = 10
 """One of so many resyncs and audits of a router looks for neighbours that nobody wants."""
+
+CheckedTables = dict[str, tuple[NamespaceState, tuple[Table, ...]]]
+"""By namespace: its desired state, and the observed packet filter tables that agree with it."""
 
 
 @dataclass(slots=True)
@@ -40,7 +45,7 @@ class RouterMemory:
     :ivar post_commit: post-commit work of a job that runs, or failed half way
     :ivar in_sync: the desired state with which the namespaces agreed when all of them was last read; None: not known
     :ivar rounds: resyncs and audits since then
-    :ivar dropping: built-in chains with policy DROP in its namespaces, as the last table check found them
+    :ivar checked_tables: what the last table check found to be as desired
     """
 
     scope_marks: tuple[tuple[str, int], ...] | None = None
@@ -48,7 +53,7 @@ class RouterMemory:
     post_commit: PostCommit | None = None
     in_sync: DesiredRouter | None = None
     rounds: int = 0
-    dropping: frozenset[str] = frozenset()
+    checked_tables: CheckedTables = field(default_factory=dict)
 
     def knows(self, state: DesiredRouter) -> bool:
         """True if a resync need not look for neighbours that nobody wants: it did not find any not long ago.

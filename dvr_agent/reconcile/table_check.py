@@ -6,13 +6,15 @@ audits.  Used by the reconciler for ``daemon/audits``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import operator
+from collections.abc import Collection, Iterator, Sequence
 
 from dvr_agent.desired.build import DesiredRouter
 from dvr_agent.errors import DvrError
-from dvr_agent.reconcile.memory import HostMemory, RouterMemory
+from dvr_agent.reconcile.memory import CheckedTables, HostMemory
 from dvr_agent.reconcile.reader import IptablesReader
 from dvr_agent.state.diff import tables_differ
+from dvr_agent.state.filter import Table
 from dvr_agent.state.namespace import NamespaceState
 
 
@@ -36,27 +38,31 @@ class TableCheck:
             state = self._memory.desired_of(router_id)
             if state is None:
                 continue
+            checked = self._memory.router(router_id).checked_tables
             parts = [part for part in _parts(state) if part.name not in shared]
             if state.base is not None:
                 shared.add(state.base.name)
-            if self._has_changed(self._memory.router(router_id), parts):
+            if sum(self._has_changed(part, checked) for part in parts):  # all of them are looked at
                 changed.append(router_id)
         return changed
 
-    def _has_changed(self, memory: RouterMemory, parts: Iterable[NamespaceState]) -> bool:
-        """Compare the tables of one router's namespaces."""
-        dropping: set[str] = set()
-        differs = False
-        for desired in parts:
-            try:
-                found = self._iptables.observe(desired.name, [table.key for table in desired.tables])
-            except DvrError:  # the job says it
-                return True
-            differs = differs or tables_differ(found, desired.tables)
-            dropping |= {f"{desired.name} {table.text} {chain}" for table in found for chain in table.dropping}
-        differs = differs or dropping != memory.dropping
-        memory.dropping = frozenset(dropping)
-        return differs
+    def _has_changed(self, desired: NamespaceState, checked: CheckedTables) -> bool:
+        """Compare the tables of one namespace.
+
+        :param checked: by namespace, the desired state and the tables that agreed with it
+        """
+        try:
+            found = self._iptables.observe(desired.name, [table.key for table in desired.tables])
+        except DvrError:  # the job says it
+            return True
+        state, before = checked.get(desired.name, (None, ()))
+        # An unchanged table is the same object as before: nearly always nothing has to be compared.
+        if state is desired and all(map(operator.is_, found, before)):
+            return False
+        if tables_differ(found, desired.tables):
+            return True
+        checked[desired.name] = (desired, found)
+        return _dropping(found) != _dropping(before)
 
 
 def _parts(state: DesiredRouter) -> Iterator[NamespaceState]:
@@ -64,3 +70,8 @@ def _parts(state: DesiredRouter) -> Iterator[NamespaceState]:
     for part in (state.qrouter, state.snat, state.base):
         if part is not None and part.tables:
             yield part
+
+
+def _dropping(tables: Sequence[Table]) -> list[str]:
+    """Return the built-in chains whose policy is DROP."""
+    return [f"{table.text} {chain}" for table in tables for chain in table.dropping]
