@@ -159,7 +159,7 @@ def measure_between_audits(options: Options) -> Figure:
 def measure_idle(options: Options) -> Figure:
     """Measure what a daemon takes that has nothing to do."""
     counts = (20,) if options.quick else (300, 1000)
-    between, audits, interval = (2.0, 4.0, 2) if options.quick else (30.0, 120.0, 60)
+    between, audits, interval = (2.0, 4.0, 2) if options.quick else (30.0, 240.0, 60)
     parts, kept = [], True
     for count in counts:
         with _daemon(count) as daemon:
