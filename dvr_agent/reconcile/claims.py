@@ -8,20 +8,22 @@ The documents are declared (:meth:`ClaimRegister.declare_all`), and the planner 
 * documents that were there when this process began count as equally old: the one whose thing the kernel has wins,
   else the agent gateway port, else the lowest router id.
 
+A router that is left alone (HA, not distributed) is not built, so its document claims nothing; but nothing of it is
+taken away either, so it claims what the kernel has of it, until its namespaces go.
+
 A job on an unchanged document costs one comparison.  Part of the host memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from dvr_agent.desired import claims
 from dvr_agent.desired.claims import Claim, claims_here, gateway_claims, kind_of, network_owner
 from dvr_agent.desired.host_settings import HostSettings
-from dvr_agent.desired.host_view import HostView, agent_gateways, make_view
-from dvr_agent.errors import NotSupportedError
+from dvr_agent.desired.host_view import agent_gateways, is_left_alone, make_view
 from dvr_agent.model.router import Omission, Router, RouterPort
 from dvr_agent.reconcile.holdings import KernelHoldings
 
@@ -109,6 +111,9 @@ class ClaimRegister:
         :param name: of the document; empty: as before
         """
         document = self._declare(router, settings, name)
+        if is_left_alone(router):
+            self._claim_held(document, settings)
+            return router
         if document.stamp != self._stamp or document.granted is None:
             self._evaluate(document, settings)
         assert document.granted is not None
@@ -180,10 +185,31 @@ class ClaimRegister:
         document = _Document(router, name or (known.name if known is not None else ""), self._clock)
         self._documents[router.id] = document
         before = known.keys if known is not None else self._undeclared.pop(router.id, ())
+        if is_left_alone(router):
+            document.keys = before
+            self._claim_held(document, settings)
+            return document
         wanted = {claim.key: claim.thing for claim in _claims(router, settings)}
         document.keys = tuple(wanted)
         self._claim(router.id, wanted.items(), before)
         return document
+
+    def _claim_held(self, document: _Document, settings: HostSettings) -> None:
+        """Let a router that is left alone claim what the kernel has of it now.
+
+        That is part of what it claimed before it was left alone, part of what its document would claim if it were
+        built, and what the kernel tells without a document.
+        """
+        router, before = document.router, document.keys
+        self._holdings.read_again(router.id)
+        found = self._holdings.of(router.id)
+        things = {key: one.thing for key in before for one in self._claimants.get(key, ()) if one.owner == router.id}
+        built = replace(router, ha=False, distributed=True, admin_state_up=True)
+        things |= {claim.key: claim.thing for claim in _claims(built, settings)}
+        wanted = {key: thing for key, thing in things.items() if found.has(key, router)}
+        wanted |= {key: router.id for key in self._holdings.keys_of(router.id) if key not in wanted}
+        document.keys = tuple(wanted)
+        self._claim(router.id, wanted.items(), before)
 
     def _evaluate(self, document: _Document, settings: HostSettings) -> None:
         """Compute what may be built of a document."""
@@ -219,8 +245,6 @@ class ClaimRegister:
 
     def _refused_gateways(self, router: Router, settings: HostSettings, document: _Document) -> Iterator[Claim]:
         """Yield the claims of agent gateway ports that another owner has, so that they cannot be chosen."""
-        if router.ha or not router.distributed:
-            return
         for port in agent_gateways(router, settings):
             owner = network_owner(port.network_id)
             for claim in gateway_claims(port):
@@ -289,7 +313,8 @@ class ClaimRegister:
         An agent gateway port in use comes first: all routers of its network depend on it.
         """
         document = self._documents.get(claimant.owner)
-        age = document.age if self.newer_wins and document is not None else claimant.since
+        decides = document is not None and not is_left_alone(document.router)
+        age = document.age if self.newer_wins and document is not None and decides else claimant.since
         router = document.router if document is not None else None
         in_kernel = age == 0 and self._holdings.of(claimant.owner).has(key, router)
         return (
@@ -316,8 +341,4 @@ def _claims(router: Router, settings: HostSettings) -> tuple[Claim, ...]:
     """Return what a router claims on this host; nothing if it is not built here."""
     if not router.admin_state_up:
         return ()
-    try:
-        view: HostView = make_view(router, settings)
-    except NotSupportedError:
-        return ()
-    return claims_here(view)
+    return claims_here(make_view(router, settings))

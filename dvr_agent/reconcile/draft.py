@@ -10,7 +10,7 @@ from dvr_agent.desired.build import DesiredRouter, desired_router
 from dvr_agent.desired.common import has_family
 from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_settings import HostSettings
-from dvr_agent.desired.host_view import HostView, make_view
+from dvr_agent.desired.host_view import HostView, is_left_alone, make_view
 from dvr_agent.desired.without_ipv6 import DISABLE_IPV6, advertising
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import Router
@@ -88,6 +88,8 @@ class Drafts:
         """Return the view of a router, without what others have."""
         networks, claims, settings = self._memory.networks, self._memory.claims, self.settings
         granted = claims.grant(router, settings, document)
+        if is_left_alone(granted):  # it decides nothing for others
+            return make_view(granted, settings)
         port = networks.choose(granted, settings)
         if port is not None:
             claims.note_gateway(port)

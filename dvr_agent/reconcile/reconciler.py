@@ -16,7 +16,7 @@ from oslo_utils import excutils
 
 from dvr_agent.attach.api import AttachDriver
 from dvr_agent.desired.host_settings import HostSettings
-from dvr_agent.errors import DvrError
+from dvr_agent.errors import DvrError, NotSupportedError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.allocation_files import AllocationFiles
@@ -70,7 +70,11 @@ class RouterReconciler:
     def reconcile(self, router: Router, in_resync: bool = False, document: str = "") -> Result:
         """Make the kernel agree with a router's document."""
         started = time.perf_counter()
-        job = self.planner.plan_router(router, in_resync, document)
+        try:
+            job = self.planner.plan_router(router, in_resync, document)
+        except NotSupportedError as exc:
+            exc.affected = tuple(sorted(self.memory.claims.take_affected(router.id)))
+            raise
         plan = job.plan
         post_commit = self.memory.post_commit(router.id)
         self.memory.claim_slice(job.draft.view)

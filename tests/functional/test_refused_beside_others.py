@@ -11,6 +11,7 @@ import pytest
 
 from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
+from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import ExtraRoute, Router
 from dvr_agent.reconcile.api import RefusedError, Result
 from dvr_agent.reconcile.factory import make_reconciler
@@ -101,6 +102,30 @@ def test_who_waits_for_a_floating_ip_is_queued_when_it_is_released(opened: Open)
     partly(reconciler, with_fip(one, ADDRESS))
     assert reconciler.reconcile(with_fip(two, ADDRESS)).plan.omitted
     assert partly(reconciler, one).affected == (two.id,)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_router_that_is_left_alone_keeps_its_floating_ip(opened: Open, restart: bool) -> None:
+    """Its document turns HA, which this agent does not build; its namespaces stay, and traffic flows there."""
+    reconciler = opened(False)
+    one, two = with_fip(make_router("one", 1), ADDRESS), with_fip(make_router("two", 2), ADDRESS)
+    reconciler.reconcile(one)
+    left_alone = replace(one, ha=True)
+    if restart:
+        reconciler = opened(False)
+        reconciler.begin_resync([("b", two), ("a", left_alone)])
+    for _ in range(2):
+        with pytest.raises(NotSupportedError):
+            reconciler.reconcile(left_alone)
+        assert reconciler.reconcile(two).plan.omitted
+        (route,) = lab.ip_json("route", "show", ADDRESS, netns=FIP)
+        assert route["dev"] == names.device(names.FIP_TO_ROUTER, one.id)
+    for prefix in (names.QROUTER, names.SNAT):
+        lab.run("ip", "netns", "delete", prefix + one.id)
+    with pytest.raises(NotSupportedError) as caught:
+        reconciler.reconcile(left_alone)
+    assert caught.value.affected == (two.id,)
+    assert not reconciler.reconcile(two).plan.omitted
 
 
 def test_who_has_lost_a_floating_ip_is_queued(opened: Open) -> None:
