@@ -148,6 +148,10 @@ class ClaimRegister:
         found, self._affected = self._affected, set()
         return {one for one in found if one in self._documents} - {router_id}
 
+    def note_affected(self, router_ids: Iterable[str]) -> None:
+        """Note routers that gain something by what was found outside of their own jobs."""
+        self._affected |= set(router_ids)
+
     def take_rivals(self, router_id: str) -> set[str]:
         """Return the ids of other routers with claims that collided since the last call: their documents may be old."""
         found, self._rivals = self._rivals, set()

@@ -112,6 +112,16 @@ class FipNetworks:
         if not one.stems:
             del self._networks[network]
 
+    def distrust(self, network: str) -> None:
+        """Forget that the shared part was checked: a job that broke off may have changed it."""
+        if network in self._networks:
+            self._networks[network].base = None
+
+    def has_others(self, network: str, stem: str) -> bool:
+        """Return True if another router has, or may have, a slice of the network's fip namespace."""
+        one = self._networks.get(network)
+        return one is not None and bool(one.stems - {stem})
+
     # The agent gateway port
 
     def choose(self, router: Router, settings: HostSettings) -> RouterPort | None:

@@ -1,8 +1,9 @@
 """Slices of the fip namespaces: one for each router with floating IPs, in a namespace that all routers share.
 
-Four parts: copies of slices that a resync reads (:class:`SliceSnapshot`), which of several routers has a route of the
-main table (:class:`FipRoutes`), the removal of a slice (:func:`slice_removal`), and observed states that are edited
-before the comparison (:func:`device_removal`, :func:`without_staying`).  Used by the planner and ``stale``; the host
+Five parts: copies of slices that a resync reads (:class:`SliceSnapshot`), which of several routers has a route of the
+main table (:class:`FipRoutes`), what is there after a job that broke off (:func:`read_slice`), the removal of a slice
+(:func:`slice_removal`), and observed states that are edited before the comparison (:func:`device_removal`,
+:func:`without_staying`).  Used by the planner and ``stale``; the host
 memory keeps snapshot and routes.
 """
 
@@ -208,6 +209,19 @@ class FipRoutes:
         if current is None or current.hops[0].device == device:
             return change
         return Change(Action.CHANGE, route, current)
+
+
+# --- what is really there of a slice -------------------------------------------------------------------------------
+
+
+def read_slice(interfaces: InterfaceReader, network: str, stem: str) -> NamespaceState | None:
+    """Read the device of a router's slice, and its routes in the main table.
+
+    :param stem: of the router
+    :returns: None if there is no such namespace
+    """
+    device = frozenset({names.FIP_TO_ROUTER + stem})
+    return interfaces.observe(names.FIP + network, Ownership(devices=device, main_only=True), ())
 
 
 # --- the removal of a slice ----------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ the kernel; the reconciler notes the changes of finished jobs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from dvr_agent.reconcile.inventory import adopt_inventory
 from dvr_agent.reconcile.post_commit import PostCommit
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import PacketFilterReader
+from dvr_agent.state.namespace import NamespaceState
 
 ROUNDS = 10
 """One of so many resyncs and audits of a router looks for neighbours that nobody wants."""
@@ -76,6 +78,7 @@ class HostMemory:
     :ivar claims: which document has a thing that several documents claim
     :ivar networks: agent gateway ports and shared parts of the fip namespaces
     :ivar routes: which router's slice has a route
+    :ivar doubts: (network, stem of a router) of slices that must be read before the next job counts with them
     """
 
     allocations: Allocations
@@ -85,6 +88,7 @@ class HostMemory:
     claims: ClaimRegister
     networks: FipNetworks = field(default_factory=FipNetworks)
     routes: FipRoutes = field(default_factory=lambda: FipRoutes({}))
+    doubts: set[tuple[str, str]] = field(default_factory=set)
     _routers: dict[str, RouterMemory] = field(default_factory=dict)
 
     @classmethod
@@ -174,12 +178,47 @@ class HostMemory:
             affected.add(router_id)
         return tuple(sorted(affected))
 
+    def slices_of(self, router_id: str) -> list[tuple[str, str]]:
+        """Return (network, stem) of the slices that the router has, or may have."""
+        return [(network, names.router_stem(router_id)) for network in self.networks_of(router_id)]
+
     def note_partly(self, view: HostView, state: DesiredRouter, held: Collection[str]) -> tuple[str, ...]:
         """Note what a job has made from which something was refused; returns as :meth:`note_in_sync`."""
         affected = self.claims.take_affected(view.router.id)
         if state.slice is not None:
             affected |= self.routes.note_partly(state.slice, held, view.same_scope_subnets)
         return tuple(sorted(affected - {view.router.id}))
+
+    def doubt(self, slices: Iterable[tuple[str, str]]) -> None:
+        """Note (network, stem) of slices that a job which broke off has changed in part, or removed."""
+        for network, stem in slices:
+            self.doubts.add((network, stem))
+            self.networks.distrust(network)
+
+    @contextlib.contextmanager
+    def doubting(self, slices: Callable[[], Iterable[tuple[str, str]]]) -> Iterator[None]:
+        """Doubt slices if the block does not come to its end."""
+        try:
+            yield
+        except BaseException:
+            self.doubt(slices())
+            raise
+
+    def settle(self, network: str, stem: str, found: NamespaceState | None) -> None:
+        """Note what is there of a slice that was in doubt.
+
+        A slice that is gone stays noted while its namespace is there and no other router would remove that.
+
+        :param found: device and routes of the slice; None: its namespace is gone, too
+        """
+        self.doubts.discard((network, stem))
+        if found is not None and found.links:
+            affected = self.routes.note_in_sync(found)
+        elif found is None or self.networks.has_others(network, stem):
+            affected = self.forget_slice(network, stem)
+        else:
+            affected = self.routes.forget(found.name, names.FIP_TO_ROUTER + stem)
+        self.claims.note_affected(affected)
 
     def post_commit(self, router_id: str) -> PostCommit:
         """Return the router's pending post-commit work, also that of an earlier job that failed half way."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
@@ -11,10 +12,11 @@ import pytest
 
 from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
-from dvr_agent.errors import NotSupportedError
+from dvr_agent.errors import KernelError, NotSupportedError
 from dvr_agent.model.router import ExtraRoute, Router
 from dvr_agent.reconcile.api import RefusedError, Result
 from dvr_agent.reconcile.factory import make_reconciler
+from dvr_agent.reconcile.post_commit import PostCommit
 from dvr_agent.reconcile.reconciler import RouterReconciler
 from tests.support import lab
 from tests.support.small_routers import EXTERNAL, HOST, fip, make_router, port
@@ -149,3 +151,79 @@ def test_a_shared_route_is_conceded_or_taken_over(opened: Open, low_is_spoiled: 
                 partly(reconciler, router)
             else:
                 reconciler.reconcile(router)
+
+
+def without_gateway(router: Router) -> Router:
+    return replace(router, floating_ips=(), agent_gateways=(), gateway=None, gateway_host=None, snat_interfaces=())
+
+
+def breaks_off(monkeypatch: pytest.MonkeyPatch, reconciler: RouterReconciler, router: Router) -> None:
+    """Reconcile a router; the job ends after its last change of an object, before anything is noted."""
+
+    def end(*_args: object) -> None:
+        raise KernelError(names.QROUTER + router.id, "tracked connections", errno.EMFILE)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PostCommit, "delete_connections", end)
+        with pytest.raises(KernelError, match="EMFILE"):
+            reconciler.reconcile(router)
+
+
+def raises_busy(_self: object, name: str) -> None:
+    raise KernelError(name, "namespace", errno.EBUSY)
+
+
+def test_a_network_goes_with_its_last_slice_though_a_router_that_left_it_is_degraded(opened: Open) -> None:
+    reconciler = opened(False)
+    one, two = spoiled(with_fip(make_router("one", 1), ADDRESS)), with_fip(make_router("two", 2), "203.0.113.78")
+    partly(reconciler, one)
+    reconciler.reconcile(two)
+    partly(reconciler, without_gateway(one))
+    assert FIP in reconciler.kernel.namespaces.list()
+    reconciler.remove(two.id)
+    assert FIP not in reconciler.kernel.namespaces.list()
+
+
+def test_a_network_goes_with_its_last_slice_though_the_job_of_a_router_that_left_it_broke_off(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reconciler = opened(False)
+    one, two = with_fip(make_router("one", 1), ADDRESS), with_fip(make_router("two", 2), "203.0.113.78")
+    reconciler.reconcile(one)
+    reconciler.reconcile(two)
+    breaks_off(monkeypatch, reconciler, without_gateway(one))
+    reconciler.remove(two.id)
+    assert FIP not in reconciler.kernel.namespaces.list()
+    reconciler.reconcile(one)
+    assert not reconciler.planner.plan(one)
+
+
+def test_a_floating_ip_goes_back_though_the_job_that_took_it_broke_off(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reconciler = opened(True)
+    one, two = with_fip(make_router("one", 1), ADDRESS), with_fip(make_router("two", 2), "203.0.113.78")
+    reconciler.begin_resync([("a", one), ("b", two)])
+    reconciler.reconcile(one)
+    reconciler.reconcile(two)
+    breaks_off(monkeypatch, reconciler, with_fip(two, ADDRESS))
+    newest = replace(one, routes=(ExtraRoute(ip_network("172.16.0.0/16"), ip_address("10.1.0.9")),))
+    assert not reconciler.reconcile(newest).plan.omitted
+    (route,) = lab.ip_json("route", "show", ADDRESS, netns=FIP)
+    assert route["dev"] == names.device(names.FIP_TO_ROUTER, one.id)
+
+
+def test_a_network_goes_with_the_retry_of_its_last_router(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its slice is gone already, the namespace is not: it stays noted until it is gone, too."""
+    reconciler = opened(False)
+    one = with_fip(make_router("one", 1), ADDRESS)
+    reconciler.reconcile(one)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(reconciler.kernel.namespaces), "remove", raises_busy)
+        with pytest.raises(RefusedError):
+            reconciler.remove(one.id)
+        lab.run("ip", "-n", FIP, "link", "delete", names.device(names.FIP_TO_ROUTER, one.id))
+        with pytest.raises(RefusedError):
+            reconciler.remove(one.id)
+    reconciler.remove(one.id)
+    assert reconciler.kernel.namespaces.list() == []
