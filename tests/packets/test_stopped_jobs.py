@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
+from dvr_agent.kernel.netlink.message import Request
+from dvr_agent.kernel.netlink.route import add_route
 from dvr_agent.kernel.plumber import RealPlumber
 from dvr_agent.reconcile.api import RefusedError
 from dvr_agent.state.diff import Change
 from dvr_agent.state.missing import Missing
+from dvr_agent.state.route import Hop, Route
 from tests.support import lab
 from tests.support.packet_documents import Network, RouterDocument
 from tests.support.packet_world import INTERNET, PUBLIC, World, fip_namespace
@@ -93,22 +96,31 @@ def test_a_floating_ip_that_changes_sides_works_where_its_job_stops(
     assert lost(Pinger("one", INTERNET), Pinger("internet", FIP), Pinger("two", INTERNET)) == [[], [], []]
 
 
+def add_astray(route: Route, indexes: Mapping[str, int], tolerate: frozenset[int] = frozenset()) -> Request:
+    """As ``add_route``, with a next hop for the floating IP that the kernel refuses."""
+    if route.dst == f"{FIP}/32":
+        astray = route._replace(hops=(Hop("198.51.100.1", route.hops[0].device),))
+        return add_route(astray, indexes, tolerate)._replace(what=route)
+    return add_route(route, indexes, tolerate)
+
+
 def test_a_refused_route_of_a_floating_ip_leaves_the_instance_on_its_old_way(
-    world: World, router: RouterDocument
+    world: World, router: RouterDocument, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     router.floating_ip(OTHER, world.cloud.vms["two"])
     world.apply(router)
     namespace = fip_namespace()
-    lab.run("ip", "-n", namespace, "route", "add", f"{FIP}/32", "dev", "lo", "proto", "static")
     router.floating_ip(FIP, world.cloud.vms["one"])
     with Pinger("one", INTERNET) as one:
-        with pytest.raises(RefusedError, match=f"namespace {namespace}: route {FIP}/32 via .*: EEXIST") as refused:
-            world.apply(router)
+        with monkeypatch.context() as patch:
+            patch.setattr("dvr_agent.kernel.netlink.route.add_route", add_astray)
+            text = f"namespace {namespace}: route {FIP}/32 via .*: ENETUNREACH"
+            with pytest.raises(RefusedError, match=text) as refused:
+                world.apply(router)
         one.run_for(30)
         assert len(refused.value.errors) == 1
         assert FIP in refused.value.held
         assert "10.1.0.11" not in _rules(router)
-        lab.run("ip", "-n", namespace, "route", "del", f"{FIP}/32", "dev", "lo", "proto", "static")
         healed = one.sent
         world.apply(router)
         one.run_for(30)
