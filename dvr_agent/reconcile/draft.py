@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from dvr_agent.desired.build import DesiredRouter, desired_router
-from dvr_agent.desired.common import has_family
 from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView, is_left_alone, make_view
@@ -20,7 +19,6 @@ from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import marks_in_use
 from dvr_agent.state.namespace import NamespaceState
-from dvr_agent.state.ownership import Ownership
 
 
 @dataclass(slots=True)
@@ -77,11 +75,16 @@ class Drafts:
         except NotSupportedError:
             memory.allocations.note_floating_ips(router.id, ())
             raise
-        marks = memory.router(router.id).scope_marks or ()
+        known = memory.router(router.id)
         conceded: tuple[str, ...] = ()
         if view.fip is not None:
             conceded = memory.routes.concede(view.fip, view.fpr, router.id, view.same_scope_subnets)
-        allocated = replace(memory.allocations.allocate(view), marks=marks, conceded=conceded)
+        allocated = replace(
+            memory.allocations.allocate(view),
+            marks=known.scope_marks or (),
+            conceded=conceded,
+            without_ipv6=known.without_ipv6,
+        )
         return Draft(view, allocated, self._desired(view, allocated))
 
     def _granted_view(self, router: Router, document: str) -> HostView:
@@ -162,12 +165,11 @@ class Drafts:
         return state
 
     def _without_ipv6(self, draft: Draft) -> frozenset[str]:
-        """Return the router's namespaces in which IPv6 is off."""
-        states = [draft.qrouter, draft.snat]
-        gateway, fip = draft.view.agent_gateway, draft.view.fip
-        if fip is not None and gateway is not None and has_family(gateway, 6):
-            states.append(self._kernel.interfaces.observe(fip, Ownership(), [DISABLE_IPV6.key]))
-        return frozenset(state.name for state in states if state is not None and DISABLE_IPV6 in state.sysctls)
+        """Return the router's namespaces in which IPv6 is off; the next draft begins with them."""
+        states = (draft.qrouter, draft.slice, draft.snat)
+        found = frozenset(state.name for state in states if state is not None and DISABLE_IPV6 in state.sysctls)
+        self._memory.router(draft.view.router.id).without_ipv6 = found
+        return found
 
     def _known_marks(self, draft: Draft) -> tuple[tuple[str, int], ...]:
         """Return the marks of address scopes in the kernel when this process first read the router's namespaces."""
