@@ -11,21 +11,25 @@ The documents are declared (:meth:`ClaimRegister.declare_all`), and the planner 
 A router that is left alone (HA, not distributed) is not built, so its document claims nothing; but nothing of it is
 taken away either, so it claims what the kernel has of it, until its namespaces go.
 
+A floating IP that a router has lost stays with it until the winner has built it (``possessions``): what is not taken
+yet is not given up.
+
 A job on an unchanged document costs one comparison.  Part of the host memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from dvr_agent.desired import claims
 from dvr_agent.desired.claims import Claim, claims_here, gateway_claims, kind_of, network_owner
 from dvr_agent.desired.host_settings import HostSettings
-from dvr_agent.desired.host_view import agent_gateways, is_left_alone, make_view
+from dvr_agent.desired.host_view import HostView, agent_gateways, is_left_alone, make_view
 from dvr_agent.model.router import Omission, Router, RouterPort
 from dvr_agent.reconcile.holdings import KernelHoldings
+from dvr_agent.reconcile.possessions import Possessions
 
 
 class _Claimant(NamedTuple):
@@ -46,6 +50,7 @@ class _Document:
 
     :ivar age: number of the document; documents that were there at the start have 0
     :ivar keys: what it claims
+    :ivar fips: those of floating IPs
     :ivar granted: what may be built of it
     :ivar stamp: of the register when ``granted`` was computed
     :ivar lost: key → owner that has it
@@ -55,6 +60,7 @@ class _Document:
     name: str
     age: int
     keys: tuple[str, ...] = ()
+    fips: frozenset[str] = frozenset()
     granted: Router | None = None
     stamp: int = -1
     lost: dict[str, str] = field(default_factory=dict)
@@ -68,7 +74,7 @@ class ClaimRegister:
 
     def __init__(self, holdings: KernelHoldings, newer_wins: bool = False) -> None:
         self.newer_wins = newer_wins
-        self._holdings = holdings
+        self._holdings, self._possessions = holdings, Possessions(holdings)
         self._documents: dict[str, _Document] = {}
         self._claimants: dict[str, tuple[_Claimant, ...]] = {}
         self._winners: dict[str, str] = {}
@@ -124,6 +130,7 @@ class ClaimRegister:
         document = self._documents.pop(router_id, None)
         self._claim(router_id, (), document.keys if document is not None else self._undeclared.pop(router_id, ()))
         self._holdings.forget(router_id)
+        self._possessions.forget(router_id)
 
     def forget_unknown(self, known: Iterable[str]) -> None:
         """Forget all routers but these."""
@@ -147,6 +154,20 @@ class ClaimRegister:
         """Return the ids of other routers that have gained or lost something since the last call."""
         found, self._affected = self._affected, set()
         return {one for one in found if one in self._documents} - {router_id}
+
+    def note_built(self, view: HostView, held: Collection[str] = ()) -> None:
+        """Note what a job has built; routers that kept a floating IP until now give it up.
+
+        :param held: addresses that were refused something
+        """
+        router_id = view.router.id
+        won = [key for key, winner in self._winners.items() if winner == router_id]
+        new = [key for key in won if not self._possessions.has(router_id, key, unless_noted=False)]
+        self._possessions.note(view, held)
+        for key in new:
+            if self._possessions.has(router_id, key, unless_noted=False):
+                self._stamp += 1
+                self._affected |= {one.owner for one in self._claimants[key]}
 
     def note_affected(self, router_ids: Iterable[str]) -> None:
         """Note routers that gain something by what was found outside of their own jobs."""
@@ -193,8 +214,10 @@ class ClaimRegister:
             document.keys = before
             self._claim_held(document, settings)
             return document
-        wanted = {claim.key: claim.thing for claim in _claims(router, settings)}
+        listed = _claims(router, settings)
+        wanted = {claim.key: claim.thing for claim in listed}
         document.keys = tuple(wanted)
+        document.fips = frozenset(claim.key for claim in listed if claim.is_fip)
         self._claim(router.id, wanted.items(), before)
         return document
 
@@ -265,8 +288,18 @@ class ClaimRegister:
     def _lost(self, router_id: str) -> Iterator[tuple[str, str]]:
         """Yield (key, thing that has it) of each claim of a router that another has."""
         for key, winner in self._winners.items():
-            if any(one.owner == router_id and one.thing != winner for one in self._claimants[key]):
+            claims_it = any(one.owner == router_id and one.thing != winner for one in self._claimants[key])
+            if claims_it and not self._keeps(router_id, key, winner):
                 yield key, winner
+
+    def _keeps(self, router_id: str, key: str, winner: str) -> bool:
+        """Return True for a floating IP that the router has, and the winner has not taken yet."""
+        document, other = self._documents.get(router_id), self._documents.get(winner)
+        if document is None or other is None or key not in document.fips:
+            return False
+        was_there = other.age == 0  # only then what the kernel has of it was complete when this process began
+        has = self._possessions.has
+        return has(router_id, key, unless_noted=True) and not has(winner, key, unless_noted=was_there)
 
     def _claim(self, owner: str, wanted: Iterable[tuple[str, str]], before: Iterable[str]) -> None:
         """Replace an owner's claims.

@@ -175,6 +175,7 @@ class HostMemory:
         else:
             self.allocations.release_pair(router_id)
         self.allocations.note_floating_ips(router_id, [str(fip.address) for fip in view.local_fips])
+        self.claims.note_built(view)
         affected = (affected | self.claims.take_affected(router_id)) - {router_id}
         if not self.claims.is_granted(router_id):  # what this job has removed was in the way of its own router
             affected.add(router_id)
@@ -186,6 +187,7 @@ class HostMemory:
 
     def note_partly(self, view: HostView, state: DesiredRouter, held: Collection[str]) -> tuple[str, ...]:
         """Note what a job has made from which something was refused; returns as :meth:`note_in_sync`."""
+        self.claims.note_built(view, held)
         affected = self.claims.take_affected(view.router.id)
         if state.slice is not None:
             affected |= self.routes.note_partly(state.slice, held, view.same_scope_subnets)
