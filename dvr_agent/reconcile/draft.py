@@ -16,6 +16,7 @@ from dvr_agent.model.router import Router
 from dvr_agent.reconcile.fip_networks import SharedPart
 from dvr_agent.reconcile.hindrances import STRICT
 from dvr_agent.reconcile.memory import HostMemory
+from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import marks_in_use
 from dvr_agent.state.namespace import NamespaceState
@@ -29,6 +30,7 @@ class Draft:
     :ivar allocated: allocations behind the desired state
     :ivar state: desired state of all namespaces
     :ivar shared: desired state of the shared part of the fip namespace; the planner sets it if the router has a slice
+    :ivar shared_job: the changes of the shared part; None: it need not be looked at
     :ivar qrouter: observed state of the qrouter namespace, None if there is no such namespace
     :ivar slice: the same for the router's slice of the fip namespace
     :ivar snat: the same for the snat namespace
@@ -38,6 +40,7 @@ class Draft:
     allocated: HostAllocations
     state: DesiredRouter
     shared: SharedPart | None = None
+    shared_job: NamespaceJob | None = None
     qrouter: NamespaceState | None = None
     slice: NamespaceState | None = None
     snat: NamespaceState | None = None

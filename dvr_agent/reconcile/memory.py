@@ -153,10 +153,13 @@ class HostMemory:
         """
         return self.networks.of_router(router_id) if self.claims.holds_pair(router_id) else []
 
-    def note_in_sync(self, view: HostView, state: DesiredRouter, shared: SharedPart | None) -> tuple[str, ...]:
+    def note_in_sync(
+        self, view: HostView, state: DesiredRouter, shared: SharedPart | None, is_checked: bool = True
+    ) -> tuple[str, ...]:
         """Note that a router's namespaces are as desired.
 
         :param shared: the shared part of the fip namespace, None if the router has no slice
+        :param is_checked: the shared part is as desired, too
         :returns: ids of other routers to reconcile again: routes that they conceded are free
         """
         affected: set[str] = set()
@@ -171,7 +174,8 @@ class HostMemory:
         if view.agent_gateway is not None and shared is not None:
             network = view.agent_gateway.network_id
             self.networks.note_paths(network, router_id, [device_of(view.agent_gateway)])
-            self.networks.note_checked(network, shared)
+            if is_checked:
+                self.networks.note_checked(network, shared)
         else:
             self.allocations.release_pair(router_id)
         self.allocations.note_floating_ips(router_id, [str(fip.address) for fip in view.local_fips])

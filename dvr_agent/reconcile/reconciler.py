@@ -24,6 +24,7 @@ from dvr_agent.kernel.api import Kernel
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.allocation_files import AllocationFiles
 from dvr_agent.reconcile.api import RefusedError, Result
+from dvr_agent.reconcile.draft import Draft
 from dvr_agent.reconcile.executor import Executor
 from dvr_agent.reconcile.fip_slices import read_slice
 from dvr_agent.reconcile.inventory import floating_ips
@@ -33,6 +34,7 @@ from dvr_agent.reconcile.planner import Planner
 from dvr_agent.reconcile.stale import StaleRemoval, remove_bridges
 from dvr_agent.reconcile.takeover import log_takeover
 from dvr_agent.services.bundle import Services
+from dvr_agent.state.missing import Missing
 
 LOG = logging.getLogger(__name__)
 
@@ -78,6 +80,7 @@ class RouterReconciler:
         try:
             job = self.planner.plan_router(router, in_resync, document)
         except NotSupportedError as exc:
+            self.memory.networks.resign(router.id)
             exc.affected = tuple(sorted(self.memory.claims.take_affected(router.id)))
             raise
         plan = job.plan
@@ -102,8 +105,10 @@ class RouterReconciler:
         affected: tuple[str, ...] = ()
         if not missing:
             self.memory.post_commit_done(router.id)
-            affected = self.memory.note_in_sync(job.draft.view, job.draft.state, job.draft.shared)
+            draft = job.draft
+            affected = self.memory.note_in_sync(draft.view, draft.state, draft.shared, draft.shared_job is not None)
         else:
+            self._note_refused_part(job.draft, missing)
             self._read_left_slices(job.draft.view)
             affected = self.memory.note_partly(job.draft.view, job.draft.state, missing.held)
         log_takeover(plan)
@@ -115,6 +120,15 @@ class RouterReconciler:
         if missing:
             raise RefusedError(missing.errors, missing.held, result)
         return result
+
+    def _note_refused_part(self, draft: Draft, missing: Missing) -> None:
+        """Note if something of the shared part was refused: one router is degraded by it, and tries it again."""
+        gateway, changes = draft.view.agent_gateway, draft.shared_job and draft.shared_job.changes
+        if gateway is None or draft.shared is None or not changes:
+            return
+        refused = any((changes.namespace, change.item) in missing.refused for change in changes.items)
+        if refused or (changes.tables and missing.lacks_tables(changes.namespace)):
+            self.memory.networks.note_refused(gateway.network_id, draft.shared, draft.view.router.id)
 
     def _read_left_slices(self, view: HostView) -> None:
         """Note which slices of former networks are gone, though the job was refused something."""

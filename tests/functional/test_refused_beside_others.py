@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -13,11 +13,14 @@ import pytest
 from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.errors import KernelError, NotSupportedError
+from dvr_agent.kernel.netlink.address import add_address
+from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.model.router import ExtraRoute, Router
 from dvr_agent.reconcile.api import RefusedError, Result
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.post_commit import PostCommit
 from dvr_agent.reconcile.reconciler import RouterReconciler
+from dvr_agent.state.address import Address
 from tests.support import lab
 from tests.support.small_routers import EXTERNAL, HOST, fip, make_router, port
 
@@ -227,3 +230,53 @@ def test_a_network_goes_with_the_retry_of_its_last_router(opened: Open, monkeypa
             reconciler.remove(one.id)
     reconciler.remove(one.id)
     assert reconciler.kernel.namespaces.list() == []
+
+
+IPV6 = "2001:db8:e::200/64"
+
+
+def dual_stack(number: int) -> Router:
+    """A router whose agent gateway port has an IPv6 address, too."""
+    fg = port("fg", EXTERNAL, "203.0.113.200/24", IPV6)
+    return replace(with_fip(make_router(f"r{number}", number), f"203.0.113.{100 + number}"), agent_gateways=(fg,))
+
+
+def refused_address(address: Address, index: int, tolerate: frozenset[int] = frozenset()) -> Request:
+    """The request for an address, on a device that does not exist for the one that the kernel is to refuse."""
+    return add_address(address, 9999 if address.cidr == IPV6 else index, tolerate)
+
+
+def audit(reconciler: RouterReconciler, routers: Iterable[Router]) -> list[str]:
+    """Audit all; returns the names of routers that were refused something."""
+    degraded = []
+    reconciler.begin_resync([(router.name, router) for router in routers])
+    for router in routers:
+        try:
+            reconciler.reconcile(router, in_resync=True)
+        except RefusedError:
+            degraded.append(router.name)
+    return degraded
+
+
+def test_what_is_refused_of_the_shared_part_degrades_one_router(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    reconciler = opened(False)
+    routers = [dual_stack(number) for number in range(1, 5)]
+    assert audit(reconciler, routers) == []
+    device = names.device(names.AGENT_GATEWAY, routers[0].agent_gateways[0].id)
+    lab.run("ip", "-n", FIP, "address", "del", IPV6, "dev", device)
+    with monkeypatch.context() as patch:
+        patch.setattr("dvr_agent.kernel.netlink.address.add_address", refused_address)
+        assert audit(reconciler, routers) == ["r1"]
+        before = reconciler.kernel.counters.total()
+        assert audit(reconciler, routers) == ["r1"]
+        assert reconciler.kernel.counters.total() == before + 1
+        for router in routers[1:]:  # an event of the shared part queues all of them
+            assert not reconciler.reconcile(router).plan
+        assert reconciler.kernel.counters.total() == before + 1
+        reconciler.remove(routers[0].id)
+        assert audit(reconciler, routers[1:]) == ["r2"]
+        newest = dual_stack(5)
+        with pytest.raises(RefusedError, match=IPV6):  # it builds on the shared part
+            reconciler.reconcile(newest)
+    assert audit(reconciler, [*routers[1:], newest]) == []
+    assert IPV6 in lab.run("ip", "-n", FIP, "address", "show", "dev", device)
