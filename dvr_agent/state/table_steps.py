@@ -11,6 +11,7 @@ from enum import IntEnum
 
 from dvr_agent.state.diff import TableChange
 from dvr_agent.state.filter import CHAIN_PREFIX, Chain, Dnat, FilterRule, Snat, Table
+from dvr_agent.state.sides import NO_SIDES, Sides
 
 _MERGED = ("nat", "mangle")
 """Tables whose old and new rules can stand together: of two translations the first counts, of two marks the last.
@@ -27,16 +28,26 @@ class Step(IntEnum):
     """Before anything is built: with the new rules, but no source address that is not there yet."""
     LEAD = 1
     """Before traffic is led to the new path: with all new rules."""
-    STOP = 2
+    TURN = 2
+    """Before floating IPs leave the snat namespace: without the rules that translate to them there."""
+    STOP = 3
     """When no traffic is led to the old path: without the rules that go, but those for what still arrives."""
-    END = 3
+    END = 4
     """When nothing arrives by the old path: as desired."""
 
 
-def table_at(step: Step, change: TableChange, own: Collection[str], keeps: RuleTest, admits: RuleTest) -> Table | None:
+def table_at(
+    step: Step,
+    change: TableChange,
+    own: Collection[str],
+    keeps: RuleTest,
+    admits: RuleTest,
+    sides: Sides = NO_SIDES,
+) -> Table | None:
     """Return the table at a step; None: it is not due.
 
     :param own: addresses that come or go in the namespace
+    :param sides: floating IPs that change sides
     :param keeps: tells of a rule that goes whether it must stay
     :param admits: tells of a new rule whether it can be there
     """
@@ -48,12 +59,18 @@ def table_at(step: Step, change: TableChange, own: Collection[str], keeps: RuleT
     if step <= Step.LEAD and not any(_more(change.new, change.old)):
         return None
 
+    if step is Step.TURN and not sides.departing:
+        return None
+
     def stays(rule: FilterRule) -> bool:
+        if step is Step.TURN:
+            return not is_by_own_address(rule, sides.departing) or keeps(rule)
         arrives = step is Step.STOP and isinstance(rule.target, Dnat) and not subjects(rule).isdisjoint(own)
         return step <= Step.LEAD or arrives or keeps(rule)
 
     def comes(rule: FilterRule) -> bool:
-        absent = step is Step.BUILD and is_by_own_address(rule, own)
+        late = own if step is Step.BUILD else sides.arriving if step <= Step.TURN else ()
+        absent = is_by_own_address(rule, late)
         return not absent and admits(rule)
 
     return _between(change, stays, comes)
