@@ -20,7 +20,7 @@ from dvr_agent.state.route import Hop, Route
 from tests.support import lab
 from tests.support.packet_documents import Network, RouterDocument
 from tests.support.packet_world import INTERNET, PUBLIC, World, fip_namespace
-from tests.support.probes import Pinger
+from tests.support.probes import Echo, Mirror, Pinger, Stream, who_answers
 
 RED = Network("red", ("10.1.0.0/24",))
 FIP, OTHER, GATEWAY = "203.0.113.51", "203.0.113.52", "203.0.113.10"
@@ -106,9 +106,14 @@ def test_a_floating_ip_that_changes_sides_works_wherever_its_job_stops(
         pinger.run_for(SETTLING)
     router.floating_ip(FIP, world.cloud.vms["one"], central=central)
     stopped(world, router, monkeypatch, number)
-    for _ in range(2):
-        assert lost(Pinger("one", INTERNET), Pinger("internet", FIP), Pinger("two", INTERNET)) == [[], [], []]
-        lab.run("ip", "-n", "internet", "neigh", "flush", "all")
+    with Echo("one"), Mirror("one"):
+        for _ in range(2):
+            assert lost(Pinger("one", INTERNET), Pinger("internet", FIP), Pinger("two", INTERNET)) == [[], [], []]
+            assert who_answers("internet", FIP) == "one"
+            stream = Stream("internet", FIP)
+            assert stream.seen_as() == INTERNET
+            stream.close()
+            lab.run("ip", "-n", "internet", "neigh", "flush", "all")
 
 
 def add_astray(route: Route, indexes: Mapping[str, int], tolerate: frozenset[int] = frozenset()) -> Request:
