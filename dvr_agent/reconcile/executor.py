@@ -26,10 +26,9 @@ from dvr_agent.state.diff import Action, Change, TableChange
 from dvr_agent.state.filter import FilterRule, Table, TableKey
 from dvr_agent.state.link import Link, Port
 from dvr_agent.state.missing import Missing, Paths
-from dvr_agent.state.order import Phases, Surroundings, phases
+from dvr_agent.state.order import Phases, Surroundings, find_sides, phases
 from dvr_agent.state.route import Route
 from dvr_agent.state.rule import Rule
-from dvr_agent.state.sides import find_sides
 from dvr_agent.state.table_steps import Step, is_by_own_address, switched, table_at, translated_pairs
 
 AddedRoutes = set[tuple[str, int]]

@@ -90,6 +90,26 @@ def phases(changes: Iterable[Change], around: Surroundings = Surroundings()) -> 
     return Phases(build=_sorted(build, _build_rank), lead=leading, arrive=tuple(arrive), **removed)
 
 
+def find_sides(changes: Iterable[Change], units: Iterable[tuple[str, str]]) -> Sides:
+    """Return the floating IPs that change sides: a route to one goes and its address comes, or the other way round.
+
+    :param changes: of all namespaces
+    :param units: pairs of floating IP and fixed IP
+    """
+    found: dict[tuple[type, Action], set[str]] = {}
+    for change in changes:
+        about = subject(change.item)
+        if about is not None:
+            found.setdefault((type(change.item), change.action), set()).add(about)
+
+    def both(address: Action, route: Action) -> frozenset[str]:
+        return frozenset(found.get((Address, address), set()) & found.get((Route, route), set()))
+
+    departing = both(Action.REMOVE, Action.ADD)
+    following = frozenset(fixed for floating, fixed in units if floating in departing)
+    return Sides(both(Action.ADD, Action.REMOVE), departing, following)
+
+
 def _leads(change: Change, led: Collection[str]) -> bool:
     """True if the object diverts traffic: a rule, a unit's route, or a route that leads elsewhere from now on."""
     item = change.item
