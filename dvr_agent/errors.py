@@ -61,7 +61,12 @@ class SourceError(DvrError):
 
 
 class NotSupportedError(DvrError):
-    """The router is of a kind this agent does not build (HA, not distributed); it is left alone."""
+    """The router is of a kind this agent does not build (HA, not distributed); it is left alone.
+
+    :ivar affected: ids of routers to reconcile again: they get what this one had in the kernel and has no more
+    """
+
+    affected: tuple[str, ...] = ()
 
 
 class KernelError(DvrError):

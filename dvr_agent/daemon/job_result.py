@@ -30,6 +30,7 @@ class JobResult:
     :ivar reconciled: what the reconciler did; None: the job failed, or the router is not supported
     :ivar retry: the job is to be repeated: another try may succeed without another document
     :ivar held: addresses and networks that are not on their new path, since objects were refused
+    :ivar affected: ids of other routers to reconcile again, beside those of ``reconciled``
     :ivar locked: it needs the lock of iptables programs, which another program holds; nothing was changed
     """
 
@@ -39,6 +40,7 @@ class JobResult:
     retry: bool = False
     held: frozenset[str] = frozenset()
     locked: bool = False
+    affected: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:

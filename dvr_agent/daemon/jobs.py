@@ -82,7 +82,7 @@ def run(job: QueuedJob[Work], reconciler: Reconciler) -> tuple[float, JobResult]
         try:
             return late, _carry_out(work, job.priority, reconciler, late)
         except NotSupportedError as exc:
-            result, shown = JobResult(RouterState.NOT_SUPPORTED, str(exc)), str(exc)
+            result, shown = JobResult(RouterState.NOT_SUPPORTED, str(exc), affected=exc.affected), str(exc)
         except TablesLockedError as exc:
             return late, JobResult(RouterState.DEGRADED, str(exc), retry=True, locked=True)
         except RefusedError as exc:

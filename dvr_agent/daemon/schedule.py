@@ -147,9 +147,10 @@ class Schedule:
 
     def job_ended(self, job: QueuedJob[Work], result: JobResult) -> None:
         """Store the result in the router's record, and schedule the retry of a job that failed."""
+        affected = result.reconciled.affected if result.reconciled is not None else ()
+        for router_id in (*affected, *result.affected):
+            self.check_soon(router_id)
         if result.reconciled is not None:
-            for router_id in result.reconciled.affected:
-                self.check_soon(router_id)
             self.records.job_done(job.key, result.reconciled)
         if job.key not in self.records or job.key in self._queue or job.key in self._delayed:
             return  # the waiting, newer job decides the state

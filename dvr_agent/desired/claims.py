@@ -40,6 +40,11 @@ class Claim(NamedTuple):
     """Where the value is in the document."""
     value: str
 
+    @property
+    def is_fip(self) -> bool:
+        """True for the address of a floating IP."""
+        return self.path.startswith("$._floatingips")
+
 
 class Parts(NamedTuple):
     """The parts of a router that are built."""

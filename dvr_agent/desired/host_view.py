@@ -127,11 +127,16 @@ def make_view(router: Router, settings: HostSettings, in_use: RouterPort | None 
         same one, also where a document lists several or still lists its predecessor.  None: the one with the lowest id
     :raises NotSupportedError: the router is HA or not distributed: this agent does not build it
     """
-    if router.ha or not router.distributed:
+    if is_left_alone(router):
         kind = "HA" if router.ha else "not distributed"
         raise NotSupportedError(f"{kind}: not supported here, left alone")
     candidates = agent_gateways(router, settings)
     return HostView(router, settings, (in_use or candidates[0]) if candidates else None)
+
+
+def is_left_alone(router: Router) -> bool:
+    """Return True if this agent does not build routers of this kind: HA, or not distributed."""
+    return router.ha or not router.distributed
 
 
 def agent_gateways(router: Router, settings: HostSettings) -> list[RouterPort]:

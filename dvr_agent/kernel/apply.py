@@ -11,6 +11,7 @@ Rules lead traffic away, so they have a batch of their own: they are not sent be
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import groupby
 
@@ -30,6 +31,8 @@ from dvr_agent.state.missing import Missing
 from dvr_agent.state.namespace import KIND_OF
 from dvr_agent.state.rule import KERNEL_RULES, Rule
 from dvr_agent.state.sysctl import Sysctl
+
+LOG = logging.getLogger(__name__)
 
 
 def apply(namespace: str, changes: Sequence[Change], counters: WriteCounters, missing: Missing) -> None:
@@ -113,6 +116,7 @@ class _Writer:
         self.flush()
         self.objects(changes)
         self.flush()
+        self._remove_rivals(changes)
 
     def sysctls(self, changes: Sequence[Change]) -> None:
         """Write parameters, after everything before them."""
@@ -215,15 +219,32 @@ class _Writer:
         return item in present[dump]
 
     def _replace(self, request: Request) -> bool:
-        """Put the object in the place of one that the kernel made; False if that is not possible."""
+        """Put the object in the place of what is there; False if that is not possible."""
         item = request.what
         handler = HANDLER_OF.get(type(item))  # type: ignore[arg-type]  # a text has none
         if handler is None or handler.dump_place is None or handler.instead is None:
             return False
         found = self._sock.dump(handler.dump_place(item, self._context))
-        instead = handler.instead(item, request, found, self._context)
+        instead, foreign = handler.instead(item, request, found, self._context)
         failed = self._sock.attempt(instead)
-        return bool(instead) and all(code in instead[at].tolerate for at, code, _hint in failed)
+        if not instead or any(code not in instead[at].tolerate for at, code, _hint in failed):
+            return False
+        if foreign:
+            LOG.warning("namespace %s: %s: %s was in its place: replaced", self._namespace, request.text, foreign)
+        return True
+
+    def _remove_rivals(self, changes: Iterable[Change]) -> None:
+        """Remove what comes before an object that was added, though the kernel has taken both."""
+        for change in changes:
+            rivals = HANDLER_OF[type(change.item)].rivals
+            if rivals is None or self._missing.takes(self._namespace, change):
+                continue
+            messages = self._sock.dump_containing(rivals.dump(), [rivals.needle(change.item)])
+            for request, what in list(rivals.find(change.item, messages)):
+                self._queue(change, [request])
+                text = change.item.text
+                LOG.warning("namespace %s: %s: %s was before it: removed", self._namespace, text, what)
+        self.flush()
 
 
 def _stage(change: Change) -> Callable[[_Writer, Sequence[Change]], None]:

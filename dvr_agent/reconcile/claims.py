@@ -8,22 +8,28 @@ The documents are declared (:meth:`ClaimRegister.declare_all`), and the planner 
 * documents that were there when this process began count as equally old: the one whose thing the kernel has wins,
   else the agent gateway port, else the lowest router id.
 
+A router that is left alone (HA, not distributed) is not built, so its document claims nothing; but nothing of it is
+taken away either, so it claims what the kernel has of it, until its namespaces go.
+
+A floating IP that a router has lost stays with it until the winner has built it (``possessions``): what is not taken
+yet is not given up.
+
 A job on an unchanged document costs one comparison.  Part of the host memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from dvr_agent.desired import claims
 from dvr_agent.desired.claims import Claim, claims_here, gateway_claims, kind_of, network_owner
 from dvr_agent.desired.host_settings import HostSettings
-from dvr_agent.desired.host_view import HostView, agent_gateways, make_view
-from dvr_agent.errors import NotSupportedError
+from dvr_agent.desired.host_view import HostView, agent_gateways, is_left_alone, make_view
 from dvr_agent.model.router import Omission, Router, RouterPort
 from dvr_agent.reconcile.holdings import KernelHoldings
+from dvr_agent.reconcile.possessions import Possessions
 
 
 class _Claimant(NamedTuple):
@@ -44,6 +50,7 @@ class _Document:
 
     :ivar age: number of the document; documents that were there at the start have 0
     :ivar keys: what it claims
+    :ivar fips: those of floating IPs
     :ivar granted: what may be built of it
     :ivar stamp: of the register when ``granted`` was computed
     :ivar lost: key → owner that has it
@@ -53,6 +60,7 @@ class _Document:
     name: str
     age: int
     keys: tuple[str, ...] = ()
+    fips: frozenset[str] = frozenset()
     granted: Router | None = None
     stamp: int = -1
     lost: dict[str, str] = field(default_factory=dict)
@@ -66,7 +74,7 @@ class ClaimRegister:
 
     def __init__(self, holdings: KernelHoldings, newer_wins: bool = False) -> None:
         self.newer_wins = newer_wins
-        self._holdings = holdings
+        self._holdings, self._possessions = holdings, Possessions(holdings)
         self._documents: dict[str, _Document] = {}
         self._claimants: dict[str, tuple[_Claimant, ...]] = {}
         self._winners: dict[str, str] = {}
@@ -109,6 +117,9 @@ class ClaimRegister:
         :param name: of the document; empty: as before
         """
         document = self._declare(router, settings, name)
+        if is_left_alone(router):
+            self._claim_held(document, settings)
+            return router
         if document.stamp != self._stamp or document.granted is None:
             self._evaluate(document, settings)
         assert document.granted is not None
@@ -119,6 +130,7 @@ class ClaimRegister:
         document = self._documents.pop(router_id, None)
         self._claim(router_id, (), document.keys if document is not None else self._undeclared.pop(router_id, ()))
         self._holdings.forget(router_id)
+        self._possessions.forget(router_id)
 
     def forget_unknown(self, known: Iterable[str]) -> None:
         """Forget all routers but these."""
@@ -142,6 +154,24 @@ class ClaimRegister:
         """Return the ids of other routers that have gained or lost something since the last call."""
         found, self._affected = self._affected, set()
         return {one for one in found if one in self._documents} - {router_id}
+
+    def note_built(self, view: HostView, held: Collection[str] = ()) -> None:
+        """Note what a job has built; routers that kept a floating IP until now give it up.
+
+        :param held: addresses that were refused something
+        """
+        router_id = view.router.id
+        won = [key for key, winner in self._winners.items() if winner == router_id]
+        new = [key for key in won if not self._possessions.has(router_id, key, unless_noted=False)]
+        self._possessions.note(view, held)
+        for key in new:
+            if self._possessions.has(router_id, key, unless_noted=False):
+                self._stamp += 1
+                self._affected |= {one.owner for one in self._claimants[key]}
+
+    def note_affected(self, router_ids: Iterable[str]) -> None:
+        """Note routers that gain something by what was found outside of their own jobs."""
+        self._affected |= set(router_ids)
 
     def take_rivals(self, router_id: str) -> set[str]:
         """Return the ids of other routers with claims that collided since the last call: their documents may be old."""
@@ -180,10 +210,33 @@ class ClaimRegister:
         document = _Document(router, name or (known.name if known is not None else ""), self._clock)
         self._documents[router.id] = document
         before = known.keys if known is not None else self._undeclared.pop(router.id, ())
-        wanted = {claim.key: claim.thing for claim in _claims(router, settings)}
+        if is_left_alone(router):
+            document.keys = before
+            self._claim_held(document, settings)
+            return document
+        listed = _claims(router, settings)
+        wanted = {claim.key: claim.thing for claim in listed}
         document.keys = tuple(wanted)
+        document.fips = frozenset(claim.key for claim in listed if claim.is_fip)
         self._claim(router.id, wanted.items(), before)
         return document
+
+    def _claim_held(self, document: _Document, settings: HostSettings) -> None:
+        """Let a router that is left alone claim what the kernel has of it now.
+
+        That is part of what it claimed before it was left alone, part of what its document would claim if it were
+        built, and what the kernel tells without a document.
+        """
+        router, before = document.router, document.keys
+        self._holdings.read_again(router.id)
+        found = self._holdings.of(router.id)
+        things = {key: one.thing for key in before for one in self._claimants.get(key, ()) if one.owner == router.id}
+        built = replace(router, ha=False, distributed=True, admin_state_up=True)
+        things |= {claim.key: claim.thing for claim in _claims(built, settings)}
+        wanted = {key: thing for key, thing in things.items() if found.has(key, router)}
+        wanted |= {key: router.id for key in self._holdings.keys_of(router.id) if key not in wanted}
+        document.keys = tuple(wanted)
+        self._claim(router.id, wanted.items(), before)
 
     def _evaluate(self, document: _Document, settings: HostSettings) -> None:
         """Compute what may be built of a document."""
@@ -219,8 +272,6 @@ class ClaimRegister:
 
     def _refused_gateways(self, router: Router, settings: HostSettings, document: _Document) -> Iterator[Claim]:
         """Yield the claims of agent gateway ports that another owner has, so that they cannot be chosen."""
-        if router.ha or not router.distributed:
-            return
         for port in agent_gateways(router, settings):
             owner = network_owner(port.network_id)
             for claim in gateway_claims(port):
@@ -237,8 +288,18 @@ class ClaimRegister:
     def _lost(self, router_id: str) -> Iterator[tuple[str, str]]:
         """Yield (key, thing that has it) of each claim of a router that another has."""
         for key, winner in self._winners.items():
-            if any(one.owner == router_id and one.thing != winner for one in self._claimants[key]):
+            claims_it = any(one.owner == router_id and one.thing != winner for one in self._claimants[key])
+            if claims_it and not self._keeps(router_id, key, winner):
                 yield key, winner
+
+    def _keeps(self, router_id: str, key: str, winner: str) -> bool:
+        """Return True for a floating IP that the router has, and the winner has not taken yet."""
+        document, other = self._documents.get(router_id), self._documents.get(winner)
+        if document is None or other is None or key not in document.fips:
+            return False
+        was_there = other.age == 0  # only then what the kernel has of it was complete when this process began
+        has = self._possessions.has
+        return has(router_id, key, unless_noted=True) and not has(winner, key, unless_noted=was_there)
 
     def _claim(self, owner: str, wanted: Iterable[tuple[str, str]], before: Iterable[str]) -> None:
         """Replace an owner's claims.
@@ -289,7 +350,8 @@ class ClaimRegister:
         An agent gateway port in use comes first: all routers of its network depend on it.
         """
         document = self._documents.get(claimant.owner)
-        age = document.age if self.newer_wins and document is not None else claimant.since
+        decides = document is not None and not is_left_alone(document.router)
+        age = document.age if self.newer_wins and document is not None and decides else claimant.since
         router = document.router if document is not None else None
         in_kernel = age == 0 and self._holdings.of(claimant.owner).has(key, router)
         return (
@@ -316,8 +378,4 @@ def _claims(router: Router, settings: HostSettings) -> tuple[Claim, ...]:
     """Return what a router claims on this host; nothing if it is not built here."""
     if not router.admin_state_up:
         return ()
-    try:
-        view: HostView = make_view(router, settings)
-    except NotSupportedError:
-        return ()
-    return claims_here(view)
+    return claims_here(make_view(router, settings))

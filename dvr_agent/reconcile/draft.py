@@ -7,20 +7,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from dvr_agent.desired.build import DesiredRouter, desired_router
-from dvr_agent.desired.common import has_family
 from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_settings import HostSettings
-from dvr_agent.desired.host_view import HostView, make_view
+from dvr_agent.desired.host_view import HostView, is_left_alone, make_view
 from dvr_agent.desired.without_ipv6 import DISABLE_IPV6, advertising
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.fip_networks import SharedPart
 from dvr_agent.reconcile.hindrances import STRICT
 from dvr_agent.reconcile.memory import HostMemory
+from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import marks_in_use
 from dvr_agent.state.namespace import NamespaceState
-from dvr_agent.state.ownership import Ownership
 
 
 @dataclass(slots=True)
@@ -31,6 +30,7 @@ class Draft:
     :ivar allocated: allocations behind the desired state
     :ivar state: desired state of all namespaces
     :ivar shared: desired state of the shared part of the fip namespace; the planner sets it if the router has a slice
+    :ivar shared_job: the changes of the shared part; None: it need not be looked at
     :ivar qrouter: observed state of the qrouter namespace, None if there is no such namespace
     :ivar slice: the same for the router's slice of the fip namespace
     :ivar snat: the same for the snat namespace
@@ -40,6 +40,7 @@ class Draft:
     allocated: HostAllocations
     state: DesiredRouter
     shared: SharedPart | None = None
+    shared_job: NamespaceJob | None = None
     qrouter: NamespaceState | None = None
     slice: NamespaceState | None = None
     snat: NamespaceState | None = None
@@ -77,17 +78,24 @@ class Drafts:
         except NotSupportedError:
             memory.allocations.note_floating_ips(router.id, ())
             raise
-        marks = memory.router(router.id).scope_marks or ()
+        known = memory.router(router.id)
         conceded: tuple[str, ...] = ()
         if view.fip is not None:
             conceded = memory.routes.concede(view.fip, view.fpr, router.id, view.same_scope_subnets)
-        allocated = replace(memory.allocations.allocate(view), marks=marks, conceded=conceded)
+        allocated = replace(
+            memory.allocations.allocate(view),
+            marks=known.scope_marks or (),
+            conceded=conceded,
+            without_ipv6=known.without_ipv6,
+        )
         return Draft(view, allocated, self._desired(view, allocated))
 
     def _granted_view(self, router: Router, document: str) -> HostView:
         """Return the view of a router, without what others have."""
         networks, claims, settings = self._memory.networks, self._memory.claims, self.settings
         granted = claims.grant(router, settings, document)
+        if is_left_alone(granted):  # it decides nothing for others
+            return make_view(granted, settings)
         port = networks.choose(granted, settings)
         if port is not None:
             claims.note_gateway(port)
@@ -160,12 +168,11 @@ class Drafts:
         return state
 
     def _without_ipv6(self, draft: Draft) -> frozenset[str]:
-        """Return the router's namespaces in which IPv6 is off."""
-        states = [draft.qrouter, draft.snat]
-        gateway, fip = draft.view.agent_gateway, draft.view.fip
-        if fip is not None and gateway is not None and has_family(gateway, 6):
-            states.append(self._kernel.interfaces.observe(fip, Ownership(), [DISABLE_IPV6.key]))
-        return frozenset(state.name for state in states if state is not None and DISABLE_IPV6 in state.sysctls)
+        """Return the router's namespaces in which IPv6 is off; the next draft begins with them."""
+        states = (draft.qrouter, draft.slice, draft.snat)
+        found = frozenset(state.name for state in states if state is not None and DISABLE_IPV6 in state.sysctls)
+        self._memory.router(draft.view.router.id).without_ipv6 = found
+        return found
 
     def _known_marks(self, draft: Draft) -> tuple[tuple[str, int], ...]:
         """Return the marks of address scopes in the kernel when this process first read the router's namespaces."""

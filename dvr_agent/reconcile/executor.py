@@ -11,7 +11,7 @@ one.  What is refused is noted, and everything that does not depend on it goes o
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,11 +26,13 @@ from dvr_agent.state.diff import Action, Change, TableChange
 from dvr_agent.state.filter import FilterRule, Table, TableKey
 from dvr_agent.state.link import Link, Port
 from dvr_agent.state.missing import Missing, Paths
-from dvr_agent.state.order import Phases, Surroundings, phases
+from dvr_agent.state.order import Phases, Surroundings, find_sides, phases
 from dvr_agent.state.route import Route
 from dvr_agent.state.rule import Rule
-from dvr_agent.state.table_steps import Step, switched, table_at, translated_pairs
+from dvr_agent.state.table_steps import Step, is_by_own_address, switched, table_at, translated_pairs
 
+AddedRoutes = set[tuple[str, int]]
+"""(Destination, table) of routes."""
 _NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
 
 
@@ -106,10 +108,15 @@ class _Run:
         led = {*paths.led, *(one for pair in pairs for one in pair), *filter(None, map(subject, rules))}
         staying = {address for change in tables for address in switched(change)}
         added = _added_routes(self._staying)
+        self._sides = find_sides((change for job in self._staying for change in job.changes.items), paths.units)
         self._staged = [
-            (job, phases(job.changes.items, Surroundings(led, staying, added.get(job.changes.namespace, ()))))
-            for job in self._staying
+            (job, phases(job.changes.items, self._surroundings(job, led, staying, added))) for job in self._staying
         ]
+
+    def _surroundings(
+        self, job: NamespaceJob, led: Collection[str], staying: Collection[str], added: Mapping[str, AddedRoutes]
+    ) -> Surroundings:
+        return Surroundings(led, self._sides, staying, added.get(job.changes.namespace, ()))
 
     def carry_out(self, announce: Callable[[Missing], object] | None) -> None:
         """Make the changes: one line for each step of the order."""
@@ -121,20 +128,25 @@ class _Run:
         self._commit(Step.LEAD)
         for job, phase in reversed(self._staged):
             self._apply(job, phase.lead)
-        for job, phase in self._staged:
-            self._apply(job, phase.stop)
+        self._apply_all("stop")
+        self._commit(Step.TURN)
+        self._apply_all("depart")
         if announce is not None:
             announce(self._missing)
-        for job, phase in self._staged:
-            self._apply(job, phase.unroute)
+        self._apply_all("arrive")
+        self._apply_all("unroute")
         self._commit(Step.STOP)
-        for job, phase in self._staged:
-            self._apply(job, phase.withdraw)
+        self._apply_all("withdraw")
         self._commit(Step.END)
         for job, phase in reversed(self._staged):
             self._remove(job, phase.late)
         self._remove_stale_tables()
         self._remove_namespaces()
+
+    def _apply_all(self, name: str) -> None:
+        """Apply the changes of one phase in all namespaces."""
+        for job, phase in self._staged:
+            self._apply(job, getattr(phase, name))
 
     def _make_room(self) -> None:
         self._prepare_ports()
@@ -179,10 +191,10 @@ class _Run:
                 is_done = step is Step.LEAD and not change.old.chains and not self._missing
                 if is_done or self._missing.lacks_table(*place):
                     continue
-                keeps = partial(self._missing.keeps_rule, name) if self._missing else _no_rule
                 present = self._tables.get(place, change.old)
+                keeps = partial(self._keeps, name, step, present) if self._missing else _no_rule
                 used = present if step > Step.LEAD else Table(*change.new.key)
-                table = table_at(step, change, own, keeps, partial(self._admits, own, used))
+                table = table_at(step, change, own, keeps, partial(self._admits, own, used), self._sides)
                 if table is not None and table != present:
                     self._tables[place] = table
                     due.append(_TableStep(name, change, table))
@@ -190,7 +202,12 @@ class _Run:
 
     def _admits(self, own: Collection[str], used: Table, rule: FilterRule) -> bool:
         """True if a new rule can be there; one by which traffic is translated already stays."""
-        return self._missing.admits_rule(own, rule) or any(rule in chain.rules for chain in used.chains)
+        return self._missing.admits_rule(own, rule) or _contains(used, rule)
+
+    def _keeps(self, namespace: str, step: Step, present: Table, rule: FilterRule) -> bool:
+        """True if a rule that goes must stay; what a floating IP that changes sides has left does not come back."""
+        left = step > Step.TURN and is_by_own_address(rule, self._sides.departing) and not _contains(present, rule)
+        return not left and self._missing.keeps_rule(namespace, rule)
 
     def _commit(self, step: Step) -> None:
         """Commit the tables that a step changes: all at once, and one by one if one of them is refused."""
@@ -309,13 +326,17 @@ def _own_addresses(job: NamespaceJob) -> frozenset[str]:
     return frozenset(change.item.ip for change in job.changes.items if isinstance(change.item, Address))
 
 
+def _contains(table: Table, rule: FilterRule) -> bool:
+    return any(rule in chain.rules for chain in table.chains)
+
+
 def _no_rule(_rule: FilterRule) -> bool:
     return False
 
 
-def _added_routes(jobs: Iterable[NamespaceJob]) -> dict[str, set[tuple[str, int]]]:
+def _added_routes(jobs: Iterable[NamespaceJob]) -> dict[str, AddedRoutes]:
     """Return namespace → (destination, table) of the routes that are added in it."""
-    found: dict[str, set[tuple[str, int]]] = {}
+    found: dict[str, AddedRoutes] = {}
     for job in jobs:
         for change in job.changes.items:
             if change.action is Action.ADD and isinstance(change.item, Route):

@@ -28,6 +28,7 @@ class _Network:
     :ivar listed: stem → agent gateway ports that the router's document listed when it was last planned
     :ivar paths: stem → ``fg-`` devices that the routes of its slice use; no entry: not known
     :ivar base: the shared part that this resync has found or made; None: not checked yet
+    :ivar refused: the shared part of which something was refused, and the stem of the router that tries it again
     """
 
     stems: set[str] = field(default_factory=set)
@@ -37,6 +38,7 @@ class _Network:
     listed: dict[str, list[RouterPort]] = field(default_factory=dict)
     paths: dict[str, frozenset[str]] = field(default_factory=dict)
     base: NamespaceState | None = None
+    refused: tuple[NamespaceState, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +111,19 @@ class FipNetworks:
         one.stems.discard(stem)
         one.paths.pop(stem, None)
         one.listed.pop(stem, None)
+        self._resign(one, stem)
         if not one.stems:
             del self._networks[network]
+
+    def distrust(self, network: str) -> None:
+        """Forget that the shared part was checked: a job that broke off may have changed it."""
+        if network in self._networks:
+            self._networks[network].base = None
+
+    def has_others(self, network: str, stem: str) -> bool:
+        """Return True if another router has, or may have, a slice of the network's fip namespace."""
+        one = self._networks.get(network)
+        return one is not None and bool(one.stems - {stem})
 
     # The agent gateway port
 
@@ -193,12 +206,34 @@ class FipNetworks:
         """Return True if this resync has found or made this shared part, and no device of it can be removed."""
         return self._of(network).base == part.state and not part.has_unused_device
 
+    def is_left_to_another(self, network: str, part: SharedPart, router_id: str) -> bool:
+        """Return True if something of this shared part was refused, and the job of another router tries it again."""
+        refused = self._of(network).refused
+        if refused is None or part.has_unused_device:
+            return False
+        return refused[0] == part.state and refused[1] != names.router_stem(router_id)
+
+    def note_refused(self, network: str, part: SharedPart, router_id: str) -> None:
+        """Note that something of the shared part was refused: the retries of this router's job try it again."""
+        self._of(network).refused = (part.state, names.router_stem(router_id))
+
+    def resign(self, router_id: str) -> None:
+        """Leave refused shared parts to the next router's job: this router has no jobs any more."""
+        for one in self._networks.values():
+            self._resign(one, names.router_stem(router_id))
+
+    @staticmethod
+    def _resign(one: _Network, stem: str) -> None:
+        if one.refused is not None and one.refused[1] == stem:
+            one.refused = None
+
     def note_checked(self, network: str, part: SharedPart) -> None:
         """Note that the shared part is in sync."""
         one = self._of(network)
         one.devices = {*part.staying, *(link.name for link in part.state.links)}
         ownership = replace(part.state.ownership, devices=frozenset(one.devices))
         one.base = replace(part.state, ownership=ownership)
+        one.refused = None
 
     def _of(self, network: str) -> _Network:
         return self._networks.setdefault(network, _Network())

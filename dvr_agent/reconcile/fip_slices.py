@@ -1,8 +1,9 @@
 """Slices of the fip namespaces: one for each router with floating IPs, in a namespace that all routers share.
 
-Four parts: copies of slices that a resync reads (:class:`SliceSnapshot`), which of several routers has a route of the
-main table (:class:`FipRoutes`), the removal of a slice (:func:`slice_removal`), and observed states that are edited
-before the comparison (:func:`device_removal`, :func:`without_staying`).  Used by the planner and ``stale``; the host
+Five parts: copies of slices that a resync reads (:class:`SliceSnapshot`), which of several routers has a route of the
+main table (:class:`FipRoutes`), what is there after a job that broke off (:func:`read_slice`), the removal of a slice
+(:func:`slice_removal`), and observed states that are edited before the comparison (:func:`device_removal`,
+:func:`without_staying`).  Used by the planner and ``stale``; the host
 memory keeps snapshot and routes.
 """
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from dvr_agent.desired import names
 from dvr_agent.desired.fip import empty_slice, slice_ownership
 from dvr_agent.desired.host_allocations import FipPair
+from dvr_agent.desired.without_ipv6 import DISABLE_IPV6
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import InterfaceReader
 from dvr_agent.state.diff import Action, Change, Changes, diff
@@ -21,6 +23,7 @@ from dvr_agent.state.namespace import NamespaceState, without_device
 from dvr_agent.state.ownership import Ownership, RuleOwner
 from dvr_agent.state.route import MAIN_TABLE, Route
 from dvr_agent.state.slices import SliceIndex
+from dvr_agent.state.sysctl import Sysctl
 
 _ALL = Ownership(prefixes=(names.FIP_TO_ROUTER, names.AGENT_GATEWAY), rules=RuleOwner.BY_IIF)
 
@@ -32,10 +35,12 @@ _ALL = Ownership(prefixes=(names.FIP_TO_ROUTER, names.AGENT_GATEWAY), rules=Rule
 class _NamespaceCopy:
     """One fip namespace, read as a whole.
 
+    :ivar sysctls: parameters of the namespace at large
     :ivar used: ``fpr-`` devices of slices that were returned or dropped: each copy of a slice is valid once
     """
 
     index: SliceIndex
+    sysctls: frozenset[Sysctl]
     used: set[str] = field(default_factory=set)
 
 
@@ -72,15 +77,15 @@ class SliceSnapshot:
             return None
         (device,) = desired.ownership.devices
         if device in copy.used:
-            return self._interfaces.observe(desired.name, desired.ownership, ())
+            return self._interfaces.observe(desired.name, desired.ownership, [DISABLE_IPV6.key])
         copy.used.add(device)
-        return copy.index.cut(desired.ownership)
+        return replace(copy.index.cut(desired.ownership), sysctls=copy.sysctls)
 
     def _copy(self, namespace: str) -> _NamespaceCopy | None:
-        state = self._interfaces.observe(namespace, _ALL, ())
+        state = self._interfaces.observe(namespace, _ALL, [DISABLE_IPV6.key])
         if state is None:
             return None
-        copy = self._copies[namespace] = _NamespaceCopy(SliceIndex(state))
+        copy = self._copies[namespace] = _NamespaceCopy(SliceIndex(state), state.sysctls)
         return copy
 
 
@@ -208,6 +213,19 @@ class FipRoutes:
         if current is None or current.hops[0].device == device:
             return change
         return Change(Action.CHANGE, route, current)
+
+
+# --- what is really there of a slice -------------------------------------------------------------------------------
+
+
+def read_slice(interfaces: InterfaceReader, network: str, stem: str) -> NamespaceState | None:
+    """Read the device of a router's slice, and its routes in the main table.
+
+    :param stem: of the router
+    :returns: None if there is no such namespace
+    """
+    device = frozenset({names.FIP_TO_ROUTER + stem})
+    return interfaces.observe(names.FIP + network, Ownership(devices=device, main_only=True), ())
 
 
 # --- the removal of a slice ----------------------------------------------------------------------------------------

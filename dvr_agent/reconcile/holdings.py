@@ -1,7 +1,7 @@
 """Reads what the kernel has of a router, for the register of claims: who holds a thing must not depend on memory.
 
-Read only for routers whose claims collide with another's, and for routers without a good document: a start without
-either reads nothing.
+Read only for routers whose claims collide with another's, for routers without a good document, and for routers that are
+left alone: a start without them reads nothing.
 """
 
 from __future__ import annotations
@@ -85,6 +85,10 @@ class KernelHoldings:
         self._found.routers.discard(owner)
         self._read.pop(owner, None)
 
+    def read_again(self, owner: str) -> None:
+        """Let the next :meth:`of` read the kernel: it may have changed since this process found it."""
+        self._read.pop(owner, None)
+
     def of(self, owner: str) -> Holdings:
         """Return the holdings of an owner; unknown ones, with a warning, if the kernel cannot be read."""
         known = self._read.get(owner)
@@ -102,7 +106,7 @@ class KernelHoldings:
         return sorted(self._found.routers - set(documents))
 
     def keys_of(self, router_id: str) -> Iterator[str]:
-        """Yield the keys that a router without a document holds, as far as the kernel tells their network."""
+        """Yield the keys that a router holds, as far as the kernel tells their network without a document."""
         found = self.of(router_id)
         for stem in sorted(found.stems):
             yield claims.device_key(stem)

@@ -7,7 +7,8 @@ the kernel; the reconciler notes the changes of finished jobs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class RouterMemory:
 
     :ivar scope_marks: (address scope, mark) of its connections when this process first read its namespaces; None: not
         read yet.  Our own rules keep these marks, so that they need not be read again
+    :ivar without_ipv6: its namespaces in which IPv6 was off when they were last read
     :ivar desired: the last desired state, after the three values from which it was computed
     :ivar post_commit: post-commit work of a job that runs, or failed half way
     :ivar in_sync: the desired state with which the namespaces agreed when all of them was last read; None: not known
@@ -49,6 +51,7 @@ class RouterMemory:
     """
 
     scope_marks: tuple[tuple[str, int], ...] | None = None
+    without_ipv6: frozenset[str] = frozenset()
     desired: tuple[Router, RouterPort | None, HostAllocations, DesiredRouter] | None = None
     post_commit: PostCommit | None = None
     in_sync: DesiredRouter | None = None
@@ -83,6 +86,7 @@ class HostMemory:
     :ivar claims: which document has a thing that several documents claim
     :ivar networks: agent gateway ports and shared parts of the fip namespaces
     :ivar routes: which router's slice has a route
+    :ivar doubts: (network, stem of a router) of slices that must be read before the next job counts with them
     """
 
     allocations: Allocations
@@ -92,6 +96,7 @@ class HostMemory:
     claims: ClaimRegister
     networks: FipNetworks = field(default_factory=FipNetworks)
     routes: FipRoutes = field(default_factory=lambda: FipRoutes({}))
+    doubts: set[tuple[str, str]] = field(default_factory=set)
     _routers: dict[str, RouterMemory] = field(default_factory=dict)
 
     @classmethod
@@ -154,10 +159,13 @@ class HostMemory:
         """
         return self.networks.of_router(router_id) if self.claims.holds_pair(router_id) else []
 
-    def note_in_sync(self, view: HostView, state: DesiredRouter, shared: SharedPart | None) -> tuple[str, ...]:
+    def note_in_sync(
+        self, view: HostView, state: DesiredRouter, shared: SharedPart | None, is_checked: bool = True
+    ) -> tuple[str, ...]:
         """Note that a router's namespaces are as desired.
 
         :param shared: the shared part of the fip namespace, None if the router has no slice
+        :param is_checked: the shared part is as desired, too
         :returns: ids of other routers to reconcile again: routes that they conceded are free
         """
         affected: set[str] = set()
@@ -172,21 +180,59 @@ class HostMemory:
         if view.agent_gateway is not None and shared is not None:
             network = view.agent_gateway.network_id
             self.networks.note_paths(network, router_id, [device_of(view.agent_gateway)])
-            self.networks.note_checked(network, shared)
+            if is_checked:
+                self.networks.note_checked(network, shared)
         else:
             self.allocations.release_pair(router_id)
         self.allocations.note_floating_ips(router_id, [str(fip.address) for fip in view.local_fips])
+        self.claims.note_built(view)
         affected = (affected | self.claims.take_affected(router_id)) - {router_id}
         if not self.claims.is_granted(router_id):  # what this job has removed was in the way of its own router
             affected.add(router_id)
         return tuple(sorted(affected))
 
+    def slices_of(self, router_id: str) -> list[tuple[str, str]]:
+        """Return (network, stem) of the slices that the router has, or may have."""
+        return [(network, names.router_stem(router_id)) for network in self.networks_of(router_id)]
+
     def note_partly(self, view: HostView, state: DesiredRouter, held: Collection[str]) -> tuple[str, ...]:
         """Note what a job has made from which something was refused; returns as :meth:`note_in_sync`."""
+        self.claims.note_built(view, held)
         affected = self.claims.take_affected(view.router.id)
         if state.slice is not None:
             affected |= self.routes.note_partly(state.slice, held, view.same_scope_subnets)
         return tuple(sorted(affected - {view.router.id}))
+
+    def doubt(self, slices: Iterable[tuple[str, str]]) -> None:
+        """Note (network, stem) of slices that a job which broke off has changed in part, or removed."""
+        for network, stem in slices:
+            self.doubts.add((network, stem))
+            self.networks.distrust(network)
+
+    @contextlib.contextmanager
+    def doubting(self, slices: Callable[[], Iterable[tuple[str, str]]]) -> Iterator[None]:
+        """Doubt slices if the block does not come to its end."""
+        try:
+            yield
+        except BaseException:
+            self.doubt(slices())
+            raise
+
+    def settle(self, network: str, stem: str, found: NamespaceState | None) -> None:
+        """Note what is there of a slice that was in doubt.
+
+        A slice that is gone stays noted while its namespace is there and no other router would remove that.
+
+        :param found: device and routes of the slice; None: its namespace is gone, too
+        """
+        self.doubts.discard((network, stem))
+        if found is not None and found.links:
+            affected = self.routes.note_in_sync(found)
+        elif found is None or self.networks.has_others(network, stem):
+            affected = self.forget_slice(network, stem)
+        else:
+            affected = self.routes.forget(found.name, names.FIP_TO_ROUTER + stem)
+        self.claims.note_affected(affected)
 
     def post_commit(self, router_id: str) -> PostCommit:
         """Return the router's pending post-commit work, also that of an earlier job that failed half way."""

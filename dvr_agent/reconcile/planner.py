@@ -164,25 +164,37 @@ class Planner:
     def _jobs(self, draft: Draft, in_resync: bool) -> list[NamespaceJob]:
         """Return one job per namespace, in the order in which the namespaces depend on each other."""
         state, view = draft.state, draft.view
-        jobs = []
-        if state.base is not None and view.agent_gateway is not None:
-            network = view.agent_gateway.network_id
-            draft.shared = self._memory.networks.shared_part(state.base, network, view.router.id)
-            checked = in_resync and draft.slice is not None and self._memory.networks.is_checked(network, draft.shared)
-            if not checked:
-                jobs.append(self._shared_job(draft.shared))
         half_inside, half_outside = self._half_pairs(draft)
-        jobs.append(self._job(draft.qrouter, state.qrouter, half_inside))
+        own = [self._job(draft.qrouter, state.qrouter, half_inside)]
         if state.slice is not None:
             job = self._job(draft.slice, state.slice, half_outside)
             changes = self._memory.routes.take_over(job.changes)
-            jobs.append(replace(job, changes=changes))
+            own.append(replace(job, changes=changes))
+        self._plan_shared(draft, in_resync, bool(own[-1]))
+        jobs = [*([draft.shared_job] if draft.shared_job is not None else []), *own]
         jobs += [self._leave_network(network, view.router.id) for network in self._memory.left_networks(view)]
         if state.snat is not None:
             jobs.append(self._job(draft.snat, state.snat))
         elif self._kernel.namespaces.exists(view.snat):
             jobs.append(NamespaceJob(Changes(view.snat, remove=True)))
         return jobs
+
+    def _plan_shared(self, draft: Draft, in_resync: bool, is_needed: bool) -> None:
+        """Plan the part of the fip namespace that all routers share, unless it need not be looked at.
+
+        :param is_needed: the slice changes, and may need what the shared part lacks
+        """
+        base, gateway, router_id = draft.state.base, draft.view.agent_gateway, draft.view.router.id
+        if base is None or gateway is None:
+            return
+        networks, network = self._memory.networks, gateway.network_id
+        part = draft.shared = networks.shared_part(base, network, router_id)
+        if draft.slice is not None:
+            if in_resync and networks.is_checked(network, part):
+                return
+            if not is_needed and networks.is_left_to_another(network, part, router_id):
+                return
+        draft.shared_job = self._shared_job(part)
 
     def _job(
         self, observed: NamespaceState | None, desired: NamespaceState, first: tuple[Change, ...] = ()

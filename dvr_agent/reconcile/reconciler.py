@@ -6,6 +6,7 @@ jobs (``memory``).  Blocking code for one thread.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Collection, Iterable, Sequence
@@ -15,13 +16,17 @@ from pathlib import Path
 from oslo_utils import excutils
 
 from dvr_agent.attach.api import AttachDriver
+from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import HostSettings
-from dvr_agent.errors import DvrError
+from dvr_agent.desired.host_view import HostView
+from dvr_agent.errors import DvrError, KernelError, NotSupportedError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.allocation_files import AllocationFiles
 from dvr_agent.reconcile.api import RefusedError, Result
+from dvr_agent.reconcile.draft import Draft
 from dvr_agent.reconcile.executor import Executor
+from dvr_agent.reconcile.fip_slices import read_slice
 from dvr_agent.reconcile.inventory import floating_ips
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.namespace_job import NamespaceJob
@@ -30,6 +35,7 @@ from dvr_agent.reconcile.stale import StaleRemoval, remove_bridges
 from dvr_agent.reconcile.table_check import TableCheck
 from dvr_agent.reconcile.takeover import log_takeover
 from dvr_agent.services.bundle import Services
+from dvr_agent.state.missing import Missing
 
 LOG = logging.getLogger(__name__)
 
@@ -72,18 +78,25 @@ class RouterReconciler:
     def reconcile(self, router: Router, in_resync: bool = False, document: str = "") -> Result:
         """Make the kernel agree with a router's document."""
         started = time.perf_counter()
-        job = self.planner.plan_router(router, in_resync, document)
+        self._settle_doubts()
+        try:
+            job = self.planner.plan_router(router, in_resync, document)
+        except NotSupportedError as exc:
+            self.memory.networks.resign(router.id)
+            exc.affected = tuple(sorted(self.memory.claims.take_affected(router.id)))
+            raise
         plan = job.plan
         post_commit = self.memory.post_commit(router.id)
         self.memory.claim_slice(job.draft.view)
         try:
-            with self._tables_reserved(job.jobs):
-                missing = self._executor.apply(job.jobs, post_commit, job.paths)
-            if job.repairs_ports:  # a port that was made anew has lost its addresses and routes
-                job = self.planner.plan_router(router)
+            with self.memory.doubting(lambda: self.memory.slices_of(router.id)):
                 with self._tables_reserved(job.jobs):
                     missing = self._executor.apply(job.jobs, post_commit, job.paths)
-            deleted = post_commit.delete_connections(self.kernel, missing.held)
+                if job.repairs_ports:  # a port that was made anew has lost its addresses and routes
+                    job = self.planner.plan_router(router)
+                    with self._tables_reserved(job.jobs):
+                        missing = self._executor.apply(job.jobs, post_commit, job.paths)
+                deleted = post_commit.delete_connections(self.kernel, missing.held)
         except DvrError:
             with excutils.save_and_reraise_exception(logger=LOG):
                 LOG.debug(
@@ -94,8 +107,11 @@ class RouterReconciler:
         affected: tuple[str, ...] = ()
         if not missing:
             self.memory.post_commit_done(router.id)
-            affected = self.memory.note_in_sync(job.draft.view, job.draft.state, job.draft.shared)
+            draft = job.draft
+            affected = self.memory.note_in_sync(draft.view, draft.state, draft.shared, draft.shared_job is not None)
         else:
+            self._note_refused_part(job.draft, missing)
+            self._read_left_slices(job.draft.view)
             affected = self.memory.note_partly(job.draft.view, job.draft.state, missing.held)
         log_takeover(plan)
         there = not missing.lacks_namespace(job.draft.view.qrouter)  # they serve from inside
@@ -111,6 +127,27 @@ class RouterReconciler:
         """Return the routers of these whose packet filter tables are not as desired."""
         return self._table_check.find_changed(router_ids)
 
+    def _note_refused_part(self, draft: Draft, missing: Missing) -> None:
+        """Note if something of the shared part was refused: one router is degraded by it, and tries it again."""
+        gateway, changes = draft.view.agent_gateway, draft.shared_job and draft.shared_job.changes
+        if gateway is None or draft.shared is None or not changes:
+            return
+        refused = any((changes.namespace, change.item) in missing.refused for change in changes.items)
+        if refused or (changes.tables and missing.lacks_tables(changes.namespace)):
+            self.memory.networks.note_refused(gateway.network_id, draft.shared, draft.view.router.id)
+
+    def _read_left_slices(self, view: HostView) -> None:
+        """Note which slices of former networks are gone, though the job was refused something."""
+        stem = names.router_stem(view.router.id)
+        self.memory.doubt((network, stem) for network in self.memory.left_networks(view))
+        self._settle_doubts()
+
+    def _settle_doubts(self) -> None:
+        """Read the slices of which a job that broke off may have changed any part; a read that fails is repeated."""
+        for network, stem in sorted(self.memory.doubts):
+            with contextlib.suppress(KernelError):
+                self.memory.settle(network, stem, read_slice(self.kernel.interfaces, network, stem))
+
     def _tables_reserved(self, jobs: Sequence[NamespaceJob]) -> AbstractContextManager[None]:
         """Take the lock of iptables programs if the jobs change tables: before the first write, or not at all.
 
@@ -122,13 +159,17 @@ class RouterReconciler:
     def remove(self, router_id: str) -> Result:
         """Remove a router's own objects, and shared parts that no router uses any more."""
         started = time.perf_counter()
+        self._settle_doubts()
         jobs = self.planner.removal_jobs(router_id)
         plan = self.planner.removal_plan(router_id, jobs)
         self.services.remove(router_id)
         if not self.memory.allocations.knows_floating_ips(router_id):  # not in sync once since this process began
             self.memory.allocations.note_floating_ips(router_id, floating_ips(self.kernel, router_id))
-        missing = self._executor.carry_out(jobs)
+        slices = self.memory.slices_of(router_id)
+        with self.memory.doubting(lambda: slices):
+            missing = self._executor.carry_out(jobs)
         if missing:
+            self.memory.doubt(slices)
             raise RefusedError(missing.errors, missing.held, Result(plan, time.perf_counter() - started))
         affected = self.memory.forget_router(router_id)
         return Result(plan, time.perf_counter() - started, affected=tuple(sorted(affected)))
@@ -136,9 +177,12 @@ class RouterReconciler:
     def remove_stale(self, known: Collection[str]) -> Result:
         """Remove all objects of ours that belong to no known router."""
         started = time.perf_counter()
+        self._settle_doubts()
         removal = StaleRemoval(self.planner.find_stale(known))
-        missing = self._executor.carry_out(removal.end_services(self.services))
+        with self.memory.doubting(lambda: removal.stale.slices):
+            missing = self._executor.carry_out(removal.end_services(self.services))
         if missing:
+            self.memory.doubt(removal.stale.slices)
             result = Result(removal.stale.plan, time.perf_counter() - started)
             raise RefusedError(missing.errors, missing.held, result)
         removal.remove_rest(self.kernel.namespaces, self.attach)

@@ -44,11 +44,13 @@ class Missing:
     """What the namespaces of one job lack because something was refused; false while nothing was.
 
     :ivar errors: one for each refused object, in the order of refusal
+    :ivar refused: (namespace, object)
     :ivar held: addresses and networks whose new path is incomplete: their traffic stays on the old one
     """
 
     def __init__(self, paths: Paths | None = None) -> None:
         self.errors: list[KernelError] = []
+        self.refused: set[tuple[str, KernelObject]] = set()
         self.held: set[str] = set()
         self._paths = paths or Paths()
         self._sources = {namespace for namespace, _table in self._paths.leads}
@@ -76,6 +78,7 @@ class Missing:
     def refuse(self, namespace: str, change: Change, error: KernelError) -> None:
         """Note that the kernel refused a change."""
         self.fault(error)
+        self.refused.add((namespace, change.item))
         if change.action is not Action.REMOVE:
             self._lack(namespace, change)
             return

@@ -16,6 +16,7 @@ from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.namespace import KIND_OF
 from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, MAIN_TABLE, Route
 from dvr_agent.state.rule import KERNEL_RULES, Rule
+from dvr_agent.state.sides import NO_SIDES, Sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Phases:
     :ivar build: everything added or changed that diverts no traffic, and IPv6 addresses that get another prefix length
     :ivar lead: rules, routes that bring in a unit's traffic, and routes that get another next hop
     :ivar stop: removal of rules without successor: traffic must stop going this way before its NAT goes
+    :ivar depart: removal of addresses of units that go to the other side: its routes are there, its rules come later
+    :ivar arrive: addresses of units that come from the other side, and rules that lead those which go there
     :ivar unroute: removal of units' routes, by which traffic comes in
     :ivar withdraw: removal of units' addresses: their packets arrive until then
     :ivar late: removal of everything that an added object replaces, or that nothing uses any more
@@ -36,6 +39,8 @@ class Phases:
     build: tuple[Change, ...] = ()
     lead: tuple[Change, ...] = ()
     stop: tuple[Change, ...] = ()
+    depart: tuple[Change, ...] = ()
+    arrive: tuple[Change, ...] = ()
     unroute: tuple[Change, ...] = ()
     withdraw: tuple[Change, ...] = ()
     late: tuple[Change, ...] = ()
@@ -46,11 +51,13 @@ class Surroundings:
     """What the order within a namespace depends on beyond the changes themselves.
 
     :ivar led: addresses and networks of units (``missing.Paths``), whose routes divert traffic
+    :ivar sides: addresses of units that change sides
     :ivar staying: outside addresses that are used until the packet filter changes: their routes are removed late
     :ivar added: (destination, table) of routes that another owner adds in the same namespace: old ones make room
     """
 
     led: Collection[str] = ()
+    sides: Sides = NO_SIDES
     staying: Collection[str] = ()
     added: Collection[tuple[str, int]] = ()
 
@@ -60,22 +67,47 @@ def phases(changes: Iterable[Change], around: Surroundings = Surroundings()) -> 
     build: list[Change] = []
     remove: list[Change] = []
     lead: list[Change] = []
+    arrive: list[Change] = []
     for change in changes:
         if change.action is Action.REMOVE:
             remove.append(change)
+        elif _arrives(change, around.sides):
+            arrive.append(change)
         else:
             (lead if _leads(change, around.led) else build).append(change)
     leading = _sorted(lead, _lead_rank)
     if not remove:
-        return Phases(build=_sorted(build, _build_rank), lead=leading)
+        return Phases(build=_sorted(build, _build_rank), lead=leading, arrive=tuple(arrive))
     places, selectors = _places(build), _selectors(lead)
     build += [change for change in remove if _place(change) in places]
-    sorted_out: dict[str, list[Change]] = {"before": [], "stop": [], "unroute": [], "withdraw": [], "late": []}
+    sorted_out: dict[str, list[Change]] = {
+        name: [] for name in ("before", "stop", "depart", "unroute", "withdraw", "late")
+    }
     for change in remove:
         if _place(change) not in places:
             sorted_out[_when_removed(change, selectors, around)].append(change)
     removed = {name: _sorted(found, _remove_rank) for name, found in sorted_out.items()}
-    return Phases(build=_sorted(build, _build_rank), lead=leading, **removed)
+    return Phases(build=_sorted(build, _build_rank), lead=leading, arrive=tuple(arrive), **removed)
+
+
+def find_sides(changes: Iterable[Change], units: Iterable[tuple[str, str]]) -> Sides:
+    """Return the floating IPs that change sides: a route to one goes and its address comes, or the other way round.
+
+    :param changes: of all namespaces
+    :param units: pairs of floating IP and fixed IP
+    """
+    found: dict[tuple[type, Action], set[str]] = {}
+    for change in changes:
+        about = subject(change.item)
+        if about is not None:
+            found.setdefault((type(change.item), change.action), set()).add(about)
+
+    def both(address: Action, route: Action) -> frozenset[str]:
+        return frozenset(found.get((Address, address), set()) & found.get((Route, route), set()))
+
+    departing = both(Action.REMOVE, Action.ADD)
+    following = frozenset(fixed for floating, fixed in units if floating in departing)
+    return Sides(both(Action.ADD, Action.REMOVE), departing, following)
 
 
 def _leads(change: Change, led: Collection[str]) -> bool:
@@ -88,13 +120,20 @@ def _leads(change: Change, led: Collection[str]) -> bool:
     return change.action is Action.CHANGE or subject(item) in led
 
 
+def _arrives(change: Change, sides: Sides) -> bool:
+    """True for an object that comes when its unit's traffic is on the other side already."""
+    if isinstance(change.item, Address):
+        return subject(change.item) in sides.arriving
+    return isinstance(change.item, Rule) and subject(change.item) in sides.following
+
+
 def _when_removed(change: Change, selectors: set[Hashable], around: Surroundings) -> str:
     """Return the name of the phase in which an object is removed."""
     item = change.item
     if isinstance(item, Rule):
         return "late" if _selector(change) in selectors else "stop"
     if isinstance(item, Address) and subject(item) in around.led:
-        return "withdraw"
+        return "depart" if subject(item) in around.sides.departing else "withdraw"
     if not isinstance(item, Route) or item.table != MAIN_TABLE or item.dst in (DEFAULT_V4, DEFAULT_V6):
         return "late"  # rules lead to the other tables, and are removed first
     about = subject(item)

@@ -7,10 +7,12 @@ and where translations depend on addresses that come or go in the same namespace
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from enum import IntEnum
 
 from dvr_agent.state.diff import TableChange
-from dvr_agent.state.filter import CHAIN_PREFIX, Chain, Dnat, FilterRule, Snat, Table
+from dvr_agent.state.filter import CHAIN_PREFIX, Chain, Dnat, FilterRule, Snat, Table, Verdict
+from dvr_agent.state.sides import NO_SIDES, Sides
 
 _MERGED = ("nat", "mangle")
 """Tables whose old and new rules can stand together: of two translations the first counts, of two marks the last.
@@ -27,16 +29,26 @@ class Step(IntEnum):
     """Before anything is built: with the new rules, but no source address that is not there yet."""
     LEAD = 1
     """Before traffic is led to the new path: with all new rules."""
-    STOP = 2
+    TURN = 2
+    """Before floating IPs leave the snat namespace: without the rules that translate to them there."""
+    STOP = 3
     """When no traffic is led to the old path: without the rules that go, but those for what still arrives."""
-    END = 3
+    END = 4
     """When nothing arrives by the old path: as desired."""
 
 
-def table_at(step: Step, change: TableChange, own: Collection[str], keeps: RuleTest, admits: RuleTest) -> Table | None:
+def table_at(
+    step: Step,
+    change: TableChange,
+    own: Collection[str],
+    keeps: RuleTest,
+    admits: RuleTest,
+    sides: Sides = NO_SIDES,
+) -> Table | None:
     """Return the table at a step; None: it is not due.
 
     :param own: addresses that come or go in the namespace
+    :param sides: floating IPs that change sides
     :param keeps: tells of a rule that goes whether it must stay
     :param admits: tells of a new rule whether it can be there
     """
@@ -48,12 +60,20 @@ def table_at(step: Step, change: TableChange, own: Collection[str], keeps: RuleT
     if step <= Step.LEAD and not any(_more(change.new, change.old)):
         return None
 
+    if step is Step.TURN and not sides.departing:
+        return None
+    change = _with_stand_ins(step, change, keeps, sides)
+    stand_ins = {_stand_in(address) for address in sides.departing} if step <= Step.STOP else set()
+
     def stays(rule: FilterRule) -> bool:
+        if step is Step.TURN or rule in stand_ins:
+            return not is_by_own_address(rule, sides.departing) or keeps(rule)
         arrives = step is Step.STOP and isinstance(rule.target, Dnat) and not subjects(rule).isdisjoint(own)
         return step <= Step.LEAD or arrives or keeps(rule)
 
     def comes(rule: FilterRule) -> bool:
-        absent = step is Step.BUILD and is_by_own_address(rule, own)
+        late = own if step is Step.BUILD else sides.arriving if step <= Step.TURN else ()
+        absent = is_by_own_address(rule, late)
         return not absent and admits(rule)
 
     return _between(change, stays, comes)
@@ -67,6 +87,42 @@ def _new_table(step: Step, change: TableChange, admits: RuleTest) -> Table | Non
     if step is Step.BUILD:
         return change.new
     return _between(change, lambda _rule: False, admits) if step is Step.LEAD else None
+
+
+def _with_stand_ins(step: Step, change: TableChange, keeps: RuleTest, sides: Sides) -> TableChange:
+    """Return the change with rules that leave answers alone instead of translations to addresses that are not there.
+
+    While a floating IP changes sides, answers to what came in by the fip namespace leave by the snat namespace, with
+    the floating IP as source already.
+    """
+
+    def is_early(rule: FilterRule) -> bool:
+        return step <= Step.TURN and is_by_own_address(rule, sides.arriving)
+
+    def is_late(rule: FilterRule) -> bool:
+        return step in (Step.TURN, Step.STOP) and is_by_own_address(rule, sides.departing) and not keeps(rule)
+
+    return TableChange(_replaced(change.old, is_late), _replaced(change.new, is_early))
+
+
+def _replaced(table: Table, test: RuleTest) -> Table:
+    """Return a table with stand-ins for the rules that meet a test."""
+    if not any(test(rule) for chain in table.chains for rule in chain.rules):
+        return table
+    chains = tuple(
+        replace(chain, rules=tuple(_stand_in_for(rule) if test(rule) else rule for rule in chain.rules))
+        for chain in table.chains
+    )
+    return replace(table, chains=chains)
+
+
+def _stand_in_for(rule: FilterRule) -> FilterRule:
+    return _stand_in(rule.target.address) if isinstance(rule.target, Snat) else rule
+
+
+def _stand_in(address: str) -> FilterRule:
+    """Return the rule by which packets keep their source, a floating IP."""
+    return FilterRule(Verdict("ACCEPT"), src=f"{address}/32")
 
 
 def is_by_own_address(rule: FilterRule, own: Collection[str]) -> bool:

@@ -252,12 +252,17 @@ class TestObjects:
         full(plumber)
         plumber.apply("router", add(*ADDRESSES, *ROUTES, *RULES, *NEIGHBOURS))
 
-    def test_another_route_in_the_place_of_ours_is_an_error_that_names_it(self, plumber: RealPlumber) -> None:
+    def test_another_route_in_the_place_of_ours_is_replaced_and_logged(
+        self, plumber: RealPlumber, caplog: pytest.LogCaptureFixture
+    ) -> None:
         full(plumber)
         other = make_route("10.9.0.0/16", 254, Hop("10.0.0.77", RFP))
-        with pytest.raises(KernelError, match=r"route 10\.9\.0\.0/16 via 10\.0\.0\.77.*EEXIST"):
-            plumber.apply("router", add(other))
-        assert ROUTES[1] in seen(plumber).routes
+        plumber.apply("router", add(other))
+        found = seen(plumber).routes
+        assert other in found
+        assert ROUTES[1] not in found
+        assert "route 10.9.0.0/16 via 10.0.0.77" in caplog.text
+        assert "a route of type unicast and protocol static was in its place: replaced" in caplog.text
 
     def test_removing_the_first_ipv4_address_keeps_the_others_of_its_subnet(self, plumber: RealPlumber) -> None:
         full(plumber)

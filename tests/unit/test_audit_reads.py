@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.desired import names
+from dvr_agent.desired.without_ipv6 import DISABLE_IPV6
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.memory import ROUNDS
 from dvr_agent.state.neighbour import Neighbour
@@ -96,3 +97,19 @@ def test_a_document_that_changed_is_compared_with_all_neighbours(bench: Bench, r
     left = {one.dst for one in neighbours(bench, router).values()}
     assert left < instances
     assert not bench.reconciler.reconcile(fewer).plan
+
+
+def test_an_audit_reads_no_more_where_ipv6_is_off(bench: Bench, router: Router) -> None:
+    asked = []
+    for value in ("0", "1"):
+        for namespace in bench.namespaces():
+            bench.fake[namespace].sysctls[DISABLE_IPV6.key] = value
+        bench.reconciler.reconcile(router)
+        bench.fake.forget_calls()
+        assert not audit(bench, router)
+        asked.append([(call.args[0], call.args[3] is None) for call in bench.fake.calls("interfaces.observe")])
+    assert asked[0] == asked[1]
+    assert len(asked[0]) == len(set(asked[0])) + 1  # the fip namespace has a shared part, and a snapshot
+    bench.fake[bench.namespaces()[0]].sysctls[DISABLE_IPV6.key] = "0"
+    bench.reconciler.reconcile(router)
+    assert not bench.reconciler.planner.plan(router)

@@ -14,7 +14,7 @@ from dvr_agent.desired.claims import claims_anywhere, claims_here
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.desired.host_view import make_view
 from dvr_agent.desired.rivals import find_rivals
-from dvr_agent.errors import KernelError
+from dvr_agent.errors import KernelError, NotSupportedError
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.api import Result
 from tests.support.reconciler_rig import Bench
@@ -151,6 +151,47 @@ def test_a_router_without_a_good_document_keeps_what_it_has(bench: Bench, one: R
     bench.reconciler.reconcile(with_fip(two), in_resync=True)
     assert bench.reconciler.reconcile(one).plan.omitted == ()  # its document is good again
     assert bench.reconciler.reconcile(with_fip(two)).plan.omitted
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("is_ha", [True, False])
+@pytest.mark.parametrize("name", CASES)
+def test_a_router_that_is_left_alone_keeps_what_it_has_until_its_namespaces_go(
+    bench: Bench, name: str, is_ha: bool, restart: bool
+) -> None:
+    one, (two, key) = with_fip(make_router("one", 1)), CASES[name]
+    bench.reconciler.reconcile(one)
+    left_alone = replace(one, ha=is_ha, distributed=is_ha)
+    if restart:
+        bench.restart()
+        bench.reconciler.begin_resync([("b", two), ("a", left_alone)])
+    for _ in range(2):
+        with pytest.raises(NotSupportedError):
+            bench.reconciler.reconcile(left_alone, in_resync=restart)
+    found = bench.reconciler.reconcile(two, in_resync=restart)
+    assert key in omitted(found)
+    for namespace in (names.QROUTER, names.SNAT):
+        bench.kernel.namespaces.remove(namespace + one.id)
+    with pytest.raises(NotSupportedError) as left:
+        bench.reconciler.reconcile(left_alone)
+    if name != "fg is port":  # that one is the network's
+        assert left.value.affected == (two.id,)
+        assert not bench.reconciler.reconcile(two).plan.omitted
+
+
+def test_a_router_that_is_left_alone_claims_nothing_that_the_kernel_does_not_have(bench: Bench, one: Router) -> None:
+    left_alone = replace(with_fip(one), ha=True)
+    with pytest.raises(NotSupportedError):
+        bench.reconciler.reconcile(left_alone)
+    assert not bench.reconciler.reconcile(with_fip(make_router("two", 2))).plan.omitted
+
+
+def test_a_router_that_is_left_alone_chooses_no_agent_gateway_port(bench: Bench, one: Router, two: Router) -> None:
+    bench.reconciler.reconcile(one)
+    other = port("fg2", EXTERNAL, "203.0.113.201/24")
+    with pytest.raises(NotSupportedError):
+        bench.reconciler.reconcile(replace(two, ha=True, agent_gateways=(other,)))
+    assert not bench.reconciler.planner.plan(one)
 
 
 def test_stale_routers_free_what_they_had(bench: Bench, one: Router, two: Router) -> None:

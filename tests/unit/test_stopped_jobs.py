@@ -140,8 +140,9 @@ def fail_write(bench: Bench, number: int, error: Exception) -> Callable[[], tupl
 def check(ways: Ways, old: Ways, new: Ways, label: str) -> None:
     for fixed, way in ways.out.items():
         was, will = old.out[fixed], new.out[fixed]
-        nothing = "none" in (was.by, will.by) and way == MASQUERADED  # on the way to or from nothing
-        assert nothing or way in (was, will), (label, fixed, way)
+        # On the way to or from nothing, or from one side to the other.
+        between = ("none" in (was.by, will.by) or was.by != will.by) and way == MASQUERADED
+        assert between or way in (was, will), (label, fixed, way)
     for address, found in ways.into.items():
         before, after = old.into[address], new.into[address]
         assert not after or {way for way in found if way.by == BROKEN} == set(), (label, address, found)

@@ -179,12 +179,10 @@ def _remove_equal_route(there: FakeNamespace, item: Route) -> None:
         del there.routes[item.key]
 
 
-def _refuse_route(there: FakeNamespace, item: Route, action: Action) -> int:
+def _refuse_route(there: FakeNamespace, item: Route, _action: Action) -> int:
+    """Refuse what cannot be reached; another route in the same place is replaced."""
     up = {name: link.up for name, link in there.links.items()}
-    code = routes.refusal(item, up, there.addresses, there.routes.values())
-    if code:
-        return code
-    return errno.EEXIST if action is Action.ADD and there.routes.get(item.key, item) != item else 0
+    return routes.refusal(item, up, there.addresses, there.routes.values())
 
 
 _REMOVALS: dict[AnyKind, Callable[[FakeNamespace, Any], None]] = {

@@ -11,9 +11,9 @@ from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR, rt_scope
 from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, IFA_F_PERMANENT, ifaddrmsg
 
-from dvr_agent.kernel.netlink.handler import EXISTS, GONE, Handler, SliceReader, WriteContext
+from dvr_agent.kernel.netlink.handler import EXISTS, GONE, Handler, Instead, SliceReader, WriteContext
 from dvr_agent.kernel.netlink.link import keep_secondaries
-from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, AF_UNSPEC, CREATE, Request, split_cidr
+from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, AF_UNSPEC, CREATE, REPLACE, Request, split_cidr
 from dvr_agent.kernel.netlink.schema import Data, Schema, positions
 from dvr_agent.state.address import ADDRESS_KIND, Address
 
@@ -143,11 +143,30 @@ def _decode_all(messages: Iterable[Data], devices: Mapping[int, str]) -> Iterabl
     yield from decode_link_locals(messages, devices)
 
 
-def _instead(address: Address, refused: Request, found: Sequence[Data], context: WriteContext) -> list[Request]:
-    """Replace the kernel's link-local address of a device that was just raised, where the prefix length differs."""
+def _instead(address: Address, refused: Request, found: Sequence[Data], context: WriteContext) -> Instead:
+    """Replace the kernel's link-local address of a device that was just raised, where the prefix length differs.
+
+    An IPv6 address that expires, or counts as learned from a router advertisement, becomes ours for good in its place.
+    """
     index = context.indexes[address.device]
     old = next((one for one in decode_link_locals(found, {index: address.device}) if one.ip == address.ip), None)
-    return [] if old is None else [delete_address(old, index, GONE), refused]
+    if old is not None:
+        return Instead([delete_address(old, index, GONE), refused])
+    old = next((one for one in _decode_learned(found, index, address.device) if one.ip == address.ip), None)
+    if old is None:
+        return Instead()
+    requests = [refused._replace(flags=REPLACE)] if old == address else [delete_address(old, index, GONE), refused]
+    return Instead(requests, f"address {old.cidr}, which would expire")
+
+
+def _decode_learned(messages: Iterable[Data], index: int, device: str) -> Iterable[Address]:
+    """Yield the IPv6 addresses of a device that :func:`decode_addresses` leaves out, from RTM_NEWADDR messages."""
+    for data in messages:
+        family, length, flags, _scope, found_index = _read_head(data, 0)
+        if family == AF_INET6 and found_index == index:
+            found = positions(data, _BODY)
+            if _is_learned(data, flags, found):
+                yield Address(device, f"{_read_address(data, found.get(_LOCAL) or found[_ADDRESS])}/{length}")
 
 
 HANDLER = Handler(

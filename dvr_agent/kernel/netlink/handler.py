@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.schema import Data
@@ -83,6 +83,31 @@ class WriteContext:
         return True
 
 
+class Instead(NamedTuple):
+    """Requests that put an object into a place that is taken.
+
+    :ivar requests: empty if none helps
+    :ivar foreign: what another program had put there, for the log; empty if it was the kernel
+    """
+
+    requests: Sequence[Request] = ()
+    foreign: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rivals(Generic[T]):
+    """Objects of other programs that come before an object of ours for the same traffic, though the kernel takes both.
+
+    :ivar dump: request for the objects among which they are
+    :ivar needle: bytes that a rival's message contains
+    :ivar find: yields (request that removes a rival, its text) from the messages with the needle
+    """
+
+    dump: Callable[[], Request]
+    needle: Callable[[T], bytes]
+    find: Callable[[T, Iterable[Data]], Iterable[tuple[Request, str]]]
+
+
 @dataclass(frozen=True, slots=True)
 class Handler(Generic[T]):
     """How the objects of one kind are read and written.
@@ -95,8 +120,9 @@ class Handler(Generic[T]):
     :ivar by_index: requests name devices by index, so that these are looked up first; False: by name or not at all
     :ivar dump_place: request for the objects of which one may be the reason for EEXIST (``Kind.place``), decoded by
         ``decode_place``; None: the kernel answers EEXIST only where an equal object exists
-    :ivar instead: requests to send instead of the refused one where the kernel has put an object of its own into the
-        place, empty if none helps; gets the object, the refused request, the answer to ``dump_place`` and the context
+    :ivar instead: what to send instead of the refused request, to take the place of what is there; gets the object, the
+        refused request, the answer to ``dump_place`` and the context
+    :ivar rivals: finds and removes what would still take the traffic of an object that was added; see :class:`Rivals`
     """
 
     kind: Kind[T]
@@ -108,7 +134,8 @@ class Handler(Generic[T]):
     by_index: bool = True
     dump_place: Callable[[T, WriteContext], Request] | None = None
     decode_place: Callable[[Iterable[Data], Mapping[int, str]], Iterable[T]] | None = None
-    instead: Callable[[T, Request, Sequence[Data], WriteContext], list[Request]] | None = None
+    instead: Callable[[T, Request, Sequence[Data], WriteContext], Instead] | None = None
+    rivals: Rivals[T] | None = None
 
 
 AnyHandler = Handler[Any]

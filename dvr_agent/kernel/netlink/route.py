@@ -14,7 +14,7 @@ from pyroute2.netlink import NLM_F_CREATE, NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, rt_proto, rt_scope, rt_type
 from pyroute2.netlink.rtnl.rtmsg import IP6_RT_PRIO_USER, RTNH_F_ONLINK, nh, rtmsg
 
-from dvr_agent.kernel.netlink.handler import EXISTS, GONE, NO_DEVICE, Handler, SliceReader, WriteContext
+from dvr_agent.kernel.netlink.handler import EXISTS, GONE, NO_DEVICE, Handler, Instead, SliceReader, WriteContext
 from dvr_agent.kernel.netlink.link import get_link, index_and_name
 from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, CREATE, REPLACE, Request, split_cidr
 from dvr_agent.kernel.netlink.schema import Data, Schema, attributes, payload, positions
@@ -26,7 +26,7 @@ RT_TABLE_UNSPEC = 0
 PROTO_UNSPEC, PROTO_KERNEL, PROTO_STATIC = rt_proto["unspec"], rt_proto["kernel"], rt_proto["static"]
 OURS = (PROTO_STATIC, rt_proto["boot"])
 """Protocols of routes that can be ours."""
-UNICAST = rt_type["unicast"]
+ANY_TYPE, UNICAST = rt_type["unspec"], rt_type["unicast"]
 SCOPE_UNIVERSE, SCOPE_LINK = rt_scope["universe"], rt_scope["link"]
 RTM_F_CLONED = 0x200
 """The kernel made the route of another one (include/uapi/linux/rtnetlink.h; not in pyroute2)."""
@@ -38,6 +38,7 @@ _BODY = ROUTE.size
 """Where the attributes begin."""
 _head = ROUTE.head("family", "dst_len", "table", "proto", "scope", "type", "flags")
 _read_head = ROUTE.read_head("family", "dst_len", "src_len", "tos", "table", "type", "flags")
+_read_kind = ROUTE.read_head("type")
 _proto = ROUTE.offset("proto")
 _dst_len = ROUTE.offset("dst_len")
 _dst, _oif, _gateway, _priority, _table = map(
@@ -80,13 +81,18 @@ def delete_route(route: Route, indexes: Mapping[str, int], tolerate: frozenset[i
 
 @lru_cache(maxsize=64)
 def dump_routes(
-    family: int, table: int = RT_TABLE_UNSPEC, index: int = 0, tolerate: frozenset[int] = frozenset()
+    family: int,
+    table: int = RT_TABLE_UNSPEC,
+    index: int = 0,
+    tolerate: frozenset[int] = frozenset(),
+    kind: int = UNICAST,
 ) -> Request:
     """Return the request for the routes of a family.
 
-    The kernel filters by table and by device of a hop where they are given.  ENOENT: there is no such table.
+    The kernel filters by table and by device of a hop where they are given, and by type.  ENOENT: there is no such
+    table.
     """
-    body = _head(family, 0, _short(table), PROTO_UNSPEC, SCOPE_UNIVERSE, UNICAST, 0)
+    body = _head(family, 0, _short(table), PROTO_UNSPEC, SCOPE_UNIVERSE, kind, 0)
     if table:
         body += _table(table)
     if index:
@@ -115,20 +121,19 @@ def decode_replaced(data: Data) -> Iterable[Route]:
     yield Route(f"{dst}/{length}", table, ())
 
 
-def is_connected_only(messages: Iterable[Data], route: Route) -> bool:
-    """Return True if the kernel made every IPv4 route with the destination and metric of ``route``, for an address.
+def first_in_place(messages: Iterable[Data], route: Route) -> Data | None:
+    """Return the first route with destination and metric of ``route``: the one that the kernel uses.
 
-    :param messages: RTM_NEWROUTE messages of the route's table
+    :param messages: RTM_NEWROUTE messages of the route's family and table, in the kernel's order
     """
-    _, dst, length = split_cidr(route.dst)
-    protocols = set()
+    family, dst, length = split_cidr(route.dst)
     for data in messages:
         found = positions(data, _BODY)
         at, metric = found.get(_DST, 0), found.get(_PRIORITY, 0)
-        same = data[_dst_len] == length and at and _read_ip(data, at) == dst
-        if same and not (metric and _read_number(data, metric)):
-            protocols.add(data[_proto])
-    return protocols == {PROTO_KERNEL}
+        same = data[_dst_len] == length and (_read_ip(data, at) if at else _ANY[family]) == dst
+        if same and (_read_number(data, metric) if metric else 0) == METRIC[family]:
+            return data
+    return None
 
 
 def hop_indexes(data: Data) -> list[int]:
@@ -264,15 +269,21 @@ def _remove(route: Route, context: WriteContext) -> list[Request]:
 
 
 def _dump_table(route: Route, _context: WriteContext) -> Request:
-    return dump_routes(AF_INET6 if ":" in route.dst else AF_INET, route.table)
+    return dump_routes(AF_INET6 if ":" in route.dst else AF_INET, route.table, kind=ANY_TYPE)
 
 
-def _instead(route: Route, _refused: Request, found: Sequence[Data], context: WriteContext) -> list[Request]:
-    """Put the route before the kernel's connected route for the same subnet, whose address is removed later.
+def _instead(route: Route, _refused: Request, found: Sequence[Data], context: WriteContext) -> Instead:
+    """Replace what another program has put there; put the route before the kernel's, whose address is removed later.
 
-    Only IPv4: the kernel gives connected IPv6 routes a metric of their own.
+    The kernel's are connected IPv4 routes for the same subnet; connected IPv6 routes have a metric of their own.
     """
-    return [prepend_route(route, context.indexes)] if ":" not in route.dst and is_connected_only(found, route) else []
+    first = first_in_place(found, route)
+    if first is None:
+        return Instead()
+    if first[_proto] == PROTO_KERNEL and ":" not in route.dst:
+        return Instead([prepend_route(route, context.indexes)])
+    kind, protocol = rt_type.get(_read_kind(first, 0)[0], "unknown"), rt_proto.get(first[_proto], first[_proto])
+    return Instead([replace_route(route, context.indexes)], f"a route of type {kind} and protocol {protocol}")
 
 
 HANDLER = Handler(

@@ -7,9 +7,9 @@ from functools import lru_cache
 
 from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE
-from pyroute2.netlink.rtnl.fibmsg import FR_ACT_TO_TBL, fibmsg
+from pyroute2.netlink.rtnl.fibmsg import FR_ACT_TO_TBL, FR_ACT_VALUES, fibmsg
 
-from dvr_agent.kernel.netlink.handler import EXISTS, GONE, Handler, SliceReader, WriteContext
+from dvr_agent.kernel.netlink.handler import EXISTS, GONE, Handler, Rivals, SliceReader, WriteContext
 from dvr_agent.kernel.netlink.message import AF_OF_FAMILY, AF_UNSPEC, CREATE, FAMILY_OF_AF, Request, split_cidr
 from dvr_agent.kernel.netlink.schema import Data, Schema, positions
 from dvr_agent.state.ownership import RuleOwner
@@ -117,4 +117,40 @@ def _remove(rule: Rule, _context: WriteContext) -> list[Request]:
     return [delete_rule(rule, GONE)]
 
 
-HANDLER = Handler(RULE_KIND, read=_read, add=_add, remove=_remove, by_index=False)
+def _find_rivals(rule: Rule, messages: Iterable[Data]) -> Iterable[tuple[Request, str]]:
+    """Yield what removes the rules with priority and selector of ``rule`` that the kernel looks up before it.
+
+    A rule comes after those of its priority that are there already.  Only what has the very same selector is a rival.
+    """
+    for data in messages:
+        if _decode(data) == rule:
+            return
+        if _place(data) == (AF_OF_FAMILY[rule.family], rule.priority, rule.src, rule.iif):
+            action = _read_head(data, 0)[5]
+            what = "a rule to another table" if action == FR_ACT_TO_TBL else f"a {_action_name(action)} rule"
+            yield Request(RTM_DELRULE, 0, bytes(data), rule, GONE), what
+
+
+def _action_name(action: int) -> str:
+    return str(FR_ACT_VALUES.get(action, action)).removeprefix("FR_ACT_").lower()
+
+
+def _place(data: Data) -> tuple[int, int, str | None, str | None] | None:
+    """Return family, priority, source and input device of a rule that matches on nothing else."""
+    af, dst_len, src_len, tos, _table, _action, flags = _read_head(data, 0)
+    found = positions(data, _BODY)
+    if dst_len or tos or flags & FIB_RULE_INVERT or not found.keys() <= _PLAIN:
+        return None
+    priority = _read_number(data, at) if (at := found.get(_PRIORITY, 0)) else 0
+    src = f"{_read_src(data, at)}/{src_len}" if (at := found.get(_SRC, 0)) else None
+    return af, priority, src, _read_iif(data, at) if (at := found.get(_IIF, 0)) else None
+
+
+HANDLER = Handler(
+    RULE_KIND,
+    read=_read,
+    add=_add,
+    remove=_remove,
+    by_index=False,
+    rivals=Rivals(dump_rules, lambda rule: _priority(rule.priority), _find_rivals),
+)
