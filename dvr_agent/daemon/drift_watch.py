@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -22,7 +22,8 @@ from dvr_agent.daemon.resync import Resync
 from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.worker import WorkerThread
 from dvr_agent.reconcile.api import Plan
-from dvr_agent.reconcile.drift import DriftJudge, Finding, Judgement, thing_of
+from dvr_agent.reconcile.drift import DriftJudge, Finding, Judgement
+from dvr_agent.state.namespace import thing_of
 
 LOG = logging.getLogger(__name__)
 
@@ -84,12 +85,17 @@ class DriftWatch:
 
         :param repairs: the job had no other reason than drift
         """
-        router_id = work.router_id
+        router_id, reconciled = work.router_id, result.reconciled
         self._hear(heard.before, done=router_id)
         found = self._found.pop(router_id, {})
-        if repairs and result.reconciled is not None and result.reconciled.plan:
-            self._log_repairs(work, list(_repairs(result.reconciled.plan, found)))
-        self._hear(heard.after)
+        if repairs and reconciled is not None:
+            subject = subject_text(router_id, work.name)
+            made = list(_repairs(reconciled.plan, found))
+            _log_repairs(subject, made)
+            self._count(router_id, subject, [*made, *_refused(reconciled.undone, found)])
+        self._hear(_without(heard.after, reconciled.undone) if reconciled is not None else heard.after)
+        for gone in [router_id for router_id in self._found if router_id not in self._schedule.records]:
+            del self._found[gone]
 
     def job_waits(self, router_id: str, heard: _Heard) -> None:
         """Act on what was heard during a job that has changed nothing and comes again."""
@@ -144,20 +150,40 @@ class DriftWatch:
         if not self._schedule.drift_found(router_id):
             self._found.pop(router_id, None)
 
-    def _log_repairs(self, work: RouterJob, repairs: list[Repair]) -> None:
-        subject = subject_text(work.router_id, work.name)
-        for repair in repairs[:LINES]:
-            LOG.info("%s: drift repaired: %s%s", subject, repair.text, repair.by)
-        if len(repairs) > LINES:
-            LOG.info("%s: drift repaired: %d more objects", subject, len(repairs) - LINES)
+    def _count(self, router_id: str, subject: str, repairs: list[Repair]) -> None:
+        """Count repairs, and tries of them that were refused; log the fight that they begin."""
         now = time.monotonic()
-        fight = self._fights.repaired(work.router_id, repairs, now)
-        if fight is not None:
-            LOG.error(
-                "%s: %s was repaired %d times in 10 minutes%s: another program manages it too; from now on drift of "
-                "this router is repaired after growing waits, next in %.0f s",
-                subject, fight.repair.text, fight.repairs, fight.repair.by, fight.until - now,
-            )  # fmt: skip
+        fight = self._fights.repaired(router_id, repairs, now) if repairs else None
+        if fight is None:
+            return
+        verb, why = "was repaired", "another program manages it too"
+        if fight.repair.refused:
+            verb, why = "could not be repaired", "the kernel refuses it"
+        LOG.error(
+            "%s: %s %s %d times in 10 minutes%s: %s; from now on drift of this router is repaired after growing waits, "
+            "next in %.0f s",
+            subject, fight.repair.text, verb, fight.repairs, fight.repair.by, why, fight.until - now,
+        )  # fmt: skip
+
+
+def _log_repairs(subject: str, repairs: list[Repair]) -> None:
+    for repair in repairs[:LINES]:
+        LOG.info("%s: drift repaired: %s%s", subject, repair.text, repair.by)
+    if len(repairs) > LINES:
+        LOG.info("%s: drift repaired: %d more objects", subject, len(repairs) - LINES)
+
+
+def _refused(undone: Set[Hashable], found: Mapping[Hashable, Finding]) -> Iterator[Repair]:
+    """Yield the objects whose drift was found and could not be repaired."""
+    for thing, finding in found.items():
+        if thing in undone:
+            yield Repair(thing, finding.text, finding.author, refused=True)
+
+
+def _without(judgement: Judgement, undone: Set[Hashable]) -> Judgement:
+    """Return what was heard during a job without the objects that were refused it: their retry is due already."""
+    findings = tuple(finding for finding in judgement.findings if finding.thing not in undone)
+    return judgement._replace(findings=findings)
 
 
 def _repairs(plan: Plan, found: dict[Hashable, Finding]) -> Iterator[Repair]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -61,7 +61,7 @@ class Plan:
 class Result:
     """Record of a finished job.
 
-    :ivar plan: the plan that was carried out
+    :ivar plan: what was carried out of the plan
     :ivar seconds: how long observing, computing and writing took
     :ivar announcements: (namespace, announcement) that were sent once; the daemon repeats them
     :ivar conntrack_deleted: number of conntrack entries deleted
@@ -69,6 +69,7 @@ class Result:
     :ivar affected: ids of other routers to reconcile again: something that they claim, too, is free, or this router's
     :ivar rivals: ids of other routers whose documents claim what this one's claims, found by this job
     :ivar built: the document's router without what other routers have
+    :ivar undone: (``state.namespace.thing_of``) of what was refused, and of what was skipped because of it
     """
 
     plan: Plan
@@ -79,6 +80,7 @@ class Result:
     affected: tuple[str, ...] = ()
     rivals: tuple[str, ...] = ()
     built: Router | None = None
+    undone: frozenset[Hashable] = frozenset()
 
 
 class RefusedError(DvrError):

@@ -24,9 +24,8 @@ from dvr_agent.kernel.port_owner import owner_of
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.reader import AttachReader
 from dvr_agent.state.address import Address
-from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.link import Link, Port
-from dvr_agent.state.namespace import KIND_OF, NamespaceState
+from dvr_agent.state.namespace import KIND_OF, NamespaceState, thing_of
 
 BATCH = 256
 """Notifications that are read at once: a few milliseconds."""
@@ -40,8 +39,8 @@ LOOPBACK = "lo"
 class Finding(NamedTuple):
     """Drift of one router.
 
-    :ivar thing: the object: its namespace, kind and identity (:func:`thing_of`)
-    :ivar text: what was found
+    :ivar thing: the object: its namespace, kind and identity (``state.namespace.thing_of``)
+    :ivar text: what was found: namespace and object
     :ivar author: the process that did it, empty if it is not known
     """
 
@@ -49,14 +48,6 @@ class Finding(NamedTuple):
     thing: Hashable
     text: str
     author: str
-
-
-def thing_of(namespace: str, item: KernelObject | None) -> Hashable:
-    """Return the identity of an object on this host; None: the namespace itself."""
-    if item is None:
-        return (namespace, "namespace", namespace)
-    kind = KIND_OF[type(item)]
-    return (namespace, kind.name, kind.identity(item))
 
 
 class Judgement(NamedTuple):
@@ -270,6 +261,5 @@ def _ports(desired: DesiredRouter | None) -> Iterator[Port]:
 
 
 def _text(event: Event) -> str:
-    if event.item is None:
-        return "namespace removed"
-    return f"{event.item.text} {'found' if event.present else 'gone'}"
+    what = "namespace removed" if event.item is None else f"{event.item.text} {'found' if event.present else 'gone'}"
+    return f"{event.namespace or '(host)'}: {what}"

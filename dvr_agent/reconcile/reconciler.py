@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from oslo_utils import excutils
@@ -29,6 +30,7 @@ from dvr_agent.reconcile.planner import Planner
 from dvr_agent.reconcile.stale import StaleRemoval, remove_bridges
 from dvr_agent.reconcile.takeover import log_takeover
 from dvr_agent.services.bundle import Services
+from dvr_agent.state.missing import Missing
 
 LOG = logging.getLogger(__name__)
 
@@ -71,12 +73,12 @@ class RouterReconciler:
         """Make the kernel agree with a router's document."""
         started = time.perf_counter()
         job = self.planner.plan_router(router, in_resync, document)
-        plan = job.plan
+        first, repaired = job, Missing()
         post_commit = self.memory.post_commit(router.id)
         self.memory.claim_slice(job.draft.view)
         try:
             with self._tables_reserved(job.jobs):
-                missing = self._executor.apply(job.jobs, post_commit, job.paths)
+                missing = repaired = self._executor.apply(job.jobs, post_commit, job.paths)
             if job.repairs_ports:  # a port that was made anew has lost its addresses and routes
                 job = self.planner.plan_router(router)
                 with self._tables_reserved(job.jobs):
@@ -95,12 +97,17 @@ class RouterReconciler:
             affected = self.memory.note_in_sync(job.draft.view, job.draft.state, job.draft.shared)
         else:
             affected = self.memory.note_partly(job.draft.view, job.draft.state, missing.held)
+        plan = first.done(repaired)
         log_takeover(plan)
         there = not missing.lacks_namespace(job.draft.view.qrouter)  # they serve from inside
         trouble = self.services.apply(job.draft.served) if there else ()
+        if trouble or not there:  # which of their changes were made is not known
+            plan = replace(plan, services=())
         rivals = tuple(sorted(self.memory.claims.take_rivals(router.id)))
         seconds = time.perf_counter() - started
-        result = Result(plan, seconds, announced, deleted, trouble, affected, rivals, job.draft.view.router)
+        undone = frozenset(missing.undone | repaired.undone)
+        built = job.draft.view.router
+        result = Result(plan, seconds, announced, deleted, trouble, affected, rivals, built, undone)
         if missing:
             raise RefusedError(missing.errors, missing.held, result)
         return result
