@@ -51,7 +51,7 @@ class StaleSweep:
         listing: RouterListing,
         allow_mass_removal: bool,
     ) -> None:
-        self._reconciler, self._source, self._worker = parts.reconciler, parts.source, worker
+        self._parts, self._source, self._worker = parts, parts.source, worker
         self._schedule, self._listing = schedule, listing
         self._allow_mass_removal = allow_mass_removal
         self._refused: frozenset[str] = frozenset()
@@ -96,7 +96,7 @@ class StaleSweep:
         known = frozenset(listing.known | {record.id for record in records if record.deleted})
         listed = (frozenset(listing.known), listing.suspect)
         swept = self._worker.try_call(
-            partial(sweep, self._reconciler, known, self._allow_mass_removal, listing.suspect), "stale sweep failed"
+            partial(sweep, self._parts, known, self._allow_mass_removal, listing.suspect), "stale sweep failed"
         )
         self._pending = swept is None
         if swept is None:
