@@ -88,9 +88,9 @@ class DaemonStatus:
 
     @property
     def troubles(self) -> list[str]:
-        """Troubles of the host as a whole: services that fail, files that cannot be written, a lock held by others."""
+        """Troubles of the host as a whole: services that fail, what cannot be written or removed, a held lock."""
         state_files = f"state files cannot be kept: {self.state_files.error}" if self.state_files.error else ""
-        own = (state_files, self.source_reader.not_kept, self.table_lock.trouble)
+        own = (state_files, self.source_reader.not_kept, self.table_lock.trouble, self.stale_sweep.trouble)
         return [text for text in (*self.parts.services.troubles, *own) if text]
 
     @property

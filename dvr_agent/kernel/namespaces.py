@@ -13,7 +13,7 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dvr_agent import libc
 from dvr_agent.errors import KernelError
@@ -84,13 +84,7 @@ class RealNamespaces:
 
         :raises KernelError: the directory cannot be read (a missing directory is empty)
         """
-        try:
-            with os.scandir(NETNS_DIR) as entries:
-                return sorted(entry.name for entry in entries if self._is_namespace(entry.path))
-        except FileNotFoundError:
-            return []
-        except OSError as exc:
-            raise KernelError("", NETNS_DIR, exc.errno or errno.EIO) from exc
+        return _listed(self._may_be_namespace)
 
     def exists(self, name: str) -> bool:
         """True if there is a namespace of that name."""
@@ -101,13 +95,7 @@ class RealNamespaces:
 
         :raises KernelError: the directory cannot be read (a missing directory is empty)
         """
-        try:
-            with os.scandir(NETNS_DIR) as entries:
-                return sorted(entry.name for entry in entries if _is_empty_file(entry.path))
-        except FileNotFoundError:
-            return []
-        except OSError as exc:
-            raise KernelError("", NETNS_DIR, exc.errno or errno.EIO) from exc
+        return _listed(_is_empty_file)
 
     def remove_file(self, name: str) -> None:
         """Remove a name without a namespace.  A name that has a namespace by now stays; an absent one is no error.
@@ -133,6 +121,13 @@ class RealNamespaces:
         except OSError:
             return False
 
+    def _may_be_namespace(self, path: str) -> bool:
+        """True unless a listed name is certainly none: ports of a namespace that is not in a list count as stale."""
+        try:
+            return os.stat(path).st_dev == self._nsfs
+        except OSError:
+            return True
+
     def _share_directory(self) -> None:
         """Make ``/run/netns`` a shared mount point, as iproute2 does.
 
@@ -151,6 +146,20 @@ class RealNamespaces:
             libc.mount(NETNS_DIR, NETNS_DIR, libc.MS_BIND | libc.MS_REC)
             libc.mount(None, NETNS_DIR, libc.MS_SHARED | libc.MS_REC)
         self._shared = (found.st_dev, found.st_ino)
+
+
+def _listed(wanted: Callable[[str], bool]) -> list[str]:
+    """Return the names in ``/run/netns`` whose path is wanted, sorted.
+
+    :raises KernelError: the directory cannot be read (a missing directory is empty)
+    """
+    try:
+        with os.scandir(NETNS_DIR) as entries:
+            return sorted(entry.name for entry in entries if wanted(entry.path))
+    except OSError as exc:
+        if exc.errno == errno.ENOENT and not os.path.lexists(NETNS_DIR):
+            return []
+        raise KernelError("", NETNS_DIR, exc.errno or errno.EIO) from exc
 
 
 def _is_empty_file(path: str) -> bool:

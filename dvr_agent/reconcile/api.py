@@ -6,7 +6,7 @@ from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from dvr_agent.errors import DvrError, KernelError
+from dvr_agent.errors import DvrError
 from dvr_agent.model.router import Router
 from dvr_agent.services.bundle import ServiceChange, Services
 from dvr_agent.state.diff import Changes
@@ -70,6 +70,7 @@ class Result:
     :ivar rivals: ids of other routers whose documents claim what this one's claims, found by this job
     :ivar built: the document's router without what other routers have
     :ivar undone: (``state.namespace.thing_of``) of what was refused, and of what was skipped because of it
+    :ivar staying: only of a removal of stale objects: ids of routers of which something could not be removed
     """
 
     plan: Plan
@@ -81,6 +82,7 @@ class Result:
     rivals: tuple[str, ...] = ()
     built: Router | None = None
     undone: frozenset[Hashable] = frozenset()
+    staying: frozenset[str] = frozenset()
 
 
 class RefusedError(DvrError):
@@ -93,7 +95,7 @@ class RefusedError(DvrError):
     :param result: of what was done
     """
 
-    def __init__(self, errors: Sequence[KernelError], held: Collection[str], result: Result) -> None:
+    def __init__(self, errors: Sequence[DvrError], held: Collection[str], result: Result) -> None:
         self.errors, self.held, self.result = tuple(errors), frozenset(held), result
         super().__init__("; ".join(map(str, self.errors)))
 
@@ -184,7 +186,10 @@ class Reconciler(Protocol):
         """
 
     def remove_stale(self, known: Collection[str]) -> Result:
-        """Remove all objects of ours, in the kernel and the state files, that belong to none of the known routers."""
+        """Remove all objects of ours, in the kernel and the state files, that belong to none of the known routers.
+
+        :raises RefusedError: as :meth:`reconcile`; the result has what was removed, and whose objects stay
+        """
 
     def remove_bridges(self, networks: Collection[str] = (), await_teardown: bool = False) -> list[str]:
         """Remove :meth:`RouterPlanner.idle_bridges`; returns their names.

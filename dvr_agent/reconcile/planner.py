@@ -152,8 +152,7 @@ class Planner:
 
     def find_stale(self, known: Collection[str]) -> Stale:
         """Return all objects of ours, in the kernel and the state files, that belong to no known router."""
-        entries = self._memory.allocations.stale_entries(known)
-        return find_stale(self._kernel, self._attach, self.services, known, self._memory.networks, entries)
+        return find_stale(self._kernel, self._attach, self.services, known, self._memory)
 
     def stale_routers(self, known: Collection[str]) -> tuple[Sequence[str], int]:
         """Return (ids of routers present in the kernel that are not known, number of all routers present)."""

@@ -130,6 +130,7 @@ class RouterReconciler:
             self.memory.allocations.note_floating_ips(router_id, floating_ips(self.kernel, router_id))
         missing = self._executor.carry_out(jobs)
         if missing:
+            plan = self.planner.removal_plan(router_id, [job.done(missing) for job in jobs])
             raise RefusedError(missing.errors, missing.held, Result(plan, time.perf_counter() - started))
         affected = self.memory.forget_router(router_id)
         return Result(plan, time.perf_counter() - started, affected=tuple(sorted(affected)))
@@ -138,14 +139,15 @@ class RouterReconciler:
         """Remove all objects of ours that belong to no known router."""
         started = time.perf_counter()
         removal = StaleRemoval(self.planner.find_stale(known))
-        missing = self._executor.carry_out(removal.end_services(self.services))
-        if missing:
-            result = Result(removal.stale.plan, time.perf_counter() - started)
-            raise RefusedError(missing.errors, missing.held, result)
+        removal.end_services(self.services)
+        removal.carry_out(self._executor)
         removal.remove_rest(self.kernel.namespaces, self.attach)
-        affected = self.memory.forget_stale(known, removal.stale.slices)
-        removal.raise_errors()
-        return Result(removal.stale.plan, time.perf_counter() - started, affected=tuple(sorted(affected)))
+        staying = removal.owners(self.memory.allocations.stale_entries(known)[0])
+        affected = self.memory.forget_stale({*known, *staying}, removal.slices)
+        result = Result(removal.plan, time.perf_counter() - started, affected=tuple(sorted(affected)))
+        if removal.errors:
+            raise RefusedError(removal.errors, (), replace(result, staying=frozenset(staying)))
+        return result
 
     def remove_bridges(self, networks: Collection[str] = (), await_teardown: bool = False) -> list[str]:
         """Remove idle bridges of ours."""

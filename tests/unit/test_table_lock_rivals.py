@@ -1,4 +1,4 @@
-"""A lock of iptables programs that others take again and again: free whenever the hub looks, held whenever a job tries."""
+"""A lock of iptables programs that others take again and again: free when the hub looks, held when a job tries."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dvr_agent.daemon.job_result import JobResult, RouterState
 from dvr_agent.daemon.jobs import UpdateRouter
 from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.table_lock import TableLock
+from dvr_agent.kernel.iptables import lock
 from dvr_agent.settings import RetryPolicy
 from dvr_agent.sources.api import Document
 from tests.support.small_routers import make_router
@@ -21,8 +22,8 @@ TRIES = 2000
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table_lock.lock, "is_free", lambda: True)
-    monkeypatch.setattr(table_lock.lock, "holder", lambda: "")
+    monkeypatch.setattr(lock, "is_free", lambda: True)
+    monkeypatch.setattr(lock, "holder", lambda: "")
     for name, seconds in (("PATIENCE", 0.2), ("QUIET", 0.1), ("PAUSE", 0.001)):
         monkeypatch.setattr(table_lock, name, seconds)
 
@@ -49,18 +50,18 @@ def try_once(schedule: Schedule, table_lock: TableLock, result: JobResult) -> bo
 @pytest.mark.usefixtures("impatient")
 def test_a_job_behind_such_a_lock_is_told_and_fails(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    schedule, lock = opened()
+    schedule, table = opened()
     for _ in range(TRIES):
-        if not try_once(schedule, lock, LOCKED):
+        if not try_once(schedule, table, LOCKED):
             break
     (record,) = schedule.records
     assert (record.job_state, record.failures) == (RouterState.DEGRADED, 1)
-    assert "held by another program" in lock.trouble
+    assert "held by another program" in table.trouble
     assert sum("waiting for " in message for message in caplog.messages) == 1
     # It goes on trying; the first try that gets the lock ends it.
-    assert try_once(schedule, lock, LOCKED)
-    assert not try_once(schedule, lock, JobResult(RouterState.IN_SYNC))
-    assert (lock.trouble, lock.waiting) == ("", 0)
+    assert try_once(schedule, table, LOCKED)
+    assert not try_once(schedule, table, JobResult(RouterState.IN_SYNC))
+    assert (table.trouble, table.waiting) == ("", 0)
     assert sum("is free again" in message for message in caplog.messages) == 1
     (record,) = schedule.records
     assert record.job_state is RouterState.IN_SYNC
@@ -68,10 +69,10 @@ def test_a_job_behind_such_a_lock_is_told_and_fails(caplog: pytest.LogCaptureFix
 
 @pytest.mark.usefixtures("impatient")
 def test_the_lock_is_not_tried_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    schedule, lock = opened()
+    schedule, table = opened()
     looks = iter(range(9))
-    monkeypatch.setattr(table_lock.lock, "is_free", lambda: next(looks) >= 0)
-    assert try_once(schedule, lock, LOCKED)
+    monkeypatch.setattr(lock, "is_free", lambda: next(looks) >= 0)
+    assert try_once(schedule, table, LOCKED)
     eventlet_shim.sleep(0)
     assert next(looks) == 0, "the job has just found it held"
-    assert not try_once(schedule, lock, JobResult(RouterState.IN_SYNC))
+    assert not try_once(schedule, table, JobResult(RouterState.IN_SYNC))
