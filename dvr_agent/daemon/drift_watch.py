@@ -18,6 +18,7 @@ from dvr_agent.daemon.fights import Fights, Repair
 from dvr_agent.daemon.job_result import JobResult
 from dvr_agent.daemon.job_texts import subject_text
 from dvr_agent.daemon.jobs import RouterJob
+from dvr_agent.daemon.loss_audits import LossAudits
 from dvr_agent.daemon.resync import Resync
 from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.worker import WorkerThread
@@ -31,8 +32,6 @@ PAUSE = 0.05
 """Seconds between two looks at the events: a burst is a few jobs, not a job for each event."""
 FAILED_PAUSE = 5.0
 """Seconds after events could not be read."""
-LOSS_SECONDS = 60.0
-"""Seconds in which further losses of events are not logged again."""
 LINES = 20
 """Repaired objects of one job that get a log line each."""
 
@@ -55,11 +54,11 @@ class DriftWatch:
     def __init__(
         self, judge: DriftJudge | None, worker: WorkerThread, schedule: Schedule, resync: Resync, fights: Fights
     ) -> None:
-        self._judge, self._worker, self._schedule, self._resync = judge, worker, schedule, resync
+        self._judge, self._worker, self._schedule = judge, worker, schedule
         self._fights = fights
         self._found: dict[str, dict[Hashable, Finding]] = {}
         self._waiting: dict[str, eventlet_shim.GreenTimer] = {}
-        self._lost_at = float("-inf")
+        self._loss_audits = LossAudits(resync)
 
     def watch(self) -> None:
         """Follow the events; never returns, except where there are none."""
@@ -125,15 +124,7 @@ class DriftWatch:
             if router_id != done:
                 self._check(router_id)
         if judgement.lost:
-            self._audit_after_loss(judgement.lost)
-
-    def _audit_after_loss(self, reason: str) -> None:
-        """Begin an audit in place of events that were lost; one log line for all losses of a minute."""
-        now = time.monotonic()
-        if now - self._lost_at > LOSS_SECONDS:
-            LOG.warning("events of the kernel were lost: %s; an audit of all routers follows", reason)
-        self._lost_at = now
-        self._resync.audit_now()
+            self._loss_audits.lost(judgement.lost)
 
     def _check(self, router_id: str) -> None:
         """Queue the check of a router, at once or when its fight allows it."""

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from dvr_agent.daemon import eventlet_shim, loss_audits
 from dvr_agent.daemon.counters import DaemonCounters
 from dvr_agent.daemon.drift_watch import DriftWatch
 from dvr_agent.daemon.fights import Fights
@@ -102,3 +103,22 @@ def test_what_was_refused_alone_is_not_counted_as_repaired(caplog: pytest.LogCap
     assert (counters.drift_repaired, counters.failures) == (0, 3)
     (message,) = [message for message in caplog.messages if "10 minutes" in message]
     assert f"{NAMESPACE}: route gone could not be repaired 3 times in 10 minutes, changed by ip" in message
+
+
+LOST = Judgement(lost="the kernel dropped events")
+
+
+def test_events_that_are_lost_again_and_again_lead_to_audits_with_pauses(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loss_audits, "FIRST_PAUSE", 1.0)
+    host = Host()
+    for _ in range(100):
+        host.watch._hear(LOST)
+    assert len(host.audits) == 1
+    while len(host.audits) == 1:
+        eventlet_shim.sleep(0.01)
+    for _ in range(100):
+        host.watch._hear(LOST)
+    assert len(host.audits) == 2
+    assert len([message for message in caplog.messages if "were lost" in message]) == 1
