@@ -51,7 +51,10 @@ class DaemonStatus:
     table_lock: TableLock
 
     def to_json(self) -> dict[str, object]:
-        """Return the whole status.  Times are ISO 8601 in UTC or null, ``next_retry`` seconds from now."""
+        """Return the whole status.  Times are ISO 8601 in UTC or null, ``next_retry`` seconds from now.
+
+        ``routers`` and ``source.bad`` are iterators over what there is now: there may be many, see ``json_portions``.
+        """
         now = time.monotonic()
         routers = sorted(self.schedule.records, key=lambda record: record.id)
         return {
@@ -78,7 +81,7 @@ class DaemonStatus:
                 "writes": dataclasses.asdict(self.parts.writes),
             },
             "states": {state.value: number for state, number in self.schedule.records.states.items()},
-            "routers": [record.to_json(now) for record in routers],
+            "routers": (record.to_json(now) for record in routers),
         }
 
     def router(self, router_id: str) -> dict[str, object] | None:
