@@ -26,7 +26,7 @@ from dvr_agent.sources.api import DataPlane, JobReport
 
 LOG = logging.getLogger(__name__)
 
-FIRST_RETRY, LAST_RETRY = 5.0, 300.0
+FIRST_RETRY, LAST_RETRY = 1.0, 300.0
 """Seconds until a sweep that could not remove everything is repeated: at first, and at most."""
 
 
@@ -173,7 +173,8 @@ def sweep(reconciler: Reconciler, known: Collection[str], allow_mass_removal: bo
             result, refused, shown = exc.result, str(exc), exc.brief()
         # Not inside the except clause: there oslo.log would append the exception to the line.
         if result.plan:
-            of = f"{len(stale)} routers without document ({some_ids(sorted(stale))}): " if stale else ""
+            gone = sorted(set(stale) - result.staying)
+            of = f"{len(gone)} routers without document ({some_ids(gone)}): " if gone else ""
             LOG.info("stale objects removed: %s%s; %.1f ms", of, counts_text(result.plan), result.seconds * 1e3)
             log_objects(result.plan)
         if refused:
