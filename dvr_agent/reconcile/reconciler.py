@@ -144,7 +144,7 @@ class RouterReconciler:
         removal.remove_rest(self.kernel.namespaces, self.attach)
         staying = removal.owners(self.memory.allocations.stale_entries(known)[0])
         affected = self.memory.forget_stale({*known, *staying}, removal.slices)
-        result = Result(removal.plan, time.perf_counter() - started, affected=tuple(sorted(affected)))
+        result = Result(removal.plan(staying), time.perf_counter() - started, affected=tuple(sorted(affected)))
         if removal.errors:
             raise RefusedError(removal.errors, (), replace(result, staying=frozenset(staying)))
         return result

@@ -68,11 +68,23 @@ class StaleRemoval:
         self._done: list[NamespaceJob] = []
         self._staying: set[str] = set()
         """Namespaces that may have stale objects still."""
+        self._served: set[str] = set()
+        """Ids of routers with a service that did not end."""
+        self._lines: set[tuple[str, str]] = set()
+        """Lines of the plan about what stays outside of namespaces."""
 
-    @property
-    def plan(self) -> Plan:
-        """What was removed."""
-        return replace(self.stale.plan, changes=tuple(job.changes for job in self._done if job.changes))
+    def plan(self, staying: Collection[str]) -> Plan:
+        """Return what was removed.
+
+        :param staying: :meth:`owners`, whose entries in the state files stay
+        """
+        lines = self._lines | {(PAIRS_FILE, f"- {router_id}") for router_id in staying}
+        return replace(
+            self.stale.plan,
+            changes=tuple(job.changes for job in self._done if job.changes),
+            ports=tuple(line for line in self.stale.plan.ports if line not in lines),
+            services=tuple(one for one in self.stale.plan.services if one.router_id not in self._served),
+        )
 
     @property
     def slices(self) -> list[tuple[str, str]]:
@@ -98,6 +110,7 @@ class StaleRemoval:
             except ServiceError as exc:
                 self.errors.append(exc)
                 self._staying.add(names.QROUTER + router_id)
+                self._served.add(router_id)
 
     def carry_out(self, executor: Executor) -> None:
         """Remove what is in namespaces, and namespaces."""
@@ -123,9 +136,11 @@ class StaleRemoval:
         """Remove objects outside of namespaces: outer sides of ports, and names without a namespace."""
         if self.stale.outer and not self._try(partial(attach.unplug_outer, self.stale.outer)):
             for port in self.stale.outer:
-                self._try(partial(attach.unplug_outer, [port]))
+                if not self._try(partial(attach.unplug_outer, [port])):
+                    self._lines.add(_port_line(port))
         for name in self.stale.files:
-            self._try(partial(namespaces.remove_file, name))
+            if not self._try(partial(namespaces.remove_file, name)):
+                self._lines.add(_file_line(name))
 
     def _try(self, action: Callable[[], object]) -> bool:
         try:
@@ -204,11 +219,19 @@ def _lines(
 ) -> tuple[tuple[str, str], ...]:
     """Return lines of the plan, as in ``Plan.ports``, for stale objects outside of namespaces."""
     return (
-        *(("(host)", f"- port {port.outer} of {port.namespace or 'no namespace'}") for port in outer),
-        *(("(host)", f"- name {name} without a namespace") for name in files),
+        *map(_port_line, outer),
+        *map(_file_line, files),
         *((PAIRS_FILE, f"- {router_id}") for router_id in entries[0]),
         *((PRIORITIES_FILE, f"- {fip}") for fip in entries[1]),
     )
+
+
+def _port_line(port: OuterPort) -> tuple[str, str]:
+    return "(host)", f"- port {port.outer} of {port.namespace or 'no namespace'}"
+
+
+def _file_line(name: str) -> tuple[str, str]:
+    return "(host)", f"- name {name} without a namespace"
 
 
 def _fip_jobs(

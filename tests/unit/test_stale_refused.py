@@ -12,7 +12,7 @@ from dvr_agent.desired import names
 from dvr_agent.errors import KernelError
 from dvr_agent.reconcile.api import RefusedError
 from tests.support.reconciler_rig import Bench
-from tests.support.small_routers import EXTERNAL, HOST, fip, make_router
+from tests.support.small_routers import EXTERNAL, HOST, fip, make_router, uid
 
 ROUTERS = [make_router(name, number) for number, name in enumerate(("one", "two", "three", "stays"), start=1)]
 *STALE, STAYS = ROUTERS
@@ -76,3 +76,16 @@ def test_all_errors_are_named(bench: Bench) -> None:
         bench.fake.fail("namespaces.remove", error=error, when=lambda found, name=name: found == name, times=None)
     text = str(refused_sweep(bench))
     assert all(router.id in text for router in STALE[:2])
+
+
+def test_outer_sides_and_names_go_one_by_one(bench: Bench) -> None:
+    ours = [names.FIP + uid("network", name) for name in ("gone", "gone too")]
+    bench.fake.world.empty_files |= set(ours)
+    refusal = KernelError(ours[0], "namespace file", errno.EPERM)
+    bench.fake.fail("namespaces.remove_file", error=refusal, when=lambda name: name == ours[0], times=None)
+    error = refused_sweep(bench)
+    assert str(error) == str(refusal)
+    assert bench.fake.world.empty_files == {ours[0]}
+    lines = [text for _where, text in error.result.plan.ports if "without a namespace" in text]
+    assert lines == [f"- name {ours[1]} without a namespace"]
+    assert bench.namespaces() == sorted({FIP, names.QROUTER + STAYS.id, names.SNAT + STAYS.id})
