@@ -11,8 +11,9 @@ import pytest
 from dvr_agent.desired import names
 from dvr_agent.errors import KernelError
 from dvr_agent.reconcile.api import RefusedError
+from tests.support.packet_documents import uid
 from tests.support.reconciler_rig import Bench
-from tests.support.small_routers import EXTERNAL, HOST, fip, make_router, uid
+from tests.support.small_routers import EXTERNAL, HOST, fip, make_router
 
 ROUTERS = [make_router(name, number) for number, name in enumerate(("one", "two", "three", "stays"), start=1)]
 *STALE, STAYS = ROUTERS
