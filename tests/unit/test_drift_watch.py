@@ -67,6 +67,11 @@ def test_drift_of_a_partly_made_router_is_worked_on_at_once() -> None:
     assert host.end(refused()) is Priority.RETRY
     host.watch._hear(FOUND)
     assert host.end(refused()) is Priority.DRIFT
+    host.watch._hear(FOUND)
+    job = host.schedule.take()
+    assert job is not None
+    assert isinstance(job.work, UpdateRouter)
+    assert job.work.recovering, "a success is logged as recovered"
 
 
 def test_drift_of_a_router_of_which_nothing_was_made_waits_for_the_retry() -> None:
