@@ -87,8 +87,19 @@ class RealNamespaces:
         return _listed(self._may_be_namespace)
 
     def exists(self, name: str) -> bool:
-        """True if there is a namespace of that name."""
-        return self._is_namespace(path_of(name))
+        """True if there is a namespace of that name; that there is none is what two calls say.
+
+        Else a removal would count as done, and a new namespace would be mounted over the one that is there.
+
+        :raises KernelError: it cannot be told
+        """
+        path = path_of(name)
+        try:
+            return os.stat(path).st_dev == self._nsfs
+        except OSError as exc:
+            if exc.errno == errno.ENOENT and not os.path.exists(path):
+                return False
+            raise KernelError(name, "namespace", exc.errno or errno.EIO, "it cannot be told whether it exists") from exc
 
     def empty_files(self) -> Sequence[str]:
         """Return names without a namespace, sorted; ``ip netns`` lists them, and cannot enter them.
@@ -114,12 +125,6 @@ class RealNamespaces:
     def enter(self, name: str) -> NamespaceWindow:
         """Have the calling thread in a namespace, see :func:`dvr_agent.kernel.netns.entered`."""
         return entered(name)
-
-    def _is_namespace(self, path: str) -> bool:
-        try:
-            return os.stat(path).st_dev == self._nsfs
-        except OSError:
-            return False
 
     def _may_be_namespace(self, path: str) -> bool:
         """True unless a listed name is certainly none: ports of a namespace that is not in a list count as stale."""
