@@ -142,5 +142,6 @@ def _figure(
         f"change → kernel p50 {percentile(latencies, 0.5) * 1000:.0f} ms, p99 {percentile(latencies, 0.99) * 1000:.0f} "
         f"ms; hub at most {hub_ms:.0f} ms late (this program itself {own_ms:.0f}), answers within {answers:.0f} ms"
     )
-    details = [*wrong[:10], f"before {before}", f"after {after}"]
+    held = [f"{number} more: {what}" for what, number in (after.targets - before.targets).items()]
+    details = [*wrong[:10], *held, f"before {before}", f"after {after}"]
     return Figure(text, not wrong and growth <= RSS_GROWTH and not more and not late, tuple(details))

@@ -7,7 +7,7 @@ import re
 import tempfile
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -18,12 +18,16 @@ from tests.support.daemon_lab import Daemon
 
 
 class Usage(NamedTuple):
-    """What a process holds."""
+    """What a process holds.
+
+    :ivar targets: what its descriptors are, such as ``socket`` or a path
+    """
 
     rss_mb: float
     fds: int
     threads: int
     namespaces: int
+    targets: Counter[str]
 
 
 def open_daemon(base: Path, mode: str = "dvr", module: str = "dvr_agent.cli.agent") -> Daemon:
@@ -69,7 +73,7 @@ class LoadHost:
         rss = re.search(r"VmRSS:\s+(\d+)", (proc / "status").read_text())
         assert rss is not None
         fds, tasks = os.listdir(proc / "fd"), os.listdir(proc / "task")
-        return Usage(int(rss[1]) / 1024, len(fds), len(tasks), len(os.listdir(lab.NETNS)))
+        return Usage(int(rss[1]) / 1024, len(fds), len(tasks), len(os.listdir(lab.NETNS)), _targets(proc, fds))
 
     def states(self) -> Counter[str]:
         """Return how many routers are in each state."""
@@ -79,6 +83,15 @@ class LoadHost:
         """Return the daemon's own counters."""
         found: dict[str, Any] = self.daemon.status()["counters"]
         return found
+
+
+def _targets(proc: Path, fds: list[str]) -> Counter[str]:
+    """Return what descriptors are, without the numbers of sockets and pipes."""
+    found: Counter[str] = Counter()
+    for fd in fds:
+        with suppress(OSError):  # closed meanwhile
+            found[os.readlink(proc / "fd" / fd).partition(":[")[0]] += 1
+    return found
 
 
 class Questioner(Background):

@@ -20,7 +20,7 @@ from dvr_agent.config import make_settings
 from dvr_agent.errors import DvrError, SourceError
 from dvr_agent.lock import AgentLock
 from dvr_agent.mass_removal import is_mass_removal
-from dvr_agent.reconcile.api import Plan, Reconciler, Result, RouterPlanner
+from dvr_agent.reconcile.api import Plan, Reconciler, RefusedError, Result, RouterPlanner
 from dvr_agent.reconcile.factory import open_planner, open_reconciler
 
 EVERYTHING = "everything of dvr-agent"
@@ -64,15 +64,15 @@ def run(args: argparse.Namespace, out: Output) -> int:
         result: Result | None = None
         bridges: list[str] = []
         files: list[str] = []
-        unwritten = ""
+        trouble = ""
         asked = bool(question) and not args.yes
         if plan and reconciler is not None:
             if asked:
                 _confirm(question, plan, out)
             try:
-                result = carry_out(reconciler)
+                result, trouble = _carried_out(carry_out, reconciler)
             finally:
-                unwritten = _flush(reconciler)
+                trouble = _flush(reconciler) or trouble
         if networks is not None:
             if reconciler is None:
                 bridges, files = planner.idle_bridges(networks), stale_files.find(settings)
@@ -80,7 +80,16 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 bridges = reconciler.remove_bridges(networks, await_teardown=True)
                 files = stale_files.remove(settings)
     _show(out, plan, result, Extras(bridges, files, args.dry_run), brief=asked and result is not None)
-    return 1 if unwritten else 0
+    return 1 if trouble else 0
+
+
+def _carried_out(carry_out: Callable[[Reconciler], Result], reconciler: Reconciler) -> tuple[Result, str]:
+    """Return what was removed, and what was refused: everything else is removed, and printed, nevertheless."""
+    try:
+        return carry_out(reconciler), ""
+    except RefusedError as exc:
+        complain(f"error: {exc}")
+        return exc.result, str(exc)
 
 
 def _flush(reconciler: Reconciler) -> str:

@@ -116,8 +116,9 @@ def _show(out: Output, status: dict[str, Any]) -> None:
 
 def _fight(fight: Mapping[str, Any]) -> str:
     by = f", last changed by {fight['changed_by']}" if fight.get("changed_by") else ""
+    repaired = "repair refused" if fight.get("refused") else "repaired"
     return (
-        f"fight        router {fight.get('router')}: {fight.get('object')}: repaired {fight.get('repairs')} times "
+        f"fight        router {fight.get('router')}: {fight.get('object')}: {repaired} {fight.get('repairs')} times "
         f"in 10 minutes{by}; repaired again in {fight.get('next_repair')} s at the earliest"
     )
 

@@ -6,23 +6,23 @@
 ``POST /sync``            rescan, then resync of every router; answers 202 with the number of routers
 ========================  ====================================================================================
 
-Answers are JSON, errors too.  Requests are handled in green threads; none of them waits for the kernel.
+Answers are JSON, errors too.  Requests are handled in green threads; none of them waits for the kernel, and a long
+answer is made in portions.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import logging
 import os
 import socket as native_socket
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dvr_agent.daemon import eventlet_shim
+from dvr_agent.daemon import eventlet_shim, json_portions
 from dvr_agent.daemon.admin_listener import BACKLOG, CONNECTIONS, AdminListener
 from dvr_agent.daemon.status import DaemonStatus
 from dvr_agent.errors import ConfigError
@@ -86,16 +86,21 @@ class AdminServer:
         self._listener.note_request(environ)
         try:
             code, body = self._answer(method, path)
+            data = self._encoded(body)
         except Exception:
             LOG.exception("admin socket: %s %s failed", method, path)
             code, body = "500 Internal Server Error", {"error": "see the log of dvr-agent"}
+            data = self._encoded(body)
         LOG.debug("admin socket: %s %s → %s", method, path, code)
-        data = json.dumps(body).encode() + b"\n"
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(data)))]
         if code.startswith("405"):
             headers.append(("Allow", str(body["allow"])))
         start_response(code, headers)
         return [data] if method != "HEAD" else []
+
+    @staticmethod
+    def _encoded(body: Mapping[str, object]) -> bytes:
+        return json_portions.encode(body) + b"\n"
 
     def _answer(self, method: str, path: str) -> Answer:
         """Answer a request; the resource is checked before the method, so an unknown path is 404 with any method."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -18,11 +18,13 @@ from dvr_agent.daemon.fights import Fights, Repair
 from dvr_agent.daemon.job_result import JobResult
 from dvr_agent.daemon.job_texts import subject_text
 from dvr_agent.daemon.jobs import RouterJob
+from dvr_agent.daemon.loss_audits import LossAudits
 from dvr_agent.daemon.resync import Resync
 from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.worker import WorkerThread
 from dvr_agent.reconcile.api import Plan
-from dvr_agent.reconcile.drift import DriftJudge, Finding, Judgement, thing_of
+from dvr_agent.reconcile.drift import DriftJudge, Finding, Judgement
+from dvr_agent.state.namespace import thing_of
 
 LOG = logging.getLogger(__name__)
 
@@ -30,8 +32,6 @@ PAUSE = 0.05
 """Seconds between two looks at the events: a burst is a few jobs, not a job for each event."""
 FAILED_PAUSE = 5.0
 """Seconds after events could not be read."""
-LOSS_SECONDS = 60.0
-"""Seconds in which further losses of events are not logged again."""
 LINES = 20
 """Repaired objects of one job that get a log line each."""
 
@@ -54,11 +54,11 @@ class DriftWatch:
     def __init__(
         self, judge: DriftJudge | None, worker: WorkerThread, schedule: Schedule, resync: Resync, fights: Fights
     ) -> None:
-        self._judge, self._worker, self._schedule, self._resync = judge, worker, schedule, resync
+        self._judge, self._worker, self._schedule = judge, worker, schedule
         self._fights = fights
         self._found: dict[str, dict[Hashable, Finding]] = {}
         self._waiting: dict[str, eventlet_shim.GreenTimer] = {}
-        self._lost_at = float("-inf")
+        self._loss_audits = LossAudits(resync)
 
     def watch(self) -> None:
         """Follow the events; never returns, except where there are none."""
@@ -84,12 +84,17 @@ class DriftWatch:
 
         :param repairs: the job had no other reason than drift
         """
-        router_id = work.router_id
+        router_id, reconciled = work.router_id, result.reconciled
         self._hear(heard.before, done=router_id)
         found = self._found.pop(router_id, {})
-        if repairs and result.reconciled is not None and result.reconciled.plan:
-            self._log_repairs(work, list(_repairs(result.reconciled.plan, found)))
-        self._hear(heard.after)
+        if repairs and reconciled is not None:
+            subject = subject_text(router_id, work.name)
+            made = list(_repairs(reconciled.plan, found))
+            _log_repairs(subject, made)
+            self._count(router_id, subject, [*made, *_refused(reconciled.undone, found)])
+        self._hear(_without(heard.after, reconciled.undone) if reconciled is not None else heard.after)
+        for gone in [router_id for router_id in self._found if router_id not in self._schedule.records]:
+            del self._found[gone]
 
     def job_waits(self, router_id: str, heard: _Heard) -> None:
         """Act on what was heard during a job that has changed nothing and comes again."""
@@ -119,15 +124,7 @@ class DriftWatch:
             if router_id != done:
                 self._check(router_id)
         if judgement.lost:
-            self._audit_after_loss(judgement.lost)
-
-    def _audit_after_loss(self, reason: str) -> None:
-        """Begin an audit in place of events that were lost; one log line for all losses of a minute."""
-        now = time.monotonic()
-        if now - self._lost_at > LOSS_SECONDS:
-            LOG.warning("events of the kernel were lost: %s; an audit of all routers follows", reason)
-        self._lost_at = now
-        self._resync.audit_now()
+            self._loss_audits.lost(judgement.lost)
 
     def _check(self, router_id: str) -> None:
         """Queue the check of a router, at once or when its fight allows it."""
@@ -144,20 +141,40 @@ class DriftWatch:
         if not self._schedule.drift_found(router_id):
             self._found.pop(router_id, None)
 
-    def _log_repairs(self, work: RouterJob, repairs: list[Repair]) -> None:
-        subject = subject_text(work.router_id, work.name)
-        for repair in repairs[:LINES]:
-            LOG.info("%s: drift repaired: %s%s", subject, repair.text, repair.by)
-        if len(repairs) > LINES:
-            LOG.info("%s: drift repaired: %d more objects", subject, len(repairs) - LINES)
+    def _count(self, router_id: str, subject: str, repairs: list[Repair]) -> None:
+        """Count repairs, and tries of them that were refused; log the fight that they begin."""
         now = time.monotonic()
-        fight = self._fights.repaired(work.router_id, repairs, now)
-        if fight is not None:
-            LOG.error(
-                "%s: %s was repaired %d times in 10 minutes%s: another program manages it too; from now on drift of "
-                "this router is repaired after growing waits, next in %.0f s",
-                subject, fight.repair.text, fight.repairs, fight.repair.by, fight.until - now,
-            )  # fmt: skip
+        fight = self._fights.repaired(router_id, repairs, now) if repairs else None
+        if fight is None:
+            return
+        verb, why = "was repaired", "another program manages it too"
+        if fight.repair.refused:
+            verb, why = "could not be repaired", "the kernel refuses it"
+        LOG.error(
+            "%s: %s %s %d times in 10 minutes%s: %s; from now on drift of this router is repaired after growing waits, "
+            "next in %.0f s",
+            subject, fight.repair.text, verb, fight.repairs, fight.repair.by, why, fight.until - now,
+        )  # fmt: skip
+
+
+def _log_repairs(subject: str, repairs: list[Repair]) -> None:
+    for repair in repairs[:LINES]:
+        LOG.info("%s: drift repaired: %s%s", subject, repair.text, repair.by)
+    if len(repairs) > LINES:
+        LOG.info("%s: drift repaired: %d more objects", subject, len(repairs) - LINES)
+
+
+def _refused(undone: Set[Hashable], found: Mapping[Hashable, Finding]) -> Iterator[Repair]:
+    """Yield the objects whose drift was found and could not be repaired."""
+    for thing, finding in found.items():
+        if thing in undone:
+            yield Repair(thing, finding.text, finding.author, refused=True)
+
+
+def _without(judgement: Judgement, undone: Set[Hashable]) -> Judgement:
+    """Return what was heard during a job without the objects that were refused it: their retry is due already."""
+    findings = tuple(finding for finding in judgement.findings if finding.thing not in undone)
+    return judgement._replace(findings=findings)
 
 
 def _repairs(plan: Plan, found: dict[Hashable, Finding]) -> Iterator[Repair]:

@@ -1,4 +1,4 @@
-"""Notices fights: something else changes an object of ours again as often as it is repaired.
+"""Notices fights: something else changes an object of ours again as often as it is repaired, or the repair is refused.
 
 Plain data structure without eventlet and clock; belongs to the hub's thread.  A router in a fight is repaired after
 growing waits, so that two programs that disagree do not keep the host busy, and traffic does not flap twice a second.
@@ -21,16 +21,18 @@ FIRST_WAIT, LONGEST_WAIT = 30.0, 600.0
 
 
 class Repair(NamedTuple):
-    """One object that was repaired.
+    """One object that was repaired, or could not be.
 
     :ivar thing: its identity on this host
     :ivar text: namespace and object, for people
     :ivar author: who had changed it, empty if that is not known
+    :ivar refused: the kernel refused the repair
     """
 
     thing: Hashable
     text: str
     author: str = ""
+    refused: bool = False
 
     @property
     def by(self) -> str:
@@ -61,7 +63,7 @@ class Fights:
     _fights: dict[str, Fight] = field(default_factory=dict)
 
     def repaired(self, router_id: str, repairs: Iterable[Repair], now: float) -> Fight | None:
-        """Count repairs of a router; returns its fight if this began it, None otherwise."""
+        """Count repairs of a router, refused ones too; returns its fight if this began it, None otherwise."""
         self._clean_up(now)
         times = self._times.setdefault(router_id, {})
         worst: tuple[int, Repair] | None = None
@@ -105,6 +107,7 @@ class Fights:
                 "router": router_id,
                 "object": fight.repair.text,
                 "repairs": fight.repairs,
+                "refused": fight.repair.refused,
                 "changed_by": fight.repair.author,
                 "next_repair": round(max(fight.until - now, 0.0), 1),
             }

@@ -86,7 +86,7 @@ def run(job: QueuedJob[Work], reconciler: Reconciler) -> tuple[float, JobResult]
         except TablesLockedError as exc:
             return late, JobResult(RouterState.DEGRADED, str(exc), retry=True, locked=True)
         except RefusedError as exc:
-            result, shown = _partly_done(work, job.priority, exc, late), exc.brief()
+            result, shown = _partly_done(work, exc), exc.brief()
         except DvrError as exc:
             result, shown = JobResult(RouterState.DEGRADED, str(exc), retry=True), str(exc)
         except Exception as exc:
@@ -138,8 +138,15 @@ def _carry_out(work: RouterJob, priority: Priority, reconciler: Reconciler, late
         result = _remove(work, "administratively down, removed", reconciler, late)
         return JobResult(RouterState.ADMIN_DOWN, reconciled=result)
     in_round = priority in (Priority.RESYNC, Priority.AUDIT)
-    result = reconciler.reconcile(router, in_resync=in_round, document=work.document.name)
-    _log_update(work, priority, result, late)
+    refused = None
+    try:
+        result = reconciler.reconcile(router, in_resync=in_round, document=work.document.name)
+    except RefusedError as exc:
+        result, refused = exc.result, exc
+    # Not inside the except clause, as in run().
+    _log_update(work, priority, result, late, done=refused is None)
+    if refused is not None:
+        raise refused
     return _result(work, result)
 
 
@@ -158,12 +165,11 @@ def _result(work: UpdateRouter, result: Result) -> JobResult:
     return JobResult(RouterState.IN_SYNC, reconciled=result)
 
 
-def _partly_done(work: RouterJob, priority: Priority, error: RefusedError, late: float) -> JobResult:
-    """Return the result of a job that was carried out but for objects that were refused, and log what it did."""
+def _partly_done(work: RouterJob, error: RefusedError) -> JobResult:
+    """Return the result of a job that was carried out but for objects that were refused."""
     reason, result = "; ".join((str(error), *error.result.trouble)), error.result
     if isinstance(work, RemoveRouter) or not work.document.router.admin_state_up:
         return JobResult(RouterState.DEGRADED, reason, retry=True)
-    _log_update(work, priority, result, late, done=False)
     return JobResult(RouterState.DEGRADED, reason, result, retry=True, held=error.held)
 
 

@@ -28,6 +28,7 @@ class RouterRecord:
     :ivar deleted: its document was deleted explicitly; the record is dropped when the data plane is gone
     :ivar held_back: it has no document, and the guard of the stale sweep refused its removal
     :ivar failures: failed tries in a row
+    :ivar partly: the last try failed, and made everything but what was refused: the rest agrees with the document
     :ivar retry_at: time of the next try, by the monotonic clock; None: no retry is scheduled
     :ivar hindrances: what the last job found to stop the router's traffic without being ours
     :ivar logged: warnings and omissions of the last job, which are in the log already
@@ -42,6 +43,7 @@ class RouterRecord:
     deleted: bool = False
     held_back: bool = False
     failures: int = 0
+    partly: bool = False
     retry_at: float | None = None
     logged: frozenset[str] = frozenset()
     hindrances: tuple[str, ...] = ()
@@ -67,6 +69,11 @@ class RouterRecord:
         """
         agrees = self.job_state is RouterState.IN_SYNC or (self.job_state is RouterState.DEGRADED and not self.failures)
         return self.document is not None and agrees and not self.deleted
+
+    @property
+    def repairable(self) -> bool:
+        """True if drift of the router is repaired when it is heard, also while a refused object waits for its retry."""
+        return self.auditable or (self.partly and self.document is not None and not self.deleted)
 
     def to_json(self, now: float) -> dict[str, object]:
         """Return the record for the admin socket; ``now`` is the monotonic clock, ``next_retry`` counts from it."""
@@ -151,16 +158,13 @@ class RouterRecords:
         """Store the state after a job that needs no retry."""
         record = self._get_or_make(router_id)
         logged = record.logged | {result.reason} if result.state is RouterState.NOT_SUPPORTED else record.logged
-        self._store(
-            replace(record, job_state=result.state, reason=result.reason, failures=0, retry_at=None, logged=logged)
-        )
+        self._store(replace(_done(record, result), failures=0, logged=logged))
 
     def job_failed(self, router_id: str, result: JobResult) -> RouterRecord:
         """Store the state after a job that is to be repeated, and count the failure; returns the record."""
         record = self._get_or_make(router_id)
-        return self._store(
-            replace(record, job_state=result.state, reason=result.reason, failures=record.failures + 1, retry_at=None)
-        )
+        partly = result.reconciled is not None
+        return self._store(replace(_done(record, result), failures=record.failures + 1, partly=partly))
 
     def set_retry(self, router_id: str, when: float | None) -> None:
         """Note when the next try is due, by the monotonic clock; None: no retry is scheduled."""
@@ -188,7 +192,13 @@ class RouterRecords:
 
 def _pending(record: RouterRecord) -> RouterRecord:
     """Return the record without results of earlier tries, for the first try of a new document or of a removal."""
-    return replace(record, bad="", failures=0, job_state=RouterState.PENDING, reason="", retry_at=None, held_back=False)
+    done = _done(record, JobResult(RouterState.PENDING))
+    return replace(done, bad="", failures=0, held_back=False)
+
+
+def _done(record: RouterRecord, result: JobResult) -> RouterRecord:
+    """Return the record with the state that a result says, and without a retry."""
+    return replace(record, job_state=result.state, reason=result.reason, partly=False, retry_at=None)
 
 
 def iso_time(seconds: float | None) -> str | None:

@@ -81,9 +81,9 @@ class Schedule:
         :returns: False for a router that does not agree with its document yet: another job is due already
         """
         record = self.records.get(router_id)
-        if record is None or not record.auditable:
+        if record is None or not record.repairable:
             return False
-        self._queue_router(record, Priority.DRIFT, time.monotonic())
+        self._queue_router(record, Priority.DRIFT, time.monotonic(), recovering=record.failures > 0)
         return True
 
     def requeue(self, router_id: str, priority: Priority) -> None:

@@ -85,7 +85,7 @@ class SourceReader:
         """Return the state of the source, for the admin socket."""
         listing = self._listing
         state = "failed" if listing.error else "ok" if listing.is_known else "starting"
-        bad = [{"name": name, "error": text} for name, text in sorted(self._bad.items())]
+        bad = ({"name": name, "error": text} for name, text in sorted(self._bad.items()))
         incomplete = listing.incomplete if listing.is_known else ""
         return {**self._source.status(), "state": state, "error": listing.error, "incomplete": incomplete, "bad": bad}
 

@@ -11,17 +11,23 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 
-from dvr_agent import logs
+from dvr_agent import backoff, logs
+from dvr_agent.daemon import eventlet_shim
 from dvr_agent.daemon.job_texts import counts_text, log_objects, some_ids
+from dvr_agent.daemon.jobs import HostJob
 from dvr_agent.daemon.listing import RouterListing
 from dvr_agent.daemon.parts import Parts
 from dvr_agent.daemon.schedule import Schedule
+from dvr_agent.daemon.work_queue import Priority
 from dvr_agent.daemon.worker import WorkerThread
 from dvr_agent.mass_removal import is_mass_removal
-from dvr_agent.reconcile.api import Reconciler, Result
+from dvr_agent.reconcile.api import Reconciler, RefusedError, Result
 from dvr_agent.sources.api import DataPlane, JobReport
 
 LOG = logging.getLogger(__name__)
+
+FIRST_RETRY, LAST_RETRY = 1.0, 300.0
+"""Seconds until a sweep that could not remove everything is repeated: at first, and at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +36,12 @@ class SweepResult:
 
     :ivar result: what was removed; None if the guard refused
     :ivar guard: the guard's reason, empty if it did not refuse
+    :ivar refused: what could not be removed, and why; empty if everything was
     """
 
     result: Result | None
     guard: str = ""
+    refused: str = ""
 
 
 class StaleSweep:
@@ -41,6 +49,7 @@ class StaleSweep:
 
     :param allow_mass_removal: the guard never refuses
     :ivar guard: the guard's reason while it refuses removals, else empty
+    :ivar trouble: why the last sweep could not remove everything; empty if it did
     """
 
     def __init__(
@@ -51,7 +60,7 @@ class StaleSweep:
         listing: RouterListing,
         allow_mass_removal: bool,
     ) -> None:
-        self._reconciler, self._source, self._worker = parts.reconciler, parts.source, worker
+        self._parts, self._source, self._worker = parts, parts.source, worker
         self._schedule, self._listing = schedule, listing
         self._allow_mass_removal = allow_mass_removal
         self._refused: frozenset[str] = frozenset()
@@ -60,7 +69,9 @@ class StaleSweep:
         """The listing (known routers, why it is suspect) that the guard refused last."""
         self._pending = False
         """A sweep was due and could not be done: the next usable listing makes up for it."""
+        self._failures, self._retrying = 0, False
         self.guard = ""
+        self.trouble = ""
 
     def is_due(self) -> bool:
         """Return True if the new listing makes a sweep necessary; to be called once per listing.
@@ -95,28 +106,53 @@ class StaleSweep:
         listing, records = self._listing, self._schedule.records
         known = frozenset(listing.known | {record.id for record in records if record.deleted})
         listed = (frozenset(listing.known), listing.suspect)
-        swept = self._worker.try_call(
-            partial(sweep, self._reconciler, known, self._allow_mass_removal, listing.suspect), "stale sweep failed"
-        )
-        self._pending = swept is None
+        call = partial(self._in_worker, known, listing.suspect)
+        swept = self._worker.try_call(call, "stale sweep failed")
+        refused = "the sweep failed, see the log" if swept is None else swept.refused
+        self._pending = bool(refused)
+        self.trouble = f"stale objects cannot be removed: {refused}" if refused else ""
+        self._retry_later()
         if swept is None:
             return None
         gone = frozenset(record.id for record in records if record.id not in known)
         self.guard = swept.guard
-        if swept.guard:
+        if swept.result is None:
             LOG.error("stale sweep refused: %s", swept.guard)
             self._refused, self._refused_for = gone, listed
             self._schedule.records.hold_back(gone)
             return None
         self._refused_for = None
         self._schedule.records.hold_back(frozenset())
-        for router_id in swept.result.affected if swept.result is not None else ():
+        for router_id in swept.result.affected:
             self._schedule.check_soon(router_id)
-        removed = gone - listing.known  # a document may have appeared during the sweep
+        removed = gone - listing.known - swept.result.staying  # a document may have appeared during the sweep
         for router_id in removed:
             self._schedule.drop_router(router_id)
             self._source.job_ended(JobReport(router_id, DataPlane.ABSENT))
         return removed
+
+    def _in_worker(self, known: Collection[str], suspect: str) -> SweepResult:
+        """Sweep, and have the judge of events forget the routers that are gone.  For the worker thread."""
+        try:
+            return sweep(self._parts.reconciler, known, self._allow_mass_removal, suspect)
+        finally:
+            if self._parts.drift is not None:
+                self._parts.drift.forget_gone()
+
+    def _retry_later(self) -> None:
+        """Queue another sweep, later after each failure, if this one could not remove everything."""
+        if not self.trouble:
+            self._failures = 0
+            return
+        self._failures += 1
+        if not self._retrying:
+            self._retrying = True
+            eventlet_shim.GreenTimer(backoff.delay(self._failures, FIRST_RETRY, LAST_RETRY), self._retry_now)
+
+    def _retry_now(self) -> None:
+        self._retrying = False
+        if self.trouble:
+            self._schedule.put_host_job(HostJob.SWEEP, Priority.AUDIT)
 
 
 def sweep(reconciler: Reconciler, known: Collection[str], allow_mass_removal: bool, suspect: str = "") -> SweepResult:
@@ -124,18 +160,26 @@ def sweep(reconciler: Reconciler, known: Collection[str], allow_mass_removal: bo
 
     :param known: ids of routers that are not stale
     :param suspect: why the source's listing must not remove any router, however few; empty: their number decides
-    :raises DvrError: the kernel refused an object; the next sweep tries again
+    :raises DvrError: the kernel could not be read; the next sweep tries again
     """
     with logs.job_context():
         stale, present = reconciler.planner.stale_routers(known)
         if stale and not allow_mass_removal and (suspect or is_mass_removal(len(stale), present)):
             return SweepResult(None, guard_text(len(stale), present, suspect))
-        result = reconciler.remove_stale(known)
+        refused = ""
+        try:
+            result = reconciler.remove_stale(known)
+        except RefusedError as exc:
+            result, refused, shown = exc.result, str(exc), exc.brief()
+        # Not inside the except clause: there oslo.log would append the exception to the line.
         if result.plan:
-            of = f"{len(stale)} routers without document ({some_ids(sorted(stale))}): " if stale else ""
+            gone = sorted(set(stale) - result.staying)
+            of = f"{len(gone)} routers without document ({some_ids(gone)}): " if gone else ""
             LOG.info("stale objects removed: %s%s; %.1f ms", of, counts_text(result.plan), result.seconds * 1e3)
             log_objects(result.plan)
-        return SweepResult(result)
+        if refused:
+            LOG.error("stale sweep: everything was removed but what was refused: %s", shown)
+        return SweepResult(result, refused=refused)
 
 
 def guard_text(stale: int, present: int, suspect: str = "") -> str:

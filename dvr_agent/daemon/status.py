@@ -51,7 +51,10 @@ class DaemonStatus:
     table_lock: TableLock
 
     def to_json(self) -> dict[str, object]:
-        """Return the whole status.  Times are ISO 8601 in UTC or null, ``next_retry`` seconds from now."""
+        """Return the whole status.  Times are ISO 8601 in UTC or null, ``next_retry`` seconds from now.
+
+        ``routers`` and ``source.bad`` are iterators over what there is now: there may be many, see ``json_portions``.
+        """
         now = time.monotonic()
         routers = sorted(self.schedule.records, key=lambda record: record.id)
         return {
@@ -78,7 +81,7 @@ class DaemonStatus:
                 "writes": dataclasses.asdict(self.parts.writes),
             },
             "states": {state.value: number for state, number in self.schedule.records.states.items()},
-            "routers": [record.to_json(now) for record in routers],
+            "routers": (record.to_json(now) for record in routers),
         }
 
     def router(self, router_id: str) -> dict[str, object] | None:
@@ -88,9 +91,9 @@ class DaemonStatus:
 
     @property
     def troubles(self) -> list[str]:
-        """Troubles of the host as a whole: services that fail, files that cannot be written, a lock held by others."""
+        """Troubles of the host as a whole: services that fail, what cannot be written or removed, a held lock."""
         state_files = f"state files cannot be kept: {self.state_files.error}" if self.state_files.error else ""
-        own = (state_files, self.source_reader.not_kept, self.table_lock.trouble)
+        own = (state_files, self.source_reader.not_kept, self.table_lock.trouble, self.stale_sweep.trouble)
         return [text for text in (*self.parts.services.troubles, *own) if text]
 
     @property

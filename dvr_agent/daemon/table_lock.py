@@ -31,24 +31,39 @@ QUIET = 1.0
 
 @dataclass(slots=True)
 class _Waiting:
+    """A job that found the lock held.
+
+    :ivar since: begin of its wait; begins anew when the job has failed
+    :ivar queued: it was queued again: the lock was free, or its patience is over
+    :ivar failing: its patience is over: if the lock is still held it fails
+    :ivar failed: it has failed once
+    """
+
     priority: Priority
     since: float
+    queued: bool = False
+    failing: bool = False
     failed: bool = False
 
 
 class TableLock:
-    """The jobs that wait for the lock of iptables programs.  All methods belong to the hub's thread."""
+    """The jobs that wait for the lock of iptables programs.  All methods belong to the hub's thread.
+
+    A job is remembered until it has ended without the lock being held: a lock that others take again and again may be
+    free whenever the hub looks, and held whenever a job tries.
+    """
 
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
         self._jobs: dict[str, _Waiting] = {}
+        self._looking = False
         self._since = 0.0
         self._holder = ""
 
     @property
     def waiting(self) -> int:
         """Number of jobs that wait for the lock."""
-        return len(self._jobs)
+        return sum(not one.queued for one in self._jobs.values())
 
     @property
     def trouble(self) -> str:
@@ -56,46 +71,61 @@ class TableLock:
         if not self._holder:
             return ""
         seconds = time.monotonic() - self._since
-        return f"{lock.XTABLES_LOCK} held by {self._holder} for {seconds:.0f} s: {self.waiting} routers wait for it"
+        number = len(self._jobs)
+        return f"{lock.XTABLES_LOCK} held by {self._holder} for {seconds:.0f} s: {number} routers wait for it"
 
     def wait(self, job: QueuedJob[Work], work: RouterJob) -> bool:
         """Remember a job that found the lock held; False if its patience is over: it has failed."""
         now = time.monotonic()
+        for gone in [router_id for router_id in self._jobs if router_id not in self._schedule.records]:
+            del self._jobs[gone]
         if not self._jobs:
             self._since = now
+        if not self._looking:
+            self._looking = True
             eventlet_shim.spawn(self._await_lock)
         waiting = self._jobs.setdefault(job.key, _Waiting(job.priority, now))
+        waiting.queued = False
         waiting.priority = min(waiting.priority, job.priority)
-        if not waiting.failed:
+        if not waiting.failing:
             return True
         LOG.error("%s: failed: %s", subject_text(job.key, work.name), self.trouble or "lock held")
+        waiting.since, waiting.failing, waiting.failed = now, False, True
         return False
 
     def router_job_ended(self, router_id: str, result: JobResult) -> None:
         """Forget the router's waiting job: a newer job has done without the lock, or got it."""
-        if not result.locked:
-            self._jobs.pop(router_id, None)
+        if result.locked:
+            return
+        ended = self._jobs.pop(router_id, None)
+        if self._holder and ((ended is not None and ended.queued) or not self._jobs):
+            seconds, number = time.monotonic() - self._since, len(self._jobs) + (ended is not None)
+            LOG.info("%s is free again after %.1f s: %d routers go on", lock.XTABLES_LOCK, seconds, number)
+            self._holder, self._since = "", time.monotonic()
 
     def _await_lock(self) -> None:
-        """Try the lock until it is free or no job waits any more, then queue the jobs again."""
-        while self._jobs and not lock.is_free():
-            self._note_long_wait()
-            eventlet_shim.sleep(PAUSE)
-        jobs, self._jobs = self._jobs, {}
-        if self._holder:
-            seconds = time.monotonic() - self._since
-            LOG.info("%s is free again after %.1f s: %d routers go on", lock.XTABLES_LOCK, seconds, len(jobs))
-            self._holder = ""
-        for router_id, waiting in jobs.items():
-            priority = Priority.RETRY if waiting.failed else waiting.priority
-            self._schedule.requeue(router_id, priority)
+        """Try the lock until no job waits any more; whenever it is free, queue the jobs again."""
+        try:
+            while self.waiting:
+                eventlet_shim.sleep(PAUSE)
+                self._note_long_wait()
+                if lock.is_free():
+                    for router_id, waiting in list(self._jobs.items()):
+                        self._queue(router_id, waiting)
+        finally:
+            self._looking = False
+
+    def _queue(self, router_id: str, waiting: _Waiting) -> None:
+        if not waiting.queued:
+            waiting.queued = True
+            self._schedule.requeue(router_id, Priority.RETRY if waiting.failed else waiting.priority)
 
     def _note_long_wait(self) -> None:
         now = time.monotonic()
-        if not self._holder and now - self._since >= QUIET:
+        if self._jobs and not self._holder and now - self._since >= QUIET:
             self._holder = lock.holder() or "another program"
             LOG.warning("waiting for %s held by %s: %d routers", lock.XTABLES_LOCK, self._holder, self.waiting)
-        for router_id, waiting in self._jobs.items():
-            if not waiting.failed and now - waiting.since >= PATIENCE:
-                waiting.failed = True
-                self._schedule.requeue(router_id, waiting.priority)
+        for router_id, waiting in list(self._jobs.items()):
+            if not waiting.failing and now - waiting.since >= PATIENCE:
+                waiting.failing = True
+                self._queue(router_id, waiting)

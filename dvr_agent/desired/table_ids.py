@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, ip_interface
+from ipaddress import IPV4LENGTH, IPv4Address, ip_interface
 from zlib import crc32
+
+from dvr_agent.desired.allocation import LinkLocalPair
 
 _V6_FOLD = 30
 _V6_MASK = (1 << _V6_FOLD) - 1
@@ -28,3 +30,8 @@ def redirect_index(cidr: str) -> int:
 def fip_index(fpr_address: str) -> int:
     """Compute table and priority of a router in the fip namespace: its fpr address as an integer."""
     return int(IPv4Address(fpr_address))
+
+
+def fip_pair(index: int) -> LinkLocalPair | None:
+    """Return the /31 of the router with this table in a fip namespace; None for a table that is of none."""
+    return LinkLocalPair.parse(f"{IPv4Address(index)}/31") if 0 <= index < 1 << IPV4LENGTH else None

@@ -55,7 +55,10 @@ class NamespaceManager(Protocol):
         """Return the names of all namespaces, sorted."""
 
     def exists(self, name: str) -> bool:
-        """True if there is a namespace of that name."""
+        """True if there is a namespace of that name.
+
+        :raises KernelError: it cannot be told
+        """
 
     def empty_files(self) -> Sequence[str]:
         """Return names without a namespace, sorted: a process was killed between making the file and mounting on it."""

@@ -13,7 +13,7 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dvr_agent import libc
 from dvr_agent.errors import KernelError
@@ -84,30 +84,29 @@ class RealNamespaces:
 
         :raises KernelError: the directory cannot be read (a missing directory is empty)
         """
-        try:
-            with os.scandir(NETNS_DIR) as entries:
-                return sorted(entry.name for entry in entries if self._is_namespace(entry.path))
-        except FileNotFoundError:
-            return []
-        except OSError as exc:
-            raise KernelError("", NETNS_DIR, exc.errno or errno.EIO) from exc
+        return _listed(self._may_be_namespace)
 
     def exists(self, name: str) -> bool:
-        """True if there is a namespace of that name."""
-        return self._is_namespace(path_of(name))
+        """True if there is a namespace of that name; that there is none is what two calls say.
+
+        Else a removal would count as done, and a new namespace would be mounted over the one that is there.
+
+        :raises KernelError: it cannot be told
+        """
+        path = path_of(name)
+        try:
+            return os.stat(path).st_dev == self._nsfs
+        except OSError as exc:
+            if exc.errno == errno.ENOENT and not os.path.exists(path):
+                return False
+            raise KernelError(name, "namespace", exc.errno or errno.EIO, "it cannot be told whether it exists") from exc
 
     def empty_files(self) -> Sequence[str]:
         """Return names without a namespace, sorted; ``ip netns`` lists them, and cannot enter them.
 
         :raises KernelError: the directory cannot be read (a missing directory is empty)
         """
-        try:
-            with os.scandir(NETNS_DIR) as entries:
-                return sorted(entry.name for entry in entries if _is_empty_file(entry.path))
-        except FileNotFoundError:
-            return []
-        except OSError as exc:
-            raise KernelError("", NETNS_DIR, exc.errno or errno.EIO) from exc
+        return _listed(_is_empty_file)
 
     def remove_file(self, name: str) -> None:
         """Remove a name without a namespace.  A name that has a namespace by now stays; an absent one is no error.
@@ -127,11 +126,12 @@ class RealNamespaces:
         """Have the calling thread in a namespace, see :func:`dvr_agent.kernel.netns.entered`."""
         return entered(name)
 
-    def _is_namespace(self, path: str) -> bool:
+    def _may_be_namespace(self, path: str) -> bool:
+        """True unless a listed name is certainly none: ports of a namespace that is not in a list count as stale."""
         try:
             return os.stat(path).st_dev == self._nsfs
         except OSError:
-            return False
+            return True
 
     def _share_directory(self) -> None:
         """Make ``/run/netns`` a shared mount point, as iproute2 does.
@@ -151,6 +151,20 @@ class RealNamespaces:
             libc.mount(NETNS_DIR, NETNS_DIR, libc.MS_BIND | libc.MS_REC)
             libc.mount(None, NETNS_DIR, libc.MS_SHARED | libc.MS_REC)
         self._shared = (found.st_dev, found.st_ino)
+
+
+def _listed(wanted: Callable[[str], bool]) -> list[str]:
+    """Return the names in ``/run/netns`` whose path is wanted, sorted.
+
+    :raises KernelError: the directory cannot be read (a missing directory is empty)
+    """
+    try:
+        with os.scandir(NETNS_DIR) as entries:
+            return sorted(entry.name for entry in entries if wanted(entry.path))
+    except OSError as exc:
+        if exc.errno == errno.ENOENT and not os.path.lexists(NETNS_DIR):
+            return []
+        raise KernelError("", NETNS_DIR, exc.errno or errno.EIO) from exc
 
 
 def _is_empty_file(path: str) -> bool:

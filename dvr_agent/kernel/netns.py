@@ -90,9 +90,13 @@ def _open_own(there: str | int) -> int:
 
 
 def gone(name: str, exc: OSError) -> KernelError:
-    """Make the error of a failed entry into a namespace.  A plain file in ``/run/netns`` (EINVAL) is no namespace."""
+    """Make the error of a failed entry into a namespace.  A plain file in ``/run/netns`` (EINVAL) is no namespace.
+
+    That a namespace is gone has consequences: what should be removed there counts as removed.  So a second call has to
+    say it, too.
+    """
     code = exc.errno or errno.EIO
-    if code in (errno.ENOENT, errno.EINVAL):
+    if code == errno.EINVAL or (code == errno.ENOENT and inode_of(name) is None):
         return NamespaceGoneError(name, "namespace", errno.ENOENT, "it does not exist")
     return KernelError(name, "namespace", code, "it cannot be entered")
 

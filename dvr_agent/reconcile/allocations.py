@@ -87,6 +87,11 @@ class Allocations:
         subnet = self._subnets.get(router_id)
         return self._pairs.get(router_id) or (new_fip_pair(router_id, subnet) if subnet else None)
 
+    def subnets_of(self, router_ids: Iterable[str]) -> set[LinkLocalPair]:
+        """Return the /31 of these routers' pairs."""
+        found = map(self._subnets.get, router_ids)
+        return {subnet for subnet in found if subnet is not None}
+
     def adopt_subnet(self, router_id: str, subnet: LinkLocalPair) -> None:
         """Adopt the subnet that the kernel has for a router, unless it belongs to another router."""
         if not self._subnets.adopt(router_id, subnet):

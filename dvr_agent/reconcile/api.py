@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from dvr_agent.errors import DvrError, KernelError
+from dvr_agent.errors import DvrError
 from dvr_agent.model.router import Router
 from dvr_agent.services.bundle import ServiceChange, Services
 from dvr_agent.state.diff import Changes
@@ -61,7 +61,7 @@ class Plan:
 class Result:
     """Record of a finished job.
 
-    :ivar plan: the plan that was carried out
+    :ivar plan: what was carried out of the plan
     :ivar seconds: how long observing, computing and writing took
     :ivar announcements: (namespace, announcement) that were sent once; the daemon repeats them
     :ivar conntrack_deleted: number of conntrack entries deleted
@@ -69,6 +69,8 @@ class Result:
     :ivar affected: ids of other routers to reconcile again: something that they claim, too, is free, or this router's
     :ivar rivals: ids of other routers whose documents claim what this one's claims, found by this job
     :ivar built: the document's router without what other routers have
+    :ivar undone: (``state.namespace.thing_of``) of what was refused, and of what was skipped because of it
+    :ivar staying: only of a removal of stale objects: ids of routers of which something could not be removed
     """
 
     plan: Plan
@@ -79,6 +81,8 @@ class Result:
     affected: tuple[str, ...] = ()
     rivals: tuple[str, ...] = ()
     built: Router | None = None
+    undone: frozenset[Hashable] = frozenset()
+    staying: frozenset[str] = frozenset()
 
 
 class RefusedError(DvrError):
@@ -91,7 +95,7 @@ class RefusedError(DvrError):
     :param result: of what was done
     """
 
-    def __init__(self, errors: Sequence[KernelError], held: Collection[str], result: Result) -> None:
+    def __init__(self, errors: Sequence[DvrError], held: Collection[str], result: Result) -> None:
         self.errors, self.held, self.result = tuple(errors), frozenset(held), result
         super().__init__("; ".join(map(str, self.errors)))
 
@@ -188,7 +192,10 @@ class Reconciler(Protocol):
         """
 
     def remove_stale(self, known: Collection[str]) -> Result:
-        """Remove all objects of ours, in the kernel and the state files, that belong to none of the known routers."""
+        """Remove all objects of ours, in the kernel and the state files, that belong to none of the known routers.
+
+        :raises RefusedError: as :meth:`reconcile`; the result has what was removed, and whose objects stay
+        """
 
     def remove_bridges(self, networks: Collection[str] = (), await_teardown: bool = False) -> list[str]:
         """Remove :meth:`RouterPlanner.idle_bridges`; returns their names.

@@ -24,9 +24,8 @@ from dvr_agent.kernel.port_owner import owner_of
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.reader import AttachReader
 from dvr_agent.state.address import Address
-from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.link import Link, Port
-from dvr_agent.state.namespace import KIND_OF, NamespaceState
+from dvr_agent.state.namespace import KIND_OF, NamespaceState, thing_of
 
 BATCH = 256
 """Notifications that are read at once: a few milliseconds."""
@@ -40,8 +39,8 @@ LOOPBACK = "lo"
 class Finding(NamedTuple):
     """Drift of one router.
 
-    :ivar thing: the object: its namespace, kind and identity (:func:`thing_of`)
-    :ivar text: what was found
+    :ivar thing: the object: its namespace, kind and identity (``state.namespace.thing_of``)
+    :ivar text: what was found: namespace and object
     :ivar author: the process that did it, empty if it is not known
     """
 
@@ -49,14 +48,6 @@ class Finding(NamedTuple):
     thing: Hashable
     text: str
     author: str
-
-
-def thing_of(namespace: str, item: KernelObject | None) -> Hashable:
-    """Return the identity of an object on this host; None: the namespace itself."""
-    if item is None:
-        return (namespace, "namespace", namespace)
-    kind = KIND_OF[type(item)]
-    return (namespace, kind.name, kind.identity(item))
 
 
 class Judgement(NamedTuple):
@@ -140,6 +131,12 @@ class DriftJudge:
         for state in _states(desired):
             self.events.listen(state.name)
 
+    def forget_gone(self) -> None:
+        """Forget routers that the host memory knows no more, and their ports: a stale sweep has removed them."""
+        for router_id, known in list(self._known.items()):
+            if self._memory.desired_of(router_id) is None:
+                self._note_ports(router_id, known, None)
+
     def close(self) -> None:
         """Close the source of events."""
         self.events.close()
@@ -219,17 +216,29 @@ class DriftJudge:
 
     def _note_ports(self, router_id: str, before: DesiredRouter | None, now: DesiredRouter | None) -> None:
         for port in _ports(before):
-            self._ports.pop(tap_name(port.port_id), None)
-            self._bridges.get(bridge_name(port.network_id), set()).discard(tap_name(port.port_id))
+            self._forget_port(router_id, port)
         for port in _ports(now):
             self._ports[tap_name(port.port_id)] = (router_id, port)
             self._bridges.setdefault(bridge_name(port.network_id), set()).add(tap_name(port.port_id))
-        if now is None:
-            self._known.pop(router_id, None)
-            self._stems.pop(names.router_stem(router_id), None)
-        else:
+        stem = names.router_stem(router_id)
+        if now is not None:
             self._known[router_id] = now
-            self._stems[names.router_stem(router_id)] = router_id
+            self._stems[stem] = router_id
+            return
+        self._known.pop(router_id, None)
+        if self._stems.get(stem) == router_id:
+            del self._stems[stem]
+
+    def _forget_port(self, router_id: str, port: Port) -> None:
+        """Forget a port that a router had, unless another router has it by now."""
+        tap, bridge = tap_name(port.port_id), bridge_name(port.network_id)
+        if self._ports.get(tap, (router_id,))[0] != router_id:
+            return
+        self._ports.pop(tap, None)
+        taps = self._bridges.get(bridge, set())
+        taps.discard(tap)
+        if not taps:
+            self._bridges.pop(bridge, None)
 
 
 def is_drift(desired: NamespaceState, event: Event) -> bool:
@@ -270,6 +279,5 @@ def _ports(desired: DesiredRouter | None) -> Iterator[Port]:
 
 
 def _text(event: Event) -> str:
-    if event.item is None:
-        return "namespace removed"
-    return f"{event.item.text} {'found' if event.present else 'gone'}"
+    what = "namespace removed" if event.item is None else f"{event.item.text} {'found' if event.present else 'gone'}"
+    return f"{event.namespace or '(host)'}: {what}"

@@ -173,7 +173,8 @@ class _Run:
     def _remove_namespaces(self) -> None:
         for job in self._jobs:
             if job.changes.remove:
-                self._try(partial(self._remove_namespace, job.changes.namespace), self._missing.fault)
+                name = job.changes.namespace
+                self._try(partial(self._remove_namespace, name), partial(self._missing.refuse_removal, name, [None]))
 
     def _remove_namespace(self, name: str) -> None:
         self._attach.release(name)
@@ -272,7 +273,7 @@ class _Run:
         for change in phase.build:
             if _new_port(change) == port:
                 return partial(self._missing.refuse, namespace, change)
-        return self._missing.fault
+        return partial(self._missing.refuse_repair, namespace, port.device)
 
     def _hold_back(self) -> None:
         """Hold what must not be led: by a namespace through which no traffic gets, or by something that is missing."""
@@ -292,8 +293,9 @@ class _Run:
         self._apply(job, [change for change in changes if not _is_port(job, change)])
         ports = [change for change in changes if _is_port(job, change) and not self._missing.takes(name, change)]
         if ports:
-            devices = [change.item.name for change in ports if isinstance(change.item, Link)]
-            self._try(partial(self._attach.unplug, name, devices), self._missing.fault)
+            links = [change.item for change in ports if isinstance(change.item, Link)]
+            unplug = partial(self._attach.unplug, name, [link.name for link in links])
+            self._try(unplug, partial(self._missing.refuse_removal, name, links))
 
     def _apply(self, job: NamespaceJob, changes: Sequence[Change]) -> None:
         if not changes:

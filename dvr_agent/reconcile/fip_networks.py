@@ -98,6 +98,11 @@ class FipNetworks:
         """Return True if any router has, or may have, a slice of the network's fip namespace."""
         return network in self._networks
 
+    def has_slice(self, network: str, stem: str) -> bool:
+        """Return True if the router has, or may have, a slice of the network's fip namespace."""
+        one = self._networks.get(network)
+        return one is not None and stem in one.stems
+
     def claim(self, network: str, router_id: str, device: str) -> None:
         """Note that the router may have a slice, and the network this ``fg-`` device, even if the job fails."""
         self._of(network).stems.add(names.router_stem(router_id))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from dvr_agent.desired import names
 from dvr_agent.desired.allocation import LinkLocalPair
+from dvr_agent.desired.table_ids import fip_pair
 from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.translations import dnat_pairs, rules_of
@@ -18,7 +19,7 @@ from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership, RuleOwner
 from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, Route
 
-_FIP_DEVICES = Ownership(prefixes=(names.FIP_TO_ROUTER, names.AGENT_GATEWAY))
+_FIP_DEVICES = Ownership(prefixes=(names.FIP_TO_ROUTER, names.AGENT_GATEWAY), rules=RuleOwner.BY_IIF)
 _PAIR = Ownership(prefixes=(names.ROUTER_TO_FIP,))
 _QROUTER_RULES = Ownership(rules=RuleOwner.QROUTER)
 
@@ -45,12 +46,14 @@ class Inventory:
     :ivar routers: ids of routers with a qrouter or snat namespace
     :ivar slices: network id → stem of each router with an ``fpr-`` device in the network's fip namespace → the /31 of
         that device, if it has an address
+    :ivar remains: likewise, of slices without that device: a rule of it is left; the /31 is that of its table
     :ivar gateways: network id → ``fg-`` devices in the network's fip namespace, as they are
     :ivar routes: name of a fip namespace → routes by ``fg-`` and ``fpr-`` devices in it
     """
 
     routers: set[str] = field(default_factory=set)
     slices: dict[str, dict[str, LinkLocalPair | None]] = field(default_factory=dict)
+    remains: dict[str, dict[str, LinkLocalPair | None]] = field(default_factory=dict)
     gateways: dict[str, dict[str, PluggedGateway]] = field(default_factory=dict)
     routes: dict[str, frozenset[Route]] = field(default_factory=dict)
 
@@ -88,6 +91,12 @@ def _read_fip(kernel: KernelReader, name: str, network: str, found: Inventory) -
         for link in state.links
         if link.name.startswith(names.FIP_TO_ROUTER)
     }
+    by_iif = {rule.iif: fip_pair(rule.table) for rule in state.rules if rule.iif is not None}
+    found.remains[network] = {
+        stem: pair
+        for device, pair in by_iif.items()
+        if (stem := device.removeprefix(names.FIP_TO_ROUTER)) != device and stem not in found.slices[network]
+    }
     found.routes[name] = state.routes
     found.gateways[network] = {
         link.name: _plugged(state, link) for link in state.links if link.name.startswith(names.AGENT_GATEWAY)
@@ -110,7 +119,9 @@ def adopt_inventory(kernel: KernelReader, allocations: Allocations) -> Inventory
     """
     found = take_inventory(kernel)
     by_stem = _pair_owners(kernel, found.routers)
-    known, unknown = {}, []
+    known: dict[str, LinkLocalPair] = {}
+    unknown: list[LinkLocalPair] = []
+    unknown += [pair for stems in found.remains.values() for pair in stems.values() if pair is not None]
     for stems in found.slices.values():
         for stem, pair in stems.items():
             if pair is not None and stem in by_stem:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from dvr_agent.state.diff import Change, Changes
 from dvr_agent.state.link import Link, Port
+from dvr_agent.state.missing import Missing
 from dvr_agent.state.route import Route
 from dvr_agent.state.rule import Rule
 
@@ -41,6 +42,13 @@ class NamespaceJob:
             *((namespace, f"{change.text} (half of a pair)") for change in self.first),
             *((namespace, f"~ port {port.device}: {why}") for port, why in self.repair),
         ]
+
+    def done(self, missing: Missing) -> NamespaceJob:
+        """Return the job without what was refused or skipped when it was carried out."""
+        name = self.changes.namespace
+        first = tuple(change for change in self.first if not missing.is_undone(name, change))
+        repair = tuple(one for one in self.repair if (name, "port", one[0].device) not in missing.undone)
+        return replace(self, changes=missing.done(self.changes), first=first, repair=repair)
 
     def without_devices(self) -> NamespaceJob:
         """Return the job with routes and rules only.

@@ -25,7 +25,7 @@ from dvr_agent.reconcile.reader import AttachReader, KernelReader, ServiceReader
 from dvr_agent.reconcile.stale import Stale, find_stale, stale_routers
 from dvr_agent.state.diff import Change, Changes, diff
 from dvr_agent.state.link import Link, Port
-from dvr_agent.state.missing import Paths
+from dvr_agent.state.missing import Missing, Paths
 from dvr_agent.state.namespace import NamespaceState, without_device
 from dvr_agent.state.ownership import FIP_TABLE
 
@@ -47,6 +47,10 @@ class RouterJob:
     def repairs_ports(self) -> bool:
         """True if a port is repaired: its device may be made anew, without addresses and routes."""
         return any(job.repair for job in self.jobs)
+
+    def done(self, missing: Missing) -> Plan:
+        """Return the plan without what was refused or skipped."""
+        return _part(self.plan, [job.done(missing) for job in self.jobs]) if missing else self.plan
 
 
 class Planner:
@@ -113,14 +117,12 @@ class Planner:
         jobs = self._jobs(draft, in_resync)
         plan = Plan(
             f"router {router.id}",
-            tuple(job.changes for job in jobs if job.changes),
-            tuple(line for job in jobs for line in job.port_lines),
-            draft.state.warnings,
-            self.services.plan(draft.served),
-            draft.state.omitted,
-            (*find_hindrances((draft.qrouter, draft.snat)), *self._attach.hindrances(router.networks)),
+            warnings=draft.state.warnings,
+            services=self.services.plan(draft.served),
+            omitted=draft.state.omitted,
+            hindrances=(*find_hindrances((draft.qrouter, draft.snat)), *self._attach.hindrances(router.networks)),
         )
-        return RouterJob(plan, jobs, draft, _paths(draft.view))
+        return RouterJob(_part(plan, jobs), jobs, draft, _paths(draft.view))
 
     def plan_remove(self, router_id: str) -> Plan:
         """Return the plan of a router's removal."""
@@ -150,8 +152,7 @@ class Planner:
 
     def find_stale(self, known: Collection[str]) -> Stale:
         """Return all objects of ours, in the kernel and the state files, that belong to no known router."""
-        entries = self._memory.allocations.stale_entries(known)
-        return find_stale(self._kernel, self._attach, self.services, known, self._memory.networks, entries)
+        return find_stale(self._kernel, self._attach, self.services, known, self._memory)
 
     def stale_routers(self, known: Collection[str]) -> tuple[Sequence[str], int]:
         """Return (ids of routers present in the kernel that are not known, number of all routers present)."""
@@ -235,6 +236,13 @@ class Planner:
             return NamespaceJob(Changes(namespace, remove=self._kernel.namespaces.exists(namespace)))
         pair = self._memory.allocations.pair(router_id)
         return slice_removal(self._kernel.interfaces, namespace, router_id, pair)
+
+
+def _part(plan: Plan, jobs: Iterable[NamespaceJob]) -> Plan:
+    """Return the plan with the changes of these jobs."""
+    jobs = tuple(jobs)
+    changes = tuple(job.changes for job in jobs if job.changes)
+    return replace(plan, changes=changes, ports=tuple(line for job in jobs for line in job.port_lines))
 
 
 def _paths(view: HostView) -> Paths:

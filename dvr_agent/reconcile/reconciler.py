@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from oslo_utils import excutils
@@ -85,13 +86,13 @@ class RouterReconciler:
             self.memory.networks.resign(router.id)
             exc.affected = tuple(sorted(self.memory.claims.take_affected(router.id)))
             raise
-        plan = job.plan
+        first, repaired = job, Missing()
         post_commit = self.memory.post_commit(router.id)
         self.memory.claim_slice(job.draft.view)
         try:
             with self.memory.doubting(lambda: self.memory.slices_of(router.id)):
                 with self._tables_reserved(job.jobs):
-                    missing = self._executor.apply(job.jobs, post_commit, job.paths)
+                    missing = repaired = self._executor.apply(job.jobs, post_commit, job.paths)
                 if job.repairs_ports:  # a port that was made anew has lost its addresses and routes
                     job = self.planner.plan_router(router)
                     with self._tables_reserved(job.jobs):
@@ -113,12 +114,17 @@ class RouterReconciler:
             self._note_refused_part(job.draft, missing)
             self._read_left_slices(job.draft.view)
             affected = self.memory.note_partly(job.draft.view, job.draft.state, missing.held)
+        plan = first.done(repaired)
         log_takeover(plan)
         there = not missing.lacks_namespace(job.draft.view.qrouter)  # they serve from inside
         trouble = self.services.apply(job.draft.served) if there else ()
+        if trouble or not there:  # which of their changes were made is not known
+            plan = replace(plan, services=())
         rivals = tuple(sorted(self.memory.claims.take_rivals(router.id)))
         seconds = time.perf_counter() - started
-        result = Result(plan, seconds, announced, deleted, trouble, affected, rivals, job.draft.view.router)
+        undone = frozenset(missing.undone | repaired.undone)
+        built = job.draft.view.router
+        result = Result(plan, seconds, announced, deleted, trouble, affected, rivals, built, undone)
         if missing:
             raise RefusedError(missing.errors, missing.held, result)
         return result
@@ -170,6 +176,7 @@ class RouterReconciler:
             missing = self._executor.carry_out(jobs)
         if missing:
             self.memory.doubt(slices)
+            plan = self.planner.removal_plan(router_id, [job.done(missing) for job in jobs])
             raise RefusedError(missing.errors, missing.held, Result(plan, time.perf_counter() - started))
         affected = self.memory.forget_router(router_id)
         return Result(plan, time.perf_counter() - started, affected=tuple(sorted(affected)))
@@ -180,15 +187,16 @@ class RouterReconciler:
         self._settle_doubts()
         removal = StaleRemoval(self.planner.find_stale(known))
         with self.memory.doubting(lambda: removal.stale.slices):
-            missing = self._executor.carry_out(removal.end_services(self.services))
-        if missing:
-            self.memory.doubt(removal.stale.slices)
-            result = Result(removal.stale.plan, time.perf_counter() - started)
-            raise RefusedError(missing.errors, missing.held, result)
+            removal.end_services(self.services)
+            removal.carry_out(self._executor)
         removal.remove_rest(self.kernel.namespaces, self.attach)
-        affected = self.memory.forget_stale(known, removal.stale.slices)
-        removal.raise_errors()
-        return Result(removal.stale.plan, time.perf_counter() - started, affected=tuple(sorted(affected)))
+        staying = removal.owners(self.memory.allocations.stale_entries(known)[0])
+        affected = self.memory.forget_stale({*known, *staying}, removal.slices)
+        result = Result(removal.plan(staying), time.perf_counter() - started, affected=tuple(sorted(affected)))
+        if removal.errors:
+            self.memory.doubt(one for one in removal.stale.slices if one not in removal.slices)
+            raise RefusedError(removal.errors, (), replace(result, staying=frozenset(staying)))
+        return result
 
     def remove_bridges(self, networks: Collection[str] = (), await_teardown: bool = False) -> list[str]:
         """Remove idle bridges of ours."""

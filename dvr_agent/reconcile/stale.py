@@ -7,18 +7,21 @@ The planner finds them (:func:`find_stale`), the reconciler removes them (:class
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
 
 from dvr_agent.attach.api import AttachDriver, OuterPort
 from dvr_agent.desired import names
 from dvr_agent.desired.host_allocations import new_fip_pair
-from dvr_agent.errors import ServiceError
+from dvr_agent.errors import DvrError, KernelError, NamespaceGoneError, ServiceError
 from dvr_agent.kernel.api import NamespaceManager
 from dvr_agent.reconcile.api import Plan
+from dvr_agent.reconcile.executor import Executor
 from dvr_agent.reconcile.fip_networks import FipNetworks
 from dvr_agent.reconcile.fip_slices import slice_removal
 from dvr_agent.reconcile.inventory import Inventory, take_inventory
+from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import AttachReader, KernelReader, ServiceReader
 from dvr_agent.reconcile.statefile import PAIRS_FILE, PRIORITIES_FILE
@@ -52,35 +55,104 @@ class Stale:
 
 
 class StaleRemoval:
-    """Removes stale objects of all kinds: services first, since their processes keep the namespace alive."""
+    """Removes stale objects of all kinds: services first, since their processes keep the namespace alive.
+
+    What is refused stays, and everything else goes: a namespace that cannot be changed is no reason to keep another.
+
+    :ivar errors: one for each object that was refused, in order
+    """
 
     def __init__(self, stale: Stale) -> None:
         self.stale = stale
-        self._errors: dict[str, ServiceError] = {}
-        """Namespace → why a service still keeps it alive."""
+        self.errors: list[DvrError] = []
+        self._done: list[NamespaceJob] = []
+        self._staying: set[str] = set()
+        """Namespaces that may have stale objects still."""
+        self._served: set[str] = set()
+        """Ids of routers with a service that did not end."""
+        self._lines: set[tuple[str, str]] = set()
+        """Lines of the plan about what stays outside of namespaces."""
 
-    def end_services(self, services: Services) -> list[NamespaceJob]:
-        """End the services of stale routers; returns the executor's jobs: a namespace that is kept alive stays."""
+    def plan(self, staying: Collection[str]) -> Plan:
+        """Return what was removed.
+
+        :param staying: :meth:`owners`, whose entries in the state files stay
+        """
+        lines = self._lines | {(PAIRS_FILE, f"- {router_id}") for router_id in staying}
+        return replace(
+            self.stale.plan,
+            changes=tuple(job.changes for job in self._done if job.changes),
+            ports=tuple(line for line in self.stale.plan.ports if line not in lines),
+            services=tuple(one for one in self.stale.plan.services if one.router_id not in self._served),
+        )
+
+    @property
+    def slices(self) -> list[tuple[str, str]]:
+        """(Network, stem) of the slices that are gone."""
+        return [one for one in self.stale.slices if names.FIP + one[0] not in self._staying]
+
+    def owners(self, allocated: Iterable[str]) -> set[str]:
+        """Return the ids of routers of which something stays.
+
+        :param allocated: ids of routers that may be the owner of a slice
+        """
+        networks = {network for network, _stem in self.stale.slices if names.FIP + network in self._staying}
+        stems = {stem for network, stem in self.stale.slices if network in networks}
+        parsed = filter(None, map(names.parse_namespace, self._staying))
+        own = {object_id for prefix, object_id in parsed if prefix != names.FIP}
+        return own | {router_id for router_id in allocated if names.router_stem(router_id) in stems}
+
+    def end_services(self, services: Services) -> None:
+        """End the services of stale routers; a namespace that a service keeps alive stays."""
         for router_id in self.stale.served:
             try:
                 services.remove(router_id)
             except ServiceError as exc:
-                self._errors[names.QROUTER + router_id] = exc
-        return [job for job in self.stale.jobs if job.changes.namespace not in self._errors]
+                self.errors.append(exc)
+                self._staying.add(names.QROUTER + router_id)
+                self._served.add(router_id)
+
+    def carry_out(self, executor: Executor) -> None:
+        """Remove what is in namespaces, and namespaces."""
+        for job in self.stale.jobs:
+            name = job.changes.namespace
+            if job.changes.remove and name in self._staying:
+                continue
+            try:
+                missing = executor.carry_out([job])
+            except NamespaceGoneError:  # with all that was stale in it
+                continue
+            except KernelError as exc:
+                self._note(exc)
+                self._staying.add(name)
+                continue
+            if missing:
+                self._staying.add(name)
+            for error in missing.errors:
+                self._note(error)
+            self._done.append(job.done(missing))
 
     def remove_rest(self, namespaces: NamespaceManager, attach: AttachDriver) -> None:
         """Remove objects outside of namespaces: outer sides of ports, and names without a namespace."""
-        attach.unplug_outer(self.stale.outer)
+        if self.stale.outer and not self._try(partial(attach.unplug_outer, self.stale.outer)):
+            for port in self.stale.outer:
+                if not self._try(partial(attach.unplug_outer, [port])):
+                    self._lines.add(_port_line(port))
         for name in self.stale.files:
-            namespaces.remove_file(name)
+            if not self._try(partial(namespaces.remove_file, name)):
+                self._lines.add(_file_line(name))
 
-    def raise_errors(self) -> None:
-        """Raise the first error of a service.
+    def _try(self, action: Callable[[], object]) -> bool:
+        try:
+            action()
+        except KernelError as exc:
+            self._note(exc)
+            return False
+        return True
 
-        :raises ServiceError: a service does not end, and its namespace stays
-        """
-        for error in self._errors.values():
-            raise error
+    def _note(self, error: DvrError) -> None:
+        if str(error) not in map(str, self.errors):
+            self.errors.append(error)
 
 
 def remove_bridges(
@@ -114,17 +186,17 @@ def find_stale(
     attach: AttachReader,
     services: ServiceReader,
     known: Collection[str],
-    networks: FipNetworks,
-    entries: tuple[list[str], list[str]],
+    memory: HostMemory,
 ) -> Stale:
     """Find all stale objects.
 
     :param known: ids of all routers with a document
-    :param networks: external networks of the known routers, with the ``fg-`` devices that the routers use
-    :param entries: router ids and floating IPs in the state files that belong to no known router
+    :param memory: knows the external networks of the known routers, and what is allocated to them
     """
     found = take_inventory(kernel)
-    jobs, slices = _fip_jobs(kernel, found, networks, known)
+    entries = memory.allocations.stale_entries(known)
+    jobs, slices = _fip_jobs(kernel, found, memory.networks, known)
+    jobs += _remaining_jobs(kernel, found, memory, known)
     for router_id in sorted(found.routers - set(known)):
         for name in (names.QROUTER + router_id, names.SNAT + router_id):
             if kernel.namespaces.exists(name):
@@ -147,11 +219,19 @@ def _lines(
 ) -> tuple[tuple[str, str], ...]:
     """Return lines of the plan, as in ``Plan.ports``, for stale objects outside of namespaces."""
     return (
-        *(("(host)", f"- port {port.outer} of {port.namespace or 'no namespace'}") for port in outer),
-        *(("(host)", f"- name {name} without a namespace") for name in files),
+        *map(_port_line, outer),
+        *map(_file_line, files),
         *((PAIRS_FILE, f"- {router_id}") for router_id in entries[0]),
         *((PRIORITIES_FILE, f"- {fip}") for fip in entries[1]),
     )
+
+
+def _port_line(port: OuterPort) -> tuple[str, str]:
+    return "(host)", f"- port {port.outer} of {port.namespace or 'no namespace'}"
+
+
+def _file_line(name: str) -> tuple[str, str]:
+    return "(host)", f"- name {name} without a namespace"
 
 
 def _fip_jobs(
@@ -174,6 +254,25 @@ def _fip_jobs(
             jobs.append(slice_removal(kernel.interfaces, namespace, stem, pair))
         jobs += _gateway_jobs(kernel, found, network, networks, stems)
     return jobs, slices
+
+
+def _remaining_jobs(
+    kernel: KernelReader, found: Inventory, memory: HostMemory, known: Collection[str]
+) -> list[NamespaceJob]:
+    """Return the jobs that remove what is left of slices without their device: a rule, and routes of its table.
+
+    A known router's slice may lack its device for now; in a network that the router has left it has no slice.
+    """
+    jobs = []
+    stems = {names.router_stem(router_id) for router_id in known}
+    used = memory.allocations.subnets_of(known)
+    for network, remains in sorted(found.remains.items()):
+        for stem, subnet in sorted(remains.items()):
+            if stem not in stems or not memory.networks.has_slice(network, stem):
+                is_own = subnet is not None and subnet not in used and subnet not in found.slices[network].values()
+                pair = new_fip_pair(stem, subnet) if is_own and subnet is not None else None
+                jobs.append(slice_removal(kernel.interfaces, names.FIP + network, stem, pair))
+    return jobs
 
 
 def _gateway_jobs(

@@ -7,17 +7,17 @@ that leads its traffic to the new path is made, and none of its old path is remo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from dvr_agent.errors import KernelError
 from dvr_agent.state.address import Address
 from dvr_agent.state.dependency import is_needed, is_on_every_path, subject
-from dvr_agent.state.diff import Action, Change, TableChange
+from dvr_agent.state.diff import Action, Change, Changes, TableChange
 from dvr_agent.state.filter import FilterRule, TableKey
 from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.link import Link, Veth
-from dvr_agent.state.namespace import KIND_OF, Announcement
+from dvr_agent.state.namespace import KIND_OF, Announcement, thing_of
 from dvr_agent.state.route import Route
 from dvr_agent.state.rule import Rule
 from dvr_agent.state.table_steps import gained_subjects, is_by_own_address, lost_subjects, masqueraded_devices, subjects
@@ -46,12 +46,14 @@ class Missing:
     :ivar errors: one for each refused object, in the order of refusal
     :ivar refused: (namespace, object)
     :ivar held: addresses and networks whose new path is incomplete: their traffic stays on the old one
+    :ivar undone: (``thing_of``) of the objects that were refused or skipped, and of namespaces that were not removed
     """
 
     def __init__(self, paths: Paths | None = None) -> None:
         self.errors: list[KernelError] = []
         self.refused: set[tuple[str, KernelObject]] = set()
         self.held: set[str] = set()
+        self.undone: set[Hashable] = set()
         self._paths = paths or Paths()
         self._sources = {namespace for namespace, _table in self._paths.leads}
         self._units: dict[str, set[str]] = {}
@@ -79,6 +81,7 @@ class Missing:
         """Note that the kernel refused a change."""
         self.fault(error)
         self.refused.add((namespace, change.item))
+        self.undone.add(thing_of(namespace, change.item))
         if change.action is not Action.REMOVE:
             self._lack(namespace, change)
             return
@@ -96,8 +99,19 @@ class Missing:
     def refuse_namespace(self, namespace: str, error: KernelError) -> None:
         """Note that a namespace could not be made: nothing in it can be."""
         self.fault(error)
+        self.undone.add(thing_of(namespace, None))
         self._namespaces.add(namespace)
         self._broken.add(namespace)
+
+    def refuse_repair(self, namespace: str, device: str, error: KernelError) -> None:
+        """Note that the outer side of a port could not be repaired; nothing depends on it: the device may be there."""
+        self.fault(error)
+        self.undone.add((namespace, "port", device))
+
+    def refuse_removal(self, namespace: str, items: Iterable[KernelObject | None], error: KernelError) -> None:
+        """Note that objects could not be removed, or the namespace itself (None); nothing depends on it."""
+        self.fault(error)
+        self.undone |= {thing_of(namespace, item) for item in items}
 
     def refuse_table(self, namespace: str, change: TableChange, error: KernelError) -> None:
         """Note that a packet filter table stays as it was: what it should translate must not be led to it."""
@@ -128,6 +142,29 @@ class Missing:
                 self.held.add(one)
                 todo += self._units.get(one, ())
 
+    # --- what was made ---
+
+    def done(self, changes: Changes) -> Changes:
+        """Return the changes of a namespace without what was refused or skipped."""
+        name = changes.namespace
+        stays = thing_of(name, None) in self.undone
+        lacks_tables = bool(changes.stale_tables) and self.lacks_tables(name)
+        return replace(
+            changes,
+            create=changes.create and not stays,
+            remove=changes.remove and not stays,
+            items=tuple(one for one in changes.items if not self.is_undone(name, one)),
+            tables=tuple(one for one in changes.tables if not self._is_undone_table(name, one)),
+            stale_tables=() if lacks_tables else changes.stale_tables,
+        )
+
+    def is_undone(self, namespace: str, change: Change) -> bool:
+        """True if a change was refused or skipped."""
+        return self.lacks_namespace(namespace) or thing_of(namespace, change.item) in self.undone
+
+    def _is_undone_table(self, namespace: str, change: TableChange) -> bool:
+        return self.lacks_namespace(namespace) or self.lacks_table(namespace, change.new.key)
+
     # --- what depends on it ---
 
     def lacks_namespace(self, namespace: str) -> bool:
@@ -154,12 +191,13 @@ class Missing:
         """True if the change must be skipped; what depends on it is then skipped, too."""
         if not self.errors:
             return False
-        if change.action is Action.REMOVE:
-            return self._must_stay(namespace, change.item)
-        if not self._depends(namespace, change.item):
-            return False
-        self._lack(namespace, change)
-        return True
+        removes = change.action is Action.REMOVE
+        taken = self._must_stay(namespace, change.item) if removes else self._depends(namespace, change.item)
+        if taken:
+            self.undone.add(thing_of(namespace, change.item))
+            if not removes:
+                self._lack(namespace, change)
+        return taken
 
     def silences(self, namespace: str, announcement: Announcement) -> bool:
         """True if an address must not be announced: it is not there, or nothing leads its packets on."""

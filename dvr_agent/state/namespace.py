@@ -6,6 +6,7 @@ reads it.  ``docs/adding-a-kind.md`` describes how a kind is added.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -82,6 +83,14 @@ class NamespaceState:
         """Return the objects of one kind."""
         objects: frozenset[Any] = getattr(self, kind.field)
         return objects
+
+
+def thing_of(namespace: str, item: KernelObject | None) -> Hashable:
+    """Return the identity of an object on this host; None: the namespace itself."""
+    if item is None:
+        return (namespace, "namespace", namespace)
+    kind = KIND_OF[type(item)]
+    return (namespace, kind.name, kind.identity(item))
 
 
 def without_device(state: NamespaceState, device: str) -> NamespaceState:

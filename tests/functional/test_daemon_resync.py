@@ -30,6 +30,23 @@ def test_start_reads_before_it_writes_then_syncs_then_sweeps(daemon: MakeDaemon)
     assert one.stop() == 0
 
 
+def test_a_stale_router_that_cannot_be_removed_keeps_no_other_and_is_tried_again(daemon: MakeDaemon) -> None:
+    one = daemon(dvr_agent={"audit_interval": 0}, directory={"rescan_interval": 600})
+    pretend_built(one, 7, 8, 9)
+    (one.state / "built" / router_id(8)).write_text("stuck=2")
+    one.write(1)
+    one.start()
+    assert built(one) == {router_id(1), router_id(8)}
+    (trouble,) = one.status()["troubles"]
+    assert trouble.startswith("stale objects cannot be removed: namespace qrouter-")
+    assert router_id(8) in trouble
+    assert one.status()["state"] == "degraded"
+    wait_for(lambda: built(one) == {router_id(1)})
+    wait_for(lambda: one.status()["state"] == "in sync")
+    assert one.status()["troubles"] == []
+    assert "stale sweep: everything was removed but what was refused" in one.out
+
+
 def test_no_job_begins_before_all_of_many_documents_are_listed(daemon: MakeDaemon) -> None:
     """What several documents claim is decided when all are known."""
     one = daemon()

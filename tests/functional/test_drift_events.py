@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import lab
 from tests.support.daemon_site import (
+    EXTERNAL_BRIDGE,
     FIP,
     QROUTER,
     RECORDED,
@@ -240,3 +243,39 @@ def test_a_fight_is_said_once_and_fought_after_growing_waits(built: Site) -> Non
     assert fight["repairs"] == 3
     assert f"link {device}" in fight["object"]
     assert built.daemon.out.count("another program manages it too") == 1
+
+
+def with_refused_route() -> Any:
+    """The recorded document with a route that the kernel refuses for good: its next hop is not on-link."""
+    document = copy.deepcopy(RECORDED)
+    (fixed,) = document["router"]["_interfaces"][0]["fixed_ips"]
+    fixed["prefixlen"] = 28
+    document["router"]["routes"] = [{"destination": "172.16.0.0/16", "nexthop": "10.1.0.99"}]
+    return document
+
+
+def test_drift_beside_a_refused_object_does_not_wait_for_its_retry(site: Site, host: lab.Host) -> None:
+    retries = {"retry_interval": 3000, "retry_interval_max": 3000}
+    site.daemon.configure(dvr_agent={"audit_interval": 0, **retries}, directory={"rescan_interval": 3600})
+    host.bridge(EXTERNAL_BRIDGE)
+    site.write(with_refused_route())
+    site.daemon.start()
+    assert site.state() == "degraded"
+    before = whole()
+    for change in (rule_removed, link_deleted, mtu_changed):
+        count = jobs(site)
+        change()
+        wait_for(partial(idle_after, site, count), change.__name__)
+        wait_for(lambda: whole() == before, change.__name__)
+    status = site.daemon.status()
+    assert site.daemon.out.count("172.16.0.0/16") == site.daemon.out.count("172.16.0.0/16 via 10.1.0.99 dev") > 0
+    repaired_lines = [line for line in site.daemon.out.splitlines() if "drift repaired" in line]
+    assert repaired_lines
+    assert not [line for line in repaired_lines if "172.16." in line], "what was refused was not repaired"
+    assert status["counters"]["drift_repaired"] == 3
+    assert not status["fights"]
+
+
+def idle_after(site: Site, count: int) -> bool:
+    status = site.daemon.status()
+    return bool(status["counters"]["jobs"] > count) and not status["queue_depth"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import threading
@@ -230,3 +231,25 @@ def test_a_missing_directory_is_made(namespaces: RealNamespaces) -> None:
         lab.run("umount", "-l", NETNS)
         lab.run("umount", "-l", "/run")
         lab.run("mount", "-t", "tmpfs", "none", NETNS)
+
+
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.ENOMEM])
+def test_a_namespace_that_cannot_be_examined_is_neither_gone_nor_made_anew(
+    namespaces: RealNamespaces, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    namespaces.create("qrouter-1")
+    inode = (NETNS / "qrouter-1").stat().st_ino
+    answers, examine = iter([OSError(code, "injected")]), os.stat
+
+    def refuse_once(path: str, **more: object) -> os.stat_result:
+        error = next(answers, None) if path == str(NETNS / "qrouter-1") else None
+        if error is not None:
+            raise error
+        return examine(path, **more)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", refuse_once)
+        with pytest.raises(KernelError, match="whether it exists"):
+            namespaces.create("qrouter-1")
+    assert namespaces.list() == ["qrouter-1"]
+    assert (NETNS / "qrouter-1").stat().st_ino == inode

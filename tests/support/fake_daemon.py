@@ -4,8 +4,9 @@ Run as ``python -m tests.support.fake_daemon --config-file …``.  Only the kern
 a file per router in ``<state_path>/built``, every call is a line in ``<state_path>/calls``.  A router's name says how
 it behaves: ``fail=3`` fails three times, ``crash=1`` raises something unexpected once, ``sleep=0.5`` takes half a
 second asleep, ``burn=20`` takes 20 ms of pure Python, ``announce`` announces an address, ``unserved=2`` has a service
-that fails twice.  While ``<state_path>/fail-load`` is there the kernel cannot be read.  What the service is told by
-its FIFO, ``<state_path>/service``, see :class:`ScriptedService`.
+that fails twice, ``stuck=2`` (in the file of a built router) twice cannot be removed as stale.  While
+``<state_path>/fail-load`` is there the kernel cannot be read.  What the service is told by its FIFO,
+``<state_path>/service``, see :class:`ScriptedService`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dvr_agent.cli import agent
@@ -29,7 +31,7 @@ from dvr_agent.errors import (
 )
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.model.router import Router
-from dvr_agent.reconcile.api import Plan, Result, RouterPlanner
+from dvr_agent.reconcile.api import Plan, RefusedError, Result, RouterPlanner
 from dvr_agent.services.bundle import Services
 from dvr_agent.sources.factory import open_source
 from dvr_agent.state.address import Address
@@ -183,7 +185,20 @@ class ScriptedReconciler:
 
     def remove_stale(self, known: Collection[str]) -> Result:
         self.note("remove_stale")
-        return self._removed("stale objects", self.stale_routers(known)[0])
+        stale = self.stale_routers(known)[0]
+        stuck = [router_id for router_id in stale if self._is_stuck(self.built / router_id)]
+        result = self._removed("stale objects", [router_id for router_id in stale if router_id not in stuck])
+        if stuck:
+            errors = [KernelError(f"qrouter-{router_id}", "namespace", errno.EBUSY, "scripted") for router_id in stuck]
+            raise RefusedError(errors, (), replace(result, staying=frozenset(stuck)))
+        return result
+
+    @staticmethod
+    def _is_stuck(file: Path) -> bool:
+        """True as often as the built router's ``stuck=…`` says."""
+        left = int(file.read_text().partition("stuck=")[2] or 0)
+        file.write_text(f"stuck={left - 1}" if left > 1 else "")
+        return left > 0
 
     def idle_bridges(self, networks: Collection[str] = ()) -> list[str]:
         raise NotImplementedError

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from dvr_agent.attach.outer_ends import tap_name
 from dvr_agent.desired.build import DesiredRouter
-from dvr_agent.kernel.drift_events import Event
+from dvr_agent.kernel.drift_events import HOST, Event
 from dvr_agent.reconcile.drift import DriftJudge
-from dvr_agent.state.link import Link
+from dvr_agent.state.link import Link, Port
 from tests.support.desired_state import desired
 from tests.support.recorded_documents import load
 
@@ -27,15 +28,19 @@ class Events:
     def read(self, _limit: int) -> tuple[list[Event], bool]:
         return self._events, False
 
+    def listen(self, _name: str) -> None:
+        pass
+
 
 class Memory:
     """The desired state in force."""
 
     def __init__(self, state: DesiredRouter) -> None:
         self._state = state
+        self.others: dict[str, DesiredRouter | None] = {}
 
-    def desired_of(self, _router_id: str) -> DesiredRouter:
-        return self._state
+    def desired_of(self, router_id: str) -> DesiredRouter | None:
+        return self.others.get(router_id, self._state)
 
 
 @pytest.fixture
@@ -69,3 +74,38 @@ def test_a_link_that_was_gone_in_the_time_of_a_job_is_checked_once_more(state: D
     """It was renamed after the job had read it: the port that the job made in its place lacks the addresses."""
     link = csnat(state)
     assert findings(state, [event(state, link, present=False), event(state, link)], own=ROUTER.id) == 1
+
+
+class Attach:
+    """Every outer side has a fault."""
+
+    def check(self, ports: Sequence[Port]) -> dict[str, str]:
+        return {port.device: "down" for port in ports}
+
+
+def tap_down(state: DesiredRouter) -> Event:
+    """The outer side of a csnat port is down."""
+    port = csnat(state).origin
+    assert isinstance(port, Port)
+    return Event(HOST, Link(tap_name(port.port_id), "", 1500, False), True, 0)
+
+
+def test_a_router_that_a_stale_sweep_has_removed_is_forgotten(state: DesiredRouter) -> None:
+    memory = Memory(state)
+    judge = DriftJudge(Events([tap_down(state)]), memory, Attach())  # type: ignore[arg-type]
+    judge.job_ended(ROUTER.id)
+    assert [finding.router_id for finding in judge.judge().findings] == [ROUTER.id]
+    memory.others[ROUTER.id] = None
+    judge.forget_gone()
+    assert not judge.judge().findings
+    assert (judge._ports, judge._bridges, judge._known, judge._stems) == ({}, {}, {}, {})
+
+
+def test_a_port_that_another_router_has_by_now_is_not_forgotten(state: DesiredRouter) -> None:
+    memory = Memory(state)
+    judge = DriftJudge(Events([tap_down(state)]), memory, Attach())  # type: ignore[arg-type]
+    judge.job_ended(ROUTER.id)
+    judge.job_ended("other")
+    memory.others[ROUTER.id] = None
+    judge.job_ended(ROUTER.id)
+    assert [finding.router_id for finding in judge.judge().findings] == ["other"]

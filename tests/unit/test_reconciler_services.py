@@ -174,7 +174,7 @@ def test_a_left_over_that_a_service_holds_keeps_no_other_away(bench: Served, rou
         bench.reconciler.reconcile(one)
     del bench.one.served[other.id]
     bench.one.broken = {"remove"}
-    with pytest.raises(ServiceError, match="one does not end"):
+    with pytest.raises(RefusedError, match="one does not end"):
         bench.reconciler.remove_stale([])
     assert bench.namespaces() == [f"qrouter-{router.id}"]
     bench.one.broken = set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -13,6 +13,9 @@ import pytest
 from dvr_agent.errors import DvrError, KernelError
 from dvr_agent.kernel.fake import FakeKernel
 from dvr_agent.model.router import FloatingIp, Router, RouterPort
+from dvr_agent.reconcile.api import Plan, RefusedError
+from dvr_agent.state.diff import Action
+from dvr_agent.state.namespace import thing_of
 from dvr_agent.state.neighbour import Neighbour
 from tests.support.fake_paths import BROKEN, Way, dangling_rules, inbound, outbound
 from tests.support.reconciler_rig import Bench
@@ -222,3 +225,35 @@ def check_rest(bench: Bench, reference: Bench, refused: tuple[str, object]) -> N
             missing = [one for key, one in objects.items() if mine.objects[kind].get(key) != one]
             assert all(one == change.item for one in missing)  # type: ignore[attr-defined]
         assert mine.tables == there.tables
+
+
+def things(plan: Plan) -> set[tuple[bool, Hashable]]:
+    """(Removed, identity) of the namespaces and objects of a plan; a neighbour is planned again with its device."""
+    items = {
+        (change.action is Action.REMOVE, thing_of(changes.namespace, change.item))
+        for changes in plan.changes
+        for change in changes.items
+        if not isinstance(change.item, Neighbour)
+    }
+    whole = {(one.remove, thing_of(one.namespace, None)) for one in plan.changes if one.create or one.remove}
+    return items | whole
+
+
+def test_what_a_job_says_it_has_made_is_made_though_something_was_refused(scenario: Scenario) -> None:
+    checked = 0
+    for number in numbers(scenario):
+        bench = scenario.start(f"said{number}")
+        which = fail_write(bench, number, KernelError("somewhere", "something", errno.EPERM))
+        said: set[tuple[bool, Hashable]] = set()
+        try:
+            scenario.run(bench)
+        except RefusedError as exc:
+            said = things(exc.result.plan)
+        except DvrError:
+            continue
+        bench.fake.heal()
+        planner = bench.reconciler.planner
+        left = planner.plan(scenario.after) if scenario.after is not None else planner.plan_remove(BASE.id)
+        assert said.isdisjoint(things(left)), which()
+        checked += bool(said)
+    assert checked
