@@ -42,7 +42,7 @@ class HostJobs:
     def router_job_ended(self, router_id: str, result: JobResult) -> None:
         """Schedule repeated announcements and checks for idle bridges, and note that the round has tried the router."""
         if result.reconciled is not None:
-            self._repeater.repeat(router_id, result.reconciled.announcements)
+            self._repeater.repeat(router_id, result.reconciled.announcements, result.reconciled.arp)
             # The stale sweep at the end of the first resync checks for idle bridges once for all routers.
             if result.reconciled.plan and self._resync.first_done.is_set():
                 self._idle_bridges.check_later()

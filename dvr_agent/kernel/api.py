@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from enum import Flag, auto
 from typing import Protocol
 
 from dvr_agent.state.diff import Change
@@ -165,11 +166,23 @@ class Conntrack(Protocol):
         """
 
 
+class GratuitousArp(Flag):
+    """The frames that announce an IPv4 address; a broadcast costs the host time for every router on the network."""
+
+    REQUEST = auto()
+    """The announcement of RFC 5227."""
+    REPLY = auto()
+    """For neighbours that heed replies only."""
+    BOTH = REQUEST | REPLY
+
+
 class Announcer(Protocol):
     """Announces addresses to the hosts on a network."""
 
-    def announce(self, namespace: str, announcements: Sequence[Announcement]) -> None:
-        """Send a gratuitous ARP request and reply (IPv4) or an unsolicited neighbour advertisement (IPv6) for each."""
+    def announce(
+        self, namespace: str, announcements: Sequence[Announcement], arp: GratuitousArp = GratuitousArp.BOTH
+    ) -> None:
+        """Send gratuitous ARP frames (IPv4) or an unsolicited neighbour advertisement (IPv6) for each."""
 
 
 @dataclass(frozen=True, slots=True)

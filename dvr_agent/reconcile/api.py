@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from dvr_agent.errors import DvrError, KernelError
+from dvr_agent.kernel.api import GratuitousArp
 from dvr_agent.model.router import Router
 from dvr_agent.services.bundle import ServiceChange, Services
 from dvr_agent.state.diff import Changes
@@ -69,6 +70,7 @@ class Result:
     :ivar affected: ids of other routers to reconcile again: something that they claim, too, is free, or this router's
     :ivar rivals: ids of other routers whose documents claim what this one's claims, found by this job
     :ivar built: the document's router without what other routers have
+    :ivar arp: the frames that were sent for the announcements of IPv4 addresses
     """
 
     plan: Plan
@@ -79,6 +81,7 @@ class Result:
     affected: tuple[str, ...] = ()
     rivals: tuple[str, ...] = ()
     built: Router | None = None
+    arp: GratuitousArp = GratuitousArp.BOTH
 
 
 class RefusedError(DvrError):

@@ -17,7 +17,7 @@ from functools import partial
 
 from dvr_agent.attach.api import AttachDriver
 from dvr_agent.errors import KernelError, NamespaceGoneError
-from dvr_agent.kernel.api import Kernel
+from dvr_agent.kernel.api import GratuitousArp, Kernel
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.post_commit import PostCommit
 from dvr_agent.state.address import Address
@@ -52,7 +52,7 @@ class Executor:
     def __init__(self, kernel: Kernel, attach: AttachDriver) -> None:
         self._kernel, self._attach = kernel, attach
 
-    def apply(self, jobs: Sequence[NamespaceJob], post_commit: PostCommit, paths: Paths) -> Missing:
+    def apply(self, jobs: Sequence[NamespaceJob], post_commit: PostCommit, paths: Paths, arp: GratuitousArp) -> Missing:
         """Note the post-commit work, then make the changes; new addresses are announced when all leads to them.
 
         :returns: what was refused, and what is missing because of it
@@ -62,7 +62,7 @@ class Executor:
             post_commit.note(job.changes)
         if not any(jobs):
             return Missing(paths)
-        return self.carry_out(jobs, paths, partial(post_commit.announce, self._kernel))
+        return self.carry_out(jobs, paths, partial(post_commit.announce, self._kernel, arp))
 
     def carry_out(
         self,

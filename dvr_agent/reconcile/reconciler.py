@@ -17,7 +17,7 @@ from oslo_utils import excutils
 from dvr_agent.attach.api import AttachDriver
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.errors import DvrError
-from dvr_agent.kernel.api import Kernel
+from dvr_agent.kernel.api import GratuitousArp, Kernel
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.allocation_files import AllocationFiles
 from dvr_agent.reconcile.api import RefusedError, Result
@@ -70,24 +70,26 @@ class RouterReconciler:
     def reconcile(self, router: Router, in_resync: bool = False, document: str = "") -> Result:
         """Make the kernel agree with a router's document."""
         started = time.perf_counter()
+        # A resync builds many routers, and each of their broadcasts reaches all of them.
+        arp = GratuitousArp.REQUEST if in_resync else GratuitousArp.BOTH
         job = self.planner.plan_router(router, in_resync, document)
         plan = job.plan
         post_commit = self.memory.post_commit(router.id)
         self.memory.claim_slice(job.draft.view)
         try:
             with self._tables_reserved(job.jobs):
-                missing = self._executor.apply(job.jobs, post_commit, job.paths)
+                missing = self._executor.apply(job.jobs, post_commit, job.paths, arp)
             if job.repairs_ports:  # a port that was made anew has lost its addresses and routes
                 job = self.planner.plan_router(router)
                 with self._tables_reserved(job.jobs):
-                    missing = self._executor.apply(job.jobs, post_commit, job.paths)
+                    missing = self._executor.apply(job.jobs, post_commit, job.paths, arp)
             deleted = post_commit.delete_connections(self.kernel, missing.held)
         except DvrError:
             with excutils.save_and_reraise_exception(logger=LOG):
                 LOG.debug(
                     "router %s: failed half way; changes made so far stay, the next try makes the rest", router.id
                 )
-        post_commit.announce(self.kernel, missing)  # also what an earlier job has left
+        post_commit.announce(self.kernel, arp, missing)  # also what an earlier job has left
         announced = tuple(post_commit.take_sent())
         affected: tuple[str, ...] = ()
         if not missing:
@@ -100,7 +102,7 @@ class RouterReconciler:
         trouble = self.services.apply(job.draft.served) if there else ()
         rivals = tuple(sorted(self.memory.claims.take_rivals(router.id)))
         seconds = time.perf_counter() - started
-        result = Result(plan, seconds, announced, deleted, trouble, affected, rivals, job.draft.view.router)
+        result = Result(plan, seconds, announced, deleted, trouble, affected, rivals, job.draft.view.router, arp)
         if missing:
             raise RefusedError(missing.errors, missing.held, result)
         return result
