@@ -103,7 +103,8 @@ def released_addresses(changes: Iterable[TableChange]) -> list[str]:
     """Return the addresses that lose their translation or get another one: their conntrack entries are stale."""
     gone: set[tuple[str, str]] = set()
     for change in changes:
-        gone |= _translations(change.old) - _translations(change.new)
+        if change.old.chains:
+            gone |= _translations(change.old) - _translations(change.new)
     return sorted({address for address, _ in gone})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.reliability import cost
+from bench.reliability import cost, executor_share
 from bench.reliability.api import Promise
 
 PROMISES: tuple[Promise, ...] = (
@@ -16,6 +16,15 @@ PROMISES: tuple[Promise, ...] = (
         "once per round (`reconcile/fip_slices.py`)",
         ("tests/functional/test_cost.py", "tests/functional/test_procfs.py", "tests/unit/test_audit_reads.py"),
         cost.measure_growth,
+    ),
+    Promise(
+        "order",
+        "To put the writes of a build in an order that loses no packet, and to go on beside what is refused, takes at "
+        "most 3 % of the build's processor time.",
+        "the order is made of ranks, and dependencies are looked at once something was refused (`state/order.py`, "
+        "`state/missing.py`, `reconcile/executor.py`)",
+        ("tests/functional/test_cost.py",),
+        executor_share.measure,
     ),
     Promise(
         "idle",
