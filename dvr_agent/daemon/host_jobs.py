@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from dvr_agent.daemon.announcements import AnnouncementRepeater
+from dvr_agent.daemon.host_hindrances import HostHindrances
 from dvr_agent.daemon.idle_bridges import IdleBridges
 from dvr_agent.daemon.job_result import JobResult
 from dvr_agent.daemon.jobs import HostJob
@@ -23,15 +24,18 @@ class HostJobs:
         resync: Resync,
         idle_bridges: IdleBridges,
         repeater: AnnouncementRepeater,
+        hindrances: HostHindrances,
     ) -> None:
         self._reconciler, self._worker = reconciler, worker
         self._resync, self._idle_bridges, self._repeater = resync, idle_bridges, repeater
+        self._hindrances = hindrances
 
     def run(self, kind: HostJob) -> None:
         """Carry out a host job; a failure is logged."""
         if kind is HostJob.BEGIN_ROUND:
             begin = partial(self._reconciler.begin_resync, self._resync.documents())
             self._worker.try_call(begin, "shared parts cannot be prepared")
+            self._hindrances.check()
         elif kind is HostJob.SWEEP:
             self._resync.sweep()
         elif kind is HostJob.ANNOUNCE:

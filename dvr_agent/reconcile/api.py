@@ -124,6 +124,12 @@ class RouterPlanner(Protocol):
         :raises KernelError: the kernel could not be read
         """
 
+    def host_hindrances(self) -> tuple[str, ...]:
+        """Return what stops the traffic of many routers without being ours: it is not changed.
+
+        :raises DvrError: it could not be read
+        """
+
     def learn(self, router: Router) -> None:
         """Read a router's routes, so that :meth:`plan_stale` keeps the devices which they use.
 

@@ -34,6 +34,7 @@ class Draft:
     :ivar qrouter: observed state of the qrouter namespace, None if there is no such namespace
     :ivar slice: the same for the router's slice of the fip namespace
     :ivar snat: the same for the snat namespace
+    :ivar known: the router was in sync not long ago: in a resync it is not searched for what nobody wants
     """
 
     view: HostView
@@ -43,6 +44,7 @@ class Draft:
     qrouter: NamespaceState | None = None
     slice: NamespaceState | None = None
     snat: NamespaceState | None = None
+    known: bool = False
 
     @property
     def served(self) -> Router:
@@ -105,7 +107,7 @@ class Drafts:
         memory = self._memory.router(draft.view.router.id)
         if not in_resync:
             memory.in_sync = None
-        known = in_resync and memory.knows(state)
+        draft.known = known = in_resync and memory.knows(state)
         draft.qrouter = self.read(state.qrouter, known)
         draft.snat = self.read(state.snat, known) if state.snat is not None else None
         if state.slice is None:

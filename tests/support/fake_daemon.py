@@ -115,6 +115,9 @@ class ScriptedReconciler:
     def planner(self) -> RouterPlanner:
         return self
 
+    def host_hindrances(self) -> tuple[str, ...]:
+        return ()
+
     def begin_resync(self, documents: Iterable[tuple[str, Router]] = ()) -> None:
         self.note("begin_pass")
 

@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
-from dvr_agent.kernel.api import GratuitousArp, Kernel, PendingTables, WriteCounters
+from dvr_agent.kernel.api import DroppingChain, GratuitousArp, Kernel, PendingTables, WriteCounters
 from dvr_agent.kernel.fake.faults import Call, Faults
 from dvr_agent.kernel.fake.plumber import FakePlumber
 from dvr_agent.kernel.fake.world import FakeLink, FakeNamespace, World
@@ -188,6 +188,10 @@ class _Nftables(_Part):
     def observe(self, namespace: str) -> tuple[Table, ...]:
         self._call("nftables.observe", namespace)
         return tuple(self._fake.inside(namespace).nft_tables)
+
+    def dropping(self, namespace: str) -> tuple[DroppingChain, ...]:
+        there = self._fake.world.namespaces.get(namespace)
+        return () if there is None else tuple(there.dropping)
 
     def remove(self, namespace: str) -> int:
         self._call("nftables.remove", namespace)
