@@ -11,10 +11,10 @@ from dvr_agent.desired.common import has_family
 from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView, make_view
-from dvr_agent.desired.without_ipv6 import DISABLE_IPV6, advertising
+from dvr_agent.desired.without_ipv6 import DISABLE_IPV6, DISABLE_NEW, advertising
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import Router
-from dvr_agent.reconcile.fip_networks import SharedPart
+from dvr_agent.reconcile.fip_networks import SharedPart, device_of
 from dvr_agent.reconcile.hindrances import STRICT
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.reader import KernelReader
@@ -49,7 +49,7 @@ class Draft:
     @property
     def served(self) -> Router:
         """The router as its services see it: without IPv6 where its namespace has none."""
-        return advertising(self.view.router, self.allocated.without_ipv6, not self.view.settings.ipv6)
+        return advertising(self.view.router, self.allocated.ipv6_off, not self.view.settings.ipv6)
 
 
 class Drafts:
@@ -161,13 +161,24 @@ class Drafts:
         memory.desired = (view.router, gateway, allocated, state)
         return state
 
-    def _without_ipv6(self, draft: Draft) -> frozenset[str]:
-        """Return the router's namespaces in which IPv6 is off."""
-        states = [draft.qrouter, draft.snat]
-        gateway, fip = draft.view.agent_gateway, draft.view.fip
-        if fip is not None and gateway is not None and has_family(gateway, 6):
-            states.append(self._kernel.interfaces.observe(fip, Ownership(), [DISABLE_IPV6.key]))
-        return frozenset(state.name for state in states if state is not None and DISABLE_IPV6 in state.sysctls)
+    def _without_ipv6(self, draft: Draft) -> frozenset[tuple[str, str]]:
+        """Return the router's namespaces in which IPv6 is off, with the parameter that says so."""
+        states, view = [draft.qrouter, draft.snat], draft.view
+        if view.fip is not None and view.agent_gateway is not None and has_family(view.agent_gateway, 6):
+            owned = Ownership(devices=frozenset({device_of(view.agent_gateway)}))
+            states.append(self._kernel.interfaces.observe(view.fip, owned, [DISABLE_IPV6.key]))
+        found = ((state.name, self._ipv6_switch(state, view)) for state in states if state is not None)
+        return frozenset((name, parameter) for name, parameter in found if parameter)
+
+    def _ipv6_switch(self, state: NamespaceState, view: HostView) -> str:
+        """Return the parameter that has switched IPv6 off in a namespace; empty: it is on, or nobody wants it."""
+        if DISABLE_IPV6 in state.sysctls:
+            return DISABLE_IPV6.key
+        has_some = state.link_locals or any(":" in one.cidr for one in state.addresses)
+        if has_some or not state.links or not view.settings.ipv6:
+            return ""
+        new = self._kernel.interfaces.observe(state.name, Ownership(), [DISABLE_NEW.key])
+        return DISABLE_NEW.key if new is not None and DISABLE_NEW in new.sysctls else ""
 
     def _known_marks(self, draft: Draft) -> tuple[tuple[str, int], ...]:
         """Return the marks of address scopes in the kernel when this process first read the router's namespaces."""
