@@ -53,6 +53,7 @@ class Planner:
     """Plans routers, their removal and the removal of stale objects.
 
     :param memory: of the host; :meth:`HostMemory.load` comes before the first plan
+    :ivar hindrances: finds what stops traffic in the namespaces of single routers
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Planner:
         self.services = services
         self._kernel, self._attach, self._memory = kernel, attach, memory
         self._drafts = Drafts(kernel, settings, memory)
-        self._hindrances = RouterHindrances(kernel)
+        self.hindrances = RouterHindrances(kernel)
         self._host_hindrances = HostHindrances(kernel, attach, memory)
 
     def load(self) -> None:
@@ -120,7 +121,7 @@ class Planner:
         if self._drafts.correct(draft):
             self._drafts.observe(draft)
         jobs = self._jobs(draft, in_resync)
-        hindrances = self._hindrances.find((draft.qrouter, draft.snat), draft.known)
+        hindrances = self.hindrances.find((draft.qrouter, draft.snat), draft.known)
         plan = Plan(
             f"router {router.id}",
             tuple(job.changes for job in jobs if job.changes),
