@@ -9,11 +9,12 @@ PROMISES: tuple[Promise, ...] = (
     Promise(
         "growth",
         "1,000 routers on one external network (dvr_snat) against 300, in processor time: an audit at most 4 times, a "
-        "restart at most 4.5 times; one of the later 700 routers is built for at most 1.7 times the time of one of the "
+        "restart at most 4.5 times; one of the later 700 routers is built for at most 1.8 times the time of one of the "
         "first 300 (each announcement reaches all routers on the network).",
         "what the kernel has in one list for the whole host is not walked once per router: parameters by instances of "
         "procfs of our own (`kernel/procfs.py`), neighbours one by one (`kernel/netlink/neighbour.py`), fip namespaces "
-        "once per round (`reconcile/fip_slices.py`); a resync sends one frame for each address (`daemon/announcements.py`)",
+        "once per round (`reconcile/fip_slices.py`); a job of a resync sends one frame for each address "
+        "(`reconcile/post_commit.py`)",
         ("tests/functional/test_cost.py", "tests/functional/test_procfs.py", "tests/unit/test_audit_reads.py"),
         cost.measure_growth,
     ),
