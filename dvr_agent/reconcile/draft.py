@@ -171,11 +171,10 @@ class Drafts:
         return frozenset((name, parameter) for name, parameter in found if parameter)
 
     def _ipv6_switch(self, state: NamespaceState, view: HostView) -> str:
-        """Return the parameter that has switched IPv6 off in a namespace; empty: it is on, or nobody wants it."""
+        """Return the parameter that has switched IPv6 off in a namespace; empty: it is on."""
         if DISABLE_IPV6 in state.sysctls:
             return DISABLE_IPV6.key
-        has_some = state.link_locals or any(":" in one.cidr for one in state.addresses)
-        if has_some or not state.links or not view.settings.ipv6:
+        if state.link_locals or _has_ipv6(state) or not state.links or not view.settings.ipv6:
             return ""
         new = self._kernel.interfaces.observe(state.name, Ownership(), [DISABLE_NEW.key])
         return DISABLE_NEW.key if new is not None and DISABLE_NEW in new.sysctls else ""
@@ -186,3 +185,8 @@ class Drafts:
         if memory.scope_marks is None:
             memory.scope_marks = marks_in_use(draft.view, draft.qrouter, draft.snat)
         return memory.scope_marks
+
+
+def _has_ipv6(state: NamespaceState) -> bool:
+    """True if an IPv6 address or route of ours is there."""
+    return any(":" in one.cidr for one in state.addresses) or any(":" in one.dst for one in state.routes)
