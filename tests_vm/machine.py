@@ -26,12 +26,13 @@ PATIENCE = 180.0
 class Machine:
     """One machine; not started yet."""
 
-    def __init__(self, image: Path, folder: Path, memory: int = 3000) -> None:
+    def __init__(self, image: Path, folder: Path, memory: int = 3000, kernel_words: str = "") -> None:
         """
         :param image: where ``disk``, ``kernel`` and ``initrd`` lie (tools/vm-image.sh)
         :param folder: empty one for its disk, socket and console
+        :param kernel_words: more words of the kernel's command line
         """
-        self._image, self._folder, self._memory = image, folder, memory
+        self._image, self._folder, self._memory, self._kernel_words = image, folder, memory, kernel_words
         self._qemu: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
         self.console = folder / "console"
@@ -48,7 +49,7 @@ class Machine:
             *("-accel", accelerator, "-cpu", "max", "-smp", "2", "-m", str(self._memory)),
             *("-nodefaults", "-display", "none", "-net", "none"),
             *("-kernel", str(self._image / "kernel"), "-initrd", str(self._image / "initrd")),
-            *("-append", "root=/dev/vda rw console=ttyS0 quiet panic=10"),
+            *("-append", f"root=/dev/vda rw console=ttyS0 quiet panic=10 {self._kernel_words}"),
             *("-drive", f"file={self.disk},if=virtio,format=raw"),
             *("-chardev", f"file,id=console,path={self.console},append=on", "-serial", "chardev:console"),
             *("-device", "virtio-serial", "-chardev", f"socket,id=tests,path={socket},server=on,wait=off"),

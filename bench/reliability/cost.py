@@ -41,10 +41,10 @@ def prepare() -> None:
     library(4)  # the daemon, too, loads libiptc at its start
 
 
-def make() -> RouterReconciler:
+def make(mode: str = MODE) -> RouterReconciler:
     """Make a reconciler that knows nothing."""
     networks = {documents.EXTERNAL_NETWORK: documents.EXTERNAL_BRIDGE}
-    return make_reconciler(states.settings(MODE), networks, STATE_PATH)
+    return make_reconciler(states.settings(mode), networks, STATE_PATH)
 
 
 def build(reconciler: RouterReconciler, routers: Iterable[Router]) -> None:

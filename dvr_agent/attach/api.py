@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from dvr_agent.state.filter import Family
 from dvr_agent.state.link import Port
 
 
@@ -34,6 +35,12 @@ class AttachDriver(Protocol):
 
     def hindrances(self, networks: Collection[str]) -> Sequence[str]:
         """Return what of others stops the traffic of these networks, as the last :meth:`check` found it."""
+
+    def host_hindrances(self) -> Sequence[str]:
+        """Return what of others stops the traffic of external networks.  Reads only, once for all routers."""
+
+    def filtered_families(self) -> Sequence[Family]:
+        """Return the families of the packets on layer 2 that pass by the host's own packet filter.  Reads only."""
 
     def prepare(self, ports: Mapping[str, Sequence[Port]]) -> None:
         """Begin to plug all ports at once, where that takes time.

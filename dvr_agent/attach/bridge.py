@@ -41,6 +41,7 @@ from dvr_agent.attach.outer_ends import (
     tap_alias,
     tap_name,
 )
+from dvr_agent.attach.uplinks import Uplinks, filtered_families
 from dvr_agent.errors import AttachError, ConfigError, NamespaceGoneError
 from dvr_agent.kernel.api import NamespaceManager, WriteCounters
 from dvr_agent.kernel.netlink.address import decode_addresses, dump_addresses
@@ -53,6 +54,7 @@ from dvr_agent.kernel.netlink.link import (
 )
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
+from dvr_agent.state.filter import Family
 from dvr_agent.state.link import Port
 
 LOG = logging.getLogger(__name__)
@@ -78,6 +80,7 @@ class BridgeDriver:
         self._namespaces = namespaces
         self._counters = counters
         self._external = dict(_external(*pair) for pair in external_networks.items())
+        self._uplinks = Uplinks(self._external.values(), counters)
         self._warned: set[str] = set()
         self._down: set[str] = set()
 
@@ -112,6 +115,15 @@ class BridgeDriver:
     def hindrances(self, networks: Collection[str]) -> Sequence[str]:
         """Return the bridges of these networks that are down and that this agent did not make."""
         return [f"bridge {name} is down" for name in map(self._bridge_of, sorted(networks)) if name in self._down]
+
+    def host_hindrances(self) -> Sequence[str]:
+        """Return the faults of external bridges that have lost their way out of the host."""
+        with attach_errors():
+            return self._uplinks.hindrances()
+
+    def filtered_families(self) -> Sequence[Family]:
+        """Return the families of the packets in bridges that pass by the host's packet filter."""
+        return filtered_families()
 
     def prepare(self, ports: Mapping[str, Sequence[Port]]) -> None:
         """Do nothing: veth pairs are made at once."""

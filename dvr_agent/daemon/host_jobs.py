@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from dvr_agent.daemon.announcements import AnnouncementRepeater
+from dvr_agent.daemon.host_hindrances import HostHindrances
 from dvr_agent.daemon.idle_bridges import IdleBridges
 from dvr_agent.daemon.job_result import JobResult
 from dvr_agent.daemon.jobs import HostJob
@@ -23,15 +24,18 @@ class HostJobs:
         resync: Resync,
         idle_bridges: IdleBridges,
         repeater: AnnouncementRepeater,
+        hindrances: HostHindrances,
     ) -> None:
         self._reconciler, self._worker = reconciler, worker
         self._resync, self._idle_bridges, self._repeater = resync, idle_bridges, repeater
+        self._hindrances = hindrances
 
     def run(self, kind: HostJob) -> None:
         """Carry out a host job; a failure is logged."""
         if kind is HostJob.BEGIN_ROUND:
             begin = partial(self._reconciler.begin_resync, self._resync.documents())
             self._worker.try_call(begin, "shared parts cannot be prepared")
+            self._hindrances.check()
         elif kind is HostJob.SWEEP:
             self._resync.sweep()
         elif kind is HostJob.ANNOUNCE:
@@ -42,7 +46,7 @@ class HostJobs:
     def router_job_ended(self, router_id: str, result: JobResult) -> None:
         """Schedule repeated announcements and checks for idle bridges, and note that the round has tried the router."""
         if result.reconciled is not None:
-            self._repeater.repeat(router_id, result.reconciled.announcements)
+            self._repeater.repeat(router_id, result.reconciled.announcements, result.reconciled.arp)
             # The stale sweep at the end of the first resync checks for idle bridges once for all routers.
             if result.reconciled.plan and self._resync.first_done.is_set():
                 self._idle_bridges.check_later()

@@ -65,12 +65,12 @@ def _where_ipv6_is(
     absent = not view.settings.ipv6
     if not absent and not allocations.without_ipv6:
         return whole, []
-    omitted = []
+    omitted, off = [], allocations.ipv6_off
 
     def fitting(state: NamespaceState) -> NamespaceState:
-        if not absent and state.name not in allocations.without_ipv6:
+        if not absent and state.name not in off:
             return state
-        omitted.append(omission_text(state, absent))
+        omitted.append(omission_text(state, "" if absent else off[state.name]))
         return ipv4_part(state, absent)
 
     base, piece, snat = (fitting(one) if one is not None else None for one in (whole.base, whole.slice, whole.snat))

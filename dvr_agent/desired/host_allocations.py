@@ -35,7 +35,7 @@ class HostAllocations:
     :ivar pair: None if the router has no pair to a fip namespace
     :ivar priorities: (floating IP, rule priority) for each FIP bound here, sorted
     :ivar conceded: subnets in the external address scope whose route in the fip namespace belongs to another router
-    :ivar without_ipv6: namespaces in which IPv6 is off (``net.ipv6.conf.all.disable_ipv6``)
+    :ivar without_ipv6: namespaces in which IPv6 is off, and the parameter that says so
     :ivar marks: (address scope, mark), sorted; empty unless connections carry marks of neutron-l3-agent
     """
 
@@ -43,7 +43,12 @@ class HostAllocations:
     priorities: tuple[tuple[str, int], ...] = field(default=())
     marks: tuple[tuple[str, int], ...] = ()
     conceded: tuple[str, ...] = ()
-    without_ipv6: frozenset[str] = frozenset()
+    without_ipv6: frozenset[tuple[str, str]] = frozenset()
+
+    @property
+    def ipv6_off(self) -> dict[str, str]:
+        """Namespace without IPv6 → the parameter that says so."""
+        return dict(self.without_ipv6)
 
 
 def new_fip_pair(router_id: str, subnet: LinkLocalPair) -> FipPair:

@@ -1,11 +1,13 @@
 """Leaves the IPv6 part out of a namespace that has no IPv6; used by ``build``.
 
 A namespace has none where the kernel was booted with ``ipv6.disable=1``, and where ``net.ipv6.conf.all.disable_ipv6``
-is 1 in it: the kernel refuses addresses and routes there.
+is 1 in it: the kernel refuses addresses and routes there.  So it does on devices that were made while
+``net.ipv6.conf.default.disable_ipv6`` was 1; others keep their IPv6, so that a namespace counts only if none has any.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from dvr_agent.desired import names
@@ -17,6 +19,8 @@ from dvr_agent.state.sysctl import Sysctl
 
 DISABLE_IPV6 = Sysctl("ipv6/conf/all/disable_ipv6", "1")
 """The parameter, with the value that means that a namespace has no IPv6."""
+DISABLE_NEW = Sysctl("ipv6/conf/default/disable_ipv6", "1")
+"""The parameter, with the value that means that a namespace's new devices have no IPv6."""
 
 
 def ipv4_part(state: NamespaceState, absent: bool) -> NamespaceState:
@@ -41,16 +45,20 @@ def ipv4_part(state: NamespaceState, absent: bool) -> NamespaceState:
     )
 
 
-def omission_text(state: NamespaceState, absent: bool) -> str:
-    """Return which IPv6 addresses of a document are left out of a namespace, and why; empty if it asks for none."""
+def omission_text(state: NamespaceState, parameter: str) -> str:
+    """Return which IPv6 addresses of a document are left out of a namespace, and why; empty if it asks for none.
+
+    :param parameter: the one that says so, empty if the kernel has no IPv6 at all
+    """
     addresses = sorted(one.cidr for one in state.addresses if ":" in one.cidr)
     if not addresses:
         return ""
-    why = "this kernel has no IPv6 (ipv6.disable=1)" if absent else "net.ipv6.conf.all.disable_ipv6 is 1 there"
+    off = f"net.{parameter.replace('/', '.')} is 1 there"
+    why = off if parameter else "this kernel has no IPv6 (ipv6.disable=1)"
     return f"IPv6 addresses {', '.join(addresses)} in namespace {state.name}: {why}"
 
 
-def advertising(router: Router, without: frozenset[str], absent: bool) -> Router:
+def advertising(router: Router, without: Collection[str], absent: bool) -> Router:
     """Return the router that its services see: without the IPv6 subnets that are not in its namespace.
 
     :param without: names of namespaces without IPv6

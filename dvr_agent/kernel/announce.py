@@ -19,7 +19,7 @@ from pyroute2.arp import ARPHRD_ETHER
 from pyroute2.protocols import ETH_P_ARP, ETH_P_IP, ETH_P_IPV6
 
 from dvr_agent.errors import KernelError
-from dvr_agent.kernel.api import NamespaceManager
+from dvr_agent.kernel.api import GratuitousArp, NamespaceManager
 from dvr_agent.state.namespace import Announcement
 
 # Numbers that pyroute2 does not have.
@@ -27,6 +27,7 @@ SIOCGIFHWADDR = 0x8927
 """include/uapi/linux/sockios.h"""
 ARPOP_REQUEST, ARPOP_REPLY = 1, 2
 """include/uapi/linux/if_arp.h"""
+_OPERATIONS = ((GratuitousArp.REQUEST, ARPOP_REQUEST), (GratuitousArp.REPLY, ARPOP_REPLY))
 BROADCAST = b"\xff" * 6
 ALL_NODES = ipaddress.IPv6Address("ff02::1").packed
 ALL_NODES_MAC = bytes.fromhex("333300000001")
@@ -52,8 +53,10 @@ class PacketAnnouncer:
     def __init__(self, namespaces: NamespaceManager) -> None:
         self._namespaces = namespaces
 
-    def announce(self, namespace: str, announcements: Sequence[Announcement]) -> None:
-        """Send a gratuitous ARP request and reply (IPv4) or an unsolicited neighbour advertisement (IPv6) for each.
+    def announce(
+        self, namespace: str, announcements: Sequence[Announcement], arp: GratuitousArp = GratuitousArp.BOTH
+    ) -> None:
+        """Send gratuitous ARP frames (IPv4) or an unsolicited neighbour advertisement (IPv6) for each.
 
         An announcement that cannot be sent does not keep the others from being sent.
 
@@ -67,7 +70,7 @@ class PacketAnnouncer:
         except OSError as exc:
             raise KernelError(namespace, "packet socket", exc.errno or errno.EIO) from exc
         try:
-            failures = _send(sock, announcements)
+            failures = _send(sock, announcements, arp)
         finally:
             _close_aside(sock)
         if failures:
@@ -77,7 +80,9 @@ class PacketAnnouncer:
             raise KernelError(namespace, what, cause.errno or errno.EIO, more) from cause
 
 
-def _send(sock: socket.socket, announcements: Sequence[Announcement]) -> list[tuple[Announcement, OSError]]:
+def _send(
+    sock: socket.socket, announcements: Sequence[Announcement], arp: GratuitousArp
+) -> list[tuple[Announcement, OSError]]:
     """Send all announcements; returns those that failed."""
     failures = []
     macs: dict[str, bytes] = {}
@@ -85,7 +90,7 @@ def _send(sock: socket.socket, announcements: Sequence[Announcement]) -> list[tu
         try:
             if one.device not in macs:
                 macs[one.device] = _mac(sock, one.device)
-            for protocol, frame in frames(one.address, macs[one.device]):
+            for protocol, frame in frames(one.address, macs[one.device], arp):
                 sock.sendto(frame, (one.device, protocol))
         except OSError as exc:
             failures.append((one, exc))
@@ -100,11 +105,11 @@ def _close_aside(sock: socket.socket) -> None:
         sock.close()
 
 
-def frames(address: str, mac: bytes) -> list[tuple[int, bytes]]:
+def frames(address: str, mac: bytes, arp: GratuitousArp) -> list[tuple[int, bytes]]:
     """Return the frames that announce an address, each with its Ethernet protocol."""
     ip = ipaddress.ip_address(address)
     if ip.version == 4:
-        return [(ETH_P_ARP, _gratuitous_arp(ip.packed, mac, op)) for op in (ARPOP_REQUEST, ARPOP_REPLY)]
+        return [(ETH_P_ARP, _gratuitous_arp(ip.packed, mac, op)) for kind, op in _OPERATIONS if kind in arp]
     return [(ETH_P_IPV6, _unsolicited_advertisement(ip.packed, mac))]
 
 

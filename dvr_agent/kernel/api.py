@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from enum import Flag, auto
+from typing import NamedTuple, Protocol
 
 from dvr_agent.state.diff import Change
-from dvr_agent.state.filter import Table, TableKey
+from dvr_agent.state.filter import Family, Table, TableKey
 from dvr_agent.state.missing import Missing
 from dvr_agent.state.namespace import Announcement, NamespaceState
 from dvr_agent.state.neighbour import Neighbour
@@ -138,14 +139,27 @@ class IptablesManager(Protocol):
         """Return our chains in all tables of both families, in iptables-save syntax."""
 
 
+class DroppingChain(NamedTuple):
+    """A chain of another program that drops what is forwarded.
+
+    :ivar families: of the packets that it sees
+    """
+
+    families: tuple[Family, ...]
+    text: str
+
+
 class NftablesManager(Protocol):
-    """Chains of neutron-l3-agent in tables of nf_tables, where its iptables is iptables-nft."""
+    """Chains of neutron-l3-agent in tables of nf_tables, where its iptables is iptables-nft; what others drop there."""
 
     def observe(self, namespace: str) -> tuple[Table, ...]:
         """Read the chains of neutron-l3-agent, by table; () if there are none, or no nf_tables.
 
         :raises NamespaceGoneError: there is no such namespace
         """
+
+    def dropping(self, namespace: str) -> tuple[DroppingChain, ...]:
+        """Read the base chains by which others drop what is forwarded; () without any, or without the namespace."""
 
     def remove(self, namespace: str) -> int:
         """Remove neutron-l3-agent's chains from all tables in one transaction; returns the number of chains.
@@ -168,11 +182,23 @@ class Conntrack(Protocol):
         """
 
 
+class GratuitousArp(Flag):
+    """The frames that announce an IPv4 address; a broadcast costs the host time for every router on the network."""
+
+    REQUEST = auto()
+    """The announcement of RFC 5227."""
+    REPLY = auto()
+    """For neighbours that heed replies only."""
+    BOTH = REQUEST | REPLY
+
+
 class Announcer(Protocol):
     """Announces addresses to the hosts on a network."""
 
-    def announce(self, namespace: str, announcements: Sequence[Announcement]) -> None:
-        """Send a gratuitous ARP request and reply (IPv4) or an unsolicited neighbour advertisement (IPv6) for each."""
+    def announce(
+        self, namespace: str, announcements: Sequence[Announcement], arp: GratuitousArp = GratuitousArp.BOTH
+    ) -> None:
+        """Send gratuitous ARP frames (IPv4) or an unsolicited neighbour advertisement (IPv6) for each."""
 
 
 @dataclass(frozen=True, slots=True)

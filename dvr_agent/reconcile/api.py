@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from dvr_agent.errors import DvrError
+from dvr_agent.kernel.api import GratuitousArp
 from dvr_agent.model.router import Router
 from dvr_agent.services.bundle import ServiceChange, Services
 from dvr_agent.state.diff import Changes
@@ -71,6 +72,7 @@ class Result:
     :ivar built: the document's router without what other routers have
     :ivar undone: (``state.namespace.thing_of``) of what was refused, and of what was skipped because of it
     :ivar staying: only of a removal of stale objects: ids of routers of which something could not be removed
+    :ivar arp: the frames that were sent for the announcements of IPv4 addresses
     """
 
     plan: Plan
@@ -83,6 +85,7 @@ class Result:
     built: Router | None = None
     undone: frozenset[Hashable] = frozenset()
     staying: frozenset[str] = frozenset()
+    arp: GratuitousArp = GratuitousArp.BOTH
 
 
 class RefusedError(DvrError):
@@ -123,6 +126,12 @@ class RouterPlanner(Protocol):
 
         :raises NotSupportedError: HA or not distributed: left alone
         :raises KernelError: the kernel could not be read
+        """
+
+    def host_hindrances(self) -> tuple[str, ...]:
+        """Return what stops the traffic of many routers without being ours: it is not changed.
+
+        :raises DvrError: it could not be read
         """
 
     def learn(self, router: Router) -> None:

@@ -10,7 +10,7 @@ from dvr_agent.desired.build import DesiredRouter, desired_router
 from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView, is_left_alone, make_view
-from dvr_agent.desired.without_ipv6 import DISABLE_IPV6, advertising
+from dvr_agent.desired.without_ipv6 import DISABLE_IPV6, DISABLE_NEW, advertising
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.fip_networks import SharedPart
@@ -20,6 +20,7 @@ from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import marks_in_use
 from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.state.ownership import Ownership
 
 
 @dataclass(slots=True)
@@ -34,6 +35,7 @@ class Draft:
     :ivar qrouter: observed state of the qrouter namespace, None if there is no such namespace
     :ivar slice: the same for the router's slice of the fip namespace
     :ivar snat: the same for the snat namespace
+    :ivar known: the router was in sync not long ago: in a resync it is not searched for what nobody wants
     """
 
     view: HostView
@@ -44,11 +46,12 @@ class Draft:
     qrouter: NamespaceState | None = None
     slice: NamespaceState | None = None
     snat: NamespaceState | None = None
+    known: bool = False
 
     @property
     def served(self) -> Router:
         """The router as its services see it: without IPv6 where its namespace has none."""
-        return advertising(self.view.router, self.allocated.without_ipv6, not self.view.settings.ipv6)
+        return advertising(self.view.router, self.allocated.ipv6_off, not self.view.settings.ipv6)
 
 
 class Drafts:
@@ -113,7 +116,7 @@ class Drafts:
         memory = self._memory.router(draft.view.router.id)
         if not in_resync:
             memory.in_sync = None
-        known = in_resync and memory.knows(state)
+        draft.known = known = in_resync and memory.knows(state)
         draft.qrouter = self.read(state.qrouter, known)
         draft.snat = self.read(state.snat, known) if state.snat is not None else None
         if state.slice is None:
@@ -167,12 +170,25 @@ class Drafts:
         memory.desired = (view.router, gateway, allocated, state)
         return state
 
-    def _without_ipv6(self, draft: Draft) -> frozenset[str]:
-        """Return the router's namespaces in which IPv6 is off; the next draft begins with them."""
+    def _without_ipv6(self, draft: Draft) -> frozenset[tuple[str, str]]:
+        """Return the router's namespaces in which IPv6 is off, and the parameter that says so.
+
+        The next draft begins with them.
+        """
         states = (draft.qrouter, draft.slice, draft.snat)
-        found = frozenset(state.name for state in states if state is not None and DISABLE_IPV6 in state.sysctls)
+        switches = ((state.name, self._ipv6_switch(state, draft.view)) for state in states if state is not None)
+        found = frozenset((name, parameter) for name, parameter in switches if parameter)
         self._memory.router(draft.view.router.id).without_ipv6 = found
         return found
+
+    def _ipv6_switch(self, state: NamespaceState, view: HostView) -> str:
+        """Return the parameter that has switched IPv6 off in a namespace; empty: it is on."""
+        if DISABLE_IPV6 in state.sysctls:
+            return DISABLE_IPV6.key
+        if state.link_locals or _has_ipv6(state) or not state.links or not view.settings.ipv6:
+            return ""
+        new = self._kernel.interfaces.observe(state.name, Ownership(), [DISABLE_NEW.key])
+        return DISABLE_NEW.key if new is not None and DISABLE_NEW in new.sysctls else ""
 
     def _known_marks(self, draft: Draft) -> tuple[tuple[str, int], ...]:
         """Return the marks of address scopes in the kernel when this process first read the router's namespaces."""
@@ -180,3 +196,8 @@ class Drafts:
         if memory.scope_marks is None:
             memory.scope_marks = marks_in_use(draft.view, draft.qrouter, draft.snat)
         return memory.scope_marks
+
+
+def _has_ipv6(state: NamespaceState) -> bool:
+    """True if an IPv6 address or route of ours is there."""
+    return any(":" in one.cidr for one in state.addresses) or any(":" in one.dst for one in state.routes)

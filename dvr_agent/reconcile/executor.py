@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from dvr_agent.attach.api import AttachDriver
 from dvr_agent.errors import KernelError, NamespaceGoneError
-from dvr_agent.kernel.api import Kernel
+from dvr_agent.kernel.api import GratuitousArp, Kernel
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.post_commit import PostCommit
 from dvr_agent.state.address import Address
@@ -54,7 +54,7 @@ class Executor:
     def __init__(self, kernel: Kernel, attach: AttachDriver) -> None:
         self._kernel, self._attach = kernel, attach
 
-    def apply(self, jobs: Sequence[NamespaceJob], post_commit: PostCommit, paths: Paths) -> Missing:
+    def apply(self, jobs: Sequence[NamespaceJob], post_commit: PostCommit, paths: Paths, arp: GratuitousArp) -> Missing:
         """Note the post-commit work, then make the changes; new addresses are announced when all leads to them.
 
         :returns: what was refused, and what is missing because of it
@@ -64,7 +64,7 @@ class Executor:
             post_commit.note(job.changes)
         if not any(jobs):
             return Missing(paths)
-        return self.carry_out(jobs, paths, partial(post_commit.announce, self._kernel))
+        return self.carry_out(jobs, paths, partial(post_commit.announce, self._kernel, arp))
 
     def carry_out(
         self,
@@ -82,8 +82,7 @@ class Executor:
         return missing
 
 
-@dataclass(frozen=True, slots=True)
-class _TableStep:
+class _TableStep(NamedTuple):
     """One commit of a packet filter table."""
 
     namespace: str
@@ -101,17 +100,20 @@ class _Run:
         self._jobs = jobs
         self._tables: dict[tuple[str, TableKey], Table] = {}
         self._staying = [job for job in jobs if not job.changes.remove]
-        tables = [change for job in self._staying for change in job.changes.tables]
-        pairs = [*translated_pairs(change.old for change in tables), *translated_pairs(change.new for change in tables)]
+        self._changing = [(job, change) for job in self._staying for change in job.changes.tables]
+        self._replacing = [(job, change) for job, change in self._changing if change.old.chains]
+        old = translated_pairs(change.old for _job, change in self._replacing)
+        pairs = [*old, *translated_pairs(change.new for _job, change in self._changing)]
         missing.join(pairs)
-        rules = (change.item for job in self._staying for change in job.changes.items if isinstance(change.item, Rule))
-        led = {*paths.led, *(one for pair in pairs for one in pair), *filter(None, map(subject, rules))}
-        staying = {address for change in tables for address in switched(change)}
-        added = _added_routes(self._staying)
+        about, added = _rules_and_routes(self._staying)
+        led = {*paths.led, *(one for pair in pairs for one in pair), *about}
+        staying = {address for _job, change in self._replacing for address in switched(change)}
         self._sides = find_sides((change for job in self._staying for change in job.changes.items), paths.units)
         self._staged = [
             (job, phases(job.changes.items, self._surroundings(job, led, staying, added))) for job in self._staying
         ]
+        self._removing = [(job, phase) for job, phase in self._staged if phase.removes]
+        self._ports = [_ports(job, phase) for job, phase in self._staged]
 
     def _surroundings(
         self, job: NamespaceJob, led: Collection[str], staying: Collection[str], added: Mapping[str, AddedRoutes]
@@ -122,8 +124,8 @@ class _Run:
         """Make the changes: one line for each step of the order."""
         self._make_room()
         self._commit(Step.BUILD)
-        for job, phase in self._staged:
-            self._build(job, phase)
+        for (job, phase), new_ports in zip(self._staged, self._ports, strict=True):
+            self._build(job, phase, new_ports)
         self._hold_back()
         self._commit(Step.LEAD)
         for job, phase in reversed(self._staged):
@@ -138,7 +140,7 @@ class _Run:
         self._commit(Step.STOP)
         self._apply_all("withdraw")
         self._commit(Step.END)
-        for job, phase in reversed(self._staged):
+        for job, phase in reversed(self._removing):
             self._remove(job, phase.late)
         self._remove_stale_tables()
         self._remove_namespaces()
@@ -153,7 +155,7 @@ class _Run:
         self._create_namespaces()
         for job in self._staying:
             self._apply(job, job.first)
-        for job, phase in reversed(self._staged):
+        for job, phase in reversed(self._removing):
             self._apply(job, phase.before)
 
     # --- namespaces ---
@@ -185,21 +187,28 @@ class _Run:
     def _due(self, step: Step) -> list[_TableStep]:
         """Return the tables that a step changes."""
         due = []
-        for job in self._staying:
-            name, own = job.changes.namespace, _own_addresses(job)
-            for change in job.changes.tables:
-                place = (name, change.new.key)
-                is_done = step is Step.LEAD and not change.old.chains and not self._missing
-                if is_done or self._missing.lacks_table(*place):
-                    continue
-                present = self._tables.get(place, change.old)
-                keeps = partial(self._keeps, name, step, present) if self._missing else _no_rule
-                used = present if step > Step.LEAD else Table(*change.new.key)
-                table = table_at(step, change, own, keeps, partial(self._admits, own, used), self._sides)
-                if table is not None and table != present:
-                    self._tables[place] = table
-                    due.append(_TableStep(name, change, table))
+        refused = bool(self._missing)
+        # Where there was no table the first step is the only one, unless something was refused since.
+        for job, change in self._changing if step is Step.BUILD or refused else self._replacing:
+            name = job.changes.namespace
+            place = (name, change.new.key)
+            if refused and self._missing.lacks_table(*place):
+                continue
+            present = self._tables.get(place, change.old)
+            table = self._table_at(step, job, change, present)
+            if table is not None and table != present:
+                self._tables[place] = table
+                due.append(_TableStep(name, change, table))
         return due
+
+    def _table_at(self, step: Step, job: NamespaceJob, change: TableChange, present: Table) -> Table | None:
+        """Return a table at a step, None if the step does not change it."""
+        if step is Step.BUILD and not change.old.chains:
+            return change.new
+        own = _own_addresses(job)
+        keeps = partial(self._keeps, job.changes.namespace, step, present) if self._missing else _no_rule
+        used = present if step > Step.LEAD else Table(*change.new.key)
+        return table_at(step, change, own, keeps, partial(self._admits, own, used), self._sides)
 
     def _admits(self, own: Collection[str], used: Table, rule: FilterRule) -> bool:
         """True if a new rule can be there; one by which traffic is translated already stays."""
@@ -242,16 +251,17 @@ class _Run:
 
     def _prepare_ports(self) -> None:
         ports: dict[str, list[Port]] = {}
-        for job, phase in self._staged:  # a fip namespace has two jobs: the shared part, and the slice
-            ports.setdefault(job.changes.namespace, []).extend(_ports(job, phase))
+        for job, new_ports in zip(self._staying, self._ports, strict=True):
+            # a fip namespace has two jobs: the shared part, and the slice
+            ports.setdefault(job.changes.namespace, []).extend(new_ports)
         if any(ports.values()):
             self._attach.prepare(ports)
 
-    def _build(self, job: NamespaceJob, phase: Phases) -> None:
-        ports, name = _ports(job, phase), job.changes.namespace
+    def _build(self, job: NamespaceJob, phase: Phases, ports: Sequence[Port]) -> None:
+        name = job.changes.namespace
         if ports and not self._missing.lacks_namespace(name):
             self._plug(job, phase, ports)
-        self._apply(job, [change for change in phase.build if _new_port(change) is None])
+        self._apply(job, _without_ports(phase.build) if ports else phase.build)
 
     def _plug(self, job: NamespaceJob, phase: Phases, ports: Sequence[Port]) -> None:
         """Plug ports: all at once, and one by one if one of them is refused."""
@@ -319,8 +329,12 @@ class _Run:
 
 def _ports(job: NamespaceJob, phase: Phases) -> list[Port]:
     """Return the ports that the attach driver plugs: new ports, and ports with a wrong outer side."""
-    new = (_new_port(change) for change in phase.build)
+    new = [_new_port(change) for change in phase.build if type(change.item) is Link]
     return [*(port for port, _ in job.repair), *(port for port in new if port is not None)]
+
+
+def _without_ports(changes: Iterable[Change]) -> list[Change]:
+    return [change for change in changes if type(change.item) is not Link or _new_port(change) is None]
 
 
 def _own_addresses(job: NamespaceJob) -> frozenset[str]:
@@ -336,14 +350,18 @@ def _no_rule(_rule: FilterRule) -> bool:
     return False
 
 
-def _added_routes(jobs: Iterable[NamespaceJob]) -> dict[str, AddedRoutes]:
-    """Return namespace → (destination, table) of the routes that are added in it."""
-    found: dict[str, AddedRoutes] = {}
+def _rules_and_routes(jobs: Iterable[NamespaceJob]) -> tuple[set[str], dict[str, AddedRoutes]]:
+    """Return the traffic of rules, and namespace → (destination, table) of the routes that are added in it."""
+    about: set[str] = set()
+    added: dict[str, AddedRoutes] = {}
     for job in jobs:
         for change in job.changes.items:
-            if change.action is Action.ADD and isinstance(change.item, Route):
-                found.setdefault(job.changes.namespace, set()).add(change.item.key)
-    return found
+            item = change.item
+            if isinstance(item, Rule):
+                about.add(subject(item) or "")
+            elif isinstance(item, Route) and change.action is Action.ADD:
+                added.setdefault(job.changes.namespace, set()).add(item.key)
+    return about - {""}, added
 
 
 def _new_port(change: Change) -> Port | None:

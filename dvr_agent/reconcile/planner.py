@@ -18,7 +18,7 @@ from dvr_agent.reconcile.api import Plan
 from dvr_agent.reconcile.draft import Draft, Drafts
 from dvr_agent.reconcile.fip_networks import SharedPart, device_of
 from dvr_agent.reconcile.fip_slices import device_removal, slice_removal, without_staying
-from dvr_agent.reconcile.hindrances import find_hindrances
+from dvr_agent.reconcile.hindrances import HostHindrances, RouterHindrances
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import AttachReader, KernelReader, ServiceReader
@@ -57,6 +57,7 @@ class Planner:
     """Plans routers, their removal and the removal of stale objects.
 
     :param memory: of the host; :meth:`HostMemory.load` comes before the first plan
+    :ivar hindrances: finds what stops traffic in the namespaces of single routers
     """
 
     def __init__(
@@ -70,6 +71,8 @@ class Planner:
         self.services = services
         self._kernel, self._attach, self._memory = kernel, attach, memory
         self._drafts = Drafts(kernel, settings, memory)
+        self.hindrances = RouterHindrances(kernel)
+        self._host_hindrances = HostHindrances(kernel, attach, memory)
 
     def load(self) -> None:
         """Read state files and kernel once: which slices there are, which pairs and priorities are in use.
@@ -96,6 +99,13 @@ class Planner:
         warnings = [f"{device} could not be plugged: {why}" for device, why in sorted(obstacles.items())]
         return replace(job.plan, warnings=(*job.plan.warnings, *warnings))
 
+    def host_hindrances(self) -> tuple[str, ...]:
+        """Return what stops the traffic of many routers without being ours.
+
+        :raises DvrError: it could not be read
+        """
+        return self._host_hindrances.find()
+
     def learn(self, router: Router) -> None:
         """Read a router's routes, so that :meth:`plan_stale` keeps the devices which they use.
 
@@ -115,12 +125,13 @@ class Planner:
         if self._drafts.correct(draft):
             self._drafts.observe(draft)
         jobs = self._jobs(draft, in_resync)
+        hindrances = self.hindrances.find((draft.qrouter, draft.snat), draft.known)
         plan = Plan(
             f"router {router.id}",
             warnings=draft.state.warnings,
             services=self.services.plan(draft.served),
             omitted=draft.state.omitted,
-            hindrances=(*find_hindrances((draft.qrouter, draft.snat)), *self._attach.hindrances(router.networks)),
+            hindrances=(*hindrances, *self._attach.hindrances(router.networks)),
         )
         return RouterJob(_part(plan, jobs), jobs, draft, _paths(draft.view))
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Collection, Iterable, Sequence
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
-from dvr_agent.kernel.api import Kernel
+from dvr_agent.kernel.api import GratuitousArp, Kernel
 from dvr_agent.reconcile.translations import dnat_pairs, rules_of
 from dvr_agent.state.diff import Changes, TableChange
 from dvr_agent.state.filter import Snat, Table
@@ -72,12 +72,13 @@ class PostCommit:
                 del self._untranslated[namespace]
         return deleted
 
-    def announce(self, kernel: Kernel, missing: Missing) -> None:
+    def announce(self, kernel: Kernel, arp: GratuitousArp, missing: Missing) -> None:
         """Send the pending announcements once, and note them as sent, since the daemon repeats them.
 
         Those of addresses to which nothing leads yet stay pending.  A failure does not degrade the router: the
         repetition follows.
 
+        :param arp: the frames to send first; repetitions send the others
         :param missing: what the job could not make
         """
         by_namespace: dict[str, list[Announcement]] = {}
@@ -88,7 +89,7 @@ class PostCommit:
         for namespace, announcements in by_namespace.items():
             self._sent += [(namespace, announcement) for announcement in announcements]
             try:
-                kernel.announcer.announce(namespace, announcements)
+                kernel.announcer.announce(namespace, announcements, arp)
             except KernelError as exc:
                 LOG.warning("announcement failed, it is repeated: %s", exc)
 
@@ -102,7 +103,8 @@ def released_addresses(changes: Iterable[TableChange]) -> list[str]:
     """Return the addresses that lose their translation or get another one: their conntrack entries are stale."""
     gone: set[tuple[str, str]] = set()
     for change in changes:
-        gone |= _translations(change.old) - _translations(change.new)
+        if change.old.chains:
+            gone |= _translations(change.old) - _translations(change.new)
     return sorted({address for address, _ in gone})
 
 

@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from dvr_agent.attach.api import OuterPort
+from dvr_agent.kernel.api import DroppingChain
 from dvr_agent.model.router import Router
 from dvr_agent.services.bundle import ServiceChange
-from dvr_agent.state.filter import Table, TableKey
+from dvr_agent.state.filter import Family, Table, TableKey
 from dvr_agent.state.link import Port
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.neighbour import Neighbour
@@ -60,10 +61,13 @@ class IptablesReader(Protocol):
 
 
 class NftablesReader(Protocol):
-    """Reads the chains of neutron-l3-agent in nf_tables."""
+    """Reads nf_tables."""
 
     def observe(self, namespace: str) -> tuple[Table, ...]:
         """Read the tables with chains of neutron-l3-agent, its chains only."""
+
+    def dropping(self, namespace: str) -> tuple[DroppingChain, ...]:
+        """Read the base chains by which others drop what is forwarded."""
 
 
 class KernelReader(Protocol):
@@ -97,6 +101,12 @@ class AttachReader(Protocol):
 
     def hindrances(self, networks: Collection[str]) -> Sequence[str]:
         """Return what of others stops the traffic of these networks, as the last :meth:`check` found it."""
+
+    def host_hindrances(self) -> Sequence[str]:
+        """Return what of others stops the traffic of external networks."""
+
+    def filtered_families(self) -> Sequence[Family]:
+        """Return the families of the packets on layer 2 that pass by the host's own packet filter."""
 
     def list(self) -> list[OuterPort]:
         """Return the layer 2 sides of all our ports."""

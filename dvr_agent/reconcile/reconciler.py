@@ -21,7 +21,7 @@ from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.errors import DvrError, KernelError, NotSupportedError
-from dvr_agent.kernel.api import Kernel
+from dvr_agent.kernel.api import GratuitousArp, Kernel
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.allocation_files import AllocationFiles
 from dvr_agent.reconcile.api import RefusedError, Result
@@ -79,6 +79,8 @@ class RouterReconciler:
     def reconcile(self, router: Router, in_resync: bool = False, document: str = "") -> Result:
         """Make the kernel agree with a router's document."""
         started = time.perf_counter()
+        # A resync builds many routers, and each of their broadcasts reaches all of them.
+        arp = GratuitousArp.REQUEST if in_resync else GratuitousArp.BOTH
         self._settle_doubts()
         try:
             job = self.planner.plan_router(router, in_resync, document)
@@ -92,18 +94,18 @@ class RouterReconciler:
         try:
             with self.memory.doubting(lambda: self.memory.slices_of(router.id)):
                 with self._tables_reserved(job.jobs):
-                    missing = repaired = self._executor.apply(job.jobs, post_commit, job.paths)
+                    missing = repaired = self._executor.apply(job.jobs, post_commit, job.paths, arp)
                 if job.repairs_ports:  # a port that was made anew has lost its addresses and routes
                     job = self.planner.plan_router(router)
                     with self._tables_reserved(job.jobs):
-                        missing = self._executor.apply(job.jobs, post_commit, job.paths)
+                        missing = self._executor.apply(job.jobs, post_commit, job.paths, arp)
                 deleted = post_commit.delete_connections(self.kernel, missing.held)
         except DvrError:
             with excutils.save_and_reraise_exception(logger=LOG):
                 LOG.debug(
                     "router %s: failed half way; changes made so far stay, the next try makes the rest", router.id
                 )
-        post_commit.announce(self.kernel, missing)  # also what an earlier job has left
+        post_commit.announce(self.kernel, arp, missing)  # also what an earlier job has left
         announced = tuple(post_commit.take_sent())
         affected: tuple[str, ...] = ()
         if not missing:
@@ -124,7 +126,7 @@ class RouterReconciler:
         seconds = time.perf_counter() - started
         undone = frozenset(missing.undone | repaired.undone)
         built = job.draft.view.router
-        result = Result(plan, seconds, announced, deleted, trouble, affected, rivals, built, undone)
+        result = Result(plan, seconds, announced, deleted, trouble, affected, rivals, built, undone, arp=arp)
         if missing:
             raise RefusedError(missing.errors, missing.held, result)
         return result

@@ -7,20 +7,19 @@ traffic stops being led to what is taken away; see ``docs/architecture.md``, "Or
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from dvr_agent.state.address import Address
 from dvr_agent.state.dependency import subject
 from dvr_agent.state.diff import Action, Change
-from dvr_agent.state.namespace import KIND_OF
+from dvr_agent.state.kind import KernelObject
+from dvr_agent.state.namespace import KIND_OF, KINDS
 from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, MAIN_TABLE, Route
 from dvr_agent.state.rule import KERNEL_RULES, Rule
 from dvr_agent.state.sides import NO_SIDES, Sides
 
 
-@dataclass(frozen=True, slots=True)
-class Phases:
+class Phases(NamedTuple):
     """The changes of one namespace in the order of execution.
 
     :ivar before: routes of the main table that are removed, but no default routes and none of a unit: the kernel would
@@ -45,9 +44,13 @@ class Phases:
     withdraw: tuple[Change, ...] = ()
     late: tuple[Change, ...] = ()
 
+    @property
+    def removes(self) -> bool:
+        """True if anything is removed, beyond what makes room for a new object."""
+        return bool(self.before or self.stop or self.unroute or self.withdraw or self.late)
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+
+class Surroundings(NamedTuple):
     """What the order within a namespace depends on beyond the changes themselves.
 
     :ivar led: addresses and networks of units (``missing.Paths``), whose routes divert traffic
@@ -62,7 +65,12 @@ class Surroundings:
     added: Collection[tuple[str, int]] = ()
 
 
-def phases(changes: Iterable[Change], around: Surroundings = Surroundings()) -> Phases:
+_NOTHING = Surroundings()
+_LEADING = frozenset((Rule, Route))
+"""Kinds of which some objects divert traffic."""
+
+
+def phases(changes: Iterable[Change], around: Surroundings = _NOTHING) -> Phases:
     """Sort the changes of one namespace into phases, each in dependency order."""
     build: list[Change] = []
     remove: list[Change] = []
@@ -73,8 +81,10 @@ def phases(changes: Iterable[Change], around: Surroundings = Surroundings()) -> 
             remove.append(change)
         elif _arrives(change, around.sides):
             arrive.append(change)
+        elif type(change.item) in _LEADING and _leads(change, around.led):
+            lead.append(change)
         else:
-            (lead if _leads(change, around.led) else build).append(change)
+            build.append(change)
     leading = _sorted(lead, _lead_rank)
     if not remove:
         return Phases(build=_sorted(build, _build_rank), lead=leading, arrive=tuple(arrive))
@@ -173,15 +183,18 @@ def _lead_rank(change: Change) -> int:
 
 
 def _build_rank(change: Change) -> int:
-    return _rank(KIND_OF[type(change.item)].build_rank, change.item)
+    rank = _BUILD_RANKS[type(change.item)]
+    return rank if isinstance(rank, int) else rank(change.item)
 
 
 def _remove_rank(change: Change) -> int:
-    return _rank(KIND_OF[type(change.item)].remove_rank, change.item)
+    rank = _REMOVE_RANKS[type(change.item)]
+    return rank if isinstance(rank, int) else rank(change.item)
 
 
-def _rank(rank: int | Callable[[Any], int], item: object) -> int:
-    return rank if isinstance(rank, int) else rank(item)
+_Ranks = dict[type[KernelObject], int | Callable[[Any], int]]
+_BUILD_RANKS: _Ranks = {kind.type: kind.build_rank for kind in KINDS}
+_REMOVE_RANKS: _Ranks = {kind.type: kind.remove_rank for kind in KINDS}
 
 
 def _sorted(changes: list[Change], rank: Callable[[Change], int]) -> tuple[Change, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+from dvr_agent.state.address import Address
 from dvr_agent.state.kind import AnyKind, KernelObject
 from dvr_agent.state.namespace import KINDS, NamespaceState
 from dvr_agent.state.ownership import Ownership
@@ -21,6 +22,9 @@ class SliceIndex:
 
     def __init__(self, state: NamespaceState) -> None:
         self._name = state.name
+        self._link_locals: defaultdict[str, list[Address]] = defaultdict(list)
+        for address in state.link_locals:
+            self._link_locals[address.device].append(address)
         self._by_device: dict[AnyKind, dict[str, list[KernelObject]]] = {}
         self._by_table: dict[AnyKind, dict[int, list[KernelObject]]] = {}
         for kind in KINDS:
@@ -39,7 +43,8 @@ class SliceIndex:
     def cut(self, ownership: Ownership) -> NamespaceState:
         """Return the slice with this ownership, which names its devices (``devices``, not ``prefixes``)."""
         found: dict[str, Any] = {kind.field: self._owned(kind, ownership) for kind in KINDS}
-        return NamespaceState(self._name, ownership, **found)
+        link_locals = frozenset(one for device in ownership.devices for one in self._link_locals.get(device, ()))
+        return NamespaceState(self._name, ownership, link_locals=link_locals, **found)
 
     def _owned(self, kind: AnyKind, ownership: Ownership) -> frozenset[KernelObject]:
         by_device, by_table = self._by_device[kind], self._by_table.get(kind, {})

@@ -19,6 +19,9 @@ _MERGED = ("nat", "mangle")
 
 Rules of ``filter`` drop what has another mark than theirs: those of both states together would drop everything."""
 
+_TRANSLATING = "nat"
+"""The table whose rules translate addresses."""
+
 RuleTest = Callable[[FilterRule], bool]
 
 
@@ -172,7 +175,7 @@ def subjects(rule: FilterRule) -> set[str]:
 def translated_pairs(tables: Iterable[Table]) -> Iterator[tuple[str, str]]:
     """Yield (floating IP, fixed IP) of each DNAT rule."""
     for table in tables:
-        for chain in table.chains:
+        for chain in table.chains if table.name == _TRANSLATING else ():
             for rule in chain.rules:
                 if isinstance(rule.target, Dnat) and isinstance(rule.dst, str):
                     yield rule.dst.removesuffix("/32"), rule.target.address

@@ -13,7 +13,7 @@ import pytest
 
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.announce import CLOSING, PacketAnnouncer
-from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.api import GratuitousArp, WriteCounters
 from dvr_agent.kernel.namespaces import RealNamespaces
 from dvr_agent.state.address import Address
 from dvr_agent.state.namespace import Announcement
@@ -83,6 +83,23 @@ def test_ipv4_frames_are_those_of_arping(announcer: PacketAnnouncer, listener: s
         lab.in_netns("gateway", "arping", flag, "-c", "1", "-w", "1", "-I", "eth0", V4, check=False)
     assert ours == announcing_frames(listener, 2)
     assert [struct.unpack_from("!H", frame, 20)[0] for frame in ours] == [1, 2]
+
+
+def test_each_ipv4_frame_can_be_sent_alone(announcer: PacketAnnouncer, listener: socket.socket) -> None:
+    for arp in (GratuitousArp.REPLY, GratuitousArp.REQUEST):
+        announcer.announce("gateway", [announcement(V4), announcement(V6)], arp)
+    ours = announcing_frames(listener, 4)
+    assert [struct.unpack_from("!H", frame, 20)[0] for frame in ours if frame[12:14] == b"\x08\x06"] == [2, 1]
+
+
+@pytest.mark.parametrize("arp", [GratuitousArp.REQUEST, GratuitousArp.REPLY])
+def test_each_ipv4_frame_alone_corrects_a_neighbours_cache(
+    announcer: PacketAnnouncer, listener: socket.socket, arp: GratuitousArp
+) -> None:
+    lab.run("ip", "-n", "neighbour", "neigh", "replace", V4, "lladdr", STALE, "dev", "eth0", "nud", "stale")
+    announcer.announce("gateway", [announcement(V4)], arp)
+    announcing_frames(listener, 1)
+    assert lladdr(V4) == MAC
 
 
 def test_ipv6_frame_is_an_unsolicited_advertisement(announcer: PacketAnnouncer, listener: socket.socket) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.reliability import cost
+from bench.reliability import cost, executor_share
 from bench.reliability.api import Options
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.kernel import procfs
@@ -100,3 +100,8 @@ def test_the_program_behind_the_figure_runs_and_audits_write_nothing(
     figure = cost.measure_growth(Options(quick=True))
     assert figure.text.startswith("2 → 6 routers")
     assert not [line for line in figure.details if "writes" in line]
+
+
+def test_the_program_behind_the_share_of_the_order_runs(host: lab.Host) -> None:
+    figure = executor_share.measure(Options(quick=True))
+    assert "of the processor time of a build" in figure.text

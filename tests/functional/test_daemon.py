@@ -289,6 +289,24 @@ def test_without_radvd_the_router_is_degraded_and_otherwise_built(site: Site, tm
     wait_for(lambda: site.state(DUAL_ID) == "in sync")
 
 
+def test_what_stops_the_traffic_of_many_routers_is_named_once_until_it_is_gone(site: Site) -> None:
+    site.write(RECORDED)
+    site.daemon.start()
+    wait_for(lambda: site.state() == "in sync")
+    what = f"by others: namespace {FIP}: nft table ip t: chain c (hook forward): the policy is drop"
+    for times in (1, 2):
+        chain = "{ type filter hook forward priority 0; policy drop; }"
+        lab.in_netns(FIP, "nft", f"add table ip t; add chain ip t c {chain}")
+        wait_for(lambda n=times: site.daemon.out.count(f"traffic may be stopped {what}") == n)
+        site.audited()
+        assert site.daemon.out.count(f"traffic may be stopped {what}") == times
+        assert f"traffic may be stopped {what}" in site.daemon.status()["troubles"]
+        lab.in_netns(FIP, "nft", "delete", "table", "ip", "t")
+        wait_for(lambda n=times: site.daemon.out.count(f"traffic is no longer stopped {what}") == n)
+    assert not site.daemon.status()["troubles"]
+    assert site.state() == "in sync"
+
+
 def test_foreign_settings_that_stop_traffic_are_named_once_until_they_are_gone(site: Site, host: lab.Host) -> None:
     host.bridge(EXTERNAL_BRIDGE)
     site.write(RECORDED)

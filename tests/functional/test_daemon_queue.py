@@ -158,7 +158,16 @@ def test_announcements_are_repeated_twice_while_the_router_exists(daemon: MakeDa
     # An audit has the priority of announcements: those that are due when it begins are sent before it ends.
     wait_for(lambda: calls(one).count("begin_pass") > audits + 2)
     assert [call for call in calls(one) if call.startswith("announce")] == [
-        f"announce qrouter-{router_id(1)} 192.0.2.1"
+        f"announce qrouter-{router_id(1)} 192.0.2.1 {frames}" for frames in ("REPLY", "REQUEST")
+    ]
+
+
+def test_announcements_of_a_changed_router_are_repeated_as_they_were(daemon: MakeDaemon) -> None:
+    one = daemon(dvr_agent={"audit_interval": 0}).start()
+    one.write(1, "announce")
+    wait_for(lambda: sum(call.startswith("announce") for call in calls(one)) == 2)
+    assert [call for call in calls(one) if call.startswith("announce")] == [
+        f"announce qrouter-{router_id(1)} 192.0.2.1 BOTH"
     ] * 2
 
 

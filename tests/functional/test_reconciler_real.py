@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,7 +15,7 @@ from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.errors import KernelError
 from dvr_agent.model.router import ExtraRoute, FixedIp, Router, RouterPort
-from dvr_agent.reconcile.api import Plan, Result
+from dvr_agent.reconcile.api import Plan, RefusedError, Result
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.reconciler import RouterReconciler
 from dvr_agent.state.address import kernel_link_local
@@ -635,6 +636,38 @@ def with_ipv6_outside(router: Router) -> Router:
     gateway = port("one-qg", EXTERNAL, "203.0.113.1/24", "2001:db8:e::5/64")
     agent_gateway = port("fg", EXTERNAL, "203.0.113.200/24", "2001:db8:e::6/64")
     return replace(router, gateway=gateway, agent_gateways=(agent_gateway,))
+
+
+DISABLE_NEW = "net.ipv6.conf.default.disable_ipv6"
+
+
+def test_namespaces_whose_new_devices_have_no_ipv6_get_the_ipv4_part(agent: Agent, router: Router) -> None:
+    router = with_ipv6_outside(router)
+    names = [qrouter(router), f"snat-{router.id}", f"fip-{EXTERNAL}"]
+    for name in names:
+        lab.run("ip", "netns", "add", name)
+        lab.in_netns(name, "sysctl", "-qw", f"{DISABLE_NEW}=1")
+    with contextlib.suppress(RefusedError):  # nobody can tell before the devices are there
+        agent.reconcile(router)
+    left_out = agent.reconcile(router).plan.omitted
+    assert len(left_out) == 3
+    assert all("2001:db8:" in text and text.endswith(f"{DISABLE_NEW} is 1 there") for text in left_out)
+    assert not agent.reconcile(router).plan
+    for name in names:
+        assert "inet6" not in lab.run("ip", "-n", name, "-o", "address", "show", "up", "scope", "global")
+        lab.in_netns(name, "sysctl", "-qw", f"{DISABLE_NEW}=0", f"{DISABLE}=0")
+    assert not agent.reconcile(router).plan.omitted
+    assert "2001:db8:" in lab.run("ip", "-n", qrouter(router), "-o", "address")
+
+
+def test_ipv6_that_works_stays_though_new_devices_would_have_none(agent: Agent, router: Router) -> None:
+    router = with_ipv6_outside(router)
+    agent.reconcile(router)
+    for name in agent.namespaces():
+        lab.in_netns(name, "sysctl", "-qw", f"{DISABLE_NEW}=1")
+    result = agent.reconcile(router)
+    assert not result.plan
+    assert not result.plan.omitted
 
 
 def test_namespaces_without_ipv6_get_the_ipv4_part_and_the_rest_once_it_is_back(agent: Agent, router: Router) -> None:

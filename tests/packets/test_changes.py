@@ -15,6 +15,7 @@ BLUE = Network("blue", ("10.2.0.0/24",))
 LATER = Network("later", ("10.4.0.0/24",))
 FIP, FIP2 = "203.0.113.51", "203.0.113.52"
 AGENT_GATEWAY = PUBLIC.agent_gateway[0]
+OLD_MAC = "fa:16:3e:99:99:99"
 
 
 @pytest.fixture
@@ -45,6 +46,21 @@ def test_first_router_of_a_network_announces_the_agent_gateway_too(world: World)
     with arp_seen("internet") as seen:
         world.apply(router)
     assert {FIP, AGENT_GATEWAY} <= {arp.sender for arp in seen if arp.sender == arp.target}
+
+
+def test_a_router_that_a_resync_builds_announces_each_address_by_one_request(world: World) -> None:
+    one, two = world.cloud.vm("one", RED, "10.1.0.11"), world.cloud.vm("two", RED, "10.1.0.12")
+    router = world.cloud.router("main", RED).gateway(PUBLIC, "203.0.113.10").floating_ip(FIP, one)
+    router.floating_ip("203.0.113.60", two, central=True)
+    addresses = (FIP, AGENT_GATEWAY, "203.0.113.10", "203.0.113.60")
+    for address in addresses:
+        lab.run("ip", "-n", "internet", "neigh", "replace", address, "lladdr", OLD_MAC, "dev", "eth0", "nud", "stale")
+    with arp_seen("internet") as seen:
+        world.resync(router)
+    gratuitous = [(arp.sender, arp.operation) for arp in seen if arp.sender == arp.target]
+    assert sorted(gratuitous) == sorted((address, 1) for address in addresses)
+    learned = {entry["dst"]: entry["lladdr"] for entry in lab.ip_json("neigh", netns="internet") if "lladdr" in entry}
+    assert [address for address in addresses if learned[address] == OLD_MAC] == []
 
 
 def test_centralized_floating_ip_is_announced_with_the_gateway_ports_mac(world: World, router: RouterDocument) -> None:

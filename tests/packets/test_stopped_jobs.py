@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dvr_agent.kernel.api import Kernel
+from dvr_agent.kernel.api import GratuitousArp, Kernel
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.route import add_route
 from dvr_agent.kernel.plumber import RealPlumber
@@ -56,9 +56,9 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
             tick()
             original(self, namespace, [change], missing)
 
-    def announce(self: PostCommit, kernel: Kernel, missing: Missing) -> None:
+    def announce(self: PostCommit, kernel: Kernel, arp: GratuitousArp, missing: Missing) -> None:
         tick()
-        announced(self, kernel, missing)
+        announced(self, kernel, arp, missing)
 
     monkeypatch.setattr(RealPlumber, "apply", apply)
     monkeypatch.setattr(PostCommit, "announce", announce)

@@ -8,6 +8,7 @@ from dvr_agent.attach.api import OuterPort
 from dvr_agent.errors import AttachError
 from dvr_agent.kernel.fake import FakeKernel
 from dvr_agent.state.diff import Action, Change
+from dvr_agent.state.filter import Family
 from dvr_agent.state.link import Link, Port
 
 
@@ -36,6 +37,12 @@ class FakeAttach:
         return {port.device: "its network is out of reach" for port in ports if port.network_id in self.unreachable}
 
     def hindrances(self, networks: Collection[str]) -> Sequence[str]:
+        return ()
+
+    def host_hindrances(self) -> Sequence[str]:
+        return ()
+
+    def filtered_families(self) -> Sequence[Family]:
         return ()
 
     def prepare(self, ports: Mapping[str, Sequence[Port]]) -> None:

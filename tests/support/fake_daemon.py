@@ -29,7 +29,7 @@ from dvr_agent.errors import (
     ServiceFatalError,
     TablesUnavailableError,
 )
-from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.api import GratuitousArp, WriteCounters
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.api import Plan, RefusedError, Result, RouterPlanner
 from dvr_agent.services.bundle import Services
@@ -117,6 +117,9 @@ class ScriptedReconciler:
     def planner(self) -> RouterPlanner:
         return self
 
+    def host_hindrances(self) -> tuple[str, ...]:
+        return ()
+
     def begin_resync(self, documents: Iterable[tuple[str, Router]] = ()) -> None:
         self.note("begin_pass")
 
@@ -146,7 +149,8 @@ class ScriptedReconciler:
         changes = Changes(f"qrouter-{router.id}", create=new, items=(Change(Action.ADD, ADDRESS),))
         announced = ((changes.namespace, Announcement("qg-x", "192.0.2.1", ADDRESS)),) if "announce" in script else ()
         plan = Plan(f"router {router.id}", (changes,))
-        return Result(plan, time.perf_counter() - started, announced, trouble=trouble)
+        arp = GratuitousArp.REQUEST if in_resync else GratuitousArp.BOTH
+        return Result(plan, time.perf_counter() - started, announced, trouble=trouble, arp=arp)
 
     def _behave(self, router_id: str, script: dict[str, str]) -> None:
         self.tries[router_id] = self.tries.get(router_id, 0) + 1
@@ -217,8 +221,8 @@ def open_parts(settings: Settings) -> Parts:
         raise TablesUnavailableError("", "table nat", errno.ENOENT, "this kernel has no legacy tables")
     reconciler = ScriptedReconciler(settings.state_path)
 
-    def announce(namespace: str, announcements: Sequence[Announcement]) -> None:
-        reconciler.note("announce", namespace, *(one.address for one in announcements))
+    def announce(namespace: str, announcements: Sequence[Announcement], arp: GratuitousArp) -> None:
+        reconciler.note("announce", namespace, *(one.address for one in announcements), str(arp.name))
 
     return Parts(reconciler, open_source(settings), reconciler.services, announce, reconciler.counters)
 

@@ -42,6 +42,12 @@ class World:
         self.reconciler.flush()
         return done
 
+    def resync(self, *routers: RouterDocument) -> list[Result]:
+        """Make them so, as the agent does in a resync."""
+        self.reconciler.begin_resync()
+        documents = [parse_document(router.raw(), router.name) for router in routers]
+        return [self.reconciler.reconcile(document, in_resync=True) for document in documents]
+
     def remove(self, router: RouterDocument) -> Result:
         done = self.reconciler.remove(router.id)
         self.reconciler.flush()

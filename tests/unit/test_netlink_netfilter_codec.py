@@ -187,7 +187,7 @@ def test_chains_are_read_as_pyroute2_wrote_them(
         attributes.append(["NFTA_CHAIN_POLICY", policy])
     body = encoded(nft_chain_msg, {"nfgen_family": family}, attributes)
     accepts = base and policy != 0
-    assert nftables.decode_chain(body) == nftables.ChainInfo(family, table, name, base, accepts)
+    assert nftables.decode_chain(body) == nftables.ChainInfo(family, table, name, base, accepts, 1 if base else -1)
 
 
 def expression(name: str, *attributes: list[Any]) -> dict[str, Any]:

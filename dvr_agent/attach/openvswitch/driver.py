@@ -31,6 +31,7 @@ from dvr_agent.errors import AttachError, NamespaceGoneError
 from dvr_agent.kernel.api import NamespaceManager, WriteCounters
 from dvr_agent.kernel.netlink.link import dump_links, index_and_name
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
+from dvr_agent.state.filter import Family
 from dvr_agent.state.link import Port
 
 LOG = logging.getLogger(__name__)
@@ -83,6 +84,14 @@ class OpenVSwitchDriver:
 
     def hindrances(self, networks: Collection[str]) -> Sequence[str]:
         """Return nothing: the state of bridges belongs to ovs-vswitchd and the L2 agent."""
+        return ()
+
+    def host_hindrances(self) -> Sequence[str]:
+        """Return nothing, likewise: a missing bridge is a fault of each port (:meth:`check`)."""
+        return ()
+
+    def filtered_families(self) -> Sequence[Family]:
+        """Return nothing: what Open vSwitch forwards does not pass by the host's packet filter."""
         return ()
 
     def prepare(self, ports: Mapping[str, Sequence[Port]]) -> None:

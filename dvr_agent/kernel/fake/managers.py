@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
-from dvr_agent.kernel.api import Kernel, PendingTables, WriteCounters
+from dvr_agent.kernel.api import DroppingChain, GratuitousArp, Kernel, PendingTables, WriteCounters
 from dvr_agent.kernel.fake.faults import Call, Faults
 from dvr_agent.kernel.fake.plumber import FakePlumber
 from dvr_agent.kernel.fake.world import FakeLink, FakeNamespace, World
@@ -189,6 +189,10 @@ class _Nftables(_Part):
         self._call("nftables.observe", namespace)
         return tuple(self._fake.inside(namespace).nft_tables)
 
+    def dropping(self, namespace: str) -> tuple[DroppingChain, ...]:
+        there = self._fake.world.namespaces.get(namespace)
+        return () if there is None else tuple(there.dropping)
+
     def remove(self, namespace: str) -> int:
         self._call("nftables.remove", namespace)
         there = self._fake.inside(namespace)
@@ -224,7 +228,9 @@ class _Conntrack(_Part):
 
 
 class _Announcer(_Part):
-    def announce(self, namespace: str, announcements: Sequence[Announcement]) -> None:
+    def announce(
+        self, namespace: str, announcements: Sequence[Announcement], arp: GratuitousArp = GratuitousArp.BOTH
+    ) -> None:
         self._call("announcer.announce", namespace, tuple(announcements))
         if not announcements:
             return

@@ -9,6 +9,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from dvr_agent.kernel.api import DroppingChain
 from dvr_agent.kernel.fake.routes import is_v6, without_device
 from dvr_agent.kernel.kinds import HANDLERS
 from dvr_agent.state.address import ADDRESS_KIND, Address
@@ -69,6 +70,7 @@ class FakeNamespace:
 
     :ivar objects: objects of each kind that has a netlink handler, by identity, in the order in which they were made
     :ivar nft_tables: neutron-l3-agent's tables in nf_tables
+    :ivar dropping: base chains of others in nf_tables that drop what is forwarded
     :ivar connections: the four addresses of each tracked connection
     """
 
@@ -77,6 +79,7 @@ class FakeNamespace:
     sysctls: dict[str, str] = field(default_factory=lambda: dict(NAMESPACE_SYSCTLS))
     tables: dict[TableKey, Table] = field(default_factory=dict)
     nft_tables: list[Table] = field(default_factory=list)
+    dropping: list[DroppingChain] = field(default_factory=list)
     connections: list[tuple[str, str, str, str]] = field(default_factory=list)
 
     @property

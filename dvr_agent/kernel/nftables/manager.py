@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from pyroute2.netlink import NETLINK_NETFILTER
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
-from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.api import DroppingChain, WriteCounters
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
+from dvr_agent.kernel.nftables.dropping import dropping_chains
 from dvr_agent.kernel.nftables.message import (
     GET_CHAIN,
     GET_TABLE,
@@ -59,6 +60,13 @@ class NftablesTables:
             return ()
         with sock:
             return tuple(map(as_table, self._read(sock)))
+
+    def dropping(self, namespace: str) -> tuple[DroppingChain, ...]:
+        """Read the base chains by which others drop what is forwarded.
+
+        :raises KernelError: they could not be read
+        """
+        return () if self._missing else dropping_chains(namespace)
 
     def remove(self, namespace: str) -> int:
         """Delete neutron-l3-agent's chains in one transaction; returns their number.

@@ -27,7 +27,7 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
 )
 
 from dvr_agent.kernel.netlink.message import AF_UNSPEC, Request
-from dvr_agent.kernel.netlink.schema import Data, Schema, attribute
+from dvr_agent.kernel.netlink.schema import Data, Schema, attribute, attributes
 from dvr_agent.kernel.nftables.fields import Fields, NamedAttributes, code_of
 
 SUBSYSTEM = NFNL_SUBSYS_NFTABLES << 8
@@ -35,6 +35,8 @@ GET_CHAIN, GET_TABLE = SUBSYSTEM | NFT_MSG_GETCHAIN, SUBSYSTEM | NFT_MSG_GETTABL
 # include/uapi/linux/netfilter/nfnetlink.h; not in pyroute2
 NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 0x10, 0x11
 NFNL_BATCH_GENID = 1
+_NFTA_HOOK_HOOKNUM = 1
+"""include/uapi/linux/netfilter/nf_tables.h"""
 NLM_F_NONREC = 0x100
 """Refuse to delete an object that contains others (include/uapi/linux/netlink.h; not in pyroute2)."""
 
@@ -67,6 +69,7 @@ class ChainInfo(NamedTuple):
 
     :ivar base: a hook calls the chain
     :ivar accepts: the policy is to accept
+    :ivar hook: number of the hook that calls it, -1 for none
     """
 
     family: int
@@ -74,6 +77,7 @@ class ChainInfo(NamedTuple):
     name: str
     base: bool
     accepts: bool
+    hook: int = -1
 
 
 class RuleInfo(NamedTuple):
@@ -157,7 +161,12 @@ def decode_chain(data: Data) -> ChainInfo:
     base = found.has("NFTA_CHAIN_HOOK")
     accepts = base and found.integer("NFTA_CHAIN_POLICY", _ACCEPT) == _ACCEPT
     table, name = found.text("NFTA_CHAIN_TABLE"), found.text("NFTA_CHAIN_NAME")
-    return ChainInfo(_read_family(data, 0)[0], table, name, base, accepts)
+    return ChainInfo(_read_family(data, 0)[0], table, name, base, accepts, _hook(found.raw("NFTA_CHAIN_HOOK")))
+
+
+def _hook(data: Data) -> int:
+    numbers = (data[begin:end] for kind, begin, end in attributes(data, 0) if kind == _NFTA_HOOK_HOOKNUM)
+    return next((int.from_bytes(number, "big") for number in numbers), -1)
 
 
 def decode_rule(data: Data) -> RuleInfo:

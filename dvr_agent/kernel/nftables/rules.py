@@ -73,6 +73,8 @@ PROTOCOL_AT = {4: 9, 6: 6}
 DPORT_AT = 2
 """Offset of the destination port, of TCP and UDP."""
 PROTOCOLS: dict[int, Literal["tcp", "udp"]] = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp"}
+_UNCONDITIONAL = frozenset({"counter", "log", "immediate", "reject"})
+"""Expressions that apply to every packet."""
 NO_TARGET = Foreign(b"no target")
 
 
@@ -141,6 +143,18 @@ def jump_of(expressions: Data) -> str | None:
             if isinstance(target, Jump):
                 return target.chain
     return None
+
+
+def drops_all(expressions: Data) -> bool:
+    """True if the rule drops or rejects every packet: it has no match."""
+    verdicts = 0
+    for name, data in _expressions(expressions):
+        if name not in _UNCONDITIONAL:
+            return False
+        if name == "immediate" and _verdict(data) != Verdict("DROP"):
+            return False
+        verdicts += name in ("immediate", "reject")
+    return verdicts > 0
 
 
 def _expressions(data: Data) -> Iterator[tuple[str, Data]]:
