@@ -102,6 +102,8 @@ class _Run:
         tables = [change for job in self._staying for change in job.changes.tables]
         pairs = [*translated_pairs(change.old for change in tables), *translated_pairs(change.new for change in tables)]
         missing.join(pairs)
+        for job in self._staying:
+            missing.expect_leaving(job.changes.namespace, job.changes.items)
         rules = (change.item for job in self._staying for change in job.changes.items if isinstance(change.item, Rule))
         led = {*paths.led, *(one for pair in pairs for one in pair), *filter(None, map(subject, rules))}
         staying = {address for change in tables for address in switched(change)}
