@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench.reliability import foreign_hindrances, left_out
 from bench.reliability.api import Promise
 from bench.reliability.flow import flood_of_rewrites, removals_beside_the_lock
 
@@ -24,12 +25,21 @@ PROMISES = (
         "left-out",
         "What the kernel would refuse is left out before it is asked for, and named with document and value",
         "model/extra_routes.py, model/ipv6_mtu.py, model/external.py, desired/without_ipv6.py",
-        ("tests/unit/test_omitted.py", "tests/functional/test_omitted.py"),
+        (
+            "tests/unit/test_omitted.py",
+            "tests/functional/test_omitted.py",
+            "tests/functional/test_reliability.py::test_values_that_cannot_be_are_left_out_and_named",
+        ),
+        left_out.measure,
     ),
     Promise(
         "foreign-hindrances",
         "Foreign settings and bridges that stop a router's traffic are named once, and again when they return",
         "reconcile/hindrances.py, from what each job and audit reads anyway",
-        ("tests/functional/test_daemon.py",),
+        (
+            "tests/functional/test_daemon.py::test_foreign_settings_that_stop_traffic_are_named_once_until_they_are_gone",
+            "tests/unit/test_router_records.py",
+        ),
+        foreign_hindrances.measure,
     ),
 )
