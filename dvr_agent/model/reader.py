@@ -29,8 +29,8 @@ VALUE_LENGTH = 80
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-_TEXT = re.compile(r'("(?:[^"\\]|\\.)*(?:"|$))(\s*:)?', re.DOTALL)
-"""A text in JSON, or the begin of one; and what makes a key of it."""
+_TEXT = re.compile(r'("(?:[^"\\]|\\.)*(?:"|$))(\s*:)?|[^\s{}\[\],:"]{9,}', re.DOTALL)
+"""A text in JSON, or the begin of one, and what makes a key of it; or what may be a text without its quotation marks."""
 
 
 class Verbatim(str):
@@ -91,7 +91,7 @@ def _excerpt(data: bytes, start: int) -> str:
     if (before.count(b'"') - before.count(b'\\"')) % 2:  # it begins within a text
         rest, quote, text = text.partition('"')
         begin = f"{'…' if rest else ''}{quote}"
-    return begin + _TEXT.sub(lambda found: found[0] if found[2] else '"…"', text)
+    return begin + _TEXT.sub(lambda found: found[0] if found[2] else '"…"' if found[1] else "…", text)
 
 
 def json_path(at: At) -> str:

@@ -368,6 +368,10 @@ def test_what_is_in_unknown_keys_of_a_bad_document_is_not_shown(data: bytes) -> 
         )
 
 
+def test_a_text_without_quotation_marks_is_not_shown() -> None:
+    assert "S3cr3t" not in str(error_of(b'{"router": {"id": 1, "x_password": S3cr3t-of-nobody}}'))
+
+
 def test_document_over_the_size_limit_is_not_decoded() -> None:
     data = RECORDED["a_dvr_compute-compute2"]
     error = error_of(data, max_size=len(data) - 1)
