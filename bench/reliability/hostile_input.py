@@ -1,6 +1,7 @@
 """Gives the agent documents, state files, casts, answers of the server and admin requests that nobody sane would send.
 
-Inputs are recordings that were changed at random (tests/support/hostile.py), the same in every run.
+Inputs are recordings that were changed at random (tests/support/hostile.py), the same in every run; a long run goes on
+with those that ``fuzz`` finds by coverage, where atheris is installed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from bench.reliability import fuzz
 from bench.reliability.api import Figure, Options
 from dvr_agent.errors import DocumentError
 from dvr_agent.model.parse import parse_document, peek_router_id
@@ -41,7 +43,14 @@ def measure(options: Options) -> Figure:
     named = [(kind.__name__.replace("_", " "), count) for (kind, _), count in zip(KINDS, counts, strict=True)]
     names = ", ".join(f"{count:,} {name}" for name, count in named)
     lines = [f"{kind.__name__}: {line}" for (kind, _), some in zip(KINDS, wrong, strict=True) for line in some]
-    return Figure(f"{sum(counts):,} inputs ({names}): {len(lines)} escaped", not lines, tuple(lines[:20]))
+    text = f"{sum(counts):,} inputs ({names}): {len(lines)} escaped"
+    if options.quick:
+        return Figure(text, not lines, tuple(lines[:20]))
+    if fuzz.is_missing():
+        return Figure(f"{text}; no search by coverage: atheris is not installed", not lines, tuple(lines[:20]))
+    runs, found = fuzz.search()
+    text = f"{text}; search by coverage (atheris): {runs:,} more, {len(found)} escaped"
+    return Figure(text, not lines and not found, (*lines[:20], *found))
 
 
 def _run(index: int, count: int) -> list[str]:
