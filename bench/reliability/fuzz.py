@@ -139,11 +139,11 @@ def _messages() -> Target:
     """Casts, and answers with the ports of a subnet, from JSON."""
     import oslo_messaging
 
-    from bench.reliability.hostile_input import CASTS
     from dvr_agent.errors import DvrError
     from dvr_agent.sources.neutron.api import ArpEntry
     from dvr_agent.sources.neutron.store.neighbours import SubnetPorts
     from dvr_agent.sources.neutron.wire.endpoint import Endpoint
+    from tests.support import hostile
 
     subnet = "83619838-a7da-48fb-a6c4-63643e3e307a"
     ports = SubnetPorts()
@@ -166,7 +166,9 @@ def _messages() -> Target:
             ports.put(subnet, value)
         args = value if isinstance(value, dict) else {"payload": value, "routers": value, "router_id": value}
         with suppress(oslo_messaging.ExpectedException):
-            getattr(endpoint, CASTS[data[0] % len(CASTS)])(None, **{str(key): one for key, one in args.items()})
+            getattr(endpoint, hostile.CASTS[data[0] % len(hostile.CASTS)])(
+                None, **{str(key): one for key, one in args.items()}
+            )
 
     return try_one
 

@@ -27,10 +27,6 @@ from tests.support.daemon_lab import Daemon
 from tests.support.recorded_documents import RECORDED
 from tests.support.scripted_neutron import Server, desk
 
-CASTS = (
-    *("routers_updated", "router_deleted", "router_added_to_agent", "router_removed_from_agent", "agent_updated"),
-    *("add_arp_entry", "del_arp_entry", "network_update", "fipnamespace_delete_on_ext_net", "port_update"),
-)
 QUICK_SHARE = 400
 """A quick run has so many times fewer inputs."""
 
@@ -116,7 +112,7 @@ def casts(rng: random.Random, count: int) -> Iterator[str]:
     values = (*hostile.STRANGE_VALUES, *({key: value} for key in ("id", "payload") for value in hostile.STRANGE_VALUES))
     keys = ("routers", "router_id", "payload", "network", "ext_net_id", "port", "x")
     for _ in range(count):
-        method = rng.choice(CASTS)
+        method = rng.choice(hostile.CASTS)
         args = {key: rng.choice(values) for key in rng.sample(keys, rng.randrange(4))}
         try:
             getattr(endpoint, method)(None, **args)

@@ -241,14 +241,13 @@ def _cast(log: io.StringIO) -> Iterator[int]:
     """Send every cast, right and wrong, with a context that has a token."""
     import oslo_messaging
 
-    from bench.reliability.hostile_input import CASTS
     from dvr_agent.sources.neutron.wire.endpoint import Endpoint
 
     endpoint = Endpoint(lambda _notification: None)
     keys = ("routers", "router_id", "payload", "network", "ext_net_id", "port", "x_password")
     wrong: tuple[Any, ...] = (SECRET, {"password": SECRET}, [{"id": {"password": SECRET}}], {"id": {"x": SECRET}})
     arp = {"arp_table": {"subnet_id": {"x": SECRET}, "ip_address": [SECRET], "mac_address": ""}, "router_id": "r"}
-    for method in (*CASTS, "x_unknown"):
+    for method in (*hostile.CASTS, "x_unknown"):
         for key in keys:
             for value in (*wrong[key != "x_password" :], arp):
                 yield 1

@@ -30,7 +30,7 @@ _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 _TEXT = re.compile(r'("(?:[^"\\]|\\.)*(?:"|$))(\s*:)?|[^\s{}\[\],:"]{9,}', re.DOTALL)
-"""A text in JSON, or the begin of one, and what makes a key of it; or what may be a text without its quotation marks."""
+"""A text in JSON, or the begin of one, and what makes a key of it; or what may be a text without quotation marks."""
 
 
 class Verbatim(str):
