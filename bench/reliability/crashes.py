@@ -20,7 +20,7 @@ from tests.support.waiting import wait_for
 
 WRITES = ("sendto", "setsockopt", "write", "mount", "umount2", "unlink", "renameat", "unshare", "setns", "openat")
 """System calls that change something, or that stand between two that do."""
-KILLS, QUICK_KILLS = 120, 3
+KILLS, QUICK_KILLS = 90, 3
 
 
 class Point(NamedTuple):
