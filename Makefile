@@ -105,7 +105,7 @@ bench-metadata: ## one metadata proxy against a haproxy per router (root; BENCH_
 	@$(RUN) -m bench.metadata $(BENCH_ARGS)
 
 .PHONY: reliability
-reliability: ## the promises of docs/reliability.md, measured by long runs; an hour or more (RELIABILITY_ARGS=--quick)
+reliability: ## the promises of docs/reliability.md, measured by long runs; most of an hour (RELIABILITY_ARGS=--quick)
 	$(call need,test,test)
 	@$(RUN) -m bench.reliability $(RELIABILITY_ARGS)
 

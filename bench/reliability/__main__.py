@@ -34,7 +34,8 @@ def main(arguments: Sequence[str]) -> int:
 def _measure(promise: Promise, options: Options, seconds: float) -> Figure:
     print(f"  {promise.name} …", file=sys.stderr, flush=True)
     figure = runner.measure(promise, options, seconds)
-    print(f"  {promise.name}: {figure.text}{'' if figure.kept else ': NOT KEPT'}", file=sys.stderr, flush=True)
+    kept = "" if figure.kept else ": NOT KEPT"
+    print(f"  {promise.name}: {figure.text}{kept} ({figure.seconds:.0f} s)", file=sys.stderr, flush=True)
     return figure
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,13 @@ class Figure:
     :ivar text: as the table prints it, with units: ``0 of 12,310 pings lost``
     :ivar kept: the promise holds
     :ivar details: further lines, printed below the table when the promise is not kept
+    :ivar seconds: how long its program took; noted by the runner
     """
 
     text: str
     kept: bool
     details: tuple[str, ...] = ()
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

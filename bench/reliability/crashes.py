@@ -20,7 +20,7 @@ from tests.support.waiting import wait_for
 
 WRITES = ("sendto", "setsockopt", "write", "mount", "umount2", "unlink", "renameat", "unshare", "setns", "openat")
 """System calls that change something, or that stand between two that do."""
-KILLS, QUICK_KILLS = 120, 3
+KILLS, QUICK_KILLS = 90, 3
 
 
 class Point(NamedTuple):
@@ -45,7 +45,9 @@ def measure(options: Options) -> Figure:
                 kills += kill(host, point, document)
                 wrong += _compare(host, f"{name} killed at {point.call} {point.nth}", document, wanted[name])
         lost, sent = host.lost()
-    text = f"{kills} SIGKILLs: {len(wrong)} restarts that differ or leave something, {lost} of {sent:,} pings lost"
+    writes = sum(map(len, points.values()))
+    text = f"{kills} SIGKILLs at {writes} writes: {len(wrong)} restarts that differ or leave something, "
+    text += f"{lost} of {sent:,} pings lost"
     return Figure(text, not wrong and not lost and kills > 0, tuple(wrong[:20]))
 
 

@@ -1,6 +1,7 @@
 """Gives the agent documents, state files, casts, answers of the server and admin requests that nobody sane would send.
 
-Inputs are recordings that were changed at random (tests/support/hostile.py), the same in every run.
+Inputs are recordings that were changed at random (tests/support/hostile.py), the same in every run; a long run goes on
+with those that ``fuzz`` finds by coverage, where atheris is installed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from bench.reliability import fuzz
 from bench.reliability.api import Figure, Options
 from dvr_agent.errors import DocumentError
 from dvr_agent.model.parse import parse_document, peek_router_id
@@ -25,10 +27,6 @@ from tests.support.daemon_lab import Daemon
 from tests.support.recorded_documents import RECORDED
 from tests.support.scripted_neutron import Server, desk
 
-CASTS = (
-    *("routers_updated", "router_deleted", "router_added_to_agent", "router_removed_from_agent", "agent_updated"),
-    *("add_arp_entry", "del_arp_entry", "network_update", "fipnamespace_delete_on_ext_net", "port_update"),
-)
 QUICK_SHARE = 400
 """A quick run has so many times fewer inputs."""
 
@@ -41,7 +39,14 @@ def measure(options: Options) -> Figure:
     named = [(kind.__name__.replace("_", " "), count) for (kind, _), count in zip(KINDS, counts, strict=True)]
     names = ", ".join(f"{count:,} {name}" for name, count in named)
     lines = [f"{kind.__name__}: {line}" for (kind, _), some in zip(KINDS, wrong, strict=True) for line in some]
-    return Figure(f"{sum(counts):,} inputs ({names}): {len(lines)} escaped", not lines, tuple(lines[:20]))
+    text = f"{sum(counts):,} inputs ({names}): {len(lines)} escaped"
+    if options.quick:
+        return Figure(text, not lines, tuple(lines[:20]))
+    if fuzz.is_missing():
+        return Figure(f"{text}; no search by coverage: atheris is not installed", not lines, tuple(lines[:20]))
+    runs, found = fuzz.search()
+    text = f"{text}; search by coverage (atheris): {runs:,} more, {len(found)} escaped"
+    return Figure(text, not lines and not found, (*lines[:20], *found))
 
 
 def _run(index: int, count: int) -> list[str]:
@@ -107,7 +112,7 @@ def casts(rng: random.Random, count: int) -> Iterator[str]:
     values = (*hostile.STRANGE_VALUES, *({key: value} for key in ("id", "payload") for value in hostile.STRANGE_VALUES))
     keys = ("routers", "router_id", "payload", "network", "ext_net_id", "port", "x")
     for _ in range(count):
-        method = rng.choice(CASTS)
+        method = rng.choice(hostile.CASTS)
         args = {key: rng.choice(values) for key in rng.sample(keys, rng.randrange(4))}
         try:
             getattr(endpoint, method)(None, **args)

@@ -34,12 +34,13 @@ class LivingHost:
     """The calling thread's network namespace as a host: a router in use, and a victim to come.
 
     :ivar pingers: count the packets of the living router: from an instance by its floating IP, and to it
+    :ivar puts: how many documents the victim has had: the last one says so in its name
     """
 
     def __init__(self, ping: bool = True) -> None:
         self._exits, self._pings, self._ping = ExitStack(), ExitStack(), ping
         self.pingers: list[Pinger] = []
-        self._puts = 0
+        self.puts = 0
 
     def __enter__(self) -> Self:
         base = Path(self._exits.enter_context(tempfile.TemporaryDirectory(prefix="dvr-living-")))
@@ -76,7 +77,7 @@ class LivingHost:
         if document is None:
             (self.daemon.routers / f"{FILE}.json").unlink(missing_ok=True)
         else:
-            self._puts += 1
+            self.puts += 1
             named = {**document, "router": {**document["router"], "name": self._name()}}
             self.site.write(named, FILE)
 
@@ -96,7 +97,7 @@ class LivingHost:
 
     def _name(self) -> str:
         """Name of the victim's last document: by it the status tells one from the next."""
-        return f"victim {self._puts}"
+        return f"victim {self.puts}"
 
     def left_overs(self) -> list[str]:
         """Return what is in the kernel, or in files, of a victim that was removed."""

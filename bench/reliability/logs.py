@@ -5,21 +5,17 @@ from __future__ import annotations
 import copy
 import json
 import re
-import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.reliability import tracer
+from bench.reliability import planted_secrets, tracer
 from bench.reliability.api import Figure, Options
 from bench.reliability.living import VICTIM, VICTIM_ID, LivingHost
 from tests.support import lab
 from tests.support.daemon_lab import Daemon
-from tests.support.daemon_site import RECORDED
 from tests.support.waiting import wait_for
-
-SECRET = "S3cr3t-w0rd-0f-n0b0dy"
 
 
 class Case(NamedTuple):
@@ -44,9 +40,12 @@ def measure(options: Options) -> Figure:
         for case in chosen:
             silent += [] if is_told(host, case) else [f"{case.name}: no line with {case.subject!r} and {case.reason!r}"]
         silent += host.faults_in_log()
-    places = secrets_found(options)
+    with tempfile.TemporaryDirectory(prefix="dvr-secrets-") as folder:
+        planted, places = planted_secrets.found(Path(folder), options.quick)
+    told = len(chosen) - len(silent)
     text = (
-        f"{len(chosen)} faults: {len(chosen) - len(silent)} told by object and reason; secrets in {len(places)} places"
+        f"{len(chosen)} faults: {told} told by object and reason; of {planted:,} secrets that were planted "
+        f"{len(places)} can be read somewhere"
     )
     return Figure(text, not silent and not places, (*silent, *places))
 
@@ -169,79 +168,3 @@ CASES = (
     Case("no descriptor", VICTIM_ID, "EMFILE|Too many open", _injected("socket", "EMFILE"), _nothing),
 )
 """In the order in which they are made; each begins and ends with the victim in sync."""
-
-
-def secrets_found(options: Options) -> list[str]:
-    """Start daemons with secrets in documents and options; returns where one can be read.  Quick: in documents."""
-    with tempfile.TemporaryDirectory(prefix="dvr-secrets-") as folder:
-        found = list(_of_documents(Path(folder) / "documents"))
-        return found if options.quick else [*found, *_of_options(Path(folder) / "options")]
-
-
-def _of_options(base: Path) -> Iterator[str]:
-    """Every option that has a secret, of this agent and of files of Neutron's that it is given."""
-    secret = {
-        "DEFAULT": {
-            "host": "compute1",
-            "agent_mode": "dvr_snat",
-            "debug": True,
-            "transport_url": f"rabbit://neutron:{SECRET}@127.0.0.1:1/",
-            "metadata_proxy_shared_secret": SECRET,
-            "auth_key": SECRET,
-        },
-        "dvr_agent": {"source": "neutron"},
-        "database": {"connection": f"mysql+pymysql://neutron:{SECRET}@127.0.0.1/neutron"},
-        "keystone_authtoken": {"password": SECRET},
-        "nova": {"password": SECRET},
-        "oslo_messaging_rabbit": {"ssl_key_password": SECRET},
-        "oslo_messaging_notifications": {"transport_url": f"rabbit://other:{SECRET}@127.0.0.1:1/"},
-    }
-    daemon = Daemon(base, **secret)  # type: ignore[arg-type]
-    try:
-        daemon.start(ready=False)
-        wait_for(lambda: daemon.alive() and daemon.socket.exists() and daemon.answering(), "it answers")
-        wait_for(lambda: "127.0.0.1" in f"{daemon.out}{daemon.err}", "it says that the bus is away")
-        yield from _places(daemon)
-    finally:
-        _kill(daemon)
-
-
-def _of_documents(base: Path) -> Iterator[str]:
-    """A key that the agent does not know, in every object of a document, and one value that is bad."""
-    daemon = Daemon(base, DEFAULT={"host": "compute1", "agent_mode": "dvr_snat", "debug": True})
-    bad = copy.deepcopy(RECORDED)
-    bad["router"]["mtu"] = bad["router"]["_interfaces"][0]["mtu"] = -1
-    for name, document in (("good", RECORDED), ("bad", bad)):
-        (daemon.routers / f"{name}.json").write_text(json.dumps(_planted(document)))
-    try:
-        daemon.start()
-        wait_for(lambda: not daemon.status()["queue_depth"], "it has looked at all")
-        yield from _places(daemon)
-    finally:
-        _kill(daemon)
-
-
-def _planted(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {**{key: _planted(item) for key, item in value.items()}, "password": SECRET, "x_secret": {"a": SECRET}}
-    return [_planted(item) for item in value] if isinstance(value, list) else value
-
-
-def _places(daemon: Daemon) -> Iterator[str]:
-    """Yield where the secret can be read."""
-    texts = {"log": f"{daemon.out}{daemon.err}", "status": json.dumps(daemon.status())}
-    assert daemon.process is not None
-    daemon.process.send_signal(signal.SIGUSR2)
-    wait_for(lambda: "Guru Meditation" in f"{daemon.out}{daemon.err}", "the report")
-    wait_for(daemon.answering, "it has gone on")
-    texts["report"] = f"{daemon.out}{daemon.err}"
-    for path in daemon.base.rglob("*"):
-        if path.is_file() and path != daemon.config and path.parent != daemon.routers:
-            texts[str(path)] = path.read_text(errors="replace")
-    yield from (f"a secret in {where}" for where, text in texts.items() if SECRET in text)
-
-
-def _kill(daemon: Daemon) -> None:
-    if daemon.process is not None and daemon.process.poll() is None:
-        daemon.process.kill()
-        daemon.process.wait()

@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from bench import sandbox
@@ -26,6 +27,12 @@ def measure(promise: Promise, options: Options, seconds: float) -> Figure:
 
     :param seconds: after so many the program is ended
     """
+    started = time.monotonic()
+    figure = _measured(promise, options, seconds)
+    return replace(figure, seconds=time.monotonic() - started)
+
+
+def _measured(promise: Promise, options: Options, seconds: float) -> Figure:
     with tempfile.TemporaryDirectory(prefix="dvr-reliability-") as folder:
         result, output = Path(folder) / "figure.json", Path(folder) / "output"
         ended = _run(_words(promise, options, result), output, seconds)

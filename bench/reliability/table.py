@@ -8,8 +8,8 @@ from itertools import zip_longest
 
 from bench.reliability.api import Figure, Promise
 
-WIDTHS = (18, 34, 30, 36, 30, 4)
-HEAD = ("name", "promise", "how it is kept", "test", "figure", "kept")
+WIDTHS = (18, 34, 30, 36, 30, 4, 5)
+HEAD = ("name", "promise", "how it is kept", "test", "figure", "kept", "took")
 
 
 def text(rows: Sequence[tuple[Promise, Figure]]) -> str:
@@ -18,12 +18,17 @@ def text(rows: Sequence[tuple[Promise, Figure]]) -> str:
     for promise, figure in rows:
         tests = " ".join(promise.tests)
         kept = "yes" if figure.kept else "NO"
-        lines += [*_row((promise.name, promise.text, promise.kept_by, tests, figure.text, kept)), ""]
+        lines += [
+            *_row((promise.name, promise.text, promise.kept_by, tests, figure.text, kept, f"{figure.seconds:.0f} s")),
+            "",
+        ]
     for promise, figure in rows:
         if not figure.kept:
             lines += [f"{promise.name} is NOT kept: {figure.text}", *(f"  {line}" for line in figure.details), ""]
     broken = sum(not figure.kept for _, figure in rows)
-    return "\n".join([*lines, f"{len(rows)} promises, {len(rows) - broken} kept, {broken} not kept"])
+    minutes = sum(figure.seconds for _, figure in rows) / 60
+    end = f"{len(rows)} promises, {len(rows) - broken} kept, {broken} not kept; measured in {minutes:.1f} minutes"
+    return "\n".join([*lines, end])
 
 
 def _row(cells: Iterable[str]) -> list[str]:

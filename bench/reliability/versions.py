@@ -24,7 +24,7 @@ OF_THE_KERNEL = re.compile(r"fe80::|proto kernel|^\d+: \S+: <")
 
 
 def measure(options: Options) -> Figure:
-    """Take turns: this one, the release, this one; and a router that the release made."""
+    """Take turns: this one, the release, this one, the release; and routers that one makes and the other removes."""
     with tempfile.TemporaryDirectory(prefix="dvr-release-") as folder:
         revision = check_out(Path(folder))
         if not revision:
@@ -40,10 +40,28 @@ def measure(options: Options) -> Figure:
                 host.settle(changed())
                 wrong += [f"this one over {RELEASE}: {line}" for line in turn(host, {})]
                 wrong += [f"{RELEASE} once more: {line}" for line in turn(host, release)]
+                wrong += _made_by_one_removed_by_the_other(host, release)
             lost, sent = host.lost()
-    turns = 1 if options.quick else 3
+    turns = 1 if options.quick else 5
     text = f"{turns} turns with {revision}: {len(wrong)} changes in the kernel, {lost} of {sent:,} pings lost"
     return Figure(text, not wrong and not lost, tuple(wrong[:20]))
+
+
+def _made_by_one_removed_by_the_other(host: LivingHost, release: dict[str, str]) -> Iterator[str]:
+    """Have each remove what the other has made or changed; the release runs before and after.  Yields what is wrong."""
+    host.put(None)
+    host.settle(None)
+    host.put(VICTIM)
+    host.settle(VICTIM)
+    yield from (f"this one over a router that {RELEASE} made: {line}" for line in turn(host, {}))
+    host.put(None)
+    host.settle(None)
+    host.put(changed())
+    host.settle(changed())
+    yield from (f"{RELEASE} over a router that this one made: {line}" for line in turn(host, release))
+    host.put(None)
+    host.settle(None)
+    yield from (f"left over: {line}" for line in host.left_overs())
 
 
 def check_out(folder: Path) -> str:

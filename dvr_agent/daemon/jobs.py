@@ -28,14 +28,12 @@ class UpdateRouter:
     """Make the kernel agree with a router document.
 
     :ivar logged: warnings and omissions of earlier jobs of this router, which are not logged again
-    :ivar hindrances: what the last job found to stop the router's traffic; what is gone of it is logged
     :ivar recovering: the last try failed, or the last document was bad: a success is logged as recovered
     """
 
     document: Document
     logged: frozenset[str] = frozenset()
     recovering: bool = False
-    hindrances: tuple[str, ...] = ()
 
     @property
     def router_id(self) -> str:
@@ -181,23 +179,12 @@ def _log_update(work: UpdateRouter, priority: Priority, result: Result, late: fl
     for omission in plan.omitted:
         if omission not in work.logged:
             LOG.error("%s: left out: %s: %s", subject, work.document.name, omission)
-    _log_hindrances(subject, work.hindrances, plan.hindrances)
     _log_changes(work, priority, result, late)
     log_objects(plan)
     if result.trouble:
         LOG.error("%s: %s", subject, "; ".join(result.trouble))
     elif done and work.recovering and not plan.omitted:
         LOG.info("%s: recovered", subject)
-
-
-def _log_hindrances(subject: str, before: tuple[str, ...], now: tuple[str, ...]) -> None:
-    """Log what began, and what has ceased, to stop traffic without being ours."""
-    for text in now:
-        if text not in before:
-            LOG.warning("%s: traffic may be stopped by others: %s", subject, text)
-    for text in before:
-        if text not in now:
-            LOG.info("%s: traffic is no longer stopped by others: %s", subject, text)
 
 
 def _log_changes(work: UpdateRouter, priority: Priority, result: Result, late: float) -> None:

@@ -7,6 +7,7 @@ read.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 
@@ -96,6 +97,7 @@ class RouterRecords:
 
     def __init__(self) -> None:
         self._records: dict[str, RouterRecord] = {}
+        self._hindrances: Counter[str] = Counter()  # text → number of routers
 
     def __iter__(self) -> Iterator[RouterRecord]:
         return iter(list(self._records.values()))
@@ -121,7 +123,7 @@ class RouterRecords:
     @property
     def hindrance(self) -> str:
         """What stops traffic of routers without being ours, as one text; empty if there is nothing."""
-        found = [text for record in self for text in record.hindrances]
+        found = list(self._hindrances)
         more = f" (and {len(found) - 1} more, see the log)" if len(found) > 1 else ""
         return f"traffic may be stopped by others: {found[0]}{more}" if found else ""
 
@@ -139,6 +141,19 @@ class RouterRecords:
         """Note that the newest document cannot be used; the last good one stays in force."""
         self._store(replace(self._get_or_make(router_id), bad=error))
 
+    def hindrances_found(self, router_id: str, found: tuple[str, ...]) -> tuple[list[str], list[str]]:
+        """Store what a job found to stop the router's traffic; returns what no router had before, and none has now.
+
+        A bridge concerns all routers on it.
+        """
+        record = self._records.get(router_id)
+        if record is None or record.hindrances == found:
+            return [], []
+        had = record.hindrances
+        begun = [text for text in found if text not in self._hindrances]
+        self._store(replace(record, hindrances=found))
+        return begun, [text for text in had if text not in self._hindrances]
+
     def job_done(self, router_id: str, result: Result) -> None:
         """Store changes, warnings and duration of a job; :meth:`job_ended` or :meth:`job_failed` stores the state."""
         record = self._records.get(router_id)
@@ -147,7 +162,6 @@ class RouterRecords:
         record = replace(
             record,
             logged=frozenset({*result.plan.warnings, *result.plan.omitted}),
-            hindrances=result.plan.hindrances,
             last_seconds=round(result.seconds, 6),
         )
         if result.plan:
@@ -180,14 +194,24 @@ class RouterRecords:
 
     def drop(self, router_id: str) -> None:
         """Forget a router that is gone."""
-        self._records.pop(router_id, None)
+        record = self._records.pop(router_id, None)
+        if record is not None:
+            self._count_hindrances(record.hindrances, ())
 
     def _get_or_make(self, router_id: str) -> RouterRecord:
         return self._records.get(router_id) or RouterRecord(router_id)
 
     def _store(self, record: RouterRecord) -> RouterRecord:
+        before = self._records.get(record.id)
+        self._count_hindrances(before.hindrances if before is not None else (), record.hindrances)
         self._records[record.id] = record
         return record
+
+    def _count_hindrances(self, before: tuple[str, ...], now: tuple[str, ...]) -> None:
+        if before != now:
+            self._hindrances.update(now)
+            self._hindrances.subtract(before)
+            self._hindrances = +self._hindrances  # without those that no router has any more
 
 
 def _pending(record: RouterRecord) -> RouterRecord:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from dvr_agent import backoff, logs
@@ -151,6 +151,7 @@ class Schedule:
         for router_id in (*affected, *result.affected):
             self.check_soon(router_id)
         if result.reconciled is not None:
+            _log_hindrances(job, *self.records.hindrances_found(job.key, result.reconciled.plan.hindrances))
             self.records.job_done(job.key, result.reconciled)
         if job.key not in self.records or job.key in self._queue or job.key in self._delayed:
             return  # the waiting, newer job decides the state
@@ -166,7 +167,7 @@ class Schedule:
         if record.deleted:
             self._queue.put(record.id, RemoveRouter(record.id, record.name), priority, now)
         elif record.document is not None:
-            work = UpdateRouter(record.document, record.logged, recovering, record.hindrances)
+            work = UpdateRouter(record.document, record.logged, recovering)
             self._queue.put(record.id, work, priority, now)
         self._wakeup.ring()
 
@@ -199,3 +200,12 @@ class Schedule:
         if timer is not None:
             timer.cancel()
         self.records.set_retry(router_id, None)
+
+
+def _log_hindrances(job: QueuedJob[Work], begun: Sequence[str], ceased: Sequence[str]) -> None:
+    """Log what began, and what has ceased, to stop traffic without being ours; once for the whole host."""
+    subject = subject_text(job.key, job.work.name) if isinstance(job.work, UpdateRouter) else job.key
+    for text in begun:
+        LOG.warning("%s: traffic may be stopped by others: %s", subject, text)
+    for text in ceased:
+        LOG.info("%s: traffic is no longer stopped by others: %s", subject, text)

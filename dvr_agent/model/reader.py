@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import islice
 from typing import Any, TypeAlias
 
 from dvr_agent.model.json_text import JsonTextError, decode_json
@@ -26,6 +27,10 @@ VALUE_LENGTH = 80
 """Characters of a value that an error shows."""
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+_TEXT = re.compile(r'("(?:[^"\\]|\\.)*(?:"|$))(\s*:)?|[^\s{}\[\],:"]{9,}', re.DOTALL)
+"""A text in JSON, or the begin of one, and what makes a key of it; or what may be a text without quotation marks."""
 
 
 class Verbatim(str):
@@ -80,7 +85,13 @@ def _not_json(data: bytes, error: JsonTextError) -> Invalid:
 
 
 def _excerpt(data: bytes, start: int) -> str:
-    return data[start : start + VALUE_LENGTH].decode("utf-8", "replace")
+    """Return what stands there, without the texts of values: nobody knows whose they are; one may be a password."""
+    text = data[start : start + VALUE_LENGTH].decode("utf-8", "replace")
+    before, begin = data[:start], ""
+    if (before.count(b'"') - before.count(b'\\"')) % 2:  # it begins within a text
+        rest, quote, text = text.partition('"')
+        begin = f"{'…' if rest else ''}{quote}"
+    return begin + _TEXT.sub(lambda found: found[0] if found[2] else '"…"' if found[1] else "…", text)
 
 
 def json_path(at: At) -> str:
@@ -98,7 +109,10 @@ def json_path(at: At) -> str:
 
 
 def show(value: object) -> str:
-    """Return a value as JSON of at most 80 printable characters, in one line."""
+    """Return a value as JSON of at most 80 printable characters, in one line.
+
+    Of an object only the keys are shown: nobody knows what is in there, and it may be a password.
+    """
     if isinstance(value, Verbatim):
         return _cut(printable(value, VALUE_LENGTH + 1))
     if isinstance(value, str):
@@ -106,13 +120,22 @@ def show(value: object) -> str:
     text = ""
     try:
         # iterencode is lazy: neither a large nor a deep value is walked further than is shown.
-        for chunk in json.JSONEncoder(ensure_ascii=False).iterencode(value):
+        for chunk in json.JSONEncoder(ensure_ascii=False).iterencode(_without_values(value)):
             text += chunk[: VALUE_LENGTH + 1]
             if len(text) > VALUE_LENGTH:
                 break
     except ValueError:  # an integer of more digits than Python converts
         text += "<a number with very many digits>"
     return _cut(printable(text, VALUE_LENGTH + 1))
+
+
+def _without_values(value: object, depth: int = 8) -> object:
+    """Return the value with all that is in objects left out; no more of it than is shown."""
+    if isinstance(value, dict):
+        return {str(key)[: VALUE_LENGTH + 1]: "…" for key in islice(value, VALUE_LENGTH)}
+    if isinstance(value, list):
+        return [_without_values(one, depth - 1) for one in islice(value, VALUE_LENGTH)] if depth else ["…"]
+    return value
 
 
 def _cut(text: str) -> str:

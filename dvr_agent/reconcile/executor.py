@@ -105,6 +105,8 @@ class _Run:
         old = translated_pairs(change.old for _job, change in self._replacing)
         pairs = [*old, *translated_pairs(change.new for _job, change in self._changing)]
         missing.join(pairs)
+        for job in self._staying:
+            missing.expect_leaving(job.changes.namespace, job.changes.items)
         about, added = _rules_and_routes(self._staying)
         led = {*paths.led, *(one for pair in pairs for one in pair), *about}
         staying = {address for _job, change in self._replacing for address in switched(change)}

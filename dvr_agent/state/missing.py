@@ -14,7 +14,7 @@ from dvr_agent.errors import KernelError
 from dvr_agent.state.address import Address
 from dvr_agent.state.dependency import is_needed, is_on_every_path, subject
 from dvr_agent.state.diff import Action, Change, Changes, TableChange
-from dvr_agent.state.filter import FilterRule, TableKey
+from dvr_agent.state.filter import FilterRule, Snat, TableKey
 from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.link import Link, Veth
 from dvr_agent.state.namespace import KIND_OF, Announcement, thing_of
@@ -63,6 +63,8 @@ class Missing:
         self._tables: set[tuple[str, TableKey]] = set()
         self._untranslated: set[tuple[str, str]] = set()
         self._going: set[tuple[str, str]] = set()
+        self._leaving: dict[tuple[str, str], Address] = {}
+        self._leaving_devices: set[tuple[str, str]] = set()
         self._staying: set[tuple[str, int]] = set()
         self.join(self._paths.units)
 
@@ -187,6 +189,12 @@ class Missing:
         """Note the devices that are to be removed: each stays with all that is on it, or goes with all of it."""
         self._going |= {(namespace, change.item.name) for change in changes if isinstance(change.item, Link)}
 
+    def expect_leaving(self, namespace: str, changes: Iterable[Change]) -> None:
+        """Note the addresses that are to be removed: a rule that translates to one of them stays or goes with it."""
+        gone = [change.item for change in changes if change.action is Action.REMOVE]
+        self._leaving |= {(namespace, item.ip): item for item in gone if isinstance(item, Address)}
+        self._leaving_devices |= {(namespace, item.name) for item in gone if isinstance(item, Link)}
+
     def takes(self, namespace: str, change: Change) -> bool:
         """True if the change must be skipped; what depends on it is then skipped, too."""
         if not self.errors:
@@ -208,12 +216,18 @@ class Missing:
     def keeps_rule(self, namespace: str, rule: FilterRule) -> bool:
         """True if a packet filter rule that is to go must stay: its traffic stays on the old path.
 
-        A rule of the namespace at large (masquerading by the gateway) stays while a device or an address lacks there.
+        A rule of the namespace at large stays while a device, an address or the way out lacks there; masquerading by
+        the gateway only if the gateway's old address stays too: packets with a source that is gone get no answer.
         """
         about = subjects(rule)
         if not self.held.isdisjoint(about):
             return True
-        return any(isinstance(one, Link | Address) for one in self._objects.get(namespace, ()))
+        source = rule.target.address if isinstance(rule.target, Snat) else None
+        leaving = self._leaving.get((namespace, source)) if source is not None else None
+        lacking = self._objects.get(namespace, ())
+        if leaving is not None and (namespace, leaving.device) not in self._leaving_devices:
+            return self._must_stay(namespace, leaving)
+        return namespace in self._broken or any(isinstance(one, Link | Address) for one in lacking)
 
     def admits_rule(self, own: Collection[str], rule: FilterRule) -> bool:
         """False if a new packet filter rule gives packets a source address that could not be added.
@@ -272,8 +286,9 @@ class Missing:
         about = item.ip if isinstance(item, Address) else subject(item)
         if about in self.held or (isinstance(item, Route) and (namespace, item.table) in self._staying):
             return True
-        if any(isinstance(one, Link) for one in lacking):
-            # A device has no identity beyond its name: an old one may be the predecessor of the missing one.
+        if namespace in self._broken or any(isinstance(one, Link) for one in lacking):
+            # A device has no identity beyond its name: an old one may be the predecessor of the missing one, or the
+            # way out may still be by it.
             return any((namespace, device) in self._going for device in KIND_OF[type(item)].devices(item))
         return isinstance(item, Address) and any(_is_alike(one, item) for one in lacking)
 

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench.reliability import churn, crashes, hostile_input, injection, logs, many_files, state_files, versions
+from bench.reliability import (
+    churn,
+    crashes,
+    hostile_input,
+    injection,
+    left_out,
+    logs,
+    many_files,
+    refused_objects,
+    state_files,
+    stopped_jobs,
+    versions,
+)
 from bench.reliability.api import Figure, Options
 from tests.support import lab
 
@@ -49,3 +61,15 @@ def test_the_last_release_and_this_version_change_nothing_of_each_other(host: la
 
 def test_hostile_input_leads_to_no_escaped_exception(host: lab.Host) -> None:
     assert_kept(hostile_input.measure)
+
+
+def test_new_connections_work_after_a_stop_at_any_write(host: lab.Host) -> None:
+    assert_kept(stopped_jobs.measure)
+
+
+def test_what_does_not_depend_on_a_refused_object_is_made(host: lab.Host) -> None:
+    assert_kept(refused_objects.measure)
+
+
+def test_values_that_cannot_be_are_left_out_and_named(host: lab.Host) -> None:
+    assert_kept(left_out.measure)

@@ -68,6 +68,11 @@ USED_KEYS = frozenset(
 )
 """Keys of a document that the parser reads."""
 
+CASTS = (
+    *("routers_updated", "router_deleted", "router_added_to_agent", "router_removed_from_agent", "agent_updated"),
+    *("add_arp_entry", "del_arp_entry", "network_update", "fipnamespace_delete_on_ext_net", "port_update"),
+)
+"""What neutron-server sends by itself."""
 STRANGE_VALUES: tuple[Json, ...] = (
     None,
     True,

@@ -49,3 +49,20 @@ def test_nothing_of_earlier_tries_is_left_when_the_document_is_deleted() -> None
     record = records.document_deleted("r1")
     assert (record.state, record.reason, record.bad, record.failures) == (RouterState.PENDING, "", "", 0)
     assert (record.retry_at, record.held_back, record.deleted, record.auditable) == (None, False, True, False)
+
+
+def test_what_stops_traffic_is_news_for_the_first_router_and_over_with_the_last() -> None:
+    """A bridge that is down concerns every router on it."""
+    records, down, policy = RouterRecords(), "bridge br-ex is down", "namespace qrouter-r1: policy DROP"
+    for router_id in ("r1", "r2", "r3"):
+        records.document_bad(router_id, "")
+    assert records.hindrances_found("r1", (down, policy)) == ([down, policy], [])
+    assert records.hindrances_found("r1", (down, policy)) == ([], [])
+    assert records.hindrances_found("r2", (down,)) == ([], [])
+    assert records.hindrance == f"traffic may be stopped by others: {down} (and 1 more, see the log)"
+    assert records.hindrances_found("r1", ()) == ([], [policy])
+    assert records.hindrances_found("r2", ()) == ([], [down])
+    assert records.hindrances_found("r3", (down,)) == ([down], []), "it is back"
+    records.drop("r3")
+    assert records.hindrance == ""
+    assert records.hindrances_found("r1", (down,)) == ([down], [])

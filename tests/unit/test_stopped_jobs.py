@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import pytest
@@ -60,6 +60,29 @@ def _by_gateway(port: RouterPort, gateway: str) -> RouterPort:
     return replace(port, subnets=tuple(replace(one, gateway_ip=IPv4Address(gateway)) for one in port.subnets))
 
 
+def other_gateway_port(value: Router) -> Router:
+    """The router with another gateway port: a new device."""
+    assert value.gateway is not None
+    there = other_gateway(value)
+    assert there.gateway is not None
+    return replace(there, gateway=replace(there.gateway, id=f"9{value.gateway.id[1:]}"))
+
+
+def another_network(value: Router) -> Router:
+    """The router with one more network."""
+    inside, central = _elsewhere(value.interfaces[0], 1), _elsewhere(value.snat_interfaces[0], 250)
+    return replace(value, interfaces=(*value.interfaces, inside), snat_interfaces=(*value.snat_interfaces, central))
+
+
+def _elsewhere(port: RouterPort, number: int) -> RouterPort:
+    fixed = replace(port.fixed_ips[0], address=IPv4Address(f"10.9.0.{number}"), subnet_id=f"9{port.id[1:]}")
+    subnet = replace(
+        port.subnets[0], id=fixed.subnet_id, cidr=IPv4Network("10.9.0.0/24"), gateway_ip=IPv4Address("10.9.0.1")
+    )
+    changed = {"id": f"9{port.id[1:]}", "network_id": f"9{port.network_id[1:]}", "mac": f"{port.mac[:-2]}99"}
+    return replace(port, fixed_ips=(fixed,), subnets=(subnet,), **changed)  # type: ignore[arg-type]
+
+
 LOCAL, CENTRAL = fip(0, ONE), fip(0, ONE, central=True)
 SCENARIOS: dict[str, tuple[Router | None, Router | None]] = {
     "build": (None, router(LOCAL, fip(1, TWO, central=True))),
@@ -76,6 +99,8 @@ SCENARIOS: dict[str, tuple[Router | None, Router | None]] = {
         router(CENTRAL, fip(1, TWO), fip(2, FIXED[2])),
     ),
     "gateway address": (router(LOCAL), other_gateway(router(LOCAL))),
+    "gateway address and a network": (router(LOCAL), another_network(other_gateway(router(LOCAL)))),
+    "gateway port": (router(LOCAL), other_gateway_port(router(LOCAL))),
     "gateway of the subnet": (router(LOCAL), other_gateway(router(LOCAL), "203.0.113.193", "203.0.113.2")),
     "router removed": (router(LOCAL, fip(1, TWO, central=True)), None),
 }

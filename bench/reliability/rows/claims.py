@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.reliability import claims
+from bench.reliability import claims, claims_neutron
 from bench.reliability.api import Promise
 
 PROMISES = (
@@ -25,6 +25,7 @@ PROMISES = (
             "tests/replay/test_faults.py::test_the_newer_document_has_a_floating_ip_and_the_older_router_is_asked_for",
             "tests/unit/test_neutron_statuses.py",
         ),
+        claims_neutron.measure,
     ),
     Promise(
         "claims-cost",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench.reliability import drift_quiet
 from bench.reliability.api import Promise
 from bench.reliability.cost import measure_between_audits
 from bench.reliability.drift_times import repair_times
@@ -25,12 +26,14 @@ PROMISES = (
         "The agent's own writes are no drift: they lead to no further job",
         "events count only if they contradict the desired state in force (reconcile/drift.py)",
         (f"{TEST}::test_own_writes_queue_no_jobs",),
+        drift_quiet.own_writes,
     ),
     Promise(
         "drift-storm",
         "A storm of foreign events leads to one audit, and the agent goes on answering",
         "events are read in batches; too many of them are thrown away (reconcile/drift.py)",
         (f"{TEST}::test_a_storm_of_foreign_events_leads_to_an_audit",),
+        drift_quiet.storm,
     ),
     Promise(
         "drift-fight",
@@ -38,6 +41,7 @@ PROMISES = (
         "growing waits",
         "three repairs of one object in ten minutes are a fight (daemon/fights.py)",
         (f"{TEST}::test_a_fight_is_said_once_and_fought_after_growing_waits",),
+        drift_quiet.fight,
     ),
     Promise(
         "drift-idle",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.reliability import hindrances_cost
+from bench.reliability import foreign_hindrances, hindrances_cost, left_out
 from bench.reliability.api import Promise
 from bench.reliability.flow import flood_of_rewrites, removals_beside_the_lock
 
@@ -25,15 +25,30 @@ PROMISES = (
         "left-out",
         "What the kernel would refuse is left out before it is asked for, and named with document and value",
         "model/extra_routes.py, model/ipv6_mtu.py, model/external.py, desired/without_ipv6.py",
-        ("tests/unit/test_omitted.py", "tests/functional/test_omitted.py"),
+        (
+            "tests/unit/test_omitted.py",
+            "tests/functional/test_omitted.py",
+            "tests/functional/test_reliability.py::test_values_that_cannot_be_are_left_out_and_named",
+        ),
+        left_out.measure,
     ),
     Promise(
         "foreign-hindrances",
-        "Foreign settings, chains and bridges that stop traffic are named once, and again when they return; an audit "
-        "takes at most 1.03 times the processor time of one that does not look for them",
+        "Foreign settings, chains and bridges that stop a router's traffic are named once, and again when they return",
         "from what each job and audit reads anyway; nf_tables by jobs and one of ten audits "
         "(`reconcile/hindrances.py`), uplinks once per round (`attach/uplinks.py`)",
-        ("tests/functional/test_hindrances.py", "tests/functional/test_daemon.py"),
+        (
+            "tests/functional/test_daemon.py::test_foreign_settings_that_stop_traffic_are_named_once_until_they_are_gone",
+            "tests/functional/test_hindrances.py",
+            "tests/unit/test_router_records.py",
+        ),
+        foreign_hindrances.measure,
+    ),
+    Promise(
+        "hindrances-cost",
+        "An audit takes at most 1.03 times the processor time of one that does not look for foreign hindrances",
+        "from what each audit reads anyway; nf_tables by one of ten audits, uplinks once per round",
+        ("tests/functional/test_hindrances.py",),
         hindrances_cost.measure,
     ),
 )

@@ -9,9 +9,9 @@ PROMISES: tuple[Promise, ...] = (
     Promise(
         "logs-alone",
         "The lines of the log at INFO and above lead to the cause: they name the object and the reason. Secrets of "
-        "options and documents stand in no log, status, report or state file.",
-        "errors carry document, key and value, or namespace, object and errno (`errors.py`); options with secrets are "
-        "never logged",
+        "options, documents, messages and requests stand in no log, status, report, error or state file.",
+        "errors carry document, key and value, or namespace, object and errno (`errors.py`), and of objects only the "
+        "keys (`model/reader.py`); options with secrets are never logged",
         ("tests/functional/test_reliability.py::test_the_log_alone_leads_to_the_cause_and_tells_no_secret",),
         logs.measure,
     ),

@@ -81,7 +81,7 @@ class Endpoint:
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise TypeError(f"{value!r:.80} is no text")
+        raise TypeError(f"{'an empty text' if value == '' else type(value).__name__} where a text is expected")
     return value
 
 
