@@ -20,7 +20,7 @@ from tests.support.replay_site import Site, add_to
 from tests.support.waiting import wait_for
 
 HOST, SCENARIO = "compute1", "b2_dvr_snat_node_with_vms"
-ROUNDS, QUICK_ROUNDS = 8, 2
+ROUNDS, QUICK_ROUNDS = 40, 2
 
 
 def measure(options: Options) -> Figure:

@@ -68,7 +68,7 @@ class Result:
     :ivar conntrack_deleted: number of conntrack entries deleted
     :ivar trouble: faults of the router's services; its kernel state is in place nevertheless
     :ivar affected: ids of other routers to reconcile again: something that they claim, too, is free, or this router's
-    :ivar rivals: ids of other routers whose documents claim what this one's claims, found by this job
+    :ivar rivals: ids of routers that have lost something to a newer document, as this job has found
     :ivar built: the document's router without what other routers have
     :ivar undone: (``state.namespace.thing_of``) of what was refused, and of what was skipped because of it
     :ivar staying: only of a removal of stale objects: ids of routers of which something could not be removed

@@ -173,10 +173,13 @@ class ClaimRegister:
         """Note routers that gain something by what was found outside of their own jobs."""
         self._affected |= set(router_ids)
 
-    def take_rivals(self, router_id: str) -> set[str]:
-        """Return the ids of other routers with claims that collided since the last call: their documents may be old."""
+    def take_rivals(self) -> set[str]:
+        """Return the ids of routers that have lost something to a newer document since the last call.
+
+        Their documents may be old.  A round declares documents before their jobs, so any job may find them.
+        """
         found, self._rivals = self._rivals, set()
-        return {one for one in found if one in self._documents} - {router_id}
+        return {one for one in found if one in self._documents}
 
     def note_gateway(self, port: RouterPort) -> None:
         """Note the agent gateway port that is in use for its network."""
@@ -314,7 +317,7 @@ class ClaimRegister:
             since = next((one.since for one in found if one.owner == owner), self._age(owner))
             others = tuple(one for one in found if one.owner != owner)
             self._claimants[key] = (*others, _Claimant(owner, thing, since))
-            self._decide(key)
+            self._decide(key, owner)
         for key in before:
             if key not in kept:
                 others = tuple(one for one in self._claimants.get(key, ()) if one.owner != owner)
@@ -324,8 +327,11 @@ class ClaimRegister:
                     self._claimants.pop(key, None)
                 self._decide(key)
 
-    def _decide(self, key: str) -> None:
-        """Decide who has a key, and note whom that affects."""
+    def _decide(self, key: str, newest: str = "") -> None:
+        """Decide who has a key, and note whom that affects.
+
+        :param newest: owner of the document that was declared just now: it is not asked for again
+        """
         found = self._claimants.get(key, ())
         before = self._winners.get(key)
         contested = len(found) > 1 and any(one.thing != found[0].thing for one in found)
@@ -342,7 +348,7 @@ class ClaimRegister:
                 one.owner for one in found if (before in (None, one.thing)) != (now in (None, one.thing))
             }
             if now is not None:
-                self._rivals |= {one.owner for one in found}
+                self._rivals |= {one.owner for one in found if one.thing != now} - {newest}
 
     def _rank(self, key: str, claimant: _Claimant) -> tuple[bool, int, bool, bool, str]:
         """Return the place of a claim in the order of precedence: the lowest has the key.

@@ -122,7 +122,7 @@ class RouterReconciler:
         trouble = self.services.apply(job.draft.served) if there else ()
         if trouble or not there:  # which of their changes were made is not known
             plan = replace(plan, services=())
-        rivals = tuple(sorted(self.memory.claims.take_rivals(router.id)))
+        rivals = tuple(sorted(self.memory.claims.take_rivals()))
         seconds = time.perf_counter() - started
         undone = frozenset(missing.undone | repaired.undone)
         built = job.draft.view.router

@@ -116,7 +116,7 @@ class JobReport:
     :ivar reason: why the job failed
     :ivar held: addresses that are not on their new path, since objects were refused: with ``IN_PLACE`` the rest is
     :ivar left_out: ids of floating IPs of the document that other routers have here
-    :ivar rivals: ids of other routers whose documents claim what this one claims, as this job has found
+    :ivar rivals: ids of routers that have lost something to a newer document, as this job has found
     """
 
     router_id: str

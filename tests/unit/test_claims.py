@@ -127,6 +127,16 @@ def test_an_authority_s_newer_document_wins_and_the_older_is_asked_for_again(tmp
     assert not bench.reconciler.planner.plan(two)
 
 
+def test_the_older_router_is_asked_for_though_a_round_declared_the_newer_document_first(tmp_path: Path) -> None:
+    bench, one, two = Bench(tmp_path, newer_wins=True), with_fip(make_router("one", 1)), make_router("two", 2)
+    bench.reconciler.begin_resync([("one", one), ("two", two)])
+    for router in (one, two):
+        bench.reconciler.reconcile(router, in_resync=True)
+    bench.reconciler.begin_resync([("one", one), ("two", with_fip(two))])  # its own job waits
+    found = [*bench.reconciler.reconcile(one).rivals, *bench.reconciler.reconcile(with_fip(two)).rivals]
+    assert found == [one.id]
+
+
 def test_documents_that_were_there_at_the_start_are_decided_by_id_if_the_kernel_has_neither(tmp_path: Path) -> None:
     routers = [with_fip(make_router(name, number)) for number, name in enumerate(("one", "two", "three"), 1)]
     lowest = min(routers, key=lambda router: router.id)
