@@ -80,7 +80,7 @@ def _register(reconciler: RouterReconciler, router: Router) -> None:
     claims.grant(router, settings)
     claims.is_granted(router.id)
     claims.take_affected(router.id)
-    claims.take_rivals(router.id)
+    claims.take_rivals()
 
 
 def _start(path: Path) -> RouterReconciler:

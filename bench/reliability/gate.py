@@ -17,7 +17,7 @@ from dvr_agent.attach.bridge import BridgeDriver
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.errors import AttachError, KernelError
 from dvr_agent.kernel import sysctl
-from dvr_agent.kernel.api import Kernel, PendingTables, WriteCounters
+from dvr_agent.kernel.api import GratuitousArp, Kernel, PendingTables, WriteCounters
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
@@ -187,10 +187,12 @@ class _Connections(_Behind):
 
 
 class _Announcer(_Behind):
-    def announce(self, namespace: str, announcements: Sequence[Announcement]) -> None:
+    def announce(
+        self, namespace: str, announcements: Sequence[Announcement], arp: GratuitousArp = GratuitousArp.BOTH
+    ) -> None:
         for one in announcements:
             self._gate.check("announcement", namespace, one.address)
-            self._inner.announce(namespace, [one])
+            self._inner.announce(namespace, [one], arp)
 
 
 class _Attach(_Behind):
