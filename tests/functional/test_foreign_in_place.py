@@ -24,6 +24,8 @@ LISTS = ("-4 route show table all", "-6 route show table all", "-4 rule", "-6 ru
          "-4 neigh show nud permanent", "-6 neigh show nud permanent")  # fmt: skip
 MADE_LATER = re.compile("fe80::/|local fe80|multicast|anycast|fe80:.*/64")
 """What the kernel makes some time after a device is up."""
+VARYING = re.compile("@if[0-9]+| linkdown| (UP|DOWN|LOWERLAYERDOWN|UNKNOWN) |NO-CARRIER,|,LOWER_UP")
+"""Numbers, and what the kernel notes of a new device's carrier a moment later."""
 VIA = f"dev {RFP} onlink"
 
 ROUTES = {
@@ -76,7 +78,7 @@ def ip(namespace: str, words: str) -> str:
 
 def lines(namespace: str, words: str) -> list[str]:
     found = ip(namespace, words).splitlines()
-    return sorted(re.sub("@if[0-9]+", "", line).strip() for line in found if not MADE_LATER.search(line))
+    return sorted(VARYING.sub("", line).strip() for line in found if not MADE_LATER.search(line))
 
 
 def everything() -> dict[str, list[str]]:

@@ -73,7 +73,7 @@ def snapshot() -> dict[str, object]:
                 link["ifname"]: (link["address"], link["mtu"], sorted(_static(link["addr_info"]))) for link in links
             },
             "routes": sorted(
-                line
+                line.replace(" linkdown", "")  # the kernel notes the carrier of a new device a moment later
                 for family in ("-4", "-6")
                 for line in lab.run("ip", family, "-n", name, "route", "show", "table", "all").splitlines()
                 if "proto kernel" not in line
