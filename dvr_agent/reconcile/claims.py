@@ -350,7 +350,7 @@ class ClaimRegister:
             if now is not None:
                 self._rivals |= {one.owner for one in found if one.thing != now} - {newest}
 
-    def _rank(self, key: str, claimant: _Claimant) -> tuple[bool, int, bool, bool, str]:
+    def _rank(self, key: str, claimant: _Claimant) -> tuple[bool, int, int, bool, str]:
         """Return the place of a claim in the order of precedence: the lowest has the key.
 
         An agent gateway port in use comes first: all routers of its network depend on it.
@@ -359,11 +359,11 @@ class ClaimRegister:
         decides = document is not None and not is_left_alone(document.router)
         age = document.age if self.newer_wins and document is not None and decides else claimant.since
         router = document.router if document is not None else None
-        in_kernel = age == 0 and self._holdings.of(claimant.owner).has(key, router)
+        doubt = self._holdings.of(claimant.owner).doubt(key, router) if age == 0 else 0
         return (
             not self._is_in_use(claimant.owner, key),
             -age if self.newer_wins else age,
-            not in_kernel,
+            doubt,
             document is not None,
             claimant.owner,
         )

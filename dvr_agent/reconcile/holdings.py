@@ -43,6 +43,13 @@ class Holdings:
     has_pair: bool = False
     is_unknown: bool = False
 
+    def doubt(self, key: str, router: Router | None) -> int:
+        """Return 0 if the kernel has the thing, 2 if it has it not, and 1 if the kernel could not be read.
+
+        Who is known to have a thing does not lose it to somebody who may have it.
+        """
+        return 1 if self.is_unknown else 0 if self.has(key, router) else 2
+
     def has(self, key: str, router: Router | None) -> bool:
         """Return True if the kernel has what the key of a claim stands for.
 

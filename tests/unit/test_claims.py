@@ -147,6 +147,20 @@ def test_documents_that_were_there_at_the_start_are_decided_by_id_if_the_kernel_
             assert bool(bench.reconciler.reconcile(router, in_resync=True).plan.omitted) == (router is not lowest)
 
 
+def test_who_is_known_to_have_it_does_not_lose_it_to_a_router_whose_namespace_cannot_be_read(bench: Bench) -> None:
+    first, second = sorted((make_router("one", 1), make_router("two", 2)), key=lambda router: router.id)
+    holder, other = with_fip(second), with_fip(first)  # of two equals the lower id would have it
+    bench.reconciler.reconcile(first)
+    bench.reconciler.reconcile(holder)
+    bench.reconciler.flush()
+    bench.restart()
+    bench.fake.fail("interfaces.observe", when=lambda name, *_: name == names.QROUTER + other.id, times=1)
+    bench.reconciler.begin_resync([("a.json", other), ("b.json", holder)])
+    bench.fake.heal()
+    assert not bench.reconciler.reconcile(holder, in_resync=True).plan
+    assert omitted(bench.reconciler.reconcile(other, in_resync=True))
+
+
 def test_a_router_without_a_good_document_keeps_what_it_has(bench: Bench, one: Router, two: Router) -> None:
     one = with_fip(one)
     bench.reconciler.reconcile(one)
