@@ -180,8 +180,8 @@ DVR_AGENT_OPTS = [
         default=60,
         min=0,
         help="Seconds between audits, which compare the kernel with the desired state and repair drift that no event "
-        "told of; 0: never. Audits take at most 0.2 % of a processor: those of many routers come later, after 15 times "
-        "so many seconds at most. Packet filter tables are compared at this interval all the same.",
+        "told of; 0: never. Audits take at most 0.15 % of a processor: those of many routers come later, after 20 "
+        "times so many seconds at most. Packet filter tables are compared at this interval all the same.",
     ),
     cfg.IntOpt(
         "retry_interval",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.reliability.api import Figure, Options
 from bench.reliability.gate import StoppedError
-from bench.reliability.ways import SCENARIOS, Site, Ways
+from bench.reliability.ways import GATEWAYS, SCENARIOS, Site, Ways
 from dvr_agent.model.router import Router
 
 QUICK_SCENARIOS, QUICK_STRIDE = ("first floating IP", "local to central"), 4
@@ -19,7 +19,7 @@ class Trials:
 
     :ivar stops: how many there were
     :ivar connections: how many were opened after them
-    :ivar half_way: those through floating IPs between fip and snat namespace that had no way then
+    :ivar half_way: those out through floating IPs that change sides, which had the gateway's address meanwhile
     """
 
     def __init__(self, site: Site) -> None:
@@ -52,7 +52,7 @@ class Trials:
         self.connections += len(found)
         sides = old.changing_sides(new)
         for name, fault in found.faults(old, new):
-            if name in sides:
+            if name in sides and found.out.get(name) in GATEWAYS:
                 self.half_way += 1
             else:
                 yield f"{what}: {fault}"
@@ -75,7 +75,7 @@ def measure(options: Options) -> Figure:
             wrong += trials.run(name, QUICK_STRIDE if options.quick else 1)
     text = (
         f"{trials.stops:,} stops in {len(names)} kinds of changes: {len(wrong)} of {trials.connections:,} new "
-        f"connections neither on the old path nor on the new one, and {trials.half_way} of floating IPs half way "
-        f"between fip and snat namespace; {site.lost} of {site.sent:,} pings of others lost"
+        f"connections neither on the old path nor on the new one; {trials.half_way} out with the gateway's address "
+        f"while their floating IP changed sides; {site.lost} of {site.sent:,} pings of others lost"
     )
     return Figure(text, not wrong and not site.lost and trials.stops > 0, (*wrong[:40], *site.losses))

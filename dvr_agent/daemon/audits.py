@@ -24,11 +24,11 @@ from dvr_agent.reconcile.api import Reconciler
 
 PORTION, MAX_PORTIONS = 64, 8
 """An audit's routers are taken in portions of some 64.  Each reads whole fip namespaces, so there are few of them."""
-SHARE = 0.002
+SHARE = 0.0015
 """Share of one processor that audits may take, and table checks."""
 CHEAP = 0.05
 """Processor seconds: a portion that takes less is not put off, however short the interval."""
-LONGEST = 15
+LONGEST = 20
 """An audit is put off to so many times the interval at most."""
 
 

@@ -98,6 +98,7 @@ class RouterRecords:
     def __init__(self) -> None:
         self._records: dict[str, RouterRecord] = {}
         self._hindrances: Counter[str] = Counter()  # text → number of routers
+        self._states: Counter[RouterState] = Counter()
 
     def __iter__(self) -> Iterator[RouterRecord]:
         return iter(list(self._records.values()))
@@ -115,10 +116,7 @@ class RouterRecords:
     @property
     def states(self) -> dict[RouterState, int]:
         """Number of routers in each state."""
-        counts: dict[RouterState, int] = {}
-        for record in self._records.values():
-            counts[record.state] = counts.get(record.state, 0) + 1
-        return counts
+        return dict(self._states)
 
     @property
     def hindrance(self) -> str:
@@ -197,6 +195,7 @@ class RouterRecords:
         record = self._records.pop(router_id, None)
         if record is not None:
             self._count_hindrances(record.hindrances, ())
+            self._count_states(record.state, None)
 
     def _get_or_make(self, router_id: str) -> RouterRecord:
         return self._records.get(router_id) or RouterRecord(router_id)
@@ -204,8 +203,20 @@ class RouterRecords:
     def _store(self, record: RouterRecord) -> RouterRecord:
         before = self._records.get(record.id)
         self._count_hindrances(before.hindrances if before is not None else (), record.hindrances)
+        self._count_states(before.state if before is not None else None, record.state)
         self._records[record.id] = record
         return record
+
+    def _count_states(self, before: RouterState | None, now: RouterState | None) -> None:
+        """Keep the numbers of :attr:`states`, which the service manager is told every few seconds."""
+        if before is now:
+            return
+        if now is not None:
+            self._states[now] += 1
+        if before is not None:
+            self._states[before] -= 1
+            if not self._states[before]:
+                del self._states[before]
 
     def _count_hindrances(self, before: tuple[str, ...], now: tuple[str, ...]) -> None:
         if before != now:

@@ -31,6 +31,21 @@ def test_failures_add_up_until_a_success() -> None:
     assert records.states == {RouterState.BAD: 1}
 
 
+def test_numbers_of_states_follow_the_records() -> None:
+    records = RouterRecords()
+    for router_id in ("r1", "r2", "r3"):
+        records.document_bad(router_id, "bad")
+    records.document_deleted("r1")
+    records.job_failed("r1", JobResult(RouterState.DEGRADED, "no", retry=True))
+    records.drop("r3")
+    records.drop("nobody")
+    counted = {record.state for record in records}
+    assert records.states == {state: sum(one.state is state for one in records) for state in counted}
+    for router_id in ("r1", "r2"):
+        records.drop(router_id)
+    assert records.states == {}
+
+
 def test_exactly_the_named_routers_are_held_back() -> None:
     records = RouterRecords()
     for router_id in ("r1", "r2"):
