@@ -168,6 +168,7 @@ class Drafts:
             return known[3]
         state = desired_router(view, allocated)
         memory.desired = (view.router, gateway, allocated, state)
+        memory.checked_tables.clear()  # of the state before: it would be kept until the next check
         return state
 
     def _without_ipv6(self, draft: Draft) -> frozenset[tuple[str, str]]:

@@ -88,6 +88,13 @@ def test_a_table_check_tells_once_that_a_policy_drops_packets(bench: Bench, rout
     assert [changed(bench, router), changed(bench, router)] == [True, False]
 
 
+def test_no_earlier_desired_state_is_kept_for_the_next_table_check(bench: Bench, router: Router) -> None:
+    assert not changed(bench, router)
+    assert bench.reconciler.memory.router(router.id).checked_tables
+    bench.reconciler.reconcile(replace(router, floating_ips=()))
+    assert not bench.reconciler.memory.router(router.id).checked_tables
+
+
 def test_a_table_check_finds_a_router_whose_namespace_is_gone(bench: Bench, router: Router) -> None:
     bench.kernel.namespaces.remove(names.QROUTER + router.id)
     assert changed(bench, router)
