@@ -45,6 +45,8 @@ def picture() -> list[str]:
 def restore(lines: list[str]) -> None:
     """Put back the rule and the default route of a slice that was removed: as if its removal had not found them."""
     device = names.device(names.FIP_TO_ROUTER, ONE.id)
+    # It goes with the namespace of its other end, which the kernel tears down a moment later.
+    wait_for(lambda: device not in lab.run("ip", "-n", FIP, "link"), f"{device} is gone")
     (rule,) = [line for line in lines if f"iif {device}" in line]
     table = rule.split()[-1]
     (route,) = [line for line in lines if line.startswith("default") and f"table {table} " in line]
