@@ -58,9 +58,8 @@ class Audits:
         while True:
             portions = self._portions()
             for number, ids in enumerate(portions, start=1):
-                pause = pause_after(
-                    self._interval, len(portions), self._resync.audit_cost if self._hears_events else 0.0
-                )
+                cost = self._resync.audit_cost if self._hears_events else 0.0
+                pause = pause_after(self._interval, len(portions), cost)
                 self._resync.next_audit = time.time() + pause
                 eventlet_shim.sleep(pause)
                 self._resync.audit(ids, is_last=number == len(portions))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-
+from dvr_agent.daemon.job_texts import log_hindrances
 from dvr_agent.daemon.worker import WorkerThread
 from dvr_agent.reconcile.api import Reconciler
 
-LOG = logging.getLogger(__name__)
 
-
-class HostHindrances:
+class HostHindranceWatch:
     """Remembers what was found last.  Belongs to the dispatcher's green thread.
 
     :ivar found: what was found last, a text for each
@@ -26,12 +23,7 @@ class HostHindrances:
         if now is None:
             return
         before, self.found = self.found, now
-        for text in now:
-            if text not in before:
-                LOG.warning("traffic may be stopped by others: %s", text)
-        for text in before:
-            if text not in now:
-                LOG.info("traffic is no longer stopped by others: %s", text)
+        log_hindrances([text for text in now if text not in before], [text for text in before if text not in now])
 
     def _find(self) -> tuple[str, ...]:
         return self._reconciler.planner.host_hindrances()

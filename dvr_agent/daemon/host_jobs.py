@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from dvr_agent.daemon.announcements import AnnouncementRepeater
-from dvr_agent.daemon.host_hindrances import HostHindrances
+from dvr_agent.daemon.host_hindrances import HostHindranceWatch
 from dvr_agent.daemon.idle_bridges import IdleBridges
 from dvr_agent.daemon.job_result import JobResult
 from dvr_agent.daemon.jobs import HostJob
@@ -24,7 +24,7 @@ class HostJobs:
         resync: Resync,
         idle_bridges: IdleBridges,
         repeater: AnnouncementRepeater,
-        hindrances: HostHindrances,
+        hindrances: HostHindranceWatch,
     ) -> None:
         self._reconciler, self._worker = reconciler, worker
         self._resync, self._idle_bridges, self._repeater = resync, idle_bridges, repeater

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 from dvr_agent import logs
 from dvr_agent.reconcile.api import Plan, Result
 
 LOG = logging.getLogger(__name__)
+
+HINDERED = "traffic may be stopped by others: "
+"""Begin of each text about what stops traffic without being ours."""
 
 
 def subject_text(router_id: str, name: str) -> str:
@@ -28,6 +32,18 @@ def some_ids(ids: list[str]) -> str:
 def times_text(result: Result, late: float) -> str:
     """Return the duration of a job, and its delay since the event."""
     return f"{result.seconds * 1e3:.1f} ms, started {late * 1e3:.1f} ms after the event"
+
+
+def log_hindrances(begun: Iterable[str], ceased: Iterable[str], subject: str = "") -> None:
+    """Log what began, and what has ceased, to stop traffic without being ours.
+
+    :param subject: the router that met it; empty: it concerns the host
+    """
+    who = f"{subject}: " if subject else ""
+    for text in begun:
+        LOG.warning("%s%s%s", who, HINDERED, text)
+    for text in ceased:
+        LOG.info("%straffic is no longer stopped by others: %s", who, text)
 
 
 def log_objects(plan: Plan) -> None:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from dvr_agent.daemon.job_result import JobResult, RouterState
+from dvr_agent.daemon.job_texts import HINDERED
 from dvr_agent.reconcile.api import Result
 from dvr_agent.sources.api import Document
+
+T = TypeVar("T")
 
 HELD_BACK = "it has no document any more; its removal is held back"
 
@@ -123,7 +127,7 @@ class RouterRecords:
         """What stops traffic of routers without being ours, as one text; empty if there is nothing."""
         found = list(self._hindrances)
         more = f" (and {len(found) - 1} more, see the log)" if len(found) > 1 else ""
-        return f"traffic may be stopped by others: {found[0]}{more}" if found else ""
+        return f"{HINDERED}{found[0]}{more}" if found else ""
 
     def document_changed(self, document: Document) -> tuple[RouterRecord, RouterRecord]:
         """Store a new good document; returns the record before and after."""
@@ -194,35 +198,31 @@ class RouterRecords:
         """Forget a router that is gone."""
         record = self._records.pop(router_id, None)
         if record is not None:
-            self._count_hindrances(record.hindrances, ())
-            self._count_states(record.state, None)
+            self._count(record, None)
 
     def _get_or_make(self, router_id: str) -> RouterRecord:
         return self._records.get(router_id) or RouterRecord(router_id)
 
     def _store(self, record: RouterRecord) -> RouterRecord:
-        before = self._records.get(record.id)
-        self._count_hindrances(before.hindrances if before is not None else (), record.hindrances)
-        self._count_states(before.state if before is not None else None, record.state)
+        self._count(self._records.get(record.id), record)
         self._records[record.id] = record
         return record
 
-    def _count_states(self, before: RouterState | None, now: RouterState | None) -> None:
-        """Keep the numbers of :attr:`states`, which the service manager is told every few seconds."""
-        if before is now:
-            return
-        if now is not None:
-            self._states[now] += 1
-        if before is not None:
-            self._states[before] -= 1
-            if not self._states[before]:
-                del self._states[before]
+    def _count(self, before: RouterRecord | None, now: RouterRecord | None) -> None:
+        """Keep the numbers of :attr:`states` and hindrances, which are asked for every few seconds."""
+        _recount(self._states, (before.state,) if before else (), (now.state,) if now else ())
+        _recount(self._hindrances, before.hindrances if before else (), now.hindrances if now else ())
 
-    def _count_hindrances(self, before: tuple[str, ...], now: tuple[str, ...]) -> None:
-        if before != now:
-            self._hindrances.update(now)
-            self._hindrances.subtract(before)
-            self._hindrances = +self._hindrances  # without those that no router has any more
+
+def _recount(numbers: Counter[T], before: Sequence[T], now: Sequence[T]) -> None:
+    """Let things that one record had before, and has now, count once each; what nobody has any more goes."""
+    if before == now:
+        return
+    numbers.update(now)
+    numbers.subtract(before)
+    for one in before:
+        if not numbers[one]:
+            del numbers[one]
 
 
 def _pending(record: RouterRecord) -> RouterRecord:

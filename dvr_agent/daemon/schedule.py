@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 
 from dvr_agent import backoff, logs
 from dvr_agent.daemon import eventlet_shim
 from dvr_agent.daemon.change_rate import ChangeRate
 from dvr_agent.daemon.job_result import JobResult, RouterState
-from dvr_agent.daemon.job_texts import subject_text
+from dvr_agent.daemon.job_texts import log_hindrances, subject_text
 from dvr_agent.daemon.jobs import HostJob, RemoveRouter, UpdateRouter, Work
 from dvr_agent.daemon.router_records import RouterRecord, RouterRecords
 from dvr_agent.daemon.work_queue import Priority, QueuedJob, WorkQueue
@@ -151,7 +151,8 @@ class Schedule:
         for router_id in (*affected, *result.affected):
             self.check_soon(router_id)
         if result.reconciled is not None:
-            _log_hindrances(job, *self.records.hindrances_found(job.key, result.reconciled.plan.hindrances))
+            subject = subject_text(job.key, job.work.name) if isinstance(job.work, UpdateRouter) else job.key
+            log_hindrances(*self.records.hindrances_found(job.key, result.reconciled.plan.hindrances), subject)
             self.records.job_done(job.key, result.reconciled)
         if job.key not in self.records or job.key in self._queue or job.key in self._delayed:
             return  # the waiting, newer job decides the state
@@ -200,12 +201,3 @@ class Schedule:
         if timer is not None:
             timer.cancel()
         self.records.set_retry(router_id, None)
-
-
-def _log_hindrances(job: QueuedJob[Work], begun: Sequence[str], ceased: Sequence[str]) -> None:
-    """Log what began, and what has ceased, to stop traffic without being ours; once for the whole host."""
-    subject = subject_text(job.key, job.work.name) if isinstance(job.work, UpdateRouter) else job.key
-    for text in begun:
-        LOG.warning("%s: traffic may be stopped by others: %s", subject, text)
-    for text in ceased:
-        LOG.info("%s: traffic is no longer stopped by others: %s", subject, text)

@@ -30,7 +30,7 @@ from dvr_agent.daemon.counters import DaemonCounters
 from dvr_agent.daemon.dispatcher import Dispatcher
 from dvr_agent.daemon.drift_watch import DriftWatch
 from dvr_agent.daemon.fights import Fights
-from dvr_agent.daemon.host_hindrances import HostHindrances
+from dvr_agent.daemon.host_hindrances import HostHindranceWatch
 from dvr_agent.daemon.host_jobs import HostJobs
 from dvr_agent.daemon.idle_bridges import IdleBridges
 from dvr_agent.daemon.l3_agent_check import check_no_l3_agent
@@ -107,7 +107,7 @@ class Service:
         self._service_watch = ServiceWatch(parts.services, worker, schedule, self._crashed)
         self._layer2_watch = Layer2Watch(parts.layer2, self._resync)
         repeater = AnnouncementRepeater(parts.announce, worker, schedule)
-        hindrances = HostHindrances(parts.reconciler, worker)
+        hindrances = HostHindranceWatch(parts.reconciler, worker)
         host_jobs = HostJobs(parts.reconciler, worker, self._resync, bridges, repeater, hindrances)
         self._drift_watch = drift = DriftWatch(parts.drift, worker, schedule, self._resync, fights)
         self._table_lock = lock = TableLock(schedule)

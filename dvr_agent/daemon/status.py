@@ -14,8 +14,9 @@ from dvr_agent import __version__
 from dvr_agent.daemon.counters import DaemonCounters
 from dvr_agent.daemon.dispatcher import Dispatcher
 from dvr_agent.daemon.fights import Fights
-from dvr_agent.daemon.host_hindrances import HostHindrances
+from dvr_agent.daemon.host_hindrances import HostHindranceWatch
 from dvr_agent.daemon.job_result import RouterState
+from dvr_agent.daemon.job_texts import HINDERED
 from dvr_agent.daemon.listing import RouterListing
 from dvr_agent.daemon.parts import Parts
 from dvr_agent.daemon.resync import Resync
@@ -50,7 +51,7 @@ class DaemonStatus:
     counters: DaemonCounters
     fights: Fights
     table_lock: TableLock
-    host_hindrances: HostHindrances
+    host_hindrances: HostHindranceWatch
 
     def to_json(self) -> dict[str, object]:
         """Return the whole status.  Times are ISO 8601 in UTC or null, ``next_retry`` seconds from now.
@@ -131,7 +132,7 @@ class DaemonStatus:
     @property
     def _hindrances(self) -> list[str]:
         """What others have set that may stop traffic: not a fault of ours, so the daemon is not degraded by it."""
-        texts = [f"traffic may be stopped by others: {text}" for text in self.host_hindrances.found]
+        texts = [f"{HINDERED}{text}" for text in self.host_hindrances.found]
         text = self.schedule.records.hindrance
         return [*texts, text] if text else texts
 
