@@ -130,35 +130,31 @@ class _Run:
             self._build(job, phase, new_ports)
         self._hold_back()
         self._commit(Step.LEAD)
-        for job, phase in reversed(self._staged):
-            self._apply(job, phase.lead)
-        self._apply_all("stop")
+        self._apply_each((job, phase.lead) for job, phase in reversed(self._staged))
+        self._apply_each((job, phase.stop) for job, phase in self._removing)
         self._commit(Step.TURN)
-        self._apply_all("depart")
+        self._apply_each((job, phase.depart) for job, phase in self._removing)
         if announce is not None:
             announce(self._missing)
-        self._apply_all("arrive")
-        self._apply_all("unroute")
+        self._apply_each((job, phase.arrive) for job, phase in self._staged)
+        self._apply_each((job, phase.unroute) for job, phase in self._removing)
         self._commit(Step.STOP)
-        self._apply_all("withdraw")
+        self._apply_each((job, phase.withdraw) for job, phase in self._removing)
         self._commit(Step.END)
         for job, phase in reversed(self._removing):
             self._remove(job, phase.late)
         self._remove_stale_tables()
         self._remove_namespaces()
 
-    def _apply_all(self, name: str) -> None:
-        """Apply the changes of one phase in all namespaces."""
-        for job, phase in self._staged:
-            self._apply(job, getattr(phase, name))
+    def _apply_each(self, due: Iterable[tuple[NamespaceJob, Sequence[Change]]]) -> None:
+        for job, changes in due:
+            self._apply(job, changes)
 
     def _make_room(self) -> None:
         self._prepare_ports()
         self._create_namespaces()
-        for job in self._staying:
-            self._apply(job, job.first)
-        for job, phase in reversed(self._removing):
-            self._apply(job, phase.before)
+        self._apply_each((job, job.first) for job in self._staying)
+        self._apply_each((job, phase.before) for job, phase in reversed(self._removing))
 
     # --- namespaces ---
 

@@ -35,7 +35,8 @@ class RouterHindrances:
 
     def __init__(self, kernel: KernelReader) -> None:
         self._kernel = kernel
-        self._found: dict[str, tuple[DroppingChain, ...]] = {}
+        self._dropping: set[str] = set()
+        """Namespaces in which a chain was found that drops packets."""
 
     def find(self, states: Iterable[NamespaceState | None], known: bool) -> tuple[str, ...]:
         """Return what stops traffic in the observed namespaces, a text for each.
@@ -49,16 +50,16 @@ class RouterHindrances:
         if STRICT in state.sysctls:
             why = "it drops replies by another device"
             yield f"namespace {state.name}: net.ipv4.conf.all.rp_filter is 1 (strict): {why}"
-        for chain in self._dropping(state.name, known):
+        for chain in self._by_chain(state.name, known):
             yield f"namespace {state.name}: {chain.text}"
 
-    def _dropping(self, namespace: str, known: bool) -> tuple[DroppingChain, ...]:
-        if known and namespace not in self._found:
+    def _by_chain(self, namespace: str, known: bool) -> tuple[DroppingChain, ...]:
+        if known and namespace not in self._dropping:
             return ()
-        self._found.pop(namespace, None)
+        self._dropping.discard(namespace)
         found = self._kernel.nftables.dropping(namespace)
         if found:
-            self._found[namespace] = found
+            self._dropping.add(namespace)
         return found
 
 

@@ -47,7 +47,7 @@ class Phases(NamedTuple):
     @property
     def removes(self) -> bool:
         """True if anything is removed, beyond what makes room for a new object."""
-        return bool(self.before or self.stop or self.unroute or self.withdraw or self.late)
+        return bool(self.before or self.stop or self.depart or self.unroute or self.withdraw or self.late)
 
 
 class Surroundings(NamedTuple):
