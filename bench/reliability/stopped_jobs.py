@@ -30,10 +30,7 @@ class Trials:
         """Stop at each write, or at each so many; yields what went wrong."""
         site = self._site
         before, after = site.routers(SCENARIOS[name])
-        old = site.made(before)
-        new = site.made(after)
-        writes = len(site.gate.seen)
-        site.made(before)
+        old, new, writes = site.ends(before, after)
         with site.undisturbed(before, after):
             for number in range(1, writes + 1, stride):
                 site.gate.close(stop_at=number)

@@ -241,6 +241,13 @@ class Site(ExitStack):
         self.gate.seen[:] = writes
         return wanted
 
+    def ends(self, before: Router | None, after: Router | None) -> tuple[Ways, Ways, int]:
+        """Return the ways before and after a change, and the number of its writes; what was before is in force."""
+        old, new = self.made(before), self.made(after)
+        writes = len(self.gate.seen)
+        self.made(before)
+        return old, new, writes
+
     def _wanted(self, router: Router | None) -> Ways:
         """Return the ways of a document."""
         if router is None or router.gateway is None:

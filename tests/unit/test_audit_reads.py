@@ -1,4 +1,4 @@
-"""What an audit of a router reads: its own neighbours, and only now and then those that nobody wants."""
+"""What an audit of a router reads, now and then also neighbours that nobody wants; and what a table check finds."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dvr_agent.desired import names
 from dvr_agent.desired.without_ipv6 import DISABLE_IPV6
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.memory import ROUNDS
+from dvr_agent.state.filter import Table, TableKey
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.ownership import Ownership
 from tests.support.reconciler_rig import Bench
@@ -116,3 +117,60 @@ def test_an_audit_reads_no_more_where_ipv6_is_off(bench: Bench, router: Router) 
     bench.fake[bench.namespaces()[0]].sysctls[DISABLE_IPV6.key] = "0"
     bench.reconciler.reconcile(router)
     assert not bench.reconciler.planner.plan(router)
+
+
+# --- table checks ----------------------------------------------------------------------------------------------
+
+
+def changed(bench: Bench, router: Router) -> bool:
+    """True if a table check finds the router."""
+    assert bench.reconciler.find_changed_tables(["11111111-0000-0000-0000-000000000000"]) == []
+    found = bench.reconciler.find_changed_tables([router.id])
+    assert found in ([], [router.id])
+    return bool(found)
+
+
+def test_a_table_check_reads_tables_only(bench: Bench, router: Router) -> None:
+    bench.fake.forget_calls()
+    assert not changed(bench, router)
+    assert {call.method for call in bench.fake.calls()} == {"iptables.observe"}
+
+
+@pytest.mark.parametrize("prefix", [names.QROUTER, names.SNAT])
+@pytest.mark.parametrize("key", [(4, "nat"), (4, "mangle"), (6, "mangle")])
+def test_a_table_check_finds_a_table_that_was_flushed(bench: Bench, router: Router, prefix: str, key: TableKey) -> None:
+    tables = bench.fake[prefix + router.id].tables
+    assert tables[key].chains
+    tables[key] = Table(*key)
+    assert changed(bench, router)
+    bench.reconciler.reconcile(router)
+    assert not changed(bench, router)
+
+
+def test_a_table_check_finds_the_shared_table_of_a_fip_namespace(bench: Bench, router: Router) -> None:
+    state = bench.reconciler.memory.desired_of(router.id)
+    assert state is not None
+    assert state.base is not None
+    bench.fake[state.base.name].tables[(4, "raw")] = Table(4, "raw")
+    assert changed(bench, router)
+
+
+def test_a_table_check_tells_once_that_a_policy_drops_packets(bench: Bench, router: Router) -> None:
+    tables = bench.fake[names.QROUTER + router.id].tables
+    before = tables[(4, "filter")]
+    tables[(4, "filter")] = replace(before, dropping=("FORWARD",))
+    assert [changed(bench, router), changed(bench, router)] == [True, False]
+    tables[(4, "filter")] = before
+    assert [changed(bench, router), changed(bench, router)] == [True, False]
+
+
+def test_no_earlier_desired_state_is_kept_for_the_next_table_check(bench: Bench, router: Router) -> None:
+    assert not changed(bench, router)
+    assert bench.reconciler.memory.router(router.id).checked_tables
+    bench.reconciler.reconcile(replace(router, floating_ips=()))
+    assert not bench.reconciler.memory.router(router.id).checked_tables
+
+
+def test_a_table_check_finds_a_router_whose_namespace_is_gone(bench: Bench, router: Router) -> None:
+    bench.kernel.namespaces.remove(names.QROUTER + router.id)
+    assert changed(bench, router)

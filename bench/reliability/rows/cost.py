@@ -33,7 +33,7 @@ PROMISES: tuple[Promise, ...] = (
         "1 % with them.",
         "events instead of polling; audits are put off to a share of a processor, and packet filter tables, which have "
         "no events, are compared apart (`daemon/audits.py`, `reconcile/table_check.py`)",
-        ("tests/unit/test_audits.py", "tests/functional/test_reconciler_real.py"),
+        ("tests/unit/test_audits.py", "tests/unit/test_audit_reads.py", "tests/functional/test_reconciler_real.py"),
         cost.measure_idle,
     ),
 )
