@@ -11,8 +11,8 @@ from pathlib import Path
 from tests.support import lab
 from tests.support.waiting import wait_for
 
-END_MARK = "end-of-watch"
-"""Name of a device that does not exist; a rule that names it is added when a watch ends."""
+BEGIN_MARK, END_MARK = "begin-of-watch", "end-of-watch"
+"""Names of devices that do not exist; rules that name them are added when a watch begins, and when it ends."""
 
 
 def until_settled(namespaces: Iterable[str]) -> None:
@@ -45,6 +45,8 @@ def writes_seen(namespaces: Iterable[str]) -> Iterator[dict[str, str]]:
         try:
             for name, monitor in monitors.items():
                 wait_for(lambda pid=monitor.pid: _listens(pid), f"ip monitor in {name} listens")
+            for name, path in told.items():
+                wait_for(lambda name=name, path=path: _marks_begin(name, path), f"ip monitor in {name} tells")
             yield seen
             for name, path in told.items():
                 _mark_end(name, path)
@@ -55,18 +57,37 @@ def writes_seen(namespaces: Iterable[str]) -> Iterator[dict[str, str]]:
             for name, path in told.items():
                 lines = path.read_text().splitlines(True)
                 text = "".join(
-                    line for line in lines if END_MARK not in line and not is_kernels_own(line, permanent[name])
+                    line for line in lines if not _is_mark(line) and not is_kernels_own(line, permanent[name])
                 )
                 if text:
                     seen[name] = text
 
 
+def _marks_begin(namespace: str, told: Path) -> bool:
+    """Add a rule, and return True once the monitor has told such a one: it throws away what comes while it lists links.
+
+    It does so after it has joined its groups.
+    """
+    if BEGIN_MARK in told.read_text():
+        return True
+    _mark(namespace, BEGIN_MARK, "add")
+    _mark(namespace, BEGIN_MARK, "del")
+    return False
+
+
+def _mark(namespace: str, device: str, action: str) -> None:
+    lab.run("ip", "-n", namespace, "rule", action, "iif", device, "priority", "1", "lookup", "main")
+
+
+def _is_mark(line: str) -> bool:
+    return BEGIN_MARK in line or END_MARK in line
+
+
 def _mark_end(namespace: str, told: Path) -> None:
     """Wait until a monitor has told all that has happened so far, however long it has to wait for a processor."""
-    rule = ("iif", END_MARK, "priority", "1", "lookup", "main")
-    lab.run("ip", "-n", namespace, "rule", "add", *rule)
+    _mark(namespace, END_MARK, "add")
     wait_for(lambda: END_MARK in told.read_text(), f"ip monitor in {namespace} has told all")
-    lab.run("ip", "-n", namespace, "rule", "del", *rule)
+    _mark(namespace, END_MARK, "del")
 
 
 def _permanent(namespace: str) -> frozenset[tuple[str, str]]:
