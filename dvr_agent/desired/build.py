@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from dvr_agent.desired.features import omitted_texts, unserved_warnings
 from dvr_agent.desired.fip import base_state, slice_state
 from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_view import HostView
@@ -53,8 +54,9 @@ def desired_router(view: HostView, allocations: HostAllocations) -> DesiredRoute
         used |= realised
     whole = DesiredRouter(qrouter, base, piece, snat)
     found, no_ipv6 = _where_ipv6_is(whole, view, allocations)
-    omitted = (*(omission.text for omission in router.omitted), *no_ipv6)
-    warnings = (*_warnings(view, used), *_reply_warnings(view, in_qrouter), *_conceded_warnings(allocations))
+    omitted = (*omitted_texts(router, view.settings), *no_ipv6)
+    unserved = unserved_warnings(router, view.settings)
+    warnings = (*_warnings(view, used), *unserved, *_reply_warnings(view, in_qrouter), *_conceded_warnings(allocations))
     return replace(found, warnings=warnings, omitted=omitted)
 
 
