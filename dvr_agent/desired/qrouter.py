@@ -19,6 +19,7 @@ from dvr_agent.desired.host_allocations import FipPair, HostAllocations
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.desired.metadata_rules import metadata_forward, metadata_input, metadata_mark, metadata_redirect
 from dvr_agent.desired.neighbours import qrouter_neighbours
+from dvr_agent.desired.qos import LIMITED, local_limits, with_known_limits
 from dvr_agent.desired.routes import extra_routes, leg
 from dvr_agent.desired.scope_rules import (
     ScopedDevice,
@@ -55,7 +56,7 @@ from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, MAIN_TABLE, Hop, Route
 from dvr_agent.state.rule import KERNEL_RULES, Rule
 from dvr_agent.state.sysctl import Sysctl
 
-OWNERSHIP = Ownership((names.INTERNAL, names.ROUTER_TO_FIP), rules=RuleOwner.QROUTER, kernel_rules=True)
+OWNERSHIP = Ownership((names.INTERNAL, names.ROUTER_TO_FIP), rules=RuleOwner.QROUTER, kernel_rules=True, limited=LIMITED)
 
 Devices = list[tuple[str, RouterPort]]
 
@@ -81,13 +82,14 @@ def qrouter_state(view: HostView, allocations: HostAllocations) -> tuple[Namespa
     pair = allocations.pair
     state = NamespaceState(
         view.qrouter,
-        OWNERSHIP,
+        with_known_limits(OWNERSHIP, view),
         links=frozenset(_links(view, pair, devices)),
         addresses=frozenset(_addresses(view, pair, devices)),
         routes=frozenset(routes),
         rules=frozenset(rules),
         neighbours=frozenset(qrouter_neighbours(view, pair, devices)),
         sysctls=frozenset(_sysctls(view, redirects)),
+        limits=local_limits(view) if pair is not None else frozenset(),
         tables=_tables(view, devices),
         outbound=outbound(view, view.local_fips, devices, routes),
     )

@@ -16,6 +16,7 @@ from dvr_agent.desired.common import (
     port_link,
 )
 from dvr_agent.desired.host_view import HostView
+from dvr_agent.desired.qos import LIMITED, central_limits, with_known_limits
 from dvr_agent.desired.routes import default_routes, extra_routes, gateway_routes, has_ipv6_gateway, leg, onlink_routes
 from dvr_agent.desired.scope_marks import LOW_MASK, SCOPE_MASK
 from dvr_agent.desired.scope_rules import (
@@ -49,7 +50,7 @@ from dvr_agent.state.route import DEFAULT_V6, MAIN_TABLE, Hop, make_route
 from dvr_agent.state.rule import KERNEL_RULES
 from dvr_agent.state.sysctl import Sysctl
 
-OWNERSHIP = Ownership(prefixes=(names.CSNAT, names.GATEWAY), kernel_rules=True)
+OWNERSHIP = Ownership(prefixes=(names.CSNAT, names.GATEWAY), kernel_rules=True, limited=LIMITED)
 
 
 def snat_state(view: HostView, gateway: RouterPort) -> tuple[NamespaceState, set[ExtraRoute]]:
@@ -75,12 +76,13 @@ def snat_state(view: HostView, gateway: RouterPort) -> tuple[NamespaceState, set
     learns = substitute is None and not has_ipv6_gateway(gateway)
     state = NamespaceState(
         view.snat,
-        OWNERSHIP,
+        with_known_limits(OWNERSHIP, view),
         links=frozenset({port_link(qg, gateway), *(port_link(device, port) for device, port in inside)}),
         addresses=frozenset([*addresses, *outside]),
         routes=frozenset(routes.values()),
         rules=KERNEL_RULES,
         sysctls=frozenset(_sysctls(qg, gateway.mtu, learns)),
+        limits=central_limits(view, qg, gateway),
         tables=_tables(view, gateway, qg, inside),
         announcements=tuple(Announcement(qg, address.ip, address) for address in outside),
         outbound=outbound(view, view.central_fips, inside, inner),

@@ -13,6 +13,7 @@ from typing import Any
 from dvr_agent.state.address import ADDRESS_KIND, Address
 from dvr_agent.state.filter import Table
 from dvr_agent.state.kind import AnyKind, KernelObject
+from dvr_agent.state.limit import LIMIT_KIND, Limit
 from dvr_agent.state.link import LINK_KIND, Link
 from dvr_agent.state.neighbour import NEIGHBOUR_KIND, Neighbour
 from dvr_agent.state.ownership import Ownership
@@ -20,7 +21,7 @@ from dvr_agent.state.route import ROUTE_KIND, Route
 from dvr_agent.state.rule import RULE_KIND, Rule
 from dvr_agent.state.sysctl import SYSCTL_KIND, Sysctl
 
-KINDS: tuple[AnyKind, ...] = (LINK_KIND, ADDRESS_KIND, ROUTE_KIND, RULE_KIND, NEIGHBOUR_KIND, SYSCTL_KIND)
+KINDS: tuple[AnyKind, ...] = (LINK_KIND, ADDRESS_KIND, ROUTE_KIND, RULE_KIND, NEIGHBOUR_KIND, SYSCTL_KIND, LIMIT_KIND)
 """All kinds, in the order in which plans and ``dvrctl show`` print them."""
 
 KIND_OF: dict[type[KernelObject], AnyKind] = {kind.type: kind for kind in KINDS}
@@ -72,6 +73,7 @@ class NamespaceState:
     rules: frozenset[Rule] = frozenset()
     neighbours: frozenset[Neighbour] = frozenset()
     sysctls: frozenset[Sysctl] = frozenset()
+    limits: frozenset[Limit] = frozenset()
     tables: tuple[Table, ...] = ()
     stale_tables: tuple[Table, ...] = ()
     announcements: tuple[Announcement, ...] = field(default=(), compare=False)

@@ -45,6 +45,7 @@ class Ownership:
     :ivar tables: routing tables that the slice owns as a whole, whatever device a route in them uses
     :ivar kernel_rules: the slice owns what the kernel makes with a namespace: ``lo``, which is up, and ``KERNEL_RULES``
     :ivar main_only: of the routes by its devices the slice owns only those of the main table
+    :ivar limited: devices by the beginning of their name whose bandwidth limits the slice owns; none are read without
     """
 
     prefixes: tuple[str, ...] = ()
@@ -53,6 +54,11 @@ class Ownership:
     tables: frozenset[int] = frozenset()
     main_only: bool = False
     kernel_rules: bool = False
+    limited: tuple[str, ...] = ()
+
+    def limits(self, device: str) -> bool:
+        """True if the bandwidth limits of the device are ours."""
+        return device.startswith(self.limited)
 
     def owns_device(self, name: str) -> bool:
         """True if the device, and the addresses, neighbours and routes on it, are ours."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from dvr_agent.state.address import Address
 from dvr_agent.state.filter import Dnat, FilterRule, Snat, Table, make_table
 from dvr_agent.state.kind import KernelObject
+from dvr_agent.state.limit import DIRECTIONS, Limit
 from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import KINDS, NamespaceState
 from dvr_agent.state.neighbour import Neighbour
@@ -58,6 +59,10 @@ SYSCTLS = _unique(
     ),
     lambda sysctl: sysctl.key,
 )
+LIMITS = _unique(
+    st.builds(Limit, DEVICES, st.sampled_from(DIRECTIONS), ADDRESSES, st.integers(1, 3), st.integers(3, 4)),
+    lambda limit: limit[:3],
+)
 FILTER_RULES = st.one_of(
     st.builds(FilterRule, st.builds(Dnat, ADDRESSES), dst=ADDRESSES.map(lambda ip: f"{ip}/32")),
     st.builds(FilterRule, st.builds(Snat, ADDRESSES, st.booleans()), src=ADDRESSES.map(lambda ip: f"{ip}/32")),
@@ -73,6 +78,7 @@ OBJECTS: dict[type[KernelObject], st.SearchStrategy[frozenset[Any]]] = {
     Rule: RULES,
     Neighbour: NEIGHBOURS,
     Sysctl: SYSCTLS,
+    Limit: LIMITS,
 }
 """Sets of objects of each kind."""
 

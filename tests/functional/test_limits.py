@@ -1,0 +1,207 @@
+"""Bandwidth limits on the real kernel: they are what documents ask for, survive, come back, and limit."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dvr_agent.desired.host_settings import HostSettings
+from dvr_agent.errors import KernelError
+from dvr_agent.extensions import Extension
+from dvr_agent.kernel.linux import open_kernel
+from dvr_agent.kernel.nftables import limits
+from dvr_agent.kernel.nftables.limit_probe import limits_trouble
+from dvr_agent.reconcile.factory import make_reconciler
+from dvr_agent.reconcile.reconciler import RouterReconciler
+from dvr_agent.state.diff import Action, Change
+from dvr_agent.state.limit import Limit, make_limit
+from dvr_agent.state.ownership import Ownership
+from tests.support import lab
+from tests.support.contract_world import FAR, NEAR, A, B, add, change, join, remove
+from tests.support.nft_limits import limit_handles, nft_limits
+from tests.support.qos_recordings import QG, RECORDED, RFP
+from tests.support.recorded_documents import MODES, load_features
+
+ROUTER = "a01acca2-c3a8-4c19-8739-368a62da985b"
+QROUTER, SNAT = f"qrouter-{ROUTER}", f"snat-{ROUTER}"
+SERVED = frozenset({Extension.FIP_QOS, Extension.GATEWAY_IP_QOS})
+EVERYTHING = Ownership(limited=("rfp-", "qg-"))
+OTHER = make_limit(NEAR, "leaving", "203.0.113.6", 1000, 800)
+
+
+def start(host: lab.Host, name: str, state_path: Path) -> RouterReconciler:
+    network = load_features("q5_qos", name).gateway
+    assert network is not None
+    settings = HostSettings(name, MODES[name], extensions=SERVED)
+    made = make_reconciler(settings, {network.network_id: host.bridge("br-ext")}, state_path)
+    made.load()
+    return made
+
+
+def present(name: str) -> set[Limit]:
+    return nft_limits(QROUTER) | (nft_limits(SNAT) if name == "compute1" else set())
+
+
+@pytest.mark.parametrize("name", ["compute1", "compute2"])
+def test_every_recorded_change_of_policies_is_made_and_not_made_again(
+    host: lab.Host, tmp_path: Path, name: str
+) -> None:
+    reconciler = start(host, name, tmp_path)
+    for scenario in ("q5_qos", "q5_qos_changed", "q5_qos_removed", "q5_qos"):
+        router = load_features(scenario, name)
+        assert reconciler.reconcile(router).omitted == ()
+        assert present(name) == RECORDED[scenario, name], scenario
+        before = reconciler.counters.total()
+        assert not reconciler.reconcile(router).changes
+        assert reconciler.counters.total() == before
+
+
+DAMAGE = (
+    (RFP, "flush ruleset"),
+    (RFP, f"flush chain netdev dvr_qos leaving_{RFP}"),
+    (RFP, f"delete element netdev dvr_qos entering_{RFP} {{ 203.0.113.240 }}"),
+    (RFP, f"insert rule netdev dvr_qos leaving_{RFP} accept"),
+    (RFP, f"delete chain netdev dvr_qos leaving_{RFP}"),  # older kernels do so with the device
+    (QG, "add chain netdev dvr_qos other; add limit netdev dvr_qos other { rate over 1 mbytes/second; }"),
+)
+
+
+def test_what_another_program_breaks_is_found_and_mended(host: lab.Host, tmp_path: Path) -> None:
+    reconciler, router = start(host, "compute1", tmp_path), load_features("q5_qos", "compute1")
+    reconciler.reconcile(router)
+    for device, command in DAMAGE:
+        namespace = QROUTER if device == RFP else SNAT
+        assert reconciler.find_changed_tables([ROUTER]) == []
+        lab.in_netns(namespace, "nft", command.replace(RFP, RFP.replace("-", "_")))
+        if device == RFP:
+            assert reconciler.find_changed_tables([ROUTER]) == [ROUTER]
+        reconciler.reconcile(router)
+        assert nft_limits(namespace) <= RECORDED["q5_qos", "compute1"]
+        assert present("compute1") == RECORDED["q5_qos", "compute1"], command
+
+
+def test_a_device_that_is_made_anew_is_limited_as_before(host: lab.Host, tmp_path: Path) -> None:
+    reconciler, router = start(host, "compute1", tmp_path), load_features("q5_qos", "compute1")
+    reconciler.reconcile(router)
+    lab.run("ip", "-n", QROUTER, "link", "delete", RFP)
+    lab.run("ip", "-n", SNAT, "link", "delete", QG)
+    reconciler.reconcile(router)
+    assert present("compute1") == RECORDED["q5_qos", "compute1"]
+    assert not reconciler.reconcile(router).changes
+
+
+def test_limits_that_stay_keep_their_tokens(host: lab.Host) -> None:
+    kernel = open_kernel()
+    join(kernel)
+    kept, old = make_limit(NEAR, "leaving", "203.0.113.5", 1000, 8000), OTHER
+    add(kernel, A, kept, old, make_limit(NEAR, "entering", "203.0.113.5", 1000, 800))
+    (name,) = (one for one in limit_handles(A) if "leaving" in one and "203.0.113.5_" in one)
+    handle, written = limit_handles(A)[name], kernel.counters.nftables
+    change(kernel, A, old, old._replace(rate=250_000, burst=250_000))
+    remove(kernel, A, make_limit(NEAR, "entering", "203.0.113.5", 1000, 800))
+    assert limit_handles(A)[name] == handle
+    assert nft_limits(A) == {kept, old._replace(rate=250_000, burst=250_000)}
+    assert kernel.counters.nftables == written + 2
+
+
+def test_a_change_that_another_program_interrupts_is_made_again(
+    host: lab.Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = open_kernel()
+    join(kernel)
+    read, calls = limits.read_generation, list[int]()
+
+    def read_early(sock: limits.NetlinkSocket) -> int | None:
+        generation = read(sock)
+        calls.append(1)
+        if len(calls) == 1:
+            lab.in_netns(A, "nft", "add table inet other")
+        return generation
+
+    monkeypatch.setattr(limits, "read_generation", read_early)
+    add(kernel, A, OTHER)
+    assert (nft_limits(A), len(calls)) == ({OTHER}, 2)
+
+
+def test_hundreds_of_limits_are_one_transaction_and_one_rule(host: lab.Host) -> None:
+    kernel = open_kernel()
+    join(kernel)
+    many = [make_limit(NEAR, "leaving", f"203.0.{1 + n // 250}.{n % 250}", 1000 + n, 800) for n in range(1000)]
+    before = kernel.counters.nftables
+    add(kernel, A, *many)
+    assert kernel.counters.nftables == before + 1
+    assert nft_limits(A) == set(many) == kernel.interfaces.limits(A, EVERYTHING)
+    kernel.interfaces.apply(A, [Change(Action.REMOVE, one, one) for one in many])
+    assert nft_limits(A) == set()
+    assert "dvr_qos" not in lab.in_netns(A, "nft", "list", "tables")
+
+
+def test_a_limit_that_the_kernel_refuses_is_named_and_the_others_are_made(host: lab.Host) -> None:
+    kernel = open_kernel()
+    join(kernel)
+    wrong = OTHER._replace(rate=2**62, burst=2**62)
+    with pytest.raises(KernelError, match=r"limit from 203\.0\.113\.6 leaving"):
+        add(kernel, A, wrong, make_limit(NEAR, "leaving", "203.0.113.5", 1000, 800))
+    assert nft_limits(A) == {make_limit(NEAR, "leaving", "203.0.113.5", 1000, 800)}
+
+
+def test_this_kernel_can_limit(host: lab.Host) -> None:
+    assert limits_trouble() == ""
+
+
+def test_a_kernel_that_cannot_says_what_it_needs(host: lab.Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits.messages, "HOOKS", {"entering": 0, "leaving": 7})
+    assert "CONFIG_NETFILTER_EGRESS (Linux 5.16)" in limits_trouble()
+
+
+RATE, SIZE, COUNT = 800, 1000, 3000
+"""kbit/s; bytes of a datagram and their number: thirty times what may pass at once."""
+
+
+@pytest.mark.parametrize("direction", ["leaving", "entering"])
+def test_what_is_over_is_dropped_and_what_is_not_passes(host: lab.Host, direction: str) -> None:
+    kernel = open_kernel()
+    join(kernel)
+    lab.run("ip", "-n", B, "address", "add", "10.0.0.2/24", "dev", FAR)
+    way = (A, B) if direction == "leaving" else (B, A)
+    addresses = {A: "10.0.0.1", B: "10.0.0.2"}
+    flood = received(*way, addresses[way[1]])
+    assert flood() == COUNT
+    limited = make_limit(NEAR, "leaving" if direction == "leaving" else "entering", "10.0.0.1", RATE, 640)
+    add(kernel, A, limited)
+    began = time.monotonic()
+    number = flood()
+    took = time.monotonic() - began
+    assert limited.burst / (SIZE + 60) * 0.8 < number < (limited.burst + limited.rate * took) / SIZE * 1.1
+    add(kernel, A, limited._replace(address="10.0.0.77"))
+    remove(kernel, A, limited)
+    assert flood() == COUNT
+
+
+def received(sender: str, receiver: str, to: str) -> Callable[[], int]:
+    """A function that sends datagrams from one namespace to the other, and counts those that arrive."""
+    with lab.entered(receiver):
+        sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sink.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
+        sink.bind((to, 5000))
+        sink.setblocking(False)
+    with lab.entered(sender):
+        source = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        source.connect((to, 5000))
+
+    def flood() -> int:
+        for _ in range(COUNT):
+            source.send(bytes(SIZE))
+        found = 0
+        while True:
+            try:
+                sink.recv(SIZE)
+            except BlockingIOError:
+                return found
+            found += 1
+
+    return flood
