@@ -1,8 +1,8 @@
 """The handover to neutron-l3-agent: find and remove objects of ours that it would not remove, once it is ready.
 
-These objects are our chains in the legacy packet filter tables with the jumps to them, and the two IPv6 rules
-before the main table (``docs/dataplane.md``, "What is ours").  Everything else (namespaces, devices, addresses,
-routes, neighbours, the other rules, the state files) is as neutron-l3-agent makes it, and stays.
+These objects are our chains in the legacy packet filter tables with the jumps to them, the two IPv6 rules before the
+main table, and our bandwidth limits (``docs/dataplane.md``, "What is ours").  Everything else (namespaces, devices,
+addresses, routes, neighbours, the other rules, the state files) is as neutron-l3-agent makes it, and stays.
 
 neutron-l3-agent is ready in a namespace when its packet filter rules have every effect that ours have there.
 Used by ``dvrctl handover``; reads and writes the kernel by :mod:`dvr_agent.kernel.api`.
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dvr_agent.desired import names
+from dvr_agent.desired.qos import LIMITED
 from dvr_agent.desired.scope_marks import SCOPE_MASK
 from dvr_agent.errors import NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
@@ -38,12 +39,14 @@ from dvr_agent.state.filter import (
     Table,
     Verdict,
 )
+from dvr_agent.state.limit import Limit
 from dvr_agent.state.ownership import FIP_TABLE, V6_CONNECTED_PRIORITY, V6_REDIRECT_PRIORITY, Ownership, RuleOwner
 from dvr_agent.state.rule import Rule
 
 NO_CHAINS = "its chains"
 """neutron-l3-agent has no chains at all in the namespace."""
 _RULES = Ownership(rules=RuleOwner.QROUTER)
+_LIMITS = Ownership(limited=LIMITED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +55,13 @@ class OwnObjects:
 
     :ivar tables: legacy tables with our chains (and with neutron-l3-agent's, where it uses legacy iptables)
     :ivar rules: the two IPv6 rules before the main table
+    :ivar limits: bandwidth limits, which would limit in addition to its own
     """
 
     namespace: str
     tables: tuple[Table, ...]
     rules: tuple[Rule, ...]
+    limits: tuple[Limit, ...] = ()
 
     def lines(self) -> list[str]:
         """Return the objects as lines of text."""
@@ -65,7 +70,7 @@ class OwnObjects:
             for table in self.tables
             if (number := sum(chain.name.startswith(CHAIN_PREFIX) for chain in table.chains))
         ]
-        return [*tables, *(rule.text for rule in self.rules)]
+        return [*tables, *(rule.text for rule in self.rules), *(limit.text for limit in self.limits)]
 
 
 def find_own_objects(kernel: KernelReader) -> list[OwnObjects]:
@@ -87,11 +92,13 @@ def read_own_objects(kernel: KernelReader, namespace: str) -> OwnObjects | None:
     try:
         tables = tuple(table for table in kernel.iptables.observe(namespace, ALL_TABLES) if _has_ours(table))
         state = kernel.interfaces.observe(namespace, _RULES, ()) if namespace.startswith(names.QROUTER) else None
+        limited = not namespace.startswith(names.FIP)
+        limits = tuple(sorted(kernel.interfaces.limits(namespace, _LIMITS))) if limited else ()
     except NamespaceGoneError:
         return None
     priorities = (V6_CONNECTED_PRIORITY, V6_REDIRECT_PRIORITY)
     rules = tuple(sorted(rule for rule in state.rules if rule.priority in priorities)) if state is not None else ()
-    return OwnObjects(namespace, tables, rules) if tables or rules else None
+    return OwnObjects(namespace, tables, rules, limits) if tables or rules or limits else None
 
 
 def missing_effects(kernel: KernelReader, own: OwnObjects) -> list[str]:
@@ -119,8 +126,9 @@ def remove_own_objects(kernel: Kernel, own: Sequence[OwnObjects]) -> None:
                 for table in one.tables:
                     pending.withdraw(one.namespace, table.key)
     for one in own:
-        if one.rules:
-            kernel.interfaces.apply(one.namespace, [Change(Action.REMOVE, rule, rule) for rule in one.rules])
+        if (one.rules or one.limits) and kernel.namespaces.exists(one.namespace):
+            gone = [Change(Action.REMOVE, item, item) for item in (*one.rules, *one.limits)]
+            kernel.interfaces.apply(one.namespace, gone)
 
 
 def correct_state_files(kernel: KernelReader, state_path: Path, writable: bool) -> bool:

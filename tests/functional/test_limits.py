@@ -16,6 +16,7 @@ from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.kernel.nftables import limits
 from dvr_agent.kernel.nftables.limit_probe import limits_trouble
 from dvr_agent.reconcile.factory import make_reconciler
+from dvr_agent.reconcile.handover import find_own_objects, remove_own_objects
 from dvr_agent.reconcile.reconciler import RouterReconciler
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.limit import Limit, make_limit
@@ -53,35 +54,43 @@ def test_every_recorded_change_of_policies_is_made_and_not_made_again(
     reconciler = start(host, name, tmp_path)
     for scenario in ("q5_qos", "q5_qos_changed", "q5_qos_removed", "q5_qos"):
         router = load_features(scenario, name)
-        assert reconciler.reconcile(router).omitted == ()
+        reconciler.reconcile(router)
         assert present(name) == RECORDED[scenario, name], scenario
-        before = reconciler.counters.total()
-        assert not reconciler.reconcile(router).changes
-        assert reconciler.counters.total() == before
+        before = reconciler.kernel.counters.total()
+        assert not any(reconciler.reconcile(router).plan.changes)
+        assert reconciler.kernel.counters.total() == before
 
 
+CHAIN, MAP = f"leaving_{RFP}".replace("-", "_"), f"entering_{RFP}".replace("-", "_")
 DAMAGE = (
-    (RFP, "flush ruleset"),
-    (RFP, f"flush chain netdev dvr_qos leaving_{RFP}"),
-    (RFP, f"delete element netdev dvr_qos entering_{RFP} {{ 203.0.113.240 }}"),
-    (RFP, f"insert rule netdev dvr_qos leaving_{RFP} accept"),
-    (RFP, f"delete chain netdev dvr_qos leaving_{RFP}"),  # older kernels do so with the device
-    (QG, "add chain netdev dvr_qos other; add limit netdev dvr_qos other { rate over 1 mbytes/second; }"),
+    "flush ruleset",
+    f"flush chain netdev dvr_qos {CHAIN}",
+    f"delete element netdev dvr_qos {MAP} {{ 203.0.113.240 }}",
+    f"insert rule netdev dvr_qos {CHAIN} accept",
+    f"delete chain netdev dvr_qos {CHAIN}",  # older kernels do so with the device
 )
 
 
 def test_what_another_program_breaks_is_found_and_mended(host: lab.Host, tmp_path: Path) -> None:
     reconciler, router = start(host, "compute1", tmp_path), load_features("q5_qos", "compute1")
     reconciler.reconcile(router)
-    for device, command in DAMAGE:
-        namespace = QROUTER if device == RFP else SNAT
+    for command in DAMAGE:
         assert reconciler.find_changed_tables([ROUTER]) == []
-        lab.in_netns(namespace, "nft", command.replace(RFP, RFP.replace("-", "_")))
-        if device == RFP:
-            assert reconciler.find_changed_tables([ROUTER]) == [ROUTER]
+        lab.in_netns(QROUTER, "nft", command)
+        assert reconciler.find_changed_tables([ROUTER]) == [ROUTER]
         reconciler.reconcile(router)
-        assert nft_limits(namespace) <= RECORDED["q5_qos", "compute1"]
         assert present("compute1") == RECORDED["q5_qos", "compute1"], command
+
+
+def test_what_another_program_adds_to_the_table_goes_with_the_next_change(host: lab.Host) -> None:
+    kernel = open_kernel()
+    join(kernel)
+    add(kernel, A, OTHER)
+    lab.in_netns(A, "nft", "add chain netdev dvr_qos other; add limit netdev dvr_qos other { rate over 1 mbytes/second; }")
+    assert kernel.interfaces.limits(A, EVERYTHING) == {OTHER}
+    change(kernel, A, OTHER, OTHER._replace(rate=250_000, burst=250_000))
+    assert nft_limits(A) == {OTHER._replace(rate=250_000, burst=250_000)}
+    assert len(limit_handles(A)) == 1
 
 
 def test_a_device_that_is_made_anew_is_limited_as_before(host: lab.Host, tmp_path: Path) -> None:
@@ -91,7 +100,7 @@ def test_a_device_that_is_made_anew_is_limited_as_before(host: lab.Host, tmp_pat
     lab.run("ip", "-n", SNAT, "link", "delete", QG)
     reconciler.reconcile(router)
     assert present("compute1") == RECORDED["q5_qos", "compute1"]
-    assert not reconciler.reconcile(router).changes
+    assert not any(reconciler.reconcile(router).plan.changes)
 
 
 def test_limits_that_stay_keep_their_tokens(host: lab.Host) -> None:
@@ -156,6 +165,46 @@ def test_this_kernel_can_limit(host: lab.Host) -> None:
 def test_a_kernel_that_cannot_says_what_it_needs(host: lab.Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits.messages, "HOOKS", {"entering": 0, "leaving": 7})
     assert "CONFIG_NETFILTER_EGRESS (Linux 5.16)" in limits_trouble()
+
+
+def test_filters_of_neutron_l3_agent_go_when_ours_are_in(host: lab.Host, tmp_path: Path) -> None:
+    """This kernel has no police action, so the filters are without; neutron-l3-agent's are recognised by the rest."""
+    reconciler, router = start(host, "compute1", tmp_path), load_features("q5_qos", "compute1")
+    reconciler.reconcile(router)
+    for namespace, device, address in ((QROUTER, RFP, "203.0.113.240"), (SNAT, QG, "203.0.113.34")):
+        tc = ("tc", "-n", namespace)
+        lab.run(*tc, "qdisc", "add", "dev", device, "root", "handle", "8001:", "htb", "default", "10")
+        lab.run(*tc, "qdisc", "add", "dev", device, "ingress")
+        for parent, side in (("8001:", "src"), ("ffff:", "dst")):
+            add_filter = (*tc, "filter", "add", "dev", device, "parent", parent, "protocol", "ip")
+            lab.run(*add_filter, "prio", "1", "u32", "match", "ip", side, address, "flowid", ":1")
+            lab.run(*add_filter, "prio", "1", "u32", "match", "ip", "protocol", "6", "0xff", "flowid", ":1")
+            lab.run(*add_filter, "prio", "2", "u32", "match", "ip", side, address, "flowid", ":1")
+    result = start(host, "compute1", tmp_path).reconcile(router)
+    gone = [change.text for part in result.plan.changes for change in part.items]
+    assert sorted(gone) == [
+        f"- tc filter dev {QG} parent 8001: handle 800::800 match ip src 203.0.113.34",
+        f"- tc filter dev {QG} parent ffff: handle 800::800 match ip dst 203.0.113.34",
+        f"- tc filter dev {RFP} parent 8001: handle 800::800 match ip src 203.0.113.240",
+        f"- tc filter dev {RFP} parent ffff: handle 800::800 match ip dst 203.0.113.240",
+    ]
+    for namespace, device in ((QROUTER, RFP), (SNAT, QG)):
+        for parent in ("8001:", "ffff:"):
+            left = lab.run("tc", "-n", namespace, "filter", "show", "dev", device, "parent", parent)
+            assert left.count("match") == 2  # those of others
+    assert not any(reconciler.reconcile(router).plan.changes)
+
+
+def test_a_handover_removes_limits(host: lab.Host, tmp_path: Path) -> None:
+    reconciler, router = start(host, "compute1", tmp_path), load_features("q5_qos", "compute1")
+    reconciler.reconcile(router)
+    kernel = open_kernel()
+    own = find_own_objects(kernel)
+    lines = [line for one in own for line in one.lines()]
+    assert {limit.text for limit in RECORDED["q5_qos", "compute1"]} <= set(lines)
+    remove_own_objects(kernel, own)
+    assert present("compute1") == set()
+    assert find_own_objects(kernel) == []
 
 
 RATE, SIZE, COUNT = 800, 1000, 3000

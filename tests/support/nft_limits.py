@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from dvr_agent.state.limit import DIRECTIONS, Limit
@@ -21,8 +22,9 @@ def nft_limits(namespace: str) -> set[Limit]:
     limits = {one["name"]: one for one in found["limit"]}
     maps = {one["name"]: one.get("elem", []) for one in found["map"]}
     assert len(found["rule"]) == len(found["chain"]) == len(maps)
+    devices = _devices(namespace)
     return {
-        _limit(chain, address, limits[name])
+        _limit(chain, devices[chain["name"]], address, limits[name])
         for chain in found["chain"]
         for address, name in maps[_map_of(next(one for one in found["rule"] if one["chain"] == chain["name"]))]
     }
@@ -53,9 +55,15 @@ def _values(value: Any) -> list[Any]:
     return [value]
 
 
-def _limit(chain: dict[str, Any], address: str, limit: dict[str, Any]) -> Limit:
+def _devices(namespace: str) -> dict[str, str]:
+    """Chain → its device; nft 1.0.6 leaves those of egress out of its JSON."""
+    text = lab.in_netns(namespace, "nft", "list", "ruleset", "netdev")
+    return dict(re.findall(r'chain (\S+) \{\s+type filter hook \w+ device "(\S+)"', text))
+
+
+def _limit(chain: dict[str, Any], device: str, address: str, limit: dict[str, Any]) -> Limit:
     assert (chain["policy"], limit["inv"], limit["per"]) == ("accept", True, "second")
     direction = next(one for one in DIRECTIONS if one == _HOOKS[chain["hook"]])
     rate = limit["rate"] * _UNITS[limit.get("rate_unit", "bytes")]
     burst = limit.get("burst", 0) * _UNITS[limit.get("burst_unit", "bytes")]
-    return Limit(chain["dev"], direction, address, rate, burst + rate)
+    return Limit(device, direction, address, rate, burst + rate)

@@ -15,6 +15,7 @@ from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import KINDS, NamespaceState
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.ownership import Ownership
+from dvr_agent.state.policer import Policer
 from dvr_agent.state.route import Hop, Route, make_route
 from dvr_agent.state.rule import Rule
 from dvr_agent.state.sysctl import Sysctl
@@ -63,6 +64,9 @@ LIMITS = _unique(
     st.builds(Limit, DEVICES, st.sampled_from(DIRECTIONS), ADDRESSES, st.integers(1, 3), st.integers(3, 4)),
     lambda limit: limit[:3],
 )
+POLICERS = st.frozensets(
+    st.builds(Policer, st.integers(1, 3), st.just(1), DEVICES, st.sampled_from(DIRECTIONS), ADDRESSES), max_size=2
+)
 FILTER_RULES = st.one_of(
     st.builds(FilterRule, st.builds(Dnat, ADDRESSES), dst=ADDRESSES.map(lambda ip: f"{ip}/32")),
     st.builds(FilterRule, st.builds(Snat, ADDRESSES, st.booleans()), src=ADDRESSES.map(lambda ip: f"{ip}/32")),
@@ -79,6 +83,7 @@ OBJECTS: dict[type[KernelObject], st.SearchStrategy[frozenset[Any]]] = {
     Neighbour: NEIGHBOURS,
     Sysctl: SYSCTLS,
     Limit: LIMITS,
+    Policer: POLICERS,
 }
 """Sets of objects of each kind."""
 
