@@ -45,7 +45,7 @@ class Announcement:
 
     device: str
     address: str
-    because: Address | Route
+    because: Address | Route | ProxyNeighbour
 
 
 @dataclass(frozen=True, slots=True)
