@@ -39,8 +39,7 @@ def make_host(
     for bridge in bridges.values():
         # Else the host itself solicits routers there, and every fg- device learns it as a neighbour.
         lab.run("sysctl", "-qw", f"net.ipv6.conf.{bridge}.disable_ipv6=1")
-    reconciler = make_reconciler(
-        HostSettings(host=name, mode=mode, extensions=frozenset(extensions)), bridges, state_path
-    )
+    settings = HostSettings(host=name, mode=mode, extensions=frozenset(extensions))
+    reconciler = make_reconciler(settings, bridges, state_path)
     reconciler.load()
     return reconciler
