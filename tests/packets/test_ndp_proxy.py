@@ -48,6 +48,12 @@ class Site:
         self.world.apply(self.router)
         return self.world.reconciler.kernel.counters.total() - before
 
+    def resync(self) -> int:
+        """Number of writes of a resync."""
+        before = self.world.reconciler.kernel.counters.total()
+        self.world.resync(self.router)
+        return self.world.reconciler.kernel.counters.total() - before
+
 
 @pytest.fixture
 def site(host: lab.Host, tmp_path: Path) -> Site:
@@ -62,6 +68,13 @@ def test_local_addresses_use_the_fip_namespace_both_ways_and_others_the_snat_nam
         assert (address in expected, address in unexpected) == (True, False)
         neighbours = lab.ip_json("-6", "neigh", "show", address, netns="internet")
         assert [one["lladdr"] for one in neighbours] == [way]
+    assert site.resync() == 0
+    for namespace, address in ((f"fip-{PUBLIC.id}", LOCAL), (site.router.snat_namespace, REMOTE)):
+        (entry,) = lab.ip_json("-6", "neigh", "show", "proxy", netns=namespace)
+        lab.run("ip", "-n", namespace, "-6", "neigh", "del", "proxy", address, "dev", entry["dev"])
+        lab.run("ip", "-n", namespace, "-6", "neigh", "add", "proxy", HIDDEN, "dev", entry["dev"])
+        assert site.resync() == 2
+        assert lab.ip_json("-6", "neigh", "show", "proxy", netns=namespace) == [entry]
     # Connections that a VM begins take the same ways.
     with frames_from("internet", AGENT_MAC) as seen:
         assert lab.ping("local", INTERNET6)
