@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from dvr_agent.attach.openvswitch.factory import open_openvswitch
+from dvr_agent.config import attach_settings, load
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.extensions import Extension
+from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.handover import find_own_objects, missing_effects, remove_own_objects
-from tests.support import lab
+from dvr_agent.reconcile.reconciler import RouterReconciler
+from tests.support import lab, ovs
 from tests.support import oracle_reader as reader
 from tests.support.oracle_build import make_host, parse
 from tests.support.oracle_extensions import ExtensionScenario
@@ -88,3 +92,23 @@ def test_taken_over_and_handed_back(host: lab.Host, tmp_path: Path, name: str, v
         assert "iif" not in lab.run("ip", "-n", namespace, "-6", "rule")
         rules = reader.read(namespace).rules
         assert rules <= scenario.recorded[namespace].rules | {rule for rule in rules if rule.iif or rule.table == 16}
+
+
+@pytest.mark.parametrize("recorded_on", ["compute1", "compute2"])
+def test_with_open_vswitch_too(host: lab.Host, tmp_path: Path, recorded_on: str) -> None:
+    scenarios = [ExtensionScenario(name, recorded_on) for name in FOLLOWED_BY]
+    with ovs.open_vswitch() as switch:
+        conf = tmp_path / "conf"
+        conf.write_text(f"[OVS]\novsdb_connection={switch.connection}\n")
+        kernel = open_kernel()
+        driver = open_openvswitch(attach_settings(load(["--config-file", str(conf)])).ovs, kernel)
+        settings = HostSettings(recorded_on, MODES[recorded_on], extensions=frozenset(Extension))
+        reconciler = RouterReconciler(kernel, driver, settings, tmp_path)
+        reconciler.load()
+        for scenario in scenarios:
+            reconciler.reconcile(parse(scenario))
+        for scenario in scenarios:
+            actual = normalised(scenario.observe(), scenario.document, kinds=True)
+            assert differences(normalised(scenario.wanted, scenario.document, kinds=True), actual) == []
+            assert not reconciler.reconcile(parse(scenario)).plan
+        driver.close()
