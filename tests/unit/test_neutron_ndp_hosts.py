@@ -9,13 +9,13 @@ from typing import Any
 from dvr_agent.sources.neutron.ndp_hosts import with_hosts
 
 PROXIES = [{"id": f"n{number}", "port_id": f"p{number}"} for number in range(5)]
-PORTS = [
+PORTS: list[dict[str, Any]] = [
     {"id": "p0", "bindings": [{"host": "compute1", "status": "ACTIVE"}]},
     {"id": "p1", "bindings": [{"host": "compute1", "status": "INACTIVE"}, {"host": "compute3", "status": "ACTIVE"}]},
     {"id": "p2", "bindings": [{"host": "", "status": "ACTIVE"}]},
     {"id": "p3", "bindings": None},
 ]
-AGENTS = [
+AGENTS: list[dict[str, Any]] = [
     {"host": "compute1", "configurations": json.dumps({"agent_mode": "dvr_snat"})},
     {"host": "compute3", "configurations": {"agent_mode": "dvr_no_external"}},
     {"host": "compute4", "configurations": "{"},

@@ -1,7 +1,7 @@
 """Adds to NDP proxies what Neutron's objects do not have: the host of each port, and the mode of the L3 agent there.
 
-Two questions for all NDP proxies of a fetch; ``desired/ndp_proxy.py`` decides by the answers who answers for an address.
-Pure but for the questions, which the caller asks.
+Two questions for all NDP proxies of a fetch; ``desired/ndp_proxy.py`` decides by the answers which host answers for an
+address.  Pure but for the questions, which the caller asks.
 """
 
 from __future__ import annotations
