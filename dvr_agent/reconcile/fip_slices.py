@@ -228,6 +228,19 @@ def read_slice(interfaces: InterfaceReader, network: str, stem: str) -> Namespac
     return interfaces.observe(names.FIP + network, Ownership(devices=device, main_only=True), ())
 
 
+def observe_slice(
+    interfaces: InterfaceReader, namespace: str, router_id: str, pair: FipPair | None
+) -> NamespaceState | None:
+    """Read a slice without a document: its routes say which addresses are proxied for the router.
+
+    :returns: None if there is no such namespace
+    """
+    ownership = slice_ownership(router_id, pair)
+    observed = interfaces.observe(namespace, ownership, ())
+    routed = sorted(route.dst for route in observed.routes if route.dst.endswith("/128")) if observed else ()
+    return interfaces.observe(namespace, replace(ownership, proxied=tuple(routed)), ()) if routed else observed
+
+
 # --- the removal of a slice ----------------------------------------------------------------------------------------
 
 
@@ -237,11 +250,7 @@ def slice_removal(interfaces: InterfaceReader, namespace: str, router_id: str, p
     :param router_id: the router's id, or its stem
     :param pair: of the router, None if it is not known
     """
-    ownership = slice_ownership(router_id, pair)
-    observed = interfaces.observe(namespace, ownership, ())
-    proxied = tuple(sorted(route.dst for route in observed.routes if route.dst.endswith("/128"))) if observed else ()
-    if proxied:  # which of them are proxied only their routes say by now
-        observed = interfaces.observe(namespace, replace(ownership, proxied=proxied), ())
+    observed = observe_slice(interfaces, namespace, router_id, pair)
     desired = empty_slice(namespace, router_id, pair)
     return NamespaceJob(diff(observed, desired) if observed is not None else Changes(namespace))
 

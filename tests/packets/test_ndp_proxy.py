@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -135,3 +137,12 @@ def test_nothing_is_left_of_a_router_that_goes(site: Site) -> None:
     site.world.remove(site.router)
     assert lab.ip_json("-6", "neigh", "show", "proxy", netns=fip) == []
     assert f"rule {LOCAL}" not in lab.run("ip", "-n", fip, "-6", "rule")
+
+
+def test_dvrctl_shows_them(site: Site, tmp_path: Path) -> None:
+    conf = tmp_path / "dvr-agent.conf"
+    conf.write_text(f"[DEFAULT]\nhost = {NODE}\nagent_mode = dvr_snat\nstate_path = {tmp_path}\n")
+    words = [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", str(conf), "show", "router", site.router.id]
+    shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    for address in (LOCAL, REMOTE):
+        assert f"neighbour proxy {address} dev " in shown

@@ -7,7 +7,6 @@ net/netfilter/xt_CT.c); asking loads the helper's module.  Some helpers are of o
 from __future__ import annotations
 
 import errno
-import threading
 
 from dvr_agent import libc
 from dvr_agent.errors import KernelError
@@ -16,6 +15,7 @@ from dvr_agent.kernel.iptables.layout import LAYOUTS
 from dvr_agent.kernel.iptables.libiptc import Handle, library
 from dvr_agent.kernel.iptables.rule_codec import encode
 from dvr_agent.state.filter import CtHelper, Family, FilterRule, Transport
+from dvr_agent.threads import start_thread
 
 _RAW, _HOOK = "raw", "PREROUTING"
 
@@ -57,9 +57,7 @@ def _ask(rule: FilterRule) -> frozenset[Family]:
         except KernelError as exc:
             failures.append(exc)
 
-    thread = threading.Thread(target=commit_all)  # its namespace ends with it
-    thread.start()
-    thread.join()
+    start_thread("probe helper", commit_all).join()  # its namespace ends with it
     if failures:
         raise failures[0]
     return frozenset(found)
