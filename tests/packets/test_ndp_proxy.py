@@ -15,6 +15,7 @@ from tests.support.extension_documents import ExtendedRouter
 from tests.support.packet_documents import Network, Vm, mac
 from tests.support.packet_world import INTERNET6, NODE, PUBLIC, World
 from tests.support.probes import frames_from
+from tests.support.waiting import wait_for
 
 RED = Network("red", ("10.1.0.0/24", "2001:db8:1::/64"))
 LOCAL, REMOTE, HIDDEN = "2001:db8:1::11", "2001:db8:1::12", "2001:db8:1::13"
@@ -137,6 +138,22 @@ def test_nothing_is_left_of_a_router_that_goes(site: Site) -> None:
     site.world.remove(site.router)
     assert lab.ip_json("-6", "neigh", "show", "proxy", netns=fip) == []
     assert f"rule {LOCAL}" not in lab.run("ip", "-n", fip, "-6", "rule")
+
+
+def test_a_sweep_removes_those_of_a_router_whose_devices_are_gone(site: Site) -> None:
+    red6 = Network("blue", ("10.2.0.0/24", "2001:db8:2::/64"))
+    other = ExtendedRouter(site.world.cloud, "other", [red6]).gateway(PUBLIC, "203.0.113.20", "2001:db8:f::20")
+    site.world.apply(other)
+    site.world.start_agent()
+    lab.run("ip", "netns", "del", site.router.qrouter)
+    fip = f"fip-{PUBLIC.id}"
+    wait_for(
+        lambda: not [one for one in lab.ip_json("link", netns=fip) if site.router.id[:10] in one["ifname"]], "gone"
+    )
+    assert lab.ip_json("-6", "neigh", "show", "proxy", netns=fip) != []
+    site.world.resync(other)
+    site.world.reconciler.remove_stale([other.id])
+    assert lab.ip_json("-6", "neigh", "show", "proxy", netns=fip) == []
 
 
 def test_dvrctl_shows_them(site: Site, tmp_path: Path) -> None:

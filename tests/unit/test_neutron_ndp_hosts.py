@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dvr_agent.sources.neutron.ndp_hosts import with_hosts
+from dvr_agent.sources.neutron.fetch.ndp_hosts import with_hosts
 
 PROXIES = [{"id": f"n{number}", "port_id": f"p{number}"} for number in range(5)]
 PORTS: list[dict[str, Any]] = [
