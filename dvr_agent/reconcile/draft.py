@@ -145,7 +145,7 @@ class Drafts:
             conceded=draft.allocated.conceded,
             without_ipv6=self._without_ipv6(draft),
             missing_helpers=draft.allocated.missing_helpers,
-            found_proxies=found_proxies(draft.view, (draft.slice, draft.snat)),
+            found_proxies=found_proxies(draft.view, (draft.qrouter, draft.slice, draft.snat)),
         )
         if allocated == draft.allocated:
             return False
