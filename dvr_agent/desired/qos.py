@@ -1,6 +1,6 @@
 """Bandwidth limits of floating IPs and of the gateway's IPv4 addresses (``docs/dataplane.md``, "Bandwidth limits").
 
-A QoS policy speaks from the instance: its egress is what leaves the namespace to the outside by ``rfp-`` or ``qg-``, its
+A QoS policy speaks from the instance: its egress is what leaves to the outside by ``rfp-`` or ``qg-``, its
 ingress what enters by them.  A distributed floating IP is limited on ``rfp-``, where its packets pass; on ``qg-`` are
 central floating IPs, those of port forwardings, and the gateway.
 """
@@ -15,13 +15,12 @@ from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.extensions import Extension
-from dvr_agent.model.router import Router, RouterPort
+from dvr_agent.model.features import ForwardingIp
+from dvr_agent.model.router import FloatingIp, Router
 from dvr_agent.state.limit import Limit, make_limit
 from dvr_agent.state.ownership import Ownership
 
 QOS = (Extension.FIP_QOS, Extension.GATEWAY_IP_QOS)
-LIMITED = (names.ROUTER_TO_FIP, names.GATEWAY)
-"""Devices by the beginning of their name on which all limits are ours."""
 
 
 class Limited(NamedTuple):
@@ -52,18 +51,14 @@ def local_limits(view: HostView) -> frozenset[Limit]:
     return frozenset(_limits(view, _local(view)))
 
 
-def central_limits(view: HostView, qg: str, gateway: RouterPort) -> frozenset[Limit]:
-    """Compute the limits on the gateway device."""
-    return frozenset(_limits(view, _central(view, qg, gateway)))
+def central_limits(view: HostView) -> frozenset[Limit]:
+    """Compute the limits on the gateway device, if it is on this host."""
+    return frozenset(_limits(view, _central(view)))
 
 
 def unlimited_texts(view: HostView) -> list[str]:
     """Return what should be limited on this host and is not: the router is degraded."""
-    gateway = view.router.gateway
-    found = [*_local(view)]
-    if view.snat_here and gateway is not None:
-        found += _central(view, names.device(names.GATEWAY, gateway.id), gateway)
-    found = [one for one in found if one.extension in view.settings.extensions]
+    found = [one for one in (*_local(view), *_central(view)) if one.extension in view.settings.extensions]
     why = view.settings.no_limits
     if why:
         return [
@@ -84,8 +79,9 @@ def unlimited_texts(view: HostView) -> list[str]:
 def names_policy(router: Router) -> bool:
     """True if a floating IP or the gateway of the router has a QoS policy."""
     features = router.features
-    fips = (*router.floating_ips, *features.forwarding_ips)
-    return features.gateway_qos_policy_id is not None or any(fip.qos_policy_id is not None for fip in fips)
+    policies = [features.gateway_qos_policy_id, *(fip.qos_policy_id for fip in router.floating_ips)]
+    policies += [fip.qos_policy_id for fip in features.forwarding_ips]
+    return any(one is not None for one in policies)
 
 
 def needs_limits(settings: HostSettings) -> bool:
@@ -94,27 +90,28 @@ def needs_limits(settings: HostSettings) -> bool:
 
 
 def _local(view: HostView) -> Iterator[Limited]:
-    for fip in view.local_fips:
-        if fip.qos_policy_id is not None:
-            yield _of_fip(view.rfp, str(fip.address), fip.qos_policy_id)
+    return _of_fips(view.rfp, view.local_fips)
 
 
-def _central(view: HostView, qg: str, gateway: RouterPort) -> Iterator[Limited]:
-    features = view.router.features
-    fips = [*view.central_fips]
+def _central(view: HostView) -> Iterator[Limited]:
+    features, gateway = view.router.features, view.gateway_here
+    if gateway is None:
+        return
+    qg = names.device(names.GATEWAY, gateway.id)
     forwarding = features.forwarding_ips if Extension.PORT_FORWARDING in view.settings.extensions else ()
-    for fip in (*fips, *forwarding):
-        if fip.qos_policy_id is not None:
-            yield _of_fip(qg, str(fip.address), fip.qos_policy_id)
+    yield from _of_fips(qg, (*view.central_fips, *forwarding))
     policy_id = features.gateway_qos_policy_id
-    for fixed in gateway.fixed_ips if policy_id is not None else ():
-        if fixed.address.version == 4:
-            address = str(fixed.address)
-            yield Limited(qg, address, policy_id, Extension.GATEWAY_IP_QOS, f"gateway IP {address}")
+    if policy_id is not None:
+        addresses = [str(fixed.address) for fixed in gateway.fixed_ips if fixed.address.version == 4]
+        for one in addresses:
+            yield Limited(qg, one, policy_id, Extension.GATEWAY_IP_QOS, f"gateway IP {one}")
 
 
-def _of_fip(device: str, address: str, policy_id: str) -> Limited:
-    return Limited(device, address, policy_id, Extension.FIP_QOS, f"floating IP {address}")
+def _of_fips(device: str, fips: Iterable[FloatingIp | ForwardingIp]) -> Iterator[Limited]:
+    for fip in fips:
+        if fip.qos_policy_id is not None:
+            address = str(fip.address)
+            yield Limited(device, address, fip.qos_policy_id, Extension.FIP_QOS, f"floating IP {address}")
 
 
 def _limits(view: HostView, limited: Iterable[Limited]) -> Iterator[Limit]:

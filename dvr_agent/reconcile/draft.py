@@ -13,6 +13,7 @@ from dvr_agent.desired.host_view import HostView, is_left_alone, make_view
 from dvr_agent.desired.without_ipv6 import DISABLE_IPV6, DISABLE_NEW, advertising
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import Router
+from dvr_agent.reconcile.feature_facts import found_proxies, missing_helpers
 from dvr_agent.reconcile.fip_networks import SharedPart
 from dvr_agent.reconcile.hindrances import STRICT
 from dvr_agent.reconcile.memory import HostMemory
@@ -73,7 +74,7 @@ class Drafts:
         """Leave out what others have, choose the agent gateway port, allocate, and compute the desired state.
 
         :param document: name of the router's document
-        :raises NotSupportedError: HA or not distributed
+        :raises NotSupportedError: the router is left alone
         """
         memory = self._memory
         try:
@@ -90,6 +91,7 @@ class Drafts:
             marks=known.scope_marks or (),
             conceded=conceded,
             without_ipv6=known.without_ipv6,
+            missing_helpers=missing_helpers(self._kernel.iptables, view),
         )
         return Draft(view, allocated, self._desired(view, allocated))
 
@@ -97,7 +99,7 @@ class Drafts:
         """Return the view of a router, without what others have."""
         networks, claims, settings = self._memory.networks, self._memory.claims, self.settings
         granted = claims.grant(router, settings, document)
-        if is_left_alone(granted):  # it decides nothing for others
+        if is_left_alone(granted, settings):  # it decides nothing for others
             return make_view(granted, settings)
         port = networks.choose(granted, settings)
         if port is not None:
@@ -142,6 +144,8 @@ class Drafts:
             marks=self._known_marks(draft),
             conceded=draft.allocated.conceded,
             without_ipv6=self._without_ipv6(draft),
+            missing_helpers=draft.allocated.missing_helpers,
+            found_proxies=found_proxies(draft.view, (draft.qrouter, draft.slice, draft.snat)),
         )
         if allocated == draft.allocated:
             return False

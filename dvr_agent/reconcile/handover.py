@@ -1,8 +1,9 @@
 """The handover to neutron-l3-agent: find and remove objects of ours that it would not remove, once it is ready.
 
-These objects are our chains in the legacy packet filter tables with the jumps to them, the two IPv6 rules before the
-main table, and our bandwidth limits (``docs/dataplane.md``, "What is ours").  Everything else (namespaces, devices,
-addresses, routes, neighbours, the other rules, the state files) is as neutron-l3-agent makes it, and stays.
+These objects are our chains in the legacy packet filter tables with the jumps to them, the IPv6 rules before the main
+table, the IPv6 rules of fip namespaces, and our bandwidth limits (``docs/dataplane.md``, "What is ours").  Everything
+else (namespaces, devices, addresses, routes, neighbours, the other rules, the state files) is as neutron-l3-agent makes
+it, and stays.
 
 neutron-l3-agent is ready in a namespace when its packet filter rules have every effect that ours have there.
 Used by ``dvrctl handover``; reads and writes the kernel by :mod:`dvr_agent.kernel.api`.
@@ -15,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dvr_agent.desired import names
-from dvr_agent.desired.qos import LIMITED
 from dvr_agent.desired.scope_marks import SCOPE_MASK
 from dvr_agent.errors import NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
@@ -29,6 +29,7 @@ from dvr_agent.reconcile.translations import dnat_pairs
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.filter import (
     CHAIN_PREFIX,
+    CtHelper,
     Dnat,
     FilterRule,
     Jump,
@@ -39,14 +40,24 @@ from dvr_agent.state.filter import (
     Table,
     Verdict,
 )
+from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.limit import Limit
-from dvr_agent.state.ownership import FIP_TABLE, V6_CONNECTED_PRIORITY, V6_REDIRECT_PRIORITY, Ownership, RuleOwner
+from dvr_agent.state.ownership import (
+    FIP_TABLE,
+    V6_CONNECTED_PRIORITY,
+    V6_PROXIED_PRIORITY,
+    V6_REDIRECT_PRIORITY,
+    Ownership,
+    RuleOwner,
+)
 from dvr_agent.state.rule import Rule
 
 NO_CHAINS = "its chains"
 """neutron-l3-agent has no chains at all in the namespace."""
 _RULES = Ownership(rules=RuleOwner.QROUTER)
-_LIMITS = Ownership(limited=LIMITED)
+_LIMITS = Ownership(limited=names.LIMITED)
+_FIP_RULES = Ownership(prefixes=(names.FIP_TO_ROUTER,), rules=RuleOwner.BY_IIF)
+_BEFORE_MAIN = (V6_PROXIED_PRIORITY, V6_CONNECTED_PRIORITY, V6_REDIRECT_PRIORITY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +65,7 @@ class OwnObjects:
     """Objects of ours in one namespace that neutron-l3-agent would not remove.
 
     :ivar tables: legacy tables with our chains (and with neutron-l3-agent's, where it uses legacy iptables)
-    :ivar rules: the two IPv6 rules before the main table
+    :ivar rules: IPv6 rules that neutron-l3-agent does not make
     :ivar limits: bandwidth limits, which would limit in addition to its own
     """
 
@@ -91,14 +102,23 @@ def read_own_objects(kernel: KernelReader, namespace: str) -> OwnObjects | None:
     """Return the objects of ours in a namespace; None if there are none, or no such namespace."""
     try:
         tables = tuple(table for table in kernel.iptables.observe(namespace, ALL_TABLES) if _has_ours(table))
-        state = kernel.interfaces.observe(namespace, _RULES, ()) if namespace.startswith(names.QROUTER) else None
+        rules = _own_rules(kernel, namespace)
         limited = not namespace.startswith(names.FIP)
         limits = tuple(sorted(kernel.interfaces.limits(namespace, _LIMITS))) if limited else ()
     except NamespaceGoneError:
         return None
-    priorities = (V6_CONNECTED_PRIORITY, V6_REDIRECT_PRIORITY)
-    rules = tuple(sorted(rule for rule in state.rules if rule.priority in priorities)) if state is not None else ()
     return OwnObjects(namespace, tables, rules, limits) if tables or rules or limits else None
+
+
+def _own_rules(kernel: KernelReader, namespace: str) -> tuple[Rule, ...]:
+    """Return the IPv6 rules of ours in a namespace that neutron-l3-agent does not make."""
+    if namespace.startswith(names.QROUTER):
+        state = kernel.interfaces.observe(namespace, _RULES, ())
+        return tuple(sorted(rule for rule in state.rules if rule.priority in _BEFORE_MAIN)) if state else ()
+    if namespace.startswith(names.FIP):
+        state = kernel.interfaces.observe(namespace, _FIP_RULES, ())
+        return tuple(sorted(rule for rule in state.rules if rule.family == 6)) if state else ()
+    return ()
 
 
 def missing_effects(kernel: KernelReader, own: OwnObjects) -> list[str]:
@@ -112,6 +132,9 @@ def missing_effects(kernel: KernelReader, own: OwnObjects) -> list[str]:
         return [NO_CHAINS]
     present = {effect for table in theirs for effect in _effects(table, ours=False)}
     wanted = dict.fromkeys(effect for table in own.tables for effect in _effects(table, ours=True))
+    if own.namespace.startswith(names.SNAT):  # neutron-l3-agent has no helpers for distributed floating IPs
+        wanted |= dict.fromkeys(effect for table in own.tables for effect in _helpers(table, ours=True))
+        present |= {effect for table in theirs for effect in _helpers(table, ours=False)}
     return [effect for effect in wanted if effect not in present]
 
 
@@ -127,7 +150,8 @@ def remove_own_objects(kernel: Kernel, own: Sequence[OwnObjects]) -> None:
                     pending.withdraw(one.namespace, table.key)
     for one in own:
         if (one.rules or one.limits) and kernel.namespaces.exists(one.namespace):
-            gone = [Change(Action.REMOVE, item, item) for item in (*one.rules, *one.limits)]
+            items: tuple[KernelObject, ...] = (*one.rules, *one.limits)
+            gone = [Change(Action.REMOVE, item, item) for item in items]
             kernel.interfaces.apply(one.namespace, gone)
 
 
@@ -182,6 +206,15 @@ def _effects(table: Table, ours: bool) -> Iterator[str]:
                 yield f"{command}: address scope of {rule.iif}"
             case Verdict("DROP") if rule.oif is not None:
                 yield f"{command}: address scopes are kept apart on {rule.oif}"
+
+
+def _helpers(table: Table, ours: bool) -> Iterator[str]:
+    """Describe the connection tracking helpers of our chains, or of neutron-l3-agent's."""
+    command = "ip" if table.family == 4 else "ip6"
+    for rule in _rules(table, ours):
+        if isinstance(rule.target, CtHelper):
+            ports = ", ".join(match.text for match in rule.matches)
+            yield f"{command}: conntrack helper {rule.target.name} for {ports}"
 
 
 def _rules(table: Table, ours: bool) -> Iterator[FilterRule]:

@@ -1,7 +1,7 @@
 """Finds routers whose packet filter tables differ from their desired states, at a tenth of the cost of an audit.
 
-The kernel tells no events of legacy tables and of limits, so they are compared often; what has events, and the rest, is left to
-audits.  Used by the reconciler for ``daemon/audits``.
+The kernel tells no events of legacy tables and of limits, so they are compared often; what has events, and the rest, is
+left to audits.  Used by the reconciler for ``daemon/audits``.
 """
 
 from __future__ import annotations

@@ -21,7 +21,6 @@ MAX_ABOVE_RATE = 0xFFFFFFFF
 """Bytes by which a burst can exceed what passes in a second."""
 
 
-
 class Limit(NamedTuple):
     """A limit.  Identity: device, direction and address; rate and burst are its value.
 

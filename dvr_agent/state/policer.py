@@ -26,7 +26,9 @@ class Policer(NamedTuple):
         """The filter in tc's terms."""
         side = "src" if self.direction == "leaving" else "dst"
         handle = f"{self.handle >> 20:x}:{self.handle >> 12 & 0xFF or ''}:{self.handle & 0xFFF:x}"
-        return f"tc filter dev {self.device} parent {self.parent >> 16:x}: handle {handle} match ip {side} {self.address}"
+        return (
+            f"tc filter dev {self.device} parent {self.parent >> 16:x}: handle {handle} match ip {side} {self.address}"
+        )
 
 
 POLICER_KIND = Kind(

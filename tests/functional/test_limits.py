@@ -13,7 +13,8 @@ from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.errors import KernelError
 from dvr_agent.extensions import Extension
 from dvr_agent.kernel.linux import open_kernel
-from dvr_agent.kernel.nftables import limits
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
+from dvr_agent.kernel.nftables import limit_messages, limits, transaction
 from dvr_agent.kernel.nftables.limit_probe import limits_trouble
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.handover import find_own_objects, remove_own_objects
@@ -86,7 +87,9 @@ def test_what_another_program_adds_to_the_table_goes_with_the_next_change(host: 
     kernel = open_kernel()
     join(kernel)
     add(kernel, A, OTHER)
-    lab.in_netns(A, "nft", "add chain netdev dvr_qos other; add limit netdev dvr_qos other { rate over 1 mbytes/second; }")
+    lab.in_netns(
+        A, "nft", "add chain netdev dvr_qos other; add limit netdev dvr_qos other { rate over 1 mbytes/second; }"
+    )
     assert kernel.interfaces.limits(A, EVERYTHING) == {OTHER}
     change(kernel, A, OTHER, OTHER._replace(rate=250_000, burst=250_000))
     assert nft_limits(A) == {OTHER._replace(rate=250_000, burst=250_000)}
@@ -122,9 +125,9 @@ def test_a_change_that_another_program_interrupts_is_made_again(
 ) -> None:
     kernel = open_kernel()
     join(kernel)
-    read, calls = limits.read_generation, list[int]()
+    read, calls = transaction.read_generation, list[int]()
 
-    def read_early(sock: limits.NetlinkSocket) -> int | None:
+    def read_early(sock: NetlinkSocket) -> int | None:
         generation = read(sock)
         calls.append(1)
         if len(calls) == 1:
@@ -163,7 +166,7 @@ def test_this_kernel_can_limit(host: lab.Host) -> None:
 
 
 def test_a_kernel_that_cannot_says_what_it_needs(host: lab.Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits.messages, "HOOKS", {"entering": 0, "leaving": 7})
+    monkeypatch.setattr(limit_messages, "HOOKS", {"entering": 0, "leaving": 7})
     assert "CONFIG_NETFILTER_EGRESS (Linux 5.16)" in limits_trouble()
 
 

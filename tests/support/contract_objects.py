@@ -6,6 +6,7 @@ from dvr_agent.state.address import Address
 from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.limit import make_limit
 from dvr_agent.state.neighbour import Neighbour
+from dvr_agent.state.proxy_neighbour import ProxyNeighbour
 from dvr_agent.state.route import MAIN_TABLE, Hop, make_route
 from dvr_agent.state.rule import Rule
 from tests.support.contract_world import NEAR
@@ -36,4 +37,5 @@ EXAMPLES: list[KernelObject] = [
     V6_NEIGHBOUR,
     make_limit(NEAR, "leaving", "203.0.113.5", 1000, 800),
     make_limit(NEAR, "entering", "203.0.113.5", 2_000_000_000, 4_000_000),
+    ProxyNeighbour("2001:db8::5", NEAR),
 ]

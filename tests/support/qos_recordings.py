@@ -10,6 +10,7 @@ from __future__ import annotations
 from dvr_agent.state.limit import Limit, make_limit
 from dvr_agent.state.namespace import NamespaceState
 
+_LEGACY, _LEGACY_FIP, _LEGACY_GATEWAY = "qg-6469e3a3-e5", "203.0.113.35", "203.0.113.79"
 QG, RFP = "qg-715f236b-dd", "rfp-a01acca2-c"
 _CENTRAL, _GATEWAY, _ONE, _TWO, _THREE = (f"203.0.113.{last}" for last in (196, 34, 240, 68, 121))
 
@@ -37,6 +38,12 @@ RECORDED: dict[tuple[str, str], set[Limit]] = {
         make_limit(RFP, "leaving", _THREE, 3000, 2400),
     },
     ("q5_qos_removed", "compute1"): set(),
+    ("q5_qos_legacy", "compute1"): {
+        make_limit(_LEGACY, "entering", _LEGACY_FIP, 2500, 2000),
+        make_limit(_LEGACY, "leaving", _LEGACY_FIP, 1500, 1200),
+        make_limit(_LEGACY, "entering", _LEGACY_GATEWAY, 2500, 2000),
+        make_limit(_LEGACY, "leaving", _LEGACY_GATEWAY, 1500, 1200),
+    },
     ("q5_qos_removed", "compute2"): {
         make_limit(RFP, "leaving", _TWO, 3000, 2400),
         make_limit(RFP, "leaving", _THREE, 3000, 2400),

@@ -111,5 +111,3 @@ def test_a_limit_is_told_in_the_units_of_operators() -> None:
     leaving, entering = make_limit("rfp-1", "leaving", "203.0.113.5", 1500, 8000), Limit("qg-1", "entering", "a", 1, 2)
     assert leaving.text == "limit from 203.0.113.5 leaving rfp-1 to 1500 kbit/s burst 1000 kB"
     assert entering.text == "limit to a entering qg-1 to 0.008 kbit/s burst 0.002 kB"
-
-

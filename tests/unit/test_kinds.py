@@ -41,7 +41,8 @@ def missing(kind: AnyKind) -> list[str]:
         "a field in NamespaceState": kind.field in {one.name for one in fields(NamespaceState)},
         "a handler in kernel.kinds": kind in {handler.kind for handler in HANDLERS} or kind in SPECIAL,
         "objects in the fake kernel": kind in FakeNamespace().objects or kind in SPECIAL,
-        "an example for the contract suite": kind in (*SPECIAL, *NEVER_MADE) or any(type(item) is kind.type for item in EXAMPLES),
+        "an example for the contract suite": kind in (*SPECIAL, *NEVER_MADE)
+        or any(type(item) is kind.type for item in EXAMPLES),
         "a strategy for the property tests": kind.type in OBJECTS,
         "a text": isinstance(getattr(kind.type, "text", None), property),
     }
@@ -50,7 +51,12 @@ def missing(kind: AnyKind) -> list[str]:
 
 def example(kind: AnyKind) -> KernelObject:
     """Return some object of the kind."""
-    items: list[KernelObject] = [*EXAMPLES, bare(NEAR_LINK), Policer(0x80000800, 0x80010000, NEAR, "leaving", "203.0.113.5"), Sysctl(f"ipv4/conf/{NEAR}/send_redirects", "0")]
+    items: list[KernelObject] = [
+        *EXAMPLES,
+        bare(NEAR_LINK),
+        Policer(0x80000800, 0x80010000, NEAR, "leaving", "203.0.113.5"),
+        Sysctl(f"ipv4/conf/{NEAR}/send_redirects", "0"),
+    ]
     return next(item for item in items if type(item) is kind.type)
 
 

@@ -1,4 +1,4 @@
-"""Filters of neutron-l3-agent in traffic control: RTM_…TFILTER messages (``include/uapi/linux/pkt_sched.h``, pkt_cls.h).
+"""Filters of neutron-l3-agent in traffic control: RTM_…TFILTER messages (``include/uapi/linux/pkt_cls.h``).
 
 It makes them by ``tc filter add dev D parent Q protocol ip prio 1 u32 match ip src|dst ADDRESS police … flowid :1``, in
 an htb qdisc for what leaves and an ingress qdisc for what enters.  A filter is taken for one of them by all of that but
@@ -52,7 +52,7 @@ def delete_policer(policer: Policer, index: int) -> Request:
 
 
 def decode_qdiscs(messages: Iterable[Data], devices: Mapping[int, str]) -> Iterator[tuple[int, int, Direction]]:
-    """Yield (device, handle, direction) of the qdiscs on the given devices that can have filters of neutron-l3-agent."""
+    """Yield (device, handle, direction) of the qdiscs on the given devices that can have such filters."""
     for data in messages:
         _family, index, handle, _parent, _info = _HEAD.unpack_from(data)
         direction = _QDISCS.get(_kind(_found(data, _HEAD.size)))

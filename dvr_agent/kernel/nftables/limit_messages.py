@@ -161,7 +161,9 @@ def delete_element(place: Place, address: str) -> Request:
 
 def _element(kind: int, place: Place, address: str, *more: bytes, flags: int = 0) -> Request:
     key = _nest(1, attribute(1, socket.inet_aton(address)))
-    return _request(kind, f"{address} in map {place.name}", _text(2, place.name), _nest(3, _nest(1, key, *more)), flags=flags)
+    return _request(
+        kind, f"{address} in map {place.name}", _text(2, place.name), _nest(3, _nest(1, key, *more)), flags=flags
+    )
 
 
 def expressions(place: Place) -> list[bytes]:
@@ -249,7 +251,9 @@ def shape_of(place: Place) -> tuple[object, ...]:
 def _expression_shape(data: Data) -> object:
     found = _found(data, 0)
     inner = found.get(2, b"")
-    return _as_text(found.get(1)), frozenset((kind, bytes(inner[begin:end])) for kind, begin, end in attributes(inner, 0))
+    return _as_text(found.get(1)), frozenset(
+        (kind, bytes(inner[begin:end])) for kind, begin, end in attributes(inner, 0)
+    )
 
 
 def _found(data: Data, start: int) -> dict[int, Data]:

@@ -7,8 +7,8 @@ import threading
 from dvr_agent import libc
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import WriteCounters
-from dvr_agent.kernel.observe import observe_limits
 from dvr_agent.kernel.nftables.limits import write_limits
+from dvr_agent.kernel.observe import observe_limits
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.limit import DIRECTIONS, make_limit
 from dvr_agent.state.ownership import Ownership

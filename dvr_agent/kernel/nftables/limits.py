@@ -65,12 +65,12 @@ def write_limits(namespace: str, changes: Iterable[Change], counters: WriteCount
     :raises NamespaceGoneError: there is no such namespace
     :raises KernelError: nothing was changed
     """
-    changes = [(change.action, change.item) for change in changes if isinstance(change.item, Limit)]
+    wanted = [(change.action, change.item) for change in changes if isinstance(change.item, Limit)]
     with NetlinkSocket.open(namespace, None, NETLINK_NETFILTER) as sock:
         for tries_left in reversed(range(TRIES)):
             generation = read_generation(sock)
             found = _read(sock)
-            requests = _requests(found, _changed(found.limits, changes))
+            requests = _requests(found, _changed(found.limits, wanted))
             if not requests:
                 return
             if commit(sock, requests, generation, retry=tries_left > 0):
