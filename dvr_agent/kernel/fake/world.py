@@ -73,7 +73,7 @@ def _objects() -> dict[AnyKind, dict[Hashable, Any]]:
 class FakeNamespace:
     """Everything in one namespace.
 
-    :ivar objects: objects by kind and identity, in the order in which they were made; of kinds with a netlink handler, and
+    :ivar objects: objects by kind and identity, in the order in which they were made; of kinds with a handler, and
         limits
     :ivar nft_tables: neutron-l3-agent's tables in nf_tables
     :ivar dropping: base chains of others in nf_tables that drop what is forwarded
