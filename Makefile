@@ -99,6 +99,11 @@ bench: ## time per router against the kernel's floor and against a process per c
 bench-neutron: ready ## the same against neutron-l3-agent in a real cloud (root; BENCH_ARGS="--routers 10,50,100")
 	@$(RUN) -m bench.neutron $(BENCH_ARGS)
 
+.PHONY: bench-limits
+bench-limits: ## what bandwidth limits let through of UDP and TCP flows (root; BENCH_ARGS="--kbps 2000,20000")
+	$(call need,test,test)
+	@$(RUN) -m bench.limits $(BENCH_ARGS)
+
 .PHONY: bench-metadata
 bench-metadata: ## one metadata proxy against a haproxy per router (root; BENCH_ARGS="--routers 200,2000")
 	$(call need,test,test)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -61,7 +61,10 @@ def compare(scenario: FeatureScenario, kinds: bool) -> list[str]:
 @pytest.mark.parametrize("layer2", [bridge, openvswitch])
 @pytest.mark.parametrize("life", LIVES.values(), ids=LIVES)
 def test_limits_are_those_of_the_reference(
-    host: lab.Host, tmp_path: Path, life: list[FeatureScenario], layer2: type[contextmanager[RouterReconciler]]
+    host: lab.Host,
+    tmp_path: Path,
+    life: list[FeatureScenario],
+    layer2: Callable[..., AbstractContextManager[RouterReconciler]],
 ) -> None:
     with layer2(host, life[0].host, life, tmp_path) as reconciler:
         for scenario in (*life, *life[-2::-1]):
