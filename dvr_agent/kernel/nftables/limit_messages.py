@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from pyroute2.netlink import NLA_F_NESTED, NLM_F_CREATE
@@ -38,6 +39,8 @@ NETDEV = 5
 TABLE = "dvr_qos"
 HOOKS: dict[Direction, int] = {"entering": 0, "leaving": 1}
 """NF_NETDEV_INGRESS and NF_NETDEV_EGRESS (Linux 5.16)."""
+KNOWN = 4096
+"""Messages of which each decoder keeps the result: they are the same in the next audit, without what was counted."""
 _DIRECTIONS: dict[int, Direction] = {number: direction for direction, number in HOOKS.items()}
 _ADDRESS_AT: dict[Direction, int] = {"leaving": 12, "entering": 16}
 """Offset of source and destination address in an IPv4 header."""
@@ -219,7 +222,8 @@ def decode_place(data: Data) -> tuple[str, Place | None] | None:
     return name, place if place.name == name else None
 
 
-def decode_limit(data: Data) -> NamedLimit:
+@lru_cache(maxsize=KNOWN)
+def decode_limit(data: bytes) -> NamedLimit:
     """Decode a named limit."""
     found = _found(data, len(family_head(NETDEV)))
     limit = _found(found.get(4, b""), 0)
@@ -228,8 +232,13 @@ def decode_limit(data: Data) -> NamedLimit:
     return NamedLimit(_as_text(found.get(2)), rate if ours else 0, above + rate)
 
 
-def decode_elements(data: Data) -> Iterator[tuple[str, str]]:
-    """Yield (address, name of its limit) of a message of elements."""
+@lru_cache(maxsize=KNOWN)
+def decode_elements(data: bytes) -> tuple[tuple[str, str], ...]:
+    """Return (address, name of its limit) for each element in a message."""
+    return tuple(_elements(data))
+
+
+def _elements(data: bytes) -> Iterator[tuple[str, str]]:
     elements = _found(data, len(family_head(NETDEV))).get(3, b"")
     for _, begin, end in attributes(elements, 0):
         element = _found(elements[begin:end], 0)
@@ -238,11 +247,13 @@ def decode_elements(data: Data) -> Iterator[tuple[str, str]]:
             yield socket.inet_ntoa(key), _as_text(element.get(9))
 
 
-def shape(data: Data) -> tuple[object, ...]:
+@lru_cache(maxsize=KNOWN)
+def shape(data: bytes) -> tuple[object, ...]:
     """Return names and attributes of a rule's expressions, so that a rule that was read is compared with ours."""
     return tuple(_expression_shape(bytes(data[begin:end])) for _, begin, end in attributes(data, 0))
 
 
+@lru_cache(maxsize=KNOWN)
 def shape_of(place: Place) -> tuple[object, ...]:
     """Return the :func:`shape` of a place's rule."""
     return tuple(map(_expression_shape, expressions(place)))

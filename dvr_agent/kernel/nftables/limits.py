@@ -24,6 +24,7 @@ from pyroute2.netlink import NETLINK_NETFILTER
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.message import Request
+from dvr_agent.kernel.netlink.schema import Data
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables import limit_messages as messages
 from dvr_agent.kernel.nftables.limit_messages import NETDEV, TABLE, NamedLimit, Place
@@ -89,10 +90,10 @@ def _read(sock: NetlinkSocket) -> LimitTable:
 
 
 def _read_places(sock: NetlinkSocket, places: list[Place | None]) -> LimitTable:
-    names = {limit.name: limit for limit in map(messages.decode_limit, sock.dump(messages.dump_limits()))}
+    names = {limit.name: limit for limit in map(_decoded_limit, sock.dump(messages.dump_limits()))}
     rules: dict[str, list[object]] = {}
     for rule in (decode_rule(data) for data in sock.dump(dump_rules(NETDEV, TABLE))):
-        rules.setdefault(rule.chain, []).append(messages.shape(rule.expressions))
+        rules.setdefault(rule.chain, []).append(messages.shape(bytes(rule.expressions)))
     table = LimitTable(is_ours=None not in places)
     for place in places:
         if place is None or rules.get(place.name) != [messages.shape_of(place)]:
@@ -100,10 +101,14 @@ def _read_places(sock: NetlinkSocket, places: list[Place | None]) -> LimitTable:
             continue
         table.limits[place] = {}
         for data in sock.dump(messages.dump_elements(place)):
-            _add_elements(table, place, messages.decode_elements(data), names)
+            _add_elements(table, place, messages.decode_elements(bytes(data)), names)
     if set(table.names.values()) != names.keys():
         table.is_ours = False
     return table
+
+
+def _decoded_limit(data: Data) -> NamedLimit:
+    return messages.decode_limit(bytes(data))
 
 
 def _add_elements(
