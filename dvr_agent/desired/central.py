@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from dvr_agent.desired import names
+from dvr_agent.desired import names, ndp_proxy
 from dvr_agent.desired.common import (
     ACCEPT,
     BASE_SYSCTLS,
@@ -22,6 +22,7 @@ from dvr_agent.desired.common import (
     port_addresses,
     port_link,
 )
+from dvr_agent.desired.conntrack_helpers import helper_tables
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import CentralNamespace, HostView
 from dvr_agent.desired.metadata_rules import metadata_filter, metadata_mark, metadata_nat
@@ -75,18 +76,25 @@ def central_state(view: HostView, central: CentralNamespace) -> tuple[NamespaceS
     ports = [*central.inside, *([outside] if outside is not None else [])]
     external = _external_addresses(view, outside)
     routes, inner, used = _routes(view, central, outside)
+    proxied = ndp_proxy.central_addresses(view, central.name) if outside is not None else ()
+    proxies = ndp_proxy.proxies(proxied, outside.device) if outside is not None else []
+    ownership = OWNERSHIP if view.router.distributed else QROUTER_OWNERSHIP
     state = NamespaceState(
         central.name,
-        OWNERSHIP if view.router.distributed else QROUTER_OWNERSHIP,
+        ndp_proxy.owning_proxies(view, ownership),
         links=frozenset(port_link(device, port) for device, port in ports),
         addresses=frozenset(
             [*(address for device, port in central.inside for address in port_addresses(device, port)), *external]
         ),
         routes=frozenset(routes),
         rules=KERNEL_RULES,
+        proxy_neighbours=frozenset(proxies),
         sysctls=frozenset(_sysctls(view, outside)),
-        tables=_tables(view, central, outside),
-        announcements=tuple(Announcement(address.device, address.ip, address) for address in external),
+        tables=(*_tables(view, central, outside), *helper_tables(view, outside is not None)),
+        announcements=(
+            *(Announcement(address.device, address.ip, address) for address in external),
+            *(Announcement(proxy.device, proxy.dst, proxy) for proxy in proxies),
+        ),
         outbound=outbound(view, view.central_fips, central.inside, inner),
     )
     return state, used
@@ -147,6 +155,8 @@ def _sysctls(view: HostView, outside: Outside | None) -> Iterator[Sysctl]:
         # The IPv6 gateway is learned from router advertisements (2: although the namespace forwards).
         learns = view.settings.ipv6_gateway is None and not has_ipv6_gateway(outside.port)
         yield Sysctl(f"ipv6/conf/{outside.device}/accept_ra", "2" if learns else "0")
+    if outside is not None:
+        yield from ndp_proxy.central_parameters(view, outside.device, outside.port.mtu)
 
 
 def _tables(view: HostView, central: CentralNamespace, outside: Outside | None) -> tuple[Table, ...]:
@@ -164,7 +174,8 @@ def _tables(view: HostView, central: CentralNamespace, outside: Outside | None) 
         # SNATed packets of any scope may leave: they no longer carry an address of the scope.
         blocked = scope_filter(inner if family == 4 and view.router.enable_snat else scoped)
         filters = metadata_filter(metadata) if metadata is not None else {}
-        filters["FORWARD"] = (*filters.get("FORWARD", ()), *blocked)
+        closed = ndp_proxy.forward_rules(view, central.name, outside.device) if outside and family == 6 else ()
+        filters["FORWARD"] = (*filters.get("FORWARD", ()), *blocked, *closed)
         tables.append(make_table(family, "filter", filters))
     return tuple(tables)
 
