@@ -116,6 +116,18 @@ def test_a_vm_that_moves_takes_its_address_along(site: Site) -> None:
     assert site.second_run() == 0
 
 
+def test_a_router_that_is_made_legacy_and_distributed_again_goes_on_answering(site: Site) -> None:
+    for legacy, way in ((True, GATEWAY_MAC), (False, AGENT_MAC)):
+        site.router.legacy = legacy
+        site.world.apply(site.router)
+        for address, mac_address in ((LOCAL, way), (REMOTE, GATEWAY_MAC)):
+            with frames_from("internet", mac_address) as seen:
+                assert site.reaches(address)
+            assert address in seen
+        assert not site.reaches(HIDDEN, patient=False)
+        assert (site.second_run(), site.resync()) == (0, 0)
+
+
 def test_what_the_kernel_has_stays_while_the_objects_are_not_known(site: Site) -> None:
     site.router.unknown = True
     for fresh in (False, True):
