@@ -105,10 +105,17 @@ def test_other_addresses_of_the_subnet_are_closed_in_the_snat_namespace(site: Si
 
 def test_a_vm_that_moves_takes_its_address_along(site: Site) -> None:
     moved = Vm(site.local.name, RED, site.local.addresses, "elsewhere")
+    assert site.reaches(LOCAL)
     site.router.proxy(moved, LOCAL, "dvr_no_external")
     site.world.apply(site.router)
+
+    def known() -> str:
+        (neighbour,) = lab.ip_json("-6", "neigh", "show", LOCAL, netns="internet")
+        return str(neighbour["lladdr"])
+
+    wait_for(lambda: known() == GATEWAY_MAC, "a neighbour that knew the other way has heard the announcement")
     with frames_from("internet", GATEWAY_MAC) as seen:
-        assert site.reaches(LOCAL)
+        assert lab.ping("internet", LOCAL)
     assert LOCAL in seen
     site.router.proxy(moved, LOCAL, "dvr")  # a fip namespace elsewhere answers
     site.world.apply(site.router)
