@@ -50,7 +50,7 @@ def desired_router(view: HostView, allocations: HostAllocations) -> DesiredRoute
         piece, realised = slice_state(view, pair, view.agent_gateway, mtu, allocations.conceded)
         used |= realised
     if view.snat_here and router.gateway is not None:
-        snat, realised = snat_state(view, router.gateway)
+        snat, realised = snat_state(view, router.gateway, allocations)
         used |= realised
     whole = DesiredRouter(qrouter, base, piece, snat)
     found, no_ipv6 = _where_ipv6_is(whole, view, allocations)

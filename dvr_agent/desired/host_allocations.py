@@ -10,6 +10,7 @@ from hashlib import sha256
 
 from dvr_agent.desired.allocation import LinkLocalPair
 from dvr_agent.desired.names import FIP_TO_ROUTER, ROUTER_TO_FIP
+from dvr_agent.state.filter import FilterRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class HostAllocations:
     :ivar priorities: (floating IP, rule priority) for each FIP bound here, sorted
     :ivar conceded: subnets in the external address scope whose route in the fip namespace belongs to another router
     :ivar without_ipv6: namespaces in which IPv6 is off, and the parameter that says so
+    :ivar forwardings: rules in the kernel for port forwardings; empty unless the objects are not known: then they stay
     :ivar marks: (address scope, mark), sorted; empty unless connections carry marks of neutron-l3-agent
     """
 
@@ -44,6 +46,7 @@ class HostAllocations:
     marks: tuple[tuple[str, int], ...] = ()
     conceded: tuple[str, ...] = ()
     without_ipv6: frozenset[tuple[str, str]] = frozenset()
+    forwardings: tuple[FilterRule, ...] = ()
 
     @property
     def ipv6_off(self) -> dict[str, str]:

@@ -14,6 +14,8 @@ from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.desired.scope_marks import scope_marks
 from dvr_agent.errors import NotSupportedError
+from dvr_agent.extensions import Extension
+from dvr_agent.model.features import ForwardingIp
 from dvr_agent.model.router import FixedIp, FloatingIp, Router, RouterPort, Subnet
 
 
@@ -83,6 +85,12 @@ class HostView:
     def central_fips(self) -> tuple[FloatingIp, ...]:
         """Floating IPs of the snat namespace."""
         return tuple(fip for fip in self.router.floating_ips if fip.is_central) if self.snat_here else ()
+
+    @cached_property
+    def forwarding_ips(self) -> tuple[ForwardingIp, ...]:
+        """Floating IPs of port forwardings in the snat namespace."""
+        is_served = self.snat_here and Extension.PORT_FORWARDING in self.settings.extensions
+        return self.router.features.forwarding_ips if is_served else ()
 
     @cached_property
     def marks(self) -> dict[str | None, int]:

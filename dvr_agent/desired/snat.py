@@ -15,7 +15,9 @@ from dvr_agent.desired.common import (
     port_addresses,
     port_link,
 )
+from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_view import HostView
+from dvr_agent.desired.port_forwarding import forwarding_rules
 from dvr_agent.desired.routes import default_routes, extra_routes, gateway_routes, has_ipv6_gateway, leg, onlink_routes
 from dvr_agent.desired.scope_marks import LOW_MASK, SCOPE_MASK
 from dvr_agent.desired.scope_rules import (
@@ -52,7 +54,9 @@ from dvr_agent.state.sysctl import Sysctl
 OWNERSHIP = Ownership(prefixes=(names.CSNAT, names.GATEWAY), kernel_rules=True)
 
 
-def snat_state(view: HostView, gateway: RouterPort) -> tuple[NamespaceState, set[ExtraRoute]]:
+def snat_state(
+    view: HostView, gateway: RouterPort, allocations: HostAllocations
+) -> tuple[NamespaceState, set[ExtraRoute]]:
     """Compute the desired state of the namespace, and the extra routes that it contains."""
     qg = names.device(names.GATEWAY, gateway.id)
     inside = [(names.device(names.CSNAT, port.id), port) for port in view.router.snat_interfaces if port.admin_state_up]
@@ -60,6 +64,7 @@ def snat_state(view: HostView, gateway: RouterPort) -> tuple[NamespaceState, set
     outside = [
         *port_addresses(qg, gateway),
         *(Address(qg, f"{fip.address}/32") for fip in view.central_fips),
+        *(Address(qg, f"{fip.address}/32") for fip in view.forwarding_ips),
     ]
     # A tenant's default route by an instance is for qrouter; here it would turn SNATed traffic back inside.
     inner_legs, outer_legs = [leg(dev, port) for dev, port in inside], [leg(qg, gateway)]
@@ -81,7 +86,7 @@ def snat_state(view: HostView, gateway: RouterPort) -> tuple[NamespaceState, set
         routes=frozenset(routes.values()),
         rules=KERNEL_RULES,
         sysctls=frozenset(_sysctls(qg, gateway.mtu, learns)),
-        tables=_tables(view, gateway, qg, inside),
+        tables=_tables(view, gateway, qg, inside, forwarding_rules(view, allocations.forwardings)),
         announcements=tuple(Announcement(qg, address.ip, address) for address in outside),
         outbound=outbound(view, view.central_fips, inside, inner),
     )
@@ -99,8 +104,15 @@ def _sysctls(qg: str, mtu: int, learns: bool) -> list[Sysctl]:
     return sysctls
 
 
-def _tables(view: HostView, gateway: RouterPort, qg: str, inside: list[tuple[str, RouterPort]]) -> tuple[Table, ...]:
-    tables = [make_table(4, "nat", _nat(view, gateway, qg))]
+def _tables(
+    view: HostView,
+    gateway: RouterPort,
+    qg: str,
+    inside: list[tuple[str, RouterPort]],
+    forwardings: tuple[FilterRule, ...],
+) -> tuple[Table, ...]:
+    nat = _nat(view, gateway, qg)
+    tables = [make_table(4, "nat", {**nat, "PREROUTING": (*nat["PREROUTING"], *forwardings)})]
     for family in FAMILIES:
         inner = _scoped(view, inside, family)
         scoped = [*inner, *_scoped(view, [(qg, gateway)], family)]

@@ -120,7 +120,7 @@ def _check_protocol(rule: FilterRule) -> None:
     target = rule.target
     ports = isinstance(target, Redirect) or (isinstance(target, Dnat) and target.ports is not None)
     if ports and rule.protocol is None:
-        raise ValueError("translating ports needs -p tcp or -p udp")
+        raise ValueError("translating ports needs -p tcp, udp, sctp or dccp")
     if isinstance(target, Jump):
         check_chain_name(target.chain)
 
