@@ -115,8 +115,10 @@ def _left_to_others(router: Router | None, result: Result | None) -> tuple[froze
     """Return (ids of the floating IPs that other routers have, these routers)."""
     if router is None or result is None or result.built is None:
         return frozenset(), ()
-    built = {fip.id for fip in result.built.floating_ips}
-    return frozenset(fip.id for fip in router.floating_ips if fip.id not in built), result.rivals
+    listed, built = (
+        {fip.id for fip in (*one.floating_ips, *one.features.forwarding_ips)} for one in (router, result.built)
+    )
+    return frozenset(listed - built), result.rivals
 
 
 def started_late(since: float) -> float:

@@ -55,6 +55,8 @@ def anywhere(address: str) -> Condition:
 def to_ports(address: str, ports: Iterable[Ports]) -> Condition:
     """Select the connections that began to one of these ports of an IPv4 address.
 
+    All ports count where the kernel does not tell them (DCCP from Linux 6.17 on).
+
     :raises ValueError: no IPv4 address
     """
     wanted = frozenset({ipaddress.IPv4Address(address).packed})
@@ -62,7 +64,7 @@ def to_ports(address: str, ports: Iterable[Ports]) -> Condition:
 
     def began_there(connection: Connection) -> bool:
         protocol, port = destination_port(connection)
-        return any(protocol == one and first <= port <= last for one, first, last in ranges)
+        return any(protocol == one and (port <= 0 or first <= port <= last) for one, first, last in ranges)
 
     return Condition(4, wanted, (AddressField.ORIGINAL_DESTINATION,), began_there)
 

@@ -187,7 +187,7 @@ def _cidrs(raw: Json) -> dict[str, IpNetwork]:
 
 def _statuses(raw: Json) -> dict[str, str]:
     found = {}
-    for fip in _dicts(raw.get("_floatingips")):
+    for fip in (*_dicts(raw.get("_floatingips")), *_dicts(raw.get("_pf_floatingips"))):
         fip_id, status = values.canonical_id(fip.get("id")), fip.get("status")
         if fip_id is not None and isinstance(status, str):
             found[fip_id] = status
