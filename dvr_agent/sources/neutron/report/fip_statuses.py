@@ -118,10 +118,11 @@ class FipStatuses:
         return sum(len(statuses) or 1 for statuses in self.due().values())
 
     def _set_wanted(self, state: _RouterStatuses, view: HostView, report: JobReport) -> None:
-        listed, data_plane = {fip.id for fip in (*_listed(view), *_listed_forwarding(view))}, report.data_plane
+        listed, data_plane = _listed_ids(view), report.data_plane
         if data_plane is DataPlane.IN_PLACE:
-            fips = (*view.local_fips, *view.central_fips, *_forwarding(view))
-            in_kernel = frozenset(fip.id for fip in fips if str(fip.address) not in report.held) - report.left_out
+            here = [(fip.id, str(fip.address)) for fip in (*view.local_fips, *view.central_fips)]
+            here += [(fip.id, str(fip.address)) for fip in _forwarding(view)]
+            in_kernel = frozenset(fip_id for fip_id, address in here if address not in report.held) - report.left_out
             is_partial = view.router.omitted or report.held or report.left_out
             lacking = self._lacking(view, in_kernel) if is_partial else {}
             state.freed = (state.freed | state.forwarding) - listed
@@ -191,6 +192,6 @@ def _forwarding(view: HostView) -> tuple[ForwardingIp, ...]:
     return () if view.router.features.port_forwardings is None else view.forwarding_ips
 
 
-def _listed_forwarding(view: HostView) -> tuple[ForwardingIp, ...]:
-    """Return those of any host that builds them."""
-    return view.router.features.forwarding_ips
+def _listed_ids(view: HostView) -> set[str]:
+    """Return the ids of the document's floating IPs, of all hosts."""
+    return {fip.id for fip in _listed(view)} | {fip.id for fip in view.router.features.forwarding_ips}
