@@ -19,7 +19,8 @@ from dvr_agent.model.values import canonical_id
 from dvr_agent.sources.neutron.api import Json, ObjectsPushed, RemoteError, ServerError
 from dvr_agent.sources.neutron.crossing.fetch_inbox import Lookup, Reason
 from dvr_agent.sources.neutron.crossing.shared import SharedParts
-from dvr_agent.sources.neutron.objects import CONNTRACK_HELPER, ObjectType
+from dvr_agent.sources.neutron.fetch.ndp_hosts import with_hosts
+from dvr_agent.sources.neutron.objects import CONNTRACK_HELPER, NDP_PROXY, ObjectType
 from dvr_agent.sources.neutron.store.document_builder import DocumentBuilder
 from dvr_agent.sources.neutron.store.feature_objects import ObjectsOfType
 
@@ -155,6 +156,8 @@ class ObjectFetch:
         progress, began = self._progress[kind.name], time.monotonic()
         try:
             answer = self._bulk_pull(kind.name, kind.version, {kind.group_by: wanted})
+            if kind is NDP_PROXY:
+                answer = with_hosts(answer, self._bulk_pull)
         except ServerError as exc:
             self._failed(kind, wanted, exc)
             return
