@@ -8,21 +8,24 @@ from __future__ import annotations
 
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.model.features import PortForwarding
+from dvr_agent.state.address import Address
 from dvr_agent.state.filter import Dnat, DportMatch, FilterRule, Transport
 
 TRANSPORTS: dict[str, Transport] = {"tcp": "tcp", "udp": "udp", "sctp": "sctp", "dccp": "dccp"}
 
 
-def forwarding_rules(view: HostView, found: tuple[FilterRule, ...]) -> tuple[FilterRule, ...]:
-    """Return the DNAT rules of the port forwardings that are built here.
-
-    :param found: rules of the kernel for these floating IPs, which stay where the objects are not known
-    """
+def forwarding_rules(view: HostView) -> tuple[FilterRule, ...]:
+    """Return the DNAT rules of the port forwardings that are built here; those found, where these are not known."""
     if view.router.features.port_forwardings is None:
-        return found if view.forwarding_ips else ()
+        return view.found_forwardings if view.forwarding_ips else ()
     here = {ip.address for ip in view.forwarding_ips}
     forwardings = (one for one in view.router.features.port_forwardings if one.address in here)
     return tuple(_rule(one) for one in sorted(forwardings, key=_place))
+
+
+def forwarding_addresses(view: HostView, device: str) -> list[Address]:
+    """Return the addresses of their floating IPs."""
+    return [Address(device, f"{fip.address}/32") for fip in view.forwarding_ips]
 
 
 def _place(one: PortForwarding) -> tuple[int, str, int]:
