@@ -68,9 +68,16 @@ def desired_router(view: HostView, allocations: HostAllocations) -> DesiredRoute
 def _with_allocations(view: HostView, allocations: HostAllocations) -> HostView:
     """Return the view with what this host's kernel says about the router."""
     marks, helpers, proxies = allocations.marks, allocations.missing_helpers, allocations.found_proxies
-    if not marks and not helpers and not proxies:
+    forwardings = allocations.forwardings
+    if not marks and not helpers and not proxies and not forwardings:
         return view
-    return replace(view, known_marks=marks or view.known_marks, missing_helpers=helpers, found_proxies=proxies)
+    return replace(
+        view,
+        known_marks=marks or view.known_marks,
+        missing_helpers=helpers,
+        found_proxies=proxies,
+        found_forwardings=forwardings,
+    )
 
 
 def _where_ipv6_is(

@@ -19,7 +19,8 @@ from dvr_agent.reconcile.hindrances import STRICT
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import KernelReader
-from dvr_agent.reconcile.takeover import marks_in_use
+from dvr_agent.reconcile.takeover import forwardings_in_use, marks_in_use
+from dvr_agent.state.filter import FilterRule
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership
 
@@ -91,6 +92,7 @@ class Drafts:
             marks=known.scope_marks or (),
             conceded=conceded,
             without_ipv6=known.without_ipv6,
+            forwardings=known.forwardings,
             missing_helpers=missing_helpers(self._kernel.iptables, view),
         )
         return Draft(view, allocated, self._desired(view, allocated))
@@ -144,6 +146,7 @@ class Drafts:
             marks=self._known_marks(draft),
             conceded=draft.allocated.conceded,
             without_ipv6=self._without_ipv6(draft),
+            forwardings=self._forwardings(draft),
             missing_helpers=draft.allocated.missing_helpers,
             found_proxies=found_proxies(draft.view, (draft.qrouter, draft.slice, draft.snat)),
         )
@@ -194,6 +197,14 @@ class Drafts:
             return ""
         new = self._kernel.interfaces.observe(state.name, Ownership(), [DISABLE_NEW.key])
         return DISABLE_NEW.key if new is not None and DISABLE_NEW in new.sysctls else ""
+
+    def _forwardings(self, draft: Draft) -> tuple[FilterRule, ...]:
+        """Return the rules for port forwardings in the kernel, where only it knows them."""
+        view = draft.view
+        known = view.router.features.port_forwardings is not None or not view.forwarding_ips
+        found = () if known else forwardings_in_use(view, draft.qrouter, draft.snat)
+        self._memory.router(view.router.id).forwardings = found
+        return found
 
     def _known_marks(self, draft: Draft) -> tuple[tuple[str, int], ...]:
         """Return the marks of address scopes in the kernel when this process first read the router's namespaces."""
