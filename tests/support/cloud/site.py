@@ -85,16 +85,21 @@ class Instance:
 
 
 class Site:
-    """A router with a gateway on ``physnet``, one network; a context that deletes whatever was made."""
+    """A router with a gateway on ``physnet``, one network; a context that deletes whatever was made.
 
-    def __init__(self, cloud: Cloud, physnet: str = "physnet1", gateway: bool = True) -> None:
+    :param kind: what kind of router, as the API says it: ``distributed`` (True by default), ``ha``
+    """
+
+    def __init__(self, cloud: Cloud, physnet: str = "physnet1", gateway: bool = True, **kind: bool) -> None:
         self.cloud, self.api = cloud, cloud.api
         self.number = next(_numbers)
         self.external, self.outside = cloud.external[physnet], cloud.gateway(physnet)
         self.network = self.api.network(f"net{self.number}", f"10.{self.number}.0.0/24")
         self.router = self.api.router(
-            f"router{self.number}", self.external if gateway else "", (self.network["subnet_id"],)
+            f"router{self.number}", self.external if gateway else "", (self.network["subnet_id"],), **kind
         )["id"]
+        self.central = f"{'snat' if kind.get('distributed', True) else 'qrouter'}-{self.router}"
+        """The namespace with the gateway."""
         self.instances: list[Instance] = []
         self.floating_ips: list[Item] = []
 
