@@ -134,7 +134,7 @@ class Api:
         return self.create("floatingips", floating_network_id=external, port_id=port, **values)
 
     def port_forwarding(self, floating: str, port: Item, protocol: str, outer: str, inner: str) -> Item:
-        """A forwarding of a floating IP's ports ``outer`` to ``inner`` of an instance's port; ``"80"`` or ``"80:89"``."""
+        """A forwarding of a floating IP's ports ``outer`` to ``inner`` of an instance's port: ``80`` or ``80:89``."""
         target = {"internal_port_id": port["id"], "internal_ip_address": port["fixed_ips"][0]["ip_address"]}
         ranges = {"external_port_range": outer, "internal_port_range": inner}
         return self.create(f"floatingips/{floating}/port_forwardings", protocol=protocol, **target, **ranges)
