@@ -34,7 +34,7 @@ def keepalived(node: Host, router: str) -> list[int]:
     for suffix in ("keepalived", "keepalived-vrrp"):
         file = node.state / "ha_confs" / f"{router}.pid.{suffix}"
         text = file.read_text().strip() if file.exists() else ""
-        if text and router in node.run("ps", "-o", "args=", "-p", text, check=False):
+        if text and router in node.run("cat", f"/proc/{text}/cmdline", check=False):
             found.append(int(text))
     return found
 

@@ -98,6 +98,8 @@ class Site:
         self.router = self.api.router(
             f"router{self.number}", self.external if gateway else "", (self.network["subnet_id"],), **kind
         )["id"]
+        self.kind = ", ".join(name for name, on in {"distributed": True, **kind}.items() if on) or "legacy"
+        """In words, for whoever reads of it."""
         self.central = f"{'snat' if kind.get('distributed', True) else 'qrouter'}-{self.router}"
         """The namespace with the gateway."""
         self.instances: list[Instance] = []
