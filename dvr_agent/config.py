@@ -20,6 +20,7 @@ from oslo_log import log
 from dvr_agent import config_files
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.errors import ConfigError
+from dvr_agent.extensions import Extension
 from dvr_agent.metadata.settings import ProxySettings, proxy_settings
 from dvr_agent.options import GROUPS
 from dvr_agent.settings import (
@@ -111,6 +112,7 @@ def host_settings(conf: cfg.ConfigOpts) -> HostSettings:
         metadata=metadata_wanted(conf),
         metadata_port=conf.metadata_port,
         ipv6_gateway=_ipv6_gateway(conf),
+        extensions=_extensions(conf),
     )
 
 
@@ -248,6 +250,12 @@ def _mode(conf: cfg.ConfigOpts) -> AgentMode:
             "dvr_no_external; this agent does distributed routers only"
         )
     return AgentMode(mode)
+
+
+def _extensions(conf: cfg.ConfigOpts) -> frozenset[Extension]:
+    """Return the extensions that are asked for and served; ``l3_agent_options`` names the others."""
+    wanted = {name.strip() for name in conf.AGENT.extensions}
+    return frozenset(extension for extension in Extension if extension.value in wanted)
 
 
 def _ipv6_gateway(conf: cfg.ConfigOpts) -> IPv6Address | None:

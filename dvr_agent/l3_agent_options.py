@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from dvr_agent import config_files
+from dvr_agent.extensions import Extension
 from dvr_agent.options import GROUPS
 
 LOG = logging.getLogger(__name__)
@@ -47,13 +48,11 @@ OWN_GROUPS = frozenset({"dvr_agent", "directory", "bridge", "neutron", "metadata
 """Groups of this agent: an unknown option in one of them is a typing error."""
 
 EXTENSIONS = {
-    "fip_qos": "bandwidth limits of floating IPs",
-    "gateway_ip_qos": "bandwidth limits of router gateways",
-    "port_forwarding": "port forwarding of floating IPs",
-    "conntrack_helper": "connection tracking helpers",
-    "ndp_proxy": "IPv6 addresses reachable by NDP proxy",
-    "snat_log": "the log of SNAT",
+    "snat_log": "log of SNAT",
 }
+"""Extensions of neutron-l3-agent that this agent lacks, and what is missing without them."""
+
+_SERVED = frozenset(extension.value for extension in Extension)
 
 Values = dict[tuple[str, str], str]
 """Group and option → the last value that the files give it; a list's elements are separated by commas."""
@@ -86,6 +85,8 @@ def unsupported_functions(values: Values) -> list[str]:
     registered = _registered()
     sentences = []
     for name in filter(None, (part.strip() for part in values.get(("agent", "extensions"), "").split(","))):
+        if name in _SERVED:
+            continue
         what = EXTENSIONS.get(name, "function of it")
         sentences.append(f"[AGENT] extensions: {name} is not supported: no {what} on this host")
     for (group, option), (is_asked_for, sentence) in UNSUPPORTED.items():

@@ -11,6 +11,7 @@ from typing import Any
 from oslo_config import cfg, types
 
 from dvr_agent.desired.host_settings import AgentMode
+from dvr_agent.extensions import Extension
 
 STATE_PATH = cfg.StrOpt(
     "state_path",
@@ -131,7 +132,10 @@ AGENT_OPTS = [
     cfg.ListOpt(
         "extensions",
         default=[],
-        help="Extensions of neutron-l3-agent. None is supported: each is logged at the start and ignored.",
+        help="Extensions of neutron-l3-agent to serve: "
+        + ", ".join(one.value for one in Extension)
+        + ". Objects of an "
+        "extension that is not named are not built. Any other name is logged at the start and ignored.",
     ),
     cfg.BoolOpt("log_agent_heartbeats", default=False, help="Have neutron-server log each report of this agent."),
     cfg.StrOpt(

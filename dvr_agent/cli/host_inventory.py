@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -13,11 +13,12 @@ from dvr_agent.cli.inputs import Documents, read_source
 from dvr_agent.cli.output import complain
 from dvr_agent.config import host_settings
 from dvr_agent.desired import names, qrouter, snat
-from dvr_agent.desired.fip import slice_ownership
 from dvr_agent.desired.host_allocations import new_fip_pair
+from dvr_agent.desired.ndp_proxy import EVERYTHING
 from dvr_agent.errors import NamespaceGoneError, SourceError
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.model.router import NEEDS_BINDING_HOST, FloatingIp, Router
+from dvr_agent.reconcile.fip_slices import observe_slice
 from dvr_agent.reconcile.inventory import Inventory, take_inventory
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.translations import dnat_pairs, rules_of
@@ -112,10 +113,11 @@ class Host:
         for name in self.namespaces_of(router_id):
             if name.startswith(names.FIP):
                 pair = self.inventory.slices[name.removeprefix(names.FIP)][stem]
-                ownership = slice_ownership(router_id, new_fip_pair(router_id, pair) if pair else None)
+                known = new_fip_pair(router_id, pair) if pair else None
+                state = observe_slice(self.kernel.interfaces, name, router_id, known)
             else:
                 ownership = qrouter.OWNERSHIP if name.startswith(names.QROUTER) else snat.OWNERSHIP
-            state = self.kernel.interfaces.observe(name, ownership, ())
+                state = self.kernel.interfaces.observe(name, replace(ownership, proxied=EVERYTHING), ())
             if state is not None:
                 yield name, state
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from dvr_agent.desired import ndp_proxy
+from dvr_agent.desired.conntrack_helpers import helper_omissions
+from dvr_agent.desired.features import omitted_texts, unserved_warnings
 from dvr_agent.desired.fip import base_state, slice_state
 from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_view import HostView
@@ -38,13 +41,13 @@ class DesiredRouter:
 
 def desired_router(view: HostView, allocations: HostAllocations) -> DesiredRouter:
     """Compute the desired state of a router.  The order of lists in the document does not matter."""
-    view = replace(view, known_marks=allocations.marks) if allocations.marks else view
+    view = _with_allocations(view, allocations)
     router = view.router
     qrouter, in_qrouter = qrouter_state(view, allocations)
     used = set(in_qrouter)
     base = piece = snat = None
     if view.agent_gateway is not None and router.gateway is not None and allocations.pair is not None:
-        base = base_state(view.agent_gateway)
+        base = base_state(view.agent_gateway, ndp_proxy.is_served(view))
         pair, mtu = allocations.pair, router.gateway.mtu
         piece, realised = slice_state(view, pair, view.agent_gateway, mtu, allocations.conceded)
         used |= realised
@@ -53,9 +56,19 @@ def desired_router(view: HostView, allocations: HostAllocations) -> DesiredRoute
         used |= realised
     whole = DesiredRouter(qrouter, base, piece, snat)
     found, no_ipv6 = _where_ipv6_is(whole, view, allocations)
-    omitted = (*(omission.text for omission in router.omitted), *no_ipv6)
-    warnings = (*_warnings(view, used), *_reply_warnings(view, in_qrouter), *_conceded_warnings(allocations))
+    left_out = (*omitted_texts(router, view.settings), *helper_omissions(view), *ndp_proxy.ndp_omissions(view))
+    omitted = (*left_out, *no_ipv6)
+    unserved = [*unserved_warnings(router, view.settings), *ndp_proxy.ndp_warnings(view)]
+    warnings = (*_warnings(view, used), *unserved, *_reply_warnings(view, in_qrouter), *_conceded_warnings(allocations))
     return replace(found, warnings=warnings, omitted=omitted)
+
+
+def _with_allocations(view: HostView, allocations: HostAllocations) -> HostView:
+    """Return the view with what this host's kernel says about the router."""
+    marks, helpers, proxies = allocations.marks, allocations.missing_helpers, allocations.found_proxies
+    if not marks and not helpers and not proxies:
+        return view
+    return replace(view, known_marks=marks or view.known_marks, missing_helpers=helpers, found_proxies=proxies)
 
 
 def _where_ipv6_is(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from dvr_agent.desired.allocation import LinkLocalPair
+from dvr_agent.desired.host_view import MissingHelper
 from dvr_agent.desired.names import FIP_TO_ROUTER, ROUTER_TO_FIP
 
 
@@ -37,6 +38,8 @@ class HostAllocations:
     :ivar conceded: subnets in the external address scope whose route in the fip namespace belongs to another router
     :ivar without_ipv6: namespaces in which IPv6 is off, and the parameter that says so
     :ivar marks: (address scope, mark), sorted; empty unless connections carry marks of neutron-l3-agent
+    :ivar missing_helpers: conntrack helpers of the router that this kernel lacks
+    :ivar found_proxies: (namespace, address) of the proxied neighbours found, sorted; empty if the router's are known
     """
 
     pair: FipPair | None = None
@@ -44,6 +47,8 @@ class HostAllocations:
     marks: tuple[tuple[str, int], ...] = ()
     conceded: tuple[str, ...] = ()
     without_ipv6: frozenset[tuple[str, str]] = frozenset()
+    missing_helpers: frozenset[MissingHelper] = frozenset()
+    found_proxies: tuple[tuple[str, str], ...] = ()
 
     @property
     def ipv6_off(self) -> dict[str, str]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv6Address
 
+from dvr_agent.extensions import Extension
+
 
 class AgentMode(Enum):
     """Neutron's ``agent_mode`` for distributed routers."""
@@ -26,6 +28,7 @@ class HostSettings:
     :ivar metadata: a proxy listens for metadata requests in each router's namespace: redirect them to it
     :ivar metadata_port: port of that proxy
     :ivar ipv6: this kernel has IPv6 (it was not booted with ``ipv6.disable=1``)
+    :ivar extensions: L3 agent extensions that are served (``[agent] extensions``); objects of others are not built
     :ivar ipv6_gateway: link-local IPv6 next hop of gateway ports without an IPv6 subnet, None to learn one
     """
 
@@ -38,3 +41,4 @@ class HostSettings:
     metadata_port: int = 9697
     ipv6: bool = True
     ipv6_gateway: IPv6Address | None = None
+    extensions: frozenset[Extension] = frozenset()

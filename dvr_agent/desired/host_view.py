@@ -9,12 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Network
+from typing import NamedTuple
 
 from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.desired.scope_marks import scope_marks
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import FixedIp, FloatingIp, Router, RouterPort, Subnet
+from dvr_agent.state.filter import Family
+
+
+class MissingHelper(NamedTuple):
+    """A connection tracking helper that this kernel does not have for a family and a protocol."""
+
+    family: Family
+    name: str
+    protocol: str
 
 
 @dataclass(frozen=True)
@@ -23,12 +33,16 @@ class HostView:
 
     :ivar agent_gateway: the agent gateway port in use for the router's external network, if this host has one
     :ivar known_marks: (address scope, mark) pairs that tracked connections carry here: these scopes keep their marks
+    :ivar missing_helpers: of the router's conntrack helpers
+    :ivar found_proxies: (namespace, address) of proxied neighbours in the kernel, where the router's are not known
     """
 
     router: Router
     settings: HostSettings
     agent_gateway: RouterPort | None
     known_marks: tuple[tuple[str, int], ...] = ()
+    missing_helpers: frozenset[MissingHelper] = frozenset()
+    found_proxies: tuple[tuple[str, str], ...] = ()
 
     @cached_property
     def qrouter(self) -> str:

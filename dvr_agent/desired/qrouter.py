@@ -15,9 +15,11 @@ from dvr_agent.desired.common import (
     port_addresses,
     port_link,
 )
+from dvr_agent.desired.conntrack_helpers import helper_tables
 from dvr_agent.desired.host_allocations import FipPair, HostAllocations
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.desired.metadata_rules import metadata_forward, metadata_input, metadata_mark, metadata_redirect
+from dvr_agent.desired.ndp_proxy import outward_rules
 from dvr_agent.desired.neighbours import qrouter_neighbours
 from dvr_agent.desired.routes import extra_routes, leg
 from dvr_agent.desired.scope_rules import (
@@ -88,7 +90,7 @@ def qrouter_state(view: HostView, allocations: HostAllocations) -> tuple[Namespa
         rules=frozenset(rules),
         neighbours=frozenset(qrouter_neighbours(view, pair, devices)),
         sysctls=frozenset(_sysctls(view, redirects)),
-        tables=_tables(view, devices),
+        tables=(*_tables(view, devices), *helper_tables(view, bool(view.local_fips))),
         outbound=outbound(view, view.local_fips, devices, routes),
     )
     return state, used
@@ -143,6 +145,7 @@ def _routing(
         fixed = {str(fip.address): f"{fip.fixed_address}/32" for fip in view.local_fips}
         rules += [Rule(4, priority, FIP_TABLE, fixed[fip]) for fip, priority in allocations.priorities if fip in fixed]
         rules += [Rule(4, SAME_SCOPE_PRIORITY, FIP_TABLE, subnet) for subnet in view.same_scope_subnets]
+        rules += outward_rules(view)
     # A tenant's own default route replaces ours: the later route of a key counts.
     routes.update({route.key: route for route in extra})
     return list(routes.values()), rules, used

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dvr_agent.desired import names
+from dataclasses import replace
+
+from dvr_agent.desired import names, ndp_proxy
 from dvr_agent.desired.common import (
     ACCEPT,
     BASE_SYSCTLS,
@@ -15,6 +17,7 @@ from dvr_agent.desired.common import (
     port_addresses,
     port_link,
 )
+from dvr_agent.desired.conntrack_helpers import helper_tables
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.desired.routes import default_routes, extra_routes, gateway_routes, has_ipv6_gateway, leg, onlink_routes
 from dvr_agent.desired.scope_marks import LOW_MASK, SCOPE_MASK
@@ -50,6 +53,7 @@ from dvr_agent.state.rule import KERNEL_RULES
 from dvr_agent.state.sysctl import Sysctl
 
 OWNERSHIP = Ownership(prefixes=(names.CSNAT, names.GATEWAY), kernel_rules=True)
+WITH_PROXIES = replace(OWNERSHIP, proxied=ndp_proxy.EVERYTHING)
 
 
 def snat_state(view: HostView, gateway: RouterPort) -> tuple[NamespaceState, set[ExtraRoute]]:
@@ -73,16 +77,21 @@ def snat_state(view: HostView, gateway: RouterPort) -> tuple[NamespaceState, set
         route = make_route(DEFAULT_V6, MAIN_TABLE, Hop(str(substitute), qg))
         routes[route.key] = route
     learns = substitute is None and not has_ipv6_gateway(gateway)
+    proxies = ndp_proxy.proxies(ndp_proxy.central_addresses(view, view.snat), qg)
     state = NamespaceState(
         view.snat,
-        OWNERSHIP,
+        WITH_PROXIES if ndp_proxy.is_served(view) else OWNERSHIP,
         links=frozenset({port_link(qg, gateway), *(port_link(device, port) for device, port in inside)}),
         addresses=frozenset([*addresses, *outside]),
         routes=frozenset(routes.values()),
         rules=KERNEL_RULES,
-        sysctls=frozenset(_sysctls(qg, gateway.mtu, learns)),
-        tables=_tables(view, gateway, qg, inside),
-        announcements=tuple(Announcement(qg, address.ip, address) for address in outside),
+        proxy_neighbours=frozenset(proxies),
+        sysctls=frozenset([*_sysctls(qg, gateway.mtu, learns), *ndp_proxy.central_parameters(view, qg, gateway.mtu)]),
+        tables=(*_tables(view, gateway, qg, inside), *helper_tables(view)),
+        announcements=(
+            *(Announcement(qg, address.ip, address) for address in outside),
+            *(Announcement(qg, proxy.dst, proxy) for proxy in proxies),
+        ),
         outbound=outbound(view, view.central_fips, inside, inner),
     )
     return state, used | used_outside
@@ -118,7 +127,8 @@ def _tables(view: HostView, gateway: RouterPort, qg: str, inside: list[tuple[str
         tables.append(make_table(family, "mangle", {chain: tuple(found) for chain, found in rules.items()}))
         # SNATed packets of any scope may leave: they no longer carry an address of the scope.
         blocked = inner if translated else scoped
-        tables.append(make_table(family, "filter", {"FORWARD": tuple(scope_filter(blocked))}))
+        closed = ndp_proxy.forward_rules(view, view.snat, qg) if family == 6 else ()
+        tables.append(make_table(family, "filter", {"FORWARD": (*scope_filter(blocked), *closed)}))
     return tuple(tables)
 
 

@@ -117,11 +117,11 @@ class FloatingIpRules:
     def check(self, fip: FloatingIp, at: At) -> Omission | None:
         """Return why the floating IP must be omitted; None if it can be built."""
         address_at: At = (at, "floating_ip_address")
-        reason = self._networks.why_not(fip.network_id, fip.address) or self._owners.get(fip.address, "")
+        reason = self.why_not_floating(fip.network_id, fip.address)
         if reason:
             expected = f"an address that a floating IP can have; this one is {reason}"
             return omission(address_at, str(fip.address), expected)
-        reason = self._why_not_inside(fip.fixed_address)
+        reason = self.why_not_inside(fip.fixed_address)
         if reason:
             expected = f"the address of an instance in a subnet of the router's interfaces; this one is {reason}"
             return omission((at, "fixed_ip_address"), str(fip.fixed_address), expected)
@@ -130,7 +130,12 @@ class FloatingIpRules:
             return omission(address_at, str(fip.address), expected)
         return None
 
-    def _why_not_inside(self, address: IPv4Address) -> str:
+    def why_not_floating(self, network_id: str, address: IPv4Address) -> str:
+        """Return why an address in the external network can be no floating IP; empty if it can."""
+        return self._networks.why_not(network_id, address) or self._owners.get(address, "")
+
+    def why_not_inside(self, address: IPv4Address) -> str:
+        """Return why an address cannot be that of an instance in a subnet of the router; empty if it can."""
         owner = self._owners.get(address)
         if owner is not None:
             return owner

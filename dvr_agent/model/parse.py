@@ -1,7 +1,8 @@
 """Parses a router document: bytes in, one frozen ``Router`` out, or one ``DocumentError``.
 
 A document is the router as Neutron's ``sync_routers`` returns it, or an envelope
-``{"router": {…}, "ports_by_subnet": {"<subnet id>": [port, …]}}`` with the ports of ``get_ports_by_subnet``.
+``{"router": {…}, "ports_by_subnet": {"<subnet id>": [port, …]}}`` with the ports of ``get_ports_by_subnet``, and lists
+of the objects that L3 agent extensions act on (``feature_objects``).
 Unknown keys are ignored; required keys are those that every server sends.  The order of lists in the document does not
 matter, but for the fixed IPs of a port of the router: the first IPv4 one of the gateway port is used for SNAT.
 
@@ -23,6 +24,7 @@ from dvr_agent.model import values
 from dvr_agent.model.checks import PlacedPort, RouterChecks
 from dvr_agent.model.external import ExternalNetworks, FloatingIpRules
 from dvr_agent.model.extra_routes import NextHopRules, extra_routes
+from dvr_agent.model.feature_objects import LISTS, Surroundings, features
 from dvr_agent.model.ipv6_mtu import fitting
 from dvr_agent.model.peek import peek_router_id
 from dvr_agent.model.ports import PortsBySubnet, by_id, ports_by_subnet, router_port
@@ -38,12 +40,15 @@ from dvr_agent.model.reader import (
     printable,
     show,
 )
-from dvr_agent.model.router import FloatingIp, Omission, Router, RouterPort
+from dvr_agent.model.router import FloatingIp, HaInterface, Omission, Router, RouterPort
 
 __all__ = ["MAX_SIZE", "parse_document", "peek_router_id"]
 
 MAX_SIZE = 16 * 1024 * 1024
 """Bytes of the largest document, unless configured otherwise (``max_document_size``)."""
+
+_ENVELOPE = frozenset({"router", "ports_by_subnet", *LISTS})
+"""A document with one of these keys is an envelope."""
 
 _PATH_LENGTH = 4096
 """Characters of a document's name in an error (PATH_MAX, limits.h)."""
@@ -80,23 +85,31 @@ def parse_document(data: bytes, name: str, max_size: int = MAX_SIZE) -> Router:
 
 def _document(value: object) -> Router:
     document = mapping(value, None)
-    if "router" not in document and "ports_by_subnet" not in document:
-        return _router(document, None, (), ())
+    if not _ENVELOPE.intersection(document):
+        return _router(document, None, {}, (), ())
     at: At = (None, "router")
     router = mapping(document.get("router", MISSING), at)
     skipped: list[Omission] = []
     neighbours = ports_by_subnet(document.get("ports_by_subnet", {}), (None, "ports_by_subnet"), skipped)
-    return _router(router, at, neighbours, tuple(skipped))
+    return _router(router, at, document, neighbours, tuple(skipped))
 
 
-def _router(router: dict[str, Any], at: At, neighbours: PortsBySubnet, skipped: tuple[Omission, ...]) -> Router:
+def _router(
+    router: dict[str, Any],
+    at: At,
+    envelope: dict[str, Any],
+    neighbours: PortsBySubnet,
+    skipped: tuple[Omission, ...],
+) -> Router:
     """Read the router; ``neighbours`` and ``skipped`` are results of :func:`ports_by_subnet`."""
     checks = RouterChecks()
     router_id = values.uuid(router.get("id", MISSING), (at, "id"))
     ports = _router_ports(router, at)
-    checks.ports(ports.all)
+    checks.ports([*ports.all, *ports.ha])
     gateway = ports.gateway[0].port if ports.gateway else None
-    fips = _floating_ips(router.get("_floatingips", []), (at, "_floatingips"), ports, checks)
+    rules = FloatingIpRules(ports.networks, ports.snat_lost, ports.all, _bare_ports(ports.interfaces))
+    fips = _floating_ips(router.get("_floatingips", []), (at, "_floatingips"), gateway, rules, checks)
+    found, no_features = features(router, at, envelope, Surroundings(gateway, fips.found, rules))
     routes, no_routes = extra_routes(router.get("routes", []), (at, "routes"), ports.next_hops)
     return Router(
         id=router_id,
@@ -114,9 +127,11 @@ def _router(router: dict[str, Any], at: At, neighbours: PortsBySubnet, skipped: 
         floating_ips=fips.found,
         routes=routes,
         ports_by_subnet=neighbours,
-        omitted=(*ports.omitted, *fips.omitted, *no_routes),
+        omitted=(*ports.omitted, *fips.omitted, *no_routes, *no_features),
         omitted_floating_ips=fips.refused,
         skipped=skipped,
+        features=found,
+        ha_interface=_ha_interface(router, at, ports.ha),
     )
 
 
@@ -128,6 +143,7 @@ class _RouterPorts(NamedTuple):
     :ivar next_hops: knows the addresses that these ports list, also those that are omitted
     :ivar networks: the external networks that these ports list
     :ivar snat_lost: all IPv4 addresses of the gateway port are omitted
+    :ivar ha: at most one
     """
 
     gateway: list[PlacedPort]
@@ -138,10 +154,11 @@ class _RouterPorts(NamedTuple):
     next_hops: NextHopRules
     networks: ExternalNetworks
     snat_lost: bool
+    ha: list[PlacedPort]
 
     @property
     def all(self) -> list[PlacedPort]:
-        """All of them in one list."""
+        """All of them in one list, but for the HA port, which has to do with no traffic."""
         return [*self.gateway, *self.interfaces, *self.snat_interfaces, *self.agent_gateways]
 
 
@@ -170,7 +187,26 @@ def _router_ports(router: dict[str, Any], at: At) -> _RouterPorts:
     gateway, interfaces, snat_interfaces, agent_gateways = (
         _fitting(ports, omitted) for ports in (gateway, interfaces, snat_interfaces, agent_gateways)
     )
-    return _RouterPorts(gateway, interfaces, snat_interfaces, agent_gateways, tuple(omitted), next_hops, networks, lost)
+    value = router.get("_ha_interface")
+    here = (at, "_ha_interface")
+    ha = [] if value is None else [_placed(router_port(value, here), here)]
+    return _RouterPorts(
+        gateway, interfaces, snat_interfaces, agent_gateways, tuple(omitted), next_hops, networks, lost, ha
+    )
+
+
+def _ha_interface(router: dict[str, Any], at: At, found: list[PlacedPort]) -> HaInterface | None:
+    """Read what the hosts of an HA router have to agree on; None where this host takes no part in its VRRP."""
+    if not found:
+        return None
+    port, here, _ = found[0]
+    return HaInterface(
+        port,
+        is_active=mapping(router["_ha_interface"], here).get("status") == "ACTIVE",
+        vr_id=values.number(router.get("ha_vr_id", MISSING), (at, "ha_vr_id"), 1, 255),
+        priority=values.number(router.get("priority", 50), (at, "priority"), 1, 254),
+        state=values.optional_name(router.get("_ha_state"), (at, "_ha_state")),
+    )
 
 
 def _fitting(ports: Iterable[PlacedPort], omitted: list[Omission]) -> list[PlacedPort]:
@@ -207,10 +243,10 @@ def _sorted(placed: Iterable[PlacedPort]) -> tuple[RouterPort, ...]:
     return tuple(sorted(_bare_ports(placed), key=by_id))
 
 
-def _floating_ips(value: object, at: At, ports: _RouterPorts, checks: RouterChecks) -> _FloatingIps:
+def _floating_ips(
+    value: object, at: At, gateway: RouterPort | None, rules: FloatingIpRules, checks: RouterChecks
+) -> _FloatingIps:
     """Read the associated floating IPs; one without fixed address is unassociated and ignored."""
-    gateway = next(iter(_bare_ports(ports.gateway)), None)
-    rules = FloatingIpRules(ports.networks, ports.snat_lost, ports.all, _bare_ports(ports.interfaces))
     found, refused, omitted = [], [], []
     for index, item in enumerate(array(value, at)):
         here: At = (at, index)
@@ -240,4 +276,5 @@ def _floating_ip(entry: dict[str, Any], at: At) -> FloatingIp:
         dest_host=values.optional_name(entry.get("dest_host"), (at, "dest_host")),
         snat_bound=boolean(entry.get("dvr_snat_bound", False), (at, "dvr_snat_bound")),
         fixed_scope=values.optional_uuid(entry.get("fixed_ip_address_scope"), scope_at),
+        qos_policy_id=values.optional_uuid(entry.get("qos_policy_id"), (at, "qos_policy_id")),
     )

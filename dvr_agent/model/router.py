@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from dvr_agent.model.features import NO_FEATURES, Features
+
 IpAddress = IPv4Address | IPv6Address
 IpNetwork = IPv4Network | IPv6Network
 
@@ -90,6 +92,7 @@ class FloatingIp:
     :ivar dest_host: target host of a live migration of the port, None if there is none
     :ivar snat_bound: ``dvr_snat_bound``: built centrally, in the snat namespace
     :ivar fixed_scope: id of the fixed address's IPv4 address scope
+    :ivar qos_policy_id: its own QoS policy, not that of the external network
     """
 
     id: str
@@ -100,6 +103,7 @@ class FloatingIp:
     dest_host: str | None = None
     snat_bound: bool = False
     fixed_scope: str | None = None
+    qos_policy_id: str | None = None
 
     @property
     def is_central(self) -> bool:
@@ -114,16 +118,19 @@ class Omission:
     :ivar path: JSON path of the wrong value
     :ivar value: the value, cut to 80 characters
     :ivar expected: description of a right value
+    :ivar feature: L3 agent extension that the object belongs to; empty: it is the router's own
     """
 
     path: str
     value: str
     expected: str
+    feature: str = ""
 
     @property
     def text(self) -> str:
         """The reason in one line."""
-        return f"{self.path} is {self.value}: expected {self.expected}"
+        feature = f"{self.feature}: " if self.feature else ""
+        return f"{feature}{self.path} is {self.value}: expected {self.expected}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +159,22 @@ class SubnetPort:
 
 
 @dataclass(frozen=True, slots=True)
+class HaInterface:
+    """The port by which the hosts of an HA router speak VRRP, with what they have to agree on.
+
+    :ivar is_active: the L2 agent has wired the port
+    :ivar vr_id: virtual router id (``ha_vr_id``), unique in the HA network
+    :ivar state: ``_ha_state``: ``active``, ``standby`` or ``unknown``, as the server knows this host
+    """
+
+    port: RouterPort
+    is_active: bool
+    vr_id: int
+    priority: int = 50
+    state: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Router:
     """One router document.
 
@@ -164,6 +187,8 @@ class Router:
     :ivar omitted: objects of the document that cannot be built; a router with any of them is degraded
     :ivar omitted_floating_ips: the floating IPs among them
     :ivar skipped: ports of the router's subnets that give no neighbour; the router is not degraded by that
+    :ivar features: objects that L3 agent extensions act on
+    :ivar ha_interface: None where this host takes no part in the router's VRRP
     """
 
     id: str
@@ -183,9 +208,12 @@ class Router:
     omitted: tuple[Omission, ...] = ()
     omitted_floating_ips: tuple[FloatingIp, ...] = ()
     skipped: tuple[Omission, ...] = ()
+    features: Features = NO_FEATURES
+    ha_interface: HaInterface | None = None
 
     @property
     def networks(self) -> set[str]:
         """Ids of all networks in which it has a port, or may have one on this host."""
-        ports = (*self.interfaces, *self.snat_interfaces, *self.agent_gateways)
+        ports = [*self.interfaces, *self.snat_interfaces, *self.agent_gateways]
+        ports += [self.ha_interface.port] if self.ha_interface else []
         return {port.network_id for port in (*ports, *((self.gateway,) if self.gateway else ()))}

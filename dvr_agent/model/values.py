@@ -91,6 +91,13 @@ def mtu(value: object, at: At) -> int:
     raise Invalid(at, value, f"an MTU from {MTU_MIN} to {MTU_MAX}")
 
 
+def number(value: object, at: At, least: int, largest: int) -> int:
+    """Read a whole number within limits, both included."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= largest:
+        raise Invalid(at, value, f"a number from {least} to {largest}")
+    return value
+
+
 def name(value: object, at: At) -> str:
     """Read a name: any text, unprintable characters escaped, cut to 255 characters."""
     if isinstance(value, str):

@@ -13,6 +13,7 @@ from dvr_agent.desired.host_view import HostView, is_left_alone, make_view
 from dvr_agent.desired.without_ipv6 import DISABLE_IPV6, DISABLE_NEW, advertising
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import Router
+from dvr_agent.reconcile.feature_facts import found_proxies, missing_helpers
 from dvr_agent.reconcile.fip_networks import SharedPart
 from dvr_agent.reconcile.hindrances import STRICT
 from dvr_agent.reconcile.memory import HostMemory
@@ -90,6 +91,7 @@ class Drafts:
             marks=known.scope_marks or (),
             conceded=conceded,
             without_ipv6=known.without_ipv6,
+            missing_helpers=missing_helpers(self._kernel.iptables, view),
         )
         return Draft(view, allocated, self._desired(view, allocated))
 
@@ -142,6 +144,8 @@ class Drafts:
             marks=self._known_marks(draft),
             conceded=draft.allocated.conceded,
             without_ipv6=self._without_ipv6(draft),
+            missing_helpers=draft.allocated.missing_helpers,
+            found_proxies=found_proxies(draft.view, (draft.slice, draft.snat)),
         )
         if allocated == draft.allocated:
             return False

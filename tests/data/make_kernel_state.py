@@ -18,8 +18,10 @@ from typing import Any
 from tests.support import oracle_reader as reader
 
 OUTPUT = Path(__file__).parent / "kernel_state"
+FEATURE_OUTPUT = Path(__file__).parent / "feature_kernel_state"
+"""Scenarios ``q…``: legacy and HA routers, and L3 agent extensions."""
 LEFT_OUT = ("k_", "m_", "n_")
-"""Port forwarding, HA and legacy routers: not built by this agent."""
+"""Scenarios of which ``q…`` has better recordings."""
 MARK = "### "
 
 
@@ -36,6 +38,7 @@ def condense(text: str) -> reader.View:
         ),
         rules=reader.parse_rules(json.loads(parts["ip -j rule"]) + json.loads(parts["ip -j -6 rule"])),
         neighbours=reader.parse_neighbours(json.loads(parts["ip -j neigh show nud all"])),
+        proxies=reader.parse_proxies(json.loads(parts.get("ip -j neigh show proxy", "[]"))),
         sysctls=frozenset(reader.Sysctl(key, sysctls.get(key, "absent")) for key in wanted),
         filter=reader.filter_facts(parts["iptables-save"].splitlines())
         | reader.filter_facts(parts["ip6tables-save"].splitlines(), "IPv6: "),
@@ -68,11 +71,14 @@ def dumps(namespaces: dict[str, Any]) -> str:
 
 def main() -> None:
     OUTPUT.mkdir(exist_ok=True)
-    for folder in sorted(Path(sys.argv[1]).glob("*/compute*")):
+    FEATURE_OUTPUT.mkdir(exist_ok=True)
+    for folder in sorted(path for path in Path(sys.argv[1]).glob("*/*") if path.is_dir()):
         if folder.parent.name.startswith(LEFT_OUT):
             continue
-        found = {path.stem: reader.to_json(condense(path.read_text())) for path in sorted(folder.glob("*.txt"))}
-        (OUTPUT / f"{folder.parent.name}-{folder.name}.json").write_text(dumps(found))
+        output = FEATURE_OUTPUT if folder.parent.name.startswith("q") else OUTPUT
+        namespaces = (path for path in sorted(folder.glob("*.txt")) if not path.name.startswith("_"))
+        found = {path.stem: reader.to_json(condense(path.read_text())) for path in namespaces}
+        (output / f"{folder.parent.name}-{folder.name}.json").write_text(dumps(found))
 
 
 if __name__ == "__main__":

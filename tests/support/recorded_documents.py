@@ -32,3 +32,14 @@ def parse(value: Any) -> Router:
 def load(scenario: str, host: str) -> Router:
     """Parse the document of a scenario that was recorded for a host."""
     return parse_document(RECORDED[f"{scenario}-{host}"], scenario)
+
+
+def load_features(scenario: str, host: str) -> Router:
+    """Parse the document of a scenario with objects of L3 agent extensions (``tests/data/feature_documents``)."""
+    return parse(feature_document(scenario, host))
+
+
+def feature_document(scenario: str, host: str) -> dict[str, Any]:
+    """Return a fresh copy of such a document, for a test to change."""
+    loaded: dict[str, Any] = json.loads((DATA / "feature_documents" / f"{scenario}-{host}.json").read_bytes())
+    return loaded

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dvr_agent import config, config_files, l3_agent_options
+from dvr_agent.extensions import Extension
 
 NEUTRON_CONF = """\
 [DEFAULT]
@@ -31,7 +32,7 @@ agent_mode = dvr
 metadata_proxy_user = nobody
 min_rtr_adv_interval = 20
 [AGENT]
-extensions = fip_qos, port_forwarding
+extensions = fip_qos, snat_log, port_forwarding
 availability_zone = az1
 [network_log]
 rate_limit = 50
@@ -46,6 +47,12 @@ def write(tmp_path: Path, *texts: str) -> list[Path]:
         path.write_text(text)
         arguments += ["--config-file", str(path)]
     return config_files.files_of(config.load(arguments))
+
+
+def _file(tmp_path: Path, text: str) -> list[str]:
+    path = tmp_path / f"{len(list(tmp_path.iterdir()))}.conf"
+    path.write_text(text)
+    return ["--config-file", str(path)]
 
 
 def load(tmp_path: Path, *texts: str) -> l3_agent_options.Values:
@@ -75,12 +82,11 @@ def test_misspelt_option_in_the_agents_section_is_named(tmp_path: Path) -> None:
     assert l3_agent_options.ignored_options(conf) == ["[dvr_agent] audit_intervall", "[neutron] resync"]
 
 
-def test_each_configured_extension_is_named_as_not_supported(tmp_path: Path) -> None:
-    texts = l3_agent_options.unsupported_functions(load(tmp_path, NEUTRON_CONF, L3_AGENT_INI))
-    assert texts == [
-        "[AGENT] extensions: fip_qos is not supported: no bandwidth limits of floating IPs on this host",
-        "[AGENT] extensions: port_forwarding is not supported: no port forwarding of floating IPs on this host",
-    ]
+def test_each_configured_extension_that_is_not_served_is_named(tmp_path: Path) -> None:
+    conf = config.load([argument for text in (NEUTRON_CONF, L3_AGENT_INI) for argument in _file(tmp_path, text)])
+    texts = l3_agent_options.unsupported_functions(l3_agent_options.read_files(config_files.files_of(conf)))
+    assert texts == ["[AGENT] extensions: snat_log is not supported: no log of SNAT on this host"]
+    assert config.host_settings(conf).extensions == {Extension.FIP_QOS, Extension.PORT_FORWARDING}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +121,7 @@ def test_ignored_options_are_logged_once_without_values_of_other_services(
 ) -> None:
     with caplog.at_level(logging.DEBUG):
         l3_agent_options.log_ignored(write(tmp_path, NEUTRON_CONF, L3_AGENT_INI))
-    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "INFO"]
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "sesame" not in caplog.text
     caplog.clear()
     l3_agent_options.log_ignored(write(tmp_path, "[DEFAULT]\nhost = h1\n"))
