@@ -16,7 +16,7 @@ def helpers(host: Host, namespace: str) -> set[tuple[str, str, str]]:
             rule = line.split()
             if "--helper" in rule:
                 protocol, port, helper = (rule[rule.index(name) + 1] for name in ("-p", "--dport", "--helper"))
-            found.add((protocol, port, helper))
+                found.add((protocol, port, helper))
     return found
 
 
