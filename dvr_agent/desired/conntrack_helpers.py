@@ -1,7 +1,7 @@
 """Conntrack helpers: rules of the raw table that have a helper read the connections to a port.
 
-Used by ``qrouter`` and ``snat``; ``reconcile/feature_facts.py`` asks the kernel for the helpers (``docs/dataplane.md``,
-"Conntrack helpers").
+Used by ``qrouter`` and ``central``; ``reconcile/feature_facts.py`` asks the kernel for the helpers
+(``docs/dataplane.md``, "Conntrack helpers").
 """
 
 from __future__ import annotations

@@ -2,12 +2,13 @@
 
 See ``docs/dataplane.md``, "NDP proxy".  An address is local where its port is bound to this host and the router is
 linked to a fip namespace; else it is central: the host of the snat namespace answers for it.
-Used by ``fip``, ``qrouter`` and ``snat``.
+Used by ``fip``, ``qrouter`` and ``central``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv6Network
 
 from dvr_agent.desired.common import ACCEPT, DROP
@@ -17,7 +18,7 @@ from dvr_agent.extensions import Extension
 from dvr_agent.model.features import NdpProxy
 from dvr_agent.model.router import IPV6_MIN_MTU
 from dvr_agent.state.filter import FilterRule
-from dvr_agent.state.ownership import V6_PROXIED_PRIORITY
+from dvr_agent.state.ownership import V6_PROXIED_PRIORITY, Ownership
 from dvr_agent.state.proxy_neighbour import ProxyNeighbour
 from dvr_agent.state.route import DEFAULT_V6, MAIN_TABLE, Hop, Route, make_route
 from dvr_agent.state.rule import Rule
@@ -25,6 +26,11 @@ from dvr_agent.state.sysctl import Sysctl
 
 EVERYTHING = (DEFAULT_V6,)
 """Networks of proxied neighbours in a namespace that one router has for itself."""
+
+
+def owning_proxies(view: HostView, ownership: Ownership) -> Ownership:
+    """Return the ownership of such a namespace: with the proxied neighbours in it if the extension is served."""
+    return replace(ownership, proxied=EVERYTHING) if is_served(view) else ownership
 
 
 def is_served(view: HostView) -> bool:

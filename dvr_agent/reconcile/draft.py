@@ -74,7 +74,7 @@ class Drafts:
         """Leave out what others have, choose the agent gateway port, allocate, and compute the desired state.
 
         :param document: name of the router's document
-        :raises NotSupportedError: HA or not distributed
+        :raises NotSupportedError: the router is left alone
         """
         memory = self._memory
         try:
@@ -99,7 +99,7 @@ class Drafts:
         """Return the view of a router, without what others have."""
         networks, claims, settings = self._memory.networks, self._memory.claims, self.settings
         granted = claims.grant(router, settings, document)
-        if is_left_alone(granted):  # it decides nothing for others
+        if is_left_alone(granted, settings):  # it decides nothing for others
             return make_view(granted, settings)
         port = networks.choose(granted, settings)
         if port is not None:
@@ -145,7 +145,7 @@ class Drafts:
             conceded=draft.allocated.conceded,
             without_ipv6=self._without_ipv6(draft),
             missing_helpers=draft.allocated.missing_helpers,
-            found_proxies=found_proxies(draft.view, (draft.slice, draft.snat)),
+            found_proxies=found_proxies(draft.view, (draft.qrouter, draft.slice, draft.snat)),
         )
         if allocated == draft.allocated:
             return False

@@ -132,6 +132,23 @@ def test_the_routers_flag_and_the_extension_switch_everything() -> None:
         assert not [one for one in state.sysctls if "proxy_ndp" in one.key]
 
 
+def test_a_router_that_is_not_distributed_answers_for_all() -> None:
+    value = document(vm_c1="compute1", vm_c2="compute2", vm_c2b="")
+    value["router"] |= {
+        "distributed": False,
+        "_floatingip_agent_interfaces": [],
+        "_snat_router_interfaces": [],
+        "conntrack_helpers": [{"helper": "ftp", "protocol": "tcp", "port": 21}],
+    }
+    state = desired_router(make_view(parse(value), SNAT_HOST), HostAllocations())
+    assert central(replace(state, snat=state.qrouter)) == set(ADDRESSES.values())
+    assert [len(table.chains) for table in state.qrouter.tables if table.name == "raw"] == [1, 1]
+    value["ndp_proxies"] = None
+    found = ((state.qrouter.name, ADDRESSES["vm-c2"]),)
+    state = desired_router(make_view(parse(value), SNAT_HOST), HostAllocations(found_proxies=found))
+    assert central(replace(state, snat=state.qrouter)) == {ADDRESSES["vm-c2"]}
+
+
 def test_unknown_objects_are_those_that_the_kernel_has() -> None:
     value = document() | {"ndp_proxies": None}
     network = value["router"]["gw_port"]["network_id"]
