@@ -22,7 +22,7 @@ from tests.support.waiting import wait_for
 FULL = pytest.mark.full
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["legacy", "distributed"])
+@pytest.fixture(scope="module", params=[False, pytest.param(True, marks=FULL)], ids=["legacy", "distributed"])
 def shared_site(cloud: Cloud, network_node: Host, request: pytest.FixtureRequest) -> Iterator[Site]:
     with Site(cloud, distributed=request.param, ha=True) as made:
         yield made
@@ -85,7 +85,7 @@ def test_the_other_node_takes_over_when_keepalived_is_ended(
     assert active(site, nodes) is other(serving, nodes)
 
 
-@pytest.mark.parametrize("end", [Process.stop, Process.kill], ids=["stopped", "killed"])
+@pytest.mark.parametrize("end", [Process.stop, pytest.param(Process.kill, marks=FULL)], ids=["stopped", "killed"])
 def test_a_restart_of_the_agent_is_no_fail_over(
     site: Site, nodes: list[Host], hosts: list[Host], end: Callable[[Process], int]
 ) -> None:

@@ -30,7 +30,7 @@ def pool(cloud: Cloud) -> Iterator[str]:
     cloud.api.delete("address-scopes", scope["id"])
 
 
-@pytest.fixture(params=[True, False], ids=["distributed", "legacy"])
+@pytest.fixture(params=[True, pytest.param(False, marks=pytest.mark.full)], ids=["distributed", "legacy"])
 def site(cloud: Cloud, pool: str, request: pytest.FixtureRequest) -> Iterator[Site]:
     """A router with an IPv6 network of the scope."""
     with Site(cloud, "physnet2", distributed=request.param, ha=False) as made:

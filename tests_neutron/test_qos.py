@@ -14,7 +14,9 @@ from tests.support.cloud.site import Site
 from tests.support.waiting import wait_for
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["distributed", "legacy"])
+@pytest.fixture(
+    scope="module", params=[True, pytest.param(False, marks=pytest.mark.full)], ids=["distributed", "legacy"]
+)
 def shared_site(cloud: Cloud, request: pytest.FixtureRequest) -> Iterator[Site]:
     with Site(cloud, distributed=request.param, ha=False) as made:
         yield made
