@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -58,10 +58,13 @@ def compare(scenario: FeatureScenario, kinds: bool) -> list[str]:
     return differences(recorded, normalised(scenario.observe(), scenario.document, kinds=kinds))
 
 
+Layer2 = Callable[..., AbstractContextManager[RouterReconciler]]
+
+
 @pytest.mark.parametrize("layer2", [bridge, openvswitch])
 @pytest.mark.parametrize("life", LIVES.values(), ids=LIVES)
 def test_limits_are_those_of_the_reference(
-    host: lab.Host, tmp_path: Path, life: list[FeatureScenario], layer2: type[contextmanager[RouterReconciler]]
+    host: lab.Host, tmp_path: Path, life: list[FeatureScenario], layer2: Layer2
 ) -> None:
     with layer2(host, life[0].host, life, tmp_path) as reconciler:
         for scenario in (*life, *life[-2::-1]):
