@@ -92,7 +92,7 @@ class NdpProxy:
 
     :ivar port_id: the port that has the address
     :ivar host: host that the port is bound to; empty: none; None: not known
-    :ivar agent_mode: of the L3 agent on that host, None if it is not known
+    :ivar agent_mode: of the L3 agent on that host; empty: there is none; None: not known
     """
 
     id: str

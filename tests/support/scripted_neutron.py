@@ -195,8 +195,9 @@ class Server:
 
     def bulk_pull(self, resource_type: str, version: str, filters: Mapping[str, object]) -> list[Json]:
         def answer() -> list[Json]:
-            (field, wanted), *_ = filters.items()
-            return [one for one in self.objects.get(resource_type, []) if one[field] in list(wanted)]  # type: ignore[call-overload]
+            wanted = {field: value if isinstance(value, list) else [value] for field, value in filters.items()}
+            found = self.objects.get(resource_type, [])
+            return [one for one in found if all(one[field] in values for field, values in wanted.items())]
 
         found: list[Json] = self._answer("bulk_pull", (resource_type, version, dict(filters)), answer)
         return found

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dvr_agent.extensions import Extension
+from dvr_agent.model.router import Router
 from dvr_agent.sources.api import Changed
 from dvr_agent.sources.neutron.api import ObjectsPushed, RemoteError, RoutersUpdated, ServerAwayError
 from dvr_agent.sources.neutron.wire.versioned_objects import plain
@@ -227,6 +228,43 @@ def test_conntrack_helper_has_its_router_asked_for_again(server: Server, tmp_pat
         push(a, "created", {"id": POLICY, "router_id": router_id, **helper}, kind="ConntrackHelper")
         (found,) = a.next(Changed, router_id).document.router.features.conntrack_helpers
         assert found.helper == "ftp"
+
+
+def test_ndp_proxies_have_the_hosts_of_their_ports_and_follow_instances_that_move(
+    server: Server, tmp_path: Path
+) -> None:
+    router_id, port_id = server.add(1), "44444444-0000-4000-8000-000000000001"
+    server.routers[router_id]["enable_ndp_proxy"] = True
+    proxy = {"id": port_id, "router_id": router_id, "port_id": port_id, "ip_address": "2001:db8::5"}
+    server.objects |= {
+        "NDPProxy": [proxy],
+        "Port": [{"id": port_id, "bindings": [{"host": "one", "status": "ACTIVE"}]}],
+        "Agent": [
+            {"agent_type": "L3 agent", "host": host, "configurations": f'{{"agent_mode": "{mode}"}}'}
+            for host, mode in (("one", "dvr"), ("two", "dvr_no_external"))
+        ],
+    }
+
+    def without_ports(args: tuple[str, str, dict[str, Any]]) -> list[dict[str, Any]]:
+        if args[0] == "Port":
+            raise RemoteError("no ports")
+        return [proxy]
+
+    def places(router: Router) -> list[tuple[str | None, str | None]]:
+        return [(one.host, one.agent_mode) for one in router.features.ndp_proxies or ()]
+
+    with desk(server, tmp_path, extensions=SERVED) as a:
+        a.sync()
+        assert places(a.router(router_id)) == [("one", "dvr")]
+        server.objects["Port"] = [{"id": port_id, "bindings": [{"host": "two", "status": "ACTIVE"}]}]
+        a.say(RoutersUpdated((router_id,)))
+        assert places(a.next(Changed, router_id).document.router) == [("two", "dvr_no_external")]
+        # Who has to answer is not known without the hosts: what is known stays.
+        server.answers["bulk_pull"] = without_ports
+        a.say(RoutersUpdated((router_id,)))
+        server.wait(lambda: len(asked(server, "Port")) >= 3)
+        a.sync()
+        assert places(a.router(router_id)) == [("two", "dvr_no_external")]
 
 
 def test_changed_policy_comes_by_push_alone(server: Server, tmp_path: Path) -> None:

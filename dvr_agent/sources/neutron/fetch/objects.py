@@ -60,6 +60,8 @@ class ObjectFetch:
     def pull(self, routers: Mapping[str, Json], everything: bool) -> None:
         """Ask for the objects of the routers of an answer, where they are not known.
 
+        Those with the hosts of their ports are asked for again: an instance that moves changes no object.
+
         :param everything: ask for known ones too
         """
         self._routers |= routers.keys()
@@ -68,7 +70,7 @@ class ObjectFetch:
             if everything:
                 groups |= self._named_groups(objects, routers)
             else:
-                groups = {group for group in groups if group not in objects}
+                groups = {group for group in groups if group not in objects or objects.kind is NDP_PROXY}
             if groups:
                 self._ask_if_possible(objects, groups)
             if any(group not in objects for group in groups):
