@@ -11,6 +11,7 @@ from dvr_agent.desired.features import omitted_texts, unserved_warnings
 from dvr_agent.desired.fip import base_state, slice_state
 from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_view import HostView
+from dvr_agent.desired.qos import unlimited_texts
 from dvr_agent.desired.qrouter import qrouter_state
 from dvr_agent.desired.without_ipv6 import ipv4_part, omission_text
 from dvr_agent.model.router import ExtraRoute, IpAddress
@@ -59,7 +60,7 @@ def desired_router(view: HostView, allocations: HostAllocations) -> DesiredRoute
     whole = DesiredRouter(qrouter, base, piece, snat)
     found, no_ipv6 = _where_ipv6_is(whole, view, allocations)
     left_out = (*omitted_texts(router, view.settings), *helper_omissions(view), *ndp_proxy.ndp_omissions(view))
-    omitted = (*left_out, *no_ipv6)
+    omitted = (*left_out, *unlimited_texts(view), *no_ipv6)
     unserved = [*unserved_warnings(router, view.settings), *ndp_proxy.ndp_warnings(view)]
     warnings = (*_warnings(view, used), *unserved, *_reply_warnings(view, in_qrouter), *_conceded_warnings(allocations))
     return replace(found, warnings=warnings, omitted=omitted)

@@ -27,6 +27,7 @@ from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import CentralNamespace, HostView
 from dvr_agent.desired.metadata_rules import metadata_filter, metadata_mark, metadata_nat
 from dvr_agent.desired.port_forwarding import forwarding_addresses, forwarding_rules
+from dvr_agent.desired.qos import central_limits, with_known_limits
 from dvr_agent.desired.routes import default_routes, extra_routes, gateway_routes, has_ipv6_gateway, leg, onlink_routes
 from dvr_agent.desired.scope_marks import LOW_MASK, SCOPE_MASK
 from dvr_agent.desired.scope_rules import (
@@ -60,7 +61,7 @@ from dvr_agent.state.route import DEFAULT_V6, MAIN_TABLE, Hop, Route, make_route
 from dvr_agent.state.rule import KERNEL_RULES
 from dvr_agent.state.sysctl import Sysctl
 
-OWNERSHIP = Ownership(prefixes=(names.CSNAT, names.GATEWAY), kernel_rules=True)
+OWNERSHIP = Ownership(prefixes=(names.CSNAT, names.GATEWAY), kernel_rules=True, limited=names.LIMITED)
 
 
 class Outside(NamedTuple):
@@ -82,7 +83,7 @@ def central_state(view: HostView, central: CentralNamespace) -> tuple[NamespaceS
     ownership = OWNERSHIP if view.router.distributed else QROUTER_OWNERSHIP
     state = NamespaceState(
         central.name,
-        ndp_proxy.owning_proxies(view, ownership),
+        with_known_limits(ndp_proxy.owning_proxies(view, ownership), view),
         links=frozenset(port_link(device, port) for device, port in ports),
         addresses=frozenset(
             [*(address for device, port in central.inside for address in port_addresses(device, port)), *external]
@@ -91,6 +92,7 @@ def central_state(view: HostView, central: CentralNamespace) -> tuple[NamespaceS
         rules=KERNEL_RULES,
         proxy_neighbours=frozenset(proxies),
         sysctls=frozenset(_sysctls(view, outside)),
+        limits=central_limits(view),
         tables=(*_tables(view, central, outside), *helper_tables(view, outside is not None)),
         announcements=(
             *(Announcement(address.device, address.ip, address) for address in external),

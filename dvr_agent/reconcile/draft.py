@@ -158,11 +158,14 @@ class Drafts:
     def read(self, desired: NamespaceState, known: bool = False) -> NamespaceState | None:
         """Observe the part of a namespace that a desired state owns.
 
-        :param known: it was in sync not long ago; do not look for neighbours that nobody wants
+        :param known: it was in sync not long ago; do not look for neighbours and limits that nobody wants
         """
         sysctls = [DISABLE_IPV6.key, STRICT.key, *(sysctl.key for sysctl in desired.sysctls)]
         neighbours = desired.neighbours if known else None
-        state = self._kernel.interfaces.observe(desired.name, desired.ownership, sysctls, neighbours)
+        ownership = desired.ownership
+        if known and not desired.limits and ownership.limited:
+            ownership = replace(ownership, limited=())
+        state = self._kernel.interfaces.observe(desired.name, ownership, sysctls, neighbours)
         if state is None or not desired.tables:
             return state
         return self._memory.tables.with_tables(state, [table.key for table in desired.tables])

@@ -18,6 +18,7 @@ METHODS = (
     "namespaces.remove_file",
     "namespaces.enter",
     "interfaces.observe",
+    "interfaces.limits",
     "interfaces.apply",
     "interfaces.change",
     "iptables.observe",
