@@ -34,7 +34,7 @@ class Suite:
 SUITES = {
     "contract": Suite("tests/contract", "tests/contract"),
     "openvswitch": Suite(
-        "tests/functional/test_openvswitch.py tests/functional/test_openvswitch_faults.py::TestVswitchd",
+        "tests/functional/test_openvswitch.py",
         "tests/functional/test_openvswitch.py tests/functional/test_openvswitch_daemon.py "
         "tests/functional/test_openvswitch_faults.py tests/oracle/test_reference_state_ovs.py",
         ("env", "DVR_TEST_OVS_DATAPATH=system"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -12,12 +12,14 @@ from oslo_config import cfg
 from dvr_agent.cli.inputs import Documents, read_source
 from dvr_agent.cli.output import complain
 from dvr_agent.config import host_settings
-from dvr_agent.desired import names, qrouter, snat
-from dvr_agent.desired.fip import slice_ownership
+from dvr_agent.desired import central, names
+from dvr_agent.desired.common import QROUTER_OWNERSHIP
 from dvr_agent.desired.host_allocations import new_fip_pair
+from dvr_agent.desired.ndp_proxy import EVERYTHING
 from dvr_agent.errors import NamespaceGoneError, SourceError
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.model.router import NEEDS_BINDING_HOST, FloatingIp, Router
+from dvr_agent.reconcile.fip_slices import observe_slice
 from dvr_agent.reconcile.inventory import Inventory, take_inventory
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.translations import dnat_pairs, rules_of
@@ -26,7 +28,7 @@ from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership
 
 _DEVICES = {
-    names.QROUTER: (names.INTERNAL, names.ROUTER_TO_FIP),
+    names.QROUTER: (names.INTERNAL, names.ROUTER_TO_FIP, names.GATEWAY),
     names.SNAT: (names.CSNAT, names.GATEWAY),
     names.FIP: (names.AGENT_GATEWAY, names.FIP_TO_ROUTER),
 }
@@ -112,10 +114,11 @@ class Host:
         for name in self.namespaces_of(router_id):
             if name.startswith(names.FIP):
                 pair = self.inventory.slices[name.removeprefix(names.FIP)][stem]
-                ownership = slice_ownership(router_id, new_fip_pair(router_id, pair) if pair else None)
+                known = new_fip_pair(router_id, pair) if pair else None
+                state = observe_slice(self.kernel.interfaces, name, router_id, known)
             else:
-                ownership = qrouter.OWNERSHIP if name.startswith(names.QROUTER) else snat.OWNERSHIP
-            state = self.kernel.interfaces.observe(name, ownership, ())
+                ownership = QROUTER_OWNERSHIP if name.startswith(names.QROUTER) else central.OWNERSHIP
+                state = self.kernel.interfaces.observe(name, replace(ownership, proxied=EVERYTHING), ())
             if state is not None:
                 yield name, state
 
@@ -139,11 +142,11 @@ class Host:
                     entries.append((fixed_ip, namespace.name))
         return found
 
-    def place(self, fip: FloatingIp) -> str:
+    def place(self, fip: FloatingIp, router: Router) -> str:
         """Return the host that a floating IP belongs to, as text for a table."""
         if fip.host == NEEDS_BINDING_HOST:
             return "central (port is bound nowhere)"
-        if fip.is_central:
+        if fip.is_central or not router.distributed:
             return "central"
         if self.host_name in (fip.host, fip.dest_host):
             return "here" if fip.host == self.host_name else "here (port is moving here)"

@@ -194,17 +194,23 @@ def _for_each(documents: Documents, report: Report, job: Callable[[str, Router],
 def _plan_one(
     planner: RouterPlanner, document: str, router: Router, report: Report, outdated: Mapping[str, str]
 ) -> None:
-    plan = planner.plan_remove(router.id) if _is_down(router) else planner.plan(router)
+    plan = planner.plan_remove(router.id) if _is_down(router, planner) else planner.plan(router)
     report.plan(plan, router.name, document=document, outdated=outdated.get(router.id, ""))
 
 
 def _apply_one(reconciler: Reconciler, document: str, router: Router, report: Report) -> tuple[str, ...]:
     """Apply a document; returns the ids of other routers that get something now which this one had."""
-    result = reconciler.remove(router.id) if _is_down(router) else reconciler.reconcile(router, document=document)
+    result = _apply_now(reconciler, document, router)
     report.plan(result.plan, router.name, result, document)
     for trouble in result.trouble:
         report.error(f"router {router.id}", ServiceError(trouble))
     return result.affected
+
+
+def _apply_now(reconciler: Reconciler, document: str, router: Router) -> Result:
+    if _is_down(router, reconciler.planner):
+        return reconciler.remove(router.id)
+    return reconciler.reconcile(router, document=document)
 
 
 def _flush(reconciler: Reconciler, report: Report) -> None:
@@ -215,9 +221,9 @@ def _flush(reconciler: Reconciler, report: Report) -> None:
         report.error("state files cannot be written", exc)
 
 
-def _is_down(router: Router) -> bool:
-    """Return True for a distributed router that is administratively down: it is removed from the kernel."""
-    return not router.admin_state_up and router.distributed and not router.ha
+def _is_down(router: Router, planner: RouterPlanner) -> bool:
+    """Return True for a router that is administratively down and not left alone: it is removed from the kernel."""
+    return not router.admin_state_up and not planner.leaves_alone(router)
 
 
 def _plan_stale(planner: RouterPlanner, documents: Documents, report: Report) -> None:

@@ -89,7 +89,7 @@ def fips(args: argparse.Namespace, out: Output) -> int:
     for router_id, (_, router) in sorted(host.routers.items()):
         for fip in router.floating_ips:
             there = kernel.pop((router_id, str(fip.address)), [])
-            found.append(_fip(str(fip.address), str(fip.fixed_address), router_id, host.place(fip), there))
+            found.append(_fip(str(fip.address), str(fip.fixed_address), router_id, host.place(fip, router), there))
         for fip in router.omitted_floating_ips:
             there = kernel.pop((router_id, str(fip.address)), [])
             found.append(_fip(str(fip.address), str(fip.fixed_address), router_id, "left out", there))
@@ -238,7 +238,7 @@ def _port(port: RouterPort, prefix: str) -> dict[str, Any]:
 
 def _fips(host: Host, router: Router) -> list[dict[str, str]]:
     return [
-        {"floating_ip": str(fip.address), "fixed_ip": str(fip.fixed_address), "belongs": host.place(fip)}
+        {"floating_ip": str(fip.address), "fixed_ip": str(fip.fixed_address), "belongs": host.place(fip, router)}
         for fip in router.floating_ips
     ]
 

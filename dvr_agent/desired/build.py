@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from dvr_agent.desired import ndp_proxy
+from dvr_agent.desired.central import central_state
+from dvr_agent.desired.conntrack_helpers import helper_omissions
 from dvr_agent.desired.features import omitted_texts, unserved_warnings
 from dvr_agent.desired.fip import base_state, slice_state
 from dvr_agent.desired.ha import refusal, with_virtual_router
 from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.desired.qrouter import qrouter_state
-from dvr_agent.desired.snat import snat_state
 from dvr_agent.desired.without_ipv6 import ipv4_part, omission_text
 from dvr_agent.model.router import ExtraRoute, IpAddress
 from dvr_agent.state.namespace import NamespaceState
@@ -23,6 +25,7 @@ MAX_SKIPPED = 10
 class DesiredRouter:
     """The desired state of a router on this host.
 
+    :ivar qrouter: of a legacy router, too, which has nothing else
     :ivar base: shared part of the fip namespace, None if the router has no pair to one
     :ivar slice: the router's own part of the fip namespace, None likewise
     :ivar snat: None on hosts where the router has no snat namespace
@@ -37,29 +40,45 @@ class DesiredRouter:
     warnings: tuple[str, ...] = ()
     omitted: tuple[str, ...] = ()
 
+    @property
+    def shared_by_hosts(self) -> NamespaceState | None:
+        """The namespace of an HA router whose addresses the hosts share by VRRP; None if there is none here."""
+        return next((one for one in (self.snat, self.qrouter) if one is not None and one.virtual_router), None)
+
 
 def desired_router(view: HostView, allocations: HostAllocations) -> DesiredRouter:
     """Compute the desired state of a router.  The order of lists in the document does not matter."""
-    view = replace(view, known_marks=allocations.marks) if allocations.marks else view
+    view = _with_allocations(view, allocations)
     router = view.router
-    qrouter, in_qrouter = qrouter_state(view, allocations)
+    central = central_state(view, view.central) if view.central is not None else None
+    if central is not None:
+        central = with_virtual_router(view, central[0], allocations.is_master), central[1]
+    qrouter, in_qrouter = qrouter_state(view, allocations) if router.distributed or central is None else central
     used = set(in_qrouter)
     base = piece = snat = None
     if view.agent_gateway is not None and router.gateway is not None and allocations.pair is not None:
-        base = base_state(view.agent_gateway)
+        base = base_state(view.agent_gateway, ndp_proxy.is_served(view))
         pair, mtu = allocations.pair, router.gateway.mtu
         piece, realised = slice_state(view, pair, view.agent_gateway, mtu, allocations.conceded)
         used |= realised
-    if view.snat_here and router.gateway is not None:
-        snat, realised = snat_state(view, router.gateway)
+    if central is not None and router.distributed:
+        snat, realised = central
         used |= realised
-    snat = with_virtual_router(view, snat, view.snat, allocations.is_master)
     whole = DesiredRouter(qrouter, base, piece, snat)
     found, no_ipv6 = _where_ipv6_is(whole, view, allocations)
-    omitted = (*omitted_texts(router, view.settings), *no_ipv6, *filter(None, [refusal(view)]))
-    unserved = unserved_warnings(router, view.settings)
+    left_out = (*omitted_texts(router, view.settings), *helper_omissions(view), *ndp_proxy.ndp_omissions(view))
+    omitted = (*left_out, *no_ipv6, *filter(None, [refusal(view)]))
+    unserved = [*unserved_warnings(router, view.settings), *ndp_proxy.ndp_warnings(view)]
     warnings = (*_warnings(view, used), *unserved, *_reply_warnings(view, in_qrouter), *_conceded_warnings(allocations))
     return replace(found, warnings=warnings, omitted=omitted)
+
+
+def _with_allocations(view: HostView, allocations: HostAllocations) -> HostView:
+    """Return the view with what this host's kernel says about the router."""
+    marks, helpers, proxies = allocations.marks, allocations.missing_helpers, allocations.found_proxies
+    if not marks and not helpers and not proxies:
+        return view
+    return replace(view, known_marks=marks or view.known_marks, missing_helpers=helpers, found_proxies=proxies)
 
 
 def _where_ipv6_is(
@@ -109,12 +128,13 @@ def _reply_warnings(view: HostView, in_qrouter: set[ExtraRoute]) -> list[str]:
     The kernel looks up the main table before the rules of floating IPs.  Neutron allows such routes, and
     neutron-l3-agent does the same.
     """
-    here = (fip for fip in view.router.floating_ips if view.bound_here(fip) or fip.is_central)
+    here = (fip for fip in view.router.floating_ips if view.bound_here(fip) or view.is_central(fip))
     fips = ", ".join(str(fip.address) for fip in here)
     return [
         f"extra route {entry.destination} via {entry.nexthop}: it also takes the replies of floating IPs {fips}"
         for entry in view.router.routes
         if fips and entry in in_qrouter and entry.destination.version == 4 and entry.destination.prefixlen <= 1
+        if not _reachable_elsewhere(view, entry.nexthop)
     ]
 
 

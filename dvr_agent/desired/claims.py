@@ -59,16 +59,21 @@ class Parts(NamedTuple):
 
 def claims_here(view: HostView) -> tuple[Claim, ...]:
     """Return what a router claims on this host; the agent gateway port is the network's, see :func:`gateway_claims`."""
-    router, snat = view.router, view.snat_here
-    csnat = [port for port in router.snat_interfaces if port.admin_state_up] if snat else []
-    gateway = router.gateway if snat else None
+    router = view.router
+    csnat = [port for port in router.snat_interfaces if port.admin_state_up] if view.snat_here else []
     fips = (*view.local_fips, *view.central_fips)
     has_pair = view.agent_gateway is not None
-    return _claims(router, Parts(view.interfaces, csnat, gateway, fips, has_pair, view.ha_interface))
+    return _claims(router, Parts(view.interfaces, csnat, view.gateway_here, fips, has_pair, view.ha_interface))
 
 
 def claims_anywhere(router: Router) -> tuple[Claim, ...]:
     """Return what a router claims on any of the hosts that may build it."""
+    shared = (claim for port in router.agent_gateways for claim in gateway_claims(port))
+    return (*own_claims_anywhere(router), *shared)
+
+
+def own_claims_anywhere(router: Router) -> tuple[Claim, ...]:
+    """Return the same without what is of its external network."""
     parts = Parts(
         router.interfaces,
         router.snat_interfaces,
@@ -77,8 +82,7 @@ def claims_anywhere(router: Router) -> tuple[Claim, ...]:
         bool(router.agent_gateways),
         router.ha_interface,
     )
-    shared = (claim for port in router.agent_gateways for claim in gateway_claims(port))
-    return (*_claims(router, parts), *shared)
+    return _claims(router, parts)
 
 
 def gateway_claims(port: RouterPort) -> tuple[Claim, ...]:
@@ -159,9 +163,11 @@ def without(router: Router, view: HostView, refused: Mapping[str, Omission]) -> 
     :param refused: key → why it may not have it
     """
     gateway, has_snat = router.gateway, True
-    if gateway is not None and view.snat_here:
+    if gateway is not None and view.gateway_here is not None:
         kept = _usable(gateway, refused)
-        gateway, has_snat = kept or gateway, kept is not None
+        has_snat = kept is not None
+        # The other namespaces of a distributed router need to know the gateway port.
+        gateway = kept or gateway if router.distributed else kept
     listed = [] if pair_key(router.id) in refused else [*router.agent_gateways]
     ha = router.ha_interface
     left = [port for port in listed if not any(claim.key in refused for claim in gateway_claims(port))]
@@ -187,8 +193,8 @@ def _is_built(
     fip: FloatingIp, router: Router, view: HostView, refused: Mapping[str, Omission], has_pair: bool, has_snat: bool
 ) -> bool:
     """Return False for a floating IP of this host that is refused, or lost the namespace that it needs."""
-    if fip.is_central:
-        if not view.snat_here:
+    if view.is_central(fip):
+        if view.gateway_here is None:
             return True
         possible = has_snat and _has_ipv4(router, refused)
     else:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Interface
 
+from dvr_agent.desired import names
 from dvr_agent.desired.host_view import HostView, port_subnets
 from dvr_agent.model.router import FloatingIp, RouterPort
 from dvr_agent.state.address import Address
 from dvr_agent.state.filter import CtStateMatch, Family, Verdict
 from dvr_agent.state.link import Link, Port
 from dvr_agent.state.namespace import Outbound
+from dvr_agent.state.ownership import Ownership, RuleOwner
 from dvr_agent.state.route import MAIN_TABLE, Route
 from dvr_agent.state.sysctl import Sysctl
 
@@ -26,6 +28,11 @@ BASE_SYSCTLS = (
 """Sysctls of every namespace of ours (``docs/dataplane.md``, "Sysctls")."""
 
 NONLOCAL_BIND = Sysctl("ipv4/ip_nonlocal_bind", "1")
+
+QROUTER_OWNERSHIP = Ownership(
+    (names.INTERNAL, names.ROUTER_TO_FIP, names.GATEWAY, names.HA), rules=RuleOwner.QROUTER, kernel_rules=True
+)
+"""What is ours in a qrouter namespace, whatever kind the router is now: what it had of another kind goes."""
 
 NOT_DNATED = CtStateMatch(frozenset({"DNAT"}), invert=True)
 DNATED = CtStateMatch(frozenset({"DNAT"}))

@@ -6,16 +6,17 @@ The namespace is a sum of slices: a base slice for the agent gateway port, and o
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from ipaddress import IPV4LENGTH
 
-from dvr_agent.desired import names
+from dvr_agent.desired import names, ndp_proxy
 from dvr_agent.desired.common import BASE_SYSCTLS, NONLOCAL_BIND, port_addresses, port_link
 from dvr_agent.desired.host_allocations import FipPair
 from dvr_agent.desired.host_view import HostView, port_subnets
 from dvr_agent.desired.routes import default_routes, extra_routes, gateway_routes, leg, onlink_routes
 from dvr_agent.desired.table_ids import fip_index
 from dvr_agent.model.router import ExtraRoute, RouterPort
-from dvr_agent.state.address import Address
+from dvr_agent.state.address import Address, link_local
 from dvr_agent.state.filter import FilterRule, NoTrack, make_table
 from dvr_agent.state.link import Link, VethPeer
 from dvr_agent.state.namespace import Announcement, NamespaceState
@@ -28,8 +29,11 @@ from dvr_agent.state.sysctl import Sysctl
 _ONE_ADDRESS = f"/{IPV4LENGTH}"
 
 
-def base_state(port: RouterPort) -> NamespaceState:
-    """Compute the part that all routers share: the agent gateway port."""
+def base_state(port: RouterPort, proxies: bool = False) -> NamespaceState:
+    """Compute the part that all routers share: the agent gateway port.
+
+    :param proxies: NDP proxies are served on this host
+    """
     device = names.device(names.AGENT_GATEWAY, port.id)
     addresses = port_addresses(device, port)
     sysctls = (
@@ -37,6 +41,7 @@ def base_state(port: RouterPort) -> NamespaceState:
         NONLOCAL_BIND,
         Sysctl(f"ipv4/conf/{device}/proxy_arp", "1"),
         Sysctl(f"ipv4/neigh/{device}/proxy_delay", "1"),
+        *(ndp_proxy.device_parameters(device, port.mtu, True) if proxies else ()),
     )
     return NamespaceState(
         names.FIP + port.network_id,
@@ -85,27 +90,35 @@ def slice_state(
     extra, used = extra_routes(view.router.routes, [leg(fg, port)], index, default=False)
     fips = {str(fip.address): make_route(f"{fip.address}/32", MAIN_TABLE, to_router) for fip in view.local_fips}
     outside = default_routes(fg, port, index)
+    proxied = ndp_proxy.local_addresses(view)
+    proxies = ndp_proxy.proxies(proxied, fg)
+    rules = [Rule(family, index, index, None, fpr) for family in ((4, 6) if proxied else (4,))]
     # A subnet that is on-link by the agent gateway port, for all routers, is not routed to one of them.
     taken = {*conceded, *(str(subnet.cidr) for _, subnet in port_subnets(port)), *map(str, port.extra_subnets)}
     routes = (
         *outside,
         *extra,
         *fips.values(),
+        *ndp_proxy.inward_routes(proxied, link_local(pair.rfp_mac), fpr),
         *(make_route(subnet, MAIN_TABLE, to_router) for subnet in view.same_scope_subnets if subnet not in taken),
     )
     state = NamespaceState(
         names.FIP + port.network_id,
-        slice_ownership(view.router.id, pair),
+        replace(slice_ownership(view.router.id, pair), proxied=ndp_proxy.proxied_networks(view)),
         links=frozenset({Link(fpr, pair.fpr_mac, mtu, True, VethPeer(view.qrouter, view.rfp))}),
         addresses=frozenset({Address(fpr, f"{pair.subnet.fip_address}/31")}),
         routes=frozenset(routes),
-        rules=frozenset({Rule(4, index, index, None, fpr)}),
+        rules=frozenset(rules),
         neighbours=frozenset({Neighbour(pair.subnet.router_address, fpr, pair.rfp_mac)}),
+        proxy_neighbours=frozenset(proxies),
         # Floating IPs are announced anew when the agent gateway port changes: its MAC address answers for them.
-        announcements=tuple(
-            Announcement(fg, address, because)
-            for address, route in fips.items()
-            for because in (route, *(one for one in outside if one.dst == DEFAULT_V4))
+        announcements=(
+            *(
+                Announcement(fg, address, because)
+                for address, route in fips.items()
+                for because in (route, *(one for one in outside if one.dst == DEFAULT_V4))
+            ),
+            *(Announcement(fg, proxy.dst, proxy) for proxy in proxies),
         ),
     )
     return state, used

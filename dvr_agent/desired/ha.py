@@ -11,52 +11,44 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 
 from dvr_agent.desired import names
-from dvr_agent.desired.common import BASE_SYSCTLS, FAMILIES, NONLOCAL_BIND, port_addresses, port_link
+from dvr_agent.desired.common import NONLOCAL_BIND, port_addresses, port_link
 from dvr_agent.desired.host_settings import VrrpAuth, VrrpSettings
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.model.router import IPV6_MIN_MTU, HaInterface
 from dvr_agent.state.address import Address, kernel_link_local
-from dvr_agent.state.filter import make_table
 from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import NamespaceState
-from dvr_agent.state.ownership import Ownership
-from dvr_agent.state.rule import KERNEL_RULES
 from dvr_agent.state.sysctl import Sysctl
 from dvr_agent.state.virtual_router import VirtualRouterState
 
 LINK_LOCAL = IPv4Network("169.254.0.0/16")
 RESERVED = (IPv4Network("169.254.169.254/32"), IPv4Network("169.254.64.0/18"))
 """Metadata, and the /31s of pairs: no primary virtual address is among them."""
+FORWARDING = Sysctl("ipv6/conf/all/forwarding", "1")
 NO_LINK_LOCALS = "1"
 """``addr_gen_mode``: the kernel makes no link-local addresses, which are the master's (IN6_ADDR_GEN_MODE_NONE)."""
 
 
-def with_virtual_router(
-    view: HostView, state: NamespaceState | None, name: str, is_master: bool
-) -> NamespaceState | None:
+def with_virtual_router(view: HostView, state: NamespaceState, is_master: bool) -> NamespaceState:
     """Return the state of the namespace of a router's SNAT with its virtual router, if this host takes part in one.
 
-    :param state: the state as if the router were no HA router; None: there would be no such namespace
-    :param name: of the namespace
+    :param state: the state as if the router were no HA router
     :param is_master: this host is the master now
     """
     ha = view.ha_interface
     if ha is None:
         return state
-    whole = state or _bare_state(name)
     device = names.device(names.HA, ha.port.id)
     link = port_link(device, ha.port)
-    own = port_addresses(device, ha.port)
-    ownership = whole.ownership
     return replace(
-        whole,
-        ownership=replace(ownership, prefixes=(*ownership.prefixes, names.HA)),
-        links=whole.links | {link},
-        addresses=frozenset(own),
+        state,
+        links=state.links | {link},
+        addresses=frozenset(port_addresses(device, ha.port)),
         routes=frozenset(),
-        sysctls=frozenset(_sysctls(whole, link, is_master)),
-        announcements=(),
-        virtual_router=_virtual_router(ha, view.settings.vrrp, whole, device),
+        proxy_neighbours=state.proxy_neighbours if is_master else frozenset(),
+        sysctls=frozenset(_sysctls(view, state, link, is_master)),
+        announcements=tuple(one for one in state.announcements if one.because in state.proxy_neighbours),
+        virtual_router=_virtual_router(ha, view.settings.vrrp, state, device),
     )
 
 
@@ -103,24 +95,18 @@ def _link_locals(links: Iterable[Link]) -> Iterator[Address]:
             yield kernel_link_local(link.name, link.mac)
 
 
-def _sysctls(whole: NamespaceState, ha_link: Link, is_master: bool) -> Iterator[Sysctl]:
-    """Yield the kernel parameters: a backup learns no gateway, and no device gets a link-local address by itself."""
-    for one in {*whole.sysctls, NONLOCAL_BIND}:
-        yield one if is_master or not one.key.endswith("/accept_ra") else one._replace(value="0")
+def _sysctls(view: HostView, state: NamespaceState, ha_link: Link, is_master: bool) -> Iterator[Sysctl]:
+    """Yield the kernel parameters: a backup learns no gateway, and no device gets a link-local address by itself.
+
+    Forwarding of a legacy router's IPv6 begins when the host becomes the master; a backup that forwards joins the
+    group of all routers with the master's MAC address.
+    """
+    for one in {*state.sysctls, NONLOCAL_BIND}:
+        if is_master or one != FORWARDING or view.router.distributed:
+            yield one if is_master or not one.key.endswith("/accept_ra") else one._replace(value="0")
     yield Sysctl("ipv6/conf/default/addr_gen_mode", NO_LINK_LOCALS)
-    for link in {*whole.links, ha_link}:
+    for link in {*state.links, ha_link}:
         if link.mtu >= IPV6_MIN_MTU:
             yield Sysctl(f"ipv6/conf/{link.name}/addr_gen_mode", NO_LINK_LOCALS)
-
-
-def _bare_state(name: str) -> NamespaceState:
-    """Return the state of a namespace without gateway: its hosts agree on a master nevertheless."""
-    tables = [make_table(4, "nat", {})]
-    tables += [make_table(family, table, {}) for family in FAMILIES for table in ("mangle", "filter")]
-    return NamespaceState(
-        name,
-        Ownership(prefixes=(names.CSNAT, names.GATEWAY), kernel_rules=True),
-        rules=KERNEL_RULES,
-        sysctls=frozenset(BASE_SYSCTLS),
-        tables=tuple(tables),
-    )
+            if link.name.startswith(names.GATEWAY) and not view.router.distributed:
+                yield Sysctl(f"ipv6/conf/{link.name}/forwarding", "1" if is_master else "0")

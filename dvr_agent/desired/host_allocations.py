@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from dvr_agent.desired.allocation import LinkLocalPair
+from dvr_agent.desired.host_view import MissingHelper
 from dvr_agent.desired.names import FIP_TO_ROUTER, ROUTER_TO_FIP
 
 
@@ -38,6 +39,8 @@ class HostAllocations:
     :ivar without_ipv6: namespaces in which IPv6 is off, and the parameter that says so
     :ivar is_master: this host is the master of the HA router's virtual router
     :ivar marks: (address scope, mark), sorted; empty unless connections carry marks of neutron-l3-agent
+    :ivar missing_helpers: conntrack helpers of the router that this kernel lacks
+    :ivar found_proxies: (namespace, address) of the proxied neighbours found, sorted; empty if the router's are known
     """
 
     pair: FipPair | None = None
@@ -46,6 +49,8 @@ class HostAllocations:
     conceded: tuple[str, ...] = ()
     without_ipv6: frozenset[tuple[str, str]] = frozenset()
     is_master: bool = False
+    missing_helpers: frozenset[MissingHelper] = frozenset()
+    found_proxies: tuple[tuple[str, str], ...] = ()
 
     @property
     def ipv6_off(self) -> dict[str, str]:

@@ -9,12 +9,41 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Network
+from typing import NamedTuple
 
 from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.desired.scope_marks import scope_marks
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import FixedIp, FloatingIp, HaInterface, Router, RouterPort, Subnet
+from dvr_agent.state.filter import Family
+
+
+class MissingHelper(NamedTuple):
+    """A connection tracking helper that this kernel does not have for a family and a protocol."""
+
+    family: Family
+    name: str
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True)
+class CentralNamespace:
+    """The namespace of a router's gateway port: there are SNAT and the floating IPs that this host has for all others.
+
+    :ivar name: ``snat-<router id>`` of a distributed router, ``qrouter-<router id>`` of a legacy one
+    :ivar prefix: of the names of its internal devices
+    :ivar ports: its internal ports that are administratively up
+    """
+
+    name: str
+    prefix: str
+    ports: tuple[RouterPort, ...]
+
+    @property
+    def inside(self) -> list[tuple[str, RouterPort]]:
+        """Internal devices, with their ports."""
+        return [(names.device(self.prefix, port.id), port) for port in self.ports]
 
 
 @dataclass(frozen=True)
@@ -23,12 +52,16 @@ class HostView:
 
     :ivar agent_gateway: the agent gateway port in use for the router's external network, if this host has one
     :ivar known_marks: (address scope, mark) pairs that tracked connections carry here: these scopes keep their marks
+    :ivar missing_helpers: of the router's conntrack helpers
+    :ivar found_proxies: (namespace, address) of proxied neighbours in the kernel, where the router's are not known
     """
 
     router: Router
     settings: HostSettings
     agent_gateway: RouterPort | None
     known_marks: tuple[tuple[str, int], ...] = ()
+    missing_helpers: frozenset[MissingHelper] = frozenset()
+    found_proxies: tuple[tuple[str, str], ...] = ()
 
     @cached_property
     def qrouter(self) -> str:
@@ -67,11 +100,34 @@ class HostView:
 
     @cached_property
     def snat_here(self) -> bool:
-        """True if the router's traffic leaves by the snat namespace of this host, or would if it became the master."""
+        """True if the snat namespace of this router belongs on this host; a legacy router has none.
+
+        An HA router has it on each host that takes part in its VRRP, also without a gateway.
+        """
         router, settings = self.router, self.settings
-        if settings.mode is not AgentMode.DVR_SNAT or router.gateway is None:
+        if not router.distributed or settings.mode is not AgentMode.DVR_SNAT:
             return False
-        return self.ha_interface is not None if router.ha else router.gateway_host == settings.host
+        if router.ha:
+            return self.ha_interface is not None
+        return router.gateway is not None and router.gateway_host == settings.host
+
+    @cached_property
+    def central(self) -> CentralNamespace | None:
+        """The namespace of the gateway port, None if another host has it.
+
+        A legacy router has it without a gateway, too.
+        """
+        if not self.router.distributed:
+            return CentralNamespace(self.qrouter, names.INTERNAL, self.interfaces)
+        if not self.snat_here:
+            return None
+        ports = tuple(port for port in self.router.snat_interfaces if port.admin_state_up)
+        return CentralNamespace(self.snat, names.CSNAT, ports)
+
+    @cached_property
+    def gateway_here(self) -> RouterPort | None:
+        """The gateway port, None if its device is not on this host."""
+        return self.router.gateway if self.central is not None else None
 
     @cached_property
     def local_fips(self) -> tuple[FloatingIp, ...]:
@@ -82,12 +138,17 @@ class HostView:
 
     def bound_here(self, fip: FloatingIp) -> bool:
         """True if the floating IP belongs on this host, whether the router has a pair to the fip namespace or not."""
-        return not fip.is_central and self.settings.host in (fip.host, fip.dest_host)
+        return not self.is_central(fip) and self.settings.host in (fip.host, fip.dest_host)
+
+    def is_central(self, fip: FloatingIp) -> bool:
+        """True if the host of the gateway port builds the floating IP; all those of a legacy router are central."""
+        return fip.is_central or not self.router.distributed
 
     @cached_property
     def central_fips(self) -> tuple[FloatingIp, ...]:
-        """Floating IPs of the snat namespace."""
-        return tuple(fip for fip in self.router.floating_ips if fip.is_central) if self.snat_here else ()
+        """Floating IPs of the central namespace."""
+        fips = self.router.floating_ips if self.gateway_here is not None else ()
+        return tuple(fip for fip in fips if self.is_central(fip))
 
     @cached_property
     def marks(self) -> dict[str | None, int]:
@@ -130,22 +191,40 @@ def make_view(router: Router, settings: HostSettings, in_use: RouterPort | None 
 
     :param in_use: the agent gateway port that this host uses for the router's external network; all routers use the
         same one, also where a document lists several or still lists its predecessor.  None: the one with the lowest id
-    :raises NotSupportedError: the router is not distributed: this agent does not build it
+    :raises NotSupportedError: this agent does not build the router on this host
     """
-    if is_left_alone(router):
-        raise NotSupportedError("not distributed: not supported here, left alone")
+    reason = left_alone_reason(router, settings)
+    if reason:
+        raise NotSupportedError(f"{reason}: left alone")
     candidates = agent_gateways(router, settings)
     return HostView(router, settings, (in_use or candidates[0]) if candidates else None)
 
 
-def is_left_alone(router: Router) -> bool:
-    """Return True if this agent does not build routers of this kind: not distributed."""
-    return not router.distributed
+def is_left_alone(router: Router, settings: HostSettings) -> bool:
+    """Return True if this agent does not build the router on this host: see :func:`left_alone_reason`."""
+    return bool(left_alone_reason(router, settings))
+
+
+def left_alone_reason(router: Router, settings: HostSettings) -> str:
+    """Return why this agent neither builds nor removes a router on this host; empty if it builds it.
+
+    A legacy router is built as a whole on one host: neutron-server lists it for that host only; an HA one for all hosts
+    that have a port in its HA network, and for others that have nothing to do with it.
+    """
+    if router.distributed:
+        return ""
+    if settings.mode is not AgentMode.DVR_SNAT:
+        return f"not distributed: agent_mode is {settings.mode.value}, such routers are built on hosts with dvr_snat"
+    if router.ha:
+        return "" if router.ha_interface is not None else "HA: it has no HA port (_ha_interface) on this host"
+    if router.gateway is not None and router.gateway_host not in (None, "", settings.host):
+        return f"not distributed: its host is {router.gateway_host} (gw_port_host)"
+    return ""
 
 
 def agent_gateways(router: Router, settings: HostSettings) -> list[RouterPort]:
     """Return the agent gateway ports of this host on the router's external network, lowest id first."""
-    if router.gateway is None or settings.mode is AgentMode.DVR_NO_EXTERNAL:
+    if router.gateway is None or not router.distributed or settings.mode is AgentMode.DVR_NO_EXTERNAL:
         return []
     return sorted(
         (

@@ -1,6 +1,7 @@
 """Packet filter rules that lead an instance's metadata request to the proxy in the router's namespace.
 
-Used by ``qrouter``; the address also by ``router_advertisements`` (``docs/metadata.md``).
+Used by ``qrouter`` and, for legacy routers, ``central``; the address also by ``router_advertisements``
+(``docs/metadata.md``).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dvr_agent.desired.common import ACCEPT, DROP
+from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.scope_marks import LOW_MASK
 from dvr_agent.state.filter import DportMatch, Family, FilterRule, MarkMatch, Redirect, SetMark
 
@@ -40,3 +42,16 @@ def metadata_input(mark: int, port: int) -> tuple[FilterRule, ...]:
 def metadata_forward(mark: int) -> FilterRule:
     """Drop requests to the metadata address that were not redirected, because they are older than the rules."""
     return FilterRule(DROP, matches=(MarkMatch(mark, LOW_MASK),))
+
+
+def metadata_nat(settings: HostSettings, family: Family) -> tuple[FilterRule, ...]:
+    """Return the rules of the nat table's PREROUTING; none without a proxy."""
+    return (metadata_redirect(family, settings.metadata_port),) if settings.metadata else ()
+
+
+def metadata_filter(settings: HostSettings) -> dict[str, tuple[FilterRule, ...]]:
+    """Return the rules of the filter table by chain; none without a proxy."""
+    if not settings.metadata:
+        return {}
+    mark, port = settings.metadata_mark, settings.metadata_port
+    return {"FORWARD": (metadata_forward(mark),), "INPUT": metadata_input(mark, port)}

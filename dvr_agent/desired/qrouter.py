@@ -1,4 +1,4 @@
-"""The router's own namespace, ``qrouter-<router id>`` (``docs/dataplane.md``, "qrouter")."""
+"""The own namespace of a distributed router, ``qrouter-<router id>`` (``docs/dataplane.md``, "qrouter")."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from dvr_agent.desired.common import (
     BASE_SYSCTLS,
     FAMILIES,
     NOT_DNATED,
+    QROUTER_OWNERSHIP,
     has_family,
     outbound,
     port_addresses,
     port_link,
 )
+from dvr_agent.desired.conntrack_helpers import helper_tables
 from dvr_agent.desired.host_allocations import FipPair, HostAllocations
 from dvr_agent.desired.host_view import HostView
-from dvr_agent.desired.metadata_rules import metadata_forward, metadata_input, metadata_mark, metadata_redirect
+from dvr_agent.desired.metadata_rules import metadata_filter, metadata_mark, metadata_nat
+from dvr_agent.desired.ndp_proxy import outward_rules
 from dvr_agent.desired.neighbours import qrouter_neighbours
 from dvr_agent.desired.routes import extra_routes, leg
 from dvr_agent.desired.scope_rules import (
@@ -48,14 +51,10 @@ from dvr_agent.state.ownership import (
     SAME_SCOPE_PRIORITY,
     V6_CONNECTED_PRIORITY,
     V6_REDIRECT_PRIORITY,
-    Ownership,
-    RuleOwner,
 )
 from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, MAIN_TABLE, Hop, Route, make_route
 from dvr_agent.state.rule import KERNEL_RULES, Rule
 from dvr_agent.state.sysctl import Sysctl
-
-OWNERSHIP = Ownership((names.INTERNAL, names.ROUTER_TO_FIP), rules=RuleOwner.QROUTER, kernel_rules=True)
 
 Devices = list[tuple[str, RouterPort]]
 
@@ -81,14 +80,14 @@ def qrouter_state(view: HostView, allocations: HostAllocations) -> tuple[Namespa
     pair = allocations.pair
     state = NamespaceState(
         view.qrouter,
-        OWNERSHIP,
+        QROUTER_OWNERSHIP,
         links=frozenset(_links(view, pair, devices)),
         addresses=frozenset(_addresses(view, pair, devices)),
         routes=frozenset(routes),
         rules=frozenset(rules),
         neighbours=frozenset(qrouter_neighbours(view, pair, devices)),
         sysctls=frozenset(_sysctls(view, redirects)),
-        tables=_tables(view, devices),
+        tables=(*_tables(view, devices), *helper_tables(view, bool(view.local_fips))),
         outbound=outbound(view, view.local_fips, devices, routes),
     )
     return state, used
@@ -143,6 +142,7 @@ def _routing(
         fixed = {str(fip.address): f"{fip.fixed_address}/32" for fip in view.local_fips}
         rules += [Rule(4, priority, FIP_TABLE, fixed[fip]) for fip, priority in allocations.priorities if fip in fixed]
         rules += [Rule(4, SAME_SCOPE_PRIORITY, FIP_TABLE, subnet) for subnet in view.same_scope_subnets]
+        rules += outward_rules(view)
     # A tenant's own default route replaces ours: the later route of a key counts.
     routes.update({route.key: route for route in extra})
     return list(routes.values()), rules, used
@@ -180,7 +180,7 @@ def _tables(view: HostView, devices: Devices) -> tuple[Table, ...]:
     tables = [make_table(4, "nat", _nat(view))]
     settings = view.settings
     if settings.metadata:
-        tables.append(make_table(6, "nat", {"PREROUTING": (metadata_redirect(6, settings.metadata_port),)}))
+        tables.append(make_table(6, "nat", {"PREROUTING": metadata_nat(settings, 6)}))
     for family in FAMILIES:
         scoped = _scoped(view, devices, family)
         fips = other_scope_fips(view, view.local_fips) if family == 4 else []
@@ -188,16 +188,14 @@ def _tables(view: HostView, devices: Devices) -> tuple[Table, ...]:
         mangle.append(metadata_mark(family, settings.metadata_mark))
         forward = other_scope_egress(view, fips, scoped)
         tables.append(make_table(family, "mangle", {"PREROUTING": tuple(mangle), "FORWARD": tuple(forward)}))
-        blocked = {"FORWARD": tuple(scope_filter(scoped))}
-        if settings.metadata:
-            blocked["FORWARD"] = (metadata_forward(settings.metadata_mark), *blocked["FORWARD"])
-            blocked["INPUT"] = metadata_input(settings.metadata_mark, settings.metadata_port)
+        blocked = metadata_filter(settings)
+        blocked["FORWARD"] = (*blocked.get("FORWARD", ()), *scope_filter(scoped))
         tables.append(make_table(family, "filter", blocked))
     return tuple(tables)
 
 
 def _nat(view: HostView) -> dict[str, tuple[FilterRule, ...]]:
-    metadata = (metadata_redirect(4, view.settings.metadata_port),) if view.settings.metadata else ()
+    metadata = metadata_nat(view.settings, 4)
     if not view.local_fips:
         return {"PREROUTING": metadata}
     inbound = (

@@ -34,6 +34,7 @@ def ipv4_part(state: NamespaceState, absent: bool) -> NamespaceState:
         addresses=frozenset(one for one in state.addresses if ":" not in one.cidr),
         routes=frozenset(one for one in state.routes if ":" not in one.dst),
         rules=frozenset(one for one in state.rules if one.family == 4 or (one in KERNEL_RULES and not absent)),
+        proxy_neighbours=frozenset(),
         neighbours=frozenset(one for one in state.neighbours if ":" not in one.dst),
         announcements=tuple(one for one in state.announcements if ":" not in one.address),
         virtual_router=_ipv4_part_of(state.virtual_router),

@@ -14,7 +14,7 @@ from enum import Flag, auto
 from typing import NamedTuple, Protocol
 
 from dvr_agent.state.diff import Change
-from dvr_agent.state.filter import Family, Table, TableKey
+from dvr_agent.state.filter import Family, Table, TableKey, Transport
 from dvr_agent.state.missing import Missing
 from dvr_agent.state.namespace import Announcement, NamespaceState
 from dvr_agent.state.neighbour import Neighbour
@@ -137,6 +137,9 @@ class IptablesManager(Protocol):
 
     def save(self, namespace: str) -> str:
         """Return our chains in all tables of both families, in iptables-save syntax."""
+
+    def helper_families(self, name: str, protocol: Transport) -> frozenset[Family]:
+        """Return the families for which the kernel has this connection tracking helper; empty: it has none."""
 
 
 class DroppingChain(NamedTuple):

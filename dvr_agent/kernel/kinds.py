@@ -7,13 +7,19 @@ a file, see ``sysctl.py``.
 
 from __future__ import annotations
 
-from dvr_agent.kernel.netlink import address, neighbour, route, rule
+from dvr_agent.kernel.netlink import address, neighbour, proxy_neighbour, route, rule
 from dvr_agent.kernel.netlink.handler import AnyHandler
 from dvr_agent.state.kind import AnyKind, KernelObject
 from dvr_agent.state.link import LINK_KIND
 from dvr_agent.state.sysctl import SYSCTL_KIND
 
-HANDLERS: tuple[AnyHandler, ...] = (address.HANDLER, route.HANDLER, rule.HANDLER, neighbour.HANDLER)
+HANDLERS: tuple[AnyHandler, ...] = (
+    address.HANDLER,
+    route.HANDLER,
+    rule.HANDLER,
+    neighbour.HANDLER,
+    proxy_neighbour.HANDLER,
+)
 """All handlers, in the order in which kinds are read."""
 
 HANDLER_OF: dict[type[KernelObject], AnyHandler] = {handler.kind.type: handler for handler in HANDLERS}

@@ -316,6 +316,8 @@ def _ndp_proxy(entry: Mapping[str, Any], at: At) -> NdpProxy:
         values.uuid(entry.get("id", MISSING), (at, "id")),
         values.uuid(entry.get("port_id", MISSING), (at, "port_id")),
         address,
+        values.optional_name(entry.get("host"), (at, "host")),
+        values.optional_name(entry.get("agent_mode"), (at, "agent_mode")),
     )
 
 

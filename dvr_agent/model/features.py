@@ -91,11 +91,15 @@ class NdpProxy:
     """An internal IPv6 address that neighbours in the external network are to reach.
 
     :ivar port_id: the port that has the address
+    :ivar host: host that the port is bound to; empty: none; None: not known
+    :ivar agent_mode: of the L3 agent on that host, None if it is not known
     """
 
     id: str
     port_id: str
     address: IPv6Address
+    host: str | None = None
+    agent_mode: str | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -121,10 +121,13 @@ class RouterPlanner(Protocol):
         :raises KernelError: the kernel could not be read
         """
 
+    def leaves_alone(self, router: Router) -> bool:
+        """Return True if this agent neither builds nor removes the router on this host."""
+
     def plan(self, router: Router) -> Plan:
         """Return what :meth:`Reconciler.reconcile` would do.
 
-        :raises NotSupportedError: HA or not distributed: left alone
+        :raises NotSupportedError: the router is left alone
         :raises KernelError: the kernel could not be read
         """
 

@@ -8,8 +8,8 @@ The documents are declared (:meth:`ClaimRegister.declare_all`), and the planner 
 * documents that were there when this process began count as equally old: the one whose thing the kernel has wins,
   else the agent gateway port, else the lowest router id.
 
-A router that is left alone (HA, not distributed) is not built, so its document claims nothing; but nothing of it is
-taken away either, so it claims what the kernel has of it, until its namespaces go.
+A router that is left alone (``host_view.left_alone_reason``) is not built, so its document claims nothing; but nothing
+of it is taken away either, so it claims what the kernel has of it, until its namespaces go.
 
 A floating IP that a router has lost stays with it until the winner has built it (``possessions``): what is not taken
 yet is not given up.
@@ -20,7 +20,7 @@ A job on an unchanged document costs one comparison.  Part of the host memory.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dvr_agent.desired import claims
@@ -51,6 +51,7 @@ class _Document:
     :ivar age: number of the document; documents that were there at the start have 0
     :ivar keys: what it claims
     :ivar fips: those of floating IPs
+    :ivar left_alone: it is not built here, and decides nothing for others
     :ivar granted: what may be built of it
     :ivar stamp: of the register when ``granted`` was computed
     :ivar lost: key → owner that has it
@@ -59,6 +60,7 @@ class _Document:
     router: Router
     name: str
     age: int
+    left_alone: bool
     keys: tuple[str, ...] = ()
     fips: frozenset[str] = frozenset()
     granted: Router | None = None
@@ -117,8 +119,8 @@ class ClaimRegister:
         :param name: of the document; empty: as before
         """
         document = self._declare(router, settings, name)
-        if is_left_alone(router):
-            self._claim_held(document, settings)
+        if document.left_alone:
+            self._claim_held(document)
             return router
         if document.stamp != self._stamp or document.granted is None:
             self._evaluate(document, settings)
@@ -210,12 +212,14 @@ class ClaimRegister:
             known.router, known.name = router, name or known.name
             return known
         self._clock += 0 if self._is_open else 1
-        document = _Document(router, name or (known.name if known is not None else ""), self._clock)
+        document = _Document(
+            router, name or (known.name if known is not None else ""), self._clock, is_left_alone(router, settings)
+        )
         self._documents[router.id] = document
         before = known.keys if known is not None else self._undeclared.pop(router.id, ())
-        if is_left_alone(router):
+        if document.left_alone:
             document.keys = before
-            self._claim_held(document, settings)
+            self._claim_held(document)
             return document
         listed = _claims(router, settings)
         wanted = {claim.key: claim.thing for claim in listed}
@@ -224,7 +228,7 @@ class ClaimRegister:
         self._claim(router.id, wanted.items(), before)
         return document
 
-    def _claim_held(self, document: _Document, settings: HostSettings) -> None:
+    def _claim_held(self, document: _Document) -> None:
         """Let a router that is left alone claim what the kernel has of it now.
 
         That is part of what it claimed before it was left alone, part of what its document would claim if it were
@@ -234,8 +238,7 @@ class ClaimRegister:
         self._holdings.read_again(router.id)
         found = self._holdings.of(router.id)
         things = {key: one.thing for key in before for one in self._claimants.get(key, ()) if one.owner == router.id}
-        built = replace(router, ha=False, distributed=True, admin_state_up=True)
-        things |= {claim.key: claim.thing for claim in _claims(built, settings)}
+        things |= {claim.key: claim.thing for claim in claims.own_claims_anywhere(router)}
         wanted = {key: thing for key, thing in things.items() if found.has(key, router)}
         wanted |= {key: router.id for key in self._holdings.keys_of(router.id) if key not in wanted}
         document.keys = tuple(wanted)
@@ -356,7 +359,7 @@ class ClaimRegister:
         An agent gateway port in use comes first: all routers of its network depend on it.
         """
         document = self._documents.get(claimant.owner)
-        decides = document is not None and not is_left_alone(document.router)
+        decides = document is not None and not document.left_alone
         age = document.age if self.newer_wins and document is not None and decides else claimant.since
         router = document.router if document is not None else None
         doubt = self._holdings.of(claimant.owner).doubt(key, router) if age == 0 else 0

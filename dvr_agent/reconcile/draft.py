@@ -14,6 +14,7 @@ from dvr_agent.desired.host_view import HostView, is_left_alone, make_view
 from dvr_agent.desired.without_ipv6 import DISABLE_IPV6, DISABLE_NEW, advertising
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.router import Router
+from dvr_agent.reconcile.feature_facts import found_proxies, missing_helpers
 from dvr_agent.reconcile.fip_networks import SharedPart
 from dvr_agent.reconcile.hindrances import STRICT
 from dvr_agent.reconcile.memory import HostMemory
@@ -58,9 +59,10 @@ class Draft:
     @property
     def place(self) -> VrrpPlace:
         """The router's virtual router, as the service that speaks VRRP sees it."""
-        snat = self.state.snat
-        virtual_router = snat.virtual_router if snat is not None and not refusal(self.view) else None
-        return VrrpPlace(self.view.router.id, self.view.snat, virtual_router, self.allocated.is_master)
+        shared, router_id = self.state.shared_by_hosts, self.view.router.id
+        if shared is None or refusal(self.view):
+            return VrrpPlace(router_id, self.view.central.name if self.view.central is not None else "")
+        return VrrpPlace(router_id, shared.name, shared.virtual_router, self.allocated.is_master)
 
 
 class Drafts:
@@ -82,7 +84,7 @@ class Drafts:
         """Leave out what others have, choose the agent gateway port, allocate, and compute the desired state.
 
         :param document: name of the router's document
-        :raises NotSupportedError: HA or not distributed
+        :raises NotSupportedError: the router is left alone
         """
         memory = self._memory
         try:
@@ -100,6 +102,7 @@ class Drafts:
             conceded=conceded,
             without_ipv6=known.without_ipv6,
             is_master=known.is_master,
+            missing_helpers=missing_helpers(self._kernel.iptables, view),
         )
         return Draft(view, allocated, self._desired(view, allocated))
 
@@ -107,7 +110,7 @@ class Drafts:
         """Return the view of a router, without what others have."""
         networks, claims, settings = self._memory.networks, self._memory.claims, self.settings
         granted = claims.grant(router, settings, document)
-        if is_left_alone(granted):  # it decides nothing for others
+        if is_left_alone(granted, settings):  # it decides nothing for others
             return make_view(granted, settings)
         port = networks.choose(granted, settings)
         if port is not None:
@@ -153,6 +156,8 @@ class Drafts:
             conceded=draft.allocated.conceded,
             without_ipv6=self._without_ipv6(draft),
             is_master=is_master(draft),
+            missing_helpers=draft.allocated.missing_helpers,
+            found_proxies=found_proxies(draft.view, (draft.qrouter, draft.slice, draft.snat)),
         )
         self._memory.router(draft.view.router.id).is_master = allocated.is_master
         if allocated == draft.allocated:
@@ -212,11 +217,12 @@ class Drafts:
 
 
 def is_master(draft: Draft) -> bool:
-    """Return True if the namespace of the router's SNAT has the primary virtual address: this host is the master."""
-    wanted, found = draft.state.snat, draft.snat
-    if wanted is None or wanted.virtual_router is None or found is None:
+    """Return True if the namespace that the hosts of an HA router share has the primary virtual address: this host is the master."""
+    wanted = draft.state.shared_by_hosts
+    if wanted is None or wanted.virtual_router is None:
         return False
-    return wanted.virtual_router.primary in found.addresses
+    observed = [one for one in (draft.qrouter, draft.snat) if one is not None and one.name == wanted.name]
+    return any(wanted.virtual_router.primary in one.addresses for one in observed)
 
 
 def _has_ipv6(state: NamespaceState) -> bool:

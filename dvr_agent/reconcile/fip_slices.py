@@ -21,11 +21,11 @@ from dvr_agent.reconcile.reader import InterfaceReader
 from dvr_agent.state.diff import Action, Change, Changes, diff
 from dvr_agent.state.namespace import NamespaceState, without_device
 from dvr_agent.state.ownership import Ownership, RuleOwner
-from dvr_agent.state.route import MAIN_TABLE, Route
+from dvr_agent.state.route import DEFAULT_V6, MAIN_TABLE, Route
 from dvr_agent.state.slices import SliceIndex
 from dvr_agent.state.sysctl import Sysctl
 
-_ALL = Ownership(prefixes=(names.FIP_TO_ROUTER, names.AGENT_GATEWAY), rules=RuleOwner.BY_IIF)
+_ALL = Ownership(prefixes=(names.FIP_TO_ROUTER, names.AGENT_GATEWAY), rules=RuleOwner.BY_IIF, proxied=(DEFAULT_V6,))
 
 
 # --- slices as a resync reads them --------------------------------------------------------------------------------
@@ -228,6 +228,19 @@ def read_slice(interfaces: InterfaceReader, network: str, stem: str) -> Namespac
     return interfaces.observe(names.FIP + network, Ownership(devices=device, main_only=True), ())
 
 
+def observe_slice(
+    interfaces: InterfaceReader, namespace: str, router_id: str, pair: FipPair | None
+) -> NamespaceState | None:
+    """Read a slice without a document: its routes say which addresses are proxied for the router.
+
+    :returns: None if there is no such namespace
+    """
+    ownership = slice_ownership(router_id, pair)
+    observed = interfaces.observe(namespace, ownership, ())
+    routed = sorted(route.dst for route in observed.routes if route.dst.endswith("/128")) if observed else ()
+    return interfaces.observe(namespace, replace(ownership, proxied=tuple(routed)), ()) if routed else observed
+
+
 # --- the removal of a slice ----------------------------------------------------------------------------------------
 
 
@@ -237,7 +250,7 @@ def slice_removal(interfaces: InterfaceReader, namespace: str, router_id: str, p
     :param router_id: the router's id, or its stem
     :param pair: of the router, None if it is not known
     """
-    observed = interfaces.observe(namespace, slice_ownership(router_id, pair), ())
+    observed = observe_slice(interfaces, namespace, router_id, pair)
     desired = empty_slice(namespace, router_id, pair)
     return NamespaceJob(diff(observed, desired) if observed is not None else Changes(namespace))
 

@@ -1,8 +1,8 @@
 """The handover to neutron-l3-agent: find and remove objects of ours that it would not remove, once it is ready.
 
-These objects are our chains in the legacy packet filter tables with the jumps to them, and the two IPv6 rules
-before the main table (``docs/dataplane.md``, "What is ours").  Everything else (namespaces, devices, addresses,
-routes, neighbours, the other rules, the state files) is as neutron-l3-agent makes it, and stays.
+These objects are our chains in the legacy packet filter tables with the jumps to them, the IPv6 rules before the main
+table, and the IPv6 rules of fip namespaces (``docs/dataplane.md``, "What is ours").  Everything else (namespaces,
+devices, addresses, routes, neighbours, the other rules, the state files) is as neutron-l3-agent makes it, and stays.
 
 neutron-l3-agent is ready in a namespace when its packet filter rules have every effect that ours have there.
 Used by ``dvrctl handover``; reads and writes the kernel by :mod:`dvr_agent.kernel.api`.
@@ -28,6 +28,7 @@ from dvr_agent.reconcile.translations import dnat_pairs
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.filter import (
     CHAIN_PREFIX,
+    CtHelper,
     Dnat,
     FilterRule,
     Jump,
@@ -38,12 +39,21 @@ from dvr_agent.state.filter import (
     Table,
     Verdict,
 )
-from dvr_agent.state.ownership import FIP_TABLE, V6_CONNECTED_PRIORITY, V6_REDIRECT_PRIORITY, Ownership, RuleOwner
+from dvr_agent.state.ownership import (
+    FIP_TABLE,
+    V6_CONNECTED_PRIORITY,
+    V6_PROXIED_PRIORITY,
+    V6_REDIRECT_PRIORITY,
+    Ownership,
+    RuleOwner,
+)
 from dvr_agent.state.rule import Rule
 
 NO_CHAINS = "its chains"
 """neutron-l3-agent has no chains at all in the namespace."""
 _RULES = Ownership(rules=RuleOwner.QROUTER)
+_FIP_RULES = Ownership(prefixes=(names.FIP_TO_ROUTER,), rules=RuleOwner.BY_IIF)
+_BEFORE_MAIN = (V6_PROXIED_PRIORITY, V6_CONNECTED_PRIORITY, V6_REDIRECT_PRIORITY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +61,7 @@ class OwnObjects:
     """Objects of ours in one namespace that neutron-l3-agent would not remove.
 
     :ivar tables: legacy tables with our chains (and with neutron-l3-agent's, where it uses legacy iptables)
-    :ivar rules: the two IPv6 rules before the main table
+    :ivar rules: IPv6 rules that neutron-l3-agent does not make
     """
 
     namespace: str
@@ -86,12 +96,21 @@ def read_own_objects(kernel: KernelReader, namespace: str) -> OwnObjects | None:
     """Return the objects of ours in a namespace; None if there are none, or no such namespace."""
     try:
         tables = tuple(table for table in kernel.iptables.observe(namespace, ALL_TABLES) if _has_ours(table))
-        state = kernel.interfaces.observe(namespace, _RULES, ()) if namespace.startswith(names.QROUTER) else None
+        rules = _own_rules(kernel, namespace)
     except NamespaceGoneError:
         return None
-    priorities = (V6_CONNECTED_PRIORITY, V6_REDIRECT_PRIORITY)
-    rules = tuple(sorted(rule for rule in state.rules if rule.priority in priorities)) if state is not None else ()
     return OwnObjects(namespace, tables, rules) if tables or rules else None
+
+
+def _own_rules(kernel: KernelReader, namespace: str) -> tuple[Rule, ...]:
+    """Return the IPv6 rules of ours in a namespace that neutron-l3-agent does not make."""
+    if namespace.startswith(names.QROUTER):
+        state = kernel.interfaces.observe(namespace, _RULES, ())
+        return tuple(sorted(rule for rule in state.rules if rule.priority in _BEFORE_MAIN)) if state else ()
+    if namespace.startswith(names.FIP):
+        state = kernel.interfaces.observe(namespace, _FIP_RULES, ())
+        return tuple(sorted(rule for rule in state.rules if rule.family == 6)) if state else ()
+    return ()
 
 
 def missing_effects(kernel: KernelReader, own: OwnObjects) -> list[str]:
@@ -105,6 +124,9 @@ def missing_effects(kernel: KernelReader, own: OwnObjects) -> list[str]:
         return [NO_CHAINS]
     present = {effect for table in theirs for effect in _effects(table, ours=False)}
     wanted = dict.fromkeys(effect for table in own.tables for effect in _effects(table, ours=True))
+    if own.namespace.startswith(names.SNAT):  # neutron-l3-agent has no helpers for distributed floating IPs
+        wanted |= dict.fromkeys(effect for table in own.tables for effect in _helpers(table, ours=True))
+        present |= {effect for table in theirs for effect in _helpers(table, ours=False)}
     return [effect for effect in wanted if effect not in present]
 
 
@@ -174,6 +196,15 @@ def _effects(table: Table, ours: bool) -> Iterator[str]:
                 yield f"{command}: address scope of {rule.iif}"
             case Verdict("DROP") if rule.oif is not None:
                 yield f"{command}: address scopes are kept apart on {rule.oif}"
+
+
+def _helpers(table: Table, ours: bool) -> Iterator[str]:
+    """Describe the connection tracking helpers of our chains, or of neutron-l3-agent's."""
+    command = "ip" if table.family == 4 else "ip6"
+    for rule in _rules(table, ours):
+        if isinstance(rule.target, CtHelper):
+            ports = ", ".join(match.text for match in rule.matches)
+            yield f"{command}: conntrack helper {rule.target.name} for {ports}"
 
 
 def _rules(table: Table, ours: bool) -> Iterator[FilterRule]:

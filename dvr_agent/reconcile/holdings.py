@@ -20,7 +20,7 @@ from dvr_agent.state.ownership import Ownership
 
 LOG = logging.getLogger(__name__)
 
-_QROUTER = Ownership(prefixes=(names.INTERNAL, names.ROUTER_TO_FIP))
+_QROUTER = Ownership(prefixes=(names.INTERNAL, names.ROUTER_TO_FIP, names.GATEWAY))
 _SNAT = Ownership(prefixes=(names.CSNAT, names.GATEWAY))
 _FIP = Ownership(prefixes=(names.AGENT_GATEWAY,))
 

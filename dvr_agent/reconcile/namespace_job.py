@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from dvr_agent.state.diff import Change, Changes
 from dvr_agent.state.link import Link, Port
 from dvr_agent.state.missing import Missing
+from dvr_agent.state.proxy_neighbour import ProxyNeighbour
 from dvr_agent.state.route import Route
 from dvr_agent.state.rule import Rule
 
@@ -51,10 +52,10 @@ class NamespaceJob:
         return replace(self, changes=missing.done(self.changes), first=first, repair=repair)
 
     def without_devices(self) -> NamespaceJob:
-        """Return the job with routes and rules only.
+        """Return the job with routes, rules and proxied neighbours only.
 
         The ``fpr-`` device, with its addresses and neighbours, vanishes with its other end in a qrouter namespace that
         is removed in the background; deleting it would take 20 ms.
         """
-        items = tuple(change for change in self.changes.items if isinstance(change.item, Route | Rule))
+        items = tuple(change for change in self.changes.items if isinstance(change.item, Route | Rule | ProxyNeighbour))
         return replace(self, changes=replace(self.changes, items=items))

@@ -15,7 +15,7 @@ from dvr_agent.kernel.api import DroppingChain
 from dvr_agent.model.router import Router
 from dvr_agent.services.bundle import ServiceChange
 from dvr_agent.services.vrrp.place import VrrpPlace
-from dvr_agent.state.filter import Family, Table, TableKey
+from dvr_agent.state.filter import Family, Table, TableKey, Transport
 from dvr_agent.state.link import Port
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.neighbour import Neighbour
@@ -59,6 +59,9 @@ class IptablesReader(Protocol):
 
     def save(self, namespace: str) -> str:
         """Return our chains in all tables of both families, in iptables-save syntax."""
+
+    def helper_families(self, name: str, protocol: Transport) -> frozenset[Family]:
+        """Return the families for which the kernel has this connection tracking helper; empty: it has none."""
 
 
 class NftablesReader(Protocol):

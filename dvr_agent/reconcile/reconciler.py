@@ -92,7 +92,8 @@ class RouterReconciler:
         post_commit = self.memory.post_commit(router.id)
         self.memory.claim_slice(job.draft.view)
         try:
-            self.services.leave_vrrp(job.draft.place, job.draft.state.snat is not None)
+            if self.services.leave_vrrp(job.draft.place):  # its addresses may have gone
+                first = job = self.planner.plan_router(router, in_resync, document)
             with self.memory.doubting(lambda: self.memory.slices_of(router.id)):
                 with self._tables_reserved(job.jobs):
                     missing = repaired = self._executor.apply(job.jobs, post_commit, job.paths, arp)

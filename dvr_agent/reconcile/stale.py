@@ -14,6 +14,7 @@ from functools import partial
 from dvr_agent.attach.api import AttachDriver, OuterPort
 from dvr_agent.desired import names
 from dvr_agent.desired.host_allocations import new_fip_pair
+from dvr_agent.desired.ndp_proxy import EVERYTHING
 from dvr_agent.errors import DvrError, KernelError, NamespaceGoneError, ServiceError
 from dvr_agent.kernel.api import NamespaceManager
 from dvr_agent.reconcile.api import Plan
@@ -26,10 +27,11 @@ from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import AttachReader, KernelReader, ServiceReader
 from dvr_agent.reconcile.statefile import PAIRS_FILE, PRIORITIES_FILE
 from dvr_agent.services.bundle import Services
-from dvr_agent.state.diff import Changes, diff
+from dvr_agent.state.diff import Action, Change, Changes, diff
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership
 
+_PROXIES = Ownership(devices=frozenset({"lo"}), proxied=EVERYTHING)
 TEARDOWN_SECONDS = 5.0
 """How long the kernel may take to tear down removed namespaces, with the ports in them."""
 
@@ -197,6 +199,7 @@ def find_stale(
     entries = memory.allocations.stale_entries(known)
     jobs, slices = _fip_jobs(kernel, found, memory.networks, known)
     jobs += _remaining_jobs(kernel, found, memory, known)
+    jobs += _proxy_jobs(kernel, found, memory, known)
     for router_id in sorted(found.routers - set(known)):
         for name in (names.QROUTER + router_id, names.SNAT + router_id):
             if kernel.namespaces.exists(name):
@@ -272,6 +275,29 @@ def _remaining_jobs(
                 is_own = subnet is not None and subnet not in used and subnet not in found.slices[network].values()
                 pair = new_fip_pair(stem, subnet) if is_own and subnet is not None else None
                 jobs.append(slice_removal(kernel.interfaces, names.FIP + network, stem, pair))
+    return jobs
+
+
+def _proxy_jobs(
+    kernel: KernelReader, found: Inventory, memory: HostMemory, known: Collection[str]
+) -> list[NamespaceJob]:
+    """Return the jobs that remove proxied neighbours of slices without device: nothing else says whose they were.
+
+    None in a network with a router whose desired state is not known, and in one in which no router can have any.
+    """
+    jobs = []
+    for network in sorted(found.gateways):
+        namespace = names.FIP + network
+        here = [one for one in known if memory.networks.has_slice(network, names.router_stem(one))]
+        desired = [memory.desired_of(router_id) for router_id in here]
+        slices = [one.slice for one in desired if one is not None and one.slice is not None]
+        if len(slices) < len(here) or not any(one.ownership.proxied for one in slices):
+            continue
+        wanted = frozenset(proxy for one in slices for proxy in one.proxy_neighbours)
+        observed = kernel.interfaces.observe(namespace, _PROXIES, ())
+        stale = sorted(observed.proxy_neighbours - wanted) if observed is not None else []
+        changes = tuple(Change(Action.REMOVE, one, one) for one in stale)
+        jobs.append(NamespaceJob(Changes(namespace, items=changes)))
     return jobs
 
 

@@ -67,14 +67,13 @@ class Services:
             calls.append((self._vrrp.name, partial(self._vrrp.apply, place)))
         return tuple(str(error) for error in _each(calls))
 
-    def leave_vrrp(self, place: VrrpPlace, stays: bool) -> None:
+    def leave_vrrp(self, place: VrrpPlace) -> bool:
         """End VRRP of a router that is none of VRRP's any more, before its namespaces change.
 
-        :param stays: the namespace stays, with its addresses if it has them
+        :returns: True if it was ended, so that the namespace has to be read again
         :raises ServiceError: a process does not end
         """
-        if self._vrrp is not None and place.state is None:
-            self._vrrp.leave(place, stays)
+        return self._vrrp is not None and place.state is None and self._vrrp.leave(place)
 
     def remove(self, router_id: str) -> None:
         """End the services of a router.

@@ -15,6 +15,7 @@ from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import KIND_OF
 from dvr_agent.state.neighbour import Neighbour
+from dvr_agent.state.proxy_neighbour import ProxyNeighbour
 from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, MAIN_TABLE, Route
 from dvr_agent.state.rule import Rule
 from dvr_agent.state.sysctl import Sysctl
@@ -75,6 +76,11 @@ def _leads_to(rule: Rule, route: Route) -> bool:
     return rule.table == route.table != MAIN_TABLE and route.dst == default
 
 
+def _is_proxied_by(proxy: ProxyNeighbour, route: Route) -> bool:
+    """Nobody may be told that an address is here without the route to it."""
+    return route.dst == f"{proxy.dst}/128"
+
+
 def _contains(network: str, gateway: str | None) -> bool:
     return gateway is not None and ip_address(gateway) in ip_network(network, strict=False)
 
@@ -82,6 +88,8 @@ def _contains(network: str, gateway: str | None) -> bool:
 NEEDS: dict[tuple[type, type], Callable[[Any, Any], bool]] = {
     (Address, Link): _on_device,
     (Neighbour, Link): _on_device,
+    (ProxyNeighbour, Link): _on_device,
+    (ProxyNeighbour, Route): _is_proxied_by,
     (Route, Link): _on_device,
     (Rule, Link): _on_device,
     (Sysctl, Link): _on_device,

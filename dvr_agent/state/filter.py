@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Family = Literal[4, 6]
+Transport = Literal["tcp", "udp"]
 
 CT_STATES = ("INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT")
 """States of connections, in the order in which iptables-save prints them."""
@@ -206,6 +207,18 @@ class NoTrack:
 
 
 @dataclass(frozen=True, slots=True)
+class CtHelper:
+    """``-j CT --helper NAME``: a connection tracking helper reads the packets of the connections that begin here."""
+
+    name: str
+
+    @property
+    def text(self) -> str:
+        """The target in iptables-save syntax."""
+        return f"-j CT --helper {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
 class Foreign:
     """A match or target read from the kernel that no other class here describes.
 
@@ -220,7 +233,9 @@ class Foreign:
         return f"(not ours: {self.data[:24].hex()})"
 
 
-Target = Verdict | Jump | Dnat | Snat | Redirect | SetMark | SaveConnmark | RestoreConnmark | NoTrack | Foreign
+Target = (
+    Verdict | Jump | Dnat | Snat | Redirect | SetMark | SaveConnmark | RestoreConnmark | NoTrack | CtHelper | Foreign
+)
 
 
 @dataclass(frozen=True, slots=True)

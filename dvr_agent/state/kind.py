@@ -43,6 +43,7 @@ class Kind(Generic[T]):
     :ivar table: routing table that contains the object, for kinds of which a slice owns whole tables
     :ivar removable: False if the kernel cannot remove objects of this kind, only change them
     :ivar goes_with_device: False if the object stays in the kernel when a device that it names is removed
+    :ivar on_own_devices: False if objects of a slice may be on devices that it does not own
     :ivar flushed_on_new_mac: True if the kernel removes the objects of a device whose MAC address changes
     :ivar selector: the traffic that the object applies to: one that is removed goes before its NAT does, unless an
         object that is added applies to the same traffic
@@ -62,6 +63,7 @@ class Kind(Generic[T]):
     table: Callable[[T], int] | None = None
     removable: bool = True
     goes_with_device: bool = True
+    on_own_devices: bool = True
     flushed_on_new_mac: bool = False
     selector: Callable[[T], Hashable] | None = None
     place: Callable[[T], Hashable | None] | None = None

@@ -16,12 +16,21 @@ from dvr_agent.state.kind import AnyKind, KernelObject
 from dvr_agent.state.link import LINK_KIND, Link
 from dvr_agent.state.neighbour import NEIGHBOUR_KIND, Neighbour
 from dvr_agent.state.ownership import Ownership
+from dvr_agent.state.proxy_neighbour import PROXY_NEIGHBOUR_KIND, ProxyNeighbour
 from dvr_agent.state.route import ROUTE_KIND, Route
 from dvr_agent.state.rule import RULE_KIND, Rule
 from dvr_agent.state.sysctl import SYSCTL_KIND, Sysctl
 from dvr_agent.state.virtual_router import VirtualRouterState
 
-KINDS: tuple[AnyKind, ...] = (LINK_KIND, ADDRESS_KIND, ROUTE_KIND, RULE_KIND, NEIGHBOUR_KIND, SYSCTL_KIND)
+KINDS: tuple[AnyKind, ...] = (
+    LINK_KIND,
+    ADDRESS_KIND,
+    ROUTE_KIND,
+    RULE_KIND,
+    NEIGHBOUR_KIND,
+    PROXY_NEIGHBOUR_KIND,
+    SYSCTL_KIND,
+)
 """All kinds, in the order in which plans and ``dvrctl show`` print them."""
 
 KIND_OF: dict[type[KernelObject], AnyKind] = {kind.type: kind for kind in KINDS}
@@ -37,7 +46,7 @@ class Announcement:
 
     device: str
     address: str
-    because: Address | Route
+    because: Address | Route | ProxyNeighbour
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,7 @@ class NamespaceState:
     routes: frozenset[Route] = frozenset()
     rules: frozenset[Rule] = frozenset()
     neighbours: frozenset[Neighbour] = frozenset()
+    proxy_neighbours: frozenset[ProxyNeighbour] = frozenset()
     sysctls: frozenset[Sysctl] = frozenset()
     tables: tuple[Table, ...] = ()
     stale_tables: tuple[Table, ...] = ()
@@ -80,7 +90,7 @@ class NamespaceState:
     outbound: Outbound = field(default=Outbound(), compare=False)
     link_locals: frozenset[Address] = field(default=frozenset(), compare=False)
     loopback: Link | None = field(default=None, compare=False)
-    virtual_router: VirtualRouterState | None = None
+    virtual_router: VirtualRouterState | None = field(default=None, compare=False)
 
     def of_kind(self, kind: AnyKind) -> frozenset[Any]:
         """Return the objects of one kind."""

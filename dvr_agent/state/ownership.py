@@ -20,6 +20,8 @@ FIP_PRIORITIES = range(32768, 72768)
 SAME_SCOPE_PRIORITY = 80000
 """Priority of the rules for subnets in the external address scope (FAST_PATH_EXIT_PR)."""
 
+V6_PROXIED_PRIORITY = 32763
+"""Our IPv6 rules for proxied addresses, which lead to main, before the redirect to SNAT."""
 V6_CONNECTED_PRIORITY, V6_REDIRECT_PRIORITY = 32764, 32765
 """Our two IPv6 rules before the kernel's rule for main (32766), whose IPv6 default route leads to the fip namespace."""
 
@@ -44,6 +46,8 @@ class Ownership:
     :ivar rules: how rules of the slice are recognised
     :ivar tables: routing tables that the slice owns as a whole, whatever device a route in them uses
     :ivar kernel_rules: the slice owns what the kernel makes with a namespace: ``lo``, which is up, and ``KERNEL_RULES``
+    :ivar proxied: IPv6 networks whose proxied neighbours the slice owns, whatever device they are on; without any none
+        are read
     :ivar main_only: of the routes by its devices the slice owns only those of the main table
     """
 
@@ -53,6 +57,7 @@ class Ownership:
     tables: frozenset[int] = frozenset()
     main_only: bool = False
     kernel_rules: bool = False
+    proxied: tuple[str, ...] = ()
 
     def owns_device(self, name: str) -> bool:
         """True if the device, and the addresses, neighbours and routes on it, are ours."""
@@ -81,6 +86,8 @@ def _is_of_qrouter(rule: Rule) -> bool:
     """True for the rules of :attr:`RuleOwner.QROUTER`."""
     if rule.suppress_default:
         return rule.family == 6 and rule.priority == V6_CONNECTED_PRIORITY and rule.table == MAIN_TABLE
+    if rule.priority == V6_PROXIED_PRIORITY:
+        return rule.family == 6 and rule.table == MAIN_TABLE
     if rule.priority in (V6_CONNECTED_PRIORITY, V6_REDIRECT_PRIORITY):
         return rule.family == 6 and rule.priority == V6_REDIRECT_PRIORITY and rule.table > V6_REDIRECT_PRIORITY
     by_fip = rule.table == FIP_TABLE and (rule.priority in FIP_PRIORITIES or rule.priority == SAME_SCOPE_PRIORITY)

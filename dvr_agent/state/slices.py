@@ -48,6 +48,9 @@ class SliceIndex:
 
     def _owned(self, kind: AnyKind, ownership: Ownership) -> frozenset[KernelObject]:
         by_device, by_table = self._by_device[kind], self._by_table.get(kind, {})
+        if not kind.on_own_devices:
+            items = (item for found in by_device.values() for item in found)
+            return frozenset(item for item in items if kind.owned(ownership, item))
         candidates = [item for device in ownership.devices for item in by_device.get(device, ())]
         candidates += [item for table in ownership.tables for item in by_table.get(table, ())]
         return frozenset(item for item in candidates if kind.owned(ownership, item))

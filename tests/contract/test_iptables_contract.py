@@ -77,6 +77,12 @@ class TestIptables:
         with pytest.raises(NamespaceGoneError, match="nowhere"):
             kernel.nftables.observe("nowhere")
 
+    def test_helpers_are_known_by_protocol_and_family(self, kernel: Kernel) -> None:
+        helpers = kernel.iptables.helper_families
+        assert (helpers("ftp", "tcp"), helpers("pptp", "tcp")) == ({4, 6}, {4})
+        assert helpers("ftp", "udp") == helpers("h323", "tcp") == helpers("nonsense", "tcp") == set()
+        assert kernel.counters.total() == 0
+
     def test_an_exception_inside_the_block_applies_nothing(self, kernel: Kernel) -> None:
         kernel.namespaces.create(A)
         replace_tables(kernel, SNAT)

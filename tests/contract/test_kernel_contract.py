@@ -16,6 +16,7 @@ from dvr_agent.state.link import Link, Origin, Port, Veth
 from dvr_agent.state.namespace import KINDS, NamespaceState
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.ownership import Ownership, RuleOwner
+from dvr_agent.state.proxy_neighbour import ProxyNeighbour
 from dvr_agent.state.route import MAIN_TABLE, Hop, Route, make_route
 from dvr_agent.state.rule import Rule
 from dvr_agent.state.sysctl import Sysctl
@@ -452,6 +453,23 @@ class TestOwnership:
             slices.append((ownership, {bare(link), address, rule, default, inward}))
         for ownership, items in slices:
             assert everything(see(kernel, ownership=ownership)) == items
+
+    def test_proxied_neighbours_belong_to_the_slice_that_has_their_network(self, kernel: Kernel) -> None:
+        join(kernel)
+        one, other = ProxyNeighbour("2001:db8:1::5", NEAR), ProxyNeighbour("2001:db8:2::5", NEAR)
+        add(kernel, A, one, other, one)
+        elsewhere = frozenset({"fpr-one"})
+        for proxied, found in ((("2001:db8:1::/64",), {one}), (("::/0",), {one, other}), ((), set())):
+            slice_ = Ownership(devices=elsewhere, proxied=proxied)
+            assert see(kernel, ownership=slice_).proxy_neighbours == found
+        remove(kernel, A, one, one)
+        assert see(kernel).proxy_neighbours == {other}
+
+    def test_a_device_that_goes_down_loses_its_proxied_neighbours(self, kernel: Kernel) -> None:
+        join(kernel)
+        add(kernel, A, ProxyNeighbour("2001:db8::5", NEAR))
+        change(kernel, A, NEAR_LINK, NEAR_LINK._replace(up=False))
+        assert see(kernel).proxy_neighbours == frozenset()
 
     def test_rules_of_a_slice_are_seen_after_their_device_has_gone(self, kernel: Kernel) -> None:
         """However often the socket was used before: rules are few among many, and are picked out of the dump."""

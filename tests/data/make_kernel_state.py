@@ -38,6 +38,7 @@ def condense(text: str) -> reader.View:
         ),
         rules=reader.parse_rules(json.loads(parts["ip -j rule"]) + json.loads(parts["ip -j -6 rule"])),
         neighbours=reader.parse_neighbours(json.loads(parts["ip -j neigh show nud all"])),
+        proxies=reader.parse_proxies(json.loads(parts.get("ip -j neigh show proxy", "[]"))),
         sysctls=frozenset(reader.Sysctl(key, sysctls.get(key, "absent")) for key in wanted),
         filter=reader.filter_facts(parts["iptables-save"].splitlines())
         | reader.filter_facts(parts["ip6tables-save"].splitlines(), "IPv6: "),

@@ -23,6 +23,8 @@ def main() -> None:
         scenario, host = stem.rsplit("-", 1)
         found = {}
         for path in sorted((Path(sys.argv[1]) / scenario / host).glob("*.txt")):
+            if path.name.startswith("_"):
+                continue
             parts = sections(path.read_text())
             found[path.stem] = {"4": parts["iptables-save"] + "\n", "6": parts["ip6tables-save"] + "\n"}
         (OUTPUT / f"{stem}.json").write_text(json.dumps(found, indent=1) + "\n")

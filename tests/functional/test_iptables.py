@@ -265,10 +265,10 @@ def test_the_reference_agents_chains_go_with_our_first_commit(iptables: LibiptcM
 :neutron-filter-top - [0:0]
 :neutron-l3-agent-FORWARD - [0:0]
 :neutron-l3-agent-local - [0:0]
-:neutron-meter-FORWARD - [0:0]
+:neutron-metadata-FORWARD - [0:0]
 -A FORWARD -j neutron-filter-top
 -A FORWARD -j neutron-l3-agent-FORWARD
--A FORWARD -j neutron-meter-FORWARD
+-A FORWARD -j neutron-metadata-FORWARD
 -A neutron-filter-top -j neutron-l3-agent-local
 -A neutron-l3-agent-FORWARD -i qr-1 -p icmp -j DROP
 COMMIT
@@ -284,9 +284,9 @@ COMMIT
     put(iptables, table)
     assert saved(4, "filter") == [
         ":dvr-FORWARD - [0:0]",
-        ":neutron-meter-FORWARD - [0:0]",
+        ":neutron-metadata-FORWARD - [0:0]",
         "-A FORWARD -j dvr-FORWARD",
-        "-A FORWARD -j neutron-meter-FORWARD",
+        "-A FORWARD -j neutron-metadata-FORWARD",
         "-A dvr-FORWARD -j DROP",
     ]
 

@@ -308,7 +308,7 @@ class TestObjects:
             frozenset(ROUTES),
             frozenset(RULES),
             frozenset(NEIGHBOURS),
-            frozenset(SYSCTLS),
+            sysctls=frozenset(SYSCTLS),
         )
         before = counters.total()
         assert not diff(plumber.observe("router", ownership, [s.key for s in SYSCTLS]), desired)

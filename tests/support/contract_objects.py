@@ -5,6 +5,7 @@ from __future__ import annotations
 from dvr_agent.state.address import Address
 from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.neighbour import Neighbour
+from dvr_agent.state.proxy_neighbour import ProxyNeighbour
 from dvr_agent.state.route import MAIN_TABLE, Hop, make_route
 from dvr_agent.state.rule import Rule
 from tests.support.contract_world import NEAR
@@ -33,4 +34,5 @@ EXAMPLES: list[KernelObject] = [
     Rule(6, 70001, 70001, "2001:db8::1/64"),
     V4_NEIGHBOUR,
     V6_NEIGHBOUR,
+    ProxyNeighbour("2001:db8::5", NEAR),
 ]

@@ -117,6 +117,9 @@ class ScriptedReconciler:
     def planner(self) -> RouterPlanner:
         return self
 
+    def leaves_alone(self, router: Router) -> bool:
+        return router.ha or not router.distributed
+
     def host_hindrances(self) -> tuple[str, ...]:
         return ()
 

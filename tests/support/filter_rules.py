@@ -11,6 +11,7 @@ from dvr_agent.state.filter import (
     CT_STATES,
     CommentMatch,
     ConnmarkMatch,
+    CtHelper,
     CtStateMatch,
     Dnat,
     DportMatch,
@@ -131,6 +132,8 @@ def targets(family: Family, table: str, protocol: str | None) -> st.SearchStrate
         words += [st.builds(SetMark, U32, U32), st.builds(SaveConnmark, U32), st.builds(RestoreConnmark, U32)]
     if table == "raw":
         words.append(st.just(NoTrack()))
+        if protocol:
+            words.append(st.just(CtHelper({"tcp": "ftp", "udp": "tftp"}[protocol])))
     return st.one_of(words)
 
 

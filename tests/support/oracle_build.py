@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
+from dvr_agent.extensions import Extension
 from dvr_agent.model.parse import parse_document
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.factory import make_reconciler
@@ -24,7 +26,12 @@ def parse(scenario: Scenario) -> Router:
 
 
 def make_host(
-    host: lab.Host, name: str, scenarios: list[Scenario], state_path: Path, mode: AgentMode
+    host: lab.Host,
+    name: str,
+    scenarios: Sequence[Scenario],
+    state_path: Path,
+    mode: AgentMode,
+    *extensions: Extension,
 ) -> RouterReconciler:
     """A reconciler for a host of this name and mode, with the external bridges that the scenarios need."""
     networks = {scenario.external_network for scenario in scenarios}
@@ -32,6 +39,7 @@ def make_host(
     for bridge in bridges.values():
         # Else the host itself solicits routers there, and every fg- device learns it as a neighbour.
         lab.run("sysctl", "-qw", f"net.ipv6.conf.{bridge}.disable_ipv6=1")
-    reconciler = make_reconciler(HostSettings(host=name, mode=mode), bridges, state_path)
+    settings = HostSettings(host=name, mode=mode, extensions=frozenset(extensions))
+    reconciler = make_reconciler(settings, bridges, state_path)
     reconciler.load()
     return reconciler

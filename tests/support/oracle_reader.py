@@ -74,6 +74,11 @@ class Sysctl(NamedTuple):
     value: str
 
 
+class ProxyNeighbour(NamedTuple):
+    dst: str
+    device: str
+
+
 @dataclass(frozen=True)
 class View:
     """One namespace.  ``filter`` are the facts of :func:`filter_facts`; ``link_local`` the kernel's own addresses."""
@@ -86,6 +91,7 @@ class View:
     neighbours: frozenset[Neighbour] = frozenset()
     sysctls: frozenset[Sysctl] = frozenset()
     filter: frozenset[str] = frozenset()
+    proxies: frozenset[ProxyNeighbour] = frozenset()
 
 
 def read(namespace: str) -> View:
@@ -102,6 +108,7 @@ def read(namespace: str) -> View:
             sysctls=frozenset(Sysctl(key, sysctl(key)) for key in wanted_sysctls(names)),
             filter=filter_facts(lab.run("iptables-legacy-save").splitlines())
             | filter_facts(lab.run("ip6tables-legacy-save").splitlines(), "IPv6: "),
+            proxies=parse_proxies(_json("ip", "-j", "-6", "neigh", "show", "proxy")),
         )
 
 
@@ -180,6 +187,11 @@ def parse_neighbours(neighbours: Iterable[dict[str, Any]]) -> frozenset[Neighbou
     )
 
 
+def parse_proxies(proxies: Iterable[dict[str, Any]]) -> frozenset[ProxyNeighbour]:
+    """Proxied neighbours."""
+    return frozenset(ProxyNeighbour(item["dst"], item["dev"]) for item in proxies)
+
+
 _WORD = {
     "dst": re.compile(r"(?<!\S)-d (\S+)"),
     "src": re.compile(r"(?<!\S)-s (\S+)"),
@@ -188,6 +200,9 @@ _WORD = {
     "dnat": re.compile(r"-j DNAT --to-destination (\S+)"),
     "snat": re.compile(r"-j SNAT --to-source (\S+)"),
     "mark": re.compile(r"-j MARK --set-x?mark (\S+)"),
+    "helper": re.compile(r"-p (\S+) .*?--dport (\d+) -j CT --helper (\S+)"),
+    "open": re.compile(r"(?<!\S)-d (\S+) -i (qg-\S+) -j ACCEPT"),
+    "closed": re.compile(r"(?<!\S)-d (\S+) -i (qg-\S+) -j (?:DROP|neutron-l3-agent-NDP)"),
     "drop": re.compile(r"-m mark ! --mark (\S+) .*?-j DROP"),
 }
 
@@ -213,6 +228,12 @@ def filter_facts(lines: Iterable[str], prefix: str = "") -> frozenset[str]:
             facts.add(f"entering {word['iif']}{' to ' + word['dst'] if 'dst' in word else ''} marks {word['mark']}")
         elif "drop" in word and "oif" in word:
             facts.add(f"leaving {word['oif']} needs mark {word['drop']}")
+        elif found := _WORD["helper"].search(line):
+            facts.add(f"helper {found[3]} reads {found[1]} port {found[2]}")
+        elif found := _WORD["open"].search(line):
+            facts.add(f"entering {found[2]} to {found[1]} is accepted")
+        elif found := _WORD["closed"].search(line):
+            facts.add(f"entering {found[2]} to {found[1]} is dropped")
         elif "--notrack" in line:
             facts.add("nothing is tracked")
     return frozenset(prefix + fact for fact in facts)
@@ -237,7 +258,8 @@ def from_json(data: dict[str, list[Any]]) -> View:
         name: frozenset(kind(*values) for values in data[name]) for name, kind in kinds.items()
     }
     routes = frozenset(Route(table, dst, tuple(hops), protocol) for table, dst, hops, protocol in data["routes"])
-    return View(**made, routes=routes, filter=frozenset(data["filter"]))
+    proxies = frozenset(ProxyNeighbour(*values) for values in data.get("proxies", []))  # older files lack them
+    return View(**made, routes=routes, filter=frozenset(data["filter"]), proxies=proxies)
 
 
 def _json(*words: str) -> Any:

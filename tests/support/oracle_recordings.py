@@ -89,6 +89,20 @@ class Scenario:
         (state_path / "fip-priorities").write_text("".join(priorities))
 
 
+@dataclass(frozen=True)
+class FeatureScenario(Scenario):
+    """A scenario of ``tests/data/feature_documents``.  Those of one name are steps of one router's life."""
+
+    @cached_property
+    def raw(self) -> bytes:
+        return (DATA / "feature_documents" / f"{self}.json").read_bytes()
+
+    @cached_property
+    def recorded(self) -> dict[str, reader.View]:
+        text = (DATA / "feature_kernel_state" / f"{self}.json").read_text()
+        return {name: reader.from_json(view) for name, view in json.loads(text).items()}
+
+
 def recorded_scenarios() -> list[Scenario]:
     """All that have a recorded kernel state."""
     stems = sorted(path.stem for path in (DATA / "kernel_state").glob("*.json"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
+from dvr_agent.extensions import Extension
 from dvr_agent.model.parse import parse_document
 from dvr_agent.reconcile.api import Result
 from dvr_agent.reconcile.factory import make_reconciler
@@ -22,10 +23,13 @@ NODE = "node1"
 class World:
     """The host, its reconciler, and everything beyond."""
 
-    def __init__(self, host: lab.Host, state_path: Path, mode: AgentMode = AgentMode.DVR_SNAT) -> None:
+    def __init__(
+        self, host: lab.Host, state_path: Path, mode: AgentMode = AgentMode.DVR_SNAT, *extensions: Extension
+    ) -> None:
         self.host, self.cloud = host, Cloud(NODE)
         self._bridges = {PUBLIC.id: host.bridge("br-ex"), SCOPED.id: host.bridge("br-scoped")}
-        self._settings, self._state_path = HostSettings(host=NODE, mode=mode), state_path
+        self._settings = HostSettings(host=NODE, mode=mode, extensions=frozenset(extensions))
+        self._state_path = state_path
         self.reconciler = self.start_agent()
         host.vm("internet", "br-ex", (f"{INTERNET}/24", f"{INTERNET6}/64"), mtu=1500)
         host.vm("scoped-internet", "br-scoped", f"{SCOPED_INTERNET}/24", mtu=1500)

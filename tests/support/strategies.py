@@ -14,6 +14,7 @@ from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import KINDS, NamespaceState
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.ownership import Ownership
+from dvr_agent.state.proxy_neighbour import ProxyNeighbour
 from dvr_agent.state.route import Hop, Route, make_route
 from dvr_agent.state.rule import Rule
 from dvr_agent.state.sysctl import Sysctl
@@ -52,6 +53,9 @@ RULES = st.frozensets(
     max_size=5,
 )
 NEIGHBOURS = _unique(st.builds(Neighbour, ADDRESSES, DEVICES, MACS), lambda neighbour: neighbour.key)
+PROXY_NEIGHBOURS = st.frozensets(
+    st.builds(ProxyNeighbour, st.sampled_from(["2001:db8::5", "2001:db8::6"]), DEVICES), max_size=5
+)
 SYSCTLS = _unique(
     st.builds(
         Sysctl, st.sampled_from(["ipv4/ip_forward", "ipv4/conf/qr-a/send_redirects"]), st.sampled_from(["0", "1"])
@@ -72,6 +76,7 @@ OBJECTS: dict[type[KernelObject], st.SearchStrategy[frozenset[Any]]] = {
     Route: ROUTES,
     Rule: RULES,
     Neighbour: NEIGHBOURS,
+    ProxyNeighbour: PROXY_NEIGHBOURS,
     Sysctl: SYSCTLS,
 }
 """Sets of objects of each kind."""
@@ -79,7 +84,7 @@ OBJECTS: dict[type[KernelObject], st.SearchStrategy[frozenset[Any]]] = {
 STATES = st.builds(
     NamespaceState,
     st.just("qrouter-x"),
-    st.just(Ownership(prefixes=("qr-", "rfp-"))),
+    st.just(Ownership(prefixes=("qr-", "rfp-"), proxied=("::/0",))),
     tables=TABLES,
     **{kind.field: OBJECTS[kind.type] for kind in KINDS if kind.type in OBJECTS},  # test_kinds names what is missing
 )

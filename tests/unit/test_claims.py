@@ -178,14 +178,13 @@ def test_a_router_without_a_good_document_keeps_what_it_has(bench: Bench, one: R
 
 
 @pytest.mark.parametrize("restart", [False, True])
-@pytest.mark.parametrize("is_ha", [True, False])
 @pytest.mark.parametrize("name", CASES)
 def test_a_router_that_is_left_alone_keeps_what_it_has_until_its_namespaces_go(
-    bench: Bench, name: str, is_ha: bool, restart: bool
+    bench: Bench, name: str, restart: bool
 ) -> None:
     one, (two, key) = with_fip(make_router("one", 1)), CASES[name]
     bench.reconciler.reconcile(one)
-    left_alone = replace(one, ha=is_ha, distributed=is_ha)
+    left_alone = replace(one, ha=True)
     if restart:
         bench.restart()
         bench.reconciler.begin_resync([("b", two), ("a", left_alone)])

@@ -15,7 +15,7 @@ from dvr_agent.desired.allocation import PAIRS
 from dvr_agent.desired.build import DesiredRouter, desired_router
 from dvr_agent.desired.host_allocations import HostAllocations, generated_mac, new_fip_pair
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
-from dvr_agent.desired.host_view import make_view
+from dvr_agent.desired.host_view import left_alone_reason, make_view
 from dvr_agent.desired.scope_marks import scope_marks
 from dvr_agent.desired.table_ids import redirect_index
 from dvr_agent.errors import NotSupportedError
@@ -24,7 +24,7 @@ from dvr_agent.model.router import ExtraRoute
 from dvr_agent.state.address import link_local
 from dvr_agent.state.rule import KERNEL_RULES
 from tests.support.desired_state import desired
-from tests.support.recorded_documents import DOCUMENTS, load
+from tests.support.recorded_documents import DOCUMENTS, load, load_features
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,29 @@ def test_names_are_cut_to_fourteen_characters() -> None:
     assert names.parse_namespace("qrouter-mine") is None
 
 
-@pytest.mark.parametrize("scenario", ["m_ha_dvr", "n_legacy_router"])
-def test_ha_and_centralized_routers_are_left_alone(scenario: str) -> None:
-    with pytest.raises(NotSupportedError):
-        desired(load(scenario, "compute1"), "compute1")
+def test_ha_routers_are_left_alone() -> None:
+    with pytest.raises(NotSupportedError, match="HA"):
+        desired(load("m_ha_dvr", "compute1"), "compute1")
+
+
+@pytest.mark.parametrize(
+    ("mode", "gateway_host", "reason"),
+    [
+        (AgentMode.DVR_SNAT, "compute1", ""),
+        (AgentMode.DVR_SNAT, None, ""),
+        (AgentMode.DVR_SNAT, "compute7", "its host is compute7"),
+        (AgentMode.DVR, "compute1", "agent_mode is dvr,"),
+        (AgentMode.DVR_NO_EXTERNAL, None, "agent_mode is dvr_no_external,"),
+    ],
+)
+def test_legacy_routers_are_built_on_their_host_only(mode: AgentMode, gateway_host: str | None, reason: str) -> None:
+    router = replace(load_features("q4_legacy", "compute1"), gateway_host=gateway_host)
+    settings = HostSettings("compute1", mode)
+    assert reason in left_alone_reason(router, settings)
+    assert bool(left_alone_reason(router, settings)) == bool(reason)
+    if reason:
+        with pytest.raises(NotSupportedError, match=reason):
+            make_view(router, settings)
 
 
 @pytest.mark.parametrize("path", sorted(DOCUMENTS.glob("[a-jlp]*.json")), ids=lambda path: path.stem)

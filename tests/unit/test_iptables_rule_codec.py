@@ -9,6 +9,7 @@ from dvr_agent.kernel.iptables.layout import LAYOUTS, OFFSETS
 from dvr_agent.kernel.iptables.rule_codec import decode, encode
 from dvr_agent.state.filter import (
     CommentMatch,
+    CtHelper,
     CtStateMatch,
     Dnat,
     DportMatch,
@@ -60,6 +61,9 @@ def test_what_is_encoded_reads_back_as_the_same_rule(found: tuple[Family, Filter
         (FilterRule(Redirect(9697)), "needs -p"),
         (FilterRule(ACCEPT, protocol="tcp", matches=(DportMatch("tcp", 0, 65536),)), r"0\.\.65535"),
         (FilterRule(ACCEPT, protocol="udp", matches=(DportMatch("tcp", 80, 80),)), "needs -p tcp"),
+        (FilterRule(CtHelper("ftp")), "needs -p"),
+        (FilterRule(CtHelper("a-name-of-16-byt"), protocol="tcp"), "names of helpers"),
+        (FilterRule(CtHelper("f tp"), protocol="tcp"), "names of helpers"),
         (FilterRule(SetMark(1 << 32)), "32 bits"),
         (FilterRule(SetMark(1, -1)), "32 bits"),
         (FilterRule(ACCEPT, matches=(MarkMatch(-1),)), "32 bits"),

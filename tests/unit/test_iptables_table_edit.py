@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dvr_agent.kernel.iptables.manager import check_table
-from dvr_agent.kernel.iptables.table_decoder import JumpAt, Snapshot, is_ours
+from dvr_agent.kernel.iptables.table_decoder import JumpAt, Snapshot
 from dvr_agent.kernel.iptables.table_edit import edit_list, edit_script
-from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain
+from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain, stale_chains
 from dvr_agent.state.filter import Chain, FilterRule, Jump, Table, Verdict, make_table
 
 ITEMS = st.lists(st.integers(0, 6), max_size=12)
@@ -100,8 +100,8 @@ def test_only_neutron_l3_agents_chains_are_stale() -> None:
     others = ("neutron-meter-FORWARD", "neutron-filter-top2", "dvr-FORWARD", "PREROUTING")
     assert all(map(is_l3_agent_chain, stale))
     assert not any(map(is_l3_agent_chain, others))
-    assert is_ours("dvr-FORWARD")
-    assert not is_ours("operator")
+    assert stale_chains((*stale, *others[1:])) == set(stale)
+    assert stale_chains((*stale, *others)) == {"neutron-l3-agent-PREROUTING", "neutron-postrouting-bottom"}
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,13 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from dvr_agent.kernel.ip_text import ip_text
-from dvr_agent.kernel.netlink import address, link, message, neighbour, route, rule
+from dvr_agent.kernel.netlink import address, link, message, neighbour, proxy_neighbour, route, rule
 from dvr_agent.kernel.netlink.explain import explain
 from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, Request
 from dvr_agent.kernel.netlink.schema import attribute, attributes, positions
 from dvr_agent.state.address import Address
 from dvr_agent.state.neighbour import Neighbour
+from dvr_agent.state.proxy_neighbour import ProxyNeighbour
 from dvr_agent.state.route import Hop, Route, make_route
 from dvr_agent.state.rule import Rule
 from tests.support.wire_values import cidrs, encoded, macs, mtus, names, tables
@@ -287,6 +288,24 @@ class TestNeighbour:
         base = {"family": AF_INET, "ifindex": 2, "state": 0x80}
         attributes = [("NDA_DST", "10.0.0.1"), ("NDA_LLADDR", "fa:16:3e:00:00:01")]
         assert not list(neighbour.decode_neighbours([encoded(ndmsg, base | fields, attributes)], DEVICES))
+
+
+class TestProxyNeighbour:
+    @given(v6, st.sampled_from(sorted(DEVICES)))
+    def test_both_ways(self, dst: str, index: int) -> None:
+        wanted = ProxyNeighbour(dst, DEVICES[index])
+        found = theirs(ndmsg, proxy_neighbour.add_proxy_neighbour(wanted, index))
+        assert (found["family"], found["ifindex"], found["flags"]) == (AF_INET6, index, 8)
+        assert found.get_attr("NDA_DST") == dst
+        fields = {"family": AF_INET6, "ifindex": index, "flags": 8}
+        data = encoded(ndmsg, fields, [("NDA_DST", dst)])
+        assert list(proxy_neighbour.decode_proxy_neighbours([data], DEVICES)) == [wanted]
+
+    @pytest.mark.parametrize("fields", [{"flags": 0}, {"ifindex": 9}, {"family": AF_INET}])
+    def test_other_entries_are_left_out(self, fields: dict[str, int]) -> None:
+        base = {"family": AF_INET6, "ifindex": 2, "flags": 8}
+        data = encoded(ndmsg, base | fields, [("NDA_DST", "2001:db8::5")])
+        assert not list(proxy_neighbour.decode_proxy_neighbours([data], DEVICES))
 
 
 class TestMessage:

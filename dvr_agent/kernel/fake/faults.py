@@ -25,6 +25,7 @@ METHODS = (
     "iptables.withdraw",
     "iptables.commit",
     "iptables.save",
+    "iptables.helper_families",
     "nftables.observe",
     "nftables.remove",
     "iptables.reserve",

@@ -14,20 +14,32 @@ from dvr_agent.kernel.fake.faults import Call, Faults
 from dvr_agent.kernel.fake.plumber import FakePlumber
 from dvr_agent.kernel.fake.world import FakeLink, FakeNamespace, World
 from dvr_agent.kernel.iptables.manager import l3_agent_part
-from dvr_agent.state.filter import Jump, Table, TableKey
+from dvr_agent.state.filter import Family, Jump, Table, TableKey, Transport
 from dvr_agent.state.namespace import Announcement
+
+HELPERS: dict[tuple[str, str], frozenset[Family]] = {
+    ("ftp", "tcp"): frozenset({4, 6}),
+    ("tftp", "udp"): frozenset({4, 6}),
+    ("sip", "tcp"): frozenset({4, 6}),
+    ("sip", "udp"): frozenset({4, 6}),
+    ("Q.931", "tcp"): frozenset({4, 6}),
+    ("pptp", "tcp"): frozenset({4}),
+}
+"""Connection tracking helpers of Linux with the families that it has them for; the fake kernel knows no others."""
 
 
 class FakeKernel:
     """The fake kernel as tests see it: its contents, its log, its failures.
 
     :ivar world: all namespaces; tests change them as an operator, or as packets that make connections, would
+    :ivar helpers: (connection tracking helper, protocol) → families for which this kernel has it
     :ivar sent: (namespace, announcement) in the order in which they were sent
     """
 
     def __init__(self) -> None:
         self.world = World()
         self.counters = WriteCounters()
+        self.helpers: dict[tuple[str, str], frozenset[Family]] = dict(HELPERS)
         self.sent: list[tuple[str, Announcement]] = []
         self.faults = Faults()
 
@@ -182,6 +194,10 @@ class _Iptables(_Part):
         self._call("iptables.save", namespace)
         there = self._fake.inside(namespace)
         return "".join(map(_saved, (there.tables[key] for key in sorted(there.tables))))
+
+    def helper_families(self, name: str, protocol: Transport) -> frozenset[Family]:
+        self._call("iptables.helper_families", name, protocol)
+        return self._fake.helpers.get((name, protocol), frozenset())
 
 
 class _Nftables(_Part):

@@ -16,6 +16,7 @@ from dvr_agent.state.address import ADDRESS_KIND, Address
 from dvr_agent.state.filter import Table, TableKey
 from dvr_agent.state.kind import AnyKind
 from dvr_agent.state.neighbour import NEIGHBOUR_KIND, Neighbour
+from dvr_agent.state.proxy_neighbour import PROXY_NEIGHBOUR_KIND
 from dvr_agent.state.route import ROUTE_KIND, Route
 from dvr_agent.state.rule import KERNEL_RULES, RULE_KIND, Rule
 
@@ -41,6 +42,8 @@ DEVICE_SYSCTLS = {
     "ipv6/conf/{}/accept_ra": "1",
     "ipv6/conf/{}/disable_ipv6": "0",
     "ipv6/conf/{}/forwarding": "0",
+    "ipv6/conf/{}/proxy_ndp": "0",
+    "ipv6/neigh/{}/proxy_delay": "80",
 }
 """Parameters that come with a device."""
 
@@ -124,6 +127,7 @@ class FakeNamespace:
         for address in [one for one in addresses.values() if one.device == name and is_v6(one.cidr)]:
             del addresses[address]
         self.drop_neighbours(name)
+        self._drop(PROXY_NEIGHBOUR_KIND, name)
         self._drop_routes(name, (4, 6), unregistered=False)
 
     def set_mac(self, name: str, mac: str) -> None:

@@ -17,6 +17,7 @@ from dvr_agent.kernel.iptables.layout import LAYOUTS, STANDARD, extension
 from dvr_agent.state.filter import (
     CommentMatch,
     ConnmarkMatch,
+    CtHelper,
     CtStateMatch,
     Dnat,
     DportMatch,
@@ -72,6 +73,8 @@ CONNMARK_SAVE, CONNMARK_RESTORE = 1, 2
 CT = struct.Struct("=HHII16s32s4x8x")
 """``struct xt_ct_target_info_v1``: flags, zone, events, helper, timeout, kernel pointer (not for us)."""
 XT_CT_NOTRACK = 1
+HELPER_NAME_MAX = 15
+"""``struct xt_ct_target_info_v1``: 16 bytes with the final zero."""
 
 U32 = 0xFFFFFFFF
 _ZERO_PORT = bytes(2)
@@ -181,6 +184,8 @@ def encode_target(target: Target, family: Family) -> bytes:
             return extension("CONNMARK", 2, CONNMARK.pack(0, _u32(target.mask), target.mask, 0, 0, mode))
         case NoTrack():
             return extension("CT", 2, CT.pack(XT_CT_NOTRACK, 0, 0, 0, b"", b""))
+        case CtHelper():
+            return extension("CT", 2, CT.pack(0, 0, 0, 0, _helper_name(target.name), b""))
         case _:
             raise ValueError("a target that is not ours cannot be written")
 
@@ -202,6 +207,12 @@ def _encode_nat(target: Dnat | Snat | Redirect, family: Family) -> bytes:
             return _nat("SNAT", 1, family, flags, _address(target.address, family), None)
         case Redirect():
             return _nat("REDIRECT", 0, family, PROTO_SPECIFIED, b"", (target.port, target.port))
+
+
+def _helper_name(name: str) -> bytes:
+    if not 0 < len(name) <= HELPER_NAME_MAX or not name.isascii() or not name.isprintable() or " " in name:
+        raise ValueError(f"names of helpers have 1 to {HELPER_NAME_MAX} printable characters without blanks: {name!r}")
+    return name.encode()
 
 
 def _nat(name: str, revision6: int, family: Family, flags: int, address: bytes, ports: tuple[int, int] | None) -> bytes:
@@ -269,8 +280,12 @@ def _decode_connmark(data: bytes) -> Target | None:
 def _decode_ct(data: bytes) -> Target | None:
     flags, *rest = CT.unpack_from(data)
     zone, events, expectations, helper, timeout = rest
-    plain = not (zone or events or expectations or helper.strip(b"\0") or timeout.strip(b"\0"))
-    return NoTrack() if flags == XT_CT_NOTRACK and plain else None
+    if zone or events or expectations or timeout.strip(b"\0"):
+        return None
+    name = helper.partition(b"\0")[0]
+    if flags == XT_CT_NOTRACK and not name:
+        return NoTrack()
+    return CtHelper(name.decode("ascii")) if not flags and name else None
 
 
 _TARGETS: dict[tuple[str, int, Family], Callable[[bytes], Target | None]] = {

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.iptables.helper_probe import HelperProbe
 from dvr_agent.kernel.iptables.layout import BUILTINS
 from dvr_agent.kernel.iptables.libiptc import Handle, library
 from dvr_agent.kernel.iptables.lock import TIMEOUT, XTABLES_LOCK, xtables_lock
@@ -27,7 +28,7 @@ from dvr_agent.kernel.iptables.save import save_text
 from dvr_agent.kernel.iptables.table_decoder import Snapshot
 from dvr_agent.kernel.iptables.table_edit import Edit, edit_script
 from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain
-from dvr_agent.state.filter import CHAIN_PREFIX, Family, FilterRule, Jump, Table, TableKey
+from dvr_agent.state.filter import CHAIN_PREFIX, Family, FilterRule, Jump, Table, TableKey, Transport
 
 COMMIT_TRIES = 4
 """A table that changes between its reading and its commit is read and edited again, three times at most."""
@@ -56,6 +57,7 @@ class LibiptcManager:
         self._namespaces = namespaces
         self._counters = counters
         self._reader = TableReader(namespaces)
+        self._helpers = HelperProbe()
         self._lock_path, self._lock_timeout = lock_path, lock_timeout
         self._reserved = threading.local()
 
@@ -76,6 +78,13 @@ class LibiptcManager:
         Rules in our chains that ``state.filter`` cannot express are printed as comments.
         """
         return save_text(self.observe(namespace, [(family, name) for family in FAMILIES for name in BUILTINS]))
+
+    def helper_families(self, name: str, protocol: Transport) -> frozenset[Family]:
+        """Return the families for which the kernel has this connection tracking helper; empty: it has none.
+
+        :raises KernelError: it could not be asked
+        """
+        return self._helpers.families(name, protocol)
 
     @contextlib.contextmanager
     def reserve(self) -> Iterator[None]:

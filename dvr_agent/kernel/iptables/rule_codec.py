@@ -36,6 +36,7 @@ from dvr_agent.kernel.iptables.layout import (
     Layout,
 )
 from dvr_agent.state.filter import (
+    CtHelper,
     Dnat,
     DportMatch,
     Family,
@@ -121,6 +122,8 @@ def _check_protocol(rule: FilterRule) -> None:
     ports = isinstance(target, Redirect) or (isinstance(target, Dnat) and target.ports is not None)
     if ports and rule.protocol is None:
         raise ValueError("translating ports needs -p tcp or -p udp")
+    if isinstance(target, CtHelper) and rule.protocol is None:
+        raise ValueError("a connection tracking helper needs -p tcp or -p udp")
     if isinstance(target, Jump):
         check_chain_name(target.chain)
 

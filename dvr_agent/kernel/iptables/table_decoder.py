@@ -25,7 +25,7 @@ from dvr_agent.kernel.iptables.layout import (
     Layout,
 )
 from dvr_agent.kernel.iptables.rule_codec import decode
-from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain
+from dvr_agent.kernel.l3_agent_chains import stale_chains
 from dvr_agent.state.filter import (
     CHAIN_PREFIX,
     Chain,
@@ -44,14 +44,11 @@ _STANDARD_HEAD = b"\0"
 _ERROR_HEAD = ERROR.encode() + b"\0"
 
 
-def is_ours(chain: str) -> bool:
-    """True for a chain that the agent manages: its own, and stale chains of neutron-l3-agent, which it removes."""
-    return chain.startswith(CHAIN_PREFIX) or is_l3_agent_chain(chain)
-
-
 @dataclass(frozen=True, slots=True)
 class JumpAt:
-    """A rule in a built-in chain that leads to a chain of ours (:func:`is_ours`).
+    """A rule in a built-in chain that leads to a chain which the agent manages.
+
+    These are its own, and stale chains of neutron-l3-agent, which it removes.
 
     :ivar position: from 0, among the rules of the built-in chain
     :ivar plain: the rule has no match, as the agent writes it; another program wrote a rule with matches
@@ -150,13 +147,15 @@ def decode_table(key: TableKey, info: bytes, blob: bytes) -> Snapshot:
     entries = _walk(layout, blob)
     chains = _chains(info, blob, entries)
     heads = {found[0].start: chain for chain, found in chains.items()}
+    managed = stale_chains(chains) | {chain for chain in chains if chain.startswith(CHAIN_PREFIX)}
+    aims = {start: chain for start, chain in heads.items() if chain in managed}
     jumps: list[JumpAt] = []
     ours: list[Chain] = []
     for chain, found in chains.items():
         rules = found[:-1]  # the last entry is the policy
         if chain in HOOKS:
-            jumps += _jumps(layout, blob, chain, rules, heads)
-        elif is_ours(chain):
+            jumps += _jumps(layout, blob, chain, rules, aims)
+        elif chain in managed:
             ours.append(Chain(chain, tuple(_rule(family, layout, blob, entry, heads) for entry in rules)))
     plain = tuple(sorted((jump.builtin, jump.chain) for jump in jumps if jump.plain))
     policies = {chain: _verdict(blob, found[-1]) for chain, found in chains.items() if chain in HOOKS}
@@ -214,12 +213,16 @@ def _verdict(blob: bytes, entry: _EntrySpan) -> int:
     return int(_VERDICT.unpack_from(blob, entry.target + EXTENSION.size)[0])
 
 
-def _jumps(layout: Layout, blob: bytes, builtin: str, rules: list[_EntrySpan], heads: dict[int, str]) -> list[JumpAt]:
+def _jumps(layout: Layout, blob: bytes, builtin: str, rules: list[_EntrySpan], aims: dict[int, str]) -> list[JumpAt]:
+    """Return the jumps to chains that the agent manages.
+
+    :param aims: offset of the first entry → name of these chains
+    """
     found = []
     for position, entry in enumerate(rules):
-        chain = _jump_target(blob, entry, heads)
-        if chain is not None and is_ours(chain):
-            plain = _rule(layout.family, layout, blob, entry, heads) == FilterRule(Jump(chain))
+        chain = _jump_target(blob, entry, aims)
+        if chain is not None:
+            plain = _rule(layout.family, layout, blob, entry, aims) == FilterRule(Jump(chain))
             found.append(JumpAt(builtin, position, chain, plain))
     return found
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dvr_agent.kernel.iptables.layout import BUILTINS
-from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain
+from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain, stale_chains
 from dvr_agent.kernel.netlink.message import FAMILY_OF_AF, Request
 from dvr_agent.kernel.nftables.message import (
     FAMILIES,
@@ -36,8 +36,9 @@ class NftTable:
 
     @property
     def stale_chains(self) -> tuple[ChainInfo, ...]:
-        """The chains of neutron-l3-agent."""
-        return tuple(chain for chain in self.chains if is_l3_agent_chain(chain.name))
+        """The chains of neutron-l3-agent that are removed."""
+        stale = stale_chains([chain.name for chain in self.chains])
+        return tuple(chain for chain in self.chains if chain.name in stale)
 
     @property
     def jumps(self) -> tuple[RuleInfo, ...]:
@@ -49,7 +50,8 @@ class NftTable:
     @property
     def is_deletable(self) -> bool:
         """True if the table has no rules, chains, sets or policies of other programs."""
-        others = [chain for chain in self.chains if not is_l3_agent_chain(chain.name)]
+        stale = {chain.name for chain in self.stale_chains}
+        others = [chain for chain in self.chains if chain.name not in stale]
         builtins = BUILTINS.get(self.info.name, ())
         if self.info.use != len(self.chains):
             return False  # sets, maps or objects: not made by iptables-nft
@@ -62,7 +64,11 @@ class NftTable:
 
 def tables_with_stale_chains(chains: Sequence[ChainInfo]) -> list[tuple[int, str]]:
     """Return (family, name) of the tables in which neutron-l3-agent has chains, sorted."""
-    return sorted({(one.family, one.table) for one in chains if one.family in FAMILIES and is_l3_agent_chain(one.name)})
+    names: dict[tuple[int, str], list[str]] = {}
+    for one in chains:
+        if one.family in FAMILIES:
+            names.setdefault((one.family, one.table), []).append(one.name)
+    return sorted(place for place, found in names.items() if stale_chains(found))
 
 
 def as_table(found: NftTable) -> Table:

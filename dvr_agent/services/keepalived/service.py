@@ -100,13 +100,16 @@ class KeepalivedService:
         except ServiceError as exc:
             raise ServiceError(f"no VRRP: {exc}") from exc
 
-    def leave(self, place: VrrpPlace, stays: bool) -> None:
+    def leave(self, place: VrrpPlace) -> bool:
         """End the keepalived of a router that has become another kind of router.
 
-        Where the namespace stays, its addresses do: they are the router's own from now on.
+        Where its namespace stays, addresses do: they are the router's own from now on.
         """
-        if self._has_traces(place.router_id):
-            self._end(place.router_id, signal.SIGKILL if stays else signal.SIGTERM)
+        if not self._has_traces(place.router_id):
+            return False
+        stays = bool(place.namespace) and self._children.find(place.router_id, self._program(place))
+        self._end(place.router_id, signal.SIGKILL if stays else signal.SIGTERM)
+        return True
 
     def plan_remove(self, router_id: str) -> list[str]:
         """Return the line for ending the router's keepalived, if it has a process or a file."""
@@ -191,9 +194,7 @@ class KeepalivedService:
 
     def _has_traces(self, router_id: str) -> bool:
         """Return True if the router has a process or a file of keepalived."""
-        if router_id in self._children or self._files(router_id).exist:
-            return True
-        return self._children.has_stale(router_id, self._program_of(router_id))
+        return router_id in self._children or self._files(router_id).exist
 
     def _files(self, router_id: str) -> RouterFiles:
         return RouterFiles(self._confs, router_id)

@@ -13,7 +13,7 @@ from dvr_agent.state.virtual_router import VirtualRouterState
 class VrrpPlace:
     """The virtual router of a router on this host.
 
-    :ivar namespace: in which its addresses are
+    :ivar namespace: in which its addresses are; empty: there is none of it on this host
     :ivar state: None: this host takes no part in it, or it is no HA router
     :ivar is_master: this host is the master, by what the namespace had when it was read
     """
@@ -36,9 +36,11 @@ class VrrpService(Service, Protocol):
         :raises ServiceError: it is not spoken; the call may be repeated
         """
 
-    def leave(self, place: VrrpPlace, stays: bool) -> None:
+    def leave(self, place: VrrpPlace) -> bool:
         """End VRRP of a router that is none of VRRP's any more, before its namespaces change.
 
-        :param stays: the namespace stays, with its addresses if it has them; False: another host may take over at once
+        Addresses stay if their namespace does; else another host may take over at once.
+
+        :returns: True if there was something to end
         :raises ServiceError: a process does not end; the call may be repeated
         """

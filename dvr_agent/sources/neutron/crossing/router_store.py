@@ -66,6 +66,12 @@ class StoredRouter:
     def may_be_built(self) -> bool:
         """False if the router is of a kind that this agent leaves alone."""
         router = self.router
+        return router is None or not router.ha
+
+    @property
+    def may_be_distributed(self) -> bool:
+        """False for a router that has nothing in a fip namespace."""
+        router = self.router
         return router is None or (router.distributed and not router.ha)
 
     def may_have_port_in(self, network_id: str) -> bool:

@@ -154,7 +154,7 @@ class Fetcher:
         """Delete the agent gateway ports of external networks that no router of this host uses any more."""
         for network_id in self._shared.gateway_ports.unreferenced():
             routers = self._routers.all().values()
-            if any(one.may_be_built and one.may_have_gateway_in(network_id) for one in routers):
+            if any(one.may_be_distributed and one.may_have_gateway_in(network_id) for one in routers):
                 continue  # a router is about to use it
             try:
                 self._plugin.delete_agent_gateway_port(network_id)

@@ -137,7 +137,7 @@ class FipStatuses:
         return dict.fromkeys(sorted(self._reported_here(view) - in_kernel), ERROR)
 
     def _is_reported_here(self, view: HostView, fip: FloatingIp) -> bool:
-        return view.snat_here if fip.is_central else fip.host == self._settings.host
+        return view.gateway_here is not None if view.is_central(fip) else fip.host == self._settings.host
 
     def _removed(self, router_id: str, state: _RouterStatuses) -> None:
         """Forget a router that left this host; its floating IPs are unassociated, or on other hosts."""

@@ -1,0 +1,37 @@
+"""What the desired state of L3 agent extensions needs to know of this kernel.  Used by ``draft``; reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dvr_agent.desired.conntrack_helpers import TRANSPORTS, kernel_name, served_helpers
+from dvr_agent.desired.host_view import HostView, MissingHelper
+from dvr_agent.reconcile.reader import IptablesReader
+from dvr_agent.state.filter import Family
+from dvr_agent.state.namespace import NamespaceState
+
+_FAMILIES: tuple[Family, Family] = (4, 6)
+
+
+def missing_helpers(iptables: IptablesReader, view: HostView) -> frozenset[MissingHelper]:
+    """Return which of the router's conntrack helpers this kernel lacks, by family and protocol.
+
+    The kernel would refuse the whole table for one of them.
+    """
+    found: set[MissingHelper] = set()
+    for helper in served_helpers(view):
+        transport, name = TRANSPORTS.get(helper.protocol), kernel_name(helper)
+        if transport is not None:
+            families = iptables.helper_families(name, transport)
+            found |= {MissingHelper(one, name, transport) for one in _FAMILIES if one not in families}
+    return frozenset(found)
+
+
+def found_proxies(view: HostView, states: Iterable[NamespaceState | None]) -> tuple[tuple[str, str], ...]:
+    """Return (namespace, address) of the proxied neighbours there; empty if those of the document are known.
+
+    What the kernel has then stays as it is.
+    """
+    if view.router.features.ndp_proxies is not None:
+        return ()
+    return tuple(sorted({(state.name, one.dst) for state in states if state for one in state.proxy_neighbours}))

@@ -1,0 +1,71 @@
+"""Legacy routers: same documents, equivalent kernel, through the recorded life of one router."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dvr_agent.attach.openvswitch.factory import open_openvswitch
+from dvr_agent.config import attach_settings, load
+from dvr_agent.desired.host_settings import AgentMode, HostSettings
+from dvr_agent.kernel.linux import open_kernel
+from dvr_agent.reconcile.reconciler import RouterReconciler
+from tests.support import lab, ovs
+from tests.support.oracle_build import make_host, parse
+from tests.support.oracle_normalise import as_wanted, differences, normalised
+from tests.support.oracle_recordings import FeatureScenario
+from tests.support.oracle_watch import until_settled, writes_seen
+
+LIFE = [FeatureScenario(name, "compute1") for name in ("q4_legacy", "q4_legacy_changed", "q4_legacy_no_gateway")]
+
+
+LEFT_OVER = {"destination 203.0.113.203/32 becomes 10.2.0.160", "source 10.2.0.160/32 becomes 203.0.113.203"}
+"""What neutron-l3-agent forgets of a floating IP when the router's gateway is cleared."""
+
+
+def compare(scenario: FeatureScenario, kinds: bool = False) -> list[str]:
+    recorded = as_wanted(scenario.recorded)
+    if scenario.name == "q4_legacy_no_gateway":
+        recorded = {name: replace(view, filter=view.filter - LEFT_OVER) for name, view in recorded.items()}
+    actual = normalised(scenario.observe(), scenario.document, kinds=kinds)
+    return differences(normalised(recorded, scenario.document, kinds=kinds), actual)
+
+
+@contextmanager
+def open_vswitch_reconciler(tmp_path: Path) -> Iterator[RouterReconciler]:
+    with ovs.open_vswitch() as switch:
+        (tmp_path / "conf").write_text(f"[OVS]\novsdb_connection={switch.connection}\n")
+        kernel = open_kernel()
+        driver = open_openvswitch(attach_settings(load(["--config-file", str(tmp_path / "conf")])).ovs, kernel)
+        reconciler = RouterReconciler(kernel, driver, HostSettings("compute1", AgentMode.DVR_SNAT), tmp_path)
+        reconciler.load()
+        yield reconciler
+        driver.close()
+
+
+@pytest.mark.parametrize("layer2", ["bridge", "openvswitch"])
+@pytest.mark.parametrize("steps", [LIFE, LIFE[::-1]], ids=["forwards", "backwards"])
+def test_kernel_is_equivalent_to_the_reference_agents(
+    host: lab.Host, tmp_path: Path, layer2: str, steps: list[FeatureScenario]
+) -> None:
+    with ExitStack() as stack:
+        if with_switch := layer2 == "openvswitch":
+            reconciler = stack.enter_context(open_vswitch_reconciler(tmp_path))
+        else:
+            reconciler = make_host(host, "compute1", [*LIFE], tmp_path, AgentMode.DVR_SNAT)
+        for scenario in steps:
+            assert reconciler.reconcile(parse(scenario)).plan.omitted == ()
+            assert compare(scenario, kinds=with_switch) == []
+            namespaces = sorted(path.name for path in lab.NETNS.iterdir())
+            assert namespaces == [f"qrouter-{scenario.router['id']}"]
+            until_settled(namespaces)
+            before = reconciler.kernel.counters.total()
+            with writes_seen(namespaces) as seen:
+                assert not reconciler.reconcile(parse(scenario)).plan
+            assert (reconciler.kernel.counters.total() - before, seen) == (0, {})
+        reconciler.remove(LIFE[0].router["id"])
+        assert [path.name for path in lab.NETNS.iterdir()] == []
