@@ -137,6 +137,11 @@ class HostMemory:
         memory = self._routers.get(router_id)
         return memory.desired[3] if memory is not None and memory.desired is not None else None
 
+    def is_master(self, router_id: str) -> bool:
+        """Return True if this host was the master of an HA router when its namespace was last read."""
+        memory = self._routers.get(router_id)
+        return memory is not None and memory.is_master
+
     def routers_on(self, network: str) -> Iterator[str]:
         """Yield the ids of the routers whose desired state has a slice of the fip namespace of a network."""
         for router_id, memory in self._routers.items():

@@ -128,7 +128,10 @@ class RouterReconciler:
         seconds = time.perf_counter() - started
         undone = frozenset(missing.undone | repaired.undone)
         built = job.draft.view.router
-        result = Result(plan, seconds, announced, deleted, trouble, affected, rivals, built, undone, arp=arp)
+        is_master = job.draft.place.is_master if job.draft.place.state is not None else None
+        result = Result(
+            plan, seconds, announced, deleted, trouble, affected, rivals, built, undone, arp=arp, is_master=is_master
+        )
         if missing:
             raise RefusedError(missing.errors, missing.held, result)
         return result

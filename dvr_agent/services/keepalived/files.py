@@ -78,16 +78,19 @@ class RouterFiles:
         """Return True if the file with the state of this host says something else."""
         return _text(self._state) != (PRIMARY if is_master else BACKUP)
 
-    def note_state(self, is_master: bool) -> None:
+    def note_state(self, is_master: bool) -> bool:
         """Write the state of this host, from which neutron-l3-agent goes on at a handover.
 
+        :returns: True if the file said something else
         :raises ServiceError: naming the file
         """
-        if self.is_told_otherwise(is_master):
-            try:
-                securefiles.replace(self._state, (PRIMARY if is_master else BACKUP).encode())
-            except OSError as exc:
-                raise ServiceError(f"{self._state} cannot be written: {exc.strerror}") from exc
+        if not self.is_told_otherwise(is_master):
+            return False
+        try:
+            securefiles.replace(self._state, (PRIMARY if is_master else BACKUP).encode())
+        except OSError as exc:
+            raise ServiceError(f"{self._state} cannot be written: {exc.strerror}") from exc
+        return True
 
     def remove(self) -> None:
         """Remove the directory with all its files, also those of neutron-l3-agent's monitor.

@@ -95,7 +95,8 @@ class KeepalivedService:
                 files.mark_read()
                 self._reloads[router_id] = _Reload(time.monotonic())
                 LOG.info("router %s: keepalived started", router_id)
-            files.note_state(place.is_master)
+            if files.note_state(place.is_master):
+                LOG.info("router %s: this host is %s", router_id, "the master" if place.is_master else "a backup")
             end_monitor(self._pids, router_id)
         except ServiceError as exc:
             raise ServiceError(f"no VRRP: {exc}") from exc
