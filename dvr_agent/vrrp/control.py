@@ -23,6 +23,8 @@ from dvr_agent.vrrp.speaker import Sockets, Speaker
 LOG = logging.getLogger(__name__)
 
 CONNECTIONS = 8
+STACK = 256 * 1024
+"""Bytes of the other thread's stack: all memory of the process is locked, and the default is 8 MiB."""
 ROUTER_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
 
 Handler = Callable[[Message, Sequence[int]], Message]
@@ -165,6 +167,7 @@ class Closing:
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Sockets] = queue.SimpleQueue()
+        threading.stack_size(STACK)
         threading.Thread(target=self._run, name="dvr-vrrp-close", daemon=True).start()
 
     def close(self, sockets: Sockets) -> None:
