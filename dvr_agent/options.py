@@ -120,6 +120,33 @@ DEFAULT_OPTS = [
         max=1800,
         help="Maximum number of seconds between two router advertisements.",
     ),
+    cfg.StrOpt(
+        "ha_confs_path",
+        default="$state_path/ha_confs",
+        help="Directory of the files of keepalived, which serves HA routers: configuration, state and process ids.",
+    ),
+    cfg.StrOpt(
+        "ha_vrrp_auth_type",
+        default="PASS",
+        choices=[
+            ("AH", "IPsec, which this agent does not have: with a password HA routers are not served"),
+            ("PASS", "the password is in every advertisement"),
+        ],
+        help="Authentication of VRRP advertisements; the same on all hosts.",
+    ),
+    cfg.StrOpt(
+        "ha_vrrp_auth_password",
+        secret=True,
+        help="Password of VRRP advertisements, of which 8 characters count; the same on all hosts. Not set: none.",
+    ),
+    cfg.IntOpt(
+        "ha_vrrp_advert_int",
+        default=2,
+        min=1,
+        max=255,
+        help="Seconds between two VRRP advertisements; the same on all hosts. A host that hears none for three times "
+        "as long becomes master.",
+    ),
     METADATA_PROXY_SOCKET,
 ]
 
@@ -145,7 +172,7 @@ AGENT_OPTS = [
             ("respawn", "the process is started again"),
             ("exit", "the agent ends with an error, so that the service manager acts"),
         ],
-        help="Action when a helper process (radvd) dies.",
+        help="Action when a helper process (radvd, keepalived) dies.",
     ),
     cfg.IntOpt(
         "check_child_processes_interval",

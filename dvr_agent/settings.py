@@ -117,6 +117,20 @@ class RadvdSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HaSettings:
+    """Settings of keepalived.
+
+    :ivar confs: its files (``ha_confs_path``)
+    :ivar external_pids: where neutron-l3-agent has the process ids of its monitors
+    :ivar on_death: ``respawn`` or ``exit`` (``check_child_processes_action``)
+    """
+
+    confs: Path
+    external_pids: Path
+    on_death: str
+
+
+@dataclass(frozen=True, slots=True)
 class MetadataSettings:
     """Settings of the metadata service on the agent's side.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from dvr_agent.desired.features import omitted_texts, unserved_warnings
 from dvr_agent.desired.fip import base_state, slice_state
+from dvr_agent.desired.ha import refusal, with_virtual_router
 from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.desired.qrouter import qrouter_state
@@ -52,9 +53,10 @@ def desired_router(view: HostView, allocations: HostAllocations) -> DesiredRoute
     if view.snat_here and router.gateway is not None:
         snat, realised = snat_state(view, router.gateway)
         used |= realised
+    snat = with_virtual_router(view, snat, view.snat, allocations.is_master)
     whole = DesiredRouter(qrouter, base, piece, snat)
     found, no_ipv6 = _where_ipv6_is(whole, view, allocations)
-    omitted = (*omitted_texts(router, view.settings), *no_ipv6)
+    omitted = (*omitted_texts(router, view.settings), *no_ipv6, *filter(None, [refusal(view)]))
     unserved = unserved_warnings(router, view.settings)
     warnings = (*_warnings(view, used), *unserved, *_reply_warnings(view, in_qrouter), *_conceded_warnings(allocations))
     return replace(found, warnings=warnings, omitted=omitted)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from dvr_agent.desired import names
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.desired.names import STEM
-from dvr_agent.model.router import FloatingIp, Omission, Router, RouterPort
+from dvr_agent.model.router import FloatingIp, HaInterface, Omission, Router, RouterPort
 
 DEVICE, PAIR, ADDRESS, MAC, BRIDGE = "device", "pair", "address", "mac", "bridge"
 """Kinds of claims: the first word of a key."""
@@ -54,6 +54,7 @@ class Parts(NamedTuple):
     gateway: RouterPort | None
     fips: Iterable[FloatingIp]
     has_pair: bool
+    ha: HaInterface | None = None
 
 
 def claims_here(view: HostView) -> tuple[Claim, ...]:
@@ -62,13 +63,19 @@ def claims_here(view: HostView) -> tuple[Claim, ...]:
     csnat = [port for port in router.snat_interfaces if port.admin_state_up] if snat else []
     gateway = router.gateway if snat else None
     fips = (*view.local_fips, *view.central_fips)
-    return _claims(router, Parts(view.interfaces, csnat, gateway, fips, view.agent_gateway is not None))
+    has_pair = view.agent_gateway is not None
+    return _claims(router, Parts(view.interfaces, csnat, gateway, fips, has_pair, view.ha_interface))
 
 
 def claims_anywhere(router: Router) -> tuple[Claim, ...]:
     """Return what a router claims on any of the hosts that may build it."""
     parts = Parts(
-        router.interfaces, router.snat_interfaces, router.gateway, router.floating_ips, bool(router.agent_gateways)
+        router.interfaces,
+        router.snat_interfaces,
+        router.gateway,
+        router.floating_ips,
+        bool(router.agent_gateways),
+        router.ha_interface,
     )
     shared = (claim for port in router.agent_gateways for claim in gateway_claims(port))
     return (*_claims(router, parts), *shared)
@@ -113,6 +120,8 @@ def _claims(router: Router, parts: Parts) -> tuple[Claim, ...]:
             found.append(Claim(bridge, port.network_id, _path(section, port.id, "network_id"), port.network_id))
     if parts.gateway is not None:
         found += _of_port("gw_port", parts.gateway, router.id)
+    if parts.ha is not None:
+        found += _of_port("_ha_interface", parts.ha.port, router.id)
     if router.gateway is not None:
         for fip in parts.fips:
             key = address_key(router.gateway.network_id, fip.address)
@@ -137,7 +146,7 @@ def _mac_key(port: RouterPort) -> str:
 
 def _path(section: str, object_id: str, key: str) -> str:
     """Return a place in the document; objects of a list by their id: the model does not keep their order."""
-    return f"$.{section}.{key}" if section == "gw_port" else f'$.{section}[id "{object_id}"].{key}'
+    return f"$.{section}.{key}" if section in ("gw_port", "_ha_interface") else f'$.{section}[id "{object_id}"].{key}'
 
 
 # --- the router without what another one has ----------------------------------------------------------------------
@@ -154,6 +163,7 @@ def without(router: Router, view: HostView, refused: Mapping[str, Omission]) -> 
         kept = _usable(gateway, refused)
         gateway, has_snat = kept or gateway, kept is not None
     listed = [] if pair_key(router.id) in refused else [*router.agent_gateways]
+    ha = router.ha_interface
     left = [port for port in listed if not any(claim.key in refused for claim in gateway_claims(port))]
     fips: list[FloatingIp] = []
     lost: list[FloatingIp] = []
@@ -166,6 +176,7 @@ def without(router: Router, view: HostView, refused: Mapping[str, Omission]) -> 
         interfaces=_ports(router.interfaces, refused),
         snat_interfaces=_ports(router.snat_interfaces, refused) if view.snat_here else router.snat_interfaces,
         agent_gateways=tuple(left),
+        ha_interface=ha if ha is None or _usable(ha.port, refused) == ha.port else None,
         floating_ips=tuple(fips),
         omitted=(*router.omitted, *refused.values()),
         omitted_floating_ips=(*router.omitted_floating_ips, *lost),

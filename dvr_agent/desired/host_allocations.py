@@ -36,6 +36,7 @@ class HostAllocations:
     :ivar priorities: (floating IP, rule priority) for each FIP bound here, sorted
     :ivar conceded: subnets in the external address scope whose route in the fip namespace belongs to another router
     :ivar without_ipv6: namespaces in which IPv6 is off, and the parameter that says so
+    :ivar is_master: this host is the master of the HA router's virtual router
     :ivar marks: (address scope, mark), sorted; empty unless connections carry marks of neutron-l3-agent
     """
 
@@ -44,6 +45,7 @@ class HostAllocations:
     marks: tuple[tuple[str, int], ...] = ()
     conceded: tuple[str, ...] = ()
     without_ipv6: frozenset[tuple[str, str]] = frozenset()
+    is_master: bool = False
 
     @property
     def ipv6_off(self) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv6Address
 
@@ -17,6 +17,27 @@ class AgentMode(Enum):
     DVR_NO_EXTERNAL = "dvr_no_external"
 
 
+class VrrpAuth(Enum):
+    """Neutron's ``ha_vrrp_auth_type``: authentication of VRRP advertisements."""
+
+    AH = "AH"
+    PASS = "PASS"
+
+
+@dataclass(frozen=True, slots=True)
+class VrrpSettings:
+    """What all hosts of an HA router have to agree on, beside its document.
+
+    :ivar interval: seconds between two advertisements (``ha_vrrp_advert_int``)
+    :ivar auth: ``ha_vrrp_auth_type``, of no account without a password
+    :ivar password: ``ha_vrrp_auth_password``, a secret
+    """
+
+    interval: int = 2
+    auth: VrrpAuth = VrrpAuth.PASS
+    password: str = field(default="", repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class HostSettings:
     """Settings of this host, from the configuration.
@@ -29,6 +50,7 @@ class HostSettings:
     :ivar metadata_port: port of that proxy
     :ivar ipv6: this kernel has IPv6 (it was not booted with ``ipv6.disable=1``)
     :ivar extensions: L3 agent extensions that are served (``[agent] extensions``); objects of others are not built
+    :ivar vrrp: of HA routers
     :ivar ipv6_gateway: link-local IPv6 next hop of gateway ports without an IPv6 subnet, None to learn one
     """
 
@@ -42,3 +64,4 @@ class HostSettings:
     ipv6: bool = True
     ipv6_gateway: IPv6Address | None = None
     extensions: frozenset[Extension] = frozenset()
+    vrrp: VrrpSettings = VrrpSettings()

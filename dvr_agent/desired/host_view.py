@@ -14,7 +14,7 @@ from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.desired.scope_marks import scope_marks
 from dvr_agent.errors import NotSupportedError
-from dvr_agent.model.router import FixedIp, FloatingIp, Router, RouterPort, Subnet
+from dvr_agent.model.router import FixedIp, FloatingIp, HaInterface, Router, RouterPort, Subnet
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,17 @@ class HostView:
         return tuple(port for port in self.router.interfaces if port.admin_state_up)
 
     @cached_property
+    def ha_interface(self) -> HaInterface | None:
+        """The port by which this host speaks VRRP for the router, None if it does not."""
+        return self.router.ha_interface if self.settings.mode is AgentMode.DVR_SNAT and self.router.ha else None
+
+    @cached_property
     def snat_here(self) -> bool:
-        """True if the snat namespace of this router belongs on this host."""
+        """True if the router's traffic leaves by the snat namespace of this host, or would if it became the master."""
         router, settings = self.router, self.settings
-        return (
-            settings.mode is AgentMode.DVR_SNAT and router.gateway is not None and router.gateway_host == settings.host
-        )
+        if settings.mode is not AgentMode.DVR_SNAT or router.gateway is None:
+            return False
+        return self.ha_interface is not None if router.ha else router.gateway_host == settings.host
 
     @cached_property
     def local_fips(self) -> tuple[FloatingIp, ...]:
@@ -125,18 +130,17 @@ def make_view(router: Router, settings: HostSettings, in_use: RouterPort | None 
 
     :param in_use: the agent gateway port that this host uses for the router's external network; all routers use the
         same one, also where a document lists several or still lists its predecessor.  None: the one with the lowest id
-    :raises NotSupportedError: the router is HA or not distributed: this agent does not build it
+    :raises NotSupportedError: the router is not distributed: this agent does not build it
     """
     if is_left_alone(router):
-        kind = "HA" if router.ha else "not distributed"
-        raise NotSupportedError(f"{kind}: not supported here, left alone")
+        raise NotSupportedError("not distributed: not supported here, left alone")
     candidates = agent_gateways(router, settings)
     return HostView(router, settings, (in_use or candidates[0]) if candidates else None)
 
 
 def is_left_alone(router: Router) -> bool:
-    """Return True if this agent does not build routers of this kind: HA, or not distributed."""
-    return router.ha or not router.distributed
+    """Return True if this agent does not build routers of this kind: not distributed."""
+    return not router.distributed
 
 
 def agent_gateways(router: Router, settings: HostSettings) -> list[RouterPort]:

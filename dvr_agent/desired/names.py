@@ -12,8 +12,8 @@ DEVICE_LENGTH = 14
 
 QROUTER, FIP, SNAT = "qrouter-", "fip-", "snat-"
 INTERNAL, ROUTER_TO_FIP, FIP_TO_ROUTER = "qr-", "rfp-", "fpr-"
-AGENT_GATEWAY, GATEWAY, CSNAT = "fg-", "qg-", "sg-"
-PORT_PREFIXES = (INTERNAL, CSNAT, GATEWAY, AGENT_GATEWAY)
+AGENT_GATEWAY, GATEWAY, CSNAT, HA = "fg-", "qg-", "sg-", "ha-"
+PORT_PREFIXES = (INTERNAL, CSNAT, GATEWAY, AGENT_GATEWAY, HA)
 """Devices of ports; their other ends are on a bridge."""
 STEM = DEVICE_LENGTH - len(INTERNAL)
 """Characters of a port id in the names of its devices (``qr-``, ``tap``), and of a network id in its bridge's."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from dvr_agent.desired.build import DesiredRouter, desired_router
+from dvr_agent.desired.ha import refusal
 from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView, is_left_alone, make_view
@@ -19,6 +20,7 @@ from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import marks_in_use
+from dvr_agent.services.vrrp.place import VrrpPlace
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership
 
@@ -52,6 +54,13 @@ class Draft:
     def served(self) -> Router:
         """The router as its services see it: without IPv6 where its namespace has none."""
         return advertising(self.view.router, self.allocated.ipv6_off, not self.view.settings.ipv6)
+
+    @property
+    def place(self) -> VrrpPlace:
+        """The router's virtual router, as the service that speaks VRRP sees it."""
+        snat = self.state.snat
+        virtual_router = snat.virtual_router if snat is not None and not refusal(self.view) else None
+        return VrrpPlace(self.view.router.id, self.view.snat, virtual_router, self.allocated.is_master)
 
 
 class Drafts:
@@ -90,6 +99,7 @@ class Drafts:
             marks=known.scope_marks or (),
             conceded=conceded,
             without_ipv6=known.without_ipv6,
+            is_master=known.is_master,
         )
         return Draft(view, allocated, self._desired(view, allocated))
 
@@ -142,7 +152,9 @@ class Drafts:
             marks=self._known_marks(draft),
             conceded=draft.allocated.conceded,
             without_ipv6=self._without_ipv6(draft),
+            is_master=is_master(draft),
         )
+        self._memory.router(draft.view.router.id).is_master = allocated.is_master
         if allocated == draft.allocated:
             return False
         draft.allocated, draft.state = allocated, self._desired(draft.view, allocated)
@@ -197,6 +209,14 @@ class Drafts:
         if memory.scope_marks is None:
             memory.scope_marks = marks_in_use(draft.view, draft.qrouter, draft.snat)
         return memory.scope_marks
+
+
+def is_master(draft: Draft) -> bool:
+    """Return True if the namespace of the router's SNAT has the primary virtual address: this host is the master."""
+    wanted, found = draft.state.snat, draft.snat
+    if wanted is None or wanted.virtual_router is None or found is None:
+        return False
+    return wanted.virtual_router.primary in found.addresses
 
 
 def _has_ipv6(state: NamespaceState) -> bool:

@@ -248,6 +248,8 @@ def is_drift(desired: NamespaceState, event: Event) -> bool:
         return True
     if isinstance(item, Link) and item.name == LOOPBACK:
         return desired.ownership.kernel_rules and not (event.present and item.up)
+    if desired.virtual_router is not None and desired.virtual_router.holds(item):
+        return False
     kind = KIND_OF[type(item)]
     wanted = desired.of_kind(kind)
     if not event.present:

@@ -43,6 +43,7 @@ class RouterMemory:
     :ivar scope_marks: (address scope, mark) of its connections when this process first read its namespaces; None: not
         read yet.  Our own rules keep these marks, so that they need not be read again
     :ivar without_ipv6: (namespace, parameter) of those in which IPv6 was off when they were last read
+    :ivar is_master: this host was the master of the HA router when its namespace was last read
     :ivar desired: the last desired state, after the three values from which it was computed
     :ivar post_commit: post-commit work of a job that runs, or failed half way
     :ivar in_sync: the desired state with which the namespaces agreed when all of them was last read; None: not known
@@ -52,6 +53,7 @@ class RouterMemory:
 
     scope_marks: tuple[tuple[str, int], ...] | None = None
     without_ipv6: frozenset[tuple[str, str]] = frozenset()
+    is_master: bool = False
     desired: tuple[Router, RouterPort | None, HostAllocations, DesiredRouter] | None = None
     post_commit: PostCommit | None = None
     in_sync: DesiredRouter | None = None

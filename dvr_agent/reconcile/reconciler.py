@@ -92,6 +92,7 @@ class RouterReconciler:
         post_commit = self.memory.post_commit(router.id)
         self.memory.claim_slice(job.draft.view)
         try:
+            self.services.leave_vrrp(job.draft.place, job.draft.state.snat is not None)
             with self.memory.doubting(lambda: self.memory.slices_of(router.id)):
                 with self._tables_reserved(job.jobs):
                     missing = repaired = self._executor.apply(job.jobs, post_commit, job.paths, arp)
@@ -119,7 +120,7 @@ class RouterReconciler:
         plan = first.done(repaired)
         log_takeover(plan)
         there = not missing.lacks_namespace(job.draft.view.qrouter)  # they serve from inside
-        trouble = self.services.apply(job.draft.served) if there else ()
+        trouble = self.services.apply(job.draft.served, job.draft.place) if there else ()
         if trouble or not there:  # which of their changes were made is not known
             plan = replace(plan, services=())
         rivals = tuple(sorted(self.memory.claims.take_rivals()))

@@ -6,6 +6,7 @@ from dvr_agent.config import Settings
 from dvr_agent.errors import ConfigError
 from dvr_agent.services.api import RouterService
 from dvr_agent.services.bundle import Services
+from dvr_agent.services.keepalived.service import KeepalivedService
 from dvr_agent.services.metadata.control_client import ControlClient
 from dvr_agent.services.metadata.haproxy import L3AgentHaproxies
 from dvr_agent.services.metadata.metadata_disabled import MetadataDisabled
@@ -43,4 +44,5 @@ def open_services(settings: Settings, writable: bool = True) -> Services:
         services.append(MetadataService(session, metadata.port, haproxies))
     else:
         services.append(MetadataDisabled(client, writable))
-    return Services(services)
+    vrrp = KeepalivedService(settings.ha.confs, settings.ha.external_pids, settings.ha.on_death)
+    return Services(services, vrrp)

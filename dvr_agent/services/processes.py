@@ -100,6 +100,14 @@ def open_process(pid: int, program: str, argument: str, namespace: str = "") -> 
     return None
 
 
+def open_pid(pid: int) -> Process | None:
+    """Open a process by its number alone, whatever it is; None: there is none."""
+    try:
+        return Process(pid, os.pidfd_open(pid), 0)
+    except (OSError, OverflowError):
+        return None
+
+
 def read_pid_file(path: Path) -> int | None:
     """Return the number in a process id file, None if there is none.
 

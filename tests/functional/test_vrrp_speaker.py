@@ -15,10 +15,11 @@ import pytest
 
 from dvr_agent.errors import ServiceError
 from dvr_agent.services.vrrp.client import SpeakerAwayError, VrrpClient
-from dvr_agent.services.vrrp.description import VirtualRouterState, describe
+from dvr_agent.services.vrrp.description import describe
 from dvr_agent.services.vrrp.sockets import opened_sockets
 from dvr_agent.state.address import Address
 from dvr_agent.state.route import MAIN_TABLE, Hop, make_route
+from dvr_agent.state.virtual_router import VirtualRouterState
 from dvr_agent.vrrp.protocol import dumps
 from tests.support import lab
 from tests.support.requirements import require

@@ -3,37 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from dvr_agent.kernel.announce import frames
 from dvr_agent.kernel.api import GratuitousArp
 from dvr_agent.kernel.netlink.address import add_address
 from dvr_agent.kernel.netlink.message import HEADER, Request
 from dvr_agent.kernel.netlink.route import add_route
-from dvr_agent.state.address import Address
 from dvr_agent.state.route import Route
+from dvr_agent.state.virtual_router import VirtualRouterState
 from dvr_agent.vrrp.protocol import Frame, VirtualRouter
-
-
-@dataclass(frozen=True, slots=True)
-class VirtualRouterState:
-    """What the master of a virtual router has, in the terms of ``state``.
-
-    :ivar device: speaks VRRP
-    :ivar source: its own address
-    :ivar primary: the primary virtual address, on that device
-    :ivar addresses: all others, in the order in which they are added
-    """
-
-    vr_id: int
-    priority: int
-    interval: int
-    device: str
-    source: str
-    primary: Address
-    addresses: tuple[Address, ...] = ()
-    routes: tuple[Route, ...] = ()
-    password: str = field(default="", repr=False)
 
 
 def describe(state: VirtualRouterState, indexes: Mapping[str, int], macs: Mapping[str, bytes]) -> VirtualRouter:
