@@ -44,6 +44,7 @@ class ControlServer:
             "hello": self._hello,
             "serve": self._serve,
             "stop": self._stop,
+            "forget": self._forget,
             "list": self._list,
             "status": self._status,
         }
@@ -139,6 +140,12 @@ class ControlServer:
 
     def _stop(self, question: Message, descriptors: Sequence[int]) -> Message:
         self._end(_router_id(question))
+        return {}
+
+    def _forget(self, question: Message, descriptors: Sequence[int]) -> Message:
+        speaker = self._loop.remove(_router_id(question))
+        if speaker is not None:
+            self._closing.close(speaker.sockets)
         return {}
 
     def _end(self, router_id: str) -> None:

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from dvr_agent import __version__
 from dvr_agent.control.unix_socket import open_control_socket, remove_control_socket
 from dvr_agent.errors import DvrError, exit_code
 from dvr_agent.notify import Notifier
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(PROG, description="Speaks VRRP for the HA routers of dvr-agent.")
     parser.add_argument("--control-socket", default=CONTROL_SOCKET, help="default: %(default)s")
     parser.add_argument("--yield-at-end", action="store_true", help="let other hosts be master when this process ends")
+    parser.add_argument("--version", action="version", version=__version__)
     wanted = parser.parse_args(sys.argv[1:] if argv is None else argv)
     log.set_up()
     try:
