@@ -224,6 +224,8 @@ def _radvd_settings(conf: cfg.ConfigOpts) -> RadvdSettings:
 
 def _ha_settings(conf: cfg.ConfigOpts) -> HaSettings:
     return HaSettings(
+        builtin=conf.dvr_agent.ha_vrrp == "builtin",
+        control_socket=conf.vrrp.control_socket,
         confs=Path(conf.ha_confs_path),
         external_pids=Path(conf.external_pids),
         on_death=conf.AGENT.check_child_processes_action,

@@ -198,6 +198,15 @@ DVR_AGENT_OPTS = [
         "directory.",
     ),
     cfg.StrOpt(
+        "ha_vrrp",
+        default="keepalived",
+        choices=[
+            ("keepalived", "a keepalived for each router, as neutron-l3-agent has it"),
+            ("builtin", "one dvr-vrrp for all routers of the host; it understands keepalived on other hosts"),
+        ],
+        help="Program that speaks VRRP for HA routers.",
+    ),
+    cfg.StrOpt(
         "admin_socket",
         default="/run/dvr-agent/admin.sock",
         help="Unix socket of the admin interface (HTTP; mode 0600), which dvrctl status reads.",
@@ -393,6 +402,14 @@ METADATA_HAPROXY_OPTS = [
     ),
 ]
 
+VRRP_OPTS = [
+    cfg.StrOpt(
+        "control_socket",
+        default="/run/dvr-vrrp/control.sock",
+        help="Unix socket on which dvr-vrrp receives virtual routers from dvr-agent; its option --control-socket.",
+    ),
+]
+
 GROUPS: list[tuple[str, list[Any]]] = [
     ("DEFAULT", DEFAULT_OPTS),
     ("AGENT", AGENT_OPTS),
@@ -401,6 +418,7 @@ GROUPS: list[tuple[str, list[Any]]] = [
     ("bridge", BRIDGE_OPTS),
     ("neutron", NEUTRON_OPTS),
     ("OVS", OVS_OPTS),
+    ("vrrp", VRRP_OPTS),
     ("metadata_proxy", METADATA_PROXY_OPTS),
     ("metadata_rate_limiting", METADATA_RATE_LIMITING_OPTS),
     ("metadata_haproxy", METADATA_HAPROXY_OPTS),
