@@ -15,8 +15,10 @@ from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.desired.scope_marks import scope_marks
 from dvr_agent.errors import NotSupportedError
-from dvr_agent.model.router import FixedIp, FloatingIp, Router, RouterPort, Subnet
-from dvr_agent.state.filter import Family
+from dvr_agent.extensions import Extension
+from dvr_agent.model.features import ForwardingIp
+from dvr_agent.model.router import FixedIp, FloatingIp, HaInterface, Router, RouterPort, Subnet
+from dvr_agent.state.filter import Family, FilterRule
 
 
 class MissingHelper(NamedTuple):
@@ -54,6 +56,7 @@ class HostView:
     :ivar known_marks: (address scope, mark) pairs that tracked connections carry here: these scopes keep their marks
     :ivar missing_helpers: of the router's conntrack helpers
     :ivar found_proxies: (namespace, address) of proxied neighbours in the kernel, where the router's are not known
+    :ivar found_forwardings: rules in the kernel for port forwardings, where the router's are not known
     """
 
     router: Router
@@ -62,6 +65,7 @@ class HostView:
     known_marks: tuple[tuple[str, int], ...] = ()
     missing_helpers: frozenset[MissingHelper] = frozenset()
     found_proxies: tuple[tuple[str, str], ...] = ()
+    found_forwardings: tuple[FilterRule, ...] = ()
 
     @cached_property
     def qrouter(self) -> str:
@@ -94,11 +98,22 @@ class HostView:
         return tuple(port for port in self.router.interfaces if port.admin_state_up)
 
     @cached_property
+    def ha_interface(self) -> HaInterface | None:
+        """The port by which this host speaks VRRP for the router, None if it does not."""
+        return self.router.ha_interface if self.settings.mode is AgentMode.DVR_SNAT and self.router.ha else None
+
+    @cached_property
     def snat_here(self) -> bool:
-        """True if the snat namespace of this router belongs on this host; a legacy router has none."""
+        """True if the snat namespace of this router belongs on this host; a legacy router has none.
+
+        An HA router has it on each host that takes part in its VRRP, also without a gateway.
+        """
         router, settings = self.router, self.settings
-        is_gateway_host = router.gateway is not None and router.gateway_host == settings.host
-        return router.distributed and settings.mode is AgentMode.DVR_SNAT and is_gateway_host
+        if not router.distributed or settings.mode is not AgentMode.DVR_SNAT:
+            return False
+        if router.ha:
+            return self.ha_interface is not None
+        return router.gateway is not None and router.gateway_host == settings.host
 
     @cached_property
     def central(self) -> CentralNamespace | None:
@@ -138,6 +153,12 @@ class HostView:
         """Floating IPs of the central namespace."""
         fips = self.router.floating_ips if self.gateway_here is not None else ()
         return tuple(fip for fip in fips if self.is_central(fip))
+
+    @cached_property
+    def forwarding_ips(self) -> tuple[ForwardingIp, ...]:
+        """Floating IPs of port forwardings in the central namespace."""
+        is_served = self.gateway_here is not None and Extension.PORT_FORWARDING in self.settings.extensions
+        return self.router.features.forwarding_ips if is_served else ()
 
     @cached_property
     def marks(self) -> dict[str | None, int]:
@@ -197,14 +218,15 @@ def is_left_alone(router: Router, settings: HostSettings) -> bool:
 def left_alone_reason(router: Router, settings: HostSettings) -> str:
     """Return why this agent neither builds nor removes a router on this host; empty if it builds it.
 
-    A legacy router is built as a whole on one host: neutron-server lists it for that host only.
+    A legacy router is built as a whole on one host: neutron-server lists it for that host only; an HA one for all hosts
+    that have a port in its HA network, and for others that have nothing to do with it.
     """
-    if router.ha:
-        return "HA: not supported here"
     if router.distributed:
         return ""
     if settings.mode is not AgentMode.DVR_SNAT:
         return f"not distributed: agent_mode is {settings.mode.value}, such routers are built on hosts with dvr_snat"
+    if router.ha:
+        return "" if router.ha_interface is not None else "HA: it has no HA port (_ha_interface) on this host"
     if router.gateway is not None and router.gateway_host not in (None, "", settings.host):
         return f"not distributed: its host is {router.gateway_host} (gw_port_host)"
     return ""

@@ -14,7 +14,7 @@ from enum import Flag, auto
 from typing import NamedTuple, Protocol
 
 from dvr_agent.state.diff import Change
-from dvr_agent.state.filter import Family, Table, TableKey, Transport
+from dvr_agent.state.filter import Family, Ports, Table, TableKey, Transport
 from dvr_agent.state.limit import Limit
 from dvr_agent.state.missing import Missing
 from dvr_agent.state.namespace import Announcement, NamespaceState
@@ -180,6 +180,9 @@ class Conntrack(Protocol):
 
     def delete(self, namespace: str, address: str) -> int:
         """Delete connections with exactly this address on either side of either direction; returns their number."""
+
+    def delete_to_ports(self, namespace: str, address: str, ports: Collection[Ports]) -> int:
+        """Delete connections that began to one of these ports of an IPv4 address; returns their number."""
 
     def drop_untranslated(self, namespace: str, addresses: Collection[str], inside: Sequence[str]) -> int:
         """Delete connections that one of these IPv4 addresses began and that no NAT rule translates.

@@ -72,6 +72,7 @@ class Result:
     :ivar built: the document's router without what other routers have
     :ivar undone: (``state.namespace.thing_of``) of what was refused, and of what was skipped because of it
     :ivar staying: only of a removal of stale objects: ids of routers of which something could not be removed
+    :ivar is_master: this host is the master of the HA router; None: it takes no part in its VRRP
     :ivar arp: the frames that were sent for the announcements of IPv4 addresses
     """
 
@@ -86,6 +87,7 @@ class Result:
     undone: frozenset[Hashable] = frozenset()
     staying: frozenset[str] = frozenset()
     arp: GratuitousArp = GratuitousArp.BOTH
+    is_master: bool | None = None
 
 
 class RefusedError(DvrError):
@@ -121,8 +123,8 @@ class RouterPlanner(Protocol):
         :raises KernelError: the kernel could not be read
         """
 
-    def leaves_alone(self, router: Router) -> bool:
-        """Return True if this agent neither builds nor removes the router on this host."""
+    def why_left_alone(self, router: Router) -> str:
+        """Return why this agent neither builds nor removes the router on this host; empty if it does."""
 
     def plan(self, router: Router) -> Plan:
         """Return what :meth:`Reconciler.reconcile` would do.

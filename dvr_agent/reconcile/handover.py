@@ -25,7 +25,7 @@ from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.inventory import adopt_inventory
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import ALL_TABLES
-from dvr_agent.reconcile.translations import dnat_pairs
+from dvr_agent.reconcile.translations import dnat_pairs, ports_of
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.filter import (
     CHAIN_PREFIX,
@@ -194,8 +194,8 @@ def _effects(table: Table, ours: bool) -> Iterator[str]:
     command = "ip" if table.family == 4 else "ip6"
     for rule in _rules(table, ours):
         match rule.target:
-            case Dnat(address):
-                yield f"{command}: DNAT of {rule.dst} to {address}"
+            case Dnat():
+                yield f"{command}: DNAT of {_destination(rule)} to {rule.target.endpoint}"
             case Snat(address):
                 yield f"{command}: SNAT of {rule.src or rule.oif or 'what was DNATed here'} to {address}"
             case Redirect(port):
@@ -206,6 +206,11 @@ def _effects(table: Table, ours: bool) -> Iterator[str]:
                 yield f"{command}: address scope of {rule.iif}"
             case Verdict("DROP") if rule.oif is not None:
                 yield f"{command}: address scopes are kept apart on {rule.oif}"
+
+
+def _destination(rule: FilterRule) -> str:
+    ports = ports_of(rule)
+    return str(rule.dst) if ports is None else f"{rule.dst} {ports[0]} port {ports[1]}-{ports[2]}"
 
 
 def _helpers(table: Table, ours: bool) -> Iterator[str]:

@@ -31,6 +31,7 @@ METHODS = (
     "nftables.remove",
     "iptables.reserve",
     "conntrack.delete",
+    "conntrack.delete_to_ports",
     "conntrack.drop_untranslated",
     "announcer.announce",
     "announcer.send",
