@@ -311,8 +311,10 @@ def test_known_objects_stay_while_questions_fail(server: Server, tmp_path: Path)
         server.objects["PortForwarding"] = [forwarding(1, router_id), forwarding(2, router_id)]
         push(a, "created", forwarding(2, router_id))
         server.wait(lambda: len(asked(server)) >= 3)
+        a.wait(lambda: a.router(router_id).features.not_current == {"port_forwardings"})
         assert known(a, router_id) == [forwarding(1, router_id)["id"]]
         a.wait(lambda: len(known(a, router_id) or ()) == 2)
+        assert not a.router(router_id).features.not_current
 
 
 def test_objects_of_the_last_process_are_used_while_questions_fail(server: Server, tmp_path: Path) -> None:

@@ -161,6 +161,7 @@ class ObjectFetch:
             if kind is NDP_PROXY:
                 answer = with_hosts(answer, self._bulk_pull)
         except ServerError as exc:
+            objects.outdate(wanted)
             self._failed(kind, wanted, exc)
             return
         self._answered(kind)

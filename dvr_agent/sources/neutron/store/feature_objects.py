@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from dvr_agent.model.feature_objects import NOT_CURRENT
 from dvr_agent.model.values import canonical_id
 from dvr_agent.sources.neutron.api import Json
 from dvr_agent.sources.neutron.documents import RouterDraft, encode
@@ -27,6 +28,8 @@ class ObjectsOfType:
         self._of_router: dict[str, set[str]] = {}
         """Router id → groups with objects that name it: a router's answer may not list a new group yet."""
         self._touched: set[str] = set()
+        self._outdated: set[str] = set()
+        """Groups of which the newest question has failed."""
 
     def __contains__(self, group: str) -> bool:
         return group in self._groups
@@ -42,12 +45,21 @@ class ObjectsOfType:
             group, object_id = self.kind.group(data), canonical_id(data.get("id"))
             if group in found and object_id is not None:
                 found[group][object_id] = data
+        self._outdated.difference_update(found)
         for group, members in found.items():
             self.forget(group)
             self._groups[group] = members
             for data in members.values():
                 self._touched.add(_router_of(data))
                 self._of_router.setdefault(_router_of(data), set()).add(group)
+
+    def outdate(self, groups: Iterable[str]) -> None:
+        """Note that the server could not be asked for these groups."""
+        self._outdated.update(groups)
+
+    def is_current(self, draft: RouterDraft) -> bool:
+        """Return False if the newest question for a group of the router has failed."""
+        return self._outdated.isdisjoint(self.groups_of(draft))
 
     def delete(self, group: str, object_id: str) -> bool:
         """Delete an object; returns False if it is not there."""
@@ -94,13 +106,12 @@ class FeatureObjects:
 
     def lists(self, draft: RouterDraft) -> dict[str, bytes]:
         """Return the lists of a router's document as JSON, by key; empty ones are left out."""
-        found = {}
-        for objects in self.by_name.values():
-            members = objects.of_router(draft)
-            if members != []:
-                key = objects.kind.key
-                found[key] = encode(members, f"neutron:{key} of router {draft.router_id}")
-        return found
+        found = {objects.kind.key: objects.of_router(draft) for objects in self.by_name.values()}
+        older = [one.kind.key for one in self.by_name.values() if found[one.kind.key] and not one.is_current(draft)]
+        listed: dict[str, object] = {key: members for key, members in found.items() if members != []}
+        if older:
+            listed[NOT_CURRENT] = sorted(older)
+        return {key: encode(value, f"neutron:{key} of router {draft.router_id}") for key, value in listed.items()}
 
     def take_touched(self) -> set[str]:
         """Return the routers that objects named which came or went since the last call."""
@@ -114,7 +125,9 @@ class FeatureObjects:
             if isinstance(router, dict) and isinstance(members, list):
                 data = [one for one in members if isinstance(one, dict)]
                 groups = objects.kind.groups(router) | {objects.kind.group(one) for one in data}
-                objects.put([group for group in groups if group is not None and group not in objects], data)
+                unknown = [group for group in groups if group is not None and group not in objects]
+                objects.put(unknown, data)
+                objects.outdate(unknown)
 
     def retain(self, drafts: Iterable[RouterDraft]) -> None:
         """Forget what none of these routers needs."""
