@@ -247,7 +247,7 @@ def _mode(conf: cfg.ConfigOpts) -> AgentMode:
     if mode in (None, "legacy"):
         raise ConfigError(
             f"[DEFAULT] agent_mode = {mode or '(not set, which is legacy in Neutron)'}: expected dvr, dvr_snat or "
-            "dvr_no_external; this agent does distributed routers only"
+            "dvr_no_external; routers that are not distributed are built with dvr_snat"
         )
     return AgentMode(mode)
 

@@ -39,12 +39,15 @@ DEFAULT_OPTS = [
         sample_default=AgentMode.DVR_SNAT.value,
         choices=[
             (AgentMode.DVR.value, "compute node: floating IPs on this host, SNAT elsewhere"),
-            (AgentMode.DVR_SNAT.value, "as dvr, and SNAT of routers whose gateway port is bound to this host"),
+            (AgentMode.DVR_SNAT.value, "as dvr, and SNAT and legacy routers whose gateway port is bound to this host"),
             (
                 AgentMode.DVR_NO_EXTERNAL.value,
                 "compute node without external network: floating IPs and SNAT on the SNAT host",
             ),
-            ("legacy", "mode for routers that are not distributed; refused by this agent"),
+            (
+                "legacy",
+                "mode of hosts without distributed routers; refused by this agent",
+            ),
         ],
         help="Functions of distributed routers on this host. Not set: dvr_snat if the source is a directory; an "
         "error if the source is neutron, since Neutron's own default is legacy.",

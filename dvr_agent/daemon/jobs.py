@@ -136,7 +136,7 @@ def _carry_out(work: RouterJob, priority: Priority, reconciler: Reconciler, late
     if isinstance(work, RemoveRouter):
         return JobResult(RouterState.REMOVED, reconciled=_remove(work, "removed", reconciler, late))
     router = work.document.router
-    if not router.admin_state_up and not reconciler.planner.leaves_alone(router):
+    if not router.admin_state_up and not reconciler.planner.why_left_alone(router):
         result = _remove(work, "administratively down, removed", reconciler, late)
         return JobResult(RouterState.ADMIN_DOWN, reconciled=result)
     in_round = priority in (Priority.RESYNC, Priority.AUDIT)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import HostSettings
-from dvr_agent.desired.host_view import HostView, is_left_alone
+from dvr_agent.desired.host_view import HostView, left_alone_reason
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.api import Plan
 from dvr_agent.reconcile.draft import Draft, Drafts
@@ -85,9 +85,9 @@ class Planner:
         """Declare all (name, router) before the first is planned, so that their order does not matter."""
         self._drafts.declare(documents)
 
-    def leaves_alone(self, router: Router) -> bool:
-        """Return True if this agent neither builds nor removes the router on this host."""
-        return is_left_alone(router, self._drafts.settings)
+    def why_left_alone(self, router: Router) -> str:
+        """Return why this agent neither builds nor removes the router on this host; empty if it does."""
+        return left_alone_reason(router, self._drafts.settings)
 
     def plan(self, router: Router) -> Plan:
         """Return the plan of a router, with a warning for each port that could not be plugged now.

@@ -72,6 +72,22 @@ def test_active_is_reported_when_the_kernel_has_the_floating_ip_and_not_before(s
         assert a.statuses(1) == [(router_id, {fip_id: "ACTIVE"})]
 
 
+def test_legacy_routers_report_all_their_floating_ips_and_those_that_were_taken_off(
+    server: Server, tmp_path: Path
+) -> None:
+    """The host of its port does not matter, and the server sets DOWN what it knows to be unassociated."""
+    router_id, fip_id = add(server, host=None)
+    server.routers[router_id].update(distributed=False, gw_port_host=HOST)
+    with desk(server, tmp_path, mode=AgentMode.DVR_SNAT) as a:
+        a.sync()
+        a.settle(router_id)
+        assert a.statuses(1) == [(router_id, {fip_id: "ACTIVE"})]
+        server.routers[router_id]["_floatingips"] = []
+        update(a, router_id)
+        a.settle(router_id)
+        assert a.statuses(2)[1:] == [(router_id, {})]
+
+
 def test_status_that_the_server_has_is_not_reported(server: Server, tmp_path: Path) -> None:
     router_id, _ = add(server, status="ACTIVE")
     with desk(server, tmp_path) as a:
