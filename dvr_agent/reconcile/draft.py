@@ -217,11 +217,11 @@ class Drafts:
 
 
 def is_master(draft: Draft) -> bool:
-    """Return True if the namespace that the hosts of an HA router share has the primary virtual address: this host is the master."""
+    """Return True if the namespace of the virtual router has its primary address: this host is the master."""
     wanted = draft.state.shared_by_hosts
     if wanted is None or wanted.virtual_router is None:
         return False
-    observed = [one for one in (draft.qrouter, draft.snat) if one is not None and one.name == wanted.name]
+    observed = (one for one in (draft.qrouter, draft.snat) if one is not None and one.name == wanted.name)
     return any(wanted.virtual_router.primary in one.addresses for one in observed)
 
 

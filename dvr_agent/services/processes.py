@@ -46,7 +46,7 @@ class Process:
         return has_ended(self.fd, seconds)
 
     def catches(self, number: signal.Signals) -> bool:
-        """Return True if the process has a handler for a signal, or reads it by signalfd(2); else most signals end it."""
+        """Return True if the process handles a signal, or reads it by signalfd(2); else most signals end it."""
         try:
             lines = (PROC / str(self.pid) / "status").read_text().splitlines()
         except OSError:
