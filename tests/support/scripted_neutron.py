@@ -191,6 +191,9 @@ class Server:
     def update_floatingip_statuses(self, router_id: str, statuses: Mapping[str, str]) -> None:
         self._answer("update_floatingip_statuses", (router_id, dict(statuses)), lambda: None)
 
+    def update_ha_routers_states(self, states: Mapping[str, str]) -> None:
+        self._answer("update_ha_routers_states", dict(states), lambda: None)
+
     def report_state(self, agent_state: Mapping[str, Any]) -> str | None:
         found: str | None = self._answer("report_state", dict(agent_state), lambda: self.heartbeat)
         return found

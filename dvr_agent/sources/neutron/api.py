@@ -65,6 +65,12 @@ class L3Plugin(Protocol):
         :param statuses: floating IP id → ACTIVE, DOWN or ERROR
         """
 
+    def update_ha_routers_states(self, states: Mapping[str, str]) -> None:
+        """Set this host's VRRP states of HA routers.
+
+        :param states: router id → active or standby
+        """
+
     def report_state(self, agent_state: Mapping[str, Any]) -> str | None:
         """Report agent state; returns ``new``, ``alive`` or ``revived`` (neutron_lib.agent.constants).
 

@@ -259,6 +259,10 @@ class L3PluginClient(L3Plugin):
         """Call ``update_floatingip_statuses``, version 1.1."""
         self._calls.call("update_floatingip_statuses", "1.1", router_id=router_id, fip_statuses=dict(statuses))
 
+    def update_ha_routers_states(self, states: Mapping[str, str]) -> None:
+        """Call ``update_ha_routers_states``, version 1.5; neutron-l3-agent casts it, and learns of no failure."""
+        self._calls.call("update_ha_routers_states", "1.5", host=self._host, states=dict(states))
+
     def report_state(self, agent_state: Mapping[str, Any]) -> str | None:
         """Call ``report_state``, version 1.0."""
         now = datetime.datetime.now(datetime.UTC).strftime(ISO8601)
