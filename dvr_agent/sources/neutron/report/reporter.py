@@ -1,4 +1,4 @@
-"""The thread that reports to the server: agent state at intervals, statuses of floating IPs and HA routers by difference.
+"""The thread that reports to the server: agent state at intervals, statuses and VRRP states when they differ.
 
 Start reading at :meth:`Reporter.run`.
 """
