@@ -8,6 +8,7 @@
 #   PYTEST_ARGS more arguments for pytest                (make test PYTEST_ARGS="-k fip")
 #   WORKERS     tests that run at a time                 (default: three for each processor, since they mostly wait;
 #               0: one after the other, in this process, for a debugger)
+#   NEUTRON_ARGS more arguments for pytest in test-neutron (make test-neutron NEUTRON_ARGS=--full)
 #   VM_ARGS     more arguments for pytest in test-vm     (make test-vm VM_ARGS=--full)
 #   BENCH_ARGS  more arguments for the bench
 #   RELIABILITY_ARGS more arguments for reliability      (make reliability RELIABILITY_ARGS="--quick")
@@ -73,8 +74,8 @@ test-debian: ## unit, contract and packet tests on Debian's own Python packages,
 	@.venv-debian/bin/python -m pytest $(PARALLEL) $(QUICK) tests/packets $(PYTEST_ARGS)
 
 .PHONY: test-neutron
-test-neutron: ready ## against a real cloud: neutron-server, RabbitMQ, MariaDB, Open vSwitch, in private namespaces (root)
-	@$(RUN) -m pytest tests_neutron $(PYTEST_ARGS)
+test-neutron: ready ## against a real cloud: neutron-server, RabbitMQ, MariaDB, Open vSwitch, in private namespaces (root; NEUTRON_ARGS=--full for all)
+	@$(RUN) -m pytest tests_neutron $(NEUTRON_ARGS) $(PYTEST_ARGS)
 
 .PHONY: vm-image
 vm-image: # the disk that test-vm boots, from nothing where it has to
@@ -98,6 +99,15 @@ bench: ## time per router against the kernel's floor and against a process per c
 .PHONY: bench-neutron
 bench-neutron: ready ## the same against neutron-l3-agent in a real cloud (root; BENCH_ARGS="--routers 10,50,100")
 	@$(RUN) -m bench.neutron $(BENCH_ARGS)
+
+.PHONY: bench-failover
+bench-failover: ready ## pings lost when HA routers fail over: ours, neutron-l3-agent's, and one of each (root; BENCH_ARGS="--pairs ours")
+	@$(RUN) -m bench.failover $(BENCH_ARGS)
+
+.PHONY: bench-limits
+bench-limits: ## what bandwidth limits let through of UDP and TCP flows (root; BENCH_ARGS="--kbps 2000,20000")
+	$(call need,test,test)
+	@$(RUN) -m bench.limits $(BENCH_ARGS)
 
 .PHONY: bench-metadata
 bench-metadata: ## one metadata proxy against a haproxy per router (root; BENCH_ARGS="--routers 200,2000")

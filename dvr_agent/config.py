@@ -224,6 +224,8 @@ def _radvd_settings(conf: cfg.ConfigOpts) -> RadvdSettings:
 
 def _ha_settings(conf: cfg.ConfigOpts) -> HaSettings:
     return HaSettings(
+        builtin=conf.dvr_agent.ha_vrrp == "builtin",
+        control_socket=conf.vrrp.control_socket,
         confs=Path(conf.ha_confs_path),
         external_pids=Path(conf.external_pids),
         on_death=conf.AGENT.check_child_processes_action,
@@ -273,7 +275,7 @@ def _mode(conf: cfg.ConfigOpts) -> AgentMode:
     if mode in (None, "legacy"):
         raise ConfigError(
             f"[DEFAULT] agent_mode = {mode or '(not set, which is legacy in Neutron)'}: expected dvr, dvr_snat or "
-            "dvr_no_external; this agent does distributed routers only"
+            "dvr_no_external; routers that are not distributed are built with dvr_snat"
         )
     return AgentMode(mode)
 

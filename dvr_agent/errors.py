@@ -61,7 +61,7 @@ class SourceError(DvrError):
 
 
 class NotSupportedError(DvrError):
-    """The router is of a kind this agent does not build (HA, not distributed); it is left alone.
+    """This agent does not build the router on this host (HA, or a legacy router of another host); it is left alone.
 
     :ivar affected: ids of routers to reconcile again: they get what this one had in the kernel and has no more
     """

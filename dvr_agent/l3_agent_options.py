@@ -44,7 +44,7 @@ IGNORED: Mapping[str, frozenset[str]] = {
 IGNORED_GROUPS = frozenset({"network_log", "l3_agent"})
 """Groups with options of neutron-l3-agent only."""
 
-OWN_GROUPS = frozenset({"dvr_agent", "directory", "bridge", "neutron", "metadata_proxy"})
+OWN_GROUPS = frozenset({"dvr_agent", "directory", "bridge", "neutron", "vrrp", "metadata_proxy"})
 """Groups of this agent: an unknown option in one of them is a typing error."""
 
 EXTENSIONS = {

@@ -39,12 +39,15 @@ DEFAULT_OPTS = [
         sample_default=AgentMode.DVR_SNAT.value,
         choices=[
             (AgentMode.DVR.value, "compute node: floating IPs on this host, SNAT elsewhere"),
-            (AgentMode.DVR_SNAT.value, "as dvr, and SNAT of routers whose gateway port is bound to this host"),
+            (AgentMode.DVR_SNAT.value, "as dvr, and SNAT and legacy routers whose gateway port is bound to this host"),
             (
                 AgentMode.DVR_NO_EXTERNAL.value,
                 "compute node without external network: floating IPs and SNAT on the SNAT host",
             ),
-            ("legacy", "mode for routers that are not distributed; refused by this agent"),
+            (
+                "legacy",
+                "mode of hosts without distributed routers; refused by this agent",
+            ),
         ],
         help="Functions of distributed routers on this host. Not set: dvr_snat if the source is a directory; an "
         "error if the source is neutron, since Neutron's own default is legacy.",
@@ -193,6 +196,15 @@ DVR_AGENT_OPTS = [
         sample_default="directory",
         help="Source of router documents. Not set: neutron if transport_url is set, as in neutron.conf, else "
         "directory.",
+    ),
+    cfg.StrOpt(
+        "ha_vrrp",
+        default="keepalived",
+        choices=[
+            ("keepalived", "a keepalived for each router, as neutron-l3-agent has it"),
+            ("builtin", "one dvr-vrrp for all routers of the host; it understands keepalived on other hosts"),
+        ],
+        help="Program that speaks VRRP for HA routers.",
     ),
     cfg.StrOpt(
         "admin_socket",
@@ -390,6 +402,14 @@ METADATA_HAPROXY_OPTS = [
     ),
 ]
 
+VRRP_OPTS = [
+    cfg.StrOpt(
+        "control_socket",
+        default="/run/dvr-vrrp/control.sock",
+        help="Unix socket on which dvr-vrrp receives virtual routers from dvr-agent; its option --control-socket.",
+    ),
+]
+
 GROUPS: list[tuple[str, list[Any]]] = [
     ("DEFAULT", DEFAULT_OPTS),
     ("AGENT", AGENT_OPTS),
@@ -398,6 +418,7 @@ GROUPS: list[tuple[str, list[Any]]] = [
     ("bridge", BRIDGE_OPTS),
     ("neutron", NEUTRON_OPTS),
     ("OVS", OVS_OPTS),
+    ("vrrp", VRRP_OPTS),
     ("metadata_proxy", METADATA_PROXY_OPTS),
     ("metadata_rate_limiting", METADATA_RATE_LIMITING_OPTS),
     ("metadata_haproxy", METADATA_HAPROXY_OPTS),

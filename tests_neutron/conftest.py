@@ -23,6 +23,7 @@ from tests.support.cloud.process import tail
 from tests.support.cloud.site import Site
 
 PLANS = (HostPlan(1, "dvr_snat", metadata=True), HostPlan(2, "dvr"), HostPlan(3, "dvr_no_external"))
+NETWORK_NODE = HostPlan(4, "dvr_snat", kind="network")
 REFERENCE = os.environ.get("NEUTRON_L3_AGENT") == "neutron-l3-agent"
 os.environ.setdefault("DVR_TEST_SANDBOX", "1")  # tests.support.lab, whose probes are used here, asks for it
 
@@ -36,9 +37,23 @@ def pytest_configure(config: pytest.Config) -> None:
     sandbox.enter([sys.executable, "-m", "pytest", *map(str, config.invocation_params.args)])
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="the random walk and all kinds of fail-over too")
+    parser.addoption("--seed", type=int, default=0, help="of the random walk (default: a new one, which is printed)")
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     for name in ("root", "ovs", "broker", "cloud", "slow"):
         item.add_marker(name)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The second network node joins for the last tests: beside it, SNAT of the others could be on either."""
+    items.sort(key=lambda item: "network_node" in getattr(item, "fixturenames", ()))
+    if not config.option.full:
+        for item in items:
+            if item.get_closest_marker("full"):
+                item.add_marker(pytest.mark.skip(reason="only with --full"))
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +98,22 @@ def site(shared_site: Site) -> Iterator[Site]:
 @pytest.fixture
 def hosts(cloud: Cloud) -> list[Host]:
     """compute1 (dvr_snat), compute2 (dvr), compute3 (dvr_no_external)."""
-    return cloud.hosts
+    return cloud.hosts[: len(PLANS)]
+
+
+@pytest.fixture(scope="session")
+def network_node(cloud: Cloud) -> Host:
+    """A second dvr_snat host; it stays until the end."""
+    host = cloud.join(NETWORK_NODE)
+    start_l3_agent(host)
+    cloud.wait_l3_agents()
+    return host
+
+
+@pytest.fixture
+def reference() -> bool:
+    """The tests run with neutron-l3-agent on every host."""
+    return REFERENCE
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -17,6 +17,12 @@ from tests.support.cloud.host import Host
 from tests.support.waiting import wait_for
 
 DEFAULT_ROUTERS = (10,)
+KINDS = {
+    "distributed": {"distributed": True},
+    "legacy": {"distributed": False, "ha": False},
+    "ha": {"distributed": False, "ha": True},
+    "ha-distributed": {"distributed": True, "ha": True},
+}
 RPC_TIMEOUT = 120
 MORE_ADDRESSES = "203.0.120.0/22"
 """A hundred routers need more than the external network's first subnet has."""
@@ -26,13 +32,13 @@ def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     sandbox.enter([sys.executable, "-m", "bench.neutron", *arguments])
     began = time.monotonic()
-    bench = Bench(options.mode)
+    bench = Bench(options.mode, KINDS[options.kind])
     found: list[Figures] = []
     for routers in options.routers:
         bench.have(routers)
         found += [bench.measure(agent, routers) for agent in options.agents]
         print(report.table(found, routers), flush=True)
-    print(report.about(options.mode, time.monotonic() - began))
+    print(report.about(options.mode, options.kind, time.monotonic() - began))
     return 0
 
 
@@ -43,6 +49,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--routers", type=_numbers, default=DEFAULT_ROUTERS, help="how many, e.g. 10,50,100")
     parser.add_argument("--mode", choices=["dvr", "dvr_snat"], default="dvr_snat", help="agent_mode of the host")
+    parser.add_argument("--kind", choices=list(KINDS), default="distributed", help="of all routers")
     parser.add_argument("--agents", type=lambda text: text.split(","), default=[OURS, REFERENCE], help="in this order")
     return parser.parse_args(arguments)
 
@@ -54,12 +61,12 @@ def _numbers(text: str) -> tuple[int, ...]:
 class Bench:
     """One cloud with one host, which is replaced by an empty one for each measurement."""
 
-    def __init__(self, mode: str) -> None:
+    def __init__(self, mode: str, kind: dict[str, bool]) -> None:
         self._cloud = Cloud([HostPlan(1, mode)], rpc_timeout=RPC_TIMEOUT)
         self._cloud.start()
         self._external = self._cloud.external["physnet1"]
         self._cloud.api.subnet(self._external, MORE_ADDRESSES, {})
-        self._tenants = Tenants(self._cloud.api, self._external, self._host.name)
+        self._tenants = Tenants(self._cloud.api, self._external, self._host.name, **kind)
         self._all: list[Tenant] = []
         self._database = Database()
 

@@ -9,9 +9,9 @@ from bench.neutron.measure import OURS, REFERENCE, Figures, Work
 MIB = 1 << 20
 
 
-def about(mode: str, seconds: float) -> str:
+def about(mode: str, kind: str, seconds: float) -> str:
     """What was measured, and how long that took."""
-    return f"agent_mode {mode}; every router: a network, a gateway, 2 floating IPs; {seconds:.0f} s in all"
+    return f"agent_mode {mode}; every router: {kind}, a network, a gateway, 2 floating IPs; {seconds:.0f} s in all"
 
 
 def table(found: Sequence[Figures], routers: int) -> str:

@@ -25,10 +25,13 @@ class Tenant:
 
 
 class Tenants:
-    """Makes and deletes them."""
+    """Makes and deletes them.
 
-    def __init__(self, api: Api, external: str, host: str) -> None:
-        self._api, self._external, self._host = api, external, host
+    :param kind: what the API is told of each router: ``distributed``, ``ha``
+    """
+
+    def __init__(self, api: Api, external: str, host: str, **kind: bool) -> None:
+        self._api, self._external, self._host, self._kind = api, external, host, kind
         self._made = 0
 
     def make(self, number: int, floating_ips: int = 2) -> list[Tenant]:
@@ -40,7 +43,8 @@ class Tenants:
 
     def _make(self, number: int, floating_ips: int) -> Tenant:
         network = self._api.network(f"net{number}", f"10.{number // 250}.{number % 250}.0/24")
-        tenant = Tenant(self._api.router(f"router{number}", self._external, (network["subnet_id"],))["id"], network)
+        router = self._api.router(f"router{number}", self._external, (network["subnet_id"],), **self._kind)
+        tenant = Tenant(router["id"], network)
         for _ in range(floating_ips):
             self.add_port(tenant)
             key = tenant.ports[-1]["id"]

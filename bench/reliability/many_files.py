@@ -60,4 +60,4 @@ def fill(folder: Path, files: int, bad: int) -> None:
         if number % every == 0:
             path.write_bytes(broken[number // every % len(broken)])
         else:
-            path.write_text(json.dumps({"id": router_id(number), "name": str(number), "distributed": False}))
+            path.write_text(json.dumps({"id": router_id(number), "name": str(number), "distributed": True, "ha": True}))

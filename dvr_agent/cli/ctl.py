@@ -115,6 +115,7 @@ def _add_document_verbs(verbs: Any) -> None:
         "plan:run_apply",
         "One reconcile for each document. Refused while the daemon runs.",
     )
+    apply.add_argument("--yes", action="store_true", help="go on if routers are left alone")
     apply.add_argument("files", nargs="+", metavar="FILE", help="router document; - is standard input")
 
 

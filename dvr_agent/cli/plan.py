@@ -21,6 +21,7 @@ from dvr_agent.lock import AgentLock
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.api import Plan, Reconciler, Result, RouterPlanner
 from dvr_agent.reconcile.factory import open_planner, open_reconciler
+from dvr_agent.reconcile.left_alone import find_left_alone, left_alone_text
 
 
 @dataclass
@@ -136,6 +137,9 @@ def run_plan(args: argparse.Namespace, out: Output) -> int:
     planner.load()
     for trouble in planner.services.troubles:
         report.warn(trouble)
+    alone = find_left_alone(planner, documents.good)
+    if alone:
+        report.warn(left_alone_text(alone))
     planner.declare(documents.good)
     _for_each(documents, report, lambda name, router: _plan_one(planner, name, router, report, documents.outdated))
     for router_id in sorted(documents.outdated.keys() - {router.id for _, router in documents.good}):
@@ -151,6 +155,8 @@ def run_plan(args: argparse.Namespace, out: Output) -> int:
 def run_apply(args: argparse.Namespace, out: Output) -> int:
     """Run ``dvrctl apply``.
 
+    Nothing is changed if routers would be left alone and ``--yes`` does not say that this is known.
+
     :returns: 0: done; 1: a router failed or was skipped, or objects of a document are left out
     """
     conf = load_config(args)
@@ -158,6 +164,11 @@ def run_apply(args: argparse.Namespace, out: Output) -> int:
     report = Report(out)
     with AgentLock(conf.state_path, conf.host):
         reconciler = open_reconciler(make_settings(conf))
+        alone = find_left_alone(reconciler.planner, documents.good)
+        if alone and not args.yes:
+            report.warn(f"{left_alone_text(alone)}. Nothing was changed; --yes goes on with the other routers")
+            report.finish("apply")
+            return 1
         reconciler.load()
         reconciler.planner.declare(documents.good)
         affected: set[str] = set()
@@ -223,7 +234,7 @@ def _flush(reconciler: Reconciler, report: Report) -> None:
 
 def _is_down(router: Router, planner: RouterPlanner) -> bool:
     """Return True for a router that is administratively down and not left alone: it is removed from the kernel."""
-    return not router.admin_state_up and not planner.leaves_alone(router)
+    return not router.admin_state_up and not planner.why_left_alone(router)
 
 
 def _plan_stale(planner: RouterPlanner, documents: Documents, report: Report) -> None:

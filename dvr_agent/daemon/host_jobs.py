@@ -9,6 +9,7 @@ from dvr_agent.daemon.host_hindrances import HostHindranceWatch
 from dvr_agent.daemon.idle_bridges import IdleBridges
 from dvr_agent.daemon.job_result import JobResult
 from dvr_agent.daemon.jobs import HostJob
+from dvr_agent.daemon.left_alone_notice import LeftAloneNotice
 from dvr_agent.daemon.resync import Resync
 from dvr_agent.daemon.worker import WorkerThread
 from dvr_agent.reconcile.api import Reconciler
@@ -28,12 +29,14 @@ class HostJobs:
     ) -> None:
         self._reconciler, self._worker = reconciler, worker
         self._resync, self._idle_bridges, self._repeater = resync, idle_bridges, repeater
-        self._hindrances = hindrances
+        self._hindrances, self._left_alone = hindrances, LeftAloneNotice()
 
     def run(self, kind: HostJob) -> None:
         """Carry out a host job; a failure is logged."""
         if kind is HostJob.BEGIN_ROUND:
-            begin = partial(self._reconciler.begin_resync, self._resync.documents())
+            documents = self._resync.documents()
+            self._left_alone.check(self._reconciler.planner, documents)
+            begin = partial(self._reconciler.begin_resync, documents)
             self._worker.try_call(begin, "shared parts cannot be prepared")
             self._hindrances.check()
         elif kind is HostJob.SWEEP:

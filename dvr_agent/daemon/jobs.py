@@ -118,8 +118,12 @@ def _left_to_others(router: Router | None, result: Result | None) -> tuple[froze
     """Return (ids of the floating IPs that other routers have, these routers)."""
     if router is None or result is None or result.built is None:
         return frozenset(), ()
-    built = {fip.id for fip in result.built.floating_ips}
-    return frozenset(fip.id for fip in router.floating_ips if fip.id not in built), result.rivals
+    return frozenset(_floating_ips(router) - _floating_ips(result.built)), result.rivals
+
+
+def _floating_ips(router: Router) -> set[str]:
+    """Return the ids of all floating IPs, also of those that port forwardings use."""
+    return {fip.id for fip in router.floating_ips} | {fip.id for fip in router.features.forwarding_ips}
 
 
 def started_late(since: float) -> float:
@@ -135,7 +139,7 @@ def _carry_out(work: RouterJob, priority: Priority, reconciler: Reconciler, late
     if isinstance(work, RemoveRouter):
         return JobResult(RouterState.REMOVED, reconciled=_remove(work, "removed", reconciler, late))
     router = work.document.router
-    if not router.admin_state_up and not reconciler.planner.leaves_alone(router):
+    if not router.admin_state_up and not reconciler.planner.why_left_alone(router):
         result = _remove(work, "administratively down, removed", reconciler, late)
         return JobResult(RouterState.ADMIN_DOWN, reconciled=result)
     in_round = priority in (Priority.RESYNC, Priority.AUDIT)

@@ -2,5 +2,5 @@
 
 Input: the router (``model``), settings of the host, values that the host allocated.  ``build.desired_router`` is the
 entrance, called by ``reconcile/draft.py``; ``host_view`` decides which parts are built here, and ``qrouter``, ``fip``
-and ``snat`` compute one namespace each.
+and ``central`` (SNAT, and legacy routers as a whole) compute one namespace each.
 """

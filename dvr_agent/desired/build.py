@@ -12,6 +12,7 @@ from dvr_agent.desired.fip import base_state, slice_state
 from dvr_agent.desired.ha import refusal, with_virtual_router
 from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_view import HostView
+from dvr_agent.desired.qos import unlimited_texts
 from dvr_agent.desired.qrouter import qrouter_state
 from dvr_agent.desired.without_ipv6 import ipv4_part, omission_text
 from dvr_agent.model.router import ExtraRoute, IpAddress
@@ -67,7 +68,7 @@ def desired_router(view: HostView, allocations: HostAllocations) -> DesiredRoute
     whole = DesiredRouter(qrouter, base, piece, snat)
     found, no_ipv6 = _where_ipv6_is(whole, view, allocations)
     left_out = (*omitted_texts(router, view.settings), *helper_omissions(view), *ndp_proxy.ndp_omissions(view))
-    omitted = (*left_out, *no_ipv6, *filter(None, [refusal(view)]))
+    omitted = (*left_out, *unlimited_texts(view), *no_ipv6, *filter(None, [refusal(view)]))
     unserved = [*unserved_warnings(router, view.settings), *ndp_proxy.ndp_warnings(view)]
     warnings = (*_warnings(view, used), *unserved, *_reply_warnings(view, in_qrouter), *_conceded_warnings(allocations))
     return replace(found, warnings=warnings, omitted=omitted)
@@ -76,9 +77,16 @@ def desired_router(view: HostView, allocations: HostAllocations) -> DesiredRoute
 def _with_allocations(view: HostView, allocations: HostAllocations) -> HostView:
     """Return the view with what this host's kernel says about the router."""
     marks, helpers, proxies = allocations.marks, allocations.missing_helpers, allocations.found_proxies
-    if not marks and not helpers and not proxies:
+    forwardings = allocations.forwardings
+    if not marks and not helpers and not proxies and not forwardings:
         return view
-    return replace(view, known_marks=marks or view.known_marks, missing_helpers=helpers, found_proxies=proxies)
+    return replace(
+        view,
+        known_marks=marks or view.known_marks,
+        missing_helpers=helpers,
+        found_proxies=proxies,
+        found_forwardings=forwardings,
+    )
 
 
 def _where_ipv6_is(

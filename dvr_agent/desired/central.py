@@ -26,6 +26,8 @@ from dvr_agent.desired.conntrack_helpers import helper_tables
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import CentralNamespace, HostView
 from dvr_agent.desired.metadata_rules import metadata_filter, metadata_mark, metadata_nat
+from dvr_agent.desired.port_forwarding import forwarding_addresses, forwarding_rules
+from dvr_agent.desired.qos import central_limits, with_known_limits
 from dvr_agent.desired.routes import default_routes, extra_routes, gateway_routes, has_ipv6_gateway, leg, onlink_routes
 from dvr_agent.desired.scope_marks import LOW_MASK, SCOPE_MASK
 from dvr_agent.desired.scope_rules import (
@@ -59,7 +61,7 @@ from dvr_agent.state.route import DEFAULT_V6, MAIN_TABLE, Hop, Route, make_route
 from dvr_agent.state.rule import KERNEL_RULES
 from dvr_agent.state.sysctl import Sysctl
 
-OWNERSHIP = Ownership(prefixes=(names.CSNAT, names.GATEWAY, names.HA), kernel_rules=True)
+OWNERSHIP = Ownership(prefixes=(names.CSNAT, names.GATEWAY, names.HA), kernel_rules=True, limited=names.LIMITED)
 
 
 class Outside(NamedTuple):
@@ -81,7 +83,7 @@ def central_state(view: HostView, central: CentralNamespace) -> tuple[NamespaceS
     ownership = OWNERSHIP if view.router.distributed else QROUTER_OWNERSHIP
     state = NamespaceState(
         central.name,
-        ndp_proxy.owning_proxies(view, ownership),
+        with_known_limits(ndp_proxy.owning_proxies(view, ownership), view),
         links=frozenset(port_link(device, port) for device, port in ports),
         addresses=frozenset(
             [*(address for device, port in central.inside for address in port_addresses(device, port)), *external]
@@ -90,6 +92,7 @@ def central_state(view: HostView, central: CentralNamespace) -> tuple[NamespaceS
         rules=KERNEL_RULES,
         proxy_neighbours=frozenset(proxies),
         sysctls=frozenset(_sysctls(view, outside)),
+        limits=central_limits(view),
         tables=(*_tables(view, central, outside), *helper_tables(view, outside is not None)),
         announcements=(
             *(Announcement(address.device, address.ip, address) for address in external),
@@ -104,7 +107,7 @@ def _external_addresses(view: HostView, outside: Outside | None) -> list[Address
     if outside is None:
         return []
     fips = (Address(outside.device, f"{fip.address}/32") for fip in view.central_fips)
-    return [*port_addresses(*outside), *fips]
+    return [*port_addresses(*outside), *fips, *forwarding_addresses(view, outside.device)]
 
 
 def _routes(
@@ -220,9 +223,10 @@ def _nat(view: HostView, outside: Outside | None, metadata: HostSettings | None)
     gateway_ip = next((str(fixed.address) for fixed in gateway.fixed_ips if fixed.address.version == 4), None)
     fips, random = view.central_fips, view.settings.random_fully
     dnat = tuple(FilterRule(Dnat(str(fip.fixed_address)), dst=f"{fip.address}/32") for fip in fips)
+    forwarded = forwarding_rules(view)
     snat = [FilterRule(Snat(str(fip.address), random), src=f"{fip.fixed_address}/32") for fip in fips]
     if gateway_ip is None:
-        return {"PREROUTING": (*first, *dnat), "OUTPUT": dnat, "POSTROUTING": tuple(snat)}
+        return {"PREROUTING": (*first, *dnat, *forwarded), "OUTPUT": dnat, "POSTROUTING": tuple(snat)}
     to_gateway = Snat(gateway_ip, random)
     if view.router.enable_snat:
         if gateway.scope4 is not None:
@@ -232,4 +236,4 @@ def _nat(view: HostView, outside: Outside | None, metadata: HostSettings | None)
     came_from_inside = MarkMatch(view.settings.ingress_mark, LOW_MASK, invert=True)
     hairpin = FilterRule(to_gateway, matches=(came_from_inside, DNATED))
     internal = FilterRule(ACCEPT, oif=Not(qg), matches=(NOT_DNATED,))
-    return {"PREROUTING": (*first, *dnat), "OUTPUT": dnat, "POSTROUTING": (internal, *snat, hairpin)}
+    return {"PREROUTING": (*first, *dnat, *forwarded), "OUTPUT": dnat, "POSTROUTING": (internal, *snat, hairpin)}

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from dvr_agent.desired import names
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.desired.names import STEM
+from dvr_agent.model.features import Features, ForwardingIp
 from dvr_agent.model.router import FloatingIp, HaInterface, Omission, Router, RouterPort
 
 DEVICE, PAIR, ADDRESS, MAC, BRIDGE = "device", "pair", "address", "mac", "bridge"
@@ -43,7 +44,7 @@ class Claim(NamedTuple):
     @property
     def is_fip(self) -> bool:
         """True for the address of a floating IP."""
-        return self.path.startswith("$._floatingips")
+        return self.path.startswith(("$._floatingips", "$._pf_floatingips"))
 
 
 class Parts(NamedTuple):
@@ -53,6 +54,7 @@ class Parts(NamedTuple):
     csnat: Iterable[RouterPort]
     gateway: RouterPort | None
     fips: Iterable[FloatingIp]
+    forwarding: Iterable[ForwardingIp]
     has_pair: bool
     ha: HaInterface | None = None
 
@@ -63,7 +65,8 @@ def claims_here(view: HostView) -> tuple[Claim, ...]:
     csnat = [port for port in router.snat_interfaces if port.admin_state_up] if view.snat_here else []
     fips = (*view.local_fips, *view.central_fips)
     has_pair = view.agent_gateway is not None
-    return _claims(router, Parts(view.interfaces, csnat, view.gateway_here, fips, has_pair, view.ha_interface))
+    parts = Parts(view.interfaces, csnat, view.gateway_here, fips, view.forwarding_ips, has_pair, view.ha_interface)
+    return _claims(router, parts)
 
 
 def claims_anywhere(router: Router) -> tuple[Claim, ...]:
@@ -79,6 +82,7 @@ def own_claims_anywhere(router: Router) -> tuple[Claim, ...]:
         router.snat_interfaces,
         router.gateway,
         router.floating_ips,
+        router.features.forwarding_ips,
         bool(router.agent_gateways),
         router.ha_interface,
     )
@@ -127,13 +131,18 @@ def _claims(router: Router, parts: Parts) -> tuple[Claim, ...]:
     if parts.ha is not None:
         found += _of_port("_ha_interface", parts.ha.port, router.id)
     if router.gateway is not None:
-        for fip in parts.fips:
-            key = address_key(router.gateway.network_id, fip.address)
-            path = _path("_floatingips", fip.id, "floating_ip_address")
-            found.append(Claim(key, router.id, path, str(fip.address)))
+        found += _of_fips(router, router.gateway, parts)
     if parts.has_pair:
         found.append(Claim(pair_key(router.id), router.id, "$.id", router.id))
     return tuple(found)
+
+
+def _of_fips(router: Router, gateway: RouterPort, parts: Parts) -> Iterator[Claim]:
+    for section, fips in (("_floatingips", parts.fips), ("_pf_floatingips", parts.forwarding)):
+        for fip in fips:
+            key = address_key(gateway.network_id, fip.address)
+            path = _path(section, fip.id, "floating_ip_address")
+            yield Claim(key, router.id, path, str(fip.address))
 
 
 def _of_port(section: str, port: RouterPort, thing: str) -> Iterator[Claim]:
@@ -184,6 +193,7 @@ def without(router: Router, view: HostView, refused: Mapping[str, Omission]) -> 
         agent_gateways=tuple(left),
         ha_interface=ha if ha is None or _usable(ha.port, refused) == ha.port else None,
         floating_ips=tuple(fips),
+        features=_features(router, view, refused, has_snat),
         omitted=(*router.omitted, *refused.values()),
         omitted_floating_ips=(*router.omitted_floating_ips, *lost),
     )
@@ -202,6 +212,18 @@ def _is_built(
             return True
         possible = has_pair or not router.agent_gateways
     return possible and address_key(fip.network_id, fip.address) not in refused
+
+
+def _features(router: Router, view: HostView, refused: Mapping[str, Omission], has_snat: bool) -> Features:
+    """Return the objects of extensions, without the floating IPs of port forwardings that are refused here."""
+    found, gateway = router.features, router.gateway
+    if not view.forwarding_ips or gateway is None:
+        return found
+    possible = has_snat and _has_ipv4(router, refused)
+    kept = tuple(
+        fip for fip in found.forwarding_ips if possible and address_key(gateway.network_id, fip.address) not in refused
+    )
+    return found if len(kept) == len(found.forwarding_ips) else replace(found, forwarding_ips=kept)
 
 
 def _has_ipv4(router: Router, refused: Mapping[str, Omission]) -> bool:

@@ -14,6 +14,15 @@ from dvr_agent.model.router import Omission, Router
 NOT_KNOWN = "the objects could not be fetched; what exists of them stays unchanged"
 
 
+NOT_CURRENT = "the objects could not be fetched lately; the last known ones are in use"
+LISTS = {
+    "port_forwardings": (Extension.PORT_FORWARDING,),
+    "qos_policies": (Extension.FIP_QOS, Extension.GATEWAY_IP_QOS),
+    "ndp_proxies": (Extension.NDP_PROXY,),
+}
+"""Key of a document → extensions that use its objects."""
+
+
 def omitted_texts(router: Router, settings: HostSettings) -> list[str]:
     """Return what is left out of the document, and which objects are not known: the router is degraded by them.
 
@@ -21,7 +30,9 @@ def omitted_texts(router: Router, settings: HostSettings) -> list[str]:
     """
     served = {extension.value for extension in settings.extensions}
     texts = [one.text for one in router.omitted if not one.feature or _is_served(one, served)]
-    return [*texts, *(f"{one.value}: {NOT_KNOWN}" for one in _unknown(router) if one in settings.extensions)]
+    unknown = [f"{one.value}: {NOT_KNOWN}" for one in _unknown(router) if one in settings.extensions]
+    older = [one for key in sorted(router.features.not_current) for one in LISTS.get(key, ())]
+    return [*texts, *unknown, *(f"{one.value}: {NOT_CURRENT}" for one in older if one in settings.extensions)]
 
 
 def _is_served(omission: Omission, served: set[str]) -> bool:

@@ -11,6 +11,7 @@ from hashlib import sha256
 from dvr_agent.desired.allocation import LinkLocalPair
 from dvr_agent.desired.host_view import MissingHelper
 from dvr_agent.desired.names import FIP_TO_ROUTER, ROUTER_TO_FIP
+from dvr_agent.state.filter import FilterRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class HostAllocations:
     :ivar priorities: (floating IP, rule priority) for each FIP bound here, sorted
     :ivar conceded: subnets in the external address scope whose route in the fip namespace belongs to another router
     :ivar without_ipv6: namespaces in which IPv6 is off, and the parameter that says so
+    :ivar forwardings: rules in the kernel for port forwardings; empty unless the objects are not known: then they stay
     :ivar is_master: this host is the master of the HA router's virtual router
     :ivar marks: (address scope, mark), sorted; empty unless connections carry marks of neutron-l3-agent
     :ivar missing_helpers: conntrack helpers of the router that this kernel lacks
@@ -48,6 +50,7 @@ class HostAllocations:
     marks: tuple[tuple[str, int], ...] = ()
     conceded: tuple[str, ...] = ()
     without_ipv6: frozenset[tuple[str, str]] = frozenset()
+    forwardings: tuple[FilterRule, ...] = ()
     is_master: bool = False
     missing_helpers: frozenset[MissingHelper] = frozenset()
     found_proxies: tuple[tuple[str, str], ...] = ()

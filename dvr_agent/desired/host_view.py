@@ -15,8 +15,10 @@ from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.desired.scope_marks import scope_marks
 from dvr_agent.errors import NotSupportedError
+from dvr_agent.extensions import Extension
+from dvr_agent.model.features import ForwardingIp
 from dvr_agent.model.router import FixedIp, FloatingIp, HaInterface, Router, RouterPort, Subnet
-from dvr_agent.state.filter import Family
+from dvr_agent.state.filter import Family, FilterRule
 
 
 class MissingHelper(NamedTuple):
@@ -54,6 +56,7 @@ class HostView:
     :ivar known_marks: (address scope, mark) pairs that tracked connections carry here: these scopes keep their marks
     :ivar missing_helpers: of the router's conntrack helpers
     :ivar found_proxies: (namespace, address) of proxied neighbours in the kernel, where the router's are not known
+    :ivar found_forwardings: rules in the kernel for port forwardings, where the router's are not known
     """
 
     router: Router
@@ -62,6 +65,7 @@ class HostView:
     known_marks: tuple[tuple[str, int], ...] = ()
     missing_helpers: frozenset[MissingHelper] = frozenset()
     found_proxies: tuple[tuple[str, str], ...] = ()
+    found_forwardings: tuple[FilterRule, ...] = ()
 
     @cached_property
     def qrouter(self) -> str:
@@ -149,6 +153,12 @@ class HostView:
         """Floating IPs of the central namespace."""
         fips = self.router.floating_ips if self.gateway_here is not None else ()
         return tuple(fip for fip in fips if self.is_central(fip))
+
+    @cached_property
+    def forwarding_ips(self) -> tuple[ForwardingIp, ...]:
+        """Floating IPs of port forwardings in the central namespace."""
+        is_served = self.gateway_here is not None and Extension.PORT_FORWARDING in self.settings.extensions
+        return self.router.features.forwarding_ips if is_served else ()
 
     @cached_property
     def marks(self) -> dict[str | None, int]:

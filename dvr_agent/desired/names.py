@@ -15,6 +15,8 @@ INTERNAL, ROUTER_TO_FIP, FIP_TO_ROUTER = "qr-", "rfp-", "fpr-"
 AGENT_GATEWAY, GATEWAY, CSNAT, HA = "fg-", "qg-", "sg-", "ha-"
 PORT_PREFIXES = (INTERNAL, CSNAT, GATEWAY, AGENT_GATEWAY, HA)
 """Devices of ports; their other ends are on a bridge."""
+LIMITED = (ROUTER_TO_FIP, GATEWAY)
+"""Devices by the beginning of their name on which all bandwidth limits are ours."""
 STEM = DEVICE_LENGTH - len(INTERNAL)
 """Characters of a port id in the names of its devices (``qr-``, ``tap``), and of a network id in its bridge's."""
 

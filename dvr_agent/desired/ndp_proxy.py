@@ -28,6 +28,9 @@ EVERYTHING = (DEFAULT_V6,)
 """Networks of proxied neighbours in a namespace that one router has for itself."""
 
 
+_WITH_FIP_NAMESPACES = (AgentMode.DVR.value, AgentMode.DVR_SNAT.value)
+
+
 def owning_proxies(view: HostView, ownership: Ownership) -> Ownership:
     """Return the ownership of such a namespace: with the proxied neighbours in it if the extension is served."""
     return replace(ownership, proxied=EVERYTHING) if is_served(view) else ownership
@@ -159,8 +162,9 @@ def _is_central(view: HostView, proxy: NdpProxy) -> bool:
     """
     if not view.router.distributed or proxy.host in (None, view.settings.host):
         return True
-    without_external = {fip.host for fip in view.router.floating_ips if fip.snat_bound}
-    return proxy.agent_mode == AgentMode.DVR_NO_EXTERNAL.value or proxy.host in without_external
+    if proxy.agent_mode is not None:
+        return bool(proxy.host) and proxy.agent_mode not in _WITH_FIP_NAMESPACES
+    return proxy.host in {fip.host for fip in view.router.floating_ips if fip.snat_bound}
 
 
 def _found(view: HostView, namespace: str | None) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ from enum import Flag, auto
 from typing import NamedTuple, Protocol
 
 from dvr_agent.state.diff import Change
-from dvr_agent.state.filter import Family, Table, TableKey, Transport
+from dvr_agent.state.filter import Family, Ports, Table, TableKey, Transport
+from dvr_agent.state.limit import Limit
 from dvr_agent.state.missing import Missing
 from dvr_agent.state.namespace import Announcement, NamespaceState
 from dvr_agent.state.neighbour import Neighbour
@@ -27,7 +28,7 @@ class WriteCounters:
 
     :ivar netlink: netlink messages that ask for a change
     :ivar commits: packet filter tables replaced
-    :ivar nftables: transactions on nf_tables, each of which removes neutron-l3-agent's chains of a namespace
+    :ivar nftables: transactions on nf_tables: of limits, and those that remove neutron-l3-agent's chains of a namespace
     :ivar sysctls: parameters set
     :ivar namespaces: namespaces created or removed
     """
@@ -75,7 +76,7 @@ class NamespaceManager(Protocol):
 
 
 class InterfacePlumber(Protocol):
-    """Links, addresses, routes, rules, neighbours and sysctls of a namespace."""
+    """Links, addresses, routes, rules, neighbours, sysctls and bandwidth limits of a namespace."""
 
     def observe(
         self,
@@ -105,6 +106,9 @@ class InterfacePlumber(Protocol):
         :param missing: what earlier changes of the same job lack; refused objects are noted there
         :raises KernelError: the kernel could not be asked; without ``missing`` also the first object that it refused
         """
+
+    def limits(self, namespace: str, ownership: Ownership) -> frozenset[Limit]:
+        """Read the bandwidth limits of a namespace that ``ownership`` claims, and nothing else."""
 
 
 class PendingTables(Protocol):
@@ -176,6 +180,9 @@ class Conntrack(Protocol):
 
     def delete(self, namespace: str, address: str) -> int:
         """Delete connections with exactly this address on either side of either direction; returns their number."""
+
+    def delete_to_ports(self, namespace: str, address: str, ports: Collection[Ports]) -> int:
+        """Delete connections that began to one of these ports of an IPv4 address; returns their number."""
 
     def drop_untranslated(self, namespace: str, addresses: Collection[str], inside: Sequence[str]) -> int:
         """Delete connections that one of these IPv4 addresses began and that no NAT rule translates.

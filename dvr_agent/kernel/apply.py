@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import groupby
 
-from dvr_agent.errors import KernelError
+from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel import sysctl
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.kinds import HANDLER_OF
@@ -24,8 +24,10 @@ from dvr_agent.kernel.netlink.handler import GONE, NO_DEVICE, AnyHandler, WriteC
 from dvr_agent.kernel.netlink.link import delete_links, get_link, index_and_name
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
+from dvr_agent.kernel.nftables.limits import write_limits
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.kind import AnyKind, KernelObject
+from dvr_agent.state.limit import Limit
 from dvr_agent.state.link import Link
 from dvr_agent.state.missing import Missing
 from dvr_agent.state.namespace import KIND_OF
@@ -133,6 +135,21 @@ class _Writer:
                 at = names.index(exc.what)
                 self._missing.refuse(self._namespace, todo[at], exc)
                 todo = todo[at + 1 :]
+
+    def limits(self, changes: Sequence[Change]) -> None:
+        """Write bandwidth limits, after everything before them: all at once, and one by one if one is refused."""
+        self.flush()
+        todo = [change for change in changes if not self._missing.takes(self._namespace, change)]
+        try:
+            write_limits(self._namespace, todo, self._counters)
+        except NamespaceGoneError:
+            raise
+        except KernelError as exc:
+            if len(todo) == 1:
+                self._missing.refuse(self._namespace, todo[0], exc)
+                return
+            for change in todo:
+                self.limits([change])
 
     def unlink(self, changes: Sequence[Change]) -> None:
         """Encode the removal of links, all in one step."""
@@ -250,6 +267,8 @@ class _Writer:
 def _stage(change: Change) -> Callable[[_Writer, Sequence[Change]], None]:
     if isinstance(change.item, Sysctl):
         return _Writer.sysctls
+    if isinstance(change.item, Limit):
+        return _Writer.limits
     if isinstance(change.item, Link) and change.action is Action.REMOVE:
         return _Writer.unlink
     if isinstance(change.item, Rule) and change.action is not Action.REMOVE and change.item not in KERNEL_RULES:

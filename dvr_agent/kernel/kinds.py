@@ -1,15 +1,16 @@
 """The registry of netlink handlers, one per kind of object; ``docs/adding-a-kind.md`` describes how a kind is added.
 
-Used by ``observe``, ``apply`` and the fake kernel.  Two kinds have no handler: a link is made in several ways (veth
+Used by ``observe``, ``apply`` and the fake kernel.  Three kinds have no handler: a link is made in several ways (veth
 pair, end of a pair, attach driver) and read before all others, see ``link_changes.py`` and ``observe.py``; a sysctl is
-a file, see ``sysctl.py``.
+a file, see ``sysctl.py``; limits are in nf_tables, see ``nftables/limits.py``.
 """
 
 from __future__ import annotations
 
-from dvr_agent.kernel.netlink import address, neighbour, proxy_neighbour, route, rule
+from dvr_agent.kernel.netlink import address, neighbour, policer, proxy_neighbour, route, rule
 from dvr_agent.kernel.netlink.handler import AnyHandler
 from dvr_agent.state.kind import AnyKind, KernelObject
+from dvr_agent.state.limit import LIMIT_KIND
 from dvr_agent.state.link import LINK_KIND
 from dvr_agent.state.sysctl import SYSCTL_KIND
 
@@ -19,11 +20,12 @@ HANDLERS: tuple[AnyHandler, ...] = (
     rule.HANDLER,
     neighbour.HANDLER,
     proxy_neighbour.HANDLER,
+    policer.HANDLER,
 )
 """All handlers, in the order in which kinds are read."""
 
 HANDLER_OF: dict[type[KernelObject], AnyHandler] = {handler.kind.type: handler for handler in HANDLERS}
 """Class of a value → its handler."""
 
-SPECIAL: tuple[AnyKind, ...] = (LINK_KIND, SYSCTL_KIND)
+SPECIAL: tuple[AnyKind, ...] = (LINK_KIND, SYSCTL_KIND, LIMIT_KIND)
 """Kinds without handler; ``tests/unit/test_kinds.py`` checks that each kind is here or in :data:`HANDLERS`."""

@@ -7,8 +7,11 @@ namespace.  Called by :mod:`dvr_agent.kernel.plumber`.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Collection, Iterable
 from typing import Any
+
+from pyroute2.netlink import NETLINK_NETFILTER
 
 from dvr_agent.errors import NamespaceGoneError
 from dvr_agent.kernel import sysctl
@@ -20,6 +23,8 @@ from dvr_agent.kernel.netlink.handler import NO_DEVICE, AnyHandler, SliceReader
 from dvr_agent.kernel.netlink.link import LOOPBACK, LinkInfo, decode_brief, dump_links, get_link
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.netns import entered
+from dvr_agent.kernel.nftables.limits import read_limits
+from dvr_agent.state.limit import Limit
 from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.neighbour import Neighbour
@@ -36,16 +41,21 @@ def observe(
     """Read a slice; see :meth:`dvr_agent.kernel.api.InterfacePlumber.observe`."""
     keys = tuple(sysctls)
     paths = sysctl.paths_of(namespace, keys)
+    filters = None
     try:
         with entered(namespace):
             raw = open_raw(namespace)
+            if ownership.limited:
+                filters = open_raw(namespace, NETLINK_NETFILTER)
             values = sysctl.read_here(paths)
     except NamespaceGoneError:
         return None
+    limits = _limits(namespace, filters, ownership)
     with NetlinkSocket(namespace, raw, counters) as sock:
         links, loopback = _links(sock) if ownership.prefixes else _named_links(sock, ownership)
         names = {link.ifindex: link.name for link in links}
         owned = {link.ifindex: link.name for link in links if ownership.owns_device(link.name)}
+        devices = frozenset(owned.values())
         reader = SliceReader(sock, ownership, names, owned, neighbours)
         found: dict[str, Any] = {handler.kind.field: _owned(handler, reader) for handler in HANDLERS}
         return NamespaceState(
@@ -53,10 +63,29 @@ def observe(
             ownership=ownership,
             links=frozenset(_state(link) for link in links if link.ifindex in owned),
             sysctls=sysctl.as_values(namespace, keys, values),
+            limits=frozenset(limit for limit in limits if limit.device in devices),
             link_locals=frozenset(read_link_locals(reader)),
             loopback=_state(loopback) if loopback is not None and ownership.kernel_rules else None,
             **found,
         )
+
+
+def observe_limits(namespace: str, ownership: Ownership) -> frozenset[Limit]:
+    """Read bandwidth limits only; see :meth:`dvr_agent.kernel.api.InterfacePlumber.limits`."""
+    with entered(namespace):
+        filters = open_raw(namespace, NETLINK_NETFILTER)
+    return _limits(namespace, filters, ownership)
+
+
+def _limits(namespace: str, filters: socket.socket | None, ownership: Ownership) -> frozenset[Limit]:
+    """Read the bandwidth limits that the slice owns.
+
+    :param filters: socket of the netfilter family; None: the slice owns none
+    """
+    if filters is None:
+        return frozenset()
+    with NetlinkSocket(namespace, filters, None) as sock:
+        return frozenset(limit for limit in read_limits(sock) if ownership.limits(limit.device))
 
 
 def _owned(handler: AnyHandler, reader: SliceReader) -> frozenset[Any]:

@@ -37,6 +37,9 @@ LISTS = ("port_forwardings", "qos_policies", "ndp_proxies")
 HELPERS = "conntrack_helpers"
 """Key of the envelope and of the router."""
 
+NOT_CURRENT = "not_current"
+"""Key of the envelope with the keys of lists that are older than the document."""
+
 PROTOCOLS = ("tcp", "udp", "sctp", "dccp")
 """Protocols that have ports."""
 
@@ -90,6 +93,7 @@ def features(
         enable_ndp_proxy=boolean(router.get("enable_ndp_proxy") or False, (at, "enable_ndp_proxy")),
         ndp_proxies=_ndp_proxies(router, envelope, omitted),
         conntrack_helpers=_helpers(router, at, envelope, omitted),
+        not_current=frozenset(map(str, array(envelope.get(NOT_CURRENT, []), (None, NOT_CURRENT)))),
     )
     return found, tuple(omitted)
 

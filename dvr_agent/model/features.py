@@ -92,7 +92,7 @@ class NdpProxy:
 
     :ivar port_id: the port that has the address
     :ivar host: host that the port is bound to; empty: none; None: not known
-    :ivar agent_mode: of the L3 agent on that host, None if it is not known
+    :ivar agent_mode: of the L3 agent on that host; empty: there is none; None: not known
     """
 
     id: str
@@ -120,6 +120,7 @@ class Features:
     """The objects of a router that extensions act on.  None: not known, so nothing of them may be changed.
 
     :ivar forwarding_ips: floating IPs of the port forwardings; of those that the document lists where these are unknown
+    :ivar not_current: keys of lists that the server could not be asked for lately: they have what was known before
     :ivar qos_policies: QoS policies that a floating IP or the gateway of the router may name
     :ivar gateway_qos_policy_id: QoS policy of the gateway's IPv4 addresses
     """
@@ -131,6 +132,7 @@ class Features:
     enable_ndp_proxy: bool = False
     ndp_proxies: tuple[NdpProxy, ...] | None = ()
     conntrack_helpers: tuple[ConntrackHelper, ...] = ()
+    not_current: frozenset[str] = frozenset()
 
     def qos_policy(self, policy_id: str | None) -> QosPolicy | None:
         """Return a QoS policy; None if there is none of this id."""

@@ -123,8 +123,8 @@ class RouterPlanner(Protocol):
         :raises KernelError: the kernel could not be read
         """
 
-    def leaves_alone(self, router: Router) -> bool:
-        """Return True if this agent neither builds nor removes the router on this host."""
+    def why_left_alone(self, router: Router) -> str:
+        """Return why this agent neither builds nor removes the router on this host; empty if it does."""
 
     def plan(self, router: Router) -> Plan:
         """Return what :meth:`Reconciler.reconcile` would do.

@@ -20,8 +20,9 @@ from dvr_agent.reconcile.hindrances import STRICT
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import KernelReader
-from dvr_agent.reconcile.takeover import marks_in_use
+from dvr_agent.reconcile.takeover import forwardings_in_use, marks_in_use
 from dvr_agent.services.vrrp.place import VrrpPlace
+from dvr_agent.state.filter import FilterRule
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership
 
@@ -101,6 +102,7 @@ class Drafts:
             marks=known.scope_marks or (),
             conceded=conceded,
             without_ipv6=known.without_ipv6,
+            forwardings=known.forwardings,
             is_master=known.is_master,
             missing_helpers=missing_helpers(self._kernel.iptables, view),
         )
@@ -155,6 +157,7 @@ class Drafts:
             marks=self._known_marks(draft),
             conceded=draft.allocated.conceded,
             without_ipv6=self._without_ipv6(draft),
+            forwardings=self._forwardings(draft),
             is_master=is_master(draft),
             missing_helpers=draft.allocated.missing_helpers,
             found_proxies=found_proxies(draft.view, (draft.qrouter, draft.slice, draft.snat)),
@@ -168,11 +171,14 @@ class Drafts:
     def read(self, desired: NamespaceState, known: bool = False) -> NamespaceState | None:
         """Observe the part of a namespace that a desired state owns.
 
-        :param known: it was in sync not long ago; do not look for neighbours that nobody wants
+        :param known: it was in sync not long ago; do not look for neighbours and limits that nobody wants
         """
         sysctls = [DISABLE_IPV6.key, STRICT.key, *(sysctl.key for sysctl in desired.sysctls)]
         neighbours = desired.neighbours if known else None
-        state = self._kernel.interfaces.observe(desired.name, desired.ownership, sysctls, neighbours)
+        ownership = desired.ownership
+        if known and not desired.limits and ownership.limited:
+            ownership = replace(ownership, limited=())
+        state = self._kernel.interfaces.observe(desired.name, ownership, sysctls, neighbours)
         if state is None or not desired.tables:
             return state
         return self._memory.tables.with_tables(state, [table.key for table in desired.tables])
@@ -208,6 +214,14 @@ class Drafts:
         new = self._kernel.interfaces.observe(state.name, Ownership(), [DISABLE_NEW.key])
         return DISABLE_NEW.key if new is not None and DISABLE_NEW in new.sysctls else ""
 
+    def _forwardings(self, draft: Draft) -> tuple[FilterRule, ...]:
+        """Return the rules for port forwardings in the kernel, where only it knows them."""
+        view = draft.view
+        known = view.router.features.port_forwardings is not None or not view.forwarding_ips
+        found = () if known else forwardings_in_use(view, draft.qrouter, draft.snat)
+        self._memory.router(view.router.id).forwardings = found
+        return found
+
     def _known_marks(self, draft: Draft) -> tuple[tuple[str, int], ...]:
         """Return the marks of address scopes in the kernel when this process first read the router's namespaces."""
         memory = self._memory.router(draft.view.router.id)
@@ -217,7 +231,7 @@ class Drafts:
 
 
 def is_master(draft: Draft) -> bool:
-    """Return True if the namespace of the virtual router has its primary address: this host is the master."""
+    """Return True if this host is the master of an HA router: its namespace has the primary virtual address."""
     wanted = draft.state.shared_by_hosts
     if wanted is None or wanted.virtual_router is None:
         return False

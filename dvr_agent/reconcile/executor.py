@@ -152,9 +152,10 @@ class _Run:
             self._apply(job, changes)
 
     def _make_room(self) -> None:
+        for job in self._jobs:
+            self._remove(job, job.first)
         self._prepare_ports()
         self._create_namespaces()
-        self._apply_each((job, job.first) for job in self._staying)
         self._apply_each((job, phase.before) for job, phase in reversed(self._removing))
 
     # --- namespaces ---
@@ -300,8 +301,8 @@ class _Run:
         name = job.changes.namespace
         if self._missing:
             self._missing.expect_removal(name, changes)
-        self._apply(job, [change for change in changes if not _is_port(job, change)])
-        ports = [change for change in changes if _is_port(job, change) and not self._missing.takes(name, change)]
+        self._apply(job, [change for change in changes if not job.is_port(change)])
+        ports = [change for change in changes if job.is_port(change) and not self._missing.takes(name, change)]
         if ports:
             links = [change.item for change in ports if isinstance(change.item, Link)]
             unplug = partial(self._attach.unplug, name, [link.name for link in links])
@@ -372,7 +373,3 @@ def _rules_and_routes(jobs: Iterable[NamespaceJob]) -> tuple[set[str], dict[str,
 def _new_port(change: Change) -> Port | None:
     origin = change.item.origin if isinstance(change.item, Link) else None
     return origin if isinstance(origin, Port) else None
-
-
-def _is_port(job: NamespaceJob, change: Change) -> bool:
-    return isinstance(change.item, Link) and change.item.name.startswith(job.port_prefixes)

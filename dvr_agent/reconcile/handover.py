@@ -1,8 +1,9 @@
 """The handover to neutron-l3-agent: find and remove objects of ours that it would not remove, once it is ready.
 
 These objects are our chains in the legacy packet filter tables with the jumps to them, the IPv6 rules before the main
-table, and the IPv6 rules of fip namespaces (``docs/dataplane.md``, "What is ours").  Everything else (namespaces,
-devices, addresses, routes, neighbours, the other rules, the state files) is as neutron-l3-agent makes it, and stays.
+table, the IPv6 rules of fip namespaces, and our bandwidth limits (``docs/dataplane.md``, "What is ours").  Everything
+else (namespaces, devices, addresses, routes, neighbours, the other rules, the state files) is as neutron-l3-agent makes
+it, and stays.
 
 neutron-l3-agent is ready in a namespace when its packet filter rules have every effect that ours have there.
 Used by ``dvrctl handover``; reads and writes the kernel by :mod:`dvr_agent.kernel.api`.
@@ -24,7 +25,7 @@ from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.inventory import adopt_inventory
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import ALL_TABLES
-from dvr_agent.reconcile.translations import dnat_pairs
+from dvr_agent.reconcile.translations import dnat_pairs, ports_of
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.filter import (
     CHAIN_PREFIX,
@@ -39,6 +40,8 @@ from dvr_agent.state.filter import (
     Table,
     Verdict,
 )
+from dvr_agent.state.kind import KernelObject
+from dvr_agent.state.limit import Limit
 from dvr_agent.state.ownership import (
     FIP_TABLE,
     V6_CONNECTED_PRIORITY,
@@ -52,6 +55,7 @@ from dvr_agent.state.rule import Rule
 NO_CHAINS = "its chains"
 """neutron-l3-agent has no chains at all in the namespace."""
 _RULES = Ownership(rules=RuleOwner.QROUTER)
+_LIMITS = Ownership(limited=names.LIMITED)
 _FIP_RULES = Ownership(prefixes=(names.FIP_TO_ROUTER,), rules=RuleOwner.BY_IIF)
 _BEFORE_MAIN = (V6_PROXIED_PRIORITY, V6_CONNECTED_PRIORITY, V6_REDIRECT_PRIORITY)
 
@@ -62,11 +66,13 @@ class OwnObjects:
 
     :ivar tables: legacy tables with our chains (and with neutron-l3-agent's, where it uses legacy iptables)
     :ivar rules: IPv6 rules that neutron-l3-agent does not make
+    :ivar limits: bandwidth limits, which would limit in addition to its own
     """
 
     namespace: str
     tables: tuple[Table, ...]
     rules: tuple[Rule, ...]
+    limits: tuple[Limit, ...] = ()
 
     def lines(self) -> list[str]:
         """Return the objects as lines of text."""
@@ -75,7 +81,7 @@ class OwnObjects:
             for table in self.tables
             if (number := sum(chain.name.startswith(CHAIN_PREFIX) for chain in table.chains))
         ]
-        return [*tables, *(rule.text for rule in self.rules)]
+        return [*tables, *(rule.text for rule in self.rules), *(limit.text for limit in self.limits)]
 
 
 def find_own_objects(kernel: KernelReader) -> list[OwnObjects]:
@@ -97,9 +103,11 @@ def read_own_objects(kernel: KernelReader, namespace: str) -> OwnObjects | None:
     try:
         tables = tuple(table for table in kernel.iptables.observe(namespace, ALL_TABLES) if _has_ours(table))
         rules = _own_rules(kernel, namespace)
+        limited = not namespace.startswith(names.FIP)
+        limits = tuple(sorted(kernel.interfaces.limits(namespace, _LIMITS))) if limited else ()
     except NamespaceGoneError:
         return None
-    return OwnObjects(namespace, tables, rules) if tables or rules else None
+    return OwnObjects(namespace, tables, rules, limits) if tables or rules or limits else None
 
 
 def _own_rules(kernel: KernelReader, namespace: str) -> tuple[Rule, ...]:
@@ -141,8 +149,10 @@ def remove_own_objects(kernel: Kernel, own: Sequence[OwnObjects]) -> None:
                 for table in one.tables:
                     pending.withdraw(one.namespace, table.key)
     for one in own:
-        if one.rules:
-            kernel.interfaces.apply(one.namespace, [Change(Action.REMOVE, rule, rule) for rule in one.rules])
+        if (one.rules or one.limits) and kernel.namespaces.exists(one.namespace):
+            items: tuple[KernelObject, ...] = (*one.rules, *one.limits)
+            gone = [Change(Action.REMOVE, item, item) for item in items]
+            kernel.interfaces.apply(one.namespace, gone)
 
 
 def correct_state_files(kernel: KernelReader, state_path: Path, writable: bool) -> bool:
@@ -184,8 +194,8 @@ def _effects(table: Table, ours: bool) -> Iterator[str]:
     command = "ip" if table.family == 4 else "ip6"
     for rule in _rules(table, ours):
         match rule.target:
-            case Dnat(address):
-                yield f"{command}: DNAT of {rule.dst} to {address}"
+            case Dnat():
+                yield f"{command}: DNAT of {_destination(rule)} to {rule.target.endpoint}"
             case Snat(address):
                 yield f"{command}: SNAT of {rule.src or rule.oif or 'what was DNATed here'} to {address}"
             case Redirect(port):
@@ -196,6 +206,11 @@ def _effects(table: Table, ours: bool) -> Iterator[str]:
                 yield f"{command}: address scope of {rule.iif}"
             case Verdict("DROP") if rule.oif is not None:
                 yield f"{command}: address scopes are kept apart on {rule.oif}"
+
+
+def _destination(rule: FilterRule) -> str:
+    ports = ports_of(rule)
+    return str(rule.dst) if ports is None else f"{rule.dst} {ports[0]} port {ports[1]}-{ports[2]}"
 
 
 def _helpers(table: Table, ours: bool) -> Iterator[str]:

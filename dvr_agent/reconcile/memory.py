@@ -26,7 +26,7 @@ from dvr_agent.reconcile.inventory import adopt_inventory
 from dvr_agent.reconcile.post_commit import PostCommit
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import PacketFilterReader
-from dvr_agent.state.filter import Table
+from dvr_agent.state.filter import FilterRule, Table
 from dvr_agent.state.namespace import NamespaceState
 
 ROUNDS = 10
@@ -43,6 +43,7 @@ class RouterMemory:
     :ivar scope_marks: (address scope, mark) of its connections when this process first read its namespaces; None: not
         read yet.  Our own rules keep these marks, so that they need not be read again
     :ivar without_ipv6: (namespace, parameter) of those in which IPv6 was off when they were last read
+    :ivar forwardings: rules for port forwardings when they were last read, where only the kernel knows them
     :ivar is_master: this host was the master of the HA router when its namespace was last read
     :ivar desired: the last desired state, after the three values from which it was computed
     :ivar post_commit: post-commit work of a job that runs, or failed half way
@@ -53,6 +54,7 @@ class RouterMemory:
 
     scope_marks: tuple[tuple[str, int], ...] | None = None
     without_ipv6: frozenset[tuple[str, str]] = frozenset()
+    forwardings: tuple[FilterRule, ...] = ()
     is_master: bool = False
     desired: tuple[Router, RouterPort | None, HostAllocations, DesiredRouter] | None = None
     post_commit: PostCommit | None = None

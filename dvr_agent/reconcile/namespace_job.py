@@ -16,7 +16,8 @@ from dvr_agent.state.rule import Rule
 class NamespaceJob:
     """The changes of one namespace, and the work of the attach driver in it.
 
-    :ivar first: removals that precede all other changes: an end of a veth pair without the other end blocks a new pair
+    :ivar first: removals that precede all other changes: an end of a veth pair without the other end blocks a new pair,
+        and a port that another namespace gets is in one place only
     :ivar repair: (port, fault) of existing ports with a wrong outer side
     :ivar port_prefixes: beginnings of the names of devices that the attach driver removes
     """
@@ -40,9 +41,16 @@ class NamespaceJob:
         """(namespace, line of a plan) of ``first`` and ``repair``."""
         namespace = self.changes.namespace
         return [
-            *((namespace, f"{change.text} (half of a pair)") for change in self.first),
+            *((namespace, f"{change.text} ({self._why_first(change)})") for change in self.first),
             *((namespace, f"~ port {port.device}: {why}") for port, why in self.repair),
         ]
+
+    def is_port(self, change: Change) -> bool:
+        """True if the change is about a device that the attach driver plugs."""
+        return isinstance(change.item, Link) and change.item.name.startswith(self.port_prefixes)
+
+    def _why_first(self, change: Change) -> str:
+        return "moves to another namespace" if self.is_port(change) else "half of a pair"
 
     def done(self, missing: Missing) -> NamespaceJob:
         """Return the job without what was refused or skipped when it was carried out."""

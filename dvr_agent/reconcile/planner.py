@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import HostSettings
-from dvr_agent.desired.host_view import HostView, is_left_alone
+from dvr_agent.desired.host_view import HostView, left_alone_reason
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.api import Plan
 from dvr_agent.reconcile.draft import Draft, Drafts
@@ -27,7 +27,7 @@ from dvr_agent.state.diff import Change, Changes, diff
 from dvr_agent.state.link import Link, Port
 from dvr_agent.state.missing import Missing, Paths
 from dvr_agent.state.namespace import NamespaceState, without_device
-from dvr_agent.state.ownership import FIP_TABLE
+from dvr_agent.state.ownership import FIP_TABLE, Ownership
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +85,9 @@ class Planner:
         """Declare all (name, router) before the first is planned, so that their order does not matter."""
         self._drafts.declare(documents)
 
-    def leaves_alone(self, router: Router) -> bool:
-        """Return True if this agent neither builds nor removes the router on this host."""
-        return is_left_alone(router, self._drafts.settings)
+    def why_left_alone(self, router: Router) -> str:
+        """Return why this agent neither builds nor removes the router on this host; empty if it does."""
+        return left_alone_reason(router, self._drafts.settings)
 
     def plan(self, router: Router) -> Plan:
         """Return the plan of a router, with a warning for each port that could not be plugged now.
@@ -180,8 +180,9 @@ class Planner:
     def _jobs(self, draft: Draft, in_resync: bool) -> list[NamespaceJob]:
         """Return one job per namespace, in the order in which the namespaces depend on each other."""
         state, view = draft.state, draft.view
+        moving_out, moving_in = self._moving_ports(draft)
         half_inside, half_outside = self._half_pairs(draft)
-        own = [self._job(draft.qrouter, state.qrouter, half_inside)]
+        own = [self._job(draft.qrouter, state.qrouter, (*moving_out, *half_inside))]
         if state.slice is not None:
             job = self._job(draft.slice, state.slice, half_outside)
             changes = self._memory.routes.take_over(job.changes)
@@ -192,8 +193,29 @@ class Planner:
         if state.snat is not None:
             jobs.append(self._job(draft.snat, state.snat))
         elif self._kernel.namespaces.exists(view.snat):
-            jobs.append(NamespaceJob(Changes(view.snat, remove=True)))
+            jobs.append(NamespaceJob(Changes(view.snat, remove=True), moving_in, port_prefixes=names.PORT_PREFIXES))
         return jobs
+
+    def _moving_ports(self, draft: Draft) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
+        """Return the removal of ports that the router's other namespace gets: the router is of another kind now.
+
+        A port can be in one place only.  The draft's observed state loses those of the qrouter namespace.
+
+        :returns: removals in the qrouter namespace, removals in the snat namespace
+        """
+        state, snat = draft.state, draft.view.snat
+        if state.snat is not None:
+            moving: list[Change] = []
+            for name in sorted(link.name for link in state.snat.links):
+                moving += device_removal(draft.qrouter, name)
+                draft.qrouter = without_device(draft.qrouter, name) if draft.qrouter is not None else None
+            return tuple(moving), ()
+        present = {link.name for link in draft.qrouter.links} if draft.qrouter is not None else set()
+        new = frozenset(link.name for link in state.qrouter.links) - present
+        if draft.view.router.distributed or not new or not self._kernel.namespaces.exists(snat):
+            return (), ()
+        found = self._kernel.interfaces.observe(snat, Ownership(devices=new), ())
+        return (), tuple(change for device in sorted(new) for change in device_removal(found, device))
 
     def _plan_shared(self, draft: Draft, in_resync: bool, is_needed: bool) -> None:
         """Plan the part of the fip namespace that all routers share, unless it need not be looked at.

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel.api import GratuitousArp, Kernel
-from dvr_agent.reconcile.translations import dnat_pairs, rules_of
+from dvr_agent.reconcile.translations import Inbound, inbound, rules_of
 from dvr_agent.state.diff import Changes, TableChange
-from dvr_agent.state.filter import Snat, Table
+from dvr_agent.state.filter import Ports, Snat, Table
 from dvr_agent.state.missing import Missing
 from dvr_agent.state.namespace import Announcement
 
@@ -24,8 +25,8 @@ class PostCommit:
     """Pending post-commit work of one router, over all its namespaces."""
 
     def __init__(self) -> None:
-        self._connections: dict[tuple[str, str], None] = {}
-        """(Namespace, address) whose conntrack entries are stale."""
+        self._connections: dict[tuple[str, str], frozenset[Ports] | None] = {}
+        """(Namespace, address) whose conntrack entries are stale → those to these ports only; None: all of them."""
         self._untranslated: dict[str, tuple[set[str], tuple[str, ...]]] = {}
         """Namespace → addresses that got a translation, networks of the inside."""
         self._announcements: dict[tuple[str, Announcement], None] = {}
@@ -34,8 +35,9 @@ class PostCommit:
     def note(self, changes: Changes) -> None:
         """Note the post-commit work of changes that are about to be made."""
         namespace = changes.namespace
-        released = {*released_addresses(changes.tables), *released_by_takeover(changes.stale_tables)}
-        self._connections.update({(namespace, address): None for address in sorted(released)})
+        released = released_addresses(changes.tables) | released_by_takeover(changes.stale_tables)
+        for one in sorted(released | forwarded_ports(changes), key=str):
+            self._release(namespace, one)
         translated = newly_translated(changes)
         if translated:
             addresses, _ = self._untranslated.get(namespace, (set(), ()))
@@ -55,8 +57,12 @@ class PostCommit:
         """
         deleted = 0
         for namespace, address in [key for key in self._connections if key[1] not in held]:
+            ports = self._connections[namespace, address]
             try:
-                deleted += kernel.conntrack.delete(namespace, address)
+                if ports is None:
+                    deleted += kernel.conntrack.delete(namespace, address)
+                else:
+                    deleted += kernel.conntrack.delete_to_ports(namespace, address, ports)
             except NamespaceGoneError:
                 LOG.debug("namespace %s is gone, and its conntrack entries with it", namespace)
             del self._connections[namespace, address]
@@ -93,51 +99,86 @@ class PostCommit:
             except KernelError as exc:
                 LOG.warning("announcement failed, it is repeated: %s", exc)
 
+    def _release(self, namespace: str, released: Released) -> None:
+        """Note stale entries of an address; all of them count, once they are noted."""
+        key = (namespace, released.address)
+        noted = self._connections.get(key, frozenset())
+        whole = released.ports is None or noted is None
+        self._connections[key] = None if whole else frozenset({*(noted or ()), *filter(None, [released.ports])})
+
     def take_sent(self) -> list[tuple[str, Announcement]]:
         """Return (namespace, announcement) of those sent since the last call."""
         sent, self._sent = self._sent, []
         return sent
 
 
-def released_addresses(changes: Iterable[TableChange]) -> list[str]:
-    """Return the addresses that lose their translation or get another one: their conntrack entries are stale."""
-    gone: set[tuple[str, str]] = set()
+class Released(NamedTuple):
+    """An address whose conntrack entries are stale.
+
+    :ivar ports: only those that began to these ports of it; None: all
+    """
+
+    address: str
+    ports: Ports | None = None
+
+
+def released_addresses(changes: Iterable[TableChange]) -> set[Released]:
+    """Return the addresses, or ports of them, that lose their translation or get another one."""
+    found: set[Released] = set()
     for change in changes:
         if change.old.chains:
-            gone |= _translations(change.old) - _translations(change.new)
-    return sorted({address for address, _ in gone})
+            found |= {Released(address) for address, _ in _outbound(change.old) - _outbound(change.new)}
+            found |= _released(_inbound(change.old), _inbound(change.new))
+    return found
+
+
+def _released(old: set[Inbound], new: set[Inbound]) -> set[Released]:
+    """Return what the old translations have and the new ones not; an address goes with its last port."""
+    by_port = {one.address for one in new if one.ports is not None}
+    return {Released(one.address, one.ports if one.address in by_port else None) for one in old - new}
+
+
+def forwarded_ports(changes: Changes) -> set[Released]:
+    """Return the ports of floating IPs that are translated from now on: what came to them was not led on."""
+    if changes.create:
+        return set()
+    had = {one for change in (*changes.tables, *changes.stale_tables) for one in _inbound(change.old)}
+    new = {one for change in changes.tables for one in _inbound(change.new)} - had
+    return {Released(one.address, one.ports) for one in new if one.ports is not None}
 
 
 def newly_translated(changes: Changes) -> set[str]:
     """Return the fixed addresses that get a translation and had none, by our rules or by neutron-l3-agent's."""
     if changes.create or not changes.tables:
         return set()
-    new = {pair for change in changes.tables for pair in _inbound(change.new)}
-    had = {pair for change in (*changes.tables, *changes.stale_tables) for pair in _inbound(change.old)}
+    new = {one[:2] for change in changes.tables for one in _inbound(change.new)}
+    had = {one[:2] for change in (*changes.tables, *changes.stale_tables) for one in _inbound(change.old)}
     return {fixed for _, fixed in new - had} & changes.outbound.addresses
 
 
-def released_by_takeover(changes: Sequence[TableChange]) -> list[str]:
+def released_by_takeover(changes: Sequence[TableChange]) -> set[Released]:
     """Return the addresses that neutron-l3-agent's chains translate, and ours not at all or to another address.
 
     A translation that both have only moves from table to table: its connections continue.  neutron-l3-agent's rules for
     outbound packets may be written differently from ours: of outbound translations only the outside address counts.
     """
     old, new = [change.old for change in changes], [change.new for change in changes]
-    moved = {pair for table in old for pair in _inbound(table)} - {pair for table in new for pair in _inbound(table)}
-    kept = {address for table in new for address, _ in _translations(table)}
-    gone = {address for table in old for address, _ in _translations(table)} - kept
-    return sorted(gone | {address for address, _ in moved})
+    before, after = ({one for table in tables for one in _inbound(table)} for tables in (old, new))
+    kept = {address for table in new for address in _outside(table)}
+    gone = {Released(address) for table in old for address in _outside(table) if address not in kept}
+    return gone | _released(before, after)
 
 
-def _translations(table: Table) -> set[tuple[str, str]]:
-    """Return (outside address, fixed address, source or device) of each NAT rule, DNAT and SNAT."""
+def _outside(table: Table) -> set[str]:
+    """Return the outside addresses of all translations."""
+    return {one.address for one in _inbound(table)} | {address for address, _ in _outbound(table)}
+
+
+def _outbound(table: Table) -> set[tuple[str, str]]:
+    """Return (outside address, source or device) of each SNAT rule."""
     rules = rules_of([table])
-    outbound = {
-        (rule.target.address, str(rule.src or rule.oif or "")) for rule in rules if isinstance(rule.target, Snat)
-    }
-    return _inbound(table) | outbound
+    return {(rule.target.address, str(rule.src or rule.oif or "")) for rule in rules if isinstance(rule.target, Snat)}
 
 
-def _inbound(table: Table) -> set[tuple[str, str]]:
-    return set(dnat_pairs(rules_of([table])))
+def _inbound(table: Table) -> set[Inbound]:
+    return set(inbound(rules_of([table])))

@@ -16,6 +16,7 @@ from dvr_agent.model.router import Router
 from dvr_agent.services.bundle import ServiceChange
 from dvr_agent.services.vrrp.place import VrrpPlace
 from dvr_agent.state.filter import Family, Table, TableKey, Transport
+from dvr_agent.state.limit import Limit
 from dvr_agent.state.link import Port
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.neighbour import Neighbour
@@ -49,6 +50,9 @@ class InterfaceReader(Protocol):
 
         :param neighbours: look at these only; None: at all
         """
+
+    def limits(self, namespace: str, ownership: Ownership) -> frozenset[Limit]:
+        """Read the bandwidth limits that ``ownership`` claims."""
 
 
 class IptablesReader(Protocol):

@@ -63,7 +63,7 @@ class RouterReconciler:
         self.memory = HostMemory.empty(kernel, state_path, newer_wins)
         self.planner = Planner(kernel, attach, self.services, settings, self.memory)
         self._executor = Executor(kernel, attach)
-        self._table_check = TableCheck(kernel.iptables, self.memory)
+        self._table_check = TableCheck(kernel.iptables, kernel.interfaces, self.memory)
         self._files = AllocationFiles(state_path)
 
     def load(self) -> None:

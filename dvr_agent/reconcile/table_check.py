@@ -1,7 +1,7 @@
 """Finds routers whose packet filter tables differ from their desired states, at a tenth of the cost of an audit.
 
-The kernel tells no events of legacy tables, so they are compared often; what has events, and the rest, is left to
-audits.  Used by the reconciler for ``daemon/audits``.
+The kernel tells no events of legacy tables and of limits, so they are compared often; what has events, and the rest, is
+left to audits.  Used by the reconciler for ``daemon/audits``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dvr_agent.desired.build import DesiredRouter
 from dvr_agent.errors import DvrError
 from dvr_agent.reconcile.memory import CheckedTables, HostMemory
-from dvr_agent.reconcile.reader import IptablesReader
+from dvr_agent.reconcile.reader import InterfaceReader, IptablesReader
 from dvr_agent.state.diff import tables_differ
 from dvr_agent.state.filter import Table
 from dvr_agent.state.namespace import NamespaceState
@@ -24,8 +24,8 @@ class TableCheck:
     It also notices another program's policy DROP that comes or goes: a job warns about it.
     """
 
-    def __init__(self, iptables: IptablesReader, memory: HostMemory) -> None:
-        self._iptables, self._memory = iptables, memory
+    def __init__(self, iptables: IptablesReader, interfaces: InterfaceReader, memory: HostMemory) -> None:
+        self._iptables, self._interfaces, self._memory = iptables, interfaces, memory
 
     def find_changed(self, router_ids: Collection[str]) -> list[str]:
         """Return the routers of these whose tables differ, cannot be read, or drop packets otherwise than before.
@@ -47,12 +47,14 @@ class TableCheck:
         return changed
 
     def _has_changed(self, desired: NamespaceState, checked: CheckedTables) -> bool:
-        """Compare the tables of one namespace.
+        """Compare the tables and the bandwidth limits of one namespace.
 
         :param checked: by namespace, the desired state and the tables that agreed with it
         """
         try:
             found = self._iptables.observe(desired.name, [table.key for table in desired.tables])
+            if desired.limits and self._interfaces.limits(desired.name, desired.ownership) != desired.limits:
+                return True
         except DvrError:  # the job says it
             return True
         state, before = checked.get(desired.name, (None, ()))

@@ -21,7 +21,7 @@ from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain
 from dvr_agent.reconcile.api import Plan
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.state.diff import Action, Changes
-from dvr_agent.state.filter import SetMark, Table, TableKey
+from dvr_agent.state.filter import Dnat, FilterRule, Foreign, SetMark, Table, TableKey
 from dvr_agent.state.namespace import NamespaceState
 
 LOG = logging.getLogger(__name__)
@@ -81,6 +81,29 @@ def marks_in_use(view: HostView, *states: NamespaceState | None) -> tuple[tuple[
     ]
     known = known_marks(pairs)
     return tuple(sorted(known.items())) if any(view.marks.get(scope) != mark for scope, mark in known.items()) else ()
+
+
+def forwardings_in_use(view: HostView, *states: NamespaceState | None) -> tuple[FilterRule, ...]:
+    """Return the rules by which ports of the router's forwarding IPs are translated now.
+
+    Ours where there are any: neutron-l3-agent's may still be there beside them.
+    """
+    wanted = {f"{fip.address}/32" for fip in view.forwarding_ips}
+    found = [state for state in states if state is not None]
+    tables = [table for state in found for table in (*state.tables, *state.stale_tables) if table.key == (4, "nat")]
+    chains = [chain for table in tables for chain in table.chains]
+    for ours in (True, False):
+        rules = [rule for chain in chains if is_l3_agent_chain(chain.name) != ours for rule in chain.rules]
+        kept = {rule: None for rule in rules if rule.dst in wanted and _is_forwarding(rule)}
+        if kept:
+            return tuple(kept)
+    return ()
+
+
+def _is_forwarding(rule: FilterRule) -> bool:
+    """True for a rule that translates ports, and that can be written again."""
+    is_known = not any(isinstance(match, Foreign) for match in rule.matches)
+    return isinstance(rule.target, Dnat) and rule.target.ports is not None and is_known
 
 
 def log_takeover(plan: Plan) -> None:

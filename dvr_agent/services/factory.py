@@ -13,6 +13,9 @@ from dvr_agent.services.metadata.metadata_disabled import MetadataDisabled
 from dvr_agent.services.metadata.proxy_session import ProxySession
 from dvr_agent.services.metadata.service import MetadataService
 from dvr_agent.services.radvd import RadvdService
+from dvr_agent.services.vrrp.builtin import BuiltinVrrpService
+from dvr_agent.services.vrrp.place import VrrpService
+from dvr_agent.settings import HaSettings
 
 
 def open_services(settings: Settings, writable: bool = True) -> Services:
@@ -44,5 +47,9 @@ def open_services(settings: Settings, writable: bool = True) -> Services:
         services.append(MetadataService(session, metadata.port, haproxies))
     else:
         services.append(MetadataDisabled(client, writable))
-    vrrp = KeepalivedService(settings.ha.confs, settings.ha.external_pids, settings.ha.on_death)
-    return Services(services, vrrp)
+    return Services(services, _open_vrrp(settings.ha))
+
+
+def _open_vrrp(ha: HaSettings) -> VrrpService:
+    keepalived = KeepalivedService(ha.confs, ha.external_pids, ha.on_death)
+    return BuiltinVrrpService(ha.control_socket, keepalived) if ha.builtin else keepalived

@@ -12,6 +12,7 @@ from typing import Any
 
 from dvr_agent.state.address import Address
 from dvr_agent.state.kind import KernelObject
+from dvr_agent.state.limit import Limit
 from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import KIND_OF
 from dvr_agent.state.neighbour import Neighbour
@@ -93,6 +94,7 @@ NEEDS: dict[tuple[type, type], Callable[[Any, Any], bool]] = {
     (Route, Link): _on_device,
     (Rule, Link): _on_device,
     (Sysctl, Link): _on_device,
+    (Limit, Link): _on_device,
     (Route, Address): _by_address,
     (Route, Route): _by_onlink_route,
     (Rule, Route): _leads_to,

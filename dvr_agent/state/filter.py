@@ -10,7 +10,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Family = Literal[4, 6]
-Transport = Literal["tcp", "udp"]
+Transport = Literal["tcp", "udp", "sctp", "dccp"]
+"""Protocols with ports."""
+
+Ports = tuple[Transport, int, int]
+"""Ports of a protocol: the first and the last one."""
 
 CT_STATES = ("INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT")
 """States of connections, in the order in which iptables-save prints them."""
@@ -67,16 +71,16 @@ class CtStateMatch:
 
 @dataclass(frozen=True, slots=True)
 class DportMatch:
-    """``-m tcp|udp --dport first[:last]``; the rule's protocol says which."""
+    """``-m tcp|udp|sctp|dccp --dport first[:last]``; the rule's protocol says which."""
 
-    protocol: Literal["tcp", "udp"]
+    protocol: Transport
     first: int
     last: int
 
     @property
     def text(self) -> str:
         """The match in iptables-save syntax."""
-        if (self.first, self.last) == (0, 0xFFFF):
+        if (self.first, self.last) == (0, 0xFFFF) and self.protocol in ("tcp", "udp"):
             return f"-m {self.protocol}"
         ports = str(self.first) if self.first == self.last else f"{self.first}:{self.last}"
         return f"-m {self.protocol} --dport {ports}"
@@ -123,15 +127,24 @@ class Jump:
 
 @dataclass(frozen=True, slots=True)
 class Dnat:
-    """``-j DNAT --to-destination ADDRESS[:PORTS]``."""
+    """``-j DNAT --to-destination ADDRESS[:PORTS[/BASE]]``.
+
+    :ivar base: port that becomes the first of ``ports``, and so on in order; None: any of ``ports`` is taken
+    """
 
     address: str
     ports: tuple[int, int] | None = None
+    base: int | None = None
 
     @property
     def text(self) -> str:
         """The target in iptables-save syntax."""
-        return f"-j DNAT --to-destination {_endpoint(self.address, self.ports)}"
+        return f"-j DNAT --to-destination {self.endpoint}"
+
+    @property
+    def endpoint(self) -> str:
+        """Address, ports and base port in iptables-save syntax."""
+        return _endpoint(self.address, self.ports) + ("" if self.base is None else f"/{self.base}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +260,7 @@ class FilterRule:
     dst: str | Not | None = None
     iif: str | Not | None = None
     oif: str | Not | None = None
-    protocol: Literal["tcp", "udp"] | None = None
+    protocol: Transport | None = None
     matches: tuple[Match | Foreign, ...] = ()
 
     @property

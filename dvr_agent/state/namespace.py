@@ -13,9 +13,11 @@ from typing import Any
 from dvr_agent.state.address import ADDRESS_KIND, Address
 from dvr_agent.state.filter import Table
 from dvr_agent.state.kind import AnyKind, KernelObject
+from dvr_agent.state.limit import LIMIT_KIND, Limit
 from dvr_agent.state.link import LINK_KIND, Link
 from dvr_agent.state.neighbour import NEIGHBOUR_KIND, Neighbour
 from dvr_agent.state.ownership import Ownership
+from dvr_agent.state.policer import POLICER_KIND, Policer
 from dvr_agent.state.proxy_neighbour import PROXY_NEIGHBOUR_KIND, ProxyNeighbour
 from dvr_agent.state.route import ROUTE_KIND, Route
 from dvr_agent.state.rule import RULE_KIND, Rule
@@ -30,6 +32,8 @@ KINDS: tuple[AnyKind, ...] = (
     NEIGHBOUR_KIND,
     PROXY_NEIGHBOUR_KIND,
     SYSCTL_KIND,
+    LIMIT_KIND,
+    POLICER_KIND,
 )
 """All kinds, in the order in which plans and ``dvrctl show`` print them."""
 
@@ -69,6 +73,7 @@ class NamespaceState:
     :ivar ownership: which objects of the namespace belong to this slice
     :ivar tables: our part of each packet filter table that this slice manages; other tables are not read
     :ivar stale_tables: only in observed states: chains of neutron-l3-agent in tables of nf_tables, which are removed
+    :ivar policers: only in observed states: filters of neutron-l3-agent, which are removed
     :ivar announcements: only in desired states; likewise ``outbound``
     :ivar link_locals: only in observed states: link-local addresses that the kernel or another program made
     :ivar loopback: only in observed states whose ownership has ``kernel_rules``: ``lo``, which must be up
@@ -84,6 +89,8 @@ class NamespaceState:
     neighbours: frozenset[Neighbour] = frozenset()
     proxy_neighbours: frozenset[ProxyNeighbour] = frozenset()
     sysctls: frozenset[Sysctl] = frozenset()
+    limits: frozenset[Limit] = frozenset()
+    policers: frozenset[Policer] = frozenset()
     tables: tuple[Table, ...] = ()
     stale_tables: tuple[Table, ...] = ()
     announcements: tuple[Announcement, ...] = field(default=(), compare=False)

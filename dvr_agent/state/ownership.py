@@ -49,6 +49,7 @@ class Ownership:
     :ivar proxied: IPv6 networks whose proxied neighbours the slice owns, whatever device they are on; without any none
         are read
     :ivar main_only: of the routes by its devices the slice owns only those of the main table
+    :ivar limited: devices by the beginning of their name whose bandwidth limits the slice owns; none are read without
     """
 
     prefixes: tuple[str, ...] = ()
@@ -58,6 +59,11 @@ class Ownership:
     main_only: bool = False
     kernel_rules: bool = False
     proxied: tuple[str, ...] = ()
+    limited: tuple[str, ...] = ()
+
+    def limits(self, device: str) -> bool:
+        """True if the bandwidth limits of the device are ours."""
+        return device.startswith(self.limited)
 
     def owns_device(self, name: str) -> bool:
         """True if the device, and the addresses, neighbours and routes on it, are ours."""

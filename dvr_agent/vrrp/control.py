@@ -23,6 +23,8 @@ from dvr_agent.vrrp.speaker import Sockets, Speaker
 LOG = logging.getLogger(__name__)
 
 CONNECTIONS = 8
+STACK = 256 * 1024
+"""Bytes of the other thread's stack: all memory of the process is locked, and the default is 8 MiB."""
 ROUTER_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
 
 Handler = Callable[[Message, Sequence[int]], Message]
@@ -42,6 +44,7 @@ class ControlServer:
             "hello": self._hello,
             "serve": self._serve,
             "stop": self._stop,
+            "forget": self._forget,
             "list": self._list,
             "status": self._status,
         }
@@ -139,6 +142,12 @@ class ControlServer:
         self._end(_router_id(question))
         return {}
 
+    def _forget(self, question: Message, descriptors: Sequence[int]) -> Message:
+        speaker = self._loop.remove(_router_id(question))
+        if speaker is not None:
+            self._closing.close(speaker.sockets)
+        return {}
+
     def _end(self, router_id: str) -> None:
         speaker = self._loop.remove(router_id)
         if speaker is not None:
@@ -165,6 +174,7 @@ class Closing:
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Sockets] = queue.SimpleQueue()
+        threading.stack_size(STACK)
         threading.Thread(target=self._run, name="dvr-vrrp-close", daemon=True).start()
 
     def close(self, sockets: Sockets) -> None:

@@ -17,11 +17,11 @@ import sys
 import time
 from collections.abc import Sequence
 
-from dvr_agent import logs
+from dvr_agent import __version__
 from dvr_agent.control.unix_socket import open_control_socket, remove_control_socket
 from dvr_agent.errors import DvrError, exit_code
 from dvr_agent.notify import Notifier
-from dvr_agent.vrrp import realtime
+from dvr_agent.vrrp import log, realtime
 from dvr_agent.vrrp.control import ControlServer
 from dvr_agent.vrrp.loop import Loop
 
@@ -45,19 +45,23 @@ class Ending:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Speak VRRP until a signal asks the process to end; returns the exit code."""
-    logs.survive_signals()
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # none of them may end it
+        signal.signal(number, signal.SIG_IGN)
     parser = argparse.ArgumentParser(PROG, description="Speaks VRRP for the HA routers of dvr-agent.")
     parser.add_argument("--control-socket", default=CONTROL_SOCKET, help="default: %(default)s")
     parser.add_argument("--yield-at-end", action="store_true", help="let other hosts be master when this process ends")
+    parser.add_argument("--version", action="version", version=__version__)
     wanted = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
+    log.set_up()
     try:
         listener = open_control_socket(wanted.control_socket, PROG, "vrrp")
     except DvrError as exc:
-        logs.complain(PROG, str(exc))
-        return exit_code(exc)
-    _run(listener, wanted.control_socket, wanted.yield_at_end)
-    return 0
+        code, reason = exit_code(exc), str(exc)
+    else:
+        _run(listener, wanted.control_socket, wanted.yield_at_end)
+        return 0
+    LOG.error("%s", reason)
+    return code
 
 
 def _run(listener: socket.socket, path: str, yields: bool) -> None:

@@ -9,6 +9,7 @@ hello  ``version``                                          ``version``, ``pid``
 serve  ``router``; ``namespace``: number of its network     (none); a router that is served with the same
        namespace; descriptors: see :class:`Descriptors`     agreement goes on in its state
 stop   ``router``                                           (none); addresses were removed, others may be master
+forget ``router``                                           (none); addresses stay, nothing is said to others
 list   ``after``: a router id or ``""``                     ``routers``: {router id: [namespace, digest, state]},
                                                             sorted, at most :data:`PAGE`; ``more``
 status (none)                                               ``routers``, ``masters``, ``late``: largest delay of an

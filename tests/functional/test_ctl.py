@@ -222,8 +222,21 @@ def test_unsupported_routers_are_left_alone(kernel_ctl: Ctl) -> None:
     kernel_ctl.document(template=HA)
     found = kernel_ctl.json("plan")
     assert "HA" in found["skipped"][0]["reason"]
+    assert [text for text in found["warnings"] if text.startswith("1 router is left alone") and "HA" in text]
     assert kernel_ctl.run("apply", kernel_ctl.routers / "one.json").returncode == 1
     assert kernel_ctl.ns() == set()
+
+
+def test_apply_changes_nothing_before_it_is_known_what_is_left_alone(kernel_ctl: Ctl) -> None:
+    other = kernel_ctl.document()
+    alone = kernel_ctl.document("alone.json", template=HA)
+    refused = kernel_ctl.run("apply", other, alone)
+    assert refused.returncode == 1
+    assert "1 router is left alone" in refused.stderr
+    assert "Nothing was changed" in refused.stderr
+    assert kernel_ctl.ns() == set()
+    assert kernel_ctl.run("apply", "--yes", other, alone).returncode == 1
+    assert len(kernel_ctl.ns()) == 3
 
 
 def test_a_router_that_is_administratively_down_is_planned_away(kernel_ctl: Ctl) -> None:

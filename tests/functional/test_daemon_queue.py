@@ -83,6 +83,8 @@ def test_unsupported_routers_are_left_alone_and_known(daemon: MakeDaemon) -> Non
     wait_for(lambda: one.status()["last_audit"])
     assert built(one) == {router_id(1)}
     assert one.out.count("not supported, left alone") == 2
+    assert one.out.count("2 routers are left alone") == 1
+    assert one.out.index("2 routers are left alone") < one.out.index("not supported, left alone")
     assert one.status()["state"] == "in sync"
 
 

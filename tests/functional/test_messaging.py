@@ -22,6 +22,7 @@ from dvr_agent.sources.neutron.api import (
     ExternalNetworkGone,
     NetworkUpdated,
     Notification,
+    ObjectsPushed,
     Reconnected,
     RemoteError,
     RouterDeleted,
@@ -123,6 +124,33 @@ def test_calls_are_those_that_were_recorded(line: Line) -> None:
             assert call.args == recorded["args"], method
     assert made["report_state"].args["agent_state"] == STARTUP["report_state"]["args"]["agent_state"]
     assert made["sync_routers"].args == {"host": HOST, "router_ids": ["r1"]}
+
+
+def test_versioned_objects_are_asked_for_as_recorded_and_pushed(
+    broker: Rabbit, server: NeutronServer, tmp_path: Path
+) -> None:
+    """Shape of the question and of the push: q1_port_forwarding of the recordings."""
+    data = {"id": SUBNET, "floatingip_id": SUBNET, "router_id": SUBNET, "external_port_range": "22:22"}
+    server.cloud.objects["PortForwarding"] = [data]
+    ear, bus = Ear(), make_bus(tmp_path, broker.url)
+    bus.listen(ear.hear, [("PortForwarding", "1.3"), ("ConntrackHelper", "1.0")])
+    try:
+        assert bus.plugin.bulk_pull("PortForwarding", "1.3", {"floatingip_id": [SUBNET]}) == [data]
+        call = server.wait_asked("bulk_pull")
+        assert (call.topic, call.namespace, call.version) == ("q-plugin", None, "1.1")
+        assert call.args == {
+            "resource_type": "PortForwarding",
+            "version": "1.3",
+            "filter_kwargs": {"floatingip_id": [SUBNET]},
+        }
+        with pytest.raises(RemoteError, match="CallbackNotFound"):
+            bus.plugin.bulk_pull("Elephant", "1.0", {})
+        server.push("updated", "PortForwarding", data)
+        assert ear.next() == ObjectsPushed("PortForwarding", "updated", (data,))
+        server.push("deleted", "ConntrackHelper", data)
+        assert ear.next() == ObjectsPushed("ConntrackHelper", "deleted", (data,))
+    finally:
+        bus.close()
 
 
 def test_calls_come_from_an_administrator_and_each_has_its_own_request_id(line: Line) -> None:

@@ -11,7 +11,7 @@ import pytest
 from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.linux import open_kernel
-from dvr_agent.kernel.nftables import manager, message
+from dvr_agent.kernel.nftables import manager, message, transaction
 from dvr_agent.kernel.nftables.stale_chains import NftTable, deletions
 from dvr_agent.state.filter import Table
 from tests.support import lab
@@ -195,7 +195,7 @@ def test_a_rule_set_that_never_holds_still_is_an_error_in_the_end(
     monkeypatch.setattr(manager, "deletions", interrupted)
     with pytest.raises(KernelError, match="keeps changing"):
         kernel.nftables.remove(NS)
-    assert len(tries) == manager.TRIES
+    assert len(tries) == transaction.TRIES
 
 
 def test_many_chains_fit_into_one_transaction(kernel: Kernel) -> None:

@@ -13,16 +13,21 @@ from dvr_agent.attach.openvswitch.factory import open_openvswitch
 from dvr_agent.config import attach_settings, load
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.kernel.linux import open_kernel
+from dvr_agent.model.parse import parse_document
 from dvr_agent.reconcile.reconciler import RouterReconciler
 from tests.support import lab, ovs
+from tests.support import oracle_reader as reader
 from tests.support.oracle_build import make_host, parse
 from tests.support.oracle_normalise import as_wanted, differences, normalised
 from tests.support.oracle_recordings import FeatureScenario
 from tests.support.oracle_watch import until_settled, writes_seen
+from tests.support.packet_documents import Cloud, Network
+from tests.support.packet_world import PUBLIC
 
 LIFE = [FeatureScenario(name, "compute1") for name in ("q4_legacy", "q4_legacy_changed", "q4_legacy_no_gateway")]
 
 
+RED = Network("red", ("10.1.0.0/24", "2001:db8:1::/64"))
 LEFT_OVER = {"destination 203.0.113.203/32 becomes 10.2.0.160", "source 10.2.0.160/32 becomes 203.0.113.203"}
 """What neutron-l3-agent forgets of a floating IP when the router's gateway is cleared."""
 
@@ -69,3 +74,16 @@ def test_kernel_is_equivalent_to_the_reference_agents(
             assert (reconciler.kernel.counters.total() - before, seen) == (0, {})
         reconciler.remove(LIFE[0].router["id"])
         assert [path.name for path in lab.NETNS.iterdir()] == []
+
+
+def test_a_port_changes_namespaces_when_the_kind_of_the_router_changes(host: lab.Host, tmp_path: Path) -> None:
+    """Open vSwitch has one row per port: it must be gone from the one namespace before it comes to the other."""
+    router = Cloud("compute1").router("main", RED).gateway(PUBLIC, "203.0.113.10")
+    gateway = ("qg-" + router.envelope()["router"]["gw_port"]["id"])[:14]
+    with open_vswitch_reconciler(tmp_path) as reconciler:
+        for router.legacy in (True, False, True):
+            here, there = (router.qrouter, router.snat_namespace)[:: 1 if router.legacy else -1]
+            assert reconciler.reconcile(parse_document(router.raw(), "main")).trouble == ()
+            assert gateway in {link.name for link in reader.read(here).links}
+            assert not (lab.NETNS / there).exists() or gateway not in {link.name for link in reader.read(there).links}
+            assert not reconciler.reconcile(parse_document(router.raw(), "main")).plan

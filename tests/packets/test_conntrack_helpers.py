@@ -83,6 +83,23 @@ def test_passive_mode_from_outside(world: World, server: str, own: str, outside:
         peer.close()
 
 
+def test_a_legacy_router_has_them_in_its_only_namespace(world: World) -> None:
+    legacy = router_of(world)
+    legacy.legacy = True
+    world.apply(legacy)
+    with listener("internet", CONTROL) as server, listener("plain", DATA) as data:
+        control, peer = dial("plain", INTERNET, CONTROL, server)
+        control.sendall(b"USER anonymous\r\n")
+        assert receive(peer) == "USER anonymous"
+        control.sendall(f"PORT {spelled(PLAIN, DATA)}\r\n".encode())
+        address, port = endpoint(receive(peer))
+        assert address == GATEWAY
+        assert transfer("internet", (address, port), data) == b"data"
+        control.close()
+        peer.close()
+    world.apply(router_of(world))
+
+
 def test_a_helper_that_the_kernel_lacks_is_left_out_alone(world: World) -> None:
     """The last test: it changes the world."""
     (done,) = world.apply(router_of(world, ("nonsense", "tcp", 7777), ("ftp", "sctp", 7778), ("h323", "tcp", 1720)))

@@ -105,15 +105,34 @@ def test_other_addresses_of_the_subnet_are_closed_in_the_snat_namespace(site: Si
 
 def test_a_vm_that_moves_takes_its_address_along(site: Site) -> None:
     moved = Vm(site.local.name, RED, site.local.addresses, "elsewhere")
+    assert site.reaches(LOCAL)
     site.router.proxy(moved, LOCAL, "dvr_no_external")
     site.world.apply(site.router)
+
+    def known() -> str:
+        (neighbour,) = lab.ip_json("-6", "neigh", "show", LOCAL, netns="internet")
+        return str(neighbour["lladdr"])
+
+    wait_for(lambda: known() == GATEWAY_MAC, "a neighbour that knew the other way has heard the announcement")
     with frames_from("internet", GATEWAY_MAC) as seen:
-        assert site.reaches(LOCAL)
+        assert lab.ping("internet", LOCAL)
     assert LOCAL in seen
     site.router.proxy(moved, LOCAL, "dvr")  # a fip namespace elsewhere answers
     site.world.apply(site.router)
     assert not site.reaches(LOCAL, patient=False)
     assert site.second_run() == 0
+
+
+def test_a_router_that_is_made_legacy_and_distributed_again_goes_on_answering(site: Site) -> None:
+    for legacy, way in ((True, GATEWAY_MAC), (False, AGENT_MAC)):
+        site.router.legacy = legacy
+        site.world.apply(site.router)
+        for address, mac_address in ((LOCAL, way), (REMOTE, GATEWAY_MAC)):
+            with frames_from("internet", mac_address) as seen:
+                assert site.reaches(address)
+            assert address in seen
+        assert not site.reaches(HIDDEN, patient=False)
+        assert (site.second_run(), site.resync()) == (0, 0)
 
 
 def test_what_the_kernel_has_stays_while_the_objects_are_not_known(site: Site) -> None:

@@ -102,6 +102,17 @@ def test_the_proxy_goes_on_answering(reference: ReferenceHost, variant: str) -> 
     assert not reconciler.reconcile(reference.router).plan
 
 
+def test_the_proxy_of_a_legacy_router_goes_on_answering(host: lab.Host, tmp_path: Path) -> None:
+    reference = ReferenceHost(host, tmp_path / "state", "q4_legacy", {"plain": "10.1.0.171"})
+    reference.restore(LEGACY, metadata=True)
+    with proxy(reference.qrouter) as clients:
+        with asking("plain"):
+            reference.take_over(metadata=True)
+        assert answers("plain")
+        assert set(clients) == {"10.1.0.171"}
+        assert not answers("plain", "10.1.0.1", PORT, timeout=0.5)
+
+
 def test_requests_go_nowhere_else_where_no_proxy_listens(reference: ReferenceHost) -> None:
     reference.restore(metadata=True)
     reference.take_over(metadata=True)

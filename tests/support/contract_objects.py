@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dvr_agent.state.address import Address
 from dvr_agent.state.kind import KernelObject
+from dvr_agent.state.limit import make_limit
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.proxy_neighbour import ProxyNeighbour
 from dvr_agent.state.route import MAIN_TABLE, Hop, make_route
@@ -34,5 +35,7 @@ EXAMPLES: list[KernelObject] = [
     Rule(6, 70001, 70001, "2001:db8::1/64"),
     V4_NEIGHBOUR,
     V6_NEIGHBOUR,
+    make_limit(NEAR, "leaving", "203.0.113.5", 1000, 800),
+    make_limit(NEAR, "entering", "203.0.113.5", 2_000_000_000, 4_000_000),
     ProxyNeighbour("2001:db8::5", NEAR),
 ]

@@ -18,7 +18,7 @@ from tests.support.waiting import wait_for
 A, B = "qrouter-contract", "fip-contract"
 NEAR, FAR = "rfp-contract", "fpr-contract"
 NEAR_MAC, FAR_MAC = "fa:16:3e:00:00:0a", "fa:16:3e:00:00:0b"
-OURS = Ownership(prefixes=("rfp-", "fpr-", "qr-"), rules=RuleOwner.QROUTER, proxied=("::/0",))
+OURS = Ownership(prefixes=("rfp-", "fpr-", "qr-"), rules=RuleOwner.QROUTER, proxied=("::/0",), limited=("rfp-",))
 FORWARD = "ipv4/ip_forward"
 
 NEAR_LINK = Link(NEAR, NEAR_MAC, 1450, True, Veth(B, FAR, FAR_MAC))

@@ -13,12 +13,14 @@ class ExtendedRouter(RouterDocument):
 
     :ivar proxied: address → (VM, mode of the L3 agent on its host)
     :ivar helpers: (helper, protocol, port)
+    :ivar legacy: the router is not distributed
     :ivar unknown: the NDP proxies could not be fetched
     """
 
     proxies_on: bool = True
     proxied: dict[str, tuple[Vm, str]] = field(default_factory=dict)
     helpers: list[tuple[str, str, int]] = field(default_factory=list)
+    legacy: bool = False
     unknown: bool = False
 
     def proxy(self, vm: Vm, address: str, agent_mode: str = "dvr") -> None:
@@ -31,6 +33,12 @@ class ExtendedRouter(RouterDocument):
         document["router"]["conntrack_helpers"] = [
             {"helper": helper, "protocol": protocol, "port": number} for helper, protocol, number in self.helpers
         ]
+        if self.legacy:
+            document["router"] |= {
+                "distributed": False,
+                "_snat_router_interfaces": [],
+                "_floatingip_agent_interfaces": [],
+            }
         proxies = [
             {
                 "id": uid("ndp", address),

@@ -117,8 +117,8 @@ class ScriptedReconciler:
     def planner(self) -> RouterPlanner:
         return self
 
-    def leaves_alone(self, router: Router) -> bool:
-        return router.ha or not router.distributed
+    def why_left_alone(self, router: Router) -> str:
+        return "no plain distributed router: not supported" if router.ha or not router.distributed else ""
 
     def host_hindrances(self) -> tuple[str, ...]:
         return ()
@@ -139,7 +139,7 @@ class ScriptedReconciler:
         self.note("reconcile", router.id, "pass" if in_resync else "shared")
         started = time.perf_counter()
         if router.ha or not router.distributed:
-            raise NotSupportedError("no plain distributed router: not supported, left alone")
+            raise NotSupportedError(f"{self.why_left_alone(router)}, left alone")
         script = dict(word.partition("=")[::2] for word in router.name.split())
         self._behave(router.id, script)
         file = self.built / router.id

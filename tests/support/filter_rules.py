@@ -101,6 +101,13 @@ def negatable(strategy: st.SearchStrategy[str]) -> st.SearchStrategy[str | Not |
 
 
 @st.composite
+def shifted(draw: Any, targets: st.SearchStrategy[str]) -> Dnat:
+    """DNAT of as many ports to as many others, in order."""
+    first, last = draw(port_ranges())
+    return Dnat(draw(targets), (first, last), draw(st.integers(1, 0xFFFF - (last - first))))
+
+
+@st.composite
 def port_ranges(draw: Any, least: int = 1) -> tuple[int, int]:
     first, last = sorted((draw(st.integers(least, 0xFFFF)), draw(st.integers(least, 0xFFFF))))
     return first, last
@@ -132,7 +139,7 @@ def targets(family: Family, table: str, protocol: str | None) -> st.SearchStrate
         words += [st.builds(SetMark, U32, U32), st.builds(SaveConnmark, U32), st.builds(RestoreConnmark, U32)]
     if table == "raw":
         words.append(st.just(NoTrack()))
-        if protocol:
+        if protocol in ("tcp", "udp"):
             words.append(st.just(CtHelper({"tcp": "ftp", "udp": "tftp"}[protocol])))
     return st.one_of(words)
 
@@ -146,13 +153,15 @@ def nat_targets(family: Family, chain: str, protocol: str | None) -> st.SearchSt
         ports = st.none() | port_ranges() if protocol else st.none()
         words.append(st.builds(Dnat, addresses(family), ports))
         if protocol:
+            words.append(shifted(addresses(family)))
+        if protocol:
             words.append(st.builds(Redirect, st.integers(1, 0xFFFF)))
     return st.one_of(words)
 
 
 @st.composite
 def rules(draw: Any, family: Family, table: str, chain: str) -> FilterRule:
-    protocol = draw(st.sampled_from([None, "tcp", "udp"]))
+    protocol = draw(st.sampled_from([None, "tcp", "udp", "sctp", "dccp"]))
     find = nat_targets(family, chain, protocol) if table == "nat" else targets(family, table, protocol)
     ins = chain in ("PREROUTING", "INPUT", "FORWARD")
     outs = chain in ("OUTPUT", "POSTROUTING", "FORWARD")

@@ -197,6 +197,7 @@ _WORD = {
     "src": re.compile(r"(?<!\S)-s (\S+)"),
     "iif": re.compile(r"(?<!\S)-i (\S+)"),
     "oif": re.compile(r"(?<!\S)-o (\S+)"),
+    "ports": re.compile(r"(?<!\S)-p (\S+ -m \S+ --dport \S+)"),
     "dnat": re.compile(r"-j DNAT --to-destination (\S+)"),
     "snat": re.compile(r"-j SNAT --to-source (\S+)"),
     "mark": re.compile(r"-j MARK --set-x?mark (\S+)"),
@@ -217,7 +218,8 @@ def filter_facts(lines: Iterable[str], prefix: str = "") -> frozenset[str]:
     for line in lines:
         word = {name: found.group(1) for name, regex in _WORD.items() if (found := regex.search(line))}
         if "dnat" in word and "dst" in word:
-            facts.add(f"destination {word['dst']} becomes {word['dnat']}")
+            ports = f" {word['ports']}" if "ports" in word else ""
+            facts.add(f"destination {word['dst']}{ports} becomes {word['dnat']}")
         elif "snat" in word and "src" in word:
             facts.add(f"source {word['src']} becomes {word['snat']}")
         elif "snat" in word and "oif" in word and "-m mark" not in line:

@@ -130,6 +130,8 @@ class RouterDocument:
     floating: dict[str, tuple[Vm, str, bool]] = field(default_factory=dict)
     """Floating address → (VM, fixed address, centralized)."""
     routes: list[tuple[str, str]] = field(default_factory=list)
+    legacy: bool = False
+    """Not distributed."""
 
     @property
     def id(self) -> str:
@@ -165,7 +167,11 @@ class RouterDocument:
         csnat = [self._port("csnat", net, cidr, 250) for net in self.networks for cidr in net.cidrs]
         interfaces = [self._port("interface", net, cidr, 1) for net in self.networks for cidr in net.cidrs]
         ports: dict[str, list[Json]] = {}
-        listed = [vm.port() for vm in self.cloud.vms.values()] + interfaces + (csnat if self.external else [])
+        listed = (
+            [vm.port() for vm in self.cloud.vms.values()]
+            + interfaces
+            + (csnat if self.external and not self.legacy else [])
+        )
         for net in self.networks:
             for subnet_id in map(net.subnet_id, net.cidrs):
                 ports[subnet_id] = [
@@ -175,7 +181,7 @@ class RouterDocument:
             "id": self.id,
             "name": self.name,
             "admin_state_up": True,
-            "distributed": True,
+            "distributed": not self.legacy,
             "ha": False,
             "enable_snat": self.snat,
             "gw_port": None,
@@ -196,15 +202,17 @@ class RouterDocument:
         agent = port(external, "network:floatingip_agent_gateway", external.agent_gateway, "fg", self.cloud.host)
         for one in (gateway, agent, *csnat):
             one["binding:host_id"] = self.cloud.host
+        distributed: Json = {
+            "_snat_router_interfaces": csnat,
+            "_floatingip_agent_interfaces": [agent] if external.agent_gateway else [],
+        }
         return {
             "gw_port": gateway,
             "gw_port_id": gateway["id"],
             "gw_port_host": self.cloud.host,
             "external_gateway_info": {"network_id": external.id, "enable_snat": self.snat},
-            "_snat_router_interfaces": csnat,
-            "_floatingip_agent_interfaces": [agent] if external.agent_gateway else [],
             "_floatingips": [self._fip(external, address) for address in self.floating],
-        }
+        } | ({} if self.legacy else distributed)
 
     def _fip(self, external: Network, address: str) -> Json:
         vm, fixed, central = self.floating[address]
@@ -216,10 +224,11 @@ class RouterDocument:
             "fixed_ip_address_scope": scope_id(vm.network.scope),
             "router_id": self.id,
             "port_id": vm.port()["id"],
-            "host": NEEDS_BINDING if central else vm.host,
-            "dest_host": None,
             "port_details": {"mac_address": vm.mac, "network_id": vm.network.id, "device_owner": "compute:nova"},
         }
+        if self.legacy:
+            return fip
+        fip |= {"host": NEEDS_BINDING if central else vm.host, "dest_host": None}
         return fip | {"dvr_snat_bound": True} if central else fip
 
     def _port(self, kind: str, network: Network, cidr: str, number: int) -> Json:

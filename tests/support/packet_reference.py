@@ -18,7 +18,7 @@ from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.reconciler import RouterReconciler
 from tests.support import lab
 from tests.support.oracle_build import external_bridge, make_host, parse
-from tests.support.oracle_recordings import Scenario
+from tests.support.oracle_recordings import FeatureScenario, Scenario
 from tests.support.oracle_watch import until_settled
 from tests.support.probes import Conversation, Pinger
 from tests.support.recorded_documents import DATA, MODES
@@ -43,7 +43,9 @@ class ReferenceHost:
     def __init__(
         self, host: lab.Host, state_path: Path, scenario: str, vms: dict[str, str], name: str = "compute1"
     ) -> None:
-        self.host, self.state_path, self.scenario = host, state_path, Scenario(scenario, name)
+        is_feature = (DATA / "feature_documents" / f"{scenario}-{name}.json").exists()
+        self.scenario = FeatureScenario(scenario, name) if is_feature else Scenario(scenario, name)
+        self.host, self.state_path = host, state_path
         self.router = parse(self.scenario)
         self.settings = HostSettings(name, MODES[name])
         self.scenario.seed(state_path)

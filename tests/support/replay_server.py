@@ -21,7 +21,9 @@ from oslo_config import cfg
 from oslo_messaging.rpc.dispatcher import ExpectedException
 from oslo_messaging.rpc.server import RPCServer
 
-TOPICS = ("q-l3-plugin", "q-reports-plugin")
+TOPICS = ("q-l3-plugin", "q-reports-plugin", "q-plugin")
+VERSIONS = {"PortForwarding": "1.3", "QosPolicy": "1.10", "NDPProxy": "1.0", "ConntrackHelper": "1.0"}
+"""Versions of versioned objects, as Neutron 29 has them."""
 PATIENCE = 30.0
 Json = dict[str, Any]
 Fault = Callable[[Json], Any]
@@ -47,6 +49,7 @@ class Cloud:
 
     :ivar routers: id → document, of the routers of this host
     :ivar ports: subnet id → ports
+    :ivar objects: type → versioned objects, plain
     :ivar gateway_ports: external network id → agent gateway port of this host
     """
 
@@ -54,6 +57,7 @@ class Cloud:
     ports: dict[str, list[Json]] = field(default_factory=dict)
     gateway_ports: dict[str, Json] = field(default_factory=dict)
     mtus: dict[str, int] = field(default_factory=dict)
+    objects: dict[str, list[Json]] = field(default_factory=dict)
     heartbeat: str = "alive"
 
 
@@ -156,6 +160,12 @@ class NeutronServer:
     def updated(self, *router_ids: str) -> None:
         self.cast("routers_updated", routers=list(router_ids))
 
+    def push(self, event: str, resource_type: str, *objects: Json) -> None:
+        """Changes of versioned objects, to all agents."""
+        wrapped = [versioned(resource_type, one) for one in objects]
+        topic = f"neutron-vo-{resource_type}-{VERSIONS[resource_type]}"
+        self.fanout("push", "1.1", topic, resource_list=wrapped, event_type=event)
+
     def replay(self, message: Json) -> None:
         """A recorded message, in the way in which the server sends such a one."""
         method, version, args = message["method"], message["version"], message["args"]
@@ -209,8 +219,28 @@ class NeutronServer:
     def _on_get_networks(self, filters: Json, fields: list[str]) -> list[Json]:
         return [{"id": one, "mtu": self.cloud.mtus.get(one, 1500)} for one in filters["id"]]
 
+    def _on_bulk_pull(self, resource_type: str, version: str, filter_kwargs: Json) -> list[Json]:
+        if resource_type not in VERSIONS:
+            raise KeyError(f"CallbackNotFound: {resource_type}")
+        assert version == VERSIONS[resource_type]
+        return [
+            versioned(resource_type, one)
+            for one in self.cloud.objects.get(resource_type, [])
+            if all(one[field] in wanted for field, wanted in filter_kwargs.items())
+        ]
+
     def _on_update_floatingip_statuses(self, router_id: str, fip_statuses: dict[str, str]) -> None:
         pass
+
+
+def versioned(resource_type: str, data: Json) -> Json:
+    """An object as oslo.versionedobjects writes it."""
+    return {
+        "versioned_object.name": resource_type,
+        "versioned_object.namespace": "versionedobjects",
+        "versioned_object.version": VERSIONS[resource_type],
+        "versioned_object.data": data,
+    }
 
 
 FANOUT = ("router_deleted", "add_arp_entry", "del_arp_entry", "fipnamespace_delete_on_ext_net")

@@ -42,10 +42,18 @@ def add_to(cloud: Cloud, scenario: str, host: str) -> Json:
 class Site:
     """
     :param external: external networks, each on a bridge that the host gives it
+    :param extensions: as in ``[agent] extensions``
     """
 
     def __init__(
-        self, host: lab.Host, base: Path, server: NeutronServer, mode: str, external: set[str], **options: object
+        self,
+        host: lab.Host,
+        base: Path,
+        server: NeutronServer,
+        mode: str,
+        external: set[str],
+        extensions: object = "",
+        **options: object,
     ) -> None:
         self.server = server
         bridges = {network: host.bridge(external_bridge(network)) for network in sorted(external)}
@@ -63,7 +71,7 @@ class Site:
                 "periodic_fuzzy_delay": 0,
                 **options,
             },
-            AGENT={"report_interval": 1},
+            AGENT={"report_interval": 1, **({"extensions": extensions} if extensions else {})},
             neutron={"fallback_after": 1},
             bridge={"external_networks": ",".join(f"{network}:{bridge}" for network, bridge in bridges.items())},
         )

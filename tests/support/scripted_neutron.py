@@ -12,7 +12,7 @@ import re
 import select
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,8 @@ class Server:
         self.ports: dict[str, Any] = {}
         self.gateways: dict[str, Any] = {NETWORK: GATEWAY_PORT}
         self.mtus: dict[str, int] = {}
+        self.objects: dict[str, list[Json]] = {}
+        """Type → versioned objects, plain."""
         self.heartbeat: str | None = "alive"
         self.calls: list[tuple[str, Any]] = []
         self.answers: dict[str, Callable[[Any], Any]] = {}
@@ -194,6 +196,15 @@ class Server:
     def update_ha_routers_states(self, states: Mapping[str, str]) -> None:
         self._answer("update_ha_routers_states", dict(states), lambda: None)
 
+    def bulk_pull(self, resource_type: str, version: str, filters: Mapping[str, object]) -> list[Json]:
+        def answer() -> list[Json]:
+            wanted = {field: value if isinstance(value, list) else [value] for field, value in filters.items()}
+            found = self.objects.get(resource_type, [])
+            return [one for one in found if all(one[field] in values for field, values in wanted.items())]
+
+        found: list[Json] = self._answer("bulk_pull", (resource_type, version, dict(filters)), answer)
+        return found
+
     def report_state(self, agent_state: Mapping[str, Any]) -> str | None:
         found: str | None = self._answer("report_state", dict(agent_state), lambda: self.heartbeat)
         return found
@@ -207,8 +218,8 @@ class FakeBus:
         self.notify: Notify = lambda notification: None
         self.listening = self.closed = False
 
-    def listen(self, notify: Notify) -> None:
-        self.notify, self.listening = notify, True
+    def listen(self, notify: Notify, pushed: Iterable[tuple[str, str]] = ()) -> None:
+        self.notify, self.listening, self.pushed = notify, True, list(pushed)
 
     def status(self) -> dict[str, Any]:
         return {"connected": True}
@@ -238,7 +249,8 @@ class Desk:
             max_document_size=1 << 24,
             timing=QUICK,
         )
-        self.source = NeutronSource(self.bus, HostSettings(HOST, mode), replace(options, **changes))
+        host = HostSettings(HOST, mode, extensions=frozenset(changes.pop("extensions", ())))
+        self.source = NeutronSource(self.bus, host, replace(options, **changes))
         self.events: list[Event] = []
         self._seen = 0
 

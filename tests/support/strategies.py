@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from dvr_agent.state.address import Address
 from dvr_agent.state.filter import Dnat, FilterRule, Snat, Table, make_table
 from dvr_agent.state.kind import KernelObject
+from dvr_agent.state.limit import DIRECTIONS, Limit
 from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import KINDS, NamespaceState
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.ownership import Ownership
+from dvr_agent.state.policer import Policer
 from dvr_agent.state.proxy_neighbour import ProxyNeighbour
 from dvr_agent.state.route import Hop, Route, make_route
 from dvr_agent.state.rule import Rule
@@ -62,6 +64,13 @@ SYSCTLS = _unique(
     ),
     lambda sysctl: sysctl.key,
 )
+LIMITS = _unique(
+    st.builds(Limit, DEVICES, st.sampled_from(DIRECTIONS), ADDRESSES, st.integers(1, 3), st.integers(3, 4)),
+    lambda limit: limit[:3],
+)
+POLICERS = st.frozensets(
+    st.builds(Policer, st.integers(1, 3), st.just(1), DEVICES, st.sampled_from(DIRECTIONS), ADDRESSES), max_size=2
+)
 FILTER_RULES = st.one_of(
     st.builds(FilterRule, st.builds(Dnat, ADDRESSES), dst=ADDRESSES.map(lambda ip: f"{ip}/32")),
     st.builds(FilterRule, st.builds(Snat, ADDRESSES, st.booleans()), src=ADDRESSES.map(lambda ip: f"{ip}/32")),
@@ -78,6 +87,8 @@ OBJECTS: dict[type[KernelObject], st.SearchStrategy[frozenset[Any]]] = {
     Neighbour: NEIGHBOURS,
     ProxyNeighbour: PROXY_NEIGHBOURS,
     Sysctl: SYSCTLS,
+    Limit: LIMITS,
+    Policer: POLICERS,
 }
 """Sets of objects of each kind."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dvr_agent.desired.features import NOT_KNOWN, omitted_texts, unserved_warnings
+from dvr_agent.desired.features import NOT_CURRENT, NOT_KNOWN, omitted_texts, unserved_warnings
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.extensions import Extension
 from tests.support.recorded_documents import feature_document, load_features, parse
@@ -33,6 +33,13 @@ def test_each_feature_has_its_warning() -> None:
         others = settings(*(one for one in Extension if one is not extension))
         (warning,) = unserved_warnings(load_features(scenario, "compute1"), others)
         assert f"{extension.value} is not in" in warning
+
+
+def test_objects_that_may_be_out_of_date_degrade_the_router() -> None:
+    document = feature_document("q1_port_forwarding", "compute1")
+    document["not_current"] = ["port_forwardings"]
+    assert omitted_texts(parse(document), settings(*Extension)) == [f"port_forwarding: {NOT_CURRENT}"]
+    assert omitted_texts(parse(document), settings()) == []
 
 
 def test_unknown_objects_degrade_the_router_where_it_can_have_some() -> None:

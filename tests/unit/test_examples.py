@@ -6,6 +6,11 @@ import json
 from pathlib import Path
 
 from dvr_agent.cli.demo import documents
+from dvr_agent.desired.build import desired_router
+from dvr_agent.desired.host_allocations import HostAllocations
+from dvr_agent.desired.host_settings import AgentMode, HostSettings
+from dvr_agent.desired.host_view import make_view
+from dvr_agent.desired.rivals import find_rivals
 from dvr_agent.model.parse import parse_document
 
 EXAMPLES = Path(__file__).parent.parent.parent / "etc" / "examples"
@@ -13,6 +18,15 @@ EXAMPLES = Path(__file__).parent.parent.parent / "etc" / "examples"
 
 def test_the_example_is_the_demos_router() -> None:
     assert json.loads((EXAMPLES / "demo.json").read_text()) == documents.document()
+
+
+def test_the_legacy_example_is_one_namespace_and_does_not_collide_with_the_demos_router() -> None:
+    demo, legacy = (parse_document((EXAMPLES / name).read_bytes(), name) for name in ("demo.json", "legacy.json"))
+    view = make_view(legacy, HostSettings(documents.HOST, AgentMode.DVR_SNAT))
+    state = desired_router(view, HostAllocations())
+    assert (state.base, state.slice, state.snat, state.omitted, state.warnings) == (None, None, None, (), ())
+    assert len(view.central_fips) == 2
+    assert find_rivals([("demo", demo), ("legacy", legacy)]) == {}
 
 
 def test_the_changed_example_is_the_same_router_later() -> None:

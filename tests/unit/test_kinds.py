@@ -19,6 +19,7 @@ from dvr_agent.state.namespace import (
 )
 from dvr_agent.state.order import phases
 from dvr_agent.state.ownership import Ownership, RuleOwner
+from dvr_agent.state.policer import POLICER_KIND, Policer
 from dvr_agent.state.route import Hop, make_route
 from dvr_agent.state.rule import Rule
 from dvr_agent.state.slices import SliceIndex
@@ -27,6 +28,8 @@ from tests.support.contract_objects import EXAMPLES
 from tests.support.contract_world import NEAR, NEAR_LINK, bare
 from tests.support.strategies import OBJECTS
 
+NEVER_MADE = {POLICER_KIND}
+"""Kinds that are removed only: the contract suite cannot add one."""
 IDS = [kind.name for kind in KINDS]
 EMPTY = NamespaceState("n", Ownership(prefixes=("qr-", "rfp-"), rules=RuleOwner.QROUTER))
 
@@ -38,7 +41,8 @@ def missing(kind: AnyKind) -> list[str]:
         "a field in NamespaceState": kind.field in {one.name for one in fields(NamespaceState)},
         "a handler in kernel.kinds": kind in {handler.kind for handler in HANDLERS} or kind in SPECIAL,
         "objects in the fake kernel": kind in FakeNamespace().objects or kind in SPECIAL,
-        "an example for the contract suite": kind in SPECIAL or any(type(item) is kind.type for item in EXAMPLES),
+        "an example for the contract suite": kind in (*SPECIAL, *NEVER_MADE)
+        or any(type(item) is kind.type for item in EXAMPLES),
         "a strategy for the property tests": kind.type in OBJECTS,
         "a text": isinstance(getattr(kind.type, "text", None), property),
     }
@@ -47,7 +51,12 @@ def missing(kind: AnyKind) -> list[str]:
 
 def example(kind: AnyKind) -> KernelObject:
     """Return some object of the kind."""
-    items: list[KernelObject] = [*EXAMPLES, bare(NEAR_LINK), Sysctl(f"ipv4/conf/{NEAR}/send_redirects", "0")]
+    items: list[KernelObject] = [
+        *EXAMPLES,
+        bare(NEAR_LINK),
+        Policer(0x80000800, 0x80010000, NEAR, "leaving", "203.0.113.5"),
+        Sysctl(f"ipv4/conf/{NEAR}/send_redirects", "0"),
+    ]
     return next(item for item in items if type(item) is kind.type)
 
 

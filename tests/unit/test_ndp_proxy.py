@@ -80,6 +80,14 @@ def test_a_host_without_external_network_is_known_by_its_agents_mode_or_its_floa
     assert central(desired(value)) == names
 
 
+def test_a_host_without_fip_namespaces_leaves_its_addresses_to_the_snat_host() -> None:
+    value = document(vm_c1="x", vm_c2="x", vm_c2b="x", vm_c3="")
+    for one, mode in zip(value["ndp_proxies"], ("legacy", "", "dvr_snat", ""), strict=True):
+        one["agent_mode"] = mode
+    wanted = {one["ip_address"] for one in value["ndp_proxies"] if one["host"] and one["agent_mode"] != "dvr_snat"}
+    assert central(desired(value)) == wanted
+
+
 def test_a_compute_node_has_its_own_only() -> None:
     value = document(vm_c1="compute1", vm_c2="compute2", vm_c2b="compute2", vm_c3="compute3")
     value["router"]["_floatingip_agent_interfaces"][0]["binding:host_id"] = ""

@@ -40,9 +40,9 @@ def test_each_has_the_host_of_its_active_binding_and_the_mode_of_the_agent_there
     assert found == [
         ("n0", "compute1", "dvr_snat"),
         ("n1", "compute3", "dvr_no_external"),
-        ("n2", "", None),
-        ("n3", "", None),
-        ("n4", "", None),
+        ("n2", "", ""),
+        ("n3", "", ""),
+        ("n4", "", ""),
     ]
     assert server.asked == [
         ("Port", "1.11", {"id": ["p0", "p1", "p2", "p3", "p4"]}),

@@ -8,9 +8,17 @@ from typing import Any
 import pytest
 
 from dvr_agent.desired.host_settings import AgentMode
+from dvr_agent.extensions import Extension
 from dvr_agent.model.router import Router
 from dvr_agent.sources.api import Changed, DataPlane, Deleted, JobReport, Synced
-from dvr_agent.sources.neutron.api import RemoteError, RouterDeleted, RouterRemoved, RoutersUpdated, ServerAwayError
+from dvr_agent.sources.neutron.api import (
+    ObjectsPushed,
+    RemoteError,
+    RouterDeleted,
+    RouterRemoved,
+    RoutersUpdated,
+    ServerAwayError,
+)
 from tests.support.scripted_neutron import HOST, NETWORK, Desk, Server, desk
 
 AWAY = ServerAwayError("nobody there")
@@ -62,6 +70,22 @@ def test_active_is_reported_when_the_kernel_has_the_floating_ip_and_not_before(s
         assert statuses_sent(server) == []
         a.settle(router_id)
         assert a.statuses(1) == [(router_id, {fip_id: "ACTIVE"})]
+
+
+def test_legacy_routers_report_all_their_floating_ips_and_those_that_were_taken_off(
+    server: Server, tmp_path: Path
+) -> None:
+    """The host of its port does not matter, and the server sets DOWN what it knows to be unassociated."""
+    router_id, fip_id = add(server, host=None)
+    server.routers[router_id].update(distributed=False, gw_port_host=HOST)
+    with desk(server, tmp_path, mode=AgentMode.DVR_SNAT) as a:
+        a.sync()
+        a.settle(router_id)
+        assert a.statuses(1) == [(router_id, {fip_id: "ACTIVE"})]
+        server.routers[router_id]["_floatingips"] = []
+        update(a, router_id)
+        a.settle(router_id)
+        assert a.statuses(2)[1:] == [(router_id, {})]
 
 
 def test_status_that_the_server_has_is_not_reported(server: Server, tmp_path: Path) -> None:
@@ -426,3 +450,65 @@ def test_a_floating_ip_that_another_router_has_is_an_error_and_that_router_is_as
         assert server.wait_calls("sync_routers", since + 1)[since:] == [[other]]
         a.settle(router_id)
         assert a.statuses(2)[1:] == [(router_id, {fip_id: "ACTIVE"})]
+
+
+FORWARDING_FIP = {"id": "11111111-0000-4000-8000-000000000001", "floating_ip_address": "203.0.113.90"}
+FORWARDING = {
+    "id": "33333333-0000-4000-8000-000000000001",
+    "floatingip_id": FORWARDING_FIP["id"],
+    "floating_ip_address": FORWARDING_FIP["floating_ip_address"],
+    "protocol": "tcp",
+    "external_port_range": "2222:2222",
+    "internal_port_range": "22:22",
+    "internal_ip_address": "10.1.0.16",
+}
+SERVED = frozenset({Extension.PORT_FORWARDING})
+
+
+def forward(server: Server, status: str = "DOWN") -> str:
+    """A router with one port forwarding; its id."""
+    router_id, _ = add(server, status="ACTIVE")
+    server.routers[router_id]["_pf_floatingips"] = [{**FORWARDING_FIP, "status": status}]
+    server.objects["PortForwarding"] = [{**FORWARDING, "router_id": router_id}]
+    return router_id
+
+
+def test_floating_ip_of_port_forwardings_is_active_with_the_first_and_down_after_the_last(
+    server: Server, tmp_path: Path
+) -> None:
+    router_id, fip_id = forward(server), FORWARDING_FIP["id"]
+    with desk(server, tmp_path, extensions=SERVED) as a:
+        a.sync()
+        a.settle(router_id)
+        assert a.statuses(1) == [(router_id, {fip_id: "ACTIVE"})]
+        server.routers[router_id]["_pf_floatingips"] = []
+        gone, server.objects["PortForwarding"] = server.objects["PortForwarding"], []
+        a.say(ObjectsPushed("PortForwarding", "deleted", tuple(gone)))
+        a.next(Changed, router_id)
+        a.settle(router_id)
+        assert a.statuses(2)[1] == (router_id, {fip_id: "DOWN"})
+        a.settle(router_id)  # it is said once
+        assert len(all_statuses_sent(a)) == 2
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["objects known", "objects not known"])
+def test_floating_ip_of_port_forwardings_that_cannot_be_built_is_an_error_if_they_are_known(
+    server: Server, tmp_path: Path, known: bool
+) -> None:
+    router_id = forward(server)
+    if not known:
+        server.answers["bulk_pull"] = lambda _args: None  # no list: a wrong answer
+    with desk(server, tmp_path, extensions=SERVED) as a:
+        a.sync()
+        a.settle(router_id, DataPlane.FAILED)
+        sent = dict(all_statuses_sent(a)).get(router_id, {})
+        assert sent.get(FORWARDING_FIP["id"]) == ("ERROR" if known else None)
+
+
+def test_floating_ips_of_port_forwardings_are_of_the_snat_host(server: Server, tmp_path: Path) -> None:
+    router_id = forward(server)
+    server.routers[router_id]["gw_port_host"] = "network2"
+    with desk(server, tmp_path, extensions=SERVED) as a:
+        a.sync()
+        a.settle(router_id)
+        assert all_statuses_sent(a) == []

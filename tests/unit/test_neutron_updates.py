@@ -276,6 +276,8 @@ def test_routers_that_need_no_agent_gateway_port(server: Server, tmp_path: Path,
         a.sync()
         assert a.router(router_id).agent_gateways == ()
     assert server.of("get_agent_gateway_port") == []
+    if not changes.get("distributed", True):  # it asks by ARP, like any router
+        assert server.of("get_ports_by_subnet") == []
 
 
 def test_without_external_networks_no_agent_gateway_port_is_asked_for(server: Server, tmp_path: Path) -> None:

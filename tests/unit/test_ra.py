@@ -11,7 +11,7 @@ import pytest
 from dvr_agent.desired.router_advertisements import radvd_text
 from dvr_agent.model.parse import parse_document
 from dvr_agent.model.router import RaMode, Router, RouterPort, Subnet
-from tests.support.recorded_documents import DOCUMENTS
+from tests.support.recorded_documents import DOCUMENTS, load_features
 
 ID = "7c1d0d9f-27f6-4d55-8e5b-3f1c2c1a8d10"
 A, B = "aaaaaaaa-2222-3333-4444-555555555555", "bbbbbbbb-2222-3333-4444-555555555555"
@@ -29,6 +29,13 @@ def words(*ports: RouterPort) -> str | None:
     """The configuration without its layout."""
     text = radvd_text(Router(ID, interfaces=ports), 30, 100)
     return None if text is None else " ".join(text.split())
+
+
+def test_recorded_legacy_router_has_a_port_of_its_own_for_ipv6() -> None:
+    text = radvd_text(load_features("q4_legacy", "compute1"), 30, 100)
+    assert text is not None
+    assert [line for line in text.splitlines() if line.startswith("interface")] == ["interface qr-461cfc29-e7 {"]
+    assert {"AdvLinkMTU 1450;", "prefix 2001:db8:1::/64 {", "AdvAutonomous on;"} <= {*map(str.strip, text.splitlines())}
 
 
 @pytest.mark.parametrize("host", ["compute1", "compute2"])

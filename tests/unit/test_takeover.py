@@ -15,7 +15,7 @@ from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.scope_marks import SCOPE_MASK, known_marks, scope_marks
 from dvr_agent.reconcile.api import RefusedError
 from dvr_agent.reconcile.handover import find_own_objects, missing_effects, remove_own_objects
-from dvr_agent.reconcile.post_commit import released_by_takeover
+from dvr_agent.reconcile.post_commit import Released, released_by_takeover
 from dvr_agent.reconcile.takeover import marks_in_use
 from dvr_agent.state.diff import TableChange
 from dvr_agent.state.filter import Chain, Dnat, FilterRule, Jump, NoTrack, SetMark, Snat, Table
@@ -211,7 +211,7 @@ def test_new_scopes_keep_clear_of_marks_in_use() -> None:
 def test_only_what_nobody_translates_any_more_is_forgotten(
     theirs: list[FilterRule], mine: list[FilterRule], gone: list[str]
 ) -> None:
-    assert released_by_takeover([TableChange(nat(*theirs), nat(*mine))]) == gone
+    assert released_by_takeover([TableChange(nat(*theirs), nat(*mine))]) == set(map(Released, gone))
 
 
 def test_the_other_agent_is_ready_when_it_does_what_ours_do(tmp_path: Path) -> None:

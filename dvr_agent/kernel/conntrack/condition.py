@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from dvr_agent.kernel.conntrack.message import AddressField, Connection
+from dvr_agent.kernel.conntrack.message import AddressField, Connection, destination_port
+from dvr_agent.kernel.iptables.layout import PROTOCOLS
+from dvr_agent.state.filter import Ports
 
 Version = Literal[4, 6]
 
@@ -48,6 +50,23 @@ def anywhere(address: str) -> Condition:
     """
     wanted = ipaddress.ip_address(address)
     return Condition(wanted.version, frozenset({wanted.packed}), tuple(AddressField), lambda _: True)
+
+
+def to_ports(address: str, ports: Iterable[Ports]) -> Condition:
+    """Select the connections that began to one of these ports of an IPv4 address.
+
+    All ports count where the kernel does not tell them (DCCP from Linux 6.17 on).
+
+    :raises ValueError: no IPv4 address
+    """
+    wanted = frozenset({ipaddress.IPv4Address(address).packed})
+    ranges = [(PROTOCOLS[protocol], first, last) for protocol, first, last in ports]
+
+    def began_there(connection: Connection) -> bool:
+        protocol, port = destination_port(connection)
+        return any(protocol == one and (port <= 0 or first <= port <= last) for one, first, last in ranges)
+
+    return Condition(4, wanted, (AddressField.ORIGINAL_DESTINATION,), began_there)
 
 
 def untranslated_outward(addresses: Iterable[str], inside: Iterable[str]) -> Condition:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pyroute2.netlink import NETLINK_NETFILTER
 
 from dvr_agent.errors import KernelError
-from dvr_agent.kernel.conntrack.condition import Condition, anywhere, untranslated_outward
+from dvr_agent.kernel.conntrack.condition import Condition, anywhere, to_ports, untranslated_outward
 from dvr_agent.kernel.conntrack.message import (
     Connection,
     decode_connection,
@@ -32,6 +32,7 @@ from dvr_agent.kernel.conntrack.message import (
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.schema import Data
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
+from dvr_agent.state.filter import Ports
 
 FILTER_FROM = 20_000
 """Number of entries from which four filtered dumps cost no more than one plain dump; a quarter of it for each.
@@ -56,6 +57,16 @@ class NetlinkConntrack:
         :raises KernelError: naming namespace and address
         """
         return _delete(namespace, f"connections of {address}", lambda: anywhere(address))
+
+    def delete_to_ports(self, namespace: str, address: str, ports: Collection[Ports]) -> int:
+        """Delete the connections that began to one of these ports of an IPv4 address, and no other.
+
+        :returns: how many were deleted; an entry that vanished by itself meanwhile does not count
+        :raises KernelError: naming namespace, address and ports
+        """
+        texts = (f"{protocol} {first}-{last}" for protocol, first, last in sorted(ports))
+        what = f"connections to {address}, {', '.join(texts)}"
+        return _delete(namespace, what, lambda: to_ports(address, ports))
 
     def drop_untranslated(self, namespace: str, addresses: Collection[str], inside: Sequence[str]) -> int:
         """Delete the connections that one of these IPv4 addresses has begun and that no NAT rule translates.

@@ -33,6 +33,7 @@ _IP_ATTRIBUTES = {4: ("CTA_IP_V4_SRC", "CTA_IP_V4_DST"), 6: ("CTA_IP_V6_SRC", "C
 _MESSAGE = Schema(nfct_msg)
 _TUPLE = _MESSAGE.within("CTA_TUPLE_ORIG")
 _IP = _TUPLE.within("CTA_TUPLE_IP")
+_PROTO = _TUPLE.within("CTA_TUPLE_PROTO")
 _FILTER = _MESSAGE.within("CTA_FILTER")
 _STATS = Schema(nfct_stats)
 
@@ -48,6 +49,9 @@ _pack_original, _pack_id, _pack_zone = map(_MESSAGE.raw, ("CTA_TUPLE_ORIG", "CTA
 _ORIGINAL, _REPLY = map(_MESSAGE.number, _DIRECTIONS)
 _STATUS, _ID, _ZONE = map(_MESSAGE.number, ("CTA_STATUS", "CTA_ID", "CTA_ZONE"))
 _TUPLE_IP = _TUPLE.number("CTA_TUPLE_IP")
+_TUPLE_PROTO = _TUPLE.number("CTA_TUPLE_PROTO")
+_NUMBER, _DPORT = map(_PROTO.number, ("CTA_PROTO_NUM", "CTA_PROTO_DST_PORT"))
+_read_number, _read_dport = map(_PROTO.reader, ("CTA_PROTO_NUM", "CTA_PROTO_DST_PORT"))
 _IPS = {version: tuple(map(_IP.number, names)) for version, names in _IP_ATTRIBUTES.items()}
 _ENTRIES = _STATS.number("CTA_STATS_GLOBAL_ENTRIES")
 _read_status = _MESSAGE.reader("CTA_STATUS")
@@ -73,12 +77,14 @@ class Connection(NamedTuple):
     :ivar addresses: packed, by :class:`AddressField`; None where the entry has no address of the IP version asked for
     :ivar is_translated: a NAT rule applies to it
     :ivar key: attributes to delete it by: original tuple, id, zone
+    :ivar original: the original tuple
     """
 
     id: bytes
     addresses: tuple[bytes | None, ...]
     is_translated: bool
     key: bytes
+    original: bytes
 
 
 def get_count(what: str) -> Request:
@@ -126,7 +132,18 @@ def decode_connection(data: Data, version: int) -> Connection | None:
         key += _pack_zone(payload(data, found[_ZONE]))
     reply = _ips(payload(data, found[_REPLY]), version) if _REPLY in found else _NO_IPS
     translated = _STATUS in found and bool(_read_status(data, found[_STATUS]) & IPS_NAT_MASK)
-    return Connection(number, (*_ips(original, version), *reply), translated, key)
+    return Connection(number, (*_ips(original, version), *reply), translated, key, bytes(original))
+
+
+def destination_port(connection: Connection) -> tuple[int, int]:
+    """Return (protocol, destination port) of the first packet; port -1 where the protocol has none."""
+    at = positions(connection.original, 0, _TUPLE_PROTO).get(_TUPLE_PROTO)
+    if at is None:
+        return -1, -1
+    data = payload(connection.original, at)
+    found = positions(data, 0)
+    protocol = int(_read_number(data, found[_NUMBER])) if _NUMBER in found else -1
+    return protocol, int(_read_dport(data, found[_DPORT])) if _DPORT in found else -1
 
 
 def _ips(data: Data, version: int) -> tuple[bytes | None, bytes | None]:

@@ -14,7 +14,7 @@ from dvr_agent.kernel.fake.faults import Call, Faults
 from dvr_agent.kernel.fake.plumber import FakePlumber
 from dvr_agent.kernel.fake.world import FakeLink, FakeNamespace, World
 from dvr_agent.kernel.iptables.manager import l3_agent_part
-from dvr_agent.state.filter import Family, Jump, Table, TableKey, Transport
+from dvr_agent.state.filter import Family, Jump, Ports, Table, TableKey, Transport
 from dvr_agent.state.namespace import Announcement
 
 HELPERS: dict[tuple[str, str], frozenset[Family]] = {
@@ -226,6 +226,11 @@ class _Conntrack(_Part):
         deleted = len(there.connections) - len(stay)
         there.connections = stay
         return deleted
+
+    def delete_to_ports(self, namespace: str, address: str, ports: Collection[Ports]) -> int:
+        """Note the call: connections here have no ports."""
+        self._call("conntrack.delete_to_ports", namespace, address, tuple(sorted(ports)))
+        return 0
 
     def drop_untranslated(self, namespace: str, addresses: Collection[str], inside: Sequence[str]) -> int:
         self._call("conntrack.drop_untranslated", namespace, tuple(sorted(addresses)), tuple(inside))

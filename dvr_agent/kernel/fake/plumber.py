@@ -19,6 +19,7 @@ from dvr_agent.kernel.kinds import HANDLER_OF
 from dvr_agent.state.address import ADDRESS_KIND
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.kind import AnyKind, KernelObject
+from dvr_agent.state.limit import LIMIT_KIND, Limit
 from dvr_agent.state.link import Link, Veth, VethPeer
 from dvr_agent.state.missing import Missing
 from dvr_agent.state.namespace import KIND_OF, NamespaceState
@@ -63,6 +64,14 @@ class FakePlumber:
             **found,
         )
 
+    def limits(self, namespace: str, ownership: Ownership) -> frozenset[Limit]:
+        """Read limits; see :meth:`dvr_agent.kernel.api.InterfacePlumber.limits`."""
+        self._faults.call("interfaces.limits", namespace, ownership)
+        there = self._world.namespaces.get(namespace)
+        if there is None:
+            raise NamespaceGoneError(namespace, "namespace", errno.ENOENT, "it does not exist")
+        return frozenset(one for one in there.objects[LIMIT_KIND].values() if LIMIT_KIND.owned(ownership, one))
+
     def apply(self, namespace: str, changes: Sequence[Change], missing: Missing | None = None) -> None:
         """Make changes; see :meth:`dvr_agent.kernel.api.InterfacePlumber.apply`."""
         self._faults.call("interfaces.apply", namespace, tuple(changes))
@@ -88,6 +97,8 @@ class FakePlumber:
         self._faults.call("interfaces.change", namespace, change)
         if isinstance(change.item, Sysctl):
             self._counters.sysctls += 1
+        elif isinstance(change.item, Limit):
+            self._counters.nftables += 1
         else:
             self._counters.netlink += 1
         code = self._change(namespace, there, change)
@@ -151,8 +162,7 @@ def _set_sysctl(there: FakeNamespace, item: Sysctl) -> int:
 
 def _change_object(there: FakeNamespace, item: KernelObject, action: Action) -> int:
     """Make a change of an object whose kind has a netlink handler."""
-    handler = HANDLER_OF[type(item)]
-    kind = handler.kind
+    kind = KIND_OF[type(item)]
     if action is Action.REMOVE:
         remove = _REMOVALS.get(kind, _remove_object)
         remove(there, item)
@@ -161,11 +171,15 @@ def _change_object(there: FakeNamespace, item: KernelObject, action: Action) -> 
     if refuse is not None:
         code = refuse(there, item, action)
     else:
-        missing = handler.by_index and not all(device in there.links for device in kind.devices(item))
-        code = errno.ENODEV if missing else 0
+        code = 0 if all(device in there.links for device in _needed_devices(kind, item)) else errno.ENODEV
     if not code:
         there.objects[kind][kind.identity(item)] = item
     return code
+
+
+def _needed_devices(kind: AnyKind, item: KernelObject) -> tuple[str, ...]:
+    handler = HANDLER_OF.get(type(item))
+    return kind.devices(item) if handler is None or handler.by_index else ()
 
 
 def _remove_object(there: FakeNamespace, item: KernelObject) -> None:

@@ -15,6 +15,7 @@ from dvr_agent.kernel.kinds import HANDLERS
 from dvr_agent.state.address import ADDRESS_KIND, Address
 from dvr_agent.state.filter import Table, TableKey
 from dvr_agent.state.kind import AnyKind
+from dvr_agent.state.limit import LIMIT_KIND
 from dvr_agent.state.neighbour import NEIGHBOUR_KIND, Neighbour
 from dvr_agent.state.proxy_neighbour import PROXY_NEIGHBOUR_KIND
 from dvr_agent.state.route import ROUTE_KIND, Route
@@ -63,6 +64,7 @@ class FakeLink:
 
 def _objects() -> dict[AnyKind, dict[Hashable, Any]]:
     found: dict[AnyKind, dict[Hashable, Any]] = {handler.kind: {} for handler in HANDLERS}
+    found[LIMIT_KIND] = {}
     found[RULE_KIND] = {rule: rule for rule in sorted(KERNEL_RULES)}
     return found
 
@@ -71,7 +73,8 @@ def _objects() -> dict[AnyKind, dict[Hashable, Any]]:
 class FakeNamespace:
     """Everything in one namespace.
 
-    :ivar objects: objects of each kind that has a netlink handler, by identity, in the order in which they were made
+    :ivar objects: objects by kind and identity, in the order in which they were made; of kinds with a handler, and
+        limits
     :ivar nft_tables: neutron-l3-agent's tables in nf_tables
     :ivar dropping: base chains of others in nf_tables that drop what is forwarded
     :ivar connections: the four addresses of each tracked connection

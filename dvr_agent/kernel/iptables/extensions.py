@@ -40,6 +40,15 @@ MARK = struct.Struct("=IIB3x")
 """``struct xt_mark_mtinfo1`` and ``xt_connmark_mtinfo1``: mark, mask, invert."""
 PORTS = {"tcp": struct.Struct("=4H4B"), "udp": struct.Struct("=4HB1x")}
 """``struct xt_tcp`` and ``xt_udp``: source and destination port ranges, then options and inversions."""
+SCTP = struct.Struct("=4H256xI12siII")
+"""``struct xt_sctp_info``: destination and source port ranges, no chunks, how they match, flags of chunks and their
+number, then what is compared and inverted."""
+SCTP_NO_CHUNKS = (0, b"\xff\0\0" * 4, 0)
+"""No chunk is compared, as iptables writes it."""
+DCCP = struct.Struct("=4HHHH1x1x")
+"""``struct xt_dccp_info``: destination and source port ranges, what is compared and inverted, types, option."""
+DEST_PORTS = 2
+"""``XT_SCTP_DEST_PORTS`` and ``XT_DCCP_DEST_PORTS``."""
 CONNTRACK = struct.Struct("=136x10xHHHH10x")
 """``struct xt_conntrack_mtinfo3``: of its 164 bytes, match flags, invert flags, state mask and status mask."""
 XT_CONNTRACK_STATE = 1
@@ -56,7 +65,7 @@ STATE_BITS = {
 COMMENT_FIELD = 256
 """``XT_MAX_COMMENT_LEN``, with the final zero."""
 
-MAP_IPS, PROTO_SPECIFIED, RANDOM_FULLY = 1, 2, 16
+MAP_IPS, PROTO_SPECIFIED, RANDOM_FULLY, PROTO_OFFSET = 1, 2, 16, 32
 """``NF_NAT_RANGE_*`` of ``nf_nat.h``."""
 RANGE = struct.Struct("=I16s16s2s2s")
 """``struct nf_nat_range``: flags, first and last address, first and last port (big endian)."""
@@ -97,8 +106,7 @@ def encode_match(match: Match | Foreign) -> bytes:
         case DportMatch():
             if not 0 <= match.first <= match.last <= 0xFFFF:
                 raise ValueError("ports are 0..65535, first before last")
-            rest = (0, 0, 0, 0) if match.protocol == "tcp" else (0,)
-            return extension(match.protocol, 0, PORTS[match.protocol].pack(0, 0xFFFF, match.first, match.last, *rest))
+            return extension(match.protocol, 0, _encode_ports(match))
         case CommentMatch():
             return extension("comment", 0, _encode_comment(match.comment))
         case _:
@@ -116,6 +124,17 @@ def _encode_states(match: CtStateMatch) -> bytes:
         raise ValueError("connection states are some of " + ", ".join(STATE_BITS))
     inverted = XT_CONNTRACK_STATE if match.invert else 0
     return CONNTRACK.pack(XT_CONNTRACK_STATE, inverted, sum(STATE_BITS[state] for state in match.states), 0)
+
+
+def _encode_ports(match: DportMatch) -> bytes:
+    ports = (match.first, match.last)
+    match match.protocol:
+        case "sctp":
+            return SCTP.pack(*ports, 0, 0, *SCTP_NO_CHUNKS, DEST_PORTS, 0)
+        case "dccp":
+            return DCCP.pack(*ports, 0, 0, DEST_PORTS, 0, 0)
+        case protocol:
+            return PORTS[protocol].pack(0, 0xFFFF, *ports, *((0, 0, 0, 0) if protocol == "tcp" else (0,)))
 
 
 def _encode_comment(comment: str) -> bytes:
@@ -145,6 +164,16 @@ def _decode_ports(name: str, data: bytes) -> Match | None:
     return DportMatch("tcp" if name == "tcp" else "udp", first, last)
 
 
+def _decode_sctp(_name: str, data: bytes) -> Match | None:
+    first, last, _low, _high, _how, _flags, _number, compared, inverted = SCTP.unpack_from(data)
+    return DportMatch("sctp", first, last) if (compared, inverted) == (DEST_PORTS, 0) else None
+
+
+def _decode_dccp(_name: str, data: bytes) -> Match | None:
+    first, last, _low, _high, compared, inverted, _types = DCCP.unpack_from(data)
+    return DportMatch("dccp", first, last) if (compared, inverted) == (DEST_PORTS, 0) else None
+
+
 def _decode_comment(_name: str, data: bytes) -> Match | None:
     try:
         return CommentMatch(data[:COMMENT_FIELD].partition(b"\0")[0].decode())
@@ -158,6 +187,8 @@ _MATCHES: dict[tuple[str, int], Callable[[str, bytes], Match | None]] = {
     ("conntrack", 3): _decode_states,
     ("tcp", 0): _decode_ports,
     ("udp", 0): _decode_ports,
+    ("sctp", 0): _decode_sctp,
+    ("dccp", 0): _decode_dccp,
     ("comment", 0): _decode_comment,
 }
 
@@ -200,8 +231,8 @@ def _encode_nat(target: Dnat | Snat | Redirect, family: Family) -> bytes:
     match target:
         case Dnat():
             address, ports = _address(target.address, family), _ports(target.ports)
-            flags = MAP_IPS | (PROTO_SPECIFIED if target.ports else 0)
-            return extension("DNAT", 2, RANGE2.pack(flags, address, address, *ports, _ZERO_PORT))
+            flags = MAP_IPS | (PROTO_SPECIFIED if target.ports else 0) | (0 if target.base is None else PROTO_OFFSET)
+            return extension("DNAT", 2, RANGE2.pack(flags, address, address, *ports, _base(target)))
         case Snat():
             flags = MAP_IPS | (RANDOM_FULLY if target.random_fully else 0)
             return _nat("SNAT", 1, family, flags, _address(target.address, family), None)
@@ -225,11 +256,13 @@ def _nat(name: str, revision6: int, family: Family, flags: int, address: bytes, 
 
 def _decode_dnat(family: Family) -> Callable[[bytes], Target | None]:
     def decode(data: bytes) -> Target | None:
-        flags, first, last, low, high, base = RANGE2.unpack_from(data)
-        if flags & ~PROTO_SPECIFIED != MAP_IPS or first != last or base != _ZERO_PORT:
+        flags, first, last, low, high, start = RANGE2.unpack_from(data)
+        shifted = bool(flags & PROTO_OFFSET)
+        if flags & ~(PROTO_SPECIFIED | PROTO_OFFSET) != MAP_IPS or first != last or shifted == (start == _ZERO_PORT):
             return None
         ports = (int.from_bytes(low, "big"), int.from_bytes(high, "big")) if flags & PROTO_SPECIFIED else None
-        return Dnat(ip_text(first[: LAYOUTS[family].address_size]), ports)
+        base = int.from_bytes(start, "big") if shifted else None
+        return Dnat(ip_text(first[: LAYOUTS[family].address_size]), ports, base)
 
     return decode
 
@@ -330,6 +363,18 @@ def _ports(ports: tuple[int, int] | None) -> tuple[bytes, bytes]:
     if not 1 <= first <= last <= 0xFFFF:
         raise ValueError("ports to translate to are 1..65535, first before last")
     return first.to_bytes(2, "big"), last.to_bytes(2, "big")
+
+
+def _base(target: Dnat) -> bytes:
+    """Pack the port that becomes the first one.
+
+    The kernel does not compare it with the packet's ports: a smaller port would become one before the range.
+    """
+    if target.base is None:
+        return _ZERO_PORT
+    if target.ports is None or not 1 <= target.base <= 0xFFFF - (target.ports[1] - target.ports[0]):
+        raise ValueError("the base port needs ports to translate to, and so many ports from it on")
+    return target.base.to_bytes(2, "big")
 
 
 def _u32(value: int) -> int:

@@ -7,6 +7,8 @@ net/netfilter/xt_CT.c); asking loads the helper's module.  Some helpers are of o
 from __future__ import annotations
 
 import errno
+import time
+from collections.abc import Callable
 
 from dvr_agent import libc
 from dvr_agent.errors import KernelError
@@ -18,29 +20,15 @@ from dvr_agent.state.filter import CtHelper, Family, FilterRule, Transport
 from dvr_agent.threads import start_thread
 
 _RAW, _HOOK = "raw", "PREROUTING"
+MISSING_SECONDS = 60.0
+"""How long a helper counts as missing: its module may be installed, but many routers may name it in one resync."""
 
 
-class HelperProbe:
-    """Remembers which helpers there are; a helper that is missing is asked for again, since its module may come."""
+def ask_kernel(rule: FilterRule) -> frozenset[Family]:
+    """Return the families in which the kernel takes a rule; it is committed in a namespace that ends with this call.
 
-    def __init__(self) -> None:
-        self._found: dict[tuple[str, str], frozenset[Family]] = {}
-
-    def families(self, name: str, protocol: Transport) -> frozenset[Family]:
-        """Return the families for which the kernel has a helper for this protocol; empty: it has none of this name.
-
-        :raises KernelError: it could not be asked
-        """
-        known = self._found.get((name, protocol))
-        if known is None:
-            known = _ask(FilterRule(CtHelper(name), protocol=protocol))
-            if known:
-                self._found[name, protocol] = known
-        return known
-
-
-def _ask(rule: FilterRule) -> frozenset[Family]:
-    """Commit the rule in each family, in a namespace that ends with this call."""
+    :raises KernelError: it could not be asked
+    """
     found: set[Family] = set()
     failures: list[KernelError] = []
     families: list[Family] = [family for family in LAYOUTS if family == 4 or capability.has_ipv6()]
@@ -73,3 +61,39 @@ def _takes(family: Family, entry: bytes, rule: FilterRule) -> bool:
                 raise
             return False
     return True
+
+
+class HelperProbe:
+    """Remembers which helpers there are, and for a while which are missing.
+
+    :param clock: seconds, as time.monotonic() counts them
+    :param ask: asks the kernel
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        ask: Callable[[FilterRule], frozenset[Family]] = ask_kernel,
+    ) -> None:
+        self._clock, self._ask = clock, ask
+        self._found: dict[tuple[str, str], frozenset[Family]] = {}
+        self._missing: dict[tuple[str, str], float] = {}
+
+    def families(self, name: str, protocol: Transport) -> frozenset[Family]:
+        """Return the families for which the kernel has a helper for this protocol; empty: it has none of this name.
+
+        :raises KernelError: it could not be asked
+        """
+        key, now = (name, protocol), self._clock()
+        known = self._found.get(key)
+        if known is not None:
+            return known
+        if self._missing.get(key, now) > now:
+            return frozenset()
+        known = self._ask(FilterRule(CtHelper(name), protocol=protocol))
+        if known:
+            self._found[key] = known
+            self._missing.pop(key, None)
+        else:
+            self._missing[key] = now + MISSING_SECONDS
+        return known

@@ -14,7 +14,7 @@ import struct
 from dataclasses import dataclass
 from typing import Literal
 
-from dvr_agent.state.filter import Family
+from dvr_agent.state.filter import Family, Transport
 
 ALIGN = 8
 """``XT_ALIGN`` on 64 bit machines: extension sizes are rounded up to it."""
@@ -50,7 +50,12 @@ INFO = struct.Struct("=32sI5I5III")
 ENTRIES_HEADER = struct.Struct("=32sI4x")
 """``struct ipt_get_entries`` before the entries: name, size."""
 
-PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
+PROTOCOLS: dict[Transport, int] = {
+    "tcp": socket.IPPROTO_TCP,
+    "udp": socket.IPPROTO_UDP,
+    "sctp": socket.IPPROTO_SCTP,
+    "dccp": 33,  # socket has no name for it
+}
 
 INV_IIF, INV_OIF, INV_SRC, INV_DST = 0x01, 0x02, 0x08, 0x10
 """``IPT_INV_VIA_IN`` and so on."""

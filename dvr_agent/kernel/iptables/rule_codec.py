@@ -121,7 +121,7 @@ def _check_protocol(rule: FilterRule) -> None:
     target = rule.target
     ports = isinstance(target, Redirect) or (isinstance(target, Dnat) and target.ports is not None)
     if ports and rule.protocol is None:
-        raise ValueError("translating ports needs -p tcp or -p udp")
+        raise ValueError("translating ports needs -p tcp, udp, sctp or dccp")
     if isinstance(target, CtHelper) and rule.protocol is None:
         raise ValueError("a connection tracking helper needs -p tcp or -p udp")
     if isinstance(target, Jump):

@@ -8,35 +8,29 @@ see all of the chains or none.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
 
 from pyroute2.netlink import NETLINK_NETFILTER
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel.api import DroppingChain, WriteCounters
-from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables.dropping import dropping_chains
 from dvr_agent.kernel.nftables.message import (
     GET_CHAIN,
     GET_TABLE,
     MISSING,
-    begin_transaction,
     decode_chain,
-    decode_generation,
     decode_rule,
     decode_table,
     dump,
     dump_rules,
-    end_transaction,
-    get_generation,
 )
 from dvr_agent.kernel.nftables.stale_chains import NftTable, as_table, deletions, tables_with_stale_chains
+from dvr_agent.kernel.nftables.transaction import CHANGED, TRIES, commit, read_generation
 from dvr_agent.state.filter import Table
 
-TRIES = 8
-"""How often a rule set is read, if another program changes it between reading and transaction."""
-_CHANGED = frozenset({errno.ERESTART, errno.ENOENT, errno.EAGAIN})
+_CHANGED = CHANGED | {errno.ENOENT}
+_BUSY = "a rule that is not ours leads to this chain of neutron-l3-agent; delete that rule"
 
 
 class NftablesTables:
@@ -79,12 +73,12 @@ class NftablesTables:
             return 0
         with sock:
             for tries_left in reversed(range(TRIES)):
-                generation = _generation(sock)
+                generation = read_generation(sock)
                 tables = self._read(sock)
                 if not tables:
                     return 0
                 changes = [one for table in tables for one in deletions(table)]
-                if _commit(sock, changes, generation, retry=tries_left > 0):
+                if commit(sock, changes, generation, tries_left > 0, _CHANGED, _BUSY):
                     self._counters.nftables += 1
                     return sum(len(table.stale_chains) for table in tables)
         raise AssertionError("not reached")
@@ -129,29 +123,3 @@ class NftablesTables:
             for place in places
             if place in infos
         ]
-
-
-def _generation(sock: NetlinkSocket) -> int | None:
-    """Read the generation of the rule set; None: this kernel has no nf_tables, or no generations yet."""
-    answer = sock.get([get_generation()])[0]
-    return decode_generation(answer) if answer is not None else None
-
-
-def _commit(sock: NetlinkSocket, changes: Sequence[Request], generation: int | None, retry: bool) -> bool:
-    """Make all changes or none; False: the rule set changed since it was read, and ``retry`` is allowed.
-
-    :raises KernelError: with advice for the operator
-    """
-    try:
-        sock.transaction(begin_transaction(generation), changes, end_transaction())
-    except KernelError as exc:
-        if exc.code in _CHANGED and retry:
-            return False
-        raise KernelError(exc.namespace, exc.what, exc.code, _advice(exc)) from exc
-    return True
-
-
-def _advice(refused: KernelError) -> str:
-    if refused.code == errno.EBUSY:
-        return "a rule that is not ours leads to this chain of neutron-l3-agent; delete that rule"
-    return "the rule set keeps changing" if refused.code in _CHANGED else refused.hint

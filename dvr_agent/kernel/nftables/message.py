@@ -93,6 +93,11 @@ class RuleInfo(NamedTuple):
     expressions: Data
 
 
+def family_head(family: int) -> bytes:
+    """Return the header of messages about one family."""
+    return _head(family)
+
+
 def dump(kind: int, what: str, family: int = AF_UNSPEC, attributes: bytes = b"") -> Request:
     """Ask for all objects of a kind."""
     return Request(kind, NLM_F_DUMP, _head(family) + attributes, what)

@@ -13,7 +13,6 @@ Names of attributes and values are pyroute2's.
 
 from __future__ import annotations
 
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from pyroute2.netlink.nfnetlink.nftsocket import nft_rule_msg
 from dvr_agent.kernel.ip_text import ip_text
 from dvr_agent.kernel.iptables.extensions import decode_match, decode_target
 from dvr_agent.kernel.iptables.layout import IFNAME_FIELD
+from dvr_agent.kernel.iptables.layout import PROTOCOLS as PROTOCOL_NUMBERS
 from dvr_agent.kernel.netlink.schema import Data, Schema, attributes
 from dvr_agent.kernel.nftables.fields import Fields, NamedAttributes, code_of
 from dvr_agent.state.filter import (
@@ -36,11 +36,12 @@ from dvr_agent.state.filter import (
     Match,
     Not,
     Target,
+    Transport,
     Verdict,
 )
 
 _CLASS = nft_rule_msg.nft_expr
-_EXPRESSION, _META, _PAYLOAD, _BITWISE, _CMP, _IMMEDIATE, _MATCH, _TARGET = (
+_EXPRESSION, _META, _PAYLOAD, _BITWISE, _CMP, _RANGE, _IMMEDIATE, _MATCH, _TARGET = (
     NamedAttributes(Schema(cls))
     for cls in (
         _CLASS,
@@ -48,6 +49,7 @@ _EXPRESSION, _META, _PAYLOAD, _BITWISE, _CMP, _IMMEDIATE, _MATCH, _TARGET = (
         _CLASS.nft_payload,
         _CLASS.nft_bitwise,
         _CLASS.nft_cmp,
+        _CLASS.nft_range,
         _CLASS.nft_immediate,
         _CLASS.nft_match,
         _CLASS.nft_target,
@@ -64,6 +66,9 @@ VERDICTS: dict[str, Literal["ACCEPT", "DROP", "RETURN"]] = {
     "NF_ACCEPT": "ACCEPT",
     "NFT_RETURN": "RETURN",
 }
+RANGE_EQ = code_of(_CLASS.nft_range.range_op, "NFT_RANGE_EQ")
+RANGE_ENDS = ("NFT_CMP_GTE", "NFT_CMP_LTE")
+MAX_PORT = 0xFFFF
 JUMPS = ("NFT_JUMP", "NFT_GOTO")
 # Offsets into packet headers (RFC 791, RFC 8200, RFC 9293, RFC 768); no layouts of netlink.
 ADDRESS_AT = {(4, 12): "src", (4, 16): "dst", (6, 8): "src", (6, 24): "dst"}
@@ -71,8 +76,8 @@ ADDRESS_AT = {(4, 12): "src", (4, 16): "dst", (6, 8): "src", (6, 24): "dst"}
 PROTOCOL_AT = {4: 9, 6: 6}
 """IP version → offset of the protocol."""
 DPORT_AT = 2
-"""Offset of the destination port, of TCP and UDP."""
-PROTOCOLS: dict[int, Literal["tcp", "udp"]] = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp"}
+"""Offset of the destination port, of all :data:`PROTOCOLS`."""
+PROTOCOLS: dict[int, Transport] = {number: name for name, number in PROTOCOL_NUMBERS.items()}
 _UNCONDITIONAL = frozenset({"counter", "log", "immediate", "reject"})
 """Expressions that apply to every packet."""
 NO_TARGET = Foreign(b"no target")
@@ -106,7 +111,7 @@ class _Draft:
     family: Family
     target: Target = NO_TARGET
     selectors: dict[str, str | Not] = field(default_factory=dict)
-    protocol: Literal["tcp", "udp"] | None = None
+    protocol: Transport | None = None
     matches: list[Match | Foreign] = field(default_factory=list)
     register: _Register = field(default_factory=_Register)
 
@@ -183,9 +188,21 @@ def _read_cmp(draft: _Draft, data: Data) -> None:
     found = Fields(_CMP, data)
     operator = CMP_OPERATORS.get(found.integer("NFTA_CMP_OP", -1))
     value = bytes(found.within("NFTA_CMP_DATA").raw("NFTA_DATA_VALUE"))
+    if operator in RANGE_ENDS and _add_range_end(draft, value, operator):
+        return
     comparable = operator in ("NFT_CMP_EQ", "NFT_CMP_NEQ") and not draft.register.changed
     if not comparable or not _add_comparison(draft, value, operator == "NFT_CMP_NEQ"):
         draft.matches.append(Foreign(value))
+
+
+def _read_range(draft: _Draft, data: Data) -> None:
+    found = Fields(_RANGE, data)
+    ends = [bytes(found.within(f"NFTA_RANGE_{end}_DATA").raw("NFTA_DATA_VALUE")) for end in ("FROM", "TO")]
+    inside = found.integer("NFTA_RANGE_OP", -1) == RANGE_EQ
+    for end, operator in zip(ends, RANGE_ENDS, strict=True):
+        if not inside or not _add_range_end(draft, end, operator):
+            draft.matches.append(Foreign(bytes(data)))
+            return
 
 
 def _read_immediate(draft: _Draft, data: Data) -> None:
@@ -212,6 +229,7 @@ _READERS: dict[str, Callable[[_Draft, Data], None]] = {
     "payload": _read_payload,
     "bitwise": _read_bitwise,
     "cmp": _read_cmp,
+    "range": _read_range,
     "immediate": _read_immediate,
     "match": _read_match,
     "target": _read_target,
@@ -230,13 +248,29 @@ def _add_comparison(draft: _Draft, value: bytes, invert: bool) -> bool:
         network = _network(family, value, register.mask)
         draft.selectors[ADDRESS_AT[family, register.offset]] = Not(network) if invert else network
         return True
-    if (register.base, register.offset, register.mask) != (TRANSPORT_HEADER, DPORT_AT, None):
-        return False
-    if draft.protocol is None or invert:
+    if not _is_dport(register) or draft.protocol is None or invert:
         return False
     port = int.from_bytes(value, "big")
     draft.matches.append(DportMatch(draft.protocol, port, port))
     return True
+
+
+def _add_range_end(draft: _Draft, value: bytes, operator: str) -> bool:
+    """Add one end of a range of destination ports, which two comparisons make; False: it is of something else."""
+    if not _is_dport(draft.register) or draft.register.changed or draft.protocol is None:
+        return False
+    port, last = int.from_bytes(value, "big"), draft.matches[-1] if draft.matches else None
+    known = last if isinstance(last, DportMatch) else None
+    if known is not None:
+        draft.matches.pop()
+    low, high = (known.first, known.last) if known is not None else (0, MAX_PORT)
+    ends = (port, high) if operator == "NFT_CMP_GTE" else (low, port)
+    draft.matches.append(DportMatch(draft.protocol, *ends))
+    return True
+
+
+def _is_dport(register: _Register) -> bool:
+    return (register.base, register.offset, register.mask) == (TRANSPORT_HEADER, DPORT_AT, None)
 
 
 def _add_meta_comparison(draft: _Draft, value: bytes, invert: bool) -> bool:

@@ -93,6 +93,10 @@ class VrrpClient:
         """Yield a virtual router, and forget it; one that is not served is no error."""
         self.ask({"do": "stop", "router": router_id})
 
+    def forget(self, router_id: str) -> None:
+        """Forget a virtual router, and leave its addresses as they are; one that is not served is no error."""
+        self.ask({"do": "forget", "router": router_id})
+
     def served(self) -> dict[str, Served]:
         """Return all virtual routers by router id."""
         found: dict[str, Served] = {}

@@ -6,7 +6,7 @@ neutron/agent/l3/agent.py and neutron/api/rpc/agentnotifiers/l3_rpc_agent_api.py
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -71,6 +71,12 @@ class L3Plugin(Protocol):
         :param states: router id → active or standby
         """
 
+    def bulk_pull(self, resource_type: str, version: str, filters: Mapping[str, object]) -> list[Json]:
+        """Return versioned objects: their plain data, nested objects plain too.
+
+        :param filters: field → values that it may have
+        """
+
     def report_state(self, agent_state: Mapping[str, Any]) -> str | None:
         """Report agent state; returns ``new``, ``alive`` or ``revived`` (neutron_lib.agent.constants).
 
@@ -133,6 +139,19 @@ class NetworkUpdated:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectsPushed:
+    """``push``: versioned objects of one type were changed; sent to all agents, whatever router they are of.
+
+    :ivar event: ``created``, ``updated`` or ``deleted``
+    :ivar objects: their plain data
+    """
+
+    resource_type: str
+    event: str
+    objects: tuple[Json, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Reconnected:
     """The connection to the message bus was lost and is back: notifications may have been missed."""
 
@@ -145,6 +164,7 @@ Notification = (
     | ExternalNetworkGone
     | AgentUpdated
     | NetworkUpdated
+    | ObjectsPushed
     | Reconnected
 )
 
@@ -159,8 +179,11 @@ class Bus(Protocol):
     def plugin(self) -> L3Plugin:
         """Calls to the server."""
 
-    def listen(self, notify: Notify) -> None:
-        """Begin to consume notifications.  Returns at once; while the bus cannot be reached, connecting is retried."""
+    def listen(self, notify: Notify, pushed: Iterable[tuple[str, str]] = ()) -> None:
+        """Begin to consume notifications.  Returns at once; while the bus cannot be reached, connecting is retried.
+
+        :param pushed: (type, version) of versioned objects whose changes are consumed too
+        """
 
     def status(self) -> dict[str, Any]:
         """Return ``connected``, ``notifications`` (how many) … for the admin socket, JSON-ready, without secrets."""

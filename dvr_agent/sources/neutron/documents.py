@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
@@ -19,6 +19,7 @@ from dvr_agent.model import values
 from dvr_agent.model.reader import Invalid, printable
 from dvr_agent.model.router import IpNetwork
 from dvr_agent.sources.neutron.api import Json
+from dvr_agent.sources.neutron.objects import groups_by_key
 
 ROUTER_OWNERS = (
     "network:router_interface",
@@ -44,6 +45,7 @@ class RouterDraft:
     :ivar statuses: floating IP id → status that the server has
     :ivar cidrs: subnet id → addresses of the subnet, where the router's answer has them
     :ivar interfaces: subnet id → ids of the router's interfaces in it
+    :ivar groups: groups of versioned objects that it needs, by key of the document (``sources.neutron.objects``)
     :ivar own_ports: subnet id → ids of all ports of the router in it; None: the answer does not list them
     """
 
@@ -54,6 +56,7 @@ class RouterDraft:
     cidrs: Mapping[str, IpNetwork]
     interfaces: PortIds
     own_ports: PortIds | None
+    groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 def document_name(router_id: str) -> str:
@@ -97,16 +100,19 @@ def make_draft(raw: Json, router_id: str) -> RouterDraft:
         _cidrs(raw) if built else {},
         interfaces,
         _port_ids(raw, "_interfaces", "_snat_router_interfaces") if built and _lists_own_ports(raw) else None,
+        groups_by_key(raw),
     )
 
 
-def assemble(draft: RouterDraft, ports: Mapping[str, bytes]) -> bytes:
+def assemble(draft: RouterDraft, ports: Mapping[str, bytes], objects: Mapping[str, bytes] | None = None) -> bytes:
     """Return the document as ``dvr_agent.model.parse`` reads it.
 
     :param ports: subnet id → its ports as JSON text; all subnets of the draft
+    :param objects: lists of versioned objects as JSON text, by key
     """
     lists = b",".join(b'"%s":%s' % (subnet_id.encode(), ports[subnet_id]) for subnet_id in draft.subnets)
-    return b'{"ports_by_subnet":{%s},"router":%s}' % (lists, draft.text)
+    parts = {"ports_by_subnet": b"{%s}" % lists, "router": draft.text, **(objects or {})}
+    return b"{%s}" % b",".join(b'"%s":%s' % (key.encode(), text) for key, text in sorted(parts.items()))
 
 
 def digest(document: bytes) -> bytes:
@@ -187,7 +193,7 @@ def _cidrs(raw: Json) -> dict[str, IpNetwork]:
 
 def _statuses(raw: Json) -> dict[str, str]:
     found = {}
-    for fip in _dicts(raw.get("_floatingips")):
+    for fip in (*_dicts(raw.get("_floatingips")), *_dicts(raw.get("_pf_floatingips"))):
         fip_id, status = values.canonical_id(fip.get("id")), fip.get("status")
         if fip_id is not None and isinstance(status, str):
             found[fip_id] = status

@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -41,7 +41,7 @@ class _SilentBus:
         self._bus = bus
         self.plugin: L3Plugin = _SilentPlugin(bus.plugin)
 
-    def listen(self, notify: Notify) -> None:
+    def listen(self, notify: Notify, pushed: Iterable[tuple[str, str]] = ()) -> None:
         """Leave messages to the agent that consumes them."""
 
     def status(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from dvr_agent.sources.neutron.crossing.notification_handler import Notification
 from dvr_agent.sources.neutron.crossing.shared import make_shared
 from dvr_agent.sources.neutron.fallback import use_cached_documents
 from dvr_agent.sources.neutron.fetch.fetcher import Fetcher
+from dvr_agent.sources.neutron.objects import pushed_types
 from dvr_agent.sources.neutron.options import NeutronOptions
 from dvr_agent.sources.neutron.report.reporter import Reporter
 from dvr_agent.threads import make_thread
@@ -69,7 +70,7 @@ class NeutronSource:
             self._shared.fetch_inbox.sync()
             return []
         self._started = True
-        self._bus.listen(self._handler.handle)
+        self._bus.listen(self._handler.handle, pushed_types(self._shared.host.extensions))
         for thread in self._threads:
             thread.start()
         return []

@@ -11,6 +11,19 @@ from typing import Any
 Item = dict[str, Any]
 PROJECT = "lab"
 ONE = {"policies": "policy", "address-scopes": "address_scope", "l3-routers": "router", "l3-agents": "agent"}
+ONE |= {"ndp_proxies": "ndp_proxy"}
+INTERFACES = (
+    "network:router_interface",
+    "network:router_interface_distributed",
+    "network:ha_router_replicated_interface",
+)
+"""Owners of a router's interfaces to tenant networks, by the kind of router."""
+
+
+def one_of(collection: str) -> str:
+    """How one item of a collection is called; the collection may stand below an object (``routers/…/…``)."""
+    last = collection.rsplit("/", 1)[-1]
+    return ONE.get(last, last.rstrip("s"))
 
 
 class ApiError(AssertionError):
@@ -59,17 +72,19 @@ class Api:
         return True
 
     def create(self, collection: str, **values: Any) -> Item:
-        one = ONE.get(collection, collection.rstrip("s"))
-        item: Item = self.call("POST", collection, {one: {"project_id": PROJECT, **values}})[one]
+        one = one_of(collection)
+        # What stands below an object has its project.
+        project = {} if "/" in collection and not collection.endswith("/policies") else {"project_id": PROJECT}
+        item: Item = self.call("POST", collection, {one: {**project, **values}})[one]
         return item
 
     def update(self, collection: str, key: str, **values: Any) -> Item:
-        one = ONE.get(collection, collection.rstrip("s"))
+        one = one_of(collection)
         item: Item = self.call("PUT", f"{collection}/{key}", {one: values})[one]
         return item
 
     def show(self, collection: str, key: str) -> Item:
-        one = ONE.get(collection, collection.rstrip("s"))
+        one = one_of(collection)
         item: Item = self.call("GET", f"{collection}/{key}")[one]
         return item
 
@@ -97,9 +112,9 @@ class Api:
         return self.create("subnets", **{**base, **values})
 
     def router(self, name: str, external: str = "", subnets: tuple[str, ...] = (), **values: Any) -> Item:
-        """A distributed router with its gateway and interfaces."""
+        """A router with its gateway and interfaces; distributed unless ``values`` say otherwise."""
         gateway = {"external_gateway_info": {"network_id": external}} if external else {}
-        router = self.create("routers", name=name, distributed=True, **gateway, **values)
+        router = self.create("routers", name=name, **{"distributed": True, **gateway, **values})
         for subnet in subnets:
             self.add_interface(router["id"], subnet)
         return router
@@ -118,10 +133,42 @@ class Api:
     def floating_ip(self, external: str, port: str | None = None, **values: Any) -> Item:
         return self.create("floatingips", floating_network_id=external, port_id=port, **values)
 
+    def port_forwarding(self, floating: str, port: Item, protocol: str, outer: str, inner: str) -> Item:
+        """A forwarding of a floating IP's ports ``outer`` to ``inner`` of an instance's port: ``80`` or ``80:89``."""
+        target = {"internal_port_id": port["id"], "internal_ip_address": port["fixed_ips"][0]["ip_address"]}
+        ranges = {"external_port_range": outer, "internal_port_range": inner}
+        return self.create(f"floatingips/{floating}/port_forwardings", protocol=protocol, **target, **ranges)
+
+    def qos_policy(self, name: str, **kbps: int) -> Item:
+        """A policy with a bandwidth limit for each direction named (``egress``, ``ingress``)."""
+        policy = self.create("qos/policies", name=name)
+        policy["rule_ids"] = {
+            direction: self.bandwidth_limit(policy["id"], direction, kbps[direction]) for direction in kbps
+        }
+        return policy
+
+    def bandwidth_limit(self, policy: str, direction: str, kbps: int) -> str:
+        """One more rule; returns its id."""
+        values = {"direction": direction, "max_kbps": kbps, "max_burst_kbps": kbps}
+        key: str = self.create(f"qos/policies/{policy}/bandwidth_limit_rules", **values)["id"]
+        return key
+
+    def conntrack_helper(self, router: str, protocol: str, port: int, helper: str) -> Item:
+        return self.create(f"routers/{router}/conntrack_helpers", protocol=protocol, port=port, helper=helper)
+
+    def ndp_proxy(self, router: str, port: Item, address: str) -> Item:
+        """Make an IPv6 address of an instance known outside; the router's flag must be on."""
+        return self.create("ndp_proxies", router_id=router, port_id=port["id"], ip_address=address)
+
+    def ha_states(self, router: str) -> dict[str, str]:
+        """``active`` or ``standby`` by host, as the server believes."""
+        agents = self.list(f"routers/{router}/l3-agents")
+        return {agent["host"]: agent["ha_state"] for agent in agents}
+
     def delete_router(self, router: str) -> None:
         """The router with its interfaces; floating IPs must be gone."""
         for port in self.list("ports", device_id=router):
-            if port["device_owner"] == "network:router_interface_distributed":
+            if port["device_owner"] in INTERFACES:
                 self.call("PUT", f"routers/{router}/remove_router_interface", {"port_id": port["id"]})
         self.delete("routers", router)
 

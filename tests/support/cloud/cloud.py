@@ -4,6 +4,7 @@ bridge mgmt      192.168.110.0/24  hosts → RabbitMQ
 bridge tunnel    192.168.120.0/24  vxlan between hosts
 bridge physnet1  203.0.113.0/24    external network; the namespace ``outside`` is its gateway .1
 bridge physnet2  198.51.100.0/24   a second external network, gateway .1 in ``outside`` too
+bridge physha    VLANs             HA networks, over which the network nodes' keepalived speak
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.support.cloud import config
-from tests.support.cloud.config import PHYSNETS, HostPlan
+from tests.support.cloud.config import HA_PHYSNET, PHYSNETS, HostPlan
 from tests.support.cloud.host import Host
 from tests.support.cloud.offload import no_checksum_offload
 from tests.support.cloud.sandbox import FOLDER, run
@@ -42,16 +43,32 @@ class Cloud:
         self.server = Server(folder, self.logs, rpc_timeout)
         self.api = self.server.api
         self.hosts = [Host(plan, folder / plan.name, self.logs, rpc_timeout) for plan in plans]
-        self._replaced = 0
+        self._made = 0
         self.external: dict[str, str] = {}
         """Neutron's ids of the external networks, by physical network."""
 
     def replace(self, host: Host) -> Host:
         """A new, empty host in the place of an old one, with its Open vSwitch agent but no L3 agent."""
         host.shutdown()
-        self._replaced += 1
-        new = Host(host.plan, host.folder.with_name(f"{host.name}-{self._replaced}"), self.logs, self._rpc_timeout)
-        self.hosts[self.hosts.index(host)] = new
+        self.hosts[self.hosts.index(host)] = new = self._new(host.plan)
+        return new
+
+    def join(self, plan: HostPlan) -> Host:
+        """One more host, with its Open vSwitch agent but no L3 agent; ``dismiss`` takes it away again."""
+        new = self._new(plan)
+        self.hosts.append(new)
+        return new
+
+    def dismiss(self, host: Host) -> None:
+        """The host is gone, and the server forgets its agents."""
+        host.shutdown()
+        self.hosts.remove(host)
+        for agent in self.api.list("agents", host=host.name):
+            self.api.delete("agents", agent["id"])
+
+    def _new(self, plan: HostPlan) -> Host:
+        self._made += 1
+        new = Host(plan, FOLDER / f"{plan.name}-{self._made}", self.logs, self._rpc_timeout)
         new.start()
         new.start_ovs_agent()
         new.ovs_agent.wait_log("Agent rpc_loop - iteration:1 completed", since=new.ovs_agent.begins)
@@ -92,8 +109,9 @@ class Cloud:
     def _networks(self) -> None:
         run("ip", "netns", "add", OUTSIDE)
         run("ip", "-n", OUTSIDE, "link", "set", "lo", "up")
-        for bridge in ("mgmt", "tunnel", *PHYSNETS):
-            run("ip", "link", "add", bridge, "type", "bridge")
+        for bridge in ("mgmt", "tunnel", HA_PHYSNET, *PHYSNETS):
+            # Multicast (VRRP, MLD) goes to every port, as there is no querier.
+            run("ip", "link", "add", bridge, "type", "bridge", "mcast_snooping", 0)
             run("ip", "link", "set", bridge, "up")
         run("ip", "addr", "add", f"{config.SERVER}/24", "dev", "mgmt")
         for bridge in PHYSNETS:

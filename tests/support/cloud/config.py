@@ -14,6 +14,11 @@ API_PORT = 9696
 NOVA_PORT = 8775
 METADATA_SECRET = "between Nova and Neutron"
 PHYSNETS = ("physnet1", "physnet2")
+HA_PHYSNET = "physha"
+"""The switch that joins the network nodes: each project's HA network is one of its VLANs."""
+SERVICE_PLUGINS = "router,port_forwarding,qos,conntrack_helper,ndp_proxy"
+EXTENSIONS = ("port_forwarding", "fip_qos", "gateway_ip_qos", "ndp_proxy", "conntrack_helper")
+"""Those of the L3 agent, with which it serves what the plugins offer."""
 
 
 @dataclass(frozen=True)
@@ -23,15 +28,22 @@ class HostPlan:
     :ivar number: the last byte of its addresses
     :ivar mode: ``agent_mode`` of its L3 agent
     :ivar metadata: it has a neutron-metadata-agent, and metadata proxies
+    :ivar kind: how its name begins
     """
 
     number: int
     mode: str
     metadata: bool = False
+    kind: str = "compute"
 
     @property
     def name(self) -> str:
-        return f"compute{self.number}"
+        return f"{self.kind}{self.number}"
+
+    @property
+    def uplinks(self) -> tuple[str, ...]:
+        """The networks it is cabled to, apart from management and tunnels."""
+        return (*PHYSNETS, HA_PHYSNET)
 
     @property
     def management_ip(self) -> str:
@@ -52,7 +64,9 @@ def neutron_conf(host: str, state: Path, rpc_timeout: int, paste: Path | None = 
 host = {host}
 auth_strategy = noauth
 core_plugin = ml2
-service_plugins = router
+service_plugins = {SERVICE_PLUGINS}
+l3_ha_network_type = vlan
+l3_ha_network_physical_name = {HA_PHYSNET}
 transport_url = rabbit://neutron:secret@{SERVER}:5672/
 state_path = {state}
 rpc_response_timeout = {rpc_timeout}
@@ -103,14 +117,16 @@ def _privsep() -> str:
     return "\n".join(f"[{name}]\nthread_pool_size = 32" for name in names) + "\n"
 
 
-ML2_CONF = """\
+ML2_CONF = f"""\
 [ml2]
-type_drivers = flat,vxlan
+type_drivers = flat,vlan,vxlan
 tenant_network_types = vxlan
 mechanism_drivers = openvswitch,l2population
-extension_drivers = port_security
+extension_drivers = port_security,qos
 [ml2_type_flat]
 flat_networks = *
+[ml2_type_vlan]
+network_vlan_ranges = {HA_PHYSNET}:100:199
 [ml2_type_vxlan]
 vni_ranges = 1:2000
 [securitygroup]
@@ -119,12 +135,17 @@ enable_security_group = False
 
 
 def l3_agent_ini(plan: HostPlan, state: Path) -> str:
+    # neutron-l3-agent fails at every distributed router with conntrack_helper on a host that has no SNAT.
+    extensions = [name for name in EXTENSIONS if name != "conntrack_helper" or plan.mode == "dvr_snat"]
     return f"""\
 [DEFAULT]
 interface_driver = openvswitch
 agent_mode = {plan.mode}
+ha_vrrp_health_check_interval = 0
 enable_metadata_proxy = {plan.metadata}
 metadata_proxy_socket = {state}/metadata_proxy
+[agent]
+extensions = {",".join(extensions)}
 [ovs]
 integration_bridge = br-int
 ovsdb_connection = tcp:127.0.0.1:6640
@@ -147,7 +168,7 @@ def ovs_agent_ini(plan: HostPlan) -> str:
     return f"""\
 [ovs]
 local_ip = {plan.tunnel_ip}
-bridge_mappings = {",".join(f"{name}:br-{name}" for name in PHYSNETS)}
+bridge_mappings = {",".join(f"{name}:br-{name}" for name in plan.uplinks)}
 datapath_type = netdev
 integration_bridge = br-int
 tunnel_bridge = br-tun

@@ -17,7 +17,7 @@ from typing import Any
 from dvr_agent.cli import status
 from tests.support.cloud import config
 from tests.support.cloud.api import Item
-from tests.support.cloud.config import PHYSNETS, HostPlan
+from tests.support.cloud.config import HostPlan
 from tests.support.cloud.process import Process, tail
 from tests.support.cloud.sandbox import CHECKOUT, FOLDER, run
 from tests.support.cloud.server import VENV
@@ -25,6 +25,8 @@ from tests.support.cloud.usage import Usage
 from tests.support.waiting import wait_for
 
 OURS = Path(sys.executable).parent
+WRAP = Path(__file__).with_name("wrap")
+"""Programs that the reference agent needs and this machine cannot offer."""
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 
 
@@ -41,6 +43,7 @@ class Host:
         self.state = self.folder / "state"
         self.etc = self.folder / "etc"
         self.accounting = self.folder / "processes"
+        self.tc_filters = self.folder / "tc.json"
         for place in (self.state / "lock", self.etc, self.folder / "ovs"):
             place.mkdir(parents=True)
         self.l3: Process | None = None
@@ -69,7 +72,7 @@ class Host:
         """Every process of it is killed, and with its namespaces all it had is gone."""
         self._unshare.kill()
         self._unshare.wait()
-        for device in ("eth0", "eth1", *PHYSNETS):
+        for device in ("eth0", "eth1", *self.plan.uplinks):
             # The kernel takes namespaces down when it likes; the cables' names may be wanted before.
             run("ip", "link", "del", self.cable(device), check=False)
 
@@ -87,7 +90,8 @@ class Host:
 
     def spawn(self, name: str, *words: object, cgroup: Path | None = None) -> Process:
         """Start a daemon on this host; its output goes to the log ``<host>-<name>.log``."""
-        environment = {"PYTHONWARNINGS": "ignore", "PATH": f"{VENV}/bin:{os.environ['PATH']}"}
+        environment = {"PYTHONWARNINGS": "ignore", "PATH": f"{WRAP}:{VENV}/bin:{os.environ['PATH']}"}
+        environment["DVR_TC_FILTERS"] = str(self.tc_filters)
         log = self._logs / f"{self.name}-{name}.log"
         return Process(f"{name} on {self.name}", words, log, self._enter, environment, cgroup)
 
@@ -100,10 +104,11 @@ class Host:
         (self.etc / "dvr.conf").write_text(
             f"[dvr_agent]\nadmin_socket = {self.folder}/admin.sock\n"
             f"[metadata_proxy]\ncontrol_socket = {self.folder}/metadata/control.sock\n"
+            f"[agent]\nextensions = {','.join(config.EXTENSIONS)}\n"
         )
         self._plug("mgmt", "eth0")
         self._plug("tunnel", "eth1")
-        for name in PHYSNETS:
+        for name in self.plan.uplinks:
             self._plug(name, name)
         self.run("ip", "addr", "add", f"{self.plan.management_ip}/24", "dev", "eth0")
         self._start_ovs()
@@ -130,7 +135,11 @@ class Host:
         self.run("ovs-vsctl", "--no-wait", "init")
         self.vswitchd = self.spawn("vswitchd", "ovs-vswitchd", "unix:/run/openvswitch/db.sock", "--pidfile")
         words: list[object] = []
-        for bridge, port in [("br-int", None), ("br-under", "eth1"), *((f"br-{name}", name) for name in PHYSNETS)]:
+        for bridge, port in [
+            ("br-int", None),
+            ("br-under", "eth1"),
+            *((f"br-{name}", name) for name in self.plan.uplinks),
+        ]:
             words += ["--", "add-br", bridge, "--", "set", "bridge", bridge, "datapath_type=netdev"]
             words += ["--", "add-port", bridge, port] if port else []
         # Returns when vswitchd has made them.
@@ -199,7 +208,7 @@ class Host:
     def router_ports(self) -> set[str]:
         """Ports on br-int that L3 agents plug."""
         ports = self.run("ovs-vsctl", "list-ports", "br-int").split()
-        return {name for name in ports if name.startswith(("qr-", "qg-", "sg-", "fg-"))}
+        return {name for name in ports if name.startswith(("qr-", "qg-", "sg-", "fg-", "ha-"))}
 
     def has_router(self, router: str) -> bool:
         return f"qrouter-{router}" in self.namespaces()
@@ -218,6 +227,14 @@ class Host:
 
     def routes(self, router: str) -> str:
         return self.run("ip", "-n", f"qrouter-{router}", "route", check=False)
+
+    def holds(self, router: str) -> bool:
+        """It is active for the HA router: the primary address is on the ``ha-`` device of its namespace."""
+        for name in self.namespaces() & {f"snat-{router}", f"qrouter-{router}"}:
+            for device in self.json("-n", name, "addr", "show"):
+                if device["ifname"].startswith("ha-"):
+                    return any(one.get("local", "").startswith("169.254.0.") for one in device["addr_info"])
+        return False
 
     def dvr_status(self) -> dict[str, Any]:
         """What dvr-agent's admin socket says."""

@@ -85,18 +85,27 @@ class Instance:
 
 
 class Site:
-    """A router with a gateway on ``physnet``, one network; a context that deletes whatever was made."""
+    """A router with a gateway on ``physnet``, one network; a context that deletes whatever was made.
 
-    def __init__(self, cloud: Cloud, physnet: str = "physnet1", gateway: bool = True) -> None:
+    :param kind: what kind of router, as the API says it: ``distributed`` (True by default), ``ha``
+    """
+
+    def __init__(self, cloud: Cloud, physnet: str = "physnet1", gateway: bool = True, **kind: bool) -> None:
         self.cloud, self.api = cloud, cloud.api
         self.number = next(_numbers)
         self.external, self.outside = cloud.external[physnet], cloud.gateway(physnet)
         self.network = self.api.network(f"net{self.number}", f"10.{self.number}.0.0/24")
         self.router = self.api.router(
-            f"router{self.number}", self.external if gateway else "", (self.network["subnet_id"],)
+            f"router{self.number}", self.external if gateway else "", (self.network["subnet_id"],), **kind
         )["id"]
+        self.kind = ", ".join(name for name, on in {"distributed": True, **kind}.items() if on) or "legacy"
+        """In words, for whoever reads of it."""
+        self.central = f"{'snat' if kind.get('distributed', True) else 'qrouter'}-{self.router}"
+        """The namespace with the gateway."""
         self.instances: list[Instance] = []
         self.floating_ips: list[Item] = []
+        self.forwardings: list[tuple[str, str]] = []
+        """Of floating IPs: the floating IP's id and the forwarding's."""
 
     def __enter__(self) -> Self:
         return self
@@ -109,7 +118,9 @@ class Site:
         self.api.delete("networks", self.network["id"])
 
     def tidy(self) -> None:
-        """Delete all floating IPs."""
+        """Delete all floating IPs with their port forwardings."""
+        for forwarding in list(self.forwardings):
+            self.delete_forwarding(*forwarding)
         with ThreadPoolExecutor() as pool:
             list(pool.map(self.delete_floating_ip, list(self.floating_ips)))
 
@@ -165,9 +176,9 @@ class Site:
         self.api.delete("ports", instance.port["id"])
         self.instances.remove(instance)
 
-    def floating_ip(self, instance: Instance | None = None, wait: bool = True) -> Item:
+    def floating_ip(self, instance: Instance | None = None, wait: bool = True, **values: str) -> Item:
         """A floating IP for the instance; returns when Neutron calls it ACTIVE."""
-        made = self.api.floating_ip(self.external, instance.port["id"] if instance else None)
+        made = self.api.floating_ip(self.external, instance.port["id"] if instance else None, **values)
         self.floating_ips.append(made)
         if instance and wait:
             self.wait_status(made, "ACTIVE")
@@ -179,6 +190,16 @@ class Site:
     def delete_floating_ip(self, floating: Item) -> None:
         self.api.delete("floatingips", floating["id"])
         self.floating_ips.remove(floating)
+
+    def forward(self, floating: Item, protocol: str, outer: str, instance: Instance, inner: str) -> Item:
+        """Forward ports of a floating IP to an instance."""
+        made = self.api.port_forwarding(floating["id"], instance.port, protocol, outer, inner)
+        self.forwardings.append((floating["id"], made["id"]))
+        return made
+
+    def delete_forwarding(self, floating: str, forwarding: str) -> None:
+        self.api.delete(f"floatingips/{floating}/port_forwardings", forwarding)
+        self.forwardings.remove((floating, forwarding))
 
     def status(self, floating: Item) -> str:
         status: str = self.api.show("floatingips", floating["id"])["status"]

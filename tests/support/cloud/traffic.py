@@ -26,21 +26,29 @@ class Traffic:
 
     :param inward: an instance and the floating IP by which the outside world reaches it
     :param outward: an instance without a floating IP
+    :param ports: of the two servers, where others listen too
     """
 
-    def __init__(self, site: Site, inward: Instance, address: str, outward: Instance) -> None:
+    def __init__(
+        self,
+        site: Site,
+        inward: Instance,
+        address: str,
+        outward: Instance,
+        ports: tuple[int, int] = (7001, 7002),
+    ) -> None:
         outside = site.outside_netns
         self._stack = contextlib.ExitStack()
         # The listeners are up before anybody calls, and go last.
-        self._stack.enter_context(Echo(inward.netns, 7001))
-        self._stack.enter_context(Echo(outside, 7002))
+        self._stack.enter_context(Echo(inward.netns, ports[0]))
+        self._stack.enter_context(Echo(outside, ports[1]))
         self.pings = {
             "through the floating IP": Pinger(outside, address),
             "by SNAT": Pinger(outward.netns, site.outside),
         }
         self.streams = {
-            "through the floating IP": Conversation(outside, address, 7001, PATIENCE),
-            "by SNAT": Conversation(outward.netns, site.outside, 7002, PATIENCE),
+            "through the floating IP": Conversation(outside, address, ports[0], PATIENCE),
+            "by SNAT": Conversation(outward.netns, site.outside, ports[1], PATIENCE),
         }
 
     def __enter__(self) -> Self:

@@ -16,23 +16,28 @@ from pathlib import Path
 from oslo_log import log as logging
 
 from dvr_agent import securefiles
+from dvr_agent.errors import DocumentError
 from dvr_agent.model.values import canonical_id
 from dvr_agent.securedirs import make_directory, open_directory, trusted_users
+from dvr_agent.sources import files
 
 LOG = logging.getLogger(__name__)
 
 RETRY_SECONDS = 10.0
+MAX_SIZE = 1 << 24
+"""Bytes of a file that is read, where nothing else is said."""
 
 
 class DocumentFiles:
     """The directory.  The fetch thread writes, a timer's thread ``neutron-files`` repeats; one lock around each write.
 
     :param path: the directory, made when a file is written
+    :param max_size: bytes of a file that is read
     :ivar problem: why files cannot be written, empty if they can; any thread may read it
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, max_size: int = MAX_SIZE) -> None:
+        self._path, self._max_size = path, max_size
         self._lock = threading.RLock()
         self._pending: dict[str, bytes] = {}
         """File name → text that could not be written yet."""
@@ -65,6 +70,23 @@ class DocumentFiles:
                 self._failed(exc)
                 return False
             return True
+
+    def read(self, name: str) -> bytes:
+        """Return the contents of a file, also of one that could not be written yet.
+
+        :raises OSError: it is missing, too large, or cannot be read
+        """
+        with self._lock:
+            if name in self._pending:
+                return self._pending[name]
+            try:
+                with open_documents_directory(self._path) as directory:
+                    found = files.read(name, directory, self._max_size)
+            except DocumentError as exc:
+                raise OSError(errno.EFBIG, str(exc)) from exc
+            if found is None:
+                raise FileNotFoundError(errno.ENOENT, name)
+            return found.data
 
     def router_ids(self, suffix: str) -> set[str]:
         """Return the ids of the routers that have a file with this suffix."""

@@ -13,9 +13,21 @@ from dataclasses import dataclass, field
 from enum import Enum
 from threading import Condition
 
-from dvr_agent.sources.neutron.api import ArpEntry, ExternalNetworkGone, NetworkUpdated, RouterDeleted
+from dvr_agent.sources.neutron.api import ArpEntry, ExternalNetworkGone, NetworkUpdated, ObjectsPushed, RouterDeleted
 
-Note = ArpEntry | NetworkUpdated | ExternalNetworkGone | RouterDeleted
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A question about versioned objects that is to be asked.
+
+    :ivar groups: see ``sources.neutron.objects``
+    """
+
+    resource_type: str
+    groups: frozenset[str]
+
+
+Note = ArpEntry | NetworkUpdated | ExternalNetworkGone | RouterDeleted | ObjectsPushed | Lookup
 """Notifications that the fetch thread processes itself, in order; all others only request routers or a full sync."""
 
 
@@ -155,6 +167,8 @@ class FetchInbox:
     def __init__(self) -> None:
         self._changed = Condition()
         self._notes: list[Note] = []
+        self._later: list[tuple[float, Note]] = []
+        """When (monotonic) a note is due."""
         self._routers = PendingRouters()
         self._sync = SyncDeadline()
         self._begun = False
@@ -163,12 +177,17 @@ class FetchInbox:
 
     # Any thread
 
-    def add_note(self, note: Note) -> None:
-        """Add a notification.  Before the first full sync it is dropped: the sync will bring what it says."""
+    def add_note(self, note: Note, seconds: float = 0.0) -> None:
+        """Add a notification.  Before the first full sync it is dropped: the sync will bring what it says.
+
+        :param seconds: until it is due
+        """
         with self._changed:
-            if self._begun:
+            if self._begun and seconds:
+                self._later.append((time.monotonic() + seconds, note))
+            elif self._begun:
                 self._notes.append(note)
-                self._changed.notify_all()
+            self._changed.notify_all()
 
     def ask(self, router_ids: Iterable[str], reason: Reason) -> None:
         """Have the server asked for these routers soon."""
@@ -276,7 +295,7 @@ class FetchInbox:
                 if found:
                     return found
                 due = self._sync.due() if until is None else None
-                times = self._routers.times() + ([] if due is None else [due])
+                times = [*self._routers.times(), *([] if due is None else [due]), *(at for at, _ in self._later)]
                 self._changed.wait(max(0.0, min(times) - time.monotonic()) if times else None)
             return FetchWork()
 
@@ -287,7 +306,8 @@ class FetchInbox:
 
     def _take(self, sync: bool) -> FetchWork:
         now = time.monotonic()
-        notes, self._notes = self._notes, []
+        notes = [*self._notes, *(note for at, note in self._later if at <= now)]
+        self._notes, self._later = [], [one for one in self._later if one[0] > now]
         release = self._release and not self._routers.paused
         if release:
             self._release = False

@@ -22,6 +22,7 @@ class ServerStatus:
             "statuses_not_sent": 0,
             "last_full_sync": None,
             "chunk_size": None,
+            "objects_not_fetched": {},
         }
 
     def call_failed(self, reason: object) -> None:

@@ -44,7 +44,7 @@ def make_shared(plugin: L3Plugin, host: HostSettings, options: NeutronOptions) -
         options=options,
         events=events,
         routers=RouterStore(events.put, options.max_document_size),
-        files=DocumentFiles(options.documents),
+        files=DocumentFiles(options.documents, options.max_document_size),
         fetch_inbox=FetchInbox(),
         report_inbox=ReportInbox(),
         gateway_ports=GatewayPortRefs(),

@@ -15,6 +15,7 @@ from dvr_agent.sources.neutron.crossing.shared import SharedParts
 from dvr_agent.sources.neutron.documents import RouterDraft
 from dvr_agent.sources.neutron.fetch.chunked_fetch import RoutersAnswer
 from dvr_agent.sources.neutron.fetch.enrichment import RouterEnrichment, SubnetPortsFetch
+from dvr_agent.sources.neutron.fetch.objects import ObjectFetch
 from dvr_agent.sources.neutron.fetch.sync_progress import SyncProgress
 from dvr_agent.sources.neutron.store.document_builder import DocumentBuilder
 
@@ -25,11 +26,13 @@ class AnswerProcessor:
     """Completes the routers in answers of the server and offers their documents; one per source.
 
     :ivar enrichment: answers about networks, kept between routers
+    :ivar objects: asks for versioned objects
     """
 
     def __init__(self, shared: SharedParts, builder: DocumentBuilder) -> None:
         self._shared, self._builder = shared, builder
         self.enrichment = RouterEnrichment(shared.plugin, shared.host)
+        self.objects = ObjectFetch(shared, builder)
         self._subnets = SubnetPortsFetch(shared.plugin, shared.routers, builder)
         self._failures: dict[str, int] = {}
         """Router id → how many answers in a row were errors."""
@@ -48,6 +51,7 @@ class AnswerProcessor:
         """
         if sync is None:
             self._subnets.forget_unused()
+        self.objects.pull(answer.routers, everything=sync is not None)
         for router_id, error in answer.bad.items():
             self._offer_failure(router_id, error, answer.query, sync)
         for router_id, raw in answer.routers.items():
@@ -56,6 +60,7 @@ class AnswerProcessor:
                 if sync is not None:
                     sync.count(router_id, result)
                 self._builder.rebuild()
+        self.objects.processed(answer.routers)
 
     def remove(self, router_id: str) -> None:
         """Delete a router that has left this host, as the server has confirmed."""

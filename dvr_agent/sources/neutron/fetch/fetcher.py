@@ -16,18 +16,21 @@ from dvr_agent.sources.neutron.api import (
     ArpEntry,
     ExternalNetworkGone,
     NetworkUpdated,
+    ObjectsPushed,
     RouterDeleted,
     ServerAwayError,
     ServerError,
 )
-from dvr_agent.sources.neutron.crossing.fetch_inbox import FetchWork, Note, Reason
+from dvr_agent.sources.neutron.crossing.fetch_inbox import FetchWork, Lookup, Note, Reason
 from dvr_agent.sources.neutron.crossing.shared import SharedParts
 from dvr_agent.sources.neutron.fetch.answers import AnswerProcessor
 from dvr_agent.sources.neutron.fetch.chunked_fetch import ChunkedFetch
 from dvr_agent.sources.neutron.fetch.errors import IncompleteSyncError, Stopped
 from dvr_agent.sources.neutron.fetch.full_sync import FullSync
+from dvr_agent.sources.neutron.objects import served_types
 from dvr_agent.sources.neutron.store.document_builder import DocumentBuilder
 from dvr_agent.sources.neutron.store.document_cache import DocumentCache
+from dvr_agent.sources.neutron.store.feature_objects import FeatureObjects
 
 LOG = logging.getLogger(__name__)
 
@@ -38,7 +41,8 @@ class Fetcher:
     def __init__(self, shared: SharedParts) -> None:
         self._shared = shared
         self._plugin, self._inbox, self._routers = shared.plugin, shared.fetch_inbox, shared.routers
-        self._builder = DocumentBuilder(shared.routers, DocumentCache(shared.files))
+        objects = FeatureObjects(served_types(shared.host.extensions))
+        self._builder = DocumentBuilder(shared.routers, DocumentCache(shared.files), objects)
         self._answers = AnswerProcessor(shared, self._builder)
         self._fetch = ChunkedFetch(shared.plugin.sync_routers, shared.routers, shared.fetch_inbox)
         self._full_sync = FullSync(shared, self._answers, self._builder, self._serve)
@@ -129,9 +133,12 @@ class Fetcher:
                 self._answers.remove(router_id)
 
     def _apply_notes(self, notes: list[Note]) -> None:
-        for kind, group in groupby(notes, type):
+        for kind, group in groupby(notes, _way):
             if kind is ArpEntry:
                 self._builder.patch(note for note in group if isinstance(note, ArpEntry))
+                continue
+            if kind is Lookup:
+                self._answers.objects.note(note for note in group if isinstance(note, ObjectsPushed | Lookup))
                 continue
             for note in group:
                 if isinstance(note, RouterDeleted):
@@ -165,3 +172,8 @@ class Fetcher:
                 LOG.warning("agent gateway port of network %s could not be deleted: %s", network_id, exc)
             self._answers.enrichment.forget_network(network_id)
             self._shared.gateway_ports.port_deleted(network_id)
+
+
+def _way(note: Note) -> type:
+    """Return what notes that are processed together have in common."""
+    return Lookup if isinstance(note, ObjectsPushed) else type(note)

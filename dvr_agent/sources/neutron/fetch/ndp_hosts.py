@@ -22,8 +22,9 @@ L3_AGENT = "L3 agent"
 def with_hosts(proxies: Sequence[Json], bulk_pull: BulkPull) -> list[Json]:
     """Return the NDP proxies with the keys ``host`` and ``agent_mode``.
 
-    A port that is gone, or bound nowhere, has the host ``""``.  Errors of the questions are the caller's: without
-    answers it is not known who has to answer for the addresses, so that the objects count as not known.
+    A port that is gone, or bound nowhere, has the host ``""``; without L3 agent there the mode is ``""``.  Errors of
+    the questions are the caller's: without answers it is not known who has to answer for the addresses, so that the
+    objects count as not known.
     """
     if not proxies:
         return []
@@ -34,7 +35,7 @@ def with_hosts(proxies: Sequence[Json], bulk_pull: BulkPull) -> list[Json]:
     if names:
         modes = dict(_modes(bulk_pull(AGENT, AGENT_VERSION, {"agent_type": L3_AGENT, "host": names})))
     return [
-        {**one, "host": host, "agent_mode": modes.get(host)}
+        {**one, "host": host, "agent_mode": modes.get(host, "")}
         for one in proxies
         for host in (hosts.get(str(one.get("port_id")), ""),)
     ]

@@ -29,7 +29,7 @@ def agent_state(host: HostSettings, options: NeutronOptions, routers: Iterable[S
             "handle_internal_only_routers": options.handle_internal_only_routers,
             "interface_driver": options.interface_driver,
             "log_agent_heartbeats": options.log_agent_heartbeats,
-            "extensions": [],
+            "extensions": sorted(extension.value for extension in host.extensions),
             "routers": len(built),
             "ex_gw_ports": sum(router.gateway is not None for router in built),
             "interfaces": sum(len(router.interfaces) for router in built),

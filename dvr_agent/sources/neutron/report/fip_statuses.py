@@ -8,6 +8,9 @@ IPs of other hosts out of this host's answers (neutron.db.l3_dvr_db, _skip_float
 DOWN from this host could then overwrite the ACTIVE of the other.  Only the server can tell the two apart, and does:
 with any update for a router, an empty one too, it sets floating IPs DOWN that were this router's and are unassociated
 now (neutron.api.rpc.handlers.l3_rpc, update_floatingip_statuses).
+
+Floating IPs of port forwardings are in documents of all hosts, and the server never sets them DOWN: the host that has
+built one does, when its last port forwarding is gone.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from dataclasses import dataclass, field
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView, make_view
 from dvr_agent.errors import NotSupportedError
+from dvr_agent.model.features import ForwardingIp
 from dvr_agent.model.router import FloatingIp, Router
 from dvr_agent.sources.api import DataPlane, JobReport
 
@@ -33,6 +37,8 @@ class _RouterStatuses:
     :ivar in_kernel: floating IPs that the kernel has, as far as jobs say
     :ivar wanted: floating IP id → status that the server should have
     :ivar server: floating IP id → status that the server has; None before its first answer (a cached document is none)
+    :ivar forwarding: floating IPs of port forwardings among those in the kernel
+    :ivar freed: floating IPs that have lost their last port forwarding, until the server has them as DOWN
     :ivar must_send: floating IPs have left the document: an update must be sent even if it is empty, see the module
     """
 
@@ -40,6 +46,8 @@ class _RouterStatuses:
     in_kernel: frozenset[str] = frozenset()
     wanted: dict[str, str] = field(default_factory=dict)
     server: dict[str, str] | None = None
+    forwarding: frozenset[str] = frozenset()
+    freed: frozenset[str] = frozenset()
     must_send: bool = False
 
     def differences(self) -> dict[str, str]:
@@ -99,6 +107,7 @@ class FipStatuses:
         if state is None:
             return
         state.must_send = False
+        state.freed -= statuses.keys()
         if state.server is not None:
             state.server.update(statuses)
         elif state.router is None:
@@ -109,13 +118,16 @@ class FipStatuses:
         return sum(len(statuses) or 1 for statuses in self.due().values())
 
     def _set_wanted(self, state: _RouterStatuses, view: HostView, report: JobReport) -> None:
-        listed, data_plane = {fip.id for fip in _listed(view)}, report.data_plane
+        listed, data_plane = _listed_ids(view), report.data_plane
         if data_plane is DataPlane.IN_PLACE:
-            fips = (*view.local_fips, *view.central_fips)
-            in_kernel = frozenset(fip.id for fip in fips if str(fip.address) not in report.held) - report.left_out
+            here = [(fip.id, str(fip.address)) for fip in (*view.local_fips, *view.central_fips)]
+            here += [(fip.id, str(fip.address)) for fip in _forwarding(view)]
+            in_kernel = frozenset(fip_id for fip_id, address in here if address not in report.held) - report.left_out
             is_partial = view.router.omitted or report.held or report.left_out
             lacking = self._lacking(view, in_kernel) if is_partial else {}
-            state.wanted = dict.fromkeys(sorted(in_kernel), ACTIVE) | lacking
+            state.freed = (state.freed | state.forwarding) - listed
+            state.forwarding = in_kernel & {fip.id for fip in _forwarding(view)}
+            state.wanted = dict.fromkeys(sorted(in_kernel), ACTIVE) | lacking | dict.fromkeys(state.freed, DOWN)
         elif data_plane is DataPlane.ABSENT:
             in_kernel = frozenset()
             state.wanted = dict.fromkeys(sorted(self._reported_here(view)), DOWN)
@@ -130,7 +142,10 @@ class FipStatuses:
 
     def _reported_here(self, view: HostView) -> set[str]:
         """Return floating IPs whose status this host must report; one still migrating in belongs to the source host."""
-        return {fip.id for fip in _listed(view) if self._is_reported_here(view, fip)}
+        return {
+            *(fip.id for fip in _listed(view) if self._is_reported_here(view, fip)),
+            *(fip.id for fip in _forwarding(view)),
+        }
 
     def _lacking(self, view: HostView, in_kernel: frozenset[str]) -> dict[str, str]:
         """Return ERROR for floating IPs that are not built: values, other routers or the kernel prevent it."""
@@ -170,3 +185,13 @@ class FipStatuses:
 def _listed(view: HostView) -> tuple[FloatingIp, ...]:
     """Return the floating IPs of the document, also those that cannot be built."""
     return (*view.router.floating_ips, *view.router.omitted_floating_ips)
+
+
+def _forwarding(view: HostView) -> tuple[ForwardingIp, ...]:
+    """Return the floating IPs of port forwardings that are built here; none while the forwardings are not known."""
+    return () if view.router.features.port_forwardings is None else view.forwarding_ips
+
+
+def _listed_ids(view: HostView) -> set[str]:
+    """Return the ids of the document's floating IPs, of all hosts."""
+    return {fip.id for fip in _listed(view)} | {fip.id for fip in view.router.features.forwarding_ips}

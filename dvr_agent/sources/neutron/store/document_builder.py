@@ -15,6 +15,7 @@ from dvr_agent.sources.neutron.api import ArpEntry, RouterDeleted
 from dvr_agent.sources.neutron.crossing.router_store import OfferResult, RouterStore
 from dvr_agent.sources.neutron.documents import RouterDraft
 from dvr_agent.sources.neutron.store.document_cache import DocumentCache
+from dvr_agent.sources.neutron.store.feature_objects import FeatureObjects
 from dvr_agent.sources.neutron.store.neighbours import SubnetPorts
 
 LOG = logging.getLogger(__name__)
@@ -23,12 +24,16 @@ LOG = logging.getLogger(__name__)
 class DocumentBuilder:
     """Builds documents, offers them to the router store, caches the good ones; one per source.
 
+    :ivar objects: versioned objects beside the routers; a caller that changes them calls :meth:`outdate_objects`
     :ivar ports: the neighbours; a caller that changes them calls :meth:`outdate`, then :meth:`rebuild`
     """
 
-    def __init__(self, routers: RouterStore, cache: DocumentCache) -> None:
+    def __init__(self, routers: RouterStore, cache: DocumentCache, objects: FeatureObjects | None = None) -> None:
         self._routers, self._cache = routers, cache
         self.ports = SubnetPorts()
+        self.objects = objects or FeatureObjects(())
+        self._changed_objects: set[tuple[str, str]] = set()
+        """(Key of a document, group) of objects that have changed since documents were made of them."""
         self._outdated: set[str] = set()
         """Subnets whose ports differ from those in the documents of routers that were offered earlier."""
         self._unlisted: frozenset[str] = frozenset()
@@ -57,14 +62,29 @@ class DocumentBuilder:
         """Note that the ports of these subnets have changed."""
         self._outdated.update(subnet_ids)
 
+    def outdate_objects(self, key: str, groups: Iterable[str]) -> None:
+        """Note that the objects of these groups have changed.
+
+        :param key: of their list in a document
+        """
+        self._changed_objects |= {(key, group) for group in groups}
+
+    def adopt_objects(self, router_id: str) -> None:
+        """Take objects that are not known from the router's cached document."""
+        document = self._cache.read(router_id)
+        if document is not None:
+            self.objects.adopt(document)
+
     def rebuild(self) -> None:
-        """Make the documents of routers anew whose subnets have changed ports."""
+        """Make the documents of routers anew whose subnets have changed ports, or that have other objects."""
         subnet_ids, self._outdated = self._outdated, set()
-        if not subnet_ids:
+        changed, self._changed_objects = self._changed_objects, set()
+        if not subnet_ids and not changed:
             return
-        query = self._routers.begin_query()
+        query, named = self._routers.begin_query(), self.objects.take_touched()
         for draft in self._routers.drafts():
-            concerned = not subnet_ids.isdisjoint(draft.subnets)
+            concerned = draft.router_id in named or not subnet_ids.isdisjoint(draft.subnets)
+            concerned = concerned or any(changed & {(key, group) for group in ids} for key, ids in draft.groups.items())
             if concerned and all(subnet_id in self.ports for subnet_id in draft.subnets):
                 self.offer(draft, query, rebuilt=True)
 
@@ -94,6 +114,7 @@ class DocumentBuilder:
         routers = self._routers.all()
         drafts = {router_id: one.draft for router_id, one in routers.items() if one.draft is not None}
         self.ports.retain({subnet_id for draft in drafts.values() for subnet_id in draft.subnets})
+        self.objects.retain(drafts.values())
         cached = self._cache.with_document()
         for router_id in known - cached:
             if router_id in drafts and routers[router_id].is_good:
@@ -112,7 +133,8 @@ class DocumentBuilder:
             LOG.warning("ARP entry of subnet %s ignored: %s", entry.subnet_id, exc)
 
     def _text(self, draft: RouterDraft) -> bytes:
-        return documents.assemble(draft, {subnet_id: self.ports.text(subnet_id) for subnet_id in draft.subnets})
+        ports = {subnet_id: self.ports.text(subnet_id) for subnet_id in draft.subnets}
+        return documents.assemble(draft, ports, self.objects.lists(draft))
 
     def _refuse(self, router_id: str) -> None:
         stored = self._routers.get(router_id)

@@ -6,9 +6,11 @@ marker of the last complete set.  ``crossing.document_files`` writes, ``fallback
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 
 from dvr_agent.sources.cached_documents import MARKER, REFUSED, SUFFIX
+from dvr_agent.sources.neutron.api import Json
 from dvr_agent.sources.neutron.crossing.document_files import DocumentFiles
 
 
@@ -24,6 +26,14 @@ class DocumentCache:
         """Write a document.  A failure is logged once, and changes nothing else."""
         self._files.write(router_id + SUFFIX, text)
         self.accept(router_id)
+
+    def read(self, router_id: str) -> Json | None:
+        """Return a cached document, as an earlier process may have written it; None: there is none that can be read."""
+        try:
+            found = json.loads(self._files.read(router_id + SUFFIX))
+        except (OSError, ValueError, RecursionError):
+            return None
+        return found if isinstance(found, dict) else None
 
     def remove(self, router_id: str) -> None:
         """Remove the document of a router that is gone."""

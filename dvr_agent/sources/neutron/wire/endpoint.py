@@ -19,10 +19,12 @@ from dvr_agent.sources.neutron.api import (
     NetworkUpdated,
     Notification,
     Notify,
+    ObjectsPushed,
     RouterDeleted,
     RouterRemoved,
     RoutersUpdated,
 )
+from dvr_agent.sources.neutron.wire.versioned_objects import NAME, plain
 
 LOG = logging.getLogger(__name__)
 
@@ -112,6 +114,17 @@ def _network(network: dict[str, Any]) -> NetworkUpdated:
     return NetworkUpdated(_text(network["id"]), mtu if isinstance(mtu, int) and mtu > 0 else None)
 
 
+def _push(args: dict[str, Any]) -> ObjectsPushed | None:
+    """Decode a push; all objects of one message are of one type."""
+    resources, event = args["resource_list"], _text(args["event_type"])
+    if not isinstance(resources, list | tuple):
+        raise TypeError("resource_list is no list")
+    types = {_text(one[NAME]) for one in resources}
+    if len(types) > 1:
+        raise ValueError("objects of several types")
+    return ObjectsPushed(types.pop(), event, tuple(plain(one) for one in resources)) if types else None
+
+
 HANDLERS: dict[str, Callable[[dict[str, Any]], Notification | None]] = {
     "routers_updated": lambda args: _routers(args["routers"]),
     "router_added_to_agent": lambda args: _routers(args["payload"]),
@@ -121,5 +134,6 @@ HANDLERS: dict[str, Callable[[dict[str, Any]], Notification | None]] = {
     "del_arp_entry": lambda args: _arp(args["payload"], False),
     "fipnamespace_delete_on_ext_net": lambda args: ExternalNetworkGone(_text(args["ext_net_id"])),
     "agent_updated": lambda args: _agent(args["payload"]),
+    "push": _push,
     "network_update": lambda args: _network(args["network"]),
 }

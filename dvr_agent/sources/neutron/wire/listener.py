@@ -1,13 +1,14 @@
 """Consumes notifications: opens a server of oslo.messaging per topic.
 
-As Neutron's own agent does, this listens on two topics, each with three queues: the topic's, this host's, and one for
-fan-out.
+As Neutron's own agent does, this listens on two topics, and on one for each type of versioned objects; each has three
+queues: the topic's, this host's, and one for fan-out.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 import oslo_messaging
@@ -28,14 +29,22 @@ RETRY_SECONDS = (1.0, 2.0, 4.0)
 class Listener:
     """Consumes from :meth:`start` to :meth:`close`.
 
+    :param topics: further ones beside those of every L3 agent
     :param readiness: state of the connections, kept up to date here
     :param secrets: texts that must not appear in the log
     """
 
     def __init__(
-        self, transport: Any, host: str, notify: Notify, readiness: BusReadiness, secrets: tuple[str, ...] = ()
+        self,
+        transport: Any,
+        host: str,
+        notify: Notify,
+        readiness: BusReadiness,
+        secrets: tuple[str, ...] = (),
+        topics: Iterable[str] = (),
     ) -> None:
         self._transport, self._host, self._notify, self._readiness = transport, host, notify, readiness
+        self._topics = (AGENT_TOPIC, NETWORK_TOPIC, *topics)
         self._secrets = secrets
         self._endpoint = Endpoint(notify)
         self._servers: list[Any] = []
@@ -60,7 +69,7 @@ class Listener:
         return [start_thread("neutron-stop", self._stop, server) for server in list(self._servers)]
 
     def _run(self) -> None:
-        for topic in (AGENT_TOPIC, NETWORK_TOPIC):
+        for topic in self._topics:
             failures = 0
             while not self._closing.is_set() and not self._open(topic):
                 self._closing.wait(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import oslo_messaging
@@ -22,12 +23,15 @@ from dvr_agent.sources.neutron.wire.listener import Listener
 from dvr_agent.sources.neutron.wire.oslo_options import brokers_of, hide, messaging_options, secrets_of
 from dvr_agent.sources.neutron.wire.readiness import BusReadiness
 from dvr_agent.sources.neutron.wire.rpc_client import L3PluginClient, RpcCaller, Timeouts
+from dvr_agent.sources.neutron.wire.versioned_objects import push_topic
 from dvr_agent.threads import start_thread
 
 LOG = logging.getLogger(__name__)
 
 PLUGIN_TOPIC = "q-l3-plugin"
 REPORTS_TOPIC = "q-reports-plugin"
+OBJECTS_TOPIC = "q-plugin"
+"""Topic of questions about versioned objects (neutron_lib.rpc topics.PLUGIN)."""
 CLOSE_SECONDS = 1.5
 
 
@@ -54,7 +58,8 @@ class OsloBus:
         common = (secrets, self._readiness, self.brokers)
         self._calls = RpcCaller(self._transports[0], PLUGIN_TOPIC, timeouts, *common)
         self._reports = RpcCaller(self._transports[1], REPORTS_TOPIC, report_timeouts, *common)
-        self._plugin = L3PluginClient(self._calls, self._reports, host)
+        self._objects = RpcCaller(self._transports[0], OBJECTS_TOPIC, timeouts, *common)
+        self._plugin = L3PluginClient(self._calls, self._reports, self._objects, host)
         self._host, self._secrets = host, secrets
         self._listener: Listener | None = None
 
@@ -63,20 +68,22 @@ class OsloBus:
         """Calls to the server."""
         return self._plugin
 
-    def listen(self, notify: Notify) -> None:
+    def listen(self, notify: Notify, pushed: Iterable[tuple[str, str]] = ()) -> None:
         """Begin to consume; calls wait from now on until the queues exist."""
-        self._listener = Listener(self._transports[0], self._host, notify, self._readiness, self._secrets)
+        topics = [push_topic(resource_type, version) for resource_type, version in pushed]
+        self._listener = Listener(self._transports[0], self._host, notify, self._readiness, self._secrets, topics)
         self._listener.start()
 
     def status(self) -> dict[str, Any]:
         """Return the state of connection and calls, for the admin socket."""
         consumer = self._listener.status() if self._listener is not None else {"connected": False, "notifications": 0}
-        return {**consumer, "calls": self._calls.status(), "reports": self._reports.status()}
+        calls = {"calls": self._calls, "objects": self._objects, "reports": self._reports}
+        return {**consumer, **{name: caller.status() for name, caller in calls.items()}}
 
     def close(self) -> None:
         """Have calls fail at once, and close connections; one that hangs is left to the end of the process."""
         self._readiness.close()
-        for caller in (self._calls, self._reports):
+        for caller in (self._calls, self._objects, self._reports):
             caller.close()
         stopping = self._listener.close() if self._listener is not None else []
         start_thread("neutron-close", self._clean_up, stopping)

@@ -25,6 +25,7 @@ import oslo_messaging
 from dvr_agent.sources.neutron.api import Json, L3Plugin, RemoteError, ServerAwayError, ServerError, ServerTimeoutError
 from dvr_agent.sources.neutron.wire.oslo_options import hide
 from dvr_agent.sources.neutron.wire.readiness import BusReadiness
+from dvr_agent.sources.neutron.wire.versioned_objects import plain
 from dvr_agent.threads import start_thread
 
 LOG = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ class RpcCaller:
         target = oslo_messaging.Target(topic=self.topic, version="1.0")
         self._client = oslo_messaging.get_rpc_client(self.transport, target, retry=RETRIES)
 
-    def call(self, method: str, version: str, **args: object) -> Any:
+    def call(self, method: str, target_version: str, /, **args: object) -> Any:
         """Call a method and wait for the answer.
 
         :raises ServerTimeoutError: the message was sent, and no answer came in time
@@ -131,7 +132,7 @@ class RpcCaller:
         timeout = self.timeouts.of(method)
         began = time.monotonic()
         try:
-            answer = self._bounded(method, version, timeout, args)
+            answer = self._bounded(method, target_version, timeout, args)
         except ServerError as exc:
             self._failed += 1
             self._last_error = f"{method}: {exc}"
@@ -213,8 +214,8 @@ class L3PluginClient(L3Plugin):
     :param host: this host as Neutron knows it
     """
 
-    def __init__(self, calls: RpcCaller, reports: RpcCaller, host: str) -> None:
-        self._calls, self._reports, self._host = calls, reports, host
+    def __init__(self, calls: RpcCaller, reports: RpcCaller, objects: RpcCaller, host: str) -> None:
+        self._calls, self._reports, self._objects, self._host = calls, reports, objects, host
 
     def get_service_plugin_list(self) -> list[str]:
         """Call ``get_service_plugin_list``, version 1.3."""
@@ -262,6 +263,12 @@ class L3PluginClient(L3Plugin):
     def update_ha_routers_states(self, states: Mapping[str, str]) -> None:
         """Call ``update_ha_routers_states``, version 1.5; neutron-l3-agent casts it, and learns of no failure."""
         self._calls.call("update_ha_routers_states", "1.5", host=self._host, states=dict(states))
+
+    def bulk_pull(self, resource_type: str, version: str, filters: Mapping[str, object]) -> list[Json]:
+        """Call ``bulk_pull`` of the resources' interface, version 1.1 (neutron/api/rpc/handlers/resources_rpc.py)."""
+        args = {"resource_type": resource_type, "version": version, "filter_kwargs": dict(filters)}
+        answer: list[Json] = plain(self._objects.call("bulk_pull", "1.1", **args))
+        return answer
 
     def report_state(self, agent_state: Mapping[str, Any]) -> str | None:
         """Call ``report_state``, version 1.0."""

@@ -1,0 +1,42 @@
+"""Names the routers of this host that this agent would leave alone, before anything is changed.
+
+Used by ``dvrctl plan`` and ``apply``, and by the daemon when a round of jobs begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from dvr_agent.model.router import Router
+from dvr_agent.reconcile.api import RouterPlanner
+
+MOST_NAMED = 20
+"""Number of routers that are named; the text counts the rest."""
+
+
+class LeftAlone(NamedTuple):
+    """A router that this agent neither builds nor removes."""
+
+    router: Router
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """Name, id and reason."""
+        title = f"{self.router.name} ({self.router.id})" if self.router.name else self.router.id
+        return f"{title}: {self.reason}"
+
+
+def find_left_alone(planner: RouterPlanner, documents: Iterable[tuple[str, Router]]) -> list[LeftAlone]:
+    """Return the routers of these documents that are left alone, sorted by id."""
+    found = [LeftAlone(router, planner.why_left_alone(router)) for _, router in documents]
+    return sorted((one for one in found if one.reason), key=lambda one: one.router.id)
+
+
+def left_alone_text(found: list[LeftAlone]) -> str:
+    """Say which routers are left alone, and what that means."""
+    routers = "1 router is" if len(found) == 1 else f"{len(found)} routers are"
+    named = "; ".join(one.text for one in found[:MOST_NAMED])
+    more = f"; and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    return f"{routers} left alone (what exists stays, and no agent of this host updates it any more): {named}{more}"

@@ -1,0 +1,42 @@
+"""Filters of traffic control by which neutron-l3-agent limits bandwidth: found at takeover, and removed, never made."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dvr_agent.state.kind import Kind, only_device
+from dvr_agent.state.limit import Direction
+
+
+class Policer(NamedTuple):
+    """A u32 filter for packets from or to one address.  Identity: all of it.
+
+    :ivar handle: of the filter
+    :ivar parent: handle of its qdisc
+    """
+
+    handle: int
+    parent: int
+    device: str
+    direction: Direction
+    address: str
+
+    @property
+    def text(self) -> str:
+        """The filter in tc's terms."""
+        side = "src" if self.direction == "leaving" else "dst"
+        handle = f"{self.handle >> 20:x}:{self.handle >> 12 & 0xFF or ''}:{self.handle & 0xFFF:x}"
+        return (
+            f"tc filter dev {self.device} parent {self.parent >> 16:x}: handle {handle} match ip {side} {self.address}"
+        )
+
+
+POLICER_KIND = Kind(
+    Policer,
+    name="policer",
+    field="policers",
+    build_rank=26,
+    remove_rank=26,  # late: our limits are in by then
+    owned=lambda ownership, policer: ownership.limits(policer.device),
+    devices=only_device,
+)

@@ -1,0 +1,245 @@
+"""Bandwidth limits on the real kernel: they are what documents ask for, survive, come back, and limit."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dvr_agent.desired.host_settings import HostSettings
+from dvr_agent.errors import KernelError
+from dvr_agent.extensions import Extension
+from dvr_agent.kernel.linux import open_kernel
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
+from dvr_agent.kernel.nftables import limit_messages, limits, transaction
+from dvr_agent.kernel.nftables.limit_probe import limits_trouble
+from dvr_agent.reconcile.factory import make_reconciler
+from dvr_agent.reconcile.handover import find_own_objects, remove_own_objects
+from dvr_agent.reconcile.reconciler import RouterReconciler
+from dvr_agent.state.diff import Action, Change
+from dvr_agent.state.limit import Limit, make_limit
+from dvr_agent.state.ownership import Ownership
+from tests.support import lab
+from tests.support.contract_world import FAR, NEAR, A, B, add, change, join, remove
+from tests.support.nft_limits import limit_handles, nft_limits
+from tests.support.qos_recordings import QG, RECORDED, RFP
+from tests.support.recorded_documents import MODES, load_features
+
+ROUTER = "a01acca2-c3a8-4c19-8739-368a62da985b"
+QROUTER, SNAT = f"qrouter-{ROUTER}", f"snat-{ROUTER}"
+SERVED = frozenset({Extension.FIP_QOS, Extension.GATEWAY_IP_QOS})
+EVERYTHING = Ownership(limited=("rfp-", "qg-"))
+OTHER = make_limit(NEAR, "leaving", "203.0.113.6", 1000, 800)
+
+
+def start(host: lab.Host, state_path: Path) -> RouterReconciler:
+    network = load_features("q5_qos", "compute1").gateway
+    assert network is not None
+    settings = HostSettings("compute1", MODES["compute1"], extensions=SERVED)
+    made = make_reconciler(settings, {network.network_id: host.bridge("br-ext")}, state_path)
+    made.load()
+    return made
+
+
+def present() -> set[Limit]:
+    return nft_limits(QROUTER) | nft_limits(SNAT)
+
+
+CHAIN, MAP = f"leaving_{RFP}".replace("-", "_"), f"entering_{RFP}".replace("-", "_")
+DAMAGE = (
+    "flush ruleset",
+    f"flush chain netdev dvr_qos {CHAIN}",
+    f"delete element netdev dvr_qos {MAP} {{ 203.0.113.240 }}",
+    f"insert rule netdev dvr_qos {CHAIN} accept",
+    f"delete chain netdev dvr_qos {CHAIN}",  # older kernels do so with the device
+)
+
+
+def test_what_another_program_breaks_is_found_and_mended(host: lab.Host, tmp_path: Path) -> None:
+    reconciler, router = start(host, tmp_path), load_features("q5_qos", "compute1")
+    reconciler.reconcile(router)
+    for command in DAMAGE:
+        assert reconciler.find_changed_tables([ROUTER]) == []
+        lab.in_netns(QROUTER, "nft", command)
+        assert reconciler.find_changed_tables([ROUTER]) == [ROUTER]
+        reconciler.reconcile(router)
+        assert present() == RECORDED["q5_qos", "compute1"], command
+
+
+def test_what_another_program_adds_to_the_table_goes_with_the_next_change(host: lab.Host) -> None:
+    kernel = open_kernel()
+    join(kernel)
+    add(kernel, A, OTHER)
+    lab.in_netns(
+        A, "nft", "add chain netdev dvr_qos other; add limit netdev dvr_qos other { rate over 1 mbytes/second; }"
+    )
+    assert kernel.interfaces.limits(A, EVERYTHING) == {OTHER}
+    change(kernel, A, OTHER, OTHER._replace(rate=250_000, burst=250_000))
+    assert nft_limits(A) == {OTHER._replace(rate=250_000, burst=250_000)}
+    assert len(limit_handles(A)) == 1
+
+
+def test_a_device_that_is_made_anew_is_limited_as_before(host: lab.Host, tmp_path: Path) -> None:
+    reconciler, router = start(host, tmp_path), load_features("q5_qos", "compute1")
+    reconciler.reconcile(router)
+    lab.run("ip", "-n", QROUTER, "link", "delete", RFP)
+    lab.run("ip", "-n", SNAT, "link", "delete", QG)
+    reconciler.reconcile(router)
+    assert present() == RECORDED["q5_qos", "compute1"]
+    assert not any(reconciler.reconcile(router).plan.changes)
+
+
+def test_limits_that_stay_keep_their_tokens(host: lab.Host) -> None:
+    kernel = open_kernel()
+    join(kernel)
+    kept, old = make_limit(NEAR, "leaving", "203.0.113.5", 1000, 8000), OTHER
+    add(kernel, A, kept, old, make_limit(NEAR, "entering", "203.0.113.5", 1000, 800))
+    (name,) = (one for one in limit_handles(A) if "leaving" in one and "203.0.113.5_" in one)
+    handle, written = limit_handles(A)[name], kernel.counters.nftables
+    change(kernel, A, old, old._replace(rate=250_000, burst=250_000))
+    remove(kernel, A, make_limit(NEAR, "entering", "203.0.113.5", 1000, 800))
+    assert limit_handles(A)[name] == handle
+    assert nft_limits(A) == {kept, old._replace(rate=250_000, burst=250_000)}
+    assert kernel.counters.nftables == written + 2
+
+
+def test_a_change_that_another_program_interrupts_is_made_again(
+    host: lab.Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = open_kernel()
+    join(kernel)
+    read, calls = transaction.read_generation, list[int]()
+
+    def read_early(sock: NetlinkSocket) -> int | None:
+        generation = read(sock)
+        calls.append(1)
+        if len(calls) == 1:
+            lab.in_netns(A, "nft", "add table inet other")
+        return generation
+
+    monkeypatch.setattr(limits, "read_generation", read_early)
+    add(kernel, A, OTHER)
+    assert (nft_limits(A), len(calls)) == ({OTHER}, 2)
+
+
+def test_hundreds_of_limits_are_one_transaction_and_one_rule(host: lab.Host) -> None:
+    kernel = open_kernel()
+    join(kernel)
+    many = [make_limit(NEAR, "leaving", f"203.0.{1 + n // 250}.{n % 250}", 1000 + n, 800) for n in range(1000)]
+    before = kernel.counters.nftables
+    add(kernel, A, *many)
+    assert kernel.counters.nftables == before + 1
+    assert nft_limits(A) == set(many) == kernel.interfaces.limits(A, EVERYTHING)
+    kernel.interfaces.apply(A, [Change(Action.REMOVE, one, one) for one in many])
+    assert nft_limits(A) == set()
+    assert "dvr_qos" not in lab.in_netns(A, "nft", "list", "tables")
+
+
+def test_a_limit_that_the_kernel_refuses_is_named_and_the_others_are_made(host: lab.Host) -> None:
+    kernel = open_kernel()
+    join(kernel)
+    wrong = OTHER._replace(rate=2**62, burst=2**62)
+    with pytest.raises(KernelError, match=r"limit from 203\.0\.113\.6 leaving"):
+        add(kernel, A, wrong, make_limit(NEAR, "leaving", "203.0.113.5", 1000, 800))
+    assert nft_limits(A) == {make_limit(NEAR, "leaving", "203.0.113.5", 1000, 800)}
+
+
+def test_this_kernel_can_limit(host: lab.Host) -> None:
+    assert limits_trouble() == ""
+
+
+def test_a_kernel_that_cannot_says_what_it_needs(host: lab.Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limit_messages, "HOOKS", {"entering": 0, "leaving": 7})
+    assert "CONFIG_NETFILTER_EGRESS (Linux 5.16)" in limits_trouble()
+
+
+def test_filters_of_neutron_l3_agent_go_when_ours_are_in(host: lab.Host, tmp_path: Path) -> None:
+    """This kernel has no police action, so the filters are without; neutron-l3-agent's are recognised by the rest."""
+    reconciler, router = start(host, tmp_path), load_features("q5_qos", "compute1")
+    reconciler.reconcile(router)
+    for namespace, device, address in ((QROUTER, RFP, "203.0.113.240"), (SNAT, QG, "203.0.113.34")):
+        tc = ("tc", "-n", namespace)
+        lab.run(*tc, "qdisc", "add", "dev", device, "root", "handle", "8001:", "htb", "default", "10")
+        lab.run(*tc, "qdisc", "add", "dev", device, "ingress")
+        for parent, side in (("8001:", "src"), ("ffff:", "dst")):
+            add_filter = (*tc, "filter", "add", "dev", device, "parent", parent, "protocol", "ip")
+            lab.run(*add_filter, "prio", "1", "u32", "match", "ip", side, address, "flowid", ":1")
+            lab.run(*add_filter, "prio", "1", "u32", "match", "ip", "protocol", "6", "0xff", "flowid", ":1")
+            lab.run(*add_filter, "prio", "2", "u32", "match", "ip", side, address, "flowid", ":1")
+    result = start(host, tmp_path).reconcile(router)
+    gone = [change.text for part in result.plan.changes for change in part.items]
+    assert sorted(gone) == [
+        f"- tc filter dev {QG} parent 8001: handle 800::800 match ip src 203.0.113.34",
+        f"- tc filter dev {QG} parent ffff: handle 800::800 match ip dst 203.0.113.34",
+        f"- tc filter dev {RFP} parent 8001: handle 800::800 match ip src 203.0.113.240",
+        f"- tc filter dev {RFP} parent ffff: handle 800::800 match ip dst 203.0.113.240",
+    ]
+    for namespace, device in ((QROUTER, RFP), (SNAT, QG)):
+        for parent in ("8001:", "ffff:"):
+            left = lab.run("tc", "-n", namespace, "filter", "show", "dev", device, "parent", parent)
+            assert left.count("match") == 2  # those of others
+    assert not any(reconciler.reconcile(router).plan.changes)
+
+
+def test_a_handover_removes_limits(host: lab.Host, tmp_path: Path) -> None:
+    reconciler, router = start(host, tmp_path), load_features("q5_qos", "compute1")
+    reconciler.reconcile(router)
+    kernel = open_kernel()
+    own = find_own_objects(kernel)
+    lines = [line for one in own for line in one.lines()]
+    assert {limit.text for limit in RECORDED["q5_qos", "compute1"]} <= set(lines)
+    remove_own_objects(kernel, own)
+    assert present() == set()
+    assert find_own_objects(kernel) == []
+
+
+RATE, SIZE, COUNT = 800, 1000, 3000
+"""kbit/s; bytes of a datagram and their number: thirty times what may pass at once."""
+
+
+@pytest.mark.parametrize("direction", ["leaving", "entering"])
+def test_what_is_over_is_dropped_and_what_is_not_passes(host: lab.Host, direction: str) -> None:
+    kernel = open_kernel()
+    join(kernel)
+    lab.run("ip", "-n", B, "address", "add", "10.0.0.2/24", "dev", FAR)
+    way = (A, B) if direction == "leaving" else (B, A)
+    addresses = {A: "10.0.0.1", B: "10.0.0.2"}
+    flood = received(*way, addresses[way[1]])
+    assert flood() == COUNT
+    limited = make_limit(NEAR, "leaving" if direction == "leaving" else "entering", "10.0.0.1", RATE, 640)
+    add(kernel, A, limited)
+    began = time.monotonic()
+    number = flood()
+    took = time.monotonic() - began
+    assert limited.burst / (SIZE + 60) * 0.8 < number < (limited.burst + limited.rate * took) / SIZE * 1.1
+    add(kernel, A, limited._replace(address="10.0.0.77"))
+    remove(kernel, A, limited)
+    assert flood() == COUNT
+
+
+def received(sender: str, receiver: str, to: str) -> Callable[[], int]:
+    """A function that sends datagrams from one namespace to the other, and counts those that arrive."""
+    with lab.entered(receiver):
+        sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sink.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
+        sink.bind((to, 5000))
+        sink.setblocking(False)
+    with lab.entered(sender):
+        source = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        source.connect((to, 5000))
+
+    def flood() -> int:
+        for _ in range(COUNT):
+            source.send(bytes(SIZE))
+        found = 0
+        while True:
+            try:
+                sink.recv(SIZE)
+            except BlockingIOError:
+                return found
+            found += 1
+
+    return flood

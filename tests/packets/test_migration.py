@@ -1,0 +1,72 @@
+"""A router turns from legacy to distributed and back: what both kinds have is not touched, the rest goes or comes."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.support import lab
+from tests.support import oracle_reader as reader
+from tests.support.oracle_watch import until_settled, writes_seen
+from tests.support.packet_documents import Network, RouterDocument
+from tests.support.packet_world import INTERNET, PUBLIC, World
+from tests.support.probes import Pinger
+
+RED = Network("red", ("10.1.0.0/24", "2001:db8:1::/64"))
+BLUE = Network("blue", ("10.2.0.0/24",))
+OF_ONE_KIND = re.compile(r"\[NEIGH\]|default via 10\.[12]\.0\.250|default via 2001:db8:1::fa")
+"""On devices that both kinds have: neighbours of a distributed router, and routes to its csnat ports."""
+FIP, GATEWAY = "203.0.113.51", "203.0.113.10"
+
+
+def router_with_vms(world: World) -> RouterDocument:
+    floating, plain = world.cloud.vm("red-fip", RED, "10.1.0.11"), world.cloud.vm("blue", BLUE, "10.2.0.11")
+    router = world.cloud.router("main", RED, BLUE).gateway(PUBLIC, GATEWAY, "2001:db8:f::10")
+    router.floating_ip(FIP, floating).route("172.16.0.0/24", plain.address).route("198.51.100.0/24", "203.0.113.250")
+    world.boot(floating, plain)
+    return router
+
+
+def ours() -> dict[str, reader.View]:
+    names = [path.name for path in lab.NETNS.iterdir() if path.name.startswith(("qrouter-", "snat-", "fip-"))]
+    return {name: reader.read(name) for name in sorted(names)}
+
+
+def works(router: RouterDocument) -> None:
+    assert lab.tcp_peer("red-fip", "10.1.0.11", "internet", FIP) == INTERNET
+    assert lab.tcp_peer("internet", INTERNET, "red-fip", INTERNET) == FIP
+    assert lab.tcp_peer("internet", INTERNET, "blue", INTERNET) == GATEWAY
+    assert lab.tcp_peer("red-fip", "10.1.0.11", "blue", FIP) == GATEWAY
+    assert lab.ping(router.qrouter, "10.1.0.11")
+
+
+@pytest.mark.parametrize("legacy_first", [True, False])
+def test_migration_touches_nothing_that_both_kinds_have(world: World, legacy_first: bool) -> None:
+    router = router_with_vms(world)
+    router.legacy = legacy_first
+    world.apply(router)
+    world.settle()
+    works(router)
+    before = ours()
+    for _ in range(2):
+        router.legacy = not router.legacy
+        until_settled([router.qrouter])
+        with Pinger("blue", "10.1.0.11") as inside, writes_seen([router.qrouter]) as seen:
+            result = world.apply(router)[0]
+        assert inside.lost == []
+        told = seen[router.qrouter].splitlines()
+        assert any(" qg-" in line for line in told)
+        shared = [line for line in told if " qr-" in line and not OF_ONE_KIND.search(line)]
+        assert shared == [], "\n".join(shared)
+        assert result.plan.omitted == ()
+        assert (router.snat_namespace in ours()) == (not router.legacy)
+        works(router)
+        assert not world.apply(router)[0].plan
+    world.settle()
+    assert _without_parameters(ours()) == _without_parameters(before)
+
+
+def _without_parameters(views: dict[str, reader.View]) -> dict[str, object]:
+    """Parameters of the kernel cannot be removed; what is left of them has no effect on the other kind."""
+    return {name: (v.links, v.addresses, v.routes, v.rules, v.neighbours, v.filter) for name, v in views.items()}

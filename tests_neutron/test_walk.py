@@ -1,0 +1,85 @@
+"""A random walk over what the API can do, with bursts of steps: after each the hosts are as the documents say."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.support.cloud.cloud import Cloud
+from tests.support.cloud.ha import active
+from tests.support.cloud.host import Host
+from tests.support.cloud.walk import Walk
+from tests.support.waiting import wait_for
+
+STEPS, BURST = 150, 6
+EXPECTED = ("segments/plugin", "oslo_cache", "MissingAuthPlugin", "keystone")
+"""There is neither Keystone nor Placement here, of which Neutron's segments and caches complain."""
+
+
+def in_sync(host: Host) -> bool:
+    """The kernel equals what the documents of now ask for, as a look from outside finds it."""
+    try:
+        host.dvrctl("plan", timeout=120)
+    except AssertionError:
+        return False
+    return True
+
+
+def stray_namespaces(host: Host, walk: Walk) -> set[str]:
+    """Of routers that are not there."""
+    known = {site.router for site in walk.sites}
+    names = {name for name in host.router_namespaces() if not name.startswith("fip-")}
+    return {name for name in names if name.split("-", 1)[1] not in known}
+
+
+def settle(cloud: Cloud, walk: Walk, hosts: list[Host], nodes: list[Host]) -> None:
+    """Wait until all is as it ought to be, by every account."""
+    for site in walk.sites:
+        if "HA" in site.kind:
+            active(site, nodes)
+    wanted = walk.statuses()
+
+    def statuses() -> dict[str, str]:
+        known = {one["id"]: one["status"] for one in cloud.api.list("floatingips")}
+        return {key: known[key] for key in wanted if known[key] != wanted[key]}
+
+    wait_for(lambda: not statuses(), "floating IPs are ACTIVE or DOWN as they ought to be")
+    for host in hosts:
+        host.wait_in_sync()
+        wait_for(lambda host=host: in_sync(host), f"nothing to do on {host.name}")
+        wait_for(lambda host=host: not stray_namespaces(host, walk), f"no stray namespace on {host.name}")
+
+
+def complaints(cloud: Cloud) -> list[str]:
+    """Errors in the server's logs that are not of what this cloud leaves out."""
+    found = []
+    for process in (cloud.server.rpc, cloud.server.wsgi):
+        lines = process.log.read_text(errors="replace").splitlines()
+        found += [line for line in lines if " ERROR " in line and not any(word in line for word in EXPECTED)]
+    return found
+
+
+@pytest.mark.full
+def test_after_every_burst_the_hosts_are_as_the_documents_say(
+    cloud: Cloud, hosts: list[Host], network_node: Host, request: pytest.FixtureRequest
+) -> None:
+    seed = request.config.option.seed or random.randrange(1, 1 << 31)
+    print(f"seed {seed}")
+    everyone, nodes = [*hosts, network_node], [hosts[0], network_node]
+    before = len(complaints(cloud))
+    walk = Walk(cloud, everyone, seed)
+    try:
+        while len(walk.log) < STEPS:
+            for _ in range(BURST):
+                walk.step()
+            settle(cloud, walk, everyone, nodes)
+        walk.end()
+        for host in everyone:
+            wait_for(lambda host=host: not host.router_namespaces() | host.router_ports(), f"{host.name} is empty")
+    except BaseException:
+        steps = "\n".join(walk.log)
+        print(f"seed {seed}, the steps:\n{steps}")
+        raise
+    print(f"seed {seed}: {len(walk.log)} steps, {walk.refused} of them refused by the server")
+    assert complaints(cloud)[before:] == []
