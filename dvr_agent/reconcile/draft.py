@@ -235,7 +235,7 @@ def is_master(draft: Draft) -> bool:
     wanted = draft.state.shared_by_hosts
     if wanted is None or wanted.virtual_router is None:
         return False
-    observed = [one for one in (draft.qrouter, draft.snat) if one is not None and one.name == wanted.name]
+    observed = (one for one in (draft.qrouter, draft.snat) if one is not None and one.name == wanted.name)
     return any(wanted.virtual_router.primary in one.addresses for one in observed)
 
 
