@@ -104,6 +104,11 @@ bench-neutron: ready ## the same against neutron-l3-agent in a real cloud (root;
 bench-failover: ready ## pings lost when HA routers fail over: ours, neutron-l3-agent's, and one of each (root; BENCH_ARGS="--pairs ours")
 	@$(RUN) -m bench.failover $(BENCH_ARGS)
 
+.PHONY: bench-limits
+bench-limits: ## what bandwidth limits let through of UDP and TCP flows (root; BENCH_ARGS="--kbps 2000,20000")
+	$(call need,test,test)
+	@$(RUN) -m bench.limits $(BENCH_ARGS)
+
 .PHONY: bench-metadata
 bench-metadata: ## one metadata proxy against a haproxy per router (root; BENCH_ARGS="--routers 200,2000")
 	$(call need,test,test)

@@ -18,7 +18,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from dvr_agent import config_files
-from dvr_agent.desired.host_settings import AgentMode, HostSettings
+from dvr_agent.desired.host_settings import AgentMode, HostSettings, VrrpAuth, VrrpSettings
 from dvr_agent.errors import ConfigError
 from dvr_agent.extensions import Extension
 from dvr_agent.metadata.settings import ProxySettings, proxy_settings
@@ -26,6 +26,7 @@ from dvr_agent.options import GROUPS
 from dvr_agent.settings import (
     AttachSettings,
     DaemonSettings,
+    HaSettings,
     MetadataSettings,
     NeutronSettings,
     OvsSettings,
@@ -57,6 +58,7 @@ class Settings:
     neutron: NeutronSettings
     attach: AttachSettings
     radvd: RadvdSettings
+    ha: HaSettings
     metadata: MetadataSettings
     metadata_proxy: ProxySettings
 
@@ -113,6 +115,7 @@ def host_settings(conf: cfg.ConfigOpts) -> HostSettings:
         metadata_port=conf.metadata_port,
         ipv6_gateway=_ipv6_gateway(conf),
         extensions=_extensions(conf),
+        vrrp=_vrrp_settings(conf),
     )
 
 
@@ -132,6 +135,7 @@ def make_settings(conf: cfg.ConfigOpts) -> Settings:
             neutron=_neutron_settings(conf),
             attach=attach_settings(conf),
             radvd=_radvd_settings(conf),
+            ha=_ha_settings(conf),
             metadata=_metadata_settings(conf),
             metadata_proxy=proxy_settings(conf),
         )
@@ -216,6 +220,30 @@ def _radvd_settings(conf: cfg.ConfigOpts) -> RadvdSettings:
         max_interval=conf.max_rtr_adv_interval,
         on_death=conf.AGENT.check_child_processes_action,
     )
+
+
+def _ha_settings(conf: cfg.ConfigOpts) -> HaSettings:
+    return HaSettings(
+        builtin=conf.dvr_agent.ha_vrrp == "builtin",
+        control_socket=conf.vrrp.control_socket,
+        confs=Path(conf.ha_confs_path),
+        external_pids=Path(conf.external_pids),
+        on_death=conf.AGENT.check_child_processes_action,
+    )
+
+
+def _vrrp_settings(conf: cfg.ConfigOpts) -> VrrpSettings:
+    """Return what the hosts of HA routers agree on.
+
+    :raises ConfigError: the password has a character that keepalived's configuration cannot have
+    """
+    password = conf.ha_vrrp_auth_password or ""
+    if any(one.isspace() or not one.isprintable() or one in '#!"{}$' for one in password):
+        raise ConfigError(
+            '[DEFAULT] ha_vrrp_auth_password: expected letters, digits and punctuation other than # ! " { } $ '
+            "(its value is not shown)"
+        )
+    return VrrpSettings(conf.ha_vrrp_advert_int, VrrpAuth(conf.ha_vrrp_auth_type), password)
 
 
 def _metadata_settings(conf: cfg.ConfigOpts) -> MetadataSettings:

@@ -23,7 +23,7 @@ LOG = logging.getLogger(__name__)
 DEFAULT_OPTIONS = """
     metadata_proxy_user metadata_proxy_group metadata_proxy_watch_log
     cleanup_on_shutdown per_router_log_files router_log_files_in_ha_confs
-    ha_confs_path ha_vrrp_auth_type ha_vrrp_auth_password ha_vrrp_advert_int ha_vrrp_health_check_interval
+    ha_vrrp_health_check_interval
     ha_keepalived_state_change_server_threads ha_conntrackd_enabled ha_conntrackd_hashsize ha_conntrackd_hashlimit
     ha_conntrackd_unix_backlog ha_conntrackd_socketbuffersize ha_conntrackd_socketbuffersize_max_grown
     ha_conntrackd_ipv4_mcast_addr ha_conntrackd_group ha_conntrackd_sndsocketbuffer ha_conntrackd_rcvsocketbuffer
@@ -44,7 +44,7 @@ IGNORED: Mapping[str, frozenset[str]] = {
 IGNORED_GROUPS = frozenset({"network_log", "l3_agent"})
 """Groups with options of neutron-l3-agent only."""
 
-OWN_GROUPS = frozenset({"dvr_agent", "directory", "bridge", "neutron", "metadata_proxy"})
+OWN_GROUPS = frozenset({"dvr_agent", "directory", "bridge", "neutron", "vrrp", "metadata_proxy"})
 """Groups of this agent: an unknown option in one of them is a typing error."""
 
 EXTENSIONS = {
@@ -93,11 +93,6 @@ def unsupported_functions(values: Values) -> list[str]:
         value = values.get((group, option))
         if value is not None and option not in registered.get(group, ()) and is_asked_for(value):
             sentences.append(f"[{group}] {option} = {value[:80]}: {sentence}")
-    ha = sorted(option for group, option in values if group == "DEFAULT" and option.startswith("ha_"))
-    if ha:
-        sentences.append(
-            f"[DEFAULT] {', '.join(ha)}: HA routers are not built by this agent, they are left as they are"
-        )
     return sentences
 
 
@@ -112,6 +107,11 @@ def _is_true(value: str) -> bool:
 
 UNSUPPORTED: dict[tuple[str, str], tuple[Callable[[str], bool], str]] = {
     ("DEFAULT", "cleanup_on_shutdown"): (_is_true, "routers stay when this agent stops; dvrctl cleanup removes them"),
+    ("DEFAULT", "ha_conntrackd_enabled"): (_is_true, "tracked connections are not synchronised between hosts"),
+    ("DEFAULT", "ha_vrrp_health_check_interval"): (
+        lambda value: value.strip() not in ("", "0"),
+        "a host does not check whether it reaches the gateways of its HA routers",
+    ),
     ("DEFAULT", "per_router_log_files"): (_is_true, "there is one log; its lines carry the router's id"),
 }
 """Group and option → (predicate: the value asks for the function, sentence about this agent's behaviour)."""

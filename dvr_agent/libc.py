@@ -16,6 +16,8 @@ CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 MS_BIND, MS_REC, MS_PRIVATE, MS_SHARED = 1 << 12, 1 << 14, 1 << 18, 1 << 20
 # include/linux/fs.h
 MNT_DETACH, UMOUNT_NOFOLLOW = 0x2, 0x8
+# include/uapi/asm-generic/mman.h
+MCL_CURRENT, MCL_FUTURE = 0x1, 0x2
 # include/uapi/linux/openat2.h
 RESOLVE_NO_SYMLINKS = 0x04
 # include/uapi/linux/fcntl.h
@@ -121,6 +123,12 @@ def openat2(directory: int, path: str, flags: int, resolve: int) -> int:
         ctypes.c_size_t(ctypes.sizeof(how)),
     )
     return _checked(done, "")
+
+
+def lock_memory() -> None:
+    """Keep all memory of this process, present and future, from being paged out (mlockall(2))."""
+    if _libc.mlockall(MCL_CURRENT | MCL_FUTURE):
+        raise _error("mlockall")
 
 
 def thread_errno() -> int:

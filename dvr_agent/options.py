@@ -123,6 +123,33 @@ DEFAULT_OPTS = [
         max=1800,
         help="Maximum number of seconds between two router advertisements.",
     ),
+    cfg.StrOpt(
+        "ha_confs_path",
+        default="$state_path/ha_confs",
+        help="Directory of the files of keepalived, which serves HA routers: configuration, state and process ids.",
+    ),
+    cfg.StrOpt(
+        "ha_vrrp_auth_type",
+        default="PASS",
+        choices=[
+            ("AH", "IPsec, which this agent does not have: with a password HA routers are not served"),
+            ("PASS", "the password is in every advertisement"),
+        ],
+        help="Authentication of VRRP advertisements; the same on all hosts.",
+    ),
+    cfg.StrOpt(
+        "ha_vrrp_auth_password",
+        secret=True,
+        help="Password of VRRP advertisements, of which 8 characters count; the same on all hosts. Not set: none.",
+    ),
+    cfg.IntOpt(
+        "ha_vrrp_advert_int",
+        default=2,
+        min=1,
+        max=255,
+        help="Seconds between two VRRP advertisements; the same on all hosts. A host that hears none for three times "
+        "as long becomes master.",
+    ),
     METADATA_PROXY_SOCKET,
 ]
 
@@ -148,7 +175,7 @@ AGENT_OPTS = [
             ("respawn", "the process is started again"),
             ("exit", "the agent ends with an error, so that the service manager acts"),
         ],
-        help="Action when a helper process (radvd) dies.",
+        help="Action when a helper process (radvd, keepalived) dies.",
     ),
     cfg.IntOpt(
         "check_child_processes_interval",
@@ -169,6 +196,15 @@ DVR_AGENT_OPTS = [
         sample_default="directory",
         help="Source of router documents. Not set: neutron if transport_url is set, as in neutron.conf, else "
         "directory.",
+    ),
+    cfg.StrOpt(
+        "ha_vrrp",
+        default="keepalived",
+        choices=[
+            ("keepalived", "a keepalived for each router, as neutron-l3-agent has it"),
+            ("builtin", "one dvr-vrrp for all routers of the host; it understands keepalived on other hosts"),
+        ],
+        help="Program that speaks VRRP for HA routers.",
     ),
     cfg.StrOpt(
         "admin_socket",
@@ -366,6 +402,14 @@ METADATA_HAPROXY_OPTS = [
     ),
 ]
 
+VRRP_OPTS = [
+    cfg.StrOpt(
+        "control_socket",
+        default="/run/dvr-vrrp/control.sock",
+        help="Unix socket on which dvr-vrrp receives virtual routers from dvr-agent; its option --control-socket.",
+    ),
+]
+
 GROUPS: list[tuple[str, list[Any]]] = [
     ("DEFAULT", DEFAULT_OPTS),
     ("AGENT", AGENT_OPTS),
@@ -374,6 +418,7 @@ GROUPS: list[tuple[str, list[Any]]] = [
     ("bridge", BRIDGE_OPTS),
     ("neutron", NEUTRON_OPTS),
     ("OVS", OVS_OPTS),
+    ("vrrp", VRRP_OPTS),
     ("metadata_proxy", METADATA_PROXY_OPTS),
     ("metadata_rate_limiting", METADATA_RATE_LIMITING_OPTS),
     ("metadata_haproxy", METADATA_HAPROXY_OPTS),

@@ -146,6 +146,15 @@ def remove(path: Path) -> None:
         os.unlink(path.name, dir_fd=directory)
 
 
+def remove_directory(path: Path) -> None:
+    """Remove an empty directory; a missing one is no error.
+
+    :raises OSError: as rmdir(2)
+    """
+    with contextlib.suppress(FileNotFoundError), _directory(path.parent) as directory:
+        os.rmdir(path.name, dir_fd=directory)
+
+
 def ensure_directory(path: Path, mode: int = 0o755) -> None:
     """Make a directory and its parents; new directories get the owner of their parent.
 

@@ -117,6 +117,24 @@ class RadvdSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HaSettings:
+    """Settings of VRRP.
+
+    :ivar builtin: dvr-vrrp speaks it, not keepalived (``[dvr_agent] ha_vrrp``)
+    :ivar control_socket: of dvr-vrrp
+    :ivar confs: files of keepalived (``ha_confs_path``)
+    :ivar external_pids: where neutron-l3-agent has the process ids of its monitors
+    :ivar on_death: ``respawn`` or ``exit`` (``check_child_processes_action``)
+    """
+
+    builtin: bool
+    control_socket: str
+    confs: Path
+    external_pids: Path
+    on_death: str
+
+
+@dataclass(frozen=True, slots=True)
 class MetadataSettings:
     """Settings of the metadata service on the agent's side.
 

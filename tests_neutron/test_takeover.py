@@ -9,11 +9,9 @@ import pytest
 from tests.support.cloud.cloud import Cloud
 from tests.support.cloud.host import Host
 from tests.support.cloud.site import Site
+from tests.support.cloud.takeover import THEIRS, chains, hand_over, take_over
 from tests.support.cloud.traffic import Asker, Traffic
 from tests.support.waiting import wait_for
-
-THEIRS = "neutron-l3-agent"
-"""How the reference agent's chains begin."""
 
 
 @pytest.fixture
@@ -26,34 +24,6 @@ def pair(hosts: list[Host]) -> Iterator[list[Host]]:
             if host.l3 is not None:
                 host.l3.stop()
             host.start_dvr_agent()
-
-
-def hand_over(pair: list[Host]) -> None:
-    """As docs/neutron.md says: stop ours, start theirs, dvrctl handover waits for their rules and removes ours."""
-    for host in pair:
-        assert host.l3 is not None
-        host.l3.stop()
-        host.start_neutron_l3()
-    for host in pair:
-        host.dvrctl("handover", timeout=300)
-
-
-def take_over(pair: list[Host]) -> None:
-    for host in pair:
-        assert host.l3 is not None
-        host.l3.stop()
-        host.start_dvr_agent()
-    for host in pair:
-        host.wait_in_sync()
-
-
-def chains(host: Host, variant: str, prefix: str) -> dict[str, list[str]]:
-    """Chains with that prefix in each of the host's router namespaces that has some."""
-    found = {}
-    for name in host.router_namespaces():
-        text = host.run("ip", "netns", "exec", name, f"iptables-{variant}-save", check=False)
-        found[name] = [line for line in text.splitlines() if line.startswith(f":{prefix}")]
-    return {name: lines for name, lines in found.items() if lines}
 
 
 def test_going_to_the_reference_agent_and_coming_back_loses_no_packet(

@@ -14,10 +14,10 @@ from tests.support.cloud.ha import active, keepalived
 from tests.support.cloud.host import Host
 from tests.support.cloud.limits import limits
 from tests.support.cloud.site import Instance, Site
+from tests.support.cloud.takeover import THEIRS, chains, hand_over, take_over
 from tests.support.cloud.traffic import PATIENCE, Traffic
 from tests.support.probes import Conversation, Echo, who_answers
 from tests.support.waiting import wait_for
-from tests_neutron.test_takeover import THEIRS, chains, hand_over, take_over
 
 KINDS = {"legacy": (False, False), "HA legacy": (False, True), "HA distributed": (True, True)}
 FAST = 50_000

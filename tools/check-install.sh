@@ -12,7 +12,7 @@ if grep -rlF "$place/stage" "$place"; then
     echo "the files above still name the staging directory" >&2
     exit 1
 fi
-for program in dvr-agent dvrctl dvr-metadata-proxy; do
+for program in dvr-agent dvrctl dvr-metadata-proxy dvr-vrrp; do
     # From another directory and with nothing of the caller's environment, so that only the installed files count.
     (cd / && env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "$place/usr/bin/$program" --version)
 done

@@ -9,7 +9,7 @@ bin=${BIN:-$PWD/.venv/bin}
 
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
-for unit in dvr-agent dvr-metadata-proxy; do
+for unit in dvr-agent dvr-metadata-proxy dvr-vrrp; do
     # What a condition runs need not be there for the unit to be right.
     sed -e "s|^ExecStart=[^ ]*|ExecStart=$bin/$unit|" -e "s|^ExecCondition=+[^ ]*|ExecCondition=+/bin/true|" \
         "$units/$unit.service" >"$directory/$unit.service"

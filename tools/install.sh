@@ -91,7 +91,7 @@ swap_venv() {
 link_programs() {
     mkdir -p "$destdir$prefix/bin"
     local program
-    for program in dvr-agent dvrctl dvr-metadata-proxy; do
+    for program in dvr-agent dvrctl dvr-metadata-proxy dvr-vrrp; do
         [ -x "$destdir$home/bin/$program" ] || die "$home/bin/$program was not made"
         ln -sfn "../lib/dvr-agent/bin/$program" "$destdir$prefix/bin/$program"
         say "$prefix/bin/$program"
@@ -101,7 +101,7 @@ link_programs() {
 install_units() {
     mkdir -p "$destdir$unitdir" "$destdir$sysusersdir"
     local unit
-    for unit in dvr-agent.service dvr-metadata-proxy.service; do
+    for unit in dvr-agent.service dvr-metadata-proxy.service dvr-vrrp.service; do
         sed -e "s|/usr/local/bin/|$prefix/bin/|" -e "s|/etc/dvr-agent/|$sysconfdir/dvr-agent/|g" "etc/$unit" >"$work/unit"
         install -m 0644 "$work/unit" "$destdir$unitdir/$unit"
         say "$unitdir/$unit"
@@ -109,19 +109,24 @@ install_units() {
     install -m 0644 etc/dvr-agent.sysusers "$destdir$sysusersdir/dvr-agent.conf"
 }
 
-# The user of the metadata proxy.  A package made with DESTDIR leaves that to its own scripts, another prefix to you.
+# The users of the helper processes.  A package made with DESTDIR leaves that to its own scripts, another prefix to you.
+make_users() {
+    make_user dvr-metadata "the metadata proxy"
+    make_user dvr-vrrp dvr-vrrp
+}
+
 make_user() {
-    if [ -n "$destdir" ] || id -u dvr-metadata >/dev/null 2>&1; then
+    if [ -n "$destdir" ] || id -u "$1" >/dev/null 2>&1; then
         return 0
     fi
-    local command="useradd --system --no-create-home --home-dir / --shell /usr/sbin/nologin dvr-metadata"
+    local command="useradd --system --no-create-home --home-dir / --shell /usr/sbin/nologin $1"
     case "$prefix" in
     /usr | /usr/local)
         # shellcheck disable=SC2086  # a list of words
         quietly $command
-        say "user dvr-metadata"
+        say "user $1"
         ;;
-    *) say "the metadata proxy needs a user:   $command" ;;
+    *) say "$2 needs a user:   $command" ;;
     esac
 }
 
@@ -154,6 +159,6 @@ relocate_venv
 swap_venv
 link_programs
 install_units
-make_user
+make_users
 install_config
 next_steps

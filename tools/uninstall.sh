@@ -12,15 +12,15 @@ esac
 unitdir=${UNITDIR:-$default_unitdir}
 
 if [ -z "$destdir" ] && [ -d /run/systemd/system ]; then
-    systemctl disable --now dvr-agent dvr-metadata-proxy 2>/dev/null || true
+    systemctl disable --now dvr-agent dvr-metadata-proxy dvr-vrrp 2>/dev/null || true
 fi
-for program in dvr-agent dvrctl dvr-metadata-proxy; do
+for program in dvr-agent dvrctl dvr-metadata-proxy dvr-vrrp; do
     link=$destdir$prefix/bin/$program
     if [ "$(readlink "$link" 2>/dev/null)" = "../lib/dvr-agent/bin/$program" ]; then
         rm -f "$link"
     fi
 done
 rm -rf "$destdir$prefix/lib/dvr-agent"
-rm -f "$destdir$unitdir/dvr-agent.service" "$destdir$unitdir/dvr-metadata-proxy.service"
+rm -f "$destdir$unitdir"/dvr-{agent,metadata-proxy,vrrp}.service
 rm -f "$destdir$prefix/lib/sysusers.d/dvr-agent.conf"
-printf '==> removed; kept: %s/dvr-agent, the user dvr-metadata, the state files and the namespaces (dvrctl cleanup removes those)\n' "$sysconfdir"
+printf '==> removed; kept: %s/dvr-agent, the users dvr-metadata and dvr-vrrp, the state files and the namespaces (dvrctl cleanup removes those)\n' "$sysconfdir"

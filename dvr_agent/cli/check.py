@@ -74,8 +74,6 @@ def _omission_json(omission: Omission) -> dict[str, str]:
 
 def note(router: Router) -> str:
     """Return why a good document is not built, or not in full; empty if it is."""
-    if router.ha:
-        return "HA: not supported here, left alone"
     if not router.admin_state_up:
         return "administratively down: not built"
     return omitted_text(len(router.omitted)) if router.omitted else ""

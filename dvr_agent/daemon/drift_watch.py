@@ -114,7 +114,7 @@ class DriftWatch:
             return Judgement()
 
     def _hear(self, judgement: Judgement, done: str = "") -> None:
-        """Queue checks of the routers with findings.
+        """Queue checks of the routers with findings, and of HA routers whose master has changed.
 
         :param done: id of the router whose job came after the events
         """
@@ -123,6 +123,9 @@ class DriftWatch:
         for router_id in dict.fromkeys(finding.router_id for finding in judgement.findings):
             if router_id != done:
                 self._check(router_id)
+        for router_id in judgement.switched:
+            if router_id != done:
+                self._schedule.check_soon(router_id)
         if judgement.lost:
             self._loss_audits.lost(judgement.lost)
 

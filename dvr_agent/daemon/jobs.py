@@ -108,7 +108,10 @@ def report_of(work: RouterJob, result: JobResult) -> JobReport:
     in_place = router is not None and router.admin_state_up
     data_plane = DataPlane.IN_PLACE if in_place else DataPlane.ABSENT
     left_out, rivals = _left_to_others(router, result.reconciled)
-    return JobReport(work.router_id, data_plane, router, held=result.held, left_out=left_out, rivals=rivals)
+    is_master = result.reconciled.is_master if result.reconciled is not None else None
+    return JobReport(
+        work.router_id, data_plane, router, held=result.held, left_out=left_out, rivals=rivals, is_master=is_master
+    )
 
 
 def _left_to_others(router: Router | None, result: Result | None) -> tuple[frozenset[str], tuple[str, ...]]:

@@ -9,6 +9,7 @@ from dvr_agent.desired.central import central_state
 from dvr_agent.desired.conntrack_helpers import helper_omissions
 from dvr_agent.desired.features import omitted_texts, unserved_warnings
 from dvr_agent.desired.fip import base_state, slice_state
+from dvr_agent.desired.ha import refusal, with_virtual_router
 from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.desired.qos import unlimited_texts
@@ -40,12 +41,19 @@ class DesiredRouter:
     warnings: tuple[str, ...] = ()
     omitted: tuple[str, ...] = ()
 
+    @property
+    def shared_by_hosts(self) -> NamespaceState | None:
+        """The namespace of an HA router whose addresses the hosts share by VRRP; None if there is none here."""
+        return next((one for one in (self.snat, self.qrouter) if one is not None and one.virtual_router), None)
+
 
 def desired_router(view: HostView, allocations: HostAllocations) -> DesiredRouter:
     """Compute the desired state of a router.  The order of lists in the document does not matter."""
     view = _with_allocations(view, allocations)
     router = view.router
     central = central_state(view, view.central) if view.central is not None else None
+    if central is not None:
+        central = with_virtual_router(view, central[0], allocations.is_master), central[1]
     qrouter, in_qrouter = qrouter_state(view, allocations) if router.distributed or central is None else central
     used = set(in_qrouter)
     base = piece = snat = None
@@ -60,7 +68,7 @@ def desired_router(view: HostView, allocations: HostAllocations) -> DesiredRoute
     whole = DesiredRouter(qrouter, base, piece, snat)
     found, no_ipv6 = _where_ipv6_is(whole, view, allocations)
     left_out = (*omitted_texts(router, view.settings), *helper_omissions(view), *ndp_proxy.ndp_omissions(view))
-    omitted = (*left_out, *unlimited_texts(view), *no_ipv6)
+    omitted = (*left_out, *unlimited_texts(view), *no_ipv6, *filter(None, [refusal(view)]))
     unserved = [*unserved_warnings(router, view.settings), *ndp_proxy.ndp_warnings(view)]
     warnings = (*_warnings(view, used), *unserved, *_reply_warnings(view, in_qrouter), *_conceded_warnings(allocations))
     return replace(found, warnings=warnings, omitted=omitted)

@@ -61,7 +61,7 @@ from dvr_agent.state.route import DEFAULT_V6, MAIN_TABLE, Hop, Route, make_route
 from dvr_agent.state.rule import KERNEL_RULES
 from dvr_agent.state.sysctl import Sysctl
 
-OWNERSHIP = Ownership(prefixes=(names.CSNAT, names.GATEWAY), kernel_rules=True, limited=names.LIMITED)
+OWNERSHIP = Ownership(prefixes=(names.CSNAT, names.GATEWAY, names.HA), kernel_rules=True, limited=names.LIMITED)
 
 
 class Outside(NamedTuple):

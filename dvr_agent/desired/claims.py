@@ -16,7 +16,7 @@ from dvr_agent.desired import names
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.desired.names import STEM
 from dvr_agent.model.features import Features, ForwardingIp
-from dvr_agent.model.router import FloatingIp, Omission, Router, RouterPort
+from dvr_agent.model.router import FloatingIp, HaInterface, Omission, Router, RouterPort
 
 DEVICE, PAIR, ADDRESS, MAC, BRIDGE = "device", "pair", "address", "mac", "bridge"
 """Kinds of claims: the first word of a key."""
@@ -56,6 +56,7 @@ class Parts(NamedTuple):
     fips: Iterable[FloatingIp]
     forwarding: Iterable[ForwardingIp]
     has_pair: bool
+    ha: HaInterface | None = None
 
 
 def claims_here(view: HostView) -> tuple[Claim, ...]:
@@ -64,7 +65,8 @@ def claims_here(view: HostView) -> tuple[Claim, ...]:
     csnat = [port for port in router.snat_interfaces if port.admin_state_up] if view.snat_here else []
     fips = (*view.local_fips, *view.central_fips)
     has_pair = view.agent_gateway is not None
-    return _claims(router, Parts(view.interfaces, csnat, view.gateway_here, fips, view.forwarding_ips, has_pair))
+    parts = Parts(view.interfaces, csnat, view.gateway_here, fips, view.forwarding_ips, has_pair, view.ha_interface)
+    return _claims(router, parts)
 
 
 def claims_anywhere(router: Router) -> tuple[Claim, ...]:
@@ -82,6 +84,7 @@ def own_claims_anywhere(router: Router) -> tuple[Claim, ...]:
         router.floating_ips,
         router.features.forwarding_ips,
         bool(router.agent_gateways),
+        router.ha_interface,
     )
     return _claims(router, parts)
 
@@ -125,15 +128,21 @@ def _claims(router: Router, parts: Parts) -> tuple[Claim, ...]:
             found.append(Claim(bridge, port.network_id, _path(section, port.id, "network_id"), port.network_id))
     if parts.gateway is not None:
         found += _of_port("gw_port", parts.gateway, router.id)
+    if parts.ha is not None:
+        found += _of_port("_ha_interface", parts.ha.port, router.id)
     if router.gateway is not None:
-        for section, fips in (("_floatingips", parts.fips), ("_pf_floatingips", parts.forwarding)):
-            for fip in fips:
-                key = address_key(router.gateway.network_id, fip.address)
-                path = _path(section, fip.id, "floating_ip_address")
-                found.append(Claim(key, router.id, path, str(fip.address)))
+        found += _of_fips(router, router.gateway, parts)
     if parts.has_pair:
         found.append(Claim(pair_key(router.id), router.id, "$.id", router.id))
     return tuple(found)
+
+
+def _of_fips(router: Router, gateway: RouterPort, parts: Parts) -> Iterator[Claim]:
+    for section, fips in (("_floatingips", parts.fips), ("_pf_floatingips", parts.forwarding)):
+        for fip in fips:
+            key = address_key(gateway.network_id, fip.address)
+            path = _path(section, fip.id, "floating_ip_address")
+            yield Claim(key, router.id, path, str(fip.address))
 
 
 def _of_port(section: str, port: RouterPort, thing: str) -> Iterator[Claim]:
@@ -150,7 +159,7 @@ def _mac_key(port: RouterPort) -> str:
 
 def _path(section: str, object_id: str, key: str) -> str:
     """Return a place in the document; objects of a list by their id: the model does not keep their order."""
-    return f"$.{section}.{key}" if section == "gw_port" else f'$.{section}[id "{object_id}"].{key}'
+    return f"$.{section}.{key}" if section in ("gw_port", "_ha_interface") else f'$.{section}[id "{object_id}"].{key}'
 
 
 # --- the router without what another one has ----------------------------------------------------------------------
@@ -169,6 +178,7 @@ def without(router: Router, view: HostView, refused: Mapping[str, Omission]) -> 
         # The other namespaces of a distributed router need to know the gateway port.
         gateway = kept or gateway if router.distributed else kept
     listed = [] if pair_key(router.id) in refused else [*router.agent_gateways]
+    ha = router.ha_interface
     left = [port for port in listed if not any(claim.key in refused for claim in gateway_claims(port))]
     fips: list[FloatingIp] = []
     lost: list[FloatingIp] = []
@@ -181,6 +191,7 @@ def without(router: Router, view: HostView, refused: Mapping[str, Omission]) -> 
         interfaces=_ports(router.interfaces, refused),
         snat_interfaces=_ports(router.snat_interfaces, refused) if view.snat_here else router.snat_interfaces,
         agent_gateways=tuple(left),
+        ha_interface=ha if ha is None or _usable(ha.port, refused) == ha.port else None,
         floating_ips=tuple(fips),
         features=_features(router, view, refused, has_snat),
         omitted=(*router.omitted, *refused.values()),

@@ -30,7 +30,7 @@ BASE_SYSCTLS = (
 NONLOCAL_BIND = Sysctl("ipv4/ip_nonlocal_bind", "1")
 
 QROUTER_OWNERSHIP = Ownership(
-    (names.INTERNAL, names.ROUTER_TO_FIP, names.GATEWAY),
+    (names.INTERNAL, names.ROUTER_TO_FIP, names.GATEWAY, names.HA),
     rules=RuleOwner.QROUTER,
     kernel_rules=True,
     limited=names.LIMITED,

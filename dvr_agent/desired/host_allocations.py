@@ -39,6 +39,7 @@ class HostAllocations:
     :ivar conceded: subnets in the external address scope whose route in the fip namespace belongs to another router
     :ivar without_ipv6: namespaces in which IPv6 is off, and the parameter that says so
     :ivar forwardings: rules in the kernel for port forwardings; empty unless the objects are not known: then they stay
+    :ivar is_master: this host is the master of the HA router's virtual router
     :ivar marks: (address scope, mark), sorted; empty unless connections carry marks of neutron-l3-agent
     :ivar missing_helpers: conntrack helpers of the router that this kernel lacks
     :ivar found_proxies: (namespace, address) of the proxied neighbours found, sorted; empty if the router's are known
@@ -50,6 +51,7 @@ class HostAllocations:
     conceded: tuple[str, ...] = ()
     without_ipv6: frozenset[tuple[str, str]] = frozenset()
     forwardings: tuple[FilterRule, ...] = ()
+    is_master: bool = False
     missing_helpers: frozenset[MissingHelper] = frozenset()
     found_proxies: tuple[tuple[str, str], ...] = ()
 

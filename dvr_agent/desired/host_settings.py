@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv6Address
 
@@ -15,6 +15,27 @@ class AgentMode(Enum):
     DVR = "dvr"
     DVR_SNAT = "dvr_snat"
     DVR_NO_EXTERNAL = "dvr_no_external"
+
+
+class VrrpAuth(Enum):
+    """Neutron's ``ha_vrrp_auth_type``: authentication of VRRP advertisements."""
+
+    AH = "AH"
+    PASS = "PASS"
+
+
+@dataclass(frozen=True, slots=True)
+class VrrpSettings:
+    """What all hosts of an HA router have to agree on, beside its document.
+
+    :ivar interval: seconds between two advertisements (``ha_vrrp_advert_int``)
+    :ivar auth: ``ha_vrrp_auth_type``, of no account without a password
+    :ivar password: ``ha_vrrp_auth_password``, a secret
+    """
+
+    interval: int = 2
+    auth: VrrpAuth = VrrpAuth.PASS
+    password: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +51,7 @@ class HostSettings:
     :ivar ipv6: this kernel has IPv6 (it was not booted with ``ipv6.disable=1``)
     :ivar extensions: L3 agent extensions that are served (``[agent] extensions``); objects of others are not built
     :ivar no_limits: why this kernel can limit no bandwidth; empty: it can
+    :ivar vrrp: of HA routers
     :ivar ipv6_gateway: link-local IPv6 next hop of gateway ports without an IPv6 subnet, None to learn one
     """
 
@@ -44,3 +66,4 @@ class HostSettings:
     ipv6_gateway: IPv6Address | None = None
     extensions: frozenset[Extension] = frozenset()
     no_limits: str = ""
+    vrrp: VrrpSettings = VrrpSettings()

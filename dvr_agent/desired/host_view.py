@@ -17,7 +17,7 @@ from dvr_agent.desired.scope_marks import scope_marks
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.extensions import Extension
 from dvr_agent.model.features import ForwardingIp
-from dvr_agent.model.router import FixedIp, FloatingIp, Router, RouterPort, Subnet
+from dvr_agent.model.router import FixedIp, FloatingIp, HaInterface, Router, RouterPort, Subnet
 from dvr_agent.state.filter import Family, FilterRule
 
 
@@ -98,11 +98,22 @@ class HostView:
         return tuple(port for port in self.router.interfaces if port.admin_state_up)
 
     @cached_property
+    def ha_interface(self) -> HaInterface | None:
+        """The port by which this host speaks VRRP for the router, None if it does not."""
+        return self.router.ha_interface if self.settings.mode is AgentMode.DVR_SNAT and self.router.ha else None
+
+    @cached_property
     def snat_here(self) -> bool:
-        """True if the snat namespace of this router belongs on this host; a legacy router has none."""
+        """True if the snat namespace of this router belongs on this host; a legacy router has none.
+
+        An HA router has it on each host that takes part in its VRRP, also without a gateway.
+        """
         router, settings = self.router, self.settings
-        is_gateway_host = router.gateway is not None and router.gateway_host == settings.host
-        return router.distributed and settings.mode is AgentMode.DVR_SNAT and is_gateway_host
+        if not router.distributed or settings.mode is not AgentMode.DVR_SNAT:
+            return False
+        if router.ha:
+            return self.ha_interface is not None
+        return router.gateway is not None and router.gateway_host == settings.host
 
     @cached_property
     def central(self) -> CentralNamespace | None:
@@ -207,14 +218,15 @@ def is_left_alone(router: Router, settings: HostSettings) -> bool:
 def left_alone_reason(router: Router, settings: HostSettings) -> str:
     """Return why this agent neither builds nor removes a router on this host; empty if it builds it.
 
-    A legacy router is built as a whole on one host: neutron-server lists it for that host only.
+    A legacy router is built as a whole on one host: neutron-server lists it for that host only; an HA one for all hosts
+    that have a port in its HA network, and for others that have nothing to do with it.
     """
-    if router.ha:
-        return "HA: not supported here"
     if router.distributed:
         return ""
     if settings.mode is not AgentMode.DVR_SNAT:
         return f"not distributed: agent_mode is {settings.mode.value}, such routers are built on hosts with dvr_snat"
+    if router.ha:
+        return "" if router.ha_interface is not None else "HA: it has no HA port (_ha_interface) on this host"
     if router.gateway is not None and router.gateway_host not in (None, "", settings.host):
         return f"not distributed: its host is {router.gateway_host} (gw_port_host)"
     return ""

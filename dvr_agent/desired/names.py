@@ -12,8 +12,8 @@ DEVICE_LENGTH = 14
 
 QROUTER, FIP, SNAT = "qrouter-", "fip-", "snat-"
 INTERNAL, ROUTER_TO_FIP, FIP_TO_ROUTER = "qr-", "rfp-", "fpr-"
-AGENT_GATEWAY, GATEWAY, CSNAT = "fg-", "qg-", "sg-"
-PORT_PREFIXES = (INTERNAL, CSNAT, GATEWAY, AGENT_GATEWAY)
+AGENT_GATEWAY, GATEWAY, CSNAT, HA = "fg-", "qg-", "sg-", "ha-"
+PORT_PREFIXES = (INTERNAL, CSNAT, GATEWAY, AGENT_GATEWAY, HA)
 """Devices of ports; their other ends are on a bridge."""
 LIMITED = (ROUTER_TO_FIP, GATEWAY)
 """Devices by the beginning of their name on which all bandwidth limits are ours."""

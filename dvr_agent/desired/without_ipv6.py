@@ -16,6 +16,7 @@ from dvr_agent.model.router import Router
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.rule import KERNEL_RULES
 from dvr_agent.state.sysctl import Sysctl
+from dvr_agent.state.virtual_router import VirtualRouterState
 
 DISABLE_IPV6 = Sysctl("ipv6/conf/all/disable_ipv6", "1")
 """The parameter, with the value that means that a namespace has no IPv6."""
@@ -36,6 +37,7 @@ def ipv4_part(state: NamespaceState, absent: bool) -> NamespaceState:
         proxy_neighbours=frozenset(),
         neighbours=frozenset(one for one in state.neighbours if ":" not in one.dst),
         announcements=tuple(one for one in state.announcements if ":" not in one.address),
+        virtual_router=_ipv4_part_of(state.virtual_router),
     )
     if not absent:
         return state
@@ -46,12 +48,24 @@ def ipv4_part(state: NamespaceState, absent: bool) -> NamespaceState:
     )
 
 
+def _ipv4_part_of(virtual_router: VirtualRouterState | None) -> VirtualRouterState | None:
+    if virtual_router is None:
+        return None
+    return replace(
+        virtual_router,
+        addresses=tuple(one for one in virtual_router.addresses if ":" not in one.cidr),
+        routes=tuple(one for one in virtual_router.routes if ":" not in one.dst),
+    )
+
+
 def omission_text(state: NamespaceState, parameter: str) -> str:
     """Return which IPv6 addresses of a document are left out of a namespace, and why; empty if it asks for none.
 
     :param parameter: the one that says so, empty if the kernel has no IPv6 at all
     """
-    addresses = sorted(one.cidr for one in state.addresses if ":" in one.cidr)
+    held = state.virtual_router.addresses if state.virtual_router is not None else ()
+    found = (one.cidr for one in (*state.addresses, *held) if ":" in one.cidr)
+    addresses = sorted(one for one in found if not one.startswith("fe80:"))
     if not addresses:
         return ""
     off = f"net.{parameter.replace('/', '.')} is 1 there"

@@ -27,11 +27,11 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 
 from dvr_agent import __version__
+from dvr_agent.control.unix_socket import may_control
 from dvr_agent.errors import ServiceError
 from dvr_agent.metadata import control_protocol
 from dvr_agent.metadata.control_protocol import Message
 from dvr_agent.metadata.settings import ProxySettings
-from dvr_agent.metadata_proxy.control_socket import may_control
 from dvr_agent.metadata_proxy.event_loop import readable
 from dvr_agent.metadata_proxy.proxy_state import ProxyState
 from dvr_agent.metadata_proxy.served_routers import ServedRouters

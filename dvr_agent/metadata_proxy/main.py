@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from dvr_agent import logs
+from dvr_agent.control.unix_socket import open_control_socket, remove_control_socket
 from dvr_agent.errors import DvrError, exit_code
 from dvr_agent.metadata.settings import ProxySettings
 from dvr_agent.metadata_proxy import options
 from dvr_agent.metadata_proxy.control_server import ControlServer
-from dvr_agent.metadata_proxy.control_socket import open_control_socket, remove_control_socket
 from dvr_agent.metadata_proxy.fd_budget import FdBudget, raise_limit
 from dvr_agent.metadata_proxy.proxy_state import ProxyState
 from dvr_agent.metadata_proxy.served_routers import ServedRouters
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exit_code(exc)
     path = conf.metadata_proxy.control_socket
     try:
-        control_socket = open_control_socket(path)
+        control_socket = open_control_socket(path, options.PROG, "metadata_proxy")
     except DvrError as exc:
         reason, code = str(exc), exit_code(exc)
     else:

@@ -72,6 +72,7 @@ class Result:
     :ivar built: the document's router without what other routers have
     :ivar undone: (``state.namespace.thing_of``) of what was refused, and of what was skipped because of it
     :ivar staying: only of a removal of stale objects: ids of routers of which something could not be removed
+    :ivar is_master: this host is the master of the HA router; None: it takes no part in its VRRP
     :ivar arp: the frames that were sent for the announcements of IPv4 addresses
     """
 
@@ -86,6 +87,7 @@ class Result:
     undone: frozenset[Hashable] = frozenset()
     staying: frozenset[str] = frozenset()
     arp: GratuitousArp = GratuitousArp.BOTH
+    is_master: bool | None = None
 
 
 class RefusedError(DvrError):

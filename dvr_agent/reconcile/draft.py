@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from dvr_agent.desired.build import DesiredRouter, desired_router
+from dvr_agent.desired.ha import refusal
 from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView, is_left_alone, make_view
@@ -20,6 +21,7 @@ from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import forwardings_in_use, marks_in_use
+from dvr_agent.services.vrrp.place import VrrpPlace
 from dvr_agent.state.filter import FilterRule
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership
@@ -54,6 +56,14 @@ class Draft:
     def served(self) -> Router:
         """The router as its services see it: without IPv6 where its namespace has none."""
         return advertising(self.view.router, self.allocated.ipv6_off, not self.view.settings.ipv6)
+
+    @property
+    def place(self) -> VrrpPlace:
+        """The router's virtual router, as the service that speaks VRRP sees it."""
+        shared, router_id = self.state.shared_by_hosts, self.view.router.id
+        if shared is None or refusal(self.view):
+            return VrrpPlace(router_id, self.view.central.name if self.view.central is not None else "")
+        return VrrpPlace(router_id, shared.name, shared.virtual_router, self.allocated.is_master)
 
 
 class Drafts:
@@ -93,6 +103,7 @@ class Drafts:
             conceded=conceded,
             without_ipv6=known.without_ipv6,
             forwardings=known.forwardings,
+            is_master=known.is_master,
             missing_helpers=missing_helpers(self._kernel.iptables, view),
         )
         return Draft(view, allocated, self._desired(view, allocated))
@@ -147,9 +158,11 @@ class Drafts:
             conceded=draft.allocated.conceded,
             without_ipv6=self._without_ipv6(draft),
             forwardings=self._forwardings(draft),
+            is_master=is_master(draft),
             missing_helpers=draft.allocated.missing_helpers,
             found_proxies=found_proxies(draft.view, (draft.qrouter, draft.slice, draft.snat)),
         )
+        self._memory.router(draft.view.router.id).is_master = allocated.is_master
         if allocated == draft.allocated:
             return False
         draft.allocated, draft.state = allocated, self._desired(draft.view, allocated)
@@ -215,6 +228,15 @@ class Drafts:
         if memory.scope_marks is None:
             memory.scope_marks = marks_in_use(draft.view, draft.qrouter, draft.snat)
         return memory.scope_marks
+
+
+def is_master(draft: Draft) -> bool:
+    """Return True if this host is the master of an HA router: its namespace has the primary virtual address."""
+    wanted = draft.state.shared_by_hosts
+    if wanted is None or wanted.virtual_router is None:
+        return False
+    observed = [one for one in (draft.qrouter, draft.snat) if one is not None and one.name == wanted.name]
+    return any(wanted.virtual_router.primary in one.addresses for one in observed)
 
 
 def _has_ipv6(state: NamespaceState) -> bool:

@@ -55,11 +55,13 @@ class Judgement(NamedTuple):
 
     :ivar lost: events were lost or thrown away, so that only an audit finds what they would have told
     :ivar more: there may be more events
+    :ivar switched: ids of HA routers of which this host has become, or ceased to be, the master
     """
 
     findings: tuple[Finding, ...] = ()
     lost: str = ""
     more: bool = False
+    switched: tuple[str, ...] = ()
 
 
 class Events(Protocol):
@@ -104,6 +106,10 @@ class DriftJudge:
         self._stems: dict[str, str] = {}
         """Stem of a router's id, as device names have it → its id."""
         self._batches = 0
+        self._followed: set[str] = set()
+        """Ids of HA routers whose namespaces are heard."""
+        self._unfollowed: set[str] = set()
+        """Ids of those that were not read since."""
 
     def judge(self, own: str = "") -> Judgement:
         """Read one batch of events.
@@ -120,7 +126,8 @@ class DriftJudge:
             self._batches = 0
             self.events.discard()
             return Judgement(lost=f"more than {STORM * BATCH} events in a row were not looked at")
-        return Judgement(tuple(self._findings(self._foreign(events, own) if own else events)), more=more)
+        switched = tuple(self._switched(events))
+        return Judgement(tuple(self._findings(self._foreign(events, own) if own else events)), "", more, switched)
 
     def job_ended(self, router_id: str) -> None:
         """Hear the namespaces of a router that a job has worked on, and note its ports."""
@@ -130,9 +137,13 @@ class DriftJudge:
             self._note_ports(router_id, known, desired)
         for state in _states(desired):
             self.events.listen(state.name)
+        if desired is not None and desired.shared_by_hosts is not None and router_id not in self._followed:
+            self._followed.add(router_id)
+            self._unfollowed.add(router_id)  # its state may have changed before its namespace was heard
 
     def forget_gone(self) -> None:
         """Forget routers that the host memory knows no more, and their ports: a stale sweep has removed them."""
+        self._followed = {one for one in self._followed if self._memory.desired_of(one) is not None}
         for router_id, known in list(self._known.items()):
             if self._memory.desired_of(router_id) is None:
                 self._note_ports(router_id, known, None)
@@ -149,6 +160,21 @@ class DriftJudge:
                 kept[router_id] = kept.get(router_id, 0) + 1
                 if kept[router_id] <= MANY:
                     yield Finding(router_id, thing_of(event.namespace, event.item), _text(event), owner_of(event.port))
+
+    def _switched(self, events: Iterable[Event]) -> Iterator[str]:
+        """Yield the HA routers whose primary virtual address has come or gone since their last job has read it."""
+        last: dict[str, bool] = {}
+        for event in events:
+            parsed = names.parse_namespace(event.namespace) if isinstance(event.item, Address) else None
+            desired = self._memory.desired_of(parsed[1]) if parsed is not None else None
+            shared = desired.shared_by_hosts if desired is not None else None
+            if parsed is None or shared is None or shared.virtual_router is None or shared.name != event.namespace:
+                continue
+            if event.item == shared.virtual_router.primary:
+                last[parsed[1]] = event.present
+        yield from self._unfollowed
+        self._unfollowed.clear()
+        yield from (one for one, is_master in last.items() if is_master != self._memory.is_master(one))
 
     def _of_namespace(self, event: Event) -> Iterator[str]:
         """Yield the routers of which an event in one of our namespaces is drift."""
@@ -248,6 +274,8 @@ def is_drift(desired: NamespaceState, event: Event) -> bool:
         return True
     if isinstance(item, Link) and item.name == LOOPBACK:
         return desired.ownership.kernel_rules and not (event.present and item.up)
+    if desired.virtual_router is not None and desired.virtual_router.holds(item):
+        return False
     kind = KIND_OF[type(item)]
     wanted = desired.of_kind(kind)
     if not event.present:

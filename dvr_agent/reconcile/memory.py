@@ -44,6 +44,7 @@ class RouterMemory:
         read yet.  Our own rules keep these marks, so that they need not be read again
     :ivar without_ipv6: (namespace, parameter) of those in which IPv6 was off when they were last read
     :ivar forwardings: rules for port forwardings when they were last read, where only the kernel knows them
+    :ivar is_master: this host was the master of the HA router when its namespace was last read
     :ivar desired: the last desired state, after the three values from which it was computed
     :ivar post_commit: post-commit work of a job that runs, or failed half way
     :ivar in_sync: the desired state with which the namespaces agreed when all of them was last read; None: not known
@@ -54,6 +55,7 @@ class RouterMemory:
     scope_marks: tuple[tuple[str, int], ...] | None = None
     without_ipv6: frozenset[tuple[str, str]] = frozenset()
     forwardings: tuple[FilterRule, ...] = ()
+    is_master: bool = False
     desired: tuple[Router, RouterPort | None, HostAllocations, DesiredRouter] | None = None
     post_commit: PostCommit | None = None
     in_sync: DesiredRouter | None = None
@@ -136,6 +138,11 @@ class HostMemory:
         """Return the last desired state of a router, None if there was none."""
         memory = self._routers.get(router_id)
         return memory.desired[3] if memory is not None and memory.desired is not None else None
+
+    def is_master(self, router_id: str) -> bool:
+        """Return True if this host was the master of an HA router when its namespace was last read."""
+        memory = self._routers.get(router_id)
+        return memory is not None and memory.is_master
 
     def routers_on(self, network: str) -> Iterator[str]:
         """Yield the ids of the routers whose desired state has a slice of the fip namespace of a network."""

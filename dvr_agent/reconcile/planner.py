@@ -133,7 +133,7 @@ class Planner:
         plan = Plan(
             f"router {router.id}",
             warnings=draft.state.warnings,
-            services=self.services.plan(draft.served),
+            services=self.services.plan(draft.served, draft.place),
             omitted=draft.state.omitted,
             hindrances=(*hindrances, *self._attach.hindrances(router.networks)),
         )

@@ -14,6 +14,7 @@ from dvr_agent.attach.api import OuterPort
 from dvr_agent.kernel.api import DroppingChain
 from dvr_agent.model.router import Router
 from dvr_agent.services.bundle import ServiceChange
+from dvr_agent.services.vrrp.place import VrrpPlace
 from dvr_agent.state.filter import Family, Table, TableKey, Transport
 from dvr_agent.state.limit import Limit
 from dvr_agent.state.link import Port
@@ -129,7 +130,7 @@ class ServiceReader(Protocol):
     def troubles(self) -> list[str]:
         """Reasons why a service cannot work on this host."""
 
-    def plan(self, router: Router) -> tuple[ServiceChange, ...]:
+    def plan(self, router: Router, place: VrrpPlace | None = None) -> tuple[ServiceChange, ...]:
         """Return the changes that serving a router would make."""
 
     def plan_remove(self, router_id: str) -> tuple[ServiceChange, ...]:

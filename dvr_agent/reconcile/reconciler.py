@@ -92,6 +92,8 @@ class RouterReconciler:
         post_commit = self.memory.post_commit(router.id)
         self.memory.claim_slice(job.draft.view)
         try:
+            if self.services.leave_vrrp(job.draft.place):  # its addresses may have gone
+                first = job = self.planner.plan_router(router, in_resync, document)
             with self.memory.doubting(lambda: self.memory.slices_of(router.id)):
                 with self._tables_reserved(job.jobs):
                     missing = repaired = self._executor.apply(job.jobs, post_commit, job.paths, arp)
@@ -119,14 +121,17 @@ class RouterReconciler:
         plan = first.done(repaired)
         log_takeover(plan)
         there = not missing.lacks_namespace(job.draft.view.qrouter)  # they serve from inside
-        trouble = self.services.apply(job.draft.served) if there else ()
+        trouble = self.services.apply(job.draft.served, job.draft.place) if there else ()
         if trouble or not there:  # which of their changes were made is not known
             plan = replace(plan, services=())
         rivals = tuple(sorted(self.memory.claims.take_rivals()))
         seconds = time.perf_counter() - started
         undone = frozenset(missing.undone | repaired.undone)
         built = job.draft.view.router
-        result = Result(plan, seconds, announced, deleted, trouble, affected, rivals, built, undone, arp=arp)
+        is_master = job.draft.place.is_master if job.draft.place.state is not None else None
+        result = Result(
+            plan, seconds, announced, deleted, trouble, affected, rivals, built, undone, arp=arp, is_master=is_master
+        )
         if missing:
             raise RefusedError(missing.errors, missing.held, result)
         return result

@@ -8,7 +8,7 @@ from typing import Protocol
 from dvr_agent.model.router import Router
 
 
-class RouterService(Protocol):
+class Service(Protocol):
     """One kind of service, for all routers of this host.
 
     All methods but :meth:`fileno` and :meth:`status` block and are called from one thread, the one that works on
@@ -18,18 +18,6 @@ class RouterService(Protocol):
     """
 
     name: str
-
-    def plan(self, router: Router) -> list[str]:
-        """Return the changes that :meth:`apply` would make, as lines like ``Change.text``; empty if there are none.
-
-        The router's namespace need not exist yet.  Writes nothing.
-        """
-
-    def apply(self, router: Router) -> None:
-        """Serve the router, whose namespaces are in sync.
-
-        :raises ServiceError: the router is not served; the call may be repeated
-        """
 
     def plan_remove(self, router_id: str) -> list[str]:
         """Return the changes that :meth:`remove` would make, as lines."""
@@ -63,3 +51,19 @@ class RouterService(Protocol):
 
     def close(self) -> None:
         """Close our descriptors at the end of the agent; the services go on."""
+
+
+class RouterService(Service, Protocol):
+    """A service that acts on a router's document: radvd, or the metadata proxy."""
+
+    def plan(self, router: Router) -> list[str]:
+        """Return the changes that :meth:`apply` would make, as lines like ``Change.text``; empty if there are none.
+
+        The router's namespace need not exist yet.  Writes nothing.
+        """
+
+    def apply(self, router: Router) -> None:
+        """Serve the router, whose namespaces are in sync.
+
+        :raises ServiceError: the router is not served; the call may be repeated
+        """

@@ -6,10 +6,12 @@ import logging
 import select
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from dvr_agent.errors import ServiceError, ServiceFatalError
 from dvr_agent.model.router import Router
-from dvr_agent.services.api import RouterService
+from dvr_agent.services.api import RouterService, Service
+from dvr_agent.services.vrrp.place import VrrpPlace, VrrpService
 
 LOG = logging.getLogger(__name__)
 
@@ -28,32 +30,57 @@ class ServiceChange:
 
 
 class Services:
-    """Calls all services in turn (methods of ``RouterService``); a service that fails does not stop the others."""
+    """Calls all services in turn (methods of ``RouterService``); a service that fails does not stop the others.
 
-    def __init__(self, services: Sequence[RouterService] = ()) -> None:
-        self._services = tuple(services)
+    :param vrrp: speaks VRRP for HA routers; None: nothing does
+    """
+
+    def __init__(self, services: Sequence[RouterService] = (), vrrp: VrrpService | None = None) -> None:
+        self._of_routers, self._vrrp = tuple(services), vrrp
+        self._services: tuple[Service, ...] = (*services, *([vrrp] if vrrp is not None else []))
         self._poll = select.epoll()
         for service in self._services:
             self._poll.register(service.fileno(), select.EPOLLIN)
 
-    def plan(self, router: Router) -> tuple[ServiceChange, ...]:
-        """Return the changes that :meth:`apply` would make."""
-        return self._lines(router.id, lambda service: service.plan(router))
+    def plan(self, router: Router, place: VrrpPlace | None = None) -> tuple[ServiceChange, ...]:
+        """Return the changes that :meth:`apply` would make.
+
+        :param place: of the router's virtual router
+        """
+        asked = [(service.name, partial(service.plan, router)) for service in self._of_routers]
+        if self._vrrp is not None and place is not None:
+            asked.append((self._vrrp.name, partial(self._vrrp.plan, place)))
+        return self._lines(router.id, asked)
 
     def plan_remove(self, router_id: str) -> tuple[ServiceChange, ...]:
         """Return the changes that :meth:`remove` would make."""
-        return self._lines(router_id, lambda service: service.plan_remove(router_id))
+        asked = [(service.name, partial(service.plan_remove, router_id)) for service in self._services]
+        return self._lines(router_id, asked)
 
-    def apply(self, router: Router) -> tuple[str, ...]:
-        """Serve the router; returns the errors of services that do not serve it."""
-        return tuple(str(error) for error in self._each(lambda service: service.apply(router)))
+    def apply(self, router: Router, place: VrrpPlace | None = None) -> tuple[str, ...]:
+        """Serve the router; returns the errors of services that do not serve it.
+
+        :param place: of the router's virtual router
+        """
+        calls = [(service.name, partial(service.apply, router)) for service in self._of_routers]
+        if self._vrrp is not None and place is not None:
+            calls.append((self._vrrp.name, partial(self._vrrp.apply, place)))
+        return tuple(str(error) for error in _each(calls))
+
+    def leave_vrrp(self, place: VrrpPlace) -> bool:
+        """End VRRP of a router that is none of VRRP's any more, before its namespaces change.
+
+        :returns: True if it was ended, so that the namespace has to be read again
+        :raises ServiceError: a process does not end
+        """
+        return self._vrrp is not None and place.state is None and self._vrrp.leave(place)
 
     def remove(self, router_id: str) -> None:
         """End the services of a router.
 
         :raises ServiceError: the first error; all services were tried
         """
-        for error in self._each(lambda service: service.remove(router_id)):
+        for error in _each([(service.name, partial(service.remove, router_id)) for service in self._services]):
             raise error
 
     def routers(self) -> set[str]:
@@ -95,13 +122,14 @@ class Services:
             service.close()
         self._poll.close()
 
-    def _lines(self, router_id: str, ask: Callable[[RouterService], Collection[str]]) -> tuple[ServiceChange, ...]:
+    @staticmethod
+    def _lines(router_id: str, asked: Sequence[tuple[str, Callable[[], Collection[str]]]]) -> tuple[ServiceChange, ...]:
         found = []
-        for service in self._services:
+        for name, ask in asked:
             try:
-                found += [ServiceChange(service.name, router_id, line) for line in ask(service)]
+                found += [ServiceChange(name, router_id, line) for line in ask()]
             except ServiceError as exc:  # apply() will raise it again
-                LOG.debug("%s: %s", service.name, exc)
+                LOG.debug("%s: %s", name, exc)
         return tuple(found)
 
     @staticmethod
@@ -119,12 +147,13 @@ class Services:
                 LOG.warning("%s", reason)
         return found
 
-    def _each(self, call: Callable[[RouterService], None]) -> list[ServiceError]:
-        errors = []
-        for service in self._services:
-            try:
-                call(service)
-            except ServiceError as exc:
-                LOG.debug("%s: %s", service.name, exc)
-                errors.append(exc)
-        return errors
+
+def _each(calls: Sequence[tuple[str, Callable[[], None]]]) -> list[ServiceError]:
+    errors = []
+    for name, call in calls:
+        try:
+            call()
+        except ServiceError as exc:
+            LOG.debug("%s: %s", name, exc)
+            errors.append(exc)
+    return errors

@@ -1,4 +1,4 @@
-"""Adopts, starts, reloads, ends and watches helper processes of routers.  Used by ``radvd``.
+"""Adopts, starts, reloads, ends and watches helper processes of routers.  Used by ``radvd`` and ``keepalived``.
 
 A helper makes itself a daemon: it is no child of the agent, and outlives it.  It is ours if three things agree: the
 number in its process id file, the configuration file in its command line, and its network namespace.
@@ -25,6 +25,7 @@ LOG = logging.getLogger(__name__)
 TERM_SECONDS, KILL_SECONDS = 3.0, 3.0
 STABLE_SECONDS = 60.0
 """A helper that has run for so long and dies is started again at once."""
+PID_FILE_SECONDS, PID_FILE_STEP = 1.0, 0.005
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 
 
@@ -144,7 +145,7 @@ class Children:
         except ServiceError:
             self.processes.forget()  # a helper that was too slow may run by now
             raise
-        process = _find(program)
+        process = _await(program)
         if process is None:
             raise ServiceError(f"{self._name} ended right after its start; {journal(self._name)}")
         self._watch(key, program, process)
@@ -173,12 +174,13 @@ class Children:
         """
         _end_all(self._name, self._stale(key, program))
 
-    def end(self, key: str, program: Program) -> None:
+    def end(self, key: str, program: Program, number: signal.Signals = signal.SIGTERM) -> None:
         """End the helper, with every process that runs with its configuration file.
 
+        :param number: signal to begin with
         :raises ServiceError: a process does not end, or the process id file cannot be removed
         """
-        _end_all(self._name, self._all(key, program))
+        _end_all(self._name, self._all(key, program), number)
         self._unwatch(key)
         try:
             securefiles.remove(program.pid_file)
@@ -261,14 +263,14 @@ class Children:
         return _open_all(pids, program)
 
 
-def _end_all(name: str, processes: list[Process]) -> None:
-    """End processes, with SIGKILL if SIGTERM does not suffice, and close their descriptors.
+def _end_all(name: str, processes: list[Process], number: signal.Signals = signal.SIGTERM) -> None:
+    """End processes, with SIGKILL if the signal does not suffice, and close their descriptors.
 
     :raises ServiceError: a process does not end
     """
     try:
         for process in processes:
-            _send(name, process, signal.SIGTERM)
+            _send(name, process, number)
         deadline = time.monotonic() + TERM_SECONDS
         for process in processes:
             if not process.wait(max(deadline - time.monotonic(), 0)):
@@ -285,6 +287,16 @@ def _find(program: Program) -> Process | None:
     """Open the process of the process id file, if it is this helper, in any namespace."""
     pid = read_pid_file(program.pid_file)
     return None if pid is None else _open(pid, program)
+
+
+def _await(program: Program) -> Process | None:
+    """Open the process of the process id file; keepalived writes it a moment after it has become a daemon."""
+    deadline = time.monotonic() + PID_FILE_SECONDS
+    process = _find(program)
+    while process is None and time.monotonic() < deadline:
+        time.sleep(PID_FILE_STEP)
+        process = _find(program)
+    return process
 
 
 def _open(pid: int, program: Program) -> Process | None:

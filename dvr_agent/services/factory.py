@@ -6,12 +6,16 @@ from dvr_agent.config import Settings
 from dvr_agent.errors import ConfigError
 from dvr_agent.services.api import RouterService
 from dvr_agent.services.bundle import Services
+from dvr_agent.services.keepalived.service import KeepalivedService
 from dvr_agent.services.metadata.control_client import ControlClient
 from dvr_agent.services.metadata.haproxy import L3AgentHaproxies
 from dvr_agent.services.metadata.metadata_disabled import MetadataDisabled
 from dvr_agent.services.metadata.proxy_session import ProxySession
 from dvr_agent.services.metadata.service import MetadataService
 from dvr_agent.services.radvd import RadvdService
+from dvr_agent.services.vrrp.builtin import BuiltinVrrpService
+from dvr_agent.services.vrrp.place import VrrpService
+from dvr_agent.settings import HaSettings
 
 
 def open_services(settings: Settings, writable: bool = True) -> Services:
@@ -43,4 +47,9 @@ def open_services(settings: Settings, writable: bool = True) -> Services:
         services.append(MetadataService(session, metadata.port, haproxies))
     else:
         services.append(MetadataDisabled(client, writable))
-    return Services(services)
+    return Services(services, _open_vrrp(settings.ha))
+
+
+def _open_vrrp(ha: HaSettings) -> VrrpService:
+    keepalived = KeepalivedService(ha.confs, ha.external_pids, ha.on_death)
+    return BuiltinVrrpService(ha.control_socket, keepalived) if ha.builtin else keepalived

@@ -27,6 +27,8 @@ PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
 PID_DESCRIPTOR = 200
 """Descriptor of the process id file in a helper."""
 PID_FILE = f"/proc/self/fd/{PID_DESCRIPTOR}"
+CONFIG = "{config}"
+"""Stands for the configuration file in :attr:`Program.check`."""
 READY_STEP = 0.005
 """Seconds between checks whether a helper is ready: the kernel has no event for it."""
 
@@ -39,6 +41,7 @@ class Program:
     :ivar words: the command line; :data:`PID_FILE` stands for the process id file
     :ivar config: configuration file, an argument of this helper's command line only
     :ivar namespace: network namespace of the helper
+    :ivar check: command line that checks a configuration and says what is wrong; :data:`CONFIG` stands for its file
     """
 
     name: str
@@ -46,6 +49,7 @@ class Program:
     config: Path
     pid_file: Path
     namespace: str
+    check: tuple[str, ...] = ()
 
 
 def run(program: Program) -> None:
@@ -133,7 +137,7 @@ def _reason(program: Program) -> str:
     except OSError as exc:
         return f"{program.config} {exc.strerror}"
     name = f"/proc/self/fd/{config}"
-    words = (program.words[0], "-c", "-C", name, "-m", "stderr")
+    words = tuple(name if word == CONFIG else word for word in program.check)
     try:
         done = subprocess.run(
             words,

@@ -46,13 +46,13 @@ class Process:
         return has_ended(self.fd, seconds)
 
     def catches(self, number: signal.Signals) -> bool:
-        """Return True if the process has a handler for a signal; without one most signals end it."""
+        """Return True if the process handles a signal, or reads it by signalfd(2); else most signals end it."""
         try:
             lines = (PROC / str(self.pid) / "status").read_text().splitlines()
         except OSError:
             return False
-        caught = next((int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:")), 0)
-        return bool(caught >> (number - 1) & 1)
+        masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigCgt:", "SigBlk:"))]
+        return any(mask >> (number - 1) & 1 for mask in masks)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; a process that has ended is no error."""
@@ -98,6 +98,14 @@ def open_process(pid: int, program: str, argument: str, namespace: str = "") -> 
         raise
     os.close(fd)
     return None
+
+
+def open_pid(pid: int) -> Process | None:
+    """Open a process by its number alone, whatever it is; None: there is none."""
+    try:
+        return Process(pid, os.pidfd_open(pid), 0)
+    except (OSError, OverflowError):
+        return None
 
 
 def read_pid_file(path: Path) -> int | None:

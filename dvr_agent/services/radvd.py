@@ -18,7 +18,7 @@ from dvr_agent.errors import ServiceError, ServiceFatalError
 from dvr_agent.kernel import capability
 from dvr_agent.model.router import Router
 from dvr_agent.services.children import Children
-from dvr_agent.services.launch import PID_FILE, Program
+from dvr_agent.services.launch import CONFIG, PID_FILE, Program
 
 LOG = logging.getLogger(__name__)
 
@@ -166,7 +166,8 @@ class RadvdService:
         words = [NAME, "-C", str(config), "-p", PID_FILE, "-m", "syslog"]
         if self._user not in ("", "root"):
             words += ["-u", self._user]
-        return Program(NAME, tuple(words), config, pid_file, names.QROUTER + router_id)
+        check = (NAME, "-c", "-C", CONFIG, "-m", "stderr")
+        return Program(NAME, tuple(words), config, pid_file, names.QROUTER + router_id, check)
 
 
 def _content(path: Path) -> str | None:

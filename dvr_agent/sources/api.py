@@ -117,6 +117,7 @@ class JobReport:
     :ivar held: addresses that are not on their new path, since objects were refused: with ``IN_PLACE`` the rest is
     :ivar left_out: ids of floating IPs of the document that other routers have here
     :ivar rivals: ids of routers that have lost something to a newer document, as this job has found
+    :ivar is_master: this host is the master of the HA router; None: it takes no part in its VRRP, or is not known
     """
 
     router_id: str
@@ -126,6 +127,7 @@ class JobReport:
     held: frozenset[str] = frozenset()
     left_out: frozenset[str] = frozenset()
     rivals: tuple[str, ...] = ()
+    is_master: bool | None = None
 
 
 class Source(Protocol):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from dvr_agent.state.filter import Table
 from dvr_agent.state.kind import AnyKind, KernelObject
 from dvr_agent.state.namespace import KIND_OF, KINDS, Announcement, NamespaceState, Outbound
 from dvr_agent.state.rule import KERNEL_RULES
+from dvr_agent.state.virtual_router import VirtualRouterState
 
 
 class Action(Enum):
@@ -78,6 +79,8 @@ class Changes:
 def diff(observed: NamespaceState | None, desired: NamespaceState) -> Changes:
     """Compute the changes that turn ``observed`` (None: no such namespace) into ``desired``, kind by kind."""
     now = observed or NamespaceState(desired.name, desired.ownership, rules=desired.rules & KERNEL_RULES)
+    if desired.virtual_router is not None:
+        now = _without_held(now, desired.virtual_router)
     items = [*_loopback_change(now)]
     for kind in KINDS:
         items += _address_changes(now, desired) if kind is ADDRESS_KIND else _kind_changes(kind, now, desired)
@@ -102,6 +105,17 @@ def _announcements(wanted: Iterable[Announcement], added: set[KernelObject]) -> 
     """Select the announcements of objects that are added or changed, one per address."""
     found = {(one.device, one.address): one for one in wanted if one.because in added}
     return tuple(found.values())
+
+
+def _without_held(now: NamespaceState, virtual_router: VirtualRouterState) -> NamespaceState:
+    """Return an observed state without what VRRP holds: it is right on the master, and right to lack elsewhere."""
+    held = virtual_router.holds
+    return replace(
+        now,
+        addresses=frozenset(one for one in now.addresses if not held(one)),
+        routes=frozenset(one for one in now.routes if not held(one)),
+        link_locals=frozenset(one for one in now.link_locals if not held(one)),
+    )
 
 
 def _loopback_change(now: NamespaceState) -> Iterator[Change]:

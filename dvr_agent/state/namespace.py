@@ -22,6 +22,7 @@ from dvr_agent.state.proxy_neighbour import PROXY_NEIGHBOUR_KIND, ProxyNeighbour
 from dvr_agent.state.route import ROUTE_KIND, Route
 from dvr_agent.state.rule import RULE_KIND, Rule
 from dvr_agent.state.sysctl import SYSCTL_KIND, Sysctl
+from dvr_agent.state.virtual_router import VirtualRouterState
 
 KINDS: tuple[AnyKind, ...] = (
     LINK_KIND,
@@ -76,6 +77,7 @@ class NamespaceState:
     :ivar announcements: only in desired states; likewise ``outbound``
     :ivar link_locals: only in observed states: link-local addresses that the kernel or another program made
     :ivar loopback: only in observed states whose ownership has ``kernel_rules``: ``lo``, which must be up
+    :ivar virtual_router: only in desired states: what it holds is not part of the comparison
     """
 
     name: str
@@ -95,6 +97,7 @@ class NamespaceState:
     outbound: Outbound = field(default=Outbound(), compare=False)
     link_locals: frozenset[Address] = field(default=frozenset(), compare=False)
     loopback: Link | None = field(default=None, compare=False)
+    virtual_router: VirtualRouterState | None = field(default=None, compare=False)
 
     def of_kind(self, kind: AnyKind) -> frozenset[Any]:
         """Return the objects of one kind."""

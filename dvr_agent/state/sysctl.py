@@ -43,6 +43,11 @@ def same_sysctl(found: Sysctl, wanted: Sysctl) -> bool:
     return found.value.isdigit() and 0 <= int(wanted.value) - int(found.value) <= 1
 
 
+def _build_rank(sysctl: Sysctl) -> int:
+    """Return 10, before addresses: whether a device has IPv6 is a parameter; those of new devices come before links."""
+    return -1 if sysctl.key.startswith("ipv6/conf/default/") else 10
+
+
 def _devices(sysctl: Sysctl) -> tuple[str, ...]:
     device = sysctl.device
     return () if device is None else (device,)
@@ -52,7 +57,7 @@ SYSCTL_KIND = Kind(
     Sysctl,
     name="sysctl",
     field="sysctls",
-    build_rank=10,  # before addresses: whether a device has IPv6 is a parameter
+    build_rank=_build_rank,
     remove_rank=0,
     owned=lambda _ownership, _sysctl: True,  # only parameters of the desired state are read
     devices=_devices,

@@ -103,7 +103,7 @@ def test_with_use_json_every_line_is_json_and_carries_router_and_request_id(daem
         one.configure(DEFAULT={"log_file": one.base / "log"})
     one.write(1, "crash=1")
     one.write(2, '100 % "quoted" {braces} é \u2028 end')
-    one.write(3, ha=True)
+    one.write(3, distributed=False, ha=True)
     (one.routers / os.fsdecode(b"bad\xff\x1b.json")).write_text("{")
     one.start()
     one.wait_state(1, "in sync")

@@ -75,7 +75,7 @@ def test_a_change_of_a_router_that_waits_for_its_retry_is_tried_at_once(daemon: 
 def test_unsupported_routers_are_left_alone_and_known(daemon: MakeDaemon) -> None:
     one = daemon(dvr_agent={"audit_interval": 1})
     pretend_built(one, 1)
-    one.write(1, ha=True)
+    one.write(1, distributed=False, ha=True)
     one.write(2, distributed=False, admin_state_up=False)
     one.start()
     for number in (1, 2):

@@ -115,7 +115,7 @@ def test_a_router_that_is_left_alone_keeps_its_floating_ip(opened: Open, restart
     reconciler = opened(False)
     one, two = with_fip(make_router("one", 1), ADDRESS), with_fip(make_router("two", 2), ADDRESS)
     reconciler.reconcile(one)
-    left_alone = replace(one, ha=True)
+    left_alone = replace(one, distributed=False, ha=True)
     if restart:
         reconciler = opened(False)
         reconciler.begin_resync([("b", two), ("a", left_alone)])

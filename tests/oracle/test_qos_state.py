@@ -58,13 +58,13 @@ def compare(scenario: FeatureScenario, kinds: bool) -> list[str]:
     return differences(recorded, normalised(scenario.observe(), scenario.document, kinds=kinds))
 
 
-Layer2 = Callable[..., AbstractContextManager[RouterReconciler]]
-
-
 @pytest.mark.parametrize("layer2", [bridge, openvswitch])
 @pytest.mark.parametrize("life", LIVES.values(), ids=LIVES)
 def test_limits_are_those_of_the_reference(
-    host: lab.Host, tmp_path: Path, life: list[FeatureScenario], layer2: Layer2
+    host: lab.Host,
+    tmp_path: Path,
+    life: list[FeatureScenario],
+    layer2: Callable[..., AbstractContextManager[RouterReconciler]],
 ) -> None:
     with layer2(host, life[0].host, life, tmp_path) as reconciler:
         for scenario in (*life, *life[-2::-1]):

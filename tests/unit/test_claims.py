@@ -203,7 +203,7 @@ def test_a_router_that_is_left_alone_keeps_what_it_has_until_its_namespaces_go(
 
 
 def test_a_router_that_is_left_alone_claims_nothing_that_the_kernel_does_not_have(bench: Bench, one: Router) -> None:
-    left_alone = replace(with_fip(one), ha=True)
+    left_alone = replace(with_fip(one), distributed=False, ha=True)
     with pytest.raises(NotSupportedError):
         bench.reconciler.reconcile(left_alone)
     assert not bench.reconciler.reconcile(with_fip(make_router("two", 2))).plan.omitted
@@ -213,7 +213,7 @@ def test_a_router_that_is_left_alone_chooses_no_agent_gateway_port(bench: Bench,
     bench.reconciler.reconcile(one)
     other = port("fg2", EXTERNAL, "203.0.113.201/24")
     with pytest.raises(NotSupportedError):
-        bench.reconciler.reconcile(replace(two, ha=True, agent_gateways=(other,)))
+        bench.reconciler.reconcile(replace(two, distributed=False, ha=True, agent_gateways=(other,)))
     assert not bench.reconciler.planner.plan(one)
 
 

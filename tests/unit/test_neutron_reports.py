@@ -55,7 +55,7 @@ def test_first_report_has_the_keys_of_neutron_l3_agent(server: Server, tmp_path:
 def test_later_reports_count_and_have_no_start_flag(server: Server, tmp_path: Path) -> None:
     server.add(1)
     server.add(2, gw_port=None, _floatingips=[])
-    server.add(3, ha=True)
+    server.add(3, distributed=False, ha=True)
     with desk(server, tmp_path, report_interval=SOON) as a:
         a.sync()
         server.wait(lambda: server.calls[-1][0] == "report_state" and server.calls[-1][1]["configurations"]["routers"])

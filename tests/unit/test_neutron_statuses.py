@@ -285,7 +285,7 @@ def test_server_updates_the_floating_ips_of_a_router_that_left_this_host(server:
 
 def test_routers_that_are_left_alone_have_no_statuses(server: Server, tmp_path: Path) -> None:
     router_id, _ = add(server)
-    server.routers[router_id]["ha"] = True
+    server.routers[router_id].update(ha=True, distributed=False)
     with desk(server, tmp_path) as a:
         a.sync()
         a.settle(router_id, DataPlane.LEFT_ALONE)

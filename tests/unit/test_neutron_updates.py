@@ -264,7 +264,9 @@ def test_agent_gateway_port_of_another_host_does_not_count(server: Server, tmp_p
 
 
 @pytest.mark.parametrize(
-    "changes", [{"gw_port": None}, {"distributed": False}, {"ha": True}], ids=["no gateway", "legacy", "HA"]
+    "changes",
+    [{"gw_port": None}, {"distributed": False}, {"ha": True, "distributed": False}],
+    ids=["no gateway", "legacy", "HA"],
 )
 def test_routers_that_need_no_agent_gateway_port(server: Server, tmp_path: Path, changes: dict[str, Any]) -> None:
     router_id = server.add(1, _floatingip_agent_interfaces=[], **changes)

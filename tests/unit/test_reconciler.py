@@ -458,7 +458,7 @@ def test_an_update_in_the_middle_of_a_pass_is_not_undone_by_it(bench: Bench, rou
 def test_a_router_that_is_not_supported_or_down_does_not_keep_stale_priorities(bench: Bench, router: Router) -> None:
     (bench.state_path / "fip-priorities").write_text("192.0.2.99,40000\n")
     bench.restart()
-    other = replace(second(router), ha=True)
+    other = replace(second(router), distributed=False, ha=True)
     bench.reconciler.reconcile(router)
     with pytest.raises(NotSupportedError):
         bench.reconciler.reconcile(other)

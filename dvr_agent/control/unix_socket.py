@@ -21,9 +21,11 @@ LOCK_SECONDS, LOCK_STEP = 5.0, 0.01
 UCRED = struct.Struct("iII")
 
 
-def open_control_socket(path: str) -> socket.socket:
+def open_control_socket(path: str, program: str, group: str) -> socket.socket:
     """Listen on a Unix socket of mode 0600, in place of a socket of a dead process.
 
+    :param program: name of this process, for errors
+    :param group: of the option ``control_socket`` that has the path, likewise
     :raises LockedError: another process listens on it
     :raises ConfigError: the socket cannot be made
     """
@@ -32,7 +34,7 @@ def open_control_socket(path: str) -> socket.socket:
         directory = os.path.dirname(path) or "."
         os.makedirs(directory, mode=0o755, exist_ok=True)
         with _one_at_a_time(path):
-            _remove_stale(path)
+            _remove_stale(path, program, group)
             mask = os.umask(0o177)  # between bind(2) and chmod(2) any user could connect
             try:
                 listener.bind(path)
@@ -44,7 +46,7 @@ def open_control_socket(path: str) -> socket.socket:
         raise
     except OSError as exc:
         listener.close()
-        raise ConfigError(f"[metadata_proxy] control_socket = {path}: {exc.strerror or exc}") from exc
+        raise ConfigError(f"[{group}] control_socket = {path}: {exc.strerror or exc}") from exc
     return listener
 
 
@@ -85,7 +87,7 @@ def _open_lock(path: str) -> int:
     try:
         descriptor = os.open(path, flags, 0o600)
     except PermissionError:
-        os.unlink(path)  # root has started the proxy by hand before; the directory is ours
+        os.unlink(path)  # root has started the process by hand before; the directory is ours
         descriptor = os.open(path, flags, 0o600)
     found = os.fstat(descriptor)
     if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
@@ -110,7 +112,7 @@ def _lock(descriptor: int) -> None:
         time.sleep(LOCK_STEP)
 
 
-def _remove_stale(path: str) -> None:
+def _remove_stale(path: str, program: str, group: str) -> None:
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
@@ -118,7 +120,7 @@ def _remove_stale(path: str) -> None:
     if not stat.S_ISSOCK(mode):
         raise FileExistsError(errno.EEXIST, "there is a file of that name, which is no socket")
     if _is_alive(path):
-        raise LockedError(f"another dvr-metadata-proxy runs with [metadata_proxy] control_socket = {path}")
+        raise LockedError(f"another {program} runs with [{group}] control_socket = {path}")
     os.unlink(path)
 
 

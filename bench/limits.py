@@ -1,0 +1,105 @@
+"""``python -m bench.limits``: what bandwidth limits let through of a UDP and a TCP flow, as a share of the limit.
+
+Two namespaces, a veth pair between them, one limited address; each flow sends as much as it can for twice the time: a
+first half that begins after a pause, so with the burst, and a second half without one.  UDP is counted with its IP and
+UDP headers, TCP by its payload.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from bench.sandbox import enter_sandbox, fresh_root
+from dvr_agent.kernel.linux import open_kernel
+from dvr_agent.kernel.netns import entered
+from dvr_agent.state.diff import Action, Change
+from dvr_agent.state.limit import DIRECTIONS, make_limit
+
+LIMITED, OTHER = "10.0.0.1", "10.0.0.2"
+DATAGRAM, HEADERS = 1400, 28
+LINE = "{:>10} {:>9} {:>5} {:>17} {:>17}"
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="bench.limits", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each half")
+    parser.add_argument("--kbps", type=lambda text: [int(word) for word in text.split(",")], default=[1000, 20000])
+    options = parser.parse_args(arguments)
+    enter_sandbox("bench.limits", arguments)
+    fresh_root()
+    _build()
+    print(LINE.format("limit", "direction", "flow", "first half", "second half"))
+    for kbps in options.kbps:
+        for direction in DIRECTIONS:
+            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                limit = make_limit("qg-1", direction, LIMITED, kbps, kbps * 4 // 5)
+                kernel = open_kernel()
+                kernel.interfaces.apply("near", [Change(Action.ADD, limit)])
+                halves = _flow(direction == "leaving", kind, options.seconds)
+                kernel.interfaces.apply("near", [Change(Action.REMOVE, limit, limit)])
+                shares = [f"{number / options.seconds / limit.rate:.3f}" for number in halves]
+                print(LINE.format(kbps, direction, "UDP" if kind == socket.SOCK_DGRAM else "TCP", *shares), flush=True)
+    return 0
+
+
+def _build() -> None:
+    for words in (
+        "netns add near", "netns add far", "link add qg-1 netns near type veth peer name peer netns far",
+        f"-n near address add {LIMITED}/24 dev qg-1", f"-n far address add {OTHER}/24 dev peer",
+        "-n near link set qg-1 up", "-n far link set peer up",
+    ):  # fmt: skip
+        subprocess.run(["ip", *words.split()], check=True)
+
+
+def _flow(outward: bool, kind: int, seconds: float) -> tuple[int, int]:
+    """Send for twice the time; returns the bytes that arrived in each half."""
+    sender, receiver, to = ("near", "far", OTHER) if outward else ("far", "near", LIMITED)
+    with entered(receiver):
+        sink = socket.socket(socket.AF_INET, kind)
+    sink.bind((to, 5000))
+    with entered(sender):
+        source = socket.socket(socket.AF_INET, kind)
+    if kind == socket.SOCK_STREAM:
+        sink.listen(1)
+        source.connect((to, 5000))
+        listener, (sink, _) = sink, sink.accept()
+        listener.close()
+    else:
+        source.connect((to, 5000))
+    end = time.monotonic() + 2 * seconds
+    thread = threading.Thread(target=_send, args=(source, kind, end))
+    thread.start()
+    halves = (_receive(sink, kind, end - seconds), _receive(sink, kind, end))
+    thread.join()
+    sink.close()
+    source.close()
+    return halves
+
+
+def _send(source: socket.socket, kind: int, end: float) -> None:
+    source.settimeout(1.0)
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError):
+            source.send(bytes(DATAGRAM if kind == socket.SOCK_DGRAM else 65536))
+        if kind == socket.SOCK_DGRAM:
+            time.sleep(0.0002)
+
+
+def _receive(sink: socket.socket, kind: int, until: float) -> int:
+    found = 0
+    while (left := until - time.monotonic()) > 0:
+        sink.settimeout(left)
+        with contextlib.suppress(TimeoutError):
+            found += len(sink.recv(1 << 18)) + (HEADERS if kind == socket.SOCK_DGRAM else 0)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

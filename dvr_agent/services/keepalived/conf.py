@@ -1,0 +1,84 @@
+"""Writes the configuration of keepalived for one virtual router: the values are those of neutron-l3-agent 29.
+
+All hosts of a router have to agree on them (VRRP version 2, one primary address, advertisement interval, password), and
+either agent goes on with a keepalived that the other one started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
+
+from dvr_agent.state.address import Address
+from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, Hop, Route
+from dvr_agent.state.virtual_router import VirtualRouterState
+
+GARP_AGAIN = 60
+"""Seconds after which a new master announces its addresses once more (``garp_master_delay``)."""
+INDENT = "    "
+
+
+def keepalived_text(state: VirtualRouterState) -> str:
+    """Return the configuration; it has the password in it."""
+    return "\n".join(
+        (
+            *_block("global_defs", ("notification_email_from neutron@openstack.local", "router_id neutron")),
+            *_block(f"vrrp_instance VR_{state.vr_id}", _instance(state)),
+            "",
+        )
+    )
+
+
+def is_same(one: str, other: str) -> bool:
+    """Return True if two configurations mean the same: addresses and routes may be in another order."""
+    return sorted(one.split("\n")) == sorted(other.split("\n"))
+
+
+def _instance(state: VirtualRouterState) -> Iterator[str]:
+    yield "state BACKUP"
+    yield f"interface {state.device}"
+    yield f"virtual_router_id {state.vr_id}"
+    yield f"priority {state.priority}"
+    yield f"garp_master_delay {GARP_AGAIN}"
+    yield "nopreempt"
+    yield f"advert_int {state.interval}"
+    if state.password:
+        yield from _block("authentication", ("auth_type PASS", f"auth_pass {state.password}"))
+    yield from _block("track_interface", (state.device,))
+    yield from _block("virtual_ipaddress", (f"{state.primary.cidr} dev {state.primary.device}",))
+    if state.addresses:
+        yield from _block("virtual_ipaddress_excluded", sorted(map(_address, state.addresses)))
+    if state.routes:
+        yield from _block("virtual_routes", map(_route, in_order(state.routes)))
+
+
+def in_order(routes: Iterable[Route]) -> list[Route]:
+    """Return routes with on-link ones first, since a gateway may be reachable only by one of them."""
+    return sorted(routes, key=lambda route: (route.hops[0].gateway is not None, route.dst))
+
+
+def _block(head: str, lines: Iterable[str]) -> Iterator[str]:
+    yield f"{head} {{"
+    for line in lines:
+        yield INDENT + line
+    yield "}"
+
+
+def _address(address: Address) -> str:
+    scope = " scope link" if address.cidr.startswith("fe80:") else ""
+    return f"{address.cidr} dev {address.device}{scope} no_track"
+
+
+def _route(route: Route) -> str:
+    if len(route.hops) > 1:
+        hops = " ".join(f"nexthop via {hop.gateway} dev {hop.device}" for hop in route.hops)
+        return f"{route.dst} no_track protocol static {hops}"
+    return f"{route.dst}{_way(route, route.hops[0])} no_track protocol static"
+
+
+def _way(route: Route, hop: Hop) -> str:
+    """Return gateway and device of a route; extra routes have no device, as neutron-l3-agent writes them."""
+    if hop.gateway is None:
+        return f" dev {hop.device} scope link"
+    is_extra = route.dst not in (DEFAULT_V4, DEFAULT_V6) and not ip_address(hop.gateway).is_link_local
+    return f" via {hop.gateway}" if is_extra else f" via {hop.gateway} dev {hop.device}"

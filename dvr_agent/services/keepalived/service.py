@@ -1,0 +1,217 @@
+"""HA routers by keepalived: one for each router that this host takes part in.
+
+Files, process ids and command lines are those of neutron-l3-agent (Neutron 29, neutron/agent/linux/keepalived.py):
+either agent adopts what the other one started.  keepalived outlives the agent; while there is no agent, a fail-over
+needs none.  keepalived is told of a new configuration at most once in 1.5 advertisement intervals, so that one reload
+is over before the next.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import signal
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvr_agent.desired import names
+from dvr_agent.errors import ServiceError, ServiceFatalError
+from dvr_agent.kernel.timerfd import TimerFd
+from dvr_agent.services.children import Children
+from dvr_agent.services.keepalived.conf import is_same, keepalived_text
+from dvr_agent.services.keepalived.files import RouterFiles, routers_with_files
+from dvr_agent.services.keepalived.monitors import end_monitor
+from dvr_agent.services.launch import CONFIG, Program
+from dvr_agent.services.vrrp.place import VrrpPlace
+from dvr_agent.state.virtual_router import VirtualRouterState
+
+LOG = logging.getLogger(__name__)
+
+NAME = "keepalived"
+RELOAD_INTERVALS = 1.5
+"""Advertisement intervals between two reloads of one keepalived."""
+
+
+@dataclass(slots=True)
+class _Reload:
+    """When a keepalived was told to read its configuration, and when it is told again (0: it need not be)."""
+
+    last: float = 0.0
+    due: float = 0.0
+
+
+class KeepalivedService:
+    """Implements :class:`dvr_agent.services.vrrp.place.VrrpService`.
+
+    :param confs: ``ha_confs_path``
+    :param pids: ``external_pids``, where neutron-l3-agent's monitors have their process ids
+    :param action: ``check_child_processes_action``
+    """
+
+    name = NAME
+
+    def __init__(self, confs: Path, pids: Path, action: str) -> None:
+        self._confs, self._pids, self._action = confs, pids, action
+        self._children = Children(NAME)
+        self._reloads: dict[str, _Reload] = {}
+        self._namespaces: dict[str, str] = {}
+        self._died = 0
+        self._timer = TimerFd()
+        self._poll = select.epoll()
+        for fd in (self._timer.fileno(), self._children.fileno()):
+            self._poll.register(fd, select.EPOLLIN)
+
+    def plan(self, place: VrrpPlace) -> list[str]:
+        """Return the lines for starting, reloading or ending the router's keepalived."""
+        if place.state is None:
+            return self.plan_remove(place.router_id)
+        files, program = self._files(place.router_id), self._program(place)
+        if not self._children.find(place.router_id, program):
+            return [] if not place.state.may_start else ["+ keepalived"]
+        lines = [] if self._is_read(files, place.state) else ["~ keepalived configuration"]
+        if files.is_told_otherwise(place.is_master):
+            lines.append("~ state file of keepalived")
+        return [*lines, "- second keepalived"] if self._children.has_stale(place.router_id, program) else lines
+
+    def apply(self, place: VrrpPlace) -> None:
+        """Write the configuration, and start or reload the router's keepalived."""
+        router_id, state = place.router_id, place.state
+        if state is None:
+            self.remove(router_id)
+            return
+        files, program = self._files(router_id), self._program(place)
+        self._namespaces[router_id] = place.namespace
+        try:
+            if not self._is_read(files, state):
+                files.write(_wanted_text(files, state))
+            if self._children.find(router_id, program):
+                if files.is_unread:
+                    self._reload(router_id, files, state)
+                self._children.end_stale(router_id, program)
+            elif state.may_start:  # else there would be two masters: adverts do not get through yet
+                self._children.start(router_id, program)
+                files.mark_read()
+                self._reloads[router_id] = _Reload(time.monotonic())
+                LOG.info("router %s: keepalived started", router_id)
+            if files.note_state(place.is_master):
+                LOG.info("router %s: this host is %s", router_id, "the master" if place.is_master else "a backup")
+            end_monitor(self._pids, router_id)
+        except ServiceError as exc:
+            raise ServiceError(f"no VRRP: {exc}") from exc
+
+    def leave(self, place: VrrpPlace) -> bool:
+        """End the keepalived of a router that has become another kind of router.
+
+        Where its namespace stays, addresses do: they are the router's own from now on.
+        """
+        if not self._has_traces(place.router_id):
+            return False
+        stays = bool(place.namespace) and self._children.find(place.router_id, self._program(place))
+        self._end(place.router_id, signal.SIGKILL if stays else signal.SIGTERM)
+        return True
+
+    def plan_remove(self, router_id: str) -> list[str]:
+        """Return the line for ending the router's keepalived, if it has a process or a file."""
+        return ["- keepalived"] if self._has_traces(router_id) else []
+
+    def remove(self, router_id: str) -> None:
+        """End the router's keepalived, which yields to another host at once, and remove its files."""
+        if self._has_traces(router_id):
+            self._end(router_id, signal.SIGTERM)
+        self._children.forget(router_id)
+
+    def routers(self) -> Collection[str]:
+        """Return ids of routers with files or processes of keepalived."""
+        found = routers_with_files(self._confs) | set(self._children.keys)
+        for word in self._children.processes.arguments:
+            path = Path(word)
+            if path.name == RouterFiles.CONFIG_NAME and path.parent.parent == self._confs:
+                found.add(path.parent.name)
+        return {one for one in found if names.parse_namespace(names.QROUTER + one)}
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when a keepalived has died, may be started or may be reloaded."""
+        return self._poll.fileno()
+
+    def changed(self) -> Collection[str]:
+        """Return ids of routers whose keepalived is dead, or is to be reloaded now."""
+        self._poll.poll(0)
+        dead = self._children.changed()
+        self._died += len(dead)
+        if dead and self._action == "exit":
+            router_id, text = next(iter(dead.items()))
+            raise ServiceFatalError(f"router {router_id}: {text}")
+        now = time.monotonic()
+        due = [router_id for router_id, one in self._reloads.items() if one.due and one.due <= now]
+        for router_id in due:
+            self._reloads[router_id].due = 0.0
+        self._set_timer()
+        return [*dead, *due]
+
+    def check(self) -> Collection[str]:
+        """Return ids of routers with a stale keepalived, or a dead one."""
+        self._children.processes.scan()
+        stale = [one for one in self._children.keys if self._children.has_stale(one, self._program_of(one))]
+        return {*self.changed(), *stale}
+
+    def status(self) -> dict[str, object]:
+        """Return how many keepalived run, how many died, and the routers for which it is started again later."""
+        return {"routers": len(self._children.keys), "died": self._died, "waiting": sorted(self._children.waiting)}
+
+    def close(self) -> None:
+        """Stop watching; each keepalived goes on."""
+        self._children.close()
+        self._poll.close()
+        self._timer.close()
+
+    def _reload(self, router_id: str, files: RouterFiles, state: VirtualRouterState) -> None:
+        """Have keepalived read its configuration, now or once that is due."""
+        reload, now = self._reloads.setdefault(router_id, _Reload()), time.monotonic()
+        next_one = reload.last + RELOAD_INTERVALS * state.interval
+        if reload.last and now < next_one:
+            reload.due = next_one
+            self._set_timer()
+            return
+        self._children.reload(router_id)
+        files.mark_read()
+        reload.last, reload.due = now, 0.0
+
+    def _set_timer(self) -> None:
+        due = [one.due for one in self._reloads.values() if one.due]
+        self._timer.set(max(min(due) - time.monotonic(), 0.001) if due else None)
+
+    def _end(self, router_id: str, number: signal.Signals) -> None:
+        end_monitor(self._pids, router_id)  # it would note the end as a fail-over
+        self._children.end(router_id, self._program_of(router_id), number)
+        self._files(router_id).remove()
+        self._reloads.pop(router_id, None)
+        self._namespaces.pop(router_id, None)
+        LOG.info("router %s: keepalived ended", router_id)
+
+    def _is_read(self, files: RouterFiles, state: VirtualRouterState) -> bool:
+        return is_same(files.text, keepalived_text(state)) and not files.is_unread and not files.is_open_to_others
+
+    def _has_traces(self, router_id: str) -> bool:
+        """Return True if the router has a process or a file of keepalived."""
+        return router_id in self._children or self._files(router_id).exist
+
+    def _files(self, router_id: str) -> RouterFiles:
+        return RouterFiles(self._confs, router_id)
+
+    def _program_of(self, router_id: str) -> Program:
+        namespace = self._namespaces.get(router_id, names.SNAT + router_id)
+        return self._program(VrrpPlace(router_id, namespace))
+
+    def _program(self, place: VrrpPlace) -> Program:
+        files = self._files(place.router_id)
+        words = (NAME, "-P", "-f", str(files.config), "-p", str(files.pid), "-r", str(files.child_pid))
+        check = (NAME, "-t", "-f", CONFIG)
+        return Program(NAME, words, files.config, files.pid, place.namespace, check)
+
+
+def _wanted_text(files: RouterFiles, state: VirtualRouterState) -> str:
+    """Return the configuration; where the file's means the same, that of the file: it needs no reload."""
+    text = keepalived_text(state)
+    return files.text if is_same(files.text, text) else text

@@ -1,0 +1,79 @@
+"""Opens the sockets by which dvr-vrrp acts in a router's namespace."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from dvr_agent.errors import KernelError, ServiceError
+from dvr_agent.kernel import netns
+from dvr_agent.vrrp.advert import GROUP, PROTOCOL, TTL
+
+RTMGRP_LINK = 0x1
+"""include/uapi/linux/rtnetlink.h"""
+INTERNETWORK_CONTROL = 0xC0
+"""IP precedence of routing protocols (RFC 791)."""
+SO_BINDTODEVICE, IP_MULTICAST_ALL = 25, 49
+EVENT_BUFFER = 1 << 20
+
+
+class VrrpSockets(NamedTuple):
+    """Sockets of one virtual router; see ``dvr_agent.vrrp.protocol.Descriptors``.
+
+    :ivar cookie: number of their network namespace
+    :ivar interface: index of the device
+    """
+
+    vrrp: socket.socket
+    requests: socket.socket
+    events: socket.socket
+    frames: socket.socket
+    cookie: int
+    interface: int
+
+
+@contextlib.contextmanager
+def opened_sockets(namespace: str, device: str, source: str) -> Iterator[VrrpSockets]:
+    """Open the sockets for the time of a block: dvr-vrrp has copies of its own afterwards.
+
+    :param device: device that speaks VRRP, which has the address ``source``
+    :raises ServiceError: there is no such namespace or device, or no descriptor left
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            with netns.entered(namespace):
+                interface = socket.if_nametoindex(device)
+                vrrp = stack.enter_context(_open(socket.AF_INET, socket.SOCK_RAW, PROTOCOL))
+                requests = stack.enter_context(_open(socket.AF_NETLINK, socket.SOCK_RAW, 0))
+                events = stack.enter_context(_open(socket.AF_NETLINK, socket.SOCK_RAW, 0))
+                frames = stack.enter_context(_open(socket.AF_PACKET, socket.SOCK_RAW, 0))
+            _prepare(vrrp, device, interface, source)
+            requests.bind((0, 0))
+            events.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, EVENT_BUFFER)
+            events.bind((0, RTMGRP_LINK))
+            found = VrrpSockets(vrrp, requests, events, frames, netns.cookie_of(vrrp), interface)
+        except KernelError as exc:
+            raise ServiceError(str(exc)) from exc
+        except OSError as exc:
+            raise ServiceError(f"cannot open VRRP sockets on {device} in {namespace}: {exc.strerror or exc}") from exc
+        yield found
+
+
+def _open(family: int, kind: int, protocol: int) -> socket.socket:
+    return socket.socket(family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol)
+
+
+def _prepare(vrrp: socket.socket, device: str, interface: int, source: str) -> None:
+    """Let a raw socket send and receive advertisements on one device, as keepalived's do."""
+    request = struct.pack("4s4si", socket.inet_aton(GROUP), socket.inet_aton(source), interface)
+    sender = struct.pack("4s4si", bytes(4), socket.inet_aton(source), interface)
+    vrrp.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, device.encode() + b"\0")
+    vrrp.setsockopt(socket.IPPROTO_IP, IP_MULTICAST_ALL, 0)
+    vrrp.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, sender)
+    vrrp.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, TTL)
+    vrrp.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
+    vrrp.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, INTERNETWORK_CONTROL)
+    vrrp.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)

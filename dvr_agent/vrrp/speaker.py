@@ -1,0 +1,192 @@
+"""One virtual router with its sockets: carries out what the state machine asks for."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+
+from dvr_agent.vrrp.addresses import Requests, link_state, messages_in
+from dvr_agent.vrrp.advert import GROUP, Advert, decode, encode
+from dvr_agent.vrrp.instance import Action, Instance, State
+from dvr_agent.vrrp.protocol import Descriptors, VirtualRouter
+
+LOG = logging.getLogger(__name__)
+
+REPEAT = 5
+"""Announcements of each address, one right after the other, as keepalived sends them (vrrp_garp_master_repeat)."""
+PACKET = 2048
+BATCH = 64
+"""Packets that are read in one turn of the loop."""
+EVENTS = 64 * 1024
+
+
+class Sockets:
+    """The sockets of a virtual router: ours, copied from the agent's."""
+
+    def __init__(self, descriptors: Descriptors) -> None:
+        made: list[socket.socket] = []
+        try:
+            for descriptor in descriptors[:4]:
+                one = socket.socket(fileno=os.dup(descriptor))
+                made.append(one)
+                one.setblocking(False)
+        except OSError:
+            for one in made:
+                one.close()
+            raise
+        self.vrrp, self.requests, self.events, self.frames = made
+
+    def close(self) -> None:
+        """Close all of them; the kernel takes some milliseconds for a packet socket."""
+        for one in (self.vrrp, self.requests, self.events, self.frames):
+            one.close()
+
+
+class Speaker:
+    """Speaks for one virtual router.
+
+    :param digest: of the description
+    :ivar late: the largest delay of an advertisement, in seconds
+    """
+
+    def __init__(self, router_id: str, namespace: int, router: VirtualRouter, digest: str, sockets: Sockets) -> None:
+        self.router_id, self.namespace, self.digest = router_id, namespace, digest
+        self.late = 0.0
+        self.sockets = sockets
+        self._router = router
+        self._speech = router.speech
+        self._requests = Requests(sockets.requests)
+        self._advert, self._last = encode(self._speech, router.priority), encode(self._speech, 0)
+        source = int.from_bytes(socket.inet_aton(router.source), "big")
+        self._instance = Instance(router.interval, router.priority, source)
+        self._complaint = ""
+        self._do: dict[Action, Callable[[], None]] = {
+            Action.SEND: lambda: self._send(self._advert),
+            Action.YIELD: lambda: self._send(self._last),
+            Action.TAKE: self._take,
+            Action.RELEASE: self._release,
+            Action.ANNOUNCE: self._announce,
+        }
+
+    @property
+    def state(self) -> State:
+        """State of the virtual router on this host."""
+        return self._instance.state
+
+    @property
+    def deadline(self) -> float | None:
+        """Time of the monotonic clock at which :meth:`expire` has to be called."""
+        return self._instance.deadline
+
+    def start(self, now: float) -> None:
+        """Begin: as master where the addresses are there already.
+
+        :raises OSError: the namespace cannot be read
+        """
+        interface = self._router.interface
+        if self._requests.is_up(interface):
+            self._carry_out(self._instance.start(now, self._requests.has_address(interface, self._speech.address)))
+
+    def can_become(self, namespace: int, router: VirtualRouter) -> bool:
+        """Return True if this speaker can go on with another description."""
+        return namespace == self.namespace and router.agreement == self._router.agreement
+
+    def change(self, router: VirtualRouter, digest: str) -> None:
+        """Go on with other addresses and routes; a master's are changed at once."""
+        old, self._router, self.digest = self._router, router, digest
+        if self.state is not State.MASTER:
+            return
+        stale = [one for one in (*old.routes, *reversed(old.addresses)) if one not in _all(router)]
+        new = [one for one in (*router.addresses, *router.routes) if one not in _all(old)]
+        self._complain(self._requests.remove(stale) + self._requests.add(new))
+        frames = set(old.frames)
+        self._announce([one for one in router.frames if one not in frames])
+
+    def expire(self, now: float) -> None:
+        """Handle the deadline."""
+        deadline = self.deadline
+        if deadline is not None and self.state is State.MASTER:
+            self.late = max(self.late, now - deadline)
+        self._carry_out(self._instance.expire(now))
+
+    def read_adverts(self) -> None:
+        """Handle packets that have arrived."""
+        with contextlib.suppress(BlockingIOError, InterruptedError):
+            for _ in range(BATCH):
+                found = decode(self.sockets.vrrp.recv(PACKET), self._speech)
+                if isinstance(found, Advert):
+                    self._carry_out(self._instance.receive(time.monotonic(), found))
+                elif found is not None:
+                    self._note(f"an advertisement is ignored: {found}")
+
+    def read_events(self) -> None:
+        """Handle changes of links in the namespace."""
+        try:
+            while True:
+                for kind, _, body in messages_in(self.sockets.events.recv(EVENTS)):
+                    self._follow(link_state(kind, body, self._router.interface))
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:  # events were lost (ENOBUFS)
+            with contextlib.suppress(OSError):
+                self._follow(self._requests.is_up(self._router.interface))
+
+    def end(self, now: float) -> None:
+        """Yield, and remove the addresses."""
+        self._carry_out(self._instance.end(now))
+
+    def _follow(self, is_up: bool | None) -> None:
+        now = time.monotonic()
+        if is_up is False:
+            self._carry_out(self._instance.lose_interface(now))
+        elif is_up is True:
+            self._carry_out(self._instance.regain_interface(now))
+
+    def _carry_out(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            self._do[action]()
+        if Action.TAKE in actions:
+            LOG.info("router %s: master", self.router_id)
+        elif Action.RELEASE in actions:
+            LOG.info("router %s: %s", self.router_id, self.state.value)
+
+    def _send(self, packet: bytes) -> None:
+        try:
+            self.sockets.vrrp.sendto(packet, (GROUP, 0))
+        except OSError as exc:
+            self._note(f"an advertisement cannot be sent: {exc.strerror}")
+
+    def _take(self) -> None:
+        router = self._router
+        # The primary address comes after all others: it is the sign by which the agent sees the state.
+        self._complain(self._requests.add((*router.addresses, router.primary, *router.routes)))
+
+    def _release(self) -> None:
+        router = self._router
+        self._complain(self._requests.remove((router.primary, *router.routes, *reversed(router.addresses))))
+
+    def _announce(self, frames: Sequence[tuple[str, int, bytes]] | None = None) -> None:
+        for device, protocol, data in self._router.frames if frames is None else frames:
+            try:
+                for _ in range(REPEAT):
+                    self.sockets.frames.sendto(data, (device, protocol))
+            except OSError as exc:
+                self._note(f"an address cannot be announced on {device}: {exc.strerror}")
+
+    def _complain(self, refused: Sequence[OSError]) -> None:
+        if refused:
+            self._note(f"{len(refused)} addresses or routes are refused, the first one: {refused[0]}")
+
+    def _note(self, text: str) -> None:
+        """Log a fault once, however often it comes again."""
+        if text != self._complaint:
+            self._complaint = text
+            LOG.warning("router %s: %s", self.router_id, text)
+
+
+def _all(router: VirtualRouter) -> frozenset[bytes]:
+    return frozenset((*router.addresses, *router.routes))

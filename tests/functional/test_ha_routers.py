@@ -1,0 +1,147 @@
+"""HA routers of a daemon, with a real keepalived, beside another host of the router: a keepalived as Neutron has it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import lab
+from tests.support.ha_rig import VIRTUAL, HaSite, Peer, ha_document
+from tests.support.requirements import require
+from tests.support.waiting import wait_for
+
+
+@pytest.fixture
+def site(host: lab.Host, tmp_path: Path) -> Iterator[HaSite]:
+    require("keepalived", "keepalived")
+    made = HaSite(tmp_path)
+    yield made
+    made.close()
+
+
+def test_one_host_becomes_the_master_and_a_second_run_writes_nothing(site: HaSite) -> None:
+    site.write(ha_document(status="DOWN"))
+    site.daemon.start()
+    wait_for(lambda: site.state() == "in sync")
+    assert not site.pids, "VRRP has begun before the HA port was wired"
+    assert site.addresses == set()
+    assert site.routes == set()
+
+    site.write(ha_document())
+    wait_for(lambda: site.is_master)
+    assert site.addresses == VIRTUAL
+    wait_for(lambda: site.state_file == "primary")
+    assert site.conf.stat().st_mode & 0o777 == 0o600
+    before = site.writes
+    site.audited()
+    assert site.writes == before
+
+
+def test_it_is_backup_beside_a_master_and_takes_over_when_that_yields(site: HaSite, tmp_path: Path) -> None:
+    site.write(ha_document(status="DOWN"))
+    site.daemon.start()
+    wait_for(lambda: site.state() == "in sync")
+    with peer(tmp_path) as other:
+        wait_for(lambda: other.is_master)
+        site.write(ha_document())
+        wait_for(lambda: len(site.pids) == 2)
+        site.audited()
+        assert not site.addresses
+        assert site.state_file == "backup"
+    wait_for(lambda: site.is_master)
+    wait_for(lambda: site.state_file == "primary")
+
+
+def test_the_end_of_the_agent_is_no_fail_over(site: HaSite, tmp_path: Path) -> None:
+    site.write(ha_document())
+    site.daemon.start()
+    wait_for(lambda: site.is_master)
+    with peer(tmp_path) as other:
+        pids = site.pids
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            site.daemon.stop(number)
+            site.daemon.start()
+            wait_for(lambda: site.state() == "in sync")
+            assert set(site.writes.values()) == {0}
+            assert site.pids == pids
+            assert site.addresses == VIRTUAL
+            assert not other.is_master
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["keepalived", "with its child"])
+def test_a_keepalived_that_is_killed_is_started_again_and_one_master_is_left(
+    site: HaSite, tmp_path: Path, both: bool
+) -> None:
+    site.write(ha_document())
+    site.daemon.start()
+    wait_for(lambda: site.is_master)
+    with peer(tmp_path) as other:
+        pids = site.pids
+        for pid in pids if both else pids[:1]:
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: len(site.pids) == 2 and not set(site.pids) & set(pids))
+        wait_for(lambda: other.is_master != site.is_master)
+        wait_for(lambda: site.state() == "in sync")
+        site.audited()
+        assert site.addresses == (VIRTUAL if site.is_master else set())
+
+
+def test_a_change_of_the_document_reaches_the_master_without_a_switch(site: HaSite, tmp_path: Path) -> None:
+    document = ha_document()
+    site.write(document)
+    site.daemon.start()
+    wait_for(lambda: site.is_master)
+    pids, (floating,) = site.pids, [one for one in document["router"]["_floatingips"] if one.get("dvr_snat_bound")]
+    site.write(ha_document(_floatingips=[], routes=[]))
+    gone = f"{floating['floating_ip_address']}/32"
+    wait_for(lambda: site.addresses == {one for one in VIRTUAL if gone not in one})
+    wait_for(lambda: site.routes == {"default"})
+    site.write(document)
+    wait_for(lambda: site.addresses == VIRTUAL)
+    wait_for(lambda: len(site.routes) == 3)
+    assert site.pids == pids
+
+
+def test_removing_the_router_yields_and_leaves_nothing(site: HaSite, tmp_path: Path) -> None:
+    site.write(ha_document())
+    site.daemon.start()
+    wait_for(lambda: site.is_master)
+    with peer(tmp_path) as other:
+        wait_for(lambda: other.is_listening)
+        pids = site.pids
+        (site.daemon.routers / "one.json").unlink()
+        wait_for(lambda: site.state() is None)
+        wait_for(lambda: other.is_master)
+        assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+        assert list(site.confs.iterdir()) == []
+
+
+def test_a_router_that_becomes_an_ordinary_one_keeps_its_addresses(site: HaSite) -> None:
+    site.write(ha_document())
+    site.daemon.start()
+    wait_for(lambda: site.is_master)
+    ordinary = ha_document(ha=False, gw_port_host="compute1")
+    del ordinary["router"]["_ha_interface"]
+    site.write(ordinary)
+    wait_for(lambda: not site.pids and site.state() == "in sync")
+    assert {one for one in site.addresses if "fe80" not in one} == {
+        one for one in VIRTUAL if "fe80" not in one and not one.startswith("ha-")
+    }
+    assert len(site.routes) == 3
+    site.write(ha_document())
+    wait_for(lambda: site.is_master)
+    wait_for(lambda: site.addresses == VIRTUAL)
+
+
+@contextlib.contextmanager
+def peer(base: Path) -> Iterator[Peer]:
+    made = Peer(base)
+    try:
+        yield made
+    finally:
+        made.close()

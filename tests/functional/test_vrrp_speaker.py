@@ -1,0 +1,169 @@
+"""dvr-vrrp beside a real keepalived, configured as Neutron configures it, and beside itself: two hosts, one wire."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dvr_agent.errors import ServiceError
+from tests.support import lab
+from tests.support.requirements import require
+from tests.support.vrrp_rig import FLOATING, GATEWAY, HIGH, LOW, PRIMARY, ROUTER, Keepalived, Ours, Side, until, wire
+
+
+@pytest.fixture
+def sides(host: lab.Host) -> Iterator[list[Side]]:
+    made: list[Side] = []
+    with wire():
+        yield made
+        for side in made:
+            side.close()
+
+
+def ours(sides: list[Side], tmp_path: Path, name: str = "A", source: str = LOW) -> Ours:
+    (tmp_path / name).mkdir()
+    side = Ours(name, source, tmp_path / name)
+    sides.append(side)
+    return side
+
+
+def keepalived(sides: list[Side], tmp_path: Path, name: str = "B", source: str = HIGH) -> Keepalived:
+    require("keepalived", "keepalived")
+    (tmp_path / name).mkdir()
+    side = Keepalived(name, source, tmp_path / name)
+    sides.append(side)
+    return side
+
+
+def test_alone_it_becomes_master_with_all_addresses_and_routes_and_yields_them(
+    sides: list[Side], tmp_path: Path
+) -> None:
+    side = ours(sides, tmp_path)
+    side.start(FLOATING, arguments=("--yield-at-end",))
+    assert not side.addresses
+    until(lambda: side.is_master)
+    assert side.addresses == {PRIMARY, GATEWAY, FLOATING}
+    until(lambda: side.routes == ["198.51.100.0/24"])
+    assert side.client.served()[ROUTER].state == "master"
+    side.serve()  # a floating IP less, at once and without a change of the state
+    until(lambda: side.addresses == {PRIMARY, GATEWAY})
+    side.serve(FLOATING)
+    until(lambda: side.addresses == {PRIMARY, GATEWAY, FLOATING})
+    side.client.stop(ROUTER)
+    assert not side.addresses
+    assert not side.routes
+    assert not side.client.served()
+
+
+def test_beside_keepalived_it_is_backup_and_takes_over_when_that_yields_and_the_other_way_round(
+    sides: list[Side], tmp_path: Path
+) -> None:
+    side, other = ours(sides, tmp_path), keepalived(sides, tmp_path)
+    other.start()
+    until(lambda: other.is_master)
+    side.start(FLOATING)
+    until(lambda: side.client.served()[ROUTER].state == "backup")
+    other.signal(signal.SIGTERM)
+    until(lambda: side.is_master)
+    assert not other.addresses
+    other.start()  # nopreempt: it stays backup, although its address is higher
+    until(lambda: "Entering BACKUP STATE" in (other.folder / "log").read_text())
+    before = side.client.served()[ROUTER]
+    side.client.stop(ROUTER)
+    until(lambda: other.is_master)
+    assert before.state == "master"
+    assert not side.addresses
+    assert other.addresses == {PRIMARY, GATEWAY, FLOATING}
+
+
+def test_crash_of_the_master_is_no_fail_over_if_it_comes_back_in_time(sides: list[Side], tmp_path: Path) -> None:
+    side, other = ours(sides, tmp_path), keepalived(sides, tmp_path)
+    side.interval = other.interval = 10  # others wait for half a minute: a busy machine starts a process in less
+    lab.run("ip", "-n", side.name, "address", "add", PRIMARY, "dev", "ha")
+    side.start(FLOATING)
+    assert side.addresses == {PRIMARY, GATEWAY, FLOATING}
+    other.start()
+    until(lambda: "Entering BACKUP STATE" in (other.folder / "log").read_text())
+    side.signal(signal.SIGKILL)
+    assert side.addresses == {PRIMARY, GATEWAY, FLOATING}
+    with lab.entered(side.name), tap() as heard:
+        side.start(FLOATING)
+        assert sent(heard) == 1, "others must not wait for the next interval"
+    assert side.client.served()[ROUTER].state == "master"
+    assert not other.addresses
+
+
+def tap() -> socket.socket:
+    """Hears what this namespace sends and receives on ``ha``."""
+    made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    made.bind(("ha", 3))
+    made.setblocking(False)
+    return made
+
+
+def sent(heard: socket.socket) -> int:
+    """The number of advertisements sent so far."""
+    found = 0
+    while True:
+        try:
+            frame, address = heard.recvfrom(2048)
+        except BlockingIOError:
+            return found
+        found += address[2] == socket.PACKET_OUTGOING and frame[23] == 112
+
+
+def test_two_of_ours_have_one_master_and_a_frozen_one_yields_when_it_comes_back(
+    sides: list[Side], tmp_path: Path
+) -> None:
+    low, high = ours(sides, tmp_path), ours(sides, tmp_path, "B", HIGH)
+    low.start(FLOATING)
+    until(lambda: low.is_master)
+    high.start(FLOATING)
+    low.signal(signal.SIGSTOP)
+    until(lambda: high.is_master)
+    low.signal(signal.SIGCONT)
+    until(lambda: not low.addresses)
+    assert high.addresses == {PRIMARY, GATEWAY, FLOATING}
+
+
+def test_interface_that_is_down_releases_the_addresses_and_the_other_host_takes_over(
+    sides: list[Side], tmp_path: Path
+) -> None:
+    low, high = ours(sides, tmp_path), ours(sides, tmp_path, "B", HIGH)
+    low.start(FLOATING)
+    until(lambda: low.is_master)
+    high.start(FLOATING)
+    lab.run("ip", "link", "set", "outA", "down")
+    until(lambda: not low.addresses and high.is_master)
+    assert low.client.served()[ROUTER].state == "fault"
+    lab.run("ip", "link", "set", "outA", "up")
+    until(lambda: low.client.served()[ROUTER].state == "backup")
+    assert high.is_master
+
+
+def test_password_is_agreed_with_keepalived_and_in_no_log(sides: list[Side], tmp_path: Path) -> None:
+    side, other = ours(sides, tmp_path), keepalived(sides, tmp_path)
+    other.start("authentication {\n auth_type PASS\n auth_pass sesame99\n }")
+    until(lambda: other.is_master)
+    side.start(FLOATING, password="sesame99-and-more")
+    until(lambda: side.client.served()[ROUTER].state == "backup")
+    with lab.entered(side.name), tap() as heard:
+        time.sleep(5)  # longer than it would wait for advertisements
+        assert sent(heard) == 0
+    assert not side.addresses
+    assert "sesame" not in side.log
+
+
+def test_questions_that_make_no_sense_are_refused_and_change_nothing(sides: list[Side], tmp_path: Path) -> None:
+    side = ours(sides, tmp_path)
+    side.start()
+    client = side.client
+    for question in ({"do": "fly"}, {"do": "serve", "router": "../x"}, {"do": "serve", "router": ROUTER}, {}):
+        with pytest.raises(ServiceError, match="dvr-vrrp: "):
+            client.ask({"do": None, **question})
+    assert list(client.served()) == [ROUTER]
