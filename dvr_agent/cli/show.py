@@ -10,6 +10,7 @@ from dvr_agent.cli.host_inventory import Host
 from dvr_agent.cli.inputs import load_config
 from dvr_agent.cli.output import BOLD, Output
 from dvr_agent.desired import names
+from dvr_agent.desired.host_view import left_alone_reason
 from dvr_agent.errors import DvrError
 from dvr_agent.model.router import Router, RouterPort
 from dvr_agent.state.namespace import KINDS, NamespaceState
@@ -50,7 +51,8 @@ def _cells(entry: dict[str, Any]) -> tuple[object, ...]:
 
 def _note(host: Host, router_id: str, router: Router | None) -> str:
     if router is not None:
-        return note(router)
+        reason = left_alone_reason(router, host.settings)
+        return f"{reason}: left alone" if reason else note(router)
     if router_id in host.documents.known:
         return "document is bad"
     return "stale: no document" if host.documents.complete else "no document that could be read"

@@ -233,6 +233,7 @@ def test_unsupported_routers_are_left_alone(kernel_ctl: Ctl, left_alone: Path) -
     found = kernel_ctl.json("plan")
     assert "HA" in found["skipped"][0]["reason"]
     assert [text for text in found["warnings"] if text.startswith("1 router is left alone") and "HA" in text]
+    assert [one["note"] for one in kernel_ctl.json("show", "routers")["routers"]] == [found["skipped"][0]["reason"]]
     assert kernel_ctl.run("apply", kernel_ctl.routers / "one.json").returncode == 1
     assert kernel_ctl.ns() == set()
 
