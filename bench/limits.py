@@ -9,44 +9,71 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bench.sandbox import enter_sandbox, fresh_root
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.kernel.netns import entered
 from dvr_agent.state.diff import Action, Change
-from dvr_agent.state.limit import DIRECTIONS, make_limit
+from dvr_agent.state.limit import DIRECTIONS, Limit, make_limit
 
 LIMITED, OTHER = "10.0.0.1", "10.0.0.2"
 DATAGRAM, HEADERS = 1400, 28
-LINE = "{:>10} {:>9} {:>5} {:>17} {:>17}"
+LINE = "{:>7} {:>10} {:>9} {:>5} {:>17} {:>17}"
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench.limits", description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each half")
     parser.add_argument("--kbps", type=lambda text: [int(word) for word in text.split(",")], default=[1000, 20000])
+    parser.add_argument("--police", action="store_true", help="also neutron-l3-agent's tc filters; needs act_police")
     options = parser.parse_args(arguments)
     enter_sandbox("bench.limits", arguments)
     fresh_root()
     _build()
-    print(LINE.format("limit", "direction", "flow", "first half", "second half"))
-    for kbps in options.kbps:
-        for direction in DIRECTIONS:
-            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-                limit = make_limit("qg-1", direction, LIMITED, kbps, kbps * 4 // 5)
-                kernel = open_kernel()
-                kernel.interfaces.apply("near", [Change(Action.ADD, limit)])
+    print(LINE.format("by", "limit", "direction", "flow", "first half", "second half"))
+    flows = (socket.SOCK_DGRAM, socket.SOCK_STREAM)
+    for kbps, direction, kind in itertools.product(options.kbps, DIRECTIONS, flows):
+        for name, limited in (("limits", _limits), ("police", _police))[: 1 + options.police]:
+            limit = make_limit("qg-1", direction, LIMITED, kbps, kbps * 4 // 5)
+            with limited(limit):
                 halves = _flow(direction == "leaving", kind, options.seconds)
-                kernel.interfaces.apply("near", [Change(Action.REMOVE, limit, limit)])
-                shares = [f"{number / options.seconds / limit.rate:.3f}" for number in halves]
-                print(LINE.format(kbps, direction, "UDP" if kind == socket.SOCK_DGRAM else "TCP", *shares), flush=True)
+            shares = [f"{number / options.seconds / limit.rate:.3f}" for number in halves]
+            flow = "UDP" if kind == socket.SOCK_DGRAM else "TCP"
+            print(LINE.format(name, kbps, direction, flow, *shares), flush=True)
     return 0
+
+
+@contextlib.contextmanager
+def _limits(limit: Limit) -> Iterator[None]:
+    kernel = open_kernel()
+    kernel.interfaces.apply("near", [Change(Action.ADD, limit)])
+    yield
+    kernel.interfaces.apply("near", [Change(Action.REMOVE, limit, limit)])
+
+
+@contextlib.contextmanager
+def _police(limit: Limit) -> Iterator[None]:
+    """The filter as neutron-l3-agent makes it, with the default burst."""
+    kbps = limit.rate // 125
+    qdisc, side = ("root handle 8001: htb default 10", "src") if limit.direction == "leaving" else ("ingress", "dst")
+    parent = "8001:" if limit.direction == "leaving" else "ffff:"
+    match = f"protocol ip prio 1 u32 match ip {side} {limit.address}"
+    police = f"police rate {kbps}kbit burst {kbps * 4 // 5}kbit mtu 64kb drop flowid :1"
+    _tc(f"qdisc add dev {limit.device} {qdisc}")
+    _tc(f"filter add dev {limit.device} parent {parent} {match} {police}")
+    yield
+    _tc(f"qdisc delete dev {limit.device} {'root' if limit.direction == 'leaving' else 'ingress'}")
+
+
+def _tc(words: str) -> None:
+    subprocess.run(["tc", "-n", "near", *words.split()], check=True)
 
 
 def _build() -> None:

@@ -190,7 +190,7 @@ def test_a_kernel_without_a_hook_for_what_leaves_limits_around_nat(old_kernel: N
 
 
 def test_filters_of_neutron_l3_agent_go_when_ours_are_in(host: lab.Host, tmp_path: Path) -> None:
-    """This kernel has no police action, so the filters are without; neutron-l3-agent's are recognised by the rest."""
+    """Where the kernel has no police action the filters are without; neutron-l3-agent's are recognised by the rest."""
     reconciler, router = start(host, tmp_path), load_features("q5_qos", "compute1")
     reconciler.reconcile(router)
     for namespace, device, address in ((QROUTER, RFP, "203.0.113.240"), (SNAT, QG, "203.0.113.34")):
@@ -199,7 +199,11 @@ def test_filters_of_neutron_l3_agent_go_when_ours_are_in(host: lab.Host, tmp_pat
         lab.run(*tc, "qdisc", "add", "dev", device, "ingress")
         for parent, side in (("8001:", "src"), ("ffff:", "dst")):
             add_filter = (*tc, "filter", "add", "dev", device, "parent", parent, "protocol", "ip")
-            lab.run(*add_filter, "prio", "1", "u32", "match", "ip", side, address, "flowid", ":1")
+            match = ("prio", "1", "u32", "match", "ip", side, address)
+            police = ("police", "rate", "1000kbit", "burst", "800kbit", "mtu", "64kb", "drop")
+            lab.run(*add_filter, *match, *police, "flowid", ":1", check=False)
+            if "match" not in lab.run(*tc, "filter", "show", "dev", device, "parent", parent):
+                lab.run(*add_filter, *match, "flowid", ":1")
             lab.run(*add_filter, "prio", "1", "u32", "match", "ip", "protocol", "6", "0xff", "flowid", ":1")
             lab.run(*add_filter, "prio", "2", "u32", "match", "ip", side, address, "flowid", ":1")
     result = start(host, tmp_path).reconcile(router)
