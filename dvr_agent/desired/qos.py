@@ -98,8 +98,7 @@ def _central(view: HostView) -> Iterator[Limited]:
     if gateway is None:
         return
     qg = names.device(names.GATEWAY, gateway.id)
-    forwarding = features.forwarding_ips if Extension.PORT_FORWARDING in view.settings.extensions else ()
-    yield from _of_fips(qg, (*view.central_fips, *forwarding))
+    yield from _of_fips(qg, (*view.central_fips, *view.forwarding_ips))
     policy_id = features.gateway_qos_policy_id
     if policy_id is not None:
         addresses = [str(fixed.address) for fixed in gateway.fixed_ips if fixed.address.version == 4]

@@ -15,7 +15,7 @@ from dvr_agent.kernel import capability
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.iptables.lock import TIMEOUT
 from dvr_agent.kernel.linux import open_kernel, probe_kernel
-from dvr_agent.kernel.nftables.limit_probe import limits_trouble
+from dvr_agent.kernel.nftables.limit_probe import choose_layout
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.planner import Planner
 from dvr_agent.reconcile.reconciler import RouterReconciler
@@ -62,8 +62,8 @@ def make_reconciler(settings: HostSettings, external_networks: Mapping[str, str]
 
 def _on_this_kernel(settings: HostSettings) -> HostSettings:
     """Return the settings with what the kernel can do."""
-    no_limits = limits_trouble() if needs_limits(settings) else ""
-    return replace(settings, ipv6=capability.has_ipv6(), no_limits=no_limits)
+    no_limits = choose_layout()
+    return replace(settings, ipv6=capability.has_ipv6(), no_limits=no_limits if needs_limits(settings) else "")
 
 
 def _attach(settings: AttachSettings, kernel: Kernel) -> AttachDriver:

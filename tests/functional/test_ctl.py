@@ -18,7 +18,7 @@ from dvr_agent.kernel.namespaces import MAKING_SECONDS
 from tests.support import lab
 from tests.support.ctl import Ctl
 from tests.support.daemon_lab import Daemon
-from tests.support.recorded_documents import DOCUMENTS
+from tests.support.recorded_documents import DATA, DOCUMENTS
 from tests.support.waiting import wait_for
 
 HA = DOCUMENTS / "m_ha_dvr-compute1.json"
@@ -286,6 +286,17 @@ def test_show_tells_what_is_there(kernel_ctl: Ctl) -> None:
     assert kernel_ctl.json("show", "routers")["routers"][0]["note"] == "stale: no document"
     assert all(one["stale"] for one in kernel_ctl.json("show", "namespaces")["namespaces"])
     assert kernel_ctl.json("show", "fips")["floating_ips"][0]["belongs"] == "no document"
+
+
+def test_show_tells_where_ports_are_forwarded(kernel_ctl: Ctl) -> None:
+    kernel_ctl.config.write_text(kernel_ctl.config.read_text() + "[AGENT]\nextensions = port_forwarding\n")
+    template = DATA / "feature_documents" / "q1_port_forwarding-compute1.json"
+    kernel_ctl.json("apply", kernel_ctl.document(template=template))
+    (entry,) = kernel_ctl.json("show", "routers")["routers"]
+    found = [one for one in kernel_ctl.json("show", "fips")["floating_ips"] if one["belongs"] == "port forwardings"]
+    fixed = {one["floating_ip"]: one["fixed_ip"] for one in found}
+    assert fixed == {"203.0.113.160": "10.1.0.199", "203.0.113.251": "10.1.0.126, 10.1.0.241"}
+    assert {tuple(one["in_kernel"]) for one in found} == {(f"snat-{entry['id']}",)}
 
 
 def test_show_rules_prints_what_iptables_legacy_save_prints_of_ours(kernel_ctl: Ctl) -> None:

@@ -87,6 +87,35 @@ def test_a_kernel_without_limits_degrades_only_the_feature() -> None:
     assert (found.qrouter.tables, found.qrouter.routes) == (plain.qrouter.tables, plain.qrouter.routes)
 
 
+@pytest.mark.parametrize("is_forwarded", [True, False])
+def test_floating_ips_of_port_forwardings_are_limited_where_they_are_built(is_forwarded: bool) -> None:
+    document = feature_document("q1_port_forwarding", "compute1")
+    policies = feature_document("q5_qos", "compute1")["qos_policies"]
+    document["qos_policies"], (first, *_) = policies, document["router"]["_pf_floatingips"]
+    policy = next(one for one in policies if len(one["rules"]) == 2)
+    first["qos_policy_id"] = policy["id"]
+    served = BOTH | {Extension.PORT_FORWARDING} if is_forwarded else BOTH
+    found = desired(parse(document), "compute1", extensions=served)
+    assert found.snat is not None
+    limited = {(limit.device[:3], limit.address, limit.direction) for limit in found.snat.limits}
+    address = first["floating_ip_address"]
+    assert limited == ({("qg-", address, "leaving"), ("qg-", address, "entering")} if is_forwarded else set())
+    assert found.qrouter.limits == frozenset()
+    assert found.omitted == ()
+
+
+@pytest.mark.parametrize("is_active", [True, False])
+def test_both_hosts_of_an_ha_router_have_its_limits(is_active: bool) -> None:
+    document = feature_document("q3_ha_legacy_pair", "compute1")
+    policies = feature_document("q5_qos", "compute1")["qos_policies"]
+    policy = next(one for one in policies if len(one["rules"]) == 2)
+    document["qos_policies"] = policies
+    document["router"]["external_gateway_info"]["qos_policy_id"] = policy["id"]
+    view = make_view(parse(document), HostSettings("compute1", MODES["compute1"], extensions=BOTH))
+    found = desired_router(view, HostAllocations(is_master=is_active))
+    assert len(found.qrouter.limits) == 2
+
+
 def test_without_a_pair_to_the_fip_namespace_there_is_nothing_to_limit() -> None:
     view = make_view(load_features("q5_qos", "compute2"), HostSettings("compute2", MODES["compute2"], extensions=BOTH))
     found = desired_router(replace(view, agent_gateway=None), HostAllocations())

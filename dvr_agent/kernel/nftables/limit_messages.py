@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from pyroute2.netlink import NLA_F_NESTED, NLM_F_CREATE
@@ -28,17 +29,15 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
     NFT_MSG_NEWTABLE,
 )
 
+from dvr_agent.kernel.iptables.layout import IFNAME_FIELD
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.schema import Data, attribute, attributes
 from dvr_agent.kernel.nftables.message import GET_CHAIN, SUBSYSTEM, dump, family_head
 from dvr_agent.state.limit import Direction, Limit
 
-NETDEV = 5
-"""NFPROTO_NETDEV (include/uapi/linux/netfilter.h)."""
 TABLE = "dvr_qos"
-HOOKS: dict[Direction, int] = {"entering": 0, "leaving": 1}
-"""NF_NETDEV_INGRESS and NF_NETDEV_EGRESS (Linux 5.16)."""
-_DIRECTIONS: dict[int, Direction] = {number: direction for direction, number in HOOKS.items()}
+KNOWN = 4096
+"""Messages of which each decoder keeps the result: they are the same in the next audit, without what was counted."""
 _ADDRESS_AT: dict[Direction, int] = {"leaving": 12, "entering": 16}
 """Offset of source and destination address in an IPv4 header."""
 
@@ -51,6 +50,35 @@ _BYTES, _OVER = 1, 1
 _IPV4_ADDRESS = 7
 """The type of keys, as nft numbers types: for its listing."""
 _ETHERTYPE_IP = struct.pack(">H", 0x0800)
+_PROTOCOL, _INPUT_NAME, _OUTPUT_NAME = 1, 6, 7
+"""Keys of meta expressions: NFT_META_PROTOCOL, _IIFNAME, _OIFNAME."""
+
+
+_BODY = len(family_head(0))
+"""Where the attributes of a message begin."""
+
+
+class Layout(NamedTuple):
+    """Where the chains of limits hang.
+
+    :ivar hooks: direction → number and priority of the hook
+    :ivar at_device: the hooks are those of a device; else those of all devices, and the rule names the device
+    """
+
+    family: int
+    hooks: dict[Direction, tuple[int, int]]
+    at_device: bool
+
+    @property
+    def table(self) -> str:
+        """The table for people."""
+        return f"{'netdev' if self.at_device else 'ip'} {TABLE}"
+
+
+AT_DEVICES = Layout(5, {"entering": (0, 0), "leaving": (1, 0)}, True)
+"""NFPROTO_NETDEV; NF_NETDEV_INGRESS and NF_NETDEV_EGRESS (Linux 5.16)."""
+AROUND_NAT = Layout(2, {"entering": (0, -300), "leaving": (4, 300)}, False)
+"""NFPROTO_IPV4; prerouting before connection tracking and DNAT, postrouting after SNAT."""
 
 
 class Place(NamedTuple):
@@ -89,84 +117,94 @@ def _nest(number: int, *parts: bytes) -> bytes:
     return attribute(number | NLA_F_NESTED, b"".join(parts))
 
 
-_HEAD = family_head(NETDEV) + _text(1, TABLE)
-"""Every message names the table first."""
+class LimitMessages:
+    """Requests about the table of one layout."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self._head = family_head(layout.family) + _text(1, TABLE)
+
+    def new_table(self) -> Request:
+        """Make the table; it may be there."""
+        return self._request(NFT_MSG_NEWTABLE, "the table", flags=NLM_F_CREATE)
+
+    def delete_table(self) -> Request:
+        """Delete the table with all that is in it."""
+        return self._request(NFT_MSG_DELTABLE, "the table")
+
+    def new_chain(self, place: Place) -> list[Request]:
+        """Make the chain of a place with its map and its rule."""
+        what, name = f"chain {place.name}", place.name
+        number, priority = self.layout.hooks[place.direction]
+        device = [_text(3, place.device)] if self.layout.at_device else []
+        hook = _nest(4, _u32(1, number), attribute(2, priority.to_bytes(4, "big", signed=True)), *device)
+        base = (_text(3, name), hook, _u32(5, 1), _text(7, "filter"))
+        keys = (_text(2, name), _u32(3, _OBJECT_MAP), _u32(4, _IPV4_ADDRESS), _u32(5, 4), _u32(10, 1), _u32(15, _LIMIT))
+        rule = _nest(4, *(_nest(1, one) for one in expressions(self.layout, place)))
+        return [
+            self._request(NFT_MSG_NEWSET, f"map {name}", *keys, flags=NLM_F_CREATE),
+            self._request(NFT_MSG_NEWCHAIN, what, *base, flags=NLM_F_CREATE),
+            self._request(NFT_MSG_NEWRULE, f"rule of {what}", _text(2, name), rule, flags=NLM_F_CREATE),
+        ]
+
+    def delete_chain(self, place: Place) -> Request:
+        """Delete the chain of a place with its rule."""
+        return self._request(NFT_MSG_DELCHAIN, f"chain {place.name}", _text(3, place.name))
+
+    def delete_map(self, place: Place) -> Request:
+        """Delete the map of a place, which no rule uses any more."""
+        return self._request(NFT_MSG_DELSET, f"map {place.name}", _text(2, place.name))
+
+    def new_limit(self, name: str, limit: Limit) -> Request:
+        """Make the named limit; it may be there, equal.
+
+        The kernel keeps what passes in a second in addition to the burst (net/netfilter/nft_limit.c).
+        """
+        above = limit.burst - limit.rate
+        data = (_u64(1, limit.rate), _u64(2, 1), _u32(3, above), _u32(4, _BYTES), _u32(5, _OVER))
+        parts = (_text(2, name), _u32(3, _LIMIT), _nest(4, *data))
+        return self._request(NFT_MSG_NEWOBJ, limit.text, *parts, flags=NLM_F_CREATE)
+
+    def delete_limit(self, name: str) -> Request:
+        """Delete a named limit that no map leads to."""
+        return self._request(NFT_MSG_DELOBJ, f"limit {name}", _text(2, name), _u32(3, _LIMIT))
+
+    def new_element(self, place: Place, address: str, name: str) -> Request:
+        """Lead packets of an address to a named limit."""
+        return self._element(NFT_MSG_NEWSETELEM, place, address, _text(9, name), flags=NLM_F_CREATE)
+
+    def delete_element(self, place: Place, address: str) -> Request:
+        """Lead packets of an address to no limit."""
+        return self._element(NFT_MSG_DELSETELEM, place, address)
+
+    def dump_chains(self) -> Request:
+        """Ask for the chains of the family."""
+        return dump(GET_CHAIN, "chains of nf_tables", self.layout.family)
+
+    def dump_limits(self) -> Request:
+        """Ask for the named limits of the table."""
+        return self._dump(NFT_MSG_GETOBJ, "limits", _u32(3, _LIMIT))
+
+    def dump_elements(self, place: Place) -> Request:
+        """Ask for the elements of a place's map."""
+        return self._dump(NFT_MSG_GETSETELEM, f"elements of map {place.name}", _text(2, place.name))
+
+    def _element(self, kind: int, place: Place, address: str, *more: bytes, flags: int = 0) -> Request:
+        key = _nest(1, attribute(1, socket.inet_aton(address)))
+        elements = _nest(3, _nest(1, key, *more))
+        what = f"{address} in map {place.name}"
+        return self._request(kind, what, _text(2, place.name), elements, flags=flags)
+
+    def _request(self, kind: int, what: str, *parts: bytes, flags: int = 0) -> Request:
+        body = self._head + b"".join(parts)
+        return Request(SUBSYSTEM | kind, flags, body, f"nft table {self.layout.table}: {what}")
+
+    def _dump(self, kind: int, what: str, more: bytes) -> Request:
+        text = f"nft table {self.layout.table}: {what}"
+        return dump(SUBSYSTEM | kind, text, self.layout.family, _text(1, TABLE) + more)
 
 
-def _request(kind: int, what: str, *parts: bytes, flags: int = 0) -> Request:
-    return Request(SUBSYSTEM | kind, flags, _HEAD + b"".join(parts), f"nft table netdev {TABLE}: {what}")
-
-
-# --- changes ---
-
-
-def new_table() -> Request:
-    """Make the table; it may be there."""
-    return _request(NFT_MSG_NEWTABLE, "the table", flags=NLM_F_CREATE)
-
-
-def new_chain(place: Place) -> list[Request]:
-    """Make the chain of a place with its map and its rule."""
-    what, name = f"chain {place.name}", place.name
-    hook = _nest(4, _u32(1, HOOKS[place.direction]), _u32(2, 0), _text(3, place.device))
-    base = (_text(3, name), hook, _u32(5, 1), _text(7, "filter"))
-    keys = (_text(2, name), _u32(3, _OBJECT_MAP), _u32(4, _IPV4_ADDRESS), _u32(5, 4), _u32(10, 1), _u32(15, _LIMIT))
-    rule = _nest(4, *(_nest(1, one) for one in expressions(place)))
-    return [
-        _request(NFT_MSG_NEWSET, f"map {name}", *keys, flags=NLM_F_CREATE),
-        _request(NFT_MSG_NEWCHAIN, what, *base, flags=NLM_F_CREATE),
-        _request(NFT_MSG_NEWRULE, f"rule of {what}", _text(2, name), rule, flags=NLM_F_CREATE),
-    ]
-
-
-def delete_table() -> Request:
-    """Delete the table with all that is in it."""
-    return _request(NFT_MSG_DELTABLE, "the table")
-
-
-def delete_chain(place: Place) -> Request:
-    """Delete the chain of a place with its rule."""
-    return _request(NFT_MSG_DELCHAIN, f"chain {place.name}", _text(3, place.name))
-
-
-def delete_map(place: Place) -> Request:
-    """Delete the map of a place, which no rule uses any more."""
-    return _request(NFT_MSG_DELSET, f"map {place.name}", _text(2, place.name))
-
-
-def new_limit(name: str, limit: Limit) -> Request:
-    """Make the named limit; it may be there, equal.
-
-    The kernel keeps what passes in a second in addition to the burst (net/netfilter/nft_limit.c).
-    """
-    above = limit.burst - limit.rate
-    data = (_u64(1, limit.rate), _u64(2, 1), _u32(3, above), _u32(4, _BYTES), _u32(5, _OVER))
-    return _request(NFT_MSG_NEWOBJ, limit.text, _text(2, name), _u32(3, _LIMIT), _nest(4, *data), flags=NLM_F_CREATE)
-
-
-def delete_limit(name: str) -> Request:
-    """Delete a named limit that no map leads to."""
-    return _request(NFT_MSG_DELOBJ, f"limit {name}", _text(2, name), _u32(3, _LIMIT))
-
-
-def new_element(place: Place, address: str, name: str) -> Request:
-    """Lead packets of an address to a named limit."""
-    return _element(NFT_MSG_NEWSETELEM, place, address, _text(9, name), flags=NLM_F_CREATE)
-
-
-def delete_element(place: Place, address: str) -> Request:
-    """Lead packets of an address to no limit."""
-    return _element(NFT_MSG_DELSETELEM, place, address)
-
-
-def _element(kind: int, place: Place, address: str, *more: bytes, flags: int = 0) -> Request:
-    key = _nest(1, attribute(1, socket.inet_aton(address)))
-    return _request(
-        kind, f"{address} in map {place.name}", _text(2, place.name), _nest(3, _nest(1, key, *more)), flags=flags
-    )
-
-
-def expressions(place: Place) -> list[bytes]:
+def expressions(layout: Layout, place: Place) -> list[bytes]:
     """Return the expressions of a place's rule: the limit that the map has for the packet's address; drop what is over.
 
     Everything is numbered as the kernel lists it, so that a rule that was read can be compared.
@@ -175,9 +213,14 @@ def expressions(place: Place) -> list[bytes]:
     def expression(name: str, *data: bytes) -> bytes:
         return _text(1, name) + _nest(2, *data)
 
+    if layout.at_device:
+        key, value = _PROTOCOL, _ETHERTYPE_IP
+    else:
+        key = _INPUT_NAME if place.direction == "entering" else _OUTPUT_NAME
+        value = place.device.encode(errors="surrogateescape").ljust(IFNAME_FIELD, b"\0")
     return [
-        expression("meta", _u32(2, 1), _u32(1, 1)),
-        expression("cmp", _u32(1, 1), _u32(2, 0), _nest(3, attribute(1, _ETHERTYPE_IP))),
+        expression("meta", _u32(2, key), _u32(1, 1)),
+        expression("cmp", _u32(1, 1), _u32(2, 0), _nest(3, attribute(1, value))),
         expression("payload", _u32(1, 1), _u32(2, 1), _u32(3, _ADDRESS_AT[place.direction]), _u32(4, 4)),
         expression("objref", _u32(3, 1), _text(4, place.name)),
         expression("immediate", _u32(1, 0), _nest(2, attribute(2, _u32(1, 0)))),
@@ -187,50 +230,38 @@ def expressions(place: Place) -> list[bytes]:
 # --- reading ---
 
 
-def dump_chains() -> Request:
-    """Ask for the chains of the family."""
-    return dump(GET_CHAIN, "netdev chains of nf_tables", NETDEV)
+def decode_chain(data: Data) -> tuple[str, int, int, str] | None:
+    """Return (name, number and priority of the hook, its device) of a base chain of the table, which accepts.
 
-
-def dump_limits() -> Request:
-    """Ask for the named limits of the table."""
-    what = f"limits of nft table netdev {TABLE}"
-    return dump(SUBSYSTEM | NFT_MSG_GETOBJ, what, NETDEV, _text(1, TABLE) + _u32(3, _LIMIT))
-
-
-def dump_elements(place: Place) -> Request:
-    """Ask for the elements of a place's map."""
-    what = f"elements of map {place.name} in nft table netdev {TABLE}"
-    return dump(SUBSYSTEM | NFT_MSG_GETSETELEM, what, NETDEV, _text(1, TABLE) + _text(2, place.name))
-
-
-def decode_place(data: Data) -> tuple[str, Place | None] | None:
-    """Return (name of a chain, its place, None if it is no chain of ours); None for chains of other tables."""
-    found = _found(data, len(family_head(NETDEV)))
+    A chain of the table that is otherwise has no name; None: a chain of another table.
+    """
+    found = _found(data, _BODY)
     if _as_text(found.get(1)) != TABLE:
         return None
-    name = _as_text(found.get(3))
     hook = _found(found.get(4, b""), 0)
-    direction = _DIRECTIONS.get(_number(hook.get(1), -1))
-    devices = [_as_text(hook.get(3))] if 3 in hook else []
-    if direction is None or len(devices) != 1 or _number(found.get(5), 1) != 1:
-        return name, None
-    place = Place(direction, devices[0])
-    return name, place if place.name == name else None
+    accepts = _number(found.get(5)) == 1 and 1 in hook
+    priority = int.from_bytes(hook.get(2, b""), "big", signed=True)
+    return _as_text(found.get(3)) if accepts else "", _number(hook.get(1)), priority, _as_text(hook.get(3))
 
 
-def decode_limit(data: Data) -> NamedLimit:
+@lru_cache(maxsize=KNOWN)
+def decode_limit(data: bytes) -> NamedLimit:
     """Decode a named limit."""
-    found = _found(data, len(family_head(NETDEV)))
+    found = _found(data, _BODY)
     limit = _found(found.get(4, b""), 0)
     rate, above = _number(limit.get(1)), _number(limit.get(3))
     ours = [_number(limit.get(number)) for number in (2, 4, 5)] == [1, _BYTES, _OVER]
     return NamedLimit(_as_text(found.get(2)), rate if ours else 0, above + rate)
 
 
-def decode_elements(data: Data) -> Iterator[tuple[str, str]]:
-    """Yield (address, name of its limit) of a message of elements."""
-    elements = _found(data, len(family_head(NETDEV))).get(3, b"")
+@lru_cache(maxsize=KNOWN)
+def decode_elements(data: bytes) -> tuple[tuple[str, str], ...]:
+    """Return (address, name of its limit) for each element in a message."""
+    return tuple(_elements(data))
+
+
+def _elements(data: bytes) -> Iterator[tuple[str, str]]:
+    elements = _found(data, _BODY).get(3, b"")
     for _, begin, end in attributes(elements, 0):
         element = _found(elements[begin:end], 0)
         key = _found(element.get(1, b""), 0).get(1, b"")
@@ -238,14 +269,25 @@ def decode_elements(data: Data) -> Iterator[tuple[str, str]]:
             yield socket.inet_ntoa(key), _as_text(element.get(9))
 
 
-def shape(data: Data) -> tuple[object, ...]:
+@lru_cache(maxsize=KNOWN)
+def shape(data: bytes) -> tuple[object, ...]:
     """Return names and attributes of a rule's expressions, so that a rule that was read is compared with ours."""
     return tuple(_expression_shape(bytes(data[begin:end])) for _, begin, end in attributes(data, 0))
 
 
-def shape_of(place: Place) -> tuple[object, ...]:
+def device_of(data: bytes) -> str:
+    """Return the device that a rule of :data:`AROUND_NAT` names; empty for other rules."""
+    for _, begin, end in attributes(data, 0):
+        found = _found(data[begin:end], 0)
+        if _as_text(found.get(1)) == "cmp":
+            return _as_text(_found(_found(found.get(2, b""), 0).get(3, b""), 0).get(1))
+    return ""
+
+
+@lru_cache(maxsize=KNOWN)
+def shape_of(at_device: bool, place: Place) -> tuple[object, ...]:
     """Return the :func:`shape` of a place's rule."""
-    return tuple(map(_expression_shape, expressions(place)))
+    return tuple(map(_expression_shape, expressions(AT_DEVICES if at_device else AROUND_NAT, place)))
 
 
 def _expression_shape(data: Data) -> object:

@@ -8,6 +8,9 @@ leads from the packet's address to a named limit, and what is above that limit i
     map leaving_qg_1 { type ipv4_addr : limit; elements = { 203.0.113.5 : "leaving_qg_1_203.0.113.5_…" } }
     chain leaving_qg_1 { type filter hook egress device "qg-1" priority 0; limit name ip saddr map @leaving_qg_1 drop }
 
+A kernel without the hook for what leaves a device has the chains in a table ``ip dvr_qos`` instead, before and after
+NAT of all devices, and the rule names the device (:data:`~.limit_messages.AROUND_NAT`).
+
 A change is one transaction; a limit that does not change keeps its tokens.  A table that is not as it is made here
 (another program changed it, or an older kernel took a chain away with its device) is made anew as a whole.
 
@@ -24,9 +27,22 @@ from pyroute2.netlink import NETLINK_NETFILTER
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.message import Request
+from dvr_agent.kernel.netlink.schema import Data
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
-from dvr_agent.kernel.nftables import limit_messages as messages
-from dvr_agent.kernel.nftables.limit_messages import NETDEV, TABLE, NamedLimit, Place
+from dvr_agent.kernel.nftables.limit_messages import (
+    AT_DEVICES,
+    TABLE,
+    Layout,
+    LimitMessages,
+    NamedLimit,
+    Place,
+    decode_chain,
+    decode_elements,
+    decode_limit,
+    device_of,
+    shape,
+    shape_of,
+)
 from dvr_agent.kernel.nftables.message import MISSING, decode_rule, dump_rules
 from dvr_agent.kernel.nftables.transaction import TRIES, commit, read_generation
 from dvr_agent.state.diff import Action, Change
@@ -50,12 +66,26 @@ class LimitTable:
     is_ours: bool = False
 
 
+class HostLayout:
+    """The layout that this host's kernel can have; :mod:`.limit_probe` finds it at the start.
+
+    :ivar messages: requests about it
+    """
+
+    messages = LimitMessages(AT_DEVICES)
+
+    @classmethod
+    def choose(cls, layout: Layout) -> None:
+        """Use another layout from now on."""
+        cls.messages = LimitMessages(layout)
+
+
 def read_limits(sock: NetlinkSocket) -> Iterator[Limit]:
     """Yield the limits that work in the socket's namespace, on all devices.
 
     :param sock: of the netfilter family
     """
-    for limits in _read(sock).limits.values():
+    for limits in _read(sock, HostLayout.messages).limits.values():
         yield from limits.values()
 
 
@@ -66,11 +96,12 @@ def write_limits(namespace: str, changes: Iterable[Change], counters: WriteCount
     :raises KernelError: nothing was changed
     """
     wanted = [(change.action, change.item) for change in changes if isinstance(change.item, Limit)]
+    messages = HostLayout.messages
     with NetlinkSocket.open(namespace, None, NETLINK_NETFILTER) as sock:
         for tries_left in reversed(range(TRIES)):
             generation = read_generation(sock)
-            found = _read(sock)
-            requests = _requests(found, _changed(found.limits, wanted))
+            found = _read(sock, messages)
+            requests = _requests(messages, found, _changed(found.limits, wanted))
             if not requests:
                 return
             if commit(sock, requests, generation, retry=tries_left > 0):
@@ -78,32 +109,47 @@ def write_limits(namespace: str, changes: Iterable[Change], counters: WriteCount
                 return
 
 
-def _read(sock: NetlinkSocket) -> LimitTable:
+def _read(sock: NetlinkSocket, messages: LimitMessages) -> LimitTable:
     try:
-        chains = [found for data in sock.dump(messages.dump_chains()) if (found := messages.decode_place(data))]
+        chains = [found for data in sock.dump(messages.dump_chains()) if (found := decode_chain(data))]
     except KernelError as exc:
         if exc.code not in MISSING:
             raise
         chains = []
-    return _read_places(sock, [place for _name, place in chains]) if chains else LimitTable()
+    return _read_chains(sock, messages, chains) if chains else LimitTable()
 
 
-def _read_places(sock: NetlinkSocket, places: list[Place | None]) -> LimitTable:
-    names = {limit.name: limit for limit in map(messages.decode_limit, sock.dump(messages.dump_limits()))}
-    rules: dict[str, list[object]] = {}
-    for rule in (decode_rule(data) for data in sock.dump(dump_rules(NETDEV, TABLE))):
-        rules.setdefault(rule.chain, []).append(messages.shape(rule.expressions))
-    table = LimitTable(is_ours=None not in places)
-    for place in places:
-        if place is None or rules.get(place.name) != [messages.shape_of(place)]:
+def _read_chains(sock: NetlinkSocket, messages: LimitMessages, chains: list[tuple[str, int, int, str]]) -> LimitTable:
+    layout = messages.layout
+    names = {limit.name: limit for limit in map(_decoded_limit, sock.dump(messages.dump_limits()))}
+    rules: dict[str, list[bytes]] = {}
+    for rule in (decode_rule(data) for data in sock.dump(dump_rules(layout.family, TABLE))):
+        rules.setdefault(rule.chain, []).append(bytes(rule.expressions))
+    table = LimitTable(is_ours=True)
+    for name, number, priority, device in chains:
+        place = _place(layout, (number, priority), device, rules.get(name, []))
+        if place is None or place.name != name:
             table.is_ours = False
             continue
         table.limits[place] = {}
         for data in sock.dump(messages.dump_elements(place)):
-            _add_elements(table, place, messages.decode_elements(data), names)
+            _add_elements(table, place, decode_elements(bytes(data)), names)
     if set(table.names.values()) != names.keys():
         table.is_ours = False
     return table
+
+
+def _place(layout: Layout, hook: tuple[int, int], device: str, rules: list[bytes]) -> Place | None:
+    """Return the place of a chain at a hook; None if chain or rules are not as ours are."""
+    direction = next((one for one, its_hook in layout.hooks.items() if its_hook == hook), None)
+    if direction is None or len(rules) != 1:
+        return None
+    place = Place(direction, device if layout.at_device else device_of(rules[0]))
+    return place if shape(rules[0]) == shape_of(layout.at_device, place) else None
+
+
+def _decoded_limit(data: Data) -> NamedLimit:
+    return decode_limit(bytes(data))
 
 
 def _add_elements(
@@ -132,17 +178,17 @@ def _changed(limits: Limits, changes: Iterable[tuple[Action, Limit]]) -> Limits:
     return wanted
 
 
-def _requests(table: LimitTable, wanted: Limits) -> list[Request]:
+def _requests(messages: LimitMessages, table: LimitTable, wanted: Limits) -> list[Request]:
     """Return what turns the table into the one with the wanted limits."""
     if table.is_ours:
-        return [*_edits(table, wanted)] if wanted else [messages.delete_table()]
+        return [*_edits(messages, table, wanted)] if wanted else [messages.delete_table()]
     anew = [messages.new_table(), messages.delete_table()]  # one that is missing cannot be deleted
     if not wanted:
         return anew
-    return [*anew, messages.new_table(), *_edits(LimitTable(), wanted)]
+    return [*anew, messages.new_table(), *_edits(messages, LimitTable(), wanted)]
 
 
-def _edits(table: LimitTable, wanted: Limits) -> Iterator[Request]:
+def _edits(messages: LimitMessages, table: LimitTable, wanted: Limits) -> Iterator[Request]:
     """Yield the changes of a table: a named limit is deleted when no element leads to it, its map before it."""
     unused: list[str] = []
     for place, limits in table.limits.items():
