@@ -17,7 +17,7 @@ from dvr_agent.model.router import Router
 from dvr_agent.reconcile.feature_facts import found_proxies, missing_helpers
 from dvr_agent.reconcile.fip_networks import SharedPart
 from dvr_agent.reconcile.hindrances import STRICT
-from dvr_agent.reconcile.memory import HostMemory
+from dvr_agent.reconcile.memory import HostMemory, RouterMemory
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import forwardings_in_use, marks_in_use
@@ -54,7 +54,7 @@ class Draft:
 
     @property
     def served(self) -> Router:
-        """The router as its services see it: without IPv6 where its namespace has none, or only the master has it."""
+        """The router as its services see it: without IPv6 where its namespace has none, or has it on another host."""
         is_backup = self.place.state is not None and not self.view.router.distributed and not self.place.is_master
         return advertising(self.view.router, self.allocated.ipv6_off, is_backup or not self.view.settings.ipv6)
 
@@ -89,6 +89,7 @@ class Drafts:
         :raises NotSupportedError: the router is left alone
         """
         memory = self._memory
+        router = _with_known_ha_interface(router, memory.router(router.id))
         try:
             view = self._granted_view(router, document)
         except NotSupportedError:
@@ -229,6 +230,17 @@ class Drafts:
         if memory.scope_marks is None:
             memory.scope_marks = marks_in_use(draft.view, draft.qrouter, draft.snat)
         return memory.scope_marks
+
+
+def _with_known_ha_interface(router: Router, memory: RouterMemory) -> Router:
+    """Return an HA router with its last HA port if its document lacks it: the server may leave it out for a moment."""
+    if not router.ha:
+        memory.ha_interface = None
+    elif router.ha_interface is not None:
+        memory.ha_interface = router.ha_interface
+    elif memory.ha_interface is not None:
+        return replace(router, ha_interface=memory.ha_interface)
+    return router
 
 
 def is_master(draft: Draft) -> bool:
