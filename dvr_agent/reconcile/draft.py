@@ -54,8 +54,11 @@ class Draft:
 
     @property
     def served(self) -> Router:
-        """The router as its services see it: without IPv6 where its namespace has none."""
-        return advertising(self.view.router, self.allocated.ipv6_off, not self.view.settings.ipv6)
+        """The router as its services see it: without IPv6 where its namespace has none, or has it on the master only."""
+        is_backup = self.place.state is not None and not self.view.router.distributed and not self.place.is_master
+        return advertising(
+            self.view.router, self.allocated.ipv6_off, is_backup or not self.view.settings.ipv6
+        )
 
     @property
     def place(self) -> VrrpPlace:

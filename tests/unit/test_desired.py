@@ -70,9 +70,10 @@ def test_names_are_cut_to_fourteen_characters() -> None:
     assert names.parse_namespace("qrouter-mine") is None
 
 
-def test_ha_routers_are_left_alone() -> None:
-    with pytest.raises(NotSupportedError, match="HA"):
-        desired(load("m_ha_dvr", "compute1"), "compute1")
+def test_legacy_ha_routers_without_an_ha_port_here_are_left_alone() -> None:
+    router = replace(load_features("q3_ha_legacy_pair", "compute1"), ha_interface=None)
+    with pytest.raises(NotSupportedError, match="_ha_interface"):
+        desired(router, "compute1")
 
 
 @pytest.mark.parametrize(
