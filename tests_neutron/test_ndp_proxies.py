@@ -35,9 +35,8 @@ def site(cloud: Cloud, pool: str, request: pytest.FixtureRequest) -> Iterator[Si
     """A router with an IPv6 network of the scope."""
     with Site(cloud, "physnet2", distributed=request.param, ha=False) as made:
         prefix = f"2001:db8:{made.number:x}::"
-        subnet = made.api.subnet(
-            made.network["id"], f"{prefix}/64", {"ip_version": 6, "subnetpool_id": pool, "cidr": f"{prefix}/64"}
-        )
+        values = {"ip_version": 6, "subnetpool_id": pool, "gateway_ip": f"{prefix}1"}
+        subnet = made.api.subnet(made.network["id"], f"{prefix}/64", values)
         made.api.add_interface(made.router, subnet["id"])
         made.api.update("routers", made.router, enable_ndp_proxy=True)
         cloud.outside("ip", "route", "add", f"{prefix}/64", "dev", "physnet2")

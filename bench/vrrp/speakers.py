@@ -13,9 +13,10 @@ from typing import ClassVar
 
 from bench.vrrp.hosts import DEVICE, FLOATING, GATEWAY, GATEWAY_DEVICE, PRIMARY, SOURCES, Hosts
 from dvr_agent.services.vrrp.client import SpeakerAwayError, VrrpClient
-from dvr_agent.services.vrrp.description import VirtualRouterState, describe
+from dvr_agent.services.vrrp.description import describe
 from dvr_agent.services.vrrp.sockets import opened_sockets
 from dvr_agent.state.address import Address
+from dvr_agent.state.virtual_router import VirtualRouterState
 from dvr_agent.vrrp.protocol import dumps
 from tests.support.lab import ip_json
 from tests.support.waiting import wait_for

@@ -15,6 +15,7 @@ from dvr_agent.config import host_settings
 from dvr_agent.desired import central, names
 from dvr_agent.desired.common import QROUTER_OWNERSHIP
 from dvr_agent.desired.host_allocations import new_fip_pair
+from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.ndp_proxy import EVERYTHING
 from dvr_agent.errors import NamespaceGoneError, SourceError
 from dvr_agent.kernel.linux import open_kernel
@@ -59,7 +60,12 @@ class Host:
     @cached_property
     def host_name(self) -> str:
         """Name of this host in Neutron."""
-        return host_settings(self.conf).host
+        return self.settings.host
+
+    @cached_property
+    def settings(self) -> HostSettings:
+        """The settings that shape the data plane."""
+        return host_settings(self.conf)
 
     @cached_property
     def documents(self) -> Documents:

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from dvr_agent.cli.check import note
 from dvr_agent.cli.inputs import Documents, load_config, read_files, read_source
 from dvr_agent.cli.output import BOLD, Output, complain
 from dvr_agent.cli.render import Renderer, Section, as_json, as_lines, counts_text, omitted_text
@@ -196,8 +195,8 @@ def _for_each(documents: Documents, report: Report, job: Callable[[str, Router],
         subject = f"router {router.id}"
         try:
             job(name, router)
-        except NotSupportedError:
-            report.skip(subject, note(router))
+        except NotSupportedError as exc:
+            report.skip(subject, str(exc))
         except DvrError as exc:
             report.error(subject, exc)
 

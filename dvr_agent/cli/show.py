@@ -10,6 +10,7 @@ from dvr_agent.cli.host_inventory import Host
 from dvr_agent.cli.inputs import load_config
 from dvr_agent.cli.output import BOLD, Output
 from dvr_agent.desired import names
+from dvr_agent.desired.host_view import left_alone_reason
 from dvr_agent.errors import DvrError
 from dvr_agent.model.router import Router, RouterPort
 from dvr_agent.state.namespace import KINDS, NamespaceState
@@ -50,7 +51,8 @@ def _cells(entry: dict[str, Any]) -> tuple[object, ...]:
 
 def _note(host: Host, router_id: str, router: Router | None) -> str:
     if router is not None:
-        return note(router)
+        reason = left_alone_reason(router, host.settings)
+        return f"{reason}: left alone" if reason else note(router)
     if router_id in host.documents.known:
         return "document is bad"
     return "stale: no document" if host.documents.complete else "no document that could be read"
@@ -93,6 +95,9 @@ def fips(args: argparse.Namespace, out: Output) -> int:
         for fip in router.omitted_floating_ips:
             there = kernel.pop((router_id, str(fip.address)), [])
             found.append(_fip(str(fip.address), str(fip.fixed_address), router_id, "left out", there))
+        for forwarding in router.features.forwarding_ips:
+            there = kernel.pop((router_id, str(forwarding.address)), [])
+            found.append(_forwarding_fip(router, str(forwarding.address), there))
     for (router_id, address), there in kernel.items():
         found.append(_fip(address, there[0][0], router_id, "no document", there))
     found.sort(key=lambda entry: (entry["router"], entry["floating_ip"]))
@@ -103,6 +108,14 @@ def fips(args: argparse.Namespace, out: Output) -> int:
         rows = [(x["floating_ip"], x["fixed_ip"], x["router"], x["belongs"], " ".join(x["in_kernel"])) for x in found]
         out.table(header, rows)
     return 0
+
+
+def _forwarding_fip(router: Router, address: str, there: list[tuple[str, str]]) -> dict[str, Any]:
+    """Return the entry of a floating IP that port forwardings use: it stands for ports of several addresses."""
+    used = [one for one in router.features.port_forwardings or () if str(one.address) == address]
+    fixed = ", ".join(sorted({str(one.fixed_address) for one in used}))
+    places = dict.fromkeys(namespace for _, namespace in there)
+    return _fip(address, fixed, router.id, "port forwardings", [(fixed, namespace) for namespace in places])
 
 
 def _fip(address: str, fixed: str, router_id: str, belongs: str, there: list[tuple[str, str]]) -> dict[str, Any]:

@@ -175,7 +175,8 @@ def _row(router: dict[str, Any]) -> tuple[str, ...]:
     retry = router.get("next_retry")
     when = "" if retry is None else f"in {retry} s"
     name, state, reason = (str(router.get(key) or "") for key in ("name", "state", "reason"))
-    return (str(router.get("id")), name, state, when, reason)
+    vrrp = f"VRRP {router['vrrp']}" if router.get("vrrp") else ""
+    return (str(router.get("id")), name, state, when, "; ".join(filter(None, (vrrp, reason))))
 
 
 def _colour(state: str) -> str:

@@ -36,6 +36,7 @@ class RouterRecord:
     :ivar partly: the last try failed, and made everything but what was refused: the rest agrees with the document
     :ivar retry_at: time of the next try, by the monotonic clock; None: no retry is scheduled
     :ivar hindrances: what the last job found to stop the router's traffic without being ours
+    :ivar vrrp: ``master`` or ``backup``, of an HA router by its last job; empty: this host takes no part in its VRRP
     :ivar logged: warnings and omissions of the last job, which are in the log already
     """
 
@@ -49,6 +50,7 @@ class RouterRecord:
     held_back: bool = False
     failures: int = 0
     partly: bool = False
+    vrrp: str = ""
     retry_at: float | None = None
     logged: frozenset[str] = frozenset()
     hindrances: tuple[str, ...] = ()
@@ -88,6 +90,7 @@ class RouterRecord:
             "name": self.name,
             "state": self.state.value,
             "reason": "; ".join(text for text in reasons if text),
+            "vrrp": self.vrrp,
             "failures": self.failures,
             "next_retry": None if self.retry_at is None else round(max(self.retry_at - now, 0.0), 1),
             "last_change": iso_time(self.last_change),
@@ -164,6 +167,7 @@ class RouterRecords:
         record = replace(
             record,
             logged=frozenset({*result.plan.warnings, *result.plan.omitted}),
+            vrrp="" if result.is_master is None else "master" if result.is_master else "backup",
             last_seconds=round(result.seconds, 6),
         )
         if result.plan:

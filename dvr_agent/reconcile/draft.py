@@ -17,7 +17,7 @@ from dvr_agent.model.router import Router
 from dvr_agent.reconcile.feature_facts import found_proxies, missing_helpers
 from dvr_agent.reconcile.fip_networks import SharedPart
 from dvr_agent.reconcile.hindrances import STRICT
-from dvr_agent.reconcile.memory import HostMemory
+from dvr_agent.reconcile.memory import HostMemory, RouterMemory
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import forwardings_in_use, marks_in_use
@@ -54,8 +54,9 @@ class Draft:
 
     @property
     def served(self) -> Router:
-        """The router as its services see it: without IPv6 where its namespace has none."""
-        return advertising(self.view.router, self.allocated.ipv6_off, not self.view.settings.ipv6)
+        """The router as its services see it: without IPv6 where its namespace has none, or has it on another host."""
+        is_backup = self.place.state is not None and not self.view.router.distributed and not self.place.is_master
+        return advertising(self.view.router, self.allocated.ipv6_off, is_backup or not self.view.settings.ipv6)
 
     @property
     def place(self) -> VrrpPlace:
@@ -88,6 +89,7 @@ class Drafts:
         :raises NotSupportedError: the router is left alone
         """
         memory = self._memory
+        router = _with_known_ha_interface(router, memory.router(router.id))
         try:
             view = self._granted_view(router, document)
         except NotSupportedError:
@@ -230,12 +232,23 @@ class Drafts:
         return memory.scope_marks
 
 
+def _with_known_ha_interface(router: Router, memory: RouterMemory) -> Router:
+    """Return an HA router with its last HA port if its document lacks it: the server may leave it out for a moment."""
+    if not router.ha:
+        memory.ha_interface = None
+    elif router.ha_interface is not None:
+        memory.ha_interface = router.ha_interface
+    elif memory.ha_interface is not None:
+        return replace(router, ha_interface=memory.ha_interface)
+    return router
+
+
 def is_master(draft: Draft) -> bool:
     """Return True if this host is the master of an HA router: its namespace has the primary virtual address."""
     wanted = draft.state.shared_by_hosts
     if wanted is None or wanted.virtual_router is None:
         return False
-    observed = [one for one in (draft.qrouter, draft.snat) if one is not None and one.name == wanted.name]
+    observed = (one for one in (draft.qrouter, draft.snat) if one is not None and one.name == wanted.name)
     return any(wanted.virtual_router.primary in one.addresses for one in observed)
 
 

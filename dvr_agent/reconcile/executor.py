@@ -29,6 +29,7 @@ from dvr_agent.state.missing import Missing, Paths
 from dvr_agent.state.order import Phases, Surroundings, find_sides, phases
 from dvr_agent.state.route import Route
 from dvr_agent.state.rule import Rule
+from dvr_agent.state.sysctl import Sysctl
 from dvr_agent.state.table_steps import Step, is_by_own_address, switched, table_at, translated_pairs
 
 AddedRoutes = set[tuple[str, int]]
@@ -259,6 +260,7 @@ class _Run:
     def _build(self, job: NamespaceJob, phase: Phases, ports: Sequence[Port]) -> None:
         name = job.changes.namespace
         if ports and not self._missing.lacks_namespace(name):
+            self._apply(job, [change for change in phase.build if _is_for_new_devices(change)])
             self._plug(job, phase, ports)
         self._apply(job, _without_ports(phase.build) if ports else phase.build)
 
@@ -330,6 +332,11 @@ def _ports(job: NamespaceJob, phase: Phases) -> list[Port]:
     """Return the ports that the attach driver plugs: new ports, and ports with a wrong outer side."""
     new = [_new_port(change) for change in phase.build if type(change.item) is Link]
     return [*(port for port, _ in job.repair), *(port for port in new if port is not None)]
+
+
+def _is_for_new_devices(change: Change) -> bool:
+    """Return True for a parameter that a device takes over when it comes into the namespace."""
+    return isinstance(change.item, Sysctl) and change.item.for_new_devices
 
 
 def _without_ports(changes: Iterable[Change]) -> list[Change]:

@@ -57,6 +57,7 @@ NO_CHAINS = "its chains"
 _RULES = Ownership(rules=RuleOwner.QROUTER)
 _LIMITS = Ownership(limited=names.LIMITED)
 _FIP_RULES = Ownership(prefixes=(names.FIP_TO_ROUTER,), rules=RuleOwner.BY_IIF)
+_GATEWAYS = Ownership(prefixes=(names.GATEWAY,))
 _BEFORE_MAIN = (V6_PROXIED_PRIORITY, V6_CONNECTED_PRIORITY, V6_REDIRECT_PRIORITY)
 
 
@@ -132,10 +133,18 @@ def missing_effects(kernel: KernelReader, own: OwnObjects) -> list[str]:
         return [NO_CHAINS]
     present = {effect for table in theirs for effect in _effects(table, ours=False)}
     wanted = dict.fromkeys(effect for table in own.tables for effect in _effects(table, ours=True))
-    if own.namespace.startswith(names.SNAT):  # neutron-l3-agent has no helpers for distributed floating IPs
+    if _is_central(kernel, own.namespace):  # neutron-l3-agent has no helpers for distributed floating IPs
         wanted |= dict.fromkeys(effect for table in own.tables for effect in _helpers(table, ours=True))
         present |= {effect for table in theirs for effect in _helpers(table, ours=False)}
     return [effect for effect in wanted if effect not in present]
+
+
+def _is_central(kernel: KernelReader, namespace: str) -> bool:
+    """True for the namespace of a gateway port: a snat namespace, or the one of a legacy router."""
+    if not namespace.startswith(names.QROUTER):
+        return namespace.startswith(names.SNAT)
+    state = kernel.interfaces.observe(namespace, _GATEWAYS, ())
+    return state is not None and bool(state.links)
 
 
 def remove_own_objects(kernel: Kernel, own: Sequence[OwnObjects]) -> None:

@@ -16,7 +16,7 @@ from dvr_agent.desired import names
 from dvr_agent.desired.build import DesiredRouter
 from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_view import HostView
-from dvr_agent.model.router import Router, RouterPort
+from dvr_agent.model.router import HaInterface, Router, RouterPort
 from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.claims import ClaimRegister
 from dvr_agent.reconcile.fip_networks import FipNetworks, SharedPart, device_of
@@ -45,6 +45,7 @@ class RouterMemory:
     :ivar without_ipv6: (namespace, parameter) of those in which IPv6 was off when they were last read
     :ivar forwardings: rules for port forwardings when they were last read, where only the kernel knows them
     :ivar is_master: this host was the master of the HA router when its namespace was last read
+    :ivar ha_interface: the last one that a document of the HA router had
     :ivar desired: the last desired state, after the three values from which it was computed
     :ivar post_commit: post-commit work of a job that runs, or failed half way
     :ivar in_sync: the desired state with which the namespaces agreed when all of them was last read; None: not known
@@ -56,6 +57,7 @@ class RouterMemory:
     without_ipv6: frozenset[tuple[str, str]] = frozenset()
     forwardings: tuple[FilterRule, ...] = ()
     is_master: bool = False
+    ha_interface: HaInterface | None = None
     desired: tuple[Router, RouterPort | None, HostAllocations, DesiredRouter] | None = None
     post_commit: PostCommit | None = None
     in_sync: DesiredRouter | None = None

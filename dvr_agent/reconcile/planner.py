@@ -208,7 +208,7 @@ class Planner:
             moving: list[Change] = []
             for name in sorted(link.name for link in state.snat.links):
                 moving += device_removal(draft.qrouter, name)
-                draft.qrouter = without_device(draft.qrouter, name) if draft.qrouter is not None else None
+                draft.qrouter = _without_moving(draft.qrouter, name)
             return tuple(moving), ()
         present = {link.name for link in draft.qrouter.links} if draft.qrouter is not None else set()
         new = frozenset(link.name for link in state.qrouter.links) - present
@@ -280,6 +280,11 @@ def _part(plan: Plan, jobs: Iterable[NamespaceJob]) -> Plan:
     jobs = tuple(jobs)
     changes = tuple(job.changes for job in jobs if job.changes)
     return replace(plan, changes=changes, ports=tuple(line for job in jobs for line in job.port_lines))
+
+
+def _without_moving(state: NamespaceState | None, device: str) -> NamespaceState | None:
+    """Return an observed state without a device; its limits stay in it, since their table outlives the device."""
+    return replace(without_device(state, device), limits=state.limits) if state is not None else None
 
 
 def _paths(view: HostView) -> Paths:

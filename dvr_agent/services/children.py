@@ -182,10 +182,11 @@ class Children:
         """
         _end_all(self._name, self._all(key, program), number)
         self._unwatch(key)
-        try:
-            securefiles.remove(program.pid_file)
-        except OSError as exc:
-            raise ServiceError(f"{program.pid_file}: {exc.strerror}") from exc
+        for path in filter(None, (program.pid_file, program.child_pid_file)):
+            try:
+                securefiles.remove(path)
+            except OSError as exc:
+                raise ServiceError(f"{path}: {exc.strerror}") from exc
 
     def forget(self, key: str) -> None:
         """Forget the deaths of a helper: its router was removed."""
@@ -248,7 +249,8 @@ class Children:
         """Open all processes that run with the configuration file."""
         pids = self.processes.pids(program)
         watched = self._watched.get(key)
-        for known in (watched.process.pid if watched else None, read_pid_file(program.pid_file)):
+        child = read_pid_file(program.child_pid_file) if program.child_pid_file is not None else None
+        for known in (watched.process.pid if watched else None, read_pid_file(program.pid_file), child):
             if known is not None:
                 pids |= {known, *children_of(known)}  # radvd has a child with root's rights
         return _open_all(pids, program)

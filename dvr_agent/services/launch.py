@@ -41,6 +41,7 @@ class Program:
     :ivar words: the command line; :data:`PID_FILE` stands for the process id file
     :ivar config: configuration file, an argument of this helper's command line only
     :ivar namespace: network namespace of the helper
+    :ivar child_pid_file: where the helper's child has its process id; a stale one keeps the helper from starting
     :ivar check: command line that checks a configuration and says what is wrong; :data:`CONFIG` stands for its file
     """
 
@@ -50,6 +51,7 @@ class Program:
     pid_file: Path
     namespace: str
     check: tuple[str, ...] = ()
+    child_pid_file: Path | None = None
 
 
 def run(program: Program) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import re
 import socket
 from pathlib import Path
@@ -256,3 +257,24 @@ def test_error_of_a_namespace_that_is_gone_names_the_addresses(conntrack: Netlin
     with pytest.raises(KernelError) as caught:
         conntrack.drop_untranslated("qrouter-gone", ["10.1.0.3", "10.1.0.2"], ())
     assert "qrouter-gone" in str(caught.value)
+
+
+def test_connections_to_ports_of_an_address_go_and_no_others(
+    conntrack: NetlinkConntrack, router: str, tmp_path: Path
+) -> None:
+    numbers = itertools.count(40000)
+
+    def entry(protocol: str, port: int, target: str = FIP) -> str:
+        number = next(numbers)
+        state = "--state ESTABLISHED " if protocol == "tcp" else ""
+        extra = f"-r 10.1.0.2 -q {OUTSIDE} --reply-port-src {port + 1} --reply-port-dst {number}"
+        return f"-p {protocol} -t 300 {state}-s {OUTSIDE} -d {target} --sport {number} --dport {port} {extra}"
+
+    going = [entry("udp", 9000), entry("udp", 9009), entry("tcp", 2222)]
+    staying = [entry("udp", 8999), entry("udp", 9010), entry("udp", 2222), entry("tcp", 9000), entry("tcp", 80)]
+    staying += [entry("udp", 9000, "203.0.113.6"), udp(FIP, OUTSIDE, 9000, 9000)]
+    insert(router, tmp_path, [*going, *staying])
+    before = len(entries(router))
+    assert conntrack.delete_to_ports(router, FIP, [("udp", 9000, 9009), ("tcp", 2222, 2222)]) == len(going)
+    assert len(entries(router)) == before - len(going)
+    assert conntrack.delete_to_ports(router, FIP, [("udp", 9000, 9009), ("tcp", 2222, 2222)]) == 0

@@ -18,7 +18,7 @@ from dvr_agent.kernel.namespaces import MAKING_SECONDS
 from tests.support import lab
 from tests.support.ctl import Ctl
 from tests.support.daemon_lab import Daemon
-from tests.support.recorded_documents import DOCUMENTS
+from tests.support.recorded_documents import DATA, DOCUMENTS
 from tests.support.waiting import wait_for
 
 HA = DOCUMENTS / "m_ha_dvr-compute1.json"
@@ -138,8 +138,8 @@ def test_check_lists_every_file_and_judges_them_together(ctl: Ctl, tmp_path: Pat
     assert found["documents"][1]["error"]["path"] == "$.id"
 
 
-def test_check_reads_standard_input_and_names_what_is_left_alone(ctl: Ctl) -> None:
-    assert "HA: not supported" in ctl.run("check", "-", text=HA.read_text()).stdout
+def test_check_reads_standard_input(ctl: Ctl) -> None:
+    assert ctl.run("check", "-", text=HA.read_text()).stdout.startswith("ok ")
     assert ctl.run("check", "-", text="{").returncode == 1
 
 
@@ -218,18 +218,29 @@ def test_apply_goes_on_after_a_bad_document_and_says_so(kernel_ctl: Ctl, tmp_pat
     assert len(kernel_ctl.ns()) == 3
 
 
-def test_unsupported_routers_are_left_alone(kernel_ctl: Ctl) -> None:
-    kernel_ctl.document(template=HA)
+@pytest.fixture
+def left_alone(tmp_path: Path) -> Path:
+    """A legacy HA router in whose VRRP this host takes no part."""
+    document = json.loads(HA.read_text())
+    document["router"] |= {"distributed": False, "_ha_interface": None}
+    path = tmp_path / "left-alone.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_unsupported_routers_are_left_alone(kernel_ctl: Ctl, left_alone: Path) -> None:
+    kernel_ctl.document(template=left_alone)
     found = kernel_ctl.json("plan")
     assert "HA" in found["skipped"][0]["reason"]
     assert [text for text in found["warnings"] if text.startswith("1 router is left alone") and "HA" in text]
+    assert [one["note"] for one in kernel_ctl.json("show", "routers")["routers"]] == [found["skipped"][0]["reason"]]
     assert kernel_ctl.run("apply", kernel_ctl.routers / "one.json").returncode == 1
     assert kernel_ctl.ns() == set()
 
 
-def test_apply_changes_nothing_before_it_is_known_what_is_left_alone(kernel_ctl: Ctl) -> None:
+def test_apply_changes_nothing_before_it_is_known_what_is_left_alone(kernel_ctl: Ctl, left_alone: Path) -> None:
     other = kernel_ctl.document()
-    alone = kernel_ctl.document("alone.json", template=HA)
+    alone = kernel_ctl.document("alone.json", template=left_alone)
     refused = kernel_ctl.run("apply", other, alone)
     assert refused.returncode == 1
     assert "1 router is left alone" in refused.stderr
@@ -286,6 +297,17 @@ def test_show_tells_what_is_there(kernel_ctl: Ctl) -> None:
     assert kernel_ctl.json("show", "routers")["routers"][0]["note"] == "stale: no document"
     assert all(one["stale"] for one in kernel_ctl.json("show", "namespaces")["namespaces"])
     assert kernel_ctl.json("show", "fips")["floating_ips"][0]["belongs"] == "no document"
+
+
+def test_show_tells_where_ports_are_forwarded(kernel_ctl: Ctl) -> None:
+    kernel_ctl.config.write_text(kernel_ctl.config.read_text() + "[AGENT]\nextensions = port_forwarding\n")
+    template = DATA / "feature_documents" / "q1_port_forwarding-compute1.json"
+    kernel_ctl.json("apply", kernel_ctl.document(template=template))
+    (entry,) = kernel_ctl.json("show", "routers")["routers"]
+    found = [one for one in kernel_ctl.json("show", "fips")["floating_ips"] if one["belongs"] == "port forwardings"]
+    fixed = {one["floating_ip"]: one["fixed_ip"] for one in found}
+    assert fixed == {"203.0.113.160": "10.1.0.199", "203.0.113.251": "10.1.0.126, 10.1.0.241"}
+    assert {tuple(one["in_kernel"]) for one in found} == {(f"snat-{entry['id']}",)}
 
 
 def test_show_rules_prints_what_iptables_legacy_save_prints_of_ours(kernel_ctl: Ctl) -> None:

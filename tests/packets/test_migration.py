@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
+from dvr_agent.desired.host_settings import AgentMode
+from dvr_agent.extensions import Extension
+from dvr_agent.model.parse import parse_document
 from tests.support import lab
 from tests.support import oracle_reader as reader
 from tests.support.oracle_watch import until_settled, writes_seen
-from tests.support.packet_documents import Network, RouterDocument
+from tests.support.packet_documents import Json, Network, RouterDocument, uid
 from tests.support.packet_world import INTERNET, PUBLIC, World
 from tests.support.probes import Pinger
 
@@ -70,3 +75,28 @@ def test_migration_touches_nothing_that_both_kinds_have(world: World, legacy_fir
 def _without_parameters(views: dict[str, reader.View]) -> dict[str, object]:
     """Parameters of the kernel cannot be removed; what is left of them has no effect on the other kind."""
     return {name: (v.links, v.addresses, v.routes, v.rules, v.neighbours, v.filter) for name, v in views.items()}
+
+
+def with_features(router: RouterDocument) -> Json:
+    """The document with a bandwidth limit of everything that can have one, and a conntrack helper."""
+    envelope, policy = router.envelope(), uid("policy")
+    document = envelope["router"]
+    for one in (document["gw_port"], document["external_gateway_info"], *document["_floatingips"]):
+        one["qos_policy_id"] = policy
+    document["conntrack_helpers"] = [{"protocol": "udp", "port": 69, "helper": "tftp"}]
+    rule: Json = {"id": uid("rule"), "type": "bandwidth_limit", "direction": "egress"}
+    rule |= {"qos_policy_id": policy, "max_kbps": 2000, "max_burst_kbps": 0}
+    return envelope | {"qos_policies": [{"id": policy, "rules": [rule]}]}
+
+
+def test_features_move_with_the_gateway_port(host: lab.Host, tmp_path: Path) -> None:
+    world = World(host, tmp_path, AgentMode.DVR_SNAT, *Extension)
+    router = router_with_vms(world)
+    for router.legacy in (True, False, True):
+        for expected in (True, False):
+            document = parse_document(json.dumps(with_features(router)).encode(), "main")
+            plan = world.reconciler.reconcile(document).plan
+            assert (bool(plan), plan.omitted) == (expected, ())
+        chains = lab.in_netns(router.qrouter, "nft", "list", "chains")
+        assert ('device "qg-' in chains, 'device "rfp-' in chains) == (router.legacy, not router.legacy)
+        assert "--helper tftp" in lab.in_netns(router.qrouter, "iptables-legacy-save", "-t", "raw")

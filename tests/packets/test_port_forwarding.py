@@ -23,7 +23,7 @@ PATIENCE = 60
 
 
 def router_of(world: World) -> ForwardingRouter:
-    router = ForwardingRouter(world.cloud, "main", [RED])
+    router = ForwardingRouter(world.cloud, "main", [RED], legacy=world.cloud.vms["web"].host == "")
     router.gateway(PUBLIC, GATEWAY)
     vms = world.cloud.vms
     router.floating_ip(PLAIN, vms["local"])
@@ -33,11 +33,18 @@ def router_of(world: World) -> ForwardingRouter:
     return router.forward(FIP, "sctp", "3000:3009", vms["web"], "4000:4009")
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def namespace_of(world: World) -> str:
+    router = router_of(world)
+    return router.qrouter if router.legacy else router.snat_namespace
+
+
+@pytest.fixture(scope="module", params=["distributed", "legacy"])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with lab.fresh_host() as host:
         world = World(host, tmp_path_factory.mktemp("world"), AgentMode.DVR_SNAT, Extension.PORT_FORWARDING)
-        vms = [world.cloud.vm(name, RED, one) for name, one in (("web", WEB), ("name", NAME), ("local", LOCAL))]
+        where = "" if request.param == "legacy" else None  # instances of a legacy router may be anywhere
+        instances = (("web", WEB), ("name", NAME), ("local", LOCAL))
+        vms = [world.cloud.vm(name, RED, one, host=where) for name, one in instances]
         world.apply(router_of(world))
         world.boot(*vms)
         world.settle()
@@ -89,7 +96,7 @@ def tcp_peer(server: str, port: int, client: str, target: str, to_port: int) -> 
 
 def flows(world: World) -> set[str]:
     """``protocol port`` of the connections that began to the floating IP."""
-    lines = lab.in_netns(router_of(world).snat_namespace, "conntrack", "-L", "-d", FIP).splitlines()
+    lines = lab.in_netns(namespace_of(world), "conntrack", "-L", "-d", FIP).splitlines()
     return {f"{line.split()[0]} {line.split('dport=')[1].split()[0]}" for line in lines if line}
 
 
@@ -192,7 +199,7 @@ def test_address_goes_with_its_last_forwarding(world: World) -> None:
     router = router_of(world).forward(SECOND, "udp", "5353", world.cloud.vms["name"], "53")
     world.apply(router)
     assert udp_peer("name", NAME, 53, "internet", SECOND, 5353) == INTERNET
-    namespace = router.snat_namespace
+    namespace = namespace_of(world)
     assert f"{SECOND}/32" in lab.run("ip", "-n", namespace, "addr")
     world.apply(router_of(world))
     assert f"{SECOND}/32" not in lab.run("ip", "-n", namespace, "addr")

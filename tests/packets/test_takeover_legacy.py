@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from dvr_agent.extensions import Extension
+from dvr_agent.model.features import ConntrackHelper
 from dvr_agent.reconcile.handover import find_own_objects, missing_effects, remove_own_objects
 from tests.support import lab
 from tests.support.packet_reference import INTERNET, LEGACY, NFT, ReferenceHost, unharmed
@@ -37,3 +40,15 @@ def test_floating_ip_and_snat_go_on(host: lab.Host, tmp_path: Path, variant: str
         remove_own_objects(agent.kernel, own)
         assert "dvr-" not in "".join((*reference.saved(NFT).values(), *reference.saved(LEGACY).values()))
     assert set(seen.peers) == {FIP, GATEWAY}
+
+
+def test_it_is_not_given_back_before_its_conntrack_helpers_are_there(host: lab.Host, tmp_path: Path) -> None:
+    reference = ReferenceHost(host, tmp_path / "state", "q4_legacy", {})
+    reference.settings = replace(reference.settings, extensions=frozenset(Extension))
+    features = replace(reference.router.features, conntrack_helpers=(ConntrackHelper("udp", 69, "tftp"),))
+    reference.router = replace(reference.router, features=features)
+    reference.take_over()
+    reference.restore(LEGACY)
+    kernel = reference.reconciler().kernel
+    missing = [effect for own in find_own_objects(kernel) for effect in missing_effects(kernel, own)]
+    assert [effect.partition(":")[2].split(" for ")[0] for effect in missing] == [" conntrack helper tftp"] * 2

@@ -193,6 +193,9 @@ class Server:
     def update_floatingip_statuses(self, router_id: str, statuses: Mapping[str, str]) -> None:
         self._answer("update_floatingip_statuses", (router_id, dict(statuses)), lambda: None)
 
+    def update_ha_routers_states(self, states: Mapping[str, str]) -> None:
+        self._answer("update_ha_routers_states", dict(states), lambda: None)
+
     def bulk_pull(self, resource_type: str, version: str, filters: Mapping[str, object]) -> list[Json]:
         def answer() -> list[Json]:
             wanted = {field: value if isinstance(value, list) else [value] for field, value in filters.items()}

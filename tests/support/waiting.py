@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE = 20.0
+PATIENCE = 120.0
 """Seconds until something that must happen has failed; generous, since the machine is shared.  Nothing that does
 happen takes them."""
 

@@ -184,7 +184,7 @@ def test_a_router_that_is_left_alone_keeps_what_it_has_until_its_namespaces_go(
 ) -> None:
     one, (two, key) = with_fip(make_router("one", 1)), CASES[name]
     bench.reconciler.reconcile(one)
-    left_alone = replace(one, ha=True)
+    left_alone = replace(one, distributed=False, ha=True)
     if restart:
         bench.restart()
         bench.reconciler.begin_resync([("b", two), ("a", left_alone)])

@@ -22,7 +22,7 @@ PAGE = (ROOT / "docs" / "dataplane.md").read_text()
 DOCUMENTS = sorted((ROOT / "tests" / "data" / "documents").glob("*.json"))
 MODES = {"compute1": AgentMode.DVR_SNAT, "compute2": AgentMode.DVR, "compute3": AgentMode.DVR_NO_EXTERNAL}
 KINDS = (names.QROUTER, names.FIP, names.SNAT)
-DEVICE = re.compile(r"\b(qr|rfp|fpr|fg|sg|qg)-[0-9a-f-]+")
+DEVICE = re.compile(r"\b(qr|rfp|fpr|fg|sg|qg|ha)-[0-9a-f-]+")
 
 
 def section(heading: str) -> str:

@@ -7,6 +7,7 @@ import random
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,8 +21,9 @@ from dvr_agent.desired.scope_marks import scope_marks
 from dvr_agent.desired.table_ids import redirect_index
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.model.parse import parse_document
-from dvr_agent.model.router import ExtraRoute
+from dvr_agent.model.router import ExtraRoute, Router
 from dvr_agent.state.address import link_local
+from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, MAIN_TABLE, Hop
 from dvr_agent.state.rule import KERNEL_RULES
 from tests.support.desired_state import desired
 from tests.support.recorded_documents import DOCUMENTS, load, load_features
@@ -68,9 +70,10 @@ def test_names_are_cut_to_fourteen_characters() -> None:
     assert names.parse_namespace("qrouter-mine") is None
 
 
-def test_ha_routers_are_left_alone() -> None:
-    with pytest.raises(NotSupportedError, match="HA"):
-        desired(load("m_ha_dvr", "compute1"), "compute1")
+def test_legacy_ha_routers_without_an_ha_port_here_are_left_alone() -> None:
+    router = replace(load_features("q3_ha_legacy_pair", "compute1"), ha_interface=None)
+    with pytest.raises(NotSupportedError, match="_ha_interface"):
+        desired(router, "compute1")
 
 
 @pytest.mark.parametrize(
@@ -91,6 +94,35 @@ def test_legacy_routers_are_built_on_their_host_only(mode: AgentMode, gateway_ho
     if reason:
         with pytest.raises(NotSupportedError, match=reason):
             make_view(router, settings)
+
+
+def routes_of(router: Router, **settings: Any) -> dict[tuple[str, int], tuple[Hop, ...]]:
+    view = make_view(router, HostSettings("compute1", AgentMode.DVR_SNAT, **settings))
+    return {route.key: route.hops for route in desired_router(view, HostAllocations()).qrouter.routes}
+
+
+def test_legacy_router_has_one_main_table_in_which_a_default_route_of_the_document_counts() -> None:
+    legacy = load_features("q4_legacy", "compute1")
+    assert routes_of(legacy)[DEFAULT_V4, MAIN_TABLE] == (Hop("203.0.113.1", "qg-2678784f-e2"),)
+    own = ExtraRoute(ip_network("0.0.0.0/0"), IPv4Address("10.1.0.171"))
+    assert routes_of(replace(legacy, routes=(own,)))[DEFAULT_V4, MAIN_TABLE] == (Hop("10.1.0.171", "qr-1081b151-1c"),)
+    hops = ("10.1.0.171", "203.0.113.250")
+    mixed = tuple(ExtraRoute(ip_network("172.16.0.0/16"), IPv4Address(hop)) for hop in hops)
+    found = routes_of(replace(legacy, routes=mixed))["172.16.0.0/16", MAIN_TABLE]
+    assert {hop.gateway for hop in found} == set(hops)
+    bare = load_features("q4_legacy_no_gateway", "compute1")
+    assert all(hop.device.startswith("qr-") for hops in routes_of(bare).values() for hop in hops)
+
+
+def test_legacy_router_without_ipv6_gateway_uses_the_configured_one() -> None:
+    legacy = load_features("q4_legacy", "compute1")
+    assert legacy.gateway is not None
+    only4 = [subnet for subnet in legacy.gateway.subnets if subnet.cidr.version == 4]
+    fixed = [ip for ip in legacy.gateway.fixed_ips if ip.address.version == 4]
+    router = replace(legacy, gateway=replace(legacy.gateway, subnets=tuple(only4), fixed_ips=tuple(fixed)))
+    assert (DEFAULT_V6, MAIN_TABLE) not in routes_of(router)
+    found = routes_of(router, ipv6_gateway=IPv6Address("fe80::1"))
+    assert found[DEFAULT_V6, MAIN_TABLE] == (Hop("fe80::1", "qg-2678784f-e2"),)
 
 
 @pytest.mark.parametrize("path", sorted(DOCUMENTS.glob("[a-jlp]*.json")), ids=lambda path: path.stem)

@@ -11,7 +11,9 @@ from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.desired.host_view import make_view
 from dvr_agent.desired.rivals import find_rivals
+from dvr_agent.extensions import Extension
 from dvr_agent.model.parse import parse_document
+from dvr_agent.reconcile.translations import rules_of
 
 EXAMPLES = Path(__file__).parent.parent.parent / "etc" / "examples"
 
@@ -37,3 +39,17 @@ def test_the_changed_example_is_the_same_router_later() -> None:
     assert after.routes
     assert before.floating_ips[0].fixed_address != after.floating_ips[0].fixed_address
     assert len(before.ports_by_subnet) == 2
+
+
+def test_the_example_of_features_is_good_and_built() -> None:
+    router = parse_document((EXAMPLES / "features.json").read_bytes(), "features.json")
+    found = router.features
+    assert router.omitted == ()
+    assert found.port_forwardings
+    assert found.qos_policy(found.gateway_qos_policy_id)
+    assert found.conntrack_helpers
+    settings = HostSettings("demo", AgentMode.DVR_SNAT, extensions=frozenset(Extension))
+    state = desired_router(make_view(router, settings), HostAllocations())
+    assert state.omitted == ()
+    assert state.snat is not None
+    assert sum("--to-destination 10.10.1.12" in rule.text for rule in rules_of(state.snat.tables)) == 3

@@ -31,6 +31,7 @@ NAMESPACE_SYSCTLS = {
     "ipv6/conf/all/forwarding": "0",
     "ipv6/conf/all/disable_ipv6": "0",
     "ipv6/conf/default/disable_ipv6": "0",
+    "ipv6/conf/default/addr_gen_mode": "0",
     "netfilter/nf_conntrack_tcp_be_liberal": "0",
     "netfilter/nf_conntrack_tcp_loose": "1",
 }
@@ -42,6 +43,7 @@ DEVICE_SYSCTLS = {
     "ipv4/neigh/{}/proxy_delay": "80",
     "ipv6/conf/{}/accept_ra": "1",
     "ipv6/conf/{}/disable_ipv6": "0",
+    "ipv6/conf/{}/addr_gen_mode": "0",
     "ipv6/conf/{}/forwarding": "0",
     "ipv6/conf/{}/proxy_ndp": "0",
     "ipv6/neigh/{}/proxy_delay": "80",

@@ -208,7 +208,7 @@ class KeepalivedService:
         files = self._files(place.router_id)
         words = (NAME, "-P", "-f", str(files.config), "-p", str(files.pid), "-r", str(files.child_pid))
         check = (NAME, "-t", "-f", CONFIG)
-        return Program(NAME, words, files.config, files.pid, place.namespace, check)
+        return Program(NAME, words, files.config, files.pid, place.namespace, check, files.child_pid)
 
 
 def _wanted_text(files: RouterFiles, state: VirtualRouterState) -> str:

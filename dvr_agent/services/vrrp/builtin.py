@@ -75,7 +75,7 @@ class BuiltinVrrpService:
         if router_id not in self._served and not state.may_start:
             return  # there would be two masters: advertisements do not get through yet
         # Its addresses stay, and dvr-vrrp goes on as master where it finds them.
-        self._keepalived.leave(VrrpPlace(router_id, place.namespace), stays=True)
+        self._keepalived.leave(VrrpPlace(router_id, place.namespace))
         self._places[router_id] = place
         if not self._client.connected:
             raise ServiceError(f"no VRRP: {self._trouble}")
@@ -87,10 +87,12 @@ class BuiltinVrrpService:
         except (ServiceError, KernelError) as exc:
             raise ServiceError(f"no VRRP: {exc}") from exc
 
-    def leave(self, place: VrrpPlace, stays: bool) -> None:
+    def leave(self, place: VrrpPlace) -> bool:
         """Have dvr-vrrp forget the virtual router of a router that is none of VRRP's any more."""
-        self._keepalived.leave(place, stays)
-        self._end(place.router_id, keep=stays)
+        had_keepalived = self._keepalived.leave(place)
+        is_served = place.router_id in self._served
+        self._end(place.router_id, keep=bool(place.namespace))
+        return had_keepalived or is_served
 
     def plan_remove(self, router_id: str) -> list[str]:
         """Return the line for a virtual router that dvr-vrrp serves."""

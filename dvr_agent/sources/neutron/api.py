@@ -65,6 +65,12 @@ class L3Plugin(Protocol):
         :param statuses: floating IP id → ACTIVE, DOWN or ERROR
         """
 
+    def update_ha_routers_states(self, states: Mapping[str, str]) -> None:
+        """Set this host's VRRP states of HA routers.
+
+        :param states: router id → active or standby
+        """
+
     def bulk_pull(self, resource_type: str, version: str, filters: Mapping[str, object]) -> list[Json]:
         """Return versioned objects: their plain data, nested objects plain too.
 

@@ -35,13 +35,15 @@ class _Progress:
     """Questions about one type.
 
     :ivar failures: in a row
-    :ivar retry_at: when (monotonic) new groups may be asked for again
+    :ivar retry_at: when (monotonic) the server may be asked again
+    :ivar waiting: groups that are asked for then; while there are any, one question is scheduled
     :ivar deleted: object id → when (monotonic) answers that list it are believed again
     :ivar expected: object id → (group, revision that was announced, how often it may still be looked for)
     """
 
     failures: int = 0
     retry_at: float = 0.0
+    waiting: set[str] = field(default_factory=set)
     deleted: dict[str, float] = field(default_factory=dict)
     expected: dict[str, tuple[str, int, int]] = field(default_factory=dict)
 
@@ -86,25 +88,34 @@ class ObjectFetch:
         wanted: dict[str, set[str]] = {}
         for note in notes:
             if isinstance(note, Lookup):
-                wanted.setdefault(note.resource_type, set()).update(note.groups)
+                progress = self._progress[note.resource_type]
+                wanted.setdefault(note.resource_type, set()).update(note.groups, progress.waiting)
+                progress.waiting.clear()
             elif note.resource_type == CONNTRACK_HELPER[0]:
                 self._ask_for_routers(note)
             elif note.resource_type in self._known:
                 wanted.setdefault(note.resource_type, set()).update(self._pushed(self._known[note.resource_type], note))
         for name, groups in wanted.items():
-            if groups and name in self._known:
-                self._ask(self._known[name], groups)
+            if groups:
+                self._ask_if_possible(self._known[name], groups)
                 self._builder.outdate_objects(self._known[name].kind.key, groups)
         self._builder.rebuild()
 
     def _ask_if_possible(self, objects: ObjectsOfType, groups: set[str]) -> None:
         """Ask for groups, unless the last question has failed just now: then later."""
         kind = objects.kind
-        seconds = self._progress[kind.name].retry_at - time.monotonic()
-        if seconds <= 0:
+        if time.monotonic() >= self._progress[kind.name].retry_at:
             self._ask(objects, groups)
         else:
-            self._shared.fetch_inbox.add_note(Lookup(kind.name, frozenset(groups)), seconds)
+            self._wait(kind, groups)
+
+    def _wait(self, kind: ObjectType, groups: Iterable[str]) -> None:
+        """Have groups asked for when the server may be asked again: all of them by one question."""
+        progress = self._progress[kind.name]
+        if not progress.waiting:
+            seconds = max(progress.retry_at - time.monotonic(), 0.001)
+            self._shared.fetch_inbox.add_note(Lookup(kind.name, frozenset()), seconds)
+        progress.waiting |= set(groups)
 
     def _ask_for_routers(self, note: ObjectsPushed) -> None:
         ids = (canonical_id(one.get("router_id")) for one in note.objects)
@@ -200,7 +211,7 @@ class ObjectFetch:
             LOG.warning("%s objects cannot be fetched, known ones stay in use: %s", kind.name, error)
         self._errors[kind.name] = str(error)
         self._shared.server.publish(objects_not_fetched=dict(self._errors))
-        self._shared.fetch_inbox.add_note(Lookup(kind.name, frozenset(groups)), seconds)
+        self._wait(kind, groups)
 
     def _answered(self, kind: ObjectType) -> None:
         progress = self._progress[kind.name]

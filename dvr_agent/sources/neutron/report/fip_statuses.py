@@ -107,7 +107,9 @@ class FipStatuses:
         if state is None:
             return
         state.must_send = False
-        state.freed -= statuses.keys()
+        said = state.freed & statuses.keys()
+        state.freed -= said
+        state.wanted = {fip_id: status for fip_id, status in state.wanted.items() if fip_id not in said}
         if state.server is not None:
             state.server.update(statuses)
         elif state.router is None:

@@ -1,4 +1,4 @@
-"""The thread that reports to the server: agent state at intervals, floating IP statuses when they differ.
+"""The thread that reports to the server: agent state at intervals, statuses and VRRP states when they differ.
 
 Start reading at :meth:`Reporter.run`.
 """
@@ -19,6 +19,7 @@ from dvr_agent.sources.neutron.crossing.report_inbox import Message, StatusesRec
 from dvr_agent.sources.neutron.crossing.shared import SharedParts
 from dvr_agent.sources.neutron.report.agent_state import agent_state
 from dvr_agent.sources.neutron.report.fip_statuses import FipStatuses
+from dvr_agent.sources.neutron.report.ha_states import HaStates
 
 LOG = logging.getLogger(__name__)
 
@@ -33,6 +34,9 @@ class Reporter:
         self._shared, self._options = shared, shared.options
         self._plugin, self._inbox, self._server = shared.plugin, shared.report_inbox, shared.server
         self._statuses = FipStatuses(shared.host, self._newest)
+        self._ha_states = HaStates(shared.host.vrrp.interval)
+        self._ha_at = 0.0
+        self._ha_failures = 0
         self._report_at = 0.0
         self._report_failures = 0
         self._send_at = 0.0
@@ -58,10 +62,13 @@ class Reporter:
             self._report()
         if time.monotonic() >= self._send_at and self._inbox.registered.is_set():
             self._send()
+        if time.monotonic() >= self._ha_at and self._inbox.registered.is_set():
+            self._send_ha_states()
 
     def _take(self, message: Message) -> None:
         if isinstance(message, JobReport):
             self._statuses.job_ended(message)
+            self._ha_states.job_ended(message, time.monotonic())
             self._set_gateway_port_ref(message)
         elif isinstance(message, StatusesReceived):
             self._statuses.received(message.router_id, message.statuses)
@@ -75,6 +82,9 @@ class Reporter:
         if due and self._inbox.registered.is_set():
             first = min(self._refused.get(router_id, (0.0, 0))[0] for router_id in due)
             times.append(max(self._send_at, first))
+        due_at = self._ha_states.next_time()
+        if due_at is not None and self._inbox.registered.is_set():
+            times.append(max(self._ha_at, due_at))
         return min(times)
 
     # Agent state
@@ -154,6 +164,25 @@ class Reporter:
             self._server.call_answered()
             self._refused.pop(router_id, None)
             self._statuses.sent(router_id, statuses)
+
+    # HA routers
+
+    def _send_ha_states(self) -> None:
+        """Send all states that are due at once, and further ones after an advertisement interval."""
+        states = self._ha_states.due(time.monotonic())
+        if not states:
+            return
+        try:
+            self._plugin.update_ha_routers_states(states)
+        except ServerError as exc:
+            self._ha_failures += 1
+            self._ha_at = time.monotonic() + self._delay(self._ha_failures)
+            self._server.call_failed(f"update_ha_routers_states: {exc}")
+            return
+        self._ha_failures = 0
+        self._ha_at = time.monotonic() + self._shared.host.vrrp.interval
+        self._server.call_answered()
+        self._ha_states.sent(states)
 
     def _delay(self, failures: int) -> float:
         return delay(failures, self._options.timing.retry_first, self._options.timing.retry_max)

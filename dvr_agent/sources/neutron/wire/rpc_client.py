@@ -260,6 +260,10 @@ class L3PluginClient(L3Plugin):
         """Call ``update_floatingip_statuses``, version 1.1."""
         self._calls.call("update_floatingip_statuses", "1.1", router_id=router_id, fip_statuses=dict(statuses))
 
+    def update_ha_routers_states(self, states: Mapping[str, str]) -> None:
+        """Call ``update_ha_routers_states``, version 1.5; neutron-l3-agent casts it, and learns of no failure."""
+        self._calls.call("update_ha_routers_states", "1.5", host=self._host, states=dict(states))
+
     def bulk_pull(self, resource_type: str, version: str, filters: Mapping[str, object]) -> list[Json]:
         """Call ``bulk_pull`` of the resources' interface, version 1.1 (neutron/api/rpc/handlers/resources_rpc.py)."""
         args = {"resource_type": resource_type, "version": version, "filter_kwargs": dict(filters)}
