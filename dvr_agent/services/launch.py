@@ -133,6 +133,8 @@ def _wait(pid: int) -> int | None:
 
 def _reason(program: Program) -> str:
     """Return why the helper refuses its configuration; as a daemon it writes that to syslog only."""
+    if not program.check:
+        return journal(program.name)
     try:
         # By descriptor, so that the helper checks this very file: its text goes into our log.
         config = securefiles.open_regular(program.config)

@@ -16,7 +16,7 @@ import pytest
 from dvr_agent.errors import ServiceError
 from dvr_agent.services import children, launch, processes, scope
 from dvr_agent.services.children import Children
-from dvr_agent.services.launch import Program
+from dvr_agent.services.launch import CONFIG, Program
 from tests.support import lab
 from tests.support.waiting import wait_for
 
@@ -56,7 +56,8 @@ class Rig:
     ) -> Program:
         config, pid_file = self.folder / f"{name}.py", self.folder / f"{name}.pid"
         config.write_text(DAEMON.format(first=first, late=late, last=last))
-        return Program("helper", ("helper", "-S", "-E", str(config), str(pid_file)), config, pid_file, namespace)
+        check = ("helper", "-c", "-C", CONFIG, "-m", "stderr")
+        return Program("helper", ("helper", "-S", "-E", str(config), str(pid_file)), config, pid_file, namespace, check)
 
     def start_by_hand(self, program: Program) -> None:
         """As another agent does."""
