@@ -283,6 +283,23 @@ def test_changed_policy_comes_by_push_alone(server: Server, tmp_path: Path) -> N
         assert a.next(Changed, router_id).document.router.features.qos_policies == ()
 
 
+def test_first_forwarding_of_a_floating_ip_with_a_policy_brings_the_policy_too(server: Server, tmp_path: Path) -> None:
+    """A floating IP that the router did not list has its policy in the router alone, and no cast comes."""
+    router_id = server.add(1)
+    server.objects["QosPolicy"] = [{"id": POLICY, "rules": [{"max_kbps": 1000}], "revision_number": 1}]
+    with desk(server, tmp_path, extensions=SERVED) as a:
+        a.sync()
+        list_fips(server, router_id, 0)
+        server.routers[router_id]["_pf_floatingips"][0]["qos_policy_id"] = POLICY
+        server.objects["PortForwarding"] = [forwarding(1, router_id)]
+        push(a, "created", forwarding(1, router_id))
+        server.wait(lambda: asked(server, "QosPolicy"))
+        a.sync()
+        features = a.router(router_id).features
+        assert [(fip.id, fip.qos_policy_id) for fip in features.forwarding_ips] == [(FIPS[0], POLICY)]
+        assert features.qos_policy(POLICY) is not None
+
+
 @pytest.mark.parametrize("error", [CALLBACK_NOT_FOUND, ServerAwayError("nobody there")])
 def test_what_was_never_known_is_unknown_until_a_question_is_answered(
     server: Server, tmp_path: Path, error: Exception

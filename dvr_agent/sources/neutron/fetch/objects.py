@@ -20,7 +20,7 @@ from dvr_agent.sources.neutron.api import Json, ObjectsPushed, RemoteError, Serv
 from dvr_agent.sources.neutron.crossing.fetch_inbox import Lookup, Reason
 from dvr_agent.sources.neutron.crossing.shared import SharedParts
 from dvr_agent.sources.neutron.fetch.ndp_hosts import with_hosts
-from dvr_agent.sources.neutron.objects import CONNTRACK_HELPER, NDP_PROXY, ObjectType
+from dvr_agent.sources.neutron.objects import CONNTRACK_HELPER, NDP_PROXY, PORT_FORWARDING, QOS_POLICY, ObjectType
 from dvr_agent.sources.neutron.store.document_builder import DocumentBuilder
 from dvr_agent.sources.neutron.store.feature_objects import ObjectsOfType
 
@@ -135,7 +135,21 @@ class ObjectFetch:
             progress.deleted.pop(object_id, None)
             progress.expected[object_id] = (group, _revision(data), TRIES)
             now.add(group)
+            self._ask_for_policy(objects, group, data)
         return now
+
+    def _ask_for_policy(self, objects: ObjectsOfType, group: str, data: Json) -> None:
+        """Ask for a router that does not list the floating IP of a port forwarding: its QoS policy stands there alone.
+
+        The server announces no change of the router when a floating IP gets its first forwarding.
+        """
+        router_id = canonical_id(data.get("router_id"))
+        if objects.kind is not PORT_FORWARDING or QOS_POLICY.name not in self._known or router_id is None:
+            return
+        stored = self._shared.routers.get(router_id)
+        draft = stored.draft if stored is not None else None
+        if draft is not None and group not in draft.groups.get(objects.kind.key, ()):
+            self._shared.fetch_inbox.ask([router_id], Reason.UPDATED)
 
     def _delete(self, objects: ObjectsOfType, group: str, object_id: str) -> None:
         name, seconds = objects.kind.name, self._shared.options.timing.again
