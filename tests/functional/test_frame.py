@@ -26,6 +26,7 @@ from tools import check_docs, configuration_page, sample_config
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 UNIT = ROOT / "etc" / "dvr-agent.service"
+VRRP_UNIT = ROOT / "etc" / "dvr-vrrp.service"
 PROXY_UNIT = ROOT / "etc" / "dvr-metadata-proxy.service"
 
 # fmt: off
@@ -139,7 +140,7 @@ def test_stale_configuration_page_is_noticed(tmp_path: Path) -> None:
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
     """A directory with all programs that units name."""
-    for name in ("dvr-agent", "dvr-metadata-proxy"):
+    for name in ("dvr-agent", "dvr-metadata-proxy", "dvr-vrrp"):
         (tmp_path / "bin").mkdir(exist_ok=True)
         (tmp_path / "bin" / name).symlink_to(sys.executable)
     return tmp_path / "bin"
@@ -151,7 +152,8 @@ def test_systemd_is_content_with_the_units(programs: Path) -> None:
 
 def test_unit_with_a_mistake_is_noticed(tmp_path: Path, programs: Path) -> None:
     (tmp_path / "dvr-agent.service").write_text(UNIT.read_text().replace("WatchdogSec=60", "WatchdogSec=often"))
-    (tmp_path / "dvr-metadata-proxy.service").write_text(PROXY_UNIT.read_text())
+    for unit in (PROXY_UNIT, VRRP_UNIT):
+        (tmp_path / unit.name).write_text(unit.read_text())
     assert "often" in command("tools/check-unit.sh", tmp_path, code=1, BIN=programs).stderr
 
 
@@ -160,6 +162,14 @@ def test_the_proxys_unit_leaves_it_no_rights() -> None:
     assert settings["User"] == ["dvr-metadata"]
     assert settings["CapabilityBoundingSet"] == [""]
     assert settings["RestrictAddressFamilies"] == ["AF_UNIX"]
+
+
+def test_the_unit_of_dvr_vrrp_has_the_one_right_that_it_needs() -> None:
+    settings = unit_settings(VRRP_UNIT)
+    assert settings["User"] == ["dvr-vrrp"]
+    assert settings["CapabilityBoundingSet"] == settings["AmbientCapabilities"] == ["CAP_NET_ADMIN"]
+    assert settings["RestrictAddressFamilies"] == ["AF_UNIX"]
+    assert (settings["LimitRTPRIO"], settings["LimitMEMLOCK"]) == (["1"], ["infinity"])
 
 
 def test_the_proxys_unit_is_skipped_where_no_metadata_is_wanted(tmp_path: Path) -> None:
@@ -343,7 +353,7 @@ def start_as_the_unit_does(daemon: Daemon, folder: Path, *more: str) -> None:
 
 
 def test_the_programs_are_entry_points() -> None:
-    for name in ("dvr-agent", "dvrctl", "dvr-metadata-proxy"):
+    for name in ("dvr-agent", "dvrctl", "dvr-metadata-proxy", "dvr-vrrp"):
         (entry,) = importlib.metadata.entry_points(group="console_scripts", name=name)
         assert callable(entry.load())
 
