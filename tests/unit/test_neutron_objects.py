@@ -293,7 +293,7 @@ def test_first_forwarding_of_a_floating_ip_with_a_policy_brings_the_policy_too(s
         server.routers[router_id]["_pf_floatingips"][0]["qos_policy_id"] = POLICY
         server.objects["PortForwarding"] = [forwarding(1, router_id)]
         push(a, "created", forwarding(1, router_id))
-        server.wait(lambda: asked(server, "QosPolicy"))
+        server.wait(lambda: bool(asked(server, "QosPolicy")))
         a.sync()
         features = a.router(router_id).features
         assert [(fip.id, fip.qos_policy_id) for fip in features.forwarding_ips] == [(FIPS[0], POLICY)]
