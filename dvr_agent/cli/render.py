@@ -63,6 +63,7 @@ class Section:
     :ivar shared: namespaces of which all changes in this plan are shown in an earlier section
     :ivar result: of the job that carried the plan out, None for a mere plan
     :ivar omitted: objects that are left out, each as text with its document and the reason
+    :ivar held: what VRRP adds and removes, empty if there is nothing of that kind
     :ivar outdated: why the router's newest document cannot be used, empty if it can: the plan is about an older one
     """
 
@@ -74,6 +75,7 @@ class Section:
     result: Result | None = None
     omitted: tuple[str, ...] = ()
     outdated: str = ""
+    held: str = ""
 
     def counts(self) -> Counter[str]:
         """Count objects by sign; a namespace counts as one."""
@@ -128,7 +130,7 @@ class Renderer:
             lines.setdefault(names.QROUTER + change.router_id, []).append(Line(sign, "service", text))
         groups = tuple(Group(place, signs.get(place, CHANGE), tuple(found)) for place, found in lines.items())
         omitted = tuple(f"{document}: {omission}" for omission in plan.omitted)
-        return Section(plan.subject, name, groups, tuple(shared), plan.warnings, result, omitted)
+        return Section(plan.subject, name, groups, tuple(shared), plan.warnings, result, omitted, held=plan.held)
 
     def _first_time(self, namespace: str, what: Line | str) -> bool:
         if (namespace, what) in self._shown:
@@ -149,6 +151,8 @@ def as_lines(section: Section) -> Iterator[str]:
             yield f"    {line.full}"
     for namespace in section.shared:
         yield f"  namespace {namespace}: the changes to its shared part are shown above"
+    if section.held:
+        yield f"  {section.held}"
     for omission in section.omitted:
         yield f"  left out: {omission}"
     if section.outdated:
@@ -179,6 +183,8 @@ def as_json(section: Section) -> dict[str, Any]:
         "shared": list(section.shared),
         "warnings": list(section.warnings),
     }
+    if section.held:
+        fields["held"] = section.held
     if section.omitted:
         fields["omitted"] = list(section.omitted)
     if section.outdated:

@@ -26,6 +26,7 @@ class Plan:
     :ivar services: changes of the router's services (metadata, radvd)
     :ivar hindrances: what stops the router's traffic without being ours; it is not changed
     :ivar omitted: objects of the document that are left out, and why: the router is degraded until the document changes
+    :ivar held: what VRRP adds and removes, so that no change of it is planned; empty if there is nothing of that kind
     """
 
     subject: str
@@ -35,6 +36,7 @@ class Plan:
     services: tuple[ServiceChange, ...] = ()
     omitted: tuple[str, ...] = ()
     hindrances: tuple[str, ...] = ()
+    held: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.changes or self.ports or self.services)

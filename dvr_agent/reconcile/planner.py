@@ -136,6 +136,7 @@ class Planner:
             services=self.services.plan(draft.served, draft.place),
             omitted=draft.state.omitted,
             hindrances=(*hindrances, *self._attach.hindrances(router.networks)),
+            held=_held_text(draft),
         )
         return RouterJob(_part(plan, jobs), jobs, draft, _paths(draft.view))
 
@@ -285,6 +286,16 @@ def _part(plan: Plan, jobs: Iterable[NamespaceJob]) -> Plan:
 def _without_moving(state: NamespaceState | None, device: str) -> NamespaceState | None:
     """Return an observed state without a device; its limits stay in it, since their table outlives the device."""
     return replace(without_device(state, device), limits=state.limits) if state is not None else None
+
+
+def _held_text(draft: Draft) -> str:
+    """Return what VRRP holds in a namespace of the router, as text for the operator; empty: nothing."""
+    place = draft.place
+    if place.state is None:
+        return ""
+    role = "this host is the master" if place.is_master else "another host is the master, or none yet"
+    numbers = f"{1 + len(place.state.addresses)} addresses, {len(place.state.routes)} routes"
+    return f"namespace {place.namespace}: held by VRRP ({role}): {numbers}"
 
 
 def _paths(view: HostView) -> Paths:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,8 @@ def test_one_host_becomes_the_master_and_a_second_run_writes_nothing(site: HaSit
     before = site.writes
     site.audited()
     assert site.writes == before
+    command = [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", site.daemon.config, "plan"]
+    assert f"held by VRRP (this host is the master): {len(VIRTUAL)} addresses, " in lab.run(*command)
 
 
 def test_it_is_backup_beside_a_master_and_takes_over_when_that_yields(site: HaSite, tmp_path: Path) -> None:
