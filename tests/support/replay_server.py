@@ -201,6 +201,9 @@ class NeutronServer:
     def _on_get_host_ha_router_count(self, host: str) -> int:
         return sum(bool(router.get("ha")) for router in self.cloud.routers.values())
 
+    def _on_update_all_ha_network_port_statuses(self, host: str) -> None:
+        assert host
+
     def _on_get_router_ids(self, host: str) -> list[str]:
         return list(self.cloud.routers)
 

@@ -79,6 +79,8 @@ class Server:
         self.routers: dict[str, Any] = {}
         self.listed: list[Any] | None = None
         """What get_router_ids says; None: all routers."""
+        self.ha_routers = 0
+        """What get_host_ha_router_count says."""
         self.ports: dict[str, Any] = {}
         self.gateways: dict[str, Any] = {NETWORK: GATEWAY_PORT}
         self.mtus: dict[str, int] = {}
@@ -155,8 +157,11 @@ class Server:
         return found
 
     def get_host_ha_router_count(self) -> int:
-        found: int = self._answer("get_host_ha_router_count", None, lambda: 0)
+        found: int = self._answer("get_host_ha_router_count", None, lambda: self.ha_routers)
         return found
+
+    def update_all_ha_network_port_statuses(self) -> None:
+        self._answer("update_all_ha_network_port_statuses", None, lambda: None)
 
     def get_router_ids(self) -> list[str]:
         listed = self.listed

@@ -51,6 +51,18 @@ def test_start_asks_in_the_order_of_neutron_l3_agent(server: Server, tmp_path: P
     ]
 
 
+@pytest.mark.parametrize(("routers", "has_booted", "calls"), [(2, True, 1), (2, False, 0), (0, True, 0)])
+def test_ha_ports_are_reported_down_after_a_boot_before_any_router_is_asked_for(
+    server: Server, tmp_path: Path, routers: int, has_booted: bool, calls: int
+) -> None:
+    server.ha_routers = routers
+    with desk(server, tmp_path, has_booted=has_booted) as a:
+        a.sync()
+    methods = [method for method, _ in server.calls]
+    assert methods.count("update_all_ha_network_port_statuses") == calls
+    assert "update_all_ha_network_port_statuses" not in methods[methods.index("get_router_ids") :]
+
+
 def test_before_the_first_rescan_nothing_is_asked(server: Server, tmp_path: Path) -> None:
     with desk(server, tmp_path) as a:
         assert a.source.poll() == []

@@ -41,6 +41,9 @@ class L3Plugin(Protocol):
     def get_host_ha_router_count(self) -> int:
         """Return how many HA routers are scheduled to this host."""
 
+    def update_all_ha_network_port_statuses(self) -> None:
+        """Set the HA ports of this host DOWN; the L2 agent sets them ACTIVE again when they are wired."""
+
     def get_router_ids(self) -> list[str]:
         """Return the ids of all routers of this host.  The server may schedule unhosted ones here meanwhile."""
 

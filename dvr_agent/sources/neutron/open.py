@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 
 from dvr_agent.config import Settings
+from dvr_agent.desired import names
 from dvr_agent.errors import ConfigError
+from dvr_agent.kernel.netns import NETNS_DIR
 from dvr_agent.sources.api import Source
 from dvr_agent.sources.cached_documents import documents_path
 from dvr_agent.sources.neutron.api import Bus
@@ -56,4 +59,15 @@ def neutron_options(settings: Settings) -> NeutronOptions:
         interface_driver=neutron.interface_driver,
         documents=documents_path(source.state_path, source.host),
         max_document_size=source.max_document_size,
+        has_booted=not _has_routers(),
     )
+
+
+def _has_routers() -> bool:
+    """Return True if this host has a namespace of a router; where that cannot be told, too."""
+    try:
+        return any(name.startswith(names.QROUTER) for name in os.listdir(NETNS_DIR))
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True

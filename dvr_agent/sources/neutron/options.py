@@ -38,6 +38,7 @@ class NeutronOptions:
     :ivar interface_driver: as reported to the server
     :ivar documents: directory of the cached documents (``dvr_agent.sources.cached_documents.documents_path``)
     :ivar max_document_size: bytes; a larger document is a bad one
+    :ivar has_booted: this host had no namespace of a router when the agent started: it has booted since
     :ivar chunk_size: routers that the first question of a full sync asks for
     """
 
@@ -53,3 +54,4 @@ class NeutronOptions:
     max_document_size: int
     timing: Timing = field(default_factory=Timing)
     chunk_size: int = 256
+    has_booted: bool = False

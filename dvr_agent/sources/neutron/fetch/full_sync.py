@@ -82,9 +82,10 @@ class FullSync:
         plugins = plugin.get_service_plugin_list()
         if not isinstance(plugins, list) or L3_PLUGIN not in plugins:
             LOG.warning("the server does not list %s among its service plugins: it may have no routers", L3_PLUGIN)
-        count = plugin.get_host_ha_router_count()
-        if count:
-            LOG.info("%s HA routers of this host are skipped: not supported", count)
+        if plugin.get_host_ha_router_count() and self._shared.options.has_booted:
+            # The L2 agent has to wire the HA ports anew, and its ACTIVE of before must not begin VRRP until it has.
+            plugin.update_all_ha_network_port_statuses()
+            LOG.info("HA ports of this host are reported down: the host has booted, and they are to be wired anew")
         self._greeted = True
 
     def _list(self) -> tuple[list[str], bool]:

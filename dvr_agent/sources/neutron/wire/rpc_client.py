@@ -227,6 +227,10 @@ class L3PluginClient(L3Plugin):
         count: int = self._calls.call("get_host_ha_router_count", "1.11", host=self._host)
         return count
 
+    def update_all_ha_network_port_statuses(self) -> None:
+        """Call ``update_all_ha_network_port_statuses``, version 1.10."""
+        self._calls.call("update_all_ha_network_port_statuses", "1.10", host=self._host)
+
     def get_router_ids(self) -> list[str]:
         """Call ``get_router_ids``, version 1.9."""
         answer: list[str] = self._calls.call("get_router_ids", "1.9", host=self._host)
