@@ -232,8 +232,11 @@ def _flush(reconciler: Reconciler, report: Report) -> None:
 
 
 def _is_down(router: Router, planner: RouterPlanner) -> bool:
-    """Return True for a router that is administratively down and not left alone: it is removed from the kernel."""
-    return not router.admin_state_up and not planner.why_left_alone(router)
+    """Return True for a router of which this host is to have nothing.
+
+    It is administratively down and not left alone, or it has become one that is another host's.
+    """
+    return planner.has_left(router) or (not router.admin_state_up and not planner.why_left_alone(router))
 
 
 def _plan_stale(planner: RouterPlanner, documents: Documents, report: Report) -> None:

@@ -139,6 +139,8 @@ def _carry_out(work: RouterJob, priority: Priority, reconciler: Reconciler, late
     if isinstance(work, RemoveRouter):
         return JobResult(RouterState.REMOVED, reconciled=_remove(work, "removed", reconciler, late))
     router = work.document.router
+    if reconciler.planner.has_left(router):
+        _remove(work, "not distributed any more, removed from this host", reconciler, late)
     if not router.admin_state_up and not reconciler.planner.why_left_alone(router):
         result = _remove(work, "administratively down, removed", reconciler, late)
         return JobResult(RouterState.ADMIN_DOWN, reconciled=result)

@@ -128,6 +128,12 @@ class RouterPlanner(Protocol):
     def why_left_alone(self, router: Router) -> str:
         """Return why this agent neither builds nor removes the router on this host; empty if it does."""
 
+    def has_left(self, router: Router) -> bool:
+        """Return True if the router is left alone, and this host has what it built when the router was distributed.
+
+        All of that goes: a router that is not distributed any more is another host's.
+        """
+
     def plan(self, router: Router) -> Plan:
         """Return what :meth:`Reconciler.reconcile` would do.
 

@@ -89,6 +89,15 @@ class Planner:
         """Return why this agent neither builds nor removes the router on this host; empty if it does."""
         return left_alone_reason(router, self._drafts.settings)
 
+    def has_left(self, router: Router) -> bool:
+        """Return True if the router is left alone, and this host has what it built when the router was distributed."""
+        if router.distributed or not self.why_left_alone(router):
+            return False
+        desired = self._memory.router(router.id).desired
+        was_distributed = desired is not None and desired[0].distributed
+        # Only distributed routers have a slice of a fip namespace: an agent that has started since sees it.
+        return was_distributed or bool(self._memory.networks_of(router.id))
+
     def plan(self, router: Router) -> Plan:
         """Return the plan of a router, with a warning for each port that could not be plugged now.
 

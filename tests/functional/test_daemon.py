@@ -105,6 +105,26 @@ def test_a_document_that_turns_bad_changes_nothing_until_it_is_good_again(site: 
     assert snapshot() == before
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_router_that_becomes_legacy_on_another_host_leaves_nothing_here(site: Site, restarted: bool) -> None:
+    """neutron-server may list it once more for a host of which it is not any more, and announce nothing after that."""
+    site.write(RECORDED)
+    other = neighbour_router()
+    site.write(other, "two")
+    site.daemon.start()
+    assert {QROUTER, SNAT} <= namespaces()
+    if restarted:
+        site.daemon.stop()
+    legacy = copy.deepcopy(RECORDED)
+    legacy["router"].update(distributed=False, gw_port_host="network9", _snat_router_interfaces=[])
+    site.write(legacy)
+    if restarted:
+        site.daemon.start()
+    wait_for(lambda: not {QROUTER, SNAT} & namespaces())
+    wait_for(lambda: site.state() == "not supported")
+    assert f"qrouter-{other['router']['id']}" in namespaces()
+
+
 def test_kill_and_restart_changes_nothing(site: Site) -> None:
     site.write(RECORDED)
     site.write(neighbour_router(), "two")

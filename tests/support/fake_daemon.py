@@ -120,6 +120,9 @@ class ScriptedReconciler:
     def why_left_alone(self, router: Router) -> str:
         return "no plain distributed router: not supported" if router.ha or not router.distributed else ""
 
+    def has_left(self, router: Router) -> bool:
+        return False
+
     def host_hindrances(self) -> tuple[str, ...]:
         return ()
 
