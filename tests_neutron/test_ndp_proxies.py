@@ -11,7 +11,8 @@ from tests.support.cloud.host import Host
 from tests.support.cloud.site import Instance, Site
 from tests.support.waiting import wait_for
 
-EXTERNAL, GATEWAY = "2001:db8:e::/64", "2001:db8:e::1"
+EXTERNAL, GATEWAY = "2001:db8:ffff::/64", "2001:db8:ffff::1"
+"""Of a number that no site has."""
 
 
 @pytest.fixture(scope="module")

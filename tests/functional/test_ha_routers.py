@@ -65,6 +65,7 @@ def test_the_end_of_the_agent_is_no_fail_over(site: HaSite, tmp_path: Path) -> N
     site.write(ha_document())
     site.daemon.start()
     wait_for(lambda: site.is_master)
+    wait_for(lambda: site.state_file == "primary")
     with peer(tmp_path) as other:
         pids = site.pids
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -153,6 +154,7 @@ def test_a_keepalived_of_neutron_l3_agent_is_adopted_as_it_runs(site: HaSite, tm
     site.write(ha_document())
     site.daemon.start()
     wait_for(lambda: site.is_master)
+    wait_for(lambda: site.state_file == "primary")  # the job that follows the master's state is over
     site.daemon.kill()
     # As neutron-l3-agent leaves it: another order, readable by all, no state file that is up to date, and a monitor.
     lines = site.conf.read_text().splitlines(keepends=True)
