@@ -17,10 +17,10 @@ from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.handover import find_own_objects, missing_effects, remove_own_objects
 from dvr_agent.reconcile.reconciler import RouterReconciler
 from tests.support import lab, ovs, recorded_documents
-from tests.support.feature_scenario import FeatureScenario
 from tests.support.oracle_build import make_host, parse
 from tests.support.oracle_normalise import as_wanted, differences, normalised
 from tests.support.oracle_reader import View
+from tests.support.oracle_recordings import FeatureScenario
 from tests.support.oracle_watch import until_settled, writes_seen
 from tests.support.packet_reference import LEGACY, NFT
 from tests.support.recorded_documents import DATA, MODES

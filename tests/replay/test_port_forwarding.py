@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import lab
-from tests.support.feature_scenario import FeatureScenario
 from tests.support.oracle_normalise import as_wanted, differences, normalised
+from tests.support.oracle_recordings import FeatureScenario
 from tests.support.rabbit import Rabbit
 from tests.support.recorded_documents import MODES
 from tests.support.replay_server import NeutronServer
