@@ -36,7 +36,9 @@ from dvr_agent.reconcile.stale import StaleRemoval, remove_bridges
 from dvr_agent.reconcile.table_check import TableCheck
 from dvr_agent.reconcile.takeover import log_takeover
 from dvr_agent.services.bundle import Services
+from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.missing import Missing
+from dvr_agent.state.sysctl import Sysctl
 
 LOG = logging.getLogger(__name__)
 
@@ -93,6 +95,7 @@ class RouterReconciler:
         self.memory.claim_slice(job.draft.view)
         try:
             if self.services.leave_vrrp(job.draft.place):  # its addresses may have gone
+                self._restore_link_locals(job.draft)
                 first = job = self.planner.plan_router(router, in_resync, document)
             with self.memory.doubting(lambda: self.memory.slices_of(router.id)):
                 with self._tables_reserved(job.jobs):
@@ -135,6 +138,16 @@ class RouterReconciler:
         if missing:
             raise RefusedError(missing.errors, missing.held, result)
         return result
+
+    def _restore_link_locals(self, draft: Draft) -> None:
+        """Have the kernel make the link-local addresses of a namespace again, which only VRRP's master has."""
+        for state in (draft.qrouter, draft.snat):
+            if state is None or state.name != draft.place.namespace:
+                continue
+            devices = ["default", *sorted(link.name for link in state.links)]
+            changes = [Change(Action.CHANGE, Sysctl(f"ipv6/conf/{name}/addr_gen_mode", "0")) for name in devices]
+            # A device that is too small for IPv6 has no such parameter.
+            self.kernel.interfaces.apply(state.name, changes, Missing())
 
     def find_changed_tables(self, router_ids: Collection[str]) -> list[str]:
         """Return the routers of these whose packet filter tables are not as desired."""

@@ -141,6 +141,22 @@ def test_a_router_that_becomes_an_ordinary_one_keeps_its_addresses(site: HaSite)
     wait_for(lambda: site.addresses == VIRTUAL)
 
 
+def test_a_backup_that_becomes_an_ordinary_router_gets_its_link_local_addresses(site: HaSite, tmp_path: Path) -> None:
+    site.write(ha_document(status="DOWN"))
+    site.daemon.start()
+    with peer(tmp_path) as other:
+        wait_for(lambda: other.is_master)
+        site.write(ha_document())
+        wait_for(lambda: len(site.pids) == 2 and site.state() == "in sync")
+        assert not site.addresses
+        ordinary = ha_document(ha=False, gw_port_host="compute1")
+        del ordinary["router"]["_ha_interface"]
+        site.write(ordinary)
+        wait_for(lambda: not site.pids and site.state() == "in sync")
+    own = {one for one in VIRTUAL if not one.startswith("ha-")}
+    wait_for(lambda: site.addresses == own)
+
+
 @contextlib.contextmanager
 def peer(base: Path) -> Iterator[Peer]:
     made = Peer(base)
