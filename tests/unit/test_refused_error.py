@@ -21,7 +21,14 @@ ERRORS = [KernelError("qrouter-x", f"route 172.16.{n}.0/24 via 10.0.0.255 dev qr
 
 
 class Refusing:
-    """Only the part of a reconciler that an update uses."""
+    """Only the part of a reconciler, and of its planner, that an update uses."""
+
+    @property
+    def planner(self) -> Refusing:
+        return self
+
+    def has_left(self, router: Router) -> bool:
+        return False
 
     def reconcile(self, router: Router, in_resync: bool = False, document: str = "") -> Result:
         raise RefusedError(ERRORS, {"203.0.113.183"}, Result(Plan(f"router {router.id}"), 0.0))
