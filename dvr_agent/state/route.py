@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -63,6 +64,11 @@ def make_route(dst: str, table: int, *hops: Hop) -> Route:
 def _build_rank(route: Route) -> int:
     """Return 50 for on-link routes, which come first, since a gateway may be reachable only by them; else 51."""
     return 50 if route.hops[0].gateway is None else 51
+
+
+def on_link_first(routes: Iterable[Route]) -> list[Route]:
+    """Return routes in an order in which they can be added one by one."""
+    return sorted(routes, key=lambda route: (_build_rank(route), route.dst))
 
 
 ROUTE_KIND = Kind(

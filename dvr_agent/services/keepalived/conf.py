@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
 from dvr_agent.state.address import Address
-from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, Hop, Route
+from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, Hop, Route, on_link_first
 from dvr_agent.state.virtual_router import VirtualRouterState
 
 GARP_AGAIN = 60
@@ -49,12 +49,7 @@ def _instance(state: VirtualRouterState) -> Iterator[str]:
     if state.addresses:
         yield from _block("virtual_ipaddress_excluded", sorted(map(_address, state.addresses)))
     if state.routes:
-        yield from _block("virtual_routes", map(_route, in_order(state.routes)))
-
-
-def in_order(routes: Iterable[Route]) -> list[Route]:
-    """Return routes with on-link ones first, since a gateway may be reachable only by one of them."""
-    return sorted(routes, key=lambda route: (route.hops[0].gateway is not None, route.dst))
+        yield from _block("virtual_routes", map(_route, on_link_first(state.routes)))
 
 
 def _block(head: str, lines: Iterable[str]) -> Iterator[str]:

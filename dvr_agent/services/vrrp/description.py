@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from dvr_agent.kernel.announce import frames
 from dvr_agent.kernel.api import GratuitousArp
 from dvr_agent.kernel.netlink.address import add_address
 from dvr_agent.kernel.netlink.message import HEADER, Request
 from dvr_agent.kernel.netlink.route import add_route
-from dvr_agent.state.route import Route
+from dvr_agent.state.route import on_link_first
 from dvr_agent.state.virtual_router import VirtualRouterState
 from dvr_agent.vrrp.protocol import Frame, VirtualRouter
 
@@ -32,18 +32,13 @@ def describe(state: VirtualRouterState, indexes: Mapping[str, int], macs: Mappin
         password=state.password,
         primary=_message(add_address(state.primary, indexes[state.primary.device])),
         addresses=tuple(_message(add_address(one, indexes[one.device])) for one in state.addresses),
-        routes=tuple(_message(add_route(one, indexes)) for one in in_order(state.routes)),
+        routes=tuple(_message(add_route(one, indexes)) for one in on_link_first(state.routes)),
         frames=tuple(
             Frame(one.device, protocol, data)
             for one in announced
             for protocol, data in frames(one.ip, macs[one.device], GratuitousArp.REQUEST)
         ),
     )
-
-
-def in_order(routes: Sequence[Route]) -> list[Route]:
-    """Return routes with on-link ones first: a gateway may be reachable only by one of them."""
-    return sorted(routes, key=lambda route: route.hops[0].gateway is not None)
 
 
 def _message(request: Request) -> bytes:
