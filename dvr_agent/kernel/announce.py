@@ -19,6 +19,7 @@ from pyroute2.arp import ARPHRD_ETHER
 from pyroute2.protocols import ETH_P_ARP, ETH_P_IP, ETH_P_IPV6
 
 from dvr_agent.errors import KernelError
+from dvr_agent.internet_checksum import checksum
 from dvr_agent.kernel.api import GratuitousArp, NamespaceManager
 from dvr_agent.state.namespace import Announcement
 
@@ -127,17 +128,9 @@ def _unsolicited_advertisement(ip: bytes, mac: bytes) -> bytes:
     rest = struct.pack("!I", flags) + ip + struct.pack("!BB", ND_OPT_TARGET_LL_ADDR, 1) + mac
     pseudo = ip + ALL_NODES + struct.pack("!II", 4 + len(rest), socket.IPPROTO_ICMPV6)
     unsummed = struct.pack("!BBH", ND_NEIGHBOR_ADVERT, 0, 0)
-    message = struct.pack("!BBH", ND_NEIGHBOR_ADVERT, 0, _checksum(pseudo + unsummed + rest)) + rest
+    message = struct.pack("!BBH", ND_NEIGHBOR_ADVERT, 0, checksum(pseudo + unsummed + rest)) + rest
     header = struct.pack("!IHBB", 6 << 28, len(message), socket.IPPROTO_ICMPV6, ND_HOP_LIMIT) + ip + ALL_NODES
     return ALL_NODES_MAC + mac + struct.pack("!H", ETH_P_IPV6) + header + message
-
-
-def _checksum(data: bytes) -> int:
-    """Compute the Internet checksum (RFC 1071) of an even number of bytes."""
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
 
 
 def _mac(sock: socket.socket, device: str) -> bytes:

@@ -19,6 +19,8 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from dvr_agent.internet_checksum import checksum
+
 GROUP = "224.0.0.18"
 PROTOCOL = 112
 TTL = 255
@@ -104,13 +106,3 @@ def _addresses(body: bytes, end: int) -> list[bytes]:
 
 def _password(data: bytes, at: int) -> bytes:
     return data[at : at + AUTH_SIZE].ljust(AUTH_SIZE, b"\0")
-
-
-def checksum(data: bytes) -> int:
-    """Compute the Internet checksum (RFC 1071); 0 for a packet that contains a right one."""
-    if len(data) % 2:
-        data += b"\0"
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF

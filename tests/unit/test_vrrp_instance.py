@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from dvr_agent.vrrp.advert import Advert, Speech, checksum, decode, encode
+from dvr_agent.internet_checksum import checksum
+from dvr_agent.vrrp.advert import Advert, Speech, decode, encode
 from dvr_agent.vrrp.instance import ANNOUNCE_AGAIN, Action, Instance, State
 
 VIP = socket.inet_aton("169.254.0.7")
