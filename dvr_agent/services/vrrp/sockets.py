@@ -8,15 +8,16 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from pyroute2.netlink.rtnl import RTMGRP_LINK
+
 from dvr_agent.errors import KernelError, ServiceError
 from dvr_agent.kernel import netns
 from dvr_agent.vrrp.advert import GROUP, PROTOCOL, TTL
 
-RTMGRP_LINK = 0x1
-"""include/uapi/linux/rtnetlink.h"""
 INTERNETWORK_CONTROL = 0xC0
 """IP precedence of routing protocols (RFC 791)."""
-SO_BINDTODEVICE, IP_MULTICAST_ALL = 25, 49
+IP_MULTICAST_ALL = 49
+"""include/uapi/linux/in.h; Python's ``socket`` lacks it."""
 EVENT_BUFFER = 1 << 20
 
 
@@ -70,7 +71,7 @@ def _prepare(vrrp: socket.socket, device: str, interface: int, source: str) -> N
     """Let a raw socket send and receive advertisements on one device, as keepalived's do."""
     request = struct.pack("4s4si", socket.inet_aton(GROUP), socket.inet_aton(source), interface)
     sender = struct.pack("4s4si", bytes(4), socket.inet_aton(source), interface)
-    vrrp.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, device.encode() + b"\0")
+    vrrp.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
     vrrp.setsockopt(socket.IPPROTO_IP, IP_MULTICAST_ALL, 0)
     vrrp.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, sender)
     vrrp.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, TTL)
