@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from dvr_agent.desired.common import FAMILIES
 from dvr_agent.desired.host_view import HostView, MissingHelper
 from dvr_agent.extensions import Extension
 from dvr_agent.model.features import ConntrackHelper
@@ -40,8 +41,7 @@ def helper_tables(view: HostView, wanted: bool = True) -> list[Table]:
     if Extension.CONNTRACK_HELPER not in view.settings.extensions:
         return []
     helpers = served_helpers(view) if wanted else ()
-    families: tuple[Family, Family] = (4, 6)
-    return [make_table(family, "raw", {"PREROUTING": _rules(helpers, view, family)}) for family in families]
+    return [make_table(family, "raw", {"PREROUTING": _rules(helpers, view, family)}) for family in FAMILIES]
 
 
 def _rules(helpers: Iterable[ConntrackHelper], view: HostView, family: Family) -> tuple[FilterRule, ...]:
@@ -59,6 +59,6 @@ def helper_omissions(view: HostView) -> list[str]:
         f"{Extension.CONNTRACK_HELPER.value}: helper {one.helper} for {one.protocol} port {one.port}: "
         f"this kernel has no helper of this name for {one.protocol}"
         for one in served_helpers(view)
-        if all(MissingHelper(family, kernel_name(one), one.protocol) in view.missing_helpers for family in (4, 6))
+        if all(MissingHelper(family, kernel_name(one), one.protocol) in view.missing_helpers for family in FAMILIES)
         or one.protocol not in TRANSPORTS
     ]

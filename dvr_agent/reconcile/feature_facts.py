@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from dvr_agent.desired.common import FAMILIES
 from dvr_agent.desired.conntrack_helpers import TRANSPORTS, kernel_name, served_helpers
 from dvr_agent.desired.host_view import HostView, MissingHelper
 from dvr_agent.reconcile.reader import IptablesReader
-from dvr_agent.state.filter import Family
 from dvr_agent.state.namespace import NamespaceState
-
-_FAMILIES: tuple[Family, Family] = (4, 6)
 
 
 def missing_helpers(iptables: IptablesReader, view: HostView) -> frozenset[MissingHelper]:
@@ -23,7 +21,7 @@ def missing_helpers(iptables: IptablesReader, view: HostView) -> frozenset[Missi
         transport, name = TRANSPORTS.get(helper.protocol), kernel_name(helper)
         if transport is not None:
             families = iptables.helper_families(name, transport)
-            found |= {MissingHelper(one, name, transport) for one in _FAMILIES if one not in families}
+            found |= {MissingHelper(one, name, transport) for one in FAMILIES if one not in families}
     return frozenset(found)
 
 
