@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dvr_agent.desired.host_settings import HostSettings
+from dvr_agent.desired.qos import limited_fips
 from dvr_agent.extensions import Extension
 from dvr_agent.model.router import Omission, Router
 
@@ -45,7 +46,7 @@ def _unknown(router: Router) -> Iterator[Extension]:
     features = router.features
     if features.port_forwardings is None and features.forwarding_ips:
         yield Extension.PORT_FORWARDING
-    if features.qos_policies is None and _limited(router):
+    if features.qos_policies is None and limited_fips(router):
         yield Extension.FIP_QOS
     if features.qos_policies is None and features.gateway_qos_policy_id is not None:
         yield Extension.GATEWAY_IP_QOS
@@ -58,7 +59,7 @@ def unserved_warnings(router: Router, settings: HostSettings) -> list[str]:
     features = router.features
     numbers = (
         (Extension.PORT_FORWARDING, len(features.port_forwardings or ()), "port forwardings"),
-        (Extension.FIP_QOS, _limited(router), "bandwidth limits of floating IPs"),
+        (Extension.FIP_QOS, limited_fips(router), "bandwidth limits of floating IPs"),
         (Extension.GATEWAY_IP_QOS, int(features.gateway_qos_policy_id is not None), "bandwidth limits of the gateway"),
         (Extension.NDP_PROXY, len(features.ndp_proxies or ()) * features.enable_ndp_proxy, "NDP proxies"),
         (Extension.CONNTRACK_HELPER, len(features.conntrack_helpers), "conntrack helpers"),
@@ -68,10 +69,3 @@ def unserved_warnings(router: Router, settings: HostSettings) -> list[str]:
         for extension, number, what in numbers
         if number and extension not in settings.extensions
     ]
-
-
-def _limited(router: Router) -> int:
-    """Return the number of floating IPs with a QoS policy of their own."""
-    policies = [fip.qos_policy_id for fip in router.floating_ips]
-    policies += [fip.qos_policy_id for fip in router.features.forwarding_ips]
-    return sum(policy is not None for policy in policies)

@@ -42,7 +42,9 @@ def with_known_limits(ownership: Ownership, view: HostView) -> Ownership:
 
     Then what exists stays.
     """
-    unknown = view.router.features.qos_policies is None and names_policy(view.router)
+    features = view.router.features
+    names_policy = features.gateway_qos_policy_id is not None or limited_fips(view.router) > 0
+    unknown = features.qos_policies is None and names_policy
     return replace(ownership, limited=()) if unknown or view.settings.no_limits else ownership
 
 
@@ -76,12 +78,11 @@ def unlimited_texts(view: HostView) -> list[str]:
     ]
 
 
-def names_policy(router: Router) -> bool:
-    """True if a floating IP or the gateway of the router has a QoS policy."""
-    features = router.features
-    policies = [features.gateway_qos_policy_id, *(fip.qos_policy_id for fip in router.floating_ips)]
-    policies += [fip.qos_policy_id for fip in features.forwarding_ips]
-    return any(one is not None for one in policies)
+def limited_fips(router: Router) -> int:
+    """Return the number of floating IPs with a QoS policy of their own."""
+    policies = [fip.qos_policy_id for fip in router.floating_ips]
+    policies += [ip.qos_policy_id for ip in router.features.forwarding_ips]
+    return sum(policy is not None for policy in policies)
 
 
 def needs_limits(settings: HostSettings) -> bool:
