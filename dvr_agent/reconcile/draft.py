@@ -52,6 +52,11 @@ class Draft:
     snat: NamespaceState | None = None
     known: bool = False
 
+    def observed(self, namespace: str) -> NamespaceState | None:
+        """Return the observed state of the router's qrouter or snat namespace by its name; None: it is not there."""
+        states = (self.qrouter, self.snat)
+        return next((state for state in states if state is not None and state.name == namespace), None)
+
     @property
     def served(self) -> Router:
         """The router as its services see it: without IPv6 where its namespace has none, or has it on another host."""
@@ -248,8 +253,8 @@ def is_master(draft: Draft) -> bool:
     wanted = draft.state.shared_by_hosts
     if wanted is None or wanted.virtual_router is None:
         return False
-    observed = (one for one in (draft.qrouter, draft.snat) if one is not None and one.name == wanted.name)
-    return any(wanted.virtual_router.primary in one.addresses for one in observed)
+    observed = draft.observed(wanted.name)
+    return observed is not None and wanted.virtual_router.primary in observed.addresses
 
 
 def _has_ipv6(state: NamespaceState) -> bool:

@@ -141,13 +141,13 @@ class RouterReconciler:
 
     def _restore_link_locals(self, draft: Draft) -> None:
         """Have the kernel make the link-local addresses of a namespace again, which only VRRP's master has."""
-        for state in (draft.qrouter, draft.snat):
-            if state is None or state.name != draft.place.namespace:
-                continue
-            devices = ["default", *sorted(link.name for link in state.links)]
-            changes = [Change(Action.CHANGE, Sysctl(f"ipv6/conf/{name}/addr_gen_mode", "0")) for name in devices]
-            # A device that is too small for IPv6 has no such parameter.
-            self.kernel.interfaces.apply(state.name, changes, Missing())
+        state = draft.observed(draft.place.namespace)
+        if state is None:
+            return
+        devices = ["default", *sorted(link.name for link in state.links)]
+        changes = [Change(Action.CHANGE, Sysctl(f"ipv6/conf/{name}/addr_gen_mode", "0")) for name in devices]
+        # A device that is too small for IPv6 has no such parameter.
+        self.kernel.interfaces.apply(state.name, changes, Missing())
 
     def find_changed_tables(self, router_ids: Collection[str]) -> list[str]:
         """Return the routers of these whose packet filter tables are not as desired."""
