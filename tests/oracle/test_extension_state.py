@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from dvr_agent.attach.openvswitch.factory import open_openvswitch
-from dvr_agent.config import attach_settings, load
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.extensions import Extension
-from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.handover import find_own_objects, missing_effects, remove_own_objects
-from dvr_agent.reconcile.reconciler import RouterReconciler
-from tests.support import lab, ovs
+from tests.support import lab
 from tests.support import oracle_reader as reader
-from tests.support.oracle_build import make_host, parse
+from tests.support.oracle_build import make_host, openvswitch_host, parse
 from tests.support.oracle_extensions import ExtensionScenario
 from tests.support.oracle_normalise import differences, normalised
 from tests.support.oracle_watch import until_settled, writes_seen
-from tests.support.packet_reference import LEGACY, NFT
-from tests.support.recorded_documents import DATA, MODES
+from tests.support.packet_reference import LEGACY, NFT, recorded_filter, restore_filter, saved_filter
+from tests.support.recorded_documents import MODES
 
 FOLLOWED_BY = {"q6_ndp_proxy": "q6_ndp_proxy_off", "q7_conntrack_helper": "q7_conntrack_helper_changed"}
 
@@ -58,36 +53,26 @@ def test_kernel_is_equivalent_to_the_reference_agents(
 @pytest.mark.parametrize("name", sorted(FOLLOWED_BY))
 def test_taken_over_and_handed_back(host: lab.Host, tmp_path: Path, name: str, variant: str) -> None:
     scenario = ExtensionScenario(name, "compute1")
-    recorded = json.loads((DATA / "packet_filter" / f"{scenario}.json").read_text())
-
-    def restore() -> None:
-        for namespace, families in recorded.items():
-            for command, family in (("iptables", "4"), ("ip6tables", "6")):
-                lab.in_netns(namespace, f"{command}-{variant}-restore", "--noflush", text=families[family])
-
-    def saved() -> str:
-        commands = [f"ip{six}tables-{one}-save" for six in ("", "6") for one in (LEGACY, NFT)]
-        return "".join(lab.in_netns(namespace, command) for namespace in recorded for command in commands)
-
+    recorded = recorded_filter(scenario)
     before = make_host(host, "compute1", [scenario], tmp_path, MODES["compute1"], *Extension)
     before.reconcile(parse(scenario))
     before.flush()
     remove_own_objects(before.kernel, find_own_objects(before.kernel))
-    restore()
+    restore_filter(recorded, variant)
 
     agent = make_reconciler(HostSettings("compute1", MODES["compute1"], extensions=frozenset(Extension)), {}, tmp_path)
     agent.load()
     agent.reconcile(parse(scenario))
-    assert "neutron-l3-agent" not in saved()
+    assert "neutron-l3-agent" not in saved_filter(recorded)
     assert compare(scenario) == []
     assert not agent.reconcile(parse(scenario)).plan
 
-    restore()
+    restore_filter(recorded, variant)
     own = find_own_objects(agent.kernel)
     assert {one.namespace: missing_effects(agent.kernel, one) for one in own} == {one: [] for one in recorded}
     remove_own_objects(agent.kernel, own)
-    assert "dvr-" not in saved()
-    assert "neutron-l3-agent" in saved()
+    assert "dvr-" not in saved_filter(recorded)
+    assert "neutron-l3-agent" in saved_filter(recorded)
     for namespace in recorded:
         assert "iif" not in lab.run("ip", "-n", namespace, "-6", "rule")
         rules = reader.read(namespace).rules
@@ -97,18 +82,10 @@ def test_taken_over_and_handed_back(host: lab.Host, tmp_path: Path, name: str, v
 @pytest.mark.parametrize("recorded_on", ["compute1", "compute2"])
 def test_with_open_vswitch_too(host: lab.Host, tmp_path: Path, recorded_on: str) -> None:
     scenarios = [ExtensionScenario(name, recorded_on) for name in FOLLOWED_BY]
-    with ovs.open_vswitch() as switch:
-        conf = tmp_path / "conf"
-        conf.write_text(f"[OVS]\novsdb_connection={switch.connection}\n")
-        kernel = open_kernel()
-        driver = open_openvswitch(attach_settings(load(["--config-file", str(conf)])).ovs, kernel)
-        settings = HostSettings(recorded_on, MODES[recorded_on], extensions=frozenset(Extension))
-        reconciler = RouterReconciler(kernel, driver, settings, tmp_path)
-        reconciler.load()
+    with openvswitch_host(recorded_on, tmp_path, *Extension) as reconciler:
         for scenario in scenarios:
             reconciler.reconcile(parse(scenario))
         for scenario in scenarios:
             actual = normalised(scenario.observe(), scenario.document, kinds=True)
             assert differences(normalised(scenario.wanted, scenario.document, kinds=True), actual) == []
             assert not reconciler.reconcile(parse(scenario)).plan
-        driver.close()

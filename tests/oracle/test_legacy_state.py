@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dvr_agent.attach.openvswitch.factory import open_openvswitch
-from dvr_agent.config import attach_settings, load
-from dvr_agent.desired.host_settings import AgentMode, HostSettings
-from dvr_agent.kernel.linux import open_kernel
+from dvr_agent.desired.host_settings import AgentMode
 from dvr_agent.model.parse import parse_document
-from dvr_agent.reconcile.reconciler import RouterReconciler
-from tests.support import lab, ovs
+from tests.support import lab
 from tests.support import oracle_reader as reader
-from tests.support.oracle_build import make_host, parse
+from tests.support.oracle_build import make_host, openvswitch_host, parse
 from tests.support.oracle_normalise import as_wanted, differences, normalised
 from tests.support.oracle_recordings import FeatureScenario
 from tests.support.oracle_watch import until_settled, writes_seen
@@ -40,18 +35,6 @@ def compare(scenario: FeatureScenario, kinds: bool = False) -> list[str]:
     return differences(normalised(recorded, scenario.document, kinds=kinds), actual)
 
 
-@contextmanager
-def open_vswitch_reconciler(tmp_path: Path) -> Iterator[RouterReconciler]:
-    with ovs.open_vswitch() as switch:
-        (tmp_path / "conf").write_text(f"[OVS]\novsdb_connection={switch.connection}\n")
-        kernel = open_kernel()
-        driver = open_openvswitch(attach_settings(load(["--config-file", str(tmp_path / "conf")])).ovs, kernel)
-        reconciler = RouterReconciler(kernel, driver, HostSettings("compute1", AgentMode.DVR_SNAT), tmp_path)
-        reconciler.load()
-        yield reconciler
-        driver.close()
-
-
 @pytest.mark.parametrize("layer2", ["bridge", "openvswitch"])
 @pytest.mark.parametrize("steps", [LIFE, LIFE[::-1]], ids=["forwards", "backwards"])
 def test_kernel_is_equivalent_to_the_reference_agents(
@@ -59,7 +42,7 @@ def test_kernel_is_equivalent_to_the_reference_agents(
 ) -> None:
     with ExitStack() as stack:
         if with_switch := layer2 == "openvswitch":
-            reconciler = stack.enter_context(open_vswitch_reconciler(tmp_path))
+            reconciler = stack.enter_context(openvswitch_host("compute1", tmp_path))
         else:
             reconciler = make_host(host, "compute1", [*LIFE], tmp_path, AgentMode.DVR_SNAT)
         for scenario in steps:
@@ -80,7 +63,7 @@ def test_a_port_changes_namespaces_when_the_kind_of_the_router_changes(host: lab
     """Open vSwitch has one row per port: it must be gone from the one namespace before it comes to the other."""
     router = Cloud("compute1").router("main", RED).gateway(PUBLIC, "203.0.113.10")
     gateway = ("qg-" + router.envelope()["router"]["gw_port"]["id"])[:14]
-    with open_vswitch_reconciler(tmp_path) as reconciler:
+    with openvswitch_host("compute1", tmp_path) as reconciler:
         for router.legacy in (True, False, True):
             here, there = (router.qrouter, router.snat_namespace)[:: 1 if router.legacy else -1]
             assert reconciler.reconcile(parse_document(router.raw(), "main")).trouble == ()

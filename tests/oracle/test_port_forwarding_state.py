@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dvr_agent.attach.openvswitch.factory import open_openvswitch
-from dvr_agent.config import attach_settings, load
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.extensions import Extension
-from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.handover import find_own_objects, missing_effects, remove_own_objects
-from dvr_agent.reconcile.reconciler import RouterReconciler
-from tests.support import lab, ovs, recorded_documents
-from tests.support.oracle_build import make_host, parse
+from tests.support import lab, recorded_documents
+from tests.support.oracle_build import make_host, openvswitch_host, parse
 from tests.support.oracle_normalise import as_wanted, differences, normalised
 from tests.support.oracle_reader import View
 from tests.support.oracle_recordings import FeatureScenario
 from tests.support.oracle_watch import until_settled, writes_seen
-from tests.support.packet_reference import LEGACY, NFT
-from tests.support.recorded_documents import DATA, MODES
+from tests.support.packet_reference import LEGACY, NFT, recorded_filter, restore_filter, saved_filter
+from tests.support.recorded_documents import MODES
 
 STORY = ("q1_port_forwarding", "q1_port_forwarding_changed", "q1_port_forwarding_removed")
 GATEWAY = "q1g_gateway_update"
@@ -63,41 +58,23 @@ def test_kernel_is_equivalent_to_the_reference_agents(
 
 @pytest.mark.parametrize("recorded_on", ["compute1", "compute2"])
 def test_with_open_vswitch_too(host: lab.Host, tmp_path: Path, recorded_on: str) -> None:
-    with ovs.open_vswitch() as switch:
-        conf = tmp_path / "conf"
-        conf.write_text(f"[OVS]\novsdb_connection={switch.connection}\n")
-        kernel = open_kernel()
-        driver = open_openvswitch(attach_settings(load(["--config-file", str(conf)])).ovs, kernel)
-        settings = HostSettings(recorded_on, MODES[recorded_on], extensions=frozenset({Extension.PORT_FORWARDING}))
-        reconciler = RouterReconciler(kernel, driver, settings, tmp_path)
-        reconciler.load()
+    with openvswitch_host(recorded_on, tmp_path, Extension.PORT_FORWARDING) as reconciler:
         for scenario in (FeatureScenario(name, recorded_on) for name in (*STORY, GATEWAY)):
             reconciler.reconcile(parse(scenario))
             assert compare(scenario, kinds=True) == []
             assert not reconciler.reconcile(parse(scenario)).plan
-        driver.close()
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["objects known", "objects not known"])
 @pytest.mark.parametrize("variant", [LEGACY, NFT])
 def test_taken_over_and_handed_back(host: lab.Host, tmp_path: Path, variant: str, known: bool) -> None:
     scenario = FeatureScenario(STORY[0], "compute1")
-    recorded = json.loads((DATA / "packet_filter" / f"{scenario}.json").read_text())
-
-    def restore() -> None:
-        for namespace, families in recorded.items():
-            for command, family in (("iptables", "4"), ("ip6tables", "6")):
-                lab.in_netns(namespace, f"{command}-{variant}-restore", "--noflush", text=families[family])
-
-    def saved() -> str:
-        commands = [f"ip{six}tables-{one}-save" for six in ("", "6") for one in (LEGACY, NFT)]
-        return "".join(lab.in_netns(namespace, command) for namespace in recorded for command in commands)
-
+    recorded = recorded_filter(scenario)
     before = make_host(host, "compute1", [scenario], tmp_path, MODES["compute1"], Extension.PORT_FORWARDING)
     before.reconcile(parse(scenario))
     before.flush()
     remove_own_objects(before.kernel, find_own_objects(before.kernel))
-    restore()
+    restore_filter(recorded, variant)
     objects = scenario.document["port_forwardings"]
     router = recorded_documents.parse(scenario.document | {"port_forwardings": objects if known else None})
 
@@ -105,13 +82,13 @@ def test_taken_over_and_handed_back(host: lab.Host, tmp_path: Path, variant: str
     agent = make_reconciler(settings, {}, tmp_path)
     agent.load()
     agent.reconcile(router)
-    assert "neutron-l3-agent" not in saved()
+    assert "neutron-l3-agent" not in saved_filter(recorded)
     assert compare(scenario) == []
     assert not agent.reconcile(router).plan
 
-    restore()
+    restore_filter(recorded, variant)
     own = find_own_objects(agent.kernel)
     assert {one.namespace: missing_effects(agent.kernel, one) for one in own} == {one: [] for one in recorded}
     remove_own_objects(agent.kernel, own)
-    assert "dvr-" not in saved()
-    assert "neutron-l3-agent-pf-" in saved()
+    assert "dvr-" not in saved_filter(recorded)
+    assert "neutron-l3-agent-pf-" in saved_filter(recorded)

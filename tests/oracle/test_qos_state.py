@@ -8,15 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from dvr_agent.attach.openvswitch.factory import open_openvswitch
-from dvr_agent.config import attach_settings, load
-from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.extensions import Extension
-from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.reconcile.reconciler import RouterReconciler
-from tests.support import lab, ovs
+from tests.support import lab
 from tests.support.nft_limits import nft_limits
-from tests.support.oracle_build import make_host, parse
+from tests.support.oracle_build import make_host, openvswitch_host, parse
 from tests.support.oracle_normalise import as_wanted, differences, normalised
 from tests.support.oracle_recordings import FeatureScenario
 from tests.support.oracle_watch import until_settled, writes_seen
@@ -40,17 +36,8 @@ def bridge(host: lab.Host, name: str, life: list[FeatureScenario], tmp_path: Pat
     yield make_host(host, name, [*life], tmp_path, MODES[name], *SERVED)
 
 
-@contextmanager
-def openvswitch(_host: lab.Host, name: str, _life: object, tmp_path: Path) -> Iterator[RouterReconciler]:
-    with ovs.open_vswitch() as switch:
-        (tmp_path / "conf").write_text(f"[OVS]\novsdb_connection={switch.connection}\n")
-        kernel = open_kernel()
-        driver = open_openvswitch(attach_settings(load(["--config-file", str(tmp_path / "conf")])).ovs, kernel)
-        settings = HostSettings(name, MODES[name], extensions=frozenset(SERVED))
-        reconciler = RouterReconciler(kernel, driver, settings, tmp_path)
-        reconciler.load()
-        yield reconciler
-        driver.close()
+def openvswitch(_host: lab.Host, name: str, _life: object, tmp_path: Path) -> AbstractContextManager[RouterReconciler]:
+    return openvswitch_host(name, tmp_path, *SERVED)
 
 
 def compare(scenario: FeatureScenario, kinds: bool) -> list[str]:

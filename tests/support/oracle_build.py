@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from dvr_agent.attach.openvswitch.factory import open_openvswitch
+from dvr_agent.config import attach_settings, load
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.extensions import Extension
+from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.model.parse import parse_document
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.reconciler import RouterReconciler
-from tests.support import lab
+from tests.support import lab, ovs
 from tests.support.oracle_recordings import Scenario
+from tests.support.recorded_documents import MODES
 
 
 def external_bridge(network_id: str) -> str:
@@ -43,3 +48,18 @@ def make_host(
     reconciler = make_reconciler(settings, bridges, state_path)
     reconciler.load()
     return reconciler
+
+
+@contextmanager
+def openvswitch_host(name: str, state_path: Path, *extensions: Extension) -> Iterator[RouterReconciler]:
+    """A reconciler for a recorded host of this name, with an Open vSwitch of its own during the block."""
+    with ovs.open_vswitch() as switch:
+        conf = state_path / "conf"
+        conf.write_text(f"[OVS]\novsdb_connection={switch.connection}\n")
+        kernel = open_kernel()
+        driver = open_openvswitch(attach_settings(load(["--config-file", str(conf)])).ovs, kernel)
+        settings = HostSettings(name, MODES[name], extensions=frozenset(extensions))
+        reconciler = RouterReconciler(kernel, driver, settings, state_path)
+        reconciler.load()
+        yield reconciler
+        driver.close()

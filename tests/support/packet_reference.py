@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +34,25 @@ METADATA = {
 """What it adds with ``enable_metadata_proxy``, which was off when the recordings were made (neutron.agent.metadata)."""
 
 
+def recorded_filter(scenario: Scenario) -> dict[str, dict[str, str]]:
+    """Namespace → family ("4", "6") → the recorded packet filter, as ``iptables-restore`` takes it."""
+    rules: dict[str, dict[str, str]] = json.loads((DATA / "packet_filter" / f"{scenario}.json").read_text())
+    return rules
+
+
+def restore_filter(rules: dict[str, dict[str, str]], variant: str) -> None:
+    """Write recorded rules into the kernel as neutron-l3-agent does, by iptables of a variant."""
+    for namespace, families in rules.items():
+        for command, family in (("iptables", "4"), ("ip6tables", "6")):
+            lab.in_netns(namespace, f"{command}-{variant}-restore", "--noflush", text=families[family])
+
+
+def saved_filter(namespaces: Iterable[str]) -> str:
+    """What iptables-save of both variants shows in these namespaces, for both families."""
+    commands = [f"ip{six}tables-{variant}-save" for six in ("", "6") for variant in (LEGACY, NFT)]
+    return "".join(lab.in_netns(namespace, command) for namespace in namespaces for command in commands)
+
+
 class ReferenceHost:
     """A host of a scenario.
 
@@ -52,9 +71,7 @@ class ReferenceHost:
         builder = make_host(host, name, [self.scenario], state_path, self.settings.mode)
         builder.reconcile(self.router)
         builder.flush()
-        self.recorded: dict[str, dict[str, str]] = json.loads(
-            (DATA / "packet_filter" / f"{self.scenario}.json").read_text()
-        )
+        self.recorded = recorded_filter(self.scenario)
         self.boot(vms)
         self.clear_legacy()
 
@@ -100,12 +117,10 @@ class ReferenceHost:
 
     def restore(self, variant: str = NFT, metadata: bool = False) -> None:
         """The recorded rules, as the reference agent writes them."""
-        for namespace, families in self.recorded.items():
-            for command, family in (("iptables", "4"), ("ip6tables", "6")):
-                text = families[family]
-                if metadata and namespace == self.qrouter:
-                    text = with_metadata(text, family)
-                lab.in_netns(namespace, f"{command}-{variant}-restore", "--noflush", text=text)
+        rules = dict(self.recorded)
+        if metadata:
+            rules[self.qrouter] = {family: with_metadata(text, family) for family, text in rules[self.qrouter].items()}
+        restore_filter(rules, variant)
 
     def reconciler(self, metadata: bool = False) -> RouterReconciler:
         """A new process of our agent."""
