@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -11,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import lab
-from tests.support.daemon_lab import Daemon
+from tests.support.daemon_site import Site
 from tests.support.recorded_documents import feature_document
-from tests.support.waiting import wait_for
 
 SCENARIO = "q2_ha_dvr_pair"
 RECORDED = feature_document(SCENARIO, "compute1")["router"]
@@ -41,37 +39,17 @@ def ha_document(status: str = "ACTIVE", **changes: Any) -> dict[str, Any]:
     return document
 
 
-class HaSite:
-    """A host with a daemon and the router's directory of documents."""
+class HaSite(Site):
+    """A host with a daemon, and the files of its HA router."""
 
     def __init__(self, base: Path) -> None:
-        self.daemon = Daemon(
-            base,
-            DEFAULT={"host": "compute1", "agent_mode": "dvr_snat", "ha_vrrp_advert_int": 1},
-            dvr_agent={"audit_interval": 1},
-            directory={"rescan_interval": 1},
-        )
+        super().__init__(base)
+        self.daemon.configure(DEFAULT={"ha_vrrp_advert_int": 1})
         self.confs = self.daemon.state / "ha_confs"
         self.conf = self.confs / ROUTER / "keepalived.conf"
 
-    def write(self, document: Any) -> None:
-        path = self.daemon.routers / "one.json"
-        path.with_suffix(".new").write_text(json.dumps(document))
-        path.with_suffix(".new").rename(path)
-
-    def state(self) -> str | None:
-        code, body = self.daemon.ask(f"/routers/{ROUTER}")
-        return str(body["state"]) if code == 200 else None
-
-    def audited(self) -> None:
-        """Wait until an audit that began after now is over."""
-        audits: set[str | None] = set()
-
-        def seen() -> bool:
-            audits.add(self.daemon.status()["last_audit"])
-            return len(audits) == 3
-
-        wait_for(seen)
+    def state(self, router_id: str = ROUTER) -> str | None:
+        return super().state(router_id)
 
     @property
     def writes(self) -> Any:
