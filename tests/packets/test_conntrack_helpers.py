@@ -51,9 +51,11 @@ def test_second_run_writes_nothing(world: World) -> None:
     assert world.reconciler.kernel.counters.total() == before
 
 
-@pytest.mark.parametrize(("client", "own", "outside"), [("plain", PLAIN, GATEWAY), ("local", LOCAL, LOCAL_FIP)])
-def test_active_mode_from_inside(world: World, client: str, own: str, outside: str) -> None:
-    """The server connects to the address in the client's command: the gateway's, or the floating IP."""
+def active_mode(client: str, own: str, outside: str) -> None:
+    """A client tells a server outside where to connect to; check that the server is told the outside address instead.
+
+    :param own: the client's address
+    """
     with listener("internet", CONTROL) as server, listener(client, DATA) as data:
         control, peer = dial(client, INTERNET, CONTROL, server)
         control.sendall(b"USER anonymous\r\n")
@@ -64,6 +66,12 @@ def test_active_mode_from_inside(world: World, client: str, own: str, outside: s
         assert transfer("internet", (address, port), data) == b"data"
         control.close()
         peer.close()
+
+
+@pytest.mark.parametrize(("client", "own", "outside"), [("plain", PLAIN, GATEWAY), ("local", LOCAL, LOCAL_FIP)])
+def test_active_mode_from_inside(world: World, client: str, own: str, outside: str) -> None:
+    """The server connects to the address in the client's command: the gateway's, or the floating IP."""
+    active_mode(client, own, outside)
 
 
 @pytest.mark.parametrize(("server", "own", "outside"), [("central", CENTRAL, CENTRAL_FIP), ("local", LOCAL, LOCAL_FIP)])
@@ -87,16 +95,7 @@ def test_a_legacy_router_has_them_in_its_only_namespace(world: World) -> None:
     legacy = router_of(world)
     legacy.legacy = True
     world.apply(legacy)
-    with listener("internet", CONTROL) as server, listener("plain", DATA) as data:
-        control, peer = dial("plain", INTERNET, CONTROL, server)
-        control.sendall(b"USER anonymous\r\n")
-        assert receive(peer) == "USER anonymous"
-        control.sendall(f"PORT {spelled(PLAIN, DATA)}\r\n".encode())
-        address, port = endpoint(receive(peer))
-        assert address == GATEWAY
-        assert transfer("internet", (address, port), data) == b"data"
-        control.close()
-        peer.close()
+    active_mode("plain", PLAIN, GATEWAY)
     world.apply(router_of(world))
 
 

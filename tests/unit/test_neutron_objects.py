@@ -39,6 +39,14 @@ def forwarding(number: int, router_id: str, fip: int = 0, **changes: Any) -> dic
     return {**FORWARDING, **own, **address, **changes}
 
 
+def with_forwarding(server: Server) -> str:
+    """Add a router with a port forwarding to the server, and return its id."""
+    router_id = server.add(1)
+    list_fips(server, router_id, 0)
+    server.objects["PortForwarding"] = [forwarding(1, router_id)]
+    return router_id
+
+
 def list_fips(server: Server, router_id: str, *fips: int) -> None:
     """The router's answer lists these floating IPs of port forwardings."""
     server.routers[router_id]["_pf_floatingips"] = [
@@ -195,9 +203,7 @@ def test_deletion_counts_at_once_although_the_server_lists_the_object_still(serv
 
 
 def test_a_deletion_that_did_not_happen_is_taken_back(server: Server, tmp_path: Path) -> None:
-    router_id = server.add(1)
-    list_fips(server, router_id, 0)
-    server.objects["PortForwarding"] = [forwarding(1, router_id)]
+    router_id = with_forwarding(server)
     with desk(server, tmp_path, extensions=SERVED) as a:
         a.sync()
         push(a, "deleted", forwarding(1, router_id))
@@ -304,9 +310,7 @@ def test_first_forwarding_of_a_floating_ip_with_a_policy_brings_the_policy_too(s
 def test_what_was_never_known_is_unknown_until_a_question_is_answered(
     server: Server, tmp_path: Path, error: Exception
 ) -> None:
-    router_id = server.add(1)
-    list_fips(server, router_id, 0)
-    server.objects["PortForwarding"] = [forwarding(1, router_id)]
+    router_id = with_forwarding(server)
     server.fail("bulk_pull", error, error)
     with desk(server, tmp_path, extensions=SERVED) as a:
         a.passed()
@@ -319,9 +323,7 @@ def test_what_was_never_known_is_unknown_until_a_question_is_answered(
 
 
 def test_known_objects_stay_while_questions_fail(server: Server, tmp_path: Path) -> None:
-    router_id = server.add(1)
-    list_fips(server, router_id, 0)
-    server.objects["PortForwarding"] = [forwarding(1, router_id)]
+    router_id = with_forwarding(server)
     with desk(server, tmp_path, extensions=SERVED) as a:
         a.sync()
         server.fail("bulk_pull", *[CALLBACK_NOT_FOUND] * 3)
@@ -335,9 +337,7 @@ def test_known_objects_stay_while_questions_fail(server: Server, tmp_path: Path)
 
 
 def test_objects_of_the_last_process_are_used_while_questions_fail(server: Server, tmp_path: Path) -> None:
-    router_id = server.add(1)
-    list_fips(server, router_id, 0)
-    server.objects["PortForwarding"] = [forwarding(1, router_id)]
+    router_id = with_forwarding(server)
     with desk(server, tmp_path, extensions=SERVED) as a:
         a.sync()
     server.fail("bulk_pull", *[CALLBACK_NOT_FOUND] * 20)
