@@ -15,7 +15,9 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
+from typing import TypeVar
 
 from dvr_agent import libc
 from dvr_agent.errors import KernelError, NamespaceGoneError
@@ -28,6 +30,7 @@ SO_NETNS_COOKIE = 71
 """Linux 5.14 (``include/uapi/asm-generic/socket.h``); neither Python nor pyroute2 has it."""
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC
+T = TypeVar("T")
 
 
 setns: Callable[[int, int], None] = getattr(os, "setns", None) or libc.setns
@@ -135,6 +138,26 @@ def nameless() -> Iterator[None]:
         yield
     finally:
         go_home(home)
+
+
+def in_new_namespace(action: Callable[[], T]) -> T:
+    """Call a function in a new namespace, which ends with the call; probes try out there what this kernel can do.
+
+    A thread of its own is in the namespace, so that the function may do anything.
+
+    :raises KernelError: no namespace could be made
+    :raises Exception: what the function raised
+    """
+
+    def run() -> T:
+        try:
+            libc.unshare(libc.CLONE_NEWNET)
+        except OSError as exc:
+            raise KernelError("", "new namespace", exc.errno or errno.EIO, "the agent needs CAP_SYS_ADMIN") from exc
+        return action()
+
+    with ThreadPoolExecutor(1, "probe") as pool:
+        return pool.submit(run).result()
 
 
 class NamespaceWindow:

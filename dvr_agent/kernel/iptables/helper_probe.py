@@ -10,14 +10,13 @@ import errno
 import time
 from collections.abc import Callable
 
-from dvr_agent import libc
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel import capability
 from dvr_agent.kernel.iptables.layout import LAYOUTS
 from dvr_agent.kernel.iptables.libiptc import Handle, library
 from dvr_agent.kernel.iptables.rule_codec import encode
+from dvr_agent.kernel.netns import in_new_namespace
 from dvr_agent.state.filter import CtHelper, Family, FilterRule, Transport
-from dvr_agent.threads import start_thread
 
 _RAW, _HOOK = "raw", "PREROUTING"
 MISSING_SECONDS = 60.0
@@ -29,26 +28,12 @@ def ask_kernel(rule: FilterRule) -> frozenset[Family]:
 
     :raises KernelError: it could not be asked
     """
-    found: set[Family] = set()
-    failures: list[KernelError] = []
     families: list[Family] = [family for family in LAYOUTS if family == 4 or capability.has_ipv6()]
     entries = {family: (library(family), encode(rule, family))[1] for family in families}
 
-    def commit_all() -> None:
-        try:
-            libc.unshare(libc.CLONE_NEWNET)
-            for family, entry in entries.items():
-                if _takes(family, entry, rule):
-                    found.add(family)
-        except OSError as exc:
-            failures.append(KernelError("", "new namespace", exc.errno or errno.EIO, "the agent needs CAP_SYS_ADMIN"))
-        except KernelError as exc:
-            failures.append(exc)
-
-    start_thread("probe helper", commit_all).join()  # its namespace ends with it
-    if failures:
-        raise failures[0]
-    return frozenset(found)
+    return in_new_namespace(
+        lambda: frozenset(family for family, entry in entries.items() if _takes(family, entry, rule))
+    )
 
 
 def _takes(family: Family, entry: bytes, rule: FilterRule) -> bool:

@@ -31,6 +31,7 @@ from dvr_agent import libc
 from dvr_agent.errors import KernelError, TablesUnavailableError
 from dvr_agent.kernel import capability
 from dvr_agent.kernel.iptables.layout import BUILTINS, LAYOUTS
+from dvr_agent.kernel.netns import in_new_namespace
 from dvr_agent.state.filter import Family, FilterRule, Table, TableKey
 
 SONAMES = {
@@ -76,30 +77,14 @@ def probe() -> None:
     :raises TablesUnavailableError: says what an operator has to do
     :raises KernelError: no namespace could be made (not root)
     """
-    failures: list[KernelError] = []
-
-    def open_all_tables() -> None:
-        try:
-            _unshare()
-            for family, name in product(LAYOUTS, BUILTINS):
-                if family == 4 or capability.has_ipv6():
-                    with Handle("", (family, name)):
-                        pass
-        except KernelError as exc:
-            failures.append(exc)
-
-    thread = threading.Thread(target=open_all_tables)  # its namespace ends with it
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
+    in_new_namespace(_open_all_tables)
 
 
-def _unshare() -> None:
-    try:
-        libc.unshare(libc.CLONE_NEWNET)
-    except OSError as exc:
-        raise KernelError("", "new namespace", exc.errno or errno.EIO, "the agent needs CAP_SYS_ADMIN") from exc
+def _open_all_tables() -> None:
+    for family, name in product(LAYOUTS, BUILTINS):
+        if family == 4 or capability.has_ipv6():
+            with Handle("", (family, name)):
+                pass
 
 
 class Handle:

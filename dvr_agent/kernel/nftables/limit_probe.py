@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from functools import partial
+from collections.abc import Collection
 
-from dvr_agent import libc
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.netns import in_new_namespace
 from dvr_agent.kernel.nftables.limit_messages import AROUND_NAT, AT_DEVICES
 from dvr_agent.kernel.nftables.limits import HostLayout, write_limits
 from dvr_agent.kernel.observe import observe_limits
 from dvr_agent.state.diff import Action, Change
-from dvr_agent.state.limit import DIRECTIONS, make_limit
+from dvr_agent.state.limit import DIRECTIONS, Limit, make_limit
 from dvr_agent.state.ownership import Ownership
 
 NEEDS = (
@@ -26,23 +25,24 @@ def choose_layout() -> str:
     trouble = ""
     for layout in (AT_DEVICES, AROUND_NAT):
         HostLayout.choose(layout)
-        found: list[str] = []
-        thread = threading.Thread(target=partial(_try_out, found))  # its namespace ends with it
-        thread.start()
-        thread.join()
+        found = _try_out()
         if not found:
             return ""
-        trouble = trouble or found[0]
+        trouble = trouble or found
     HostLayout.choose(AT_DEVICES)
     return f"this kernel needs {NEEDS}: {trouble}"
 
 
-def _try_out(troubles: list[str]) -> None:
+def _try_out() -> str:
+    """Write limits and read them back; returns what is wrong, empty: nothing."""
     wanted = {make_limit(_DEVICE, direction, "192.0.2.1", 1000, 800) for direction in DIRECTIONS}
-    try:
-        libc.unshare(libc.CLONE_NEWNET)
+
+    def write_and_read() -> Collection[Limit]:
         write_limits("", [Change(Action.ADD, one) for one in wanted], WriteCounters())
-        if observe_limits("", Ownership(limited=(_DEVICE,))) != wanted:
-            troubles.append("limits read back otherwise than they were written")
+        return observe_limits("", Ownership(limited=(_DEVICE,)))
+
+    try:
+        found = in_new_namespace(write_and_read)
     except (KernelError, OSError) as exc:
-        troubles.append(str(exc))
+        return str(exc)
+    return "" if found == wanted else "limits read back otherwise than they were written"
