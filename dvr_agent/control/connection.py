@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
 
 from dvr_agent.control.packets import Message, receive, send
 from dvr_agent.errors import ServiceError
@@ -103,6 +103,24 @@ class ControlConnection:
                 os.close(descriptor)
             raise ServiceError(f"{self.program}: {answer['error']}")
         return answer, received
+
+    def listed(self, is_sound: Callable[[object, object], bool]) -> Iterator[tuple[str, Any]]:
+        """Yield (router id, entry) of all routers that the process serves, asked for page by page.
+
+        :param is_sound: returns True for a router id and an entry as they have to be
+        :raises ServiceError: see :meth:`ask`, or the answer is malformed: the process is not trusted
+        """
+        after, more = "", True
+        while more:
+            answer, _ = self.ask({"do": "list", "after": after})
+            routers = answer.get("routers")
+            if not isinstance(routers, dict) or not all(is_sound(*item) for item in routers.items()):
+                raise ServiceError(f"{self.program}: its list of routers makes no sense")
+            yield from routers.items()
+            more = bool(answer.get("more"))
+            if more and max(routers, default="") <= after:
+                raise ServiceError(f"{self.program}: its list of routers has no end")
+            after = max(routers, default=after)
 
     def close(self) -> None:
         """Disconnect, if connected."""

@@ -27,9 +27,8 @@ when the agent disconnects.  A question that is wrong gets ``{"error": …}``.
 from __future__ import annotations
 
 from dvr_agent.control.packets import Message, receive, send
+from dvr_agent.control.questions import PAGE
 
 __all__ = ["PAGE", "VERSION", "Message", "receive", "send"]
 
 VERSION = 1
-PAGE = 200
-"""Routers in one answer to ``list``."""

@@ -22,11 +22,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 
 from dvr_agent import __version__
+from dvr_agent.control.questions import handler_of, page_of, router_of
 from dvr_agent.control.unix_socket import may_control
 from dvr_agent.errors import ServiceError
 from dvr_agent.metadata import control_protocol
@@ -43,8 +43,6 @@ CONNECTIONS = 8
 """Maximum number of open connections; an agent has one."""
 PAUSE = 1.0
 """Seconds without accept(2) after a failure of it."""
-ROUTER_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
-"""Strict, since the id goes into a header."""
 FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 Answer = tuple[Message, list[int]]
@@ -141,11 +139,7 @@ class ControlServer:
         :param descriptors: the caller closes them
         :raises ServiceError: the question is wrong
         """
-        do = question.get("do")
-        handler = self._handlers.get(do) if isinstance(do, str) else None
-        if handler is None:
-            raise ServiceError(f"do = {str(do)[:40]!r}: that is no question of the control protocol")
-        return await handler(question, descriptors)
+        return await handler_of(question, self._handlers)(question, descriptors)
 
     async def _hello(self, question: Message, descriptors: Sequence[int]) -> Answer:
         return {"ok": True, "version": control_protocol.VERSION, "pid": os.getpid()}, []
@@ -154,7 +148,7 @@ class ControlServer:
         return {"ok": True, "upstream": why_unreachable(self._state.settings.upstream)}, []
 
     async def _stop(self, question: Message, descriptors: Sequence[int]) -> Answer:
-        await self._routers.stop(_router_id(question))
+        await self._routers.stop(router_of(question))
         return {"ok": True}, []
 
     async def _end_process(self, question: Message, descriptors: Sequence[int]) -> Answer:
@@ -170,21 +164,17 @@ class ControlServer:
         return {"ok": True}, []
 
     async def _list(self, question: Message, descriptors: Sequence[int]) -> Answer:
-        after = question.get("after", "")
-        if not isinstance(after, str):
-            raise ServiceError(f"after = {str(after)[:40]!r}: expected a router id or an empty text")
-        found = sorted(one for one in self._routers.ids() if one > after)
-        page = found[: control_protocol.PAGE]
+        page, more = page_of(question, self._routers.ids())
         return {
             "ok": True,
             "routers": {one: router.namespace for one in page if (router := self._routers.get(one))},
-            "more": len(found) > len(page),
+            "more": more,
         }, []
 
     async def _serve(self, question: Message, descriptors: Sequence[int]) -> Answer:
         sockets = _listening_sockets(descriptors)
         try:
-            router_id, namespace = _router_id(question), question.get("namespace")
+            router_id, namespace = router_of(question), question.get("namespace")
             if not isinstance(namespace, int) or isinstance(namespace, bool) or namespace < 0:
                 raise ServiceError(f"namespace = {str(namespace)[:40]!r}: expected the number of a network namespace")
         except ServiceError:
@@ -195,7 +185,7 @@ class ControlServer:
         return {"ok": True}, []
 
     async def _give(self, question: Message, descriptors: Sequence[int]) -> Answer:
-        router_id = _router_id(question)
+        router_id = router_of(question)
         router = self._routers.get(router_id)
         if router is None:
             raise ServiceError(f"router {router_id} is not served")
@@ -212,13 +202,6 @@ class ControlServer:
             "connections": self._routers.connections(),
             **self._state.counters.status(),
         }, []
-
-
-def _router_id(question: Message) -> str:
-    router_id = question.get("router")
-    if not isinstance(router_id, str) or ROUTER_ID.fullmatch(router_id) is None:
-        raise ServiceError(f"router = {str(router_id)[:40]!r}: expected a router id")
-    return router_id
 
 
 def _listening_sockets(descriptors: Sequence[int]) -> list[socket.socket]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import re
 import socket
 import threading
 import time
@@ -13,11 +12,12 @@ from collections.abc import Callable, Sequence
 
 from dvr_agent.control import packets
 from dvr_agent.control.packets import Message
+from dvr_agent.control.questions import handler_of, page_of, router_of
 from dvr_agent.control.unix_socket import may_control
 from dvr_agent.errors import ServiceError
 from dvr_agent.vrrp.instance import State
 from dvr_agent.vrrp.loop import Loop
-from dvr_agent.vrrp.protocol import MAX_SIZE, PAGE, VERSION, Descriptors, digest, loads
+from dvr_agent.vrrp.protocol import MAX_SIZE, VERSION, Descriptors, digest, loads
 from dvr_agent.vrrp.speaker import Sockets, Speaker
 
 LOG = logging.getLogger(__name__)
@@ -25,7 +25,6 @@ LOG = logging.getLogger(__name__)
 CONNECTIONS = 8
 STACK = 256 * 1024
 """Bytes of the other thread's stack: all memory of the process is locked, and the default is 8 MiB."""
-ROUTER_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
 
 Handler = Callable[[Message, Sequence[int]], Message]
 
@@ -105,17 +104,13 @@ class ControlServer:
             self._disconnect(connection)
 
     def _answer(self, question: Message, descriptors: Sequence[int]) -> Message:
-        do = question.get("do")
-        handler = self._handlers.get(do) if isinstance(do, str) else None
-        if handler is None:
-            raise ServiceError(f"do = {str(do)[:40]!r}: that is no question of the control protocol")
-        return {"ok": True, **handler(question, descriptors)}
+        return {"ok": True, **handler_of(question, self._handlers)(question, descriptors)}
 
     def _hello(self, question: Message, descriptors: Sequence[int]) -> Message:
         return {"version": VERSION, "pid": os.getpid()}
 
     def _serve(self, question: Message, descriptors: Sequence[int]) -> Message:
-        router_id, namespace = _router_id(question), question.get("namespace")
+        router_id, namespace = router_of(question), question.get("namespace")
         if not isinstance(namespace, int) or len(descriptors) != len(Descriptors._fields):
             raise ServiceError("serve: expected the number of a namespace and five descriptors")
         given = Descriptors(*descriptors)
@@ -139,11 +134,11 @@ class ControlServer:
         return {}
 
     def _stop(self, question: Message, descriptors: Sequence[int]) -> Message:
-        self._end(_router_id(question))
+        self._end(router_of(question))
         return {}
 
     def _forget(self, question: Message, descriptors: Sequence[int]) -> Message:
-        speaker = self._loop.remove(_router_id(question))
+        speaker = self._loop.remove(router_of(question))
         if speaker is not None:
             self._closing.close(speaker.sockets)
         return {}
@@ -155,11 +150,10 @@ class ControlServer:
             self._closing.close(speaker.sockets)
 
     def _list(self, question: Message, descriptors: Sequence[int]) -> Message:
-        after = str(question.get("after", ""))
-        found = sorted((one.router_id, one) for one in self._loop if one.router_id > after)
-        page = found[:PAGE]
-        routers = {router_id: [one.namespace, one.digest, one.state.value] for router_id, one in page}
-        return {"routers": routers, "more": len(found) > len(page)}
+        speakers = {one.router_id: one for one in self._loop}
+        page, more = page_of(question, speakers)
+        routers = {one: [speakers[one].namespace, speakers[one].digest, speakers[one].state.value] for one in page}
+        return {"routers": routers, "more": more}
 
     def _status(self, question: Message, descriptors: Sequence[int]) -> Message:
         late = max((one.late for one in self._loop), default=0.0)
@@ -184,13 +178,6 @@ class Closing:
     def _run(self) -> None:
         while True:
             self._queue.get().close()
-
-
-def _router_id(question: Message) -> str:
-    router_id = question.get("router")
-    if not isinstance(router_id, str) or ROUTER_ID.fullmatch(router_id) is None:
-        raise ServiceError(f"router = {str(router_id)[:40]!r}: expected a router id")
-    return router_id
 
 
 def _contents(descriptor: int) -> bytes:

@@ -11,7 +11,7 @@ serve  ``router``; ``namespace``: number of its network     (none); a router tha
 stop   ``router``                                           (none); addresses were removed, others may be master
 forget ``router``                                           (none); addresses stay, nothing is said to others
 list   ``after``: a router id or ``""``                     ``routers``: {router id: [namespace, digest, state]},
-                                                            sorted, at most :data:`PAGE`; ``more``
+                                                            sorted, at most ``control.questions.PAGE``; ``more``
 status (none)                                               ``routers``, ``masters``, ``late``: largest delay of an
                                                             advertisement in seconds, since the last such question
 ====== ==================================================== ==================================================
@@ -34,8 +34,6 @@ from dvr_agent.errors import ServiceError
 from dvr_agent.vrrp.advert import Speech
 
 VERSION = 1
-PAGE = 200
-"""Routers in one answer to ``list``."""
 MAX_SIZE = 64 * 1024 * 1024
 """Bytes of a virtual router."""
 

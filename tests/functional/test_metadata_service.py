@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -25,6 +24,7 @@ from dvr_agent.services.metadata.metadata_disabled import MetadataDisabled
 from dvr_agent.services.metadata.proxy_session import ProxySession
 from dvr_agent.services.metadata.service import MetadataService
 from tests.support import lab
+from tests.support.liar import HELLO, Liar
 from tests.support.metadata_proxy import PATIENCE, Client, Proxy
 from tests.support.metadata_upstream import Upstream
 from tests.support.waiting import wait_for
@@ -384,33 +384,6 @@ class TestWithdrawn:
         service.remove(ONE)
         assert not service.status().get("trouble")
         service.close()
-
-
-class Liar:
-    """What answers on the control socket may have been taken over by an instance: it says whatever it likes."""
-
-    def __init__(self, path: Path, answers: dict[str, bytes]) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.bind(str(path))
-        self._socket.listen()
-        self._answers = answers
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-                while question := connection.recv(65536):
-                    connection.send(self._answers.get(json.loads(question)["do"], b"{}"))
-            except OSError:
-                return
-
-    def close(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-
-
-HELLO = b'{"ok": true, "version": 1, "pid": 1}'
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from dvr_agent.services.keepalived.service import KeepalivedService
 from dvr_agent.services.vrrp.builtin import BuiltinVrrpService
 from dvr_agent.services.vrrp.place import VrrpPlace
 from tests.support import lab
+from tests.support.liar import HELLO, Liar
 from tests.support.vrrp_rig import FLOATING, GATEWAY, LOW, PRIMARY, ROUTER, Ours, state, until, wire
 
 SPACE = "A"
@@ -101,3 +102,31 @@ def test_a_router_that_is_no_ha_router_any_more_keeps_its_addresses(side: Ours) 
     assert side.addresses == EVERYTHING
     assert not side.client.served()
     one.close()
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        b"{}",
+        b'{"routers": []}',
+        b'{"routers": {}, "more": true}',
+        b'{"routers": {"one": 1}}',
+        b'{"routers": {"one": [1, "digest"]}}',
+        b'{"routers": {"one": ["x", "digest", "master"]}}',
+        b"\xff\xfe",
+    ],
+)
+def test_a_process_that_talks_nonsense_is_as_good_as_away(tmp_path: Path, listed: bytes) -> None:
+    """At the start, and when it has spoken well before."""
+    answers = {"hello": HELLO, "list": listed}
+    liar = Liar(tmp_path / "s", answers)
+    keepalived = KeepalivedService(tmp_path / "ha_confs", tmp_path / "pids", "respawn")
+    one = BuiltinVrrpService(str(tmp_path / "s"), keepalived)
+    assert one.status()["trouble"]
+    answers["list"] = b'{"routers": {}, "more": false}'
+    until(lambda: not handle_events(one) and not one.status()["trouble"])
+    answers["list"] = listed
+    assert not one.check()
+    assert one.status()["trouble"]
+    one.close()
+    liar.close()

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from dvr_agent.control.connection import ControlConnection
 from dvr_agent.desired import names
-from dvr_agent.errors import ServiceError
 from dvr_agent.metadata import control_protocol
 
 
@@ -22,21 +21,11 @@ class ControlClient(ControlConnection):
     """Routers would wait for a proxy that hangs."""
 
     def served(self) -> Iterator[tuple[str, int]]:
-        """Yield (router id, cookie of its network namespace) of all routers that the proxy serves.
+        """Return (router id, cookie of its network namespace) of all routers that the proxy serves.
 
-        :raises ServiceError: see :meth:`ask`, or the answer is malformed: the proxy is not trusted
+        :raises ServiceError: see :meth:`listed`
         """
-        after, more = "", True
-        while more:
-            answer, _ = self.ask({"do": "list", "after": after})
-            routers = answer.get("routers")
-            if not isinstance(routers, dict) or not all(_is_served(*item) for item in routers.items()):
-                raise ServiceError("dvr-metadata-proxy: its list of routers makes no sense")
-            yield from routers.items()
-            more = bool(answer.get("more"))
-            if more and max(routers, default="") <= after:
-                raise ServiceError("dvr-metadata-proxy: its list of routers has no end")
-            after = max(routers, default=after)
+        return self.listed(_is_served)
 
 
 def _is_served(router_id: object, cookie: object) -> bool:

@@ -128,7 +128,7 @@ class BuiltinVrrpService:
         if self._client.connected:
             try:
                 self._served = self._client.served()
-            except AwayError as exc:
+            except ServiceError as exc:
                 self._lost(exc)
         return [router_id for router_id in self._places if router_id not in self._served]
 

@@ -52,17 +52,18 @@ class VrrpClient(ControlConnection):
         self.ask({"do": "forget", "router": router_id})
 
     def served(self) -> dict[str, Served]:
-        """Return all virtual routers by router id."""
-        found: dict[str, Served] = {}
-        more = True
-        while more:
-            answer, _ = self.ask({"do": "list", "after": max(found, default="")})
-            page = {router_id: Served(*values) for router_id, values in answer["routers"].items()}
-            more = bool(answer["more"]) and bool(page)
-            found.update(page)
-        return found
+        """Return all virtual routers by router id.
+
+        :raises ServiceError: see :meth:`listed`
+        """
+        return {router_id: Served(*values) for router_id, values in self.listed(_is_served)}
 
     def status(self) -> Message:
         """Return numbers: ``routers``, ``masters``, ``late``."""
         answer, _ = self.ask({"do": "status"})
         return answer
+
+
+def _is_served(_router_id: object, values: object) -> bool:
+    """Check an entry of dvr-vrrp's list."""
+    return isinstance(values, list) and [type(one) for one in values] == [int, str, str]
