@@ -121,6 +121,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
     logs = sandbox.FOLDER / "log"
+    if report.failed and report.when == "call" and "cloud" in item.funcargs:  # type: ignore[attr-defined]
+        for host in item.funcargs["cloud"].hosts:  # type: ignore[attr-defined]
+            report.sections.append((f"{host.name}: translations", host.translations()))
     if report.failed and logs.exists():
         for log in sorted(logs.glob("*.log")):
             if words := tail(log, 12):

@@ -58,8 +58,6 @@ def test_routes_and_gateway_come_and_go(site: Site, hosts: list[Host]) -> None:
     two.reaches(site.outside)
 
 
-# Only with --full until it is known why the floating IP of an instance on another host may stay silent on the way back.
-@pytest.mark.full
 def test_a_router_becomes_distributed_and_comes_back(cloud: Cloud, hosts: list[Host]) -> None:
     with Site(cloud, distributed=False, ha=False) as site:
         (two,) = site.on(hosts[1])

@@ -56,6 +56,13 @@ class AttachDriver(Protocol):
         A port without a fault is not touched.
         """
 
+    def mark(self, ports: Iterable[Port]) -> None:
+        """Record at existing ports whether their router is distributed, if the driver needs that and does not know it.
+
+        A port that was plugged for a router of the other kind is a fault (:meth:`check`) where layer 2 agents treat
+        the kinds differently.
+        """
+
     def unplug(self, namespace: str, devices: Sequence[str]) -> None:
         """Remove devices from the namespace together with their outer sides; an absent one is no error."""
 

@@ -161,6 +161,9 @@ class BridgeDriver:
                 ]
             )
 
+    def mark(self, ports: Iterable[Port]) -> None:
+        """Do nothing: bridges treat all ports alike."""
+
     def unplug(self, namespace: str, devices: Sequence[str]) -> None:
         """Remove devices from the namespace together with their outer sides; an absent one is no error."""
         if not devices:

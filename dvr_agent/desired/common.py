@@ -43,9 +43,13 @@ ACCEPT = Verdict("ACCEPT")
 DROP = Verdict("DROP")
 
 
-def port_link(device: str, port: RouterPort) -> Link:
-    """Make the link of a Neutron port."""
-    return Link(device, port.mac, port.mtu, True, Port(device, port.id, port.network_id, port.mac, port.mtu))
+def port_link(device: str, port: RouterPort, distributed: bool = False) -> Link:
+    """Make the link of a Neutron port.
+
+    :param distributed: the port is an interface of a distributed router
+    """
+    origin = Port(device, port.id, port.network_id, port.mac, port.mtu, distributed)
+    return Link(device, port.mac, port.mtu, True, origin)
 
 
 def port_addresses(device: str, port: RouterPort) -> list[Address]:

@@ -96,7 +96,7 @@ def qrouter_state(view: HostView, allocations: HostAllocations) -> tuple[Namespa
 
 
 def _links(view: HostView, pair: FipPair | None, devices: Devices) -> list[Link]:
-    links = [port_link(device, port) for device, port in devices]
+    links = [port_link(device, port, distributed=True) for device, port in devices]
     if pair is not None and view.fip is not None and view.router.gateway is not None:
         origin = Veth(view.fip, view.fpr, pair.fpr_mac)
         links.append(Link(view.rfp, pair.rfp_mac, view.router.gateway.mtu, True, origin))

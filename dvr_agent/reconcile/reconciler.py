@@ -20,7 +20,7 @@ from dvr_agent.attach.api import AttachDriver
 from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView
-from dvr_agent.errors import DvrError, KernelError, NotSupportedError
+from dvr_agent.errors import AttachError, DvrError, KernelError, NotSupportedError
 from dvr_agent.kernel.api import GratuitousArp, Kernel
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.allocation_files import AllocationFiles
@@ -37,6 +37,7 @@ from dvr_agent.reconcile.table_check import TableCheck
 from dvr_agent.reconcile.takeover import log_takeover
 from dvr_agent.services.bundle import Services
 from dvr_agent.state.diff import Action, Change
+from dvr_agent.state.link import Link, Port
 from dvr_agent.state.missing import Missing
 from dvr_agent.state.sysctl import Sysctl
 
@@ -117,6 +118,7 @@ class RouterReconciler:
             self.memory.post_commit_done(router.id)
             draft = job.draft
             affected = self.memory.note_in_sync(draft.view, draft.state, draft.shared, draft.shared_job is not None)
+            self._mark_ports(draft.state.qrouter.links)
         else:
             self._note_refused_part(job.draft, missing)
             self._read_left_slices(job.draft.view)
@@ -148,6 +150,13 @@ class RouterReconciler:
         changes = [Change(Action.CHANGE, Sysctl(f"ipv6/conf/{name}/addr_gen_mode", "0")) for name in devices]
         # A device that is too small for IPv6 has no such parameter.
         self.kernel.interfaces.apply(state.name, changes, Missing())
+
+    def _mark_ports(self, links: Iterable[Link]) -> None:
+        """Have the attach driver record what a later job needs to know; without it everything works today."""
+        try:
+            self.attach.mark([link.origin for link in links if isinstance(link.origin, Port)])
+        except AttachError as exc:
+            LOG.debug("ports could not be marked, the next job tries again: %s", exc)
 
     def find_changed_tables(self, router_ids: Collection[str]) -> list[str]:
         """Return the routers of these whose packet filter tables are not as desired."""

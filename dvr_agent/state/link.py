@@ -19,6 +19,8 @@ class Port(NamedTuple):
     """Neutron network UUID, canonical text."""
     mac: str
     mtu: int
+    distributed: bool = False
+    """True for an interface of a distributed router: many hosts have it, and layer 2 agents treat it differently."""
 
     @property
     def text(self) -> str:

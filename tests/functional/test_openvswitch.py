@@ -185,6 +185,36 @@ class TestPlug:
         rig.assert_whole(ONE)
         assert len(rig.switch.ports()) == 1
 
+    @BOTH
+    @pytest.mark.parametrize("distributed", [False, True])
+    def test_a_port_of_a_router_of_another_kind_now_is_made_anew(self, rig: Rig, distributed: bool) -> None:
+        """Neutron's Open vSwitch agent sets the flows of the new kind for a new OpenFlow port number only."""
+        before, now = ONE._replace(distributed=not distributed), ONE._replace(distributed=distributed)
+        rig.driver.plug(A, [before, TWO])
+        numbers = rig.switch.interfaces()
+        assert rig.faults(now, TWO).keys() == {ONE.device}
+        assert f"for a router that is {'not ' if distributed else ''}distributed" in rig.faults(now)[ONE.device]
+        rig.driver.plug(A, [now, TWO])
+        rig.assert_whole(now)
+        assert rig.switch.interfaces()[rig.outer(ONE)]["ofport"] != numbers[rig.outer(ONE)]["ofport"]
+        assert rig.switch.interfaces()[rig.outer(TWO)]["ofport"] == numbers[rig.outer(TWO)]["ofport"]
+
+    @BOTH
+    def test_a_port_that_does_not_say_for_which_kind_it_was_plugged_is_marked_and_not_touched(self, rig: Rig) -> None:
+        rig.driver.plug(A, [ONE])
+        rig.switch.vsctl("remove", "Interface", rig.outer(ONE), "external_ids", "dvr-agent-distributed")
+        other = ONE._replace(distributed=True)
+        before = rig.transactions(), rig.counters.total()
+        assert rig.faults(ONE) == rig.faults(other) == {}
+        for _ in range(2):
+            rig.driver.mark([ONE, TWO])
+        assert (rig.transactions(), rig.counters.total()) == before
+        assert not rig.told_now()
+        rig.assert_whole(ONE)
+        assert rig.faults(other).keys() == {ONE.device}
+        rig.driver.mark([other])
+        rig.assert_whole(ONE)
+
     def test_impossible_names_are_refused_before_anything_is_done(self, rig: Rig) -> None:
         before = rig.transactions()
         with pytest.raises(AttachError) as caught:

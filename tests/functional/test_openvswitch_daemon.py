@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import signal
 import subprocess
@@ -47,6 +48,11 @@ class Site:
         lab.run("ip", "-n", "vm", "route", "add", "default", "via", "10.1.0.1")
         self.switch.vm("internet", "203.0.113.1/24", "fa:16:3e:99:00:01")
 
+    def numbers(self) -> set[int]:
+        """OpenFlow port numbers of the router's interface, which exists once; empty while it does not work."""
+        names = {INTERFACE, "tap" + INTERFACE[3:]}
+        return {int(row["ofport"] or 0) for name, row in self.switch.interfaces().items() if name in names}
+
     def reached(self) -> bool:
         return lab.ping("internet", FLOATING, count=1, timeout=1)
 
@@ -89,6 +95,31 @@ def test_packets_pass_again_after_everything_that_open_vswitch_can_lose(site: Si
     wait_for(lambda: not {QROUTER, SNAT, FIP} & {path.name for path in lab.NETNS.iterdir()})
     assert not {name for name in site.switch.ports() if len(name) == 14}
     assert site.daemon.stop() == 0
+    assert "Traceback" not in site.daemon.err
+
+
+@pytest.mark.parametrize("site", [False, True], ids=["internal", "veth"], indirect=True)
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+def test_interfaces_are_plugged_anew_when_the_router_becomes_of_another_kind(site: Site, restarted: bool) -> None:
+    """Neutron's Open vSwitch agent sets flows for the kind that a router is of when its port appears."""
+    site.daemon.start()
+    site.attach_hosts()
+    wait_for(site.reached)
+    kinds = [RECORDED, copy.deepcopy(RECORDED)]
+    kinds[1]["router"].update(distributed=False, gw_port_host="compute1", _snat_router_interfaces=[])
+    for kind in (1, 0):
+        before = site.numbers()
+        if restarted:
+            site.daemon.stop()
+        (site.daemon.routers / "one.json").write_text(json.dumps(kinds[kind]))
+        if restarted:
+            assert "was plugged for a router that is" in site.ctl("plan").stdout
+            site.daemon.start()
+        wait_for(lambda: site.numbers() != before, "the interface has another OpenFlow port number")  # noqa: B023
+        wait_for(lambda: site.state() == "in sync")
+        wait_for(site.reached)
+        assert ({SNAT, FIP} <= {path.name for path in lab.NETNS.iterdir()}) == (kind == 0)
+        assert site.ctl("plan").returncode == 0
     assert "Traceback" not in site.daemon.err
 
 

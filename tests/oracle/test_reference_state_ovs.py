@@ -30,6 +30,7 @@ from tests.support.waiting import wait_for
 SCENARIOS = recorded_scenarios()
 HOSTS = sorted({scenario.host for scenario in SCENARIOS})
 KEY = "dvr-agent-namespace"
+KIND, KINDS = "dvr-agent-distributed", ("false", "true")
 COLUMNS = ("type", "external_ids", "mtu_request", "mac", "mac_in_use")
 
 
@@ -113,7 +114,7 @@ def test_kernel_is_equivalent_to_the_reference_agents(fleet: Fleet, scenario: Sc
 
 
 @each_scenario
-def test_rows_are_the_reference_agents_and_say_the_namespace(fleet: Fleet, scenario: Scenario) -> None:
+def test_rows_are_the_reference_agents_and_say_namespace_and_kind(fleet: Fleet, scenario: Scenario) -> None:
     recorded = recorded_rows(scenario)
     here = {link.name: name for name, view in scenario.observe().items() for link in view.links}
     rows = fleet.switch.interfaces()
@@ -121,6 +122,7 @@ def test_rows_are_the_reference_agents_and_say_the_namespace(fleet: Fleet, scena
     for name, wanted in recorded.items():
         row = rows[name]
         assert row["external_ids"].pop(KEY) == here[name]
+        assert row["external_ids"].pop(KIND) == KINDS[name.startswith("qr-")]
         assert {column: row[column] for column in COLUMNS} == wanted, name
         assert (row["error"], row["ofport"] > 0) == ([], True)
 

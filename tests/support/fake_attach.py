@@ -59,6 +59,9 @@ class FakeAttach:
             if port.device not in there.links:
                 self._fake.add_link(namespace, port.device, port.mac, port.mtu)
 
+    def mark(self, ports: Iterable[Port]) -> None:
+        pass
+
     def unplug(self, namespace: str, devices: Sequence[str]) -> None:
         links = [Link(device, "02:00:00:00:00:00", 1500) for device in devices]
         self._fake.kernel().interfaces.apply(namespace, [Change(Action.REMOVE, link, link) for link in links])

@@ -97,7 +97,8 @@ class Rig:
         assert (inner["address"], inner["mtu"], "UP" in inner["flags"]) == (one.mac, one.mtu, True)
         assert inner["linkinfo"]["info_kind"] == ("veth" if self.use_veth else ovs.INTERNAL_KIND)
         wanted = {"iface-id": one.port_id, "iface-status": "active", "attached-mac": one.mac}
-        marks = {"dvr-agent-namespace": namespace} if mark else {}
+        kind = "true" if one.distributed else "false"
+        marks = {"dvr-agent-namespace": namespace, "dvr-agent-distributed": kind} if mark else {}
         assert (row["external_ids"], row["error"]) == (wanted | marks, [])
         assert row["ofport"] > 0
         assert self.outer(one) in self.switch.ports()

@@ -14,12 +14,14 @@ from dvr_agent.attach.api import OuterPort
 from dvr_agent.attach.links import attach_errors, delete, host_socket, inside_socket
 from dvr_agent.attach.openvswitch.database import Database
 from dvr_agent.attach.openvswitch.plugging import Plugging, remove_devices
-from dvr_agent.attach.openvswitch.port_edits import AddPort, DeletePort
+from dvr_agent.attach.openvswitch.port_edits import AddPort, DeletePort, SetIds
 from dvr_agent.attach.openvswitch.rows import (
     DEVICE_PREFIXES,
     IFACE_ID,
     INTERNAL,
     KEY,
+    KIND,
+    KINDS,
     PortRow,
     all_ids,
     fault,
@@ -127,6 +129,17 @@ class OpenVSwitchDriver:
             inside_socket(self._namespaces, namespace, self._counters) as inside,
         ):
             Plugging(self._database, host, inside, self._counters, self._use_veth).run(namespace, ports)
+
+    def mark(self, ports: Iterable[Port]) -> None:
+        """Record the kind of router in rows that lack it: of neutron-l3-agent, and of older versions of this agent.
+
+        :raises AttachError: the transaction failed
+        """
+        wanted = {name: port for port in ports for name in (port.device, outer_name(port.device))}
+        rows = self._database.ports(wanted) if wanted else {}
+        new = {name: KINDS[wanted[name].distributed] for name, row in rows.items() if KIND not in row.ids}
+        if new and not self._database.problem():
+            self._database.change([SetIds(self._database.rows, name, {KIND: kind}) for name, kind in new.items()])
 
     def unplug(self, namespace: str, devices: Sequence[str]) -> None:
         """Remove devices from the namespace together with their outer sides; an absent one is no error."""

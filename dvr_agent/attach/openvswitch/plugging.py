@@ -8,7 +8,8 @@ the row works, its device is in the host's        moved in; a device of its name
                                                   was restarted, and its userspace datapath made a new device)
 the row is there, its device is nowhere           ovs-vswitchd is asked to check again; if that does not help, the row
                                                   is removed, and added when ovs-vswitchd has acted on that
-on another bridge, of another type, half a pair   removed, and added anew
+on another bridge, of another type, half a pair,
+of a router that was of another kind              removed, and added anew
 nothing                                           added
 ================================================  ==================================================================
 
@@ -26,7 +27,15 @@ from enum import Enum
 from dvr_agent.attach.links import HOST, delete, make_pairs, repair, switch_ipv6_off
 from dvr_agent.attach.openvswitch.database import Database
 from dvr_agent.attach.openvswitch.port_edits import AddPort, DeletePort, SetIds, Touch, bridge_missing
-from dvr_agent.attach.openvswitch.rows import INTERNAL, SYSTEM, PortRow, all_ids, outer_name, wrong_ids
+from dvr_agent.attach.openvswitch.rows import (
+    INTERNAL,
+    SYSTEM,
+    PortRow,
+    all_ids,
+    is_of_other_kind,
+    outer_name,
+    wrong_ids,
+)
 from dvr_agent.attach.outer_ends import Device, read_devices, same_pair
 from dvr_agent.errors import AttachError
 from dvr_agent.kernel.api import WriteCounters
@@ -149,6 +158,8 @@ class Plugging:
 
     def _state(self, found: FoundPort) -> PlugState:
         row, tap_row, inner = found.row, found.tap_row, found.inner
+        if any(one is not None and is_of_other_kind(found.port, one) for one in (row, tap_row)):
+            return PlugState.WRONG
         if self._is_whole_pair(found):
             return PlugState.WHOLE
         right = row is not None and (row.bridge, row.type) == (self._database.bridge, INTERNAL)

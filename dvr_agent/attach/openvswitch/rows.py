@@ -17,6 +17,8 @@ never touched."""
 PREFIX_LENGTH = 3
 KEY = "dvr-agent-namespace"
 """Key in ``Interface:external_ids`` by which this agent marks its ports; the value is the namespace."""
+KIND, KINDS = "dvr-agent-distributed", ("false", "true")
+"""Key there by which this agent records whether a port is an interface of a distributed router, and its values."""
 INTERNAL, SYSTEM = "internal", ""
 """Interface types: a device that Open vSwitch makes, and an existing device (here: the end of a veth pair)."""
 IFACE_ID, IFACE_STATUS, ATTACHED_MAC = "iface-id", "iface-status", "attached-mac"
@@ -64,7 +66,16 @@ def neutron_ids(port: Port) -> dict[str, str]:
 
 def all_ids(port: Port, namespace: str) -> dict[str, str]:
     """Return the ``external_ids`` that this agent writes."""
-    return neutron_ids(port) | {KEY: namespace}
+    return neutron_ids(port) | {KEY: namespace, KIND: KINDS[port.distributed]}
+
+
+def is_of_other_kind(port: Port, row: PortRow) -> bool:
+    """True if the router was of the other kind, distributed or not, when its port was plugged.
+
+    Neutron's Open vSwitch agent sets flows for a port when it appears, and keeps them as long as the port has its
+    number: packets to a port of a distributed router do not leave the host.
+    """
+    return row.ids.get(KIND, KINDS[port.distributed]) != KINDS[port.distributed]
 
 
 def is_routers(name: str, ids: Mapping[str, str]) -> bool:
@@ -98,4 +109,6 @@ def fault(port: Port, row: PortRow | None, bridge: str) -> str:
         return f"{row.name} has no OpenFlow port number"
     if expected == SYSTEM and not row.here:
         return f"{row.name} is missing"
+    if is_of_other_kind(port, row):
+        return f"{row.name} was plugged for a router that is {'not ' if port.distributed else ''}distributed"
     return wrong_ids(port, row)

@@ -225,6 +225,16 @@ class Host:
         links = self.json("-n", f"qrouter-{router}", "link", "show") if self.has_router(router) else []
         return [link["ifname"] for link in links if link["ifname"].startswith(prefix)]
 
+    def translations(self) -> str:
+        """Rules that translate addresses, with the packets they took, and connections, of its router namespaces."""
+        found = []
+        for name in sorted(self.router_namespaces()):
+            inside = ("ip", "netns", "exec", name)
+            rules = self.run(*inside, "iptables-legacy-save", "-c", "-t", "nat", check=False).splitlines()
+            found += [name, *(one for one in rules if "-j DNAT" in one or "-j SNAT" in one)]
+            found += self.run(*inside, "conntrack", "-L", check=False).splitlines()[-12:]
+        return "\n".join(found)
+
     def routes(self, router: str) -> str:
         return self.run("ip", "-n", f"qrouter-{router}", "route", check=False)
 
