@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.support.cloud.cloud import Cloud
 from tests.support.cloud.ha import active
 from tests.support.cloud.host import Host
+from tests.support.cloud.scratch import difference
 from tests.support.cloud.walk import Walk
 from tests.support.waiting import wait_for
 
@@ -33,6 +36,16 @@ def stray_namespaces(host: Host, walk: Walk) -> set[str]:
     return {name for name in names if name.split("-", 1)[1] not in known}
 
 
+def all_as_from_scratch(hosts: list[Host]) -> None:
+    """Every host equals a new build of its documents; what is on its way at one look has arrived at the next."""
+    for _ in range(3):
+        with ThreadPoolExecutor() as pool:
+            found = dict(zip([host.name for host in hosts], pool.map(difference, hosts), strict=True))
+        if not any(found.values()):
+            return
+    assert not any(found.values()), json.dumps(found, indent=1)
+
+
 def settle(cloud: Cloud, walk: Walk, hosts: list[Host], nodes: list[Host]) -> None:
     """Wait until all is as it ought to be, by every account."""
     for site in walk.sites:
@@ -49,6 +62,7 @@ def settle(cloud: Cloud, walk: Walk, hosts: list[Host], nodes: list[Host]) -> No
         host.wait_in_sync()
         wait_for(lambda host=host: in_sync(host), f"nothing to do on {host.name}")
         wait_for(lambda host=host: not stray_namespaces(host, walk), f"no stray namespace on {host.name}")
+    all_as_from_scratch(hosts)
 
 
 def complaints(cloud: Cloud) -> list[str]:

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from dvr_agent.attach.api import AttachDriver
 from dvr_agent.attach.openvswitch.factory import open_openvswitch
 from dvr_agent.config import attach_settings, load
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.extensions import Extension
+from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.model.parse import parse_document
 from dvr_agent.model.router import Router
@@ -53,13 +55,20 @@ def make_host(
 @contextmanager
 def openvswitch_host(name: str, state_path: Path, *extensions: Extension) -> Iterator[RouterReconciler]:
     """A reconciler for a recorded host of this name, with an Open vSwitch of its own during the block."""
-    with ovs.open_vswitch() as switch:
-        conf = state_path / "conf"
-        conf.write_text(f"[OVS]\novsdb_connection={switch.connection}\n")
-        kernel = open_kernel()
-        driver = open_openvswitch(attach_settings(load(["--config-file", str(conf)])).ovs, kernel)
+    kernel = open_kernel()
+    with openvswitch_driver(kernel, state_path) as driver:
         settings = HostSettings(name, MODES[name], extensions=frozenset(extensions))
         reconciler = RouterReconciler(kernel, driver, settings, state_path)
         reconciler.load()
         yield reconciler
+
+
+@contextmanager
+def openvswitch_driver(kernel: Kernel, folder: Path) -> Iterator[AttachDriver]:
+    """A driver with an Open vSwitch of its own during the block."""
+    with ovs.open_vswitch() as switch:
+        conf = folder / "conf"
+        conf.write_text(f"[OVS]\novsdb_connection={switch.connection}\n")
+        driver = open_openvswitch(attach_settings(load(["--config-file", str(conf)])).ovs, kernel)
+        yield driver
         driver.close()
