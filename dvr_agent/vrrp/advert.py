@@ -16,6 +16,7 @@ byte    content
 
 from __future__ import annotations
 
+import socket
 import struct
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ from dvr_agent.internet_checksum import checksum
 GROUP = "224.0.0.18"
 PROTOCOL = 112
 TTL = 255
+LOWEST = 1
+"""Priority that no master yields to: it announces its addresses, which switches may have learned to be elsewhere."""
 VERSION_AND_TYPE = 0x21
 AUTH_SIZE = 8
 
@@ -46,6 +49,11 @@ class Speech(NamedTuple):
     interval: int
     address: bytes
     password: bytes = b""
+
+
+def make_speech(vr_id: int, interval: int, address: str, password: str) -> Speech:
+    """Make what both sides agree on; of the password, as keepalived does, from the first eight bytes."""
+    return Speech(vr_id, interval, socket.inet_aton(address), password.encode()[:AUTH_SIZE])
 
 
 class Advert(NamedTuple):

@@ -28,6 +28,7 @@ class Action(Enum):
 
     SEND = "send an advertisement"
     YIELD = "send an advertisement with priority 0"
+    PROMPT = "send an advertisement with the lowest priority"
     TAKE = "add addresses"
     RELEASE = "remove addresses"
     ANNOUNCE = "announce addresses"
@@ -67,14 +68,16 @@ class Instance:
     def receive(self, now: float, advert: Advert) -> Sequence[Action]:
         """Handle an advertisement of another host.
 
-        A backup ignores the priority: without preemption it leaves every living master alone.
+        A backup ignores the priority: without preemption it leaves every living master alone.  Of two masters both
+        have announced their addresses, and switches believe the later one: the one that stays announces them again.
+        It may not have heard of the other, so that one tells it.
         """
         if self.state is State.BACKUP:
             self._set(now + (self.skew if advert.priority == 0 else 3 * self._interval + self.skew))
         elif self.state is State.MASTER:
             if (advert.priority, advert.source) > (self._priority, self._source):
-                return (Action.RELEASE, *self._become_backup(now))
-            return self._advertise(now)
+                return (Action.RELEASE, Action.PROMPT, *self._become_backup(now))
+            return (*self._advertise(now), Action.ANNOUNCE)
         return ()
 
     def expire(self, now: float) -> Sequence[Action]:

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dvr_agent.errors import ServiceError
-from dvr_agent.vrrp.advert import Speech
+from dvr_agent.vrrp.advert import Speech, make_speech
 
 VERSION = 1
 MAX_SIZE = 64 * 1024 * 1024
@@ -92,7 +92,7 @@ class VirtualRouter:
     @property
     def speech(self) -> Speech:
         """What the hosts agree on, as advertisements have it."""
-        return Speech(self.vr_id, self.interval, socket.inet_aton(self.address), self.password.encode()[:8])
+        return make_speech(self.vr_id, self.interval, self.address, self.password)
 
     @property
     def agreement(self) -> tuple[object, ...]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from dvr_agent.vrrp.addresses import Requests, link_state, messages_in
-from dvr_agent.vrrp.advert import GROUP, Advert, decode, encode
+from dvr_agent.vrrp.advert import GROUP, LOWEST, Advert, decode, encode
 from dvr_agent.vrrp.instance import Action, Instance, State
 from dvr_agent.vrrp.protocol import Descriptors, VirtualRouter
 
@@ -60,13 +60,16 @@ class Speaker:
         self._router = router
         self._speech = router.speech
         self._requests = Requests(sockets.requests)
-        self._advert, self._last = encode(self._speech, router.priority), encode(self._speech, 0)
+        self._advert, self._last, self._prompt = (
+            encode(self._speech, priority) for priority in (router.priority, 0, LOWEST)
+        )
         source = int.from_bytes(socket.inet_aton(router.source), "big")
         self._instance = Instance(router.interval, router.priority, source)
         self._complaint = ""
         self._do: dict[Action, Callable[[], None]] = {
             Action.SEND: lambda: self._send(self._advert),
             Action.YIELD: lambda: self._send(self._last),
+            Action.PROMPT: lambda: self._send(self._prompt),
             Action.TAKE: self._take,
             Action.RELEASE: self._release,
             Action.ANNOUNCE: self._announce,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from dvr_agent.vrrp.advert import LOWEST
 from tests.support import lab
-from tests.support.ha_rig import ROUTER, VIRTUAL, HaSite, Peer, ha_document
+from tests.support.ha_rig import HA_BRIDGE, ROUTER, VIRTUAL, HaSite, Peer, ha_document
 from tests.support.requirements import require
+from tests.support.vrrp_rig import VRRP, frames, join, split, tap
 from tests.support.waiting import wait_for
 
 
@@ -94,6 +97,51 @@ def test_a_keepalived_that_is_killed_is_started_again_and_one_master_is_left(
         wait_for(lambda: site.state() == "in sync")
         site.audited()
         assert site.addresses == (VIRTUAL if site.is_master else set())
+
+
+def test_after_a_split_the_one_that_yields_tells_the_other_and_only_then(site: HaSite, tmp_path: Path) -> None:
+    """The master that stays announces its addresses then, which the switches have learned to be here meanwhile."""
+    site.write(ha_document())
+    site.daemon.start()
+    wait_for(lambda: site.is_master)
+    wait_for(lambda: site.state_file == "primary")
+    with peer(tmp_path) as other, tap("peer", "ha") as heard:
+        split(HA_BRIDGE)
+        wait_for(lambda: other.is_master)
+        join(HA_BRIDGE)
+        wait_for(lambda: not site.is_master)  # its address is the lower one
+        wait_for(lambda: (False, LOWEST) in adverts(heard))
+        wait_for(lambda: "with lower priority 1" in (tmp_path / "peer.log").read_text())
+        assert other.is_master
+        assert not site.addresses
+        split(HA_BRIDGE)
+        wait_for(lambda: site.is_master)
+        wait_for(lambda: site.state_file == "primary")
+        join(HA_BRIDGE)
+        wait_for(lambda: not site.is_master)
+
+
+def test_nobody_is_told_of_a_master_before_there_is_one(site: HaSite, tmp_path: Path) -> None:
+    """When keepalived ends: the other host would wait for advertisements in place of taking over."""
+    site.write(ha_document())
+    site.daemon.start()
+    wait_for(lambda: site.is_master)
+    wait_for(lambda: site.state_file == "primary")
+    with peer(tmp_path) as other, tap("peer", "ha") as heard:
+        wait_for(lambda: other.is_listening)
+        os.kill(site.pids[0], signal.SIGTERM)
+        wait_for(lambda: other.is_master)
+        wait_for(lambda: site.state_file == "backup")
+        site.audited()
+        found = adverts(heard)
+        ours = [priority for is_peers, priority in found[: found.index((True, 50))] if not is_peers]
+        assert LOWEST not in ours
+        assert 0 in ours
+
+
+def adverts(heard: socket.socket) -> list[tuple[bool, int]]:
+    """Advertisements since the last call: (this namespace has sent it, its priority)."""
+    return [(address[2] == socket.PACKET_OUTGOING, frame[36]) for frame, address in frames(heard) if frame[23] == VRRP]
 
 
 def test_a_change_of_the_document_reaches_the_master_without_a_switch(site: HaSite, tmp_path: Path) -> None:

@@ -13,7 +13,25 @@ import pytest
 from dvr_agent.errors import ServiceError
 from tests.support import lab
 from tests.support.requirements import require
-from tests.support.vrrp_rig import FLOATING, GATEWAY, HIGH, LOW, PRIMARY, ROUTER, Keepalived, Ours, Side, until, wire
+from tests.support.vrrp_rig import (
+    ARP,
+    FLOATING,
+    GATEWAY,
+    HIGH,
+    LOW,
+    PRIMARY,
+    ROUTER,
+    VRRP,
+    Keepalived,
+    Ours,
+    Side,
+    frames,
+    join,
+    split,
+    tap,
+    until,
+    wire,
+)
 
 
 @pytest.fixture
@@ -91,30 +109,52 @@ def test_crash_of_the_master_is_no_fail_over_if_it_comes_back_in_time(sides: lis
     until(lambda: "Entering BACKUP STATE" in (other.folder / "log").read_text())
     side.signal(signal.SIGKILL)
     assert side.addresses == {PRIMARY, GATEWAY, FLOATING}
-    with lab.entered(side.name), tap() as heard:
+    with tap(side.name, "ha") as heard:
         side.start(FLOATING)
         assert sent(heard) == 1, "others must not wait for the next interval"
     assert side.client.served()[ROUTER].state == "master"
     assert not other.addresses
 
 
-def tap() -> socket.socket:
-    """Hears what this namespace sends and receives on ``ha``."""
-    made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-    made.bind(("ha", 3))
-    made.setblocking(False)
-    return made
+def test_the_master_that_stays_after_a_split_announces_its_addresses_again(sides: list[Side], tmp_path: Path) -> None:
+    """It hears of the other master when that one yields at the latest."""
+    low, high = ours(sides, tmp_path), ours(sides, tmp_path, "B", HIGH)
+    for side in (low, high):
+        side.start(FLOATING)
+    split("wire")
+    until(lambda: low.is_master and high.is_master)
+    with tap("B", "far") as heard:
+        sleep_over_announcements(heard)
+        join("wire")
+        until(lambda: any(frame[12:14] == ARP for frame, _ in frames(heard)))
+    until(lambda: not low.is_master)
+    assert high.addresses == {PRIMARY, GATEWAY, FLOATING}
+
+
+def test_keepalived_that_stays_after_a_split_is_told_and_announces_its_addresses_again(
+    sides: list[Side], tmp_path: Path
+) -> None:
+    side, other = ours(sides, tmp_path), keepalived(sides, tmp_path)
+    split("wire")
+    side.start(FLOATING)
+    other.start()
+    until(lambda: side.is_master and other.is_master)
+    with tap("B", "far") as heard:
+        sleep_over_announcements(heard)
+        join("wire")
+        until(lambda: any(frame[12:14] == ARP for frame, _ in frames(heard)))
+    until(lambda: not side.is_master)
+    assert other.addresses == {PRIMARY, GATEWAY, FLOATING}
+
+
+def sleep_over_announcements(heard: socket.socket) -> None:
+    """Wait until all announcements of a new master are over."""
+    until(lambda: not any(True for _ in frames(heard)))
 
 
 def sent(heard: socket.socket) -> int:
     """The number of advertisements sent so far."""
-    found = 0
-    while True:
-        try:
-            frame, address = heard.recvfrom(2048)
-        except BlockingIOError:
-            return found
-        found += address[2] == socket.PACKET_OUTGOING and frame[23] == 112
+    return sum(address[2] == socket.PACKET_OUTGOING and frame[23] == VRRP for frame, address in frames(heard))
 
 
 def test_two_of_ours_have_one_master_and_a_frozen_one_yields_when_it_comes_back(
@@ -152,7 +192,7 @@ def test_password_is_agreed_with_keepalived_and_in_no_log(sides: list[Side], tmp
     until(lambda: other.is_master)
     side.start(FLOATING, password="sesame99-and-more")
     until(lambda: side.client.served()[ROUTER].state == "backup")
-    with lab.entered(side.name), tap() as heard:
+    with tap(side.name, "ha") as heard:
         time.sleep(5)  # longer than it would wait for advertisements
         assert sent(heard) == 0
     assert not side.addresses

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from dvr_agent.control.connection import AwayError
 from dvr_agent.services.vrrp.client import VrrpClient
@@ -25,6 +27,8 @@ LOW, HIGH = "169.254.192.10", "169.254.192.20"
 FLOATING, GATEWAY = "203.0.113.5/32", "203.0.113.4/24"
 ROUTER = "7c1d0d9f-27f6-4d55-8e5b-3f1c2c1a8d10"
 PATIENCE = 40.0
+ARP = b"\x08\x06"
+VRRP = 112
 KEEPALIVED = """\
 vrrp_instance VR_7 {{
     state BACKUP
@@ -64,6 +68,33 @@ def state(source: str, interval: int, *floating: str, password: str = "") -> Vir
 def until(condition: Callable[[], bool]) -> None:
     """Wait for a change of a virtual router: some intervals, and the start of a process."""
     wait_for(condition, "the virtual router is in the expected state", PATIENCE)
+
+
+def tap(namespace: str, device: str) -> socket.socket:
+    """Hear what a namespace sends and receives on a device."""
+    with lab.entered(namespace):
+        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        made.bind((device, 3))
+    made.setblocking(False)
+    return made
+
+
+def frames(heard: socket.socket) -> Iterator[tuple[bytes, tuple[Any, ...]]]:
+    """Yield the frames heard since the last call, and their addresses as the kernel gives them."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            yield heard.recvfrom(2048)
+
+
+def split(bridge: str, on: bool = True) -> None:
+    """Keep the ports of a bridge from each other; their devices stay up."""
+    for link in lab.ip_json("link", "show", "master", bridge):
+        lab.run("bridge", "link", "set", "dev", link["ifname"], "isolated", "on" if on else "off")
+
+
+def join(bridge: str) -> None:
+    """End a :func:`split`."""
+    split(bridge, on=False)
 
 
 class Side:

@@ -129,7 +129,7 @@ def test_of_two_masters_the_higher_priority_or_address_stays(advert: Advert, sta
     one = master()
     actions = one.receive(1.0, advert)
     assert one.state is (State.MASTER if stays else State.BACKUP)
-    assert actions == ((Action.SEND,) if stays else (Action.RELEASE,))
+    assert actions == ((Action.SEND, Action.ANNOUNCE) if stays else (Action.RELEASE, Action.PROMPT))
     assert one.deadline == pytest.approx(3.0 if stays else 7.8046875)
 
 

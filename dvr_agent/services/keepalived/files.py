@@ -78,6 +78,11 @@ class RouterFiles:
         """Return True if the file with the state of this host says something else."""
         return _text(self._state) != (PRIMARY if is_master else BACKUP)
 
+    @property
+    def says_master(self) -> bool:
+        """True if this host was the master when that was last noted."""
+        return _text(self._state) == PRIMARY
+
     def note_state(self, is_master: bool) -> bool:
         """Write the state of this host, from which neutron-l3-agent goes on at a handover.
 

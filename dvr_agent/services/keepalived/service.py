@@ -23,6 +23,7 @@ from dvr_agent.services.children import Children
 from dvr_agent.services.keepalived.conf import is_same, keepalived_text
 from dvr_agent.services.keepalived.files import RouterFiles, routers_with_files
 from dvr_agent.services.keepalived.monitors import end_monitor
+from dvr_agent.services.keepalived.prompts import Prompts
 from dvr_agent.services.launch import CONFIG, Program
 from dvr_agent.services.vrrp.place import VrrpPlace
 from dvr_agent.state.virtual_router import VirtualRouterState
@@ -57,6 +58,7 @@ class KeepalivedService:
         self._children = Children(NAME)
         self._reloads: dict[str, _Reload] = {}
         self._namespaces: dict[str, str] = {}
+        self._prompts = Prompts()
         self._died = 0
         self._timer = TimerFd()
         self._poll = select.epoll()
@@ -95,8 +97,7 @@ class KeepalivedService:
                 files.mark_read()
                 self._reloads[router_id] = _Reload(time.monotonic())
                 LOG.info("router %s: keepalived started", router_id)
-            if files.note_state(place.is_master):
-                LOG.info("router %s: this host is %s", router_id, "the master" if place.is_master else "a backup")
+            self._note_state(place, files, state)
             end_monitor(self._pids, router_id)
         except ServiceError as exc:
             raise ServiceError(f"no VRRP: {exc}") from exc
@@ -147,6 +148,7 @@ class KeepalivedService:
         due = [router_id for router_id, one in self._reloads.items() if one.due and one.due <= now]
         for router_id in due:
             self._reloads[router_id].due = 0.0
+        self._prompts.end(now)
         self._set_timer()
         return [*dead, *due]
 
@@ -163,6 +165,7 @@ class KeepalivedService:
     def close(self) -> None:
         """Stop watching; each keepalived goes on."""
         self._children.close()
+        self._prompts.close()
         self._poll.close()
         self._timer.close()
 
@@ -179,14 +182,24 @@ class KeepalivedService:
         reload.last, reload.due = now, 0.0
 
     def _set_timer(self) -> None:
-        due = [one.due for one in self._reloads.values() if one.due]
+        due = [*(one.due for one in self._reloads.values() if one.due), *self._prompts.times]
         self._timer.set(max(min(due) - time.monotonic(), 0.001) if due else None)
+
+    def _note_state(self, place: VrrpPlace, files: RouterFiles, state: VirtualRouterState) -> None:
+        was_master = files.says_master
+        if not files.note_state(place.is_master):
+            return
+        LOG.info("router %s: this host is %s", place.router_id, "the master" if place.is_master else "a backup")
+        if was_master:
+            self._prompts.begin(place.router_id, place.namespace, state)
+            self._set_timer()
 
     def _end(self, router_id: str, number: signal.Signals) -> None:
         end_monitor(self._pids, router_id)  # it would note the end as a fail-over
         self._children.end(router_id, self._program_of(router_id), number)
         self._files(router_id).remove()
         self._reloads.pop(router_id, None)
+        self._prompts.forget(router_id)
         self._namespaces.pop(router_id, None)
         LOG.info("router %s: keepalived ended", router_id)
 

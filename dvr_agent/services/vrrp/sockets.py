@@ -63,6 +63,26 @@ def opened_sockets(namespace: str, device: str, source: str) -> Iterator[VrrpSoc
         yield found
 
 
+def open_vrrp(namespace: str, device: str, source: str) -> socket.socket:
+    """Open a socket that sends and hears advertisements, as that of the program that speaks VRRP there.
+
+    :raises ServiceError: there is no such namespace or device, or no descriptor left
+    """
+    try:
+        with netns.entered(namespace):
+            interface = socket.if_nametoindex(device)
+            vrrp = _open(socket.AF_INET, socket.SOCK_RAW, PROTOCOL)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(vrrp)
+            _prepare(vrrp, device, interface, source)
+            stack.pop_all()
+    except KernelError as exc:
+        raise ServiceError(str(exc)) from exc
+    except OSError as exc:
+        raise ServiceError(f"cannot open a VRRP socket on {device} in {namespace}: {exc.strerror or exc}") from exc
+    return vrrp
+
+
 def _open(family: int, kind: int, protocol: int) -> socket.socket:
     return socket.socket(family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol)
 
