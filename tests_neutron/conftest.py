@@ -123,7 +123,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     logs = sandbox.FOLDER / "log"
     if report.failed and report.when == "call" and "cloud" in item.funcargs:  # type: ignore[attr-defined]
         for host in item.funcargs["cloud"].hosts:  # type: ignore[attr-defined]
-            report.sections.append((f"{host.name}: translations", host.translations()))
+            report.sections.append((f"{host.name}: wiring", host.wiring()))
     if report.failed and logs.exists():
         for log in sorted(logs.glob("*.log")):
             if words := tail(log, 12):

@@ -5,18 +5,11 @@ from __future__ import annotations
 from tests.support.cloud.api import Item
 from tests.support.cloud.host import Host
 from tests.support.cloud.site import Instance, Site
-from tests.support.probes import Echo, who_answers
-from tests.support.waiting import wait_for
 
 
 def leads_to(site: Site, floating: Item, instance: Instance) -> None:
     """Wait until a connection from outside ends at the instance."""
-    address = floating["floating_ip_address"]
-    with Echo(instance.netns) as echo:
-        wait_for(
-            lambda: who_answers(site.outside_netns, address) == echo.name,
-            f"{address} leads to {instance.name}",
-        )
+    site.leads_to(instance, floating["floating_ip_address"])
 
 
 def test_a_floating_ip_is_active_and_carries_packets_both_ways(site: Site, hosts: list[Host]) -> None:

@@ -16,7 +16,6 @@ from tests.support.cloud.process import Process
 from tests.support.cloud.sandbox import run
 from tests.support.cloud.site import Instance, Site
 from tests.support.cloud.traffic import Traffic
-from tests.support.probes import Echo, who_answers
 from tests.support.waiting import wait_for
 
 FULL = pytest.mark.full
@@ -46,11 +45,7 @@ def forwarded(site: Site, hosts: list[Host]) -> tuple[Item, Instance]:
 def leads(site: Site, forwarded: tuple[Item, Instance]) -> None:
     """Wait until the forwarded port is open outside."""
     floating, instance = forwarded
-    with Echo(instance.netns, 22) as echo:
-        wait_for(
-            lambda: who_answers(site.outside_netns, floating["floating_ip_address"], 2222) == echo.name,
-            "the forwarding leads to the instance",
-        )
+    site.leads_to(instance, floating["floating_ip_address"], 2222, 22)
 
 
 def test_one_node_is_active_and_serves(

@@ -9,7 +9,7 @@ import pytest
 from tests.support.cloud.api import Item
 from tests.support.cloud.cloud import Cloud
 from tests.support.cloud.host import Host
-from tests.support.cloud.site import Instance, Site
+from tests.support.cloud.site import Instance, Site, wait_for_packets
 from tests.support.probes import Echo, Mirror, Stream, who_answers
 from tests.support.waiting import wait_for
 
@@ -24,12 +24,7 @@ def shared_site(cloud: Cloud, request: pytest.FixtureRequest) -> Iterator[Site]:
 
 def leads_to(site: Site, floating: Item, port: int, instance: Instance, inner: int) -> None:
     """Wait until a connection from outside to that port ends at the instance's."""
-    address = floating["floating_ip_address"]
-    with Echo(instance.netns, inner) as echo:
-        wait_for(
-            lambda: who_answers(site.outside_netns, address, port) == echo.name,
-            f"{address}:{port} leads to port {inner} of {instance.name}",
-        )
+    site.leads_to(instance, floating["floating_ip_address"], port, inner)
 
 
 def closed(site: Site, floating: Item, port: int, instance: Instance, inner: int) -> None:
@@ -63,9 +58,8 @@ def test_a_forwarding_is_made_changed_and_deleted(site: Site, hosts: list[Host])
     target = {"internal_port_id": three.port["id"], "internal_ip_address": three.address, "internal_port": 2022}
     site.api.update(collection, made["id"], **target)
     leads_to(site, floating, 2223, three, 2022)
-    with Echo(three.netns, 2022) as echo:
-        # From inside, by the address that is known outside.
-        wait_for(lambda: who_answers(one.netns, floating["floating_ip_address"], 2223) == echo.name, "it is a hairpin")
+    # From inside, by the address that is known outside.
+    site.leads_to(three, floating["floating_ip_address"], 2223, 2022, client=one.netns)
 
     site.delete_forwarding(floating["id"], made["id"])
     closed(site, floating, 2223, three, 2022)
@@ -81,7 +75,7 @@ def test_ranges_and_other_protocols_stand_beside_each_other(site: Site, hosts: l
     leads_to(site, floating, 9004, two, 8004)
     leads_to(site, floating, 7002, one, 80)
     with Mirror(one.netns, 53):
-        wait_for(lambda: mirrored(site, floating, 5353), "datagrams are forwarded")
+        wait_for_packets(site.cloud, lambda: mirrored(site, floating, 5353), "datagrams are forwarded")
     site.delete_forwarding(floating["id"], datagrams["id"])
     leads_to(site, floating, 9009, two, 8009)
     assert site.status(floating) == "ACTIVE"

@@ -16,8 +16,7 @@ from tests.support.cloud.limits import limits
 from tests.support.cloud.site import Instance, Site
 from tests.support.cloud.takeover import THEIRS, chains, hand_over, take_over
 from tests.support.cloud.traffic import PATIENCE, Traffic
-from tests.support.probes import Conversation, Echo, who_answers
-from tests.support.waiting import wait_for
+from tests.support.probes import Conversation, Echo
 
 KINDS = {"legacy": (False, False), "HA legacy": (False, True), "HA distributed": (True, True)}
 FAST = 50_000
@@ -49,8 +48,7 @@ class Tenant:
         self.leads(self.target)
 
     def leads(self, instance: Instance) -> None:
-        with Echo(instance.netns, 7003) as echo:
-            wait_for(lambda: who_answers(self.site.outside_netns, self.outside_address, 2222) == echo.name, "it leads")
+        self.site.leads_to(instance, self.outside_address, 2222, 7003)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from itertools import groupby
 
 from bench.failover.causes import CAUSES
 from tests.support.background import Background
-from tests.support.cloud.ha import active, other
+from tests.support.cloud.ha import active, keepalived, other
 from tests.support.cloud.host import Host
 from tests.support.cloud.site import Instance, Site
 from tests.support.probes import INTERVAL, Pinger
@@ -64,6 +64,8 @@ def fail_over(site: Site, nodes: Sequence[Host], instance: Instance, cause: str)
     """Inflict it on the active node; returns when one node is active again and everything runs."""
     serving = active(site, nodes)
     peer = other(serving, nodes)
+    for node in nodes:  # the reference agent may take ten seconds for its first HA router
+        wait_for(lambda node=node: keepalived(node, site.router), f"keepalived runs on {node.name}")
     instance.reaches(site.outside)
     with Pinger(instance.netns, site.outside) as pinger, Watch(nodes, site.router) as watch:
         pinger.run_for(50)
@@ -72,6 +74,7 @@ def fail_over(site: Site, nodes: Sequence[Host], instance: Instance, cause: str)
             if cause != "SIGKILL":
                 # A killed keepalived may be back before its peer has missed it.
                 wait_for(lambda: peer.holds(site.router), f"{peer.name} is active")
+                pinger.run_for(100)
         active(site, nodes)
         known = time.monotonic() - began
         instance.reaches(site.outside)

@@ -225,14 +225,19 @@ class Host:
         links = self.json("-n", f"qrouter-{router}", "link", "show") if self.has_router(router) else []
         return [link["ifname"] for link in links if link["ifname"].startswith(prefix)]
 
-    def translations(self) -> str:
-        """Rules that translate addresses, with the packets they took, and connections, of its router namespaces."""
-        found = []
+    def wiring(self) -> str:
+        """Ports of routers with their VLAN tags (4095: cut off), and of each router namespace: the rules that translate
+        addresses with the packets they took, neighbours, and some connections.
+        """
+        found = self.run(
+            "ovs-vsctl", "-f", "csv", "-d", "bare", "--columns=name,tag", "list", "Port", check=False
+        ).split()
         for name in sorted(self.router_namespaces()):
             inside = ("ip", "netns", "exec", name)
             rules = self.run(*inside, "iptables-legacy-save", "-c", "-t", "nat", check=False).splitlines()
             found += [name, *(one for one in rules if "-j DNAT" in one or "-j SNAT" in one)]
-            found += self.run(*inside, "conntrack", "-L", check=False).splitlines()[-12:]
+            found += self.run(*inside, "ip", "neigh", check=False).splitlines()
+            found += self.run(*inside, "conntrack", "-L", check=False).splitlines()[-6:]
         return "\n".join(found)
 
     def routes(self, router: str) -> str:

@@ -13,9 +13,12 @@ from typing import Self
 from tests.support.cloud.api import Item
 from tests.support.cloud.cloud import OUTSIDE, Cloud
 from tests.support.cloud.host import Host
+from tests.support.probes import Echo, who_answers
 from tests.support.waiting import wait_for
 
 _numbers = itertools.count(1)
+FORGOTTEN = 40.0
+"""Seconds in which the L2 agent has wired an instance, if it has seen it at all."""
 STALE_FLOWS_SECONDS = 10.0
 """A path that is silent for so long may be held by a stale flow of the user space datapath."""
 
@@ -48,6 +51,7 @@ class Instance:
 
     :ivar port: its Neutron port as it was created
     :ivar name: of its namespace on the host
+    :ivar gateway: its default gateway
     :ivar simple: in the site's own network
     """
 
@@ -55,6 +59,7 @@ class Instance:
     host: Host
     port: Item
     name: str
+    gateway: str
     simple: bool = True
 
     @property
@@ -139,8 +144,9 @@ class Site:
     def boot(self, host: Host, network: str = "", gateway: str = "") -> Instance:
         """An instance on ``host``; returns when Neutron calls its port ACTIVE."""
         port = self.api.instance_port(network or self.network["id"], host.name)
-        name = host.boot_instance(port, gateway or f"10.{self.number}.0.1")
-        instance = Instance(self.cloud, host, port, name, not network)
+        gateway = gateway or f"10.{self.number}.0.1"
+        name = host.boot_instance(port, gateway)
+        instance = Instance(self.cloud, host, port, name, gateway, not network)
         self.instances.append(instance)
         self._wait_active(instance)
         return instance
@@ -150,11 +156,18 @@ class Site:
         instance.host.delete_instance(instance.port)
         self.api.update("ports", instance.port["id"], **{"binding:host_id": host.name})
         instance.host = host
-        host.boot_instance(instance.port, f"10.{self.number}.0.1")
+        host.boot_instance(instance.port, instance.gateway)
         self._wait_active(instance)
 
     def _wait_active(self, instance: Instance) -> None:
-        wait_for(lambda: self.port_status(instance) == "ACTIVE", f"port of {instance.name} is ACTIVE")
+        """Wait for the L2 agent; Neutron's never looks again at a port that had no OpenFlow number when it came."""
+        what = f"port of {instance.name} is ACTIVE"
+        try:
+            wait_for(lambda: self.port_status(instance) == "ACTIVE", what, FORGOTTEN)
+        except AssertionError:
+            instance.host.delete_instance(instance.port)
+            instance.host.boot_instance(instance.port, instance.gateway)
+            wait_for(lambda: self.port_status(instance) == "ACTIVE", what)
 
     def use_external(self, physnet: str) -> None:
         """Move the router's gateway to another external network."""
@@ -218,6 +231,19 @@ class Site:
         """Wait until it answers from outside."""
         what = f"{floating['floating_ip_address']} answers outside"
         wait_for_packets(self.cloud, lambda: self.answers(floating), what)
+
+    def leads_to(self, instance: Instance, address: str, port: int = 7000, inner: int = 7000, client: str = "") -> None:
+        """Wait until a connection to that address ends at the instance.
+
+        :param inner: the instance's port
+        :param client: namespace that connects; default: the one outside
+        """
+        with Echo(instance.netns, inner) as echo:
+            wait_for_packets(
+                self.cloud,
+                lambda: who_answers(client or self.outside_netns, address, port) == echo.name,
+                f"{address}:{port} leads to port {inner} of {instance.name}",
+            )
 
     def unreachable(self, floating: Item) -> None:
         """Wait until it does not answer from outside."""
