@@ -26,6 +26,7 @@ from tests.support.oracle_build import external_bridge, openvswitch_driver, pars
 from tests.support.oracle_normalise import as_wanted, differences, normalised
 from tests.support.oracle_recordings import FeatureScenario
 from tests.support.oracle_watch import until_settled, writes_seen
+from tests.support.recorded_documents import MODES
 from tests.support.requirements import require
 from tests.support.waiting import wait_for
 
@@ -35,6 +36,7 @@ NAMES = (
     *("q2r_ha_restart_active", "q2r_ha_restart_standby", "q3_ha_legacy_pair", "q3_ha_legacy_pair_failover"),
 )
 SCENARIOS = [FeatureScenario(name, host) for name in NAMES for host in ("compute1", "network2")]
+SCENARIOS += [FeatureScenario(name, "compute2") for name in NAMES if name.startswith("q2_")]  # takes no part in VRRP
 
 
 def primary(scenario: FeatureScenario) -> str:
@@ -131,7 +133,10 @@ def reconciler(
     """A reconciler whose keepalived runs only for the master, as a backup's does nothing as long as there is one."""
     kernel = open_kernel()
     settings = HostSettings(
-        scenario.host, AgentMode.DVR_SNAT, extensions=frozenset(Extension), vrrp=VrrpSettings(interval=1)
+        scenario.host,
+        MODES.get(scenario.host, AgentMode.DVR_SNAT),
+        extensions=frozenset(Extension),
+        vrrp=VrrpSettings(interval=1),
     )
     services = Services()
     if is_master(scenario):
