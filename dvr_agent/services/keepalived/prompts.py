@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import socket
 import time
 from typing import NamedTuple
@@ -27,7 +28,7 @@ MARGIN = 0.5
 class _Yielded(NamedTuple):
     """A router whose host has yielded, and a socket that hears the new master.
 
-    :ivar due: time of the monotonic clock at which a living master has advertised
+    :ivar due: time of the monotonic clock by which a living master has advertised
     """
 
     listener: socket.socket
@@ -40,9 +41,12 @@ class Prompts:
 
     Only a master that was heard is told: where there is none, those who wait to become one would take the message for
     an advertisement, and wait longer.
+
+    :param poll: has the sockets that hear new masters
     """
 
-    def __init__(self) -> None:
+    def __init__(self, poll: select.epoll) -> None:
+        self._poll = poll
         self._yielded: dict[str, _Yielded] = {}
 
     def begin(self, router_id: str, namespace: str, state: VirtualRouterState) -> None:
@@ -54,26 +58,29 @@ class Prompts:
         except ServiceError as exc:
             LOG.debug("router %s: its new master is not told: %s", router_id, exc)
             return
+        self._poll.register(listener.fileno(), select.EPOLLIN)
         self._yielded[router_id] = _Yielded(listener, speech, time.monotonic() + state.interval + MARGIN)
 
-    def end(self, now: float) -> None:
-        """Tell the new masters that were heard; nobody waits any longer for those that were not."""
-        for router_id in [router_id for router_id, one in self._yielded.items() if one.due <= now]:
-            one = self._yielded[router_id]
+    def tell(self, now: float) -> None:
+        """Tell the new masters that were heard; give those up that should have been heard by now."""
+        for router_id, one in list(self._yielded.items()):
             if _hears_master(one):
                 with contextlib.suppress(OSError):
                     one.listener.sendto(encode(one.speech, LOWEST), (GROUP, 0))
+            elif now < one.due:
+                continue
             self.forget(router_id)
 
     @property
     def times(self) -> list[float]:
-        """Times of the monotonic clock at which :meth:`end` has something to do."""
+        """Times of the monotonic clock at which :meth:`tell` gives something up."""
         return [one.due for one in self._yielded.values()]
 
     def forget(self, router_id: str) -> None:
         """Forget a router."""
         one = self._yielded.pop(router_id, None)
         if one is not None:
+            self._poll.unregister(one.listener.fileno())
             one.listener.close()
 
     def close(self) -> None:

@@ -58,10 +58,10 @@ class KeepalivedService:
         self._children = Children(NAME)
         self._reloads: dict[str, _Reload] = {}
         self._namespaces: dict[str, str] = {}
-        self._prompts = Prompts()
         self._died = 0
         self._timer = TimerFd()
         self._poll = select.epoll()
+        self._prompts = Prompts(self._poll)
         for fd in (self._timer.fileno(), self._children.fileno()):
             self._poll.register(fd, select.EPOLLIN)
 
@@ -133,7 +133,7 @@ class KeepalivedService:
         return {one for one in found if names.parse_namespace(names.QROUTER + one)}
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when a keepalived has died, may be started or may be reloaded."""
+        """Return a descriptor that is readable when :meth:`changed` has something to do."""
         return self._poll.fileno()
 
     def changed(self) -> Collection[str]:
@@ -148,7 +148,7 @@ class KeepalivedService:
         due = [router_id for router_id, one in self._reloads.items() if one.due and one.due <= now]
         for router_id in due:
             self._reloads[router_id].due = 0.0
-        self._prompts.end(now)
+        self._prompts.tell(now)
         self._set_timer()
         return [*dead, *due]
 
