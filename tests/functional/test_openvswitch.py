@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.attach.api import OuterPort
+from dvr_agent.attach.openvswitch import leaving
 from dvr_agent.errors import AttachError
 from tests.support import lab, ovs
 from tests.support.ovs_rig import ONE, THREE, TWO, A, B, Rig, port, rigged
@@ -187,14 +188,24 @@ class TestPlug:
 
     @BOTH
     @pytest.mark.parametrize("distributed", [False, True])
-    def test_a_port_of_a_router_of_another_kind_now_is_made_anew(self, rig: Rig, distributed: bool) -> None:
-        """Neutron's Open vSwitch agent sets the flows of the new kind for a new OpenFlow port number only."""
+    def test_a_port_of_a_router_of_another_kind_now_goes_and_comes_again_some_seconds_later(
+        self, rig: Rig, distributed: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Neutron's Open vSwitch agent sets the flows of the new kind for a new port only, and once it knows of it."""
+        monkeypatch.setattr(leaving, "FORGET_SECONDS", 2.0)
         before, now = ONE._replace(distributed=not distributed), ONE._replace(distributed=distributed)
         rig.driver.plug(A, [before, TWO])
         numbers = rig.switch.interfaces()
         assert rig.faults(now, TWO).keys() == {ONE.device}
         assert f"for a router that is {'not ' if distributed else ''}distributed" in rig.faults(now)[ONE.device]
-        rig.driver.plug(A, [now, TWO])
+        for _ in range(2):
+            with pytest.raises(AttachError, match="of another kind now") as caught:
+                rig.driver.plug(A, [now, TWO])
+            assert caught.value.code == errno.EAGAIN
+            rig.driver.prepare({A: [now]})
+            assert rig.outer(ONE) not in rig.switch.ports()
+            rig.assert_whole(TWO)
+        wait_for(lambda: rig.plugs(A, now, TWO))
         rig.assert_whole(now)
         assert rig.switch.interfaces()[rig.outer(ONE)]["ofport"] != numbers[rig.outer(ONE)]["ofport"]
         assert rig.switch.interfaces()[rig.outer(TWO)]["ofport"] == numbers[rig.outer(TWO)]["ofport"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dvr_agent.attach.openvswitch.factory import open_openvswitch
 from dvr_agent.config import attach_settings, load
+from dvr_agent.errors import AttachError
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.state.link import Port
 from tests.support import lab, ovs
@@ -87,6 +89,13 @@ class Rig:
         written, transactions = self.counters.total(), self.transactions()
         self.driver.plug(namespace, ports)
         return self.transactions() - transactions, self.counters.total() - written
+
+    def plugs(self, namespace: str, *ports: Port) -> bool:
+        """False if a port must not be plugged yet."""
+        with contextlib.suppress(AttachError):
+            self.driver.plug(namespace, ports)
+            return True
+        return False
 
     def transactions(self) -> int:
         """Those that asked ovs-vswitchd for something."""

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dvr_agent.attach.api import OuterPort
 from dvr_agent.attach.links import attach_errors, delete, host_socket, inside_socket
 from dvr_agent.attach.openvswitch.database import Database
+from dvr_agent.attach.openvswitch.leaving import Leaving
 from dvr_agent.attach.openvswitch.plugging import Plugging, remove_devices
 from dvr_agent.attach.openvswitch.port_edits import AddPort, DeletePort, SetIds
 from dvr_agent.attach.openvswitch.rows import (
@@ -56,6 +57,7 @@ class OpenVSwitchDriver:
         """
         self._database, self._namespaces = database, namespaces
         self._counters, self._use_veth = counters, use_veth
+        self._leaving = Leaving()
         self._prepared: int | None = None
         """Number of the configuration with the prepared ports, until :meth:`plug` has waited for it."""
 
@@ -115,7 +117,8 @@ class OpenVSwitchDriver:
 
         :raises AttachError: EINVAL for malformed ids and names, ENODEV for a missing bridge or a device that
             Open vSwitch did not make, EIO with Open vSwitch's error of a port, ENOTCONN without a connection, ETIMEDOUT
-            without an answer of ovsdb-server or an act of ovs-vswitchd, or what the kernel refused; other ports in
+            without an answer of ovsdb-server or an act of ovs-vswitchd, EAGAIN for a port that must not be added yet
+            (:class:`~dvr_agent.attach.openvswitch.leaving.Leaving`), or what the kernel refused; other ports in
             the same call may be done or not, and the call can be repeated
         """
         if not ports:
@@ -128,7 +131,8 @@ class OpenVSwitchDriver:
             host_socket(self._counters) as host,
             inside_socket(self._namespaces, namespace, self._counters) as inside,
         ):
-            Plugging(self._database, host, inside, self._counters, self._use_veth).run(namespace, ports)
+            plugging = Plugging(self._database, host, inside, self._counters, self._use_veth, self._leaving)
+            plugging.run(namespace, ports)
 
     def mark(self, ports: Iterable[Port]) -> None:
         """Record the kind of router in rows that lack it: of neutron-l3-agent, and of older versions of this agent.
@@ -197,7 +201,8 @@ class OpenVSwitchDriver:
         database.settle()
         wanted = [(namespace, port) for namespace, some in ports.items() for port in some]
         rows = database.ports(name for _, port in wanted for name in (port.device, outer_name(port.device)))
-        new = [(there, port) for there, port in wanted if not rows.keys() & {port.device, outer_name(port.device)}]
+        absent = [(there, port) for there, port in wanted if not rows.keys() & {port.device, outer_name(port.device)}]
+        new = [(there, port) for there, port in absent if not self._leaving.wait(port.device)]
         for namespace, port in new:
             check_ports(namespace, [port])
         if new:

@@ -8,8 +8,8 @@ the row works, its device is in the host's        moved in; a device of its name
                                                   was restarted, and its userspace datapath made a new device)
 the row is there, its device is nowhere           ovs-vswitchd is asked to check again; if that does not help, the row
                                                   is removed, and added when ovs-vswitchd has acted on that
-on another bridge, of another type, half a pair,
-of a router that was of another kind              removed, and added anew
+on another bridge, of another type, half a pair   removed, and added anew
+of a router that was of another kind              removed; added when the L2 agent has had time to forget it
 nothing                                           added
 ================================================  ==================================================================
 
@@ -26,6 +26,7 @@ from enum import Enum
 
 from dvr_agent.attach.links import HOST, delete, make_pairs, repair, switch_ipv6_off
 from dvr_agent.attach.openvswitch.database import Database
+from dvr_agent.attach.openvswitch.leaving import FORGETTING, Leaving
 from dvr_agent.attach.openvswitch.port_edits import AddPort, DeletePort, SetIds, Touch, bridge_missing
 from dvr_agent.attach.openvswitch.rows import (
     INTERNAL,
@@ -81,14 +82,23 @@ class FoundPort:
     tap: Device | None
 
 
+Examined = tuple[FoundPort, PlugState]
+
+
 class Plugging:
     """One call of ``plug``; :meth:`run` is its entrance."""
 
     def __init__(
-        self, database: Database, host: NetlinkSocket, inside: NetlinkSocket, counters: WriteCounters, use_veth: bool
+        self,
+        database: Database,
+        host: NetlinkSocket,
+        inside: NetlinkSocket,
+        counters: WriteCounters,
+        use_veth: bool,
+        leaving: Leaving,
     ) -> None:
         self._database, self._host, self._inside = database, host, inside
-        self._counters, self._use_veth = counters, use_veth
+        self._counters, self._use_veth, self._leaving = counters, use_veth, leaving
 
     def run(self, namespace: str, ports: Sequence[Port]) -> None:
         """Plug the ports.
@@ -108,7 +118,7 @@ class Plugging:
 
     def _round(self, namespace: str, ports: Sequence[Port]) -> tuple[list[Port], list[AttachError]]:
         """Plug once; returns the ports that got no device, and Open vSwitch's errors for other ports."""
-        states = self._examined(ports)
+        states, failures = self._without_leaving(self._examined(ports))
         anew = [found for found, state in states if state is PlugState.WRONG]
         if anew:
             self._clear(anew)
@@ -117,10 +127,24 @@ class Plugging:
         self._repair([found for found, state in states if state is PlugState.WHOLE])
         waiting = [found.port for found, state in states if state is PlugState.OUTSIDE]
         if self._use_veth:
-            return [], self._errors(new, outer=True)
-        failures = self._errors(new, outer=False)
+            return [], failures + self._errors(new, outer=True)
+        failures += self._errors(new, outer=False)
         refused = {failure.what for failure in failures}
         return self._move([*waiting, *(port for port in new if port.text not in refused)], states), failures
+
+    def _without_leaving(self, states: Sequence[Examined]) -> tuple[list[Examined], list[AttachError]]:
+        """Remove ports of routers that were of another kind; returns the others, and the errors of those that wait."""
+        others = [one for one, _ in states if _is_of_other_kind(one)]
+        if others:
+            self._clear(others)
+            self._leaving.note(one.port.device for one in others)
+        waits = {one.port: self._leaving.wait(one.port.device) for one, _ in states}
+        failures = [
+            AttachError(HOST, port.text, errno.EAGAIN, f"{FORGETTING}; plugged again in {wait:.1f} s")
+            for port, wait in waits.items()
+            if wait
+        ]
+        return [(one, state) for one, state in states if not waits[one.port]], failures
 
     # --- read ---------------------------------------------------------------------------------------------------
 
@@ -158,8 +182,6 @@ class Plugging:
 
     def _state(self, found: FoundPort) -> PlugState:
         row, tap_row, inner = found.row, found.tap_row, found.inner
-        if any(one is not None and is_of_other_kind(found.port, one) for one in (row, tap_row)):
-            return PlugState.WRONG
         if self._is_whole_pair(found):
             return PlugState.WHOLE
         right = row is not None and (row.bridge, row.type) == (self._database.bridge, INTERNAL)
@@ -286,6 +308,11 @@ def remove_devices(inside: NetlinkSocket, devices: Iterable[Device]) -> None:
     delete(inside, [device.info.name for device in found if device.info.kind != KERNEL_KIND])
     staying = [device.info.name for device in found if device.info.kind == KERNEL_KIND and device.info.up]
     inside.batch([set_link(name, up=False, tolerate=NO_DEVICE) for name in staying])
+
+
+def _is_of_other_kind(found: FoundPort) -> bool:
+    rows = [row for row in (found.row, found.tap_row) if row is not None]
+    return any(is_of_other_kind(found.port, row) for row in rows)
 
 
 def _tap_differs(found: FoundPort) -> bool:

@@ -72,8 +72,8 @@ def all_ids(port: Port, namespace: str) -> dict[str, str]:
 def is_of_other_kind(port: Port, row: PortRow) -> bool:
     """True if the router was of the other kind, distributed or not, when its port was plugged.
 
-    Neutron's Open vSwitch agent sets flows for a port when it appears, and keeps them as long as the port has its
-    number: packets to a port of a distributed router do not leave the host.
+    Neutron's Open vSwitch agent keeps the flows of that kind (``leaving``): packets to a port of a distributed router
+    do not leave the host.
     """
     return row.ids.get(KIND, KINDS[port.distributed]) != KINDS[port.distributed]
 
