@@ -37,7 +37,7 @@ SUITES = {
         "tests/contract tests/functional/test_limits.py",
     ),
     "openvswitch": Suite(
-        "tests/functional/test_openvswitch.py",
+        "tests/functional/test_openvswitch.py -k internal",
         "tests/functional/test_openvswitch.py tests/functional/test_openvswitch_daemon.py "
         "tests/functional/test_openvswitch_faults.py tests/oracle/test_reference_state_ovs.py",
         ("env", "DVR_TEST_OVS_DATAPATH=system"),

@@ -104,7 +104,7 @@ def _build(here: State, state_path: Path, options: Sequence[str]) -> dict[str, l
         said = lab.run(*command, check=False, timeout=120) if documents else ""
         deadline = time.monotonic() + (ELECTION if any(map(is_master, here.values())) else 0)
         while (found := compare(here, read())) and time.monotonic() < deadline:
-            time.sleep(0.5)
+            time.sleep(0.5)  # a keepalived without a peer becomes the master meanwhile
         return found | ({"dvrctl apply": said.splitlines()} if found else {})
 
 
