@@ -20,13 +20,27 @@ EXPECTED = ("segments/plugin", "oslo_cache", "MissingAuthPlugin", "keystone")
 """There is neither Keystone nor Placement here, of which Neutron's segments and caches complain."""
 
 
-def in_sync(host: Host) -> bool:
-    """The kernel equals what the documents of now ask for, as a look from outside finds it."""
+def plan(host: Host) -> str:
+    """What the documents of now ask for and the kernel has not, as a look from outside finds it."""
     try:
         host.dvrctl("plan", timeout=120)
-    except AssertionError:
-        return False
-    return True
+    except AssertionError as exc:
+        return str(exc)
+    return ""
+
+
+def wait_for_nothing_to_do(host: Host) -> None:
+    said = ""
+
+    def nothing() -> bool:
+        nonlocal said
+        said = plan(host)
+        return not said
+
+    try:
+        wait_for(nothing, f"nothing to do on {host.name}")
+    except AssertionError as exc:
+        raise AssertionError(f"{exc}\n{said}") from None
 
 
 def stray_namespaces(host: Host, walk: Walk) -> set[str]:
@@ -60,7 +74,7 @@ def settle(cloud: Cloud, walk: Walk, hosts: list[Host], nodes: list[Host]) -> No
     wait_for(lambda: not statuses(), "floating IPs are ACTIVE or DOWN as they ought to be")
     for host in hosts:
         host.wait_in_sync()
-        wait_for(lambda host=host: in_sync(host), f"nothing to do on {host.name}")
+        wait_for_nothing_to_do(host)
         wait_for(lambda host=host: not stray_namespaces(host, walk), f"no stray namespace on {host.name}")
     all_as_from_scratch(hosts)
 

@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -22,6 +21,8 @@ from typing import Any
 
 from tests.support import lab, oracle_reader
 from tests.support.cloud.host import OURS, Host
+from tests.support.cloud.sandbox import CHECKOUT
+from tests.support.waiting import wait_for
 
 INSIDE = "--inside"
 ROUTER_NAMESPACES = ("qrouter-", "snat-", "fip-")
@@ -29,14 +30,14 @@ PLUGGED = ("qr-", "qg-", "sg-", "fg-", "ha-")
 OF_BACKUPS = ("links", "rules", "filter")
 """What a namespace of an HA router has whoever is the master; the rest is VRRP's, or follows it."""
 ELECTION = 30.0
-"""Seconds in which a keepalived without a peer becomes the master, and the agent's objects stand."""
+"""Seconds in which a keepalived without a peer becomes the master."""
 State = dict[str, dict[str, list[str]]]
 """Namespace → kind of object → lines."""
 
 
 def difference(host: Host) -> dict[str, list[str]]:
     """Namespace → lines that only the host has (``-``) or only a new build (``+``); empty if they are equal."""
-    module = [sys.executable, "-m", "tests.support.cloud.scratch"]
+    module = ["env", f"PYTHONPATH={CHECKOUT}", sys.executable, "-m", "tests.support.cloud.scratch"]
     found: dict[str, list[str]] = json.loads(host.run(*module, host.state, *host.dvr_options, timeout=180))
     return found
 
@@ -97,14 +98,21 @@ def _build(here: State, state_path: Path, options: Sequence[str]) -> dict[str, l
         override = Path(folder, "scratch.conf")
         override.write_text(
             f"[DEFAULT]\nstate_path = {state}\ninterface_driver = bridge\n[dvr_agent]\nadmin_socket = {folder}/admin\n"
+            # Else the host's proxy would serve this namespace in place of the host's.
+            f"[metadata_proxy]\ncontrol_socket = {folder}/nobody\n"
         )
         documents = sorted((state / "dvr-agent").glob("*/routers/*.json"))
         command = [OURS / "dvrctl", *options, "--config-file", override, "apply", "--yes", *documents]
         # A service that is not here, the metadata proxy, makes its exit status 1.
         said = lab.run(*command, check=False, timeout=120) if documents else ""
-        deadline = time.monotonic() + (ELECTION if any(map(is_master, here.values())) else 0)
-        while (found := compare(here, read())) and time.monotonic() < deadline:
-            time.sleep(0.5)  # a keepalived without a peer becomes the master meanwhile
+        masters = {name for name, state in here.items() if is_master(state)}
+        if masters:
+            # Without a peer it is elected; what follows from that is the agent's next job.
+            wait_for(
+                lambda: masters <= {name for name, state in read().items() if is_master(state)}, "election", ELECTION
+            )
+            said += lab.run(*command, check=False, timeout=120)
+        found = compare(here, read())
         return found | ({"dvrctl apply": said.splitlines()} if found else {})
 
 
