@@ -67,11 +67,15 @@ class Walk:
     def end(self) -> None:
         """Everything goes."""
         for site in list(self.sites):
-            site.__exit__()
+            self._delete(site)
         self.sites.clear()
         for policy in self.policies:
             self._api.delete("qos/policies", policy["id"])
         self.policies.clear()
+
+    def _delete(self, site: Site) -> None:
+        self._api.update("routers", site.router, routes=[])  # they would keep its interface
+        site.__exit__()
 
     def statuses(self) -> dict[str, str]:
         """What the API must say of each floating IP, by its id."""
@@ -114,7 +118,7 @@ class Walk:
             raise LookupError
         site = self._site()
         self.sites.remove(site)
-        site.__exit__()
+        self._delete(site)
         return f"router {site.router} deleted"
 
     def _boot(self) -> str:
