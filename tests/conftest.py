@@ -26,7 +26,6 @@ from tests.support.replay_server import NeutronServer
 from tests.support.requirements import other_users, require
 
 settings.register_profile("dvr-agent", deadline=None)  # the machine is shared: time says nothing
-settings.register_profile("few", deadline=None, max_examples=20)  # --hypothesis-profile=few: where another run has them
 settings.load_profile("dvr-agent")
 
 SANDBOXED = "DVR_TEST_SANDBOX"

@@ -10,6 +10,8 @@ import pytest
 
 from dvr_agent.desired.host_settings import AgentMode
 from dvr_agent.model.parse import parse_document
+from dvr_agent.reconcile.api import RefusedError
+from dvr_agent.reconcile.reconciler import RouterReconciler
 from tests.support import lab
 from tests.support import oracle_reader as reader
 from tests.support.oracle_build import make_host, openvswitch_host, parse
@@ -18,6 +20,7 @@ from tests.support.oracle_recordings import FeatureScenario
 from tests.support.oracle_watch import until_settled, writes_seen
 from tests.support.packet_documents import Cloud, Network
 from tests.support.packet_world import PUBLIC
+from tests.support.waiting import wait_for
 
 LIFE = [FeatureScenario(name, "compute1") for name in ("q4_legacy", "q4_legacy_changed", "q4_legacy_no_gateway")]
 
@@ -59,6 +62,16 @@ def test_kernel_is_equivalent_to_the_reference_agents(
         assert [path.name for path in lab.NETNS.iterdir()] == []
 
 
+def is_built(reconciler: RouterReconciler, raw: bytes) -> bool:
+    """False if an interface must not be plugged yet, since the router is of another kind now."""
+    try:
+        return reconciler.reconcile(parse_document(raw, "main")).trouble == ()
+    except RefusedError as exc:
+        if "of another kind now" in str(exc):
+            return False
+        raise
+
+
 def test_a_port_changes_namespaces_when_the_kind_of_the_router_changes(host: lab.Host, tmp_path: Path) -> None:
     """Open vSwitch has one row per port: it must be gone from the one namespace before it comes to the other."""
     router = Cloud("compute1").router("main", RED).gateway(PUBLIC, "203.0.113.10")
@@ -66,7 +79,7 @@ def test_a_port_changes_namespaces_when_the_kind_of_the_router_changes(host: lab
     with openvswitch_host("compute1", tmp_path) as reconciler:
         for router.legacy in (True, False, True):
             here, there = (router.qrouter, router.snat_namespace)[:: 1 if router.legacy else -1]
-            assert reconciler.reconcile(parse_document(router.raw(), "main")).trouble == ()
+            wait_for(lambda: is_built(reconciler, router.raw()))
             assert gateway in {link.name for link in reader.read(here).links}
             assert not (lab.NETNS / there).exists() or gateway not in {link.name for link in reader.read(there).links}
             assert not reconciler.reconcile(parse_document(router.raw(), "main")).plan
