@@ -65,10 +65,7 @@ def test_it_is_backup_beside_a_master_and_takes_over_when_that_yields(site: HaSi
 
 
 def test_the_end_of_the_agent_is_no_fail_over(site: HaSite, tmp_path: Path) -> None:
-    site.write(ha_document())
-    site.daemon.start()
-    wait_for(lambda: site.is_master)
-    wait_for(lambda: site.state_file == "primary")
+    site.become_master()
     with peer(tmp_path) as other:
         pids = site.pids
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -101,10 +98,7 @@ def test_a_keepalived_that_is_killed_is_started_again_and_one_master_is_left(
 
 def test_after_a_split_the_one_that_yields_tells_the_other_and_only_then(site: HaSite, tmp_path: Path) -> None:
     """The master that stays announces its addresses then, which the switches have learned to be here meanwhile."""
-    site.write(ha_document())
-    site.daemon.start()
-    wait_for(lambda: site.is_master)
-    wait_for(lambda: site.state_file == "primary")
+    site.become_master()
     with peer(tmp_path) as other, tap("peer", "ha") as heard:
         split(HA_BRIDGE)
         wait_for(lambda: other.is_master)
@@ -123,10 +117,7 @@ def test_after_a_split_the_one_that_yields_tells_the_other_and_only_then(site: H
 
 def test_nobody_is_told_of_a_master_before_there_is_one(site: HaSite, tmp_path: Path) -> None:
     """When keepalived ends: the other host would wait for advertisements in place of taking over."""
-    site.write(ha_document())
-    site.daemon.start()
-    wait_for(lambda: site.is_master)
-    wait_for(lambda: site.state_file == "primary")
+    site.become_master()
     with peer(tmp_path) as other, tap("peer", "ha") as heard:
         wait_for(lambda: other.is_listening)
         os.kill(site.pids[0], signal.SIGTERM)

@@ -123,10 +123,7 @@ def test_the_master_that_stays_after_a_split_announces_its_addresses_again(sides
         side.start(FLOATING)
     split("wire")
     until(lambda: low.is_master and high.is_master)
-    with tap("B", "far") as heard:
-        sleep_over_announcements(heard)
-        join("wire")
-        until(lambda: any(frame[12:14] == ARP for frame, _ in frames(heard)))
+    join_and_hear_announcements_of("B")
     until(lambda: not low.is_master)
     assert high.addresses == {PRIMARY, GATEWAY, FLOATING}
 
@@ -139,17 +136,17 @@ def test_keepalived_that_stays_after_a_split_is_told_and_announces_its_addresses
     side.start(FLOATING)
     other.start()
     until(lambda: side.is_master and other.is_master)
-    with tap("B", "far") as heard:
-        sleep_over_announcements(heard)
-        join("wire")
-        until(lambda: any(frame[12:14] == ARP for frame, _ in frames(heard)))
+    join_and_hear_announcements_of("B")
     until(lambda: not side.is_master)
     assert other.addresses == {PRIMARY, GATEWAY, FLOATING}
 
 
-def sleep_over_announcements(heard: socket.socket) -> None:
-    """Wait until all announcements of a new master are over."""
-    until(lambda: not any(True for _ in frames(heard)))
+def join_and_hear_announcements_of(name: str) -> None:
+    """End the split when that master's first announcements are over; returns when it announces addresses again."""
+    with tap(name, "far") as heard:
+        until(lambda: not any(True for _ in frames(heard)))
+        join("wire")
+        until(lambda: any(frame[12:14] == ARP for frame, _ in frames(heard)))
 
 
 def sent(heard: socket.socket) -> int:

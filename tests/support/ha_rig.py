@@ -12,6 +12,7 @@ from typing import Any
 from tests.support import lab
 from tests.support.daemon_site import Site
 from tests.support.recorded_documents import feature_document
+from tests.support.waiting import wait_for
 
 SCENARIO = "q2_ha_dvr_pair"
 RECORDED = feature_document(SCENARIO, "compute1")["router"]
@@ -50,6 +51,13 @@ class HaSite(Site):
 
     def state(self, router_id: str = ROUTER) -> str | None:
         return super().state(router_id)
+
+    def become_master(self) -> None:
+        """Start the daemon with the router; returns when this host is its master, and known as such."""
+        self.write(ha_document())
+        self.daemon.start()
+        wait_for(lambda: self.is_master)
+        wait_for(lambda: self.state_file == "primary")
 
     @property
     def writes(self) -> Any:

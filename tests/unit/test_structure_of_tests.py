@@ -57,9 +57,8 @@ def test_what_is_shared_stands_in_tests_support(package: str) -> None:
 
 
 def test_no_imports_go_in_circles() -> None:
-    TopologicalSorter(
-        {name: imported(name) - {name} for name in SOURCES}
-    ).prepare()  # raises CycleError, with the circle
+    imports = {name: imported(name) - {name} for name in SOURCES}
+    TopologicalSorter(imports).prepare()  # raises CycleError, with the circle
 
 
 @pytest.mark.parametrize("name", [name for name in SOURCES if name.startswith("tests")])
