@@ -26,6 +26,8 @@ from tests.support.replay_server import NeutronServer
 from tests.support.requirements import other_users, require
 
 settings.register_profile("dvr-agent", deadline=None)  # the machine is shared: time says nothing
+# For CI, where coverage makes each example dear: --hypothesis-profile=few.  Each run has other examples.
+settings.register_profile("few", deadline=None, max_examples=30)
 settings.load_profile("dvr-agent")
 
 SANDBOXED = "DVR_TEST_SANDBOX"

@@ -106,7 +106,12 @@ class TestSignals:
         pid, since = settings.pid(), settings.now()
         settings.machine.write(CONFIG, SETTINGS.replace("[DEFAULT]", "[DEFAULT]\ndebug = true"))
         settings.machine.run("systemctl", "reload", "dvr-agent")
-        settings.machine.wait_until("it logs debug lines", lambda: settings.journal("-p", "debug..debug", since=since))
+
+        def debug_lines() -> bool:
+            settings.status()  # each request is a line at DEBUG
+            return bool(settings.journal("-p", "debug..debug", since=since))
+
+        settings.machine.wait_until("it logs debug lines", debug_lines)
         assert settings.pid() == pid
 
     def test_reload_of_a_mistake_changes_nothing_and_says_where_it_is(self, settings: Site) -> None:

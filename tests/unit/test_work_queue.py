@@ -63,7 +63,7 @@ class QueueAgainstModel(RuleBasedStateMachine):
 
 
 TestQueueAgainstModel = QueueAgainstModel.TestCase
-TestQueueAgainstModel.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestQueueAgainstModel.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
 def test_a_change_overtakes_retries_syncs_and_audits() -> None:

@@ -44,7 +44,7 @@ def opened_sockets(namespace: str, device: str, source: str) -> Iterator[VrrpSoc
     :raises ServiceError: there is no such namespace or device, or no descriptor left
     """
     with contextlib.ExitStack() as stack:
-        try:
+        with _as_service_errors(f"VRRP sockets on {device} in {namespace}"):
             with netns.entered(namespace):
                 interface = socket.if_nametoindex(device)
                 vrrp = stack.enter_context(_open(socket.AF_INET, socket.SOCK_RAW, PROTOCOL))
@@ -56,10 +56,6 @@ def opened_sockets(namespace: str, device: str, source: str) -> Iterator[VrrpSoc
             events.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, EVENT_BUFFER)
             events.bind((0, RTMGRP_LINK))
             found = VrrpSockets(vrrp, requests, events, frames, netns.cookie_of(vrrp), interface)
-        except KernelError as exc:
-            raise ServiceError(str(exc)) from exc
-        except OSError as exc:
-            raise ServiceError(f"cannot open VRRP sockets on {device} in {namespace}: {exc.strerror or exc}") from exc
         yield found
 
 
@@ -68,19 +64,24 @@ def open_vrrp(namespace: str, device: str, source: str) -> socket.socket:
 
     :raises ServiceError: there is no such namespace or device, or no descriptor left
     """
-    try:
+    with _as_service_errors(f"a VRRP socket on {device} in {namespace}"), contextlib.ExitStack() as stack:
         with netns.entered(namespace):
             interface = socket.if_nametoindex(device)
-            vrrp = _open(socket.AF_INET, socket.SOCK_RAW, PROTOCOL)
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(vrrp)
-            _prepare(vrrp, device, interface, source)
-            stack.pop_all()
+            vrrp = stack.enter_context(_open(socket.AF_INET, socket.SOCK_RAW, PROTOCOL))
+        _prepare(vrrp, device, interface, source)
+        stack.pop_all()
+    return vrrp
+
+
+@contextlib.contextmanager
+def _as_service_errors(what: str) -> Iterator[None]:
+    """Raise the errors of a block as ServiceError, which names what could not be opened."""
+    try:
+        yield
     except KernelError as exc:
         raise ServiceError(str(exc)) from exc
     except OSError as exc:
-        raise ServiceError(f"cannot open a VRRP socket on {device} in {namespace}: {exc.strerror or exc}") from exc
-    return vrrp
+        raise ServiceError(f"cannot open {what}: {exc.strerror or exc}") from exc
 
 
 def _open(family: int, kind: int, protocol: int) -> socket.socket:
