@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the agent; called by `make install`, which documents the variables:
-#   PREFIX DESTDIR SYSCONFDIR UNITDIR PYTHON EXTRAS   and   PIP_ARGS (more arguments for pip)   PIP_PYTHON (whose pip
-#   to use)
+#   PREFIX DESTDIR SYSCONFDIR UNITDIR PYTHON EXTRAS PAGES_PYTHON   and   PIP_ARGS (more arguments for pip)   PIP_PYTHON
+#   (whose pip to use)
 #
 # The virtual environment is always built beside its final place and then moved there, so a running agent keeps its
 # files until the new ones are complete, and DESTDIR is only a special case: scripts and byte code are rewritten to
@@ -21,6 +21,7 @@ sysusersdir=$prefix/lib/sysusers.d
 home=$prefix/lib/dvr-agent
 staged=$destdir$prefix/lib/.dvr-agent.new
 pip_python=${PIP_PYTHON:-.venv/bin/python}
+pages_python=${PAGES_PYTHON:-.venv/bin/python}
 
 say() { printf '==> %s\n' "$*"; }
 die() { printf 'make install: %s\n' "$*" >&2; exit 1; }
@@ -109,6 +110,21 @@ install_units() {
     install -m 0644 etc/dvr-agent.sysusers "$destdir$sysusersdir/dvr-agent.conf"
 }
 
+# The last character of a manual page's name is its section.
+install_pages() {
+    local share=$destdir$prefix/share page
+    quietly "$pages_python" -m tools.manual "$work/man"
+    quietly "$pages_python" -m tools.completion "$work/completion"
+    for page in "$work"/man/*; do
+        [ "$sysconfdir" = /etc ] || sed -i "s|/etc/dvr\\\\-agent|$sysconfdir/dvr-agent|g" "$page"
+        install -D -m 0644 -t "$share/man/man${page: -1}" "$page"
+    done
+    install -D -m 0644 -t "$share/bash-completion/completions" "$work/completion/bash/dvrctl"
+    install -D -m 0644 -t "$share/zsh/site-functions" "$work/completion/zsh/_dvrctl"
+    install -D -m 0644 -t "$share/fish/vendor_completions.d" "$work/completion/fish/dvrctl.fish"
+    say "$prefix/share/man, completion for bash, zsh and fish"
+}
+
 # The users of the helper processes.  A package made with DESTDIR leaves that to its own scripts, another prefix to you.
 make_users() {
     make_user dvr-metadata "the metadata proxy"
@@ -159,6 +175,7 @@ relocate_venv
 swap_venv
 link_programs
 install_units
+install_pages
 make_users
 install_config
 next_steps

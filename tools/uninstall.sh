@@ -23,4 +23,7 @@ done
 rm -rf "$destdir$prefix/lib/dvr-agent"
 rm -f "$destdir$unitdir"/dvr-{agent,metadata-proxy,vrrp}.service
 rm -f "$destdir$prefix/lib/sysusers.d/dvr-agent.conf"
+share=$destdir$prefix/share
+rm -f "$share"/man/man1/dvrctl.1 "$share"/man/man5/dvr-agent.conf.5 "$share"/man/man8/dvr-{agent,metadata-proxy,vrrp}.8
+rm -f "$share/bash-completion/completions/dvrctl" "$share/zsh/site-functions/_dvrctl" "$share/fish/vendor_completions.d/dvrctl.fish"
 printf '==> removed; kept: %s/dvr-agent, the users dvr-metadata and dvr-vrrp, the state files and the namespaces (dvrctl cleanup removes those)\n' "$sysconfdir"

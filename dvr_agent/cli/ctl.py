@@ -14,52 +14,40 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from dvr_agent import __version__
+from dvr_agent.cli import exit_codes
 from dvr_agent.cli.output import Output, OutputError, complain
 from dvr_agent.errors import DvrError
 
-USAGE_ERROR = 64
-"""Exit code for wrong arguments: EX_USAGE of sysexits.h, since 2 means "there are changes"."""
-INTERRUPTED = 128 + 2
-"""Exit code after SIGINT, as shells report it."""
-PIPE_CLOSED = 128 + 13
-"""Exit code after SIGPIPE."""
-
 Run = Callable[[argparse.Namespace, Output], int]
 
-EPILOG = f"""\
-exit codes:
-  check     0 all documents are good         1 at least one is bad, has objects that are left out, or claims what
-                                               another one claims
-  plan      0 in sync                        1 error, or a bad document
-            2 there are changes, objects of a document are left out, or the newest document of a
-            router cannot be used
-  apply     0 done                           1 error, or not everything was done
-  show      0 shown                          1 error
-  status    0 all in sync                    1 daemon not reachable
-            2 something is pending or degraded, or a document is bad
-  fetch     0 all documents are stored       1 some are bad, or the server did not answer
-  cleanup   0 done, or nothing to do         1 refused or failed
-  handover  0 done, or nothing to do         1 refused, failed, or timed out
-  wants-metadata
-            0 dvr-metadata-proxy is needed   1 it is not, or the configuration is wrong
-  demo      0 every step worked              1 a step failed
-  any       {USAGE_ERROR} wrong arguments   {INTERRUPTED} interrupted   {PIPE_CLOSED} output closed (| head)
-
-Errors are single lines on stderr. There is no colour when piped, or with NO_COLOR set.
-All but check and demo need root. check, plan, show and status never change anything.
-
-examples:
+EXAMPLES = """\
   dvrctl check /etc/dvr-agent/routers/*.json
   dvrctl plan                               what the daemon would change now
   dvrctl -o json plan new.json | jq .total  what this document would change
-  dvrctl show rules qrouter-<uuid>          rules of dvr-agent (iptables-save shows none)
-  dvrctl cleanup --all --dry-run            all objects of dvr-agent on this host
+  dvrctl show rules qrouter-<uuid>          rules of dvr-agent (iptables-save
+                                            shows none)
+  dvrctl cleanup --all --dry-run            objects of dvr-agent on this host
 """
+EPILOG = f"""\
+{exit_codes.of_all()}
+
+Errors are single lines on stderr. There is no colour when piped, or with
+NO_COLOR set. check, plan, show and status never change anything.
+
+examples:
+{EXAMPLES}"""
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(exit_codes.USAGE_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+class _Help(argparse.HelpFormatter):
+    """Wraps the description, and prints the epilog, which begins with the exit codes, as it is."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("exit codes") else super()._fill_text(text, width, indent)
 
 
 class _Config(argparse.Action):
@@ -75,7 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="dvrctl",
         description="Show, check and change the kernel objects that dvr-agent makes for router documents on this host.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
         allow_abbrev=False,
     )
     parser.set_defaults(config=[])
@@ -97,7 +85,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_document_verbs(verbs: Any) -> None:
-    check = _verb(verbs, "check", "validate router documents; nothing else is read", "check:run")
+    check = _verb(verbs, "check", "validate router documents; nothing else is read", "check:run", root=False)
     check.add_argument("files", nargs="+", metavar="FILE", help="router document; - is standard input")
     plan = _verb(
         verbs,
@@ -196,6 +184,7 @@ def _add_wants_metadata(verbs: Any) -> None:
         "print whether dvr-metadata-proxy is needed, for the condition of its unit",
         "wants_metadata:run",
         "Needed if enable_metadata_proxy is true; its default is true where the source is neutron.",
+        root=False,
     )
 
 
@@ -207,20 +196,30 @@ def _add_demo(verbs: Any) -> None:
         "demo:run",
         "In private network and mount namespaces that vanish at the end: this host is not touched. Starts the real "
         "daemon on a router document, and sends packets east-west, by floating IPs and by SNAT.",
+        root=False,
     )
 
 
-def _verb(verbs: Any, name: str, text: str, run: str | None, more: str = "") -> Any:
+def _verb(verbs: Any, name: str, text: str, run: str | None, more: str = "", root: bool = True) -> Any:
     """Add a verb.
 
     :param text: help text in the list of verbs, and first sentence of the verb's own help
     :param run: ``module:function`` below ``dvr_agent.cli``; None for a verb that only has verbs of its own
     :param more: further sentences of the verb's own help
+    :param root: the verb needs root, and says so at once to anybody else
     """
-    parser = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}. {more}", allow_abbrev=False)
+    needs = f" Needs {'root' if root else 'no root'}." if run else ""
+    parser = verbs.add_parser(
+        name,
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}. {more}".rstrip() + needs,
+        epilog=exit_codes.of_verb(name),
+        formatter_class=_Help,
+        allow_abbrev=False,
+    )
     parser.add_argument("-o", "--output", choices=("table", "json"), default=argparse.SUPPRESS, help="default: table")
     if run:
-        parser.set_defaults(run=run)
+        parser.set_defaults(run=run, needs_root=root)
     return parser
 
 
@@ -263,6 +262,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         args = make_parser().parse_args(argv)
+        if args.needs_root and os.geteuid() != 0:
+            complain(f"{args.verb} needs root: sudo dvrctl {args.verb} …")
+            return exit_codes.NEEDS_ROOT
         module, _, function = args.run.partition(":")
         run: Run = getattr(importlib.import_module(f"dvr_agent.cli.{module}"), function)
         out = Output(args.output == "json")
@@ -280,10 +282,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         _discard_output()
-        return PIPE_CLOSED
+        return exit_codes.PIPE_CLOSED
     except KeyboardInterrupt:
         complain("interrupted")
-        return INTERRUPTED
+        return exit_codes.INTERRUPTED
 
 
 if __name__ == "__main__":
