@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 
 from tools.manual import rst
+
+_OUTPUT = re.compile(r"\[-o [^]]*\]")
 
 
 def synopsis(parser: argparse.ArgumentParser) -> str:
@@ -35,7 +38,7 @@ def verbs(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
 
 def verb(parser: argparse.ArgumentParser) -> str:
     """Return the part about one verb; options that every verb has are not repeated."""
-    usage = parser.format_usage().removeprefix("usage:").replace("[-o {table,json}]", "").split()
+    usage = _OUTPUT.sub("", parser.format_usage().removeprefix("usage:")).split()
     name = usage.index("[-h]") if "[-h]" in usage else len(usage)
     heading = f"{rst.strong(' '.join(usage[:name]))} {rst.plain(' '.join(usage[name + 1 :]))}".strip()
     return rst.subsection(
