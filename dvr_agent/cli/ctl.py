@@ -16,10 +16,13 @@ from typing import Any, NoReturn
 from dvr_agent import __version__
 from dvr_agent.cli import exit_codes
 from dvr_agent.cli.output import Output, OutputError, complain
+from dvr_agent.cli.status_text import STATES
 from dvr_agent.errors import DvrError
 
 Run = Callable[[argparse.Namespace, Output], int]
 
+_SHORTEST_INTERVAL = 0.1
+"""Seconds between two looks at the daemon."""
 ROUTER_HELP = "id or name of the router, or as much of its beginning as is unique"
 
 EXAMPLES = """\
@@ -77,7 +80,8 @@ def make_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
     _add_document_verbs(verbs)
     _add_show(verbs)
-    _verb(verbs, "status", "show the state of the running daemon", "status:run")
+    _add_status(verbs)
+    _add_sync(verbs)
     _add_fetch(verbs)
     _add_cleanup(verbs)
     _add_handover(verbs)
@@ -125,6 +129,49 @@ def _add_show(verbs: Any) -> None:
         "They are in the legacy tables, which iptables-save does not show where it is the nft variant.",
     )
     rules.add_argument("namespace", metavar="NAMESPACE", help="e.g. qrouter-<uuid>")
+
+
+def _add_status(verbs: Any) -> None:
+    status = _verb(
+        verbs,
+        "status",
+        "show the state of the running daemon",
+        "status:run",
+        "The first lines say what it comes to; routers that need attention are listed first.",
+    )
+    status.add_argument(
+        "--only",
+        action="extend",
+        nargs="+",
+        default=[],
+        choices=[state.replace(" ", "-") for state in STATES],
+        metavar="STATE",
+        help=f"list routers in these states only: {', '.join(state.replace(' ', '-') for state in STATES)}",
+    )
+    status.add_argument(
+        "--watch",
+        nargs="?",
+        type=_interval,
+        const=2.0,
+        metavar="SECONDS",
+        help="show it again and again, in place on a terminal, until Ctrl-C; default: every 2 s. The exit code is that "
+        "of the last look. A daemon that is restarted meanwhile is waited for.",
+    )
+
+
+def _add_sync(verbs: Any) -> None:
+    sync = _verb(
+        verbs,
+        "sync",
+        "have the daemon try routers at once, with their newest documents",
+        "sync:run",
+        "Documents are listed again (with Neutron, neutron-server is asked), and each router is compared with the "
+        "kernel, whatever its state; a failed one is not waited for. Prints the state of each router as it ends.",
+    )
+    sync.add_argument("router", nargs="?", metavar="ROUTER", help=f"{ROUTER_HELP}; default: all routers")
+    sync.add_argument(
+        "--timeout", type=_seconds, default=300.0, metavar="SECONDS", help="how long to wait for the end; default: 300"
+    )
 
 
 def _add_fetch(verbs: Any) -> None:
@@ -242,6 +289,10 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
     return seconds
+
+
+def _interval(text: str) -> float:
+    return max(_seconds(text), _SHORTEST_INTERVAL)
 
 
 def _open_missing_streams() -> None:

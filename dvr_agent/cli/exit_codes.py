@@ -45,6 +45,11 @@ VERBS: Mapping[str, Codes] = {
         1: "daemon not reachable",
         2: "something is pending or degraded, or a document is bad",
     },
+    "sync": {
+        0: "all in sync",
+        1: "daemon not reachable, refused, no such router, or not all were tried in time",
+        2: "a router is degraded, or its document is bad",
+    },
     "cleanup": {0: "done, nothing to do, or --dry-run", 1: "refused or failed"},
     "handover": {
         0: "done, nothing to do, or --dry-run",

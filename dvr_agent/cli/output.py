@@ -7,6 +7,7 @@ a terminal, and not where ``NO_COLOR`` (no-color.org) is set.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -33,19 +34,29 @@ class OutputError(DvrError):
 class Output:
     """Standard output in one of two formats.
 
+    :param colour: None: on a terminal, where ``NO_COLOR`` is not set
+    :param one_line: each JSON document is one line
     :ivar json: True for JSON: one call of :meth:`document` writes all of it, and the text methods must not be used
+    :ivar is_terminal: the stream is a terminal that understands control sequences
     """
 
-    def __init__(self, as_json: bool, stream: IO[str] | None = None) -> None:
+    def __init__(
+        self, as_json: bool, stream: IO[str] | None = None, colour: bool | None = None, one_line: bool = False
+    ) -> None:
         self.json = as_json
         self._stream = stream or sys.stdout
-        self._colour = (
-            self._stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
-        )
+        self._indent = None if one_line else 2
+        self.is_terminal = self._stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self.is_coloured = self.is_terminal and not os.environ.get("NO_COLOR") if colour is None else colour
+
+    @property
+    def written(self) -> str:
+        """What was written to a stream in memory (io.StringIO)."""
+        return self._stream.getvalue() if isinstance(self._stream, io.StringIO) else ""
 
     def document(self, value: Any) -> None:
         """Write one JSON document."""
-        self._write(json.dumps(value, indent=2, ensure_ascii=True) + "\n")
+        self._write(json.dumps(value, indent=self._indent, ensure_ascii=True) + "\n")
 
     def line(self, text: str = "", colour: str = "") -> None:
         """Write one line; a leading sign ``+``, ``-`` or ``~`` (after the indentation) gives the line its colour."""
@@ -54,6 +65,10 @@ class Output:
         if not colour and sign[1:] == " ":
             colour = SIGNS.get(sign[0], "")
         self._write(self._painted(text, colour) + "\n")
+
+    def text(self, text: str) -> None:
+        """Write a text of several lines as it is, e.g. a drawing that another program reads."""
+        self._write(text)
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[object]], indent: str = "") -> None:
         """Write a table with columns as wide as their widest cell; an empty value is a dash."""
@@ -77,7 +92,7 @@ class Output:
             self._stream.write(text)
 
     def _painted(self, text: str, colour: str) -> str:
-        return f"\x1b[{colour}m{text}\x1b[0m" if colour and self._colour else text
+        return f"\x1b[{colour}m{text}\x1b[0m" if colour and self.is_coloured else text
 
 
 @contextlib.contextmanager

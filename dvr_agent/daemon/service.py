@@ -48,6 +48,7 @@ from dvr_agent.daemon.status import DaemonStatus
 from dvr_agent.daemon.systemd import SystemdReports
 from dvr_agent.daemon.table_lock import TableLock
 from dvr_agent.daemon.watches import Layer2Watch, ServiceWatch
+from dvr_agent.daemon.work_queue import Priority
 from dvr_agent.daemon.worker import WorkerThread
 from dvr_agent.lock import AgentLock
 from dvr_agent.notify import Notifier
@@ -58,6 +59,8 @@ STOP_SECONDS = 10.0
 """Time that a stop waits for the running job."""
 SWITCH_SECONDS = 0.001
 """Time that the worker thread may keep the interpreter while the hub wants it (sys.setswitchinterval)."""
+
+_NOT_STARTED = "the agent has not read kernel and state files yet"
 
 OpenParts = Callable[[Settings], Parts]
 
@@ -93,7 +96,8 @@ class Service:
         daemon = settings.daemon
         self._ended = eventlet_shim.GreenEvent()
         self._worker = worker = WorkerThread()
-        schedule, self._counters = Schedule(daemon.retry), DaemonCounters()
+        self._schedule = schedule = Schedule(daemon.retry)
+        self._counters = DaemonCounters()
         self._listing = listing = RouterListing()
         self._start = Start(parts.reconciler, worker, daemon.retry)
         self._state_files = StateFiles(parts.reconciler, worker)
@@ -119,7 +123,7 @@ class Service:
             self._reader, sweep, self._resync, self._dispatcher, self._state_files, self._counters, fights,
             lock, hindrances,
         )  # fmt: skip
-        resources = admin_resources.make_table(self._status, self._request_resync)
+        resources = admin_resources.make_table(self._status, self._request_resync, self._sync_router)
         self._admin = AdminServer(daemon.admin_socket, resources)
         self._notifier = Notifier()
         self._systemd = SystemdReports(self._notifier, self._status, self._resync, daemon.ready_timeout)
@@ -165,10 +169,19 @@ class Service:
     def _request_resync(self) -> int | str:
         """Rescan and begin a resync, for the admin socket; returns the number of routers, or why it cannot be done."""
         if not self._start.done.is_set():
-            return "the agent has not read kernel and state files yet"
+            return _NOT_STARTED
         if not self._reader.rescan():
             return self._listing.error
         return self._resync.begin()
+
+    def _sync_router(self, router_id: str) -> str:
+        """Fetch a router's document again and queue the router; returns why it cannot be done, or nothing."""
+        if not self._start.done.is_set():
+            return _NOT_STARTED
+        if not self._reader.fetch_again(router_id):
+            return self._listing.error
+        self._schedule.requeue(router_id, Priority.RETRY)
+        return ""
 
     def _stop(self) -> None:
         self._ended.set(0)
