@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from dvr_agent import __version__
 from dvr_agent.cli import exit_codes
-from dvr_agent.cli.output import Output, OutputError, complain
+from dvr_agent.cli.output import Output, OutputError, UsageError, complain
 from dvr_agent.cli.status_text import STATES
 from dvr_agent.errors import DvrError
 
@@ -91,8 +91,19 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_document_verbs(verbs: Any) -> None:
-    check = _verb(verbs, "check", "validate router documents; nothing else is read", "check:run", root=False)
-    check.add_argument("files", nargs="+", metavar="FILE", help="router document; - is standard input")
+    check = _verb(
+        verbs,
+        "check",
+        "validate router documents, or with --config the configuration",
+        "check:run",
+        "Nothing else is read. --config checks the files that --config-file and --config-dir name (before the verb), "
+        "or the FILEs given: values, unknown groups and options, options without effect.",
+        root=False,
+    )
+    check.add_argument("--config", action="store_true", dest="check_config", help="check configuration files")
+    check.add_argument(
+        "files", nargs="*", metavar="FILE", help="router document, - is standard input; or configuration file"
+    )
     plan = _verb(
         verbs,
         "plan",
@@ -307,6 +318,18 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _run(args: argparse.Namespace) -> int:
+    if args.needs_root and os.geteuid() != 0:
+        complain(f"{args.verb} needs root: sudo dvrctl {args.verb} …")
+        return exit_codes.NEEDS_ROOT
+    module, _, function = args.run.partition(":")
+    run: Run = getattr(importlib.import_module(f"dvr_agent.cli.{module}"), function)
+    out = Output(args.output == "json")
+    code = run(args, out)
+    out.flush()
+    return code
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run dvrctl with these arguments (default: those of the process); returns the exit code."""
     _open_missing_streams()
@@ -314,16 +337,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        args = make_parser().parse_args(argv)
-        if args.needs_root and os.geteuid() != 0:
-            complain(f"{args.verb} needs root: sudo dvrctl {args.verb} …")
-            return exit_codes.NEEDS_ROOT
-        module, _, function = args.run.partition(":")
-        run: Run = getattr(importlib.import_module(f"dvr_agent.cli.{module}"), function)
-        out = Output(args.output == "json")
-        code = run(args, out)
-        out.flush()
-        return code
+        return _run(make_parser().parse_args(argv))
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else 0
     except OutputError as exc:
@@ -332,7 +346,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except DvrError as exc:
         complain(str(exc))
-        return 1
+        return exit_codes.USAGE_ERROR if isinstance(exc, UsageError) else 1
     except BrokenPipeError:
         _discard_output()
         return exit_codes.PIPE_CLOSED

@@ -53,12 +53,14 @@ class Documents:
         return {router.id: router.name for _, router in self.good}
 
 
-def load_config(args: argparse.Namespace) -> cfg.ConfigOpts:
+def load_config(args: argparse.Namespace, required: bool = True) -> cfg.ConfigOpts:
     """Load the configuration that the command line names; warnings of libraries go to stderr.
 
+    :param required: False for a verb that an ordinary user may use: the default files, which may be root's only, are
+        left out if they cannot be read
     :raises ConfigError: the configuration cannot be used
     """
-    conf = config.load(args.config, prog="dvrctl")
+    conf = config.load(args.config, prog="dvrctl", readable_only=not required)
     level = logging.DEBUG if conf.debug else logging.WARNING
     logging.basicConfig(level=level, format="dvrctl: %(message)s", stream=sys.stderr)
     return conf

@@ -27,6 +27,10 @@ def harmless(text: str) -> str:
     return text.translate(_CONTROL)
 
 
+class UsageError(DvrError):
+    """Arguments do not go together, as the parser of the command line cannot tell."""
+
+
 class OutputError(DvrError):
     """The output cannot be written, e.g. because the disk is full."""
 

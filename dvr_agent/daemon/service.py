@@ -20,7 +20,7 @@ from functools import partial
 
 from oslo_config import cfg
 
-from dvr_agent import __version__, config, l3_agent_options, stale_files
+from dvr_agent import __version__, config, config_check, l3_agent_options, stale_files
 from dvr_agent.config import Settings
 from dvr_agent.daemon import admin_resources, eventlet_shim, guru_meditation
 from dvr_agent.daemon.admin import AdminServer
@@ -74,6 +74,8 @@ def run(conf: cfg.ConfigOpts, open_parts: OpenParts) -> int:
     :raises KernelError: this kernel lacks a function that the agent needs
     """
     settings = config.make_settings(conf)
+    for finding in config_check.find_unknown(settings.files):
+        LOG.warning("%s", finding)
     if settings.source.kind == "neutron":
         check_no_l3_agent()
         l3_agent_options.log_ignored(settings.files)
