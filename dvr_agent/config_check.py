@@ -128,7 +128,8 @@ def is_neutrons(path: Path, text: FileText) -> bool:
 
 def _unreadable(files: Iterable[Path]) -> Iterator[Finding]:
     for path in files:
-        reason = config_files.unreadable([path])
+        # A pipe can be read once, and here files are read several times.
+        reason = "a pipe: expected a regular file" if path.is_fifo() else config_files.unreadable([path])
         if reason:
             yield Finding(Kind.UNREADABLE, str(path), 0, reason.removeprefix(f"{path}: "))
 

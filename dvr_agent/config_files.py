@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from oslo_config import cfg, iniparser, types
 
-from dvr_agent import __version__
+from dvr_agent import __version__, named_files
 from dvr_agent.errors import ConfigError
 
 PROJECT = "dvr-agent"
@@ -65,6 +65,7 @@ def parse(
     :raises ConfigError: naming the file, and the option with its value
     :raises SystemExit: the command line is wrong, or asks for help or the version
     """
+    _refuse_irregular(files_named(args, default_files, default_dirs))
     stderr = io.StringIO()
     reason, code, current = "", None, None
     try:
@@ -93,6 +94,16 @@ def parse(
     wrong_text = unreadable(files) or bad_line(files)
     reason = wrong_text or bad_value(all_options(conf), files) or bad_reference(current, files) or reason
     raise ConfigError(reason)
+
+
+def _refuse_irregular(files: Iterable[Path]) -> None:
+    """Refuse files whose opening could wait without end: oslo.config opens whatever it is given.
+
+    :raises ConfigError: naming the file
+    """
+    for path in files:
+        if irregular := named_files.why_not_regular(path):
+            raise ConfigError(f"{path}: {irregular}: expected a regular file")
 
 
 def files_of(conf: cfg.ConfigOpts) -> list[Path]:
@@ -168,6 +179,8 @@ def unreadable(files: Iterable[Path]) -> str:
     """Return name and reason of the first file that cannot be read or is no text; empty if there is none."""
     for path in files:
         try:
+            if irregular := named_files.why_not_regular(path):
+                return f"{path}: {irregular}: expected a regular file"
             path.read_text()
         except UnicodeDecodeError as exc:
             return f"{path}: no text: {exc}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import NamedTuple
 
 from oslo_config import cfg
 
-from dvr_agent import config
+from dvr_agent import config, named_files
 from dvr_agent.errors import DocumentError, SourceError
 from dvr_agent.model.parse import parse_document, peek_router_id
 from dvr_agent.model.router import Router
@@ -125,10 +124,7 @@ def _content(path: str, max_size: int) -> bytes:
     :raises DocumentError: the file cannot be read
     """
     try:
-        if path == "-":
-            return sys.stdin.buffer.read(max_size + 1)
-        with open(path, "rb") as file:
-            return file.read(max_size + 1)
+        return named_files.read(path, max_size + 1)
     except (OSError, ValueError) as exc:
-        reason = os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno else str(exc)
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
         raise DocumentError(path, "$", f"unreadable ({reason})", "a readable file") from exc

@@ -126,9 +126,9 @@ def test_unknown_options_and_groups_are_warned_of_and_the_daemon_runs(daemon: Ma
         line.partition(" [-] ")[2] for line in one.out.splitlines() if " WARNING dvr_agent.daemon.service " in line
     ]
     text = one.config.read_text().splitlines()
-    assert lines == [
-        f"{one.config}:{text.index('[bridgee]') + 1}: [bridgee]: unknown group, ignored; did you mean [bridge]?",
-        f"{one.config}:{text.index('audit_intervall = 3') + 1}: [dvr_agent] audit_intervall: unknown option, ignored; "
-        "did you mean audit_interval?",
+    group, option = text.index("[bridgee]") + 1, text.index("audit_intervall = 3") + 1
+    assert [line.removeprefix(f"{one.config}:") for line in lines] == [
+        f"{group}: [bridgee]: unknown group, ignored; did you mean [bridge]?",
+        f"{option}: [dvr_agent] audit_intervall: unknown option, ignored; did you mean audit_interval?",
     ]
     assert "sesame" not in one.out + one.err
