@@ -86,6 +86,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_cleanup(verbs)
     _add_handover(verbs)
     _add_wants_metadata(verbs)
+    _add_schema(verbs)
     _add_demo(verbs)
     return parser
 
@@ -246,6 +247,18 @@ def _add_wants_metadata(verbs: Any) -> None:
         "Needed if enable_metadata_proxy is true; its default is true where the source is neutron.",
         root=False,
     )
+
+
+def _add_schema(verbs: Any) -> None:
+    schema = _verb(
+        verbs,
+        "schema",
+        "print the JSON Schema of a verb's JSON output",
+        "schema:run",
+        "Without VERB: the names of all. Keys are only ever added to an output.",
+        root=False,
+    )
+    schema.add_argument("name", nargs="*", metavar="VERB", help="e.g. plan, show fips, check-config, status")
 
 
 def _add_demo(verbs: Any) -> None:

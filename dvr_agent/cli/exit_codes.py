@@ -56,6 +56,7 @@ VERBS: Mapping[str, Codes] = {
         1: "refused, failed, or neutron-l3-agent was not ready in time",
     },
     "wants-metadata": {0: "dvr-metadata-proxy is needed", 1: "it is not, or the configuration is wrong"},
+    "schema": {0: "printed", 1: "error"},
     "demo": {0: "every step worked", 1: "a step failed"},
 }
 """Verb → exit code → meaning.  0, 1 and 2 mean the same kind of thing for each: fine, failed, look at the output."""

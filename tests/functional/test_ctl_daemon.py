@@ -215,20 +215,6 @@ def test_sync_finds_that_the_document_of_a_router_is_gone(three: Daemon) -> None
     assert "no router begins with" in gone.stderr
 
 
-def test_sync_gives_up_after_its_time(daemon: MakeDaemon) -> None:
-    one = daemon()
-    one.write(1, "sleep=2")
-    one.start()
-    done = run_ctl(one.config, "sync", router_id(1), "--timeout", "0.2")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.splitlines() == [
-        f"dvrctl: not ended within 0.2 s: 1 router not tried yet: {router_id(1)}; the daemon goes on"
-    ]
-    busy = run_ctl(one.config, "sync", "--timeout", "0.2")
-    assert busy.returncode == 1
-    assert busy.stderr == f"dvrctl: dvr-agent at {one.socket} does not answer within 1 s\n"
-
-
 def test_sync_without_a_daemon_is_one_line(daemon: MakeDaemon) -> None:
     one = daemon()
     done = run_ctl(one.config, "sync")

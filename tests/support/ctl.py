@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import lab
+from tests.support.json_outputs import hold_output
 from tests.support.recorded_documents import DOCUMENTS
 
 TWO_VMS = DOCUMENTS / "b2_dvr_snat_node_with_vms-compute1.json"
@@ -18,8 +19,8 @@ TWO_VMS = DOCUMENTS / "b2_dvr_snat_node_with_vms-compute1.json"
 
 
 def run_ctl(config: Path, *words: object, text: str | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run dvrctl with a configuration file, as a process of its own."""
-    return subprocess.run(
+    """Run dvrctl with a configuration file, as a process of its own; what it prints as JSON is held to its schema."""
+    done = subprocess.run(
         ctl_command(config, *words),
         input=text,
         capture_output=True,
@@ -28,6 +29,9 @@ def run_ctl(config: Path, *words: object, text: str | None = None, **environ: st
         check=False,
         env={**os.environ, **environ},
     )
+    if done.stdout and "json" in words:
+        hold_output(words, done.stdout)
+    return done
 
 
 def ctl_command(config: Path, *words: object) -> list[str]:

@@ -6,6 +6,7 @@ The pages and scripts are made as ``make man completion`` makes them, and read b
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import pty
 import re
@@ -15,11 +16,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 
-from dvr_agent.cli import ctl, exit_codes
+from dvr_agent.cli import ctl, exit_codes, schemas
+from tests.support.json_outputs import hold_output
 from tests.support.requirements import require
-from tools import dvrctl_page
+from tools import dvrctl_page, json_schemas
 from tools.completion.arguments import kind, parsers
 from tools.manual.pages import all_pages
 
@@ -113,7 +116,7 @@ def test_a_verb_that_needs_root_says_so_before_anything_else(
 
 
 def test_verbs_without_root_are_those_that_the_manual_names() -> None:
-    named = {"check", "demo", "wants-metadata"}
+    named = {"check", "schema", "demo", "wants-metadata"}
     assert {verb for verb, root in runnable() if not root} == named
 
 
@@ -208,4 +211,45 @@ def test_arguments_that_name_files_routers_and_namespaces_are_completed() -> Non
         for action in parser._actions
         if action.nargs != 0 and not action.choices and kind(action) is None
     }
-    assert {metavar for _, metavar in values} <= {"SECONDS"}
+    assert {metavar for _, metavar in values} <= {"SECONDS", "VERB"}
+
+
+# -- schemas of the JSON output
+
+
+def test_each_output_has_its_schema_and_the_published_files_are_fresh() -> None:
+    runnable_verbs = {verb for verb, _ in runnable()} - {"schema"}
+    assert runnable_verbs <= schemas.SCHEMAS.keys()
+    assert json_schemas.stale() == [], "tools/json_schemas.py"
+    for name in schemas.SCHEMAS:
+        jsonschema.Draft202012Validator.check_schema(schemas.schema(name))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"metadata": True}, ""),
+        ({}, "'metadata' is a required property"),
+        ({"metadata": "yes"}, "$.metadata: 'yes' is not of type 'boolean'"),
+        ({"metadata": True, "more": 1}, "'more' was unexpected"),
+    ],
+)
+def test_an_output_that_is_not_as_its_schema_says_fails_a_test(value: object, said: str) -> None:
+    if not said:
+        hold_output(["-o", "json", "wants-metadata"], json.dumps(value))
+        return
+    with pytest.raises(AssertionError, match=re.escape(said)):
+        hold_output(["wants-metadata", "-o", "json"], json.dumps(value))
+
+
+def test_readers_may_meet_keys_that_the_published_schema_does_not_list() -> None:
+    jsonschema.validate({"metadata": True, "more": 1}, schemas.schema("wants-metadata"))
+
+
+def test_schema_is_printed_by_the_name_of_the_verb_or_of_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["show", "fips"], ["show-fips"]):
+        assert ctl.main(["schema", *words]) == 0
+        assert json.loads(capsys.readouterr().out) == schemas.schema("show fips")
+    assert ctl.main(["schema"]) == 0
+    assert "check --config" in capsys.readouterr().out
+    assert ctl.main(["schema", "nonsense"]) == 64
