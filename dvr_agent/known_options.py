@@ -52,14 +52,16 @@ class KnownOptions:
 
     def has_group(self, group: str) -> bool:
         """Return True for a group that something here reads, or neutron-l3-agent does."""
-        known = group in self._groups or group in l3_agent_options.IGNORED_GROUPS
-        return known or group.startswith(LIBRARY_PREFIX)
+        known = group in self._groups or group in l3_agent_options.IGNORED_GROUPS or group.startswith(LIBRARY_PREFIX)
+        return known or any(group == old for old, _ in self._deprecated)
 
     def has_option(self, group: str, option: str) -> bool:
         """Return True for an option that something here reads; also by a deprecated name."""
+        if (group, option) in self._deprecated:
+            return True
         if group not in self._own and not (self._whole and group in self._groups):
             return group.startswith(LIBRARY_PREFIX)
-        return option in self._groups[group] or (group, option) in self._deprecated
+        return option in self._groups[group]
 
     def successor(self, group: str, option: str) -> str:
         """Return the name that replaces a deprecated one, ``[group] option``; empty for any other."""

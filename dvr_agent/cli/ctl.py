@@ -178,7 +178,7 @@ def _add_sync(verbs: Any) -> None:
         "have the daemon try routers at once, with their newest documents",
         "sync:run",
         "Documents are listed again (with Neutron, neutron-server is asked), and each router is compared with the "
-        "kernel, whatever its state; a failed one is not waited for. Prints the state of each router as it ends.",
+        "kernel, whatever its state: a failed one is not left to its next retry. Prints each router as it ends.",
     )
     sync.add_argument("router", nargs="?", metavar="ROUTER", help=f"{ROUTER_HELP}; default: all routers")
     sync.add_argument(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from dvr_agent.cli.admin_client import UnreachableError, ask
+from dvr_agent.cli.admin_client import RefusedByDaemonError, UnreachableError, ask
 from dvr_agent.cli.inputs import load_config
 from dvr_agent.cli.output import RED, Output
 from dvr_agent.cli.status_text import is_fine, show
@@ -55,7 +55,7 @@ class _Look:
         """Print the status, or that the daemon does not answer: it may be restarted while somebody looks on."""
         try:
             return self.once(out)
-        except UnreachableError as exc:
+        except (UnreachableError, RefusedByDaemonError) as exc:
             if out.json:
                 out.document({"state": "unreachable", "error": str(exc)})
             else:

@@ -10,9 +10,10 @@ import os
 import pty
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import pytest
 
@@ -20,9 +21,12 @@ from dvr_agent.cli.status_text import STATES
 from dvr_agent.daemon.job_result import RouterState
 from tests.support.ctl import ctl_command, run_ctl
 from tests.support.daemon_lab import Daemon, router_id
+from tests.support.json_outputs import hold_output
 from tests.support.scripted_daemon import MakeDaemon, calls
 from tests.support.waiting import wait_for
 
+LOOKS = 2000
+"""Looks at the daemon, ten a second at most."""
 ENDS = 20
 """Seconds; a process that has not ended by then hangs."""
 
@@ -49,6 +53,17 @@ def blocks(stream: IO[str]) -> Iterator[list[str]]:
             yield block[:-1]
             block = []
         block.append(line.rstrip("\n"))
+
+
+T = TypeVar("T")
+
+
+def first(found: Iterable[T], wanted: Callable[[T], bool]) -> T:
+    """The first of many looks that is as wanted."""
+    for one in islice(found, LOOKS):
+        if wanted(one):
+            return one
+    raise AssertionError(f"none of {LOOKS} looks is as wanted")
 
 
 # -- status
@@ -94,12 +109,10 @@ def test_a_piped_watch_survives_a_restart_of_the_daemon_and_ends_by_ctrl_c(three
         found = blocks(process.stdout)
         assert next(found)[2] == "state        degraded"
         three.stop()
-        while "is not reachable" not in (block := next(found))[1]:
-            pass
-        assert block[2].startswith("last state   degraded at ")
+        away = first(found, lambda block: "is not reachable" in block[1])
+        assert away[2].startswith("last state   degraded at ")
         three.start()
-        while "dvr-agent 0" not in next(found)[1]:
-            pass
+        first(found, lambda block: "dvr-agent 0" in block[1])
         process.send_signal(signal.SIGINT)
         assert process.stderr.read() == ""
         assert process.wait(ENDS) == 2
@@ -111,8 +124,8 @@ def test_a_watch_in_json_is_a_line_for_each_look(three: Daemon) -> None:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["state"] == "degraded"
         three.stop()
-        while json.loads(process.stdout.readline())["state"] != "unreachable":
-            pass
+        line = first(process.stdout, lambda text: json.loads(text)["state"] == "unreachable")
+        hold_output(["-o", "json", "status", "--watch"], line)
         process.send_signal(signal.SIGINT)
         assert process.wait(ENDS) == 1
 

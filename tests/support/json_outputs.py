@@ -25,6 +25,7 @@ def hold_output(words: Sequence[object], printed: str) -> None:
         return
     name = f"{args.verb} {args.thing}" if args.verb == "show" else args.verb
     name = f"{name} --config" if getattr(args, "check_config", False) else name
+    name = f"{name} --watch" if getattr(args, "watch", None) else name
     for value in _documents(printed):
         hold(name, value)
 

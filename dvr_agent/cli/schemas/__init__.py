@@ -27,6 +27,7 @@ SCHEMAS: Mapping[str, tuple[str, Schema]] = {
     "show fips": ("floating IPs, where they belong, and the namespaces that have them", host.FLOATING_IPS),
     "show rules": ("packet filter rules of dvr-agent in a namespace", host.RULES),
     "status": ("state of the daemon; also the answer to GET /status on the admin socket", daemon.STATUS),
+    "status --watch": ("each line: the state of the daemon, or that it does not answer", daemon.WATCH),
     "router": ("state of one router: the answer to GET /routers/<id> on the admin socket", daemon.ROUTER),
     "sync": ("routers that were tried at once", daemon.SYNC),
     "fetch": ("documents that were fetched from neutron-server", documents.FETCH),

@@ -9,6 +9,7 @@ from dvr_agent.cli.schemas.parts import (
     TEXT,
     TIME,
     UUID,
+    Schema,
     described,
     list_of,
     map_of,
@@ -99,6 +100,8 @@ STATUS = obj(
         "routers": list_of(ROUTER),
     }
 )
+UNREACHABLE = obj({"state": one_of("unreachable"), "error": TEXT})
+WATCH: Schema = {"anyOf": [STATUS, UNREACHABLE]}
 _GONE = obj({"id": UUID, "name": TEXT, "state": one_of("removed"), "reason": TEXT})
 SYNC = obj(
     {
