@@ -59,7 +59,8 @@ VERBS: Mapping[str, Codes] = {
     "schema": {0: "printed", 1: "error"},
     "demo": {0: "every step worked", 1: "a step failed"},
 }
-"""Verb → exit code → meaning.  0, 1 and 2 mean the same kind of thing for each: fine, failed, look at the output."""
+"""Verb → exit code → meaning.  0, 1 and 2 mean the same kind of thing for each: fine, failed, look at the output; a
+verb may have more."""
 
 ANY: Codes = {
     1: "a configuration that cannot be used",
@@ -95,9 +96,9 @@ def of_all() -> str:
 def markdown() -> str:
     """Return the exit codes of all verbs as a table in Markdown, and the common ones as a sentence."""
     lines = ["| verb | 0 | 1 | 2 |", "|---|---|---|---|"]
-    lines += [
-        f"| `{verb}` | {' | '.join(codes.get(code, '') for code in (0, 1, 2))} |" for verb, codes in VERBS.items()
-    ]
+    for verb, codes in VERBS.items():
+        more = "".join(f"; **{code}** {text}" for code, text in codes.items() if code > 2)
+        lines.append(f"| `{verb}` | {' | '.join(codes.get(code, '') for code in (0, 1, 2))}{more} |")
     common = "; ".join(f"{code} {text}" for code, text in ANY.items())
     text = "\n".join([*lines, "", *textwrap.wrap(f"Any verb: {common}.", 120)]) + "\n"
     return _OPTION.sub(r"`\1`", text)
