@@ -15,11 +15,15 @@ TIMEOUT = 10.0
 
 
 class UnreachableError(DvrError):
-    """The daemon does not answer."""
+    """The daemon gives no answer that can be used."""
 
 
-class RefusedByDaemonError(DvrError):
+class RefusedByDaemonError(UnreachableError):
     """The daemon answers that it cannot do now what it was asked for."""
+
+
+class UnknownResourceError(RefusedByDaemonError):
+    """The daemon is of a version that does not have the resource, or there is no such object."""
 
 
 def ask(path: str, resource: str, method: str = "GET", timeout: float = TIMEOUT) -> dict[str, Any]:
@@ -27,16 +31,17 @@ def ask(path: str, resource: str, method: str = "GET", timeout: float = TIMEOUT)
 
     :param path: of the socket
     :param timeout: seconds within which the whole answer must come
-    :raises RefusedByDaemonError: it answers with an error
+    :raises RefusedByDaemonError: it answers with an error; of what it does not have, UnknownResourceError
     :raises UnreachableError: no answer, or an answer that is not JSON
     """
-    connection = _UnixConnection(path, timeout)
+    connection = UnixConnection(path, timeout)
     try:
         connection.request(method, resource)
         response = connection.getresponse()
         answer = json.loads(response.read())
         if response.status >= http.client.BAD_REQUEST:
-            raise RefusedByDaemonError(f"the daemon answered {response.status} {response.reason}: {answer['error']}")
+            kind = UnknownResourceError if response.status == http.client.NOT_FOUND else RefusedByDaemonError
+            raise kind(f"the daemon answered {response.status} {response.reason}: {answer['error']}")
     except TimeoutError as exc:
         raise UnreachableError(f"dvr-agent at {path} does not answer within {timeout:g} s") from exc
     except OSError as exc:
@@ -51,14 +56,18 @@ def ask(path: str, resource: str, method: str = "GET", timeout: float = TIMEOUT)
     return answer
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket.
 
-    def __init__(self, path: str, timeout: float) -> None:
+    :param timeout: seconds
+    """
+
+    def __init__(self, path: str, timeout: float = TIMEOUT) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
+        """Connect."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)

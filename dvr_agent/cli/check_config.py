@@ -8,8 +8,8 @@ from pathlib import Path
 
 from dvr_agent import config, config_files
 from dvr_agent.cli.output import GREEN, RED, YELLOW, Output
-from dvr_agent.cli.status_text import counted
 from dvr_agent.config_check import Finding, check
+from dvr_agent.plural import count
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
@@ -58,4 +58,4 @@ def _show(out: Output, files: Sequence[Path], found: Sequence[Finding]) -> None:
     if not files:
         out.line("no configuration file: all options have their defaults")
     errors = sum(one.kind.is_error for one in found)
-    out.line(f"{counted(len(files), 'file')}: {counted(errors, 'error')}, {counted(len(found) - errors, 'note')}")
+    out.line(f"{count(len(files), 'file')}: {count(errors, 'error')}, {count(len(found) - errors, 'note')}")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from dvr_agent.cli.admin_client import RefusedByDaemonError, UnreachableError, ask
+from dvr_agent.cli.admin_client import UnixConnection, UnknownResourceError, UnreachableError, ask
 from dvr_agent.cli.inputs import load_config
 from dvr_agent.cli.output import RED, Output
-from dvr_agent.cli.status_text import is_fine, show
+from dvr_agent.cli.status_text import FINE, IN_SYNC, is_fine, show
 from dvr_agent.cli.watch import clock, watch
 
-__all__ = ["UnreachableError", "ask", "is_fine", "run"]
+__all__ = ["FINE", "IN_SYNC", "UnixConnection", "UnknownResourceError", "UnreachableError", "ask", "is_fine", "run"]
 
 UNREACHABLE = 1
 
@@ -55,7 +55,7 @@ class _Look:
         """Print the status, or that the daemon does not answer: it may be restarted while somebody looks on."""
         try:
             return self.once(out)
-        except (UnreachableError, RefusedByDaemonError) as exc:
+        except UnreachableError as exc:
             if out.json:
                 out.document({"state": "unreachable", "error": str(exc)})
             else:

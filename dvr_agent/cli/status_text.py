@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from dvr_agent.cli.output import BOLD, GREEN, RED, YELLOW, Output
+from dvr_agent.plural import count
 
 IN_SYNC = "in sync"
 FINE = (IN_SYNC, "not supported", "admin down")
@@ -70,7 +71,7 @@ def _fight(fight: Mapping[str, Any]) -> str:
 def _source(source: Mapping[str, Any]) -> str:
     where = " ".join(str(source[key]) for key in ("source", "path") if source.get(key))
     text = f"{where}: {source.get('error') or source.get('state') or 'ok'}"
-    text += f"; {counted(source['documents'], 'document')}" if "documents" in source else ""
+    text += f"; {count(source['documents'], 'document')}" if "documents" in source else ""
     return text + (f"; {source['incomplete']}" if source.get("incomplete") else "")
 
 
@@ -96,15 +97,10 @@ _WAITING = {"statuses_not_sent": "floating IP statuses not sent yet", "pending":
 def _service(service: Mapping[str, Any]) -> str:
     """Return the state of one service as text; empty if it serves no router and has no trouble."""
     number, trouble = service.get("routers") or 0, service.get("trouble")
-    routers = counted(number, "router")
+    routers = count(number, "router")
     if trouble:
         return f"{trouble} (for {_ago(service.get('since')).removesuffix(' ago')}; {routers})"
     return routers if number else ""
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, ``1 router`` or ``2 routers``."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _ago(when: float | None) -> str:

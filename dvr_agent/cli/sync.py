@@ -16,9 +16,10 @@ from typing import Any
 from dvr_agent.cli.admin_client import ask
 from dvr_agent.cli.inputs import load_config
 from dvr_agent.cli.output import Output, harmless
-from dvr_agent.cli.status_text import FINE, colour, counted, counts, is_fine
+from dvr_agent.cli.status_text import FINE, colour, counts, is_fine
 from dvr_agent.cli.subjects import find_router
 from dvr_agent.errors import DvrError
+from dvr_agent.plural import count
 
 PAUSE = 0.3
 """Seconds between two looks."""
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if out.json:
         out.document({"routers": ended, "waiting": follower.waiting, "state": status.get("state")})
     elif follower.is_over(status):
-        out.line(f"{counted(len(ended), 'router')}: {counts(_states(ended))}" if ended else "no routers")
+        out.line(f"{count(len(ended), 'router')}: {counts(_states(ended))}" if ended else "no routers")
     if not follower.is_over(status):
         raise NotEndedError(f"not ended within {args.timeout:g} s: {_open(follower, status)}; the daemon goes on")
     if only:
@@ -142,7 +143,7 @@ def _open(follower: _Follower, status: Mapping[str, Any]) -> str:
     more = " and others" if len(follower.waiting) > 1 else ""
     if not follower.waiting:
         return "the sweep of stale objects is not over"
-    return f"{counted(len(follower.waiting), 'router')} not tried yet: {follower.waiting[0]}{more}"
+    return f"{count(len(follower.waiting), 'router')} not tried yet: {follower.waiting[0]}{more}"
 
 
 class _ProgressLine:
