@@ -155,6 +155,13 @@ def _short(table: int) -> int:
     return table if table < 256 else RT_TABLE_UNSPEC
 
 
+def decode_protocol(data: Data) -> str:
+    """Return the protocol of a route, ``zebra`` or a number; empty for one that names no program."""
+    number = data[_proto]
+    names_one = number not in (PROTO_UNSPEC, PROTO_KERNEL, *OURS)
+    return str(rt_proto.get(number, number)) if names_one else ""
+
+
 def _body(route: Route, indexes: Mapping[str, int], protocol: int) -> bytes:
     family, dst, length = split_cidr(route.dst)
     hops = route.hops

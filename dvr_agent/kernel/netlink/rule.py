@@ -66,6 +66,14 @@ def decode_rules(messages: Iterable[Data]) -> Iterable[Rule]:
             yield rule
 
 
+def decode_protocol(data: Data) -> str:
+    """Return the protocol of a rule, ``zebra`` or a number; empty for one that names no program."""
+    at = positions(data, _BODY).get(_PROTOCOL, 0)
+    number = data[at] if at else 0
+    names_one = number not in (rt_proto["unspec"], rt_proto["kernel"], rt_proto["boot"], rt_proto["static"])
+    return str(rt_proto.get(number, number)) if names_one else ""
+
+
 def _body(rule: Rule) -> bytes:
     length = 0
     attributes = _priority(rule.priority) + _table(rule.table)
