@@ -22,7 +22,7 @@ from oslo_config import cfg
 
 from dvr_agent import __version__, config, l3_agent_options, stale_files
 from dvr_agent.config import Settings
-from dvr_agent.daemon import eventlet_shim, guru_meditation
+from dvr_agent.daemon import admin_resources, eventlet_shim, guru_meditation
 from dvr_agent.daemon.admin import AdminServer
 from dvr_agent.daemon.announcements import AnnouncementRepeater
 from dvr_agent.daemon.audits import Audits
@@ -126,7 +126,8 @@ class Service:
             self._reader, sweep, self._resync, self._dispatcher, self._state_files, self._counters, fights,
             lock, hindrances,
         )  # fmt: skip
-        self._admin = AdminServer(daemon.admin_socket, self._status, self._request_resync, history.writer)
+        resources = admin_resources.make_table(self._status, self._request_resync)
+        self._admin = AdminServer(daemon.admin_socket, resources)
         self._notifier = Notifier()
         self._systemd = SystemdReports(self._notifier, self._status, self._resync, daemon.ready_timeout)
         self._signals = Signals(self._stop, Reload(conf, self._notifier, self._status).run)
