@@ -35,7 +35,7 @@ def fields_of(text: str, context: Any = None) -> dict[str, str]:
     """
     namespace, router = _NAMESPACE.search(text), _ROUTER.search(text)
     router_id = getattr(context, "router_id", None) or (router[1] if router else "")
-    known = getattr(context, "floating_ips", frozenset())
+    known: frozenset[str] = getattr(context, "floating_ips", frozenset())
     floating_ip = next((one for one in _ADDRESS.findall(text) if one in known), "") if known else ""
     found = {"router_id": router_id, "floating_ip": floating_ip, "namespace": namespace[0] if namespace else ""}
     return {name: value for name, value in found.items() if value}

@@ -3,8 +3,8 @@
 The log level, file, journal and JSON options are oslo.log's.  This module adds: warnings, and unhandled exceptions of
 any thread, are logged instead of printed on stderr; libraries log less; a job's lines carry its request id and router
 id (:func:`job_context`).  Where the journal reads stdout or stderr, lines go to it natively, with the fields of
-``journal_fields``, if the module systemd-python is there; else each line has its priority, so that ``journalctl -p err``
-finds errors.
+``journal_fields``, if the module systemd-python is there; else each line has its priority, so that
+``journalctl -p err`` finds errors.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ def _set_up(handler: logging.Handler, conf: cfg.ConfigOpts) -> logging.Handler:
         _write_without_colour(handler)
     handler.setFormatter(_WithoutErrorSummary(handler.formatter or logging.Formatter()))
     if isinstance(handler, handlers.OSJournalHandler):
-        handler.custom_fields = (*handler.custom_fields, *journal_fields.FIELDS)
+        fields: tuple[str, ...] = (*handler.custom_fields, *journal_fields.FIELDS)
+        handler.custom_fields = fields  # type: ignore[assignment]
         handler.addFilter(journal_fields.AddFields())
     elif to_journal:
         handler.setFormatter(_WithPriority(handler.formatter or logging.Formatter()))
@@ -111,7 +112,7 @@ def _set_up(handler: logging.Handler, conf: cfg.ConfigOpts) -> logging.Handler:
 
 def _has_journal_module() -> bool:
     """Return True if systemd-python (the extra ``journal``) is installed."""
-    return handlers.journal is not None
+    return getattr(handlers, "journal", None) is not None
 
 
 def set_levels(debug: bool, default_log_levels: Iterable[str]) -> None:
@@ -143,12 +144,13 @@ class JobContext(oslo_context.RequestContext):
     :ivar floating_ips: addresses of the router's floating IPs, for the journal's field ``FLOATING_IP``
     """
 
-    def __init__(
-        self, router_id: str | None, floating_ips: Iterable[str] = (), request_id: str | None = None
-    ) -> None:
+    def __init__(self, router_id: str | None, floating_ips: Iterable[str] = (), request_id: str | None = None) -> None:
         super().__init__(overwrite=False, request_id=request_id)
         self.router_id = router_id
         self.floating_ips = frozenset(floating_ips)
+
+    def update_store(self) -> None:
+        """Leave oslo.context's own store alone: lines that belong to no job would get the context of the first one."""
 
     def get_logging_values(self) -> dict[str, Any]:
         """Return the values that oslo.log puts into a line."""

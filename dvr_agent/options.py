@@ -248,8 +248,8 @@ DVR_AGENT_OPTS = [
         "history_entries",
         default=100,
         min=0,
-        help="Maximum number of changes of each router that are kept for dvrctl history; 0: none. In memory those of all "
-        "routers take 4 MiB at most: the oldest go first.",
+        help="Maximum number of changes of each router that are kept for dvrctl history; 0: none. Those of all routers "
+        "take at most 4 MiB of memory: the oldest go first.",
     ),
     cfg.IntOpt(
         "history_file_size",

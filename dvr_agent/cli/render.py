@@ -84,11 +84,7 @@ def as_lines(section: Section) -> Iterator[str]:
     title = f"{section.subject} ({section.name})" if section.name else section.subject
     yield f"{title}: {_status_text(section)}"
     for group in section.groups:
-        sign = "" if group.sign == CHANGE else f"{group.sign} "
-        kind = "namespace " if names.parse_namespace(group.name) else ""
-        yield f"  {sign}{kind}{group.name}{' with all that is in it' if group.sign == REMOVE else ''}"
-        for line in group.lines:
-            yield f"    {line.full}"
+        yield from group_lines(group)
     for namespace in section.shared:
         yield f"  namespace {namespace}: the changes to its shared part are shown above"
     if section.held:
@@ -99,6 +95,15 @@ def as_lines(section: Section) -> Iterator[str]:
         yield f"  newest document: {section.outdated}"
     for warning in section.warnings:
         yield f"  warning: {warning}"
+
+
+def group_lines(group: Group) -> Iterator[str]:
+    """Yield the changes in one place as lines of text."""
+    sign = "" if group.sign == CHANGE else f"{group.sign} "
+    kind = "namespace " if names.parse_namespace(group.name) else ""
+    yield f"  {sign}{kind}{group.name}{' with all that is in it' if group.sign == REMOVE else ''}"
+    for line in group.lines:
+        yield f"    {line.full}"
 
 
 def as_json(section: Section) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 ========================  ====================================================================================
 ``GET /status``           everything, see :meth:`dvr_agent.daemon.status.DaemonStatus.to_json`
 ``GET /routers/<id>``     one router of it
+``GET /history``          what was changed, and when, see ``history_resource``
 ``POST /sync``            rescan, then resync of every router; answers 202 with the number of routers
 ========================  ====================================================================================
 """
@@ -11,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dvr_agent.daemon import history_resource
 from dvr_agent.daemon.http_resources import Answer, Request, Resource, ResourceTable
 from dvr_agent.daemon.status import DaemonStatus
+from dvr_agent.history.ring import Ring
 
 
-def make_table(status: DaemonStatus, resync: Callable[[], int | str]) -> ResourceTable:
+def make_table(status: DaemonStatus, resync: Callable[[], int | str], history: Ring) -> ResourceTable:
     """Return the table of resources.  A new resource is one entry here.
 
     :param resync: begins a rescan and a resync; returns the number of routers, or why it cannot be done
@@ -24,6 +27,7 @@ def make_table(status: DaemonStatus, resync: Callable[[], int | str]) -> Resourc
         (
             Resource("/status", lambda request: Answer("200 OK", status.to_json())),
             Resource("/routers/<id>", lambda request: _router(status, request)),
+            Resource("/history", lambda request: history_resource.answer(history, request)),
             Resource("/sync", lambda request: _begin_resync(resync), method="POST"),
         )
     )

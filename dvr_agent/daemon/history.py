@@ -52,7 +52,9 @@ class History:
         self._states: dict[str, tuple[str, str, str]] = {}
         """Router → (state, reason, VRRP state) of its last entry."""
 
-    def router_job_ended(self, work: RouterJob, priority: Priority, result: JobResult, found: Iterable[Finding]) -> None:
+    def router_job_ended(
+        self, work: RouterJob, priority: Priority, result: JobResult, found: Iterable[Finding]
+    ) -> None:
         """Keep the job of a router, if it has changed anything.
 
         :param found: what was heard of drift before it
@@ -100,9 +102,7 @@ def bridge_groups(bridges: Iterable[str]) -> tuple[Group, ...]:
     return (Group("(host)", CHANGE, tuple(Line("-", "bridge", f"bridge {name}") for name in bridges)),)
 
 
-def _entry(
-    router_id: str | None, name: str, job: str, request_id: str, groups: tuple[Group, ...]
-) -> dict[str, Any]:
+def _entry(router_id: str | None, name: str, job: str, request_id: str, groups: tuple[Group, ...]) -> dict[str, Any]:
     return {
         "time": round(time.time(), 3),
         "router": router_id,

@@ -49,7 +49,7 @@ class UpdateRouter:
     @property
     def floating_ips(self) -> tuple[str, ...]:
         """Addresses of the document's floating IPs."""
-        return tuple(str(fip.floating_ip) for fip in self.document.router.floating_ips)
+        return tuple(str(fip.address) for fip in self.document.router.floating_ips)
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ class Service:
             self._reader, sweep, self._resync, self._dispatcher, self._state_files, self._counters, fights,
             lock, hindrances,
         )  # fmt: skip
-        resources = admin_resources.make_table(self._status, self._request_resync)
+        resources = admin_resources.make_table(self._status, self._request_resync, history.writer.ring)
         self._admin = AdminServer(daemon.admin_socket, resources)
         self._notifier = Notifier()
         self._systemd = SystemdReports(self._notifier, self._status, self._resync, daemon.ready_timeout)
@@ -144,6 +144,7 @@ class Service:
             self._history.writer.start()
             systemd = self._systemd
             self._spawn(self._follow_source, self._dispatcher.run, self._counters.probe_hub)
+            self._spawn(self._note_first_resync)
             self._spawn(systemd.become_ready, systemd.report_status, systemd.feed_watchdog)
             code: int = self._ended.wait()
             self._shut_down()
@@ -169,6 +170,10 @@ class Service:
             self._spawn(partial(self._service_watch.check_periodically, daemon.check_services_interval))
         if daemon.audit_interval:
             self._spawn(self._audits.audit_periodically, self._audits.check_tables_periodically)
+
+    def _note_first_resync(self) -> None:
+        self._resync.first_done.wait()
+        self._history.starting = False
 
     def _request_resync(self) -> int | str:
         """Rescan and begin a resync, for the admin socket; returns the number of routers, or why it cannot be done."""

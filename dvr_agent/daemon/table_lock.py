@@ -72,7 +72,8 @@ class TableLock:
             return ""
         seconds = time.monotonic() - self._since
         number = len(self._jobs)
-        return f"{lock.XTABLES_LOCK} held by {self._holder} for {seconds:.0f} s: {count(number, 'router')} {verb(number, 'waits', 'wait')} for it"
+        routers = f"{count(number, 'router')} {verb(number, 'waits', 'wait')}"
+        return f"{lock.XTABLES_LOCK} held by {self._holder} for {seconds:.0f} s: {routers} for it"
 
     def wait(self, job: QueuedJob[Work]) -> bool:
         """Remember a job that found the lock held; False if its patience is over: it has failed."""

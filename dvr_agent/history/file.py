@@ -57,9 +57,9 @@ def last_number(path: Path) -> int:
     """
     with contextlib.suppress(FileNotFoundError):
         for tail in (TAIL, None):
-            numbers = [entry["seq"] for _line, entry in read(path, tail)]
-            if numbers:
-                return max(numbers)
+            newest: int = max((entry["seq"] for _line, entry in read(path, tail)), default=0)
+            if newest:
+                return newest
     return 0
 
 

@@ -17,6 +17,7 @@ from pyroute2.netlink.rtnl.rtmsg import IP6_RT_PRIO_USER, RTNH_F_ONLINK, nh, rtm
 from dvr_agent.kernel.netlink.handler import EXISTS, GONE, NO_DEVICE, Handler, Instead, SliceReader, WriteContext
 from dvr_agent.kernel.netlink.link import get_link, index_and_name
 from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, CREATE, REPLACE, Request, split_cidr
+from dvr_agent.kernel.netlink.protocol import protocol_name
 from dvr_agent.kernel.netlink.schema import Data, Schema, attributes, payload, positions
 from dvr_agent.state.route import MAIN_TABLE, ROUTE_KIND, Hop, Route, make_route
 
@@ -156,10 +157,8 @@ def _short(table: int) -> int:
 
 
 def decode_protocol(data: Data) -> str:
-    """Return the protocol of a route, ``zebra`` or a number; empty for one that names no program."""
-    number = data[_proto]
-    names_one = number not in (PROTO_UNSPEC, PROTO_KERNEL, *OURS)
-    return str(rt_proto.get(number, number)) if names_one else ""
+    """Return the protocol of a route, see :func:`protocol_name`."""
+    return protocol_name(data[_proto])
 
 
 def _body(route: Route, indexes: Mapping[str, int], protocol: int) -> bytes:
