@@ -18,6 +18,7 @@ from dvr_agent.config import make_settings
 from dvr_agent.errors import DvrError, NotSupportedError, ServiceError
 from dvr_agent.lock import AgentLock
 from dvr_agent.model.router import Router
+from dvr_agent.plural import part
 from dvr_agent.reconcile.api import Plan, Reconciler, Result, RouterPlanner
 from dvr_agent.reconcile.factory import open_planner, open_reconciler
 from dvr_agent.reconcile.left_alone import find_left_alone, left_alone_text
@@ -248,4 +249,5 @@ def _plan_stale(planner: RouterPlanner, documents: Documents, report: Report) ->
         report.plan(plan)
     stale, present = planner.stale_routers(documents.known)
     if stale and documents.suspect:
-        report.warn(f"{documents.suspect}: {len(stale)} of {present} routers are removed only if that is confirmed")
+        removed = part(len(stale), present, "router", "is", "are")
+        report.warn(f"{documents.suspect}: {removed} removed only if that is confirmed")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dvr_agent.desired import names
+from dvr_agent.plural import count
 from dvr_agent.reconcile.api import Plan, Result
 from dvr_agent.reconcile.plan_lines import ADD, CHANGE, REMOVE, Group, Line, plan_groups
 
@@ -140,7 +141,7 @@ def counts_text(counts: Counter[str], done: bool = False) -> str:
 
 def omitted_text(number: int) -> str:
     """Return a number of omitted objects as text: ``1 object left out``."""
-    return f"{number} object{'' if number == 1 else 's'} left out"
+    return f"{count(number, 'object')} left out"
 
 
 def _planned_text(section: Section) -> str:
@@ -166,5 +167,5 @@ def _done_text(section: Section) -> str:
     if result.announcements:
         done.append(f"{len(result.announcements)} announced")
     if result.conntrack_deleted:
-        done.append(f"{result.conntrack_deleted} connections dropped")
+        done.append(f"{count(result.conntrack_deleted, 'connection')} dropped")
     return f"{', '.join(done)}; {took}"

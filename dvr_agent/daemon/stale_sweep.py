@@ -22,7 +22,7 @@ from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.work_queue import Priority
 from dvr_agent.daemon.worker import WorkerThread
 from dvr_agent.mass_removal import is_mass_removal
-from dvr_agent.plural import count, verb
+from dvr_agent.plural import count, part
 from dvr_agent.reconcile.api import Reconciler, RefusedError, Result
 from dvr_agent.reconcile.plan_lines import Group, plan_groups
 from dvr_agent.sources.api import DataPlane, JobReport
@@ -204,8 +204,7 @@ def guard_text(stale: int, present: int, suspect: str = "") -> str:
     """Return the guard's reason, and what an operator can do."""
     why = f"{suspect}, which" if suspect else "removing so many"
     return (
-        f"{stale} of {count(present, 'router')} on this host {verb(stale, 'has', 'have')} no document any more; {why} "
-        "looks like a fault "
+        f"{part(stale, present, 'router', 'has', 'have')} no document any more on this host; {why} looks like a fault "
         "of the source, so nothing was removed. If it is right: restart with [dvr_agent] allow_mass_removal = true, "
         "or stop the agent and remove them by dvrctl cleanup"
     )

@@ -21,6 +21,7 @@ from dvr_agent.errors import DvrError
 from dvr_agent.kernel.drift_events import HOST, Event
 from dvr_agent.kernel.netlink.listener import OverflowedError
 from dvr_agent.kernel.port_owner import NOBODY, Author, owner_of
+from dvr_agent.plural import count
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.reader import AttachReader
 from dvr_agent.state.address import Address
@@ -125,7 +126,7 @@ class DriftJudge:
         if self._batches > STORM:
             self._batches = 0
             self.events.discard()
-            return Judgement(lost=f"more than {STORM * BATCH} events in a row were not looked at")
+            return Judgement(lost=f"more than {count(STORM * BATCH, 'event')} in a row were not looked at")
         switched = tuple(self._switched(events))
         return Judgement(tuple(self._findings(self._foreign(events, own) if own else events)), "", more, switched)
 

@@ -12,6 +12,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from dvr_agent.desired import names
+from dvr_agent.plural import count
 from dvr_agent.reconcile.api import Plan
 from dvr_agent.state.diff import Action, Change, Changes, TableChange
 from dvr_agent.state.filter import Chain, FilterRule, Table
@@ -124,15 +125,11 @@ def _table_lines(changes: Changes) -> list[Line]:
 def _stale_table_lines(changes: Changes) -> list[Line]:
     """Return one line for the chains of neutron-l3-agent in a namespace; their rules are not listed."""
     tables = [
-        f"{'ip' if change.old.family == 4 else 'ip6'} {change.old.name}: {_chains_text(len(change.old.chains))}"
+        f"{'ip' if change.old.family == 4 else 'ip6'} {change.old.name}: {count(len(change.old.chains), 'chain')}"
         for change in changes.stale_tables
     ]
     text = f"chains of neutron-l3-agent in nft tables ({', '.join(tables)})"
     return [Line(REMOVE, "nftables", text)] if tables else []
-
-
-def _chains_text(number: int) -> str:
-    return "1 chain" if number == 1 else f"{number} chains"
 
 
 def table_lines(change: TableChange) -> list[Line]:

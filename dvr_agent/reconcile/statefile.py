@@ -17,6 +17,7 @@ from dvr_agent import securefiles
 from dvr_agent.desired.allocation import LinkLocalPair, format_entries
 from dvr_agent.errors import SHORTAGES, DvrError
 from dvr_agent.logs import one_line
+from dvr_agent.plural import count
 
 LOG = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def read_entries(path: Path, parse: Callable[[str], tuple[dict[str, V], list[str
     entries, bad = parse(content.data.decode("utf-8", "replace"))
     if bad:
         first = f", the first: {one_line(bad[0])}" if content.trusted else ""
-        LOG.warning("%s: %d malformed lines were skipped%s", path, len(bad), first)
+        LOG.warning("%s: skipped %s%s", path, count(len(bad), "malformed line"), first)
     return entries
 
 
