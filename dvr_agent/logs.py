@@ -3,8 +3,8 @@
 The log level, file, journal and JSON options are oslo.log's.  This module adds: warnings, and unhandled exceptions of
 any thread, are logged instead of printed on stderr; libraries log less; a job's lines carry its request id and router
 id (:func:`job_context`).  Where the journal reads stdout or stderr, lines go to it natively, with the fields of
-``journal_fields``, if the module systemd-python is there; else each line has its priority, so that
-``journalctl -p err`` finds errors.
+``journal_fields``, if the module systemd-python and the journal's socket are there; else each line has its priority.
+So ``journalctl -p err`` finds errors.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ CONTEXT_FORMAT = "%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(name)s [%(
 
 QUIET = {"eventlet": logging.INFO, "pyroute2": logging.WARNING, "asyncio": logging.WARNING, "iptc": logging.WARNING}
 """Log levels of libraries that log too much, even with ``debug``; ``default_log_levels`` takes precedence."""
+
+JOURNAL_SOCKET = "/run/systemd/journal/socket"
+"""Socket of the journal's native protocol; it may be missing in a container whose stderr the journal reads."""
 
 HARMLESS = (signal.SIGHUP, signal.SIGUSR1)
 """Signals that end a process by default, but must not end a daemon: operators send them for other purposes."""
@@ -92,7 +95,7 @@ def setup(conf: cfg.ConfigOpts, product: str = "dvr-agent") -> None:
 def _set_up(handler: logging.Handler, conf: cfg.ConfigOpts) -> logging.Handler:
     """Prepare a handler that oslo.log has made; returns it, or the one that takes its place."""
     to_journal = not isinstance(handler, logging.FileHandler) and is_journal(getattr(handler, "stream", None))
-    if to_journal and not conf.use_json and _has_journal_module():
+    if to_journal and not conf.use_json and _has_journal_module() and os.path.exists(JOURNAL_SOCKET):
         formatter, handler = handler.formatter, handlers.OSJournalHandler()
         handler.setFormatter(formatter)
     handler.addFilter(_AddContext())

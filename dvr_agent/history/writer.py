@@ -111,7 +111,8 @@ class HistoryWriter:
         try:
             self._append(data)
         except OSError as exc:
-            self._waiting.extendleft(reversed(batch[-(WAITING - len(self._waiting)) :]))
+            room = WAITING - len(self._waiting)
+            self._waiting.extendleft(reversed(batch[len(batch) - min(room, len(batch)) :]))
             self._close()
             self._failed(f"{self.path} cannot be written, changes are kept in memory: {exc.strerror}")
             return False
