@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+from collections.abc import Iterable
 
 SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Error numbers for a shortage of descriptors or memory in the process or on the host: a retry may succeed."""
@@ -80,9 +82,46 @@ class KernelError(DvrError):
 
     def __init__(self, namespace: str, what: str, code: int, hint: str = "") -> None:
         self.namespace, self.what, self.code, self.hint = namespace, what, code, hint
-        name = errno.errorcode.get(code, str(code))
-        text = f"namespace {namespace or '(host)'}: {what}: {name} ({os.strerror(code)})"
-        super().__init__(f"{text}: {hint}" if hint else text)
+        super().__init__(f"{self.place}: {what}: {self.reason}")
+
+    @property
+    def place(self) -> str:
+        """The namespace, for messages."""
+        return f"namespace {self.namespace or '(host)'}"
+
+    @property
+    def reason(self) -> str:
+        """Error number and hint, for messages."""
+        said = os.strerror(self.code)
+        text = f"{errno.errorcode.get(self.code, str(self.code))} ({said})"
+        return f"{text}: {self.hint}" if self.hint and self.hint != said else text
+
+
+def joined(errors: Iterable[Exception]) -> str:
+    """Return errors as one text, in which no namespace and no reason stands twice.
+
+    ``namespace N: route A, route B: EPERM (…); link C: EBUSY (…)``, in the order of the first error of each.
+    """
+    texts: dict[str, dict[str, list[str]]] = {}
+    for error in errors:
+        if isinstance(error, KernelError):
+            objects = texts.setdefault(error.place, {}).setdefault(error.reason, [])
+            if error.what not in objects:
+                objects.append(error.what)
+        else:
+            texts.setdefault(str(error), {})
+    return "; ".join(_of_place(place, reasons) for place, reasons in texts.items())
+
+
+def _of_place(place: str, reasons: dict[str, list[str]]) -> str:
+    inside = "; ".join(f"{', '.join(objects)}: {reason}" for reason, objects in reasons.items())
+    return f"{place}: {inside}" if inside else place
+
+
+def about(subject: str, text: object) -> str:
+    """Return ``subject: text``, and the text alone where it names the subject itself."""
+    named = re.search(rf"(?<![\w-]){re.escape(subject)}(?![\w-])", str(text))
+    return str(text) if named else f"{subject}: {text}"
 
 
 class NamespaceGoneError(KernelError):

@@ -15,7 +15,7 @@ from dvr_agent.cli.inputs import Documents, load_config, read_files, read_source
 from dvr_agent.cli.output import BOLD, Output, complain
 from dvr_agent.cli.render import Renderer, Section, as_json, as_lines, counts_text, omitted_text
 from dvr_agent.config import make_settings
-from dvr_agent.errors import DvrError, NotSupportedError, ServiceError
+from dvr_agent.errors import DvrError, NotSupportedError, ServiceError, about
 from dvr_agent.lock import AgentLock
 from dvr_agent.model.router import Router
 from dvr_agent.plural import part
@@ -65,7 +65,7 @@ class Report:
     def error(self, subject: str, error: DvrError) -> None:
         """Report an error, at once on stderr."""
         self.errors.append((subject, str(error)))
-        complain(str(error) if subject in str(error) else f"{subject}: {error}")
+        complain(about(subject, error))
 
     def skip(self, subject: str, reason: str) -> None:
         """Report a router that this agent skips, which is no error."""

@@ -118,7 +118,7 @@ def _try(work: RouterJob, priority: Priority, reconciler: Reconciler, late: floa
     except TablesLockedError as exc:
         return JobResult(RouterState.DEGRADED, str(exc), retry=True, locked=True)
     except RefusedError as exc:
-        return replace(_partly_done(work, exc), shown="; ".join((exc.brief(), *exc.result.trouble)))
+        return replace(_partly_done(work, exc), shown=_text(exc.brief(), *exc.result.trouble))
     except DvrError as exc:
         return JobResult(RouterState.DEGRADED, str(exc), retry=True)
     except Exception as exc:
@@ -203,7 +203,7 @@ def _result(work: UpdateRouter, result: Result) -> JobResult:
     """
     omitted = result.plan.omitted
     if result.trouble:
-        return JobResult(RouterState.DEGRADED, "; ".join((*result.trouble, *omitted)), result, retry=True)
+        return JobResult(RouterState.DEGRADED, _text(*result.trouble, *omitted), result, retry=True)
     if not work.document.router.admin_state_up:
         return JobResult(RouterState.ADMIN_DOWN, reconciled=result)
     if omitted:
@@ -213,10 +213,15 @@ def _result(work: UpdateRouter, result: Result) -> JobResult:
 
 def _partly_done(work: RouterJob, error: RefusedError) -> JobResult:
     """Return the result of a job that was carried out but for objects that were refused."""
-    reason, result = "; ".join((str(error), *error.result.trouble)), error.result
+    reason, result = _text(str(error), *error.result.trouble), error.result
     if isinstance(work, RemoveRouter) or not work.document.router.admin_state_up:
         return JobResult(RouterState.DEGRADED, reason, retry=True)
     return JobResult(RouterState.DEGRADED, reason, result, retry=True, held=error.held)
+
+
+def _text(*reasons: str) -> str:
+    """Return reasons as one text, each once."""
+    return "; ".join(dict.fromkeys(reasons))
 
 
 def _log_update(

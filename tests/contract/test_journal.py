@@ -44,7 +44,7 @@ def journal(tmp_path: Path) -> Iterator[socket.socket]:
 
 def entries(journal: socket.socket) -> list[dict[str, str]]:
     """Return the entries that were sent, none of which has a line break."""
-    found = []
+    found: list[dict[str, str]] = []
     while True:
         try:
             data = journal.recv(1 << 16)

@@ -214,7 +214,7 @@ def test_follow_shows_changes_as_they_come(daemon: MakeDaemon) -> None:
         try:
             for number in (1, 2):
                 one.write(number, f"r{number}")
-                wait_for(lambda number=number: (one.base / "followed").read_text().count("\n") == number)  # type: ignore[misc]
+                wait_for(lambda number=number: (one.base / "followed").read_text().count("\n") == number)
             one.stop()
             one.write(3, "r3")
             one.start()

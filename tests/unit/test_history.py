@@ -156,7 +156,7 @@ def test_the_file_never_grows_beyond_its_size(path: Path) -> None:
     for number in range(2000):
         one.add({"time": float(number), "router": ONE, "text": "x" * 200})
         if number % 100 == 0:
-            wait_for(lambda number=number: written(path)[-1:] == [number + 1])  # type: ignore[misc]
+            wait_for(lambda number=number: written(path)[-1:] == [number + 1])
         assert not path.exists() or path.stat().st_size <= 64 * 1024 + 250 * 100
     wait_for(lambda: written(path)[-1] == 2000)
     assert path.stat().st_size <= 64 * 1024 + 250 * 100
