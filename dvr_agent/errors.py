@@ -97,25 +97,31 @@ class KernelError(DvrError):
         return f"{text}: {self.hint}" if self.hint and self.hint != said else text
 
 
-def joined(errors: Iterable[Exception]) -> str:
-    """Return errors as one text, in which no namespace and no reason stands twice.
+def grouped(reasons: Iterable[tuple[str, str]]) -> str:
+    """Return (subject, reason) pairs as one text, each reason once: ``route A, route B: EPERM (…); link C: EBUSY (…)``.
 
-    ``namespace N: route A, route B: EPERM (…); link C: EBUSY (…)``, in the order of the first error of each.
+    :param reasons: an empty reason: the subject says everything
     """
-    texts: dict[str, dict[str, list[str]]] = {}
+    subjects: dict[str, list[str]] = {}
+    for subject, reason in reasons:
+        found = subjects.setdefault(reason, [])
+        if subject not in found:
+            found.append(subject)
+    return "; ".join(f"{', '.join(found)}: {why}" if why else "; ".join(found) for why, found in subjects.items())
+
+
+def joined(errors: Iterable[Exception]) -> str:
+    """Return errors as one text, in which no namespace and no reason stands twice, in the order of the first of each.
+
+    ``namespace N: route A, route B: EPERM (…); link C: EBUSY (…)``
+    """
+    texts: dict[str, list[tuple[str, str]]] = {}
     for error in errors:
         if isinstance(error, KernelError):
-            objects = texts.setdefault(error.place, {}).setdefault(error.reason, [])
-            if error.what not in objects:
-                objects.append(error.what)
+            texts.setdefault(error.place, []).append((error.what, error.reason))
         else:
-            texts.setdefault(str(error), {})
-    return "; ".join(_of_place(place, reasons) for place, reasons in texts.items())
-
-
-def _of_place(place: str, reasons: dict[str, list[str]]) -> str:
-    inside = "; ".join(f"{', '.join(objects)}: {reason}" for reason, objects in reasons.items())
-    return f"{place}: {inside}" if inside else place
+            texts.setdefault(str(error), [])
+    return "; ".join(f"{place}: {grouped(inside)}" if inside else place for place, inside in texts.items())
 
 
 def about(subject: str, text: object) -> str:

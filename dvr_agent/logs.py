@@ -223,10 +223,15 @@ class _WithoutErrorSummary(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         text = self._inner.format(record)
         summary = getattr(record, "error_summary", "")
-        reason = str(sys.exc_info()[1] or "")
-        if record.exc_info or not summary or not reason or reason.splitlines()[0] not in record.getMessage():
+        if record.exc_info or not summary or not _says(record.getMessage(), sys.exc_info()[1]):
             return text
         return text.removesuffix(f": {summary}")
+
+
+def _says(message: str, error: BaseException | None) -> bool:
+    """Return True if a message has the text of an error, or of its error number."""
+    texts = (str(error or "").partition("\n")[0], getattr(error, "strerror", None))
+    return any(text and text in message for text in texts)
 
 
 class _WithPriority(logging.Formatter):

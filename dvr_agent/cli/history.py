@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from oslo_config import cfg
 
@@ -49,36 +49,50 @@ def run(args: argparse.Namespace, out: Output) -> int:
     conf = load_config(args)
     reader = HistoryReader(history_path(conf.state_path, conf.host), conf.dvr_agent.admin_socket)
     entries = reader.entries()
-    if not reader.reachable:
-        complain(f"{reader.why_unreachable}; changes are shown from {reader.path}")
+    _warn(reader)
     wanted = _filter(args.subject, conf, entries, out) if args.subject else _all
     shown = [entry for entry in entries if entry["time"] >= args.since and wanted(entry)]
     if args.lines is not None:
         shown = shown[max(len(shown) - args.lines, 0) :]
     for entry in shown:
         _show(out, entry)
-    if not shown and not out.json and not args.follow:
+    if args.follow:
+        _follow(reader, wanted, out)
+    elif not shown and not out.json:
         out.line("no changes")
-    while args.follow:
+    return 0
+
+
+def _warn(reader: HistoryReader) -> None:
+    """Say on stderr that the daemon does not run, or cannot write the file."""
+    if not reader.reachable:
+        complain(f"{reader.why_unreachable}; changes are shown from {reader.path}")
+    elif reader.trouble:
+        complain(f"warning: {reader.trouble}")
+
+
+def _follow(reader: HistoryReader, wanted: Callable[[Entry], bool], out: Output) -> NoReturn:
+    """Show changes as they come, until the process is interrupted."""
+    while True:
         out.flush()
         time.sleep(FOLLOW_SECONDS)
         for entry in reader.entries():
             if wanted(entry):
                 _show(out, entry)
-    return 0
 
 
 class HistoryReader:
     """Reads the entries, each once.
 
     :ivar reachable: the daemon has answered the last time
+    :ivar trouble: what the daemon says of its file
     """
 
     def __init__(self, path: Path, admin_socket: str) -> None:
         self.path, self._socket = path, admin_socket
         self._last = 0
         self._size = -1
-        self.reachable, self.why_unreachable = True, ""
+        self.reachable, self.why_unreachable, self.trouble = True, "", ""
 
     def entries(self) -> list[Entry]:
         """Return the entries that are new since the last call, oldest first.
@@ -112,6 +126,7 @@ class HistoryReader:
             while True:
                 answer = ask(self._socket, f"/history?after={after}")
                 entries: list[Entry] = answer.get("entries") or []
+                self.trouble = str(answer.get("trouble") or "")
                 if answer.get("last", after) < after:  # its file was lost: it counts anew
                     self._last = after = 0
                     continue

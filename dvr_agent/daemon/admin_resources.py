@@ -15,10 +15,10 @@ from collections.abc import Callable
 from dvr_agent.daemon import history_resource
 from dvr_agent.daemon.http_resources import Answer, Request, Resource, ResourceTable
 from dvr_agent.daemon.status import DaemonStatus
-from dvr_agent.history.ring import Ring
+from dvr_agent.history.writer import HistoryWriter
 
 
-def make_table(status: DaemonStatus, resync: Callable[[], int | str], history: Ring) -> ResourceTable:
+def make_table(status: DaemonStatus, resync: Callable[[], int | str], history: HistoryWriter) -> ResourceTable:
     """Return the table of resources.  A new resource is one entry here.
 
     :param resync: begins a rescan and a resync; returns the number of routers, or why it cannot be done

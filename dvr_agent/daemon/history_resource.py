@@ -1,11 +1,13 @@
 """Answers ``GET /history?router=<id>&since=<seconds since the epoch>&after=<number>&limit=<number>``.
 
-All parameters are optional.  The answer is ``{"entries": [entry, …], "last": number of the newest entry}``, oldest
-first: without ``after`` the newest entries, with it the first ones behind that number.
+All parameters are optional.  The answer is ``{"entries": [entry, …], "last": number of the newest entry, "trouble": why
+the file cannot be written, or empty}``.  The oldest entry is the first: without ``after`` of the newest ones, with it of
+those behind that number.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
@@ -13,7 +15,8 @@ from typing import TypeVar
 from dvr_agent.daemon import eventlet_shim
 from dvr_agent.daemon.http_resources import Answer, Request
 from dvr_agent.daemon.json_portions import TURN
-from dvr_agent.history.ring import Kept, Ring
+from dvr_agent.history.ring import Kept
+from dvr_agent.history.writer import HistoryWriter
 
 LIMIT = 1000
 """Entries of an answer whose request names no limit."""
@@ -21,8 +24,9 @@ LIMIT = 1000
 T = TypeVar("T", int, float)
 
 
-def answer(ring: Ring, request: Request) -> Answer:
+def answer(history: HistoryWriter, request: Request) -> Answer:
     """Answer a request."""
+    ring = history.ring
     query = request.query
     try:
         since = _number(query, "since", float, 0.0)
@@ -31,7 +35,8 @@ def answer(ring: Ring, request: Request) -> Answer:
     except ValueError as exc:
         return Answer("400 Bad Request", {"error": str(exc)})
     entries = ring.select(query.get("router", ""), since, after if after >= 0 else None, limit)
-    return Answer("200 OK", b'{"entries": [%b], "last": %d}\n' % (_joined(entries), ring.last))
+    trouble = json.dumps(history.trouble).encode()
+    return Answer("200 OK", b'{"entries": [%b], "last": %d, "trouble": %b}\n' % (_joined(entries), ring.last, trouble))
 
 
 def _number(query: Mapping[str, str], name: str, kind: Callable[[str], T], default: T) -> T:

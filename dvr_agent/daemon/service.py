@@ -126,7 +126,7 @@ class Service:
             self._reader, sweep, self._resync, self._dispatcher, self._state_files, self._counters, fights,
             lock, hindrances,
         )  # fmt: skip
-        resources = admin_resources.make_table(self._status, self._request_resync, history.writer.ring)
+        resources = admin_resources.make_table(self._status, self._request_resync, history.writer)
         self._admin = AdminServer(daemon.admin_socket, resources)
         self._notifier = Notifier()
         self._systemd = SystemdReports(self._notifier, self._status, self._resync, daemon.ready_timeout)

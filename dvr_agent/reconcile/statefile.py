@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from dvr_agent import securefiles
 from dvr_agent.desired.allocation import LinkLocalPair, format_entries
-from dvr_agent.errors import SHORTAGES, DvrError
+from dvr_agent.errors import SHORTAGES, DvrError, grouped
 from dvr_agent.logs import one_line
 from dvr_agent.plural import count
 
@@ -30,13 +30,15 @@ V = TypeVar("V")
 
 
 class StateFileError(DvrError):
-    """A state file can be neither read nor written; the text names it.
+    """State files can be neither read nor written; the text names them.
 
+    :ivar faults: (path, reason) of each
     :ivar is_shortage: True if descriptors or memory are short: a retry may succeed, the file may be fine
     """
 
-    def __init__(self, text: str, is_shortage: bool = False) -> None:
-        super().__init__(text)
+    def __init__(self, faults: Iterable[tuple[str, str]], is_shortage: bool = False) -> None:
+        self.faults = tuple(faults)
+        super().__init__(grouped(self.faults))
         self.is_shortage = is_shortage
 
 
@@ -82,4 +84,4 @@ def takes_no_files(directory: Path) -> bool:
 
 
 def _error(path: Path, exc: OSError) -> StateFileError:
-    return StateFileError(f"{path}: {exc.strerror or exc}", exc.errno in SHORTAGES)
+    return StateFileError([(str(path), exc.strerror or str(exc))], exc.errno in SHORTAGES)

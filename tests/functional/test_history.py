@@ -188,7 +188,7 @@ def test_a_query_that_makes_no_sense_is_refused_with_its_value(daemon: MakeDaemo
         code, body = one.ask(f"/history?{query}")
         assert code == 400
         assert body["error"].startswith(f"{name}={query.partition('=')[2]}: expected a number")
-    assert one.ask("/history?after=0&limit=5&router=x") == (200, {"entries": [], "last": 0})
+    assert one.ask("/history?after=0&limit=5&router=x") == (200, {"entries": [], "last": 0, "trouble": ""})
 
 
 def test_who_is_meant_is_told_where_it_is_not_clear(daemon: MakeDaemon) -> None:
