@@ -1,8 +1,8 @@
 """Answers ``GET /history?router=<id>&since=<seconds since the epoch>&after=<number>&limit=<number>``.
 
 All parameters are optional.  The answer is ``{"entries": [entry, …], "last": number of the newest entry, "trouble": why
-the file cannot be written, or empty}``.  The oldest entry is the first: without ``after`` of the newest ones, with it of
-those behind that number.
+the file cannot be written, or empty}``.  Older entries come first: without ``after`` these are the newest ones, with it
+those that follow that number.
 """
 
 from __future__ import annotations
