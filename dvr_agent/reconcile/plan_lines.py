@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Any
+from typing import Any, NamedTuple
 
 from dvr_agent.desired import names
 from dvr_agent.plural import count
@@ -22,8 +22,7 @@ REMOVE: str = Action.REMOVE.value
 CHANGE: str = Action.CHANGE.value
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One object that is added, removed or changed.
 
     :ivar sign: ``+``, ``-`` or ``~``
@@ -180,6 +179,10 @@ def _rule_changes(before: Sequence[FilterRule], after: Sequence[FilterRule]) -> 
     while end < shorter - start and before[-1 - end] == after[-1 - end]:
         end += 1
     before, after = before[start : len(before) - end], after[start : len(after) - end]
+    if not before or not after:
+        yield from ((REMOVE, rule) for rule in before)
+        yield from ((ADD, rule) for rule in after)
+        return
     for _, i1, i2, j1, j2 in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
         if before[i1:i2] != after[j1:j2]:
             yield from ((REMOVE, rule) for rule in before[i1:i2])
