@@ -26,7 +26,7 @@ from dvr_agent.plural import count
 from dvr_agent.reconcile.api import Plan
 from dvr_agent.reconcile.drift import DriftJudge, Finding, Judgement
 from dvr_agent.reconcile.plan_lines import table_lines
-from dvr_agent.state.diff import Changes
+from dvr_agent.state.diff import Changes, TableChange
 from dvr_agent.state.namespace import thing_of
 
 LOG = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ PAUSE = 0.05
 """Seconds between two looks at the events: a burst is a few jobs, not a job for each event."""
 FAILED_PAUSE = 5.0
 """Seconds after events could not be read."""
+
 T = TypeVar("T")
 
 
@@ -163,7 +164,7 @@ class DriftWatch:
 
 
 def _log_repairs(router_id: str, repairs: list[Repair]) -> None:
-    """Log every repaired object, rule by rule; what was made anew with its namespace is a part of that."""
+    """Log every repaired object, tables rule by rule; a namespace that was made anew is one object with all in it."""
     for repair in repairs:
         for text in repair.details or (repair.text,):
             LOG.info("drift repaired: %s%s", place_text(router_id, text), repair.by)
@@ -202,11 +203,17 @@ def _repairs(plan: Plan, found: dict[Hashable, Finding]) -> Iterator[Repair]:
         for change in changes.items:
             thing = thing_of(namespace, change.item)
             yield Repair(thing, f"{namespace}: {change.text}", author(thing))
-        for table in (*changes.tables, *changes.stale_tables):
-            thing = (namespace, "table", table.new.key)
-            text = f"{namespace}: ~ table {table.new.name} of IPv{table.new.family}"
-            yield Repair(thing, text, details=tuple(f"{namespace}: {line.full}" for line in table_lines(table)))
+        for table in changes.tables:
+            rules = tuple(f"{namespace}: {line.full}" for line in table_lines(table))
+            yield Repair((namespace, "table", table.new.key), _table_text(namespace, table), details=rules)
+        for table in changes.stale_tables:
+            yield Repair((namespace, "table", table.new.key), _table_text(namespace, table))
     yield from _of_lines(plan.ports, only)
+    yield from _of_lines(((f"router {one.router_id}", one.text) for one in plan.services), only)
+
+
+def _table_text(namespace: str, table: TableChange) -> str:
+    return f"{namespace}: ~ table {table.new.name} of IPv{table.new.family}"
 
 
 def _namespace_text(changes: Changes) -> str:

@@ -24,6 +24,7 @@ from typing import Any
 from dvr_agent.daemon.job_result import JobResult, RouterState
 from dvr_agent.daemon.jobs import RemoveRouter, RouterJob
 from dvr_agent.daemon.work_queue import Priority
+from dvr_agent.desired.names import parse_namespace
 from dvr_agent.history.writer import HistoryWriter
 from dvr_agent.reconcile.drift import Finding
 from dvr_agent.reconcile.plan_lines import CHANGE, Group, Line
@@ -62,12 +63,7 @@ class History:
         is_master = result.reconciled.is_master if result.reconciled is not None else None
         vrrp = "" if is_master is None else "master" if is_master else "backup"
         now = (result.state.value, result.reason, vrrp)
-        before = self._states.get(work.router_id, (RouterState.IN_SYNC.value, "", ""))
-        if result.state is RouterState.REMOVED:
-            self._states.pop(work.router_id, None)
-        elif now != before:
-            self._states[work.router_id] = now
-        if not result.changes and (now == before or result.state is RouterState.REMOVED):
+        if not self._is_news(work.router_id, now, result) and not result.changes:
             return
         entry = _entry(work.router_id, work.name, self._job(work, priority), result.request_id, result.changes)
         entry |= {"milliseconds": round(result.seconds * 1e3, 2), "state": now[0], "reason": now[1]}
@@ -75,6 +71,19 @@ class History:
         by = [_by(finding) for finding in found]
         entry |= {"by": by} if by else {}
         self.writer.add(entry)
+
+    def _is_news(self, router_id: str, now: tuple[str, str, str], result: JobResult) -> bool:
+        """Note the state of a router; returns True if it is another one than before.
+
+        Of the first job of a router since the start only a failure is news: a router that is left alone, or whose
+        master this host is, may have been so before.
+        """
+        before = self._states.get(router_id)
+        if result.state is RouterState.REMOVED:
+            self._states.pop(router_id, None)
+            return False
+        self._states[router_id] = now
+        return result.state is RouterState.DEGRADED if before is None else now != before
 
     def removed(self, job: str, request_id: str, groups: Iterable[Group], names: Mapping[str, str]) -> None:
         """Keep a removal that was no job of a router: an entry for each router, and one for the host.
@@ -84,7 +93,8 @@ class History:
         """
         of: dict[str, list[Group]] = {}
         for group in groups:
-            router_id = next((one for one in names if one in group.name), "")
+            parsed = parse_namespace(group.name)
+            router_id = parsed[1] if parsed is not None and parsed[1] in names else ""
             of.setdefault(router_id, []).append(group)
         for router_id, found in of.items():
             entry = _entry(router_id or None, names.get(router_id, ""), job, request_id, tuple(found))

@@ -86,6 +86,8 @@ def log_objects(router_id: str, groups: Iterable[Group], logged: Iterable[str] =
 
     :param logged: lines that are in the log already
     """
+    if not LOG.isEnabledFor(logging.DEBUG):
+        return
     done = frozenset(logged)
     for group in groups:
         place = place_text(router_id, group.name)

@@ -158,8 +158,13 @@ class Schedule:
             subject = subject_text(job.key, job.work.name) if isinstance(job.work, UpdateRouter) else job.key
             log_hindrances(*self.records.hindrances_found(job.key, result.reconciled.plan.hindrances), subject)
             self.records.job_done(job.key, result.reconciled)
-        if job.key not in self.records or job.key in self._queue or job.key in self._delayed:
-            return  # the waiting, newer job decides the state
+        record = self.records.get(job.key)
+        if record is None:
+            return
+        if job.key in self._queue or job.key in self._delayed:  # the waiting, newer job decides the state
+            if result.retry:
+                self._log_failure(record, result, 0.0)
+            return
         if result.retry:
             self._schedule_retry(self.records.job_failed(job.key, result), result)
         elif result.state is RouterState.REMOVED:
@@ -192,11 +197,14 @@ class Schedule:
     def _schedule_retry(self, record: RouterRecord, result: JobResult) -> None:
         seconds = backoff.delay(record.failures, self._retry.first, self._retry.maximum)
         self._cancel_retry(record.id)
-        now = time.monotonic()
-        self.records.set_retry(record.id, now + seconds)
+        self.records.set_retry(record.id, time.monotonic() + seconds)
         self._retries[record.id] = eventlet_shim.GreenTimer(seconds, partial(self._retry_now, record.id))
-        subject = subject_text(record.id, record.name)
-        self._failures.failed(record.id, subject, result.shown or result.reason, seconds, now)
+        self._log_failure(record, result, seconds)
+
+    def _log_failure(self, record: RouterRecord, result: JobResult, seconds: float) -> None:
+        """Log a failure, unless it is in the log already; ``seconds`` until the next try."""
+        subject, reason = subject_text(record.id, record.name), result.shown or result.reason
+        self._failures.failed(record.id, subject, reason, seconds, time.monotonic())
         self._log_failures_later()
 
     def _log_success(self, job: QueuedJob[Work], result: JobResult) -> None:
