@@ -17,7 +17,7 @@ from dvr_agent import securefiles
 from dvr_agent.desired.allocation import LinkLocalPair, format_entries
 from dvr_agent.errors import SHORTAGES, DvrError, grouped
 from dvr_agent.logs import one_line
-from dvr_agent.plural import count
+from dvr_agent.plural import count, verb
 
 LOG = logging.getLogger(__name__)
 
@@ -56,7 +56,8 @@ def read_entries(path: Path, parse: Callable[[str], tuple[dict[str, V], list[str
     entries, bad = parse(content.data.decode("utf-8", "replace"))
     if bad:
         first = f", the first: {one_line(bad[0])}" if content.trusted else ""
-        LOG.warning("%s: skipped %s%s", path, count(len(bad), "malformed line"), first)
+        skipped = f"{count(len(bad), 'malformed line')} {verb(len(bad), 'was', 'were')} skipped"
+        LOG.warning("%s: %s%s", path, skipped, first)
     return entries
 
 
