@@ -91,7 +91,9 @@ class HistoryReader:
     def __init__(self, path: Path, admin_socket: str) -> None:
         self.path, self._socket = path, admin_socket
         self._last = 0
-        self._size = -1
+        self._read: tuple[int, ...] = ()
+        """Inode, size and time of the file when it was read."""
+        self._begun = False
         self.reachable, self.why_unreachable, self.trouble = True, "", ""
 
     def entries(self) -> list[Entry]:
@@ -99,19 +101,29 @@ class HistoryReader:
 
         :raises HistoryError: neither the file nor the daemon has a readable history
         """
-        found = {entry["seq"]: entry for entry in self._of_file()}
-        self._last = max(found, default=self._last)
-        found |= {entry["seq"]: entry for entry in self._of_daemon()}
-        self._last = max(found, default=self._last)
+        found: dict[int, Entry] = {}
+        if not self._begun:
+            found = self._note(self._of_file())
+        found |= self._note(self._of_daemon())
+        if self._begun and not self.reachable:
+            found |= self._note(self._of_file())
+        self._begun = True
         return [found[seq] for seq in sorted(found)]
+
+    def _note(self, entries: Iterable[Entry]) -> dict[int, Entry]:
+        """Return entries by their numbers, and note the last one."""
+        found = {entry["seq"]: entry for entry in entries}
+        self._last = max(found, default=self._last)
+        return found
 
     def _of_file(self) -> Iterator[Entry]:
         """Yield the new entries of the file, nothing if it is as it was."""
         try:
-            size = os.stat(self.path).st_size
-            if size != self._size:
+            found = os.stat(self.path)
+            now = (found.st_ino, found.st_size, found.st_mtime_ns)
+            if now != self._read:
                 yield from (entry for _line, entry in read(self.path) if entry["seq"] > self._last)
-            self._size = size
+            self._read = now
         except FileNotFoundError:
             return
         except OSError as exc:
