@@ -64,7 +64,12 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _warn(reader: HistoryReader) -> None:
-    """Say on stderr that the daemon does not run, or cannot write the file."""
+    """Say on stderr that the daemon does not run, or cannot write the file.
+
+    :raises HistoryError: there is neither a daemon nor a file
+    """
+    if not reader.reachable and not reader.path.exists():
+        raise HistoryError(f"{reader.why_unreachable}, and there is no {reader.path}")
     if not reader.reachable:
         complain(f"{reader.why_unreachable}; changes are shown from {reader.path}")
     elif reader.trouble:

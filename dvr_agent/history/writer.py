@@ -17,6 +17,7 @@ from typing import Any
 from dvr_agent import backoff
 from dvr_agent.history import file
 from dvr_agent.history.ring import Kept, Ring, pack
+from dvr_agent.plural import count
 from dvr_agent.threads import make_thread
 
 LOG = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ MEMORY = 4 << 20
 LOADED = 4 << 20
 """Bytes of the file's end that the ring begins with: more would not fit, and would delay the start."""
 WAITING = 4096
-"""Entries that wait for the disk at most; beyond it the oldest of them are in the ring only."""
+"""Entries that wait for the disk at most; beyond it the oldest of them are in the ring only, and never in the file."""
 FIRST_PAUSE, LAST_PAUSE = 1.0, 300.0
 """Seconds until the next try after the file could not be written."""
 
@@ -46,7 +47,7 @@ class HistoryWriter:
         self._waiting: deque[Kept] = deque(maxlen=WAITING)
         self._wanted, self._idle = threading.Event(), threading.Event()
         self._fd, self._size = -1, 0
-        self._failures = 0
+        self._failures = self._lost = 0
         self.trouble = ""
         self.ring = Ring(max(per_router, 1), MEMORY, self._read_last())
 
@@ -70,6 +71,7 @@ class HistoryWriter:
         one = pack({"seq": self.ring.last + 1, **entry})
         self.ring.add(one)
         self._idle.clear()
+        self._lost += len(self._waiting) == WAITING
         self._waiting.append(one)
         self._wanted.set()
 
@@ -111,14 +113,16 @@ class HistoryWriter:
         try:
             self._append(data)
         except OSError as exc:
-            room = WAITING - len(self._waiting)
-            self._waiting.extendleft(reversed(batch[len(batch) - min(room, len(batch)) :]))
+            lost = max(len(batch) + len(self._waiting) - WAITING, 0)
+            self._waiting.extendleft(reversed(batch[lost:]))
+            self._lost += lost
             self._close()
             self._failed(f"{self.path} cannot be written, changes are kept in memory: {exc.strerror}")
             return False
         if self.trouble:
-            LOG.info("recovered: the history of changes is written to %s", self.path)
-        self._failures, self.trouble = 0, ""
+            lost = f"; it lacks {count(self._lost, 'change')} of meanwhile" if self._lost else ""
+            LOG.info("recovered: the history of changes is written to %s%s", self.path, lost)
+        self._failures, self._lost, self.trouble = 0, 0, ""
         return True
 
     def _append(self, data: bytes) -> None:

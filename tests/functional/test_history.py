@@ -205,6 +205,13 @@ def test_who_is_meant_is_told_where_it_is_not_clear(daemon: MakeDaemon) -> None:
     assert listed(one, "--since", "2999-01-01") == []
 
 
+def test_without_daemon_and_file_there_is_no_answer(daemon: MakeDaemon) -> None:
+    one = daemon()
+    said = dvrctl(one, "history", code=1)
+    assert f"dvr-agent is not reachable at {one.socket}: " in said
+    assert "history.jsonl" in said
+
+
 def test_follow_shows_changes_as_they_come(daemon: MakeDaemon) -> None:
     one = daemon()
     one.start()

@@ -185,6 +185,28 @@ def test_a_disk_that_cannot_be_written_is_told_once_and_changes_are_written_when
     ]
 
 
+def test_changes_that_are_too_many_for_a_broken_disk_are_counted(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(writer, "WAITING", 5)
+    monkeypatch.setattr(writer, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(writer, "LAST_PAUSE", 0.02)
+    caplog.set_level(logging.INFO)
+    path.parent.parent.mkdir(parents=True)
+    path.parent.write_text("in the way")
+    one = start(path)
+    for number in range(1, 21):
+        one.add({"time": float(number), "router": ONE})
+    wait_for(lambda: one._failures > 3)
+    assert len(one._waiting) <= 5
+    path.parent.unlink()
+    wait_for(lambda: not one.trouble and written(path)[-1:] == [20])
+    lost = 20 - len(written(path))
+    assert lost >= 15
+    assert [message for message in caplog.messages if "it lacks " in message]
+    assert numbers(one.ring.select()) == list(range(1, 21)), "they are all in memory"
+
+
 def test_a_file_that_was_removed_is_made_again(path: Path) -> None:
     one = start(path)
     one.add({"time": 1.0, "router": ONE})
