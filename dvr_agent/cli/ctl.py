@@ -37,6 +37,7 @@ exit codes:
   show      0 shown                          1 error
   status    0 all in sync                    1 daemon not reachable
             2 something is pending or degraded, or a document is bad
+  history   0 shown                          1 error
   fetch     0 all documents are stored       1 some are bad, or the server did not answer
   cleanup   0 done, or nothing to do         1 refused or failed
   handover  0 done, or nothing to do         1 refused, failed, or timed out
@@ -46,13 +47,14 @@ exit codes:
   any       {USAGE_ERROR} wrong arguments   {INTERRUPTED} interrupted   {PIPE_CLOSED} output closed (| head)
 
 Errors are single lines on stderr. There is no colour when piped, or with NO_COLOR set.
-All but check and demo need root. check, plan, show and status never change anything.
+All but check and demo need root. check, plan, show, status and history never change anything.
 
 examples:
   dvrctl check /etc/dvr-agent/routers/*.json
   dvrctl plan                               what the daemon would change now
   dvrctl -o json plan new.json | jq .total  what this document would change
   dvrctl show rules qrouter-<uuid>          rules of dvr-agent (iptables-save shows none)
+  dvrctl history 203.0.113.5 --since 1h     what was changed of a floating IP
   dvrctl cleanup --all --dry-run            all objects of dvr-agent on this host
 """
 
@@ -88,6 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_document_verbs(verbs)
     _add_show(verbs)
     _verb(verbs, "status", "show the state of the running daemon", "status:run")
+    _add_history(verbs)
     _add_fetch(verbs)
     _add_cleanup(verbs)
     _add_handover(verbs)
@@ -135,6 +138,29 @@ def _add_show(verbs: Any) -> None:
         "They are in the legacy tables, which iptables-save does not show where it is the nft variant.",
     )
     rules.add_argument("namespace", metavar="NAMESPACE", help="e.g. qrouter-<uuid>")
+
+
+def _add_history(verbs: Any) -> None:
+    history = _verb(
+        verbs,
+        "history",
+        "show what the daemon has changed, and when",
+        "history:run",
+        "Rule by rule, in the words of plan; of drift, who had changed it, where the kernel tells. Without the daemon "
+        "from its file. JSON: one object per line.",
+    )
+    history.add_argument(
+        "subject",
+        nargs="?",
+        metavar="ROUTER|FIP",
+        help="router id, as much of its beginning as is unique, or name; or the address of a floating IP: changes that "
+        "name it, and those of the router that has it",
+    )
+    history.add_argument(
+        "--since", type=_since, default=0.0, metavar="TIME", help="90s, 30m, 1h, 2d, 1w, or a time: 2026-11-26 22:00"
+    )
+    history.add_argument("-n", "--lines", type=_number, metavar="N", help="only the newest N changes")
+    history.add_argument("--follow", action="store_true", help="go on and show changes as they come")
 
 
 def _add_fetch(verbs: Any) -> None:
@@ -231,6 +257,18 @@ def _router_id(text: str) -> str:
         return router_id(text)
     except ValueError as exc:
         raise argparse.ArgumentTypeError(f"{text!r} is no router id (the whole UUID; see dvrctl show routers)") from exc
+
+
+def _since(text: str) -> float:
+    from dvr_agent.cli.history import since
+
+    return since(text)
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

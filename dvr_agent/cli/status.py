@@ -14,6 +14,7 @@ from typing import Any
 from dvr_agent.cli.inputs import load_config
 from dvr_agent.cli.output import BOLD, GREEN, RED, YELLOW, Output
 from dvr_agent.errors import DvrError
+from dvr_agent.plural import count
 
 TIMEOUT = 10
 """Seconds within which the daemon must answer; it never waits for the kernel to do so."""
@@ -126,7 +127,7 @@ def _fight(fight: Mapping[str, Any]) -> str:
 def _source(source: dict[str, Any]) -> str:
     where = " ".join(str(source[key]) for key in ("source", "path") if source.get(key))
     text = f"{where}: {source.get('error') or source.get('state') or 'ok'}"
-    text += f"; {source['documents']} documents" if "documents" in source else ""
+    text += f"; {count(source['documents'], 'document')}" if "documents" in source else ""
     return text + (f"; {source['incomplete']}" if source.get("incomplete") else "")
 
 
@@ -152,7 +153,7 @@ _WAITING = {"statuses_not_sent": "floating IP statuses not sent yet", "pending":
 def _service(service: Mapping[str, Any]) -> str:
     """Return the state of one service as text; empty if it serves no router and has no trouble."""
     number, trouble = service.get("routers") or 0, service.get("trouble")
-    routers = f"{number} router" + ("" if number == 1 else "s")
+    routers = count(number, "router")
     if trouble:
         return f"{trouble} (for {_ago(service.get('since')).removesuffix(' ago')}; {routers})"
     return routers if number else ""

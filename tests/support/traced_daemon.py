@@ -25,7 +25,14 @@ DAEMON = ("MainThread", "worker")
 BESIDE = ("neutron-report", "rpc-report_state", "neutron-fallback", "neutron-files")
 """Threads of the source that run at any time for another reason than a cast."""
 UNCOUNTED = (
-    *("notify.py", "logs.py", "daemon/status.py", "daemon/admin.py", "daemon/admin_listener.py"),
+    *(
+        "notify.py",
+        "logs.py",
+        "daemon/status.py",
+        "daemon/admin.py",
+        "daemon/admin_listener.py",
+        "daemon/http_application.py",
+    ),
     "sources/neutron/wire/readiness.py",
 )
 """Files that do; the last one hears of every poll of the bus."""

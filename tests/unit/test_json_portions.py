@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dvr_agent.daemon import eventlet_shim, json_portions
-from dvr_agent.daemon.admin import AdminServer
+from dvr_agent.daemon.http_application import HttpApplication
+from dvr_agent.daemon.http_resources import Answer, Resource, ResourceTable
 from dvr_agent.daemon.job_result import JobResult, RouterState
 from dvr_agent.daemon.router_records import RouterRecords
 
@@ -45,8 +45,8 @@ def status(found: RouterRecords) -> Iterator[dict[str, object]]:
 def test_the_hub_goes_on_while_the_status_of_many_routers_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_portions, "TURN", 0.0)
     routers = records(2000)
-    server = AdminServer("", SimpleNamespace(to_json=lambda: {"routers": status(routers)}), lambda: 0)  # type: ignore[arg-type]
-    server._listener = SimpleNamespace(note_request=lambda environ: None)  # type: ignore[assignment]
+    resource = Resource("/status", lambda request: Answer("200 OK", {"routers": status(routers)}))
+    application = HttpApplication("test", ResourceTable([resource]))
     turns: list[int] = []
     ended = False
 
@@ -58,7 +58,7 @@ def test_the_hub_goes_on_while_the_status_of_many_routers_is_made(monkeypatch: p
 
     eventlet_shim.spawn(others)
     answer: list[Any] = []
-    data = server._application({"REQUEST_METHOD": "GET", "PATH_INFO": "/status"}, lambda *head: answer.append(head))
+    data = application({"REQUEST_METHOD": "GET", "PATH_INFO": "/status"}, lambda *head: answer.append(head))
     ended = True
     assert answer[0][0] == "200 OK"
     assert len(turns) >= 2000 // json_portions.PORTION
