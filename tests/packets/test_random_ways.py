@@ -192,7 +192,7 @@ def compare(host: lab.Host, state_path: Path, rng: random.Random) -> tuple[list[
             ears.open(path.name)
         seen = _exchange(pairs, ears)
     wrong = [pair.text(seen[pair.name]) for pair in pairs if pair.is_known and seen[pair.name] not in pair.expected]
-    outcomes = Counter(way.outcome for pair in pairs for way, _answer in pair.ways)
+    outcomes = Counter(str(way.outcome) for pair in pairs for way, _answer in pair.ways)
     outcomes["answered"] = sum(answered for _arrival, answered in seen.values())
     return (["\n".join([*made.story, *wrong])] if wrong else []), outcomes
 

@@ -37,7 +37,7 @@ class RandomWorld:
         lab.run("ip", "-n", "internet", "addr", "add", f"{BEYOND}/32", "dev", "lo")
         self._provide_routes(routers)
         self.world.settle()
-        for _ in range(rng.randint(0, 4)):
+        for _ in range(rng.randint(0, 5)):
             self._break_something()
 
     def addresses(self) -> list[tuple[str, str]]:
@@ -137,6 +137,8 @@ FAULTS = (
     "ip neigh flush dev {device} nud permanent",
     "ip neigh replace 10.{net}.0.11 lladdr fa:16:3e:00:00:99 dev {device} nud permanent",
     "sysctl -qw net.ipv4.conf.{device}.rp_filter=1",
+    "sysctl -qw net.ipv4.conf.all.rp_filter=1",
+    "sysctl -qw net.ipv4.conf.all.rp_filter=1",
     "sysctl -qw net.ipv4.conf.all.rp_filter=2",
     "sysctl -qw net.ipv4.conf.{device}.forwarding=0",
     "sysctl -qw net.ipv6.conf.all.forwarding=0",
