@@ -43,7 +43,7 @@ exit codes:
   wants-metadata
             0 dvr-metadata-proxy is needed   1 it is not, or the configuration is wrong
   trace     0 the packet (and the answer) arrives, or leaves this host
-            1 error                          2 it is dropped
+            1 error                          2 it is dropped, or --live contradicts
             3 unknown from some place on
   demo      0 every step worked              1 a step failed
   any       {USAGE_ERROR} wrong arguments   {INTERRUPTED} interrupted   {PIPE_CLOSED} output closed (| head)
@@ -209,7 +209,7 @@ def _add_trace(verbs: Any) -> None:
         "trace",
         "show the way of a packet through namespaces, rules and translations, computed from the kernel's state",
         "trace:run",
-        "Nothing is sent or changed. What cannot be known on this host ends the way as unknown.",
+        "Nothing is sent or changed without --live. What cannot be known on this host ends the way as unknown.",
     )
     trace.add_argument(
         "--from",
@@ -224,9 +224,14 @@ def _add_trace(verbs: Any) -> None:
         "--proto", choices=("tcp", "udp", "icmp", "sctp", "dccp"), help="default: icmp; tcp with --dport"
     )
     trace.add_argument("--dport", type=_port, metavar="PORT", help="destination port")
-    trace.add_argument("--sport", type=_port, default=40000, metavar="PORT", help="source port; default: 40000")
+    trace.add_argument(
+        "--sport", type=_port, metavar="PORT", help="source port; default: 40000, with --live a free one"
+    )
     trace.add_argument("--size", type=_size, default=84, metavar="BYTES", help="of the whole packet; default: 84")
     trace.add_argument("--reply", action="store_true", help="the way of the answer, too")
+    trace.add_argument(
+        "--live", action="store_true", help="send such a packet, and say of each hop whether the kernel confirms it"
+    )
 
 
 def _port(text: str) -> int:

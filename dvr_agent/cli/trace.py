@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from dvr_agent.cli.output import BOLD, GREEN, RED, YELLOW, Output
+from dvr_agent.cli.trace_live import Observation, print_divergence, run_live, with_free_port
 from dvr_agent.desired import names
 from dvr_agent.errors import DvrError
 from dvr_agent.kernel.survey.host import survey_host
@@ -22,6 +23,8 @@ from dvr_agent.trace.world import World, namespace_text
 
 ARRIVES, ERROR, DOES_NOT_ARRIVE, UNKNOWN = 0, 1, 2, 3
 """Exit codes."""
+SPORT = 40000
+"""Source port, where none is asked for; with --live a free one."""
 GATEWAYS = (names.INTERNAL, names.AGENT_GATEWAY, names.GATEWAY)
 HOST = "host"
 """Name of the host's own namespace on the command line."""
@@ -46,13 +49,18 @@ def run(args: argparse.Namespace, out: Output) -> int:
     question = ask(world, args)
     way = trace(world, question.packet, question.start)
     reply = trace_reply(world, way) if args.reply and way.reached and way.at else None
+    found = run_live(world, way, question.packet, question.start) if args.live else None
     if out.json:
-        out.document({**as_json(question, way), "reply": None if reply is None else way_json(reply)})
+        out.document(as_json(question, way, reply, found))
     else:
-        print_way(out, "", way)
+        print_way(out, "", way, found.words if found else ())
         if reply is not None:
             out.line()
             print_way(out, "the answer: ", reply)
+    if found is not None:
+        print_divergence(out, found)
+        if found.divergence:
+            return DOES_NOT_ARRIVE
     return exit_code([way, *([reply] if reply else [])])
 
 
@@ -66,7 +74,9 @@ def ask(world: World, args: argparse.Namespace) -> Question:
     if (":" in src) != (":" in dst):
         raise TraceError(f"--from {src} and --to {dst} are of different families")
     protocol = _protocol(args)
-    packet = make_packet(src, dst, protocol, args.dport or 0, args.sport, args.size)
+    packet = make_packet(src, dst, protocol, args.dport or 0, args.sport or SPORT, args.size)
+    if args.live and args.sport is None:
+        packet = with_free_port(packet)
     try:
         return Question(packet, locate(world, src, dst, hint, GATEWAYS))
     except LocateError as exc:
@@ -91,7 +101,7 @@ def print_way(out: Output, title: str, way: Way, seen: Sequence[str] = ()) -> No
             shown = hop.namespace
             out.line(namespace_text(shown), BOLD)
         mark = f"{seen[number]:10} " if seen else ""
-        out.line(f"  {mark}{hop.where:18} {hop.text}{_change(hop)}")
+        out.line(f"  {mark}{hop.where:21} {hop.text}{_change(hop)}")
     out.line(f"{title}{way.outcome}: {way.reason}", _COLOURS[way.outcome])
     out.line(f"  there it is {way.packet.head.text}")
     for note in way.notes:
@@ -100,18 +110,22 @@ def print_way(out: Output, title: str, way: Way, seen: Sequence[str] = ()) -> No
         out.line(f"  note: {way.others} other way{'s are' if way.others > 1 else ' is'} as likely")
 
 
-def as_json(question: Question, way: Way) -> dict[str, Any]:
+def as_json(question: Question, way: Way, reply: Way | None, found: Observation | None) -> dict[str, Any]:
     """Return the JSON of a question and its answer (``docs/dvrctl.md``)."""
-    start = {"namespace": question.start.namespace, "device": question.start.device or None}
-    return {"packet": _tuple_json(question.packet.head), "start": start, "way": way_json(way)}
+    return {
+        "packet": _tuple_json(question.packet.head),
+        "start": {"namespace": question.start.namespace, "device": question.start.device or None},
+        "way": way_json(way, found.words if found else ()),
+        "reply": None if reply is None else way_json(reply),
+        "divergence": found.divergence if found else None,
+    }
 
 
 def way_json(way: Way, seen: Sequence[str] = ()) -> dict[str, Any]:
     """Return the JSON of a way."""
     at = None if way.at is None else {"namespace": way.at.namespace, "device": way.at.device}
-    hops = [_hop_json(hop) for hop in way.hops]
-    for hop, word in zip(hops, seen, strict=False):
-        hop["live"] = word or None
+    words = [*seen, *[""] * (len(way.hops) - len(seen))]
+    hops = [{**_hop_json(hop), "live": word or None} for hop, word in zip(way.hops, words, strict=True)]
     return {
         "outcome": way.outcome,
         "reason": way.reason,

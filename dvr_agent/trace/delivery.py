@@ -39,7 +39,7 @@ class Delivery:
         if device is None:
             raise unknown(f"there is no device {hop.device} in {namespace_text(self._namespace)} any more")
         if not device.up or not device.carrier:
-            raise dropped(f"{device.place.text} {'has no carrier' if device.up else 'is down'}")
+            raise dropped(f"{device.place.text} {_why_closed(device)}")
         target = hop.gateway or packet.head.dst
         segment = segment_of(world, device)
         self._remark_bridge_filter(world, segment, packet)
@@ -98,7 +98,7 @@ class Delivery:
             places = ", ".join(one.text for one in exits)
             self._note(self._namespace, "link", f"leaves by {places}", device.name, "out")
             return EndOfWay("leaves", f"it leaves this host by {places}", device.place)
-        closed = "".join(f"; {one.place.text} is down" for one in segment.closed)
+        closed = "".join(f"; {one.place.text} {_why_closed(one)}" for one in segment.closed)
         return EndOfWay("dropped", f"nobody on the segment of {device.place.text} has {what}{closed}", device.place)
 
     def _remark_bridge_filter(self, world: World, segment: Segment, packet: Packet) -> None:
@@ -108,6 +108,10 @@ class Delivery:
             if bridge.kind == "bridge" and _filters_bridged(world.namespace(bridge.place.namespace), key, packet):
                 where = namespace_text(bridge.place.namespace)
                 self._remark(f"net.{key.replace('/', '.')}=1: rules of {where} for bridged packets are not computed")
+
+
+def _why_closed(device: Device) -> str:
+    return "has no carrier" if device.up else "is down"
 
 
 def _filters_bridged(namespace: Namespace, key: str, packet: Packet) -> bool:
