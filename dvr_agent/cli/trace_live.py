@@ -1,7 +1,8 @@
 """``dvrctl trace --live``: sends a marked packet, and says of each hop whether the kernel confirms it.
 
-Devices are watched by packet sockets, which see the very packet with its addresses; rules are confirmed by their
-counters.  All of it goes with the process: nothing stays, however it ends.
+Devices are watched by packet sockets, which see the very packet with its addresses; rules of legacy tables are
+confirmed by their counters, those of nf_tables by ``meta nftrace``.  All of it goes with the process: nothing stays,
+however it ends.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.iptables.reader import TableReader
 from dvr_agent.kernel.iptables.whole_table import Counters
 from dvr_agent.kernel.live.frames import MARK_SIZE
+from dvr_agent.kernel.live.nft_trace import TABLE, Met, NftTrace
 from dvr_agent.kernel.live.watch import Spot, Watch, inject, send
 from dvr_agent.kernel.namespaces import RealNamespaces
 from dvr_agent.kernel.survey.tables import read_counters
 from dvr_agent.state.filter import TableKey
 from dvr_agent.trace.engine import Start
 from dvr_agent.trace.neighbours import entry_of
-from dvr_agent.trace.packet import ICMP, ICMPV6, TCP, UDP, Hop, Packet, Way
+from dvr_agent.trace.packet import ICMP, ICMPV6, TCP, UDP, Hop, Packet, RuleAt, Tuple, Way
 from dvr_agent.trace.world import Place, World, namespace_text
 
 CONFIRMED, NOT_SEEN, DIFFERENT = "confirmed", "not seen", "differs"
@@ -56,7 +58,7 @@ def observe(world: World, way: Way, packet: Packet, start: Start) -> Observation
     names = list(dict.fromkeys(hop.namespace for hop in way.hops))
     spots = _spots(way.hops)
     refused = ""
-    with Watch(os.urandom(MARK_SIZE)) as watch:
+    with NftTrace(_traced(way)) as nft, Watch(os.urandom(MARK_SIZE)) as watch:
         watch.open(dict.fromkeys([*(spot.place for spot in spots), *_beyond(world, way)]))
         before = _counters(reader, names)
         try:
@@ -67,8 +69,9 @@ def observe(world: World, way: Way, packet: Packet, start: Start) -> Observation
             refused = str(exc)
         watch.wait(spots, SECONDS)
         after = _counters(reader, names)
+        met = nft.met({_met(hop.namespace, hop.rule) for hop in way.hops if hop.rule and hop.rule.nft}, 1.0)
     seen = {sighting.spot: (sighting.src, sighting.dst) for sighting in reversed(watch.seen)}
-    words = [_word(hop, seen, before, after) for hop in way.hops]
+    words = [_word(hop, seen, before, after, met) for hop in way.hops]
     _confirm_routes(way.hops, words)
     return Observation(tuple(words), _divergence(way, words, seen, refused))
 
@@ -89,6 +92,12 @@ def explain(world: World, way: Way, packet: Packet, start: Start) -> None:
     else:
         where = f"from {where}"
     devices = len({spot.place for spot in _spots(way.hops)})
+    traced = _traced(way)
+    if traced:
+        places = ", ".join(map(namespace_text, traced))
+        sys.stderr.write(
+            f"dvrctl: has the nft table inet {TABLE} in {places} meanwhile, which goes with this command.\n"
+        )
     sys.stderr.write(
         f"dvrctl: sends one packet {packet.head.text} {where}; listens on {devices} devices and reads counters.\n"
         "dvrctl: adds nothing that stays but what any packet leaves for a while: learned neighbours, a tracked "
@@ -147,8 +156,20 @@ def _counters(reader: TableReader, names: Sequence[str]) -> Counts:
     return {name: read_counters(reader, name) for name in names}
 
 
-def _word(hop: Hop, seen: dict[Spot, tuple[str, str]], before: Counts, after: Counts) -> str:
-    if hop.rule is not None and not hop.rule.nft:
+def _traced(way: Way) -> dict[str, Tuple]:
+    """Return the namespaces where rules of nf_tables are met, with addresses and ports as the packet comes in."""
+    names = {hop.namespace for hop in way.hops if hop.rule is not None and hop.rule.nft}
+    return {hop.namespace: hop.before for hop in reversed(way.hops) if hop.namespace in names}
+
+
+def _met(namespace: str, rule: RuleAt) -> Met:
+    return Met(namespace, rule.table.partition(" ")[2], rule.chain, rule.handle)
+
+
+def _word(hop: Hop, seen: dict[Spot, tuple[str, str]], before: Counts, after: Counts, met: set[Met]) -> str:
+    if hop.rule is not None and hop.rule.nft:
+        return CONFIRMED if _met(hop.namespace, hop.rule) in met else NOT_SEEN
+    if hop.rule is not None:
         key: TableKey = (hop.rule.family, hop.rule.table)
         at = (hop.rule.chain, hop.rule.number)
         counts = [counts[hop.namespace].get(key, {}).get(at, 0) for counts in (before, after)]

@@ -88,6 +88,7 @@ class WholeRule:
 
     :ivar protocol: number; 0: any
     :ivar text: in iptables-save syntax, without ``-A CHAIN``
+    :ivar handle: of a rule of nf_tables; 0 for others
     """
 
     target: Target | OtherTarget
@@ -99,6 +100,7 @@ class WholeRule:
     protocol: int = 0
     not_protocol: bool = False
     matches: tuple[Match | UnknownMatch | SportMatch, ...] = ()
+    handle: int = 0
 
 
 @dataclass(frozen=True, slots=True)

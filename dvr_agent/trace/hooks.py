@@ -166,7 +166,8 @@ class Hooks:
 
     def _report(self, hook: str, ruling: Ruling, tracked: Tracked, before: Packet | None = None) -> None:
         table, after = ruling.table, tracked.packet if ruling.nat else ruling.passing.packet
-        rule = RuleAt(after.family, table.name, ruling.chain, ruling.number, table.nft)
+        handle = ruling.rule.handle if ruling.rule else 0
+        rule = RuleAt(after.family, table.name, ruling.chain, ruling.number, table.nft, handle)
         head = (before or tracked.packet).head
         self._record(
             Hop(self._namespace.name, f"{table.title} {hook}", ruling.text, head, after.head, after.mark, rule)

@@ -79,6 +79,7 @@ class RuleAt:
 
     :ivar number: from 0, in the chain
     :ivar nft: the table is one of nf_tables
+    :ivar handle: of a rule of nf_tables; 0: the policy
     """
 
     family: Family
@@ -86,6 +87,7 @@ class RuleAt:
     chain: str
     number: int
     nft: bool = False
+    handle: int = 0
 
 
 @dataclass(frozen=True, slots=True)

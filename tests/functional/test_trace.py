@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 import signal
@@ -12,10 +13,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
+from dvr_agent.cli.ctl import main
 from tests.support import lab
 from tests.support.packet_documents import Network
 from tests.support.packet_world import INTERNET, PUBLIC, World, fip_namespace
@@ -54,9 +56,20 @@ def open_tap(name: str) -> Iterator[None]:
         yield
 
 
-def ctl(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dvr_agent.cli.ctl", "trace", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+class Done(NamedTuple):
+    """What a command ended with."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def ctl(*words: str) -> Done:
+    """Run dvrctl in this process, which is in the host's namespace: a process of its own takes a second to start."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(["trace", *words])
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 def traced(code: int, *words: str) -> Any:
@@ -200,6 +213,20 @@ def test_live_says_beforehand_what_it_does_and_leaves_nothing(world: World) -> N
     done = ctl("--from", INTERNET, "--to", FIP, "--live")
     assert "sends one packet 203.0.113.1 → 203.0.113.51 from internet" in done.stderr
     assert kernel_state() == before
+
+
+def test_live_confirms_rules_of_nf_tables_and_leaves_no_table(world: World) -> None:
+    qrouter = world.cloud.router("main").qrouter
+    rule = ("FORWARD", "-p", "udp", "-m", "udp", "--dport", "5353", "-j", "DROP")
+    lab.in_netns(qrouter, "iptables-nft", "-A", *rule)
+    try:
+        found = traced(DROPPED, "--from", INTERNET, "--to", FIP, "--proto", "udp", "--dport", "5353", "--live")
+        assert found["divergence"] == ""
+        (dropping,) = [hop for hop in found["way"]["hops"] if hop["where"] == "nft ip filter FORWARD"]
+        assert (dropping["text"], dropping["live"]) == ("-A FORWARD -p udp -m udp --dport 5353 -j DROP", "confirmed")
+        assert "dvr_trace" not in lab.in_netns(qrouter, "nft", "list", "tables")
+    finally:
+        lab.in_netns(qrouter, "nft", "flush ruleset")
 
 
 def test_live_names_the_first_divergence(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
+from dataclasses import replace
 
 from pyroute2.netlink import NETLINK_NETFILTER
 
@@ -84,7 +85,8 @@ def _nft_table(place: tuple[int, str], infos: Iterable[ChainInfo], rules: Iterab
     found: dict[str, list[WholeRule]] = {}
     for rule in rules:
         # Rules of family inet are decoded as IPv4: what they compare of IPv6 headers is not understood then.
-        found.setdefault(rule.chain, []).append(whole_rule(decode(families[0], rule.expressions)))
+        known = replace(whole_rule(decode(families[0], rule.expressions)), handle=rule.handle)
+        found.setdefault(rule.chain, []).append(known)
     infos = list(infos)
     chains = {
         info.name: WholeChain(
