@@ -7,7 +7,7 @@ from typing import Protocol
 
 from dvr_agent.trace.addresses import family_of
 from dvr_agent.trace.ends import EndOfWay, dropped, unknown
-from dvr_agent.trace.neighbours import USABLE, announced_source, answers, entry_of
+from dvr_agent.trace.neighbours import USABLE, announced_source, answers, entry_of, refusal
 from dvr_agent.trace.packet import Packet
 from dvr_agent.trace.segment import Exit, Segment, describe, segment_of
 from dvr_agent.trace.world import Device, Namespace, NextHop, Place, World, namespace_text
@@ -46,7 +46,7 @@ class Delivery:
         entry = entry_of(namespace, target, device.name)
         if entry is not None and entry.state in USABLE and entry.mac:
             self._note(self._namespace, "neighbour", entry.text, device.name, "out")
-            return self._to_mac(device, segment, entry.mac)
+            return self._to_mac(world, device, segment, entry.mac)
         source = announced_source(namespace, device, target, packet.head.src)
         return self._ask(world, device, segment, target, source)
 
@@ -61,13 +61,13 @@ class Delivery:
         holders = [one for one in segment_of(world, device).members if answers(world, one, dst, "")]
         return holders[0].place if len(holders) == 1 else left_by
 
-    def _to_mac(self, device: Device, segment: Segment, mac: str) -> Place:
+    def _to_mac(self, world: World, device: Device, segment: Segment, mac: str) -> Place:
         found = segment.of_mac(mac)
         if len(found) == 1:
             return self._arrive(segment, found[0])
         if len(found) > 1:
             raise unknown(f"{len(found)} devices of the segment have the MAC address {mac}")
-        raise self._nobody(device, segment, f"the MAC address {mac}", mac)
+        raise self._nobody(world, device, segment, f"the MAC address {mac}", mac)
 
     def _ask(self, world: World, device: Device, segment: Segment, target: str, source: str) -> Place:
         """Find who answers for an address that the namespace has no MAC address of."""
@@ -76,7 +76,8 @@ class Delivery:
         if len({one.mac for one, _why in found}) > 1:
             raise unknown(f"{len(found)} devices answer for {target}: {', '.join(one.place.text for one, _ in found)}")
         if not found:
-            raise self._nobody(device, segment, f"{target} (asked by {how})", "")
+            refusals = [text for one in segment.members if (text := refusal(world, one, target, source))]
+            raise self._nobody(world, device, segment, "; ".join([f"{target} (asked by {how})", *refusals]), "")
         holder, why = found[0]
         text = f"{how} for {target} dev {device.name}: {holder.place.text}, {holder.mac}, {why}"
         self._note(self._namespace, "neighbour", text, device.name, "out")
@@ -88,9 +89,9 @@ class Delivery:
         self._note(holder.place.namespace, "link", text, holder.name, "in")
         return holder.place
 
-    def _nobody(self, device: Device, segment: Segment, what: str, mac: str) -> EndOfWay:
+    def _nobody(self, world: World, device: Device, segment: Segment, what: str, mac: str) -> EndOfWay:
         """Return the end of a packet for which there is nobody on this host."""
-        exits = _likely(segment.exits, mac)
+        exits = _likely(world, segment.exits, mac)
         if any(not one.known for one in exits):
             places = ", ".join(one.text for one in exits)
             return EndOfWay("unknown", f"no device of this host has {what}; it may leave by {places}", device.place)
@@ -124,10 +125,14 @@ def _filters_bridged(namespace: Namespace, key: str, packet: Packet) -> bool:
     )
 
 
-def _likely(exits: list[Exit], mac: str) -> list[Exit]:
+def _likely(world: World, exits: list[Exit], mac: str) -> list[Exit]:
     """Return the exits by which a frame may leave.
 
-    The tap device of an instance has the MAC address of the instance but for its first octet (nova's libvirt driver).
+    A bridge has learned where a MAC address is.  Else the tap device of an instance has the MAC address of the instance
+    but for its first octet (nova's libvirt driver).
     """
-    taps = [one for one in exits if mac and one.mac and one.mac[2:] == mac[2:]]
-    return taps or [one for one in exits if not one.mac or not mac] or exits
+    if not mac:
+        return exits
+    learned = [one for one in exits if (mac, one.place.device) in world.namespace(one.place.namespace).fdb]
+    taps = [one for one in exits if one.mac[2:] == mac[2:]]
+    return learned or taps or [one for one in exits if not one.mac] or exits

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dvr_agent.trace.addresses import family_of, ip_of, is_in
 from dvr_agent.trace.routing import Flow, first, lookup
 from dvr_agent.trace.source_check import source_fault
-from dvr_agent.trace.world import Device, Namespace, NeighbourEntry, World
+from dvr_agent.trace.world import Device, Namespace, NeighbourEntry, World, namespace_text
 
 USABLE = frozenset({"PERMANENT", "NOARP", "REACHABLE", "STALE", "DELAY", "PROBE"})
 """States of an entry whose MAC address is used."""
@@ -59,6 +59,24 @@ def _solicited(namespace: Namespace, device: Device, target: str) -> str:
     return ""
 
 
+def refusal(world: World, device: Device, target: str, sender: str) -> str:
+    """Return why a device does not answer for an IPv4 address that its namespace has; empty if it has none."""
+    namespace = world.namespace(device.place.namespace)
+    if family_of(target) == 6 or not any(ip_of(one) == target for one in _addresses(namespace)):
+        return ""
+    where = namespace_text(namespace.name)
+    found = lookup(namespace, Flow(4, sender, target, device.name), first)
+    if fault := source_fault(namespace, sender, target, device.name, "", "local"):
+        return f"{where} has it and discards the request: {fault}"
+    if found.kind == "local":
+        return f"{where} has it on another device, and arp_ignore is set"
+    return f"{where} has it, and a rule or route leads elsewhere"
+
+
+def _addresses(namespace: Namespace) -> list[str]:
+    return [one for device in namespace.devices.values() for one in device.addresses]
+
+
 def _asked_by_arp(namespace: Namespace, device: Device, target: str, sender: str) -> str:
     found = lookup(namespace, Flow(4, sender, target, device.name), first)
     out = found.hop.device if found.hop else ""
@@ -67,14 +85,23 @@ def _asked_by_arp(namespace: Namespace, device: Device, target: str, sender: str
     if sender and source_fault(namespace, sender, target, device.name, out, found.kind):
         return ""
     if found.kind == "local":
-        ignore = max(namespace.of_device(4, "arp_ignore", device.name))
-        if ignore == 0 or _is_on(device, target, sender if ignore == 2 else ""):
-            return "has the address"
+        return _answered_here(namespace, device, target, sender)
+    return _proxied(namespace, device, target, out)
+
+
+def _answered_here(namespace: Namespace, device: Device, target: str, sender: str) -> str:
+    ignore = max(namespace.of_device(4, "arp_ignore", device.name))
+    if ignore == 0 or _is_on(device, target, sender if ignore == 2 else ""):
+        return "has the address"
+    return ""
+
+
+def _proxied(namespace: Namespace, device: Device, target: str, out: str) -> str:
+    """Return why a device answers in place of an address to which its namespace has a route."""
+    if not namespace.of_device(4, "forwarding", device.name)[1] or out == device.name:
         return ""
-    if not namespace.of_device(4, "forwarding", device.name)[1]:
-        return ""
-    proxied = any(entry.proxy and (entry.dst, entry.device) == (target, device.name) for entry in namespace.neighbours)
-    if (any(namespace.of_device(4, "proxy_arp", device.name)) or proxied) and out != device.name:
+    entry = any(one.proxy and (one.dst, one.device) == (target, device.name) for one in namespace.neighbours)
+    if any(namespace.of_device(4, "proxy_arp", device.name)) or entry:
         return f"answers in its place (proxy_arp), since it has a route to it by {out}"
     return ""
 

@@ -134,7 +134,7 @@ class Namespace:
     :ivar sysctls: path below ``net/`` → value, of those in :data:`SYSCTLS` and :data:`DEVICE_SYSCTLS`
     :ivar tables: packet filter tables of everybody, legacy ones and those of nf_tables
     :ivar limits: bandwidth limits
-    :ivar fdb: MAC address → port, of the bridges
+    :ivar fdb: (MAC address, port of a bridge) where frames from it were seen
     """
 
     name: str
@@ -145,7 +145,7 @@ class Namespace:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     tables: tuple[WholeTable, ...] = ()
     limits: tuple[Limit, ...] = ()
-    fdb: Mapping[str, str] = field(default_factory=dict)
+    fdb: frozenset[tuple[str, str]] = frozenset()
 
     def number(self, key: str) -> int:
         """Return a parameter as a number; 0 if it is not there."""

@@ -45,7 +45,7 @@ def _read(reader: TableReader, name: str, devices: Mapping[str, Device]) -> Name
         routes, rules = read_routes(sock, names), read_rules(sock)
         neighbours = read_neighbours(sock, names)
         bridged = any(device.kind == "bridge" for device in devices.values())
-        fdb = read_fdb(sock, names) if bridged else {}
+        fdb = read_fdb(sock, names) if bridged else frozenset()
     return Namespace(
         name,
         devices,

@@ -175,12 +175,12 @@ def _neighbour(message: Any, devices: Mapping[int, str]) -> NeighbourEntry | Non
     )
 
 
-def read_fdb(sock: NetlinkSocket, devices: Mapping[int, str]) -> dict[str, str]:
-    """Read which MAC address was seen at which port of a bridge."""
+def read_fdb(sock: NetlinkSocket, devices: Mapping[int, str]) -> frozenset[tuple[str, str]]:
+    """Read which MAC addresses were seen at which ports of bridges."""
     request = Request(RTM_GETNEIGH, NLM_F_DUMP, _neighbour_head(socket.AF_BRIDGE), "forwarding database")
-    found = {}
+    found = set()
     for message in dumped(sock, request, ndmsg):
         mac, device = message.get_attr("NDA_LLADDR"), devices.get(message["ifindex"])
         if mac and device:
-            found[mac] = device
-    return found
+            found.add((mac, device))
+    return frozenset(found)
