@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from dvr_agent.state.filter import Family, Match, Not, Target
+from dvr_agent.state.filter import Family, FilterRule, Foreign, Match, Not, Target, Transport
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,32 @@ class WholeRule:
     not_protocol: bool = False
     matches: tuple[Match | UnknownMatch | SportMatch, ...] = ()
     handle: int = 0
+
+
+PROTOCOL_NUMBERS: Mapping[Transport, int] = {"tcp": 6, "udp": 17, "sctp": 132, "dccp": 33}
+_NO_TARGET = Foreign(b"no target")
+_EXPRESSIONS: Mapping[bytes, OtherTarget] = {
+    b"log": OtherTarget("", "none"),
+    b"reject": OtherTarget("REJECT", "drop"),
+    b"masq": OtherTarget("MASQUERADE", "masquerade"),
+    **{name: OtherTarget(name.decode(), "unknown") for name in (b"nat", b"redir", b"tproxy", b"queue", b"notrack")},
+}
+"""Expressions of nf_tables that act, by name; the decoder of rules leaves them among the matches."""
+
+
+def whole_rule(rule: FilterRule) -> WholeRule:
+    """Convert a rule of ``state.filter``; what that could not express is named."""
+    protocol = PROTOCOL_NUMBERS[rule.protocol] if rule.protocol else 0
+    target: Target | OtherTarget = OtherTarget("", "none") if rule.target == _NO_TARGET else rule.target
+    matches: list[Match | UnknownMatch] = []
+    for one in rule.matches:
+        if not isinstance(one, Foreign):
+            matches.append(one)
+        elif one.data in _EXPRESSIONS:
+            target = _EXPRESSIONS[one.data] if target == OtherTarget("", "none") else target
+        else:
+            matches.append(UnknownMatch(one.data.decode() if one.data.isalnum() else "?"))
+    return WholeRule(target, rule.text, rule.src, rule.dst, rule.iif, rule.oif, protocol, False, tuple(matches))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 from dvr_agent.state.filter import Family
 from dvr_agent.trace.addresses import family_of
+from dvr_agent.trace.filter_values import PROTOCOL_NUMBERS
 from dvr_agent.trace.world import Outcome, Place
 
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
-PROTOCOLS = {"icmp": ICMP, "tcp": TCP, "udp": UDP, "sctp": 132, "dccp": 33}
-WITH_PORTS = frozenset({TCP, UDP, 132, 33})
+PROTOCOLS: dict[str, int] = {"icmp": ICMP, **{str(name): number for name, number in PROTOCOL_NUMBERS.items()}}
+WITH_PORTS = frozenset(PROTOCOL_NUMBERS.values())
 _ECHO = {8: 0, 0: 8, 128: 129, 129: 128}
 """ICMP type of an echo request or reply → type of the other one (RFC 792, RFC 4443)."""
 

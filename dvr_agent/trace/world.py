@@ -1,7 +1,7 @@
 """Values that describe a host as far as a packet meets it: devices, routing, neighbours, packet filter tables.
 
 They hold whatever the kernel has, of any owner; ``state`` describes only what dvr-agent can own.  Made by
-``kernel/survey`` (a real host), :mod:`.desired_world` (states that are not in a kernel yet) and tests.
+``kernel/survey`` (a real host), :mod:`.state_world` (states that are not in a kernel yet) and tests.
 """
 
 from __future__ import annotations

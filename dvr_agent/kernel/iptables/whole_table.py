@@ -40,6 +40,7 @@ from dvr_agent.trace.filter_values import (
     WholeRule,
     WholeTable,
     legacy_bases,
+    whole_rule,
 )
 
 INV_PROTO = 0x40
@@ -103,13 +104,6 @@ def _standard(blob: bytes, entry: EntrySpan, heads: Mapping[int, str]) -> Target
     if verdict in VERDICTS:
         return Verdict(VERDICTS[verdict])
     return Jump(heads[verdict]) if verdict in heads else Foreign(b"")
-
-
-def whole_rule(rule: FilterRule) -> WholeRule:
-    """Convert a rule that ``state.filter`` expresses."""
-    protocol = PROTOCOLS[rule.protocol] if rule.protocol else 0
-    known = tuple(UnknownMatch("?") if isinstance(one, Foreign) else one for one in rule.matches)
-    return WholeRule(rule.target, rule.text, rule.src, rule.dst, rule.iif, rule.oif, protocol, False, known)
 
 
 def _strange_rule(layout: Layout, ip: bytes, matches: bytes, target: bytes | Target) -> WholeRule:

@@ -11,7 +11,7 @@ from pyroute2.netlink import NETLINK_NETFILTER
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.iptables.layout import BUILTINS, HOOKS
 from dvr_agent.kernel.iptables.reader import TableReader
-from dvr_agent.kernel.iptables.whole_table import Counters, decode_counters, decode_whole, whole_rule
+from dvr_agent.kernel.iptables.whole_table import Counters, decode_counters, decode_whole
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables.limit_messages import TABLE
 from dvr_agent.kernel.nftables.message import (
@@ -26,7 +26,7 @@ from dvr_agent.kernel.nftables.message import (
 )
 from dvr_agent.kernel.nftables.rules import decode
 from dvr_agent.state.filter import Family, TableKey
-from dvr_agent.trace.filter_values import Base, WholeChain, WholeRule, WholeTable
+from dvr_agent.trace.filter_values import Base, WholeChain, WholeRule, WholeTable, whole_rule
 
 _KEYS: tuple[TableKey, ...] = (*((4, name) for name in BUILTINS), *((6, name) for name in BUILTINS))
 _NFPROTO_INET = 1
