@@ -43,6 +43,9 @@ exit codes:
   handover  0 done, or nothing to do         1 refused, failed, or timed out
   wants-metadata
             0 dvr-metadata-proxy is needed   1 it is not, or the configuration is wrong
+  trace     0 the packet (and the answer) arrives, or leaves this host
+            1 error                          2 it is dropped, or --live contradicts
+            3 unknown from some place on
   demo      0 every step worked              1 a step failed
   any       {USAGE_ERROR} wrong arguments   {INTERRUPTED} interrupted   {PIPE_CLOSED} output closed (| head)
 
@@ -95,6 +98,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_cleanup(verbs)
     _add_handover(verbs)
     _add_wants_metadata(verbs)
+    _add_trace(verbs)
     _add_demo(verbs)
     return parser
 
@@ -223,6 +227,49 @@ def _add_wants_metadata(verbs: Any) -> None:
         "wants_metadata:run",
         "Needed if enable_metadata_proxy is true; its default is true where the source is neutron.",
     )
+
+
+def _add_trace(verbs: Any) -> None:
+    trace = _verb(
+        verbs,
+        "trace",
+        "show the way of a packet through namespaces, rules and translations, computed from the kernel's state",
+        "trace:run",
+        "Nothing is sent or changed without --live. What cannot be known on this host ends the way as unknown.",
+    )
+    trace.add_argument(
+        "--from",
+        dest="source",
+        required=True,
+        metavar="IP[%NAMESPACE[/DEVICE]]",
+        help="source: an address of a namespace, an instance or a host outside; NAMESPACE (or its beginning) sends the "
+        "packet, or it comes in by DEVICE; %%host is the host's own namespace",
+    )
+    trace.add_argument("--to", required=True, metavar="IP", help="destination, as the sender addresses it")
+    trace.add_argument(
+        "--proto", choices=("tcp", "udp", "icmp", "sctp", "dccp"), help="default: icmp; tcp with --dport"
+    )
+    trace.add_argument("--dport", type=_port, metavar="PORT", help="destination port")
+    trace.add_argument(
+        "--sport", type=_port, metavar="PORT", help="source port; default: 40000, with --live a free one"
+    )
+    trace.add_argument("--size", type=_size, default=84, metavar="BYTES", help="of the whole packet; default: 84")
+    trace.add_argument("--reply", action="store_true", help="the way of the answer, too")
+    trace.add_argument(
+        "--live", action="store_true", help="send such a packet, and say of each hop whether the kernel confirms it"
+    )
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 0xFFFF:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port (1 to 65535)")
+    return int(text)
+
+
+def _size(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 28 <= int(text) <= 0xFFFF:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size of a packet (28 to 65535 bytes)")
+    return int(text)
 
 
 def _add_demo(verbs: Any) -> None:
