@@ -207,6 +207,8 @@ def _daemon_settings(conf: cfg.ConfigOpts) -> DaemonSettings:
         check_services_interval=conf.AGENT.check_child_processes_interval,
         retry=RetryPolicy(conf.dvr_agent.retry_interval, conf.dvr_agent.retry_interval_max),
         allow_mass_removal=conf.dvr_agent.allow_mass_removal,
+        history_entries=conf.dvr_agent.history_entries,
+        history_file_size=conf.dvr_agent.history_file_size,
     )
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+from collections.abc import Iterable
 
 SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Error numbers for a shortage of descriptors or memory in the process or on the host: a retry may succeed."""
@@ -80,9 +82,52 @@ class KernelError(DvrError):
 
     def __init__(self, namespace: str, what: str, code: int, hint: str = "") -> None:
         self.namespace, self.what, self.code, self.hint = namespace, what, code, hint
-        name = errno.errorcode.get(code, str(code))
-        text = f"namespace {namespace or '(host)'}: {what}: {name} ({os.strerror(code)})"
-        super().__init__(f"{text}: {hint}" if hint else text)
+        super().__init__(f"{self.place}: {what}: {self.reason}")
+
+    @property
+    def place(self) -> str:
+        """The namespace, for messages."""
+        return f"namespace {self.namespace or '(host)'}"
+
+    @property
+    def reason(self) -> str:
+        """Error number and hint, for messages."""
+        said = os.strerror(self.code)
+        text = f"{errno.errorcode.get(self.code, str(self.code))} ({said})"
+        return f"{text}: {self.hint}" if self.hint and self.hint != said else text
+
+
+def grouped(reasons: Iterable[tuple[str, str]]) -> str:
+    """Return (subject, reason) pairs as one text, each reason once: ``route A, route B: EPERM (…); link C: EBUSY (…)``.
+
+    :param reasons: an empty reason: the subject says everything
+    """
+    subjects: dict[str, list[str]] = {}
+    for subject, reason in reasons:
+        found = subjects.setdefault(reason, [])
+        if subject not in found:
+            found.append(subject)
+    return "; ".join(f"{', '.join(found)}: {why}" if why else "; ".join(found) for why, found in subjects.items())
+
+
+def joined(errors: Iterable[Exception]) -> str:
+    """Return errors as one text, in which no namespace and no reason stands twice, in the order of the first of each.
+
+    ``namespace N: route A, route B: EPERM (…); link C: EBUSY (…)``
+    """
+    texts: dict[str, list[tuple[str, str]]] = {}
+    for error in errors:
+        if isinstance(error, KernelError):
+            texts.setdefault(error.place, []).append((error.what, error.reason))
+        else:
+            texts.setdefault(str(error), [])
+    return "; ".join(f"{place}: {grouped(inside)}" if inside else place for place, inside in texts.items())
+
+
+def about(subject: str, text: object) -> str:
+    """Return ``subject: text``, and the text alone where it names the subject itself."""
+    named = re.search(rf"(?<![\w-]){re.escape(subject)}(?![\w-])", str(text))
+    return str(text) if named else f"{subject}: {text}"
 
 
 class NamespaceGoneError(KernelError):

@@ -2,14 +2,14 @@
 
 The log level, file, journal and JSON options are oslo.log's.  This module adds: warnings, and unhandled exceptions of
 any thread, are logged instead of printed on stderr; libraries log less; a job's lines carry its request id and router
-id (:func:`job_context`); and where the journal reads stdout or stderr each line has its priority, so that ``journalctl
--p err`` finds errors.
+id (:func:`job_context`).  Where the journal reads stdout or stderr, lines go to it natively, with the fields of
+``journal_fields``, if the module systemd-python and the journal's socket are there; else each line has its priority.
+So ``journalctl -p err`` finds errors.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib.util
 import logging
 import os
 import signal
@@ -25,7 +25,7 @@ from oslo_config import cfg
 from oslo_context import context as oslo_context
 from oslo_log import handlers, log
 
-from dvr_agent import __version__, securefiles
+from dvr_agent import __version__, journal_fields, securefiles
 from dvr_agent.errors import NO_ROOM, ConfigError
 
 LOG = logging.getLogger(__name__)
@@ -35,6 +35,9 @@ CONTEXT_FORMAT = "%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(name)s [%(
 
 QUIET = {"eventlet": logging.INFO, "pyroute2": logging.WARNING, "asyncio": logging.WARNING, "iptc": logging.WARNING}
 """Log levels of libraries that log too much, even with ``debug``; ``default_log_levels`` takes precedence."""
+
+JOURNAL_SOCKET = "/run/systemd/journal/socket"
+"""Socket of the journal's native protocol; it may be missing in a container whose stderr the journal reads."""
 
 HARMLESS = (signal.SIGHUP, signal.SIGUSR1)
 """Signals that end a process by default, but must not end a daemon: operators send them for other purposes."""
@@ -75,7 +78,7 @@ def setup(conf: cfg.ConfigOpts, product: str = "dvr-agent") -> None:
         logging.getLogger(name).setLevel(level)
     # logging has no hook for the open(2) of a log file, which root must not do through a link of another user.
     logging.FileHandler._open = _open_log  # type: ignore[method-assign,assignment]  # noqa: SLF001
-    if conf.use_journal and importlib.util.find_spec("systemd") is None:
+    if conf.use_journal and not _has_journal_module():
         raise ConfigError("[DEFAULT] use_journal = true: needs dvr-agent[journal] (the module systemd-python)")
     try:
         log.setup(conf, product, __version__)
@@ -85,15 +88,34 @@ def setup(conf: cfg.ConfigOpts, product: str = "dvr-agent") -> None:
     logging.captureWarnings(True)
     threading.excepthook = _thread_died
     sys.unraisablehook = _unraisable
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(_AddContext())
-        if isinstance(handler, logging.FileHandler):
-            _escape_undecodable(handler)
-        if isinstance(handler, handlers.ColorHandler) and not getattr(conf, "log_color", False):
-            _write_without_colour(handler)
-        handler.setFormatter(_WithoutErrorSummary(handler.formatter or logging.Formatter()))
-        if not isinstance(handler, logging.FileHandler) and is_journal(getattr(handler, "stream", None)):
-            handler.setFormatter(_WithPriority(handler.formatter or logging.Formatter()))
+    root = logging.getLogger()
+    root.handlers[:] = [_set_up(handler, conf) for handler in root.handlers]
+
+
+def _set_up(handler: logging.Handler, conf: cfg.ConfigOpts) -> logging.Handler:
+    """Prepare a handler that oslo.log has made; returns it, or the one that takes its place."""
+    to_journal = not isinstance(handler, logging.FileHandler) and is_journal(getattr(handler, "stream", None))
+    if to_journal and not conf.use_json and _has_journal_module() and os.path.exists(JOURNAL_SOCKET):
+        formatter, handler = handler.formatter, handlers.OSJournalHandler()
+        handler.setFormatter(formatter)
+    handler.addFilter(_AddContext())
+    if isinstance(handler, logging.FileHandler):
+        _escape_undecodable(handler)
+    if isinstance(handler, handlers.ColorHandler) and not getattr(conf, "log_color", False):
+        _write_without_colour(handler)
+    handler.setFormatter(_WithoutErrorSummary(handler.formatter or logging.Formatter()))
+    if isinstance(handler, handlers.OSJournalHandler):
+        fields: tuple[str, ...] = (*handler.custom_fields, *journal_fields.FIELDS)
+        handler.custom_fields = fields  # type: ignore[assignment]
+        handler.addFilter(journal_fields.AddFields())
+    elif to_journal:
+        handler.setFormatter(_WithPriority(handler.formatter or logging.Formatter()))
+    return handler
+
+
+def _has_journal_module() -> bool:
+    """Return True if systemd-python (the extra ``journal``) is installed."""
+    return getattr(handlers, "journal", None) is not None
 
 
 def set_levels(debug: bool, default_log_levels: Iterable[str]) -> None:
@@ -120,11 +142,18 @@ def one_line(text: str, limit: int = 80) -> str:
 
 
 class JobContext(oslo_context.RequestContext):
-    """Request id and router id for the log lines of one job, in text as ``[req-…]``, in JSON as ``context``."""
+    """Request id and router id for the log lines of one job, in text as ``[req-…]``, in JSON as ``context``.
 
-    def __init__(self, router_id: str | None) -> None:
-        super().__init__(overwrite=False)
+    :ivar floating_ips: addresses of the router's floating IPs, for the journal's field ``FLOATING_IP``
+    """
+
+    def __init__(self, router_id: str | None, floating_ips: Iterable[str] = (), request_id: str | None = None) -> None:
+        super().__init__(overwrite=False, request_id=request_id)
         self.router_id = router_id
+        self.floating_ips = frozenset(floating_ips)
+
+    def update_store(self) -> None:
+        """Leave oslo.context's own store alone: lines that belong to no job would get the context of the first one."""
 
     def get_logging_values(self) -> dict[str, Any]:
         """Return the values that oslo.log puts into a line."""
@@ -136,12 +165,16 @@ _current = threading.local()
 
 
 @contextmanager
-def job_context(router_id: str | None = None) -> Iterator[str]:
-    """Give the log lines of this thread inside the block a new request id, and the router's id.
+def job_context(
+    router_id: str | None = None, floating_ips: Iterable[str] = (), request_id: str | None = None
+) -> Iterator[str]:
+    """Give the log lines of this thread inside the block a request id, and the router's id.
 
     Must not be used where green threads may switch: the context belongs to the operating system's thread.
+
+    :param request_id: of a job that has ended and of which more is logged; None: a new one
     """
-    context = JobContext(router_id)
+    context = JobContext(router_id, floating_ips, request_id or None)
     _current.context = context
     try:
         yield str(context.request_id)
@@ -190,10 +223,15 @@ class _WithoutErrorSummary(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         text = self._inner.format(record)
         summary = getattr(record, "error_summary", "")
-        reason = str(sys.exc_info()[1] or "")
-        if record.exc_info or not summary or not reason or reason.splitlines()[0] not in record.getMessage():
+        if record.exc_info or not summary or not _says(record.getMessage(), sys.exc_info()[1]):
             return text
         return text.removesuffix(f": {summary}")
+
+
+def _says(message: str, error: BaseException | None) -> bool:
+    """Return True if a message has the text of an error, or of its error number."""
+    texts = (str(error or "").partition("\n")[0], getattr(error, "strerror", None))
+    return any(text and text in message for text in texts)
 
 
 class _WithPriority(logging.Formatter):

@@ -244,6 +244,20 @@ DVR_AGENT_OPTS = [
         min=1024,
         help="Maximum size of a router document in bytes; a larger one is a bad document and is not read.",
     ),
+    cfg.IntOpt(
+        "history_entries",
+        default=100,
+        min=0,
+        help="Maximum number of changes of each router that are kept for dvrctl history; 0: none. Those of all routers "
+        "take at most 4 MiB of memory: the oldest go first.",
+    ),
+    cfg.IntOpt(
+        "history_file_size",
+        default=8 * 1024 * 1024,
+        min=64 * 1024,
+        help="Maximum size in bytes of the file in which changes survive a restart, "
+        "<state_path>/dvr-agent/<host>/history.jsonl. When it is full the older half is dropped.",
+    ),
     cfg.BoolOpt(
         "allow_mass_removal",
         default=False,

@@ -137,6 +137,31 @@ def open_to_append(path: Path) -> int:
         return _checked(fd)
 
 
+def open_private(path: Path, mode: int = 0o600) -> int:
+    """Open a file of this process's user for reading and appending; returns a descriptor, which the caller closes.
+
+    A missing file is made; a link, a file of another user or with a second name is replaced by an empty file: that user
+    could read what is written.
+
+    :raises OSError: as open(2), or ``strerror`` says what is wrong
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    with _directory(path.parent) as directory:
+        try:
+            fd = _checked(os.open(path.name, flags, mode, dir_fd=directory))
+        except OSError as exc:
+            if exc.errno not in (errno.ELOOP, errno.EMLINK, errno.EINVAL, errno.ENXIO):
+                raise
+        else:
+            if os.fstat(fd).st_uid == os.geteuid():
+                os.fchmod(fd, mode)
+                return fd
+            os.close(fd)
+    os.close(create_empty(path, mode))
+    with _directory(path.parent) as directory:
+        return _checked(os.open(path.name, flags & ~os.O_CREAT, dir_fd=directory))
+
+
 def remove(path: Path) -> None:
     """Remove a file, or the link in its place; a missing file is no error.
 

@@ -30,6 +30,7 @@ class DaemonSettings:
 
     :ivar audit_interval: 0: no audits
     :ivar check_services_interval: 0: services are checked on events only
+    :ivar history_entries: for each router; 0: no history
     """
 
     admin_socket: str
@@ -38,6 +39,8 @@ class DaemonSettings:
     check_services_interval: float
     retry: RetryPolicy
     allow_mass_removal: bool
+    history_entries: int
+    history_file_size: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dvr_agent.config import Settings
+from dvr_agent.history.file import history_path
 from dvr_agent.sources.cached_documents import documents_path
 
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _STATE_FILES = r"fip-linklocal-networks|fip-priorities"
 _RADVD_FILES = rf"{_UUID}\.radvd\.conf(?:\.unread)?"
+_HISTORY = r"history\.jsonl"
 _DOCUMENTS = rf"{_UUID}\.(?:json|refused)|\.complete"
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -66,6 +68,7 @@ def _each(settings: Settings) -> Iterator[tuple[str, int, str]]:
         _Place(state, state, (), _STATE_FILES),
         _place(settings.radvd.ra_confs, state, _RADVD_FILES),
         _place(documents_path(str(state), settings.host), state, _DOCUMENTS),
+        _place(history_path(state, settings.host).parent, state, _HISTORY),
     ):
         try:
             directory = _open(place)

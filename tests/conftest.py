@@ -41,6 +41,11 @@ MARKS = {
 NAMESPACES = ["--net", "--mount", "--pid", "--mount-proc", "--kill-child"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="what takes minutes by itself too: many random worlds")
+    parser.addoption("--seed", type=int, default=0, help="of random worlds (default: a new one, which is printed)")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.collectonly:
         return
@@ -88,6 +93,8 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("full") and not item.config.getoption("--full"):
+        pytest.skip("takes minutes: --full")
     if item.get_closest_marker("root") and not other_users():
         pytest.skip("needs root over other users")
 

@@ -20,6 +20,7 @@ from dvr_agent.config import make_settings
 from dvr_agent.errors import DvrError, SourceError
 from dvr_agent.lock import AgentLock
 from dvr_agent.mass_removal import is_mass_removal
+from dvr_agent.plural import part
 from dvr_agent.reconcile.api import Plan, Reconciler, RefusedError, Result, RouterPlanner
 from dvr_agent.reconcile.factory import open_planner, open_reconciler
 
@@ -124,7 +125,7 @@ def _choose(
     question = ""
     if stale and (documents.suspect or is_mass_removal(len(stale), present)):
         why = f" ({documents.suspect})" if documents.suspect else ""
-        question = f"{len(stale)} of {present} routers have no document{why}. Remove them?"
+        question = f"{part(len(stale), present, 'router', 'has', 'have')} no document{why}. Remove them?"
     networks = {network_id for _, router in documents.good for network_id in router.networks}
     for _, router in documents.good:
         with contextlib.suppress(DvrError):  # the devices of a router that cannot be read count as used

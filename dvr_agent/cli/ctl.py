@@ -31,13 +31,15 @@ EXAMPLES = """\
   dvrctl -o json plan new.json | jq .total  what this document would change
   dvrctl show rules qrouter-<uuid>          rules of dvr-agent (iptables-save
                                             shows none)
+  dvrctl history 203.0.113.5 --since 1h     changes of a floating IP
   dvrctl cleanup --all --dry-run            objects of dvr-agent on this host
 """
 EPILOG = f"""\
 {exit_codes.of_all()}
 
 Errors are single lines on stderr. There is no colour when piped, or with
-NO_COLOR set. check, plan, show and status never change anything.
+NO_COLOR set. check, plan, show, status and
+history never change anything.
 
 examples:
 {EXAMPLES}"""
@@ -82,10 +84,12 @@ def make_parser() -> argparse.ArgumentParser:
     _add_show(verbs)
     _add_status(verbs)
     _add_sync(verbs)
+    _add_history(verbs)
     _add_fetch(verbs)
     _add_cleanup(verbs)
     _add_handover(verbs)
     _add_wants_metadata(verbs)
+    _add_trace(verbs)
     _add_schema(verbs)
     _add_demo(verbs)
     return parser
@@ -186,6 +190,29 @@ def _add_sync(verbs: Any) -> None:
     )
 
 
+def _add_history(verbs: Any) -> None:
+    history = _verb(
+        verbs,
+        "history",
+        "show what the daemon has changed, and when",
+        "history:run",
+        "Rule by rule, in the words of plan; of drift, who had changed it, where the kernel tells. Without the daemon "
+        "from its file. JSON: one object per line.",
+    )
+    history.add_argument(
+        "subject",
+        nargs="?",
+        metavar="ROUTER|FIP",
+        help="router id, as much of its beginning as is unique, or name; or the address of a floating IP: changes that "
+        "name it, and those of the router that has it",
+    )
+    history.add_argument(
+        "--since", type=_since, default=0.0, metavar="TIME", help="90s, 30m, 1h, 2d, 1w, or a time: 2026-11-26 22:00"
+    )
+    history.add_argument("-n", "--lines", type=_number, metavar="N", help="only the newest N changes")
+    history.add_argument("--follow", action="store_true", help="go on and show changes as they come")
+
+
 def _add_fetch(verbs: Any) -> None:
     fetch = _verb(
         verbs,
@@ -261,6 +288,49 @@ def _add_schema(verbs: Any) -> None:
     schema.add_argument("name", nargs="*", metavar="VERB", help="e.g. plan, show fips, check-config, status")
 
 
+def _add_trace(verbs: Any) -> None:
+    trace = _verb(
+        verbs,
+        "trace",
+        "show the way of a packet through namespaces, rules and translations, computed from the kernel's state",
+        "trace:run",
+        "Nothing is sent or changed without --live. What cannot be known on this host ends the way as unknown.",
+    )
+    trace.add_argument(
+        "--from",
+        dest="source",
+        required=True,
+        metavar="IP[%NAMESPACE[/DEVICE]]",
+        help="source: an address of a namespace, an instance or a host outside; NAMESPACE (or its beginning) sends the "
+        "packet, or it comes in by DEVICE; %%host is the host's own namespace",
+    )
+    trace.add_argument("--to", required=True, metavar="IP", help="destination, as the sender addresses it")
+    trace.add_argument(
+        "--proto", choices=("tcp", "udp", "icmp", "sctp", "dccp"), help="default: icmp; tcp with --dport"
+    )
+    trace.add_argument("--dport", type=_port, metavar="PORT", help="destination port")
+    trace.add_argument(
+        "--sport", type=_port, metavar="PORT", help="source port; default: 40000, with --live a free one"
+    )
+    trace.add_argument("--size", type=_size, default=84, metavar="BYTES", help="of the whole packet; default: 84")
+    trace.add_argument("--reply", action="store_true", help="the way of the answer, too")
+    trace.add_argument(
+        "--live", action="store_true", help="send such a packet, and say of each hop whether the kernel confirms it"
+    )
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 0xFFFF:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port (1 to 65535)")
+    return int(text)
+
+
+def _size(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 28 <= int(text) <= 0xFFFF:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size of a packet (28 to 65535 bytes)")
+    return int(text)
+
+
 def _add_demo(verbs: Any) -> None:
     _verb(
         verbs,
@@ -303,6 +373,18 @@ def _router_id(text: str) -> str:
         return router_id(text)
     except ValueError as exc:
         raise argparse.ArgumentTypeError(f"{text!r} is no router id (the whole UUID; see dvrctl show routers)") from exc
+
+
+def _since(text: str) -> float:
+    from dvr_agent.cli.history import since
+
+    return since(text)
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

@@ -39,6 +39,7 @@ VERBS: Mapping[str, Codes] = {
         1: "error, a router was left alone, or objects of a document were left out",
     },
     "show": {0: "shown", 1: "error"},
+    "history": {0: "shown", 1: "error"},
     "fetch": {0: "all documents are stored", 1: "some are bad, or the server did not answer"},
     "status": {
         0: "all in sync",
@@ -56,6 +57,12 @@ VERBS: Mapping[str, Codes] = {
         1: "refused, failed, or neutron-l3-agent was not ready in time",
     },
     "wants-metadata": {0: "dvr-metadata-proxy is needed", 1: "it is not, or the configuration is wrong"},
+    "trace": {
+        0: "the packet arrives or leaves this host, and with --reply the answer does",
+        1: "error",
+        2: "it is dropped, or --live contradicts",
+        3: "unknown from some place on",
+    },
     "schema": {0: "printed", 1: "error"},
     "demo": {0: "every step worked", 1: "a step failed"},
 }

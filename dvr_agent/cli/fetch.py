@@ -11,6 +11,7 @@ from dvr_agent.cli.output import Output, complain
 from dvr_agent.config import make_settings, source_name
 from dvr_agent.errors import ConfigError
 from dvr_agent.lock import AgentLock
+from dvr_agent.plural import count
 from dvr_agent.sources.cached_documents import documents_path
 
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
         routers = sorted(event.document.router.id for event in good)
         out.document({"documents": str(where), "routers": routers, "bad": [str(event.error) for event in bad]})
     else:
-        out.line(f"{len(good)} routers of host {conf.host} described by neutron-server; documents in {where}")
+        out.line(f"{count(len(good), 'router')} of host {conf.host} described by neutron-server; documents in {where}")
     for event in bad:
         complain(str(event.error))
     for changed in good:

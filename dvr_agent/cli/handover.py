@@ -15,6 +15,7 @@ from dvr_agent.errors import DvrError, NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.lock import AgentLock
+from dvr_agent.plural import count
 from dvr_agent.reconcile.handover import (
     OwnObjects,
     correct_state_files,
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     _show(out, everything, left, wrong_files, args)
     if left and not args.dry_run:
         raise HandoverError(
-            f"neutron-l3-agent is not ready in {len(left)} of {len(everything)} namespaces: {_first(left)}; "
+            f"neutron-l3-agent is not ready in {len(left)} of {count(len(everything), 'namespace')}: {_first(left)}; "
             "ours stay there; --now removes them all the same"
         )
     return 0
@@ -109,7 +110,8 @@ class _ProgressLine:
 
     def __call__(self, waiting: list[Progress]) -> None:
         done = self._total - len(waiting)
-        text = f"waiting for neutron-l3-agent: {done} of {self._total} namespaces handed over; {_first(waiting)}"
+        handed_over = f"{done} of {count(self._total, 'namespace')} handed over"
+        text = f"waiting for neutron-l3-agent: {handed_over}; {_first(waiting)}"
         if text != self._last:
             self._last = text
             complain(text)

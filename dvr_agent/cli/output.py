@@ -62,6 +62,10 @@ class Output:
         """Write one JSON document."""
         self._write(json.dumps(value, indent=self._indent, ensure_ascii=True) + "\n")
 
+    def json_line(self, value: Any) -> None:
+        """Write one JSON document in one line: for output that is a sequence of them (JSON lines)."""
+        self._write(json.dumps(value, ensure_ascii=True) + "\n")
+
     def line(self, text: str = "", colour: str = "") -> None:
         """Write one line; a leading sign ``+``, ``-`` or ``~`` (after the indentation) gives the line its colour."""
         text = harmless(text)

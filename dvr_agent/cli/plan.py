@@ -15,9 +15,10 @@ from dvr_agent.cli.inputs import Documents, load_config, read_files, read_source
 from dvr_agent.cli.output import BOLD, Output, complain
 from dvr_agent.cli.render import Renderer, Section, as_json, as_lines, counts_text, omitted_text
 from dvr_agent.config import make_settings
-from dvr_agent.errors import DvrError, NotSupportedError, ServiceError
+from dvr_agent.errors import DvrError, NotSupportedError, ServiceError, about
 from dvr_agent.lock import AgentLock
 from dvr_agent.model.router import Router
+from dvr_agent.plural import part
 from dvr_agent.reconcile.api import Plan, Reconciler, Result, RouterPlanner
 from dvr_agent.reconcile.factory import open_planner, open_reconciler
 from dvr_agent.reconcile.left_alone import find_left_alone, left_alone_text
@@ -64,7 +65,7 @@ class Report:
     def error(self, subject: str, error: DvrError) -> None:
         """Report an error, at once on stderr."""
         self.errors.append((subject, str(error)))
-        complain(str(error) if subject in str(error) else f"{subject}: {error}")
+        complain(about(subject, error))
 
     def skip(self, subject: str, reason: str) -> None:
         """Report a router that this agent skips, which is no error."""
@@ -248,4 +249,5 @@ def _plan_stale(planner: RouterPlanner, documents: Documents, report: Report) ->
         report.plan(plan)
     stale, present = planner.stale_routers(documents.known)
     if stale and documents.suspect:
-        report.warn(f"{documents.suspect}: {len(stale)} of {present} routers are removed only if that is confirmed")
+        removed = part(len(stale), present, "router", "is", "are")
+        report.warn(f"{documents.suspect}: {removed} removed only if that is confirmed")

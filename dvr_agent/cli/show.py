@@ -13,6 +13,7 @@ from dvr_agent.cli.subjects import NotFoundError
 from dvr_agent.desired import names
 from dvr_agent.desired.host_view import left_alone_reason
 from dvr_agent.model.router import Router, RouterPort
+from dvr_agent.plural import count
 from dvr_agent.state.namespace import KINDS, NamespaceState
 
 
@@ -160,7 +161,7 @@ def router(args: argparse.Namespace, out: Output) -> int:
         for text in _texts(state):
             out.line(f"  {text}")
         for table, number in rules_in[namespace].items():
-            out.line(f"  {table}: {number} {'rule' if number == 1 else 'rules'}")
+            out.line(f"  {table}: {count(number, 'rule')}")
     if states:
         out.line()
         out.line("The rules: dvrctl show rules NAMESPACE")

@@ -46,6 +46,15 @@ class ControlConnection:
         """True if a connection is open, and the process has answered on it."""
         return self._connection is not None
 
+    @property
+    def where(self) -> str:
+        """The process and its socket, for messages."""
+        return f"{self.program} at {self._path}"
+
+    def gone(self) -> AwayError:
+        """Return the error that says that the process has ended."""
+        return AwayError(f"{self.where} has gone")
+
     def fileno(self) -> int:
         """Return the descriptor of the connection, readable when the process has gone; -1 without a connection."""
         return -1 if self._connection is None else self._connection.fileno()
@@ -73,7 +82,7 @@ class ControlConnection:
         version, pid = answer.get("version"), answer.get("pid")
         if version != self.version or not isinstance(pid, int):
             self.close()
-            raise ServiceError(f"{self.program} speaks version {version!r} of the control protocol")
+            raise ServiceError(f"{self.where} speaks version {version!r} of the control protocol")
         self.pid = pid
         connection.settimeout(TIMEOUT)
 
@@ -85,23 +94,24 @@ class ControlConnection:
         :raises ServiceError: the process refuses
         """
         if self._connection is None:
-            raise AwayError(f"{self.program} is away")
+            raise AwayError(f"{self.program} is away: {self._path}: not connected")
         try:
             send(self._connection, question, descriptors)
             answer, received = receive(self._connection)
         except TimeoutError as exc:
             self.close()
-            raise HangsError(f"{self.program} hangs: no answer to {question['do']}") from exc
+            raise HangsError(f"{self.where} hangs: no answer to {question['do']}") from exc
         except (OSError, ServiceError) as exc:
             self.close()
-            raise AwayError(f"{self.program} does not answer {question['do']}: {exc}") from exc
+            reason = exc.strerror if isinstance(exc, OSError) else exc
+            raise AwayError(f"{self.where} does not answer {question['do']}: {reason}") from exc
         if answer is None:
             self.close()
-            raise AwayError(f"{self.program} has gone")
+            raise self.gone()
         if "error" in answer:
             for descriptor in received:
                 os.close(descriptor)
-            raise ServiceError(f"{self.program}: {answer['error']}")
+            raise ServiceError(f"{self.where}: {answer['error']}")
         return answer, received
 
     def listed(self, is_sound: Callable[[object, object], bool]) -> Iterator[tuple[str, Any]]:
@@ -115,11 +125,11 @@ class ControlConnection:
             answer, _ = self.ask({"do": "list", "after": after})
             routers = answer.get("routers")
             if not isinstance(routers, dict) or not all(is_sound(*item) for item in routers.items()):
-                raise ServiceError(f"{self.program}: its list of routers makes no sense")
+                raise ServiceError(f"{self.where}: its list of routers makes no sense")
             yield from routers.items()
             more = bool(answer.get("more"))
             if more and max(routers, default="") <= after:
-                raise ServiceError(f"{self.program}: its list of routers has no end")
+                raise ServiceError(f"{self.where}: its list of routers has no end")
             after = max(routers, default=after)
 
     def close(self) -> None:

@@ -4,6 +4,7 @@
 ``GET /status``           everything, see :meth:`dvr_agent.daemon.status.DaemonStatus.to_json`
 ``GET /routers/<id>``     one router of it
 ``POST /routers/<id>``    fetch its document again and queue it at once; answers 202 with the router
+``GET /history``          what was changed, and when, see ``history_resource``
 ``POST /sync``            rescan, then resync of every router; answers 202 with the number of routers
 ========================  ====================================================================================
 """
@@ -12,12 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dvr_agent.daemon import history_resource
 from dvr_agent.daemon.http_resources import Answer, Request, Resource, ResourceTable
 from dvr_agent.daemon.status import DaemonStatus
+from dvr_agent.history.writer import HistoryWriter
 
 
 def make_table(
-    status: DaemonStatus, resync: Callable[[], int | str], sync_router: Callable[[str], str]
+    status: DaemonStatus,
+    resync: Callable[[], int | str],
+    sync_router: Callable[[str], str],
+    history: HistoryWriter,
 ) -> ResourceTable:
     """Return the table of resources.  A new resource is one entry here.
 
@@ -29,6 +35,7 @@ def make_table(
             Resource("/status", lambda request: Answer("200 OK", status.to_json())),
             Resource("/routers/<id>", lambda request: _router(status, request)),
             Resource("/routers/<id>", lambda request: _sync_router(status, sync_router, request), method="POST"),
+            Resource("/history", lambda request: history_resource.answer(history, request)),
             Resource("/sync", lambda request: _begin_resync(resync), method="POST"),
         )
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from functools import partial
 
+from dvr_agent import logs
 from dvr_agent.daemon import eventlet_shim, jobs
 from dvr_agent.daemon.counters import DaemonCounters
 from dvr_agent.daemon.drift_watch import DriftWatch
 from dvr_agent.daemon.gc_freeze import GcFreeze
+from dvr_agent.daemon.history import History
 from dvr_agent.daemon.host_jobs import HostJobs
 from dvr_agent.daemon.jobs import HostJob, RouterJob, Work
 from dvr_agent.daemon.parts import Parts
@@ -35,11 +37,12 @@ class Dispatcher:
         counters: DaemonCounters,
         drift: DriftWatch,
         table_lock: TableLock,
+        history: History,
     ) -> None:
         self._reconciler, self._source, self._worker = parts.reconciler, parts.source, worker
         self._schedule, self._host_jobs = schedule, host_jobs
         self._state_files, self._counters = state_files, counters
-        self._drift, self._table_lock = drift, table_lock
+        self._drift, self._table_lock, self._history = drift, table_lock, history
         self._gc_freeze = GcFreeze()
         self._stopping = False
         self._current: tuple[str, float] | None = None
@@ -88,13 +91,15 @@ class Dispatcher:
     def _do_router(self, job: QueuedJob[Work], work: RouterJob) -> None:
         run = partial(jobs.run, job, self._reconciler)
         (late, result), heard = self._worker.call(partial(self._drift.around, job.key, run))
-        if result.locked and self._table_lock.wait(job, work):
+        if result.locked and self._table_lock.wait(job):
             self._drift.job_waits(job.key, heard)
             return
         self._table_lock.router_job_ended(job.key, result)
         self._counters.job_ended(job.priority, late, result)
-        self._schedule.job_ended(job, result)
-        self._drift.job_ended(work, job.priority.repairs, result, heard)
+        with logs.job_context(job.key, work.floating_ips, result.request_id):  # no green thread switches inside
+            self._schedule.job_ended(job, result)
+            found = self._drift.job_ended(work, job.priority.repairs, result, heard)
+        self._history.router_job_ended(work, job.priority, result, found)
         self._source.job_ended(jobs.report_of(work, result))
         self._host_jobs.router_job_ended(job.key, result)
         if not job.priority.repairs:

@@ -16,14 +16,17 @@ from typing import NamedTuple, TypeVar
 from dvr_agent.daemon import eventlet_shim
 from dvr_agent.daemon.fights import Fights, Repair
 from dvr_agent.daemon.job_result import JobResult
-from dvr_agent.daemon.job_texts import subject_text
+from dvr_agent.daemon.job_texts import place_text, subject_text
 from dvr_agent.daemon.jobs import RouterJob
 from dvr_agent.daemon.loss_audits import LossAudits
 from dvr_agent.daemon.resync import Resync
 from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.worker import WorkerThread
+from dvr_agent.plural import count
 from dvr_agent.reconcile.api import Plan
 from dvr_agent.reconcile.drift import DriftJudge, Finding, Judgement
+from dvr_agent.reconcile.plan_lines import table_lines
+from dvr_agent.state.diff import Changes, TableChange
 from dvr_agent.state.namespace import thing_of
 
 LOG = logging.getLogger(__name__)
@@ -32,8 +35,6 @@ PAUSE = 0.05
 """Seconds between two looks at the events: a burst is a few jobs, not a job for each event."""
 FAILED_PAUSE = 5.0
 """Seconds after events could not be read."""
-LINES = 20
-"""Repaired objects of one job that get a log line each."""
 
 T = TypeVar("T")
 
@@ -79,10 +80,11 @@ class DriftWatch:
         after = self._safely(partial(self._job_ended, self._judge, router_id)) if self._judge else Judgement()
         return result, _Heard(before, after)
 
-    def job_ended(self, work: RouterJob, repairs: bool, result: JobResult, heard: _Heard) -> None:
+    def job_ended(self, work: RouterJob, repairs: bool, result: JobResult, heard: _Heard) -> list[Finding]:
         """Act on what was heard during a job, and log its repairs.
 
         :param repairs: the job had no other reason than drift
+        :returns: what was heard of the router before it
         """
         router_id, reconciled = work.router_id, result.reconciled
         self._hear(heard.before, done=router_id)
@@ -90,11 +92,12 @@ class DriftWatch:
         if repairs and reconciled is not None:
             subject = subject_text(router_id, work.name)
             made = list(_repairs(reconciled.plan, found))
-            _log_repairs(subject, made)
+            _log_repairs(router_id, made)
             self._count(router_id, subject, [*made, *_refused(reconciled.undone, found)])
         self._hear(_without(heard.after, reconciled.undone) if reconciled is not None else heard.after)
         for gone in [router_id for router_id in self._found if router_id not in self._schedule.records]:
             del self._found[gone]
+        return list(found.values())
 
     def job_waits(self, router_id: str, heard: _Heard) -> None:
         """Act on what was heard during a job that has changed nothing and comes again."""
@@ -160,18 +163,18 @@ class DriftWatch:
         )  # fmt: skip
 
 
-def _log_repairs(subject: str, repairs: list[Repair]) -> None:
-    for repair in repairs[:LINES]:
-        LOG.info("%s: drift repaired: %s%s", subject, repair.text, repair.by)
-    if len(repairs) > LINES:
-        LOG.info("%s: drift repaired: %d more objects", subject, len(repairs) - LINES)
+def _log_repairs(router_id: str, repairs: list[Repair]) -> None:
+    """Log every repaired object, tables rule by rule; a namespace that was made anew is one object with all in it."""
+    for repair in repairs:
+        for text in repair.details or (repair.text,):
+            LOG.info("drift repaired: %s%s", place_text(router_id, text), repair.by)
 
 
 def _refused(undone: Set[Hashable], found: Mapping[Hashable, Finding]) -> Iterator[Repair]:
     """Yield the objects whose drift was found and could not be repaired."""
     for thing, finding in found.items():
         if thing in undone:
-            yield Repair(thing, finding.text, finding.author, refused=True)
+            yield Repair(thing, finding.text, finding.author.text, refused=True)
 
 
 def _without(judgement: Judgement, undone: Set[Hashable]) -> Judgement:
@@ -186,23 +189,37 @@ def _repairs(plan: Plan, found: dict[Hashable, Finding]) -> Iterator[Repair]:
     Some objects go with others (a device's routes): their author is that of the only other finding.
     """
     authors = {finding.author for finding in found.values()}
-    only = authors.pop() if len(authors) == 1 else ""
+    only = authors.pop().text if len(authors) == 1 else ""
 
     def author(thing: Hashable) -> str:
-        return found[thing].author if thing in found else only
+        return found[thing].author.text if thing in found else only
 
     for changes in plan.changes:
         namespace = changes.namespace
         if changes.create or changes.remove:
             thing = thing_of(namespace, None)
-            yield Repair(thing, f"{namespace}: {'+' if changes.create else '-'} namespace", author(thing))
+            yield Repair(thing, _namespace_text(changes), author(thing))
+            continue
         for change in changes.items:
             thing = thing_of(namespace, change.item)
             yield Repair(thing, f"{namespace}: {change.text}", author(thing))
-        for table in (*changes.tables, *changes.stale_tables):
-            thing = (namespace, "table", table.new.key)
-            yield Repair(thing, f"{namespace}: ~ table {table.new.name} of IPv{table.new.family}")
+        for table in changes.tables:
+            rules = tuple(f"{namespace}: {line.full}" for line in table_lines(table))
+            yield Repair((namespace, "table", table.new.key), _table_text(namespace, table), details=rules)
+        for table in changes.stale_tables:
+            yield Repair((namespace, "table", table.new.key), _table_text(namespace, table))
     yield from _of_lines(plan.ports, only)
+    yield from _of_lines(((f"router {one.router_id}", one.text) for one in plan.services), only)
+
+
+def _table_text(namespace: str, table: TableChange) -> str:
+    return f"{namespace}: ~ table {table.new.name} of IPv{table.new.family}"
+
+
+def _namespace_text(changes: Changes) -> str:
+    number = len(changes.items) + len(changes.tables)
+    inside = f" with {count(number, 'object')}" if number else ""
+    return f"{changes.namespace}: {'+' if changes.create else '-'} namespace{inside}"
 
 
 def _of_lines(lines: Iterable[tuple[str, str]], author: str) -> Iterator[Repair]:

@@ -27,12 +27,14 @@ class Repair(NamedTuple):
     :ivar text: namespace and object, for people
     :ivar author: who had changed it, empty if that is not known
     :ivar refused: the kernel refused the repair
+    :ivar details: texts of its parts, such as rules of a table
     """
 
     thing: Hashable
     text: str
     author: str = ""
     refused: bool = False
+    details: tuple[str, ...] = ()
 
     @property
     def by(self) -> str:

@@ -8,6 +8,7 @@ from functools import partial
 
 from dvr_agent import logs
 from dvr_agent.daemon import eventlet_shim
+from dvr_agent.daemon.history import History, bridge_groups
 from dvr_agent.daemon.jobs import HostJob
 from dvr_agent.daemon.listing import RouterListing
 from dvr_agent.daemon.schedule import Schedule
@@ -33,9 +34,10 @@ class IdleBridges:
         schedule: Schedule,
         listing: RouterListing,
         stale_sweep: StaleSweep,
+        history: History,
     ) -> None:
         self._reconciler, self._worker, self._schedule = reconciler, worker, schedule
-        self._listing, self._stale_sweep = listing, stale_sweep
+        self._listing, self._stale_sweep, self._history = listing, stale_sweep, history
         self._running: set[float] = set()
         """Members of :data:`CHECK_SECONDS` whose timer runs: many changes share one check."""
 
@@ -52,20 +54,25 @@ class IdleBridges:
             return
         documents = [record.document for record in self._schedule.records if record.document is not None]
         networks = {network_id for document in documents for network_id in document.router.networks}
-        self._worker.try_call(partial(remove_bridges, self._reconciler, networks), "bridges cannot be removed")
+        remove = partial(remove_bridges, self._reconciler, networks)
+        removed = self._worker.try_call(remove, "bridges cannot be removed")
+        if removed is not None and removed[1]:
+            self._history.removed("bridges", removed[0], bridge_groups(removed[1]), {})
 
     def _queue_check(self, seconds: float) -> None:
         self._running.discard(seconds)
         self._schedule.put_host_job(HostJob.REMOVE_BRIDGES, Priority.AUDIT)
 
 
-def remove_bridges(reconciler: Reconciler, networks: Collection[str]) -> None:
+def remove_bridges(reconciler: Reconciler, networks: Collection[str]) -> tuple[str, list[str]]:
     """Remove idle bridges, and log their names.  For the worker thread.
 
     :param networks: networks of all router documents, whose bridges stay
+    :returns: (request id of the log lines, names of the bridges)
     :raises DvrError: the kernel refused
     """
-    with logs.job_context():
+    with logs.job_context() as request_id:
         names = reconciler.remove_bridges(networks)
         if names:
             LOG.info("bridges removed, no router document names their networks: %s", ", ".join(names))
+        return request_id, names

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dvr_agent.reconcile.api import Result
+from dvr_agent.reconcile.plan_lines import Group
 
 
 class RouterState(StrEnum):
@@ -32,6 +33,10 @@ class JobResult:
     :ivar held: addresses and networks that are not on their new path, since objects were refused
     :ivar affected: ids of other routers to reconcile again, beside those of ``reconciled``
     :ivar locked: it needs the lock of iptables programs, which another program holds; nothing was changed
+    :ivar shown: the reason, short enough for the log; empty: ``reason`` is
+    :ivar changes: what was changed, rule by rule, also by a job that failed
+    :ivar seconds: how long the changes took
+    :ivar request_id: of the job's log lines
     """
 
     state: RouterState
@@ -41,6 +46,10 @@ class JobResult:
     held: frozenset[str] = frozenset()
     locked: bool = False
     affected: tuple[str, ...] = ()
+    shown: str = ""
+    changes: tuple[Group, ...] = ()
+    seconds: float = 0.0
+    request_id: str = ""
 
     @property
     def failed(self) -> bool:

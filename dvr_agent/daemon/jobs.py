@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from dvr_agent import logs
 from dvr_agent.daemon.job_result import JobResult, RouterState
-from dvr_agent.daemon.job_texts import counts_text, log_objects, subject_text, times_text
+from dvr_agent.daemon.job_texts import counts_text, log_changes, log_objects, subject_text, times_text
 from dvr_agent.daemon.work_queue import Priority, QueuedJob
 from dvr_agent.errors import DvrError, NotSupportedError, TablesLockedError
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.api import Reconciler, RefusedError, Result
+from dvr_agent.reconcile.plan_lines import Group, plan_groups
 from dvr_agent.sources.api import DataPlane, Document, JobReport
 
 LOG = logging.getLogger(__name__)
@@ -45,6 +46,11 @@ class UpdateRouter:
         """Name of the document's router."""
         return self.document.router.name
 
+    @property
+    def floating_ips(self) -> tuple[str, ...]:
+        """Addresses of the document's floating IPs."""
+        return tuple(str(fip.address) for fip in self.document.router.floating_ips)
+
 
 @dataclass(frozen=True, slots=True)
 class RemoveRouter:
@@ -52,6 +58,11 @@ class RemoveRouter:
 
     router_id: str
     name: str
+
+    @property
+    def floating_ips(self) -> tuple[str, ...]:
+        """No addresses: there is no document any more."""
+        return ()
 
 
 class HostJob(Enum):
@@ -67,35 +78,63 @@ RouterJob = UpdateRouter | RemoveRouter
 Work = RouterJob | HostJob
 
 
+@dataclass(slots=True)
+class _Done:
+    """Collects what a job has changed, also where it fails later."""
+
+    groups: list[Group] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, result: Result) -> tuple[Group, ...]:
+        """Add what was carried out; returns it as groups of lines."""
+        groups, _shared = plan_groups(result.plan)
+        self.groups += groups
+        self.seconds += result.seconds
+        return groups
+
+
 def run(job: QueuedJob[Work], reconciler: Reconciler) -> tuple[float, JobResult]:
     """Carry out the job of a router; returns seconds between its event and its start, and the result.
 
-    Never raises: an unexpected exception is a failed try like any other.
+    Never raises: an unexpected exception is a failed try like any other.  Failures are not logged here: the hub knows
+    whether they are in the log already (``failure_log``).
     """
-    late = started_late(job.since)
+    late, done = started_late(job.since), _Done()
     work = job.work
     assert not isinstance(work, HostJob)
-    with logs.job_context(work.router_id):
-        subject = subject_text(work.router_id, work.name)
-        try:
-            return late, _carry_out(work, job.priority, reconciler, late)
-        except NotSupportedError as exc:
-            result, shown = JobResult(RouterState.NOT_SUPPORTED, str(exc), affected=exc.affected), str(exc)
-        except TablesLockedError as exc:
-            return late, JobResult(RouterState.DEGRADED, str(exc), retry=True, locked=True)
-        except RefusedError as exc:
-            result, shown = _partly_done(work, exc), exc.brief()
-        except DvrError as exc:
-            result, shown = JobResult(RouterState.DEGRADED, str(exc), retry=True), str(exc)
-        except Exception as exc:
+    with logs.job_context(work.router_id, work.floating_ips) as request_id:
+        result = _try(work, job.priority, reconciler, late, done)
+        if result.state is RouterState.NOT_SUPPORTED and result.reason not in _logged(work):
+            LOG.warning("%s: %s", subject_text(work.router_id, work.name), result.reason)
+        return late, replace(result, changes=tuple(done.groups), seconds=done.seconds, request_id=request_id)
+
+
+def _try(work: RouterJob, priority: Priority, reconciler: Reconciler, late: float, done: _Done) -> JobResult:
+    """Carry out a job; every exception becomes a result."""
+    try:
+        return _carry_out(work, priority, reconciler, late, done)
+    except NotSupportedError as exc:
+        return JobResult(RouterState.NOT_SUPPORTED, str(exc), affected=exc.affected)
+    except TablesLockedError as exc:
+        return JobResult(RouterState.DEGRADED, str(exc), retry=True, locked=True)
+    except RefusedError as exc:
+        return replace(_partly_done(work, exc), shown=_text(exc.brief(), *exc.result.trouble))
+    except DvrError as exc:
+        return JobResult(RouterState.DEGRADED, str(exc), retry=True)
+    except Exception as exc:
+        reason = f"{type(exc).__name__}: {exc}"
+        if not _is_retry(work):
+            subject = subject_text(work.router_id, work.name)
             LOG.exception("%s: failed by an unexpected exception: this is a bug", subject)
-            return late, JobResult(RouterState.DEGRADED, f"{type(exc).__name__}: {exc}", retry=True)
-        # Not inside the except clause: there oslo.log would append the exception to the line.
-        if result.retry:
-            LOG.error("%s: failed: %s", subject, shown)
-        elif isinstance(work, UpdateRouter) and result.reason not in work.logged:
-            LOG.warning("%s: %s", subject, result.reason)
-        return late, result
+        return JobResult(RouterState.DEGRADED, reason, retry=True)
+
+
+def _is_retry(work: RouterJob) -> bool:
+    return isinstance(work, UpdateRouter) and work.recovering
+
+
+def _logged(work: RouterJob) -> frozenset[str]:
+    return work.logged if isinstance(work, UpdateRouter) else frozenset()
 
 
 def report_of(work: RouterJob, result: JobResult) -> JobReport:
@@ -131,18 +170,18 @@ def started_late(since: float) -> float:
     return max(time.monotonic() - since, 0.0)
 
 
-def _carry_out(work: RouterJob, priority: Priority, reconciler: Reconciler, late: float) -> JobResult:
+def _carry_out(work: RouterJob, priority: Priority, reconciler: Reconciler, late: float, done: _Done) -> JobResult:
     """Reconcile the router of an update, or remove the router; an administratively down router is removed too.
 
     :raises DvrError: the job failed
     """
     if isinstance(work, RemoveRouter):
-        return JobResult(RouterState.REMOVED, reconciled=_remove(work, "removed", reconciler, late))
+        return JobResult(RouterState.REMOVED, reconciled=_remove(work, "removed", reconciler, late, done))
     router = work.document.router
     if reconciler.planner.has_left(router):
-        _remove(work, "not distributed any more, removed from this host", reconciler, late)
+        _remove(work, "not distributed any more, removed from this host", reconciler, late, done)
     if not router.admin_state_up and not reconciler.planner.why_left_alone(router):
-        result = _remove(work, "administratively down, removed", reconciler, late)
+        result = _remove(work, "administratively down, removed", reconciler, late, done)
         return JobResult(RouterState.ADMIN_DOWN, reconciled=result)
     in_round = priority in (Priority.RESYNC, Priority.AUDIT)
     refused = None
@@ -151,7 +190,7 @@ def _carry_out(work: RouterJob, priority: Priority, reconciler: Reconciler, late
     except RefusedError as exc:
         result, refused = exc.result, exc
     # Not inside the except clause, as in run().
-    _log_update(work, priority, result, late, done=refused is None)
+    _log_update(work, priority, result, late, done.add(result), succeeded=refused is None)
     if refused is not None:
         raise refused
     return _result(work, result)
@@ -164,7 +203,7 @@ def _result(work: UpdateRouter, result: Result) -> JobResult:
     """
     omitted = result.plan.omitted
     if result.trouble:
-        return JobResult(RouterState.DEGRADED, "; ".join((*result.trouble, *omitted)), result, retry=True)
+        return JobResult(RouterState.DEGRADED, _text(*result.trouble, *omitted), result, retry=True)
     if not work.document.router.admin_state_up:
         return JobResult(RouterState.ADMIN_DOWN, reconciled=result)
     if omitted:
@@ -174,13 +213,21 @@ def _result(work: UpdateRouter, result: Result) -> JobResult:
 
 def _partly_done(work: RouterJob, error: RefusedError) -> JobResult:
     """Return the result of a job that was carried out but for objects that were refused."""
-    reason, result = "; ".join((str(error), *error.result.trouble)), error.result
+    reason, result = _text(str(error), *error.result.trouble), error.result
     if isinstance(work, RemoveRouter) or not work.document.router.admin_state_up:
         return JobResult(RouterState.DEGRADED, reason, retry=True)
     return JobResult(RouterState.DEGRADED, reason, result, retry=True, held=error.held)
 
 
-def _log_update(work: UpdateRouter, priority: Priority, result: Result, late: float, done: bool = True) -> None:
+def _text(*reasons: str) -> str:
+    """Return reasons as one text, each once."""
+    return "; ".join(dict.fromkeys(reasons))
+
+
+def _log_update(
+    work: UpdateRouter, priority: Priority, result: Result, late: float, groups: tuple[Group, ...], succeeded: bool
+) -> None:
+    """Log what is new: warnings, objects that are left out, changes."""
     subject, plan = subject_text(work.router_id, work.name), result.plan
     for warning in plan.warnings:
         if warning not in work.logged:
@@ -188,32 +235,34 @@ def _log_update(work: UpdateRouter, priority: Priority, result: Result, late: fl
     for omission in plan.omitted:
         if omission not in work.logged:
             LOG.error("%s: left out: %s: %s", subject, work.document.name, omission)
-    _log_changes(work, priority, result, late)
-    log_objects(plan)
-    if result.trouble:
-        LOG.error("%s: %s", subject, "; ".join(result.trouble))
-    elif done and work.recovering and not plan.omitted:
-        LOG.info("%s: recovered", subject)
-
-
-def _log_changes(work: UpdateRouter, priority: Priority, result: Result, late: float) -> None:
-    subject, plan, times = subject_text(work.router_id, work.name), result.plan, times_text(result, late)
-    if plan and priority.repairs:
-        LOG.warning("%s: drift repaired: %s; %s", subject, counts_text(plan), times)
+    counts, times = counts_text(plan), times_text(result, late)
+    if plan and priority.repairs:  # drift_watch logs the objects, with who had changed them
+        LOG.warning("%s: drift repaired: %s; %s", subject, counts, times)
+        log_objects(work.router_id, groups)
     elif plan:
         verb = "added" if any(change.create for change in plan.changes) else "changed"
-        LOG.info("%s: %s: %s; %s", subject, verb, counts_text(plan), times)
+        LOG.info("%s: %s: %s; %s", subject, verb, counts, times)
+        log_changes(work.router_id, groups)
     elif not priority.repairs:
-        level = logging.INFO if priority is Priority.EVENT or work.recovering else logging.DEBUG
-        LOG.log(level, "%s: unchanged; %s", subject, times)
+        is_news = priority is Priority.EVENT or (work.recovering and succeeded and not result.trouble)
+        LOG.log(logging.INFO if is_news else logging.DEBUG, "%s: unchanged; %s", subject, times)
 
 
-def _remove(work: RouterJob, verb: str, reconciler: Reconciler, late: float) -> Result:
+def _remove(work: RouterJob, verb: str, reconciler: Reconciler, late: float, done: _Done) -> Result:
+    """Remove a router from the host, and log it.
+
+    :raises DvrError: not everything was removed
+    """
     subject = subject_text(work.router_id, work.name)
-    result = reconciler.remove(work.router_id)
+    try:
+        result = reconciler.remove(work.router_id)
+    except RefusedError as exc:
+        done.add(exc.result)
+        raise
+    groups = done.add(result)
     if result.plan:
         LOG.info("%s: %s: %s; %s", subject, verb, counts_text(result.plan), times_text(result, late))
+        log_changes(work.router_id, groups)
     else:
         LOG.debug("%s: %s: there was nothing to remove", subject, verb)
-    log_objects(result.plan)
     return result

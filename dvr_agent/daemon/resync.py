@@ -34,6 +34,7 @@ from dvr_agent.daemon.stale_sweep import StaleSweep
 from dvr_agent.daemon.state_files import StateFiles
 from dvr_agent.daemon.work_queue import Priority
 from dvr_agent.model.router import Router
+from dvr_agent.plural import count
 
 LOG = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class Resync:
         if self._round is None:
             return ""
         done = self._round.size - len(self._round.waiting)
-        return f"{self._round.name}: {done} of {self._round.size} routers"
+        return f"{self._round.name}: {done} of {count(self._round.size, 'router')}"
 
     def begin(self) -> int:
         """Begin a resync of every router, whatever its state; returns the number of routers."""
@@ -157,7 +158,7 @@ class Resync:
     def _begin_first(self) -> None:
         """Begin the first resync, of the routers not tried yet: some were worked on before the listing was complete."""
         records = [record for record in self._schedule.records if record.has_work]
-        LOG.info("first resync: %d routers", len(records))
+        LOG.info("first resync: %s", count(len(records), "router"))
         self._begin(Priority.RESYNC, {record.id for record in records if record.job_state is RouterState.PENDING})
 
     def _begin(self, priority: Priority, ids: set[str], sweeps: bool = True) -> None:
@@ -189,7 +190,7 @@ class Resync:
             self.audit_cost = time.process_time() - ended.spent
             if ended.sweeps:
                 self.last_audit = time.time()
-            LOG.debug("audit of %d routers took %.3f s", ended.size, seconds)
+            LOG.debug("audit of %s took %.3f s", count(ended.size, "router"), seconds)
             return
         states = self._schedule.records.states
         text = ", ".join(f"{number} {state.value}" for state, number in sorted(states.items())) or "no routers"

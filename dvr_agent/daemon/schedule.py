@@ -14,6 +14,7 @@ from functools import partial
 from dvr_agent import backoff, logs
 from dvr_agent.daemon import eventlet_shim
 from dvr_agent.daemon.change_rate import ChangeRate
+from dvr_agent.daemon.failure_log import SUM_PAUSE, FailureLog
 from dvr_agent.daemon.job_result import JobResult, RouterState
 from dvr_agent.daemon.job_texts import log_hindrances, subject_text
 from dvr_agent.daemon.jobs import HostJob, RemoveRouter, UpdateRouter, Work
@@ -39,6 +40,8 @@ class Schedule:
         self._rate = ChangeRate()
         self._delayed: dict[str, eventlet_shim.GreenTimer] = {}
         self._is_paused = False
+        self._failures = FailureLog()
+        self._failure_timer: eventlet_shim.GreenTimer | None = None
         self.records = RouterRecords()
 
     # Input
@@ -105,6 +108,7 @@ class Schedule:
         self._cancel_retry(router_id)
         self._cancel_delayed(router_id)
         self._rate.forget(router_id)
+        self._failures.forget(router_id)
         self.records.drop(router_id)
 
     @contextlib.contextmanager
@@ -158,15 +162,21 @@ class Schedule:
             subject = subject_text(job.key, job.work.name) if isinstance(job.work, UpdateRouter) else job.key
             log_hindrances(*self.records.hindrances_found(job.key, result.reconciled.plan.hindrances), subject)
             self.records.job_done(job.key, result.reconciled)
-        if job.key not in self.records or job.key in self._queue or job.key in self._delayed:
-            return  # the waiting, newer job decides the state
+        record = self.records.get(job.key)
+        if record is None:
+            return
+        if job.key in self._queue or job.key in self._delayed:  # the waiting, newer job decides the state
+            if result.retry:
+                self._log_failure(record, result, 0.0)
+            return
         if result.retry:
-            self._schedule_retry(self.records.job_failed(job.key, result))
+            self._schedule_retry(self.records.job_failed(job.key, result), result)
         elif result.state is RouterState.REMOVED:
             self.drop_router(job.key)
         else:
             self._cancel_retry(job.key)
             self.records.job_ended(job.key, result)
+            self._log_success(job, result)
 
     def _queue_router(self, record: RouterRecord, priority: Priority, now: float, recovering: bool = False) -> None:
         if record.deleted:
@@ -188,12 +198,40 @@ class Schedule:
         if timer is not None:
             timer.cancel()
 
-    def _schedule_retry(self, record: RouterRecord) -> None:
+    def _schedule_retry(self, record: RouterRecord, result: JobResult) -> None:
         seconds = backoff.delay(record.failures, self._retry.first, self._retry.maximum)
         self._cancel_retry(record.id)
         self.records.set_retry(record.id, time.monotonic() + seconds)
         self._retries[record.id] = eventlet_shim.GreenTimer(seconds, partial(self._retry_now, record.id))
-        LOG.warning("router %s: failed, retrying in %.1f s (try %d)", record.id, seconds, record.failures + 1)
+        self._log_failure(record, result, seconds)
+
+    def _log_failure(self, record: RouterRecord, result: JobResult, seconds: float) -> None:
+        """Log a failure, unless it is in the log already; ``seconds`` until the next try."""
+        subject, reason = subject_text(record.id, record.name), result.shown or result.reason
+        self._failures.failed(record.id, subject, reason, seconds, time.monotonic())
+        self._log_failures_later()
+
+    def _log_success(self, job: QueuedJob[Work], result: JobResult) -> None:
+        """Log the end of failures, or of a bad document; not where objects are left out, which is in the log."""
+        if result.state not in (RouterState.IN_SYNC, RouterState.ADMIN_DOWN):
+            self._failures.forget(job.key)
+            return
+        work = job.work
+        assert not isinstance(work, HostJob)
+        subject = subject_text(job.key, work.name)
+        failed = self._failures.succeeded(job.key, subject, time.monotonic())
+        if not failed and isinstance(work, UpdateRouter) and work.recovering:
+            LOG.info("%s: recovered", subject)
+
+    def _log_failures_later(self) -> None:
+        """Have sums of failures logged every few seconds while there may be some."""
+        if self._failure_timer is None and self._failures.is_busy:
+            self._failure_timer = eventlet_shim.GreenTimer(SUM_PAUSE, self._log_failures)
+
+    def _log_failures(self) -> None:
+        self._failure_timer = None
+        self._failures.tick(time.monotonic())
+        self._log_failures_later()
 
     def _retry_now(self, router_id: str) -> None:
         self._retries.pop(router_id, None)

@@ -30,6 +30,7 @@ from dvr_agent.daemon.counters import DaemonCounters
 from dvr_agent.daemon.dispatcher import Dispatcher
 from dvr_agent.daemon.drift_watch import DriftWatch
 from dvr_agent.daemon.fights import Fights
+from dvr_agent.daemon.history import History
 from dvr_agent.daemon.host_hindrances import HostHindranceWatch
 from dvr_agent.daemon.host_jobs import HostJobs
 from dvr_agent.daemon.idle_bridges import IdleBridges
@@ -50,6 +51,8 @@ from dvr_agent.daemon.table_lock import TableLock
 from dvr_agent.daemon.watches import Layer2Watch, ServiceWatch
 from dvr_agent.daemon.work_queue import Priority
 from dvr_agent.daemon.worker import WorkerThread
+from dvr_agent.history.file import history_path
+from dvr_agent.history.writer import HistoryWriter
 from dvr_agent.lock import AgentLock
 from dvr_agent.notify import Notifier
 
@@ -57,6 +60,8 @@ LOG = logging.getLogger(__name__)
 
 STOP_SECONDS = 10.0
 """Time that a stop waits for the running job."""
+HISTORY_SECONDS = 2.0
+"""Time that a stop waits for the disk of the history."""
 SWITCH_SECONDS = 0.001
 """Time that the worker thread may keep the interpreter while the hub wants it (sys.setswitchinterval)."""
 
@@ -103,8 +108,10 @@ class Service:
         self._listing = listing = RouterListing()
         self._start = Start(parts.reconciler, worker, daemon.retry)
         self._state_files = StateFiles(parts.reconciler, worker)
-        sweep = StaleSweep(parts, worker, schedule, listing, daemon.allow_mass_removal)
-        bridges = IdleBridges(parts.reconciler, worker, schedule, listing, sweep)
+        path = history_path(settings.state_path, settings.host)
+        self._history = history = History(HistoryWriter(path, daemon.history_entries, daemon.history_file_size))
+        sweep = StaleSweep(parts, worker, schedule, listing, daemon.allow_mass_removal, history)
+        bridges = IdleBridges(parts.reconciler, worker, schedule, listing, sweep, history)
         fights = Fights()
         self._resync = Resync(schedule, listing, sweep, bridges, self._state_files, fights)
         hears_events = parts.drift is not None
@@ -118,14 +125,14 @@ class Service:
         self._drift_watch = drift = DriftWatch(parts.drift, worker, schedule, self._resync, fights)
         self._table_lock = lock = TableLock(schedule)
         self._dispatcher = Dispatcher(
-            parts, worker, schedule, host_jobs, self._state_files, self._counters, drift, lock
+            parts, worker, schedule, host_jobs, self._state_files, self._counters, drift, lock, history
         )
         self._status = DaemonStatus(
             settings.host, settings.dataplane.mode.value, time.time(), parts, self._start, schedule, listing,
             self._reader, sweep, self._resync, self._dispatcher, self._state_files, self._counters, fights,
             lock, hindrances,
         )  # fmt: skip
-        resources = admin_resources.make_table(self._status, self._request_resync, self._sync_router)
+        resources = admin_resources.make_table(self._status, self._request_resync, self._sync_router, history.writer)
         self._admin = AdminServer(daemon.admin_socket, resources)
         self._notifier = Notifier()
         self._systemd = SystemdReports(self._notifier, self._status, self._resync, daemon.ready_timeout)
@@ -140,8 +147,10 @@ class Service:
             self._signals.install(self._crashed)
             guru_meditation.install(self._conf)
             self._worker.start(self._crashed)
+            self._history.writer.start()
             systemd = self._systemd
             self._spawn(self._follow_source, self._dispatcher.run, self._counters.probe_hub)
+            self._spawn(self._note_first_resync)
             self._spawn(systemd.become_ready, systemd.report_status, systemd.feed_watchdog)
             code: int = self._ended.wait()
             self._shut_down()
@@ -167,6 +176,10 @@ class Service:
             self._spawn(partial(self._service_watch.check_periodically, daemon.check_services_interval))
         if daemon.audit_interval:
             self._spawn(self._audits.audit_periodically, self._audits.check_tables_periodically)
+
+    def _note_first_resync(self) -> None:
+        self._resync.first_done.wait()
+        self._history.starting = False
 
     def _request_resync(self) -> int | str:
         """Rescan and begin a resync, for the admin socket; returns the number of routers, or why it cannot be done."""
@@ -209,3 +222,4 @@ class Service:
         self._parts.source.close()
         if flushed.is_set():  # else the worker thread may still use them
             self._parts.services.close()
+        self._history.writer.flush(HISTORY_SECONDS)

@@ -13,7 +13,8 @@ from functools import partial
 
 from dvr_agent import backoff, logs
 from dvr_agent.daemon import eventlet_shim
-from dvr_agent.daemon.job_texts import counts_text, log_objects, some_ids
+from dvr_agent.daemon.history import History
+from dvr_agent.daemon.job_texts import counts_text, log_changes, some_ids
 from dvr_agent.daemon.jobs import HostJob
 from dvr_agent.daemon.listing import RouterListing
 from dvr_agent.daemon.parts import Parts
@@ -21,7 +22,9 @@ from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.work_queue import Priority
 from dvr_agent.daemon.worker import WorkerThread
 from dvr_agent.mass_removal import is_mass_removal
+from dvr_agent.plural import count, part
 from dvr_agent.reconcile.api import Reconciler, RefusedError, Result
+from dvr_agent.reconcile.plan_lines import Group, plan_groups
 from dvr_agent.sources.api import DataPlane, JobReport
 
 LOG = logging.getLogger(__name__)
@@ -37,11 +40,17 @@ class SweepResult:
     :ivar result: what was removed; None if the guard refused
     :ivar guard: the guard's reason, empty if it did not refuse
     :ivar refused: what could not be removed, and why; empty if everything was
+    :ivar gone: ids of the routers that were removed
+    :ivar changes: what was removed, rule by rule
+    :ivar request_id: of the sweep's log lines
     """
 
     result: Result | None
     guard: str = ""
     refused: str = ""
+    gone: tuple[str, ...] = ()
+    changes: tuple[Group, ...] = ()
+    request_id: str = ""
 
 
 class StaleSweep:
@@ -59,7 +68,9 @@ class StaleSweep:
         schedule: Schedule,
         listing: RouterListing,
         allow_mass_removal: bool,
+        history: History,
     ) -> None:
+        self._history = history
         self._parts, self._source, self._worker = parts, parts.source, worker
         self._schedule, self._listing = schedule, listing
         self._allow_mass_removal = allow_mass_removal
@@ -123,6 +134,7 @@ class StaleSweep:
             return None
         self._refused_for = None
         self._schedule.records.hold_back(frozenset())
+        self._keep(swept)
         for router_id in swept.result.affected:
             self._schedule.check_soon(router_id)
         removed = gone - listing.known - swept.result.staying  # a document may have appeared during the sweep
@@ -130,6 +142,12 @@ class StaleSweep:
             self._schedule.drop_router(router_id)
             self._source.job_ended(JobReport(router_id, DataPlane.ABSENT))
         return removed
+
+    def _keep(self, swept: SweepResult) -> None:
+        """Add what was removed to the history."""
+        names = dict.fromkeys(swept.gone, "")
+        names |= {record.id: record.name for record in self._schedule.records if record.id in names}
+        self._history.removed("sweep", swept.request_id, swept.changes, names)
 
     def _in_worker(self, known: Collection[str], suspect: str) -> SweepResult:
         """Sweep, and have the judge of events forget the routers that are gone.  For the worker thread."""
@@ -162,7 +180,7 @@ def sweep(reconciler: Reconciler, known: Collection[str], allow_mass_removal: bo
     :param suspect: why the source's listing must not remove any router, however few; empty: their number decides
     :raises DvrError: the kernel could not be read; the next sweep tries again
     """
-    with logs.job_context():
+    with logs.job_context() as request_id:
         stale, present = reconciler.planner.stale_routers(known)
         if stale and not allow_mass_removal and (suspect or is_mass_removal(len(stale), present)):
             return SweepResult(None, guard_text(len(stale), present, suspect))
@@ -172,21 +190,21 @@ def sweep(reconciler: Reconciler, known: Collection[str], allow_mass_removal: bo
         except RefusedError as exc:
             result, refused, shown = exc.result, str(exc), exc.brief()
         # Not inside the except clause: there oslo.log would append the exception to the line.
+        gone, changes = sorted(set(stale) - result.staying), plan_groups(result.plan)[0]
         if result.plan:
-            gone = sorted(set(stale) - result.staying)
-            of = f"{len(gone)} routers without document ({some_ids(gone)}): " if gone else ""
+            of = f"{count(len(gone), 'router')} without document ({some_ids(gone)}): " if gone else ""
             LOG.info("stale objects removed: %s%s; %.1f ms", of, counts_text(result.plan), result.seconds * 1e3)
-            log_objects(result.plan)
+            log_changes("", changes)
         if refused:
             LOG.error("stale sweep: everything was removed but what was refused: %s", shown)
-        return SweepResult(result, refused=refused)
+        return SweepResult(result, "", refused, tuple(gone), changes, request_id)
 
 
 def guard_text(stale: int, present: int, suspect: str = "") -> str:
     """Return the guard's reason, and what an operator can do."""
     why = f"{suspect}, which" if suspect else "removing so many"
     return (
-        f"{stale} of {present} routers on this host have no document any more; {why} looks like a fault "
+        f"{part(stale, present, 'router', 'has', 'have')} no document any more on this host; {why} looks like a fault "
         "of the source, so nothing was removed. If it is right: restart with [dvr_agent] allow_mass_removal = true, "
         "or stop the agent and remove them by dvrctl cleanup"
     )

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from dvr_agent.daemon import eventlet_shim
 from dvr_agent.daemon.job_result import JobResult
-from dvr_agent.daemon.job_texts import subject_text
-from dvr_agent.daemon.jobs import RouterJob, Work
+from dvr_agent.daemon.jobs import Work
 from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.work_queue import Priority, QueuedJob
 from dvr_agent.kernel.iptables import lock
+from dvr_agent.plural import count, verb
 
 LOG = logging.getLogger(__name__)
 
@@ -76,9 +76,10 @@ class TableLock:
             return ""
         seconds = time.monotonic() - self._since
         number = len(self._jobs)
-        return f"{lock.XTABLES_LOCK} held by {self._holder} for {seconds:.0f} s: {number} routers wait for it"
+        routers = f"{count(number, 'router')} {verb(number, 'waits', 'wait')}"
+        return f"{lock.XTABLES_LOCK} held by {self._holder} for {seconds:.0f} s: {routers} for it"
 
-    def wait(self, job: QueuedJob[Work], work: RouterJob) -> bool:
+    def wait(self, job: QueuedJob[Work]) -> bool:
         """Remember a job that found the lock held; False if its patience is over: it has failed."""
         now = time.monotonic()
         for gone in [router_id for router_id in self._jobs if router_id not in self._schedule.records]:
@@ -93,7 +94,6 @@ class TableLock:
         waiting.priority = min(waiting.priority, job.priority)
         if not waiting.failing:
             return True
-        LOG.error("%s: failed: %s", subject_text(job.key, work.name), self.trouble or "lock held")
         waiting.since, waiting.failing, waiting.failed = now, False, True
         return False
 
@@ -104,7 +104,10 @@ class TableLock:
         ended = self._jobs.pop(router_id, None)
         if self._holder and ((ended is not None and ended.queued) or not self._jobs):
             seconds, number = time.monotonic() - self._since, len(self._jobs) + (ended is not None)
-            LOG.info("%s is free again after %.1f s: %d routers go on", lock.XTABLES_LOCK, seconds, number)
+            LOG.info(
+                "%s is free again after %.1f s: %s %s on",
+                lock.XTABLES_LOCK, seconds, count(number, "router"), verb(number, "goes", "go"),
+            )  # fmt: skip
             self._holder, self._since = "", time.monotonic()
 
     def _await_lock(self) -> None:
@@ -128,7 +131,8 @@ class TableLock:
         now = time.monotonic()
         if self._jobs and not self._holder and now - self._since >= QUIET:
             self._holder = lock.holder() or "another program"
-            LOG.warning("waiting for %s held by %s: %d routers", lock.XTABLES_LOCK, self._holder, self.waiting)
+            routers = count(self.waiting, "router")
+            LOG.warning("waiting for %s held by %s: %s", lock.XTABLES_LOCK, self._holder, routers)
         for router_id, waiting in list(self._jobs.items()):
             if not waiting.failing and now - waiting.since >= PATIENCE:
                 waiting.failing = True

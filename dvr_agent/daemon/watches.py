@@ -12,6 +12,7 @@ from dvr_agent.daemon.resync import Resync
 from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.worker import WorkerThread
 from dvr_agent.errors import ServiceFatalError
+from dvr_agent.plural import count
 from dvr_agent.services.bundle import Services
 
 LOG = logging.getLogger(__name__)
@@ -83,4 +84,4 @@ class Layer2Watch:
             eventlet_shim.wait_readable(fd)
             eventlet_shim.sleep(LAYER2_SECONDS)
             self._layer2.acknowledge()
-            LOG.info("layer 2 changed: resync of %d routers", self._resync.begin())
+            LOG.info("layer 2 changed: resync of %s", count(self._resync.begin(), "router"))

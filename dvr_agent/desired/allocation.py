@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Generic, TypeVar
 
 from dvr_agent.errors import AllocationError
+from dvr_agent.plural import count
 from dvr_agent.state.ownership import FIP_PRIORITIES
 
 PAIR_POOL = IPv4Network("169.254.64.0/18")
@@ -103,7 +104,7 @@ class Allocator(Generic[V]):
                 self._take(key, value)
                 self.dirty = True
                 return value
-        raise AllocationError(f"all {size} values from {self._pool[0]} to {self._pool[-1]} are in use")
+        raise AllocationError(f"all {count(size, 'value')} from {self._pool[0]} to {self._pool[-1]} are in use")
 
     def reserve(self, values: Iterable[V]) -> None:
         """Reserve values that the kernel uses for keys not known yet: only :meth:`adopt` allocates them."""

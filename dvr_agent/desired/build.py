@@ -16,6 +16,7 @@ from dvr_agent.desired.qos import unlimited_texts
 from dvr_agent.desired.qrouter import qrouter_state
 from dvr_agent.desired.without_ipv6 import ipv4_part, omission_text
 from dvr_agent.model.router import ExtraRoute, IpAddress
+from dvr_agent.plural import count
 from dvr_agent.state.namespace import NamespaceState
 
 MAX_SKIPPED = 10
@@ -126,7 +127,9 @@ def _warnings(view: HostView, used: set[ExtraRoute]) -> list[str]:
         warnings.append(f"floating IPs {', '.join(waiting)} are bound to this host but not realised: {reason}")
     skipped = [f"no neighbour: {omission.text}" for omission in router.skipped]
     if len(skipped) > MAX_SKIPPED:  # users can make any number of them
-        skipped[MAX_SKIPPED:] = [f"no neighbour: {len(skipped) - MAX_SKIPPED} more ports of the router's subnets"]
+        skipped[MAX_SKIPPED:] = [
+            f"no neighbour: {count(len(skipped) - MAX_SKIPPED, 'more port')} of the router's subnets"
+        ]
     return [*warnings, *skipped]
 
 

@@ -17,6 +17,7 @@ from dvr_agent.desired.host_view import HostView
 from dvr_agent.extensions import Extension
 from dvr_agent.model.features import ForwardingIp
 from dvr_agent.model.router import FloatingIp, Router
+from dvr_agent.plural import count, verb
 from dvr_agent.state.limit import Limit, make_limit
 from dvr_agent.state.ownership import Ownership
 
@@ -64,7 +65,7 @@ def unlimited_texts(view: HostView) -> list[str]:
     why = view.settings.no_limits
     if why:
         return [
-            f"{extension.value}: {len(served)} addresses are not limited: {why}"
+            f"{extension.value}: {count(len(served), 'address')} {verb(len(served), 'is', 'are')} not limited: {why}"
             for extension in QOS
             if (served := {one.address for one in found if one.extension is extension})
         ]

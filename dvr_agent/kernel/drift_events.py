@@ -45,12 +45,14 @@ class Event(NamedTuple):
     :ivar item: the object as it is now, or was; None: the namespace's name was removed
     :ivar present: the object is there now
     :ivar port: port id of the socket that asked for the change, 0: the kernel, or not known
+    :ivar protocol: of a route or rule that was added: the program that it is of; empty: not known
     """
 
     namespace: str
     item: KernelObject | None
     present: bool
     port: int
+    protocol: str = ""
 
 
 class _Ear(NamedTuple):
@@ -155,7 +157,7 @@ class DriftEvents:
                 devices[name] = self._read_devices(name)
             indexes = devices[name]
         for found in event_decoding.decode(notification, indexes):
-            yield Event(name, *found, notification.port)
+            yield Event(name, *found, notification.port, event_decoding.protocol_of(notification))
 
     def _renamed(self, name: str, notification: Notification) -> Iterator[Event]:
         """Learn the name of a link; yield the end of the link that had its index, if that had another name."""

@@ -24,13 +24,12 @@ from pyroute2.netlink.rtnl import (
     RTM_NEWRULE,
 )
 
+from dvr_agent.kernel.netlink import route, rule
 from dvr_agent.kernel.netlink.address import decode_addresses
 from dvr_agent.kernel.netlink.link import decode_brief, index_and_name
 from dvr_agent.kernel.netlink.listener import Notification
 from dvr_agent.kernel.netlink.neighbour import decode_named_neighbour
 from dvr_agent.kernel.netlink.netconf import decode_forwarding
-from dvr_agent.kernel.netlink.route import decode_replaced, decode_routes
-from dvr_agent.kernel.netlink.rule import decode_rules
 from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.link import Link
 
@@ -59,6 +58,16 @@ def decode(notification: Notification, devices: Names) -> Iterable[Found]:
     return () if decoder is None else decoder(notification, devices)
 
 
+def protocol_of(notification: Notification) -> str:
+    """Return the protocol of a route or rule that was added, as iproute2 names it; empty where it says nothing.
+
+    FRR, bird and others name themselves by it.  That of an object which has gone is ours.
+    """
+    if notification.kind == RTM_NEWROUTE:
+        return route.decode_protocol(notification.body)
+    return rule.decode_protocol(notification.body) if notification.kind == RTM_NEWRULE else ""
+
+
 def link_of(notification: Notification) -> tuple[int, str]:
     """Return index and name of the link that a notification is about."""
     return index_and_name(notification.body)
@@ -76,14 +85,14 @@ def _address(notification: Notification, devices: Names) -> Iterable[Found]:
 
 def _route(notification: Notification, devices: Names) -> Iterable[Found]:
     present = notification.kind in _PRESENT
-    found = [Found(item, present) for item in decode_routes((notification.body,), devices)]
+    found = [Found(item, present) for item in route.decode_routes((notification.body,), devices)]
     if not found and present and notification.flags & NLM_F_REPLACE:
-        found = [Found(item, False) for item in decode_replaced(notification.body)]
+        found = [Found(item, False) for item in route.decode_replaced(notification.body)]
     return found
 
 
 def _rule(notification: Notification, _devices: Names) -> Iterable[Found]:
-    for item in decode_rules((notification.body,)):
+    for item in rule.decode_rules((notification.body,)):
         yield Found(item, notification.kind in _PRESENT)
 
 

@@ -60,7 +60,7 @@ class RealNamespaces:
             finally:
                 os.close(namespace)
         except OSError as exc:
-            raise KernelError(name, "namespace", exc.errno or errno.EIO, f"cannot be made: {exc}") from exc
+            raise KernelError(name, "namespace", exc.errno or errno.EIO, _refused("made", exc)) from exc
         self._counters.namespaces += 1
 
     def remove(self, name: str) -> None:
@@ -76,7 +76,7 @@ class RealNamespaces:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
         except OSError as exc:
-            raise KernelError(name, "namespace", exc.errno or errno.EIO, f"cannot be removed: {exc}") from exc
+            raise KernelError(name, "namespace", exc.errno or errno.EIO, _refused("removed", exc)) from exc
         self._counters.namespaces += was_there
 
     def list(self) -> list[str]:
@@ -120,7 +120,7 @@ class RealNamespaces:
             os.unlink(path)
         except OSError as exc:
             if exc.errno not in (errno.ENOENT, errno.EBUSY):  # EBUSY: mounted on meanwhile
-                raise KernelError(name, "namespace file", exc.errno or errno.EIO, f"cannot be removed: {exc}") from exc
+                raise KernelError(name, "namespace file", exc.errno or errno.EIO, _refused("removed", exc)) from exc
 
     def enter(self, name: str) -> NamespaceWindow:
         """Have the calling thread in a namespace, see :func:`dvr_agent.kernel.netns.entered`."""
@@ -216,3 +216,8 @@ def _umount(path: str) -> bool:
             return False
         raise
     return True
+
+
+def _refused(verb: str, error: OSError) -> str:
+    """Return the hint for a call that was refused; the error's number is in the message already."""
+    return f"cannot be {verb}" + (f" ({error.filename})" if error.filename else "")

@@ -1,17 +1,43 @@
-"""Says which process a netlink port id belongs to, as far as that can be told (:func:`owner_of`)."""
+"""Says who has changed an object of the kernel, as far as netlink tells (:class:`Author`)."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from dvr_agent.kernel.netlink.own_port import MAX_PROCESS_ID
-from dvr_agent.kernel.process_name import program_of
+from dvr_agent.kernel.process_name import name_of
 
 
-def owner_of(port: int) -> str:
-    """Return the process behind ``nlmsg_pid``: ``ip (process 4711)``; empty where nothing is known.
+class Author(NamedTuple):
+    """Who has changed an object.
+
+    :ivar pid: process id; 0: not known
+    :ivar program: name of the process's program; empty: it has ended, or is in another process namespace
+    :ivar protocol: of a route or rule that was added, as iproute2 names it (``zebra``): the program that it is of;
+        empty: it says nothing
+    """
+
+    pid: int = 0
+    program: str = ""
+    protocol: str = ""
+
+    @property
+    def text(self) -> str:
+        """``ip (process 4711), protocol zebra``; empty where nothing is known."""
+        process = f"{self.program} (process {self.pid})" if self.program else f"process {self.pid}, which has ended"
+        protocol = f"protocol {self.protocol}" if self.protocol else ""
+        return ", ".join(filter(None, (process if self.pid else "", protocol)))
+
+
+NOBODY = Author()
+
+
+def owner_of(port: int, protocol: str = "") -> Author:
+    """Return the process behind ``nlmsg_pid``.
 
     The first netlink socket of a process has its process id; others have numbers that tell nothing.  The process may
     have ended, or be in another process namespace.
     """
     if not 0 < port < MAX_PROCESS_ID:
-        return ""
-    return program_of(port) or f"process {port}, which has ended"
+        return Author(protocol=protocol)
+    return Author(port, name_of(port), protocol)

@@ -36,6 +36,7 @@ from dvr_agent.metadata_proxy.event_loop import readable
 from dvr_agent.metadata_proxy.proxy_state import ProxyState
 from dvr_agent.metadata_proxy.served_routers import ServedRouters
 from dvr_agent.metadata_proxy.upstream_request import why_unreachable
+from dvr_agent.plural import count
 
 LOG = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class ControlServer:
             self._state.log.warn("control", "control socket: a user without permission is refused")
             connection.close()
         elif len(self._conversations) >= CONNECTIONS:
-            self._state.log.warn("control", "control socket: %d connections are open, no more", CONNECTIONS)
+            self._state.log.warn("control", "control socket: %s open, no more", count(CONNECTIONS, "connection"))
             connection.close()
         else:
             connection.setblocking(False)

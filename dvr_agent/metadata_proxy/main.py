@@ -25,6 +25,7 @@ from dvr_agent.metadata_proxy.fd_budget import FdBudget, raise_limit
 from dvr_agent.metadata_proxy.proxy_state import ProxyState
 from dvr_agent.metadata_proxy.served_routers import ServedRouters
 from dvr_agent.notify import Notifier
+from dvr_agent.plural import count
 
 LOG = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ async def _run(settings: ProxySettings, path: str, control_socket: socket.socket
     watchdog = asyncio.create_task(_notify_watchdog(notifier))
     await end.wait()
     notifier.stopping()
-    LOG.info("stopping: %d routers, %d connections", len(routers), routers.connections())
+    LOG.info("stopping: %s, %s", count(len(routers), "router"), count(routers.connections(), "connection"))
     await routers.end()
     watchdog.cancel()
     control.close()

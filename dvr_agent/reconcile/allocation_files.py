@@ -31,15 +31,15 @@ class AllocationFiles:
 
         :raises StateFileError: naming each file that cannot be written
         """
-        troubles = []
+        faults: list[tuple[str, str]] = []
         for name, allocator in allocations.pools:
             if not allocator.dirty:
                 continue
             try:
                 write_entries(self._state_path / name, allocator.entries())
             except StateFileError as exc:
-                troubles.append(str(exc))
+                faults += exc.faults
             else:
                 allocator.dirty = False
-        if troubles:
-            raise StateFileError("; ".join(troubles))
+        if faults:
+            raise StateFileError(faults)

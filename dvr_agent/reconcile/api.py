@@ -6,7 +6,7 @@ from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from dvr_agent.errors import DvrError
+from dvr_agent.errors import DvrError, joined
 from dvr_agent.kernel.api import GratuitousArp
 from dvr_agent.model.router import Router
 from dvr_agent.services.bundle import ServiceChange, Services
@@ -104,12 +104,12 @@ class RefusedError(DvrError):
 
     def __init__(self, errors: Sequence[DvrError], held: Collection[str], result: Result) -> None:
         self.errors, self.held, self.result = tuple(errors), frozenset(held), result
-        super().__init__("; ".join(map(str, self.errors)))
+        super().__init__(joined(self.errors))
 
     def brief(self, number: int = 3) -> str:
         """Return the first errors as text, and how many more there are."""
         more = len(self.errors) - number
-        shown = "; ".join(map(str, self.errors[:number]))
+        shown = joined(self.errors[:number])
         return f"{shown}; and {more} more" if more > 0 else shown
 
 

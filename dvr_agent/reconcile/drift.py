@@ -20,7 +20,8 @@ from dvr_agent.desired.build import DesiredRouter
 from dvr_agent.errors import DvrError
 from dvr_agent.kernel.drift_events import HOST, Event
 from dvr_agent.kernel.netlink.listener import OverflowedError
-from dvr_agent.kernel.port_owner import owner_of
+from dvr_agent.kernel.port_owner import NOBODY, Author, owner_of
+from dvr_agent.plural import count
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.reader import AttachReader
 from dvr_agent.state.address import Address
@@ -41,13 +42,13 @@ class Finding(NamedTuple):
 
     :ivar thing: the object: its namespace, kind and identity (``state.namespace.thing_of``)
     :ivar text: what was found: namespace and object
-    :ivar author: the process that did it, empty if it is not known
+    :ivar author: who did it, as far as it is known
     """
 
     router_id: str
     thing: Hashable
     text: str
-    author: str
+    author: Author = NOBODY
 
 
 class Judgement(NamedTuple):
@@ -125,7 +126,7 @@ class DriftJudge:
         if self._batches > STORM:
             self._batches = 0
             self.events.discard()
-            return Judgement(lost=f"more than {STORM * BATCH} events in a row were not looked at")
+            return Judgement(lost=f"more than {count(STORM * BATCH, 'event')} in a row were not looked at")
         switched = tuple(self._switched(events))
         return Judgement(tuple(self._findings(self._foreign(events, own) if own else events)), "", more, switched)
 
@@ -159,7 +160,8 @@ class DriftJudge:
             for router_id in finder(event):
                 kept[router_id] = kept.get(router_id, 0) + 1
                 if kept[router_id] <= MANY:
-                    yield Finding(router_id, thing_of(event.namespace, event.item), _text(event), owner_of(event.port))
+                    author = owner_of(event.port, event.protocol)
+                    yield Finding(router_id, thing_of(event.namespace, event.item), _text(event), author)
 
     def _switched(self, events: Iterable[Event]) -> Iterator[str]:
         """Yield the HA routers whose primary virtual address has come or gone since their last job has read it."""

@@ -20,6 +20,7 @@ from dvr_agent.desired.scope_marks import SCOPE_MASK
 from dvr_agent.errors import NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain
+from dvr_agent.plural import count
 from dvr_agent.reconcile.allocation_files import AllocationFiles
 from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.inventory import adopt_inventory
@@ -78,7 +79,7 @@ class OwnObjects:
     def lines(self) -> list[str]:
         """Return the objects as lines of text."""
         tables = [
-            f"{table.text}: {number} chains"
+            f"{table.text}: {count(number, 'chain')}"
             for table in self.tables
             if (number := sum(chain.name.startswith(CHAIN_PREFIX) for chain in table.chains))
         ]

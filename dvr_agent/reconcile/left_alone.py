@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from dvr_agent.errors import grouped
 from dvr_agent.model.router import Router
+from dvr_agent.plural import count, verb
 from dvr_agent.reconcile.api import RouterPlanner
 
 MOST_NAMED = 20
@@ -22,10 +24,9 @@ class LeftAlone(NamedTuple):
     reason: str
 
     @property
-    def text(self) -> str:
-        """Name, id and reason."""
-        title = f"{self.router.name} ({self.router.id})" if self.router.name else self.router.id
-        return f"{title}: {self.reason}"
+    def title(self) -> str:
+        """Name and id."""
+        return f"{self.router.name} ({self.router.id})" if self.router.name else self.router.id
 
 
 def find_left_alone(planner: RouterPlanner, documents: Iterable[tuple[str, Router]]) -> list[LeftAlone]:
@@ -36,7 +37,7 @@ def find_left_alone(planner: RouterPlanner, documents: Iterable[tuple[str, Route
 
 def left_alone_text(found: list[LeftAlone]) -> str:
     """Say which routers are left alone, and what that means."""
-    routers = "1 router is" if len(found) == 1 else f"{len(found)} routers are"
-    named = "; ".join(one.text for one in found[:MOST_NAMED])
+    routers = f"{count(len(found), 'router')} {verb(len(found), 'is', 'are')}"
+    named = grouped((one.title, one.reason) for one in found[:MOST_NAMED])
     more = f"; and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
     return f"{routers} left alone (what exists stays, and no agent of this host updates it any more): {named}{more}"

@@ -14,6 +14,7 @@ from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView, left_alone_reason
 from dvr_agent.model.router import Router
+from dvr_agent.plural import count
 from dvr_agent.reconcile.api import Plan
 from dvr_agent.reconcile.draft import Draft, Drafts
 from dvr_agent.reconcile.fip_networks import SharedPart, device_of
@@ -303,7 +304,7 @@ def _held_text(draft: Draft) -> str:
     if place.state is None:
         return ""
     role = "this host is the master" if place.is_master else "another host is the master, or none yet"
-    numbers = f"{1 + len(place.state.addresses)} addresses, {len(place.state.routes)} routes"
+    numbers = f"{count(1 + len(place.state.addresses), 'address')}, {count(len(place.state.routes), 'route')}"
     return f"namespace {place.namespace}: held by VRRP ({role}): {numbers}"
 
 

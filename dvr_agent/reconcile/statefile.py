@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from dvr_agent import securefiles
 from dvr_agent.desired.allocation import LinkLocalPair, format_entries
-from dvr_agent.errors import SHORTAGES, DvrError
+from dvr_agent.errors import SHORTAGES, DvrError, grouped
 from dvr_agent.logs import one_line
+from dvr_agent.plural import count, verb
 
 LOG = logging.getLogger(__name__)
 
@@ -29,13 +30,15 @@ V = TypeVar("V")
 
 
 class StateFileError(DvrError):
-    """A state file can be neither read nor written; the text names it.
+    """State files can be neither read nor written; the text names them.
 
+    :ivar faults: (path, reason) of each
     :ivar is_shortage: True if descriptors or memory are short: a retry may succeed, the file may be fine
     """
 
-    def __init__(self, text: str, is_shortage: bool = False) -> None:
-        super().__init__(text)
+    def __init__(self, faults: Iterable[tuple[str, str]], is_shortage: bool = False) -> None:
+        self.faults = tuple(faults)
+        super().__init__(grouped(self.faults))
         self.is_shortage = is_shortage
 
 
@@ -53,7 +56,8 @@ def read_entries(path: Path, parse: Callable[[str], tuple[dict[str, V], list[str
     entries, bad = parse(content.data.decode("utf-8", "replace"))
     if bad:
         first = f", the first: {one_line(bad[0])}" if content.trusted else ""
-        LOG.warning("%s: %d malformed lines were skipped%s", path, len(bad), first)
+        skipped = f"{count(len(bad), 'malformed line')} {verb(len(bad), 'was', 'were')} skipped"
+        LOG.warning("%s: %s%s", path, skipped, first)
     return entries
 
 
@@ -81,4 +85,4 @@ def takes_no_files(directory: Path) -> bool:
 
 
 def _error(path: Path, exc: OSError) -> StateFileError:
-    return StateFileError(f"{path}: {exc.strerror or exc}", exc.errno in SHORTAGES)
+    return StateFileError([(str(path), exc.strerror or str(exc))], exc.errno in SHORTAGES)

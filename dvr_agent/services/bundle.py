@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from dvr_agent.errors import ServiceError, ServiceFatalError
+from dvr_agent.errors import ServiceError, ServiceFatalError, about
 from dvr_agent.model.router import Router
 from dvr_agent.services.api import RouterService, Service
 from dvr_agent.services.vrrp.place import VrrpPlace, VrrpService
@@ -114,7 +114,7 @@ class Services:
     def troubles(self) -> list[str]:
         """Faults of services that concern the whole host, not one router."""
         statuses = ((service.name, service.status().get("trouble")) for service in self._services)
-        return [f"{name}: {trouble}" for name, trouble in statuses if trouble]
+        return [about(name, trouble) for name, trouble in statuses if trouble]
 
     def close(self) -> None:
         """Close our descriptors; the services go on."""

@@ -20,6 +20,7 @@ import socket
 import struct
 from typing import NamedTuple
 
+from dvr_agent import plural
 from dvr_agent.internet_checksum import checksum
 
 GROUP = "224.0.0.18"
@@ -98,7 +99,7 @@ def _why_not(
     checks = (
         (packet[_IP_TTL] == TTL, f"its TTL is {packet[_IP_TTL]}, not {TTL}"),
         (version_and_type == VERSION_AND_TYPE, f"its version is {version_and_type >> 4}, not 2"),
-        (len(body) >= end + AUTH_SIZE, f"it is too short for {count} addresses"),
+        (len(body) >= end + AUTH_SIZE, f"it is too short for {plural.count(count, 'address')}"),
         (checksum(body) == 0, "its checksum is wrong"),
         (auth == (1 if speech.password else 0), f"its authentication type is {auth}"),
         (interval == speech.interval, f"its interval is {interval} s, not {speech.interval} s"),

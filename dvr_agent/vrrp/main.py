@@ -21,6 +21,7 @@ from dvr_agent import __version__
 from dvr_agent.control.unix_socket import open_control_socket, remove_control_socket
 from dvr_agent.errors import DvrError, exit_code
 from dvr_agent.notify import Notifier
+from dvr_agent.plural import count
 from dvr_agent.vrrp import log, realtime
 from dvr_agent.vrrp.control import ControlServer
 from dvr_agent.vrrp.loop import Loop
@@ -83,7 +84,7 @@ def _run(listener: socket.socket, path: str, yields: bool) -> None:
             alive_at = now + notifier.watchdog_seconds / 3
             notifier.alive()
     notifier.stopping()
-    LOG.info("stopping: %d virtual routers", len(loop))
+    LOG.info("stopping: %s", count(len(loop), "virtual router"))
     if yields:
         control.end()
     control.close()

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
+from dvr_agent.plural import count
 from dvr_agent.vrrp.addresses import Requests, link_state, messages_in
 from dvr_agent.vrrp.advert import GROUP, LOWEST, Advert, decode, encode
 from dvr_agent.vrrp.instance import Action, Instance, State
@@ -182,7 +183,8 @@ class Speaker:
 
     def _complain(self, refused: Sequence[OSError]) -> None:
         if refused:
-            self._note(f"{len(refused)} addresses or routes are refused, the first one: {refused[0]}")
+            number = count(len(refused), "address or route", "addresses or routes")
+            self._note(f"{number} refused, the first one: {refused[0]}")
 
     def _note(self, text: str) -> None:
         """Log a fault once, however often it comes again."""

@@ -11,6 +11,7 @@ from tests.support import lab
 from tests.support.ctl import Ctl
 from tests.support.daemon_lab import Daemon
 from tests.support.daemon_site import Site
+from tests.support.log_lines import doubled_lines
 from tests.support.scripted_daemon import MakeDaemon
 
 
@@ -28,6 +29,7 @@ def daemon(tmp_path: Path) -> Iterator[MakeDaemon]:
         if one.process is not None and one.process.poll() is None:
             one.process.kill()
             one.process.wait()
+        assert doubled_lines(one.log) == []
 
 
 @pytest.fixture
@@ -39,6 +41,7 @@ def site(host: lab.Host, tmp_path: Path) -> Iterator[Site]:
     if process is not None and process.poll() is None:
         process.kill()
         process.wait()
+    assert doubled_lines(made.daemon.log) == []
 
 
 @pytest.fixture

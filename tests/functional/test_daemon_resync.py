@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 
+from dvr_agent import plural
 from tests.support.daemon_lab import router_id
 from tests.support.scripted_daemon import MakeDaemon, built, calls, pretend_built
 from tests.support.waiting import wait_for
@@ -122,7 +123,7 @@ def test_an_empty_directory_at_the_start_removes_no_router_until_it_is_confirmed
     pretend_built(one, *range(count))
     one.start()
     guard = one.status()["guard"]
-    assert f"{count} of {count} routers" in guard
+    assert f"{count} of {plural.count(count, 'router')}" in guard
     assert f"directory {one.routers} holds no document" in guard
     assert "allow_mass_removal" in guard
     assert "dvrctl cleanup" in guard

@@ -148,7 +148,7 @@ def test_a_disk_that_fills_up_while_the_agent_runs(site: Site, disk: Disk) -> No
     site.write(neighbour_router(), "two")
     wait_for(lambda: site.daemon.status()["troubles"])
     assert (site.daemon.state / FILES[1]).read_text() == kept
-    assert {path.name for path in site.daemon.state.iterdir()} <= {*FILES, PROCESS_FILE, "filler"}
+    assert {path.name for path in site.daemon.state.iterdir()} <= {*FILES, PROCESS_FILE, "filler", "dvr-agent"}
     disk.repair()
     wait_for(lambda: site.daemon.status()["state"] == "in sync")
     assert (site.daemon.state / FILES[1]).read_text() != kept

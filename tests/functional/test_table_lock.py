@@ -43,7 +43,7 @@ def test_only_jobs_that_change_tables_wait_for_the_lock(site: Site, host: lab.Ho
         wait_for(lambda: any(XTABLES_LOCK in text for text in site.daemon.status()["troubles"]))
         (trouble,) = site.daemon.status()["troubles"]
         assert f"{XTABLES_LOCK} held by " in trouble
-        assert "1 routers wait for it" in trouble
+        assert "1 router waits for it" in trouble
         assert site.daemon.status()["counters"]["failures"] == 0
         assert site.state(new["router"]["id"]) == "pending"
         assert site.daemon.status()["counters"]["writes"]["commits"] == built

@@ -155,5 +155,10 @@ class Daemon:
         return (self.base / "out").read_text()
 
     @property
+    def log(self) -> str:
+        """What it has logged so far; empty if it was never started."""
+        return (self.base / "out").read_text(errors="replace") if (self.base / "out").exists() else ""
+
+    @property
     def err(self) -> str:
         return (self.base / "err").read_text()

@@ -3,9 +3,9 @@
 Run as ``python -m tests.support.fake_daemon --config-file …``.  Only the kernel work is replaced: what is "built" is
 a file per router in ``<state_path>/built``, every call is a line in ``<state_path>/calls``.  A router's name says how
 it behaves: ``fail=3`` fails three times, ``crash=1`` raises something unexpected once, ``sleep=0.5`` takes half a
-second asleep, ``burn=20`` takes 20 ms of pure Python, ``announce`` announces an address, ``unserved=2`` has a service
-that fails twice, ``stuck=2`` (in the file of a built router) twice cannot be removed as stale.  While
-``<state_path>/fail-load`` is there the kernel cannot be read.  What the service is told by its FIFO,
+second asleep, ``burn=20`` takes 20 ms of pure Python, ``many=7`` has seven addresses, ``announce`` announces one,
+``unserved=2`` has a service that fails twice, ``stuck=2`` (in the file of a built router) twice cannot be removed as
+stale.  While ``<state_path>/fail-load`` is there the kernel cannot be read.  What the service is told by its FIFO,
 ``<state_path>/service``, see :class:`ScriptedService`.
 """
 
@@ -152,7 +152,9 @@ class ScriptedReconciler:
             return Result(Plan(f"router {router.id}"), time.perf_counter() - started, trouble=trouble)
         file.write_text(router.name)
         self.counters.netlink += 1
-        changes = Changes(f"qrouter-{router.id}", create=new, items=(Change(Action.ADD, ADDRESS),))
+        more = [Address("qg-x", f"192.0.2.{number}/32") for number in range(2, int(script.get("many", 1)) + 1)]
+        items = tuple(Change(Action.ADD, item) for item in (ADDRESS, *more))
+        changes = Changes(f"qrouter-{router.id}", create=new, items=items)
         announced = ((changes.namespace, Announcement("qg-x", "192.0.2.1", ADDRESS)),) if "announce" in script else ()
         plan = Plan(f"router {router.id}", (changes,))
         arp = GratuitousArp.REQUEST if in_resync else GratuitousArp.BOTH

@@ -16,10 +16,10 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 CLONE_NEWNET = 0x40000000
 MS_PRIVATE, MS_REC, MNT_DETACH = 1 << 18, 1 << 14, 2
@@ -67,6 +67,45 @@ def entered(netns: str) -> Iterator[None]:
         _check(_libc.setns(here, CLONE_NEWNET), "setns back")
         os.close(there)
         os.close(here)
+
+
+class Probe(NamedTuple):
+    """A question that a probe puts to the kernel.
+
+    :ivar source: empty: the kernel chooses
+    :ivar size: of the IP packet, which must not be fragmented; 0: small
+    """
+
+    client: str
+    target: str
+    protocol: str
+    port: int = 0
+    source: str = ""
+    size: int = 0
+
+
+class Seen(NamedTuple):
+    """What came of a probe: the namespace that answered (empty: not told), and the source address that it saw."""
+
+    server: str = ""
+    peer: str = ""
+
+
+Watcher = Callable[[Probe], Callable[[Seen | None], None]]
+"""Is called before a probe, and what it returns with the outcome: None if no answer came."""
+watchers: list[Watcher] = []
+"""Who compares what probes see with something else; tests/packets/conftest.py adds one."""
+
+
+def watched(probe: Probe) -> Callable[[Seen | None], None]:
+    """Tell the watchers of a probe that begins; returns the function that takes its outcome."""
+    ends = [watcher(probe) for watcher in watchers]
+
+    def done(seen: Seen | None) -> None:
+        for end in ends:
+            end(seen)
+
+    return done
 
 
 @dataclass
@@ -156,6 +195,8 @@ def ping(
     """
     words = ["ping", "-n", "-c", count, "-i", "0.2", "-W", timeout or 2, "-s", size, *(["-M", "do"] if df else [])]
     end = time.monotonic() + (PATIENCE if timeout is None else 0)
+    headers = 48 if ":" in target else 28
+    told = watched(Probe(netns, target, "icmp", size=size + headers if df else 0))
     while True:
         done = subprocess.run(
             ["ip", "netns", "exec", netns, *map(str, words), target],
@@ -165,11 +206,19 @@ def ping(
             check=False,
         )
         if done.returncode == 0 or time.monotonic() >= end:
+            told(Seen() if done.returncode == 0 else None)
             return done.returncode == 0
 
 
 def tcp_peer(server: str, listen: str, client: str, target: str, port: int = 8080, source: str = "") -> str | None:
     """Connect from ``client`` to ``target``; returns the source address that ``server`` saw, None: no connection."""
+    told = watched(Probe(client, target, "tcp", port, source))
+    peer = _tcp_peer(server, listen, client, target, port, source)
+    told(Seen(server, peer) if peer else None)
+    return peer
+
+
+def _tcp_peer(server: str, listen: str, client: str, target: str, port: int, source: str) -> str | None:
     family = socket.AF_INET6 if ":" in target else socket.AF_INET
     with entered(server):
         listener = socket.socket(family, socket.SOCK_STREAM)

@@ -196,14 +196,18 @@ class Conversation(Background):
 
 def who_answers(netns: str, target: str, port: int = 7000) -> str | None:
     """A new connection: which :class:`Echo` takes it?"""
+    told = lab.watched(lab.Probe(netns, target, "tcp", port))
     try:
         flow = Flow(netns, target, port)
     except OSError:
+        told(None)
         return None
     try:
-        return flow.ask()
+        answer = flow.ask()
     finally:
         flow.close()
+    told(lab.Seen(answer) if answer else None)
+    return answer
 
 
 class Mirror(Background):

@@ -16,6 +16,7 @@ from dvr_agent.daemon.job_texts import counts_text
 from dvr_agent.daemon.stale_sweep import sweep
 from dvr_agent.logs import one_line
 from dvr_agent.notify import Notifier
+from dvr_agent.plural import count
 from dvr_agent.reconcile.api import Plan, Reconciler, Result
 from dvr_agent.state.address import Address
 from dvr_agent.state.diff import Action, Change, Changes
@@ -44,7 +45,7 @@ def test_the_guard_bites_at_ten_routers_and_more_than_half(here: set[int], known
     swept = sweep(cast(Reconciler, reconciler), {str(number) for number in known}, allowed)
     stale = len(here - known)
     if not allowed and stale >= 10 and stale > len(here) / 2:
-        assert swept.guard.startswith(f"{stale} of {len(here)} routers")
+        assert swept.guard.startswith(f"{stale} of {count(len(here), 'router')}")
         assert len(reconciler.present) == len(here)
     else:
         assert swept.guard == ""

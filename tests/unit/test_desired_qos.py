@@ -81,7 +81,7 @@ def test_a_kernel_without_limits_degrades_only_the_feature() -> None:
     assert limits_of(found.qrouter, found.snat) == set()
     assert found.omitted == (
         "fip_qos: 2 addresses are not limited: the kernel is old",
-        "gateway_ip_qos: 1 addresses are not limited: the kernel is old",
+        "gateway_ip_qos: 1 address is not limited: the kernel is old",
     )
     plain = desired(router, "compute1")
     assert (found.qrouter.tables, found.qrouter.routes) == (plain.qrouter.tables, plain.qrouter.routes)

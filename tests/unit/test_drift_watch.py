@@ -15,6 +15,7 @@ from dvr_agent.daemon.job_result import JobResult, RouterState
 from dvr_agent.daemon.jobs import UpdateRouter
 from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.work_queue import Priority
+from dvr_agent.kernel.port_owner import Author
 from dvr_agent.reconcile.api import Plan, Result
 from dvr_agent.reconcile.drift import Finding, Judgement
 from dvr_agent.settings import RetryPolicy
@@ -28,7 +29,7 @@ ROUTER = make_router("one", 1)
 WORK = UpdateRouter(Document("one", ROUTER, b""))
 NAMESPACE = f"qrouter-{ROUTER.id}"
 REFUSED, OTHER = (make_route(f"192.0.2.{number}/32", MAIN_TABLE, Hop(None, "qr-x")) for number in (1, 2))
-FOUND = Judgement((Finding(ROUTER.id, thing_of(NAMESPACE, REFUSED), f"{NAMESPACE}: route gone", "ip"),))
+FOUND = Judgement((Finding(ROUTER.id, thing_of(NAMESPACE, REFUSED), f"{NAMESPACE}: route gone", Author(4711, "ip")),))
 
 
 class Host:
@@ -107,7 +108,9 @@ def test_what_was_refused_alone_is_not_counted_as_repaired(caplog: pytest.LogCap
         counters.job_ended(Priority.DRIFT, 0.0, nothing)
     assert (counters.drift_repaired, counters.failures) == (0, 3)
     (message,) = [message for message in caplog.messages if "10 minutes" in message]
-    assert f"{NAMESPACE}: route gone could not be repaired 3 times in 10 minutes, changed by ip" in message
+    assert (
+        f"{NAMESPACE}: route gone could not be repaired 3 times in 10 minutes, changed by ip (process 4711)" in message
+    )
 
 
 LOST = Judgement(lost="the kernel dropped events")

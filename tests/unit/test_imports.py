@@ -25,7 +25,9 @@ def loaded(module: str, *arguments: str) -> str:
     return done.stdout.splitlines()[-1]
 
 
-@pytest.mark.parametrize("arguments", [["status"], ["check", "/dev/null"], ["show"], ["--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["status"], ["history"], ["check", "/dev/null"], ["show"], ["--help"], ["--version"]]
+)
 def test_commands_that_need_no_kernel_load_no_netlink_library(arguments: list[str]) -> None:
     assert loaded("dvr_agent.cli.ctl", "--config-file", "/dev/null", *arguments) == "loaded:"
 

@@ -57,14 +57,14 @@ def in_sync(schedule: Schedule, *routers: Router) -> None:
 def test_events_heard_by_a_job_that_waits_for_the_lock_count(monkeypatch: pytest.MonkeyPatch) -> None:
     schedule, audits = Schedule(RetryPolicy(1, 60)), []
     in_sync(schedule, ONE, TWO)
-    heard = Judgement((Finding(TWO.id, "a route", "gone", ""),), lost="the kernel dropped events")
+    heard = Judgement((Finding(TWO.id, "a route", "gone"),), lost="the kernel dropped events")
     resync = SimpleNamespace(audit_now=lambda: audits.append("audit"))
     drift = DriftWatch(Judge(heard), Worker(), schedule, resync, Fights())  # type: ignore[arg-type]
     locked = JobResult(RouterState.DEGRADED, "held", retry=True, locked=True)
     monkeypatch.setattr(jobs, "run", lambda _job, _reconciler: (0.0, locked))
     parts = SimpleNamespace(reconciler=None, source=None)
-    table_lock, unused = SimpleNamespace(wait=lambda _job, _work: True), SimpleNamespace()
-    dispatcher = Dispatcher(parts, Worker(), schedule, unused, unused, unused, drift, table_lock)  # type: ignore[arg-type]
+    table_lock, unused = SimpleNamespace(wait=lambda _job: True), SimpleNamespace()
+    dispatcher = Dispatcher(parts, Worker(), schedule, unused, unused, unused, drift, table_lock, unused)  # type: ignore[arg-type]
     schedule.requeue(ONE.id, Priority.EVENT)
     job = schedule.take()
     assert job is not None

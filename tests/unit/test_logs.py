@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from dvr_agent import config, logs
+from tests.support.log_lines import doubled
 
 
 @pytest.fixture
@@ -36,6 +37,15 @@ def test_an_exception_that_is_being_handled_is_not_said_twice(lines: io.StringIO
     for line in lines.getvalue().splitlines():
         assert line.count("Connection refused") == 1
         assert line.endswith("(retrying in 4.0 seconds)")
+
+
+def test_an_exception_whose_error_is_in_the_message_is_not_said_with_its_path_again(lines: io.StringIO) -> None:
+    try:
+        raise OSError(28, "No space left on device", "/var/lib/neutron/file")
+    except OSError as exc:
+        logging.getLogger("dvr_agent.x").error("/var/lib/neutron/file cannot be written: %s", exc.strerror)
+    (line,) = lines.getvalue().splitlines()
+    assert doubled(line) == []
 
 
 def test_one_that_the_message_does_not_have_is_said(lines: io.StringIO) -> None:

@@ -183,11 +183,13 @@ def test_chains_are_read_as_pyroute2_wrote_them(
     attributes: Attributes = [["NFTA_CHAIN_TABLE", table], ["NFTA_CHAIN_NAME", name]]
     if base:
         attributes.append(["NFTA_CHAIN_HOOK", nested(["NFTA_HOOK_HOOKNUM", 1], ["NFTA_HOOK_PRIORITY", -100])])
+        attributes.append(["NFTA_CHAIN_TYPE", "nat"])
     if policy is not None:
         attributes.append(["NFTA_CHAIN_POLICY", policy])
     body = encoded(nft_chain_msg, {"nfgen_family": family}, attributes)
     accepts = base and policy != 0
-    assert nftables.decode_chain(body) == nftables.ChainInfo(family, table, name, base, accepts, 1 if base else -1)
+    hook = (1, -100, "nat") if base else (-1, 0, "")
+    assert nftables.decode_chain(body) == nftables.ChainInfo(family, table, name, base, accepts, *hook)
 
 
 def expression(name: str, *attributes: list[Any]) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dvr_agent.cli.output import Output, harmless
-from dvr_agent.cli.render import Line, Renderer, as_json, as_lines, table_lines
+from dvr_agent.cli.render import Renderer, as_json, as_lines
 from dvr_agent.reconcile.api import Plan, Result
+from dvr_agent.reconcile.plan_lines import Line, table_lines
 from dvr_agent.services.bundle import ServiceChange
 from dvr_agent.state.address import Address
 from dvr_agent.state.diff import Action, Change, Changes, TableChange

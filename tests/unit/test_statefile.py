@@ -42,7 +42,8 @@ def test_nonsense_is_one_line_with_a_number(
     (tmp_path / name).write_bytes(text)
     assert read_entries(tmp_path / name, PARSERS[name]) == {}
     (line,) = lines(caplog)
-    assert f"{name}: {number} malformed lines were skipped" in line
+    skipped = "1 malformed line was skipped" if number == 1 else f"{number} malformed lines were skipped"
+    assert f"{name}: {skipped}" in line
     assert len(line) < 400
     assert line.isprintable()
 

@@ -39,7 +39,7 @@ def try_once(schedule: Schedule, table_lock: TableLock, result: JobResult) -> bo
     while (job := schedule.take()) is None:
         eventlet_shim.sleep(0.001)
     assert isinstance(job.work, UpdateRouter)
-    waits = result.locked and table_lock.wait(job, job.work)
+    waits = result.locked and table_lock.wait(job)
     if not waits:
         table_lock.router_job_ended(job.key, result)
         schedule.job_ended(job, result)

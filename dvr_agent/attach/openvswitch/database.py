@@ -86,7 +86,10 @@ class Database:
             return str(exc)
         if not self._connected:
             return str(self._unreachable())
-        return f"bridge {self.bridge} is missing" if missing else self._progress.stalled()
+        stalled = self._progress.stalled()
+        if not missing:
+            return f"OVSDB at {self.connection}: {stalled}" if stalled else ""
+        return f"bridge {self.bridge} is missing"
 
     # --- changes ------------------------------------------------------------------------------------------------
 
@@ -126,8 +129,7 @@ class Database:
         :raises AttachError: ovs-vswitchd has not taken the configuration over in time
         """
         if number is not None and not self.reached(number):
-            hint = f"ovs-vswitchd did not act within {self.timeout:g} s; does it run?"
-            raise AttachError("", "Open vSwitch", errno.ETIMEDOUT, hint)
+            raise self._error(errno.ETIMEDOUT, f"ovs-vswitchd did not act within {self.timeout:g} s; does it run?")
 
     def wanted(self) -> int:
         """Return the number of the newest configuration that any client has written."""
@@ -142,7 +144,7 @@ class Database:
         """
         self._open(patient=True)
         if hint := self._progress.stalled():
-            raise AttachError("", "Open vSwitch", errno.ETIMEDOUT, hint)
+            raise self._error(errno.ETIMEDOUT, hint)
         self.require(self._progress.requested)
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from dvr_agent.cli.demo.network import DemoError, Pinger, build_surroundings, ec
 from dvr_agent.cli.demo.sandbox import enter_sandbox
 from dvr_agent.cli.output import Output
 from dvr_agent.errors import DvrError
+from dvr_agent.plural import count, part, verb
 
 _PICTURE = f"""
    internet {docs.INTERNET_ADDRESS}
@@ -139,11 +140,11 @@ class _Story:
         sent, lost = pinger.stop()
         if echoes("vm1") != answered:
             raise DemoError("vm1 still answers")
-        self._say(f"{sent} pings, {lost} lost; vm2 answers now, vm1 no longer")
+        self._say(f"{count(sent, 'ping')}, {lost} lost; vm2 answers now, vm1 no longer")
         seen = source_seen("vm2", "internet", docs.INTERNET_ADDRESS, docs.INTERNET_ADDRESS)
         self._expect(seen, docs.FIP_ONE, "vm2 leaves as")
         if lost > sent // 10:
-            raise DemoError(f"{lost} of {sent} pings were lost")
+            raise DemoError(f"{part(lost, sent, 'ping', 'was', 'were')} lost")
 
     def _plan(self) -> None:
         self._step("dvrctl plan: what would an extra route change?  Nothing is written")
@@ -165,9 +166,9 @@ class _Story:
         seconds = self._agent.start()
         time.sleep(0.3)
         sent, lost = pinger.stop()
-        self._say(f"in sync again after {seconds:.2f} s; {sent} pings, {lost} lost")
+        self._say(f"in sync again after {seconds:.2f} s; {count(sent, 'ping')}, {lost} lost")
         if lost:
-            raise DemoError(f"{lost} pings were lost")
+            raise DemoError(f"{count(lost, 'ping')} {verb(lost, 'was', 'were')} lost")
 
     def _delete(self) -> None:
         self._step("The document is deleted: the router goes")

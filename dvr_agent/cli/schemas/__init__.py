@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dvr_agent.cli.schemas import daemon, documents, host, plans
+from dvr_agent.cli.schemas import daemon, documents, eyes, host, plans
 from dvr_agent.cli.schemas.parts import Schema
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -30,6 +30,8 @@ SCHEMAS: Mapping[str, tuple[str, Schema]] = {
     "status --watch": ("each line: the state of the daemon, or that it does not answer", daemon.WATCH),
     "router": ("state of one router: the answer to GET /routers/<id> on the admin socket", daemon.ROUTER),
     "sync": ("routers that were tried at once", daemon.SYNC),
+    "history": ("each line: a change that the daemon made", eyes.HISTORY),
+    "trace": ("the way of a packet", eyes.TRACE),
     "fetch": ("documents that were fetched from neutron-server", documents.FETCH),
     "wants-metadata": ("whether dvr-metadata-proxy is needed", documents.WANTS_METADATA),
     "demo": ("steps of the demonstration", documents.DEMO),

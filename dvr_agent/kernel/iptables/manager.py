@@ -28,6 +28,7 @@ from dvr_agent.kernel.iptables.save import save_text
 from dvr_agent.kernel.iptables.table_decoder import Snapshot
 from dvr_agent.kernel.iptables.table_edit import Edit, edit_script
 from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain
+from dvr_agent.plural import count
 from dvr_agent.state.filter import CHAIN_PREFIX, Family, FilterRule, Jump, Table, TableKey, Transport
 
 COMMIT_TRIES = 4
@@ -243,8 +244,9 @@ class _TableUpdate:
         if not self.edit.inserts:
             return "commit"
         chain, _position, rule = self.edit.inserts[0]
-        more = len(self.edit.inserts) - 1
-        return f"commit of -A {chain} {rule.text}" + (f" (or one of {more} more new rules)" if more else "")
+        number = len(self.edit.inserts)
+        others = f" (or another of {count(number, 'new rule')})" if number > 1 else ""
+        return f"commit of -A {chain} {rule.text}{others}"
 
 
 def l3_agent_part(table: Table) -> Table:

@@ -183,12 +183,24 @@ class NamespaceTables:
                 known = self._snapshots.get(digest_of(shape, key, entries))
                 if known is not None:
                     return known
+        return self._decode(key, *self.read_bytes(key))
+
+    @property
+    def existing(self) -> list[TableKey]:
+        """The tables that the namespace has."""
+        return list(self._shapes)
+
+    def read_bytes(self, key: TableKey) -> tuple[bytes, bytes]:
+        """Read ``struct ipt_getinfo`` and all entries of a table that exists.
+
+        :raises KernelError: the kernel refused, or the table keeps changing
+        """
         for _ in range(READ_TRIES):
             info = ctypes.create_string_buffer(key[1].encode(), INFO.size)
             self._get(key, GET_INFO, info)
             entries = self._entries(key, INFO.unpack(info)[-1])
             if entries is not None:
-                return self._decode(key, info.raw, entries)
+                return info.raw, entries
         raise KernelError(self.namespace, Table(*key).text, errno.EAGAIN, "it changes faster than it can be read")
 
     def _decode(self, key: TableKey, info: bytes, entries: bytes) -> Snapshot:

@@ -94,7 +94,7 @@ def decode(family: Family, ip: bytes, matches: bytes, target: bytes | Target) ->
     :param target: the target extension; verdicts and jumps already decoded, since they depend on the table around them
     """
     layout = LAYOUTS[family]
-    found = tuple(map(_decode_match, _split(matches)))
+    found = tuple(map(decode_match_of, split_extensions(matches)))
     aim = _decode_target(target, family) if isinstance(target, bytes) else target
     try:
         src, dst, iif, oif, protocol = _decode_ip(ip, layout)
@@ -159,10 +159,10 @@ def _decode_ip(ip: bytes, layout: Layout) -> tuple[str | Not | None, ...]:
     if rest[:-1] != expected or inverted & ~_INVERSIONS or (protocol and protocol not in _PROTOCOL_NAMES):
         raise ValueError
     return (
-        _decode_network(src, src_mask, inverted & INV_SRC),
-        _decode_network(dst, dst_mask, inverted & INV_DST),
-        _decode_interface(iif, iif_mask, inverted & INV_IIF),
-        _decode_interface(oif, oif_mask, inverted & INV_OIF),
+        decode_network(src, src_mask, inverted & INV_SRC),
+        decode_network(dst, dst_mask, inverted & INV_DST),
+        decode_interface(iif, iif_mask, inverted & INV_IIF),
+        decode_interface(oif, oif_mask, inverted & INV_OIF),
         _PROTOCOL_NAMES.get(protocol),
     )
 
@@ -180,7 +180,11 @@ def _encode_network(text: str | None, layout: Layout) -> tuple[bytes, bytes]:
     return raw, mask
 
 
-def _decode_network(raw: bytes, mask: bytes, inverted: int) -> str | Not | None:
+def decode_network(raw: bytes, mask: bytes, inverted: int) -> str | Not | None:
+    """Decode an address with its mask; None: any.
+
+    :raises ValueError: the mask has holes
+    """
     length = _LENGTHS.get(mask)
     if length is None:
         raise ValueError  # a mask with holes
@@ -203,7 +207,11 @@ def _encode_interface(name: str | None) -> tuple[bytes, bytes]:
 
 
 @lru_cache(maxsize=1 << 12)
-def _decode_interface(raw: bytes, mask: bytes, inverted: int) -> str | Not | None:
+def decode_interface(raw: bytes, mask: bytes, inverted: int) -> str | Not | None:
+    """Decode a name with its mask; None: any.
+
+    :raises ValueError: ``state.filter`` cannot express it
+    """
     compared = mask.count(0xFF)
     if mask != (b"\xff" * compared).ljust(IFNAME_FIELD, b"\0"):
         raise ValueError
@@ -221,7 +229,8 @@ def _decode_interface(raw: bytes, mask: bytes, inverted: int) -> str | Not | Non
 # -- extensions ---------------------------------------------------------------------------------------------------
 
 
-def _split(matches: bytes) -> list[bytes]:
+def split_extensions(matches: bytes) -> list[bytes]:
+    """Split the matches of a rule into extensions."""
     found, at = [], 0
     while at < len(matches):
         (size,) = _SIZE.unpack_from(matches, at)
@@ -230,7 +239,8 @@ def _split(matches: bytes) -> list[bytes]:
     return found
 
 
-def _decode_match(raw: bytes) -> Match | Foreign:
+def decode_match_of(raw: bytes) -> Match | Foreign:
+    """Decode one extension."""
     _size, name, revision = EXTENSION.unpack_from(raw)
     try:
         match = decode_match(_text(name), revision, raw[EXTENSION.size :])

@@ -40,7 +40,7 @@ from dvr_agent.state.filter import (
 )
 
 _VERDICT = struct.Struct("=i")
-_STANDARD_HEAD = b"\0"
+STANDARD_HEAD = b"\0"
 _ERROR_HEAD = ERROR.encode() + b"\0"
 
 
@@ -128,7 +128,7 @@ class Snapshots:
 
 
 @dataclass(frozen=True, slots=True)
-class _EntrySpan:
+class EntrySpan:
     """Offsets of one x_tables entry in the bytes: its begin, its target, its end."""
 
     start: int
@@ -144,8 +144,8 @@ def decode_table(key: TableKey, info: bytes, blob: bytes) -> Snapshot:
     """
     family, name = key
     layout = LAYOUTS[family]
-    entries = _walk(layout, blob)
-    chains = _chains(info, blob, entries)
+    entries = walk(layout, blob)
+    chains = chains_of(info, blob, entries)
     heads = {found[0].start: chain for chain, found in chains.items()}
     managed = stale_chains(chains) | {chain for chain in chains if chain.startswith(CHAIN_PREFIX)}
     aims = {start: chain for start, chain in heads.items() if chain in managed}
@@ -158,32 +158,33 @@ def decode_table(key: TableKey, info: bytes, blob: bytes) -> Snapshot:
         elif chain in managed:
             ours.append(Chain(chain, tuple(_rule(family, layout, blob, entry, heads) for entry in rules)))
     plain = tuple(sorted((jump.builtin, jump.chain) for jump in jumps if jump.plain))
-    policies = {chain: _verdict(blob, found[-1]) for chain, found in chains.items() if chain in HOOKS}
+    policies = {chain: verdict_of(blob, found[-1]) for chain, found in chains.items() if chain in HOOKS}
     dropping = tuple(sorted(chain for chain, verdict in policies.items() if VERDICTS.get(verdict) == "DROP"))
     ordered = tuple(sorted(ours, key=lambda chain: chain.name))
     return Snapshot(Table(family, name, ordered, plain, dropping), tuple(jumps))
 
 
-def _walk(layout: Layout, blob: bytes) -> list[_EntrySpan]:
+def walk(layout: Layout, blob: bytes) -> list[EntrySpan]:
+    """Return where each entry is."""
     found, at, offsets_at = [], 0, layout.offsets_at
     while at < len(blob):
         target, size = OFFSETS.unpack_from(blob, at + offsets_at)
-        found.append(_EntrySpan(at, at + target, at + size))
+        found.append(EntrySpan(at, at + target, at + size))
         at += size or len(blob)
     return found
 
 
-def _chains(info: bytes, blob: bytes, entries: list[_EntrySpan]) -> dict[str, list[_EntrySpan]]:
+def chains_of(info: bytes, blob: bytes, entries: list[EntrySpan]) -> dict[str, list[EntrySpan]]:
     """Return the entries of each chain, its policy last.
 
     A built-in chain begins at the offset of its hook, another one after the entry with its name.
     """
     _name, valid, *numbers = INFO.unpack(info)
     hooks = {numbers[hook]: HOOKS[hook] for hook in range(len(HOOKS)) if valid & 1 << hook}
-    chains: dict[str, list[_EntrySpan]] = {}
-    current: list[_EntrySpan] = []
+    chains: dict[str, list[EntrySpan]] = {}
+    current: list[EntrySpan] = []
     for entry in entries:
-        if _target_is(blob, entry, _ERROR_HEAD):
+        if target_is(blob, entry, _ERROR_HEAD):
             current = chains.setdefault(_error_name(blob, entry), [])
             continue
         if entry.start in hooks:
@@ -192,28 +193,30 @@ def _chains(info: bytes, blob: bytes, entries: list[_EntrySpan]) -> dict[str, li
     return {chain: found for chain, found in chains.items() if found}
 
 
-def _target_is(blob: bytes, entry: _EntrySpan, head: bytes) -> bool:
+def target_is(blob: bytes, entry: EntrySpan, head: bytes) -> bool:
+    """True if the name of the entry's target begins with these bytes."""
     return blob.startswith(head, entry.target + 2)
 
 
-def _error_name(blob: bytes, entry: _EntrySpan) -> str:
+def _error_name(blob: bytes, entry: EntrySpan) -> str:
     """Return the name of the chain that begins here (``struct xt_error_target``); ``ERROR`` at the end of the table."""
     at = entry.target + EXTENSION.size
     return blob[at : at + NAME_SIZE + 1].partition(b"\0")[0].decode(errors="replace")
 
 
-def _jump_target(blob: bytes, entry: _EntrySpan, heads: dict[int, str]) -> str | None:
+def _jump_target(blob: bytes, entry: EntrySpan, heads: dict[int, str]) -> str | None:
     """Return the chain to which a standard target jumps or goes; a verdict has none."""
-    if not _target_is(blob, entry, _STANDARD_HEAD):
+    if not target_is(blob, entry, STANDARD_HEAD):
         return None
-    return heads.get(_verdict(blob, entry))
+    return heads.get(verdict_of(blob, entry))
 
 
-def _verdict(blob: bytes, entry: _EntrySpan) -> int:
+def verdict_of(blob: bytes, entry: EntrySpan) -> int:
+    """Return the number of a standard target: a verdict, or the offset that it jumps to."""
     return int(_VERDICT.unpack_from(blob, entry.target + EXTENSION.size)[0])
 
 
-def _jumps(layout: Layout, blob: bytes, builtin: str, rules: list[_EntrySpan], aims: dict[int, str]) -> list[JumpAt]:
+def _jumps(layout: Layout, blob: bytes, builtin: str, rules: list[EntrySpan], aims: dict[int, str]) -> list[JumpAt]:
     """Return the jumps to chains that the agent manages.
 
     :param aims: offset of the first entry → name of these chains
@@ -227,17 +230,17 @@ def _jumps(layout: Layout, blob: bytes, builtin: str, rules: list[_EntrySpan], a
     return found
 
 
-def _rule(family: Family, layout: Layout, blob: bytes, entry: _EntrySpan, heads: dict[int, str]) -> FilterRule:
+def _rule(family: Family, layout: Layout, blob: bytes, entry: EntrySpan, heads: dict[int, str]) -> FilterRule:
     ip = blob[entry.start : entry.start + layout.ip_size]
     matches = blob[entry.start + layout.header_size : entry.target]
     target: bytes | Target = blob[entry.target : entry.end]
-    if _target_is(blob, entry, _STANDARD_HEAD):
+    if target_is(blob, entry, STANDARD_HEAD):
         target = _standard(blob, entry, heads)
     return decode(family, ip, matches, target)
 
 
-def _standard(blob: bytes, entry: _EntrySpan, heads: dict[int, str]) -> Target:
-    verdict = _verdict(blob, entry)
+def _standard(blob: bytes, entry: EntrySpan, heads: dict[int, str]) -> Target:
+    verdict = verdict_of(blob, entry)
     if verdict in VERDICTS:
         return Verdict(VERDICTS[verdict])
     if verdict in heads:

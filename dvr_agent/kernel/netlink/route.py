@@ -17,6 +17,7 @@ from pyroute2.netlink.rtnl.rtmsg import IP6_RT_PRIO_USER, RTNH_F_ONLINK, nh, rtm
 from dvr_agent.kernel.netlink.handler import EXISTS, GONE, NO_DEVICE, Handler, Instead, SliceReader, WriteContext
 from dvr_agent.kernel.netlink.link import get_link, index_and_name
 from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, CREATE, REPLACE, Request, split_cidr
+from dvr_agent.kernel.netlink.protocol import protocol_name
 from dvr_agent.kernel.netlink.schema import Data, Schema, attributes, payload, positions
 from dvr_agent.state.route import MAIN_TABLE, ROUTE_KIND, Hop, Route, make_route
 
@@ -153,6 +154,11 @@ def hop_indexes(data: Data) -> list[int]:
 def _short(table: int) -> int:
     """Return the table's number for the header, which has 8 bits; RTA_TABLE carries greater numbers."""
     return table if table < 256 else RT_TABLE_UNSPEC
+
+
+def decode_protocol(data: Data) -> str:
+    """Return the protocol of a route, see :func:`protocol_name`."""
+    return protocol_name(data[_proto])
 
 
 def _body(route: Route, indexes: Mapping[str, int], protocol: int) -> bytes:

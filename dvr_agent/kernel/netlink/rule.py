@@ -11,6 +11,7 @@ from pyroute2.netlink.rtnl.fibmsg import FR_ACT_TO_TBL, FR_ACT_VALUES, fibmsg
 
 from dvr_agent.kernel.netlink.handler import EXISTS, GONE, Handler, Rivals, SliceReader, WriteContext
 from dvr_agent.kernel.netlink.message import AF_OF_FAMILY, AF_UNSPEC, CREATE, FAMILY_OF_AF, Request, split_cidr
+from dvr_agent.kernel.netlink.protocol import protocol_name
 from dvr_agent.kernel.netlink.schema import Data, Schema, positions
 from dvr_agent.state.ownership import RuleOwner
 from dvr_agent.state.rule import KERNEL_RULES, RULE_KIND, Rule
@@ -33,6 +34,7 @@ _SRC, _IIF, _PRIORITY, _SUPPRESS, _TABLE, _PAD, _PROTOCOL = map(
     ("FRA_SRC", "FRA_IIFNAME", "FRA_PRIORITY", "FRA_SUPPRESS_PREFIXLEN", "FRA_TABLE", "FRA_PAD", "FRA_PROTOCOL"),
 )
 _read_src, _read_iif, _read_number = map(RULE.reader, ("FRA_SRC", "FRA_IIFNAME", "FRA_PRIORITY"))
+_read_protocol = RULE.reader("FRA_PROTOCOL")
 KERNEL_PRIORITIES = tuple({_priority(rule.priority) for rule in KERNEL_RULES})
 """Packed FRA_PRIORITY attributes of the kernel's own rules, by which they are found in a dump of thousands."""
 _PLAIN = frozenset({_SRC, _IIF, _PRIORITY, _SUPPRESS, _TABLE, _PAD, _PROTOCOL})
@@ -64,6 +66,12 @@ def decode_rules(messages: Iterable[Data]) -> Iterable[Rule]:
         rule = _decode(data)
         if rule is not None:
             yield rule
+
+
+def decode_protocol(data: Data) -> str:
+    """Return the protocol of a rule, see :func:`protocol_name`; empty for one without."""
+    at = positions(data, _BODY).get(_PROTOCOL, 0)
+    return protocol_name(_read_protocol(data, at)) if at else ""
 
 
 def _body(rule: Rule) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from pyroute2.netlink import NLM_F_DUMP
@@ -35,7 +36,7 @@ GET_CHAIN, GET_TABLE = SUBSYSTEM | NFT_MSG_GETCHAIN, SUBSYSTEM | NFT_MSG_GETTABL
 # include/uapi/linux/netfilter/nfnetlink.h; not in pyroute2
 NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 0x10, 0x11
 NFNL_BATCH_GENID = 1
-_NFTA_HOOK_HOOKNUM = 1
+_NFTA_HOOK_HOOKNUM, _NFTA_HOOK_PRIORITY = 1, 2
 """include/uapi/linux/netfilter/nf_tables.h"""
 NLM_F_NONREC = 0x100
 """Refuse to delete an object that contains others (include/uapi/linux/netlink.h; not in pyroute2)."""
@@ -70,6 +71,8 @@ class ChainInfo(NamedTuple):
     :ivar base: a hook calls the chain
     :ivar accepts: the policy is to accept
     :ivar hook: number of the hook that calls it, -1 for none
+    :ivar priority: chains of a hook with lower ones are called first
+    :ivar type: ``filter``, ``nat`` or ``route``; empty for a chain that no hook calls
     """
 
     family: int
@@ -78,6 +81,8 @@ class ChainInfo(NamedTuple):
     base: bool
     accepts: bool
     hook: int = -1
+    priority: int = 0
+    type: str = ""
 
 
 class RuleInfo(NamedTuple):
@@ -166,12 +171,17 @@ def decode_chain(data: Data) -> ChainInfo:
     base = found.has("NFTA_CHAIN_HOOK")
     accepts = base and found.integer("NFTA_CHAIN_POLICY", _ACCEPT) == _ACCEPT
     table, name = found.text("NFTA_CHAIN_TABLE"), found.text("NFTA_CHAIN_NAME")
-    return ChainInfo(_read_family(data, 0)[0], table, name, base, accepts, _hook(found.raw("NFTA_CHAIN_HOOK")))
+    hook = dict(_parts(found.raw("NFTA_CHAIN_HOOK")))
+    number = int.from_bytes(hook[_NFTA_HOOK_HOOKNUM], "big") if _NFTA_HOOK_HOOKNUM in hook else -1
+    priority = int.from_bytes(hook.get(_NFTA_HOOK_PRIORITY, b""), "big", signed=True)
+    kind = found.text("NFTA_CHAIN_TYPE") if base else ""
+    return ChainInfo(_read_family(data, 0)[0], table, name, base, accepts, number, priority, kind)
 
 
-def _hook(data: Data) -> int:
-    numbers = (data[begin:end] for kind, begin, end in attributes(data, 0) if kind == _NFTA_HOOK_HOOKNUM)
-    return next((int.from_bytes(number, "big") for number in numbers), -1)
+def _parts(data: Data) -> Iterator[tuple[int, Data]]:
+    """Yield number and payload of each attribute."""
+    for kind, begin, end in attributes(data, 0):
+        yield kind, data[begin:end]
 
 
 def decode_rule(data: Data) -> RuleInfo:

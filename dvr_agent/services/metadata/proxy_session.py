@@ -98,7 +98,7 @@ class ProxySession:
         """Handle events; returns True if the proxy is back, or can reach neutron-metadata-agent again."""
         ready = {fd for fd, _ in self._poll.poll(0)}
         if self.connected and self._client.fileno() in ready:
-            self._lost(AwayError("dvr-metadata-proxy has gone"))
+            self._lost(self._client.gone())
         elif self._timer.fileno() in ready:
             return self.check() if self.connected else self._connect()
         return False
@@ -143,12 +143,13 @@ class ProxySession:
         try:
             answer = self.ask({"do": "probe"})
         except ServiceError as exc:
-            why = f"neutron-metadata-agent ({exc})"
+            why = f"neutron-metadata-agent cannot be used: {exc}"
         else:
             if answer is None:
                 return False
-            why = str(answer[0].get("upstream", ""))
-        self._note(Outage.NO_UPSTREAM if why else Outage.NONE, why and f"dvr-metadata-proxy cannot use {why}")
+            upstream = str(answer[0].get("upstream", ""))
+            why = f"dvr-metadata-proxy cannot use {upstream}" if upstream else ""
+        self._note(Outage.NO_UPSTREAM if why else Outage.NONE, why)
         self._timer.set(PROBE_SECONDS if why else None)
         return True
 

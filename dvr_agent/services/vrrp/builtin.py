@@ -118,7 +118,7 @@ class BuiltinVrrpService:
         """Handle events; returns ids of routers that a new dvr-vrrp could not be given."""
         ready = {fd for fd, _ in self._poll.poll(0)}
         if self._client.connected and self._client.fileno() in ready:
-            self._lost(AwayError("dvr-vrrp has gone"))
+            self._lost(self._client.gone())
         if self._timer.fileno() in ready and not self._client.connected:
             return self._connect()
         return ()

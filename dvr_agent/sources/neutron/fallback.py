@@ -14,6 +14,7 @@ from oslo_log import log as logging
 
 from dvr_agent.errors import DocumentError
 from dvr_agent.model.parse import parse_document
+from dvr_agent.plural import count
 from dvr_agent.sources import files
 from dvr_agent.sources.api import Document
 from dvr_agent.sources.cached_documents import MARKER, SUFFIX
@@ -37,7 +38,7 @@ def use_cached_documents(shared: SharedParts) -> None:
         number += shared.routers.offer_cached(document)
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
     if shared.routers.confirm_cached(f"the server has not answered yet; documents are those kept from {when}"):
-        LOG.warning("no answer from neutron-server yet: using %d documents kept from %s", number, when)
+        LOG.warning("no answer from neutron-server yet: using %s kept from %s", count(number, "document"), when)
 
 
 def complete_since(path: Path) -> float | None:

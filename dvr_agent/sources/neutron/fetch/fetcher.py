@@ -12,6 +12,7 @@ from oslo_log import log as logging
 
 from dvr_agent.backoff import delay
 from dvr_agent.mass_removal import is_mass_removal
+from dvr_agent.plural import count
 from dvr_agent.sources.neutron.api import (
     ArpEntry,
     ExternalNetworkGone,
@@ -123,7 +124,7 @@ class Fetcher:
     def _process_missing(self, missing: dict[str, Reason], asked: int) -> None:
         """Remove routers that an answer lacks for the second time, or after the server said that they left."""
         if is_mass_removal(len(missing), asked):
-            LOG.warning("the server left out %d of %d routers that were asked for: full sync", len(missing), asked)
+            LOG.warning("the server left out %d of %s asked for: full sync", len(missing), count(asked, "router"))
             self._inbox.sync()
             return
         for router_id, reason in missing.items():

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from oslo_log import log as logging
 
 from dvr_agent.model.values import canonical_id
+from dvr_agent.plural import count
 from dvr_agent.sources.neutron.api import Json, L3Plugin, RemoteError, ServerError
 from dvr_agent.sources.neutron.crossing.fetch_inbox import FetchInbox, FetchWork
 from dvr_agent.sources.neutron.crossing.router_store import OfferResult
@@ -122,8 +123,8 @@ class FullSync:
         if not has_invalid:
             self._builder.complete(known)
         LOG.info(
-            "full sync: %d routers listed, %d described; %d changed, %d unchanged, %d bad; %.2f s",
-            listed,
+            "full sync: %s listed, %d described; %d changed, %d unchanged, %d bad; %.2f s",
+            count(listed, "router"),
             len(progress.known),
             progress.counts[OfferResult.CHANGED],
             progress.counts[OfferResult.UNCHANGED],

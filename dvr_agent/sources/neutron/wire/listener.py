@@ -40,12 +40,15 @@ class Listener:
         host: str,
         notify: Notify,
         readiness: BusReadiness,
+        brokers: str,
         secrets: tuple[str, ...] = (),
         topics: Iterable[str] = (),
     ) -> None:
         self._transport, self._host, self._notify, self._readiness = transport, host, notify, readiness
         self._topics = (AGENT_TOPIC, NETWORK_TOPIC, *topics)
-        self._secrets = secrets
+        self._brokers, self._secrets = brokers, secrets
+        self._refused = ""
+        """The last error, which is logged once."""
         self._endpoint = Endpoint(notify)
         self._servers: list[Any] = []
         self._closing = threading.Event()
@@ -76,7 +79,7 @@ class Listener:
                 failures += 1
         if self._closing.is_set():
             return
-        LOG.info("listening to the message bus for host %s", self._host)
+        LOG.info("listening to the message bus at %s for host %s", self._brokers, self._host)
         self._readiness.queues_exist()
 
     def _open(self, topic: str) -> bool:
@@ -86,7 +89,9 @@ class Listener:
         try:
             server.start(override_pool_size=1)
         except Exception as exc:  # noqa: BLE001 - a refused login, a queue of other properties: many libraries' errors
-            LOG.error("cannot listen on topic %s: %s", topic, hide(str(exc), self._secrets))
+            why = f"topic {topic} of the message bus at {self._brokers}: {hide(str(exc), self._secrets)}"
+            LOG.log(logging.DEBUG if why == self._refused else logging.ERROR, "cannot listen on %s", why)
+            self._refused = why
             return False
         self._servers.append(server)
         self._readiness.watch(server)

@@ -19,6 +19,7 @@ from oslo_config import cfg
 from dvr_agent.errors import ConfigError
 from dvr_agent.settings import NeutronSettings
 from dvr_agent.sources.neutron.api import L3Plugin, Notify
+from dvr_agent.sources.neutron.wire.library_lines import LibraryLines
 from dvr_agent.sources.neutron.wire.listener import Listener
 from dvr_agent.sources.neutron.wire.oslo_options import brokers_of, hide, messaging_options, secrets_of
 from dvr_agent.sources.neutron.wire.readiness import BusReadiness
@@ -51,10 +52,11 @@ class OsloBus:
         """
         secrets = secrets_of(options)
         self._transports = [_transport(options), _transport(options)]
-        self._readiness = BusReadiness()
         timeouts = Timeouts(options.rpc_response_timeout, options.rpc_response_max_timeout)
         report_timeouts = Timeouts(report_timeout, report_timeout)
         self.brokers = brokers_of(options)
+        self._readiness = BusReadiness(self.brokers)
+        LibraryLines(self.brokers).install()
         common = (secrets, self._readiness, self.brokers)
         self._calls = RpcCaller(self._transports[0], PLUGIN_TOPIC, timeouts, *common)
         self._reports = RpcCaller(self._transports[1], REPORTS_TOPIC, report_timeouts, *common)
@@ -71,7 +73,8 @@ class OsloBus:
     def listen(self, notify: Notify, pushed: Iterable[tuple[str, str]] = ()) -> None:
         """Begin to consume; calls wait from now on until the queues exist."""
         topics = [push_topic(resource_type, version) for resource_type, version in pushed]
-        self._listener = Listener(self._transports[0], self._host, notify, self._readiness, self._secrets, topics)
+        common = (self._readiness, self.brokers, self._secrets)
+        self._listener = Listener(self._transports[0], self._host, notify, *common, topics)
         self._listener.start()
 
     def status(self) -> dict[str, Any]:

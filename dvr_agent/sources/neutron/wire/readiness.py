@@ -27,10 +27,12 @@ class BusReadiness:
     Safe because each attribute is set once, or is a collection of which single items are added and removed.  The lock
     makes sure that connections that were lost together count as one reconnection.
 
+    :param brokers: ``host:port`` of each, for messages
     :ivar reconnects: how often all queues existed again after a connection was lost
     """
 
-    def __init__(self) -> None:
+    def __init__(self, brokers: str) -> None:
+        self._brokers = brokers
         self._queues_exist = threading.Event()
         self._lock = threading.Lock()
         self._closed = self._consumes = False
@@ -104,7 +106,7 @@ class BusReadiness:
             if not self.connected:
                 return
             self.reconnects += 1
-        LOG.info("recovered: connected to the message bus")
+        LOG.info("recovered: connected to the message bus at %s", self._brokers)
         self._on_reconnect()
 
 

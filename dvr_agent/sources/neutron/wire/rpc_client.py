@@ -160,7 +160,7 @@ class RpcCaller:
         if not self.readiness.wait(timeout):
             raise ServerAwayError(f"the message bus at {self.brokers} cannot be reached")
         if not self._slots.acquire(timeout=max(deadline - time.monotonic(), 0)):
-            raise ServerAwayError(f"{AT_ONCE} calls are waiting already")
+            raise ServerAwayError(f"{AT_ONCE} calls wait for the message bus at {self.brokers} already")
         box: queue.SimpleQueue[CallResult] = queue.SimpleQueue()
         self._pending.add(box)
         try:
@@ -205,7 +205,8 @@ class RpcCaller:
             return ServerAwayError(f"no server listens on {self.topic} of the message bus at {self.brokers}")
         LOG.debug("not sent: %s", whole)
         why = _one_line(whole) or type(exc).__name__
-        return ServerAwayError(f"the message bus at {self.brokers} cannot be used: {why}")
+        where = "" if self.brokers in why else f" at {self.brokers}"
+        return ServerAwayError(f"the message bus{where} cannot be used: {why}")
 
 
 class L3PluginClient(L3Plugin):

@@ -1,0 +1,139 @@
+"""Watch for a marked packet at devices of namespaces, and send one (:class:`Watch`, :func:`send`)."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import select
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Literal, NamedTuple
+
+from dvr_agent.errors import KernelError
+from dvr_agent.kernel.live.frames import ethernet, make_ip_packet, read_addresses
+from dvr_agent.kernel.netns import entered
+from dvr_agent.trace.packet import Packet
+from dvr_agent.trace.world import Device, Place
+
+_ETH_P_ALL = 0x0003
+_IPV6_HDRINCL = 36
+"""include/uapi/linux/in6.h; the socket module has no name for it."""
+_MAX_FRAME = 1 << 16
+Way = Literal["in", "out"]
+
+
+class Spot(NamedTuple):
+    """A device, and the direction in which a packet passes it."""
+
+    place: Place
+    way: Way
+
+
+class Sighting(NamedTuple):
+    """A marked packet at a device, with its addresses there."""
+
+    spot: Spot
+    src: str
+    dst: str
+
+
+@dataclass(slots=True)
+class Watch:
+    """Packet sockets on devices; a context manager that closes them.
+
+    :param mark: the end of the packet's payload
+    :ivar seen: in the order of arrival
+    """
+
+    mark: bytes
+    seen: list[Sighting] = field(default_factory=list)
+    _sockets: dict[int, tuple[Place, socket.socket]] = field(default_factory=dict)
+
+    def open(self, places: Iterable[Place]) -> None:
+        """Open a socket on each device.
+
+        :raises KernelError: a device cannot be watched
+        """
+        for place in places:
+            try:
+                with entered(place.namespace):
+                    sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0)
+                    sock.bind((place.device, _ETH_P_ALL))
+            except OSError as exc:
+                raise KernelError(place.namespace, f"packet socket on {place.device}", exc.errno or errno.EIO) from exc
+            sock.setblocking(False)
+            self._sockets[sock.fileno()] = (place, sock)
+
+    def wait(self, goal: Iterable[Spot], seconds: float) -> None:
+        """Take in packets until each spot has seen the marked one, for that time at most."""
+        missing = set(goal)
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            ready, _, _ = select.select(list(self._sockets), [], [], left if missing else 0)
+            if not ready:
+                return
+            for number in ready:
+                missing -= self._take_in(*self._sockets[number])
+
+    def _take_in(self, place: Place, sock: socket.socket) -> set[Spot]:
+        found = set()
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data, address = sock.recvfrom(_MAX_FRAME)
+                addresses = read_addresses(data) if self.mark in data else None
+                if addresses is not None:
+                    spot = Spot(place, "out" if address[2] == socket.PACKET_OUTGOING else "in")
+                    self.seen.append(Sighting(spot, *addresses))
+                    found.add(spot)
+        return found
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for _place, sock in self._sockets.values():
+            sock.close()
+
+
+def send(namespace: str, packet: Packet, mark: bytes) -> None:
+    """Have a namespace send the packet itself.
+
+    :raises KernelError: the kernel refuses
+    """
+    family = socket.AF_INET6 if packet.family == 6 else socket.AF_INET
+    data = make_ip_packet(packet, mark)
+    try:
+        with entered(namespace):
+            sock = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        with sock:
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_HDRINCL, 1)
+            sock.bind((packet.head.src, 0))
+            sock.sendto(data, (packet.head.dst, 0))
+    except OSError as exc:
+        raise KernelError(namespace, f"packet {packet.head.text}", exc.errno or errno.EIO) from exc
+
+
+def inject(into: Device, packet: Packet, mark: bytes, source_mac: str) -> None:
+    """Have a packet come in by a device: send it on the other end of its veth pair.
+
+    :param into: has a peer
+    :raises KernelError: the kernel refuses
+    """
+    peer = into.peer
+    if peer is None:
+        raise KernelError(into.place.namespace, into.name, errno.EOPNOTSUPP, "it is no end of a veth pair")
+    frame = ethernet(into.mac, source_mac, make_ip_packet(packet, mark))
+    try:
+        with entered(peer.namespace):
+            sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        with sock:
+            sock.bind((peer.device, 0))
+            sock.send(frame)
+    except OSError as exc:
+        raise KernelError(peer.namespace, f"packet on {peer.device}", exc.errno or errno.EIO) from exc

@@ -1,0 +1,102 @@
+"""Read the packet filter tables of a namespace, of all programs: legacy ones and those of nf_tables."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from dataclasses import replace
+
+from pyroute2.netlink import NETLINK_NETFILTER
+
+from dvr_agent.errors import KernelError
+from dvr_agent.kernel.iptables.layout import BUILTINS, HOOKS
+from dvr_agent.kernel.iptables.reader import TableReader
+from dvr_agent.kernel.iptables.whole_table import Counters, decode_counters, decode_whole
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
+from dvr_agent.kernel.nftables.limit_messages import TABLE
+from dvr_agent.kernel.nftables.message import (
+    GET_CHAIN,
+    MISSING,
+    ChainInfo,
+    RuleInfo,
+    decode_chain,
+    decode_rule,
+    dump,
+    dump_rules,
+)
+from dvr_agent.kernel.nftables.rules import decode
+from dvr_agent.state.filter import Family, TableKey
+from dvr_agent.trace.filter_values import Base, WholeChain, WholeRule, WholeTable, whole_rule
+
+_KEYS: tuple[TableKey, ...] = (*((4, name) for name in BUILTINS), *((6, name) for name in BUILTINS))
+_NFPROTO_INET = 1
+"""include/uapi/linux/netfilter.h"""
+_FAMILIES: dict[int, tuple[str, tuple[Family, ...]]] = {
+    int(socket.AF_INET): ("ip", (4,)),
+    int(socket.AF_INET6): ("ip6", (6,)),
+    _NFPROTO_INET: ("inet", (4, 6)),
+}
+"""Family of nf_tables → its name, and the families of the packets that it sees."""
+
+
+def read_legacy(reader: TableReader, namespace: str) -> list[WholeTable]:
+    """Read the legacy tables that exist in a namespace.
+
+    :raises NamespaceGoneError: there is no such namespace
+    """
+    with reader.open(namespace, _KEYS) as opened:
+        return [decode_whole(key, *opened.read_bytes(key)) for key in _KEYS if key in opened.existing]
+
+
+def read_counters(reader: TableReader, namespace: str) -> dict[TableKey, Counters]:
+    """Read how many packets each rule of the legacy tables has matched.
+
+    :raises NamespaceGoneError: there is no such namespace
+    """
+    with reader.open(namespace, _KEYS) as opened:
+        return {key: decode_counters(key[0], *opened.read_bytes(key)) for key in _KEYS if key in opened.existing}
+
+
+def read_nft(namespace: str) -> list[WholeTable]:
+    """Read the tables of nf_tables that filter or translate IP packets; none where the kernel has no nf_tables.
+
+    :raises NamespaceGoneError: there is no such namespace
+    """
+    try:
+        with NetlinkSocket.open(namespace, None, NETLINK_NETFILTER) as sock:
+            chains = [decode_chain(data) for data in sock.dump(dump(GET_CHAIN, "chains of nf_tables"))]
+            places = sorted(
+                {
+                    (one.family, one.table)
+                    for one in chains
+                    if one.family in _FAMILIES and one.base and one.table != TABLE
+                }
+            )
+            rules = {place: [decode_rule(data) for data in sock.dump(dump_rules(*place))] for place in places}
+    except KernelError as exc:
+        if exc.code not in MISSING:
+            raise
+        return []
+    return [_nft_table(place, [one for one in chains if one[:2] == place], rules[place]) for place in places]
+
+
+def _nft_table(place: tuple[int, str], infos: Iterable[ChainInfo], rules: Iterable[RuleInfo]) -> WholeTable:
+    name, families = _FAMILIES[place[0]]
+    found: dict[str, list[WholeRule]] = {}
+    for rule in rules:
+        # Rules of family inet are decoded as IPv4: what they compare of IPv6 headers is not understood then.
+        known = replace(whole_rule(decode(families[0], rule.expressions)), handle=rule.handle)
+        found.setdefault(rule.chain, []).append(known)
+    infos = list(infos)
+    chains = {
+        info.name: WholeChain(
+            info.name, tuple(found.get(info.name, ())), ("ACCEPT" if info.accepts else "DROP") if info.base else None
+        )
+        for info in infos
+    }
+    bases = tuple(
+        Base(HOOKS[info.hook], info.name, info.priority, info.type == "nat")
+        for info in infos
+        if info.base and 0 <= info.hook < len(HOOKS)
+    )
+    return WholeTable(families, f"{name} {place[1]}", chains, bases, nft=True)

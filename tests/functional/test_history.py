@@ -1,0 +1,231 @@
+"""What the daemon has changed, and when: by its admin socket, by dvrctl, by the file; and in its log."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import lab
+from tests.support.daemon_lab import Daemon, router_id
+from tests.support.daemon_site import EXTERNAL_BRIDGE, FIP, FLOATING, QROUTER, RECORDED, ROUTER, Site
+from tests.support.scripted_daemon import MakeDaemon, pretend_built
+from tests.support.waiting import wait_for
+
+
+def dvrctl(daemon: Daemon, *words: str, code: int = 0) -> str:
+    """Run dvrctl; returns what it prints on stdout."""
+    command = [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", str(daemon.config), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout or done.stderr
+
+
+def listed(daemon: Daemon, *words: str) -> list[dict[str, Any]]:
+    """Return the entries that dvrctl prints as JSON lines."""
+    return [json.loads(line) for line in dvrctl(daemon, "-o", "json", "history", *words).splitlines()]
+
+
+def entries(daemon: Daemon, query: str = "") -> list[dict[str, Any]]:
+    """Return the entries that the admin socket answers."""
+    code, body = daemon.ask(f"/history{query}")
+    assert code == 200
+    found: list[dict[str, Any]] = body["entries"]
+    return found
+
+
+def texts(entry: dict[str, Any]) -> list[str]:
+    return [f"{one['action']} {one['text']}" for group in entry["namespaces"] for one in group["changes"]]
+
+
+def history_file(daemon: Daemon) -> Path:
+    (path,) = daemon.state.rglob("history.jsonl")
+    return path
+
+
+@pytest.fixture
+def built(site: Site, host: lab.Host) -> Site:
+    """A daemon without audits, with one router in sync."""
+    site.daemon.configure(dvr_agent={"audit_interval": 0}, directory={"rescan_interval": 600})
+    host.bridge(EXTERNAL_BRIDGE)
+    site.write(RECORDED)
+    site.daemon.start()
+    wait_for(lambda: site.state() == "in sync")
+    return site
+
+
+def test_history_has_the_words_of_plan_and_of_drift_who_did_it(built: Site) -> None:
+    one = built.daemon
+    changed = copy.deepcopy(RECORDED)
+    changed["router"]["routes"] = [{"destination": "172.16.0.0/16", "nexthop": "10.1.0.9"}]
+    changed["router"]["_floatingips"] = []
+    other = one.base / "other.json"
+    other.write_text(json.dumps(changed))
+    (plan,) = json.loads(dvrctl(one, "-o", "json", "plan", str(other), code=2))["plans"]
+    built.write(changed)
+    (update,) = wait_for(lambda: [entry for entry in entries(one) if entry["job"] == "update"])
+    assert update["namespaces"] == plan["namespaces"]
+    assert (update["router"], update["state"], update["name"]) == (ROUTER, "in sync", RECORDED["router"]["name"])
+    assert re.search(rf"\[{update['request_id']}\] router {ROUTER} .*: changed: ", one.out)
+    started = entries(one)[0]
+    assert started["job"] == "start"
+    assert any(FLOATING in text for text in texts(started))
+    assert [entry["job"] for entry in listed(one, FLOATING)][:2] == ["start", "update"]
+
+    lab.run("ip", "-n", QROUTER, "route", "replace", "172.16.0.0/16", "via", "10.1.0.16", "proto", "zebra")
+    (drift,) = wait_for(lambda: [entry for entry in entries(one) if entry["job"] == "drift"])
+    assert "+ route 172.16.0.0/16 via 10.1.0.9 dev " in "\n".join(texts(drift))
+    (by,) = [one for one in drift["by"] if one["protocol"]]
+    assert by["protocol"] == "zebra"
+    assert isinstance(by["pid"], int)
+    assert "heard: " in dvrctl(one, "history", ROUTER[:8], "-n", "1")
+    assert re.search(rf"drift repaired: {QROUTER}: \+ route 172.16.0.0/16 .*, changed by .*protocol zebra", one.out)
+
+
+def test_drift_of_tables_is_told_rule_by_rule(built: Site) -> None:
+    one = built.daemon
+    one.stop()
+    one.configure(dvr_agent={"audit_interval": 1})
+    one.start()
+    rule = next(
+        line for line in lab.in_netns(QROUTER, "iptables-legacy-save", "-t", "nat").splitlines() if "-j DNAT" in line
+    )
+    lab.in_netns(QROUTER, "iptables-legacy", "-t", "nat", *rule.replace("-A ", "-D ", 1).split())
+    (drift,) = wait_for(lambda: [entry for entry in entries(one) if entry["job"] == "drift"])
+    (text,) = [text for text in texts(drift) if FLOATING in text]
+    assert text.startswith("+ iptables -t nat -A dvr-")
+    assert "-j DNAT" in text
+    assert f"drift repaired: {QROUTER}: {text}" in one.out
+
+
+def test_a_new_router_is_a_few_lines_in_the_log_and_all_of_it_in_the_history(built: Site) -> None:
+    lines = [line for line in built.daemon.out.splitlines() if ": + namespace with " in line or " and " in line]
+    for namespace in (QROUTER, FIP):
+        assert len([line for line in lines if f"{namespace}: + namespace with " in line]) == 1
+    assert len([line for line in built.daemon.out.splitlines() if " + route " in line]) == 0
+    assert len(texts(entries(built.daemon)[0])) > 30
+
+
+def test_debug_logs_every_object(site: Site, host: lab.Host) -> None:
+    site.daemon.configure(DEFAULT={"debug": True})
+    host.bridge(EXTERNAL_BRIDGE)
+    site.write(RECORDED)
+    site.daemon.start()
+    wait_for(lambda: site.state() == "in sync")
+    for text in texts(entries(site.daemon)[0]):
+        assert text in site.daemon.out
+
+
+def test_up_to_three_changes_are_logged_and_then_their_number(daemon: MakeDaemon) -> None:
+    one = daemon()
+    one.write(1, "many=7")
+    one.start()
+    one.wait_state(1, "in sync")
+    one.write(1, "more many=7")
+    wait_for(lambda: "and 4 more" in one.out)
+    objects = [line for line in one.out.splitlines() if f"qrouter-{router_id(1)}: + address" in line]
+    assert len(objects) == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_history_survives_any_end_of_the_daemon(daemon: MakeDaemon, number: signal.Signals) -> None:
+    one = daemon()
+    one.write(1, "web")
+    one.start()
+    one.wait_state(1, "in sync")
+    wait_for(lambda: history_file(one).read_text().endswith("\n"))
+    one.stop(number)
+    with history_file(one).open("a") as file:
+        file.write('{"seq": 99, "time": 1')  # as a process leaves it that is killed within a write
+    assert [entry["job"] for entry in listed(one)] == ["start"], "without the daemon from the file"
+    assert "web" in dvrctl(one, "history", "web")
+    one.write(2, "db")
+    one.start()
+    one.wait_state(2, "in sync")
+    assert [entry["seq"] for entry in wait_for(lambda: listed(one)[1:])] == [2]
+    wait_for(lambda: [entry["seq"] for entry in entries(one)] == [1, 2])
+    assert [entry["name"] for entry in listed(one, router_id(2)[:8])] == ["db"]
+
+
+def test_removals_and_stale_sweeps_are_kept_router_by_router(daemon: MakeDaemon) -> None:
+    one = daemon()
+    pretend_built(one, 3, 4)
+    one.write(1, "web").with_suffix(".json")
+    one.start()
+    sweeps = wait_for(lambda: [entry for entry in entries(one) if entry["job"] == "sweep"])
+    assert {entry["router"] for entry in sweeps} == {router_id(3), router_id(4)}
+    assert all(entry["state"] == "removed" for entry in sweeps)
+    (one.routers / "1.json").unlink()
+    (removal,) = wait_for(lambda: [entry for entry in entries(one) if entry["job"] == "removal"])
+    assert (removal["router"], removal["name"]) == (router_id(1), "web")
+    assert removal["namespaces"] == [{"name": f"qrouter-{router_id(1)}", "action": "-", "changes": []}]
+    assert [entry["job"] for entry in entries(one, f"?router={router_id(1)}")] == ["start", "removal"]
+
+
+def test_a_failure_and_its_end_are_in_the_history_once(daemon: MakeDaemon) -> None:
+    one = daemon()
+    one.write(1, "fail=3")
+    one.start()
+    one.wait_state(1, "in sync")
+    failed, recovered = wait_for(lambda: entries(one) if len(entries(one)) >= 2 else None)
+    assert (failed["state"], failed["namespaces"]) == ("degraded", [])
+    assert "route 192.0.2.0/24" in failed["reason"]
+    assert (recovered["state"], recovered["reason"]) == ("in sync", "")
+    assert one.out.count(": failed: ") == 1, "the same reason again is not told again so soon"
+    assert re.search(r"\(fail=3\): recovered after 3 failed tries in \d+ s", one.out)
+
+
+def test_a_query_that_makes_no_sense_is_refused_with_its_value(daemon: MakeDaemon) -> None:
+    one = daemon().start()
+    for query, name in (("limit=x", "limit"), ("after=-1", "after"), ("since=nan", "since"), ("limit=1e3", "limit")):
+        code, body = one.ask(f"/history?{query}")
+        assert code == 400
+        assert body["error"].startswith(f"{name}={query.partition('=')[2]}: expected a number")
+    assert one.ask("/history?after=0&limit=5&router=x") == (200, {"entries": [], "last": 0, "trouble": ""})
+
+
+def test_who_is_meant_is_told_where_it_is_not_clear(daemon: MakeDaemon) -> None:
+    one = daemon()
+    one.write(1, "web")
+    one.write(2, "web")
+    one.start()
+    wait_for(lambda: len(entries(one)) == 2)
+    assert "web is not unique: 2 routers: " in dvrctl(one, "history", "web", code=1)
+    assert "no router nobody: " in dvrctl(one, "history", "nobody", code=1)
+    assert dvrctl(one, "history", router_id(9)) == "no changes\n"
+    assert "expected 90s" in dvrctl(one, "history", "--since", "soon", code=64)
+    assert len(listed(one, "--since", "1h")) == 2
+    assert listed(one, "--since", "2999-01-01") == []
+
+
+def test_without_daemon_and_file_there_is_no_answer(daemon: MakeDaemon) -> None:
+    one = daemon()
+    said = dvrctl(one, "history", code=1)
+    assert f"dvr-agent is not reachable at {one.socket}: " in said
+    assert "history.jsonl" in said
+
+
+def test_follow_shows_changes_as_they_come(daemon: MakeDaemon) -> None:
+    one = daemon()
+    one.start()
+    command = [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", str(one.config), "-o", "json", "history"]
+    with (one.base / "followed").open("w") as file:
+        process = subprocess.Popen([*command, "--follow"], stdout=file, stderr=subprocess.DEVNULL)
+        try:
+            for number in (1, 2):
+                one.write(number, f"r{number}")
+                wait_for(lambda number=number: (one.base / "followed").read_text().count("\n") == number)
+            one.stop()
+            one.write(3, "r3")
+            one.start()
+            wait_for(lambda: (one.base / "followed").read_text().count("\n") == 3)
+        finally:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130

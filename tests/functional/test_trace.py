@@ -1,0 +1,270 @@
+"""``dvrctl trace`` as an operator uses it, on a router that the agent has built in a real kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from dvr_agent.cli.ctl import main
+from tests.support import lab
+from tests.support.packet_documents import Network
+from tests.support.packet_world import INTERNET, PUBLIC, World, fip_namespace
+from tests.support.waiting import wait_for
+
+RED = Network("red", ("10.1.0.0/24", "2001:db8:1::/64"))
+BLUE = Network("blue", ("10.2.0.0/24",))
+FIP, GATEWAY = "203.0.113.51", "203.0.113.10"
+TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
+"""include/uapi/linux/if_tun.h"""
+ARRIVES, ERROR, DROPPED, UNKNOWN, USAGE = 0, 1, 2, 3, 64
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with lab.fresh_host() as host:
+        world = World(host, tmp_path_factory.mktemp("world"))
+        red, blue = world.cloud.vm("red", RED, "10.1.0.11", "2001:db8:1::11"), world.cloud.vm("blue", BLUE, "10.2.0.11")
+        tap = world.cloud.vm("tap", RED, "10.1.0.12")
+        router = world.cloud.router("main", RED, BLUE).gateway(PUBLIC, GATEWAY, "2001:db8:f::10")
+        world.apply(router.floating_ip(FIP, red))
+        world.boot(red, blue)
+        # As nova makes the tap device of an instance: its MAC address is the instance's but for the first octet.
+        lab.run("ip", "tuntap", "add", "tap-of-vm", "mode", "tap")
+        lab.run("ip", "link", "set", "tap-of-vm", "address", f"fe{tap.mac[2:]}", "master", RED.bridge, "up")
+        world.settle()
+        with open_tap("tap-of-vm"):
+            yield world
+
+
+@contextlib.contextmanager
+def open_tap(name: str) -> Iterator[None]:
+    """Hold a tap device as the process of an instance does: without one it has no carrier."""
+    with open("/dev/net/tun", "r+b", buffering=0) as held:
+        fcntl.ioctl(held, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI))
+        yield
+
+
+class Done(NamedTuple):
+    """What a command ended with."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def ctl(*words: str) -> Done:
+    """Run dvrctl in this process, which is in the host's namespace: a process of its own takes a second to start."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(["trace", *words])
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def traced(code: int, *words: str) -> Any:
+    done = ctl("-o", "json", *words)
+    assert done.returncode == code, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def places(way: Any, where: str) -> list[str]:
+    return [hop["text"] for hop in way["hops"] if hop["where"] == where]
+
+
+def kernel_state() -> str:
+    """What the agent and others have in all namespaces, without counters and learned neighbours."""
+    commands = (
+        "ip link",
+        "ip route show table all",
+        "ip rule",
+        "ip -6 rule",
+        "nft list ruleset",
+        "iptables-legacy-save",
+    )
+    spaces = sorted(path.name for path in lab.NETNS.iterdir())
+    texts = [lab.in_netns(name, "sh", "-c", command) for name in spaces for command in commands]
+    return "\n".join(line for text in texts for line in text.splitlines() if not line.startswith(("#", ":")))
+
+
+def test_way_to_a_floating_ip_and_back_shows_namespaces_rules_and_translations(world: World) -> None:
+    found = traced(ARRIVES, "--from", INTERNET, "--to", FIP, "--dport", "80", "--reply")
+    way, reply = found["way"], found["reply"]
+    qrouter = world.cloud.router("main").qrouter
+    assert list(dict.fromkeys(hop["namespace"] for hop in way["hops"])) == ["internet", fip_namespace(), qrouter, "red"]
+    (dnat,) = [hop for hop in way["hops"] if hop["where"] == "nat PREROUTING"]
+    assert f"-d {FIP}/32" in dnat["text"]
+    assert (dnat["before"]["dst"], dnat["after"]["dst"]) == (FIP, "10.1.0.11")
+    assert way["packet"]["src"] == INTERNET
+    assert reply["outcome"] == "delivered"
+    assert (reply["packet"]["src"], reply["packet"]["dst"], reply["packet"]["sport"]) == (FIP, INTERNET, 80)
+    rules = lab.in_netns(qrouter, "iptables-legacy-save")
+    assert dnat["text"] in rules, "the rule is as iptables prints it"
+
+
+def test_table_prints_one_line_for_each_hop(world: World) -> None:
+    done = ctl("--from", "10.2.0.11", "--to", INTERNET, "--proto", "udp", "--dport", "53")
+    lines = done.stdout.splitlines()
+    assert done.returncode == ARRIVES
+    assert lines[0] == "blue"
+    assert any("-j SNAT --to-source 203.0.113.10" in line and "becomes 203.0.113.10" in line for line in lines)
+    assert lines[-2] == "delivered: internet takes it in by eth0"
+    assert lines[-1] == "  there it is 203.0.113.10:40000 → 203.0.113.1:53"
+
+
+def test_instance_behind_a_tap_device_is_where_the_way_ends(world: World) -> None:
+    way = traced(ARRIVES, "--from", "10.2.0.11", "--to", "10.1.0.12")["way"]
+    assert way["outcome"] == "leaves"
+    assert "tap-of-vm" in way["reason"]
+
+
+def test_stopped_instance_is_named_as_the_device_without_carrier(world: World) -> None:
+    lab.run("ip", "link", "set", "tap-of-vm", "down")
+    try:
+        way = traced(DROPPED, "--from", "10.2.0.11", "--to", "10.1.0.12")["way"]
+    finally:
+        lab.run("ip", "link", "set", "tap-of-vm", "up")
+    assert "tap-of-vm in (host) is down" in way["reason"]
+
+
+def test_instance_behind_a_tap_device_sends_by_its_router(world: World) -> None:
+    found = traced(ARRIVES, "--from", "10.1.0.12", "--to", INTERNET)
+    assert found["start"]["namespace"] == world.cloud.router("main").qrouter
+    assert found["start"]["device"].startswith("qr-")
+    assert "lladdr" in places(found["way"], "from")[0], "the neighbour entry of the instance is shown"
+    assert found["way"]["packet"]["src"] == GATEWAY
+
+
+def test_host_outside_comes_in_by_who_answers_for_the_floating_ip(world: World) -> None:
+    found = traced(ARRIVES, "--from", "8.8.8.8", "--to", FIP)
+    assert found["start"]["namespace"] == fip_namespace()
+    assert found["way"]["packet"] | {"src": "8.8.8.8", "dst": "10.1.0.11"} == found["way"]["packet"]
+
+
+def test_named_namespace_may_be_the_beginning_of_its_name(world: World) -> None:
+    found = traced(ARRIVES, "--from", "10.2.0.99%qrouter-", "--to", INTERNET)
+    assert found["start"]["namespace"] == world.cloud.router("main").qrouter
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (("--from", "10.1.0.x", "--to", FIP), ERROR, "--from: '10.1.0.x' is no IP address"),
+        (("--from", "10.1.0.11", "--to", "2001:db8::1"), ERROR, "different families"),
+        (("--from", "10.1.0.11%nowhere", "--to", FIP), ERROR, "--from: no namespace nowhere"),
+        (("--from", "10.1.0.11%red/eth7", "--to", FIP), ERROR, "there is no device eth7 in red"),
+        (("--from", "10.77.0.1", "--to", "10.78.0.1"), ERROR, "name where it comes in"),
+        (("--from", "10.1.0.11", "--to", FIP, "--proto", "tcp"), ERROR, "--proto tcp needs --dport"),
+        (("--from", "10.1.0.11", "--to", FIP, "--proto", "icmp", "--dport", "1"), ERROR, "icmp has no ports"),
+        (("--from", "10.1.0.11", "--to", FIP, "--dport", "70000"), USAGE, "is no port"),
+        (("--from", "10.1.0.11", "--to", FIP, "--size", "3"), USAGE, "is no size of a packet"),
+    ],
+)
+def test_bad_arguments_are_named(world: World, words: tuple[str, ...], code: int, text: str) -> None:
+    done = ctl(*words)
+    assert done.returncode == code
+    assert text in done.stderr
+    assert done.stdout == ""
+
+
+def test_match_that_is_not_understood_ends_the_way_as_unknown(world: World) -> None:
+    qrouter = world.cloud.router("main").qrouter
+    rule = ("FORWARD", "-p", "icmp", "-m", "limit", "--limit", "1/s", "-j", "DROP")
+    lab.in_netns(qrouter, "iptables-legacy", "-A", *rule)
+    try:
+        way = traced(UNKNOWN, "--from", INTERNET, "--to", FIP)["way"]
+        assert "-m limit (not understood) -j DROP" in way["reason"]
+        assert traced(ARRIVES, "--from", INTERNET, "--to", FIP, "--dport", "80")["way"]["outcome"] == "delivered"
+    finally:
+        lab.in_netns(qrouter, "iptables-legacy", "-D", *rule)
+
+
+def test_live_confirms_each_device_and_rule_with_the_very_packet(world: World) -> None:
+    found = traced(ARRIVES, "--from", INTERNET, "--to", FIP, "--dport", "80", "--live")
+    hops = found["way"]["hops"]
+    assert found["divergence"] == ""
+    assert {hop["live"] for hop in hops} == {"confirmed", None}
+    assert all(hop["live"] for hop in hops if hop["where"] in ("neighbour", "link", "nat PREROUTING"))
+
+
+def test_live_injects_where_an_instance_is_attached(world: World) -> None:
+    found = traced(ARRIVES, "--from", "10.1.0.12", "--to", INTERNET, "--proto", "udp", "--dport", "53", "--live")
+    assert found["divergence"] == ""
+    assert found["way"]["packet"]["src"] == GATEWAY
+
+
+def test_live_with_ipv6(world: World) -> None:
+    found = traced(ARRIVES, "--from", "2001:db8:1::11", "--to", "2001:db8:f::1", "--live")
+    assert found["divergence"] == ""
+
+
+def test_live_says_beforehand_what_it_does_and_leaves_nothing(world: World) -> None:
+    before = kernel_state()
+    done = ctl("--from", INTERNET, "--to", FIP, "--live")
+    assert "sends one packet 203.0.113.1 → 203.0.113.51 from internet" in done.stderr
+    assert kernel_state() == before
+
+
+def test_live_confirms_rules_of_nf_tables_and_leaves_no_table(world: World) -> None:
+    qrouter = world.cloud.router("main").qrouter
+    rule = ("FORWARD", "-p", "udp", "-m", "udp", "--dport", "5353", "-j", "DROP")
+    lab.in_netns(qrouter, "iptables-nft", "-A", *rule)
+    try:
+        found = traced(DROPPED, "--from", INTERNET, "--to", FIP, "--proto", "udp", "--dport", "5353", "--live")
+        assert found["divergence"] == ""
+        (dropping,) = [hop for hop in found["way"]["hops"] if hop["where"] == "nft ip filter FORWARD"]
+        assert (dropping["text"], dropping["live"]) == ("-A FORWARD -p udp -m udp --dport 5353 -j DROP", "confirmed")
+        assert "dvr_trace" not in lab.in_netns(qrouter, "nft", "list", "tables")
+    finally:
+        lab.in_netns(qrouter, "nft", "flush ruleset")
+
+
+def test_live_names_the_first_divergence(world: World) -> None:
+    """A hook of the device drops what leaves the fip namespace: nothing that is computed knows of it."""
+    fip = fip_namespace()
+    device = next(one["ifname"] for one in lab.ip_json("link", netns=fip) if one["ifname"].startswith("fpr-"))
+    lab.in_netns(fip, "nft", "add table netdev t")
+    hook = f"add chain netdev t c {{ type filter hook egress device {device} priority 0; policy drop; }}"
+    lab.in_netns(fip, "nft", hook)
+    try:
+        found = traced(DROPPED, "--from", INTERNET, "--to", FIP, "--live")
+        assert found["way"]["outcome"] == "delivered", "computed"
+        assert "not seen at" in found["divergence"]
+        assert device in found["divergence"] or "rfp-" in found["divergence"]
+    finally:
+        lab.in_netns(fip, "nft", "delete table netdev t")
+
+
+def test_live_leaves_nothing_when_it_is_interrupted(world: World) -> None:
+    fip = fip_namespace()
+    device = next(one["ifname"] for one in lab.ip_json("link", netns=fip) if one["ifname"].startswith("fpr-"))
+    before = kernel_state()
+    lab.in_netns(fip, "nft", "add table netdev t")
+    hook = f"add chain netdev t c {{ type filter hook egress device {device} priority 0; policy drop; }}"
+    lab.in_netns(fip, "nft", hook)  # so that it waits for the packet
+    words = [sys.executable, "-m", "dvr_agent.cli.ctl", "trace", "--from", INTERNET, "--to", FIP, "--live"]
+    try:
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+            wait_for(lambda: _packet_sockets(running.pid), "its packet sockets")
+            running.send_signal(signal.SIGINT)
+            running.communicate(timeout=60)
+            assert running.returncode == 130
+    finally:
+        lab.in_netns(fip, "nft", "delete table netdev t")
+    assert kernel_state() == before
+
+
+def _packet_sockets(pid: int) -> bool:
+    """True while the process has as many sockets as it watches devices."""
+    links = [os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir() if one.is_symlink()]
+    return sum(link.startswith("socket:") for link in links) >= 4
