@@ -26,6 +26,8 @@ PIPE_CLOSED = 128 + 13
 
 Run = Callable[[argparse.Namespace, Output], int]
 
+ROUTER_HELP = "id or name of the router, or as much of its beginning as is unique"
+
 EPILOG = f"""\
 exit codes:
   check     0 all documents are good         1 at least one is bad, has objects that are left out, or claims what
@@ -124,7 +126,7 @@ def _add_show(verbs: Any) -> None:
     things = show.add_subparsers(dest="thing", metavar="WHAT", required=True, parser_class=_Parser)
     _verb(things, "routers", "all routers with a document or a namespace", "show:routers")
     router = _verb(things, "router", "one router: its document, and the objects in its namespaces", "show:router")
-    router.add_argument("id", metavar="ID", help="router id, or as much of its beginning as is unique")
+    router.add_argument("router", metavar="ROUTER", help=ROUTER_HELP)
     _verb(things, "namespaces", "network namespaces of dvr-agent", "show:namespaces")
     _verb(things, "fips", "floating IPs, their hosts, and the namespaces that have them", "show:fips")
     rules = _verb(

@@ -9,15 +9,11 @@ from dvr_agent.cli.check import note
 from dvr_agent.cli.host_inventory import Host
 from dvr_agent.cli.inputs import load_config
 from dvr_agent.cli.output import BOLD, Output
+from dvr_agent.cli.subjects import NotFoundError
 from dvr_agent.desired import names
 from dvr_agent.desired.host_view import left_alone_reason
-from dvr_agent.errors import DvrError
 from dvr_agent.model.router import Router, RouterPort
 from dvr_agent.state.namespace import KINDS, NamespaceState
-
-
-class NotFoundError(DvrError):
-    """The router or namespace that the command line names does not exist."""
 
 
 def routers(args: argparse.Namespace, out: Output) -> int:
@@ -146,7 +142,7 @@ def rules(args: argparse.Namespace, out: Output) -> int:
 def router(args: argparse.Namespace, out: Output) -> int:
     """Print one router: its document, and its objects in the kernel."""
     host = Host(load_config(args))
-    router_id = _resolve(host, args.id.lower())
+    router_id = host.find_router(args.router)
     states = list(host.contents(router_id))
     rules_in = {namespace: _rule_counts(host, namespace) for namespace, _ in states}
     if out.json:
@@ -189,21 +185,6 @@ def _router_json(
             {"name": namespace, "objects": _texts(state), "rules": rules_in[namespace]} for namespace, state in states
         ],
     }
-
-
-def _resolve(host: Host, text: str) -> str:
-    """Return the router id that begins with the text.
-
-    :raises NotFoundError: no router id does, or several do
-    """
-    ids = host.routers.keys() | host.inventory.routers | host.documents.known
-    found = [router_id for router_id in sorted(ids) if router_id.startswith(text)]
-    if text in found:
-        return text
-    if len(found) != 1:
-        many = f": {', '.join(found[:5])}{' …' if len(found) > 5 else ''}" if found else ""
-        raise NotFoundError(f"{'several routers begin' if found else 'no router begins'} with {text}{many}")
-    return found[0]
 
 
 def _show_document(host: Host, router: Router, out: Output) -> None:
