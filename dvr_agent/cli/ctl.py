@@ -24,6 +24,11 @@ INTERRUPTED = 128 + 2
 PIPE_CLOSED = 128 + 13
 """Exit code after SIGPIPE."""
 
+FORMATS = ("table", "json")
+"""Values of ``--output`` of every verb."""
+DRAWINGS = ("dot", "mermaid", "svg")
+"""Further ones of verbs that draw."""
+
 Run = Callable[[argparse.Namespace, Output], int]
 
 ROUTER_HELP = "id or name of the router, or as much of its beginning as is unique"
@@ -80,12 +85,19 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.set_defaults(config=[])
+    parser.set_defaults(config=[], formats=FORMATS)
     parser.add_argument("--version", action="version", version=f"dvrctl {__version__}")
     where = "(as for dvr-agent; may be given several times, before the verb)"
     parser.add_argument("--config-file", action=_Config, dest="config", metavar="FILE", help=f"configuration {where}")
     parser.add_argument("--config-dir", action=_Config, dest="config", metavar="DIR", help=f"*.conf files {where}")
-    parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="default: table")
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=(*FORMATS, *DRAWINGS),
+        default="table",
+        metavar="FORMAT",
+        help=f"{_list(FORMATS)}; default: table",
+    )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
     _add_document_verbs(verbs)
     _add_show(verbs)
@@ -125,8 +137,22 @@ def _add_show(verbs: Any) -> None:
     show = _verb(verbs, "show", "show objects in the kernel and the configured documents", None)
     things = show.add_subparsers(dest="thing", metavar="WHAT", required=True, parser_class=_Parser)
     _verb(things, "routers", "all routers with a document or a namespace", "show:routers")
-    router = _verb(things, "router", "one router: its document, and the objects in its namespaces", "show:router")
+    router = _verb(
+        things,
+        "router",
+        "one router: its document, and the objects in its namespaces",
+        "show:router",
+        "With dot, mermaid or svg: a drawing of its namespaces, devices and networks.",
+        formats=(*FORMATS, *DRAWINGS),
+    )
     router.add_argument("router", metavar="ROUTER", help=ROUTER_HELP)
+    _verb(
+        things,
+        "topology",
+        "all namespaces of this host, their devices and networks, and how they are connected",
+        "topology:show",
+        formats=(*FORMATS, *DRAWINGS),
+    )
     _verb(things, "namespaces", "network namespaces of dvr-agent", "show:namespaces")
     _verb(things, "fips", "floating IPs, their hosts, and the namespaces that have them", "show:fips")
     rules = _verb(
@@ -212,18 +238,24 @@ def _add_demo(verbs: Any) -> None:
     )
 
 
-def _verb(verbs: Any, name: str, text: str, run: str | None, more: str = "") -> Any:
+def _verb(verbs: Any, name: str, text: str, run: str | None, more: str = "", formats: Sequence[str] = FORMATS) -> Any:
     """Add a verb.
 
     :param text: help text in the list of verbs, and first sentence of the verb's own help
     :param run: ``module:function`` below ``dvr_agent.cli``; None for a verb that only has verbs of its own
     :param more: further sentences of the verb's own help
+    :param formats: values of ``--output`` that it has
     """
     parser = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}. {more}", allow_abbrev=False)
-    parser.add_argument("-o", "--output", choices=("table", "json"), default=argparse.SUPPRESS, help="default: table")
+    output = parser.add_argument("-o", "--output", choices=(*FORMATS, *DRAWINGS), default=argparse.SUPPRESS)
+    output.metavar, output.help = "FORMAT", f"{_list(formats)}; default: table"
     if run:
-        parser.set_defaults(run=run)
+        parser.set_defaults(run=run, formats=formats)
     return parser
+
+
+def _list(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def _router_id(text: str) -> str:
@@ -257,6 +289,16 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line; ends the process if it is wrong."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if args.output not in args.formats:
+        verb = " ".join(filter(None, (args.verb, getattr(args, "thing", ""))))
+        parser.error(f"{verb} has no output format {args.output}: {_list(args.formats)}")
+    return args
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run dvrctl with these arguments (default: those of the process); returns the exit code."""
     _open_missing_streams()
@@ -264,7 +306,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        args = make_parser().parse_args(argv)
+        args = _parse(argv)
         module, _, function = args.run.partition(":")
         run: Run = getattr(importlib.import_module(f"dvr_agent.cli.{module}"), function)
         out = Output(args.output == "json")

@@ -10,10 +10,12 @@ from dvr_agent.cli.host_inventory import Host
 from dvr_agent.cli.inputs import load_config
 from dvr_agent.cli.output import BOLD, Output
 from dvr_agent.cli.subjects import NotFoundError
+from dvr_agent.cli.topology import DRAWERS, router_graph
 from dvr_agent.desired import names
 from dvr_agent.desired.host_view import left_alone_reason
 from dvr_agent.model.router import Router, RouterPort
 from dvr_agent.state.namespace import KINDS, NamespaceState
+from dvr_agent.topology.graph import as_json
 
 
 def routers(args: argparse.Namespace, out: Output) -> int:
@@ -143,6 +145,9 @@ def router(args: argparse.Namespace, out: Output) -> int:
     """Print one router: its document, and its objects in the kernel."""
     host = Host(load_config(args))
     router_id = host.find_router(args.router)
+    if args.output in DRAWERS:
+        out.text(DRAWERS[args.output](router_graph(host, router_id)))
+        return 0
     states = list(host.contents(router_id))
     rules_in = {namespace: _rule_counts(host, namespace) for namespace, _ in states}
     if out.json:
@@ -184,6 +189,7 @@ def _router_json(
         "namespaces": [
             {"name": namespace, "objects": _texts(state), "rules": rules_in[namespace]} for namespace, state in states
         ],
+        "topology": as_json(router_graph(host, router_id)),
     }
 
 

@@ -23,6 +23,7 @@ from dvr_agent.attach.openvswitch.rows import (
     KEY,
     KIND,
     KINDS,
+    PREFIX_LENGTH,
     PortRow,
     all_ids,
     fault,
@@ -36,6 +37,7 @@ from dvr_agent.kernel.netlink.link import dump_links, index_and_name
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.state.filter import Family
 from dvr_agent.state.link import Port
+from dvr_agent.state.wiring import Wire, Wiring
 
 LOG = logging.getLogger(__name__)
 
@@ -97,6 +99,16 @@ class OpenVSwitchDriver:
     def filtered_families(self) -> Sequence[Family]:
         """Return nothing: what Open vSwitch forwards does not pass by the host's packet filter."""
         return ()
+
+    def wiring(self) -> Wiring:
+        """Return the ports on the integration bridge; its uplinks belong to the L2 agent and are not known."""
+        rows = self._database.router_ports()
+        return Wiring(
+            {
+                row.name[PREFIX_LENGTH:]: Wire(row.name, row.bridge, row.works, row.type != INTERNAL and row.here)
+                for row in rows
+            }
+        )
 
     def prepare(self, ports: Mapping[str, Sequence[Port]]) -> None:
         """Add all missing rows in one transaction, so that ovs-vswitchd makes the devices while namespaces are built.
