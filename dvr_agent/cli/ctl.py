@@ -154,7 +154,13 @@ def _add_show(verbs: Any) -> None:
         formats=(*FORMATS, *DRAWINGS),
     )
     _verb(things, "namespaces", "network namespaces of dvr-agent", "show:namespaces")
-    _verb(things, "fips", "floating IPs, their hosts, and the namespaces that have them", "show:fips")
+    _verb(
+        things,
+        "fips",
+        "floating IPs, their hosts, and whether all of each is in the kernel",
+        "show_fips:fips",
+        "What is not as it should be is listed in the words of dvrctl plan.",
+    )
     rules = _verb(
         things,
         "rules",

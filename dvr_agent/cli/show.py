@@ -81,52 +81,6 @@ def _router_title(host: Host, router_id: str) -> str:
     return f"router {entry[1].name}" if entry and entry[1].name else "router"
 
 
-def fips(args: argparse.Namespace, out: Output) -> int:
-    """Print the floating IPs of the documents, and those that the kernel translates without a document."""
-    host = Host(load_config(args))
-    kernel = host.translations()
-    found = []
-    for router_id, (_, router) in sorted(host.routers.items()):
-        for fip in router.floating_ips:
-            there = kernel.pop((router_id, str(fip.address)), [])
-            found.append(_fip(str(fip.address), str(fip.fixed_address), router_id, host.place(fip, router), there))
-        for fip in router.omitted_floating_ips:
-            there = kernel.pop((router_id, str(fip.address)), [])
-            found.append(_fip(str(fip.address), str(fip.fixed_address), router_id, "left out", there))
-        for forwarding in router.features.forwarding_ips:
-            there = kernel.pop((router_id, str(forwarding.address)), [])
-            found.append(_forwarding_fip(router, str(forwarding.address), there))
-    for (router_id, address), there in kernel.items():
-        found.append(_fip(address, there[0][0], router_id, "no document", there))
-    found.sort(key=lambda entry: (entry["router"], entry["floating_ip"]))
-    if out.json:
-        out.document({"floating_ips": found})
-    else:
-        header = ("FLOATING IP", "FIXED IP", "ROUTER", "BELONGS", "IN KERNEL")
-        rows = [(x["floating_ip"], x["fixed_ip"], x["router"], x["belongs"], " ".join(x["in_kernel"])) for x in found]
-        out.table(header, rows)
-    return 0
-
-
-def _forwarding_fip(router: Router, address: str, there: list[tuple[str, str]]) -> dict[str, Any]:
-    """Return the entry of a floating IP that port forwardings use: it stands for ports of several addresses."""
-    used = [one for one in router.features.port_forwardings or () if str(one.address) == address]
-    fixed = ", ".join(sorted({str(one.fixed_address) for one in used}))
-    places = dict.fromkeys(namespace for _, namespace in there)
-    return _fip(address, fixed, router.id, "port forwardings", [(fixed, namespace) for namespace in places])
-
-
-def _fip(address: str, fixed: str, router_id: str, belongs: str, there: list[tuple[str, str]]) -> dict[str, Any]:
-    places = [name if inside == fixed else f"{name} (to {inside})" for inside, name in there]
-    return {
-        "floating_ip": address,
-        "fixed_ip": fixed,
-        "router": router_id,
-        "belongs": belongs,
-        "in_kernel": places,
-    }
-
-
 def rules(args: argparse.Namespace, out: Output) -> int:
     """Print our chains in a namespace."""
     host = Host(load_config(args))

@@ -283,6 +283,7 @@ def test_show_tells_what_is_there(kernel_ctl: Ctl) -> None:
     assert (entry["document"], len(entry["namespaces"]), entry["note"]) == ("one.json", 3, "")
     (fip,) = kernel_ctl.json("show", "fips")["floating_ips"]
     assert (fip["belongs"], fip["in_kernel"]) == ("here", [f"qrouter-{entry['id']}"])
+    assert (fip["state"], fip["complete"], fip["namespaces"]) == ("complete", True, [])
     listed = kernel_ctl.json("show", "namespaces")["namespaces"]
     assert {one["name"] for one in listed} == kernel_ctl.ns()
     assert not any(one["stale"] for one in listed)
@@ -308,6 +309,33 @@ def test_show_tells_where_ports_are_forwarded(kernel_ctl: Ctl) -> None:
     fixed = {one["floating_ip"]: one["fixed_ip"] for one in found}
     assert fixed == {"203.0.113.160": "10.1.0.199", "203.0.113.251": "10.1.0.126, 10.1.0.241"}
     assert {tuple(one["in_kernel"]) for one in found} == {(f"snat-{entry['id']}",)}
+    assert {one["state"] for one in found} == {"complete"}
+
+
+def test_show_fips_tells_what_of_a_floating_ip_is_missing(kernel_ctl: Ctl) -> None:
+    path = kernel_ctl.document()
+    kernel_ctl.json("apply", path)
+    (fip,) = kernel_ctl.json("show", "fips")["floating_ips"]
+    address, fixed = fip["floating_ip"], fip["fixed_ip"]
+    qrouter, outer = f"qrouter-{fip['router']}", next(name for name in kernel_ctl.ns() if name.startswith("fip-"))
+    (rule,) = (one for one in lab.ip_json("rule", netns=qrouter) if one.get("src") == fixed)
+    lab.run("ip", "-n", qrouter, "rule", "del", "priority", rule["priority"])
+    lab.run("ip", "-n", outer, "route", "del", f"{address}/32")
+    lab.in_netns(qrouter, "iptables-legacy", "-t", "nat", "-F", "dvr-PREROUTING")
+    (gateway,) = (link["ifname"] for link in lab.ip_json("link", netns=outer) if link["ifname"].startswith("fg-"))
+    lab.in_netns(outer, "sysctl", "-qw", f"net.ipv4.conf.{gateway}.proxy_arp=0")
+    lab.run("ip", "link", "set", f"tap{gateway[3:]}", "nomaster")
+    (broken,) = kernel_ctl.json("show", "fips")["floating_ips"]
+    assert (broken["state"], broken["complete"], broken["in_kernel"]) == ("incomplete", False, [])
+    changes = {(change["action"], change["kind"]) for one in broken["namespaces"] for change in one["changes"]}
+    assert changes == {("+", "rule"), ("+", "route"), ("+", "iptables"), ("~", "sysctl"), ("~", "port")}
+    text = kernel_ctl.run("show", "fips").stdout
+    assert f"{address} of router {fip['router']} is incomplete; the plan says of it:" in text
+    assert f"    + rule {rule['priority']}: from {fixed}/32 lookup 16\n" in text
+    path.write_text(path.read_text().replace(kernel_ctl.host, "elsewhere"))
+    kernel_ctl.json("apply", path)
+    (moved,) = kernel_ctl.json("show", "fips")["floating_ips"]
+    assert (moved["state"], moved["complete"], moved["in_kernel"]) == ("elsewhere", None, [])
 
 
 def test_show_rules_prints_what_iptables_legacy_save_prints_of_ours(kernel_ctl: Ctl) -> None:
