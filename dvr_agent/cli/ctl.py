@@ -164,11 +164,15 @@ def _add_show(verbs: Any) -> None:
     rules = _verb(
         things,
         "rules",
-        "packet filter rules of dvr-agent in a namespace, in iptables-save syntax",
+        "packet filter rules of dvr-agent in a namespace or a router, in iptables-save syntax",
         "show:rules",
         "They are in the legacy tables, which iptables-save does not show where it is the nft variant.",
     )
-    rules.add_argument("namespace", metavar="NAMESPACE", help="e.g. qrouter-<uuid>")
+    rules.add_argument(
+        "subject",
+        metavar="NAMESPACE|ROUTER",
+        help=f"a namespace, e.g. qrouter-<uuid>, or its beginning; or {ROUTER_HELP}",
+    )
 
 
 def _add_fetch(verbs: Any) -> None:

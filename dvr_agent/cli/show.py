@@ -82,17 +82,45 @@ def _router_title(host: Host, router_id: str) -> str:
 
 
 def rules(args: argparse.Namespace, out: Output) -> int:
-    """Print our chains in a namespace."""
+    """Print our chains in a namespace, or in all namespaces of a router."""
     host = Host(load_config(args))
-    if not host.kernel.namespaces.exists(args.namespace):
-        raise NotFoundError(f"no namespace {args.namespace} (see dvrctl show namespaces)")
-    text = host.kernel.iptables.save(args.namespace)
+    namespace = _namespace(host, args.subject)
+    if namespace:
+        found = _rules(host, namespace)
+        if out.json:
+            out.document(found)
+        for line in [] if out.json else found["rules"]:
+            out.line(line)
+        return 0
+    router_id = host.find_router(args.subject)
+    all_found = [_rules(host, name) for name in host.namespaces_of(router_id)]
     if out.json:
-        out.document({"namespace": args.namespace, "rules": text.splitlines()})
-    else:
-        for line in text.splitlines():
+        out.document({"router": router_id, "namespaces": all_found})
+    for found in [] if out.json else all_found:
+        out.line(f"# namespace {found['namespace']}", BOLD)
+        for line in found["rules"]:
             out.line(line)
     return 0
+
+
+def _namespace(host: Host, text: str) -> str:
+    """Return the namespace that the text names, by its name or the beginning of it; empty: it names a router.
+
+    :raises NotFoundError: it can only be a namespace, and there is none, or there are several
+    """
+    if host.kernel.namespaces.exists(text):
+        return text
+    if not text.startswith((names.QROUTER, names.SNAT, names.FIP)):
+        return ""
+    found = [one.name for one in host.namespaces if one.name.startswith(text)]
+    if len(found) != 1:
+        several = f"several namespaces begin with {text}: {', '.join(found)}"
+        raise NotFoundError(several if found else f"no namespace {text} (see dvrctl show namespaces)")
+    return found[0]
+
+
+def _rules(host: Host, namespace: str) -> dict[str, Any]:
+    return {"namespace": namespace, "rules": host.kernel.iptables.save(namespace).splitlines()}
 
 
 def router(args: argparse.Namespace, out: Output) -> int:
@@ -122,7 +150,7 @@ def router(args: argparse.Namespace, out: Output) -> int:
             out.line(f"  {table}: {number} {'rule' if number == 1 else 'rules'}")
     if states:
         out.line()
-        out.line("The rules: dvrctl show rules NAMESPACE")
+        out.line(f"The rules: dvrctl show rules {router_id}")
     return 0
 
 

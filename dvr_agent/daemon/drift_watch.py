@@ -199,9 +199,11 @@ def _repairs(plan: Plan, found: dict[Hashable, Finding]) -> Iterator[Repair]:
         for change in changes.items:
             thing = thing_of(namespace, change.item)
             yield Repair(thing, f"{namespace}: {change.text}", author(thing))
-        for table in (*changes.tables, *changes.stale_tables):
-            thing = (namespace, "table", table.new.key)
-            yield Repair(thing, f"{namespace}: ~ table {table.new.name} of IPv{table.new.family}")
+        for table in changes.tables:
+            yield Repair((namespace, "table", table.new.key), f"{namespace}: ~ {table.new.text}")
+        for table in changes.stale_tables:
+            text = f"- chains of neutron-l3-agent in nft table {table.old.nft_name}"
+            yield Repair((namespace, "table", table.new.key), f"{namespace}: {text}")
     yield from _of_lines(plan.ports, only)
 
 

@@ -346,7 +346,37 @@ def test_show_rules_prints_what_iptables_legacy_save_prints_of_ours(kernel_ctl: 
     assert {line for line in done.stdout.splitlines() if line.startswith("-A")} == {
         line for line in saved.splitlines() if line.startswith("-A")
     }
-    assert kernel_ctl.run("show", "rules", "nothing").returncode == 1
+    beginning = kernel_ctl.run("show", "rules", qrouter[:12])
+    assert beginning.stdout == done.stdout
+    of_router = kernel_ctl.json("show", "rules", "r-b2")
+    assert of_router["router"] == qrouter.removeprefix("qrouter-")
+    assert {one["namespace"] for one in of_router["namespaces"]} == kernel_ctl.ns()
+    assert done.stdout.splitlines() in [one["rules"] for one in of_router["namespaces"]]
+    refused = [kernel_ctl.run("show", "rules", text) for text in ("nothing", "fip-ffff")]
+    assert [(one.returncode, len(one.stderr.splitlines())) for one in refused] == [(1, 1)] * 2
+
+
+def test_routers_of_one_name_are_told_apart_by_id(kernel_ctl: Ctl) -> None:
+    kernel_ctl.json("apply", kernel_ctl.document("a.json"), kernel_ctl.document("b.json", number=1))
+    ids = sorted(entry["id"] for entry in kernel_ctl.json("show", "routers")["routers"])
+    for words in (("show", "router"), ("show", "rules")):
+        refused = kernel_ctl.run(*words, "r-b2")
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
+        assert all(router_id in refused.stderr for router_id in ids)
+        assert kernel_ctl.run(*words, ids[0][:3]).returncode == 0
+
+
+def test_texts_tell_the_family_and_the_names_of_tables(kernel_ctl: Ctl) -> None:
+    kernel_ctl.json("apply", kernel_ctl.document())
+    (qrouter,) = (one for one in kernel_ctl.json("show", "router", "r-b2")["namespaces"] if "qrouter" in one["name"])
+    kernel = [text for text in qrouter["objects"] if text.startswith("rule 3276")]
+    assert kernel[-3:] == [
+        "rule 32766: from all (IPv6) lookup main",
+        "rule 32766: from all lookup main",
+        "rule 32767: from all lookup default",
+    ]
+    lab.run("ip", "-n", qrouter["name"], "-6", "rule", "del", "priority", 32766)
+    assert "    + rule 32766: from all (IPv6) lookup main\n" in kernel_ctl.run("plan").stdout
 
 
 # --- cleanup ---------------------------------------------------------------------------------------------------
