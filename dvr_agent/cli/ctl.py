@@ -42,6 +42,7 @@ exit codes:
             router cannot be used
   apply     0 done                           1 error, or not everything was done
   show      0 shown                          1 error
+  capture   0 printed, or captured           1 error, or nothing could be captured
   status    0 all in sync                    1 daemon not reachable
             2 something is pending or degraded, or a document is bad
   fetch     0 all documents are stored       1 some are bad, or the server did not answer
@@ -53,12 +54,13 @@ exit codes:
   any       {USAGE_ERROR} wrong arguments   {INTERRUPTED} interrupted   {PIPE_CLOSED} output closed (| head)
 
 Errors are single lines on stderr. There is no colour when piped, or with NO_COLOR set.
-All but check and demo need root. check, plan, show and status never change anything.
+All but check and demo need root. check, plan, show, capture and status never change anything.
 
 examples:
   dvrctl check /etc/dvr-agent/routers/*.json
   dvrctl plan                               what the daemon would change now
   dvrctl -o json plan new.json | jq .total  what this document would change
+  dvrctl capture --run 203.0.113.5          packets of a floating IP at every place, in one file
   dvrctl show rules qrouter-<uuid>          rules of dvr-agent (iptables-save shows none)
   dvrctl cleanup --all --dry-run            all objects of dvr-agent on this host
 """
@@ -101,6 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
     _add_document_verbs(verbs)
     _add_show(verbs)
+    _add_capture(verbs)
     _verb(verbs, "status", "show the state of the running daemon", "status:run")
     _add_fetch(verbs)
     _add_cleanup(verbs)
@@ -173,6 +176,21 @@ def _add_show(verbs: Any) -> None:
         metavar="NAMESPACE|ROUTER",
         help=f"a namespace, e.g. qrouter-<uuid>, or its beginning; or {ROUTER_HELP}",
     )
+
+
+def _add_capture(verbs: Any) -> None:
+    capture = _verb(
+        verbs,
+        "capture",
+        "print the tcpdump commands for every place that the packets of a floating IP or router pass",
+        "capture:run",
+        "With --run: capture at all of them at once, into one pcapng file with the names of the interfaces.",
+    )
+    capture.add_argument("subject", metavar="FIP|ROUTER", help=f"address or id of a floating IP; or {ROUTER_HELP}")
+    capture.add_argument("--run", dest="record", action="store_true", help="run the commands; ends by Ctrl-C")
+    capture.add_argument("-w", "--write", metavar="FILE", help="new file of --run; - is standard output")
+    capture.add_argument("--seconds", type=_seconds, metavar="N", help="end --run after N seconds")
+    capture.add_argument("--count", type=_count, metavar="N", help="end --run after N packets")
 
 
 def _add_fetch(verbs: Any) -> None:
@@ -275,6 +293,12 @@ def _router_id(text: str) -> str:
         return router_id(text)
     except ValueError as exc:
         raise argparse.ArgumentTypeError(f"{text!r} is no router id (the whole UUID; see dvrctl show routers)") from exc
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of packets")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
