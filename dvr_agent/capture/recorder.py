@@ -39,7 +39,7 @@ class CaptureError(DvrError):
     """Nothing can be captured, or the file cannot be written."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Watch:
     """One place under capture.
 
@@ -86,7 +86,8 @@ class Recorder:
     def __init__(self, writer: PcapngWriter, limits: Limits, started: Callable[[Sequence[Watch]], None]) -> None:
         self._writer, self._limits, self._started = writer, limits, started
         self._selector = selectors.DefaultSelector()
-        self._waiting: list[tuple[int, int, int, Packet]] = []
+        self._waiting: list[tuple[int, int, Watch, Packet]] = []
+        """Heap of packets by time; the second number is never equal, so that no others are compared."""
         self._arrived = self._written = 0
         self._is_stopped = False
         self.watches: list[Watch] = []
@@ -208,15 +209,14 @@ class Recorder:
             )
         for packet in packets:
             self._arrived += 1
-            heapq.heappush(self._waiting, (packet.time, self._arrived, self.watches.index(watch), packet))
+            heapq.heappush(self._waiting, (packet.time, self._arrived, watch, packet))
 
     def _write_waiting(self, everything: bool = False) -> None:
         """Write the packets that no earlier one can follow any more, oldest first."""
         ripe = time.time_ns() - int(_WAIT * 1e9)
         limit = self._limits.count
         while self._waiting and (everything or self._waiting[0][0] <= ripe):
-            _time, _arrived, index, packet = heapq.heappop(self._waiting)
-            watch = self.watches[index]
+            _time, _arrived, watch, packet = heapq.heappop(self._waiting)
             if watch.number is None or (limit is not None and self._written >= limit):
                 continue
             self._writer.add_packet(watch.number, packet)

@@ -23,6 +23,7 @@ from dvr_agent.cli.output import BOLD, Output, complain
 from dvr_agent.cli.subjects import NotFoundError, Subject
 from dvr_agent.cli.topology import router_graph
 from dvr_agent.model.router import Router
+from dvr_agent.topology.graph import plain
 
 SHOWN_OPTIONS = ("-n", "-e", "-p")
 """Options of the commands that are printed: addresses as numbers, MAC addresses, no promiscuous mode."""
@@ -35,6 +36,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     :returns: 0: printed, or captured until the end; 1: nothing could be captured
     """
     host = Host(load_config(args))
+    if not args.record and (args.write is not None or args.seconds is not None or args.count is not None):
+        raise CaptureError("-w, --seconds and --count belong to --run")
     subject = host.find_subject(args.subject)
     places = find_places(router_graph(host, subject.router_id), host.wiring, wanted(host, subject))
     if not places:
@@ -86,7 +89,7 @@ def _instance_ports(fixed: Sequence[str], router: Router | None) -> Iterator[str
 
 
 def _title(host: Host, subject: Subject) -> str:
-    name = host.router_names.get(subject.router_id, "")
+    name = plain(host.router_names.get(subject.router_id, ""))
     router = f"router {subject.router_id}" + (f" ({name})" if name else "")
     fip = subject.floating_ip
     return f"floating IP {fip.address} ({fip.fixed}) of {router}" if fip is not None else router
@@ -114,16 +117,20 @@ def _print(out: Output, title: str, text: str, places: Sequence[Place]) -> None:
 
 
 def _record(args: argparse.Namespace, out: Output, title: str, places: Sequence[Place]) -> int:
-    path = args.write or _file_name(title)
+    path, limits = args.write or _file_name(title), Limits(args.seconds, args.count)
     with _opened(path) as file:
         writer = PcapngWriter(file, f"dvrctl {__version__}", title)
-        limits = Limits(args.seconds, args.count)
         recorder = Recorder(writer, limits, lambda watches: _tell_start(watches, path, limits))
-        with _ended_by_signals(recorder):
-            _run(recorder, places)
-    if path != STDOUT:
+        try:
+            with _ended_by_signals(recorder):
+                _run(recorder, places)
+        finally:
+            has_begun = any(watch.number is not None for watch in recorder.watches)
+            if not has_begun and path != STDOUT:
+                os.unlink(path)  # nothing is in it
+    if has_begun and path != STDOUT:
         _report(out, path, recorder.watches)
-    return 0 if any(watch.number is not None for watch in recorder.watches) else 1
+    return 0 if has_begun else 1
 
 
 def _run(recorder: Recorder, places: Sequence[Place]) -> None:
@@ -186,6 +193,8 @@ def _tell_start(watches: Sequence[Watch], path: str, limits: Limits) -> None:
     ends += [f"after {limits.count} packets"] if limits.count is not None else []
     where = "standard output" if path == STDOUT else path
     places = "1 place" if number == 1 else f"{number} places"
+    if not number:
+        return
     complain(f"capturing at {places} into {where}; ends {' or '.join([*ends, 'by Ctrl-C'])}")
 
 

@@ -151,3 +151,7 @@ def test_the_commands_are_printed_and_no_file_is_overwritten(ctl: Ctl, router: R
     assert commands[router.qrouter, rfp] == [*enter, "tcpdump", "-n", "-e", "-p", "-i", rfp, chosen]
     refused = ctl.run("capture", "--run", FIP, "-w", ctl.config)
     assert (refused.returncode, refused.stderr) == (1, f"dvrctl: {ctl.config} cannot be made: File exists\n")
+    before = sorted(ctl.base.iterdir())
+    refused = ctl.run("capture", "--run", FIP, "-w", ctl.base / "new", PATH=str(ctl.base))
+    assert (refused.returncode, refused.stderr) == (1, "dvrctl: tcpdump is not installed\n")
+    assert sorted(ctl.base.iterdir()) == before

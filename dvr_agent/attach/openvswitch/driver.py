@@ -31,9 +31,10 @@ from dvr_agent.attach.openvswitch.rows import (
     outer_name,
 )
 from dvr_agent.attach.outer_ends import check_ports, read_devices
+from dvr_agent.attach.uplinks import bridge_wiring
 from dvr_agent.errors import AttachError, NamespaceGoneError
 from dvr_agent.kernel.api import NamespaceManager, WriteCounters
-from dvr_agent.kernel.netlink.link import dump_links, index_and_name
+from dvr_agent.kernel.netlink.link import decode_link, dump_links, index_and_name
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.state.filter import Family
 from dvr_agent.state.link import Port
@@ -101,14 +102,17 @@ class OpenVSwitchDriver:
         return ()
 
     def wiring(self) -> Wiring:
-        """Return the ports on the integration bridge; its uplinks belong to the L2 agent and are not known."""
-        rows = self._database.router_ports()
-        return Wiring(
-            {
-                row.name[PREFIX_LENGTH:]: Wire(row.name, row.bridge, row.works, row.type != INTERNAL and row.here)
-                for row in rows
-            }
-        )
+        """Return the ports on the integration bridge, and the devices of instances.
+
+        The uplinks of Open vSwitch's bridges belong to the L2 agent and are not known.
+        """
+        with attach_errors(), host_socket(self._counters) as host:
+            found = bridge_wiring([decode_link(data) for data in host.dump(dump_links())])
+        wires = {
+            row.name[PREFIX_LENGTH:]: Wire(row.name, row.bridge, row.works, row.type != INTERNAL and row.here)
+            for row in self._database.router_ports()
+        }
+        return Wiring({**found.wires, **wires})
 
     def prepare(self, ports: Mapping[str, Sequence[Port]]) -> None:
         """Add all missing rows in one transaction, so that ovs-vswitchd makes the devices while namespaces are built.
