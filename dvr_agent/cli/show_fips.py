@@ -101,7 +101,8 @@ def _of_router(host: Host, router: Router, job: RouterJob | str, kernel: Transla
         yield Entry(router.id, str(fip.address), str(fip.fixed_address), host.place(fip, router), there, state, section)
     for fip in router.omitted_floating_ips:
         there = kernel.pop((router.id, str(fip.address)), [])
-        yield Entry(router.id, str(fip.address), str(fip.fixed_address), LEFT_OUT, there, LEFT_OUT)
+        section = Renderer().section(floating_ip_plan(job, fip)) if not isinstance(job, str) else None
+        yield Entry(router.id, str(fip.address), str(fip.fixed_address), LEFT_OUT, there, LEFT_OUT, section)
     for forwarding in router.features.forwarding_ips:
         there = kernel.pop((router.id, str(forwarding.address)), [])
         state, section = _judge(forwarding, job)
@@ -113,11 +114,12 @@ def _judge(fip: FloatingIp | ForwardingIp, job: RouterJob | str) -> tuple[str, S
     if isinstance(job, str):
         return job, None
     plan = floating_ip_plan(job, fip)
-    section = Renderer().section(plan) if plan else None
+    is_wrong = bool(plan or plan.omitted)
+    section = Renderer().section(plan) if is_wrong else None
     view, place = job.draft.view, job.draft.place
     if is_built_here(view, fip):
-        is_standby = not plan and place.state is not None and not place.is_master
-        return (STANDBY if is_standby else INCOMPLETE if plan else COMPLETE), section
+        is_standby = not is_wrong and place.state is not None and not place.is_master
+        return (STANDBY if is_standby else INCOMPLETE if is_wrong else COMPLETE), section
     if not _is_wanted_here(view, fip):
         return (STALE if plan else ELSEWHERE), section
     granted = (*view.router.floating_ips, *view.router.features.forwarding_ips)
@@ -154,6 +156,7 @@ def _json(entry: Entry) -> dict[str, Any]:
         "state": entry.state,
         "complete": is_complete,
         "namespaces": as_json(entry.section)["namespaces"] if entry.section is not None else [],
+        "omitted": list(entry.section.omitted) if entry.section is not None else [],
     }
 
 

@@ -7,11 +7,14 @@ instances on the same devices do not count.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface
 
 from dvr_agent.desired import names
 from dvr_agent.desired.host_view import HostView
+from dvr_agent.extensions import Extension
 from dvr_agent.model.features import ForwardingIp
 from dvr_agent.model.router import FloatingIp, RouterPort
 from dvr_agent.reconcile.api import Plan
@@ -53,7 +56,8 @@ class _Way:
 def floating_ip_plan(job: RouterJob, fip: FloatingIp | ForwardingIp) -> Plan:
     """Return the part of a router's plan that concerns a floating IP; empty: all of it is as desired.
 
-    On the master of an HA router, addresses that VRRP has to add and that the kernel lacks are in it, too.
+    On the master of an HA router, addresses that VRRP has to add and that the kernel lacks are in it, too.  Its
+    ``omitted`` has what of the floating IP cannot be built: no plan makes it.
     """
     way = _way(job.draft.view, fip)
     jobs = [part for part in (_of_job(one, way) for one in job.jobs) if part]
@@ -63,6 +67,7 @@ def floating_ip_plan(job: RouterJob, fip: FloatingIp | ForwardingIp) -> Plan:
         plan,
         changes=(*plan.changes, *([held] if held is not None else [])),
         ports=tuple(line for one in jobs for line in one.port_lines),
+        omitted=tuple(_omitted(job, fip)),
     )
 
 
@@ -70,6 +75,16 @@ def is_built_here(view: HostView, fip: FloatingIp | ForwardingIp) -> bool:
     """Return True if this host builds the floating IP."""
     built = {one.id for one in (*view.local_fips, *view.central_fips)} | {one.id for one in view.forwarding_ips}
     return fip.id in built
+
+
+def _omitted(job: RouterJob, fip: FloatingIp | ForwardingIp) -> Iterator[str]:
+    """Yield the texts of omitted objects that name the floating IP; bandwidth limits are counted there, not named."""
+    view, address = job.draft.view, re.compile(rf"(?<![\d.]){re.escape(str(fip.address))}(?![\d.]*\d)")
+    yield from (text for text in job.plan.omitted if address.search(text))
+    no_limits = view.settings.no_limits
+    is_limited = fip.qos_policy_id is not None and Extension.FIP_QOS in view.settings.extensions
+    if no_limits and is_limited and is_built_here(view, fip):
+        yield f"{Extension.FIP_QOS.value}: it is not limited: {no_limits}"
 
 
 # --- the way of a floating IP --------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dvr_agent.topology.graph import Device, Node
 
 _SHOWN = 12
-"""Floating IPs of a namespace that a picture lists."""
+"""Floating IPs of a namespace, and default routes, that a picture lists."""
 
 
 def device_lines(device: Device) -> list[str]:
@@ -31,11 +31,10 @@ def heading(node: Node) -> str:
 
 def notes(node: Node) -> list[str]:
     """Return what stands in a namespace beside its devices: floating IPs and default routes."""
-    return [*_translations(node), *node.routes]
+    return [*_listed([one.text for one in node.translations], "floating IPs"), *_listed(node.routes, "default routes")]
 
 
-def _translations(node: Node) -> Sequence[str]:
-    texts = [one.text for one in node.translations]
+def _listed(texts: Sequence[str], what: str) -> Sequence[str]:
     if len(texts) <= _SHOWN:
         return texts
-    return [*texts[: _SHOWN - 1], f"and {len(texts) - _SHOWN + 1} more floating IPs"]
+    return [*texts[: _SHOWN - 1], f"and {len(texts) - _SHOWN + 1} more {what}"]

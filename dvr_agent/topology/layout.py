@@ -1,8 +1,8 @@
 """Places the boxes and lines of a topology picture: the way from the outside to the networks of instances, downwards.
 
 Five rows: outside, external networks (bars), fip namespaces, the routers' namespaces, internal networks (bars).  The
-routers of one external network stand side by side, those that a fip namespace leads to first, so that no line crosses
-a box.  Used by ``svg``.
+routers of one external network stand side by side, those that a fip namespace leads to first; the fip namespace is as
+wide as these, and each veth pair a straight line.  Used by ``svg``.
 """
 
 from __future__ import annotations
@@ -95,8 +95,9 @@ def _groups(graph: Graph) -> list[tuple[list[Node], list[Node]]]:
             is_fip = not node.router_id
             key = node.network_id if is_fip else network_of.get(node.router_id, "~")
             found.setdefault(key, ([], []))[1 if is_fip else 0].append(node)
+    with_pair = {node.router_id for node in graph.nodes if _has(node, names.ROUTER_TO_FIP)}
     for routers, _ in found.values():
-        routers.sort(key=lambda node: (not _has(node, names.ROUTER_TO_FIP), node.router_id, node.name))
+        routers.sort(key=lambda node: (node.router_id not in with_pair, node.router_id, node.name))
     return [found[key] for key in sorted(found)]
 
 
@@ -121,13 +122,12 @@ def _has(node: Node, prefix: str) -> bool:
 
 
 def _place_group(layout: Layout, graph: Graph, x: float, routers: Sequence[Node], fips: Sequence[Node]) -> float:
-    """Place the namespaces of one external network from ``x`` on, all in the rows' final order; return the right side.
+    """Place the namespaces of one external network from ``x`` on; return the right side.
 
-    Rows get their heights in :func:`_place_bars`; until then the fip row ends at 0 and the routers' row begins there.
+    Until :func:`_place_bars` moves everything the fip row ends at 0, and the routers' row begins below it.
     """
     left = right = x
-    below_fip = [node for node in routers if fips and _has(node, names.ROUTER_TO_FIP)]
-    for node in below_fip:
+    for node in routers:
         right = _place_namespace(layout, node, right, ROW_GAP, {}) + GAP
     for node in fips:
         above = {
@@ -139,9 +139,6 @@ def _place_group(layout: Layout, graph: Graph, x: float, routers: Sequence[Node]
         _move_up(layout, node)
         right = max(right, end)
         left = end if not above else left
-    for node in routers:
-        if node not in below_fip:
-            right = _place_namespace(layout, node, right, ROW_GAP, {}) + GAP
     return right
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from dvr_agent.desired import names
 from dvr_agent.topology.graph import Device, Edge, Graph, Node
 from dvr_agent.topology.labels import device_lines, heading
 from dvr_agent.topology.layout import BAR, CHAR, LINE, PAD, TITLE, Box, Layout, place, texts_of
@@ -30,10 +31,14 @@ def draw(graph: Graph) -> str:
     SubElement(svg, "title").text = graph.title
     SubElement(svg, "rect", {"x": "0", "y": "0", **size, "fill": _PAPER})
     _text(svg, graph.title, PAD * 2, TITLE - PAD, {"font-size": "15", "font-weight": "bold"})
+    # Behind a fip namespace the line of a gateway port would seem to end there: it is drawn last.
     for edge in graph.edges:
-        _draw_edge(svg, edge, layout)
+        if not _is_gateway_port(edge):
+            _draw_edge(svg, edge, layout)
     for node in graph.nodes:
         _DRAWERS[node.kind](svg, node, layout)
+    for edge in filter(_is_gateway_port, graph.edges):
+        _draw_edge(svg, edge, layout)
     for edge in graph.edges:
         _draw_joints(svg, edge, layout)
     indent(svg)
@@ -75,6 +80,10 @@ def _draw_outside(svg: Element, node: Node, layout: Layout) -> None:
 
 
 _DRAWERS = {"namespace": _draw_namespace, "network": _draw_network, "outside": _draw_outside}
+
+
+def _is_gateway_port(edge: Edge) -> bool:
+    return edge.source_device.startswith(names.GATEWAY)
 
 
 def _draw_edge(svg: Element, edge: Edge, layout: Layout) -> None:

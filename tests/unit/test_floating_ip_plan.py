@@ -159,6 +159,16 @@ def test_a_wrong_outer_side_a_sysctl_and_a_down_link_are_told(bench: Bench, rout
     assert found[CENTRAL] == found[FORWARDED] == []
 
 
+def test_a_limit_that_cannot_be_built_is_told_of_its_floating_ip(bench: Bench, router: Router) -> None:
+    unknown = replace(router, features=replace(router.features, qos_policies=()))
+    job = bench.reconciler.planner.plan_router(unknown)
+    told = {str(fip.address): floating_ip_plan(job, fip).omitted for fip in router.floating_ips}
+    assert told == {LOCAL: job.plan.omitted, OTHER: (), CENTRAL: ()}
+    assert f"floating IP {LOCAL} is not limited" in job.plan.omitted[0]
+    near = replace(router.floating_ips[1], address=IPv4Address(LOCAL[:-1]))
+    assert floating_ip_plan(job, near).omitted == ()
+
+
 def test_a_floating_ip_of_another_host_that_is_still_here_is_told(bench: Bench, router: Router) -> None:
     local, *rest = router.floating_ips
     moved = replace(local, host="elsewhere")
