@@ -31,6 +31,18 @@ Translations = dict[tuple[str, str], list[tuple[str, str]]]
 """(router id, floating IP) → (fixed IP, namespace) of each DNAT rule in the kernel."""
 
 
+class Planned(NamedTuple):
+    """A router with its plan.
+
+    :ivar document: name of its document
+    :ivar job: the state of its floating IPs where there is no plan
+    """
+
+    router: Router
+    document: str
+    job: RouterJob | str
+
+
 class Entry(NamedTuple):
     """One line of the list.
 
@@ -74,7 +86,7 @@ def _entries(host: Host) -> Iterator[Entry]:
     planner.load()
     planner.declare(host.documents.good)
     for name, router in sorted(host.routers.values(), key=lambda one: one[1].id):
-        yield from _of_router(host, router, _plan(planner, router, name), kernel)
+        yield from _of_router(host, Planned(router, name, _plan(planner, router, name)), kernel)
     for (router_id, address), there in kernel.items():
         state = STALE if host.documents.complete and router_id not in host.documents.known else UNKNOWN
         yield Entry(router_id, address, there[0][0], "no document", there, state)
@@ -93,29 +105,31 @@ def _plan(planner: Planner, router: Router, document: str) -> RouterJob | str:
         return UNKNOWN
 
 
-def _of_router(host: Host, router: Router, job: RouterJob | str, kernel: Translations) -> Iterator[Entry]:
+def _of_router(host: Host, planned: Planned, kernel: Translations) -> Iterator[Entry]:
     """Yield the entries of one router; their translations are taken out of ``kernel``."""
+    router = planned.router
     for fip in router.floating_ips:
         there = kernel.pop((router.id, str(fip.address)), [])
-        state, section = _judge(fip, job)
+        state, section = _judge(fip, planned)
         yield Entry(router.id, str(fip.address), str(fip.fixed_address), host.place(fip, router), there, state, section)
     for fip in router.omitted_floating_ips:
         there = kernel.pop((router.id, str(fip.address)), [])
-        section = Renderer().section(floating_ip_plan(job, fip)) if not isinstance(job, str) else None
+        _, section = _judge(fip, planned)
         yield Entry(router.id, str(fip.address), str(fip.fixed_address), LEFT_OUT, there, LEFT_OUT, section)
     for forwarding in router.features.forwarding_ips:
         there = kernel.pop((router.id, str(forwarding.address)), [])
-        state, section = _judge(forwarding, job)
+        state, section = _judge(forwarding, planned)
         yield _forwarding(router, str(forwarding.address), there, state, section)
 
 
-def _judge(fip: FloatingIp | ForwardingIp, job: RouterJob | str) -> tuple[str, Section | None]:
+def _judge(fip: FloatingIp | ForwardingIp, planned: Planned) -> tuple[str, Section | None]:
     """Return the state of a floating IP, and the changes that the daemon would make of it."""
+    job = planned.job
     if isinstance(job, str):
         return job, None
     plan = floating_ip_plan(job, fip)
     is_wrong = bool(plan or plan.omitted)
-    section = Renderer().section(plan) if is_wrong else None
+    section = Renderer().section(plan, document=planned.document) if is_wrong else None
     view, place = job.draft.view, job.draft.place
     if is_built_here(view, fip):
         is_standby = not is_wrong and place.state is not None and not place.is_master

@@ -79,7 +79,11 @@ def is_built_here(view: HostView, fip: FloatingIp | ForwardingIp) -> bool:
 
 def _omitted(job: RouterJob, fip: FloatingIp | ForwardingIp) -> Iterator[str]:
     """Yield the texts of omitted objects that name the floating IP; bandwidth limits are counted there, not named."""
-    view, address = job.draft.view, re.compile(rf"(?<![\d.]){re.escape(str(fip.address))}(?![\d.]*\d)")
+    view, named = job.draft.view, [str(fip.address)]
+    if isinstance(fip, FloatingIp) and fip not in view.router.floating_ips:
+        named.append(str(fip.fixed_address))  # it may be the fault
+    either = "|".join(map(re.escape, named))
+    address = re.compile(rf"(?<![\d.])({either})(?![\d.]*\d)")
     yield from (text for text in job.plan.omitted if address.search(text))
     no_limits = view.settings.no_limits
     is_limited = fip.qos_policy_id is not None and Extension.FIP_QOS in view.settings.extensions
