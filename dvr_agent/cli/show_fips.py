@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from typing import Any, NamedTuple
 
 from dvr_agent.cli.host_inventory import Host
@@ -85,11 +86,13 @@ def _entries(host: Host) -> Iterator[Entry]:
     planner = open_planner(make_settings(host.conf))
     planner.load()
     planner.declare(host.documents.good)
-    for name, router in sorted(host.routers.values(), key=lambda one: one[1].id):
-        yield from _of_router(host, Planned(router, name, _plan(planner, router, name)), kernel)
+    plans = {router.id: Planned(router, name, _plan(planner, router, name)) for name, router in host.routers.values()}
+    for planned in plans.values():
+        yield from _of_router(host, planned, kernel)
     for (router_id, address), there in kernel.items():
-        state = STALE if host.documents.complete and router_id not in host.documents.known else UNKNOWN
-        yield Entry(router_id, address, there[0][0], "no document", there, state)
+        fixed, _ = there[0]
+        state, section = _judge_unknown(host, plans.get(router_id), router_id, IPv4Address(address), IPv4Address(fixed))
+        yield Entry(router_id, address, fixed, "no document", there, state, section)
 
 
 def _plan(planner: Planner, router: Router, document: str) -> RouterJob | str:
@@ -138,6 +141,17 @@ def _judge(fip: FloatingIp | ForwardingIp, planned: Planned) -> tuple[str, Secti
         return (STALE if plan else ELSEWHERE), section
     granted = (*view.router.floating_ips, *view.router.features.forwarding_ips)
     return (NOT_BUILT if fip in granted else LEFT_OUT), section
+
+
+def _judge_unknown(
+    host: Host, planned: Planned | None, router_id: str, address: IPv4Address, fixed: IPv4Address
+) -> tuple[str, Section | None]:
+    """Return the state of a floating IP that no document has, and the changes that the daemon would make of it."""
+    if planned is None:
+        has_none = host.documents.complete and router_id not in host.documents.known
+        return (STALE if has_none else UNKNOWN), None
+    _, section = _judge(FloatingIp("", address, fixed, ""), planned)
+    return STALE, section
 
 
 def _is_wanted_here(view: HostView, fip: FloatingIp | ForwardingIp) -> bool:

@@ -32,6 +32,7 @@ from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.ownership import FIP_TABLE
 from dvr_agent.state.route import MAIN_TABLE, Route
 from dvr_agent.state.rule import Rule
+from dvr_agent.state.sysctl import Sysctl
 from dvr_agent.state.table_steps import subjects
 
 
@@ -146,7 +147,7 @@ def _concerns(item: KernelObject, way: _Way, on_way: bool) -> bool:
     about = subject(item)
     if about in way.own:
         return True
-    if not on_way:
+    if not on_way or _is_ipv6(item):
         return False
     if isinstance(item, Rule) and item.src is not None:
         redirects = way.is_redirected and item.table != FIP_TABLE
@@ -159,6 +160,15 @@ def _concerns(item: KernelObject, way: _Way, on_way: bool) -> bool:
     if not devices:
         return not isinstance(item, Rule | Route)
     return way.devices.issuperset(devices) and not _is_of_another(item)
+
+
+def _is_ipv6(item: KernelObject) -> bool:
+    """True for an object that packets of IPv4 do not need."""
+    if isinstance(item, Sysctl):
+        return item.key.startswith("ipv6/")
+    if isinstance(item, Rule):
+        return item.family == 6
+    return ":" in (item.cidr if isinstance(item, Address) else item.dst if isinstance(item, Neighbour | Route) else "")
 
 
 def _is_redirect(item: Route) -> bool:
@@ -177,6 +187,8 @@ def _is_of_another(item: KernelObject) -> bool:
 
 def _of_table(change: TableChange, way: _Way, on_way: bool) -> TableChange | None:
     """Return a change of a table with the rules that concern the floating IP only; None: none does."""
+    if change.new.family == 6:
+        return None
     old, new = _of_rules(change.old, way, on_way), _of_rules(change.new, way, on_way)
     return TableChange(old, new) if (old.chains, old.jumps) != (new.chains, new.jumps) else None
 

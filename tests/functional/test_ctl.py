@@ -336,6 +336,15 @@ def test_show_fips_tells_what_of_a_floating_ip_is_missing(kernel_ctl: Ctl) -> No
     kernel_ctl.json("apply", path)
     (moved,) = kernel_ctl.json("show", "fips")["floating_ips"]
     assert (moved["state"], moved["complete"], moved["in_kernel"]) == ("elsewhere", None, [])
+    words = ("-N", "dvr-PREROUTING"), ("-A", "dvr-PREROUTING", "-d", address, "-j", "DNAT", "--to-destination", fixed)
+    for one in words:
+        lab.in_netns(qrouter, "iptables-legacy", "-t", "nat", *one)
+    document = json.loads(path.read_text())
+    document.get("router", document)["_floatingips"] = []
+    path.write_text(json.dumps(document))
+    (unknown,) = kernel_ctl.json("show", "fips")["floating_ips"]
+    assert (unknown["belongs"], unknown["state"], unknown["complete"]) == ("no document", "stale", None)
+    assert {change["action"] for one in unknown["namespaces"] for change in one["changes"]} == {"-"}
 
 
 def test_show_rules_prints_what_iptables_legacy_save_prints_of_ours(kernel_ctl: Ctl) -> None:

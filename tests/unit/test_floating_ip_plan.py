@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.cli.render import Renderer
+from dvr_agent.desired.host_settings import AgentMode
 from dvr_agent.extensions import Extension
 from dvr_agent.model.features import BandwidthLimit, ForwardingIp, PortForwarding, PortRange, QosPolicy
 from dvr_agent.model.router import FloatingIp, Router
@@ -22,7 +23,7 @@ from dvr_agent.state.namespace import KINDS, NamespaceState
 from dvr_agent.state.rule import KERNEL_RULES
 from dvr_agent.state.sysctl import Sysctl
 from tests.support.reconciler_rig import Bench
-from tests.support.recorded_documents import load
+from tests.support.recorded_documents import load, load_features
 
 ROUTER_ID = "a3d9771d-a5b3-4f1e-85d3-418205981830"
 LOCAL, OTHER, CENTRAL, FORWARDED = "203.0.113.183", "203.0.113.184", "203.0.113.185", "203.0.113.186"
@@ -178,3 +179,27 @@ def test_a_floating_ip_of_another_host_that_is_still_here_is_told(bench: Bench, 
     lines = [line.full for group in section.groups for line in group.lines]
     assert any(line.startswith("- iptables -t nat -A dvr-PREROUTING -d 203.0.113.183/32") for line in lines)
     assert all(line.startswith("- ") for line in lines)
+
+
+@pytest.mark.parametrize("scenario", ["q2_ha_dvr_pair", "q3_ha_legacy_pair"])
+def test_the_master_of_an_ha_router_lacks_addresses_and_another_host_does_not(scenario: str, tmp_path: Path) -> None:
+    bench = Bench(tmp_path, mode=AgentMode.DVR_SNAT)
+    router = load_features(scenario, "compute1")
+    bench.reconciler.reconcile(router)
+    planner = bench.reconciler.planner
+    job = planner.plan_router(router)
+    state = job.draft.state.shared_by_hosts
+    assert state is not None
+    assert state.virtual_router is not None
+    fip = next(one for one in router.floating_ips if one in job.draft.view.central_fips)
+    assert not floating_ip_plan(job, fip)
+    assert not job.draft.place.is_master
+    (lacking,) = (one for one in state.virtual_router.addresses if one.ip == str(fip.address))
+    held = [state.virtual_router.primary, *(one for one in state.virtual_router.addresses if one != lacking)]
+    bench.kernel.interfaces.apply(state.name, [Change(Action.ADD, one) for one in held])
+    job = planner.plan_router(router)
+    assert job.draft.place.is_master
+    section = Renderer().section(floating_ip_plan(job, fip))
+    assert [line.full for group in section.groups for line in group.lines] == [f"+ {lacking.text}"]
+    bench.kernel.interfaces.apply(state.name, [Change(Action.ADD, lacking)])
+    assert not floating_ip_plan(planner.plan_router(router), fip)
