@@ -59,6 +59,10 @@ class Output:
             colour = SIGNS.get(sign[0], "")
         self._write(self._painted(text, colour) + "\n")
 
+    def text(self, text: str) -> None:
+        """Write a text of several lines as it is, e.g. a drawing that another program reads."""
+        self._write(text)
+
     def table(self, header: Sequence[str], rows: Iterable[Sequence[object]], indent: str = "") -> None:
         """Write a table with columns as wide as their widest cell; an empty value is a dash."""
         lines = [list(header), *([harmless(str(cell)) or "-" for cell in row] for row in rows)]
