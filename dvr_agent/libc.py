@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 
 # include/uapi/linux/sched.h; Python has them from 3.12 on.  ``pyroute2.netns`` has CLONE_NEWNET, but importing pyroute2
 # costs 0.15 s and 23 MB, which dvr-metadata-proxy and commands that ask the daemon do not pay.
@@ -18,6 +19,8 @@ MS_BIND, MS_REC, MS_PRIVATE, MS_SHARED = 1 << 12, 1 << 14, 1 << 18, 1 << 20
 MNT_DETACH, UMOUNT_NOFOLLOW = 0x2, 0x8
 # include/uapi/asm-generic/mman.h
 MCL_CURRENT, MCL_FUTURE = 0x1, 0x2
+# include/uapi/linux/prctl.h
+PR_SET_PDEATHSIG = 1
 # include/uapi/linux/openat2.h
 RESOLVE_NO_SYMLINKS = 0x04
 # include/uapi/linux/fcntl.h
@@ -129,6 +132,11 @@ def lock_memory() -> None:
     """Keep all memory of this process, present and future, from being paged out (mlockall(2))."""
     if _libc.mlockall(MCL_CURRENT | MCL_FUTURE):
         raise _error("mlockall")
+
+
+def die_with_parent() -> None:
+    """Let the kernel kill this process when its parent's thread ends (PR_SET_PDEATHSIG of prctl(2))."""
+    _checked(_libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0), "prctl")
 
 
 def thread_errno() -> int:

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from dvr_agent.state.filter import Family
 from dvr_agent.state.link import Port
+from dvr_agent.state.wiring import Wiring
 
 
 class OuterPort(NamedTuple):
@@ -80,6 +81,9 @@ class AttachDriver(Protocol):
 
     def acknowledge(self) -> None:
         """Clear the event of :meth:`fileno`.  Does not block; for any thread."""
+
+    def wiring(self) -> Wiring:
+        """Return the outer sides of all ports by the beginning of their id, and the uplinks of bridges.  Reads only."""
 
     def idle(self, networks: Collection[str] = ()) -> Sequence[str]:
         """Return the names of unused network devices (bridges) that this driver made, except for these networks.

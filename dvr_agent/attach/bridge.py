@@ -41,7 +41,7 @@ from dvr_agent.attach.outer_ends import (
     tap_alias,
     tap_name,
 )
-from dvr_agent.attach.uplinks import Uplinks, filtered_families
+from dvr_agent.attach.uplinks import Uplinks, bridge_wiring, filtered_families
 from dvr_agent.errors import AttachError, ConfigError, NamespaceGoneError
 from dvr_agent.kernel.api import NamespaceManager, WriteCounters
 from dvr_agent.kernel.netlink.address import decode_addresses, dump_addresses
@@ -56,6 +56,7 @@ from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.state.filter import Family
 from dvr_agent.state.link import Port
+from dvr_agent.state.wiring import Wiring
 
 LOG = logging.getLogger(__name__)
 
@@ -191,6 +192,11 @@ class BridgeDriver:
 
     def acknowledge(self) -> None:
         """Do nothing: there is no event."""
+
+    def wiring(self) -> Wiring:
+        """Return the outer sides of all ports by the beginning of their id, and the ports of others on bridges."""
+        with attach_errors(), host_socket(self._counters) as host:
+            return bridge_wiring([decode_link(data) for data in host.dump(dump_links())])
 
     def idle(self, networks: Collection[str] = ()) -> Sequence[str]:
         """Return the names of unused bridges that this driver made, except those of these networks, sorted.

@@ -15,6 +15,7 @@ from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.link import LinkInfo, decode_link, dump_links
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.state.filter import Family
+from dvr_agent.state.wiring import Wire, Wiring
 
 _MARK = f"{ALIAS}:".encode()
 """Begin of the alias of the agent's own ports."""
@@ -59,6 +60,23 @@ class Uplinks:
 def _is_uplink(link: LinkInfo, bridge: int) -> bool:
     """True for a port that is neither the agent's nor an instance's."""
     return link.master == bridge and not link.name.startswith(TAP) and read_alias(link.alias) is None
+
+
+def bridge_wiring(links: Sequence[LinkInfo]) -> Wiring:
+    """Return the outer ends of ports, and the ports of others on bridges.
+
+    :param links: all devices of the host's namespace
+    """
+    bridges = {link.ifindex: link.name for link in links if link.kind == "bridge"}
+    wires = {
+        link.name.removeprefix(TAP): Wire(link.name, bridges.get(link.master, ""), link.up)
+        for link in links
+        if link.name.startswith(TAP)
+    }
+    uplinks = {
+        name: tuple(link.name for link in links if _is_uplink(link, index)) for index, name in sorted(bridges.items())
+    }
+    return Wiring(wires, {name: ports for name, ports in uplinks.items() if ports})
 
 
 def filtered_families() -> Sequence[Family]:

@@ -19,6 +19,11 @@ from dvr_agent.cli.output import Output, OutputError, UsageError, complain
 from dvr_agent.cli.status_text import STATES
 from dvr_agent.errors import DvrError
 
+FORMATS = ("table", "json")
+"""Values of ``--output`` of every verb."""
+DRAWINGS = ("dot", "mermaid", "svg")
+"""Further ones of verbs that draw."""
+
 Run = Callable[[argparse.Namespace, Output], int]
 
 _SHORTEST_INTERVAL = 0.1
@@ -29,6 +34,8 @@ EXAMPLES = """\
   dvrctl check /etc/dvr-agent/routers/*.json
   dvrctl plan                               what the daemon would change now
   dvrctl -o json plan new.json | jq .total  what this document would change
+  dvrctl capture --run 203.0.113.5          packets of a floating IP at every
+                                            place, in one file
   dvrctl show rules qrouter-<uuid>          rules of dvr-agent (iptables-save
                                             shows none)
   dvrctl history 203.0.113.5 --since 1h     changes of a floating IP
@@ -38,8 +45,8 @@ EPILOG = f"""\
 {exit_codes.of_all()}
 
 Errors are single lines on stderr. There is no colour when piped, or with
-NO_COLOR set. check, plan, show, status and
-history never change anything.
+NO_COLOR set. check, plan, show, capture, status and history
+never change anything.
 
 examples:
 {EXAMPLES}"""
@@ -73,15 +80,23 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=_Help,
         allow_abbrev=False,
     )
-    parser.set_defaults(config=[])
+    parser.set_defaults(config=[], formats=FORMATS)
     parser.add_argument("--version", action="version", version=f"dvrctl {__version__}")
     where = "(as for dvr-agent; may be given several times, before the verb)"
     parser.add_argument("--config-file", action=_Config, dest="config", metavar="FILE", help=f"configuration {where}")
     parser.add_argument("--config-dir", action=_Config, dest="config", metavar="DIR", help=f"*.conf files {where}")
-    parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="default: table")
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=(*FORMATS, *DRAWINGS),
+        default="table",
+        metavar="FORMAT",
+        help=f"{_list(FORMATS)}; default: table",
+    )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
     _add_document_verbs(verbs)
     _add_show(verbs)
+    _add_capture(verbs)
     _add_status(verbs)
     _add_sync(verbs)
     _add_history(verbs)
@@ -133,18 +148,57 @@ def _add_show(verbs: Any) -> None:
     show = _verb(verbs, "show", "show objects in the kernel and the configured documents", None)
     things = show.add_subparsers(dest="thing", metavar="WHAT", required=True, parser_class=_Parser)
     _verb(things, "routers", "all routers with a document or a namespace", "show:routers")
-    router = _verb(things, "router", "one router: its document, and the objects in its namespaces", "show:router")
+    router = _verb(
+        things,
+        "router",
+        "one router: its document, and the objects in its namespaces",
+        "show:router",
+        "With dot, mermaid or svg: a drawing of its namespaces, devices and networks.",
+        formats=(*FORMATS, *DRAWINGS),
+    )
     router.add_argument("router", metavar="ROUTER", help=ROUTER_HELP)
+    _verb(
+        things,
+        "topology",
+        "all namespaces of this host, their devices and networks, and how they are connected",
+        "topology:show",
+        formats=(*FORMATS, *DRAWINGS),
+    )
     _verb(things, "namespaces", "network namespaces of dvr-agent", "show:namespaces")
-    _verb(things, "fips", "floating IPs, their hosts, and the namespaces that have them", "show:fips")
+    _verb(
+        things,
+        "fips",
+        "floating IPs, their hosts, and whether all of each is in the kernel",
+        "show_fips:fips",
+        "What is not as it should be is listed in the words of dvrctl plan.",
+    )
     rules = _verb(
         things,
         "rules",
-        "packet filter rules of dvr-agent in a namespace, in iptables-save syntax",
+        "packet filter rules of dvr-agent in a namespace or a router, in iptables-save syntax",
         "show:rules",
         "They are in the legacy tables, which iptables-save does not show where it is the nft variant.",
     )
-    rules.add_argument("namespace", metavar="NAMESPACE", help="e.g. qrouter-<uuid>")
+    rules.add_argument(
+        "subject",
+        metavar="NAMESPACE|ROUTER",
+        help=f"a namespace, e.g. qrouter-<uuid>, or its beginning; or {ROUTER_HELP}",
+    )
+
+
+def _add_capture(verbs: Any) -> None:
+    capture = _verb(
+        verbs,
+        "capture",
+        "print the tcpdump commands for every place that the packets of a floating IP or router pass",
+        "capture:run",
+        "With --run: capture at all of them at once, into one pcapng file with the names of the interfaces.",
+    )
+    capture.add_argument("subject", metavar="FIP|ROUTER", help=f"address or id of a floating IP; or {ROUTER_HELP}")
+    capture.add_argument("--run", dest="record", action="store_true", help="run the commands; ends by Ctrl-C")
+    capture.add_argument("-w", "--write", metavar="FILE", help="new file of --run; - is standard output")
+    capture.add_argument("--seconds", type=_seconds, metavar="N", help="end --run after N seconds")
+    capture.add_argument("--count", type=_count, metavar="N", help="end --run after N packets")
 
 
 def _add_status(verbs: Any) -> None:
@@ -343,13 +397,22 @@ def _add_demo(verbs: Any) -> None:
     )
 
 
-def _verb(verbs: Any, name: str, text: str, run: str | None, more: str = "", root: bool = True) -> Any:
+def _verb(
+    verbs: Any,
+    name: str,
+    text: str,
+    run: str | None,
+    more: str = "",
+    root: bool = True,
+    formats: Sequence[str] = FORMATS,
+) -> Any:
     """Add a verb.
 
     :param text: help text in the list of verbs, and first sentence of the verb's own help
     :param run: ``module:function`` below ``dvr_agent.cli``; None for a verb that only has verbs of its own
     :param more: further sentences of the verb's own help
     :param root: the verb needs root, and says so at once to anybody else
+    :param formats: values of ``--output`` that it has
     """
     needs = f" Needs {'root' if root else 'no root'}." if run else ""
     parser = verbs.add_parser(
@@ -360,10 +423,15 @@ def _verb(verbs: Any, name: str, text: str, run: str | None, more: str = "", roo
         formatter_class=_Help,
         allow_abbrev=False,
     )
-    parser.add_argument("-o", "--output", choices=("table", "json"), default=argparse.SUPPRESS, help="default: table")
+    output = parser.add_argument("-o", "--output", choices=(*FORMATS, *DRAWINGS), default=argparse.SUPPRESS)
+    output.metavar, output.help = "FORMAT", f"{_list(formats)}; default: table"
     if run:
-        parser.set_defaults(run=run, needs_root=root)
+        parser.set_defaults(run=run, needs_root=root, formats=formats)
     return parser
+
+
+def _list(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def _router_id(text: str) -> str:
@@ -384,6 +452,12 @@ def _since(text: str) -> float:
 def _number(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no number")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of packets")
     return int(text)
 
 
@@ -413,6 +487,16 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line; ends the process if it is wrong."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if args.output not in args.formats:
+        verb = " ".join(filter(None, (args.verb, getattr(args, "thing", ""))))
+        parser.error(f"{verb} has no output format {args.output}: {_list(args.formats)}")
+    return args
+
+
 def _run(args: argparse.Namespace) -> int:
     if args.needs_root and os.geteuid() != 0:
         complain(f"{args.verb} needs root: sudo dvrctl {args.verb} …")
@@ -432,7 +516,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        return _run(make_parser().parse_args(argv))
+        return _run(_parse(argv))
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else 0
     except OutputError as exc:

@@ -39,6 +39,7 @@ VERBS: Mapping[str, Codes] = {
         1: "error, a router was left alone, or objects of a document were left out",
     },
     "show": {0: "shown", 1: "error"},
+    "capture": {0: "printed, or captured until its end", 1: "error, or nothing could be captured"},
     "history": {0: "shown", 1: "error"},
     "fetch": {0: "all documents are stored", 1: "some are bad, or the server did not answer"},
     "status": {

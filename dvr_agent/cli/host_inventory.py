@@ -12,22 +12,24 @@ from oslo_config import cfg
 from dvr_agent.cli.inputs import Documents, read_source
 from dvr_agent.cli.output import complain
 from dvr_agent.cli.subjects import KnownFloatingIp, Subject, find_router, find_subject
-from dvr_agent.config import host_settings
+from dvr_agent.config import host_settings, make_settings
 from dvr_agent.desired import central, names
 from dvr_agent.desired.common import QROUTER_OWNERSHIP
 from dvr_agent.desired.host_allocations import new_fip_pair
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.ndp_proxy import EVERYTHING
-from dvr_agent.errors import NamespaceGoneError, SourceError
+from dvr_agent.errors import DvrError, NamespaceGoneError, SourceError
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.model.router import NEEDS_BINDING_HOST, FloatingIp, Router
+from dvr_agent.reconcile.factory import open_attach
 from dvr_agent.reconcile.fip_slices import observe_slice
 from dvr_agent.reconcile.inventory import Inventory, take_inventory
 from dvr_agent.reconcile.reader import KernelReader
-from dvr_agent.reconcile.translations import dnat_pairs, rules_of
 from dvr_agent.state.filter import Family, Table, TableKey
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership
+from dvr_agent.state.translations import dnat_pairs, rules_of
+from dvr_agent.state.wiring import Wiring
 
 _DEVICES = {
     names.QROUTER: (names.INTERNAL, names.ROUTER_TO_FIP, names.GATEWAY),
@@ -84,6 +86,15 @@ class Host:
     def routers(self) -> dict[str, tuple[str, Router]]:
         """Router id → (name of its document, router)."""
         return {router.id: (name, router) for name, router in self.documents.good}
+
+    @cached_property
+    def wiring(self) -> Wiring:
+        """The layer 2 sides of our ports; none, with a warning on stderr, if they cannot be read."""
+        try:
+            return open_attach(make_settings(self.conf)).wiring()
+        except DvrError as exc:
+            complain(f"warning: {exc}")
+            return Wiring()
 
     @cached_property
     def router_names(self) -> dict[str, str]:

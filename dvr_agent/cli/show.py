@@ -10,11 +10,13 @@ from dvr_agent.cli.host_inventory import Host
 from dvr_agent.cli.inputs import load_config
 from dvr_agent.cli.output import BOLD, Output
 from dvr_agent.cli.subjects import NotFoundError
+from dvr_agent.cli.topology import DRAWERS, router_graph
 from dvr_agent.desired import names
 from dvr_agent.desired.host_view import left_alone_reason
 from dvr_agent.model.router import Router, RouterPort
 from dvr_agent.plural import count
 from dvr_agent.state.namespace import KINDS, NamespaceState
+from dvr_agent.topology.graph import as_json
 
 
 def routers(args: argparse.Namespace, out: Output) -> int:
@@ -80,70 +82,55 @@ def _router_title(host: Host, router_id: str) -> str:
     return f"router {entry[1].name}" if entry and entry[1].name else "router"
 
 
-def fips(args: argparse.Namespace, out: Output) -> int:
-    """Print the floating IPs of the documents, and those that the kernel translates without a document."""
-    host = Host(load_config(args))
-    kernel = host.translations()
-    found = []
-    for router_id, (_, router) in sorted(host.routers.items()):
-        for fip in router.floating_ips:
-            there = kernel.pop((router_id, str(fip.address)), [])
-            found.append(_fip(str(fip.address), str(fip.fixed_address), router_id, host.place(fip, router), there))
-        for fip in router.omitted_floating_ips:
-            there = kernel.pop((router_id, str(fip.address)), [])
-            found.append(_fip(str(fip.address), str(fip.fixed_address), router_id, "left out", there))
-        for forwarding in router.features.forwarding_ips:
-            there = kernel.pop((router_id, str(forwarding.address)), [])
-            found.append(_forwarding_fip(router, str(forwarding.address), there))
-    for (router_id, address), there in kernel.items():
-        found.append(_fip(address, there[0][0], router_id, "no document", there))
-    found.sort(key=lambda entry: (entry["router"], entry["floating_ip"]))
-    if out.json:
-        out.document({"floating_ips": found})
-    else:
-        header = ("FLOATING IP", "FIXED IP", "ROUTER", "BELONGS", "IN KERNEL")
-        rows = [(x["floating_ip"], x["fixed_ip"], x["router"], x["belongs"], " ".join(x["in_kernel"])) for x in found]
-        out.table(header, rows)
-    return 0
-
-
-def _forwarding_fip(router: Router, address: str, there: list[tuple[str, str]]) -> dict[str, Any]:
-    """Return the entry of a floating IP that port forwardings use: it stands for ports of several addresses."""
-    used = [one for one in router.features.port_forwardings or () if str(one.address) == address]
-    fixed = ", ".join(sorted({str(one.fixed_address) for one in used}))
-    places = dict.fromkeys(namespace for _, namespace in there)
-    return _fip(address, fixed, router.id, "port forwardings", [(fixed, namespace) for namespace in places])
-
-
-def _fip(address: str, fixed: str, router_id: str, belongs: str, there: list[tuple[str, str]]) -> dict[str, Any]:
-    places = [name if inside == fixed else f"{name} (to {inside})" for inside, name in there]
-    return {
-        "floating_ip": address,
-        "fixed_ip": fixed,
-        "router": router_id,
-        "belongs": belongs,
-        "in_kernel": places,
-    }
-
-
 def rules(args: argparse.Namespace, out: Output) -> int:
-    """Print our chains in a namespace."""
+    """Print our chains in a namespace, or in all namespaces of a router."""
     host = Host(load_config(args))
-    if not host.kernel.namespaces.exists(args.namespace):
-        raise NotFoundError(f"no namespace {args.namespace} (see dvrctl show namespaces)")
-    text = host.kernel.iptables.save(args.namespace)
+    namespace = _namespace(host, args.subject)
+    if namespace:
+        found = _rules(host, namespace)
+        if out.json:
+            out.document(found)
+        for line in [] if out.json else found["rules"]:
+            out.line(line)
+        return 0
+    router_id = host.find_router(args.subject)
+    all_found = [_rules(host, name) for name in host.namespaces_of(router_id)]
     if out.json:
-        out.document({"namespace": args.namespace, "rules": text.splitlines()})
-    else:
-        for line in text.splitlines():
+        out.document({"router": router_id, "namespaces": all_found})
+    for found in [] if out.json else all_found:
+        out.line(f"# namespace {found['namespace']}", BOLD)
+        for line in found["rules"]:
             out.line(line)
     return 0
+
+
+def _namespace(host: Host, text: str) -> str:
+    """Return the namespace that the text names, by its name or the beginning of it; empty: it names a router.
+
+    :raises NotFoundError: it can only be a namespace, and there is none, or there are several
+    """
+    if host.kernel.namespaces.exists(text):
+        return text
+    if not text.startswith((names.QROUTER, names.SNAT, names.FIP)):
+        return ""
+    found = [one.name for one in host.namespaces if one.name.startswith(text)]
+    if len(found) != 1:
+        several = f"several namespaces begin with {text}: {', '.join(found)}"
+        raise NotFoundError(several if found else f"no namespace {text} (see dvrctl show namespaces)")
+    return found[0]
+
+
+def _rules(host: Host, namespace: str) -> dict[str, Any]:
+    return {"namespace": namespace, "rules": host.kernel.iptables.save(namespace).splitlines()}
 
 
 def router(args: argparse.Namespace, out: Output) -> int:
     """Print one router: its document, and its objects in the kernel."""
     host = Host(load_config(args))
     router_id = host.find_router(args.router)
+    if args.output in DRAWERS:
+        out.text(DRAWERS[args.output](router_graph(host, router_id)))
+        return 0
     states = list(host.contents(router_id))
     rules_in = {namespace: _rule_counts(host, namespace) for namespace, _ in states}
     if out.json:
@@ -164,7 +151,7 @@ def router(args: argparse.Namespace, out: Output) -> int:
             out.line(f"  {table}: {count(number, 'rule')}")
     if states:
         out.line()
-        out.line("The rules: dvrctl show rules NAMESPACE")
+        out.line(f"The rules: dvrctl show rules {router_id}")
     return 0
 
 
@@ -185,6 +172,7 @@ def _router_json(
         "namespaces": [
             {"name": namespace, "objects": _texts(state), "rules": rules_in[namespace]} for namespace, state in states
         ],
+        "topology": as_json(router_graph(host, router_id)),
     }
 
 

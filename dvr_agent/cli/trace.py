@@ -175,7 +175,7 @@ def _namespace(world: World, text: str) -> str:
         return text
     found = sorted(name for name in world.devices if name.startswith(text))
     if len(found) != 1:
-        what = f"{len(found)} namespaces begin with {text}: {', '.join(found)}" if found else f"no namespace {text}"
+        what = f"several namespaces begin with {text}: {', '.join(found)}" if found else f"no namespace {text}"
         raise TraceError(f"--from: {what}")
     return found[0]
 

@@ -26,7 +26,7 @@ from dvr_agent.plural import count
 from dvr_agent.reconcile.api import Plan
 from dvr_agent.reconcile.drift import DriftJudge, Finding, Judgement
 from dvr_agent.reconcile.plan_lines import table_lines
-from dvr_agent.state.diff import Changes, TableChange
+from dvr_agent.state.diff import Changes
 from dvr_agent.state.namespace import thing_of
 
 LOG = logging.getLogger(__name__)
@@ -205,15 +205,12 @@ def _repairs(plan: Plan, found: dict[Hashable, Finding]) -> Iterator[Repair]:
             yield Repair(thing, f"{namespace}: {change.text}", author(thing))
         for table in changes.tables:
             rules = tuple(f"{namespace}: {line.full}" for line in table_lines(table))
-            yield Repair((namespace, "table", table.new.key), _table_text(namespace, table), details=rules)
+            yield Repair((namespace, "table", table.new.key), f"{namespace}: ~ {table.new.text}", details=rules)
         for table in changes.stale_tables:
-            yield Repair((namespace, "table", table.new.key), _table_text(namespace, table))
+            text = f"- chains of neutron-l3-agent in nft table {table.old.nft_name}"
+            yield Repair((namespace, "table", table.new.key), f"{namespace}: {text}")
     yield from _of_lines(plan.ports, only)
     yield from _of_lines(((f"router {one.router_id}", one.text) for one in plan.services), only)
-
-
-def _table_text(namespace: str, table: TableChange) -> str:
-    return f"{namespace}: ~ table {table.new.name} of IPv{table.new.family}"
 
 
 def _namespace_text(changes: Changes) -> str:

@@ -120,8 +120,8 @@ class HistoryWriter:
             self._failed(f"{self.path} cannot be written, changes are kept in memory: {exc.strerror}")
             return False
         if self.trouble:
-            lost = f"; it lacks {count(self._lost, 'change')} of meanwhile" if self._lost else ""
-            LOG.info("recovered: the history of changes is written to %s%s", self.path, lost)
+            lacking = f"; it lacks {count(self._lost, 'change')} of meanwhile" if self._lost else ""
+            LOG.info("recovered: the history of changes is written to %s%s", self.path, lacking)
         self._failures, self._lost, self.trouble = 0, 0, ""
         return True
 

@@ -18,6 +18,7 @@ from dvr_agent.kernel.linux import open_kernel, probe_kernel
 from dvr_agent.kernel.nftables.limit_probe import choose_layout
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.planner import Planner
+from dvr_agent.reconcile.reader import AttachReader
 from dvr_agent.reconcile.reconciler import RouterReconciler
 from dvr_agent.services.factory import open_services
 from dvr_agent.settings import AttachSettings
@@ -47,6 +48,14 @@ def open_planner(settings: Settings) -> Planner:
     attach, services = _attach(settings.attach, kernel), open_services(settings, False)
     dataplane = _on_this_kernel(settings.dataplane)
     return Planner(kernel, attach, services, dataplane, HostMemory.empty(kernel, settings.state_path))
+
+
+def open_attach(settings: Settings) -> AttachReader:
+    """Open the attach driver that the configuration describes, to read layer 2 sides of ports.
+
+    :raises ConfigError: an option has a value that cannot be used
+    """
+    return _attach(settings.attach, open_kernel())
 
 
 def make_reconciler(settings: HostSettings, external_networks: Mapping[str, str], state_path: Path) -> RouterReconciler:

@@ -26,7 +26,6 @@ from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.inventory import adopt_inventory
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import ALL_TABLES
-from dvr_agent.reconcile.translations import dnat_pairs, ports_of
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.filter import (
     CHAIN_PREFIX,
@@ -52,6 +51,7 @@ from dvr_agent.state.ownership import (
     RuleOwner,
 )
 from dvr_agent.state.rule import Rule
+from dvr_agent.state.translations import dnat_pairs, ports_of
 
 NO_CHAINS = "its chains"
 """neutron-l3-agent has no chains at all in the namespace."""

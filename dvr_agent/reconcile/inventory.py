@@ -13,11 +13,11 @@ from dvr_agent.desired.allocation import LinkLocalPair
 from dvr_agent.desired.table_ids import fip_pair
 from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.reader import KernelReader
-from dvr_agent.reconcile.translations import dnat_pairs, rules_of
 from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership, RuleOwner
 from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, Route
+from dvr_agent.state.translations import dnat_pairs, rules_of
 
 _FIP_DEVICES = Ownership(prefixes=(names.FIP_TO_ROUTER, names.AGENT_GATEWAY), rules=RuleOwner.BY_IIF)
 _PAIR = Ownership(prefixes=(names.ROUTER_TO_FIP,))

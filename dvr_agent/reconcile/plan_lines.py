@@ -123,10 +123,7 @@ def _table_lines(changes: Changes) -> list[Line]:
 
 def _stale_table_lines(changes: Changes) -> list[Line]:
     """Return one line for the chains of neutron-l3-agent in a namespace; their rules are not listed."""
-    tables = [
-        f"{'ip' if change.old.family == 4 else 'ip6'} {change.old.name}: {count(len(change.old.chains), 'chain')}"
-        for change in changes.stale_tables
-    ]
+    tables = [f"{change.old.nft_name}: {count(len(change.old.chains), 'chain')}" for change in changes.stale_tables]
     text = f"chains of neutron-l3-agent in nft tables ({', '.join(tables)})"
     return [Line(REMOVE, "nftables", text)] if tables else []
 

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel.api import GratuitousArp, Kernel
-from dvr_agent.reconcile.translations import Inbound, inbound, rules_of
 from dvr_agent.state.diff import Changes, TableChange
 from dvr_agent.state.filter import Ports, Snat, Table
 from dvr_agent.state.missing import Missing
 from dvr_agent.state.namespace import Announcement
+from dvr_agent.state.translations import Inbound, inbound, rules_of
 
 LOG = logging.getLogger(__name__)
 

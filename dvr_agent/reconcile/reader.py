@@ -21,6 +21,7 @@ from dvr_agent.state.link import Port
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.ownership import Ownership
+from dvr_agent.state.wiring import Wiring
 
 
 class NamespaceReader(Protocol):
@@ -115,6 +116,9 @@ class AttachReader(Protocol):
 
     def filtered_families(self) -> Sequence[Family]:
         """Return the families of the packets on layer 2 that pass by the host's own packet filter."""
+
+    def wiring(self) -> Wiring:
+        """Return the layer 2 sides of all ports by the beginning of their id, and the uplinks of bridges."""
 
     def list(self) -> list[OuterPort]:
         """Return the layer 2 sides of all our ports."""

@@ -314,6 +314,11 @@ class Table:
         """The table's name for people."""
         return f"{'iptables' if self.family == 4 else 'ip6tables'} table {self.name}"
 
+    @property
+    def nft_name(self) -> str:
+        """Family and name in nft(8)'s terms, e.g. ``ip6 nat``: of a table that is one of nf_tables."""
+        return f"{'ip' if self.family == 4 else 'ip6'} {self.name}"
+
 
 TableKey = tuple[Family, str]
 

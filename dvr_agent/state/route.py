@@ -7,6 +7,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from dvr_agent.state.kind import Kind
+from dvr_agent.state.routing_tables import table_name
 
 MAIN_TABLE = 254
 """RT_TABLE_MAIN (include/uapi/linux/rtnetlink.h)."""
@@ -41,7 +42,7 @@ class Route(NamedTuple):
     @property
     def text(self) -> str:
         """The route in iproute2's terms."""
-        table = "" if self.table == MAIN_TABLE else f" table {self.table}"
+        table = "" if self.table == MAIN_TABLE else f" table {table_name(self.table)}"
         dst = (
             f"default{' (IPv6)' if self.dst == DEFAULT_V6 else ''}"
             if self.dst in (DEFAULT_V4, DEFAULT_V6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dvr_agent.state.kind import Kind
+from dvr_agent.state.routing_tables import table_name
 
 
 class Rule(NamedTuple):
@@ -36,7 +37,8 @@ class Rule(NamedTuple):
     def text(self) -> str:
         """The rule in iproute2's terms."""
         iif = f" iif {self.iif}" if self.iif else ""
-        return f"rule {self.priority}: from {self.src or 'all'}{iif} lookup {self.table}{self._suffix}"
+        source = self.src or ("all" if self.family == 4 else "all (IPv6)")  # no other part tells the family
+        return f"rule {self.priority}: from {source}{iif} lookup {table_name(self.table)}{self._suffix}"
 
 
 KERNEL_RULES = frozenset({Rule(4, 32766, 254), Rule(4, 32767, 253), Rule(6, 32766, 254)})

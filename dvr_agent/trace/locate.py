@@ -40,7 +40,7 @@ def locate(world: World, src: str, dst: str, hint: Hint, gateways: Sequence[str]
     holders = sorted({name for name, devices in world.devices.items() if _has(devices.values(), src)})
     if len(holders) > 1:
         names = ", ".join(f"{src}%{name}" for name in holders)
-        raise LocateError(f"{src} is an address in {len(holders)} namespaces; name one of {names}")
+        raise LocateError(f"{src} is an address in several namespaces; name one of {names}")
     if holders:
         return Start(holders[0], note=f"{namespace_text(holders[0])} has {src}, and sends it")
     return _outside(world, src, dst, gateways)
@@ -118,7 +118,7 @@ def _gateway(world: World, near: Sequence[Device], src: str, gateways: Sequence[
         found = [device for device in near if device.name.startswith(prefix)]
         if len(found) > 1:
             places = ", ".join(sorted(f"{src}%{one.place.namespace}/{one.name}" for one in found))
-            raise LocateError(f"the network of {src} has several routers here; name one of {places}")
+            raise LocateError(f"the network of {src} has more than one router here; name one of {places}")
         if found:
             return _from_neighbour(world, found[0], src)
     places = ", ".join(sorted(f"{src}%{one.place.namespace}/{one.name}" for one in near))

@@ -292,6 +292,7 @@ def test_show_tells_what_is_there(kernel_ctl: Ctl) -> None:
     assert (entry["document"], len(entry["namespaces"]), entry["note"]) == ("one.json", 3, "")
     (fip,) = kernel_ctl.json("show", "fips")["floating_ips"]
     assert (fip["belongs"], fip["in_kernel"]) == ("here", [f"qrouter-{entry['id']}"])
+    assert (fip["state"], fip["complete"], fip["namespaces"]) == ("complete", True, [])
     listed = kernel_ctl.json("show", "namespaces")["namespaces"]
     assert {one["name"] for one in listed} == kernel_ctl.ns()
     assert not any(one["stale"] for one in listed)
@@ -317,6 +318,42 @@ def test_show_tells_where_ports_are_forwarded(kernel_ctl: Ctl) -> None:
     fixed = {one["floating_ip"]: one["fixed_ip"] for one in found}
     assert fixed == {"203.0.113.160": "10.1.0.199", "203.0.113.251": "10.1.0.126, 10.1.0.241"}
     assert {tuple(one["in_kernel"]) for one in found} == {(f"snat-{entry['id']}",)}
+    assert {one["state"] for one in found} == {"complete"}
+
+
+def test_show_fips_tells_what_of_a_floating_ip_is_missing(kernel_ctl: Ctl) -> None:
+    path = kernel_ctl.document()
+    kernel_ctl.json("apply", path)
+    (fip,) = kernel_ctl.json("show", "fips")["floating_ips"]
+    address, fixed = fip["floating_ip"], fip["fixed_ip"]
+    qrouter, outer = f"qrouter-{fip['router']}", next(name for name in kernel_ctl.ns() if name.startswith("fip-"))
+    (rule,) = (one for one in lab.ip_json("rule", netns=qrouter) if one.get("src") == fixed)
+    lab.run("ip", "-n", qrouter, "rule", "del", "priority", rule["priority"])
+    lab.run("ip", "-n", outer, "route", "del", f"{address}/32")
+    lab.in_netns(qrouter, "iptables-legacy", "-t", "nat", "-F", "dvr-PREROUTING")
+    (gateway,) = (link["ifname"] for link in lab.ip_json("link", netns=outer) if link["ifname"].startswith("fg-"))
+    lab.in_netns(outer, "sysctl", "-qw", f"net.ipv4.conf.{gateway}.proxy_arp=0")
+    lab.run("ip", "link", "set", f"tap{gateway[3:]}", "nomaster")
+    (broken,) = kernel_ctl.json("show", "fips")["floating_ips"]
+    assert (broken["state"], broken["complete"], broken["in_kernel"]) == ("incomplete", False, [])
+    changes = {(change["action"], change["kind"]) for one in broken["namespaces"] for change in one["changes"]}
+    assert changes == {("+", "rule"), ("+", "route"), ("+", "iptables"), ("~", "sysctl"), ("~", "port")}
+    text = kernel_ctl.run("show", "fips").stdout
+    assert f"{address} of router {fip['router']} is incomplete; the plan says of it:" in text
+    assert f"    + rule {rule['priority']}: from {fixed}/32 lookup 16\n" in text
+    path.write_text(path.read_text().replace(kernel_ctl.host, "elsewhere"))
+    kernel_ctl.json("apply", path)
+    (moved,) = kernel_ctl.json("show", "fips")["floating_ips"]
+    assert (moved["state"], moved["complete"], moved["in_kernel"]) == ("elsewhere", None, [])
+    words = ("-N", "dvr-PREROUTING"), ("-A", "dvr-PREROUTING", "-d", address, "-j", "DNAT", "--to-destination", fixed)
+    for one in words:
+        lab.in_netns(qrouter, "iptables-legacy", "-t", "nat", *one)
+    document = json.loads(path.read_text())
+    document.get("router", document)["_floatingips"] = []
+    path.write_text(json.dumps(document))
+    (unknown,) = kernel_ctl.json("show", "fips")["floating_ips"]
+    assert (unknown["belongs"], unknown["state"], unknown["complete"]) == ("no document", "stale", None)
+    assert {change["action"] for one in unknown["namespaces"] for change in one["changes"]} == {"-"}
 
 
 def test_show_rules_prints_what_iptables_legacy_save_prints_of_ours(kernel_ctl: Ctl) -> None:
@@ -327,7 +364,37 @@ def test_show_rules_prints_what_iptables_legacy_save_prints_of_ours(kernel_ctl: 
     assert {line for line in done.stdout.splitlines() if line.startswith("-A")} == {
         line for line in saved.splitlines() if line.startswith("-A")
     }
-    assert kernel_ctl.run("show", "rules", "nothing").returncode == 1
+    beginning = kernel_ctl.run("show", "rules", qrouter[:12])
+    assert beginning.stdout == done.stdout
+    of_router = kernel_ctl.json("show", "rules", "r-b2")
+    assert of_router["router"] == qrouter.removeprefix("qrouter-")
+    assert {one["namespace"] for one in of_router["namespaces"]} == kernel_ctl.ns()
+    assert done.stdout.splitlines() in [one["rules"] for one in of_router["namespaces"]]
+    refused = [kernel_ctl.run("show", "rules", text) for text in ("nothing", "fip-ffff")]
+    assert [(one.returncode, len(one.stderr.splitlines())) for one in refused] == [(1, 1)] * 2
+
+
+def test_routers_of_one_name_are_told_apart_by_id(kernel_ctl: Ctl) -> None:
+    kernel_ctl.json("apply", kernel_ctl.document("a.json"), kernel_ctl.document("b.json", number=1))
+    ids = sorted(entry["id"] for entry in kernel_ctl.json("show", "routers")["routers"])
+    for words in (("show", "router"), ("show", "rules")):
+        refused = kernel_ctl.run(*words, "r-b2")
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
+        assert all(router_id in refused.stderr for router_id in ids)
+        assert kernel_ctl.run(*words, ids[0][:3]).returncode == 0
+
+
+def test_texts_tell_the_family_and_the_names_of_tables(kernel_ctl: Ctl) -> None:
+    kernel_ctl.json("apply", kernel_ctl.document())
+    (qrouter,) = (one for one in kernel_ctl.json("show", "router", "r-b2")["namespaces"] if "qrouter" in one["name"])
+    kernel = [text for text in qrouter["objects"] if text.startswith("rule 3276")]
+    assert kernel[-3:] == [
+        "rule 32766: from all (IPv6) lookup main",
+        "rule 32766: from all lookup main",
+        "rule 32767: from all lookup default",
+    ]
+    lab.run("ip", "-n", qrouter["name"], "-6", "rule", "del", "priority", 32766)
+    assert "    + rule 32766: from all (IPv6) lookup main\n" in kernel_ctl.run("plan").stdout
 
 
 # --- cleanup ---------------------------------------------------------------------------------------------------

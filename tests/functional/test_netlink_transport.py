@@ -62,7 +62,7 @@ def test_a_transaction_is_carried_out_whole_or_not_at_all(namespace: str, caplog
             changes = [nftables.delete_table(2, table) for table in tables]
             sock.transaction(nftables.begin_transaction(generation), changes, nftables.end_transaction())
 
-        with pytest.raises(KernelError, match="nft table absent") as caught:
+        with pytest.raises(KernelError, match="nft table ip absent") as caught:
             transact("one", "absent", "two")
         assert caught.value.code == errno.ENOENT
         assert (

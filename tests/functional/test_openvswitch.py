@@ -342,6 +342,18 @@ class TestList:
         rig.assert_whole(ONE)
 
 
+@BOTH
+def test_the_wiring_tells_bridge_and_device_of_each_port(rig: Rig, request: pytest.FixtureRequest) -> None:
+    is_veth = "veth" in request.node.name
+    rig.driver.plug(A, [ONE])
+    lab.run("ip", "link", "add", "tap0123abcd-ef", "type", "veth", "peer", "name", "other")
+    wiring = rig.driver.wiring()
+    outer = f"tap{ONE.device[3:]}" if is_veth else ONE.device
+    assert wiring.of_device(ONE.device) == (outer, "br-int", True, is_veth)
+    assert wiring.wires["0123abcd-ef"] == ("tap0123abcd-ef", "", False, True)
+    lab.run("ip", "link", "del", "tap0123abcd-ef")
+
+
 def test_an_answer_from_the_copy_asks_no_server(rig: Rig) -> None:
     rig.driver.plug(A, [ONE])
     rig.switch.signal("ovsdb-server", signal.SIGSTOP)

@@ -10,6 +10,7 @@ from dvr_agent.kernel.fake import FakeKernel
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.filter import Family
 from dvr_agent.state.link import Link, Port
+from dvr_agent.state.wiring import Wire, Wiring
 
 
 class FakeAttach:
@@ -44,6 +45,9 @@ class FakeAttach:
 
     def filtered_families(self) -> Sequence[Family]:
         return ()
+
+    def wiring(self) -> Wiring:
+        return Wiring({one.port_id[:11]: Wire(one.outer, "") for one in self.outer.values()})
 
     def prepare(self, ports: Mapping[str, Sequence[Port]]) -> None:
         self.prepared.append({namespace: [port.device for port in some] for namespace, some in ports.items()})

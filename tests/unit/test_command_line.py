@@ -104,11 +104,12 @@ def test_a_verb_that_needs_root_says_so_before_anything_else(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     parser = dict(VERBS)[verb]
-    given = [
-        "11111111-1111-4111-8111-111111111111" if action.nargs is None else "x"
-        for action in parser._actions
-        if not action.option_strings and action.nargs in (None, "+")
-    ]
+    given = []
+    for action in parser._actions:
+        if action.option_strings and action.required:
+            given += [action.option_strings[0], "192.0.2.1"]
+        elif not action.option_strings and action.nargs in (None, "+"):
+            given.append("11111111-1111-4111-8111-111111111111")
     code = ctl.main(["--config-file", "/nowhere/dvr-agent.conf", *verb.split(), *given])
     assert code == exit_codes.NEEDS_ROOT == 77
     first = verb.split()[0]
@@ -216,7 +217,7 @@ def test_arguments_that_name_files_routers_and_namespaces_are_completed() -> Non
         ("", "DIR"): Kind.DIRECTORY,
         ("plan", "FILE"): Kind.FILE,
         ("show router", "ROUTER"): Kind.ROUTER,
-        ("show rules", "NAMESPACE"): Kind.NAMESPACE,
+        ("show rules", "NAMESPACE|ROUTER"): Kind.NAMESPACE,
         ("sync", "ROUTER"): Kind.ROUTER,
         ("cleanup", "ID"): Kind.ROUTER,
     }

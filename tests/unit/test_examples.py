@@ -13,7 +13,7 @@ from dvr_agent.desired.host_view import make_view
 from dvr_agent.desired.rivals import find_rivals
 from dvr_agent.extensions import Extension
 from dvr_agent.model.parse import parse_document
-from dvr_agent.reconcile.translations import rules_of
+from dvr_agent.state.translations import rules_of
 
 EXAMPLES = Path(__file__).parent.parent.parent / "etc" / "examples"
 

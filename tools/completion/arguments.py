@@ -26,10 +26,9 @@ METAVARS = {
 
 
 def kind(action: argparse.Action) -> Kind | None:
-    """Return what completes an argument; None: nothing, or its choices."""
+    """Return what completes an argument, of ``NAMESPACE|ROUTER`` the first; None: nothing, or its choices."""
     metavar = action.metavar if isinstance(action.metavar, str) else ""
-    names = (name for name in METAVARS if name in metavar.split("|"))
-    return next((METAVARS[name] for name in names), None)
+    return next((METAVARS[name] for name in metavar.split("|") if name in METAVARS), None)
 
 
 def parsers(

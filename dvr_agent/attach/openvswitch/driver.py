@@ -23,6 +23,7 @@ from dvr_agent.attach.openvswitch.rows import (
     KEY,
     KIND,
     KINDS,
+    PREFIX_LENGTH,
     PortRow,
     all_ids,
     fault,
@@ -30,12 +31,14 @@ from dvr_agent.attach.openvswitch.rows import (
     outer_name,
 )
 from dvr_agent.attach.outer_ends import check_ports, read_devices
+from dvr_agent.attach.uplinks import bridge_wiring
 from dvr_agent.errors import AttachError, NamespaceGoneError
 from dvr_agent.kernel.api import NamespaceManager, WriteCounters
-from dvr_agent.kernel.netlink.link import dump_links, index_and_name
+from dvr_agent.kernel.netlink.link import decode_link, dump_links, index_and_name
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.state.filter import Family
 from dvr_agent.state.link import Port
+from dvr_agent.state.wiring import Wire, Wiring
 
 LOG = logging.getLogger(__name__)
 
@@ -97,6 +100,19 @@ class OpenVSwitchDriver:
     def filtered_families(self) -> Sequence[Family]:
         """Return nothing: what Open vSwitch forwards does not pass by the host's packet filter."""
         return ()
+
+    def wiring(self) -> Wiring:
+        """Return the ports on the integration bridge, and the devices of instances.
+
+        The uplinks of Open vSwitch's bridges belong to the L2 agent and are not known.
+        """
+        with attach_errors(), host_socket(self._counters) as host:
+            found = bridge_wiring([decode_link(data) for data in host.dump(dump_links())])
+        wires = {
+            row.name[PREFIX_LENGTH:]: Wire(row.name, row.bridge, row.works, row.type != INTERNAL and row.here)
+            for row in self._database.router_ports()
+        }
+        return Wiring({**found.wires, **wires})
 
     def prepare(self, ports: Mapping[str, Sequence[Port]]) -> None:
         """Add all missing rows in one transaction, so that ovs-vswitchd makes the devices while namespaces are built.

@@ -31,6 +31,8 @@ SCHEMAS: Mapping[str, tuple[str, Schema]] = {
     "router": ("state of one router: the answer to GET /routers/<id> on the admin socket", daemon.ROUTER),
     "sync": ("routers that were tried at once", daemon.SYNC),
     "history": ("each line: a change that the daemon made", eyes.HISTORY),
+    "capture": ("commands that capture packets, and what they captured", eyes.CAPTURE),
+    "show topology": ("namespaces, networks and devices of this host as a graph", eyes.TOPOLOGY),
     "trace": ("the way of a packet", eyes.TRACE),
     "fetch": ("documents that were fetched from neutron-server", documents.FETCH),
     "wants-metadata": ("whether dvr-metadata-proxy is needed", documents.WANTS_METADATA),

@@ -1,9 +1,10 @@
-"""Schemas of the verbs that explain: history, trace."""
+"""Schemas of the verbs that explain: history, trace, capture, topology."""
 
 from __future__ import annotations
 
 from dvr_agent.cli.schemas.parts import (
     COUNT,
+    FLAG,
     NUMBER,
     TEXT,
     UUID,
@@ -66,3 +67,63 @@ TRACE = obj(
         "divergence": described(or_null(TEXT), "null without --live, empty if nothing contradicts"),
     }
 )
+CAPTURE = obj(
+    {
+        "places": list_of(
+            obj(
+                {"namespace": TEXT, "device": TEXT, "title": TEXT, "filter": TEXT, "command": list_of(TEXT)},
+                {"packets": COUNT, "dropped": COUNT, "error": TEXT},
+            )
+        )
+    },
+    {"subject": TEXT, "file": described(TEXT, "with --run")},
+)
+GRAPH = obj(
+    {
+        "title": TEXT,
+        "nodes": list_of(
+            obj(
+                {
+                    "id": TEXT,
+                    "kind": one_of("namespace", "network", "outside"),
+                    "name": TEXT,
+                    "title": TEXT,
+                    "router_id": TEXT,
+                    "network_id": TEXT,
+                    "bridge": TEXT,
+                    "uplinks": list_of(TEXT),
+                    "external": FLAG,
+                    "devices": list_of(
+                        obj(
+                            {
+                                "name": TEXT,
+                                "mac": TEXT,
+                                "mtu": COUNT,
+                                "state": one_of("up", "down", "missing"),
+                                "addresses": list_of(TEXT),
+                                "outer": TEXT,
+                            }
+                        )
+                    ),
+                    "translations": list_of(obj({"floating_ip": TEXT, "fixed_ip": TEXT, "ports": TEXT})),
+                    "routes": list_of(TEXT),
+                }
+            )
+        ),
+        "edges": list_of(
+            obj(
+                {
+                    "kind": one_of("veth", "port", "gateway"),
+                    "source": TEXT,
+                    "target": TEXT,
+                    "source_device": TEXT,
+                    "target_device": TEXT,
+                }
+            )
+        ),
+        "floating_ips": list_of(
+            obj({"router_id": TEXT, "floating_ip": TEXT, "fixed_ip": TEXT, "translated_in": list_of(TEXT)})
+        ),
+    }
+)
+TOPOLOGY = obj({"topology": GRAPH})

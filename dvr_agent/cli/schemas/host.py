@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dvr_agent.cli.schemas.parts import COUNT, FLAG, TEXT, UUID, described, list_of, map_of, obj, or_null
+from dvr_agent.cli.schemas.eyes import GRAPH
+from dvr_agent.cli.schemas.parts import COUNT, FLAG, TEXT, UUID, Schema, described, list_of, map_of, obj, or_null
+from dvr_agent.cli.schemas.plans import NAMESPACE
 
 _PORT_KEYS = {
     "device": TEXT,
@@ -43,6 +45,7 @@ ROUTER = obj(
         "namespaces": list_of(
             obj({"name": TEXT, "objects": list_of(TEXT), "rules": described(map_of(COUNT), "table: number of rules")})
         ),
+        "topology": GRAPH,
     }
 )
 NAMESPACES = obj(
@@ -62,9 +65,14 @@ FLOATING_IPS = obj(
                     "router": UUID,
                     "belongs": _BELONGS,
                     "in_kernel": described(list_of(TEXT), "namespaces that translate it"),
+                    "state": described(TEXT, "complete, incomplete, standby, elsewhere, stale, not built, left out, …"),
+                    "complete": described(or_null(FLAG), "null: this host need not have it, or it is not known"),
+                    "namespaces": described(list_of(NAMESPACE), "what plan would change of it"),
+                    "omitted": list_of(TEXT),
                 }
             )
         )
     }
 )
-RULES = obj({"namespace": TEXT, "rules": described(list_of(TEXT), "in the syntax of iptables-save")})
+_RULES = obj({"namespace": TEXT, "rules": described(list_of(TEXT), "in the syntax of iptables-save")})
+RULES: Schema = {"anyOf": [_RULES, obj({"router": UUID, "namespaces": list_of(_RULES)})]}

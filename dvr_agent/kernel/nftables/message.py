@@ -42,7 +42,9 @@ NLM_F_NONREC = 0x100
 """Refuse to delete an object that contains others (include/uapi/linux/netlink.h; not in pyroute2)."""
 
 FAMILIES = (int(socket.AF_INET), int(socket.AF_INET6))
-"""The families that iptables-nft and ip6tables-nft use: ``ip`` and ``ip6``."""
+"""The families that iptables-nft and ip6tables-nft use."""
+_NAMES = dict(zip(FAMILIES, ("ip", "ip6"), strict=True))
+"""Their names in nft(8)."""
 MISSING = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.ENOENT})
 """Answers of a kernel without nf_tables: nfnetlink has no such subsystem, or the kernel has no nfnetlink."""
 
@@ -110,7 +112,7 @@ def dump(kind: int, what: str, family: int = AF_UNSPEC, attributes: bytes = b"")
 
 def dump_rules(family: int, table: str) -> Request:
     """Ask for the rules of one table."""
-    what = f"rules of nft table {table}"
+    what = f"rules of {_table(family, table)}"
     return dump(SUBSYSTEM | NFT_MSG_GETRULE, what, family, _RULE.packer("NFTA_RULE_TABLE")(table))
 
 
@@ -124,19 +126,24 @@ def delete_rule(family: int, table: str, chain: str, handle: int | None = None) 
     body = _head(family) + _RULE.packer("NFTA_RULE_TABLE")(table) + _RULE.packer("NFTA_RULE_CHAIN")(chain)
     if handle is not None:
         body += _RULE.packer("NFTA_RULE_HANDLE")(handle)
-    return Request(SUBSYSTEM | NFT_MSG_DELRULE, 0, body, f"nft table {table}: rules of chain {chain}")
+    return Request(SUBSYSTEM | NFT_MSG_DELRULE, 0, body, f"{_table(family, table)}: rules of chain {chain}")
 
 
 def delete_chain(family: int, table: str, chain: str) -> Request:
     """Delete a chain that no rule leads to."""
     body = _head(family) + _CHAIN.packer("NFTA_CHAIN_TABLE")(table) + _CHAIN.packer("NFTA_CHAIN_NAME")(chain)
-    return Request(SUBSYSTEM | NFT_MSG_DELCHAIN, 0, body, f"nft table {table}: chain {chain}")
+    return Request(SUBSYSTEM | NFT_MSG_DELCHAIN, 0, body, f"{_table(family, table)}: chain {chain}")
 
 
 def delete_table(family: int, table: str) -> Request:
     """Delete an empty table."""
     body = _head(family) + _TABLE.packer("NFTA_TABLE_NAME")(table)
-    return Request(SUBSYSTEM | NFT_MSG_DELTABLE, NLM_F_NONREC, body, f"nft table {table}")
+    return Request(SUBSYSTEM | NFT_MSG_DELTABLE, NLM_F_NONREC, body, _table(family, table))
+
+
+def _table(family: int, table: str) -> str:
+    """Return a table as errors name it, e.g. ``nft table ip nat``."""
+    return f"nft table {_NAMES.get(family, f'(family {family})')} {table}"
 
 
 def begin_transaction(generation: int | None) -> Request:

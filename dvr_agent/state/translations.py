@@ -1,6 +1,6 @@
 """Reads translations from packet filter rules: which floating IP, or which of its ports, stands for which fixed IP.
 
-Used for post-commit work, for the inventory, at a handover, and by ``dvrctl show``.
+Used for post-commit work, for the inventory, at a handover, and by ``dvrctl show`` and the topology.
 """
 
 from __future__ import annotations
