@@ -1,0 +1,142 @@
+"""Packet filter and NAT rules of other programs: in our namespaces, and on the host where it sees bridged packets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
+
+from dvr_agent.attach.outer_ends import tap_name
+from dvr_agent.cli.why import causes
+from dvr_agent.cli.why.facts import Facts, FilterFacts, NamespaceFacts
+from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
+
+LOCAL_HOOKS = frozenset({"INPUT", "OUTPUT"})
+"""Hooks that forwarded packets do not pass."""
+DROPPING = frozenset({"DROP", "REJECT"})
+TRANSLATING = frozenset({"DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP"})
+_L2_AGENT = "neutron-"
+"""Beginning of the chains of Neutron's L2 agents, which are security groups."""
+
+
+def filters(facts: Facts) -> Iterator[Step]:
+    """Judge foreign rules in the namespaces on the way, and what the planner found to stop their traffic."""
+    for text in facts.plan.hindrances:
+        yield from _hindrance(facts, text)
+    for namespace in facts.way.namespaces:
+        there = facts.namespaces.get(namespace)
+        if there is None or not there.exists:
+            continue
+        for what, why in sorted(there.unread.items()):
+            if what in ("iptables", "nft"):
+                yield unknown("filter", f"in {namespace}: {what}: {why}")
+        found = [step for one in there.filters for step in _judged(facts, there, one)]
+        yield from found
+        if not found:
+            yield ok("filter", f"no rule of others drops or translates in {namespace}")
+
+
+def _hindrance(facts: Facts, text: str) -> Iterator[Step]:
+    namespace = text.removeprefix("namespace ").partition(":")[0]
+    if text.startswith("bridge "):
+        bridge = text.split()[1]
+        yield wrong("bridge", text, bridge, causes.BRIDGE_DOWN, bridge=bridge)
+    elif namespace not in facts.way.namespaces:
+        yield unknown("filter", text)
+    elif "rp_filter" in text:
+        yield wrong("sysctl", text, text.partition(": ")[2], causes.RP_FILTER, namespace=namespace)
+    else:
+        yield wrong("filter", text, text.partition(": ")[2], causes.FILTER_POLICY, namespace=namespace)
+
+
+def _judged(facts: Facts, there: NamespaceFacts, rule: FilterFacts) -> Iterator[Step]:
+    if rule.hook in LOCAL_HOOKS or not selects(facts, there.name, rule):
+        return
+    is_nat = rule.verdict in TRANSLATING
+    cause = causes.FOREIGN_NAT if is_nat else causes.FILTER_DROP
+    step, name = "nat" if is_nat else "filter", there.name or "the host"
+    counted = "" if not rule.packets else f", {rule.packets} packets so far"
+    if rule.is_conditional and not rule.packets:
+        text = f"in {name}, {rule.place}: it takes some packets, none so far or not counted"
+        yield unknown(step, text, rule.text, cause, namespace=name)
+    else:
+        yield wrong(step, f"in {name}, {rule.place}{counted}", rule.text, cause, namespace=name)
+
+
+def selects(facts: Facts, namespace: str, rule: FilterFacts) -> bool:
+    """Return True if a rule may select packets of the subject, by its addresses and devices."""
+    devices = facts.way.devices(namespace)
+    for key in ("iif", "oif"):
+        if not _device_fits(rule.selects.get(key, ""), devices):
+            return False
+    if facts.way.is_whole or not facts.way.addresses:
+        return True
+    asked = [value for key in ("src", "dst") if (value := rule.selects.get(key, ""))]
+    # One side is the subject, the other any address outside: one that is given and fits is enough.
+    return not asked or any(_address_fits(value, facts) for value in asked)
+
+
+def _device_fits(asked: str, devices: frozenset[str]) -> bool:
+    if not asked:
+        return True
+    name = asked.lstrip("!")
+    stem = name.rstrip("+*")
+    fits = any(one == name or (stem != name and one.startswith(stem)) for one in devices)
+    return fits != asked.startswith("!") or (asked.startswith("!") and len(devices) > 1)
+
+
+def _address_fits(asked: str, facts: Facts) -> bool:
+    try:
+        network = ip_network(asked.lstrip("!"), strict=False)
+    except ValueError:
+        return True  # a set, or a range: it may
+    inside = [ip_address(one) in network for one in facts.way.addresses]
+    others = not any(ip_address(one) in network for one in facts.way.others)
+    if asked.startswith("!"):
+        return not all(inside)
+    return any(inside) or (others and not network.is_private)
+
+
+def host_filter(facts: Facts) -> Iterator[Step]:
+    """Judge the host's own packet filter, and that of its bridges."""
+    host = facts.host.here
+    for text in facts.plan.host_hindrances:
+        if "packet filter sees" in text:
+            yield wrong("host filter", text, text.rpartition(": ")[0], causes.HOST_FILTER)
+        elif text.startswith("namespace "):
+            yield from _hindrance(facts, text)
+    for what, why in sorted(host.unread.items()):
+        if what in ("iptables", "nft"):
+            yield unknown("host filter", f"{what}: {why}")
+    for rule in host.filters:
+        yield from _judged_on_host(facts, rule)
+    if not facts.host.filtered:
+        yield ok("host filter", "iptables does not see bridged packets (net.bridge.bridge-nf-call-iptables is not 1)")
+
+
+def _judged_on_host(facts: Facts, rule: FilterFacts) -> Iterator[Step]:
+    is_bridge = " bridge " in f" {rule.place} "
+    if rule.hook in LOCAL_HOOKS or rule.verdict not in DROPPING or not (is_bridge or facts.host.filtered):
+        return
+    if _L2_AGENT in rule.place:
+        if rule.packets and "sg-fallback" in rule.place:
+            text = f"security groups have dropped {rule.packets} packets on this host, in {rule.place}"
+            yield unknown("host filter", text, rule.text)
+        return
+    if not _on_host_way(facts, rule):
+        return
+    if rule.is_conditional and not rule.packets:
+        yield unknown("host filter", f"{rule.place}: it takes some packets, none so far", rule.text, causes.HOST_FILTER)
+        return
+    text = f"{rule.place}: {rule.text}"
+    yield wrong("host filter", text, rule.text, causes.HOST_FILTER)
+
+
+def _on_host_way(facts: Facts, rule: FilterFacts) -> bool:
+    """True if a rule of the host may select packets of the subject in a bridge."""
+    asked = [value for key in ("src", "dst") if (value := rule.selects.get(key, ""))]
+    if asked and not facts.way.is_whole and not any(_address_fits(value, facts) for value in asked):
+        return False
+    taps = {tap_name(leg.port.id) for leg in facts.way.legs}
+    port = facts.subject.port
+    devices = frozenset(taps | ({tap_name(port.id)} if port is not None else set()) | set(facts.host.fdb))
+    return all(_device_fits(rule.selects.get(key, ""), devices) for key in ("iif", "oif"))

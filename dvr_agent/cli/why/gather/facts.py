@@ -1,0 +1,98 @@
+"""Reads all facts about a subject, each thing once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from oslo_config import cfg
+
+from dvr_agent.cli.host_inventory import Host
+from dvr_agent.cli.why.checks.neighbours import gateway_address
+from dvr_agent.cli.why.facts import DaemonFacts, Facts, Kind, ProbeFacts, Subject
+from dvr_agent.cli.why.gather.daemon import read_daemon
+from dvr_agent.cli.why.gather.host import read_host
+from dvr_agent.cli.why.gather.namespace import read_namespace
+from dvr_agent.cli.why.gather.plan import read_plan
+from dvr_agent.cli.why.gather.probe import ask_arp
+from dvr_agent.cli.why.gather.unknown import documents_directory, find_pair, refused_router, search
+from dvr_agent.cli.why.subject import SubjectError, find_subject
+from dvr_agent.cli.why.way import NO_WAY, Way, central_way, fixed_way, local_way, own_way, whole_way
+from dvr_agent.config import make_settings
+from dvr_agent.desired.host_view import HostView
+from dvr_agent.reconcile.factory import open_planner
+
+
+def read_facts(conf: cfg.ConfigOpts, text: str, router: str = "", probe: bool = False) -> Facts:
+    """Read everything that the checks judge.
+
+    :param text: what the operator asks about
+    :param router: the router to look at; empty: all
+    :param probe: send packets, too
+    :raises SubjectError: no router, or more than one thing, is meant
+    """
+    host = Host(conf)
+    try:
+        subject = find_subject(text, host.routers, router)
+    except SubjectError:
+        router_id = refused_router(host.documents, text)
+        if not router_id:
+            raise
+        subject = Subject(router_id, Kind.ROUTER)
+        return Facts(subject, host.settings, host.documents.outdated[router_id], daemon=_daemon(conf, router_id))
+    if subject.kind is Kind.NOTHING:
+        subject = find_pair(host, subject)
+    if subject.router is None:
+        found = search(host, subject.address, documents_directory(conf))
+        return Facts(subject, host.settings, found.refused, found.near, found.in_kernel, daemon=_daemon(conf, ""))
+    settings = make_settings(conf)
+    planner = open_planner(settings)
+    planner.load()
+    planner.declare(host.documents.good)
+    plan = read_plan(planner, subject.router, subject.document)
+    way = choose_way(subject, plan.view) if plan.view is not None else NO_WAY
+    refused_text = host.documents.outdated.get(subject.router.id, "")
+    ids = {leg.port.id for leg in way.legs} | ({subject.port.id} if subject.port is not None else set())
+    return Facts(
+        subject,
+        host.settings,
+        refused_text,
+        way=way,
+        plan=plan,
+        probe=_probe(subject, way) if probe else ProbeFacts(),  # first: it makes neighbours known
+        namespaces={name: read_namespace(host.kernel, name, way.addresses) for name in way.namespaces},
+        host=read_host(way, settings.attach, ids),
+        daemon=_daemon(conf, subject.router.id),
+    )
+
+
+def choose_way(subject: Subject, view: HostView) -> Way:
+    """Return the way of the subject's packets on this host."""
+    if subject.kind is Kind.ROUTER:
+        return whole_way(view)
+    if subject.kind is Kind.OWN:
+        return own_way(view, subject.address, subject.device)
+    if subject.kind is Kind.FORWARDED:
+        return central_way(view, subject.address, subject.fixed)
+    if subject.fip is None:
+        return fixed_way(view, subject.fixed)
+    address, fixed = str(subject.fip.address), str(subject.fip.fixed_address)
+    make: Callable[[HostView, str, str], Way] = central_way if view.is_central(subject.fip) else local_way
+    if not view.is_central(subject.fip) and not view.bound_here(subject.fip):
+        return NO_WAY
+    return make(view, address, fixed)
+
+
+def _daemon(conf: cfg.ConfigOpts, router_id: str) -> DaemonFacts:
+    return read_daemon(conf.dvr_agent.admin_socket, router_id)
+
+
+def _probe(subject: Subject, way: Way) -> ProbeFacts:
+    """Ask by ARP for the instance, for the gateway, and for others that have the floating IP."""
+    inside, outside = way.inside[-1] if way.inside else None, way.outside
+    gateway = gateway_address(outside) if outside is not None else ""
+    is_fip = subject.kind in (Kind.FLOATING_IP, Kind.FORWARDED)
+    return ProbeFacts(
+        ask_arp(inside.namespace, inside.device, subject.fixed) if inside is not None and subject.fixed else None,
+        ask_arp(outside.namespace, outside.device, gateway) if outside is not None and gateway else None,
+        ask_arp(outside.namespace, outside.device, subject.address) if outside is not None and is_fip else None,
+    )

@@ -1,0 +1,96 @@
+"""Searches for an address that no good document has: in the kernel, in refused documents, in subnets nearby."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, ip_address
+from pathlib import Path
+
+from oslo_config import cfg
+
+from dvr_agent.cli.host_inventory import Host
+from dvr_agent.cli.inputs import Documents
+from dvr_agent.cli.why.facts import Kind, Subject
+from dvr_agent.cli.why.subject import near
+from dvr_agent.desired import names
+from dvr_agent.desired.allocation import PAIR_POOL
+from dvr_agent.state.ownership import Ownership
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is of such an address.
+
+    :ivar refused: error of a document that has it and cannot be used
+    """
+
+    refused: str
+    near: tuple[str, ...]
+    in_kernel: tuple[str, ...]
+
+
+def search(host: Host, address: str, directory: Path) -> Found:
+    """Search for an address."""
+    places = [*_translations(host, address), *_addresses(host, address)]
+    refused = _refused_document(host.documents, address, directory)
+    return Found(refused, tuple(near(address, host.routers)), tuple(dict.fromkeys(places)))
+
+
+def _translations(host: Host, address: str) -> Iterator[str]:
+    for (_, floating), found in sorted(host.translations().items()):
+        if floating == address:
+            yield from (f"DNAT to {fixed} in {namespace}" for fixed, namespace in found)
+
+
+def _addresses(host: Host, address: str) -> Iterator[str]:
+    ours = Ownership(prefixes=(*names.PORT_PREFIXES, names.ROUTER_TO_FIP, names.FIP_TO_ROUTER))
+    for namespace in host.namespaces:
+        state = host.kernel.interfaces.observe(namespace.name, ours, ())
+        if state is None:
+            continue
+        yield from (f"{one.text} in {namespace.name}" for one in sorted(state.addresses) if one.ip == address)
+        wanted = f"{address}/"
+        yield from (f"{one.text} in {namespace.name}" for one in state.routes if one.dst.startswith(wanted))
+
+
+def documents_directory(conf: cfg.ConfigOpts) -> Path:
+    """Return the directory of the documents, where the source is one."""
+    return Path(conf.directory.path)
+
+
+def _refused_document(documents: Documents, address: str, directory: Path) -> str:
+    """Return the error of a bad document whose text has the address; empty if there is none."""
+    wanted = f'"{address}"'.encode()
+    for error in documents.bad:
+        try:
+            data = (directory / Path(error.document).name).read_bytes()
+        except OSError:
+            continue
+        if wanted in data:
+            return str(error)
+    return ""
+
+
+def refused_router(documents: Documents, text: str) -> str:
+    """Return the id of a router that has no good document, by its id or the beginning of it; empty: there is none."""
+    found = [router_id for router_id in documents.outdated if len(text) >= 2 and router_id.startswith(text.lower())]
+    return found[0] if len(found) == 1 else ""
+
+
+def find_pair(host: Host, subject: Subject) -> Subject:
+    """Return the subject as an address of a router's pair, if it is one; else unchanged."""
+    address = ip_address(subject.address)
+    if not isinstance(address, IPv4Address) or address not in PAIR_POOL:
+        return subject
+    for stems in host.inventory.slices.values():
+        for stem, pair in stems.items():
+            if pair is None or subject.address not in (pair.router_address, pair.fip_address):
+                continue
+            for document, router in host.routers.values():
+                if names.router_stem(router.id) == stem:
+                    is_inside = subject.address == pair.router_address
+                    prefix = names.ROUTER_TO_FIP if is_inside else names.FIP_TO_ROUTER
+                    device = names.device(prefix, router.id)
+                    return replace(subject, kind=Kind.OWN, router=router, document=document, role="pair", device=device)
+    return subject
