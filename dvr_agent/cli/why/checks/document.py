@@ -19,14 +19,15 @@ def nothing(facts: Facts) -> Iterator[Step]:
         return
     for text in facts.near:
         yield unknown("near", text)
+    if facts.refused:
+        name = facts.refused.partition(":")[0]
+        yield wrong("document", facts.refused, "", causes.DOCUMENT_REFUSED, router=f"in {name}", reason=facts.refused)
     if facts.in_kernel:
         places = "; ".join(facts.in_kernel)
-        yield wrong("document", "no document has it", "", causes.KERNEL_ONLY, near=places)
-        return
-    near = f"; near it: {facts.near[0]}" if facts.near else ""
-    if facts.refused:
-        yield wrong("document", facts.refused, "", causes.DOCUMENT_REFUSED, router="(see there)", reason=facts.refused)
-    yield wrong("document", "no document has it", "", causes.NO_DOCUMENT, near=near)
+        yield wrong("kernel", "no good document has it", places, causes.KERNEL_ONLY, near=places)
+    if not facts.refused and not facts.in_kernel:
+        near = f"; near it: {facts.near[0]}" if facts.near else ""
+        yield wrong("document", "no document has it", "", causes.NO_DOCUMENT, near=near)
 
 
 def document(facts: Facts) -> Iterator[Step]:
@@ -54,21 +55,21 @@ def document(facts: Facts) -> Iterator[Step]:
 def _omissions(facts: Facts, router: Router) -> Iterator[Step]:
     subject = facts.subject
     texts = facts.plan.omitted or tuple(omission.text for omission in router.omitted)
-    fip = next((one for one in router.omitted_floating_ips if str(one.address) == subject.address), None)
     for text in texts:
-        taken = text.endswith(" has it")
-        mine = _is_about(text, subject.address, subject.fip or fip)
+        mine, taken = _is_about(text, facts), text.endswith(" has it")
         if taken and (mine or not _is_about_fip(text)):
             yield wrong("claims", text, "", causes.CLAIM_LOST, router=subject.title, reason=text)
-        elif mine or (fip is not None and str(fip.id) in text):
+        elif mine:
             yield wrong("document", text, "", causes.LEFT_OUT, router=subject.title, reason=text)
         else:
             yield unknown("document", f"left out of the router: {text}")
 
 
-def _is_about(text: str, address: str, fip: FloatingIp | None) -> bool:
-    words = [word for word in (f'"{address}"' if address else "", fip.id if fip else "") if word]
-    return any(word in text for word in words)
+def _is_about(text: str, facts: Facts) -> bool:
+    """True if what is left out is the subject; of a router everything is."""
+    subject = facts.subject
+    words = [subject.address, subject.fixed if subject.fip is not None else ""]
+    return subject.kind is Kind.ROUTER or any(f'"{word}"' in text for word in words if word)
 
 
 def _is_about_fip(text: str) -> bool:
@@ -173,13 +174,7 @@ def instance_port(facts: Facts) -> Iterator[Step]:
         yield unknown("port", text, "", causes.PORT_DOWN_IN_DOCUMENT, port=port.id)
     else:
         yield ok("port", f"port {port.id}, {subject.fixed}, {port.mac}")
-    same = {
-        one.id: f"{one.id} ({one.mac})"
-        for _, ports in router.ports_by_subnet
-        for one in ports
-        if any(str(address) == subject.fixed for _, address in one.addresses)
-    }
-    if len(same) > 1:
-        listed = ", ".join(same.values())
-        text = f"{len(same)} ports have {subject.fixed}"
-        yield wrong("port", text, listed, causes.ADDRESS_TWICE, address=subject.fixed, ports=listed)
+    for omission in router.skipped:
+        if f'"{subject.fixed}"' in omission.value and "one port only" in omission.expected:
+            ports = f"port {port.id if port is not None else '?'}, and {omission.value}"
+            yield wrong("port", omission.text, "", causes.ADDRESS_TWICE, address=subject.fixed, ports=ports)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from dvr_agent.cli.render import table_lines
 from dvr_agent.cli.why import causes
 from dvr_agent.cli.why.causes import Cause
-from dvr_agent.cli.why.facts import Facts
+from dvr_agent.cli.why.facts import Facts, Kind
 from dvr_agent.cli.why.remedy import repair_text
 from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
 from dvr_agent.desired import names
@@ -59,7 +59,7 @@ def objects(facts: Facts) -> Iterator[Step]:
                 )  # fmt: skip
     yield from _present(facts, {step.object for step in wrong_steps})
     yield from wrong_steps
-    if others:
+    if others and facts.way.namespaces:
         text = f"{others} other object{'' if others == 1 else 's'} differ{'s' if others == 1 else ''} (dvrctl plan)"
         yield wrong("rest", text, "", causes.REST_DIFFERS, router=facts.subject.title, repair=repair)
 
@@ -123,23 +123,29 @@ def _of_namespace(facts: Facts, changes: Changes) -> Iterator[_Found | None]:
         )
         return
     for change in changes.items:
-        is_mine = facts.way.is_whole or (on_way and _concerns(facts, name, change))
+        is_mine = facts.way.is_whole or (_concerns(facts, name, change) if on_way else _names_it(facts, change.text))
         yield _of_change(change) if is_mine else None
     for table in changes.tables:
         for line in table_lines(table):
-            is_mine = facts.way.is_whole or (on_way and not _is_of_others(facts, line.text))
+            is_others = _is_of_others(facts, line.text) if on_way else not _names_it(facts, line.text)
+            is_mine = facts.way.is_whole or not is_others
             yield _of_rule(line.sign, line.text) if is_mine else None
 
 
 def _concerns(facts: Facts, namespace: str, change: Change) -> bool:
     """True if a difference may concern the subject's packets: it is of no other address and no other device."""
-    if _is_of_others(facts, change.text):
+    if _is_of_others(facts, change.item.text):  # a route that leads to another instance concerns the subject
         return False
     item = change.item
     if isinstance(item, Neighbour):
         return item.dst in facts.way.addresses or item.device in facts.way.pair.values()
     devices = {device for device in KIND_OF[type(item)].devices(item) if device}
     return not devices or bool(devices & facts.way.devices(namespace))
+
+
+def _names_it(facts: Facts, text: str) -> bool:
+    """True for a difference that names the subject, in a namespace that its packets do not pass here."""
+    return facts.subject.kind is Kind.FLOATING_IP and facts.subject.address in _IPV4.findall(text)
 
 
 def _is_of_others(facts: Facts, text: str) -> bool:

@@ -43,7 +43,14 @@ def read_facts(conf: cfg.ConfigOpts, text: str, router: str = "", probe: bool = 
         subject = find_pair(host, subject)
     if subject.router is None:
         found = search(host, subject.address, documents_directory(conf))
-        return Facts(subject, host.settings, found.refused, found.near, found.in_kernel, daemon=_daemon(conf, ""))
+        return Facts(
+            subject,
+            host.settings,
+            found.refused,
+            found.near,
+            found.in_kernel,
+            daemon=_daemon(conf, ""),
+        )
     settings = make_settings(conf)
     planner = open_planner(settings)
     planner.load()

@@ -33,8 +33,9 @@ class Found:
 def search(host: Host, address: str, directory: Path) -> Found:
     """Search for an address."""
     places = [*_translations(host, address), *_addresses(host, address)]
-    refused = _refused_document(host.documents, address, directory)
-    return Found(refused, tuple(near(address, host.routers)), tuple(dict.fromkeys(places)))
+    refused = [str(error) for error in host.documents.bad if _names(directory / Path(error.document).name, address)]
+    near_it, in_kernel = tuple(near(address, host.routers)), tuple(dict.fromkeys(places))
+    return Found(refused[0] if refused else "", near_it, in_kernel)
 
 
 def _translations(host: Host, address: str) -> Iterator[str]:
@@ -59,17 +60,12 @@ def documents_directory(conf: cfg.ConfigOpts) -> Path:
     return Path(conf.directory.path)
 
 
-def _refused_document(documents: Documents, address: str, directory: Path) -> str:
-    """Return the error of a bad document whose text has the address; empty if there is none."""
-    wanted = f'"{address}"'.encode()
-    for error in documents.bad:
-        try:
-            data = (directory / Path(error.document).name).read_bytes()
-        except OSError:
-            continue
-        if wanted in data:
-            return str(error)
-    return ""
+def _names(file: Path, address: str) -> bool:
+    """True if the text of a document has the address."""
+    try:
+        return f'"{address}"'.encode() in file.read_bytes()
+    except OSError:
+        return False
 
 
 def refused_router(documents: Documents, text: str) -> str:
