@@ -56,6 +56,12 @@ DOCUMENT_REFUSED = _cause(
     "The newest document of router {router} is refused: {reason}.",
     "Correct the document (`dvrctl check FILE` shows path and value); until then the router stays as it was.",
 )
+HELD_BACK = _cause(
+    "held-back",
+    Symptom.NOTHING,
+    "Router {router} has no document any more, and the guard of the stale sweep holds its removal back.",
+    "Check the source of the documents; `dvrctl cleanup` confirms the removal.",
+)
 NO_DOCUMENT = _cause(
     "no-document",
     Symptom.NOTHING,
@@ -150,12 +156,6 @@ NO_SUBNET_GATEWAY = _cause(
 
 # --- the daemon ---
 
-HELD_BACK = _cause(
-    "held-back",
-    Symptom.NOTHING,
-    "Router {router} has no document any more, and the guard of the stale sweep holds its removal back.",
-    "Check the source of the documents; `dvrctl cleanup` confirms the removal.",
-)
 FIGHT = _cause(
     "fight",
     Symptom.SOME,
@@ -168,13 +168,6 @@ TABLE_LOCK = _cause(
     "Jobs wait for the lock of iptables programs: {reason}.",
     "End the process that holds /run/xtables.lock.",
 )
-REFUSED = _cause(
-    "refused",
-    Symptom.NEW,
-    "dvr-agent could not build all of router {router}: {reason}.",
-    "See the reason; it is tried again by itself, {retry}.",
-)
-
 # --- others stop the traffic ---
 
 RULE_BEFORE = _cause(
@@ -281,6 +274,13 @@ VLAN_MISMATCH = _cause(
     Symptom.INSTANCE,
     "Port {device} has VLAN tag {tag}, but the instance's port {other} has {other_tag}: they are in two networks.",
     "Restart neutron-openvswitch-agent, which sets the tags; look for a program that changes them.",
+)
+
+REFUSED = _cause(
+    "refused",
+    Symptom.NEW,
+    "dvr-agent could not build all of router {router}: {reason}.",
+    "See the reason; it is tried again by itself, {retry}.",
 )
 
 # --- objects of ours that are missing or wrong ---

@@ -56,7 +56,7 @@ class Subject:
     @property
     def title(self) -> str:
         """The router's name or id."""
-        return "" if self.router is None else self.router.name or self.router.id
+        return self.text if self.router is None else self.router.name or self.router.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ class PlanFacts:
     :ivar view: the router as this host builds it, None without a plan
     :ivar desired: namespace → desired states of its slices
     :ivar changes: of the router's namespaces
-    :ivar ports: device → fault of its outer side
+    :ivar ports: device → fault of its outer side, or why it cannot be plugged
     :ivar omitted: what is left out of the router, and why
     :ivar host_hindrances: what stops the traffic of many routers
     """

@@ -10,6 +10,8 @@ from dvr_agent.desired import names
 from dvr_agent.errors import DvrError
 from dvr_agent.model.router import Router, RouterPort, SubnetPort
 
+SHORTEST = 2
+"""Characters of a router id's beginning, at least: fewer may be a name that was mistyped."""
 Routers = Mapping[str, tuple[str, Router]]
 """Router id → (name of its document, router)."""
 
@@ -56,7 +58,7 @@ def find_router(text: str, routers: Routers) -> str:
     if wanted in routers:
         return wanted
     named = [one for one, (_, router) in routers.items() if router.name == text]
-    found = named or [one for one in routers if len(wanted) >= 2 and one.startswith(wanted)]
+    found = named or [one for one in routers if len(wanted) >= SHORTEST and one.startswith(wanted)]
     if len(found) != 1:
         several = f": {', '.join(sorted(found)[:5])}" if found else " (see dvrctl show routers)"
         raise SubjectError(

@@ -34,9 +34,7 @@ def document(facts: Facts) -> Iterator[Step]:
     """Judge the document that has the subject: refused, and objects that are left out of it."""
     subject, router = facts.subject, facts.subject.router
     if router is None:
-        if facts.refused and subject.kind is not Kind.NOTHING:
-            name = subject.text
-            yield wrong("document", facts.refused, "", causes.DOCUMENT_REFUSED, router=name, reason=facts.refused)
+        yield from _without_document(facts)
         return
     what = "" if subject.kind is Kind.ROUTER else f"{subject.role or subject.kind.value} of "
     title = f"{what}router {subject.title} ({router.id}), document {subject.document}"
@@ -50,6 +48,19 @@ def document(facts: Facts) -> Iterator[Step]:
     yield from _omissions(facts, router)
     if not router.admin_state_up:
         yield wrong("router", "admin_state_up is false", "", causes.ROUTER_DOWN, router=subject.title)
+
+
+def _without_document(facts: Facts) -> Iterator[Step]:
+    """Judge a router of which there is no good document."""
+    if facts.subject.kind is Kind.NOTHING:
+        return
+    title, places = facts.subject.title, ", ".join(facts.in_kernel)
+    if facts.refused:
+        yield wrong("document", facts.refused, "", causes.DOCUMENT_REFUSED, router=title, reason=facts.refused)
+    elif places:
+        yield wrong("document", "no document has it, the kernel does", places, causes.KERNEL_ONLY, near=places)
+    else:
+        yield wrong("document", "no document has it", "", causes.NO_DOCUMENT, near="")
 
 
 def _omissions(facts: Facts, router: Router) -> Iterator[Step]:

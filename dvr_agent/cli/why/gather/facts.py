@@ -14,7 +14,7 @@ from dvr_agent.cli.why.gather.host import read_host
 from dvr_agent.cli.why.gather.namespace import read_namespace
 from dvr_agent.cli.why.gather.plan import read_plan
 from dvr_agent.cli.why.gather.probe import ask_arp
-from dvr_agent.cli.why.gather.unknown import documents_directory, find_pair, refused_router, search
+from dvr_agent.cli.why.gather.unknown import documents_directory, find_pair, known_router, search
 from dvr_agent.cli.why.subject import SubjectError, find_subject
 from dvr_agent.cli.why.way import NO_WAY, Way, central_way, fixed_way, local_way, own_way, whole_way
 from dvr_agent.config import make_settings
@@ -34,11 +34,12 @@ def read_facts(conf: cfg.ConfigOpts, text: str, router: str = "", probe: bool = 
     try:
         subject = find_subject(text, host.routers, router)
     except SubjectError:
-        router_id = refused_router(host.documents, text)
+        router_id = known_router(host, text)
         if not router_id:
             raise
+        refused, places = host.documents.outdated.get(router_id, ""), tuple(host.namespaces_of(router_id))
         subject = Subject(router_id, Kind.ROUTER)
-        return Facts(subject, host.settings, host.documents.outdated[router_id], daemon=_daemon(conf, router_id))
+        return Facts(subject, host.settings, refused, in_kernel=places, daemon=_daemon(conf, router_id))
     if subject.kind is Kind.NOTHING:
         subject = find_pair(host, subject)
     if subject.router is None:

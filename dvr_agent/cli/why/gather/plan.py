@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from dvr_agent.cli.why.facts import PlanFacts
 from dvr_agent.errors import DvrError
@@ -18,16 +19,22 @@ def read_plan(planner: Planner, router: Router, document: str) -> PlanFacts:
         return PlanFacts(error="the router is administratively down")
     try:
         job = planner.plan_router(router, document=document)
+        obstacles = planner.obstacles(job)
     except DvrError as exc:
         return PlanFacts(error=str(exc))
     try:
         host_hindrances = planner.host_hindrances()
     except DvrError as exc:
         host_hindrances = (f"what stops traffic on the host could not be read: {exc}",)
-    return _facts(job, host_hindrances, tuple(planner.services.troubles))
+    faults = {port.device: fault for one in job.jobs for port, fault in one.repair} | obstacles
+    return replace(_facts(job), ports=faults, host_hindrances=host_hindrances, service_troubles=_troubles(planner))
 
 
-def _facts(job: RouterJob, host_hindrances: tuple[str, ...], troubles: tuple[str, ...]) -> PlanFacts:
+def _troubles(planner: Planner) -> tuple[str, ...]:
+    return tuple(planner.services.troubles)
+
+
+def _facts(job: RouterJob) -> PlanFacts:
     plan, draft = job.plan, job.draft
     state = draft.state
     base = draft.shared.state if draft.shared is not None else state.base
@@ -36,14 +43,11 @@ def _facts(job: RouterJob, host_hindrances: tuple[str, ...], troubles: tuple[str
         view=draft.view,
         desired=_by_namespace(states),
         changes=plan.changes,
-        ports={port.device: fault for one in job.jobs for port, fault in one.repair},
         plugged=tuple(link.origin for one in states for link in one.links if isinstance(link.origin, Port)),
         services=tuple((one.service, one.text) for one in plan.services),
-        service_troubles=troubles,
         omitted=plan.omitted,
         warnings=plan.warnings,
         hindrances=plan.hindrances,
-        host_hindrances=host_hindrances,
         is_master=draft.allocated.is_master if draft.place.state is not None else None,
     )
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from oslo_config import cfg
 
 from dvr_agent.cli.host_inventory import Host
-from dvr_agent.cli.inputs import Documents
 from dvr_agent.cli.why.facts import Kind, Subject
-from dvr_agent.cli.why.subject import near
+from dvr_agent.cli.why.subject import SHORTEST, near
 from dvr_agent.desired import names
 from dvr_agent.desired.allocation import PAIR_POOL
 from dvr_agent.state.ownership import Ownership
@@ -68,9 +67,15 @@ def _names(file: Path, address: str) -> bool:
         return False
 
 
-def refused_router(documents: Documents, text: str) -> str:
-    """Return the id of a router that has no good document, by its id or the beginning of it; empty: there is none."""
-    found = [router_id for router_id in documents.outdated if len(text) >= 2 and router_id.startswith(text.lower())]
+def known_router(host: Host, text: str) -> str:
+    """Return the id of a router without a good document: a bad one names it, or the kernel has it.
+
+    :param text: its id or the beginning of it
+    :returns: empty if there is none, or several
+    """
+    wanted = text.lower()
+    known = host.documents.known | host.inventory.routers
+    found = [router_id for router_id in known if len(wanted) >= SHORTEST and router_id.startswith(wanted)]
     return found[0] if len(found) == 1 else ""
 
 
