@@ -46,6 +46,9 @@ class WhyRig:
             f"[directory]\npath = {self.documents}\n[dvr_agent]\nadmin_socket = {base}/admin.sock\n"
             f"[bridge]\nexternal_networks = {PUBLIC.id}:br-ex,{SCOPED.id}:br-scoped\n"
         )
+        self.read_configuration()
+
+    def read_configuration(self) -> None:
         self.conf = load(["--config-file", str(self.config)], prog="dvrctl")
 
     def write(self, router: RouterDocument, **changed: object) -> Path:

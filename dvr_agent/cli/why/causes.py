@@ -59,7 +59,7 @@ DOCUMENT_REFUSED = _cause(
 HELD_BACK = _cause(
     "held-back",
     Symptom.NOTHING,
-    "Router {router} has no document any more, and the guard of the stale sweep holds its removal back.",
+    "Router {router} has no document any more, and the guard of the stale sweep holds its removal back: {reason}.",
     "Check the source of the documents; `dvrctl cleanup` confirms the removal.",
 )
 NO_DOCUMENT = _cause(

@@ -41,7 +41,7 @@ def _record(facts: Facts) -> Step:
     record, title = facts.daemon.router, facts.subject.title
     state, reason = str(record.get("state")), str(record.get("reason") or "")
     if "held back" in reason:
-        return wrong("daemon", reason, "", causes.HELD_BACK, router=title)
+        return wrong("daemon", reason, "", causes.HELD_BACK, router=title, reason=reason)
     if state == "bad document":
         return wrong("daemon", reason, "", causes.DOCUMENT_REFUSED, router=title, reason=reason)
     if state == "pending":

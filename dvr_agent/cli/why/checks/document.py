@@ -57,6 +57,9 @@ def _without_document(facts: Facts) -> Iterator[Step]:
     title, places = facts.subject.title, ", ".join(facts.in_kernel)
     if facts.refused:
         yield wrong("document", facts.refused, "", causes.DOCUMENT_REFUSED, router=title, reason=facts.refused)
+    elif places and facts.daemon.status.get("guard"):
+        guard = str(facts.daemon.status["guard"])
+        yield wrong("document", guard, places, causes.HELD_BACK, router=title, reason=guard)
     elif places:
         yield wrong("document", "no document has it, the kernel does", places, causes.KERNEL_ONLY, near=places)
     else:
