@@ -55,7 +55,7 @@ def _judged(facts: Facts, there: NamespaceFacts, rule: FilterFacts) -> Iterator[
     cause = causes.FOREIGN_NAT if is_nat else causes.FILTER_DROP
     step, name = "nat" if is_nat else "filter", there.name or "the host"
     counted = "" if not rule.packets else f", {rule.packets} packets so far"
-    if rule.is_conditional and not rule.packets:
+    if (rule.is_conditional or not _names_subject(facts, rule)) and not rule.packets:
         text = f"in {name}, {rule.place}: it takes some packets, none so far or not counted"
         yield unknown(step, text, rule.text, cause, namespace=name)
     else:
@@ -73,6 +73,21 @@ def selects(facts: Facts, namespace: str, rule: FilterFacts) -> bool:
     asked = [value for key in ("src", "dst") if (value := rule.selects.get(key, ""))]
     # One side is the subject, the other any address outside: one that is given and fits is enough.
     return not asked or any(_address_fits(value, facts) for value in asked)
+
+
+def _names_subject(facts: Facts, rule: FilterFacts) -> bool:
+    """True if a rule asks for no address, or for one of the subject; else it is about some addresses outside."""
+    asked = [value for key in ("src", "dst") if (value := rule.selects.get(key, ""))]
+    return facts.way.is_whole or not asked or any(_has_mine(value, facts) for value in asked)
+
+
+def _has_mine(asked: str, facts: Facts) -> bool:
+    try:
+        network = ip_network(asked.lstrip("!"), strict=False)
+    except ValueError:
+        return False
+    inside = [ip_address(one) in network for one in facts.way.addresses]
+    return not all(inside) if asked.startswith("!") else any(inside)
 
 
 def _device_fits(asked: str, devices: frozenset[str]) -> bool:
