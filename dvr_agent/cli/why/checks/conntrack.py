@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from ipaddress import ip_address
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from dvr_agent.cli.why import causes
 from dvr_agent.cli.why.facts import ConnectionFacts, Facts, Kind
@@ -27,7 +27,8 @@ def connections(facts: Facts) -> Iterator[Step]:
         yield unknown("conntrack", f"in {place}: {there.unread['conntrack']}")
         return
     address, fixed = str(subject.fip.address), str(subject.fip.fixed_address)
-    old = [one for one in there.connections if _is_old(one, address, fixed)]
+    inside = [ip_network(one) for state in facts.plan.desired.get(place, ()) for one in state.outbound.inside]
+    old = [one for one in there.connections if _is_old(one, address, fixed, inside)]
     for one in old[:3]:
         selector = f"-d {address}" if one.dst == address else f"-s {one.src}"
         yield wrong(
@@ -39,14 +40,18 @@ def connections(facts: Facts) -> Iterator[Step]:
         yield ok("conntrack", f"{number} connection{'' if number == 1 else 's'} of {address} in {place}")
 
 
-def _is_old(one: ConnectionFacts, address: str, fixed: str) -> bool:
-    """True if a connection to the floating IP leads to another instance, or one of the instance leaves as another."""
+def _is_old(one: ConnectionFacts, address: str, fixed: str, inside: Sequence[IPv4Network | IPv6Network]) -> bool:
+    """True if a connection to the floating IP leads to another instance, or one of the instance leaves as another.
+
+    :param inside: networks that an instance reaches untranslated; empty: they are not known
+    """
     if one.dst == address:
         return one.reply_src != fixed
-    if one.src != fixed:
+    if one.src != fixed or not one.dst or ip_address(one.dst).is_link_local:
         return False
-    is_translated = one.reply_dst not in (fixed, address)
-    return is_translated and not ip_address(one.dst).is_link_local
+    if one.reply_dst == fixed:
+        return bool(inside) and not any(ip_address(one.dst) in network for network in inside)
+    return one.reply_dst != address
 
 
 def table_size(facts: Facts) -> Iterator[Step]:

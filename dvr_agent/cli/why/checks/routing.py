@@ -120,8 +120,14 @@ def _judged_route(facts: Facts, there: NamespaceFacts, route: RouteFacts) -> Ite
 
 def _tables(facts: Facts, namespace: str) -> set[int]:
     """Return the tables by which the subject's packets are routed."""
+    return {MAIN_TABLE, *(route.table for route in _desired(facts, namespace))}
+
+
+def _desired(facts: Facts, namespace: str) -> list[Route]:
+    """Return all routes of ours, those that VRRP holds too."""
     states = facts.plan.desired.get(namespace, ())
-    return {MAIN_TABLE, *(route.table for state in states for route in state.routes)}
+    held = [route for state in states if state.virtual_router is not None for route in state.virtual_router.routes]
+    return [*(route for state in states for route in state.routes), *held]
 
 
 def _is_on_way(facts: Facts, route: RouteFacts, table: int) -> bool:
@@ -135,7 +141,7 @@ def _is_on_way(facts: Facts, route: RouteFacts, table: int) -> bool:
 def _is_known(facts: Facts, namespace: str, route: RouteFacts, table: int) -> bool:
     """True if the route, or one with its destination and table, is ours, or is a difference already."""
     key = (_network(route), table)
-    desired = {one.key for state in facts.plan.desired.get(namespace, ()) for one in state.routes}
+    desired = {one.key for one in _desired(facts, namespace)}
     changed = {
         change.item.key
         for changes in facts.plan.changes
@@ -148,10 +154,7 @@ def _is_known(facts: Facts, namespace: str, route: RouteFacts, table: int) -> bo
 def _is_longer(facts: Facts, namespace: str, route: RouteFacts, table: int) -> bool:
     """True if no route of ours in the table is as specific for the subject: that one would be followed."""
     mine = ip_network(_network(route))
-    others = [
-        ip_network(one.dst) for state in facts.plan.desired.get(namespace, ()) for one in state.routes
-        if one.table == table
-    ]  # fmt: skip
+    others = [ip_network(one.dst) for one in _desired(facts, namespace) if one.table == table]
     same = [one for one in others if one.version == mine.version and one.prefixlen >= mine.prefixlen]
     return not any(one.subnet_of(mine) for one in same)  # type: ignore[arg-type]  # of one version
 
