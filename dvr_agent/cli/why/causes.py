@@ -65,7 +65,7 @@ HELD_BACK = _cause(
 NO_DOCUMENT = _cause(
     "no-document",
     Symptom.NOTHING,
-    "No router document of this host has {subject}{near}.",
+    "No router document of this host has {subject} ({near}).",
     "Check in Neutron to which router and host it belongs; `dvrctl show fips` lists what this host has.",
 )
 KERNEL_ONLY = _cause(

@@ -26,7 +26,7 @@ def nothing(facts: Facts) -> Iterator[Step]:
         places = "; ".join(facts.in_kernel)
         yield wrong("kernel", "no good document has it", places, causes.KERNEL_ONLY, near=places)
     if not facts.refused and not facts.in_kernel:
-        near = f"; near it: {facts.near[0]}" if facts.near else ""
+        near = facts.near[0] if facts.near else "and no subnet of a router here contains it"
         yield wrong("document", "no document has it", "", causes.NO_DOCUMENT, near=near)
 
 
@@ -63,7 +63,7 @@ def _without_document(facts: Facts) -> Iterator[Step]:
     elif places:
         yield wrong("document", "no document has it, the kernel does", places, causes.KERNEL_ONLY, near=places)
     else:
-        yield wrong("document", "no document has it", "", causes.NO_DOCUMENT, near="")
+        yield wrong("document", "no document has it", "", causes.NO_DOCUMENT, near="nor is it in the kernel")
 
 
 def _omissions(facts: Facts, router: Router) -> Iterator[Step]:
