@@ -107,12 +107,13 @@ def test_a_thing_that_another_document_has_is_named(rig: WhyRig) -> None:
 
 def test_a_refused_document_is_named_by_router_and_address(rig: WhyRig) -> None:
     path = rig.write(rig.router, distributed="yes")
-    found = [rig.why(subject) for subject in (FIP, rig.router.id)]
+    found = [rig.why(subject) for subject in (FIP, rig.router.id, "one")]
     path.write_text(path.read_text().replace('"yes"', "true"))
     for one in found:
         assert one.is_wrong
+        assert rig.router.id in one.sentence
         assert "$.distributed" in one.sentence or "$.router.distributed" in one.sentence, one.sentence
-    assert [named(one) for one in found] == [("document-refused", True)] * 2
+    assert [named(one) for one in found] == [("document-refused", True)] * 3
 
 
 def test_an_address_that_only_the_kernel_has_is_named(rig: WhyRig) -> None:

@@ -42,7 +42,9 @@ def answer(facts: Facts) -> Answer:
     subject = facts.subject.address or facts.subject.title or facts.subject.text
     step = _explaining(steps)
     if step is None or step.cause is None:
-        return Answer(subject, steps, None, _all_right(facts, subject), _filled(causes.ELSEWHERE.advice, subject, {}))
+        right = _right(facts)
+        sentence = _filled(right.sentence, _titled(facts, subject), {}) + _limits_note(facts)
+        return Answer(subject, steps, None, sentence, _filled(right.advice, subject, {}))
     more = sum(one.verdict is Verdict.WRONG for one in steps if one is not step)
     also = f" ({more} more line{'' if more == 1 else 's'} wrong.)" if more and step.verdict is Verdict.WRONG else ""
     sentence = _filled(step.cause.sentence, subject, dict(step.values)) + also
@@ -66,13 +68,21 @@ def _explaining(steps: Iterable[Step]) -> Step | None:
     return min(found, key=lambda step: (order[step.verdict], _RANK[step.cause.key if step.cause else ""]), default=None)
 
 
-def _all_right(facts: Facts, subject: str) -> str:
-    if facts.subject.kind is Kind.ROUTER:
-        return f"This host's part of router {subject} is right."
-    limits = [step for state in facts.plan.desired.values() for one in state for step in one.limits]
-    limited = any(limit.address in facts.way.addresses for limit in limits)
-    note = " Its bandwidth is limited: what is above is dropped." if limited else ""
-    return _filled(causes.ELSEWHERE.sentence, subject, {}) + note
+def _right(facts: Facts) -> Cause:
+    """Return what to say where nothing is wrong."""
+    if not facts.subject.fixed:
+        return causes.ELSEWHERE_ROUTER
+    return causes.ELSEWHERE_ANSWERED if facts.probe.instance or facts.probe.gateway else causes.ELSEWHERE
+
+
+def _titled(facts: Facts, subject: str) -> str:
+    return f"router {subject}" if facts.subject.kind is Kind.ROUTER else subject
+
+
+def _limits_note(facts: Facts) -> str:
+    limits = [limit for states in facts.plan.desired.values() for state in states for limit in state.limits]
+    is_limited = any(limit.address in facts.way.addresses for limit in limits)
+    return " Its bandwidth is limited: what is above is dropped." if is_limited else ""
 
 
 class _Values(dict[str, str]):

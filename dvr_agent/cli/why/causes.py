@@ -481,3 +481,16 @@ ELSEWHERE = _cause(
     "Look at the instance's own firewall and its security groups, then at the external network; "
     "`dvrctl why --probe {subject}` asks the instance and the gateway.",
 )
+ELSEWHERE_ANSWERED = _cause(
+    "elsewhere-answered",
+    Symptom.INSTANCE,
+    "This host's part of {subject} is right, and who was asked by ARP answers.",
+    "Look at the instance's own firewall, its routes and its security groups, then beyond the gateway of the external "
+    "network.",
+)
+ELSEWHERE_ROUTER = _cause(
+    "elsewhere-router",
+    Symptom.INSTANCE,
+    "This host's part of {subject} is right.",
+    "Ask for the one address that does not work (`dvrctl why ADDRESS`): instance and connections are looked at, too.",
+)

@@ -267,6 +267,7 @@ class Facts:
     """Everything that was read.
 
     :ivar refused: why the newest document of the router cannot be used; empty: it can
+    :ivar refused_of: for an address that no good document has: the router whose refused document has it
     :ivar near: for an address that no document has: what there is near it
     :ivar in_kernel: for such an address: where the kernel has it
     """
@@ -274,6 +275,7 @@ class Facts:
     subject: Subject
     settings: HostSettings
     refused: str = ""
+    refused_of: str = ""
     near: tuple[str, ...] = ()
     in_kernel: tuple[str, ...] = ()
     way: Way = NO_WAY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dvr_agent.cli.status import IN_SYNC
 from dvr_agent.cli.why.facts import Facts
 
 
@@ -10,7 +11,12 @@ def repair_text(facts: Facts) -> str:
     daemon = facts.daemon
     if daemon.unreachable:
         return f"Start dvr-agent, which repairs it ({daemon.unreachable})."
-    return f"dvr-agent repairs it by itself: {daemon_text(facts)}."
+    if facts.daemon.router.get("state") == IN_SYNC:
+        return (
+            "dvr-agent has not noticed it yet, and repairs it at its next check (packet filter tables every "
+            "audit_interval seconds). If it stays, or comes back, another program removes it: see the log."
+        )
+    return f"dvr-agent repairs it by itself; {daemon_text(facts)}."
 
 
 def daemon_text(facts: Facts) -> str:

@@ -20,8 +20,8 @@ def nothing(facts: Facts) -> Iterator[Step]:
     for text in facts.near:
         yield unknown("near", text)
     if facts.refused:
-        name = facts.refused.partition(":")[0]
-        yield wrong("document", facts.refused, "", causes.DOCUMENT_REFUSED, router=f"in {name}", reason=facts.refused)
+        router = facts.refused_of or "(its id cannot be read)"
+        yield wrong("document", facts.refused, "", causes.DOCUMENT_REFUSED, router=router, reason=facts.refused)
     if facts.in_kernel:
         places = "; ".join(facts.in_kernel)
         yield wrong("kernel", "no good document has it", places, causes.KERNEL_ONLY, near=places)

@@ -54,7 +54,7 @@ def _judged(facts: Facts, there: NamespaceFacts, rule: FilterFacts) -> Iterator[
     is_nat = rule.verdict in TRANSLATING
     cause = causes.FOREIGN_NAT if is_nat else causes.FILTER_DROP
     step, name = "nat" if is_nat else "filter", there.name or "the host"
-    counted = "" if not rule.packets else f", {rule.packets} packets so far"
+    counted = "" if not rule.packets else f", {rule.packets} packet{'' if rule.packets == 1 else 's'} so far"
     if (rule.is_conditional or not _names_subject(facts, rule)) and not rule.packets:
         text = f"in {name}, {rule.place}: it takes some packets, none so far or not counted"
         yield unknown(step, text, rule.text, cause, namespace=name)

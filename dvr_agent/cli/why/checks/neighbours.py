@@ -55,7 +55,7 @@ def probes(facts: Facts) -> Iterator[Step]:
 def _answered(who: str, address: str, device: str, macs: tuple[str, ...], cause: causes.Cause) -> Step:
     if not macs:
         text = f"{who} {address} does not answer ARP on {device}"
-        return wrong("probe", text, f"{address} dev {device}", cause, address=address, device=device)
+        return wrong("probe", text, "", cause, address=address, device=device)
     return ok("probe", f"{who} {address} answers ARP on {device}", f"{address} dev {device} lladdr {macs[0]}")
 
 

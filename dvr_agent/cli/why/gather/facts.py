@@ -34,7 +34,7 @@ def read_facts(conf: cfg.ConfigOpts, text: str, router: str = "", probe: bool = 
     try:
         subject = find_subject(text, host.routers, router)
     except SubjectError:
-        router_id = known_router(host, text)
+        router_id = known_router(host, text, documents_directory(conf))
         if not router_id:
             raise
         refused, places = host.documents.outdated.get(router_id, ""), tuple(host.namespaces_of(router_id))
@@ -47,10 +47,11 @@ def read_facts(conf: cfg.ConfigOpts, text: str, router: str = "", probe: bool = 
         return Facts(
             subject,
             host.settings,
-            found.refused,
-            found.near,
-            found.in_kernel,
-            daemon=_daemon(conf, ""),
+            refused=found.refused,
+            refused_of=found.refused_of,
+            near=found.near,
+            in_kernel=found.in_kernel,
+            daemon=_daemon(conf, found.refused_of),
         )
     settings = make_settings(conf)
     planner = open_planner(settings)

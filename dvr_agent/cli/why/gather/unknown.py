@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, ip_address
@@ -22,9 +23,11 @@ class Found:
     """What there is of such an address.
 
     :ivar refused: error of a document that has it and cannot be used
+    :ivar refused_of: id of that document's router, empty if it cannot be read
     """
 
     refused: str
+    refused_of: str
     near: tuple[str, ...]
     in_kernel: tuple[str, ...]
 
@@ -33,8 +36,9 @@ def search(host: Host, address: str, directory: Path) -> Found:
     """Search for an address."""
     places = [*_translations(host, address), *_addresses(host, address)]
     refused = [str(error) for error in host.documents.bad if _names(directory / Path(error.document).name, address)]
+    ids = [router_id for router_id, error in host.documents.outdated.items() if refused and error == refused[0]]
     near_it, in_kernel = tuple(near(address, host.routers)), tuple(dict.fromkeys(places))
-    return Found(refused[0] if refused else "", near_it, in_kernel)
+    return Found(refused[0] if refused else "", ids[0] if ids else "", near_it, in_kernel)
 
 
 def _translations(host: Host, address: str) -> Iterator[str]:
@@ -67,16 +71,28 @@ def _names(file: Path, address: str) -> bool:
         return False
 
 
-def known_router(host: Host, text: str) -> str:
+def known_router(host: Host, text: str, directory: Path) -> str:
     """Return the id of a router without a good document: a bad one names it, or the kernel has it.
 
-    :param text: its id or the beginning of it
+    :param text: its id, the beginning of it, or its name
     :returns: empty if there is none, or several
     """
     wanted = text.lower()
     known = host.documents.known | host.inventory.routers
-    found = [router_id for router_id in known if len(wanted) >= SHORTEST and router_id.startswith(wanted)]
-    return found[0] if len(found) == 1 else ""
+    found = {router_id for router_id in known if len(wanted) >= SHORTEST and router_id.startswith(wanted)}
+    for error in host.documents.bad:
+        found |= _id_by_name(directory / Path(error.document).name, text)
+    return found.pop() if len(found) == 1 else ""
+
+
+def _id_by_name(file: Path, name: str) -> set[str]:
+    """Return the router id in a document whose router has this name; the document itself cannot be used."""
+    try:
+        document = json.loads(file.read_bytes())
+        router = document.get("router", document)
+        return {str(router["id"])} if router.get("name") == name else set()
+    except (OSError, ValueError, AttributeError, KeyError, RecursionError):
+        return set()
 
 
 def find_pair(host: Host, subject: Subject) -> Subject:
