@@ -10,11 +10,15 @@ import pytest
 
 from dvr_agent.cli.why.answer import Answer
 from dvr_agent.cli.why.subject import SubjectError
+from dvr_agent.cli.why.verdicts import Verdict
 from tests.support import lab
-from tests.support.packet_documents import uid
+from tests.support.forwarding_documents import ForwardingRouter
+from tests.support.packet_documents import Network, uid
+from tests.support.packet_world import PUBLIC
 from tests.support.why_rig import BLUE, CENTRAL, FIP, GATEWAY, WhyRig
 
 Json = dict[str, Any]
+GREEN, SIX = Network("green", ("10.2.0.0/24",)), Network("six", ("2001:db8:6::/64",))
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +140,62 @@ def test_the_address_of_a_pair_is_explained(rig: WhyRig) -> None:
     names = rig.names
     (address,) = lab.ip_json("-4", "addr", "show", "dev", names["rfp"], netns=names["Q"])[0]["addr_info"]
     assert rig.why(address["local"]).cause is None
+
+
+def test_a_legacy_router_is_explained_in_its_one_namespace(rig: WhyRig) -> None:
+    address = "203.0.113.50"
+    old = rig.world.cloud.router("old", GREEN).gateway(PUBLIC, "203.0.113.6")
+    old.legacy = True
+    old.floating_ip(address, rig.world.cloud.vm("vm9", GREEN, "10.2.0.5"))
+    path = rig.write(old)
+    rig.world.apply(old)
+    whole = [rig.why(subject) for subject in (address, "old", "10.2.0.5", "203.0.113.6")]
+    lab.in_netns(old.qrouter, "iptables-legacy", "-w", "-t", "nat", "-F", "dvr-PREROUTING")
+    found = rig.why(address)
+    path.unlink()
+    rig.world.remove(old)
+    assert [(one.cause, one.is_wrong) for one in whole] == [(None, False)] * 4, [one.sentence for one in whole]
+    assert named(found) == ("nat-missing", True)
+    assert address in found.sentence
+    assert old.qrouter in found.sentence
+
+
+def test_a_floating_ip_of_port_forwardings_is_explained(rig: WhyRig) -> None:
+    router = ForwardingRouter(rig.world.cloud, "forwarding", [GREEN]).gateway(PUBLIC, "203.0.113.7")
+    assert isinstance(router, ForwardingRouter)
+    vm = rig.world.cloud.vm("vm8", GREEN, "10.2.0.6")
+    router.forward("203.0.113.60", "tcp", "2222", vm, "22")
+    path = rig.write(router)
+    rig.world.apply(router)  # without the extension
+    with rig.configured("[agent]", "extensions = port_forwarding"):
+        found = rig.why("203.0.113.60")
+    path.unlink()
+    rig.world.remove(router)
+    assert named(found) == ("address-missing", True), found.sentence
+    assert any("--dport 2222" in step.object and step.verdict is Verdict.WRONG for step in found.steps)
+    assert router.snat_namespace in found.sentence
+
+
+def test_a_router_without_metadata_listener_is_named(rig: WhyRig) -> None:
+    with rig.configured("[DEFAULT]", "enable_metadata_proxy = true"):
+        found = rig.why("one")
+    causes = {step.cause.key for step in found.steps if step.cause is not None}
+    assert "metadata-dead" in causes, found.steps
+
+
+def test_an_ipv6_address_is_explained(rig: WhyRig) -> None:
+    six = rig.world.cloud.router("six", SIX).gateway(PUBLIC, "203.0.113.8", "2001:db8:f::8")
+    vm = rig.world.cloud.vm("vm6", SIX, "2001:db8:6::5")
+    path = rig.write(six)
+    rig.world.apply(six)
+    whole = rig.why(vm.address)
+    lab.run("ip", "-n", six.qrouter, "-6", "rule", "add", "priority", "9", "from", f"{vm.address}", "prohibit")
+    found = rig.why(vm.address)
+    path.unlink()
+    rig.world.remove(six)
+    assert (whole.cause, whole.is_wrong) == (None, False), whole.sentence
+    assert named(found) == ("rule-before", True)
+    assert "prohibit" in found.sentence
 
 
 @pytest.mark.parametrize("text", ["nothing", "ff", "x" * 300, "10.1.0", "{0}", ""])

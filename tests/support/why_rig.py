@@ -51,6 +51,18 @@ class WhyRig:
     def read_configuration(self) -> None:
         self.conf = load(["--config-file", str(self.config)], prog="dvrctl")
 
+    @contextlib.contextmanager
+    def configured(self, *lines: str) -> Iterator[None]:
+        """Have these lines at the end of the configuration inside the block."""
+        before = self.config.read_text()
+        self.config.write_text(before + "\n".join(lines) + "\n")
+        self.read_configuration()
+        try:
+            yield
+        finally:
+            self.config.write_text(before)
+            self.read_configuration()
+
     def write(self, router: RouterDocument, **changed: object) -> Path:
         """Write a router's document, with values of the router changed."""
         path = self.documents / f"{router.name}.json"
