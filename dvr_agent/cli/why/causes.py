@@ -283,6 +283,27 @@ REFUSED = _cause(
     "See the reason; it is tried again by itself, {retry}.",
 )
 
+# --- fail-over ---
+
+VRRP_TWO_MASTERS = _cause(
+    "vrrp-two-masters",
+    Symptom.SERVICES,
+    "Two hosts are the VRRP master of router {router}: this one, and {other}.",
+    "Check that the hosts reach each other in the HA network (device {device}); one of them hears nothing.",
+)
+VRRP_NO_MASTER = _cause(
+    "vrrp-no-master",
+    Symptom.SERVICES,
+    "No host is the VRRP master of router {router}: nothing is heard on {object}.",
+    "Check that VRRP runs on the hosts of the router, and that they reach each other in the HA network.",
+)
+VRRP_DEAD = _cause(
+    "vrrp-dead",
+    Symptom.SERVICES,
+    "VRRP of router {router} is not as it must be: {text}.",
+    "dvr-agent starts it again; see why it does not ({daemon}).",
+)
+
 # --- objects of ours that are missing or wrong ---
 
 NAMESPACE_MISSING = _cause(
@@ -400,25 +421,13 @@ CONNTRACK_OLD = _cause(
     "Delete them: `ip netns exec {namespace} conntrack -D {selector}`.",
 )
 
-# --- services, fail-over, server ---
+# --- services, server ---
 
 VRRP_BACKUP = _cause(
     "vrrp-backup",
     Symptom.NOTHING,
     "This host is the VRRP backup of router {router}: another host is the master and has the addresses.",
     "Run `dvrctl why {subject}` on the master; `dvrctl status` there shows VRRP master.",
-)
-VRRP_TWO_MASTERS = _cause(
-    "vrrp-two-masters",
-    Symptom.SERVICES,
-    "Two hosts are the VRRP master of router {router}: this one, and {other}.",
-    "Check that the hosts reach each other in the HA network (device {device}); one of them hears nothing.",
-)
-VRRP_DEAD = _cause(
-    "vrrp-dead",
-    Symptom.SERVICES,
-    "VRRP of router {router} is not as it must be: {text}.",
-    "dvr-agent starts it again; see why it does not ({daemon}).",
 )
 METADATA_DEAD = _cause(
     "metadata-dead",

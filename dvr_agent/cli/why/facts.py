@@ -255,11 +255,13 @@ class ProbeFacts:
     :ivar instance: MAC addresses that answered ARP for the fixed address
     :ivar gateway: those that answered for the gateway of the external network
     :ivar others: those that answered for the floating IP, beside this host
+    :ivar masters: addresses of other hosts that advertise themselves as VRRP master of the router
     """
 
     instance: tuple[str, ...] | None = None
     gateway: tuple[str, ...] | None = None
     others: tuple[str, ...] | None = None
+    masters: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,23 @@ def vrrp(facts: Facts) -> Iterator[Step]:
         return
     ha = view.ha_interface
     device = names.device(names.HA, ha.port.id)
+    masters = facts.probe.masters
     if not facts.plan.is_master:
         text = "this host is the backup, the addresses are on the master"
-        yield unknown("vrrp", text, device, causes.VRRP_BACKUP, router=title)
-    elif ha.state == "standby":
-        other = "the one that neutron-server shows as active"
-        text = "this host is the master, but neutron-server has it as standby"
-        yield wrong("vrrp", text, device, causes.VRRP_TWO_MASTERS, router=title, other=other, device=device)
+        shown = f"{device}: advertisements of {', '.join(masters)}" if masters else device
+        yield unknown("vrrp", text, shown, causes.VRRP_BACKUP, router=title)
+        if masters == ():
+            yield wrong("vrrp", "no host advertises itself as master", device, causes.VRRP_NO_MASTER, router=title)
+    elif masters:
+        text, item = (
+            "another host advertises itself as master, too",
+            f"{device}: advertisements of {', '.join(masters)}",
+        )
+        other = ", ".join(masters)
+        yield wrong("vrrp", text, item, causes.VRRP_TWO_MASTERS, router=title, other=other, device=device)
+    elif masters is None and ha.state == "standby":
+        text = "this host is the master; neutron-server's last document has it as standby (ask with --probe)"
+        yield unknown("vrrp", text, device)
     else:
         yield ok("vrrp", "this host is the master", device)
 

@@ -8,12 +8,12 @@ from oslo_config import cfg
 
 from dvr_agent.cli.host_inventory import Host
 from dvr_agent.cli.why.checks.neighbours import gateway_address
-from dvr_agent.cli.why.facts import DaemonFacts, Facts, Kind, ProbeFacts, Subject
+from dvr_agent.cli.why.facts import DaemonFacts, Facts, Kind, PlanFacts, ProbeFacts, Subject
 from dvr_agent.cli.why.gather.daemon import read_daemon
 from dvr_agent.cli.why.gather.host import read_host
 from dvr_agent.cli.why.gather.namespace import read_namespace
 from dvr_agent.cli.why.gather.plan import read_plan
-from dvr_agent.cli.why.gather.probe import ask_arp
+from dvr_agent.cli.why.gather.probe import ask_arp, hear_masters
 from dvr_agent.cli.why.gather.unknown import documents_directory, find_pair, known_router, search
 from dvr_agent.cli.why.subject import SubjectError, find_subject
 from dvr_agent.cli.why.way import NO_WAY, Way, central_way, fixed_way, local_way, own_way, whole_way
@@ -67,7 +67,7 @@ def read_facts(conf: cfg.ConfigOpts, text: str, router: str = "", probe: bool = 
         refused_text,
         way=way,
         plan=plan,
-        probe=_probe(subject, way) if probe else ProbeFacts(),  # first: it makes neighbours known
+        probe=_probe(subject, way, plan) if probe else ProbeFacts(),  # first: it makes neighbours known
         namespaces={name: read_namespace(host.kernel, name, way.addresses) for name in way.namespaces},
         host=read_host(way, settings.attach, ids),
         daemon=_daemon(conf, subject.router.id),
@@ -95,8 +95,8 @@ def _daemon(conf: cfg.ConfigOpts, router_id: str) -> DaemonFacts:
     return read_daemon(conf.dvr_agent.admin_socket, router_id)
 
 
-def _probe(subject: Subject, way: Way) -> ProbeFacts:
-    """Ask by ARP for the instance, for the gateway, and for others that have the floating IP."""
+def _probe(subject: Subject, way: Way, plan: PlanFacts) -> ProbeFacts:
+    """Ask by ARP for the instance, for the gateway, and for others that have the floating IP; listen for VRRP."""
     inside, outside = way.inside[-1] if way.inside else None, way.outside
     gateway = gateway_address(outside) if outside is not None else ""
     is_fip = subject.kind in (Kind.FLOATING_IP, Kind.FORWARDED)
@@ -104,4 +104,13 @@ def _probe(subject: Subject, way: Way) -> ProbeFacts:
         ask_arp(inside.namespace, inside.device, subject.fixed) if inside is not None and subject.fixed else None,
         ask_arp(outside.namespace, outside.device, gateway) if outside is not None and gateway else None,
         ask_arp(outside.namespace, outside.device, subject.address) if outside is not None and is_fip else None,
+        _masters(plan),
     )
+
+
+def _masters(plan: PlanFacts) -> tuple[str, ...] | None:
+    """Listen for other hosts that are the VRRP master of the router, if it is an HA router of this host."""
+    states = [state for one in plan.desired.values() for state in one if state.virtual_router is not None]
+    if not states or states[0].virtual_router is None:
+        return None
+    return hear_masters(states[0].name, states[0].virtual_router)

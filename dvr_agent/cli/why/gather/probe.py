@@ -1,4 +1,4 @@
-"""Asks by ARP who has an address, as ``arping -D`` does (RFC 5227, section 2.1.1); sends three frames at most."""
+"""Asks by ARP who has an address, as ``arping -D`` does (RFC 5227, section 2.1.1), and listens for VRRP masters."""
 
 from __future__ import annotations
 
@@ -14,9 +14,16 @@ from pyroute2.protocols import ETH_P_ARP, ETH_P_IP
 from dvr_agent.errors import DvrError
 from dvr_agent.kernel.announce import ARPOP_REPLY, ARPOP_REQUEST, BROADCAST
 from dvr_agent.kernel.netns import entered
+from dvr_agent.state.virtual_router import VirtualRouterState
 
 TRIES, WAIT = 3, 0.4
 """Number of requests, and seconds to wait for answers to each."""
+ADVERTISEMENTS = 3.5
+"""Advertisement intervals after which a VRRP master would have been heard (RFC 3768, Master_Down_Interval)."""
+VRRP = 112
+"""IP protocol number."""
+_PACKET_OUTGOING = 4
+"""include/uapi/linux/if_packet.h"""
 _FIELDS = struct.Struct("!HHBBH6s4s6s4s")
 
 
@@ -64,3 +71,32 @@ def answer(frame: bytes, target: bytes) -> str:
         return ""
     _, _, _, _, operation, sender, address, _, _ = _FIELDS.unpack_from(frame, 14)
     return sender.hex(":") if operation == ARPOP_REPLY and address == target else ""
+
+
+def hear_masters(namespace: str, router: VirtualRouterState) -> tuple[str, ...] | None:
+    """Return the addresses of other hosts that advertise themselves as master; None if nothing could be heard."""
+    try:
+        with entered(namespace):
+            sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_IP))
+        with sock:
+            sock.bind((router.device, ETH_P_IP))
+            return _advertisers(sock, router)
+    except (OSError, DvrError):
+        return None
+
+
+def _advertisers(sock: socket.socket, router: VirtualRouterState) -> tuple[str, ...]:
+    end = time.monotonic() + ADVERTISEMENTS * router.interval
+    while (left := end - time.monotonic()) > 0 and select.select([sock], [], [], left)[0]:
+        packet, place = sock.recvfrom(2048)
+        if place[2] != _PACKET_OUTGOING and (source := advertiser(packet, router.vr_id)):
+            return (source,)
+    return ()
+
+
+def advertiser(packet: bytes, vr_id: int) -> str:
+    """Return the source of a VRRP advertisement for a virtual router, empty for any other packet."""
+    if len(packet) < 20 or packet[9] != VRRP:
+        return ""
+    body = packet[(packet[0] & 0xF) * 4 :]
+    return str(IPv4Address(packet[12:16])) if len(body) > 1 and body[1] == vr_id else ""
