@@ -111,6 +111,12 @@ FAULTS = {
         ("ip -n {Q} route flush table 16", "ip -n {Q} route add blackhole default table 16"),
         ("ip -n {Q} route del blackhole default table 16",),
     ),
+    "throw": Fault(
+        "foreign-route",
+        "throw default table 16",
+        ("ip -n {Q} route flush table 16", "ip -n {Q} route add throw default table 16"),
+        ("ip -n {Q} route del throw default table 16",),
+    ),
     "blackhole of the fip": Fault(
         "blackhole",
         f"unreachable {FIP}",

@@ -135,6 +135,20 @@ CASES: dict[str, tuple[str | None, str, Facts]] = {
     "degraded": (
         "degraded", "no radvd", with_daemon({}, id="x", state="degraded", reason="no radvd", failures=2, next_retry=4.0)
     ),
+    "refused": (
+        "refused", "no memory",
+        replace(
+            with_daemon({}, id="x", state="degraded", reason="no memory", failures=1, next_retry=2.0),
+            plan=replace(FACTS.plan, changes=(Changes(QROUTER, create=True),)),
+        ),
+    ),
+    "another's part refused": (
+        "degraded", "no memory",
+        replace(
+            with_daemon({}, id="x", state="degraded", reason="no memory", failures=1, next_retry=2.0),
+            plan=replace(FACTS.plan, changes=(Changes("snat-x", create=True),)),
+        ),
+    ),
     "radvd": ("radvd-dead", "radvd is missing", with_plan(services=(("radvd", "+ radvd"),))),
     "metadata": (
         "metadata-dead", "dvr-metadata-proxy", with_plan(service_troubles=("metadata: dvr-metadata-proxy is away",))
@@ -288,9 +302,11 @@ def test_a_rule_selects_the_subject_or_not(asked: dict[str, str], may: bool) -> 
 
 def test_a_rule_about_some_addresses_outside_is_no_explanation_unless_it_has_dropped() -> None:
     (rule,) = parse_iptables("*filter\n[0:0] -A FORWARD -s 198.51.0.0/16 -j DROP\n", "iptables")
-    assert named(answer(with_namespace(filters=(rule,)))) == "filter-drop"
-    assert not answer(with_namespace(filters=(rule,))).is_wrong
-    assert answer(with_namespace(filters=(replace(rule, packets=3),))).is_wrong
+    found = answer(with_namespace(filters=(rule,)))
+    assert (named(found), found.is_wrong) == (None, False)
+    assert "take some packets" in found.sentence
+    assert rule.text in found.sentence
+    assert named(answer(with_namespace(filters=(replace(rule, packets=3),)))) == "filter-drop"
 
 
 def test_rules_routes_links_and_neighbours_of_ip() -> None:

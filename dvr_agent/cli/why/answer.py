@@ -13,6 +13,8 @@ from dvr_agent.cli.why.verdicts import Step, Verdict
 
 _RANK = {cause.key: number for number, cause in enumerate(CAUSES)}
 
+_DOUBTS = (causes.FILTER_DROP, causes.FOREIGN_NAT, causes.HOST_FILTER, causes.RULE_BEFORE)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -43,7 +45,8 @@ def answer(facts: Facts) -> Answer:
     step = _explaining(steps)
     if step is None or step.cause is None:
         right = _right(facts)
-        sentence = _filled(right.sentence, _titled(facts, subject), {}) + _limits_note(facts)
+        notes = _limits_note(facts) + _doubts_note(steps)
+        sentence = _filled(right.sentence, _titled(facts, subject), {}) + notes
         return Answer(subject, steps, None, sentence, _filled(right.advice, subject, {}))
     more = sum(one.verdict is Verdict.WRONG for one in steps if one is not step)
     also = f" ({more} more line{'' if more == 1 else 's'} wrong.)" if more and step.verdict is Verdict.WRONG else ""
@@ -63,9 +66,19 @@ def _once(steps: Iterable[Step]) -> Iterable[Step]:
 
 def _explaining(steps: Iterable[Step]) -> Step | None:
     """Return the line whose cause comes first; one that is unknown explains only where nothing is wrong."""
-    found = [step for step in steps if step.cause is not None]
+    found = [step for step in steps if step.cause is not None and not _is_doubt(step)]
     order = {Verdict.WRONG: 0, Verdict.UNKNOWN: 1, Verdict.OK: 2}
     return min(found, key=lambda step: (order[step.verdict], _RANK[step.cause.key if step.cause else ""]), default=None)
+
+
+def _is_doubt(step: Step) -> bool:
+    """True for a rule of another program that takes some packets: many hosts have such rules, for good reasons."""
+    return step.verdict is Verdict.UNKNOWN and step.cause in _DOUBTS
+
+
+def _doubts_note(steps: Iterable[Step]) -> str:
+    found = [step.object for step in steps if _is_doubt(step)]
+    return f" But rules of other programs take some packets, which may be these: {'; '.join(found)}." if found else ""
 
 
 def _right(facts: Facts) -> Cause:

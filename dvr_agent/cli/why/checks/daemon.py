@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dvr_agent.cli.status import FINE
 from dvr_agent.cli.why import causes
+from dvr_agent.cli.why.checks.objects import differs
 from dvr_agent.cli.why.facts import Facts
 from dvr_agent.cli.why.remedy import retry_text
 from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
-
-_FINE = ("in sync", "not supported", "admin down")
 
 
 def daemon(facts: Facts) -> Iterator[Step]:
@@ -47,12 +47,11 @@ def _record(facts: Facts) -> Step:
     if state == "pending":
         return unknown("daemon", state, "", causes.PENDING, router=title, reason=reason or "its job is queued")
     if state == "degraded":
-        failed = bool(record.get("failures"))
-        concerned = (failed and any(changes for changes in facts.plan.changes)) or bool(failed and facts.plan.ports)
+        is_concerned = record.get("failures") and (facts.plan.ports or differs(facts))
         values = {"router": title, "reason": reason, "retry": retry_text(facts) or "with the next document"}
-        cause = causes.REFUSED if concerned else causes.DEGRADED
+        cause = causes.REFUSED if is_concerned else causes.DEGRADED
         return wrong("daemon", f"degraded: {reason}", "", cause, **values)
-    return ok("daemon", f"the router is {state}") if state in _FINE else unknown("daemon", state)
+    return ok("daemon", f"the router is {state}") if state in FINE else unknown("daemon", state)
 
 
 def pending(facts: Facts) -> Iterator[Step]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_network
 
 from dvr_agent.attach.outer_ends import tap_name
 from dvr_agent.cli.why import causes
+from dvr_agent.cli.why.checks.networks import covers_any, network_of
 from dvr_agent.cli.why.facts import Facts, FilterFacts, NamespaceFacts
 from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
 
@@ -78,16 +78,7 @@ def selects(facts: Facts, namespace: str, rule: FilterFacts) -> bool:
 def _names_subject(facts: Facts, rule: FilterFacts) -> bool:
     """True if a rule asks for no address, or for one of the subject; else it is about some addresses outside."""
     asked = [value for key in ("src", "dst") if (value := rule.selects.get(key, ""))]
-    return facts.way.is_whole or not asked or any(_has_mine(value, facts) for value in asked)
-
-
-def _has_mine(asked: str, facts: Facts) -> bool:
-    try:
-        network = ip_network(asked.lstrip("!"), strict=False)
-    except ValueError:
-        return False
-    inside = [ip_address(one) in network for one in facts.way.addresses]
-    return not all(inside) if asked.startswith("!") else any(inside)
+    return facts.way.is_whole or not asked or any(covers_any(value, facts.way.addresses) for value in asked)
 
 
 def _device_fits(asked: str, devices: frozenset[str]) -> bool:
@@ -100,32 +91,34 @@ def _device_fits(asked: str, devices: frozenset[str]) -> bool:
 
 
 def _address_fits(asked: str, facts: Facts) -> bool:
-    try:
-        network = ip_network(asked.lstrip("!"), strict=False)
-    except ValueError:
-        return True  # a set, or a range: it may
-    inside = [ip_address(one) in network for one in facts.way.addresses]
-    others = not any(ip_address(one) in network for one in facts.way.others)
-    if asked.startswith("!"):
-        return not all(inside)
-    return any(inside) or (others and not network.is_private)
+    """True if a prefix has an address of the subject, or of somebody outside; a set or a range may."""
+    network = network_of(asked)
+    if network is None or covers_any(asked, facts.way.addresses):
+        return True
+    is_outside = not network.is_private and not covers_any(asked, facts.way.others)
+    return is_outside and not asked.startswith("!")
 
 
 def host_filter(facts: Facts) -> Iterator[Step]:
     """Judge the host's own packet filter, and that of its bridges."""
-    host = facts.host.here
     for text in facts.plan.host_hindrances:
-        if "packet filter sees" in text:
-            yield wrong("host filter", text, text.rpartition(": ")[0], causes.HOST_FILTER)
-        elif text.startswith("namespace "):
-            yield from _hindrance(facts, text)
-    for what, why in sorted(host.unread.items()):
+        yield from _host_hindrance(facts, text)
+    for what, why in sorted(facts.host.here.unread.items()):
         if what in ("iptables", "nft"):
             yield unknown("host filter", f"{what}: {why}")
-    for rule in host.filters:
+    for rule in facts.host.here.filters:
         yield from _judged_on_host(facts, rule)
     if not facts.host.filtered:
         yield ok("host filter", "iptables does not see bridged packets (net.bridge.bridge-nf-call-iptables is not 1)")
+
+
+def _host_hindrance(facts: Facts, text: str) -> Iterator[Step]:
+    if "packet filter sees" in text:
+        yield wrong("host filter", text, text.rpartition(": ")[0], causes.HOST_FILTER)
+    elif text.startswith("namespace "):
+        yield from _hindrance(facts, text)
+    elif not text.startswith("bridge "):  # what is wrong with bridges ``layer2`` says
+        yield unknown("host filter", text)
 
 
 def _judged_on_host(facts: Facts, rule: FilterFacts) -> Iterator[Step]:

@@ -64,6 +64,11 @@ def objects(facts: Facts) -> Iterator[Step]:
         yield wrong("rest", text, "", causes.REST_DIFFERS, router=facts.subject.title, repair=repair)
 
 
+def differs(facts: Facts) -> bool:
+    """Return True if an object of ours that concerns the subject is not as it must be."""
+    return any(found is not None for changes in facts.plan.changes for found in _of_namespace(facts, changes))
+
+
 def _present(facts: Facts, lacking: set[str]) -> Iterator[Step]:
     """Yield the objects that are about the subject's addresses and that are in place, from the outside in."""
     for namespace in facts.way.namespaces:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_network
 
 from dvr_agent.cli.why import causes
+from dvr_agent.cli.why.checks.networks import covers_any, network_of
 from dvr_agent.cli.why.facts import Facts, NamespaceFacts, RouteFacts, RuleFacts
 from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
 from dvr_agent.desired import names
@@ -13,7 +13,7 @@ from dvr_agent.state.route import MAIN_TABLE, Route
 from dvr_agent.state.rule import Rule
 
 KERNEL_PRIORITIES = frozenset({0, 32766, 32767})
-DISCARDING = frozenset({"blackhole", "unreachable", "prohibit", "throw"})
+DISCARDING = frozenset({"blackhole", "unreachable", "prohibit"})
 _NAMES = {"main": MAIN_TABLE, "default": 253, "local": 255}
 _BY_KERNEL = frozenset({"local", "broadcast", "multicast", "anycast"})
 _SELECTORS = frozenset({"from", "to", "iif", "oif", "lookup"})
@@ -54,11 +54,18 @@ def _foreign_rules(facts: Facts, there: NamespaceFacts) -> Iterator[RuleFacts]:
     # Rules of other routers in a shared fip namespace choose by their device.
     last = max((priority for _, priority, _ in ours), default=0)
     for rule in there.rules:
-        key = (rule.family, rule.priority, table_number(rule.words.get("lookup", "")))
-        if rule.priority in KERNEL_PRIORITIES or key in ours | stale or rule.priority > last:
+        if rule.priority in KERNEL_PRIORITIES or rule.priority > last or _is_in(rule, ours | stale):
             continue
         if _may_match(facts, there.name, rule):
             yield rule
+
+
+def _is_in(rule: RuleFacts, known: set[tuple[int, int, int]]) -> bool:
+    """True if a rule is one of (family, priority, table); of a table with a name of the host's, priority decides."""
+    table = table_number(rule.words.get("lookup", ""))
+    if table < 0 and "lookup" in rule.words:
+        return any((family, priority) == (rule.family, rule.priority) for family, priority, _ in known)
+    return (rule.family, rule.priority, table) in known
 
 
 def _may_match(facts: Facts, namespace: str, rule: RuleFacts) -> bool:
@@ -76,8 +83,7 @@ def _covers_any(prefix: str, addresses: frozenset[str], is_whole: bool, is_desti
     """True if a prefix has one of the addresses; ``to`` may also be any destination outside."""
     if prefix in ("all", "default") or is_whole:
         return True
-    network = ip_network(prefix, strict=False)
-    return is_destination or any(ip_address(one) in network for one in addresses)
+    return is_destination or covers_any(prefix, addresses)
 
 
 def _judged_rule(facts: Facts, there: NamespaceFacts, rule: RuleFacts) -> Step:
@@ -114,7 +120,7 @@ def _judged_route(facts: Facts, there: NamespaceFacts, route: RouteFacts) -> Ite
     command = _command(route)
     if route.type in DISCARDING:
         yield wrong("route", place, route.text, causes.BLACKHOLE, namespace=there.name, route=command)
-    elif not _is_known(facts, there.name, route, table) and _is_longer(facts, there.name, route, table):
+    elif route.type == "throw" or _is_followed(facts, there.name, route, table):
         yield wrong("route", place, route.text, causes.FOREIGN_ROUTE, namespace=there.name, route=command)
 
 
@@ -134,8 +140,7 @@ def _is_on_way(facts: Facts, route: RouteFacts, table: int) -> bool:
     """True if packets of the subject may take the route: to its addresses, or to anywhere in a table of ours."""
     if route.dst in ("default", "0.0.0.0/0", "::/0") or facts.way.is_whole:
         return True
-    network = ip_network(route.dst, strict=False)
-    return table != MAIN_TABLE or any(ip_address(one) in network for one in facts.way.addresses)
+    return table != MAIN_TABLE or covers_any(route.dst, facts.way.addresses)
 
 
 def _is_known(facts: Facts, namespace: str, route: RouteFacts, table: int) -> bool:
@@ -151,18 +156,22 @@ def _is_known(facts: Facts, namespace: str, route: RouteFacts, table: int) -> bo
     return key in desired | changed or route.words.get("dev", "").startswith(names.FIP_TO_ROUTER)
 
 
-def _is_longer(facts: Facts, namespace: str, route: RouteFacts, table: int) -> bool:
-    """True if no route of ours in the table is as specific for the subject: that one would be followed."""
-    mine = ip_network(_network(route))
-    others = [ip_network(one.dst) for one in _desired(facts, namespace) if one.table == table]
-    same = [one for one in others if one.version == mine.version and one.prefixlen >= mine.prefixlen]
+def _is_followed(facts: Facts, namespace: str, route: RouteFacts, table: int) -> bool:
+    """True if the route is not ours, and no route of ours in the table is as specific: that one would be followed."""
+    mine = network_of(_network(route))
+    if mine is None or _is_known(facts, namespace, route, table):
+        return False
+    ours = [network_of(one.dst) for one in _desired(facts, namespace) if one.table == table]
+    same = [one for one in ours if one is not None and one.version == mine.version and one.prefixlen >= mine.prefixlen]
     return not any(one.subnet_of(mine) for one in same)  # type: ignore[arg-type]  # of one version
 
 
 def _network(route: RouteFacts) -> str:
+    """Return the destination as a network in canonical text."""
     if route.dst == "default":
         return "0.0.0.0/0" if route.family == 4 else "::/0"
-    return str(ip_network(route.dst, strict=False))
+    network = network_of(route.dst)
+    return route.dst if network is None else str(network)
 
 
 def _command(route: RouteFacts) -> str:

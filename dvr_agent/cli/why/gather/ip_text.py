@@ -12,7 +12,7 @@ _ACTIONS = frozenset({"blackhole", "unreachable", "prohibit", "nop", "goto"})
 _TYPES = frozenset(
     {"unicast", "local", "broadcast", "multicast", "anycast", "blackhole", "unreachable", "prohibit", "throw", "nat"}
 )
-_FLAGS = frozenset({"onlink", "linkdown", "dead", "pervasive", "offload", "trap", "not", "router", "proxy"})
+_FLAGS = frozenset({"onlink", "linkdown", "dead", "pervasive", "offload", "not", "router", "proxy", "[detached]"})
 """Words without a value."""
 
 
