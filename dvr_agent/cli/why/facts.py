@@ -286,3 +286,9 @@ class Facts:
     host: HostFacts = HostFacts()
     daemon: DaemonFacts = DaemonFacts()
     probe: ProbeFacts = ProbeFacts()
+
+    @property
+    def places(self) -> list[NamespaceFacts]:
+        """The namespaces on the way that exist, outermost first."""
+        found = [self.namespaces[name] for name in self.way.namespaces if name in self.namespaces]
+        return [one for one in found if one.exists]

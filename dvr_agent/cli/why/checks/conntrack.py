@@ -56,13 +56,12 @@ def _is_old(one: ConnectionFacts, address: str, fixed: str, inside: Sequence[IPv
 
 def table_size(facts: Facts) -> Iterator[Step]:
     """Judge how full the table of tracked connections is."""
-    for namespace in facts.way.namespaces:
-        there = facts.namespaces.get(namespace)
-        if there is None or there.tracked is None:
+    for there in facts.places:
+        if there.tracked is None:
             continue
         count, maximum = there.tracked
         item = f"net.netfilter.nf_conntrack_count = {count}, nf_conntrack_max = {maximum}"
         if maximum and count >= maximum * NEARLY_FULL:
-            yield wrong("conntrack", f"full in {namespace}", item, causes.CONNTRACK_FULL, count=count, maximum=maximum)
+            yield wrong("conntrack", f"full in {there.name}", item, causes.CONNTRACK_FULL, count=count, maximum=maximum)
         else:
-            yield ok("conntrack", f"table of {namespace}", item)
+            yield ok("conntrack", f"table of {there.name}", item)

@@ -22,17 +22,14 @@ def filters(facts: Facts) -> Iterator[Step]:
     """Judge foreign rules in the namespaces on the way, and what the planner found to stop their traffic."""
     for text in facts.plan.hindrances:
         yield from _hindrance(facts, text)
-    for namespace in facts.way.namespaces:
-        there = facts.namespaces.get(namespace)
-        if there is None or not there.exists:
-            continue
+    for there in facts.places:
         for what, why in sorted(there.unread.items()):
             if what in ("iptables", "nft"):
-                yield unknown("filter", f"in {namespace}: {what}: {why}")
+                yield unknown("filter", f"in {there.name}: {what}: {why}")
         found = [step for one in there.filters for step in _judged(facts, there, one)]
         yield from found
         if not found:
-            yield ok("filter", f"no rule of others drops or translates in {namespace}")
+            yield ok("filter", f"no rule of others drops or translates in {there.name}")
 
 
 def _hindrance(facts: Facts, text: str) -> Iterator[Step]:

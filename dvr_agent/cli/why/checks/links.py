@@ -12,16 +12,13 @@ from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
 
 def links(facts: Facts) -> Iterator[Step]:
     """Judge state and carrier of each device on the way."""
-    for namespace in facts.way.namespaces:
-        there = facts.namespaces.get(namespace)
-        if there is None or not there.exists:
-            continue
+    for there in facts.places:
         if "links" in there.unread:
-            yield unknown("link", f"in {namespace}: {there.unread['links']}")
-        for name in sorted(facts.way.devices(namespace)):
+            yield unknown("link", f"in {there.name}: {there.unread['links']}")
+        for name in sorted(facts.way.devices(there.name)):
             link = there.link(name)
             if link is not None:
-                yield _judged(facts, namespace, link)
+                yield _judged(facts, there.name, link)
 
 
 def _judged(facts: Facts, namespace: str, link: LinkFacts) -> Step:

@@ -27,16 +27,13 @@ def table_number(name: str) -> int:
 
 def rules(facts: Facts) -> Iterator[Step]:
     """Judge foreign rules that come before the last of ours."""
-    for namespace in facts.way.namespaces:
-        there = facts.namespaces.get(namespace)
-        if there is None or not there.exists:
-            continue
+    for there in facts.places:
         if "rules" in there.unread:
-            yield unknown("rule", f"in {namespace}: {there.unread['rules']}")
+            yield unknown("rule", f"in {there.name}: {there.unread['rules']}")
         found = [_judged_rule(facts, there, rule) for rule in _foreign_rules(facts, there)]
         yield from found
         if not found and "rules" not in there.unread:
-            yield ok("rule", f"no rule of others before ours in {namespace}")
+            yield ok("rule", f"no rule of others before ours in {there.name}")
 
 
 def _foreign_rules(facts: Facts, there: NamespaceFacts) -> Iterator[RuleFacts]:
@@ -100,12 +97,9 @@ def _judged_rule(facts: Facts, there: NamespaceFacts, rule: RuleFacts) -> Step:
 
 def routes(facts: Facts) -> Iterator[Step]:
     """Judge foreign routes that discard the subject's packets, or lead them elsewhere."""
-    for namespace in facts.way.namespaces:
-        there = facts.namespaces.get(namespace)
-        if there is None or not there.exists:
-            continue
+    for there in facts.places:
         if "routes" in there.unread:
-            yield unknown("route", f"in {namespace}: {there.unread['routes']}")
+            yield unknown("route", f"in {there.name}: {there.unread['routes']}")
         for route in there.routes:
             yield from _judged_route(facts, there, route)
 
