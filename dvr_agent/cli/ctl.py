@@ -183,9 +183,8 @@ def _add_why(verbs: Any) -> None:
     what = "address; or id, beginning of the id, or name of a router"
     why.add_argument("subject", metavar="FIP|ADDRESS|ROUTER", help=what)
     why.add_argument("--router", metavar="ROUTER", help="where several routers have the address: the one that is meant")
-    why.add_argument(
-        "--probe", action="store_true", help="also ask instance and gateway by ARP, and who else has the floating IP"
-    )
+    probe = "also ask by ARP: instance, gateway, who else has the floating IP; and listen for VRRP masters"
+    why.add_argument("--probe", action="store_true", help=probe)
 
 
 def _add_fetch(verbs: Any) -> None:

@@ -158,7 +158,7 @@ CASES: dict[str, tuple[str | None, str, Facts]] = {
         "limit-wrong", "to 8 kbit/s",
         with_plan(changes=(Changes(QROUTER, items=(Change(Action.CHANGE, LIMIT, LIMIT._replace(rate=9)),)),)),
     ),
-    "no plan": (None, "is right", replace(FACTS, plan=PlanFacts(error="netlink does not answer"))),
+    "no plan": ("not-compared", "no answer", replace(FACTS, plan=PlanFacts(error="netlink: no answer"))),
 }  # fmt: skip
 
 

@@ -168,6 +168,13 @@ TABLE_LOCK = _cause(
     "Jobs wait for the lock of iptables programs: {reason}.",
     "End the process that holds /run/xtables.lock.",
 )
+NOT_COMPARED = _cause(
+    "not-compared",
+    Symptom.SOME,
+    "This host could not be compared with the document of router {router}: {reason}.",
+    "Mend that first: it also keeps dvr-agent from working on the router.",
+)
+
 # --- others stop the traffic ---
 
 RULE_BEFORE = _cause(

@@ -11,8 +11,9 @@ from dvr_agent.cli.why import causes
 from dvr_agent.cli.why.causes import Cause
 from dvr_agent.cli.why.facts import Facts, Kind
 from dvr_agent.cli.why.remedy import repair_text
-from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
+from dvr_agent.cli.why.verdicts import Step, ok, wrong
 from dvr_agent.desired import names
+from dvr_agent.desired.host_view import left_alone_reason
 from dvr_agent.state.address import ADDRESS_KIND, Address
 from dvr_agent.state.diff import Action, Change, Changes
 from dvr_agent.state.filter import Dnat, Snat
@@ -42,8 +43,7 @@ class _Found(NamedTuple):
 def objects(facts: Facts) -> Iterator[Step]:
     """Judge every object of ours on the way; differences of other addresses are one line."""
     if facts.plan.view is None:
-        if facts.plan.error and facts.subject.router is not None:
-            yield unknown("objects", f"the kernel could not be compared with the documents: {facts.plan.error}")
+        yield from _not_compared(facts)
         return
     others = 0
     wrong_steps: list[Step] = []
@@ -62,6 +62,14 @@ def objects(facts: Facts) -> Iterator[Step]:
     if others and facts.way.namespaces:
         text = f"{others} other object{'' if others == 1 else 's'} differ{'s' if others == 1 else ''} (dvrctl plan)"
         yield wrong("rest", text, "", causes.REST_DIFFERS, router=facts.subject.title, repair=repair)
+
+
+def _not_compared(facts: Facts) -> Iterator[Step]:
+    """Yield why there is no difference, unless nothing of the router is built here anyway."""
+    router, reason = facts.subject.router, facts.plan.error
+    if router is None or not reason or not router.admin_state_up or left_alone_reason(router, facts.settings):
+        return
+    yield wrong("objects", reason, "", causes.NOT_COMPARED, router=facts.subject.title, reason=reason)
 
 
 def differs(facts: Facts) -> bool:
