@@ -238,7 +238,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WhyRig]:
 @pytest.mark.parametrize("name", FAULTS)
 def test_the_sentence_names_the_fault(rig: WhyRig, name: str) -> None:
     fault = FAULTS[name]
-    words = {**rig.names, "fip": FIP, **_numbers(rig)}
+    words = rig.names
     for command in fault.damage:
         lab.run(*shlex.split(_filled(command, words)))
     try:
@@ -256,13 +256,6 @@ def _filled(command: str, words: dict[str, str]) -> str:
     for word, value in words.items():
         command = command.replace("{" + word + "}", value)
     return command
-
-
-def _numbers(rig: WhyRig) -> dict[str, str]:
-    names = rig.names
-    rules = lab.ip_json("rule", "show", "iif", names["fpr"], netns=names["F"])
-    gateways = [link["ifname"] for link in lab.ip_json("link", netns=names["S"]) if link["ifname"].startswith("qg-")]
-    return {"N": str(rules[0]["table"]), "qg": gateways[0]}
 
 
 def test_nothing_is_wrong_where_nothing_is(rig: WhyRig) -> None:

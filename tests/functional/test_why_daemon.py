@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from dvr_agent.cli.ctl import main
 from dvr_agent.cli.why.answer import Answer
 from tests.support import lab
 from tests.support.daemon_lab import Daemon
@@ -63,22 +62,21 @@ def test_in_sync_is_said(rig: Beside) -> None:
     assert {step.text for step in found.steps if step.step == "daemon"} == {"the router is in sync"}
 
 
-def test_the_command_prints_it_as_text_and_as_json(rig: Beside) -> None:
-    command = [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", str(rig.config)]
-    done = subprocess.run([*command, "why", FIP], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert f"This host's part of {FIP} is right." in done.stdout.splitlines()
-    done = subprocess.run([*command, "-o", "json", "why", "192.0.2.9"], capture_output=True, text=True, check=False)
-    answer = json.loads(done.stdout)
-    assert done.returncode == 2
+def test_the_command_prints_it_as_text_and_as_json(rig: Beside, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--config-file", str(rig.config)]
+    assert main([*command, "why", FIP]) == 0
+    assert f"This host's part of {FIP} is right." in capsys.readouterr().out.splitlines()
+    assert main([*command, "-o", "json", "why", "192.0.2.9"]) == 2
+    answer = json.loads(capsys.readouterr().out)
     assert set(answer) == {"subject", "steps", "cause", "sentence", "advice"}
     assert {frozenset(step) for step in answer["steps"]} == {
         frozenset({"step", "verdict", "text", "object", "cause"}),
     }
     assert (answer["subject"], answer["cause"]) == ("192.0.2.9", "no-document")
-    done = subprocess.run([*command, "why", "nobody"], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "nobody" in done.stderr
+    assert main([*command, "why", "nobody"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "'nobody'" in err
 
 
 def test_a_missing_bridge_is_named_and_the_retry_shown(rig: Beside) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 from dvr_agent.cli.why.answer import Answer, answer
@@ -100,17 +101,19 @@ class WhyRig:
     def explain(self, text: str, router: str) -> Answer:
         return answer(read_facts(self.conf, text, router))
 
-    @property
+    @cached_property
     def names(self) -> dict[str, str]:
         """What commands of faults name in braces."""
+        router = self.router.envelope()["router"]
         rfp, fpr = (f"{prefix}{self.router.id}"[:14] for prefix in ("rfp-", "fpr-"))
-        interface = self.router.envelope()["router"]["_interfaces"][0]["id"]
-        agent = self.router.envelope()["router"]["_floatingip_agent_interfaces"][0]["id"]
+        interface, agent = router["_interfaces"][0]["id"], router["_floatingip_agent_interfaces"][0]["id"]
+        (rule,) = lab.ip_json("rule", "show", "iif", fpr, netns=f"fip-{PUBLIC.id}")
         return {
-            "Q": self.router.qrouter, "F": f"fip-{PUBLIC.id}", "S": self.router.snat_namespace,
+            "Q": self.router.qrouter, "F": f"fip-{PUBLIC.id}", "S": self.router.snat_namespace, "fip": FIP,
             "rfp": rfp, "fpr": fpr, "qr": f"qr-{interface}"[:14], "fg": f"fg-{agent}"[:14],
-            "tapqr": f"tap{interface}"[:14], "tapfg": f"tap{agent}"[:14],
+            "qg": f"qg-{router['gw_port_id']}"[:14], "tapqr": f"tap{interface}"[:14], "tapfg": f"tap{agent}"[:14],
             "brq": BLUE.bridge, "uplink": self.uplink, "tap1": self.tap(self.one), "mac1": self.one.mac,
+            "N": str(rule["table"]),
         }  # fmt: skip
 
     @staticmethod
