@@ -176,6 +176,19 @@ def test_a_floating_ip_of_port_forwardings_is_explained(rig: WhyRig) -> None:
     assert router.snat_namespace in found.sentence
 
 
+def test_an_instance_of_another_host_is_not_asked(rig: WhyRig) -> None:
+    far = rig.world.cloud.vm("far", BLUE, "10.1.0.77", host="node2")
+    path = rig.write(rig.router)
+    rig.repair()
+    found = rig.why(far.address, probe=True)
+    del rig.world.cloud.vms["far"]
+    rig.write(rig.router)
+    rig.repair()
+    assert path.exists()
+    assert [step.text for step in found.steps if step.step == "probe" and far.address in step.text] == []
+    assert (found.cause, found.is_wrong) == (None, False), found.sentence
+
+
 def test_a_router_without_metadata_listener_is_named(rig: WhyRig) -> None:
     with rig.configured("[DEFAULT]", "enable_metadata_proxy = true"):
         found = rig.why("one")

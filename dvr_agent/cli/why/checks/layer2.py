@@ -6,13 +6,18 @@ from collections.abc import Iterator
 
 from dvr_agent.attach.outer_ends import tap_name
 from dvr_agent.cli.why import causes
-from dvr_agent.cli.why.facts import Facts, LinkFacts, OvsPort
+from dvr_agent.cli.why.facts import Facts, HostFacts, LinkFacts, OvsPort
 from dvr_agent.cli.why.remedy import daemon_text
 from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
 from dvr_agent.cli.why.way import Leg
 
 DEAD_VLAN = 4095
 """neutron_lib.constants: ports that the Open vSwitch agent has not wired."""
+
+
+def instance_link(host: HostFacts, port_id: str) -> LinkFacts | None:
+    """Return the instance's device on this host, as Nova and os-vif name it; None if it is not here."""
+    return host.here.link(tap_name(port_id)) or host.here.link(f"qvo{port_id}"[:14])
 
 
 def bridges(facts: Facts) -> Iterator[Step]:
@@ -122,7 +127,7 @@ def instance(facts: Facts) -> Iterator[Step]:
     if port is None or view is None or not facts.way.inside:
         return
     leg, here = facts.way.inside[-1], facts.host.here
-    tap = here.link(tap_name(port.id)) or here.link(f"qvo{port.id}"[:14])
+    tap = instance_link(facts.host, port.id)
     if tap is None:
         yield unknown("instance", f"no device {tap_name(port.id)} on this host")
         return

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from oslo_config import cfg
 
 from dvr_agent.cli.host_inventory import Host
+from dvr_agent.cli.why.checks.layer2 import instance_link
 from dvr_agent.cli.why.checks.neighbours import gateway_address
-from dvr_agent.cli.why.facts import DaemonFacts, Facts, Kind, PlanFacts, ProbeFacts, Subject
+from dvr_agent.cli.why.facts import DaemonFacts, Facts, HostFacts, Kind, PlanFacts, ProbeFacts, Subject
 from dvr_agent.cli.why.gather.daemon import read_daemon
 from dvr_agent.cli.why.gather.host import read_host
 from dvr_agent.cli.why.gather.namespace import read_namespace
@@ -61,15 +62,16 @@ def read_facts(conf: cfg.ConfigOpts, text: str, router: str = "", probe: bool = 
     way = choose_way(subject, plan.view) if plan.view is not None else NO_WAY
     refused_text = host.documents.outdated.get(subject.router.id, "")
     ids = {leg.port.id for leg in way.legs} | ({subject.port.id} if subject.port is not None else set())
+    layer2 = read_host(way, settings.attach, ids)
     return Facts(
         subject,
         host.settings,
         refused_text,
         way=way,
         plan=plan,
-        probe=_probe(subject, way, plan) if probe else ProbeFacts(),  # first: it makes neighbours known
+        probe=_probe(subject, way, plan, layer2) if probe else ProbeFacts(),
         namespaces={name: read_namespace(host.kernel, name, way.addresses) for name in way.namespaces},
-        host=read_host(way, settings.attach, ids),
+        host=layer2,
         daemon=_daemon(conf, subject.router.id),
     )
 
@@ -95,9 +97,9 @@ def _daemon(conf: cfg.ConfigOpts, router_id: str) -> DaemonFacts:
     return read_daemon(conf.dvr_agent.admin_socket, router_id)
 
 
-def _probe(subject: Subject, way: Way, plan: PlanFacts) -> ProbeFacts:
+def _probe(subject: Subject, way: Way, plan: PlanFacts, layer2: HostFacts) -> ProbeFacts:
     """Ask by ARP for the instance, for the gateway, and for others that have the floating IP; listen for VRRP."""
-    inside, outside = way.inside[-1] if way.inside else None, way.outside
+    inside, outside = way.inside[-1] if way.inside and _is_here(subject, plan, layer2) else None, way.outside
     gateway = gateway_address(outside) if outside is not None else ""
     is_fip = subject.kind in (Kind.FLOATING_IP, Kind.FORWARDED)
     return ProbeFacts(
@@ -105,6 +107,22 @@ def _probe(subject: Subject, way: Way, plan: PlanFacts) -> ProbeFacts:
         ask_arp(outside.namespace, outside.device, gateway) if outside is not None and gateway else None,
         ask_arp(outside.namespace, outside.device, subject.address) if outside is not None and is_fip else None,
         _masters(plan),
+    )
+
+
+def _is_here(subject: Subject, plan: PlanFacts, layer2: HostFacts) -> bool:
+    """Return True if the instance is on this host.
+
+    Another host's is not asked: a distributed router has one MAC address on all hosts, so that the answer goes to the
+    router on the instance's own host.
+    """
+    view, port = plan.view, subject.port
+    if view is not None and subject.fip is not None and not view.is_central(subject.fip):
+        return view.bound_here(subject.fip)
+    if view is not None and not view.router.distributed:
+        return True
+    return port is not None and (
+        instance_link(layer2, port.id) is not None or any(one.port_id == port.id for one in layer2.ovs or ())
     )
 
 
