@@ -143,6 +143,7 @@ sample-check: ## etc/dvr-agent.conf.sample, docs/configuration.md and docs/relia
 	$(call need,lint,test lint)
 	$(RUN) tools/sample_config.py --check
 	$(RUN) tools/configuration_page.py --check
+	$(RUN) tools/troubleshooting_page.py --check
 	$(RUN) tools/reliability_page.py --check
 
 .PHONY: unit-check
@@ -166,6 +167,7 @@ sample-config: ## generate etc/dvr-agent.conf.sample and the tables of docs/ ane
 	$(call need,lint,test lint)
 	$(RUN) tools/sample_config.py
 	$(RUN) tools/configuration_page.py
+	$(RUN) tools/troubleshooting_page.py
 	$(RUN) tools/reliability_page.py
 
 .PHONY: install

@@ -46,6 +46,8 @@ exit codes:
   status    0 all in sync                    1 daemon not reachable
             2 something is pending or degraded, or a document is bad
   history   0 shown                          1 error
+  why       0 nothing wrong was found        1 error, or no such address or router
+            2 something is wrong
   fetch     0 all documents are stored       1 some are bad, or the server did not answer
   cleanup   0 done, or nothing to do         1 refused or failed
   handover  0 done, or nothing to do         1 refused, failed, or timed out
@@ -58,7 +60,7 @@ exit codes:
   any       {USAGE_ERROR} wrong arguments   {INTERRUPTED} interrupted   {PIPE_CLOSED} output closed (| head)
 
 Errors are single lines on stderr. There is no colour when piped, or with NO_COLOR set.
-All but check and demo need root. check, plan, show, capture, status and history never change anything.
+All but check and demo need root. check, plan, show, capture, status, history and why never change anything.
 
 examples:
   dvrctl check /etc/dvr-agent/routers/*.json
@@ -67,6 +69,7 @@ examples:
   dvrctl capture --run 203.0.113.5          packets of a floating IP at every place, in one file
   dvrctl show rules qrouter-<uuid>          rules of dvr-agent (iptables-save shows none)
   dvrctl history 203.0.113.5 --since 1h     what was changed of a floating IP
+  dvrctl why 203.0.113.10                   why does this floating IP not work?
   dvrctl cleanup --all --dry-run            all objects of dvr-agent on this host
 """
 
@@ -111,6 +114,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_capture(verbs)
     _verb(verbs, "status", "show the state of the running daemon", "status:run")
     _add_history(verbs)
+    _add_why(verbs)
     _add_fetch(verbs)
     _add_cleanup(verbs)
     _add_handover(verbs)
@@ -221,6 +225,22 @@ def _add_history(verbs: Any) -> None:
     )
     history.add_argument("-n", "--lines", type=_number, metavar="N", help="only the newest N changes")
     history.add_argument("--follow", action="store_true", help="go on and show changes as they come")
+
+
+def _add_why(verbs: Any) -> None:
+    why = _verb(
+        verbs,
+        "why",
+        "explain why a floating IP, an address or a router does not work on this host",
+        "why.command:run",
+        "Follows the packets from the document to the instance, one line for each place, and ends with the sentence "
+        "that explains it and what to do. Reads only; works without the daemon, too.",
+    )
+    what = "address; or id, beginning of the id, or name of a router"
+    why.add_argument("subject", metavar="FIP|ADDRESS|ROUTER", help=what)
+    why.add_argument("--router", metavar="ROUTER", help="where several routers have the address: the one that is meant")
+    probe = "also ask by ARP: instance, gateway, who else has the floating IP; and listen for VRRP masters"
+    why.add_argument("--probe", action="store_true", help=probe)
 
 
 def _add_fetch(verbs: Any) -> None:
