@@ -146,6 +146,7 @@ sample-check: ## etc/dvr-agent.conf.sample and the generated parts of docs/ are 
 	$(call need,lint,test lint)
 	$(RUN) tools/sample_config.py --check
 	$(RUN) tools/configuration_page.py --check
+	$(RUN) tools/troubleshooting_page.py --check
 	$(RUN) tools/reliability_page.py --check
 	$(RUN) tools/dvrctl_page.py --check
 	$(RUN) tools/json_schemas.py --check
@@ -171,6 +172,7 @@ sample-config: ## generate etc/dvr-agent.conf.sample and the tables of docs/ ane
 	$(call need,lint,test lint)
 	$(RUN) tools/sample_config.py
 	$(RUN) tools/configuration_page.py
+	$(RUN) tools/troubleshooting_page.py
 	$(RUN) tools/reliability_page.py
 	$(RUN) tools/dvrctl_page.py
 	$(RUN) tools/json_schemas.py

@@ -39,14 +39,15 @@ EXAMPLES = """\
   dvrctl show rules qrouter-<uuid>          rules of dvr-agent (iptables-save
                                             shows none)
   dvrctl history 203.0.113.5 --since 1h     changes of a floating IP
+  dvrctl why 203.0.113.10                   why does this floating IP not work?
   dvrctl cleanup --all --dry-run            objects of dvr-agent on this host
 """
 EPILOG = f"""\
 {exit_codes.of_all()}
 
 Errors are single lines on stderr. There is no colour when piped, or with
-NO_COLOR set. check, plan, show, capture, status and history
-never change anything.
+NO_COLOR set. check, plan, show, capture, status, history
+and why never change anything.
 
 examples:
 {EXAMPLES}"""
@@ -100,6 +101,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_status(verbs)
     _add_sync(verbs)
     _add_history(verbs)
+    _add_why(verbs)
     _add_fetch(verbs)
     _add_cleanup(verbs)
     _add_handover(verbs)
@@ -265,6 +267,22 @@ def _add_history(verbs: Any) -> None:
     )
     history.add_argument("-n", "--lines", type=_number, metavar="N", help="only the newest N changes")
     history.add_argument("--follow", action="store_true", help="go on and show changes as they come")
+
+
+def _add_why(verbs: Any) -> None:
+    why = _verb(
+        verbs,
+        "why",
+        "explain why a floating IP, an address or a router does not work on this host",
+        "why.command:run",
+        "Follows the packets from the document to the instance, one line for each place, and ends with the sentence "
+        "that explains it and what to do. Reads only; works without the daemon, too.",
+    )
+    what = "address; or id, beginning of the id, or name of a router"
+    why.add_argument("subject", metavar="FIP|ADDRESS|ROUTER", help=what)
+    why.add_argument("--router", metavar="ROUTER", help="where several routers have the address: the one that is meant")
+    probe = "also ask by ARP: instance, gateway, who else has the floating IP; and listen for VRRP masters"
+    why.add_argument("--probe", action="store_true", help=probe)
 
 
 def _add_fetch(verbs: Any) -> None:

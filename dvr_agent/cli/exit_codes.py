@@ -41,6 +41,11 @@ VERBS: Mapping[str, Codes] = {
     "show": {0: "shown", 1: "error"},
     "capture": {0: "printed, or captured until its end", 1: "error, or nothing could be captured"},
     "history": {0: "shown", 1: "error"},
+    "why": {
+        0: "nothing wrong was found",
+        1: "error, or no such router",
+        2: "something is wrong, or no document has the address",
+    },
     "fetch": {0: "all documents are stored", 1: "some are bad, or the server did not answer"},
     "status": {
         0: "all in sync",

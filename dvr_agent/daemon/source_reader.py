@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dvr_agent import backoff
@@ -87,6 +87,10 @@ class SourceReader:
     def has_bad_documents(self) -> bool:
         """True while there are documents that cannot be used."""
         return bool(self._bad)
+
+    def floating_ips(self, router_id: str) -> Mapping[str, Mapping[str, str | None]]:
+        """Return the statuses of a router's floating IPs: see :meth:`dvr_agent.sources.api.Source.floating_ips`."""
+        return self._source.floating_ips(router_id)
 
     def status(self) -> dict[str, Any]:
         """Return the state of the source, for the admin socket."""

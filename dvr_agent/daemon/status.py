@@ -90,7 +90,10 @@ class DaemonStatus:
     def router(self, router_id: str) -> dict[str, object] | None:
         """Return the status of one router, None if there is no such router."""
         record = self.schedule.records.get(router_id)
-        return None if record is None else self._router(record, time.monotonic())
+        if record is None:
+            return None
+        statuses = {fip_id: dict(state) for fip_id, state in self.source_reader.floating_ips(router_id).items()}
+        return {**self._router(record, time.monotonic()), "floating_ips": statuses}
 
     def _router(self, record: RouterRecord, now: float) -> dict[str, object]:
         queued = self.schedule.is_queued(record.id) or record.id in self.table_lock

@@ -109,9 +109,12 @@ class Planner:
         port = job.draft.view.agent_gateway
         if port is not None:  # later plans count with the routes that this plan would make
             self._memory.networks.note_paths(port.network_id, router.id, [device_of(port)])
-        obstacles = self._attach.obstacles([port for part in job.jobs for port in part.new_ports])
-        warnings = [f"{device} could not be plugged: {why}" for device, why in sorted(obstacles.items())]
+        warnings = [f"{device} could not be plugged: {why}" for device, why in sorted(self.obstacles(job).items())]
         return replace(job.plan, warnings=(*job.plan.warnings, *warnings))
+
+    def obstacles(self, job: RouterJob) -> dict[str, str]:
+        """Return why ports that the job would plug cannot be plugged now: device → text."""
+        return self._attach.obstacles([port for part in job.jobs for port in part.new_ports])
 
     def host_hindrances(self) -> tuple[str, ...]:
         """Return what stops the traffic of many routers without being ours.

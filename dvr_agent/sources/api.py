@@ -184,6 +184,12 @@ class Source(Protocol):
         Callable in any thread, also while another method runs; does not block.
         """
 
+    def floating_ips(self, router_id: str) -> Mapping[str, Mapping[str, str | None]]:
+        """Return floating IP id → the status that this host reports (``wanted``), and that the server has (``server``).
+
+        Empty where there is no server.  Callable in any thread; does not block.
+        """
+
     def job_ended(self, report: JobReport) -> None:
         """Process the report of a job on a router.  Called in the daemon's main thread: must not block."""
 

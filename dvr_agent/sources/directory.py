@@ -74,6 +74,10 @@ class DirectorySource:
         """Return the status as of the last poll or rescan."""
         return self._status
 
+    def floating_ips(self, router_id: str) -> Mapping[str, Mapping[str, str | None]]:
+        """Return nothing: no server has a status."""
+        return {}
+
     @property
     def bad_documents(self) -> Mapping[str, str]:
         """Name → error of each document that cannot be used."""

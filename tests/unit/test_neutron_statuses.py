@@ -72,6 +72,20 @@ def test_active_is_reported_when_the_kernel_has_the_floating_ip_and_not_before(s
         assert a.statuses(1) == [(router_id, {fip_id: "ACTIVE"})]
 
 
+def test_what_this_host_wants_and_what_the_server_has_can_be_asked_for(server: Server, tmp_path: Path) -> None:
+    router_id, fip_id = add(server)
+    server.fail("update_floatingip_statuses", AWAY)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        assert a.source.floating_ips(router_id) == {}
+        a.settle(router_id)
+        server.wait(lambda: a.source.floating_ips(router_id) == {fip_id: {"wanted": "ACTIVE", "server": "DOWN"}})
+        server.wait(lambda: a.source.floating_ips(router_id) == {fip_id: {"wanted": "ACTIVE", "server": "ACTIVE"}})
+        a.settle(router_id, DataPlane.ABSENT)
+        server.wait(lambda: a.source.floating_ips(router_id).get(fip_id, {}).get("wanted") == "DOWN")
+    assert a.source.floating_ips("nobody") == {}
+
+
 def test_legacy_routers_report_all_their_floating_ips_and_those_that_were_taken_off(
     server: Server, tmp_path: Path
 ) -> None:

@@ -33,6 +33,7 @@ SCHEMAS: Mapping[str, tuple[str, Schema]] = {
     "history": ("each line: a change that the daemon made", eyes.HISTORY),
     "capture": ("commands that capture packets, and what they captured", eyes.CAPTURE),
     "show topology": ("namespaces, networks and devices of this host as a graph", eyes.TOPOLOGY),
+    "why": ("what is wrong with a floating IP, an address or a router", eyes.WHY),
     "trace": ("the way of a packet", eyes.TRACE),
     "fetch": ("documents that were fetched from neutron-server", documents.FETCH),
     "wants-metadata": ("whether dvr-metadata-proxy is needed", documents.WANTS_METADATA),

@@ -33,7 +33,8 @@ ROUTER = obj(
         "last_counts": map_of(COUNT),
         "last_seconds": described(or_null(NUMBER), "duration of the last job"),
         "queued": described(FLAG, "a job of the router waits or is at work"),
-    }
+    },
+    {"floating_ips": described(map_of(open_object()), "GET /routers/<id> only: id → state at the server")},
 )
 _SOURCE = {
     **open_object(

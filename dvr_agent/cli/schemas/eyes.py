@@ -1,4 +1,4 @@
-"""Schemas of the verbs that explain: history, trace, capture, topology."""
+"""Schemas of the verbs that explain: history, why, trace, capture, topology."""
 
 from __future__ import annotations
 
@@ -33,6 +33,25 @@ HISTORY = obj(
         "by": list_of(obj({"text": TEXT, "pid": or_null(COUNT), "program": or_null(TEXT), "protocol": or_null(TEXT)})),
         "vrrp": one_of("master", "backup"),
     },
+)
+WHY = obj(
+    {
+        "subject": TEXT,
+        "steps": list_of(
+            obj(
+                {
+                    "step": TEXT,
+                    "verdict": one_of("ok", "wrong", "unknown"),
+                    "text": TEXT,
+                    "object": described(TEXT, "as ip, iptables or nft prints it; may be empty"),
+                    "cause": or_null(TEXT),
+                }
+            )
+        ),
+        "cause": described(or_null(TEXT), "the fault that the sentence explains, by its key in troubleshooting.md"),
+        "sentence": TEXT,
+        "advice": TEXT,
+    }
 )
 _PACKET = obj({"src": TEXT, "dst": TEXT, "protocol": COUNT, "sport": COUNT, "dport": COUNT})
 _HOP = obj(

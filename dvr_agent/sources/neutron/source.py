@@ -101,6 +101,10 @@ class NeutronSource:
         more = {"server": server, "bus": self._bus.status(), "asking": shared.is_asking()}
         return {"source": "neutron", **shared.routers.status(), **not_kept, **more}
 
+    def floating_ips(self, router_id: str) -> Mapping[str, Mapping[str, str | None]]:
+        """Return the statuses of a router's floating IPs, as this host wants them and as the server has them."""
+        return self._shared.fip_states.of(router_id)
+
     def job_ended(self, report: JobReport) -> None:
         """Pass the report of a job to the report thread; ask again for routers that claim the same as this one."""
         if report.rivals:

@@ -9,6 +9,7 @@ from dvr_agent.sources.neutron.api import L3Plugin
 from dvr_agent.sources.neutron.crossing.document_files import DocumentFiles
 from dvr_agent.sources.neutron.crossing.event_queue import EventQueue
 from dvr_agent.sources.neutron.crossing.fetch_inbox import FetchInbox
+from dvr_agent.sources.neutron.crossing.fip_states import FipStates
 from dvr_agent.sources.neutron.crossing.gateway_port_refs import GatewayPortRefs
 from dvr_agent.sources.neutron.crossing.report_inbox import ReportInbox
 from dvr_agent.sources.neutron.crossing.router_store import RouterStore
@@ -33,6 +34,7 @@ class SharedParts:
     report_inbox: ReportInbox
     gateway_ports: GatewayPortRefs
     server: ServerStatus
+    fip_states: FipStates
 
     def is_asking(self) -> bool:
         """Return True while the server is asked, or will be, or the daemon has not taken what its answers led to."""
@@ -53,4 +55,5 @@ def make_shared(plugin: L3Plugin, host: HostSettings, options: NeutronOptions) -
         report_inbox=ReportInbox(),
         gateway_ports=GatewayPortRefs(),
         server=ServerStatus(),
+        fip_states=FipStates(),
     )

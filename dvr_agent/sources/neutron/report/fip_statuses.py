@@ -115,6 +115,14 @@ class FipStatuses:
         elif state.router is None:
             del self._routers[router_id]
 
+    def states(self, router_id: str) -> dict[str, dict[str, str | None]]:
+        """Return floating IP id → status that the server should have (``wanted``), and that it has (``server``)."""
+        state = self._routers.get(router_id)
+        if state is None:
+            return {}
+        server = state.server or {}
+        return {fip_id: {"wanted": status, "server": server.get(fip_id)} for fip_id, status in state.wanted.items()}
+
     def waiting(self) -> int:
         """Return how many statuses are not sent yet."""
         return sum(len(statuses) or 1 for statuses in self.due().values())

@@ -74,6 +74,10 @@ class Reporter:
             self._statuses.received(message.router_id, message.statuses)
         else:
             self._statuses.document_unchanged(message.router_id)
+        self._publish(message.router_id)
+
+    def _publish(self, router_id: str) -> None:
+        self._shared.fip_states.publish(router_id, self._statuses.states(router_id))
 
     def _next_time(self) -> float:
         """Return when work is due even if no message comes."""
@@ -164,6 +168,7 @@ class Reporter:
             self._server.call_answered()
             self._refused.pop(router_id, None)
             self._statuses.sent(router_id, statuses)
+            self._publish(router_id)
 
     # HA routers
 

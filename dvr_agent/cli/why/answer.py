@@ -1,0 +1,107 @@
+"""Makes the answer: runs all checks, and chooses the sentence.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dvr_agent.cli.why import causes
+from dvr_agent.cli.why.causes import CAUSES, Cause
+from dvr_agent.cli.why.checks import CHECKS
+from dvr_agent.cli.why.facts import Facts, Kind
+from dvr_agent.cli.why.verdicts import Step, Verdict
+
+_RANK = {cause.key: number for number, cause in enumerate(CAUSES)}
+
+_DOUBTS = (causes.FILTER_DROP, causes.FOREIGN_NAT, causes.HOST_FILTER, causes.RULE_BEFORE)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The whole answer.
+
+    :ivar subject: as it was asked for
+    :ivar cause: the fault that the sentence names; None: nothing wrong was found
+    :ivar sentence: explains everything
+    :ivar advice: what to do
+    """
+
+    subject: str
+    steps: tuple[Step, ...]
+    cause: Cause | None
+    sentence: str
+    advice: str
+
+    @property
+    def is_wrong(self) -> bool:
+        """True if any line is wrong."""
+        return any(step.verdict is Verdict.WRONG for step in self.steps)
+
+
+def answer(facts: Facts) -> Answer:
+    """Run all checks, and explain what they found."""
+    steps = tuple(_once(step for check in CHECKS for step in check(facts)))
+    subject = facts.subject.address or facts.subject.title or facts.subject.text
+    step = _explaining(steps)
+    if step is None or step.cause is None:
+        right = _right(facts)
+        notes = _limits_note(facts) + _doubts_note(steps)
+        sentence = _filled(right.sentence, _titled(facts, subject), {}) + notes
+        return Answer(subject, steps, None, sentence, _filled(right.advice, subject, {}))
+    more = sum(one.verdict is Verdict.WRONG for one in steps if one is not step)
+    also = f" ({more} more line{'' if more == 1 else 's'} wrong.)" if more and step.verdict is Verdict.WRONG else ""
+    sentence = _filled(step.cause.sentence, subject, dict(step.values)) + also
+    return Answer(subject, steps, step.cause, sentence, _filled(step.cause.advice, subject, dict(step.values)))
+
+
+def _once(steps: Iterable[Step]) -> Iterable[Step]:
+    """Drop lines that say the same."""
+    seen: set[tuple[str, str, str]] = set()
+    for step in steps:
+        key = (step.step, step.text, step.object)
+        if key not in seen:
+            seen.add(key)
+            yield step
+
+
+def _explaining(steps: Iterable[Step]) -> Step | None:
+    """Return the line whose cause comes first; one that is unknown explains only where nothing is wrong."""
+    found = [step for step in steps if step.cause is not None and not _is_doubt(step)]
+    order = {Verdict.WRONG: 0, Verdict.UNKNOWN: 1, Verdict.OK: 2}
+    return min(found, key=lambda step: (order[step.verdict], _RANK[step.cause.key if step.cause else ""]), default=None)
+
+
+def _is_doubt(step: Step) -> bool:
+    """True for a rule of another program that takes some packets: many hosts have such rules, for good reasons."""
+    return step.verdict is Verdict.UNKNOWN and step.cause in _DOUBTS
+
+
+def _doubts_note(steps: Iterable[Step]) -> str:
+    found = [step.object for step in steps if _is_doubt(step)]
+    return f" But rules of other programs take some packets, which may be these: {'; '.join(found)}." if found else ""
+
+
+def _right(facts: Facts) -> Cause:
+    """Return what to say where nothing is wrong."""
+    if not facts.subject.fixed:
+        return causes.ELSEWHERE_ROUTER
+    return causes.ELSEWHERE_ANSWERED if facts.probe.instance or facts.probe.gateway else causes.ELSEWHERE
+
+
+def _titled(facts: Facts, subject: str) -> str:
+    return f"router {subject}" if facts.subject.kind is Kind.ROUTER else subject
+
+
+def _limits_note(facts: Facts) -> str:
+    limits = [limit for states in facts.plan.desired.values() for state in states for limit in state.limits]
+    is_limited = any(limit.address in facts.way.addresses for limit in limits)
+    return " Its bandwidth is limited: what is above is dropped." if is_limited else ""
+
+
+class _Values(dict[str, str]):
+    def __missing__(self, key: str) -> str:
+        return f"({key} unknown)"
+
+
+def _filled(text: str, subject: str, values: dict[str, str]) -> str:
+    return text.format_map(_Values(values, subject=subject))

@@ -1,0 +1,177 @@
+"""Bridges and ports of Open vSwitch, VLAN tags, and the instance's own device on this host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dvr_agent.attach.outer_ends import tap_name
+from dvr_agent.cli.why import causes
+from dvr_agent.cli.why.facts import Facts, HostFacts, LinkFacts, OvsPort
+from dvr_agent.cli.why.remedy import daemon_text
+from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
+from dvr_agent.cli.why.way import Leg
+
+DEAD_VLAN = 4095
+"""neutron_lib.constants: ports that the Open vSwitch agent has not wired."""
+
+
+def instance_link(host: HostFacts, port_id: str) -> LinkFacts | None:
+    """Return the instance's device on this host, as Nova and os-vif name it; None if it is not here."""
+    return host.here.link(tap_name(port_id)) or host.here.link(f"qvo{port_id}"[:14])
+
+
+def bridges(facts: Facts) -> Iterator[Step]:
+    """Judge the outer sides of the ports on the way, their bridges, and the way out of the host."""
+    if facts.plan.view is None:
+        return
+    for leg in facts.way.legs:
+        fault = facts.plan.ports.get(leg.device, "")
+        yield from _faulty(facts, leg, fault) if fault else _whole(facts, leg)
+    for text in facts.plan.host_hindrances:
+        if text.startswith("bridge "):
+            yield wrong("uplink", text, text.split()[1], causes.NO_UPLINK)
+
+
+def _faulty(facts: Facts, leg: Leg, fault: str) -> Iterator[Step]:
+    words = fault.split()
+    if fault.startswith("bridge ") and fault.endswith("is missing"):
+        yield wrong("bridge", fault, "", causes.BRIDGE_MISSING, bridge=words[1], device=leg.device)
+    elif fault.startswith("bridge ") and fault.endswith("is down"):
+        yield wrong("bridge", fault, words[1], causes.BRIDGE_DOWN, bridge=words[1])
+    elif facts.host.ovs is not None and ": " in fault:
+        yield wrong("bridge", fault, leg.device, causes.OVS_ERROR, device=leg.device)
+    else:
+        yield wrong(
+            "bridge",
+            fault,
+            _outer_text(facts, leg),
+            causes.PORT_UNPLUGGED,
+            device=leg.device,
+            daemon=daemon_text(facts),
+        )
+
+
+def _whole(facts: Facts, leg: Leg) -> Iterator[Step]:
+    tap = facts.host.here.link(tap_name(leg.port.id))
+    if tap is None:
+        if facts.host.ovs is None:
+            yield unknown("bridge", f"the outer side of {leg.device} is not there")
+        return
+    yield ok("bridge", f"{leg.device} is connected", tap.text)
+    bridge = facts.host.here.link(tap.master)
+    if bridge is None:
+        return
+    if not bridge.up and not any(f"bridge {bridge.name} is down" == text for text in facts.plan.hindrances):
+        yield wrong("bridge", f"{bridge.name} is down", bridge.text, causes.BRIDGE_DOWN, bridge=bridge.name)
+    elif bridge.up:
+        yield from _bridge_ports(facts, leg, bridge)
+
+
+def _bridge_ports(facts: Facts, leg: Leg, bridge: LinkFacts) -> Iterator[Step]:
+    ports = [link for link in facts.host.here.links if link.master == bridge.name]
+    others = [link for link in ports if not link.name.startswith("tap")]
+    if leg == facts.way.outside:
+        names = ", ".join(f"{link.name} {'up' if link.carrier else 'no carrier'}" for link in others[:5])
+        if not others:
+            yield unknown("uplink", f"{bridge.name} has no port of others: nothing leads out of the host", bridge.text)
+        elif any(link.carrier and link.up for link in others):
+            yield ok("uplink", f"{bridge.name}: {names}", bridge.text)
+    smallest = min(ports, key=lambda link: link.mtu, default=bridge)
+    if smallest.mtu < leg.port.mtu:
+        text = f"{bridge.name}: {smallest.name} has MTU {smallest.mtu}"
+        yield wrong(
+            "mtu", text, smallest.text, causes.BRIDGE_MTU,
+            bridge=bridge.name, mtu=smallest.mtu, wanted=leg.port.mtu, smallest=smallest.name,
+        )  # fmt: skip
+
+
+def _outer_text(facts: Facts, leg: Leg) -> str:
+    tap = facts.host.here.link(tap_name(leg.port.id))
+    return tap.text if tap is not None else ""
+
+
+def vlans(facts: Facts) -> Iterator[Step]:
+    """Judge the VLAN tags of the ports of Open vSwitch on the way, and that of the instance's port."""
+    if facts.host.ovs is None:
+        return
+    by_id = {port.port_id: port for port in facts.host.ovs if port.port_id}
+    port = facts.subject.port
+    theirs = by_id.get(port.id) if port is not None else None
+    for leg in facts.way.legs:
+        ours = by_id.get(leg.port.id)
+        if ours is not None:
+            yield _tag(ours, theirs if leg in facts.way.inside else None)
+    if theirs is not None:
+        yield _tag(theirs, None)
+
+
+def _tag(port: OvsPort, other: OvsPort | None) -> Step:
+    if port.error:
+        return wrong("vlan", port.error, port.text, causes.OVS_ERROR, device=port.name)
+    if port.tag == DEAD_VLAN:
+        return wrong("vlan", "tag 4095", port.text, causes.VLAN_DEAD, device=port.name)
+    if port.tag is None:
+        return wrong("vlan", "no tag", port.text, causes.VLAN_NONE, device=port.name)
+    if other is not None and other.tag not in (None, DEAD_VLAN, port.tag):
+        text = f"tag {port.tag}, the instance's port has {other.tag}"
+        return wrong(
+            "vlan", text, port.text, causes.VLAN_MISMATCH,
+            device=port.name, tag=port.tag, other=other.name, other_tag=other.tag,
+        )  # fmt: skip
+    return ok("vlan", f"tag {port.tag}", port.text)
+
+
+def instance(facts: Facts) -> Iterator[Step]:
+    """Judge the instance's device: there, up, with a carrier, on the right bridge, MTU."""
+    port, view = facts.subject.port, facts.plan.view
+    if port is None or view is None or not facts.way.inside:
+        return
+    leg, here = facts.way.inside[-1], facts.host.here
+    tap = instance_link(facts.host, port.id)
+    if tap is None:
+        yield unknown("instance", f"no device {tap_name(port.id)} on this host")
+        return
+    router_tap = here.link(tap_name(leg.port.id))
+    if not tap.up or not tap.carrier:
+        state = "down" if not tap.up else "without carrier"
+        yield wrong("instance", state, tap.text, causes.INSTANCE_PORT_DOWN, device=tap.name, state=state)
+    elif router_tap is not None and tap.master != router_tap.master:
+        where = f"on {tap.master}" if tap.master else "on none"
+        yield wrong(
+            "instance", where, tap.text, causes.INSTANCE_OFF_BRIDGE,
+            device=tap.name, bridge=router_tap.master, where=where,
+        )  # fmt: skip
+    elif tap.mtu < leg.port.mtu:
+        text = f"MTU {tap.mtu} instead of {leg.port.mtu}"
+        yield wrong("mtu", text, tap.text, causes.INSTANCE_MTU, device=tap.name, mtu=tap.mtu, wanted=leg.port.mtu)
+    else:
+        yield ok("instance", "connected", tap.text)
+
+
+def macs(facts: Facts) -> Iterator[Step]:
+    """Judge where the bridges have learned the MAC addresses of the instance and of the way out."""
+    port, outside = facts.subject.port, facts.way.outside
+    if facts.way.inside and port is not None:
+        tap = facts.host.here.link(tap_name(port.id))
+        yield from _learned(facts, facts.way.inside[-1], port.mac, f"instance {facts.subject.fixed}", tap)
+    if outside is not None:
+        tap = facts.host.here.link(tap_name(outside.port.id))
+        yield from _learned(facts, outside, outside.port.mac, outside.device, tap)
+
+
+def _learned(facts: Facts, leg: Leg, mac: str, owner: str, tap: LinkFacts | None) -> Iterator[Step]:
+    router_tap = facts.host.here.link(tap_name(leg.port.id))
+    bridge = router_tap.master if router_tap is not None else ""
+    ports = facts.host.fdb.get(bridge, {}).get(mac, ())
+    if not ports:
+        yield unknown("fdb", f"{bridge or 'the bridge'} has not seen {mac} ({owner}) lately")
+        return
+    item = f"{mac} dev {ports[0]} master {bridge}"
+    at = tap_name(leg.port.id) if mac == leg.port.mac else tap.name if tap is not None else ""
+    if at and at not in ports:
+        yield wrong(
+            "fdb", f"{owner} is behind {ports[0]}", item, causes.MAC_ELSEWHERE,
+            mac=mac, owner=owner, port=ports[0], bridge=bridge,
+        )  # fmt: skip
+    else:
+        yield ok("fdb", f"{owner} is behind {ports[0]}", item)

@@ -1,0 +1,75 @@
+"""``dvrctl why``: explains why a floating IP, an address or a router does not work on this host; reads only."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import Any
+
+from dvr_agent.cli.inputs import load_config
+from dvr_agent.cli.output import BOLD, GREEN, RED, YELLOW, Output
+from dvr_agent.cli.why.answer import Answer, answer
+from dvr_agent.cli.why.gather.facts import read_facts
+from dvr_agent.cli.why.verdicts import Step, Verdict
+
+_NAMESPACE = re.compile(r"((?:qrouter|fip|snat)-[0-9a-f]{8})-[0-9a-f-]{27}")
+"""A namespace: its whole name stands in the line that says that it is there."""
+_COLOURS = {Verdict.OK: GREEN, Verdict.WRONG: RED, Verdict.UNKNOWN: YELLOW}
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    """Run ``dvrctl why``.
+
+    :returns: 0: nothing wrong was found; 2: something is wrong
+    """
+    found = answer(read_facts(load_config(args), args.subject, args.router or "", args.probe))
+    if out.json:
+        out.document(as_json(found))
+    else:
+        _show(out, found)
+    return 2 if found.is_wrong else 0
+
+
+def as_json(found: Answer) -> dict[str, Any]:
+    """Return the answer as a JSON object."""
+    return {
+        "subject": found.subject,
+        "steps": [_step(step) for step in found.steps],
+        "cause": found.cause.key if found.cause is not None else None,
+        "sentence": found.sentence,
+        "advice": found.advice,
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    return {
+        "step": step.step,
+        "verdict": step.verdict.value,
+        "text": step.text,
+        "object": step.object,
+        "cause": step.cause.key if step.cause is not None else None,
+    }
+
+
+def _show(out: Output, found: Answer) -> None:
+    """Print a line for each step, and the sentence at the end, where an operator looks first."""
+    width = max((len(step.step) for step in found.steps), default=0)
+    for step in found.steps:
+        out.line(f"{step.verdict.value:<7}  {step.step:<{width}}  {_line(step)}", _COLOURS[step.verdict])
+    out.line()
+    out.line(found.sentence, BOLD)
+    if found.advice:
+        out.line(found.advice)
+
+
+def _line(step: Step) -> str:
+    """Return what a step says in one line; the object comes first where there is nothing but its place to say."""
+    if not step.object or step.object in step.text:
+        return step.text
+    if step.verdict is not Verdict.OK:
+        return f"{step.text}: {step.object}"
+    return f"{step.object}  ({_NAMESPACE.sub(_short, step.text)})"
+
+
+def _short(match: re.Match[str]) -> str:
+    return match[1]

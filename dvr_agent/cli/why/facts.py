@@ -1,0 +1,294 @@
+"""What was read about a subject, as values: no check reads anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from dvr_agent.cli.why.way import NO_WAY, Way
+from dvr_agent.desired.host_settings import HostSettings
+from dvr_agent.desired.host_view import HostView
+from dvr_agent.model.router import FloatingIp, Router, SubnetPort
+from dvr_agent.state.diff import Changes
+from dvr_agent.state.link import Port
+from dvr_agent.state.namespace import NamespaceState
+
+
+class Kind(Enum):
+    """Kind of a subject."""
+
+    FLOATING_IP = "floating IP"
+    FORWARDED = "floating IP of port forwardings"
+    FIXED = "fixed address"
+    OWN = "address of the router"
+    ROUTER = "router"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What the operator asks about.
+
+    :ivar text: as it was asked, or the name of the router
+    :ivar address: canonical; empty for a router
+    :ivar router: the router whose document has it; None: no document has it
+    :ivar document: name of that document
+    :ivar fip: of a floating IP, and of a fixed address that has one
+    :ivar fixed: the address behind it: of the instance
+    :ivar port: the instance's port, None where the document lists none
+    :ivar role: of an address of the router, e.g. ``gateway port``
+    :ivar device: of such an address
+    """
+
+    text: str
+    kind: Kind
+    address: str = ""
+    router: Router | None = None
+    document: str = ""
+    fip: FloatingIp | None = None
+    fixed: str = ""
+    port: SubnetPort | None = None
+    role: str = ""
+    device: str = ""
+
+    @property
+    def title(self) -> str:
+        """The router's name or id."""
+        return self.text if self.router is None else self.router.name or self.router.id
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFacts:
+    """A device: ``peer`` is the name of the other end of a veth pair or of the lower device, if it is in sight."""
+
+    name: str
+    mac: str
+    mtu: int
+    up: bool
+    carrier: bool
+    master: str = ""
+    kind: str = ""
+
+    @property
+    def text(self) -> str:
+        """The link as ``ip link`` shows it, as far as it counts here."""
+        flags = ",".join(["UP"] * self.up + ["LOWER_UP" if self.carrier else "NO-CARRIER"])
+        master = f" master {self.master}" if self.master else ""
+        return f"{self.name}: <{flags}> mtu {self.mtu}{master} link/ether {self.mac}"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFacts:
+    """A rule of ``ip rule``; ``words`` are its selectors and its action, by their keyword."""
+
+    family: int
+    priority: int
+    words: Mapping[str, str]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouteFacts:
+    """A route of ``ip route show table all``; ``type`` is ``unicast``, ``blackhole`` and so on."""
+
+    family: int
+    type: str
+    dst: str
+    table: str
+    words: Mapping[str, str]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourFacts:
+    """An entry of ``ip neigh``; ``state`` in capitals."""
+
+    address: str
+    device: str
+    mac: str
+    state: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class FilterFacts:
+    """A packet filter rule that is not ours and that drops or translates.
+
+    :ivar program: ``iptables``, ``ip6tables`` or ``nft``
+    :ivar place: table and chain
+    :ivar hook: ``PREROUTING``, ``FORWARD`` …, in capitals; empty for a chain that others jump to
+    :ivar verdict: ``DROP``, ``REJECT``, ``DNAT`` …
+    :ivar selects: of ``src``, ``dst``, ``iif``, ``oif``: the value that it asks for, with a leading ``!`` if negated
+    :ivar is_conditional: it asks for something else, too
+    :ivar packets: counted so far; None: not counted
+    :ivar text: as the program prints it
+    """
+
+    program: str
+    place: str
+    hook: str
+    verdict: str
+    selects: Mapping[str, str]
+    is_conditional: bool
+    packets: int | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFacts:
+    """A tracked connection: source and destination of the first packet, and of its answer."""
+
+    src: str
+    dst: str
+    reply_src: str
+    reply_dst: str
+
+    @property
+    def text(self) -> str:
+        """The connection as ``conntrack -L`` shows it."""
+        return f"src={self.src} dst={self.dst} src={self.reply_src} dst={self.reply_dst}"
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceFacts:
+    """A namespace as the kernel has it, foreign objects too.
+
+    :ivar unread: what could not be read, and why
+    """
+
+    name: str
+    exists: bool = True
+    links: tuple[LinkFacts, ...] = ()
+    rules: tuple[RuleFacts, ...] = ()
+    routes: tuple[RouteFacts, ...] = ()
+    neighbours: tuple[NeighbourFacts, ...] = ()
+    filters: tuple[FilterFacts, ...] = ()
+    connections: tuple[ConnectionFacts, ...] = ()
+    tracked: tuple[int, int] | None = None
+    unread: Mapping[str, str] = field(default_factory=dict)
+
+    def link(self, name: str) -> LinkFacts | None:
+        """Return a device by its name, None if it is not there."""
+        return next((link for link in self.links if link.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class OvsPort:
+    """A port of Open vSwitch.
+
+    :ivar tag: VLAN tag, None for none
+    :ivar port_id: Neutron port UUID (``external_ids:iface-id``), may be empty
+    """
+
+    name: str
+    bridge: str
+    tag: int | None
+    port_id: str
+    error: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """The host's own namespace: layer 2.
+
+    :ivar here: devices and packet filter of the host
+    :ivar fdb: bridge → MAC address → ports at which it was learned
+    :ivar filtered: the packets of bridges pass by the host's packet filter
+    :ivar ovs: ports of Open vSwitch; None: another attach driver
+    """
+
+    here: NamespaceFacts = NamespaceFacts("")
+    fdb: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    filtered: bool = False
+    ovs: tuple[OvsPort, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFacts:
+    """What the planner found: the difference between documents and kernel.
+
+    :ivar error: why there is no plan; empty: there is one
+    :ivar view: the router as this host builds it, None without a plan
+    :ivar desired: namespace → desired states of its slices
+    :ivar changes: of the router's namespaces
+    :ivar ports: device → fault of its outer side, or why it cannot be plugged
+    :ivar omitted: what is left out of the router, and why
+    :ivar host_hindrances: what stops the traffic of many routers
+    """
+
+    error: str = ""
+    view: HostView | None = None
+    desired: Mapping[str, tuple[NamespaceState, ...]] = field(default_factory=dict)
+    changes: tuple[Changes, ...] = ()
+    ports: Mapping[str, str] = field(default_factory=dict)
+    plugged: tuple[Port, ...] = ()
+    services: tuple[tuple[str, str], ...] = ()
+    service_troubles: tuple[str, ...] = ()
+    omitted: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    hindrances: tuple[str, ...] = ()
+    host_hindrances: tuple[str, ...] = ()
+    is_master: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonFacts:
+    """What the running daemon says.
+
+    :ivar unreachable: why it does not answer; empty: it does
+    :ivar status: its answer to ``GET /status``
+    :ivar router: its record of the subject's router
+    """
+
+    unreachable: str = ""
+    status: Mapping[str, Any] = field(default_factory=dict)
+    router: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFacts:
+    """Answers to packets that were sent; None: not asked.
+
+    :ivar instance: MAC addresses that answered ARP for the fixed address
+    :ivar gateway: those that answered for the gateway of the external network
+    :ivar others: those that answered for the floating IP, beside this host
+    :ivar masters: addresses of other hosts that advertise themselves as VRRP master of the router
+    """
+
+    instance: tuple[str, ...] | None = None
+    gateway: tuple[str, ...] | None = None
+    others: tuple[str, ...] | None = None
+    masters: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that was read.
+
+    :ivar refused: why the newest document of the router cannot be used; empty: it can
+    :ivar refused_of: for an address that no good document has: the router whose refused document has it
+    :ivar near: for an address that no document has: what there is near it
+    :ivar in_kernel: for such an address: where the kernel has it
+    """
+
+    subject: Subject
+    settings: HostSettings
+    refused: str = ""
+    refused_of: str = ""
+    near: tuple[str, ...] = ()
+    in_kernel: tuple[str, ...] = ()
+    way: Way = NO_WAY
+    plan: PlanFacts = PlanFacts()
+    namespaces: Mapping[str, NamespaceFacts] = field(default_factory=dict)
+    host: HostFacts = HostFacts()
+    daemon: DaemonFacts = DaemonFacts()
+    probe: ProbeFacts = ProbeFacts()
+
+    @property
+    def places(self) -> list[NamespaceFacts]:
+        """The namespaces on the way that exist, outermost first."""
+        found = [self.namespaces[name] for name in self.way.namespaces if name in self.namespaces]
+        return [one for one in found if one.exists]

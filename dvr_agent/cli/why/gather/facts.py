@@ -1,0 +1,134 @@
+"""Reads all facts about a subject, each thing once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from oslo_config import cfg
+
+from dvr_agent.cli.host_inventory import Host
+from dvr_agent.cli.why.checks.layer2 import instance_link
+from dvr_agent.cli.why.checks.neighbours import gateway_address
+from dvr_agent.cli.why.facts import DaemonFacts, Facts, HostFacts, Kind, PlanFacts, ProbeFacts, Subject
+from dvr_agent.cli.why.gather.daemon import read_daemon
+from dvr_agent.cli.why.gather.host import read_host
+from dvr_agent.cli.why.gather.namespace import read_namespace
+from dvr_agent.cli.why.gather.plan import read_plan
+from dvr_agent.cli.why.gather.probe import ask_arp, hear_masters
+from dvr_agent.cli.why.gather.unknown import documents_directory, find_pair, known_router, search
+from dvr_agent.cli.why.subject import SubjectError, find_subject
+from dvr_agent.cli.why.way import NO_WAY, Way, central_way, fixed_way, local_way, own_way, whole_way
+from dvr_agent.config import make_settings
+from dvr_agent.desired.host_view import HostView
+from dvr_agent.reconcile.factory import open_planner
+
+
+def read_facts(conf: cfg.ConfigOpts, text: str, router: str = "", probe: bool = False) -> Facts:
+    """Read everything that the checks judge.
+
+    :param text: what the operator asks about
+    :param router: the router to look at; empty: all
+    :param probe: send packets, too
+    :raises SubjectError: no router, or more than one thing, is meant
+    """
+    host = Host(conf)
+    try:
+        subject = find_subject(text, host.routers, router)
+    except SubjectError:
+        router_id = known_router(host, text, documents_directory(conf))
+        if not router_id:
+            raise
+        refused, places = host.documents.outdated.get(router_id, ""), tuple(host.namespaces_of(router_id))
+        subject = Subject(router_id, Kind.ROUTER)
+        return Facts(subject, host.settings, refused, in_kernel=places, daemon=_daemon(conf, router_id))
+    if subject.kind is Kind.NOTHING:
+        subject = find_pair(host, subject)
+    if subject.router is None:
+        found = search(host, subject.address, documents_directory(conf))
+        return Facts(
+            subject,
+            host.settings,
+            refused=found.refused,
+            refused_of=found.refused_of,
+            near=found.near,
+            in_kernel=found.in_kernel,
+            daemon=_daemon(conf, found.refused_of),
+        )
+    settings = make_settings(conf)
+    planner = open_planner(settings)
+    planner.load()
+    planner.declare(host.documents.good)
+    plan = read_plan(planner, subject.router, subject.document)
+    way = choose_way(subject, plan.view) if plan.view is not None else NO_WAY
+    refused_text = host.documents.outdated.get(subject.router.id, "")
+    ids = {leg.port.id for leg in way.legs} | ({subject.port.id} if subject.port is not None else set())
+    layer2 = read_host(way, settings.attach, ids)
+    return Facts(
+        subject,
+        host.settings,
+        refused_text,
+        way=way,
+        plan=plan,
+        probe=_probe(subject, way, plan, layer2) if probe else ProbeFacts(),
+        namespaces={name: read_namespace(host.kernel, name, way.addresses) for name in way.namespaces},
+        host=layer2,
+        daemon=_daemon(conf, subject.router.id),
+    )
+
+
+def choose_way(subject: Subject, view: HostView) -> Way:
+    """Return the way of the subject's packets on this host."""
+    if subject.kind is Kind.ROUTER:
+        return whole_way(view)
+    if subject.kind is Kind.OWN:
+        return own_way(view, subject.address, subject.device)
+    if subject.kind is Kind.FORWARDED:
+        return central_way(view, subject.address, subject.fixed)
+    if subject.fip is None:
+        return fixed_way(view, subject.fixed)
+    address, fixed = str(subject.fip.address), str(subject.fip.fixed_address)
+    make: Callable[[HostView, str, str], Way] = central_way if view.is_central(subject.fip) else local_way
+    if not view.is_central(subject.fip) and not view.bound_here(subject.fip):
+        return NO_WAY
+    return make(view, address, fixed)
+
+
+def _daemon(conf: cfg.ConfigOpts, router_id: str) -> DaemonFacts:
+    return read_daemon(conf.dvr_agent.admin_socket, router_id)
+
+
+def _probe(subject: Subject, way: Way, plan: PlanFacts, layer2: HostFacts) -> ProbeFacts:
+    """Ask by ARP for the instance, for the gateway, and for others that have the floating IP; listen for VRRP."""
+    inside, outside = way.inside[-1] if way.inside and _is_here(subject, plan, layer2) else None, way.outside
+    gateway = gateway_address(outside) if outside is not None else ""
+    is_fip = subject.kind in (Kind.FLOATING_IP, Kind.FORWARDED)
+    return ProbeFacts(
+        ask_arp(inside.namespace, inside.device, subject.fixed) if inside is not None and subject.fixed else None,
+        ask_arp(outside.namespace, outside.device, gateway) if outside is not None and gateway else None,
+        ask_arp(outside.namespace, outside.device, subject.address) if outside is not None and is_fip else None,
+        _masters(plan),
+    )
+
+
+def _is_here(subject: Subject, plan: PlanFacts, layer2: HostFacts) -> bool:
+    """Return True if the instance is on this host.
+
+    Another host's is not asked: a distributed router has one MAC address on all hosts, so that the answer goes to the
+    router on the instance's own host.
+    """
+    view, port = plan.view, subject.port
+    if view is not None and subject.fip is not None and not view.is_central(subject.fip):
+        return view.bound_here(subject.fip)
+    if view is not None and not view.router.distributed:
+        return True
+    return port is not None and (
+        instance_link(layer2, port.id) is not None or any(one.port_id == port.id for one in layer2.ovs or ())
+    )
+
+
+def _masters(plan: PlanFacts) -> tuple[str, ...] | None:
+    """Listen for other hosts that are the VRRP master of the router, if it is an HA router of this host."""
+    states = [state for one in plan.desired.values() for state in one if state.virtual_router is not None]
+    if not states or states[0].virtual_router is None:
+        return None
+    return hear_masters(states[0].name, states[0].virtual_router)

@@ -1,0 +1,120 @@
+"""Parses what ``iptables-save -c`` and ``nft list ruleset`` print: rules of others that drop or translate.  Pure."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+
+from dvr_agent.cli.why.facts import FilterFacts
+from dvr_agent.state.filter import CHAIN_PREFIX
+
+_OURS = (CHAIN_PREFIX, "neutron-l3-agent")
+"""Beginnings of chains that the planner compares."""
+_OUR_TABLE = "dvr_qos"
+_TARGETS = frozenset({"DROP", "REJECT", "DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP"})
+_SELECTORS = {"-s": "src", "-d": "dst", "-i": "iif", "-o": "oif"}
+_PHYSICAL = {"--physdev-in": "iif", "--physdev-out": "oif"}
+_COUNTED = re.compile(r"\[(\d+):\d+\] -A (\S+) (.*)")
+_TABLE = re.compile(r"table (\S+) (\S+) \{")
+_CHAIN = re.compile(r"chain (\S+) \{")
+_HOOK = re.compile(r"type \S+ hook (\S+)")
+_COUNTER = re.compile(r"counter packets (\d+) bytes \d+")
+_NFT_SELECTORS = (
+    (re.compile(r"ip6? saddr (!= )?(\S+)"), "src"),
+    (re.compile(r"ip6? daddr (!= )?(\S+)"), "dst"),
+    (re.compile(r'(?:iifname|iif|ibrname) (!= )?"?([^"\s]+)"?'), "iif"),
+    (re.compile(r'(?:oifname|oif|obrname) (!= )?"?([^"\s]+)"?'), "oif"),
+)
+_NFT_VERDICTS = (
+    ("drop", "DROP"),
+    ("reject", "REJECT"),
+    ("dnat", "DNAT"),
+    ("snat", "SNAT"),
+    ("masquerade", "MASQUERADE"),
+    ("redirect", "REDIRECT"),
+)
+
+
+def parse_iptables(text: str, program: str) -> Iterator[FilterFacts]:
+    """Parse ``iptables-save -c``; rules in chains of ours are left out.
+
+    :param program: ``iptables`` or ``ip6tables``
+    """
+    table = ""
+    for line in text.splitlines():
+        if line.startswith("*"):
+            table = line[1:]
+        match = _COUNTED.fullmatch(line)
+        if match is None or match[2].startswith(_OURS):
+            continue
+        words = shlex.split(match[3])
+        target = words[words.index("-j") + 1] if "-j" in words[:-1] else ""
+        if target not in _TARGETS:
+            continue
+        selects, rest = _iptables_selectors(words[: words.index("-j")])
+        chain = match[2]
+        yield FilterFacts(
+            program,
+            f"{program} table {table} chain {chain}",
+            chain if chain.isupper() else "",
+            target,
+            selects,
+            bool(rest),
+            int(match[1]),
+            f"{program} -t {table} -A {chain} {match[3]}",
+        )
+
+
+def _iptables_selectors(words: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the selectors by addresses and devices, and all other words."""
+    found: dict[str, str] = {}
+    rest: list[str] = []
+    negated, at = "", 0
+    while at < len(words):
+        word = words[at]
+        key = _SELECTORS.get(word) or _PHYSICAL.get(word)
+        if word == "!":
+            negated = "!"
+        elif key is not None and at + 1 < len(words):
+            found[key], negated = negated + words[at + 1], ""
+            at += 1
+        elif (word == "-m" and words[at + 1 : at + 2] in (["physdev"], ["comment"])) or word == "--comment":
+            at += 1
+        elif word != "--physdev-is-bridged":
+            rest.append(word)
+        at += 1
+    return found, rest
+
+
+def parse_nft(text: str) -> Iterator[FilterFacts]:
+    """Parse ``nft list ruleset``; the table of bandwidth limits is left out."""
+    table = chain = hook = ""
+    for raw in text.splitlines():
+        line = raw.strip()
+        if match := _TABLE.match(line):
+            table, chain, hook = f"{match[1]} {match[2]}", "", ""
+        elif match := _CHAIN.match(line):
+            chain, hook = match[1], ""
+        elif match := _HOOK.match(line):
+            hook = match[1].upper()
+        elif chain and not chain.startswith(_OURS) and not table.endswith(f" {_OUR_TABLE}"):
+            yield from _nft_rule(table, chain, hook, line)
+
+
+def _nft_rule(table: str, chain: str, hook: str, line: str) -> Iterator[FilterFacts]:
+    words = line.split()
+    verdict = next((name for word, name in _NFT_VERDICTS if word in words), "")
+    if not verdict:
+        return
+    rest, selects = line, dict[str, str]()
+    for pattern, key in _NFT_SELECTORS:
+        if match := pattern.search(rest):
+            selects[key] = ("!" if match[1] else "") + match[2]
+            rest = rest.replace(match[0], "")
+    counter = _COUNTER.search(rest)
+    rest = _COUNTER.sub("", rest).split("comment")[0]
+    left = rest[: rest.find(verdict.lower())].split()
+    place = f"nft table {table} chain {chain}"
+    packets = int(counter[1]) if counter else None
+    yield FilterFacts("nft", place, hook, verdict, selects, bool(left), packets, line)

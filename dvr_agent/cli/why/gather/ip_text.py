@@ -1,0 +1,90 @@
+"""Parses what ``ip`` and ``bridge`` print.  Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from dvr_agent.cli.why.facts import LinkFacts, NeighbourFacts, RouteFacts, RuleFacts
+
+_ACTIONS = frozenset({"blackhole", "unreachable", "prohibit", "nop", "goto"})
+_TYPES = frozenset(
+    {"unicast", "local", "broadcast", "multicast", "anycast", "blackhole", "unreachable", "prohibit", "throw", "nat"}
+)
+_FLAGS = frozenset({"onlink", "linkdown", "dead", "pervasive", "offload", "not", "router", "proxy", "[detached]"})
+"""Words without a value."""
+
+
+def parse_links(text: str) -> tuple[LinkFacts, ...]:
+    """Parse ``ip -j -d link show``."""
+    return tuple(_link(entry) for entry in json.loads(text or "[]") if entry.get("ifname"))
+
+
+def _link(entry: dict[str, Any]) -> LinkFacts:
+    flags = entry.get("flags") or []
+    kind = (entry.get("linkinfo") or {}).get("info_kind", "")
+    return LinkFacts(
+        entry["ifname"],
+        entry.get("address", ""),
+        int(entry.get("mtu", 0)),
+        "UP" in flags,
+        "LOWER_UP" in flags,
+        entry.get("master", ""),
+        kind,
+    )
+
+
+def parse_rules(text: str, family: int) -> Iterator[RuleFacts]:
+    """Parse ``ip rule show``: ``32765:  from 10.0.0.5 lookup 16``."""
+    for line in text.splitlines():
+        number, _, rest = line.partition(":")
+        if number.strip().isdigit():
+            yield RuleFacts(family, int(number), _words(rest.split(), _ACTIONS), " ".join(line.split()))
+
+
+def parse_routes(text: str, family: int) -> Iterator[RouteFacts]:
+    """Parse ``ip route show table all``: ``blackhole default table 16``; lines of next hops are left out."""
+    for line in text.splitlines():
+        words = line.split()
+        if not words or line[0].isspace():
+            continue
+        kind = words.pop(0) if words[0] in _TYPES else "unicast"
+        if not words:
+            continue
+        values = _words(words[1:], frozenset())
+        yield RouteFacts(family, kind, words[0], values.get("table", "main"), values, " ".join(line.split()))
+
+
+def parse_neighbours(text: str) -> Iterator[NeighbourFacts]:
+    """Parse ``ip neigh show``: ``10.0.0.5 dev qr-1 lladdr fa:16:3e:00:00:01 PERMANENT``."""
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) < 3:
+            continue
+        values = _words(words[1:-1], frozenset())
+        yield NeighbourFacts(words[0], values.get("dev", ""), values.get("lladdr", ""), words[-1], " ".join(words))
+
+
+def parse_fdb(text: str) -> dict[str, tuple[str, ...]]:
+    """Parse ``bridge -j fdb show br BRIDGE``: MAC address → ports at which it was learned."""
+    found: dict[str, list[str]] = {}
+    for entry in json.loads(text or "[]"):
+        if entry.get("master") and entry.get("state") != "permanent" and entry.get("ifname"):
+            found.setdefault(entry["mac"], []).append(entry["ifname"])
+    return {mac: tuple(dict.fromkeys(ports)) for mac, ports in found.items()}
+
+
+def _words(words: list[str], actions: frozenset[str]) -> dict[str, str]:
+    """Return keyword → value; a word of ``actions``, and a flag, has no value."""
+    found: dict[str, str] = {}
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if word in _FLAGS or (word in actions and word != "goto"):
+            found[word] = ""
+            at += 1
+        else:
+            found.setdefault(word, words[at + 1] if at + 1 < len(words) else "")
+            at += 2
+    return found

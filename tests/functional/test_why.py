@@ -1,0 +1,268 @@
+"""``dvrctl why`` names faults made on purpose on the real kernel: the sentence says which one it is."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from dvr_agent.cli.why.causes import CAUSES
+from tests.support import lab
+from tests.support.why_rig import CENTRAL, FIP, GATEWAY, OTHER_FIP, WhyRig
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Commands that make a fault, and those that take back what the agent does not repair.
+
+    :ivar says: what the sentence has to contain
+    """
+
+    cause: str
+    says: str
+    damage: tuple[str, ...]
+    undo: tuple[str, ...] = ()
+    subject: str = FIP
+    probe: bool = field(default=False)
+
+
+IN_Q, IN_F = "ip netns exec {Q} ", "ip netns exec {F} "
+TABLES = "iptables-legacy -w "
+FAULTS = {
+    # Objects of ours that another program has removed or changed; nothing repairs them without the daemon.
+    "dnat": Fault(
+        "nat-missing", FIP, (IN_Q + TABLES + "-t nat -D dvr-PREROUTING -d {fip} -i {rfp} -j DNAT --to 10.1.0.5",)
+    ),
+    "snat": Fault(
+        "nat-missing",
+        "-s 10.1.0.5/32 -j SNAT",
+        (IN_Q + TABLES + "-t nat -D dvr-POSTROUTING -s 10.1.0.5 -j SNAT --to {fip} --random-fully",),
+    ),
+    "rule": Fault("rule-missing", "from 10.1.0.5/32 lookup 16", ("ip -n {Q} rule del from 10.1.0.5 lookup 16",)),
+    "table 16": Fault("route-missing", "table 16", ("ip -n {Q} route flush table 16",)),
+    "next hop": Fault("route-wrong", "table 16", ("ip -n {Q} route replace default via 10.1.0.6 dev {qr} table 16",)),
+    "fip route": Fault("route-missing", f"{FIP}/32 via", ("ip -n {F} route del {fip}/32",)),
+    "fip table": Fault("route-missing", "default via 203.0.113.1", ("ip -n {F} route flush table {N}",)),
+    "fip rule": Fault("rule-missing", "iif fpr-", ("ip -n {F} rule del iif {fpr}",)),
+    "proxy arp": Fault("proxy-arp", "fg-", (IN_F + "sysctl -qw net.ipv4.conf.{fg}.proxy_arp=0",)),
+    "forwarding": Fault("forwarding-off", "qrouter-", (IN_Q + "sysctl -qw net.ipv4.ip_forward=0",)),
+    "neighbour": Fault(
+        "neighbour-wrong",
+        "10.1.0.5",
+        ("ip -n {Q} neigh replace 10.1.0.5 lladdr fa:16:3e:00:00:99 dev {qr} nud permanent",),
+    ),
+    "no neighbour": Fault("neighbour-wrong", "10.1.0.5", ("ip -n {Q} neigh del 10.1.0.5 dev {qr}",)),
+    "address": Fault("address-missing", "10.1.0.1/24", ("ip -n {Q} addr del 10.1.0.1/24 dev {qr}",)),
+    "pair": Fault("link-missing", "rfp-", ("ip -n {Q} link del {rfp}",)),
+    "link down": Fault("link-down", "rfp-", ("ip -n {Q} link set {rfp} down",)),
+    "mtu": Fault("link-wrong", "mtu 1400", ("ip -n {Q} link set {rfp} mtu 1400",)),
+    "namespace": Fault("namespace-missing", "qrouter-", ("ip netns del {Q}",)),
+    # Layer 2 of the host.
+    "tap off": Fault("port-unplugged", "is not on bridge", ("ip link set {tapqr} nomaster",)),
+    "tap down": Fault("port-unplugged", "is down", ("ip link set {tapfg} down",)),
+    "tap mtu": Fault("port-unplugged", "MTU 1300", ("ip link set {tapqr} mtu 1300",)),
+    "bridge down": Fault("bridge-down", "br-ex", ("ip link set br-ex down",), ("ip link set br-ex up",)),
+    "own bridge down": Fault("bridge-down", "brq", ("ip link set {brq} down",)),
+    "uplink down": Fault(
+        "no-uplink", "reaches nothing outside", ("ip link set {uplink} down",), ("ip link set {uplink} up",)
+    ),
+    "uplink carrier": Fault(
+        "no-uplink",
+        "has no carrier",
+        ("ip -n internet link set eth0 down",),
+        ("ip -n internet link set eth0 up",),
+    ),
+    "bridge mtu": Fault("bridge-mtu", "1280", ("ip link set {uplink} mtu 1280",), ("ip link set {uplink} mtu 1500",)),
+    "instance down": Fault("instance-port-down", "is down", ("ip link set {tap1} down",), ("ip link set {tap1} up",)),
+    "instance off": Fault(
+        "instance-off-bridge", "on none", ("ip link set {tap1} nomaster",), ("ip link set {tap1} master {brq}",)
+    ),
+    "instance on another bridge": Fault(
+        "instance-off-bridge", "br-ex", ("ip link set {tap1} master br-ex",), ("ip link set {tap1} master {brq}",)
+    ),
+    "instance mtu": Fault("instance-mtu", "1200", ("ip link set {tap1} mtu 1200",), ("ip link set {tap1} mtu 1450",)),
+    "mac elsewhere": Fault(
+        "mac-elsewhere",
+        "tap",
+        ("bridge fdb replace {mac1} dev {tapqr} master dynamic",),
+        ("bridge fdb del {mac1} dev {tapqr} master",),
+    ),
+    # Other programs in our namespaces.
+    "rule before": Fault(
+        "rule-before",
+        "100: from 10.1.0.0/24 lookup 500",
+        (
+            "ip -n {Q} route add default via 10.1.0.6 dev {qr} table 500",
+            "ip -n {Q} rule add priority 100 from 10.1.0.0/24 lookup 500",
+        ),
+        ("ip -n {Q} rule del priority 100", "ip -n {Q} route flush table 500"),
+    ),
+    "discarding rule": Fault(
+        "rule-before",
+        "101: from all blackhole",
+        ("ip -n {F} rule add priority 101 blackhole",),
+        ("ip -n {F} rule del priority 101",),
+    ),
+    "blackhole in table 16": Fault(
+        "blackhole",
+        "blackhole default table 16",
+        ("ip -n {Q} route flush table 16", "ip -n {Q} route add blackhole default table 16"),
+        ("ip -n {Q} route del blackhole default table 16",),
+    ),
+    "throw": Fault(
+        "foreign-route",
+        "throw default table 16",
+        ("ip -n {Q} route flush table 16", "ip -n {Q} route add throw default table 16"),
+        ("ip -n {Q} route del throw default table 16",),
+    ),
+    "blackhole of the fip": Fault(
+        "blackhole",
+        f"unreachable {FIP}",
+        ("ip -n {F} route del {fip}/32", "ip -n {F} route add unreachable {fip}"),
+        ("ip -n {F} route del unreachable {fip}",),
+    ),
+    "foreign route": Fault(
+        "foreign-route",
+        "10.1.0.5 via 10.1.0.6",
+        ("ip -n {Q} route add 10.1.0.5/32 via 10.1.0.6 dev {qr} proto bird",),
+        ("ip -n {Q} route del 10.1.0.5/32 via 10.1.0.6",),
+    ),
+    "legacy drop": Fault(
+        "filter-drop",
+        "-A FORWARD -d 10.1.0.5/32 -j DROP",
+        (IN_Q + TABLES + "-A FORWARD -d 10.1.0.5 -j DROP",),
+        (IN_Q + TABLES + "-D FORWARD -d 10.1.0.5 -j DROP",),
+    ),
+    "nft drop": Fault(
+        "filter-drop",
+        "ip daddr 203.0.113.10",
+        (
+            IN_F + "nft 'add table ip t; add chain ip t c { type filter hook prerouting priority 0; };"
+            " add rule ip t c ip daddr 203.0.113.10 counter drop'",
+        ),
+        (IN_F + "nft delete table ip t",),
+    ),
+    "policy": Fault(
+        "filter-policy",
+        "the policy is drop",
+        (IN_Q + "nft 'add table ip t; add chain ip t c { type filter hook forward priority 0; policy drop; }'",),
+        (IN_Q + "nft delete table ip t",),
+    ),
+    "foreign nat": Fault(
+        "foreign-nat",
+        "--to-destination 10.1.0.6",
+        (IN_Q + TABLES + "-t nat -I PREROUTING -d {fip} -j DNAT --to 10.1.0.6",),
+        (IN_Q + TABLES + "-t nat -D PREROUTING -d {fip} -j DNAT --to 10.1.0.6",),
+    ),
+    "strict rp_filter": Fault(
+        "rp-filter",
+        "rp_filter is 1",
+        (IN_Q + "sysctl -qw net.ipv4.conf.all.rp_filter=1",),
+        (IN_Q + "sysctl -qw net.ipv4.conf.all.rp_filter=0",),
+    ),
+    "host policy": Fault(
+        "host-filter",
+        "the policy of FORWARD is DROP",
+        ("sysctl -qw net.bridge.bridge-nf-call-iptables=1", TABLES + "-P FORWARD DROP"),
+        (TABLES + "-P FORWARD ACCEPT", "sysctl -qw net.bridge.bridge-nf-call-iptables=0"),
+    ),
+    "host rule": Fault(
+        "host-filter",
+        "-s 10.1.0.5/32 -j REJECT",
+        ("sysctl -qw net.bridge.bridge-nf-call-iptables=1", TABLES + "-A FORWARD -s 10.1.0.5 -j REJECT"),
+        (TABLES + "-D FORWARD -s 10.1.0.5 -j REJECT", "sysctl -qw net.bridge.bridge-nf-call-iptables=0"),
+    ),
+    "bridge family": Fault(
+        "host-filter",
+        "nft table bridge t",
+        (
+            "nft add table bridge t",
+            "nft 'add chain bridge t c { type filter hook forward priority 0; }'",
+            "nft add rule bridge t c ip daddr 10.1.0.5 drop",
+        ),
+        ("nft delete table bridge t",),
+    ),
+    # Connections and neighbours.
+    "old connection": Fault(
+        "conntrack-old",
+        f"dst={FIP}",
+        (
+            IN_Q
+            + "conntrack -I -p udp -t 300 -s 198.51.100.9 -d {fip} --sport 1111 --dport 53 -r 10.1.0.6 -q 198.51.100.9"
+            " --reply-port-src 53 --reply-port-dst 1111 --status ASSURED,SEEN_REPLY",
+        ),
+        (IN_Q + "conntrack -F",),
+    ),
+    "silent gateway": Fault(
+        "gateway-silent",
+        "203.0.113.1 ",
+        ("ip -n {F} neigh replace 203.0.113.1 dev {fg} nud failed",),
+        ("ip -n {F} neigh flush dev {fg}",),
+    ),
+    "silent instance": Fault(
+        "instance-silent",
+        "10.1.0.5",
+        ("ip -n vm1 link set eth0 arp off",),
+        ("ip -n vm1 link set eth0 arp on", "ip -n vm1 route replace default via 10.1.0.1"),
+        probe=True,
+    ),
+    "another owner": Fault(
+        "address-elsewhere",
+        FIP,
+        ("ip -n internet addr add {fip}/32 dev eth0",),
+        ("ip -n internet addr del {fip}/32 dev eth0",),
+        probe=True,
+    ),
+    # The central side.
+    "central address": Fault(
+        "address-missing", CENTRAL, ("ip -n {S} addr del 203.0.113.12/32 dev {qg}",), subject=CENTRAL
+    ),
+    "gateway address": Fault(
+        "address-missing", GATEWAY, ("ip -n {S} addr del 203.0.113.3/24 dev {qg}",), subject=GATEWAY
+    ),
+    "the router": Fault("rule-missing", "lookup 16", ("ip -n {Q} rule del from 10.1.0.5 lookup 16",), subject="one"),
+    "another's part": Fault(
+        "rest-differs", "is in place", ("ip -n {Q} rule del from 10.1.0.5 lookup 16",), subject=OTHER_FIP
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WhyRig]:
+    with lab.fresh_host() as host:
+        yield WhyRig(host, tmp_path_factory.mktemp("why"))
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_sentence_names_the_fault(rig: WhyRig, name: str) -> None:
+    fault = FAULTS[name]
+    words = rig.names
+    for command in fault.damage:
+        lab.run(*shlex.split(_filled(command, words)))
+    try:
+        found = rig.why(fault.subject, fault.probe)
+    finally:
+        for command in fault.undo:
+            lab.run(*shlex.split(_filled(command, words)))
+        rig.repair()
+    assert found.cause is not None, found.steps
+    assert (found.cause.key, fault.says in found.sentence) == (fault.cause, True), found.sentence
+    assert found.is_wrong
+
+
+def _filled(command: str, words: dict[str, str]) -> str:
+    for word, value in words.items():
+        command = command.replace("{" + word + "}", value)
+    return command
+
+
+def test_nothing_is_wrong_where_nothing_is(rig: WhyRig) -> None:
+    for subject in (FIP, CENTRAL, GATEWAY, "10.1.0.5", "10.1.0.1", "one", rig.router.id[:8]):
+        found = rig.why(subject)
+        assert (found.cause, found.is_wrong) == (None, False), (subject, found.sentence)
+
+
+def test_every_cause_of_a_fault_here_is_in_the_registry() -> None:
+    assert {fault.cause for fault in FAULTS.values()} <= {cause.key for cause in CAUSES}

@@ -1,0 +1,145 @@
+"""``dvrctl why`` beside a running daemon: what only the daemon knows is in the answer."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dvr_agent.cli.ctl import main
+from dvr_agent.cli.why.answer import Answer
+from tests.support import lab
+from tests.support.daemon_lab import Daemon
+from tests.support.packet_documents import RouterDocument
+from tests.support.packet_world import NODE, PUBLIC, SCOPED
+from tests.support.waiting import wait_for
+from tests.support.why_rig import BLUE, FIP, WhyRig
+from tests.support.xtables_lock import held_lock
+
+NEW_FIP = "203.0.113.40"
+
+
+class Beside(WhyRig):
+    """The rig, with a daemon on its documents."""
+
+    def __init__(self, host: lab.Host, base: Path) -> None:
+        super().__init__(host, base)
+        self.daemon = Daemon(
+            base,
+            DEFAULT={"host": NODE, "agent_mode": "dvr_snat"},
+            bridge={"external_networks": f"{PUBLIC.id}:br-ex,{SCOPED.id}:br-scoped"},
+        )
+        self.read_configuration()
+
+    def state(self, router: RouterDocument) -> str:
+        code, body = self.daemon.ask(f"/routers/{router.id}")
+        return str(body["state"]) if code == 200 else ""
+
+    def wait(self, router: RouterDocument, state: str) -> None:
+        wait_for(lambda: self.state(router) == state, state)
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beside]:
+    with lab.fresh_host() as host:
+        made = Beside(host, tmp_path_factory.mktemp("why"))
+        made.daemon.start()
+        made.wait(made.router, "in sync")
+        yield made
+        made.daemon.kill()
+
+
+def key(found: Answer) -> str | None:
+    return found.cause.key if found.cause is not None else None
+
+
+def test_in_sync_is_said(rig: Beside) -> None:
+    found = rig.why(FIP)
+    assert (key(found), found.is_wrong) == (None, False)
+    assert {step.text for step in found.steps if step.step == "daemon"} == {"the router is in sync"}
+
+
+def test_the_command_prints_it_as_text_and_as_json(rig: Beside, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--config-file", str(rig.config)]
+    assert main([*command, "why", FIP]) == 0
+    assert f"This host's part of {FIP} is right." in capsys.readouterr().out.splitlines()
+    assert main([*command, "-o", "json", "why", "192.0.2.9"]) == 2
+    answer = json.loads(capsys.readouterr().out)
+    assert set(answer) == {"subject", "steps", "cause", "sentence", "advice"}
+    assert {frozenset(step) for step in answer["steps"]} == {
+        frozenset({"step", "verdict", "text", "object", "cause"}),
+    }
+    assert (answer["subject"], answer["cause"]) == ("192.0.2.9", "no-document")
+    assert main([*command, "why", "nobody"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "'nobody'" in err
+
+
+def test_a_missing_bridge_is_named_and_the_retry_shown(rig: Beside) -> None:
+    lab.run("ip", "link", "del", "br-scoped")
+    second = rig.world.cloud.router("second").gateway(SCOPED, "198.18.0.3")
+    path = rig.write(second)
+    rig.wait(second, "degraded")
+    found = rig.why("second")
+    assert key(found) == "bridge-missing", found.sentence
+    assert "br-scoped" in found.sentence
+    assert any(step.step == "retry" for step in found.steps)
+    assert any(step.step == "daemon" and "br-scoped" in step.text for step in found.steps)
+    lab.run("ip", "link", "add", "br-scoped", "type", "bridge")
+    lab.run("ip", "link", "set", "br-scoped", "up")
+    rig.wait(second, "in sync")
+    path.unlink()
+    wait_for(lambda: rig.state(second) == "")
+
+
+def test_a_held_lock_is_named_while_a_floating_ip_waits_for_it(rig: Beside) -> None:
+    third = rig.world.cloud.vm("vm4", BLUE, "10.1.0.8")
+    rig.router.floating_ip(NEW_FIP, third)
+    with held_lock():
+        rig.write(rig.router)
+        wait_for(lambda: any("xtables.lock" in text for text in rig.daemon.status()["troubles"]))
+        found = rig.why(NEW_FIP)
+    assert key(found) == "table-lock", found.sentence
+    assert "flock" in found.sentence or "sleep" in found.sentence or "process" in found.sentence, found.sentence
+    rig.wait(rig.router, "in sync")
+    wait_for(lambda: key(rig.why(NEW_FIP)) is None)
+
+
+def test_a_refused_document_is_named_though_the_router_still_works(rig: Beside) -> None:
+    path = rig.write(rig.router, enable_snat="perhaps")
+    rig.wait(rig.router, "bad document")
+    found = rig.why(rig.router.id)
+    assert key(found) == "document-refused", found.sentence
+    assert "enable_snat" in found.sentence
+    rig.write(rig.router)
+    rig.wait(rig.router, "in sync")
+    assert path.exists()
+
+
+def test_a_fight_is_named_with_its_object(rig: Beside) -> None:
+    names = rig.names
+
+    def remove() -> bool:
+        """Remove the rule as often as the daemon repairs it."""
+        lab.run("ip", "-n", names["Q"], "rule", "del", "from", "10.1.0.5", "lookup", "16", check=False)
+        return bool(rig.daemon.status()["fights"])
+
+    wait_for(remove)
+    found = rig.why(FIP)
+    assert key(found) == "fight", found.sentence
+    assert "from 10.1.0.5/32 lookup 16" in found.sentence
+
+
+def test_a_router_whose_removal_is_held_back_is_named(rig: Beside) -> None:
+    rig.daemon.stop()
+    shutil.rmtree(rig.documents)
+    rig.documents.mkdir()
+    rig.daemon.start()
+    wait_for(lambda: rig.daemon.status()["guard"])
+    found = rig.why(rig.router.id[:13])
+    assert key(found) == "held-back", found.sentence
+    assert rig.router.id in found.sentence
