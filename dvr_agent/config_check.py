@@ -4,7 +4,7 @@ The daemon refuses a configuration for its first error.  Here the files are read
 found, with their lines: values, and what oslo.config ignores: groups and options that nothing reads.
 
 Neutron's own files may be among them (neutron.conf, l3_agent.ini): they have many options of other programs, so unknown
-ones are not reported in these; see :func:`is_neutrons`.
+ones are not reported in these, but in groups of this agent; see :func:`is_neutrons`.
 """
 
 from __future__ import annotations
@@ -99,23 +99,24 @@ def find_unknown(files: Iterable[Path]) -> list[Finding]:
 
 
 def unknown(texts: dict[Path, FileText], known: KnownOptions) -> Iterator[Finding]:
-    """Yield groups and options that nothing reads, except in files of Neutron."""
+    """Yield groups and options that nothing reads; in files of Neutron only options in groups of ours."""
     for path, text in texts.items():
-        if is_neutrons(path, text):
-            continue
+        neutrons = is_neutrons(path, text)
         for group, line in text.groups:
-            if not known.has_group(group):
+            if not neutrons and not known.has_group(group):
                 meant = known.meant_group(group)
                 yield Finding(Kind.UNKNOWN_GROUP, str(path), line, _unknown_text(f"[{group}]", "group", meant), meant)
         for group, option, assignment in text.assignments:
-            if (
-                known.has_group(group)
-                and not known.has_option(group, option)
-                and not l3_agent_options.is_ignored(group, option)
-            ):
+            if (known.is_ours(group) or not neutrons) and _is_unknown(group, option, known):
                 meant = known.meant_option(group, option)
                 named = _unknown_text(f"[{group}] {option}", "option", meant)
                 yield Finding(Kind.UNKNOWN_OPTION, str(path), assignment.number, named, meant)
+
+
+def _is_unknown(group: str, option: str, known: KnownOptions) -> bool:
+    """Return True for an option that nothing reads, in a group that something reads."""
+    ignored = l3_agent_options.is_ignored(group, option)
+    return known.has_group(group) and not known.has_option(group, option) and not ignored
 
 
 def is_neutrons(path: Path, text: FileText) -> bool:

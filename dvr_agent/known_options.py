@@ -25,6 +25,8 @@ _MESSAGING = """
 """
 MESSAGING_OPTIONS = frozenset(_MESSAGING.split())
 """Options of oslo.messaging in [DEFAULT], and Neutron's for it: known also where the library is not loaded."""
+NEUTRON_GROUPS = frozenset({"DEFAULT", "agent", "ovs", "metadata_rate_limiting", "metadata_haproxy"})
+"""Groups of ours in which Neutron's files have options of other programs, too."""
 LIBRARY_PREFIX = "oslo_"
 """Groups of OpenStack's libraries begin so."""
 ENTRY_POINTS = "oslo.config.opts"
@@ -41,14 +43,21 @@ class KnownOptions:
     def __init__(self, whole: bool = False) -> None:
         self._groups: dict[str, set[str]] = {}
         self._deprecated: dict[tuple[str, str], str] = {}
-        for name, opts in [*GROUPS, *_library_options(LIGHT_LIBRARIES)]:
+        for name, opts in GROUPS:
             self._add(name, opts)
+        self._ours = self._groups.keys() - NEUTRON_GROUPS
+        for group, listed in _library_options(LIGHT_LIBRARIES):
+            self._add(group, listed)
         self._own = set(self._groups)
         loaded = list(_library_options(HEAVY_LIBRARIES)) if whole else []
-        for name, opts in loaded:
-            self._add(name, opts)
+        for group, listed in loaded:
+            self._add(group, listed)
         self._whole = bool(loaded)
         self._groups["DEFAULT"] |= MESSAGING_OPTIONS
+
+    def is_ours(self, group: str) -> bool:
+        """Return True for a group that only this agent has: every option in it is meant for it."""
+        return group in self._ours
 
     def has_group(self, group: str) -> bool:
         """Return True for a group that something here reads, or neutron-l3-agent does."""

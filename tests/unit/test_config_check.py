@@ -88,6 +88,12 @@ def test_unknown_options_of_neutrons_own_files_are_not_reported(tmp_path: Path) 
     assert len(found(write(tmp_path / "own.conf", text))) == 3
 
 
+def test_unknown_option_in_a_group_of_ours_is_reported_in_neutrons_file_too(tmp_path: Path) -> None:
+    text = "[DEFAULT]\nrpc_workers = 4\n[dvr_agent]\naudit_intervall = 3\n[agent]\nnothing = 1\n"
+    (one,) = found(write(tmp_path / "neutron" / "l3_agent.ini", text))
+    assert (one.kind, one.line, one.meant) == (Kind.UNKNOWN_OPTION, 4, "audit_interval")
+
+
 def test_bad_value_in_neutrons_file_is_an_error_all_the_same(tmp_path: Path) -> None:
     (one,) = found(write(tmp_path / "neutron" / "l3_agent.ini", "[DEFAULT]\nmetadata_port = x\n"))
     assert (one.kind, one.line) == (Kind.VALUE, 2)
