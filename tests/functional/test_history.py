@@ -198,8 +198,9 @@ def test_who_is_meant_is_told_where_it_is_not_clear(daemon: MakeDaemon) -> None:
     one.write(2, "web")
     one.start()
     wait_for(lambda: len(entries(one)) == 2)
-    assert "web is not unique: 2 routers: " in dvrctl(one, "history", "web", code=1)
-    assert "no router nobody: " in dvrctl(one, "history", "nobody", code=1)
+    assert 'several routers have the name "web"; use an id: ' in dvrctl(one, "history", "web", code=1)
+    assert 'no router begins with "nobody"' in dvrctl(one, "history", "nobody", code=1)
+    assert len(listed(one, f"qrouter-{router_id(1)}")) == 1
     assert dvrctl(one, "history", router_id(9)) == "no changes\n"
     assert "expected 90s" in dvrctl(one, "history", "--since", "soon", code=64)
     assert len(listed(one, "--since", "1h")) == 2
