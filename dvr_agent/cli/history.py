@@ -225,7 +225,7 @@ def _routers_with(address: str, conf: cfg.ConfigOpts) -> dict[str, str]:
 
 def _floating_ips(router: Router) -> set[str]:
     """Return the addresses of a router's floating IPs, also of those that port forwardings use."""
-    own = {str(fip.address) for fip in router.floating_ips}
+    own = {str(fip.address) for fip in (*router.omitted_floating_ips, *router.floating_ips)}
     return own | {str(fip.address) for fip in router.features.forwarding_ips}
 
 
