@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from dvr_agent.trace.addresses import family_of
@@ -11,6 +11,9 @@ from dvr_agent.trace.neighbours import USABLE, announced_source, answers, entry_
 from dvr_agent.trace.packet import Packet
 from dvr_agent.trace.segment import Exit, Segment, describe, segment_of
 from dvr_agent.trace.world import Device, Namespace, NextHop, Place, World, namespace_text
+
+SHOWN = 4
+"""Devices of a segment that a reason names; of others it says how many there are."""
 
 
 class Note(Protocol):
@@ -92,15 +95,15 @@ class Delivery:
     def _nobody(self, world: World, device: Device, segment: Segment, what: str, mac: str) -> EndOfWay:
         """Return the end of a packet for which there is nobody on this host."""
         exits = _likely(world, segment.exits, mac)
+        places = _some([one.text for one in exits], ", ")
         if any(not one.known for one in exits):
-            places = ", ".join(one.text for one in exits)
             return EndOfWay("unknown", f"no device of this host has {what}; it may leave by {places}", device.place)
         if exits:
-            places = ", ".join(one.text for one in exits)
             self._note(self._namespace, "link", f"leaves by {places}", device.name, "out")
             return EndOfWay("leaves", f"it leaves this host by {places}", device.place)
-        closed = "".join(f"; {one.place.text} {_why_closed(one)}" for one in segment.closed)
-        return EndOfWay("dropped", f"nobody on the segment of {device.place.text} has {what}{closed}", device.place)
+        closed = [f"{one.place.text} {_why_closed(one)}" for one in segment.closed]
+        nobody = f"nobody on the segment of {device.place.text} has {what}"
+        return EndOfWay("dropped", _some([nobody, *closed], "; ", len(closed[:SHOWN]) + 1), device.place)
 
     def _remark_bridge_filter(self, world: World, segment: Segment, packet: Packet) -> None:
         """Remark that rules of the host may apply to bridged packets."""
@@ -109,6 +112,12 @@ class Delivery:
             if bridge.kind == "bridge" and _filters_bridged(world.namespace(bridge.place.namespace), key, packet):
                 where = namespace_text(bridge.place.namespace)
                 self._remark(f"net.{key.replace('/', '.')}=1: rules of {where} for bridged packets are not computed")
+
+
+def _some(texts: Sequence[str], between: str, shown: int = SHOWN) -> str:
+    """Join the first texts, and say how many more there are."""
+    more = len(texts) - shown
+    return between.join([*texts[:shown], *([f"{more} more"] if more > 0 else [])])
 
 
 def _why_closed(device: Device) -> str:

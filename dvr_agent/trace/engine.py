@@ -7,6 +7,7 @@ and routes, :mod:`.delivery` for neighbours and layer 2.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
 from dvr_agent.trace.addresses import is_group, is_link_local
@@ -60,8 +61,7 @@ def trace_reply(world: World, way: Way) -> Way:
     if not way.reached or way.at is None:
         raise ValueError("only a packet that arrived is answered")
     answer = Packet(way.packet.head.inverted(), size=way.packet.size)
-    connections = {name: list(found) for name, found in way.connections.items()}
-    run = _Run(world, (), connections)
+    run = _Run(world, (), deepcopy(way.connections))
     if way.outcome == "delivered":
         return run.go(answer, Start(way.at.namespace, note="the answer of the namespace that the packet came to"))
     return run.come_back(answer, way.at)
