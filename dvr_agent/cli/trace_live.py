@@ -100,7 +100,7 @@ def explain(world: World, way: Way, packet: Packet, start: Start) -> None:
             f"dvrctl: has the nft table inet {TABLE} in {places} meanwhile, which goes with this command.\n"
         )
     sys.stderr.write(
-        f"dvrctl: sends one packet {packet.head.text} {where}; listens on {count(devices, 'device')} and reads counters.\n"
+        f"dvrctl: sends one packet {packet.head.text} {where}; listens on {count(devices, 'device')}, reads counters.\n"
         "dvrctl: adds nothing that stays but what any packet leaves for a while: learned neighbours, a tracked "
         "connection.\n"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from dvr_agent.plural import count
 from dvr_agent.trace.addresses import family_of
 from dvr_agent.trace.ends import EndOfWay, dropped, unknown
 from dvr_agent.trace.neighbours import USABLE, announced_source, answers, entry_of, refusal
@@ -69,7 +70,7 @@ class Delivery:
         if len(found) == 1:
             return self._arrive(segment, found[0])
         if len(found) > 1:
-            raise unknown(f"{len(found)} devices of the segment have the MAC address {mac}")
+            raise unknown(f"{count(len(found), 'device')} of the segment have the MAC address {mac}")
         raise self._nobody(world, device, segment, f"the MAC address {mac}", mac)
 
     def _ask(self, world: World, device: Device, segment: Segment, target: str, source: str) -> Place:
@@ -77,7 +78,8 @@ class Delivery:
         how = "ARP" if family_of(target) == 4 else "neighbour discovery"
         found = [(one, why) for one in segment.members if (why := answers(world, one, target, source))]
         if len({one.mac for one, _why in found}) > 1:
-            raise unknown(f"{len(found)} devices answer for {target}: {', '.join(one.place.text for one, _ in found)}")
+            places = ", ".join(one.place.text for one, _ in found)
+            raise unknown(f"{count(len(found), 'device')} answer for {target}: {places}")
         if not found:
             refusals = [text for one in segment.members if (text := refusal(world, one, target, source))]
             raise self._nobody(world, device, segment, "; ".join([f"{target} (asked by {how})", *refusals]), "")

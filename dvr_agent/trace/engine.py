@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
+from dvr_agent.plural import count
 from dvr_agent.trace.addresses import is_group, is_link_local
 from dvr_agent.trace.delivery import Delivery
 from dvr_agent.trace.ends import EndOfWay, dropped, unknown
@@ -268,7 +269,7 @@ class _Run:
     def _choose(self, hops: Sequence[NextHop]) -> NextHop:
         index = len(self.offered)
         self.offered.append(len(hops))
-        self.notes.append(f"there are {len(hops)} next hops of equal cost; the kernel chooses by a hash")
+        self.notes.append(f"there are {count(len(hops), 'next hop')} of equal cost; the kernel chooses by a hash")
         return hops[self.choices[index] if index < len(self.choices) else 0]
 
     def _limits(self, namespace: Namespace, device: str, direction: str) -> None:
