@@ -82,7 +82,9 @@ class Delivery:
             raise unknown(f"{count(len(found), 'device')} answer for {target}: {places}")
         if not found:
             refusals = [text for one in segment.members if (text := refusal(world, one, target, source))]
-            raise self._nobody(world, device, segment, "; ".join([f"{target} (asked by {how})", *refusals]), "")
+            if refusals:  # what is behind the exits of the segment will hardly have it, too
+                raise dropped(f"nobody answers for {target} (asked by {how}): {'; '.join(refusals)}")
+            raise self._nobody(world, device, segment, f"{target} (asked by {how})", "")
         holder, why = found[0]
         text = f"{how} for {target} dev {device.name}: {holder.place.text}, {holder.mac}, {why}"
         self._note(self._namespace, "neighbour", text, device.name, "out")

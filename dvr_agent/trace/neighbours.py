@@ -63,7 +63,9 @@ def _solicited(namespace: Namespace, device: Device, target: str) -> str:
 
 
 def refusal(world: World, device: Device, target: str, sender: str) -> str:
-    """Return why a device does not answer for an IPv4 address that its namespace has; empty if it has none."""
+    """Return why a device does not answer for an address that its namespace has; empty if it has none."""
+    if any(ip_of(one) == target for one in device.tentative):
+        return f"{device.place.text} has it, but tentative (duplicate address detection)"
     if family_of(target) == 6 or not _is_here(world, device, target):
         return ""
     namespace = world.namespace(device.place.namespace)

@@ -121,7 +121,7 @@ def test_what_is_not_taken_from_a_source_is_not_answered_by_arp_either(
 ) -> None:
     made = three_in_a_row()
     fault(made)
-    before = "nobody on the segment of l0 in left has 10.0.0.1 (asked by ARP); middle has it and discards the request: "
+    before = "nobody answers for 10.0.0.1 (asked by ARP): middle has it and discards the request: "
     assert way(made).reason == before + reason
 
 
