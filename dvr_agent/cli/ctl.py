@@ -60,7 +60,7 @@ exit codes:
   any       {USAGE_ERROR} wrong arguments   {INTERRUPTED} interrupted   {PIPE_CLOSED} output closed (| head)
 
 Errors are single lines on stderr. There is no colour when piped, or with NO_COLOR set.
-All but check and demo need root. check, plan, show, capture, status, history and why never change anything.
+All but check and demo need root. check, plan, show, capture, status, history, trace and why never change anything.
 
 examples:
   dvrctl check /etc/dvr-agent/routers/*.json
