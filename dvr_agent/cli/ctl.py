@@ -46,8 +46,8 @@ EPILOG = f"""\
 {exit_codes.of_all()}
 
 Errors are single lines on stderr. There is no colour when piped, or with
-NO_COLOR set. check, plan, show, capture, status, history
-and why never change anything.
+NO_COLOR set. check, plan, show, capture, status, history,
+trace and why never change anything.
 
 examples:
 {EXAMPLES}"""
@@ -259,8 +259,8 @@ def _add_history(verbs: Any) -> None:
         "subject",
         nargs="?",
         metavar="ROUTER|FIP",
-        help="router id, as much of its beginning as is unique, or name; or the address of a floating IP: changes that "
-        "name it, and those of the router that has it",
+        help="router id, namespace or name, or its beginning; or the address of a floating IP: changes that name it, "
+        "and those of the router that has it",
     )
     history.add_argument(
         "--since", type=_since, default=0.0, metavar="TIME", help="90s, 30m, 1h, 2d, 1w, or a time: 2026-11-26 22:00"

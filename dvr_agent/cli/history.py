@@ -23,11 +23,11 @@ from dvr_agent.cli.inputs import load_config, read_source
 from dvr_agent.cli.output import BOLD, RED, Output, complain
 from dvr_agent.cli.render import counts_text, group_lines
 from dvr_agent.cli.status import UnreachableError, ask
+from dvr_agent.cli.subjects import find_router
 from dvr_agent.errors import DvrError
 from dvr_agent.history.file import history_path, read
 from dvr_agent.model.router import Router
 from dvr_agent.model.values import canonical_id
-from dvr_agent.plural import count
 from dvr_agent.reconcile.plan_lines import Group, Line
 
 FOLLOW_SECONDS = 1.0
@@ -192,26 +192,16 @@ def _filter(subject: str, conf: cfg.ConfigOpts, entries: Iterable[Entry], out: O
 
 
 def _router(subject: str, conf: cfg.ConfigOpts, entries: Iterable[Entry]) -> str:
-    """Return the id of a router.
+    """Return the id of a router, also of one that is gone: the history knows it.
 
-    :param subject: its id, the unique beginning of it, or its name
-    :raises HistoryError: there is none, or several
+    :param subject: a whole id, or what :func:`~dvr_agent.cli.subjects.find_router` takes
+    :raises NotFoundError: no router is meant, or several are
     """
     whole = canonical_id(subject)
     if whole is not None:
         return whole
     known: dict[str, str] = {entry["router"]: str(entry.get("name") or "") for entry in entries if entry["router"]}
-    known = _documents(conf) | known
-    named = {router_id for router_id, name in known.items() if name == subject}
-    found = named or {router_id for router_id in known if router_id.startswith(subject.lower())}
-    if len(found) == 1:
-        return next(iter(found))
-    if not found:
-        raise HistoryError(f"no router {subject}: neither the history nor a document has one of this id or name")
-    listed = ", ".join(f"{one} ({known[one]})" if known[one] else one for one in sorted(found)[:5])
-    raise HistoryError(
-        f"{subject} is not unique: {count(len(found), 'router')}: {listed}{' …' if len(found) > 5 else ''}"
-    )
+    return find_router(subject, _documents(conf) | known)
 
 
 def _documents(conf: cfg.ConfigOpts) -> dict[str, str]:
@@ -235,7 +225,7 @@ def _routers_with(address: str, conf: cfg.ConfigOpts) -> dict[str, str]:
 
 def _floating_ips(router: Router) -> set[str]:
     """Return the addresses of a router's floating IPs, also of those that port forwardings use."""
-    own = {str(fip.address) for fip in router.floating_ips}
+    own = {str(fip.address) for fip in (*router.omitted_floating_ips, *router.floating_ips)}
     return own | {str(fip.address) for fip in router.features.forwarding_ips}
 
 

@@ -16,6 +16,7 @@ from dvr_agent.cli.trace_live import Observation, print_divergence, run_live, wi
 from dvr_agent.desired import names
 from dvr_agent.errors import DvrError
 from dvr_agent.kernel.survey.host import survey_host
+from dvr_agent.plural import count, verb
 from dvr_agent.trace.engine import Start, trace, trace_reply
 from dvr_agent.trace.locate import Hint, LocateError, locate
 from dvr_agent.trace.packet import ICMP, PROTOCOLS, Hop, Packet, Tuple, Way, make_packet
@@ -107,7 +108,7 @@ def print_way(out: Output, title: str, way: Way, seen: Sequence[str] = ()) -> No
     for note in way.notes:
         out.line(f"  note: {note}")
     if way.others:
-        out.line(f"  note: {way.others} other way{'s are' if way.others > 1 else ' is'} as likely")
+        out.line(f"  note: {count(way.others, 'other way')} {verb(way.others, 'is', 'are')} as likely")
 
 
 def as_json(question: Question, way: Way, reply: Way | None, found: Observation | None) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from dvr_agent.kernel.live.nft_trace import TABLE, Met, NftTrace
 from dvr_agent.kernel.live.watch import Spot, Watch, inject, send
 from dvr_agent.kernel.namespaces import RealNamespaces
 from dvr_agent.kernel.survey.tables import read_counters
+from dvr_agent.plural import count
 from dvr_agent.state.filter import TableKey
 from dvr_agent.trace.engine import Start
 from dvr_agent.trace.neighbours import entry_of
@@ -99,7 +100,7 @@ def explain(world: World, way: Way, packet: Packet, start: Start) -> None:
             f"dvrctl: has the nft table inet {TABLE} in {places} meanwhile, which goes with this command.\n"
         )
     sys.stderr.write(
-        f"dvrctl: sends one packet {packet.head.text} {where}; listens on {devices} devices and reads counters.\n"
+        f"dvrctl: sends one packet {packet.head.text} {where}; listens on {count(devices, 'device')}, reads counters.\n"
         "dvrctl: adds nothing that stays but what any packet leaves for a while: learned neighbours, a tracked "
         "connection.\n"
     )

@@ -1,14 +1,6 @@
 """The admin socket: HTTP/1.1 on a unix socket that only its owner may use; ``dvrctl`` reads it.
 
 ``admin_resources`` lists what it answers.  Requests are handled in green threads; none of them waits for the kernel.
-========================  ====================================================================================
-``GET /status``           everything, see :meth:`dvr_agent.daemon.status.DaemonStatus.to_json`
-``GET /routers/<id>``     one router of it, with the statuses of its floating IPs here and at the server
-``POST /sync``            rescan, then resync of every router; answers 202 with the number of routers
-========================  ====================================================================================
-
-Answers are JSON, errors too.  Requests are handled in green threads; none of them waits for the kernel, and a long
-answer is made in portions.
 """
 
 from __future__ import annotations

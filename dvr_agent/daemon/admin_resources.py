@@ -2,7 +2,7 @@
 
 ========================  ====================================================================================
 ``GET /status``           everything, see :meth:`dvr_agent.daemon.status.DaemonStatus.to_json`
-``GET /routers/<id>``     one router of it
+``GET /routers/<id>``     one router of it, with the statuses of its floating IPs here and at the server
 ``POST /routers/<id>``    fetch its document again and queue it at once; answers 202 with the router
 ``GET /history``          what was changed, and when, see ``history_resource``
 ``POST /sync``            rescan, then resync of every router; answers 202 with the number of routers

@@ -48,8 +48,10 @@ class UpdateRouter:
 
     @property
     def floating_ips(self) -> tuple[str, ...]:
-        """Addresses of the document's floating IPs."""
-        return tuple(str(fip.address) for fip in self.document.router.floating_ips)
+        """Addresses of the document's floating IPs, also of those that port forwardings use."""
+        router = self.document.router
+        own = [fip.address for fip in router.floating_ips]
+        return tuple(map(str, [*own, *(fip.address for fip in router.features.forwarding_ips)]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.work_queue import Priority
 from dvr_agent.daemon.worker import WorkerThread
 from dvr_agent.errors import SourceError
+from dvr_agent.repeats import Repeats
 from dvr_agent.sources.api import Bad, Changed, Deleted, Event, Failed, Source, Synced
 
 LOG = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class SourceReader:
         self._rescan_interval = source.rescan_interval
         self._lock = eventlet_shim.Semaphore(1)
         self._bad: dict[str, str] = {}
+        self._repeats = Repeats()
 
     def rescan_periodically(self) -> None:
         """Rescan at the source's interval, after a failure sooner, from one second on.  Never returns."""
@@ -114,7 +116,8 @@ class SourceReader:
             try:
                 events = read()
             except Exception as exc:
-                LOG.exception("the source failed by an unexpected exception: this is a bug")
+                if self._repeats.is_due(type(exc).__name__):
+                    LOG.exception("the source failed by an unexpected exception: this is a bug")
                 events = [Failed(SourceError(f"{type(exc).__name__}: {exc}"))]
             # What several documents claim is decided when all are known: no job before the first listing is complete.
             with contextlib.nullcontext() if self._listing.is_known else self._schedule.paused():

@@ -25,6 +25,7 @@ from dvr_agent.mass_removal import is_mass_removal
 from dvr_agent.plural import count, part
 from dvr_agent.reconcile.api import Reconciler, RefusedError, Result
 from dvr_agent.reconcile.plan_lines import Group, plan_groups
+from dvr_agent.repeats import Repeats
 from dvr_agent.sources.api import DataPlane, JobReport
 
 LOG = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class StaleSweep:
         allow_mass_removal: bool,
         history: History,
     ) -> None:
-        self._history = history
+        self._history, self._repeats = history, Repeats()
         self._parts, self._source, self._worker = parts, parts.source, worker
         self._schedule, self._listing = schedule, listing
         self._allow_mass_removal = allow_mass_removal
@@ -152,7 +153,7 @@ class StaleSweep:
     def _in_worker(self, known: Collection[str], suspect: str) -> SweepResult:
         """Sweep, and have the judge of events forget the routers that are gone.  For the worker thread."""
         try:
-            return sweep(self._parts.reconciler, known, self._allow_mass_removal, suspect)
+            return sweep(self._parts.reconciler, known, self._allow_mass_removal, suspect, self._repeats)
         finally:
             if self._parts.drift is not None:
                 self._parts.drift.forget_gone()
@@ -173,11 +174,18 @@ class StaleSweep:
             self._schedule.put_host_job(HostJob.SWEEP, Priority.AUDIT)
 
 
-def sweep(reconciler: Reconciler, known: Collection[str], allow_mass_removal: bool, suspect: str = "") -> SweepResult:
+def sweep(
+    reconciler: Reconciler,
+    known: Collection[str],
+    allow_mass_removal: bool,
+    suspect: str = "",
+    repeats: Repeats | None = None,
+) -> SweepResult:
     """Remove stale routers and objects, unless the guard refuses.  For the worker thread.
 
     :param known: ids of routers that are not stale
     :param suspect: why the source's listing must not remove any router, however few; empty: their number decides
+    :param repeats: knows what was refused lately, which is not logged again at once
     :raises DvrError: the kernel could not be read; the next sweep tries again
     """
     with logs.job_context() as request_id:
@@ -195,7 +203,7 @@ def sweep(reconciler: Reconciler, known: Collection[str], allow_mass_removal: bo
             of = f"{count(len(gone), 'router')} without document ({some_ids(gone)}): " if gone else ""
             LOG.info("stale objects removed: %s%s; %.1f ms", of, counts_text(result.plan), result.seconds * 1e3)
             log_changes("", changes)
-        if refused:
+        if refused and (repeats is None or repeats.is_due(refused)):
             LOG.error("stale sweep: everything was removed but what was refused: %s", shown)
         return SweepResult(result, "", refused, tuple(gone), changes, request_id)
 

@@ -13,6 +13,7 @@ from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.worker import WorkerThread
 from dvr_agent.errors import ServiceFatalError
 from dvr_agent.plural import count
+from dvr_agent.repeats import Repeats
 from dvr_agent.services.bundle import Services
 
 LOG = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class ServiceWatch:
         self, services: Services, worker: WorkerThread, schedule: Schedule, end_agent: Callable[[], None]
     ) -> None:
         self._services, self._worker, self._schedule, self._end_agent = services, worker, schedule, end_agent
+        self._repeats = Repeats()
 
     def watch(self) -> None:
         """Follow events of services; never returns."""
@@ -55,8 +57,9 @@ class ServiceWatch:
             changed = self._worker.call(find)
         except ServiceFatalError as exc:
             reason = str(exc)
-        except Exception:
-            LOG.exception("services could not be checked by an unexpected exception: this is a bug")
+        except Exception as exc:
+            if self._repeats.is_due(type(exc).__name__):
+                LOG.exception("services could not be checked by an unexpected exception: this is a bug")
             eventlet_shim.sleep(FAILED_PAUSE)
             return
         else:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from dvr_agent.daemon import eventlet_shim
 from dvr_agent.errors import DvrError
+from dvr_agent.repeats import Repeats
 from dvr_agent.threads import make_thread
 
 LOG = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class WorkerThread:
         self._results: SimpleQueue[_Call] = SimpleQueue()
         self._readable, self._writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._thread = make_thread("worker", self._main)
+        self._repeats = Repeats()
 
     def start(self, on_crash: Callable[[], None] | None = None) -> None:
         """Start the thread, and the green thread that brings back results."""
@@ -62,13 +64,19 @@ class WorkerThread:
         return result
 
     def try_call(self, function: Callable[[], T], trouble: str) -> T | None:
-        """Run ``function`` as :meth:`call` does; an exception is logged as ``trouble``, and None is returned."""
+        """Run ``function`` as :meth:`call` does; an exception is logged as ``trouble``, and None is returned.
+
+        The same error again is logged after growing pauses.
+        """
         try:
             return self.call(function)
         except DvrError as exc:
-            LOG.error("%s: %s", trouble, exc)
-        except Exception:
-            LOG.exception("%s by an unexpected exception: this is a bug", trouble)
+            text = f"{trouble}: {exc}"
+            if self._repeats.is_due(text):
+                LOG.error("%s", text)
+        except Exception as exc:
+            if self._repeats.is_due(f"{trouble}: {type(exc).__name__}"):
+                LOG.exception("%s by an unexpected exception: this is a bug", trouble)
         return None
 
     def _main(self) -> None:

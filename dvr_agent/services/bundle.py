@@ -10,6 +10,7 @@ from functools import partial
 
 from dvr_agent.errors import ServiceError, ServiceFatalError, about
 from dvr_agent.model.router import Router
+from dvr_agent.repeats import Repeats
 from dvr_agent.services.api import RouterService, Service
 from dvr_agent.services.vrrp.place import VrrpPlace, VrrpService
 
@@ -38,6 +39,7 @@ class Services:
     def __init__(self, services: Sequence[RouterService] = (), vrrp: VrrpService | None = None) -> None:
         self._of_routers, self._vrrp = tuple(services), vrrp
         self._services: tuple[Service, ...] = (*services, *([vrrp] if vrrp is not None else []))
+        self._repeats = Repeats()
         self._poll = select.epoll()
         for service in self._services:
             self._poll.register(service.fileno(), select.EPOLLIN)
@@ -132,8 +134,7 @@ class Services:
                 LOG.debug("%s: %s", name, exc)
         return tuple(found)
 
-    @staticmethod
-    def _router_ids(checks: Sequence[Callable[[], Collection[str]]]) -> set[str]:
+    def _router_ids(self, checks: Sequence[Callable[[], Collection[str]]]) -> set[str]:
         found: set[str] = set()
         for check in checks:
             reason = ""
@@ -143,7 +144,7 @@ class Services:
                 raise
             except ServiceError as exc:
                 reason = str(exc)
-            if reason:
+            if reason and self._repeats.is_due(reason):
                 LOG.warning("%s", reason)
         return found
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from dvr_agent.plural import count
 from dvr_agent.trace.addresses import family_of
 from dvr_agent.trace.ends import EndOfWay, dropped, unknown
 from dvr_agent.trace.neighbours import USABLE, announced_source, answers, entry_of, refusal
 from dvr_agent.trace.packet import Packet
 from dvr_agent.trace.segment import Exit, Segment, describe, segment_of
 from dvr_agent.trace.world import Device, Namespace, NextHop, Place, World, namespace_text
+
+SHOWN = 4
+"""Devices of a segment that a reason names; of others it says how many there are."""
 
 
 class Note(Protocol):
@@ -66,7 +70,7 @@ class Delivery:
         if len(found) == 1:
             return self._arrive(segment, found[0])
         if len(found) > 1:
-            raise unknown(f"{len(found)} devices of the segment have the MAC address {mac}")
+            raise unknown(f"{count(len(found), 'device')} of the segment have the MAC address {mac}")
         raise self._nobody(world, device, segment, f"the MAC address {mac}", mac)
 
     def _ask(self, world: World, device: Device, segment: Segment, target: str, source: str) -> Place:
@@ -74,10 +78,13 @@ class Delivery:
         how = "ARP" if family_of(target) == 4 else "neighbour discovery"
         found = [(one, why) for one in segment.members if (why := answers(world, one, target, source))]
         if len({one.mac for one, _why in found}) > 1:
-            raise unknown(f"{len(found)} devices answer for {target}: {', '.join(one.place.text for one, _ in found)}")
+            places = ", ".join(one.place.text for one, _ in found)
+            raise unknown(f"{count(len(found), 'device')} answer for {target}: {places}")
         if not found:
             refusals = [text for one in segment.members if (text := refusal(world, one, target, source))]
-            raise self._nobody(world, device, segment, "; ".join([f"{target} (asked by {how})", *refusals]), "")
+            if refusals:  # what is behind the exits of the segment will hardly have it, too
+                raise dropped(f"nobody answers for {target} (asked by {how}): {'; '.join(refusals)}")
+            raise self._nobody(world, device, segment, f"{target} (asked by {how})", "")
         holder, why = found[0]
         text = f"{how} for {target} dev {device.name}: {holder.place.text}, {holder.mac}, {why}"
         self._note(self._namespace, "neighbour", text, device.name, "out")
@@ -92,15 +99,15 @@ class Delivery:
     def _nobody(self, world: World, device: Device, segment: Segment, what: str, mac: str) -> EndOfWay:
         """Return the end of a packet for which there is nobody on this host."""
         exits = _likely(world, segment.exits, mac)
+        places = _some([one.text for one in exits], ", ")
         if any(not one.known for one in exits):
-            places = ", ".join(one.text for one in exits)
             return EndOfWay("unknown", f"no device of this host has {what}; it may leave by {places}", device.place)
         if exits:
-            places = ", ".join(one.text for one in exits)
             self._note(self._namespace, "link", f"leaves by {places}", device.name, "out")
             return EndOfWay("leaves", f"it leaves this host by {places}", device.place)
-        closed = "".join(f"; {one.place.text} {_why_closed(one)}" for one in segment.closed)
-        return EndOfWay("dropped", f"nobody on the segment of {device.place.text} has {what}{closed}", device.place)
+        closed = [f"{one.place.text} {_why_closed(one)}" for one in segment.closed]
+        nobody = f"nobody on the segment of {device.place.text} has {what}"
+        return EndOfWay("dropped", _some([nobody, *closed], "; ", len(closed[:SHOWN]) + 1), device.place)
 
     def _remark_bridge_filter(self, world: World, segment: Segment, packet: Packet) -> None:
         """Remark that rules of the host may apply to bridged packets."""
@@ -109,6 +116,12 @@ class Delivery:
             if bridge.kind == "bridge" and _filters_bridged(world.namespace(bridge.place.namespace), key, packet):
                 where = namespace_text(bridge.place.namespace)
                 self._remark(f"net.{key.replace('/', '.')}=1: rules of {where} for bridged packets are not computed")
+
+
+def _some(texts: Sequence[str], between: str, shown: int = SHOWN) -> str:
+    """Join the first texts, and say how many more there are."""
+    more = len(texts) - shown
+    return between.join([*texts[:shown], *([f"{more} more"] if more > 0 else [])])
 
 
 def _why_closed(device: Device) -> str:

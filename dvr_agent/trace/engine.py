@@ -7,8 +7,10 @@ and routes, :mod:`.delivery` for neighbours and layer 2.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
+from dvr_agent.plural import count
 from dvr_agent.trace.addresses import is_group, is_link_local
 from dvr_agent.trace.delivery import Delivery
 from dvr_agent.trace.ends import EndOfWay, dropped, unknown
@@ -60,8 +62,7 @@ def trace_reply(world: World, way: Way) -> Way:
     if not way.reached or way.at is None:
         raise ValueError("only a packet that arrived is answered")
     answer = Packet(way.packet.head.inverted(), size=way.packet.size)
-    connections = {name: list(found) for name, found in way.connections.items()}
-    run = _Run(world, (), connections)
+    run = _Run(world, (), deepcopy(way.connections))
     if way.outcome == "delivered":
         return run.go(answer, Start(way.at.namespace, note="the answer of the namespace that the packet came to"))
     return run.come_back(answer, way.at)
@@ -268,7 +269,7 @@ class _Run:
     def _choose(self, hops: Sequence[NextHop]) -> NextHop:
         index = len(self.offered)
         self.offered.append(len(hops))
-        self.notes.append(f"there are {len(hops)} next hops of equal cost; the kernel chooses by a hash")
+        self.notes.append(f"there are {count(len(hops), 'next hop')} of equal cost; the kernel chooses by a hash")
         return hops[self.choices[index] if index < len(self.choices) else 0]
 
     def _limits(self, namespace: Namespace, device: str, direction: str) -> None:

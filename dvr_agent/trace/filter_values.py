@@ -6,11 +6,11 @@ matches and targets for which ``state.filter`` has no type: here they are named,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from dvr_agent.state.filter import Family, FilterRule, Foreign, Match, Not, Target, Transport
+from dvr_agent.state.filter import Family, FilterRule, Foreign, Match, Not, Target, Transport, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,29 +104,57 @@ class WholeRule:
 
 
 PROTOCOL_NUMBERS: Mapping[Transport, int] = {"tcp": 6, "udp": 17, "sctp": 132, "dccp": 33}
-_NO_TARGET = Foreign(b"no target")
+_PROTOCOL = b"protocol "
+"""Begins a match that names a protocol by its number (``kernel/nftables/rules.py``)."""
+_NO_TARGET, _NOTHING = Foreign(b"no target"), OtherTarget("", "none")
 _EXPRESSIONS: Mapping[bytes, OtherTarget] = {
     b"log": OtherTarget("", "none"),
     b"reject": OtherTarget("REJECT", "drop"),
     b"masq": OtherTarget("MASQUERADE", "masquerade"),
-    **{name: OtherTarget(name.decode(), "unknown") for name in (b"nat", b"redir", b"tproxy", b"queue", b"notrack")},
 }
 """Expressions of nf_tables that act, by name; the decoder of rules leaves them among the matches."""
+_ACTING = frozenset({
+    b"nat", b"redir", b"tproxy", b"queue", b"notrack", b"meta set", b"ct", b"lookup", b"dynset", b"objref", b"payload",
+    b"dup", b"fwd", b"synproxy", b"flow_offload", b"exthdr",
+})  # fmt: skip
+"""Expressions that may act in a rule without a verdict: a map of verdicts (``lookup``), ``ct mark set`` and so on."""
 
 
 def whole_rule(rule: FilterRule) -> WholeRule:
     """Convert a rule of ``state.filter``; what that could not express is named."""
-    protocol = PROTOCOL_NUMBERS[rule.protocol] if rule.protocol else 0
-    target: Target | OtherTarget = OtherTarget("", "none") if rule.target == _NO_TARGET else rule.target
+    protocol, inverted = PROTOCOL_NUMBERS[rule.protocol] if rule.protocol else 0, False
+    target: Target | OtherTarget = _NOTHING if rule.target == _NO_TARGET else rule.target
     matches: list[Match | UnknownMatch] = []
     for one in rule.matches:
         if not isinstance(one, Foreign):
             matches.append(one)
+        elif one.data.startswith(_PROTOCOL):
+            name = one.data.removeprefix(_PROTOCOL)
+            protocol, inverted = int(name.removeprefix(b"! ")), name.startswith(b"! ")
         elif one.data in _EXPRESSIONS:
-            target = _EXPRESSIONS[one.data] if target == OtherTarget("", "none") else target
+            target = _EXPRESSIONS[one.data] if target == _NOTHING else target
+        elif one.data in _ACTING and target == _NOTHING:
+            target = OtherTarget(one.data.decode(), "unknown")
         else:
             matches.append(UnknownMatch(one.data.decode() if one.data.isalnum() else "?"))
-    return WholeRule(target, rule.text, rule.src, rule.dst, rule.iif, rule.oif, protocol, False, tuple(matches))
+    text = _text(rule, target, matches, f"{'! ' if inverted else ''}-p {protocol}" if protocol else "")
+    return WholeRule(target, text, rule.src, rule.dst, rule.iif, rule.oif, protocol, inverted, tuple(matches))
+
+
+def _text(
+    rule: FilterRule, target: Target | OtherTarget, matches: Sequence[Match | UnknownMatch], protocol: str
+) -> str:
+    """Return the text of a rule: its own where ``state.filter`` expresses all of it."""
+    if target is rule.target and len(matches) == len(rule.matches) and tuple(matches) == rule.matches:
+        return rule.text
+    named = f"-p {rule.protocol}" if rule.protocol else protocol
+    plain = selectors_text(rule.src, rule.dst, rule.iif, rule.oif)
+    return " ".join(part for part in (plain, named, *(one.text for one in matches), target.text) if part)
+
+
+def selectors_text(src: str | Not | None, dst: str | Not | None, iif: str | Not | None, oif: str | Not | None) -> str:
+    """Return addresses and devices of a rule in iptables-save syntax."""
+    return FilterRule(Verdict("ACCEPT"), src, dst, iif, oif).text.removesuffix("-j ACCEPT").strip()
 
 
 @dataclass(frozen=True, slots=True)

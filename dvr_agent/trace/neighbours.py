@@ -43,8 +43,11 @@ def answers(world: World, device: Device, target: str, sender: str) -> str:
 
     :param sender: address of the asking host, only for IPv4; empty: any host that the namespace answers
     """
+    family = family_of(target)
+    if family not in device.proxies and not _is_here(world, device, target):
+        return ""  # without reading its namespace: there may be a thousand on the segment
     namespace = world.namespace(device.place.namespace)
-    if family_of(target) == 6:
+    if family == 6:
         return _solicited(namespace, device, target)
     return _asked_by_arp(namespace, device, target, sender)
 
@@ -60,10 +63,12 @@ def _solicited(namespace: Namespace, device: Device, target: str) -> str:
 
 
 def refusal(world: World, device: Device, target: str, sender: str) -> str:
-    """Return why a device does not answer for an IPv4 address that its namespace has; empty if it has none."""
-    namespace = world.namespace(device.place.namespace)
-    if family_of(target) == 6 or not any(ip_of(one) == target for one in _addresses(namespace)):
+    """Return why a device does not answer for an address that its namespace has; empty if it has none."""
+    if any(ip_of(one) == target for one in device.tentative):
+        return f"{device.place.text} has it, but tentative (duplicate address detection)"
+    if family_of(target) == 6 or not _is_here(world, device, target):
         return ""
+    namespace = world.namespace(device.place.namespace)
     where = namespace_text(namespace.name)
     found = lookup(namespace, Flow(4, sender, target, device.name), first)
     if fault := source_fault(namespace, sender, target, device.name, "", "local"):
@@ -73,8 +78,10 @@ def refusal(world: World, device: Device, target: str, sender: str) -> str:
     return f"{where} has it, and a rule or route leads elsewhere"
 
 
-def _addresses(namespace: Namespace) -> list[str]:
-    return [one for device in namespace.devices.values() for one in device.addresses]
+def _is_here(world: World, device: Device, target: str) -> bool:
+    """Return True if the namespace of a device has an address, on whatever device."""
+    devices = world.devices[device.place.namespace].values()
+    return any(ip_of(address) == target for one in devices for address in one.addresses)
 
 
 def _asked_by_arp(namespace: Namespace, device: Device, target: str, sender: str) -> str:

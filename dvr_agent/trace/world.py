@@ -37,6 +37,8 @@ class Device:
     :ivar peer: the other end of a veth pair; None where it is not known
     :ivar addresses: with prefix length, in the kernel's order; tentative ones are left out
     :ivar vlan_filtering: of a bridge: it separates VLANs
+    :ivar tentative: addresses that do not count yet, or never will: duplicate address detection
+    :ivar proxies: families for which it may answer in place of others; only then is its namespace asked for that
     """
 
     place: Place
@@ -49,6 +51,8 @@ class Device:
     peer: Place | None = None
     addresses: tuple[str, ...] = ()
     vlan_filtering: bool = False
+    proxies: tuple[int, ...] = (4, 6)
+    tentative: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -33,11 +33,11 @@ def test_the_admin_socket_is_private_and_answers_in_json(daemon: MakeDaemon) -> 
     assert {"version", "host", "mode", "pid", "started", "state", "last_sync", "last_audit", "next_audit",
             "queue_depth", "guard", "source", "counters", "routers"} <= set(status)  # fmt: skip
     assert status["source"]["path"] == str(one.routers)
+    (listed,) = status["routers"]
+    assert one.router(1) == {**listed, "floating_ips": {}}
     code, body = one.ask("/nothing")
     assert (code, body["error"]) == (404, "no /nothing here")
     assert {"/status", "/routers/<id>", "/history", "/sync"} <= set(body["paths"])
-    (listed,) = status["routers"]
-    assert one.router(1) == {**listed, "floating_ips": {}}
     assert one.ask("/routers/x")[0] == 404
     assert one.ask("/status", "POST")[0] == 405
     assert one.ask("/sync", "GET")[0] == 405

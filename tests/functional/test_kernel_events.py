@@ -44,7 +44,7 @@ def test_foreign_changes_are_heard_and_own_ones_are_not(events: DriftEvents) -> 
     lab.run("ip", "-n", "one", "address", "add", HIGH.cidr, "dev", "lo")
     (event,) = heard(events)
     assert event[:3] == ("one", HIGH, True)
-    assert "process" in owner_of(event.port)
+    assert "process" in owner_of(event.port).text
 
 
 def test_only_links_of_the_host_are_heard(events: DriftEvents) -> None:

@@ -189,6 +189,48 @@ def test_match_that_is_not_understood_ends_the_way_as_unknown(world: World) -> N
         lab.in_netns(qrouter, "iptables-legacy", "-D", *rule)
 
 
+@pytest.mark.parametrize(
+    ("rule", "code"),
+    [
+        ("ip daddr 10.1.0.11 drop", DROPPED),
+        ("ip daddr 10.1.0.0/24 reject", DROPPED),
+        ("ip daddr 10.9.0.0/24 drop", ARRIVES),
+        ("counter log", ARRIVES),
+        ("meta l4proto icmp drop", DROPPED),
+        ("ip protocol != icmp drop", ARRIVES),
+        ("ip6 daddr 2001:db8:1::11 drop", ARRIVES),
+        ("ct state new drop", UNKNOWN),
+        ("ip daddr vmap { 10.1.0.11 : drop }", UNKNOWN),
+        ("meta mark set 0x1", UNKNOWN),
+        ("ct mark set 0x1", UNKNOWN),
+        ("ip daddr { 10.1.0.11, 10.1.0.12 } drop", UNKNOWN),
+    ],
+)
+def test_native_rules_of_nf_tables_are_followed_as_far_as_they_are_understood(
+    world: World, rule: str, code: int
+) -> None:
+    qrouter = world.cloud.router("main").qrouter
+    chain = "add chain inet other through { type filter hook forward priority 10; }"
+    lab.in_netns(qrouter, "nft", f"add table inet other; {chain}; add rule inet other through {rule}")
+    try:
+        traced(code, "--from", INTERNET, "--to", FIP)
+    finally:
+        lab.in_netns(qrouter, "nft", "delete table inet other")
+
+
+def test_tentative_address_is_named(world: World) -> None:
+    blue = ("sysctl", "-qw", "net.ipv6.conf.eth0.accept_dad=2", "net.ipv6.conf.eth0.dad_transmits=100")
+    lab.in_netns("red", *blue)
+    lab.in_netns("red", "ip", "addr", "add", "2001:db8:1::77/64", "dev", "eth0")
+    try:
+        way = traced(
+            DROPPED, "--from", f"2001:db8:1::12%{world.cloud.router('main').qrouter}", "--to", "2001:db8:1::77"
+        )
+        assert "eth0 in red has it, but tentative" in way["way"]["reason"]
+    finally:
+        lab.in_netns("red", "ip", "addr", "del", "2001:db8:1::77/64", "dev", "eth0")
+
+
 def test_live_confirms_each_device_and_rule_with_the_very_packet(world: World) -> None:
     found = traced(ARRIVES, "--from", INTERNET, "--to", FIP, "--dport", "80", "--live")
     hops = found["way"]["hops"]

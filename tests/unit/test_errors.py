@@ -112,7 +112,7 @@ def test_lines_of_the_messaging_library_name_the_broker_and_come_again_after_gro
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("dvr_agent.sources.neutron.wire.library_lines.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("dvr_agent.repeats.time.monotonic", lambda: now[0])
     filtered = LibraryLines("192.0.2.1:5672")
     filtered.install()
     logger = logging.getLogger(library_lines.NAME)

@@ -17,7 +17,8 @@ NOUNS = (
     "address|bridge|chain|change|connection|document|entr(?:y|ie)|event|failure|file|floating IP|host|line|namespace|"
     "neighbour|network|object|ping|port|process|route|router|rule|subnet|table|tries|value"
 )
-PLURAL = re.compile(rf"^(?: of \0)? (?:[a-z-]+ ){{0,2}}(?:{NOUNS})(?:es|s)\b")
+ADJECTIVES = r"(?:(?!(?:has|have|is|are|of|with|in|on|to|and|or|several)\b)[a-z-]+ ){0,2}"
+PLURAL = re.compile(rf"^(?: of \0)? {ADJECTIVES}(?:{NOUNS})(?:es|s)\b")
 """What follows a number in a text that is wrong for 1."""
 NO_NUMBERS = {"one.protocol"}
 """Expressions that are no numbers."""
@@ -78,6 +79,7 @@ def test_the_search_finds_what_it_is_for() -> None:
     assert wrong("\0 malformed lines were skipped")
     assert not wrong("waiting: \0 of them")
     assert not wrong("router \0: routes")
+    assert not wrong("the network of \0 has several routers")
 
 
 def test_no_text_has_a_plural_behind_a_bare_number() -> None:

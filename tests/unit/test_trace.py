@@ -12,7 +12,7 @@ from dvr_agent.trace.engine import Start, trace, trace_all, trace_reply
 from dvr_agent.trace.filter_values import OtherTarget, UnknownMatch, WholeRule
 from dvr_agent.trace.locate import Hint, LocateError, locate
 from dvr_agent.trace.packet import PROTOCOLS, Way, make_packet
-from dvr_agent.trace.world import NeighbourEntry, NextHop, Place, RouteEntry, RuleEntry
+from dvr_agent.trace.world import Namespace, NeighbourEntry, NextHop, Place, RouteEntry, RuleEntry, World
 from tests.support.traced_world import MAIN, Builder, three_in_a_row
 
 LEFT, RIGHT = "10.0.0.2", "10.0.1.2"
@@ -121,7 +121,7 @@ def test_what_is_not_taken_from_a_source_is_not_answered_by_arp_either(
 ) -> None:
     made = three_in_a_row()
     fault(made)
-    before = "nobody on the segment of l0 in left has 10.0.0.1 (asked by ARP); middle has it and discards the request: "
+    before = "nobody answers for 10.0.0.1 (asked by ARP): middle has it and discards the request: "
     assert way(made).reason == before + reason
 
 
@@ -271,6 +271,40 @@ def test_packet_that_goes_round_in_circles_is_dropped() -> None:
     made.via("right", "192.0.2.0/24", "10.0.1.1", "r0")
     found = way(made, "192.0.2.1")
     assert (found.outcome, "round in circles" in found.reason) == ("dropped", True)
+
+
+def on_one_bridge(number: int) -> Builder:
+    """``left`` and so many other namespaces on a bridge; every second one of them is down."""
+    made = bridged("dummy")
+    for index in range(number):
+        made.pair((f"n{index}", "e0", f"10.0.0.{100 + index}/24"), ("", f"tap{index}", ""))
+        made.devices[""][f"tap{index}"] = replace(made.devices[""][f"tap{index}"], master="br", up=index % 2 == 0)
+    del made.devices[""]["port"]
+    return made
+
+
+def test_only_namespaces_that_may_answer_are_read() -> None:
+    made = on_one_bridge(20)
+    for name, devices in made.devices.items():
+        made.devices[name] = {one.name: replace(one, proxies=()) for one in devices.values()}
+    made.devices["n4"]["e0"] = replace(made.devices["n4"]["e0"], proxies=(4,))
+    read: list[str] = []
+    world = made.world()
+
+    def load(name: str) -> Namespace:
+        read.append(name)
+        return world.load(name)
+
+    counted = World(world.devices, load)
+    found = trace(counted, make_packet(LEFT, "10.0.0.102", PROTOCOLS["icmp"]), Start("left"))
+    assert found.at == Place("n2", "e0")
+    assert sorted(read) == ["", "left", "n2", "n4"]
+
+
+def test_reason_names_some_devices_of_a_long_segment() -> None:
+    reason = way(on_one_bridge(40), "10.0.0.77").reason
+    assert reason.count("is down") == 4
+    assert reason.endswith("; 16 more")
 
 
 def test_source_in_two_namespaces_has_to_be_named() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dvr_agent.cli.why import causes, checks
+from dvr_agent.cli.why.address_path import local_path
 from dvr_agent.cli.why.answer import Answer, answer
 from dvr_agent.cli.why.checks.filters import selects
 from dvr_agent.cli.why.facts import (
@@ -29,7 +30,6 @@ from dvr_agent.cli.why.gather.ip_text import parse_fdb, parse_links, parse_neigh
 from dvr_agent.cli.why.gather.probe import answer as arp_answer
 from dvr_agent.cli.why.gather.probe import request
 from dvr_agent.cli.why.subject import find_subject
-from dvr_agent.cli.why.way import local_way
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.desired.host_view import make_view
 from dvr_agent.kernel.announce import BROADCAST
@@ -51,13 +51,13 @@ def make_facts() -> Facts:
     router = parse_document(document.raw(), "one.json")
     view = make_view(router, SETTINGS)
     subject = find_subject(FIP, {router.id: ("one.json", router)})
-    way = local_way(view, FIP, FIXED)
-    there = {name: NamespaceFacts(name) for name in way.namespaces}
-    return Facts(subject, SETTINGS, way=way, plan=PlanFacts(view=view), namespaces=there)
+    path = local_path(view, FIP, FIXED)
+    there = {name: NamespaceFacts(name) for name in path.namespaces}
+    return Facts(subject, SETTINGS, path=path, plan=PlanFacts(view=view), namespaces=there)
 
 
 FACTS = make_facts()
-QROUTER = FACTS.way.inside[0].namespace
+QROUTER = FACTS.path.inside[0].namespace
 ROUTER = FACTS.subject.router
 assert ROUTER is not None
 FIP_ID = ROUTER.floating_ips[0].id
@@ -83,7 +83,7 @@ def ovs_port(port_id: str, tag: int | None, error: str = "") -> OvsPort:
     return OvsPort(f"port{tag}", "", tag, port_id, error, "")
 
 
-QR_ID = FACTS.way.inside[0].port.id
+QR_ID = FACTS.path.inside[0].port.id
 VM_ID = FACTS.subject.port.id if FACTS.subject.port is not None else ""
 SERVED = {"source": {"source": "neutron", "server": {"away": False}, "bus": {"connected": True}}}
 LIMIT = Limit("rfp-1", "leaving", FIP, 1000, 65536)
@@ -166,7 +166,7 @@ CASES: dict[str, tuple[str | None, str, Facts]] = {
 def test_facts_lead_to_a_sentence(name: str) -> None:
     key, says, facts = CASES[name]
     if name == "limit":
-        facts = replace(facts, way=replace(facts.way, pair={QROUTER: "rfp-1"}))
+        facts = replace(facts, path=replace(facts.path, pair={QROUTER: "rfp-1"}))
     found = answer(facts)
     assert (named(found), says in found.sentence) == (key, True), found.sentence
     assert "unknown)" not in found.sentence + found.advice

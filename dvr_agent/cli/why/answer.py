@@ -10,6 +10,7 @@ from dvr_agent.cli.why.causes import CAUSES, Cause
 from dvr_agent.cli.why.checks import CHECKS
 from dvr_agent.cli.why.facts import Facts, Kind
 from dvr_agent.cli.why.verdicts import Step, Verdict
+from dvr_agent.plural import count
 
 _RANK = {cause.key: number for number, cause in enumerate(CAUSES)}
 
@@ -49,7 +50,7 @@ def answer(facts: Facts) -> Answer:
         sentence = _filled(right.sentence, _titled(facts, subject), {}) + notes
         return Answer(subject, steps, None, sentence, _filled(right.advice, subject, {}))
     more = sum(one.verdict is Verdict.WRONG for one in steps if one is not step)
-    also = f" ({more} more line{'' if more == 1 else 's'} wrong.)" if more and step.verdict is Verdict.WRONG else ""
+    also = f" ({count(more, 'more line')} wrong.)" if more and step.verdict is Verdict.WRONG else ""
     sentence = _filled(step.cause.sentence, subject, dict(step.values)) + also
     return Answer(subject, steps, step.cause, sentence, _filled(step.cause.advice, subject, dict(step.values)))
 
@@ -94,7 +95,7 @@ def _titled(facts: Facts, subject: str) -> str:
 
 def _limits_note(facts: Facts) -> str:
     limits = [limit for states in facts.plan.desired.values() for state in states for limit in state.limits]
-    is_limited = any(limit.address in facts.way.addresses for limit in limits)
+    is_limited = any(limit.address in facts.path.addresses for limit in limits)
     return " Its bandwidth is limited: what is above is dropped." if is_limited else ""
 
 

@@ -502,7 +502,7 @@ ELSEWHERE_ANSWERED = _cause(
     Symptom.INSTANCE,
     "This host's part of {subject} is right, and who was asked by ARP answers.",
     "Look at the instance's own firewall, its routes and its security groups, then beyond the gateway of the external "
-    "network.",
+    "network; `dvrctl capture --run {subject}` shows where its packets end.",
 )
 ELSEWHERE_ROUTER = _cause(
     "elsewhere-router",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from dvr_agent.cli.why.way import NO_WAY, Way
+from dvr_agent.cli.why.address_path import NO_PATH, AddressPath
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.model.router import FloatingIp, Router, SubnetPort
@@ -280,7 +280,7 @@ class Facts:
     refused_of: str = ""
     near: tuple[str, ...] = ()
     in_kernel: tuple[str, ...] = ()
-    way: Way = NO_WAY
+    path: AddressPath = NO_PATH
     plan: PlanFacts = PlanFacts()
     namespaces: Mapping[str, NamespaceFacts] = field(default_factory=dict)
     host: HostFacts = HostFacts()
@@ -289,6 +289,6 @@ class Facts:
 
     @property
     def places(self) -> list[NamespaceFacts]:
-        """The namespaces on the way that exist, outermost first."""
-        found = [self.namespaces[name] for name in self.way.namespaces if name in self.namespaces]
+        """The namespaces on the path that exist, outermost first."""
+        found = [self.namespaces[name] for name in self.path.namespaces if name in self.namespaces]
         return [one for one in found if one.exists]

@@ -21,7 +21,7 @@ class Verdict(Enum):
 class Step:
     """One line of an answer.
 
-    :ivar step: place on the way of a packet, e.g. ``table 16``
+    :ivar step: place on the path of a packet, e.g. ``table 16``
     :ivar text: what was found there, for people
     :ivar object: the object as ``ip``, ``nft`` or ``iptables-save`` prints it; empty if there is none
     :ivar cause: the fault that this line shows; None if it shows none

@@ -30,7 +30,7 @@ from dvr_agent.kernel.iptables.rule_codec import (
     split_extensions,
 )
 from dvr_agent.kernel.iptables.table_decoder import STANDARD_HEAD, EntrySpan, chains_of, target_is, verdict_of, walk
-from dvr_agent.state.filter import Family, FilterRule, Foreign, Jump, Match, Not, TableKey, Target, Verdict
+from dvr_agent.state.filter import Family, Foreign, Jump, Match, Not, TableKey, Target, Verdict
 from dvr_agent.trace.filter_values import (
     EFFECTS,
     OtherTarget,
@@ -40,6 +40,7 @@ from dvr_agent.trace.filter_values import (
     WholeRule,
     WholeTable,
     legacy_bases,
+    selectors_text,
     whole_rule,
 )
 
@@ -175,7 +176,7 @@ def _target(family: Family, target: bytes | Target, goto: bool) -> Target | Othe
 
 def _with_text(rule: WholeRule) -> WholeRule:
     """Return the rule with its text."""
-    plain = FilterRule(Verdict("ACCEPT"), rule.src, rule.dst, rule.iif, rule.oif).text.removesuffix("-j ACCEPT").strip()
+    plain = selectors_text(rule.src, rule.dst, rule.iif, rule.oif)
     protocol = (
         f"{'! ' if rule.not_protocol else ''}-p {_NAMES.get(rule.protocol, rule.protocol)}" if rule.protocol else ""
     )

@@ -22,6 +22,9 @@ _ETH_P_ALL = 0x0003
 _IPV6_HDRINCL = 36
 """include/uapi/linux/in6.h; the socket module has no name for it."""
 _MAX_FRAME = 1 << 16
+_TABLE_FULL = frozenset({errno.EINVAL, errno.ENOBUFS})
+"""Answers where no neighbour can be made: of ip6_finish_output2 (net/ipv6/ip6_output.c), and of IPv4."""
+SEND_TRIES, _PAUSE = 5, 0.5
 Way = Literal["in", "out"]
 
 
@@ -114,9 +117,23 @@ def send(namespace: str, packet: Packet, mark: bytes) -> None:
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_HDRINCL, 1)
             sock.bind((packet.head.src, 0))
-            sock.sendto(data, (packet.head.dst, 0))
+            _send_patiently(sock, data, packet.head.dst)
     except OSError as exc:
-        raise KernelError(namespace, f"packet {packet.head.text}", exc.errno or errno.EIO) from exc
+        code = exc.errno or errno.EIO
+        hint = "the kernel's neighbour table may be full (net.ipv4.neigh.default.gc_thresh3, net.ipv6…)"
+        raise KernelError(namespace, f"packet {packet.head.text}", code, hint if code in _TABLE_FULL else "") from exc
+
+
+def _send_patiently(sock: socket.socket, data: bytes, dst: str) -> None:
+    """Send, again after a while where the neighbour table, which all namespaces of the host share, is full."""
+    for tries_left in reversed(range(SEND_TRIES)):
+        try:
+            sock.sendto(data, (dst, 0))
+            return
+        except OSError as exc:
+            if exc.errno not in _TABLE_FULL or not tries_left:
+                raise
+        time.sleep(_PAUSE)
 
 
 def inject(into: Device, packet: Packet, mark: bytes, source_mac: str) -> None:

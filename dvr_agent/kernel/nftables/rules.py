@@ -24,6 +24,7 @@ from dvr_agent.kernel.ip_text import ip_text
 from dvr_agent.kernel.iptables.extensions import decode_match, decode_target
 from dvr_agent.kernel.iptables.layout import IFNAME_FIELD
 from dvr_agent.kernel.iptables.layout import PROTOCOLS as PROTOCOL_NUMBERS
+from dvr_agent.kernel.netlink.message import AF_OF_FAMILY
 from dvr_agent.kernel.netlink.schema import Data, Schema, attributes
 from dvr_agent.kernel.nftables.fields import Fields, NamedAttributes, code_of
 from dvr_agent.state.filter import (
@@ -81,6 +82,12 @@ PROTOCOLS: dict[int, Transport] = {number: name for name, number in PROTOCOL_NUM
 _UNCONDITIONAL = frozenset({"counter", "log", "immediate", "reject"})
 """Expressions that apply to every packet."""
 NO_TARGET = Foreign(b"no target")
+OTHER_PROTOCOL = b"protocol "
+"""Begins what stands for a protocol of which ``state.filter`` has no name, or for any but one."""
+OTHER_FAMILY = Foreign(b"other family")
+"""Stands for a match that no packet of the family fulfils, in a table of family ``inet``."""
+META_SET = Foreign(b"meta set")
+"""Stands for an expression that sets a ``meta`` key, such as the packet's mark."""
 
 
 @dataclass(slots=True)
@@ -170,6 +177,9 @@ def _expressions(data: Data) -> Iterator[tuple[str, Data]]:
 
 
 def _read_meta(draft: _Draft, data: Data) -> None:
+    if Fields(_META, data).has("NFTA_META_SREG"):
+        draft.matches.append(META_SET)
+        return
     draft.register = _Register(meta=META_KEYS.get(Fields(_META, data).integer("NFTA_META_KEY", -1), "unknown"))
 
 
@@ -285,15 +295,22 @@ def _add_meta_comparison(draft: _Draft, value: bytes, invert: bool) -> bool:
         draft.matches.append(MarkMatch(int.from_bytes(value, sys.byteorder), bits, invert))
     elif meta == "NFT_META_L4PROTO":
         return _add_protocol(draft, value, invert)
+    elif meta == "NFT_META_NFPROTO":
+        if (value[0] == AF_OF_FAMILY[draft.family]) == invert:
+            draft.matches.append(OTHER_FAMILY)
     else:
         return False
     return True
 
 
 def _add_protocol(draft: _Draft, value: bytes, invert: bool) -> bool:
-    """Add the protocol; False: ``state.filter`` cannot express it."""
-    draft.protocol = PROTOCOLS.get(int.from_bytes(value, "big"))
-    return draft.protocol is not None and not invert
+    """Add the protocol; one that ``state.filter`` cannot express becomes a match that names its number."""
+    number = int.from_bytes(value, "big")
+    if invert or number not in PROTOCOLS:
+        draft.matches.append(Foreign(b"%b%d" % (OTHER_PROTOCOL + (b"! " if invert else b""), number)))
+    else:
+        draft.protocol = PROTOCOLS[number]
+    return True
 
 
 def _network(family: Family, value: bytes, mask: bytes | None) -> str:

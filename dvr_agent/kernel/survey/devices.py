@@ -20,6 +20,7 @@ from dvr_agent.kernel.netlink.schema import Data, Schema
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.netns import open_namespace
 from dvr_agent.kernel.survey.messages import decoded, dumped
+from dvr_agent.kernel.survey.proxies import Proxies, proxied_families, read_proxies
 from dvr_agent.trace.world import Device, Place
 
 IFF_LOWER_UP = 1 << 16
@@ -35,12 +36,16 @@ class _Links:
     :ivar by_index: index → link and its relations
     :ivar vlan_filtering: names of bridges that separate VLANs
     :ivar addresses: index → addresses
+    :ivar tentative: the same, of addresses that duplicate address detection keeps back
+    :ivar proxies: devices that answer for addresses of others
     """
 
     name: str
     by_index: dict[int, tuple[LinkInfo, LinkRelations]] = field(default_factory=dict)
     vlan_filtering: set[str] = field(default_factory=set)
     addresses: dict[int, list[str]] = field(default_factory=dict)
+    tentative: dict[int, list[str]] = field(default_factory=dict)
+    proxies: Proxies = field(default_factory=dict)
 
 
 def read_devices(names: Iterable[str]) -> Found:
@@ -69,9 +74,10 @@ def _read(name: str) -> _Links:
             if link.kind == "bridge" and _separates_vlans(data):
                 links.vlan_filtering.add(link.name)
         for message in dumped(sock, Request(RTM_GETADDR, NLM_F_DUMP, _ADDRESS_HEAD(AF_UNSPEC), "addresses"), ifaddrmsg):
-            if not _is_tentative(message):
-                address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-                links.addresses.setdefault(message["index"], []).append(f"{address}/{message['prefixlen']}")
+            address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+            kept = links.tentative if _is_tentative(message) else links.addresses
+            kept.setdefault(message["index"], []).append(f"{address}/{message['prefixlen']}")
+        links.proxies = read_proxies(sock)
     return links
 
 
@@ -100,6 +106,8 @@ def _devices(links: _Links) -> dict[str, Device]:
             None,
             tuple(links.addresses.get(index, ())),
             link.name in links.vlan_filtering,
+            proxied_families(links.proxies, index),
+            tuple(links.tentative.get(index, ())),
         )
         for index, (link, _relations) in links.by_index.items()
     }

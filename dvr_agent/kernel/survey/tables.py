@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
 from dataclasses import replace
 
 from pyroute2.netlink import NETLINK_NETFILTER
@@ -24,7 +23,7 @@ from dvr_agent.kernel.nftables.message import (
     dump,
     dump_rules,
 )
-from dvr_agent.kernel.nftables.rules import decode
+from dvr_agent.kernel.nftables.rules import OTHER_FAMILY, decode
 from dvr_agent.state.filter import Family, TableKey
 from dvr_agent.trace.filter_values import Base, WholeChain, WholeRule, WholeTable, whole_rule
 
@@ -77,17 +76,20 @@ def read_nft(namespace: str) -> list[WholeTable]:
         if exc.code not in MISSING:
             raise
         return []
-    return [_nft_table(place, [one for one in chains if one[:2] == place], rules[place]) for place in places]
+    return [
+        _nft_table(family, place, [one for one in chains if one[:2] == place], rules[place])
+        for place in places
+        for family in _FAMILIES[place[0]][1]
+    ]
 
 
-def _nft_table(place: tuple[int, str], infos: Iterable[ChainInfo], rules: Iterable[RuleInfo]) -> WholeTable:
-    name, families = _FAMILIES[place[0]]
+def _nft_table(family: Family, place: tuple[int, str], infos: list[ChainInfo], rules: list[RuleInfo]) -> WholeTable:
+    """Decode a table as packets of one family see it."""
     found: dict[str, list[WholeRule]] = {}
     for rule in rules:
-        # Rules of family inet are decoded as IPv4: what they compare of IPv6 headers is not understood then.
-        known = replace(whole_rule(decode(families[0], rule.expressions)), handle=rule.handle)
-        found.setdefault(rule.chain, []).append(known)
-    infos = list(infos)
+        known = decode(family, rule.expressions)
+        if OTHER_FAMILY not in known.matches:
+            found.setdefault(rule.chain, []).append(replace(whole_rule(known), handle=rule.handle))
     chains = {
         info.name: WholeChain(
             info.name, tuple(found.get(info.name, ())), ("ACCEPT" if info.accepts else "DROP") if info.base else None
@@ -99,4 +101,4 @@ def _nft_table(place: tuple[int, str], infos: Iterable[ChainInfo], rules: Iterab
         for info in infos
         if info.base and 0 <= info.hook < len(HOOKS)
     )
-    return WholeTable(families, f"{name} {place[1]}", chains, bases, nft=True)
+    return WholeTable((family,), f"{_FAMILIES[place[0]][0]} {place[1]}", chains, bases, nft=True)

@@ -8,6 +8,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from dvr_agent.cli.why import causes
 from dvr_agent.cli.why.facts import ConnectionFacts, Facts, Kind
 from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
+from dvr_agent.plural import count
 
 NEARLY_FULL = 0.95
 """Part of the table from which new connections may be dropped: the kernel evicts single ones before."""
@@ -18,8 +19,8 @@ def connections(facts: Facts) -> Iterator[Step]:
     subject, view = facts.subject, facts.plan.view
     if view is None or subject.fip is None or subject.kind not in (Kind.FLOATING_IP, Kind.FIXED):
         return
-    namespace = facts.way.inside[0].namespace if facts.way.inside else ""
-    place = next((leg.namespace for leg in facts.way.legs if leg.device.startswith("qg-")), namespace)
+    namespace = facts.path.inside[0].namespace if facts.path.inside else ""
+    place = next((leg.namespace for leg in facts.path.legs if leg.device.startswith("qg-")), namespace)
     there = facts.namespaces.get(place)
     if there is None or not there.exists:
         return
@@ -36,8 +37,7 @@ def connections(facts: Facts) -> Iterator[Step]:
             namespace=place, address=address, selector=selector,
         )  # fmt: skip
     if not old:
-        number = len(there.connections)
-        yield ok("conntrack", f"{number} connection{'' if number == 1 else 's'} of {address} in {place}")
+        yield ok("conntrack", f"{count(len(there.connections), 'connection')} of {address} in {place}")
 
 
 def _is_old(one: ConnectionFacts, address: str, fixed: str, inside: Sequence[IPv4Network | IPv6Network]) -> bool:

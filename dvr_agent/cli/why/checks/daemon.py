@@ -10,6 +10,7 @@ from dvr_agent.cli.why.checks.objects import differs
 from dvr_agent.cli.why.facts import Facts
 from dvr_agent.cli.why.remedy import retry_text
 from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
+from dvr_agent.plural import count
 
 
 def daemon(facts: Facts) -> Iterator[Step]:
@@ -58,7 +59,5 @@ def pending(facts: Facts) -> Iterator[Step]:
     """Say when the daemon tries again."""
     record = facts.daemon.router
     if record and record.get("next_retry") is not None:
-        tries = record.get("failures")
-        yield unknown(
-            "retry", f"{tries} failed {'try' if tries == 1 else 'tries'}, the next one in {record['next_retry']} s"
-        )
+        tries = count(int(record.get("failures") or 0), "failed try")
+        yield unknown("retry", f"{tries}, the next one in {record['next_retry']} s")

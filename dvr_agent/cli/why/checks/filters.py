@@ -9,6 +9,7 @@ from dvr_agent.cli.why import causes
 from dvr_agent.cli.why.checks.networks import covers_any, network_of
 from dvr_agent.cli.why.facts import Facts, FilterFacts, NamespaceFacts
 from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
+from dvr_agent.plural import count
 
 LOCAL_HOOKS = frozenset({"INPUT", "OUTPUT"})
 """Hooks that forwarded packets do not pass."""
@@ -19,7 +20,7 @@ _L2_AGENT = "neutron-"
 
 
 def filters(facts: Facts) -> Iterator[Step]:
-    """Judge foreign rules in the namespaces on the way, and what the planner found to stop their traffic."""
+    """Judge foreign rules in the namespaces on the path, and what the planner found to stop their traffic."""
     for text in facts.plan.hindrances:
         yield from _hindrance(facts, text)
     for there in facts.places:
@@ -37,7 +38,7 @@ def _hindrance(facts: Facts, text: str) -> Iterator[Step]:
     if text.startswith("bridge "):
         bridge = text.split()[1]
         yield wrong("bridge", text, bridge, causes.BRIDGE_DOWN, bridge=bridge)
-    elif namespace not in facts.way.namespaces:
+    elif namespace not in facts.path.namespaces:
         yield unknown("filter", text)
     elif "rp_filter" in text:
         yield wrong("sysctl", text, text.partition(": ")[2], causes.RP_FILTER, namespace=namespace)
@@ -51,7 +52,7 @@ def _judged(facts: Facts, there: NamespaceFacts, rule: FilterFacts) -> Iterator[
     is_nat = rule.verdict in TRANSLATING
     cause = causes.FOREIGN_NAT if is_nat else causes.FILTER_DROP
     step, name = "nat" if is_nat else "filter", there.name or "the host"
-    counted = "" if not rule.packets else f", {rule.packets} packet{'' if rule.packets == 1 else 's'} so far"
+    counted = "" if not rule.packets else f", {count(rule.packets, 'packet')} so far"
     if (rule.is_conditional or not _names_subject(facts, rule)) and not rule.packets:
         text = f"in {name}, {rule.place}: it takes some packets, none so far or not counted"
         yield unknown(step, text, rule.text, cause, namespace=name)
@@ -61,11 +62,11 @@ def _judged(facts: Facts, there: NamespaceFacts, rule: FilterFacts) -> Iterator[
 
 def selects(facts: Facts, namespace: str, rule: FilterFacts) -> bool:
     """Return True if a rule may select packets of the subject, by its addresses and devices."""
-    devices = facts.way.devices(namespace)
+    devices = facts.path.devices(namespace)
     for key in ("iif", "oif"):
         if not _device_fits(rule.selects.get(key, ""), devices):
             return False
-    if facts.way.is_whole or not facts.way.addresses:
+    if facts.path.is_whole or not facts.path.addresses:
         return True
     asked = [value for key in ("src", "dst") if (value := rule.selects.get(key, ""))]
     # One side is the subject, the other any address outside: one that is given and fits is enough.
@@ -75,7 +76,7 @@ def selects(facts: Facts, namespace: str, rule: FilterFacts) -> bool:
 def _names_subject(facts: Facts, rule: FilterFacts) -> bool:
     """True if a rule asks for no address, or for one of the subject; else it is about some addresses outside."""
     asked = [value for key in ("src", "dst") if (value := rule.selects.get(key, ""))]
-    return facts.way.is_whole or not asked or any(covers_any(value, facts.way.addresses) for value in asked)
+    return facts.path.is_whole or not asked or any(covers_any(value, facts.path.addresses) for value in asked)
 
 
 def _device_fits(asked: str, devices: frozenset[str]) -> bool:
@@ -90,9 +91,9 @@ def _device_fits(asked: str, devices: frozenset[str]) -> bool:
 def _address_fits(asked: str, facts: Facts) -> bool:
     """True if a prefix has an address of the subject, or of somebody outside; a set or a range may."""
     network = network_of(asked)
-    if network is None or covers_any(asked, facts.way.addresses):
+    if network is None or covers_any(asked, facts.path.addresses):
         return True
-    is_outside = not network.is_private and not covers_any(asked, facts.way.others)
+    is_outside = not network.is_private and not covers_any(asked, facts.path.others)
     return is_outside and not asked.startswith("!")
 
 
@@ -124,7 +125,7 @@ def _judged_on_host(facts: Facts, rule: FilterFacts) -> Iterator[Step]:
         return
     if _L2_AGENT in rule.place:
         if rule.packets and "sg-fallback" in rule.place:
-            text = f"security groups have dropped {rule.packets} packets on this host, in {rule.place}"
+            text = f"security groups have dropped {count(rule.packets, 'packet')} on this host, in {rule.place}"
             yield unknown("host filter", text, rule.text)
         return
     if not _on_host_way(facts, rule):
@@ -139,9 +140,9 @@ def _judged_on_host(facts: Facts, rule: FilterFacts) -> Iterator[Step]:
 def _on_host_way(facts: Facts, rule: FilterFacts) -> bool:
     """True if a rule of the host may select packets of the subject in a bridge."""
     asked = [value for key in ("src", "dst") if (value := rule.selects.get(key, ""))]
-    if asked and not facts.way.is_whole and not any(_address_fits(value, facts) for value in asked):
+    if asked and not facts.path.is_whole and not any(_address_fits(value, facts) for value in asked):
         return False
-    taps = {tap_name(leg.port.id) for leg in facts.way.legs}
+    taps = {tap_name(leg.port.id) for leg in facts.path.legs}
     port = facts.subject.port
     devices = frozenset(taps | ({tap_name(port.id)} if port is not None else set()) | set(facts.host.fdb))
     return all(_device_fits(rule.selects.get(key, ""), devices) for key in ("iif", "oif"))

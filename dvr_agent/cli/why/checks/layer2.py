@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from dvr_agent.attach.outer_ends import tap_name
 from dvr_agent.cli.why import causes
+from dvr_agent.cli.why.address_path import Leg
 from dvr_agent.cli.why.facts import Facts, HostFacts, LinkFacts, OvsPort
 from dvr_agent.cli.why.remedy import daemon_text
 from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
-from dvr_agent.cli.why.way import Leg
 
 DEAD_VLAN = 4095
 """neutron_lib.constants: ports that the Open vSwitch agent has not wired."""
@@ -21,10 +21,10 @@ def instance_link(host: HostFacts, port_id: str) -> LinkFacts | None:
 
 
 def bridges(facts: Facts) -> Iterator[Step]:
-    """Judge the outer sides of the ports on the way, their bridges, and the way out of the host."""
+    """Judge the outer sides of the ports on the path, their bridges, and the way out of the host."""
     if facts.plan.view is None:
         return
-    for leg in facts.way.legs:
+    for leg in facts.path.legs:
         fault = facts.plan.ports.get(leg.device, "")
         yield from _faulty(facts, leg, fault) if fault else _whole(facts, leg)
     for text in facts.plan.host_hindrances:
@@ -70,7 +70,7 @@ def _whole(facts: Facts, leg: Leg) -> Iterator[Step]:
 def _bridge_ports(facts: Facts, leg: Leg, bridge: LinkFacts) -> Iterator[Step]:
     ports = [link for link in facts.host.here.links if link.master == bridge.name]
     others = [link for link in ports if not link.name.startswith("tap")]
-    if leg == facts.way.outside:
+    if leg == facts.path.outside:
         names = ", ".join(f"{link.name} {'up' if link.carrier else 'no carrier'}" for link in others[:5])
         if not others:
             yield unknown("uplink", f"{bridge.name} has no port of others: nothing leads out of the host", bridge.text)
@@ -91,16 +91,16 @@ def _outer_text(facts: Facts, leg: Leg) -> str:
 
 
 def vlans(facts: Facts) -> Iterator[Step]:
-    """Judge the VLAN tags of the ports of Open vSwitch on the way, and that of the instance's port."""
+    """Judge the VLAN tags of the ports of Open vSwitch on the path, and that of the instance's port."""
     if facts.host.ovs is None:
         return
     by_id = {port.port_id: port for port in facts.host.ovs if port.port_id}
     port = facts.subject.port
     theirs = by_id.get(port.id) if port is not None else None
-    for leg in facts.way.legs:
+    for leg in facts.path.legs:
         ours = by_id.get(leg.port.id)
         if ours is not None:
-            yield _tag(ours, theirs if leg in facts.way.inside else None)
+            yield _tag(ours, theirs if leg in facts.path.inside else None)
     if theirs is not None:
         yield _tag(theirs, None)
 
@@ -124,9 +124,9 @@ def _tag(port: OvsPort, other: OvsPort | None) -> Step:
 def instance(facts: Facts) -> Iterator[Step]:
     """Judge the instance's device: there, up, with a carrier, on the right bridge, MTU."""
     port, view = facts.subject.port, facts.plan.view
-    if port is None or view is None or not facts.way.inside:
+    if port is None or view is None or not facts.path.inside:
         return
-    leg, here = facts.way.inside[-1], facts.host.here
+    leg, here = facts.path.inside[-1], facts.host.here
     tap = instance_link(facts.host, port.id)
     if tap is None:
         yield unknown("instance", f"no device {tap_name(port.id)} on this host")
@@ -150,10 +150,10 @@ def instance(facts: Facts) -> Iterator[Step]:
 
 def macs(facts: Facts) -> Iterator[Step]:
     """Judge where the bridges have learned the MAC addresses of the instance and of the way out."""
-    port, outside = facts.subject.port, facts.way.outside
-    if facts.way.inside and port is not None:
+    port, outside = facts.subject.port, facts.path.outside
+    if facts.path.inside and port is not None:
         tap = facts.host.here.link(tap_name(port.id))
-        yield from _learned(facts, facts.way.inside[-1], port.mac, f"instance {facts.subject.fixed}", tap)
+        yield from _learned(facts, facts.path.inside[-1], port.mac, f"instance {facts.subject.fixed}", tap)
     if outside is not None:
         tap = facts.host.here.link(tap_name(outside.port.id))
         yield from _learned(facts, outside, outside.port.mac, outside.device, tap)

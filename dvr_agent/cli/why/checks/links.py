@@ -1,4 +1,4 @@
-"""Devices on the way: carrier.  That they are missing or down the planner's difference says."""
+"""Devices on the path: carrier.  That they are missing or down the planner's difference says."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
 
 
 def links(facts: Facts) -> Iterator[Step]:
-    """Judge state and carrier of each device on the way."""
+    """Judge state and carrier of each device on the path."""
     for there in facts.places:
         if "links" in there.unread:
             yield unknown("link", f"in {there.name}: {there.unread['links']}")
-        for name in sorted(facts.way.devices(there.name)):
+        for name in sorted(facts.path.devices(there.name)):
             link = there.link(name)
             if link is not None:
                 yield _judged(facts, there.name, link)
@@ -33,7 +33,7 @@ def _judged(facts: Facts, namespace: str, link: LinkFacts) -> Step:
 
 def _peer(facts: Facts, namespace: str, device: str) -> str:
     """Return the name of the other end."""
-    leg = next((leg for leg in facts.way.legs if (leg.namespace, leg.device) == (namespace, device)), None)
+    leg = next((leg for leg in facts.path.legs if (leg.namespace, leg.device) == (namespace, device)), None)
     if leg is not None:
         return tap_name(leg.port.id)
-    return next((end for name, end in facts.way.pair.items() if name != namespace), "its other end")
+    return next((end for name, end in facts.path.pair.items() if name != namespace), "its other end")

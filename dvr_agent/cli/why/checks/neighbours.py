@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dvr_agent.cli.why import causes
+from dvr_agent.cli.why.address_path import Leg
 from dvr_agent.cli.why.facts import Facts
 from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
-from dvr_agent.cli.why.way import Leg
 
 _SILENT = frozenset({"FAILED", "INCOMPLETE"})
 
@@ -20,7 +20,7 @@ def gateway_address(leg: Leg) -> str:
 
 def gateway_neighbour(facts: Facts) -> Iterator[Step]:
     """Judge the neighbour entry of the external network's gateway."""
-    leg = facts.way.outside
+    leg = facts.path.outside
     there = facts.namespaces.get(leg.namespace) if leg is not None else None
     if leg is None or there is None or not there.exists or not gateway_address(leg):
         return
@@ -41,11 +41,11 @@ def gateway_neighbour(facts: Facts) -> Iterator[Step]:
 def probes(facts: Facts) -> Iterator[Step]:
     """Judge the answers to ``--probe``."""
     probe, subject = facts.probe, facts.subject
-    outside = facts.way.outside
+    outside = facts.path.outside
     if probe.gateway is not None and outside is not None:
         yield _answered("gateway", gateway_address(outside), outside.device, probe.gateway, causes.GATEWAY_SILENT)
-    if probe.instance is not None and facts.way.inside:
-        device = facts.way.inside[-1].device
+    if probe.instance is not None and facts.path.inside:
+        device = facts.path.inside[-1].device
         yield _answered("instance", subject.fixed, device, probe.instance, causes.INSTANCE_SILENT)
         yield from _other_owner(facts, subject.fixed, probe.instance)
     if probe.others is not None:

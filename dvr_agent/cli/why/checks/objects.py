@@ -41,7 +41,7 @@ class _Found(NamedTuple):
 
 
 def objects(facts: Facts) -> Iterator[Step]:
-    """Judge every object of ours on the way; differences of other addresses are one line."""
+    """Judge every object of ours on the path; differences of other addresses are one line."""
     if facts.plan.view is None:
         yield from _not_compared(facts)
         return
@@ -59,7 +59,7 @@ def objects(facts: Facts) -> Iterator[Step]:
                 )  # fmt: skip
     yield from _present(facts, {step.object for step in wrong_steps})
     yield from wrong_steps
-    if others and facts.way.namespaces:
+    if others and facts.path.namespaces:
         text = f"{others} other object{'' if others == 1 else 's'} differ{'s' if others == 1 else ''} (dvrctl plan)"
         yield wrong("rest", text, "", causes.REST_DIFFERS, router=facts.subject.title, repair=repair)
 
@@ -79,7 +79,7 @@ def differs(facts: Facts) -> bool:
 
 def _present(facts: Facts, lacking: set[str]) -> Iterator[Step]:
     """Yield the objects that are about the subject's addresses and that are in place, from the outside in."""
-    for namespace in facts.way.namespaces:
+    for namespace in facts.path.namespaces:
         if any(changes.create and changes.namespace == namespace for changes in facts.plan.changes):
             continue
         yield ok("namespace", namespace)
@@ -98,26 +98,26 @@ def _texts(facts: Facts, state: NamespaceState) -> Iterator[tuple[str, str]]:
     for table in state.tables:
         for chain in table.chains:
             for rule in chain.rules:
-                if isinstance(rule.target, Dnat | Snat) and facts.way.addresses & set(_IPV4.findall(rule.text)):
+                if isinstance(rule.target, Dnat | Snat) and facts.path.addresses & set(_IPV4.findall(rule.text)):
                     yield "nat", f"iptables -t {table.name} -A {chain.name} {rule.text}"
 
 
 def _has_address(facts: Facts, _namespace: str, item: Any) -> bool:
     text = item.src if isinstance(item, Rule) else getattr(item, "dst", None) or getattr(item, "address", None)
-    return str(text or "").partition("/")[0] in facts.way.addresses
+    return str(text or "").partition("/")[0] in facts.path.addresses
 
 
 def _is_shown_route(facts: Facts, namespace: str, route: Route) -> bool:
     """True for a route to the subject, and for the default route that its packets take."""
     if _has_address(facts, namespace, route):
         return True
-    is_default = route.dst == DEFAULT_V4 and {hop.device for hop in route.hops} <= facts.way.devices(namespace)
+    is_default = route.dst == DEFAULT_V4 and {hop.device for hop in route.hops} <= facts.path.devices(namespace)
     is_redirect = namespace.startswith(names.QROUTER) and route.table != FIP_TABLE
-    return is_default and not (is_redirect and facts.way.pair)
+    return is_default and not (is_redirect and facts.path.pair)
 
 
 _SHOWN: tuple[tuple[str, AnyKind, Callable[[Facts, str, Any], bool]], ...] = (
-    ("address", ADDRESS_KIND, lambda facts, _, item: item.ip in facts.way.addresses),
+    ("address", ADDRESS_KIND, lambda facts, _, item: item.ip in facts.path.addresses),
     ("rule", RULE_KIND, _has_address),
     ("route", ROUTE_KIND, _is_shown_route),
     ("proxy ARP", SYSCTL_KIND, lambda facts, _, item: item.key.endswith("/proxy_arp")),
@@ -129,19 +129,18 @@ _SHOWN: tuple[tuple[str, AnyKind, Callable[[Facts, str, Any], bool]], ...] = (
 
 def _of_namespace(facts: Facts, changes: Changes) -> Iterator[_Found | None]:
     """Yield the differences in a namespace; None: one that does not concern the subject."""
-    name, on_way = changes.namespace, changes.namespace in facts.way.namespaces
+    name, on_path = changes.namespace, changes.namespace in facts.path.namespaces
     if changes.create:
-        yield (
-            _Found("namespace", "missing", name, causes.NAMESPACE_MISSING, {}) if on_way or facts.way.is_whole else None
-        )
+        is_mine = on_path or facts.path.is_whole
+        yield _Found("namespace", "missing", name, causes.NAMESPACE_MISSING, {}) if is_mine else None
         return
     for change in changes.items:
-        is_mine = facts.way.is_whole or (_concerns(facts, name, change) if on_way else _names_it(facts, change.text))
+        is_mine = facts.path.is_whole or (_concerns(facts, name, change) if on_path else _names_it(facts, change.text))
         yield _of_change(change) if is_mine else None
     for table in changes.tables:
         for line in table_lines(table):
-            is_others = _is_of_others(facts, line.text) if on_way else not _names_it(facts, line.text)
-            is_mine = facts.way.is_whole or not is_others
+            is_others = _is_of_others(facts, line.text) if on_path else not _names_it(facts, line.text)
+            is_mine = facts.path.is_whole or not is_others
             yield _of_rule(line.sign, line.text) if is_mine else None
 
 
@@ -151,9 +150,9 @@ def _concerns(facts: Facts, namespace: str, change: Change) -> bool:
         return False
     item = change.item
     if isinstance(item, Neighbour):
-        return item.dst in facts.way.addresses or item.device in facts.way.pair.values()
+        return item.dst in facts.path.addresses or item.device in facts.path.pair.values()
     devices = {device for device in KIND_OF[type(item)].devices(item) if device}
-    return not devices or bool(devices & facts.way.devices(namespace))
+    return not devices or bool(devices & facts.path.devices(namespace))
 
 
 def _names_it(facts: Facts, text: str) -> bool:
@@ -163,7 +162,7 @@ def _names_it(facts: Facts, text: str) -> bool:
 
 def _is_of_others(facts: Facts, text: str) -> bool:
     found = set(_IPV4.findall(text))
-    return bool(found & facts.way.others) and not found & facts.way.addresses
+    return bool(found & facts.path.others) and not found & facts.path.addresses
 
 
 def _of_change(change: Change) -> _Found:

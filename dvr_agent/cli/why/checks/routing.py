@@ -67,13 +67,13 @@ def _is_in(rule: RuleFacts, known: set[tuple[int, int, int]]) -> bool:
 
 def _may_match(facts: Facts, namespace: str, rule: RuleFacts) -> bool:
     for word in ("from", "to"):
-        if not _covers_any(rule.words.get(word, "all"), facts.way.addresses, facts.way.is_whole, word == "to"):
+        if not _covers_any(rule.words.get(word, "all"), facts.path.addresses, facts.path.is_whole, word == "to"):
             return False
     iif = rule.words.get("iif")
     if iif is None:
         return True
-    is_others = iif.startswith(names.FIP_TO_ROUTER) and iif not in facts.way.devices(namespace)
-    return not is_others and (iif in facts.way.devices(namespace) or facts.way.is_whole)
+    is_others = iif.startswith(names.FIP_TO_ROUTER) and iif not in facts.path.devices(namespace)
+    return not is_others and (iif in facts.path.devices(namespace) or facts.path.is_whole)
 
 
 def _covers_any(prefix: str, addresses: frozenset[str], is_whole: bool, is_destination: bool) -> bool:
@@ -132,9 +132,9 @@ def _desired(facts: Facts, namespace: str) -> list[Route]:
 
 def _is_on_way(facts: Facts, route: RouteFacts, table: int) -> bool:
     """True if packets of the subject may take the route: to its addresses, or to anywhere in a table of ours."""
-    if route.dst in ("default", "0.0.0.0/0", "::/0") or facts.way.is_whole:
+    if route.dst in ("default", "0.0.0.0/0", "::/0") or facts.path.is_whole:
         return True
-    return table != MAIN_TABLE or covers_any(route.dst, facts.way.addresses)
+    return table != MAIN_TABLE or covers_any(route.dst, facts.path.addresses)
 
 
 def _is_known(facts: Facts, namespace: str, route: RouteFacts, table: int) -> bool:

@@ -7,6 +7,15 @@ from collections.abc import Callable
 from oslo_config import cfg
 
 from dvr_agent.cli.host_inventory import Host
+from dvr_agent.cli.why.address_path import (
+    NO_PATH,
+    AddressPath,
+    central_path,
+    fixed_path,
+    local_path,
+    own_path,
+    whole_path,
+)
 from dvr_agent.cli.why.checks.layer2 import instance_link
 from dvr_agent.cli.why.checks.neighbours import gateway_address
 from dvr_agent.cli.why.facts import DaemonFacts, Facts, HostFacts, Kind, PlanFacts, ProbeFacts, Subject
@@ -17,7 +26,6 @@ from dvr_agent.cli.why.gather.plan import read_plan
 from dvr_agent.cli.why.gather.probe import ask_arp, hear_masters
 from dvr_agent.cli.why.gather.unknown import documents_directory, find_pair, known_router, search
 from dvr_agent.cli.why.subject import SubjectError, find_subject
-from dvr_agent.cli.why.way import NO_WAY, Way, central_way, fixed_way, local_way, own_way, whole_way
 from dvr_agent.config import make_settings
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.reconcile.factory import open_planner
@@ -59,37 +67,37 @@ def read_facts(conf: cfg.ConfigOpts, text: str, router: str = "", probe: bool = 
     planner.load()
     planner.declare(host.documents.good)
     plan = read_plan(planner, subject.router, subject.document)
-    way = choose_way(subject, plan.view) if plan.view is not None else NO_WAY
+    path = choose_path(subject, plan.view) if plan.view is not None else NO_PATH
     refused_text = host.documents.outdated.get(subject.router.id, "")
-    ids = {leg.port.id for leg in way.legs} | ({subject.port.id} if subject.port is not None else set())
-    layer2 = read_host(way, settings.attach, ids)
+    ids = {leg.port.id for leg in path.legs} | ({subject.port.id} if subject.port is not None else set())
+    layer2 = read_host(path, settings.attach, ids)
     return Facts(
         subject,
         host.settings,
         refused_text,
-        way=way,
+        path=path,
         plan=plan,
-        probe=_probe(subject, way, plan, layer2) if probe else ProbeFacts(),
-        namespaces={name: read_namespace(host.kernel, name, way.addresses) for name in way.namespaces},
+        probe=_probe(subject, path, plan, layer2) if probe else ProbeFacts(),
+        namespaces={name: read_namespace(host.kernel, name, path.addresses) for name in path.namespaces},
         host=layer2,
         daemon=_daemon(conf, subject.router.id),
     )
 
 
-def choose_way(subject: Subject, view: HostView) -> Way:
-    """Return the way of the subject's packets on this host."""
+def choose_path(subject: Subject, view: HostView) -> AddressPath:
+    """Return the path of the subject's packets on this host."""
     if subject.kind is Kind.ROUTER:
-        return whole_way(view)
+        return whole_path(view)
     if subject.kind is Kind.OWN:
-        return own_way(view, subject.address, subject.device)
+        return own_path(view, subject.address, subject.device)
     if subject.kind is Kind.FORWARDED:
-        return central_way(view, subject.address, subject.fixed)
+        return central_path(view, subject.address, subject.fixed)
     if subject.fip is None:
-        return fixed_way(view, subject.fixed)
+        return fixed_path(view, subject.fixed)
     address, fixed = str(subject.fip.address), str(subject.fip.fixed_address)
-    make: Callable[[HostView, str, str], Way] = central_way if view.is_central(subject.fip) else local_way
+    make: Callable[[HostView, str, str], AddressPath] = central_path if view.is_central(subject.fip) else local_path
     if not view.is_central(subject.fip) and not view.bound_here(subject.fip):
-        return NO_WAY
+        return NO_PATH
     return make(view, address, fixed)
 
 
@@ -97,9 +105,9 @@ def _daemon(conf: cfg.ConfigOpts, router_id: str) -> DaemonFacts:
     return read_daemon(conf.dvr_agent.admin_socket, router_id)
 
 
-def _probe(subject: Subject, way: Way, plan: PlanFacts, layer2: HostFacts) -> ProbeFacts:
+def _probe(subject: Subject, path: AddressPath, plan: PlanFacts, layer2: HostFacts) -> ProbeFacts:
     """Ask by ARP for the instance, for the gateway, and for others that have the floating IP; listen for VRRP."""
-    inside, outside = way.inside[-1] if way.inside and _is_here(subject, plan, layer2) else None, way.outside
+    inside, outside = path.inside[-1] if path.inside and _is_here(subject, plan, layer2) else None, path.outside
     gateway = gateway_address(outside) if outside is not None else ""
     is_fip = subject.kind in (Kind.FLOATING_IP, Kind.FORWARDED)
     return ProbeFacts(

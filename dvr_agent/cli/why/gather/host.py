@@ -7,19 +7,19 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from dvr_agent.attach.outer_ends import tap_name
+from dvr_agent.cli.why.address_path import AddressPath
 from dvr_agent.cli.why.facts import HostFacts, NamespaceFacts, OvsPort
 from dvr_agent.cli.why.gather.ip_text import parse_fdb, parse_links
 from dvr_agent.cli.why.gather.namespace import read_filters
 from dvr_agent.cli.why.gather.tools import ToolError, ip, run
-from dvr_agent.cli.why.way import Way
 from dvr_agent.kernel import sysctl
 from dvr_agent.settings import AttachSettings
 
 _SWITCH = f"{sysctl.ROOT}bridge/bridge-nf-call-iptables"
 
 
-def read_host(way: Way, attach: AttachSettings, port_ids: Collection[str]) -> HostFacts:
-    """Read layer 2 as far as the way passes it.
+def read_host(path: AddressPath, attach: AttachSettings, port_ids: Collection[str]) -> HostFacts:
+    """Read layer 2 as far as the path passes it.
 
     :param port_ids: of the instance's port, and of the router's ports
     """
@@ -29,7 +29,7 @@ def read_host(way: Way, attach: AttachSettings, port_ids: Collection[str]) -> Ho
     except (ToolError, ValueError) as exc:
         unread["links"], links = str(exc), ()
     here = NamespaceFacts("", links=links, filters=read_filters("", unread), unread=unread)
-    taps = {tap_name(leg.port.id) for leg in way.legs}
+    taps = {tap_name(leg.port.id) for leg in path.legs}
     bridges = {link.master for link in links if link.name in taps and link.master}
     filtered = sysctl.read_here([_SWITCH])[0] == "1"
     is_ovs = attach.driver == "openvswitch"

@@ -6,16 +6,15 @@ The library tries each connection every few seconds, for ever, and logs every tr
 from __future__ import annotations
 
 import logging
-import time
+
+from dvr_agent.repeats import Repeats
 
 NAME = "oslo.messaging._drivers.impl_rabbit"
-FIRST_PAUSE, LAST_PAUSE = 60.0, 3600.0
-"""Seconds until the same line is let through again: at first, and at most; doubled each time."""
 RECONNECTED = "Reconnected"
 
 
 class LibraryLines(logging.Filter):
-    """Filters the library's logger.  Any thread logs; at worst two lines of one moment are both let through.
+    """Filters the library's logger.  Any thread logs.
 
     :param brokers: ``host:port`` of each
     """
@@ -23,8 +22,7 @@ class LibraryLines(logging.Filter):
     def __init__(self, brokers: str) -> None:
         super().__init__()
         self._brokers = brokers
-        self._told: dict[str, tuple[float, float]] = {}
-        """Text of a line without its values → (time from which it is let through again, pause after that)."""
+        self._repeats = Repeats()
 
     def install(self) -> None:
         """Filter from now on, in place of an earlier filter."""
@@ -35,7 +33,7 @@ class LibraryLines(logging.Filter):
 
     def recovered(self) -> None:
         """Let all lines through again: the connections are up."""
-        self._told.clear()
+        self._repeats.forget()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return False for an error that was logged a short while ago; add the brokers to one without address."""
@@ -43,11 +41,8 @@ class LibraryLines(logging.Filter):
             self.recovered()
         if record.levelno < logging.ERROR:
             return True
-        now = time.monotonic()
-        again_at, pause = self._told.get(str(record.msg), (0.0, FIRST_PAUSE))
-        if now < again_at:
+        if not self._repeats.is_due(str(record.msg)):  # without its values
             return False
-        self._told[str(record.msg)] = (now + pause, min(2 * pause, LAST_PAUSE))
         text = record.getMessage()
         if not any(broker in text for broker in self._brokers.split(", ")):
             record.msg, record.args = "%s (message bus at %s)", (text, self._brokers)

@@ -1,4 +1,4 @@
-"""The way that a subject's packets take: which namespaces and devices they pass on this host.  Pure."""
+"""The path that a subject's packets take: which namespaces and devices they pass on this host.  Pure."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Leg(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class AddressPath:
     """Namespaces and devices, from the outside to the instance.
 
     :ivar legs: ports of the router, outermost first
     :ivar pair: namespace → its end of the veth pair between qrouter and fip
-    :ivar addresses: of the subject; packets with others take another way
+    :ivar addresses: of the subject; packets with others take another path
     :ivar others: addresses that belong to other floating IPs of the router
     :ivar is_whole: the whole router, so that every object counts
     """
@@ -49,13 +49,13 @@ class Way:
         return tuple(dict.fromkeys([*(leg.namespace for leg in self.legs), *self.pair]))
 
     def devices(self, namespace: str) -> frozenset[str]:
-        """Return the devices of the way in a namespace."""
+        """Return the devices of the path in a namespace."""
         found = {leg.device for leg in self.legs if leg.namespace == namespace}
         return frozenset(found | ({self.pair[namespace]} if namespace in self.pair else set()))
 
     @property
     def outside(self) -> Leg | None:
-        """The leg in the external network, None if the way does not go there."""
+        """The leg in the external network, None if the path does not go there."""
         external = (names.AGENT_GATEWAY, names.GATEWAY)
         return next((leg for leg in self.legs if leg.device.startswith(external)), None)
 
@@ -65,44 +65,44 @@ class Way:
         return tuple(leg for leg in self.legs if leg.device.startswith((names.INTERNAL, names.CSNAT)))
 
 
-NO_WAY = Way()
+NO_PATH = AddressPath()
 """Of packets that do not pass this host."""
 
 
-def whole_way(view: HostView) -> Way:
-    """Return the way of everything that the router has on this host."""
+def whole_path(view: HostView) -> AddressPath:
+    """Return the path of everything that the router has on this host."""
     legs = [*_fip_legs(view), *_central_legs(view, ""), *_internal_legs(view, "")]
-    return Way(_once(legs), _pair(view), is_whole=True)
+    return AddressPath(_once(legs), _pair(view), is_whole=True)
 
 
-def local_way(view: HostView, address: str, fixed: str) -> Way:
-    """Return the way of a floating IP that is built in the fip namespace and qrouter."""
+def local_path(view: HostView, address: str, fixed: str) -> AddressPath:
+    """Return the path of a floating IP that is built in the fip namespace and qrouter."""
     legs = [*_fip_legs(view), *_internal_legs(view, fixed)]
-    return Way(_once(legs), _pair(view), frozenset({address, fixed}), _others(view, {address, fixed}))
+    return AddressPath(_once(legs), _pair(view), frozenset({address, fixed}), _others(view, {address, fixed}))
 
 
-def central_way(view: HostView, address: str, fixed: str) -> Way:
-    """Return the way of a floating IP that is built in the namespace of the gateway port.
+def central_path(view: HostView, address: str, fixed: str) -> AddressPath:
+    """Return the path of a floating IP that is built in the namespace of the gateway port.
 
     The instance's answers reach the SNAT namespace by qrouter, which redirects them.
     """
     legs = [*_central_legs(view, fixed), *_internal_legs(view, fixed)]
     mine = {address, fixed} - {""}
-    return Way(_once(legs), {}, frozenset(mine), _others(view, mine))
+    return AddressPath(_once(legs), {}, frozenset(mine), _others(view, mine))
 
 
-def fixed_way(view: HostView, fixed: str) -> Way:
-    """Return the way of an instance without floating IP: qrouter, and SNAT if it is here."""
+def fixed_path(view: HostView, fixed: str) -> AddressPath:
+    """Return the path of an instance without floating IP: qrouter, and SNAT if it is here."""
     legs = [*_central_legs(view, fixed), *_internal_legs(view, fixed)]
-    return Way(_once(legs), {}, frozenset({fixed}), _others(view, {fixed}))
+    return AddressPath(_once(legs), {}, frozenset({fixed}), _others(view, {fixed}))
 
 
-def own_way(view: HostView, address: str, device: str) -> Way:
-    """Return the way to an address of the router: the leg that has it."""
-    whole = whole_way(view)
+def own_path(view: HostView, address: str, device: str) -> AddressPath:
+    """Return the path to an address of the router: the leg that has it."""
+    whole = whole_path(view)
     legs = tuple(leg for leg in whole.legs if leg.device == device)
     pair = whole.pair if device in whole.pair.values() or device.startswith(names.AGENT_GATEWAY) else {}
-    return Way(legs, pair, frozenset({address}), _others(view, {address}))
+    return AddressPath(legs, pair, frozenset({address}), _others(view, {address}))
 
 
 def _others(view: HostView, mine: set[str]) -> frozenset[str]:
