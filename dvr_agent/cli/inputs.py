@@ -61,6 +61,10 @@ def load_config(args: argparse.Namespace, required: bool = True) -> cfg.ConfigOp
     """
     conf = config.load(args.config, prog="dvrctl", readable_only=not required)
     level = logging.DEBUG if conf.debug else logging.WARNING
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if type(handler) is logging.StreamHandler:  # of oslo.log's register_options; it would print bare messages
+            root.removeHandler(handler)
     logging.basicConfig(level=level, format="dvrctl: %(message)s", stream=sys.stderr)
     return conf
 

@@ -88,6 +88,16 @@ def test_a_stale_table_of_exit_codes_is_noticed(tmp_path: Path) -> None:
     assert dvrctl_page.check(stale) == 1
 
 
+def test_a_warning_of_a_library_is_a_line_of_dvrctl() -> None:
+    program = (
+        "import argparse, logging; from dvr_agent.cli.inputs import load_config; "
+        "load_config(argparse.Namespace(config=['--config-file', '/dev/null'])); "
+        "logging.getLogger('lib').warning('one')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == "dvrctl: one\n"
+
+
 # -- verbs that need root
 
 
