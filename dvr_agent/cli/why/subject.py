@@ -72,7 +72,7 @@ def _only(address: str, candidates: Sequence[Subject]) -> Subject:
     routers = {one.router.id: one.title for one in candidates if one.router is not None}
     if len(routers) > 1:
         listed = ", ".join(f"{name} ({router_id})" for router_id, name in sorted(routers.items())[:5])
-        raise SubjectError(f"{address} is in {len(routers)} routers: {listed}; say which one by --router")
+        raise SubjectError(f"{address} is in more than one router: {listed}; say which one by --router")
     return candidates[0]
 
 
