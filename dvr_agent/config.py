@@ -38,6 +38,9 @@ from dvr_agent.settings import (
 OVS_DRIVER_CLASS = "neutron.agent.linux.interface.OVSInterfaceDriver"
 """Neutron's long name of its Open vSwitch driver, found in old configuration files."""
 
+OVSDB_WAITS = 3
+"""A job waits for Open vSwitch up to ``ovsdb_timeout`` several times in a row, without using the processor between."""
+
 TRANSPORT_URL = cfg.StrOpt("transport_url", secret=True, help="Message bus; the whole set of options: oslo.messaging.")
 """Registered to see whether it is set: oslo.messaging registers its own options in a configuration of its own."""
 
@@ -61,6 +64,12 @@ class Settings:
     ha: HaSettings
     metadata: MetadataSettings
     metadata_proxy: ProxySettings
+
+    @property
+    def stuck_timeout(self) -> float:
+        """Seconds without progress after which the agent counts as stuck; longer than any wait for Open vSwitch."""
+        ovs = self.attach.ovs.ovsdb_timeout if self.attach.driver == "openvswitch" else 0
+        return max(self.daemon.stuck_timeout, OVSDB_WAITS * ovs)
 
 
 def list_opts() -> list[tuple[str, list[Any]]]:
@@ -196,6 +205,7 @@ def _daemon_settings(conf: cfg.ConfigOpts) -> DaemonSettings:
         allow_mass_removal=conf.dvr_agent.allow_mass_removal,
         history_entries=conf.dvr_agent.history_entries,
         history_file_size=conf.dvr_agent.history_file_size,
+        stuck_timeout=conf.dvr_agent.stuck_timeout,
     )
 
 

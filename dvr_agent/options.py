@@ -239,6 +239,15 @@ DVR_AGENT_OPTS = [
         help="Maximum number of seconds between two tries of a router that fails.",
     ),
     cfg.IntOpt(
+        "stuck_timeout",
+        default=120,
+        min=5,
+        help="Seconds without progress after which /healthz fails and systemd's watchdog is not fed any more, so that "
+        "systemd restarts the agent: the worker thread hangs in a system call, using no processor time, or jobs wait "
+        "and none starts. With Open vSwitch at least three times ovsdb_timeout: the agent waits for it that long "
+        "by right.",
+    ),
+    cfg.IntOpt(
         "max_document_size",
         default=16 * 1024 * 1024,
         min=1024,

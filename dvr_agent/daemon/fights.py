@@ -101,6 +101,11 @@ class Fights:
                 del self._times[router_id]
                 self._fights.pop(router_id, None)
 
+    @property
+    def number(self) -> int:
+        """Number of routers with a fight."""
+        return len(self._fights)
+
     def to_json(self, now: float) -> list[dict[str, object]]:
         """Return the fights for the status; ``next_repair`` counts seconds from now."""
         self._clean_up(now)

@@ -30,12 +30,16 @@ from dvr_agent.daemon.counters import DaemonCounters
 from dvr_agent.daemon.dispatcher import Dispatcher
 from dvr_agent.daemon.drift_watch import DriftWatch
 from dvr_agent.daemon.fights import Fights
+from dvr_agent.daemon.floating_ip_counts import FloatingIpCounts
+from dvr_agent.daemon.health import Health
 from dvr_agent.daemon.history import History
 from dvr_agent.daemon.host_hindrances import HostHindranceWatch
 from dvr_agent.daemon.host_jobs import HostJobs
 from dvr_agent.daemon.idle_bridges import IdleBridges
 from dvr_agent.daemon.l3_agent_check import check_no_l3_agent
 from dvr_agent.daemon.listing import RouterListing
+from dvr_agent.daemon.metrics.collector import Collector
+from dvr_agent.daemon.metrics.exposition import Exposition
 from dvr_agent.daemon.parts import Parts
 from dvr_agent.daemon.reload import Reload
 from dvr_agent.daemon.resync import Resync
@@ -98,7 +102,8 @@ class Service:
         daemon = settings.daemon
         self._ended = eventlet_shim.GreenEvent()
         self._worker = worker = WorkerThread()
-        schedule, self._counters = Schedule(daemon.retry), DaemonCounters()
+        schedule = Schedule(daemon.retry)
+        self._counters = DaemonCounters(FloatingIpCounts(settings.dataplane))
         self._listing = listing = RouterListing()
         self._start = Start(parts.reconciler, worker, daemon.retry)
         self._state_files = StateFiles(parts.reconciler, worker)
@@ -126,10 +131,12 @@ class Service:
             self._reader, sweep, self._resync, self._dispatcher, self._state_files, self._counters, fights,
             lock, hindrances,
         )  # fmt: skip
-        resources = admin_resources.make_table(self._status, self._request_resync, history.writer)
+        self._health = health = Health(worker, schedule, self._dispatcher, settings.stuck_timeout)
+        exposition = Exposition(Collector(self._status, health))
+        resources = admin_resources.make_table(self._status, self._request_resync, history.writer, health, exposition)
         self._admin = AdminServer(daemon.admin_socket, resources)
         self._notifier = Notifier()
-        self._systemd = SystemdReports(self._notifier, self._status, self._resync, daemon.ready_timeout)
+        self._systemd = SystemdReports(self._notifier, self._status, self._resync, health, daemon.ready_timeout)
         self._signals = Signals(self._stop, Reload(conf, self._notifier, self._status).run)
 
     def run(self) -> int:
@@ -143,7 +150,8 @@ class Service:
             self._worker.start(self._crashed)
             self._history.writer.start()
             systemd = self._systemd
-            self._spawn(self._follow_source, self._dispatcher.run, self._counters.probe_hub)
+            probe = partial(self._counters.probe_hub, self._health.watch)
+            self._spawn(self._follow_source, self._dispatcher.run, probe)
             self._spawn(self._note_first_resync)
             self._spawn(systemd.become_ready, systemd.report_status, systemd.feed_watchdog)
             code: int = self._ended.wait()

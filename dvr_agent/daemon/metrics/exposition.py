@@ -1,0 +1,39 @@
+"""Makes the text that Prometheus scrapes: the daemon's metrics, and prometheus_client's own of the process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, ProcessCollector, generate_latest
+
+from dvr_agent.daemon.metrics.collector import Collector
+from dvr_agent.daemon.metrics.families import Families
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class Exposition:
+    """Makes the whole text anew each time.  Belongs to the hub's thread."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+        # registry=None: prometheus_client's global registry has collectors that nobody asked for.
+        self._process = ProcessCollector(registry=None)
+        self._seconds = 0.0
+
+    def text(self) -> bytes:
+        """Return the text."""
+        began = time.thread_time()
+        data: bytes = generate_latest(self)
+        self._seconds = time.thread_time() - began
+        return data
+
+    def collect(self) -> Iterable[Any]:
+        """Return all families, as prometheus_client asks a registry for them."""
+        yield from self._collector.collect()
+        cost = Families()
+        cost.gauge("scrape_seconds", self._seconds)
+        yield from cost
+        yield from self._process.collect()
