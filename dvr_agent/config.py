@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from dvr_agent.settings import (
     DaemonSettings,
     HaSettings,
     MetadataSettings,
+    MetricsSettings,
     NeutronSettings,
     OvsSettings,
     RadvdSettings,
@@ -64,6 +65,7 @@ class Settings:
     ha: HaSettings
     metadata: MetadataSettings
     metadata_proxy: ProxySettings
+    metrics: MetricsSettings
 
     @property
     def stuck_timeout(self) -> float:
@@ -147,6 +149,7 @@ def make_settings(conf: cfg.ConfigOpts) -> Settings:
             ha=_ha_settings(conf),
             metadata=_metadata_settings(conf),
             metadata_proxy=proxy_settings(conf),
+            metrics=_metrics_settings(conf),
         )
     except ConfigError as exc:
         raise ConfigError(config_files.with_file(conf, str(exc))) from exc
@@ -265,6 +268,31 @@ def _metadata_settings(conf: cfg.ConfigOpts) -> MetadataSettings:
         control_socket=conf.metadata_proxy.control_socket,
         external_pids=Path(conf.external_pids),
         haproxy_confs=Path(conf.state_path) / "ns-metadata-proxy",
+    )
+
+
+def _metrics_settings(conf: cfg.ConfigOpts) -> MetricsSettings:
+    metrics = conf.metrics
+    if metrics.textfile and not (metrics.textfile.startswith("/") and metrics.textfile.endswith(".prom")):
+        raise ConfigError(f"[metrics] textfile = {metrics.textfile!r}: expected an absolute path that ends with .prom")
+    textfile = Path(metrics.textfile) if metrics.textfile else None
+    return MetricsSettings(_loopback(metrics.listen), textfile, metrics.textfile_interval)
+
+
+def _loopback(text: str) -> tuple[str, int] | None:
+    """Return (address, port), None for an empty text.
+
+    :raises ConfigError: it is none of the loopback device, which other hosts cannot reach
+    """
+    if not text:
+        return None
+    host, _, port = text.rpartition(":")
+    with contextlib.suppress(ValueError):
+        address = ip_address(host.removeprefix("[").removesuffix("]") if host.startswith("[") else host)
+        if address.is_loopback and port.isascii() and port.isdigit() and 0 < int(port) < 65536:
+            return str(address), int(port)
+    raise ConfigError(
+        f"[metrics] listen = {text!r}: expected address and port of the loopback device, such as 127.0.0.1:9794"
     )
 
 

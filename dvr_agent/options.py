@@ -335,6 +335,23 @@ OVS_OPTS = [
     cfg.BoolOpt("ovsdb_debug", default=False, help="Log at DEBUG in the OVSDB library too."),
 ]
 
+METRICS_OPTS = [
+    cfg.StrOpt(
+        "listen",
+        default="",
+        help="Address and TCP port of the loopback device (127.0.0.1:9794, [::1]:9794) at which /metrics, /healthz and "
+        "/readyz are served to every user of this host, without documents and secrets. Empty: only on the admin "
+        "socket.",
+    ),
+    cfg.StrOpt(
+        "textfile",
+        default="",
+        help="File, *.prom, into which the metrics are written for the textfile collector of node_exporter, such as "
+        "/var/lib/prometheus/node-exporter/dvr-agent.prom. Empty: none.",
+    ),
+    cfg.IntOpt("textfile_interval", default=30, min=5, help="Seconds between two writes of textfile."),
+]
+
 METADATA_PROXY_OPTS = [
     cfg.StrOpt(
         "control_socket",
@@ -442,6 +459,7 @@ GROUPS: list[tuple[str, list[Any]]] = [
     ("neutron", NEUTRON_OPTS),
     ("OVS", OVS_OPTS),
     ("vrrp", VRRP_OPTS),
+    ("metrics", METRICS_OPTS),
     ("metadata_proxy", METADATA_PROXY_OPTS),
     ("metadata_rate_limiting", METADATA_RATE_LIMITING_OPTS),
     ("metadata_haproxy", METADATA_HAPROXY_OPTS),

@@ -107,6 +107,19 @@ class AttachSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    """Settings of metrics.
+
+    :ivar listen: loopback address and TCP port; None: the admin socket only
+    :ivar textfile: None: no file is written
+    """
+
+    listen: tuple[str, int] | None
+    textfile: Path | None
+    textfile_interval: float
+
+
+@dataclass(frozen=True, slots=True)
 class RadvdSettings:
     """Settings of radvd.
 

@@ -35,11 +35,14 @@ from dvr_agent.daemon.health import Health
 from dvr_agent.daemon.history import History
 from dvr_agent.daemon.host_hindrances import HostHindranceWatch
 from dvr_agent.daemon.host_jobs import HostJobs
+from dvr_agent.daemon.http_resources import ResourceTable
 from dvr_agent.daemon.idle_bridges import IdleBridges
 from dvr_agent.daemon.l3_agent_check import check_no_l3_agent
 from dvr_agent.daemon.listing import RouterListing
 from dvr_agent.daemon.metrics.collector import Collector
 from dvr_agent.daemon.metrics.exposition import Exposition
+from dvr_agent.daemon.metrics.textfile import TextfileWriter
+from dvr_agent.daemon.metrics_server import MetricsServer
 from dvr_agent.daemon.parts import Parts
 from dvr_agent.daemon.reload import Reload
 from dvr_agent.daemon.resync import Resync
@@ -135,6 +138,9 @@ class Service:
         exposition = Exposition(Collector(self._status, health))
         resources = admin_resources.make_table(self._status, self._request_resync, history.writer, health, exposition)
         self._admin = AdminServer(daemon.admin_socket, resources)
+        monitoring = admin_resources.monitoring(self._status, health, exposition)
+        self._metrics = MetricsServer(settings.metrics.listen, ResourceTable(monitoring))
+        self._textfile = TextfileWriter(settings.metrics.textfile, settings.metrics.textfile_interval, exposition)
         self._notifier = Notifier()
         self._systemd = SystemdReports(self._notifier, self._status, self._resync, health, daemon.ready_timeout)
         self._signals = Signals(self._stop, Reload(conf, self._notifier, self._status).run)
@@ -145,6 +151,7 @@ class Service:
         LOG.info("dvr-agent %s starts: host %s, %s", __version__, self._settings.host, self._status.mode)
         self._admin.start()
         try:
+            self._metrics.start()
             self._signals.install(self._crashed)
             guru_meditation.install(self._conf)
             self._worker.start(self._crashed)
@@ -154,6 +161,7 @@ class Service:
             self._spawn(self._follow_source, self._dispatcher.run, probe)
             self._spawn(self._note_first_resync)
             self._spawn(systemd.become_ready, systemd.report_status, systemd.feed_watchdog)
+            self._spawn(self._textfile.write_periodically)
             code: int = self._ended.wait()
             self._shut_down()
             return code

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
+import socket
+import stat
 from pathlib import Path
 
 from dvr_agent.daemon.metrics.definitions import METRICS, PROCESS
@@ -87,6 +90,58 @@ def test_drift_and_floating_ips_are_counted_on_a_real_host(site: Site) -> None:
     document = {**RECORDED, "router": {**RECORDED["router"], "_floatingips": []}}
     site.write(document)
     wait_for(lambda: value(scrape(site.daemon), "dvr_agent_floating_ips", status="active") == 0)
+
+
+def test_a_file_for_node_exporter_is_replaced_as_a_whole(daemon: MakeDaemon, tmp_path: Path) -> None:
+    file = tmp_path / "collector" / "dvr-agent.prom"  # the directory is missing at first
+    one = daemon(metrics={"textfile": file, "textfile_interval": 5}).start()
+    wait_for(lambda: "metrics cannot be written, retrying: No such file or directory" in one.out)
+    file.parent.mkdir()
+    wait_for(file.exists)
+    assert "recovered: metrics are written" in one.out
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    assert value(file.read_bytes(), "dvr_agent_healthy") == 1
+    assert list(file.parent.iterdir()) == [file]
+    first = file.stat().st_ino
+    wait_for(lambda: file.stat().st_ino != first)
+    assert one.stop() == 0
+    assert file.exists(), "node_exporter tells its age"
+
+
+def test_the_port_serves_machines_only(daemon: MakeDaemon, host: lab.Host) -> None:
+    lab.run("ip", "link", "set", "lo", "up")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    daemon(metrics={"listen": f"127.0.0.1:{port}"}).start()
+
+    def ask(path: str, method: str = "GET") -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        try:
+            connection.request(method, path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    code, text = ask("/metrics")
+    assert (code, value(text, "dvr_agent_in_sync")) == (200, 1)
+    assert [ask(path)[0] for path in ("/healthz", "/readyz", "/status", "/routers/x")] == [200, 200, 404, 404]
+    assert ask("/sync", "POST")[0] == 404
+    assert ask("/metrics", "POST")[0] == 405
+    other = daemon("two", metrics={"listen": f"127.0.0.1:{port}"}).start(ready=False)
+    assert other.process is not None
+    assert other.process.wait(30) == 1
+    assert f"[metrics] listen = 127.0.0.1, port {port}: Address already in use" in other.out + other.err
+
+
+def test_another_address_than_the_loopback_device_ends_the_start(daemon: MakeDaemon) -> None:
+    one = daemon(metrics={"listen": "0.0.0.0:9794"}).start(ready=False)
+    assert one.process is not None
+    assert one.process.wait(30) == 78
+    error = one.out + one.err
+    assert "[metrics] listen = '0.0.0.0:9794': expected address and port of the loopback device" in error
+    assert str(one.config) in error
 
 
 def test_the_whole_text_is_bounded(daemon: MakeDaemon, tmp_path: Path) -> None:
