@@ -106,6 +106,11 @@ class Health:
         return self._worker.calls
 
     @property
+    def stack(self) -> str:
+        """What the worker is doing: its Python stack."""
+        return self._worker.stack()
+
+    @property
     def ok(self) -> bool:
         """True if all checks are."""
         return all(check.ok for check in self.checks())

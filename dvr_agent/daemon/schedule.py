@@ -158,6 +158,11 @@ class Schedule:
         return min((job.since for job in self._queue), default=None)
 
     @property
+    def waiting(self) -> list[QueuedJob[Work]]:
+        """Jobs that wait, the one that has waited longest first."""
+        return sorted(self._queue, key=lambda job: job.since)
+
+    @property
     def runnable(self) -> bool:
         """True if :meth:`take` would return a job."""
         return not self._is_paused and self._queue.runnable

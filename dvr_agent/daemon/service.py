@@ -45,6 +45,7 @@ from dvr_agent.daemon.metrics.textfile import TextfileWriter
 from dvr_agent.daemon.metrics_server import MetricsServer
 from dvr_agent.daemon.parts import Parts
 from dvr_agent.daemon.reload import Reload
+from dvr_agent.daemon.report_section import ReportSection
 from dvr_agent.daemon.resync import Resync
 from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.signals import Signals
@@ -153,7 +154,7 @@ class Service:
         try:
             self._metrics.start()
             self._signals.install(self._crashed)
-            guru_meditation.install(self._conf)
+            guru_meditation.install(self._conf, ReportSection(self._status, self._health))
             self._worker.start(self._crashed)
             self._history.writer.start()
             systemd = self._systemd
