@@ -127,6 +127,7 @@ def host_settings(conf: cfg.ConfigOpts) -> HostSettings:
         ipv6_gateway=_ipv6_gateway(conf),
         extensions=_extensions(conf),
         vrrp=_vrrp_settings(conf),
+        count_floating_ips=conf.metrics.floating_ips,
     )
 
 
@@ -276,7 +277,8 @@ def _metrics_settings(conf: cfg.ConfigOpts) -> MetricsSettings:
     if metrics.textfile and not (metrics.textfile.startswith("/") and metrics.textfile.endswith(".prom")):
         raise ConfigError(f"[metrics] textfile = {metrics.textfile!r}: expected an absolute path that ends with .prom")
     textfile = Path(metrics.textfile) if metrics.textfile else None
-    return MetricsSettings(_loopback(metrics.listen), textfile, metrics.textfile_interval)
+    counted = metrics.floating_ips_interval if metrics.floating_ips else None
+    return MetricsSettings(_loopback(metrics.listen), textfile, metrics.textfile_interval, counted)
 
 
 def _loopback(text: str) -> tuple[str, int] | None:

@@ -349,6 +349,18 @@ METRICS_OPTS = [
         help="File, *.prom, into which the metrics are written for the textfile collector of node_exporter, such as "
         "/var/lib/prometheus/node-exporter/dvr-agent.prom. Empty: none.",
     ),
+    cfg.BoolOpt(
+        "floating_ips",
+        default=False,
+        help="Count the bytes from and to each floating IP of this host: two packet filter rules each, and two series "
+        "each in the metrics. Every packet of a router passes the rules of all its floating IPs.",
+    ),
+    cfg.IntOpt(
+        "floating_ips_interval",
+        default=60,
+        min=5,
+        help="Seconds between two readings of these counters from the kernel.",
+    ),
     cfg.IntOpt("textfile_interval", default=30, min=5, help="Seconds between two writes of textfile."),
 ]
 

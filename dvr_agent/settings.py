@@ -112,11 +112,13 @@ class MetricsSettings:
 
     :ivar listen: loopback address and TCP port; None: the admin socket only
     :ivar textfile: None: no file is written
+    :ivar floating_ips_interval: None: bytes of floating IPs are not counted
     """
 
     listen: tuple[str, int] | None
     textfile: Path | None
     textfile_interval: float
+    floating_ips_interval: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,8 @@ class ReportSection:
         return {
             "working on": f"{job['job']} for {job['seconds']} s" if job is not None else "nothing",
             "calls done": self._health.calls,
-            "stack": self._health.stack.rstrip().splitlines(),
+            # One text: oslo.reports sorts the items of lists.
+            "stack": "\n" + self._health.stack.rstrip(),
         }
 
     def _queue(self) -> dict[str, Any]:

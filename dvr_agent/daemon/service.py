@@ -56,6 +56,7 @@ from dvr_agent.daemon.state_files import StateFiles
 from dvr_agent.daemon.status import DaemonStatus
 from dvr_agent.daemon.systemd import SystemdReports
 from dvr_agent.daemon.table_lock import TableLock
+from dvr_agent.daemon.traffic_watch import TrafficWatch
 from dvr_agent.daemon.watches import Layer2Watch, ServiceWatch
 from dvr_agent.daemon.worker import WorkerThread
 from dvr_agent.history.file import history_path
@@ -136,7 +137,9 @@ class Service:
             lock, hindrances,
         )  # fmt: skip
         self._health = health = Health(worker, schedule, self._dispatcher, settings.stuck_timeout)
-        exposition = Exposition(Collector(self._status, health))
+        counted = settings.metrics.floating_ips_interval
+        self._traffic = traffic = TrafficWatch(counted, parts.reconciler, worker, schedule)
+        exposition = Exposition(Collector(self._status, health), lambda: traffic.text)
         resources = admin_resources.make_table(self._status, self._request_resync, history.writer, health, exposition)
         self._admin = AdminServer(daemon.admin_socket, resources)
         monitoring = admin_resources.monitoring(self._status, health, exposition)
@@ -182,6 +185,7 @@ class Service:
         daemon = self._settings.daemon
         self._start.run()
         self._spawn(self._reader.rescan_periodically, self._reader.watch)
+        self._spawn(self._traffic.read_periodically)
         self._spawn(self._layer2_watch.watch, self._service_watch.watch, self._drift_watch.watch)
         if daemon.check_services_interval:
             self._spawn(partial(self._service_watch.check_periodically, daemon.check_services_interval))

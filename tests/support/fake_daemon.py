@@ -32,7 +32,7 @@ from dvr_agent.errors import (
 )
 from dvr_agent.kernel.api import GratuitousArp, WriteCounters
 from dvr_agent.model.router import Router
-from dvr_agent.reconcile.api import Plan, RefusedError, Result, RouterPlanner
+from dvr_agent.reconcile.api import Plan, RefusedError, Result, RouterPlanner, Traffic
 from dvr_agent.services.bundle import Services
 from dvr_agent.sources.factory import open_source
 from dvr_agent.state.address import Address
@@ -176,6 +176,9 @@ class ScriptedReconciler:
 
     def find_changed_tables(self, router_ids: Collection[str]) -> list[str]:
         self.note("check_tables", len(router_ids))
+        return []
+
+    def read_traffic(self, router_ids: Collection[str]) -> list[Traffic]:
         return []
 
     def remove(self, router_id: str) -> Result:

@@ -204,6 +204,19 @@ _ALL = (
         {"method": "name of the RPC method"},
         of="neutron",
     ),
+    Definition(
+        "floating_ip_receive_bytes_total", "counter",
+        "Bytes to a floating IP from outside. One series per floating IP of the host, read every "
+        "`floating_ips_interval`.",
+        {"floating_ip": "its address", "router_id": "id of its router"},
+        of="fip_counters",
+    ),
+    Definition(
+        "floating_ip_transmit_bytes_total", "counter",
+        "Bytes from a floating IP to the outside. One series per floating IP of the host.",
+        {"floating_ip": "its address", "router_id": "id of its router"},
+        of="fip_counters",
+    ),
     Definition("scrape_seconds", "gauge", "Processor time that making the previous answer took."),
 )  # fmt: skip
 

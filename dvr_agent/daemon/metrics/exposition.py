@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, ProcessCollector, generate_latest
@@ -15,10 +15,13 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 class Exposition:
-    """Makes the whole text anew each time.  Belongs to the hub's thread."""
+    """Makes the whole text anew each time.  Belongs to the hub's thread.
 
-    def __init__(self, collector: Collector) -> None:
-        self._collector = collector
+    :param more: returns metrics that are text already
+    """
+
+    def __init__(self, collector: Collector, more: Callable[[], bytes] = bytes) -> None:
+        self._collector, self._more = collector, more
         # registry=None: prometheus_client's global registry has collectors that nobody asked for.
         self._process = ProcessCollector(registry=None)
         self._seconds = 0.0
@@ -28,7 +31,7 @@ class Exposition:
         began = time.thread_time()
         data: bytes = generate_latest(self)
         self._seconds = time.thread_time() - began
-        return data
+        return data + self._more()
 
     def collect(self) -> Iterable[Any]:
         """Return all families, as prometheus_client asks a registry for them."""
