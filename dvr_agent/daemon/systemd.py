@@ -44,10 +44,16 @@ class SystemdReports:
         """Report the status from time to time; before READY also extend the start timeout.  Never returns."""
         while True:
             if self._notifier.is_ready:
-                self._notifier.send(f"STATUS={self._status.line}")
+                self._notifier.send(f"STATUS={self._line}")
             else:
-                self._notifier.starting(self._status.line, 6 * STATUS_SECONDS)
+                self._notifier.starting(self._line, 6 * STATUS_SECONDS)
             eventlet_shim.sleep(STATUS_SECONDS)
+
+    @property
+    def _line(self) -> str:
+        """The line for ``systemctl status``; without progress it begins with that."""
+        bad = [check.text for check in self._health.checks() if not check.ok]
+        return "; ".join([*bad, self._status.line])
 
     def feed_watchdog(self) -> None:
         """Send three keep-alives per watchdog interval; returns if systemd has no watchdog for this unit.

@@ -63,7 +63,7 @@ def test_the_watchdog_is_fed_while_there_is_progress_and_no_longer(daemon: MakeD
         wait_for(lambda: one.ask("/healthz")[0] == 503)
         manager.until(lambda text: text.startswith("STATUS="))
         # Another status comes 5 s later; three signs of life would come in 0.9 s.
-        manager.until(is_status_and_no_sign_of_life)
+        assert "STATUS=the worker is stuck" in manager.until(is_status_and_no_sign_of_life)
         release(fifo)
         manager.until(lambda text: text == "WATCHDOG=1")
         assert one.ask("/healthz")[0] == 200

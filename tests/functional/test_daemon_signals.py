@@ -63,7 +63,7 @@ def test_kill_and_restart_replaces_the_dead_socket_and_changes_nothing(daemon: M
 def test_hangup_rereads_debug_and_log_levels(daemon: MakeDaemon) -> None:
     one = daemon().start()
     assert " DEBUG " not in one.out
-    one.configure(DEFAULT={"debug": True, "default_log_levels": "dvr_agent.daemon.admin=WARN"})
+    one.configure(DEFAULT={"debug": True, "default_log_levels": "dvr_agent.daemon.http_application=WARN"})
     assert one.process is not None
     one.process.send_signal(signal.SIGHUP)
     wait_for(lambda: "configuration reloaded" in one.out)
