@@ -96,7 +96,6 @@ def plant(site: Site, secrets: Secrets) -> None:
             "ha_vrrp_auth_password": secrets.word("VRRP", 8),
             "metadata_proxy_shared_secret": secrets("metadata"),
             "log_file": log,
-            "ha_confs_path": daemon.base / "ha_confs",
         },
         dvr_agent={"source": "directory"},
         database={"connection": f"mysql+pymysql://neutron:{secrets.in_url('database')}@db.example/neutron"},
@@ -109,8 +108,11 @@ def plant(site: Site, secrets: Secrets) -> None:
         nova={"password": f'"{secrets("quoted")}"', "#password": secrets("in a comment")},
         some={"api_key": secrets("api key"), "admin_token": f"\n  {secrets('second line')}"},
     )
-    neutron.write_text(f"[placement]\npassword={secrets('another file')}\n; auth_encryption_key : {secrets('colon')}\n")
-    secrets.word("keepalived", 8)
+    confs = plant_keepalived(daemon.base, secrets)
+    default = f"[DEFAULT]\nha_confs_path = {confs}\n"
+    neutron.write_text(
+        f"{default}[placement]\npassword={secrets('another file')}\n; auth_encryption_key : {secrets('colon')}\n"
+    )
     document = json.loads(json.dumps(RECORDED))
     document["router"]["ha_vrrp"] = {"auth": {"type": "PASS", "value": secrets("document, auth")}}
     document["router"]["configs"] = [{"user_password": secrets("document, password")}, secrets.in_url("document, URL")]
@@ -120,12 +122,13 @@ def plant(site: Site, secrets: Secrets) -> None:
     log.write_text("\n".join(log_lines(secrets)) + "\n")
 
 
-def plant_keepalived(site: Site, secrets: Secrets) -> None:
-    """Put in the file of an HA router, of which the agent knows nothing: it would remove that of another router."""
-    confs = site.daemon.base / "ha_confs" / ROUTER
-    confs.mkdir(parents=True)
-    block = f"authentication {{\n auth_type PASS\n auth_pass {secrets.made['keepalived']}\n}}\n"
-    (confs / "keepalived.conf").write_text(block)
+def plant_keepalived(base: Path, secrets: Secrets) -> Path:
+    """Put in the file of an HA router, where the agent, which would remove it, does not look; returns the directory."""
+    confs = base / "theirs" / "ha_confs"
+    (confs / ROUTER).mkdir(parents=True)
+    block = f"authentication {{\n auth_type PASS\n auth_pass {secrets.word('keepalived', 8)}\n}}\n"
+    (confs / ROUTER / "keepalived.conf").write_text(block)
+    return confs
 
 
 def log_lines(secrets: Secrets) -> Iterator[str]:
@@ -151,12 +154,11 @@ def test_no_secret_is_in_the_archive_wherever_it_was(site: Site, tmp_path: Path)
     secrets = Secrets()
     plant(site, secrets)
     site.daemon.start(OS_PASSWORD=secrets("environment of the daemon"))
-    wait_for(lambda: QROUTER in lab.run("ip", "netns", "list"))
-    plant_keepalived(site, secrets)
+    wait_for(lambda: site.state() == "in sync")
     lab.run("ip", "link", "add", "aliased", "type", "bridge")
     lab.run("ip", "link", "set", "aliased", "alias", f"password: {secrets.word('alias of a device')}")
     comment = ("-m", "comment", "--comment", f"key {secrets.made['keystone']}")
-    lab.in_netns(QROUTER, "iptables-legacy", "-A", "FORWARD", *comment)
+    lab.in_netns(QROUTER, "iptables-legacy", "-w", "-A", "FORWARD", *comment)
     archive = tmp_path / "archive.tar.gz"
     more = ("--config-file", site.daemon.base / "neutron.conf")
     words = [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", site.daemon.config, *more]

@@ -38,7 +38,7 @@ def test_bytes_of_a_floating_ip_are_those_that_went_through(site: Site, host: la
     assert bytes_of(site, "transmit") == PINGS * PACKET
     assert len(counting_rules()) == 2
     # A repair of the same table keeps what was counted.
-    lab.in_netns(QROUTER, "iptables-legacy", "-t", "mangle", "-D", "dvr-PREROUTING", "1")
+    lab.in_netns(QROUTER, "iptables-legacy", "-w", "-t", "mangle", "-D", "dvr-PREROUTING", "1")
     wait_for(lambda: site.daemon.status()["counters"]["drift_repaired"] == 1)
     ping()
     wait_for(lambda: bytes_of(site, "receive") == 2 * PINGS * PACKET)
