@@ -50,7 +50,7 @@ def monitoring(status: DaemonStatus, health: Health, exposition: Exposition) -> 
     return (
         Resource("/metrics", lambda request: Answer("200 OK", exposition.text(), CONTENT_TYPE)),
         Resource("/healthz", lambda request: _checked("healthy", health.checks())),
-        Resource("/readyz", lambda request: _checked("ready", (*health.checks(), _readiness(status)))),
+        Resource("/readyz", lambda request: _checked("ready", (*health.checks(), *_readiness(status)))),
     )
 
 
@@ -60,8 +60,12 @@ def _checked(what: str, checks: Sequence[Check]) -> Answer:
     return Answer("200 OK" if fine else "503 Service Unavailable", body)
 
 
-def _readiness(status: DaemonStatus) -> Check:
-    return Check("first resync", status.ready, status.obstacle or "over")
+def _readiness(status: DaemonStatus) -> tuple[Check, Check]:
+    is_over = status.resync.first_done.is_set()
+    return (
+        Check("documents", not status.obstacle, status.obstacle or "can be listed"),
+        Check("first resync", is_over, "over" if is_over else status.resync.progress or "not begun"),
+    )
 
 
 def _router(status: DaemonStatus, request: Request) -> Answer:

@@ -101,9 +101,9 @@ class Fights:
                 del self._times[router_id]
                 self._fights.pop(router_id, None)
 
-    @property
-    def number(self) -> int:
-        """Number of routers with a fight."""
+    def number(self, now: float) -> int:
+        """Return the number of routers with a fight."""
+        self._clean_up(now)
         return len(self._fights)
 
     def to_json(self, now: float) -> list[dict[str, object]]:

@@ -126,17 +126,13 @@ class DaemonStatus:
 
     @property
     def obstacle(self) -> str:
-        """Why this host is not ready; empty if it is: kernel and documents are read and compared once."""
-        if self.start.obstacle or self.listing.error:
-            return self.start.obstacle or self.listing.error
-        if not self.resync.first_done.is_set():
-            return self.resync.progress or "the first resync has not begun"
-        return ""
+        """Why kernel or documents cannot be read now; empty if they can."""
+        return self.start.obstacle or self.listing.error
 
     @property
     def ready(self) -> bool:
-        """True if nothing keeps this host from being ready."""
-        return not self.obstacle
+        """True if kernel and documents were compared once, and documents can be listed."""
+        return self.resync.first_done.is_set() and not self.obstacle
 
     @property
     def state(self) -> str:
@@ -153,9 +149,8 @@ class DaemonStatus:
     @property
     def line(self) -> str:
         """One line for ``systemctl status``."""
-        obstacle = self.start.obstacle or self.listing.error
-        if obstacle:
-            return f"{self.state}: {obstacle}"
+        if self.obstacle:
+            return f"{self.state}: {self.obstacle}"
         states = self.schedule.records.states
         text = ", ".join(f"{number} {state.value}" for state, number in sorted(states.items())) or "no routers"
         if not self.listing.is_known:

@@ -209,6 +209,7 @@ def test_without_daemon_and_with_pieces_that_fail_the_rest_is_there(kernel_ctl: 
     router_id = json.loads(document.read_text())["router"]["id"]
     lab.run("ip", "netns", "add", f"qrouter-{router_id}")
     os.mkfifo(kernel_ctl.routers / "fifo.json")
+    (kernel_ctl.routers / f"{router_id}.refused").symlink_to("/etc/shadow")
     path = f"{programs}:{os.environ['PATH']}"
     done = diag(kernel_ctl.config, "--router", router_id[:8], "--file", "-", PATH=path)
     assert done.returncode == 0, done.stderr
@@ -216,7 +217,9 @@ def test_without_daemon_and_with_pieces_that_fail_the_rest_is_there(kernel_ctl: 
     assert not [leak for text in found.values() for leak in secrets.leaks(text)]
     assert "Manager" in found["kernel/openvswitch.txt"]
     assert "does not answer" in found["daemon/status.json.error.txt"]
-    assert "no regular file" in found["documents/fifo.json.error.txt"]
+    assert "documents/fifo.json.error.txt" in found
+    assert f"documents/{router_id}.refused.error.txt" in found, "a link is not followed"
+    assert "root:" not in "".join(text for name, text in found.items() if name.startswith("documents/"))
     assert json.loads(found[f"documents/{document.name}"])["router"]["id"] == router_id
     assert json.loads(found[f"kernel/qrouter-{router_id}/links.json"])[0]["ifname"] == "lo"
     assert json.loads(found["manifest.json"])["router"] == router_id

@@ -122,6 +122,7 @@ def test_words_that_are_no_secret_by_themselves_are_masked_only_where_their_name
     assert filter_.config("password = neutron\nstate_path = /var/lib/neutron\n") == (
         "password = ***\nstate_path = /var/lib/neutron\n"
     )
+    assert filter_.config("token_workers = 1000\nmtu = 1000\n") == "token_workers = ***\nmtu = 1000\n"
 
 
 def test_names() -> None:

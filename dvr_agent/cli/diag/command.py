@@ -104,7 +104,7 @@ def _add(archive: Archive, secrets: SecretFilter, piece: Piece) -> dict[str, Any
 
 def _learn(secrets: SecretFilter, site: Site) -> None:
     """Learn the secrets of this host before anything is written."""
-    for text in _readable(site.files):
+    for text in _readable(site.files, links=True):
         secrets.config(text)
     for text in _readable(sorted(site.path("ha_confs_path").glob("*/keepalived.conf"))):
         secrets.learn(*_AUTH_PASS.findall(text))
@@ -114,10 +114,10 @@ def _learn(secrets: SecretFilter, site: Site) -> None:
             secrets.learn_named(environment_of(pid))
 
 
-def _readable(paths: list[Path]) -> Iterator[str]:
+def _readable(paths: list[Path], links: bool = False) -> Iterator[str]:
     for path in paths:
         try:
-            yield file(path)
+            yield file(path, links=links)
         except PieceError as exc:
             complain(str(exc))
 

@@ -56,7 +56,7 @@ def _configuration(site: Site) -> Iterator[Piece]:
 
 
 def _with_path(path: Path) -> str:
-    return f"# {path}\n{file(path)}"
+    return f"# {path}\n{file(path, links=True)}"
 
 
 def _effective(conf: cfg.ConfigOpts | None, error: str) -> str:
@@ -132,7 +132,7 @@ def _versions() -> str:
         except (PieceError, IndexError) as exc:
             text = str(exc).splitlines()[0] if str(exc) else "no answer"
         lines.append(f"{words[0]}: {text}")
-    return "\n".join([*lines, "", file("/etc/os-release")])
+    return "\n".join([*lines, "", file(Path("/etc/os-release"), links=True)])
 
 
 def _daemon(site: Site) -> Iterator[Piece]:

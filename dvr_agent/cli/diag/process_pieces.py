@@ -40,7 +40,9 @@ def pieces(socket: str) -> Iterator[Piece]:
     )
     listing = ("ps", "-o", "pid,ppid,user,nlwp,stat,rss,etime,wchan:20,args", "-C", PROCESSES)
     yield text_piece("processes/list.txt", partial(command, *listing, fine=(0, 1)))
-    yield text_piece("processes/host.txt", lambda: "\n".join(file(f"/proc/{name}") for name in ("loadavg", "meminfo")))
+    yield text_piece(
+        "processes/host.txt", lambda: "\n".join(file(Path("/proc", name)) for name in ("loadavg", "meminfo"))
+    )
     yield text_piece("processes/daemon-threads.txt", lambda: _threads(_daemon(socket)))
     yield text_piece("processes/daemon-environment.txt", lambda: _environment(_daemon(socket)))
 

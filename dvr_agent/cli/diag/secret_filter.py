@@ -20,6 +20,8 @@ from oslo_utils import strutils
 MASK = "***"
 LEARN_MIN = 4
 """Shorter values are masked where their name tells, and not elsewhere: too much else would go."""
+NUMBER_MIN = 6
+"""Digits of a number that is learned."""
 LONGEST_LINE = 4096
 """The patterns take time in proportion to the square of a line's length at worst: longer lines are masked as a whole,
 if they may have a secret at all.  JSON is looked at string by string."""
@@ -77,7 +79,7 @@ class SecretFilter:
         """Mask these values from now on, wherever they stand and in whatever form."""
         for value in values:
             for one in {value.strip(), value.strip().strip("\"'"), unquote(value.strip())}:
-                if len(one) >= LEARN_MIN and one.lower() not in WELL_KNOWN and one != MASK:
+                if _is_worth_learning(one):
                     self._known.add(one)
                     self._forms = []
 
@@ -147,6 +149,11 @@ class SecretFilter:
             if form in text:
                 text = re.sub(re.escape(form) + _rest_of(form), MASK, text)
         return text
+
+
+def _is_worth_learning(value: str) -> bool:
+    is_number = value.isdigit() and len(value) < NUMBER_MIN
+    return len(value) >= LEARN_MIN and not is_number and value.lower() not in WELL_KNOWN and value != MASK
 
 
 def _masked_line(line: str) -> str:

@@ -11,7 +11,9 @@ import stat
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from dvr_agent import securefiles
 from dvr_agent.cli.status import UnixConnection
 from dvr_agent.errors import DvrError
 
@@ -61,10 +63,14 @@ def dvrctl(config: Sequence[str], *words: str) -> str:
     return command(sys.executable, "-m", "dvr_agent.cli.ctl", *config, "-o", "json", *words, fine=(0, 1, 2))
 
 
-def file(path: str | os.PathLike[str], limit: int = FILE_BYTES) -> str:
-    """Read a regular file; a FIFO or a device is not opened for long, and not read."""
+def file(path: Path, limit: int = FILE_BYTES, links: bool = False) -> str:
+    """Read a regular file; a FIFO or a device is not opened for long, and not read.
+
+    :param links: also by a link.  In directories of other users a link may lead to what only root may read
+    """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+        fd = os.open(path, flags) if links else securefiles.open_regular(path)
     except OSError as exc:
         raise PieceError(f"{path}: {exc.strerror}") from exc
     try:

@@ -5,6 +5,7 @@ Everything that is read is in memory and bounded, so nothing blocks; belongs to 
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -45,7 +46,7 @@ class Collector:
         out.gauge("source_up", not status.listing.error)
         out.gauges("trouble", {(part,): bool(text) for part, text in status.trouble_by_part.items()})
         out.gauge("removal_refused", bool(status.stale_sweep.guard))
-        out.gauge("fights", status.fights.number)
+        out.gauge("fights", status.fights.number(time.monotonic()))
         out.gauge("bad_documents", status.source_reader.bad_number)
         out.gauge("last_listing_timestamp_seconds", status.listing.last_sync)
 
