@@ -11,10 +11,12 @@ from prometheus_client import generate_latest
 from dvr_agent.daemon.buckets import Buckets
 from dvr_agent.daemon.failure_reasons import REASONS, reason_of
 from dvr_agent.daemon.floating_ip_counts import FloatingIpCounts
+from dvr_agent.daemon.job_result import JobResult, RouterState
 from dvr_agent.daemon.metrics import collector
 from dvr_agent.daemon.metrics.definitions import METRICS, OBJECTS
 from dvr_agent.daemon.metrics.families import Families
 from dvr_agent.daemon.metrics.traffic_text import traffic_text
+from dvr_agent.daemon.router_records import RouterRecords
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.errors import (
     AllocationError,
@@ -90,6 +92,30 @@ def test_services() -> None:
     assert value(text, "dvr_agent_service_restarts_total", service="radvd") == 5
     assert value(text, "dvr_agent_service_waiting", service="radvd") == 2
     assert value(text, "dvr_agent_service_restarts_total", service="metadata") is None
+
+
+def test_routers_by_state_and_vrrp() -> None:
+    records = RouterRecords()
+    for router_id, state, is_master in (
+        ("a", RouterState.IN_SYNC, True),
+        ("b", RouterState.IN_SYNC, False),
+        ("c", RouterState.DEGRADED, None),
+    ):
+        reconciled = Result(Plan(router_id), 0.0, is_master=is_master)
+        records.job_ended(router_id, JobResult(state))
+        records.job_done(router_id, reconciled)
+    counts = FloatingIpCounts(HostSettings("compute1", AgentMode.DVR_SNAT))
+    status = SimpleNamespace(schedule=SimpleNamespace(records=records), counters=SimpleNamespace(floating_ips=counts))
+    families = Families()
+    collector.Collector(status, SimpleNamespace())._routers(families)  # type: ignore[arg-type]
+    text = text_of(families)
+    assert value(text, "dvr_agent_routers", state="in_sync") == 2
+    assert value(text, "dvr_agent_routers", state="degraded") == 1
+    assert value(text, "dvr_agent_vrrp_routers", state="master") == 1
+    assert value(text, "dvr_agent_vrrp_routers", state="backup") == 1
+    assert value(text, "dvr_agent_vrrp_master", router_id="a") == 1
+    assert value(text, "dvr_agent_vrrp_master", router_id="b") == 0
+    assert value(text, "dvr_agent_vrrp_master", router_id="c") is None
 
 
 def test_every_kind_of_object_that_a_plan_counts_is_a_label() -> None:
