@@ -9,14 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dvr_agent.daemon.failure_reasons import REASONS
 from dvr_agent.daemon.job_result import RouterState
 from dvr_agent.daemon.jobs import JOB_KINDS, HostJob
 from dvr_agent.state.namespace import KINDS
 
 PREFIX = "dvr_agent_"
 
-Type = Literal["gauge", "counter", "histogram", "summary", "info"]
+Type = Literal["gauge", "counter", "histogram", "summary"]
 
 STATES = tuple(state.value.replace(" ", "_") for state in RouterState if state is not RouterState.REMOVED)
 """Values of the label ``state`` of routers."""
@@ -222,9 +221,6 @@ _ALL = (
 
 METRICS = {PREFIX + one.name: Definition(PREFIX + one.name, one.type, one.help, one.labels, one.of) for one in _ALL}
 """All metrics by their full name."""
-
-REASON_TEXTS = REASONS
-"""Label ``reason`` of ``failures_total``."""
 
 PROCESS = (
     "process_cpu_seconds_total",

@@ -37,10 +37,7 @@ class Families:
     def gauges(self, name: str, values: Mapping[Labels, float]) -> None:
         """Add a gauge with labels."""
         one = _definition(name, "gauge")
-        family = GaugeMetricFamily(one.name, one.help, labels=list(one.labels))
-        for labels, value in values.items():
-            family.add_metric(labels, value)
-        self._families.append(family)
+        self._add(GaugeMetricFamily(one.name, one.help, labels=list(one.labels)), values)
 
     def counter(self, name: str, value: float) -> None:
         """Add a counter without labels."""
@@ -49,10 +46,7 @@ class Families:
     def counters(self, name: str, values: Mapping[Labels, float]) -> None:
         """Add a counter with labels."""
         one = _definition(name, "counter")
-        family = CounterMetricFamily(one.name, one.help, labels=list(one.labels))
-        for labels, value in values.items():
-            family.add_metric(labels, value)
-        self._families.append(family)
+        self._add(CounterMetricFamily(one.name, one.help, labels=list(one.labels)), values)
 
     def histograms(self, name: str, values: Mapping[Labels, Buckets]) -> None:
         """Add a histogram, with labels or without."""
@@ -69,6 +63,11 @@ class Families:
         family = SummaryMetricFamily(one.name, one.help, labels=list(one.labels))
         for labels, number, total in values:
             family.add_metric(labels, count_value=number, sum_value=total)
+        self._families.append(family)
+
+    def _add(self, family: GaugeMetricFamily | CounterMetricFamily, values: Mapping[Labels, float]) -> None:
+        for labels, value in values.items():
+            family.add_metric(labels, value)
         self._families.append(family)
 
 
