@@ -359,7 +359,7 @@ def _add_diag(verbs: Any) -> None:
         "Status, history, plan, documents, kernel state, rules, versions, configuration, log, metrics. Secrets are "
         "masked. Changes nothing, and works without the daemon.",
     )
-    diag.add_argument("--router", metavar="ROUTER", help="only this router: its id, the beginning of it, or its name")
+    diag.add_argument("--router", metavar="ROUTER", help="only this router: its id or name, or the beginning of one")
     diag.add_argument(
         "--file",
         metavar="FILE",

@@ -5,8 +5,8 @@ the hub        if it hangs nothing answers and no watchdog is fed: that is the s
 the worker     is stuck when its call has used no processor time for ``stuck_timeout`` seconds, while the hub looked.
                A call that works, or that waits in steps, uses some; one that hangs in a system call (a FIFO, a dead
                network file system, a lock of another program) uses none.  So a stale sweep of thousands of namespaces,
-               which takes minutes, is not taken for stuck, and a hanging open(2) is, though both are one call
-               …or when its call has run for :data:`LONGEST_CALL`: it turns in a circle
+               which takes minutes, is not taken for stuck, and a hanging open(2) is, though both are one call.
+               It is stuck as well when its call has run for :data:`LONGEST_CALL`: then it turns in a circle
 the dispatcher is stuck when a job could start, the worker is idle, and none starts for ``stuck_timeout`` seconds
 =============  =====================================================================================================
 

@@ -46,7 +46,7 @@ class ReportSection:
             "working on": f"{job['job']} for {job['seconds']} s" if job is not None else "nothing",
             "calls done": self._health.calls,
             # One text: oslo.reports sorts the items of lists.
-            "stack": "\n" + self._health.stack.rstrip(),
+            "stack": self._health.stack.rstrip(),
         }
 
     def _queue(self) -> dict[str, Any]:

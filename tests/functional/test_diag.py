@@ -252,5 +252,6 @@ def test_what_is_there_is_not_overwritten(ctl: Ctl, tmp_path: Path, kind: str) -
 
 def test_an_unknown_router_is_an_error(ctl: Ctl, tmp_path: Path) -> None:
     done = diag(ctl.config, "--router", "nosuch", "--file", tmp_path / "x")
-    assert (done.returncode, done.stderr.decode()) == (1, "dvrctl: no router is nosuch\n")
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith("dvrctl: no router begins with ")
     assert not (tmp_path / "x").exists()

@@ -14,6 +14,7 @@ from pathlib import Path
 from oslo_config import cfg
 
 from dvr_agent import config, config_files, options
+from dvr_agent.cli.subjects import find_router
 from dvr_agent.desired import names
 from dvr_agent.errors import ConfigError, DvrError
 from dvr_agent.kernel.netns import NETNS_DIR
@@ -95,15 +96,11 @@ class Site:
         return str(text).replace("$state_path", str(options.STATE_PATH.default))
 
 
-class NoRouterError(DvrError):
-    """The router that the command line names is unknown."""
-
-
 def open_site(arguments: Sequence[str], router: str) -> Site:
     """Look at this host.
 
-    :param router: id of a router, the beginning of it, or the router's name; empty: all routers
-    :raises NoRouterError: there is no such router, or there are several
+    :param router: what names a router (``subjects.find_router``); empty: all routers
+    :raises NotFoundError: there is no such router, or there are several
     """
     conf, error = None, ""
     try:
@@ -114,7 +111,7 @@ def open_site(arguments: Sequence[str], router: str) -> Site:
     site = Site(arguments, conf=conf, error=error)
     found = _namespaces()
     if router:
-        site.router = _resolve(site, router.lower(), found)
+        site.router = _resolve(site, router, found)
         # A fip namespace belongs to all routers of its network.
         found = [one for one in found if one.startswith(names.FIP) or one.endswith(site.router)]
     site.namespaces = found
@@ -130,14 +127,7 @@ def _namespaces() -> list[str]:
 
 def _resolve(site: Site, text: str, namespaces: list[str]) -> str:
     known = {parsed[1]: "" for name in namespaces if (parsed := names.parse_namespace(name)) and parsed[0] != names.FIP}
-    known |= _documents(site)
-    found = [one for one, name in sorted(known.items()) if one.startswith(text) or name.lower() == text]
-    if text in found:
-        return text
-    if len(found) != 1:
-        many = f": {', '.join(found[:5])}" if found else ""
-        raise NoRouterError(f"{'several routers are' if found else 'no router is'} {text}{many}")
-    return found[0]
+    return find_router(text, known | _documents(site))
 
 
 def _documents(site: Site) -> dict[str, str]:
