@@ -36,7 +36,7 @@ def make_table(
     """
     return ResourceTable(
         (
-            *monitoring(status, health, exposition),
+            *monitoring(status, health, exposition.text),
             Resource("/status", lambda request: Answer("200 OK", status.to_json())),
             Resource("/routers/<id>", lambda request: _router(status, request)),
             Resource("/history", lambda request: history_resource.answer(history, request)),
@@ -45,10 +45,13 @@ def make_table(
     )
 
 
-def monitoring(status: DaemonStatus, health: Health, exposition: Exposition) -> tuple[Resource, ...]:
-    """Return the resources for machines, which show no router's document and change nothing."""
+def monitoring(status: DaemonStatus, health: Health, metrics: Callable[[], bytes]) -> tuple[Resource, ...]:
+    """Return the resources for machines, which show no router's document and change nothing.
+
+    :param metrics: returns the text
+    """
     return (
-        Resource("/metrics", lambda request: Answer("200 OK", exposition.text(), CONTENT_TYPE)),
+        Resource("/metrics", lambda request: Answer("200 OK", metrics(), CONTENT_TYPE)),
         Resource("/healthz", lambda request: _checked("healthy", health.checks())),
         Resource("/readyz", lambda request: _checked("ready", (*health.checks(), *_readiness(status)))),
     )

@@ -142,7 +142,7 @@ class Service:
         exposition = Exposition(Collector(self._status, health), lambda: traffic.text)
         resources = admin_resources.make_table(self._status, self._request_resync, history.writer, health, exposition)
         self._admin = AdminServer(daemon.admin_socket, resources)
-        monitoring = admin_resources.monitoring(self._status, health, exposition)
+        monitoring = admin_resources.monitoring(self._status, health, exposition.recent_text)
         self._metrics = MetricsServer(settings.metrics.listen, ResourceTable(monitoring))
         self._textfile = TextfileWriter(settings.metrics.textfile, settings.metrics.textfile_interval, exposition)
         self._notifier = Notifier()

@@ -12,10 +12,11 @@ from dvr_agent.daemon.metrics.collector import Collector
 from dvr_agent.daemon.metrics.families import Families
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+RECENT_SECONDS = 1.0
 
 
 class Exposition:
-    """Makes the whole text anew each time.  Belongs to the hub's thread.
+    """Makes the text.  Belongs to the hub's thread.
 
     :param more: returns metrics that are text already
     """
@@ -25,13 +26,19 @@ class Exposition:
         # registry=None: prometheus_client's global registry has collectors that nobody asked for.
         self._process = ProcessCollector(registry=None)
         self._seconds = 0.0
+        self._recent, self._made_at = b"", float("-inf")
 
     def text(self) -> bytes:
-        """Return the text."""
+        """Return the text, made anew."""
         began = time.thread_time()
         data: bytes = generate_latest(self)
         self._seconds = time.thread_time() - began
-        return data + self._more()
+        self._recent, self._made_at = data + self._more(), time.monotonic()
+        return self._recent
+
+    def recent_text(self) -> bytes:
+        """Return a text of the last :data:`RECENT_SECONDS`: who asks again and again must not keep the hub busy."""
+        return self._recent if time.monotonic() - self._made_at < RECENT_SECONDS else self.text()
 
     def collect(self) -> Iterable[Any]:
         """Return all families, as prometheus_client asks a registry for them."""
