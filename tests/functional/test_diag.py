@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -17,9 +18,11 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
+from dvr_agent.cli.diag import process_pieces, sources
 from tests.support import lab
 from tests.support.ctl import Ctl
 from tests.support.daemon_site import QROUTER, RECORDED, ROUTER, Site
+from tests.support.scripted_daemon import MakeDaemon
 from tests.support.waiting import wait_for
 
 
@@ -255,3 +258,15 @@ def test_an_unknown_router_is_an_error(ctl: Ctl, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.decode().startswith("dvrctl: no router begins with ")
     assert not (tmp_path / "x").exists()
+
+
+def test_of_a_daemon_that_hangs_its_threads_are_there(daemon: MakeDaemon) -> None:
+    one = daemon().start()
+    assert one.process is not None
+    one.process.send_signal(signal.SIGSTOP)
+    try:
+        found = sources.process_behind(str(one.socket))
+    finally:
+        one.process.send_signal(signal.SIGCONT)
+    assert found == one.process.pid
+    assert f"thread {found} " in process_pieces._threads(found)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from dvr_agent.cli.diag.piece import Piece, text_piece
-from dvr_agent.cli.diag.sources import PieceError, command, file, resource
+from dvr_agent.cli.diag.sources import PieceError, command, file, process_behind
 
 PROCESSES = "dvr-agent,dvr-metadata-p,dvr-vrrp,radvd,keepalived,haproxy,neutron-l3-agen,ovs-vswitchd,ovsdb-server"
 SHOWN = (
@@ -30,7 +29,7 @@ SHOWN = (
 def pieces(socket: str) -> Iterator[Piece]:
     """Yield the pieces.
 
-    :param socket: path of the admin socket, which tells the process id of the daemon
+    :param socket: path of the admin socket: who listens on it is the daemon, also where it hangs
     """
     units = ("dvr-agent", "dvr-metadata-proxy", "dvr-vrrp", "neutron-l3-agent")
     words = ("systemctl", "--no-pager", "--full", "--lines=0", "status", *units)
@@ -43,8 +42,8 @@ def pieces(socket: str) -> Iterator[Piece]:
     yield text_piece(
         "processes/host.txt", lambda: "\n".join(file(Path("/proc", name)) for name in ("loadavg", "meminfo"))
     )
-    yield text_piece("processes/daemon-threads.txt", lambda: _threads(_daemon(socket)))
-    yield text_piece("processes/daemon-environment.txt", lambda: _environment(_daemon(socket)))
+    yield text_piece("processes/daemon-threads.txt", lambda: _threads(process_behind(socket)))
+    yield text_piece("processes/daemon-environment.txt", lambda: _environment(process_behind(socket)))
 
 
 def environment_of(pid: int | str) -> dict[str, str]:
@@ -57,11 +56,6 @@ def environment_of(pid: int | str) -> dict[str, str]:
     except OSError as exc:
         raise PieceError(f"environment of process {pid}: {exc.strerror}") from exc
     return dict(one.partition("=")[::2] for one in data.split("\0") if one)
-
-
-def _daemon(socket: str) -> int:
-    """Return the process id of the daemon."""
-    return int(json.loads(resource(socket, "/status"))["pid"])
 
 
 def _threads(pid: int) -> str:

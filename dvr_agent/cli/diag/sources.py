@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from dvr_agent import securefiles
 from dvr_agent.cli.status import UnixConnection
+from dvr_agent.control.unix_socket import UCRED
 from dvr_agent.errors import DvrError
 
 COMMAND_SECONDS = 60
@@ -88,21 +90,33 @@ def file(path: Path, limit: int = FILE_BYTES, links: bool = False) -> str:
     return f"(the last {limit} bytes)\n{text}" if start else text
 
 
-def resource(socket: str, path: str) -> str:
+def resource(socket_path: str, path: str) -> str:
     """Ask the daemon by its admin socket; an answer 503 is an answer."""
-    connection = UnixConnection(socket, SOCKET_SECONDS)
+    connection = UnixConnection(socket_path, SOCKET_SECONDS)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
         text = _decoded(answer.read())
     except (OSError, http.client.HTTPException) as exc:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc) or type(exc).__name__
-        raise PieceError(f"the daemon does not answer at {socket}: {reason}") from exc
+        raise PieceError(f"the daemon does not answer at {socket_path}: {reason}") from exc
     finally:
         connection.close()
     if answer.status not in (http.client.OK, http.client.SERVICE_UNAVAILABLE):
         raise PieceError(f"the daemon answered {answer.status} {answer.reason}\n{text}")
     return text
+
+
+def process_behind(path: str) -> int:
+    """Return the id of the process that listens on a unix socket; it need not answer."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(SOCKET_SECONDS)
+        try:
+            client.connect(path)
+            credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
+        except OSError as exc:
+            raise PieceError(f"the daemon does not run: {path}: {exc.strerror or exc}") from exc
+    return int(UCRED.unpack(credentials)[0])
 
 
 def _decoded(data: bytes) -> str:
