@@ -139,12 +139,13 @@ layers: ## who may import whom (import-linter)
 	$(VENV)/bin/lint-imports
 
 .PHONY: sample-check
-sample-check: ## etc/dvr-agent.conf.sample, docs/configuration.md and docs/reliability.md are what the code says
+sample-check: ## etc/dvr-agent.conf.sample and the generated parts of docs/ are what the code says
 	$(call need,lint,test lint)
 	$(RUN) tools/sample_config.py --check
 	$(RUN) tools/configuration_page.py --check
 	$(RUN) tools/troubleshooting_page.py --check
 	$(RUN) tools/reliability_page.py --check
+	$(RUN) tools/metrics_page.py --check
 
 .PHONY: unit-check
 unit-check: ## systemd-analyze verify of the unit
@@ -169,6 +170,7 @@ sample-config: ## generate etc/dvr-agent.conf.sample and the tables of docs/ ane
 	$(RUN) tools/configuration_page.py
 	$(RUN) tools/troubleshooting_page.py
 	$(RUN) tools/reliability_page.py
+	$(RUN) tools/metrics_page.py
 
 .PHONY: install
 install: ## agent, dvrctl, systemd unit and configuration (PREFIX, DESTDIR); never overwrites a configuration

@@ -53,7 +53,7 @@ def ask(path: str, resource: str) -> dict[str, Any]:
 
     :raises UnreachableError: no answer, or an answer that is not JSON
     """
-    connection = _UnixConnection(path)
+    connection = UnixConnection(path)
     try:
         connection.request("GET", resource)
         response = connection.getresponse()
@@ -72,14 +72,18 @@ def ask(path: str, resource: str) -> dict[str, Any]:
     return answer
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket.
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=TIMEOUT)
+    :param timeout: seconds
+    """
+
+    def __init__(self, path: str, timeout: float = TIMEOUT) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
+        """Connect."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
