@@ -148,6 +148,7 @@ sample-check: ## etc/dvr-agent.conf.sample and the generated parts of docs/ are 
 	$(RUN) tools/configuration_page.py --check
 	$(RUN) tools/troubleshooting_page.py --check
 	$(RUN) tools/reliability_page.py --check
+	$(RUN) tools/metrics_page.py --check
 	$(RUN) tools/dvrctl_page.py --check
 	$(RUN) tools/json_schemas.py --check
 
@@ -174,6 +175,7 @@ sample-config: ## generate etc/dvr-agent.conf.sample and the tables of docs/ ane
 	$(RUN) tools/configuration_page.py
 	$(RUN) tools/troubleshooting_page.py
 	$(RUN) tools/reliability_page.py
+	$(RUN) tools/metrics_page.py
 	$(RUN) tools/dvrctl_page.py
 	$(RUN) tools/json_schemas.py
 

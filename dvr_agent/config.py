@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from dvr_agent.settings import (
     DaemonSettings,
     HaSettings,
     MetadataSettings,
+    MetricsSettings,
     NeutronSettings,
     OvsSettings,
     RadvdSettings,
@@ -38,6 +39,9 @@ from dvr_agent.settings import (
 
 OVS_DRIVER_CLASS = "neutron.agent.linux.interface.OVSInterfaceDriver"
 """Neutron's long name of its Open vSwitch driver, found in old configuration files."""
+
+OVSDB_WAITS = 3
+"""A job waits for Open vSwitch up to ``ovsdb_timeout`` several times in a row, without using the processor between."""
 
 TRANSPORT_URL = cfg.StrOpt("transport_url", secret=True, help="Message bus; the whole set of options: oslo.messaging.")
 """Registered to see whether it is set: oslo.messaging registers its own options in a configuration of its own."""
@@ -62,6 +66,13 @@ class Settings:
     ha: HaSettings
     metadata: MetadataSettings
     metadata_proxy: ProxySettings
+    metrics: MetricsSettings
+
+    @property
+    def stuck_timeout(self) -> float:
+        """Seconds without progress after which the agent counts as stuck; longer than any wait for Open vSwitch."""
+        ovs = self.attach.ovs.ovsdb_timeout if self.attach.driver == "openvswitch" else 0
+        return max(self.daemon.stuck_timeout, OVSDB_WAITS * ovs)
 
 
 def list_opts() -> list[tuple[str, list[Any]]]:
@@ -129,6 +140,7 @@ def host_settings(conf: cfg.ConfigOpts) -> HostSettings:
         ipv6_gateway=_ipv6_gateway(conf),
         extensions=_extensions(conf),
         vrrp=_vrrp_settings(conf),
+        count_floating_ips=conf.metrics.floating_ips,
     )
 
 
@@ -151,6 +163,7 @@ def make_settings(conf: cfg.ConfigOpts) -> Settings:
             ha=_ha_settings(conf),
             metadata=_metadata_settings(conf),
             metadata_proxy=proxy_settings(conf),
+            metrics=_metrics_settings(conf),
         )
     except ConfigError as exc:
         raise ConfigError(config_files.with_file(conf, str(exc))) from exc
@@ -209,6 +222,7 @@ def _daemon_settings(conf: cfg.ConfigOpts) -> DaemonSettings:
         allow_mass_removal=conf.dvr_agent.allow_mass_removal,
         history_entries=conf.dvr_agent.history_entries,
         history_file_size=conf.dvr_agent.history_file_size,
+        stuck_timeout=conf.dvr_agent.stuck_timeout,
     )
 
 
@@ -268,6 +282,32 @@ def _metadata_settings(conf: cfg.ConfigOpts) -> MetadataSettings:
         control_socket=conf.metadata_proxy.control_socket,
         external_pids=Path(conf.external_pids),
         haproxy_confs=Path(conf.state_path) / "ns-metadata-proxy",
+    )
+
+
+def _metrics_settings(conf: cfg.ConfigOpts) -> MetricsSettings:
+    metrics = conf.metrics
+    if metrics.textfile and not (metrics.textfile.startswith("/") and metrics.textfile.endswith(".prom")):
+        raise ConfigError(f"[metrics] textfile = {metrics.textfile!r}: expected an absolute path that ends with .prom")
+    textfile = Path(metrics.textfile) if metrics.textfile else None
+    counted = metrics.floating_ips_interval if metrics.floating_ips else None
+    return MetricsSettings(_loopback(metrics.listen), textfile, metrics.textfile_interval, counted)
+
+
+def _loopback(text: str) -> tuple[str, int] | None:
+    """Return (address, port), None for an empty text.
+
+    :raises ConfigError: it is none of the loopback device, which other hosts cannot reach
+    """
+    if not text:
+        return None
+    host, _, port = text.rpartition(":")
+    with contextlib.suppress(ValueError):
+        address = ip_address(host.removeprefix("[").removesuffix("]") if host.startswith("[") else host)
+        if address.is_loopback and port.isascii() and port.isdigit() and 0 < int(port) < 65536:
+            return str(address), int(port)
+    raise ConfigError(
+        f"[metrics] listen = {text!r}: expected address and port of the loopback device, such as 127.0.0.1:9794"
     )
 
 

@@ -239,6 +239,15 @@ DVR_AGENT_OPTS = [
         help="Maximum number of seconds between two tries of a router that fails.",
     ),
     cfg.IntOpt(
+        "stuck_timeout",
+        default=120,
+        min=5,
+        help="Seconds without progress after which /healthz fails and systemd's watchdog is not fed any more, so that "
+        "systemd restarts the agent: the worker thread hangs in a system call, using no processor time, or jobs wait "
+        "and none starts. With Open vSwitch at least three times ovsdb_timeout: the agent waits for it that long "
+        "by right.",
+    ),
+    cfg.IntOpt(
         "max_document_size",
         default=16 * 1024 * 1024,
         min=1024,
@@ -324,6 +333,35 @@ OVS_OPTS = [
         "ssl_ca_cert_file", help="Certificate of the authority that signed the certificate of the OVSDB server."
     ),
     cfg.BoolOpt("ovsdb_debug", default=False, help="Log at DEBUG in the OVSDB library too."),
+]
+
+METRICS_OPTS = [
+    cfg.StrOpt(
+        "listen",
+        default="",
+        help="Address and TCP port of the loopback device (127.0.0.1:9794, [::1]:9794) at which /metrics, /healthz and "
+        "/readyz are served to every user of this host, without documents and secrets. Empty: only on the admin "
+        "socket.",
+    ),
+    cfg.StrOpt(
+        "textfile",
+        default="",
+        help="File, *.prom, into which the metrics are written for the textfile collector of node_exporter, such as "
+        "/var/lib/prometheus/node-exporter/dvr-agent.prom. Empty: none.",
+    ),
+    cfg.BoolOpt(
+        "floating_ips",
+        default=False,
+        help="Count the bytes from and to each floating IP of this host: two packet filter rules each, and two series "
+        "each in the metrics. Every packet of a router passes the rules of all its floating IPs.",
+    ),
+    cfg.IntOpt(
+        "floating_ips_interval",
+        default=60,
+        min=5,
+        help="Seconds between two readings of these counters from the kernel.",
+    ),
+    cfg.IntOpt("textfile_interval", default=30, min=5, help="Seconds between two writes of textfile."),
 ]
 
 METADATA_PROXY_OPTS = [
@@ -433,6 +471,7 @@ GROUPS: list[tuple[str, list[Any]]] = [
     ("neutron", NEUTRON_OPTS),
     ("OVS", OVS_OPTS),
     ("vrrp", VRRP_OPTS),
+    ("metrics", METRICS_OPTS),
     ("metadata_proxy", METADATA_PROXY_OPTS),
     ("metadata_rate_limiting", METADATA_RATE_LIMITING_OPTS),
     ("metadata_haproxy", METADATA_HAPROXY_OPTS),

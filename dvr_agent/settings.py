@@ -31,6 +31,7 @@ class DaemonSettings:
     :ivar audit_interval: 0: no audits
     :ivar check_services_interval: 0: services are checked on events only
     :ivar history_entries: for each router; 0: no history
+    :ivar stuck_timeout: without what Open vSwitch adds to it, see :attr:`dvr_agent.config.Settings.stuck_timeout`
     """
 
     admin_socket: str
@@ -41,6 +42,7 @@ class DaemonSettings:
     allow_mass_removal: bool
     history_entries: int
     history_file_size: int
+    stuck_timeout: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,21 @@ class AttachSettings:
     driver: str
     external_networks: Mapping[str, str]
     ovs: OvsSettings
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    """Settings of metrics.
+
+    :ivar listen: loopback address and TCP port; None: the admin socket only
+    :ivar textfile: None: no file is written
+    :ivar floating_ips_interval: None: bytes of floating IPs are not counted
+    """
+
+    listen: tuple[str, int] | None
+    textfile: Path | None
+    textfile_interval: float
+    floating_ips_interval: float | None
 
 
 @dataclass(frozen=True, slots=True)

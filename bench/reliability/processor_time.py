@@ -20,12 +20,12 @@ def seconds_of(work: Callable[[], object], rounds: int = 1) -> float:
 
 def share_of(pid: int, seconds: float) -> float:
     """Return the share of one processor that a process takes during some seconds."""
-    stat = Path(f"/proc/{pid}/stat")
-
-    def used() -> float:
-        fields = stat.read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
-
-    before, started = used(), time.monotonic()
+    before, started = used_by(pid), time.monotonic()
     time.sleep(seconds)
-    return (used() - before) / (time.monotonic() - started)
+    return (used_by(pid) - before) / (time.monotonic() - started)
+
+
+def used_by(pid: int) -> float:
+    """Return the processor time that a process has taken until now."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS

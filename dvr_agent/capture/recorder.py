@@ -24,7 +24,16 @@ from dvr_agent.capture.pcapng import PcapngWriter
 from dvr_agent.capture.places import Place, command
 from dvr_agent.errors import DvrError
 
-OPTIONS = ("-n", "-p", "-U", "--immediate-mode", "--time-stamp-precision=nano", "-Z", "root", "-w", "-")
+SNAPSHOT, BUFFER = 2000, 8192
+"""Bytes of a packet that are kept, and KiB of the kernel's buffer at each place.
+
+With immediate mode each slot of the buffer is as long as a packet may be (TPACKET_V2): with tcpdump's defaults, 256 KiB
+and 2 MiB, it had 8 slots.
+"""
+OPTIONS = (
+    *("-n", "-p", "-U", "--immediate-mode", "--time-stamp-precision=nano", "-Z", "root", "-w", "-"),
+    *("-s", str(SNAPSHOT), "-B", str(BUFFER)),
+)
 """Of tcpdump: no promiscuous mode, every packet at once; and no other user, with whom the kernel would not end it."""
 _WAIT = 0.25
 """Seconds that a packet waits for earlier ones of other places."""

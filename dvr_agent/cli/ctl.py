@@ -107,6 +107,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_handover(verbs)
     _add_wants_metadata(verbs)
     _add_trace(verbs)
+    _add_diag(verbs)
     _add_schema(verbs)
     _add_demo(verbs)
     return parser
@@ -401,6 +402,23 @@ def _size(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 28 <= int(text) <= 0xFFFF:
         raise argparse.ArgumentTypeError(f"{text!r} is no size of a packet (28 to 65535 bytes)")
     return int(text)
+
+
+def _add_diag(verbs: Any) -> None:
+    diag = _verb(
+        verbs,
+        "diag",
+        "collect everything that is needed to understand a fault of this host, in one archive",
+        "diag.command:run",
+        "Status, history, plan, documents, kernel state, rules, versions, configuration, log, metrics. Secrets are "
+        "masked. Changes nothing, and works without the daemon.",
+    )
+    diag.add_argument("--router", metavar="ROUTER", help="only this router: its id or name, or the beginning of one")
+    diag.add_argument(
+        "--file",
+        metavar="FILE",
+        help="the archive, - is stdout; default: dvr-diag-<host>-<time>.tar.gz in this directory",
+    )
 
 
 def _add_demo(verbs: Any) -> None:

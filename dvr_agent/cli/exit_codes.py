@@ -46,6 +46,7 @@ VERBS: Mapping[str, Codes] = {
         1: "error, or no such router",
         2: "something is wrong, or no document has the address",
     },
+    "diag": {0: "the archive is written, whatever pieces it lacks", 1: "it is not"},
     "fetch": {0: "all documents are stored", 1: "some are bad, or the server did not answer"},
     "status": {
         0: "all in sync",

@@ -13,6 +13,8 @@ from dvr_agent.cli.output import harmless
 from dvr_agent.desired import names
 from dvr_agent.errors import DvrError
 
+_LONGEST = 80
+"""Characters of the operator's word that an error repeats."""
 _SHOWN = 10
 """Maximum number of candidates that an error lists."""
 
@@ -141,4 +143,4 @@ def _listed(texts: Iterable[str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    return f'"{harmless(text)}"'
+    return f'"{harmless(text[:_LONGEST])}{"…" if len(text) > _LONGEST else ""}"'

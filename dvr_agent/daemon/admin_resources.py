@@ -6,15 +6,20 @@
 ``POST /routers/<id>``    fetch its document again and queue it at once; answers 202 with the router
 ``GET /history``          what was changed, and when, see ``history_resource``
 ``POST /sync``            rescan, then resync of every router; answers 202 with the number of routers
+``GET /metrics``          all metrics in Prometheus' text format (``metrics``)
+``GET /healthz``          200 while there is progress, else 503; with the checks (``health``)
+``GET /readyz``           200 if healthy, documents can be listed, and the first resync is over; else 503
 ========================  ====================================================================================
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dvr_agent.daemon import history_resource
+from dvr_agent.daemon.health import Check, Health
 from dvr_agent.daemon.http_resources import Answer, Request, Resource, ResourceTable
+from dvr_agent.daemon.metrics.exposition import CONTENT_TYPE, Exposition
 from dvr_agent.daemon.status import DaemonStatus
 from dvr_agent.history.writer import HistoryWriter
 
@@ -24,6 +29,8 @@ def make_table(
     resync: Callable[[], int | str],
     sync_router: Callable[[str], str],
     history: HistoryWriter,
+    health: Health,
+    exposition: Exposition,
 ) -> ResourceTable:
     """Return the table of resources.  A new resource is one entry here.
 
@@ -32,12 +39,39 @@ def make_table(
     """
     return ResourceTable(
         (
+            *monitoring(status, health, exposition.text),
             Resource("/status", lambda request: Answer("200 OK", status.to_json())),
             Resource("/routers/<id>", lambda request: _router(status, request)),
             Resource("/routers/<id>", lambda request: _sync_router(status, sync_router, request), method="POST"),
             Resource("/history", lambda request: history_resource.answer(history, request)),
             Resource("/sync", lambda request: _begin_resync(resync), method="POST"),
         )
+    )
+
+
+def monitoring(status: DaemonStatus, health: Health, metrics: Callable[[], bytes]) -> tuple[Resource, ...]:
+    """Return the resources for machines, which show no router's document and change nothing.
+
+    :param metrics: returns the text
+    """
+    return (
+        Resource("/metrics", lambda request: Answer("200 OK", metrics(), CONTENT_TYPE)),
+        Resource("/healthz", lambda request: _checked("healthy", health.checks())),
+        Resource("/readyz", lambda request: _checked("ready", (*health.checks(), *_readiness(status)))),
+    )
+
+
+def _checked(what: str, checks: Sequence[Check]) -> Answer:
+    fine = all(check.ok for check in checks)
+    body = {what: fine, "checks": [check.to_json() for check in checks]}
+    return Answer("200 OK" if fine else "503 Service Unavailable", body)
+
+
+def _readiness(status: DaemonStatus) -> tuple[Check, Check]:
+    is_over = status.resync.first_done.is_set()
+    return (
+        Check("documents", not status.obstacle, status.obstacle or "can be listed"),
+        Check("first resync", is_over, "over" if is_over else status.resync.progress or "not begun"),
     )
 
 

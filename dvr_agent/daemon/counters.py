@@ -1,12 +1,19 @@
-"""Counts jobs and repaired drift, and measures latency of jobs and lateness of the hub, for the status."""
+"""Counts jobs and repaired drift, and measures duration and latency of jobs and lateness of the hub.
+
+For the status and the metrics.
+"""
 
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from dvr_agent.daemon import eventlet_shim
+from dvr_agent.daemon.buckets import JOB_SECONDS, LATENESS_SECONDS, Buckets
+from dvr_agent.daemon.floating_ip_counts import FloatingIpCounts
 from dvr_agent.daemon.job_result import JobResult
 from dvr_agent.daemon.work_queue import Priority
 
@@ -15,10 +22,15 @@ PROBE_SECONDS = 0.5
 LATENCIES_KEPT = 1000
 
 
+def _job_buckets() -> dict[str, Buckets]:
+    return defaultdict(partial(Buckets, JOB_SECONDS))
+
+
 @dataclass(slots=True)
 class DaemonCounters:
     """Counters since the start of the daemon.  Belongs to the hub's thread."""
 
+    floating_ips: FloatingIpCounts
     jobs: int = 0
     failures: int = 0
     drift_repaired: int = 0
@@ -28,12 +40,26 @@ class DaemonCounters:
     """Greatest lateness of the probe since the start, in seconds."""
     lateness_recent: float = 0.0
     """Greatest lateness since the last status."""
+    lateness: Buckets = field(default_factory=partial(Buckets, LATENESS_SECONDS))
+    apply: dict[str, Buckets] = field(default_factory=_job_buckets)
+    """Kind of job → seconds from its start to its end."""
+    waited: dict[str, Buckets] = field(default_factory=_job_buckets)
+    """Kind of a router's job → seconds from its event to its start."""
+    failed: Counter[str] = field(default_factory=Counter)
+    """Reason (``failure_reasons``) → number of failed jobs."""
+    repaired: Counter[str] = field(default_factory=Counter)
+    """Kind of object → number of objects repaired after drift."""
+    changed: Counter[str] = field(default_factory=Counter)
+    """Kind of object → number of objects added, changed or removed by any job of a router."""
 
-    def job_ended(self, priority: Priority, late: float, result: JobResult) -> None:
+    def job_ended(self, kind: str, priority: Priority, late: float, seconds: float, result: JobResult) -> None:
         """Count the job of a router.
 
+        :param kind: one of ``jobs.JOB_KINDS``
         :param late: seconds from its event to its start
+        :param seconds: seconds from its start to its end
         """
+        self._measure(kind, late, seconds, result)
         self.jobs += 1
         if priority is Priority.EVENT:
             self.latencies.append(late)
@@ -41,6 +67,21 @@ class DaemonCounters:
             self.failures += 1
         if priority.repairs and result.reconciled is not None and result.reconciled.plan:
             self.drift_repaired += 1
+
+    def host_job_ended(self, kind: str, seconds: float) -> None:
+        """Count a job of the host."""
+        self.apply[kind].add(seconds)
+
+    def _measure(self, kind: str, late: float, seconds: float, result: JobResult) -> None:
+        self.apply[kind].add(seconds)
+        self.waited[kind].add(late)
+        if result.cause:
+            self.failed[result.cause] += 1
+        if result.reconciled is not None:
+            objects = result.reconciled.plan.counts()
+            self.changed.update(objects)
+            if kind in ("drift", "audit"):
+                self.repaired.update(objects)
 
     def to_json(self) -> dict[str, object]:
         """Return all counters; begins a new period for ``hub_lateness_ms``."""
@@ -58,12 +99,17 @@ class DaemonCounters:
             "hub_lateness_worst_ms": _ms(self.lateness_worst),
         }
 
-    def probe_hub(self) -> None:
-        """Measure the lateness of a timer, which is the time that the hub was blocked; never returns."""
+    def probe_hub(self, watch: Callable[[], None] = lambda: None) -> None:
+        """Measure the lateness of a timer, which is the time that the hub was blocked; never returns.
+
+        :param watch: is called at each measurement: an idle agent has no second timer for it
+        """
         while True:
             asked = time.monotonic()
             eventlet_shim.sleep(PROBE_SECONDS)
             late = time.monotonic() - asked - PROBE_SECONDS
+            self.lateness.add(max(late, 0.0))
+            watch()
             self.lateness_recent = max(self.lateness_recent, late)
             self.lateness_worst = max(self.lateness_worst, late)
 

@@ -84,23 +84,28 @@ class Dispatcher:
         if job.work is not HostJob.ANNOUNCE:
             self._state_files.mark_dirty()
         if isinstance(job.work, HostJob):
+            began = time.monotonic()
             self._host_jobs.run(job.work)
+            self._counters.host_job_ended(job.work.name.lower(), time.monotonic() - began)
         else:
             self._do_router(job, job.work)
 
     def _do_router(self, job: QueuedJob[Work], work: RouterJob) -> None:
-        run = partial(jobs.run, job, self._reconciler)
+        run, began = partial(jobs.run, job, self._reconciler), time.monotonic()
         (late, result), heard = self._worker.call(partial(self._drift.around, job.key, run))
         if result.locked and self._table_lock.wait(job):
             self._drift.job_waits(job.key, heard)
             return
         self._table_lock.router_job_ended(job.key, result)
-        self._counters.job_ended(job.priority, late, result)
+        kind = jobs.kind_of(work, job.priority)
+        self._counters.job_ended(kind, job.priority, late, time.monotonic() - began, result)
         with logs.job_context(job.key, work.floating_ips, result.request_id):  # no green thread switches inside
             self._schedule.job_ended(job, result)
             found = self._drift.job_ended(work, job.priority.repairs, result, heard)
         self._history.router_job_ended(work, job.priority, result, found)
-        self._source.job_ended(jobs.report_of(work, result))
+        report = jobs.report_of(work, result)
+        self._counters.floating_ips.job_ended(report)
+        self._source.job_ended(report)
         self._host_jobs.router_job_ended(job.key, result)
         if not job.priority.repairs:
             self._gc_freeze.router_changed()

@@ -101,6 +101,11 @@ class Fights:
                 del self._times[router_id]
                 self._fights.pop(router_id, None)
 
+    def number(self, now: float) -> int:
+        """Return the number of routers with a fight."""
+        self._clean_up(now)
+        return len(self._fights)
+
     def to_json(self, now: float) -> list[dict[str, object]]:
         """Return the fights for the status; ``next_repair`` counts seconds from now."""
         self._clean_up(now)

@@ -1,13 +1,15 @@
 """SIGUSR2: the Guru Meditation report of oslo.reports, as OpenStack services write it.
 
-The report goes to stderr, or to a file in ``[oslo_reports] log_dir``: stacks of all threads and green threads, the
-processes below this one, the configuration without secrets.  The report is made in the signal handler itself, so that
-it shows a loop that hangs too.
+The report goes to stderr (the journal), or to a file in ``[oslo_reports] log_dir``: stacks of all threads and green
+threads, the processes below this one, the configuration without secrets, and a section of this agent's own.
+The report is made in the signal handler itself, so that it shows a loop that hangs too.
 """
 
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
+from typing import Any
 
 from oslo_config import cfg
 from oslo_reports import guru_meditation_report, opts
@@ -42,9 +44,15 @@ class _Report(guru_meditation_report.TextGuruMeditation):
             gc.freeze()
 
 
-def install(conf: cfg.ConfigOpts) -> None:
-    """Write a report on each SIGUSR2 (or change of the file that ``[oslo_reports]`` names).  For the main thread."""
+def install(conf: cfg.ConfigOpts, section: Callable[[], Any]) -> None:
+    """Write a report on each SIGUSR2 (or change of the file that ``[oslo_reports]`` names).  For the main thread.
+
+    :param section: generator of this agent's own section
+    """
     opts.set_defaults(conf)
     # The section "Configuration" shows the global configuration of oslo.config, which is not used here.
-    _Report.persistent_sections = [("Configuration of this agent", ConfigReportGenerator(conf))]
+    _Report.persistent_sections = [
+        ("Routers, Queue and Worker", section),
+        ("Configuration of this agent", ConfigReportGenerator(conf)),
+    ]
     _Report.setup_autorun(_Version(), PRODUCT, conf=conf)

@@ -32,6 +32,7 @@ class JobResult:
     :ivar retry: the job is to be repeated: another try may succeed without another document
     :ivar held: addresses and networks that are not on their new path, since objects were refused
     :ivar affected: ids of other routers to reconcile again, beside those of ``reconciled``
+    :ivar cause: why it failed, one of ``failure_reasons.REASONS``; empty if it did not
     :ivar locked: it needs the lock of iptables programs, which another program holds; nothing was changed
     :ivar shown: the reason, short enough for the log; empty: ``reason`` is
     :ivar changes: what was changed, rule by rule, also by a job that failed
@@ -50,6 +51,7 @@ class JobResult:
     changes: tuple[Group, ...] = ()
     seconds: float = 0.0
     request_id: str = ""
+    cause: str = ""
 
     @property
     def failed(self) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from dvr_agent import logs
+from dvr_agent.daemon import failure_reasons
 from dvr_agent.daemon.job_result import JobResult, RouterState
 from dvr_agent.daemon.job_texts import counts_text, log_changes, log_objects, subject_text, times_text
 from dvr_agent.daemon.work_queue import Priority, QueuedJob
@@ -95,6 +96,22 @@ class _Done:
         return groups
 
 
+JOB_KINDS = ("update", "removal", "retry", "drift", "resync", "audit")
+"""Kinds of a router's jobs, by what they were queued for."""
+_KIND_OF_PRIORITY = {
+    Priority.EVENT: "update",
+    Priority.RETRY: "retry",
+    Priority.DRIFT: "drift",
+    Priority.RESYNC: "resync",
+    Priority.AUDIT: "audit",
+}
+
+
+def kind_of(work: RouterJob, priority: Priority) -> str:
+    """Return the kind of a router's job, one of :data:`JOB_KINDS`; a removal is one whatever it was queued for."""
+    return "removal" if isinstance(work, RemoveRouter) else _KIND_OF_PRIORITY[priority]
+
+
 def run(job: QueuedJob[Work], reconciler: Reconciler) -> tuple[float, JobResult]:
     """Carry out the job of a router; returns seconds between its event and its start, and the result.
 
@@ -118,17 +135,18 @@ def _try(work: RouterJob, priority: Priority, reconciler: Reconciler, late: floa
     except NotSupportedError as exc:
         return JobResult(RouterState.NOT_SUPPORTED, str(exc), affected=exc.affected)
     except TablesLockedError as exc:
-        return JobResult(RouterState.DEGRADED, str(exc), retry=True, locked=True)
+        cause = failure_reasons.reason_of(exc)
+        return JobResult(RouterState.DEGRADED, str(exc), retry=True, locked=True, cause=cause)
     except RefusedError as exc:
         return replace(_partly_done(work, exc), shown=_text(exc.brief(), *exc.result.trouble))
     except DvrError as exc:
-        return JobResult(RouterState.DEGRADED, str(exc), retry=True)
+        return JobResult(RouterState.DEGRADED, str(exc), retry=True, cause=failure_reasons.reason_of(exc))
     except Exception as exc:
         reason = f"{type(exc).__name__}: {exc}"
         if not _is_retry(work):
             subject = subject_text(work.router_id, work.name)
             LOG.exception("%s: failed by an unexpected exception: this is a bug", subject)
-        return JobResult(RouterState.DEGRADED, reason, retry=True)
+        return JobResult(RouterState.DEGRADED, reason, retry=True, cause=failure_reasons.BUG)
 
 
 def _is_retry(work: RouterJob) -> bool:
@@ -205,7 +223,8 @@ def _result(work: UpdateRouter, result: Result) -> JobResult:
     """
     omitted = result.plan.omitted
     if result.trouble:
-        return JobResult(RouterState.DEGRADED, _text(*result.trouble, *omitted), result, retry=True)
+        reason = _text(*result.trouble, *omitted)
+        return JobResult(RouterState.DEGRADED, reason, result, retry=True, cause=failure_reasons.SERVICE)
     if not work.document.router.admin_state_up:
         return JobResult(RouterState.ADMIN_DOWN, reconciled=result)
     if omitted:
@@ -216,9 +235,10 @@ def _result(work: UpdateRouter, result: Result) -> JobResult:
 def _partly_done(work: RouterJob, error: RefusedError) -> JobResult:
     """Return the result of a job that was carried out but for objects that were refused."""
     reason, result = _text(str(error), *error.result.trouble), error.result
+    cause = failure_reasons.reason_of(error)
     if isinstance(work, RemoveRouter) or not work.document.router.admin_state_up:
-        return JobResult(RouterState.DEGRADED, reason, retry=True)
-    return JobResult(RouterState.DEGRADED, reason, result, retry=True, held=error.held)
+        return JobResult(RouterState.DEGRADED, reason, retry=True, cause=cause)
+    return JobResult(RouterState.DEGRADED, reason, result, retry=True, held=error.held, cause=cause)
 
 
 def _text(*reasons: str) -> str:

@@ -24,6 +24,7 @@ import time
 from dataclasses import dataclass, field
 
 from dvr_agent.daemon import eventlet_shim
+from dvr_agent.daemon.buckets import ROUND_SECONDS, Buckets
 from dvr_agent.daemon.fights import Fights
 from dvr_agent.daemon.idle_bridges import IdleBridges
 from dvr_agent.daemon.job_result import RouterState
@@ -66,6 +67,8 @@ class Resync:
     :ivar last_audit: end of the last audit (of its last portion), seconds since the epoch
     :ivar next_audit: begin of the next portion of an audit, seconds since the epoch; None: never.
         ``audits`` sets it
+    :ivar last_resync: end of the last resync, seconds since the epoch
+    :ivar round_seconds: ``resync`` and ``audit`` (each portion) → how long rounds took
     :ivar audit_cost: processor seconds that the newest portion of an audit took; None before the first
     """
 
@@ -85,6 +88,8 @@ class Resync:
         self._round: _Round | None = None
         self.first_done = eventlet_shim.GreenEvent()
         self.last_audit: float | None = None
+        self.last_resync: float | None = None
+        self.round_seconds = {"resync": Buckets(ROUND_SECONDS), "audit": Buckets(ROUND_SECONDS)}
         self.next_audit: float | None = None
         self.audit_cost: float | None = None
 
@@ -186,12 +191,14 @@ class Resync:
         if ended.sweeps:
             self._state_files.flush()
         seconds = time.monotonic() - ended.started
+        self.round_seconds[ended.name].add(seconds)
         if ended.priority is Priority.AUDIT:
             self.audit_cost = time.process_time() - ended.spent
             if ended.sweeps:
                 self.last_audit = time.time()
             LOG.debug("audit of %s took %.3f s", count(ended.size, "router"), seconds)
             return
+        self.last_resync = time.time()
         states = self._schedule.records.states
         text = ", ".join(f"{number} {state.value}" for state, number in sorted(states.items())) or "no routers"
         fine = set(states) <= {RouterState.IN_SYNC, RouterState.ADMIN_DOWN, RouterState.NOT_SUPPORTED}

@@ -121,6 +121,11 @@ class RouterRecords:
         return self._records.get(router_id)
 
     @property
+    def ids(self) -> Set[str]:
+        """Ids of all routers."""
+        return self._records.keys()
+
+    @property
     def states(self) -> dict[RouterState, int]:
         """Number of routers in each state."""
         return dict(self._states)

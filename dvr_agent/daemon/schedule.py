@@ -153,6 +153,24 @@ class Schedule:
         """Number of jobs that wait or are at work."""
         return len(self._queue) + len(self._queue.busy) + len(self._delayed)
 
+    @property
+    def oldest(self) -> float | None:
+        """Time of the event that has waited longest for its job, by the monotonic clock; None: no job waits.
+
+        A job that waits for its retry is none of these.
+        """
+        return min((job.since for job in self._queue), default=None)
+
+    @property
+    def waiting(self) -> list[QueuedJob[Work]]:
+        """Jobs that wait, the one that has waited longest first."""
+        return sorted(self._queue, key=lambda job: job.since)
+
+    @property
+    def runnable(self) -> bool:
+        """True if :meth:`take` would return a job."""
+        return not self._is_paused and self._queue.runnable
+
     def job_ended(self, job: QueuedJob[Work], result: JobResult) -> None:
         """Store the result in the router's record, and schedule the retry of a job that failed."""
         affected = result.reconciled.affected if result.reconciled is not None else ()

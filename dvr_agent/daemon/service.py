@@ -30,14 +30,22 @@ from dvr_agent.daemon.counters import DaemonCounters
 from dvr_agent.daemon.dispatcher import Dispatcher
 from dvr_agent.daemon.drift_watch import DriftWatch
 from dvr_agent.daemon.fights import Fights
+from dvr_agent.daemon.floating_ip_counts import FloatingIpCounts
+from dvr_agent.daemon.health import Health
 from dvr_agent.daemon.history import History
 from dvr_agent.daemon.host_hindrances import HostHindranceWatch
 from dvr_agent.daemon.host_jobs import HostJobs
+from dvr_agent.daemon.http_resources import ResourceTable
 from dvr_agent.daemon.idle_bridges import IdleBridges
 from dvr_agent.daemon.l3_agent_check import check_no_l3_agent
 from dvr_agent.daemon.listing import RouterListing
+from dvr_agent.daemon.metrics.collector import Collector
+from dvr_agent.daemon.metrics.exposition import Exposition
+from dvr_agent.daemon.metrics.textfile import TextfileWriter
+from dvr_agent.daemon.metrics_server import MetricsServer
 from dvr_agent.daemon.parts import Parts
 from dvr_agent.daemon.reload import Reload
+from dvr_agent.daemon.report_section import ReportSection
 from dvr_agent.daemon.resync import Resync
 from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.signals import Signals
@@ -48,6 +56,7 @@ from dvr_agent.daemon.state_files import StateFiles
 from dvr_agent.daemon.status import DaemonStatus
 from dvr_agent.daemon.systemd import SystemdReports
 from dvr_agent.daemon.table_lock import TableLock
+from dvr_agent.daemon.traffic_watch import TrafficWatch
 from dvr_agent.daemon.watches import Layer2Watch, ServiceWatch
 from dvr_agent.daemon.work_queue import Priority
 from dvr_agent.daemon.worker import WorkerThread
@@ -104,7 +113,7 @@ class Service:
         self._ended = eventlet_shim.GreenEvent()
         self._worker = worker = WorkerThread()
         self._schedule = schedule = Schedule(daemon.retry)
-        self._counters = DaemonCounters()
+        self._counters = DaemonCounters(FloatingIpCounts(settings.dataplane))
         self._listing = listing = RouterListing()
         self._start = Start(parts.reconciler, worker, daemon.retry)
         self._state_files = StateFiles(parts.reconciler, worker)
@@ -132,10 +141,19 @@ class Service:
             self._reader, sweep, self._resync, self._dispatcher, self._state_files, self._counters, fights,
             lock, hindrances,
         )  # fmt: skip
-        resources = admin_resources.make_table(self._status, self._request_resync, self._sync_router, history.writer)
+        self._health = health = Health(worker, schedule, self._dispatcher, settings.stuck_timeout)
+        counted = settings.metrics.floating_ips_interval
+        self._traffic = traffic = TrafficWatch(counted, parts.reconciler, worker, schedule)
+        exposition = Exposition(Collector(self._status, health), lambda: traffic.text)
+        resources = admin_resources.make_table(
+            self._status, self._request_resync, self._sync_router, history.writer, health, exposition
+        )
         self._admin = AdminServer(daemon.admin_socket, resources)
+        monitoring = admin_resources.monitoring(self._status, health, exposition.recent_text)
+        self._metrics = MetricsServer(settings.metrics.listen, ResourceTable(monitoring))
+        self._textfile = TextfileWriter(settings.metrics.textfile, settings.metrics.textfile_interval, exposition)
         self._notifier = Notifier()
-        self._systemd = SystemdReports(self._notifier, self._status, self._resync, daemon.ready_timeout)
+        self._systemd = SystemdReports(self._notifier, self._status, self._resync, health, daemon.ready_timeout)
         self._signals = Signals(self._stop, Reload(conf, self._notifier, self._status).run)
 
     def run(self) -> int:
@@ -144,14 +162,17 @@ class Service:
         LOG.info("dvr-agent %s starts: host %s, %s", __version__, self._settings.host, self._status.mode)
         self._admin.start()
         try:
+            self._metrics.start()
             self._signals.install(self._crashed)
-            guru_meditation.install(self._conf)
+            guru_meditation.install(self._conf, ReportSection(self._status, self._health))
             self._worker.start(self._crashed)
             self._history.writer.start()
             systemd = self._systemd
-            self._spawn(self._follow_source, self._dispatcher.run, self._counters.probe_hub)
+            probe = partial(self._counters.probe_hub, self._health.watch)
+            self._spawn(self._follow_source, self._dispatcher.run, probe)
             self._spawn(self._note_first_resync)
             self._spawn(systemd.become_ready, systemd.report_status, systemd.feed_watchdog)
+            self._spawn(self._textfile.write_periodically)
             code: int = self._ended.wait()
             self._shut_down()
             return code
@@ -171,6 +192,7 @@ class Service:
         daemon = self._settings.daemon
         self._start.run()
         self._spawn(self._reader.rescan_periodically, self._reader.watch)
+        self._spawn(self._traffic.read_periodically)
         self._spawn(self._layer2_watch.watch, self._service_watch.watch, self._drift_watch.watch)
         if daemon.check_services_interval:
             self._spawn(partial(self._service_watch.check_periodically, daemon.check_services_interval))

@@ -94,6 +94,11 @@ class SourceReader:
         """Return the statuses of a router's floating IPs: see :meth:`dvr_agent.sources.api.Source.floating_ips`."""
         return self._source.floating_ips(router_id)
 
+    @property
+    def bad_number(self) -> int:
+        """Number of documents that cannot be used."""
+        return len(self._bad)
+
     def status(self) -> dict[str, Any]:
         """Return the state of the source, for the admin socket."""
         listing = self._listing

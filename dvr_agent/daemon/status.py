@@ -71,7 +71,7 @@ class DaemonStatus:
             "last_sync": iso_time(self.listing.last_sync),
             "last_audit": iso_time(self.resync.last_audit),
             "next_audit": iso_time(self.resync.next_audit),
-            "queue_depth": self.schedule.depth + self.table_lock.waiting,
+            "queue_depth": self.queue_depth,
             "working_on": self.dispatcher.working_on,
             "guard": self.stale_sweep.guard,
             "troubles": [*self.troubles, *self._hindrances],
@@ -102,9 +102,41 @@ class DaemonStatus:
     @property
     def troubles(self) -> list[str]:
         """Troubles of the host as a whole: services that fail, what cannot be written or removed, a held lock."""
+        return [text for texts in self.trouble_by_part.values() for text in texts if text]
+
+    @property
+    def trouble_by_part(self) -> dict[str, list[str]]:
+        """Troubles by the part of the host that has them; the parts are always the same."""
         state_files = f"state files cannot be kept: {self.state_files.error}" if self.state_files.error else ""
-        own = (state_files, self.source_reader.not_kept, self.table_lock.trouble, self.stale_sweep.trouble)
-        return [text for text in (*self.parts.services.troubles, *own) if text]
+        found = {
+            "services": self.parts.services.troubles,
+            "state_files": [state_files],
+            "source": [self.source_reader.not_kept],
+            "table_lock": [self.table_lock.trouble],
+            "stale_sweep": [self.stale_sweep.trouble],
+        }
+        return {part: [text for text in texts if text] for part, texts in found.items()}
+
+    @property
+    def queue_depth(self) -> int:
+        """Number of jobs that wait or are worked on."""
+        return self.schedule.depth + self.table_lock.waiting
+
+    @property
+    def oldest_seconds(self) -> float:
+        """Age of the event that has waited longest for its job; 0: no job waits."""
+        oldest = self.schedule.oldest
+        return 0.0 if oldest is None else max(time.monotonic() - oldest, 0.0)
+
+    @property
+    def obstacle(self) -> str:
+        """Why kernel or documents cannot be read now; empty if they can."""
+        return self.start.obstacle or self.listing.error
+
+    @property
+    def ready(self) -> bool:
+        """True if kernel and documents were compared once, and documents can be listed."""
+        return self.resync.first_done.is_set() and not self.obstacle
 
     @property
     def state(self) -> str:
@@ -121,9 +153,8 @@ class DaemonStatus:
     @property
     def line(self) -> str:
         """One line for ``systemctl status``."""
-        obstacle = self.start.obstacle or self.listing.error
-        if obstacle:
-            return f"{self.state}: {obstacle}"
+        if self.obstacle:
+            return f"{self.state}: {self.obstacle}"
         states = self.schedule.records.states
         text = ", ".join(f"{number} {state.value}" for state, number in sorted(states.items())) or "no routers"
         if not self.listing.is_known:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -36,7 +38,11 @@ class _Call:
 
 
 class WorkerThread:
-    """The worker thread.  It ends with the process; a call that hangs does not keep the process alive."""
+    """The worker thread.  It ends with the process; a call that hangs does not keep the process alive.
+
+    :ivar calls: number of calls that have ended
+    :ivar busy_since: begin of the call under way, by the monotonic clock; None: no call is under way
+    """
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[_Call] = SimpleQueue()
@@ -44,6 +50,8 @@ class WorkerThread:
         self._readable, self._writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._thread = make_thread("worker", self._main)
         self._repeats = Repeats()
+        self.calls = 0
+        self.busy_since: float | None = None
 
     def start(self, on_crash: Callable[[], None] | None = None) -> None:
         """Start the thread, and the green thread that brings back results."""
@@ -79,13 +87,39 @@ class WorkerThread:
                 LOG.exception("%s by an unexpected exception: this is a bug", trouble)
         return None
 
+    @property
+    def waiting(self) -> int:
+        """Number of calls that wait for the call under way."""
+        return self._calls.qsize()
+
+    @property
+    def is_alive(self) -> bool:
+        """True while the thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def processor_seconds(self) -> float:
+        """Processor time of the thread.  It stays the same while a system call blocks, and only then."""
+        ident = self._thread.ident
+        if ident is None or not self._thread.is_alive():
+            return 0.0
+        return time.clock_gettime(time.pthread_getcpuclockid(ident))
+
+    def stack(self) -> str:
+        """Return what the thread is doing: its Python stack, innermost call last."""
+        frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001 - its documented name
+        return "".join(traceback.format_stack(frame)) if frame is not None else "the thread has ended\n"
+
     def _main(self) -> None:
         while True:
             call = self._calls.get()
+            self.busy_since = time.monotonic()
             try:
                 call.result = call.function()
             except BaseException as exc:  # noqa: BLE001 - re-raised in the calling green thread
                 call.error = exc
+            self.busy_since = None
+            self.calls += 1
             self._results.put(call)
             self._wake_hub()
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from dvr_agent.desired import names, ndp_proxy
+from dvr_agent.desired.accounting import received_rules, sent_rules
 from dvr_agent.desired.common import (
     ACCEPT,
     BASE_SYSCTLS,
@@ -196,6 +197,8 @@ def _mangle(
     # Without SNAT packets of other scopes may not leave by qg-, but those that will carry a floating IP may.
     translated = view.router.enable_snat
     forward = [] if translated else other_scope_egress(view, fips, scoped)
+    rules += received_rules(view, view.central_fips, qg)
+    forward += sent_rules(view, view.central_fips, qg)
     return {
         "PREROUTING": tuple(rules),
         "FORWARD": tuple(forward),

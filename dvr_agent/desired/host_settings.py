@@ -50,6 +50,7 @@ class HostSettings:
     :ivar metadata_port: port of that proxy
     :ivar ipv6: this kernel has IPv6 (it was not booted with ``ipv6.disable=1``)
     :ivar extensions: L3 agent extensions that are served (``[agent] extensions``); objects of others are not built
+    :ivar count_floating_ips: count the bytes from and to each floating IP (``[metrics] floating_ips``)
     :ivar no_limits: why this kernel can limit no bandwidth; empty: it can
     :ivar vrrp: of HA routers
     :ivar ipv6_gateway: link-local IPv6 next hop of gateway ports without an IPv6 subnet, None to learn one
@@ -66,4 +67,5 @@ class HostSettings:
     ipv6_gateway: IPv6Address | None = None
     extensions: frozenset[Extension] = frozenset()
     no_limits: str = ""
+    count_floating_ips: bool = False
     vrrp: VrrpSettings = VrrpSettings()

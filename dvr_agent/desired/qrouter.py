@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dvr_agent.desired import names
+from dvr_agent.desired.accounting import received_rules, sent_rules
 from dvr_agent.desired.common import (
     ACCEPT,
     BASE_SYSCTLS,
@@ -189,6 +190,9 @@ def _tables(view: HostView, devices: Devices) -> tuple[Table, ...]:
         mangle = [*scope_mangle(scoped), *other_scope_ingress(view, fips, view.rfp)]
         mangle.append(metadata_mark(family, settings.metadata_mark))
         forward = other_scope_egress(view, fips, scoped)
+        if family == 4:
+            mangle += received_rules(view, view.local_fips, view.rfp)
+            forward += sent_rules(view, view.local_fips, view.rfp)
         tables.append(make_table(family, "mangle", {"PREROUTING": tuple(mangle), "FORWARD": tuple(forward)}))
         blocked = metadata_filter(settings)
         blocked["FORWARD"] = (*blocked.get("FORWARD", ()), *scope_filter(scoped))

@@ -14,7 +14,7 @@ from enum import Flag, auto
 from typing import NamedTuple, Protocol
 
 from dvr_agent.state.diff import Change
-from dvr_agent.state.filter import Family, Ports, Table, TableKey, Transport
+from dvr_agent.state.filter import Family, FilterRule, Ports, Table, TableKey, Transport
 from dvr_agent.state.limit import Limit
 from dvr_agent.state.missing import Missing
 from dvr_agent.state.namespace import Announcement, NamespaceState
@@ -121,6 +121,17 @@ class PendingTables(Protocol):
         """Remove our chains and jumps from this table at the end of the block; those of neutron-l3-agent stay."""
 
 
+class RuleCount(NamedTuple):
+    """What a packet filter rule of ours has matched since it was made.
+
+    :ivar bytes: of whole IP packets
+    """
+
+    rule: FilterRule
+    packets: int
+    bytes: int
+
+
 class IptablesManager(Protocol):
     """Our chains in the legacy packet filter tables."""
 
@@ -141,6 +152,9 @@ class IptablesManager(Protocol):
 
     def save(self, namespace: str) -> str:
         """Return our chains in all tables of both families, in iptables-save syntax."""
+
+    def counts(self, namespace: str, table: TableKey) -> tuple[RuleCount, ...]:
+        """Read the counters of all rules in our chains of a table, in their order; () if there is no such table."""
 
     def helper_families(self, name: str, protocol: Transport) -> frozenset[Family]:
         """Return the families for which the kernel has this connection tracking helper; empty: it has none."""

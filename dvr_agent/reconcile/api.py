@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from dvr_agent.errors import DvrError, joined
 from dvr_agent.kernel.api import GratuitousArp
@@ -90,6 +90,19 @@ class Result:
     staying: frozenset[str] = frozenset()
     arp: GratuitousArp = GratuitousArp.BOTH
     is_master: bool | None = None
+
+
+class Traffic(NamedTuple):
+    """Traffic of one floating IP since its rules were made.
+
+    :ivar received: bytes to it, from outside
+    :ivar sent: bytes from it, to the outside
+    """
+
+    router_id: str
+    floating_ip: str
+    received: int
+    sent: int
 
 
 class RefusedError(DvrError):
@@ -206,6 +219,9 @@ class Reconciler(Protocol):
 
         :param router_ids: routers whose last job has succeeded
         """
+
+    def read_traffic(self, router_ids: Collection[str]) -> list[Traffic]:
+        """Return the bytes that floating IPs of these routers have received and sent, as far as they are counted."""
 
     def remove(self, router_id: str) -> Result:
         """Remove all that is the router's own, and shared parts that no router uses any more.

@@ -157,8 +157,8 @@ def _concerns(item: KernelObject, way: _Way, on_way: bool) -> bool:
     if isinstance(item, Neighbour) and not _is_of_pair(item):
         return item.dst in way.fixed
     devices = KIND_OF[type(item)].devices(item)
-    if not devices:
-        return not isinstance(item, Rule | Route)
+    if not devices:  # of the namespace as a whole: parameters, the rule for main
+        return True
     return way.devices.issuperset(devices) and not _is_of_another(item)
 
 

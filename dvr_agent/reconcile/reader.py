@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from dvr_agent.attach.api import OuterPort
-from dvr_agent.kernel.api import DroppingChain
+from dvr_agent.kernel.api import DroppingChain, RuleCount
 from dvr_agent.model.router import Router
 from dvr_agent.services.bundle import ServiceChange
 from dvr_agent.services.vrrp.place import VrrpPlace
@@ -64,6 +64,9 @@ class IptablesReader(Protocol):
 
     def save(self, namespace: str) -> str:
         """Return our chains in all tables of both families, in iptables-save syntax."""
+
+    def counts(self, namespace: str, table: TableKey) -> tuple[RuleCount, ...]:
+        """Read the counters of all rules in our chains of a table."""
 
     def helper_families(self, name: str, protocol: Transport) -> frozenset[Family]:
         """Return the families for which the kernel has this connection tracking helper; empty: it has none."""

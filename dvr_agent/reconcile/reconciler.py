@@ -24,7 +24,7 @@ from dvr_agent.errors import AttachError, DvrError, KernelError, NotSupportedErr
 from dvr_agent.kernel.api import GratuitousArp, Kernel
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.allocation_files import AllocationFiles
-from dvr_agent.reconcile.api import RefusedError, Result
+from dvr_agent.reconcile.api import RefusedError, Result, Traffic
 from dvr_agent.reconcile.draft import Draft
 from dvr_agent.reconcile.executor import Executor
 from dvr_agent.reconcile.fip_slices import read_slice
@@ -35,6 +35,7 @@ from dvr_agent.reconcile.planner import Planner
 from dvr_agent.reconcile.stale import StaleRemoval, remove_bridges
 from dvr_agent.reconcile.table_check import TableCheck
 from dvr_agent.reconcile.takeover import log_takeover
+from dvr_agent.reconcile.traffic import read_traffic
 from dvr_agent.services.bundle import Services
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.link import Link, Port
@@ -161,6 +162,10 @@ class RouterReconciler:
     def find_changed_tables(self, router_ids: Collection[str]) -> list[str]:
         """Return the routers of these whose packet filter tables are not as desired."""
         return self._table_check.find_changed(router_ids)
+
+    def read_traffic(self, router_ids: Collection[str]) -> list[Traffic]:
+        """Return the bytes of the floating IPs of these routers."""
+        return read_traffic(self.kernel.iptables, self.memory, router_ids)
 
     def _note_refused_part(self, draft: Draft, missing: Missing) -> None:
         """Note if something of the shared part was refused: one router is degraded by it, and tries it again."""

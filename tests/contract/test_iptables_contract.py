@@ -28,6 +28,10 @@ class TestIptables:
         replace_tables(kernel, SNAT, KEEP)
         assert kernel.iptables.observe(A, KEYS) == (SNAT, KEEP)
         assert kernel.iptables.observe(A, KEYS[::-1]) == (KEEP, SNAT)
+        for table in (SNAT, KEEP):
+            counted = [one.rule for one in kernel.iptables.counts(A, table.key)]
+            assert counted == [rule for chain in table.chains for rule in chain.rules]
+        assert kernel.iptables.counts(A, (4, "raw")) == ()
 
     def test_each_changed_table_is_committed_once_and_an_unchanged_one_never(self, kernel: Kernel) -> None:
         kernel.namespaces.create(A)

@@ -37,7 +37,7 @@ def test_the_admin_socket_is_private_and_answers_in_json(daemon: MakeDaemon) -> 
     assert one.router(1) == {**listed, "floating_ips": {}}
     code, body = one.ask("/nothing")
     assert (code, body["error"]) == (404, "no /nothing here")
-    assert {"/status", "/routers/<id>", "/history", "/sync"} <= set(body["paths"])
+    assert {"/status", "/routers/<id>", "/history", "/sync", "/metrics", "/healthz", "/readyz"} <= set(body["paths"])
     assert one.ask("/routers/x")[0] == 404
     assert one.ask("/status", "POST")[0] == 405
     assert one.ask("/sync", "GET")[0] == 405

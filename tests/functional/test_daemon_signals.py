@@ -5,6 +5,7 @@ Only the kernel work is scripted (tests/support/fake_daemon.py).
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -112,6 +113,29 @@ def test_a_guru_meditation_report_shows_all_threads_and_no_secret(daemon: MakeDa
     assert "worker.py" in report.partition("Threads")[2].partition("Green Threads")[0]
     assert "sesame" not in report
     one.write(2)
+    one.wait_state(2, "in sync")
+
+
+def test_the_report_says_where_a_worker_hangs_and_which_routers_are_not_in_sync(daemon: MakeDaemon) -> None:
+    one = daemon(DEFAULT={"ha_vrrp_auth_password": "sesame12"})
+    one.write(1, "fail=1000")
+    one.start()
+    one.wait_state(1, "degraded")
+    os.mkfifo(one.state / "hang")
+    one.write(2, "hang")
+    wait_for(lambda: (one.status()["working_on"] or {}).get("job") == router_id(2))
+    wait_for(lambda: one.status()["queue_depth"] == 2)  # the retry of the other one waits
+    assert one.process is not None
+    one.process.send_signal(signal.SIGUSR2)
+    wait_for(lambda: "ha_vrrp_auth_password" in one.err)
+    section = one.err.partition("Routers, Queue and Worker")[2].partition("Configuration of this agent")[0]
+    assert f"{router_id(2)} for " in section, "the job under way"
+    assert "read_text" in section, "the stack of the worker"
+    assert f"{router_id(1)}: degraded: namespace qrouter-x: route 192.0.2.0/24" in section
+    assert f"{router_id(1)}: retry, for " in section, "it waits"
+    assert "cannot be told" not in section
+    assert "sesame12" not in one.err
+    os.close(os.open(one.state / "hang", os.O_WRONLY))
     one.wait_state(2, "in sync")
 
 

@@ -24,6 +24,7 @@ from dvr_agent.kernel.iptables.lock import is_free
 from dvr_agent.kernel.netns import NamespaceWindow, entered
 from dvr_agent.state.filter import (
     Chain,
+    CommentMatch,
     Dnat,
     Family,
     FilterRule,
@@ -329,6 +330,27 @@ def test_counters_of_rules_that_stay_are_kept(iptables: LibiptcManager) -> None:
 
 
 # -- failure ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_counts_are_those_that_iptables_save_prints(iptables: LibiptcManager, family: Family) -> None:
+    address, route = ("192.0.2.9/32", "192.0.2.0/24") if family == 4 else ("2001:db8::9/128", "2001:db8::/64")
+    counting = FilterRule(SetMark(0, 0), dst=address, matches=(CommentMatch("counts"),))
+    other = FilterRule(SetMark(0, 0), dst=address.replace("9/", "8/"), matches=(CommentMatch("counts"),))
+    put(iptables, make_table(family, "mangle", {"OUTPUT": (counting, other)}))
+    lab.run("ip", "-n", NS, "link", "set", "lo", "up")
+    lab.run("ip", "-n", NS, "route", "add", "local", route, "dev", "lo")
+    for _ in range(3):
+        lab.in_netns(NS, "ping", "-q", "-c", "1", "-s", "100", address.partition("/")[0])
+    found = iptables.counts(NS, (family, "mangle"))
+    assert [one.rule for one in found] == [counting, other]
+    printed = [
+        line for line in lab.in_netns(NS, tool(family, "-save"), "-c", "-t", "mangle").splitlines() if "counts" in line
+    ]
+    assert [line.partition(" ")[0] for line in printed] == [f"[{one.packets}:{one.bytes}]" for one in found]
+    header = 20 if family == 4 else 40
+    assert (found[0].packets % 3, found[0].bytes) == (0, found[0].packets * (108 + header))
+    assert (found[1].packets, found[1].bytes) == (0, 0)
 
 
 def test_an_exception_in_the_block_applies_nothing(iptables: LibiptcManager, counters: WriteCounters) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from dvr_agent.cli.subjects import NotFoundError
 from dvr_agent.cli.why.answer import Answer
-from dvr_agent.cli.why.subject import SubjectError
 from dvr_agent.cli.why.verdicts import Verdict
 from tests.support import lab
 from tests.support.forwarding_documents import ForwardingRouter
@@ -100,7 +100,7 @@ def test_a_thing_that_another_document_has_is_named(rig: WhyRig) -> None:
     second.floating_ip(FIP, rig.other)
     path = rig.write(second)
     found = {name: rig.explain(FIP, name) for name in ("one", "second")}
-    with pytest.raises(SubjectError, match=r"2 routers: .*--router"):
+    with pytest.raises(NotFoundError, match=r"2 routers: .*--router"):
         rig.why(FIP)
     path.unlink()
     lost = found["second"]
@@ -213,7 +213,7 @@ def test_an_ipv6_address_is_explained(rig: WhyRig) -> None:
 
 @pytest.mark.parametrize("text", ["nothing", "ff", "x" * 300, "10.1.0", "{0}", ""])
 def test_a_subject_that_does_not_exist_is_an_error(rig: WhyRig, text: str) -> None:
-    with pytest.raises(SubjectError):
+    with pytest.raises(NotFoundError):
         rig.why(text)
 
 

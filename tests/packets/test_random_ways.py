@@ -135,7 +135,8 @@ class Pair:
 
     def send(self) -> None:
         with contextlib.suppress(OSError):
-            self.mouth.bind((self.src, self.sport))
+            if not self.mouth.getsockname()[1]:
+                self.mouth.bind((self.src, self.sport))
             self.mouth.sendto(self.name.encode(), (self.dst, PORT))
 
     def answered(self) -> bool:
@@ -206,22 +207,30 @@ def _exchange(pairs: list[Pair], ears: Ears) -> dict[str, tuple[Arrival | None, 
         answered.update(pair.name for pair in pairs if pair.answered())
 
     def all_here() -> bool:
+        """Whether all is here that must come; what is not is sent again, as neighbour tables may have been full."""
         listen()
         sure = [pair for pair in pairs if pair.is_known]
-        arrived = all(pair.name in ears.heard for pair in sure if all(one for one, _back in pair.expected))
-        return arrived and all(pair.name in answered for pair in sure if all(back for _one, back in pair.expected))
+        missing = [
+            pair
+            for pair in sure
+            if (pair.name not in ears.heard and all(one for one, _back in pair.expected))
+            or (pair.name not in answered and all(back for _one, back in pair.expected))
+        ]
+        for pair in missing:
+            pair.send()
+        return not missing
 
     for pair in pairs:
         pair.send()
         listen()
     with contextlib.suppress(AssertionError):  # what is missing is named by the caller
-        wait_for(all_here, "the datagrams that must arrive", 10)
+        wait_for(all_here, "the datagrams that must arrive", 10, every=1)
     end = time.monotonic() + GRACE
     while time.monotonic() < end:  # nothing tells that a datagram will never arrive
         listen()
         time.sleep(GRACE / 10)  # a pause of the loop
     heard = {name: found[0] for name, found in ears.heard.items()}
-    assert all(len(found) == 1 for found in ears.heard.values()), "a datagram arrived twice"
+    assert all(len(set(found)) == 1 for found in ears.heard.values()), "a datagram arrived in two places"
     return {pair.name: (heard.get(pair.name), pair.name in answered) for pair in pairs}
 
 

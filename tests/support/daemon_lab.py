@@ -109,12 +109,16 @@ class Daemon:
 
     def ask(self, path: str, method: str = "GET") -> tuple[int, Any]:
         """Status code and decoded answer."""
+        code, _type, body = self.fetch(path, method)
+        return code, json.loads(body) if body else None
+
+    def fetch(self, path: str, method: str = "GET") -> tuple[int, str, bytes]:
+        """Status code, content type and answer as it came."""
         connection = _Connection(self.socket)
         try:
             connection.request(method, path)
             answer = connection.getresponse()
-            body = answer.read()
-            return answer.status, json.loads(body) if body else None
+            return answer.status, answer.headers["Content-Type"], answer.read()
         finally:
             connection.close()
 

@@ -3,7 +3,8 @@
 Run as ``python -m tests.support.fake_daemon --config-file …``.  Only the kernel work is replaced: what is "built" is
 a file per router in ``<state_path>/built``, every call is a line in ``<state_path>/calls``.  A router's name says how
 it behaves: ``fail=3`` fails three times, ``crash=1`` raises something unexpected once, ``sleep=0.5`` takes half a
-second asleep, ``burn=20`` takes 20 ms of pure Python, ``many=7`` has seven addresses, ``announce`` announces one,
+second asleep, ``burn=20`` takes 20 ms of pure Python, ``hang`` opens the FIFO ``<state_path>/hang`` and so waits in
+open(2) for somebody who opens it for writing, ``many=7`` has seven addresses, ``announce`` announces one,
 ``unserved=2`` has a service that fails twice, ``stuck=2`` (in the file of a built router) twice cannot be removed as
 stale.  While ``<state_path>/fail-load`` is there the kernel cannot be read.  What the service is told by its FIFO,
 ``<state_path>/service``, see :class:`ScriptedService`.
@@ -31,7 +32,7 @@ from dvr_agent.errors import (
 )
 from dvr_agent.kernel.api import GratuitousArp, WriteCounters
 from dvr_agent.model.router import Router
-from dvr_agent.reconcile.api import Plan, RefusedError, Result, RouterPlanner
+from dvr_agent.reconcile.api import Plan, RefusedError, Result, RouterPlanner, Traffic
 from dvr_agent.services.bundle import Services
 from dvr_agent.sources.factory import open_source
 from dvr_agent.state.address import Address
@@ -144,6 +145,8 @@ class ScriptedReconciler:
         if router.ha or not router.distributed:
             raise NotSupportedError(f"{self.why_left_alone(router)}, left alone")
         script = dict(word.partition("=")[::2] for word in router.name.split())
+        if "hang" in script:
+            (self.state_path / "hang").read_text()
         self._behave(router.id, script)
         file = self.built / router.id
         new, same = not file.exists(), file.exists() and file.read_text() == router.name
@@ -173,6 +176,9 @@ class ScriptedReconciler:
 
     def find_changed_tables(self, router_ids: Collection[str]) -> list[str]:
         self.note("check_tables", len(router_ids))
+        return []
+
+    def read_traffic(self, router_ids: Collection[str]) -> list[Traffic]:
         return []
 
     def remove(self, router_id: str) -> Result:

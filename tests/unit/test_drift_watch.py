@@ -11,10 +11,12 @@ from dvr_agent.daemon import eventlet_shim, loss_audits
 from dvr_agent.daemon.counters import DaemonCounters
 from dvr_agent.daemon.drift_watch import DriftWatch
 from dvr_agent.daemon.fights import Fights
+from dvr_agent.daemon.floating_ip_counts import FloatingIpCounts
 from dvr_agent.daemon.job_result import JobResult, RouterState
 from dvr_agent.daemon.jobs import UpdateRouter
 from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.work_queue import Priority
+from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.kernel.port_owner import Author
 from dvr_agent.reconcile.api import Plan, Result
 from dvr_agent.reconcile.drift import Finding, Judgement
@@ -99,13 +101,13 @@ def test_a_refused_repair_is_no_repair_and_is_tried_after_growing_waits(caplog: 
 
 
 def test_what_was_refused_alone_is_not_counted_as_repaired(caplog: pytest.LogCaptureFixture) -> None:
-    host, counters = Host(), DaemonCounters()
+    host, counters = Host(), DaemonCounters(FloatingIpCounts(HostSettings("host", AgentMode.DVR)))
     undone = frozenset({thing_of(NAMESPACE, REFUSED)})
     nothing = JobResult(RouterState.DEGRADED, "refused", Result(Plan("router"), 0.0, undone=undone), retry=True)
     for _ in range(3):
         host.watch._hear(FOUND)
         host.end(nothing)
-        counters.job_ended(Priority.DRIFT, 0.0, nothing)
+        counters.job_ended("drift", Priority.DRIFT, 0.0, 0.0, nothing)
     assert (counters.drift_repaired, counters.failures) == (0, 3)
     (message,) = [message for message in caplog.messages if "10 minutes" in message]
     assert (

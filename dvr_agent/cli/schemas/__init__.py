@@ -31,6 +31,7 @@ SCHEMAS: Mapping[str, tuple[str, Schema]] = {
     "router": ("state of one router: the answer to GET /routers/<id> on the admin socket", daemon.ROUTER),
     "sync": ("routers that were tried at once", daemon.SYNC),
     "history": ("each line: a change that the daemon made", eyes.HISTORY),
+    "diag": ("the archive that was written", eyes.DIAG),
     "capture": ("commands that capture packets, and what they captured", eyes.CAPTURE),
     "show topology": ("namespaces, networks and devices of this host as a graph", eyes.TOPOLOGY),
     "why": ("what is wrong with a floating IP, an address or a router", eyes.WHY),

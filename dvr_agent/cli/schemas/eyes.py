@@ -1,4 +1,4 @@
-"""Schemas of the verbs that explain: history, why, trace, capture, topology."""
+"""Schemas of the verbs that explain: history, why, trace, capture, diag, topology."""
 
 from __future__ import annotations
 
@@ -97,6 +97,7 @@ CAPTURE = obj(
     },
     {"subject": TEXT, "file": described(TEXT, "with --run")},
 )
+DIAG = obj({"file": TEXT, "bytes": COUNT, "members": list_of(obj({"name": TEXT, "error": TEXT, "seconds": NUMBER}))})
 GRAPH = obj(
     {
         "title": TEXT,

@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 
+from dvr_agent.cli.subjects import NotFoundError, find_router
 from dvr_agent.cli.why.facts import Kind, Subject
 from dvr_agent.desired import names
-from dvr_agent.errors import DvrError
 from dvr_agent.model.router import Router, RouterPort, SubnetPort
+from dvr_agent.plural import count
 
-SHORTEST = 2
-"""Characters of a router id's beginning, at least: fewer may be a name that was mistyped."""
 Routers = Mapping[str, tuple[str, Router]]
 """Router id → (name of its document, router)."""
-
-
-class SubjectError(DvrError):
-    """Nothing, or more than one thing, is meant by the operator's word."""
 
 
 def find_subject(text: str, routers: Routers, router: str = "") -> Subject:
@@ -25,14 +20,14 @@ def find_subject(text: str, routers: Routers, router: str = "") -> Subject:
 
     :param text: an address, or the id, the beginning of the id or the name of a router
     :param router: the router to look at, likewise; empty: all
-    :raises SubjectError: no router, or more than one thing, is meant
+    :raises NotFoundError: no router, or more than one thing, is meant
     """
     address = _address(text)
     if router:
-        chosen = find_router(router, routers)
+        chosen = find_router(router, _names(routers))
         routers = {chosen: routers[chosen]}
     if not address:
-        router_id = find_router(text, routers)
+        router_id = find_router(text, _names(routers))
         document, found = routers[router_id]
         return Subject(text, Kind.ROUTER, router=found, document=document)
     for look in _LOOKS:
@@ -42,6 +37,10 @@ def find_subject(text: str, routers: Routers, router: str = "") -> Subject:
     return Subject(text, Kind.NOTHING, address)
 
 
+def _names(routers: Routers) -> dict[str, str]:
+    return {router_id: router.name for router_id, (_, router) in routers.items()}
+
+
 def _address(text: str) -> str:
     try:
         return str(ip_address(text))
@@ -49,30 +48,12 @@ def _address(text: str) -> str:
         return ""
 
 
-def find_router(text: str, routers: Routers) -> str:
-    """Return the id of the router that is meant by its id, the beginning of its id, or its name.
-
-    :raises SubjectError: none is, or several are
-    """
-    wanted = text.lower()
-    if wanted in routers:
-        return wanted
-    named = [one for one, (_, router) in routers.items() if router.name == text]
-    found = named or [one for one in routers if len(wanted) >= SHORTEST and one.startswith(wanted)]
-    if len(found) != 1:
-        several = f": {', '.join(sorted(found)[:5])}" if found else " (see dvrctl show routers)"
-        raise SubjectError(
-            f"{'several routers are' if found else 'no router is, and no address is,'} {text!r}{several}"
-        )
-    return found[0]
-
-
 def _only(address: str, candidates: Sequence[Subject]) -> Subject:
     """Return the only candidate: tenants' networks may have the same addresses."""
     routers = {one.router.id: one.title for one in candidates if one.router is not None}
     if len(routers) > 1:
         listed = ", ".join(f"{name} ({router_id})" for router_id, name in sorted(routers.items())[:5])
-        raise SubjectError(f"{address} is in {len(routers)} routers: {listed}; say which one by --router")
+        raise NotFoundError(f"{address} is in {count(len(routers), 'router')}: {listed}; say which one by --router")
     return candidates[0]
 
 

@@ -27,6 +27,7 @@ METHODS = (
     "iptables.commit",
     "iptables.save",
     "iptables.helper_families",
+    "iptables.counts",
     "nftables.observe",
     "nftables.remove",
     "iptables.reserve",

@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
-from dvr_agent.kernel.api import DroppingChain, GratuitousArp, Kernel, PendingTables, WriteCounters
+from dvr_agent.kernel.api import DroppingChain, GratuitousArp, Kernel, PendingTables, RuleCount, WriteCounters
 from dvr_agent.kernel.fake.faults import Call, Faults
 from dvr_agent.kernel.fake.plumber import FakePlumber
 from dvr_agent.kernel.fake.world import FakeLink, FakeNamespace, World
@@ -194,6 +194,12 @@ class _Iptables(_Part):
         self._call("iptables.save", namespace)
         there = self._fake.inside(namespace)
         return "".join(map(_saved, (there.tables[key] for key in sorted(there.tables))))
+
+    def counts(self, namespace: str, table: TableKey) -> tuple[RuleCount, ...]:
+        self._call("iptables.counts", namespace, table)
+        found = self._fake.inside(namespace).tables.get(table)
+        chains = found.chains if found is not None else ()
+        return tuple(RuleCount(rule, 0, 0) for chain in chains for rule in chain.rules)
 
     def helper_families(self, name: str, protocol: Transport) -> frozenset[Family]:
         self._call("iptables.helper_families", name, protocol)

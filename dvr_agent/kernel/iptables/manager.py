@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from dvr_agent.errors import KernelError
-from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.api import RuleCount, WriteCounters
 from dvr_agent.kernel.iptables.helper_probe import HelperProbe
 from dvr_agent.kernel.iptables.layout import BUILTINS
 from dvr_agent.kernel.iptables.libiptc import Handle, library
@@ -79,6 +79,14 @@ class LibiptcManager:
         Rules in our chains that ``state.filter`` cannot express are printed as comments.
         """
         return save_text(self.observe(namespace, [(family, name) for family in FAMILIES for name in BUILTINS]))
+
+    def counts(self, namespace: str, table: TableKey) -> tuple[RuleCount, ...]:
+        """Read the counters of all rules in our chains of a table; the table is not created by this.
+
+        :raises NamespaceGoneError: there is no such namespace
+        """
+        with self._reader.open(namespace, (table,)) as opened:
+            return opened.counts(table)
 
     def helper_families(self, name: str, protocol: Transport) -> frozenset[Family]:
         """Return the families for which the kernel has this connection tracking helper; empty: it has none.

@@ -25,8 +25,16 @@ from typing import Protocol
 
 from dvr_agent import libc
 from dvr_agent.errors import KernelError
+from dvr_agent.kernel.api import RuleCount
 from dvr_agent.kernel.iptables.layout import ENTRIES_HEADER, GET_ENTRIES, GET_INFO, INFO, LAYOUTS, Layout
-from dvr_agent.kernel.iptables.table_decoder import Snapshot, Snapshots, decode_table, digest_of, shape_of
+from dvr_agent.kernel.iptables.table_decoder import (
+    Snapshot,
+    Snapshots,
+    decode_counts,
+    decode_table,
+    digest_of,
+    shape_of,
+)
 from dvr_agent.kernel.netns import cookie_of
 from dvr_agent.state.filter import Family, Table, TableKey
 
@@ -170,6 +178,16 @@ class NamespaceTables:
         if key not in self._shapes:
             return Snapshot(Table(*key))
         return self.read_existing(key)
+
+    def counts(self, key: TableKey) -> tuple[RuleCount, ...]:
+        """Read the counters of the rules in our chains; () if the table does not exist.
+
+        :raises KernelError: the kernel refused, or the table keeps changing
+        """
+        if key not in self._shapes:
+            return ()
+        info, entries = self.read_bytes(key)
+        return tuple(decode_counts(key, info, entries))
 
     def read_existing(self, key: TableKey) -> Snapshot:
         """Read a table; a table that does not exist is created by this.

@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import struct
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+from dvr_agent.kernel.api import RuleCount
 from dvr_agent.kernel.iptables.layout import (
     ERROR,
     EXTENSION,
@@ -39,6 +41,8 @@ from dvr_agent.state.filter import (
     Verdict,
 )
 
+COUNTERS = struct.Struct("=QQ")
+"""``struct xt_counters``: packets, bytes."""
 _VERDICT = struct.Struct("=i")
 STANDARD_HEAD = b"\0"
 _ERROR_HEAD = ERROR.encode() + b"\0"
@@ -162,6 +166,23 @@ def decode_table(key: TableKey, info: bytes, blob: bytes) -> Snapshot:
     dropping = tuple(sorted(chain for chain, verdict in policies.items() if VERDICTS.get(verdict) == "DROP"))
     ordered = tuple(sorted(ours, key=lambda chain: chain.name))
     return Snapshot(Table(family, name, ordered, plain, dropping), tuple(jumps))
+
+
+def decode_counts(key: TableKey, info: bytes, blob: bytes) -> Iterator[RuleCount]:
+    """Yield the rules of our chains with their counters, chain by chain.
+
+    :param info: ``struct ipt_getinfo``
+    :param blob: all entries of the table
+    """
+    family, _name = key
+    layout = LAYOUTS[family]
+    chains = chains_of(info, blob, walk(layout, blob))
+    heads = {found[0].start: chain for chain, found in chains.items()}
+    for chain, found in chains.items():
+        if chain.startswith(CHAIN_PREFIX):
+            for entry in found[:-1]:  # the last entry is the policy
+                packets, size = COUNTERS.unpack_from(blob, entry.start + layout.counters_at)
+                yield RuleCount(_rule(family, layout, blob, entry, heads), packets, size)
 
 
 def walk(layout: Layout, blob: bytes) -> list[EntrySpan]:

@@ -6,7 +6,6 @@ everybody.  A match or target for which ``state.filter`` has no type is named.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 
 from dvr_agent.kernel.iptables.extensions import PORTS
@@ -29,7 +28,15 @@ from dvr_agent.kernel.iptables.rule_codec import (
     decode_network,
     split_extensions,
 )
-from dvr_agent.kernel.iptables.table_decoder import STANDARD_HEAD, EntrySpan, chains_of, target_is, verdict_of, walk
+from dvr_agent.kernel.iptables.table_decoder import (
+    COUNTERS,
+    STANDARD_HEAD,
+    EntrySpan,
+    chains_of,
+    target_is,
+    verdict_of,
+    walk,
+)
 from dvr_agent.state.filter import Family, Foreign, Jump, Match, Not, TableKey, Target, Verdict
 from dvr_agent.trace.filter_values import (
     EFFECTS,
@@ -50,8 +57,6 @@ _GOTO = {4: 0x02, 6: 0x04}
 """``IPT_F_GOTO`` and ``IP6T_F_GOTO``."""
 _FRAGMENTS = 0x01
 """``IPT_F_FRAG``."""
-COUNTERS = struct.Struct("=QQ")
-"""``struct xt_counters``: packets, bytes."""
 Counters = dict[tuple[str, int], int]
 """(Chain, number of the rule from 0; -1: policy) → packets."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from oslo_config import cfg
 
 from dvr_agent.cli.host_inventory import Host
+from dvr_agent.cli.subjects import NotFoundError
 from dvr_agent.cli.why.address_path import (
     NO_PATH,
     AddressPath,
@@ -25,7 +26,7 @@ from dvr_agent.cli.why.gather.namespace import read_namespace
 from dvr_agent.cli.why.gather.plan import read_plan
 from dvr_agent.cli.why.gather.probe import ask_arp, hear_masters
 from dvr_agent.cli.why.gather.unknown import documents_directory, find_pair, known_router, search
-from dvr_agent.cli.why.subject import SubjectError, find_subject
+from dvr_agent.cli.why.subject import find_subject
 from dvr_agent.config import make_settings
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.reconcile.factory import open_planner
@@ -37,12 +38,12 @@ def read_facts(conf: cfg.ConfigOpts, text: str, router: str = "", probe: bool = 
     :param text: what the operator asks about
     :param router: the router to look at; empty: all
     :param probe: send packets, too
-    :raises SubjectError: no router, or more than one thing, is meant
+    :raises NotFoundError: no router, or more than one thing, is meant
     """
     host = Host(conf)
     try:
         subject = find_subject(text, host.routers, router)
-    except SubjectError:
+    except NotFoundError:
         router_id = known_router(host, text, documents_directory(conf))
         if not router_id:
             raise

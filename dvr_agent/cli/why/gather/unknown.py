@@ -11,8 +11,9 @@ from pathlib import Path
 from oslo_config import cfg
 
 from dvr_agent.cli.host_inventory import Host
+from dvr_agent.cli.subjects import NotFoundError, find_router
 from dvr_agent.cli.why.facts import Kind, Subject
-from dvr_agent.cli.why.subject import SHORTEST, near
+from dvr_agent.cli.why.subject import near
 from dvr_agent.desired import names
 from dvr_agent.desired.allocation import PAIR_POOL
 from dvr_agent.state.ownership import Ownership
@@ -77,12 +78,13 @@ def known_router(host: Host, text: str, directory: Path) -> str:
     :param text: its id, the beginning of it, or its name
     :returns: empty if there is none, or several
     """
-    wanted = text.lower()
-    known = host.documents.known | host.inventory.routers
-    found = {router_id for router_id in known if len(wanted) >= SHORTEST and router_id.startswith(wanted)}
+    known = dict.fromkeys(host.documents.known | host.inventory.routers, "")
     for error in host.documents.bad:
-        found |= _id_by_name(directory / Path(error.document).name, text)
-    return found.pop() if len(found) == 1 else ""
+        known |= dict.fromkeys(_id_by_name(directory / Path(error.document).name, text), text)
+    try:
+        return find_router(text, known)
+    except NotFoundError:
+        return ""
 
 
 def _id_by_name(file: Path, name: str) -> set[str]:

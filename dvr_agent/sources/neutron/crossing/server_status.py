@@ -21,6 +21,7 @@ class ServerStatus:
             "last_report": None,
             "statuses_not_sent": 0,
             "last_full_sync": None,
+            "full_syncs": {"number": 0, "seconds": 0.0},
             "chunk_size": None,
             "objects_not_fetched": {},
         }
@@ -39,6 +40,16 @@ class ServerStatus:
             since, self._unreachable_since = self._unreachable_since, None
         if since is not None:
             LOG.info("recovered: neutron-server answers, after %.0f s", time.monotonic() - since)
+
+    def full_sync_done(self, seconds: float, last: dict[str, Any]) -> None:
+        """Count a complete full sync.
+
+        :param last: what the status shows of it
+        """
+        with self._lock:
+            before = self._values["full_syncs"]
+            count = {"number": before["number"] + 1, "seconds": round(before["seconds"] + seconds, 3)}
+            self._values = {**self._values, "last_full_sync": last, "full_syncs": count}
 
     def publish(self, **values: Any) -> None:
         """Replace values of the status."""

@@ -117,7 +117,7 @@ class FullSync:
         seconds = time.monotonic() - progress.began
         counts = {result.value: number for result, number in progress.counts.items()}
         last = {"at": round(time.time(), 3), "seconds": round(seconds, 3), "listed": listed, **counts}
-        self._shared.server.publish(last_full_sync=last)
+        self._shared.server.full_sync_done(seconds, last)
         why = "the server listed an entry that is no router id" if has_invalid else ""
         known = self._routers.confirm(progress.known, progress.query, not has_invalid, why)
         if not has_invalid:

@@ -18,11 +18,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from dvr_agent.desired import floating_ips_here
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView, make_view
 from dvr_agent.errors import NotSupportedError
-from dvr_agent.model.features import ForwardingIp
-from dvr_agent.model.router import FloatingIp, Router
+from dvr_agent.model.router import Router
 from dvr_agent.sources.api import DataPlane, JobReport
 
 ACTIVE, DOWN, ERROR = "ACTIVE", "DOWN", "ERROR"
@@ -130,39 +130,24 @@ class FipStatuses:
     def _set_wanted(self, state: _RouterStatuses, view: HostView, report: JobReport) -> None:
         listed, data_plane = _listed_ids(view), report.data_plane
         if data_plane is DataPlane.IN_PLACE:
-            here = [(fip.id, str(fip.address)) for fip in (*view.local_fips, *view.central_fips)]
-            here += [(fip.id, str(fip.address)) for fip in _forwarding(view)]
+            here = floating_ips_here.built_here(view)
             in_kernel = frozenset(fip_id for fip_id, address in here if address not in report.held) - report.left_out
             is_partial = view.router.omitted or report.held or report.left_out
-            lacking = self._lacking(view, in_kernel) if is_partial else {}
+            lacking = _lacking(view, in_kernel) if is_partial else {}
             state.freed = (state.freed | state.forwarding) - listed
-            state.forwarding = in_kernel & {fip.id for fip in _forwarding(view)}
+            state.forwarding = in_kernel & {fip.id for fip in floating_ips_here.forwarding(view)}
             state.wanted = dict.fromkeys(sorted(in_kernel), ACTIVE) | lacking | dict.fromkeys(state.freed, DOWN)
         elif data_plane is DataPlane.ABSENT:
             in_kernel = frozenset()
-            state.wanted = dict.fromkeys(sorted(self._reported_here(view)), DOWN)
+            state.wanted = dict.fromkeys(sorted(floating_ips_here.reported_here(view)), DOWN)
         else:
             in_kernel = state.in_kernel
-            failed = dict.fromkeys(sorted(self._reported_here(view) - in_kernel), ERROR)
+            failed = dict.fromkeys(sorted(floating_ips_here.reported_here(view) - in_kernel), ERROR)
             unchanged = in_kernel & listed
             state.wanted = {fip_id: status for fip_id, status in state.wanted.items() if fip_id in unchanged} | failed
         if state.in_kernel - listed and data_plane is not DataPlane.FAILED:
             state.must_send = True
         state.in_kernel = in_kernel
-
-    def _reported_here(self, view: HostView) -> set[str]:
-        """Return floating IPs whose status this host must report; one still migrating in belongs to the source host."""
-        return {
-            *(fip.id for fip in _listed(view) if self._is_reported_here(view, fip)),
-            *(fip.id for fip in _forwarding(view)),
-        }
-
-    def _lacking(self, view: HostView, in_kernel: frozenset[str]) -> dict[str, str]:
-        """Return ERROR for floating IPs that are not built: values, other routers or the kernel prevent it."""
-        return dict.fromkeys(sorted(self._reported_here(view) - in_kernel), ERROR)
-
-    def _is_reported_here(self, view: HostView, fip: FloatingIp) -> bool:
-        return view.gateway_here is not None if view.is_central(fip) else fip.host == self._settings.host
 
     def _removed(self, router_id: str, state: _RouterStatuses) -> None:
         """Forget a router that left this host; its floating IPs are unassociated, or on other hosts."""
@@ -192,16 +177,11 @@ class FipStatuses:
             self._due.pop(router_id, None)
 
 
-def _listed(view: HostView) -> tuple[FloatingIp, ...]:
-    """Return the floating IPs of the document, also those that cannot be built."""
-    return (*view.router.floating_ips, *view.router.omitted_floating_ips)
-
-
-def _forwarding(view: HostView) -> tuple[ForwardingIp, ...]:
-    """Return the floating IPs of port forwardings that are built here; none while the forwardings are not known."""
-    return () if view.router.features.port_forwardings is None else view.forwarding_ips
-
-
 def _listed_ids(view: HostView) -> set[str]:
     """Return the ids of the document's floating IPs, of all hosts."""
-    return {fip.id for fip in _listed(view)} | {fip.id for fip in view.router.features.forwarding_ips}
+    return {fip.id for fip in floating_ips_here.listed(view)} | {fip.id for fip in view.router.features.forwarding_ips}
+
+
+def _lacking(view: HostView, in_kernel: frozenset[str]) -> dict[str, str]:
+    """Return ERROR for floating IPs that are not built: values, other routers or the kernel prevent it."""
+    return dict.fromkeys(sorted(floating_ips_here.reported_here(view) - in_kernel), ERROR)

@@ -91,7 +91,7 @@ class CallTimes:
     def status(self) -> dict[str, float]:
         """Return the numbers for the admin socket."""
         mean = self.seconds / self.number
-        times = {"last": self.last, "mean": mean, "slowest": self.slowest}
+        times = {"last": self.last, "mean": mean, "slowest": self.slowest, "total": self.seconds}
         return {"answers": self.number, **{name: round(seconds, 3) for name, seconds in times.items()}}
 
 
@@ -114,6 +114,7 @@ class RpcCaller:
     _slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(AT_ONCE))
     _made: int = 0
     _failed: int = 0
+    _failures: dict[str, int] = field(default_factory=dict)
     _last_error: str = ""
     _answered: dict[str, CallTimes] = field(default_factory=dict)
 
@@ -135,6 +136,7 @@ class RpcCaller:
             answer = self._bounded(method, target_version, timeout, args)
         except ServerError as exc:
             self._failed += 1
+            self._failures[method] = self._failures.get(method, 0) + 1
             self._last_error = f"{method}: {exc}"
             if isinstance(exc, ServerTimeoutError):
                 self.timeouts.timed_out(method, timeout)
@@ -148,7 +150,14 @@ class RpcCaller:
     def status(self) -> dict[str, object]:
         """Return numbers of calls and response times by method."""
         times = {method: answered.status() for method, answered in list(self._answered.items())}
-        return {"made": self._made, "failed": self._failed, "last_error": self._last_error, "seconds": times}
+        failures = dict(self._failures)
+        return {
+            "made": self._made,
+            "failed": self._failed,
+            "failures": failures,
+            "last_error": self._last_error,
+            "seconds": times,
+        }
 
     def close(self) -> None:
         """Raise ServerAwayError in all threads that wait for an answer."""
