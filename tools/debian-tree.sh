@@ -96,14 +96,17 @@ inside() {
         mount -t tmpfs -o mode=755 run run
         mount -t tmpfs tmp tmp
         mkdir -p usr/local/sbin
-        mount --bind -o ro "$apt" etc/apt
+        mount --bind "$apt" etc/apt
         mount --bind -o ro /usr/share/keyrings usr/share/keyrings
         cp -L /etc/resolv.conf run/resolv.conf
         touch etc/resolv.conf
         mount --bind run/resolv.conf etc/resolv.conf
         # The outside may trust an authority of its own.
         [ ! -e /etc/ssl/certs/ca-certificates.crt ] || cp -L /etc/ssl/certs/ca-certificates.crt run/outside.crt
-        printf "%s\n" "Acquire::https::CAInfo \"/run/outside.crt\";" >run/apt.conf
+        # Settings that packages of the outside have put into /etc/apt are kept without a question; a tree can be made anew,
+        # so nothing waits for the disk.
+        printf "%s\n" "Acquire::https::CAInfo \"/run/outside.crt\";" "Acquire::Languages \"none\";" \
+            "DPkg::Options {\"--force-confdef\"; \"--force-confold\"; \"--force-unsafe-io\";};" >run/apt.conf
         # No service of a package is started here.
         printf "%s\n" "#!/bin/sh" "exit 101" >run/policy-rc.d
         chmod 755 run/policy-rc.d
