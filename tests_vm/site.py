@@ -232,7 +232,9 @@ class Site:
         self.machine.shell(
             f"systemd-run -q --unit=ping-{name} -p KillSignal=SIGINT sh -c {shlex.quote(f'exec {words} >{log}')}"
         )
-        self.machine.wait_until("pings are answered", lambda: "icmp_seq=10 " in self.machine.run("cat", log).out)
+        self.machine.wait_until(
+            "pings are answered", lambda: "icmp_seq=10 " in self.machine.run("cat", log, check=False).out
+        )
         return name
 
     def stop_pinging(self, name: str) -> tuple[int, int]:

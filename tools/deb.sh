@@ -7,7 +7,6 @@
 #   build/deb/SUITE    the package, of this checkout with its changes that are not committed; an error of lintian is one here
 #
 #   SUITE          Debian release                                            (default: bookworm)
-#   REVISION       a commit whose dvr_agent/ and etc/ are packed instead     (default: none)
 #   DEB_BUILD_OPTIONS  as dpkg-buildpackage knows it                         (default: nocheck, since CI runs the tests anyway)
 #
 # build and host have a stamp; while it fits, they are kept.
@@ -62,23 +61,22 @@ put_sources() {
     git ls-files -z --cached --others --exclude-standard |
         while IFS= read -r -d '' name; do [ ! -e "$name" ] || printf '%s\0' "$name"; done |
         tar --create --null --files-from=- | tar --extract --directory="$place" --no-same-owner
-    if [ -n "${REVISION:-}" ]; then
-        rm -rf "$place/dvr_agent"
-        git archive "$REVISION" dvr_agent etc | tar --extract --directory="$place"
-    fi
 }
 
 build() {
     local needs
     needs=$(field Build-Depends <debian/control)
     say "$suite: tree with $needs"
-    tree build "$needs" "apt-get install -y --no-install-recommends build-essential fakeroot lintian
+    # No compiler, which nothing here needs, and no byte code: that is a third of the time each.
+    tree build "$needs" "install /dev/stdin /usr/local/bin/py3compile <<<'#!/bin/true'
+        apt-get install -y --no-install-recommends lintian
         apt-get satisfy -y --no-install-recommends '$needs'"
     put_sources
     say "$suite: dpkg-buildpackage, lintian"
     inside "$folder/build" "cd dvr-agent
         export DEB_BUILD_OPTIONS='${DEB_BUILD_OPTIONS-nocheck}'
-        dpkg-buildpackage -us -uc -b >../log 2>&1 || { tail -n 60 ../log; exit 1; }
+        dpkg-checkbuilddeps -I
+        dpkg-buildpackage -d -us -uc -b >../log 2>&1 || { tail -n 60 ../log; exit 1; }
         lintian --fail-on error --tag-display-limit 0 ../*.changes"
     rm -rf "$result"
     mkdir -p "$result"
