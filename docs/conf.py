@@ -6,7 +6,7 @@ from pathlib import Path
 project = "dvr-agent"
 author = "The dvr-agent authors"
 # Staged beside the pages, where pyproject.toml is not.
-release = re.search(r'"(.*)"', Path(__file__).with_name("version").read_text())[1]
+release = re.search(r'^__version__ = "(.*)"', Path(__file__).with_name("version").read_text(), re.MULTILINE)[1]
 extensions = ["myst_parser"]
 root_doc = "index"
 source_suffix = {".md": "markdown"}

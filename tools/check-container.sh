@@ -45,7 +45,7 @@ host() {
     mount -t tmpfs tmpfs /run
     mount -t tmpfs tmpfs /var/lib
     ip link set lo up
-    mkdir -p /run/netns /run/dvr-agent /run/dvr-agent-locks /var/lib/neutron /run/site/routers
+    mkdir -p /run/netns /run/dvr-agent /run/dvr-agent-locks /run/dvr-metadata-proxy /var/lib/neutron /run/site/routers
     # As iproute2 and every agent makes it.
     mount --bind /run/netns /run/netns
     mount --make-shared /run/netns
@@ -54,6 +54,7 @@ host() {
 [DEFAULT]
 host = demo
 agent_mode = dvr_snat
+enable_metadata_proxy = true
 [bridge]
 external_networks = 03e1a457-fd70-5b07-b873-faf775f0409b:br-ext
 END
@@ -66,8 +67,17 @@ start_agent() {
     podman_ rm --force --ignore dvr_agent >/dev/null # of a run that was interrupted
     podman_ run --detach --name dvr_agent --runtime crun --pids-limit 0 --network host --pid host --privileged \
         --volume /run/netns:/run/netns:"${1:-rshared}" --volume /run/dvr-agent:/run/dvr-agent \
-        --volume /run/dvr-agent-locks:/run/dvr-agent-locks --volume /run/xtables.lock:/run/xtables.lock \
+        --volume /run/dvr-agent-locks:/run/dvr-agent-locks \
+        --volume /run/dvr-metadata-proxy:/run/dvr-metadata-proxy --volume /run/xtables.lock:/run/xtables.lock \
         --volume /var/lib/neutron:/var/lib/neutron --volume /run/site:/etc/dvr-agent:ro localhost/dvr-agent >/dev/null
+}
+
+# It outlives the agent's container, as its unit outlives the agent's.
+start_proxy() {
+    podman_ rm --force --ignore dvr_metadata_proxy >/dev/null
+    podman_ run --detach --name dvr_metadata_proxy --runtime crun --pids-limit 0 --network none \
+        --volume /run/dvr-metadata-proxy:/run/dvr-metadata-proxy --volume /var/lib/neutron:/var/lib/neutron \
+        localhost/dvr-agent dvr-metadata-proxy >/dev/null
 }
 
 # until_ SECONDS COMMAND: waits until the command succeeds.
@@ -96,9 +106,11 @@ refuses_a_private_mount() {
 prove() {
     host
     refuses_a_private_mount
-    say "an agent in a container builds a router on the host"
+    say "an agent in a container builds a router on the host, and metadata is served by another container"
+    start_proxy
     start_agent
     until_ 120 built
+    podman_ exec dvr_agent dvrctl status | grep -i metadata
     ip netns list
     .venv/bin/python -c '
 from tests_vm.site import instances
@@ -117,7 +129,7 @@ print("\n".join(vm.script() for vm in instances().values()))' | bash -eu
     tail -n 2 /run/pings
     grep -q ' 0% packet loss' /run/pings || die "pings were lost"
     podman_ logs dvr_agent 2>&1 | grep -E ': (added|changed|removed): ' && die "the second container has written something"
-    podman_ rm -f dvr_agent >/dev/null
+    podman_ rm -f dvr_agent dvr_metadata_proxy >/dev/null
     say "a router in the host's namespaces, no ping lost, nothing written anew"
 }
 

@@ -26,7 +26,7 @@ from tools.check_docs import links  # noqa: E402 - the checkout is put on the pa
 NAVIGATION: dict[str, list[str]] = {
     "Start": ["docs/tutorial", "README"],
     "Operator's guide": [
-        "docs/operating", "docs/deployments", "docs/neutron", "docs/metadata", "docs/monitoring", "docs/web",
+        "docs/operating", "docs/deployments", "docs/neutron", "docs/metadata", "docs/log", "docs/monitoring", "docs/web",
     ],
     "Something is wrong": ["docs/troubleshooting", "docs/reliability", "docs/performance"],
     "Reference": [
@@ -38,6 +38,8 @@ NAVIGATION: dict[str, list[str]] = {
     ],
 }  # fmt: skip
 """Pages by heading, in the order of the menu.  One that is not there is left out, one that is not here comes last."""
+TITLES = {"README": "Requirements, service, router documents", "CHANGELOG": "All versions"}
+"""What the menu says of pages whose heading does not tell."""
 NO_PAGES = ("tests", "tests_neutron", "tests_vm", "tests_deb", "debian")
 """Folders whose Markdown is not documentation."""
 _VERSION = re.compile(r"^## \[(?P<name>[^\]]+)\](?P<rest>.*)$", re.MULTILINE)
@@ -110,7 +112,7 @@ def index(found: list[str], releases: list[str]) -> str:
 
 
 def menu(heading: str, names: list[str]) -> str:
-    lines = "\n".join(names)
+    lines = "\n".join(f"{TITLES[name]} <{name}>" if name in TITLES else name for name in names)
     return f"```{{toctree}}\n:caption: {heading}\n:maxdepth: 1\n\n{lines}\n```\n"
 
 
