@@ -10,7 +10,7 @@
 #               0: one after the other, in this process, for a debugger)
 #   NEUTRON_ARGS more arguments for pytest in test-neutron (make test-neutron NEUTRON_ARGS=--full)
 #   VM_ARGS     more arguments for pytest in test-vm     (make test-vm VM_ARGS=--full)
-#   DEB_ARGS    more arguments for pytest in deb-check   (make deb-check DEB_ARGS=--full)
+#   DEB_ARGS    more arguments for pytest in deb-check   (make deb-check DEB_ARGS="--previous FILE": upgrade from that package)
 #   SUITE       Debian release of deb and deb-check      (default: bookworm)
 #   BENCH_ARGS  more arguments for the bench
 #   RELIABILITY_ARGS more arguments for reliability      (make reliability RELIABILITY_ARGS="--quick")
@@ -95,7 +95,7 @@ deb: ## Debian package of this checkout, in build/deb, built in a bare Debian (r
 	@tools/deb.sh build
 
 .PHONY: deb-check
-deb-check: ## the same, installed, upgraded, removed and purged under systemd with traffic (root; DEB_ARGS=--full for more)
+deb-check: ## the same, installed, upgraded, removed and purged under systemd with traffic (root; SUITE=trixie)
 	$(call need,deb,test)
 	@tools/deb.sh
 	@$(RUN) -m pytest tests_deb $(DEB_ARGS)

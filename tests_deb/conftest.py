@@ -16,7 +16,7 @@ from tests_deb.packages import Packages
 from tests_vm.site import Site
 
 ROOT = Path(__file__).resolve().parent.parent
-SUITE = os.environ.get("SUITE", "bookworm")
+SUITE = os.environ.get("SUITE") or "bookworm"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

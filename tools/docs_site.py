@@ -26,7 +26,8 @@ from tools.check_docs import links  # noqa: E402 - the checkout is put on the pa
 NAVIGATION: dict[str, list[str]] = {
     "Start": ["docs/tutorial", "README"],
     "Operator's guide": [
-        "docs/operating", "docs/deployments", "docs/neutron", "docs/metadata", "docs/log", "docs/monitoring", "docs/web",
+        "docs/operating", "docs/deployments", "docs/neutron", "docs/metadata", "docs/log", "docs/monitoring",
+        "docs/web",
     ],
     "Something is wrong": ["docs/troubleshooting", "docs/reliability", "docs/performance"],
     "Reference": [
