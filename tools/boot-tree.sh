@@ -11,6 +11,7 @@ set -euo pipefail
 tree=$(cd "$1" && pwd -P)
 folder=$(mkdir -p "$2" && cd "$2" && pwd -P)
 mkdir -p "$folder/upper" "$folder/work" "$folder/root" "$folder/cgroup"
+rm -f "$folder/pid"
 
 # A control group below which systemd is the only one to make others; the mount is seen by nobody else.
 group=$folder/cgroup/dvr-tree-$$
