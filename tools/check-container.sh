@@ -75,7 +75,7 @@ start_agent() {
 # It outlives the agent's container, as its unit outlives the agent's.
 start_proxy() {
     podman_ rm --force --ignore dvr_metadata_proxy >/dev/null
-    podman_ run --detach --name dvr_metadata_proxy --runtime crun --pids-limit 0 --network none \
+    podman_ run --detach --name dvr_metadata_proxy --runtime crun --pids-limit 0 --ulimit host --network none \
         --volume /run/dvr-metadata-proxy:/run/dvr-metadata-proxy --volume /var/lib/neutron:/var/lib/neutron \
         localhost/dvr-agent dvr-metadata-proxy >/dev/null
 }
