@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the agent; called by `make install`, which documents the variables:
-#   PREFIX DESTDIR SYSCONFDIR UNITDIR PYTHON EXTRAS   and   PIP_ARGS (more arguments for pip)   PIP_PYTHON (whose pip
-#   to use)
+#   PREFIX DESTDIR SYSCONFDIR UNITDIR PYTHON EXTRAS PAGES_PYTHON   and   PIP_ARGS (more arguments for pip)   PIP_PYTHON
+#   (whose pip to use)
 #
 # The virtual environment is always built beside its final place and then moved there, so a running agent keeps its
 # files until the new ones are complete, and DESTDIR is only a special case: scripts and byte code are rewritten to
@@ -12,12 +12,6 @@ cd "$(dirname "$0")/.."
 prefix=${PREFIX:-/usr/local}
 destdir=${DESTDIR:-}
 sysconfdir=${SYSCONFDIR:-/etc}
-case "$prefix" in
-/usr | /usr/local) default_unitdir=$prefix/lib/systemd/system ;; # systemd reads these two …
-*) default_unitdir=$sysconfdir/systemd/system ;;                 # … and under /etc, but no other prefix
-esac
-unitdir=${UNITDIR:-$default_unitdir}
-sysusersdir=$prefix/lib/sysusers.d
 home=$prefix/lib/dvr-agent
 staged=$destdir$prefix/lib/.dvr-agent.new
 pip_python=${PIP_PYTHON:-.venv/bin/python}
@@ -25,7 +19,7 @@ pip_python=${PIP_PYTHON:-.venv/bin/python}
 say() { printf '==> %s\n' "$*"; }
 die() { printf 'make install: %s\n' "$*" >&2; exit 1; }
 
-for path in "$prefix" "$sysconfdir" "$unitdir"; do
+for path in "$prefix" "$sysconfdir" "${UNITDIR:-/}"; do
     case "$path" in
     *[[:space:]\|\&\\%]*) die "$path: a path without spaces and | & \\ % please" ;;
     /*) ;;
@@ -98,17 +92,6 @@ link_programs() {
     done
 }
 
-install_units() {
-    mkdir -p "$destdir$unitdir" "$destdir$sysusersdir"
-    local unit
-    for unit in dvr-agent.service dvr-metadata-proxy.service dvr-vrrp.service; do
-        sed -e "s|/usr/local/bin/|$prefix/bin/|" -e "s|/etc/dvr-agent/|$sysconfdir/dvr-agent/|g" "etc/$unit" >"$work/unit"
-        install -m 0644 "$work/unit" "$destdir$unitdir/$unit"
-        say "$unitdir/$unit"
-    done
-    install -m 0644 etc/dvr-agent.sysusers "$destdir$sysusersdir/dvr-agent.conf"
-}
-
 # The users of the helper processes.  A package made with DESTDIR leaves that to its own scripts, another prefix to you.
 make_users() {
     make_user dvr-metadata "the metadata proxy"
@@ -130,22 +113,6 @@ make_user() {
     esac
 }
 
-# A configuration that is there is the operator's; the new one is laid beside it if it differs.
-install_config() {
-    local target=$sysconfdir/dvr-agent/dvr-agent.conf
-    cp etc/dvr-agent.conf.sample "$work/conf"
-    # The default in the code says /etc.
-    [ "$sysconfdir" = /etc ] || sed -i "s|^#path = /etc/dvr-agent|path = $sysconfdir/dvr-agent|" "$work/conf"
-    mkdir -p "$destdir$sysconfdir/dvr-agent/routers" "$destdir$sysconfdir/dvr-agent/dvr-agent.conf.d"
-    if [ ! -e "$destdir$target" ]; then
-        install -m 0640 "$work/conf" "$destdir$target"
-        say "$target"
-    elif ! cmp -s "$work/conf" "$destdir$target"; then
-        install -m 0640 "$work/conf" "$destdir$target.new"
-        say "$target is kept; the current sample is $target.new"
-    fi
-}
-
 next_steps() {
     [ -z "$destdir" ] || return 0
     if [ "$(id -u)" -eq 0 ] && [ -d /run/systemd/system ]; then
@@ -158,7 +125,6 @@ build_venv
 relocate_venv
 swap_venv
 link_programs
-install_units
+tools/install-files.sh
 make_users
-install_config
 next_steps
