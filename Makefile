@@ -10,6 +10,8 @@
 #               0: one after the other, in this process, for a debugger)
 #   NEUTRON_ARGS more arguments for pytest in test-neutron (make test-neutron NEUTRON_ARGS=--full)
 #   VM_ARGS     more arguments for pytest in test-vm     (make test-vm VM_ARGS=--full)
+#   DEB_ARGS    more arguments for pytest in deb-check   (make deb-check DEB_ARGS="--previous FILE": upgrade from that package)
+#   SUITE       Debian release of deb and deb-check      (default: bookworm)
 #   BENCH_ARGS  more arguments for the bench
 #   RELIABILITY_ARGS more arguments for reliability      (make reliability RELIABILITY_ARGS="--quick")
 #   DEMO_ARGS   more arguments for dvrctl demo
@@ -37,6 +39,7 @@ export PYTHON PREFIX DESTDIR SYSCONFDIR UNITDIR EXTRAS PAGES_PYTHON PIP_ARGS PIP
 
 WORKERS ?= $(shell n=$$((3 * $$(nproc))); echo $$((n < 16 ? n : 16)))
 PARALLEL := -n $(WORKERS) --dist loadgroup
+export SUITE
 # No kernel, or only as much of it as the fake one has: these are quick.
 QUICK := tests/unit tests/contract
 
@@ -88,6 +91,36 @@ vm-image: # the disk that test-vm boots, from nothing where it has to
 .PHONY: test-vm
 test-vm: vm-image ## on Debian's own kernel and systemd, from a bare system on, in a virtual machine (root; VM_ARGS=--full for all)
 	@$(RUN) -m pytest tests_vm $(VM_ARGS)
+
+.PHONY: deb
+deb: ## Debian package of this checkout, in build/deb, built in a bare Debian (root; SUITE=trixie)
+	$(call need,deb)
+	@tools/deb.sh build
+
+.PHONY: deb-check
+deb-check: ## the same, installed, upgraded, removed and purged under systemd with traffic (root; SUITE=trixie)
+	$(call need,deb,test)
+	@tools/deb.sh
+	@$(RUN) -m pytest tests_deb $(DEB_ARGS)
+
+.PHONY: rpm
+rpm: ## RPM package of this checkout, in build/rpm, as far as Debian's rpm can build it, and rpmlint (root)
+	$(call need,rpm debian)
+	@tools/rpm.sh
+
+.PHONY: container
+container: ## image of the agent, and a router that outlives its container (root)
+	$(call need,deb container)
+	@[ -e build/deb/$(or $(SUITE),bookworm) ] || tools/deb.sh build
+	@tools/check-container.sh
+
+.PHONY: docs
+docs: ## the documentation site, in build/docs/html; a warning is an error
+	$(call need,,docs)
+	@$(RUN) tools/docs_site.py build/docs/src
+	@$(VENV)/bin/sphinx-build -q -W --keep-going -b html build/docs/src build/docs/html
+	@$(RUN) tools/docs_site.py --check build/docs/html
+	@echo "==> build/docs/html/index.html"
 
 .PHONY: unit
 unit: ## the tests that need no kernel

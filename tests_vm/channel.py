@@ -9,26 +9,14 @@ import queue
 import socket
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.support.computer import Done
 
 
 class LostError(Exception):
     """The machine is gone, or does not answer."""
-
-
-@dataclass(frozen=True)
-class Done:
-    """What became of a command in the machine."""
-
-    words: tuple[str, ...]
-    code: int
-    out: str
-    err: str
-
-    def __str__(self) -> str:
-        return f"{' '.join(self.words)} → {self.code}\n{self.out}{self.err}".rstrip()
 
 
 class Channel:

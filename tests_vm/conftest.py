@@ -78,8 +78,9 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    machines = {one for one in getattr(item, "funcargs", {}).values() if isinstance(one, Machine)}
-    machines |= {one.machine for one in getattr(item, "funcargs", {}).values() if isinstance(one, Site)}
+    values = getattr(item, "funcargs", {}).values()
+    candidates = (one.machine if isinstance(one, Site) else one for one in values)
+    machines = {one for one in candidates if isinstance(one, Machine)}
     if report.failed:
         for machine in machines:
             report.sections.append(("the machine's console", machine.tail()))

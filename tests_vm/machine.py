@@ -9,21 +9,17 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
+from tests.support.computer import Computer, Done
 from tests.support.waiting import wait_for
-from tests_vm.channel import Channel, Done, LostError
+from tests_vm.channel import Channel, LostError
 
-T = TypeVar("T")
 BOOT = 400.0
 """Seconds until a machine that does not answer has failed to boot; half a minute is usual."""
-PATIENCE = 180.0
-"""Seconds until something that must happen in the machine has failed."""
 
 
-class Machine:
+class Machine(Computer):
     """One machine; not started yet."""
 
     def __init__(self, image: Path, folder: Path, memory: int = 3000, kernel_words: str = "") -> None:
@@ -100,28 +96,8 @@ class Machine:
     def boot_id(self) -> str:
         return self.run("cat", "/proc/sys/kernel/random/boot_id").out.strip()
 
-    def run(self, *words: object, check: bool = True, text: str = "", timeout: float = PATIENCE) -> Done:
-        """Run a command as root.
-
-        :raises AssertionError: its exit code is not 0, unless ``check`` is false
-        """
-        done = self._alive().run(tuple(map(str, words)), text, timeout)
-        if check and done.code:
-            raise AssertionError(str(done))
-        return done
-
-    def shell(self, script: str, check: bool = True, timeout: float = PATIENCE) -> Done:
-        """Run a shell script; it ends with the first command that fails."""
-        return self.run("bash", "-euo", "pipefail", "-s", check=check, text=script, timeout=timeout)
-
-    def write(self, path: str, text: str) -> None:
-        """Write a file as an operator's tools do: beside it, then renamed over it."""
-        self.run("sh", "-ec", 'mkdir -p "$(dirname "$1")"; cat >"$1.new"; mv "$1.new" "$1"', "sh", path, text=text)
-
-    def wait_until(self, what: str, condition: Callable[..., T], timeout: float = PATIENCE) -> T:
-        """Ask until the answer is true; with the patience that an emulated machine needs."""
-        answer: T = wait_for(condition, what, timeout, every=0.5)
-        return answer
+    def execute(self, words: tuple[str, ...], text: str, timeout: float) -> Done:
+        return self._alive().run(words, text, timeout)
 
     def tail(self, lines: int = 40) -> str:
         """The end of what the console said."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dvr_agent.cli.status import is_fine
-from tests_vm.machine import Machine
+from tests.support.computer import Computer
 
 EXAMPLE = json.loads((Path(__file__).parent.parent / "etc/examples/demo.json").read_text())
 ROUTER = EXAMPLE["router"]["id"]
@@ -55,7 +55,7 @@ METADATA_UNIT = """\
 Description=Stands in for neutron-metadata-agent
 
 [Service]
-ExecStart=/usr/bin/python3 /root/dvr-agent/tests_vm/metadata.py /var/lib/neutron/metadata_proxy
+ExecStart=/usr/bin/python3 /usr/local/lib/site-metadata.py /var/lib/neutron/metadata_proxy
 
 [Install]
 WantedBy=multi-user.target
@@ -118,17 +118,18 @@ def instances() -> dict[str, Vm]:
 class Site:
     """The agent on a machine, and what an operator sees of it."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Computer) -> None:
         self.machine = machine
         self.vms = instances()
 
     def install(self) -> None:
-        """The rest of ``make install``, which was done in the bare tree: configuration, external bridge, a document."""
+        """What follows an installation: configuration, the bridge of the external network, a document."""
         self.machine.write(CONFIG, SETTINGS)
         self.machine.write("/etc/systemd/system/site-metadata.service", METADATA_UNIT)
+        self.machine.write("/usr/local/lib/site-metadata.py", (Path(__file__).parent / "metadata.py").read_text())
         self.machine.write("/etc/systemd/system/site-network.service", NETWORK_UNIT)
         self.machine.run("systemctl", "enable", "--now", "site-network", "site-metadata")
-        self.machine.run("cp", "/root/dvr-agent/etc/examples/demo.json", DOCUMENTS)
+        self.machine.write(f"{DOCUMENTS}/demo.json", json.dumps(EXAMPLE))
 
     def begin(self) -> None:
         """Enable and start the agent; instances come once their router is there."""
@@ -231,7 +232,9 @@ class Site:
         self.machine.shell(
             f"systemd-run -q --unit=ping-{name} -p KillSignal=SIGINT sh -c {shlex.quote(f'exec {words} >{log}')}"
         )
-        self.machine.wait_until("pings are answered", lambda: "icmp_seq=10 " in self.machine.run("cat", log).out)
+        self.machine.wait_until(
+            "pings are answered", lambda: "icmp_seq=10 " in self.machine.run("cat", log, check=False).out
+        )
         return name
 
     def stop_pinging(self, name: str) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from tests_vm.machine import Machine
 from tests_vm.routers import namespaces, router
 from tests_vm.site import DOCUMENTS, EXTERNAL, NAMESPACES, ROUTER, Site
 
@@ -30,8 +31,8 @@ done
 """
 
 
-def test_routers_are_back_after_a_reboot(site: Site) -> None:
-    site.machine.reboot()
+def test_routers_are_back_after_a_reboot(site: Site, node: Machine) -> None:
+    node.reboot()
     site.wait_in_sync()
     assert site.namespaces() == NAMESPACES
     site.assert_nothing_to_do()
@@ -53,7 +54,7 @@ def changing(site: Site) -> Site:
 
 
 @pytest.mark.parametrize("turn", range(8))
-def test_nothing_is_lost_or_left_after_a_power_cut(changing: Site, full: bool, turn: int) -> None:
+def test_nothing_is_lost_or_left_after_a_power_cut(changing: Site, node: Machine, full: bool, turn: int) -> None:
     """The moment is chosen by chance; VM_SEED repeats the choice, though not what the machine does until then."""
     if turn >= 1 and not full:
         pytest.skip("only with --full")
@@ -63,9 +64,9 @@ def test_nothing_is_lost_or_left_after_a_power_cut(changing: Site, full: bool, t
     site.machine.run("sync")
     site.machine.run("systemd-run", "-q", "--unit=churn", "bash", f"{STORE}/churn")
     time.sleep(moment)  # time is what is tested: the power goes at any moment
-    site.machine.cut_power()
+    node.cut_power()
 
-    site.machine.start()
+    node.start()
     site.wait_in_sync()
     left = site.machine.run("sh", "-c", f"cat {DOCUMENTS}/*.json | grep -c '\"distributed\"'").out
     ids = {ROUTER} | documents(site)

@@ -52,13 +52,18 @@ def anchors(text: str) -> set[str]:
     return found
 
 
+def links(text: str) -> Iterator[str]:
+    """The targets of a page's links, without those that lead to other sites."""
+    for match in _LINK.finditer(_CODE.sub("", _FENCE.sub("", text))):
+        link = match[1] or match[2]
+        if not _ELSEWHERE.match(link):
+            yield link
+
+
 def broken_links(page: Path) -> Iterator[str]:
     """One sentence per link that leads nowhere."""
     text = page.read_text(encoding="utf-8")
-    for match in _LINK.finditer(_CODE.sub("", _FENCE.sub("", text))):
-        link = match[1] or match[2]
-        if _ELSEWHERE.match(link):
-            continue
+    for link in links(text):
         name, _, anchor = unquote(link).partition("#")
         target = page.parent / name if name else page
         if not target.exists():
@@ -94,7 +99,7 @@ def broken_citations(module: Path, root: Path) -> Iterator[str]:
 
 def modules(root: Path) -> Iterator[Path]:
     """Python files of the project."""
-    for folder in ("dvr_agent", "tests", "tests_neutron", "tests_vm", "bench", "tools"):
+    for folder in ("dvr_agent", "tests", "tests_deb", "tests_neutron", "tests_vm", "bench", "tools"):
         yield from sorted((root / folder).rglob("*.py"))
 
 

@@ -12,21 +12,14 @@ cd "$(dirname "$0")/.."
 prefix=${PREFIX:-/usr/local}
 destdir=${DESTDIR:-}
 sysconfdir=${SYSCONFDIR:-/etc}
-case "$prefix" in
-/usr | /usr/local) default_unitdir=$prefix/lib/systemd/system ;; # systemd reads these two …
-*) default_unitdir=$sysconfdir/systemd/system ;;                 # … and under /etc, but no other prefix
-esac
-unitdir=${UNITDIR:-$default_unitdir}
-sysusersdir=$prefix/lib/sysusers.d
 home=$prefix/lib/dvr-agent
 staged=$destdir$prefix/lib/.dvr-agent.new
 pip_python=${PIP_PYTHON:-.venv/bin/python}
-pages_python=${PAGES_PYTHON:-.venv/bin/python}
 
 say() { printf '==> %s\n' "$*"; }
 die() { printf 'make install: %s\n' "$*" >&2; exit 1; }
 
-for path in "$prefix" "$sysconfdir" "$unitdir"; do
+for path in "$prefix" "$sysconfdir" "${UNITDIR:-/}"; do
     case "$path" in
     *[[:space:]\|\&\\%]*) die "$path: a path without spaces and | & \\ % please" ;;
     /*) ;;
@@ -99,32 +92,6 @@ link_programs() {
     done
 }
 
-install_units() {
-    mkdir -p "$destdir$unitdir" "$destdir$sysusersdir"
-    local unit
-    for unit in dvr-agent.service dvr-metadata-proxy.service dvr-vrrp.service; do
-        sed -e "s|/usr/local/bin/|$prefix/bin/|" -e "s|/etc/dvr-agent/|$sysconfdir/dvr-agent/|g" "etc/$unit" >"$work/unit"
-        install -m 0644 "$work/unit" "$destdir$unitdir/$unit"
-        say "$unitdir/$unit"
-    done
-    install -m 0644 etc/dvr-agent.sysusers "$destdir$sysusersdir/dvr-agent.conf"
-}
-
-# The last character of a manual page's name is its section.
-install_pages() {
-    local share=$destdir$prefix/share page
-    quietly "$pages_python" -m tools.manual "$work/man"
-    quietly "$pages_python" -m tools.completion "$work/completion"
-    for page in "$work"/man/*; do
-        [ "$sysconfdir" = /etc ] || sed -i "s|/etc/dvr\\\\-agent|$sysconfdir/dvr-agent|g" "$page"
-        install -D -m 0644 -t "$share/man/man${page: -1}" "$page"
-    done
-    install -D -m 0644 -t "$share/bash-completion/completions" "$work/completion/bash/dvrctl"
-    install -D -m 0644 -t "$share/zsh/site-functions" "$work/completion/zsh/_dvrctl"
-    install -D -m 0644 -t "$share/fish/vendor_completions.d" "$work/completion/fish/dvrctl.fish"
-    say "$prefix/share/man, completion for bash, zsh and fish"
-}
-
 # The users of the helper processes.  A package made with DESTDIR leaves that to its own scripts, another prefix to you.
 make_users() {
     make_user dvr-metadata "the metadata proxy"
@@ -146,22 +113,6 @@ make_user() {
     esac
 }
 
-# A configuration that is there is the operator's; the new one is laid beside it if it differs.
-install_config() {
-    local target=$sysconfdir/dvr-agent/dvr-agent.conf
-    cp etc/dvr-agent.conf.sample "$work/conf"
-    # The default in the code says /etc.
-    [ "$sysconfdir" = /etc ] || sed -i "s|^#path = /etc/dvr-agent|path = $sysconfdir/dvr-agent|" "$work/conf"
-    mkdir -p "$destdir$sysconfdir/dvr-agent/routers" "$destdir$sysconfdir/dvr-agent/dvr-agent.conf.d"
-    if [ ! -e "$destdir$target" ]; then
-        install -m 0640 "$work/conf" "$destdir$target"
-        say "$target"
-    elif ! cmp -s "$work/conf" "$destdir$target"; then
-        install -m 0640 "$work/conf" "$destdir$target.new"
-        say "$target is kept; the current sample is $target.new"
-    fi
-}
-
 next_steps() {
     [ -z "$destdir" ] || return 0
     if [ "$(id -u)" -eq 0 ] && [ -d /run/systemd/system ]; then
@@ -174,8 +125,6 @@ build_venv
 relocate_venv
 swap_venv
 link_programs
-install_units
-install_pages
+tools/install-files.sh
 make_users
-install_config
 next_steps

@@ -1,15 +1,11 @@
 #!/usr/bin/env bash
 # Removes what tools/install.sh made, but neither the configuration nor anything in the kernel.  Same variables.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 prefix=${PREFIX:-/usr/local}
 destdir=${DESTDIR:-}
 sysconfdir=${SYSCONFDIR:-/etc}
-case "$prefix" in
-/usr | /usr/local) default_unitdir=$prefix/lib/systemd/system ;;
-*) default_unitdir=$sysconfdir/systemd/system ;;
-esac
-unitdir=${UNITDIR:-$default_unitdir}
 
 if [ -z "$destdir" ] && [ -d /run/systemd/system ]; then
     systemctl disable --now dvr-agent dvr-metadata-proxy dvr-vrrp 2>/dev/null || true
@@ -21,9 +17,7 @@ for program in dvr-agent dvrctl dvr-metadata-proxy dvr-vrrp; do
     fi
 done
 rm -rf "$destdir$prefix/lib/dvr-agent"
-rm -f "$destdir$unitdir"/dvr-{agent,metadata-proxy,vrrp}.service
-rm -f "$destdir$prefix/lib/sysusers.d/dvr-agent.conf"
-share=$destdir$prefix/share
-rm -f "$share"/man/man1/dvrctl.1 "$share"/man/man5/dvr-agent.conf.5 "$share"/man/man8/dvr-{agent,metadata-proxy,vrrp}.8
-rm -f "$share/bash-completion/completions/dvrctl" "$share/zsh/site-functions/_dvrctl" "$share/fish/vendor_completions.d/dvrctl.fish"
+tools/install-files.sh --list | while read -r path; do
+    rm -f "$destdir$path"
+done
 printf '==> removed; kept: %s/dvr-agent, the users dvr-metadata and dvr-vrrp, the state files and the namespaces (dvrctl cleanup removes those)\n' "$sysconfdir"

@@ -9,8 +9,7 @@
 #
 #   VM_SUITE     Debian release      (default: bookworm)
 #
-# Packages come from where this machine has them: its settings for apt and pip hold inside for the time being, by mounts
-# that no other process sees.  base and tree have a stamp; while it fits, they are kept.
+# base and tree have a stamp; while it fits, they are kept.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 checkout=$PWD
@@ -18,106 +17,13 @@ folder=$(mkdir -p "${1:-.vm}" && cd "${1:-.vm}" && pwd -P)
 suite=${VM_SUITE:-bookworm}
 tree=$folder/tree
 place=/root/dvr-agent
-here=tools/vm-image.sh
+here="tools/vm-image.sh tools/debian-tree.sh"
 
-say() { printf '==> %s\n' "$*"; }
-die() { printf 'vm-image: %s\n' "$*" >&2; exit 1; }
+# shellcheck source=tools/debian-tree.sh
+. tools/debian-tree.sh
+log=$folder/log
 
 [ "$(id -u)" -eq 0 ] || die "must be run as root (debootstrap)"
-
-log=$folder/log
-quietly() {
-    if ! "$@" >"$log" 2>&1 </dev/null; then
-        tail -n 40 "$log" >&2
-        die "failed: $* (above: the end of its output)"
-    fi
-}
-
-# Where this machine gets the release from: the first repository of that name, by apt's own account.
-mirror() {
-    # $(…) is apt's notation.
-    # shellcheck disable=SC2016
-    apt-get indextargets --format '$(CODENAME) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
-        awk -v suite="$suite" '$1 == suite && $2 == "main" { print $3; exit }'
-}
-
-proxy() {
-    local value=
-    eval "$(apt-config shell value Acquire::http::Proxy)"
-    printf '%s' "$value"
-}
-
-make_base() {
-    local from
-    from=$(mirror)
-    if [ -z "$from" ]; then # lists may never have been fetched
-        quietly apt-get update
-        from=$(mirror)
-    fi
-    [ -n "$from" ] || die "no apt source of this machine has $suite main"
-    say "debootstrap $suite"
-    rm -rf "$folder/base"
-    http_proxy=${http_proxy:-$(proxy)} quietly debootstrap --variant=minbase "$suite" "$folder/base" "$from"
-    # What debootstrap copied from this machine, and packages that are installed by now.
-    rm -f "$folder/base/etc/resolv.conf" "$folder/base"/var/cache/apt/archives/*.deb
-}
-
-# The outside's settings of pip as variables, one NAME=VALUE a line.  Paths name the outside's files, which are in /mnt.
-pip_settings() {
-    .venv/bin/python - <'/dev/null' "$@" <<'PYTHON'
-import re, shlex, subprocess, sys
-said = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True).stdout
-found = {}
-for line in said.splitlines():
-    key, _, value = line.partition("=")
-    section, _, name = key.partition(".")
-    if section in ("global", "install", ":env:") and (section == ":env:" or name not in found):
-        found[name] = value.strip()[1:-1].replace("\\n", " ")
-for name, value in found.items():
-    outside = re.sub(r"(^|\s|file://)(/[^\s]+)", r"\1/mnt\2", value)
-    print(f"PIP_{name.upper().replace('-', '_')}={' '.join(outside.split())}")
-PYTHON
-}
-
-# inside TREE SCRIPT: runs it as root of the tree, in namespaces of its own, with the outside's root in /mnt (to read only), its apt
-# settings and its name resolution.  Nothing of it is left in the tree.
-inside() {
-    local inner=$1 script=$2 variables status=0
-    mapfile -t variables < <(pip_settings; env | grep -E '^(no_proxy|https?_proxy|NO_PROXY|HTTPS?_PROXY)=' || true)
-    unshare --mount --pid --fork --kill-child --uts --ipc -- bash -euc '
-        tree=$1 script=$2; shift 2
-        mount --make-rprivate /
-        mount --bind "$tree" "$tree"
-        cd "$tree"
-        mount -t proc proc proc
-        mount -t sysfs -o ro sysfs sys
-        mount --rbind /dev dev
-        mount -t tmpfs -o mode=755 run run
-        mount -t tmpfs tmp tmp
-        mkdir -p usr/local/sbin
-        mount --bind -o ro /etc/apt etc/apt
-        mount --bind -o ro /usr/share/keyrings usr/share/keyrings
-        cp -L /etc/resolv.conf run/resolv.conf
-        touch etc/resolv.conf
-        mount --bind run/resolv.conf etc/resolv.conf
-        # The outside may trust an authority of its own.
-        [ ! -e /etc/ssl/certs/ca-certificates.crt ] || cp -L /etc/ssl/certs/ca-certificates.crt run/outside.crt
-        printf "%s\n" "Acquire::https::CAInfo \"/run/outside.crt\";" >run/apt.conf
-        # No service of a package is started here.
-        printf "%s\n" "#!/bin/sh" "exit 101" >run/policy-rc.d
-        chmod 755 run/policy-rc.d
-        touch usr/sbin/policy-rc.d
-        mount --bind run/policy-rc.d usr/sbin/policy-rc.d
-        pivot_root . mnt
-        mount -o remount,bind,ro /mnt
-        cd /root
-        exec env -i HOME=/root LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-            APT_CONFIG=/run/apt.conf SSL_CERT_FILE=/run/outside.crt REQUESTS_CA_BUNDLE=/run/outside.crt CI=true \
-            DEBIAN_FRONTEND=noninteractive "$@" PIP_CERT=/run/outside.crt bash -euc "$script"
-    ' bash "$inner" "$script" "${variables[@]}" || status=$?
-    rm -f "$inner/usr/sbin/policy-rc.d" "$inner/etc/resolv.conf"
-    return $status
-}
 
 # README, "Try it": its commands, with the clone's source filled in, and the tests only collected: they run in the machine.
 readme() {
@@ -189,7 +95,7 @@ tree_stamp=$({ echo "$suite $checkout"; readme; cat bindep.txt pyproject.toml $h
     sha256sum | cut -c1-64)
 if [ "$(cat "$folder/base.stamp" 2>/dev/null)" != "$base_stamp" ]; then
     rm -f "$folder"/*.stamp
-    make_base
+    make_base "$suite" "$folder/base"
     echo "$base_stamp" >"$folder/base.stamp"
 fi
 if [ "$(cat "$folder/tree.stamp" 2>/dev/null)" != "$tree_stamp" ]; then

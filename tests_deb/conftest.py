@@ -1,0 +1,67 @@
+"""A host for the package to be tried on; a test that fails shows its console and journal.
+
+Package and tree are made beforehand (``make deb-check``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests_deb.container import Container
+from tests_deb.packages import Packages
+from tests_vm.site import Site
+
+ROOT = Path(__file__).resolve().parent.parent
+SUITE = os.environ.get("SUITE") or "bookworm"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--previous", type=Path, help="package of the previous version (default: this one with its number)"
+    )
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    for name in ("root", "slow"):
+        item.add_marker(name)
+
+
+@pytest.fixture(scope="session")
+def packages(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Packages:
+    """The package that was built, and one of the version before."""
+    found = sorted((ROOT / "build" / "deb" / SUITE).glob("dvr-agent_*_all.deb"))
+    if len(found) != 1:
+        pytest.exit(f"there is no package for {SUITE}: run the tests by make deb-check", 2)
+    return Packages.of(found[0], pytestconfig.getoption("previous"), tmp_path_factory.mktemp("packages"))
+
+
+@pytest.fixture(scope="session")
+def host() -> Iterator[Container]:
+    """A host that has booted and knows nothing of dvr-agent; what the package depends on is installed."""
+    folder = ROOT / ".vm" / SUITE
+    container = Container(folder / "host", folder / f"run-{os.getpid()}")
+    container.start()
+    yield container
+    container.close()
+
+
+@pytest.fixture(scope="session")
+def site(host: Container) -> Site:
+    """The host as the operator of a cloud sees it."""
+    return Site(host)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        for host in getattr(item, "funcargs", {}).values():
+            if isinstance(host, Container):
+                report.sections.append(("the host's console and journal", host.tail()))
+    return report

@@ -1,0 +1,54 @@
+"""Packages to upgrade between."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+OLD = "0.0.1"
+"""The number of the older version, where there is no real one."""
+
+
+@dataclass(frozen=True)
+class Packages:
+    """Two versions of the package.
+
+    :param old: the version before
+    :param new: the one that was built
+    """
+
+    old: Path
+    new: Path
+
+    @classmethod
+    def of(cls, new: Path, old: Path | None, folder: Path) -> Packages:
+        """Make an older version where there is none: the same files under another number."""
+        return cls(old or renumbered(new, OLD, folder), new)
+
+
+def renumbered(package: Path, version: str, folder: Path) -> Path:
+    """Return a copy of a package, which and whose programs say that they are another version."""
+    tree = folder / "tree"
+    run("dpkg-deb", "--raw-extract", package, tree)
+    replace(tree / "DEBIAN" / "control", r"^Version: .*$", f"Version: {version}")
+    replace(
+        tree / "usr/lib/python3/dist-packages/dvr_agent/__init__.py",
+        r'^__version__ = ".*"$',
+        f'__version__ = "{version}"',
+    )
+    result = folder / f"dvr-agent_{version}_all.deb"
+    run("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", tree, result)
+    return result
+
+
+def replace(file: Path, pattern: str, text: str) -> None:
+    before = file.read_text()
+    after, count = re.subn(pattern, text, before, flags=re.MULTILINE)
+    assert count == 1, f"{pattern} is {count} times in {file}"
+    file.write_text(after)
+
+
+def run(*words: object) -> None:
+    subprocess.run(list(map(str, words)), check=True, capture_output=True)
