@@ -19,6 +19,8 @@
 #   DESTDIR     directory to stage an installation in    (default: none)
 #   SYSCONFDIR  configuration                            (default: /etc)
 #   EXTRAS      optional parts to install: neutron,ovs,journal  (default: none)
+#   PAGES_PYTHON a Python with this project's dependencies, docutils and shtab, to make manual pages and completion with
+#               (default: that of .venv, where they are installed; a package build says /usr/bin/python3)
 #   UNITDIR     the systemd unit                         (default: a place under PREFIX or SYSCONFDIR that systemd reads)
 
 SHELL := /bin/bash
@@ -33,7 +35,7 @@ VENV := .venv
 VM := .vm
 RUN := $(VENV)/bin/python
 PREFIX ?= /usr/local
-export PYTHON PREFIX DESTDIR SYSCONFDIR UNITDIR EXTRAS PIP_ARGS PIP_PYTHON
+export PYTHON PREFIX DESTDIR SYSCONFDIR UNITDIR EXTRAS PAGES_PYTHON PIP_ARGS PIP_PYTHON
 
 WORKERS ?= $(shell n=$$((3 * $$(nproc))); echo $$((n < 16 ? n : 16)))
 PARALLEL := -n $(WORKERS) --dist loadgroup
@@ -43,6 +45,7 @@ QUICK := tests/unit tests/contract
 
 # $(call need,<bindep profiles>,<extras of pyproject.toml>)
 need = @tools/system-packages.sh build $(1) && tools/venv.sh $(2)
+need_pages = @[ -n "$(PAGES_PYTHON)" ] || { tools/system-packages.sh build && tools/venv.sh pages; }
 
 .PHONY: help
 help: ## this list
@@ -179,6 +182,8 @@ sample-check: ## etc/dvr-agent.conf.sample and the generated parts of docs/ are 
 	$(RUN) tools/troubleshooting_page.py --check
 	$(RUN) tools/reliability_page.py --check
 	$(RUN) tools/metrics_page.py --check
+	$(RUN) tools/dvrctl_page.py --check
+	$(RUN) tools/json_schemas.py --check
 
 .PHONY: unit-check
 unit-check: ## systemd-analyze verify of the unit
@@ -204,10 +209,23 @@ sample-config: ## generate etc/dvr-agent.conf.sample and the tables of docs/ ane
 	$(RUN) tools/troubleshooting_page.py
 	$(RUN) tools/reliability_page.py
 	$(RUN) tools/metrics_page.py
+	$(RUN) tools/dvrctl_page.py
+	$(RUN) tools/json_schemas.py
+
+.PHONY: man
+man: ## manual pages, in build/man
+	$(need_pages)
+	@$(or $(PAGES_PYTHON),$(RUN)) -m tools.manual build/man
+
+.PHONY: completion
+completion: ## completion of dvrctl for bash, zsh and fish, in build/completion
+	$(need_pages)
+	@$(or $(PAGES_PYTHON),$(RUN)) -m tools.completion build/completion
 
 .PHONY: install
-install: ## agent, dvrctl, systemd unit and configuration (PREFIX, DESTDIR); never overwrites a configuration
+install: ## agent, dvrctl, manual pages, systemd units, configuration (PREFIX, DESTDIR); overwrites no configuration
 	$(call need,$(findstring journal,$(EXTRAS)))
+	$(need_pages)
 	@tools/install.sh
 
 .PHONY: uninstall
@@ -217,6 +235,7 @@ uninstall: ## remove what install made; configuration and the data plane stay
 .PHONY: check-install
 check-install: ## install into a temporary DESTDIR, move it to its place, run it there
 	$(call need,lint)
+	$(need_pages)
 	@tools/check-install.sh
 
 .PHONY: clean

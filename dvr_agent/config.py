@@ -8,6 +8,7 @@ oslo-config-generator (``etc/dvr-agent.conf.sample``).
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
@@ -79,26 +80,38 @@ def list_opts() -> list[tuple[str, list[Any]]]:
     return [(group, list(opts)) for group, opts in GROUPS]
 
 
-def load(args: Sequence[str], prog: str = "dvr-agent") -> cfg.ConfigOpts:
+def load(args: Sequence[str], prog: str = "dvr-agent", readable_only: bool = False) -> cfg.ConfigOpts:
     """Read the configuration from ``--config-file`` and ``--config-dir`` arguments.
 
     Without arguments ``/etc/dvr-agent/dvr-agent.conf`` is read if it is there.
 
+    :param readable_only: leave out default files, all of them, if this user cannot read one
     :raises ConfigError: naming the file, and the option with its value
     """
+    conf = make_options()
+    files, directories = default_files()
+    if readable_only and not all(os.access(one, os.R_OK) for one in config_files.files_named((), files, directories)):
+        files, directories = [], []
+    config_files.parse(conf, args, prog, files, directories)
+    return conf
+
+
+def make_options() -> cfg.ConfigOpts:
+    """Return a configuration on which all options are registered, and that has read no file yet."""
     conf = cfg.ConfigOpts()
     log.register_options(conf)
     conf.register_opt(TRANSPORT_URL)
     for group, opts in GROUPS:
         conf.register_opts(opts, group=None if group == "DEFAULT" else group)
-    config_files.parse(
-        conf,
-        args,
-        prog,
+    return conf
+
+
+def default_files() -> tuple[list[str], list[str]]:
+    """Return the files and the directories of files that are read where the command line names none."""
+    return (
         cfg.find_config_files(project=config_files.PROJECT, prog=config_files.PROJECT)[:1],
         cfg.find_config_dirs(project=config_files.PROJECT, prog=config_files.PROJECT)[:1],
     )
-    return conf
 
 
 def config_arguments(conf: cfg.ConfigOpts) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from oslo_config import cfg, iniparser, types
 
-from dvr_agent import __version__
+from dvr_agent import __version__, named_files
 from dvr_agent.errors import ConfigError
 
 PROJECT = "dvr-agent"
@@ -32,14 +32,27 @@ class Assignment(NamedTuple):
     """One assignment in a file.
 
     :ivar lines: the lines of the value: the first one and its continuation lines
+    :ivar number: of the line on which it begins, from 1 on
     """
 
     file: Path
     lines: list[str]
+    number: int = 0
 
 
 Assignments = dict[tuple[str, str], Assignment]
 """Group, as oslo.config spells it, and option → the last assignment."""
+
+
+class FileText(NamedTuple):
+    """What stands in one file, in its order.
+
+    :ivar groups: (group, number of its line)
+    :ivar assignments: (group, option, assignment); also those that a later one replaces
+    """
+
+    groups: list[tuple[str, int]]
+    assignments: list[tuple[str, str, Assignment]]
 
 
 def parse(
@@ -52,6 +65,7 @@ def parse(
     :raises ConfigError: naming the file, and the option with its value
     :raises SystemExit: the command line is wrong, or asks for help or the version
     """
+    _refuse_irregular(files_named(args, default_files, default_dirs))
     stderr = io.StringIO()
     reason, code, current = "", None, None
     try:
@@ -64,7 +78,7 @@ def parse(
                 default_config_files=list(default_files),
                 default_config_dirs=list(default_dirs),
             )
-        for current in _options(conf):
+        for current in all_options(conf):
             group, opt = current
             getattr(conf if group == "DEFAULT" else conf[group], opt.dest)
     except SystemExit as exc:
@@ -78,8 +92,18 @@ def parse(
         raise SystemExit(code)
     files = files_named(args, default_files, default_dirs)
     wrong_text = unreadable(files) or bad_line(files)
-    reason = wrong_text or bad_value(_options(conf), files) or bad_reference(current, files) or reason
+    reason = wrong_text or bad_value(all_options(conf), files) or bad_reference(current, files) or reason
     raise ConfigError(reason)
+
+
+def _refuse_irregular(files: Iterable[Path]) -> None:
+    """Refuse files whose opening could wait without end: oslo.config opens whatever it is given.
+
+    :raises ConfigError: naming the file
+    """
+    for path in files:
+        if irregular := named_files.why_not_regular(path):
+            raise ConfigError(f"{path}: {irregular}: expected a regular file")
 
 
 def files_of(conf: cfg.ConfigOpts) -> list[Path]:
@@ -90,7 +114,7 @@ def files_of(conf: cfg.ConfigOpts) -> list[Path]:
 def files_named(args: Sequence[str], default_files: Sequence[str], default_dirs: Sequence[str]) -> list[Path]:
     """Return the files that a command line names, in the same order, for a command line that oslo.config refused."""
     named: dict[str, list[str]] = {"--config-file": [], "--config-dir": []}
-    for word, following in zip(args, [*args[1:], ""], strict=True):
+    for word, following in zip(args, [*args, ""][1:], strict=True):
         option, equals, value = word.partition("=")
         if option in named:
             named[option].append(value if equals else following)
@@ -104,13 +128,22 @@ def read(files: Iterable[Path]) -> Assignments:
     """
     found: Assignments = {}
     for path in files:
-        try:
-            text = path.read_text(errors="replace")
-        except OSError:
-            continue
-        reader = _Reader(path, found)
-        reader.parse(text.splitlines())
+        found |= {(group, option): assignment for group, option, assignment in read_file(path).assignments}
     return found
+
+
+def read_file(path: Path) -> FileText:
+    """Read groups and assignments of one file; an unreadable file has none.
+
+    :raises iniparser.ParseError: a line that is neither a section nor an assignment
+    """
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return FileText([], [])
+    reader = _Reader(path)
+    reader.parse([*text.splitlines(), ""])  # the parser ends an assignment at the line after it
+    return reader.found
 
 
 def bad_value(opts: Iterable[tuple[str, Any]], files: Sequence[Path]) -> str:
@@ -122,6 +155,14 @@ def bad_value(opts: Iterable[tuple[str, Any]], files: Sequence[Path]) -> str:
         assignments = read(files)
     except iniparser.ParseError:
         return ""
+    return next((f"{found.file}: {text}" for found, text in bad_values(opts, assignments)), "")
+
+
+def bad_values(opts: Iterable[tuple[str, Any]], assignments: Assignments) -> Iterator[tuple[Assignment, str]]:
+    """Yield each assignment whose value its option refuses, and what is wrong: option, value and expectation.
+
+    :param opts: (group, option)
+    """
     for group, opt in opts:
         found = next((assignments[name] for name in _names(group, opt) if name in assignments), None)
         text = "" if found is None else "\n".join(found.lines)
@@ -131,14 +172,15 @@ def bad_value(opts: Iterable[tuple[str, Any]], files: Sequence[Path]) -> str:
             opt.type(text)
         except ValueError as exc:
             shown = "***" if opt.secret else repr(text[:_SHOWN_CHARACTERS])
-            return f"{found.file}: [{group}] {opt.dest} = {shown}: expected {_expected(opt.type, exc, opt.secret)}"
-    return ""
+            yield found, f"[{group}] {opt.dest} = {shown}: expected {_expected(opt.type, exc, opt.secret)}"
 
 
 def unreadable(files: Iterable[Path]) -> str:
     """Return name and reason of the first file that cannot be read or is no text; empty if there is none."""
     for path in files:
         try:
+            if irregular := named_files.why_not_regular(path):
+                return f"{path}: {irregular}: expected a regular file"
             path.read_text()
         except UnicodeDecodeError as exc:
             return f"{path}: no text: {exc}"
@@ -182,13 +224,13 @@ def with_file(conf: cfg.ConfigOpts, text: str) -> str:
     if any(str(path) in text for path in files):
         return text
     try:
-        found = read(files).get((_group(named[1]), named[2]))
+        found = read(files).get((group_name(named[1]), named[2]))
     except iniparser.ParseError:
         return text
     return f"{found.file}: {text}" if found is not None else text
 
 
-def _options(conf: cfg.ConfigOpts) -> list[tuple[str, Any]]:
+def all_options(conf: cfg.ConfigOpts) -> list[tuple[str, Any]]:
     """Return (group, option) of all registered options."""
     infos = conf._all_opt_infos()  # noqa: SLF001 - oslo.config has no public list of them
     return [(group.name if group else "DEFAULT", info["opt"]) for info, group in infos]
@@ -201,16 +243,16 @@ def _with_directories(files: Iterable[str], directories: Iterable[str]) -> list[
     return found
 
 
-def _group(name: str) -> str:
+def group_name(name: str) -> str:
     """Normalise a group name as oslo.config does: capitals matter in DEFAULT only."""
     return name if name == "DEFAULT" else name.lower()
 
 
 def _names(group: str, opt: Any) -> Iterator[tuple[str, str]]:
     """Yield all (group, option) under which a file may set an option."""
-    yield _group(group), opt.dest
+    yield group_name(group), opt.dest
     for old in opt.deprecated_opts or ():
-        yield _group(old.group or group), (old.name or opt.name).replace("-", "_")
+        yield group_name(old.group or group), (old.name or opt.name).replace("-", "_")
 
 
 def _expected(kind: Any, exc: ValueError, secret: bool) -> str:
@@ -244,17 +286,19 @@ def _expected_number(kind: Any) -> str:
 class _Reader(iniparser.BaseParser):
     """Collects assignments with oslo.config's own parser, so that files are understood in the same way."""
 
-    def __init__(self, path: Path, assignments: Assignments) -> None:
-        self._path, self._assignments = path, assignments
-        self._section = ""
+    def __init__(self, path: Path) -> None:
+        self._path, self._section = path, ""
+        self.found = FileText([], [])
 
     def new_section(self, section: str) -> None:
-        self._section = _group(section)
+        self._section = group_name(section)
+        self.found.groups.append((self._section, self.lineno))
 
     def assignment(self, key: str, value: Any) -> None:
         if not self._section:
-            raise self.parse_exc("No section before the first assignment", self.lineno, "")
-        self._assignments[self._section, key.replace("-", "_")] = Assignment(self._path, list(value))
+            raise self.parse_exc("No section before the first assignment", self.lineno - len(value), "")
+        assignment = Assignment(self._path, list(value), self.lineno - len(value))
+        self.found.assignments.append((self._section, key.replace("-", "_"), assignment))
 
     def comment(self, comment: str) -> None:
         pass

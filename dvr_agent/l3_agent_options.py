@@ -2,7 +2,8 @@
 
 Neutron's own files are used as they are (``neutron.conf``, ``l3_agent.ini``), and oslo.config ignores options that are
 not registered.  So :func:`log_ignored`, which the daemon calls at its start, reads the files once more, as text.
-Options of the server and of other agents, which stand in the same files, are not reported.
+Options of the server and of other agents, which stand in the same files, are not reported; misspelt ones are found by
+``config_check``.
 
 Names: neutron/conf/agent/l3/config.py, l3/ha.py, l3/keepalived.py, agent/common.py, agent/metadata/config.py of Neutron
 29, and those of some versions before it.
@@ -44,9 +45,6 @@ IGNORED: Mapping[str, frozenset[str]] = {
 IGNORED_GROUPS = frozenset({"network_log", "l3_agent"})
 """Groups with options of neutron-l3-agent only."""
 
-OWN_GROUPS = frozenset({"dvr_agent", "directory", "bridge", "neutron", "vrrp", "metadata_proxy"})
-"""Groups of this agent: an unknown option in one of them is a typing error."""
-
 EXTENSIONS = {
     "snat_log": "log of SNAT",
 }
@@ -75,9 +73,14 @@ def ignored_options(values: Values) -> list[str]:
     for group, option in values:
         if option in registered.get(group, ()):
             continue
-        if group in IGNORED_GROUPS or group in OWN_GROUPS or option in IGNORED.get(group, ()):
+        if is_ignored(group, option):
             found.append(f"[{group}] {option}")
     return sorted(found)
+
+
+def is_ignored(group: str, option: str) -> bool:
+    """Return True for an option that neutron-l3-agent reads, and this agent does not unless it registers it."""
+    return group in IGNORED_GROUPS or option in IGNORED.get(group, ())
 
 
 def unsupported_functions(values: Values) -> list[str]:

@@ -75,12 +75,13 @@ def _section(group: str, opts: list[Any]) -> str:
 
 def _cells(opt: Any) -> Iterator[str]:
     yield f"`{opt.dest}`"
-    yield _type(opt)
-    yield _default(opt)
+    yield type_text(opt)
+    yield f"`{default_text(opt)}`" if default_text(opt) else ""
     yield _escape(_meaning(opt))
 
 
-def _type(opt: Any) -> str:
+def type_text(opt: Any) -> str:
+    """The type, with its bounds."""
     name = TYPES[type(opt).__name__]
     low, high = getattr(opt.type, "min", None), getattr(opt.type, "max", None)
     if type(opt).__name__ == "PortOpt" or (low is None and high is None):
@@ -90,16 +91,14 @@ def _type(opt: Any) -> str:
     return f"{name} ≤ {high}" if low is None else f"{name} {low}–{high}"
 
 
-def _default(opt: Any) -> str:
-    """The default; ``sample_default`` where it depends on the host, empty where the option is not set."""
+def default_text(opt: Any) -> str:
+    """The default as a file has it; ``sample_default`` where it depends on the host, empty where it is not set."""
     value = opt.sample_default if callable(opt.default) or opt.dest == "host" else opt.default
     if value is None or value == "" or value == {} or value == []:
         return ""
     if isinstance(value, bool):
-        value = str(value).lower()
-    elif isinstance(value, list):
-        value = ",".join(map(str, value))
-    return f"`{value}`"
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _meaning(opt: Any) -> str:

@@ -31,7 +31,8 @@ NAVIGATION: dict[str, list[str]] = {
     ],
     "Something is wrong": ["docs/troubleshooting", "docs/reliability", "docs/performance"],
     "Reference": [
-        "docs/dvrctl", "docs/configuration", "docs/schemas", "docs/dataplane", "docs/glossary", "etc/examples/README",
+        "docs/dvrctl", "docs/configuration", "docs/schemas/README", "docs/dataplane", "docs/glossary",
+        "etc/examples/README",
     ],
     "How it is built": [
         "docs/architecture", "docs/adding-a-kind", "docs/adr/README", "docs/dependencies", "docs/virtual-machine",

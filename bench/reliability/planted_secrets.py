@@ -131,7 +131,7 @@ def _of_bad_options(base: Path) -> Found:
 
 
 def _of_dvrctl(daemon: Daemon) -> Found:
-    for words in (["-o", "json", "status"], ["-o", "json", "check"], ["-o", "json", "plan"]):
+    for words in (["-o", "json", "status"], ["-o", "json", "check", "--config"], ["-o", "json", "plan"]):
         command = [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", str(daemon.config), *words]
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
         if SECRET in f"{done.stdout}{done.stderr}":

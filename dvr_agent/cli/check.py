@@ -1,12 +1,16 @@
-"""``dvrctl check``: validates router documents.  It reads files only, no kernel."""
+"""``dvrctl check``: validates router documents.  It reads files only, no kernel.
+
+``dvrctl check --config``, which checks the configuration, is in ``check_config``.
+"""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 
+from dvr_agent.cli import check_config
 from dvr_agent.cli.inputs import FileResult, load_config, read_files
-from dvr_agent.cli.output import GREEN, RED, YELLOW, Output
+from dvr_agent.cli.output import GREEN, RED, YELLOW, Output, UsageError
 from dvr_agent.cli.render import omitted_text
 from dvr_agent.desired.rivals import Rivals, find_rivals
 from dvr_agent.model.router import Omission, Router
@@ -18,7 +22,11 @@ def run(args: argparse.Namespace, out: Output) -> int:
     :returns: 0: all documents are good; 1: at least one is bad, has objects that are left out, or claims what another
         one claims
     """
-    conf = load_config(args)
+    if args.check_config:
+        return check_config.run(args, out)
+    if not args.files:
+        raise UsageError("check: FILE is missing, or --config (see dvrctl check --help)")
+    conf = load_config(args, required=False)
     found = read_files(args.files, conf.dvr_agent.max_document_size)
     rivals = find_rivals(found.good)
     if out.json:

@@ -14,15 +14,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from dvr_agent import __version__
-from dvr_agent.cli.output import Output, OutputError, complain
+from dvr_agent.cli import exit_codes
+from dvr_agent.cli.output import Output, OutputError, UsageError, complain
+from dvr_agent.cli.status_text import STATES
 from dvr_agent.errors import DvrError
-
-USAGE_ERROR = 64
-"""Exit code for wrong arguments: EX_USAGE of sysexits.h, since 2 means "there are changes"."""
-INTERRUPTED = 128 + 2
-"""Exit code after SIGINT, as shells report it."""
-PIPE_CLOSED = 128 + 13
-"""Exit code after SIGPIPE."""
 
 FORMATS = ("table", "json")
 """Values of ``--output`` of every verb."""
@@ -31,53 +26,43 @@ DRAWINGS = ("dot", "mermaid", "svg")
 
 Run = Callable[[argparse.Namespace, Output], int]
 
+_SHORTEST_INTERVAL = 0.1
+"""Seconds between two looks at the daemon."""
 ROUTER_HELP = "id or name of the router, or as much of its beginning as is unique"
 
-EPILOG = f"""\
-exit codes:
-  check     0 all documents are good         1 at least one is bad, has objects that are left out, or claims what
-                                               another one claims
-  plan      0 in sync                        1 error, or a bad document
-            2 there are changes, objects of a document are left out, or the newest document of a
-            router cannot be used
-  apply     0 done                           1 error, or not everything was done
-  show      0 shown                          1 error
-  capture   0 printed, or captured           1 error, or nothing could be captured
-  status    0 all in sync                    1 daemon not reachable
-            2 something is pending or degraded, or a document is bad
-  history   0 shown                          1 error
-  why       0 nothing wrong was found        1 error, or no such address or router
-            2 something is wrong
-  fetch     0 all documents are stored       1 some are bad, or the server did not answer
-  cleanup   0 done, or nothing to do         1 refused or failed
-  handover  0 done, or nothing to do         1 refused, failed, or timed out
-  wants-metadata
-            0 dvr-metadata-proxy is needed   1 it is not, or the configuration is wrong
-  trace     0 the packet (and the answer) arrives, or leaves this host
-            1 error                          2 it is dropped, or --live contradicts
-            3 unknown from some place on
-  diag      0 the archive is written         1 it is not
-  demo      0 every step worked              1 a step failed
-  any       {USAGE_ERROR} wrong arguments   {INTERRUPTED} interrupted   {PIPE_CLOSED} output closed (| head)
-
-Errors are single lines on stderr. There is no colour when piped, or with NO_COLOR set.
-All but check and demo need root. check, plan, show, capture, status, history, trace and why never change anything.
-
-examples:
+EXAMPLES = """\
   dvrctl check /etc/dvr-agent/routers/*.json
   dvrctl plan                               what the daemon would change now
   dvrctl -o json plan new.json | jq .total  what this document would change
-  dvrctl capture --run 203.0.113.5          packets of a floating IP at every place, in one file
-  dvrctl show rules qrouter-<uuid>          rules of dvr-agent (iptables-save shows none)
-  dvrctl history 203.0.113.5 --since 1h     what was changed of a floating IP
+  dvrctl capture --run 203.0.113.5          packets of a floating IP at every
+                                            place, in one file
+  dvrctl show rules qrouter-<uuid>          rules of dvr-agent (iptables-save
+                                            shows none)
+  dvrctl history 203.0.113.5 --since 1h     changes of a floating IP
   dvrctl why 203.0.113.10                   why does this floating IP not work?
-  dvrctl cleanup --all --dry-run            all objects of dvr-agent on this host
+  dvrctl cleanup --all --dry-run            objects of dvr-agent on this host
 """
+EPILOG = f"""\
+{exit_codes.of_all()}
+
+Errors are single lines on stderr. There is no colour when piped, or with
+NO_COLOR set. check, plan, show, capture, status, history,
+trace and why never change anything.
+
+examples:
+{EXAMPLES}"""
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(exit_codes.USAGE_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+class _Help(argparse.HelpFormatter):
+    """Wraps the description, and prints the epilog, which begins with the exit codes, as it is."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("exit codes") else super()._fill_text(text, width, indent)
 
 
 class _Config(argparse.Action):
@@ -93,7 +78,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="dvrctl",
         description="Show, check and change the kernel objects that dvr-agent makes for router documents on this host.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
         allow_abbrev=False,
     )
     parser.set_defaults(config=[], formats=FORMATS)
@@ -113,7 +98,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_document_verbs(verbs)
     _add_show(verbs)
     _add_capture(verbs)
-    _verb(verbs, "status", "show the state of the running daemon", "status:run")
+    _add_status(verbs)
+    _add_sync(verbs)
     _add_history(verbs)
     _add_why(verbs)
     _add_fetch(verbs)
@@ -122,13 +108,25 @@ def make_parser() -> argparse.ArgumentParser:
     _add_wants_metadata(verbs)
     _add_trace(verbs)
     _add_diag(verbs)
+    _add_schema(verbs)
     _add_demo(verbs)
     return parser
 
 
 def _add_document_verbs(verbs: Any) -> None:
-    check = _verb(verbs, "check", "validate router documents; nothing else is read", "check:run")
-    check.add_argument("files", nargs="+", metavar="FILE", help="router document; - is standard input")
+    check = _verb(
+        verbs,
+        "check",
+        "validate router documents, or with --config the configuration",
+        "check:run",
+        "Nothing else is read. --config checks the files that --config-file and --config-dir name (before the verb), "
+        "or the FILEs given: values, unknown groups and options, options without effect.",
+        root=False,
+    )
+    check.add_argument("--config", action="store_true", dest="check_config", help="check configuration files")
+    check.add_argument(
+        "files", nargs="*", metavar="FILE", help="router document, - is standard input; or configuration file"
+    )
     plan = _verb(
         verbs,
         "plan",
@@ -204,6 +202,49 @@ def _add_capture(verbs: Any) -> None:
     capture.add_argument("-w", "--write", metavar="FILE", help="new file of --run; - is standard output")
     capture.add_argument("--seconds", type=_seconds, metavar="N", help="end --run after N seconds")
     capture.add_argument("--count", type=_count, metavar="N", help="end --run after N packets")
+
+
+def _add_status(verbs: Any) -> None:
+    status = _verb(
+        verbs,
+        "status",
+        "show the state of the running daemon",
+        "status:run",
+        "The first lines say what it comes to; routers that need attention are listed first.",
+    )
+    status.add_argument(
+        "--only",
+        action="extend",
+        nargs="+",
+        default=[],
+        choices=[state.replace(" ", "-") for state in STATES],
+        metavar="STATE",
+        help=f"list routers in these states only: {', '.join(state.replace(' ', '-') for state in STATES)}",
+    )
+    status.add_argument(
+        "--watch",
+        nargs="?",
+        type=_interval,
+        const=2.0,
+        metavar="SECONDS",
+        help="show it again and again, in place on a terminal, until Ctrl-C; default: every 2 s. The exit code is that "
+        "of the last look. A daemon that is restarted meanwhile is waited for.",
+    )
+
+
+def _add_sync(verbs: Any) -> None:
+    sync = _verb(
+        verbs,
+        "sync",
+        "have the daemon try routers at once, with their newest documents",
+        "sync:run",
+        "Documents are listed again (with Neutron, neutron-server is asked), and each router is compared with the "
+        "kernel, whatever its state: a failed one is not left to its next retry. Prints each router as it ends.",
+    )
+    sync.add_argument("router", nargs="?", metavar="ROUTER", help=f"{ROUTER_HELP}; default: all routers")
+    sync.add_argument(
+        "--timeout", type=_seconds, default=300.0, metavar="SECONDS", help="how long to wait for the end; default: 300"
+    )
 
 
 def _add_history(verbs: Any) -> None:
@@ -304,7 +345,20 @@ def _add_wants_metadata(verbs: Any) -> None:
         "print whether dvr-metadata-proxy is needed, for the condition of its unit",
         "wants_metadata:run",
         "Needed if enable_metadata_proxy is true; its default is true where the source is neutron.",
+        root=False,
     )
+
+
+def _add_schema(verbs: Any) -> None:
+    schema = _verb(
+        verbs,
+        "schema",
+        "print the JSON Schema of a verb's JSON output",
+        "schema:run",
+        "Without VERB: the names of all. Keys are only ever added to an output.",
+        root=False,
+    )
+    schema.add_argument("name", nargs="*", metavar="VERB", help="e.g. plan, show fips, check-config, status")
 
 
 def _add_trace(verbs: Any) -> None:
@@ -375,22 +429,40 @@ def _add_demo(verbs: Any) -> None:
         "demo:run",
         "In private network and mount namespaces that vanish at the end: this host is not touched. Starts the real "
         "daemon on a router document, and sends packets east-west, by floating IPs and by SNAT.",
+        root=False,
     )
 
 
-def _verb(verbs: Any, name: str, text: str, run: str | None, more: str = "", formats: Sequence[str] = FORMATS) -> Any:
+def _verb(
+    verbs: Any,
+    name: str,
+    text: str,
+    run: str | None,
+    more: str = "",
+    root: bool = True,
+    formats: Sequence[str] = FORMATS,
+) -> Any:
     """Add a verb.
 
     :param text: help text in the list of verbs, and first sentence of the verb's own help
     :param run: ``module:function`` below ``dvr_agent.cli``; None for a verb that only has verbs of its own
     :param more: further sentences of the verb's own help
+    :param root: the verb needs root, and says so at once to anybody else
     :param formats: values of ``--output`` that it has
     """
-    parser = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}. {more}", allow_abbrev=False)
+    needs = f" Needs {'root' if root else 'no root'}." if run else ""
+    parser = verbs.add_parser(
+        name,
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}. {more}".rstrip() + needs,
+        epilog=exit_codes.of_verb(name),
+        formatter_class=_Help,
+        allow_abbrev=False,
+    )
     output = parser.add_argument("-o", "--output", choices=(*FORMATS, *DRAWINGS), default=argparse.SUPPRESS)
     output.metavar, output.help = "FORMAT", f"{_list(formats)}; default: table"
     if run:
-        parser.set_defaults(run=run, formats=formats)
+        parser.set_defaults(run=run, needs_root=root, formats=formats)
     return parser
 
 
@@ -435,6 +507,10 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _interval(text: str) -> float:
+    return max(_seconds(text), _SHORTEST_INTERVAL)
+
+
 def _open_missing_streams() -> None:
     """Open /dev/null in place of stdout or stderr if the caller closed them (``>&-``)."""
     for name in ("stdout", "stderr"):
@@ -457,6 +533,18 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+def _run(args: argparse.Namespace) -> int:
+    if args.needs_root and os.geteuid() != 0:
+        complain(f"{args.verb} needs root: sudo dvrctl {args.verb} …")
+        return exit_codes.NEEDS_ROOT
+    module, _, function = args.run.partition(":")
+    run: Run = getattr(importlib.import_module(f"dvr_agent.cli.{module}"), function)
+    out = Output(args.output == "json")
+    code = run(args, out)
+    out.flush()
+    return code
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run dvrctl with these arguments (default: those of the process); returns the exit code."""
     _open_missing_streams()
@@ -464,13 +552,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        args = _parse(argv)
-        module, _, function = args.run.partition(":")
-        run: Run = getattr(importlib.import_module(f"dvr_agent.cli.{module}"), function)
-        out = Output(args.output == "json")
-        code = run(args, out)
-        out.flush()
-        return code
+        return _run(_parse(argv))
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else 0
     except OutputError as exc:
@@ -479,13 +561,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except DvrError as exc:
         complain(str(exc))
-        return 1
+        return exit_codes.USAGE_ERROR if isinstance(exc, UsageError) else 1
     except BrokenPipeError:
         _discard_output()
-        return PIPE_CLOSED
+        return exit_codes.PIPE_CLOSED
     except KeyboardInterrupt:
         complain("interrupted")
-        return INTERRUPTED
+        return exit_codes.INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import NamedTuple
 
 from oslo_config import cfg
 
-from dvr_agent import config
+from dvr_agent import config, named_files
 from dvr_agent.errors import DocumentError, SourceError
 from dvr_agent.model.parse import parse_document, peek_router_id
 from dvr_agent.model.router import Router
@@ -53,13 +52,19 @@ class Documents:
         return {router.id: router.name for _, router in self.good}
 
 
-def load_config(args: argparse.Namespace) -> cfg.ConfigOpts:
+def load_config(args: argparse.Namespace, required: bool = True) -> cfg.ConfigOpts:
     """Load the configuration that the command line names; warnings of libraries go to stderr.
 
+    :param required: False for a verb that an ordinary user may use: the default files, which may be root's only, are
+        left out if they cannot be read
     :raises ConfigError: the configuration cannot be used
     """
-    conf = config.load(args.config, prog="dvrctl")
+    conf = config.load(args.config, prog="dvrctl", readable_only=not required)
     level = logging.DEBUG if conf.debug else logging.WARNING
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if type(handler) is logging.StreamHandler:  # of oslo.log's register_options; it would print bare messages
+            root.removeHandler(handler)
     logging.basicConfig(level=level, format="dvrctl: %(message)s", stream=sys.stderr)
     return conf
 
@@ -123,10 +128,7 @@ def _content(path: str, max_size: int) -> bytes:
     :raises DocumentError: the file cannot be read
     """
     try:
-        if path == "-":
-            return sys.stdin.buffer.read(max_size + 1)
-        with open(path, "rb") as file:
-            return file.read(max_size + 1)
+        return named_files.read(path, max_size + 1)
     except (OSError, ValueError) as exc:
-        reason = os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno else str(exc)
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
         raise DocumentError(path, "$", f"unreadable ({reason})", "a readable file") from exc

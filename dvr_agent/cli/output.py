@@ -7,6 +7,7 @@ a terminal, and not where ``NO_COLOR`` (no-color.org) is set.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -26,6 +27,10 @@ def harmless(text: str) -> str:
     return text.translate(_CONTROL)
 
 
+class UsageError(DvrError):
+    """Arguments do not go together, as the parser of the command line cannot tell."""
+
+
 class OutputError(DvrError):
     """The output cannot be written, e.g. because the disk is full."""
 
@@ -33,19 +38,29 @@ class OutputError(DvrError):
 class Output:
     """Standard output in one of two formats.
 
+    :param colour: None: on a terminal, where ``NO_COLOR`` is not set
+    :param one_line: each JSON document is one line
     :ivar json: True for JSON: one call of :meth:`document` writes all of it, and the text methods must not be used
+    :ivar is_terminal: the stream is a terminal that understands control sequences
     """
 
-    def __init__(self, as_json: bool, stream: IO[str] | None = None) -> None:
+    def __init__(
+        self, as_json: bool, stream: IO[str] | None = None, colour: bool | None = None, one_line: bool = False
+    ) -> None:
         self.json = as_json
         self._stream = stream or sys.stdout
-        self._colour = (
-            self._stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
-        )
+        self._indent = None if one_line else 2
+        self.is_terminal = self._stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self.is_coloured = self.is_terminal and not os.environ.get("NO_COLOR") if colour is None else colour
+
+    @property
+    def written(self) -> str:
+        """What was written to a stream in memory (io.StringIO)."""
+        return self._stream.getvalue() if isinstance(self._stream, io.StringIO) else ""
 
     def document(self, value: Any) -> None:
         """Write one JSON document."""
-        self._write(json.dumps(value, indent=2, ensure_ascii=True) + "\n")
+        self._write(json.dumps(value, indent=self._indent, ensure_ascii=True) + "\n")
 
     def json_line(self, value: Any) -> None:
         """Write one JSON document in one line: for output that is a sequence of them (JSON lines)."""
@@ -85,7 +100,7 @@ class Output:
             self._stream.write(text)
 
     def _painted(self, text: str, colour: str) -> str:
-        return f"\x1b[{colour}m{text}\x1b[0m" if colour and self._colour else text
+        return f"\x1b[{colour}m{text}\x1b[0m" if colour and self.is_coloured else text
 
 
 @contextlib.contextmanager

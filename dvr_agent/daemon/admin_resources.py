@@ -3,6 +3,7 @@
 ========================  ====================================================================================
 ``GET /status``           everything, see :meth:`dvr_agent.daemon.status.DaemonStatus.to_json`
 ``GET /routers/<id>``     one router of it, with the statuses of its floating IPs here and at the server
+``POST /routers/<id>``    fetch its document again and queue it at once; answers 202 with the router
 ``GET /history``          what was changed, and when, see ``history_resource``
 ``POST /sync``            rescan, then resync of every router; answers 202 with the number of routers
 ``GET /metrics``          all metrics in Prometheus' text format (``metrics``)
@@ -26,6 +27,7 @@ from dvr_agent.history.writer import HistoryWriter
 def make_table(
     status: DaemonStatus,
     resync: Callable[[], int | str],
+    sync_router: Callable[[str], str],
     history: HistoryWriter,
     health: Health,
     exposition: Exposition,
@@ -33,12 +35,14 @@ def make_table(
     """Return the table of resources.  A new resource is one entry here.
 
     :param resync: begins a rescan and a resync; returns the number of routers, or why it cannot be done
+    :param sync_router: fetches the document of a router again and queues it; returns why it cannot be done, or nothing
     """
     return ResourceTable(
         (
             *monitoring(status, health, exposition.text),
             Resource("/status", lambda request: Answer("200 OK", status.to_json())),
             Resource("/routers/<id>", lambda request: _router(status, request)),
+            Resource("/routers/<id>", lambda request: _sync_router(status, sync_router, request), method="POST"),
             Resource("/history", lambda request: history_resource.answer(history, request)),
             Resource("/sync", lambda request: _begin_resync(resync), method="POST"),
         )
@@ -76,6 +80,16 @@ def _router(status: DaemonStatus, request: Request) -> Answer:
     if router is None:
         return Answer("404 Not Found", {"error": f"no router {request.rest}"})
     return Answer("200 OK", router)
+
+
+def _sync_router(status: DaemonStatus, sync_router: Callable[[str], str], request: Request) -> Answer:
+    if status.router(request.rest) is None:
+        return _router(status, request)
+    error = sync_router(request.rest)
+    if error:
+        return Answer("503 Service Unavailable", {"error": error})
+    router = status.router(request.rest) or {}  # its document may have been found deleted
+    return Answer("202 Accepted", {"queued": 1, "router": router})
 
 
 def _begin_resync(resync: Callable[[], int | str]) -> Answer:

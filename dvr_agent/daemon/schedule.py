@@ -144,6 +144,10 @@ class Schedule:
         """End the current or the next :meth:`wait`."""
         self._wakeup.ring()
 
+    def is_queued(self, router_id: str) -> bool:
+        """Return True if a job of the router waits or is at work."""
+        return router_id in self._queue or router_id in self._queue.busy or router_id in self._delayed
+
     @property
     def depth(self) -> int:
         """Number of jobs that wait or are at work."""

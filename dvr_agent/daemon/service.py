@@ -20,7 +20,7 @@ from functools import partial
 
 from oslo_config import cfg
 
-from dvr_agent import __version__, config, l3_agent_options, stale_files
+from dvr_agent import __version__, config, config_check, l3_agent_options, stale_files
 from dvr_agent.config import Settings
 from dvr_agent.daemon import admin_resources, eventlet_shim, guru_meditation
 from dvr_agent.daemon.admin import AdminServer
@@ -58,6 +58,7 @@ from dvr_agent.daemon.systemd import SystemdReports
 from dvr_agent.daemon.table_lock import TableLock
 from dvr_agent.daemon.traffic_watch import TrafficWatch
 from dvr_agent.daemon.watches import Layer2Watch, ServiceWatch
+from dvr_agent.daemon.work_queue import Priority
 from dvr_agent.daemon.worker import WorkerThread
 from dvr_agent.history.file import history_path
 from dvr_agent.history.writer import HistoryWriter
@@ -73,6 +74,8 @@ HISTORY_SECONDS = 2.0
 SWITCH_SECONDS = 0.001
 """Time that the worker thread may keep the interpreter while the hub wants it (sys.setswitchinterval)."""
 
+_NOT_STARTED = "the agent has not read kernel and state files yet"
+
 OpenParts = Callable[[Settings], Parts]
 
 
@@ -85,6 +88,8 @@ def run(conf: cfg.ConfigOpts, open_parts: OpenParts) -> int:
     :raises KernelError: this kernel lacks a function that the agent needs
     """
     settings = config.make_settings(conf)
+    for finding in config_check.find_unknown(settings.files):
+        LOG.warning("%s", finding)
     if settings.source.kind == "neutron":
         check_no_l3_agent()
         l3_agent_options.log_ignored(settings.files)
@@ -107,7 +112,7 @@ class Service:
         daemon = settings.daemon
         self._ended = eventlet_shim.GreenEvent()
         self._worker = worker = WorkerThread()
-        schedule = Schedule(daemon.retry)
+        self._schedule = schedule = Schedule(daemon.retry)
         self._counters = DaemonCounters(FloatingIpCounts(settings.dataplane))
         self._listing = listing = RouterListing()
         self._start = Start(parts.reconciler, worker, daemon.retry)
@@ -140,7 +145,9 @@ class Service:
         counted = settings.metrics.floating_ips_interval
         self._traffic = traffic = TrafficWatch(counted, parts.reconciler, worker, schedule)
         exposition = Exposition(Collector(self._status, health), lambda: traffic.text)
-        resources = admin_resources.make_table(self._status, self._request_resync, history.writer, health, exposition)
+        resources = admin_resources.make_table(
+            self._status, self._request_resync, self._sync_router, history.writer, health, exposition
+        )
         self._admin = AdminServer(daemon.admin_socket, resources)
         monitoring = admin_resources.monitoring(self._status, health, exposition.recent_text)
         self._metrics = MetricsServer(settings.metrics.listen, ResourceTable(monitoring))
@@ -199,10 +206,19 @@ class Service:
     def _request_resync(self) -> int | str:
         """Rescan and begin a resync, for the admin socket; returns the number of routers, or why it cannot be done."""
         if not self._start.done.is_set():
-            return "the agent has not read kernel and state files yet"
+            return _NOT_STARTED
         if not self._reader.rescan():
             return self._listing.error
         return self._resync.begin()
+
+    def _sync_router(self, router_id: str) -> str:
+        """Fetch a router's document again and queue the router; returns why it cannot be done, or nothing."""
+        if not self._start.done.is_set():
+            return _NOT_STARTED
+        if not self._reader.fetch_again(router_id):
+            return self._listing.error
+        self._schedule.requeue(router_id, Priority.RETRY)
+        return ""
 
     def _stop(self) -> None:
         self._ended.set(0)

@@ -78,6 +78,13 @@ class SourceReader:
         self._read(lambda: self._worker.call(self._source.rescan))
         return not self._listing.error
 
+    def fetch_again(self, router_id: str) -> bool:
+        """Have the newest document of one router fetched; False if documents cannot be listed.
+
+        A source that cannot do that for one router lists all documents.
+        """
+        return self._source.ask_again(router_id) or self.rescan()
+
     @property
     def has_bad_documents(self) -> bool:
         """True while there are documents that cannot be used."""

@@ -20,7 +20,7 @@ from dvr_agent.daemon.job_texts import HINDERED
 from dvr_agent.daemon.listing import RouterListing
 from dvr_agent.daemon.parts import Parts
 from dvr_agent.daemon.resync import Resync
-from dvr_agent.daemon.router_records import iso_time
+from dvr_agent.daemon.router_records import RouterRecord, iso_time
 from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.source_reader import SourceReader
 from dvr_agent.daemon.stale_sweep import StaleSweep
@@ -84,7 +84,7 @@ class DaemonStatus:
                 "writes": dataclasses.asdict(self.parts.writes),
             },
             "states": {state.value: number for state, number in self.schedule.records.states.items()},
-            "routers": (record.to_json(now) for record in routers),
+            "routers": (self._router(record, now) for record in routers),
         }
 
     def router(self, router_id: str) -> dict[str, object] | None:
@@ -93,7 +93,11 @@ class DaemonStatus:
         if record is None:
             return None
         statuses = {fip_id: dict(state) for fip_id, state in self.source_reader.floating_ips(router_id).items()}
-        return {**record.to_json(time.monotonic()), "floating_ips": statuses}
+        return {**self._router(record, time.monotonic()), "floating_ips": statuses}
+
+    def _router(self, record: RouterRecord, now: float) -> dict[str, object]:
+        queued = self.schedule.is_queued(record.id) or record.id in self.table_lock
+        return {**record.to_json(now), "queued": queued}
 
     @property
     def troubles(self) -> list[str]:

@@ -65,6 +65,10 @@ class TableLock:
         """Number of jobs that wait for the lock."""
         return sum(not one.queued for one in self._jobs.values())
 
+    def __contains__(self, router_id: str) -> bool:
+        """Return True if a job of the router waits for the lock."""
+        return router_id in self._jobs and not self._jobs[router_id].queued
+
     @property
     def trouble(self) -> str:
         """The trouble that status shows; empty if no job has waited for long."""

@@ -165,6 +165,12 @@ class Source(Protocol):
         :meth:`poll` does so as well when the source has made a listing by itself.
         """
 
+    def ask_again(self, router_id: str) -> bool:
+        """Have the newest document of one router fetched, soon; :meth:`poll` gives it if it is another one.
+
+        :returns: False if the source cannot do that for one router: :meth:`rescan` finds what is new
+        """
+
     def document(self, router_id: str) -> Document | None:
         """Return the newest good document of the router, also while a newer document is bad."""
 

@@ -62,6 +62,10 @@ class DirectorySource:
         """Return the descriptor of notifications and timer."""
         return self._watch.fileno()
 
+    def ask_again(self, router_id: str) -> bool:
+        """Return False: nobody knows which file a new document of the router would be."""
+        return False
+
     def document(self, router_id: str) -> Document | None:
         """Return the document in force for a router."""
         return self._catalogue.document(router_id)

@@ -13,6 +13,7 @@ import time
 from typing import NamedTuple
 
 from dvr_agent.errors import SHORTAGES, DocumentError
+from dvr_agent.named_files import kind
 from dvr_agent.securedirs import trusted_users
 
 RACY_NS = 50_000_000
@@ -136,7 +137,7 @@ def _signature(found: os.stat_result) -> Signature:
 
 def _require_regular(label: str, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise DocumentError(label, "$", f"a {_kind(found.st_mode)}", "a regular file")
+        raise DocumentError(label, "$", f"a {kind(found.st_mode)}", "a regular file")
 
 
 def _require_own(name: str, label: str, found: os.stat_result, directory: int) -> None:
@@ -157,17 +158,6 @@ def _require_own(name: str, label: str, found: os.stat_result, directory: int) -
         own = False
     if not own:
         raise DocumentError(label, "$", "a link to a file of another user", "a file of the directory's owner")
-
-
-def _kind(mode: int) -> str:
-    kinds = {
-        stat.S_IFDIR: "directory",
-        stat.S_IFIFO: "FIFO",
-        stat.S_IFSOCK: "socket",
-        stat.S_IFCHR: "character device",
-        stat.S_IFBLK: "block device",
-    }
-    return kinds.get(stat.S_IFMT(mode), "special file")
 
 
 def _unreadable(label: str, exc: OSError) -> DocumentError | OSError:

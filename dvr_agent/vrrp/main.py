@@ -44,15 +44,20 @@ class Ending:
         self.asked = True
 
 
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
+    parser = argparse.ArgumentParser(PROG, description="Speaks VRRP for the HA routers of dvr-agent.")
+    parser.add_argument("--control-socket", default=CONTROL_SOCKET, metavar="PATH", help="default: %(default)s")
+    parser.add_argument("--yield-at-end", action="store_true", help="let other hosts be master when this process ends")
+    parser.add_argument("--version", action="version", version=__version__)
+    return parser
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Speak VRRP until a signal asks the process to end; returns the exit code."""
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # none of them may end it
         signal.signal(number, signal.SIG_IGN)
-    parser = argparse.ArgumentParser(PROG, description="Speaks VRRP for the HA routers of dvr-agent.")
-    parser.add_argument("--control-socket", default=CONTROL_SOCKET, help="default: %(default)s")
-    parser.add_argument("--yield-at-end", action="store_true", help="let other hosts be master when this process ends")
-    parser.add_argument("--version", action="version", version=__version__)
-    wanted = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    wanted = make_parser().parse_args(sys.argv[1:] if argv is None else argv)
     log.set_up()
     try:
         listener = open_control_socket(wanted.control_socket, PROG, "vrrp")

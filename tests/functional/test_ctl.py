@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import socket
 import subprocess
 import sys
 import time
@@ -96,16 +97,24 @@ def test_what_is_no_router_id_is_said_in_words(ctl: Ctl) -> None:
     assert "'a3d9771d' is no router id (the whole UUID" in done.stderr
 
 
-def test_fetch_says_how_long_it_waits_and_gives_up_then_without_a_word_of_libraries(kernel_ctl: Ctl) -> None:
+@pytest.mark.parametrize("black_hole", [False, True], ids=["closed port", "nobody answers"])
+def test_fetch_says_how_long_it_waits_and_gives_up_then_without_a_word_of_libraries(
+    kernel_ctl: Ctl, black_hole: bool
+) -> None:
     text = kernel_ctl.config.read_text()
     kernel_ctl.config.write_text(
         "[DEFAULT]\ntransport_url = rabbit://neutron:sesame@127.0.0.1:5679/\nagent_mode = dvr\n" + text
     )
-    done = kernel_ctl.run("fetch", "--timeout", "2", PYTHONWARNINGS="default")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 5679))
+        if black_hole:
+            listener.listen()  # the kernel takes connections, and nothing ever reads from them
+        done = kernel_ctl.run("fetch", "--timeout", "3", PYTHONWARNINGS="default")
+    why = "it takes connections, and gave no answer within 2 s" if black_hole else "Connection refused"
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "dvrctl: asking neutron-server by 127.0.0.1:5679, for 2 s at most",
-        "dvrctl: neutron-server: no answer by 127.0.0.1:5679 within 2 s",
+        "dvrctl: asking neutron-server by 127.0.0.1:5679, for 3 s at most",
+        f"dvrctl: neutron-server: no answer by 127.0.0.1:5679 within 3 s (127.0.0.1:5679: {why})",
     ]
     assert done.stdout == ""
 

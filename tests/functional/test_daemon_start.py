@@ -118,3 +118,17 @@ def test_an_option_that_cannot_be_used_is_named(
     assert reason in one.out + one.err
     assert str(one.config) in one.out + one.err
     assert "Traceback" not in one.out + one.err
+
+
+def test_unknown_options_and_groups_are_warned_of_and_the_daemon_runs(daemon: MakeDaemon) -> None:
+    one = daemon(dvr_agent={"audit_intervall": 3}, bridgee={"secret": "sesame"}).start()
+    lines = [
+        line.partition(" [-] ")[2] for line in one.out.splitlines() if " WARNING dvr_agent.daemon.service " in line
+    ]
+    text = one.config.read_text().splitlines()
+    group, option = text.index("[bridgee]") + 1, text.index("audit_intervall = 3") + 1
+    assert [line.removeprefix(f"{one.config}:") for line in lines] == [
+        f"{group}: [bridgee]: unknown group, ignored; did you mean [bridge]?",
+        f"{option}: [dvr_agent] audit_intervall: unknown option, ignored; did you mean audit_interval?",
+    ]
+    assert "sesame" not in one.out + one.err

@@ -389,6 +389,7 @@ def install(place: Path, destdir: Path | None = None) -> str:
         UNITDIR="",
         PYTHON=sys.executable,
         PIP_PYTHON=sys.executable,
+        PAGES_PYTHON=sys.executable,
         PIP_ARGS="--no-index --no-deps --no-build-isolation",
     ).stdout
 
@@ -421,6 +422,20 @@ def test_installed_unit_starts_the_installed_agent_with_the_installed_configurat
     command("systemd-analyze", "verify", "--man=no", unit)
     conf = config.load(["--config-file", f"{installed}/etc/dvr-agent/dvr-agent.conf"])
     assert conf.directory.path == f"{installed}/etc/dvr-agent/routers"
+
+
+def test_manual_pages_and_completion_are_where_man_and_shells_look(installed: Path) -> None:
+    share = installed / "usr/share"
+    pages = {str(path.relative_to(share / "man")) for path in share.glob("man/*/*")}
+    daemons = {f"man8/dvr-{name}.8" for name in ("agent", "metadata-proxy", "vrrp")}
+    assert pages == {"man1/dvrctl.1", "man5/dvr-agent.conf.5", *daemons}
+    assert f"{installed}/etc/dvr-agent/dvr" in (share / "man/man1/dvrctl.1").read_text().replace("\\-", "-")
+    for name in (
+        "bash-completion/completions/dvrctl",
+        "zsh/site-functions/_dvrctl",
+        "fish/vendor_completions.d/dvrctl.fish",
+    ):
+        assert "status" in (share / name).read_text()
 
 
 def test_configuration_of_the_operator_survives_a_second_installation(installed: Path) -> None:

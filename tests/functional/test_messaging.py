@@ -35,6 +35,7 @@ from dvr_agent.sources.neutron.api import (
 from dvr_agent.sources.neutron.wire.oslo_bus import OsloBus, open_bus
 from dvr_agent.sources.neutron.wire.oslo_options import brokers_of, messaging_options, secrets_of
 from tests.support import lab
+from tests.support.ctl import run_ctl
 from tests.support.rabbit import Rabbit
 from tests.support.recorded_documents import DATA
 from tests.support.replay_server import NeutronServer
@@ -360,6 +361,24 @@ def test_a_server_that_is_not_there_is_noticed_at_once(broker: Rabbit, tmp_path:
         with pytest.raises(ServerAwayError, match="no server listens on q-l3-plugin"):
             bus.plugin.get_router_ids()
     bus.close()
+
+
+@pytest.mark.parametrize(
+    ("password", "said"),
+    [("", "no server listens on q-l3-plugin"), ("sesame-seed", "ACCESS_REFUSED")],
+    ids=["no server", "wrong password"],
+)
+def test_fetch_ends_in_its_time_and_says_why(broker: Rabbit, tmp_path: Path, password: str, said: str) -> None:
+    config = tmp_path / "dvr-agent.conf"
+    url = broker.url.replace(f":{broker.password}@", f":{password}@") if password else broker.url
+    state = f"host = h1\nstate_path = {tmp_path}/state"
+    config.write_text(f"[DEFAULT]\nagent_mode = dvr\ntransport_url = {url}\n{state}\n")
+    done = run_ctl(config, "fetch", "--timeout", "6", PYTHONWARNINGS="default")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 2
+    assert said in done.stderr
+    assert "sesame" not in done.stderr
+    assert f":{broker.password}@" not in done.stderr
 
 
 def test_closing_ends_waiting_calls_also_while_the_broker_is_away(tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ import copy
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import lab, ovs
+from tests.support.ctl import run_ctl
 from tests.support.daemon_lab import Daemon
 from tests.support.daemon_site import FIP, FLOATING, MACS, QROUTER, RECORDED, ROUTER, SNAT, VM_IP
 from tests.support.waiting import wait_for
@@ -57,8 +57,7 @@ class Site:
         return lab.ping("internet", FLOATING, count=1, timeout=1)
 
     def ctl(self, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", str(self.daemon.config), *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return run_ctl(self.daemon.config, *words)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 
 from dvr_agent.lock import AgentLock
 from tests.support import lab
+from tests.support.json_outputs import hold
 from tests.support.packet_reference import INTERNET, LEGACY, NFT, ReferenceHost, unharmed
 from tests.support.probes import Echo
 from tests.support.waiting import wait_for
@@ -59,6 +60,7 @@ def test_our_rules_stay_until_the_other_agents_are_there(reference: ReferenceHos
         assert process.returncode == 0, err
         assert set(seen.peers) == {FIP, "203.0.113.193"}
         done = json.loads(out)
+        hold("handover", done)
         assert (done["done"], done["state_files"]) == (True, "right")
         assert sorted(one["name"] for one in done["namespaces"]) == reference.namespaces
         assert not any(ours(reference).values())

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import lab
+from tests.support.ctl import run_ctl
 from tests.support.rabbit import Rabbit
 from tests.support.replay_server import NeutronServer
 from tests.support.replay_site import Site, add_to
@@ -31,8 +31,7 @@ def site(broker: Rabbit, neutron_server: NeutronServer, host: lab.Host, tmp_path
 
 
 def plan(site: Site) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", str(site.daemon.config), "plan"]
-    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    return run_ctl(site.daemon.config, "plan")
 
 
 def test_plan_says_that_an_older_document_is_in_force(site: Site) -> None:

@@ -11,10 +11,32 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import lab
+from tests.support.json_outputs import hold_output
 from tests.support.recorded_documents import DOCUMENTS
 
 TWO_VMS = DOCUMENTS / "b2_dvr_snat_node_with_vms-compute1.json"
 """Gateway and snat namespace here, one floating IP here."""
+
+
+def run_ctl(config: Path, *words: object, text: str | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run dvrctl with a configuration file, as a process of its own; what it prints as JSON is held to its schema."""
+    done = subprocess.run(
+        ctl_command(config, *words),
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **environ},
+    )
+    if done.stdout and "json" in words:
+        hold_output(words, done.stdout)
+    return done
+
+
+def ctl_command(config: Path, *words: object) -> list[str]:
+    """The words of a command line of dvrctl."""
+    return [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", str(config), *map(str, words)]
 
 
 class Ctl:
@@ -31,16 +53,7 @@ class Ctl:
         )
 
     def run(self, *words: object, text: str | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", self.config, *words]
-        return subprocess.run(
-            list(map(str, command)),
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            env={**os.environ, **environ},
-        )
+        return run_ctl(self.config, *words, text=text, **environ)
 
     def json(self, *words: object, code: int = 0) -> Any:
         done = self.run("-o", "json", *words)

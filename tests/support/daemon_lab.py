@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.support.json_outputs import hold
 from tests.support.waiting import wait_for
 
 PATIENCE = 60.0
@@ -47,6 +48,8 @@ class Daemon:
         self.state, self.routers, self.socket = base / "state", base / "routers", base / "run" / "admin.sock"
         self.config = base / "dvr-agent.conf"
         self.process: subprocess.Popen[bytes] | None = None
+        self._held: set[str] = set()
+        """States in which the status was compared with its schema."""
         self.routers.mkdir(parents=True, exist_ok=True)
         self.options: dict[str, dict[str, object]] = {
             "DEFAULT": {"host": f"h-{uuid.uuid4()}", "state_path": self.state},
@@ -123,11 +126,16 @@ class Daemon:
         code, body = self.ask("/status")
         assert code == 200
         answer: dict[str, Any] = body
+        if answer["state"] not in self._held:  # not each time: it is asked for again and again
+            self._held.add(answer["state"])
+            hold("status", {**answer, "routers": answer["routers"][:10]})
         return answer
 
     def router(self, number: int) -> dict[str, Any] | None:
         """What the daemon says of one router."""
         code, body = self.ask(f"/routers/{router_id(number)}")
+        if code == 200:
+            hold("router", body)
         return body if code == 200 else None
 
     def wait_state(self, number: int, state: str) -> dict[str, Any]:

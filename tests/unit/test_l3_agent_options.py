@@ -77,11 +77,6 @@ def test_files_of_a_directory_count_too(tmp_path: Path) -> None:
     ]
 
 
-def test_misspelt_option_in_the_agents_section_is_named(tmp_path: Path) -> None:
-    conf = load(tmp_path, "[dvr_agent]\naudit_intervall = 3\naudit_interval = 4\n[neutron]\nresync = 1\n")
-    assert l3_agent_options.ignored_options(conf) == ["[dvr_agent] audit_intervall", "[neutron] resync"]
-
-
 def test_each_configured_extension_that_is_not_served_is_named(tmp_path: Path) -> None:
     conf = config.load([argument for text in (NEUTRON_CONF, L3_AGENT_INI) for argument in _file(tmp_path, text)])
     texts = l3_agent_options.unsupported_functions(l3_agent_options.read_files(config_files.files_of(conf)))

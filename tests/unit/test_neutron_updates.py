@@ -19,6 +19,7 @@ from dvr_agent.sources.neutron.api import (
     ServerAwayError,
 )
 from tests.support.scripted_neutron import GATEWAY_PORT, HOST, NETWORK, Server, desk
+from tests.support.waiting import wait_for
 
 AWAY = ServerAwayError("nobody there")
 
@@ -40,6 +41,31 @@ def test_update_is_fetched_and_emitted(server: Server, tmp_path: Path) -> None:
         a.say(RoutersUpdated((router_id,)))
         assert a.next(Changed).document.router.name == "other"
     assert server.of("get_router_ids") == [None]  # it would schedule routers
+
+
+def test_router_that_is_asked_for_again_is_open_until_its_answer_is_taken(server: Server, tmp_path: Path) -> None:
+    router_id = server.add(1)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        wait_for(lambda: not a.source.status()["asking"])
+        rename(server, router_id, "other")
+        gate = server.hold("sync_routers")
+        assert a.source.ask_again(router_id) is True
+        gate.wait()
+        assert a.source.status()["asking"] is True
+        gate.open()
+        assert a.next(Changed).document.router.name == "other"
+        wait_for(lambda: not a.source.status()["asking"])
+
+
+def test_server_that_is_away_keeps_a_question_open(server: Server, tmp_path: Path) -> None:
+    router_id = server.add(1)
+    with desk(server, tmp_path) as a:
+        a.sync()
+        server.away(AWAY)
+        a.source.ask_again(router_id)
+        a.next(Failed)
+        assert a.source.status()["asking"] is True
 
 
 def test_new_router_is_emitted_and_ports_of_its_subnets_are_fetched(server: Server, tmp_path: Path) -> None:

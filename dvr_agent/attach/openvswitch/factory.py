@@ -10,6 +10,7 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dvr_agent import named_files
 from dvr_agent.attach.openvswitch import library
 from dvr_agent.errors import ConfigError
 from dvr_agent.kernel.api import Kernel
@@ -77,6 +78,8 @@ def _ssl_files(settings: OvsSettings) -> tuple[str, str, str]:
         path = getattr(settings, name)
         if not path:
             raise ConfigError(f"[OVS] {name} is not set; an ssl connection to OVSDB needs {', '.join(_SSL_OPTIONS)}")
+        if irregular := named_files.why_not_regular(path):
+            raise ConfigError(f"[OVS] {name} = {path}: {irregular}: expected a regular file")
         try:
             Path(path).open("rb").close()
         except OSError as exc:

@@ -17,6 +17,7 @@ from dvr_agent.config import Settings
 from dvr_agent.errors import SourceError
 from dvr_agent.sources.api import Bad, Changed, Event, Failed, Synced
 from dvr_agent.sources.neutron.api import Bus, L3Plugin, Notify
+from dvr_agent.sources.neutron.broker_probe import BrokerProbe
 from dvr_agent.sources.neutron.open import neutron_options, open_bus
 from dvr_agent.sources.neutron.source import NeutronSource
 
@@ -64,19 +65,30 @@ def fetch(settings: Settings, seconds: float, begins: Callable[[str], None]) -> 
     brokers = str(getattr(bus, "brokers", "the message bus"))
     source = NeutronSource(_SilentBus(bus), settings.dataplane, options)
     deadline = time.monotonic() + seconds
+    probe = BrokerProbe(brokers.split(", ") if hasattr(bus, "brokers") else ())
     good: dict[str, Changed] = {}
     bad: dict[str, Bad] = {}
     begins(brokers)
     try:
+        probe.start()
         source.rescan()
         while not _take(_events(source, deadline), good, bad):
             if time.monotonic() >= deadline:
-                raise SourceError(f"neutron-server: no answer by {brokers} within {seconds:g} s")
+                why = probe.faults or _last_error(source)
+                raise SourceError(
+                    f"neutron-server: no answer by {brokers} within {seconds:g} s" + (f" ({why})" if why else "")
+                )
     finally:
+        probe.stop()
         source.close()
     if source.status()["not_kept"]:
         raise SourceError(source.status()["not_kept"])
     return list(good.values()), list(bad.values())
+
+
+def _last_error(source: NeutronSource) -> str:
+    """Return why the last call to the server failed; empty if none has."""
+    return str(source.status()["bus"].get("calls", {}).get("last_error") or "")
 
 
 def _events(source: NeutronSource, deadline: float) -> list[Event]:

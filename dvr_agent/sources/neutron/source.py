@@ -75,6 +75,11 @@ class NeutronSource:
             thread.start()
         return []
 
+    def ask_again(self, router_id: str) -> bool:
+        """Have the server asked for a router."""
+        self._shared.fetch_inbox.ask([router_id], Reason.UPDATED)
+        return True
+
     def document(self, router_id: str) -> Document | None:
         """Return the newest good document of a router."""
         stored = self._shared.routers.get(router_id)
@@ -86,11 +91,15 @@ class NeutronSource:
         return self._shared.routers.bad_documents()
 
     def status(self) -> dict[str, Any]:
-        """Return number and errors of documents, and the state of server and message bus."""
+        """Return number and errors of documents, and the state of server and message bus.
+
+        ``asking``: the server is asked, or will be, or its answers have not been taken yet.
+        """
         shared = self._shared
         server = {**shared.server.values(), "pending": shared.fetch_inbox.pending()}
         not_kept = {"not_kept": shared.files.problem}
-        return {"source": "neutron", **shared.routers.status(), **not_kept, "server": server, "bus": self._bus.status()}
+        more = {"server": server, "bus": self._bus.status(), "asking": shared.is_asking()}
+        return {"source": "neutron", **shared.routers.status(), **not_kept, **more}
 
     def floating_ips(self, router_id: str) -> Mapping[str, Mapping[str, str | None]]:
         """Return the statuses of a router's floating IPs, as this host wants them and as the server has them."""

@@ -28,6 +28,9 @@ class EventQueue:
         """Return the descriptor, the same until :meth:`close`."""
         return self._wakeup.fileno()
 
+    def __bool__(self) -> bool:
+        return bool(self._events)
+
     def put(self, event: Event) -> None:
         """Append an event; does nothing once the queue is closed, since a thread may be late."""
         with self._lock:

@@ -174,6 +174,8 @@ class FetchInbox:
         self._begun = False
         self._release = False
         self._closed = False
+        self._working = False
+        """The fetch thread has taken work, and has not come back for more."""
 
     # Any thread
 
@@ -237,6 +239,11 @@ class FetchInbox:
         with self._changed:
             return len(self._routers)
 
+    def is_asking(self) -> bool:
+        """Return True while routers are to be asked for, now or later, or work that was taken is under way."""
+        with self._changed:
+            return self._working or bool(self._routers) or self._sync.due() is not None
+
     # Fetch thread
 
     def begin(self) -> None:
@@ -292,6 +299,7 @@ class FetchInbox:
         with self._changed:
             while not self._closed and not (until is not None and until()):
                 found = self._take(sync=until is None)
+                self._working = bool(found) or until is not None
                 if found:
                     return found
                 due = self._sync.due() if until is None else None

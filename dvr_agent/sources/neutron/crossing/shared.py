@@ -36,6 +36,10 @@ class SharedParts:
     server: ServerStatus
     fip_states: FipStates
 
+    def is_asking(self) -> bool:
+        """Return True while the server is asked, or will be, or the daemon has not taken what its answers led to."""
+        return self.fetch_inbox.is_asking() or bool(self.events)
+
 
 def make_shared(plugin: L3Plugin, host: HostSettings, options: NeutronOptions) -> SharedParts:
     """Build the shared objects of one source."""

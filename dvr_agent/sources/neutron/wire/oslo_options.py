@@ -49,7 +49,8 @@ def messaging_options(config_arguments: Sequence[str]) -> cfg.ConfigOpts:
     :raises ConfigError: one of them cannot be used, or ``transport_url`` is not set
     """
     for name in QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logger = logging.getLogger(name)
+        logger.setLevel(max(logger.level, logging.WARNING))
     options = cfg.ConfigOpts()
     oslo_messaging.set_transport_defaults(CONTROL_EXCHANGE)
     for group, table in _tables():
