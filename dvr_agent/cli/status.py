@@ -27,6 +27,10 @@ class UnreachableError(DvrError):
     """The daemon does not answer."""
 
 
+class UnknownResourceError(UnreachableError):
+    """The daemon is of a version that does not have the resource, or there is no such object."""
+
+
 def run(args: argparse.Namespace, out: Output) -> int:
     """Run ``dvrctl status``.
 
@@ -59,7 +63,8 @@ def ask(path: str, resource: str) -> dict[str, Any]:
         response = connection.getresponse()
         answer = json.loads(response.read())
         if response.status != http.client.OK:
-            raise UnreachableError(f"the daemon answered {response.status} {response.reason}: {answer.get('error')}")
+            kind = UnknownResourceError if response.status == http.client.NOT_FOUND else UnreachableError
+            raise kind(f"the daemon answered {response.status} {response.reason}: {answer.get('error')}")
     except OSError as exc:
         reason = os.strerror(exc.errno) if exc.errno else str(exc)
         raise UnreachableError(f"dvr-agent is not reachable at {path}: {reason}") from exc
