@@ -18,7 +18,7 @@
 #   PREFIX      where `make install` puts things         (default: /usr/local)
 #   DESTDIR     directory to stage an installation in    (default: none)
 #   SYSCONFDIR  configuration                            (default: /etc)
-#   EXTRAS      optional parts to install: neutron,ovs,journal  (default: none)
+#   EXTRAS      optional parts to install: neutron,ovs,journal,web  (default: none)
 #   PAGES_PYTHON a Python with this project's dependencies, docutils and shtab, to make manual pages and completion with
 #               (default: that of .venv, where they are installed; a package build says /usr/bin/python3)
 #   UNITDIR     the systemd unit                         (default: a place under PREFIX or SYSCONFDIR that systemd reads)
@@ -71,7 +71,7 @@ coverage: ## branch coverage of the unit and contract tests; fails below the flo
 
 .PHONY: ready
 ready: ## install what all tests need, and run nothing
-	@tools/system-packages.sh build test neutron vm debian && tools/venv.sh test neutron ovs && tools/neutron-venv.sh
+	@tools/system-packages.sh build test neutron vm debian web && tools/venv.sh test neutron ovs && tools/neutron-venv.sh
 	@tools/debian-venv.sh
 
 .PHONY: test-debian

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dvr_agent.cli.status import is_fine
+from dvr_agent.cli.status_text import is_fine
 from tests.support.computer import Computer
 
 EXAMPLE = json.loads((Path(__file__).parent.parent / "etc/examples/demo.json").read_text())

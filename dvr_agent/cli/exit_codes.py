@@ -47,6 +47,8 @@ VERBS: Mapping[str, Codes] = {
         2: "something is wrong, or no document has the address",
     },
     "diag": {0: "the archive is written, whatever pieces it lacks", 1: "it is not"},
+    "web": {0: "ended by a signal", 1: "the page cannot be served, or its process has ended"},
+    "wants-web": {0: "the page is to be served all the time", 1: "it is not, or the configuration is wrong"},
     "fetch": {0: "all documents are stored", 1: "some are bad, or the server did not answer"},
     "status": {
         0: "all in sync",

@@ -19,10 +19,10 @@ from typing import Any, NoReturn
 
 from oslo_config import cfg
 
+from dvr_agent.cli.admin_client import UnreachableError, ask
 from dvr_agent.cli.inputs import load_config, read_source
 from dvr_agent.cli.output import BOLD, RED, Output, complain
 from dvr_agent.cli.render import counts_text, group_lines
-from dvr_agent.cli.status import UnreachableError, ask
 from dvr_agent.cli.subjects import find_router
 from dvr_agent.errors import DvrError
 from dvr_agent.history.file import history_path, read

@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from dvr_agent.cli.admin_client import UnixConnection, UnknownResourceError, UnreachableError, ask
+from dvr_agent.cli.admin_client import UnreachableError, ask
 from dvr_agent.cli.inputs import load_config
 from dvr_agent.cli.output import RED, Output
-from dvr_agent.cli.status_text import FINE, IN_SYNC, is_fine, show
+from dvr_agent.cli.status_text import is_fine, show
 from dvr_agent.cli.watch import clock, watch
-
-__all__ = ["FINE", "IN_SYNC", "UnixConnection", "UnknownResourceError", "UnreachableError", "ask", "is_fine", "run"]
 
 UNREACHABLE = 1
 

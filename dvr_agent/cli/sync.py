@@ -115,7 +115,7 @@ class _Follower:
         if (status.get("source") or {}).get("asking"):
             return "asking neutron-server"
         total = len(self.ended.keys() | set(self.waiting))
-        return f"{len(self.ended)} of {total} routers: {counts(_states(self.ended.values()))}"
+        return f"{len(self.ended)} of {count(total, 'router')}: {counts(_states(self.ended.values()))}"
 
     def _ended(self, router: Router) -> None:
         self.ended[str(router["id"])] = router

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from dvr_agent.cli.output import BOLD, Output
+from dvr_agent.plural import count
 
 Draw = Callable[[Output], int]
 """Writes one block and returns the exit code that it stands for."""
@@ -63,7 +64,7 @@ def _draw_in_place(draw: Draw, seconds: float, out: Output) -> int:
     height = shutil.get_terminal_size().lines
     lines = block.written.splitlines()
     if len(lines) > height:
-        lines[height - 1 :] = [f"… and {len(lines) - height + 1} lines more"]
+        lines[height - 1 :] = [f"… and {count(len(lines) - height + 1, 'more line')}"]
     out.text(_HOME + "\r\n".join(line + _END_OF_LINE for line in lines) + _BELOW)
     out.flush()
     return code

@@ -127,7 +127,7 @@ def test_a_verb_that_needs_root_says_so_before_anything_else(
 
 
 def test_verbs_without_root_are_those_that_the_manual_names() -> None:
-    named = {"check", "schema", "demo", "wants-metadata"}
+    named = {"check", "schema", "demo", "wants-metadata", "wants-web"}
     assert {verb for verb, root in runnable() if not root} == named
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dvr_agent import securefiles
-from dvr_agent.cli.status import UnixConnection
+from dvr_agent.cli.admin_client import UnixConnection
 from dvr_agent.control.unix_socket import UCRED
 from dvr_agent.errors import DvrError
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dvr_agent.cli.status import IN_SYNC
+from dvr_agent.cli.status_text import IN_SYNC
 from dvr_agent.cli.why.facts import Facts
 
 

@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dvr_agent.cli import status
+from dvr_agent.cli.admin_client import UnreachableError, ask
+from dvr_agent.cli.status_text import is_fine
 from tests.support.cloud import config
 from tests.support.cloud.api import Item
 from tests.support.cloud.config import HostPlan
@@ -253,7 +254,7 @@ class Host:
 
     def dvr_status(self) -> dict[str, Any]:
         """What dvr-agent's admin socket says."""
-        return status.ask(f"{self.folder}/admin.sock", "/status")
+        return ask(f"{self.folder}/admin.sock", "/status")
 
     def wait_in_sync(self) -> None:
         """Wait until dvr-agent has nothing to do and nothing to complain of."""
@@ -262,8 +263,8 @@ class Host:
             assert self.l3 is not None
             assert self.l3.running, f"{self.l3.name} has ended, see {self.l3.log}"
             try:
-                return status.is_fine(self.dvr_status())
-            except status.UnreachableError:
+                return is_fine(self.dvr_status())
+            except UnreachableError:
                 return False
 
         wait_for(fine, f"dvr-agent on {self.name} is in sync")

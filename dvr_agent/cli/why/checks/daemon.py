@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dvr_agent.cli.status import FINE
+from dvr_agent.cli.status_text import FINE
 from dvr_agent.cli.why import causes
 from dvr_agent.cli.why.checks.objects import differs
 from dvr_agent.cli.why.facts import Facts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dvr_agent.cli.status import UnreachableError, ask
+from dvr_agent.cli.admin_client import UnreachableError, ask
 from dvr_agent.cli.why.facts import DaemonFacts
 
 
