@@ -32,6 +32,8 @@ SCHEMAS: Mapping[str, tuple[str, Schema]] = {
     "sync": ("routers that were tried at once", daemon.SYNC),
     "history": ("each line: a change that the daemon made", eyes.HISTORY),
     "diag": ("the archive that was written", eyes.DIAG),
+    "web": ("the address of the page", eyes.WEB),
+    "wants-web": ("whether the page is to be served all the time", eyes.WANTS_WEB),
     "capture": ("commands that capture packets, and what they captured", eyes.CAPTURE),
     "show topology": ("namespaces, networks and devices of this host as a graph", eyes.TOPOLOGY),
     "why": ("what is wrong with a floating IP, an address or a router", eyes.WHY),

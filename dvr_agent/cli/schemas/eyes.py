@@ -1,4 +1,4 @@
-"""Schemas of the verbs that explain: history, why, trace, capture, diag, topology."""
+"""Schemas of the verbs that explain: history, why, trace, capture, diag, web, topology."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dvr_agent.cli.schemas.parts import (
     NUMBER,
     TEXT,
     UUID,
+    Schema,
     described,
     list_of,
     obj,
@@ -98,6 +99,13 @@ CAPTURE = obj(
     {"subject": TEXT, "file": described(TEXT, "with --run")},
 )
 DIAG = obj({"file": TEXT, "bytes": COUNT, "members": list_of(obj({"name": TEXT, "error": TEXT, "seconds": NUMBER}))})
+WEB: Schema = {
+    "anyOf": [
+        obj({"url": described(TEXT, "the address of the page, which has the token")}),
+        obj({"listen": TEXT, "url": TEXT}),
+    ]
+}
+WANTS_WEB = obj({"web": FLAG, "listen": or_null(TEXT)})
 GRAPH = obj(
     {
         "title": TEXT,
