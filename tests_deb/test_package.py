@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from dvr_agent import __version__
@@ -9,6 +11,7 @@ from tests_deb.container import Container
 from tests_deb.packages import OLD, Packages
 from tests_vm.site import CONFIG, FLOATING, NAMESPACES, ROUTER, Site
 
+MANUAL = Path(__file__).resolve().parent.parent / "tools" / "manual"
 UNITS = ("dvr-agent", "dvr-metadata-proxy", "dvr-vrrp")
 CONF = "/etc/dvr-agent/dvr-agent.conf"
 MARK = "# kept by the operator\n"
@@ -74,6 +77,18 @@ class TestInstall:
         done = host.run("systemd-analyze", "verify", "--man=no", *paths)
         assert (done.out, done.err) == ("", "")
         host.run("logrotate", "--debug", "/etc/logrotate.d/dvr-agent")
+
+    @pytest.mark.skipif(not MANUAL.is_dir(), reason="this tree makes no manual pages")
+    @pytest.mark.parametrize(
+        "path",
+        [
+            *("man/man1/dvrctl.1.gz", "man/man5/dvr-agent.conf.5.gz", "man/man8/dvr-agent.8.gz"),
+            *("bash-completion/completions/dvrctl", "zsh/vendor-completions/_dvrctl"),
+            "fish/vendor_completions.d/dvrctl.fish",
+        ],
+    )
+    def test_manual_pages_and_completion_are_there(self, host: Container, path: str) -> None:
+        host.run("test", "-s", f"/usr/share/{path}")
 
     def test_options_are_in_the_sample_of_oslo_config(self, host: Container) -> None:
         assert "#audit_interval" in host.run("oslo-config-generator", "--namespace", "dvr_agent").out

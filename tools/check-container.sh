@@ -72,10 +72,11 @@ start_agent() {
         --volume /var/lib/neutron:/var/lib/neutron --volume /run/site:/etc/dvr-agent:ro localhost/dvr-agent >/dev/null
 }
 
-# It outlives the agent's container, as its unit outlives the agent's.
+# It outlives the agent's container, as its unit outlives the agent's.  No control group: for that of a container without
+# privileges crun raises a limit, which not every machine may.
 start_proxy() {
     podman_ rm --force --ignore dvr_metadata_proxy >/dev/null
-    podman_ run --detach --name dvr_metadata_proxy --runtime crun --pids-limit 0 --ulimit host --network none \
+    podman_ run --detach --name dvr_metadata_proxy --runtime crun --cgroups disabled --network none \
         --volume /run/dvr-metadata-proxy:/run/dvr-metadata-proxy --volume /var/lib/neutron:/var/lib/neutron \
         localhost/dvr-agent dvr-metadata-proxy >/dev/null
 }

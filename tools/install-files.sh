@@ -50,7 +50,7 @@ make_pages() {
     "$python" -m tools.completion "$work/pages/completion"
     [ "$sysconfdir" = /etc ] || sed -i "s|/etc/dvr\\\\-agent|$sysconfdir/dvr-agent|g" "$work"/pages/man/*
     while read -r page; do
-        files | grep -q "^$page " || { echo "$page is not in the list of $0" >&2; exit 1; }
+        grep -q "^$page " <<<"$(files)" || { echo "$page is not in the list of $0" >&2; exit 1; }
     done < <(cd "$work" && find pages -type f)
 }
 
