@@ -68,7 +68,8 @@ system=$!
 # The child that is in a process namespace of its own, as this machine numbers it.
 while kill -0 "$system" 2>/dev/null; do
     child=$(tr -d ' ' <"/proc/$system/task/$system/children" 2>/dev/null || true)
-    if [ -n "$child" ] && [ "$(readlink "/proc/$child/ns/pid")" != "$(readlink /proc/self/ns/pid)" ]; then
+    namespace=$(readlink "/proc/$child/ns/pid" || true) # empty: it has ended, as mkdir and mount before it
+    if [ -n "$namespace" ] && [ "$namespace" != "$(readlink /proc/self/ns/pid)" ]; then
         echo "$child" >"$folder/pid.new"
         mv "$folder/pid.new" "$folder/pid"
         break

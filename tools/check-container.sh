@@ -108,6 +108,7 @@ prove() {
     host
     refuses_a_private_mount
     say "an agent in a container builds a router on the host, and metadata is served by another container"
+    .venv/bin/python tests_vm/metadata.py /var/lib/neutron/metadata_proxy & # in the place of neutron-metadata-agent
     start_proxy
     start_agent
     until_ 120 built
