@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from dvr_agent import __version__
@@ -11,7 +9,6 @@ from tests_deb.container import Container
 from tests_deb.packages import OLD, Packages
 from tests_vm.site import CONFIG, FLOATING, NAMESPACES, ROUTER, Site
 
-MANUAL = Path(__file__).resolve().parent.parent / "tools" / "manual"
 UNITS = ("dvr-agent", "dvr-metadata-proxy", "dvr-vrrp")
 CONF = "/etc/dvr-agent/dvr-agent.conf"
 MARK = "# kept by the operator\n"
@@ -78,7 +75,6 @@ class TestInstall:
         assert (done.out, done.err) == ("", "")
         host.run("logrotate", "--debug", "/etc/logrotate.d/dvr-agent")
 
-    @pytest.mark.skipif(not MANUAL.is_dir(), reason="this tree makes no manual pages")
     @pytest.mark.parametrize(
         "path",
         [
