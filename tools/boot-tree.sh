@@ -20,6 +20,7 @@ system=
 finish() {
     # With its process 1 everything in the tree ends, and then unshare; killed before that it leaves it to --kill-child.
     kill -KILL "$(cat "$folder/pid" 2>/dev/null || echo "$system")" 2>/dev/null || true
+    [ -z "$system" ] || timeout 10 tail --pid="$system" -f /dev/null || kill -KILL "$system"
     wait || true
     rm -f "$folder/pid"
     unshare --mount -- bash -euc "$see_groups" bash "$folder/cgroup" \

@@ -141,7 +141,12 @@ case "${1:-}" in
     [ -e "build/deb/$suite" ] || die "there is no package for $suite: make deb"
     build_image
     # --kill-child: processes of containers end with this one.
-    unshare --mount --net --pid --fork --kill-child --mount-proc "$0" --groups
+    status=0
+    unshare --mount --net --pid --fork --kill-child --mount-proc "$0" --groups || status=$?
+    # Empty only now that every process of it has ended.
+    unshare --mount sh -c 'umount -l /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup
+        find /sys/fs/cgroup/dvr-container -depth -type d -exec rmdir {} \;' || true
+    exit $status
     ;;
 --groups)
     group=/sys/fs/cgroup/dvr-container
@@ -149,9 +154,8 @@ case "${1:-}" in
     mount -t sysfs sysfs /sys # that of its own network
     mount -t cgroup2 cgroup2 /sys/fs/cgroup
     mkdir -p $group
-    sh -c "echo \$\$ >$group/cgroup.procs; exec unshare --cgroup '$0' --prove" && status=0 || status=$?
-    find $group -depth -type d -exec rmdir {} \; 2>/dev/null || true
-    exit $status
+    echo 0 >$group/cgroup.procs
+    exec unshare --cgroup "$0" --prove
     ;;
 --prove)
     umount -l /sys/fs/cgroup
