@@ -75,6 +75,17 @@ class TestInstall:
         assert (done.out, done.err) == ("", "")
         host.run("logrotate", "--debug", "/etc/logrotate.d/dvr-agent")
 
+    @pytest.mark.parametrize(
+        "path",
+        [
+            *("man/man1/dvrctl.1.gz", "man/man5/dvr-agent.conf.5.gz", "man/man8/dvr-agent.8.gz"),
+            *("bash-completion/completions/dvrctl", "zsh/vendor-completions/_dvrctl"),
+            "fish/vendor_completions.d/dvrctl.fish",
+        ],
+    )
+    def test_manual_pages_and_completion_are_there(self, host: Container, path: str) -> None:
+        host.run("test", "-s", f"/usr/share/{path}")
+
     def test_options_are_in_the_sample_of_oslo_config(self, host: Container) -> None:
         assert "#audit_interval" in host.run("oslo-config-generator", "--namespace", "dvr_agent").out
 

@@ -20,6 +20,7 @@ system=
 finish() {
     # With its process 1 everything in the tree ends, and then unshare; killed before that it leaves it to --kill-child.
     kill -KILL "$(cat "$folder/pid" 2>/dev/null || echo "$system")" 2>/dev/null || true
+    [ -z "$system" ] || timeout 10 tail --pid="$system" -f /dev/null || kill -KILL "$system"
     wait || true
     rm -f "$folder/pid"
     unshare --mount -- bash -euc "$see_groups" bash "$folder/cgroup" \
@@ -68,7 +69,8 @@ system=$!
 # The child that is in a process namespace of its own, as this machine numbers it.
 while kill -0 "$system" 2>/dev/null; do
     child=$(tr -d ' ' <"/proc/$system/task/$system/children" 2>/dev/null || true)
-    if [ -n "$child" ] && [ "$(readlink "/proc/$child/ns/pid")" != "$(readlink /proc/self/ns/pid)" ]; then
+    namespace=$(readlink "/proc/$child/ns/pid" || true) # empty: it has ended, as mkdir and mount before it
+    if [ -n "$namespace" ] && [ "$namespace" != "$(readlink /proc/self/ns/pid)" ]; then
         echo "$child" >"$folder/pid.new"
         mv "$folder/pid.new" "$folder/pid"
         break

@@ -32,7 +32,6 @@ files() {
     done
     echo "etc/dvr-agent.sysusers $prefix/lib/sysusers.d/dvr-agent.conf"
     echo "etc/dvr-agent.logrotate $sysconfdir/logrotate.d/dvr-agent"
-    [ -d tools/manual ] || return 0
     for page in dvrctl.1 dvr-agent.conf.5 dvr-agent.8 dvr-metadata-proxy.8 dvr-vrrp.8; do
         section=${page##*.}
         echo "pages/man/$page $prefix/share/man/man$section/$page"
@@ -45,12 +44,11 @@ files() {
 # Manual pages and completion, made of the programs themselves; one that `files` does not have is a mistake.
 make_pages() {
     local python=${PAGES_PYTHON:-.venv/bin/python} page
-    [ -d tools/manual ] || return 0
     "$python" -m tools.manual "$work/pages/man"
     "$python" -m tools.completion "$work/pages/completion"
     [ "$sysconfdir" = /etc ] || sed -i "s|/etc/dvr\\\\-agent|$sysconfdir/dvr-agent|g" "$work"/pages/man/*
     while read -r page; do
-        files | grep -q "^$page " || { echo "$page is not in the list of $0" >&2; exit 1; }
+        grep -q "^$page " <<<"$(files)" || { echo "$page is not in the list of $0" >&2; exit 1; }
     done < <(cd "$work" && find pages -type f)
 }
 
