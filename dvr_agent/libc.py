@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import struct
 
 # include/uapi/linux/sched.h; Python has them from 3.12 on.  ``pyroute2.netns`` has CLONE_NEWNET, but importing pyroute2
 # costs 0.15 s and 23 MB, which dvr-metadata-proxy and commands that ask the daemon do not pay.
@@ -20,7 +21,9 @@ MNT_DETACH, UMOUNT_NOFOLLOW = 0x2, 0x8
 # include/uapi/asm-generic/mman.h
 MCL_CURRENT, MCL_FUTURE = 0x1, 0x2
 # include/uapi/linux/prctl.h
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
+# include/uapi/linux/capability.h
+CAPABILITY_VERSION_3 = 0x20080522
 # include/uapi/linux/openat2.h
 RESOLVE_NO_SYMLINKS = 0x04
 # include/uapi/linux/fcntl.h
@@ -137,6 +140,29 @@ def lock_memory() -> None:
 def die_with_parent() -> None:
     """Let the kernel kill this process when its parent's thread ends (PR_SET_PDEATHSIG of prctl(2))."""
     _checked(_libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0), "prctl")
+
+
+def drop_capabilities() -> None:
+    """Drop all capabilities of the calling thread (capset(2))."""
+    header = struct.pack("Ii", CAPABILITY_VERSION_3, 0)
+    if _libc.capset(header, bytes(24)):  # two times effective, permitted, inheritable
+        raise _error("capset")
+
+
+def forbid_new_privileges() -> None:
+    """Have no program that the process executes get more rights than it has (PR_SET_NO_NEW_PRIVS)."""
+    _prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def forbid_inspection() -> None:
+    """Have other processes of the same user not read this one's memory (PR_SET_DUMPABLE)."""
+    _prctl(PR_SET_DUMPABLE, 0)
+
+
+def _prctl(option: int, value: int) -> None:
+    nothing = ctypes.c_ulong(0)
+    if _libc.prctl(option, ctypes.c_ulong(value), nothing, nothing, nothing):
+        raise _error("prctl")
 
 
 def thread_errno() -> int:
