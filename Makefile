@@ -18,7 +18,7 @@
 #   PREFIX      where `make install` puts things         (default: /usr/local)
 #   DESTDIR     directory to stage an installation in    (default: none)
 #   SYSCONFDIR  configuration                            (default: /etc)
-#   EXTRAS      optional parts to install: neutron,ovs,journal  (default: none)
+#   EXTRAS      optional parts to install: neutron,ovs,journal,web  (default: none)
 #   PAGES_PYTHON a Python with this project's dependencies, docutils and shtab, to make manual pages and completion with
 #               (default: that of .venv, where they are installed; a package build says /usr/bin/python3)
 #   UNITDIR     the systemd unit                         (default: a place under PREFIX or SYSCONFDIR that systemd reads)

@@ -462,6 +462,21 @@ VRRP_OPTS = [
     ),
 ]
 
+WEB_OPTS = [
+    cfg.StrOpt(
+        "listen",
+        sample_default="127.0.0.1:9699",
+        help="Loopback address and TCP port on which dvr-agent-web.service serves the page of dvrctl web all the time. "
+        "Not set: it does not; dvrctl web by hand then serves it on 127.0.0.1:9699.",
+    ),
+    cfg.StrOpt(
+        "token_file",
+        default="/run/dvr-agent-web/token",
+        help="File with the secret that a browser needs for the page (mode 0600). It is made if it is missing; remove "
+        "it and restart to have a new one.",
+    ),
+]
+
 GROUPS: list[tuple[str, list[Any]]] = [
     ("DEFAULT", DEFAULT_OPTS),
     ("AGENT", AGENT_OPTS),
@@ -472,6 +487,7 @@ GROUPS: list[tuple[str, list[Any]]] = [
     ("OVS", OVS_OPTS),
     ("vrrp", VRRP_OPTS),
     ("metrics", METRICS_OPTS),
+    ("web", WEB_OPTS),
     ("metadata_proxy", METADATA_PROXY_OPTS),
     ("metadata_rate_limiting", METADATA_RATE_LIMITING_OPTS),
     ("metadata_haproxy", METADATA_HAPROXY_OPTS),

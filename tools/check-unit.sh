@@ -9,9 +9,11 @@ bin=${BIN:-$PWD/.venv/bin}
 
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
-for unit in dvr-agent dvr-metadata-proxy dvr-vrrp; do
+for unit in dvr-agent dvr-metadata-proxy dvr-vrrp dvr-agent-web; do
+    program=$unit
+    [ "$unit" != dvr-agent-web ] || program=dvrctl
     # What a condition runs need not be there for the unit to be right.
-    sed -e "s|^ExecStart=[^ ]*|ExecStart=$bin/$unit|" -e "s|^ExecCondition=+[^ ]*|ExecCondition=+/bin/true|" \
+    sed -e "s|^ExecStart=[^ ]*|ExecStart=$bin/$program|" -e "s|^ExecCondition=\(+\?\)[^ ]*|ExecCondition=\1/bin/true|" \
         "$units/$unit.service" >"$directory/$unit.service"
 done
 if ! systemd-analyze verify --man=no "$directory"/*.service >"$directory/log" 2>&1 || [ -s "$directory/log" ]; then

@@ -96,6 +96,7 @@ link_programs() {
 make_users() {
     make_user dvr-metadata "the metadata proxy"
     make_user dvr-vrrp dvr-vrrp
+    make_user dvr-web "the page of dvrctl web"
 }
 
 make_user() {

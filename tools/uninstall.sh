@@ -8,7 +8,7 @@ destdir=${DESTDIR:-}
 sysconfdir=${SYSCONFDIR:-/etc}
 
 if [ -z "$destdir" ] && [ -d /run/systemd/system ]; then
-    systemctl disable --now dvr-agent dvr-metadata-proxy dvr-vrrp 2>/dev/null || true
+    systemctl disable --now dvr-agent dvr-agent-web dvr-metadata-proxy dvr-vrrp 2>/dev/null || true
 fi
 for program in dvr-agent dvrctl dvr-metadata-proxy dvr-vrrp; do
     link=$destdir$prefix/bin/$program
@@ -20,4 +20,4 @@ rm -rf "$destdir$prefix/lib/dvr-agent"
 tools/install-files.sh --list | while read -r path; do
     rm -f "$destdir$path"
 done
-printf '==> removed; kept: %s/dvr-agent, the users dvr-metadata and dvr-vrrp, the state files and the namespaces (dvrctl cleanup removes those)\n' "$sysconfdir"
+printf '==> removed; kept: %s/dvr-agent, the users dvr-metadata, dvr-vrrp and dvr-web, the state files and the namespaces (dvrctl cleanup removes those)\n' "$sysconfdir"

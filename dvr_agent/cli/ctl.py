@@ -109,6 +109,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_trace(verbs)
     _add_diag(verbs)
     _add_schema(verbs)
+    _add_web(verbs)
     _add_demo(verbs)
     return parser
 
@@ -418,6 +419,26 @@ def _add_diag(verbs: Any) -> None:
         "--file",
         metavar="FILE",
         help="the archive, - is stdout; default: dvr-diag-<host>-<time>.tar.gz in this directory",
+    )
+
+
+def _add_web(verbs: Any) -> None:
+    web = _verb(
+        verbs,
+        "web",
+        "serve a page about this host to a browser, on loopback, read only",
+        "web.command:run",
+        "Prints the address of the page, which has the token that a browser needs. From another host: ssh -L. "
+        "dvr-agent-web.service serves the page all the time where [web] listen is set.",
+    )
+    web.add_argument("--listen", metavar="ADDRESS:PORT", help="default: [web] listen, else 127.0.0.1:9699")
+    web.add_argument("--url", action="store_true", help="only print the address of the page that is served already")
+    _verb(
+        verbs,
+        "wants-web",
+        "print whether the page is to be served all the time, for the condition of its unit",
+        "web.command:wanted",
+        "It is where [web] listen is set.",
     )
 
 
