@@ -71,7 +71,7 @@ coverage: ## branch coverage of the unit and contract tests; fails below the flo
 
 .PHONY: ready
 ready: ## install what all tests need, and run nothing
-	@tools/system-packages.sh build test neutron vm debian && tools/venv.sh test neutron ovs && tools/neutron-venv.sh
+	@tools/system-packages.sh build test neutron vm debian web && tools/venv.sh test neutron ovs && tools/neutron-venv.sh
 	@tools/debian-venv.sh
 
 .PHONY: test-debian

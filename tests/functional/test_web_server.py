@@ -182,8 +182,11 @@ def test_token_file(served: Served) -> None:
     _, page = served
     assert stat.S_IMODE(page.token_file.stat().st_mode) == 0o600
     assert page.token_file.read_text() == f"{page.token}\n"
-    told = subprocess.run([*page.command(), "web", "--url"], capture_output=True, text=True, check=True)
-    assert told.stdout.endswith(f"/#token={page.token}\n")
+    words = [*page.command(), "web", "--url", "--listen"]
+    told = subprocess.run([*words, f"127.0.0.1:{page.port}"], capture_output=True, text=True, check=True, timeout=30)
+    assert told.stdout == f"{page.url}\n"
+    told = subprocess.run([*words, "127.0.0.1:1"], capture_output=True, text=True, check=False, timeout=30)
+    assert (told.returncode, told.stderr) == (1, "dvrctl: no page is served at 127.0.0.1:1 (dvrctl web serves one)\n")
 
 
 def test_a_slow_request_is_closed(served: Served) -> None:

@@ -13,7 +13,7 @@ from oslo_config import cfg
 from dvr_agent import logs
 from dvr_agent.cli.inputs import load_config
 from dvr_agent.cli.output import BOLD, Output
-from dvr_agent.cli.web.listener import DEFAULT, Address, open_listener, parse_address
+from dvr_agent.cli.web.listener import DEFAULT, Address, is_served, open_listener, parse_address
 from dvr_agent.cli.web.token import keep_token, read_token
 from dvr_agent.errors import ConfigError, DvrError
 from dvr_agent.notify import Notifier
@@ -73,6 +73,8 @@ def _print_url(conf: cfg.ConfigOpts, address: Address, out: Output) -> int:
     token = read_token(Path(conf.web.token_file))
     if not token:
         raise NoPageError(f"no page is served: {conf.web.token_file} has no token (dvrctl web serves one)")
+    if not is_served(address):
+        raise NoPageError(f"no page is served at {address} (dvrctl web serves one)")
     url = _url(address, token)
     if out.json:
         out.document({"url": url})

@@ -13,6 +13,9 @@ DEFAULT = "127.0.0.1:9699"
 _LISTEN = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<four>[0-9.]+)):(?P<port>\d{1,5})")
 
 
+_PROBE_SECONDS = 2.0
+
+
 class Address(NamedTuple):
     """A loopback address and a TCP port; port 0 is any that is free."""
 
@@ -56,3 +59,12 @@ def open_listener(wanted: Address) -> tuple[socket.socket, Address]:
         listener.close()
         raise ConfigError(f"[web] listen = {wanted}: {exc.strerror} (does dvrctl web run already?)") from exc
     return listener, Address(wanted.ip, listener.getsockname()[1])
+
+
+def is_served(address: Address) -> bool:
+    """Return True if a process accepts connections on an address."""
+    try:
+        socket.create_connection(address, _PROBE_SECONDS).close()
+    except OSError:
+        return False
+    return True
