@@ -27,6 +27,7 @@ from tools import check_docs, configuration_page, sample_config
 ROOT = Path(__file__).resolve().parent.parent.parent
 UNIT = ROOT / "etc" / "dvr-agent.service"
 VRRP_UNIT = ROOT / "etc" / "dvr-vrrp.service"
+WEB_UNIT = ROOT / "etc" / "dvr-agent-web.service"
 PROXY_UNIT = ROOT / "etc" / "dvr-metadata-proxy.service"
 
 # fmt: off
@@ -140,7 +141,7 @@ def test_stale_configuration_page_is_noticed(tmp_path: Path) -> None:
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
     """A directory with all programs that units name."""
-    for name in ("dvr-agent", "dvr-metadata-proxy", "dvr-vrrp"):
+    for name in ("dvr-agent", "dvr-metadata-proxy", "dvr-vrrp", "dvrctl"):
         (tmp_path / "bin").mkdir(exist_ok=True)
         (tmp_path / "bin" / name).symlink_to(sys.executable)
     return tmp_path / "bin"
@@ -152,7 +153,7 @@ def test_systemd_is_content_with_the_units(programs: Path) -> None:
 
 def test_unit_with_a_mistake_is_noticed(tmp_path: Path, programs: Path) -> None:
     (tmp_path / "dvr-agent.service").write_text(UNIT.read_text().replace("WatchdogSec=60", "WatchdogSec=often"))
-    for unit in (PROXY_UNIT, VRRP_UNIT):
+    for unit in (PROXY_UNIT, VRRP_UNIT, WEB_UNIT):
         (tmp_path / unit.name).write_text(unit.read_text())
     assert "often" in command("tools/check-unit.sh", tmp_path, code=1, BIN=programs).stderr
 
@@ -170,6 +171,14 @@ def test_the_unit_of_dvr_vrrp_has_the_one_right_that_it_needs() -> None:
     assert settings["CapabilityBoundingSet"] == settings["AmbientCapabilities"] == ["CAP_NET_ADMIN"]
     assert settings["RestrictAddressFamilies"] == ["AF_UNIX"]
     assert (settings["LimitRTPRIO"], settings["LimitMEMLOCK"]) == (["1"], ["infinity"])
+
+
+def test_the_unit_of_the_page_reads_and_is_skipped_unless_it_is_wanted() -> None:
+    settings = unit_settings(WEB_UNIT)
+    assert settings["ExecCondition"][0].endswith(" wants-web")
+    assert settings["ExecStart"][0].removesuffix(" web") == settings["ExecCondition"][0].removesuffix(" wants-web")
+    assert settings["ProtectSystem"] == ["strict"]
+    assert "CAP_CHOWN" not in settings["CapabilityBoundingSet"][0]
 
 
 def test_the_proxys_unit_is_skipped_where_no_metadata_is_wanted(tmp_path: Path) -> None:
