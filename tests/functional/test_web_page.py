@@ -178,7 +178,7 @@ def test_outage_and_restart(site: Site, page: Page, browser: Chromium) -> None:
 def test_keys_alone(page: Page, site: Site, browser: Chromium) -> None:
     site.write(named(OTHER, "green"), "two")
     browser.open(page.url)
-    browser.shows("#list .row", "green")
+    browser.wait("document.querySelectorAll('.row .dot.good').length === 2", "both are in sync: the order is final")
     browser.press("l")
     browser.press("ArrowDown", DOWN)
     browser.press("ArrowDown", DOWN)
