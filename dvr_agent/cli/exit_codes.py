@@ -73,8 +73,6 @@ VERBS: Mapping[str, Codes] = {
         3: "unknown from some place on",
     },
     "schema": {0: "printed", 1: "error"},
-    "web": {0: "ended by a signal", 1: "the page cannot be served"},
-    "wants-web": {0: "the page is to be served all the time", 1: "it is not, or the configuration is wrong"},
     "demo": {0: "every step worked", 1: "a step failed"},
 }
 """Verb → exit code → meaning.  0, 1 and 2 mean the same kind of thing for each: fine, failed, look at the output; a
