@@ -70,7 +70,8 @@ def _fight(fight: Mapping[str, Any]) -> str:
 
 def _source(source: Mapping[str, Any]) -> str:
     where = " ".join(str(source[key]) for key in ("source", "path") if source.get(key))
-    text = f"{where}: {source.get('error') or source.get('state') or 'ok'}"
+    said = str(source.get("error") or source.get("state") or "ok").removeprefix(f"{where}: ")
+    text = f"{where}: {said}"
     text += f"; {count(source['documents'], 'document')}" if "documents" in source else ""
     return text + (f"; {source['incomplete']}" if source.get("incomplete") else "")
 
