@@ -5,7 +5,6 @@ Package and tree are made beforehand (``make deb-check``).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -13,10 +12,8 @@ import pytest
 
 from tests_deb.container import Container
 from tests_deb.packages import Packages
+from tests_deb.places import ROOT, SUITE, booted_tree
 from tests_vm.site import Site
-
-ROOT = Path(__file__).resolve().parent.parent
-SUITE = os.environ.get("SUITE") or "bookworm"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,11 +39,8 @@ def packages(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="session")
 def host() -> Iterator[Container]:
     """A host that has booted and knows nothing of dvr-agent; what the package depends on is installed."""
-    folder = ROOT / ".vm" / SUITE
-    container = Container(folder / "host", folder / f"run-{os.getpid()}")
-    container.start()
-    yield container
-    container.close()
+    with booted_tree("package") as container:
+        yield container
 
 
 @pytest.fixture(scope="session")
