@@ -12,6 +12,7 @@ import re
 import select
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -109,10 +110,11 @@ class Server:
         """The next calls of this method fail."""
         self._faults.setdefault(method, []).extend(errors)
 
-    def away(self, error: Exception | None) -> None:
-        """All calls fail; None: no more."""
+    def away(self, error: Exception | None) -> Counter[str]:
+        """All calls fail; None: no more.  Returns how often each method was called until then."""
         with self._changed:
             self._away = error
+            return Counter(name for name, _ in self.calls)
 
     def hold(self, method: str) -> Gate:
         """The next call of this method waits at a gate, after its answer was made."""
