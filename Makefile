@@ -8,6 +8,7 @@
 #   PYTEST_ARGS more arguments for pytest                (make test PYTEST_ARGS="-k fip")
 #   WORKERS     tests that run at a time                 (default: three for each processor, since they mostly wait;
 #               0: one after the other, in this process, for a debugger)
+#   DEBIAN_TESTS what test-debian runs                   (default: unit, contract and packet tests)
 #   NEUTRON_ARGS more arguments for pytest in test-neutron (make test-neutron NEUTRON_ARGS=--full)
 #   VM_ARGS     more arguments for pytest in test-vm     (make test-vm VM_ARGS=--full)
 #   DEB_ARGS    more arguments for pytest in deb-check   (make deb-check DEB_ARGS="--previous FILE": upgrade from that package)
@@ -42,6 +43,7 @@ PARALLEL := -n $(WORKERS) --dist loadgroup
 export SUITE
 # No kernel, or only as much of it as the fake one has: these are quick.
 QUICK := tests/unit tests/contract
+DEBIAN_TESTS ?= $(QUICK) tests/packets
 
 # $(call need,<bindep profiles>,<extras of pyproject.toml>)
 need = @tools/system-packages.sh build $(1) && tools/venv.sh $(2)
@@ -77,7 +79,7 @@ ready: ## install what all tests need, and run nothing
 .PHONY: test-debian
 test-debian: ## unit, contract and packet tests on Debian's own Python packages, the oldest versions that are supported (root)
 	@tools/system-packages.sh build test debian && tools/debian-venv.sh
-	@.venv-debian/bin/python -m pytest $(PARALLEL) $(QUICK) tests/packets $(PYTEST_ARGS)
+	@.venv-debian/bin/python -m pytest $(PARALLEL) $(DEBIAN_TESTS) $(PYTEST_ARGS)
 
 .PHONY: test-neutron
 test-neutron: ready ## against a real cloud: neutron-server, RabbitMQ, MariaDB, Open vSwitch, in private namespaces (root; NEUTRON_ARGS=--full for all)

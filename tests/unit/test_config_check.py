@@ -35,6 +35,10 @@ external_networks = a
 """
 
 
+NEWER = ("log_color",)
+"""Options of the sample that the oldest supported libraries lack."""
+
+
 def found(*files: Path) -> list[Finding]:
     arguments = [word for path in files for word in ("--config-file", str(path))]
     return config_check.check(arguments, files)
@@ -143,7 +147,7 @@ def test_no_option_of_ours_or_of_libraries_is_unknown(tmp_path: Path) -> None:
         name = line.removeprefix("#").partition(" = ")[0]
         if line.startswith("["):
             lines.append(line)
-        elif line.startswith("#") and name.isidentifier() and " = " in line:
+        elif line.startswith("#") and name.isidentifier() and " = " in line and name not in NEWER:
             lines.append(f"{name} = 1")
     assert len(lines) > 90
     listed = found(write(tmp_path / "a.conf", "\n".join(lines) + "\n"))

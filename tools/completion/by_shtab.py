@@ -47,8 +47,11 @@ _dvrctl_routers() {
 REPAIRS = {
     '="${current_action}_choices"': '="${current_action}_choices[@]"',
     '-W "${current_action_choices}" --': """-W "${current_action_choices// /$'\\n'}" --""",
+    '"${!current_action_compgen_var}"': '"${!current_action_compgen_var-}"',
+    '-n "${!current_action_nargs_var}"': '-n "${!current_action_nargs_var-}"',
 }
-"""What shtab 1.5.5, which Debian 12 has, gets wrong in bash, and how: it offers the first of several choices only."""
+"""What shtab 1.5.5, which Debian 12 has, gets wrong in bash, and how: it offers the first of several choices only, and
+its variables that are not set are an error in a shell with the option nounset."""
 
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:

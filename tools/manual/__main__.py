@@ -19,6 +19,8 @@ LONGEST = 200
 ASCII = str.maketrans({"…": "...", "≥": "at least ", "≤": "at most ", "–": " to "})
 _PARAGRAPH_AFTER_HEADING = re.compile(r"^(\.S[HS] .*\n)\.sp\n", re.MULTILINE)
 """A paragraph begins there anyway; mandoc warns of it."""
+_FONT_OF_A_BLOCK = re.compile(r"^\.ft [CP]\n", re.MULTILINE)
+"""docutils of Debian 12 chooses a font that mandoc does not know; a terminal has one anyway."""
 
 
 def render(section: int, text: str) -> str:
@@ -31,6 +33,7 @@ def render(section: int, text: str) -> str:
     settings = {"halt_level": 2, "report_level": 2, "output_encoding": "unicode", "input_encoding": "unicode"}
     source = text.replace("@FIELDS@", fields).translate(ASCII)
     page = str(publish_string(source, writer_name="manpage", settings_overrides=settings))
+    page = _FONT_OF_A_BLOCK.sub("", page)
     return _PARAGRAPH_AFTER_HEADING.sub(r"\1", page).replace("\n.SH Name\n", "\n.SH NAME\n")
 
 
