@@ -194,8 +194,8 @@ def test_deletion_counts_at_once_although_the_server_lists_the_object_still(serv
         push(a, "updated", {**both[1], "revision_number": 0})  # asks for the group: the answer lists both
         gate.wait()
         server.objects["PortForwarding"] = both[1:]
-        gate.open()
         number = len(asked(server))
+        gate.open()
         server.wait_calls("bulk_pull", number + 1)
         a.sync()
         assert known(a, router_id) == [both[1]["id"]]
