@@ -27,15 +27,16 @@ FORMATTED = re.compile(rf"%d(?: [a-z-]+){{0,2}} (?:{NOUNS})(?:es|s)\b")
 
 def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Yield (line, text) of what may be printed: placeholders of f-strings are a NUL, docstrings are left out."""
+    nodes = list(ast.walk(tree))
     docstrings = {
         id(node.body[0].value)
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         and node.body
         and isinstance(node.body[0], ast.Expr)
     }
-    inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
-    for node in ast.walk(tree):
+    inside = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings | inside:
             yield node.lineno, node.value
         elif isinstance(node, ast.JoinedStr):
