@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from types import ModuleType
@@ -29,6 +30,10 @@ settings.register_profile("dvr-agent", deadline=None)  # the machine is shared: 
 # For CI, where coverage makes each example dear: --hypothesis-profile=few.  Each run has other examples.
 settings.register_profile("few", deadline=None, max_examples=30)
 settings.load_profile("dvr-agent")
+
+# A shell's background job ignores it, and so would every process that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SANDBOXED = "DVR_TEST_SANDBOX"
 MARKS = {

@@ -5,6 +5,7 @@ Only the kernel work is scripted (tests/support/fake_daemon.py).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -58,6 +59,16 @@ def blocks(stream: IO[str]) -> Iterator[list[str]]:
 T = TypeVar("T")
 
 
+@contextlib.contextmanager
+def watching(command: list[str], stderr: int | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A process whose output is a pipe; it ends with the test, also one that waits until somebody reads."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def first(found: Iterable[T], wanted: Callable[[T], bool]) -> T:
     """The first of many looks that is as wanted."""
     for one in islice(found, LOOKS):
@@ -103,9 +114,8 @@ def test_a_state_that_no_router_can_have_is_a_wrong_argument(daemon: MakeDaemon)
 
 def test_a_piped_watch_survives_a_restart_of_the_daemon_and_ends_by_ctrl_c(three: Daemon) -> None:
     command = ctl_command(three.config, "status", "--watch", "0.1")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with watching(command, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
-        assert process.stderr is not None
         found = blocks(process.stdout)
         assert next(found)[2] == "state        degraded"
         three.stop()
@@ -114,20 +124,21 @@ def test_a_piped_watch_survives_a_restart_of_the_daemon_and_ends_by_ctrl_c(three
         three.start()
         first(found, lambda block: "dvr-agent 0" in block[1])
         process.send_signal(signal.SIGINT)
-        assert process.stderr.read() == ""
-        assert process.wait(ENDS) == 2
+        assert process.communicate(timeout=ENDS)[1] == ""
+        assert process.returncode == 2
 
 
 def test_a_watch_in_json_is_a_line_for_each_look(three: Daemon) -> None:
     command = ctl_command(three.config, "-o", "json", "status", "--watch", "0.1")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with watching(command) as process:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["state"] == "degraded"
         three.stop()
         line = first(process.stdout, lambda text: json.loads(text)["state"] == "unreachable")
         hold_output(["-o", "json", "status", "--watch"], line)
         process.send_signal(signal.SIGINT)
-        assert process.wait(ENDS) == 1
+        process.communicate(timeout=ENDS)
+        assert process.returncode == 1
 
 
 class Terminal:

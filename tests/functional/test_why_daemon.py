@@ -76,7 +76,7 @@ def test_the_command_prints_it_as_text_and_as_json(rig: Beside, capsys: pytest.C
     assert main([*command, "why", "nobody"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert "'nobody'" in err
+    assert '"nobody"' in err
 
 
 def test_a_missing_bridge_is_named_and_the_retry_shown(rig: Beside) -> None:
