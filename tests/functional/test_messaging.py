@@ -371,7 +371,8 @@ def test_a_server_that_is_not_there_is_noticed_at_once(broker: Rabbit, tmp_path:
 def test_fetch_ends_in_its_time_and_says_why(broker: Rabbit, tmp_path: Path, password: str, said: str) -> None:
     config = tmp_path / "dvr-agent.conf"
     url = broker.url.replace(f":{broker.password}@", f":{password}@") if password else broker.url
-    state = f"host = h1\nstate_path = {tmp_path}/state"
+    # Servers of other tests listen on this broker, too.
+    state = f"host = h1\nstate_path = {tmp_path}/state\ncontrol_exchange = elsewhere"
     config.write_text(f"[DEFAULT]\nagent_mode = dvr\ntransport_url = {url}\n{state}\n")
     done = run_ctl(config, "fetch", "--timeout", "6", PYTHONWARNINGS="default")
     assert done.returncode == 1
