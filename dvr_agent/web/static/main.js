@@ -35,7 +35,7 @@ function drawBar() {
   at("host-state").className = `pill ${severity(host.state)}`;
   at("host-line").textContent = [
     host.mode, host.version, count(state.routers.size, "router"),
-    bad ? `${bad} need attention` : "", host.queue_depth ? `${host.queue_depth} in the queue` : "", host.progress,
+    bad ? count(bad, "needs attention", "need attention") : "", host.queue_depth ? `${host.queue_depth} in the queue` : "", host.progress,
   ].filter(Boolean).join(" · ");
   document.title = `${bad ? `(${bad}) ` : ""}${host.host} – dvr-agent`;
 }
