@@ -12,6 +12,7 @@ from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.reconciler import RouterReconciler
 from tests.support import lab
+from tests.support.oracle_watch import until_settled
 from tests.support.rival_documents import SHARED, with_fip
 from tests.support.small_routers import EXTERNAL, HOST, make_router
 
@@ -87,11 +88,13 @@ def everything() -> dict[str, list[str]]:
 
 
 def check_repair(reconciler: RouterReconciler, namespace: str, *commands: str) -> None:
+    until_settled((QROUTER, SNAT, FIP))
     before = everything()
     for command in commands:
         ip(namespace, command)
     assert everything() != before
     reconciler.reconcile(ROUTER)
+    until_settled((QROUTER, SNAT, FIP))
     assert everything() == before
     assert not reconciler.planner.plan(ROUTER)
 
