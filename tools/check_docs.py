@@ -8,6 +8,7 @@ quotes) names headings of that page.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -34,10 +35,12 @@ _ELSEWHERE = re.compile(r"^[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
 def pages(root: Path) -> Iterator[Path]:
-    """Markdown files below ``root``, without those of other projects."""
-    for path in sorted(root.rglob("*.md")):
-        if not SKIPPED.intersection(path.relative_to(root).parts):
-            yield path
+    """Markdown files below ``root``, without those of other projects, whose directories may change meanwhile."""
+    found: list[Path] = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if name not in SKIPPED]
+        found += [Path(folder, name) for name in files if name.endswith(".md")]
+    yield from sorted(found)
 
 
 def anchors(text: str) -> set[str]:
