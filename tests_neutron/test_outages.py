@@ -39,9 +39,10 @@ def test_what_happened_while_a_host_was_cut_off_is_made_up_for(site: Site, cloud
     two, three = site.on(hosts[1], hosts[1])
     gone = site.floating_ip(two)
     site.reachable(gone)
+    made = site.floating_ip()  # before the other one is deleted, or Neutron may give it the same address
     with cloud.cut_off(hosts[1]):
         site.delete_floating_ip(gone)
-        made = site.floating_ip(three, wait=False)
+        site.associate(made, three)
         assert site.status(made) == "DOWN"
     site.wait_status(made, "ACTIVE")
     site.reachable(made)

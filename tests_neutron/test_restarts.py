@@ -36,9 +36,10 @@ def test_what_happened_while_the_agent_was_down_is_made_up_for(site: Site, hosts
     site.reachable(gone)
     agent = hosts[1].l3
     assert agent is not None
+    made = site.floating_ip()  # before the other one is deleted, or Neutron may give it the same address
     agent.stop()
     site.delete_floating_ip(gone)
-    made = site.floating_ip(two, wait=False)
+    site.associate(made, two)
     agent.restart()
     site.wait_status(made, "ACTIVE")
     site.reachable(made)

@@ -230,6 +230,23 @@ def test_an_update_during_an_outage_is_not_forgotten(server: Server, tmp_path: P
     assert len(server.of("sync_routers")) == before + 2
 
 
+def test_a_full_sync_answers_waiting_updates_first_and_nothing_is_asked_twice(server: Server, tmp_path: Path) -> None:
+    first, second, changed = (server.add(number) for number in (1, 2, 3))
+    with desk(server, tmp_path) as a:
+        a.sync()
+        server.away(AWAY)
+        a.say(RoutersUpdated((changed,)))
+        a.next(Failed)
+        gate = server.hold("sync_routers")
+        before = server.away(None)["sync_routers"]
+        gate.wait()
+        a.say(RoutersUpdated((second,)))  # while the server thinks about the full sync's first question
+        server.wait_calls("sync_routers", before + 2)
+        gate.open()
+        a.next(Synced)
+    assert server.of("sync_routers")[before:] == [[changed, first, second], [second]]
+
+
 def test_a_removal_during_an_outage_is_a_deletion_after_it(server: Server, tmp_path: Path) -> None:
     router_id = server.add(1)
     with desk(server, tmp_path) as a:

@@ -66,6 +66,7 @@ class PendingRouters:
 
     :ivar number: of the newest request for a router
     :ivar paused: leave all of them until the server answers again
+    :ivar brought: router id → number of a request that a full sync under way is going to answer: left until then
     """
 
     def __init__(self) -> None:
@@ -75,6 +76,7 @@ class PendingRouters:
         """Router id → when (monotonic) to ask, and reason."""
         self.number = 0
         self.paused = False
+        self.brought: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._now) + len(self._later)
@@ -117,8 +119,15 @@ class PendingRouters:
         for router_id in due:
             del self._later[router_id]
         self.put_back(due)
-        routers, self._now = self._now, {}
+        routers = {router_id: one for router_id, one in self._now.items() if one[1] > self.brought.get(router_id, 0)}
+        for router_id in routers:
+            del self._now[router_id]
         return {router_id: reason for router_id, (reason, _) in routers.items()}
+
+    def bring(self, router_ids: Iterable[str]) -> list[str]:
+        """Leave the requests for these routers to a full sync; returns the routers, those that are requested first."""
+        self.brought = {router_id: self._now[router_id][1] for router_id in router_ids if router_id in self._now}
+        return sorted(router_ids, key=lambda router_id: router_id not in self.brought)
 
     def times(self) -> list[float]:
         """Return when (monotonic) routers become due that are not due now."""
@@ -276,6 +285,20 @@ class FetchInbox:
         """End the pause of :meth:`sync_failed`, since the server answers again."""
         with self._changed:
             self._routers.paused = False
+
+    def bring(self, router_ids: list[str]) -> list[str]:
+        """Leave what is asked about these routers until now to the full sync, so that nothing is asked twice.
+
+        :param router_ids: whom the full sync is about to ask for
+        :returns: the same, those that somebody waits for first
+        """
+        with self._changed:
+            return self._routers.bring(router_ids)
+
+    def bring_no_more(self) -> None:
+        """End :meth:`bring`: what the full sync has not answered is asked for again."""
+        with self._changed:
+            self._routers.brought = {}
 
     def request_number(self) -> int:
         """Return the number of the newest request for a router, for :meth:`answered`."""

@@ -65,10 +65,11 @@ class FullSync:
         self._inbox.resume()
         self._answers.enrichment.forget()
         try:
-            failures = self._fetch_all(listed, progress)
+            failures = self._fetch_all(self._inbox.bring(listed), progress)
         except UpdateFailed as exc:
             raise exc.error from None
         finally:
+            self._inbox.bring_no_more()
             self._shared.server.publish(chunk_size=self._fetch.size)
         if failures:
             raise IncompleteSyncError(str(failures[0]))
