@@ -54,8 +54,8 @@ from dvr_agent.state.filter import (
     SetMark,
     Snat,
     Table,
-    make_table,
 )
+from dvr_agent.state.filter_runs import make_table
 from dvr_agent.state.namespace import Announcement, NamespaceState
 from dvr_agent.state.ownership import Ownership
 from dvr_agent.state.route import DEFAULT_V6, MAIN_TABLE, Hop, Route, make_route

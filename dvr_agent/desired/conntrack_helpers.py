@@ -12,7 +12,8 @@ from dvr_agent.desired.common import FAMILIES
 from dvr_agent.desired.host_view import HostView, MissingHelper
 from dvr_agent.extensions import Extension
 from dvr_agent.model.features import ConntrackHelper
-from dvr_agent.state.filter import CtHelper, DportMatch, Family, FilterRule, Table, Transport, make_table
+from dvr_agent.state.filter import CtHelper, DportMatch, Family, FilterRule, Table, Transport
+from dvr_agent.state.filter_runs import make_table
 
 TRANSPORTS: dict[str, Transport] = {"tcp": "tcp", "udp": "udp"}
 """Protocols of which the kernel has helpers."""

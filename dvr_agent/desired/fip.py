@@ -17,7 +17,8 @@ from dvr_agent.desired.routes import default_routes, extra_routes, gateway_route
 from dvr_agent.desired.table_ids import fip_index
 from dvr_agent.model.router import ExtraRoute, RouterPort
 from dvr_agent.state.address import Address, link_local
-from dvr_agent.state.filter import FilterRule, NoTrack, make_table
+from dvr_agent.state.filter import FilterRule, NoTrack
+from dvr_agent.state.filter_runs import make_table
 from dvr_agent.state.link import Link, VethPeer
 from dvr_agent.state.namespace import Announcement, NamespaceState
 from dvr_agent.state.neighbour import Neighbour

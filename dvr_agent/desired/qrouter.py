@@ -44,8 +44,8 @@ from dvr_agent.state.filter import (
     Not,
     Snat,
     Table,
-    make_table,
 )
+from dvr_agent.state.filter_runs import make_table
 from dvr_agent.state.link import Link, Veth
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import (

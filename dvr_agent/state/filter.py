@@ -253,7 +253,10 @@ Target = (
 
 @dataclass(frozen=True, slots=True)
 class FilterRule:
-    """One rule.  Addresses are networks (``10.0.0.1/32``); an interface may end in ``+`` (prefix match)."""
+    """One rule.  Addresses are networks (``10.0.0.1/32``); an interface may end in ``+`` (prefix match).
+
+    :ivar note: what the rule is for; written as the rule's comment where that costs packets nothing (nf_tables)
+    """
 
     target: Target
     src: str | Not | None = None
@@ -262,6 +265,7 @@ class FilterRule:
     oif: str | Not | None = None
     protocol: Transport | None = None
     matches: tuple[Match | Foreign, ...] = ()
+    note: str = field(default="", compare=False)
 
     @property
     def text(self) -> str:
@@ -324,16 +328,6 @@ TableKey = tuple[Family, str]
 
 CHAIN_PREFIX = "dvr-"
 """Prefix of all our chains; ``PREROUTING`` jumps to ``dvr-PREROUTING``, and so on."""
-
-
-def make_table(family: Family, name: str, rules: dict[str, tuple[FilterRule, ...]]) -> Table:
-    """Make our table.
-
-    :param rules: built-in chain → rules of its ``dvr-`` chain; chains without rules are left out
-    """
-    filled = {builtin: found for builtin, found in sorted(rules.items()) if found}
-    chains = tuple(Chain(CHAIN_PREFIX + builtin, found) for builtin, found in filled.items())
-    return Table(family, name, chains, tuple((builtin, CHAIN_PREFIX + builtin) for builtin in filled))
 
 
 _BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")

@@ -10,7 +10,8 @@ import pytest
 from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.state.address import Address
-from dvr_agent.state.filter import FilterRule, Jump, Table, Verdict, make_table
+from dvr_agent.state.filter import FilterRule, Jump, Table, Verdict
+from dvr_agent.state.filter_runs import make_table
 from dvr_agent.state.namespace import Announcement
 from tests.support.contract_world import KEEP, NEAR, SNAT, A, B, join, replace_tables
 

@@ -35,8 +35,8 @@ from dvr_agent.state.filter import (
     Snat,
     Table,
     Verdict,
-    make_table,
 )
+from dvr_agent.state.filter_runs import make_table
 from tests.support import lab
 from tests.support.filter_rules import qrouter_tables, tables
 

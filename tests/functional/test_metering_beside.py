@@ -11,7 +11,8 @@ import pytest
 
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.linux import open_kernel
-from dvr_agent.state.filter import FilterRule, Table, Verdict, make_table
+from dvr_agent.state.filter import FilterRule, Table, Verdict
+from dvr_agent.state.filter_runs import make_table
 from tests.support import lab
 
 NS = "qrouter-metered"

@@ -14,7 +14,8 @@ from dvr_agent.cli.render import Renderer
 from dvr_agent.model.parse import parse_document
 from dvr_agent.reconcile.floating_ip_plan import floating_ip_plan
 from dvr_agent.state.diff import Action, Change
-from dvr_agent.state.filter import Table, make_table
+from dvr_agent.state.filter import Table
+from dvr_agent.state.filter_runs import make_table
 from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import KINDS, NamespaceState

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.state.address import Address
 from dvr_agent.state.diff import Action, Change
-from dvr_agent.state.filter import FilterRule, Not, Snat, Table, Verdict, make_table
+from dvr_agent.state.filter import FilterRule, Not, Snat, Table, Verdict
+from dvr_agent.state.filter_runs import make_table
 from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.link import Link, Veth, VethPeer
 from dvr_agent.state.namespace import NamespaceState

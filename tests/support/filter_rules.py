@@ -27,8 +27,8 @@ from dvr_agent.state.filter import (
     Snat,
     Table,
     Verdict,
-    make_table,
 )
+from dvr_agent.state.filter_runs import make_table
 
 SCOPE = 0xFFFF0000
 BUILTINS = {

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from dvr_agent.state.address import Address
-from dvr_agent.state.filter import Dnat, FilterRule, Snat, Table, make_table
+from dvr_agent.state.filter import Dnat, FilterRule, Snat, Table
+from dvr_agent.state.filter_runs import make_table
 from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.limit import DIRECTIONS, Limit
 from dvr_agent.state.link import Link

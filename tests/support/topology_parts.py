@@ -7,7 +7,8 @@ import json
 from dvr_agent.model.parse import parse_document
 from dvr_agent.model.router import Router
 from dvr_agent.state.address import Address
-from dvr_agent.state.filter import Dnat, DportMatch, FilterRule, make_table
+from dvr_agent.state.filter import Dnat, DportMatch, FilterRule
+from dvr_agent.state.filter_runs import make_table
 from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership

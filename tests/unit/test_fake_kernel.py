@@ -10,7 +10,8 @@ from dvr_agent.errors import KernelError
 from dvr_agent.kernel.fake import fake_kernel
 from dvr_agent.kernel.fake.faults import METHODS
 from dvr_agent.state.diff import Action, Change
-from dvr_agent.state.filter import FilterRule, Table, Verdict, make_table
+from dvr_agent.state.filter import FilterRule, Table, Verdict
+from dvr_agent.state.filter_runs import make_table
 from dvr_agent.state.link import Link
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.ownership import Ownership

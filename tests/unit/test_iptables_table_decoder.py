@@ -19,7 +19,8 @@ from dvr_agent.kernel.iptables.layout import (
 from dvr_agent.kernel.iptables.rule_codec import encode
 from dvr_agent.kernel.iptables.save import save_text
 from dvr_agent.kernel.iptables.table_decoder import JumpAt, Snapshots, decode_table, digest_of, shape_of
-from dvr_agent.state.filter import Chain, Family, FilterRule, Jump, Table, Verdict, make_table
+from dvr_agent.state.filter import Chain, Family, FilterRule, Jump, Table, Verdict
+from dvr_agent.state.filter_runs import make_table
 from tests.support.filter_rules import qrouter_tables, tables
 
 NUMBERS = {name: number for number, name in VERDICTS.items()}

@@ -15,7 +15,8 @@ from dvr_agent.reconcile.plan_lines import Line, table_lines
 from dvr_agent.services.bundle import ServiceChange
 from dvr_agent.state.address import Address
 from dvr_agent.state.diff import Action, Change, Changes, TableChange
-from dvr_agent.state.filter import FilterRule, Jump, Table, Verdict, make_table
+from dvr_agent.state.filter import FilterRule, Jump, Table, Verdict
+from dvr_agent.state.filter_runs import make_table
 from dvr_agent.state.link import Link
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.sysctl import Sysctl

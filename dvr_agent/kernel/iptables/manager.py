@@ -14,7 +14,7 @@ import contextlib
 import errno
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import RuleCount, WriteCounters
@@ -23,13 +23,13 @@ from dvr_agent.kernel.iptables.layout import BUILTINS
 from dvr_agent.kernel.iptables.libiptc import Handle, library
 from dvr_agent.kernel.iptables.lock import TIMEOUT, XTABLES_LOCK, xtables_lock
 from dvr_agent.kernel.iptables.reader import Namespaces, NamespaceTables, TableReader
-from dvr_agent.kernel.iptables.rule_codec import check_chain_name, encode
+from dvr_agent.kernel.iptables.rule_codec import encode
 from dvr_agent.kernel.iptables.save import save_text
 from dvr_agent.kernel.iptables.table_decoder import Snapshot
 from dvr_agent.kernel.iptables.table_edit import Edit, edit_script
-from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain
+from dvr_agent.kernel.pending_tables import Pending, l3_agent_part
 from dvr_agent.plural import count
-from dvr_agent.state.filter import CHAIN_PREFIX, Family, FilterRule, Jump, Table, TableKey, Transport
+from dvr_agent.state.filter import Family, FilterRule, Table, TableKey, Transport
 
 COMMIT_TRIES = 4
 """A table that changes between its reading and its commit is read and edited again, three times at most."""
@@ -176,39 +176,6 @@ class LibiptcManager:
 
 
 @dataclass(slots=True)
-class Pending:
-    """Changes collected inside a ``defer_apply()`` block: a :class:`~dvr_agent.kernel.api.PendingTables`."""
-
-    tables: dict[tuple[str, TableKey], Table] = field(default_factory=dict)
-    withdrawn: set[tuple[str, TableKey]] = field(default_factory=set)
-
-    def replace(self, namespace: str, table: Table) -> None:
-        """Make our part of this table exactly ``table`` at the end of the block; the last call for a table counts.
-
-        :raises KernelError: EINVAL, the table is not one that can be ours
-        """
-        try:
-            check_table(table)
-        except ValueError as exc:
-            raise KernelError(namespace, table.text, errno.EINVAL, str(exc)) from exc
-        self.tables[namespace, table.key] = table
-        self.withdrawn.discard((namespace, table.key))
-
-    def withdraw(self, namespace: str, key: TableKey) -> None:
-        """Remove our chains and jumps from this table at the end of the block; those of neutron-l3-agent stay."""
-        self.replace(namespace, Table(*key))
-        self.withdrawn.add((namespace, key))
-
-    def namespaces(self) -> list[str]:
-        """Return the names of the namespaces with changes, sorted."""
-        return sorted({namespace for namespace, _key in self.tables})
-
-    def of(self, namespace: str) -> list[Table]:
-        """Return the desired tables of one namespace, in the order in which they were added."""
-        return [table for (found, _key), table in self.tables.items() if found == namespace]
-
-
-@dataclass(slots=True)
 class _TableUpdate:
     """The update of one table.
 
@@ -255,44 +222,6 @@ class _TableUpdate:
         number = len(self.edit.inserts)
         others = f" (or another of {count(number, 'new rule')})" if number > 1 else ""
         return f"commit of -A {chain} {rule.text}{others}"
-
-
-def l3_agent_part(table: Table) -> Table:
-    """Return the chains of neutron-l3-agent in a table, and the jumps to them."""
-    return replace(
-        table,
-        chains=tuple(chain for chain in table.chains if is_l3_agent_chain(chain.name)),
-        jumps=tuple(jump for jump in table.jumps if is_l3_agent_chain(jump[1])),
-    )
-
-
-def check_table(table: Table) -> None:
-    """Check that a table can be ours.
-
-    :raises ValueError: a chain is not ours or there twice, or a jump leads from or to a chain that does not exist
-    """
-    if table.name not in BUILTINS:
-        raise ValueError(f"the tables are {', '.join(BUILTINS)}")
-    names = {chain.name for chain in table.chains}
-    if len(names) != len(table.chains):
-        raise ValueError("a chain is there twice")
-    for name in names:
-        check_chain_name(name)
-        if not name.startswith(CHAIN_PREFIX):
-            raise ValueError(f"chains of ours begin with {CHAIN_PREFIX}: {name}")
-    _check_jumps(table, names)
-    for found in table.chains:
-        for rule in found.rules:
-            if isinstance(rule.target, Jump) and rule.target.chain not in names:
-                raise ValueError(f"there is no chain for -A {found.name} {rule.text}")
-
-
-def _check_jumps(table: Table, names: set[str]) -> None:
-    for builtin, chain in table.jumps:
-        if builtin not in BUILTINS[table.name] or chain not in names:
-            raise ValueError(f"no jump from {builtin} to {chain} is possible")
-    if len(set(table.jumps)) != len(table.jumps):
-        raise ValueError("a jump is there twice")
 
 
 def _perform(handle: Handle, update: _TableUpdate) -> None:

@@ -22,7 +22,7 @@ from dvr_agent.kernel.netlink.explain import explain
 from dvr_agent.kernel.netlink.framing import pack
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.own_port import bind_own
-from dvr_agent.kernel.netns import entered
+from dvr_agent.kernel.netns import cookie_of, entered
 
 NETLINK_CAP_ACK = 10
 """``include/uapi/linux/netlink.h``; pyroute2 has no name for it."""
@@ -94,6 +94,10 @@ class NetlinkEndpoint:
         with entered(namespace):
             raw = open_raw(namespace, protocol)
         return cls(namespace, raw, counters)
+
+    def cookie(self) -> int:
+        """Return the number of the socket's namespace, which is never used twice while the host runs."""
+        return cookie_of(self._raw)
 
     def close(self) -> None:
         """Close the socket, and give its buffer back for the next one."""

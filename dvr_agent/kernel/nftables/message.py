@@ -54,6 +54,8 @@ _ACCEPT = code_of(nft_rule_msg.nft_expr.nft_immediate.nfta_data.verdict.verdict_
 _head = _RULE.head("nfgen_family")
 _edge_head = Schema(nfgen_msg).head("res_id")
 _read_family = _RULE.read_head("nfgen_family")
+BODY = len(_head(0))
+"""Where the attributes of a message begin."""
 
 
 class TableInfo(NamedTuple):
@@ -91,6 +93,7 @@ class RuleInfo(NamedTuple):
     """A rule, and the chain it stands in.
 
     :ivar expressions: the payload of its list of expressions, for :mod:`.rules`
+    :ivar user_data: what its maker has written beside it, such as a comment
     """
 
     family: int
@@ -98,6 +101,7 @@ class RuleInfo(NamedTuple):
     chain: str
     handle: int
     expressions: Data
+    user_data: Data = b""
 
 
 def family_head(family: int) -> bytes:
@@ -200,4 +204,5 @@ def decode_rule(data: Data) -> RuleInfo:
         found.text("NFTA_RULE_CHAIN"),
         found.integer("NFTA_RULE_HANDLE"),
         found.raw("NFTA_RULE_EXPRESSIONS"),
+        found.raw("NFTA_RULE_USERDATA"),
     )

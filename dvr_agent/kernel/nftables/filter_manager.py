@@ -1,0 +1,130 @@
+"""Our part of the packet filter in tables of nf_tables: ``ip dvr`` and ``ip6 dvr`` of each namespace.
+
+Implements :class:`dvr_agent.kernel.api.PacketFilter` as ``kernel/iptables`` does with the legacy tables; a host uses one
+of the two.  All changes of a namespace are one transaction of both families, made for the generation that was read:
+if another program has changed the rule set meanwhile, the kernel refuses it, and it is read again.  So no lock is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterable, Iterator, Mapping
+
+from pyroute2.netlink import NETLINK_NETFILTER
+
+from dvr_agent.errors import KernelError
+from dvr_agent.kernel.api import RuleCount, WriteCounters
+from dvr_agent.kernel.netlink.message import Request
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
+from dvr_agent.kernel.nftables.filter_diff import changes
+from dvr_agent.kernel.nftables.filter_reader import FAMILIES, FilterReader, Found, found_of, read_counters
+from dvr_agent.kernel.nftables.ruleset import Ruleset, counted_rules, with_tables
+from dvr_agent.kernel.nftables.ruleset_text import ruleset_text
+from dvr_agent.kernel.nftables.transaction import TRIES, commit
+from dvr_agent.kernel.pending_tables import Pending
+from dvr_agent.state.filter import Family, Table, TableKey, Transport
+
+
+class NftablesFilter:
+    """Packet filter tables by nf_tables."""
+
+    def __init__(self, counters: WriteCounters) -> None:
+        self._counters = counters
+        self._reader = FilterReader()
+
+    def observe(self, namespace: str, tables: Iterable[TableKey]) -> tuple[Table, ...]:
+        """Read our part of each named table, in the order asked for.
+
+        :raises NamespaceGoneError: there is no such namespace
+        """
+        with self._open(namespace) as sock:
+            found = self._reader.read(sock).tables
+        return tuple(found.get(key) or _empty(key) for key in tables)
+
+    def save(self, namespace: str) -> str:
+        """Print our tables as ``nft list ruleset`` does; empty if there are none."""
+        with self._open(namespace) as sock:
+            rulesets = self._reader.read(sock).rulesets
+        return "".join(ruleset_text(one) for one in rulesets.values() if one)
+
+    def counts(self, namespace: str, table: TableKey) -> tuple[RuleCount, ...]:
+        """Read the counters of the rules that count; other rules have none, since counting costs each packet.
+
+        :raises NamespaceGoneError: there is no such namespace
+        """
+        with self._open(namespace) as sock:
+            ruleset = self._reader.read(sock).rulesets[table[0]]
+            counted = counted_rules(ruleset, table[1])
+            found = read_counters(sock, table[0], dict.fromkeys(name for name, _, _ in counted))
+        return tuple(RuleCount(rule, *found[name][key]) for name, key, rule in counted if key in found[name])
+
+    def helper_families(self, name: str, protocol: Transport) -> frozenset[Family]:
+        """Return the families for which the kernel has this connection tracking helper; empty: it has none."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def reserve(self) -> Iterator[None]:
+        """Do nothing: a transaction needs no lock."""
+        yield
+
+    @contextlib.contextmanager
+    def defer_apply(self) -> Iterator[Pending]:
+        """Collect changes; at the end of the block make those of each namespace in one transaction.
+
+        An exception inside the block applies nothing, and so does a rule that cannot be expressed.
+
+        :raises KernelError: naming namespace and object; namespaces before it are done, those after it left alone
+        """
+        pending = Pending()
+        yield pending
+        for namespace in pending.namespaces():
+            self._commit(namespace, {table.key: table for table in pending.of(namespace)})
+
+    def _commit(self, namespace: str, wanted: Mapping[TableKey, Table]) -> None:
+        with self._open(namespace) as sock:
+            for tries_left in reversed(range(TRIES)):
+                found = self._reader.read(sock)
+                rulesets, requests = _planned(namespace, found, wanted)
+                if not requests:
+                    return
+                if commit(sock, requests, found.generation, retry=tries_left > 0):
+                    self._counters.commits += sum(
+                        found.tables.get(key, _empty(key)) != one for key, one in wanted.items()
+                    )
+                    self._remember(sock, found, rulesets)
+                    return
+
+    def _remember(self, sock: NetlinkSocket, before: Found, rulesets: dict[Family, Ruleset]) -> None:
+        """Remember what was written: the kernel has taken it as a whole, for the generation after the one that was read."""
+        if before.generation is not None:
+            self._reader.remember(sock, found_of(before.generation + 1, rulesets))
+
+    def _open(self, namespace: str) -> NetlinkSocket:
+        return NetlinkSocket.open(namespace, None, NETLINK_NETFILTER)
+
+
+def _empty(key: TableKey) -> Table:
+    return Table(*key)
+
+
+def _planned(
+    namespace: str, found: Found, wanted: Mapping[TableKey, Table]
+) -> tuple[dict[Family, Ruleset], list[Request]]:
+    """Return the rulesets with the wanted tables, and the requests that make them."""
+    rulesets: dict[Family, Ruleset] = {}
+    requests: list[Request] = []
+    for family in FAMILIES:
+        old = found.rulesets[family]
+        here = [table for key, table in wanted.items() if key[0] == family]
+        if not here:
+            rulesets[family] = old
+            continue
+        try:
+            rulesets[family] = with_tables(old, here)
+            requests += changes(old, rulesets[family])
+        except ValueError as exc:
+            raise KernelError(
+                namespace, f"nft table {'ip' if family == 4 else 'ip6'} dvr", errno.EINVAL, str(exc)
+            ) from exc
+    return rulesets, requests

@@ -1,0 +1,467 @@
+"""Encode our rules as expressions of nf_tables, and decode them.  Pure.
+
+What was decoded is encoded again and compared: a rule that is not exactly as it is made here becomes one with a
+:class:`~dvr_agent.state.filter.Foreign` target, which equals no desired one and is replaced.  Used by
+:mod:`.filter_messages`.
+
+One difference to iptables: a mark is restored and saved as a whole, since the kernel combines two registers only from
+Linux 6.13 on, and nft 1.0.6 cannot list that.  Bits of a packet's mark that are not of the mask are zero there: the way
+into a namespace clears the mark, and the rules that set other bits come later.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Literal
+
+from dvr_agent.kernel.ip_text import ip_text
+from dvr_agent.kernel.iptables.layout import PROTOCOLS
+from dvr_agent.kernel.netlink.message import AF_OF_FAMILY
+from dvr_agent.kernel.nftables import expressions as ex
+from dvr_agent.kernel.nftables.ruleset import NftRule, device_field, mark_bytes
+from dvr_agent.state.filter import (
+    CommentMatch,
+    ConnmarkMatch,
+    CtHelper,
+    CtStateMatch,
+    Dnat,
+    DportMatch,
+    Family,
+    FilterRule,
+    Foreign,
+    MarkMatch,
+    Match,
+    Not,
+    NoTrack,
+    Redirect,
+    RestoreConnmark,
+    SaveConnmark,
+    SetMark,
+    Snat,
+    Target,
+    Transport,
+    Verdict,
+)
+from dvr_agent.state.filter_runs import ANY, Field
+
+ALL = 0xFFFFFFFF
+COUNT = SetMark(0, 0)
+"""The target of a rule that only counts."""
+_ADDRESSES: dict[Family, dict[str, tuple[int, int]]] = {
+    4: {"src": (12, 4), "dst": (16, 4)},
+    6: {"src": (8, 16), "dst": (24, 16)},
+}
+"""Offset and size of the addresses in the IP header."""
+_DPORT = (2, 2)
+"""Offset and size of the destination port."""
+_VERDICTS: dict[str, int] = {"DROP": ex.DROP, "ACCEPT": ex.ACCEPT, "RETURN": ex.RETURN}
+_STATUS = {"SNAT": 0x10, "DNAT": 0x20}
+"""IPS_SRC_NAT, IPS_DST_NAT (nf_conntrack_common.h)."""
+_STATES = {"INVALID": 1, "ESTABLISHED": 2, "RELATED": 4, "NEW": 8, "UNTRACKED": 64}
+"""NF_CT_STATE_BIT of each state."""
+_TRANSPORTS: dict[int, Transport] = {number: name for name, number in PROTOCOLS.items()}
+
+
+def helper_object(name: str, protocol: str) -> str:
+    """Return the name of the object of a connection tracking helper."""
+    return f"{name}_{protocol}"
+
+
+def encode(family: Family, one: NftRule) -> list[bytes]:
+    """Return the expressions of a rule.
+
+    :raises ValueError: it cannot be expressed
+    """
+    return [*_selectors(family, one), *_matches(one.rule), *_lookup(family, one), *_target(family, one)]
+
+
+def _selectors(family: Family, one: NftRule) -> Iterator[bytes]:
+    rule = one.rule
+    for key, device in ((ex.META_IIFNAME, rule.iif), (ex.META_OIFNAME, rule.oif)):
+        if device:
+            yield ex.meta(key)
+            yield _compare(_device, device)
+    for name, network in (("src", rule.src), ("dst", rule.dst)):
+        if network:
+            yield from _network(_ADDRESSES[family][name], network)
+    if rule.protocol is not None:
+        yield ex.meta(ex.META_L4PROTO)
+        yield ex.compare(bytes([PROTOCOLS[rule.protocol]]))
+
+
+def _compare(encoded: Callable[[str], bytes], value: str | Not) -> bytes:
+    return ex.compare(encoded(value.value), ex.NEQ) if isinstance(value, Not) else ex.compare(encoded(value))
+
+
+def _device(name: str) -> bytes:
+    return name[:-1].encode() if name.endswith("+") else device_field(name)
+
+
+def _network(place: tuple[int, int], value: str | Not) -> Iterator[bytes]:
+    """Compare an address, or as many whole bytes of it as a network has: nft writes the same."""
+    network = ipaddress.ip_network(value.value if isinstance(value, Not) else value)
+    offset, size = place
+    packed, length = network.network_address.packed, network.prefixlen
+    is_whole = length % 8 == 0 and length > 0
+    if is_whole:
+        size = length // 8
+    yield ex.payload(ex.NETWORK, offset, size)
+    if not is_whole:
+        yield ex.bitwise(network.netmask.packed, bytes(size))
+    yield ex.compare(packed[:size], ex.NEQ if isinstance(value, Not) else ex.EQ)
+
+
+def _matches(rule: FilterRule) -> Iterator[bytes]:
+    for match in rule.matches:
+        match match:
+            case MarkMatch():
+                yield from _mark(ex.meta(ex.META_MARK), match)
+            case ConnmarkMatch():
+                yield from _mark(ex.ct(ex.CT_MARK), match)
+            case CtStateMatch():
+                yield from _states(match)
+            case DportMatch():
+                yield ex.payload(ex.TRANSPORT, *_DPORT)
+                first, last = match.first.to_bytes(2, "big"), match.last.to_bytes(2, "big")
+                yield ex.compare(first) if first == last else ex.between(first, last)
+            case CommentMatch():
+                raise ValueError(f"nf_tables counts in sets only: {rule.text}")
+            case _:
+                raise ValueError(f"this match cannot be written: {match.text}")
+
+
+def _mark(load: bytes, match: MarkMatch | ConnmarkMatch) -> Iterator[bytes]:
+    yield load
+    if match.mask != ALL:
+        yield ex.bitwise(mark_bytes(match.mask), bytes(4))
+    yield ex.compare(mark_bytes(match.value), ex.NEQ if match.invert else ex.EQ)
+
+
+def _states(match: CtStateMatch) -> Iterator[bytes]:
+    for key, bits in ((ex.CT_STATUS, _STATUS), (ex.CT_STATE, _STATES)):
+        if match.states <= bits.keys():
+            yield ex.ct(key)
+            yield ex.bitwise(mark_bytes(sum(bits[name] for name in match.states)), bytes(4))
+            yield ex.compare(bytes(4), ex.EQ if match.invert else ex.NEQ)
+            return
+    raise ValueError(f"states and translations in one match: {match.text}")
+
+
+def _lookup(family: Family, one: NftRule) -> Iterator[bytes]:
+    if one.field is None:
+        return
+    match one.field:
+        case "iif":
+            yield ex.meta(ex.META_IIFNAME)
+        case "oif":
+            yield ex.meta(ex.META_OIFNAME)
+        case "dport":
+            offset, size = _ADDRESSES[family]["dst"]
+            yield ex.payload(ex.NETWORK, offset, size)
+            yield ex.payload(ex.TRANSPORT, *_DPORT, register=ex.REG32 + size // 4)
+        case name:
+            yield ex.payload(ex.NETWORK, *_ADDRESSES[family][name])
+    yield ex.lookup(one.set, isinstance(one.rule.target, Dnat | Snat))
+
+
+def _target(family: Family, one: NftRule) -> Iterator[bytes]:
+    target = one.rule.target
+    match target:
+        case Verdict():
+            yield ex.verdict(_VERDICTS[target.name])
+        case SetMark() if target != COUNT:
+            yield ex.meta(ex.META_MARK)
+            yield ex.bitwise(mark_bytes(~target.mask & ALL), mark_bytes(target.value))
+            yield ex.set_meta(ex.META_MARK)
+        case SetMark():
+            if one.field is None:
+                raise ValueError(f"nf_tables counts in sets only: {one.rule.text}")
+        case RestoreConnmark():
+            yield from (ex.ct(ex.CT_MARK), ex.bitwise(mark_bytes(target.mask), bytes(4)), ex.set_meta(ex.META_MARK))
+        case SaveConnmark():
+            yield from (ex.meta(ex.META_MARK), ex.bitwise(mark_bytes(target.mask), bytes(4)), ex.set_ct(ex.CT_MARK))
+        case Redirect():
+            yield from (ex.immediate(target.port.to_bytes(2, "big")), ex.redirect())
+        case NoTrack():
+            yield ex.expression("notrack")
+        case CtHelper():
+            yield ex.object_of(ex.CT_HELPER, helper_object(target.name, str(one.rule.protocol)))
+        case Dnat():
+            yield from _dnat(family, one, target)
+        case Snat():
+            flags = ex.RANDOM_FULLY if target.random_fully else 0
+            yield from _address(target.address)
+            yield ex.nat(ex.SNAT, AF_OF_FAMILY[family], flags)
+        case _:
+            raise ValueError(f"this target cannot be written: {target.text}")
+
+
+def _address(address: str) -> Iterator[bytes]:
+    if address != ANY:  # else the lookup has loaded it
+        yield ex.immediate(ipaddress.ip_address(address).packed)
+
+
+def _dnat(family: Family, one: NftRule, target: Dnat) -> Iterator[bytes]:
+    af = AF_OF_FAMILY[family]
+    yield from _address(target.address)
+    if one.field == "dport":
+        yield ex.nat(ex.DNAT, af, first_port=ex.REG32 + _ADDRESSES[family]["dst"][1] // 4)
+    elif target.ports is None:
+        yield ex.nat(ex.DNAT, af)
+    elif target.base is not None:
+        raise ValueError(f"ports are shifted by a map only: {one.rule.text}")
+    else:
+        first, last = target.ports
+        yield ex.immediate(first.to_bytes(2, "big"), ex.REG_2)
+        if last != first:
+            yield ex.immediate(last.to_bytes(2, "big"), ex.REG_3)
+        yield ex.nat(ex.DNAT, af, first_port=ex.REG_2, last_port=ex.REG_3 if last != first else 0)
+
+
+# --- reading ---
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A rule of which some expressions have been read.
+
+    :ivar loaded: what register 1 has: field of the rule or kind of match, or a constant
+    :ivar mask: applied to it
+    :ivar xor: applied to it
+    :ivar ports: constants in registers 2 and 3
+    """
+
+    family: Family
+    target: Target = COUNT
+    selectors: dict[str, str | Not] = field(default_factory=dict)
+    protocol: Transport | None = None
+    matches: list[Match | Foreign] = field(default_factory=list)
+    looked_up: Field | None = None
+    set_name: str = ""
+    is_map: bool = False
+    loaded: str = ""
+    constant: bytes = b""
+    mask: bytes = b""
+    xor: bytes = b""
+    ports: dict[int, int] = field(default_factory=dict)
+
+
+class _Unknown(Exception):
+    """An expression is not one of ours."""
+
+
+@lru_cache(maxsize=1 << 14)
+def decode(family: Family, expressions: bytes) -> NftRule:
+    """Decode a rule of ours; one that is not exactly as it is made here has a ``Foreign`` target.
+
+    :param expressions: :attr:`.message.RuleInfo.expressions`
+    """
+    found = ex.comparable(expressions)
+    try:
+        one = _read(family, found)
+        is_same = _again(family, one) == found
+    except (_Unknown, ValueError, KeyError, IndexError, OverflowError):
+        is_same = False
+    return one if is_same else NftRule(FilterRule(Foreign(expressions)))
+
+
+def _again(family: Family, one: NftRule) -> tuple[ex.Expression, ...]:
+    return ex.comparable(b"".join(ex.nest(1, part) for part in encode(family, one)))
+
+
+def _read(family: Family, found: Sequence[ex.Expression]) -> NftRule:
+    draft = _Draft(family)
+    for one in found:
+        reader = _READERS.get(one.name)
+        if reader is None:
+            raise _Unknown
+        reader(draft, one)
+    selectors = draft.selectors
+    rule = FilterRule(
+        draft.target,
+        selectors.get("src"),
+        selectors.get("dst"),
+        selectors.get("iif"),
+        selectors.get("oif"),
+        draft.protocol,
+        tuple(draft.matches),
+    )
+    return NftRule(rule, draft.looked_up, draft.set_name)
+
+
+def _load(draft: _Draft, what: str) -> None:
+    draft.loaded, draft.mask, draft.xor, draft.constant = what, b"", b"", b""
+
+
+def _read_meta(draft: _Draft, one: ex.Expression) -> None:
+    key = one.number(2)
+    if not one.number(3):
+        _load(draft, _META_LOADS[key])
+    elif key == ex.META_MARK and draft.loaded == "ct mark":
+        draft.target = RestoreConnmark(_mark_number(draft.mask))
+    elif key == ex.META_MARK and draft.loaded == "mark":
+        draft.target = SetMark(_mark_number(draft.xor or bytes(4)), ~_mark_number(draft.mask or bytes(4)) & ALL)
+    else:
+        raise _Unknown
+
+
+_META_LOADS = {
+    ex.META_MARK: "mark",
+    ex.META_IIFNAME: "iif",
+    ex.META_OIFNAME: "oif",
+    ex.META_L4PROTO: "protocol",
+}
+_CT_LOADS = {ex.CT_STATE: "ct state", ex.CT_STATUS: "ct status", ex.CT_MARK: "ct mark"}
+
+
+def _read_ct(draft: _Draft, one: ex.Expression) -> None:
+    if not one.number(4):
+        _load(draft, _CT_LOADS[one.number(2)])
+    elif one.number(2) == ex.CT_MARK and draft.loaded == "mark":
+        draft.target = SaveConnmark(_mark_number(draft.mask))
+    else:
+        raise _Unknown
+
+
+def _read_payload(draft: _Draft, one: ex.Expression) -> None:
+    place = (one.number(3), one.number(4))
+    if one.number(2) == ex.TRANSPORT and place == _DPORT:
+        _load(draft, "dst dport" if one.number(1) != ex.REG_1 else "dport")
+        return
+    offset, size = place
+    for name, (its_offset, whole) in _ADDRESSES[draft.family].items():
+        if one.number(2) == ex.NETWORK and offset == its_offset and size <= whole:
+            _load(draft, name)
+            return
+    raise _Unknown
+
+
+def _read_bitwise(draft: _Draft, one: ex.Expression) -> None:
+    draft.mask, draft.xor = one.data(4), one.data(5)
+
+
+def _read_cmp(draft: _Draft, one: ex.Expression) -> None:
+    value, invert = one.data(3), one.number(2) == ex.NEQ
+    match draft.loaded:
+        case "iif" | "oif":
+            draft.selectors[draft.loaded] = _maybe_not(_device_text(value), invert)
+        case "src" | "dst":
+            length = sum(byte.bit_count() for byte in draft.mask) if draft.mask else len(value) * 8
+            address = ip_text(value.ljust(_ADDRESSES[draft.family][draft.loaded][1], b"\0"))
+            draft.selectors[draft.loaded] = _maybe_not(f"{address}/{length}", invert)
+        case "protocol":
+            draft.protocol = _TRANSPORTS[value[0]]
+        case "mark" | "ct mark":
+            kind = MarkMatch if draft.loaded == "mark" else ConnmarkMatch
+            mask = _mark_number(draft.mask) if draft.mask else ALL
+            draft.matches.append(kind(_mark_number(value), mask, invert))
+        case "ct status" | "ct state":
+            bits = _STATUS if draft.loaded == "ct status" else _STATES
+            mask = _mark_number(draft.mask)
+            draft.matches.append(CtStateMatch(frozenset(name for name in bits if bits[name] & mask), not invert))
+        case "dport" if draft.protocol is not None:
+            port = int.from_bytes(value, "big")
+            draft.matches.append(DportMatch(draft.protocol, port, port))
+        case _:
+            raise _Unknown
+
+
+def _read_range(draft: _Draft, one: ex.Expression) -> None:
+    if draft.loaded != "dport" or draft.protocol is None:
+        raise _Unknown
+    first, last = (int.from_bytes(one.data(number), "big") for number in (3, 4))
+    draft.matches.append(DportMatch(draft.protocol, first, last))
+
+
+_LOOKED_UP: dict[str, Field] = {"iif": "iif", "oif": "oif", "src": "src", "dst": "dst", "dst dport": "dport"}
+
+
+def _read_lookup(draft: _Draft, one: ex.Expression) -> None:
+    if draft.looked_up is not None:
+        raise _Unknown
+    draft.looked_up, draft.set_name, draft.is_map = _LOOKED_UP[draft.loaded], one.text(1), one.number(3) != 0
+    draft.selectors["dst" if draft.looked_up == "dport" else draft.looked_up] = ANY
+    _load(draft, "map")
+
+
+def _read_immediate(draft: _Draft, one: ex.Expression) -> None:
+    register, value = one.number(1), one.data(2)
+    if register == ex.REG_VERDICT:
+        code = _code(one)
+        draft.target = Verdict(_NAMES_OF_VERDICTS[code])
+    elif register == ex.REG_1:
+        _load(draft, "constant")
+        draft.constant = value
+    else:
+        draft.ports[register] = int.from_bytes(value, "big")
+
+
+_NAMES_OF_VERDICTS: dict[int, Literal["DROP", "ACCEPT", "RETURN"]] = {
+    ex.DROP: "DROP",
+    ex.ACCEPT: "ACCEPT",
+    ex.RETURN: "RETURN",
+}
+
+
+def _code(one: ex.Expression) -> int:
+    """Return the verdict of an immediate expression."""
+    data = one.raw(2)
+    return int.from_bytes(ex.inner(ex.inner(data, 2), 1), "big")
+
+
+def _read_nat(draft: _Draft, one: ex.Expression) -> None:
+    address = ANY if draft.loaded == "map" else ip_text(draft.constant)
+    if one.number(1) == ex.SNAT:
+        draft.target = Snat(address, bool(one.number(7) & ex.RANDOM_FULLY))
+    elif draft.ports:
+        first = draft.ports[ex.REG_2]
+        draft.target = Dnat(address, (first, draft.ports.get(ex.REG_3, first)))
+    else:
+        draft.target = Dnat(address)
+
+
+def _read_redirect(draft: _Draft, one: ex.Expression) -> None:
+    draft.target = Redirect(int.from_bytes(draft.constant, "big"))
+
+
+def _read_object(draft: _Draft, one: ex.Expression) -> None:
+    if one.number(1) != ex.CT_HELPER or draft.protocol is None:
+        raise _Unknown
+    draft.target = CtHelper(one.text(2).removesuffix(f"_{draft.protocol}"))
+
+
+def _read_no_track(draft: _Draft, one: ex.Expression) -> None:
+    draft.target = NoTrack()
+
+
+_READERS: dict[str, Callable[[_Draft, ex.Expression], None]] = {
+    "meta": _read_meta,
+    "ct": _read_ct,
+    "payload": _read_payload,
+    "bitwise": _read_bitwise,
+    "cmp": _read_cmp,
+    "range": _read_range,
+    "lookup": _read_lookup,
+    "immediate": _read_immediate,
+    "nat": _read_nat,
+    "redir": _read_redirect,
+    "objref": _read_object,
+    "notrack": _read_no_track,
+}
+
+
+def _maybe_not(value: str, invert: bool) -> str | Not:
+    return Not(value) if invert else value
+
+
+def _device_text(value: bytes) -> str:
+    whole = value.endswith(b"\0") or len(value) == len(device_field(""))
+    return value.rstrip(b"\0").decode(errors="surrogateescape") + ("" if whole else "+")
+
+
+def _mark_number(value: bytes) -> int:
+    return int.from_bytes(value, sys.byteorder)
