@@ -27,6 +27,7 @@ from dvr_agent.options import GROUPS
 from dvr_agent.settings import (
     AttachSettings,
     DaemonSettings,
+    FilterChoice,
     HaSettings,
     MetadataSettings,
     MetricsSettings,
@@ -67,6 +68,7 @@ class Settings:
     metadata: MetadataSettings
     metadata_proxy: ProxySettings
     metrics: MetricsSettings
+    packet_filter: FilterChoice = "auto"
 
     @property
     def stuck_timeout(self) -> float:
@@ -164,6 +166,7 @@ def make_settings(conf: cfg.ConfigOpts) -> Settings:
             metadata=_metadata_settings(conf),
             metadata_proxy=proxy_settings(conf),
             metrics=_metrics_settings(conf),
+            packet_filter=conf.dvr_agent.packet_filter,
         )
     except ConfigError as exc:
         raise ConfigError(config_files.with_file(conf, str(exc))) from exc

@@ -207,6 +207,17 @@ DVR_AGENT_OPTS = [
         help="Program that speaks VRRP for HA routers.",
     ),
     cfg.StrOpt(
+        "packet_filter",
+        default="auto",
+        choices=[
+            ("auto", "legacy tables where this kernel has them, else nf_tables"),
+            ("legacy", "legacy tables, those of iptables-legacy"),
+            ("nftables", "tables ip dvr and ip6 dvr of nf_tables, which nft list ruleset shows"),
+        ],
+        help="Packet filter of all routers of this host. When it is changed, rules of the other one are removed after "
+        "the new ones are in place.",
+    ),
+    cfg.StrOpt(
         "admin_socket",
         default="/run/dvr-agent/admin.sock",
         help="Unix socket of the admin interface (HTTP; mode 0600), which dvrctl status reads.",

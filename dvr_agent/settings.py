@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+FilterChoice = Literal["auto", "legacy", "nftables"]
+"""Packet filter of this host's routers; ``auto``: what the kernel has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from dvr_agent.kernel.host_filter import HostFilter
 from tests.support import lab
 from tests.support.rabbit import PROGRAMS, Rabbit
 from tests.support.replay_server import NeutronServer
@@ -48,10 +49,14 @@ NAMESPACES = ["--net", "--mount", "--pid", "--mount-proc", "--kill-child"]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="what takes minutes by itself too: many random worlds")
+    parser.addoption(
+        "--packet-filter", choices=("legacy", "nftables"), default="legacy", help="of the routers that tests build"
+    )
     parser.addoption("--seed", type=int, default=0, help="of random worlds (default: a new one, which is printed)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    HostFilter.backend = config.getoption("--packet-filter")
     if config.option.collectonly:
         return
     left = os.environ.get(SANDBOXED)

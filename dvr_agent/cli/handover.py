@@ -13,6 +13,7 @@ from dvr_agent.cli.inputs import load_config
 from dvr_agent.cli.output import Output, complain
 from dvr_agent.errors import DvrError, NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
+from dvr_agent.kernel.host_filter import choose
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.lock import AgentLock
 from dvr_agent.plural import count
@@ -52,6 +53,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
         time
     """
     conf = load_config(args)
+    choose(conf.dvr_agent.packet_filter)
     kernel = open_kernel()
     lock = contextlib.nullcontext() if args.dry_run else AgentLock(conf.state_path, conf.host)
     with lock:

@@ -28,9 +28,9 @@ def forwarding_addresses(view: HostView, device: str) -> list[Address]:
     return [Address(device, f"{fip.address}/32") for fip in view.forwarding_ips]
 
 
-def _place(one: PortForwarding) -> tuple[int, str, int]:
+def _place(one: PortForwarding) -> tuple[str, int, int]:
     """Sort by what a packet must have, so that the order of objects does not matter."""
-    return int(one.address), one.protocol, one.external.first
+    return one.protocol, int(one.address), one.external.first
 
 
 def _rule(one: PortForwarding) -> FilterRule:
@@ -39,4 +39,4 @@ def _rule(one: PortForwarding) -> FilterRule:
     target = Dnat(str(one.fixed_address), (internal.first, internal.last), shift)
     protocol = TRANSPORTS[one.protocol]
     match = DportMatch(protocol, external.first, external.last)
-    return FilterRule(target, dst=f"{one.address}/32", protocol=protocol, matches=(match,))
+    return FilterRule(target, dst=f"{one.address}/32", protocol=protocol, matches=(match,), note="port forwardings")

@@ -8,6 +8,8 @@ by NAT, and get the mark of the other scope on the way.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from operator import itemgetter
 from typing import NamedTuple
 
 from dvr_agent.desired.common import DROP
@@ -24,8 +26,13 @@ from dvr_agent.state.filter import (
     SetMark,
 )
 
+_OTHER_SCOPE = "floating IPs of instances in another address scope"
 UNMARKED_CONNECTION = ConnmarkMatch(0, SCOPE_MASK)
-RESTORE_SCOPE = FilterRule(RestoreConnmark(SCOPE_MASK), matches=(ConnmarkMatch(0, SCOPE_MASK, invert=True),))
+RESTORE_SCOPE = FilterRule(
+    RestoreConnmark(SCOPE_MASK),
+    matches=(ConnmarkMatch(0, SCOPE_MASK, invert=True),),
+    note="address scope of the connection",
+)
 
 
 class ScopedDevice(NamedTuple):
@@ -42,14 +49,15 @@ def scope_of(port: RouterPort, family: Family) -> str | None:
 
 def scope_mangle(devices: Iterable[ScopedDevice]) -> list[FilterRule]:
     """Mark incoming packets by the address scope of their device; a connection that has a mark keeps it."""
-    marks = [FilterRule(SetMark(mark, SCOPE_MASK), iif=device) for device, mark in devices]
+    marks = [FilterRule(SetMark(mark, SCOPE_MASK), iif=device, note="address scope") for device, mark in devices]
     return [*marks, RESTORE_SCOPE]
 
 
 def scope_filter(devices: Iterable[ScopedDevice]) -> list[FilterRule]:
     """Drop packets that leave by a device of another address scope than they came from."""
     return [
-        FilterRule(DROP, oif=device, matches=(MarkMatch(mark, SCOPE_MASK, invert=True),)) for device, mark in devices
+        FilterRule(DROP, oif=device, matches=(MarkMatch(mark, SCOPE_MASK, invert=True),), note="another address scope")
+        for device, mark in devices
     ]
 
 
@@ -62,8 +70,8 @@ def other_scope_fips(view: HostView, fips: Iterable[FloatingIp]) -> list[Floatin
 def other_scope_ingress(view: HostView, fips: Iterable[FloatingIp], device: str) -> list[FilterRule]:
     """Give packets to such floating IPs that come in by ``device`` the mark of the fixed address's scope."""
     return [
-        FilterRule(SetMark(view.marks[fip.fixed_scope], SCOPE_MASK), dst=f"{fip.address}/32", iif=device)
-        for fip in fips
+        FilterRule(SetMark(mark, SCOPE_MASK), dst=f"{fip.address}/32", iif=device, note=_OTHER_SCOPE)
+        for mark, fip in sorted(((view.marks[fip.fixed_scope], fip) for fip in fips), key=itemgetter(0))
     ]
 
 
@@ -74,9 +82,10 @@ def other_scope_egress(view: HostView, fips: Iterable[FloatingIp], scoped: Itera
         return []
     external = view.marks[gateway.scope4]
     outside = [device for device, mark in scoped if mark == external]
-    rules: list[FilterRule] = []
-    for fip in fips:
-        src = f"{fip.fixed_address}/32"
-        rules.append(FilterRule(SaveConnmark(SCOPE_MASK), src=src, matches=(UNMARKED_CONNECTION,)))
-        rules += [FilterRule(SetMark(external, SCOPE_MASK), src=src, oif=device) for device in outside]
+    sources = [f"{fip.fixed_address}/32" for fip in fips]
+    saved = FilterRule(SaveConnmark(SCOPE_MASK), matches=(UNMARKED_CONNECTION,), note=_OTHER_SCOPE)
+    rules = [replace(saved, src=src) for src in sources]
+    for device in outside:
+        marked = FilterRule(SetMark(external, SCOPE_MASK), oif=device, note=_OTHER_SCOPE)
+        rules += [replace(marked, src=src) for src in sources]
     return rules

@@ -13,6 +13,7 @@ from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.qos import needs_limits
 from dvr_agent.kernel import capability
 from dvr_agent.kernel.api import Kernel
+from dvr_agent.kernel.host_filter import choose
 from dvr_agent.kernel.iptables.lock import TIMEOUT
 from dvr_agent.kernel.linux import open_kernel, probe_kernel
 from dvr_agent.kernel.nftables.limit_probe import choose_layout
@@ -32,7 +33,7 @@ def open_reconciler(settings: Settings, newer_wins: bool = False, lock_timeout: 
     :raises ConfigError: an option has a value that cannot be used
     :raises KernelError: this kernel lacks a function that every router needs
     """
-    probe_kernel()
+    probe_kernel(settings.packet_filter)
     kernel = open_kernel(lock_timeout)
     attach, services = _attach(settings.attach, kernel), open_services(settings, True)
     dataplane = _on_this_kernel(settings.dataplane)
@@ -44,6 +45,7 @@ def open_planner(settings: Settings) -> Planner:
 
     :raises ConfigError: an option has a value that cannot be used
     """
+    choose(settings.packet_filter)
     kernel = open_kernel()
     attach, services = _attach(settings.attach, kernel), open_services(settings, False)
     dataplane = _on_this_kernel(settings.dataplane)

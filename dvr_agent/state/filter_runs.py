@@ -80,7 +80,7 @@ def runs(rules: Iterable[FilterRule]) -> Iterator[Run]:
 
 
 def in_order(rules: Iterable[FilterRule]) -> tuple[FilterRule, ...]:
-    """Sort the rules of each run; of two rules for the same packets the first is kept, since the other has no effect."""
+    """Sort the rules of each run; of two for the same packets the first is kept, since the other has no effect."""
     found: list[FilterRule] = []
     for run in runs(rules):
         if run.shape is None or len(run.rules) == 1:
@@ -105,7 +105,7 @@ def shape_of(rule: FilterRule) -> Shape | None:
         return _dnat_shape(rule, target) if one == "dst" and rule.oif is None else None
     if rule.protocol is not None or (rule.src is not None and rule.dst is not None):
         return None
-    bare = replace(rule, **{one: ANY})
+    bare = with_field(rule, one, ANY)
     if isinstance(target, Snat):
         return None if one != "src" or matches else Shape("src", replace(bare, target=replace(target, address=ANY)))
     if target == SetMark(0, 0):
@@ -114,6 +114,19 @@ def shape_of(rule: FilterRule) -> Shape | None:
     if isinstance(target, SetMark | SaveConnmark | Verdict) and not _has_comment(rule):
         return Shape(one, bare)
     return None
+
+
+def with_field(rule: FilterRule, field: Field, value: str) -> FilterRule:
+    """Return a rule with another address or device."""
+    match field:
+        case "src":
+            return replace(rule, src=value)
+        case "iif":
+            return replace(rule, iif=value)
+        case "oif":
+            return replace(rule, oif=value)
+        case _:
+            return replace(rule, dst=value)
 
 
 def _host_field(rule: FilterRule) -> Literal["src", "dst"] | None:

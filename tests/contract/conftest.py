@@ -1,4 +1,4 @@
-"""The kernel under contract: once the fake one, once the real one."""
+"""The kernel under contract: the fake one, and the real one with either packet filter."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import pytest
 
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.fake import fake_kernel
+from dvr_agent.kernel.host_filter import HostFilter
 from dvr_agent.kernel.linux import open_kernel
 
 
-@pytest.fixture(params=["fake", "real"])
-def kernel(request: pytest.FixtureRequest) -> Kernel:
+@pytest.fixture(params=["fake", "legacy", "nftables"])
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     """An empty kernel: no namespaces."""
     if request.param == "fake":
         return fake_kernel()[0]
     request.getfixturevalue("host")
+    monkeypatch.setattr(HostFilter, "backend", request.param)
     return open_kernel()

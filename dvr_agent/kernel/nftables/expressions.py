@@ -21,7 +21,7 @@ META_MARK, META_IIFNAME, META_OIFNAME, META_L4PROTO = 3, 6, 7, 16
 CT_STATE, CT_STATUS, CT_MARK = 0, 2, 3
 NETWORK, TRANSPORT = 1, 2
 """Headers of a packet."""
-EQ, NEQ = 0, 1
+EQ, NEQ, LTE, GTE = 0, 1, 3, 5
 SNAT, DNAT = 0, 1
 RANDOM_FULLY = 16
 """NF_NAT_RANGE_PROTO_RANDOM_FULLY."""
@@ -120,11 +120,6 @@ def payload(base: int, offset: int, size: int, register: int = REG_1) -> bytes:
 def compare(value: bytes, operator: int = EQ) -> bytes:
     """Go on with the rule if register 1 has this value, or has not."""
     return expression("cmp", number(1, REG_1), number(2, operator), _data(3, value))
-
-
-def between(first: bytes, last: bytes) -> bytes:
-    """Go on with the rule if register 1 is between two values, or one of them."""
-    return expression("range", number(1, REG_1), number(2, EQ), _data(3, first), _data(4, last))
 
 
 def bitwise(mask: bytes, xor: bytes) -> bytes:

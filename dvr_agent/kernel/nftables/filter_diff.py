@@ -7,11 +7,11 @@ that something else still uses.  Used by :mod:`.filter_manager`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.nftables.filter_messages import FilterMessages
-from dvr_agent.kernel.nftables.ruleset import NftSet, Ruleset
+from dvr_agent.kernel.nftables.ruleset import NftRule, NftSet, Ruleset
 
 MESSAGES = {4: FilterMessages(4), 6: FilterMessages(6)}
 
@@ -35,17 +35,11 @@ def changes(old: Ruleset, new: Ruleset) -> Iterator[Request]:
 
 
 def _edits(messages: FilterMessages, old: Ruleset, new: Ruleset) -> Iterator[Request]:
+    """Yield what goes, and then what comes: chains use sets and helpers."""
     renewed = {name for name, one in new.sets.items() if name in old.sets and not one.has_form_of(old.sets[name])}
     edited = [name for name, rules in old.chains.items() if new.chains.get(name) != rules or _uses(rules, renewed)]
-    for name in edited:
-        yield messages.flush_chain(name) if name in new.chains else messages.delete_chain(name)
-    for name in old.sets:
-        if name not in new.sets or name in renewed:
-            yield messages.delete_set(name)
-    for helper in sorted(old.helpers - new.helpers):
-        yield messages.delete_helper(*helper)
-    for helper in sorted(new.helpers - old.helpers):
-        yield messages.new_helper(*helper)
+    yield from _removals(messages, old, new, edited, renewed)
+    yield from (messages.new_helper(*helper) for helper in sorted(new.helpers - old.helpers))
     for name, one in new.sets.items():
         yield from _elements(messages, None if name in renewed else old.sets.get(name), one)
     for name, rules in new.chains.items():
@@ -55,8 +49,19 @@ def _edits(messages: FilterMessages, old: Ruleset, new: Ruleset) -> Iterator[Req
             yield from (messages.new_rule(name, rule) for rule in rules)
 
 
-def _uses(rules: tuple[object, ...], sets: set[str]) -> bool:
-    return any(getattr(rule, "set", "") in sets for rule in rules)
+def _removals(
+    messages: FilterMessages, old: Ruleset, new: Ruleset, edited: Iterable[str], renewed: Collection[str]
+) -> Iterator[Request]:
+    for name in edited:
+        yield messages.flush_chain(name) if name in new.chains else messages.delete_chain(name)
+    for name in old.sets:
+        if name not in new.sets or name in renewed:
+            yield messages.delete_set(name)
+    yield from (messages.delete_helper(*helper) for helper in sorted(old.helpers - new.helpers))
+
+
+def _uses(rules: Iterable[NftRule], sets: Collection[str]) -> bool:
+    return any(rule.set in sets for rule in rules)
 
 
 def _elements(messages: FilterMessages, old: NftSet | None, new: NftSet) -> Iterator[Request]:

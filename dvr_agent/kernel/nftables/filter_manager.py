@@ -1,8 +1,8 @@
-"""Our part of the packet filter in tables of nf_tables: ``ip dvr`` and ``ip6 dvr`` of each namespace.
+"""Our part of the packet filter in nf_tables: the tables ``ip dvr`` and ``ip6 dvr`` of each namespace.
 
-Implements :class:`dvr_agent.kernel.api.PacketFilter` as ``kernel/iptables`` does with the legacy tables; a host uses one
-of the two.  All changes of a namespace are one transaction of both families, made for the generation that was read:
-if another program has changed the rule set meanwhile, the kernel refuses it, and it is read again.  So no lock is needed.
+Implements :class:`dvr_agent.kernel.api.PacketFilter` as ``kernel/iptables`` does with legacy tables; a host uses one of
+the two.  All changes of a namespace are one transaction, made for the generation of the rule set that was read: if
+another program has changed it meanwhile, the kernel refuses, and it is read again.  So there is no lock.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from pyroute2.netlink import NETLINK_NETFILTER
 
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import RuleCount, WriteCounters
+from dvr_agent.kernel.iptables.helper_probe import HelperProbe
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables.filter_diff import changes
 from dvr_agent.kernel.nftables.filter_reader import FAMILIES, FilterReader, Found, found_of, read_counters
+from dvr_agent.kernel.nftables.helper_objects import families_of
 from dvr_agent.kernel.nftables.ruleset import Ruleset, counted_rules, with_tables
 from dvr_agent.kernel.nftables.ruleset_text import ruleset_text
 from dvr_agent.kernel.nftables.transaction import TRIES, commit
@@ -32,6 +34,7 @@ class NftablesFilter:
     def __init__(self, counters: WriteCounters) -> None:
         self._counters = counters
         self._reader = FilterReader()
+        self._helpers = HelperProbe(ask=families_of)
 
     def observe(self, namespace: str, tables: Iterable[TableKey]) -> tuple[Table, ...]:
         """Read our part of each named table, in the order asked for.
@@ -61,7 +64,7 @@ class NftablesFilter:
 
     def helper_families(self, name: str, protocol: Transport) -> frozenset[Family]:
         """Return the families for which the kernel has this connection tracking helper; empty: it has none."""
-        raise NotImplementedError
+        return self._helpers.families(name, protocol)
 
     @contextlib.contextmanager
     def reserve(self) -> Iterator[None]:
@@ -96,7 +99,7 @@ class NftablesFilter:
                     return
 
     def _remember(self, sock: NetlinkSocket, before: Found, rulesets: dict[Family, Ruleset]) -> None:
-        """Remember what was written: the kernel has taken it as a whole, for the generation after the one that was read."""
+        """Remember what was written: the kernel has taken all of it, and has counted one generation more."""
         if before.generation is not None:
             self._reader.remember(sock, found_of(before.generation + 1, rulesets))
 

@@ -75,7 +75,7 @@ class FilterReader:
         return found
 
     def remember(self, sock: NetlinkSocket, found: Found) -> None:
-        """Remember what a namespace has; not that of a thread, of which the name says nothing, or without generations."""
+        """Remember what a named namespace has, if the kernel tells its generation."""
         cookie = _cookie(sock)
         if not sock.namespace or cookie is None or found.generation is None:
             return
@@ -117,7 +117,7 @@ def _read_all(sock: NetlinkSocket) -> dict[Family, Ruleset]:
 
 
 def _read_family(sock: NetlinkSocket, family: Family, chains: Iterable[ChainInfo]) -> Ruleset:
-    af, messages = AF_OF_FAMILY[family], MESSAGES[family]
+    af = AF_OF_FAMILY[family]
     ours = [chain for chain in chains if chain.family == af and chain.table == TABLE]
     if not ours:
         return Ruleset(family)

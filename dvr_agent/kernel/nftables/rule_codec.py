@@ -127,7 +127,10 @@ def _matches(rule: FilterRule) -> Iterator[bytes]:
             case DportMatch():
                 yield ex.payload(ex.TRANSPORT, *_DPORT)
                 first, last = match.first.to_bytes(2, "big"), match.last.to_bytes(2, "big")
-                yield ex.compare(first) if first == last else ex.between(first, last)
+                if first == last:
+                    yield ex.compare(first)
+                else:
+                    yield from (ex.compare(first, ex.GTE), ex.compare(last, ex.LTE))
             case CommentMatch():
                 raise ValueError(f"nf_tables counts in sets only: {rule.text}")
             case _:
@@ -170,34 +173,41 @@ def _lookup(family: Family, one: NftRule) -> Iterator[bytes]:
 
 def _target(family: Family, one: NftRule) -> Iterator[bytes]:
     target = one.rule.target
-    match target:
-        case Verdict():
-            yield ex.verdict(_VERDICTS[target.name])
-        case SetMark() if target != COUNT:
-            yield ex.meta(ex.META_MARK)
-            yield ex.bitwise(mark_bytes(~target.mask & ALL), mark_bytes(target.value))
-            yield ex.set_meta(ex.META_MARK)
-        case SetMark():
-            if one.field is None:
-                raise ValueError(f"nf_tables counts in sets only: {one.rule.text}")
-        case RestoreConnmark():
-            yield from (ex.ct(ex.CT_MARK), ex.bitwise(mark_bytes(target.mask), bytes(4)), ex.set_meta(ex.META_MARK))
-        case SaveConnmark():
-            yield from (ex.meta(ex.META_MARK), ex.bitwise(mark_bytes(target.mask), bytes(4)), ex.set_ct(ex.CT_MARK))
-        case Redirect():
-            yield from (ex.immediate(target.port.to_bytes(2, "big")), ex.redirect())
+    if target == COUNT:
+        if one.field is None:
+            raise ValueError(f"nf_tables counts in sets only: {one.rule.text}")
+    elif isinstance(target, Dnat):
+        yield from _dnat(family, one, target)
+    elif isinstance(target, Snat):
+        yield from _address(target.address)
+        yield ex.nat(ex.SNAT, AF_OF_FAMILY[family], ex.RANDOM_FULLY if target.random_fully else 0)
+    elif isinstance(target, SetMark | SaveConnmark | RestoreConnmark):
+        yield from _marking(target)
+    else:
+        yield from _other_target(one.rule)
+
+
+def _marking(target: SetMark | SaveConnmark | RestoreConnmark) -> Sequence[bytes]:
+    if isinstance(target, SetMark):
+        changed = ex.bitwise(mark_bytes(~target.mask & ALL), mark_bytes(target.value))
+        return ex.meta(ex.META_MARK), changed, ex.set_meta(ex.META_MARK)
+    masked = ex.bitwise(mark_bytes(target.mask), bytes(4))
+    if isinstance(target, SaveConnmark):
+        return ex.meta(ex.META_MARK), masked, ex.set_ct(ex.CT_MARK)
+    return ex.ct(ex.CT_MARK), masked, ex.set_meta(ex.META_MARK)
+
+
+def _other_target(rule: FilterRule) -> Sequence[bytes]:
+    match rule.target:
+        case Verdict(name):
+            return (ex.verdict(_VERDICTS[name]),)
+        case Redirect(port):
+            return ex.immediate(port.to_bytes(2, "big")), ex.redirect()
         case NoTrack():
-            yield ex.expression("notrack")
-        case CtHelper():
-            yield ex.object_of(ex.CT_HELPER, helper_object(target.name, str(one.rule.protocol)))
-        case Dnat():
-            yield from _dnat(family, one, target)
-        case Snat():
-            flags = ex.RANDOM_FULLY if target.random_fully else 0
-            yield from _address(target.address)
-            yield ex.nat(ex.SNAT, AF_OF_FAMILY[family], flags)
-        case _:
-            raise ValueError(f"this target cannot be written: {target.text}")
+            return (ex.expression("notrack"),)
+        case CtHelper(name):
+            return (ex.object_of(ex.CT_HELPER, helper_object(name, str(rule.protocol))),)
+    raise ValueError(f"this target cannot be written: {rule.target.text}")
 
 
 def _address(address: str) -> Iterator[bytes]:
@@ -250,7 +260,7 @@ class _Draft:
     ports: dict[int, int] = field(default_factory=dict)
 
 
-class _Unknown(Exception):
+class _UnknownError(Exception):
     """An expression is not one of ours."""
 
 
@@ -264,7 +274,7 @@ def decode(family: Family, expressions: bytes) -> NftRule:
     try:
         one = _read(family, found)
         is_same = _again(family, one) == found
-    except (_Unknown, ValueError, KeyError, IndexError, OverflowError):
+    except (_UnknownError, ValueError, KeyError, IndexError, OverflowError):
         is_same = False
     return one if is_same else NftRule(FilterRule(Foreign(expressions)))
 
@@ -278,7 +288,7 @@ def _read(family: Family, found: Sequence[ex.Expression]) -> NftRule:
     for one in found:
         reader = _READERS.get(one.name)
         if reader is None:
-            raise _Unknown
+            raise _UnknownError
         reader(draft, one)
     selectors = draft.selectors
     rule = FilterRule(
@@ -306,7 +316,7 @@ def _read_meta(draft: _Draft, one: ex.Expression) -> None:
     elif key == ex.META_MARK and draft.loaded == "mark":
         draft.target = SetMark(_mark_number(draft.xor or bytes(4)), ~_mark_number(draft.mask or bytes(4)) & ALL)
     else:
-        raise _Unknown
+        raise _UnknownError
 
 
 _META_LOADS = {
@@ -324,7 +334,7 @@ def _read_ct(draft: _Draft, one: ex.Expression) -> None:
     elif one.number(2) == ex.CT_MARK and draft.loaded == "mark":
         draft.target = SaveConnmark(_mark_number(draft.mask))
     else:
-        raise _Unknown
+        raise _UnknownError
 
 
 def _read_payload(draft: _Draft, one: ex.Expression) -> None:
@@ -337,7 +347,7 @@ def _read_payload(draft: _Draft, one: ex.Expression) -> None:
         if one.number(2) == ex.NETWORK and offset == its_offset and size <= whole:
             _load(draft, name)
             return
-    raise _Unknown
+    raise _UnknownError
 
 
 def _read_bitwise(draft: _Draft, one: ex.Expression) -> None:
@@ -364,17 +374,17 @@ def _read_cmp(draft: _Draft, one: ex.Expression) -> None:
             mask = _mark_number(draft.mask)
             draft.matches.append(CtStateMatch(frozenset(name for name in bits if bits[name] & mask), not invert))
         case "dport" if draft.protocol is not None:
-            port = int.from_bytes(value, "big")
-            draft.matches.append(DportMatch(draft.protocol, port, port))
+            _add_port(draft, draft.protocol, int.from_bytes(value, "big"), one.number(2))
         case _:
-            raise _Unknown
+            raise _UnknownError
 
 
-def _read_range(draft: _Draft, one: ex.Expression) -> None:
-    if draft.loaded != "dport" or draft.protocol is None:
-        raise _Unknown
-    first, last = (int.from_bytes(one.data(number), "big") for number in (3, 4))
-    draft.matches.append(DportMatch(draft.protocol, first, last))
+def _add_port(draft: _Draft, protocol: Transport, port: int, operator: int) -> None:
+    """Add a port, or one end of a range: the first comes before the last."""
+    if operator == ex.LTE and draft.matches and isinstance(first := draft.matches[-1], DportMatch):
+        draft.matches[-1] = DportMatch(protocol, first.first, port)
+    else:
+        draft.matches.append(DportMatch(protocol, port, port))
 
 
 _LOOKED_UP: dict[str, Field] = {"iif": "iif", "oif": "oif", "src": "src", "dst": "dst", "dst dport": "dport"}
@@ -382,7 +392,7 @@ _LOOKED_UP: dict[str, Field] = {"iif": "iif", "oif": "oif", "src": "src", "dst":
 
 def _read_lookup(draft: _Draft, one: ex.Expression) -> None:
     if draft.looked_up is not None:
-        raise _Unknown
+        raise _UnknownError
     draft.looked_up, draft.set_name, draft.is_map = _LOOKED_UP[draft.loaded], one.text(1), one.number(3) != 0
     draft.selectors["dst" if draft.looked_up == "dport" else draft.looked_up] = ANY
     _load(draft, "map")
@@ -430,7 +440,7 @@ def _read_redirect(draft: _Draft, one: ex.Expression) -> None:
 
 def _read_object(draft: _Draft, one: ex.Expression) -> None:
     if one.number(1) != ex.CT_HELPER or draft.protocol is None:
-        raise _Unknown
+        raise _UnknownError
     draft.target = CtHelper(one.text(2).removesuffix(f"_{draft.protocol}"))
 
 
@@ -444,7 +454,6 @@ _READERS: dict[str, Callable[[_Draft, ex.Expression], None]] = {
     "payload": _read_payload,
     "bitwise": _read_bitwise,
     "cmp": _read_cmp,
-    "range": _read_range,
     "lookup": _read_lookup,
     "immediate": _read_immediate,
     "nat": _read_nat,

@@ -2,8 +2,8 @@
 
 The way from the reconciler's tables to nf_tables and back, without a message: :func:`with_tables` makes a
 :class:`Ruleset` of tables, :func:`tables_of` the tables of a ruleset.  A run of rules that differ in an address, a
-device or a port (``state.filter_runs``) is one rule that looks a set or a map up, so that a floating IP is an element and
-never a rule.  Elements are bytes, as the kernel has them.  :mod:`.rule_codec` makes and reads the messages of rules,
+device or a port (``state.filter_runs``) is one rule that looks up a set or a map: a floating IP is an element, never a
+rule.  Elements are bytes, as the kernel has them.  :mod:`.rule_codec` makes and reads the messages of rules,
 :mod:`.filter_messages` those of the rest.
 """
 
@@ -34,12 +34,12 @@ from dvr_agent.state.filter import (
     TableKey,
     Transport,
 )
-from dvr_agent.state.filter_runs import Field, Shape, address_of, runs
+from dvr_agent.state.filter_runs import Field, Shape, address_of, runs, with_field
 
 TABLE = "dvr"
 """Name of our tables: ``ip dvr`` and ``ip6 dvr``."""
 BEFORE_OTHERS = -5
-"""Added to the usual priorities: of two NAT chains the first one counts, and at equal priorities the newest is first."""
+"""Added to the usual priorities: of two NAT chains the first counts, and at equal priorities the newest is first."""
 SMALLEST_DEVICE_SET = 3
 """Fewer devices are a rule each: comparing two names costs a packet less than a set."""
 
@@ -61,7 +61,7 @@ class ChainPlace(NamedTuple):
 _HOOKS = {"PREROUTING": 0, "INPUT": 1, "FORWARD": 2, "OUTPUT": 3, "POSTROUTING": 4}
 _PRIORITIES = {"raw": -300, "mangle": -150, "filter": 0}
 _HELPERS = "helpers_prerouting"
-"""nf_tables gives a helper to a connection, so this comes after connection tracking (-200), and not where ``raw`` is."""
+"""nf_tables gives a helper to a connection: this comes after connection tracking (-200), not where ``raw`` is."""
 
 
 def _places() -> Iterator[tuple[str, ChainPlace]]:
@@ -324,15 +324,15 @@ def _rules_of(one: NftRule, sets: Mapping[str, NftSet]) -> Iterator[FilterRule]:
 
 
 def _rule_of(one: NftRule, key: bytes, element: Element) -> FilterRule:
-    rule = one.rule
-    if one.field in ("iif", "oif"):
-        return replace(rule, **{one.field: key.rstrip(b"\0").decode(errors="surrogateescape")})
-    address = ip_text(key)
-    host = f"{address}/{32 if len(key) == 4 else 128}"
+    rule, at = one.rule, one.field
+    if at is None:
+        return rule
+    if at in ("iif", "oif"):
+        return with_field(rule, at, key.rstrip(b"\0").decode(errors="surrogateescape"))
+    found = with_field(rule, at, f"{ip_text(key)}/{8 * len(key)}")
     if isinstance(rule.target, Dnat | Snat):
-        return replace(rule, **{str(one.field): host}, target=replace(rule.target, address=ip_text(element.value)))
-    matches = (CommentMatch(element.comment),) if rule.target == SetMark(0, 0) else rule.matches
-    return replace(rule, **{str(one.field): host}, matches=matches)
+        return replace(found, target=replace(rule.target, address=ip_text(element.value)))
+    return replace(found, matches=(CommentMatch(element.comment),)) if rule.target == SetMark(0, 0) else found
 
 
 def counted_rules(ruleset: Ruleset, table: str) -> list[tuple[str, bytes, FilterRule]]:
@@ -360,7 +360,7 @@ def _forwardings(rule: FilterRule, found: NftSet) -> Iterator[FilterRule]:
     if protocol is None:
         return
     for (address, _), ports in groups.items():
-        host = f"{ip_text(address)}/{32 if len(address) == 4 else 128}"
+        host = f"{ip_text(address)}/{8 * len(address)}"
         for first, last, target in _ranges(ports):
             yield replace(rule, dst=host, matches=(DportMatch(protocol, first, last),), target=target)
 

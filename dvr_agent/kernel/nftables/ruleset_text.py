@@ -1,6 +1,6 @@
 """Print our part of the packet filter as ``nft list ruleset`` does: nft reads it again.  Pure.
 
-Used for ``dvrctl show rules`` (:meth:`.filter_manager.NftablesFilter.save`), and line by line for plans and the history.
+Used for ``dvrctl show rules`` (:meth:`.filter_manager.NftablesFilter.save`), and line by line for plans.
 """
 
 from __future__ import annotations
@@ -127,9 +127,9 @@ def _selectors(family: Family, one: NftRule) -> Iterator[str]:
         if network:
             value, sign = _value(network)
             yield f"{ip} {name} {sign}{_network(value)}"
-    if rule.protocol is not None and not any(isinstance(match, DportMatch) for match in rule.matches):
-        if one.field != "dport":
-            yield f"meta l4proto {rule.protocol}"
+    has_port = one.field == "dport" or any(isinstance(match, DportMatch) for match in rule.matches)
+    if rule.protocol is not None and not has_port:
+        yield f"meta l4proto {rule.protocol}"
 
 
 def _value(value: str | Not) -> tuple[str, str]:
@@ -151,7 +151,9 @@ def _match(match: Match | Foreign) -> str:
             states = ",".join(one.lower() for one in CT_STATES if one in match.states)
             return f"{name} {'! ' if match.invert else ''}{states}"
         case DportMatch():
-            return f"{match.protocol} dport {match.first if match.first == match.last else f'{match.first}-{match.last}'}"
+            return (
+                f"{match.protocol} dport {match.first if match.first == match.last else f'{match.first}-{match.last}'}"
+            )
         case _:
             return match.text
 
@@ -170,7 +172,12 @@ def _mark(name: str, value: int, mask: int, invert: bool) -> str:
 def _lookup(family: Family, one: NftRule) -> Iterator[str]:
     if one.field is None or isinstance(one.rule.target, Dnat | Snat):
         return
-    names = {"src": f"{family_text(family)} saddr", "dst": f"{family_text(family)} daddr", "iif": "iifname", "oif": "oifname"}
+    names = {
+        "src": f"{family_text(family)} saddr",
+        "dst": f"{family_text(family)} daddr",
+        "iif": "iifname",
+        "oif": "oifname",
+    }
     yield f"{names[one.field]} @{one.set}"
 
 
@@ -184,39 +191,42 @@ def _target(family: Family, one: NftRule) -> str:
             kind, address = ("dnat", "daddr") if isinstance(target, Dnat) else ("snat", "saddr")
             return f"{kind} to {ip} {address} map @{one.set}{_random(target)}"
         case _:
-            return _plain_target(family, target, one.rule)
+            return _plain_target(target, one.rule)
 
 
 def _random(target: Target) -> str:
     return " fully-random" if isinstance(target, Snat) and target.random_fully else ""
 
 
-def _plain_target(family: Family, target: Target, rule: FilterRule) -> str:
+def _plain_target(target: Target, rule: FilterRule) -> str:
+    if isinstance(target, SetMark | SaveConnmark | RestoreConnmark):
+        return _marking(target)
     match target:
-        case Verdict():
-            return target.name.lower()
-        case SetMark() if target == COUNT:
-            return ""
-        case SetMark():
-            kept = ~target.mask & ALL | target.value  # nft keeps the bits that it sets
-            value = f" | 0x{target.value:08x}" if target.value else ""
-            return f"meta mark set meta mark & 0x{kept:08x}{value}"
-        case RestoreConnmark():
-            return f"meta mark set ct mark & 0x{target.mask:08x}"
-        case SaveConnmark():
-            return f"ct mark set meta mark & 0x{target.mask:08x}"
-        case Redirect():
-            return f"redirect to :{target.port}"
+        case Verdict(name):
+            return name.lower()
+        case Redirect(port):
+            return f"redirect to :{port}"
         case NoTrack():
             return "notrack"
-        case CtHelper():
-            return f'ct helper set "{helper_object(target.name, str(rule.protocol))}"'
-        case Snat():
-            return f"snat to {target.address}{_random(target)}"
+        case CtHelper(name):
+            return f'ct helper set "{helper_object(name, str(rule.protocol))}"'
+        case Snat(address):
+            return f"snat to {address}{_random(target)}"
         case Dnat():
             return f"dnat to {_endpoint(target)}"
-        case _:
-            return f"# {target.text}"
+    return f"# {target.text}"
+
+
+def _marking(target: SetMark | SaveConnmark | RestoreConnmark) -> str:
+    if isinstance(target, RestoreConnmark):
+        return f"meta mark set ct mark & 0x{target.mask:08x}"
+    if isinstance(target, SaveConnmark):
+        return f"ct mark set meta mark & 0x{target.mask:08x}"
+    if target == COUNT:
+        return ""
+    kept = ~target.mask & ALL | target.value  # nft keeps the bits that it sets
+    value = f" | 0x{target.value:08x}" if target.value else ""
+    return f"meta mark set meta mark & 0x{kept:08x}{value}"
 
 
 def _endpoint(target: Dnat) -> str:
