@@ -25,7 +25,7 @@ from dvr_agent.daemon.worker import WorkerThread
 from dvr_agent.plural import count
 from dvr_agent.reconcile.api import Plan
 from dvr_agent.reconcile.drift import DriftJudge, Finding, Judgement
-from dvr_agent.reconcile.plan_lines import table_lines
+from dvr_agent.reconcile.plan_lines import stale_table_line, table_lines
 from dvr_agent.state.diff import Changes
 from dvr_agent.state.namespace import thing_of
 
@@ -207,7 +207,7 @@ def _repairs(plan: Plan, found: dict[Hashable, Finding]) -> Iterator[Repair]:
             rules = tuple(f"{namespace}: {line.full}" for line in table_lines(table))
             yield Repair((namespace, "table", table.new.key), f"{namespace}: ~ {table.new.text}", details=rules)
         for table in changes.stale_tables:
-            text = f"- chains of neutron-l3-agent in nft table {table.old.nft_name}"
+            text = stale_table_line(table.old).full
             yield Repair((namespace, "table", table.new.key), f"{namespace}: {text}")
     yield from _of_lines(plan.ports, only)
     yield from _of_lines(((f"router {one.router_id}", one.text) for one in plan.services), only)

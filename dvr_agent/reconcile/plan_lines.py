@@ -12,10 +12,12 @@ from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
 from dvr_agent.desired import names
+from dvr_agent.kernel.host_filter import HostFilter
+from dvr_agent.kernel.nftables.difference_text import difference_text
 from dvr_agent.plural import count
 from dvr_agent.reconcile.api import Plan
 from dvr_agent.state.diff import Action, Change, Changes, TableChange
-from dvr_agent.state.filter import Chain, FilterRule, Table
+from dvr_agent.state.filter import CHAIN_PREFIX, Chain, FilterRule, Table
 
 ADD: str = Action.ADD.value
 REMOVE: str = Action.REMOVE.value
@@ -122,14 +124,23 @@ def _table_lines(changes: Changes) -> list[Line]:
 
 
 def _stale_table_lines(changes: Changes) -> list[Line]:
-    """Return one line for the chains of neutron-l3-agent in a namespace; their rules are not listed."""
-    tables = [f"{change.old.nft_name}: {count(len(change.old.chains), 'chain')}" for change in changes.stale_tables]
-    text = f"chains of neutron-l3-agent in nft tables ({', '.join(tables)})"
-    return [Line(REMOVE, "nftables", text)] if tables else []
+    """Return a line for each table with chains that have to go; their rules are not listed."""
+    return [stale_table_line(change.old) for change in changes.stale_tables]
+
+
+def stale_table_line(table: Table) -> Line:
+    """Return the line of a table of which the chains of neutron-l3-agent go, or ours of before."""
+    ours = all(chain.name.startswith(CHAIN_PREFIX) for chain in table.chains)
+    whose = "left over from another packet_filter" if ours else "of neutron-l3-agent"
+    kind = "nftables" if table.nft else "iptables"
+    return Line(REMOVE, kind, f"{count(len(table.chains), 'chain')} {whose} in {table.text}")
 
 
 def table_lines(change: TableChange) -> list[Line]:
-    """Return the difference between two versions of a table, rule by rule, in iptables syntax."""
+    """Return the difference between two versions of a table, rule by rule, as this host's packet filter is written."""
+    if HostFilter.backend == "nftables":
+        found = [Line(sign, "nftables", text) for sign, text in difference_text(change.old, change.new)]
+        return found or [Line(CHANGE, "nftables", change.new.text)]
     had, has = _chains(change.old), _chains(change.new)
     found = [
         line

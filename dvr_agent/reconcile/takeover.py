@@ -127,16 +127,15 @@ def log_takeover(plan: Plan) -> None:
 
 def l3_agent_chains(changes: Changes) -> list[tuple[str, int]]:
     """Return (table, number) of the chains of neutron-l3-agent that are removed, in nf_tables and legacy tables."""
-    found = [(f"nft {change.old.nft_name}", len(change.old.chains)) for change in changes.stale_tables]
-    for change in changes.tables:
-        number = sum(is_l3_agent_chain(chain.name) for chain in change.old.chains)
-        if number:
-            found.append((f"legacy {change.old.nft_name}", number))
-    return found
+    found = [
+        (change.old.text, sum(is_l3_agent_chain(chain.name) for chain in change.old.chains))
+        for change in (*changes.stale_tables, *changes.tables)
+    ]
+    return [(table, number) for table, number in found if number]
 
 
 def l3_agent_chains_text(changes: Changes) -> str:
-    """Return :func:`l3_agent_chains` as text: ``nft ip nat 6, nft ip mangle 9``."""
+    """Return :func:`l3_agent_chains` as text: ``nft table ip nat 6, iptables table mangle 9``."""
     return ", ".join(f"{table} {number}" for table, number in l3_agent_chains(changes))
 
 

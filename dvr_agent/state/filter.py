@@ -297,6 +297,7 @@ class Table:
     :ivar name: ``nat``, ``mangle``, ``filter`` or ``raw``
     :ivar chains: sorted by name
     :ivar jumps: (built-in chain, our chain) pairs, sorted; kept at the head of the built-in chain
+    :ivar nft: only in observed tables: family and name of the table of nf_tables that it was read from, e.g. ``ip nat``
     :ivar dropping: only in observed tables: built-in chains whose policy is DROP; it is not ours and never changed
 
     A desired table without chains: none of our chains may be left in it.
@@ -307,6 +308,7 @@ class Table:
     chains: tuple[Chain, ...] = ()
     jumps: tuple[tuple[str, str], ...] = ()
     dropping: tuple[str, ...] = field(default=(), compare=False)
+    nft: str = field(default="", compare=False)
 
     @property
     def key(self) -> tuple[Family, str]:
@@ -316,12 +318,8 @@ class Table:
     @property
     def text(self) -> str:
         """The table's name for people."""
-        return f"{'iptables' if self.family == 4 else 'ip6tables'} table {self.name}"
-
-    @property
-    def nft_name(self) -> str:
-        """Family and name in nft(8)'s terms, e.g. ``ip6 nat``: of a table that is one of nf_tables."""
-        return f"{'ip' if self.family == 4 else 'ip6'} {self.name}"
+        legacy = f"{'iptables' if self.family == 4 else 'ip6tables'} table {self.name}"
+        return f"nft table {self.nft}" if self.nft else legacy
 
 
 TableKey = tuple[Family, str]

@@ -46,8 +46,8 @@ class Ruling:
 
     @property
     def text(self) -> str:
-        """The rule in iptables-save syntax."""
-        return f"-A {self.chain} {self.rule.text}" if self.rule else f"-P {self.chain} DROP"
+        """The rule as iptables-save or nft prints it."""
+        return self.table.rule_text(self.chain, self.rule.text) if self.rule else f"-P {self.chain} DROP"
 
 
 Report = Callable[[Ruling], None]
@@ -89,7 +89,7 @@ class ChainWalk:
     def _applies(self, rule: WholeRule) -> bool:
         answer = matches(rule, self.passing)
         if answer is None and self._matters(rule.target):
-            raise unknown(f"whether this rule matches is not known: {self._table.title} -A {self._chain} {rule.text}")
+            raise unknown(f"whether this rule matches is not known: {self._at(rule)}")
         return bool(answer)
 
     def _matters(self, target: Target | OtherTarget) -> bool:
@@ -99,6 +99,9 @@ class ChainWalk:
             chain = self._table.chains.get(target.chain)
             return chain is None or any(self._matters(rule.target) for rule in chain.rules)
         return not isinstance(target, CtHelper)
+
+    def _at(self, rule: WholeRule) -> str:
+        return f"{self._table.title} {self._table.rule_text(self._chain, rule.text)}"
 
     def _return(self) -> bool:
         if not self._callers:
@@ -128,7 +131,7 @@ class ChainWalk:
                 self.untracked = True
                 self._ruling(rule)
             case Foreign():
-                raise unknown(f"a target is not understood: {self._table.title} -A {self._chain} {rule.text}")
+                raise unknown(f"a target is not understood: {self._at(rule)}")
             case _:
                 self._set_marks(rule, target)
         return False
@@ -144,20 +147,20 @@ class ChainWalk:
             return True
         self._ruling(rule)
         if verdict.name == "DROP":
-            raise dropped(f"a rule drops it: {self._table.title} -A {self._chain} {rule.text}")
+            raise dropped(f"a rule drops it: {self._at(rule)}")
         return True
 
     def _other(self, rule: WholeRule, target: OtherTarget) -> bool:
         match target.effect:
             case "drop":
                 self._ruling(rule)
-                raise dropped(f"a rule rejects it: {self._table.title} -A {self._chain} {rule.text}")
+                raise dropped(f"a rule rejects it: {self._at(rule)}")
             case "goto":
                 self._enter(target.name)
             case "masquerade":
                 return self._translate(rule, target)
             case "unknown":
-                raise unknown(f"a target is not understood: {self._table.title} -A {self._chain} {rule.text}")
+                raise unknown(f"a target is not understood: {self._at(rule)}")
         return False
 
     def _translate(self, rule: WholeRule, target: NatTarget) -> bool:

@@ -216,3 +216,7 @@ class WholeTable:
     def title(self) -> str:
         """The table's name for people."""
         return f"nft {self.name}" if self.nft else self.name
+
+    def rule_text(self, chain: str, rule: str) -> str:
+        """Return a rule with its chain, as iptables-save or nft prints it."""
+        return f"{chain} {rule}" if self.nft else f"-A {chain} {rule}"

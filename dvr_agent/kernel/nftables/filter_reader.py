@@ -126,7 +126,7 @@ def _read_family(sock: NetlinkSocket, family: Family, chains: Iterable[ChainInfo
     for rule in map(decode_rule, sock.dump(dump_rules(af, TABLE))):
         if rule.chain in rules:
             rules[rule.chain].append(_noted(decode(family, bytes(rule.expressions)), comment_of(bytes(rule.user_data))))
-    sets = {one.name: _with_elements(sock, family, one) for one in _sets(sock, family)}
+    sets = read_sets(sock, family)
     strange += [name for name, one in sets.items() if not one.keys]
     helpers = (
         _helpers(sock, family) if any(rule.rule.protocol for found in rules.values() for rule in found) else frozenset()
@@ -145,6 +145,11 @@ def _is_at_its_place(chain: ChainInfo) -> bool:
 
 def _sets(sock: NetlinkSocket, family: Family) -> list[NftSet]:
     return [decode_set(data, BODY) for data in sock.dump(MESSAGES[family].dump_sets())]
+
+
+def read_sets(sock: NetlinkSocket, family: Family) -> dict[str, NftSet]:
+    """Read the sets of our table of a family, with their elements, by name."""
+    return {one.name: _with_elements(sock, family, one) for one in _sets(sock, family)}
 
 
 def _with_elements(sock: NetlinkSocket, family: Family, one: NftSet) -> NftSet:

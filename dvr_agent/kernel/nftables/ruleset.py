@@ -44,6 +44,11 @@ SMALLEST_DEVICE_SET = 3
 """Fewer devices are a rule each: comparing two names costs a packet less than a set."""
 
 
+def family_text(family: Family) -> str:
+    """Return nft's name of a family."""
+    return "ip" if family == 4 else "ip6"
+
+
 class ChainPlace(NamedTuple):
     """Where a base chain hangs.
 
@@ -292,24 +297,19 @@ def tables_of(ruleset: Ruleset) -> dict[TableKey, Table]:
         place = PLACES[name]
         found = chains.setdefault(place.table, {}).setdefault(place.builtin, [])
         for one in ruleset.chains[name]:
-            found += _rules_of(one, ruleset.sets)
+            found += rules_of(one, ruleset.sets)
     strange = tuple(Chain(f"{CHAIN_PREFIX}{text}") for text in ruleset.strange)
     keys = {*chains, *(("filter", "mangle", "nat", "raw") if strange else ())}
-    return {
-        (ruleset.family, table): Table(
-            ruleset.family,
-            table,
-            (
-                *(Chain(CHAIN_PREFIX + name, tuple(rules)) for name, rules in sorted(chains.get(table, {}).items())),
-                *strange,
-            ),
-            tuple((name, CHAIN_PREFIX + name) for name in sorted(chains.get(table, {}))),
-        )
-        for table in keys
-    }
+    return {(ruleset.family, name): _table(ruleset.family, name, chains.get(name, {}), strange) for name in keys}
 
 
-def _rules_of(one: NftRule, sets: Mapping[str, NftSet]) -> Iterator[FilterRule]:
+def _table(family: Family, name: str, chains: Mapping[str, list[FilterRule]], strange: tuple[Chain, ...]) -> Table:
+    ours = tuple(Chain(CHAIN_PREFIX + builtin, tuple(chains[builtin])) for builtin in sorted(chains))
+    jumps = tuple((builtin, CHAIN_PREFIX + builtin) for builtin in sorted(chains))
+    return Table(family, name, (*ours, *strange), jumps, nft=f"{family_text(family)} {TABLE}")
+
+
+def rules_of(one: NftRule, sets: Mapping[str, NftSet]) -> Iterator[FilterRule]:
     """Yield the rules for which a rule or a lookup stands, those of a lookup in the order of its keys."""
     if one.field is None:
         yield one.rule

@@ -10,7 +10,16 @@ from collections.abc import Iterator
 
 from dvr_agent.kernel.ip_text import ip_text
 from dvr_agent.kernel.nftables.rule_codec import COUNT, helper_object
-from dvr_agent.kernel.nftables.ruleset import BEFORE_OTHERS, PLACES, TABLE, Element, NftRule, NftSet, Ruleset
+from dvr_agent.kernel.nftables.ruleset import (
+    BEFORE_OTHERS,
+    PLACES,
+    TABLE,
+    Element,
+    NftRule,
+    NftSet,
+    Ruleset,
+    family_text,
+)
 from dvr_agent.state.filter import (
     CT_STATES,
     ConnmarkMatch,
@@ -38,11 +47,6 @@ ALL = 0xFFFFFFFF
 _HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
 _PRIORITIES = {-300: "raw", -150: "mangle", -100: "dstnat", 0: "filter", 100: "srcnat"}
 _STATUS = {"SNAT", "DNAT"}
-
-
-def family_text(family: Family) -> str:
-    """Return nft's name of a family."""
-    return "ip" if family == 4 else "ip6"
 
 
 def ruleset_text(ruleset: Ruleset) -> str:

@@ -84,7 +84,8 @@ def as_table(found: NftTable) -> Table:
         if isinstance(target := decode(family, rule.expressions).target, Jump)
     }
     chains = tuple(Chain(name, tuple(rules[name])) for name in sorted(rules))
-    return Table(family, found.info.name, chains, tuple(sorted(jumps)))
+    name = f"{'ip' if family == 4 else 'ip6'} {found.info.name}"
+    return Table(family, found.info.name, chains, tuple(sorted(jumps)), nft=name)
 
 
 def deletions(found: NftTable) -> Iterator[Request]:

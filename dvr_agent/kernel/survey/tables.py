@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from pyroute2.netlink import NETLINK_NETFILTER
@@ -11,7 +12,9 @@ from dvr_agent.errors import KernelError
 from dvr_agent.kernel.iptables.layout import BUILTINS, HOOKS
 from dvr_agent.kernel.iptables.reader import TableReader
 from dvr_agent.kernel.iptables.whole_table import Counters, decode_counters, decode_whole
+from dvr_agent.kernel.netlink.message import AF_OF_FAMILY
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
+from dvr_agent.kernel.nftables.filter_reader import FAMILIES, read_sets
 from dvr_agent.kernel.nftables.limit_messages import TABLE
 from dvr_agent.kernel.nftables.message import (
     GET_CHAIN,
@@ -23,7 +26,11 @@ from dvr_agent.kernel.nftables.message import (
     dump,
     dump_rules,
 )
+from dvr_agent.kernel.nftables.rule_codec import decode as decode_own
 from dvr_agent.kernel.nftables.rules import OTHER_FAMILY, decode
+from dvr_agent.kernel.nftables.ruleset import TABLE as FILTER_TABLE
+from dvr_agent.kernel.nftables.ruleset import NftRule, NftSet, rules_of
+from dvr_agent.kernel.nftables.ruleset_text import rule_text
 from dvr_agent.state.filter import Family, TableKey
 from dvr_agent.trace.filter_values import Base, WholeChain, WholeRule, WholeTable, whole_rule
 
@@ -72,24 +79,46 @@ def read_nft(namespace: str) -> list[WholeTable]:
                 }
             )
             rules = {place: [decode_rule(data) for data in sock.dump(dump_rules(*place))] for place in places}
+            sets = {family: read_sets(sock, family) for family in FAMILIES if _ours(family) in places}
     except KernelError as exc:
         if exc.code not in MISSING:
             raise
         return []
     return [
-        _nft_table(family, place, [one for one in chains if one[:2] == place], rules[place])
+        _nft_table(family, place, [one for one in chains if one[:2] == place], _decoded(family, place, rules, sets))
         for place in places
         for family in _FAMILIES[place[0]][1]
     ]
 
 
-def _nft_table(family: Family, place: tuple[int, str], infos: list[ChainInfo], rules: list[RuleInfo]) -> WholeTable:
-    """Decode a table as packets of one family see it."""
+def _ours(family: Family) -> tuple[int, str]:
+    return AF_OF_FAMILY[family], FILTER_TABLE
+
+
+def _decoded(
+    family: Family,
+    place: tuple[int, str],
+    rules: Mapping[tuple[int, str], Sequence[RuleInfo]],
+    sets: Mapping[Family, Mapping[str, NftSet]],
+) -> Iterator[tuple[str, WholeRule]]:
+    """Yield (chain, rule) as packets of one family see them; an element that our rules look up is a rule of its own."""
+    for rule in rules[place]:
+        if place == _ours(family):
+            expanded = rules_of(decode_own(family, bytes(rule.expressions)), sets[family])
+            found = [replace(whole_rule(one), text=rule_text(family, NftRule(one))) for one in expanded]
+        else:
+            known = decode(family, rule.expressions)
+            found = [whole_rule(known)] if OTHER_FAMILY not in known.matches else []
+        yield from ((rule.chain, replace(one, handle=rule.handle)) for one in found)
+
+
+def _nft_table(
+    family: Family, place: tuple[int, str], infos: list[ChainInfo], rules: Iterable[tuple[str, WholeRule]]
+) -> WholeTable:
+    """Make a table of its chains and rules."""
     found: dict[str, list[WholeRule]] = {}
-    for rule in rules:
-        known = decode(family, rule.expressions)
-        if OTHER_FAMILY not in known.matches:
-            found.setdefault(rule.chain, []).append(replace(whole_rule(known), handle=rule.handle))
+    for chain, rule in rules:
+        found.setdefault(chain, []).append(rule)
     chains = {
         info.name: WholeChain(
             info.name, tuple(found.get(info.name, ())), ("ACCEPT" if info.accepts else "DROP") if info.base else None
