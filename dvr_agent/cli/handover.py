@@ -13,7 +13,7 @@ from dvr_agent.cli.inputs import load_config
 from dvr_agent.cli.output import Output, complain
 from dvr_agent.errors import DvrError, NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
-from dvr_agent.kernel.host_filter import choose
+from dvr_agent.kernel.filter_choice import choose
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.lock import AgentLock
 from dvr_agent.plural import count

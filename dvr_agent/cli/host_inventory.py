@@ -19,7 +19,7 @@ from dvr_agent.desired.host_allocations import new_fip_pair
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.ndp_proxy import EVERYTHING
 from dvr_agent.errors import DvrError, NamespaceGoneError, SourceError
-from dvr_agent.kernel.host_filter import choose
+from dvr_agent.kernel.filter_choice import choose
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.model.router import NEEDS_BINDING_HOST, FloatingIp, Router
 from dvr_agent.reconcile.factory import open_attach

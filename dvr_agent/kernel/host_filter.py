@@ -1,18 +1,11 @@
-"""Which packet filter this host's routers have: legacy tables or nf_tables; one of the two for the whole process.
+"""Which packet filter the routers of this host have: a fact about the host, for the whole process.
 
-:func:`choose` is called with the option ``[dvr_agent] packet_filter`` before a kernel is opened
-(``reconcile/factory.py``, ``dvrctl``); everything else reads :attr:`HostFilter.backend`.
+Set by ``kernel/filter_choice.py`` from the option ``[dvr_agent] packet_filter``, before a kernel is opened.
 """
 
 from __future__ import annotations
 
-import errno
 from typing import Literal
-
-from dvr_agent.errors import KernelError, TablesUnavailableError
-from dvr_agent.kernel.iptables.libiptc import probe as probe_legacy
-from dvr_agent.kernel.nftables.filter_probe import probe as probe_nftables
-from dvr_agent.settings import FilterChoice
 
 Backend = Literal["legacy", "nftables"]
 
@@ -21,42 +14,3 @@ class HostFilter:
     """What was chosen."""
 
     backend: Backend = "legacy"
-
-
-def choose(choice: FilterChoice) -> Backend:
-    """Use a packet filter from now on; ``auto``: legacy tables where they work, else nf_tables.
-
-    Each is tried out in a namespace of a moment.
-
-    :raises TablesUnavailableError: it does not work here; with ``auto`` neither does
-    :raises KernelError: no namespace could be made (not root)
-    """
-    HostFilter.backend = "nftables" if choice == "nftables" or not _has_legacy(choice) else "legacy"
-    if HostFilter.backend == "nftables":
-        try:
-            probe_nftables()
-        except TablesUnavailableError as exc:
-            raise _refused(choice, exc) from exc
-    return HostFilter.backend
-
-
-def _has_legacy(choice: FilterChoice) -> bool:
-    try:
-        probe_legacy()
-    except TablesUnavailableError:
-        if choice == "legacy":
-            raise
-        return False
-    return True
-
-
-def _refused(choice: FilterChoice, exc: TablesUnavailableError) -> KernelError:
-    """Return the error of nf_tables, and of the legacy tables too where both were asked for."""
-    if choice == "nftables":
-        return exc
-    try:
-        probe_legacy()
-    except TablesUnavailableError as legacy:
-        both = f"neither legacy tables ({legacy}) nor nf_tables ({exc})"
-        return TablesUnavailableError("", "packet filter", errno.EOPNOTSUPP, f"this kernel has {both}")
-    return exc

@@ -11,7 +11,8 @@ from dvr_agent.errors import KernelError
 from dvr_agent.kernel.announce import PacketAnnouncer
 from dvr_agent.kernel.api import Kernel, WriteCounters
 from dvr_agent.kernel.conntrack.manager import NetlinkConntrack
-from dvr_agent.kernel.host_filter import HostFilter, choose
+from dvr_agent.kernel.filter_choice import choose
+from dvr_agent.kernel.host_filter import HostFilter
 from dvr_agent.kernel.iptables.lock import TIMEOUT
 from dvr_agent.kernel.iptables.manager import LibiptcManager
 from dvr_agent.kernel.namespaces import RealNamespaces

@@ -13,7 +13,7 @@ from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.qos import needs_limits
 from dvr_agent.kernel import capability
 from dvr_agent.kernel.api import Kernel
-from dvr_agent.kernel.host_filter import choose
+from dvr_agent.kernel.filter_choice import choose
 from dvr_agent.kernel.iptables.lock import TIMEOUT
 from dvr_agent.kernel.linux import open_kernel, probe_kernel
 from dvr_agent.kernel.nftables.limit_probe import choose_layout

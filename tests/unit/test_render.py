@@ -153,7 +153,7 @@ def test_a_table_that_differs_in_nothing_to_be_shown_is_still_a_change() -> None
     assert table_lines(TableChange(table, table)) == [Line("~", "iptables", "iptables table nat")]
 
 
-RULES = st.lists(st.integers(0, 5).map(lambda n: drop(f"10.0.0.{n}/32")), max_size=8)
+RULES = st.lists(st.integers(0, 5).map(lambda n: drop(f"10.0.{n}.0/24")), max_size=8)
 
 
 @given(RULES, RULES)

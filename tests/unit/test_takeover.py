@@ -33,7 +33,7 @@ A, B, C = (f"{n:08x}-0000-4000-8000-000000000000" for n in range(3))
 
 def nat(*rules: FilterRule) -> Table:
     chain = Chain("neutron-l3-agent-PREROUTING", rules)
-    return Table(4, "nat", (chain,), (("PREROUTING", chain.name),))
+    return Table(4, "nat", (chain,), (("PREROUTING", chain.name),), nft="ip nat")
 
 
 def dnat(fip: str, fixed: str) -> FilterRule:
@@ -83,7 +83,7 @@ def test_its_chains_are_looked_for_again_in_a_namespace_that_was_removed(bench: 
 
 def test_plan_says_it_in_one_line(bench: Bench) -> None:
     lines = list(as_lines(Renderer().section(bench.reconciler.planner.plan(ROUTER))))
-    assert lines[-1].strip() == "- chains of neutron-l3-agent in nft tables (ip nat: 1 chain)"
+    assert lines[-1].strip() == "- 1 chain of neutron-l3-agent in nft table ip nat"
     assert bench.fake[QROUTER].nft_tables
 
 
@@ -136,7 +136,7 @@ def test_the_log_tells_what_was_taken_over_and_what_it_had_leaked(
     leaks = "stale objects removed: neighbour: 1"
     told = [record.getMessage() for record in caplog.records if "neutron-l3-agent" in record.getMessage()]
     assert told == [
-        f"router {ROUTER.id}: taken over from neutron-l3-agent; chains removed: {QROUTER}: nft ip nat 1; {leaks}",
+        f"router {ROUTER.id}: taken over from neutron-l3-agent; chains removed: {QROUTER}: nft table ip nat 1; {leaks}",
         f"{QROUTER}: removed stale object of neutron-l3-agent: {stale.text}",
     ]
 

@@ -44,8 +44,8 @@ from dvr_agent.kernel.nftables.expressions import (
     text,
 )
 from dvr_agent.kernel.nftables.message import SUBSYSTEM, dump, family_head
-from dvr_agent.kernel.nftables.rule_codec import encode, helper_object
-from dvr_agent.kernel.nftables.ruleset import PLACES, TABLE, Element, NftRule, NftSet
+from dvr_agent.kernel.nftables.rule_codec import encode
+from dvr_agent.kernel.nftables.ruleset import PLACES, TABLE, Element, NftRule, NftSet, helper_object
 from dvr_agent.state.filter import Family, Transport
 
 NF_ACCEPT = 1

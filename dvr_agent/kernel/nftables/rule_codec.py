@@ -22,7 +22,7 @@ from dvr_agent.kernel.ip_text import ip_text
 from dvr_agent.kernel.iptables.layout import PROTOCOLS
 from dvr_agent.kernel.netlink.message import AF_OF_FAMILY
 from dvr_agent.kernel.nftables import expressions as ex
-from dvr_agent.kernel.nftables.ruleset import NftRule, device_field, mark_bytes
+from dvr_agent.kernel.nftables.ruleset import COUNT, NftRule, device_field, helper_object, mark_bytes
 from dvr_agent.state.filter import (
     CommentMatch,
     ConnmarkMatch,
@@ -49,8 +49,6 @@ from dvr_agent.state.filter import (
 from dvr_agent.state.filter_runs import ANY, Field
 
 ALL = 0xFFFFFFFF
-COUNT = SetMark(0, 0)
-"""The target of a rule that only counts."""
 _ADDRESSES: dict[Family, dict[str, tuple[int, int]]] = {
     4: {"src": (12, 4), "dst": (16, 4)},
     6: {"src": (8, 16), "dst": (24, 16)},
@@ -64,11 +62,6 @@ _STATUS = {"SNAT": 0x10, "DNAT": 0x20}
 _STATES = {"INVALID": 1, "ESTABLISHED": 2, "RELATED": 4, "NEW": 8, "UNTRACKED": 64}
 """NF_CT_STATE_BIT of each state."""
 _TRANSPORTS: dict[int, Transport] = {number: name for name, number in PROTOCOLS.items()}
-
-
-def helper_object(name: str, protocol: str) -> str:
-    """Return the name of the object of a connection tracking helper."""
-    return f"{name}_{protocol}"
 
 
 def encode(family: Family, one: NftRule) -> list[bytes]:

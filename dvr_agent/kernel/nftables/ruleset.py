@@ -40,6 +40,8 @@ TABLE = "dvr"
 """Name of our tables: ``ip dvr`` and ``ip6 dvr``."""
 BEFORE_OTHERS = -5
 """Added to the usual priorities: of two NAT chains the first counts, and at equal priorities the newest is first."""
+COUNT = SetMark(0, 0)
+"""The target of a rule that only counts."""
 SMALLEST_DEVICE_SET = 3
 """Fewer devices are a rule each: comparing two names costs a packet less than a set."""
 
@@ -47,6 +49,11 @@ SMALLEST_DEVICE_SET = 3
 def family_text(family: Family) -> str:
     """Return nft's name of a family."""
     return "ip" if family == 4 else "ip6"
+
+
+def helper_object(name: str, protocol: str) -> str:
+    """Return the name of the object of a connection tracking helper."""
+    return f"{name}_{protocol}"
 
 
 class ChainPlace(NamedTuple):
@@ -332,7 +339,7 @@ def _rule_of(one: NftRule, key: bytes, element: Element) -> FilterRule:
     found = with_field(rule, at, f"{ip_text(key)}/{8 * len(key)}")
     if isinstance(rule.target, Dnat | Snat):
         return replace(found, target=replace(rule.target, address=ip_text(element.value)))
-    return replace(found, matches=(CommentMatch(element.comment),)) if rule.target == SetMark(0, 0) else found
+    return replace(found, matches=(CommentMatch(element.comment),)) if rule.target == COUNT else found
 
 
 def counted_rules(ruleset: Ruleset, table: str) -> list[tuple[str, bytes, FilterRule]]:

@@ -9,9 +9,9 @@ import ipaddress
 from collections.abc import Iterator
 
 from dvr_agent.kernel.ip_text import ip_text
-from dvr_agent.kernel.nftables.rule_codec import COUNT, helper_object
 from dvr_agent.kernel.nftables.ruleset import (
     BEFORE_OTHERS,
+    COUNT,
     PLACES,
     TABLE,
     Element,
@@ -19,6 +19,7 @@ from dvr_agent.kernel.nftables.ruleset import (
     NftSet,
     Ruleset,
     family_text,
+    helper_object,
 )
 from dvr_agent.state.filter import (
     CT_STATES,
