@@ -35,7 +35,9 @@ Below: what you see → what `dvrctl why` says → what to do.
 
 """
 REPAIR = "dvr-agent repairs it by itself. If it does not run, start it; else the line `daemon` has its reason."
-VALUES = {"repair": REPAIR, "daemon": "the line `daemon` has its reason", "retry": "shown by the line `retry`"}
+SWEEP = "dvr-agent's stale sweep removes it. If it does not run, start it, or see `dvrctl cleanup --dry-run`."
+START = "Continue dvr-agent if it is stopped (`kill -CONT PID`), else restart it (`systemctl restart dvr-agent`)"
+VALUES = {"repair": REPAIR, "sweep": SWEEP, "start": START, "daemon": "the line `daemon` has its reason", "retry": "shown by the line `retry`"}
 _PLACE = re.compile(r"`([^`]*)`|\{(\w+)\}")
 
 

@@ -72,7 +72,7 @@ KERNEL_ONLY = _cause(
     "kernel-only",
     Symptom.NOTHING,
     "No router document has {subject} any more, but it is still in the kernel: {near}.",
-    "Start dvr-agent, whose stale sweep removes it, or see `dvrctl cleanup --dry-run`.",
+    "{sweep}",
 )
 ROUTER_DOWN = _cause(
     "router-down",
@@ -429,6 +429,13 @@ CONNTRACK_OLD = _cause(
 )
 
 # --- services, server ---
+
+DAEMON_SILENT = _cause(
+    "daemon-silent",
+    Symptom.NEW,
+    "dvr-agent does not answer, so no change of a document reaches this host: {reason}.",
+    "{start}.",
+)
 
 VRRP_BACKUP = _cause(
     "vrrp-backup",

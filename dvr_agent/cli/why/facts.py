@@ -239,11 +239,17 @@ class DaemonFacts:
     """What the running daemon says.
 
     :ivar unreachable: why it does not answer; empty: it does
+    :ivar pid: of its process, where it does not answer and the process exists; 0: there is none
+    :ivar is_silent: the process listens, and does not answer
+    :ivar is_stopped: a signal has stopped the process
     :ivar status: its answer to ``GET /status``
     :ivar router: its record of the subject's router
     """
 
     unreachable: str = ""
+    pid: int = 0
+    is_silent: bool = False
+    is_stopped: bool = False
     status: Mapping[str, Any] = field(default_factory=dict)
     router: Mapping[str, Any] = field(default_factory=dict)
 

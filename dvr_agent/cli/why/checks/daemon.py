@@ -8,7 +8,7 @@ from dvr_agent.cli.status_text import FINE
 from dvr_agent.cli.why import causes
 from dvr_agent.cli.why.checks.objects import differs
 from dvr_agent.cli.why.facts import Facts
-from dvr_agent.cli.why.remedy import retry_text
+from dvr_agent.cli.why.remedy import retry_text, start_text
 from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
 from dvr_agent.plural import count
 
@@ -16,7 +16,11 @@ from dvr_agent.plural import count
 def daemon(facts: Facts) -> Iterator[Step]:
     """Judge the daemon's record of the router, and fights about its objects."""
     if facts.daemon.unreachable:
-        yield unknown("daemon", facts.daemon.unreachable)
+        reason = facts.daemon.unreachable
+        if facts.daemon.is_silent:
+            yield wrong("daemon", reason, "", causes.DAEMON_SILENT, reason=reason, start=start_text(facts))
+        else:
+            yield unknown("daemon", reason)
         return
     status, record = facts.daemon.status, facts.daemon.router
     title = facts.subject.title

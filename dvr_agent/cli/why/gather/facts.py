@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from oslo_config import cfg
 
+from dvr_agent.cli.admin_client import AdminClient
 from dvr_agent.cli.host_inventory import Host
 from dvr_agent.cli.subjects import NotFoundError
 from dvr_agent.cli.why.address_path import (
@@ -103,7 +104,7 @@ def choose_path(subject: Subject, view: HostView) -> AddressPath:
 
 
 def _daemon(conf: cfg.ConfigOpts, router_id: str) -> DaemonFacts:
-    return read_daemon(conf.dvr_agent.admin_socket, router_id)
+    return read_daemon(AdminClient.of(conf), router_id)
 
 
 def _probe(subject: Subject, path: AddressPath, plan: PlanFacts, layer2: HostFacts) -> ProbeFacts:
