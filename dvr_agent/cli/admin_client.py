@@ -126,7 +126,7 @@ def _silent(text: str, pid: int) -> SilentError:
 def _with_lock(exc: NotListeningError, pid: int) -> NotListeningError:
     """Return the error with what the daemon's lock tells of its process."""
     process = find_process(pid)
-    told = f"but {process.text}, and holds the daemon's lock" if process is not None else "it is not running"
+    told = f"but the daemon's lock is held: {process.text}" if process is not None else "it is not running"
     error = NotListeningError(f"{exc}; {told}")
     error.process = process
     return error

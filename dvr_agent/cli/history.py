@@ -189,8 +189,13 @@ def _filter(subject: str, conf: cfg.ConfigOpts, entries: Iterable[Entry], out: O
     if not out.json:
         for router_id, name in routers.items():
             out.line(f"floating IP {address} is of router {router_id}" + (f" ({name})" if name else ""))
-    mentions = re.compile(rf"(?<![\w.:]){re.escape(address)}(?![\w:]|\.\d)")
-    return lambda entry: entry["router"] in routers or bool(mentions.search(str(entry.get("namespaces"))))
+    return lambda entry: entry["router"] in routers or mentions(entry, address)
+
+
+def mentions(entry: Entry, address: str) -> bool:
+    """Return True if a change of an entry names an address."""
+    pattern = rf"(?<![\w.:]){re.escape(address)}(?![\w:]|\.\d)"
+    return re.search(pattern, str(entry.get("namespaces"))) is not None
 
 
 def _router(subject: str, conf: cfg.ConfigOpts, entries: Iterable[Entry]) -> str:
@@ -236,7 +241,7 @@ def _show(out: Output, entry: Entry) -> None:
         out.json_line(entry)
         return
     groups = [_group(group) for group in entry.get("namespaces") or []]
-    out.line(_title(entry, groups), BOLD)
+    out.line(title(entry), BOLD)
     for group in groups:
         for text in group_lines(group):
             out.line(text)
@@ -246,7 +251,9 @@ def _show(out: Output, entry: Entry) -> None:
         out.line(f"  {entry.get('state')}: {entry['reason']}", RED)
 
 
-def _title(entry: Entry, groups: Iterable[Group]) -> str:
+def title(entry: Entry) -> str:
+    """Return an entry in one line: time, router, job, numbers of changes."""
+    groups = [_group(group) for group in entry.get("namespaces") or []]
     when = datetime.fromtimestamp(entry["time"]).isoformat(" ", "milliseconds")
     name = f" ({entry['name']})" if entry.get("name") else ""
     subject = f"router {entry['router']}{name}" if entry["router"] else "host"

@@ -37,7 +37,8 @@ class Process(NamedTuple):
     def text(self) -> str:
         """What there is to say of it."""
         meaning = f" ({_STATES[self.state]})" if self.state in _STATES else ""
-        return f"process {self.pid} ({self.name}) exists and is in state {self.state}{meaning}"
+        wake = f"; `kill -CONT {self.pid}` continues it" if self.is_stopped else ""
+        return f"process {self.pid} ({self.name}) exists and is in state {self.state}{meaning}{wake}"
 
 
 def find_process(pid: int) -> Process | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.cli.admin_client import AdminClient, NotListeningError, SilentError
+from dvr_agent.cli.diag import sources
 from dvr_agent.cli.process_state import Process, find_process
 from dvr_agent.lock import AgentLock, holder
 from tests.support.waiting import wait_for
@@ -81,6 +82,19 @@ def test_a_full_queue_is_a_process_that_does_not_answer(silent: subprocess.Popen
         one.close()
 
 
+def test_an_archive_waits_only_once_for_a_daemon_that_does_not_answer(
+    silent: subprocess.Popen[bytes], path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = []
+    for number, resource in enumerate(("/status", "/history")):
+        monkeypatch.setattr(sources, "SOCKET_SECONDS", 1 if number == 0 else 3600)
+        with pytest.raises(sources.PieceError) as caught:
+            sources.resource(path, resource)
+        said.append(str(caught.value))
+    assert all(f"process {silent.pid} (" in text for text in said)
+    assert said[1].endswith("(waited 1 s, once)")
+
+
 def test_the_lock_tells_whether_a_process_without_socket_runs(path: str, tmp_path: Path) -> None:
     state, run = str(tmp_path / "state"), tmp_path / "locks"
     client = AdminClient(path, lambda: holder(state, run))
@@ -89,7 +103,7 @@ def test_the_lock_tells_whether_a_process_without_socket_runs(path: str, tmp_pat
     with AgentLock(state, "host", run):
         assert holder(state, run) == os.getpid()
         assert holder(str(tmp_path / "other"), run) == 0
-        with pytest.raises(NotListeningError, match=rf"but process {os.getpid()} \(.*holds the daemon's lock") as caught:
+        with pytest.raises(NotListeningError, match=rf"lock is held: process {os.getpid()} \(") as caught:
             client.ask("/status")
         assert caught.value.process is not None
     assert holder(state, run) == 0
@@ -102,5 +116,6 @@ def test_a_process_that_is_gone_is_none() -> None:
     assert find_process(2**22 + 1) is None
     mine = find_process(os.getpid())
     assert mine is not None
-    assert mine.state in "RS"
-    assert Process(1, "x", "T").text == "process 1 (x) exists and is in state T (stopped)"
+    assert (mine.pid, mine.is_stopped) == (os.getpid(), False)
+    assert Process(1, "x", "T").text.endswith("is in state T (stopped); `kill -CONT 1` continues it")
+    assert Process(1, "x", "?").text == "process 1 (x) exists and is in state ?"

@@ -129,7 +129,10 @@ def instance(facts: Facts) -> Iterator[Step]:
     leg, here = facts.path.inside[-1], facts.host.here
     tap = instance_link(facts.host, port.id)
     if tap is None:
-        yield unknown("instance", f"no device {tap_name(port.id)} on this host")
+        device = tap_name(port.id)
+        is_here = facts.subject.fip is not None and view.bound_here(facts.subject.fip)
+        cause = causes.INSTANCE_ABSENT if is_here and here.links else None
+        yield unknown("instance", f"no device {device} on this host", "", cause, device=device)
         return
     router_tap = here.link(tap_name(leg.port.id))
     if not tap.up or not tap.carrier:
