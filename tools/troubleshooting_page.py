@@ -29,9 +29,10 @@ Something does not work: ask for it on the host where it should.
 
 The last lines are the explanation and what to do; the lines before are the way of the packets, each `ok`, `wrong` or
 `unknown`. If several lines are wrong, the explanation is about the one from which the others follow, as far as it is
-known: mend that, and ask again; how many wrong lines may have another fault stands after the sentence. The last changes
-of the router are at the end (`dvrctl history`). If nothing is wrong here, the fault is elsewhere: in the instance, its security groups,
-on another host, or in the external network. What the verb does and prints: [dvrctl.md](dvrctl.md).
+known: mend that, and ask again. Wrong lines that may have another fault are counted after the sentence. The last
+changes of the router or address are at the end (`dvrctl history`). If nothing is wrong here, the fault is elsewhere: in
+the instance, its security groups, on another host, or in the external network. What the verb does and prints:
+[dvrctl.md](dvrctl.md).
 
 Below: what you see → what `dvrctl why` says → what to do.
 
