@@ -233,7 +233,7 @@ def test_the_way_to_a_daemon_that_answers_is_in_the_advice() -> None:
     found = [answer(replace(FACTS, plan=missing, daemon=daemon)).advice for daemon in daemons]
     assert [advice.partition(",")[0] for advice in found] == [
         "Start dvr-agent",
-        "Check [dvr_agent] admin_socket",
+        "Restart dvr-agent (process 5 has its lock",
         "Look what dvr-agent waits for (`dvrctl diag`)",
     ]
 

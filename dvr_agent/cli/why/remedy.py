@@ -44,7 +44,7 @@ def start_text(facts: Facts) -> str:
     if daemon.is_silent:
         return "Look what dvr-agent waits for (`dvrctl diag`), and restart it (`systemctl restart dvr-agent`)"
     if daemon.pid:
-        return f"Check [dvr_agent] admin_socket, at which process {daemon.pid} does not listen; restart dvr-agent"
+        return f"Restart dvr-agent (process {daemon.pid} has its lock, and does not listen at [dvr_agent] admin_socket)"
     return "Start dvr-agent"
 
 
