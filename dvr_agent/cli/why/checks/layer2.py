@@ -10,6 +10,7 @@ from dvr_agent.cli.why.address_path import Leg
 from dvr_agent.cli.why.facts import Facts, HostFacts, LinkFacts, OvsPort
 from dvr_agent.cli.why.remedy import daemon_text
 from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
+from dvr_agent.desired.host_view import HostView
 
 DEAD_VLAN = 4095
 """neutron_lib.constants: ports that the Open vSwitch agent has not wired."""
@@ -129,7 +130,9 @@ def instance(facts: Facts) -> Iterator[Step]:
     leg, here = facts.path.inside[-1], facts.host.here
     tap = instance_link(facts.host, port.id)
     if tap is None:
-        yield unknown("instance", f"no device {tap_name(port.id)} on this host")
+        device = tap_name(port.id)
+        cause = causes.INSTANCE_ABSENT if _must_be_here(facts, view, port.id) else None
+        yield unknown("instance", f"no device {device} on this host", "", cause, device=device)
         return
     router_tap = here.link(tap_name(leg.port.id))
     if not tap.up or not tap.carrier:
@@ -146,6 +149,13 @@ def instance(facts: Facts) -> Iterator[Step]:
         yield wrong("mtu", text, tap.text, causes.INSTANCE_MTU, device=tap.name, mtu=tap.mtu, wanted=leg.port.mtu)
     else:
         yield ok("instance", "connected", tap.text)
+
+
+def _must_be_here(facts: Facts, view: HostView, port_id: str) -> bool:
+    """Return True if the instance's floating IP is bound here, and Open vSwitch has its port by no other name."""
+    fip, host = facts.subject.fip, facts.host
+    is_bound = fip is not None and view.bound_here(fip) and bool(host.here.links)
+    return is_bound and not any(one.port_id == port_id for one in host.ovs or ())
 
 
 def macs(facts: Facts) -> Iterator[Step]:
