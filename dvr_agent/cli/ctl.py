@@ -47,8 +47,7 @@ EXAMPLES = """\
   dvrctl -o json plan new.json | jq .total  what this document would change
   dvrctl capture --run 203.0.113.5          packets of a floating IP at every
                                             place, in one file
-  dvrctl show rules qrouter-<uuid>          rules of dvr-agent (iptables-save
-                                            shows none)
+  dvrctl show rules qrouter-<uuid>          packet filter rules of dvr-agent
   dvrctl history 203.0.113.5 --since 1h     changes of a floating IP
   dvrctl cleanup --all --dry-run            objects of dvr-agent on this host
 """
@@ -195,9 +194,10 @@ def _add_show(verbs: Any) -> None:
     rules = _verb(
         things,
         "rules",
-        "packet filter rules of dvr-agent in a namespace or a router, in iptables-save syntax",
+        "packet filter rules of dvr-agent in a namespace or a router, as iptables-save or nft prints them",
         "show:rules",
-        "They are in the legacy tables, which iptables-save does not show where it is the nft variant.",
+        "Legacy tables (see packet_filter in the configuration) are not what iptables-save shows where it is the nft "
+        "variant; rules in nf_tables are those of nft list ruleset, and nft reads what is printed here.",
     )
     rules.add_argument(
         "subject",

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dvr_agent.kernel.iptables.pending import check_table
 from dvr_agent.kernel.iptables.table_decoder import JumpAt, Snapshot
 from dvr_agent.kernel.iptables.table_edit import edit_list, edit_script
 from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain, stale_chains
-from dvr_agent.kernel.pending_tables import check_table
 from dvr_agent.state.filter import Chain, FilterRule, Jump, Table, Verdict
 from dvr_agent.state.filter_runs import make_table
 

@@ -13,7 +13,7 @@ from dvr_agent.kernel.api import DroppingChain, GratuitousArp, Kernel, PendingTa
 from dvr_agent.kernel.fake.faults import Call, Faults
 from dvr_agent.kernel.fake.plumber import FakePlumber
 from dvr_agent.kernel.fake.world import FakeLink, FakeNamespace, World
-from dvr_agent.kernel.pending_tables import l3_agent_part
+from dvr_agent.kernel.iptables.pending import l3_agent_part
 from dvr_agent.state.filter import Family, Jump, Ports, Table, TableKey, Transport
 from dvr_agent.state.namespace import Announcement
 

@@ -22,12 +22,12 @@ from dvr_agent.kernel.iptables.helper_probe import HelperProbe
 from dvr_agent.kernel.iptables.layout import BUILTINS
 from dvr_agent.kernel.iptables.libiptc import Handle, library
 from dvr_agent.kernel.iptables.lock import TIMEOUT, XTABLES_LOCK, xtables_lock
+from dvr_agent.kernel.iptables.pending import Pending, l3_agent_part
 from dvr_agent.kernel.iptables.reader import Namespaces, NamespaceTables, TableReader
 from dvr_agent.kernel.iptables.rule_codec import encode
 from dvr_agent.kernel.iptables.save import save_text
 from dvr_agent.kernel.iptables.table_decoder import Snapshot
 from dvr_agent.kernel.iptables.table_edit import Edit, edit_script
-from dvr_agent.kernel.pending_tables import Pending, l3_agent_part
 from dvr_agent.plural import count
 from dvr_agent.state.filter import Family, FilterRule, Table, TableKey, Transport
 

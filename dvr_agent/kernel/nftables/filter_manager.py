@@ -16,6 +16,7 @@ from pyroute2.netlink import NETLINK_NETFILTER
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import RuleCount, WriteCounters
 from dvr_agent.kernel.iptables.helper_probe import HelperProbe
+from dvr_agent.kernel.iptables.pending import Pending
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables.filter_diff import changes
@@ -24,7 +25,6 @@ from dvr_agent.kernel.nftables.helper_objects import families_of
 from dvr_agent.kernel.nftables.ruleset import Ruleset, counted_rules, with_tables
 from dvr_agent.kernel.nftables.ruleset_text import ruleset_text
 from dvr_agent.kernel.nftables.transaction import TRIES, commit
-from dvr_agent.kernel.pending_tables import Pending
 from dvr_agent.state.filter import Family, Table, TableKey, Transport
 
 

@@ -15,8 +15,8 @@ from dvr_agent.desired import names
 from dvr_agent.desired.host_view import left_alone_reason
 from dvr_agent.reconcile.plan_lines import table_lines
 from dvr_agent.state.address import ADDRESS_KIND, Address
-from dvr_agent.state.diff import Action, Change, Changes
-from dvr_agent.state.filter import Dnat, Snat
+from dvr_agent.state.diff import Action, Change, Changes, TableChange
+from dvr_agent.state.filter import Table
 from dvr_agent.state.kind import AnyKind
 from dvr_agent.state.limit import LIMIT_KIND, Limit
 from dvr_agent.state.link import Link
@@ -96,10 +96,9 @@ def _texts(facts: Facts, state: NamespaceState) -> Iterator[tuple[str, str]]:
             if is_mine(facts, state.name, item):
                 yield step, item.text
     for table in state.tables:
-        for chain in table.chains:
-            for rule in chain.rules:
-                if isinstance(rule.target, Dnat | Snat) and facts.path.addresses & set(_IPV4.findall(rule.text)):
-                    yield "nat", f"iptables -t {table.name} -A {chain.name} {rule.text}"
+        for line in table_lines(TableChange(Table(*table.key), table)) if table.name == "nat" else ():
+            if facts.path.addresses & set(_IPV4.findall(line.text)):
+                yield "nat", line.text
 
 
 def _has_address(facts: Facts, _namespace: str, item: Any) -> bool:

@@ -11,7 +11,7 @@ from dvr_agent.state.filter import CHAIN_PREFIX
 
 _OURS = (CHAIN_PREFIX, "neutron-l3-agent")
 """Beginnings of chains that the planner compares."""
-_OUR_TABLE = "dvr_qos"
+_OUR_TABLES = (" dvr", " dvr_qos")
 _TARGETS = frozenset({"DROP", "REJECT", "DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP"})
 _SELECTORS = {"-s": "src", "-d": "dst", "-i": "iif", "-o": "oif"}
 _PHYSICAL = {"--physdev-in": "iif", "--physdev-out": "oif"}
@@ -88,7 +88,7 @@ def _iptables_selectors(words: list[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def parse_nft(text: str) -> Iterator[FilterFacts]:
-    """Parse ``nft list ruleset``; the table of bandwidth limits is left out."""
+    """Parse ``nft list ruleset``; tables of ours are left out."""
     table = chain = hook = ""
     for raw in text.splitlines():
         line = raw.strip()
@@ -98,7 +98,7 @@ def parse_nft(text: str) -> Iterator[FilterFacts]:
             chain, hook = match[1], ""
         elif match := _HOOK.match(line):
             hook = match[1].upper()
-        elif chain and not chain.startswith(_OURS) and not table.endswith(f" {_OUR_TABLE}"):
+        elif chain and not chain.startswith(_OURS) and not table.endswith(_OUR_TABLES):
             yield from _nft_rule(table, chain, hook, line)
 
 
