@@ -90,8 +90,7 @@ def rules(args: argparse.Namespace, out: Output) -> int:
         found = _rules(host, namespace)
         if out.json:
             out.document(found)
-        for line in [] if out.json else found["rules"]:
-            out.line(line)
+        _print_rules(out, found)
         return 0
     router_id = host.find_router(args.subject)
     all_found = [_rules(host, name) for name in host.namespaces_of(router_id)]
@@ -99,9 +98,14 @@ def rules(args: argparse.Namespace, out: Output) -> int:
         out.document({"router": router_id, "namespaces": all_found})
     for found in [] if out.json else all_found:
         out.line(f"# namespace {found['namespace']}", BOLD)
-        for line in found["rules"]:
-            out.line(line)
+        _print_rules(out, found)
     return 0
+
+
+def _print_rules(out: Output, found: dict[str, Any]) -> None:
+    """Print the rules of a namespace; nft indents by tabs, which would be escaped as control characters."""
+    for line in [] if out.json else found["rules"]:
+        out.line(line.expandtabs())
 
 
 def _namespace(host: Host, text: str) -> str:
@@ -237,4 +241,7 @@ def _texts(state: NamespaceState) -> list[str]:
 
 def _rule_counts(host: Host, namespace: str) -> dict[str, int]:
     """Map each table to the number of our rules in it."""
-    return {table.text: sum(len(chain.rules) for chain in table.chains) for table in host.tables(namespace)}
+    found: dict[str, int] = {}
+    for table in host.tables(namespace):  # several of them are in one table of nf_tables
+        found[table.text] = found.get(table.text, 0) + sum(len(chain.rules) for chain in table.chains)
+    return found

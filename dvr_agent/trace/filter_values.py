@@ -204,6 +204,7 @@ class WholeTable:
     :ivar name: ``raw``, ``mangle``, ``nat`` or ``filter``; of nf_tables family and name (``inet firewalld``)
     :ivar bases: the chains that hooks call
     :ivar nft: a table of nf_tables
+    :ivar native: the texts of its rules are in the syntax of nft, not of iptables-save
     """
 
     families: tuple[Family, ...]
@@ -211,6 +212,7 @@ class WholeTable:
     chains: Mapping[str, WholeChain]
     bases: tuple[Base, ...] = ()
     nft: bool = False
+    native: bool = False
 
     @property
     def title(self) -> str:
@@ -219,4 +221,4 @@ class WholeTable:
 
     def rule_text(self, chain: str, rule: str) -> str:
         """Return a rule with its chain, as iptables-save or nft prints it."""
-        return f"{chain} {rule}" if self.nft else f"-A {chain} {rule}"
+        return f"{chain} {rule}" if self.native else f"-A {chain} {rule}"

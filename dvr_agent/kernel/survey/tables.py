@@ -130,4 +130,5 @@ def _nft_table(
         for info in infos
         if info.base and 0 <= info.hook < len(HOOKS)
     )
-    return WholeTable((family,), f"{_FAMILIES[place[0]][0]} {place[1]}", chains, bases, nft=True)
+    name = f"{_FAMILIES[place[0]][0]} {place[1]}"
+    return WholeTable((family,), name, chains, bases, nft=True, native=place == _ours(family))

@@ -140,7 +140,7 @@ def _of_namespace(facts: Facts, changes: Changes) -> Iterator[_Found | None]:
         for line in table_lines(table):
             is_others = _is_of_others(facts, line.text) if on_path else not _names_it(facts, line.text)
             is_mine = facts.path.is_whole or not is_others
-            yield _of_rule(line.sign, line.text) if is_mine else None
+            yield _of_rule(table.new.name, line.sign, line.text) if is_mine else None
 
 
 def _concerns(facts: Facts, namespace: str, change: Change) -> bool:
@@ -210,8 +210,8 @@ def _of_sysctl(sysctl: Sysctl, text: str) -> _Found:
     return _Found("sysctl", text, text, causes.SYSCTL, {})
 
 
-def _of_rule(sign: str, text: str) -> _Found:
-    is_nat = " -t nat " in text
+def _of_rule(table: str, sign: str, text: str) -> _Found:
+    is_nat = table == "nat"
     if sign == "+" and is_nat:
         return _Found("nat", "missing", text, causes.NAT_MISSING, {})
     says = {"+": "missing", "-": "not ours, in a chain of ours"}.get(sign, "wrong")
