@@ -9,6 +9,7 @@
 #   WORKERS     tests that run at a time                 (default: three for each processor, since they mostly wait;
 #               0: one after the other, in this process, for a debugger)
 #   DEBIAN_TESTS what test-debian runs                   (default: unit, contract and packet tests)
+#   NFTABLES_TESTS what test-nftables runs               (default: oracle, packets and some that run daemons and dvrctl)
 #   NEUTRON_ARGS more arguments for pytest in test-neutron (make test-neutron NEUTRON_ARGS=--full)
 #   VM_ARGS     more arguments for pytest in test-vm     (make test-vm VM_ARGS=--full)
 #   DEB_ARGS    more arguments for pytest in deb-check   (make deb-check DEB_ARGS="--previous FILE": upgrade from that package)
@@ -44,6 +45,9 @@ export SUITE
 # No kernel, or only as much of it as the fake one has: these are quick.
 QUICK := tests/unit tests/contract
 DEBIAN_TESTS ?= $(QUICK) tests/packets
+# Whose outcome depends on the packet filter most.  Takeover tests choose the packet filter by themselves.
+NFTABLES_TESTS ?= --ignore-glob='*/test_takeover*' tests/oracle tests/packets \
+	$(patsubst %,tests/functional/test_%.py,history reconciler_real trace traffic why)
 
 # $(call need,<bindep profiles>,<extras of pyproject.toml>)
 need = @tools/system-packages.sh build $(1) && tools/venv.sh $(2)
@@ -80,6 +84,11 @@ ready: ## install what all tests need, and run nothing
 test-debian: ## unit, contract and packet tests on Debian's own Python packages, the oldest versions that are supported (root)
 	@tools/system-packages.sh build test debian && tools/debian-venv.sh
 	@.venv-debian/bin/python -m pytest $(PARALLEL) $(DEBIAN_TESTS) $(PYTEST_ARGS)
+
+.PHONY: test-nftables
+test-nftables: ## packets, recorded scenarios, dvrctl and a daemon once more, with nf_tables as the packet filter
+	$(call need,test,test)
+	@$(RUN) -m pytest $(PARALLEL) --packet-filter nftables $(NFTABLES_TESTS) $(PYTEST_ARGS)
 
 .PHONY: test-neutron
 test-neutron: ready ## against a real cloud: neutron-server, RabbitMQ, MariaDB, Open vSwitch, in private namespaces (root; NEUTRON_ARGS=--full for all)

@@ -103,6 +103,10 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    HostFilter.backend = item.config.getoption("--packet-filter")  # what runs in this process may have chosen another
+    legacy = item.get_closest_marker("legacy_tables")
+    if legacy and HostFilter.backend == "nftables":
+        pytest.skip(f"legacy tables: {legacy.args[0]}")
     if item.get_closest_marker("full") and not item.config.getoption("--full"):
         pytest.skip("takes minutes: --full")
     if item.get_closest_marker("root") and not other_users():

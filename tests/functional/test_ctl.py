@@ -19,6 +19,7 @@ from dvr_agent.kernel.namespaces import MAKING_SECONDS
 from tests.support import lab
 from tests.support.ctl import Ctl
 from tests.support.daemon_lab import Daemon
+from tests.support.filter_tools import add_translation, flush_nat, rule_kind, saved, uses_nftables
 from tests.support.recorded_documents import DATA, DOCUMENTS
 from tests.support.waiting import wait_for
 
@@ -36,8 +37,7 @@ def snapshot(ctl: Ctl) -> dict[str, Any]:
         for words in ("-4 address", "-4 route show table all", "-4 rule", "-6 rule", "neighbour show nud permanent"):
             found[f"{name} {words}"] = lab.ip_json(*words.split(), netns=name)
         if name:
-            saved = lab.in_netns(name, "iptables-legacy-save").splitlines()
-            found[f"{name} rules"] = [line for line in saved if line.startswith("-A")]
+            found[f"{name} rules"] = [line for line in saved(name).splitlines() if not line.startswith(("#", ":"))]
     return found
 
 
@@ -167,7 +167,8 @@ def test_plan_apply_plan(kernel_ctl: Ctl) -> None:
     planned = kernel_ctl.run("plan", path)
     assert planned.returncode == 2
     assert "    + rule " in planned.stdout
-    assert "    + iptables -t nat -A dvr-PREROUTING -d 203.0.113." in planned.stdout
+    translation = "element ip dvr fip_in {" if uses_nftables() else "iptables -t nat -A dvr-PREROUTING -d"
+    assert f"    + {translation} 203.0.113." in planned.stdout
     done = kernel_ctl.run("apply", path)
     assert done.returncode == 0
     assert " ms\n" in done.stdout
@@ -185,14 +186,14 @@ def test_plan_shows_drift_and_writes_nothing(kernel_ctl: Ctl) -> None:
     kernel_ctl.json("apply", path)
     (qrouter,) = (name for name in kernel_ctl.ns() if name.startswith("qrouter-"))
     lab.run("ip", "-n", qrouter, "route", "flush", "table", "16")
-    lab.in_netns(qrouter, "iptables-legacy", "-t", "nat", "-F", "dvr-PREROUTING")
+    flush_nat(qrouter)
     before = snapshot(kernel_ctl)
     found = kernel_ctl.json("plan", code=2)
     (namespace,) = found["plans"][0]["namespaces"]
     assert namespace["name"] == qrouter
     assert {(change["action"], change["kind"]) for change in namespace["changes"]} == {
         ("+", "route"),
-        ("+", "iptables"),
+        ("+", rule_kind()),
     }
     assert kernel_ctl.run("plan", path).returncode == 2
     assert kernel_ctl.run("show", "routers").returncode == 0
@@ -330,14 +331,14 @@ def test_show_fips_tells_what_of_a_floating_ip_is_missing(kernel_ctl: Ctl) -> No
     (rule,) = (one for one in lab.ip_json("rule", netns=qrouter) if one.get("src") == fixed)
     lab.run("ip", "-n", qrouter, "rule", "del", "priority", rule["priority"])
     lab.run("ip", "-n", outer, "route", "del", f"{address}/32")
-    lab.in_netns(qrouter, "iptables-legacy", "-t", "nat", "-F", "dvr-PREROUTING")
+    flush_nat(qrouter)
     (gateway,) = (link["ifname"] for link in lab.ip_json("link", netns=outer) if link["ifname"].startswith("fg-"))
     lab.in_netns(outer, "sysctl", "-qw", f"net.ipv4.conf.{gateway}.proxy_arp=0")
     lab.run("ip", "link", "set", f"tap{gateway[3:]}", "nomaster")
     (broken,) = kernel_ctl.json("show", "fips")["floating_ips"]
     assert (broken["state"], broken["complete"], broken["in_kernel"]) == ("incomplete", False, [])
     changes = {(change["action"], change["kind"]) for one in broken["namespaces"] for change in one["changes"]}
-    assert changes == {("+", "rule"), ("+", "route"), ("+", "iptables"), ("~", "sysctl"), ("~", "port")}
+    assert changes == {("+", "rule"), ("+", "route"), ("+", rule_kind()), ("~", "sysctl"), ("~", "port")}
     text = kernel_ctl.run("show", "fips").stdout
     assert f"{address} of router {fip['router']} is incomplete; the plan says of it:" in text
     assert f"    + rule {rule['priority']}: from {fixed}/32 lookup 16\n" in text
@@ -345,9 +346,7 @@ def test_show_fips_tells_what_of_a_floating_ip_is_missing(kernel_ctl: Ctl) -> No
     kernel_ctl.json("apply", path)
     (moved,) = kernel_ctl.json("show", "fips")["floating_ips"]
     assert (moved["state"], moved["complete"], moved["in_kernel"]) == ("elsewhere", None, [])
-    words = ("-N", "dvr-PREROUTING"), ("-A", "dvr-PREROUTING", "-d", address, "-j", "DNAT", "--to-destination", fixed)
-    for one in words:
-        lab.in_netns(qrouter, "iptables-legacy", "-t", "nat", *one)
+    add_translation(qrouter, address, fixed)
     document = json.loads(path.read_text())
     document.get("router", document)["_floatingips"] = []
     path.write_text(json.dumps(document))
@@ -356,13 +355,13 @@ def test_show_fips_tells_what_of_a_floating_ip_is_missing(kernel_ctl: Ctl) -> No
     assert {change["action"] for one in unknown["namespaces"] for change in one["changes"]} == {"-"}
 
 
+@pytest.mark.legacy_tables("iptables-legacy-save lists them")
 def test_show_rules_prints_what_iptables_legacy_save_prints_of_ours(kernel_ctl: Ctl) -> None:
     kernel_ctl.json("apply", kernel_ctl.document())
     (qrouter,) = (name for name in kernel_ctl.ns() if name.startswith("qrouter-"))
     done = kernel_ctl.run("show", "rules", qrouter)
-    saved = lab.in_netns(qrouter, "iptables-legacy-save") + lab.in_netns(qrouter, "ip6tables-legacy-save")
     assert {line for line in done.stdout.splitlines() if line.startswith("-A")} == {
-        line for line in saved.splitlines() if line.startswith("-A")
+        line for line in saved(qrouter).splitlines() if line.startswith("-A")
     }
     beginning = kernel_ctl.run("show", "rules", qrouter[:12])
     assert beginning.stdout == done.stdout
@@ -372,6 +371,22 @@ def test_show_rules_prints_what_iptables_legacy_save_prints_of_ours(kernel_ctl: 
     assert done.stdout.splitlines() in [one["rules"] for one in of_router["namespaces"]]
     refused = [kernel_ctl.run("show", "rules", text) for text in ("nothing", "fip-ffff")]
     assert [(one.returncode, len(one.stderr.splitlines())) for one in refused] == [(1, 1)] * 2
+
+
+def test_show_prints_our_tables_of_nf_tables_as_nft_reads_them_and_counts_their_rules(kernel_ctl: Ctl) -> None:
+    kernel_ctl.config.write_text(kernel_ctl.config.read_text() + "packet_filter = nftables\n")
+    kernel_ctl.json("apply", kernel_ctl.document())
+    (qrouter,) = (name for name in kernel_ctl.ns() if name.startswith("qrouter-"))
+    listed = lab.in_netns(qrouter, "nft", "list", "ruleset")
+    done = kernel_ctl.run("show", "rules", qrouter)
+    lab.in_netns(qrouter, "nft", "flush", "ruleset")
+    lab.in_netns(qrouter, "nft", "-f", "-", text=done.stdout)
+    assert lab.in_netns(qrouter, "nft", "list", "ruleset") == listed
+    rules = next(
+        one["rules"] for one in kernel_ctl.json("show", "router", "r-b2")["namespaces"] if one["name"] == qrouter
+    )
+    assert rules == {"nft table ip dvr": 9, "nft table ip6 dvr": 2}
+    assert lab.in_netns(qrouter, "cat", "/proc/net/ip_tables_names", "/proc/net/ip6_tables_names") == ""
 
 
 def test_routers_of_one_name_are_told_apart_by_id(kernel_ctl: Ctl) -> None:

@@ -31,6 +31,7 @@ from tests.support.daemon_site import (
     snapshot,
     with_vms,
 )
+from tests.support.filter_tools import rule_lines, saved, uses_nftables
 from tests.support.waiting import wait_for
 
 
@@ -42,7 +43,7 @@ def test_a_router_document_becomes_namespaces_and_its_deletion_removes_them(site
     changed = copy.deepcopy(RECORDED)
     changed["router"]["_floatingips"] = []
     site.write(changed)
-    wait_for(lambda: FLOATING not in lab.in_netns(QROUTER, "iptables-legacy-save"))
+    wait_for(lambda: FLOATING not in saved(QROUTER))
     path.unlink()
     wait_for(lambda: not namespaces())
     assert site.daemon.stop() == 0
@@ -157,7 +158,8 @@ def _flush_rules() -> None:
 
 
 def _flush_table() -> None:
-    lab.in_netns(QROUTER, "iptables-legacy", "-t", "nat", "-F")
+    words = ("nft", "flush", "ruleset") if uses_nftables() else ("iptables-legacy", "-w", "-t", "nat", "-F")
+    lab.in_netns(QROUTER, *words)
 
 
 def _remove_device() -> None:
@@ -220,9 +222,9 @@ def test_foreign_objects_in_our_namespaces_survive_audit_change_and_restart(site
     changed = copy.deepcopy(RECORDED)
     changed["router"]["_floatingips"] = []
     site.write(changed)
-    wait_for(lambda: FLOATING not in lab.in_netns(QROUTER, "iptables-legacy-save"))
+    wait_for(lambda: FLOATING not in saved(QROUTER))
     site.write(RECORDED)
-    wait_for(lambda: FLOATING in lab.in_netns(QROUTER, "iptables-legacy-save"))
+    wait_for(lambda: FLOATING in saved(QROUTER))
     site.daemon.stop(signal.SIGKILL)
     site.daemon.start()
     after = snapshot()
@@ -241,7 +243,7 @@ def test_a_floating_ip_moves_to_another_vm(site: Site, host: lab.Host) -> None:
     moved["router"]["_floatingips"][0]["fixed_ip_address"] = OTHER_VM_IP
     site.write(moved)
     rule = re.compile(rf"-A \S+ -d {FLOATING}/32 .*--to-destination {OTHER_VM_IP}")
-    wait_for(lambda: rule.search(lab.in_netns(QROUTER, "iptables-legacy-save")))
+    wait_for(lambda: any(map(rule.search, rule_lines(QROUTER)[0])))
     wait_for(lambda: site.state() == "in sync")
     assert lab.tcp_peer("vm2", "0.0.0.0", "internet", FLOATING) == "203.0.113.1"
     assert lab.tcp_peer("internet", "0.0.0.0", "vm2", "203.0.113.1") == FLOATING
@@ -303,7 +305,7 @@ def test_without_radvd_the_router_is_degraded_and_otherwise_built(site: Site, tm
     assert record["reason"] == "no router advertisements: radvd is not installed"
     assert site.state() == "in sync"
     assert {f"qrouter-{DUAL_ID}", f"snat-{DUAL_ID}", QROUTER, SNAT} <= namespaces()
-    assert "-j SNAT" in lab.in_netns(f"snat-{DUAL_ID}", "iptables-legacy-save", "-t", "nat")
+    assert "-j SNAT" in str(rule_lines(f"snat-{DUAL_ID}"))
     site.daemon.stop()
     site.daemon.start()
     wait_for(lambda: site.state(DUAL_ID) == "in sync")

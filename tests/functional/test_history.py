@@ -16,6 +16,7 @@ import pytest
 from tests.support import lab
 from tests.support.daemon_lab import Daemon, router_id
 from tests.support.daemon_site import EXTERNAL_BRIDGE, FIP, FLOATING, QROUTER, RECORDED, ROUTER, Site
+from tests.support.filter_tools import remove_translation, uses_nftables
 from tests.support.scripted_daemon import MakeDaemon, pretend_built
 from tests.support.waiting import wait_for
 
@@ -94,14 +95,11 @@ def test_drift_of_tables_is_told_rule_by_rule(built: Site) -> None:
     one.stop()
     one.configure(dvr_agent={"audit_interval": 1})
     one.start()
-    rule = next(
-        line for line in lab.in_netns(QROUTER, "iptables-legacy-save", "-t", "nat").splitlines() if "-j DNAT" in line
-    )
-    lab.in_netns(QROUTER, "iptables-legacy", "-t", "nat", *rule.replace("-A ", "-D ", 1).split())
+    remove_translation(QROUTER, FLOATING)
     (drift,) = wait_for(lambda: [entry for entry in entries(one) if entry["job"] == "drift"])
     (text,) = [text for text in texts(drift) if FLOATING in text]
-    assert text.startswith("+ iptables -t nat -A dvr-")
-    assert "-j DNAT" in text
+    begins = "+ element ip dvr fip_in" if uses_nftables() else f"+ iptables -t nat -A dvr-PREROUTING -d {FLOATING}"
+    assert text.startswith(begins)
     assert f"drift repaired: {QROUTER}: {text}" in one.out
 
 

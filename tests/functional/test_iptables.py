@@ -40,6 +40,7 @@ from dvr_agent.state.filter_runs import make_table
 from tests.support import lab
 from tests.support.filter_rules import qrouter_tables, tables
 
+pytestmark = pytest.mark.legacy_tables("their bytes, their programs and their lock")
 NS = "qrouter-1"
 ACCEPT, DROP = FilterRule(Verdict("ACCEPT")), FilterRule(Verdict("DROP"))
 

@@ -22,6 +22,7 @@ from dvr_agent.state.address import kernel_link_local
 from dvr_agent.state.diff import Change
 from dvr_agent.state.missing import Missing
 from tests.support import lab
+from tests.support.filter_tools import uses_nftables
 from tests.support.packet_documents import uid
 from tests.support.small_routers import EXTERNAL, HOST, fip, make_router, port
 
@@ -688,16 +689,23 @@ def test_namespaces_without_ipv6_get_the_ipv4_part_and_the_rest_once_it_is_back(
     assert [text.count("2001:db8:") for text in now] == [text.count("2001:db8:") for text in whole]
 
 
-@pytest.mark.parametrize(
-    "harm",
-    [
-        ("iptables-legacy", "-t", "mangle", "-F"),
-        ("iptables-legacy", "-t", "mangle", "-D", "PREROUTING", "-j", "dvr-PREROUTING"),
-        ("ip6tables-legacy", "-t", "filter", "-I", "dvr-FORWARD", "-j", "DROP"),
-        ("iptables-legacy", "-t", "filter", "-P", "FORWARD", "DROP"),
-    ],
-    ids=["flushed", "jump", "foreign rule", "policy"],
+HARMS: dict[str, tuple[str, ...]] = (
+    {
+        "flushed": ("nft", "flush ruleset"),
+        "chain": ("nft", "flush chain ip dvr mangle_prerouting"),
+        "foreign rule": ("nft", "insert rule ip6 dvr filter_forward drop"),
+    }
+    if uses_nftables()
+    else {
+        "flushed": ("iptables-legacy", "-t", "mangle", "-F"),
+        "jump": ("iptables-legacy", "-t", "mangle", "-D", "PREROUTING", "-j", "dvr-PREROUTING"),
+        "foreign rule": ("ip6tables-legacy", "-t", "filter", "-I", "dvr-FORWARD", "-j", "DROP"),
+        "policy": ("iptables-legacy", "-t", "filter", "-P", "FORWARD", "DROP"),
+    }
 )
+
+
+@pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
 def test_a_table_check_finds_what_another_program_changed(agent: Agent, harm: tuple[str, ...]) -> None:
     routers = [make_router("one", 1), make_router("two", 2)]
     for router in routers:

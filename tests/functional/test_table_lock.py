@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 
+import pytest
+
 from dvr_agent.kernel.iptables.lock import XTABLES_LOCK
 from tests.support import lab
 from tests.support.daemon_site import (
@@ -18,6 +20,8 @@ from tests.support.daemon_site import (
 )
 from tests.support.waiting import wait_for
 from tests.support.xtables_lock import held_lock
+
+pytestmark = pytest.mark.legacy_tables("changes of nf_tables take no lock")
 
 
 def test_only_jobs_that_change_tables_wait_for_the_lock(site: Site, host: lab.Host) -> None:

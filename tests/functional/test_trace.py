@@ -19,6 +19,7 @@ import pytest
 
 from dvr_agent.cli.ctl import main
 from tests.support import lab
+from tests.support.filter_tools import saved, uses_nftables
 from tests.support.packet_documents import Network
 from tests.support.packet_world import INTERNET, PUBLIC, World, fip_namespace
 from tests.support.waiting import wait_for
@@ -28,6 +29,8 @@ BLUE = Network("blue", ("10.2.0.0/24",))
 FIP, GATEWAY = "203.0.113.51", "203.0.113.10"
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 """include/uapi/linux/if_tun.h"""
+DNAT = "nft ip dvr PREROUTING" if uses_nftables() else "nat PREROUTING"
+"""Where the destination of a floating IP is translated."""
 ARRIVES, ERROR, DROPPED, UNKNOWN, USAGE = 0, 1, 2, 3, 64
 
 
@@ -102,14 +105,14 @@ def test_way_to_a_floating_ip_and_back_shows_namespaces_rules_and_translations(w
     way, reply = found["way"], found["reply"]
     qrouter = world.cloud.router("main").qrouter
     assert list(dict.fromkeys(hop["namespace"] for hop in way["hops"])) == ["internet", fip_namespace(), qrouter, "red"]
-    (dnat,) = [hop for hop in way["hops"] if hop["where"] == "nat PREROUTING"]
-    assert f"-d {FIP}/32" in dnat["text"]
+    (dnat,) = [hop for hop in way["hops"] if hop["where"] == DNAT and FIP in hop["text"]]
+    assert (f"ip daddr {FIP}" if uses_nftables() else f"-d {FIP}/32") in dnat["text"]
     assert (dnat["before"]["dst"], dnat["after"]["dst"]) == (FIP, "10.1.0.11")
     assert way["packet"]["src"] == INTERNET
     assert reply["outcome"] == "delivered"
     assert (reply["packet"]["src"], reply["packet"]["dst"], reply["packet"]["sport"]) == (FIP, INTERNET, 80)
-    rules = lab.in_netns(qrouter, "iptables-legacy-save")
-    assert dnat["text"] in rules, "the rule is as iptables prints it"
+    rules = saved(qrouter)
+    assert uses_nftables() or dnat["text"] in rules, "the rule is as iptables prints it"
 
 
 def test_table_prints_one_line_for_each_hop(world: World) -> None:
@@ -117,7 +120,8 @@ def test_table_prints_one_line_for_each_hop(world: World) -> None:
     lines = done.stdout.splitlines()
     assert done.returncode == ARRIVES
     assert lines[0] == "blue"
-    assert any("-j SNAT --to-source 203.0.113.10" in line and "becomes 203.0.113.10" in line for line in lines)
+    target = "snat to" if uses_nftables() else "-j SNAT --to-source"
+    assert any(f"{target} 203.0.113.10" in line and "becomes 203.0.113.10" in line for line in lines)
     assert lines[-2] == "delivered: internet takes it in by eth0"
     assert lines[-1] == "  there it is 203.0.113.10:40000 → 203.0.113.1:53"
 
@@ -236,7 +240,7 @@ def test_live_confirms_each_device_and_rule_with_the_very_packet(world: World) -
     hops = found["way"]["hops"]
     assert found["divergence"] == ""
     assert {hop["live"] for hop in hops} == {"confirmed", None}
-    assert all(hop["live"] for hop in hops if hop["where"] in ("neighbour", "link", "nat PREROUTING"))
+    assert all(hop["live"] for hop in hops if hop["where"] in ("neighbour", "link", DNAT))
 
 
 def test_live_injects_where_an_instance_is_attached(world: World) -> None:
@@ -268,7 +272,7 @@ def test_live_confirms_rules_of_nf_tables_and_leaves_no_table(world: World) -> N
         assert (dropping["text"], dropping["live"]) == ("-A FORWARD -p udp -m udp --dport 5353 -j DROP", "confirmed")
         assert "dvr_trace" not in lab.in_netns(qrouter, "nft", "list", "tables")
     finally:
-        lab.in_netns(qrouter, "nft", "flush ruleset")
+        lab.in_netns(qrouter, "nft", "delete table ip filter")
 
 
 def test_live_names_the_first_divergence(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.support import lab
 from tests.support.daemon_site import FLOATING, QROUTER, RECORDED, ROUTER, Site, with_vms
+from tests.support.filter_tools import delete_rule, rule_lines
 from tests.support.prometheus import value
 from tests.support.waiting import wait_for
 
@@ -22,8 +23,7 @@ def ping() -> None:
 
 
 def counting_rules() -> list[str]:
-    saved = lab.in_netns(QROUTER, "iptables-legacy-save", "-t", "mangle").splitlines()
-    return [line for line in saved if "counts bytes" in line]
+    return [line for line in rule_lines(QROUTER)[0] if "counts bytes" in line]
 
 
 def test_bytes_of_a_floating_ip_are_those_that_went_through(site: Site, host: lab.Host) -> None:
@@ -38,7 +38,7 @@ def test_bytes_of_a_floating_ip_are_those_that_went_through(site: Site, host: la
     assert bytes_of(site, "transmit") == PINGS * PACKET
     assert len(counting_rules()) == 2
     # A repair of the same table keeps what was counted.
-    lab.in_netns(QROUTER, "iptables-legacy", "-w", "-t", "mangle", "-D", "dvr-PREROUTING", "1")
+    delete_rule(QROUTER, "mangle", "PREROUTING")
     wait_for(lambda: site.daemon.status()["counters"]["drift_repaired"] == 1)
     ping()
     wait_for(lambda: bytes_of(site, "receive") == 2 * PINGS * PACKET)

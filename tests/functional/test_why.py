@@ -10,6 +10,7 @@ import pytest
 
 from dvr_agent.cli.why.causes import CAUSES
 from tests.support import lab
+from tests.support.filter_tools import uses_nftables
 from tests.support.why_rig import CENTRAL, FIP, GATEWAY, OTHER_FIP, WhyRig
 
 
@@ -34,16 +35,28 @@ TRIES = 5
 """For a fault that fades."""
 IN_Q, IN_F = "ip netns exec {Q} ", "ip netns exec {F} "
 TABLES = "iptables-legacy -w "
-FAULTS = {
+TRANSLATIONS = (
+    {
+        "dnat": Fault("nat-missing", FIP, (IN_Q + "nft delete element ip dvr fip_in '{ {fip} }'",)),
+        "snat": Fault(
+            "nat-missing", "fip_out { 10.1.0.5 :", (IN_Q + "nft delete element ip dvr fip_out '{ 10.1.0.5 }'",)
+        ),
+    }
+    if uses_nftables()
+    else {
+        "dnat": Fault(
+            "nat-missing", FIP, (IN_Q + TABLES + "-t nat -D dvr-PREROUTING -d {fip} -i {rfp} -j DNAT --to 10.1.0.5",)
+        ),
+        "snat": Fault(
+            "nat-missing",
+            "-s 10.1.0.5/32 -j SNAT",
+            (IN_Q + TABLES + "-t nat -D dvr-POSTROUTING -s 10.1.0.5 -j SNAT --to {fip} --random-fully",),
+        ),
+    }
+)
+"""By the packet filter in use."""
+FAULTS = TRANSLATIONS | {
     # Objects of ours that another program has removed or changed; nothing repairs them without the daemon.
-    "dnat": Fault(
-        "nat-missing", FIP, (IN_Q + TABLES + "-t nat -D dvr-PREROUTING -d {fip} -i {rfp} -j DNAT --to 10.1.0.5",)
-    ),
-    "snat": Fault(
-        "nat-missing",
-        "-s 10.1.0.5/32 -j SNAT",
-        (IN_Q + TABLES + "-t nat -D dvr-POSTROUTING -s 10.1.0.5 -j SNAT --to {fip} --random-fully",),
-    ),
     "rule": Fault("rule-missing", "from 10.1.0.5/32 lookup 16", ("ip -n {Q} rule del from 10.1.0.5 lookup 16",)),
     "table 16": Fault("route-missing", "table 16", ("ip -n {Q} route flush table 16",)),
     "next hop": Fault("route-wrong", "table 16", ("ip -n {Q} route replace default via 10.1.0.6 dev {qr} table 16",)),

@@ -155,6 +155,7 @@ def test_a_missing_bridge_is_named_and_the_retry_shown(rig: Beside) -> None:
     wait_for(lambda: rig.state(second) == "")
 
 
+@pytest.mark.legacy_tables("changes of nf_tables take no lock")
 def test_a_held_lock_is_named_while_a_floating_ip_waits_for_it(rig: Beside) -> None:
     third = rig.world.cloud.vm("vm4", BLUE, "10.1.0.8")
     rig.router.floating_ip(NEW_FIP, third)

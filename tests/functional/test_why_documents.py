@@ -12,6 +12,7 @@ from dvr_agent.cli.subjects import NotFoundError
 from dvr_agent.cli.why.answer import Answer
 from dvr_agent.cli.why.verdicts import Verdict
 from tests.support import lab
+from tests.support.filter_tools import remove_translation, uses_nftables
 from tests.support.forwarding_documents import ForwardingRouter
 from tests.support.packet_documents import Network, uid
 from tests.support.packet_world import PUBLIC
@@ -197,7 +198,7 @@ def test_a_legacy_router_is_explained_in_its_one_namespace(rig: WhyRig) -> None:
     path = rig.write(old)
     rig.world.apply(old)
     whole = [rig.why(subject) for subject in (address, "old", "10.2.0.5", "203.0.113.6")]
-    lab.in_netns(old.qrouter, "iptables-legacy", "-w", "-t", "nat", "-F", "dvr-PREROUTING")
+    remove_translation(old.qrouter, address)
     found = rig.why(address)
     path.unlink()
     rig.world.remove(old)
@@ -219,7 +220,8 @@ def test_a_floating_ip_of_port_forwardings_is_explained(rig: WhyRig) -> None:
     path.unlink()
     rig.world.remove(router)
     assert named(found) == ("address-missing", True), found.sentence
-    assert any("--dport 2222" in step.object and step.verdict is Verdict.WRONG for step in found.steps)
+    port = "2222" if uses_nftables() else "--dport 2222"
+    assert any(port in step.object and step.verdict is Verdict.WRONG for step in found.steps)
     assert router.snat_namespace in found.sentence
 
 

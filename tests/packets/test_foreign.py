@@ -37,6 +37,8 @@ def plant(namespace: str) -> Callable[[], dict[str, object]]:
     rules = "*nat\n:admin - [0:0]\n-A PREROUTING -i adm0 -j admin\n-A admin -d 192.0.2.1/32 -j RETURN\nCOMMIT\n"
     rules += "*filter\n:audit - [0:0]\n-A FORWARD -j audit\n-A audit -p udp -m udp --dport 5353 -j DROP\nCOMMIT\n"
     lab.in_netns(namespace, "iptables-legacy-restore", "--noflush", text=rules)
+    chain = "add table ip admin; add chain ip admin c { type filter hook forward priority 0; }"
+    lab.in_netns(namespace, "nft", f"{chain}; add rule ip admin c udp dport 5354 drop")
 
     def look() -> dict[str, object]:
         saved = lab.in_netns(namespace, "iptables-legacy-save").splitlines()
@@ -48,6 +50,7 @@ def plant(namespace: str) -> Callable[[], dict[str, object]]:
             "rules": [rule for rule in lab.ip_json("rule", netns=namespace) if rule["priority"] in (20000, 40000)],
             "neighbour": lab.run("ip", "-n", namespace, "neigh", "show", "192.0.2.9"),
             "learned": neighbour in lab.run("ip", "-n", namespace, "neigh", "show", "dev", device),
+            "nft": lab.in_netns(namespace, "nft", "list", "table", "ip", "admin"),
             "chains": [line for line in saved if "admin" in line or "audit" in line],
         }
 

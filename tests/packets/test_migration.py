@@ -13,6 +13,7 @@ from dvr_agent.extensions import Extension
 from dvr_agent.model.parse import parse_document
 from tests.support import lab
 from tests.support import oracle_reader as reader
+from tests.support.filter_tools import rule_lines
 from tests.support.oracle_watch import until_settled, writes_seen
 from tests.support.packet_documents import Json, Network, RouterDocument, uid
 from tests.support.packet_world import INTERNET, PUBLIC, World
@@ -99,4 +100,4 @@ def test_features_move_with_the_gateway_port(host: lab.Host, tmp_path: Path) -> 
             assert (bool(plan), plan.omitted) == (expected, ())
         chains = lab.in_netns(router.qrouter, "nft", "list", "chains")
         assert ('device "qg-' in chains, 'device "rfp-' in chains) == (router.legacy, not router.legacy)
-        assert "--helper tftp" in lab.in_netns(router.qrouter, "iptables-legacy-save", "-t", "raw")
+        assert any("--helper tftp" in line for line in rule_lines(router.qrouter)[0])

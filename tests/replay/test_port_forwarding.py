@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import lab
+from tests.support.filter_tools import rule_lines
 from tests.support.oracle_normalise import as_wanted, differences, normalised
 from tests.support.oracle_recordings import FeatureScenario
 from tests.support.rabbit import Rabbit
@@ -74,7 +75,7 @@ def test_made_changed_and_removed_by_pushes_alone(site: Site) -> None:
 
     push_changes(server, after, [])
     snat = f"snat-{ROUTER}"
-    wait_for(lambda: "--to-destination" not in lab.in_netns(snat, "iptables-legacy-save"), "removal")
+    wait_for(lambda: "--to-destination" not in str(rule_lines(snat)), "removal")
     wait_for(lambda: all(statuses(server).get(fip) == "DOWN" for fip in forwarding), "statuses")
     assert len(server.asked("sync_routers")) == 1
 

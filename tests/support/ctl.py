@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from dvr_agent.kernel.host_filter import HostFilter
 from tests.support import lab
 from tests.support.json_outputs import hold_output
 from tests.support.recorded_documents import DOCUMENTS
@@ -50,6 +51,7 @@ class Ctl:
         self.config.write_text(
             f"[DEFAULT]\nhost = {self.host}\nstate_path = {self.state}\n"
             f"[directory]\npath = {self.routers}\n[dvr_agent]\nadmin_socket = {base}/admin.sock\n"
+            f"packet_filter = {HostFilter.backend}\n"
         )
 
     def run(self, *words: object, text: str | None = None, **environ: str) -> subprocess.CompletedProcess[str]:

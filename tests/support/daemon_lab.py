@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dvr_agent.kernel.host_filter import HostFilter
 from tests.support.json_outputs import hold
 from tests.support.waiting import wait_for
 
@@ -53,7 +54,7 @@ class Daemon:
         self.routers.mkdir(parents=True, exist_ok=True)
         self.options: dict[str, dict[str, object]] = {
             "DEFAULT": {"host": f"h-{uuid.uuid4()}", "state_path": self.state},
-            "dvr_agent": {"admin_socket": self.socket, "retry_interval": 1},
+            "dvr_agent": {"admin_socket": self.socket, "retry_interval": 1, "packet_filter": HostFilter.backend},
             "directory": {"path": self.routers},
         }
         self.configure(**options)

@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.support import lab
 from tests.support.daemon_lab import Daemon
+from tests.support.filter_tools import saved
 from tests.support.recorded_documents import document
 from tests.support.waiting import wait_for
 
@@ -80,11 +81,7 @@ def snapshot() -> dict[str, object]:
             ),
             "rules": lab.run("ip", "-n", name, "rule").splitlines(),
             "neighbours": sorted(lab.run("ip", "-n", name, "neigh", "show", "nud", "permanent").splitlines()),
-            "tables": [
-                line
-                for line in lab.in_netns(name, "iptables-legacy-save").splitlines()
-                if not line.startswith(("#", ":"))
-            ],
+            "tables": [line for line in saved(name).splitlines() if not line.startswith(("#", ":"))],
         }
     return state
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.support import lab
+from tests.support.filter_tools import rule_lines
 
 BUILT_IN_RULES = (0, 32766, 32767)
 NUMBERED_TABLES = {"main": 254, "default": 253, "local": 255}
@@ -96,6 +97,7 @@ class View:
 
 def read(namespace: str) -> View:
     """The namespace as the kernel has it now."""
+    lines, lines6 = rule_lines(namespace)
     with lab.entered(namespace):
         links = _json("ip", "-d", "-j", "addr")
         names = {link["ifname"] for link in links}
@@ -106,8 +108,7 @@ def read(namespace: str) -> View:
             rules=parse_rules(_json("ip", "-j", "-4", "rule")) | parse_rules(_json("ip", "-j", "-6", "rule")),
             neighbours=parse_neighbours(_json("ip", "-j", "neigh", "show", "nud", "permanent")),
             sysctls=frozenset(Sysctl(key, sysctl(key)) for key in wanted_sysctls(names)),
-            filter=filter_facts(lab.run("iptables-legacy-save").splitlines())
-            | filter_facts(lab.run("ip6tables-legacy-save").splitlines(), "IPv6: "),
+            filter=filter_facts(lines) | filter_facts(lines6, "IPv6: "),
             proxies=parse_proxies(_json("ip", "-j", "-6", "neigh", "show", "proxy")),
         )
 

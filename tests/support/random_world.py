@@ -9,6 +9,7 @@ from pathlib import Path
 from dvr_agent.desired.host_settings import AgentMode
 from dvr_agent.extensions import Extension
 from tests.support import lab
+from tests.support.filter_tools import uses_nftables
 from tests.support.forwarding_documents import ForwardingRouter
 from tests.support.packet_documents import Network, Vm
 from tests.support.packet_world import PUBLIC, SCOPED, World
@@ -122,6 +123,18 @@ NFT_CHAIN = (
     "nft add rule ip other forwarded ip daddr 10.{net}.0.0/24"
 )
 ASIDE = "iptables-legacy -N aside; iptables-legacy -A aside -s 10.{net}.0.0/24 -j RETURN; iptables-legacy -A aside"
+OURS = (
+    (
+        "nft flush chain ip dvr nat_prerouting",
+        "nft flush map ip dvr fip_out",
+    )
+    if uses_nftables()
+    else (
+        "iptables-legacy -t nat -F dvr-PREROUTING",
+        "iptables-legacy -t nat -F dvr-POSTROUTING",
+    )
+)
+"""Faults of our chains."""
 FAULTS = (
     "ip link set {device} down",
     "ip route del default",
@@ -152,8 +165,7 @@ FAULTS = (
     "iptables-legacy -t nat -A POSTROUTING -o {device} -j MASQUERADE",
     "iptables-legacy -t nat -I PREROUTING -d 203.0.113.{n} -j DNAT --to-destination 10.{net}.0.11",
     "iptables-legacy -t mangle -A PREROUTING -m mark ! --mark 0x0/0xffff0000 -j MARK --set-xmark 0x77/0xff",
-    "iptables-legacy -t nat -F dvr-PREROUTING",
-    "iptables-legacy -t nat -F dvr-POSTROUTING",
+    *OURS,
     "iptables-legacy -A INPUT -m conntrack --ctstate NEW -p icmp -j DROP",
     f"{NFT_CHAIN} drop",
     "iptables-nft -A FORWARD -p udp -m udp --dport 7777 -s 10.{net}.0.0/24 -j DROP",

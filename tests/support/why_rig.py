@@ -12,6 +12,7 @@ from dvr_agent.cli.why.answer import Answer, answer
 from dvr_agent.cli.why.gather.facts import read_facts
 from dvr_agent.config import load
 from dvr_agent.errors import NotSupportedError
+from dvr_agent.kernel.host_filter import HostFilter
 from dvr_agent.model.parse import parse_document
 from tests.support import lab
 from tests.support.packet_documents import Network, RouterDocument, Vm
@@ -45,6 +46,7 @@ class WhyRig:
         self.config.write_text(
             f"[DEFAULT]\nhost = {NODE}\nagent_mode = dvr_snat\nstate_path = {base / 'state'}\n"
             f"[directory]\npath = {self.documents}\n[dvr_agent]\nadmin_socket = {base}/admin.sock\n"
+            f"packet_filter = {HostFilter.backend}\n"
             f"[bridge]\nexternal_networks = {PUBLIC.id}:br-ex,{SCOPED.id}:br-scoped\n"
         )
         self.read_configuration()
