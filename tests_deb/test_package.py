@@ -119,10 +119,10 @@ class TestContents:
             *("man/man1/dvrctl.1.gz", "man/man5/dvr-agent.conf.5.gz", "man/man8/dvr-agent.8.gz"),
             *("bash-completion/completions/dvrctl", "zsh/vendor-completions/_dvrctl"),
             "fish/vendor_completions.d/dvrctl.fish",
-            *(f"doc/dvr-agent/examples/{one}" for one in ("grafana/dvr-agent.json", "prometheus/dvr-agent.rules.yaml")),
+            *("dvr-agent/prometheus/dvr-agent.rules.yaml", "dvr-agent/grafana/dvr-agent.json"),
         ],
     )
-    def test_manual_pages_completion_and_examples_are_there(self, host: Container, path: str) -> None:
+    def test_manual_pages_completion_and_alerts_are_there(self, host: Container, path: str) -> None:
         host.run("test", "-s", f"/usr/share/{path}")
 
     def test_schemas_come_with_the_program(self, host: Container) -> None:

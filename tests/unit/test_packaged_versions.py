@@ -47,7 +47,7 @@ def test_what_the_program_depends_on_is_named(name: str) -> None:
 def files_for_operators() -> list[str]:
     """Return the files and directories in ``etc`` that are installed nowhere but as documentation."""
     listed = subprocess.run([ROOT / "tools/install-files.sh", "--list"], capture_output=True, text=True, check=True)
-    installed = {line.rpartition("/")[2] for line in listed.stdout.splitlines()}
+    installed = {name for line in listed.stdout.splitlines() for name in Path(line).parts[-2:]}
     sources = {"dvr-agent.sysusers", "dvr-agent.logrotate", "dvr-agent.conf.sample", "dvr-agent-config-generator.conf"}
     return sorted(path.name for path in (ROOT / "etc").iterdir() if path.name not in installed | sources)
 
