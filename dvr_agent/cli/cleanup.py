@@ -100,7 +100,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 bridges, files = planner.idle_bridges(networks), stale_files.find(settings)
             else:
                 bridges = reconciler.remove_bridges(networks, await_teardown=True)
-                own.by_router(bridge_groups(bridges) if bridges else (), ())
+                own.by_router(bridge_groups(bridges) if bridges else (), [])
                 files = stale_files.remove(settings)
     _show(out, plan, result, Extras(bridges, files, args.dry_run), brief=asked and result is not None)
     return 1 if trouble else 0

@@ -5,7 +5,9 @@ They have the agent's lock meanwhile, so no daemon runs that writes the file; th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from functools import cached_property
+from typing import Any
 
 from oslo_config import cfg
 
@@ -23,10 +25,7 @@ class OwnChanges:
     """
 
     def __init__(self, conf: cfg.ConfigOpts, verb: str) -> None:
-        options = conf.dvr_agent
-        path = history_path(conf.state_path, conf.host)
-        self._writer = HistoryWriter(path, options.history_entries, options.history_file_size)
-        self._job = f"dvrctl {verb}"
+        self._conf, self._job = conf, f"dvrctl {verb}"
 
     def router(self, router_id: str, name: str, result: Result, state: str, reason: str = "") -> None:
         """Add what was changed for a router, if anything was.
@@ -37,14 +36,24 @@ class OwnChanges:
         if groups:
             entry = make_entry(router_id, name, self._job, "", groups)
             milliseconds = round(result.seconds * 1e3, 2)
-            self._writer.add(entry | {"milliseconds": milliseconds, "state": state, "reason": reason})
-            self._writer.write()
+            self._write([entry | {"milliseconds": milliseconds, "state": state, "reason": reason}])
 
-    def by_router(self, groups: Iterable[Group], router_ids: Iterable[str], state: str = "") -> None:
+    def by_router(self, groups: Collection[Group], router_ids: Iterable[str], state: str = "") -> None:
         """Add an entry for each of these routers that has changes, and one for the rest of the host.
 
         :param state: of the routers afterwards
         """
-        for entry in entries_by_router(self._job, "", groups, dict.fromkeys(router_ids, ""), state):
+        if groups:
+            self._write(entries_by_router(self._job, "", groups, dict.fromkeys(router_ids, ""), state))
+
+    @cached_property
+    def _writer(self) -> HistoryWriter:
+        """Opened for the first entry, and not for a dry run."""
+        options = self._conf.dvr_agent
+        path = history_path(self._conf.state_path, self._conf.host)
+        return HistoryWriter(path, options.history_entries, options.history_file_size)
+
+    def _write(self, entries: Iterable[dict[str, Any]]) -> None:
+        for entry in entries:
             self._writer.add(entry)
         self._writer.write()

@@ -106,7 +106,7 @@ def test_no_panel_lies_over_another_one() -> None:
 
 
 def test_alerts_and_dashboard_are_installed() -> None:
-    command = [ROOT / "tools" / "install-files.sh", "--list"]
+    command = [str(ROOT / "tools" / "install-files.sh"), "--list"]
     done = subprocess.run(command, env={**os.environ, "PREFIX": "/usr"}, capture_output=True, text=True, check=True)
     for path in (RULES, DASHBOARD):
         assert f"/usr/share/dvr-agent/{path.parent.name}/{path.name}" in done.stdout.splitlines()
