@@ -12,6 +12,7 @@ from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.model.router import FloatingIp, Router, SubnetPort
 from dvr_agent.state.diff import Changes
+from dvr_agent.state.limit import Drops
 from dvr_agent.state.link import Port
 from dvr_agent.state.namespace import NamespaceState
 
@@ -155,6 +156,7 @@ class ConnectionFacts:
 class NamespaceFacts:
     """A namespace as the kernel has it, foreign objects too.
 
+    :ivar drops: what bandwidth limits have dropped
     :ivar unread: what could not be read, and why
     """
 
@@ -167,6 +169,7 @@ class NamespaceFacts:
     filters: tuple[FilterFacts, ...] = ()
     connections: tuple[ConnectionFacts, ...] = ()
     tracked: tuple[int, int] | None = None
+    drops: tuple[Drops, ...] = ()
     unread: Mapping[str, str] = field(default_factory=dict)
 
     def link(self, name: str) -> LinkFacts | None:
