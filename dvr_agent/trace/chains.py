@@ -134,6 +134,8 @@ class ChainWalk:
         return False
 
     def _enter(self, chain: str) -> None:
+        if chain not in self._table.chains:  # chains and rules of nf_tables are read one after the other
+            raise unknown(f"chain {chain} of {self._table.title} is not among those that were read")
         self._chain, self._next = chain, 0
 
     def _verdict(self, rule: WholeRule, verdict: Verdict) -> bool:

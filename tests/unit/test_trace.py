@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from dvr_agent.state.filter import Dnat, MarkMatch, RestoreConnmark, SaveConnmark, SetMark, Snat, Verdict
+from dvr_agent.state.filter import Dnat, Jump, MarkMatch, RestoreConnmark, SaveConnmark, SetMark, Snat, Verdict
 from dvr_agent.trace.engine import Start, trace, trace_all, trace_reply
 from dvr_agent.trace.filter_values import OtherTarget, UnknownMatch, WholeRule
 from dvr_agent.trace.locate import Hint, LocateError, locate
@@ -328,3 +328,71 @@ def test_only_a_packet_that_arrived_is_answered() -> None:
     _drop(made)
     with pytest.raises(ValueError, match="arrived"):
         trace_reply(made.world(), way(made))
+
+
+def test_goto_rule_continues_at_its_target_or_does_nothing_without_it() -> None:
+    made = three_in_a_row()
+    made.rules["middle"] = [
+        RuleEntry(4, 10, action="goto", goto=30, text="10: from all goto 30"),
+        RuleEntry(4, 20, action="prohibit", text="20: from all prohibit"),
+        RuleEntry(4, 30, action="nop", text="30: from all nop"),
+    ]
+    assert way(made).outcome == "delivered"
+    made.rules["middle"][0] = replace(made.rules["middle"][0], goto=31)
+    assert way(made).reason == "in middle it is answered with prohibited: 20: from all prohibit"
+
+
+@pytest.mark.parametrize("action", ["unreachable", "blackhole", "prohibit"])
+def test_refusing_rule_with_a_mark_refuses_only_packets_with_the_mark(action: str) -> None:
+    made = three_in_a_row()
+    made.rules["middle"] = [RuleEntry(4, 10, action=action, mark=0x70, mask=0xF0, text=f"10: fwmark {action}")]
+    assert way(made).outcome == "delivered"
+    made.chain("middle", "mangle", "PREROUTING", WholeRule(SetMark(0x72, 0xFF), "-i m0 -j MARK", iif="m0"))
+    found = way(made)
+    assert (found.outcome, found.reason.endswith(f"10: fwmark {action}")) == ("dropped", True)
+
+
+def test_route_for_sources_is_preferred_to_that_for_all_and_not_taken_by_others() -> None:
+    made = Builder()
+    made.pair(("left", "l0", "2001:db8::2/64"), ("middle", "m0", "2001:db8::1/64"))
+    made.pair(("middle", "m1", "2001:db8:1::1/64"), ("right", "r0", "2001:db8:1::2/64"))
+    made.route("left", RouteEntry("::/0", MAIN, "unicast", (NextHop("2001:db8::1", "l0"),)))
+    refused = RouteEntry("::/0", MAIN, "blackhole", metric=1, src="2001:db8::/64", text="blackhole default from …")
+    made.route("middle", refused)
+    made.route("middle", RouteEntry("::/0", MAIN, "unicast", (NextHop("2001:db8:1::2", "m1"),)))
+    made.device("right", "lo", "2001:db8:9::1/128")
+    assert way(made, "2001:db8:9::1", "2001:db8::2").reason.endswith("blackhole default from …")
+    made.routes["middle"].remove(refused)
+    made.route("middle", replace(refused, src="2001:db8:7::/64"))
+    assert way(made, "2001:db8:9::1", "2001:db8::2").outcome == "delivered"
+
+
+@pytest.mark.parametrize(("lower", "outcome"), [("", "leaves"), ("bond", "leaves"), ("veth", "unknown")])
+def test_vlan_leaves_the_host_only_where_it_is_on_top_of_an_uplink(lower: str, outcome: str) -> None:
+    made = bridged("vlan", lower="below")
+    made.device("", "below", kind=lower)
+    assert way(made, "10.0.0.77").outcome == outcome
+
+
+def test_vlan_on_top_of_a_device_of_another_namespace_is_unknown() -> None:
+    assert way(bridged("vlan"), "10.0.0.77").outcome == "unknown"
+
+
+def test_dummy_device_discards_frames() -> None:
+    found = way(bridged("dummy"), "10.0.0.77")
+    assert (found.outcome, found.reason) == (
+        "dropped", "nobody on the segment of l0 in left has 10.0.0.77 (asked by ARP)",
+    )  # fmt: skip
+
+
+def test_jump_to_a_chain_that_was_not_read_ends_the_way() -> None:
+    made = three_in_a_row()
+    made.chain("middle", "filter", "FORWARD", WholeRule(Jump("made-later"), "-j made-later"))
+    assert (way(made).outcome, "chain made-later of filter" in way(made).reason) == ("unknown", True)
+
+
+def test_rule_that_is_not_understood_where_the_source_is_looked_for_is_named() -> None:
+    made = three_in_a_row()
+    made.rules["middle"] = [RuleEntry(4, 10, strange=("FRA_UID_RANGE",), text="10: from all uidrange 1-2")]
+    with pytest.raises(LocateError, match="uidrange 1-2"):
+        locate(made.world(), "10.0.0.9", RIGHT, Hint("middle"))
