@@ -18,6 +18,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from dvr_agent.cli.ctl import main
+from dvr_agent.kernel.live.watch import send
+from dvr_agent.kernel.survey.connections import read_connection
+from dvr_agent.trace.packet import PROTOCOLS, make_packet
 from tests.support import lab
 from tests.support.packet_documents import Network
 from tests.support.packet_world import INTERNET, PUBLIC, World, fip_namespace
@@ -216,6 +219,49 @@ def test_native_rules_of_nf_tables_are_followed_as_far_as_they_are_understood(
         traced(code, "--from", INTERNET, "--to", FIP)
     finally:
         lab.in_netns(qrouter, "nft", "delete table inet other")
+
+
+@pytest.mark.parametrize(("protocol", "port"), [("udp", 53), ("tcp", 443), ("icmp", 0)])
+def test_existing_connection_is_looked_up_where_the_source_port_is_named(
+    world: World, protocol: str, port: int
+) -> None:
+    begun = make_packet("10.2.0.11", INTERNET, PROTOCOLS[protocol], port, 45001)
+    send("blue", begun, bytes(16))
+    ports = ("--dport", str(port)) if port else ()
+    packet = ("--from", "10.2.0.11", "--to", INTERNET, "--proto", protocol, *ports)
+    snat = world.cloud.router("main").snat_namespace
+    rule = ("PREROUTING", "-s", "10.2.0.11", "-p", protocol, "-j", "DNAT", "--to-destination", "203.0.113.222")
+    lab.in_netns(snat, "iptables-legacy", "-t", "nat", "-I", *rule)
+    try:
+        entry = wait_for(lambda: read_connection(snat, begun.head), "the entry")
+        assert traced(DROPPED, *packet)["way"]["reason"].find("203.0.113.222 ") > 0, "a new one is translated by the rule"
+        found = traced(ARRIVES, *packet, "--sport", "45001", "--reply")
+    finally:
+        lab.in_netns(snat, "iptables-legacy", "-t", "nat", "-D", *rule)
+    way = found["way"]
+    assert (entry.translated, entry.end.src) == ({"SNAT"}, GATEWAY)
+    assert way["packet"] == entry.end._asdict(), "with the port that the kernel has chosen"
+    assert places(way, "conntrack PREROUTING")[-1].startswith("existing connection 10.2.0.11")
+    assert places(way, "conntrack POSTROUTING") == [f"translated as the existing connection {begun.head.text}"]
+    assert found["reply"]["packet"] == begun.head.inverted()._asdict()
+
+
+def test_answer_of_an_existing_connection_can_be_traced_by_itself(world: World) -> None:
+    begun = make_packet("10.2.0.11", INTERNET, PROTOCOLS["udp"], 54, 45002)
+    send("blue", begun, bytes(16))
+    entry = wait_for(lambda: read_connection(world.cloud.router("main").snat_namespace, begun.head), "the entry")
+    ports = ("--sport", "54", "--dport", str(entry.end.sport))
+    way = traced(ARRIVES, "--from", INTERNET, "--to", GATEWAY, "--proto", "udp", *ports)["way"]
+    assert (way["at"]["namespace"], way["packet"]) == ("blue", begun.head.inverted()._asdict())
+
+
+def test_existing_ipv6_echo_is_looked_up_in_the_conntrack_table(world: World) -> None:
+    packet = make_packet("2001:db8:1::11", "2001:db8:f::1", PROTOCOLS["icmp"], sport=45003)
+    send("red", packet, bytes(16))
+    qrouter = world.cloud.router("main").qrouter
+    found = wait_for(lambda: read_connection(qrouter, packet.head), "the entry")
+    assert (found.begin, found.end) == (packet.head, packet.head)
+    assert read_connection(qrouter, packet.head._replace(sport=1)) is None
 
 
 def test_tentative_address_is_named(world: World) -> None:

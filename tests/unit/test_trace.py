@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from dvr_agent.state.filter import Dnat, Jump, MarkMatch, RestoreConnmark, SaveConnmark, SetMark, Snat, Verdict
+from dvr_agent.state.filter import CtStateMatch, Dnat, Jump, MarkMatch, RestoreConnmark, SaveConnmark, SetMark, Snat, Verdict
 from dvr_agent.trace.engine import Start, trace, trace_all, trace_reply
 from dvr_agent.trace.filter_values import OtherTarget, UnknownMatch, WholeRule
 from dvr_agent.trace.locate import Hint, LocateError, locate
-from dvr_agent.trace.packet import PROTOCOLS, Way, make_packet
+from dvr_agent.trace.packet import PROTOCOLS, Connection, Tuple, Way, make_packet
 from dvr_agent.trace.world import Namespace, NeighbourEntry, NextHop, Place, RouteEntry, RuleEntry, World
 from tests.support.traced_world import MAIN, Builder, three_in_a_row
 
@@ -396,3 +397,49 @@ def test_rule_that_is_not_understood_where_the_source_is_looked_for_is_named() -
     made.rules["middle"] = [RuleEntry(4, 10, strange=("FRA_UID_RANGE",), text="10: from all uidrange 1-2")]
     with pytest.raises(LocateError, match="uidrange 1-2"):
         locate(made.world(), "10.0.0.9", RIGHT, Hint("middle"))
+
+
+def existing(head: Tuple, **more: Any) -> Callable[[str, Tuple], Connection | None]:
+    """``middle`` has a connection from ``head``, whose destination it translates to the right one."""
+    end = head._replace(dst=RIGHT, dport=8080 if head.protocol == 6 else head.dport)
+    one = Connection(head, end, translated={"DNAT"}, decided={"DNAT", "SNAT"}, existing=True, **more)
+    return lambda name, asked: one if name == "middle" and asked in (head, end.inverted()) else None
+
+
+def test_existing_connection_is_translated_by_its_entry_and_not_by_rules() -> None:
+    made = three_in_a_row()
+    made.chain("middle", "nat", "PREROUTING", WholeRule(Dnat("10.0.1.9", None), "-j DNAT"))
+    is_new = CtStateMatch(frozenset({"NEW"}))
+    made.chain("middle", "filter", "FORWARD", WholeRule(DROP, "--ctstate NEW -j DROP", matches=(is_new,)))
+    packet = make_packet(LEFT, "10.0.0.1", PROTOCOLS["tcp"], 80, 45001)
+    assert trace(made.world(), packet, Start("left")).outcome == "dropped"
+    known = existing(packet.head, state="ESTABLISHED", mark=7)
+    found = trace(made.world(), packet, Start("left"), known)
+    assert (found.outcome, found.packet.head.dst, found.packet.head.dport) == ("delivered", RIGHT, 8080)
+    (first, second) = [hop for hop in found.hops if hop.where == "conntrack PREROUTING"]
+    assert first.text == (
+        "existing connection 10.0.0.2:45001 → 10.0.0.1:80, answered by 10.0.1.2:8080 → 10.0.0.2:45001 (ESTABLISHED)"
+    )
+    assert second.text == "translated as the existing connection 10.0.0.2:45001 → 10.0.0.1:80"
+    reply = trace_reply(made.world(), found, known)
+    assert (reply.packet.head.src, reply.packet.head.sport) == ("10.0.0.1", 80)
+    answer = trace(made.world(), replace(packet, head=found.packet.head.inverted()), Start("right"), known)
+    assert (answer.at, answer.packet.head.src) == (Place("left", "l0"), "10.0.0.1")
+
+
+def test_identifier_of_an_existing_echo_is_translated() -> None:
+    made = three_in_a_row()
+    packet = make_packet(LEFT, "10.0.0.1", PROTOCOLS["icmp"], sport=77)
+    end = packet.head._replace(dst=RIGHT, sport=78)
+    one = Connection(packet.head, end, translated={"DNAT"}, decided={"DNAT", "SNAT"}, existing=True)
+    found = trace(made.world(), packet, Start("left"), lambda name, _head: one if name == "middle" else None)
+    assert found.packet.head[:4] == (LEFT, RIGHT, 1, 78)
+    assert trace_reply(made.world(), found).packet.head[:4] == ("10.0.0.1", LEFT, 1, 77)
+
+
+def test_filter_of_output_sees_the_translation_that_a_connection_has_already() -> None:
+    made = three_in_a_row()
+    made.chain("middle", "filter", "OUTPUT", WholeRule(DROP, f"-d {RIGHT}/32 -j DROP", dst=f"{RIGHT}/32"))
+    packet = make_packet("10.0.1.1", "10.0.0.77", PROTOCOLS["tcp"], 80, 45001)
+    made.device("middle", "lo", kind="")
+    assert trace(made.world(), packet, Start("middle"), existing(packet.head)).reason.startswith("a rule drops it")

@@ -18,7 +18,7 @@ from dvr_agent.kernel.survey.routing import read_fdb, read_neighbours, read_rout
 from dvr_agent.kernel.survey.tables import read_legacy, read_nft
 from dvr_agent.state.limit import Limit
 from dvr_agent.state.ownership import Ownership
-from dvr_agent.trace.ends import unknown
+from dvr_agent.trace.ends import vanished
 from dvr_agent.trace.world import DEVICE_SYSCTLS, SYSCTLS, Device, Namespace, World
 
 _ALL_DEVICES = Ownership(limited=("",))
@@ -38,7 +38,7 @@ def survey_host() -> World:
         try:
             return _read(reader, name, devices.get(name, {}))
         except NamespaceGoneError:
-            raise unknown(f"namespace {name} has vanished while it was read") from None
+            raise vanished(name) from None
 
     return World(devices, load)
 
