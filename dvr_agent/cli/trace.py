@@ -53,14 +53,14 @@ def run(args: argparse.Namespace, out: Output) -> int:
     existing = no_connection if args.sport is None else read_connection
     way = trace(world, question.packet, question.start, existing)
     reply = trace_reply(world, way, existing) if args.reply and way.reached and way.at else None
-    found = run_live(world, way, question.packet, question.start) if args.live else None
+    found = run_live(world, way, reply, question.packet, question.start) if args.live else None
     if out.json:
         out.document(as_json(question, way, reply, found))
     else:
         print_way(out, "", way, found.words if found else ())
         if reply is not None:
             out.line()
-            print_way(out, "the answer: ", reply)
+            print_way(out, "the answer: ", reply, found.answer_words if found else ())
     if found is not None:
         print_divergence(out, found)
         if found.divergence:
@@ -120,7 +120,7 @@ def as_json(question: Question, way: Way, reply: Way | None, found: Observation 
         "packet": _tuple_json(question.packet.head),
         "start": {"namespace": question.start.namespace, "device": question.start.device or None},
         "way": way_json(way, found.words if found else ()),
-        "reply": None if reply is None else way_json(reply),
+        "reply": None if reply is None else way_json(reply, found.answer_words if found else ()),
         "divergence": found.divergence if found else None,
     }
 

@@ -70,8 +70,8 @@ class Watch:
             sock.setblocking(False)
             self._sockets[sock.fileno()] = (place, sock)
 
-    def wait(self, goal: Iterable[Spot], seconds: float) -> None:
-        """Take in packets until each spot has seen the marked one, for that time at most."""
+    def wait(self, goal: Iterable[Sighting], seconds: float) -> None:
+        """Take in packets until all of these were seen, for that time at most."""
         missing = set(goal)
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
@@ -79,10 +79,10 @@ class Watch:
             if not ready:
                 return
             for number in ready:
-                missing -= self._take_in(*self._sockets[number])
+                missing.difference_update(self._take_in(*self._sockets[number]))
 
-    def _take_in(self, place: Place, sock: socket.socket) -> set[Spot]:
-        found = set()
+    def _take_in(self, place: Place, sock: socket.socket) -> list[Sighting]:
+        before = len(self.seen)
         with contextlib.suppress(BlockingIOError):
             while True:
                 data, address = sock.recvfrom(_MAX_FRAME)
@@ -90,8 +90,7 @@ class Watch:
                 if addresses is not None:
                     spot = Spot(place, "out" if address[2] == socket.PACKET_OUTGOING else "in")
                     self.seen.append(Sighting(spot, *addresses))
-                    found.add(spot)
-        return found
+        return self.seen[before:]
 
     def __enter__(self) -> Watch:
         return self
