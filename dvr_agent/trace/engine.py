@@ -280,7 +280,8 @@ class _Run:
 
     def _hooks(self, namespace: Namespace) -> Hooks:
         known = self.connections.setdefault(namespace.name, [])
-        return Hooks(namespace, Tracker(known, partial(self.existing, namespace.name)), self.hops.append)
+        tracker = Tracker(known, partial(self.existing, namespace.name))
+        return Hooks(namespace, tracker, self.hops.append, self.notes.append)
 
     def _delivery(self, namespace: str) -> Delivery:
         return Delivery(namespace, self._note, self.notes.append)

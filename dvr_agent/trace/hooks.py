@@ -14,10 +14,10 @@ from dvr_agent.trace.addresses import family_of, ip_of, is_in, is_link_local
 from dvr_agent.trace.chains import ChainWalk, NatTarget, Ruling
 from dvr_agent.trace.ends import unknown
 from dvr_agent.trace.filter_match import Passing
-from dvr_agent.trace.filter_values import CONNTRACK, NAT_DST, NAT_SRC, Base, WholeTable
+from dvr_agent.trace.filter_values import CONNTRACK, NAT_DST, NAT_SRC, Base, SourceRange, WholeTable
 from dvr_agent.trace.packet import Connection, Hop, Packet, RuleAt
 from dvr_agent.trace.tracking import UNTRACKED, Tracker, decide, translate_known
-from dvr_agent.trace.world import Namespace
+from dvr_agent.trace.world import Namespace, namespace_text
 
 Record = Callable[[Hop], None]
 TRACKING_HOOKS = ("PREROUTING", "OUTPUT")
@@ -51,10 +51,13 @@ class Hooks:
     """The hooks of a namespace.
 
     :param record: is called with each rule that matters
+    :param remark: adds a note to the way
     """
 
-    def __init__(self, namespace: Namespace, tracker: Tracker, record: Record) -> None:
-        self._namespace, self._tracker, self._record = namespace, tracker, record
+    def __init__(
+        self, namespace: Namespace, tracker: Tracker, record: Record, remark: Callable[[str], None]
+    ) -> None:
+        self._namespace, self._tracker, self._record, self._remark = namespace, tracker, record, remark
 
     def run(self, hook: str, tracked: Tracked) -> None:
         """Take a packet through a hook; ``tracked`` is changed.
@@ -145,6 +148,12 @@ class Hooks:
                 return packet.with_head(dst=target.address, dport=_port(target, packet))
             case Snat():
                 return packet.with_head(src=target.address)
+            case SourceRange():
+                where = namespace_text(self._namespace.name)
+                self._remark(f"SNAT in {where}: the source is one of {target.choice}; the kernel chooses, one is shown")
+                low, high = target.ports or (0, 0xFFFF)
+                sport = packet.head.sport
+                return packet.with_head(src=target.first, sport=sport if low <= sport <= high else low)
             case Redirect():
                 return packet.with_head(dst=self._redirected_to(tracked), dport=target.port)
             case _:

@@ -10,7 +10,7 @@ import pytest
 
 from dvr_agent.state.filter import CtStateMatch, Dnat, Jump, MarkMatch, RestoreConnmark, SaveConnmark, SetMark, Snat, Verdict
 from dvr_agent.trace.engine import Start, trace, trace_all, trace_reply
-from dvr_agent.trace.filter_values import OtherTarget, UnknownMatch, WholeRule
+from dvr_agent.trace.filter_values import OtherTarget, SourceRange, UnknownMatch, WholeRule
 from dvr_agent.trace.locate import Hint, LocateError, locate
 from dvr_agent.trace.packet import PROTOCOLS, Connection, Tuple, Way, make_packet
 from dvr_agent.trace.world import Namespace, NeighbourEntry, NextHop, Place, RouteEntry, RuleEntry, World
@@ -443,3 +443,25 @@ def test_filter_of_output_sees_the_translation_that_a_connection_has_already() -
     packet = make_packet("10.0.1.1", "10.0.0.77", PROTOCOLS["tcp"], 80, 45001)
     made.device("middle", "lo", kind="")
     assert trace(made.world(), packet, Start("middle"), existing(packet.head)).reason.startswith("a rule drops it")
+
+
+def test_source_of_a_range_is_one_of_it_and_a_port_that_fits_stays() -> None:
+    made = three_in_a_row()
+    target = SourceRange("10.0.1.1", "10.0.1.9", (1024, 2048))
+    made.chain("middle", "nat", "POSTROUTING", WholeRule(target, f"-o m1 {target.text}", oif="m1"))
+    found = trace(made.world(), make_packet(LEFT, RIGHT, PROTOCOLS["udp"], 53, 1500), Start("left"))
+    assert found.packet.head[:4] == ("10.0.1.1", RIGHT, 17, 1500)
+    assert found.notes == (
+        "SNAT in middle: the source is one of 10.0.1.1-10.0.1.9:1024-2048; the kernel chooses, one is shown",
+    )
+    found = trace(made.world(), make_packet(LEFT, RIGHT, PROTOCOLS["udp"], 53, 45000), Start("left"))
+    assert found.packet.head.sport == 1024
+    assert trace_reply(made.world(), found).packet.head.dport == 45000
+
+
+def test_note_says_that_rules_of_the_host_see_bridged_packets() -> None:
+    made = on_one_bridge(2)
+    made.sysctls[""]["bridge/bridge-nf-call-iptables"] = "1"
+    made.chain("", "filter", "FORWARD", WholeRule(DROP, "-j DROP"))
+    (note,) = way(made, "10.0.0.100").notes
+    assert note.startswith("the packet filter rules of (host) see the packet on bridge br, too (net.bridge.bridge-nf")
