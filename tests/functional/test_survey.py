@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
+from dvr_agent.errors import KernelError
+from dvr_agent.kernel.live.watch import Watch
 from dvr_agent.kernel.survey.devices import read_devices
 from dvr_agent.kernel.survey.host import survey_host
 from dvr_agent.trace.engine import Start, trace
@@ -91,6 +94,14 @@ def test_ipv4_route_is_the_kernels(netns: str, case: str) -> None:
 def test_ipv6_route_is_the_kernels(netns: str, case: str) -> None:
     commands, mark = CASES_6[case]
     check(netns, commands, "2001:db8:9::1", "2001:db8::1", mark)
+
+
+def test_device_whose_name_is_no_text_is_read_and_cannot_be_watched(netns: str) -> None:
+    name = "x\udcff\x1b[31m"
+    subprocess.run(["ip", "-n", netns, "link", "set", "y0", "down", "name", name], check=True)
+    assert name in survey_host().devices[netns]
+    with Watch(b"mark") as watch, pytest.raises(KernelError, match="its name is not UTF-8"):
+        watch.open([Place(netns, name)])
 
 
 def test_namespace_that_vanishes_ends_the_way_as_unknown(host: lab.Host) -> None:

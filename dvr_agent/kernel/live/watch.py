@@ -65,8 +65,8 @@ class Watch:
                 with entered(place.namespace):
                     sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0)
                     sock.bind((place.device, _ETH_P_ALL))
-            except OSError as exc:
-                raise KernelError(place.namespace, f"packet socket on {place.device}", exc.errno or errno.EIO) from exc
+            except (OSError, UnicodeEncodeError) as exc:
+                raise _refused(place, "packet socket", exc) from exc
             sock.setblocking(False)
             self._sockets[sock.fileno()] = (place, sock)
 
@@ -151,5 +151,11 @@ def inject(into: Device, packet: Packet, mark: bytes, source_mac: str) -> None:
         with sock:
             sock.bind((peer.device, 0))
             sock.send(frame)
-    except OSError as exc:
-        raise KernelError(peer.namespace, f"packet on {peer.device}", exc.errno or errno.EIO) from exc
+    except (OSError, UnicodeEncodeError) as exc:
+        raise _refused(peer, "packet", exc) from exc
+
+
+def _refused(place: Place, what: str, exc: OSError | UnicodeEncodeError) -> KernelError:
+    if isinstance(exc, UnicodeEncodeError):
+        return KernelError(place.namespace, f"{what} on {place.device}", errno.EINVAL, "its name is not UTF-8")
+    return KernelError(place.namespace, f"{what} on {place.device}", exc.errno or errno.EIO)
