@@ -58,4 +58,8 @@ def _edge(edge: Edge, ids: Ids) -> str:
 
 
 def _quoted(lines: Iterable[str]) -> str:
-    return '"' + "<br/>".join(_SPECIAL.sub(lambda found: f"#{ord(found[0])};", line) for line in map(printable, lines)) + '"'
+    return (
+        '"'
+        + "<br/>".join(_SPECIAL.sub(lambda found: f"#{ord(found[0])};", line) for line in map(printable, lines))
+        + '"'
+    )

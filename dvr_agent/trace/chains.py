@@ -127,7 +127,9 @@ class ChainWalk:
                 self.untracked = True
                 self._ruling(rule)
             case Foreign():
-                raise unknown(f"the effect of this rule is not computed: {self._table.title} -A {self._chain} {rule.text}")
+                raise unknown(
+                    f"the effect of this rule is not computed: {self._table.title} -A {self._chain} {rule.text}"
+                )
             case _:
                 self._set_marks(rule, target)
         return False
@@ -158,7 +160,9 @@ class ChainWalk:
             case "masquerade":
                 return self._translate(rule, target)
             case "unknown":
-                raise unknown(f"the effect of this rule is not computed: {self._table.title} -A {self._chain} {rule.text}")
+                raise unknown(
+                    f"the effect of this rule is not computed: {self._table.title} -A {self._chain} {rule.text}"
+                )
         return False
 
     def _translate(self, rule: WholeRule, target: NatTarget) -> bool:

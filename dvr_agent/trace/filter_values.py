@@ -170,9 +170,7 @@ def whole_rule(rule: FilterRule) -> WholeRule:
     return WholeRule(target, text, rule.src, rule.dst, rule.iif, rule.oif, protocol, inverted, tuple(matches))
 
 
-def _text(
-    rule: FilterRule, target: WholeTarget, matches: Sequence[Match | UnknownMatch], protocol: str
-) -> str:
+def _text(rule: FilterRule, target: WholeTarget, matches: Sequence[Match | UnknownMatch], protocol: str) -> str:
     """Return the text of a rule: its own where ``state.filter`` expresses all of it."""
     if target is rule.target and len(matches) == len(rule.matches) and tuple(matches) == rule.matches:
         return rule.text

@@ -54,9 +54,7 @@ class Hooks:
     :param remark: adds a note to the way
     """
 
-    def __init__(
-        self, namespace: Namespace, tracker: Tracker, record: Record, remark: Callable[[str], None]
-    ) -> None:
+    def __init__(self, namespace: Namespace, tracker: Tracker, record: Record, remark: Callable[[str], None]) -> None:
         self._namespace, self._tracker, self._record, self._remark = namespace, tracker, record, remark
 
     def run(self, hook: str, tracked: Tracked) -> None:

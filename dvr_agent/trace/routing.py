@@ -5,7 +5,7 @@ Sources: net/core/fib_rules.c, net/ipv4/fib_rules.c, net/ipv4/fib_trie.c, net/ip
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dvr_agent.state.filter import Family
@@ -66,26 +66,31 @@ def lookup(namespace: Namespace, flow: Flow, choose: Choose) -> Found:
 
     :raises EndOfWay: a rule is not understood
     """
-    target: int | None = None
-    rules = [rule for rule in namespace.rules if rule.family == flow.family]
-    for rule in rules:
-        if target is not None and rule.priority != target:
-            continue
-        target = None
-        if not _applies(rule, flow):
-            continue
+    for rule in _tried(namespace, flow):
         if rule.action in REFUSING:
             return Found(rule, None)
-        if rule.action == "goto" and any(one.priority == rule.goto > rule.priority for one in rules):
-            target = rule.goto
-        if rule.action in ("nop", "goto"):  # without its target goto does nothing (net/core/fib_rules.c)
-            continue
         if rule.action != "lookup":
             raise unknown(f"the action of this rule is not understood: {rule.text}")
         found = _in_table(namespace, rule, flow, choose)
         if found is not None:
             return found
     return Found(None, None)
+
+
+def _tried(namespace: Namespace, flow: Flow) -> Iterator[RuleEntry]:
+    """Yield the rules that apply and act, in the order in which the kernel tries them (fib_rules_lookup)."""
+    rules = [rule for rule in namespace.rules if rule.family == flow.family]
+    target: int | None = None
+    for rule in rules:
+        if target is not None and rule.priority != target:
+            continue
+        target = None
+        if not _applies(rule, flow):
+            continue
+        if rule.action == "goto":  # without its target it does nothing
+            target = rule.goto if any(one.priority == rule.goto for one in rules) else None
+        elif rule.action != "nop":
+            yield rule
 
 
 def _applies(rule: RuleEntry, flow: Flow) -> bool:

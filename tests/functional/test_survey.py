@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -15,7 +15,7 @@ from dvr_agent.trace.engine import Start, trace
 from dvr_agent.trace.filter_values import SourceRange
 from dvr_agent.trace.packet import PROTOCOLS, make_packet
 from dvr_agent.trace.routing import Flow, first, lookup
-from dvr_agent.trace.world import Place
+from dvr_agent.trace.world import NextHop, Place
 from tests.support import lab
 from tests.support.requirements import lacks
 
@@ -40,18 +40,21 @@ CASES = {
     "dead next hop": ("ip route add 192.0.2.0/24 nexthop via 10.1.0.2 nexthop via 10.0.0.3; ip link set y0 down", ""),
     "nexthop object": ("ip nexthop add id 7 via 10.1.0.2 dev y0; ip route add 192.0.2.0/24 nhid 7", ""),
     "blackhole object": ("ip nexthop add id 7 blackhole; ip route add 192.0.2.0/24 nhid 7", ""),
-    "throw": ("ip rule add lookup 9 prio 50; ip route add throw 192.0.2.0/24 table 9; "
-              "ip route add default via 10.1.0.2 table 9", ""),
+    "throw": (
+        "ip rule add lookup 9 prio 50; ip ro add throw 192.0.2.0/24 table 9; ip ro add default via 10.1.0.2 table 9",
+        "",
+    ),
 }  # fmt: skip
 CASES_6 = {
     "source": ("ip -6 route add default from 2001:db8::/64 via 2001:db8:1::2", ""),
     "other source": ("ip -6 route add default from 2001:db8:7::/64 via 2001:db8:1::2", ""),
     "longer destination": (
-        "ip -6 route add default from 2001:db8::/64 via 2001:db8:1::2; ip -6 route add 2001:db8:9::/48 via 2001:db8::3", ""
+        "ip -6 route add default from 2001:db8::/64 via 2001:db8:1::2; ip -6 route add 2001:db8:9::/48 via 2001:db8::3",
+        "",
     ),
     "longer source": (
-        "ip -6 route add unreachable 2001:db8:9::/48 from 2001:db8::/64; "
-        "ip -6 route add 2001:db8:9::/48 from 2001:db8::/32 via 2001:db8::3", "",
+        "ip -6 ro add unreachable 2001:db8:9::/48 from 2001:db8::/64; ip -6 ro add 2001:db8:9::/48 via 2001:db8::3",
+        "",
     ),
     "goto": ("ip -6 rule add goto 200 prio 100; ip -6 rule add prohibit prio 150; ip -6 rule add nop prio 200", ""),
     "blackhole": ("ip -6 route add blackhole 2001:db8:9::/64", ""),
@@ -61,11 +64,11 @@ CASES_6 = {
 
 
 @pytest.fixture
-def netns(host: lab.Host) -> Iterator[str]:
+def netns(host: lab.Host) -> str:
     lab.run("ip", "netns", "add", NAME)
     for command in SETUP:
         lab.in_netns(NAME, "sh", "-c", command)
-    yield NAME
+    return NAME
 
 
 def check(netns: str, commands: str, dst: str, src: str, mark: str) -> None:
@@ -75,8 +78,13 @@ def check(netns: str, commands: str, dst: str, src: str, mark: str) -> None:
     shown = lab.in_netns(netns, "sh", "-c", f"{' '.join(words)} 2>&1", check=False).split()
     number = int(mark.split()[1], 16) if mark else 0
     space = survey_host().namespace(netns)
-    offered = []
-    found = lookup(space, Flow(6 if ":" in dst else 4, src, dst, "lo", number), lambda hops: offered.extend(hops) or first(hops))
+    offered: list[NextHop] = []
+
+    def choose(hops: Sequence[NextHop]) -> NextHop:
+        offered.extend(hops)
+        return first(hops)
+
+    found = lookup(space, Flow(6 if ":" in dst else 4, src, dst, "lo", number), choose)
     refuses = shown[0] == "RTNETLINK" or shown[0] in ("unreachable", "prohibit", "blackhole")
     assert (found.hop is None) == refuses, (found, shown)
     if found.hop is not None:
@@ -105,7 +113,7 @@ def test_device_whose_name_is_no_text_is_read_and_cannot_be_watched(netns: str) 
 
 
 def test_namespace_that_vanishes_ends_the_way_as_unknown(host: lab.Host) -> None:
-    for name, address in (("one", "10.0.0.1/24"), ("two", "10.0.0.2/24")):
+    for name in ("one", "two"):
         lab.run("ip", "netns", "add", name)
     lab.run("ip", "link", "add", "v", "netns", "one", "type", "veth", "peer", "name", "v", "netns", "two")
     for name, address in (("one", "10.0.0.1/24"), ("two", "10.0.0.2/24")):
@@ -164,6 +172,9 @@ def test_range_of_sources_is_read_as_iptables_prints_it(netns: str, program: str
 
 
 def test_zone_of_connection_tracking_is_named(netns: str) -> None:
-    lab.in_netns(netns, *"iptables-legacy -t raw -A OUTPUT -j CT --zone 5".split())
+    lab.in_netns(netns, *["iptables-legacy", "-t", "raw", "-A", "OUTPUT", "-j", "CT", "--zone", "5"])
     way = trace(survey_host(), make_packet("10.0.0.1", "192.0.2.1", PROTOCOLS["icmp"]), Start(netns))
-    assert (way.outcome, way.reason) == ("unknown", "the effect of this rule is not computed: raw -A OUTPUT -j CT --zone 5")
+    assert (way.outcome, way.reason) == (
+        "unknown",
+        "the effect of this rule is not computed: raw -A OUTPUT -j CT --zone 5",
+    )

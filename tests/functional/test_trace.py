@@ -235,7 +235,9 @@ def test_existing_connection_is_looked_up_where_the_source_port_is_named(
     lab.in_netns(snat, "iptables-legacy", "-t", "nat", "-I", *rule)
     try:
         entry = wait_for(lambda: read_connection(snat, begun.head), "the entry")
-        assert traced(DROPPED, *packet)["way"]["reason"].find("203.0.113.222 ") > 0, "a new one is translated by the rule"
+        assert traced(DROPPED, *packet)["way"]["reason"].find("203.0.113.222 ") > 0, (
+            "a new one is translated by the rule"
+        )
         found = traced(ARRIVES, *packet, "--sport", "45001", "--reply")
     finally:
         lab.in_netns(snat, "iptables-legacy", "-t", "nat", "-D", *rule)

@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from dvr_agent.state.filter import CtStateMatch, Dnat, Jump, MarkMatch, RestoreConnmark, SaveConnmark, SetMark, Snat, Verdict
+from dvr_agent.state.filter import (
+    CtStateMatch,
+    Dnat,
+    Jump,
+    MarkMatch,
+    RestoreConnmark,
+    SaveConnmark,
+    SetMark,
+    Snat,
+    Verdict,
+)
 from dvr_agent.trace.engine import Start, trace, trace_all, trace_reply
 from dvr_agent.trace.filter_values import OtherTarget, SourceRange, UnknownMatch, WholeRule
 from dvr_agent.trace.locate import Hint, LocateError, locate

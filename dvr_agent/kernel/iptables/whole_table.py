@@ -186,7 +186,9 @@ def _strange_target(family: Family, target: bytes) -> WholeTarget:
     name, revision = _name(target), EXTENSION.unpack_from(target)[2]
     data = target[EXTENSION.size :]
     if (name, revision, family) in (("SNAT", 0, 4), ("SNAT", 1, 6)):
-        count, flags, first, last, low, high = RANGE4.unpack_from(data) if family == 4 else (1, *RANGE.unpack_from(data))
+        count, flags, first, last, low, high = (
+            RANGE4.unpack_from(data) if family == 4 else (1, *RANGE.unpack_from(data))
+        )
         if count == 1 and flags & MAP_IPS:
             ports = (int.from_bytes(low, "big"), int.from_bytes(high, "big")) if flags & PROTO_SPECIFIED else None
             return SourceRange(ip_text(first), ip_text(last), ports)

@@ -1,4 +1,4 @@
-"""Read the connection tracking entry to which a packet belongs (:func:`read_connection`), by one look-up of its tuple."""
+"""Read the connection tracking entry to which a packet belongs (:func:`read_connection`), by its tuple."""
 
 from __future__ import annotations
 
