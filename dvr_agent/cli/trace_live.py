@@ -1,9 +1,8 @@
 """``dvrctl trace --live``: sends a marked packet, and says of each hop whether the kernel confirms it.
 
 Devices are watched by packet sockets, which see the very packet with its addresses, and the answer to an echo request,
-which has the same payload; rules of legacy tables are
-confirmed by their counters, those of nf_tables by ``meta nftrace``.  All of it goes with the process: nothing stays,
-however it ends.
+which has the same payload; rules of legacy tables are confirmed by their counters, those of nf_tables by
+``meta nftrace``.  All of it goes with the process: nothing stays, however it ends.
 """
 
 from __future__ import annotations
