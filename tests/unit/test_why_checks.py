@@ -334,7 +334,7 @@ def test_rules_routes_links_and_neighbours_of_ip() -> None:
     fdb = (
         '[{"mac": "m", "ifname": "a", "master": "b"}, {"mac": "n", "ifname": "a", "master": "b", "state": "permanent"}]'
     )
-    assert parse_fdb(fdb) == {"m": ("a",)}
+    assert parse_fdb(fdb) == {"b": {"m": ("a",)}}
 
 
 def test_ports_of_open_vswitch() -> None:

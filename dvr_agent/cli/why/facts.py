@@ -14,6 +14,8 @@ from dvr_agent.model.router import FloatingIp, Router, SubnetPort
 from dvr_agent.state.diff import Changes
 from dvr_agent.state.link import Port
 from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.trace.segment import Segment
+from dvr_agent.trace.world import Device
 
 
 class Kind(Enum):
@@ -180,6 +182,7 @@ class OvsPort:
 
     :ivar tag: VLAN tag, None for none
     :ivar port_id: Neutron port UUID (``external_ids:iface-id``), may be empty
+    :ivar mac: MAC address of the instance (``external_ids:attached-mac``), may be empty
     """
 
     name: str
@@ -188,6 +191,7 @@ class OvsPort:
     port_id: str
     error: str
     text: str
+    mac: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +202,16 @@ class HostFacts:
     :ivar fdb: bridge → MAC address → ports at which it was learned
     :ivar filtered: the packets of bridges pass by the host's packet filter
     :ivar ovs: ports of Open vSwitch; None: another attach driver
+    :ivar segments: device of the path → what is on its segment, as ``dvrctl trace`` follows it
+    :ivar peers: device of the host → the other end of its veth pair, in another namespace
     """
 
     here: NamespaceFacts = NamespaceFacts("")
     fdb: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     filtered: bool = False
     ovs: tuple[OvsPort, ...] | None = None
+    segments: Mapping[str, Segment] = field(default_factory=dict)
+    peers: Mapping[str, Device] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +280,7 @@ class Facts:
     :ivar refused_of: for an address that no good document has: the router whose refused document has it
     :ivar near: for an address that no document has: what there is near it
     :ivar in_kernel: for such an address: where the kernel has it
+    :ivar outside_fips: number of floating IPs of all routers that this host has in the path's external network
     """
 
     subject: Subject
@@ -281,6 +290,7 @@ class Facts:
     near: tuple[str, ...] = ()
     in_kernel: tuple[str, ...] = ()
     path: AddressPath = NO_PATH
+    outside_fips: int = 0
     plan: PlanFacts = PlanFacts()
     namespaces: Mapping[str, NamespaceFacts] = field(default_factory=dict)
     host: HostFacts = HostFacts()
