@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dvr_agent.attach.outer_ends import tap_name
 from dvr_agent.cli.why import causes
 from dvr_agent.cli.why.address_path import Leg
-from dvr_agent.cli.why.attachment import bridge_of, instance_link, strange_mac
+from dvr_agent.cli.why.attachment import bridge_of, find_attachment, instance_link, strange_mac
 from dvr_agent.cli.why.facts import Facts, LinkFacts, OvsPort
 from dvr_agent.cli.why.remedy import daemon_text
 from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
@@ -146,7 +146,11 @@ def instance(facts: Facts) -> Iterator[Step]:
     if port is None or view is None or not facts.path.inside:
         return
     leg, here = facts.path.inside[-1], facts.host.here
-    tap = instance_link(facts.host, port.id)
+    found = find_attachment(facts)
+    tap = instance_link(facts.host, port.id) or (here.link(found.device) if found and not found.is_ovs else None)
+    if tap is None and found is not None:
+        yield ok("instance", f"connected by {found.text}")
+        return
     if tap is None:
         yield unknown("instance", f"no device {tap_name(port.id)} on this host")
         return
