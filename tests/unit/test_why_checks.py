@@ -25,6 +25,7 @@ from dvr_agent.cli.why.facts import (
     NamespaceFacts,
     OvsPort,
     PlanFacts,
+    ProbeFacts,
 )
 from dvr_agent.cli.why.gather.filter_text import parse_iptables, parse_nft
 from dvr_agent.cli.why.gather.host import parse_ovs
@@ -154,6 +155,14 @@ CASES: dict[str, tuple[str | None, str, Facts]] = {
     "virtual router": (None, "is right", with_tap(TAP_MAC, VRRP_MAC)),
     "address pair": (None, "is right", with_tap(TAP_MAC, OTHER_MAC, pairs=((OTHER_MAC, ip_network(f"{FIXED}/32")),))),
     "moved": ("mac-elsewhere", "eth0", with_tap("02:00:00:00:00:01", OTHER_MAC, elsewhere=VM_MAC)),
+    "answer of another mac": (
+        "instance-mac", "the answer to ARP (behind port eth0 of bridge brq)",
+        replace(with_tap(OTHER_MAC, elsewhere=OTHER_MAC), probe=ProbeFacts(instance=(OTHER_MAC,))),
+    ),
+    "two answers": (
+        "address-elsewhere", "behind port eth0 of bridge brq",
+        replace(with_tap(TAP_MAC, VM_MAC, elsewhere=OTHER_MAC), probe=ProbeFacts(instance=(VM_MAC, OTHER_MAC))),
+    ),
     "tap of another host": (
         "instance-here", f"MAC address {VM_MAC} is connected", bound_to("node3", with_tap(TAP_MAC))
     ),

@@ -101,6 +101,13 @@ def strange_mac(facts: Facts) -> tuple[Attachment, str] | None:
     return (found, others[0]) if others else None
 
 
+def is_unseen(facts: Facts, leg: Leg, mac: str) -> bool:
+    """Return True if neither a device nor a bridge on the segment of a leg has a MAC address."""
+    segment = facts.host.segments.get(leg.device)
+    is_device = segment is not None and segment.of_mac(mac)
+    return not is_device and not facts.host.fdb.get(bridge_of(facts, leg), {}).get(mac)
+
+
 def instance_macs(facts: Facts) -> frozenset[str]:
     """Return the MAC addresses that may answer for the instance's address: of its port, and of address pairs."""
     subject, router = facts.subject, facts.subject.router

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from dvr_agent.attach.outer_ends import tap_name
 from dvr_agent.cli.why import causes
@@ -30,7 +30,7 @@ def bridges(facts: Facts) -> Iterator[Step]:
 
 def _broken(facts: Facts, text: str, bridge: str) -> Step:
     """Judge a bridge that is down, or that reaches nothing outside: no fault of a path that does not pass it."""
-    known = {bridge_of(facts, leg): leg for leg in facts.path.legs}
+    known = {bridge_of(facts, leg): leg for leg in reversed(facts.path.legs)}
     if bridge not in known and "" not in known:
         return unknown("uplink", f"{text} (not on this path)")
     leg = known.get(bridge)
@@ -173,19 +173,26 @@ def instance(facts: Facts) -> Iterator[Step]:
 
 def instance_mac(facts: Facts) -> Iterator[Step]:
     """Judge whether the instance has the MAC address that the document has for it."""
-    port, found = facts.subject.port, strange_mac(facts)
-    if port is None or found is None or not facts.path.inside:
-        return
-    attachment, real = found
-    leg, address = facts.path.inside[-1], facts.subject.fixed
+    found = strange_mac(facts)
+    if found is not None and facts.path.inside:
+        attachment, real = found
+        yield mac_step(facts, "mac", attachment.text, real, unknown if attachment.is_configured else wrong)
+
+
+def mac_step(facts: Facts, step: str, shown_by: str, real: str, make: Callable[..., Step] = wrong) -> Step:
+    """Make the line of an instance with another MAC address than the document has.
+
+    :param shown_by: what shows the MAC address that it really has
+    """
+    leg, address, port = facts.path.inside[-1], facts.subject.fixed, facts.subject.port
+    assert port is not None
     there = facts.namespaces.get(leg.namespace)
     entries = [one for one in (there.neighbours if there else ()) if (one.address, one.device) == (address, leg.device)]
     is_entry = any(one.mac == port.mac for one in entries)
     entry = f"as the neighbour entry in {leg.namespace}" if is_entry else "no neighbour entry does"
-    make = unknown if attachment.is_configured else wrong
-    text = f"{attachment.device} shows MAC address {real}, the document has {port.mac} for {address}"
-    values = {"entry": entry, "address": address, "mac": port.mac, "device": attachment.text, "real": real}
-    yield make("mac", text, entries[0].text if entries else "", causes.INSTANCE_MAC, port=port.id, **values)
+    text = f"{shown_by} shows MAC address {real}, the document has {port.mac} for {address}"
+    values = {"entry": entry, "address": address, "mac": port.mac, "device": shown_by, "real": real, "port": port.id}
+    return make(step, text, entries[0].text if entries else "", causes.INSTANCE_MAC, **values)
 
 
 def macs(facts: Facts) -> Iterator[Step]:

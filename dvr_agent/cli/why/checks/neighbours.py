@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from dvr_agent.cli.why import causes
 from dvr_agent.cli.why.address_path import Leg
-from dvr_agent.cli.why.attachment import has_address, instance_macs, place_of, strange_mac
+from dvr_agent.cli.why.attachment import has_address, instance_macs, is_unseen, place_of, strange_mac
+from dvr_agent.cli.why.checks.layer2 import mac_step
 from dvr_agent.cli.why.facts import Facts, Kind, NeighbourFacts
 from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
 
@@ -63,12 +64,22 @@ def _answered(who: str, address: str, device: str, macs: tuple[str, ...], cause:
 
 
 def _other_instances(facts: Facts, leg: Leg, macs: tuple[str, ...]) -> Iterator[Step]:
-    port, found = facts.subject.port, strange_mac(facts)
-    mine = instance_macs(facts) | ({found[1]} if found is not None else set())
-    for mac in macs:
-        if port is not None and mac not in mine:
-            text = f"{facts.subject.fixed} is answered by {mac} instead of {port.mac}"
-            yield _elsewhere(facts, "probe", text, leg, facts.subject.fixed, mac)
+    port, mine = facts.subject.port, _known_macs(facts)
+    strangers = [mac for mac in macs if mac not in mine]
+    if port is None or not strangers:
+        return
+    if len(macs) == 1 and is_unseen(facts, leg, port.mac):
+        yield mac_step(facts, "probe", f"the answer to ARP ({place_of(facts, leg, macs[0])})", macs[0])
+        return
+    for mac in strangers:
+        text = f"{facts.subject.fixed} is answered by {mac} instead of {port.mac}"
+        yield _elsewhere(facts, "probe", text, leg, facts.subject.fixed, mac)
+
+
+def _known_macs(facts: Facts) -> frozenset[str]:
+    """Return the MAC addresses that may answer for the instance, and the one that it really has."""
+    found = strange_mac(facts)
+    return instance_macs(facts) | ({found[1]} if found is not None else set())
 
 
 def _others(facts: Facts, leg: Leg, macs: tuple[str, ...]) -> Iterator[Step]:
@@ -90,12 +101,15 @@ def _elsewhere(facts: Facts, step: str, text: str, leg: Leg, address: str, mac: 
 
 def other_owners(facts: Facts) -> Iterator[Step]:
     """Judge whether another device on a segment has the address, and neighbour entries that say so."""
+    if "segments" in facts.host.here.unread:
+        yield unknown("owner", f"devices of other namespaces: {facts.host.here.unread['segments']}")
     for leg, address, mine in _answering(facts):
         segment, there = facts.host.segments.get(leg.device), facts.namespaces.get(leg.namespace)
+        answers = facts.probe.others if leg == facts.path.outside else facts.probe.instance
         for device in segment.members if segment is not None else ():
-            if has_address(device, address) and device.mac not in mine:
+            if has_address(device, address) and device.mac not in {*mine, *(answers or ())}:
                 yield _elsewhere(facts, "owner", f"{device.place.text} has {address}, too", leg, address, device.mac)
-        for one in there.neighbours if there is not None and not _is_asked(facts, leg) else ():
+        for one in there.neighbours if there is not None and answers is None else ():
             is_learned = one.state not in _SILENT | _PERMANENT and one.mac not in mine
             if is_learned and (one.address, one.device) == (address, leg.device):
                 yield _claimed(facts, leg, one)
@@ -111,13 +125,7 @@ def _answering(facts: Facts) -> Iterator[tuple[Leg, str, frozenset[str]]]:
         address = str(subject.fip.address) if subject.fip is not None else subject.address
         yield path.outside, address, frozenset({path.outside.port.mac})
     if path.inside and subject.port is not None:
-        found = strange_mac(facts)
-        yield path.inside[-1], subject.fixed, instance_macs(facts) | ({found[1]} if found is not None else set())
-
-
-def _is_asked(facts: Facts, leg: Leg) -> bool:
-    """Return True if a probe says who has the address."""
-    return (facts.probe.others if leg == facts.path.outside else facts.probe.instance) is not None
+        yield path.inside[-1], subject.fixed, _known_macs(facts)
 
 
 def _claimed(facts: Facts, leg: Leg, entry: NeighbourFacts) -> Step:
