@@ -271,7 +271,7 @@ FAULTS = {
     ),
     "another owner beyond a bridge port": Fault(
         "address-elsewhere",
-        "MAC address fa:16:3e:00:00:77; behind port {uplink} of bridge br-ex",
+        "MAC address fa:16:3e:00:00:77; it is behind port {uplink} of bridge br-ex",
         (
             "ip netns add stranger",
             "ip -n internet link add link eth0 name mv0 netns stranger address fa:16:3e:00:00:77 type macvlan",

@@ -156,7 +156,7 @@ CASES: dict[str, tuple[str | None, str, Facts]] = {
     "address pair": (None, "is right", with_tap(TAP_MAC, OTHER_MAC, pairs=((OTHER_MAC, ip_network(f"{FIXED}/32")),))),
     "moved": ("mac-elsewhere", "eth0", with_tap("02:00:00:00:00:01", OTHER_MAC, elsewhere=VM_MAC)),
     "answer of another mac": (
-        "instance-mac", "the answer to ARP (behind port eth0 of bridge brq)",
+        "instance-mac", "the answer to ARP (it is behind port eth0 of bridge brq)",
         replace(with_tap(OTHER_MAC, elsewhere=OTHER_MAC), probe=ProbeFacts(instance=(OTHER_MAC,))),
     ),
     "two answers": (

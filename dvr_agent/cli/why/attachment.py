@@ -135,10 +135,10 @@ def place_of(facts: Facts, leg: Leg, mac: str) -> str:
     devices = segment.of_mac(mac) if segment is not None else []
     ends = [device.peer.device for device in devices if device.peer is not None and not device.peer.namespace]
     ports = facts.host.fdb.get(bridge, {}).get(mac) or tuple(ends)
-    words = [f"it is {device.place.text}" for device in devices[:1]]
+    words = [device.place.text for device in devices[:1]]
     if ports:
         link = facts.host.here.link(ports[0])
         words.append(f"behind port {ports[0]} of bridge {link.master if link is not None and link.master else bridge}")
     if words:
-        return ", ".join(words)
+        return f"it is {', '.join(words)}"
     return f"bridge {bridge} has not learned behind which port" if bridge else "behind which port is not known here"

@@ -69,7 +69,8 @@ def _other_instances(facts: Facts, leg: Leg, macs: tuple[str, ...]) -> Iterator[
     if port is None or not strangers:
         return
     if len(macs) == 1 and is_unseen(facts, leg, port.mac):
-        yield mac_step(facts, "probe", f"the answer to ARP ({place_of(facts, leg, macs[0])})", macs[0])
+        shown_by = f"the answer to ARP ({place_of(facts, leg, macs[0])})"
+        yield mac_step(facts, "probe", shown_by, macs[0])
         return
     for mac in strangers:
         text = f"{facts.subject.fixed} is answered by {mac} instead of {port.mac}"
@@ -108,7 +109,7 @@ def other_owners(facts: Facts) -> Iterator[Step]:
         answers = facts.probe.others if leg == facts.path.outside else facts.probe.instance
         for device in segment.members if segment is not None else ():
             if has_address(device, address) and device.mac not in {*mine, *(answers or ())}:
-                yield _elsewhere(facts, "owner", f"{device.place.text} has {address}, too", leg, address, device.mac)
+                yield _elsewhere(facts, "owner", f"another device has {address}", leg, address, device.mac)
         for one in there.neighbours if there is not None and answers is None else ():
             is_learned = one.state not in _SILENT | _PERMANENT and one.mac not in mine
             if is_learned and (one.address, one.device) == (address, leg.device):
