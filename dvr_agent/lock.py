@@ -134,6 +134,25 @@ class AgentLock:
         self._locks.append(fd)
 
 
+def holder(state_path: str, run_directory: Path = RUN_DIRECTORY) -> int:
+    """Return the id of the process that holds the lock of a state directory; 0 if none does.
+
+    The lock is not tried, since that could make an agent that is just starting fail.
+    """
+    name = f"state-{_digest(os.path.realpath(state_path))}.lock"
+    try:
+        found = os.stat(run_directory / name, follow_symlinks=False)
+        locks = Path("/proc/locks").read_text("ascii")
+    except OSError:
+        return 0
+    wanted = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    for line in locks.splitlines():  # 1: FLOCK  ADVISORY  WRITE 708 00:13:1234 0 EOF
+        words = line.split()
+        if len(words) > 5 and words[1] == "FLOCK" and words[5] == wanted:
+            return int(words[4])
+    return 0
+
+
 def _open_own(path: Path) -> int:
     """Open a directory that belongs to this process's user.
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from dvr_agent.cli.why.causes import CAUSES, Cause, Symptom  # noqa: E402 - the checkout is put on the path first
+from tools.generated_part import main  # noqa: E402
 
 PAGE = ROOT / "docs" / "troubleshooting.md"
 HEAD = """\
@@ -25,22 +25,34 @@ Something does not work: ask for it on the host where it should.
     dvrctl why 203.0.113.10          a floating IP, an address of an instance, or one of the router
     dvrctl why ROUTER                a router, by id, beginning of the id, or name
     dvrctl why --probe 203.0.113.10  the same, and packets are sent: do instance and gateway answer, who else does?
+    dvrctl why --only-faults ROUTER  without the lines that are ok
 
 The last lines are the explanation and what to do; the lines before are the way of the packets, each `ok`, `wrong` or
 `unknown`. If several lines are wrong, the explanation is about the one from which the others follow, as far as it is
-known: mend that, and ask again. If nothing is wrong here, the fault is elsewhere: in the instance, its security groups,
-on another host, or in the external network. What the verb does and prints: [dvrctl.md](dvrctl.md).
+known: mend that, and ask again. Wrong lines that may have another fault are counted after the sentence. The last
+changes of the router or address are at the end (`dvrctl history`). If nothing is wrong here, the fault is elsewhere: in
+the instance, its security groups, on another host, or in the external network. What the verb does and prints:
+[dvrctl.md](dvrctl.md).
 
 Below: what you see → what `dvrctl why` says → what to do.
 
 """
 REPAIR = "dvr-agent repairs it by itself. If it does not run, start it; else the line `daemon` has its reason."
-VALUES = {"repair": REPAIR, "daemon": "the line `daemon` has its reason", "retry": "shown by the line `retry`"}
+SWEEP = "dvr-agent's stale sweep removes it. If it does not run, start it, or see `dvrctl cleanup --dry-run`."
+START = "Continue dvr-agent if it is stopped (`kill -CONT PID`), else restart it (`systemctl restart dvr-agent`)"
+VALUES = {
+    "repair": REPAIR,
+    "sweep": SWEEP,
+    "start": START,
+    "kept": "",
+    "daemon": "the line `daemon` has its reason",
+    "retry": "shown by the line `retry`",
+}
 _PLACE = re.compile(r"`([^`]*)`|\{(\w+)\}")
 
 
-def generate() -> str:
-    """The page as the causes are now."""
+def generate(_page: str = "") -> str:
+    """Return the page as the causes are now."""
     return HEAD + "\n".join(_section(symptom) for symptom in Symptom)
 
 
@@ -65,17 +77,5 @@ def _shown(match: re.Match[str]) -> str:
     return VALUES.get(match[2], f"*{match[2]}*")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only compare")
-    args = parser.parse_args()
-    if not args.check:
-        PAGE.write_text(generate(), encoding="utf-8")
-    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != generate():
-        print(f"{PAGE.name} is stale: tools/troubleshooting_page.py")
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(PAGE, generate, __doc__, "tools/troubleshooting_page.py"))

@@ -25,7 +25,10 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if args.check_config:
         return check_config.run(args, out)
     if not args.files:
-        raise UsageError("check: FILE is missing, or --config (see dvrctl check --help)")
+        raise UsageError(
+            "check: FILE is missing: dvrctl check /etc/dvr-agent/routers/*.json for documents, dvrctl check --config "
+            "for the configuration; if something does not work: dvrctl why ADDRESS, dvrctl status"
+        )
     conf = load_config(args, required=False)
     found = read_files(args.files, conf.dvr_agent.max_document_size)
     rivals = find_rivals(found.good)

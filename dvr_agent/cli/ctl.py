@@ -24,6 +24,15 @@ FORMATS = ("table", "json")
 DRAWINGS = ("dot", "mermaid", "svg")
 """Further ones of verbs that draw."""
 
+HEADINGS = {
+    "why": "when something does not work",
+    "show": "what is there",
+    "plan": "documents: check, compare, apply",
+    "fetch": "changeover to and from neutron-l3-agent, removal",
+    "web": "other",
+}
+"""First verb of a group → heading of the group in ``dvrctl --help``."""
+
 Run = Callable[[argparse.Namespace, Output], int]
 
 _SHORTEST_INTERVAL = 0.1
@@ -31,6 +40,8 @@ _SHORTEST_INTERVAL = 0.1
 ROUTER_HELP = "id or name of the router, or as much of its beginning as is unique"
 
 EXAMPLES = """\
+  dvrctl why 203.0.113.10                   why does this floating IP not work?
+  dvrctl status --only degraded             routers with a fault
   dvrctl check /etc/dvr-agent/routers/*.json
   dvrctl plan                               what the daemon would change now
   dvrctl -o json plan new.json | jq .total  what this document would change
@@ -39,7 +50,6 @@ EXAMPLES = """\
   dvrctl show rules qrouter-<uuid>          rules of dvr-agent (iptables-save
                                             shows none)
   dvrctl history 203.0.113.5 --since 1h     changes of a floating IP
-  dvrctl why 203.0.113.10                   why does this floating IP not work?
   dvrctl cleanup --all --dry-run            objects of dvr-agent on this host
 """
 EPILOG = f"""\
@@ -60,6 +70,12 @@ class _Parser(argparse.ArgumentParser):
 
 class _Help(argparse.HelpFormatter):
     """Wraps the description, and prints the epilog, which begins with the exit codes, as it is."""
+
+    def _format_action(self, action: argparse.Action) -> str:
+        """Begin each group of verbs with its heading."""
+        heading = HEADINGS.get(action.dest, "") if self._prog == "dvrctl" and not action.option_strings else ""
+        text = super()._format_action(action)
+        return f"\n  {heading}:\n{text}" if heading else text
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if text.startswith("exit codes") else super()._fill_text(text, width, indent)
@@ -95,26 +111,35 @@ def make_parser() -> argparse.ArgumentParser:
         help=f"{_list(FORMATS)}; default: table",
     )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
-    _add_document_verbs(verbs)
-    _add_show(verbs)
-    _add_capture(verbs)
-    _add_status(verbs)
-    _add_sync(verbs)
-    _add_history(verbs)
     _add_why(verbs)
-    _add_fetch(verbs)
-    _add_cleanup(verbs)
-    _add_handover(verbs)
-    _add_wants_metadata(verbs)
+    _add_status(verbs)
+    _add_history(verbs)
     _add_trace(verbs)
+    _add_capture(verbs)
+    _add_sync(verbs)
     _add_diag(verbs)
-    _add_schema(verbs)
+    _add_show(verbs)
+    _add_document_verbs(verbs)
+    _add_fetch(verbs)
+    _add_handover(verbs)
+    _add_cleanup(verbs)
     _add_web(verbs)
+    _add_schema(verbs)
     _add_demo(verbs)
+    _add_wants_metadata(verbs)
     return parser
 
 
 def _add_document_verbs(verbs: Any) -> None:
+    plan = _verb(
+        verbs,
+        "plan",
+        "show the changes that the daemon would make; writes nothing",
+        "plan:run_plan",
+        "+ is added, - removed, ~ changed. Without FILE: all documents of the configured source, and stale objects of "
+        "routers without a document.",
+    )
+    plan.add_argument("files", nargs="*", metavar="FILE", help="router document; - is standard input")
     check = _verb(
         verbs,
         "check",
@@ -128,15 +153,6 @@ def _add_document_verbs(verbs: Any) -> None:
     check.add_argument(
         "files", nargs="*", metavar="FILE", help="router document, - is standard input; or configuration file"
     )
-    plan = _verb(
-        verbs,
-        "plan",
-        "show the changes that the daemon would make; writes nothing",
-        "plan:run_plan",
-        "+ is added, - removed, ~ changed. Without FILE: all documents of the configured source, and stale objects of "
-        "routers without a document.",
-    )
-    plan.add_argument("files", nargs="*", metavar="FILE", help="router document; - is standard input")
     apply = _verb(
         verbs,
         "apply",
@@ -285,6 +301,7 @@ def _add_why(verbs: Any) -> None:
     why.add_argument("--router", metavar="ROUTER", help="where several routers have the address: the one that is meant")
     probe = "also ask by ARP: instance, gateway, who else has the floating IP; and listen for VRRP masters"
     why.add_argument("--probe", action="store_true", help=probe)
+    why.add_argument("--only-faults", action="store_true", help="leave out the lines that are ok")
 
 
 def _add_fetch(verbs: Any) -> None:

@@ -1,7 +1,7 @@
-"""``dvrctl history``: shows what the daemon has changed, and when.
+"""``dvrctl history``: shows what the daemon and dvrctl have changed, and when.
 
 The entries come from the file of the history and, as far as they are not in it yet, from the running daemon; without
-the daemon from the file alone.  ``dvr_agent.daemon.history`` says what an entry has.
+the daemon from the file alone.  ``dvr_agent.reconcile.history_entries`` says what an entry has.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from oslo_config import cfg
 
-from dvr_agent.cli.admin_client import UnreachableError, ask
+from dvr_agent.cli.admin_client import AdminClient, UnreachableError
 from dvr_agent.cli.inputs import load_config, read_source
 from dvr_agent.cli.output import BOLD, RED, Output, complain
 from dvr_agent.cli.render import counts_text, group_lines
@@ -47,7 +47,8 @@ class HistoryError(DvrError):
 def run(args: argparse.Namespace, out: Output) -> int:
     """Run ``dvrctl history``."""
     conf = load_config(args)
-    reader = HistoryReader(history_path(conf.state_path, conf.host), conf.dvr_agent.admin_socket)
+    client = AdminClient.of(conf)
+    reader = HistoryReader(history_path(conf.state_path, conf.host), client)
     entries = reader.entries()
     _warn(reader)
     wanted = _filter(args.subject, conf, entries, out) if args.subject else _all
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     for entry in shown:
         _show(out, entry)
     if args.follow:
-        _follow(reader, wanted, out)
+        _follow(reader, client, wanted, out)
     elif not shown and not out.json:
         out.line("no changes")
     return 0
@@ -76,11 +77,12 @@ def _warn(reader: HistoryReader) -> None:
         complain(f"warning: {reader.trouble}")
 
 
-def _follow(reader: HistoryReader, wanted: Callable[[Entry], bool], out: Output) -> NoReturn:
+def _follow(reader: HistoryReader, client: AdminClient, wanted: Callable[[Entry], bool], out: Output) -> NoReturn:
     """Show changes as they come, until the process is interrupted."""
     while True:
         out.flush()
         time.sleep(FOLLOW_SECONDS)
+        client.forget()
         for entry in reader.entries():
             if wanted(entry):
                 _show(out, entry)
@@ -93,8 +95,8 @@ class HistoryReader:
     :ivar trouble: what the daemon says of its file
     """
 
-    def __init__(self, path: Path, admin_socket: str) -> None:
-        self.path, self._socket = path, admin_socket
+    def __init__(self, path: Path, client: AdminClient) -> None:
+        self.path, self._client = path, client
         self._last = 0
         self._read: tuple[int, ...] = ()
         """Inode, size and time of the file when it was read."""
@@ -141,7 +143,7 @@ class HistoryReader:
         found: list[Entry] = []
         try:
             while True:
-                answer = ask(self._socket, f"/history?after={after}")
+                answer = self._client.ask(f"/history?after={after}")
                 entries: list[Entry] = answer.get("entries") or []
                 self.trouble = str(answer.get("trouble") or "")
                 if answer.get("last", after) < after:  # its file was lost: it counts anew
@@ -187,8 +189,13 @@ def _filter(subject: str, conf: cfg.ConfigOpts, entries: Iterable[Entry], out: O
     if not out.json:
         for router_id, name in routers.items():
             out.line(f"floating IP {address} is of router {router_id}" + (f" ({name})" if name else ""))
-    mentions = re.compile(rf"(?<![\w.:]){re.escape(address)}(?![\w:]|\.\d)")
-    return lambda entry: entry["router"] in routers or bool(mentions.search(str(entry.get("namespaces"))))
+    return lambda entry: entry["router"] in routers or mentions(entry, address)
+
+
+def mentions(entry: Entry, address: str) -> bool:
+    """Return True if a change of an entry names an address."""
+    pattern = rf"(?<![\w.:]){re.escape(address)}(?![\w:]|\.\d)"
+    return re.search(pattern, str(entry.get("namespaces"))) is not None
 
 
 def _router(subject: str, conf: cfg.ConfigOpts, entries: Iterable[Entry]) -> str:
@@ -234,7 +241,7 @@ def _show(out: Output, entry: Entry) -> None:
         out.json_line(entry)
         return
     groups = [_group(group) for group in entry.get("namespaces") or []]
-    out.line(_title(entry, groups), BOLD)
+    out.line(title(entry), BOLD)
     for group in groups:
         for text in group_lines(group):
             out.line(text)
@@ -244,7 +251,9 @@ def _show(out: Output, entry: Entry) -> None:
         out.line(f"  {entry.get('state')}: {entry['reason']}", RED)
 
 
-def _title(entry: Entry, groups: Iterable[Group]) -> str:
+def title(entry: Entry) -> str:
+    """Return an entry in one line: time, router, job, numbers of changes."""
+    groups = [_group(group) for group in entry.get("namespaces") or []]
     when = datetime.fromtimestamp(entry["time"]).isoformat(" ", "milliseconds")
     name = f" ({entry['name']})" if entry.get("name") else ""
     subject = f"router {entry['router']}{name}" if entry["router"] else "host"

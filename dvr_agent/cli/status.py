@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from dvr_agent.cli.admin_client import UnreachableError, ask
+from oslo_config import cfg
+
+from dvr_agent.cli.admin_client import AdminClient, UnreachableError
 from dvr_agent.cli.inputs import load_config
 from dvr_agent.cli.output import RED, Output
 from dvr_agent.cli.status_text import is_fine, show
@@ -21,7 +23,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """
     conf = load_config(args)
     only = tuple(state.replace("-", " ") for state in args.only)
-    look = _Look(conf.dvr_agent.admin_socket, only)
+    look = _Look(conf, only)
     return look.once(out) if args.watch is None else watch(look.again, args.watch, out)
 
 
@@ -31,8 +33,8 @@ class _Look:
     :param only: states of the routers that are listed; none: all
     """
 
-    def __init__(self, path: str, only: tuple[str, ...]) -> None:
-        self._path, self._only = path, only
+    def __init__(self, conf: cfg.ConfigOpts, only: tuple[str, ...]) -> None:
+        self._conf, self._only = conf, only
         self._last = ""
         """Time and state of the last answer."""
 
@@ -41,7 +43,7 @@ class _Look:
 
         :raises UnreachableError: the daemon does not answer
         """
-        status = ask(self._path, "/status")
+        status = AdminClient.of(self._conf).ask("/status")
         self._last = f"{status.get('state')} at {clock()}"
         if out.json:
             out.document(self._filtered(status))

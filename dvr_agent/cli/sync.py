@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dvr_agent.cli.admin_client import ask
+from dvr_agent.cli.admin_client import AdminClient
 from dvr_agent.cli.inputs import load_config
 from dvr_agent.cli.output import Output, harmless
 from dvr_agent.cli.status_text import FINE, colour, counts, is_fine
@@ -38,12 +38,12 @@ def run(args: argparse.Namespace, out: Output) -> int:
     :returns: 0: all in sync; 2: a router is degraded, or its document is bad
     :raises NotEndedError: not all were tried in time
     """
-    path = load_config(args).dvr_agent.admin_socket
+    client = AdminClient.of(load_config(args))
     deadline = time.monotonic() + args.timeout
-    only = find_router(args.router, _names(path)) if args.router else ""
-    ask(path, f"/routers/{only}" if only else "/sync", "POST", max(args.timeout, 1.0))
+    only = find_router(args.router, _names(client)) if args.router else ""
+    client.ask(f"/routers/{only}" if only else "/sync", "POST", max(args.timeout, 1.0))
     follower = _Follower(out, only)
-    status = _follow(path, follower, deadline)
+    status = _follow(client, follower, deadline)
     ended = sorted(follower.ended.values(), key=lambda router: str(router["id"]))
     if out.json:
         out.document({"routers": ended, "waiting": follower.waiting, "state": status.get("state")})
@@ -56,17 +56,17 @@ def run(args: argparse.Namespace, out: Output) -> int:
     return 0 if is_fine(status) else 2
 
 
-def _names(path: str) -> dict[str, str]:
+def _names(client: AdminClient) -> dict[str, str]:
     """Map the ids of the daemon's routers to their names."""
-    return {str(one["id"]): str(one["name"]) for one in ask(path, "/status").get("routers") or []}
+    return {str(one["id"]): str(one["name"]) for one in client.ask("/status").get("routers") or []}
 
 
-def _follow(path: str, follower: _Follower, deadline: float) -> Mapping[str, Any]:
+def _follow(client: AdminClient, follower: _Follower, deadline: float) -> Mapping[str, Any]:
     """Look at the daemon until all has ended, or until the deadline; returns the last status."""
     progress = _ProgressLine()
     try:
         while True:
-            status = ask(path, "/status")
+            status = client.ask("/status")
             progress.clear()
             follower.look(status)
             if follower.is_over(status) or time.monotonic() >= deadline:

@@ -22,11 +22,11 @@ DEVICE, PAIR, ADDRESS, MAC, BRIDGE = "device", "pair", "address", "mac", "bridge
 """Kinds of claims: the first word of a key."""
 
 EXPECTED = {
-    DEVICE: f"a port id whose first {STEM} characters, the device names, no other port on this host has",
-    PAIR: "a router id whose first 10 characters, the device names, no other router on this host has",
-    ADDRESS: "an address that nothing else in this network has",
+    DEVICE: f"a port id whose first {STEM} characters (device names) no other port id on this host begins with",
+    PAIR: "a router id whose first 10 characters (device names) no other router id on this host begins with",
+    ADDRESS: "an address that no other port or floating IP of this network has",
     MAC: "a MAC address that no other port of this network has",
-    BRIDGE: f"a network id whose first {STEM} characters, the name of its bridge, no other network on this host has",
+    BRIDGE: f"a network id whose first {STEM} characters (bridge name) no other network id on this host begins with",
 }
 
 

@@ -24,6 +24,7 @@ from dvr_agent.plural import count
 from dvr_agent.reconcile.allocation_files import AllocationFiles
 from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.inventory import adopt_inventory
+from dvr_agent.reconcile.plan_lines import CHANGE, REMOVE, Group, Line
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import ALL_TABLES
 from dvr_agent.state.diff import Action, Change
@@ -78,12 +79,18 @@ class OwnObjects:
 
     def lines(self) -> list[str]:
         """Return the objects as lines of text."""
+        return [line.text for line in self.removal.lines]
+
+    @property
+    def removal(self) -> Group:
+        """The removal of the objects as a group of lines."""
         tables = [
-            f"{table.text}: {count(number, 'chain')}"
+            ("iptables", f"{table.text}: {count(number, 'chain')}")
             for table in self.tables
             if (number := sum(chain.name.startswith(CHAIN_PREFIX) for chain in table.chains))
         ]
-        return [*tables, *(rule.text for rule in self.rules), *(limit.text for limit in self.limits)]
+        rules, limits = [("rule", one.text) for one in self.rules], [("limit", one.text) for one in self.limits]
+        return Group(self.namespace, CHANGE, tuple(Line(REMOVE, *one) for one in (*tables, *rules, *limits)))
 
 
 def find_own_objects(kernel: KernelReader) -> list[OwnObjects]:

@@ -7,6 +7,7 @@ import json
 import signal
 from typing import Any
 
+from dvr_agent.desired.claims import ADDRESS, EXPECTED
 from tests.support import lab
 from tests.support.ctl import Ctl
 from tests.support.daemon_site import (
@@ -72,7 +73,7 @@ def test_a_router_keeps_what_another_document_claims_and_the_other_gets_it_when_
     assert "drift repaired" not in site.daemon.out
     (status,) = (one for one in site.daemon.status()["routers"] if one["id"] == RIVAL)
     for key, value in (("floating_ip_address", FLOATING), ("gw_port.fixed_ips.ip_address", GATEWAY_IP)):
-        assert f'{key} is "{value}": expected an address that nothing else in this network has' in status["reason"]
+        assert f'{key} is "{value}": expected {EXPECTED[ADDRESS]}' in status["reason"]
         assert "left out: a.json: $." in site.daemon.out
     assert status["reason"].count(f"document one.json of router {ROUTER} has it") == 3
     assert status["next_retry"] is None
@@ -100,7 +101,7 @@ def test_plan_and_apply_leave_it_to_the_router_that_the_kernel_has(kernel_ctl: C
     ):
         done = kernel_ctl.run(verb, *files)
         assert done.returncode == code, done.stderr
-        text = f'floating_ip_address is "{FLOATING}": expected an address that nothing else in this network has'
+        text = f'floating_ip_address is "{FLOATING}": expected {EXPECTED[ADDRESS]}'
         assert text in done.stdout
         assert f"router {ROUTER} has it" in done.stdout
         assert "3 objects left out" in done.stdout
@@ -116,7 +117,7 @@ def test_check_of_several_documents_finds_what_two_of_them_claim(ctl: Ctl) -> No
     done = ctl.run("check", first, second)
     assert done.returncode == 1
     assert f"part {first}: router {ROUTER}" in done.stdout
-    text = f'floating_ip_address is "{FLOATING}": expected an address that nothing else in this network has'
+    text = f'floating_ip_address is "{FLOATING}": expected {EXPECTED[ADDRESS]}'
     assert done.stdout.count(text) == 2
     assert f"{first} has it, too" in done.stdout
     assert f"{second} has it, too" in done.stdout

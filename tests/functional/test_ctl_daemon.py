@@ -269,6 +269,7 @@ def test_sync_is_refused_until_the_kernel_was_read(daemon: MakeDaemon) -> None:
 
 def test_path_of_the_socket_is_in_the_error(tmp_path: Path) -> None:
     config = tmp_path / "dvr-agent.conf"
-    config.write_text(f"[dvr_agent]\nadmin_socket = {tmp_path}/none.sock\n")
+    config.write_text(f"[DEFAULT]\nstate_path = {tmp_path}\n[dvr_agent]\nadmin_socket = {tmp_path}/none.sock\n")
     done = run_ctl(config, "status")
-    assert done.stderr == f"dvrctl: dvr-agent is not reachable at {tmp_path}/none.sock: No such file or directory\n"
+    said = f"dvr-agent is not reachable at {tmp_path}/none.sock: No such file or directory; it is not running"
+    assert done.stderr == f"dvrctl: {said}\n"

@@ -308,6 +308,21 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WhyRig]:
         yield WhyRig(host, tmp_path_factory.mktemp("why"))
 
 
+def test_the_command_of_the_advice_removes_the_rule_of_another_program(rig: WhyRig) -> None:
+    namespace = rig.names["Q"]
+    lab.run("ip", "-n", namespace, "route", "add", "blackhole", "default", "table", "220")
+    lab.run("ip", "-n", namespace, "rule", "add", "priority", "100", "from", "10.1.0.5", "lookup", "220")
+    found = rig.why(FIP)
+    command = found.advice.split("`")[1]
+    lab.run(*shlex.split(command))
+    after = rig.why(FIP)
+    lab.run("ip", "-n", namespace, "route", "flush", "table", "220")
+    assert "its table 220 has a blackhole default route" in found.sentence
+    assert "more line" not in found.sentence
+    assert command.startswith(f"ip -n {namespace} rule del ")
+    assert after.cause is None, after.sentence
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_the_sentence_names_the_fault(rig: WhyRig, name: str) -> None:
     fault = FAULTS[name]

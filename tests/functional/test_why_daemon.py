@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dvr_agent.cli import admin_client
 from dvr_agent.cli.ctl import main
 from dvr_agent.cli.why.answer import Answer
 from tests.support import lab
 from tests.support.daemon_lab import Daemon
+from tests.support.json_outputs import hold
 from tests.support.packet_documents import RouterDocument
 from tests.support.packet_world import NODE, PUBLIC, SCOPED
 from tests.support.waiting import wait_for
@@ -68,7 +72,7 @@ def test_the_command_prints_it_as_text_and_as_json(rig: Beside, capsys: pytest.C
     assert f"This host's part of {FIP} is right." in capsys.readouterr().out.splitlines()
     assert main([*command, "-o", "json", "why", "192.0.2.9"]) == 2
     answer = json.loads(capsys.readouterr().out)
-    assert set(answer) == {"subject", "steps", "cause", "sentence", "advice"}
+    assert set(answer) == {"subject", "steps", "cause", "sentence", "advice", "changes"}
     assert {frozenset(step) for step in answer["steps"]} == {
         frozenset({"step", "verdict", "text", "object", "cause"}),
     }
@@ -77,6 +81,61 @@ def test_the_command_prints_it_as_text_and_as_json(rig: Beside, capsys: pytest.C
     out, err = capsys.readouterr()
     assert out == ""
     assert '"nobody"' in err
+
+
+def test_a_stopped_daemon_is_told_from_one_that_does_not_run_and_waited_for_once(
+    rig: Beside, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    once = admin_client._ask
+
+    def ask(path: str, resource: str, method: str, timeout: float) -> dict[str, Any]:
+        asked.append(resource)
+        return once(path, resource, method, 1.0)
+
+    monkeypatch.setattr(admin_client, "_ask", ask)
+    process, command = rig.daemon.process, ["--config-file", str(rig.config)]
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    try:
+        codes = [main([*command, "why", FIP]), main([*command, "status"])]
+    finally:
+        process.send_signal(signal.SIGCONT)
+    out, err = capsys.readouterr()
+    assert (codes, asked) == ([2, 1], ["/status", "/status"])
+    for text in (out, err):
+        assert "does not answer within 1 s" in text
+        assert f"process {process.pid} (" in text
+        assert "in state T (stopped)" in text
+        assert "Start dvr-agent" not in text
+    assert f"Continue dvr-agent (`kill -CONT {process.pid}`)." in out.splitlines()
+    wait_for(lambda: rig.state(rig.router) == "in sync")
+
+
+def test_only_faults_and_the_last_changes_are_printed_where_something_is_wrong(
+    rig: Beside, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--config-file", str(rig.config)]
+    lab.run("ip", "-n", rig.names["Q"], "route", "add", "throw", "default", "table", "16", "metric", "9")
+    lab.run("ip", "-n", rig.names["Q"], "rule", "del", "from", "10.1.0.5", "lookup", "16")
+    wait_for(lambda: "from 10.1.0.5/32" in json.dumps(rig.daemon.ask("/history")[1]))
+    lab.run("ip", "-n", rig.names["Q"], "rule", "add", "priority", "3", "from", "10.1.0.5", "prohibit")
+    try:
+        assert main([*command, "why", FIP, "--only-faults"]) == 2
+        text = capsys.readouterr().out
+        assert main([*command, "-o", "json", "why", "--only-faults", FIP]) == 2
+        answer = json.loads(capsys.readouterr().out)
+    finally:
+        lab.run("ip", "-n", rig.names["Q"], "rule", "del", "priority", "3")
+        lab.run("ip", "-n", rig.names["Q"], "route", "del", "throw", "default", "table", "16", "metric", "9")
+    assert not any(line.startswith("ok ") for line in text.splitlines())
+    assert {step["verdict"] for step in answer["steps"]} == {"wrong", "unknown"}
+    assert 0 < len(answer["changes"]) <= 5
+    assert {change["router"] for change in answer["changes"]} == {rig.router.id}
+    hold("why", answer)
+    heading = text.splitlines().index("last changes (dvrctl history; 5 at most):")
+    assert f"router {rig.router.id} (one): drift: " in text.splitlines()[-1]
+    assert len(text.splitlines()) == heading + 1 + len(answer["changes"])
 
 
 def test_a_missing_bridge_is_named_and_the_retry_shown(rig: Beside) -> None:
@@ -106,7 +165,8 @@ def test_a_held_lock_is_named_while_a_floating_ip_waits_for_it(rig: Beside) -> N
     assert key(found) == "table-lock", found.sentence
     assert "flock" in found.sentence or "sleep" in found.sentence or "process" in found.sentence, found.sentence
     rig.wait(rig.router, "in sync")
-    wait_for(lambda: key(rig.why(NEW_FIP)) is None)
+    wait_for(lambda: key(rig.why(NEW_FIP)) == "instance-absent")
+    assert rig.tap(third) in rig.why(NEW_FIP).sentence
 
 
 def test_a_refused_document_is_named_though_the_router_still_works(rig: Beside) -> None:

@@ -103,10 +103,25 @@ def test_a_thing_that_another_document_has_is_named(rig: WhyRig) -> None:
     with pytest.raises(NotFoundError, match=r"2 routers: .*--router"):
         rig.why(FIP)
     path.unlink()
-    lost = found["second"]
+    lost, kept = found["second"], found["one"]
     assert named(lost) == ("claim-lost", True), lost.sentence
-    assert "one.json" in lost.sentence
-    assert found["one"].cause is None, found["one"].sentence
+    assert f"without its floating IP {FIP}: document one.json of router one claims it, too" in lost.sentence
+    assert "since the kernel has it for that router already" in lost.sentence
+    assert max(step.text.count("one.json") for step in lost.steps) == 1
+    assert named(kept) == ("claim-rival", False), kept.sentence
+    assert f"router second (document second.json) claims {FIP}, too; router one has it, since the ker" in kept.sentence
+    assert any("$._floatingips[" in step.text for step in kept.steps if step.step == "claims")
+
+
+def test_a_claim_on_another_host_is_named_as_two_hosts_that_answer(rig: WhyRig) -> None:
+    second = rig.world.cloud.router("second", GREEN).gateway(PUBLIC, "203.0.113.4")
+    second.floating_ip(FIP, rig.world.cloud.vm("elsewhere", GREEN, "10.2.0.7", host="node7"))
+    path = rig.write(second)
+    found = rig.explain(FIP, "one")
+    path.unlink()
+    del rig.world.cloud.vms["elsewhere"]
+    assert named(found) == ("claim-rival", False), found.sentence
+    assert "it is built on host node7, so that two hosts answer" in found.sentence
 
 
 def test_a_refused_document_is_named_by_router_and_address(rig: WhyRig) -> None:
@@ -115,8 +130,13 @@ def test_a_refused_document_is_named_by_router_and_address(rig: WhyRig) -> None:
     path.write_text(path.read_text().replace('"yes"', "true"))
     for one in found:
         assert one.is_wrong
-        assert rig.router.id in one.sentence
-        assert "$.distributed" in one.sentence or "$.router.distributed" in one.sentence, one.sentence
+        assert 'document of router one is refused: $.router.distributed is "yes": expected true' in one.sentence
+        assert rig.router.qrouter in one.sentence  # what is in the kernel
+        assert f"dvrctl check {path}`" in one.advice
+        (wanted,) = (step.text for step in one.steps if step.step == "wanted")
+        assert f"{FIP} → 10.1.0.5" in wanted
+        assert not any(step.step == "near" for step in one.steps)
+        assert sum(step.text.count(rig.router.id) for step in one.steps if step.step == "document") == 1
     assert [named(one) for one in found] == [("document-refused", True)] * 3
 
 
@@ -134,6 +154,33 @@ def test_an_address_that_nothing_has_is_named_with_its_subnet(rig: WhyRig) -> No
     assert named(found) == ("no-document", True)
     assert "in subnet 10.1.0.0/24 of router one" in found.sentence
     assert named(rig.why("192.0.2.1")) == ("no-document", True)
+
+
+def test_a_subnet_that_several_routers_have_is_one_line(rig: WhyRig) -> None:
+    paths = [
+        rig.write(rig.world.cloud.router(f"more{number}").gateway(PUBLIC, f"203.0.113.{number}"))
+        for number in range(100, 103)
+    ]
+    found = rig.why("203.0.113.250")
+    for path in paths:
+        path.unlink()
+    near = [step.text for step in found.steps if step.step == "near"]
+    assert len(near) == 1
+    assert "203.0.113.0/24 of 4 routers (agent gateway port, gateway port)" in near[0]
+
+
+def test_an_instance_without_device_is_the_explanation(rig: WhyRig) -> None:
+    gone = rig.world.cloud.vm("gone", BLUE, "10.1.0.9")
+    rig.router.floating_ip("203.0.113.41", gone)
+    rig.write(rig.router)
+    rig.repair()
+    found = rig.why("203.0.113.41")
+    rig.router.no_floating_ip("203.0.113.41")
+    del rig.world.cloud.vms["gone"]
+    rig.write(rig.router)
+    rig.repair()
+    assert named(found) == ("instance-absent", False), found.sentence
+    assert f"no device {rig.tap(gone)} on this host" in found.sentence
 
 
 def test_the_address_of_a_pair_is_explained(rig: WhyRig) -> None:

@@ -22,7 +22,7 @@ import pytest
 from dvr_agent.cli import ctl, exit_codes, schemas
 from tests.support.json_outputs import hold_output
 from tests.support.requirements import require
-from tools import dvrctl_page, json_schemas
+from tools import dvrctl_page, generated_part, json_schemas
 from tools.completion.arguments import Kind, kind, parsers
 from tools.manual.pages import all_pages
 
@@ -77,6 +77,19 @@ def test_each_verb_has_its_exit_codes_in_its_help_and_in_the_help_of_dvrctl() ->
     assert exit_codes.of_all() in ctl.EPILOG
 
 
+def test_help_begins_with_the_verbs_for_what_does_not_work(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        ctl.make_parser().parse_args(["--help"])
+    text = capsys.readouterr().out
+    headings = [
+        line.strip().removesuffix(":") for line in text.splitlines() if line.startswith("  ") and line[-1:] == ":"
+    ]
+    assert headings == list(ctl.HEADINGS.values())
+    first = text.partition("when something does not work:\n")[2].splitlines()
+    assert first[0].split()[0] == "why"
+    assert any(line.split()[:1] == ["status"] for line in first[:5])
+
+
 def test_exit_codes_of_the_manual_are_those_of_the_program() -> None:
     page = dvrctl_page.PAGE.read_text()
     assert dvrctl_page.generate(page) == page, "stale: tools/dvrctl_page.py"
@@ -85,7 +98,7 @@ def test_exit_codes_of_the_manual_are_those_of_the_program() -> None:
 def test_a_stale_table_of_exit_codes_is_noticed(tmp_path: Path) -> None:
     stale = tmp_path / "dvrctl.md"
     stale.write_text(dvrctl_page.PAGE.read_text().replace("in sync |", "all right |"))
-    assert dvrctl_page.check(stale) == 1
+    assert generated_part.check(stale, dvrctl_page.generate, "") == 1
 
 
 def test_a_warning_of_a_library_is_a_line_of_dvrctl() -> None:

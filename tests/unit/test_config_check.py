@@ -187,7 +187,10 @@ def test_the_sample_has_nothing_wrong(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_check_without_a_file_is_a_wrong_argument(capsys: pytest.CaptureFixture[str]) -> None:
     assert ctl.main(["--config-file", os.devnull, "check"]) == 64
-    assert "FILE is missing" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "FILE is missing" in err
+    assert "dvrctl check --config" in err
+    assert "dvrctl why ADDRESS" in err
 
 
 def test_an_ordinary_user_checks_documents_though_the_configuration_is_roots(

@@ -15,6 +15,7 @@ from dvr_agent.cli.why import causes, checks
 from dvr_agent.cli.why.address_path import NO_PATH, local_path
 from dvr_agent.cli.why.answer import Answer, answer
 from dvr_agent.cli.why.checks.filters import selects
+from dvr_agent.cli.why.checks.routing import rule_command, rule_effect
 from dvr_agent.cli.why.facts import (
     ConnectionFacts,
     DaemonFacts,
@@ -26,6 +27,7 @@ from dvr_agent.cli.why.facts import (
     OvsPort,
     PlanFacts,
     ProbeFacts,
+    Refusal,
 )
 from dvr_agent.cli.why.gather.filter_text import parse_iptables, parse_nft
 from dvr_agent.cli.why.gather.host import parse_ovs
@@ -244,11 +246,94 @@ def test_every_cause_is_used_by_a_check_and_has_a_key_of_its_own() -> None:
     assert len({cause.key for cause in causes.CAUSES}) == len(causes.CAUSES) == len(names)
 
 
-def test_the_first_cause_of_the_list_explains_and_the_others_are_counted() -> None:
-    facts = replace(with_namespace(tracked=(5, 5)), refused="one.json: $.id is wrong")
+def test_the_first_cause_of_the_list_explains_and_lines_of_other_faults_are_counted() -> None:
+    facts = replace(with_namespace(tracked=(5, 5)), refusal=Refusal("one.json", "$.id is wrong"))
     found = answer(facts)
     assert named(found) == "document-refused"
-    assert found.sentence.endswith("(1 more line wrong.)")
+    assert found.sentence.endswith("(1 more line wrong, maybe by another fault: conntrack.)")
+
+
+def test_lines_that_follow_from_the_fault_are_not_counted() -> None:
+    link = LinkFacts(FACTS.path.pair[QROUTER], "", 1500, up=True, carrier=False)
+    missing = Changes(QROUTER, create=True)
+    facts = replace(
+        with_namespace(links=(link,)),
+        plan=replace(FACTS.plan, changes=(missing,)),
+        daemon=DaemonFacts("silent", 5, is_silent=True, is_stopped=True),
+    )
+    found = answer(facts)
+    assert [step.cause for step in found.steps if step.verdict.value == "wrong"] == [
+        causes.NAMESPACE_MISSING, causes.NO_CARRIER, causes.DAEMON_SILENT,
+    ]  # fmt: skip
+    assert found.sentence == f"Namespace {QROUTER} is missing."
+    assert found.advice == "Continue dvr-agent (`kill -CONT 5`), which repairs it."
+
+
+@pytest.mark.parametrize(
+    ("daemon", "sentence", "advice"),
+    [
+        (DaemonFacts("silent", 5, is_silent=True, is_stopped=True), "reaches this host: silent.", "kill -CONT 5"),
+        (DaemonFacts("silent", 5, is_silent=True), "reaches this host: silent.", "systemctl restart dvr-agent"),
+        (DaemonFacts("away", 5), "is right.", ""),
+        (DaemonFacts("away"), "is right.", ""),
+    ],
+)
+def test_a_daemon_that_does_not_answer_is_a_fault_one_that_does_not_run_is_none(
+    daemon: DaemonFacts, sentence: str, advice: str
+) -> None:
+    found = answer(replace(FACTS, daemon=daemon))
+    assert found.sentence.endswith(sentence)
+    assert advice in found.advice
+    assert [step.text for step in found.steps].count(daemon.unreachable) == 1
+
+
+def test_the_way_to_a_daemon_that_answers_is_in_the_advice() -> None:
+    missing = replace(FACTS.plan, changes=(Changes(QROUTER, create=True),))
+    daemons = (DaemonFacts("x"), DaemonFacts("x", 5), DaemonFacts("x", 5, is_silent=True))
+    found = [answer(replace(FACTS, plan=missing, daemon=daemon)).advice for daemon in daemons]
+    assert [advice.partition(",")[0] for advice in found] == [
+        "Start dvr-agent",
+        "Restart dvr-agent (process 5 has its lock",
+        "Look what dvr-agent waits for (`dvrctl diag`)",
+    ]
+
+
+RULES = {
+    "lookup": (
+        "100:\tfrom 10.1.0.5 lookup 220",
+        "rule del priority 100 from 10.1.0.5 lookup 220",
+        "its table 220 has ",
+    ),
+    "detached": (
+        "7: from all iif x [detached] lookup 220 proto static",
+        "rule del priority 7 from all iif x lookup 220 proto static",
+        "its table 220 has a blackhole default route",
+    ),
+    "discards": ("8: from all prohibit", "rule del priority 8 from all prohibit", "it discards the packets (prohibit)"),
+    "goto": ("9: from all goto 50", "rule del priority 9 from all goto 50", "it skips the rules up to priority 50"),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_command_that_removes_a_rule_is_whole_and_says_what_the_rule_does(name: str) -> None:
+    text, command, effect = RULES[name]
+    (rule,) = parse_rules(text, 4)
+    there = NamespaceFacts(QROUTER, routes=tuple(parse_routes("blackhole default table 220", 4)))
+    assert rule_command(QROUTER, rule) == f"ip -n {QROUTER} {command}"
+    assert rule_effect(there, rule).startswith(effect)
+
+
+def test_the_command_of_an_ipv6_rule_has_its_family() -> None:
+    (rule,) = parse_rules("5: from all lookup 9", 6)
+    assert rule_command("ns", rule) == "ip -6 -n ns rule del priority 5 from all lookup 9"
+
+
+def test_routes_of_a_rules_table_are_shown_and_counted() -> None:
+    (rule,) = parse_rules("5: from all lookup 9", 4)
+    text = "".join(f"10.{number}.0.0/16 dev x table 9\n" for number in range(5))
+    effect = rule_effect(NamespaceFacts("ns", routes=tuple(parse_routes(text, 4))), rule)
+    assert effect.startswith("its table 9 has 5 routes: 10.0.0.0/16 dev x table 9, 10.1")
+    assert "10.3" not in effect
 
 
 def test_what_cannot_be_read_is_unknown_and_never_right() -> None:

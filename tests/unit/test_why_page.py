@@ -15,6 +15,6 @@ def test_the_page_is_as_the_causes_are() -> None:
 @pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.key)
 def test_a_cause_is_a_sentence_and_says_what_to_do(cause: object) -> None:
     sentence, advice = cause.sentence, cause.advice  # type: ignore[attr-defined]
-    assert sentence.endswith(".")
-    assert advice.endswith((".", "{repair}", "?"))
+    assert sentence.endswith((".", ".{kept}"))
+    assert advice.endswith((".", "{repair}", "{sweep}", "?"))
     assert sentence[0].isupper() or sentence.startswith(("{", "dvr-agent ", "neutron-server "))

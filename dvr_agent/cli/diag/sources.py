@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dvr_agent import securefiles
 from dvr_agent.cli.admin_client import UnixConnection
+from dvr_agent.cli.process_state import find_process
 from dvr_agent.control.unix_socket import UCRED
 from dvr_agent.errors import DvrError
 
@@ -24,6 +25,8 @@ FILE_BYTES = 4 * 1024 * 1024
 """Of a longer file the end is taken."""
 LOG_BYTES = 16 * 1024 * 1024
 SOCKET_SECONDS = 10
+_silent: dict[str, str] = {}
+"""Path of a socket that let a question time out → what there is to say of it: it is not waited for again."""
 
 
 class PieceError(DvrError):
@@ -92,6 +95,8 @@ def file(path: Path, limit: int = FILE_BYTES, links: bool = False) -> str:
 
 def resource(socket_path: str, path: str) -> str:
     """Ask the daemon by its admin socket; an answer 503 is an answer."""
+    if socket_path in _silent:
+        raise PieceError(_silent[socket_path])
     connection = UnixConnection(socket_path, SOCKET_SECONDS)
     try:
         connection.request("GET", path)
@@ -99,7 +104,12 @@ def resource(socket_path: str, path: str) -> str:
         text = _decoded(answer.read())
     except (OSError, http.client.HTTPException) as exc:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc) or type(exc).__name__
-        raise PieceError(f"the daemon does not answer at {socket_path}: {reason}") from exc
+        process = find_process(connection.peer) if isinstance(exc, TimeoutError) else None
+        state = f"; {process.text}" if process is not None else ""
+        said = f"the daemon does not answer at {socket_path}: {reason}{state}"
+        if isinstance(exc, TimeoutError):
+            _silent[socket_path] = f"{said} (waited {SOCKET_SECONDS} s, once)"
+        raise PieceError(said) from exc
     finally:
         connection.close()
     if answer.status not in (http.client.OK, http.client.SERVICE_UNAVAILABLE):

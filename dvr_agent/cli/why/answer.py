@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dvr_agent.cli.why import causes
 from dvr_agent.cli.why.causes import CAUSES, Cause
 from dvr_agent.cli.why.checks import CHECKS
+from dvr_agent.cli.why.consequences import follows
 from dvr_agent.cli.why.facts import Facts, Kind
 from dvr_agent.cli.why.verdicts import Step, Verdict
 from dvr_agent.plural import count
@@ -49,9 +50,7 @@ def answer(facts: Facts) -> Answer:
         notes = _limits_note(facts) + _doubts_note(steps)
         sentence = _filled(right.sentence, _titled(facts, subject), {}) + notes
         return Answer(subject, steps, None, sentence, _filled(right.advice, subject, {}))
-    more = sum(one.verdict is Verdict.WRONG for one in steps if one is not step)
-    also = f" ({count(more, 'more line')} wrong.)" if more and step.verdict is Verdict.WRONG else ""
-    sentence = _filled(step.cause.sentence, subject, dict(step.values)) + also
+    sentence = _filled(step.cause.sentence, subject, dict(step.values)) + _also_wrong(steps, step)
     return Answer(subject, steps, step.cause, sentence, _filled(step.cause.advice, subject, dict(step.values)))
 
 
@@ -70,6 +69,19 @@ def _explaining(steps: Iterable[Step]) -> Step | None:
     found = [step for step in steps if step.cause is not None and not _is_doubt(step)]
     order = {Verdict.WRONG: 0, Verdict.UNKNOWN: 1, Verdict.OK: 2}
     return min(found, key=lambda step: (order[step.verdict], _RANK[step.cause.key if step.cause else ""]), default=None)
+
+
+def _also_wrong(steps: Iterable[Step], step: Step) -> str:
+    """Return a note on the wrong lines that do not follow from the one that explains, as far as that is known."""
+    cause = step.cause
+    if cause is None or step.verdict is not Verdict.WRONG:
+        return ""
+    wrong = [one for one in steps if one.verdict is Verdict.WRONG and one.cause is not None]
+    others = [one for one in wrong if one.cause is not None and not follows(one.cause, cause)]
+    if not others:
+        return ""
+    places = ", ".join(dict.fromkeys(one.step for one in others))
+    return f" ({count(len(others), 'more line')} wrong, maybe by another fault: {places}.)"
 
 
 def _is_doubt(step: Step) -> bool:

@@ -53,8 +53,8 @@ def _cause(key: str, symptom: Symptom, sentence: str, advice: str) -> Cause:
 DOCUMENT_REFUSED = _cause(
     "document-refused",
     Symptom.NEW,
-    "The newest document of router {router} is refused: {reason}.",
-    "Correct the document (`dvrctl check FILE` shows path and value); until then the router stays as it was.",
+    "The newest document of router {router} is refused: {reason}.{kept}",
+    "Correct the document (`dvrctl check {file}` shows whether it is right); until then the router stays as it was.",
 )
 HELD_BACK = _cause(
     "held-back",
@@ -72,7 +72,7 @@ KERNEL_ONLY = _cause(
     "kernel-only",
     Symptom.NOTHING,
     "No router document has {subject} any more, but it is still in the kernel: {near}.",
-    "Start dvr-agent, whose stale sweep removes it, or see `dvrctl cleanup --dry-run`.",
+    "{sweep}",
 )
 ROUTER_DOWN = _cause(
     "router-down",
@@ -95,8 +95,9 @@ LEFT_OUT = _cause(
 CLAIM_LOST = _cause(
     "claim-lost",
     Symptom.NEW,
-    "Router {router} goes without a part of its document, which another one has: {reason}.",
-    "Take it from one of the two documents; the other router gets it at once.",
+    "Router {router} is built without its {what}: {holder} claims it, too, and has it, since {rule}.",
+    "Remove it from one of the two documents (`dvrctl check` of both shows key and value); the other router gets it at "
+    "once.",
 )
 INSTANCE_HERE = _cause(
     "instance-here",
@@ -188,8 +189,8 @@ NOT_COMPARED = _cause(
 RULE_BEFORE = _cause(
     "rule-before",
     Symptom.ADDRESS,
-    "A routing rule of another program comes before ours in {namespace}: {object}.",
-    "Remove it (`ip -n {namespace} rule del …`), and find out which program adds it.",
+    "A routing rule of another program comes before ours in {namespace}: {object}; {effect}.",
+    "Remove it: `{command}`, and find out which program adds it.",
 )
 BLACKHOLE = _cause(
     "blackhole",
@@ -451,6 +452,13 @@ CONNTRACK_OLD = _cause(
 
 # --- services, server ---
 
+DAEMON_SILENT = _cause(
+    "daemon-silent",
+    Symptom.NEW,
+    "dvr-agent does not answer, so no change of a document reaches this host: {reason}.",
+    "{start}.",
+)
+
 VRRP_BACKUP = _cause(
     "vrrp-backup",
     Symptom.NOTHING,
@@ -510,6 +518,21 @@ REST_DIFFERS = _cause(
 )
 
 # --- not judged here ---
+
+INSTANCE_ABSENT = _cause(
+    "instance-absent",
+    Symptom.INSTANCE,
+    "The router's part of {subject} is right, but there is no device {device} on this host, by which an instance with "
+    "this port is connected.",
+    "Is the instance running on this host (`openstack server show`)? Only instances with another kind of port "
+    "(vhost-user, SR-IOV) have no such device.",
+)
+CLAIM_RIVAL = _cause(
+    "claim-rival",
+    Symptom.SOME,
+    "This host's part of {subject} is right for router {router}, but {other} claims {address}, too; {decision}.",
+    "If the other router should have it, remove it from document {document}; else from that of the other router.",
+)
 
 ELSEWHERE = _cause(
     "elsewhere",

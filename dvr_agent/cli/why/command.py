@@ -6,15 +6,19 @@ import argparse
 import re
 from typing import Any
 
+from dvr_agent.cli import history
+from dvr_agent.cli.admin_client import AdminClient
 from dvr_agent.cli.inputs import load_config
 from dvr_agent.cli.output import BOLD, GREEN, RED, YELLOW, Output
 from dvr_agent.cli.why.answer import Answer, answer
+from dvr_agent.cli.why.gather.changes import CHANGES, read_changes
 from dvr_agent.cli.why.gather.facts import read_facts
 from dvr_agent.cli.why.verdicts import Step, Verdict
 
 _NAMESPACE = re.compile(r"((?:qrouter|fip|snat)-[0-9a-f]{8})-[0-9a-f-]{27}")
 """A namespace: its whole name stands in the line that says that it is there."""
 _COLOURS = {Verdict.OK: GREEN, Verdict.WRONG: RED, Verdict.UNKNOWN: YELLOW}
+Changes = list[dict[str, Any]]
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
@@ -22,22 +26,32 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
     :returns: 0: nothing wrong was found; 2: something is wrong
     """
-    found = answer(read_facts(load_config(args), args.subject, args.router or "", args.probe))
+    conf = load_config(args)
+    client = AdminClient.of(conf)
+    facts = read_facts(conf, args.subject, args.router or "", args.probe, client)
+    found = answer(facts)
+    changes = read_changes(conf, client, facts) if found.cause is not None else []
+    steps = [step for step in found.steps if not (args.only_faults and step.verdict is Verdict.OK)]
     if out.json:
-        out.document(as_json(found))
+        out.document(as_json(found, steps, changes))
     else:
-        _show(out, found)
+        _show(out, found, steps, changes)
     return 2 if found.is_wrong else 0
 
 
-def as_json(found: Answer) -> dict[str, Any]:
-    """Return the answer as a JSON object."""
+def as_json(found: Answer, steps: list[Step], changes: Changes) -> dict[str, Any]:
+    """Return the answer as a JSON object.
+
+    :param steps: those that are printed
+    :param changes: entries of the history
+    """
     return {
         "subject": found.subject,
-        "steps": [_step(step) for step in found.steps],
+        "steps": [_step(step) for step in steps],
         "cause": found.cause.key if found.cause is not None else None,
         "sentence": found.sentence,
         "advice": found.advice,
+        "changes": changes,
     }
 
 
@@ -51,15 +65,21 @@ def _step(step: Step) -> dict[str, Any]:
     }
 
 
-def _show(out: Output, found: Answer) -> None:
+def _show(out: Output, found: Answer, steps: list[Step], changes: Changes) -> None:
     """Print a line for each step, and the sentence at the end, where an operator looks first."""
-    width = max((len(step.step) for step in found.steps), default=0)
-    for step in found.steps:
+    width = max((len(step.step) for step in steps), default=0)
+    for step in steps:
         out.line(f"{step.verdict.value:<7}  {step.step:<{width}}  {_line(step)}", _COLOURS[step.verdict])
-    out.line()
+    if steps:
+        out.line()
     out.line(found.sentence, BOLD)
     if found.advice:
         out.line(found.advice)
+    if changes:
+        out.line()
+        out.line(f"last changes (dvrctl history; {CHANGES} at most):")
+    for entry in changes:
+        out.line(f"  {history.title(entry)}")
 
 
 def _line(step: Step) -> str:

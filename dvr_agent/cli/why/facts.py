@@ -12,6 +12,7 @@ from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.model.router import FloatingIp, Router, SubnetPort
 from dvr_agent.state.diff import Changes
+from dvr_agent.state.limit import Drops
 from dvr_agent.state.link import Port
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.trace.segment import Segment
@@ -157,6 +158,7 @@ class ConnectionFacts:
 class NamespaceFacts:
     """A namespace as the kernel has it, foreign objects too.
 
+    :ivar drops: what bandwidth limits have dropped
     :ivar unread: what could not be read, and why
     """
 
@@ -169,6 +171,7 @@ class NamespaceFacts:
     filters: tuple[FilterFacts, ...] = ()
     connections: tuple[ConnectionFacts, ...] = ()
     tracked: tuple[int, int] | None = None
+    drops: tuple[Drops, ...] = ()
     unread: Mapping[str, str] = field(default_factory=dict)
 
     def link(self, name: str) -> LinkFacts | None:
@@ -247,11 +250,17 @@ class DaemonFacts:
     """What the running daemon says.
 
     :ivar unreachable: why it does not answer; empty: it does
+    :ivar pid: of its process, where it does not answer and the process exists; 0: there is none
+    :ivar is_silent: the process listens, and does not answer
+    :ivar is_stopped: a signal has stopped the process
     :ivar status: its answer to ``GET /status``
     :ivar router: its record of the subject's router
     """
 
     unreachable: str = ""
+    pid: int = 0
+    is_silent: bool = False
+    is_stopped: bool = False
     status: Mapping[str, Any] = field(default_factory=dict)
     router: Mapping[str, Any] = field(default_factory=dict)
 
@@ -273,22 +282,68 @@ class ProbeFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """A document that cannot be used.
+
+    :ivar document: its name
+    :ivar reason: key, value and what was expected there
+    :ivar router_id: of its router; empty: it cannot be read
+    :ivar name: of its router, likewise
+    :ivar wants: what it says about the subject, where it can be read
+    :ivar file: its path; empty: it is not kept
+    """
+
+    document: str
+    reason: str
+    router_id: str = ""
+    name: str = ""
+    wants: str = ""
+    file: str = ""
+
+    @property
+    def title(self) -> str:
+        """The router's name or id."""
+        return self.name or self.router_id or "(its id cannot be read)"
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """Another document that claims the subject's address.
+
+    :ivar title: the name of its router, or its id
+    :ivar path: where the document has the address
+    :ivar place: the host that builds it, if that is another one; empty: this host
+    :ivar in_kernel: routers of which the kernel has it
+    """
+
+    address: str
+    title: str
+    router_id: str
+    document: str
+    path: str
+    place: str = ""
+    in_kernel: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything that was read.
 
-    :ivar refused: why the newest document of the router cannot be used; empty: it can
-    :ivar refused_of: for an address that no good document has: the router whose refused document has it
+    :ivar refusal: the newest document of the router, or of the address, that cannot be used; None: it can
+    :ivar rivals: other documents that claim the subject's address
+    :ivar newest_counts: of two documents that claim one thing the newest has it, else the first
     :ivar near: for an address that no document has: what there is near it
-    :ivar in_kernel: for such an address: where the kernel has it
+    :ivar in_kernel: for such an address, or a router without a good document: where the kernel has it
     :ivar outside_fips: number of floating IPs of all routers that this host has in the path's external network
     """
 
     subject: Subject
     settings: HostSettings
-    refused: str = ""
-    refused_of: str = ""
+    refusal: Refusal | None = None
     near: tuple[str, ...] = ()
     in_kernel: tuple[str, ...] = ()
+    rivals: tuple[Rival, ...] = ()
+    newest_counts: bool = False
     path: AddressPath = NO_PATH
     outside_fips: int = 0
     plan: PlanFacts = PlanFacts()

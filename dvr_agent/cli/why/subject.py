@@ -111,12 +111,22 @@ def _port_of(router: Router, address: str) -> SubnetPort | None:
 
 
 def near(address: str, routers: Routers) -> list[str]:
-    """Return what the documents have near an address that none of them has: the subnets that it is in."""
-    wanted, found = ip_address(address), []
+    """Return what the documents have near an address that none of them has: the subnets that it is in, each once."""
+    wanted = ip_address(address)
+    found: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for _, router in routers.values():
         for role, _, port in _own_ports(router):
             for subnet in port.subnets:
                 if wanted in subnet.cidr:
-                    text = f"it is in subnet {subnet.cidr} of router {router.name or router.id} ({role})"
-                    found.append(f"{text}, but no port or floating IP there has it")
-    return list(dict.fromkeys(found))
+                    titles, roles = found.setdefault(str(subnet.cidr), ({}, {}))
+                    titles[router.name or router.id] = None
+                    roles[role] = None
+    nobody = "but no port or floating IP there has it"
+    return [
+        f"it is in subnet {cidr} of {_counted(list(titles))} ({', '.join(roles)}), {nobody}"
+        for cidr, (titles, roles) in found.items()
+    ]
+
+
+def _counted(titles: Sequence[str]) -> str:
+    return f"router {titles[0]}" if len(titles) == 1 else count(len(titles), "router")

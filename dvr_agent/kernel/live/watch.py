@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, NamedTuple
 
+from pyroute2.protocols import ETH_P_ALL
+
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.live.frames import ethernet, make_ip_packet, read_addresses
 from dvr_agent.kernel.netns import entered
 from dvr_agent.trace.packet import Packet
 from dvr_agent.trace.world import Device, Place
 
-_ETH_P_ALL = 0x0003
 _IPV6_HDRINCL = 36
 """include/uapi/linux/in6.h; the socket module has no name for it."""
 _MAX_FRAME = 1 << 16
@@ -64,7 +65,7 @@ class Watch:
             try:
                 with entered(place.namespace):
                     sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0)
-                    sock.bind((place.device, _ETH_P_ALL))
+                    sock.bind((place.device, ETH_P_ALL))
             except OSError as exc:
                 raise KernelError(place.namespace, f"packet socket on {place.device}", exc.errno or errno.EIO) from exc
             sock.setblocking(False)

@@ -9,21 +9,18 @@ from typing import Any
 from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_GETNEIGH, RTM_GETROUTE, RTM_GETRULE, rt_type
 from pyroute2.netlink.rtnl.fibmsg import FR_ACT_VALUES, fibmsg
-from pyroute2.netlink.rtnl.ndmsg import ndmsg, states
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
+from pyroute2.netlink.rtnl.ndmsg import NTF_PROXY, ndmsg, states
+from pyroute2.netlink.rtnl.rtmsg import RTNH_F_DEAD, rtmsg
 
 from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, FAMILY_OF_AF, Request
+from dvr_agent.kernel.netlink.route import RTM_F_CLONED
+from dvr_agent.kernel.netlink.rule import FIB_RULE_INVERT, NO_SUPPRESSION
 from dvr_agent.kernel.netlink.schema import Schema
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.survey.messages import dumped
 from dvr_agent.state.filter import Family
 from dvr_agent.trace.world import NeighbourEntry, NextHop, RouteEntry, RuleEntry
 
-RTM_F_CLONED = 0x200
-RTNH_F_DEAD, RTNH_F_LINKDOWN = 1, 16
-FIB_RULE_INVERT = 2
-NTF_PROXY = 8
-# include/uapi/linux/rtnetlink.h, fib_rules.h and neighbour.h; not in pyroute2 under all its versions
 TABLES = {255: "local", 254: "main", 253: "default"}
 _route_head = Schema(rtmsg).head("family")
 _rule_head = Schema(fibmsg).head("family")
@@ -35,7 +32,6 @@ _KNOWN_RULE = frozenset({
     "FRA_SUPPRESS_PREFIXLEN", "FRA_PROTOCOL", "FRA_PAD", "FRA_UNSPEC", "FRA_GOTO", "FRA_FLOW",
 })  # fmt: skip
 """Attributes of rules that are understood, or that do not select packets."""
-_NO_SUPPRESSION = 0xFFFFFFFF
 
 
 def family_of(message: Any) -> Family | None:
@@ -115,7 +111,7 @@ def _rule(message: Any, family: Family) -> RuleEntry:
         mark,
         mask if mask is not None else 0xFFFFFFFF if mark else 0,
         bool(message["flags"] & FIB_RULE_INVERT),
-        None if suppress in (None, _NO_SUPPRESSION, -1) else suppress,
+        None if suppress in (None, NO_SUPPRESSION, -1) else suppress,
         (*strange, *(["tos"] if message["tos"] else [])),
     )
     return _with_text(entry)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from dvr_agent.cli.why.checks.conntrack import connections, table_size
 from dvr_agent.cli.why.checks.daemon import daemon, pending
-from dvr_agent.cli.why.checks.document import document, host, instance_port, nothing
+from dvr_agent.cli.why.checks.document import document, host, instance_port, nothing, rivals
 from dvr_agent.cli.why.checks.filters import filters, host_filter
 from dvr_agent.cli.why.checks.layer2 import bridges, instance, instance_mac, macs, vlans
 from dvr_agent.cli.why.checks.links import links
@@ -23,6 +23,7 @@ Check = Callable[[Facts], Iterator[Step]]
 CHECKS: tuple[Check, ...] = (
     nothing,
     document,
+    rivals,
     host,
     instance_port,
     objects,

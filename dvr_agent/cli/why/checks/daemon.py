@@ -8,7 +8,7 @@ from dvr_agent.cli.status_text import FINE
 from dvr_agent.cli.why import causes
 from dvr_agent.cli.why.checks.objects import differs
 from dvr_agent.cli.why.facts import Facts
-from dvr_agent.cli.why.remedy import retry_text
+from dvr_agent.cli.why.remedy import retry_text, start_text
 from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
 from dvr_agent.plural import count
 
@@ -16,7 +16,7 @@ from dvr_agent.plural import count
 def daemon(facts: Facts) -> Iterator[Step]:
     """Judge the daemon's record of the router, and fights about its objects."""
     if facts.daemon.unreachable:
-        yield unknown("daemon", facts.daemon.unreachable)
+        yield _unreachable(facts)
         return
     status, record = facts.daemon.status, facts.daemon.router
     title = facts.subject.title
@@ -38,20 +38,30 @@ def daemon(facts: Facts) -> Iterator[Step]:
         yield ok("daemon", f"dvr-agent {status.get('version')} is running ({status.get('state')})")
 
 
+def _unreachable(facts: Facts) -> Step:
+    reason = facts.daemon.unreachable
+    if facts.daemon.is_silent:
+        return wrong("daemon", reason, "", causes.DAEMON_SILENT, reason=reason, start=start_text(facts))
+    return unknown("daemon", reason)
+
+
 def _record(facts: Facts) -> Step:
     record, title = facts.daemon.router, facts.subject.title
     state, reason = str(record.get("state")), str(record.get("reason") or "")
     if "held back" in reason:
         return wrong("daemon", reason, "", causes.HELD_BACK, router=title, reason=reason)
     if state == "bad document":
-        return wrong("daemon", reason, "", causes.DOCUMENT_REFUSED, router=title, reason=reason)
+        text = "the router has a bad document" if facts.refusal is not None else reason
+        return wrong("daemon", text, "", causes.DOCUMENT_REFUSED, router=title, reason=reason, kept="", file="FILE")
     if state == "pending":
         return unknown("daemon", state, "", causes.PENDING, router=title, reason=reason or "its job is queued")
     if state == "degraded":
         is_concerned = record.get("failures") and (facts.plan.ports or differs(facts))
         values = {"router": title, "reason": reason, "retry": retry_text(facts) or "with the next document"}
         cause = causes.REFUSED if is_concerned else causes.DEGRADED
-        return wrong("daemon", f"degraded: {reason}", "", cause, **values)
+        is_shown = reason.startswith("left out: ") and facts.plan.omitted
+        text = f"degraded: {count(len(facts.plan.omitted), 'object')} left out, see above" if is_shown else reason
+        return wrong("daemon", text if is_shown else f"degraded: {reason}", "", cause, **values)
     return ok("daemon", f"the router is {state}") if state in FINE else unknown("daemon", state)
 
 

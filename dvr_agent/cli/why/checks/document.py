@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from dvr_agent.cli.why import causes
 from dvr_agent.cli.why.attachment import Attachment, find_attachment
-from dvr_agent.cli.why.facts import Facts, Kind
+from dvr_agent.cli.why.facts import Facts, Kind, Refusal
+from dvr_agent.cli.why.remedy import sweep_text
 from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
 from dvr_agent.desired.host_settings import AgentMode
 from dvr_agent.desired.host_view import left_alone_reason
 from dvr_agent.model.router import NEEDS_BINDING_HOST, FloatingIp, Router, RouterPort
+
+_SHOWN = 3
+"""Objects of the kernel that are listed, of a router whose document is refused."""
+_CLAIM = re.compile(r'(?P<path>.*?(?P<key>\w+)) is "(?P<value>[^"]*)": expected .*; (?P<holder>[^;]*) has it$')
+"""An omission of something that another document has (``dvr_agent.reconcile.claims``)."""
+_WORDS = {"floating_ip_address": "floating IP", "ip_address": "address", "mac_address": "MAC address", "id": "port id"}
+"""Key of a document → what it is."""
 
 
 def nothing(facts: Facts) -> Iterator[Step]:
@@ -18,17 +27,31 @@ def nothing(facts: Facts) -> Iterator[Step]:
     subject = facts.subject
     if subject.kind is not Kind.NOTHING:
         return
-    for text in facts.near:
-        yield unknown("near", text)
-    if facts.refused:
-        router = facts.refused_of or "(its id cannot be read)"
-        yield wrong("document", facts.refused, "", causes.DOCUMENT_REFUSED, router=router, reason=facts.refused)
-    if facts.in_kernel:
+    if facts.refusal is not None:
+        yield from _refused(facts, facts.refusal)
+    elif facts.in_kernel:
         places = "; ".join(facts.in_kernel)
-        yield wrong("kernel", "no good document has it", places, causes.KERNEL_ONLY, near=places)
-    if not facts.refused and not facts.in_kernel:
+        yield wrong("kernel", "no document has it", places, causes.KERNEL_ONLY, near=places, sweep=sweep_text(facts))
+    else:
+        for text in facts.near:
+            yield unknown("near", text)
         near = facts.near[0] if facts.near else "and no subnet of a router here contains it"
         yield wrong("document", "no document has it", "", causes.NO_DOCUMENT, near=near)
+
+
+def _refused(facts: Facts, refusal: Refusal) -> Iterator[Step]:
+    """Judge a document that cannot be used: key and value, what it says of the subject, what is in the kernel."""
+    named = f"{refusal.title} ({refusal.router_id})" if refusal.name and refusal.router_id else refusal.title
+    text = f"the newest document {refusal.document} of router {named} is refused: {refusal.reason}"
+    shown, more = list(facts.in_kernel[:_SHOWN]), len(facts.in_kernel) - _SHOWN
+    places = "; ".join([*shown, f"{more} more"] if more > 0 else shown)
+    kept = f" The kernel still has what an earlier document said: {places}." if places else ""
+    values = {"router": refusal.title, "reason": refusal.reason, "kept": kept, "file": refusal.file or "FILE"}
+    yield wrong("document", text, "", causes.DOCUMENT_REFUSED, **values)
+    if refusal.wants:
+        yield unknown("wanted", f"the refused document says: {refusal.wants}")
+    if places:
+        yield ok("kernel", f"as an earlier document said: {places}")
 
 
 def document(facts: Facts) -> Iterator[Step]:
@@ -39,11 +62,8 @@ def document(facts: Facts) -> Iterator[Step]:
         return
     what = "" if subject.kind is Kind.ROUTER else f"{subject.role or subject.kind.value} of "
     title = f"{what}router {subject.title} ({router.id}), document {subject.document}"
-    if facts.refused:
-        text = f"the newest document is refused: {facts.refused}"
-        yield wrong(
-            "document", text, subject.document, causes.DOCUMENT_REFUSED, router=subject.title, reason=facts.refused
-        )
+    if facts.refusal is not None:
+        yield from _refused(facts, facts.refusal)
     else:
         yield ok("document", title)
     yield from _omissions(facts, router)
@@ -56,13 +76,14 @@ def _without_document(facts: Facts) -> Iterator[Step]:
     if facts.subject.kind is Kind.NOTHING:
         return
     title, places = facts.subject.title, ", ".join(facts.in_kernel)
-    if facts.refused:
-        yield wrong("document", facts.refused, "", causes.DOCUMENT_REFUSED, router=title, reason=facts.refused)
+    if facts.refusal is not None:
+        yield from _refused(facts, facts.refusal)
     elif places and facts.daemon.status.get("guard"):
         guard = str(facts.daemon.status["guard"])
         yield wrong("document", guard, places, causes.HELD_BACK, router=title, reason=guard)
     elif places:
-        yield wrong("document", "no document has it, the kernel does", places, causes.KERNEL_ONLY, near=places)
+        values = {"near": places, "sweep": sweep_text(facts)}
+        yield wrong("document", "no document has it, the kernel does", places, causes.KERNEL_ONLY, **values)
     else:
         yield wrong("document", "no document has it", "", causes.NO_DOCUMENT, near="nor is it in the kernel")
 
@@ -70,14 +91,65 @@ def _without_document(facts: Facts) -> Iterator[Step]:
 def _omissions(facts: Facts, router: Router) -> Iterator[Step]:
     subject = facts.subject
     texts = facts.plan.omitted or tuple(omission.text for omission in router.omitted)
-    for text in texts:
-        mine, taken = _is_about(text, facts), text.endswith(" has it")
+    for text in sorted(texts, key=lambda text: not _is_about(text, facts)):  # the first one is explained
+        mine, taken = _is_about(text, facts), _is_lost(text)
         if taken and (mine or not _is_about_fip(text)):
-            yield wrong("claims", text, "", causes.CLAIM_LOST, router=subject.title, reason=text)
+            yield _lost(facts, text)
         elif mine:
             yield wrong("document", text, "", causes.LEFT_OUT, router=subject.title, reason=text)
         else:
             yield unknown("document", f"left out of the router: {text}")
+
+
+def _lost(facts: Facts, text: str) -> Step:
+    """Judge a claim that another router has."""
+    router, match = facts.subject.title, _CLAIM.match(text)
+    if match is None:
+        values = {"what": f"part of the document ({text})", "holder": "another document", "rule": _rule(facts, False)}
+        return wrong("claims", text, "", causes.CLAIM_LOST, router=router, **values)
+    holder, in_kernel = match["holder"], False
+    for rival in facts.rivals:
+        in_kernel |= rival.router_id in holder and rival.router_id in rival.in_kernel
+        holder = holder.replace(f"router {rival.router_id}", f"router {rival.title}")
+    said = f'{match["path"]} is "{match["value"]}": {holder} claims it, too, and has it'
+    what = f"{_WORDS.get(match['key'], match['key'])} {match['value']}"
+    values = {"what": what, "holder": holder, "rule": _rule(facts, in_kernel)}
+    return wrong("claims", said, "", causes.CLAIM_LOST, router=router, **values)
+
+
+def _rule(facts: Facts, is_in_kernel: bool) -> str:
+    """Return why one of two documents has what both claim (``dvr_agent.reconcile.claims``).
+
+    :param is_in_kernel: the kernel has it for that one's router
+    """
+    if facts.newest_counts:
+        return "the newest document counts"
+    if is_in_kernel:
+        return "the kernel has it for that router already, and the first claim counts"
+    return "the earlier document counts (of those at the start of dvr-agent, the lower router id)"
+
+
+def rivals(facts: Facts) -> Iterator[Step]:
+    """Judge other documents that claim the subject's address, and do not have it."""
+    subject = facts.subject
+    if subject.router is None or any(_is_lost(text) and _is_about(text, facts) for text in facts.plan.omitted):
+        return
+    for rival in facts.rivals:
+        other = f"router {rival.title} (document {rival.document})"
+        if rival.place:
+            decision = f"it is built on {rival.place}, so that two hosts answer for the address"
+        elif facts.path.namespaces:
+            rule = _rule(facts, subject.router.id in rival.in_kernel)
+            decision = f"router {subject.title} has it, since {rule}"
+        else:
+            decision = "the host that builds it decides which of them has it"
+        text = f"{other} claims {rival.address}, too, at {rival.path}; {decision}"
+        values = {"router": subject.title, "other": other, "decision": decision, "document": subject.document}
+        yield unknown("claims", text, "", causes.CLAIM_RIVAL, address=rival.address, **values)
+
+
+def _is_lost(text: str) -> bool:
+    return text.endswith(" has it")
 
 
 def _is_about(text: str, facts: Facts) -> bool:

@@ -152,7 +152,10 @@ def instance(facts: Facts) -> Iterator[Step]:
         yield ok("instance", f"connected by {found.text}")
         return
     if tap is None:
-        yield unknown("instance", f"no device {tap_name(port.id)} on this host")
+        device = tap_name(port.id)
+        is_bound = facts.subject.fip is not None and view.bound_here(facts.subject.fip)
+        cause = causes.INSTANCE_ABSENT if is_bound and here.links else None
+        yield unknown("instance", f"no device {device} on this host", "", cause, device=device)
         return
     router_tap = here.link(tap_name(leg.port.id))
     if not tap.up or not tap.carrier:

@@ -9,6 +9,7 @@ from dvr_agent.cli.why.checks.networks import covers_any, network_of
 from dvr_agent.cli.why.facts import Facts, NamespaceFacts, RouteFacts, RuleFacts
 from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
 from dvr_agent.desired import names
+from dvr_agent.plural import count
 from dvr_agent.state.route import MAIN_TABLE, Route
 from dvr_agent.state.rule import Rule
 
@@ -18,6 +19,9 @@ _NAMES = {"main": MAIN_TABLE, "default": 253, "local": 255}
 _BY_KERNEL = frozenset({"local", "broadcast", "multicast", "anycast"})
 _SELECTORS = frozenset({"from", "to", "iif", "oif", "lookup"})
 """Words of a rule that are judged here; any other makes it conditional."""
+
+_SHOWN = 3
+"""Routes of another program's table that are shown."""
 
 
 def table_number(name: str) -> int:
@@ -84,15 +88,47 @@ def _covers_any(prefix: str, addresses: frozenset[str], is_whole: bool, is_desti
 
 
 def _judged_rule(facts: Facts, there: NamespaceFacts, rule: RuleFacts) -> Step:
-    table = table_number(rule.words.get("lookup", ""))
-    has_routes = any(table_number(route.table) == table for route in there.routes)
-    if "lookup" in rule.words and not has_routes:
+    if "lookup" in rule.words and not _routes_of(there, rule):
         return ok("rule", f"of another program in {there.name}, before ours; its table is empty", rule.text)
+    text = f"{rule.text}, of another program, comes before ours in {there.name}; {rule_effect(there, rule)}"
+    values = {"namespace": there.name, "effect": rule_effect(there, rule), "command": rule_command(there.name, rule)}
     if set(rule.words) - _SELECTORS - DISCARDING:
-        text = f"of another program in {there.name}, before ours; it takes some packets"
-        return unknown("rule", text, rule.text, causes.RULE_BEFORE, namespace=there.name)
-    text = f"of another program in {there.name}, before ours"
-    return wrong("rule", text, rule.text, causes.RULE_BEFORE, namespace=there.name)
+        return unknown("rule", f"{text}; it takes some packets", rule.text, causes.RULE_BEFORE, **values)
+    return wrong("rule", text, rule.text, causes.RULE_BEFORE, **values)
+
+
+def _routes_of(there: NamespaceFacts, rule: RuleFacts) -> list[RouteFacts]:
+    """Return the routes of the table that a rule names, by its number or the host's name for it."""
+    name = rule.words.get("lookup", "")
+    number = table_number(name)
+    routes_there = [route for route in there.routes if route.family == rule.family]
+    return [one for one in routes_there if one.table == name or table_number(one.table) == number >= 0]
+
+
+def rule_effect(there: NamespaceFacts, rule: RuleFacts) -> str:
+    """Return what a rule does with the packets that it matches."""
+    table = _routes_of(there, rule)
+    action = next((word for word in rule.words if word in DISCARDING), None)
+    if action is not None:
+        return f"it discards the packets ({action})"
+    if "goto" in rule.words:
+        return f"it skips the rules up to priority {rule.words['goto']}"
+    if not table:
+        return "its action is not known here"
+    default = next((route for route in table if route.dst in ("default", "0.0.0.0/0", "::/0")), None)
+    if default is not None:
+        found = f"a {default.type} default route" if default.type in DISCARDING else f"the route {default.text}"
+        return f"its table {rule.words['lookup']} has {found}"
+    shown = ", ".join(route.text for route in table[:_SHOWN])
+    return f"its table {rule.words['lookup']} has {count(len(table), 'route')}: {shown}"
+
+
+def rule_command(namespace: str, rule: RuleFacts) -> str:
+    """Return the whole command that removes a rule."""
+    words = rule.text.partition(":")[2].split()
+    kept = [word for word in words if not word.startswith("[")]  # [detached], [unresolved]
+    family = " -6" if rule.family == 6 else ""
+    return f"ip{family} -n {namespace} rule del priority {rule.priority} {' '.join(kept)}"
 
 
 def routes(facts: Facts) -> Iterator[Step]:

@@ -12,7 +12,7 @@ from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
 def server(facts: Facts) -> Iterator[Step]:
     """Judge the connection to the server, and the reported status of the subject."""
     if facts.daemon.unreachable:
-        yield unknown("server", facts.daemon.unreachable)
+        yield unknown("server", "not known: dvr-agent does not answer")
         return
     source = facts.daemon.status.get("source") or {}
     server, bus = source.get("server") or {}, source.get("bus") or {}

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from oslo_config import cfg
 
+from dvr_agent.cli.admin_client import AdminClient
 from dvr_agent.cli.host_inventory import Host
 from dvr_agent.cli.subjects import NotFoundError
 from dvr_agent.cli.why.address_path import (
@@ -20,51 +21,54 @@ from dvr_agent.cli.why.address_path import (
 )
 from dvr_agent.cli.why.attachment import find_attachment
 from dvr_agent.cli.why.checks.neighbours import gateway_address
-from dvr_agent.cli.why.facts import DaemonFacts, Facts, Kind, PlanFacts, ProbeFacts, Subject
+from dvr_agent.cli.why.facts import Facts, Kind, PlanFacts, ProbeFacts, Subject
 from dvr_agent.cli.why.gather.daemon import read_daemon
 from dvr_agent.cli.why.gather.host import read_host, read_learned
 from dvr_agent.cli.why.gather.namespace import read_namespace
 from dvr_agent.cli.why.gather.plan import read_plan
 from dvr_agent.cli.why.gather.probe import ask_arp, hear_masters
-from dvr_agent.cli.why.gather.unknown import documents_directory, find_pair, known_router, search
+from dvr_agent.cli.why.gather.rivals import read_rivals
+from dvr_agent.cli.why.gather.unknown import documents_directory, find_pair, find_refusal, known_router, search
 from dvr_agent.cli.why.subject import find_subject
-from dvr_agent.config import make_settings
+from dvr_agent.config import make_settings, source_settings
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView, is_left_alone, make_view
 from dvr_agent.model.router import Router
 from dvr_agent.reconcile.factory import open_planner
 
 
-def read_facts(conf: cfg.ConfigOpts, text: str, router: str = "", probe: bool = False) -> Facts:
+def read_facts(
+    conf: cfg.ConfigOpts, text: str, router: str = "", probe: bool = False, client: AdminClient | None = None
+) -> Facts:
     """Read everything that the checks judge.
 
     :param text: what the operator asks about
     :param router: the router to look at; empty: all
     :param probe: send packets, too
+    :param client: of the daemon; None: one for this call
     :raises NotFoundError: no router, or more than one thing, is meant
     """
-    host = Host(conf)
+    host, directory, client = Host(conf), documents_directory(conf), client or AdminClient.of(conf)
     try:
         subject = find_subject(text, host.routers, router)
     except NotFoundError:
-        router_id = known_router(host, text, documents_directory(conf))
+        router_id = known_router(host, text, directory)
         if not router_id:
             raise
-        refused, places = host.documents.outdated.get(router_id, ""), tuple(host.namespaces_of(router_id))
-        subject = Subject(router_id, Kind.ROUTER)
-        return Facts(subject, host.settings, refused, in_kernel=places, daemon=_daemon(conf, router_id))
+        refusal, places = find_refusal(host, router_id, directory), tuple(host.namespaces_of(router_id))
+        subject = Subject(refusal.title if refusal is not None else router_id, Kind.ROUTER)
+        return Facts(subject, host.settings, refusal, in_kernel=places, daemon=read_daemon(client, router_id))
     if subject.kind is Kind.NOTHING:
         subject = find_pair(host, subject)
     if subject.router is None:
-        found = search(host, subject.address, documents_directory(conf))
+        found = search(host, subject.address, directory)
         return Facts(
             subject,
             host.settings,
-            refused=found.refused,
-            refused_of=found.refused_of,
+            refusal=found.refusal,
             near=found.near,
             in_kernel=found.in_kernel,
-            daemon=_daemon(conf, found.refused_of),
+            daemon=read_daemon(client, found.refusal.router_id if found.refusal is not None else ""),
         )
     settings = make_settings(conf)
     planner = open_planner(settings)
@@ -72,19 +76,20 @@ def read_facts(conf: cfg.ConfigOpts, text: str, router: str = "", probe: bool = 
     planner.declare(host.documents.good)
     plan = read_plan(planner, subject.router, subject.document)
     path = choose_path(subject, plan.view) if plan.view is not None else NO_PATH
-    refused_text = host.documents.outdated.get(subject.router.id, "")
     ids = {leg.port.id for leg in path.legs} | ({subject.port.id} if subject.port is not None else set())
     layer2 = read_host(path, settings.attach, ids)
     facts = Facts(
         subject,
         host.settings,
-        refused_text,
+        find_refusal(host, subject.router.id, directory, subject.address),
+        rivals=read_rivals(host, subject),
+        newest_counts=source_settings(conf).kind == "neutron",
         path=path,
         outside_fips=_fips_outside(path, [router for _, router in host.routers.values()], host.settings),
         plan=plan,
         namespaces={name: read_namespace(host.kernel, name, path.addresses) for name in path.namespaces},
         host=layer2,
-        daemon=_daemon(conf, subject.router.id),
+        daemon=read_daemon(client, subject.router.id),
     )
     if not probe:
         return facts
@@ -117,10 +122,6 @@ def choose_path(subject: Subject, view: HostView) -> AddressPath:
     if not view.is_central(subject.fip) and not view.bound_here(subject.fip):
         return NO_PATH
     return make(view, address, fixed)
-
-
-def _daemon(conf: cfg.ConfigOpts, router_id: str) -> DaemonFacts:
-    return read_daemon(conf.dvr_agent.admin_socket, router_id)
 
 
 def _probe(facts: Facts) -> ProbeFacts:

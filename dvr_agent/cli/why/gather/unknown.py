@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
+from typing import Any
 
 from oslo_config import cfg
 
 from dvr_agent.cli.host_inventory import Host
 from dvr_agent.cli.subjects import NotFoundError, find_router
-from dvr_agent.cli.why.facts import Kind, Subject
+from dvr_agent.cli.why.facts import Kind, Refusal, Subject
 from dvr_agent.cli.why.subject import near
 from dvr_agent.desired import names
 from dvr_agent.desired.allocation import PAIR_POOL
+from dvr_agent.errors import DocumentError
+from dvr_agent.model.router import NEEDS_BINDING_HOST
 from dvr_agent.state.ownership import Ownership
+
+_LONGEST, _SHOWN = 80, 3
+"""Characters of a value, and number of floating IPs, that are shown of a document that cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """What there is of such an address.
 
-    :ivar refused: error of a document that has it and cannot be used
-    :ivar refused_of: id of that document's router, empty if it cannot be read
+    :ivar refusal: a document that has it and cannot be used
     """
 
-    refused: str
-    refused_of: str
+    refusal: Refusal | None
     near: tuple[str, ...]
     in_kernel: tuple[str, ...]
 
@@ -36,10 +40,67 @@ class Found:
 def search(host: Host, address: str, directory: Path) -> Found:
     """Search for an address."""
     places = [*_translations(host, address), *_addresses(host, address)]
-    refused = [str(error) for error in host.documents.bad if _names(directory / Path(error.document).name, address)]
-    ids = [router_id for router_id, error in host.documents.outdated.items() if refused and error == refused[0]]
-    near_it, in_kernel = tuple(near(address, host.routers)), tuple(dict.fromkeys(places))
-    return Found(refused[0] if refused else "", ids[0] if ids else "", near_it, in_kernel)
+    refused = [error for error in host.documents.bad if _names(_path(directory, error.document), address)]
+    refusal = None
+    if refused:
+        text = str(refused[0])
+        ids = [router_id for router_id, error in host.documents.outdated.items() if error == text]
+        refusal = _refusal(refused[0], ids[0] if ids else "", directory, address)
+    return Found(refusal, tuple(near(address, host.routers)), tuple(dict.fromkeys(places)))
+
+
+def find_refusal(host: Host, router_id: str, directory: Path, address: str = "") -> Refusal | None:
+    """Return why the newest document of a router cannot be used; None: it can.
+
+    :param address: what the document says about it is in the result; empty: about the whole router
+    """
+    text = host.documents.outdated.get(router_id)
+    if not text:
+        return None
+    for error in host.documents.bad:
+        if str(error) == text:
+            return _refusal(error, router_id, directory, address)
+    document, router = host.routers.get(router_id, ("", None))
+    return Refusal(document, text, router_id, router.name if router is not None else "")
+
+
+def _refusal(error: DocumentError, router_id: str, directory: Path, address: str) -> Refusal:
+    file = _path(directory, error.document)
+    router = _router_of(file)
+    found = f" is {error.value}" if error.value else ""
+    reason = f"{error.path}{found}: expected {error.expected}"
+    name = str(router.get("name") or "")
+    return Refusal(error.document, reason, router_id, name, _wants(router, address), str(file) if file.exists() else "")
+
+
+def _wants(router: Mapping[str, Any], address: str) -> str:
+    """Return what a document that cannot be used says about an address, or about the floating IPs of its router."""
+    listed = router.get("_floatingips")
+    fips = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    keys = ("floating_ip_address", "fixed_ip_address")
+    mine = [one for one in fips if not address or address in [one.get(key) for key in keys]]
+    texts = [" → ".join(str(one.get(key))[:_LONGEST] for key in keys) + _on_host(one) for one in mine]
+    more = [f"{len(texts) - _SHOWN} more"] if len(texts) > _SHOWN else []
+    return f"floating IP {', '.join([*texts[:_SHOWN], *more])}" if texts else ""
+
+
+def _on_host(fip: Mapping[str, Any]) -> str:
+    host = fip.get("host")
+    return f" on host {str(host)[:_LONGEST]}" if host and host != NEEDS_BINDING_HOST else ""
+
+
+def _router_of(file: Path) -> dict[str, Any]:
+    """Return the router in a document that cannot be used, as far as it is JSON; else nothing."""
+    try:
+        document = json.loads(file.read_bytes())
+        router = document.get("router", document)
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return {}
+    return router if isinstance(router, dict) else {}
+
+
+def _path(directory: Path, document: str) -> Path:
+    return directory / Path(document).name
 
 
 def _translations(host: Host, address: str) -> Iterator[str]:
@@ -80,7 +141,7 @@ def known_router(host: Host, text: str, directory: Path) -> str:
     """
     known = dict.fromkeys(host.documents.known | host.inventory.routers, "")
     for error in host.documents.bad:
-        known |= dict.fromkeys(_id_by_name(directory / Path(error.document).name, text), text)
+        known |= dict.fromkeys(_id_by_name(_path(directory, error.document), text), text)
     try:
         return find_router(text, known)
     except NotFoundError:
@@ -89,12 +150,8 @@ def known_router(host: Host, text: str, directory: Path) -> str:
 
 def _id_by_name(file: Path, name: str) -> set[str]:
     """Return the router id in a document whose router has this name; the document itself cannot be used."""
-    try:
-        document = json.loads(file.read_bytes())
-        router = document.get("router", document)
-        return {str(router["id"])} if router.get("name") == name else set()
-    except (OSError, ValueError, AttributeError, KeyError, RecursionError):
-        return set()
+    router = _router_of(file)
+    return {str(router["id"])} if router.get("name") == name and "id" in router else set()
 
 
 def find_pair(host: Host, subject: Subject) -> Subject:
