@@ -15,6 +15,8 @@ from dvr_agent.state.diff import Changes
 from dvr_agent.state.limit import Drops
 from dvr_agent.state.link import Port
 from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.trace.segment import Segment
+from dvr_agent.trace.world import Device
 
 
 class Kind(Enum):
@@ -183,6 +185,7 @@ class OvsPort:
 
     :ivar tag: VLAN tag, None for none
     :ivar port_id: Neutron port UUID (``external_ids:iface-id``), may be empty
+    :ivar mac: MAC address of the instance (``external_ids:attached-mac``), may be empty
     """
 
     name: str
@@ -191,6 +194,7 @@ class OvsPort:
     port_id: str
     error: str
     text: str
+    mac: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +205,16 @@ class HostFacts:
     :ivar fdb: bridge → MAC address → ports at which it was learned
     :ivar filtered: the packets of bridges pass by the host's packet filter
     :ivar ovs: ports of Open vSwitch; None: another attach driver
+    :ivar segments: device of the path → what is on its segment, as ``dvrctl trace`` follows it
+    :ivar peers: device of the host → the other end of its veth pair, in another namespace
     """
 
     here: NamespaceFacts = NamespaceFacts("")
     fdb: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     filtered: bool = False
     ovs: tuple[OvsPort, ...] | None = None
+    segments: Mapping[str, Segment] = field(default_factory=dict)
+    peers: Mapping[str, Device] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +334,7 @@ class Facts:
     :ivar newest_counts: of two documents that claim one thing the newest has it, else the first
     :ivar near: for an address that no document has: what there is near it
     :ivar in_kernel: for such an address, or a router without a good document: where the kernel has it
+    :ivar outside_fips: number of floating IPs of all routers that this host has in the path's external network
     """
 
     subject: Subject
@@ -336,6 +345,7 @@ class Facts:
     rivals: tuple[Rival, ...] = ()
     newest_counts: bool = False
     path: AddressPath = NO_PATH
+    outside_fips: int = 0
     plan: PlanFacts = PlanFacts()
     namespaces: Mapping[str, NamespaceFacts] = field(default_factory=dict)
     host: HostFacts = HostFacts()
