@@ -49,7 +49,7 @@ def state() -> DesiredRouter:
 
 
 def findings(state: DesiredRouter, events: Sequence[Event], own: str = "") -> int:
-    judge = DriftJudge(Events(events), Memory(state), None)  # type: ignore[arg-type]
+    judge = DriftJudge(Events(events), Memory(state), None, None)  # type: ignore[arg-type]
     return len(judge.judge(own).findings)
 
 
@@ -92,7 +92,7 @@ def tap_down(state: DesiredRouter) -> Event:
 
 def test_a_router_that_a_stale_sweep_has_removed_is_forgotten(state: DesiredRouter) -> None:
     memory = Memory(state)
-    judge = DriftJudge(Events([tap_down(state)]), memory, Attach())  # type: ignore[arg-type]
+    judge = DriftJudge(Events([tap_down(state)]), memory, Attach(), None)  # type: ignore[arg-type]
     judge.job_ended(ROUTER.id)
     assert [finding.router_id for finding in judge.judge().findings] == [ROUTER.id]
     memory.others[ROUTER.id] = None
@@ -103,7 +103,7 @@ def test_a_router_that_a_stale_sweep_has_removed_is_forgotten(state: DesiredRout
 
 def test_a_port_that_another_router_has_by_now_is_not_forgotten(state: DesiredRouter) -> None:
     memory = Memory(state)
-    judge = DriftJudge(Events([tap_down(state)]), memory, Attach())  # type: ignore[arg-type]
+    judge = DriftJudge(Events([tap_down(state)]), memory, Attach(), None)  # type: ignore[arg-type]
     judge.job_ended(ROUTER.id)
     judge.job_ended("other")
     memory.others[ROUTER.id] = None
