@@ -193,7 +193,7 @@ def _repairs(plan: Plan, found: dict[Hashable, Finding]) -> Iterator[Repair]:
     """Yield the objects that a job has repaired, with their authors.
 
     Some objects go with others (a device's routes) without an event: their author is that of the only other finding.
-    Of what goes with nothing (a packet filter table, a limit whose device is there) the kernel tells no author.
+    What goes with nothing (a packet filter table, a limit whose device is there) has the author that was heard, if any.
     """
     authors = {finding.author for finding in found.values()}
     takes_others = any(isinstance(thing, tuple) and thing[1] in _TAKE_OTHERS for thing in found)
@@ -214,7 +214,7 @@ def _repairs(plan: Plan, found: dict[Hashable, Finding]) -> Iterator[Repair]:
         for table in changes.tables:
             rules = tuple(f"{namespace}: {line.full}" for line in table_lines(table))
             thing = (namespace, "table", table.new.key)
-            by = found[thing].author.text if thing in found else ""  # a legacy table goes with nothing that has events
+            by = found[thing].author.text if thing in found else ""
             yield Repair(thing, f"{namespace}: ~ {table_text(table.new)}", by, details=rules)
         for table in changes.stale_tables:
             text = stale_table_line(table.old).full

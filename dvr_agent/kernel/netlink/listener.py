@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pyroute2.netlink import NETLINK_LISTEN_ALL_NSID, NETLINK_ROUTE, SOL_NETLINK
+from pyroute2.netlink.nfnetlink import NFNLGRP_NFTABLES
 from pyroute2.netlink.rtnl import (
     RTMGRP_IPV4_IFADDR,
     RTMGRP_IPV4_ROUTE,
@@ -34,8 +35,6 @@ from dvr_agent.kernel.netlink.notification_filter import nftables_program, route
 
 # include/uapi/asm-generic/socket.h: not in Python.
 SO_ATTACH_FILTER, SO_RCVBUFFORCE = 26, 33
-NFNLGRP_NFTABLES = 7
-"""include/uapi/linux/netfilter/nfnetlink.h; not in pyroute2"""
 LINKS = RTMGRP_LINK
 ALL_GROUPS = (
     RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_RULE
