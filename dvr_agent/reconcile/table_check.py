@@ -25,7 +25,7 @@ class Difference(NamedTuple):
     """A table or a limit that is not as desired.
 
     :ivar thing: its identity on this host, as in :class:`.drift.Finding`
-    :ivar text: namespace and object
+    :ivar text: what was found: namespace and object
     """
 
     thing: Hashable
@@ -80,7 +80,7 @@ class TableCheck:
             limits = self._interfaces.limits(name, desired.ownership) if desired.limits else desired.limits
         except DvrError as exc:  # the job says it
             return [Difference((name, "tables"), str(exc))]
-        different = [Difference(thing_of(name, one), f"{name}: {one.text}") for one in limits ^ desired.limits]
+        different = [Difference(thing_of(name, one), f"{name}: {one.text} changed") for one in limits ^ desired.limits]
         state, before = checked.get(name, (None, ()))
         # An unchanged table is the same object as before: nearly always nothing has to be compared.
         if state is desired and all(map(operator.is_, found, before)):
@@ -90,7 +90,8 @@ class TableCheck:
             checked[name] = (desired, found)
             if _dropping(found) != _dropping(before):
                 changed = [table for table in (*found, *before) if table.dropping]
-        return [*different, *(Difference((name, "table", one.key), f"{name}: {table_text(one)}") for one in changed)]
+        different += [Difference((name, "table", one.key), f"{name}: {table_text(one)} changed") for one in changed]
+        return different
 
 
 def _parts(state: DesiredRouter) -> Iterator[NamespaceState]:

@@ -90,7 +90,7 @@ def test_who_changed_a_table_is_in_log_and_history_and_the_repair_is_counted(bui
     assert pid is not None
     (drift,) = [entry for entry in built.daemon.ask("/history")[1]["entries"] if entry["job"] == "drift"]
     assert {(by["program"], by["pid"]) for by in drift["by"]} == {("nft", int(pid[1]))}
-    assert f"{QROUTER}: nft table ip dvr (nat)" in {by["text"] for by in drift["by"]}
+    assert f"{QROUTER}: nft table ip dvr (nat) changed" in {by["text"] for by in drift["by"]}
     settle(built)
     assert jobs(built) == 2, "the repair itself is no drift"
 
