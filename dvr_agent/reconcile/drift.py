@@ -201,7 +201,7 @@ class DriftJudge:
             authors.setdefault(event.namespace, set()).add(Author(event.pid, event.program))
         for namespace, known in authors.items():
             routers = self._routers_in(namespace)
-            for difference in self._tables.differences(namespace, routers):
+            for difference in self._tables.differences(namespace, routers)[:MANY]:
                 for router_id in routers:
                     yield Finding(router_id, *difference, any_of(known))
 

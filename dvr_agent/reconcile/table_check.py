@@ -90,8 +90,8 @@ class TableCheck:
             checked[name] = (desired, found)
             if _dropping(found) != _dropping(before):
                 changed = [table for table in (*found, *before) if table.dropping]
-        different += [Difference((name, "table", one.key), f"{name}: {table_text(one)} changed") for one in changed]
-        return different
+        tables = [Difference((name, "table", one.key), f"{name}: {table_text(one)} changed") for one in changed]
+        return [*tables, *different]
 
 
 def _parts(state: DesiredRouter) -> Iterator[NamespaceState]:
