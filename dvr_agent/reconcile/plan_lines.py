@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from dvr_agent.desired import names
 from dvr_agent.kernel.host_filter import HostFilter
 from dvr_agent.kernel.nftables.difference_text import difference_text
+from dvr_agent.kernel.nftables.ruleset import TABLE, family_text
 from dvr_agent.plural import count
 from dvr_agent.reconcile.api import Plan
 from dvr_agent.state.diff import Action, Change, Changes, TableChange
@@ -136,11 +137,18 @@ def stale_table_line(table: Table) -> Line:
     return Line(REMOVE, kind, f"{count(len(table.chains), 'chain')} {whose} in {table.text}")
 
 
+def table_text(table: Table) -> str:
+    """Return the name of a table of ours for people, as this host's packet filter has it."""
+    if HostFilter.backend == "nftables":
+        return f"nft table {family_text(table.family)} {TABLE} ({table.name})"
+    return table.text
+
+
 def table_lines(change: TableChange) -> list[Line]:
     """Return the difference between two versions of a table, rule by rule, as this host's packet filter is written."""
     if HostFilter.backend == "nftables":
         found = [Line(sign, "nftables", text) for sign, text in difference_text(change.old, change.new)]
-        return found or [Line(CHANGE, "nftables", change.new.text)]
+        return found or [Line(CHANGE, "nftables", table_text(change.new))]
     had, has = _chains(change.old), _chains(change.new)
     found = [
         line

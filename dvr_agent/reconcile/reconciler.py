@@ -67,7 +67,7 @@ class RouterReconciler:
         self.memory = HostMemory.empty(kernel, state_path, newer_wins)
         self.planner = Planner(kernel, attach, self.services, settings, self.memory)
         self._executor = Executor(kernel, attach)
-        self._table_check = TableCheck(kernel.iptables, kernel.interfaces, self.memory)
+        self.table_check = TableCheck(kernel.iptables, kernel.interfaces, self.memory)
         self._files = AllocationFiles(state_path)
 
     def load(self) -> None:
@@ -161,7 +161,7 @@ class RouterReconciler:
 
     def find_changed_tables(self, router_ids: Collection[str]) -> list[str]:
         """Return the routers of these whose packet filter tables are not as desired."""
-        return self._table_check.find_changed(router_ids)
+        return self.table_check.find_changed(router_ids)
 
     def read_traffic(self, router_ids: Collection[str]) -> list[Traffic]:
         """Return the bytes of the floating IPs of these routers."""

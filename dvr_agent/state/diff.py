@@ -89,16 +89,11 @@ def diff(observed: NamespaceState | None, desired: NamespaceState) -> Changes:
         desired.name,
         create=observed is None,
         items=tuple(items),
-        tables=tuple(_table_changes(now.tables, desired.tables)),
+        tables=tuple(table_changes(now.tables, desired.tables)),
         stale_tables=tuple(_stale_table_changes(now.stale_tables, desired.tables)),
         announcements=_announcements(desired.announcements, added),
         outbound=desired.outbound,
     )
-
-
-def tables_differ(observed: Iterable[Table], desired: Iterable[Table]) -> bool:
-    """Return True if our part of any packet filter table is not as desired."""
-    return any(True for _ in _table_changes(observed, desired))
 
 
 def _announcements(wanted: Iterable[Announcement], added: set[KernelObject]) -> tuple[Announcement, ...]:
@@ -199,7 +194,7 @@ def _address_changes(now: NamespaceState, desired: NamespaceState) -> Iterator[C
             yield Change(Action.ADD, right)
 
 
-def _table_changes(now: Iterable[Table], want: Iterable[Table]) -> Iterator[TableChange]:
+def table_changes(now: Iterable[Table], want: Iterable[Table]) -> Iterator[TableChange]:
     """Compare our part of each table; a table that is not desired loses our part."""
     had = {table.key: table for table in now}
     for table in want:

@@ -13,11 +13,13 @@ import pytest
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.errors import KernelError
 from dvr_agent.extensions import Extension
+from dvr_agent.kernel.drift_events import DriftEvents
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables import limit_messages, limit_probe, limits, transaction
 from dvr_agent.kernel.nftables.limit_probe import choose_layout
 from dvr_agent.kernel.nftables.limits import HostLayout
+from dvr_agent.reconcile.drift import DriftJudge
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.handover import find_own_objects, remove_own_objects
 from dvr_agent.reconcile.reconciler import RouterReconciler
@@ -69,6 +71,21 @@ def test_what_another_program_breaks_is_found_and_mended(host: lab.Host, tmp_pat
         assert reconciler.find_changed_tables([ROUTER]) == [ROUTER]
         reconciler.reconcile(router)
         assert present() == RECORDED["q5_qos", "compute1"], command
+
+
+def test_what_another_program_breaks_is_heard(host: lab.Host, tmp_path: Path) -> None:
+    reconciler, router = start(host, tmp_path), load_features("q5_qos", "compute1")
+    events = DriftEvents(nftables=True)
+    judge = DriftJudge(events, reconciler.memory, reconciler.attach, reconciler.table_check)
+    with contextlib.closing(judge):
+        for command in DAMAGE:
+            reconciler.reconcile(router)
+            judge.job_ended(ROUTER)
+            assert not judge.judge(ROUTER).findings
+            lab.in_netns(QROUTER, "nft", command)
+            found = judge.judge().findings
+            assert {(one.router_id, one.author.program) for one in found} == {(ROUTER, "nft")}, command
+            assert any("limit" in one.text for one in found)
 
 
 def test_what_another_program_adds_to_the_table_goes_with_the_next_change(host: lab.Host) -> None:

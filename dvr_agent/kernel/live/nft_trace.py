@@ -100,7 +100,6 @@ class NftTrace:
         with entered(namespace):
             sock = open_raw(namespace, NETLINK_NETFILTER)
         self._sockets[namespace] = sock
-        sock.bind((0, 0))  # a socket without a port is left out (do_one_broadcast, net/netlink/af_netlink.c)
         sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTRACE)
         sock.setblocking(False)
         inside = ["nsenter", f"--net={path_of(namespace)}"] if namespace else []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 
 from pyroute2.netlink import NETLINK_NETFILTER
@@ -107,7 +108,9 @@ class NftablesFilter:
         return NetlinkSocket.open(namespace, None, NETLINK_NETFILTER)
 
 
+@functools.cache
 def _empty(key: TableKey) -> Table:
+    """Return the same table each time: the table check knows an unchanged table by that."""
     return Table(*key)
 
 

@@ -172,6 +172,16 @@ def decode_generation(data: Data) -> int:
     return Fields(_NAMED_GENERATION, data).integer("NFTA_GEN_ID")
 
 
+def decode_author(data: Data) -> tuple[int, str]:
+    """Decode process id and program in the notification of a transaction.
+
+    The kernel names the thread that made it, by its number outside of all containers (nf_tables_fill_gen_info in
+    net/netfilter/nf_tables_api.c).
+    """
+    found = Fields(_NAMED_GENERATION, data)
+    return found.integer("NFTA_GEN_PROC_PID"), found.text("NFTA_GEN_PROC_NAME")
+
+
 def decode_table(data: Data) -> TableInfo:
     """Decode the table in a message of a dump."""
     found = Fields(_NAMED_TABLE, data)
