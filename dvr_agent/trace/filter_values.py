@@ -231,6 +231,7 @@ class WholeTable:
     :ivar name: ``raw``, ``mangle``, ``nat`` or ``filter``; of nf_tables family and name (``inet firewalld``)
     :ivar bases: the chains that hooks call
     :ivar nft: a table of nf_tables
+    :ivar plain: its rules are written as nft prints them, not as iptables-save does
     """
 
     families: tuple[Family, ...]
@@ -238,6 +239,7 @@ class WholeTable:
     chains: Mapping[str, WholeChain]
     bases: tuple[Base, ...] = ()
     nft: bool = False
+    plain: bool = False
 
     @property
     def title(self) -> str:
@@ -246,4 +248,4 @@ class WholeTable:
 
     def rule_text(self, chain: str, rule: str) -> str:
         """Return a rule with its chain, as iptables-save or nft prints it."""
-        return f"{chain} {rule}" if self.nft else f"-A {chain} {rule}"
+        return f"{chain} {rule}" if self.plain else f"-A {chain} {rule}"
