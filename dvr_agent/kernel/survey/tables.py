@@ -129,4 +129,6 @@ def _nft_table(
         for info in infos
         if info.base and 0 <= info.hook < len(HOOKS)
     )
-    return WholeTable((family,), f"{_FAMILIES[place[0]][0]} {place[1]}", chains, bases, nft=True, plain=place == _ours(family))
+    return WholeTable(
+        (family,), f"{_FAMILIES[place[0]][0]} {place[1]}", chains, bases, nft=True, plain=place == _ours(family)
+    )
