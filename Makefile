@@ -11,7 +11,8 @@
 #   DEBIAN_TESTS what test-debian runs                   (default: unit, contract and packet tests)
 #   NEUTRON_ARGS more arguments for pytest in test-neutron (make test-neutron NEUTRON_ARGS=--full)
 #   VM_ARGS     more arguments for pytest in test-vm     (make test-vm VM_ARGS=--full)
-#   DEB_ARGS    more arguments for pytest in deb-check   (make deb-check DEB_ARGS="--previous FILE": upgrade from that package)
+#   DEB_ARGS    more arguments for pytest in deb-check   (make deb-check DEB_ARGS="--previous FILE": upgrade from that package,
+#               with HA routers, too; --full: these without another package)
 #   SUITE       Debian release of deb and deb-check      (default: bookworm)
 #   BENCH_ARGS  more arguments for the bench
 #   RELIABILITY_ARGS more arguments for reliability      (make reliability RELIABILITY_ARGS="--quick")

@@ -26,7 +26,9 @@ from dvr_agent.plural import count
 from dvr_agent.reconcile.api import Plan
 from dvr_agent.reconcile.drift import DriftJudge, Finding, Judgement
 from dvr_agent.reconcile.plan_lines import stale_table_lines, table_lines
+from dvr_agent.state.address import ADDRESS_KIND
 from dvr_agent.state.diff import Changes
+from dvr_agent.state.link import LINK_KIND
 from dvr_agent.state.namespace import thing_of
 
 LOG = logging.getLogger(__name__)
@@ -183,13 +185,19 @@ def _without(judgement: Judgement, undone: Set[Hashable]) -> Judgement:
     return judgement._replace(findings=findings)
 
 
+_TAKE_OTHERS = frozenset({"namespace", LINK_KIND.name, ADDRESS_KIND.name})
+"""Kinds of objects with which others go."""
+
+
 def _repairs(plan: Plan, found: dict[Hashable, Finding]) -> Iterator[Repair]:
     """Yield the objects that a job has repaired, with their authors.
 
-    Some objects go with others (a device's routes): their author is that of the only other finding.
+    Some objects go with others (a device's routes) without an event: their author is that of the only other finding.
+    Of what goes with nothing (a packet filter table, a limit whose device is there) the kernel tells no author.
     """
     authors = {finding.author for finding in found.values()}
-    only = authors.pop().text if len(authors) == 1 else ""
+    takes_others = any(isinstance(thing, tuple) and thing[1] in _TAKE_OTHERS for thing in found)
+    only = authors.pop().text if len(authors) == 1 and takes_others else ""
 
     def author(thing: Hashable) -> str:
         return found[thing].author.text if thing in found else only

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from dvr_agent.state.diff import Change
 from dvr_agent.state.filter import Family, FilterRule, Ports, Table, TableKey, Transport
-from dvr_agent.state.limit import Limit
+from dvr_agent.state.limit import Drops, Limit
 from dvr_agent.state.missing import Missing
 from dvr_agent.state.namespace import Announcement, NamespaceState
 from dvr_agent.state.neighbour import Neighbour
@@ -109,6 +109,9 @@ class InterfacePlumber(Protocol):
 
     def limits(self, namespace: str, ownership: Ownership) -> frozenset[Limit]:
         """Read the bandwidth limits of a namespace that ``ownership`` claims, and nothing else."""
+
+    def limit_drops(self, namespace: str) -> tuple[Drops, ...]:
+        """Read what the bandwidth limits of a namespace have dropped; nothing of those that have dropped no packet."""
 
 
 class PendingTables(Protocol):

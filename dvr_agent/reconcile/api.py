@@ -97,12 +97,14 @@ class Traffic(NamedTuple):
 
     :ivar received: bytes to it, from outside
     :ivar sent: bytes from it, to the outside
+    :ivar dropped: packets to it and from it that its bandwidth limit has dropped; None: it has none
     """
 
     router_id: str
     floating_ip: str
     received: int
     sent: int
+    dropped: tuple[int, int] | None = None
 
 
 class RefusedError(DvrError):

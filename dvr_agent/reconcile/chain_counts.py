@@ -5,14 +5,13 @@ Used by takeover and handover, and by the lines of plans.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 
 from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain
 from dvr_agent.state.filter import CHAIN_PREFIX, Table
 
-ChainCounts = list[tuple[str, int]]
-"""(Text of a table, number of chains in it), only of tables that have such chains."""
+ChainCounts = list[tuple[Table, int]]
+"""Tables that have such chains, and the number of the chains."""
 
 
 def own_chains(tables: Iterable[Table]) -> ChainCounts:
@@ -40,8 +39,9 @@ def _is_own(chain: str) -> bool:
 
 
 def _count(tables: Iterable[Table], is_counted: Callable[[str], bool]) -> ChainCounts:
-    """Count chains by table; our four tables of a family are one table of nf_tables."""
-    found: Counter[str] = Counter()
+    """Count chains by table; all of ours that are in one table of nf_tables are counted together."""
+    found: dict[str, tuple[Table, int]] = {}
     for table in tables:
-        found[table.text] += sum(is_counted(chain.name) for chain in table.chains)
-    return [(table, number) for table, number in found.items() if number]
+        first, number = found.get(table.text, (table, 0))
+        found[table.text] = (first, number + sum(is_counted(chain.name) for chain in table.chains))
+    return [(table, number) for table, number in found.values() if number]

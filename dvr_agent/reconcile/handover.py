@@ -1,10 +1,9 @@
 """The handover to neutron-l3-agent: find and remove objects of ours that it would not remove, once it is ready.
 
-These objects are our chains in the packet filter with the jumps to them (in legacy tables, in nf_tables, or in both where
-the option ``packet_filter`` was changed), the IPv6 rules before the main table, the IPv6 rules of fip namespaces, and our
-bandwidth limits (``docs/dataplane.md``, "What is ours").  Everything
-else (namespaces, devices, addresses, routes, neighbours, the other rules, the state files) is as neutron-l3-agent makes
-it, and stays.
+These objects are our chains in the packet filter with the jumps to them (in legacy tables, in nf_tables, or in both
+where the option ``packet_filter`` was changed), the IPv6 rules before the main table, the IPv6 rules of fip namespaces,
+and our bandwidth limits (``docs/dataplane.md``, "What is ours").  Everything else (namespaces, devices, addresses,
+routes, neighbours, the other rules, the state files) is as neutron-l3-agent makes it, and stays.
 
 neutron-l3-agent is ready in a namespace when its packet filter rules have every effect that ours have there.
 Used by ``dvrctl handover``; reads and writes the kernel by :mod:`dvr_agent.kernel.api`.
@@ -26,6 +25,7 @@ from dvr_agent.reconcile.allocation_files import AllocationFiles
 from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.chain_counts import has_l3_agent_chains, has_own_chains, own_chains
 from dvr_agent.reconcile.inventory import adopt_inventory, nat_tables
+from dvr_agent.reconcile.plan_lines import CHANGE, REMOVE, Group, Line, table_kind
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import ALL_TABLES
 from dvr_agent.state.diff import Action, Change
@@ -86,8 +86,17 @@ class OwnObjects:
 
     def lines(self) -> list[str]:
         """Return the objects as lines of text."""
-        tables = [f"{table}: {count(number, 'chain')}" for table, number in own_chains(self.all_tables)]
-        return [*tables, *(rule.text for rule in self.rules), *(limit.text for limit in self.limits)]
+        return [line.text for line in self.removal.lines]
+
+    @property
+    def removal(self) -> Group:
+        """The removal of the objects as a group of lines."""
+        tables = [
+            (table_kind(table), f"{table.text}: {count(number, 'chain')}")
+            for table, number in own_chains(self.all_tables)
+        ]
+        rules, limits = [("rule", one.text) for one in self.rules], [("limit", one.text) for one in self.limits]
+        return Group(self.namespace, CHANGE, tuple(Line(REMOVE, *one) for one in (*tables, *rules, *limits)))
 
 
 def find_own_objects(kernel: KernelReader) -> list[OwnObjects]:

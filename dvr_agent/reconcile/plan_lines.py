@@ -130,10 +130,14 @@ def _stale_table_lines(changes: Changes) -> list[Line]:
 
 def stale_table_lines(tables: Sequence[Table]) -> list[Line]:
     """Return a line for each table with stale chains of neutron-l3-agent, and of ours; their rules are not listed."""
-    kinds = {table.text: "nftables" if table.nft else "iptables" for table in tables}
-    theirs = [(count(number, "chain") + " of neutron-l3-agent", table) for table, number in l3_agent_chains(tables)]
-    ours = [(count(number, "stale chain") + " of dvr-agent", table) for table, number in own_chains(tables)]
-    return [Line(REMOVE, kinds[table], f"{text} in {table}") for text, table in (*theirs, *ours)]
+    theirs = [(table, count(number, "chain") + " of neutron-l3-agent") for table, number in l3_agent_chains(tables)]
+    ours = [(table, count(number, "stale chain") + " of dvr-agent") for table, number in own_chains(tables)]
+    return [Line(REMOVE, table_kind(table), f"{text} in {table.text}") for table, text in (*theirs, *ours)]
+
+
+def table_kind(table: Table) -> str:
+    """Return the kind of the lines of an observed table."""
+    return "nftables" if table.nft else "iptables"
 
 
 def table_lines(change: TableChange) -> list[Line]:

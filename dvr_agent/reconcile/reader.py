@@ -16,7 +16,7 @@ from dvr_agent.model.router import Router
 from dvr_agent.services.bundle import ServiceChange
 from dvr_agent.services.vrrp.place import VrrpPlace
 from dvr_agent.state.filter import Family, Table, TableKey, Transport
-from dvr_agent.state.limit import Limit
+from dvr_agent.state.limit import Drops, Limit
 from dvr_agent.state.link import Port
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.neighbour import Neighbour
@@ -54,6 +54,9 @@ class InterfaceReader(Protocol):
 
     def limits(self, namespace: str, ownership: Ownership) -> frozenset[Limit]:
         """Read the bandwidth limits that ``ownership`` claims."""
+
+    def limit_drops(self, namespace: str) -> tuple[Drops, ...]:
+        """Read what bandwidth limits have dropped."""
 
 
 class IptablesReader(Protocol):

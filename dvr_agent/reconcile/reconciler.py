@@ -165,7 +165,7 @@ class RouterReconciler:
 
     def read_traffic(self, router_ids: Collection[str]) -> list[Traffic]:
         """Return the bytes of the floating IPs of these routers."""
-        return read_traffic(self.kernel.iptables, self.memory, router_ids)
+        return read_traffic(self.kernel, self.memory, router_ids)
 
     def _note_refused_part(self, draft: Draft, missing: Missing) -> None:
         """Note if something of the shared part was refused: one router is degraded by it, and tries it again."""

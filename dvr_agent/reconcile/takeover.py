@@ -1,7 +1,7 @@
 """The takeover from neutron-l3-agent, and from our other packet filter: find stale chains, keep marks, log what went.
 
 The chains of neutron-l3-agent may be in nf_tables (iptables-nft) or in the legacy tables; where the option
-``packet_filter`` was changed, our own chains are in the other packet filter, too.  :class:`PacketFilterReader` reads both
+``packet_filter`` was changed, our own chains are in the other packet filter.  :class:`PacketFilterReader` reads both
 until a namespace has no such chains, and only our tables after that, since no other agent makes new chains while this
 one runs.  Marks of address scopes are kept (:func:`marks_in_use`), since connections carry them.
 Used by the planner and, for the log, by the reconciler.
@@ -151,7 +151,7 @@ def _log_switch(plan: Plan) -> None:
 
 def _chains_text(counts: ChainCounts) -> str:
     """Return counted chains as text: ``nft table ip nat 6, iptables table mangle 9``."""
-    return ", ".join(f"{table} {number}" for table, number in counts)
+    return ", ".join(f"{table.text} {number}" for table, number in counts)
 
 
 def _scopes_by_device(view: HostView) -> dict[tuple[str, int], str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dvr_agent.history.file import history_path, read
 from dvr_agent.kernel.host_filter import Backend, HostFilter
 from dvr_agent.lock import AgentLock
 from tests.support import lab
@@ -122,6 +123,11 @@ def test_dry_run_changes_nothing_and_now_does_not_wait(reference: ReferenceHost)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert not any(ours(reference).values())
+    entries = [entry for _line, entry in read(history_path(reference.state_path, "compute1"))]
+    assert {entry["job"] for entry in entries} == {"dvrctl handover"}
+    groups = {group["name"]: group["changes"] for entry in entries for group in entry["namespaces"]}
+    assert sorted(groups) == reference.namespaces
+    assert all({change["action"] for change in changes} == {"-"} for changes in groups.values())
     process = handover(reference)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0

@@ -220,6 +220,18 @@ _ALL = (
         {"floating_ip": "its address", "router_id": "id of its router"},
         of="fip_counters",
     ),
+    Definition(
+        "floating_ip_receive_dropped_packets_total", "counter",
+        "Packets to a floating IP that its bandwidth limit has dropped; of limited ones only.",
+        {"floating_ip": "its address", "router_id": "id of its router"},
+        of="fip_counters",
+    ),
+    Definition(
+        "floating_ip_transmit_dropped_packets_total", "counter",
+        "Packets from a floating IP that its bandwidth limit has dropped; of limited ones only.",
+        {"floating_ip": "its address", "router_id": "id of its router"},
+        of="fip_counters",
+    ),
     Definition("scrape_seconds", "gauge", "Processor time that making the previous answer took."),
 )  # fmt: skip
 

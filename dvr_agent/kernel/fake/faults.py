@@ -19,6 +19,7 @@ METHODS = (
     "namespaces.enter",
     "interfaces.observe",
     "interfaces.limits",
+    "interfaces.limit_drops",
     "interfaces.apply",
     "interfaces.change",
     "iptables.observe",

@@ -38,6 +38,8 @@ NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 0x10, 0x11
 NFNL_BATCH_GENID = 1
 _NFTA_HOOK_HOOKNUM, _NFTA_HOOK_PRIORITY = 1, 2
 """include/uapi/linux/netfilter/nf_tables.h"""
+NFPROTO_INET = 1
+"""Tables for both families (include/uapi/linux/netfilter.h; not in all versions of pyroute2)."""
 NLM_F_NONREC = 0x100
 """Refuse to delete an object that contains others (include/uapi/linux/netlink.h; not in pyroute2)."""
 
