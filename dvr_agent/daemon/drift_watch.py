@@ -25,7 +25,7 @@ from dvr_agent.daemon.worker import WorkerThread
 from dvr_agent.plural import count
 from dvr_agent.reconcile.api import Plan
 from dvr_agent.reconcile.drift import DriftJudge, Finding, Judgement
-from dvr_agent.reconcile.plan_lines import stale_table_line, table_lines, table_text
+from dvr_agent.reconcile.plan_lines import stale_table_lines, table_lines, table_text
 from dvr_agent.state.address import ADDRESS_KIND
 from dvr_agent.state.diff import Changes
 from dvr_agent.state.link import LINK_KIND
@@ -216,9 +216,8 @@ def _repairs(plan: Plan, found: dict[Hashable, Finding]) -> Iterator[Repair]:
             thing = (namespace, "table", table.new.key)
             by = found[thing].author.text if thing in found else ""
             yield Repair(thing, f"{namespace}: ~ {table_text(table.new)}", by, details=rules)
-        for table in changes.stale_tables:
-            text = stale_table_line(table.old).full
-            yield Repair((namespace, "table", table.new.key), f"{namespace}: {text}")
+        for line in stale_table_lines([table.old for table in changes.stale_tables]):
+            yield Repair((namespace, "table", line.text), f"{namespace}: {line.full}")
     yield from _of_lines(plan.ports, only)
     yield from _of_lines(((f"router {one.router_id}", one.text) for one in plan.services), only)
 

@@ -50,7 +50,7 @@ class Plan:
             for kind in (
                 *(item.kind for item in change.items),
                 *("table" for _ in change.tables),
-                *("nft table" for _ in change.stale_tables),
+                *("nft table" if table.old.nft else "legacy table" for table in change.stale_tables),
             ):
                 counts[kind] = counts.get(kind, 0) + 1
         if self.ports:

@@ -76,10 +76,10 @@ class IptablesReader(Protocol):
 
 
 class NftablesReader(Protocol):
-    """Reads nf_tables."""
+    """Reads stale chains, and nf_tables of others."""
 
     def observe(self, namespace: str) -> tuple[Table, ...]:
-        """Read the tables with chains of neutron-l3-agent, its chains only."""
+        """Read the tables with chains of neutron-l3-agent in nf_tables, or with any in the unused packet filter."""
 
     def dropping(self, namespace: str) -> tuple[DroppingChain, ...]:
         """Read the base chains by which others drop what is forwarded."""
@@ -98,11 +98,11 @@ class KernelReader(Protocol):
 
     @property
     def iptables(self) -> IptablesReader:
-        """Legacy packet filter tables."""
+        """Packet filter tables."""
 
     @property
     def nftables(self) -> NftablesReader:
-        """Chains of neutron-l3-agent in nf_tables."""
+        """Stale chains."""
 
 
 class AttachReader(Protocol):

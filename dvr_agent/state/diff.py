@@ -58,8 +58,8 @@ class Changes:
 
     :ivar create: the namespace is missing
     :ivar remove: the namespace is removed with all that is in it
-    :ivar stale_tables: tables of nf_tables from which the chains of neutron-l3-agent (``old``) are removed; ``new`` is
-        our table, of the legacy backend, that takes their place
+    :ivar stale_tables: tables from which stale chains (``old``) are removed, of neutron-l3-agent in nf_tables, and any
+        in the packet filter that this host does not use; ``new`` is our table that takes their place
     :ivar outbound: the connections to delete where an address gets a translation
     """
 
@@ -208,7 +208,7 @@ def table_changes(now: Iterable[Table], want: Iterable[Table]) -> Iterator[Table
 
 
 def _stale_table_changes(now: Iterable[Table], want: Iterable[Table]) -> Iterator[TableChange]:
-    """Replace each table of nf_tables that has chains of neutron-l3-agent by our legacy table of the same name."""
+    """Replace each table with stale chains by our table of the same name."""
     wanted = {table.key: table for table in want}
     for table in now:
         yield TableChange(table, wanted.get(table.key) or Table(*table.key))

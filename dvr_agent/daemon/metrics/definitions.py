@@ -20,7 +20,11 @@ Type = Literal["gauge", "counter", "histogram", "summary"]
 STATES = tuple(state.value.replace(" ", "_") for state in RouterState if state is not RouterState.REMOVED)
 """Values of the label ``state`` of routers."""
 FIP_STATUSES = ("active", "down", "error")
-OBJECTS = ("namespace", *(kind.name.replace(" ", "_") for kind in KINDS), "table", "nft_table", "port", "service")
+OBJECTS = (
+    "namespace",
+    *(kind.name.replace(" ", "_") for kind in KINDS),
+    *("table", "nft_table", "legacy_table", "port", "service"),
+)
 """Kinds of objects, as log and plan name them, with underscores for spaces."""
 TROUBLES = ("services", "state_files", "source", "table_lock", "stale_sweep")
 WRITES = ("netlink", "commits", "nftables", "sysctls", "namespaces")

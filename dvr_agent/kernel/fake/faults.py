@@ -31,6 +31,7 @@ METHODS = (
     "iptables.counts",
     "nftables.observe",
     "nftables.remove",
+    "nftables.withdraw",
     "iptables.reserve",
     "conntrack.delete",
     "conntrack.delete_to_ports",
