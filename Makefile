@@ -12,7 +12,8 @@
 #   NFTABLES_TESTS what test-nftables runs               (default: oracle, packets and some that run daemons and dvrctl)
 #   NEUTRON_ARGS more arguments for pytest in test-neutron (make test-neutron NEUTRON_ARGS=--full)
 #   VM_ARGS     more arguments for pytest in test-vm     (make test-vm VM_ARGS=--full)
-#   DEB_ARGS    more arguments for pytest in deb-check   (make deb-check DEB_ARGS="--previous FILE": upgrade from that package)
+#   DEB_ARGS    more arguments for pytest in deb-check   (make deb-check DEB_ARGS="--previous FILE": upgrade from that package,
+#               with HA routers, too; --full: these without another package)
 #   SUITE       Debian release of deb and deb-check      (default: bookworm)
 #   BENCH_ARGS  more arguments for the bench
 #   RELIABILITY_ARGS more arguments for reliability      (make reliability RELIABILITY_ARGS="--quick")

@@ -27,7 +27,9 @@ def main(arguments: Sequence[str]) -> int:
     sandbox.enter_sandbox("bench", arguments)
     if options.profile:
         for routers in options.routers:
-            print(_measure(Task("ours", options.mode, routers, profile=True)).profile)
+            print(
+                _measure(Task("ours", options.mode, routers, profile=True, packet_filter=options.packet_filter)).profile
+            )
         return 0
     started = time.monotonic()
     runs = [_runs(routers, options) for routers in options.routers]
@@ -46,6 +48,12 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--routers", type=_numbers, default=DEFAULT_ROUTERS, help="how many, e.g. 10,100,500")
     parser.add_argument("--mode", choices=["dvr", "dvr_snat"], default="dvr", help="agent_mode (default: dvr)")
+    parser.add_argument(
+        "--packet-filter",
+        choices=["legacy", "nftables"],
+        default="legacy",
+        help="of our routers and the floor's (default: legacy); a process per command is legacy only",
+    )
     parser.add_argument("--rounds", type=int, default=0, help="rounds for each number (default: 5, 2, 1, by size)")
     parser.add_argument(
         "--commands-max",
@@ -70,10 +78,10 @@ def _runs(routers: int, options: argparse.Namespace) -> Runs:
     rounds = options.rounds or max(1, min(5, 200 // routers))
     for number in range(rounds):
         check = number == 0
-        floor = _measure(Task("floor", options.mode, routers, check))
-        ours = _measure(Task("ours", options.mode, routers, check))
+        floor = _measure(Task("floor", options.mode, routers, check, packet_filter=options.packet_filter))
+        ours = _measure(Task("ours", options.mode, routers, check, packet_filter=options.packet_filter))
         one = Round(ours, floor)
-        if number == 0 and routers <= options.commands_max:
+        if number == 0 and routers <= options.commands_max and options.packet_filter == "legacy":
             one.commands = _measure(Task("commands", options.mode, routers, check))
         if check:
             runs.differences = [

@@ -6,7 +6,7 @@ stand in the messages too: they have fixed numbers, on which :mod:`.floor` puts 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -15,15 +15,14 @@ from pyroute2.netlink.rtnl import RTM_NEWLINK
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP
 
 from bench.documents import EXTERNAL_BRIDGE, EXTERNAL_NETWORK
+from bench.ready_tables import ReadyTables, ready
 from dvr_agent.attach.outer_ends import ALIAS, bridge_name, ipv6_switch, tap_alias, tap_name
-from dvr_agent.kernel.iptables.rule_codec import encode
 from dvr_agent.kernel.netlink import link as links
 from dvr_agent.kernel.netlink.address import add_address
 from dvr_agent.kernel.netlink.message import CREATE, HEADER, Request
 from dvr_agent.kernel.netlink.neighbour import add_neighbour
 from dvr_agent.kernel.netlink.route import add_route
 from dvr_agent.kernel.netlink.rule import add_rule
-from dvr_agent.state.filter import FilterRule, Jump, Table
 from dvr_agent.state.link import Link, Port, Veth
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.route import Route
@@ -37,16 +36,6 @@ _bridge = links.LINK.nest("IFLA_LINKINFO")(links.INFO.packer("IFLA_INFO_KIND")("
 
 Files = list[tuple[str, bytes]]
 """Path and content of kernel parameters."""
-
-
-@dataclass(slots=True)
-class TableBytes:
-    """One packet filter table: what libiptc is told, in order."""
-
-    family: int
-    name: bytes
-    chains: list[bytes]
-    entries: list[tuple[bytes, bytes]]
 
 
 @dataclass(slots=True)
@@ -64,7 +53,7 @@ class Part:
     before: bytes = b""
     messages: bytes = b""
     parameters: Files = field(default_factory=list)
-    tables: list[TableBytes] = field(default_factory=list)
+    tables: ReadyTables = field(default_factory=ReadyTables)
     switches: Files = field(default_factory=list)
     after: bytes = b""
 
@@ -90,7 +79,7 @@ class Encoder:
         part.before = _messages(request for name in new for request in self._new_bridge(name))
         part.messages = _messages(self._inside(state, part.make))
         part.parameters = [_parameter(item.key, item.value) for item in sorted(state.sysctls)]
-        part.tables = [_table(table) for table in state.tables if table.chains]
+        part.tables = ready(state.tables)
         taps = [tap_name(port.port_id) for port in ports]
         part.switches = [_parameter(ipv6_switch(name), "1") for name in (*new, *taps)]
         part.after = _messages([*self._up(new), *self._connect(state.name, ports)])
@@ -177,10 +166,3 @@ def _messages(requests: Iterable[Request]) -> bytes:
 
 def _parameter(key: str, value: str) -> tuple[str, bytes]:
     return f"/proc/sys/net/{key}", value.encode()
-
-
-def _table(table: Table) -> TableBytes:
-    rules: Mapping[str, Sequence[FilterRule]] = {chain.name: chain.rules for chain in table.chains}
-    entries = [(name.encode(), encode(rule, table.family)) for name, found in rules.items() for rule in found]
-    jumps = [(builtin.encode(), encode(FilterRule(Jump(chain)), table.family)) for builtin, chain in table.jumps]
-    return TableBytes(table.family, table.name.encode(), [name.encode() for name in rules], entries + jumps)

@@ -10,12 +10,11 @@ import ctypes
 import os
 import socket
 import struct
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from bench.encode import FIP_FD, HOST_FD, Files, Part, TableBytes
+from bench.encode import FIP_FD, HOST_FD, Files, Part
+from bench.ready_tables import open_sockets, write
 from dvr_agent.desired import names
-from dvr_agent.kernel.iptables.libiptc import library
 from dvr_agent.kernel.netns import OWN_NAMESPACE, setns
 from dvr_agent.libc import CLONE_NEWNET
 
@@ -36,7 +35,6 @@ class Floor:
         self._host = _netlink()
         self._fip: socket.socket | None = None
         self._buffer = bytearray(1 << 15)
-        self._libraries: dict[int, Any] = {4: library(4), 6: library(6)}
 
     def close(self) -> None:
         """Let go of the namespaces."""
@@ -69,10 +67,9 @@ class Floor:
         inside = _netlink()
         self._send(inside, part.messages)
         _write(part.parameters)
-        handles = [self._libraries[table.family].iptc_init(table.name) for table in part.tables]
+        sockets = open_sockets(part.tables)
         setns(HOST_FD, CLONE_NEWNET)
-        for table, handle in zip(part.tables, handles, strict=True):
-            self._fill(table, handle)
+        write(part.tables, sockets, self._buffer)
         path = f"/run/netns/{part.name}"
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0))
         source = f"/proc/thread-self/fd/{own}".encode()
@@ -83,18 +80,6 @@ class Floor:
         else:
             inside.close()
         os.close(own)
-
-    def _fill(self, table: TableBytes, handle: Any) -> None:
-        lib = self._libraries[table.family]
-        append: Callable[[bytes, bytes, Any], int] = lib.iptc_append_entry
-        done = (
-            all(lib.iptc_create_chain(chain, handle) for chain in table.chains)
-            and all(append(chain, entry, handle) for chain, entry in table.entries)
-            and lib.iptc_commit(handle)
-        )
-        if not done:
-            raise OSError(f"floor: table {table.name.decode()} was refused")
-        lib.iptc_free(handle)
 
     def _send(self, sock: socket.socket, messages: bytes) -> None:
         sock.send(messages)

@@ -57,6 +57,7 @@ def _namespace(name: str, keys: list[str]) -> Json:
         "rule": sorted(map(_text, rules)),
         "neighbour": sorted(map(_text, neighbours)),
         "sysctl": _run(*within, "sysctl", *(f"net/{key}" for key in keys)).splitlines(),
+        "nft": _run(*within, "nft", "-s", "list", "ruleset").splitlines(),
         "iptables": _saved(_run(*within, "iptables-legacy-save")),
         "ip6tables": _saved(_run(*within, "ip6tables-legacy-save")),
     }

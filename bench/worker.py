@@ -27,6 +27,7 @@ from bench.encode import Encoder
 from bench.floor import Floor
 from bench.same import picture
 from dvr_agent.daemon.gc_freeze import GcFreeze
+from dvr_agent.kernel.host_filter import Backend, HostFilter
 from dvr_agent.kernel.iptables.libiptc import library
 from dvr_agent.model.parse import parse_document
 from dvr_agent.model.router import Router
@@ -48,6 +49,7 @@ class Task:
     :ivar method: ``ours``, ``floor`` or ``commands``
     :ivar mode: ``agent_mode``
     :ivar check: read back what was made
+    :ivar packet_filter: of ``ours`` and ``floor``
     """
 
     method: str
@@ -55,6 +57,7 @@ class Task:
     routers: int
     check: bool = False
     profile: bool = False
+    packet_filter: Backend = "legacy"
 
 
 @dataclass(slots=True)
@@ -91,6 +94,7 @@ class Result:
 
 def main(text: str) -> None:
     task = Task(**json.loads(text))
+    HostFilter.backend = task.packet_filter
     sandbox.fresh_root()
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     subprocess.run(["ip", "link", "add", EXTERNAL_BRIDGE, "type", "bridge"], check=True)

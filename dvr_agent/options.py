@@ -364,7 +364,8 @@ METRICS_OPTS = [
         "floating_ips",
         default=False,
         help="Count the bytes from and to each floating IP of this host: two packet filter rules each, and two series "
-        "each in the metrics. Every packet of a router passes the rules of all its floating IPs.",
+        "each in the metrics, two more of limited ones. Every packet of a router passes the rules of all its floating "
+        "IPs.",
     ),
     cfg.IntOpt(
         "floating_ips_interval",

@@ -20,11 +20,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--previous", type=Path, help="package of the previous version (default: this one with its number)"
     )
+    parser.addoption("--full", action="store_true", help="HA routers through an upgrade, too; --previous implies it")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     for name in ("root", "slow"):
         item.add_marker(name)
+    config = item.config
+    if item.path.name == "test_ha_upgrade.py" and not (config.getoption("full") or config.getoption("previous")):
+        item.add_marker(pytest.mark.skip(reason="only with --full or --previous"))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 OLD = "0.0.1"
-"""The number of the older version, where there is no real one."""
+"""The number of the older version, where there is no real one, or where its number is not smaller."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,22 @@ class Packages:
     @classmethod
     def of(cls, new: Path, old: Path | None, folder: Path) -> Packages:
         """Make an older version where there is none: the same files under another number."""
-        return cls(old or renumbered(new, OLD, folder), new)
+        if old is None or not is_older(number(old), number(new)):
+            old = renumbered(old or new, OLD, folder)
+        return cls(old, new)
+
+    @property
+    def old_version(self) -> str:
+        """What the programs of the older version say that they are: without Debian's revision."""
+        return number(self.old).partition("-")[0]
+
+
+def number(package: Path) -> str:
+    return run("dpkg-deb", "--field", package, "Version").strip()
+
+
+def is_older(one: str, other: str) -> bool:
+    return subprocess.run(["dpkg", "--compare-versions", one, "lt", other], check=False).returncode == 0
 
 
 def renumbered(package: Path, version: str, folder: Path) -> Path:
@@ -50,5 +65,5 @@ def replace(file: Path, pattern: str, text: str) -> None:
     file.write_text(after)
 
 
-def run(*words: object) -> None:
-    subprocess.run(list(map(str, words)), check=True, capture_output=True)
+def run(*words: object) -> str:
+    return subprocess.run(list(map(str, words)), check=True, capture_output=True, text=True).stdout

@@ -6,18 +6,20 @@ import pytest
 
 from dvr_agent import __version__
 from tests_deb.container import Container
-from tests_deb.packages import OLD, Packages
+from tests_deb.packages import Packages
 from tests_vm.site import CONFIG, FLOATING, NAMESPACES, ROUTER, Site
 
 UNITS = ("dvr-agent", "dvr-metadata-proxy", "dvr-vrrp")
+NEW_UNITS = (*UNITS, "dvr-agent-web")
 CONF = "/etc/dvr-agent/dvr-agent.conf"
 MARK = "# kept by the operator\n"
 L3_AGENT = "[Service]\nExecStart=/bin/sleep infinity\n"
 
 
 def install(host: Container, package: object) -> None:
-    """Install a package as an operator does, without a question and without the network."""
-    host.run("apt-get", "install", "-y", "--allow-downgrades", str(package))
+    """Install a package as an operator does, without the network; dpkg asks no question about the configuration."""
+    keep = ("-o", "Dpkg::Options::=--force-confold")
+    host.run("apt-get", "install", "-y", "--allow-downgrades", *keep, str(package))
 
 
 def version(site: Site) -> str:
@@ -37,8 +39,9 @@ def new(host: Container, packages: Packages) -> str:
 
 @pytest.fixture
 def pings(site: Site) -> list[str]:
-    """Pings east–west and to the floating IP, which go on until :func:`lost` is asked."""
-    return [site.start_pinging("blue", site.vms["green"].address), site.start_pinging("internet", FLOATING)]
+    """Pings east–west and to the floating IP, 50 a second each, which go on until :func:`lost` is asked."""
+    ways = {"blue": site.vms["green"].address, "internet": FLOATING}
+    return [site.start_pinging(name, target, interval=0.02) for name, target in ways.items()]
 
 
 def lost(site: Site, pings: list[str]) -> dict[str, int]:
@@ -58,36 +61,8 @@ class TestInstall:
         for unit in UNITS:
             assert (site.active(unit), site.property("UnitFileState", unit)) == ("inactive", "disabled")
 
-    def test_users_of_the_helpers_are_there(self, host: Container) -> None:
-        for user in ("dvr-metadata", "dvr-vrrp"):
-            assert host.run("getent", "passwd", user).out.split(":")[6].strip() == "/usr/sbin/nologin"
-
     def test_configuration_is_for_root_only(self, host: Container) -> None:
         assert host.run("stat", "-c", "%a %U %G", CONF).out.split() == ["640", "root", "root"]
-
-    @pytest.mark.parametrize("program", ["dvr-agent", "dvrctl", "dvr-metadata-proxy", "dvr-vrrp"])
-    def test_programs_run(self, host: Container, program: str) -> None:
-        assert OLD in host.run(f"/usr/bin/{program}", "--version").out
-
-    def test_units_and_logrotate_are_right(self, site: Site, host: Container) -> None:
-        paths = [site.property("FragmentPath", unit) for unit in UNITS]
-        done = host.run("systemd-analyze", "verify", "--man=no", *paths)
-        assert (done.out, done.err) == ("", "")
-        host.run("logrotate", "--debug", "/etc/logrotate.d/dvr-agent")
-
-    @pytest.mark.parametrize(
-        "path",
-        [
-            *("man/man1/dvrctl.1.gz", "man/man5/dvr-agent.conf.5.gz", "man/man8/dvr-agent.8.gz"),
-            *("bash-completion/completions/dvrctl", "zsh/vendor-completions/_dvrctl"),
-            "fish/vendor_completions.d/dvrctl.fish",
-        ],
-    )
-    def test_manual_pages_and_completion_are_there(self, host: Container, path: str) -> None:
-        host.run("test", "-s", f"/usr/share/{path}")
-
-    def test_options_are_in_the_sample_of_oslo_config(self, host: Container) -> None:
-        assert "#audit_interval" in host.run("oslo-config-generator", "--namespace", "dvr_agent").out
 
 
 class TestUpgrade:
@@ -98,7 +73,7 @@ class TestUpgrade:
         assert site.active("neutron-l3-agent") == "inactive"
 
     def test_what_ran_is_restarted_and_no_packet_is_lost(
-        self, site: Site, host: Container, pings: list[str], new: str
+        self, site: Site, host: Container, pings: list[str], packages: Packages, new: str
     ) -> None:
         before = version(site)
         host.run("sh", "-c", f"cat >>{CONF}", text=MARK)
@@ -106,10 +81,11 @@ class TestUpgrade:
         install(host, new)
         site.wait_in_sync()
         assert lost(site, pings) == {"blue": 0, "internet": 0}
-        assert (before, version(site)) == (OLD, __version__)
+        assert (before, version(site)) == (packages.old_version, __version__)
         for unit in ("dvr-agent", "dvr-metadata-proxy"):
             assert site.pid(unit) not in (0, pids[unit])
-        assert site.active("dvr-vrrp") == "inactive"
+        for unit in ("dvr-vrrp", "dvr-agent-web"):
+            assert (site.active(unit), site.property("UnitFileState", unit)) == ("inactive", "disabled")
         assert [line for line in site.messages(since=since) if ": added: " in line or ": removed: " in line] == []
         site.assert_nothing_to_do()
 
@@ -119,6 +95,44 @@ class TestUpgrade:
     def test_units_stay_enabled(self, site: Site) -> None:
         assert site.property("UnitFileState") == "enabled"
 
+
+class TestContents:
+    """What the new version has brought."""
+
+    def test_users_of_the_helpers_are_there(self, host: Container) -> None:
+        for user in ("dvr-metadata", "dvr-vrrp", "dvr-web"):
+            assert host.run("getent", "passwd", user).out.split(":")[6].strip() == "/usr/sbin/nologin"
+
+    @pytest.mark.parametrize("program", ["dvr-agent", "dvrctl", "dvr-metadata-proxy", "dvr-vrrp"])
+    def test_programs_run(self, host: Container, program: str) -> None:
+        assert __version__ in host.run(f"/usr/bin/{program}", "--version").out
+
+    def test_units_and_logrotate_are_right(self, site: Site, host: Container) -> None:
+        paths = [site.property("FragmentPath", unit) for unit in NEW_UNITS]
+        done = host.run("systemd-analyze", "verify", "--man=no", *paths)
+        assert (done.out, done.err) == ("", "")
+        host.run("logrotate", "--debug", "/etc/logrotate.d/dvr-agent")
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            *("man/man1/dvrctl.1.gz", "man/man5/dvr-agent.conf.5.gz", "man/man8/dvr-agent.8.gz"),
+            *("bash-completion/completions/dvrctl", "zsh/vendor-completions/_dvrctl"),
+            "fish/vendor_completions.d/dvrctl.fish",
+            *("dvr-agent/prometheus/dvr-agent.rules.yaml", "dvr-agent/grafana/dvr-agent.json"),
+        ],
+    )
+    def test_manual_pages_completion_and_alerts_are_there(self, host: Container, path: str) -> None:
+        host.run("test", "-s", f"/usr/share/{path}")
+
+    def test_schemas_come_with_the_program(self, host: Container) -> None:
+        assert '"$schema"' in host.run("dvrctl", "schema", "status").out
+
+    def test_options_are_in_the_sample_of_oslo_config(self, host: Container) -> None:
+        assert "#audit_interval" in host.run("oslo-config-generator", "--namespace", "dvr_agent").out
+
+
+class TestDowngrade:
     def test_what_did_not_run_is_not_started(self, site: Site, host: Container, old: str) -> None:
         host.run("systemctl", "start", "neutron-l3-agent")
         host.run("systemctl", "stop", "dvr-metadata-proxy")

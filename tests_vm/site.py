@@ -122,14 +122,14 @@ class Site:
         self.machine = machine
         self.vms = instances()
 
-    def install(self) -> None:
+    def install(self, settings: str = SETTINGS, document: dict[str, Any] = EXAMPLE) -> None:
         """What follows an installation: configuration, the bridge of the external network, a document."""
-        self.machine.write(CONFIG, SETTINGS)
+        self.machine.write(CONFIG, settings)
         self.machine.write("/etc/systemd/system/site-metadata.service", METADATA_UNIT)
         self.machine.write("/usr/local/lib/site-metadata.py", (Path(__file__).parent / "metadata.py").read_text())
         self.machine.write("/etc/systemd/system/site-network.service", NETWORK_UNIT)
         self.machine.run("systemctl", "enable", "--now", "site-network", "site-metadata")
-        self.machine.write(f"{DOCUMENTS}/demo.json", json.dumps(EXAMPLE))
+        self.machine.write(f"{DOCUMENTS}/demo.json", json.dumps(document))
 
     def begin(self) -> None:
         """Enable and start the agent; instances come once their router is there."""
@@ -225,15 +225,15 @@ class Site:
         ):
             assert self.ping(name, target), f"{name} does not reach {target}"
 
-    def start_pinging(self, name: str, target: str) -> str:
-        """Ten pings a second until ``stop_pinging``; returns what that wants to know."""
+    def start_pinging(self, name: str, target: str, interval: float = 0.1) -> str:
+        """Ping every so many seconds until ``stop_pinging``; returns what that wants to know."""
         log = f"/run/ping-{name}.log"
-        words = f"ip netns exec {name} ping -n -i 0.1 -W 5 {target}"
+        words = f"ip netns exec {name} ping -n -i {interval} -W 5 {target}"
         self.machine.shell(
             f"systemd-run -q --unit=ping-{name} -p KillSignal=SIGINT sh -c {shlex.quote(f'exec {words} >{log}')}"
         )
         self.machine.wait_until(
-            "pings are answered", lambda: "icmp_seq=10 " in self.machine.run("cat", log, check=False).out
+            "pings are answered", lambda: "icmp_seq=10 ttl" in self.machine.run("cat", log, check=False).out
         )
         return name
 

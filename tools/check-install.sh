@@ -17,7 +17,7 @@ for program in dvr-agent dvrctl dvr-metadata-proxy dvr-vrrp; do
     (cd / && env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "$place/usr/bin/$program" --version)
 done
 for file in man/man{1/dvrctl.1,5/dvr-agent.conf.5,8/dvr-agent.8} bash-completion/completions/dvrctl zsh/site-functions/_dvrctl \
-    fish/vendor_completions.d/dvrctl.fish; do
+    fish/vendor_completions.d/dvrctl.fish dvr-agent/{prometheus/dvr-agent.rules.yaml,grafana/dvr-agent.json}; do
     [ -s "$place/usr/share/$file" ] || { echo "share/$file is not installed" >&2; exit 1; }
 done
 if grep -l ' /etc/dvr' "$place"/usr/share/man/man*/*; then

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from dvr_agent.options import GROUPS  # noqa: E402 - the checkout is put on the path first
+from tools.generated_part import main  # noqa: E402
 
 PAGE = ROOT / "docs" / "configuration.md"
 HEAD = """\
@@ -43,20 +42,9 @@ TYPES = {
 }
 
 
-def generate() -> str:
-    """The page as the options are now."""
+def generate(_page: str = "") -> str:
+    """Return the page as the options are now."""
     return HEAD + _reload_text() + "".join(_section(group, opts) for group, opts in GROUPS)
-
-
-def check(page: Path = PAGE) -> int:
-    """0 if the page is fresh; else 1, after the difference."""
-    there, wanted = page.read_text(encoding="utf-8") if page.exists() else "", generate()
-    if there == wanted:
-        return 0
-    lines = difflib.unified_diff(there.splitlines(True), wanted.splitlines(True), PAGE.name, "as generated now")
-    sys.stdout.writelines(lines)
-    print(f"{PAGE.name} is stale: tools/configuration_page.py")
-    return 1
 
 
 def _reload_text() -> str:
@@ -111,15 +99,5 @@ def _escape(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
-def main() -> int:
-    """Write or check the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is stale")
-    if parser.parse_args().check:
-        return check()
-    PAGE.write_text(generate(), encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(PAGE, generate, __doc__, "tools/configuration_page.py"))

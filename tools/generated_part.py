@@ -1,4 +1,7 @@
-"""Writes the generated part of a page of ``docs``, or says whether it is fresh.  For the programs beside this one."""
+"""Writes a generated page of ``docs``, or its generated part, or says whether it is fresh.
+
+For the programs beside this one.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,22 @@ def with_part(name: str, page: str, begin: str, lines: Iterable[str]) -> str:
     return f"{head}{begin}\n\n{''.join(lines)}\n{END}{tail}"
 
 
+def check(page: Path, generate: Callable[[str], str], tool: str) -> int:
+    """Return 0 if the page is fresh; else 1, after printing the difference."""
+    there = page.read_text(encoding="utf-8") if page.exists() else ""
+    wanted = generate(there)
+    return 0 if there == wanted else tell_stale(page.name, there, wanted, tool)
+
+
+def tell_stale(name: str, there: str, wanted: str, tool: str) -> int:
+    """Print how a file differs from what is generated now; returns 1."""
+    sys.stdout.writelines(
+        difflib.unified_diff(there.splitlines(True), wanted.splitlines(True), name, "as generated now")
+    )
+    print(f"{name} is stale: {tool}")
+    return 1
+
+
 def main(page: Path, generate: Callable[[str], str], description: str | None, tool: str) -> int:
     """Write or check the page, as the command line says.
 
@@ -33,14 +52,7 @@ def main(page: Path, generate: Callable[[str], str], description: str | None, to
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is stale")
-    there = page.read_text(encoding="utf-8")
-    wanted = generate(there)
-    if not parser.parse_args().check:
-        page.write_text(wanted, encoding="utf-8")
-        return 0
-    if there == wanted:
-        return 0
-    lines = difflib.unified_diff(there.splitlines(True), wanted.splitlines(True), page.name, "as generated now")
-    sys.stdout.writelines(lines)
-    print(f"{page.name} is stale: {tool}")
-    return 1
+    if parser.parse_args().check:
+        return check(page, generate, tool)
+    page.write_text(generate(page.read_text(encoding="utf-8") if page.exists() else ""), encoding="utf-8")
+    return 0

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs everything of the agent that is not Python: units, users, configuration, log rotation, man pages, completion.
+# Installs everything of the agent that is not Python: units, users, configuration, log rotation, man pages, completion,
+# alerts and dashboard.
 #
 #   tools/install-files.sh            installs below DESTDIR; a configuration that is there is never overwritten
 #   tools/install-files.sh --list     prints the paths of what it installs, one a line, but not those of the configuration
@@ -26,12 +27,15 @@ say() { printf '==> %s\n' "$*"; }
 
 # SOURCE TARGET, one file a line; pages: those that `make_pages` makes.
 files() {
-    local unit section page
+    local unit section page file
     for unit in etc/*.service; do
         echo "$unit $unitdir/${unit##*/}"
     done
     echo "etc/dvr-agent.sysusers $prefix/lib/sysusers.d/dvr-agent.conf"
     echo "etc/dvr-agent.logrotate $sysconfdir/logrotate.d/dvr-agent"
+    for file in prometheus/dvr-agent.rules.yaml grafana/dvr-agent.json; do
+        echo "etc/$file $prefix/share/dvr-agent/$file"
+    done
     for page in dvrctl.1 dvr-agent.conf.5 dvr-agent.8 dvr-metadata-proxy.8 dvr-vrrp.8; do
         section=${page##*.}
         echo "pages/man/$page $prefix/share/man/man$section/$page"

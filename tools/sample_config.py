@@ -8,7 +8,6 @@ a difference there is only mentioned, so that a new oslo.log cannot break a buil
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import re
 import subprocess
@@ -17,6 +16,10 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tools.generated_part import tell_stale  # noqa: E402 - the checkout is put on the path first
+
 SAMPLE = ROOT / "etc" / "dvr-agent.conf.sample"
 GENERATOR_CONFIG = ROOT / "etc" / "dvr-agent-config-generator.conf"
 OURS = "dvr_agent"
@@ -65,11 +68,7 @@ def check(sample: Path = SAMPLE) -> int:
     if stale and all(namespace != OURS for _, namespace in stale):
         print(f"{SAMPLE.name}: fresh; this release of {', '.join(sorted({key[1] for key in stale}))} has other options")
         return 0
-    sys.stdout.writelines(
-        difflib.unified_diff(old.splitlines(True), new.splitlines(True), SAMPLE.name, "as generated now")
-    )
-    print(f"{SAMPLE.name} is stale: make sample-config")
-    return 1
+    return tell_stale(SAMPLE.name, old, new, "make sample-config")
 
 
 def main() -> int:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from dvr_agent.cli.why.causes import CAUSES, Cause, Symptom  # noqa: E402 - the checkout is put on the path first
+from tools.generated_part import main  # noqa: E402
 
 PAGE = ROOT / "docs" / "troubleshooting.md"
 HEAD = """\
@@ -51,8 +51,8 @@ VALUES = {
 _PLACE = re.compile(r"`([^`]*)`|\{(\w+)\}")
 
 
-def generate() -> str:
-    """The page as the causes are now."""
+def generate(_page: str = "") -> str:
+    """Return the page as the causes are now."""
     return HEAD + "\n".join(_section(symptom) for symptom in Symptom)
 
 
@@ -77,17 +77,5 @@ def _shown(match: re.Match[str]) -> str:
     return VALUES.get(match[2], f"*{match[2]}*")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only compare")
-    args = parser.parse_args()
-    if not args.check:
-        PAGE.write_text(generate(), encoding="utf-8")
-    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != generate():
-        print(f"{PAGE.name} is stale: tools/troubleshooting_page.py")
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(PAGE, generate, __doc__, "tools/troubleshooting_page.py"))

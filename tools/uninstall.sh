@@ -20,4 +20,5 @@ rm -rf "$destdir$prefix/lib/dvr-agent"
 tools/install-files.sh --list | while read -r path; do
     rm -f "$destdir$path"
 done
+rmdir --ignore-fail-on-non-empty "$destdir$prefix/share/dvr-agent"/{prometheus,grafana,} 2>/dev/null || true
 printf '==> removed; kept: %s/dvr-agent, the users dvr-metadata, dvr-vrrp and dvr-web, the state files and the namespaces (dvrctl cleanup removes those)\n' "$sysconfdir"

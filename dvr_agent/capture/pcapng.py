@@ -43,8 +43,8 @@ class PcapngWriter:
 
     def add_interface(self, name: str, link_type: int, snapshot: int, description: str = "", filter_: str = "") -> int:
         """Write the description of an interface; return its number for :meth:`add_packet`."""
-        options = [(_IF_NAME, name.encode()), (_IF_RESOLUTION, _NANOSECONDS)]
-        options += [(_IF_DESCRIPTION, description.encode())] if description else []
+        options = [(_IF_NAME, _utf8(name)), (_IF_RESOLUTION, _NANOSECONDS)]
+        options += [(_IF_DESCRIPTION, _utf8(description))] if description else []
         options += [(_IF_FILTER, _FILTER_TEXT + filter_.encode())] if filter_ else []
         self._block(_INTERFACE, struct.pack("=HHI", link_type, 0, snapshot), options)
         self._interfaces += 1
@@ -80,6 +80,11 @@ class PcapngWriter:
         body += struct.pack("=HH", 0, 0) if options else b""
         length = len(body) + 12
         self._file.write(struct.pack("=II", kind, length) + body + struct.pack("=I", length))
+
+
+def _utf8(text: str) -> bytes:
+    """Encode a text as the format demands; names of devices may have bytes that are not UTF-8 (surrogates)."""
+    return text.encode(errors="backslashreplace")
 
 
 def _padded(data: bytes) -> bytes:

@@ -15,14 +15,18 @@ from oslo_config import cfg
 from dvr_agent import stale_files
 from dvr_agent.cli.inputs import load_config, read_source
 from dvr_agent.cli.output import Output, complain
+from dvr_agent.cli.own_changes import OwnChanges
 from dvr_agent.cli.render import Renderer, as_json, as_lines
 from dvr_agent.config import make_settings
+from dvr_agent.daemon.job_result import RouterState
 from dvr_agent.errors import DvrError, SourceError
 from dvr_agent.lock import AgentLock
 from dvr_agent.mass_removal import is_mass_removal
 from dvr_agent.plural import part
 from dvr_agent.reconcile.api import Plan, Reconciler, RefusedError, Result, RouterPlanner
 from dvr_agent.reconcile.factory import open_planner, open_reconciler
+from dvr_agent.reconcile.history_entries import bridge_groups
+from dvr_agent.reconcile.plan_lines import plan_groups
 
 EVERYTHING = "everything of dvr-agent"
 
@@ -38,6 +42,22 @@ class Extras(NamedTuple):
     bridges: list[str]
     files: list[str]
     planned: bool
+
+
+class Choice(NamedTuple):
+    """What the command line asks for.
+
+    :ivar carry_out: carries the plan out
+    :ivar question: to the operator; empty: none
+    :ivar routers: ids of the routers that are removed
+    :ivar networks: networks whose idle bridges stay; None: bridges and files are not cleaned up
+    """
+
+    plan: Plan
+    carry_out: Callable[[Reconciler], Result]
+    question: str
+    routers: Collection[str]
+    networks: Collection[str] | None
 
 
 class CleanupError(DvrError):
@@ -61,17 +81,18 @@ def run(args: argparse.Namespace, out: Output) -> int:
         reconciler = None if args.dry_run else open_reconciler(settings)
         planner: RouterPlanner = open_planner(settings) if reconciler is None else reconciler.planner
         planner.load()
-        plan, carry_out, question, networks = _choose(args, conf, planner)
+        choice = _choose(args, conf, planner)
+        plan, networks, own = choice.plan, choice.networks, OwnChanges(conf, "cleanup")
         result: Result | None = None
         bridges: list[str] = []
         files: list[str] = []
         trouble = ""
-        asked = bool(question) and not args.yes
+        asked = bool(choice.question) and not args.yes
         if plan and reconciler is not None:
             if asked:
-                _confirm(question, plan, out)
+                _confirm(choice.question, plan, out)
             try:
-                result, trouble = _carried_out(carry_out, reconciler)
+                result, trouble = _carried_out(choice, reconciler, own)
             finally:
                 trouble = _flush(reconciler) or trouble
         if networks is not None:
@@ -79,18 +100,23 @@ def run(args: argparse.Namespace, out: Output) -> int:
                 bridges, files = planner.idle_bridges(networks), stale_files.find(settings)
             else:
                 bridges = reconciler.remove_bridges(networks, await_teardown=True)
+                own.by_router(bridge_groups(bridges) if bridges else (), [])
                 files = stale_files.remove(settings)
     _show(out, plan, result, Extras(bridges, files, args.dry_run), brief=asked and result is not None)
     return 1 if trouble else 0
 
 
-def _carried_out(carry_out: Callable[[Reconciler], Result], reconciler: Reconciler) -> tuple[Result, str]:
+def _carried_out(choice: Choice, reconciler: Reconciler, own: OwnChanges) -> tuple[Result, str]:
     """Return what was removed, and what was refused: everything else is removed, and printed, nevertheless."""
+    trouble = ""
     try:
-        return carry_out(reconciler), ""
+        result = choice.carry_out(reconciler)
     except RefusedError as exc:
         complain(f"error: {exc}")
-        return exc.result, str(exc)
+        result, trouble = exc.result, str(exc)
+    removed = set(choice.routers) - result.staying
+    own.by_router(plan_groups(result.plan)[0], removed, RouterState.REMOVED)
+    return result, trouble
 
 
 def _flush(reconciler: Reconciler) -> str:
@@ -103,21 +129,16 @@ def _flush(reconciler: Reconciler) -> str:
     return ""
 
 
-def _choose(
-    args: argparse.Namespace, conf: cfg.ConfigOpts, planner: RouterPlanner
-) -> tuple[Plan, Callable[[Reconciler], Result], str, Collection[str] | None]:
-    """Choose the plan that the command line asks for.
-
-    :returns: plan, function that carries it out, question to the operator (empty: none), and the networks whose idle
-        bridges stay (None: bridges and files are not cleaned up)
-    """
+def _choose(args: argparse.Namespace, conf: cfg.ConfigOpts, planner: RouterPlanner) -> Choice:
+    """Choose what the command line asks for."""
     if args.router:
-        return planner.plan_remove(args.router), lambda reconciler: reconciler.remove(args.router), "", None
+        plan = planner.plan_remove(args.router)
+        return Choice(plan, lambda reconciler: reconciler.remove(args.router), "", [args.router], None)
     if args.all:
-        _, present = planner.stale_routers(())
+        stale, present = planner.stale_routers(())
         question = f"Remove everything of dvr-agent on this host (routers: {present})?"
         plan = replace(planner.plan_stale(()), subject=EVERYTHING)
-        return plan, lambda reconciler: reconciler.remove_stale(()), question, ()
+        return Choice(plan, lambda reconciler: reconciler.remove_stale(()), question, stale, ())
     documents = read_source(conf)
     if not documents.complete:
         raise SourceError("stale objects cannot be judged: a bad document may be of any router (see dvrctl check)")
@@ -131,7 +152,7 @@ def _choose(
         with contextlib.suppress(DvrError):  # the devices of a router that cannot be read count as used
             planner.learn(router)
     plan = planner.plan_stale(documents.known)
-    return plan, lambda reconciler: reconciler.remove_stale(documents.known), question, networks
+    return Choice(plan, lambda reconciler: reconciler.remove_stale(documents.known), question, stale, networks)
 
 
 def _confirm(question: str, plan: Plan, out: Output) -> None:

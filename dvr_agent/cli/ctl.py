@@ -401,10 +401,15 @@ def _add_trace(verbs: Any) -> None:
     )
     trace.add_argument("--dport", type=_port, metavar="PORT", help="destination port")
     trace.add_argument(
-        "--sport", type=_port, metavar="PORT", help="source port; default: 40000, with --live a free one"
+        "--sport",
+        type=_port,
+        metavar="PORT",
+        help="source port (icmp: identifier), of an existing connection too; default: a new one, --live: a free one",
     )
     trace.add_argument("--size", type=_size, default=84, metavar="BYTES", help="of the whole packet; default: 84")
-    trace.add_argument("--reply", action="store_true", help="the way of the answer, too")
+    trace.add_argument(
+        "--reply", action="store_true", help="the way of the answer, too; with --live only that of an echo"
+    )
     trace.add_argument(
         "--live", action="store_true", help="send such a packet, and say of each hop whether the kernel confirms it"
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dvr_agent.cli.inputs import load_config
 from dvr_agent.cli.output import Output, complain
+from dvr_agent.cli.own_changes import OwnChanges
+from dvr_agent.desired.names import FIP, parse_namespace
 from dvr_agent.errors import DvrError, NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.filter_choice import choose
@@ -25,6 +27,7 @@ from dvr_agent.reconcile.handover import (
     read_own_objects,
     remove_own_objects,
 )
+from dvr_agent.reconcile.plan_lines import Group
 
 INTERVAL = 0.5
 """Seconds between two checks.  The kernel announces no changes of legacy tables, so they are polled."""
@@ -63,7 +66,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
             left = [Progress(one, _waits_for(kernel, one)) for one in everything]
         else:
             report = _ProgressLine(len(everything))
-            left = _hand_over(kernel, everything, args.now, args.timeout, report)
+            own = OwnChanges(conf, "handover")
+            left = _hand_over(kernel, everything, args.now, args.timeout, report, own)
     _show(out, everything, left, wrong_files, args)
     if left and not args.dry_run:
         raise HandoverError(
@@ -74,7 +78,12 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
 
 def _hand_over(
-    kernel: Kernel, everything: list[OwnObjects], now: bool, timeout: float, report: Callable[[list[Progress]], None]
+    kernel: Kernel,
+    everything: list[OwnObjects],
+    now: bool,
+    timeout: float,
+    report: Callable[[list[Progress]], None],
+    own: OwnChanges,
 ) -> list[Progress]:
     """Remove our objects where neutron-l3-agent is ready, until none are left or the time is over.
 
@@ -83,9 +92,9 @@ def _hand_over(
     end = time.monotonic() + timeout
     names = [one.namespace for one in everything]
     while True:
-        left = [own for name in names if (own := read_own_objects(kernel, name)) is not None]
-        found = [Progress(own, () if now else _waits_for(kernel, own)) for own in left]
-        remove_own_objects(kernel, [one.own for one in found if not one.waits_for])
+        left = [one for name in names if (one := read_own_objects(kernel, name)) is not None]
+        found = [Progress(one, () if now else _waits_for(kernel, one)) for one in left]
+        _remove(kernel, [one.own for one in found if not one.waits_for], own)
         waiting = [one for one in found if one.waits_for]
         if not waiting:
             return []
@@ -94,6 +103,30 @@ def _hand_over(
         if time.monotonic() >= end:
             return waiting
         time.sleep(min(INTERVAL, max(end - time.monotonic(), 0)))
+
+
+def _remove(kernel: Kernel, ready: list[OwnObjects], own: OwnChanges) -> None:
+    """Remove our objects; what is gone is kept in the history, also where the removal fails."""
+    there: dict[str, list[str]] = {}
+    try:
+        remove_own_objects(kernel, ready)
+    except DvrError:
+        left = [read_own_objects(kernel, one.namespace) for one in ready]
+        there = {one.namespace: one.lines() for one in left if one is not None}
+        raise
+    finally:
+        _record([one.removal for one in ready], there, own)
+
+
+def _record(removals: list[Group], there: Mapping[str, Collection[str]], own: OwnChanges) -> None:
+    """Add the lines of removals to the history, without those of objects that are still there."""
+    gone = []
+    for group in removals:
+        lines = tuple(line for line in group.lines if line.text not in there.get(group.name, ()))
+        if lines:
+            gone.append(replace(group, lines=lines))
+    places = [parse_namespace(group.name) for group in gone]
+    own.by_router(gone, [place[1] for place in places if place is not None and place[0] != FIP])
 
 
 def _waits_for(kernel: Kernel, own: OwnObjects) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""``dvrctl history``: shows what the daemon has changed, and when.
+"""``dvrctl history``: shows what the daemon and dvrctl have changed, and when.
 
 The entries come from the file of the history and, as far as they are not in it yet, from the running daemon; without
-the daemon from the file alone.  ``dvr_agent.daemon.history`` says what an entry has.
+the daemon from the file alone.  ``dvr_agent.reconcile.history_entries`` says what an entry has.
 """
 
 from __future__ import annotations

@@ -13,13 +13,15 @@ from dataclasses import dataclass, field, replace
 
 from dvr_agent.cli.inputs import Documents, load_config, read_files, read_source
 from dvr_agent.cli.output import BOLD, Output, complain
+from dvr_agent.cli.own_changes import OwnChanges
 from dvr_agent.cli.render import Renderer, Section, as_json, as_lines, counts_text, omitted_text
 from dvr_agent.config import make_settings
+from dvr_agent.daemon.job_result import RouterState
 from dvr_agent.errors import DvrError, NotSupportedError, ServiceError, about
 from dvr_agent.lock import AgentLock
 from dvr_agent.model.router import Router
 from dvr_agent.plural import part
-from dvr_agent.reconcile.api import Plan, Reconciler, Result, RouterPlanner
+from dvr_agent.reconcile.api import Plan, Reconciler, RefusedError, Result, RouterPlanner
 from dvr_agent.reconcile.factory import open_planner, open_reconciler
 from dvr_agent.reconcile.left_alone import find_left_alone, left_alone_text
 
@@ -172,9 +174,10 @@ def run_apply(args: argparse.Namespace, out: Output) -> int:
         reconciler.load()
         reconciler.planner.declare(documents.good)
         affected: set[str] = set()
+        own = OwnChanges(conf, "apply")
 
         def apply(name: str, router: Router) -> None:
-            affected.update(_apply_one(reconciler, name, router, report))
+            affected.update(_apply_one(reconciler, name, router, report, own))
 
         try:
             _for_each(documents, report, apply)
@@ -209,9 +212,18 @@ def _plan_one(
     report.plan(plan, router.name, document=document, outdated=outdated.get(router.id, ""))
 
 
-def _apply_one(reconciler: Reconciler, document: str, router: Router, report: Report) -> tuple[str, ...]:
+def _apply_one(
+    reconciler: Reconciler, document: str, router: Router, report: Report, own: OwnChanges
+) -> tuple[str, ...]:
     """Apply a document; returns the ids of other routers that get something now which this one had."""
-    result = _apply_now(reconciler, document, router)
+    state = _state_of(router, reconciler.planner)
+    try:
+        result = _apply_now(reconciler, document, router)
+    except RefusedError as exc:
+        own.router(router.id, router.name, exc.result, RouterState.DEGRADED, str(exc))
+        raise
+    reason = "; ".join((*result.trouble, *(f"left out: {omission}" for omission in result.plan.omitted)))
+    own.router(router.id, router.name, result, RouterState.DEGRADED if reason else state, reason)
     report.plan(result.plan, router.name, result, document)
     for trouble in result.trouble:
         report.error(f"router {router.id}", ServiceError(trouble))
@@ -222,6 +234,13 @@ def _apply_now(reconciler: Reconciler, document: str, router: Router) -> Result:
     if _is_down(router, reconciler.planner):
         return reconciler.remove(router.id)
     return reconciler.reconcile(router, document=document)
+
+
+def _state_of(router: Router, planner: RouterPlanner) -> str:
+    """Return the state of a router after its document is applied without fault, as in ``dvrctl status``."""
+    if planner.has_left(router):
+        return RouterState.REMOVED
+    return RouterState.IN_SYNC if router.admin_state_up else RouterState.ADMIN_DOWN
 
 
 def _flush(reconciler: Reconciler, report: Report) -> None:

@@ -15,11 +15,13 @@ from dvr_agent.cli.output import BOLD, GREEN, RED, YELLOW, Output
 from dvr_agent.cli.trace_live import Observation, print_divergence, run_live, with_free_port
 from dvr_agent.desired import names
 from dvr_agent.errors import DvrError
+from dvr_agent.kernel.survey.connections import read_connection
 from dvr_agent.kernel.survey.host import survey_host
 from dvr_agent.plural import count, verb
 from dvr_agent.trace.engine import Start, trace, trace_reply
 from dvr_agent.trace.locate import Hint, LocateError, locate
 from dvr_agent.trace.packet import ICMP, PROTOCOLS, Hop, Packet, Tuple, Way, make_packet
+from dvr_agent.trace.tracking import no_connection
 from dvr_agent.trace.world import World, namespace_text
 
 ARRIVES, ERROR, DOES_NOT_ARRIVE, UNKNOWN = 0, 1, 2, 3
@@ -48,16 +50,17 @@ def run(args: argparse.Namespace, out: Output) -> int:
     """Run ``dvrctl trace``."""
     world = survey_host()
     question = ask(world, args)
-    way = trace(world, question.packet, question.start)
-    reply = trace_reply(world, way) if args.reply and way.reached and way.at else None
-    found = run_live(world, way, question.packet, question.start) if args.live else None
+    existing = no_connection if args.sport is None else read_connection
+    way = trace(world, question.packet, question.start, existing)
+    reply = trace_reply(world, way, existing) if args.reply and way.reached and way.at else None
+    found = run_live(world, way, reply, question.packet, question.start) if args.live else None
     if out.json:
         out.document(as_json(question, way, reply, found))
     else:
         print_way(out, "", way, found.words if found else ())
         if reply is not None:
             out.line()
-            print_way(out, "the answer: ", reply)
+            print_way(out, "the answer: ", reply, found.answer_words if found else ())
     if found is not None:
         print_divergence(out, found)
         if found.divergence:
@@ -117,7 +120,7 @@ def as_json(question: Question, way: Way, reply: Way | None, found: Observation 
         "packet": _tuple_json(question.packet.head),
         "start": {"namespace": question.start.namespace, "device": question.start.device or None},
         "way": way_json(way, found.words if found else ()),
-        "reply": None if reply is None else way_json(reply),
+        "reply": None if reply is None else way_json(reply, found.answer_words if found else ()),
         "divergence": found.divergence if found else None,
     }
 

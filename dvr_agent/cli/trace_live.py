@@ -1,8 +1,8 @@
 """``dvrctl trace --live``: sends a marked packet, and says of each hop whether the kernel confirms it.
 
-Devices are watched by packet sockets, which see the very packet with its addresses; rules of legacy tables are
-confirmed by their counters, those of nf_tables by ``meta nftrace``.  All of it goes with the process: nothing stays,
-however it ends.
+Devices are watched by packet sockets, which see the very packet with its addresses, and the answer to an echo request,
+which has the same payload; rules of legacy tables are confirmed by their counters, those of nf_tables by
+``meta nftrace``.  All of it goes with the process: nothing stays, however it ends.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dvr_agent.kernel.iptables.reader import TableReader
 from dvr_agent.kernel.iptables.whole_table import Counters
 from dvr_agent.kernel.live.frames import MARK_SIZE
 from dvr_agent.kernel.live.nft_trace import TABLE, Met, NftTrace
-from dvr_agent.kernel.live.watch import Spot, Watch, inject, send
+from dvr_agent.kernel.live.watch import Sighting, Spot, Watch, inject, send
 from dvr_agent.kernel.namespaces import RealNamespaces
 from dvr_agent.kernel.survey.tables import read_counters
 from dvr_agent.plural import count
@@ -36,6 +36,8 @@ _STRANGER = "02:64:76:72:00:01"
 """MAC address of a sender that no neighbour entry names; locally administered."""
 Counts = dict[str, dict[TableKey, Counters]]
 """Namespace → table → counters of its rules."""
+Seen = dict[Spot, list[tuple[str, str]]]
+"""Where the packet or its answer passed → source and destination there, in the order of arrival."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +45,28 @@ class Observation:
     """What the kernel showed of a way.
 
     :ivar words: for each hop ``confirmed``, ``not seen``, ``differs``, or empty: it leaves no trace of its own
-    :ivar divergence: where the packet first went another way, empty if it did not
+    :ivar divergence: where the packet, or its answer, first went another way; empty if it did not
+    :ivar answer_words: the same as ``words`` for each hop of the answer to an echo request; empty: it was not watched
     """
 
     words: tuple[str, ...]
     divergence: str
+    answer_words: tuple[str, ...] = ()
 
 
-def observe(world: World, way: Way, packet: Packet, start: Start) -> Observation:
+def observe(world: World, way: Way, answer: Way | None, packet: Packet, start: Start) -> Observation:
     """Send the packet and compare what happens with the computed way.
 
+    :param answer: computed way of the answer to an echo request, None: it is not watched
     :raises DvrError: it cannot be sent or watched
     """
     reader = TableReader(RealNamespaces(WriteCounters()))
     names = list(dict.fromkeys(hop.namespace for hop in way.hops))
-    spots = _spots(way.hops)
+    goal = _goal(way, answer)
     refused = ""
     with NftTrace(_traced(way)) as nft, Watch(os.urandom(MARK_SIZE)) as watch:
-        watch.open(dict.fromkeys([*(spot.place for spot in spots), *_beyond(world, way)]))
+        beyond = [place for one in (way, answer) if one for place in _beyond(world, one)]
+        watch.open(dict.fromkeys([*(one.spot.place for one in goal), *beyond]))
         before = _counters(reader, names)
         try:
             _send(world, packet, start, watch.mark)
@@ -68,16 +74,25 @@ def observe(world: World, way: Way, packet: Packet, start: Start) -> Observation
             if way.reached:
                 raise
             refused = str(exc)
-        watch.wait(spots, SECONDS)
+        watch.wait(goal, SECONDS)
         after = _counters(reader, names)
         met = nft.met({_met(hop.namespace, hop.rule) for hop in way.hops if hop.rule and hop.rule.nft}, 1.0)
-    seen = {sighting.spot: (sighting.src, sighting.dst) for sighting in reversed(watch.seen)}
+    seen = _by_spot(watch.seen)
     words = [_word(hop, seen, before, after, met) for hop in way.hops]
     _confirm_routes(way.hops, words)
-    return Observation(tuple(words), _divergence(way, words, seen, refused))
+    divergence = _divergence(way, words, seen, refused)
+    if answer is None:
+        return Observation(tuple(words), divergence)
+    there = set(_goal(way, None))
+    back = _by_spot(one for one in watch.seen if one not in there)
+    answer_words = [_device_word(hop, back) for hop in answer.hops]
+    _confirm_routes(answer.hops, answer_words)
+    if not divergence and (other := _divergence(answer, answer_words, back, "")):
+        divergence = f"the answer: {other}"
+    return Observation(tuple(words), divergence, tuple(answer_words))
 
 
-def explain(world: World, way: Way, packet: Packet, start: Start) -> None:
+def explain(world: World, way: Way, answer: Way | None, packet: Packet, start: Start) -> None:
     """Say on stderr what is sent and opened, before it is.
 
     :raises DvrError: it is not possible
@@ -92,7 +107,7 @@ def explain(world: World, way: Way, packet: Packet, start: Start) -> None:
         where = f"into {device.place.text}, from its other end {device.peer.text}"
     else:
         where = f"from {where}"
-    devices = len({spot.place for spot in _spots(way.hops)})
+    devices = len({one.spot.place for one in _goal(way, answer)})
     traced = _traced(way)
     if traced:
         places = ", ".join(map(namespace_text, traced))
@@ -106,13 +121,15 @@ def explain(world: World, way: Way, packet: Packet, start: Start) -> None:
     )
 
 
-def run_live(world: World, way: Way, packet: Packet, start: Start) -> Observation:
+def run_live(world: World, way: Way, reply: Way | None, packet: Packet, start: Start) -> Observation:
     """Explain, send and compare.
 
+    :param reply: computed way of the answer; only that to an echo request is watched
     :raises DvrError: it is not possible
     """
-    explain(world, way, packet, start)
-    return observe(world, way, packet, start)
+    answer = reply if packet.head.protocol in (ICMP, ICMPV6) else None
+    explain(world, way, answer, packet, start)
+    return observe(world, way, answer, packet, start)
 
 
 def print_divergence(out: Output, found: Observation) -> None:
@@ -120,9 +137,8 @@ def print_divergence(out: Output, found: Observation) -> None:
     if found.divergence:
         complain(f"the kernel does otherwise: {found.divergence}")
     elif not out.json:
-        out.line(
-            f"  the kernel confirms {found.words.count(CONFIRMED)} of {len(found.words)} hops, and contradicts none"
-        )
+        words = (*found.words, *found.answer_words)
+        out.line(f"  the kernel confirms {words.count(CONFIRMED)} of {len(words)} hops, and contradicts none")
 
 
 def _send(world: World, packet: Packet, start: Start, mark: bytes) -> None:
@@ -135,15 +151,24 @@ def _send(world: World, packet: Packet, start: Start, mark: bytes) -> None:
     inject(device, packet, mark, entry.mac if entry and entry.mac else _STRANGER)
 
 
-def _spots(hops: Iterable[Hop]) -> list[Spot]:
-    """Return where the packet passes a device, in its order."""
-    found = []
-    for hop in hops:
-        if hop.device and hop.way == "in":
-            found.append(Spot(Place(hop.namespace, hop.device), "in"))
-        elif hop.device and hop.way == "out":
-            found.append(Spot(Place(hop.namespace, hop.device), "out"))
+def _goal(way: Way, answer: Way | None) -> list[Sighting]:
+    """Return where packet and answer pass a device, in their order, with their addresses there."""
+    hops = (*way.hops, *(answer.hops if answer else ()))
+    found = [Sighting(spot, hop.after.src, hop.after.dst) for hop in hops if (spot := _spot(hop))]
     return list(dict.fromkeys(found))
+
+
+def _by_spot(sightings: Iterable[Sighting]) -> Seen:
+    found: Seen = {}
+    for one in sightings:
+        found.setdefault(one.spot, []).append((one.src, one.dst))
+    return found
+
+
+def _spot(hop: Hop) -> Spot | None:
+    if not hop.device or not hop.way:
+        return None
+    return Spot(Place(hop.namespace, hop.device), "in" if hop.way == "in" else "out")
 
 
 def _beyond(world: World, way: Way) -> list[Place]:
@@ -167,7 +192,7 @@ def _met(namespace: str, rule: RuleAt) -> Met:
     return Met(namespace, rule.table.partition(" ")[2], rule.chain, rule.handle)
 
 
-def _word(hop: Hop, seen: dict[Spot, tuple[str, str]], before: Counts, after: Counts, met: set[Met]) -> str:
+def _word(hop: Hop, seen: Seen, before: Counts, after: Counts, met: set[Met]) -> str:
     if hop.rule is not None and hop.rule.nft:
         return CONFIRMED if _met(hop.namespace, hop.rule) in met else NOT_SEEN
     if hop.rule is not None:
@@ -175,12 +200,16 @@ def _word(hop: Hop, seen: dict[Spot, tuple[str, str]], before: Counts, after: Co
         at = (hop.rule.chain, hop.rule.number)
         counts = [counts[hop.namespace].get(key, {}).get(at, 0) for counts in (before, after)]
         return CONFIRMED if counts[1] > counts[0] else NOT_SEEN
-    if not hop.device or not hop.way:
+    return _device_word(hop, seen)
+
+
+def _device_word(hop: Hop, seen: Seen) -> str:
+    spot = _spot(hop)
+    if spot is None:
         return ""
-    found = seen.get(Spot(Place(hop.namespace, hop.device), "in" if hop.way == "in" else "out"))
-    if found is None:
+    if spot not in seen:
         return NOT_SEEN
-    return CONFIRMED if found == (hop.after.src, hop.after.dst) else DIFFERENT
+    return CONFIRMED if (hop.after.src, hop.after.dst) in seen[spot] else DIFFERENT
 
 
 def _confirm_routes(hops: Sequence[Hop], words: list[str]) -> None:
@@ -196,13 +225,13 @@ def _confirm_routes(hops: Sequence[Hop], words: list[str]) -> None:
             left.pop(hop.namespace, None)
 
 
-def _divergence(way: Way, words: Sequence[str], seen: dict[Spot, tuple[str, str]], refused: str) -> str:
+def _divergence(way: Way, words: Sequence[str], seen: Seen, refused: str) -> str:
     for hop, word in zip(way.hops, words, strict=True):
         if word in (NOT_SEEN, DIFFERENT) and not (refused and not way.reached):
             what = f"{namespace_text(hop.namespace)}: {hop.where} {hop.text}"
             return f"{word} at {what}" if word == NOT_SEEN else f"{what}: it came with {_found(hop, seen)}"
     if way.outcome == "dropped":
-        expected = set(_spots(way.hops))
+        expected = {_spot(hop) for hop in way.hops}
         last = way.hops[-1].namespace
         for spot in seen:
             if spot.way == "out" and spot.place.namespace == last and spot not in expected:
@@ -210,9 +239,9 @@ def _divergence(way: Way, words: Sequence[str], seen: dict[Spot, tuple[str, str]
     return ""
 
 
-def _found(hop: Hop, seen: dict[Spot, tuple[str, str]]) -> str:
-    place = Place(hop.namespace, hop.device or "")
-    return " → ".join(seen[Spot(place, "in" if hop.way == "in" else "out")])
+def _found(hop: Hop, seen: Seen) -> str:
+    spot = _spot(hop)
+    return " → ".join(seen[spot][0]) if spot else ""
 
 
 def with_free_port(packet: Packet) -> Packet:

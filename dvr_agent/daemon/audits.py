@@ -4,7 +4,7 @@
 an audit       reads everything      within ``audit_interval`` seconds all routers, in portions; later where that would
                                      take more than :data:`SHARE` of a processor
 a table check  reads packet filter   within ``audit_interval`` seconds all routers, in portions; later likewise.  The
-               tables only           kernel tells no events of them
+               tables only           kernel tells no events of legacy tables
 =============  ====================  =================================================================================
 
 Where the events of the kernel cannot be heard, audits are all there is: they are not put off, and check the tables too.

@@ -20,6 +20,8 @@ from dvr_agent.daemon.work_queue import Priority
 PROBE_SECONDS = 0.5
 """Seconds between two measurements of the hub: each wakes the process, which is what an idle agent costs."""
 LATENCIES_KEPT = 1000
+LATENESS_KEPT = 120
+"""Measurements of the hub that ``hub_lateness_ms`` is about: those of the last minute."""
 
 
 def _job_buckets() -> dict[str, Buckets]:
@@ -38,8 +40,8 @@ class DaemonCounters:
     """Seconds from event to start of the job, of the newest jobs for changes."""
     lateness_worst: float = 0.0
     """Greatest lateness of the probe since the start, in seconds."""
-    lateness_recent: float = 0.0
-    """Greatest lateness since the last status."""
+    lateness_recent: deque[float] = field(default_factory=lambda: deque(maxlen=LATENESS_KEPT))
+    """Lateness of the newest measurements, in seconds."""
     lateness: Buckets = field(default_factory=partial(Buckets, LATENESS_SECONDS))
     apply: dict[str, Buckets] = field(default_factory=_job_buckets)
     """Kind of job → seconds from its start to its end."""
@@ -84,9 +86,8 @@ class DaemonCounters:
                 self.repaired.update(objects)
 
     def to_json(self) -> dict[str, object]:
-        """Return all counters; begins a new period for ``hub_lateness_ms``."""
+        """Return all counters."""
         ordered = sorted(self.latencies)
-        recent, self.lateness_recent = self.lateness_recent, 0.0
         return {
             "jobs": self.jobs,
             "failures": self.failures,
@@ -95,7 +96,7 @@ class DaemonCounters:
                 "p50": _ms(ordered[len(ordered) // 2]) if ordered else None,
                 "max": _ms(ordered[-1]) if ordered else None,
             },
-            "hub_lateness_ms": _ms(recent),
+            "hub_lateness_ms": _ms(max(self.lateness_recent, default=0.0)),
             "hub_lateness_worst_ms": _ms(self.lateness_worst),
         }
 
@@ -110,7 +111,7 @@ class DaemonCounters:
             late = time.monotonic() - asked - PROBE_SECONDS
             self.lateness.add(max(late, 0.0))
             watch()
-            self.lateness_recent = max(self.lateness_recent, late)
+            self.lateness_recent.append(late)
             self.lateness_worst = max(self.lateness_worst, late)
 
 

@@ -25,8 +25,10 @@ from dvr_agent.daemon.worker import WorkerThread
 from dvr_agent.plural import count
 from dvr_agent.reconcile.api import Plan
 from dvr_agent.reconcile.drift import DriftJudge, Finding, Judgement
-from dvr_agent.reconcile.plan_lines import stale_table_line, table_lines
+from dvr_agent.reconcile.plan_lines import stale_table_lines, table_lines, table_text
+from dvr_agent.state.address import ADDRESS_KIND
 from dvr_agent.state.diff import Changes
+from dvr_agent.state.link import LINK_KIND
 from dvr_agent.state.namespace import thing_of
 
 LOG = logging.getLogger(__name__)
@@ -183,13 +185,19 @@ def _without(judgement: Judgement, undone: Set[Hashable]) -> Judgement:
     return judgement._replace(findings=findings)
 
 
+_TAKE_OTHERS = frozenset({"namespace", LINK_KIND.name, ADDRESS_KIND.name})
+"""Kinds of objects with which others go."""
+
+
 def _repairs(plan: Plan, found: dict[Hashable, Finding]) -> Iterator[Repair]:
     """Yield the objects that a job has repaired, with their authors.
 
-    Some objects go with others (a device's routes): their author is that of the only other finding.
+    Some objects go with others (a device's routes) without an event: their author is that of the only other finding.
+    What goes with nothing (a packet filter table, a limit whose device is there) has the author that was heard, if any.
     """
     authors = {finding.author for finding in found.values()}
-    only = authors.pop().text if len(authors) == 1 else ""
+    takes_others = any(isinstance(thing, tuple) and thing[1] in _TAKE_OTHERS for thing in found)
+    only = authors.pop().text if len(authors) == 1 and takes_others else ""
 
     def author(thing: Hashable) -> str:
         return found[thing].author.text if thing in found else only
@@ -205,10 +213,11 @@ def _repairs(plan: Plan, found: dict[Hashable, Finding]) -> Iterator[Repair]:
             yield Repair(thing, f"{namespace}: {change.text}", author(thing))
         for table in changes.tables:
             rules = tuple(f"{namespace}: {line.full}" for line in table_lines(table))
-            yield Repair((namespace, "table", table.new.key), f"{namespace}: ~ {table.new.text}", details=rules)
-        for table in changes.stale_tables:
-            text = stale_table_line(table.old).full
-            yield Repair((namespace, "table", table.new.key), f"{namespace}: {text}")
+            thing = (namespace, "table", table.new.key)
+            by = found[thing].author.text if thing in found else ""
+            yield Repair(thing, f"{namespace}: ~ {table_text(table.new)}", by, details=rules)
+        for line in stale_table_lines([table.old for table in changes.stale_tables]):
+            yield Repair((namespace, "table", line.text), f"{namespace}: {line.full}")
     yield from _of_lines(plan.ports, only)
     yield from _of_lines(((f"router {one.router_id}", one.text) for one in plan.services), only)
 

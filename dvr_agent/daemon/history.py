@@ -1,36 +1,22 @@
 """Makes the history's entries: one for each job that has changed something, or the state of its router.
 
-Belongs to the hub's thread.  The lines are made by the jobs, in the worker thread; ``dvr_agent.history`` keeps them.
-
-===================  ==============================================================================================
-``seq``, ``time``    number of the entry, and seconds since the epoch
-``router``, ``name`` id and name of the router; null and empty: it concerns the host
-``job``              ``start``, ``update``, ``removal``, ``resync``, ``retry``, ``drift``, ``sweep``, ``bridges``
-``request_id``       of the log lines of the job
-``namespaces``       what was changed, as in the JSON of ``dvrctl plan``
-``by``               what was heard of drift: ``{"text", "pid", "program", "protocol"}``, null where it is not known
-``milliseconds``     how long the changes took
-``state``            of the router after the job; ``reason``: why it is degraded or left alone
-``vrrp``             of an HA router: ``master`` or ``backup``
-===================  ==============================================================================================
+Belongs to the hub's thread.  The lines are made by the jobs, in the worker thread; ``dvr_agent.history`` keeps them,
+``reconcile.history_entries`` says what an entry has.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dvr_agent.daemon.job_result import JobResult, RouterState
 from dvr_agent.daemon.jobs import RemoveRouter, RouterJob
 from dvr_agent.daemon.work_queue import Priority
-from dvr_agent.desired.names import parse_namespace
 from dvr_agent.history.writer import HistoryWriter
 from dvr_agent.reconcile.drift import Finding
-from dvr_agent.reconcile.plan_lines import CHANGE, Group, Line
+from dvr_agent.reconcile.history_entries import entries_by_router, make_entry
+from dvr_agent.reconcile.plan_lines import Group
 
-LINES = 5000
-"""Changed objects of one entry at most; beyond it their number is the last line."""
 _JOBS = {
     Priority.EVENT: "update",
     Priority.RETRY: "retry",
@@ -65,7 +51,7 @@ class History:
         now = (result.state.value, result.reason, vrrp)
         if not self._is_news(work.router_id, now, result) and not result.changes:
             return
-        entry = _entry(work.router_id, work.name, self._job(work, priority), result.request_id, result.changes)
+        entry = make_entry(work.router_id, work.name, self._job(work, priority), result.request_id, result.changes)
         entry |= {"milliseconds": round(result.seconds * 1e3, 2), "state": now[0], "reason": now[1]}
         entry |= {"vrrp": vrrp} if vrrp else {}
         by = [_by(finding) for finding in found]
@@ -91,49 +77,14 @@ class History:
         :param job: ``sweep`` or ``bridges``
         :param names: id → name of the routers that are removed
         """
-        of: dict[str, list[Group]] = {}
-        for group in groups:
-            parsed = parse_namespace(group.name)
-            router_id = parsed[1] if parsed is not None and parsed[1] in names else ""
-            of.setdefault(router_id, []).append(group)
-        for router_id, found in of.items():
-            entry = _entry(router_id or None, names.get(router_id, ""), job, request_id, tuple(found))
-            self.writer.add(entry | {"state": RouterState.REMOVED.value if router_id else "", "reason": ""})
-            self._states.pop(router_id, None)
+        for entry in entries_by_router(job, request_id, groups, names, RouterState.REMOVED.value):
+            self.writer.add(entry)
+            self._states.pop(entry["router"] or "", None)
 
     def _job(self, work: RouterJob, priority: Priority) -> str:
         if isinstance(work, RemoveRouter):
             return "removal"
         return "start" if self.starting and priority in (Priority.EVENT, Priority.RESYNC) else _JOBS[priority]
-
-
-def bridge_groups(bridges: Iterable[str]) -> tuple[Group, ...]:
-    """Return the removal of idle bridges as a group of lines."""
-    return (Group("(host)", CHANGE, tuple(Line("-", "bridge", f"bridge {name}") for name in bridges)),)
-
-
-def _entry(router_id: str | None, name: str, job: str, request_id: str, groups: tuple[Group, ...]) -> dict[str, Any]:
-    return {
-        "time": round(time.time(), 3),
-        "router": router_id,
-        "name": name,
-        "job": job,
-        "request_id": request_id,
-        "namespaces": [group.to_json() for group in _bounded(groups)],
-    }
-
-
-def _bounded(groups: tuple[Group, ...]) -> tuple[Group, ...]:
-    """Return the groups with :data:`LINES` lines at most."""
-    left, found = LINES, []
-    number = sum(len(group.lines) for group in groups)
-    if number <= LINES:
-        return groups
-    for group in groups:
-        found.append(Group(group.name, group.sign, group.lines[:left]))
-        left -= len(found[-1].lines)
-    more = Line(CHANGE, "more", f"and {number - LINES} more")
-    return (*found, Group("(more)", CHANGE, (more,)))
 
 
 def _by(finding: Finding) -> dict[str, Any]:

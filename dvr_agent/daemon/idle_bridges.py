@@ -8,7 +8,7 @@ from functools import partial
 
 from dvr_agent import logs
 from dvr_agent.daemon import eventlet_shim
-from dvr_agent.daemon.history import History, bridge_groups
+from dvr_agent.daemon.history import History
 from dvr_agent.daemon.jobs import HostJob
 from dvr_agent.daemon.listing import RouterListing
 from dvr_agent.daemon.schedule import Schedule
@@ -16,6 +16,7 @@ from dvr_agent.daemon.stale_sweep import StaleSweep
 from dvr_agent.daemon.work_queue import Priority
 from dvr_agent.daemon.worker import WorkerThread
 from dvr_agent.reconcile.api import Reconciler
+from dvr_agent.reconcile.history_entries import bridge_groups
 
 LOG = logging.getLogger(__name__)
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from dvr_agent.attach.api import AttachDriver
 from dvr_agent.config import Settings
 from dvr_agent.daemon.announcements import Announce
+from dvr_agent.desired.qos import needs_limits
 from dvr_agent.errors import DvrError
 from dvr_agent.kernel import capability
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.drift_events import DriftEvents
+from dvr_agent.kernel.host_filter import HostFilter
 from dvr_agent.reconcile.api import Reconciler
 from dvr_agent.reconcile.drift import DriftJudge
 from dvr_agent.reconcile.reconciler import RouterReconciler
@@ -60,17 +62,18 @@ def open_parts(settings: Settings) -> Parts:
         kernel.announcer.announce,
         kernel.counters,
         reconciler.attach,
-        _open_drift(reconciler),
+        _open_drift(settings, reconciler),
     )
 
 
-def _open_drift(reconciler: RouterReconciler) -> DriftJudge | None:
+def _open_drift(settings: Settings, reconciler: RouterReconciler) -> DriftJudge | None:
     """Open the events of the kernel; without them drift is repaired by audits alone."""
     if not capability.has(capability.CAP_NET_BROADCAST):
         LOG.warning("events of the kernel need CAP_NET_BROADCAST: drift is found by audits only")
         return None
     try:
-        return DriftJudge(DriftEvents(), reconciler.memory, reconciler.attach)
+        events = DriftEvents(HostFilter.backend == "nftables" or needs_limits(settings.dataplane))
+        return DriftJudge(events, reconciler.memory, reconciler.attach, reconciler.table_check)
     except (DvrError, OSError) as exc:
         LOG.warning("events of the kernel cannot be heard, drift is found by audits only: %s", exc)
         return None

@@ -1,4 +1,5 @@
 """The history of changes: a ring in memory (``ring``), and a file that survives restarts (``file``, ``writer``).
 
-An entry is a JSON object; :mod:`dvr_agent.daemon.history` makes entries, ``dvrctl history`` shows them.
+An entry is a JSON object; :mod:`dvr_agent.reconcile.history_entries` makes entries of what the
+daemon and ``dvrctl`` change, ``dvrctl history`` shows them.
 """

@@ -1,7 +1,7 @@
 """The file of the history: its place, reading it, appending to it, keeping it small.  JSON lines, mode 0600.
 
 A process that is killed may leave half a line at the end: readers skip it, and the next writer ends it.  The daemon
-writes (``writer``), the daemon and ``dvrctl history`` read.
+writes, or a verb of ``dvrctl`` where no daemon runs (``writer``), the daemon and ``dvrctl history`` read.
 """
 
 from __future__ import annotations

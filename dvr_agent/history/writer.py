@@ -1,7 +1,8 @@
-"""Writes new entries to the history file in a thread of its own, so that nobody waits for a slow disk.
+"""Writes new entries to the history file.  Who has the agent's lock (``dvr_agent.lock``) is the file's only writer.
 
 :class:`HistoryWriter` is the daemon's whole history: :meth:`HistoryWriter.add` takes an entry into the ring and leaves
-its text to the thread.  While the disk cannot be written the newest entries wait, and the ring goes on.
+its text to a thread of its own, so that nobody waits for a slow disk.  While the disk cannot be written the newest
+entries wait, and the ring goes on.  ``dvrctl`` has no thread and calls :meth:`HistoryWriter.write`.
 """
 
 from __future__ import annotations
@@ -75,6 +76,11 @@ class HistoryWriter:
         self._waiting.append(one)
         self._wanted.set()
 
+    def write(self) -> None:
+        """Write the entries that wait, without the thread; a failure is logged once, and the next call tries again."""
+        if self._waiting:
+            self._write()
+
     def flush(self, seconds: float) -> None:
         """Wait until all entries are written, or so many seconds: for the end of the daemon."""
         if self.enabled and self._waiting and not self.trouble:
@@ -117,7 +123,7 @@ class HistoryWriter:
             self._waiting.extendleft(reversed(batch[lost:]))
             self._lost += lost
             self._close()
-            self._failed(f"{self.path} cannot be written, changes are kept in memory: {exc.strerror}")
+            self._failed(f"{self.path} cannot be written, the newest changes are not in it: {exc.strerror}")
             return False
         if self.trouble:
             lacking = f"; it lacks {count(self._lost, 'change')} of meanwhile" if self._lost else ""

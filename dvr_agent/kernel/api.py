@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from dvr_agent.state.diff import Change
 from dvr_agent.state.filter import Family, FilterRule, Ports, Table, TableKey, Transport
-from dvr_agent.state.limit import Limit
+from dvr_agent.state.limit import Drops, Limit
 from dvr_agent.state.missing import Missing
 from dvr_agent.state.namespace import Announcement, NamespaceState
 from dvr_agent.state.neighbour import Neighbour
@@ -110,6 +110,9 @@ class InterfacePlumber(Protocol):
     def limits(self, namespace: str, ownership: Ownership) -> frozenset[Limit]:
         """Read the bandwidth limits of a namespace that ``ownership`` claims, and nothing else."""
 
+    def limit_drops(self, namespace: str) -> tuple[Drops, ...]:
+        """Read what the bandwidth limits of a namespace have dropped; nothing of those that have dropped no packet."""
+
 
 class PendingTables(Protocol):
     """Changes collected inside a :meth:`IptablesManager.defer_apply` block."""
@@ -171,10 +174,13 @@ class DroppingChain(NamedTuple):
 
 
 class NftablesManager(Protocol):
-    """Chains of neutron-l3-agent in tables of nf_tables, where its iptables is iptables-nft; what others drop there."""
+    """Stale chains: of neutron-l3-agent in nf_tables, and any in the packet filter that this host does not use.
+
+    Also what others drop in nf_tables.
+    """
 
     def observe(self, namespace: str) -> tuple[Table, ...]:
-        """Read the chains of neutron-l3-agent, by table; () if there are none, or no nf_tables.
+        """Read the stale chains, by table; () if there are none.
 
         :raises NamespaceGoneError: there is no such namespace
         """
@@ -183,9 +189,15 @@ class NftablesManager(Protocol):
         """Read the base chains by which others drop what is forwarded; () without any, or without the namespace."""
 
     def remove(self, namespace: str) -> int:
-        """Remove neutron-l3-agent's chains from all tables in one transaction; returns the number of chains.
+        """Remove all stale chains, in one transaction for each packet filter; returns the number of chains.
 
-        :raises KernelError: nothing was changed
+        :raises KernelError: some are left, and the call may be repeated
+        """
+
+    def withdraw(self, namespace: str) -> None:
+        """Remove the stale chains of ours only; those of neutron-l3-agent stay.
+
+        :raises KernelError: some are left, and the call may be repeated
         """
 
 

@@ -1,10 +1,12 @@
-"""Hears changes of links, addresses, routes, rules and neighbours in namespaces, as they happen.  Knows no routers.
+"""Hears changes of links, addresses, routes, rules, neighbours and nf_tables, as they happen.  Knows no routers.
 
 One socket hears all namespaces that :meth:`DriftEvents.listen` named.  It lives in a nameless namespace of its own, in
 which they have numbers (NSID) and the host's namespace has none: so that it does not hear the host's routes and
 neighbours, of which a host that speaks BGP or EVPN has any number, and so that programs on the host that hear all
 numbered namespaces (ovs-vswitchd) get no more to hear.  A second socket hears the links of the host: taps and bridges.
-inotify(7) on ``/run/netns`` tells of namespaces that are removed.
+A third one, where nf_tables are used, lives beside the first and hears that another program has changed the rule set of
+a namespace; what it has changed there is to be read.  inotify(7) on ``/run/netns`` tells of namespaces that are
+removed.
 
 Linux delivers notifications of a namespace to sockets in another one to openers with CAP_NET_BROADCAST only.
 Blocking code for one thread, except :meth:`DriftEvents.fileno`.
@@ -17,10 +19,10 @@ import errno
 import itertools
 import os
 import select
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from pyroute2.netlink import NETLINK_NETFILTER
 from pyroute2.netlink.rtnl import RTM_DELNSID
 
 from dvr_agent.errors import KernelError
@@ -28,14 +30,29 @@ from dvr_agent.kernel import event_decoding, netns
 from dvr_agent.kernel.inotify import Inotify, Mask
 from dvr_agent.kernel.netlink.endpoint import open_raw
 from dvr_agent.kernel.netlink.link import dump_links, index_and_name
-from dvr_agent.kernel.netlink.listener import ALL_GROUPS, LINKS, OWN, Listener, Notification
+from dvr_agent.kernel.netlink.listener import ALL_GROUPS, LINKS, NFTABLES, OWN, Listener, Notification
 from dvr_agent.kernel.netlink.nsid import NETNSA_FD, decode_nsid, get_nsid, new_nsid
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
+from dvr_agent.kernel.nftables.message import decode_author
 from dvr_agent.state.kind import KernelObject
 
 HOST = ""
 """Name of the host's namespace."""
 _EXISTS = frozenset({errno.EEXIST})
+Devices = dict[str, dict[int, str]]
+"""Namespace → index → name of its devices."""
+
+
+class RuleSetChange(NamedTuple):
+    """A transaction of another program on the nf_tables of a namespace, its own tables or ours.
+
+    :ivar namespace: name
+    :ivar pid: of the program
+    """
+
+    namespace: str
+    pid: int
+    program: str
 
 
 class Event(NamedTuple):
@@ -55,6 +72,9 @@ class Event(NamedTuple):
     protocol: str = ""
 
 
+AnyEvent = Event | RuleSetChange
+
+
 class _Ear(NamedTuple):
     """A namespace that is heard: its number, and the inode it had when it got it."""
 
@@ -65,23 +85,30 @@ class _Ear(NamedTuple):
 class DriftEvents:
     """All sockets of the host's events behind one descriptor.
 
+    :param nftables: hear changes of nf_tables too
     :ivar heard: number of notifications so far
     :raises KernelError: a socket cannot be opened
     """
 
-    def __init__(self) -> None:
+    def __init__(self, nftables: bool = False) -> None:
         self._ears: dict[str, _Ear] = {}
         self._names: dict[int, str] = {}
         self._devices: dict[str, dict[int, str]] = {}
         self._numbers = itertools.count(1)
         self.heard = 0
-        self._all, self._asking = _nameless()
+        self._all, self._asking, rule_sets = _nameless(nftables)
         self._host = Listener(LINKS)
+        self._listeners: dict[Listener, Callable[[Notification, Devices], Iterable[AnyEvent]]] = {
+            self._all: self._events,
+            self._host: _host_events,
+        }
+        if rule_sets is not None:
+            self._listeners[rule_sets] = self._rule_set_events
         self._inotify = Inotify()
         self._watched = -1
         self._epoll = select.epoll()
-        for one in (self._all, self._host, self._inotify):
-            self._epoll.register(one.fileno(), select.EPOLLIN)
+        for descriptor in [one.fileno() for one in self._listeners] + [self._inotify.fileno()]:
+            self._epoll.register(descriptor, select.EPOLLIN)
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when there are events."""
@@ -90,7 +117,7 @@ class DriftEvents:
     @property
     def buffer_size(self) -> int:
         """Size in bytes of the receive buffer that overflowed last, or may overflow next."""
-        return max(self._all.buffer_size, self._host.buffer_size)
+        return max(listener.buffer_size for listener in self._listeners)
 
     def listen(self, name: str) -> None:
         """Hear a namespace from now on; cheap for one that is heard already, nothing for one that does not exist."""
@@ -109,33 +136,35 @@ class DriftEvents:
             finally:
                 os.close(fd)
 
-    def read(self, limit: int) -> tuple[list[Event], bool]:
+    def read(self, limit: int) -> tuple[list[AnyEvent], bool]:
         """Return the next events, of at most ``limit`` notifications from each socket, and whether there may be more.
 
         :raises OverflowedError: the kernel has dropped some; the others are still there
         """
-        events = [*self._removed_names()]
-        devices: dict[str, dict[int, str]] = {}
+        events: list[AnyEvent] = [*self._removed_names()]
+        devices: Devices = {}
         full = False
-        for listener, make in ((self._all, partial(self._events, devices=devices)), (self._host, _host_events)):
+        for listener, make in self._listeners.items():
             begun = self.heard
             for notification in listener.read(limit):
                 self.heard += 1
-                events += make(notification)
+                events += make(notification, devices)
             full = full or self.heard - begun >= limit
         return events, full
 
     def discard(self) -> None:
         """Throw away all waiting notifications: there are too many, and an audit follows."""
-        self._all.discard()
-        self._host.discard()
+        for listener in self._listeners:
+            listener.discard()
 
     def close(self) -> None:
         """Close everything."""
-        for one in (self._epoll, self._all, self._asking, self._host, self._inotify):
+        for listener in self._listeners:
+            listener.close()
+        for one in (self._epoll, self._asking, self._inotify):
             one.close()
 
-    def _events(self, notification: Notification, devices: dict[str, dict[int, str]]) -> Iterator[Event]:
+    def _events(self, notification: Notification, devices: Devices) -> Iterator[Event]:
         """Yield the events of a notification.
 
         :param devices: of the namespaces for which they were read in this round
@@ -158,6 +187,12 @@ class DriftEvents:
             indexes = devices[name]
         for found in event_decoding.decode(notification, indexes):
             yield Event(name, *found, notification.port, event_decoding.protocol_of(notification))
+
+    def _rule_set_events(self, notification: Notification, _devices: Devices) -> Iterator[RuleSetChange]:
+        """Yield the event of a transaction on nf_tables in one of the namespaces."""
+        name = self._names.get(notification.namespace)
+        if name is not None:
+            yield RuleSetChange(name, *decode_author(notification.body))
 
     def _renamed(self, name: str, notification: Notification) -> Iterator[Event]:
         """Learn the name of a link; yield the end of the link that had its index, if that had another name."""
@@ -232,20 +267,21 @@ class DriftEvents:
                 os.close(directory)
 
 
-def _host_events(notification: Notification) -> Iterator[Event]:
+def _host_events(notification: Notification, _devices: Devices) -> Iterator[Event]:
     """Yield the events of a notification of the host's namespace."""
     for found in event_decoding.decode(notification, {}):
         yield Event(HOST, *found, notification.port)
 
 
-def _nameless() -> tuple[Listener, NetlinkSocket]:
-    """Make a nameless namespace, which lives as long as its two sockets: one that hears, one that asks for numbers.
+def _nameless(nftables: bool) -> tuple[Listener, NetlinkSocket, Listener | None]:
+    """Make a nameless namespace, which lives as long as its sockets: those that hear, and one that asks for numbers.
 
     :raises KernelError: it cannot be made
     """
     try:
         with netns.nameless():
             listener = Listener(ALL_GROUPS, everywhere=True)
-            return listener, NetlinkSocket(HOST, open_raw(HOST), None)
+            rule_sets = Listener(NFTABLES, everywhere=True, protocol=NETLINK_NETFILTER) if nftables else None
+            return listener, NetlinkSocket(HOST, open_raw(HOST), None), rule_sets
     except OSError as exc:
         raise KernelError("", "namespace", exc.errno or errno.EIO, "events cannot be heard") from exc

@@ -23,8 +23,8 @@ from dvr_agent.kernel.netlink.handler import NO_DEVICE, AnyHandler, SliceReader
 from dvr_agent.kernel.netlink.link import LOOPBACK, LinkInfo, decode_brief, dump_links, get_link
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.netns import entered
-from dvr_agent.kernel.nftables.limits import read_limits
-from dvr_agent.state.limit import Limit
+from dvr_agent.kernel.nftables.limits import read_drops, read_limits
+from dvr_agent.state.limit import Drops, Limit
 from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.neighbour import Neighbour
@@ -75,6 +75,12 @@ def observe_limits(namespace: str, ownership: Ownership) -> frozenset[Limit]:
     with entered(namespace):
         filters = open_raw(namespace, NETLINK_NETFILTER)
     return _limits(namespace, filters, ownership)
+
+
+def observe_limit_drops(namespace: str) -> tuple[Drops, ...]:
+    """Read what limits have dropped; see :meth:`dvr_agent.kernel.api.InterfacePlumber.limit_drops`."""
+    with NetlinkSocket.open(namespace, None, NETLINK_NETFILTER) as sock:
+        return tuple(read_drops(sock))
 
 
 def _limits(namespace: str, filters: socket.socket | None, ownership: Ownership) -> frozenset[Limit]:

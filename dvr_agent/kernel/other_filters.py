@@ -1,7 +1,7 @@
-"""What has to go from the packet filter of a namespace beside our tables: chains of neutron-l3-agent, and of ours.
+"""Find and remove stale chains in the packet filter of a namespace: of neutron-l3-agent, and of ours.
 
-Ours are left over where the option ``packet_filter`` was changed: in nf_tables on a host that uses legacy tables, or
-the other way round.  They are removed when the new ones are there.  Implements
+Ours are stale where the option ``packet_filter`` was changed: in nf_tables on a host that uses legacy tables, or the
+other way round.  They are removed when the new ones are there.  Implements
 :class:`dvr_agent.kernel.api.NftablesManager`; used by takeover (``reconcile/takeover.py``) and the executor.
 """
 
@@ -65,6 +65,17 @@ class OtherFilters:
                 for table in left:
                     pending.replace(namespace, Table(*table.key))
         return self._l3_agent.remove(namespace) + sum(len(table.chains) for table in left)
+
+    def withdraw(self, namespace: str) -> None:
+        """Remove chains of ours from the packet filter that this host does not use.
+
+        :raises KernelError: some of them are left, and the call may be repeated
+        """
+        left = self._left(namespace)
+        if left:
+            with self._unused.defer_apply() as pending:
+                for table in left:
+                    pending.withdraw(namespace, table.key)
 
     def _left(self, namespace: str) -> list[Table]:
         try:

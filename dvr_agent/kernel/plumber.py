@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 from dvr_agent.kernel.api import NamespaceManager, WriteCounters
 from dvr_agent.kernel.apply import apply
-from dvr_agent.kernel.observe import observe, observe_limits
+from dvr_agent.kernel.observe import observe, observe_limit_drops, observe_limits
 from dvr_agent.state.diff import Change
-from dvr_agent.state.limit import Limit
+from dvr_agent.state.limit import Drops, Limit
 from dvr_agent.state.missing import Missing
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.neighbour import Neighbour
@@ -52,6 +52,14 @@ class RealPlumber:
         :raises KernelError: they could not be read
         """
         return observe_limits(namespace, ownership)
+
+    def limit_drops(self, namespace: str) -> tuple[Drops, ...]:
+        """Read what bandwidth limits have dropped.
+
+        :raises NamespaceGoneError: there is no such namespace
+        :raises KernelError: it could not be read
+        """
+        return observe_limit_drops(namespace)
 
     def apply(self, namespace: str, changes: Sequence[Change], missing: Missing | None = None) -> None:
         """Make the changes in the given order; see :meth:`dvr_agent.kernel.api.InterfacePlumber.apply`.

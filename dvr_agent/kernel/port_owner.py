@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from dvr_agent.kernel.netlink.own_port import MAX_PROCESS_ID
@@ -11,7 +12,7 @@ from dvr_agent.kernel.process_name import name_of
 class Author(NamedTuple):
     """Who has changed an object.
 
-    :ivar pid: process id; 0: not known
+    :ivar pid: process id; 0: not known, or one of several
     :ivar program: name of the process's program; empty: it has ended, or is in another process namespace
     :ivar protocol: of a route or rule that was added, as iproute2 names it (``zebra``): the program that it is of;
         empty: it says nothing
@@ -26,10 +27,17 @@ class Author(NamedTuple):
         """``ip (process 4711), protocol zebra``; empty where nothing is known."""
         process = f"{self.program} (process {self.pid})" if self.program else f"process {self.pid}, which has ended"
         protocol = f"protocol {self.protocol}" if self.protocol else ""
-        return ", ".join(filter(None, (process if self.pid else "", protocol)))
+        return ", ".join(filter(None, (process if self.pid else self.program, protocol)))
 
 
 NOBODY = Author()
+
+
+def any_of(authors: Collection[Author]) -> Author:
+    """Return who has changed an object that one of several authors has changed."""
+    if len(authors) == 1:
+        return next(iter(authors))
+    return Author(program=" or ".join(sorted({author.program for author in authors})))
 
 
 def owner_of(port: int, protocol: str = "") -> Author:

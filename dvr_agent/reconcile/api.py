@@ -50,7 +50,7 @@ class Plan:
             for kind in (
                 *(item.kind for item in change.items),
                 *("table" for _ in change.tables),
-                *("nft table" for _ in change.stale_tables),
+                *("nft table" if table.old.nft else "legacy table" for table in change.stale_tables),
             ):
                 counts[kind] = counts.get(kind, 0) + 1
         if self.ports:
@@ -97,12 +97,14 @@ class Traffic(NamedTuple):
 
     :ivar received: bytes to it, from outside
     :ivar sent: bytes from it, to the outside
+    :ivar dropped: packets to it and from it that its bandwidth limit has dropped; None: it has none
     """
 
     router_id: str
     floating_ip: str
     received: int
     sent: int
+    dropped: tuple[int, int] | None = None
 
 
 class RefusedError(DvrError):

@@ -6,6 +6,9 @@ says has done it, and neither are carrier changes, learned neighbours or link-lo
 
 While a job works on a router (``own``) the kernel tells of intermediate states: of its links and IPv6 addresses, whose
 notifications do not say who asked, the last state counts, and what else the kernel does by itself does not.
+
+Of nf_tables an event says only that another program has changed something in a namespace, be it in tables of its own:
+ours are read, once for all such events.
 Blocking code for the worker thread.
 """
 
@@ -18,12 +21,13 @@ from dvr_agent.attach.outer_ends import bridge_name, tap_name
 from dvr_agent.desired import names
 from dvr_agent.desired.build import DesiredRouter
 from dvr_agent.errors import DvrError
-from dvr_agent.kernel.drift_events import HOST, Event
+from dvr_agent.kernel.drift_events import HOST, AnyEvent, Event, RuleSetChange
 from dvr_agent.kernel.netlink.listener import OverflowedError
-from dvr_agent.kernel.port_owner import NOBODY, Author, owner_of
+from dvr_agent.kernel.port_owner import NOBODY, Author, any_of, owner_of
 from dvr_agent.plural import count
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.reader import AttachReader
+from dvr_agent.reconcile.table_check import TableCheck
 from dvr_agent.state.address import Address
 from dvr_agent.state.link import Link, Port
 from dvr_agent.state.namespace import KIND_OF, NamespaceState, thing_of
@@ -80,7 +84,7 @@ class Events(Protocol):
     def listen(self, name: str) -> None:
         """Hear a namespace."""
 
-    def read(self, limit: int) -> tuple[list[Event], bool]:
+    def read(self, limit: int) -> tuple[list[AnyEvent], bool]:
         """Return the next events, and whether there may be more."""
 
     def discard(self) -> None:
@@ -96,9 +100,9 @@ class DriftJudge:
     :ivar events: their source
     """
 
-    def __init__(self, events: Events, memory: HostMemory, attach: AttachReader) -> None:
+    def __init__(self, events: Events, memory: HostMemory, attach: AttachReader, tables: TableCheck) -> None:
         self.events = events
-        self._memory, self._attach = memory, attach
+        self._memory, self._attach, self._tables = memory, attach, tables
         self._ports: dict[str, tuple[str, Port]] = {}
         """Outer end of a port → its router and the port."""
         self._bridges: dict[str, set[str]] = {}
@@ -127,8 +131,13 @@ class DriftJudge:
             self._batches = 0
             self.events.discard()
             return Judgement(lost=f"more than {count(STORM * BATCH, 'event')} in a row were not looked at")
-        switched = tuple(self._switched(events))
-        return Judgement(tuple(self._findings(self._foreign(events, own) if own else events)), "", more, switched)
+        objects = [event for event in events if isinstance(event, Event)]
+        switched = tuple(self._switched(objects))
+        findings = [
+            *self._findings(self._foreign(objects, own) if own else objects),
+            *self._of_rule_sets([event for event in events if isinstance(event, RuleSetChange)]),
+        ]
+        return Judgement(tuple(findings), "", more, switched)
 
     def job_ended(self, router_id: str) -> None:
         """Hear the namespaces of a router that a job has worked on, and note its ports."""
@@ -185,22 +194,37 @@ class DriftJudge:
             if any(state.name == event.namespace and is_drift(state, event) for state in _states(desired)):
                 yield router_id
 
+    def _of_rule_sets(self, events: Iterable[RuleSetChange]) -> Iterator[Finding]:
+        """Yield the tables and limits that are not as desired where other programs have changed nf_tables."""
+        authors: dict[str, set[Author]] = {}
+        for event in events:
+            authors.setdefault(event.namespace, set()).add(Author(event.pid, event.program))
+        for namespace, known in authors.items():
+            routers = self._routers_in(namespace)
+            for difference in self._tables.differences(namespace, routers)[:MANY]:
+                for router_id in routers:
+                    yield Finding(router_id, *difference, any_of(known))
+
     def _routers(self, event: Event) -> Iterable[str]:
         """Return the routers whose desired state may have something to do with an event.
 
         In a fip namespace an object that names the device of a pair is that router's; others concern all routers there.
         """
-        parsed = names.parse_namespace(event.namespace)
-        if parsed is None:
-            return ()
-        prefix, object_id = parsed
-        if prefix != names.FIP:
-            return (object_id,)
+        if not event.namespace.startswith(names.FIP):
+            return self._routers_in(event.namespace)
         devices = () if event.item is None else KIND_OF[type(event.item)].devices(event.item)
         stems = [device[len(names.FIP_TO_ROUTER) :] for device in devices if device.startswith(names.FIP_TO_ROUTER)]
         if stems:
             return [self._stems[stem] for stem in stems if stem in self._stems]
-        return list(self._memory.routers_on(object_id))
+        return self._routers_in(event.namespace)
+
+    def _routers_in(self, namespace: str) -> list[str]:
+        """Return the routers that have, or share, a namespace; none where it is not ours."""
+        parsed = names.parse_namespace(namespace)
+        if parsed is None:
+            return []
+        prefix, object_id = parsed
+        return [*self._memory.routers_on(object_id)] if prefix == names.FIP else [object_id]
 
     def _of_host(self, event: Event) -> Iterator[str]:
         """Yield the routers with a port on whose outer side an event has left a fault."""

@@ -1,9 +1,9 @@
 """The handover to neutron-l3-agent: find and remove objects of ours that it would not remove, once it is ready.
 
-These objects are our chains in the legacy packet filter tables with the jumps to them, the IPv6 rules before the main
-table, the IPv6 rules of fip namespaces, and our bandwidth limits (``docs/dataplane.md``, "What is ours").  Everything
-else (namespaces, devices, addresses, routes, neighbours, the other rules, the state files) is as neutron-l3-agent makes
-it, and stays.
+These objects are our chains in the packet filter with the jumps to them (in legacy tables, in nf_tables, or in both
+where the option ``packet_filter`` was changed), the IPv6 rules before the main table, the IPv6 rules of fip namespaces,
+and our bandwidth limits (``docs/dataplane.md``, "What is ours").  Everything else (namespaces, devices, addresses,
+routes, neighbours, the other rules, the state files) is as neutron-l3-agent makes it, and stays.
 
 neutron-l3-agent is ready in a namespace when its packet filter rules have every effect that ours have there.
 Used by ``dvrctl handover``; reads and writes the kernel by :mod:`dvr_agent.kernel.api`.
@@ -23,12 +23,13 @@ from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain
 from dvr_agent.plural import count
 from dvr_agent.reconcile.allocation_files import AllocationFiles
 from dvr_agent.reconcile.allocations import Allocations
-from dvr_agent.reconcile.inventory import adopt_inventory
+from dvr_agent.reconcile.chain_counts import has_l3_agent_chains, has_own_chains, own_chains
+from dvr_agent.reconcile.inventory import adopt_inventory, nat_tables
+from dvr_agent.reconcile.plan_lines import CHANGE, REMOVE, Group, Line, table_kind
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import ALL_TABLES
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.filter import (
-    CHAIN_PREFIX,
     CtHelper,
     Dnat,
     FilterRule,
@@ -66,7 +67,8 @@ _BEFORE_MAIN = (V6_PROXIED_PRIORITY, V6_CONNECTED_PRIORITY, V6_REDIRECT_PRIORITY
 class OwnObjects:
     """Objects of ours in one namespace that neutron-l3-agent would not remove.
 
-    :ivar tables: legacy tables with our chains (and with neutron-l3-agent's, where it uses legacy iptables)
+    :ivar tables: tables with our chains (and with neutron-l3-agent's, where it uses the same ones)
+    :ivar stale_tables: likewise, in the packet filter that this host does not use
     :ivar rules: IPv6 rules that neutron-l3-agent does not make
     :ivar limits: bandwidth limits, which would limit in addition to its own
     """
@@ -75,15 +77,26 @@ class OwnObjects:
     tables: tuple[Table, ...]
     rules: tuple[Rule, ...]
     limits: tuple[Limit, ...] = ()
+    stale_tables: tuple[Table, ...] = ()
+
+    @property
+    def all_tables(self) -> tuple[Table, ...]:
+        """The tables of both packet filters."""
+        return (*self.tables, *self.stale_tables)
 
     def lines(self) -> list[str]:
         """Return the objects as lines of text."""
+        return [line.text for line in self.removal.lines]
+
+    @property
+    def removal(self) -> Group:
+        """The removal of the objects as a group of lines."""
         tables = [
-            f"{table.text}: {count(number, 'chain')}"
-            for table in self.tables
-            if (number := sum(chain.name.startswith(CHAIN_PREFIX) for chain in table.chains))
+            (table_kind(table), f"{table.text}: {count(number, 'chain')}")
+            for table, number in own_chains(self.all_tables)
         ]
-        return [*tables, *(rule.text for rule in self.rules), *(limit.text for limit in self.limits)]
+        rules, limits = [("rule", one.text) for one in self.rules], [("limit", one.text) for one in self.limits]
+        return Group(self.namespace, CHANGE, tuple(Line(REMOVE, *one) for one in (*tables, *rules, *limits)))
 
 
 def find_own_objects(kernel: KernelReader) -> list[OwnObjects]:
@@ -103,13 +116,15 @@ def find_own_objects(kernel: KernelReader) -> list[OwnObjects]:
 def read_own_objects(kernel: KernelReader, namespace: str) -> OwnObjects | None:
     """Return the objects of ours in a namespace; None if there are none, or no such namespace."""
     try:
-        tables = tuple(table for table in kernel.iptables.observe(namespace, ALL_TABLES) if _has_ours(table))
+        tables = tuple(filter(has_own_chains, kernel.iptables.observe(namespace, ALL_TABLES)))
+        stale_tables = tuple(filter(has_own_chains, kernel.nftables.observe(namespace)))
         rules = _own_rules(kernel, namespace)
         limited = not namespace.startswith(names.FIP)
         limits = tuple(sorted(kernel.interfaces.limits(namespace, _LIMITS))) if limited else ()
     except NamespaceGoneError:
         return None
-    return OwnObjects(namespace, tables, rules, limits) if tables or rules or limits else None
+    found = OwnObjects(namespace, tables, rules, limits, stale_tables)
+    return found if found.all_tables or rules or limits else None
 
 
 def _own_rules(kernel: KernelReader, namespace: str) -> tuple[Rule, ...]:
@@ -128,14 +143,13 @@ def missing_effects(kernel: KernelReader, own: OwnObjects) -> list[str]:
 
     :raises NamespaceGoneError: the namespace is gone
     """
-    legacy = kernel.iptables.observe(own.namespace, ALL_TABLES)
-    theirs = [*kernel.nftables.observe(own.namespace), *legacy]
-    if not any(is_l3_agent_chain(chain.name) for table in theirs for chain in table.chains):
+    theirs = [*kernel.nftables.observe(own.namespace), *kernel.iptables.observe(own.namespace, ALL_TABLES)]
+    if not any(map(has_l3_agent_chains, theirs)):
         return [NO_CHAINS]
     present = {effect for table in theirs for effect in _effects(table, ours=False)}
-    wanted = dict.fromkeys(effect for table in own.tables for effect in _effects(table, ours=True))
+    wanted = dict.fromkeys(effect for table in own.all_tables for effect in _effects(table, ours=True))
     if _is_central(kernel, own.namespace):  # neutron-l3-agent has no helpers for distributed floating IPs
-        wanted |= dict.fromkeys(effect for table in own.tables for effect in _helpers(table, ours=True))
+        wanted |= dict.fromkeys(effect for table in own.all_tables for effect in _helpers(table, ours=True))
         present |= {effect for table in theirs for effect in _helpers(table, ours=False)}
     return [effect for effect in wanted if effect not in present]
 
@@ -159,6 +173,8 @@ def remove_own_objects(kernel: Kernel, own: Sequence[OwnObjects]) -> None:
                 for table in one.tables:
                     pending.withdraw(one.namespace, table.key)
     for one in own:
+        if one.stale_tables and kernel.namespaces.exists(one.namespace):
+            kernel.nftables.withdraw(one.namespace)
         if (one.rules or one.limits) and kernel.namespaces.exists(one.namespace):
             items: tuple[KernelObject, ...] = (*one.rules, *one.limits)
             gone = [Change(Action.REMOVE, item, item) for item in items]
@@ -180,7 +196,7 @@ def correct_state_files(kernel: KernelReader, state_path: Path, writable: bool) 
         if state is None:
             continue
         priorities = {rule.src: rule.priority for rule in state.rules if rule.table == FIP_TABLE and rule.src}
-        for table in kernel.iptables.observe(name, [(4, "nat")]):
+        for table in nat_tables(kernel, name):
             for fip, fixed in dnat_pairs(_rules(table, ours=True)):
                 if f"{fixed}/32" in priorities:
                     allocations.adopt_priority(fip, priorities[f"{fixed}/32"])
@@ -190,10 +206,6 @@ def correct_state_files(kernel: KernelReader, state_path: Path, writable: bool) 
         files.check(allocations)
         files.flush(allocations)
     return wrong
-
-
-def _has_ours(table: Table) -> bool:
-    return any(chain.name.startswith(CHAIN_PREFIX) for chain in table.chains)
 
 
 def _effects(table: Table, ours: bool) -> Iterator[str]:

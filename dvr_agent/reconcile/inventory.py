@@ -13,6 +13,7 @@ from dvr_agent.desired.allocation import LinkLocalPair
 from dvr_agent.desired.table_ids import fip_pair
 from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.reader import KernelReader
+from dvr_agent.state.filter import Table
 from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.ownership import Ownership, RuleOwner
@@ -162,5 +163,10 @@ def floating_ips(kernel: KernelReader, router_id: str) -> list[str]:
     name = names.QROUTER + router_id
     if not kernel.namespaces.exists(name):
         return []
-    tables = kernel.iptables.observe(name, [(4, "nat")])
-    return [floating_ip for floating_ip, _ in dnat_pairs(rules_of(tables))]
+    return list(dict.fromkeys(floating_ip for floating_ip, _ in dnat_pairs(rules_of(nat_tables(kernel, name)))))
+
+
+def nat_tables(kernel: KernelReader, namespace: str) -> list[Table]:
+    """Return the tables that translate IPv4, with stale chains too: after a start the rules may be there only."""
+    tables = [*kernel.iptables.observe(namespace, [(4, "nat")]), *kernel.nftables.observe(namespace)]
+    return [table for table in tables if table.key == (4, "nat")]

@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 from dvr_agent.desired import names
 from dvr_agent.kernel.host_filter import HostFilter
 from dvr_agent.kernel.nftables.difference_text import difference_text
+from dvr_agent.kernel.nftables.ruleset import TABLE, family_text
 from dvr_agent.plural import count
 from dvr_agent.reconcile.api import Plan
+from dvr_agent.reconcile.chain_counts import l3_agent_chains, own_chains
 from dvr_agent.state.diff import Action, Change, Changes, TableChange
-from dvr_agent.state.filter import CHAIN_PREFIX, Chain, FilterRule, Table
+from dvr_agent.state.filter import Chain, FilterRule, Table
 
 ADD: str = Action.ADD.value
 REMOVE: str = Action.REMOVE.value
@@ -124,23 +126,33 @@ def _table_lines(changes: Changes) -> list[Line]:
 
 
 def _stale_table_lines(changes: Changes) -> list[Line]:
-    """Return a line for each table with chains that have to go; their rules are not listed."""
-    return [stale_table_line(change.old) for change in changes.stale_tables]
+    return stale_table_lines([change.old for change in changes.stale_tables])
 
 
-def stale_table_line(table: Table) -> Line:
-    """Return the line of a table of which the chains of neutron-l3-agent go, or ours of before."""
-    ours = all(chain.name.startswith(CHAIN_PREFIX) for chain in table.chains)
-    whose = "left over from another packet_filter" if ours else "of neutron-l3-agent"
-    kind = "nftables" if table.nft else "iptables"
-    return Line(REMOVE, kind, f"{count(len(table.chains), 'chain')} {whose} in {table.text}")
+def stale_table_lines(tables: Sequence[Table]) -> list[Line]:
+    """Return a line for each table with stale chains of neutron-l3-agent, and of ours; their rules are not listed."""
+    theirs = [(table, count(number, "chain") + " of neutron-l3-agent") for table, number in l3_agent_chains(tables)]
+    ours = [(table, count(number, "stale chain") + " of dvr-agent") for table, number in own_chains(tables)]
+    return [Line(REMOVE, table_kind(table), f"{text} in {table.text}") for table, text in (*theirs, *ours)]
+
+
+def table_kind(table: Table) -> str:
+    """Return the kind of the lines of an observed table."""
+    return "nftables" if table.nft else "iptables"
+
+
+def table_text(table: Table) -> str:
+    """Return the name of a table of ours for people, as this host's packet filter has it."""
+    if HostFilter.backend == "nftables":
+        return f"nft table {family_text(table.family)} {TABLE} ({table.name})"
+    return table.text
 
 
 def table_lines(change: TableChange) -> list[Line]:
     """Return the difference between two versions of a table, rule by rule, as this host's packet filter is written."""
     if HostFilter.backend == "nftables":
         found = [Line(sign, "nftables", text) for sign, text in difference_text(change.old, change.new)]
-        return found or [Line(CHANGE, "nftables", change.new.text)]
+        return found or [Line(CHANGE, "nftables", table_text(change.new))]
     had, has = _chains(change.old), _chains(change.new)
     found = [
         line

@@ -16,7 +16,7 @@ from dvr_agent.model.router import Router
 from dvr_agent.services.bundle import ServiceChange
 from dvr_agent.services.vrrp.place import VrrpPlace
 from dvr_agent.state.filter import Family, Table, TableKey, Transport
-from dvr_agent.state.limit import Limit
+from dvr_agent.state.limit import Drops, Limit
 from dvr_agent.state.link import Port
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.neighbour import Neighbour
@@ -55,6 +55,9 @@ class InterfaceReader(Protocol):
     def limits(self, namespace: str, ownership: Ownership) -> frozenset[Limit]:
         """Read the bandwidth limits that ``ownership`` claims."""
 
+    def limit_drops(self, namespace: str) -> tuple[Drops, ...]:
+        """Read what bandwidth limits have dropped."""
+
 
 class IptablesReader(Protocol):
     """Reads legacy packet filter tables: our chains, and those of neutron-l3-agent."""
@@ -73,10 +76,10 @@ class IptablesReader(Protocol):
 
 
 class NftablesReader(Protocol):
-    """Reads nf_tables."""
+    """Reads stale chains, and nf_tables of others."""
 
     def observe(self, namespace: str) -> tuple[Table, ...]:
-        """Read the tables with chains of neutron-l3-agent, its chains only."""
+        """Read the tables with chains of neutron-l3-agent in nf_tables, or with any in the unused packet filter."""
 
     def dropping(self, namespace: str) -> tuple[DroppingChain, ...]:
         """Read the base chains by which others drop what is forwarded."""
@@ -95,11 +98,11 @@ class KernelReader(Protocol):
 
     @property
     def iptables(self) -> IptablesReader:
-        """Legacy packet filter tables."""
+        """Packet filter tables."""
 
     @property
     def nftables(self) -> NftablesReader:
-        """Chains of neutron-l3-agent in nf_tables."""
+        """Stale chains."""
 
 
 class AttachReader(Protocol):

@@ -67,7 +67,7 @@ class RouterReconciler:
         self.memory = HostMemory.empty(kernel, state_path, newer_wins)
         self.planner = Planner(kernel, attach, self.services, settings, self.memory)
         self._executor = Executor(kernel, attach)
-        self._table_check = TableCheck(kernel.iptables, kernel.interfaces, self.memory)
+        self.table_check = TableCheck(kernel.iptables, kernel.interfaces, self.memory)
         self._files = AllocationFiles(state_path)
 
     def load(self) -> None:
@@ -161,11 +161,11 @@ class RouterReconciler:
 
     def find_changed_tables(self, router_ids: Collection[str]) -> list[str]:
         """Return the routers of these whose packet filter tables are not as desired."""
-        return self._table_check.find_changed(router_ids)
+        return self.table_check.find_changed(router_ids)
 
     def read_traffic(self, router_ids: Collection[str]) -> list[Traffic]:
         """Return the bytes of the floating IPs of these routers."""
-        return read_traffic(self.kernel.iptables, self.memory, router_ids)
+        return read_traffic(self.kernel, self.memory, router_ids)
 
     def _note_refused_part(self, draft: Draft, missing: Missing) -> None:
         """Note if something of the shared part was refused: one router is degraded by it, and tries it again."""

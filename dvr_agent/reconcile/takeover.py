@@ -1,8 +1,9 @@
-"""The takeover from neutron-l3-agent: find its chains, keep the marks of its address scopes, log the removed objects.
+"""The takeover from neutron-l3-agent, and from our other packet filter: find stale chains, keep marks, log what went.
 
-The chains of neutron-l3-agent may be in nf_tables (iptables-nft) or in the legacy tables.  :class:`PacketFilterReader`
-reads both until a namespace has no such chains, and only the legacy tables after that, since no other agent makes new
-chains while this one runs.  Marks of address scopes are kept (:func:`marks_in_use`), since connections carry them.
+The chains of neutron-l3-agent may be in nf_tables (iptables-nft) or in the legacy tables; where the option
+``packet_filter`` was changed, our own chains are in the other packet filter.  :class:`PacketFilterReader` reads both
+until a namespace has no such chains, and only our tables after that, since no other agent makes new chains while this
+one runs.  Marks of address scopes are kept (:func:`marks_in_use`), since connections carry them.
 Used by the planner and, for the log, by the reconciler.
 """
 
@@ -19,8 +20,15 @@ from dvr_agent.desired.scope_marks import SCOPE_MASK, known_marks
 from dvr_agent.kernel.iptables.layout import BUILTINS
 from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain
 from dvr_agent.reconcile.api import Plan
+from dvr_agent.reconcile.chain_counts import (
+    ChainCounts,
+    has_l3_agent_chains,
+    has_own_chains,
+    l3_agent_chains,
+    own_chains,
+)
 from dvr_agent.reconcile.reader import KernelReader
-from dvr_agent.state.diff import Action, Changes
+from dvr_agent.state.diff import Action
 from dvr_agent.state.filter import Dnat, FilterRule, Foreign, SetMark, Table, TableKey
 from dvr_agent.state.namespace import NamespaceState
 
@@ -30,7 +38,7 @@ ALL_TABLES: tuple[TableKey, ...] = tuple((family, name) for family in (4, 6) for
 
 
 class PacketFilterReader:
-    """Reads the packet filter tables of a namespace: all of them until neutron-l3-agent has none, then ours only."""
+    """Reads the packet filter tables of a namespace: all of them until no chains are stale, then ours only."""
 
     def __init__(self, kernel: KernelReader) -> None:
         self._kernel = kernel
@@ -49,7 +57,7 @@ class PacketFilterReader:
         found = iptables.observe(state.name, (*keys, *(key for key in ALL_TABLES if key not in wanted)))
         tables = tuple(table for table in found if table.key in wanted or table.chains)
         stale_tables = self._kernel.nftables.observe(state.name)
-        if not stale_tables and not any(map(_has_l3_agent_chains, tables)):
+        if not stale_tables and not any(map(has_l3_agent_chains, tables)):
             self._clean.add(state.name)
         return replace(state, tables=tables, stale_tables=stale_tables)
 
@@ -71,7 +79,7 @@ def marks_in_use(view: HostView, *states: NamespaceState | None) -> tuple[tuple[
         *(table for state in found for table in state.tables),
         *(one for state in found for one in state.stale_tables),
     ]
-    tables.sort(key=_has_l3_agent_chains)
+    tables.sort(key=has_l3_agent_chains)
     pairs = [
         (scope, mark)
         for table in tables
@@ -107,15 +115,20 @@ def _is_forwarding(rule: FilterRule) -> bool:
 
 
 def log_takeover(plan: Plan) -> None:
-    """Log the chains and stale objects of neutron-l3-agent that a job has removed, if it had chains."""
-    taken = [changes for changes in plan.changes if l3_agent_chains(changes)]
+    """Log the stale chains that a job has removed, and the stale objects of neutron-l3-agent, if it had chains."""
+    _log_switch(plan)
+    removed = [
+        (changes.namespace, l3_agent_chains(change.old for change in (*changes.stale_tables, *changes.tables)))
+        for changes in plan.changes
+    ]
+    taken = [(namespace, counts) for namespace, counts in removed if counts]
     if not taken:
         return
     leaked = Counter(
         change.kind for changes in plan.changes for change in changes.items if change.action is Action.REMOVE
     )
     leaks = ", ".join(f"{kind}: {number}" for kind, number in sorted(leaked.items())) or "none"
-    where = "; ".join(f"{changes.namespace}: {l3_agent_chains_text(changes)}" for changes in taken)
+    where = "; ".join(f"{namespace}: {_chains_text(counts)}" for namespace, counts in taken)
     LOG.info("%s: taken over from neutron-l3-agent; chains removed: %s; stale objects removed: %s",
              plan.subject, where, leaks)  # fmt: skip
     if LOG.isEnabledFor(logging.DEBUG):
@@ -125,22 +138,20 @@ def log_takeover(plan: Plan) -> None:
                     LOG.debug("%s: removed stale object of neutron-l3-agent: %s", changes.namespace, change.item.text)
 
 
-def l3_agent_chains(changes: Changes) -> list[tuple[str, int]]:
-    """Return (table, number) of the chains of neutron-l3-agent that are removed, in nf_tables and legacy tables."""
-    found = [
-        (change.old.text, sum(is_l3_agent_chain(chain.name) for chain in change.old.chains))
-        for change in (*changes.stale_tables, *changes.tables)
-    ]
-    return [(table, number) for table, number in found if number]
+def _log_switch(plan: Plan) -> None:
+    """Log the chains of ours that a job has removed from the packet filter of before, if there were any."""
+    stale = [(changes.namespace, [change.old for change in changes.stale_tables]) for changes in plan.changes]
+    switched = [(namespace, counts) for namespace, tables in stale if (counts := own_chains(tables))]
+    if switched:
+        was_nft = any(table.nft and has_own_chains(table) for _, tables in stale for table in tables)
+        ways = "from nf_tables to legacy tables" if was_nft else "from legacy tables to nf_tables"
+        where = "; ".join(f"{namespace}: {_chains_text(counts)}" for namespace, counts in switched)
+        LOG.info("%s: packet filter changed %s; chains removed: %s", plan.subject, ways, where)
 
 
-def l3_agent_chains_text(changes: Changes) -> str:
-    """Return :func:`l3_agent_chains` as text: ``nft table ip nat 6, iptables table mangle 9``."""
-    return ", ".join(f"{table} {number}" for table, number in l3_agent_chains(changes))
-
-
-def _has_l3_agent_chains(table: Table) -> bool:
-    return any(is_l3_agent_chain(chain.name) for chain in table.chains)
+def _chains_text(counts: ChainCounts) -> str:
+    """Return counted chains as text: ``nft table ip nat 6, iptables table mangle 9``."""
+    return ", ".join(f"{table.text} {number}" for table, number in counts)
 
 
 def _scopes_by_device(view: HostView) -> dict[tuple[str, int], str]:

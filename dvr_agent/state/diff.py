@@ -58,8 +58,8 @@ class Changes:
 
     :ivar create: the namespace is missing
     :ivar remove: the namespace is removed with all that is in it
-    :ivar stale_tables: tables of nf_tables from which the chains of neutron-l3-agent (``old``) are removed; ``new`` is
-        our table, of the legacy backend, that takes their place
+    :ivar stale_tables: tables from which stale chains (``old``) are removed, of neutron-l3-agent in nf_tables, and any
+        in the packet filter that this host does not use; ``new`` is our table that takes their place
     :ivar outbound: the connections to delete where an address gets a translation
     """
 
@@ -89,16 +89,11 @@ def diff(observed: NamespaceState | None, desired: NamespaceState) -> Changes:
         desired.name,
         create=observed is None,
         items=tuple(items),
-        tables=tuple(_table_changes(now.tables, desired.tables)),
+        tables=tuple(table_changes(now.tables, desired.tables)),
         stale_tables=tuple(_stale_table_changes(now.stale_tables, desired.tables)),
         announcements=_announcements(desired.announcements, added),
         outbound=desired.outbound,
     )
-
-
-def tables_differ(observed: Iterable[Table], desired: Iterable[Table]) -> bool:
-    """Return True if our part of any packet filter table is not as desired."""
-    return any(True for _ in _table_changes(observed, desired))
 
 
 def _announcements(wanted: Iterable[Announcement], added: set[KernelObject]) -> tuple[Announcement, ...]:
@@ -199,7 +194,7 @@ def _address_changes(now: NamespaceState, desired: NamespaceState) -> Iterator[C
             yield Change(Action.ADD, right)
 
 
-def _table_changes(now: Iterable[Table], want: Iterable[Table]) -> Iterator[TableChange]:
+def table_changes(now: Iterable[Table], want: Iterable[Table]) -> Iterator[TableChange]:
     """Compare our part of each table; a table that is not desired loses our part."""
     had = {table.key: table for table in now}
     for table in want:
@@ -213,7 +208,7 @@ def _table_changes(now: Iterable[Table], want: Iterable[Table]) -> Iterator[Tabl
 
 
 def _stale_table_changes(now: Iterable[Table], want: Iterable[Table]) -> Iterator[TableChange]:
-    """Replace each table of nf_tables that has chains of neutron-l3-agent by our legacy table of the same name."""
+    """Replace each table with stale chains by our table of the same name."""
     wanted = {table.key: table for table in want}
     for table in now:
         yield TableChange(table, wanted.get(table.key) or Table(*table.key))

@@ -38,9 +38,25 @@ class Limit(NamedTuple):
     @property
     def text(self) -> str:
         """The limit in one line."""
-        side = "from" if self.direction == "leaving" else "to"
         rate, burst = f"{self.rate * 8 / 1000:.10g} kbit/s", f"{self.burst / 1000:.10g} kB"
-        return f"limit {side} {self.address} {self.direction} {self.device} to {rate} burst {burst}"
+        return f"{_place_text(self.device, self.direction, self.address)} to {rate} burst {burst}"
+
+
+class Drops(NamedTuple):
+    """What the limit of an address has dropped since that address is limited on the device."""
+
+    device: str
+    direction: Direction
+    address: str
+    packets: int
+
+    def is_of(self, limit: str) -> bool:
+        """Return True for the text of the limit that has dropped them."""
+        return limit.startswith(f"{_place_text(self.device, self.direction, self.address)} to ")
+
+
+def _place_text(device: str, direction: Direction, address: str) -> str:
+    return f"limit {'from' if direction == 'leaving' else 'to'} {address} {direction} {device}"
 
 
 def make_limit(device: str, direction: Direction, address: str, kbps: int, burst: int) -> Limit:

@@ -72,7 +72,8 @@ class NamespaceState:
     :ivar name: of the namespace, e.g. ``qrouter-<uuid>``
     :ivar ownership: which objects of the namespace belong to this slice
     :ivar tables: our part of each packet filter table that this slice manages; other tables are not read
-    :ivar stale_tables: only in observed states: chains of neutron-l3-agent in tables of nf_tables, which are removed
+    :ivar stale_tables: only in observed states: chains that are removed, of neutron-l3-agent in nf_tables, and any in
+        the packet filter that this host does not use
     :ivar policers: only in observed states: filters of neutron-l3-agent, which are removed
     :ivar announcements: only in desired states; likewise ``outbound``
     :ivar link_locals: only in observed states: link-local addresses that the kernel or another program made

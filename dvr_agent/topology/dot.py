@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from dvr_agent.topology.graph import Edge, Graph, Node
+from dvr_agent.topology.graph import Edge, Graph, Node, printable
 from dvr_agent.topology.labels import device_lines, heading, notes
 
 _SHAPES = {"network": "box", "outside": "ellipse"}
@@ -62,6 +62,7 @@ def _quoted(lines: Iterable[str], left: bool = False) -> str:
 
     :param left: flush left instead of centred
     """
-    replaced = [line.replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;") for line in lines]
+    shown = map(printable, lines)
+    replaced = [line.replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;") for line in shown]
     end = "\\l" if left else "\\n"
     return '"' + end.join(replaced) + (end if left else "") + '"'

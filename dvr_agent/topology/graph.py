@@ -133,8 +133,12 @@ def as_json(graph: Graph) -> dict[str, Any]:
 
 def plain(text: str) -> str:
     """Return a text from outside in one line of printable characters, cut to 80."""
-    shown = "".join(_shown(char) for char in text[:_LONGEST])
-    return shown + ("…" if len(text) > _LONGEST else "")
+    return printable(text[:_LONGEST]) + ("…" if len(text) > _LONGEST else "")
+
+
+def printable(text: str) -> str:
+    """Return a text with numbers in place of characters that cannot be printed: names of devices may have any."""
+    return "".join(_shown(char) for char in text)
 
 
 def _shown(char: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from dvr_agent.topology.graph import Edge, Graph, Node
+from dvr_agent.topology.graph import Edge, Graph, Node, printable
 from dvr_agent.topology.labels import device_lines, heading, notes
 
 _SPECIAL = re.compile(r"[^A-Za-z0-9 .:/_,()+-]")
@@ -58,4 +58,8 @@ def _edge(edge: Edge, ids: Ids) -> str:
 
 
 def _quoted(lines: Iterable[str]) -> str:
-    return '"' + "<br/>".join(_SPECIAL.sub(lambda found: f"#{ord(found[0])};", line) for line in lines) + '"'
+    return (
+        '"'
+        + "<br/>".join(_SPECIAL.sub(lambda found: f"#{ord(found[0])};", line) for line in map(printable, lines))
+        + '"'
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from dvr_agent.desired import names
-from dvr_agent.topology.graph import Device, Edge, Graph, Node
+from dvr_agent.topology.graph import Device, Edge, Graph, Node, printable
 from dvr_agent.topology.labels import device_lines, heading
 from dvr_agent.topology.layout import BAR, CHAR, LINE, PAD, TITLE, Box, Layout, place, texts_of
 
@@ -58,7 +58,7 @@ def _draw_namespace(svg: Element, node: Node, layout: Layout) -> None:
 
 
 def _draw_device(parent: Element, device: Device, box: Box) -> None:
-    group = SubElement(parent, "g", {"data-device": device.name})
+    group = SubElement(parent, "g", {"data-device": printable(device.name)})
     dashed = {"stroke-dasharray": "4 3"} if device.state == "missing" else {}
     _rect(group, box, {"fill": _PAPER, "stroke": _STROKE[device.state], "stroke-width": "1.5", "rx": "3", **dashed})
     for number, line in enumerate(device_lines(device)):
@@ -121,7 +121,7 @@ def _rect(parent: Element, box: Box, style: dict[str, str]) -> None:
 
 
 def _text(parent: Element, text: str, x: float, y: float, style: dict[str, str]) -> None:
-    SubElement(parent, "text", {"x": _px(x), "y": _px(y), "fill": _INK, **style}).text = text
+    SubElement(parent, "text", {"x": _px(x), "y": _px(y), "fill": _INK, **style}).text = printable(text)
 
 
 def _px(value: float) -> str:

@@ -16,14 +16,13 @@ from dvr_agent.state.filter import (
     SaveConnmark,
     SetMark,
     Snat,
-    Target,
     Verdict,
 )
 from dvr_agent.trace.ends import dropped, unknown
 from dvr_agent.trace.filter_match import Passing, matches
-from dvr_agent.trace.filter_values import OtherTarget, WholeRule, WholeTable
+from dvr_agent.trace.filter_values import OtherTarget, SourceRange, WholeRule, WholeTable, WholeTarget
 
-NatTarget = Dnat | Snat | Redirect | OtherTarget
+NatTarget = Dnat | Snat | SourceRange | Redirect | OtherTarget
 """Targets of the nat table that translate; of the last kind only MASQUERADE."""
 
 
@@ -92,7 +91,7 @@ class ChainWalk:
             raise unknown(f"whether this rule matches is not known: {self._at(rule)}")
         return bool(answer)
 
-    def _matters(self, target: Target | OtherTarget) -> bool:
+    def _matters(self, target: WholeTarget) -> bool:
         if isinstance(target, OtherTarget):
             return target.effect != "none"
         if isinstance(target, Jump):
@@ -125,18 +124,20 @@ class ChainWalk:
                 self._enter(target.chain)
             case OtherTarget():
                 return self._other(rule, target)
-            case Dnat() | Snat() | Redirect():
+            case Dnat() | Snat() | SourceRange() | Redirect():
                 return self._translate(rule, target)
             case NoTrack():
                 self.untracked = True
                 self._ruling(rule)
             case Foreign():
-                raise unknown(f"a target is not understood: {self._at(rule)}")
+                raise unknown(f"the effect of this rule is not computed: {self._at(rule)}")
             case _:
                 self._set_marks(rule, target)
         return False
 
     def _enter(self, chain: str) -> None:
+        if chain not in self._table.chains:  # chains and rules of nf_tables are read one after the other
+            raise unknown(f"chain {chain} of {self._table.title} is not among those that were read")
         self._chain, self._next = chain, 0
 
     def _verdict(self, rule: WholeRule, verdict: Verdict) -> bool:
@@ -160,7 +161,7 @@ class ChainWalk:
             case "masquerade":
                 return self._translate(rule, target)
             case "unknown":
-                raise unknown(f"a target is not understood: {self._at(rule)}")
+                raise unknown(f"the effect of this rule is not computed: {self._at(rule)}")
         return False
 
     def _translate(self, rule: WholeRule, target: NatTarget) -> bool:
@@ -168,7 +169,7 @@ class ChainWalk:
         self._ruling(rule, nat=target)
         return True
 
-    def _set_marks(self, rule: WholeRule, target: Target) -> None:
+    def _set_marks(self, rule: WholeRule, target: WholeTarget) -> None:
         passing, connection = self.passing, self.passing.connection
         mark = passing.packet.mark
         match target:

@@ -115,7 +115,10 @@ class Delivery:
         for bridge in segment.path:
             if bridge.kind == "bridge" and _filters_bridged(world.namespace(bridge.place.namespace), key, packet):
                 where = namespace_text(bridge.place.namespace)
-                self._remark(f"net.{key.replace('/', '.')}=1: rules of {where} for bridged packets are not computed")
+                self._remark(
+                    f"the packet filter rules of {where} see the packet on bridge {bridge.name}, too "
+                    f"(net.{key.replace('/', '.')}=1); what they do there is not computed"
+                )
 
 
 def _some(texts: Sequence[str], between: str, shown: int = SHOWN) -> str:

@@ -21,6 +21,11 @@ def dropped(reason: str) -> EndOfWay:
     return EndOfWay("dropped", reason)
 
 
+def vanished(namespace: str) -> EndOfWay:
+    """Return the end of what can be computed because a namespace is gone."""
+    return unknown(f"namespace {namespace} has vanished while it was read")
+
+
 def unknown(reason: str) -> EndOfWay:
     """Return the end of what can be computed."""
     return EndOfWay("unknown", reason)

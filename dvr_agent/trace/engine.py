@@ -6,9 +6,10 @@ and routes, :mod:`.delivery` for neighbours and layer 2.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from dvr_agent.plural import count
 from dvr_agent.trace.addresses import is_group, is_link_local
@@ -18,6 +19,7 @@ from dvr_agent.trace.hooks import Hooks, Tracked
 from dvr_agent.trace.packet import Connection, Hop, Packet, Tuple, Way
 from dvr_agent.trace.routing import REFUSING, Flow, Found, first, lookup
 from dvr_agent.trace.source_check import source_fault
+from dvr_agent.trace.tracking import Existing, Tracker, no_connection
 from dvr_agent.trace.world import Namespace, NextHop, Place, World, namespace_text
 
 MAX_NAMESPACES = 24
@@ -40,47 +42,43 @@ class Start:
     note: str = ""
 
 
-def trace(world: World, packet: Packet, start: Start) -> Way:
-    """Compute the way of the first packet of a connection.
+def trace(world: World, packet: Packet, start: Start, existing: Existing = no_connection) -> Way:
+    """Compute the way of a packet.
 
+    :param existing: finds the connections to which the packet belongs; without it, it is the first one of a connection
     :returns: of several ways that are as likely the first one, see :attr:`Way.others`
     """
-    ways = trace_all(world, packet, start)
+    ways = trace_all(world, packet, start, existing)
     return replace(ways[0], others=len(ways) - 1)
 
 
-def trace_all(world: World, packet: Packet, start: Start) -> list[Way]:
+def trace_all(world: World, packet: Packet, start: Start, existing: Existing = no_connection) -> list[Way]:
     """Compute all ways that the packet may take: next hops of equal cost leave a choice to the kernel."""
-    return [_Run(world, choices).go(packet, start) for choices in _choices(world, packet, start)]
+    found: list[Way] = []
+    pending: list[tuple[int, ...]] = [()]
+    while pending and len(found) < MAX_WAYS:
+        choices = pending.pop()
+        run = _Run(world, existing, choices)
+        found.append(run.go(packet, start))
+        for index in range(len(choices), len(run.offered)):
+            made = choices + (0,) * (index - len(choices))
+            pending += [(*made, other) for other in range(1, run.offered[index])]
+    return found
 
 
-def trace_reply(world: World, way: Way) -> Way:
+def trace_reply(world: World, way: Way, existing: Existing = no_connection) -> Way:
     """Compute the way of the answer to a packet that arrived, with the translations of its connection undone.
 
+    :param existing: finds the connections of namespaces that the packet did not pass
     :raises ValueError: the packet did not arrive
     """
     if not way.reached or way.at is None:
         raise ValueError("only a packet that arrived is answered")
     answer = Packet(way.packet.head.inverted(), size=way.packet.size)
-    run = _Run(world, (), deepcopy(way.connections))
+    run = _Run(world, existing, (), deepcopy(way.connections))
     if way.outcome == "delivered":
         return run.go(answer, Start(way.at.namespace, note="the answer of the namespace that the packet came to"))
     return run.come_back(answer, way.at)
-
-
-def _choices(world: World, packet: Packet, start: Start) -> Iterator[tuple[int, ...]]:
-    """Yield the choices among next hops, one tuple for each way."""
-    pending: list[tuple[int, ...]] = [()]
-    for _ in range(MAX_WAYS):
-        if not pending:
-            return
-        choices = pending.pop()
-        run = _Run(world, choices)
-        run.go(packet, start)
-        yield choices
-        for index in range(len(choices), len(run.offered)):
-            made = choices + (0,) * (index - len(choices))
-            pending += [(*made, other) for other in range(1, run.offered[index])]
 
 
 def _nothing() -> Tracked:
@@ -97,6 +95,7 @@ class _Run:
     """
 
     world: World
+    existing: Existing
     choices: Sequence[int]
     connections: dict[str, list[Connection]] = field(default_factory=dict)
     hops: list[Hop] = field(default_factory=list)
@@ -280,7 +279,9 @@ class _Run:
                 self._note(namespace.name, "limit", f"{limit.text} (nft): what is above it is dropped", device=device)
 
     def _hooks(self, namespace: Namespace) -> Hooks:
-        return Hooks(namespace, self.connections.setdefault(namespace.name, []), self.hops.append)
+        known = self.connections.setdefault(namespace.name, [])
+        tracker = Tracker(known, partial(self.existing, namespace.name))
+        return Hooks(namespace, tracker, self.hops.append, self.notes.append)
 
     def _delivery(self, namespace: str) -> Delivery:
         return Delivery(namespace, self._note, self.notes.append)

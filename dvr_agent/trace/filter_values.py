@@ -83,6 +83,35 @@ class OtherTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceRange:
+    """``-j SNAT --to-source FIRST-LAST[:LOW-HIGH]``: the kernel chooses address and port.
+
+    :ivar ports: None: the port stays if it can
+    """
+
+    first: str
+    last: str
+    ports: tuple[int, int] | None = None
+
+    @property
+    def text(self) -> str:
+        """The target in iptables-save syntax, without ``--random`` and ``--persistent``."""
+        return f"-j SNAT --to-source {self.choice}"
+
+    @property
+    def choice(self) -> str:
+        """The addresses and ports."""
+        addresses = self.first if self.first == self.last else f"{self.first}-{self.last}"
+        if self.ports is None:
+            return addresses
+        ports = str(self.ports[0]) if self.ports[0] == self.ports[1] else f"{self.ports[0]}-{self.ports[1]}"
+        return f"[{addresses}]:{ports}" if ":" in self.first else f"{addresses}:{ports}"
+
+
+WholeTarget = Target | OtherTarget | SourceRange
+
+
+@dataclass(frozen=True, slots=True)
 class WholeRule:
     """A rule of anybody.
 
@@ -91,7 +120,7 @@ class WholeRule:
     :ivar handle: of a rule of nf_tables; 0 for others
     """
 
-    target: Target | OtherTarget
+    target: WholeTarget
     text: str
     src: str | Not | None = None
     dst: str | Not | None = None
@@ -123,7 +152,7 @@ _ACTING = frozenset({
 def whole_rule(rule: FilterRule) -> WholeRule:
     """Convert a rule of ``state.filter``; what that could not express is named."""
     protocol, inverted = PROTOCOL_NUMBERS[rule.protocol] if rule.protocol else 0, False
-    target: Target | OtherTarget = _NOTHING if rule.target == _NO_TARGET else rule.target
+    target: WholeTarget = _NOTHING if rule.target == _NO_TARGET else rule.target
     matches: list[Match | UnknownMatch] = []
     for one in rule.matches:
         if not isinstance(one, Foreign):
@@ -141,9 +170,7 @@ def whole_rule(rule: FilterRule) -> WholeRule:
     return WholeRule(target, text, rule.src, rule.dst, rule.iif, rule.oif, protocol, inverted, tuple(matches))
 
 
-def _text(
-    rule: FilterRule, target: Target | OtherTarget, matches: Sequence[Match | UnknownMatch], protocol: str
-) -> str:
+def _text(rule: FilterRule, target: WholeTarget, matches: Sequence[Match | UnknownMatch], protocol: str) -> str:
     """Return the text of a rule: its own where ``state.filter`` expresses all of it."""
     if target is rule.target and len(matches) == len(rule.matches) and tuple(matches) == rule.matches:
         return rule.text
@@ -204,7 +231,7 @@ class WholeTable:
     :ivar name: ``raw``, ``mangle``, ``nat`` or ``filter``; of nf_tables family and name (``inet firewalld``)
     :ivar bases: the chains that hooks call
     :ivar nft: a table of nf_tables
-    :ivar native: the texts of its rules are in the syntax of nft, not of iptables-save
+    :ivar plain: its rules are written as nft prints them, not as iptables-save does
     """
 
     families: tuple[Family, ...]
@@ -212,7 +239,7 @@ class WholeTable:
     chains: Mapping[str, WholeChain]
     bases: tuple[Base, ...] = ()
     nft: bool = False
-    native: bool = False
+    plain: bool = False
 
     @property
     def title(self) -> str:
@@ -221,4 +248,4 @@ class WholeTable:
 
     def rule_text(self, chain: str, rule: str) -> str:
         """Return a rule with its chain, as iptables-save or nft prints it."""
-        return f"{chain} {rule}" if self.native else f"-A {chain} {rule}"
+        return f"{chain} {rule}" if self.plain else f"-A {chain} {rule}"

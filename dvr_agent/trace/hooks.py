@@ -14,10 +14,10 @@ from dvr_agent.trace.addresses import family_of, ip_of, is_in, is_link_local
 from dvr_agent.trace.chains import ChainWalk, NatTarget, Ruling
 from dvr_agent.trace.ends import unknown
 from dvr_agent.trace.filter_match import Passing
-from dvr_agent.trace.filter_values import CONNTRACK, Base, WholeTable
+from dvr_agent.trace.filter_values import CONNTRACK, NAT_DST, NAT_SRC, Base, SourceRange, WholeTable
 from dvr_agent.trace.packet import Connection, Hop, Packet, RuleAt
 from dvr_agent.trace.tracking import UNTRACKED, Tracker, decide, translate_known
-from dvr_agent.trace.world import Namespace
+from dvr_agent.trace.world import Namespace, namespace_text
 
 Record = Callable[[Hop], None]
 TRACKING_HOOKS = ("PREROUTING", "OUTPUT")
@@ -51,11 +51,11 @@ class Hooks:
     """The hooks of a namespace.
 
     :param record: is called with each rule that matters
+    :param remark: adds a note to the way
     """
 
-    def __init__(self, namespace: Namespace, connections: list[Connection], record: Record) -> None:
-        self._namespace, self._record = namespace, record
-        self._tracker = Tracker(connections)
+    def __init__(self, namespace: Namespace, tracker: Tracker, record: Record, remark: Callable[[str], None]) -> None:
+        self._namespace, self._tracker, self._record, self._remark = namespace, tracker, record, remark
 
     def run(self, hook: str, tracked: Tracked) -> None:
         """Take a packet through a hook; ``tracked`` is changed.
@@ -70,26 +70,30 @@ class Hooks:
             for base in table.bases
             if base.hook == hook
         ]
-        nat_done = False
-        tracking_pending = hook in TRACKING_HOOKS
-        for priority, _number, base, table in sorted(calls, key=lambda call: call[:2]):
-            if tracking_pending and priority > CONNTRACK:
-                tracking_pending = False
-                self._track(tracked)
-            if base.is_nat:
-                nat_done = nat_done or self._nat(hook, base, table, tracked)
-            else:
+        calls.sort(key=lambda call: call[:2])
+        nat = [(base, table) for _priority, _number, base, table in calls if base.is_nat]
+        pending: list[tuple[int, Callable[[], None]]] = []
+        if hook in TRACKING_HOOKS:
+            pending.append((CONNTRACK, lambda: self._track(hook, tracked)))
+        if hook != "FORWARD":
+            at = NAT_SRC if hook in SOURCE_HOOKS else NAT_DST
+            pending.append((at, lambda: self._translate(hook, nat, tracked)))
+        for priority, _number, base, table in calls:
+            while pending and priority > pending[0][0]:
+                pending.pop(0)[1]()
+            if not base.is_nat:
                 self._filter(hook, base, table, tracked)
-        if tracking_pending:
-            self._track(tracked)
-        if not nat_done:
-            self._known_translation(hook, tracked)
+        for _priority, step in pending:
+            step()
 
-    def _track(self, tracked: Tracked) -> None:
+    def _track(self, hook: str, tracked: Tracked) -> None:
         """Look the packet up, unless a rule said not to, or it has its connection from the loopback device."""
         if tracked.state:
             return
         tracked.connection, tracked.state, tracked.is_answer = self._tracker.find(tracked.packet.head)
+        if tracked.connection.existing:
+            text = f"existing connection {tracked.connection.text} ({tracked.state})"
+            self._hop(f"conntrack {hook}", text, tracked.packet, tracked.packet)
 
     def _filter(self, hook: str, base: Base, table: WholeTable, tracked: Tracked) -> None:
         walk = ChainWalk(table, base.chain, tracked.passing, lambda ruling: self._report(hook, ruling, tracked))
@@ -98,11 +102,18 @@ class Hooks:
         if walk.untracked and not tracked.state:
             tracked.state = UNTRACKED
 
-    def _nat(self, hook: str, base: Base, table: WholeTable, tracked: Tracked) -> bool:
-        """Translate at a hook; True: it is decided, so that no other nat table of the hook is asked."""
+    def _translate(self, hook: str, bases: list[tuple[Base, WholeTable]], tracked: Tracked) -> None:
+        """Translate as the connection has it, or as the first nat chain decides that translates."""
         connection, kind = tracked.connection, _kind(hook)
-        if connection is None or tracked.is_answer or kind in connection.decided:
-            return False
+        if connection is None:
+            return
+        if tracked.is_answer or kind in connection.decided:
+            self._known_translation(hook, connection, tracked)
+        elif not any(self._nat(hook, base, table, connection, tracked) for base, table in bases):
+            decide(connection, kind, None)
+
+    def _nat(self, hook: str, base: Base, table: WholeTable, connection: Connection, tracked: Tracked) -> bool:
+        """Have a nat chain decide; True: it translates, so that no other one of the hook is asked."""
         found: list[Ruling] = []
         walk = ChainWalk(table, base.chain, tracked.passing, found.append)
         walk.run()
@@ -113,27 +124,20 @@ class Hooks:
             return False
         before = tracked.packet
         tracked.packet = self._translated(walk.nat, tracked)
-        decide(connection, kind, tracked.packet)
+        decide(connection, _kind(hook), tracked.packet)
         self._report(hook, found[-1], tracked, before)
         return True
 
-    def _known_translation(self, hook: str, tracked: Tracked) -> None:
-        connection, kind = tracked.connection, _kind(hook)
-        if connection is None:
-            return
-        if not tracked.is_answer and kind not in connection.decided and hook != "FORWARD":
-            decide(connection, kind, None)
-            return
+    def _known_translation(self, hook: str, connection: Connection, tracked: Tracked) -> None:
         before = tracked.packet
-        if hook == "FORWARD":
-            return
-        tracked.packet = translate_known(before, connection, tracked.is_answer, kind)
+        tracked.packet = translate_known(before, connection, tracked.is_answer, _kind(hook))
         if tracked.packet != before:
-            side = "answer of a" if tracked.is_answer else "known"
-            text = f"{side} tracked connection {connection.begin.text}"
-            self._record(
-                Hop(self._namespace.name, f"conntrack {hook}", text, before.head, tracked.packet.head, before.mark)
-            )
+            what = "existing connection" if connection.existing else "tracked connection"
+            side = "answer of the " if tracked.is_answer else "translated as the "
+            self._hop(f"conntrack {hook}", f"{side}{what} {connection.begin.text}", before, tracked.packet)
+
+    def _hop(self, where: str, text: str, before: Packet, after: Packet) -> None:
+        self._record(Hop(self._namespace.name, where, text, before.head, after.head, after.mark))
 
     def _translated(self, target: NatTarget, tracked: Tracked) -> Packet:
         packet = tracked.packet
@@ -142,6 +146,12 @@ class Hooks:
                 return packet.with_head(dst=target.address, dport=_port(target, packet))
             case Snat():
                 return packet.with_head(src=target.address)
+            case SourceRange():
+                where = namespace_text(self._namespace.name)
+                self._remark(f"SNAT in {where}: the source is one of {target.choice}; the kernel chooses, one is shown")
+                low, high = target.ports or (0, 0xFFFF)
+                sport = packet.head.sport
+                return packet.with_head(src=target.first, sport=sport if low <= sport <= high else low)
             case Redirect():
                 return packet.with_head(dst=self._redirected_to(tracked), dport=target.port)
             case _:

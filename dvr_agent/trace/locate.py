@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dvr_agent.trace.addresses import family_of, ip_of, is_in, is_link_local
+from dvr_agent.trace.ends import EndOfWay
 from dvr_agent.trace.engine import Start
 from dvr_agent.trace.neighbours import answers, entry_of
 from dvr_agent.trace.routing import Flow, first, lookup
@@ -35,6 +36,13 @@ def locate(world: World, src: str, dst: str, hint: Hint, gateways: Sequence[str]
     :param gateways: beginnings of the names of devices that are gateways of their segments, the likeliest first
     :raises LocateError: it cannot be told
     """
+    try:
+        return _located(world, src, dst, hint, gateways)
+    except EndOfWay as end:
+        raise LocateError(f"where {src} begins is not known: {end.reason}") from end
+
+
+def _located(world: World, src: str, dst: str, hint: Hint, gateways: Sequence[str]) -> Start:
     if hint.namespace is not None:
         return _named(world, src, hint.namespace, hint.device)
     holders = sorted({name for name, devices in world.devices.items() if _has(devices.values(), src)})

@@ -151,7 +151,10 @@ class Connection:
 
     :ivar begin: tuple of its first packet, before any translation
     :ivar end: tuple of its first packet after translation; its inverse is what answers have
-    :ivar translated: ``DNAT`` and ``SNAT``, as far as they apply; None for a manipulation not decided yet
+    :ivar translated: ``DNAT`` and ``SNAT``, as far as they apply
+    :ivar decided: ``DNAT`` and ``SNAT``, as far as the nat tables are not asked any more
+    :ivar state: of packets in the direction of the first one: ``NEW``, ``RELATED`` or ``ESTABLISHED``
+    :ivar existing: the kernel has the connection; else the traced packet makes it
     """
 
     begin: Tuple
@@ -159,6 +162,13 @@ class Connection:
     mark: int = 0
     translated: set[str] = field(default_factory=set)
     decided: set[str] = field(default_factory=set)
+    state: str = "NEW"
+    existing: bool = False
+
+    @property
+    def text(self) -> str:
+        """Both directions of the connection, for people."""
+        return f"{self.begin.text}, answered by {self.end.inverted().text}"
 
 
 def _endpoint(address: str, port: int) -> str:

@@ -5,7 +5,7 @@ Sources: net/core/fib_rules.c, net/ipv4/fib_rules.c, net/ipv4/fib_trie.c, net/ip
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dvr_agent.state.filter import Family
@@ -66,13 +66,9 @@ def lookup(namespace: Namespace, flow: Flow, choose: Choose) -> Found:
 
     :raises EndOfWay: a rule is not understood
     """
-    for rule in namespace.rules:
-        if rule.family != flow.family or not _applies(rule, flow):
-            continue
+    for rule in _tried(namespace, flow):
         if rule.action in REFUSING:
             return Found(rule, None)
-        if rule.action == "nop":
-            continue
         if rule.action != "lookup":
             raise unknown(f"the action of this rule is not understood: {rule.text}")
         found = _in_table(namespace, rule, flow, choose)
@@ -81,9 +77,25 @@ def lookup(namespace: Namespace, flow: Flow, choose: Choose) -> Found:
     return Found(None, None)
 
 
+def _tried(namespace: Namespace, flow: Flow) -> Iterator[RuleEntry]:
+    """Yield the rules that apply and act, in the order in which the kernel tries them (fib_rules_lookup)."""
+    rules = [rule for rule in namespace.rules if rule.family == flow.family]
+    target: int | None = None
+    for rule in rules:
+        if target is not None and rule.priority != target:
+            continue
+        target = None
+        if not _applies(rule, flow):
+            continue
+        if rule.action == "goto":  # without its target it does nothing
+            target = rule.goto if any(one.priority == rule.goto for one in rules) else None
+        elif rule.action != "nop":
+            yield rule
+
+
 def _applies(rule: RuleEntry, flow: Flow) -> bool:
     matches = (
-        (rule.src is None or (bool(flow.src) and is_in(flow.src, rule.src)))
+        _is_from(rule.src, flow.src)
         and (rule.dst is None or is_in(flow.dst, rule.dst))
         and (rule.iif is None or rule.iif == flow.iif)
         and (rule.oif is None or rule.oif == flow.oif)
@@ -97,11 +109,11 @@ def _applies(rule: RuleEntry, flow: Flow) -> bool:
 def _in_table(namespace: Namespace, rule: RuleEntry, flow: Flow, choose: Choose) -> Found | None:
     """Find the route in the rule's table; None: go on with the next rule."""
     candidates = [
-        (-length_of(route.dst), route.metric, number, route)
+        (-length_of(route.dst), -length_of(route.src) if route.src else 0, route.metric, number, route)
         for number, route in enumerate(namespace.routes)
-        if route.table == rule.table and is_in(flow.dst, route.dst)
+        if route.table == rule.table and is_in(flow.dst, route.dst) and _is_from(route.src, flow.src)
     ]
-    for _length, _metric, _number, route in sorted(candidates, key=lambda one: one[:3]):
+    for *_order, route in sorted(candidates, key=lambda one: one[:4]):
         if route.kind == "throw":
             return None
         if route.kind in REFUSING:
@@ -113,6 +125,10 @@ def _in_table(namespace: Namespace, rule: RuleEntry, flow: Flow, choose: Choose)
             return None
         return Found(rule, route, choose(hops) if len(hops) > 1 else hops[0])
     return None
+
+
+def _is_from(network: str | None, src: str) -> bool:
+    return network is None or (bool(src) and is_in(src, network))
 
 
 def _is_suppressed(rule: RuleEntry, route: RouteEntry) -> bool:

@@ -12,6 +12,8 @@ from dvr_agent.trace.world import Device, Place, World, namespace_text
 
 VIRTUAL_MACHINE = "tun"
 """Kind of tap devices."""
+_UPLINKS = ("", "bond")
+"""Kinds of devices behind which are other hosts only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +79,9 @@ class _Walk:
             peer = self._world.device(device.peer)
             if peer is not None:
                 self._arrive(peer)
-        else:
-            self._found.exits.append(_exit(device))
+        elif device.kind != "dummy":  # that discards what it is given
+            lower = self._world.device(Place(device.place.namespace, device.lower)) if device.lower else None
+            self._found.exits.append(_exit(device, lower))
 
     def _arrive(self, device: Device) -> None:
         """Follow a frame that comes in by a device."""
@@ -119,16 +122,19 @@ class _Walk:
                     self._found.closed.append(port)
 
 
-def _exit(device: Device) -> Exit:
+def _exit(device: Device, lower: Device | None) -> Exit:
     if device.kind == VIRTUAL_MACHINE:
         return Exit(device.place, "tap device of an instance", mac=device.mac)
     if device.kind == "":
         return Exit(device.place, "to other hosts")
     if device.kind == "veth":
         return Exit(device.place, "veth pair into a namespace without a name", known=False)
-    return Exit(
-        device.place, f"{device.kind}: to other hosts", known=device.kind in ("vxlan", "vlan", "geneve", "bond")
-    )
+    if device.kind == "vlan" and (lower is None or lower.kind not in _UPLINKS):
+        # Behind a veth pair, a bridge or a tap device the VLAN may be on this host.
+        return Exit(device.place, f"VLAN on top of {device.lower or 'a device elsewhere'}: not followed", known=False)
+    if device.kind in ("vxlan", "vlan", "geneve", "bond"):
+        return Exit(device.place, f"{device.kind}: to other hosts")
+    return Exit(device.place, f"{device.kind}: not followed", known=False)
 
 
 def describe(segment: Segment) -> str:

@@ -39,6 +39,7 @@ class Device:
     :ivar vlan_filtering: of a bridge: it separates VLANs
     :ivar tentative: addresses that do not count yet, or never will: duplicate address detection
     :ivar proxies: families for which it may answer in place of others; only then is its namespace asked for that
+    :ivar lower: of a VLAN: the device of this namespace that it is on top of, None where that is in another one
     """
 
     place: Place
@@ -53,6 +54,7 @@ class Device:
     vlan_filtering: bool = False
     proxies: tuple[int, ...] = (4, 6)
     tentative: tuple[str, ...] = ()
+    lower: str | None = None
 
     @property
     def name(self) -> str:
@@ -75,6 +77,7 @@ class RouteEntry:
     :ivar dst: network in canonical text
     :ivar kind: ``unicast``, ``local``, ``broadcast``, ``blackhole``, ``unreachable``, ``prohibit``, ``throw`` …
     :ivar text: as ``ip route`` prints it
+    :ivar src: only packets from this network take it (``from`` of ``ip -6 route``); None: all do
     """
 
     dst: str
@@ -83,16 +86,19 @@ class RouteEntry:
     hops: tuple[NextHop, ...] = ()
     metric: int = 0
     text: str = ""
+    src: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RuleEntry:
     """A policy routing rule of any kind.
 
-    :ivar action: ``lookup``, ``blackhole``, ``unreachable``, ``prohibit`` or ``nop``; any other is not understood
+    :ivar action: ``lookup``, ``goto``, ``blackhole``, ``unreachable``, ``prohibit`` or ``nop``; any other is not
+        understood
     :ivar suppress: routes with at most this prefix length do not count; None: all count
     :ivar strange: names of selectors that are not understood
     :ivar text: as ``ip rule`` prints it
+    :ivar goto: priority at which ``goto`` continues
     """
 
     family: Family
@@ -109,6 +115,7 @@ class RuleEntry:
     suppress: int | None = None
     strange: tuple[str, ...] = ()
     text: str = ""
+    goto: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +193,8 @@ class World:
     """A host: the devices of all its namespaces, and each namespace as a whole at its first use.
 
     :ivar devices: namespace → device → value, of all namespaces; ``""`` is the host's own
-    :ivar load: reads a namespace as a whole; called once for each that the packet meets
+    :ivar load: reads a namespace as a whole; called once for each that the packet meets.  Raises EndOfWay if that
+        has vanished
     """
 
     devices: Mapping[str, Mapping[str, Device]]

@@ -22,7 +22,7 @@ from tests.support import lab
 from tests.support.daemon_lab import Daemon
 from tests.support.requirements import require
 from tests.support.waiting import wait_for
-from tools import check_docs, configuration_page, sample_config
+from tools import check_docs, configuration_page, generated_part, sample_config
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 UNIT = ROOT / "etc" / "dvr-agent.service"
@@ -132,7 +132,7 @@ def test_configuration_page_is_what_the_code_says() -> None:
 def test_stale_configuration_page_is_noticed(tmp_path: Path) -> None:
     stale = tmp_path / "configuration.md"
     stale.write_text(configuration_page.PAGE.read_text().replace("| `90` |", "| `91` |"))
-    assert configuration_page.check(stale) == 1
+    assert generated_part.check(stale, configuration_page.generate, "") == 1
 
 
 # -- systemd unit

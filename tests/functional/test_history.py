@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from dvr_agent.history.file import history_path
 from tests.support import lab
+from tests.support.ctl import Ctl
 from tests.support.daemon_lab import Daemon, router_id
 from tests.support.daemon_site import EXTERNAL_BRIDGE, FIP, FLOATING, QROUTER, RECORDED, ROUTER, Site
 from tests.support.filter_tools import remove_translation, uses_nftables
@@ -229,3 +231,81 @@ def test_follow_shows_changes_as_they_come(daemon: MakeDaemon) -> None:
         finally:
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == 130
+
+
+# --- what dvrctl changes ---------------------------------------------------------------------------------------
+
+
+def shown(ctl: Ctl) -> list[dict[str, Any]]:
+    """Return the entries that ``dvrctl history`` shows, which are held to its schema."""
+    done = ctl.run("-o", "json", "history")
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_what_apply_and_cleanup_change_is_in_the_history(kernel_ctl: Ctl) -> None:
+    one, other = kernel_ctl.document("a.json"), kernel_ctl.document("b.json", number=1)
+    applied = kernel_ctl.json("apply", one)
+    kernel_ctl.json("apply", one)
+    (entry,) = shown(kernel_ctl)
+    router = json.loads(one.read_text())["router"]["id"]
+    assert (entry["job"], entry["router"], entry["state"]) == ("dvrctl apply", router, "in sync")
+    assert entry["namespaces"] == applied["plans"][0]["namespaces"]
+    assert f"{entry['name']}): dvrctl apply: " in kernel_ctl.run("history").stdout
+    kernel_ctl.json("apply", other)
+    other.unlink()
+    kernel_ctl.json("cleanup")
+    kernel_ctl.json("cleanup", "--router", router)
+    kernel_ctl.json("cleanup", "--all", "--yes")
+    found = [(one["job"], one["router"] == router, one["state"]) for one in shown(kernel_ctl)[2:] if one["router"]]
+    assert found == [("dvrctl cleanup", False, "removed"), ("dvrctl cleanup", True, "removed")]
+    bridges = [text for one in shown(kernel_ctl) for text in texts(one) if text.startswith("- bridge ")]
+    assert bridges, "idle bridges are entries of the host"
+    path = history_path(kernel_ctl.state, kernel_ctl.host)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [one["seq"] for one in shown(kernel_ctl)] == [*range(1, len(shown(kernel_ctl)) + 1)]
+
+
+def test_the_history_of_dvrctl_has_the_bounds_of_the_daemons(kernel_ctl: Ctl) -> None:
+    path = kernel_ctl.document()
+    with kernel_ctl.config.open("a") as file:
+        file.write("history_file_size = 65536\n")
+    for _ in range(8):
+        kernel_ctl.json("apply", path)
+        kernel_ctl.json("cleanup", "--all", "--yes")
+    assert history_path(kernel_ctl.state, kernel_ctl.host).stat().st_size <= 65536
+    numbers = [one["seq"] for one in shown(kernel_ctl)]
+    assert numbers[0] > 1
+    assert numbers == sorted(numbers)
+
+
+def test_a_history_that_cannot_be_written_is_a_warning_and_the_verb_goes_on(kernel_ctl: Ctl) -> None:
+    history_path(kernel_ctl.state, kernel_ctl.host).mkdir(parents=True)
+    done = kernel_ctl.run("apply", kernel_ctl.document())
+    assert done.returncode == 0
+    assert {line.partition(": ")[2][:18] for line in done.stderr.splitlines()} == {"history of changes"}
+    assert len(kernel_ctl.ns()) == 3
+
+
+def test_no_entries_are_wanted_and_dvrctl_writes_none(kernel_ctl: Ctl) -> None:
+    with kernel_ctl.config.open("a") as file:
+        file.write("history_entries = 0\n")
+    kernel_ctl.json("apply", kernel_ctl.document())
+    assert not history_path(kernel_ctl.state, kernel_ctl.host).exists()
+
+
+def test_the_daemon_goes_on_from_the_entries_of_dvrctl(site: Site, host: lab.Host) -> None:
+    host.bridge(EXTERNAL_BRIDGE)
+    document = site.daemon.base / "document.json"
+    document.write_text(json.dumps(RECORDED))
+    site.daemon.configure(directory={"rescan_interval": 600})
+    dvrctl(site.daemon, "apply", str(document))
+    site.write(RECORDED)
+    site.daemon.start()
+    wait_for(lambda: site.state() == "in sync")
+    (applied,) = wait_for(lambda: [one for one in entries(site.daemon) if one["job"] == "dvrctl apply"])
+    assert any(FLOATING in text for text in texts(applied))
+    lab.run("ip", "-n", QROUTER, "rule", "add", "from", "192.0.2.1", "lookup", "16", "priority", "32777")
+    jobs = wait_for(lambda: len(found := [one["job"] for one in entries(site.daemon)]) > 1 and found)
+    assert jobs[0] == "dvrctl apply"
+    assert [one["seq"] for one in entries(site.daemon)] == [*range(1, len(jobs) + 1)]

@@ -337,7 +337,8 @@ def test_counters_of_rules_that_stay_are_kept(iptables: LibiptcManager) -> None:
 def test_counts_are_those_that_iptables_save_prints(iptables: LibiptcManager, family: Family) -> None:
     address, route = ("192.0.2.9/32", "192.0.2.0/24") if family == 4 else ("2001:db8::9/128", "2001:db8::/64")
     counting = FilterRule(SetMark(0, 0), dst=address, matches=(CommentMatch("counts"),))
-    other = FilterRule(SetMark(0, 0), dst=address.replace("9/", "8/"), matches=(CommentMatch("counts"),))
+    unused = address.replace("9/", "a/" if family == 6 else "10/")
+    other = FilterRule(SetMark(0, 0), dst=unused, matches=(CommentMatch("counts"),))
     put(iptables, make_table(family, "mangle", {"OUTPUT": (counting, other)}))
     lab.run("ip", "-n", NS, "link", "set", "lo", "up")
     lab.run("ip", "-n", NS, "route", "add", "local", route, "dev", "lo")

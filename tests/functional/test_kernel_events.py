@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pyroute2.netlink import NETLINK_NETFILTER
 
-from dvr_agent.kernel.drift_events import DriftEvents, Event
+from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.drift_events import AnyEvent, DriftEvents, Event, RuleSetChange
 from dvr_agent.kernel.netlink.address import add_address
 from dvr_agent.kernel.netlink.link import LOOPBACK
 from dvr_agent.kernel.netlink.listener import BUFFER, OverflowedError
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
+from dvr_agent.kernel.netns import entered
+from dvr_agent.kernel.nftables.filter_manager import NftablesFilter
+from dvr_agent.kernel.nftables.limits import HostLayout, write_limits
+from dvr_agent.kernel.nftables.message import begin_transaction, end_transaction
 from dvr_agent.kernel.port_owner import owner_of
 from dvr_agent.state.address import Address
+from dvr_agent.state.diff import Action, Change
+from dvr_agent.state.filter import Table
+from dvr_agent.state.limit import make_limit
 from dvr_agent.state.link import Link
 from tests.support import lab
+from tests.support.filter_rules import qrouter_tables
 from tests.support.waiting import wait_for
 
 LOW, HIGH = Address("lo", "192.0.2.1/32"), Address("lo", "192.0.2.2/32")
@@ -24,7 +35,7 @@ LOW, HIGH = Address("lo", "192.0.2.1/32"), Address("lo", "192.0.2.2/32")
 @pytest.fixture
 def events(host: lab.Host) -> Iterator[DriftEvents]:
     lab.run("ip", "netns", "add", "one")
-    made = DriftEvents()
+    made = DriftEvents(nftables=True)
     made.listen("one")
     made.read(1000)
     yield made
@@ -32,10 +43,25 @@ def events(host: lab.Host) -> Iterator[DriftEvents]:
 
 
 def heard(events: DriftEvents) -> list[Event]:
-    """All events that wait."""
+    """All events of objects that wait."""
+    return [event for event in heard_at_all(events) if isinstance(event, Event)]
+
+
+def heard_at_all(events: DriftEvents) -> list[AnyEvent]:
     found, more = events.read(1000)
     assert not more
     return found
+
+
+def put(*wanted: Table) -> None:
+    """Write tables as the agent does."""
+    with NftablesFilter(WriteCounters()).defer_apply() as pending:
+        for table in wanted:
+            pending.replace("one", table)
+
+
+def nft(text: str) -> None:
+    lab.in_netns("one", "nft", text)
 
 
 def test_foreign_changes_are_heard_and_own_ones_are_not(events: DriftEvents) -> None:
@@ -74,3 +100,45 @@ def test_lost_events_are_noticed_and_the_buffer_grows(events: DriftEvents, tmp_p
     events.discard()
     lab.run("ip", "-n", "one", "address", "add", LOW.cidr, "dev", "lo")
     assert [event.item for event in heard(events)] == [LOW]
+
+
+def test_transactions_of_others_on_nf_tables_are_heard_once_with_their_program(events: DriftEvents) -> None:
+    put(*qrouter_tables())
+    write_limits("one", [Change(Action.ADD, make_limit("lo", "leaving", "192.0.2.1", 1000, 800))], WriteCounters())
+    assert not heard_at_all(events), "our own changes are not heard"
+    elements = ", ".join(f"192.0.2.{number}" for number in range(200))
+    for text in (
+        f"add table ip other; add set ip other s {{ type ipv4_addr; elements = {{ {elements} }}; }}",
+        "flush ruleset",
+    ):
+        nft(text)
+        (event,) = heard_at_all(events)
+        assert isinstance(event, RuleSetChange)
+        assert (event.namespace, event.program, event.pid > 0) == ("one", "nft", True)
+    nft("list ruleset")
+    lab.run("nft", "add table ip other")
+    assert not heard_at_all(events), "listings change nothing, and the host's own tables are not ours"
+
+
+def test_nf_tables_are_not_heard_where_they_are_not_used(host: lab.Host) -> None:
+    lab.run("ip", "netns", "add", "one")
+    events = DriftEvents()
+    events.listen("one")
+    nft("add table ip other")
+    assert not heard_at_all(events)
+    events.close()
+
+
+def test_lost_events_of_nf_tables_are_noticed(events: DriftEvents) -> None:
+    with entered("one"):
+        raw = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+    made = HostLayout.messages
+    with NetlinkSocket("one", raw, None) as sock:
+        for _ in range(12_000):
+            sock.transaction(begin_transaction(None), [made.new_table(), made.delete_table()], end_transaction())
+    with pytest.raises(OverflowedError):
+        events.read(100_000)
+    assert events.buffer_size == 2 * BUFFER
+    events.discard()
+    nft("add table ip other")
+    assert len(heard_at_all(events)) == 1

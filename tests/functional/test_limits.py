@@ -13,11 +13,13 @@ import pytest
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.errors import KernelError
 from dvr_agent.extensions import Extension
+from dvr_agent.kernel.drift_events import DriftEvents
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables import limit_messages, limit_probe, limits, transaction
 from dvr_agent.kernel.nftables.limit_probe import choose_layout
 from dvr_agent.kernel.nftables.limits import HostLayout
+from dvr_agent.reconcile.drift import DriftJudge
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.handover import find_own_objects, remove_own_objects
 from dvr_agent.reconcile.reconciler import RouterReconciler
@@ -69,6 +71,21 @@ def test_what_another_program_breaks_is_found_and_mended(host: lab.Host, tmp_pat
         assert reconciler.find_changed_tables([ROUTER]) == [ROUTER]
         reconciler.reconcile(router)
         assert present() == RECORDED["q5_qos", "compute1"], command
+
+
+def test_what_another_program_breaks_is_heard(host: lab.Host, tmp_path: Path) -> None:
+    reconciler, router = start(host, tmp_path), load_features("q5_qos", "compute1")
+    events = DriftEvents(nftables=True)
+    judge = DriftJudge(events, reconciler.memory, reconciler.attach, reconciler.table_check)
+    with contextlib.closing(judge):
+        for command in DAMAGE:
+            reconciler.reconcile(router)
+            judge.job_ended(ROUTER)
+            assert not judge.judge(ROUTER).findings
+            lab.in_netns(QROUTER, "nft", command)
+            found = judge.judge().findings
+            assert {(one.router_id, one.author.program) for one in found} == {(ROUTER, "nft")}, command
+            assert any("limit" in one.text for one in found)
 
 
 def test_what_another_program_adds_to_the_table_goes_with_the_next_change(host: lab.Host) -> None:
@@ -127,6 +144,35 @@ def test_a_change_that_another_program_interrupts_is_made_again(
     assert (nft_limits(A), len(calls)) == ({OTHER}, 2)
 
 
+@pytest.mark.parametrize("layout", [limit_messages.AT_DEVICES, limit_messages.AROUND_NAT], ids=["device", "nat"])
+def test_a_rule_without_counter_stays_until_the_next_change(
+    host: lab.Host, monkeypatch: pytest.MonkeyPatch, layout: limit_messages.Layout
+) -> None:
+    """It is of an earlier version, or of a kernel that cannot count."""
+    old, new = (limit_messages.LimitMessages(layout._replace(counts=counts)) for counts in (False, True))
+    monkeypatch.setattr(HostLayout, "messages", old)
+    kernel = open_kernel()
+    join(kernel)
+    other = OTHER._replace(address="203.0.113.7")
+    add(kernel, A, OTHER, OTHER._replace(direction="entering"))
+    listing = ("nft", "-a", "list", "ruleset")
+    before = lab.in_netns(A, *listing)
+    assert "counter" not in before
+    monkeypatch.setattr(HostLayout, "messages", new)
+    assert kernel.interfaces.limits(A, EVERYTHING) == {OTHER, OTHER._replace(direction="entering")}
+    assert kernel.interfaces.limit_drops(A) == ()
+    assert lab.in_netns(A, *listing) == before
+    written = kernel.counters.nftables
+    add(kernel, A, other)
+    after = lab.in_netns(A, *listing)
+    assert kernel.counters.nftables == written + 1
+    assert after.count("counter } drop") == 2
+    kept = [line for line in before.splitlines() if line.startswith("\tlimit ")]
+    assert set(kept) < set(after.splitlines()), "limits that are in use keep their tokens"
+    remove(kernel, A, OTHER, OTHER._replace(direction="entering"), other)
+    assert "dvr_qos" not in lab.in_netns(A, "nft", "list", "tables")
+
+
 def test_hundreds_of_limits_are_one_transaction_and_one_rule(host: lab.Host) -> None:
     kernel = open_kernel()
     join(kernel)
@@ -180,8 +226,10 @@ def test_a_kernel_without_a_hook_for_what_leaves_limits_around_nat(old_kernel: N
     assert lab.in_netns(A, "nft", "list", "tables") == "table ip dvr_qos\n"
     name = OTHER.device.replace("-", "_")
     listed = lab.in_netns(A, "nft", "list", "table", "ip", "dvr_qos")
-    assert f'oifname "{NEAR}" limit name ip saddr map @leaving_{name} drop' in listed
-    assert f'iifname "{NEAR}" limit name ip daddr map @entering_{name} drop' in listed
+    counts = {"saddr": f"add @dropped_leaving_{name} {{ ip saddr counter }} drop"}
+    counts["daddr"] = f"add @dropped_entering_{name} {{ ip daddr counter }} drop"
+    assert f'oifname "{NEAR}" limit name ip saddr map @leaving_{name} {counts["saddr"]}' in listed
+    assert f'iifname "{NEAR}" limit name ip daddr map @entering_{name} {counts["daddr"]}' in listed
     before = kernel.counters.total()
     add(kernel, A, OTHER)
     assert kernel.counters.total() == before
@@ -258,6 +306,9 @@ def test_what_is_over_is_dropped_and_what_is_not_passes(
     number = flood()
     took = time.monotonic() - began
     assert limited.burst / (SIZE + 60) * 0.8 < number < (limited.burst + limited.rate * took) / SIZE * 1.1
+    (dropped,) = kernel.interfaces.limit_drops(A)
+    assert dropped.is_of(limited.text)
+    assert 0 < dropped.packets <= COUNT - number
     add(kernel, A, limited._replace(address="10.0.0.77"))
     remove(kernel, A, limited)
     assert flood() > MOST

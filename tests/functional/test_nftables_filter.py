@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import operator
 import re
 from dataclasses import replace
 
@@ -261,6 +262,22 @@ def test_whatever_others_change_in_our_tables_is_seen_and_repaired(
     before = counters.total()
     put(packet_filter, wanted)
     assert counters.total() == before
+
+
+def test_what_has_not_changed_is_the_same_object_again(packet_filter: NftablesFilter) -> None:
+    """The table check compares nothing then."""
+    wanted = [*qrouter_tables(), Table(6, "raw")]
+    put(packet_filter, *wanted)
+    first, second = (read(*wanted, packet_filter=packet_filter) for _ in range(2))
+    assert all(map(operator.is_, first, second))
+    assert first[-1] == Table(6, "raw")
+    nft("add table ip other")
+    read(*wanted, packet_filter=packet_filter)  # decoded once, since it was not read before
+    first = read(*wanted, packet_filter=packet_filter)
+    nft("add chain ip other c")
+    assert all(map(operator.is_, first, read(*wanted, packet_filter=packet_filter)))
+    nft("flush chain ip dvr nat_prerouting")
+    assert read(*wanted, packet_filter=packet_filter) == read(*wanted) != first
 
 
 def test_tables_of_others_stay(packet_filter: NftablesFilter) -> None:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -18,6 +19,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from dvr_agent.cli.ctl import main
+from dvr_agent.kernel.live.watch import send
+from dvr_agent.kernel.survey.connections import read_connection
+from dvr_agent.trace.packet import PROTOCOLS, make_packet
 from tests.support import lab
 from tests.support.filter_tools import saved, uses_nftables
 from tests.support.packet_documents import Network
@@ -222,6 +226,68 @@ def test_native_rules_of_nf_tables_are_followed_as_far_as_they_are_understood(
         lab.in_netns(qrouter, "nft", "delete table inet other")
 
 
+@pytest.mark.parametrize(("protocol", "port"), [("udp", 53), ("icmp", 0)])
+def test_existing_connection_is_looked_up_where_the_source_port_is_named(
+    world: World, protocol: str, port: int
+) -> None:
+    begun = make_packet("10.2.0.11", INTERNET, PROTOCOLS[protocol], port, 45001)
+    send("blue", begun, bytes(16))
+    ports = ("--dport", str(port)) if port else ()
+    packet = ("--from", "10.2.0.11", "--to", INTERNET, "--proto", protocol, *ports)
+    snat = world.cloud.router("main").snat_namespace
+    rule = ("PREROUTING", "-s", "10.2.0.11", "-p", protocol, "-j", "DNAT", "--to-destination", "203.0.113.222")
+    lab.in_netns(snat, "iptables-legacy", "-t", "nat", "-I", *rule)
+    try:
+        entry = wait_for(lambda: read_connection(snat, begun.head), "the entry")
+        assert traced(DROPPED, *packet)["way"]["reason"].find("203.0.113.222 ") > 0, (
+            "a new one is translated by the rule"
+        )
+        found = traced(ARRIVES, *packet, "--sport", "45001", "--reply")
+    finally:
+        lab.in_netns(snat, "iptables-legacy", "-t", "nat", "-D", *rule)
+    way = found["way"]
+    assert (entry.translated, entry.end.src) == ({"SNAT"}, GATEWAY)
+    assert way["packet"] == entry.end._asdict(), "with the port that the kernel has chosen"
+    assert places(way, "conntrack PREROUTING")[-1].startswith("existing connection 10.2.0.11")
+    assert places(way, "conntrack POSTROUTING") == [f"translated as the existing connection {begun.head.text}"]
+    assert found["reply"]["packet"] == begun.head.inverted()._asdict()
+
+
+def test_answer_of_an_existing_connection_can_be_traced_by_itself(world: World) -> None:
+    begun = make_packet("10.2.0.11", INTERNET, PROTOCOLS["udp"], 54, 45002)
+    send("blue", begun, bytes(16))
+    entry = wait_for(lambda: read_connection(world.cloud.router("main").snat_namespace, begun.head), "the entry")
+    ports = ("--sport", "54", "--dport", str(entry.end.sport))
+    way = traced(ARRIVES, "--from", INTERNET, "--to", GATEWAY, "--proto", "udp", *ports)["way"]
+    assert (way["at"]["namespace"], way["packet"]) == ("blue", begun.head.inverted()._asdict())
+
+
+def test_existing_tcp_connection_is_established(world: World) -> None:
+    with lab.entered("internet"):
+        server = socket.create_server((INTERNET, 443))
+    with lab.entered("blue"):
+        client = socket.socket()
+    with server, client:
+        client.bind(("10.2.0.11", 45004))
+        client.connect((INTERNET, 443))
+        words = ("--from", "10.2.0.11", "--to", INTERNET, "--dport", "443", "--sport", "45004", "--reply")
+        found = traced(ARRIVES, *words)
+        with server.accept()[0] as accepted:
+            host, port = accepted.getpeername()
+    assert (found["way"]["packet"]["src"], found["way"]["packet"]["sport"]) == (host, port)
+    assert places(found["way"], "conntrack PREROUTING")[-1].endswith("(ESTABLISHED)")
+    assert (found["reply"]["packet"]["dst"], found["reply"]["packet"]["dport"]) == ("10.2.0.11", 45004)
+
+
+def test_existing_ipv6_echo_is_looked_up_in_the_conntrack_table(world: World) -> None:
+    packet = make_packet("2001:db8:1::11", "2001:db8:f::1", PROTOCOLS["icmp"], sport=45003)
+    send("red", packet, bytes(16))
+    qrouter = world.cloud.router("main").qrouter
+    found = wait_for(lambda: read_connection(qrouter, packet.head), "the entry")
+    assert (found.begin, found.end) == (packet.head, packet.head)
+    assert read_connection(qrouter, packet.head._replace(sport=1)) is None
+
+
 def test_tentative_address_is_named(world: World) -> None:
     blue = ("sysctl", "-qw", "net.ipv6.conf.eth0.accept_dad=2", "net.ipv6.conf.eth0.dad_transmits=100")
     lab.in_netns("red", *blue)
@@ -241,6 +307,45 @@ def test_live_confirms_each_device_and_rule_with_the_very_packet(world: World) -
     assert found["divergence"] == ""
     assert {hop["live"] for hop in hops} == {"confirmed", None}
     assert all(hop["live"] for hop in hops if hop["where"] in ("neighbour", "link", DNAT))
+
+
+def test_live_confirms_the_way_of_the_answer_to_an_echo_request(world: World) -> None:
+    found = traced(ARRIVES, "--from", INTERNET, "--to", FIP, "--reply", "--live")
+    assert found["divergence"] == ""
+    hops = found["reply"]["hops"]
+    assert {hop["live"] for hop in hops} == {"confirmed", None}
+    assert all(hop["live"] for hop in hops if hop["where"] in ("neighbour", "link"))
+
+
+def test_live_does_not_watch_for_answers_of_tcp(world: World) -> None:
+    found = traced(ARRIVES, "--from", INTERNET, "--to", FIP, "--dport", "80", "--reply", "--live")
+    assert {hop["live"] for hop in found["reply"]["hops"]} == {None}
+
+
+def test_live_names_where_the_answer_is_lost(world: World) -> None:
+    fip = fip_namespace()
+    device = next(one["ifname"] for one in lab.ip_json("link", netns=fip) if one["ifname"].startswith("fg-"))
+    lab.in_netns(fip, "nft", "add table netdev t")
+    hook = f"add chain netdev t c {{ type filter hook egress device {device} priority 0; policy drop; }}"
+    lab.in_netns(fip, "nft", hook)
+    try:
+        found = traced(DROPPED, "--from", INTERNET, "--to", FIP, "--reply", "--live")
+        assert found["divergence"].startswith(f"the answer: not seen at {fip}: neighbour")
+        assert "not seen" not in {hop["live"] for hop in found["way"]["hops"]}
+    finally:
+        lab.in_netns(fip, "nft", "delete table netdev t")
+
+
+def test_live_agrees_with_an_answer_that_is_computed_to_be_dropped(world: World) -> None:
+    qrouter = world.cloud.router("main").qrouter
+    rule = ("FORWARD", "-s", "10.1.0.11", "-j", "DROP")
+    lab.in_netns(qrouter, "iptables-legacy", "-I", *rule)
+    try:
+        found = traced(DROPPED, "--from", INTERNET, "--to", FIP, "--reply", "--live")
+        assert (found["way"]["outcome"], found["reply"]["outcome"]) == ("delivered", "dropped")
+        assert found["divergence"] == ""
+    finally:
+        lab.in_netns(qrouter, "iptables-legacy", "-D", *rule)
 
 
 def test_live_injects_where_an_instance_is_attached(world: World) -> None:

@@ -11,7 +11,9 @@ import pytest
 from dvr_agent.cli.why.causes import CAUSES
 from tests.support import lab
 from tests.support.filter_tools import uses_nftables
-from tests.support.why_rig import CENTRAL, FIP, GATEWAY, OTHER_FIP, WhyRig
+from tests.support.packet_documents import Network
+from tests.support.packet_world import PUBLIC
+from tests.support.why_rig import BLUE, CENTRAL, FIP, GATEWAY, OTHER_FIP, WhyRig
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Fault:
     """Commands that make a fault, and those that take back what the agent does not repair.
 
     :ivar says: what the sentence has to contain
-    :ivar fades: the kernel takes it back by itself, sooner or later (a neighbour that has failed)
+    :ivar fades: the kernel takes it back by itself, sooner or later (a neighbour that has failed, a frame that teaches)
     """
 
     cause: str
@@ -31,6 +33,8 @@ class Fault:
     fades: bool = False
 
 
+OUT = f"all 3 floating IPs that this host has in external network {PUBLIC.id} are out"
+WRONG_MAC = "fa:16:3e:00:00:aa"
 TRIES = 5
 """For a fault that fades."""
 IN_Q, IN_F = "ip netns exec {Q} ", "ip netns exec {F} "
@@ -80,11 +84,9 @@ FAULTS = TRANSLATIONS | {
     "tap off": Fault("port-unplugged", "is not on bridge", ("ip link set {tapqr} nomaster",)),
     "tap down": Fault("port-unplugged", "is down", ("ip link set {tapfg} down",)),
     "tap mtu": Fault("port-unplugged", "MTU 1300", ("ip link set {tapqr} mtu 1300",)),
-    "bridge down": Fault("bridge-down", "br-ex", ("ip link set br-ex down",), ("ip link set br-ex up",)),
+    "bridge down": Fault("bridge-down", OUT, ("ip link set br-ex down",), ("ip link set br-ex up",)),
     "own bridge down": Fault("bridge-down", "brq", ("ip link set {brq} down",)),
-    "uplink down": Fault(
-        "no-uplink", "reaches nothing outside", ("ip link set {uplink} down",), ("ip link set {uplink} up",)
-    ),
+    "uplink down": Fault("no-uplink", f"down; {OUT}", ("ip link set {uplink} down",), ("ip link set {uplink} up",)),
     "uplink carrier": Fault(
         "no-uplink",
         "has no carrier",
@@ -94,17 +96,51 @@ FAULTS = TRANSLATIONS | {
     "bridge mtu": Fault("bridge-mtu", "1280", ("ip link set {uplink} mtu 1280",), ("ip link set {uplink} mtu 1500",)),
     "instance down": Fault("instance-port-down", "is down", ("ip link set {tap1} down",), ("ip link set {tap1} up",)),
     "instance off": Fault(
-        "instance-off-bridge", "on none", ("ip link set {tap1} nomaster",), ("ip link set {tap1} master {brq}",)
+        "instance-off-bridge", "is on no bridge", ("ip link set {tap1} nomaster",), ("ip link set {tap1} master {brq}",)
     ),
     "instance on another bridge": Fault(
-        "instance-off-bridge", "br-ex", ("ip link set {tap1} master br-ex",), ("ip link set {tap1} master {brq}",)
+        "instance-off-bridge",
+        "is on bridge br-ex; it must be on bridge brq",
+        ("ip link set {tap1} master br-ex",),
+        ("ip link set {tap1} master {brq}",),
     ),
     "instance mtu": Fault("instance-mtu", "1200", ("ip link set {tap1} mtu 1200",), ("ip link set {tap1} mtu 1450",)),
     "mac elsewhere": Fault(
         "mac-elsewhere",
         "tap",
         ("bridge fdb replace {mac1} dev {tapqr} master dynamic",),
-        ("bridge fdb del {mac1} dev {tapqr} master",),
+        ("ip link set {brq} type bridge fdb_flush",),
+        fades=True,
+    ),
+    "instance mac": Fault(
+        "instance-mac",
+        WRONG_MAC,
+        ("ip -n vm1 link set eth0 address {wrong_mac}",),
+        ("ip -n vm1 link set eth0 address {mac1}",),
+    ),
+    "instance mac, probed": Fault(
+        "instance-mac",
+        "for 10.1.0.5 (as the neighbour entry in qrouter-",
+        ("ip -n vm1 link set eth0 address {wrong_mac}",),
+        ("ip -n vm1 link set eth0 address {mac1}",),
+        subject="10.1.0.5",
+        probe=True,
+    ),
+    "instance mac behind a device of any name": Fault(
+        "instance-mac",
+        "strange1 (port of bridge brq",
+        ("ip link set {tap1} name strange1", "ip -n vm1 link set eth0 address {wrong_mac}"),
+        ("ip link set strange1 name {tap1}", "ip -n vm1 link set eth0 address {mac1}"),
+    ),
+    "instance mac of a tap device": Fault(
+        "instance-mac",
+        "fa:16:3e:00:00:99",
+        (
+            "ip link set {tap1} name strange1",
+            "ip tuntap add dev {tap1} mode tap",
+            "ip link set {tap1} address fe:16:3e:00:00:99 master {brq} up",
+        ),
+        ("ip link del {tap1}", "ip link set strange1 name {tap1}"),
     ),
     # Other programs in our namespaces.
     "rule before": Fault(
@@ -226,6 +262,38 @@ FAULTS = TRANSLATIONS | {
         ("ip -n vm1 link set eth0 arp on", "ip -n vm1 route replace default via 10.1.0.1"),
         probe=True,
     ),
+    "two instances with one address": Fault(
+        "address-elsewhere",
+        "it is eth0 in vm2, behind port {tap2} of bridge {brq}",
+        ("ip -n vm2 addr add 10.1.0.5/32 dev eth0",),
+        ("ip -n vm2 addr del 10.1.0.5/32 dev eth0",),
+    ),
+    "another owner on this host": Fault(
+        "address-elsewhere",
+        "it is eth0 in internet, behind port {uplink} of bridge br-ex",
+        ("ip -n internet addr add 203.0.113.12/32 dev eth0",),
+        ("ip -n internet addr del 203.0.113.12/32 dev eth0",),
+        subject=CENTRAL,
+    ),
+    "another owner of the gateway address": Fault(
+        "address-elsewhere",
+        "it is eth0 in internet",
+        ("ip -n internet addr add 203.0.113.3/32 dev eth0",),
+        ("ip -n internet addr del 203.0.113.3/32 dev eth0",),
+        subject=GATEWAY,
+    ),
+    "another owner beyond a bridge port": Fault(
+        "address-elsewhere",
+        "MAC address fa:16:3e:00:00:77; it is behind port {uplink} of bridge br-ex",
+        (
+            "ip netns add stranger",
+            "ip -n internet link add link eth0 name mv0 netns stranger address fa:16:3e:00:00:77 type macvlan",
+            "ip -n stranger addr add {fip}/32 dev mv0",
+            "ip -n stranger link set mv0 up",
+        ),
+        ("ip netns del stranger",),
+        probe=True,
+    ),
     "another owner": Fault(
         "address-elsewhere",
         FIP,
@@ -284,7 +352,7 @@ def test_the_sentence_names_the_fault(rig: WhyRig, name: str) -> None:
             lab.run(*shlex.split(_filled(command, words)))
         rig.repair()
     assert found.cause is not None, found.steps
-    assert (found.cause.key, fault.says in found.sentence) == (fault.cause, True), found.sentence
+    assert (found.cause.key, _filled(fault.says, words) in found.sentence) == (fault.cause, True), found.sentence
     assert found.is_wrong
 
 
@@ -302,3 +370,74 @@ def test_nothing_is_wrong_where_nothing_is(rig: WhyRig) -> None:
 
 def test_every_cause_of_a_fault_here_is_in_the_registry() -> None:
     assert {fault.cause for fault in FAULTS.values()} <= {cause.key for cause in CAUSES}
+
+
+def floating_ips(rig: WhyRig, **changed: object) -> list[dict[str, object]]:
+    """The floating IPs of the router's document, the first of them changed."""
+    first, *others = rig.router.envelope()["router"]["_floatingips"]
+    return [first | changed, *others]
+
+
+@pytest.mark.parametrize("host", ["node3", ""])
+def test_an_instance_that_the_document_has_elsewhere_is_seen_on_this_host(rig: WhyRig, host: str) -> None:
+    tap, mac = rig.tap(rig.one), rig.one.mac
+    with rig.document(_floatingips=floating_ips(rig, host=host)):
+        found = rig.why(FIP)
+        lab.run("ip", "link", "set", tap, "name", "strange1")
+        by_mac = rig.why(FIP)
+        lab.run("ip", "-n", "vm1", "link", "set", "eth0", "address", WRONG_MAC)
+        unseen = rig.why(FIP)
+        lab.run("ip", "-n", "vm1", "link", "set", "eth0", "address", mac)
+        lab.run("ip", "link", "set", "strange1", "name", tap)
+    for answer, device in ((found, tap), (by_mac, "strange1")):
+        assert answer.cause is not None
+        assert (answer.cause.key, answer.is_wrong) == ("instance-here", True), answer.sentence
+        assert f"binds its port to {f'host {host}' if host else 'no host'}" in answer.sentence
+        assert f"with MAC address {mac} is connected to this host by {device} (port of bridge {BLUE.bridge})" in (
+            answer.sentence
+        )
+    assert unseen.cause is not None
+    assert unseen.cause.key == ("other-host" if host else "unbound-port")
+
+
+def test_a_neighbour_entry_of_another_machine_is_a_hint(rig: WhyRig) -> None:
+    names = rig.names
+    entry = ("neigh", "replace", FIP, "lladdr", "fa:16:3e:00:00:99", "dev", names["fg"], "nud", "stale")
+    lab.run("ip", "-n", names["F"], *entry)
+    lab.run("bridge", "fdb", "replace", "fa:16:3e:00:00:99", "dev", names["uplink"], "master", "dynamic")
+    found = rig.why(FIP)
+    probed = rig.why(FIP, probe=True)
+    lab.run("ip", "-n", names["F"], "neigh", "flush", "dev", names["fg"])
+    assert found.cause is not None
+    assert (found.cause.key, found.is_wrong) == ("address-claimed", False), found.sentence
+    assert f"behind port {names['uplink']} of bridge br-ex" in found.sentence
+    assert probed.cause is None, probed.sentence
+
+
+def test_the_uplink_of_another_network_is_no_explanation(rig: WhyRig) -> None:
+    (outer,) = [link["ifname"] for link in lab.ip_json("link", "show", "master", "br-scoped")]
+    lab.run("ip", "link", "set", outer, "down")
+    found = rig.why(FIP)
+    lab.run("ip", "link", "set", outer, "up")
+    assert (found.cause, found.is_wrong) == (None, False), found.sentence
+    assert [step.text for step in found.steps if "br-scoped" in step.text and "not on this path" in step.text]
+
+
+def test_the_mac_address_of_an_ipv6_instance_is_compared(rig: WhyRig) -> None:
+    network = Network("six", ("2001:db8:6::/64",))
+    vm = rig.world.cloud.vm("vm6", network, "2001:db8:6::5")
+    router = rig.world.cloud.router("six", network)
+    rig.write(router)
+    rig.world.apply(router)
+    rig.world.boot(vm)
+    right = rig.why("2001:db8:6::5")
+    lab.run("ip", "-n", "vm6", "link", "set", "eth0", "address", WRONG_MAC)
+    wrong = rig.why("2001:db8:6::5")
+    rig.world.remove(router)
+    (rig.documents / f"{router.name}.json").unlink()
+    lab.run("ip", "netns", "del", "vm6")
+    assert not right.is_wrong, right.sentence
+    assert wrong.cause is not None
+    assert wrong.cause.key == "instance-mac", wrong.sentence
+    assert f"The document has MAC address {vm.mac} for 2001:db8:6::5 (as the neighbour entry" in wrong.sentence
+    assert wrong.sentence.endswith(f"the instance has {WRONG_MAC}.")

@@ -16,8 +16,8 @@ import pytest
 from dvr_agent.cli.why.answer import answer
 from dvr_agent.cli.why.facts import Facts
 from dvr_agent.cli.why.gather.facts import read_facts
-from dvr_agent.cli.why.gather.probe import VRRP
 from dvr_agent.config import load
+from dvr_agent.vrrp.advert import PROTOCOL as VRRP
 from tests.support import lab
 from tests.support.ha_rig import HA_BRIDGE, HA_DEVICE, PRIMARY, RECORDED, ROUTER, SNAT, HaSite
 from tests.support.waiting import wait_for

@@ -66,6 +66,10 @@ def test_vlan_tags_and_a_silent_database_are_named(site: Site) -> None:
     assert key(site.why()) == "vlan-dead"
     assert VM_DEVICE in site.why().sentence
     site.tag(VM_DEVICE, tag=5)
+    site.switch.vsctl("set", "Interface", VM_DEVICE, "external_ids:attached-mac=fa:16:3e:00:00:99")
+    assert key(site.why()) == "instance-mac", site.why().sentence
+    assert f"{VM_DEVICE} (port of Open vSwitch) shows that the instance has fa:16:3e:00:00:99" in site.why().sentence
+    site.switch.vsctl("remove", "Interface", VM_DEVICE, "external_ids", "attached-mac")
     site.switch.vsctl("del-port", INTERFACE)
     assert key(site.why()) in ("port-unplugged", "link-missing"), site.why().sentence
     site.switch.stop_ovsdb()

@@ -224,7 +224,7 @@ def _exchange(pairs: list[Pair], ears: Ears) -> dict[str, tuple[Arrival | None, 
         pair.send()
         listen()
     with contextlib.suppress(AssertionError):  # what is missing is named by the caller
-        wait_for(all_here, "the datagrams that must arrive", 10, every=1)
+        wait_for(all_here, "the datagrams that must arrive", every=1)
     end = time.monotonic() + GRACE
     while time.monotonic() < end:  # nothing tells that a datagram will never arrive
         listen()

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from dvr_agent.history.file import history_path, read
+from dvr_agent.kernel.host_filter import Backend, HostFilter
 from dvr_agent.lock import AgentLock
 from tests.support import lab
 from tests.support.json_outputs import hold
@@ -32,26 +34,34 @@ def reference(host: lab.Host, tmp_path: Path) -> ReferenceHost:
     return found
 
 
-def handover(reference: ReferenceHost, *words: str) -> subprocess.Popen[str]:
-    """``dvrctl handover`` with the state files of the host."""
+def handover(reference: ReferenceHost, *words: str, packet_filter: Backend | None = None) -> subprocess.Popen[str]:
+    """``dvrctl handover`` with the state files of the host.
+
+    :param packet_filter: the option; default: what the routers have
+    """
     conf = reference.state_path / "dvr-agent.conf"
-    conf.write_text(f"[DEFAULT]\nhost = compute1\nagent_mode = dvr_snat\nstate_path = {reference.state_path}\n")
+    default = f"[DEFAULT]\nhost = compute1\nagent_mode = dvr_snat\nstate_path = {reference.state_path}\n"
+    conf.write_text(f"{default}[dvr_agent]\npacket_filter = {packet_filter or HostFilter.backend}\n")
     command = [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", str(conf), "handover", *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def ours(reference: ReferenceHost) -> dict[str, bool]:
-    return {name: "dvr-" in rules for name, rules in reference.saved(LEGACY).items()}
+    return {name: bool(rules) for name, rules in reference.own().items()}
 
 
 @each_variant
-def test_our_rules_stay_until_the_other_agents_are_there(reference: ReferenceHost, variant: str) -> None:
+@pytest.mark.parametrize("packet_filter", ["legacy", "nftables"])
+def test_our_rules_stay_until_the_other_agents_are_there(
+    reference: ReferenceHost, variant: str, packet_filter: Backend
+) -> None:
+    """Also where the option was changed since our agent ran."""
     ways = ((INTERNET, FIP), ("fip", OUTSIDE), ("plain", OUTSIDE), ("plain", FIP))
     files = {path.name: path.read_text() for path in reference.state_path.glob("fip-*")}
     assert len(files) == 2
     with Echo(INTERNET) as seen, Echo("fip"):
         with unharmed(*ways, streams=((INTERNET, FIP), ("plain", OUTSIDE), ("fip", OUTSIDE))):
-            process = handover(reference, "-o", "json")
+            process = handover(reference, "-o", "json", packet_filter=packet_filter)
             assert process.stderr is not None
             assert "0 of 3 namespaces handed over" in process.stderr.readline()
             assert all(ours(reference).values())
@@ -102,17 +112,22 @@ def test_it_gives_up_in_time_and_leaves_ours_where_the_other_agent_is_not_ready(
 
 
 def test_dry_run_changes_nothing_and_now_does_not_wait(reference: ReferenceHost) -> None:
-    before = reference.saved(LEGACY)
+    before = reference.own()
     process = handover(reference, "--dry-run")
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert out.count("waits: neutron-l3-agent lacks its chains") == 3
-    assert reference.saved(LEGACY) == before
+    assert reference.own() == before
 
     process = handover(reference, "--now")
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert not any(ours(reference).values())
+    entries = [entry for _line, entry in read(history_path(reference.state_path, "compute1"))]
+    assert {entry["job"] for entry in entries} == {"dvrctl handover"}
+    groups = {group["name"]: group["changes"] for entry in entries for group in entry["namespaces"]}
+    assert sorted(groups) == reference.namespaces
+    assert all({change["action"] for change in changes} == {"-"} for changes in groups.values())
     process = handover(reference)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
@@ -129,11 +144,12 @@ def test_it_refuses_while_the_agent_runs(reference: ReferenceHost) -> None:
     assert all(ours(reference).values())
 
 
-def test_wrong_state_files_are_corrected_from_the_kernel(reference: ReferenceHost) -> None:
+@pytest.mark.parametrize("packet_filter", ["legacy", "nftables"])
+def test_wrong_state_files_are_corrected_from_the_kernel(reference: ReferenceHost, packet_filter: Backend) -> None:
     right = {path: path.read_text() for path in reference.state_path.glob("fip-*")}
     for path in right:
         path.write_text("")
-    out, _ = handover(reference, "--now").communicate(timeout=60)
+    out, _ = handover(reference, "--now", packet_filter=packet_filter).communicate(timeout=60)
     assert "state files: corrected" in out
     assert {path: path.read_text() for path in right} == right
 

@@ -38,7 +38,7 @@ def test_floating_ip_and_snat_go_on(host: lab.Host, tmp_path: Path, variant: str
         reference.restore(variant, metadata)
         assert [missing_effects(agent.kernel, one) for one in own] == [[]]
         remove_own_objects(agent.kernel, own)
-        assert "dvr-" not in "".join((*reference.saved(NFT).values(), *reference.saved(LEGACY).values()))
+        assert not any(reference.own().values())
     assert set(seen.peers) == {FIP, GATEWAY}
 
 

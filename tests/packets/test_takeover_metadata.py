@@ -127,4 +127,4 @@ def test_without_the_option_its_rules_go_and_come_back_with_it(reference: Refere
         assert answers("plain")
         reference.take_over()
         assert not answers("plain", timeout=0.5)
-        assert "REDIRECT" not in reference.saved(LEGACY)[reference.qrouter]
+        assert "redirect" not in reference.own()[reference.qrouter].lower()

@@ -43,8 +43,9 @@ def _listing(namespace: str) -> list[dict[str, Any]]:
 
 def _map_of(rule: dict[str, Any]) -> str:
     """The map of a rule that limits packets by their address in it, and drops what is over."""
-    *_, reference, verdict = rule["expr"]
+    *_, reference, count, verdict = rule["expr"]
     assert verdict == {"drop": None}
+    assert count["set"]["stmt"][0].keys() == {"counter"}
     (field,) = [value for value in _values(reference) if isinstance(value, str) and value.startswith("@")]
     return str(field[1:])
 

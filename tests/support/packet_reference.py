@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dvr_agent.desired.host_settings import HostSettings
+from dvr_agent.kernel.host_filter import Backend, HostFilter
 from dvr_agent.reconcile.api import Result
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.reconciler import RouterReconciler
@@ -26,6 +27,7 @@ from tests.support.recorded_documents import DATA, MODES
 INTERNET = "internet"
 LEGACY, NFT = "legacy", "nft"
 TABLES = ("raw", "mangle", "nat", "filter")
+NFT_TABLES = ("table ip dvr", "table ip6 dvr")
 METADATA = {
     "nat": "-A neutron-l3-agent-PREROUTING -d {address} -i qr-+ -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 9697",
     "filter": "-A neutron-l3-agent-INPUT -m mark --mark 0x1/0xffff -j ACCEPT\n"
@@ -53,6 +55,19 @@ def saved_filter(namespaces: Iterable[str]) -> str:
     return "".join(lab.in_netns(namespace, command) for namespace in namespaces for command in commands)
 
 
+def own_rules(namespace: str, backend: Backend) -> str:
+    """Rules of ours in one packet filter of a namespace, as its own program prints them."""
+    if backend == "legacy":
+        saved = "".join(lab.in_netns(namespace, f"{command}-legacy-save") for command in ("iptables", "ip6tables"))
+        return "\n".join(line for line in saved.splitlines() if "dvr-" in line)
+    return "".join(lab.in_netns(namespace, "nft", "list", *table.split(), check=False) for table in NFT_TABLES)
+
+
+def nft_tables(namespace: str) -> set[str]:
+    """Tables of nf_tables, for example ``table ip nat``."""
+    return set(lab.in_netns(namespace, "nft", "list", "tables").splitlines())
+
+
 class ReferenceHost:
     """A host of a scenario.
 
@@ -73,7 +88,7 @@ class ReferenceHost:
         builder.flush()
         self.recorded = recorded_filter(self.scenario)
         self.boot(vms)
-        self.clear_legacy()
+        self.clear_own()
 
     @property
     def namespaces(self) -> list[str]:
@@ -104,16 +119,24 @@ class ReferenceHost:
         self.host.vm(INTERNET, external_bridge(gateway_port["network_id"]), f"{outside}/24", mtu=1500)
         until_settled(sorted(path.name for path in lab.NETNS.iterdir()))
 
-    def clear_legacy(self) -> None:
+    def clear_own(self) -> None:
         for namespace in self.namespaces:
+            if HostFilter.backend == "nftables":
+                self._delete(namespace, nft_tables(namespace))
+                continue
             for command in ("iptables-legacy", "ip6tables-legacy"):
                 for table in TABLES:
                     for words in (["-F"], ["-X"]):
                         lab.in_netns(namespace, command, "-t", table, *words)
 
+    def clear_nft(self, namespace: str) -> None:
+        """Remove what iptables-nft has made."""
+        self._delete(namespace, nft_tables(namespace) - set(NFT_TABLES))
+
     @staticmethod
-    def clear_nft(namespace: str) -> None:
-        lab.in_netns(namespace, "nft", "flush", "ruleset")
+    def _delete(namespace: str, tables: Iterable[str]) -> None:
+        for table in tables:
+            lab.in_netns(namespace, "nft", "delete", *table.split())
 
     def restore(self, variant: str = NFT, metadata: bool = False) -> None:
         """The recorded rules, as the reference agent writes them."""
@@ -135,6 +158,10 @@ class ReferenceHost:
         outcome = reconciler.reconcile(self.router)
         reconciler.flush()
         return outcome
+
+    def own(self, backend: Backend | None = None) -> dict[str, str]:
+        """Rules of ours by namespace; by default in the packet filter that routers have now."""
+        return {namespace: own_rules(namespace, backend or HostFilter.backend) for namespace in self.namespaces}
 
     def saved(self, variant: str) -> dict[str, str]:
         """What iptables-save of that variant shows, by namespace: chains and rules only."""

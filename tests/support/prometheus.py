@@ -28,7 +28,11 @@ def value(text: bytes, name: str, **labels: str) -> float | None:
 
 
 def promtool(*words: str, stdin: bytes = b"") -> str | None:
-    """What promtool says if it has something against it; None if it is content, or not installed."""
+    """What promtool says if it has something against it; None if it is content, or not installed.
+
+    Not in bindep.txt: Debian has it in the package prometheus only, which takes 330 MB with what it needs, and starts
+    a server.
+    """
     if shutil.which("promtool") is None:
         return None
     done = subprocess.run(["promtool", *words], input=stdin, capture_output=True, check=False)

@@ -115,6 +115,7 @@ class WhyRig:
             "rfp": rfp, "fpr": fpr, "qr": f"qr-{interface}"[:14], "fg": f"fg-{agent}"[:14],
             "qg": f"qg-{router['gw_port_id']}"[:14], "tapqr": f"tap{interface}"[:14], "tapfg": f"tap{agent}"[:14],
             "brq": BLUE.bridge, "uplink": self.uplink, "tap1": self.tap(self.one), "mac1": self.one.mac,
+            "tap2": self.tap(self.other), "wrong_mac": "fa:16:3e:00:00:aa",
             "N": str(rule["table"]),
         }  # fmt: skip
 

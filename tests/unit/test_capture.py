@@ -125,3 +125,10 @@ def test_a_file_has_a_name_for_each_interface(tmp_path: Path) -> None:
         ("host:two", "1.2.3.4", "5.6.7.8", 8, 2**40 + 1),
     ]
     assert found.received == {"ns:one": 5}
+
+
+def test_interface_with_a_name_that_is_no_text_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with path.open("wb") as file:
+        PcapngWriter(file, "test").add_interface("host:x\udcff", 1, 2000, "uplink of br\udcff")
+    assert b"host:x\\udcff" in path.read_bytes()

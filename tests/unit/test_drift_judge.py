@@ -8,8 +8,9 @@ import pytest
 
 from dvr_agent.attach.outer_ends import tap_name
 from dvr_agent.desired.build import DesiredRouter
-from dvr_agent.kernel.drift_events import HOST, Event
+from dvr_agent.kernel.drift_events import HOST, AnyEvent, Event, RuleSetChange
 from dvr_agent.reconcile.drift import DriftJudge
+from dvr_agent.reconcile.table_check import Difference
 from dvr_agent.state.link import Link, Port
 from tests.support.desired_state import desired
 from tests.support.recorded_documents import load
@@ -22,10 +23,10 @@ class Events:
 
     heard, buffer_size = 0, 0
 
-    def __init__(self, events: Sequence[Event]) -> None:
+    def __init__(self, events: Sequence[AnyEvent]) -> None:
         self._events = list(events)
 
-    def read(self, _limit: int) -> tuple[list[Event], bool]:
+    def read(self, _limit: int) -> tuple[list[AnyEvent], bool]:
         return self._events, False
 
     def listen(self, _name: str) -> None:
@@ -49,7 +50,7 @@ def state() -> DesiredRouter:
 
 
 def findings(state: DesiredRouter, events: Sequence[Event], own: str = "") -> int:
-    judge = DriftJudge(Events(events), Memory(state), None)  # type: ignore[arg-type]
+    judge = DriftJudge(Events(events), Memory(state), None, None)  # type: ignore[arg-type]
     return len(judge.judge(own).findings)
 
 
@@ -92,7 +93,7 @@ def tap_down(state: DesiredRouter) -> Event:
 
 def test_a_router_that_a_stale_sweep_has_removed_is_forgotten(state: DesiredRouter) -> None:
     memory = Memory(state)
-    judge = DriftJudge(Events([tap_down(state)]), memory, Attach())  # type: ignore[arg-type]
+    judge = DriftJudge(Events([tap_down(state)]), memory, Attach(), None)  # type: ignore[arg-type]
     judge.job_ended(ROUTER.id)
     assert [finding.router_id for finding in judge.judge().findings] == [ROUTER.id]
     memory.others[ROUTER.id] = None
@@ -103,9 +104,35 @@ def test_a_router_that_a_stale_sweep_has_removed_is_forgotten(state: DesiredRout
 
 def test_a_port_that_another_router_has_by_now_is_not_forgotten(state: DesiredRouter) -> None:
     memory = Memory(state)
-    judge = DriftJudge(Events([tap_down(state)]), memory, Attach())  # type: ignore[arg-type]
+    judge = DriftJudge(Events([tap_down(state)]), memory, Attach(), None)  # type: ignore[arg-type]
     judge.job_ended(ROUTER.id)
     judge.job_ended("other")
     memory.others[ROUTER.id] = None
     judge.job_ended(ROUTER.id)
     assert [finding.router_id for finding in judge.judge().findings] == ["other"]
+
+
+class Tables:
+    """A table of each namespace is not as desired."""
+
+    def __init__(self) -> None:
+        self.checked: list[str] = []
+
+    def differences(self, namespace: str, _router_ids: Sequence[str]) -> list[Difference]:
+        self.checked.append(namespace)
+        return [Difference((namespace, "table"), f"{namespace}: a table")]
+
+
+@pytest.mark.parametrize(
+    ("programs", "text"),
+    [(["nft"], "nft (process 7)"), (["nft", "nft"], "nft"), (["nft", "iptables-nft"], "iptables-nft or nft")],
+)
+def test_a_namespace_is_read_once_however_often_nf_tables_were_changed(
+    state: DesiredRouter, programs: list[str], text: str
+) -> None:
+    name, tables = state.qrouter.name, Tables()
+    events = [RuleSetChange(name, 7 + pid, program) for pid, program in enumerate(programs) for _ in range(100)]
+    judge = DriftJudge(Events([*events, RuleSetChange("others", 1, "nft")]), Memory(state), None, tables)  # type: ignore[arg-type]
+    (finding,) = (one for one in judge.judge().findings if one.router_id == ROUTER.id)
+    assert (finding.thing, finding.author.text) == ((name, "table"), text)
+    assert tables.checked.count(name) == 1

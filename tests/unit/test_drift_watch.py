@@ -23,6 +23,9 @@ from dvr_agent.reconcile.drift import Finding, Judgement
 from dvr_agent.settings import RetryPolicy
 from dvr_agent.sources.api import Document
 from dvr_agent.state.diff import Action, Change, Changes
+from dvr_agent.state.kind import KernelObject
+from dvr_agent.state.limit import make_limit
+from dvr_agent.state.link import Link
 from dvr_agent.state.namespace import thing_of
 from dvr_agent.state.route import MAIN_TABLE, Hop, make_route
 from tests.support.small_routers import make_router
@@ -113,6 +116,23 @@ def test_what_was_refused_alone_is_not_counted_as_repaired(caplog: pytest.LogCap
     assert (
         f"{NAMESPACE}: route gone could not be repaired 3 times in 10 minutes, changed by ip (process 4711)" in message
     )
+
+
+LINK = Link("qr-x", "fa:16:3e:00:00:01", 1450, True)
+
+
+@pytest.mark.parametrize(("gone", "by"), [(LINK, ", changed by ip (process 4711)"), (REFUSED, "")])
+def test_only_what_takes_others_with_it_lends_them_its_author(
+    caplog: pytest.LogCaptureFixture, gone: KernelObject, by: str
+) -> None:
+    """A limit has no events: it goes with its device, and with nothing else."""
+    caplog.set_level(logging.INFO)
+    host, limit = Host(), make_limit("qr-x", "leaving", "203.0.113.5", 1000, 800)
+    host.watch._hear(Judgement((Finding(ROUTER.id, thing_of(NAMESPACE, gone), "gone", Author(4711, "ip")),)))
+    plan = Plan("router", (Changes(NAMESPACE, items=(Change(Action.ADD, limit),)),))
+    assert host.end(JobResult(RouterState.IN_SYNC, reconciled=Result(plan, 0.0))) is Priority.DRIFT
+    (message,) = [message for message in caplog.messages if "drift repaired" in message]
+    assert message.endswith(limit.text + by)
 
 
 LOST = Judgement(lost="the kernel dropped events")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dvr_agent.daemon.history import LINES, History, bridge_groups
+from dvr_agent.daemon.history import History
 from dvr_agent.daemon.job_result import JobResult, RouterState
 from dvr_agent.daemon.jobs import RemoveRouter, UpdateRouter
 from dvr_agent.daemon.work_queue import Priority
@@ -16,6 +16,7 @@ from dvr_agent.history.writer import HistoryWriter
 from dvr_agent.kernel.port_owner import Author
 from dvr_agent.reconcile.api import Plan, Result
 from dvr_agent.reconcile.drift import Finding
+from dvr_agent.reconcile.history_entries import LINES, bridge_groups
 from dvr_agent.reconcile.plan_lines import Group, Line
 from dvr_agent.sources.api import Document
 from tests.support.small_routers import make_router

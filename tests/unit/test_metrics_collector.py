@@ -119,7 +119,7 @@ def test_routers_by_state_and_vrrp() -> None:
 
 
 def test_every_kind_of_object_that_a_plan_counts_is_a_label() -> None:
-    kinds = {"namespace", "table", "nft table", "port", "service", *(kind.name for kind in KINDS)}
+    kinds = {"namespace", "table", "nft table", "legacy table", "port", "service", *(kind.name for kind in KINDS)}
     assert {kind.replace(" ", "_") for kind in kinds} == set(OBJECTS)
 
 

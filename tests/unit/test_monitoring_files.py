@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,13 @@ def test_no_panel_lies_over_another_one() -> None:
         assert at["x"] + at["w"] <= 24
         taken |= cells
     assert len({panel["id"] for panel in panels()}) == len(panels())
+
+
+def test_alerts_and_dashboard_are_installed() -> None:
+    command = [str(ROOT / "tools" / "install-files.sh"), "--list"]
+    done = subprocess.run(command, env={**os.environ, "PREFIX": "/usr"}, capture_output=True, text=True, check=True)
+    for path in (RULES, DASHBOARD):
+        assert f"/usr/share/dvr-agent/{path.parent.name}/{path.name}" in done.stdout.splitlines()
 
 
 def test_promtool_is_content_with_the_alerts(tmp_path: Path) -> None:

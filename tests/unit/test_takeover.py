@@ -15,6 +15,7 @@ from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.scope_marks import SCOPE_MASK, known_marks, scope_marks
 from dvr_agent.reconcile.api import RefusedError
 from dvr_agent.reconcile.handover import find_own_objects, missing_effects, remove_own_objects
+from dvr_agent.reconcile.inventory import floating_ips
 from dvr_agent.reconcile.post_commit import Released, released_by_takeover
 from dvr_agent.reconcile.takeover import marks_in_use
 from dvr_agent.state.diff import TableChange
@@ -85,6 +86,67 @@ def test_plan_says_it_in_one_line(bench: Bench) -> None:
     lines = list(as_lines(Renderer().section(bench.reconciler.planner.plan(ROUTER))))
     assert lines[-1].strip() == "- 1 chain of neutron-l3-agent in nft table ip nat"
     assert bench.fake[QROUTER].nft_tables
+
+
+def switched(bench: Bench, table: Table, name: str = "legacy") -> Table:
+    """Our rules of a table are in the packet filter of before when a new process starts."""
+    left = replace(table, nft="" if name == "legacy" else "ip dvr")
+    del bench.fake[QROUTER].tables[table.key]
+    bench.fake[QROUTER].nft_tables[:] = [left]
+    bench.restart()
+    return left
+
+
+@pytest.mark.parametrize(("was", "text"), [("legacy", "iptables table nat"), ("nftables", "nft table ip dvr")])
+def test_our_rules_in_the_packet_filter_of_before_go_and_plan_and_log_say_so(
+    bench: Bench, caplog: pytest.LogCaptureFixture, was: str, text: str
+) -> None:
+    left = switched(bench, bench.fake[QROUTER].tables[4, "nat"], was)
+    plan = bench.reconciler.planner.plan(ROUTER)
+    lines = [line.strip() for line in as_lines(Renderer().section(plan))]
+    assert lines[-1] == f"- {len(left.chains)} stale chains of dvr-agent in {text}"
+    assert plan.counts() == {"table": 1, "nft table" if was == "nftables" else "legacy table": 1}
+    bench.fake.forget_calls()
+    with caplog.at_level(logging.INFO):
+        assert bench.reconciler.reconcile(ROUTER).conntrack_deleted == 0
+    order = [call.method for call in bench.fake.calls("iptables.commit", "nftables.remove")]
+    assert order == ["iptables.commit", "nftables.remove"]
+    assert bench.fake[QROUTER].nft_tables == []
+    ways = "from legacy tables to nf_tables" if was == "legacy" else "from nf_tables to legacy tables"
+    told = f"packet filter changed {ways}; chains removed: {QROUTER}: {text} {len(left.chains)}"
+    assert f"router {ROUTER.id}: {told}" in caplog.messages
+    assert not any("neutron-l3-agent" in message for message in caplog.messages)
+
+
+def test_chains_of_both_in_one_table_are_counted_apart(bench: Bench) -> None:
+    ours, theirs = bench.fake[QROUTER].tables[4, "nat"], nat(dnat(FIP, FIXED))
+    switched(bench, replace(ours, chains=(*ours.chains, *theirs.chains)))
+    lines = [line.strip() for line in as_lines(Renderer().section(bench.reconciler.planner.plan(ROUTER)))]
+    assert lines[-2:] == [
+        "- 1 chain of neutron-l3-agent in iptables table nat",
+        f"- {len(ours.chains)} stale chains of dvr-agent in iptables table nat",
+    ]
+
+
+def test_floating_ips_in_the_packet_filter_of_before_are_known(bench: Bench) -> None:
+    switched(bench, bench.fake[QROUTER].tables[4, "nat"])
+    assert floating_ips(bench.kernel, ROUTER.id) == [FIP]
+
+
+def test_a_handover_takes_our_chains_in_both_packet_filters_and_leaves_those_of_the_other_agent(bench: Bench) -> None:
+    left = switched(bench, bench.fake[QROUTER].tables[4, "nat"])
+    theirs = nat(dnat(FIP, FIXED), snat(FIP, FIXED))
+    both = replace(left, chains=(*left.chains, *theirs.chains), jumps=(*left.jumps, *theirs.jumps))
+    bench.fake[QROUTER].nft_tables[:] = [both]
+    (own,) = [one for one in find_own_objects(bench.kernel) if one.namespace == QROUTER]
+    assert f"iptables table nat: {len(left.chains)} chains" in own.lines()
+    assert f"ip: DNAT of {FIP}/32 to {FIXED}" not in missing_effects(bench.kernel, own)
+    bench.fake[QROUTER].nft_tables[:] = [left, replace(theirs, chains=(replace(theirs.chains[0], rules=()),))]
+    assert f"ip: DNAT of {FIP}/32 to {FIXED}" in missing_effects(bench.kernel, own)
+    bench.fake[QROUTER].nft_tables[:] = [both]
+    remove_own_objects(bench.kernel, find_own_objects(bench.kernel))
+    assert find_own_objects(bench.kernel) == []
+    assert [table.chains for table in bench.fake[QROUTER].nft_tables] == [theirs.chains]
 
 
 def test_they_go_last_and_only_after_ours_are_there(bench: Bench) -> None:

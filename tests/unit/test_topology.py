@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from dvr_agent.topology import dot, mermaid, svg
 from dvr_agent.topology.build import RouterParts, make_graph
-from dvr_agent.topology.graph import Graph, as_json, plain
+from dvr_agent.topology.graph import Device, Graph, as_json, plain
 from dvr_agent.topology.layout import Box, place
 from tests.support.topology_parts import (
     EXTERNAL,
@@ -143,6 +144,18 @@ def test_a_hostile_name_is_only_text_in_svg(name: str) -> None:
     attributes = {key for one in elements for key in one.attrib}
     assert not [key for key in attributes if key.startswith("on") or key in ("style", "href", "class", "id")]
     assert not [one for one in elements for value in one.attrib.values() if "url(" in value]
+
+
+@pytest.mark.parametrize("name", ["\x1b[31m", "\udcff", "\x01", "\u202e"])
+@pytest.mark.parametrize("draw", [svg.draw, dot.draw, mermaid.draw])
+def test_device_with_a_name_that_cannot_be_printed_is_drawn(name: str, draw: Callable[[Graph], str]) -> None:
+    graph = graph_of()
+    node = next(one for one in graph.nodes if one.devices)
+    odd = replace(node, devices=(*node.devices, Device(f"qr-{name}", "", 1500, "up", (), name)), uplinks=(name,))
+    drawn = draw(replace(graph, nodes=tuple(odd if one is node else one for one in graph.nodes)))
+    assert "".join(drawn.split()).isprintable()
+    if draw is svg.draw:
+        ElementTree.fromstring(drawn)
 
 
 def test_a_hostile_name_stands_in_svg_as_it_is() -> None:

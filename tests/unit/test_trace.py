@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from dvr_agent.state.filter import Dnat, MarkMatch, RestoreConnmark, SaveConnmark, SetMark, Snat, Verdict
+from dvr_agent.state.filter import (
+    CtStateMatch,
+    Dnat,
+    Jump,
+    MarkMatch,
+    RestoreConnmark,
+    SaveConnmark,
+    SetMark,
+    Snat,
+    Verdict,
+)
 from dvr_agent.trace.engine import Start, trace, trace_all, trace_reply
-from dvr_agent.trace.filter_values import OtherTarget, UnknownMatch, WholeRule
+from dvr_agent.trace.filter_values import OtherTarget, SourceRange, UnknownMatch, WholeRule
 from dvr_agent.trace.locate import Hint, LocateError, locate
-from dvr_agent.trace.packet import PROTOCOLS, Way, make_packet
+from dvr_agent.trace.packet import PROTOCOLS, Connection, Tuple, Way, make_packet
 from dvr_agent.trace.world import Namespace, NeighbourEntry, NextHop, Place, RouteEntry, RuleEntry, World
 from tests.support.traced_world import MAIN, Builder, three_in_a_row
 
@@ -328,3 +339,139 @@ def test_only_a_packet_that_arrived_is_answered() -> None:
     _drop(made)
     with pytest.raises(ValueError, match="arrived"):
         trace_reply(made.world(), way(made))
+
+
+def test_goto_rule_continues_at_its_target_or_does_nothing_without_it() -> None:
+    made = three_in_a_row()
+    made.rules["middle"] = [
+        RuleEntry(4, 10, action="goto", goto=30, text="10: from all goto 30"),
+        RuleEntry(4, 20, action="prohibit", text="20: from all prohibit"),
+        RuleEntry(4, 30, action="nop", text="30: from all nop"),
+    ]
+    assert way(made).outcome == "delivered"
+    made.rules["middle"][0] = replace(made.rules["middle"][0], goto=31)
+    assert way(made).reason == "in middle it is answered with prohibited: 20: from all prohibit"
+
+
+@pytest.mark.parametrize("action", ["unreachable", "blackhole", "prohibit"])
+def test_refusing_rule_with_a_mark_refuses_only_packets_with_the_mark(action: str) -> None:
+    made = three_in_a_row()
+    made.rules["middle"] = [RuleEntry(4, 10, action=action, mark=0x70, mask=0xF0, text=f"10: fwmark {action}")]
+    assert way(made).outcome == "delivered"
+    made.chain("middle", "mangle", "PREROUTING", WholeRule(SetMark(0x72, 0xFF), "-i m0 -j MARK", iif="m0"))
+    found = way(made)
+    assert (found.outcome, found.reason.endswith(f"10: fwmark {action}")) == ("dropped", True)
+
+
+def test_route_for_sources_is_preferred_to_that_for_all_and_not_taken_by_others() -> None:
+    made = Builder()
+    made.pair(("left", "l0", "2001:db8::2/64"), ("middle", "m0", "2001:db8::1/64"))
+    made.pair(("middle", "m1", "2001:db8:1::1/64"), ("right", "r0", "2001:db8:1::2/64"))
+    made.route("left", RouteEntry("::/0", MAIN, "unicast", (NextHop("2001:db8::1", "l0"),)))
+    refused = RouteEntry("::/0", MAIN, "blackhole", metric=1, src="2001:db8::/64", text="blackhole default from …")
+    made.route("middle", refused)
+    made.route("middle", RouteEntry("::/0", MAIN, "unicast", (NextHop("2001:db8:1::2", "m1"),)))
+    made.device("right", "lo", "2001:db8:9::1/128")
+    assert way(made, "2001:db8:9::1", "2001:db8::2").reason.endswith("blackhole default from …")
+    made.routes["middle"].remove(refused)
+    made.route("middle", replace(refused, src="2001:db8:7::/64"))
+    assert way(made, "2001:db8:9::1", "2001:db8::2").outcome == "delivered"
+
+
+@pytest.mark.parametrize(("lower", "outcome"), [("", "leaves"), ("bond", "leaves"), ("veth", "unknown")])
+def test_vlan_leaves_the_host_only_where_it_is_on_top_of_an_uplink(lower: str, outcome: str) -> None:
+    made = bridged("vlan", lower="below")
+    made.device("", "below", kind=lower)
+    assert way(made, "10.0.0.77").outcome == outcome
+
+
+def test_vlan_on_top_of_a_device_of_another_namespace_is_unknown() -> None:
+    assert way(bridged("vlan"), "10.0.0.77").outcome == "unknown"
+
+
+def test_dummy_device_discards_frames() -> None:
+    found = way(bridged("dummy"), "10.0.0.77")
+    assert (found.outcome, found.reason) == (
+        "dropped", "nobody on the segment of l0 in left has 10.0.0.77 (asked by ARP)",
+    )  # fmt: skip
+
+
+def test_jump_to_a_chain_that_was_not_read_ends_the_way() -> None:
+    made = three_in_a_row()
+    made.chain("middle", "filter", "FORWARD", WholeRule(Jump("made-later"), "-j made-later"))
+    assert (way(made).outcome, "chain made-later of filter" in way(made).reason) == ("unknown", True)
+
+
+def test_rule_that_is_not_understood_where_the_source_is_looked_for_is_named() -> None:
+    made = three_in_a_row()
+    made.rules["middle"] = [RuleEntry(4, 10, strange=("FRA_UID_RANGE",), text="10: from all uidrange 1-2")]
+    with pytest.raises(LocateError, match="uidrange 1-2"):
+        locate(made.world(), "10.0.0.9", RIGHT, Hint("middle"))
+
+
+def existing(head: Tuple, **more: Any) -> Callable[[str, Tuple], Connection | None]:
+    """``middle`` has a connection from ``head``, whose destination it translates to the right one."""
+    end = head._replace(dst=RIGHT, dport=8080 if head.protocol == 6 else head.dport)
+    one = Connection(head, end, translated={"DNAT"}, decided={"DNAT", "SNAT"}, existing=True, **more)
+    return lambda name, asked: one if name == "middle" and asked in (head, end.inverted()) else None
+
+
+def test_existing_connection_is_translated_by_its_entry_and_not_by_rules() -> None:
+    made = three_in_a_row()
+    made.chain("middle", "nat", "PREROUTING", WholeRule(Dnat("10.0.1.9", None), "-j DNAT"))
+    is_new = CtStateMatch(frozenset({"NEW"}))
+    made.chain("middle", "filter", "FORWARD", WholeRule(DROP, "--ctstate NEW -j DROP", matches=(is_new,)))
+    packet = make_packet(LEFT, "10.0.0.1", PROTOCOLS["tcp"], 80, 45001)
+    assert trace(made.world(), packet, Start("left")).outcome == "dropped"
+    known = existing(packet.head, state="ESTABLISHED", mark=7)
+    found = trace(made.world(), packet, Start("left"), known)
+    assert (found.outcome, found.packet.head.dst, found.packet.head.dport) == ("delivered", RIGHT, 8080)
+    (first, second) = [hop for hop in found.hops if hop.where == "conntrack PREROUTING"]
+    assert first.text == (
+        "existing connection 10.0.0.2:45001 → 10.0.0.1:80, answered by 10.0.1.2:8080 → 10.0.0.2:45001 (ESTABLISHED)"
+    )
+    assert second.text == "translated as the existing connection 10.0.0.2:45001 → 10.0.0.1:80"
+    reply = trace_reply(made.world(), found, known)
+    assert (reply.packet.head.src, reply.packet.head.sport) == ("10.0.0.1", 80)
+    answer = trace(made.world(), replace(packet, head=found.packet.head.inverted()), Start("right"), known)
+    assert (answer.at, answer.packet.head.src) == (Place("left", "l0"), "10.0.0.1")
+
+
+def test_identifier_of_an_existing_echo_is_translated() -> None:
+    made = three_in_a_row()
+    packet = make_packet(LEFT, "10.0.0.1", PROTOCOLS["icmp"], sport=77)
+    end = packet.head._replace(dst=RIGHT, sport=78)
+    one = Connection(packet.head, end, translated={"DNAT"}, decided={"DNAT", "SNAT"}, existing=True)
+    found = trace(made.world(), packet, Start("left"), lambda name, _head: one if name == "middle" else None)
+    assert found.packet.head[:4] == (LEFT, RIGHT, 1, 78)
+    assert trace_reply(made.world(), found).packet.head[:4] == ("10.0.0.1", LEFT, 1, 77)
+
+
+def test_filter_of_output_sees_the_translation_that_a_connection_has_already() -> None:
+    made = three_in_a_row()
+    made.chain("middle", "filter", "OUTPUT", WholeRule(DROP, f"-d {RIGHT}/32 -j DROP", dst=f"{RIGHT}/32"))
+    packet = make_packet("10.0.1.1", "10.0.0.77", PROTOCOLS["tcp"], 80, 45001)
+    made.device("middle", "lo", kind="")
+    assert trace(made.world(), packet, Start("middle"), existing(packet.head)).reason.startswith("a rule drops it")
+
+
+def test_source_of_a_range_is_one_of_it_and_a_port_that_fits_stays() -> None:
+    made = three_in_a_row()
+    target = SourceRange("10.0.1.1", "10.0.1.9", (1024, 2048))
+    made.chain("middle", "nat", "POSTROUTING", WholeRule(target, f"-o m1 {target.text}", oif="m1"))
+    found = trace(made.world(), make_packet(LEFT, RIGHT, PROTOCOLS["udp"], 53, 1500), Start("left"))
+    assert found.packet.head[:4] == ("10.0.1.1", RIGHT, 17, 1500)
+    assert found.notes == (
+        "SNAT in middle: the source is one of 10.0.1.1-10.0.1.9:1024-2048; the kernel chooses, one is shown",
+    )
+    found = trace(made.world(), make_packet(LEFT, RIGHT, PROTOCOLS["udp"], 53, 45000), Start("left"))
+    assert found.packet.head.sport == 1024
+    assert trace_reply(made.world(), found).packet.head.dport == 45000
+
+
+def test_note_says_that_rules_of_the_host_see_bridged_packets() -> None:
+    made = on_one_bridge(2)
+    made.sysctls[""]["bridge/bridge-nf-call-iptables"] = "1"
+    made.chain("", "filter", "FORWARD", WholeRule(DROP, "-j DROP"))
+    (note,) = way(made, "10.0.0.100").notes
+    assert note.startswith("the packet filter rules of (host) see the packet on bridge br, too (net.bridge.bridge-nf")

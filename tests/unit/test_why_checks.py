@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dvr_agent.attach.outer_ends import tap_name
 from dvr_agent.cli.why import causes, checks
-from dvr_agent.cli.why.address_path import local_path
+from dvr_agent.cli.why.address_path import NO_PATH, local_path
 from dvr_agent.cli.why.answer import Answer, answer
 from dvr_agent.cli.why.checks.filters import selects
 from dvr_agent.cli.why.checks.routing import rule_command, rule_effect
@@ -24,6 +26,7 @@ from dvr_agent.cli.why.facts import (
     NamespaceFacts,
     OvsPort,
     PlanFacts,
+    ProbeFacts,
     Refusal,
 )
 from dvr_agent.cli.why.gather.filter_text import parse_iptables, parse_nft
@@ -63,6 +66,10 @@ QROUTER = FACTS.path.inside[0].namespace
 ROUTER = FACTS.subject.router
 assert ROUTER is not None
 FIP_ID = ROUTER.floating_ips[0].id
+QR_ID = FACTS.path.inside[0].port.id
+assert FACTS.subject.port is not None
+VM_ID, VM_MAC = FACTS.subject.port.id, FACTS.subject.port.mac
+TAP_MAC = f"fe{VM_MAC[2:]}"
 
 
 def with_namespace(**changed: Any) -> Facts:
@@ -81,12 +88,37 @@ def with_ovs(*ports: OvsPort) -> Facts:
     return replace(FACTS, host=HostFacts(ovs=ports))
 
 
-def ovs_port(port_id: str, tag: int | None, error: str = "") -> OvsPort:
-    return OvsPort(f"port{tag}", "", tag, port_id, error, "")
+def ovs_port(port_id: str, tag: int | None, error: str = "", mac: str = "") -> OvsPort:
+    return OvsPort(f"port{tag}", "", tag, port_id, error, "", mac)
 
 
-QR_ID = FACTS.path.inside[0].port.id
-VM_ID = FACTS.subject.port.id if FACTS.subject.port is not None else ""
+def with_tap(mac: str, *learned: str, elsewhere: str = "", **of_port: Any) -> Facts:
+    """The instance's tap device with a MAC address, behind which the bridge has learned others.
+
+    :param elsewhere: a MAC address that the bridge has learned behind its uplink
+    :param of_port: values of the instance's port in the document
+    """
+    assert FACTS.subject.port is not None
+    router_tap, tap = tap_name(QR_ID), tap_name(VM_ID)
+    links = (
+        LinkFacts(router_tap, "", 1450, True, True, "brq", "veth"),
+        LinkFacts(tap, mac, 1450, True, True, "brq", "tun"),
+    )
+    fdb = dict.fromkeys(learned, (tap,)) | ({elsewhere: ("eth0",)} if elsewhere else {})
+    port = replace(FACTS.subject.port, **of_port)
+    router = replace(ROUTER, ports_by_subnet=(("subnet", (port,)),)) if ROUTER is not None else None
+    host = HostFacts(NamespaceFacts("", links=links), {"brq": fdb})
+    return replace(FACTS, subject=replace(FACTS.subject, port=port, router=router), host=host)
+
+
+def bound_to(host: str, facts: Facts) -> Facts:
+    """The floating IP's port is bound to another host, so that nothing of it is on a path here."""
+    assert facts.subject.fip is not None
+    subject = replace(facts.subject, fip=replace(facts.subject.fip, host=host))
+    return replace(facts, subject=subject, path=NO_PATH)
+
+
+OTHER_MAC, VRRP_MAC = "fa:16:3e:00:00:99", "00:00:5e:00:01:07"
 SERVED = {"source": {"source": "neutron", "server": {"away": False}, "bus": {"connected": True}}}
 LIMIT = Limit("rfp-1", "leaving", FIP, 1000, 65536)
 CASES: dict[str, tuple[str | None, str, Facts]] = {
@@ -113,6 +145,29 @@ CASES: dict[str, tuple[str | None, str, Facts]] = {
     "two vlans": ("vlan-mismatch", "tag 5", with_ovs(ovs_port(QR_ID, 5), ovs_port(VM_ID, 6))),
     "one vlan": (None, "is right", with_ovs(ovs_port(QR_ID, 5), ovs_port(VM_ID, 5))),
     "ovs error": ("ovs-error", "could not open", with_ovs(ovs_port(QR_ID, 5, "could not open network device"))),
+    "ovs mac": ("instance-mac", OTHER_MAC, with_ovs(ovs_port(QR_ID, 5), ovs_port(VM_ID, 5, mac=OTHER_MAC))),
+    "right ovs mac": (None, "is right", with_ovs(ovs_port(QR_ID, 5), ovs_port(VM_ID, 5, mac=VM_MAC))),
+    "ovs port of another host": (
+        "instance-here", "by port5 (port of Open vSwitch)", bound_to("node3", with_ovs(ovs_port(VM_ID, 5, mac=VM_MAC)))
+    ),
+    "tap mac": ("instance-mac", OTHER_MAC, with_tap(f"fe{OTHER_MAC[2:]}")),
+    "right tap mac": (None, "is right", with_tap(TAP_MAC, VM_MAC, OTHER_MAC)),
+    "no libvirt": (None, "is right", with_tap(OTHER_MAC)),
+    "learned mac": ("instance-mac", OTHER_MAC, with_tap("02:00:00:00:00:01", OTHER_MAC)),
+    "virtual router": (None, "is right", with_tap(TAP_MAC, VRRP_MAC)),
+    "address pair": (None, "is right", with_tap(TAP_MAC, OTHER_MAC, pairs=((OTHER_MAC, ip_network(f"{FIXED}/32")),))),
+    "moved": ("mac-elsewhere", "eth0", with_tap("02:00:00:00:00:01", OTHER_MAC, elsewhere=VM_MAC)),
+    "answer of another mac": (
+        "instance-mac", "the answer to ARP (it is behind port eth0 of bridge brq)",
+        replace(with_tap(OTHER_MAC, elsewhere=OTHER_MAC), probe=ProbeFacts(instance=(OTHER_MAC,))),
+    ),
+    "two answers": (
+        "address-elsewhere", "behind port eth0 of bridge brq",
+        replace(with_tap(TAP_MAC, VM_MAC, elsewhere=OTHER_MAC), probe=ProbeFacts(instance=(VM_MAC, OTHER_MAC))),
+    ),
+    "tap of another host": (
+        "instance-here", f"MAC address {VM_MAC} is connected", bound_to("node3", with_tap(TAP_MAC))
+    ),
     "server away": (
         "server-away", "does not answer",
         with_daemon({"source": {"server": {"away": True}, "bus": {"connected": True}}}),
@@ -176,6 +231,11 @@ def test_facts_lead_to_a_sentence(name: str) -> None:
 
 def named(found: Answer) -> str | None:
     return found.cause.key if found.cause is not None else None
+
+
+def test_a_mac_address_that_only_a_bridge_has_learned_is_a_hint_where_the_hypervisor_has_that_of_the_document() -> None:
+    found = answer(with_tap(TAP_MAC, OTHER_MAC))
+    assert (named(found), found.is_wrong) == ("instance-mac", False)
 
 
 def test_every_cause_is_used_by_a_check_and_has_a_key_of_its_own() -> None:
@@ -419,16 +479,17 @@ def test_rules_routes_links_and_neighbours_of_ip() -> None:
     fdb = (
         '[{"mac": "m", "ifname": "a", "master": "b"}, {"mac": "n", "ifname": "a", "master": "b", "state": "permanent"}]'
     )
-    assert parse_fdb(fdb) == {"m": ("a",)}
+    assert parse_fdb(fdb) == {"b": {"m": ("a",)}}
 
 
 def test_ports_of_open_vswitch() -> None:
     interfaces = (
-        '{"headings": [], "data": [["qr-1", ["map", [["iface-id", "P"]]], ["set", []]], ["x", ["map", []], "no"]]}'
+        '{"headings": [], "data": [["qr-1", ["map", [["iface-id", "P"], ["attached-mac", "M"]]], ["set", []]],'
+        ' ["x", ["map", []], "no"]]}'
     )
     ports = '{"headings": [], "data": [["qr-1", 5], ["x", ["set", []]]]}'
     (port,) = parse_ovs(interfaces, ports, {"P"})
-    assert (port.name, port.tag, port.error, port.text) == ("qr-1", 5, "", "Port qr-1 tag: 5")
+    assert (port.name, port.tag, port.error, port.text, port.mac) == ("qr-1", 5, "", "Port qr-1 tag: 5", "M")
 
 
 def test_arp_probes_are_told_from_answers() -> None:

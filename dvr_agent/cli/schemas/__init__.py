@@ -30,7 +30,7 @@ SCHEMAS: Mapping[str, tuple[str, Schema]] = {
     "status --watch": ("each line: the state of the daemon, or that it does not answer", daemon.WATCH),
     "router": ("state of one router: the answer to GET /routers/<id> on the admin socket", daemon.ROUTER),
     "sync": ("routers that were tried at once", daemon.SYNC),
-    "history": ("each line: a change that the daemon made", eyes.HISTORY),
+    "history": ("each line: a change that the daemon or dvrctl made", eyes.HISTORY),
     "diag": ("the archive that was written", eyes.DIAG),
     "web": ("the address of the page", eyes.WEB),
     "wants-web": ("whether the page is to be served all the time", eyes.WANTS_WEB),

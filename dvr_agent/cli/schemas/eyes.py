@@ -23,15 +23,18 @@ HISTORY = obj(
         "time": described(NUMBER, "seconds since the epoch"),
         "router": or_null(UUID),
         "name": TEXT,
-        "job": one_of("start", "update", "removal", "resync", "retry", "drift", "sweep", "bridges"),
+        "job": one_of(
+            *("start", "update", "removal", "resync", "retry", "drift", "sweep", "bridges"),
+            *("dvrctl apply", "dvrctl cleanup", "dvrctl handover"),
+        ),
         "request_id": TEXT,
         "namespaces": list_of(NAMESPACE),
-        "milliseconds": or_null(NUMBER),
         "state": TEXT,
         "reason": TEXT,
     },
     {
         "by": list_of(obj({"text": TEXT, "pid": or_null(COUNT), "program": or_null(TEXT), "protocol": or_null(TEXT)})),
+        "milliseconds": NUMBER,
         "vrrp": one_of("master", "backup"),
     },
 )

@@ -99,6 +99,14 @@ CLAIM_LOST = _cause(
     "Remove it from one of the two documents (`dvrctl check` of both shows key and value); the other router gets it at "
     "once.",
 )
+INSTANCE_HERE = _cause(
+    "instance-here",
+    Symptom.NOTHING,
+    "{subject} is not built here, since the document binds its port to {bound}; but the instance with MAC address "
+    "{mac} is connected to this host by {device}: the document or the port's binding is stale.",
+    "Compare with `openstack port show {port}` (binding_host_id): if it is this host, the document is old "
+    "(`dvrctl sync {router}`); if the instance is on another host, {name} is left over: remove it.",
+)
 OTHER_HOST = _cause(
     "other-host",
     Symptom.NOTHING,
@@ -238,19 +246,19 @@ CONNTRACK_FULL = _cause(
 BRIDGE_MISSING = _cause(
     "bridge-missing",
     Symptom.ADDRESS,
-    "Bridge {bridge} is missing, so {device} cannot be connected.",
+    "Bridge {bridge} is missing, so {device} cannot be connected: {reach}.",
     "Make the bridge, or correct [bridge] external_networks or bridge_mappings of the L2 agent.",
 )
 BRIDGE_DOWN = _cause(
     "bridge-down",
     Symptom.ADDRESS,
-    "Bridge {bridge} is down, so nothing passes it.",
+    "Bridge {bridge} is down, so nothing passes it: {reach}.",
     "`ip link set {bridge} up`.",
 )
 NO_UPLINK = _cause(
     "no-uplink",
     Symptom.ADDRESS,
-    "The way out of the host is broken: {text}.",
+    "The way out of the host is broken: {text}; {reach}.",
     "Check cable, switch port, bond and the network configuration of the host.",
 )
 PORT_UNPLUGGED = _cause(
@@ -282,6 +290,13 @@ VLAN_MISMATCH = _cause(
     Symptom.INSTANCE,
     "Port {device} has VLAN tag {tag}, but the instance's port {other} has {other_tag}: they are in two networks.",
     "Restart neutron-openvswitch-agent, which sets the tags; look for a program that changes them.",
+)
+INSTANCE_MAC = _cause(
+    "instance-mac",
+    Symptom.INSTANCE,
+    "The document has MAC address {mac} for {address} ({entry}), but {device} shows that the instance has {real}.",
+    "Correct the port's MAC address in Neutron (`openstack port show {port}`) or in the document, if the instance's is "
+    "right; else give the instance that of its port (hard reboot).",
 )
 
 REFUSED = _cause(
@@ -381,7 +396,7 @@ INSTANCE_PORT_DOWN = _cause(
 INSTANCE_OFF_BRIDGE = _cause(
     "instance-off-bridge",
     Symptom.INSTANCE,
-    "The instance's device {device} is not on bridge {bridge} but {where}.",
+    "The instance's device {device} {where}; it must be on bridge {bridge}.",
     "Look at the L2 agent of this host, which connects it; `ip link set {device} master {bridge}`.",
 )
 INSTANCE_MTU = _cause(
@@ -406,9 +421,15 @@ MAC_ELSEWHERE = _cause(
 ADDRESS_ELSEWHERE = _cause(
     "address-elsewhere",
     Symptom.ADDRESS,
-    "Another machine answers ARP for {address}: {mac}.",
-    "Find the machine with that MAC address in the external network: a second host that still has the floating IP, "
-    "or a device that took the address.",
+    "Another machine has {address}, too: MAC address {mac}; {place}.",
+    "Find the machine with that MAC address in {network}: a second host that still has the address, or a device that "
+    "took it.",
+)
+ADDRESS_CLAIMED = _cause(
+    "address-claimed",
+    Symptom.ADDRESS,
+    "Another machine had {address} a while ago: {namespace} has the neighbour entry {object}; {place}.",
+    "`dvrctl why --probe {subject}` asks who has it now.",
 )
 GATEWAY_SILENT = _cause(
     "gateway-silent",

@@ -45,7 +45,7 @@ _FOLLOWS: dict[Cause, frozenset[Cause]] = {
     **dict.fromkeys((causes.BRIDGE_DOWN, causes.NO_UPLINK, causes.PORT_UNPLUGGED, causes.NO_CARRIER), _UNHEARD),
     causes.NAMESPACE_MISSING: _NOT_BUILT | _UNHEARD,
     **dict.fromkeys((causes.LINK_MISSING, causes.LINK_DOWN), _ON_LINKS | _UNHEARD),
-    causes.INSTANCE_PORT_DOWN: frozenset({causes.INSTANCE_SILENT}),
+    **dict.fromkeys((causes.INSTANCE_PORT_DOWN, causes.INSTANCE_MAC), frozenset({causes.INSTANCE_SILENT})),
     causes.INSTANCE_OFF_BRIDGE: frozenset({causes.INSTANCE_SILENT, causes.MAC_ELSEWHERE}),
     causes.RULE_BEFORE: frozenset({causes.BLACKHOLE, causes.FOREIGN_ROUTE}),
 }  # fmt: skip

@@ -12,8 +12,11 @@ from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.model.router import FloatingIp, Router, SubnetPort
 from dvr_agent.state.diff import Changes
+from dvr_agent.state.limit import Drops
 from dvr_agent.state.link import Port
 from dvr_agent.state.namespace import NamespaceState
+from dvr_agent.trace.segment import Segment
+from dvr_agent.trace.world import Device
 
 
 class Kind(Enum):
@@ -155,6 +158,7 @@ class ConnectionFacts:
 class NamespaceFacts:
     """A namespace as the kernel has it, foreign objects too.
 
+    :ivar drops: what bandwidth limits have dropped
     :ivar unread: what could not be read, and why
     """
 
@@ -167,6 +171,7 @@ class NamespaceFacts:
     filters: tuple[FilterFacts, ...] = ()
     connections: tuple[ConnectionFacts, ...] = ()
     tracked: tuple[int, int] | None = None
+    drops: tuple[Drops, ...] = ()
     unread: Mapping[str, str] = field(default_factory=dict)
 
     def link(self, name: str) -> LinkFacts | None:
@@ -180,6 +185,7 @@ class OvsPort:
 
     :ivar tag: VLAN tag, None for none
     :ivar port_id: Neutron port UUID (``external_ids:iface-id``), may be empty
+    :ivar mac: MAC address of the instance (``external_ids:attached-mac``), may be empty
     """
 
     name: str
@@ -188,6 +194,7 @@ class OvsPort:
     port_id: str
     error: str
     text: str
+    mac: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +205,16 @@ class HostFacts:
     :ivar fdb: bridge → MAC address → ports at which it was learned
     :ivar filtered: the packets of bridges pass by the host's packet filter
     :ivar ovs: ports of Open vSwitch; None: another attach driver
+    :ivar segments: device of the path → what is on its segment, as ``dvrctl trace`` follows it
+    :ivar peers: device of the host → the other end of its veth pair, in another namespace
     """
 
     here: NamespaceFacts = NamespaceFacts("")
     fdb: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     filtered: bool = False
     ovs: tuple[OvsPort, ...] | None = None
+    segments: Mapping[str, Segment] = field(default_factory=dict)
+    peers: Mapping[str, Device] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +334,7 @@ class Facts:
     :ivar newest_counts: of two documents that claim one thing the newest has it, else the first
     :ivar near: for an address that no document has: what there is near it
     :ivar in_kernel: for such an address, or a router without a good document: where the kernel has it
+    :ivar outside_fips: number of floating IPs of all routers that this host has in the path's external network
     """
 
     subject: Subject
@@ -333,6 +345,7 @@ class Facts:
     rivals: tuple[Rival, ...] = ()
     newest_counts: bool = False
     path: AddressPath = NO_PATH
+    outside_fips: int = 0
     plan: PlanFacts = PlanFacts()
     namespaces: Mapping[str, NamespaceFacts] = field(default_factory=dict)
     host: HostFacts = HostFacts()

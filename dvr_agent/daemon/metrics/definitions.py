@@ -20,7 +20,11 @@ Type = Literal["gauge", "counter", "histogram", "summary"]
 STATES = tuple(state.value.replace(" ", "_") for state in RouterState if state is not RouterState.REMOVED)
 """Values of the label ``state`` of routers."""
 FIP_STATUSES = ("active", "down", "error")
-OBJECTS = ("namespace", *(kind.name.replace(" ", "_") for kind in KINDS), "table", "nft_table", "port", "service")
+OBJECTS = (
+    "namespace",
+    *(kind.name.replace(" ", "_") for kind in KINDS),
+    *("table", "nft_table", "legacy_table", "port", "service"),
+)
 """Kinds of objects, as log and plan name them, with underscores for spaces."""
 TROUBLES = ("services", "state_files", "source", "table_lock", "stale_sweep")
 WRITES = ("netlink", "commits", "nftables", "sysctls", "namespaces")
@@ -213,6 +217,18 @@ _ALL = (
     Definition(
         "floating_ip_transmit_bytes_total", "counter",
         "Bytes from a floating IP to the outside. One series per floating IP of the host.",
+        {"floating_ip": "its address", "router_id": "id of its router"},
+        of="fip_counters",
+    ),
+    Definition(
+        "floating_ip_receive_dropped_packets_total", "counter",
+        "Packets to a floating IP that its bandwidth limit has dropped; of limited ones only.",
+        {"floating_ip": "its address", "router_id": "id of its router"},
+        of="fip_counters",
+    ),
+    Definition(
+        "floating_ip_transmit_dropped_packets_total", "counter",
+        "Packets from a floating IP that its bandwidth limit has dropped; of limited ones only.",
         {"floating_ip": "its address", "router_id": "id of its router"},
         of="fip_counters",
     ),

@@ -1,4 +1,4 @@
-"""Makes the metrics of floating IPs' bytes as text.  For the worker thread: there may be many."""
+"""Makes the metrics of floating IPs' bytes and dropped packets as text.  For the worker thread: there may be many."""
 
 from __future__ import annotations
 
@@ -27,5 +27,8 @@ def traffic_text(found: Iterable[Traffic]) -> bytes:
     families = Families()
     families.counters("floating_ip_receive_bytes_total", {labels: one.received for labels, one in by_label.items()})
     families.counters("floating_ip_transmit_bytes_total", {labels: one.sent for labels, one in by_label.items()})
+    dropped = {labels: one.dropped for labels, one in by_label.items() if one.dropped is not None}
+    families.counters("floating_ip_receive_dropped_packets_total", {labels: one[0] for labels, one in dropped.items()})
+    families.counters("floating_ip_transmit_dropped_packets_total", {labels: one[1] for labels, one in dropped.items()})
     text: bytes = generate_latest(_Registry(families))
     return text

@@ -223,6 +223,13 @@ class _Nftables(_Part):
         there.nft_tables.clear()
         return chains
 
+    def withdraw(self, namespace: str) -> None:
+        self._call("nftables.withdraw", namespace)
+        there = self._fake.inside(namespace)
+        left = [l3_agent_part(table) for table in there.nft_tables]
+        self._fake.counters.nftables += left != there.nft_tables
+        there.nft_tables[:] = [table for table in left if table.chains]
+
 
 class _Conntrack(_Part):
     def delete(self, namespace: str, address: str) -> int:

@@ -19,7 +19,7 @@ from dvr_agent.kernel.kinds import HANDLER_OF
 from dvr_agent.state.address import ADDRESS_KIND
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.kind import AnyKind, KernelObject
-from dvr_agent.state.limit import LIMIT_KIND, Limit
+from dvr_agent.state.limit import LIMIT_KIND, Drops, Limit
 from dvr_agent.state.link import Link, Veth, VethPeer
 from dvr_agent.state.missing import Missing
 from dvr_agent.state.namespace import KIND_OF, NamespaceState
@@ -71,6 +71,11 @@ class FakePlumber:
         if there is None:
             raise NamespaceGoneError(namespace, "namespace", errno.ENOENT, "it does not exist")
         return frozenset(one for one in there.objects[LIMIT_KIND].values() if LIMIT_KIND.owned(ownership, one))
+
+    def limit_drops(self, namespace: str) -> tuple[Drops, ...]:
+        """Return nothing: no packet passes here."""
+        self._faults.call("interfaces.limit_drops", namespace)
+        return ()
 
     def apply(self, namespace: str, changes: Sequence[Change], missing: Missing | None = None) -> None:
         """Make changes; see :meth:`dvr_agent.kernel.api.InterfacePlumber.apply`."""

@@ -77,7 +77,7 @@ class FakeNamespace:
 
     :ivar objects: objects by kind and identity, in the order in which they were made; of kinds with a handler, and
         limits
-    :ivar nft_tables: neutron-l3-agent's tables in nf_tables
+    :ivar nft_tables: tables with stale chains, of neutron-l3-agent in nf_tables or of ours
     :ivar dropping: base chains of others in nf_tables that drop what is forwarded
     :ivar connections: the four addresses of each tracked connection
     """

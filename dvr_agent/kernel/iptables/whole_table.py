@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dvr_agent.kernel.iptables.extensions import PORTS
+from dvr_agent.kernel.ip_text import ip_text
+from dvr_agent.kernel.iptables.extensions import CT, MAP_IPS, PORTS, PROTO_SPECIFIED, RANGE, RANGE4
 from dvr_agent.kernel.iptables.layout import (
     EXTENSION,
     HOOKS,
@@ -41,11 +42,13 @@ from dvr_agent.state.filter import Family, Foreign, Jump, Match, Not, TableKey, 
 from dvr_agent.trace.filter_values import (
     EFFECTS,
     OtherTarget,
+    SourceRange,
     SportMatch,
     UnknownMatch,
     WholeChain,
     WholeRule,
     WholeTable,
+    WholeTarget,
     legacy_bases,
     selectors_text,
     whole_rule,
@@ -166,17 +169,32 @@ def _name(raw: bytes) -> str:
     return name.partition(b"\0")[0].decode(errors="replace")
 
 
-def _target(family: Family, target: bytes | Target, goto: bool) -> Target | OtherTarget:
+def _target(family: Family, target: bytes | Target, goto: bool) -> WholeTarget:
     if isinstance(target, Jump):
         return OtherTarget(target.chain, "goto") if goto else target
     if isinstance(target, Foreign):  # a standard target that leads nowhere: the next rule
         return OtherTarget("", "none")
     if isinstance(target, bytes):
         known = decode(family, bytes(LAYOUTS[family].ip.size), b"", target).target
-        return (
-            OtherTarget(_name(target), EFFECTS.get(_name(target), "unknown")) if isinstance(known, Foreign) else known
-        )
+        if not isinstance(known, Foreign):
+            return known
+        return _strange_target(family, target)
     return target
+
+
+def _strange_target(family: Family, target: bytes) -> WholeTarget:
+    name, revision = _name(target), EXTENSION.unpack_from(target)[2]
+    data = target[EXTENSION.size :]
+    if (name, revision, family) in (("SNAT", 0, 4), ("SNAT", 1, 6)):
+        count, flags, first, last, low, high = (
+            RANGE4.unpack_from(data) if family == 4 else (1, *RANGE.unpack_from(data))
+        )
+        if count == 1 and flags & MAP_IPS:
+            ports = (int.from_bytes(low, "big"), int.from_bytes(high, "big")) if flags & PROTO_SPECIFIED else None
+            return SourceRange(ip_text(first), ip_text(last), ports)
+    if name == "CT" and len(data) >= CT.size and (zone := CT.unpack_from(data)[1]):
+        name = f"CT --zone {zone}"
+    return OtherTarget(name, EFFECTS.get(name, "unknown"))
 
 
 def _with_text(rule: WholeRule) -> WholeRule:

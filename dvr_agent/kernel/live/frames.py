@@ -5,10 +5,11 @@ from __future__ import annotations
 import ipaddress
 import struct
 
+from pyroute2.protocols import ETH_P_IP, ETH_P_IPV6
+
 from dvr_agent.internet_checksum import checksum
 from dvr_agent.trace.packet import ICMP, ICMPV6, TCP, UDP, Packet, Tuple
 
-ETH_P_IP, ETH_P_IPV6, ETH_P_8021Q = 0x0800, 0x86DD, 0x8100
 MARK_SIZE = 16
 """Bytes of the mark, which ends the payload."""
 TTL = 64
@@ -59,7 +60,7 @@ def _summed(protocol: int, body: bytes, pseudo: bytes) -> bytes:
 
 def ethernet(destination: str, source: str, packet: bytes) -> bytes:
     """Make a frame."""
-    kind = ETH_P_IPV6 if packet[0] >> 4 == 6 else ETH_P_IP
+    kind: int = ETH_P_IPV6 if packet[0] >> 4 == 6 else ETH_P_IP
     return _mac(destination) + _mac(source) + kind.to_bytes(2, "big") + packet
 
 

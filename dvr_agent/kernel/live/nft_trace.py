@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import NamedTuple
 
-from pyroute2.netlink import NETLINK_NETFILTER
+from pyroute2.netlink import NETLINK_ADD_MEMBERSHIP, NETLINK_NETFILTER, SOL_NETLINK
+from pyroute2.netlink.nfnetlink import NFNLGRP_NFTRACE
 
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.netlink.endpoint import open_raw
@@ -24,14 +25,10 @@ from dvr_agent.kernel.netlink.message import HEADER
 from dvr_agent.kernel.netlink.schema import attributes
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.netns import entered, path_of
-from dvr_agent.kernel.nftables.message import decode_rule, dump_rules
+from dvr_agent.kernel.nftables.message import NFPROTO_INET, decode_rule, dump_rules
 from dvr_agent.trace.packet import WITH_PORTS, Tuple
 
 TABLE = "dvr_trace"
-_INET = 1
-"""NFPROTO_INET (include/uapi/linux/netfilter.h)."""
-_SOL_NETLINK, _ADD_MEMBERSHIP, _NFNLGRP_NFTRACE = 270, 1, 9
-"""include/uapi/linux/netlink.h, nfnetlink.h."""
 _TRACE_TABLE, _TRACE_CHAIN, _TRACE_RULE_HANDLE = 1, 2, 3
 """``enum nft_trace_attributes`` (include/uapi/linux/netfilter/nf_tables.h)."""
 _HEAD = HEADER.size + 4
@@ -103,8 +100,7 @@ class NftTrace:
         with entered(namespace):
             sock = open_raw(namespace, NETLINK_NETFILTER)
         self._sockets[namespace] = sock
-        sock.bind((0, 0))  # a socket without a port is left out (do_one_broadcast, net/netlink/af_netlink.c)
-        sock.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _NFNLGRP_NFTRACE)
+        sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTRACE)
         sock.setblocking(False)
         inside = ["nsenter", f"--net={path_of(namespace)}"] if namespace else []
         process = subprocess.Popen(
@@ -145,7 +141,7 @@ def _wait_until_made(namespace: str, process: subprocess.Popen[str]) -> None:
     end = time.monotonic() + _MADE_WITHIN
     with NetlinkSocket.open(namespace, None, NETLINK_NETFILTER) as sock:
         while time.monotonic() < end and process.poll() is None:
-            request = dump_rules(_INET, TABLE)._replace(tolerate=frozenset({errno.ENOENT}))
+            request = dump_rules(NFPROTO_INET, TABLE)._replace(tolerate=frozenset({errno.ENOENT}))
             if len([decode_rule(data) for data in sock.dump(request)]) == len(("prerouting", "output")):
                 return
             time.sleep(0.01)

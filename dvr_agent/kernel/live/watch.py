@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, NamedTuple
 
+from pyroute2.protocols import ETH_P_ALL
+
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.live.frames import ethernet, make_ip_packet, read_addresses
 from dvr_agent.kernel.netns import entered
 from dvr_agent.trace.packet import Packet
 from dvr_agent.trace.world import Device, Place
 
-_ETH_P_ALL = 0x0003
 _IPV6_HDRINCL = 36
 """include/uapi/linux/in6.h; the socket module has no name for it."""
 _MAX_FRAME = 1 << 16
@@ -64,14 +65,14 @@ class Watch:
             try:
                 with entered(place.namespace):
                     sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0)
-                    sock.bind((place.device, _ETH_P_ALL))
-            except OSError as exc:
-                raise KernelError(place.namespace, f"packet socket on {place.device}", exc.errno or errno.EIO) from exc
+                    sock.bind((place.device, ETH_P_ALL))
+            except (OSError, UnicodeEncodeError) as exc:
+                raise _refused(place, "packet socket", exc) from exc
             sock.setblocking(False)
             self._sockets[sock.fileno()] = (place, sock)
 
-    def wait(self, goal: Iterable[Spot], seconds: float) -> None:
-        """Take in packets until each spot has seen the marked one, for that time at most."""
+    def wait(self, goal: Iterable[Sighting], seconds: float) -> None:
+        """Take in packets until all of these were seen, for that time at most."""
         missing = set(goal)
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
@@ -79,10 +80,10 @@ class Watch:
             if not ready:
                 return
             for number in ready:
-                missing -= self._take_in(*self._sockets[number])
+                missing.difference_update(self._take_in(*self._sockets[number]))
 
-    def _take_in(self, place: Place, sock: socket.socket) -> set[Spot]:
-        found = set()
+    def _take_in(self, place: Place, sock: socket.socket) -> list[Sighting]:
+        before = len(self.seen)
         with contextlib.suppress(BlockingIOError):
             while True:
                 data, address = sock.recvfrom(_MAX_FRAME)
@@ -90,8 +91,7 @@ class Watch:
                 if addresses is not None:
                     spot = Spot(place, "out" if address[2] == socket.PACKET_OUTGOING else "in")
                     self.seen.append(Sighting(spot, *addresses))
-                    found.add(spot)
-        return found
+        return self.seen[before:]
 
     def __enter__(self) -> Watch:
         return self
@@ -152,5 +152,11 @@ def inject(into: Device, packet: Packet, mark: bytes, source_mac: str) -> None:
         with sock:
             sock.bind((peer.device, 0))
             sock.send(frame)
-    except OSError as exc:
-        raise KernelError(peer.namespace, f"packet on {peer.device}", exc.errno or errno.EIO) from exc
+    except (OSError, UnicodeEncodeError) as exc:
+        raise _refused(peer, "packet", exc) from exc
+
+
+def _refused(place: Place, what: str, exc: OSError | UnicodeEncodeError) -> KernelError:
+    if isinstance(exc, UnicodeEncodeError):
+        return KernelError(place.namespace, f"{what} on {place.device}", errno.EINVAL, "its name is not UTF-8")
+    return KernelError(place.namespace, f"{what} on {place.device}", exc.errno or errno.EIO)

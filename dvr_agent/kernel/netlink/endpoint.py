@@ -47,8 +47,7 @@ def open_raw(namespace: str, protocol: int = NETLINK_ROUTE) -> socket.socket:
         raw = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     except OSError as exc:
         raise KernelError(namespace, "netlink socket", exc.errno or errno.EIO) from exc
-    if protocol == NETLINK_ROUTE:
-        bind_own(raw)
+    bind_own(raw)
     return raw
 
 

@@ -1,4 +1,4 @@
-"""A netlink socket that only listens: notifications about links, addresses, routes, rules, neighbours (rtnetlink(7)).
+"""A netlink socket that only listens: notifications of rtnetlink(7) (links, addresses, routes …), or of nf_tables.
 
 :class:`Listener` hears its own namespace or, with ``everywhere``, all namespaces that have a number (NSID) in it.
 """
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pyroute2.netlink import NETLINK_LISTEN_ALL_NSID, NETLINK_ROUTE, SOL_NETLINK
+from pyroute2.netlink.nfnetlink import NFNLGRP_NFTABLES
 from pyroute2.netlink.rtnl import (
     RTMGRP_IPV4_IFADDR,
     RTMGRP_IPV4_ROUTE,
@@ -30,7 +31,7 @@ from pyroute2.netlink.rtnl import (
 
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.netlink.message import HEADER
-from dvr_agent.kernel.netlink.notification_filter import program
+from dvr_agent.kernel.netlink.notification_filter import nftables_program, route_program
 
 # include/uapi/asm-generic/socket.h: not in Python.
 SO_ATTACH_FILTER, SO_RCVBUFFORCE = 26, 33
@@ -41,6 +42,8 @@ ALL_GROUPS = (
     | 1 << RTNLGRP_NSID - 1 | 1 << RTNLGRP_IPV4_NETCONF - 1 | 1 << RTNLGRP_IPV6_NETCONF - 1
 )  # fmt: skip
 """Masks; those of the last three groups are not in pyroute2: bit n - 1 for number n."""
+NFTABLES = 1 << NFNLGRP_NFTABLES - 1
+"""Mask of the group of nf_tables; of the family ``NETLINK_NETFILTER``."""
 OWN = -1
 """In place of a number: the namespace of the socket itself."""
 BUFFER, MAX_BUFFER = 2 << 20, 64 << 20
@@ -75,18 +78,19 @@ class Listener:
 
     :param groups: mask of multicast groups
     :param everywhere: hear all namespaces that have a number here
+    :param protocol: family of the groups: ``NETLINK_ROUTE``, or ``NETLINK_NETFILTER`` for :data:`NFTABLES`
     :raises KernelError: no descriptor is left
     """
 
-    def __init__(self, groups: int, everywhere: bool = False) -> None:
+    def __init__(self, groups: int, everywhere: bool = False, protocol: int = NETLINK_ROUTE) -> None:
         self._buffer, self._size = bytearray(MESSAGE), BUFFER
         try:
-            self._raw = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_ROUTE)
+            self._raw = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         except OSError as exc:
             raise _error(exc, "heard") from exc
         try:
             self._set_buffer()
-            self._attach_filter()
+            self._attach_filter(route_program() if protocol == NETLINK_ROUTE else nftables_program())
             if everywhere:
                 self._raw.setsockopt(SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1)
             self._raw.bind((0, groups))
@@ -147,8 +151,8 @@ class Listener:
     def _set_buffer(self) -> None:
         self._raw.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, self._size)
 
-    def _attach_filter(self) -> None:
-        instructions = ctypes.create_string_buffer(code := program(), len(code))
+    def _attach_filter(self, code: bytes) -> None:
+        instructions = ctypes.create_string_buffer(code, len(code))
         filter_program = struct.pack("HP", len(code) // 8, ctypes.addressof(instructions))
         self._raw.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter_program)
 

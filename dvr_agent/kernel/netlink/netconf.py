@@ -15,7 +15,8 @@ ALL_DEVICES = 0xFFFFFFFF
 """NETCONFA_IFINDEX_ALL, -1: the parameter below ``conf/all``."""
 HEAD = 4
 """Bytes of struct netconfmsg, padded."""
-_IFINDEX, _FORWARDING = 1, 2
+IFINDEX, FORWARDING, PROXY_NEIGH = 1, 2, 5
+"""``NETCONFA_…``."""
 _SIZE = 4
 _KEYS = {AF_INET: "ipv4/ip_forward", AF_INET6: "ipv6/conf/all/forwarding"}
 _NUMBER = struct.Struct("=I").unpack_from
@@ -24,6 +25,6 @@ _NUMBER = struct.Struct("=I").unpack_from
 def decode_forwarding(data: Data) -> Sysctl | None:
     """Return the parameter that turns forwarding on in the namespace, None if the message is about another one."""
     found = {kind: _NUMBER(data, start)[0] for kind, start, end in attributes(data, HEAD) if end - start == _SIZE}
-    if found.get(_IFINDEX) != ALL_DEVICES or _FORWARDING not in found or data[0] not in _KEYS:
+    if found.get(IFINDEX) != ALL_DEVICES or FORWARDING not in found or data[0] not in _KEYS:
         return None
-    return Sysctl(_KEYS[data[0]], str(found[_FORWARDING]))
+    return Sysctl(_KEYS[data[0]], str(found[FORWARDING]))

@@ -7,6 +7,8 @@ The kernel runs it before it queues a notification (do_one_broadcast in net/netl
 * routes that the kernel makes for addresses, and those of router advertisements: none of them is ours;
 * parameters of single devices;
 * what the kernel itself does to neighbours: it learns and forgets them all the time.
+
+Of nf_tables it leaves the end of each transaction of other programs, and drops a message for each object in it.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
+from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES
+from pyroute2.netlink.nfnetlink.nftsocket import NFT_MSG_NEWGEN
 from pyroute2.netlink.rtnl import (
     RTM_DELADDR,
     RTM_DELLINK,
@@ -35,6 +39,8 @@ from dvr_agent.kernel.netlink.own_port import BASE, MASK
 
 _LOAD_WORD, _LOAD_HALF, _LOAD_BYTE = 0x20, 0x28, 0x30
 _AND, _JUMP_IF_EQUAL, _JUMP, _RETURN = 0x54, 0x15, 0x05, 0x06
+NEW_GENERATION = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN
+"""The message behind all others of a transaction on nf_tables."""
 _TYPE, _PORT, _BODY = 4, 12, 16
 """Offsets in struct nlmsghdr: nlmsg_type, nlmsg_pid, end."""
 _PROTOCOL = _BODY + 5
@@ -47,16 +53,14 @@ _Step = tuple[int, int, str]
 """Code, operand, label to go to if a comparison is true."""
 
 
-def program() -> bytes:
-    """Return the filter's instructions, each a struct sock_filter."""
+def route_program() -> bytes:
+    """Return the instructions of the filter for rtnetlink, each a struct sock_filter."""
     links, routes, neighbours = (RTM_NEWLINK, RTM_DELLINK), (RTM_NEWROUTE, RTM_DELROUTE), (RTM_NEWNEIGH, RTM_DELNEIGH)
     others = (RTM_NEWADDR, RTM_DELADDR, RTM_NEWRULE, RTM_DELRULE, RTM_DELNSID)
     steps: list[_Step | str] = [
         (_LOAD_HALF, _TYPE, ""),
         *((_JUMP_IF_EQUAL, _half(kind), "links") for kind in links),
-        (_LOAD_WORD, _PORT, ""),
-        (_AND, _word(MASK), ""),
-        (_JUMP_IF_EQUAL, _word(BASE), _DROP),
+        *_DROP_OWN,
         (_LOAD_HALF, _TYPE, ""),
         *((_JUMP_IF_EQUAL, _half(kind), "routes") for kind in routes),
         *((_JUMP_IF_EQUAL, _half(kind), "neighbours") for kind in neighbours),
@@ -78,18 +82,31 @@ def program() -> bytes:
         "neighbours",
         (_LOAD_WORD, _PORT, ""),
         (_JUMP_IF_EQUAL, 0, _DROP),
-        _KEEP,
-        (_RETURN, 0xFFFFFFFF, ""),
-        _DROP,
-        (_RETURN, 0, ""),
     ]
     return _assemble(steps)
 
 
+def nftables_program() -> bytes:
+    """Return the instructions of the filter for nf_tables.
+
+    The port id in :data:`NEW_GENERATION` is that of the socket whose transaction it was (nf_tables_gen_notify in
+    net/netfilter/nf_tables_api.c).
+    """
+    return _assemble(
+        [
+            *_DROP_OWN,
+            (_LOAD_HALF, _TYPE, ""),
+            (_JUMP_IF_EQUAL, _half(NEW_GENERATION), _KEEP),
+            (_JUMP, 0, _DROP),
+        ]
+    )
+
+
 def _assemble(steps: Sequence[_Step | str]) -> bytes:
+    """Return the bytes of the steps, and of the two ends behind them, which keep a notification and drop it."""
     labels: dict[str, int] = {}
     plain: list[_Step] = []
-    for step in steps:
+    for step in (*steps, _KEEP, (_RETURN, 0xFFFFFFFF, ""), _DROP, (_RETURN, 0, "")):
         if isinstance(step, str):
             labels[step] = len(plain)
         else:
@@ -111,3 +128,11 @@ def _word(value: int) -> int:
 
 def _half(value: int) -> int:
     return int.from_bytes(struct.pack("=H", value), "big")
+
+
+_DROP_OWN: tuple[_Step, ...] = (
+    (_LOAD_WORD, _PORT, ""),
+    (_AND, _word(MASK), ""),
+    (_JUMP_IF_EQUAL, _word(BASE), _DROP),
+)
+"""Drops what our own sockets have asked for."""

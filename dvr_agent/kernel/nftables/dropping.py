@@ -13,6 +13,7 @@ from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables.message import (
     GET_CHAIN,
     MISSING,
+    NFPROTO_INET,
     ChainInfo,
     decode_chain,
     decode_rule,
@@ -22,12 +23,10 @@ from dvr_agent.kernel.nftables.message import (
 from dvr_agent.kernel.nftables.rules import drops_all
 from dvr_agent.state.filter import Family
 
-_NFPROTO_INET = 1
-"""include/uapi/linux/netfilter.h"""
 _FAMILIES: dict[int, tuple[str, tuple[Family, ...]]] = {
     int(socket.AF_INET): ("ip", (4,)),
     int(socket.AF_INET6): ("ip6", (6,)),
-    _NFPROTO_INET: ("inet", (4, 6)),
+    NFPROTO_INET: ("inet", (4, 6)),
 }
 """Family of nf_tables → its name, and the families of the packets that it sees."""
 _HOOKS = {0: "prerouting", 2: "forward", 4: "postrouting"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 
 from pyroute2.netlink import NETLINK_NETFILTER
@@ -22,7 +23,7 @@ from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables.filter_diff import changes
 from dvr_agent.kernel.nftables.filter_reader import FAMILIES, FilterReader, Found, found_of, read_counters
 from dvr_agent.kernel.nftables.helper_objects import families_of
-from dvr_agent.kernel.nftables.ruleset import Ruleset, counted_rules, with_tables
+from dvr_agent.kernel.nftables.ruleset import TABLE, Ruleset, counted_rules, family_text, with_tables
 from dvr_agent.kernel.nftables.ruleset_text import ruleset_text
 from dvr_agent.kernel.nftables.transaction import TRIES, commit
 from dvr_agent.state.filter import Family, Table, TableKey, Transport
@@ -107,8 +108,10 @@ class NftablesFilter:
         return NetlinkSocket.open(namespace, None, NETLINK_NETFILTER)
 
 
+@functools.cache
 def _empty(key: TableKey) -> Table:
-    return Table(*key)
+    """Return the same table each time: the table check knows an unchanged table by that."""
+    return Table(*key, nft=f"{family_text(key[0])} {TABLE}")
 
 
 def _planned(
@@ -127,7 +130,5 @@ def _planned(
             rulesets[family] = with_tables(old, here)
             requests += changes(old, rulesets[family])
         except ValueError as exc:
-            raise KernelError(
-                namespace, f"nft table {'ip' if family == 4 else 'ip6'} dvr", errno.EINVAL, str(exc)
-            ) from exc
+            raise KernelError(namespace, f"nft table {family_text(family)} {TABLE}", errno.EINVAL, str(exc)) from exc
     return rulesets, requests

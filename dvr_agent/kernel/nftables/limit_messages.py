@@ -16,6 +16,7 @@ from pyroute2.netlink import NLA_F_NESTED, NLM_F_CREATE
 from pyroute2.netlink.nfnetlink.nftsocket import (
     NFT_MSG_DELCHAIN,
     NFT_MSG_DELOBJ,
+    NFT_MSG_DELRULE,
     NFT_MSG_DELSET,
     NFT_MSG_DELSETELEM,
     NFT_MSG_DELTABLE,
@@ -43,8 +44,10 @@ _ADDRESS_AT: dict[Direction, int] = {"leaving": 12, "entering": 16}
 
 _LIMIT = 4
 """NFT_OBJECT_LIMIT."""
-_OBJECT_MAP = 0x40
-"""NFT_SET_OBJECT."""
+_OBJECT_MAP, _DYNAMIC_SET = 0x40, 0x20
+"""NFT_SET_OBJECT; NFT_SET_EVAL: rules add elements."""
+_ADD = 0
+"""NFT_DYNSET_OP_ADD: an element that is there is counted, too."""
 _BYTES, _OVER = 1, 1
 """NFT_LIMIT_PKT_BYTES; NFT_LIMIT_F_INV: the limit matches what is above it."""
 _IPV4_ADDRESS = 7
@@ -63,11 +66,13 @@ class Layout(NamedTuple):
 
     :ivar hooks: direction → number and priority of the hook
     :ivar at_device: the hooks are those of a device; else those of all devices, and the rule names the device
+    :ivar counts: the rule counts what it drops, by address
     """
 
     family: int
     hooks: dict[Direction, tuple[int, int]]
     at_device: bool
+    counts: bool = True
 
     @property
     def table(self) -> str:
@@ -91,6 +96,11 @@ class Place(NamedTuple):
     def name(self) -> str:
         """Name of chain and map: identifiers of nft have no hyphens."""
         return f"{self.direction}_{self.device.replace('-', '_')}"
+
+    @property
+    def drops(self) -> str:
+        """Name of the set that counts what is dropped."""
+        return f"dropped_{self.name}"
 
 
 class NamedLimit(NamedTuple):
@@ -133,27 +143,37 @@ class LimitMessages:
         return self._request(NFT_MSG_DELTABLE, "the table")
 
     def new_chain(self, place: Place) -> list[Request]:
-        """Make the chain of a place with its map and its rule."""
+        """Make the chain of a place with its map, its counters and its rule."""
         what, name = f"chain {place.name}", place.name
         number, priority = self.layout.hooks[place.direction]
         device = [_text(3, place.device)] if self.layout.at_device else []
         hook = _nest(4, _u32(1, number), attribute(2, priority.to_bytes(4, "big", signed=True)), *device)
         base = (_text(3, name), hook, _u32(5, 1), _text(7, "filter"))
         keys = (_text(2, name), _u32(3, _OBJECT_MAP), _u32(4, _IPV4_ADDRESS), _u32(5, 4), _u32(10, 1), _u32(15, _LIMIT))
-        rule = _nest(4, *(_nest(1, one) for one in expressions(self.layout, place)))
         return [
             self._request(NFT_MSG_NEWSET, f"map {name}", *keys, flags=NLM_F_CREATE),
             self._request(NFT_MSG_NEWCHAIN, what, *base, flags=NLM_F_CREATE),
-            self._request(NFT_MSG_NEWRULE, f"rule of {what}", _text(2, name), rule, flags=NLM_F_CREATE),
+            *self._new_rule(place),
         ]
 
-    def delete_chain(self, place: Place) -> Request:
-        """Delete the chain of a place with its rule."""
-        return self._request(NFT_MSG_DELCHAIN, f"chain {place.name}", _text(3, place.name))
+    def replace_rule(self, place: Place) -> list[Request]:
+        """Put a rule that counts in place of the one that does not."""
+        delete = self._request(NFT_MSG_DELRULE, f"rule of chain {place.name}", _text(2, place.name))
+        return [delete, *self._new_rule(place)]
 
-    def delete_map(self, place: Place) -> Request:
-        """Delete the map of a place, which no rule uses any more."""
-        return self._request(NFT_MSG_DELSET, f"map {place.name}", _text(2, place.name))
+    def _new_rule(self, place: Place) -> list[Request]:
+        name, rule = place.name, _nest(4, *(_nest(1, one) for one in expressions(self.layout, place)))
+        new = self._request(NFT_MSG_NEWRULE, f"rule of chain {name}", _text(2, name), rule, flags=NLM_F_CREATE)
+        if not self.layout.counts:
+            return [new]
+        keys = (_text(2, place.drops), _u32(3, _DYNAMIC_SET), _u32(4, _IPV4_ADDRESS), _u32(5, 4), _u32(10, 1))
+        return [self._request(NFT_MSG_NEWSET, f"set {place.drops}", *keys, flags=NLM_F_CREATE), new]
+
+    def delete_chain(self, place: Place, counts: bool) -> list[Request]:
+        """Delete the chain of a place with its rule, its map and, if it counts, its counters."""
+        chain = self._request(NFT_MSG_DELCHAIN, f"chain {place.name}", _text(3, place.name))
+        sets = (place.name, place.drops) if counts else (place.name,)
+        return [chain, *(self._request(NFT_MSG_DELSET, f"set {name}", _text(2, name)) for name in sets)]
 
     def new_limit(self, name: str, limit: Limit) -> Request:
         """Make the named limit; it may be there, equal.
@@ -185,9 +205,9 @@ class LimitMessages:
         """Ask for the named limits of the table."""
         return self._dump(NFT_MSG_GETOBJ, "limits", _u32(3, _LIMIT))
 
-    def dump_elements(self, place: Place) -> Request:
-        """Ask for the elements of a place's map."""
-        return self._dump(NFT_MSG_GETSETELEM, f"elements of map {place.name}", _text(2, place.name))
+    def dump_elements(self, name: str) -> Request:
+        """Ask for the elements of a map or set."""
+        return self._dump(NFT_MSG_GETSETELEM, f"elements of set {name}", _text(2, name))
 
     def _element(self, kind: int, place: Place, address: str, *more: bytes, flags: int = 0) -> Request:
         key = _nest(1, attribute(1, socket.inet_aton(address)))
@@ -207,7 +227,8 @@ class LimitMessages:
 def expressions(layout: Layout, place: Place) -> list[bytes]:
     """Return the expressions of a place's rule: the limit that the map has for the packet's address; drop what is over.
 
-    Everything is numbered as the kernel lists it, so that a rule that was read can be compared.
+    What is dropped is counted by its address, in a set: packets that pass meet no counter.  Everything is numbered as
+    the kernel lists it, so that a rule that was read can be compared.
     """
 
     def expression(name: str, *data: bytes) -> bytes:
@@ -218,11 +239,14 @@ def expressions(layout: Layout, place: Place) -> list[bytes]:
     else:
         key = _INPUT_NAME if place.direction == "entering" else _OUTPUT_NAME
         value = place.device.encode(errors="surrogateescape").ljust(IFNAME_FIELD, b"\0")
+    counter = _nest(7, _text(1, "counter") + _nest(2))
+    count = expression("dynset", _text(1, place.drops), _u32(3, _ADD), _u32(4, 1), counter)
     return [
         expression("meta", _u32(2, key), _u32(1, 1)),
         expression("cmp", _u32(1, 1), _u32(2, 0), _nest(3, attribute(1, value))),
         expression("payload", _u32(1, 1), _u32(2, 1), _u32(3, _ADDRESS_AT[place.direction]), _u32(4, 4)),
         expression("objref", _u32(3, 1), _text(4, place.name)),
+        *([count] if layout.counts else []),
         expression("immediate", _u32(1, 0), _nest(2, attribute(2, _u32(1, 0)))),
     ]
 
@@ -269,6 +293,14 @@ def _elements(data: bytes) -> Iterator[tuple[str, str]]:
             yield socket.inet_ntoa(key), _as_text(element.get(9))
 
 
+def decode_drops(data: Data) -> Iterator[tuple[str, int]]:
+    """Yield (address, number of packets) for each element in a message about a set that counts."""
+    for _, begin, end in attributes(elements := _found(data, _BODY).get(3, b""), 0):
+        element = _found(elements[begin:end], 0)
+        counter = _found(_found(element.get(7, b""), 0).get(2, b""), 0)
+        yield socket.inet_ntoa(_found(element.get(1, b""), 0).get(1, bytes(4))), _number(counter.get(2))
+
+
 @lru_cache(maxsize=KNOWN)
 def shape(data: bytes) -> tuple[object, ...]:
     """Return names and attributes of a rule's expressions, so that a rule that was read is compared with ours."""
@@ -285,16 +317,24 @@ def device_of(data: bytes) -> str:
 
 
 @lru_cache(maxsize=KNOWN)
-def shape_of(at_device: bool, place: Place) -> tuple[object, ...]:
+def shape_of(at_device: bool, counts: bool, place: Place) -> tuple[object, ...]:
     """Return the :func:`shape` of a place's rule."""
-    return tuple(map(_expression_shape, expressions(AT_DEVICES if at_device else AROUND_NAT, place)))
+    layout = (AT_DEVICES if at_device else AROUND_NAT)._replace(counts=counts)
+    return tuple(map(_expression_shape, expressions(layout, place)))
+
+
+_COMPARED = (1, 3, 4)
+"""Attributes of a dynset expression that count: set, operation, key.  Kernels list its counter in different ways."""
 
 
 def _expression_shape(data: Data) -> object:
     found = _found(data, 0)
     inner = found.get(2, b"")
-    return _as_text(found.get(1)), frozenset(
-        (kind, bytes(inner[begin:end])) for kind, begin, end in attributes(inner, 0)
+    name = _as_text(found.get(1))
+    return name, frozenset(
+        (kind, bytes(inner[begin:end]))
+        for kind, begin, end in attributes(inner, 0)
+        if name != "dynset" or kind in _COMPARED
     )
 
 

@@ -2,16 +2,21 @@
 
 The table has one chain per direction and device, at the device's own hook: before NAT on the way in, after it on the
 way out, so that packets have the address of the outside.  A chain has one rule, whatever the number of limits: a map
-leads from the packet's address to a named limit, and what is above that limit is dropped::
+leads from the packet's address to a named limit, and what is above that limit is counted by address, and dropped::
 
     limit leaving_qg_1_203.0.113.5_125000_125000 { rate over 125000 bytes/second }
     map leaving_qg_1 { type ipv4_addr : limit; elements = { 203.0.113.5 : "leaving_qg_1_203.0.113.5_…" } }
-    chain leaving_qg_1 { type filter hook egress device "qg-1" priority 0; limit name ip saddr map @leaving_qg_1 drop }
+    set dropped_leaving_qg_1 { type ipv4_addr; flags dynamic; elements = { 203.0.113.5 counter packets 7 bytes 9100 } }
+    chain leaving_qg_1 {
+        type filter hook egress device "qg-1" priority 0
+        limit name ip saddr map @leaving_qg_1 add @dropped_leaving_qg_1 { ip saddr counter } drop
+    }
 
 A kernel without the hook for what leaves a device has the chains in a table ``ip dvr_qos`` instead, before and after
 NAT of all devices, and the rule names the device (:data:`~.limit_messages.AROUND_NAT`).
 
-A change is one transaction; a limit that does not change keeps its tokens.  A table that is not as it is made here
+A change is one transaction; a limit that does not change keeps its tokens.  A rule without counter, of an earlier
+version, works as well: it gets one with the next change.  A table that is not as it is made here
 (another program changed it, or an older kernel took a chain away with its device) is made anew as a whole.
 
 Used by ``kernel/observe.py`` and ``kernel/apply.py``: limits are a kind of object without netlink handler of its own.
@@ -37,6 +42,7 @@ from dvr_agent.kernel.nftables.limit_messages import (
     NamedLimit,
     Place,
     decode_chain,
+    decode_drops,
     decode_elements,
     decode_limit,
     device_of,
@@ -46,7 +52,7 @@ from dvr_agent.kernel.nftables.limit_messages import (
 from dvr_agent.kernel.nftables.message import MISSING, decode_rule, dump_rules
 from dvr_agent.kernel.nftables.transaction import TRIES, commit, read_generation
 from dvr_agent.state.diff import Action, Change
-from dvr_agent.state.limit import LIMIT_KIND, Limit
+from dvr_agent.state.limit import LIMIT_KIND, Drops, Limit
 
 Limits = dict[Place, dict[str, Limit]]
 """Place → address → limit."""
@@ -58,11 +64,13 @@ class LimitTable:
 
     :ivar limits: those that work
     :ivar names: of limits: (place, address) → name
-    :ivar is_ours: everything in the table is as it is made here
+    :ivar counting: places whose rule counts
+    :ivar is_ours: everything in the table is as it is made here, but for counters
     """
 
     limits: Limits = field(default_factory=dict)
     names: dict[tuple[Place, str], str] = field(default_factory=dict)
+    counting: set[Place] = field(default_factory=set)
     is_ours: bool = False
 
 
@@ -87,6 +95,17 @@ def read_limits(sock: NetlinkSocket) -> Iterator[Limit]:
     """
     for limits in _read(sock, HostLayout.messages).limits.values():
         yield from limits.values()
+
+
+def read_drops(sock: NetlinkSocket) -> Iterator[Drops]:
+    """Yield what the limits in the socket's namespace have dropped: nothing of an address that has lost no packet."""
+    messages = HostLayout.messages
+    table = _read(sock, messages)
+    for place in table.counting:
+        for data in sock.dump(messages.dump_elements(place.drops)):
+            for address, packets in decode_drops(data):
+                if address in table.limits[place]:
+                    yield Drops(place.device, place.direction, address, packets)
 
 
 def write_limits(namespace: str, changes: Iterable[Change], counters: WriteCounters) -> None:
@@ -127,25 +146,28 @@ def _read_chains(sock: NetlinkSocket, messages: LimitMessages, chains: list[tupl
         rules.setdefault(rule.chain, []).append(bytes(rule.expressions))
     table = LimitTable(is_ours=True)
     for name, number, priority, device in chains:
-        place = _place(layout, (number, priority), device, rules.get(name, []))
+        place, counts = _place(layout, (number, priority), device, rules.get(name, []))
         if place is None or place.name != name:
             table.is_ours = False
             continue
         table.limits[place] = {}
-        for data in sock.dump(messages.dump_elements(place)):
+        table.counting |= {place} if counts else set()
+        for data in sock.dump(messages.dump_elements(place.name)):
             _add_elements(table, place, decode_elements(bytes(data)), names)
     if set(table.names.values()) != names.keys():
         table.is_ours = False
     return table
 
 
-def _place(layout: Layout, hook: tuple[int, int], device: str, rules: list[bytes]) -> Place | None:
-    """Return the place of a chain at a hook; None if chain or rules are not as ours are."""
+def _place(layout: Layout, hook: tuple[int, int], device: str, rules: list[bytes]) -> tuple[Place | None, bool]:
+    """Return the place of a chain at a hook, and whether it counts; None if chain or rules are not as ours are."""
     direction = next((one for one, its_hook in layout.hooks.items() if its_hook == hook), None)
     if direction is None or len(rules) != 1:
-        return None
+        return None, False
     place = Place(direction, device if layout.at_device else device_of(rules[0]))
-    return place if shape(rules[0]) == shape_of(layout.at_device, place) else None
+    found = shape(rules[0])
+    counts = next((counts for counts in (True, False) if found == shape_of(layout.at_device, counts, place)), None)
+    return (None, False) if counts is None else (place, counts)
 
 
 def _decoded_limit(data: Data) -> NamedLimit:
@@ -195,10 +217,11 @@ def _edits(messages: LimitMessages, table: LimitTable, wanted: Limits) -> Iterat
         here = wanted.get(place)
         unused += [table.names[place, one] for one in limits if here is None or here.get(one) != limits[one]]
         if here is None:
-            yield messages.delete_chain(place)
-            yield messages.delete_map(place)
-        else:
-            yield from (messages.delete_element(place, one) for one in limits if here.get(one) != limits[one])
+            yield from messages.delete_chain(place, place in table.counting)
+            continue
+        if messages.layout.counts and place not in table.counting:
+            yield from messages.replace_rule(place)
+        yield from (messages.delete_element(place, one) for one in limits if here.get(one) != limits[one])
     for place, here in wanted.items():
         if place not in table.limits:
             yield from messages.new_chain(place)

@@ -38,6 +38,8 @@ NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 0x10, 0x11
 NFNL_BATCH_GENID = 1
 _NFTA_HOOK_HOOKNUM, _NFTA_HOOK_PRIORITY = 1, 2
 """include/uapi/linux/netfilter/nf_tables.h"""
+NFPROTO_INET = 1
+"""Tables for both families (include/uapi/linux/netfilter.h; not in all versions of pyroute2)."""
 NLM_F_NONREC = 0x100
 """Refuse to delete an object that contains others (include/uapi/linux/netlink.h; not in pyroute2)."""
 
@@ -168,6 +170,16 @@ def _edge(kind: int, attributes: bytes) -> Request:
 def decode_generation(data: Data) -> int:
     """Decode the number in an answer to :func:`get_generation`."""
     return Fields(_NAMED_GENERATION, data).integer("NFTA_GEN_ID")
+
+
+def decode_author(data: Data) -> tuple[int, str]:
+    """Decode process id and program in the notification of a transaction.
+
+    The kernel names the thread that made it, by its number outside of all containers (nf_tables_fill_gen_info in
+    net/netfilter/nf_tables_api.c).
+    """
+    found = Fields(_NAMED_GENERATION, data)
+    return found.integer("NFTA_GEN_PROC_PID"), found.text("NFTA_GEN_PROC_NAME")
 
 
 def decode_table(data: Data) -> TableInfo:

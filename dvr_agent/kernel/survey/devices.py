@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -61,7 +62,8 @@ def read_devices(names: Iterable[str]) -> Found:
             continue
     found = {name: _devices(links) for name, links in read.items()}
     for name, links in read.items():
-        _join_pairs(name, links, read, found)
+        with contextlib.suppress(NamespaceGoneError):
+            _join_pairs(name, links, read, found)
     return found
 
 
@@ -108,29 +110,29 @@ def _devices(links: _Links) -> dict[str, Device]:
             link.name in links.vlan_filtering,
             proxied_families(links.proxies, index),
             tuple(links.tentative.get(index, ())),
+            names.get(relations.peer) if link.kind == "vlan" and not relations.elsewhere else None,
         )
-        for index, (link, _relations) in links.by_index.items()
+        for index, (link, relations) in links.by_index.items()
     }
 
 
 def _join_pairs(name: str, links: _Links, read: Mapping[str, _Links], found: Found) -> None:
     """Fill in the other end of each veth pair of a namespace."""
-    numbers = _Numbers(name)
-    for index, (link, relations) in links.by_index.items():
-        if link.kind != "veth" or not relations.peer:
-            continue
-        candidates = [
-            other
-            for other, theirs in read.items()
-            if (other != name) == relations.elsewhere and _may_be_ends(theirs.by_index.get(relations.peer), index)
-        ]
-        if relations.elsewhere and len(candidates) > 1:
-            wanted = numbers.of_link(link.name)
-            candidates = [other for other in candidates if numbers.of(other) == wanted]
-        if len(candidates) == 1:
-            peer = Place(candidates[0], read[candidates[0]].by_index[relations.peer][0].name)
-            found[name][link.name] = replace(found[name][link.name], peer=peer)
-    numbers.close()
+    with contextlib.closing(_Numbers(name)) as numbers:
+        for index, (link, relations) in links.by_index.items():
+            if link.kind != "veth" or not relations.peer:
+                continue
+            candidates = [
+                other
+                for other, theirs in read.items()
+                if (other != name) == relations.elsewhere and _may_be_ends(theirs.by_index.get(relations.peer), index)
+            ]
+            if relations.elsewhere and len(candidates) > 1:
+                wanted = numbers.of_link(link.name)
+                candidates = [other for other in candidates if numbers.of(other) == wanted]
+            if len(candidates) == 1:
+                peer = Place(candidates[0], read[candidates[0]].by_index[relations.peer][0].name)
+                found[name][link.name] = replace(found[name][link.name], peer=peer)
 
 
 def _may_be_ends(other: tuple[LinkInfo, LinkRelations] | None, index: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dvr_agent.errors import KernelError
+from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel import sysctl
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.iptables.reader import TableReader
@@ -18,6 +18,7 @@ from dvr_agent.kernel.survey.routing import read_fdb, read_neighbours, read_rout
 from dvr_agent.kernel.survey.tables import read_legacy, read_nft
 from dvr_agent.state.limit import Limit
 from dvr_agent.state.ownership import Ownership
+from dvr_agent.trace.ends import vanished
 from dvr_agent.trace.world import DEVICE_SYSCTLS, SYSCTLS, Device, Namespace, World
 
 _ALL_DEVICES = Ownership(limited=("",))
@@ -34,7 +35,10 @@ def survey_host() -> World:
     devices = read_devices(["", *namespaces.list()])
 
     def load(name: str) -> Namespace:
-        return _read(reader, name, devices.get(name, {}))
+        try:
+            return _read(reader, name, devices.get(name, {}))
+        except NamespaceGoneError:
+            raise vanished(name) from None
 
     return World(devices, load)
 

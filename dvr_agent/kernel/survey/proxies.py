@@ -9,21 +9,16 @@ from __future__ import annotations
 import struct
 
 from pyroute2.netlink import NLM_F_DUMP
-from pyroute2.netlink.rtnl import RTM_GETNEIGH
-from pyroute2.netlink.rtnl.ndmsg import ndmsg
+from pyroute2.netlink.rtnl import RTM_GETNEIGH, RTM_GETNETCONF
+from pyroute2.netlink.rtnl.ndmsg import NTF_PROXY, ndmsg
 
 from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, FAMILY_OF_AF, Request
-from dvr_agent.kernel.netlink.netconf import ALL_DEVICES, HEAD
+from dvr_agent.kernel.netlink.netconf import ALL_DEVICES, HEAD, IFINDEX, PROXY_NEIGH
 from dvr_agent.kernel.netlink.schema import Schema, attributes
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.survey.messages import NO_FAMILY, dumped
 
-RTM_GETNETCONF = 82
-"""include/uapi/linux/rtnetlink.h; not in pyroute2."""
-_IFINDEX, _PROXY_NEIGH = 1, 5
-"""``NETCONFA_…`` of include/uapi/linux/netconf.h."""
 _NUMBER = struct.Struct("=I")
-_NTF_PROXY = 8
 _head = Schema(ndmsg).head("family", "flags")
 Proxies = dict[int, set[int]]
 """Index of a device (:data:`ALL_DEVICES`: of every one) → families for which it answers in place of others."""
@@ -40,9 +35,9 @@ def read_proxies(sock: NetlinkSocket) -> Proxies:
                 for kind, start, end in attributes(data, HEAD)
                 if end - start == _NUMBER.size
             }
-            if values.get(_PROXY_NEIGH) and _IFINDEX in values:
-                found.setdefault(values[_IFINDEX], set()).add(FAMILY_OF_AF[family])
-    entries = Request(RTM_GETNEIGH, NLM_F_DUMP, _head(AF_INET, _NTF_PROXY), "proxied neighbours")
+            if values.get(PROXY_NEIGH) and IFINDEX in values:
+                found.setdefault(values[IFINDEX], set()).add(FAMILY_OF_AF[family])
+    entries = Request(RTM_GETNEIGH, NLM_F_DUMP, _head(AF_INET, NTF_PROXY), "proxied neighbours")
     for message in dumped(sock, entries, ndmsg):
         found.setdefault(message["ifindex"], set()).add(4)
     return found

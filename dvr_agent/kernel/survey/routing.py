@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.rtnl import RTM_GETNEIGH, RTM_GETROUTE, RTM_GETRULE, rt_type
 from pyroute2.netlink.rtnl.fibmsg import FR_ACT_VALUES, fibmsg
-from pyroute2.netlink.rtnl.ndmsg import ndmsg, states
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
+from pyroute2.netlink.rtnl.ndmsg import NTF_PROXY, ndmsg, states
+from pyroute2.netlink.rtnl.rtmsg import RTNH_F_DEAD, rtmsg
 
 from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, FAMILY_OF_AF, Request
+from dvr_agent.kernel.netlink.route import RTM_F_CLONED
+from dvr_agent.kernel.netlink.rule import FIB_RULE_INVERT, NO_SUPPRESSION
 from dvr_agent.kernel.netlink.schema import Schema
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.survey.messages import dumped
 from dvr_agent.state.filter import Family
 from dvr_agent.trace.world import NeighbourEntry, NextHop, RouteEntry, RuleEntry
 
-RTM_F_CLONED = 0x200
-RTNH_F_DEAD, RTNH_F_LINKDOWN = 1, 16
-FIB_RULE_INVERT = 2
-NTF_PROXY = 8
-# include/uapi/linux/rtnetlink.h, fib_rules.h and neighbour.h; not in pyroute2 under all its versions
 TABLES = {255: "local", 254: "main", 253: "default"}
 _route_head = Schema(rtmsg).head("family")
 _rule_head = Schema(fibmsg).head("family")
@@ -35,7 +33,6 @@ _KNOWN_RULE = frozenset({
     "FRA_SUPPRESS_PREFIXLEN", "FRA_PROTOCOL", "FRA_PAD", "FRA_UNSPEC", "FRA_GOTO", "FRA_FLOW",
 })  # fmt: skip
 """Attributes of rules that are understood, or that do not select packets."""
-_NO_SUPPRESSION = 0xFFFFFFFF
 
 
 def family_of(message: Any) -> Family | None:
@@ -49,7 +46,8 @@ def read_routes(sock: NetlinkSocket, devices: Mapping[int, str]) -> tuple[RouteE
     found = []
     for family in (AF_INET, AF_INET6):
         for message in dumped(sock, Request(RTM_GETROUTE, NLM_F_DUMP, _route_head(family), "routes"), rtmsg):
-            if not message["flags"] & RTM_F_CLONED and not message["src_len"]:
+            # Packets of dvrctl trace have TOS 0: an IPv4 route for another one does not apply (fib_table_lookup).
+            if not message["flags"] & RTM_F_CLONED and not message["tos"]:
                 found.append(_route(message, 4 if family == AF_INET else 6, devices))
     return tuple(found)
 
@@ -60,7 +58,8 @@ def _route(message: Any, family: Family, devices: Mapping[int, str]) -> RouteEnt
     kind = rt_type.get(message["type"], str(message["type"]))
     hops = tuple(_hops(message, devices))
     metric = message.get_attr("RTA_PRIORITY") or 0
-    return RouteEntry(dst, table, kind, hops, metric, _route_text(dst, table, kind, hops))
+    src = f"{message.get_attr('RTA_SRC')}/{message['src_len']}" if message["src_len"] else None
+    return RouteEntry(dst, table, kind, hops, metric, _route_text(dst, src, table, kind, hops), src)
 
 
 def _hops(message: Any, devices: Mapping[int, str]) -> Iterator[NextHop]:
@@ -80,12 +79,12 @@ def _gateway(message: Any) -> str | None:
     return None if gateway is None else str(gateway)
 
 
-def _route_text(dst: str, table: int, kind: str, hops: tuple[NextHop, ...]) -> str:
+def _route_text(dst: str, src: str | None, table: int, kind: str, hops: tuple[NextHop, ...]) -> str:
     what = "default" if dst.endswith("/0") else dst
     texts = [f"{f' via {hop.gateway}' if hop.gateway else ''} dev {hop.device}" for hop in hops]
     ways = "".join(f" nexthop{one}" for one in texts) if len(texts) > 1 else "".join(texts)
     shown = "" if table == 254 else f" table {TABLES.get(table, table)}"
-    return f"{'' if kind == 'unicast' else f'{kind} '}{what}{ways}{shown}"
+    return f"{'' if kind == 'unicast' else f'{kind} '}{what}{f' from {src}' if src else ''}{ways}{shown}"
 
 
 def read_rules(sock: NetlinkSocket) -> tuple[RuleEntry, ...]:
@@ -115,8 +114,9 @@ def _rule(message: Any, family: Family) -> RuleEntry:
         mark,
         mask if mask is not None else 0xFFFFFFFF if mark else 0,
         bool(message["flags"] & FIB_RULE_INVERT),
-        None if suppress in (None, _NO_SUPPRESSION, -1) else suppress,
+        None if suppress in (None, NO_SUPPRESSION, -1) else suppress,
         (*strange, *(["tos"] if message["tos"] else [])),
+        goto=message.get_attr("FRA_GOTO") or 0,
     )
     return _with_text(entry)
 
@@ -138,13 +138,11 @@ def _with_text(rule: RuleEntry) -> RuleEntry:
         f"fwmark {rule.mark:#x}/{rule.mask:#x}" if rule.mask else "",
     ]
     parts += [f"iif {rule.iif}" if rule.iif else "", f"oif {rule.oif}" if rule.oif else ""]
-    parts += [f"lookup {TABLES.get(rule.table, rule.table)}" if rule.action == "lookup" else rule.action]
+    actions = {"lookup": f"lookup {TABLES.get(rule.table, rule.table)}", "goto": f"goto {rule.goto}"}
+    parts += [actions.get(rule.action, rule.action)]
     parts += [f"suppress_prefixlength {rule.suppress}" if rule.suppress is not None else ""]
     text = " ".join(part for part in parts if part)
-    return RuleEntry(
-        rule.family, rule.priority, rule.table, rule.action, rule.src, rule.dst, rule.iif, rule.oif, rule.mark,
-        rule.mask, rule.invert, rule.suppress, rule.strange, text,
-    )  # fmt: skip
+    return replace(rule, text=text)
 
 
 def _short(network: str | None) -> str:

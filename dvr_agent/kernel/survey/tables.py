@@ -19,6 +19,7 @@ from dvr_agent.kernel.nftables.limit_messages import TABLE
 from dvr_agent.kernel.nftables.message import (
     GET_CHAIN,
     MISSING,
+    NFPROTO_INET,
     ChainInfo,
     RuleInfo,
     decode_chain,
@@ -35,12 +36,10 @@ from dvr_agent.state.filter import Family, TableKey
 from dvr_agent.trace.filter_values import Base, WholeChain, WholeRule, WholeTable, whole_rule
 
 _KEYS: tuple[TableKey, ...] = (*((4, name) for name in BUILTINS), *((6, name) for name in BUILTINS))
-_NFPROTO_INET = 1
-"""include/uapi/linux/netfilter.h"""
 _FAMILIES: dict[int, tuple[str, tuple[Family, ...]]] = {
     int(socket.AF_INET): ("ip", (4,)),
     int(socket.AF_INET6): ("ip6", (6,)),
-    _NFPROTO_INET: ("inet", (4, 6)),
+    NFPROTO_INET: ("inet", (4, 6)),
 }
 """Family of nf_tables → its name, and the families of the packets that it sees."""
 
@@ -130,5 +129,6 @@ def _nft_table(
         for info in infos
         if info.base and 0 <= info.hook < len(HOOKS)
     )
-    name = f"{_FAMILIES[place[0]][0]} {place[1]}"
-    return WholeTable((family,), name, chains, bases, nft=True, native=place == _ours(family))
+    return WholeTable(
+        (family,), f"{_FAMILIES[place[0]][0]} {place[1]}", chains, bases, nft=True, plain=place == _ours(family)
+    )

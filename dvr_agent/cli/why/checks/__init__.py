@@ -8,9 +8,9 @@ from dvr_agent.cli.why.checks.conntrack import connections, table_size
 from dvr_agent.cli.why.checks.daemon import daemon, pending
 from dvr_agent.cli.why.checks.document import document, host, instance_port, nothing, rivals
 from dvr_agent.cli.why.checks.filters import filters, host_filter
-from dvr_agent.cli.why.checks.layer2 import bridges, instance, macs, vlans
+from dvr_agent.cli.why.checks.layer2 import bridges, instance, instance_mac, macs, vlans
 from dvr_agent.cli.why.checks.links import links
-from dvr_agent.cli.why.checks.neighbours import gateway_neighbour, probes
+from dvr_agent.cli.why.checks.neighbours import gateway_neighbour, other_owners, probes
 from dvr_agent.cli.why.checks.objects import objects
 from dvr_agent.cli.why.checks.routing import routes, rules
 from dvr_agent.cli.why.checks.server import server
@@ -35,9 +35,11 @@ CHECKS: tuple[Check, ...] = (
     bridges,
     vlans,
     instance,
+    instance_mac,
     macs,
     gateway_neighbour,
     probes,
+    other_owners,
     connections,
     table_size,
     vrrp,

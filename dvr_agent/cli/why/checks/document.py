@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from dvr_agent.cli.why import causes
+from dvr_agent.cli.why.attachment import Attachment, find_attachment
 from dvr_agent.cli.why.facts import Facts, Kind, Refusal
 from dvr_agent.cli.why.remedy import sweep_text
 from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
@@ -193,6 +194,8 @@ def _fip_host(facts: Facts, fip: FloatingIp, router: Router) -> Iterator[Step]:
     elif view.is_central(fip):
         why = "its port is bound to no host" if fip.host == NEEDS_BINDING_HOST else "centralized"
         yield from _snat_host(facts, router, why if router.distributed else "legacy router")
+    elif not view.bound_here(fip) and (attachment := find_attachment(facts)) is not None:
+        yield _instance_here(facts, attachment, f"host {fip.host}" if fip.host else "no host")
     elif not fip.host and not fip.dest_host:
         yield wrong("host", "host is empty", "", causes.UNBOUND_PORT)
     elif here not in (fip.host, fip.dest_host):
@@ -203,6 +206,17 @@ def _fip_host(facts: Facts, fip: FloatingIp, router: Router) -> Iterator[Step]:
         moving = " (its port is moving here)" if fip.host != here else ""
         yield ok("host", f"bound to this host{moving}, distributed: fip namespace and qrouter, mode {_mode(facts)}")
         yield from _subnet_gateway(view.agent_gateway)
+
+
+def _instance_here(facts: Facts, attachment: Attachment, bound: str) -> Step:
+    port = facts.subject.port
+    mac = attachment.macs[0] if attachment.is_certain or port is None else port.mac
+    text = f"bound to {bound}, but the instance is connected to this host"
+    return wrong(
+        "host", text, f"{attachment.text}, MAC address {mac}", causes.INSTANCE_HERE, bound=bound, mac=mac,
+        device=attachment.text, name=attachment.device, port=port.id if port is not None else "",
+        router=facts.subject.title,
+    )  # fmt: skip
 
 
 def _snat_host(facts: Facts, router: Router, text: str) -> Iterator[Step]:

@@ -22,7 +22,8 @@ _L2_AGENT = "neutron-"
 def filters(facts: Facts) -> Iterator[Step]:
     """Judge foreign rules in the namespaces on the path, and what the planner found to stop their traffic."""
     for text in facts.plan.hindrances:
-        yield from _hindrance(facts, text)
+        if not text.startswith("bridge "):  # those are of layer 2
+            yield _hindrance(facts, text)
     for there in facts.places:
         for what, why in sorted(there.unread.items()):
             if what in ("iptables", "nft"):
@@ -33,17 +34,13 @@ def filters(facts: Facts) -> Iterator[Step]:
             yield ok("filter", f"no rule of others drops or translates in {there.name}")
 
 
-def _hindrance(facts: Facts, text: str) -> Iterator[Step]:
+def _hindrance(facts: Facts, text: str) -> Step:
     namespace = text.removeprefix("namespace ").partition(":")[0]
-    if text.startswith("bridge "):
-        bridge = text.split()[1]
-        yield wrong("bridge", text, bridge, causes.BRIDGE_DOWN, bridge=bridge)
-    elif namespace not in facts.path.namespaces:
-        yield unknown("filter", text)
-    elif "rp_filter" in text:
-        yield wrong("sysctl", text, text.partition(": ")[2], causes.RP_FILTER, namespace=namespace)
-    else:
-        yield wrong("filter", text, text.partition(": ")[2], causes.FILTER_POLICY, namespace=namespace)
+    if namespace not in facts.path.namespaces:
+        return unknown("filter", text)
+    if "rp_filter" in text:
+        return wrong("sysctl", text, text.partition(": ")[2], causes.RP_FILTER, namespace=namespace)
+    return wrong("filter", text, text.partition(": ")[2], causes.FILTER_POLICY, namespace=namespace)
 
 
 def _judged(facts: Facts, there: NamespaceFacts, rule: FilterFacts) -> Iterator[Step]:
@@ -114,7 +111,7 @@ def _host_hindrance(facts: Facts, text: str) -> Iterator[Step]:
     if "packet filter sees" in text:
         yield wrong("host filter", text, text.rpartition(": ")[0], causes.HOST_FILTER)
     elif text.startswith("namespace "):
-        yield from _hindrance(facts, text)
+        yield _hindrance(facts, text)
     elif not text.startswith("bridge "):  # what is wrong with bridges ``layer2`` says
         yield unknown("host filter", text)
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from dvr_agent.attach.outer_ends import tap_name
 from dvr_agent.cli.why import causes
 from dvr_agent.cli.why.address_path import Leg
-from dvr_agent.cli.why.facts import Facts, HostFacts, LinkFacts, OvsPort
+from dvr_agent.cli.why.attachment import bridge_of, find_attachment, instance_link, strange_mac
+from dvr_agent.cli.why.facts import Facts, LinkFacts, OvsPort
 from dvr_agent.cli.why.remedy import daemon_text
 from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
-from dvr_agent.desired.host_view import HostView
 
 DEAD_VLAN = 4095
 """neutron_lib.constants: ports that the Open vSwitch agent has not wired."""
-
-
-def instance_link(host: HostFacts, port_id: str) -> LinkFacts | None:
-    """Return the instance's device on this host, as Nova and os-vif name it; None if it is not here."""
-    return host.here.link(tap_name(port_id)) or host.here.link(f"qvo{port_id}"[:14])
 
 
 def bridges(facts: Facts) -> Iterator[Step]:
@@ -28,17 +23,39 @@ def bridges(facts: Facts) -> Iterator[Step]:
     for leg in facts.path.legs:
         fault = facts.plan.ports.get(leg.device, "")
         yield from _faulty(facts, leg, fault) if fault else _whole(facts, leg)
-    for text in facts.plan.host_hindrances:
+    for text in (*facts.plan.hindrances, *facts.plan.host_hindrances):
         if text.startswith("bridge "):
-            yield wrong("uplink", text, text.split()[1], causes.NO_UPLINK)
+            yield _broken(facts, text, text.split()[1])
+
+
+def _broken(facts: Facts, text: str, bridge: str) -> Step:
+    """Judge a bridge that is down, or that reaches nothing outside: no fault of a path that does not pass it."""
+    known = {bridge_of(facts, leg): leg for leg in reversed(facts.path.legs)}
+    if bridge not in known and "" not in known:
+        return unknown("uplink", f"{text} (not on this path)")
+    leg = known.get(bridge)
+    reach = _reach(facts, leg) if leg is not None else "what is beyond is cut off"
+    if text == f"bridge {bridge} is down":
+        return wrong("bridge", text, bridge, causes.BRIDGE_DOWN, bridge=bridge, reach=reach)
+    return wrong("uplink", text, bridge, causes.NO_UPLINK, reach=reach)
+
+
+def _reach(facts: Facts, leg: Leg) -> str:
+    """Return what a bridge cuts off that carries a leg's network, if nothing passes it."""
+    network, fips = leg.port.network_id, facts.outside_fips
+    if leg != facts.path.outside or not fips:
+        return f"network {network} is cut off on this host"
+    if fips == 1:
+        return f"the only floating IP that this host has in external network {network} is out"
+    return f"all {fips} floating IPs that this host has in external network {network} are out"
 
 
 def _faulty(facts: Facts, leg: Leg, fault: str) -> Iterator[Step]:
-    words = fault.split()
+    words, reach = fault.split(), _reach(facts, leg)
     if fault.startswith("bridge ") and fault.endswith("is missing"):
-        yield wrong("bridge", fault, "", causes.BRIDGE_MISSING, bridge=words[1], device=leg.device)
+        yield wrong("bridge", fault, "", causes.BRIDGE_MISSING, bridge=words[1], device=leg.device, reach=reach)
     elif fault.startswith("bridge ") and fault.endswith("is down"):
-        yield wrong("bridge", fault, words[1], causes.BRIDGE_DOWN, bridge=words[1])
+        yield wrong("bridge", fault, words[1], causes.BRIDGE_DOWN, bridge=words[1], reach=reach)
     elif facts.host.ovs is not None and ": " in fault:
         yield wrong("bridge", fault, leg.device, causes.OVS_ERROR, device=leg.device)
     else:
@@ -63,7 +80,8 @@ def _whole(facts: Facts, leg: Leg) -> Iterator[Step]:
     if bridge is None:
         return
     if not bridge.up and not any(f"bridge {bridge.name} is down" == text for text in facts.plan.hindrances):
-        yield wrong("bridge", f"{bridge.name} is down", bridge.text, causes.BRIDGE_DOWN, bridge=bridge.name)
+        text, values = f"{bridge.name} is down", {"bridge": bridge.name, "reach": _reach(facts, leg)}
+        yield wrong("bridge", text, bridge.text, causes.BRIDGE_DOWN, **values)
     elif bridge.up:
         yield from _bridge_ports(facts, leg, bridge)
 
@@ -128,10 +146,15 @@ def instance(facts: Facts) -> Iterator[Step]:
     if port is None or view is None or not facts.path.inside:
         return
     leg, here = facts.path.inside[-1], facts.host.here
-    tap = instance_link(facts.host, port.id)
+    found = find_attachment(facts)
+    tap = instance_link(facts.host, port.id) or (here.link(found.device) if found and not found.is_ovs else None)
+    if tap is None and found is not None:
+        yield ok("instance", f"connected by {found.text}")
+        return
     if tap is None:
         device = tap_name(port.id)
-        cause = causes.INSTANCE_ABSENT if _must_be_here(facts, view, port.id) else None
+        is_bound = facts.subject.fip is not None and view.bound_here(facts.subject.fip)
+        cause = causes.INSTANCE_ABSENT if is_bound and here.links else None
         yield unknown("instance", f"no device {device} on this host", "", cause, device=device)
         return
     router_tap = here.link(tap_name(leg.port.id))
@@ -139,7 +162,7 @@ def instance(facts: Facts) -> Iterator[Step]:
         state = "down" if not tap.up else "without carrier"
         yield wrong("instance", state, tap.text, causes.INSTANCE_PORT_DOWN, device=tap.name, state=state)
     elif router_tap is not None and tap.master != router_tap.master:
-        where = f"on {tap.master}" if tap.master else "on none"
+        where = f"is on bridge {tap.master}" if tap.master else "is on no bridge"
         yield wrong(
             "instance", where, tap.text, causes.INSTANCE_OFF_BRIDGE,
             device=tap.name, bridge=router_tap.master, where=where,
@@ -151,11 +174,28 @@ def instance(facts: Facts) -> Iterator[Step]:
         yield ok("instance", "connected", tap.text)
 
 
-def _must_be_here(facts: Facts, view: HostView, port_id: str) -> bool:
-    """Return True if the instance's floating IP is bound here, and Open vSwitch has its port by no other name."""
-    fip, host = facts.subject.fip, facts.host
-    is_bound = fip is not None and view.bound_here(fip) and bool(host.here.links)
-    return is_bound and not any(one.port_id == port_id for one in host.ovs or ())
+def instance_mac(facts: Facts) -> Iterator[Step]:
+    """Judge whether the instance has the MAC address that the document has for it."""
+    found = strange_mac(facts)
+    if found is not None and facts.path.inside:
+        attachment, real = found
+        yield mac_step(facts, "mac", attachment.text, real, unknown if attachment.is_configured else wrong)
+
+
+def mac_step(facts: Facts, step: str, shown_by: str, real: str, make: Callable[..., Step] = wrong) -> Step:
+    """Make the line of an instance with another MAC address than the document has.
+
+    :param shown_by: what shows the MAC address that it really has
+    """
+    leg, address, port = facts.path.inside[-1], facts.subject.fixed, facts.subject.port
+    assert port is not None
+    there = facts.namespaces.get(leg.namespace)
+    entries = [one for one in (there.neighbours if there else ()) if (one.address, one.device) == (address, leg.device)]
+    is_entry = any(one.mac == port.mac for one in entries)
+    entry = f"as the neighbour entry in {leg.namespace}" if is_entry else "no neighbour entry does"
+    text = f"{shown_by} shows MAC address {real}, the document has {port.mac} for {address}"
+    values = {"entry": entry, "address": address, "mac": port.mac, "device": shown_by, "real": real, "port": port.id}
+    return make(step, text, entries[0].text if entries else "", causes.INSTANCE_MAC, **values)
 
 
 def macs(facts: Facts) -> Iterator[Step]:
@@ -174,7 +214,10 @@ def _learned(facts: Facts, leg: Leg, mac: str, owner: str, tap: LinkFacts | None
     bridge = router_tap.master if router_tap is not None else ""
     ports = facts.host.fdb.get(bridge, {}).get(mac, ())
     if not ports:
-        yield unknown("fdb", f"{bridge or 'the bridge'} has not seen {mac} ({owner}) lately")
+        segment = facts.host.segments.get(leg.device)
+        is_nowhere = segment is not None and not segment.exits and not segment.of_mac(mac)
+        nobody = f"; nobody on the segment of {leg.device} has it" if is_nowhere and mac != leg.port.mac else ""
+        yield unknown("fdb", f"{bridge or 'the bridge'} has not seen {mac} ({owner}) lately{nobody}")
         return
     item = f"{mac} dev {ports[0]} master {bridge}"
     at = tap_name(leg.port.id) if mac == leg.port.mac else tap.name if tap is not None else ""

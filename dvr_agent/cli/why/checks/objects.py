@@ -86,7 +86,14 @@ def _present(facts: Facts, lacking: set[str]) -> Iterator[Step]:
         for state in facts.plan.desired.get(namespace, ()):
             for step, text in _texts(facts, state):
                 if not any(one.startswith(text) for one in lacking):
-                    yield ok(step, f"in {namespace}", text)
+                    yield ok(step, f"in {namespace}{_drops(facts, namespace, text)}", text)
+
+
+def _drops(facts: Facts, namespace: str, text: str) -> str:
+    """Return what is dropped by a limit, to follow its place; empty for other objects, and for nothing."""
+    there = facts.namespaces.get(namespace)
+    packets = sum(one.packets for one in there.drops if one.is_of(text)) if there is not None else 0
+    return f"; limit drops packets: {packets} since the address is limited" if packets else ""
 
 
 def _texts(facts: Facts, state: NamespaceState) -> Iterator[tuple[str, str]]:

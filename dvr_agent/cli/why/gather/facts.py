@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from oslo_config import cfg
 
@@ -18,11 +19,11 @@ from dvr_agent.cli.why.address_path import (
     own_path,
     whole_path,
 )
-from dvr_agent.cli.why.checks.layer2 import instance_link
+from dvr_agent.cli.why.attachment import find_attachment
 from dvr_agent.cli.why.checks.neighbours import gateway_address
-from dvr_agent.cli.why.facts import Facts, HostFacts, Kind, PlanFacts, ProbeFacts, Subject
+from dvr_agent.cli.why.facts import Facts, Kind, PlanFacts, ProbeFacts, Subject
 from dvr_agent.cli.why.gather.daemon import read_daemon
-from dvr_agent.cli.why.gather.host import read_host
+from dvr_agent.cli.why.gather.host import read_host, read_learned
 from dvr_agent.cli.why.gather.namespace import read_namespace
 from dvr_agent.cli.why.gather.plan import read_plan
 from dvr_agent.cli.why.gather.probe import ask_arp, hear_masters
@@ -30,7 +31,9 @@ from dvr_agent.cli.why.gather.rivals import read_rivals
 from dvr_agent.cli.why.gather.unknown import documents_directory, find_pair, find_refusal, known_router, search
 from dvr_agent.cli.why.subject import find_subject
 from dvr_agent.config import make_settings, source_settings
-from dvr_agent.desired.host_view import HostView
+from dvr_agent.desired.host_settings import HostSettings
+from dvr_agent.desired.host_view import HostView, is_left_alone, make_view
+from dvr_agent.model.router import Router
 from dvr_agent.reconcile.factory import open_planner
 
 
@@ -75,19 +78,33 @@ def read_facts(
     path = choose_path(subject, plan.view) if plan.view is not None else NO_PATH
     ids = {leg.port.id for leg in path.legs} | ({subject.port.id} if subject.port is not None else set())
     layer2 = read_host(path, settings.attach, ids)
-    return Facts(
+    facts = Facts(
         subject,
         host.settings,
         find_refusal(host, subject.router.id, directory, subject.address),
         rivals=read_rivals(host, subject),
         newest_counts=source_settings(conf).kind == "neutron",
         path=path,
+        outside_fips=_fips_outside(path, [router for _, router in host.routers.values()], host.settings),
         plan=plan,
-        probe=_probe(subject, path, plan, layer2) if probe else ProbeFacts(),
         namespaces={name: read_namespace(host.kernel, name, path.addresses) for name in path.namespaces},
         host=layer2,
         daemon=read_daemon(client, subject.router.id),
     )
+    if not probe:
+        return facts
+    answers = _probe(facts)  # bridges learn where those are that answer
+    return replace(facts, probe=answers, host=replace(layer2, fdb=read_learned()))
+
+
+def _fips_outside(path: AddressPath, routers: Iterable[Router], settings: HostSettings) -> int:
+    """Return how many floating IPs this host has in the external network of a path."""
+    if path.outside is None:
+        return 0
+    network = path.outside.port.network_id
+    mine = [one for one in routers if one.admin_state_up and one.gateway and one.gateway.network_id == network]
+    views = [make_view(router, settings) for router in mine if not is_left_alone(router, settings)]
+    return sum(len(view.local_fips) + len(view.central_fips) + len(view.forwarding_ips) for view in views)
 
 
 def choose_path(subject: Subject, view: HostView) -> AddressPath:
@@ -107,33 +124,32 @@ def choose_path(subject: Subject, view: HostView) -> AddressPath:
     return make(view, address, fixed)
 
 
-def _probe(subject: Subject, path: AddressPath, plan: PlanFacts, layer2: HostFacts) -> ProbeFacts:
-    """Ask by ARP for the instance, for the gateway, and for others that have the floating IP; listen for VRRP."""
-    inside, outside = path.inside[-1] if path.inside and _is_here(subject, plan, layer2) else None, path.outside
+def _probe(facts: Facts) -> ProbeFacts:
+    """Ask by ARP for the instance, for the gateway, and for others that have the address; listen for VRRP."""
+    subject, path = facts.subject, facts.path
+    inside, outside = path.inside[-1] if path.inside and _is_here(facts) else None, path.outside
     gateway = gateway_address(outside) if outside is not None else ""
-    is_fip = subject.kind in (Kind.FLOATING_IP, Kind.FORWARDED)
+    is_outside = subject.kind in (Kind.FLOATING_IP, Kind.FORWARDED, Kind.OWN)
     return ProbeFacts(
         ask_arp(inside.namespace, inside.device, subject.fixed) if inside is not None and subject.fixed else None,
         ask_arp(outside.namespace, outside.device, gateway) if outside is not None and gateway else None,
-        ask_arp(outside.namespace, outside.device, subject.address) if outside is not None and is_fip else None,
-        _masters(plan),
+        ask_arp(outside.namespace, outside.device, subject.address) if outside is not None and is_outside else None,
+        _masters(facts.plan),
     )
 
 
-def _is_here(subject: Subject, plan: PlanFacts, layer2: HostFacts) -> bool:
+def _is_here(facts: Facts) -> bool:
     """Return True if the instance is on this host.
 
     Another host's is not asked: a distributed router has one MAC address on all hosts, so that the answer goes to the
     router on the instance's own host.
     """
-    view, port = plan.view, subject.port
+    view, subject = facts.plan.view, facts.subject
     if view is not None and subject.fip is not None and not view.is_central(subject.fip):
         return view.bound_here(subject.fip)
     if view is not None and not view.router.distributed:
         return True
-    return port is not None and (
-        instance_link(layer2, port.id) is not None or any(one.port_id == port.id for one in layer2.ovs or ())
-    )
+    return find_attachment(facts) is not None
 
 
 def _masters(plan: PlanFacts) -> tuple[str, ...] | None:

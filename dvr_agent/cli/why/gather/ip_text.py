@@ -66,13 +66,16 @@ def parse_neighbours(text: str) -> Iterator[NeighbourFacts]:
         yield NeighbourFacts(words[0], values.get("dev", ""), values.get("lladdr", ""), words[-1], " ".join(words))
 
 
-def parse_fdb(text: str) -> dict[str, tuple[str, ...]]:
-    """Parse ``bridge -j fdb show br BRIDGE``: MAC address → ports at which it was learned."""
-    found: dict[str, list[str]] = {}
+def parse_fdb(text: str) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Parse ``bridge -j fdb show``: bridge → MAC address → ports at which it was learned."""
+    found: dict[str, dict[str, list[str]]] = {}
     for entry in json.loads(text or "[]"):
         if entry.get("master") and entry.get("state") != "permanent" and entry.get("ifname"):
-            found.setdefault(entry["mac"], []).append(entry["ifname"])
-    return {mac: tuple(dict.fromkeys(ports)) for mac, ports in found.items()}
+            found.setdefault(entry["master"], {}).setdefault(entry["mac"], []).append(entry["ifname"])
+    return {
+        bridge: {mac: tuple(dict.fromkeys(ports)) for mac, ports in learned.items()}
+        for bridge, learned in found.items()
+    }
 
 
 def _words(words: list[str], actions: frozenset[str]) -> dict[str, str]:

@@ -41,6 +41,7 @@ def read_namespace(kernel: KernelReader, name: str, addresses: Collection[str]) 
         filters=read_filters(name, unread),
         connections=_try(unread, "conntrack", lambda: _connections(name, addresses), ()),
         tracked=_try(unread, "conntrack", lambda: _tracked(kernel, name), None),
+        drops=_try(unread, "nft", lambda: kernel.interfaces.limit_drops(name), ()),
         unread=unread,
     )
 

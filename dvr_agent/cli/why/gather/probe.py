@@ -15,15 +15,12 @@ from dvr_agent.errors import DvrError
 from dvr_agent.kernel.announce import ARPOP_REPLY, ARPOP_REQUEST, BROADCAST
 from dvr_agent.kernel.netns import entered
 from dvr_agent.state.virtual_router import VirtualRouterState
+from dvr_agent.vrrp.advert import PROTOCOL
 
 TRIES, WAIT = 3, 0.4
 """Number of requests, and seconds to wait for answers to each."""
 ADVERTISEMENTS = 3.5
 """Advertisement intervals after which a VRRP master would have been heard (RFC 3768, Master_Down_Interval)."""
-VRRP = 112
-"""IP protocol number."""
-_PACKET_OUTGOING = 4
-"""include/uapi/linux/if_packet.h"""
 _FIELDS = struct.Struct("!HHBBH6s4s6s4s")
 
 
@@ -89,14 +86,14 @@ def _advertisers(sock: socket.socket, router: VirtualRouterState) -> tuple[str, 
     end = time.monotonic() + ADVERTISEMENTS * router.interval
     while (left := end - time.monotonic()) > 0 and select.select([sock], [], [], left)[0]:
         packet, place = sock.recvfrom(2048)
-        if place[2] != _PACKET_OUTGOING and (source := advertiser(packet, router.vr_id)):
+        if place[2] != socket.PACKET_OUTGOING and (source := advertiser(packet, router.vr_id)):
             return (source,)
     return ()
 
 
 def advertiser(packet: bytes, vr_id: int) -> str:
     """Return the source of a VRRP advertisement for a virtual router, empty for any other packet."""
-    if len(packet) < 20 or packet[9] != VRRP:
+    if len(packet) < 20 or packet[9] != PROTOCOL:
         return ""
     body = packet[(packet[0] & 0xF) * 4 :]
     return str(IPv4Address(packet[12:16])) if len(body) > 1 and body[1] == vr_id else ""
