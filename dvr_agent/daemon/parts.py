@@ -12,6 +12,7 @@ from dvr_agent.errors import DvrError
 from dvr_agent.kernel import capability
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.drift_events import DriftEvents
+from dvr_agent.kernel.host_filter import HostFilter
 from dvr_agent.reconcile.api import Reconciler
 from dvr_agent.reconcile.drift import DriftJudge
 from dvr_agent.reconcile.reconciler import RouterReconciler
@@ -52,6 +53,7 @@ def open_parts(settings: Settings) -> Parts:
     source = open_source(settings)
     # The worker waits for nobody: see table_lock.
     reconciler = open_reconciler(settings, newer_wins=source.is_authority, lock_timeout=0)
+    LOG.info("packet filter: %s", HostFilter.reason)
     kernel = reconciler.kernel
     return Parts(
         reconciler,

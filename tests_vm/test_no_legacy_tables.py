@@ -1,0 +1,68 @@
+"""Debian's kernel without its legacy tables, as kernels from 6.17 on and RHEL 10 are: nf_tables in their place.
+
+The modules may not be loaded (``module_blacklist=``), so that nothing has to be taken from the disk.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dvr_agent.kernel.iptables.libiptc import NO_TABLES
+from tests_vm.machine import Machine
+from tests_vm.site import CONFIG, FLOATING, NAMESPACES, ROUTER, SETTINGS, Site
+from tests_vm.suites import CONTRACT, run_tests
+
+LEGACY = "ip_tables,ip6_tables"
+"""Modules that all modules of legacy tables need."""
+NO_NFT = "/etc/modprobe.d/no-nf_tables.conf"
+"""Takes nf_tables away too, for the time being."""
+QROUTER = f"qrouter-{ROUTER}"
+USUAL = "tests/functional/test_nftables_filter.py tests/contract/test_iptables_contract.py tests/packets/test_paths.py"
+WHOLE = f"{CONTRACT} tests/functional/test_nftables_filter.py tests/packets"
+NFT = "--packet-filter nftables"
+
+
+@pytest.fixture(scope="module")
+def site(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The agent installed, not started."""
+    words = f"module_blacklist={LEGACY}"
+    machine = Machine(image, tmp_path_factory.mktemp("no-legacy") / "machine", kernel_words=words)
+    machine.start()
+    made = Site(machine)
+    made.install()
+    yield made
+    machine.close()
+
+
+def test_without_nf_tables_too_the_agent_does_not_start_and_says_what_both_need(site: Site) -> None:
+    since = site.now()
+    site.machine.write(NO_NFT, "install nf_tables /bin/false\n")
+    site.machine.run("systemctl", "start", "dvr-agent", check=False)
+    (line,) = set(site.wait_said(since, "packet filter: "))
+    assert f"legacy tables: {NO_TABLES}: load the modules" in line
+    assert "nf_tables: this kernel needs CONFIG_NF_TABLES" in line
+    site.machine.run("systemctl", "stop", "dvr-agent", check=False)
+    assert site.property("ExecMainStatus") == "1"
+    site.machine.run("rm", NO_NFT)
+    site.machine.run("systemctl", "reset-failed", "dvr-agent", check=False)
+
+
+def test_auto_takes_nf_tables_and_says_why(site: Site) -> None:
+    since = site.now()
+    site.begin()
+    assert site.machine.run("test", "-e", "/proc/net/ip_tables_names", check=False).code, "it has legacy tables"
+    assert [one for one in site.messages(since=since) if f"packet filter: nf_tables, since {NO_TABLES}" in one]
+    assert site.messages("-p", "warning", since=since) == []
+    assert site.namespaces() == NAMESPACES
+    site.assert_paths()
+
+
+def test_a_restart_changes_nothing(site: Site) -> None:
+    site.machine.run("systemctl", "restart", "dvr-agent")
+    site.wait_in_sync()
+    assert not any(site.status()["counters"]["writes"].values())
+    site.assert_nothing_to_do()
