@@ -5,7 +5,6 @@ The modules may not be loaded (``module_blacklist=``), so that nothing has to be
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,17 +12,16 @@ import pytest
 
 from dvr_agent.kernel.iptables.libiptc import NO_TABLES
 from tests_vm.machine import Machine
-from tests_vm.site import CONFIG, FLOATING, NAMESPACES, ROUTER, SETTINGS, Site
+from tests_vm.site import FLOATING, NAMESPACES, ROUTER, Site
 from tests_vm.suites import CONTRACT, run_tests
 
 LEGACY = "ip_tables,ip6_tables"
 """Modules that all modules of legacy tables need."""
 NO_NFT = "/etc/modprobe.d/no-nf_tables.conf"
 """Takes nf_tables away too, for the time being."""
-QROUTER = f"qrouter-{ROUTER}"
-USUAL = "tests/functional/test_nftables_filter.py tests/contract/test_iptables_contract.py tests/packets/test_paths.py"
-WHOLE = f"{CONTRACT} tests/functional/test_nftables_filter.py tests/packets"
 NFT = "--packet-filter nftables"
+USUAL = "tests/functional/test_nftables_filter.py tests/contract/test_iptables_contract.py tests/packets/test_paths.py"
+WHOLE = f"{CONTRACT} tests/functional/test_nftables_filter.py tests/packets/test_paths.py"
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +64,23 @@ def test_a_restart_changes_nothing(site: Site) -> None:
     site.wait_in_sync()
     assert not any(site.status()["counters"]["writes"].values())
     site.assert_nothing_to_do()
+
+
+def test_dvrctl_speaks_nft(site: Site) -> None:
+    """And asks no program of legacy tables, which would have nothing to say."""
+    rules = site.machine.run("dvrctl", "show", "rules", f"qrouter-{ROUTER}").out
+    assert f"{FLOATING} : {site.vms['blue'].address}" in rules
+    assert "iptables" not in site.machine.run("dvrctl", "why", FLOATING).out
+
+
+def test_demo(site: Site) -> None:
+    assert "All 9 steps worked" in site.machine.run("dvrctl", "demo").out
+
+
+def test_suites_pass(site: Site, full: bool) -> None:
+    """Tests with legacy tables are skipped, and nothing else is."""
+    result = run_tests(site.machine, "no-legacy", f"{NFT} {WHOLE if full else USUAL}")
+    assert not result.failed, "\n\n".join(f"{test}\n{text}" for test, text in result.failed.items())
+    assert result.passed, "no test has run"
+    others = {test: reason for test, reason in result.skipped.items() if NO_TABLES not in reason}
+    assert (others, bool(result.skipped)) == ({}, True)
