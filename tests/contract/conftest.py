@@ -14,10 +14,10 @@ from tests.support.requirements import require_legacy_tables
 @pytest.fixture(params=["fake", "legacy", "nftables"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     """An empty kernel: no namespaces."""
+    monkeypatch.setattr(HostFilter, "backend", "legacy" if request.param == "fake" else request.param)
     if request.param == "fake":
         return fake_kernel()[0]
     if request.param == "legacy":
         require_legacy_tables()
     request.getfixturevalue("host")
-    monkeypatch.setattr(HostFilter, "backend", request.param)
     return open_kernel()
