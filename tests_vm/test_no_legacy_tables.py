@@ -17,7 +17,9 @@ from tests_vm.suites import CONTRACT, run_tests
 
 LEGACY = "ip_tables,ip6_tables"
 """Modules that all modules of legacy tables need."""
-NO_QROUTER = f"qrouter-{ROUTER}"
+NO_NFT = "/etc/modprobe.d/no-nf_tables.conf"
+"""Takes nf_tables away too, for the time being."""
+QROUTER = f"qrouter-{ROUTER}"
 FILTER = "tests/functional/test_nftables_filter.py"
 USUAL = (
     f"{FILTER} tests/contract/test_iptables_contract.py "
