@@ -135,7 +135,7 @@ class NamespaceGoneError(KernelError):
 
 
 class TablesUnavailableError(KernelError):
-    """This kernel has no legacy x_tables; python-iptables cannot work here."""
+    """The packet filter that was asked for cannot be used here: legacy tables, nf_tables, or both."""
 
 
 class TablesLockedError(KernelError):

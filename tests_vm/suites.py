@@ -7,10 +7,12 @@ calls and bindep.txt does not name is missing here.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from tests.support.computer import Computer
 from tests_vm.machine import Machine
 
 LIMIT = 3600.0
@@ -31,12 +33,10 @@ class Suite:
     before: tuple[str, ...] = ()
 
 
+CONTRACT = "tests/contract tests/functional/test_limits.py --ignore=tests/contract/test_journal.py"
+"""This kernel has the police filters of neutron-l3-agent.  systemd-python is tried by make test-debian."""
 SUITES = {
-    "contract": Suite(
-        # This kernel has the police filters of neutron-l3-agent.  systemd-python is tried by make test-debian.
-        "tests/contract tests/functional/test_limits.py --ignore=tests/contract/test_journal.py",
-        "tests/contract tests/functional/test_limits.py --ignore=tests/contract/test_journal.py",
-    ),
+    "contract": Suite(CONTRACT, CONTRACT),
     "openvswitch": Suite(
         "tests/functional/test_openvswitch.py -k internal",
         "tests/functional/test_openvswitch.py tests/functional/test_openvswitch_daemon.py "
@@ -84,6 +84,24 @@ def parse(xml: str) -> Result:
         else:
             passed += 1
     return Result(passed, failed, skipped, sum(float(one.get("time", 0)) for one in root.iter("testsuite")))
+
+
+def run_tests(machine: Computer, name: str, arguments: str, before: Iterable[str] = ()) -> Result:
+    """Run tests of the checkout in the machine.
+
+    :param name: of the report
+    :param arguments: for pytest
+    :param before: words before the command
+    """
+    report = f"/root/{name}.xml"
+    arguments = f"{arguments} -q -p no:cacheprovider --junitxml={report}"
+    words = (*before, "make", "-C", "/root/dvr-agent", "test", "WORKERS=0", f"PYTEST_ARGS={arguments}")
+    done = machine.run(*words, check=False, timeout=LIMIT)
+    written = machine.run("cat", report, check=False).out
+    assert written, f"no test has run:\n{str(done)[-4000:]}"
+    result = parse(written)
+    assert done.code == 0 or result.failed, str(done)[-4000:]
+    return result
 
 
 class Suites:
@@ -140,15 +158,7 @@ class Suites:
 
     def _run(self, name: str) -> Result:
         assert self._machine is not None
-        report = f"/root/{name}.xml"
-        arguments = f"{self.arguments(name)} -q -p no:cacheprovider --junitxml={report}"
-        words = (*SUITES[name].before, "make", "-C", "/root/dvr-agent", "test", "WORKERS=0", f"PYTEST_ARGS={arguments}")
-        done = self._machine.run(*words, check=False, timeout=LIMIT)
-        written = self._machine.run("cat", report, check=False).out
-        assert written, f"no test has run:\n{str(done)[-4000:]}"
-        result = parse(written)
-        assert done.code == 0 or result.failed, str(done)[-4000:]
-        return result
+        return run_tests(self._machine, name, self.arguments(name), SUITES[name].before)
 
     def _console(self) -> str:
         return self._machine.tail() if self._machine else ""

@@ -34,7 +34,7 @@ REASONS = {
     "shortage": "the process or the host has no descriptor or memory left",
     "namespace_gone": "a namespace vanished during the job",
     "tables_locked": "another program holds the lock of iptables programs for long",
-    "tables_unavailable": "the kernel has no legacy packet filter tables",
+    "tables_unavailable": "the kernel has no packet filter tables that can be used",
     "attach": "a port could not be connected to its network (bridge, Open vSwitch)",
     "allocation": "a pool of link-local pairs or rule priorities is used up",
     SERVICE: "a helper process (radvd, keepalived, metadata proxy) does not serve the router",

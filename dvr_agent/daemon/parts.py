@@ -54,6 +54,7 @@ def open_parts(settings: Settings) -> Parts:
     source = open_source(settings)
     # The worker waits for nobody: see table_lock.
     reconciler = open_reconciler(settings, newer_wins=source.is_authority, lock_timeout=0)
+    LOG.info("packet filter: %s", HostFilter.reason)
     kernel = reconciler.kernel
     return Parts(
         reconciler,

@@ -5,9 +5,7 @@ Used by ``reconcile/factory.py`` and by ``dvrctl`` with the option ``[dvr_agent]
 
 from __future__ import annotations
 
-import errno
-
-from dvr_agent.errors import KernelError, TablesUnavailableError
+from dvr_agent.errors import TablesUnavailableError
 from dvr_agent.kernel.host_filter import Backend, HostFilter
 from dvr_agent.kernel.iptables.libiptc import probe as probe_legacy
 from dvr_agent.kernel.nftables.filter_probe import probe as probe_nftables
@@ -22,32 +20,32 @@ def choose(choice: FilterChoice) -> Backend:
     :raises TablesUnavailableError: it does not work here; with ``auto`` neither does
     :raises KernelError: no namespace could be made (not root)
     """
-    HostFilter.backend = "nftables" if choice == "nftables" or not _has_legacy(choice) else "legacy"
-    if HostFilter.backend == "nftables":
-        try:
-            probe_nftables()
-        except TablesUnavailableError as exc:
-            raise _refused(choice, exc) from exc
-    return HostFilter.backend
-
-
-def _has_legacy(choice: FilterChoice) -> bool:
-    try:
-        probe_legacy()
-    except TablesUnavailableError:
-        if choice == "legacy":
-            raise
-        return False
-    return True
-
-
-def _refused(choice: FilterChoice, exc: TablesUnavailableError) -> KernelError:
-    """Return the error of nf_tables, and of the legacy tables too where both were asked for."""
     if choice == "nftables":
-        return exc
+        probe_nftables()
+        return _use("nftables", "nf_tables, as packet_filter says")
     try:
         probe_legacy()
     except TablesUnavailableError as legacy:
-        both = f"neither legacy tables ({legacy}) nor nf_tables ({exc})"
-        return TablesUnavailableError("", "packet filter", errno.EOPNOTSUPP, f"this kernel has {both}")
-    return exc
+        if choice == "legacy":
+            raise
+        _probe_nftables_after(legacy)
+        # Its advice follows a colon, and is not needed where nf_tables works.
+        return _use("nftables", f"nf_tables, since {legacy.hint.partition(': ')[0]}")
+    return _use("legacy", "legacy tables" + (", as packet_filter says" if choice == "legacy" else ", which work here"))
+
+
+def _use(backend: Backend, reason: str) -> Backend:
+    HostFilter.backend, HostFilter.reason = backend, reason
+    return backend
+
+
+def _probe_nftables_after(legacy: TablesUnavailableError) -> None:
+    """Check that nf_tables can be used where legacy tables cannot.
+
+    :raises TablesUnavailableError: it cannot either; with both reasons
+    """
+    try:
+        probe_nftables()
+    except TablesUnavailableError as exc:
+        both = f"neither of two can be used: legacy tables: {legacy.hint}; nf_tables: {exc.hint}"
+        raise TablesUnavailableError("", "packet filter", legacy.code, both) from exc

@@ -11,6 +11,10 @@ Backend = Literal["legacy", "nftables"]
 
 
 class HostFilter:
-    """What was chosen."""
+    """What was chosen.
+
+    :cvar reason: what it is and why, for the log
+    """
 
     backend: Backend = "legacy"
+    reason: str = "legacy tables"

@@ -119,7 +119,13 @@ def test_fetch_says_how_long_it_waits_and_gives_up_then_without_a_word_of_librar
     assert done.stdout == ""
 
 
-def test_the_demo_tells_its_steps_in_json_too(ctl: Ctl) -> None:
+def test_the_demo_tells_its_steps_in_json_and_reads_no_configuration_of_the_host(
+    ctl: Ctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop_in = tmp_path / ".dvr-agent/dvr-agent.conf.d/50-site.conf"
+    drop_in.parent.mkdir(parents=True)
+    drop_in.write_text("[DEFAULT]\nenable_metadata_proxy = true\nhost = node1\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
     told = ctl.json("demo")
     assert told["worked"] is True
     assert told["error"] is None

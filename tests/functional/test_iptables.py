@@ -42,6 +42,7 @@ from tests.support.filter_rules import qrouter_tables, tables
 
 pytestmark = pytest.mark.legacy_tables("their bytes, their programs and their lock")
 NS = "qrouter-1"
+UNCHECKED = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow)
 ACCEPT, DROP = FilterRule(Verdict("ACCEPT")), FilterRule(Verdict("DROP"))
 
 
@@ -123,7 +124,7 @@ def test_the_same_tables_again_commit_nothing(iptables: LibiptcManager, counters
 
 
 @given(st.lists(tables(), min_size=1, max_size=4))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=UNCHECKED)
 def test_any_table_is_reached_from_any_other(iptables: LibiptcManager, wanted: list[Table]) -> None:
     last: dict[tuple[Family, str], Table] = {}
     for table in wanted:

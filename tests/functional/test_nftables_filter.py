@@ -38,6 +38,7 @@ from tests.support.filter_rules import SCOPE, qrouter_tables, tables
 NS = "qrouter-1"
 DROP = FilterRule(Verdict("DROP"))
 STATUS = {"SNAT", "DNAT"}
+UNCHECKED = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow)
 
 
 @pytest.fixture
@@ -139,7 +140,7 @@ def test_everything_that_routers_have_is_read_back_equal_and_written_once(
 
 
 @given(st.lists(tables().map(expressible), min_size=1, max_size=4))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=UNCHECKED)
 def test_any_table_is_reached_from_any_other(packet_filter: NftablesFilter, wanted: list[Table]) -> None:
     last = {}
     for table in wanted:

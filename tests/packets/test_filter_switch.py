@@ -12,8 +12,8 @@ import pytest
 
 from dvr_agent.cli.render import Renderer, as_lines
 from dvr_agent.kernel.host_filter import Backend, HostFilter
-from tests.packets.test_takeover_metadata import answers, asking, proxy
 from tests.support import lab
+from tests.support.other_proxy import answers, asking, proxy
 from tests.support.packet_reference import INTERNET, NFT_TABLES, ReferenceHost, nft_tables, own_rules, unharmed
 from tests.support.probes import Echo, tracked
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
+
+from dvr_agent.errors import TablesUnavailableError
+from dvr_agent.kernel.iptables.libiptc import probe
 
 
 def require(program: str | Path, package: str) -> None:
@@ -17,6 +21,21 @@ def require(program: str | Path, package: str) -> None:
     """
     if not (Path(program).exists() if "/" in str(program) else shutil.which(program)):
         lacks(f"{program} is missing (Debian package {package})")
+
+
+def require_legacy_tables() -> None:
+    """Skip the test, in CI fail it, if this kernel has no legacy packet filter tables."""
+    if reason := _why_no_legacy_tables():
+        lacks(reason)
+
+
+@lru_cache(maxsize=1)
+def _why_no_legacy_tables() -> str:
+    try:
+        probe()
+    except TablesUnavailableError as exc:
+        return exc.hint
+    return ""
 
 
 def lacks(reason: str) -> None:

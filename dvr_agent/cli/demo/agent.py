@@ -16,18 +16,27 @@ from dvr_agent import securefiles
 from dvr_agent.cli.demo import documents
 from dvr_agent.cli.demo.network import DemoError
 
+PATIENCE = 120.0
+"""Seconds for the start of the daemon: its Python alone takes half a minute on a busy host that is emulated."""
+
 
 class Agent:
-    """One dvr-agent with all of its files below one directory."""
+    """One dvr-agent with all of its files below one directory.
+
+    :ivar config_words: arguments that name its configuration, and no directory: the host's own is left alone
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.routers = directory / "routers"
         self.config = directory / "dvr-agent.conf"
+        no_others = directory / "dvr-agent.conf.d"
+        self.config_words = ["--config-file", str(self.config), "--config-dir", str(no_others)]
         self.log = directory / "dvr-agent.log"
         self._socket = directory / "admin.sock"
         self._process: subprocess.Popen[bytes] | None = None
         self.routers.mkdir(exist_ok=True)
+        no_others.mkdir(exist_ok=True)
         external = f"{documents.object_id('network-external')}:{documents.EXTERNAL_BRIDGE}"
         self.config.write_text(
             f"[DEFAULT]\nhost = {documents.HOST}\nagent_mode = dvr_snat\nstate_path = {directory / 'state'}\n"
@@ -42,7 +51,7 @@ class Agent:
         """Start the daemon and wait until all routers are in sync; returns the seconds until then."""
         started = time.monotonic()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "dvr_agent.cli.agent", "--config-file", str(self.config)],
+            [sys.executable, "-m", "dvr_agent.cli.agent", *self.config_words],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         self.wait(lambda status: status["state"] == "in sync", "in sync")
@@ -74,7 +83,7 @@ class Agent:
         connection.close()
         return status
 
-    def wait(self, condition: Any, what: str, seconds: float = 30) -> None:
+    def wait(self, condition: Any, what: str, seconds: float = PATIENCE) -> None:
         """Wait until the status fulfils a condition.
 
         :raises DemoError: it did not in time, or the daemon ended; with the end of its log

@@ -151,7 +151,7 @@ class _Story:
         route = {"destination": "172.16.0.0/16", "nexthop": docs.VMS["vm2"][1]}
         path = self._agent.directory / "changed.json"
         path.write_text(json.dumps(docs.document(fip_one="vm2", routes=[route])), encoding="utf-8")
-        words = [sys.executable, "-m", "dvr_agent.cli.ctl", "--config-file", str(self._agent.config), "plan", str(path)]
+        words = [sys.executable, "-m", "dvr_agent.cli.ctl", *self._agent.config_words, "plan", str(path)]
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
         for line in done.stdout.splitlines():
             self._say("  " + line)
@@ -187,7 +187,7 @@ def _ports_of_ours() -> list[str]:
     return [line for line in run("ip", "-o", "link").splitlines() if ": tap" in line]
 
 
-def _until(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
+def _until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -7,7 +7,9 @@ from functools import partial
 
 from dvr_agent.cli.diag.piece import Piece, json_piece, text_piece
 from dvr_agent.cli.diag.sources import command
+from dvr_agent.kernel import capability
 from dvr_agent.kernel.netns import NETNS_DIR
+from dvr_agent.state.filter import Family
 
 _IP = (
     ("links.json", "-d -s link show"),
@@ -19,10 +21,9 @@ _IP = (
     ("neighbours.json", "-d -s neighbour show"),
     ("proxied-neighbours.json", "neighbour show proxy"),
 )
-_FILTERS = (
-    ("iptables.txt", ("iptables-legacy-save", "-c")),
-    ("ip6tables.txt", ("ip6tables-legacy-save", "-c")),
-    ("nftables.txt", ("nft", "list", "ruleset")),
+_LEGACY: tuple[tuple[Family, str, str], ...] = (
+    (4, "iptables.txt", "iptables-legacy-save"),
+    (6, "ip6tables.txt", "ip6tables-legacy-save"),
 )
 _HOST = (
     ("bridge-ports.json", ("bridge", "-d", "-j", "link", "show")),
@@ -53,6 +54,8 @@ def _of(directory: str, namespace: str) -> Iterator[Piece]:
     for name, words in _IP:
         yield json_piece(f"{directory}/{name}", partial(command, *within, "-j", *words.split()))
     enter = ("nsenter", f"--net={NETNS_DIR}/{namespace}") if namespace else ()
-    for name, command_words in _FILTERS:
-        yield text_piece(f"{directory}/{name}", partial(command, *enter, *command_words))
+    for family, name, program in _LEGACY:
+        if capability.has_legacy_tables(family):
+            yield text_piece(f"{directory}/{name}", partial(command, *enter, program, "-c"))
+    yield text_piece(f"{directory}/nftables.txt", partial(command, *enter, "nft", "list", "ruleset"))
     yield json_piece(f"{directory}/qdiscs.json", partial(command, *enter, "tc", "-s", "-j", "qdisc", "show"))

@@ -1,6 +1,6 @@
 """Find out whether this kernel's nf_tables has what our tables need: a sample is written and read back, for real.
 
-In a namespace of a moment.  Used by ``kernel/host_filter.py`` at the start.
+In a namespace of a moment.  Used by ``kernel/filter_choice.py`` at the start.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from dvr_agent.cli.why.attachment import bridge_of, find_attachment, instance_li
 from dvr_agent.cli.why.facts import Facts, LinkFacts, OvsPort
 from dvr_agent.cli.why.remedy import daemon_text
 from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
+from dvr_agent.plural import count
 
 DEAD_VLAN = 4095
 """neutron_lib.constants: ports that the Open vSwitch agent has not wired."""
@@ -47,7 +48,7 @@ def _reach(facts: Facts, leg: Leg) -> str:
         return f"network {network} is cut off on this host"
     if fips == 1:
         return f"the only floating IP that this host has in external network {network} is out"
-    return f"all {fips} floating IPs that this host has in external network {network} are out"
+    return f"all {count(fips, 'floating IP')} that this host has in external network {network} are out"
 
 
 def _faulty(facts: Facts, leg: Leg, fault: str) -> Iterator[Step]:

@@ -13,12 +13,14 @@ from dvr_agent.cli.why.gather.filter_text import parse_iptables, parse_nft
 from dvr_agent.cli.why.gather.ip_text import parse_links, parse_neighbours, parse_routes, parse_rules
 from dvr_agent.cli.why.gather.tools import ip, run_in
 from dvr_agent.errors import DvrError
+from dvr_agent.kernel import capability
 from dvr_agent.kernel.conntrack.message import decode_connection, dump_connections
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.reconcile.reader import KernelReader
+from dvr_agent.state.filter import Family
 from dvr_agent.state.ownership import Ownership
 
-FAMILIES = (4, 6)
+FAMILIES: tuple[Family, ...] = (4, 6)
 TRACKED = ("netfilter/nf_conntrack_count", "netfilter/nf_conntrack_max")
 MOST_CONNECTIONS = 1000
 T = TypeVar("T")
@@ -52,7 +54,9 @@ def read_filters(name: str, unread: dict[str, str]) -> tuple[FilterFacts, ...]:
     :param unread: gets what could not be read
     """
     found: list[FilterFacts] = []
-    for program in ("iptables", "ip6tables"):
+    for family, program in zip(FAMILIES, ("iptables", "ip6tables"), strict=True):
+        if not capability.has_legacy_tables(family):
+            continue
         save = f"{program}-legacy-save"
         read = _try(unread, "iptables", lambda save=save: run_in(name, save, "-c"), "")  # type: ignore[misc]
         found += parse_iptables(read, program)
