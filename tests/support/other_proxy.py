@@ -1,4 +1,4 @@
-"""Stands in for the metadata proxy that neutron-l3-agent started in a router's namespace, and asks it as instances do."""
+"""Stands in for the metadata proxy that neutron-l3-agent started in a namespace, and asks it as instances do."""
 
 from __future__ import annotations
 
