@@ -45,6 +45,8 @@ VALUES = {
     "sweep": SWEEP,
     "start": START,
     "kept": "",
+    "scope": "",
+    "hop": "",
     "daemon": "the line `daemon` has its reason",
     "retry": "shown by the line `retry`",
 }

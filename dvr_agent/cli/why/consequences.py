@@ -47,6 +47,10 @@ _FOLLOWS: dict[Cause, frozenset[Cause]] = {
     **dict.fromkeys((causes.LINK_MISSING, causes.LINK_DOWN), _ON_LINKS | _UNHEARD),
     **dict.fromkeys((causes.INSTANCE_PORT_DOWN, causes.INSTANCE_MAC), frozenset({causes.INSTANCE_SILENT})),
     causes.INSTANCE_OFF_BRIDGE: frozenset({causes.INSTANCE_SILENT, causes.MAC_ELSEWHERE}),
+    **dict.fromkeys(
+        (causes.FILTER_DROP, causes.HOST_FILTER), frozenset({causes.GATEWAY_SILENT, causes.INSTANCE_SILENT})
+    ),
+    **dict.fromkeys((causes.PORT_ISOLATED, causes.PORT_CLOSED), _UNHEARD),
     causes.RULE_BEFORE: frozenset({causes.BLACKHOLE, causes.FOREIGN_ROUTE}),
 }  # fmt: skip
 """Fault → faults that follow from it."""

@@ -64,7 +64,10 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class LinkFacts:
-    """A device: ``peer`` is the name of the other end of a veth pair or of the lower device, if it is in sight."""
+    """A device.
+
+    :ivar port_flags: what a bridge does not do with its port: ``isolated``, ``locked``, ``blocking``, ``disabled``
+    """
 
     name: str
     mac: str
@@ -73,13 +76,15 @@ class LinkFacts:
     carrier: bool
     master: str = ""
     kind: str = ""
+    port_flags: frozenset[str] = frozenset()
 
     @property
     def text(self) -> str:
         """The link as ``ip link`` shows it, as far as it counts here."""
         flags = ",".join(["UP"] * self.up + ["LOWER_UP" if self.carrier else "NO-CARRIER"])
         master = f" master {self.master}" if self.master else ""
-        return f"{self.name}: <{flags}> mtu {self.mtu}{master} link/ether {self.mac}"
+        port = "".join(f" {flag}" for flag in sorted(self.port_flags))
+        return f"{self.name}: <{flags}> mtu {self.mtu}{master}{port} link/ether {self.mac}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +128,8 @@ class FilterFacts:
     :ivar place: table and chain
     :ivar hook: ``PREROUTING``, ``FORWARD`` …, in capitals; empty for a chain that others jump to
     :ivar verdict: ``DROP``, ``REJECT``, ``DNAT`` …
-    :ivar selects: of ``src``, ``dst``, ``iif``, ``oif``: the value that it asks for, with a leading ``!`` if negated
+    :ivar selects: of ``src``, ``dst``, ``smac``, ``dmac``, ``iif``, ``oif``: the value that it asks for, with a leading
+        ``!`` if negated
     :ivar is_conditional: it asks for something else, too
     :ivar packets: counted so far; None: not counted
     :ivar text: as the program prints it
@@ -136,6 +142,28 @@ class FilterFacts:
     selects: Mapping[str, str]
     is_conditional: bool
     packets: int | None
+    text: str
+
+    @property
+    def family(self) -> str:
+        """Family of an nft table, empty for iptables."""
+        words = self.place.split()
+        return words[2] if words[0] == "nft" else ""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFacts:
+    """An IPsec policy that drops what it selects: it has no security association, or blocks.
+
+    :ivar direction: ``out``, ``fwd`` or ``in``
+    :ivar why: why it drops
+    :ivar text: as ``ip xfrm policy`` prints it, in one line
+    """
+
+    src: str
+    dst: str
+    direction: str
+    why: str
     text: str
 
 
@@ -169,6 +197,7 @@ class NamespaceFacts:
     routes: tuple[RouteFacts, ...] = ()
     neighbours: tuple[NeighbourFacts, ...] = ()
     filters: tuple[FilterFacts, ...] = ()
+    policies: tuple[PolicyFacts, ...] = ()
     connections: tuple[ConnectionFacts, ...] = ()
     tracked: tuple[int, int] | None = None
     drops: tuple[Drops, ...] = ()

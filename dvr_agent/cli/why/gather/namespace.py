@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from pyroute2.netlink import NETLINK_NETFILTER
 
-from dvr_agent.cli.why.facts import ConnectionFacts, FilterFacts, NamespaceFacts
+from dvr_agent.cli.why.facts import ConnectionFacts, FilterFacts, NamespaceFacts, PolicyFacts
 from dvr_agent.cli.why.gather.filter_text import parse_iptables, parse_nft
-from dvr_agent.cli.why.gather.ip_text import parse_links, parse_neighbours, parse_routes, parse_rules
+from dvr_agent.cli.why.gather.ip_text import parse_links, parse_neighbours, parse_policies, parse_routes, parse_rules
 from dvr_agent.cli.why.gather.tools import ip, run_in
 from dvr_agent.errors import DvrError
 from dvr_agent.kernel.conntrack.message import decode_connection, dump_connections
@@ -39,6 +39,7 @@ def read_namespace(kernel: KernelReader, name: str, addresses: Collection[str]) 
         routes=_try(unread, "routes", lambda: _both(name, parse_routes, "route", "show", "table", "all"), ()),
         neighbours=_try(unread, "neighbours", lambda: tuple(parse_neighbours(ip(name, "neigh", "show"))), ()),
         filters=read_filters(name, unread),
+        policies=_try({}, "xfrm", lambda: _policies(name), ()),  # a kernel without IPsec has none
         connections=_try(unread, "conntrack", lambda: _connections(name, addresses), ()),
         tracked=_try(unread, "conntrack", lambda: _tracked(kernel, name), None),
         drops=_try(unread, "nft", lambda: kernel.interfaces.limit_drops(name), ()),
@@ -72,6 +73,10 @@ def _try(unread: dict[str, str], what: str, read: Callable[[], T], otherwise: T)
     except (DvrError, ValueError) as exc:
         unread.setdefault(what, str(exc))
         return otherwise
+
+
+def _policies(name: str) -> tuple[PolicyFacts, ...]:
+    return tuple(parse_policies(ip(name, "xfrm", "policy"), ip(name, "xfrm", "state")))
 
 
 def _tracked(kernel: KernelReader, name: str) -> tuple[int, int] | None:
