@@ -47,6 +47,7 @@ VALUES = {
     "kept": "",
     "scope": "",
     "hop": "",
+    "hint": "",
     "daemon": "the line `daemon` has its reason",
     "retry": "shown by the line `retry`",
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dvr_agent.cli.why import causes
 from dvr_agent.cli.why.causes import CAUSES, Cause
 from dvr_agent.cli.why.checks import CHECKS
-from dvr_agent.cli.why.consequences import follows
+from dvr_agent.cli.why.consequences import follows, is_disputed
 from dvr_agent.cli.why.facts import Facts, Kind
 from dvr_agent.cli.why.verdicts import Step, Verdict
 from dvr_agent.plural import count
@@ -77,7 +77,9 @@ def _also_wrong(steps: Iterable[Step], step: Step) -> str:
     if cause is None or step.verdict is not Verdict.WRONG:
         return ""
     wrong = [one for one in steps if one.verdict is Verdict.WRONG and one.cause is not None]
-    others = [one for one in wrong if one.cause is not None and not follows(one.cause, cause)]
+    others = [
+        one for one in wrong if one.cause is not None and not follows(one.cause, cause) and not is_disputed(one, step)
+    ]
     if not others:
         return ""
     places = ", ".join(dict.fromkeys(one.step for one in others))

@@ -169,13 +169,13 @@ FIGHT = _cause(
     "fight",
     Symptom.SOME,
     "Another program changes an object of router {router} again and again: {reason}.",
-    "Stop that program (a second L3 agent?); dvr-agent repairs at growing intervals only.",
+    "Stop that program{hint}; dvr-agent repairs at growing intervals only.",
 )
 TABLE_LOCK = _cause(
     "table-lock",
     Symptom.NEW,
     "Jobs wait for the lock of iptables programs: {reason}.",
-    "End the process that holds /run/xtables.lock.",
+    "End the process that holds /run/xtables.lock (`fuser -v /run/xtables.lock`), if it does not end by itself.",
 )
 NOT_COMPARED = _cause(
     "not-compared",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dvr_agent.cli.why import causes
 from dvr_agent.cli.why.causes import Cause
+from dvr_agent.cli.why.verdicts import Step
 
 _RECORDS = frozenset(
     {
@@ -54,6 +55,11 @@ _FOLLOWS: dict[Cause, frozenset[Cause]] = {
     causes.RULE_BEFORE: frozenset({causes.BLACKHOLE, causes.FOREIGN_ROUTE}),
 }  # fmt: skip
 """Fault → faults that follow from it."""
+
+
+def is_disputed(step: Step, root: Step) -> bool:
+    """Return True if a line is about the very object that another program changes again and again."""
+    return root.cause is causes.FIGHT and bool(step.object) and step.object in root.object
 
 
 def follows(cause: Cause, root: Cause) -> bool:
