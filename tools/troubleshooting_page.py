@@ -48,6 +48,7 @@ VALUES = {
     "scope": "",
     "hop": "",
     "hint": "",
+    "number": "",
     "daemon": "the line `daemon` has its reason",
     "retry": "shown by the line `retry`",
 }

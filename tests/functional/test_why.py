@@ -465,6 +465,22 @@ def test_nothing_is_wrong_where_nothing_is(rig: WhyRig) -> None:
         assert (found.cause, found.is_wrong) == (None, False), (subject, found.sentence)
 
 
+def test_the_command_of_the_advice_deletes_the_one_old_connection_only(rig: WhyRig) -> None:
+    namespace = rig.names["Q"]
+    for port, instance in (("1111", "10.1.0.99"), ("1112", "10.1.0.5")):
+        tuples = f"-p udp -t 300 -s 198.51.100.9 -d {FIP} --sport {port} --dport 5060 -r {instance} -q 198.51.100.9"
+        replies = f"--reply-port-src 5060 --reply-port-dst {port} --status ASSURED,SEEN_REPLY"
+        lab.run("ip", "netns", "exec", namespace, "conntrack", "-I", *tuples.split(), *replies.split())
+    found = rig.why(FIP)
+    command = found.advice.split("`")[1]
+    lab.run(*shlex.split(command))
+    left = lab.run("ip", "netns", "exec", namespace, "conntrack", "-L", "-d", FIP)
+    lab.run("ip", "netns", "exec", namespace, "conntrack", "-F")
+    assert f"udp from 198.51.100.9 port 1111 to {FIP} port 5060 still goes to 10.1.0.99" in found.sentence
+    assert command.endswith(f"conntrack -D -p udp -s 198.51.100.9 -d {FIP} --sport 1111 --dport 5060")
+    assert ("sport=1111" in left, "sport=1112" in left) == (False, True)
+
+
 def test_an_isolated_router_port_alone_is_no_fault(rig: WhyRig) -> None:
     lab.run("bridge", "link", "set", "dev", rig.names["tapqr"], "isolated", "on")
     found = rig.why(FIP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -25,6 +26,7 @@ from tests.support.why_rig import BLUE, FIP, WhyRig
 from tests.support.xtables_lock import held_lock
 
 NEW_FIP = "203.0.113.40"
+_DIRECTIONS = (("a", "egress"), ("b", "ingress"))
 
 
 class Beside(WhyRig):
@@ -38,6 +40,18 @@ class Beside(WhyRig):
             bridge={"external_networks": f"{PUBLIC.id}:br-ex,{SCOPED.id}:br-scoped"},
         )
         self.read_configuration()
+
+    @contextlib.contextmanager
+    def served(self, *lines: str) -> Iterator[None]:
+        """Have the daemon run with these options of [AGENT] inside the block."""
+        self.daemon.stop()
+        with self.configured("[AGENT]", *lines):
+            self.daemon.start()
+            self.wait(self.router, "in sync")
+            yield
+            self.daemon.stop()
+        self.daemon.start()
+        self.wait(self.router, "in sync")
 
     def state(self, router: RouterDocument) -> str:
         code, body = self.daemon.ask(f"/routers/{router.id}")
@@ -137,6 +151,32 @@ def test_only_faults_and_the_last_changes_are_printed_where_something_is_wrong(
     heading = text.splitlines().index("last changes (dvrctl history; 5 at most):")
     assert f"router {rig.router.id} (one): drift: " in text.splitlines()[-1]
     assert len(text.splitlines()) == heading + 1 + len(answer["changes"])
+
+
+def test_a_limit_is_named_with_its_policy_and_since_when_and_recent_changes_are_shown_without_a_fault(
+    rig: Beside, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = "11111111-2222-4333-8444-555555555555"
+    rule = {"qos_policy_id": policy, "type": "bandwidth_limit", "max_kbps": 10, "max_burst_kbps": 0}
+    rules = [
+        {**rule, "id": f"{way}1111111-2222-4333-8444-555555555555", "direction": name} for way, name in _DIRECTIONS
+    ]
+    with rig.served("extensions = fip_qos"):
+        envelope = rig.router.envelope()
+        for fip in envelope["router"]["_floatingips"]:
+            fip["qos_policy_id"] = policy if fip["floating_ip_address"] == FIP else None
+        envelope["qos_policies"] = [{"id": policy, "rules": rules}]
+        path = rig.documents / f"{rig.router.name}.json"
+        path.write_text(json.dumps(envelope))
+        wait_for(lambda: " 10 kbit/s" in json.dumps(rig.daemon.ask("/history")[1]) and not rig.why(FIP).is_wrong)
+        assert main(["--config-file", str(rig.config), "why", FIP]) == 0
+        text = capsys.readouterr().out
+        rig.write(rig.router)
+        wait_for(lambda: "limited" not in rig.why(FIP).sentence)
+    device = rig.names["rfp"]
+    assert f"{FIP} to 10 kbit/s entering {device} (QoS policy {policy}, since 20" in text
+    assert f"{FIP} to 10 kbit/s leaving {device} (QoS policy {policy}, since 20" in text
+    assert "last changes (dvrctl history; of the last hour, 3 at most):" in text.splitlines()
 
 
 def test_a_missing_bridge_is_named_and_the_retry_shown(rig: Beside) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from dvr_agent.cli.why import causes
 from dvr_agent.cli.why.causes import CAUSES, Cause
@@ -11,7 +13,9 @@ from dvr_agent.cli.why.checks import CHECKS
 from dvr_agent.cli.why.consequences import follows, is_disputed
 from dvr_agent.cli.why.facts import Facts, Kind
 from dvr_agent.cli.why.verdicts import Step, Verdict
+from dvr_agent.desired.qos import policy_of
 from dvr_agent.plural import count
+from dvr_agent.state.limit import Limit
 
 _RANK = {cause.key: number for number, cause in enumerate(CAUSES)}
 
@@ -108,9 +112,30 @@ def _titled(facts: Facts, subject: str) -> str:
 
 
 def _limits_note(facts: Facts) -> str:
-    limits = [limit for states in facts.plan.desired.values() for state in states for limit in state.limits]
-    is_limited = any(limit.address in facts.path.addresses for limit in limits)
-    return " Its bandwidth is limited: what is above is dropped." if is_limited else ""
+    """Return which bandwidth limits the subject's packets meet, and since when."""
+    view, leg = facts.plan.view, facts.path.outside
+    limits = {limit for states in facts.plan.desired.values() for state in states for limit in state.limits}
+    mine = set(facts.path.addresses)
+    if facts.subject.kind is Kind.FIXED and facts.subject.fip is None and leg is not None:
+        mine |= {str(fixed.address) for fixed in leg.port.fixed_ips}  # it leaves as the router's gateway address
+    found = sorted(limit for limit in limits if limit.address in mine)
+    if not found or view is None:
+        return ""
+    texts = [_limit_text(limit, policy_of(view, limit), facts) for limit in found]
+    return f" Its bandwidth is limited: {'; '.join(texts)}. What is above is dropped."
+
+
+def _limit_text(limit: Limit, policy: str, facts: Facts) -> str:
+    since = max((entry["time"] for entry in facts.changes if _sets(entry, limit)), default=None)
+    when = f", since {datetime.fromtimestamp(since):%Y-%m-%d %H:%M}" if since is not None else ""
+    by = f" (QoS policy {policy}{when})" if policy else ""
+    return f"{limit.address} to {limit.rate * 8 / 1000:.10g} kbit/s {limit.direction} {limit.device}{by}"
+
+
+def _sets(entry: Mapping[str, Any], limit: Limit) -> bool:
+    """True if a change of the history has set a limit."""
+    lines = [line for group in entry.get("namespaces") or () for line in group.get("changes") or ()]
+    return any(line["action"] != "-" and line["text"] == limit.text for line in lines)
 
 
 class _Values(dict[str, str]):

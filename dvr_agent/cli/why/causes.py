@@ -466,7 +466,7 @@ INSTANCE_SILENT = _cause(
 CONNTRACK_OLD = _cause(
     "conntrack-old",
     Symptom.SOME,
-    "Tracked connections in {namespace} keep an old translation of {address}: {object}.",
+    "Tracked connections in {namespace} keep an old translation of {address}: {what} ({object}){number}.",
     "Delete them: `ip netns exec {namespace} conntrack -D {selector}`.",
 )
 

@@ -169,17 +169,38 @@ class PolicyFacts:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionFacts:
-    """A tracked connection: source and destination of the first packet, and of its answer."""
+    """A tracked connection: source and destination of the first packet, and of its answer.
+
+    :ivar protocol: name or number; empty: not known
+    :ivar sport: port of the first packet; -1: the protocol has none
+    """
 
     src: str
     dst: str
     reply_src: str
     reply_dst: str
+    protocol: str = ""
+    sport: int = -1
+    dport: int = -1
 
     @property
     def text(self) -> str:
         """The connection as ``conntrack -L`` shows it."""
-        return f"src={self.src} dst={self.dst} src={self.reply_src} dst={self.reply_dst}"
+        protocol = f"{self.protocol} " if self.protocol else ""
+        ports = f" sport={self.sport} dport={self.dport}" if self.has_ports else ""
+        return f"{protocol}src={self.src} dst={self.dst}{ports} src={self.reply_src} dst={self.reply_dst}"
+
+    @property
+    def selector(self) -> str:
+        """Options of ``conntrack`` that select this connection."""
+        protocol = f"-p {self.protocol} " if self.protocol else ""
+        ports = f" --sport {self.sport} --dport {self.dport}" if self.has_ports else ""
+        return f"{protocol}-s {self.src} -d {self.dst}{ports}"
+
+    @property
+    def has_ports(self) -> bool:
+        """True if the protocol has ports."""
+        return self.sport >= 0 and self.dport >= 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +384,7 @@ class Facts:
     :ivar newest_counts: of two documents that claim one thing the newest has it, else the first
     :ivar near: for an address that no document has: what there is near it
     :ivar in_kernel: for such an address, or a router without a good document: where the kernel has it
+    :ivar changes: entries of the history about the subject, oldest first
     :ivar outside_fips: number of floating IPs of all routers that this host has in the path's external network
     """
 
@@ -380,6 +402,7 @@ class Facts:
     host: HostFacts = HostFacts()
     daemon: DaemonFacts = DaemonFacts()
     probe: ProbeFacts = ProbeFacts()
+    changes: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def places(self) -> list[NamespaceFacts]:
