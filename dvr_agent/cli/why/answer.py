@@ -54,7 +54,8 @@ def answer(facts: Facts) -> Answer:
         notes = _limits_note(facts) + _doubts_note(steps)
         sentence = _filled(right.sentence, _titled(facts, subject), {}) + notes
         return Answer(subject, steps, None, sentence, _filled(right.advice, subject, {}))
-    sentence = _filled(step.cause.sentence, subject, dict(step.values)) + _also_wrong(steps, step)
+    notes = _limits_note(facts) if step.cause is causes.REST_DIFFERS else ""
+    sentence = _filled(step.cause.sentence, subject, dict(step.values)) + notes + _also_wrong(steps, step)
     return Answer(subject, steps, step.cause, sentence, _filled(step.cause.advice, subject, dict(step.values)))
 
 
