@@ -8,6 +8,9 @@ from typing import NamedTuple
 from dvr_agent.kernel.netlink.own_port import MAX_PROCESS_ID
 from dvr_agent.kernel.process_name import name_of, parent_text
 
+ENDED = "which has ended"
+"""What is said of a process whose program cannot be read any more."""
+
 
 class Author(NamedTuple):
     """Who has changed an object.
@@ -27,7 +30,7 @@ class Author(NamedTuple):
     @property
     def text(self) -> str:
         """``ip (process 4711), protocol zebra``; empty where nothing is known."""
-        process = f"{self.program} (process {self.pid})" if self.program else f"process {self.pid}, which has ended"
+        process = f"{self.program} (process {self.pid})" if self.program else f"process {self.pid}, {ENDED}"
         protocol = f"protocol {self.protocol}" if self.protocol else ""
         parent = f"started by {self.parent}" if self.parent else ""
         return ", ".join(filter(None, (process if self.pid else self.program, parent, protocol)))

@@ -25,7 +25,7 @@ def command_of(pid: int | str) -> str:
         words = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ").split()
     except OSError:
         words = []
-    line = " ".join(words)
+    line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(words))
     shown = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
     return f"{name} (process {pid}{f': {shown}' if shown else ''})" if name else ""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dvr_agent.kernel.iptables.lock import holder
 from dvr_agent.kernel.port_owner import owner_of
+from dvr_agent.kernel.process_name import command_of
 
 
 def test_the_author_of_a_change_is_named_with_its_parent() -> None:
@@ -32,6 +33,16 @@ def test_the_holder_of_a_lock_is_named_though_the_process_that_took_it_has_ended
         finally:
             subprocess.run(["kill", child], check=True)
     assert text.startswith(f"bash (process {shell.pid}: bash -c exec 9>{lock}; flock 9"[:90])
+
+
+def test_a_command_line_has_no_control_characters_and_an_end() -> None:
+    with subprocess.Popen(["sh", "-c", "echo; read line", "\x1b[2J", "x" * 1000], stdin=-1, stdout=-1) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        text = command_of(process.pid)
+        process.kill()
+    assert "\x1b" not in text
+    assert len(text) < 150
 
 
 def test_a_free_lock_has_no_holder(tmp_path: Path) -> None:
