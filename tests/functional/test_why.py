@@ -498,6 +498,9 @@ def test_rules_below_ip_about_others_are_no_explanation(rig: WhyRig) -> None:
         "add rule bridge t c ether saddr 02:00:00:00:00:99 drop",
         "add chain bridge t neutronMAC-tap1",
         "add rule bridge t neutronMAC-tap1 drop",
+        "add table bridge u",
+        "add chain bridge u c { type filter hook forward priority 0; policy drop; }",
+        "add rule bridge u c accept",
         "add chain bridge t other",
         "add rule bridge t other drop",
     )
@@ -511,7 +514,7 @@ def test_rules_below_ip_about_others_are_no_explanation(rig: WhyRig) -> None:
         "ip", "netns", "exec", names["F"], "nft", "flush chain arp t c; add rule arp t c arp daddr ip 203.0.113.99 drop"
     )
     whole = rig.why("one")
-    lab.run("nft", "delete table netdev t; delete table bridge t")
+    lab.run("nft", "delete table netdev t; delete table bridge t; delete table bridge u")
     lab.run("ip", "-n", names["Q"], "xfrm", "policy", "flush")
     lab.run("ip", "netns", "exec", names["F"], "nft", "delete table arp t")
     assert (found.cause, found.is_wrong) == (None, False), found.sentence

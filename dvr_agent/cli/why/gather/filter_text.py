@@ -19,9 +19,10 @@ _PHYSICAL = {"--physdev-in": "iif", "--physdev-out": "oif"}
 _COUNTED = re.compile(r"\[(\d+):\d+\] -A (\S+) (.*)")
 _TABLE = re.compile(r"table (\S+) (\S+) \{")
 _CHAIN = re.compile(r"chain (\S+) \{")
-_HOOK = re.compile(r"type \S+ hook (\S+)(?: devices? (?:= \{ )?(.+?)(?: \})?)? priority .*?; policy (\w+);")
+_HOOK = re.compile(r"type \S+ hook (\S+)(?: devices? (?:= \{ )?(.+?)(?: \})?)? priority [^;]*;(?: policy (\w+);)?")
 _BELOW_IP = ("arp ", "bridge ", "netdev ")
 """Families whose policies the planner does not look at."""
+_ACCEPTING = frozenset({"accept", "jump", "goto", "return", "vmap"})
 _NEUTRAL = re.compile(r"(?:ether type|meta protocol) (?:arp|ip)\b|arp (?:operation|htype|ptype|hlen|plen) \S+")
 """Conditions of nft that the subject's packets, or ARP packets about it, meet."""
 _COUNTER = re.compile(r"counter packets (\d+) bytes \d+")
@@ -98,18 +99,23 @@ def parse_nft(text: str) -> Iterator[FilterFacts]:
     """Parse ``nft list ruleset``; tables of ours are left out."""
     table = chain = hook = ""
     devices: list[str] = []
+    is_closed = is_choosy = False
     for raw in text.splitlines():
         line = raw.strip()
         if match := _TABLE.match(line):
             table, chain, hook, devices = f"{match[1]} {match[2]}", "", "", []
         elif match := _CHAIN.match(line):
-            chain, hook, devices = match[1], "", []
+            chain, hook, devices, is_closed, is_choosy = match[1], "", [], False, False
         elif match := _HOOK.match(line):
             hook, devices = match[1].upper(), re.findall(r'[^\s,"]+', match[2] or "")
-            if match[3] == "drop" and table.startswith(_BELOW_IP):
-                yield from _on_devices(_nft_rule(table, chain, hook, "policy drop"), devices)
+            is_closed = match[3] == "drop" and table.startswith(_BELOW_IP)
+        elif line == "}":
+            if is_closed:
+                yield from _on_devices(_nft_rule(table, chain, hook, "policy drop", is_choosy), devices)
+            chain, is_closed = "", False
         elif chain and not chain.startswith(_OURS) and not table.endswith(_OUR_TABLES):
-            yield from _on_devices(_nft_rule(table, chain, hook, line), devices)
+            yield from _on_devices(_nft_rule(table, chain, hook, line, is_choosy), devices)
+            is_choosy |= not _ACCEPTING.isdisjoint(line.split())
 
 
 def _on_devices(rules: Iterator[FilterFacts], devices: list[str]) -> Iterator[FilterFacts]:
@@ -121,7 +127,11 @@ def _on_devices(rules: Iterator[FilterFacts], devices: list[str]) -> Iterator[Fi
             yield rule
 
 
-def _nft_rule(table: str, chain: str, hook: str, line: str) -> Iterator[FilterFacts]:
+def _nft_rule(table: str, chain: str, hook: str, line: str, is_choosy: bool) -> Iterator[FilterFacts]:
+    """Yield a rule of nft that drops or translates.
+
+    :param is_choosy: rules before it in its chain may accept the packets
+    """
     words = line.split()
     verdict = next((name for word, name in _NFT_VERDICTS if word in words), "")
     if not verdict:
@@ -136,7 +146,8 @@ def _nft_rule(table: str, chain: str, hook: str, line: str) -> Iterator[FilterFa
     left = _NEUTRAL.sub("", rest[: rest.find(verdict.lower())]).removeprefix("policy ").split()
     place = f"nft table {table} chain {chain}"
     is_below = table.startswith(_BELOW_IP)
-    is_conditional = bool(left) or (is_below and not hook and not selects)  # other rules choose what jumps to its chain
+    # Other rules choose what jumps to a chain that is on no hook.
+    is_conditional = bool(left) or (is_below and (is_choosy or not (hook or selects)))
     packets = int(counter[1]) if counter else None
     yield FilterFacts(
         "nft", place, hook, verdict, selects, is_conditional, packets, f"{place}: {line}" if is_below else line
