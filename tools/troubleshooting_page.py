@@ -45,6 +45,10 @@ VALUES = {
     "sweep": SWEEP,
     "start": START,
     "kept": "",
+    "scope": "",
+    "hop": "",
+    "hint": "",
+    "number": "",
     "daemon": "the line `daemon` has its reason",
     "retry": "shown by the line `retry`",
 }

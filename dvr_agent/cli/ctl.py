@@ -285,6 +285,7 @@ def _add_history(verbs: Any) -> None:
     )
     history.add_argument("-n", "--lines", type=_number, metavar="N", help="only the newest N changes")
     history.add_argument("--follow", action="store_true", help="go on and show changes as they come")
+    history.add_argument("--full", action="store_true", help="list all changes of the daemon's start, too")
 
 
 def _add_why(verbs: Any) -> None:

@@ -32,6 +32,8 @@ from dvr_agent.reconcile.plan_lines import Group, Line
 
 FOLLOW_SECONDS = 1.0
 """Pause between two questions for new entries."""
+SHORT = 10
+"""Changes of the daemon's start that are listed at most without ``--full``."""
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 REMOVED = "removed"
@@ -56,9 +58,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if args.lines is not None:
         shown = shown[max(len(shown) - args.lines, 0) :]
     for entry in shown:
-        _show(out, entry)
+        _show(out, entry, args.full)
     if args.follow:
-        _follow(reader, client, wanted, out)
+        _follow(reader, client, wanted, out, args.full)
     elif not shown and not out.json:
         out.line("no changes")
     return 0
@@ -77,7 +79,9 @@ def _warn(reader: HistoryReader) -> None:
         complain(f"warning: {reader.trouble}")
 
 
-def _follow(reader: HistoryReader, client: AdminClient, wanted: Callable[[Entry], bool], out: Output) -> NoReturn:
+def _follow(
+    reader: HistoryReader, client: AdminClient, wanted: Callable[[Entry], bool], out: Output, full: bool
+) -> NoReturn:
     """Show changes as they come, until the process is interrupted."""
     while True:
         out.flush()
@@ -85,7 +89,7 @@ def _follow(reader: HistoryReader, client: AdminClient, wanted: Callable[[Entry]
         client.forget()
         for entry in reader.entries():
             if wanted(entry):
-                _show(out, entry)
+                _show(out, entry, full)
 
 
 class HistoryReader:
@@ -236,12 +240,18 @@ def _floating_ips(router: Router) -> set[str]:
     return own | {str(fip.address) for fip in router.features.forwarding_ips}
 
 
-def _show(out: Output, entry: Entry) -> None:
+def _show(out: Output, entry: Entry, full: bool) -> None:
+    """Print an entry; of a long one of the daemon's start only the first line, but where ``full`` asks for all."""
     if out.json:
         out.json_line(entry)
         return
     groups = [_group(group) for group in entry.get("namespaces") or []]
-    out.line(title(entry), BOLD)
+    changes = sum(len(group.lines) for group in groups)
+    if entry.get("job") == "start" and changes > SHORT and not full:
+        out.line(f"{title(entry)} (--full lists them)", BOLD)
+        groups = []
+    else:
+        out.line(title(entry), BOLD)
     for group in groups:
         for text in group_lines(group):
             out.line(text)

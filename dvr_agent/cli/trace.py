@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from dvr_agent.cli.output import BOLD, GREEN, RED, YELLOW, Output
-from dvr_agent.cli.trace_live import Observation, print_divergence, run_live, with_free_port
+from dvr_agent.cli.trace_live import NOT_SEEN, Observation, print_divergence, run_live, with_free_port
 from dvr_agent.desired import names
 from dvr_agent.errors import DvrError
 from dvr_agent.kernel.survey.connections import read_connection
@@ -100,18 +100,31 @@ def print_way(out: Output, title: str, way: Way, seen: Sequence[str] = ()) -> No
     :param seen: what is known of each hop from the kernel, with ``--live``
     """
     shown: str | None = None
-    for number, hop in enumerate(way.hops):
+    listed = len(way.hops) if NOT_SEEN not in seen else _listed(seen)
+    for number, hop in enumerate(way.hops[:listed]):
         if hop.namespace != shown:
             shown = hop.namespace
             out.line(namespace_text(shown), BOLD)
         mark = f"{seen[number]:10} " if seen else ""
         out.line(f"  {mark}{hop.where:21} {hop.text}{_change(hop)}")
+    if listed < len(way.hops):
+        out.line(f"  {NOT_SEEN:10} {count(len(way.hops) - listed, 'more hop')} up to {_place(way.hops[-1])}")
     out.line(f"{title}{way.outcome}: {way.reason}", _COLOURS[way.outcome])
     out.line(f"  there it is {way.packet.head.text}")
     for note in way.notes:
         out.line(f"  note: {note}")
     if way.others:
         out.line(f"  note: {count(way.others, 'other way')} {verb(way.others, 'is', 'are')} as likely")
+
+
+def _listed(seen: Sequence[str]) -> int:
+    """Return the number of hops up to the first one that was not seen, or to the last one that was."""
+    last = max((number for number, word in enumerate(seen) if word not in ("", NOT_SEEN)), default=-1)
+    return max(list(seen).index(NOT_SEEN), last) + 1
+
+
+def _place(hop: Hop) -> str:
+    return f"{namespace_text(hop.namespace)}: {hop.where} {hop.text}"
 
 
 def as_json(question: Question, way: Way, reply: Way | None, found: Observation | None) -> dict[str, Any]:

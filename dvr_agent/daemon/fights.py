@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dvr_agent import backoff
+from dvr_agent.kernel.port_owner import ENDED
 
 WINDOW = 600.0
 """Seconds in which repairs of one object are counted."""
@@ -35,6 +36,11 @@ class Repair(NamedTuple):
     author: str = ""
     refused: bool = False
     details: tuple[str, ...] = ()
+
+    @property
+    def is_author_known(self) -> bool:
+        """True if the program that changed it could be read, which a short-lived one may prevent by its end."""
+        return bool(self.author) and ENDED not in self.author
 
     @property
     def by(self) -> str:
@@ -82,7 +88,9 @@ class Fights:
             fight = self._fights[router_id] = Fight(worst[1], worst[0], now)
         else:
             fight.rounds += 1
-        fight.repairs, fight.repair = worst
+        before, (fight.repairs, fight.repair) = fight.repair, worst
+        if before.thing == fight.repair.thing and before.is_author_known and not fight.repair.is_author_known:
+            fight.repair = fight.repair._replace(author=before.author)
         fight.until = now + backoff.delay(fight.rounds, FIRST_WAIT, LONGEST_WAIT)
         return fight if begins else None
 

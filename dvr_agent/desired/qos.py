@@ -59,6 +59,12 @@ def central_limits(view: HostView) -> frozenset[Limit]:
     return frozenset(_limits(view, _central(view)))
 
 
+def policy_of(view: HostView, limit: Limit) -> str:
+    """Return the id of the QoS policy that a limit comes from; empty if it is not known."""
+    found = [one for one in (*_local(view), *_central(view)) if (one.device, one.address) == limit[:3:2]]
+    return found[0].policy_id if found else ""
+
+
 def unlimited_texts(view: HostView) -> list[str]:
     """Return what should be limited on this host and is not: the router is degraded."""
     found = [one for one in (*_local(view), *_central(view)) if one.extension in view.settings.extensions]

@@ -24,6 +24,7 @@ from dvr_agent.errors import DvrError
 from dvr_agent.kernel.drift_events import HOST, AnyEvent, Event, RuleSetChange
 from dvr_agent.kernel.netlink.listener import OverflowedError
 from dvr_agent.kernel.port_owner import NOBODY, Author, any_of, owner_of
+from dvr_agent.kernel.process_name import parent_text
 from dvr_agent.plural import count
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.reader import AttachReader
@@ -198,7 +199,9 @@ class DriftJudge:
         """Yield the tables and limits that are not as desired where other programs have changed nf_tables."""
         authors: dict[str, set[Author]] = {}
         for event in events:
-            authors.setdefault(event.namespace, set()).add(Author(event.pid, event.program))
+            authors.setdefault(event.namespace, set()).add(
+                Author(event.pid, event.program, parent=parent_text(event.pid))
+            )
         for namespace, known in authors.items():
             routers = self._routers_in(namespace)
             for difference in self._tables.differences(namespace, routers)[:MANY]:

@@ -49,7 +49,7 @@ class Delivery:
         self._remark_bridge_filter(world, segment, packet)
         entry = entry_of(namespace, target, device.name)
         if entry is not None and entry.state in USABLE and entry.mac:
-            self._note(self._namespace, "neighbour", entry.text, device.name, "out")
+            self._note(self._namespace, "neighbour", entry.text.removeprefix("neighbour "), device.name, "out")
             return self._to_mac(world, device, segment, entry.mac)
         source = announced_source(namespace, device, target, packet.head.src)
         return self._ask(world, device, segment, target, source)

@@ -81,6 +81,10 @@ def test_history_has_the_words_of_plan_and_of_drift_who_did_it(built: Site) -> N
     assert started["job"] == "start"
     assert any(FLOATING in text for text in texts(started))
     assert [entry["job"] for entry in listed(one, FLOATING)][:2] == ["start", "update"]
+    short, full = dvrctl(one, "history", ROUTER, "-n", "2"), dvrctl(one, "history", ROUTER, "-n", "2", "--full")
+    assert "(--full lists them)" in short.splitlines()[0]
+    assert "+ route 172.16.0.0/16" in short
+    assert len(full.splitlines()) - len(short.splitlines()) > 20
 
     lab.run("ip", "-n", QROUTER, "route", "replace", "172.16.0.0/16", "via", "10.1.0.16", "proto", "zebra")
     (drift,) = wait_for(lambda: [entry for entry in entries(one) if entry["job"] == "drift"])

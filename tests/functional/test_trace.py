@@ -130,6 +130,18 @@ def test_table_prints_one_line_for_each_hop(world: World) -> None:
     assert lines[-1] == "  there it is 203.0.113.10:40000 → 203.0.113.1:53"
 
 
+def test_a_route_of_another_program_is_marked_with_its_protocol(world: World) -> None:
+    qrouter = world.cloud.router("main").qrouter
+    device = lab.ip_json("route", "show", "10.1.0.0/24", netns=qrouter)[0]["dev"]
+    lab.run("ip", "-n", qrouter, "route", "add", "10.1.0.11/32", "dev", device, "proto", "bird")
+    try:
+        hops = traced(ARRIVES, "--from", INTERNET, "--to", FIP, "--dport", "80")["way"]["hops"]
+    finally:
+        lab.run("ip", "-n", qrouter, "route", "del", "10.1.0.11/32", "dev", device, "proto", "bird")
+    assert f"10.1.0.11/32 dev {device} proto bird" in [hop["text"] for hop in hops if hop["where"] == "route"]
+    assert not [hop for hop in hops if hop["where"] == "neighbour" and hop["text"].startswith("neighbour")]
+
+
 def test_instance_behind_a_tap_device_is_where_the_way_ends(world: World) -> None:
     way = traced(ARRIVES, "--from", "10.2.0.11", "--to", "10.1.0.12")["way"]
     assert way["outcome"] == "leaves"
@@ -392,6 +404,10 @@ def test_live_names_the_first_divergence(world: World) -> None:
         assert found["way"]["outcome"] == "delivered", "computed"
         assert "not seen at" in found["divergence"]
         assert device in found["divergence"] or "rfp-" in found["divergence"]
+        lines = ctl("--from", INTERNET, "--to", FIP, "--live").stdout.splitlines()
+        (first,) = [number for number, line in enumerate(lines) if line.startswith("  not seen")][:1]
+        assert [line for line in lines[first + 1 :] if line.startswith("  not seen")] == [lines[first + 1]]
+        assert " more hops up to red: " in lines[first + 1]
     finally:
         lab.in_netns(fip, "nft", "delete table netdev t")
 

@@ -182,6 +182,26 @@ FAULTS = TRANSLATIONS | {
         ("ip -n {Q} route add 10.1.0.5/32 via 10.1.0.6 dev {qr} proto bird",),
         ("ip -n {Q} route del 10.1.0.5/32 via 10.1.0.6",),
     ),
+    "foreign route for some destinations": Fault(
+        "foreign-route",
+        "elsewhere, only for 192.0.2.0/24: 192.0.2.0/24 via 203.0.113.77",
+        ("ip -n {S} route add 192.0.2.0/24 via 203.0.113.77 dev {qg} proto bird",),
+        ("ip -n {S} route del 192.0.2.0/24 via 203.0.113.77",),
+        subject="10.1.0.7",
+    ),
+    "foreign route for some destinations, distributed": Fault(
+        "foreign-route",
+        "elsewhere, only for 192.0.2.0/24: 192.0.2.0/24 via 10.1.0.6",
+        ("ip -n {Q} route add 192.0.2.0/24 via 10.1.0.6 dev {qr} proto bird",),
+        ("ip -n {Q} route del 192.0.2.0/24 via 10.1.0.6",),
+    ),
+    "foreign rule in the SNAT namespace": Fault(
+        "rule-before",
+        "(only for 192.0.2.0/24)",
+        ("ip -n {S} rule add priority 100 to 192.0.2.0/24 blackhole",),
+        ("ip -n {S} rule del priority 100",),
+        subject="10.1.0.7",
+    ),
     "legacy drop": Fault(
         "filter-drop",
         "-A FORWARD -d 10.1.0.5/32 -j DROP",
@@ -236,6 +256,96 @@ FAULTS = TRANSLATIONS | {
             "nft add rule bridge t c ip daddr 10.1.0.5 drop",
         ),
         ("nft delete table bridge t",),
+    ),
+    "arp family": Fault(
+        "filter-drop",
+        "nft table arp filter chain INPUT: arp operation request arp daddr ip 203.0.113.10",
+        (
+            IN_F + "nft 'add table arp filter; add chain arp filter INPUT { type filter hook input priority 0; };"
+            " add rule arp filter INPUT arp operation request arp daddr ip 203.0.113.10 counter drop'",
+        ),
+        (IN_F + "nft delete table arp filter",),
+    ),
+    "policy of the arp family": Fault(
+        "filter-drop",
+        "nft table arp t chain c: policy drop",
+        (IN_Q + "nft 'add table arp t; add chain arp t c { type filter hook output priority 0; policy drop; }'",),
+        (IN_Q + "nft delete table arp t",),
+    ),
+    "netdev family": Fault(
+        "filter-drop",
+        "nft table netdev t chain c: ip daddr 203.0.113.10",
+        (
+            IN_F + "nft 'add table netdev t;"
+            ' add chain netdev t c { type filter hook ingress device "{fg}" priority 0; };'
+            " add rule netdev t c ip daddr 203.0.113.10 drop'",
+        ),
+        (IN_F + "nft delete table netdev t",),
+    ),
+    "netdev family on the host": Fault(
+        "host-filter",
+        "nft table netdev t chain c: arp daddr ip 203.0.113.10",
+        (
+            (
+                "nft 'add table netdev t;"
+                " add chain netdev t c { type filter hook ingress devices = { {uplink}, {tapqr} } priority 0; };"
+                " add rule netdev t c arp daddr ip 203.0.113.10 drop'"
+            ),
+        ),
+        ("nft delete table netdev t",),
+    ),
+    "ARP in the bridge family": Fault(
+        "host-filter",
+        "nft table bridge t chain c: iifname",
+        (
+            (
+                "nft 'add table bridge t; add chain bridge t c { type filter hook forward priority 0; };"
+                ' add rule bridge t c iifname "{uplink}" ether type arp drop\''
+            ),
+        ),
+        ("nft delete table bridge t",),
+    ),
+    "IPsec policy": Fault(
+        "ipsec-policy",
+        "drops the packets to and from 198.51.100.0/24 only",
+        (
+            (
+                "ip -n {Q} xfrm policy add src 10.1.0.0/24 dst 198.51.100.0/24 dir out"
+                " tmpl src 203.0.113.3 dst 198.51.100.77 proto esp reqid 1 mode tunnel"
+            ),
+        ),
+        ("ip -n {Q} xfrm policy delete src 10.1.0.0/24 dst 198.51.100.0/24 dir out",),
+    ),
+    "isolated ports": Fault(
+        "port-isolated",
+        "so nothing passes between {qr} and the instance",
+        ("bridge link set dev {tapqr} isolated on", "bridge link set dev {tap1} isolated on"),
+        ("bridge link set dev {tapqr} isolated off", "bridge link set dev {tap1} isolated off"),
+    ),
+    "isolated ports, of the router": Fault(
+        "port-isolated",
+        "{tap1}",
+        ("bridge link set dev {tapqr} isolated on", "bridge link set dev {tap1} isolated on"),
+        ("bridge link set dev {tapqr} isolated off", "bridge link set dev {tap1} isolated off"),
+        subject="one",
+    ),
+    "isolated from the uplink": Fault(
+        "port-isolated",
+        "so nothing passes between {fg} and the outside",
+        ("bridge link set dev {tapfg} isolated on", "bridge link set dev {uplink} isolated on"),
+        ("bridge link set dev {tapfg} isolated off", "bridge link set dev {uplink} isolated off"),
+    ),
+    "locked port": Fault(
+        "port-closed",
+        "it is locked, and its bridge has no entry for {mac1}",
+        ("bridge link set dev {tap1} locked on", "ip link set {brq} type bridge fdb_flush"),
+        ("bridge link set dev {tap1} locked off",),
+    ),
+    "disabled port": Fault(
+        "port-closed",
+        "it is disabled",
+        ("bridge link set dev {tap1} state disabled",),
+        ("bridge link set dev {tap1} state forwarding",),
     ),
     # Connections and neighbours.
     "old connection": Fault(
@@ -366,6 +476,62 @@ def test_nothing_is_wrong_where_nothing_is(rig: WhyRig) -> None:
     for subject in (FIP, CENTRAL, GATEWAY, "10.1.0.5", "10.1.0.1", "one", rig.router.id[:8]):
         found = rig.why(subject)
         assert (found.cause, found.is_wrong) == (None, False), (subject, found.sentence)
+
+
+def test_the_command_of_the_advice_deletes_the_one_old_connection_only(rig: WhyRig) -> None:
+    namespace = rig.names["Q"]
+    for port, instance in (("1111", "10.1.0.99"), ("1112", "10.1.0.5")):
+        tuples = f"-p udp -t 300 -s 198.51.100.9 -d {FIP} --sport {port} --dport 5060 -r {instance} -q 198.51.100.9"
+        replies = f"--reply-port-src 5060 --reply-port-dst {port} --status ASSURED,SEEN_REPLY"
+        lab.run("ip", "netns", "exec", namespace, "conntrack", "-I", *tuples.split(), *replies.split())
+    found = rig.why(FIP)
+    command = found.advice.split("`")[1]
+    lab.run(*shlex.split(command))
+    left = lab.run("ip", "netns", "exec", namespace, "conntrack", "-L", "-d", FIP)
+    lab.run("ip", "netns", "exec", namespace, "conntrack", "-F")
+    assert f"udp from 198.51.100.9 port 1111 to {FIP} port 5060 still goes to 10.1.0.99" in found.sentence
+    assert command.endswith(f"conntrack -D -p udp -s 198.51.100.9 -d {FIP} --sport 1111 --dport 5060")
+    assert ("sport=1111" in left, "sport=1112" in left) == (False, True)
+
+
+def test_an_isolated_router_port_alone_is_no_fault(rig: WhyRig) -> None:
+    lab.run("bridge", "link", "set", "dev", rig.names["tapqr"], "isolated", "on")
+    found = rig.why(FIP)
+    lab.run("bridge", "link", "set", "dev", rig.names["tapqr"], "isolated", "off")
+    assert found.cause is None, found.sentence
+
+
+def test_rules_below_ip_about_others_are_no_explanation(rig: WhyRig) -> None:
+    names = rig.names
+    rules = (
+        "add table netdev t",
+        f'add chain netdev t c {{ type filter hook ingress device "{rig.names["tap2"]}" priority 0; policy drop; }}',
+        "add table bridge t",
+        "add chain bridge t c { type filter hook forward priority 0; }",
+        "add rule bridge t c ether saddr 02:00:00:00:00:99 drop",
+        "add chain bridge t neutronMAC-tap1",
+        "add rule bridge t neutronMAC-tap1 drop",
+        "add table bridge u",
+        "add chain bridge u c { type filter hook forward priority 0; policy drop; }",
+        "add rule bridge u c accept",
+        "add chain bridge t other",
+        "add rule bridge t other drop",
+    )
+    lab.run("nft", "; ".join(rules))
+    lab.run("ip", "-n", names["Q"], "xfrm", "policy", "add", "src", "10.1.0.6", "dst", "198.51.100.0/24", "dir", "out",
+            "action", "block")  # fmt: skip
+    lab.run("ip", "netns", "exec", names["F"], "nft", "add table arp t; add chain arp t c { type filter hook input"
+            f" priority 0; }}; add rule arp t c arp daddr ip {OTHER_FIP} drop")  # fmt: skip
+    found = rig.why(FIP)
+    lab.run(
+        "ip", "netns", "exec", names["F"], "nft", "flush chain arp t c; add rule arp t c arp daddr ip 203.0.113.99 drop"
+    )
+    whole = rig.why("one")
+    lab.run("nft", "delete table netdev t; delete table bridge t; delete table bridge u")
+    lab.run("ip", "-n", names["Q"], "xfrm", "policy", "flush")
+    lab.run("ip", "netns", "exec", names["F"], "nft", "delete table arp t")
+    assert (found.cause, found.is_wrong) == (None, False), found.sentence
+    assert not [step for step in whole.steps if step.step == "filter" and step.verdict.value == "wrong"]
 
 
 def test_every_cause_of_a_fault_here_is_in_the_registry() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -24,6 +26,7 @@ from tests.support.why_rig import BLUE, FIP, WhyRig
 from tests.support.xtables_lock import held_lock
 
 NEW_FIP = "203.0.113.40"
+_DIRECTIONS = (("a", "egress"), ("b", "ingress"))
 
 
 class Beside(WhyRig):
@@ -37,6 +40,18 @@ class Beside(WhyRig):
             bridge={"external_networks": f"{PUBLIC.id}:br-ex,{SCOPED.id}:br-scoped"},
         )
         self.read_configuration()
+
+    @contextlib.contextmanager
+    def served(self, *lines: str) -> Iterator[None]:
+        """Have the daemon run with these options of [AGENT] inside the block."""
+        self.daemon.stop()
+        with self.configured("[AGENT]", *lines):
+            self.daemon.start()
+            self.wait(self.router, "in sync")
+            yield
+            self.daemon.stop()
+        self.daemon.start()
+        self.wait(self.router, "in sync")
 
     def state(self, router: RouterDocument) -> str:
         code, body = self.daemon.ask(f"/routers/{router.id}")
@@ -138,6 +153,32 @@ def test_only_faults_and_the_last_changes_are_printed_where_something_is_wrong(
     assert len(text.splitlines()) == heading + 1 + len(answer["changes"])
 
 
+def test_a_limit_is_named_with_its_policy_and_since_when_and_recent_changes_are_shown_without_a_fault(
+    rig: Beside, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = "11111111-2222-4333-8444-555555555555"
+    rule = {"qos_policy_id": policy, "type": "bandwidth_limit", "max_kbps": 10, "max_burst_kbps": 0}
+    rules = [
+        {**rule, "id": f"{way}1111111-2222-4333-8444-555555555555", "direction": name} for way, name in _DIRECTIONS
+    ]
+    with rig.served("extensions = fip_qos"):
+        envelope = rig.router.envelope()
+        for fip in envelope["router"]["_floatingips"]:
+            fip["qos_policy_id"] = policy if fip["floating_ip_address"] == FIP else None
+        envelope["qos_policies"] = [{"id": policy, "rules": rules}]
+        path = rig.documents / f"{rig.router.name}.json"
+        path.write_text(json.dumps(envelope))
+        wait_for(lambda: " 10 kbit/s" in json.dumps(rig.daemon.ask("/history")[1]) and not rig.why(FIP).is_wrong)
+        assert main(["--config-file", str(rig.config), "why", FIP]) == 0
+        text = capsys.readouterr().out
+        rig.write(rig.router)
+        wait_for(lambda: "limited" not in rig.why(FIP).sentence)
+    device = rig.names["rfp"]
+    assert f"{FIP} to 10 kbit/s entering {device} (QoS policy {policy}, since 20" in text
+    assert f"{FIP} to 10 kbit/s leaving {device} (QoS policy {policy}, since 20" in text
+    assert "last changes (dvrctl history; of the last hour, 3 at most):" in text.splitlines()
+
+
 def test_a_missing_bridge_is_named_and_the_retry_shown(rig: Beside) -> None:
     lab.run("ip", "link", "del", "br-scoped")
     second = rig.world.cloud.router("second").gateway(SCOPED, "198.18.0.3")
@@ -164,7 +205,7 @@ def test_a_held_lock_is_named_while_a_floating_ip_waits_for_it(rig: Beside) -> N
         wait_for(lambda: any("xtables.lock" in text for text in rig.daemon.status()["troubles"]))
         found = rig.why(NEW_FIP)
     assert key(found) == "table-lock", found.sentence
-    assert "flock" in found.sentence or "sleep" in found.sentence or "process" in found.sentence, found.sentence
+    assert re.search(r"held by \w+ \(process \d+: \S+ ", found.sentence), found.sentence
     rig.wait(rig.router, "in sync")
     wait_for(lambda: key(rig.why(NEW_FIP)) == "instance-absent")
     assert rig.tap(third) in rig.why(NEW_FIP).sentence
@@ -193,6 +234,8 @@ def test_a_fight_is_named_with_its_object(rig: Beside) -> None:
     found = rig.why(FIP)
     assert key(found) == "fight", found.sentence
     assert "from 10.1.0.5/32 lookup 16" in found.sentence
+    assert "more line" not in found.sentence
+    assert found.advice.startswith("Stop that program; ")
 
 
 def test_a_router_whose_removal_is_held_back_is_named(rig: Beside) -> None:

@@ -33,3 +33,12 @@ def test_repairs_of_long_ago_are_forgotten() -> None:
     begins(fights, "x", 3 * WINDOW)
     assert [begins(fights, "object 0", 3 * WINDOW + now) for now in range(3)] == [False, False, True]
     assert len(fights.to_json(3 * WINDOW + 3)) == 1
+
+
+def test_a_program_that_was_read_once_stays_named_where_a_later_one_has_ended() -> None:
+    fights, read = Fights(), "ip (process 3), started by sh (process 2: sh -c …)"
+    for now, author in enumerate(("process 1, which has ended", "", read, "process 4, which has ended", "")):
+        fights.repaired(ROUTER, [Repair("x", "x", author)], now)
+    assert fights.to_json(5)[0]["changed_by"] == read
+    fights.repaired(ROUTER, [Repair("x", "x", "zebra (process 5)")], 6)
+    assert fights.to_json(6)[0]["changed_by"] == "zebra (process 5)"

@@ -31,7 +31,14 @@ from dvr_agent.cli.why.facts import (
 )
 from dvr_agent.cli.why.gather.filter_text import parse_iptables, parse_nft
 from dvr_agent.cli.why.gather.host import parse_ovs
-from dvr_agent.cli.why.gather.ip_text import parse_fdb, parse_links, parse_neighbours, parse_routes, parse_rules
+from dvr_agent.cli.why.gather.ip_text import (
+    parse_fdb,
+    parse_links,
+    parse_neighbours,
+    parse_policies,
+    parse_routes,
+    parse_rules,
+)
 from dvr_agent.cli.why.gather.probe import answer as arp_answer
 from dvr_agent.cli.why.gather.probe import request
 from dvr_agent.cli.why.subject import find_subject
@@ -509,3 +516,41 @@ def test_a_name_an_id_or_its_beginning_is_a_router() -> None:
     routers = {ROUTER.id: ("one.json", ROUTER)}
     for text in ("one", ROUTER.id, ROUTER.id[:6], ROUTER.id.upper()):
         assert find_subject(text, routers).kind is Kind.ROUTER
+
+
+_POLICIES = """src 10.20.6.0/24 dst 198.51.100.0/24 
+\tdir out priority 375423 ptype main 
+\ttmpl src 203.0.113.106 dst 198.51.100.77
+\t\tproto esp reqid 1 mode tunnel
+src 10.20.6.0/24 dst 198.51.101.0/24 proto tcp dport 80 
+\tdir fwd action block priority 0 ptype main 
+src 10.20.7.0/24 dst 198.51.102.0/24 
+\tdir out priority 0 ptype main 
+\ttmpl src 203.0.113.106 dst 198.51.100.78
+\t\tproto esp reqid 2 mode tunnel
+\t\tlevel use 
+src 0.0.0.0/0 dst 0.0.0.0/0 
+\tsocket in priority 0 ptype main 
+"""  # noqa: W291 - as ip prints it
+_STATE = """src 203.0.113.106 dst 198.51.100.77
+\tproto esp spi {spi} reqid 1 mode tunnel
+\treplay-window 0 
+"""  # noqa: W291 - as ip prints it
+
+
+@pytest.mark.parametrize(
+    ("states", "dropping"),
+    [
+        ("", ["out", "fwd"]),
+        (_STATE.format(spi="0x00000011"), ["fwd"]),
+        (_STATE.format(spi="0x00000000"), ["out", "fwd"]),
+    ],
+    ids=["none", "negotiated", "acquired only"],
+)
+def test_a_policy_drops_what_it_selects_without_a_security_association(states: str, dropping: list[str]) -> None:
+    found = list(parse_policies(_POLICIES, states))
+    assert [one.direction for one in found] == dropping
+    assert (
+        found[-1].text
+        == "src 10.20.6.0/24 dst 198.51.101.0/24 proto tcp dport 80 dir fwd action block priority 0 ptype main"
+    )

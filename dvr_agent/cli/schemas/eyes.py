@@ -55,7 +55,9 @@ WHY = obj(
         "cause": described(or_null(TEXT), "the fault that the sentence explains, by its key in troubleshooting.md"),
         "sentence": TEXT,
         "advice": TEXT,
-        "changes": described(list_of(HISTORY), "the newest ones of the subject, if there is a fault; as in history"),
+        "changes": described(
+            list_of(HISTORY), "the newest of the subject, without a fault of the last hour; as in history"
+        ),
     }
 )
 _PACKET = obj({"src": TEXT, "dst": TEXT, "protocol": COUNT, "sport": COUNT, "dport": COUNT})

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from dvr_agent.cli.why import causes
 from dvr_agent.cli.why.causes import CAUSES, Cause
 from dvr_agent.cli.why.checks import CHECKS
-from dvr_agent.cli.why.consequences import follows
+from dvr_agent.cli.why.consequences import follows, is_disputed
 from dvr_agent.cli.why.facts import Facts, Kind
 from dvr_agent.cli.why.verdicts import Step, Verdict
+from dvr_agent.desired.qos import policy_of
 from dvr_agent.plural import count
+from dvr_agent.state.limit import Limit
 
 _RANK = {cause.key: number for number, cause in enumerate(CAUSES)}
 
@@ -50,7 +54,8 @@ def answer(facts: Facts) -> Answer:
         notes = _limits_note(facts) + _doubts_note(steps)
         sentence = _filled(right.sentence, _titled(facts, subject), {}) + notes
         return Answer(subject, steps, None, sentence, _filled(right.advice, subject, {}))
-    sentence = _filled(step.cause.sentence, subject, dict(step.values)) + _also_wrong(steps, step)
+    notes = _limits_note(facts) if step.cause is causes.REST_DIFFERS else ""
+    sentence = _filled(step.cause.sentence, subject, dict(step.values)) + notes + _also_wrong(steps, step)
     return Answer(subject, steps, step.cause, sentence, _filled(step.cause.advice, subject, dict(step.values)))
 
 
@@ -77,7 +82,9 @@ def _also_wrong(steps: Iterable[Step], step: Step) -> str:
     if cause is None or step.verdict is not Verdict.WRONG:
         return ""
     wrong = [one for one in steps if one.verdict is Verdict.WRONG and one.cause is not None]
-    others = [one for one in wrong if one.cause is not None and not follows(one.cause, cause)]
+    others = [
+        one for one in wrong if one.cause is not None and not follows(one.cause, cause) and not is_disputed(one, step)
+    ]
     if not others:
         return ""
     places = ", ".join(dict.fromkeys(one.step for one in others))
@@ -106,9 +113,30 @@ def _titled(facts: Facts, subject: str) -> str:
 
 
 def _limits_note(facts: Facts) -> str:
-    limits = [limit for states in facts.plan.desired.values() for state in states for limit in state.limits]
-    is_limited = any(limit.address in facts.path.addresses for limit in limits)
-    return " Its bandwidth is limited: what is above is dropped." if is_limited else ""
+    """Return which bandwidth limits the subject's packets meet, and since when."""
+    view, leg = facts.plan.view, facts.path.outside
+    limits = {limit for states in facts.plan.desired.values() for state in states for limit in state.limits}
+    mine = set(facts.path.addresses)
+    if facts.subject.kind is Kind.FIXED and facts.subject.fip is None and leg is not None:
+        mine |= {str(fixed.address) for fixed in leg.port.fixed_ips}  # it leaves as the router's gateway address
+    found = sorted(limit for limit in limits if limit.address in mine)
+    if not found or view is None:
+        return ""
+    texts = [_limit_text(limit, policy_of(view, limit), facts) for limit in found]
+    return f" Its bandwidth is limited: {'; '.join(texts)}. What is above is dropped."
+
+
+def _limit_text(limit: Limit, policy: str, facts: Facts) -> str:
+    since = max((entry["time"] for entry in facts.changes if _sets(entry, limit)), default=None)
+    when = f", since {datetime.fromtimestamp(since):%Y-%m-%d %H:%M}" if since is not None else ""
+    by = f" (QoS policy {policy}{when})" if policy else ""
+    return f"{limit.address} to {limit.rate * 8 / 1000:.10g} kbit/s {limit.direction} {limit.device}{by}"
+
+
+def _sets(entry: Mapping[str, Any], limit: Limit) -> bool:
+    """True if a change of the history has set a limit."""
+    lines = [line for group in entry.get("namespaces") or () for line in group.get("changes") or ()]
+    return any(line["action"] != "-" and line["text"] == limit.text for line in lines)
 
 
 class _Values(dict[str, str]):

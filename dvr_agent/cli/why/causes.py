@@ -169,13 +169,13 @@ FIGHT = _cause(
     "fight",
     Symptom.SOME,
     "Another program changes an object of router {router} again and again: {reason}.",
-    "Stop that program (a second L3 agent?); dvr-agent repairs at growing intervals only.",
+    "Stop that program{hint}; dvr-agent repairs at growing intervals only.",
 )
 TABLE_LOCK = _cause(
     "table-lock",
     Symptom.NEW,
     "Jobs wait for the lock of iptables programs: {reason}.",
-    "End the process that holds /run/xtables.lock.",
+    "End the process that holds /run/xtables.lock (`fuser -v /run/xtables.lock`), if it does not end by itself.",
 )
 NOT_COMPARED = _cause(
     "not-compared",
@@ -195,14 +195,21 @@ RULE_BEFORE = _cause(
 BLACKHOLE = _cause(
     "blackhole",
     Symptom.ADDRESS,
-    "A route of another program in {namespace} discards the packets: {object}.",
+    "A route of another program in {namespace} discards the packets{scope}: {object}.",
     "Remove it: `ip -n {namespace} route del {route}`.",
 )
 FOREIGN_ROUTE = _cause(
     "foreign-route",
     Symptom.ADDRESS,
-    "A route of another program in {namespace} leads the packets elsewhere: {object}.",
+    "A route of another program in {namespace} leads the packets elsewhere{scope}: {object}{hop}.",
     "Remove it: `ip -n {namespace} route del {route}`.",
+)
+IPSEC_POLICY = _cause(
+    "ipsec-policy",
+    Symptom.SOME,
+    "An IPsec policy of another program in {namespace} drops the packets {peers}: {object}; {why}.",
+    "Remove it if no VPN service of this router uses it: `ip -n {namespace} xfrm policy delete {selector}`; else look "
+    "why that service negotiates no security association.",
 )
 FOREIGN_NAT = _cause(
     "foreign-nat",
@@ -226,7 +233,8 @@ HOST_FILTER = _cause(
     "host-filter",
     Symptom.INSTANCE,
     "The host's own packet filter drops packets in bridges: {text}.",
-    "Accept them there, or set net.bridge.bridge-nf-call-iptables to 0 if no security groups need it.",
+    "Accept them there; of iptables, net.bridge.bridge-nf-call-iptables = 0 is the other way if no security groups "
+    "need it.",
 )
 RP_FILTER = _cause(
     "rp-filter",
@@ -254,6 +262,18 @@ BRIDGE_DOWN = _cause(
     Symptom.ADDRESS,
     "Bridge {bridge} is down, so nothing passes it: {reach}.",
     "`ip link set {bridge} up`.",
+)
+PORT_ISOLATED = _cause(
+    "port-isolated",
+    Symptom.ADDRESS,
+    "Ports of bridge {bridge} are isolated from each other, so nothing passes between {ends}; isolated: {isolated}.",
+    "`bridge link set dev {device} isolated off`, and find out which program sets it.",
+)
+PORT_CLOSED = _cause(
+    "port-closed",
+    Symptom.ADDRESS,
+    "Port {device} of bridge {bridge} passes nothing: it is {text}.",
+    "`{command}`, and find out which program sets it.",
 )
 NO_UPLINK = _cause(
     "no-uplink",
@@ -446,7 +466,7 @@ INSTANCE_SILENT = _cause(
 CONNTRACK_OLD = _cause(
     "conntrack-old",
     Symptom.SOME,
-    "Tracked connections in {namespace} keep an old translation of {address}: {object}.",
+    "Tracked connections in {namespace} keep an old translation of {address}: {what} ({object}){number}.",
     "Delete them: `ip netns exec {namespace} conntrack -D {selector}`.",
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dvr_agent.cli.why import causes
 from dvr_agent.cli.why.causes import Cause
+from dvr_agent.cli.why.verdicts import Step
 
 _RECORDS = frozenset(
     {
@@ -47,9 +48,18 @@ _FOLLOWS: dict[Cause, frozenset[Cause]] = {
     **dict.fromkeys((causes.LINK_MISSING, causes.LINK_DOWN), _ON_LINKS | _UNHEARD),
     **dict.fromkeys((causes.INSTANCE_PORT_DOWN, causes.INSTANCE_MAC), frozenset({causes.INSTANCE_SILENT})),
     causes.INSTANCE_OFF_BRIDGE: frozenset({causes.INSTANCE_SILENT, causes.MAC_ELSEWHERE}),
+    **dict.fromkeys(
+        (causes.FILTER_DROP, causes.HOST_FILTER), frozenset({causes.GATEWAY_SILENT, causes.INSTANCE_SILENT})
+    ),
+    **dict.fromkeys((causes.PORT_ISOLATED, causes.PORT_CLOSED), _UNHEARD),
     causes.RULE_BEFORE: frozenset({causes.BLACKHOLE, causes.FOREIGN_ROUTE}),
 }  # fmt: skip
 """Fault → faults that follow from it."""
+
+
+def is_disputed(step: Step, root: Step) -> bool:
+    """Return True if a line is about the very object that another program changes again and again."""
+    return root.cause is causes.FIGHT and bool(step.object) and step.object in root.object
 
 
 def follows(cause: Cause, root: Cause) -> bool:

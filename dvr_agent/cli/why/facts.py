@@ -64,7 +64,10 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class LinkFacts:
-    """A device: ``peer`` is the name of the other end of a veth pair or of the lower device, if it is in sight."""
+    """A device.
+
+    :ivar port_flags: what a bridge does not do with its port: ``isolated``, ``locked``, ``blocking``, ``disabled``
+    """
 
     name: str
     mac: str
@@ -73,13 +76,15 @@ class LinkFacts:
     carrier: bool
     master: str = ""
     kind: str = ""
+    port_flags: frozenset[str] = frozenset()
 
     @property
     def text(self) -> str:
         """The link as ``ip link`` shows it, as far as it counts here."""
         flags = ",".join(["UP"] * self.up + ["LOWER_UP" if self.carrier else "NO-CARRIER"])
         master = f" master {self.master}" if self.master else ""
-        return f"{self.name}: <{flags}> mtu {self.mtu}{master} link/ether {self.mac}"
+        port = "".join(f" {flag}" for flag in sorted(self.port_flags))
+        return f"{self.name}: <{flags}> mtu {self.mtu}{master}{port} link/ether {self.mac}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +128,8 @@ class FilterFacts:
     :ivar place: table and chain
     :ivar hook: ``PREROUTING``, ``FORWARD`` …, in capitals; empty for a chain that others jump to
     :ivar verdict: ``DROP``, ``REJECT``, ``DNAT`` …
-    :ivar selects: of ``src``, ``dst``, ``iif``, ``oif``: the value that it asks for, with a leading ``!`` if negated
+    :ivar selects: of ``src``, ``dst``, ``smac``, ``dmac``, ``iif``, ``oif``: the value that it asks for, with a leading
+        ``!`` if negated
     :ivar is_conditional: it asks for something else, too
     :ivar packets: counted so far; None: not counted
     :ivar text: as the program prints it
@@ -138,20 +144,63 @@ class FilterFacts:
     packets: int | None
     text: str
 
+    @property
+    def family(self) -> str:
+        """Family of an nft table, empty for iptables."""
+        words = self.place.split()
+        return words[2] if words[0] == "nft" else ""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFacts:
+    """An IPsec policy that drops what it selects: it has no security association, or blocks.
+
+    :ivar direction: ``out``, ``fwd`` or ``in``
+    :ivar why: why it drops
+    :ivar text: as ``ip xfrm policy`` prints it, in one line
+    """
+
+    src: str
+    dst: str
+    direction: str
+    why: str
+    text: str
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionFacts:
-    """A tracked connection: source and destination of the first packet, and of its answer."""
+    """A tracked connection: source and destination of the first packet, and of its answer.
+
+    :ivar protocol: name or number; empty: not known
+    :ivar sport: port of the first packet; -1: the protocol has none
+    """
 
     src: str
     dst: str
     reply_src: str
     reply_dst: str
+    protocol: str = ""
+    sport: int = -1
+    dport: int = -1
 
     @property
     def text(self) -> str:
         """The connection as ``conntrack -L`` shows it."""
-        return f"src={self.src} dst={self.dst} src={self.reply_src} dst={self.reply_dst}"
+        protocol = f"{self.protocol} " if self.protocol else ""
+        ports = f" sport={self.sport} dport={self.dport}" if self.has_ports else ""
+        return f"{protocol}src={self.src} dst={self.dst}{ports} src={self.reply_src} dst={self.reply_dst}"
+
+    @property
+    def selector(self) -> str:
+        """Options of ``conntrack`` that select this connection."""
+        protocol = f"-p {self.protocol} " if self.protocol else ""
+        ports = f" --sport {self.sport} --dport {self.dport}" if self.has_ports else ""
+        return f"{protocol}-s {self.src} -d {self.dst}{ports}"
+
+    @property
+    def has_ports(self) -> bool:
+        """True if the protocol has ports."""
+        return self.sport >= 0 and self.dport >= 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +218,7 @@ class NamespaceFacts:
     routes: tuple[RouteFacts, ...] = ()
     neighbours: tuple[NeighbourFacts, ...] = ()
     filters: tuple[FilterFacts, ...] = ()
+    policies: tuple[PolicyFacts, ...] = ()
     connections: tuple[ConnectionFacts, ...] = ()
     tracked: tuple[int, int] | None = None
     drops: tuple[Drops, ...] = ()
@@ -334,6 +384,7 @@ class Facts:
     :ivar newest_counts: of two documents that claim one thing the newest has it, else the first
     :ivar near: for an address that no document has: what there is near it
     :ivar in_kernel: for such an address, or a router without a good document: where the kernel has it
+    :ivar changes: entries of the history about the subject, oldest first
     :ivar outside_fips: number of floating IPs of all routers that this host has in the path's external network
     """
 
@@ -351,6 +402,7 @@ class Facts:
     host: HostFacts = HostFacts()
     daemon: DaemonFacts = DaemonFacts()
     probe: ProbeFacts = ProbeFacts()
+    changes: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def places(self) -> list[NamespaceFacts]:

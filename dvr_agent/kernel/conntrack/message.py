@@ -50,8 +50,8 @@ _ORIGINAL, _REPLY = map(_MESSAGE.number, _DIRECTIONS)
 _STATUS, _ID, _ZONE = map(_MESSAGE.number, ("CTA_STATUS", "CTA_ID", "CTA_ZONE"))
 _TUPLE_IP = _TUPLE.number("CTA_TUPLE_IP")
 _TUPLE_PROTO = _TUPLE.number("CTA_TUPLE_PROTO")
-_NUMBER, _DPORT = map(_PROTO.number, ("CTA_PROTO_NUM", "CTA_PROTO_DST_PORT"))
-_read_number, _read_dport = map(_PROTO.reader, ("CTA_PROTO_NUM", "CTA_PROTO_DST_PORT"))
+_NUMBER, _read_number = _PROTO.number("CTA_PROTO_NUM"), _PROTO.reader("CTA_PROTO_NUM")
+_PORTS = [(_PROTO.number(one), _PROTO.reader(one)) for one in ("CTA_PROTO_SRC_PORT", "CTA_PROTO_DST_PORT")]
 _IPS = {version: tuple(map(_IP.number, names)) for version, names in _IP_ATTRIBUTES.items()}
 _ENTRIES = _STATS.number("CTA_STATS_GLOBAL_ENTRIES")
 _read_status = _MESSAGE.reader("CTA_STATUS")
@@ -137,13 +137,20 @@ def decode_connection(data: Data, version: int) -> Connection | None:
 
 def destination_port(connection: Connection) -> tuple[int, int]:
     """Return (protocol, destination port) of the first packet; port -1 where the protocol has none."""
+    protocol, _, port = transport(connection)
+    return protocol, port
+
+
+def transport(connection: Connection) -> tuple[int, int, int]:
+    """Return (protocol, source port, destination port) of the first packet; -1 for what it does not have."""
     at = positions(connection.original, 0, _TUPLE_PROTO).get(_TUPLE_PROTO)
     if at is None:
-        return -1, -1
+        return -1, -1, -1
     data = payload(connection.original, at)
     found = positions(data, 0)
     protocol = int(_read_number(data, found[_NUMBER])) if _NUMBER in found else -1
-    return protocol, int(_read_dport(data, found[_DPORT])) if _DPORT in found else -1
+    ports = [int(read(data, found[one])) if one in found else -1 for one, read in _PORTS]
+    return protocol, ports[0], ports[1]
 
 
 def _ips(data: Data, version: int) -> tuple[bytes | None, bytes | None]:

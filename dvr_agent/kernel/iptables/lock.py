@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dvr_agent.errors import KernelError, TablesLockedError
-from dvr_agent.kernel.process_name import program_of
+from dvr_agent.kernel.process_name import command_of, parent_of
 
 XTABLES_LOCK = "/run/xtables.lock"
 """``XT_LOCK_NAME`` of iptables."""
@@ -92,7 +92,11 @@ def is_free(path: str = XTABLES_LOCK) -> bool:
 
 
 def holder(path: str = XTABLES_LOCK) -> str:
-    """Return the program that holds the lock, ``iptables-restore (process 123)``; empty if it cannot be told."""
+    """Return the process that holds the lock with its command line; empty if it cannot be told.
+
+    ``/proc/locks`` has the process that took it.  That one may have ended, while one that it shares the descriptor with
+    still holds the lock (``flock 9`` in a script), or be in another process namespace: then all descriptors are read.
+    """
     try:
         found = os.stat(path)
         lines = Path("/proc/locks").read_text().splitlines()
@@ -101,5 +105,23 @@ def holder(path: str = XTABLES_LOCK) -> str:
     place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
     for words in map(str.split, lines):  # 1: FLOCK ADVISORY WRITE 123 00:19:45 0 EOF; waiters have "->" in front
         if len(words) > 5 and words[1] == "FLOCK" and words[5] == place:
-            return program_of(words[4]) or f"process {words[4]}"
-    return ""
+            taken_by = command_of(words[4])
+            return taken_by or _sharer(found) or f"process {words[4]}, which has ended"
+    return _sharer(found)
+
+
+def _sharer(file: os.stat_result) -> str:
+    """Return the process that has a descriptor of a file with a lock: the parent, if its children have it, too."""
+    holders = {pid for pid in filter(str.isdigit, os.listdir("/proc")) if _has_lock(pid, file)}
+    first = [pid for pid in holders if str(parent_of(pid)) not in holders]
+    return command_of(min(first, key=int)) if first else ""
+
+
+def _has_lock(pid: str, file: os.stat_result) -> bool:
+    with contextlib.suppress(OSError):
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                is_file = os.path.samestat(os.stat(f"/proc/{pid}/fd/{fd}"), file)
+                if is_file and "FLOCK" in Path(f"/proc/{pid}/fdinfo/{fd}").read_text():
+                    return True
+    return False

@@ -14,6 +14,7 @@ from pyroute2.netlink.rtnl.ndmsg import NTF_PROXY, ndmsg, states
 from pyroute2.netlink.rtnl.rtmsg import RTNH_F_DEAD, rtmsg
 
 from dvr_agent.kernel.netlink.message import AF_INET, AF_INET6, FAMILY_OF_AF, Request
+from dvr_agent.kernel.netlink.protocol import protocol_name
 from dvr_agent.kernel.netlink.route import RTM_F_CLONED
 from dvr_agent.kernel.netlink.rule import FIB_RULE_INVERT, NO_SUPPRESSION
 from dvr_agent.kernel.netlink.schema import Schema
@@ -59,7 +60,9 @@ def _route(message: Any, family: Family, devices: Mapping[int, str]) -> RouteEnt
     hops = tuple(_hops(message, devices))
     metric = message.get_attr("RTA_PRIORITY") or 0
     src = f"{message.get_attr('RTA_SRC')}/{message['src_len']}" if message["src_len"] else None
-    return RouteEntry(dst, table, kind, hops, metric, _route_text(dst, src, table, kind, hops), src)
+    protocol = protocol_name(message["proto"])
+    text = _route_text(dst, src, table, kind, hops) + (f" proto {protocol}" if protocol else "")
+    return RouteEntry(dst, table, kind, hops, metric, text, src)
 
 
 def _hops(message: Any, devices: Mapping[int, str]) -> Iterator[NextHop]:

@@ -31,13 +31,26 @@ def connections(facts: Facts) -> Iterator[Step]:
     inside = [ip_network(one) for state in facts.plan.desired.get(place, ()) for one in state.outbound.inside]
     old = [one for one in there.connections if _is_old(one, address, fixed, inside)]
     for one in old[:3]:
-        selector = f"-d {address}" if one.dst == address else f"-s {one.src}"
-        yield wrong(
-            "conntrack", f"in {place}", one.text, causes.CONNTRACK_OLD,
-            namespace=place, address=address, selector=selector,
-        )  # fmt: skip
+        alike = [other for other in old if _stale(other, address) == _stale(one, address)]
+        selector = one.selector if len(alike) == 1 else _stale(one, address)
+        number = f" and {len(alike) - 1} more like it" if len(alike) > 1 else ""
+        values = {"namespace": place, "address": address, "selector": selector, "number": number}
+        yield wrong("conntrack", f"in {place}", one.text, causes.CONNTRACK_OLD, what=_text(one, address), **values)
     if not old:
         yield ok("conntrack", f"{count(len(there.connections), 'connection')} of {address} in {place}")
+
+
+def _stale(one: ConnectionFacts, address: str) -> str:
+    """Return options of ``conntrack`` that select the connections with the same old translation."""
+    return f"-d {one.dst} -r {one.reply_src}" if one.dst == address else f"-s {one.src} -q {one.reply_dst}"
+
+
+def _text(one: ConnectionFacts, address: str) -> str:
+    """Return a connection and its translation for people."""
+    ports = (f" port {one.sport}", f" port {one.dport}") if one.has_ports else ("", "")
+    protocol = f"{one.protocol} " if one.protocol else ""
+    way = f"{protocol}from {one.src}{ports[0]} to {one.dst}{ports[1]}"
+    return f"{way} still goes to {one.reply_src}" if one.dst == address else f"{way} still leaves as {one.reply_dst}"
 
 
 def _is_old(one: ConnectionFacts, address: str, fixed: str, inside: Sequence[IPv4Network | IPv6Network]) -> bool:

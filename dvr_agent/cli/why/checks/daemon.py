@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from dvr_agent.cli.status_text import FINE
@@ -11,6 +12,9 @@ from dvr_agent.cli.why.facts import Facts
 from dvr_agent.cli.why.remedy import retry_text, start_text
 from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
 from dvr_agent.plural import count
+
+_AGENT = re.compile(r"\b(neutron|privsep|\S*l3-agen)")
+"""In the name or the command line of a process: it is an agent of Neutron, or a helper of one."""
 
 
 def daemon(facts: Facts) -> Iterator[Step]:
@@ -27,9 +31,9 @@ def daemon(facts: Facts) -> Iterator[Step]:
         if record and fight.get("router") == record.get("id"):
             by = f", last changed by {fight['changed_by']}" if fight.get("changed_by") else ""
             reason = f"{fight.get('object')}{by}"
-            yield wrong(
-                "daemon", f"fight: {reason}", str(fight.get("object")), causes.FIGHT, router=title, reason=reason
-            )
+            hint = " (a second L3 agent?)" if _AGENT.search(by) else ""
+            values = {"router": title, "reason": reason, "hint": hint}
+            yield wrong("daemon", f"fight: {reason}", str(fight.get("object")), causes.FIGHT, **values)
     if record:
         yield _record(facts)
     elif facts.subject.router is not None:

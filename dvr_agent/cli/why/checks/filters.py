@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from dvr_agent.attach.outer_ends import tap_name
 from dvr_agent.cli.why import causes
-from dvr_agent.cli.why.checks.networks import covers_any, network_of
+from dvr_agent.cli.why.attachment import bridge_of
+from dvr_agent.cli.why.checks.networks import covers_any, is_of_others, network_of
 from dvr_agent.cli.why.facts import Facts, FilterFacts, NamespaceFacts
 from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
 from dvr_agent.plural import count
@@ -15,7 +16,7 @@ LOCAL_HOOKS = frozenset({"INPUT", "OUTPUT"})
 """Hooks that forwarded packets do not pass."""
 DROPPING = frozenset({"DROP", "REJECT"})
 TRANSLATING = frozenset({"DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP"})
-_L2_AGENT = "neutron-"
+_L2_AGENT = " chain neutron"
 """Beginning of the chains of Neutron's L2 agents, which are security groups."""
 
 
@@ -44,17 +45,19 @@ def _hindrance(facts: Facts, text: str) -> Step:
 
 
 def _judged(facts: Facts, there: NamespaceFacts, rule: FilterFacts) -> Iterator[Step]:
-    if rule.hook in LOCAL_HOOKS or not selects(facts, there.name, rule):
+    is_local = rule.hook in LOCAL_HOOKS and rule.family != "arp"  # ARP is between neighbours
+    if is_local or rule.family == "bridge" or not selects(facts, there.name, rule):
         return
     is_nat = rule.verdict in TRANSLATING
     cause = causes.FOREIGN_NAT if is_nat else causes.FILTER_DROP
-    step, name = "nat" if is_nat else "filter", there.name or "the host"
+    step = "nat" if is_nat else "filter"
+    place = f"in {there.name}" + ("" if rule.text.startswith(rule.place) else f", {rule.place}")
     counted = "" if not rule.packets else f", {count(rule.packets, 'packet')} so far"
     if (rule.is_conditional or not _names_subject(facts, rule)) and not rule.packets:
-        text = f"in {name}, {rule.place}: it takes some packets, none so far or not counted"
-        yield unknown(step, text, rule.text, cause, namespace=name)
+        text = f"{place}: it takes some packets, none so far or not counted"
+        yield unknown(step, text, rule.text, cause, namespace=there.name)
     else:
-        yield wrong(step, f"in {name}, {rule.place}{counted}", rule.text, cause, namespace=name)
+        yield wrong(step, f"{place}{counted}", rule.text, cause, namespace=there.name)
 
 
 def selects(facts: Facts, namespace: str, rule: FilterFacts) -> bool:
@@ -63,9 +66,11 @@ def selects(facts: Facts, namespace: str, rule: FilterFacts) -> bool:
     for key in ("iif", "oif"):
         if not _device_fits(rule.selects.get(key, ""), devices):
             return False
-    if facts.path.is_whole or not facts.path.addresses:
-        return True
+    if not _mac_fits(facts, rule):
+        return False
     asked = [value for key in ("src", "dst") if (value := rule.selects.get(key, ""))]
+    if facts.path.is_whole or not facts.path.addresses:
+        return not asked or not all(is_of_others(facts, namespace, value) for value in asked)
     # One side is the subject, the other any address outside: one that is given and fits is enough.
     return not asked or any(_address_fits(value, facts) for value in asked)
 
@@ -74,6 +79,15 @@ def _names_subject(facts: Facts, rule: FilterFacts) -> bool:
     """True if a rule asks for no address, or for one of the subject; else it is about some addresses outside."""
     asked = [value for key in ("src", "dst") if (value := rule.selects.get(key, ""))]
     return facts.path.is_whole or not asked or any(covers_any(value, facts.path.addresses) for value in asked)
+
+
+def _mac_fits(facts: Facts, rule: FilterFacts) -> bool:
+    """True if a rule asks for no MAC address, or for one of the router, the instance or a neighbour on the path."""
+    asked = [value for key in ("smac", "dmac") if (value := rule.selects.get(key, ""))]
+    known = {leg.port.mac for leg in facts.path.legs} | {one.mac for there in facts.places for one in there.neighbours}
+    if facts.subject.port is not None:
+        known.add(facts.subject.port.mac)
+    return not asked or any(one.startswith(("!", "@", "{")) or one in known for one in asked)
 
 
 def _device_fits(asked: str, devices: frozenset[str]) -> bool:
@@ -117,8 +131,8 @@ def _host_hindrance(facts: Facts, text: str) -> Iterator[Step]:
 
 
 def _judged_on_host(facts: Facts, rule: FilterFacts) -> Iterator[Step]:
-    is_bridge = " bridge " in f" {rule.place} "
-    if rule.hook in LOCAL_HOOKS or rule.verdict not in DROPPING or not (is_bridge or facts.host.filtered):
+    is_seen = rule.family in ("bridge", "netdev") or (facts.host.filtered and rule.family != "arp")
+    if rule.hook in LOCAL_HOOKS or rule.verdict not in DROPPING or not is_seen:
         return
     if _L2_AGENT in rule.place:
         if rule.packets and "sg-fallback" in rule.place:
@@ -130,7 +144,7 @@ def _judged_on_host(facts: Facts, rule: FilterFacts) -> Iterator[Step]:
     if rule.is_conditional and not rule.packets:
         yield unknown("host filter", f"{rule.place}: it takes some packets, none so far", rule.text, causes.HOST_FILTER)
         return
-    text = f"{rule.place}: {rule.text}"
+    text = rule.text if rule.text.startswith(rule.place) else f"{rule.place}: {rule.text}"
     yield wrong("host filter", text, rule.text, causes.HOST_FILTER)
 
 
@@ -139,7 +153,8 @@ def _on_host_way(facts: Facts, rule: FilterFacts) -> bool:
     asked = [value for key in ("src", "dst") if (value := rule.selects.get(key, ""))]
     if asked and not facts.path.is_whole and not any(_address_fits(value, facts) for value in asked):
         return False
-    taps = {tap_name(leg.port.id) for leg in facts.path.legs}
-    port = facts.subject.port
-    devices = frozenset(taps | ({tap_name(port.id)} if port is not None else set()) | set(facts.host.fdb))
-    return all(_device_fits(rule.selects.get(key, ""), devices) for key in ("iif", "oif"))
+    port, taps = facts.subject.port, {tap_name(leg.port.id) for leg in facts.path.legs}
+    bridges = {bridge_of(facts, leg) for leg in facts.path.legs} - {""}
+    others = {link.name for link in facts.host.here.links if link.master in bridges and not link.name.startswith("tap")}
+    devices = frozenset(taps | ({tap_name(port.id)} if port is not None else set()) | bridges | others)
+    return _mac_fits(facts, rule) and all(_device_fits(rule.selects.get(key, ""), devices) for key in ("iif", "oif"))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import IPv4Network
 
 from dvr_agent.cli.why import causes
-from dvr_agent.cli.why.checks.networks import covers_any, network_of
+from dvr_agent.cli.why.checks.networks import covers_any, is_of_others, network_of
 from dvr_agent.cli.why.facts import Facts, NamespaceFacts, RouteFacts, RuleFacts
 from dvr_agent.cli.why.verdicts import Step, ok, unknown, wrong
 from dvr_agent.desired import names
@@ -13,13 +14,19 @@ from dvr_agent.plural import count
 from dvr_agent.state.route import MAIN_TABLE, Route
 from dvr_agent.state.rule import Rule
 
-KERNEL_PRIORITIES = frozenset({0, 32766, 32767})
+MAIN_PRIORITY = 32766
+"""Of the kernel's rule for the table main."""
+KERNEL_PRIORITIES = frozenset({0, MAIN_PRIORITY, 32767})
 DISCARDING = frozenset({"blackhole", "unreachable", "prohibit"})
 _NAMES = {"main": MAIN_TABLE, "default": 253, "local": 255}
 _BY_KERNEL = frozenset({"local", "broadcast", "multicast", "anycast"})
 _SELECTORS = frozenset({"from", "to", "iif", "oif", "lookup"})
 """Words of a rule that are judged here; any other makes it conditional."""
 
+_EVERYTHING = ("default", "0.0.0.0/0", "::/0")
+_SILENT = frozenset({"FAILED", "INCOMPLETE"})
+_LINK_LOCAL = IPv4Network("169.254.0.0/16")
+"""Of the veth pairs to fip namespaces."""
 _SHOWN = 3
 """Routes of another program's table that are shown."""
 
@@ -53,7 +60,7 @@ def _foreign_rules(facts: Facts, there: NamespaceFacts) -> Iterator[RuleFacts]:
         if changes.namespace == there.name and isinstance(change.item, Rule)
     }
     # Rules of other routers in a shared fip namespace choose by their device.
-    last = max((priority for _, priority, _ in ours), default=0)
+    last = max((priority for _, priority, _ in ours), default=MAIN_PRIORITY)
     for rule in there.rules:
         if rule.priority in KERNEL_PRIORITIES or rule.priority > last or _is_in(rule, ours | stale):
             continue
@@ -91,7 +98,10 @@ def _judged_rule(facts: Facts, there: NamespaceFacts, rule: RuleFacts) -> Step:
     if "lookup" in rule.words and not _routes_of(there, rule):
         return ok("rule", f"of another program in {there.name}, before ours; its table is empty", rule.text)
     text = f"{rule.text}, of another program, comes before ours in {there.name}; {rule_effect(there, rule)}"
-    values = {"namespace": there.name, "effect": rule_effect(there, rule), "command": rule_command(there.name, rule)}
+    to = rule.words.get("to", "all")
+    scope = "" if to == "all" or covers_any(to, facts.path.addresses) else f" (only for {to})"
+    effect = f"{rule_effect(there, rule)}{scope}"
+    values = {"namespace": there.name, "effect": effect, "command": rule_command(there.name, rule)}
     if set(rule.words) - _SELECTORS - DISCARDING:
         return unknown("rule", f"{text}; it takes some packets", rule.text, causes.RULE_BEFORE, **values)
     return wrong("rule", text, rule.text, causes.RULE_BEFORE, **values)
@@ -144,14 +154,29 @@ def _judged_route(facts: Facts, there: NamespaceFacts, route: RouteFacts) -> Ite
     table = table_number(route.table)
     if route.type in _BY_KERNEL or table not in _tables(facts, there.name) or route.words.get("proto") == "kernel":
         return
-    if not _is_on_way(facts, route, table):
+    if not _is_on_way(facts, there.name, route, table):
         return
-    place = f"in {there.name}, table {route.table}"
-    command = _command(route)
+    scope = _scope(facts, route)
+    place = f"in {there.name}, table {route.table}{scope}{_silent_hop(there, route)}"
+    values = {"namespace": there.name, "route": _command(route), "scope": scope, "hop": _silent_hop(there, route)}
     if route.type in DISCARDING:
-        yield wrong("route", place, route.text, causes.BLACKHOLE, namespace=there.name, route=command)
+        yield wrong("route", place, route.text, causes.BLACKHOLE, **values)
     elif route.type == "throw" or _is_followed(facts, there.name, route, table):
-        yield wrong("route", place, route.text, causes.FOREIGN_ROUTE, namespace=there.name, route=command)
+        yield wrong("route", place, route.text, causes.FOREIGN_ROUTE, **values)
+
+
+def _scope(facts: Facts, route: RouteFacts) -> str:
+    """Return which destinations alone a route is for; empty: it takes everything, or what comes to the subject."""
+    if route.dst in _EVERYTHING or covers_any(route.dst, facts.path.addresses):
+        return ""
+    return f", only for {route.dst}"
+
+
+def _silent_hop(there: NamespaceFacts, route: RouteFacts) -> str:
+    """Return that the route's next hop does not answer, where its neighbour entry says so."""
+    hop = (route.words.get("via", ""), route.words.get("dev", ""))
+    is_silent = any((one.address, one.device) == hop and one.state in _SILENT for one in there.neighbours)
+    return f"; its next hop {hop[0]} does not answer" if is_silent else ""
 
 
 def _tables(facts: Facts, namespace: str) -> set[int]:
@@ -166,11 +191,21 @@ def _desired(facts: Facts, namespace: str) -> list[Route]:
     return [*(route for state in states for route in state.routes), *held]
 
 
-def _is_on_way(facts: Facts, route: RouteFacts, table: int) -> bool:
-    """True if packets of the subject may take the route: to its addresses, or to anywhere in a table of ours."""
-    if route.dst in ("default", "0.0.0.0/0", "::/0") or facts.path.is_whole:
+def _is_on_way(facts: Facts, namespace: str, route: RouteFacts, table: int) -> bool:
+    """True if packets of the subject may take the route: to its addresses, or from it to somewhere outside.
+
+    The rules of ours come after the one of the table main, so that its routes take what leaves, too.
+    """
+    if facts.path.is_whole:
+        return not is_of_others(facts, namespace, route.dst)
+    if route.dst in _EVERYTHING or table != MAIN_TABLE or covers_any(route.dst, facts.path.addresses):
         return True
-    return table != MAIN_TABLE or covers_any(route.dst, facts.path.addresses)
+    network = network_of(route.dst)
+    near = [subnet.cidr for leg in facts.path.legs for subnet in leg.port.subnets]
+    return network is not None and not any(
+        one.version == network.version and one.supernet_of(network)  # type: ignore[arg-type]  # of one version
+        for one in (*near, _LINK_LOCAL)
+    )
 
 
 def _is_known(facts: Facts, namespace: str, route: RouteFacts, table: int) -> bool:

@@ -11,24 +11,20 @@ from dvr_agent.cli.history import HistoryError, HistoryReader, mentions
 from dvr_agent.cli.why.facts import Facts
 from dvr_agent.history.file import history_path
 
-CHANGES = 5
-"""Entries that are read at most."""
 
-
-def read_changes(conf: cfg.ConfigOpts, client: AdminClient, facts: Facts) -> list[dict[str, Any]]:
+def read_changes(conf: cfg.ConfigOpts, client: AdminClient, facts: Facts) -> tuple[dict[str, Any], ...]:
     """Return the entries, oldest first; none where there is no history that can be read."""
     reader = HistoryReader(history_path(conf.state_path, conf.host), client)
     try:
         entries = reader.entries()
     except HistoryError:
-        return []
+        return ()
     subject = facts.subject
     router_id = subject.router.id if subject.router is not None else ""
     if not router_id and facts.refusal is not None:
         router_id = facts.refusal.router_id
-    mine = [
+    return tuple(
         entry
         for entry in entries
         if (router_id and entry["router"] == router_id) or (subject.address and mentions(entry, subject.address))
-    ]
-    return mine[-CHANGES:]
+    )

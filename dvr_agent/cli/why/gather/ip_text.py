@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from dvr_agent.cli.why.facts import LinkFacts, NeighbourFacts, RouteFacts, RuleFacts
+from dvr_agent.cli.why.facts import LinkFacts, NeighbourFacts, PolicyFacts, RouteFacts, RuleFacts
 
 _ACTIONS = frozenset({"blackhole", "unreachable", "prohibit", "nop", "goto"})
 _TYPES = frozenset(
@@ -14,6 +14,8 @@ _TYPES = frozenset(
 )
 _FLAGS = frozenset({"onlink", "linkdown", "dead", "pervasive", "offload", "not", "router", "proxy", "[detached]"})
 """Words without a value."""
+_CLOSED = frozenset({"blocking", "disabled"})
+"""States in which a bridge's port passes nothing."""
 
 
 def parse_links(text: str) -> tuple[LinkFacts, ...]:
@@ -23,7 +25,9 @@ def parse_links(text: str) -> tuple[LinkFacts, ...]:
 
 def _link(entry: dict[str, Any]) -> LinkFacts:
     flags = entry.get("flags") or []
-    kind = (entry.get("linkinfo") or {}).get("info_kind", "")
+    info = entry.get("linkinfo") or {}
+    port = (info.get("info_slave_data") or {}) if info.get("info_slave_kind") == "bridge" else {}
+    flags_of_port = {flag for flag in ("isolated", "locked") if port.get(flag) is True}
     return LinkFacts(
         entry["ifname"],
         entry.get("address", ""),
@@ -31,7 +35,8 @@ def _link(entry: dict[str, Any]) -> LinkFacts:
         "UP" in flags,
         "LOWER_UP" in flags,
         entry.get("master", ""),
-        kind,
+        info.get("info_kind", ""),
+        frozenset(flags_of_port | ({str(port.get("state"))} & _CLOSED)),
     )
 
 
@@ -76,6 +81,52 @@ def parse_fdb(text: str) -> dict[str, dict[str, tuple[str, ...]]]:
         bridge: {mac: tuple(dict.fromkeys(ports)) for mac, ports in learned.items()}
         for bridge, learned in found.items()
     }
+
+
+def parse_policies(policies: str, states: str) -> Iterator[PolicyFacts]:
+    """Parse ``ip xfrm policy`` and ``ip xfrm state``: the policies that drop what they select."""
+    known = [_association(words) for words in _blocks(states)]
+    for words in _blocks(policies):
+        values = _words(words, frozenset())
+        if words[0] != "src" or values.get("dir") not in ("out", "fwd", "in"):
+            continue  # of a socket
+        templates = [_association(words[at:]) for at, word in enumerate(words) if word == "tmpl"]
+        lacking = next((one for one in templates if not any(_serves(state, one) for state in known)), None)
+        if values.get("action") == "block":
+            why = "it blocks them"
+        elif lacking is not None and "level use" not in " ".join(words):
+            why = f"it has no security association from {lacking['src']} to {lacking['dst']}"
+        else:
+            continue
+        yield PolicyFacts(words[1], words[3], values["dir"], why, " ".join(words))
+
+
+def _blocks(text: str) -> list[list[str]]:
+    """Return the words of each entry: its first line is not indented."""
+    found: list[list[str]] = []
+    for line in text.splitlines():
+        if not line[:1].isspace():
+            found.append([])
+        found[-1:] = [[*found[-1], *line.split()]] if found else []
+    return [words for words in found if len(words) > 3]
+
+
+def _association(words: list[str]) -> dict[str, str]:
+    """Return the values that a template and a security association must have in common."""
+    found: dict[str, str] = {}
+    for key in ("src", "dst", "proto", "spi", "reqid", "mode"):
+        if key in words[:-1]:
+            found[key] = words[words.index(key) + 1]
+    return found
+
+
+def _serves(state: dict[str, str], template: dict[str, str]) -> bool:
+    """True if an association that is negotiated serves a template; its zeros and unspecified addresses are any."""
+    if int(state.get("spi", "0"), 0) == 0:
+        return False
+    anything = ("0", "0.0.0.0", "::")
+    wanted = {key: value for key, value in template.items() if key != "spi" and value not in anything}
+    return all(state.get(key, value) == value for key, value in wanted.items())
 
 
 def _words(words: list[str], actions: frozenset[str]) -> dict[str, str]:
