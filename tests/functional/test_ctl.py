@@ -28,7 +28,8 @@ HA = DOCUMENTS / "m_ha_dvr-compute1.json"
 
 def snapshot(ctl: Ctl) -> dict[str, Any]:
     """Everything that a command which writes nothing must leave as it is, less what the kernel does by itself."""
-    found: dict[str, Any] = {"files": sorted((p.name, p.read_bytes()) for p in ctl.state.glob("*"))}
+    files = [(str(path), path.read_bytes()) for path in sorted(ctl.state.rglob("*")) if path.is_file()]
+    found: dict[str, Any] = {"files": files}
     for name in [None, *sorted(ctl.ns())]:
         links = lab.ip_json("link", netns=name)
         found[f"{name} links"] = [
