@@ -115,7 +115,7 @@ class InterfacePlumber(Protocol):
 
 
 class PendingTables(Protocol):
-    """Changes collected inside a :meth:`IptablesManager.defer_apply` block."""
+    """Changes collected inside a :meth:`PacketFilter.defer_apply` block."""
 
     def replace(self, namespace: str, table: Table) -> None:
         """Make our part of this table exactly ``table`` at the end of the block."""
@@ -135,8 +135,11 @@ class RuleCount(NamedTuple):
     bytes: int
 
 
-class IptablesManager(Protocol):
-    """Our chains in the legacy packet filter tables."""
+class PacketFilter(Protocol):
+    """Our packet filter rules, in legacy tables (``kernel/iptables``) or in nf_tables (``kernel/nftables``).
+
+    What a host uses, ``kernel/host_filter.py`` says.  Both have the same tables with the same rules.
+    """
 
     def observe(self, namespace: str, tables: Iterable[TableKey]) -> tuple[Table, ...]:
         """Read our part of each named table, in the order asked for."""
@@ -144,7 +147,7 @@ class IptablesManager(Protocol):
     def reserve(self) -> AbstractContextManager[None]:
         """Inside the block no :meth:`defer_apply` waits for other programs.
 
-        :raises TablesLockedError: another program holds the lock of iptables programs
+        :raises TablesLockedError: another program holds the lock of iptables programs; never with nf_tables
         """
 
     def defer_apply(self) -> AbstractContextManager[PendingTables]:
@@ -154,10 +157,13 @@ class IptablesManager(Protocol):
         """
 
     def save(self, namespace: str) -> str:
-        """Return our chains in all tables of both families, in iptables-save syntax."""
+        """Return our rules of both families, as iptables-save or nft prints them."""
 
     def counts(self, namespace: str, table: TableKey) -> tuple[RuleCount, ...]:
-        """Read the counters of all rules in our chains of a table, in their order; () if there is no such table."""
+        """Read the counters of the rules of a table that are there to count, in their order; () without such a table.
+
+        Legacy tables count what any rule matches, and return that.
+        """
 
     def helper_families(self, name: str, protocol: Transport) -> frozenset[Family]:
         """Return the families for which the kernel has this connection tracking helper; empty: it has none."""
@@ -246,7 +252,7 @@ class Kernel:
 
     namespaces: NamespaceManager
     interfaces: InterfacePlumber
-    iptables: IptablesManager
+    iptables: PacketFilter
     nftables: NftablesManager
     conntrack: Conntrack
     announcer: Announcer

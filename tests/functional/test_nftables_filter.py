@@ -8,7 +8,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
@@ -16,28 +16,21 @@ from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.nftables import filter_manager, transaction
 from dvr_agent.kernel.nftables.filter_manager import NftablesFilter
 from dvr_agent.kernel.nftables.filter_probe import probe
-from dvr_agent.kernel.nftables.ruleset import Ruleset, tables_of, with_tables
 from dvr_agent.state.filter import (
     CommentMatch,
-    CtHelper,
     CtStateMatch,
-    Dnat,
-    DportMatch,
     FilterRule,
-    MarkMatch,
-    SaveConnmark,
     SetMark,
-    Snat,
     Table,
     Verdict,
 )
-from dvr_agent.state.filter_runs import in_order, make_table
+from dvr_agent.state.filter_runs import make_table
 from tests.support import lab
-from tests.support.filter_rules import SCOPE, qrouter_tables, tables
+from tests.support.filter_rules import qrouter_tables, tables
+from tests.support.nft_rules import expressible, floating, of_every_kind
 
 NS = "qrouter-1"
 DROP = FilterRule(Verdict("DROP"))
-STATUS = {"SNAT", "DNAT"}
 UNCHECKED = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow)
 
 
@@ -67,61 +60,8 @@ def nft(*words: str) -> str:
     return lab.in_netns(NS, "nft", *words)
 
 
-def floating(*pairs: tuple[str, str]) -> Table:
-    dnat = tuple(FilterRule(Dnat(fixed), dst=f"{fip}/32", iif="rfp-1") for fip, fixed in pairs)
-    snat = tuple(FilterRule(Snat(fip, True), src=f"{fixed}/32") for fip, fixed in pairs)
-    return make_table(4, "nat", {"PREROUTING": dnat, "POSTROUTING": snat})
-
-
 def many(number: int) -> Table:
     return floating(*((f"203.0.{n // 250}.{n % 250}", f"10.0.{n // 250}.{n % 250}") for n in range(number)))
-
-
-def of_every_kind() -> list[Table]:
-    """Tables with everything that routers have, and runs that are sets or maps."""
-    tcp, udp = (DportMatch("tcp", 100, 110),), (DportMatch("udp", 20, 31),)
-    to = "203.0.113.1/32"
-    forwarded = (
-        FilterRule(Dnat("10.0.0.1", (8080, 8080)), dst=to, protocol="tcp", matches=(DportMatch("tcp", 80, 80),)),
-        FilterRule(Dnat("10.0.0.1", (300, 310), 100), dst=to, protocol="tcp", matches=tcp),
-        FilterRule(Dnat("10.0.0.1", (30, 30)), dst=to, protocol="udp", matches=(DportMatch("udp", 10, 11),)),
-        FilterRule(Dnat("10.0.0.1", (30, 40)), dst=to, protocol="udp", matches=udp),
-    )
-    scoped = [FilterRule(SetMark(0x4000000, SCOPE), iif=f"qr-{n}", note="address scope") for n in range(5)]
-    counting = [
-        FilterRule(SetMark(0, 0), dst=f"203.0.113.{n}/32", iif="rfp-1", matches=(CommentMatch(f"bytes to {n}"),))
-        for n in (1, 2)
-    ]
-    closed = [
-        FilterRule(Verdict("DROP"), oif=f"qr-{n}", matches=(MarkMatch(0x4000000, SCOPE, True),)) for n in range(4)
-    ]
-    saved = FilterRule(SaveConnmark(SCOPE), src="10.0.0.1/32")
-    helper = FilterRule(CtHelper("ftp"), protocol="tcp", matches=(DportMatch("tcp", 21, 21),))
-    open_to = [FilterRule(Verdict("ACCEPT"), dst=f"2001:db8::{n}/128", iif="qg-1") for n in (3, 1)]
-    nat, *others = qrouter_tables()
-    return [
-        make_table(4, "nat", {"PREROUTING": (*nat.chains[1].rules, *forwarded), "POSTROUTING": nat.chains[0].rules}),
-        *others,
-        make_table(4, "mangle", {"PREROUTING": (*scoped, *counting), "FORWARD": (saved,)}),
-        make_table(4, "filter", {"FORWARD": tuple(closed)}),
-        make_table(4, "raw", {"PREROUTING": (helper,)}),
-        make_table(6, "filter", {"FORWARD": (*open_to, FilterRule(Verdict("DROP"), dst="2001:db8::/64", iif="qg-1"))}),
-    ]
-
-
-def expressible(table: Table) -> Table:
-    """Without the rules that nf_tables cannot have: no router has them, and they are refused (tested on its own)."""
-    chains = {chain.name.removeprefix("dvr-"): tuple(filter(_is_expressible, chain.rules)) for chain in table.chains}
-    return make_table(table.family, table.name, chains)
-
-
-def _is_expressible(rule: FilterRule) -> bool:
-    for match in rule.matches:
-        mixed = isinstance(match, CtStateMatch) and bool(match.states & STATUS) and not match.states <= STATUS
-        if mixed or isinstance(match, CommentMatch):
-            return False
-    shifted = isinstance(rule.target, Dnat) and rule.target.base is not None
-    return not (shifted or rule.target == SetMark(0, 0) or isinstance(rule.target, CtHelper))
 
 
 # -- writing and reading ------------------------------------------------------------------------------------------
@@ -320,23 +260,3 @@ def test_a_namespace_made_anew_under_its_name_is_not_taken_for_the_old_one(packe
     assert read(wanted, packet_filter=packet_filter) == (Table(4, "nat"),)
     put(packet_filter, wanted)
     assert read(wanted) == (wanted,)
-
-
-# -- pure -----------------------------------------------------------------------------------------------------------
-
-
-@given(tables().map(expressible))
-@settings(deadline=None)
-def test_a_ruleset_has_the_tables_that_it_was_made_of(table: Table) -> None:
-    assume(table.chains)
-    assert tables_of(with_tables(Ruleset(table.family), [table]))[table.key] == table
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=12))
-def test_order_keeps_the_rule_that_counts_for_each_address(found: list[tuple[int, bool]]) -> None:
-    rules = [FilterRule(Dnat(f"10.0.{int(other)}.{n}"), dst=f"203.0.113.{n}/32") for n, other in found]
-    ordered = in_order(rules)
-    first = {rule.dst: rule for rule in reversed(rules)}
-    assert {rule.dst: rule for rule in ordered} == first
-    assert len(ordered) == len(first)
-    assert list(in_order(ordered)) == list(ordered)

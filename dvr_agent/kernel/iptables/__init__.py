@@ -1,6 +1,6 @@
 """Legacy packet filter tables (x_tables), read from the kernel and written by python-iptables' binding of libiptc.
 
-:mod:`.manager` implements :class:`dvr_agent.kernel.api.IptablesManager`; :mod:`.libiptc` is the only module that
+:mod:`.manager` implements :class:`dvr_agent.kernel.api.PacketFilter`; :mod:`.libiptc` is the only module that
 touches python-iptables.
 """
 

@@ -1,6 +1,6 @@
 """Read, replace and print our part of the packet filter tables of any namespace; one commit per changed table.
 
-Implements :class:`dvr_agent.kernel.api.IptablesManager` for the reconciler.  Tables are read from the kernel
+Implements :class:`dvr_agent.kernel.api.PacketFilter` for the reconciler.  Tables are read from the kernel
 (:mod:`.reader`) and written by libiptc (:mod:`.libiptc`); decoding, comparison, encoding and printing are pure
 (:mod:`.table_decoder`, :mod:`.table_edit`, :mod:`.rule_codec`, :mod:`.save`).
 
