@@ -28,9 +28,9 @@ def forwarding_addresses(view: HostView, device: str) -> list[Address]:
     return [Address(device, f"{fip.address}/32") for fip in view.forwarding_ips]
 
 
-def _place(one: PortForwarding) -> tuple[str, int, int]:
+def _place(one: PortForwarding) -> tuple[int, str, int]:
     """Sort by what a packet must have, so that the order of objects does not matter."""
-    return one.protocol, int(one.address), one.external.first
+    return int(one.address), one.protocol, one.external.first
 
 
 def _rule(one: PortForwarding) -> FilterRule:

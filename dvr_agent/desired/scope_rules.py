@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from operator import itemgetter
 from typing import NamedTuple
 
 from dvr_agent.desired.common import DROP
@@ -70,8 +69,10 @@ def other_scope_fips(view: HostView, fips: Iterable[FloatingIp]) -> list[Floatin
 def other_scope_ingress(view: HostView, fips: Iterable[FloatingIp], device: str) -> list[FilterRule]:
     """Give packets to such floating IPs that come in by ``device`` the mark of the fixed address's scope."""
     return [
-        FilterRule(SetMark(mark, SCOPE_MASK), dst=f"{fip.address}/32", iif=device, note=_OTHER_SCOPE)
-        for mark, fip in sorted(((view.marks[fip.fixed_scope], fip) for fip in fips), key=itemgetter(0))
+        FilterRule(
+            SetMark(view.marks[fip.fixed_scope], SCOPE_MASK), dst=f"{fip.address}/32", iif=device, note=_OTHER_SCOPE
+        )
+        for fip in fips
     ]
 
 
@@ -81,11 +82,7 @@ def other_scope_egress(view: HostView, fips: Iterable[FloatingIp], scoped: Itera
     if gateway is None:
         return []
     external = view.marks[gateway.scope4]
-    outside = [device for device, mark in scoped if mark == external]
-    sources = [f"{fip.fixed_address}/32" for fip in fips]
     saved = FilterRule(SaveConnmark(SCOPE_MASK), matches=(UNMARKED_CONNECTION,), note=_OTHER_SCOPE)
-    rules = [replace(saved, src=src) for src in sources]
-    for device in outside:
-        marked = FilterRule(SetMark(external, SCOPE_MASK), oif=device, note=_OTHER_SCOPE)
-        rules += [replace(marked, src=src) for src in sources]
-    return rules
+    outside = [device for device, mark in scoped if mark == external]
+    marked = [FilterRule(SetMark(external, SCOPE_MASK), oif=device, note=_OTHER_SCOPE) for device in outside]
+    return [replace(rule, src=f"{fip.fixed_address}/32") for fip in fips for rule in (saved, *marked)]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from dvr_agent.state.address import ADDRESS_KIND, has_ethernet_address, is_made_of_mac, kernel_link_local
 from dvr_agent.state.filter import Table
+from dvr_agent.state.filter_runs import canonical
 from dvr_agent.state.kind import AnyKind, KernelObject
 from dvr_agent.state.namespace import KIND_OF, KINDS, Announcement, NamespaceState, Outbound
 from dvr_agent.state.rule import KERNEL_RULES
@@ -195,11 +196,14 @@ def _address_changes(now: NamespaceState, desired: NamespaceState) -> Iterator[C
 
 
 def table_changes(now: Iterable[Table], want: Iterable[Table]) -> Iterator[TableChange]:
-    """Compare our part of each table; a table that is not desired loses our part."""
+    """Compare our part of each table; a table that is not desired loses our part.
+
+    In nf_tables the order of rules that are elements of a set is none.
+    """
     had = {table.key: table for table in now}
     for table in want:
         old = had.get(table.key) or Table(table.family, table.name)
-        if old != table:
+        if old != table and not (old.nft and canonical(old) == canonical(table)):
             yield TableChange(old, table)
     wanted = {table.key for table in want}
     for table in now:

@@ -1,8 +1,7 @@
 """Runs of packet filter rules that differ in an address, a device or a port only, and could be a set or a map.  Pure.
 
-A run is what nf_tables looks up at once, whatever its length.  ``state.filter.make_table`` sorts the rules of each run,
-so that a table has one form: what a set's elements are read back as equals what was desired.  No packet meets two rules
-of a run, so that their order has no effect.  Also used by ``kernel/nftables`` to make sets of runs.
+A run is what nf_tables looks up at once, whatever its length (``kernel/nftables``).  A set has no order: what was read
+back equals what was desired when both are in one form (:func:`canonical`), by which ``state.diff`` compares them.
 """
 
 from __future__ import annotations
@@ -62,10 +61,9 @@ class Run:
 def make_table(family: Family, name: str, rules: dict[str, tuple[FilterRule, ...]]) -> Table:
     """Make our table.
 
-    :param rules: built-in chain → rules of its ``dvr-`` chain; chains without rules are left out, and the rules of each
-        run are sorted
+    :param rules: built-in chain → rules of its ``dvr-`` chain; chains without rules are left out
     """
-    filled = {builtin: in_order(found) for builtin, found in sorted(rules.items()) if found}
+    filled = {builtin: found for builtin, found in sorted(rules.items()) if found}
     chains = tuple(Chain(CHAIN_PREFIX + builtin, found) for builtin, found in filled.items())
     return Table(family, name, chains, tuple((builtin, CHAIN_PREFIX + builtin) for builtin in filled))
 
@@ -79,19 +77,41 @@ def runs(rules: Iterable[FilterRule]) -> Iterator[Run]:
             yield Run(shape, tuple(group))
 
 
+def canonical(table: Table) -> Table:
+    """Return a table with the rules of each chain in the order in which a set is read back (:func:`in_order`)."""
+    return replace(table, chains=tuple(replace(chain, rules=in_order(chain.rules)) for chain in table.chains))
+
+
 def in_order(rules: Iterable[FilterRule]) -> tuple[FilterRule, ...]:
-    """Sort the rules of each run; of two for the same packets the first is kept, since the other has no effect."""
+    """Sort rules that follow each other and match different values of one field, by shape and value.
+
+    No packet meets two of them, unless they match the same value: those stay in their order, and of two of one shape
+    the first is kept, since the other has no effect.
+    """
     found: list[FilterRule] = []
-    for run in runs(rules):
-        if run.shape is None or len(run.rules) == 1:
-            found += run.rules
-            continue
-        field = run.shape.field
-        by_key: dict[tuple[bytes, int, int], FilterRule] = {}
-        for rule in run.rules:
-            by_key.setdefault(_key(field, rule), rule)
-        found += (by_key[key] for key in sorted(by_key))
+    for field, group in groupby(rules, _field):
+        together = list(group)
+        found += together if field is None else _sorted(field, together)
     return tuple(found)
+
+
+def _field(rule: FilterRule) -> Field | None:
+    shape = shape_of(rule)
+    return shape.field if shape is not None else None
+
+
+def _sorted(field: Field, rules: list[FilterRule]) -> list[FilterRule]:
+    """Sort rules with a shape; returned as they are where rules about one value would change places."""
+    shapes = list(dict.fromkeys(map(shape_of, rules)))
+    by_place: dict[tuple[int, tuple[bytes, int, int]], FilterRule] = {}
+    last: dict[tuple[bytes, int, int], int] = {}
+    for rule in rules:
+        key, number = _key(field, rule), shapes.index(shape_of(rule))
+        if last.setdefault(key, number) > number:
+            return rules
+        last[key] = number
+        by_place.setdefault((number, key), rule)
+    return [by_place[place] for place in sorted(by_place)]
 
 
 @lru_cache(maxsize=1 << 14)

@@ -16,7 +16,7 @@ from dvr_agent.state.filter import (
     Table,
     Verdict,
 )
-from dvr_agent.state.filter_runs import make_table
+from dvr_agent.state.filter_runs import canonical, make_table
 from tests.support.filter_rules import SCOPE, qrouter_tables
 
 STATUS = {"SNAT", "DNAT"}
@@ -25,7 +25,7 @@ STATUS = {"SNAT", "DNAT"}
 def floating(*pairs: tuple[str, str]) -> Table:
     dnat = tuple(FilterRule(Dnat(fixed), dst=f"{fip}/32", iif="rfp-1") for fip, fixed in pairs)
     snat = tuple(FilterRule(Snat(fip, True), src=f"{fixed}/32") for fip, fixed in pairs)
-    return make_table(4, "nat", {"PREROUTING": dnat, "POSTROUTING": snat})
+    return canonical(make_table(4, "nat", {"PREROUTING": dnat, "POSTROUTING": snat}))
 
 
 def of_every_kind() -> list[Table]:
@@ -50,7 +50,7 @@ def of_every_kind() -> list[Table]:
     helper = FilterRule(CtHelper("ftp"), protocol="tcp", matches=(DportMatch("tcp", 21, 21),))
     open_to = [FilterRule(Verdict("ACCEPT"), dst=f"2001:db8::{n}/128", iif="qg-1") for n in (3, 1)]
     nat, *others = qrouter_tables()
-    return [
+    found = [
         make_table(4, "nat", {"PREROUTING": (*nat.chains[1].rules, *forwarded), "POSTROUTING": nat.chains[0].rules}),
         *others,
         make_table(4, "mangle", {"PREROUTING": (*scoped, *counting), "FORWARD": (saved,)}),
@@ -58,12 +58,13 @@ def of_every_kind() -> list[Table]:
         make_table(4, "raw", {"PREROUTING": (helper,)}),
         make_table(6, "filter", {"FORWARD": (*open_to, FilterRule(Verdict("DROP"), dst="2001:db8::/64", iif="qg-1"))}),
     ]
+    return [canonical(table) for table in found]
 
 
 def expressible(table: Table) -> Table:
     """Without the rules that nf_tables cannot have: no router has them, and they are refused (tested on its own)."""
     chains = {chain.name.removeprefix("dvr-"): tuple(filter(_is_expressible, chain.rules)) for chain in table.chains}
-    return make_table(table.family, table.name, chains)
+    return canonical(make_table(table.family, table.name, chains))
 
 
 def _is_expressible(rule: FilterRule) -> bool:

@@ -27,6 +27,7 @@ from dvr_agent.kernel.nftables.ruleset import TABLE, Ruleset, counted_rules, fam
 from dvr_agent.kernel.nftables.ruleset_text import ruleset_text
 from dvr_agent.kernel.nftables.transaction import TRIES, commit
 from dvr_agent.state.filter import Family, Table, TableKey, Transport
+from dvr_agent.state.filter_runs import canonical
 
 
 class NftablesFilter:
@@ -94,7 +95,7 @@ class NftablesFilter:
                     return
                 if commit(sock, requests, found.generation, retry=tries_left > 0):
                     self._counters.commits += sum(
-                        found.tables.get(key, _empty(key)) != one for key, one in wanted.items()
+                        found.tables.get(key, _empty(key)) != canonical(one) for key, one in wanted.items()
                     )
                     self._remember(sock, found, rulesets)
                     return

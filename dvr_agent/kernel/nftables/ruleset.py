@@ -34,7 +34,7 @@ from dvr_agent.state.filter import (
     TableKey,
     Transport,
 )
-from dvr_agent.state.filter_runs import Field, Shape, address_of, runs, with_field
+from dvr_agent.state.filter_runs import Field, Shape, address_of, in_order, runs, with_field
 
 TABLE = "dvr"
 """Name of our tables: ``ip dvr`` and ``ip6 dvr``."""
@@ -170,7 +170,7 @@ def with_tables(old: Ruleset, tables: Collection[Table]) -> Ruleset:
     sets = {name: one for name, one in old.sets.items() if name in used}
     for table in tables:
         for chain in table.chains:
-            for run in runs(chain.rules):
+            for run in runs(in_order(chain.rules)):
                 usual = _CHAIN_OF[table.name, chain.name.removeprefix(CHAIN_PREFIX)]
                 name = _HELPERS if isinstance(run.rules[0].target, CtHelper) else usual
                 found = chains.setdefault(name, [])
