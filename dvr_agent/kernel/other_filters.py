@@ -17,7 +17,9 @@ from dvr_agent.kernel.nftables.manager import NftablesTables
 from dvr_agent.kernel.nftables.message import MISSING
 from dvr_agent.state.filter import Table, TableKey
 
-ALL: tuple[TableKey, ...] = tuple((family, name) for family in (4, 6) for name in BUILTINS)
+ALL_TABLES: tuple[TableKey, ...] = tuple((family, name) for family in (4, 6) for name in BUILTINS)
+TRANSIT = frozenset({"PREROUTING", "FORWARD", "POSTROUTING"})
+"""Built-in chains that forwarded packets pass."""
 
 
 class OtherFilters:
@@ -45,12 +47,12 @@ class OtherFilters:
         found = self._l3_agent.dropping(namespace)
         if self._legacy is None:
             return found  # policies of legacy tables are read with ours
-        tables = self._legacy.observe(namespace, [key for key in ALL if key[1] in ("mangle", "filter")])
+        tables = self._legacy.observe(namespace, [key for key in ALL_TABLES if key[1] in ("mangle", "filter")])
         policies = [
             DroppingChain((table.family,), f"{table.text}: the policy of {chain} is DROP")
             for table in tables
             for chain in table.dropping
-            if chain in _TRANSIT
+            if chain in TRANSIT
         ]
         return (*found, *policies)
 
@@ -79,13 +81,10 @@ class OtherFilters:
 
     def _left(self, namespace: str) -> list[Table]:
         try:
-            return [table for table in self._unused.observe(namespace, ALL) if table.chains]
+            return [table for table in self._unused.observe(namespace, ALL_TABLES) if table.chains]
         except NamespaceGoneError:
             raise
         except KernelError as exc:
             if exc.code not in MISSING:
                 raise
             return []  # this kernel has no nf_tables
-
-
-_TRANSIT = frozenset({"PREROUTING", "FORWARD", "POSTROUTING"})

@@ -20,6 +20,7 @@ from dvr_agent.desired.scope_marks import SCOPE_MASK
 from dvr_agent.errors import NamespaceGoneError
 from dvr_agent.kernel.api import Kernel
 from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain
+from dvr_agent.kernel.other_filters import ALL_TABLES
 from dvr_agent.plural import count
 from dvr_agent.reconcile.allocation_files import AllocationFiles
 from dvr_agent.reconcile.allocations import Allocations
@@ -27,7 +28,6 @@ from dvr_agent.reconcile.chain_counts import has_l3_agent_chains, has_own_chains
 from dvr_agent.reconcile.inventory import adopt_inventory, nat_tables
 from dvr_agent.reconcile.plan_lines import CHANGE, REMOVE, Group, Line, table_kind
 from dvr_agent.reconcile.reader import KernelReader
-from dvr_agent.reconcile.takeover import ALL_TABLES
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.filter import (
     CtHelper,

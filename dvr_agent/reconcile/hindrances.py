@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from dvr_agent.desired import names
 from dvr_agent.kernel.api import DroppingChain
+from dvr_agent.kernel.other_filters import TRANSIT
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.reader import AttachReader, KernelReader
 from dvr_agent.state.filter import Family, Table, TableKey
@@ -23,8 +24,6 @@ from dvr_agent.state.sysctl import Sysctl
 STRICT = Sysctl("ipv4/conf/all/rp_filter", "1")
 """The parameter, with the value that drops replies which come in by another device than requests leave by."""
 _FILTERS: tuple[TableKey, ...] = ((4, "filter"), (6, "filter"))
-_TRANSIT = ("PREROUTING", "FORWARD", "POSTROUTING")
-"""Built-in chains by which forwarded packets pass."""
 
 
 class RouterHindrances:
@@ -113,5 +112,5 @@ class HostHindrances:
 def _by_policy(namespace: str, tables: Iterable[Table]) -> Iterator[str]:
     for table in tables:
         for chain in table.dropping:
-            if chain in _TRANSIT:
+            if chain in TRANSIT:
                 yield f"namespace {namespace}: {table.text}: the policy of {chain} is DROP"

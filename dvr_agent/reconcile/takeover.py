@@ -17,8 +17,8 @@ from dataclasses import replace
 from dvr_agent.desired import names
 from dvr_agent.desired.host_view import HostView
 from dvr_agent.desired.scope_marks import SCOPE_MASK, known_marks
-from dvr_agent.kernel.iptables.layout import BUILTINS
 from dvr_agent.kernel.l3_agent_chains import is_l3_agent_chain
+from dvr_agent.kernel.other_filters import ALL_TABLES
 from dvr_agent.reconcile.api import Plan
 from dvr_agent.reconcile.chain_counts import (
     ChainCounts,
@@ -33,8 +33,6 @@ from dvr_agent.state.filter import Dnat, FilterRule, Foreign, SetMark, Table, Ta
 from dvr_agent.state.namespace import NamespaceState
 
 LOG = logging.getLogger(__name__)
-
-ALL_TABLES: tuple[TableKey, ...] = tuple((family, name) for family in (4, 6) for name in BUILTINS)
 
 
 class PacketFilterReader:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.host_filter import HostFilter
 from dvr_agent.kernel.nftables.filter_manager import NftablesFilter
-from dvr_agent.kernel.other_filters import ALL
+from dvr_agent.kernel.other_filters import ALL_TABLES
 from tests.support import lab
 
 
@@ -32,7 +32,7 @@ def rule_lines(namespace: str) -> tuple[list[str], list[str]]:
     """
     lines = tuple(lab.in_netns(namespace, f"ip{six}tables-legacy-save").splitlines() for six in ("", "6"))
     if uses_nftables():
-        for table in NftablesFilter(WriteCounters()).observe(namespace, ALL):
+        for table in NftablesFilter(WriteCounters()).observe(namespace, ALL_TABLES):
             found = lines[0 if table.family == 4 else 1]
             found += [f"-A {chain.name} {rule.text}" for chain in table.chains for rule in chain.rules]
     return lines[0], lines[1]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from pyroute2.netlink import NLM_F_APPEND, NLM_F_CREATE
+from pyroute2.netlink import NLA_F_NESTED, NLM_F_APPEND, NLM_F_CREATE
 from pyroute2.netlink.nfnetlink.nftsocket import (
     NFT_MSG_DELCHAIN,
     NFT_MSG_DELOBJ,
@@ -45,6 +45,7 @@ from dvr_agent.kernel.nftables.expressions import (
 )
 from dvr_agent.kernel.nftables.message import SUBSYSTEM, dump, family_head
 from dvr_agent.kernel.nftables.rule_codec import encode
+from dvr_agent.kernel.nftables.rules import PROTOCOLS as TRANSPORTS
 from dvr_agent.kernel.nftables.ruleset import PLACES, TABLE, Element, NftRule, NftSet, helper_object
 from dvr_agent.state.filter import Family, Transport
 
@@ -256,9 +257,8 @@ def _element(one: NftSet, key: bytes, element: Element) -> bytes:
 
 
 _ADDRESS_PAIR = struct.Struct("=HH HH HH 4s HH HH 4s")
-_NESTED = 0x8000
-_PAIR_HEAD = (28, 1 | _NESTED, 12, 1 | _NESTED, 8, 1)
-_PAIR_VALUE = (12, 2 | _NESTED, 8, 1)
+_PAIR_HEAD = (28, 1 | NLA_F_NESTED, 12, 1 | NLA_F_NESTED, 8, 1)
+_PAIR_VALUE = (12, 2 | NLA_F_NESTED, 8, 1)
 
 
 # --- reading ---
@@ -315,14 +315,11 @@ def _counters(expression: bytes) -> Counters | None:
     return Counters(*(int.from_bytes(inner(data, one), "big") for one in (COUNTER_PACKETS, COUNTER_BYTES)))
 
 
-_PROTOCOLS: dict[int, Transport] = {number: name for name, number in PROTOCOLS.items()}
-
-
 def decode_helper(data: Data, start: int) -> tuple[str, Transport] | None:
     """Return name and protocol of a connection tracking helper's object; None: it is not one of ours."""
     found = {kind: bytes(data[begin:end]) for kind, begin, end in attributes(data, start)}
     of_helper = found.get(4, b"")
     name = inner(of_helper, 1).rstrip(b"\0").decode(errors="surrogateescape")
-    protocol = _PROTOCOLS.get(int.from_bytes(inner(of_helper, 3), "big"))
+    protocol = TRANSPORTS.get(int.from_bytes(inner(of_helper, 3), "big"))
     own_name = found.get(2, b"").rstrip(b"\0").decode(errors="surrogateescape")
     return (name, protocol) if protocol is not None and own_name == helper_object(name, protocol) else None

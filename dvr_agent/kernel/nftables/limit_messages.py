@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from pyroute2.netlink import NLA_F_NESTED, NLM_F_CREATE
+from pyroute2.netlink import NLM_F_CREATE
 from pyroute2.netlink.nfnetlink.nftsocket import (
     NFT_MSG_DELCHAIN,
     NFT_MSG_DELOBJ,
@@ -33,7 +33,8 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
 from dvr_agent.kernel.iptables.layout import IFNAME_FIELD
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.schema import Data, attribute, attributes
-from dvr_agent.kernel.nftables.message import GET_CHAIN, SUBSYSTEM, dump, family_head
+from dvr_agent.kernel.nftables import expressions as ex
+from dvr_agent.kernel.nftables.message import BODY, GET_CHAIN, SUBSYSTEM, dump, family_head
 from dvr_agent.state.limit import Direction, Limit
 
 TABLE = "dvr_qos"
@@ -53,12 +54,8 @@ _BYTES, _OVER = 1, 1
 _IPV4_ADDRESS = 7
 """The type of keys, as nft numbers types: for its listing."""
 _ETHERTYPE_IP = struct.pack(">H", 0x0800)
-_PROTOCOL, _INPUT_NAME, _OUTPUT_NAME = 1, 6, 7
-"""Keys of meta expressions: NFT_META_PROTOCOL, _IIFNAME, _OIFNAME."""
-
-
-_BODY = len(family_head(0))
-"""Where the attributes of a message begin."""
+_PROTOCOL = 1
+"""NFT_META_PROTOCOL."""
 
 
 class Layout(NamedTuple):
@@ -111,20 +108,8 @@ class NamedLimit(NamedTuple):
     burst: int
 
 
-def _u32(number: int, value: int) -> bytes:
-    return attribute(number, value.to_bytes(4, "big"))
-
-
 def _u64(number: int, value: int) -> bytes:
     return attribute(number, value.to_bytes(8, "big"))
-
-
-def _text(number: int, value: str) -> bytes:
-    return attribute(number, value.encode(errors="surrogateescape") + b"\0")
-
-
-def _nest(number: int, *parts: bytes) -> bytes:
-    return attribute(number | NLA_F_NESTED, b"".join(parts))
 
 
 class LimitMessages:
@@ -132,7 +117,7 @@ class LimitMessages:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self._head = family_head(layout.family) + _text(1, TABLE)
+        self._head = family_head(layout.family) + ex.text(1, TABLE)
 
     def new_table(self) -> Request:
         """Make the table; it may be there."""
@@ -146,10 +131,17 @@ class LimitMessages:
         """Make the chain of a place with its map, its counters and its rule."""
         what, name = f"chain {place.name}", place.name
         number, priority = self.layout.hooks[place.direction]
-        device = [_text(3, place.device)] if self.layout.at_device else []
-        hook = _nest(4, _u32(1, number), attribute(2, priority.to_bytes(4, "big", signed=True)), *device)
-        base = (_text(3, name), hook, _u32(5, 1), _text(7, "filter"))
-        keys = (_text(2, name), _u32(3, _OBJECT_MAP), _u32(4, _IPV4_ADDRESS), _u32(5, 4), _u32(10, 1), _u32(15, _LIMIT))
+        device = [ex.text(3, place.device)] if self.layout.at_device else []
+        hook = ex.nest(4, ex.number(1, number), attribute(2, priority.to_bytes(4, "big", signed=True)), *device)
+        base = (ex.text(3, name), hook, ex.number(5, 1), ex.text(7, "filter"))
+        keys = (
+            ex.text(2, name),
+            ex.number(3, _OBJECT_MAP),
+            ex.number(4, _IPV4_ADDRESS),
+            ex.number(5, 4),
+            ex.number(10, 1),
+            ex.number(15, _LIMIT),
+        )
         return [
             self._request(NFT_MSG_NEWSET, f"map {name}", *keys, flags=NLM_F_CREATE),
             self._request(NFT_MSG_NEWCHAIN, what, *base, flags=NLM_F_CREATE),
@@ -158,22 +150,28 @@ class LimitMessages:
 
     def replace_rule(self, place: Place) -> list[Request]:
         """Put a rule that counts in place of the one that does not."""
-        delete = self._request(NFT_MSG_DELRULE, f"rule of chain {place.name}", _text(2, place.name))
+        delete = self._request(NFT_MSG_DELRULE, f"rule of chain {place.name}", ex.text(2, place.name))
         return [delete, *self._new_rule(place)]
 
     def _new_rule(self, place: Place) -> list[Request]:
-        name, rule = place.name, _nest(4, *(_nest(1, one) for one in expressions(self.layout, place)))
-        new = self._request(NFT_MSG_NEWRULE, f"rule of chain {name}", _text(2, name), rule, flags=NLM_F_CREATE)
+        name, rule = place.name, ex.nest(4, *(ex.nest(1, one) for one in expressions(self.layout, place)))
+        new = self._request(NFT_MSG_NEWRULE, f"rule of chain {name}", ex.text(2, name), rule, flags=NLM_F_CREATE)
         if not self.layout.counts:
             return [new]
-        keys = (_text(2, place.drops), _u32(3, _DYNAMIC_SET), _u32(4, _IPV4_ADDRESS), _u32(5, 4), _u32(10, 1))
+        keys = (
+            ex.text(2, place.drops),
+            ex.number(3, _DYNAMIC_SET),
+            ex.number(4, _IPV4_ADDRESS),
+            ex.number(5, 4),
+            ex.number(10, 1),
+        )
         return [self._request(NFT_MSG_NEWSET, f"set {place.drops}", *keys, flags=NLM_F_CREATE), new]
 
     def delete_chain(self, place: Place, counts: bool) -> list[Request]:
         """Delete the chain of a place with its rule, its map and, if it counts, its counters."""
-        chain = self._request(NFT_MSG_DELCHAIN, f"chain {place.name}", _text(3, place.name))
+        chain = self._request(NFT_MSG_DELCHAIN, f"chain {place.name}", ex.text(3, place.name))
         sets = (place.name, place.drops) if counts else (place.name,)
-        return [chain, *(self._request(NFT_MSG_DELSET, f"set {name}", _text(2, name)) for name in sets)]
+        return [chain, *(self._request(NFT_MSG_DELSET, f"set {name}", ex.text(2, name)) for name in sets)]
 
     def new_limit(self, name: str, limit: Limit) -> Request:
         """Make the named limit; it may be there, equal.
@@ -181,17 +179,17 @@ class LimitMessages:
         The kernel keeps what passes in a second in addition to the burst (net/netfilter/nft_limit.c).
         """
         above = limit.burst - limit.rate
-        data = (_u64(1, limit.rate), _u64(2, 1), _u32(3, above), _u32(4, _BYTES), _u32(5, _OVER))
-        parts = (_text(2, name), _u32(3, _LIMIT), _nest(4, *data))
+        data = (_u64(1, limit.rate), _u64(2, 1), ex.number(3, above), ex.number(4, _BYTES), ex.number(5, _OVER))
+        parts = (ex.text(2, name), ex.number(3, _LIMIT), ex.nest(4, *data))
         return self._request(NFT_MSG_NEWOBJ, limit.text, *parts, flags=NLM_F_CREATE)
 
     def delete_limit(self, name: str) -> Request:
         """Delete a named limit that no map leads to."""
-        return self._request(NFT_MSG_DELOBJ, f"limit {name}", _text(2, name), _u32(3, _LIMIT))
+        return self._request(NFT_MSG_DELOBJ, f"limit {name}", ex.text(2, name), ex.number(3, _LIMIT))
 
     def new_element(self, place: Place, address: str, name: str) -> Request:
         """Lead packets of an address to a named limit."""
-        return self._element(NFT_MSG_NEWSETELEM, place, address, _text(9, name), flags=NLM_F_CREATE)
+        return self._element(NFT_MSG_NEWSETELEM, place, address, ex.text(9, name), flags=NLM_F_CREATE)
 
     def delete_element(self, place: Place, address: str) -> Request:
         """Lead packets of an address to no limit."""
@@ -203,17 +201,17 @@ class LimitMessages:
 
     def dump_limits(self) -> Request:
         """Ask for the named limits of the table."""
-        return self._dump(NFT_MSG_GETOBJ, "limits", _u32(3, _LIMIT))
+        return self._dump(NFT_MSG_GETOBJ, "limits", ex.number(3, _LIMIT))
 
     def dump_elements(self, name: str) -> Request:
         """Ask for the elements of a map or set."""
-        return self._dump(NFT_MSG_GETSETELEM, f"elements of set {name}", _text(2, name))
+        return self._dump(NFT_MSG_GETSETELEM, f"elements of set {name}", ex.text(2, name))
 
     def _element(self, kind: int, place: Place, address: str, *more: bytes, flags: int = 0) -> Request:
-        key = _nest(1, attribute(1, socket.inet_aton(address)))
-        elements = _nest(3, _nest(1, key, *more))
+        key = ex.nest(1, attribute(1, socket.inet_aton(address)))
+        elements = ex.nest(3, ex.nest(1, key, *more))
         what = f"{address} in map {place.name}"
-        return self._request(kind, what, _text(2, place.name), elements, flags=flags)
+        return self._request(kind, what, ex.text(2, place.name), elements, flags=flags)
 
     def _request(self, kind: int, what: str, *parts: bytes, flags: int = 0) -> Request:
         body = self._head + b"".join(parts)
@@ -221,7 +219,7 @@ class LimitMessages:
 
     def _dump(self, kind: int, what: str, more: bytes) -> Request:
         text = f"nft table {self.layout.table}: {what}"
-        return dump(SUBSYSTEM | kind, text, self.layout.family, _text(1, TABLE) + more)
+        return dump(SUBSYSTEM | kind, text, self.layout.family, ex.text(1, TABLE) + more)
 
 
 def expressions(layout: Layout, place: Place) -> list[bytes]:
@@ -231,23 +229,20 @@ def expressions(layout: Layout, place: Place) -> list[bytes]:
     the kernel lists it, so that a rule that was read can be compared.
     """
 
-    def expression(name: str, *data: bytes) -> bytes:
-        return _text(1, name) + _nest(2, *data)
-
     if layout.at_device:
         key, value = _PROTOCOL, _ETHERTYPE_IP
     else:
-        key = _INPUT_NAME if place.direction == "entering" else _OUTPUT_NAME
+        key = ex.META_IIFNAME if place.direction == "entering" else ex.META_OIFNAME
         value = place.device.encode(errors="surrogateescape").ljust(IFNAME_FIELD, b"\0")
-    counter = _nest(7, _text(1, "counter") + _nest(2))
-    count = expression("dynset", _text(1, place.drops), _u32(3, _ADD), _u32(4, 1), counter)
+    counter = ex.nest(7, ex.text(1, "counter") + ex.nest(2))
+    count = ex.expression("dynset", ex.text(1, place.drops), ex.number(3, _ADD), ex.number(4, 1), counter)
     return [
-        expression("meta", _u32(2, key), _u32(1, 1)),
-        expression("cmp", _u32(1, 1), _u32(2, 0), _nest(3, attribute(1, value))),
-        expression("payload", _u32(1, 1), _u32(2, 1), _u32(3, _ADDRESS_AT[place.direction]), _u32(4, 4)),
-        expression("objref", _u32(3, 1), _text(4, place.name)),
+        ex.meta(key),
+        ex.compare(value),
+        ex.payload(ex.NETWORK, _ADDRESS_AT[place.direction], 4),
+        ex.expression("objref", ex.number(3, 1), ex.text(4, place.name)),
         *([count] if layout.counts else []),
-        expression("immediate", _u32(1, 0), _nest(2, attribute(2, _u32(1, 0)))),
+        ex.verdict(ex.DROP),
     ]
 
 
@@ -259,7 +254,7 @@ def decode_chain(data: Data) -> tuple[str, int, int, str] | None:
 
     A chain of the table that is otherwise has no name; None: a chain of another table.
     """
-    found = _found(data, _BODY)
+    found = _found(data, BODY)
     if _as_text(found.get(1)) != TABLE:
         return None
     hook = _found(found.get(4, b""), 0)
@@ -271,7 +266,7 @@ def decode_chain(data: Data) -> tuple[str, int, int, str] | None:
 @lru_cache(maxsize=KNOWN)
 def decode_limit(data: bytes) -> NamedLimit:
     """Decode a named limit."""
-    found = _found(data, _BODY)
+    found = _found(data, BODY)
     limit = _found(found.get(4, b""), 0)
     rate, above = _number(limit.get(1)), _number(limit.get(3))
     ours = [_number(limit.get(number)) for number in (2, 4, 5)] == [1, _BYTES, _OVER]
@@ -285,7 +280,7 @@ def decode_elements(data: bytes) -> tuple[tuple[str, str], ...]:
 
 
 def _elements(data: bytes) -> Iterator[tuple[str, str]]:
-    elements = _found(data, _BODY).get(3, b"")
+    elements = _found(data, BODY).get(3, b"")
     for _, begin, end in attributes(elements, 0):
         element = _found(elements[begin:end], 0)
         key = _found(element.get(1, b""), 0).get(1, b"")
@@ -295,7 +290,7 @@ def _elements(data: bytes) -> Iterator[tuple[str, str]]:
 
 def decode_drops(data: Data) -> Iterator[tuple[str, int]]:
     """Yield (address, number of packets) for each element in a message about a set that counts."""
-    for _, begin, end in attributes(elements := _found(data, _BODY).get(3, b""), 0):
+    for _, begin, end in attributes(elements := _found(data, BODY).get(3, b""), 0):
         element = _found(elements[begin:end], 0)
         counter = _found(_found(element.get(7, b""), 0).get(2, b""), 0)
         yield socket.inet_ntoa(_found(element.get(1, b""), 0).get(1, bytes(4))), _number(counter.get(2))

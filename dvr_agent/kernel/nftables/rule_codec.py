@@ -22,7 +22,8 @@ from dvr_agent.kernel.ip_text import ip_text
 from dvr_agent.kernel.iptables.layout import PROTOCOLS
 from dvr_agent.kernel.netlink.message import AF_OF_FAMILY
 from dvr_agent.kernel.nftables import expressions as ex
-from dvr_agent.kernel.nftables.ruleset import COUNT, NftRule, device_field, helper_object, mark_bytes
+from dvr_agent.kernel.nftables.rules import PROTOCOLS as TRANSPORTS
+from dvr_agent.kernel.nftables.ruleset import ALL, COUNT, NftRule, device_field, helper_object, mark_bytes
 from dvr_agent.state.filter import (
     CommentMatch,
     ConnmarkMatch,
@@ -48,7 +49,6 @@ from dvr_agent.state.filter import (
 )
 from dvr_agent.state.filter_runs import ANY, Field
 
-ALL = 0xFFFFFFFF
 _ADDRESSES: dict[Family, dict[str, tuple[int, int]]] = {
     4: {"src": (12, 4), "dst": (16, 4)},
     6: {"src": (8, 16), "dst": (24, 16)},
@@ -61,7 +61,6 @@ _STATUS = {"SNAT": 0x10, "DNAT": 0x20}
 """IPS_SRC_NAT, IPS_DST_NAT (nf_conntrack_common.h)."""
 _STATES = {"INVALID": 1, "ESTABLISHED": 2, "RELATED": 4, "NEW": 8, "UNTRACKED": 64}
 """NF_CT_STATE_BIT of each state."""
-_TRANSPORTS: dict[int, Transport] = {number: name for name, number in PROTOCOLS.items()}
 
 
 def encode(family: Family, one: NftRule) -> list[bytes]:
@@ -357,7 +356,7 @@ def _read_cmp(draft: _Draft, one: ex.Expression) -> None:
             address = ip_text(value.ljust(_ADDRESSES[draft.family][draft.loaded][1], b"\0"))
             draft.selectors[draft.loaded] = _maybe_not(f"{address}/{length}", invert)
         case "protocol":
-            draft.protocol = _TRANSPORTS[value[0]]
+            draft.protocol = TRANSPORTS[value[0]]
         case "mark" | "ct mark":
             kind = MarkMatch if draft.loaded == "mark" else ConnmarkMatch
             mask = _mark_number(draft.mask) if draft.mask else ALL

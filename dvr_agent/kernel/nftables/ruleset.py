@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from dvr_agent.kernel.ip_text import ip_text
-from dvr_agent.kernel.iptables.layout import IFNAME_FIELD
+from dvr_agent.kernel.iptables.layout import BUILTINS, HOOKS, IFNAME_FIELD
 from dvr_agent.state.filter import (
     CHAIN_PREFIX,
     Chain,
@@ -40,6 +40,8 @@ TABLE = "dvr"
 """Name of our tables: ``ip dvr`` and ``ip6 dvr``."""
 BEFORE_OTHERS = -5
 """Added to the usual priorities: of two NAT chains the first counts, and at equal priorities the newest is first."""
+ALL = 0xFFFFFFFF
+"""The mask of all bits of a mark."""
 COUNT = SetMark(0, 0)
 """The target of a rule that only counts."""
 SMALLEST_DEVICE_SET = 3
@@ -70,25 +72,19 @@ class ChainPlace(NamedTuple):
     type: str
 
 
-_HOOKS = {"PREROUTING": 0, "INPUT": 1, "FORWARD": 2, "OUTPUT": 3, "POSTROUTING": 4}
 _PRIORITIES = {"raw": -300, "mangle": -150, "filter": 0}
 _HELPERS = "helpers_prerouting"
 """nf_tables gives a helper to a connection: this comes after connection tracking (-200), not where ``raw`` is."""
 
 
 def _places() -> Iterator[tuple[str, ChainPlace]]:
-    for table, builtins in (
-        ("raw", ("PREROUTING", "OUTPUT")),
-        ("mangle", tuple(_HOOKS)),
-        ("nat", ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING")),
-        ("filter", ("INPUT", "FORWARD", "OUTPUT")),
-    ):
+    for table, builtins in BUILTINS.items():
         for builtin in builtins:
             usual = _PRIORITIES.get(table, -100 if builtin in ("PREROUTING", "OUTPUT") else 100)
             kind = "nat" if table == "nat" else "route" if (table, builtin) == ("mangle", "OUTPUT") else "filter"
-            place = ChainPlace(table, builtin, _HOOKS[builtin], usual + BEFORE_OTHERS, kind)
+            place = ChainPlace(table, builtin, HOOKS.index(builtin), usual + BEFORE_OTHERS, kind)
             yield f"{table}_{builtin.lower()}", place
-    yield _HELPERS, ChainPlace("raw", "PREROUTING", _HOOKS["PREROUTING"], -150 + BEFORE_OTHERS, "filter")
+    yield _HELPERS, ChainPlace("raw", "PREROUTING", HOOKS.index("PREROUTING"), -150 + BEFORE_OTHERS, "filter")
 
 
 PLACES = dict(_places())

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from dvr_agent.kernel.ip_text import ip_text
 from dvr_agent.kernel.nftables.ruleset import (
+    ALL,
     BEFORE_OTHERS,
     COUNT,
     PLACES,
@@ -44,8 +45,6 @@ from dvr_agent.state.filter import (
     Verdict,
 )
 
-ALL = 0xFFFFFFFF
-_HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
 _PRIORITIES = {-300: "raw", -150: "mangle", -100: "dstnat", 0: "filter", 100: "srcnat"}
 _STATUS = {"SNAT", "DNAT"}
 
@@ -107,7 +106,7 @@ def _chain_lines(family: Family, name: str, rules: tuple[NftRule, ...]) -> Itera
     usual = place.priority - BEFORE_OTHERS
     priority = f"{_PRIORITIES[usual]} {'-' if BEFORE_OTHERS < 0 else '+'} {abs(BEFORE_OTHERS)}"
     yield f"chain {name} {{"
-    yield f"\ttype {place.type} hook {_HOOKS[place.hook]} priority {priority}; policy accept;"
+    yield f"\ttype {place.type} hook {place.builtin.lower()} priority {priority}; policy accept;"
     yield from (f"\t{rule_text(family, one)}" for one in rules)
     yield "}"
 
