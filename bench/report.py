@@ -66,9 +66,12 @@ _RATIOS: list[Row] = [
     ("build: commands ÷ ours", _ratio(lambda one: one.commands.build / one.ours.build if one.commands else None)),
     (f"no-op resync ÷ build (aim < {AIM_RESYNC:g})", _ratio(lambda one: one.ours.resync / one.ours.build)),
     ("  in processor time", _ratio(lambda one: one.ours.resync_cpu / one.ours.build_cpu)),
+    ("  an audit, which reads everything ÷ build", _ratio(lambda one: one.ours.audit / one.ours.build)),
+    ("    in processor time", _ratio(lambda one: one.ours.audit_cpu / one.ours.build_cpu)),
     ("  the first after the build ÷ build", _ratio(lambda one: one.ours.first / one.ours.build)),
     ("  documents parsed anew ÷ build", _ratio(lambda one: one.ours.full_sync / one.ours.build)),
     ("  after a restart ÷ build", _ratio(lambda one: one.ours.restart / one.ours.build)),
+    ("    in processor time", _ratio(lambda one: one.ours.restart_cpu / one.ours.build_cpu)),
 ]
 _TIMES: list[Row] = [
     ("build per router: ours", _per_router(lambda one: one.build)),
@@ -83,6 +86,9 @@ _TIMES: list[Row] = [
     ("  after a restart, with reading the host", _per_router(lambda one: one.restart)),
     ("parsing one document", _per_router(lambda one: one.parse)),
     ("one FIP added", _once(lambda one: one.add)),
+    ("  in processor time", _once(lambda one: one.add_cpu)),
+    ("  moved, in processor time", _once(lambda one: one.move_cpu)),
+    ("  removed, in processor time", _once(lambda one: one.drop_cpu)),
     ("one router removed", _once(lambda one: one.remove)),
 ]
 _REST: list[Row] = [

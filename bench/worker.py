@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,10 +32,10 @@ from dvr_agent.kernel.host_filter import Backend, HostFilter
 from dvr_agent.kernel.iptables.libiptc import library
 from dvr_agent.model.parse import parse_document
 from dvr_agent.model.router import Router
-from dvr_agent.reconcile.api import Reconciler
 from dvr_agent.reconcile.factory import make_reconciler
 from dvr_agent.reconcile.reconciler import RouterReconciler
 from dvr_agent.state.namespace import NamespaceState
+from tests.support.heard import hearing, reconcile_heard
 
 STATE_PATH = Path("/run/bench-state")
 SAMPLES = 9
@@ -67,9 +68,11 @@ class Result:
     :ivar build: all routers; ``build_cpu`` and ``resync_cpu``: processor time of this process, which a busy machine
         does not lengthen; the kernel's own threads are not in it
     :ivar parse: all documents
-    :ivar first: the same routers again, right after the build; likewise ``resync`` (once more: what an audit costs),
-        ``full_sync`` (documents parsed anew) and ``restart`` (a new reconciler that knows nothing)
-    :ivar add: one FIP added to one router; likewise ``remove``, one router removed
+    :ivar first: the same routers again, right after the build, when they are read; likewise ``resync`` (once more:
+        events vouch for them), ``audit`` (everything is read), ``full_sync`` (documents parsed anew) and ``restart``
+        (a new reconciler that knows nothing)
+    :ivar add: one FIP added to one router; likewise ``move`` (to another fixed address), ``drop`` (removed), and
+        ``remove``, one router removed
     :ivar writes: of all resyncs
     :ivar steps: messages, files and tables, or processes, for all routers
     """
@@ -80,9 +83,17 @@ class Result:
     parse: float = 0.0
     first: float = 0.0
     resync: float = 0.0
+    audit: float = 0.0
+    audit_cpu: float = 0.0
     full_sync: float = 0.0
     restart: float = 0.0
+    restart_cpu: float = 0.0
     add: float = 0.0
+    add_cpu: float = 0.0
+    move: float = 0.0
+    move_cpu: float = 0.0
+    drop: float = 0.0
+    drop_cpu: float = 0.0
     remove: float = 0.0
     writes: int = 0
     steps: int = 0
@@ -134,59 +145,89 @@ def _ours(task: Task) -> Result:
     routers: list[Router] = []
     parse = _timed(lambda: routers.extend(states.parse(raw)))
     profiler = cProfile.Profile() if task.profile else None
-    build, cpu = _clocked(lambda: _pass(reconciler, routers), profiler)
+    agent = _Agent(reconciler)
+    build, cpu = _clocked(lambda: agent.make_round(routers), profiler)
     result = Result(build, cpu, parse=parse, rss_before=before, rss=_rss(), picture=_picture(task, _states(task)))
     counters = reconciler.kernel.counters
     result.profile = _report("build", profiler)
     written = counters.total()
-    result.first = _timed(lambda: _pass(reconciler, routers))
+    result.first = _timed(lambda: agent.make_round(routers))
     profiler = cProfile.Profile() if task.profile else None
-    result.resync, result.resync_cpu = _clocked(lambda: _pass(reconciler, routers, audit=True), profiler)
+    result.resync, result.resync_cpu = _clocked(lambda: agent.make_round(routers), profiler)
     result.profile += _report("no-op resync", profiler)
+    result.audit, result.audit_cpu = _clocked(lambda: agent.make_round(routers, audit=True))
     anew = states.parse(raw)
-    result.full_sync = _timed(lambda: _pass(reconciler, anew))
+    result.full_sync = _timed(lambda: agent.make_round(anew))
     result.writes = counters.total() - written
-    restarted = _make_reconciler(task)
-    result.restart = _timed(lambda: _start(restarted, anew))
-    result.writes += restarted.kernel.counters.total()
+    agent.close()
+    agent = _Agent(_make_reconciler(task))
+    result.restart, result.restart_cpu = _clocked(lambda: agent.start(anew))
+    agent.make_round(anew)
+    result.writes += agent.reconciler.kernel.counters.total()
+    _single_updates(agent, task, result)
     numbers = _spread(task.routers)
     profiler = cProfile.Profile() if task.profile else None
-    result.add = median(_add(reconciler, task, number, profiler) for number in numbers)
-    result.profile += _report("one FIP added", profiler)
-    profiler = cProfile.Profile() if task.profile else None
-    result.remove = median(_remove(reconciler, anew[number].id, profiler) for number in numbers)
+    result.remove = median(_remove(agent.reconciler, anew[number].id, profiler) for number in numbers)
     result.profile += _report("one router removed", profiler)
+    agent.close()
     return result
+
+
+class _Agent:
+    """A reconciler with the events of the kernel, as the daemon has them."""
+
+    def __init__(self, reconciler: RouterReconciler) -> None:
+        self.reconciler, self._judge = reconciler, hearing(reconciler)
+
+    def close(self) -> None:
+        self._judge.close()
+
+    def start(self, routers: Sequence[Router]) -> None:
+        """As the daemon does when it starts on a host where all is as it should be."""
+        self.reconciler.load()
+        self.make_round(routers)
+
+    def make_round(self, routers: Sequence[Router], audit: bool = False) -> None:
+        """As the daemon does a resync or an audit, with what it does to its heap."""
+        heap = GcFreeze()
+        self.reconciler.begin_resync()
+        for router in routers:
+            reconcile_heard(self._judge, self.reconciler, router, in_resync=True, trusting=not audit)
+            if not audit:
+                heap.router_changed()
+        self.reconciler.flush()
+
+    def update(self, raw: bytes) -> None:
+        """As the daemon does with a document that has come."""
+        reconcile_heard(self._judge, self.reconciler, parse_document(raw, "router"))
+
+
+def _single_updates(agent: _Agent, task: Task, result: Result) -> None:
+    """Add a FIP to a router, move it to another fixed address, take it away again; on several routers in turn."""
+    profiler = cProfile.Profile() if task.profile else None
+    host, samples = states.gateway_host(task.mode), []
+    for number in _spread(task.routers):
+        added, before = document(number, host, FIPS + 1), document(number, host)
+        envelope = json.loads(added)
+        fips = envelope["router"]["_floatingips"]
+        fips[-1]["fixed_ip_address"], fips[-2]["fixed_ip_address"] = (
+            fips[-2]["fixed_ip_address"], fips[-1]["fixed_ip_address"],
+        )  # fmt: skip
+        samples.append(
+            [_clocked(partial(agent.update, raw), profiler) for raw in (added, json.dumps(envelope).encode(), before)]
+        )
+    add, move, drop = zip(*samples, strict=True)
+    (result.add, result.add_cpu), (result.move, result.move_cpu), (result.drop, result.drop_cpu) = (
+        tuple(median(one[clock] for one in kind) for clock in (0, 1)) for kind in (add, move, drop)
+    )
+    result.profile += _report("one FIP added, moved, removed", profiler)
 
 
 def _make_reconciler(task: Task) -> RouterReconciler:
     return make_reconciler(states.settings(task.mode), {EXTERNAL_NETWORK: EXTERNAL_BRIDGE}, STATE_PATH)
 
 
-def _pass(reconciler: Reconciler, routers: Sequence[Router], audit: bool = False) -> None:
-    """As the daemon does a full sync or an audit, with what it does to its heap."""
-    heap = GcFreeze()
-    reconciler.begin_resync()
-    for router in routers:
-        reconciler.reconcile(router, in_resync=True)
-        if not audit:
-            heap.router_changed()
-    reconciler.flush()
-
-
-def _start(reconciler: Reconciler, routers: Sequence[Router]) -> None:
-    """As the daemon does when it starts on a host where all is as it should be."""
-    reconciler.load()
-    _pass(reconciler, routers)
-
-
-def _add(reconciler: Reconciler, task: Task, number: int, profiler: cProfile.Profile | None) -> float:
-    """A FIP is associated: a document comes in that has one more."""
-    raw = document(number, states.gateway_host(task.mode), FIPS + 1)
-    return _timed(lambda: reconciler.reconcile(parse_document(raw, "router")), profiler)
-
-
-def _remove(reconciler: Reconciler, router_id: str, profiler: cProfile.Profile | None) -> float:
+def _remove(reconciler: RouterReconciler, router_id: str, profiler: cProfile.Profile | None) -> float:
     return _timed(lambda: reconciler.remove(router_id), profiler)
 
 

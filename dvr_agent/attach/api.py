@@ -28,6 +28,10 @@ class OuterPort(NamedTuple):
 class AttachDriver(Protocol):
     """Plugs ports, removes them, lists them.  Errors are :class:`~dvr_agent.errors.AttachError`."""
 
+    @property
+    def is_told_by_links(self) -> bool:
+        """True if events of the host's links tell of each new fault that :meth:`check` would find."""
+
     def check(self, ports: Iterable[Port]) -> dict[str, str]:
         """Return the faults of outer sides: inner device name → text, for ports with a fault.  Reads only."""
 

@@ -85,6 +85,11 @@ class BridgeDriver:
         self._warned: set[str] = set()
         self._down: set[str] = set()
 
+    @property
+    def is_told_by_links(self) -> bool:
+        """True: taps, bridges and what connects them are links."""
+        return True
+
     def check(self, ports: Iterable[Port]) -> dict[str, str]:
         """Return the faults of outer sides: inner device name → text, for ports with a fault.  Reads only."""
         wanted = list(ports)

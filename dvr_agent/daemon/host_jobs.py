@@ -36,7 +36,7 @@ class HostJobs:
         if kind is HostJob.BEGIN_ROUND:
             documents = self._resync.documents()
             self._left_alone.check(self._reconciler.planner, documents)
-            begin = partial(self._reconciler.begin_resync, documents)
+            begin = partial(self._reconciler.begin_resync, documents, self._resync.trusting)
             self._worker.try_call(begin, "shared parts cannot be prepared")
             self._hindrances.check()
         elif kind is HostJob.SWEEP:

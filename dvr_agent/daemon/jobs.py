@@ -206,7 +206,8 @@ def _carry_out(work: RouterJob, priority: Priority, reconciler: Reconciler, late
     in_round = priority in (Priority.RESYNC, Priority.AUDIT)
     refused = None
     try:
-        result = reconciler.reconcile(router, in_resync=in_round, document=work.document.name)
+        trusting = priority in (Priority.EVENT, Priority.RESYNC)
+        result = reconciler.reconcile(router, in_round, work.document.name, trusting)
     except RefusedError as exc:
         result, refused = exc.result, exc
     # Not inside the except clause, as in run().

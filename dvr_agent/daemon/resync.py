@@ -69,6 +69,7 @@ class Resync:
         ``audits`` sets it
     :ivar last_resync: end of the last resync, seconds since the epoch
     :ivar round_seconds: ``resync`` and ``audit`` (each portion) → how long rounds took
+    :ivar trusting: the round under way does not read what events of the kernel vouch for; audits do in any case
     :ivar audit_cost: processor seconds that the newest portion of an audit took; None before the first
     """
 
@@ -83,6 +84,7 @@ class Resync:
     ) -> None:
         self._fights = fights
         self._audit_wanted = False
+        self.trusting = True
         self._schedule, self._listing = schedule, listing
         self._stale_sweep, self._idle_bridges, self._state_files = stale_sweep, idle_bridges, state_files
         self._round: _Round | None = None
@@ -101,10 +103,13 @@ class Resync:
         done = self._round.size - len(self._round.waiting)
         return f"{self._round.name}: {done} of {count(self._round.size, 'router')}"
 
-    def begin(self) -> int:
-        """Begin a resync of every router, whatever its state; returns the number of routers."""
+    def begin(self, trusting: bool = True) -> int:
+        """Begin a resync of every router, whatever its state; returns the number of routers.
+
+        :param trusting: do not read what events of the kernel vouch for
+        """
         ids = {record.id for record in self._schedule.records if record.has_work}
-        self._begin(Priority.RESYNC, ids)
+        self._begin(Priority.RESYNC, ids, trusting=trusting)
         return len(ids)
 
     def documents(self) -> list[tuple[str, Router]]:
@@ -166,8 +171,9 @@ class Resync:
         LOG.info("first resync: %s", count(len(records), "router"))
         self._begin(Priority.RESYNC, {record.id for record in records if record.job_state is RouterState.PENDING})
 
-    def _begin(self, priority: Priority, ids: set[str], sweeps: bool = True) -> None:
+    def _begin(self, priority: Priority, ids: set[str], sweeps: bool = True, trusting: bool = True) -> None:
         self._round = _Round(priority, time.monotonic(), len(ids), set(ids), sweeps)
+        self.trusting = trusting
         self._schedule.put_host_job(HostJob.BEGIN_ROUND, Priority.EVENT)
         for router_id in ids:
             self._schedule.requeue(router_id, priority)

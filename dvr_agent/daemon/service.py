@@ -209,7 +209,7 @@ class Service:
             return _NOT_STARTED
         if not self._reader.rescan():
             return self._listing.error
-        return self._resync.begin()
+        return self._resync.begin(trusting=False)
 
     def _sync_router(self, router_id: str) -> str:
         """Fetch a router's document again and queue the router; returns why it cannot be done, or nothing."""

@@ -119,12 +119,15 @@ class DriftEvents:
         """Size in bytes of the receive buffer that overflowed last, or may overflow next."""
         return max(listener.buffer_size for listener in self._listeners)
 
-    def listen(self, name: str) -> None:
-        """Hear a namespace from now on; cheap for one that is heard already, nothing for one that does not exist."""
+    def listen(self, name: str) -> bool:
+        """Hear a namespace from now on; cheap for one that is heard already.
+
+        :returns: False if it cannot be heard, or does not exist
+        """
         inode = netns.inode_of(name)
         ear = self._ears.get(name)
         if inode is None or (ear is not None and ear.inode == inode):
-            return
+            return inode is not None
         self._watch_names()
         with contextlib.suppress(KernelError):
             fd = netns.open_namespace(name)
@@ -135,6 +138,7 @@ class DriftEvents:
                 self._names[number] = name
             finally:
                 os.close(fd)
+        return name in self._ears
 
     def read(self, limit: int) -> tuple[list[AnyEvent], bool]:
         """Return the next events, of at most ``limit`` notifications from each socket, and whether there may be more.

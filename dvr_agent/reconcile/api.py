@@ -199,18 +199,20 @@ class Reconciler(Protocol):
     def load(self) -> None:
         """Read state files and kernel once, before the first write: which pairs and priorities are in use."""
 
-    def begin_resync(self, documents: Iterable[tuple[str, Router]] = ()) -> None:
+    def begin_resync(self, documents: Iterable[tuple[str, Router]] = (), trusting: bool = True) -> None:
         """Begin a resync or an audit, which reads the shared parts of namespaces only once.
 
         :param documents: (name, router) of all good documents: what several of them claim is decided before the first
             job
+        :param trusting: False: the next job of each router reads everything
         """
 
-    def reconcile(self, router: Router, in_resync: bool = False, document: str = "") -> Result:
+    def reconcile(self, router: Router, in_resync: bool = False, document: str = "", trusting: bool = True) -> Result:
         """Make the kernel agree with the router; a second call writes nothing.
 
         :param in_resync: the call is one of a resync over many routers, see :meth:`begin_resync`
         :param document: name of the router's document, for messages
+        :param trusting: do not read what events of the kernel vouch for; an audit reads everything
         :returns: the changes made, and the faults of services that do not serve the router
         :raises RefusedError: objects were refused; everything that does not depend on them was done
         :raises DvrError: changes made so far stay, and the call may be repeated

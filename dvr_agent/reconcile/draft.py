@@ -21,6 +21,7 @@ from dvr_agent.reconcile.memory import HostMemory, RouterMemory
 from dvr_agent.reconcile.namespace_job import NamespaceJob
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import forwardings_in_use, marks_in_use
+from dvr_agent.reconcile.trust import Vouched, as_observed, names_of
 from dvr_agent.services.vrrp.place import VrrpPlace
 from dvr_agent.state.filter import FilterRule
 from dvr_agent.state.namespace import NamespaceState
@@ -40,6 +41,8 @@ class Draft:
     :ivar slice: the same for the router's slice of the fip namespace
     :ivar snat: the same for the snat namespace
     :ivar known: the router was in sync not long ago: in a resync it is not searched for what nobody wants
+    :ivar vouched: what the kernel has by its events, so that nothing was read; None: it was read
+    :ivar hindrances: what stops traffic in the router's namespaces; the planner sets it
     """
 
     view: HostView
@@ -51,6 +54,8 @@ class Draft:
     slice: NamespaceState | None = None
     snat: NamespaceState | None = None
     known: bool = False
+    vouched: Vouched | None = None
+    hindrances: tuple[str, ...] = ()
 
     def observed(self, namespace: str) -> NamespaceState | None:
         """Return the observed state of the router's qrouter or snat namespace by its name; None: it is not there."""
@@ -153,6 +158,23 @@ class Drafts:
             devices = [hop.device for route in draft.slice.routes for hop in route.hops]
             self._memory.networks.note_paths(gateway.network_id, draft.view.router.id, devices)
 
+    def trust(self, draft: Draft) -> bool:
+        """Take what the events of the kernel vouch for as the observed state; False if it has to be read."""
+        state, vouched = draft.state, self._memory.trust.of(draft.view.router.id)
+        if vouched is None or draft.allocated.without_ipv6 or vouched.allocated.found_proxies:
+            return False
+        if state.shared_by_hosts is not None or not set(names_of(state)) <= set(names_of(vouched.state)):
+            return False
+        if state.slice is not None:
+            self._memory.snapshot.drop(state.slice)
+        draft.vouched, draft.known = vouched, True
+        before = vouched.state
+        draft.qrouter, draft.slice, draft.snat = (
+            as_observed(part, self.settings.ipv6) if part is not None else None
+            for part in (before.qrouter, before.slice if state.slice is not None else None, before.snat)
+        )
+        return True
+
     def correct(self, draft: Draft) -> bool:
         """Replace allocations by the values in the observed state, which carry traffic.
 
@@ -194,7 +216,7 @@ class Drafts:
         """Compute the desired state, or return the last one: in most resyncs the router is unchanged."""
         memory, gateway = self._memory.router(view.router.id), view.agent_gateway
         known = memory.desired
-        if known is not None and known[0] is view.router and known[1] == gateway and known[2] == allocated:
+        if known is not None and known[0] == view.router and known[1] == gateway and known[2] == allocated:
             return known[3]
         state = desired_router(view, allocated)
         memory.desired = (view.router, gateway, allocated, state)

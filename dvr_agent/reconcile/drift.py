@@ -82,8 +82,8 @@ class Events(Protocol):
     def fileno(self) -> int:
         """Return a descriptor that is readable when there are events."""
 
-    def listen(self, name: str) -> None:
-        """Hear a namespace."""
+    def listen(self, name: str) -> bool:
+        """Hear a namespace; False if that is not possible."""
 
     def read(self, limit: int) -> tuple[list[AnyEvent], bool]:
         """Return the next events, and whether there may be more."""
@@ -122,15 +122,21 @@ class DriftJudge:
 
         :param own: id of the router that a job has just worked on: all events so far are from the time of the job
         """
+        trust = self._memory.trust
+        trust.behind = True  # also where the events cannot be read
         try:
             events, more = self.events.read(STORM * BATCH if own else BATCH)
         except OverflowedError:
             self._batches = 0
+            self._memory.distrust_all()
+            trust.behind = False
             return Judgement(lost=f"the kernel dropped events; the buffer has {self.events.buffer_size >> 10} KiB now")
         self._batches = self._batches + 1 if more else 0
         if self._batches > STORM:
             self._batches = 0
             self.events.discard()
+            self._memory.distrust_all()
+            trust.behind = False
             return Judgement(lost=f"more than {count(STORM * BATCH, 'event')} in a row were not looked at")
         objects = [event for event in events if isinstance(event, Event)]
         switched = tuple(self._switched(objects))
@@ -138,6 +144,9 @@ class DriftJudge:
             *self._findings(self._foreign(objects, own) if own else objects),
             *self._of_rule_sets([event for event in events if isinstance(event, RuleSetChange)]),
         ]
+        for finding in findings:
+            self._memory.distrust(finding.router_id, finding.thing[:1] if isinstance(finding.thing, tuple) else ())
+        trust.behind = more
         return Judgement(tuple(findings), "", more, switched)
 
     def job_ended(self, router_id: str) -> None:
@@ -146,8 +155,8 @@ class DriftJudge:
         known = self._known.get(router_id)
         if known is not desired:
             self._note_ports(router_id, known, desired)
-        for state in _states(desired):
-            self.events.listen(state.name)
+        spaces = {state.name for state in _states(desired)}
+        self._memory.trust.hear(router_id, [name for name in spaces if self.events.listen(name)])
         if desired is not None and desired.shared_by_hosts is not None and router_id not in self._followed:
             self._followed.add(router_id)
             self._unfollowed.add(router_id)  # its state may have changed before its namespace was heard

@@ -28,6 +28,7 @@ class _Network:
     :ivar listed: stem → agent gateway ports that the router's document listed when it was last planned
     :ivar paths: stem → ``fg-`` devices that the routes of its slice use; no entry: not known
     :ivar base: the shared part that this resync has found or made; None: not checked yet
+    :ivar vouched: the shared part as the kernel has it by its events (``trust``); None: it has to be read
     :ivar refused: the shared part of which something was refused, and the stem of the router that tries it again
     """
 
@@ -38,6 +39,7 @@ class _Network:
     listed: dict[str, list[RouterPort]] = field(default_factory=dict)
     paths: dict[str, frozenset[str]] = field(default_factory=dict)
     base: NamespaceState | None = None
+    vouched: NamespaceState | None = None
     refused: tuple[NamespaceState, str] | None = None
 
 
@@ -121,9 +123,14 @@ class FipNetworks:
             del self._networks[network]
 
     def distrust(self, network: str) -> None:
-        """Forget that the shared part was checked: a job that broke off may have changed it."""
+        """Forget that the shared part was checked: a job that broke off may have changed it, or another program has."""
         if network in self._networks:
-            self._networks[network].base = None
+            self._networks[network].base = self._networks[network].vouched = None
+
+    def distrust_all(self) -> None:
+        """Forget that the shared parts were checked: events were lost."""
+        for network in self._networks:
+            self.distrust(network)
 
     def has_others(self, network: str, stem: str) -> bool:
         """Return True if another router has, or may have, a slice of the network's fip namespace."""
@@ -211,6 +218,10 @@ class FipNetworks:
         """Return True if this resync has found or made this shared part, and no device of it can be removed."""
         return self._of(network).base == part.state and not part.has_unused_device
 
+    def is_vouched(self, network: str, part: SharedPart) -> bool:
+        """Return True if the kernel has this shared part by its events, and no device of it can be removed."""
+        return self._of(network).vouched == part.state and not part.has_unused_device
+
     def is_left_to_another(self, network: str, part: SharedPart, router_id: str) -> bool:
         """Return True if something of this shared part was refused, and the job of another router tries it again."""
         refused = self._of(network).refused
@@ -232,12 +243,16 @@ class FipNetworks:
         if one.refused is not None and one.refused[1] == stem:
             one.refused = None
 
-    def note_checked(self, network: str, part: SharedPart) -> None:
-        """Note that the shared part is in sync."""
+    def note_checked(self, network: str, part: SharedPart, is_heard: bool = False) -> None:
+        """Note that the shared part is in sync.
+
+        :param is_heard: the events of the namespace were heard since before it was read
+        """
         one = self._of(network)
         one.devices = {*part.staying, *(link.name for link in part.state.links)}
         ownership = replace(part.state.ownership, devices=frozenset(one.devices))
         one.base = replace(part.state, ownership=ownership)
+        one.vouched = one.base if is_heard else None
         one.refused = None
 
     def _of(self, network: str) -> _Network:

@@ -113,6 +113,7 @@ class FipRoutes:
         """(Namespace, destination) → ids of routers that may get this route when its present router goes."""
         self._ids: dict[tuple[str, str], str] = {}
         """(Namespace, device) → router id, of routers that were planned."""
+        self._losers: set[str] = set()
         for namespace, routes in found.items():
             self._note(namespace, routes)
 
@@ -160,6 +161,11 @@ class FipRoutes:
         kept = {route.dst for route in state.routes if route.table == MAIN_TABLE}
         return self._conceded_by(state.name, released - kept)
 
+    def take_losers(self) -> set[str]:
+        """Return, once, the ids of the planned routers that have lost a route to another slice."""
+        found, self._losers = self._losers, set()
+        return found
+
     def note_partly(self, state: NamespaceState, held: Collection[str], subnets: Collection[str] = ()) -> set[str]:
         """Note a slice that lacks what was refused: routes of held addresses are as before, others as desired."""
         before = {
@@ -198,8 +204,10 @@ class FipRoutes:
                 if previous is not None:
                     loser = (namespace, previous.hops[0].device)
                     self._of_device[loser].discard(route.dst)
-                    if route.dst in subnets and loser in self._ids:
-                        self._conceded.setdefault((namespace, route.dst), set()).add(self._ids[loser])
+                    if loser in self._ids:
+                        self._losers.add(self._ids[loser])
+                        if route.dst in subnets:
+                            self._conceded.setdefault((namespace, route.dst), set()).add(self._ids[loser])
                 self._routes[namespace, route.dst] = route
                 self._of_device.setdefault((namespace, route.hops[0].device), set()).add(route.dst)
 

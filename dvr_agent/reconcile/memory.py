@@ -26,6 +26,7 @@ from dvr_agent.reconcile.inventory import adopt_inventory
 from dvr_agent.reconcile.post_commit import PostCommit
 from dvr_agent.reconcile.reader import KernelReader
 from dvr_agent.reconcile.takeover import PacketFilterReader
+from dvr_agent.reconcile.trust import Trust
 from dvr_agent.state.filter import FilterRule, Table
 from dvr_agent.state.namespace import NamespaceState
 
@@ -93,6 +94,7 @@ class HostMemory:
     :ivar networks: agent gateway ports and shared parts of the fip namespaces
     :ivar routes: which router's slice has a route
     :ivar doubts: (network, stem of a router) of slices that must be read before the next job counts with them
+    :ivar trust: which routers need not be read
     """
 
     allocations: Allocations
@@ -103,6 +105,7 @@ class HostMemory:
     networks: FipNetworks = field(default_factory=FipNetworks)
     routes: FipRoutes = field(default_factory=lambda: FipRoutes({}))
     doubts: set[tuple[str, str]] = field(default_factory=set)
+    trust: Trust = field(default_factory=Trust)
     _routers: dict[str, RouterMemory] = field(default_factory=dict)
 
     @classmethod
@@ -188,11 +191,12 @@ class HostMemory:
             self.tables.forget([view.snat])
         if state.slice is not None:
             affected |= self.routes.note_in_sync(state.slice, view.same_scope_subnets)
+            self._withdraw_losers()
         if view.agent_gateway is not None and shared is not None:
             network = view.agent_gateway.network_id
             self.networks.note_paths(network, router_id, [device_of(view.agent_gateway)])
             if is_checked:
-                self.networks.note_checked(network, shared)
+                self.networks.note_checked(network, shared, self.trust.hears(router_id, shared.state.name))
         else:
             self.allocations.release_pair(router_id)
         self.allocations.note_floating_ips(router_id, [str(fip.address) for fip in view.local_fips])
@@ -212,6 +216,7 @@ class HostMemory:
         affected = self.claims.take_affected(view.router.id)
         if state.slice is not None:
             affected |= self.routes.note_partly(state.slice, held, view.same_scope_subnets)
+            self._withdraw_losers()
         return tuple(sorted(affected - {view.router.id}))
 
     def doubt(self, slices: Iterable[tuple[str, str]]) -> None:
@@ -219,6 +224,18 @@ class HostMemory:
         for network, stem in slices:
             self.doubts.add((network, stem))
             self.networks.distrust(network)
+
+    def distrust(self, router_id: str, namespaces: Iterable[str]) -> None:
+        """Have the router's next job read what these namespaces have: something has changed there."""
+        self.trust.withdraw(router_id)
+        for name in namespaces:
+            if name.startswith(names.FIP):
+                self.networks.distrust(name.removeprefix(names.FIP))
+
+    def distrust_all(self) -> None:
+        """Have all jobs read: events of the kernel were lost."""
+        self.trust.withdraw_all()
+        self.networks.distrust_all()
 
     @contextlib.contextmanager
     def doubting(self, slices: Callable[[], Iterable[tuple[str, str]]]) -> Iterator[None]:
@@ -239,6 +256,7 @@ class HostMemory:
         self.doubts.discard((network, stem))
         if found is not None and found.links:
             affected = self.routes.note_in_sync(found)
+            self._withdraw_losers()
         elif found is None or self.networks.has_others(network, stem):
             affected = self.forget_slice(network, stem)
         else:
@@ -296,6 +314,12 @@ class HostMemory:
         self.claims.forget_unknown(known)
         return affected | self.claims.take_affected("")
 
+    def _withdraw_losers(self) -> None:
+        """Trust the routers no more whose slices have lost a route to another's: no event tells of our own writes."""
+        for router_id in self.routes.take_losers():
+            self.trust.withdraw(router_id)
+
     def _forget_own(self, router_id: str) -> None:
         self._routers.pop(router_id, None)
+        self.trust.forget(router_id)
         self.tables.forget([names.QROUTER + router_id, names.SNAT + router_id])

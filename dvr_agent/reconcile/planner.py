@@ -130,25 +130,34 @@ class Planner:
         """
         self.plan_router(router)
 
-    def plan_router(self, router: Router, in_resync: bool = False, document: str = "") -> RouterJob:
+    def plan_router(
+        self, router: Router, in_resync: bool = False, document: str = "", trusting: bool = False
+    ) -> RouterJob:
         """Plan a job: choose, allocate, compute the desired state, observe, compare.
 
         :param in_resync: read the slice from the resync's snapshot, and skip a shared part that the resync has checked
         :param document: name of the router's document
+        :param trusting: do not read what events of the kernel vouch for (:mod:`.trust`)
         :raises DvrError: as :meth:`plan`
         """
         draft = self._drafts.make(router, document)
-        self._drafts.observe(draft, in_resync)
-        if self._drafts.correct(draft):
-            self._drafts.observe(draft)
-        jobs = self._jobs(draft, in_resync)
-        hindrances = self.hindrances.find((draft.qrouter, draft.snat), draft.known)
+        if not (trusting and self._drafts.trust(draft)):
+            self._drafts.observe(draft, in_resync)
+            if self._drafts.correct(draft):
+                self._drafts.observe(draft)
+        vouched = draft.vouched
+        jobs = [] if vouched is not None and vouched.state is draft.state else self._jobs(draft, in_resync)
+        draft.hindrances = (
+            vouched.hindrances
+            if vouched is not None
+            else self.hindrances.find((draft.qrouter, draft.snat), draft.known)
+        )
         plan = Plan(
             f"router {router.id}",
             warnings=draft.state.warnings,
             services=self.services.plan(draft.served, draft.place),
             omitted=draft.state.omitted,
-            hindrances=(*hindrances, *self._attach.hindrances(router.networks)),
+            hindrances=(*draft.hindrances, *self._attach.hindrances(router.networks)),
             held=_held_text(draft),
         )
         return RouterJob(_part(plan, jobs), jobs, draft, _paths(draft.view))
@@ -196,7 +205,8 @@ class Planner:
         state, view = draft.state, draft.view
         moving_out, moving_in = self._moving_ports(draft)
         half_inside, half_outside = self._half_pairs(draft)
-        own = [self._job(draft.qrouter, state.qrouter, (*moving_out, *half_inside))]
+        trusted = draft.vouched is not None and self._attach.is_told_by_links
+        own = [self._job(draft.qrouter, state.qrouter, (*moving_out, *half_inside), trusted)]
         if state.slice is not None:
             job = self._job(draft.slice, state.slice, half_outside)
             changes = self._memory.routes.take_over(job.changes)
@@ -205,7 +215,7 @@ class Planner:
         jobs = [*([draft.shared_job] if draft.shared_job is not None else []), *own]
         jobs += [self._leave_network(network, view.router.id) for network in self._memory.left_networks(view)]
         if state.snat is not None:
-            jobs.append(self._job(draft.snat, state.snat))
+            jobs.append(self._job(draft.snat, state.snat, (), trusted))
         elif self._kernel.namespaces.exists(view.snat):
             jobs.append(NamespaceJob(Changes(view.snat, remove=True), moving_in, port_prefixes=names.PORT_PREFIXES))
         return jobs
@@ -244,18 +254,24 @@ class Planner:
         if draft.slice is not None:
             if in_resync and networks.is_checked(network, part):
                 return
+            if draft.vouched is not None and networks.is_vouched(network, part):
+                return
             if not is_needed and networks.is_left_to_another(network, part, router_id):
                 return
         draft.shared_job = self._shared_job(part)
 
     def _job(
-        self, observed: NamespaceState | None, desired: NamespaceState, first: tuple[Change, ...] = ()
+        self,
+        observed: NamespaceState | None,
+        desired: NamespaceState,
+        first: tuple[Change, ...] = (),
+        trusted: bool = False,
     ) -> NamespaceJob:
-        """Compare one namespace, and check the outer sides of its unchanged ports."""
+        """Compare one namespace, and check the outer sides of its unchanged ports unless events vouch for them."""
         changes = diff(observed, desired)
         new = {change.item.name for change in changes.items if isinstance(change.item, Link)}
         ports = [link.origin for link in desired.links if isinstance(link.origin, Port) and link.name not in new]
-        wrong = self._attach.check(ports) if ports and observed is not None else {}
+        wrong = self._attach.check(ports) if ports and observed is not None and not trusted else {}
         repair = tuple((port, wrong[port.device]) for port in ports if port.device in wrong)
         return NamespaceJob(changes, first, repair, names.PORT_PREFIXES)
 

@@ -108,6 +108,10 @@ class KernelReader(Protocol):
 class AttachReader(Protocol):
     """The reading half of :class:`dvr_agent.attach.api.AttachDriver`."""
 
+    @property
+    def is_told_by_links(self) -> bool:
+        """True if events of the host's links tell of each new fault that :meth:`check` would find."""
+
     def check(self, ports: Iterable[Port]) -> dict[str, str]:
         """Return, by device, the faults of ports whose device exists."""
 

@@ -31,11 +31,12 @@ from dvr_agent.reconcile.fip_slices import read_slice
 from dvr_agent.reconcile.inventory import floating_ips
 from dvr_agent.reconcile.memory import HostMemory
 from dvr_agent.reconcile.namespace_job import NamespaceJob
-from dvr_agent.reconcile.planner import Planner
+from dvr_agent.reconcile.planner import Planner, RouterJob
 from dvr_agent.reconcile.stale import StaleRemoval, remove_bridges
 from dvr_agent.reconcile.table_check import TableCheck
 from dvr_agent.reconcile.takeover import log_takeover
 from dvr_agent.reconcile.traffic import read_traffic
+from dvr_agent.reconcile.trust import Vouched
 from dvr_agent.services.bundle import Services
 from dvr_agent.state.diff import Action, Change
 from dvr_agent.state.link import Link, Port
@@ -75,23 +76,26 @@ class RouterReconciler:
         self.planner.load()
         self._files.check(self.memory.allocations)
 
-    def begin_resync(self, documents: Iterable[tuple[str, Router]] = ()) -> None:
+    def begin_resync(self, documents: Iterable[tuple[str, Router]] = (), trusting: bool = True) -> None:
         """Forget what a resync reads once for all routers, and declare their documents."""
+        if not trusting:
+            self.memory.distrust_all()
         self.memory.begin_resync()
         self.planner.declare(documents)
 
-    def reconcile(self, router: Router, in_resync: bool = False, document: str = "") -> Result:
+    def reconcile(self, router: Router, in_resync: bool = False, document: str = "", trusting: bool = True) -> Result:
         """Make the kernel agree with a router's document."""
         started = time.perf_counter()
         # A resync builds many routers, and each of their broadcasts reaches all of them.
         arp = GratuitousArp.REQUEST if in_resync else GratuitousArp.BOTH
         self._settle_doubts()
         try:
-            job = self.planner.plan_router(router, in_resync, document)
+            job = self.planner.plan_router(router, in_resync, document, trusting)
         except NotSupportedError as exc:
             self.memory.networks.resign(router.id)
             exc.affected = tuple(sorted(self.memory.claims.take_affected(router.id)))
             raise
+        self.memory.trust.withdraw(router.id)
         first, repaired = job, Missing()
         post_commit = self.memory.post_commit(router.id)
         self.memory.claim_slice(job.draft.view)
@@ -116,10 +120,7 @@ class RouterReconciler:
         announced = tuple(post_commit.take_sent())
         affected: tuple[str, ...] = ()
         if not missing:
-            self.memory.post_commit_done(router.id)
-            draft = job.draft
-            affected = self.memory.note_in_sync(draft.view, draft.state, draft.shared, draft.shared_job is not None)
-            self._mark_ports(draft.state.qrouter.links)
+            affected = self._in_sync(job)
         else:
             self._note_refused_part(job.draft, missing)
             self._read_left_slices(job.draft.view)
@@ -141,6 +142,16 @@ class RouterReconciler:
         if missing:
             raise RefusedError(missing.errors, missing.held, result)
         return result
+
+    def _in_sync(self, job: RouterJob) -> tuple[str, ...]:
+        """Note that a job has made everything; returns the other routers to reconcile again."""
+        draft, router_id = job.draft, job.draft.view.router.id
+        self.memory.post_commit_done(router_id)
+        affected = self.memory.note_in_sync(draft.view, draft.state, draft.shared, draft.shared_job is not None)
+        self._mark_ports(draft.state.qrouter.links)
+        if not any(one.changes.create for one in job.jobs):  # the events of a new namespace are not heard yet
+            self.memory.trust.vouch(router_id, Vouched(draft.state, draft.allocated, draft.hindrances))
+        return affected
 
     def _restore_link_locals(self, draft: Draft) -> None:
         """Have the kernel make the link-local addresses of a namespace again, which only VRRP's master has."""

@@ -56,7 +56,9 @@ class TableCheck:
             parts = [part for part in _parts(state) if part.name not in shared]
             if state.base is not None:
                 shared.add(state.base.name)
-            if sum(bool(self._differences(part, checked)) for part in parts):  # all of them are looked at
+            different = [part.name for part in parts if self._differences(part, checked)]
+            if different:
+                self._memory.distrust(router_id, different)
                 changed.append(router_id)
         return changed
 

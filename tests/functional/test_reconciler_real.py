@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address, ip_network
@@ -23,34 +23,47 @@ from dvr_agent.state.diff import Change
 from dvr_agent.state.missing import Missing
 from tests.support import lab
 from tests.support.filter_tools import uses_nftables
+from tests.support.heard import hearing, reconcile_heard
 from tests.support.packet_documents import uid
 from tests.support.small_routers import EXTERNAL, HOST, fip, make_router, port
 
 
 class Agent:
-    """A reconciler on the test's host, which checks that each reconcile is enough."""
+    """A reconciler on the test's host, which checks that each reconcile is enough.
 
-    def __init__(self, state_path: Path, mode: AgentMode = AgentMode.DVR_SNAT) -> None:
+    :param hears: it hears the kernel's events as the daemon does, and so reads little
+    """
+
+    def __init__(self, state_path: Path, mode: AgentMode = AgentMode.DVR_SNAT, hears: bool = False) -> None:
         self.state_path = state_path
         self.reconciler: RouterReconciler = make_reconciler(HostSettings(HOST, mode), {EXTERNAL: "br-ext"}, state_path)
         self.reconciler.load()
+        self.judge = hearing(self.reconciler) if hears else None
 
     def reconcile(self, router: Router) -> Result:
-        outcome = self.reconciler.reconcile(router)
+        outcome = self.once(router)
         written = self.reconciler.kernel.counters.total()
         assert not self.reconciler.planner.plan(router)
-        assert not self.reconciler.reconcile(router).plan
+        assert not self.once(router).plan
         assert self.reconciler.kernel.counters.total() == written
         return outcome
+
+    def once(self, router: Router, in_resync: bool = False) -> Result:
+        if self.judge is None:
+            return self.reconciler.reconcile(router, in_resync)
+        return reconcile_heard(self.judge, self.reconciler, router, in_resync)
 
     def namespaces(self) -> list[str]:
         return self.reconciler.kernel.namespaces.list()
 
 
-@pytest.fixture
-def agent(host: lab.Host, tmp_path: Path) -> Agent:
+@pytest.fixture(params=[False, True], ids=["reads", "hears"])
+def agent(request: pytest.FixtureRequest, host: lab.Host, tmp_path: Path) -> Iterator[Agent]:
     host.bridge("br-ext")
-    return Agent(tmp_path)
+    agent = Agent(tmp_path, hears=request.param)
+    yield agent
+    if agent.judge is not None:
+        agent.judge.close()
 
 
 @pytest.fixture
@@ -182,7 +195,7 @@ def test_a_router_that_failed_half_way_counts_as_a_user_of_the_fip_namespace(
     with monkeypatch.context() as patch:
         patch.setattr(type(interfaces), "apply", lambda _self, *args: apply(*args))
         with pytest.raises(KernelError):
-            agent.reconciler.reconcile(failing)
+            agent.once(failing)
     agent.reconciler.remove(router.id)
     fpr = names.device(names.FIP_TO_ROUTER, failing.id)
     assert fpr in {link["ifname"] for link in lab.ip_json("link", netns=names.FIP + EXTERNAL)}
@@ -193,7 +206,7 @@ def test_a_router_that_failed_half_way_counts_as_a_user_of_the_fip_namespace(
 def test_a_fip_namespace_that_vanished_in_the_middle_of_a_pass_is_made_whole(agent: Agent, router: Router) -> None:
     agent.reconcile(router)
     lab.run("ip", "netns", "del", names.FIP + EXTERNAL)
-    agent.reconciler.reconcile(router, in_resync=True)
+    agent.once(router, in_resync=True)
     assert not agent.reconciler.planner.plan(router)
 
 
@@ -222,7 +235,7 @@ def test_of_two_documents_of_an_authority_the_newer_has_a_floating_ip_at_once(ag
     agent.reconcile(two)
     for number, (router, fixed) in enumerate([(one, "10.1.0.9"), (two, "10.2.0.9")] * 3):
         claimant = replace(router, name=f"change {number}", floating_ips=(fip(address, fixed),))
-        assert not agent.reconciler.reconcile(claimant).plan.omitted
+        assert not agent.once(claimant).plan.omitted
         (route,) = lab.ip_json("route", "show", address, netns=names.FIP + EXTERNAL)
         assert route["dev"] == names.device(names.FIP_TO_ROUTER, router.id)
         assert not agent.reconciler.planner.plan(claimant)
@@ -526,7 +539,7 @@ def test_a_router_that_lost_a_subnets_route_gets_it_back_before_its_next_audit(a
     first, second, third = sorted(routers, key=lambda router: router.id)
     for router in (third, second, third, first):
         agent.reconcile(router)
-    assert agent.reconciler.reconcile(replace(first, interfaces=())).affected == (second.id, third.id)
+    assert agent.once(replace(first, interfaces=())).affected == (second.id, third.id)
     agent.reconcile(third)
     agent.reconcile(second)
     agent.reconcile(first)
@@ -716,5 +729,5 @@ def test_a_table_check_finds_what_another_program_changed(agent: Agent, harm: tu
     assert check() == [], "rules of other programs in built-in chains are none of ours"
     lab.in_netns(qrouter(routers[1]), *harm)
     assert check() == [routers[1].id]
-    agent.reconciler.reconcile(routers[1])
+    agent.once(routers[1])
     assert check() == []

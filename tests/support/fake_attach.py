@@ -34,6 +34,10 @@ class FakeAttach:
     def check(self, ports: Iterable[Port]) -> dict[str, str]:
         return {port.device: self.broken[port.device] for port in ports if port.device in self.broken}
 
+    @property
+    def is_told_by_links(self) -> bool:
+        return False
+
     def obstacles(self, ports: Iterable[Port]) -> dict[str, str]:
         return {port.device: "its network is out of reach" for port in ports if port.network_id in self.unreachable}
 

@@ -127,7 +127,7 @@ class ScriptedReconciler:
     def host_hindrances(self) -> tuple[str, ...]:
         return ()
 
-    def begin_resync(self, documents: Iterable[tuple[str, Router]] = ()) -> None:
+    def begin_resync(self, documents: Iterable[tuple[str, Router]] = (), trusting: bool = True) -> None:
         self.note("begin_pass")
 
     def declare(self, documents: Iterable[tuple[str, Router]]) -> None:
@@ -139,7 +139,7 @@ class ScriptedReconciler:
     def learn(self, router: Router) -> None:
         raise NotImplementedError
 
-    def reconcile(self, router: Router, in_resync: bool = False, document: str = "") -> Result:
+    def reconcile(self, router: Router, in_resync: bool = False, document: str = "", trusting: bool = True) -> Result:
         self.note("reconcile", router.id, "pass" if in_resync else "shared")
         started = time.perf_counter()
         if router.ha or not router.distributed:

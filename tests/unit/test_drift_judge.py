@@ -11,6 +11,7 @@ from dvr_agent.desired.build import DesiredRouter
 from dvr_agent.kernel.drift_events import HOST, AnyEvent, Event, RuleSetChange
 from dvr_agent.reconcile.drift import DriftJudge
 from dvr_agent.reconcile.table_check import Difference
+from dvr_agent.reconcile.trust import Trust
 from dvr_agent.state.link import Link, Port
 from tests.support.desired_state import desired
 from tests.support.recorded_documents import load
@@ -29,8 +30,8 @@ class Events:
     def read(self, _limit: int) -> tuple[list[AnyEvent], bool]:
         return self._events, False
 
-    def listen(self, _name: str) -> None:
-        pass
+    def listen(self, _name: str) -> bool:
+        return True
 
 
 class Memory:
@@ -39,6 +40,13 @@ class Memory:
     def __init__(self, state: DesiredRouter) -> None:
         self._state = state
         self.others: dict[str, DesiredRouter | None] = {}
+        self.trust, self.distrusted = Trust(), list[str]()
+
+    def distrust(self, router_id: str, _namespaces: Sequence[str]) -> None:
+        self.distrusted.append(router_id)
+
+    def distrust_all(self) -> None:
+        self.distrusted.append("all")
 
     def desired_of(self, router_id: str) -> DesiredRouter | None:
         return self.others.get(router_id, self._state)

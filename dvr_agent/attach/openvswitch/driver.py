@@ -64,6 +64,11 @@ class OpenVSwitchDriver:
         self._prepared: int | None = None
         """Number of the configuration with the prepared ports, until :meth:`plug` has waited for it."""
 
+    @property
+    def is_told_by_links(self) -> bool:
+        """False: rows of the database have no such events."""
+        return False
+
     def check(self, ports: Iterable[Port]) -> dict[str, str]:
         """Return the faults of outer sides: inner device name → text.  Reads the copy of the rows.
 

@@ -1,0 +1,110 @@
+"""Remembers which routers the kernel has as desired, vouched for by its events: what nobody has changed is not read.
+
+A router is trusted while all of this holds: its namespaces were heard (:mod:`dvr_agent.kernel.drift_events`) since
+before its last job read them or found them trusted; that job left nothing undone; and no event since then contradicts
+its desired state.  Its next job then compares the new desired state with the last one, and reads nothing.
+
+Events do not tell of everything.  Legacy tables are compared by table checks, which come often; parameters without
+events, and the rest, by audits, which trust nothing.  HA routers are never trusted, since VRRP changes their addresses.
+
+Filled by the reconciler and by :class:`dvr_agent.reconcile.drift.DriftJudge`; without events it stays empty.  Part of
+the host memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from dvr_agent.desired.build import DesiredRouter
+from dvr_agent.desired.host_allocations import HostAllocations
+from dvr_agent.state.address import has_ethernet_address, kernel_link_local
+from dvr_agent.state.namespace import NamespaceState
+
+
+class Vouched(NamedTuple):
+    """What the kernel has of a router.
+
+    :ivar state: equal to what would be read, but for what a comparison ignores
+    :ivar allocated: the allocations of this state
+    :ivar hindrances: what stopped its traffic when its namespaces were last read
+    """
+
+    state: DesiredRouter
+    allocated: HostAllocations
+    hindrances: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What is known of one router.
+
+    :ivar heard: its namespaces whose events are heard
+    """
+
+    heard: frozenset[str] = frozenset()
+    vouched: Vouched | None = None
+
+
+class Trust:
+    """The trusted routers of one host.
+
+    :ivar behind: events wait that were not looked at: nothing is trusted
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[str, _Entry] = {}
+        self.behind = True
+
+    def of(self, router_id: str) -> Vouched | None:
+        """Return what the kernel has of a router, None if it has to be read."""
+        entry = self._entries.get(router_id)
+        return entry.vouched if entry is not None and not self.behind else None
+
+    def withdraw(self, router_id: str) -> None:
+        """Trust a router no more until a job has read it: something has changed, or is about to."""
+        entry = self._entries.get(router_id)
+        if entry is not None:
+            entry.vouched = None
+
+    def withdraw_all(self) -> None:
+        """Trust no router: events were lost."""
+        for entry in self._entries.values():
+            entry.vouched = None
+
+    def vouch(self, router_id: str, vouched: Vouched) -> None:
+        """Trust a router after a job that has read it or could trust it, if its namespaces were heard before that."""
+        entry, state = self._entries.get(router_id), vouched.state
+        if entry is not None and state.shared_by_hosts is None and entry.heard.issuperset(names_of(state)):
+            entry.vouched = vouched
+
+    def hear(self, router_id: str, namespaces: Iterable[str]) -> None:
+        """Note that the events of these namespaces of a router are heard from now on, and no others."""
+        self._entries.setdefault(router_id, _Entry()).heard = frozenset(namespaces)
+
+    def hears(self, router_id: str, namespace: str) -> bool:
+        """Return True if the events of a namespace of a router were heard before its present job began."""
+        entry = self._entries.get(router_id)
+        return entry is not None and namespace in entry.heard
+
+    def forget(self, router_id: str) -> None:
+        """Forget a router that has left the host."""
+        self._entries.pop(router_id, None)
+
+
+def names_of(state: DesiredRouter) -> list[str]:
+    """Return the names of a router's namespaces."""
+    return [part.name for part in (state.qrouter, state.slice, state.snat) if part is not None]
+
+
+def as_observed(desired: NamespaceState, has_ipv6: bool) -> NamespaceState:
+    """Return a desired state that the kernel has as what an observation of it would return.
+
+    :param has_ipv6: the kernel makes a link-local address for each device
+    """
+    if not has_ipv6:
+        return desired
+    places = {(one.device, one.ip) for one in desired.addresses}  # the kernel has an IPv6 address once on a device
+    own = (kernel_link_local(link.name, link.mac) for link in desired.links if has_ethernet_address(link.mac))
+    return replace(desired, link_locals=frozenset(one for one in own if (one.device, one.ip) not in places))
