@@ -54,6 +54,7 @@ def as_it_is_now(site: Site, instance: Instance) -> Instance:
     return instance
 
 
+@pytest.mark.full
 def test_addresses_of_a_dual_stack_network_change_hands(site: Site, hosts: list[Host]) -> None:
     both = hosts[:2]
     one, two = site.on(*both)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.cloud.api import Item
 from tests.support.cloud.host import Host
 from tests.support.cloud.site import Instance, Site
@@ -48,6 +50,7 @@ def test_a_floating_ip_moves_to_an_instance_on_another_host_and_back(site: Site,
         site.wait_status(floating, "ACTIVE")
 
 
+@pytest.mark.full
 def test_a_floating_ip_moves_between_instances_of_one_host(site: Site, hosts: list[Host]) -> None:
     one, two = site.on(hosts[1], hosts[1])
     floating = site.floating_ip(one)
@@ -57,6 +60,7 @@ def test_a_floating_ip_moves_between_instances_of_one_host(site: Site, hosts: li
     site.wait_status(floating, "ACTIVE")
 
 
+@pytest.mark.full
 def test_a_host_without_external_network_has_its_floating_ips_on_the_snat_host(site: Site, hosts: list[Host]) -> None:
     (instance,) = site.on(hosts[2])
     floating = site.floating_ip(instance)

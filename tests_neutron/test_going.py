@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.cloud.cloud import Cloud
 from tests.support.cloud.host import Host
 from tests.support.cloud.site import Site
@@ -25,6 +27,7 @@ def test_a_deleted_router_leaves_nothing(cloud: Cloud, hosts: list[Host]) -> Non
     nothing_left(hosts)
 
 
+@pytest.mark.full
 def test_deleting_and_making_a_router_at_once_leaves_no_stray_gateway(cloud: Cloud, hosts: list[Host]) -> None:
     with Site(cloud) as first:
         first.reachable(first.floating_ip(first.boot(hosts[1])))
@@ -43,6 +46,7 @@ def test_a_host_without_instances_of_a_router_leaves_it(cloud: Cloud, hosts: lis
         site.instances[0].reaches(site.outside)
 
 
+@pytest.mark.full
 def test_a_dual_stack_router_comes_and_goes(cloud: Cloud, hosts: list[Host]) -> None:
     with Site(cloud) as site:
         site.add_ipv6()

@@ -142,6 +142,7 @@ def test_the_other_node_takes_over_when_keepalived_hangs(site: Site, nodes: list
     two.reaches(site.outside)
 
 
+@pytest.mark.full
 def test_a_limit_holds_on_both_nodes(site: Site, nodes: list[Host], forwarded: tuple[Item, Instance]) -> None:
     policy = site.api.qos_policy("slow", egress=1000, ingress=2000)
     gateway = {"network_id": site.external}

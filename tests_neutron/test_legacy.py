@@ -31,6 +31,7 @@ def test_floating_ips_and_snat_carry_packets_for_instances_of_every_host(site: S
     assert not any(host.has_router(site.router) for host in hosts[1:])
 
 
+@pytest.mark.full
 def test_a_floating_ip_moves_and_goes(site: Site, hosts: list[Host]) -> None:
     one, two = site.on(hosts[0], hosts[1])
     floating = site.floating_ip(one)
@@ -56,6 +57,7 @@ def test_routes_and_gateway_come_and_go(site: Site, hosts: list[Host]) -> None:
     two.reaches(site.outside)
 
 
+@pytest.mark.full
 def test_a_router_becomes_distributed_and_comes_back(cloud: Cloud, hosts: list[Host]) -> None:
     with Site(cloud, distributed=False, ha=False) as site:
         (two,) = site.on(hosts[1])

@@ -78,6 +78,7 @@ def test_a_killed_proxy_is_replaced_with_all_its_routers(site: Site, hosts: list
     is_told_its_id(one)
 
 
+@pytest.mark.full
 def test_without_neutron_metadata_agent_instances_get_503(site: Site, hosts: list[Host]) -> None:
     host = hosts[0]
     (one,) = site.on(host)
@@ -88,6 +89,7 @@ def test_without_neutron_metadata_agent_instances_get_503(site: Site, hosts: lis
     is_told_its_id(one)
 
 
+@pytest.mark.full
 def test_ipv6_addresses_by_router_advertisement_and_metadata_by_ipv6(cloud: Cloud, hosts: list[Host]) -> None:
     host = hosts[0]
     with Site(cloud) as site:

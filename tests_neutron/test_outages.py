@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.cloud.cloud import Cloud
 from tests.support.cloud.host import Host
 from tests.support.cloud.site import Site
@@ -20,6 +22,7 @@ def test_neutron_server_restarts(site: Site, cloud: Cloud, hosts: list[Host]) ->
     traffic.check()
 
 
+@pytest.mark.full
 def test_rabbitmq_restarts(site: Site, cloud: Cloud, hosts: list[Host]) -> None:
     one, two, three = site.on(hosts[0], hosts[1], hosts[1])
     floating = site.floating_ip(one)

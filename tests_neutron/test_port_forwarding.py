@@ -66,6 +66,7 @@ def test_a_forwarding_is_made_changed_and_deleted(site: Site, hosts: list[Host])
     site.wait_status(floating, "DOWN")
 
 
+@pytest.mark.full
 def test_ranges_and_other_protocols_stand_beside_each_other(site: Site, hosts: list[Host]) -> None:
     one, two = site.on(hosts[0], hosts[1])
     floating = site.floating_ip()

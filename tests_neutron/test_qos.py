@@ -53,6 +53,7 @@ def test_a_floating_ip_is_limited_as_its_policy_says(site: Site, hosts: list[Hos
     assert site.status(floating) == "ACTIVE"
 
 
+@pytest.mark.full
 def test_forwardings_and_the_gateway_are_limited_where_snat_is(
     site: Site, hosts: list[Host], policy: Item, reference: bool
 ) -> None:

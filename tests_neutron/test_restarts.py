@@ -46,6 +46,7 @@ def test_what_happened_while_the_agent_was_down_is_made_up_for(site: Site, hosts
     site.silent(gone)
 
 
+@pytest.mark.full
 def test_a_killed_agent_in_the_middle_of_work_finishes_it_later(site: Site, hosts: list[Host]) -> None:
     agent = hosts[1].l3
     assert agent is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.cloud.cloud import Cloud
 from tests.support.cloud.host import Host
 from tests.support.cloud.site import Site
@@ -18,6 +20,7 @@ def test_the_agents_are_what_the_server_expects_of_l3_agents(cloud: Cloud) -> No
         assert agent["configurations"]["agent_mode"] == host.plan.mode
 
 
+@pytest.mark.full
 def test_the_gateway_is_cleared_and_set_again(site: Site, hosts: list[Host]) -> None:
     one, two = site.on(hosts[0], hosts[1])
     for instance in (one, two):
@@ -62,6 +65,7 @@ def test_a_second_network_is_routed_until_it_is_taken_away(site: Site, hosts: li
         site.api.delete("networks", other["id"])
 
 
+@pytest.mark.full
 def test_extra_routes_come_and_go(site: Site, hosts: list[Host]) -> None:
     site.on(hosts[1])
     route = {"destination": "172.30.0.0/16", "nexthop": f"10.{site.number}.0.77"}
@@ -71,6 +75,7 @@ def test_extra_routes_come_and_go(site: Site, hosts: list[Host]) -> None:
     wait_for(lambda: "172.30.0.0/16" not in hosts[1].routes(site.router), "the route is gone")
 
 
+@pytest.mark.full
 def test_the_scheduler_takes_a_router_from_the_snat_agent_and_gives_it_back(
     site: Site, cloud: Cloud, hosts: list[Host]
 ) -> None:
@@ -83,6 +88,7 @@ def test_the_scheduler_takes_a_router_from_the_snat_agent_and_gives_it_back(
     two.reaches(site.outside)
 
 
+@pytest.mark.full
 def test_an_agent_is_taken_out_of_service_and_put_back(site: Site, cloud: Cloud, hosts: list[Host]) -> None:
     one, two, three = site.on(hosts[0], hosts[1], hosts[1])
     floating = site.floating_ip(two)

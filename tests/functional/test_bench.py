@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bench.same import differences
 from bench.sandbox import MARKER
 
@@ -31,6 +33,7 @@ def test_every_method_makes_the_same_objects_and_the_table_says_so() -> None:
         assert float(rows[label][0]) > 0, label
 
 
+@pytest.mark.full
 def test_the_host_that_has_the_snat_is_measured_too() -> None:
     done = bench("--routers", "2", "--rounds", "1", "--mode", "dvr_snat", "--commands-max", "0")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -172,7 +172,8 @@ def _remove_pair() -> None:
 
 def _delete_namespace(name: str) -> Callable[[], None]:
     def delete() -> None:
-        lab.run("ip", "netns", "del", name)
+        # The daemon may have made it anew between the two steps of ip: then its file cannot be removed.
+        lab.run("ip", "netns", "del", name, check=False)
 
     return delete
 

@@ -447,6 +447,7 @@ def test_manual_pages_and_completion_are_where_man_and_shells_look(installed: Pa
         assert "status" in (share / name).read_text()
 
 
+@pytest.mark.full
 def test_configuration_of_the_operator_survives_a_second_installation(installed: Path) -> None:
     file = installed / "etc/dvr-agent/dvr-agent.conf"
     sample = file.read_text()

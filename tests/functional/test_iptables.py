@@ -504,7 +504,7 @@ def test_no_file_stays_open(iptables: LibiptcManager, lock: str) -> None:
     before = os.listdir("/proc/self/fd")
     for _ in range(50):
         work()
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert len(os.listdir("/proc/self/fd")) <= len(before)  # others may have closed theirs meanwhile
 
 
 # -- start-up -----------------------------------------------------------------------------------------------------

@@ -67,6 +67,7 @@ def test_migration_touches_nothing_that_both_kinds_have(world: World, legacy_fir
         assert shared == [], "\n".join(shared)
         assert result.plan.omitted == ()
         assert (router.snat_namespace in ours()) == (not router.legacy)
+        world.settle()
         works(router)
         assert not world.apply(router)[0].plan
     world.settle()
