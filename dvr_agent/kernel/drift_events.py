@@ -29,7 +29,8 @@ from dvr_agent.errors import KernelError
 from dvr_agent.kernel import event_decoding, netns
 from dvr_agent.kernel.inotify import Inotify, Mask
 from dvr_agent.kernel.netlink.endpoint import open_raw
-from dvr_agent.kernel.netlink.link import dump_links, index_and_name
+from dvr_agent.kernel.netlink.handler import NO_DEVICE
+from dvr_agent.kernel.netlink.link import dump_links, get_link, index_and_name
 from dvr_agent.kernel.netlink.listener import ALL_GROUPS, LINKS, NFTABLES, OWN, Listener, Notification
 from dvr_agent.kernel.netlink.nsid import NETNSA_FD, decode_nsid, get_nsid, new_nsid
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
@@ -39,8 +40,6 @@ from dvr_agent.state.kind import KernelObject
 HOST = ""
 """Name of the host's namespace."""
 _EXISTS = frozenset({errno.EEXIST})
-Devices = dict[str, dict[int, str]]
-"""Namespace → index → name of its devices."""
 
 
 class RuleSetChange(NamedTuple):
@@ -98,7 +97,7 @@ class DriftEvents:
         self.heard = 0
         self._all, self._asking, rule_sets = _nameless(nftables)
         self._host = Listener(LINKS)
-        self._listeners: dict[Listener, Callable[[Notification, Devices], Iterable[AnyEvent]]] = {
+        self._listeners: dict[Listener, Callable[[Notification], Iterable[AnyEvent]]] = {
             self._all: self._events,
             self._host: _host_events,
         }
@@ -136,6 +135,7 @@ class DriftEvents:
                 number = self._number(name, fd)
                 self._ears[name] = _Ear(number, os.fstat(fd).st_ino)
                 self._names[number] = name
+                self._devices[name] = _device_names(name)  # else the former name of one that is renamed is not known
             finally:
                 os.close(fd)
         return name in self._ears
@@ -146,13 +146,12 @@ class DriftEvents:
         :raises OverflowedError: the kernel has dropped some; the others are still there
         """
         events: list[AnyEvent] = [*self._removed_names()]
-        devices: Devices = {}
         full = False
         for listener, make in self._listeners.items():
             begun = self.heard
             for notification in listener.read(limit):
                 self.heard += 1
-                events += make(notification, devices)
+                events += make(notification)
             full = full or self.heard - begun >= limit
         return events, full
 
@@ -168,11 +167,8 @@ class DriftEvents:
         for one in (self._epoll, self._asking, self._inotify):
             one.close()
 
-    def _events(self, notification: Notification, devices: Devices) -> Iterator[Event]:
-        """Yield the events of a notification.
-
-        :param devices: of the namespaces for which they were read in this round
-        """
+    def _events(self, notification: Notification) -> Iterator[Event]:
+        """Yield the events of a notification."""
         if notification.namespace == OWN:
             if notification.kind == RTM_DELNSID:
                 self._namespace_ended(decode_nsid(notification.body))
@@ -182,17 +178,11 @@ class DriftEvents:
             return
         if notification.kind in event_decoding.LINK_KINDS:
             yield from self._renamed(name, notification)
-            indexes: dict[int, str] = {}
-        elif notification.kind in event_decoding.NAMELESS_KINDS:
-            indexes = {}
-        else:
-            if name not in devices:
-                devices[name] = self._read_devices(name)
-            indexes = devices[name]
+        indexes = self._names_of(name, event_decoding.device_indexes(notification))
         for found in event_decoding.decode(notification, indexes):
             yield Event(name, *found, notification.port, event_decoding.protocol_of(notification))
 
-    def _rule_set_events(self, notification: Notification, _devices: Devices) -> Iterator[RuleSetChange]:
+    def _rule_set_events(self, notification: Notification) -> Iterator[RuleSetChange]:
         """Yield the event of a transaction on nf_tables in one of the namespaces."""
         name = self._names.get(notification.namespace)
         if name is not None:
@@ -211,15 +201,17 @@ class DriftEvents:
             for found in event_decoding.decode(notification, {}):
                 yield Event(name, found.item._replace(name=before), False, notification.port)  # type: ignore[attr-defined]
 
-    def _read_devices(self, name: str) -> dict[int, str]:
-        """Return index → name of the devices of a namespace, also of those that have just gone.
+    def _names_of(self, name: str, indexes: Iterable[int]) -> dict[int, str]:
+        """Return index → name of the devices of a namespace that are known: those of a notification are, if they exist.
 
         A name that was heard stays until its change is heard: the kernel may be ahead of the events.
         """
         known = self._devices.setdefault(name, {})
-        with contextlib.suppress(KernelError), NetlinkSocket.open(name, None) as sock:
-            for index, device in map(index_and_name, sock.dump(dump_links())):
-                known.setdefault(index, device)
+        unknown = [index for index in indexes if index not in known]
+        if unknown:
+            with contextlib.suppress(KernelError), NetlinkSocket.open(name, None) as sock:
+                answers = sock.get([get_link(index, NO_DEVICE) for index in unknown])
+                known.update(index_and_name(data) for data in answers if data is not None)
         return known
 
     def _number(self, name: str, fd: int) -> int:
@@ -271,7 +263,13 @@ class DriftEvents:
                 os.close(directory)
 
 
-def _host_events(notification: Notification, _devices: Devices) -> Iterator[Event]:
+def _device_names(namespace: str) -> dict[int, str]:
+    """Return index → name of the devices of a namespace."""
+    with NetlinkSocket.open(namespace, None) as sock:
+        return dict(map(index_and_name, sock.dump(dump_links())))
+
+
+def _host_events(notification: Notification) -> Iterator[Event]:
     """Yield the events of a notification of the host's namespace."""
     for found in event_decoding.decode(notification, {}):
         yield Event(HOST, *found, notification.port)

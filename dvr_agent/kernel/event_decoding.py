@@ -6,6 +6,7 @@ but a route that *replaced* one of ours may be of any kind: it is reported as th
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -34,8 +35,10 @@ from dvr_agent.state.kind import KernelObject
 from dvr_agent.state.link import Link
 
 LINK_KINDS = (RTM_NEWLINK, RTM_DELLINK)
-NAMELESS_KINDS = (RTM_NEWRULE, RTM_DELRULE, RTM_NEWNETCONF)
-"""Objects that name no device by its index."""
+_ROUTE_KINDS = (RTM_NEWROUTE, RTM_DELROUTE)
+_DEVICE_KINDS = (RTM_NEWADDR, RTM_DELADDR, RTM_NEWNEIGH, RTM_DELNEIGH)
+"""Objects on one device, whose index is at the same place in struct ifaddrmsg and struct ndmsg."""
+_INDEX, _INDEX_AT = struct.Struct("=I"), 4
 GONE_LINK = (RTM_DELLINK,)
 _PRESENT = frozenset({RTM_NEWLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWRULE, RTM_NEWNEIGH})
 
@@ -66,6 +69,13 @@ def protocol_of(notification: Notification) -> str:
     if notification.kind == RTM_NEWROUTE:
         return route.decode_protocol(notification.body)
     return rule.decode_protocol(notification.body) if notification.kind == RTM_NEWRULE else ""
+
+
+def device_indexes(notification: Notification) -> list[int]:
+    """Return the indexes by which a notification names devices, but for those of links."""
+    if notification.kind in _ROUTE_KINDS:
+        return route.hop_indexes(notification.body)
+    return [_INDEX.unpack_from(notification.body, _INDEX_AT)[0]] if notification.kind in _DEVICE_KINDS else []
 
 
 def link_of(notification: Notification) -> tuple[int, str]:
