@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from dvr_agent.desired import names
+from dvr_agent.desired.fip import empty_slice
 from dvr_agent.desired.host_settings import HostSettings
 from dvr_agent.desired.host_view import HostView, left_alone_reason
 from dvr_agent.model.router import Router
@@ -171,9 +172,13 @@ class Planner:
         changes = tuple(job.changes for job in jobs)
         return Plan(f"router {router_id}", changes, services=self.services.plan_remove(router_id))
 
-    def removal_jobs(self, router_id: str) -> list[NamespaceJob]:
-        """Return the jobs that remove a router's namespaces and its slices."""
-        jobs = [self._leave_network(network, router_id) for network in self._memory.networks_of(router_id)]
+    def removal_jobs(self, router_id: str, trusting: bool = False) -> list[NamespaceJob]:
+        """Return the jobs that remove a router's namespaces and its slices.
+
+        :param trusting: as in :meth:`plan_router`
+        """
+        networks = self._memory.networks_of(router_id)
+        jobs = [self._leave_network(network, router_id, trusting) for network in networks]
         exists = self._kernel.namespaces.exists
         if exists(names.QROUTER + router_id):
             jobs = [job.without_devices() for job in jobs]
@@ -296,12 +301,15 @@ class Planner:
         draft.slice = without_device(draft.slice, view.fpr) if draft.slice is not None else None
         return inside, outside
 
-    def _leave_network(self, network: str, router_id: str) -> NamespaceJob:
+    def _leave_network(self, network: str, router_id: str, trusting: bool = False) -> NamespaceJob:
         """Return the job that removes a router's slice of a fip namespace, or the namespace with its last slice."""
         namespace = names.FIP + network
         if self._memory.networks.is_last(network, router_id):
             return NamespaceJob(Changes(namespace, remove=self._kernel.namespaces.exists(namespace)))
         pair = self._memory.allocations.pair(router_id)
+        vouched = self._memory.trust.of(router_id) if trusting else None
+        if vouched is not None and vouched.state.slice is not None and vouched.state.slice.name == namespace:
+            return NamespaceJob(diff(vouched.state.slice, empty_slice(namespace, router_id, pair)))
         return slice_removal(self._kernel.interfaces, namespace, router_id, pair)
 
 

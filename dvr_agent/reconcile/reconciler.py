@@ -211,7 +211,8 @@ class RouterReconciler:
         """Remove a router's own objects, and shared parts that no router uses any more."""
         started = time.perf_counter()
         self._settle_doubts()
-        jobs = self.planner.removal_jobs(router_id)
+        jobs = self.planner.removal_jobs(router_id, trusting=True)
+        self.memory.trust.withdraw(router_id)
         plan = self.planner.removal_plan(router_id, jobs)
         self.services.remove(router_id)
         if not self.memory.allocations.knows_floating_ips(router_id):  # not in sync once since this process began

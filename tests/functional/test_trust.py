@@ -22,6 +22,7 @@ from dvr_agent.reconcile.factory import make_reconciler
 from tests.support import lab
 from tests.support.heard import hearing, reconcile_heard
 from tests.support.small_routers import EXTERNAL, HOST, fip, make_router
+from tests.support.waiting import wait_for
 
 FIP = names.FIP + EXTERNAL
 READERS = ("observe", "limits")
@@ -156,6 +157,24 @@ def test_a_route_that_moves_to_another_router_ends_the_trust_in_the_first(agent:
     assert agent.once(replace(claimant, name="newest", floating_ips=())).affected == (router.id,)
     agent.once(with_fips(router, 7))
     assert not agent.differs(with_fips(router, 7))
+
+
+def test_a_removal_reads_nothing_and_leaves_nothing_in_the_fip_namespace(agent: Agent, router: Router) -> None:
+    others = make_router("two", 2)
+    agent.twice(with_fips(others, 20))
+    before = ip_of_fip()
+    agent.twice(with_fips(router, 7))
+    agent.reads.clear()
+    agent.reconciler.remove(router.id)
+    assert agent.reads == []
+    wait_for(lambda: ip_of_fip() == before)  # the pair goes with the other namespace, in a while
+    assert agent.reconciler.kernel.namespaces.list() == sorted([FIP, qrouter(others), names.SNAT + others.id])
+
+
+def ip_of_fip() -> list[str]:
+    """Rules, routes, addresses and neighbours of the fip namespace."""
+    asked = (("rule",), ("route", "show", "table", "all"), ("neighbour", "show", "proxy"), ("-o", "-4", "address"))
+    return [lab.run("ip", "-n", FIP, *words) for words in asked]
 
 
 MEDDLING: tuple[Callable[[Router], tuple[str, ...]], ...] = (
