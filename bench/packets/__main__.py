@@ -48,6 +48,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         "--fips", type=lambda text: [int(word) for word in text.split(",")], default=[1, 30, 1000, 5000]
     )
     parser.add_argument("--chosen", choices=("first", "last"), default="last", help="the floating IP that is used")
+    parser.add_argument("--beside", type=int, default=0, help="other routers, with a floating IP each")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--packets", type=int, default=10000, help="of one connection, in each measurement")
     parser.add_argument("--connections", type=int, default=3000, help="of one packet each, in each measurement")
@@ -92,7 +93,7 @@ def _hosts(methods: Sequence[str], fips: int, options: argparse.Namespace) -> It
     with contextlib.ExitStack() as stack:
         hosts: dict[str, Host] = {}
         for method in methods:
-            hosts[method] = Host(Task(method, fips, chosen, options.packets, options.connections))
+            hosts[method] = Host(Task(method, fips, chosen, options.beside, options.packets, options.connections))
             stack.callback(hosts[method].close)
         yield hosts
 
@@ -101,7 +102,10 @@ def _measure(methods: Sequence[str], fips: int, options: argparse.Namespace) -> 
     samples: Samples = {}
     lost = 0
     with _hosts(methods, fips, options) as hosts:
-        print(f"\n{fips} floating IPs on one router, the {options.chosen} of them", flush=True)
+        print(
+            f"\n{fips} floating IPs on one router, the {options.chosen} of them; {options.beside} other routers",
+            flush=True,
+        )
         for number, way, kind in itertools.product(range(options.rounds), WAYS, KINDS):
             first = number % len(methods)
             for method in (*methods[first:], *methods[:first]):

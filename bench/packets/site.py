@@ -6,6 +6,7 @@ agent's is removed, and neutron-l3-agent's rules are restored by iptables.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from bench.packets import reference
 from dvr_agent.desired import names
+from dvr_agent.desired.allocation import PAIRS
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.kernel.host_filter import Backend, HostFilter
 from dvr_agent.model.parse import parse_document
@@ -25,6 +27,8 @@ OUTSIDE = Network("outside", ("198.18.0.0/16",), 1500, agent_gateway=("198.18.0.
 RED, BLUE = Network("red", ("10.1.0.0/16",)), Network("blue", ("10.2.0.0/16",))
 GATEWAY, STRANGER = "198.18.0.10", "192.0.2.7"
 FIRST_FIP, FIRST_FIXED = IPv4Address("198.18.4.0"), IPv4Address("10.1.4.0")
+FIRST_GATEWAY, FIRST_OTHER_FIP = IPv4Address("198.18.64.0"), IPv4Address("198.18.128.0")
+"""Of other routers."""
 PLAIN, EAST = "10.1.1.1", "10.2.1.1"
 NOWHERE = "nowhere"
 """Device in the namespace ``red`` whose other end drops everything."""
@@ -59,13 +63,14 @@ class Site:
 
     :param fips: number of floating IPs, all on one router
     :param chosen: number of the one that is used, from 0 on; rules and priorities are in the order of their numbers
+    :param beside: number of other routers, with a floating IP each; their rules in the fip namespace come first
     """
 
-    def __init__(self, method: str, fips: int, chosen: int) -> None:
+    def __init__(self, method: str, fips: int, chosen: int, beside: int = 0) -> None:
         self.pairs = [(str(FIRST_FIP + number), str(FIRST_FIXED + number)) for number in range(fips)]
         self._document = self._make_document()
         self._envelope = self._document.envelope()
-        self._build(OURS.get(method, "nftables"))
+        self._build(OURS.get(method, "nftables"), beside)
         floating, self._fixed = self.pairs[chosen]
         self._boot(self._document.cloud.vms[floating].mac)
         if method not in OURS:
@@ -86,17 +91,19 @@ class Site:
         cloud.vm("east", BLUE, EAST)
         return router
 
-    def _build(self, backend: Backend) -> None:
+    def _build(self, backend: Backend, beside: int) -> None:
         HostFilter.backend = backend
         lab.run("ip", "link", "set", "lo", "up")
         bridge = lab.Host().bridge("br-ext")
         STATE_PATH.mkdir()
         rows = zip(self.pairs, FIP_PRIORITIES, strict=False)
         (STATE_PATH / "fip-priorities").write_text("".join(f"{pair[0]},{number}\n" for pair, number in rows))
+        (STATE_PATH / "fip-linklocal-networks").write_text(f"{self._document.id},{PAIRS[-1]}\n")
         settings = HostSettings(self._document.cloud.host, AgentMode.DVR_SNAT)
         reconciler = make_reconciler(settings, {OUTSIDE.id: bridge}, STATE_PATH)
         reconciler.load()
-        reconciler.reconcile(parse_document(self._document.raw(), "bench"))
+        for envelope in (self._envelope, *map(_other_router, range(beside))):
+            reconciler.reconcile(parse_document(json.dumps(envelope).encode(), "bench"))
         reconciler.flush()
 
     @staticmethod
@@ -150,3 +157,13 @@ class Site:
         if self.filtered:
             for namespace in (self._document.qrouter, self._document.snat_namespace):
                 lab.in_netns(namespace, "conntrack", "-F")
+
+
+def _other_router(number: int) -> Json:
+    """Make a router whose SNAT is on another host."""
+    cloud, name = Cloud(), f"other-{number}"
+    network = Network(name, ("10.3.0.0/24",))
+    router = cloud.router(name, network).gateway(OUTSIDE, str(FIRST_GATEWAY + number))
+    envelope = router.floating_ip(str(FIRST_OTHER_FIP + number), cloud.vm(name, network, "10.3.0.10")).envelope()
+    envelope["router"]["gw_port_host"] = "elsewhere"
+    return envelope

@@ -26,12 +26,14 @@ class Task:
     """What to measure.
 
     :ivar chosen: number of the floating IP that is used
+    :ivar beside: number of other routers
     :ivar packets: of one connection, in each measurement; likewise ``connections``, of one packet each
     """
 
     method: str
     fips: int
     chosen: int
+    beside: int
     packets: int
     connections: int
 
@@ -40,7 +42,7 @@ class Meter:
     """Sends packets through a host's router."""
 
     def __init__(self, task: Task) -> None:
-        self._task, self._site = task, Site(task.method, task.fips, task.chosen)
+        self._task, self._site = task, Site(task.method, task.fips, task.chosen, task.beside)
         self._sockets = {name: packet_socket(name, "eth0") for name in ("red", "internet")}
         self._nowhere = packet_socket("red", NOWHERE)
         self._counters = {name: _counters(name) for name in ("red", "blue", "internet")}
