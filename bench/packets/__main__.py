@@ -20,6 +20,7 @@ from typing import Any
 from bench.packets.site import METHODS, NEUTRON, WAYS
 from bench.packets.worker import CONNECTION, KINDS, PACKET, Task, serve
 from bench.sandbox import enter_sandbox
+from dvr_agent.plural import count
 
 Samples = dict[tuple[str, str, str], list[float]]
 """(Method, way, kind) → nanoseconds."""
@@ -50,8 +51,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--chosen", choices=("first", "last"), default="last", help="the floating IP that is used")
     parser.add_argument("--beside", type=int, default=0, help="other routers, with a floating IP each")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--packets", type=int, default=10000, help="of one connection, in each measurement")
-    parser.add_argument("--connections", type=int, default=3000, help="of one packet each, in each measurement")
+    parser.add_argument("--packets", type=int, default=5000, help="of one connection, in each measurement")
+    parser.add_argument("--connections", type=int, default=2000, help="of one packet each, in each measurement")
     return parser.parse_args(arguments)
 
 
@@ -102,10 +103,8 @@ def _measure(methods: Sequence[str], fips: int, options: argparse.Namespace) -> 
     samples: Samples = {}
     lost = 0
     with _hosts(methods, fips, options) as hosts:
-        print(
-            f"\n{fips} floating IPs on one router, the {options.chosen} of them; {options.beside} other routers",
-            flush=True,
-        )
+        beside = f"; {count(options.beside, 'other router')}" if options.beside else ""
+        print(f"\n{count(fips, 'floating IP')} on one router, the {options.chosen} is used{beside}", flush=True)
         for number, way, kind in itertools.product(range(options.rounds), WAYS, KINDS):
             first = number % len(methods)
             for method in (*methods[first:], *methods[:first]):
