@@ -31,9 +31,8 @@ def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     enter_sandbox("bench.packets", arguments)
     methods = [method for method in METHODS if _possible(method)]
-    print(
-        f"Linux {os.uname().release}, load {os.getloadavg()[0]:.1f}; processor time, medians of {options.rounds} rounds"
-    )
+    medians = f"processor time, medians of {count(options.rounds, 'round')}"
+    print(f"Linux {os.uname().release}, load {os.getloadavg()[0]:.1f}; {medians}")
     for fips in options.fips:
         samples, lost = _measure(methods, fips, options)
         for line in _table(methods, samples):

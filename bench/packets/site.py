@@ -46,7 +46,7 @@ WAYS = (FIP_OUT, FIP_IN, SNAT_OUT, EAST_WEST)
 class Way:
     """From one namespace to another through the router.
 
-    :ivar sender: namespace and so ``sink``; the device in each is ``eth0``
+    :ivar sender: namespace that sends by its device ``eth0``; likewise ``sink``, which receives
     :ivar macs: destination and source of the frames
     :ivar sent: source and destination of the packets; ``seen``: what the sink must see
     """
