@@ -162,6 +162,11 @@ bench-metadata: ## one metadata proxy against a haproxy per router (root; BENCH_
 	$(call need,test,test)
 	@$(RUN) -m bench.metadata $(BENCH_ARGS)
 
+.PHONY: bench-packets
+bench-packets: ## what a packet costs by packet filter and number of floating IPs (root; BENCH_ARGS="--fips 1,5000")
+	$(call need,test,test)
+	@$(RUN) -m bench.packets $(BENCH_ARGS)
+
 .PHONY: reliability
 reliability: ## the promises of docs/reliability.md, measured by long runs; most of an hour (RELIABILITY_ARGS=--quick)
 	$(call need,test,test)
