@@ -20,6 +20,8 @@ from bench.worker import Result, Task
 DEFAULT_ROUTERS = (10, 100, 500)
 COMMANDS_MAX = 10
 """A process per command takes some 50 processes a router: only for so many, unless asked otherwise."""
+BATCHES_MAX = 100
+"""The same for batches, which take some ten."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -83,10 +85,12 @@ def _runs(routers: int, options: argparse.Namespace) -> Runs:
         one = Round(ours, floor)
         if number == 0 and routers <= options.commands_max and options.packet_filter == "legacy":
             one.commands = _measure(Task("commands", options.mode, routers, check))
+        if number == 0 and routers <= BATCHES_MAX and options.packet_filter == "legacy":
+            one.batches = _measure(Task("batches", options.mode, routers, check))
         if check:
             runs.differences = [
                 f"{name}: {line}"
-                for name, other in (("floor", floor), ("commands", one.commands))
+                for name, other in (("floor", floor), ("commands", one.commands), ("batches", one.batches))
                 if other is not None
                 for line in differences(ours.picture, other.picture)
             ]

@@ -1,10 +1,11 @@
-"""A process per command: the same objects as a shell script would make them."""
+"""The same objects as a shell script makes them: a process per command, or as few processes as its programs allow."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum, auto
 from typing import NamedTuple
 
 from bench.documents import EXTERNAL_BRIDGE, EXTERNAL_NETWORK
@@ -32,6 +33,60 @@ def run(commands: Iterable[Command]) -> None:
         done = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{' '.join(words)} → {done.returncode}: {done.stderr.strip()}")
+
+
+def batched(state: NamespaceState, commands: Iterable[Command]) -> list[Command]:
+    """The commands of one namespace by as few processes as possible: ``ip -batch``, a ``sysctl``, a restore a family.
+
+    Of the host's own commands those come first on which the namespace's depend, and those last that need its devices.
+    """
+    lines: dict[_Group, list[str]] = {group: [] for group in _Group}
+    made = []
+    for words, text in commands:
+        if words[:3] == ("ip", "netns", "add"):
+            made.append(Command(words))
+        elif text is None:
+            group, skipped = _group(words)
+            lines[group].append(" ".join(words[skipped:]))
+    inside = ("ip", "netns", "exec", state.name, "sysctl", "-qw")
+    batches = {
+        _Group.BRIDGES: ("ip", "-batch", "-"),
+        _Group.INSIDE: ("ip", "-n", state.name, "-batch", "-"),
+        _Group.INSIDE_V6: ("ip", "-6", "-n", state.name, "-batch", "-"),
+        _Group.OUTSIDE: ("ip", "-batch", "-"),
+    }
+    sysctls = {_Group.BRIDGE_PARAMETERS: ("sysctl", "-qw"), _Group.TAP_PARAMETERS: ("sysctl", "-qw")}
+    for group, found in lines.items():
+        if found and group in batches:
+            made.append(Command(batches[group], "\n".join(found) + "\n"))
+        elif found:
+            made.append(Command((*sysctls.get(group, inside), *found)))
+    return made + list(_tables(state, whole=True))
+
+
+class _Group(Enum):
+    """What goes into one process, in the order of processes."""
+
+    BRIDGES = auto()
+    BRIDGE_PARAMETERS = auto()
+    INSIDE = auto()
+    INSIDE_V6 = auto()
+    TAP_PARAMETERS = auto()
+    OUTSIDE = auto()
+    PARAMETERS = auto()
+
+
+def _group(words: Sequence[str]) -> tuple[_Group, int]:
+    """Return where a command belongs, and how many of its words are not repeated there."""
+    if words[0] == "sysctl":
+        is_bridge = words[2].startswith("net/ipv6/conf/brq")
+        return (_Group.BRIDGE_PARAMETERS if is_bridge else _Group.TAP_PARAMETERS), 2
+    if words[1] == "netns":
+        return _Group.PARAMETERS, 6
+    if words[1] == "-n":
+        return (_Group.INSIDE_V6, 4) if words[3] == "-6" else (_Group.INSIDE, 3)
+    is_first = words[2] == "add" or ("alias" in words and "master" not in words)
+    return (_Group.BRIDGES if is_first else _Group.OUTSIDE), 1
 
 
 class Script:
@@ -104,9 +159,13 @@ def _rule(rule: Rule) -> str:
     return f"{family}rule add {selector} lookup {rule.table} priority {rule.priority} protocol 0{specific}"
 
 
-def _tables(state: NamespaceState) -> Iterator[Command]:
-    for table in state.tables:
-        text = save_text([table])
+def _tables(state: NamespaceState, whole: bool = False) -> Iterator[Command]:
+    """
+    :param whole: one process for all tables of a family
+    """
+    families = [[table for table in state.tables if table.family == family] for family in (4, 6)]
+    for tables in families if whole else [[table] for table in state.tables]:
+        text = save_text(tables)
         if text:
-            program = "iptables-legacy-restore" if table.family == 4 else "ip6tables-legacy-restore"
+            program = "iptables-legacy-restore" if tables[0].family == 4 else "ip6tables-legacy-restore"
             yield Command(("ip", "netns", "exec", state.name, program, "-n"), text)

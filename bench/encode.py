@@ -17,12 +17,13 @@ from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP
 from bench.documents import EXTERNAL_BRIDGE, EXTERNAL_NETWORK
 from bench.ready_tables import ReadyTables, ready
 from dvr_agent.attach.outer_ends import ALIAS, bridge_name, ipv6_switch, tap_alias, tap_name
+from dvr_agent.desired import names
 from dvr_agent.kernel.netlink import link as links
 from dvr_agent.kernel.netlink.address import add_address
 from dvr_agent.kernel.netlink.message import CREATE, HEADER, Request
 from dvr_agent.kernel.netlink.neighbour import add_neighbour
-from dvr_agent.kernel.netlink.route import add_route
-from dvr_agent.kernel.netlink.rule import add_rule
+from dvr_agent.kernel.netlink.route import add_route, delete_route
+from dvr_agent.kernel.netlink.rule import add_rule, delete_rule
 from dvr_agent.state.link import Link, Port, Veth
 from dvr_agent.state.namespace import NamespaceState
 from dvr_agent.state.route import Route
@@ -58,6 +59,18 @@ class Part:
     after: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """How one namespace's part of a router goes.
+
+    :ivar whole: the namespace is removed; otherwise it is the fip namespace, which stays, and loses a slice
+    """
+
+    name: str
+    whole: bool
+    messages: bytes = b""
+
+
 class Encoder:
     """Makes the parts of all routers of one run.
 
@@ -85,6 +98,16 @@ class Encoder:
         part.after = _messages([*self._up(new), *self._connect(state.name, ports)])
         return part
 
+    def removal(self, state: NamespaceState) -> Removal:
+        """How a namespace goes, or a slice of the fip namespace: its devices go with the router's namespace."""
+        if not state.name.startswith(names.FIP):
+            return Removal(state.name, whole=True)
+        devices = {hop.device: self._index(state.name, hop.device) for route in state.routes for hop in route.hops}
+        own = {link.name for link in state.links}
+        rules = [delete_rule(rule) for rule in sorted(state.rules, key=str)]
+        staying = (route for route in state.routes if own.isdisjoint(hop.device for hop in route.hops))
+        return Removal(state.name, False, _messages([*rules, *(delete_route(route, devices) for route in staying)]))
+
     def _index(self, namespace: str, name: str) -> int:
         key = (namespace, name)
         if key not in self._indexes:
@@ -99,8 +122,8 @@ class Encoder:
         body = _head(index, 0, 0) + _name(name) + _bridge
         return [Request(RTM_NEWLINK, CREATE, body, name), links.set_link(index, alias=ALIAS)]
 
-    def _up(self, names: Iterable[str]) -> list[Request]:
-        return [links.set_link(self._index("", name), up=True) for name in names]
+    def _up(self, devices: Iterable[str]) -> list[Request]:
+        return [links.set_link(self._index("", name), up=True) for name in devices]
 
     def _connect(self, namespace: str, ports: Iterable[Port]) -> list[Request]:
         return [

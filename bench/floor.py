@@ -12,13 +12,13 @@ import socket
 import struct
 from collections.abc import Sequence
 
-from bench.encode import FIP_FD, HOST_FD, Files, Part
+from bench.encode import FIP_FD, HOST_FD, Files, Part, Removal
 from bench.ready_tables import open_sockets, write
 from dvr_agent.desired import names
 from dvr_agent.kernel.netns import OWN_NAMESPACE, setns
 from dvr_agent.libc import CLONE_NEWNET
 
-MS_BIND = 1 << 12
+MS_BIND, MNT_DETACH = 1 << 12, 2
 _ANSWER = struct.Struct("=IHHIIi")
 """struct nlmsghdr and the errno of struct nlmsgerr."""
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -48,6 +48,16 @@ class Floor:
         """Make one namespace after the other, or add a slice to the fip namespace."""
         for part in parts:
             self._part(part)
+
+    def remove(self, removals: Sequence[Removal]) -> None:
+        """Remove namespaces, and a slice of the fip namespace."""
+        for removal in removals:
+            if removal.messages and self._fip is not None:
+                self._send(self._fip, removal.messages)
+            if removal.whole:
+                path = f"/run/netns/{removal.name}"
+                _check(_libc.umount2(path.encode(), MNT_DETACH), "umount2")
+                os.unlink(path)
 
     def _part(self, part: Part) -> None:
         if part.before:

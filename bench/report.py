@@ -12,7 +12,7 @@ from bench.worker import Result
 
 AIM_BUILD, AIM_RESYNC = 3.0, 0.2
 """Build: at most so many times the floor; a resync that finds nothing to do: at most this share of the build."""
-LABEL, COLUMN = 44, 14
+LABEL, COLUMN = 58, 14
 
 Row = tuple[str, Callable[[Runs], str]]
 
@@ -60,10 +60,18 @@ def _commands(value: Callable[[Result, Runs], float], form: str) -> Callable[[Ru
     return cell
 
 
+def _batches(one: Round) -> float | None:
+    return one.batches.build / one.ours.build if one.batches is not None else None
+
+
 _RATIOS: list[Row] = [
     (f"build: ours ÷ floor (aim ≤ {AIM_BUILD:g})", _ratio(lambda one: one.ours.build / one.floor.build)),
     ("  in processor time", _ratio(lambda one: one.ours.build_cpu / one.floor.build_cpu)),
     ("build: commands ÷ ours", _ratio(lambda one: one.commands.build / one.ours.build if one.commands else None)),
+    (
+        "build: ip -batch and restore ÷ ours",
+        _ratio(_batches),
+    ),
     (f"no-op resync ÷ build (aim < {AIM_RESYNC:g})", _ratio(lambda one: one.ours.resync / one.ours.build)),
     ("  in processor time", _ratio(lambda one: one.ours.resync_cpu / one.ours.build_cpu)),
     ("  an audit, which reads everything ÷ build", _ratio(lambda one: one.ours.audit / one.ours.build)),
@@ -72,6 +80,13 @@ _RATIOS: list[Row] = [
     ("  documents parsed anew ÷ build", _ratio(lambda one: one.ours.full_sync / one.ours.build)),
     ("  after a restart ÷ build", _ratio(lambda one: one.ours.restart / one.ours.build)),
     ("    in processor time", _ratio(lambda one: one.ours.restart_cpu / one.ours.build_cpu)),
+    (
+        "last tenth of the build ÷ the first, in processor time",
+        _ratio(lambda one: one.ours.last_tenth / one.ours.first_tenth),
+    ),
+    ("  floor", _ratio(lambda one: one.floor.last_tenth / one.floor.first_tenth)),
+    ("one router removed: ours ÷ floor", _ratio(lambda one: one.ours.remove / one.floor.remove)),
+    ("  in processor time", _ratio(lambda one: one.ours.remove_cpu / one.floor.remove_cpu)),
 ]
 _TIMES: list[Row] = [
     ("build per router: ours", _per_router(lambda one: one.build)),
@@ -90,6 +105,7 @@ _TIMES: list[Row] = [
     ("  moved, in processor time", _once(lambda one: one.move_cpu)),
     ("  removed, in processor time", _once(lambda one: one.drop_cpu)),
     ("one router removed", _once(lambda one: one.remove)),
+    ("  in processor time", _once(lambda one: one.remove_cpu)),
 ]
 _REST: list[Row] = [
     ("resident memory, MB", lambda runs: f"{median(one.ours.rss for one in runs.rounds) / 1024:.1f}"),

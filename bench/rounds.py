@@ -14,6 +14,7 @@ class Round:
     ours: Result
     floor: Result
     commands: Result | None = None
+    batches: Result | None = None
 
 
 @dataclass(slots=True)

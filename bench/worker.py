@@ -22,7 +22,7 @@ from statistics import median
 from typing import Any
 
 from bench import sandbox, states
-from bench.commands import Script, run
+from bench.commands import Script, batched, run
 from bench.documents import EXTERNAL_BRIDGE, EXTERNAL_NETWORK, FIPS, document
 from bench.encode import Encoder
 from bench.floor import Floor
@@ -47,7 +47,7 @@ PROFILE_LINES = 25
 class Task:
     """What to measure.
 
-    :ivar method: ``ours``, ``floor`` or ``commands``
+    :ivar method: ``ours``, ``floor``, ``commands`` or ``batches``
     :ivar mode: ``agent_mode``
     :ivar check: read back what was made
     :ivar packet_filter: of ``ours`` and ``floor``
@@ -73,6 +73,7 @@ class Result:
         (a new reconciler that knows nothing)
     :ivar add: one FIP added to one router; likewise ``move`` (to another fixed address), ``drop`` (removed), and
         ``remove``, one router removed
+    :ivar first_tenth: processor time of the first tenth of the build, and ``last_tenth`` of the last one
     :ivar writes: of all resyncs
     :ivar steps: messages, files and tables, or processes, for all routers
     """
@@ -95,6 +96,9 @@ class Result:
     drop: float = 0.0
     drop_cpu: float = 0.0
     remove: float = 0.0
+    remove_cpu: float = 0.0
+    first_tenth: float = 0.0
+    last_tenth: float = 0.0
     writes: int = 0
     steps: int = 0
     rss_before: int = 0
@@ -113,7 +117,13 @@ def main(text: str) -> None:
     # The other end is in our starter's namespace: when it is gone there, the kernel has cleared up after us.
     far = ["peer", "name", f"bench{os.getpid()}", "netns", str(os.getppid())]
     subprocess.run(["ip", "link", "add", "canary", "type", "veth", *far], check=True)
-    result = {"ours": _ours, "floor": _floor, "commands": _commands}[task.method](task)
+    methods: dict[str, Callable[[Task], Result]] = {
+        "ours": _ours,
+        "floor": _floor,
+        "commands": _commands,
+        "batches": partial(_commands, batch=True),
+    }
+    result = methods[task.method](task)
     print(json.dumps(asdict(result)))
     sandbox.settle(os.listdir("/run/netns"), ("tap",))
 
@@ -121,17 +131,52 @@ def main(text: str) -> None:
 def _floor(task: Task) -> Result:
     parts = _states(task)
     encoder = Encoder(socket.if_nametoindex(EXTERNAL_BRIDGE))
-    encoded = [encoder.part(state) for states_of_router in parts for state in states_of_router]
+    encoded = [[encoder.part(state) for state in states_of_router] for states_of_router in parts]
     floor = Floor()
-    seconds, cpu = _clocked(lambda: floor.build(encoded))
+    clock = _Tenths(task.routers)
+
+    def build() -> None:
+        for number, router_parts in enumerate(encoded):
+            clock.tick(number)
+            floor.build(router_parts)
+        clock.tick(task.routers)
+
+    seconds, cpu = _clocked(build)
+    result = Result(seconds, cpu, first_tenth=clock.first, last_tenth=clock.last, picture=_picture(task, parts))
+    going = [[encoder.removal(state) for state in parts[number]] for number in _spread(task.routers)]
+    removed = [_clocked(partial(floor.remove, removals)) for removals in going]
+    result.remove, result.remove_cpu = (median(one[which] for one in removed) for which in (0, 1))
     floor.close()
-    return Result(seconds, cpu, picture=_picture(task, parts))
+    return result
 
 
-def _commands(task: Task) -> Result:
+class _Tenths:
+    """Processor time of the first and of the last tenth of a build."""
+
+    def __init__(self, routers: int) -> None:
+        self._marks = dict.fromkeys((0, max(1, routers // 10), routers - max(1, routers // 10), routers), 0.0)
+
+    def tick(self, number: int) -> None:
+        """So many routers are there."""
+        if number in self._marks:
+            self._marks[number] = time.process_time()
+
+    @property
+    def first(self) -> float:
+        begin, end = sorted(self._marks)[:2]
+        return self._marks[end] - self._marks[begin]
+
+    @property
+    def last(self) -> float:
+        begin, end = sorted(self._marks)[-2:]
+        return self._marks[end] - self._marks[begin]
+
+
+def _commands(task: Task, batch: bool = False) -> Result:
     parts = _states(task)
     script = Script()
-    commands = [command for found in parts for state in found for command in script.commands(state)]
+    by_state = [(state, script.commands(state)) for found in parts for state in found]
+    commands = [one for state, found in by_state for one in (batched(state, found) if batch else found)]
     seconds = _timed(lambda: run(commands))
     return Result(seconds, steps=len(commands), picture=_picture(task, parts))
 
@@ -146,8 +191,10 @@ def _ours(task: Task) -> Result:
     parse = _timed(lambda: routers.extend(states.parse(raw)))
     profiler = cProfile.Profile() if task.profile else None
     agent = _Agent(reconciler)
-    build, cpu = _clocked(lambda: agent.make_round(routers), profiler)
+    clock = _Tenths(task.routers)
+    build, cpu = _clocked(lambda: agent.make_round(routers, clock=clock), profiler)
     result = Result(build, cpu, parse=parse, rss_before=before, rss=_rss(), picture=_picture(task, _states(task)))
+    result.first_tenth, result.last_tenth = clock.first, clock.last
     counters = reconciler.kernel.counters
     result.profile = _report("build", profiler)
     written = counters.total()
@@ -167,7 +214,8 @@ def _ours(task: Task) -> Result:
     _single_updates(agent, task, result)
     numbers = _spread(task.routers)
     profiler = cProfile.Profile() if task.profile else None
-    result.remove = median(_remove(agent.reconciler, anew[number].id, profiler) for number in numbers)
+    removed = [_clocked(partial(agent.remove, anew[number].id), profiler) for number in numbers]
+    result.remove, result.remove_cpu = (median(one[which] for one in removed) for which in (0, 1))
     result.profile += _report("one router removed", profiler)
     agent.close()
     return result
@@ -187,19 +235,30 @@ class _Agent:
         self.reconciler.load()
         self.make_round(routers)
 
-    def make_round(self, routers: Sequence[Router], audit: bool = False) -> None:
+    def make_round(self, routers: Sequence[Router], audit: bool = False, clock: _Tenths | None = None) -> None:
         """As the daemon does a resync or an audit, with what it does to its heap."""
         heap = GcFreeze()
         self.reconciler.begin_resync()
-        for router in routers:
+        for number, router in enumerate(routers, 1):
+            if clock is not None:
+                clock.tick(number - 1)
             reconcile_heard(self._judge, self.reconciler, router, in_resync=True, trusting=not audit)
             if not audit:
                 heap.router_changed()
+        if clock is not None:
+            clock.tick(len(routers))
         self.reconciler.flush()
 
     def update(self, raw: bytes) -> None:
         """As the daemon does with a document that has come."""
         reconcile_heard(self._judge, self.reconciler, parse_document(raw, "router"))
+
+    def remove(self, router_id: str) -> None:
+        """As the daemon does when a document was deleted."""
+        self._judge.judge()
+        self.reconciler.remove(router_id)
+        self._judge.job_ended(router_id)
+        self._judge.judge(router_id)
 
 
 def _single_updates(agent: _Agent, task: Task, result: Result) -> None:
@@ -225,10 +284,6 @@ def _single_updates(agent: _Agent, task: Task, result: Result) -> None:
 
 def _make_reconciler(task: Task) -> RouterReconciler:
     return make_reconciler(states.settings(task.mode), {EXTERNAL_NETWORK: EXTERNAL_BRIDGE}, STATE_PATH)
-
-
-def _remove(reconciler: RouterReconciler, router_id: str, profiler: cProfile.Profile | None) -> float:
-    return _timed(lambda: reconciler.remove(router_id), profiler)
 
 
 def _states(task: Task) -> list[list[NamespaceState]]:

@@ -25,7 +25,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_every_method_makes_the_same_objects_and_the_table_says_so() -> None:
     done = bench("--routers", "2", "--rounds", "1")
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = {line[:44].strip(): line[44:].split() for line in done.stdout.splitlines()}
+    rows = {line[:58].strip(): line[58:].split() for line in done.stdout.splitlines()}
     assert rows["same objects by all methods"] == ["yes"]
     assert rows["kernel writes of the resyncs"] == ["0"]
     for label in ("build: ours ÷ floor (aim ≤ 3)", "build: commands ÷ ours", "no-op resync ÷ build (aim < 0.2)",
