@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, overload
 
 from dvr_agent.errors import AllocationError
 from dvr_agent.plural import count
@@ -51,7 +51,28 @@ class LinkLocalPair:
         return cls(int(ip) & ~1) if length == "31" and ip in PAIR_POOL else None
 
 
-PAIRS: Sequence[LinkLocalPair] = [LinkLocalPair(first) for first in range(int(PAIR_POOL[0]), int(PAIR_POOL[-1]) + 1, 2)]
+
+class _Pairs(Sequence[LinkLocalPair]):
+    """All /31 subnets of the pool in order, each made when it is asked for: there are 8,192."""
+
+    _firsts = range(int(PAIR_POOL[0]), int(PAIR_POOL[-1]) + 1, 2)
+
+    def __len__(self) -> int:
+        return len(self._firsts)
+
+    @overload
+    def __getitem__(self, index: int) -> LinkLocalPair: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[LinkLocalPair]: ...
+    def __getitem__(self, index: int | slice) -> LinkLocalPair | Sequence[LinkLocalPair]:
+        found = self._firsts[index]
+        return LinkLocalPair(found) if isinstance(found, int) else [LinkLocalPair(first) for first in found]
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, LinkLocalPair) and value.first in self._firsts
+
+
+PAIRS: Sequence[LinkLocalPair] = _Pairs()
 PRIORITIES: Sequence[int] = FIP_PRIORITIES
 
 V = TypeVar("V", LinkLocalPair, int)
@@ -60,14 +81,13 @@ V = TypeVar("V", LinkLocalPair, int)
 class Allocator(Generic[V]):
     """Allocates the values of a pool to keys, no value twice.
 
-    :param pool: all values, in order
+    :param pool: all values, in order; it tells without a search whether a value is in it
     :param entries: values that are allocated already, by key; entries outside the pool or with a value of another key
         are dropped
     """
 
     def __init__(self, pool: Sequence[V], entries: Mapping[str, V]) -> None:
         self._pool: Sequence[V] = pool
-        self._members: frozenset[V] = frozenset(pool)
         self._values: dict[str, V] = {}
         self._owner: dict[V, str] = {}
         self._reserved: set[V] = set()
@@ -114,7 +134,7 @@ class Allocator(Generic[V]):
         """Give a key the value that the kernel has for it; False if the value is not in the pool or has another key."""
         if self._values.get(key) == value:
             return True
-        if value not in self._members or value in self._owner:
+        if value not in self._pool or value in self._owner:
             return False
         self.release(key)
         self._take(key, value)
@@ -131,7 +151,7 @@ class Allocator(Generic[V]):
 
     def _take(self, key: str, value: V) -> bool:
         """Give a key a value; False if the value is not in the pool or has a key, or the key has a value."""
-        if value not in self._members or value in self._owner or key in self._values:
+        if value not in self._pool or value in self._owner or key in self._values:
             return False
         self._values[key] = value
         self._owner[value] = key
