@@ -21,6 +21,11 @@ PAIR_POOL = IPv4Network("169.254.64.0/18")
 """Pool of the /31 subnets (neutron.agent.l3.dvr_fip_ns, FIP_LL_SUBNET)."""
 
 
+def _ipv4_text(number: int) -> str:
+    """Return ``str(IPv4Address(number))``, several times as fast."""
+    return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class LinkLocalPair:
     """A /31: the first address is the router's, the second the fip namespace's."""
@@ -30,12 +35,12 @@ class LinkLocalPair:
     @property
     def router_address(self) -> str:
         """Address of the ``rfp-`` device."""
-        return str(IPv4Address(self.first))
+        return _ipv4_text(self.first)
 
     @property
     def fip_address(self) -> str:
         """Address of the ``fpr-`` device."""
-        return str(IPv4Address(self.first + 1))
+        return _ipv4_text(self.first + 1)
 
     def __str__(self) -> str:
         return f"{self.router_address}/31"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import marshal
 from dataclasses import replace
 from ipaddress import IPv6Address
 from operator import attrgetter, itemgetter
@@ -29,6 +30,11 @@ from dvr_agent.model.router import FixedIp, IpAddress, IpNetwork, Omission, RaMo
 PortsBySubnet: TypeAlias = tuple[tuple[str, tuple[SubnetPort, ...]], ...]
 
 by_id = attrgetter("id")
+
+AGENT_GATEWAYS, KEY_SIZE = 64, 4096
+"""Agent gateway ports that are remembered, and the bytes of the largest one."""
+_agent_gateways: dict[bytes, RouterPort] = {}
+"""Agent gateway ports by what documents say of them."""
 
 _subnets4: dict[tuple[object, object, object, bool], Subnet] = {}
 """IPv4 subnets by their id, cidr and gateway in documents, and whether their network is an external one."""
@@ -71,6 +77,24 @@ def router_port(value: object, at: At, omitted: list[Omission] | None = None) ->
         host=host or "",
         admin_state_up=boolean(port.get("admin_state_up", True), (at, "admin_state_up")),
     )
+
+
+def agent_gateway_port(value: object, at: At, omitted: list[Omission]) -> RouterPort:
+    """Read an agent gateway port as :func:`router_port` does; it is remembered if nothing of it is omitted.
+
+    The documents of all routers on an external network list the same one in the same words.
+    """
+    words = marshal.dumps(value, 2)  # of later versions equal values may have different bytes
+    known = _agent_gateways.get(words)
+    if known is not None:
+        return known
+    before = len(omitted)
+    found = router_port(value, at, omitted)
+    if len(omitted) == before and len(words) <= KEY_SIZE:
+        if len(_agent_gateways) >= AGENT_GATEWAYS:
+            _agent_gateways.clear()
+        _agent_gateways[words] = found
+    return found
 
 
 def _fixed_ips(value: object, at: At, subnets: dict[str, Subnet], of_host: bool) -> tuple[FixedIp, ...]:
