@@ -190,7 +190,8 @@ class _Agent:
     def make_round(self, routers: Sequence[Router], audit: bool = False) -> None:
         """As the daemon does a resync or an audit, with what it does to its heap."""
         heap = GcFreeze()
-        self.reconciler.begin_resync()
+        # Without the documents a start would take all routers for undeclared ones, and read what they have.
+        self.reconciler.begin_resync([(router.id, router) for router in routers])
         for router in routers:
             reconcile_heard(self._judge, self.reconciler, router, in_resync=True, trusting=not audit)
             if not audit:
