@@ -132,8 +132,8 @@ class Allocator(Generic[V]):
         raise AllocationError(f"all {count(size, 'value')} from {self._pool[0]} to {self._pool[-1]} are in use")
 
     def reserve(self, values: Iterable[V]) -> None:
-        """Reserve values that the kernel uses for keys not known yet: only :meth:`adopt` allocates them."""
-        self._reserved = set(values)
+        """Reserve further values that the kernel uses for keys not known yet: only :meth:`adopt` allocates them."""
+        self._reserved.update(values)
 
     def adopt(self, key: str, value: V) -> bool:
         """Give a key the value that the kernel has for it; False if the value is not in the pool or has another key."""
