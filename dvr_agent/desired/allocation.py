@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network
 from typing import Generic, TypeVar, overload
@@ -21,6 +22,7 @@ PAIR_POOL = IPv4Network("169.254.64.0/18")
 """Pool of the /31 subnets (neutron.agent.l3.dvr_fip_ns, FIP_LL_SUBNET)."""
 
 
+@lru_cache(maxsize=1024)
 def _ipv4_text(number: int) -> str:
     """Return ``str(IPv4Address(number))``, several times as fast."""
     return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"

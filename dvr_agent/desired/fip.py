@@ -24,10 +24,12 @@ from dvr_agent.state.link import Link, VethPeer
 from dvr_agent.state.namespace import Announcement, NamespaceState
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.ownership import Ownership, RuleOwner
+from dvr_agent.state.proxy_neighbour import ProxyNeighbour
 from dvr_agent.state.route import DEFAULT_V4, MAIN_TABLE, Hop, Route, make_route
 from dvr_agent.state.rule import KERNEL_RULES, Rule
 from dvr_agent.state.sysctl import Sysctl
 
+_NO_PROXIES = frozenset[ProxyNeighbour]()
 _ONE_ADDRESS = f"/{IPV4LENGTH}"
 
 
@@ -114,7 +116,7 @@ def slice_state(
         routes=frozenset(routes),
         rules=frozenset(rules),
         neighbours=frozenset({Neighbour(pair.subnet.router_address, fpr, pair.rfp_mac)}),
-        proxy_neighbours=frozenset(proxies),
+        proxy_neighbours=frozenset(proxies) if proxies else _NO_PROXIES,
         # Floating IPs are announced anew when the agent gateway port changes: its MAC address answers for them.
         announcements=(
             *(

@@ -82,7 +82,11 @@ def parse_address(text: object) -> IpAddress:
     """
     if not isinstance(text, str) or "%" in text:
         raise ValueError
-    return _Address6(text) if ":" in text else _Address4(_number4(text))
+    if ":" in text:
+        return _Address6(text)
+    found = _Address4(_number4(text))
+    found._text = text  # noqa: SLF001 - there is one way to write it that is accepted
+    return found
 
 
 @lru_cache(maxsize=CACHED)
