@@ -1,13 +1,13 @@
-"""Has SIGUSR2 write the Guru Meditation report (``guru_meditation``) from the start, whose libraries are imported later.
+"""Has SIGUSR2 write the Guru Meditation report (``guru_meditation``) from the start, and imports its libraries later.
 
-They cost a start 40 ms and are hardly ever used.  So they are imported once the first resync is over: a daemon that is
-short of descriptors later has them.  A signal before that imports them at once.
+They would take 40 ms of a start and are hardly ever used.  They are imported once the first resync is over, so that a
+daemon that is short of descriptors later has them; a signal before that imports them at once.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from types import FrameType
 
 from oslo_config import cfg
 
@@ -33,9 +33,9 @@ class ReportSignal:
             self._is_complete = True
             guru_meditation.install(self._conf, self._section)
 
-    def _report(self, number: int, frame: object) -> None:
+    def _report(self, number: int, frame: FrameType | None) -> None:
         self.complete()
         handler = signal.getsignal(number)
         # [oslo_reports] may name a file whose change asks for a report, instead of the signal.
-        if isinstance(handler, Callable) and handler != self._report:  # type: ignore[arg-type]
+        if callable(handler) and handler != self._report:
             handler(number, frame)

@@ -39,7 +39,6 @@ from dvr_agent.daemon.http_resources import ResourceTable
 from dvr_agent.daemon.idle_bridges import IdleBridges
 from dvr_agent.daemon.l3_agent_check import check_no_l3_agent
 from dvr_agent.daemon.listing import RouterListing
-from dvr_agent.daemon.metrics.collector import Collector
 from dvr_agent.daemon.metrics.exposition import Exposition
 from dvr_agent.daemon.metrics.textfile import TextfileWriter
 from dvr_agent.daemon.metrics_server import MetricsServer
@@ -145,12 +144,12 @@ class Service:
         self._health = health = Health(worker, schedule, self._dispatcher, settings.stuck_timeout)
         counted = settings.metrics.floating_ips_interval
         self._traffic = traffic = TrafficWatch(counted, parts.reconciler, worker, schedule)
-        exposition = Exposition(Collector(self._status, health), lambda: traffic.text)
+        self._exposition = exposition = Exposition(self._status, health, lambda: traffic.text)
         resources = admin_resources.make_table(
             self._status, self._request_resync, self._sync_router, history.writer, health, exposition
         )
         self._admin = AdminServer(daemon.admin_socket, resources)
-        monitoring = admin_resources.monitoring(self._status, health, exposition.recent_text)
+        monitoring = admin_resources.monitoring(self._status, health, exposition, exposition.recent_text)
         self._metrics = MetricsServer(settings.metrics.listen, ResourceTable(monitoring))
         self._textfile = TextfileWriter(settings.metrics.textfile, settings.metrics.textfile_interval, exposition)
         self._notifier = Notifier()
@@ -205,7 +204,9 @@ class Service:
     def _follow_first_resync(self) -> None:
         self._resync.first_done.wait()
         self._history.starting = False
+        # The libraries that no job needs, while there are descriptors to read them.
         self._report.complete()
+        self._exposition.load()
 
     def _request_resync(self) -> int | str:
         """Rescan and begin a resync, for the admin socket; returns the number of routers, or why it cannot be done."""

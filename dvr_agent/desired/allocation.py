@@ -58,7 +58,6 @@ class LinkLocalPair:
         return cls(int(ip) & ~1) if length == "31" and ip in PAIR_POOL else None
 
 
-
 class _Pairs(Sequence[LinkLocalPair]):
     """All /31 subnets of the pool in order, each made when it is asked for: there are 8,192."""
 

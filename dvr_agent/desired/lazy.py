@@ -1,4 +1,4 @@
-"""``functools.cached_property`` without the lock that it has before Python 3.12, which takes longer than most values."""
+"""``functools.cached_property`` without its lock, which until Python 3.12 takes longer than most of the values."""
 
 from __future__ import annotations
 

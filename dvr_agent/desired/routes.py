@@ -75,11 +75,7 @@ def onlink_routes(ports: Iterable[tuple[str, RouterPort]], inside: Iterable[Rout
     :param inside: further ports of the namespace, whose subnets are connected
     """
     ports = list(ports)
-    connected = {
-        str(fixed.network)
-        for port in (*inside, *(port for _, port in ports))
-        for fixed in port.fixed_ips
-    }
+    connected = {str(fixed.network) for port in (*inside, *(port for _, port in ports)) for fixed in port.fixed_ips}
     found = {
         str(net): device
         for device, port in ports
@@ -111,4 +107,5 @@ def gateway_routes(device: str, port: RouterPort) -> list[Route]:
         for _, subnet in port_subnets(port)
         if subnet.gateway_ip is not None and subnet.gateway_ip not in subnet.cidr
     }
-    return [make_route(str(network_of(gateway, gateway.max_prefixlen)), MAIN_TABLE, Hop(None, device)) for gateway in sorted(outside, key=str)]
+    networks = [network_of(gateway, gateway.max_prefixlen) for gateway in sorted(outside, key=str)]
+    return [make_route(str(network), MAIN_TABLE, Hop(None, device)) for network in networks]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 IpAddress: TypeAlias = IPv4Address | IPv6Address
 IpNetwork: TypeAlias = IPv4Network | IPv6Network
@@ -24,8 +24,12 @@ class _KeepsText:
     """Keeps text and hash of an address or a network; comes before its class in the bases."""
 
     __slots__ = ()
-    _text: str
-    _hash: int
+
+    if TYPE_CHECKING:
+        _text: str
+        _hash: int
+
+        def __setattr__(self, name: str, value: object) -> None: ...
 
     def __str__(self) -> str:
         try:

@@ -84,7 +84,7 @@ def agent_gateway_port(value: object, at: At, omitted: list[Omission]) -> Router
 
     The documents of all routers on an external network list the same one in the same words.
     """
-    words = marshal.dumps(value, 2)  # of later versions equal values may have different bytes
+    words = marshal.dumps(mapping(value, at), 2)  # of later versions equal values may have different bytes
     known = _agent_gateways.get(words)
     if known is not None:
         return known

@@ -11,7 +11,9 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 
 from dvr_agent.model.features import NO_FEATURES, Features
-from dvr_agent.model.ip import IpAddress, IpNetwork, network_of
+from dvr_agent.model.ip import IpAddress as IpAddress
+from dvr_agent.model.ip import IpNetwork as IpNetwork
+from dvr_agent.model.ip import network_of
 
 NEEDS_BINDING_HOST = "FLOATING_IP_HOST_NEEDS_BINDING"
 """Host of a floating IP whose port is bound nowhere (neutron_lib.constants.FLOATING_IP_HOST_NEEDS_BINDING)."""
