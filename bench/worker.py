@@ -238,7 +238,8 @@ class _Agent:
     def make_round(self, routers: Sequence[Router], audit: bool = False, clock: _Tenths | None = None) -> None:
         """As the daemon does a resync or an audit, with what it does to its heap."""
         heap = GcFreeze()
-        self.reconciler.begin_resync()
+        # Without the documents a start would take all routers for undeclared ones, and read what they have.
+        self.reconciler.begin_resync([(router.id, router) for router in routers])
         for number, router in enumerate(routers, 1):
             if clock is not None:
                 clock.tick(number - 1)

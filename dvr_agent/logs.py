@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import signal
 import sys
 import syslog
 import threading
@@ -38,18 +37,6 @@ QUIET = {"eventlet": logging.INFO, "pyroute2": logging.WARNING, "asyncio": loggi
 
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 """Socket of the journal's native protocol; it may be missing in a container whose stderr the journal reads."""
-
-HARMLESS = (signal.SIGHUP, signal.SIGUSR1)
-"""Signals that end a process by default, but must not end a daemon: operators send them for other purposes."""
-
-
-def survive_signals() -> None:
-    """Install empty handlers, from the very start, for signals that the process handles later: none of them may end it.
-
-    SIG_IGN would be inherited by helper processes.
-    """
-    for number in (*HARMLESS, signal.SIGUSR2):
-        signal.signal(number, lambda number, frame: None)
 
 
 def complain(prog: str, text: str) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dvr_agent.daemon import history_resource
 from dvr_agent.daemon.health import Check, Health
 from dvr_agent.daemon.http_resources import Answer, Request, Resource, ResourceTable
-from dvr_agent.daemon.metrics.exposition import CONTENT_TYPE, Exposition
+from dvr_agent.daemon.metrics.exposition import Exposition
 from dvr_agent.daemon.status import DaemonStatus
 from dvr_agent.history.writer import HistoryWriter
 
@@ -39,7 +39,7 @@ def make_table(
     """
     return ResourceTable(
         (
-            *monitoring(status, health, exposition.text),
+            *monitoring(status, health, exposition, exposition.text),
             Resource("/status", lambda request: Answer("200 OK", status.to_json())),
             Resource("/routers/<id>", lambda request: _router(status, request)),
             Resource("/routers/<id>", lambda request: _sync_router(status, sync_router, request), method="POST"),
@@ -49,13 +49,15 @@ def make_table(
     )
 
 
-def monitoring(status: DaemonStatus, health: Health, metrics: Callable[[], bytes]) -> tuple[Resource, ...]:
+def monitoring(
+    status: DaemonStatus, health: Health, exposition: Exposition, metrics: Callable[[], bytes]
+) -> tuple[Resource, ...]:
     """Return the resources for machines, which show no router's document and change nothing.
 
     :param metrics: returns the text
     """
     return (
-        Resource("/metrics", lambda request: Answer("200 OK", metrics(), CONTENT_TYPE)),
+        Resource("/metrics", lambda request: Answer("200 OK", metrics(), exposition.content_type)),
         Resource("/healthz", lambda request: _checked("healthy", health.checks())),
         Resource("/readyz", lambda request: _checked("ready", (*health.checks(), *_readiness(status)))),
     )

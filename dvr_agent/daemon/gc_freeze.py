@@ -31,3 +31,9 @@ class GcFreeze:
         self._grown += 1
         if self._grown >= EVERY:
             self.freeze()
+
+
+def end_start() -> None:
+    """Freeze what the start has made, and have the garbage collector, which was off until now, collect from now on."""
+    gc.freeze()
+    gc.enable()

@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from oslo_reports.models.with_default_views import ModelWithDefaultViews
-
 from dvr_agent.daemon.health import Health
 from dvr_agent.daemon.job_result import RouterState
 from dvr_agent.daemon.status import DaemonStatus
@@ -28,6 +26,8 @@ class ReportSection:
 
     def __call__(self) -> Any:
         """Return the model of the section."""
+        from oslo_reports.models.with_default_views import ModelWithDefaultViews
+
         made: tuple[tuple[str, Callable[[], Any]], ...] = (
             ("state", lambda: self._status.line),
             ("health", self._checks),

@@ -22,7 +22,7 @@ from oslo_config import cfg
 
 from dvr_agent import __version__, config, config_check, l3_agent_options, stale_files
 from dvr_agent.config import Settings
-from dvr_agent.daemon import admin_resources, eventlet_shim, guru_meditation
+from dvr_agent.daemon import admin_resources, eventlet_shim, gc_freeze
 from dvr_agent.daemon.admin import AdminServer
 from dvr_agent.daemon.announcements import AnnouncementRepeater
 from dvr_agent.daemon.audits import Audits
@@ -39,13 +39,13 @@ from dvr_agent.daemon.http_resources import ResourceTable
 from dvr_agent.daemon.idle_bridges import IdleBridges
 from dvr_agent.daemon.l3_agent_check import check_no_l3_agent
 from dvr_agent.daemon.listing import RouterListing
-from dvr_agent.daemon.metrics.collector import Collector
 from dvr_agent.daemon.metrics.exposition import Exposition
 from dvr_agent.daemon.metrics.textfile import TextfileWriter
 from dvr_agent.daemon.metrics_server import MetricsServer
 from dvr_agent.daemon.parts import Parts
 from dvr_agent.daemon.reload import Reload
 from dvr_agent.daemon.report_section import ReportSection
+from dvr_agent.daemon.report_signal import ReportSignal
 from dvr_agent.daemon.resync import Resync
 from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.signals import Signals
@@ -144,33 +144,35 @@ class Service:
         self._health = health = Health(worker, schedule, self._dispatcher, settings.stuck_timeout)
         counted = settings.metrics.floating_ips_interval
         self._traffic = traffic = TrafficWatch(counted, parts.reconciler, worker, schedule)
-        exposition = Exposition(Collector(self._status, health), lambda: traffic.text)
+        self._exposition = exposition = Exposition(self._status, health, lambda: traffic.text)
         resources = admin_resources.make_table(
             self._status, self._request_resync, self._sync_router, history.writer, health, exposition
         )
         self._admin = AdminServer(daemon.admin_socket, resources)
-        monitoring = admin_resources.monitoring(self._status, health, exposition.recent_text)
+        monitoring = admin_resources.monitoring(self._status, health, exposition, exposition.recent_text)
         self._metrics = MetricsServer(settings.metrics.listen, ResourceTable(monitoring))
         self._textfile = TextfileWriter(settings.metrics.textfile, settings.metrics.textfile_interval, exposition)
         self._notifier = Notifier()
         self._systemd = SystemdReports(self._notifier, self._status, self._resync, health, daemon.ready_timeout)
+        self._report = ReportSignal(conf, ReportSection(self._status, health))
         self._signals = Signals(self._stop, Reload(conf, self._notifier, self._status).run)
 
     def run(self) -> int:
         """Work until stopped; returns the exit code.  For the main thread."""
         sys.setswitchinterval(SWITCH_SECONDS)
+        gc_freeze.end_start()
         LOG.info("dvr-agent %s starts: host %s, %s", __version__, self._settings.host, self._status.mode)
         self._admin.start()
         try:
             self._metrics.start()
             self._signals.install(self._crashed)
-            guru_meditation.install(self._conf, ReportSection(self._status, self._health))
+            self._report.begin()
             self._worker.start(self._crashed)
             self._history.writer.start()
             systemd = self._systemd
             probe = partial(self._counters.probe_hub, self._health.watch)
             self._spawn(self._follow_source, self._dispatcher.run, probe)
-            self._spawn(self._note_first_resync)
+            self._spawn(self._follow_first_resync)
             self._spawn(systemd.become_ready, systemd.report_status, systemd.feed_watchdog)
             self._spawn(self._textfile.write_periodically)
             code: int = self._ended.wait()
@@ -199,9 +201,12 @@ class Service:
         if daemon.audit_interval:
             self._spawn(self._audits.audit_periodically, self._audits.check_tables_periodically)
 
-    def _note_first_resync(self) -> None:
+    def _follow_first_resync(self) -> None:
         self._resync.first_done.wait()
         self._history.starting = False
+        # The libraries that no job needs, while there are descriptors to read them.
+        self._report.complete()
+        self._exposition.load()
 
     def _request_resync(self) -> int | str:
         """Rescan and begin a resync, for the admin socket; returns the number of routers, or why it cannot be done."""

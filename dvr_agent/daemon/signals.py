@@ -12,7 +12,7 @@ import os
 import signal
 from collections.abc import Callable
 
-from dvr_agent import logs
+from dvr_agent import first_signals
 from dvr_agent.daemon import eventlet_shim
 
 STOP = (signal.SIGTERM, signal.SIGINT)
@@ -32,7 +32,7 @@ class Signals:
         signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
         for number in STOP:
             signal.signal(number, self._on_stop)
-        for number in logs.HARMLESS:
+        for number in first_signals.HARMLESS:
             signal.signal(number, lambda number, frame: None)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         eventlet_shim.spawn(self._read, on_crash)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from functools import partial
 
 from dvr_agent.daemon import eventlet_shim
-from dvr_agent.daemon.metrics.traffic_text import traffic_text
 from dvr_agent.daemon.schedule import Schedule
 from dvr_agent.daemon.worker import WorkerThread
 from dvr_agent.reconcile.api import Reconciler, Traffic
@@ -38,6 +37,8 @@ class TrafficWatch:
             eventlet_shim.sleep(self._interval)
 
     def _read(self) -> None:
+        from dvr_agent.daemon.metrics.traffic_text import traffic_text  # with prometheus_client: see Exposition
+
         ids = sorted(self._schedule.records.ids)
         found: list[Traffic] = []
         for at in range(0, len(ids), PORTION):

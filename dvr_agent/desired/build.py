@@ -72,7 +72,7 @@ def desired_router(view: HostView, allocations: HostAllocations) -> DesiredRoute
     omitted = (*left_out, *unlimited_texts(view), *no_ipv6, *filter(None, [refusal(view)]))
     unserved = [*unserved_warnings(router, view.settings), *ndp_proxy.ndp_warnings(view)]
     warnings = (*_warnings(view, used), *unserved, *_reply_warnings(view, in_qrouter), *_conceded_warnings(allocations))
-    return replace(found, warnings=warnings, omitted=omitted)
+    return DesiredRouter(found.qrouter, found.base, found.slice, found.snat, warnings, omitted)
 
 
 def _with_allocations(view: HostView, allocations: HostAllocations) -> HostView:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Interface
 
 from dvr_agent.desired import names
 from dvr_agent.desired.host_view import HostView, port_subnets
@@ -72,9 +71,7 @@ def outbound(
     addresses = {str(fip.fixed_address) for fip in fips if scope is None or fip.fixed_scope != scope}
     ports = [port for _, port in inside]
     networks = {str(subnet.cidr) for port in ports for _, subnet in port_subnets(port) if subnet.cidr.version == 4}
-    networks |= {
-        str(IPv4Interface(ip.cidr).network) for port in ports for ip in port.fixed_ips if ip.address.version == 4
-    }
+    networks |= {str(ip.network) for port in ports for ip in port.fixed_ips if ip.address.version == 4}
     networks |= {route.dst for route in routes if route.table == MAIN_TABLE and ":" not in route.dst}
     return Outbound(frozenset(addresses), tuple(sorted(networks)))
 

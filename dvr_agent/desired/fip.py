@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from functools import lru_cache
 from ipaddress import IPV4LENGTH
 
 from dvr_agent.desired import names, ndp_proxy
@@ -23,15 +24,18 @@ from dvr_agent.state.link import Link, VethPeer
 from dvr_agent.state.namespace import Announcement, NamespaceState
 from dvr_agent.state.neighbour import Neighbour
 from dvr_agent.state.ownership import Ownership, RuleOwner
+from dvr_agent.state.proxy_neighbour import ProxyNeighbour
 from dvr_agent.state.route import DEFAULT_V4, MAIN_TABLE, Hop, Route, make_route
 from dvr_agent.state.rule import KERNEL_RULES, Rule
 from dvr_agent.state.sysctl import Sysctl
 
+_NO_PROXIES = frozenset[ProxyNeighbour]()
 _ONE_ADDRESS = f"/{IPV4LENGTH}"
 
 
+@lru_cache(maxsize=64)
 def base_state(port: RouterPort, proxies: bool = False) -> NamespaceState:
-    """Compute the part that all routers share: the agent gateway port.
+    """Compute the part that all routers share: the agent gateway port.  Remembered, since all documents list that port.
 
     :param proxies: NDP proxies are served on this host
     """
@@ -103,15 +107,16 @@ def slice_state(
         *ndp_proxy.inward_routes(proxied, link_local(pair.rfp_mac), fpr),
         *(make_route(subnet, MAIN_TABLE, to_router) for subnet in view.same_scope_subnets if subnet not in taken),
     )
+    ownership, proxied_networks = slice_ownership(view.router.id, pair), ndp_proxy.proxied_networks(view)
     state = NamespaceState(
         names.FIP + port.network_id,
-        replace(slice_ownership(view.router.id, pair), proxied=ndp_proxy.proxied_networks(view)),
+        replace(ownership, proxied=proxied_networks) if proxied_networks else ownership,
         links=frozenset({Link(fpr, pair.fpr_mac, mtu, True, VethPeer(view.qrouter, view.rfp))}),
         addresses=frozenset({Address(fpr, f"{pair.subnet.fip_address}/31")}),
         routes=frozenset(routes),
         rules=frozenset(rules),
         neighbours=frozenset({Neighbour(pair.subnet.router_address, fpr, pair.rfp_mac)}),
-        proxy_neighbours=frozenset(proxies),
+        proxy_neighbours=frozenset(proxies) if proxies else _NO_PROXIES,
         # Floating IPs are announced anew when the agent gateway port changes: its MAC address answers for them.
         announcements=(
             *(

@@ -7,12 +7,12 @@ compute objects.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from ipaddress import IPv4Network
 from typing import NamedTuple
 
 from dvr_agent.desired import names
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
+from dvr_agent.desired.lazy import lazy
 from dvr_agent.desired.scope_marks import scope_marks
 from dvr_agent.errors import NotSupportedError
 from dvr_agent.extensions import Extension
@@ -67,42 +67,42 @@ class HostView:
     found_proxies: tuple[tuple[str, str], ...] = ()
     found_forwardings: tuple[FilterRule, ...] = ()
 
-    @cached_property
+    @lazy
     def qrouter(self) -> str:
         """Name of the router's namespace."""
         return names.QROUTER + self.router.id
 
-    @cached_property
+    @lazy
     def snat(self) -> str:
         """Name of the router's SNAT namespace."""
         return names.SNAT + self.router.id
 
-    @cached_property
+    @lazy
     def fip(self) -> str | None:
         """Name of the fip namespace that the router has a pair to, None without one."""
         return names.FIP + self.agent_gateway.network_id if self.agent_gateway else None
 
-    @cached_property
+    @lazy
     def rfp(self) -> str:
         """Name of the router's end of the pair to the fip namespace."""
         return names.device(names.ROUTER_TO_FIP, self.router.id)
 
-    @cached_property
+    @lazy
     def fpr(self) -> str:
         """Name of the fip namespace's end of the pair to the router."""
         return names.device(names.FIP_TO_ROUTER, self.router.id)
 
-    @cached_property
+    @lazy
     def interfaces(self) -> tuple[RouterPort, ...]:
         """Router interface ports that are administratively up."""
         return tuple(port for port in self.router.interfaces if port.admin_state_up)
 
-    @cached_property
+    @lazy
     def ha_interface(self) -> HaInterface | None:
         """The port by which this host speaks VRRP for the router, None if it does not."""
         return self.router.ha_interface if self.settings.mode is AgentMode.DVR_SNAT and self.router.ha else None
 
-    @cached_property
+    @lazy
     def snat_here(self) -> bool:
         """True if the snat namespace of this router belongs on this host; a legacy router has none.
 
@@ -115,7 +115,7 @@ class HostView:
             return self.ha_interface is not None
         return router.gateway is not None and router.gateway_host == settings.host
 
-    @cached_property
+    @lazy
     def central(self) -> CentralNamespace | None:
         """The namespace of the gateway port, None if another host has it.
 
@@ -128,12 +128,12 @@ class HostView:
         ports = tuple(port for port in self.router.snat_interfaces if port.admin_state_up)
         return CentralNamespace(self.snat, names.CSNAT, ports)
 
-    @cached_property
+    @lazy
     def gateway_here(self) -> RouterPort | None:
         """The gateway port, None if its device is not on this host."""
         return self.router.gateway if self.central is not None else None
 
-    @cached_property
+    @lazy
     def local_fips(self) -> tuple[FloatingIp, ...]:
         """Floating IPs bound here: their port is on this host or migrates to it."""
         if self.agent_gateway is None:
@@ -148,19 +148,19 @@ class HostView:
         """True if the host of the gateway port builds the floating IP; all those of a legacy router are central."""
         return fip.is_central or not self.router.distributed
 
-    @cached_property
+    @lazy
     def central_fips(self) -> tuple[FloatingIp, ...]:
         """Floating IPs of the central namespace."""
         fips = self.router.floating_ips if self.gateway_here is not None else ()
         return tuple(fip for fip in fips if self.is_central(fip))
 
-    @cached_property
+    @lazy
     def forwarding_ips(self) -> tuple[ForwardingIp, ...]:
         """Floating IPs of port forwardings in the central namespace."""
         is_served = self.gateway_here is not None and Extension.PORT_FORWARDING in self.settings.extensions
         return self.router.features.forwarding_ips if is_served else ()
 
-    @cached_property
+    @lazy
     def marks(self) -> dict[str | None, int]:
         """Mark of each address scope of the router."""
         router = self.router
@@ -178,7 +178,7 @@ class HostView:
             and port.scope4 == gateway.scope4
         )
 
-    @cached_property
+    @lazy
     def same_scope_subnets(self) -> tuple[str, ...]:
         """Internal IPv4 subnets in the external network's address scope."""
         found = {
@@ -190,7 +190,7 @@ class HostView:
         }
         return tuple(sorted(found))
 
-    @cached_property
+    @lazy
     def csnat_by_subnet(self) -> dict[str, FixedIp]:
         """Subnet id → the csnat address in it."""
         return {fixed.subnet_id: fixed for port in self.router.snat_interfaces for fixed in port.fixed_ips}

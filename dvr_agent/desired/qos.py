@@ -21,6 +21,7 @@ from dvr_agent.plural import count, verb
 from dvr_agent.state.limit import Limit, make_limit
 from dvr_agent.state.ownership import Ownership
 
+NO_LIMITS = frozenset[Limit]()
 QOS = (Extension.FIP_QOS, Extension.GATEWAY_IP_QOS)
 
 
@@ -51,12 +52,12 @@ def with_known_limits(ownership: Ownership, view: HostView) -> Ownership:
 
 def local_limits(view: HostView) -> frozenset[Limit]:
     """Compute the limits in the router's own namespace, those of distributed floating IPs."""
-    return frozenset(_limits(view, _local(view)))
+    return frozenset(_limits(view, _local(view))) or NO_LIMITS
 
 
 def central_limits(view: HostView) -> frozenset[Limit]:
     """Compute the limits on the gateway device, if it is on this host."""
-    return frozenset(_limits(view, _central(view)))
+    return frozenset(_limits(view, _central(view))) or NO_LIMITS
 
 
 def policy_of(view: HostView, limit: Limit) -> str:

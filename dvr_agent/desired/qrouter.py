@@ -23,7 +23,7 @@ from dvr_agent.desired.host_view import HostView
 from dvr_agent.desired.metadata_rules import metadata_filter, metadata_mark, metadata_nat
 from dvr_agent.desired.ndp_proxy import outward_rules
 from dvr_agent.desired.neighbours import qrouter_neighbours
-from dvr_agent.desired.qos import local_limits, with_known_limits
+from dvr_agent.desired.qos import NO_LIMITS, local_limits, with_known_limits
 from dvr_agent.desired.routes import extra_routes, leg
 from dvr_agent.desired.scope_rules import (
     ScopedDevice,
@@ -89,7 +89,7 @@ def qrouter_state(view: HostView, allocations: HostAllocations) -> tuple[Namespa
         rules=frozenset(rules),
         neighbours=frozenset(qrouter_neighbours(view, pair, devices)),
         sysctls=frozenset(_sysctls(view, redirects)),
-        limits=local_limits(view) if pair is not None else frozenset(),
+        limits=local_limits(view) if pair is not None else NO_LIMITS,
         tables=(*_tables(view, devices), *helper_tables(view, bool(view.local_fips))),
         outbound=outbound(view, view.local_fips, devices, routes),
     )

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import ip_interface, ip_network
 
 from dvr_agent.desired.host_view import port_subnets
+from dvr_agent.model.ip import network_of
 from dvr_agent.model.router import IPV6_MIN_MTU, ExtraRoute, IpNetwork, RouterPort
 from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, MAIN_TABLE, Hop, Route, make_route
 
@@ -75,11 +75,7 @@ def onlink_routes(ports: Iterable[tuple[str, RouterPort]], inside: Iterable[Rout
     :param inside: further ports of the namespace, whose subnets are connected
     """
     ports = list(ports)
-    connected = {
-        str(ip_interface(fixed.cidr).network)
-        for port in (*inside, *(port for _, port in ports))
-        for fixed in port.fixed_ips
-    }
+    connected = {str(fixed.network) for port in (*inside, *(port for _, port in ports)) for fixed in port.fixed_ips}
     found = {
         str(net): device
         for device, port in ports
@@ -111,4 +107,5 @@ def gateway_routes(device: str, port: RouterPort) -> list[Route]:
         for _, subnet in port_subnets(port)
         if subnet.gateway_ip is not None and subnet.gateway_ip not in subnet.cidr
     }
-    return [make_route(str(ip_network(gateway)), MAIN_TABLE, Hop(None, device)) for gateway in sorted(outside, key=str)]
+    networks = [network_of(gateway, gateway.max_prefixlen) for gateway in sorted(outside, key=str)]
+    return [make_route(str(network), MAIN_TABLE, Hop(None, device)) for network in networks]

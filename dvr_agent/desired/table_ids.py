@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import IPV4LENGTH, IPv4Address, ip_interface
+from ipaddress import IPV4LENGTH, IPv4Address
 from zlib import crc32
 
 from dvr_agent.desired.allocation import LinkLocalPair
+from dvr_agent.model.ip import parse_address
 
 _V6_FOLD = 30
 _V6_MASK = (1 << _V6_FOLD) - 1
@@ -19,9 +20,8 @@ def redirect_index(cidr: str) -> int:
     IPv4: the address as an integer.  IPv6 addresses do not fit: crc32 of the text, folded to 30 bits and moved out
     of the range of the kernel's own rules (neutron.agent.l3.dvr_local_router, _get_snat_idx).
     """
-    address = ip_interface(cidr).ip
-    if isinstance(address, IPv4Address):
-        return int(address)
+    if ":" not in cidr:
+        return int(parse_address(cidr.partition("/")[0]))
     digest = crc32(cidr.encode())
     index = (digest >> _V6_FOLD) ^ (digest & _V6_MASK)
     return index + _V6_MASK if index < _FIRST_FREE else index
@@ -29,7 +29,7 @@ def redirect_index(cidr: str) -> int:
 
 def fip_index(fpr_address: str) -> int:
     """Compute table and priority of a router in the fip namespace: its fpr address as an integer."""
-    return int(IPv4Address(fpr_address))
+    return int(parse_address(fpr_address))
 
 
 def fip_pair(index: int) -> LinkLocalPair | None:

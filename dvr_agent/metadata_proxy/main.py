@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from dvr_agent import logs
+from dvr_agent import first_signals, logs
 from dvr_agent.control.unix_socket import open_control_socket, remove_control_socket
 from dvr_agent.errors import DvrError, exit_code
 from dvr_agent.metadata.settings import ProxySettings
@@ -32,7 +32,7 @@ LOG = logging.getLogger(__name__)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the proxy with these arguments (default: those of the process); returns the exit code."""
-    logs.survive_signals()
+    first_signals.survive()
     try:
         conf, settings = options.load(sys.argv[1:] if argv is None else argv)
         logs.setup(conf, options.PROG)
@@ -60,7 +60,7 @@ async def _run(settings: ProxySettings, path: str, control_socket: socket.socket
     end = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end.set)
-    for number in logs.HARMLESS:
+    for number in first_signals.HARMLESS:
         loop.add_signal_handler(number, lambda: None)
     faulthandler.register(signal.SIGUSR2, all_threads=True)
     state = ProxyState(settings, FdBudget(raise_limit()))

@@ -7,9 +7,9 @@ calls this.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 
 from dvr_agent.model import values
 from dvr_agent.model.checks import PlacedPort
@@ -17,6 +17,7 @@ from dvr_agent.model.reader import At, json_path, show
 from dvr_agent.model.router import FloatingIp, IpAddress, IpNetwork, Omission, RouterPort
 
 _LINK_LOCAL = IPv4Network("169.254.0.0/16")
+_LINK_LOCAL_16 = int(_LINK_LOCAL[0]) >> 16
 
 
 def omission(at: At, value: object, expected: str) -> Omission:
@@ -30,12 +31,15 @@ def why_no_host(address: IpAddress, networks: Iterable[IpNetwork]) -> str:
     A /31 and a /32 have neither network nor broadcast address (RFC 3021), a /127 and a /128 no anycast address of
     their routers (RFC 6164).
     """
+    version, number = address.version, int(address)
     for network in networks:
-        if network.version != address.version or network.num_addresses <= 2:
+        host_bits = network.max_prefixlen - network.prefixlen
+        if network.version != version or host_bits < 2:
             continue
-        if address == network.network_address:
-            return f"the {'network' if address.version == 4 else 'subnet-router anycast'} address of {network}"
-        if address.version == 4 and address == network.broadcast_address:
+        host = number - int(network.network_address)
+        if host == 0:
+            return f"the {'network' if version == 4 else 'subnet-router anycast'} address of {network}"
+        if version == 4 and host == (1 << host_bits) - 1:
             return f"the broadcast address of {network}"
     return ""
 
@@ -61,7 +65,7 @@ class ExternalNetworks:
         reason = values.why_unusable(address)
         if reason:
             return reason
-        if address in _LINK_LOCAL:
+        if address.version == 4 and int(address) >> 16 == _LINK_LOCAL_16:
             return f"in {_LINK_LOCAL} (link-local)"
         if address in self._gateways.get(network_id, ()):
             return "the gateway of a subnet of the external network"
@@ -77,7 +81,7 @@ class ExternalNetworks:
         kept, omissions = [], []
         for index, fixed in enumerate(port.fixed_ips):
             address = fixed.address
-            reason = self.why_not(port.network_id, address) or owners.get(address, "")
+            reason = self.why_not(port.network_id, address) or owner_text(owners, address)
             if reason:
                 place: At = (((at, "fixed_ips"), index), "ip_address")
                 expected = f"an address that a port of an external network can have; this one is {reason}"
@@ -90,9 +94,14 @@ class ExternalNetworks:
         return PlacedPort(port, at, tuple(kept)), tuple(omissions)
 
 
-def addresses_of(ports: Iterable[PlacedPort]) -> dict[IpAddress, str]:
-    """Return the owner of each fixed IP of these ports as text, by address."""
-    return {fixed.address: f"that of {json_path(at)}" for port, at, _ in ports for fixed in port.fixed_ips}
+def addresses_of(ports: Iterable[PlacedPort]) -> dict[IpAddress, At]:
+    """Return the place of the owner of each fixed IP of these ports, by address."""
+    return {fixed.address: at for port, at, _ in ports for fixed in port.fixed_ips}
+
+
+def owner_text(owners: Mapping[IpAddress, At], address: IpAddress) -> str:
+    """Return which of the owners has an address; empty if none has."""
+    return f"that of {json_path(owners[address])}" if address in owners else ""
 
 
 class FloatingIpRules:
@@ -132,14 +141,11 @@ class FloatingIpRules:
 
     def why_not_floating(self, network_id: str, address: IPv4Address) -> str:
         """Return why an address in the external network can be no floating IP; empty if it can."""
-        return self._networks.why_not(network_id, address) or self._owners.get(address, "")
+        return self._networks.why_not(network_id, address) or owner_text(self._owners, address)
 
     def why_not_inside(self, address: IPv4Address) -> str:
         """Return why an address cannot be that of an instance in a subnet of the router; empty if it can."""
-        owner = self._owners.get(address)
-        if owner is not None:
-            return owner
-        reason = values.why_unusable(address)
+        reason = owner_text(self._owners, address) or values.why_unusable(address)
         if reason:
             return reason
         containing = [network for network in self._inside if address in network]
@@ -149,4 +155,4 @@ class FloatingIpRules:
 def _subnets4(port: RouterPort) -> set[IPv4Network]:
     """Return the IPv4 subnets of an interface: listed ones, and those of its addresses and their prefix lengths."""
     listed = {subnet.cidr for subnet in port.subnets if isinstance(subnet.cidr, IPv4Network)}
-    return listed | {IPv4Interface(fixed.cidr).network for fixed in port.fixed_ips if fixed.address.version == 4}
+    return listed | {net for fixed in port.fixed_ips if isinstance(net := fixed.network, IPv4Network)}

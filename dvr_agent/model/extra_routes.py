@@ -8,12 +8,12 @@ other family than the destination; and a next hop may become an address of the r
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_interface
+from functools import cached_property
 from typing import Any
 
 from dvr_agent.model import values
 from dvr_agent.model.checks import PlacedPort
-from dvr_agent.model.external import addresses_of, omission, why_no_host
+from dvr_agent.model.external import addresses_of, omission, owner_text, why_no_host
 from dvr_agent.model.ports import network_order
 from dvr_agent.model.reader import MISSING, At, array, mapping
 from dvr_agent.model.router import ExtraRoute, IpAddress, IpNetwork, Omission, RouterPort
@@ -26,23 +26,29 @@ class NextHopRules:
     """
 
     def __init__(self, ports: Iterable[PlacedPort]) -> None:
-        ports = list(ports)
-        self._owners = addresses_of(ports)
+        self._ports = list(ports)
+
+    @cached_property
+    def _owners(self) -> dict[IpAddress, At]:
+        return addresses_of(self._ports)
+
+    @cached_property
+    def _subnets(self) -> list[IpNetwork]:
         # IPv6 has no broadcast, and the first address of a subnet may be that of another router.
-        self._subnets = sorted({net for one in ports for net in _on_link(one.port) if net.version == 4}, key=str)
+        return sorted({net for one in self._ports for net in _on_link(one.port) if net.version == 4}, key=str)
 
     def why_not(self, nexthop: IpAddress, destination: IpNetwork) -> str:
         """Return why the address can be no next hop for the destination; empty if it can."""
         if nexthop.version != destination.version:
             return f"not of the family of {destination}"
-        reason = values.why_unusable(nexthop) or self._owners.get(nexthop, "")
+        reason = values.why_unusable(nexthop) or owner_text(self._owners, nexthop)
         return reason or why_no_host(nexthop, (net for net in self._subnets if nexthop in net))
 
 
 def _on_link(port: RouterPort) -> set[IpNetwork]:
     """Return the subnets that are on-link by a port: listed ones, and those of its addresses and prefix lengths."""
     listed = {subnet.cidr for subnet in port.subnets}
-    return listed | {ip_interface(fixed.cidr).network for fixed in port.fixed_ips}
+    return listed | {fixed.network for fixed in port.fixed_ips}
 
 
 def extra_routes(value: object, at: At, rules: NextHopRules) -> tuple[tuple[ExtraRoute, ...], tuple[Omission, ...]]:

@@ -18,6 +18,7 @@ from dvr_agent.extensions import Extension
 from dvr_agent.model import values
 from dvr_agent.model.external import FloatingIpRules
 from dvr_agent.model.features import (
+    NO_FEATURES,
     BandwidthLimit,
     ConntrackHelper,
     Features,
@@ -95,7 +96,7 @@ def features(
         conntrack_helpers=_helpers(router, at, envelope, omitted),
         not_current=frozenset(map(str, array(envelope.get(NOT_CURRENT, []), (None, NOT_CURRENT)))),
     )
-    return found, tuple(omitted)
+    return NO_FEATURES if found == NO_FEATURES else found, tuple(omitted)
 
 
 def _each(

@@ -27,7 +27,7 @@ from dvr_agent.model.extra_routes import NextHopRules, extra_routes
 from dvr_agent.model.feature_objects import LISTS, Surroundings, features
 from dvr_agent.model.ipv6_mtu import fitting
 from dvr_agent.model.peek import peek_router_id
-from dvr_agent.model.ports import PortsBySubnet, by_id, ports_by_subnet, router_port
+from dvr_agent.model.ports import PortsBySubnet, agent_gateway_port, by_id, ports_by_subnet, router_port
 from dvr_agent.model.reader import (
     MISSING,
     At,
@@ -168,7 +168,7 @@ def _router_ports(router: dict[str, Any], at: At) -> _RouterPorts:
     omitted: list[Omission] = []
     gateways = [] if value is None else [_placed(router_port(value, here, omitted), here)]
     interfaces, snat_interfaces = (_ports(router, key, at) for key in ("_interfaces", "_snat_router_interfaces"))
-    listed = _ports(router, "_floatingip_agent_interfaces", at, omitted)
+    listed = _agent_gateways(router, at, omitted)
     networks = ExternalNetworks(placed.port for placed in (*gateways, *listed))
     agent_gateways = []
     for before in listed:
@@ -219,11 +219,19 @@ def _fitting(ports: Iterable[PlacedPort], omitted: list[Omission]) -> list[Place
     return kept
 
 
-def _ports(router: dict[str, Any], key: str, at: At, omitted: list[Omission] | None = None) -> list[PlacedPort]:
+def _ports(router: dict[str, Any], key: str, at: At) -> list[PlacedPort]:
     here: At = (at, key)
     return [
-        _placed(router_port(item, (here, index), omitted), (here, index))
+        _placed(router_port(item, (here, index)), (here, index))
         for index, item in enumerate(array(router.get(key, []), here))
+    ]
+
+
+def _agent_gateways(router: dict[str, Any], at: At, omitted: list[Omission]) -> list[PlacedPort]:
+    here: At = (at, "_floatingip_agent_interfaces")
+    return [
+        _placed(agent_gateway_port(item, (here, index), omitted), (here, index))
+        for index, item in enumerate(array(router.get("_floatingip_agent_interfaces", []), here))
     ]
 
 

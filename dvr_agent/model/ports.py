@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import marshal
 from dataclasses import replace
 from ipaddress import IPv6Address
 from operator import attrgetter, itemgetter
@@ -12,6 +13,7 @@ from typing import TypeAlias
 
 from dvr_agent.model import values
 from dvr_agent.model.external import omission, why_no_host
+from dvr_agent.model.ip import CACHED
 from dvr_agent.model.reader import (
     MISSING,
     At,
@@ -28,6 +30,14 @@ from dvr_agent.model.router import FixedIp, IpAddress, IpNetwork, Omission, RaMo
 PortsBySubnet: TypeAlias = tuple[tuple[str, tuple[SubnetPort, ...]], ...]
 
 by_id = attrgetter("id")
+
+AGENT_GATEWAYS, KEY_SIZE = 64, 4096
+"""Agent gateway ports that are remembered, and the bytes of the largest one."""
+_agent_gateways: dict[bytes, RouterPort] = {}
+"""Agent gateway ports by what documents say of them."""
+
+_subnets4: dict[tuple[object, object, object, bool], Subnet] = {}
+"""IPv4 subnets by their id, cidr and gateway in documents, and whether their network is an external one."""
 
 
 def network_order(network: IpNetwork) -> tuple[int, int, int]:
@@ -69,6 +79,24 @@ def router_port(value: object, at: At, omitted: list[Omission] | None = None) ->
     )
 
 
+def agent_gateway_port(value: object, at: At, omitted: list[Omission]) -> RouterPort:
+    """Read an agent gateway port as :func:`router_port` does; it is remembered if nothing of it is omitted.
+
+    The documents of all routers on an external network list the same one in the same words.
+    """
+    words = marshal.dumps(mapping(value, at), 2)  # of later versions equal values may have different bytes
+    known = _agent_gateways.get(words)
+    if known is not None:
+        return known
+    before = len(omitted)
+    found = router_port(value, at, omitted)
+    if len(omitted) == before and len(words) <= KEY_SIZE:
+        if len(_agent_gateways) >= AGENT_GATEWAYS:
+            _agent_gateways.clear()
+        _agent_gateways[words] = found
+    return found
+
+
 def _fixed_ips(value: object, at: At, subnets: dict[str, Subnet], of_host: bool) -> tuple[FixedIp, ...]:
     """Read fixed IPs.
 
@@ -103,12 +131,23 @@ def _subnets(value: object, at: At, omitted: list[Omission] | None) -> list[Subn
 
 
 def _subnet(value: object, at: At, omitted: list[Omission] | None) -> Subnet:
+    """Read a subnet; IPv4 ones without an omission are remembered, since all ports of a network list them."""
     entry = mapping(value, at)
+    key = (entry.get("id"), entry.get("cidr"), entry.get("gateway_ip"), omitted is None)
+    try:
+        return _subnets4[key]
+    except (KeyError, TypeError):  # not met yet, or not hashable, and so not what it has to be
+        pass
     subnet_id = values.uuid(entry.get("id", MISSING), (at, "id"))
     cidr = values.subnet_network(entry.get("cidr", MISSING), (at, "cidr"))
     gateway = _gateway(entry.get("gateway_ip"), (at, "gateway_ip"), cidr, omitted)
     if cidr.version == 4:
-        return Subnet(subnet_id, cidr, gateway)
+        found = Subnet(subnet_id, cidr, gateway)
+        if (gateway is None) == (key[2] is None):
+            if len(_subnets4) >= CACHED:
+                _subnets4.clear()
+            _subnets4[key] = found
+        return found
     mode = _ra_mode(entry.get("ipv6_ra_mode"), (at, "ipv6_ra_mode"))
     return Subnet(subnet_id, cidr, gateway, mode, _nameservers(entry.get("dns_nameservers"), (at, "dns_nameservers")))
 
@@ -225,11 +264,8 @@ def _subnet_port(value: object, at: At, list_of: str, skipped: list[Omission]) -
     mac = values.any_mac(port.get("mac_address", MISSING), (at, "mac_address"))
     usable = values.is_unicast(mac)
     if not usable:
-        skipped.append(
-            _no_neighbour(
-                port_id, (at, "mac_address"), port["mac_address"], "a unicast MAC address that is not all zero"
-            )
-        )
+        expected = "a unicast MAC address that is not all zero"
+        skipped.append(_no_neighbour(port_id, (at, "mac_address"), port["mac_address"], expected))
     addresses = []
     fixed_at: At = (at, "fixed_ips")
     for index, item in enumerate(array(port.get("fixed_ips", MISSING), fixed_at)):
@@ -247,12 +283,13 @@ def _subnet_port(value: object, at: At, list_of: str, skipped: list[Omission]) -
             addresses.append((subnet_id, address))
     if len(addresses) > 1:
         addresses = sorted(set(addresses), key=lambda place: (place[0], place[1].version, int(place[1])))
+    pairs = port.get("allowed_address_pairs")
     return SubnetPort(
         id=port_id,
         mac=mac,
         device_owner=values.name(port.get("device_owner", ""), (at, "device_owner")),
         addresses=tuple(addresses),
-        pairs=_pairs(port.get("allowed_address_pairs", []), (at, "allowed_address_pairs"), mac),
+        pairs=() if pairs == [] else _pairs(port.get("allowed_address_pairs", []), (at, "allowed_address_pairs"), mac),
         is_up=port.get("status", "ACTIVE") == "ACTIVE" and port.get("admin_state_up", True) is not False,
     )
 

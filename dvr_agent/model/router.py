@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address
 
 from dvr_agent.model.features import NO_FEATURES, Features
-
-IpAddress = IPv4Address | IPv6Address
-IpNetwork = IPv4Network | IPv6Network
+from dvr_agent.model.ip import IpAddress as IpAddress
+from dvr_agent.model.ip import IpNetwork as IpNetwork
+from dvr_agent.model.ip import network_of
 
 NEEDS_BINDING_HOST = "FLOATING_IP_HOST_NEEDS_BINDING"
 """Host of a floating IP whose port is bound nowhere (neutron_lib.constants.FLOATING_IP_HOST_NEEDS_BINDING)."""
@@ -34,6 +34,11 @@ class FixedIp:
     def cidr(self) -> str:
         """Address and prefix length."""
         return f"{self.address}/{self.prefixlen}"
+
+    @property
+    def network(self) -> IpNetwork:
+        """The network of address and prefix length."""
+        return network_of(self.address, self.prefixlen)
 
 
 class RaMode(Enum):

@@ -7,10 +7,11 @@ Each takes a decoded JSON value and its place, and returns the typed, canonical 
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
+from dvr_agent.model.ip import CACHED, IpAddress, IpNetwork, network_of, parse_address, parse_network
 from dvr_agent.model.reader import At, Invalid, printable
-from dvr_agent.model.router import IpAddress, IpNetwork
 
 NAME_LENGTH = 255
 """Characters of a name or a host name that are kept (neutron_lib.db.constants.NAME_FIELD_SIZE)."""
@@ -22,7 +23,7 @@ _uuid = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}
 _mac = re.compile(r"[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){5}").fullmatch
 _cidr = re.compile(r"[0-9a-fA-F.:]+/[0-9]{1,3}").fullmatch
 
-_OCTETS = {str(number): number for number in range(256)}
+_EVEN_DIGITS = frozenset("02468aceACE")
 
 _RESERVED = (
     (IPv4Network("169.254.64.0/18"), "which the agent uses for its own links"),
@@ -42,9 +43,22 @@ def uuid(value: object, at: At) -> str:
 
     Neither braces nor ``urn:`` are accepted: no server sends them, and ids become parts of names.
     """
+    try:
+        return _lower_uuid(value)
+    except (ValueError, TypeError):
+        raise Invalid(at, value, "a UUID (8-4-4-4-12 hexadecimal digits)") from None
+
+
+@lru_cache(maxsize=CACHED)
+def _lower_uuid(value: object) -> str:
+    """Return a UUID in lower case: one text for all that are equal.  Only valid ones, which are short, are remembered.
+
+    :raises ValueError: the value is none
+    :raises TypeError: it cannot be one
+    """
     if isinstance(value, str) and _uuid(value):
         return value.lower()
-    raise Invalid(at, value, "a UUID (8-4-4-4-12 hexadecimal digits)")
+    raise ValueError
 
 
 def canonical_id(value: object) -> str | None:
@@ -62,14 +76,23 @@ def optional_uuid(value: object, at: At) -> str | None:
 
 def is_unicast(mac: str) -> bool:
     """Return True if a MAC address can be that of one station: no group bit (IEEE 802), not all zero."""
-    return not int(mac[1], 16) & 1 and mac != "00:00:00:00:00:00"
+    return mac[1] in _EVEN_DIGITS and mac != "00:00:00:00:00:00"
 
 
 def any_mac(value: object, at: At) -> str:
     """Read a MAC address of six octets with colons, in lower case."""
+    try:
+        return _lower_mac(value)
+    except (ValueError, TypeError):
+        raise Invalid(at, value, "a MAC address (six octets with colons)") from None
+
+
+@lru_cache(maxsize=CACHED)
+def _lower_mac(value: object) -> str:
+    """Return a MAC address in lower case, as :func:`_lower_uuid` does."""
     if isinstance(value, str) and _mac(value):
         return value.lower()
-    raise Invalid(at, value, "a MAC address (six octets with colons)")
+    raise ValueError
 
 
 def mac(value: object, at: At) -> str:
@@ -101,8 +124,14 @@ def number(value: object, at: At, least: int, largest: int) -> int:
 def name(value: object, at: At) -> str:
     """Read a name: any text, unprintable characters escaped, cut to 255 characters."""
     if isinstance(value, str):
-        return printable(value, NAME_LENGTH)
+        return _name(value) if len(value) <= NAME_LENGTH else printable(value, NAME_LENGTH)
     raise Invalid(at, value, "a string")
+
+
+@lru_cache(maxsize=CACHED)
+def _name(text: str) -> str:
+    """Return a short name as :func:`name` does; one text for all that are equal, such as the owners of devices."""
+    return printable(text, NAME_LENGTH)
 
 
 def optional_name(value: object, at: At) -> str | None:
@@ -110,31 +139,15 @@ def optional_name(value: object, at: At) -> str | None:
     return None if value is None else name(value, at)
 
 
-def _number4(text: str) -> int:
-    """Return ``int(IPv4Address(text))``, several times as fast: there are thousands in a document.
-
-    :raises ValueError: the text is no address
-    """
-    a, b, c, d = text.split(".", 4)
-    try:
-        return _OCTETS[a] << 24 | _OCTETS[b] << 16 | _OCTETS[c] << 8 | _OCTETS[d]
-    except KeyError:
-        raise ValueError(text) from None
-
-
 def address(value: object, at: At) -> IpAddress:
     """Read an IPv4 or IPv6 address, without zone (``%eth0``)."""
-    if isinstance(value, str):
-        try:
-            if ":" not in value:
-                return IPv4Address(_number4(value))
-            if "%" not in value:
-                return IPv6Address(value)
-        except ValueError:
-            pass
-    raise Invalid(at, value, "an IPv4 or IPv6 address")
+    try:
+        return parse_address(value)
+    except (ValueError, TypeError):
+        raise Invalid(at, value, "an IPv4 or IPv6 address") from None
 
 
+@lru_cache(maxsize=CACHED)
 def why_unusable(ip: IpAddress) -> str:
     """Return why no host on a link can have an address; empty if one can."""
     number = int(ip)
@@ -187,13 +200,18 @@ def network(value: object, at: At) -> IpNetwork:
 
     Host bits are dropped: Neutron keeps extra routes as the tenant wrote them.
     """
+    return _network(value, at)[0]
+
+
+def _network(value: object, at: At) -> tuple[IpNetwork, bool]:
+    """Read such a network; also returns whether it was written with host bits."""
     if isinstance(value, str) and _cidr(value):
         try:
-            found = _network(value)
+            found = parse_network(value)
         except ValueError:
             pass
         else:
-            if found.version == 6 and int(found.network_address) >> 32 == 0xFFFF:
+            if found[0].version == 6 and int(found[0].network_address) >> 32 == 0xFFFF:
                 raise Invalid(at, value, "a network that is not IPv4-mapped")
             return found
     raise Invalid(at, value, "a network (address/prefix length)")
@@ -201,8 +219,8 @@ def network(value: object, at: At) -> IpNetwork:
 
 def link_network(value: object, at: At) -> IpNetwork:
     """Read the network of a subnet: without host bits, and not /0, which would be a default route."""
-    found = network(value, at)
-    if int(found.network_address) != int(address(str(value).partition("/")[0], at)):
+    found, has_host_bits = _network(value, at)
+    if has_host_bits:
         raise Invalid(at, value, f"a network without host bits ({found})")
     if not found.prefixlen:
         raise Invalid(at, value, "a network with a prefix length of at least 1")
@@ -212,10 +230,16 @@ def link_network(value: object, at: At) -> IpNetwork:
 def subnet_network(value: object, at: At) -> IpNetwork:
     """Read a :func:`link_network` that overlaps no network that is reserved."""
     found = link_network(value, at)
-    for reserved, what in _RESERVED:
-        if _overlap(found, reserved):
-            raise Invalid(at, value, f"a network that does not overlap {reserved} ({what})")
+    reserved = _reserved(found)
+    if reserved:
+        raise Invalid(at, value, f"a network that does not overlap {reserved}")
     return found
+
+
+@lru_cache(maxsize=CACHED)
+def _reserved(found: IpNetwork) -> str:
+    """Return the reserved network that a network overlaps, and what it is for; empty if there is none."""
+    return next((f"{network} ({what})" for network, what in _RESERVED if _overlap(found, network)), "")
 
 
 def _overlap(one: IpNetwork, other: IpNetwork) -> bool:
@@ -230,18 +254,12 @@ def address_or_network(value: object, at: At) -> IpNetwork:
     if isinstance(value, str):
         try:
             if _cidr(value):
-                return _network(value)
-            if ":" not in value:
-                return IPv4Network((_number4(value), 32))
-            if "%" not in value:
-                return IPv6Network(value)
+                return parse_network(value)[0]
+            single = parse_address(value)
+            return network_of(single, single.max_prefixlen)
         except ValueError:
             pass
     raise Invalid(at, value, "an address or a network (address/prefix length)")
-
-
-def _network(text: str) -> IpNetwork:
-    return IPv6Network(text, strict=False) if ":" in text else IPv4Network(text, strict=False)
 
 
 def prefixlen(value: object, at: At, ip: IpAddress) -> int:

@@ -34,6 +34,12 @@ from dvr_agent.state.ownership import FIP_PRIORITIES, FIP_TABLE
 LOG = logging.getLogger(__name__)
 
 V = TypeVar("V")
+PriorityReader = Callable[[str], Iterable[int]]
+"""Returns the priorities of our rules in the qrouter namespace of a router."""
+
+
+def _no_priorities(router_id: str) -> Iterable[int]:
+    return ()
 
 
 class Allocations:
@@ -48,9 +54,16 @@ class Allocations:
         self._priorities: Allocator[int] = Allocator(PRIORITIES, {})
         self._fips: dict[str, frozenset[str]] = {}
         self._pairs: dict[str, FipPair] = {}
+        self._unread: set[str] = set()
+        """Routers in the kernel whose rules were not read for the priorities in use."""
+        self._read_priorities: PriorityReader = _no_priorities
 
     def load(
-        self, in_kernel: Mapping[str, LinkLocalPair], subnets: Iterable[LinkLocalPair], priorities: Iterable[int]
+        self,
+        in_kernel: Mapping[str, LinkLocalPair],
+        subnets: Iterable[LinkLocalPair],
+        routers: Iterable[str],
+        read_priorities: PriorityReader = _no_priorities,
     ) -> None:
         """Read the state files.
 
@@ -58,7 +71,9 @@ class Allocations:
 
         :param in_kernel: router id → subnet in the kernel, which takes precedence over the file
         :param subnets: subnets in the kernel on devices of unknown routers
-        :param priorities: rule priorities in the kernel
+        :param routers: ids of the routers in the kernel
+        :param read_priorities: reads the rule priorities that a router has in the kernel; called before a new one is
+            allocated, for the routers that no job has brought in sync until then: a start reads nothing by it
         :raises StateFileError: descriptors or memory are short; a retry may succeed
         """
         file, unread = self._read(PAIRS_FILE, parse_pairs)
@@ -70,7 +85,7 @@ class Allocations:
         priorities_file, unread = self._read(PRIORITIES_FILE, parse_priorities)
         self._priorities = Allocator(PRIORITIES, priorities_file)
         self._priorities.dirty |= unread
-        self._priorities.reserve(priorities)
+        self._unread, self._read_priorities = set(routers), read_priorities
 
     @property
     def pools(self) -> tuple[tuple[str, Allocator[LinkLocalPair] | Allocator[int]], ...]:
@@ -208,7 +223,19 @@ class Allocations:
 
     def _priorities_of(self, view: HostView) -> tuple[tuple[str, int], ...]:
         fips = sorted(str(fip.address) for fip in view.local_fips)
+        if self._unread and any(self._priorities.get(fip) is None for fip in fips):
+            self._reserve_priorities()
         return tuple((fip, self._priorities.allocate(fip)) for fip in fips)
+
+    def _reserve_priorities(self) -> None:
+        """Reserve the priorities of routers that were not in sync yet; of the others all are allocated.
+
+        :raises KernelError: a namespace could not be read
+        """
+        for router_id in sorted(self._unread - self._fips.keys()):
+            self._priorities.reserve(self._read_priorities(router_id))
+            self._unread.discard(router_id)
+        self._unread.clear()
 
     def _observed_pair(
         self, view: HostView, pair: FipPair, qrouter: NamespaceState, fip_slice: NamespaceState | None

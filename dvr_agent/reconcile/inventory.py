@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from dvr_agent.desired import names
 from dvr_agent.desired.allocation import LinkLocalPair
@@ -114,7 +115,7 @@ def _plugged(state: NamespaceState, link: Link) -> PluggedGateway:
 
 
 def adopt_inventory(kernel: KernelReader, allocations: Allocations) -> Inventory:
-    """Read the inventory and the state files into the allocations: link-local subnets and priorities in use.
+    """Read the inventory and the state files into the allocations: link-local subnets in use.
 
     :raises StateFileError: descriptors or memory are short; a retry may succeed
     """
@@ -129,7 +130,7 @@ def adopt_inventory(kernel: KernelReader, allocations: Allocations) -> Inventory
                 known[by_stem[stem]] = pair
             elif pair is not None:
                 unknown.append(pair)
-    allocations.load(known, unknown, fip_priorities(kernel, found.routers))
+    allocations.load(known, unknown, found.routers, partial(_priorities_of, kernel))
     return found
 
 
@@ -148,14 +149,10 @@ def _has_pair(kernel: KernelReader, router_id: str) -> bool:
     return state is not None and bool(state.links)
 
 
-def fip_priorities(kernel: KernelReader, routers: set[str]) -> set[int]:
-    """Return the priorities of all our rules in the routers' qrouter namespaces."""
-    used: set[int] = set()
-    for router_id in routers:
-        state = kernel.interfaces.observe(names.QROUTER + router_id, _QROUTER_RULES, ())
-        if state is not None:
-            used.update(rule.priority for rule in state.rules)
-    return used
+def _priorities_of(kernel: KernelReader, router_id: str) -> set[int]:
+    """Return the priorities of all our rules in a router's qrouter namespace."""
+    state = kernel.interfaces.observe(names.QROUTER + router_id, _QROUTER_RULES, ())
+    return {rule.priority for rule in state.rules} if state is not None else set()
 
 
 def floating_ips(kernel: KernelReader, router_id: str) -> list[str]:

@@ -36,9 +36,10 @@ class Address(NamedTuple):
 
 def link_local(mac: str) -> str:
     """Compute the IPv6 link-local address that the kernel makes from a MAC address (EUI-64, RFC 4291 appendix A)."""
-    octets = bytes(int(part, 16) for part in mac.split(":"))
-    identifier = bytes((octets[0] ^ 0x02, *octets[1:3], 0xFF, 0xFE, *octets[3:]))
-    return str(IPv6Address(b"\xfe\x80" + bytes(6) + identifier))
+    a, b, c, d, e, f = bytes.fromhex(mac.replace(":", ""))
+    first = (a ^ 0x02) << 8 | b
+    # The zeros before it are the longest run in any case, and of the other groups only the last may be zero too.
+    return f"fe80::{f'{first:x}:' if first else ''}{c << 8 | 0xFF:x}:{0xFE00 | d:x}:{e << 8 | f:x}"
 
 
 def has_ethernet_address(mac: str) -> bool:

@@ -63,9 +63,14 @@ def make_table(family: Family, name: str, rules: dict[str, tuple[FilterRule, ...
 
     :param rules: built-in chain → rules of its ``dvr-`` chain; chains without rules are left out
     """
-    filled = {builtin: found for builtin, found in sorted(rules.items()) if found}
-    chains = tuple(Chain(CHAIN_PREFIX + builtin, found) for builtin, found in filled.items())
-    return Table(family, name, chains, tuple((builtin, CHAIN_PREFIX + builtin) for builtin in filled))
+    jumps = _jumps(tuple(sorted([builtin for builtin, found in rules.items() if found])))
+    return Table(family, name, tuple([Chain(chain, rules[builtin]) for builtin, chain in jumps]), jumps)
+
+
+@lru_cache(maxsize=64)
+def _jumps(builtins: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Return the jumps of a table with these built-in chains; one value for all tables with the same ones."""
+    return tuple((builtin, CHAIN_PREFIX + builtin) for builtin in builtins)
 
 
 def runs(rules: Iterable[FilterRule]) -> Iterator[Run]:

@@ -59,7 +59,9 @@ def _hop(hop: Hop, several: bool) -> str:
 
 def make_route(dst: str, table: int, *hops: Hop) -> Route:
     """Make a route with its hops in canonical order."""
-    return Route(dst, table, tuple(sorted(hops, key=lambda hop: (hop.gateway or "", hop.device))))
+    if len(hops) > 1:
+        hops = tuple(sorted(hops, key=lambda hop: (hop.gateway or "", hop.device)))
+    return Route(dst, table, hops)
 
 
 def _build_rank(route: Route) -> int:

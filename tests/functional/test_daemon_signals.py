@@ -139,6 +139,26 @@ def test_the_report_says_where_a_worker_hangs_and_which_routers_are_not_in_sync(
     one.wait_state(2, "in sync")
 
 
+def test_a_report_is_there_while_the_first_resync_is_under_way(daemon: MakeDaemon) -> None:
+    """The libraries for it are loaded later, but not too late."""
+    one = daemon()
+    one.write(1, "hang")
+    one.state.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(one.state / "hang")
+    one.start(ready=False)
+    wait_for(lambda: one.alive() and one.socket.exists() and one.answering())
+    wait_for(lambda: (one.status()["working_on"] or {}).get("job") == router_id(1))
+    assert one.process is not None
+    for _ in range(2):
+        before = one.err.count("Routers, Queue and Worker")
+        one.process.send_signal(signal.SIGUSR2)
+        wait_for(lambda before=before: one.err.count("Routers, Queue and Worker") > before)
+    os.close(os.open(one.state / "hang", os.O_WRONLY))
+    one.wait_state(1, "in sync")
+    one.process.send_signal(signal.SIGUSR2)
+    wait_for(lambda: one.err.count("Routers, Queue and Worker") == 3)
+
+
 def test_a_report_goes_to_a_file_where_that_is_configured(daemon: MakeDaemon) -> None:
     one = daemon()
     one.configure(oslo_reports={"log_dir": one.base})

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,13 @@ import pytest
 
 from dvr_agent import securefiles
 from dvr_agent.desired.allocation import LinkLocalPair, parse_pairs, parse_priorities
+from dvr_agent.desired.host_settings import AgentMode, HostSettings
+from dvr_agent.desired.host_view import make_view
+from dvr_agent.errors import KernelError
 from dvr_agent.reconcile.allocation_files import AllocationFiles
 from dvr_agent.reconcile.allocations import Allocations
 from dvr_agent.reconcile.statefile import PAIRS_FILE, PRIORITIES_FILE, StateFileError, read_entries
+from tests.support.small_routers import HOST, fip, make_router
 
 ROUTER = "a3d9771d-a5b3-4f1e-85d3-418205981830"
 PAIR = LinkLocalPair.parse("169.254.88.134/31")
@@ -165,3 +170,53 @@ def test_neutron_l3_agent_reads_and_writes_the_files_afterwards(tmp_path: Path) 
             words = ["sh", "-c", script]
             subprocess.run(words, user=USER, group=USER, extra_groups=[], check=True)
     assert {path.name for path in state.iterdir()} == set(PARSERS)
+
+
+def test_priorities_in_the_kernel_are_read_before_a_new_one_is_given_and_of_unknown_routers_only(
+    tmp_path: Path,
+) -> None:
+    """A start reads no rules: a host with its state file, and nothing new, needs none of them."""
+    router = replace(make_router("one", 1), floating_ips=(fip("203.0.113.51", "10.1.0.9"),))
+    view = make_view(router, HostSettings(HOST, AgentMode.DVR))
+    alone = Allocations(tmp_path)
+    alone.load({}, [], [])
+    ((_, wanted),) = alone.allocate(view).priorities
+    read: list[str] = []
+
+    def rules_of(router_id: str) -> list[int]:
+        read.append(router_id)
+        return [wanted]
+
+    others = ["a" * 8, "b" * 8]
+    allocations = Allocations(tmp_path)
+    allocations.load({}, [], others, rules_of)
+    assert not read
+    allocations.note_floating_ips(others[0], [])
+    assert allocations.allocate(view).priorities != (("203.0.113.51", wanted),)
+    assert read == others[1:]
+    read.clear()
+    allocations.allocate(view)
+    assert not read
+
+    (tmp_path / PRIORITIES_FILE).write_text(f"203.0.113.51,{wanted}\n")
+    allocations.load({}, [], others, rules_of)
+    assert allocations.allocate(view).priorities == (("203.0.113.51", wanted),)
+    assert not read
+
+
+def test_a_namespace_that_cannot_be_read_keeps_its_priorities_reserved(tmp_path: Path) -> None:
+    router = replace(make_router("one", 1), floating_ips=(fip("203.0.113.51", "10.1.0.9"),))
+    view = make_view(router, HostSettings(HOST, AgentMode.DVR))
+    allocations = Allocations(tmp_path)
+    errors = [KernelError("qrouter-a", "rules", errno.EMFILE)]
+
+    def rules_of(router_id: str) -> list[int]:
+        if errors:
+            raise errors.pop()
+        return [40000]
+
+    allocations.load({}, [], ["a" * 8], rules_of)
+    with pytest.raises(KernelError):
+        allocations.allocate(view)
+    assert allocations.allocate(view).priorities
+    assert not errors

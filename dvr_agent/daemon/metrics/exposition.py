@@ -1,4 +1,7 @@
-"""Makes the text that Prometheus scrapes: the daemon's metrics, and prometheus_client's own of the process."""
+"""Makes the text that Prometheus scrapes: the daemon's metrics, and prometheus_client's own of the process.
+
+prometheus_client and what makes its families are imported once the first resync is over, or at a scrape before that.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,9 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, ProcessCollector, generate_latest
+from dvr_agent.daemon.health import Health
+from dvr_agent.daemon.status import DaemonStatus
 
-from dvr_agent.daemon.metrics.collector import Collector
-from dvr_agent.daemon.metrics.families import Families
-
-CONTENT_TYPE = CONTENT_TYPE_LATEST
 RECENT_SECONDS = 1.0
 
 
@@ -21,15 +21,34 @@ class Exposition:
     :param more: returns metrics that are text already
     """
 
-    def __init__(self, collector: Collector, more: Callable[[], bytes] = bytes) -> None:
-        self._collector, self._more = collector, more
-        # registry=None: prometheus_client's global registry has collectors that nobody asked for.
-        self._process = ProcessCollector(registry=None)
+    def __init__(self, status: DaemonStatus, health: Health, more: Callable[[], bytes] = bytes) -> None:
+        self._status, self._health, self._more = status, health, more
+        self._collectors: tuple[Any, Any] | None = None
         self._seconds = 0.0
         self._recent, self._made_at = b"", float("-inf")
 
+    @property
+    def content_type(self) -> str:
+        """The media type of the text."""
+        from prometheus_client import CONTENT_TYPE_LATEST
+
+        return str(CONTENT_TYPE_LATEST)
+
+    def load(self) -> tuple[Any, Any]:
+        """Import what makes the text, and return the collectors of the daemon and of its process."""
+        if self._collectors is None:
+            from prometheus_client import ProcessCollector
+
+            from dvr_agent.daemon.metrics.collector import Collector
+
+            # registry=None: prometheus_client's global registry has collectors that nobody asked for.
+            self._collectors = Collector(self._status, self._health), ProcessCollector(registry=None)
+        return self._collectors
+
     def text(self) -> bytes:
         """Return the text, made anew."""
+        from prometheus_client import generate_latest
+
         began = time.thread_time()
         data: bytes = generate_latest(self)
         self._seconds = time.thread_time() - began
@@ -42,8 +61,11 @@ class Exposition:
 
     def collect(self) -> Iterable[Any]:
         """Return all families, as prometheus_client asks a registry for them."""
-        yield from self._collector.collect()
+        from dvr_agent.daemon.metrics.families import Families
+
+        daemon, process = self.load()
+        yield from daemon.collect()
         cost = Families()
         cost.gauge("scrape_seconds", self._seconds)
         yield from cost
-        yield from self._process.collect()
+        yield from process.collect()

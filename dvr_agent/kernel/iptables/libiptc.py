@@ -10,7 +10,9 @@ happens once, on first use:
 * it runs ``ldconfig`` once more for the directory of the iptables extensions (which we do not use), unless
   ``XTABLES_LIBDIR`` is set: we set it for the time of the import;
 * it runs ``modprobe ip_tables`` and ``ip6_tables`` where the kernel has modules: wanted;
-* it imports setuptools and warns about invalid escapes: kept quiet.
+* it imports distutils, for one path of its own, and so setuptools, 80 ms: an empty module with that function stands
+  in for it meanwhile;
+* it warns about invalid escapes: kept quiet.
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ import ctypes
 import ctypes.util
 import errno
 import os
+import sys
+import sysconfig
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from itertools import product
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, NoReturn
 
 from dvr_agent import libc
@@ -195,10 +199,27 @@ def _quiet_import() -> Iterator[None]:
     ctypes.util.find_library = find
     os.environ.setdefault("XTABLES_LIBDIR", "/usr/lib/xtables")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _small_distutils():
             warnings.simplefilter("ignore")
             yield
     finally:
         ctypes.util.find_library = search
         if had is None:
             del os.environ["XTABLES_LIBDIR"]
+
+
+@contextlib.contextmanager
+def _small_distutils() -> Iterator[None]:
+    """Stand in for ``distutils.sysconfig`` with the one function that python-iptables takes from it."""
+    names = ("distutils", "distutils.sysconfig")
+    if any(name in sys.modules for name in names):
+        yield
+        return
+    modules = {name: ModuleType(name) for name in names}
+    modules[names[1]].__dict__["get_python_lib"] = lambda: sysconfig.get_path("purelib")
+    sys.modules.update(modules)
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
