@@ -1,9 +1,9 @@
 """Read tables from the kernel by getsockopt(2), all tables of a namespace with one entry into the namespace.
 
 Used by :mod:`.manager` for every comparison, and to write new tables.  libiptc reads a table in the same way but
-returns it entry by entry and needs to enter the namespace for each table; through its Python binding the five tables of an
-ordinary router take about twice as long, before anything is decoded.  Here two thirds of the time are the kernel's own,
-as long as a table is unchanged since it was last read.
+returns it entry by entry and needs to enter the namespace for each table; through its Python binding the five tables of
+an ordinary router take about twice as long, before anything is decoded.  Here two thirds of the time are the kernel's
+own, as long as a table is unchanged since it was last read.
 
 A table exists in a namespace only from its first use on, and asking for it creates it (and hooks it into the path of
 every packet).  So a table that is not in ``/proc/net/ip_tables_names`` is not asked for: reading must not change
