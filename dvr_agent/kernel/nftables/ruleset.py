@@ -92,6 +92,11 @@ PLACES = dict(_places())
 _CHAIN_OF = {(place.table, place.builtin): name for name, place in PLACES.items() if name != _HELPERS}
 
 
+def chain_of(table: str, chain: str) -> str:
+    """Return the name of the base chain that has the rules of one of our chains, but those with helpers."""
+    return _CHAIN_OF[table, chain.removeprefix(CHAIN_PREFIX)]
+
+
 class Element(NamedTuple):
     """What a set has beside a key: the value that a map leads to, and a comment."""
 
@@ -167,7 +172,7 @@ def with_tables(old: Ruleset, tables: Collection[Table]) -> Ruleset:
     for table in tables:
         for chain in table.chains:
             for run in runs(in_order(chain.rules)):
-                usual = _CHAIN_OF[table.name, chain.name.removeprefix(CHAIN_PREFIX)]
+                usual = chain_of(table.name, chain.name)
                 name = _HELPERS if isinstance(run.rules[0].target, CtHelper) else usual
                 found = chains.setdefault(name, [])
                 is_plain = run.shape is None or (
@@ -227,7 +232,7 @@ def _set_name(table: str, shape: Shape) -> str:
 def _set_of(shape: Shape, rules: Sequence[FilterRule]) -> NftSet:
     elements: dict[bytes, Element] = {}
     for rule in rules:
-        for key, element in _elements(shape, rule):
+        for key, element in elements_of(shape, rule):
             elements.setdefault(key, element)
     return NftSet("", _key_types(shape, rules[0]), _value_types(shape, rules[0]), shape.counted, elements)
 
@@ -248,7 +253,8 @@ def _value_types(shape: Shape, rule: FilterRule) -> tuple[str, ...]:
     return (_address_type(rule),) if isinstance(shape.rule.target, Dnat | Snat) else ()
 
 
-def _elements(shape: Shape, rule: FilterRule) -> Iterator[tuple[bytes, Element]]:
+def elements_of(shape: Shape, rule: FilterRule) -> Iterator[tuple[bytes, Element]]:
+    """Yield the elements for which a rule of a run stands."""
     if shape.field in ("iif", "oif"):
         yield device_field(str(rule.iif if shape.field == "iif" else rule.oif)), Element()
         return
