@@ -28,7 +28,7 @@ from dvr_agent.state.filter import (
     Table,
     Verdict,
 )
-from dvr_agent.state.sequences import common_ends
+from dvr_agent.state.sequences import common_ends, middles
 
 Field = Literal["src", "dst", "iif", "oif", "dport"]
 """What the rules of a run differ in; ``dport``: destination address and port."""
@@ -90,10 +90,10 @@ def is_same(old: Table, new: Table) -> bool:
 
 def _are_same(old: tuple[FilterRule, ...], new: tuple[FilterRule, ...]) -> bool | None:
     """Compare two chains by the rules that differ; None: that is not certain."""
-    head, tail = common_ends(old, new)
-    gone, come = old[head : len(old) - tail], new[head : len(new) - tail]
-    if not gone and all(_is_second(new, at) for at in range(head, head + len(come))):
+    new = _less_seconds(old, new)
+    if old == new:
         return True
+    gone, come = middles(old, new)
     had, has = frozenset(gone), frozenset(come)
     for whole, found in ((new, has - had), (old, had - has)):
         if any(_counts(rule, whole) for rule in islice(found, _TRIED)):
@@ -105,12 +105,30 @@ _TRIED = 4
 """Rules of which it is asked whether they have an effect: each takes a walk over its chain."""
 
 
+def less_seconds(old: Table, new: Table) -> Table:
+    """Return a table without rules, of those that another lacks, that have no effect where they stand.
+
+    A floating IP that moves has its old rule before its new one for a while.
+    """
+    there = {chain.name: chain.rules for chain in old.chains}
+    chains = tuple(replace(one, rules=_less_seconds(there.get(one.name, ()), one.rules)) for one in new.chains)
+    return replace(new, chains=chains)
+
+
+def _less_seconds(old: tuple[FilterRule, ...], new: tuple[FilterRule, ...]) -> tuple[FilterRule, ...]:
+    if len(new) <= len(old):
+        return new
+    head, tail = common_ends(old, new)
+    end = len(new) - tail
+    return (*new[:head], *(new[at] for at in range(head, end) if not _is_second(new, at)), *new[end:])
+
+
 def _is_second(rules: tuple[FilterRule, ...], at: int) -> bool:
-    """Return True if a rule has no effect, since a rule right before it has the same shape and value."""
-    if at == 0:
+    """Return True if a rule has no effect, since the rule right before it has the same shape and value."""
+    shape = shape_of(rules[at]) if at else None
+    if shape is None or shape_of(rules[at - 1]) is not shape:
         return False
-    shape, before = shape_of(rules[at]), rules[at - 1]
-    return shape is not None and shape_of(before) == shape and _key(shape.field, before) == _key(shape.field, rules[at])
+    return _key(shape.field, rules[at - 1]) == _key(shape.field, rules[at])
 
 
 def _counts(rule: FilterRule, rules: Iterable[FilterRule]) -> bool:

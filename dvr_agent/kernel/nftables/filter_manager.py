@@ -27,7 +27,7 @@ from dvr_agent.kernel.nftables.ruleset import TABLE, Ruleset, counted_rules, fam
 from dvr_agent.kernel.nftables.ruleset_text import ruleset_text
 from dvr_agent.kernel.nftables.transaction import TRIES, commit
 from dvr_agent.state.filter import Family, Table, TableKey, Transport
-from dvr_agent.state.filter_runs import is_same
+from dvr_agent.state.filter_runs import is_same, less_seconds
 
 
 class NftablesFilter:
@@ -90,7 +90,7 @@ class NftablesFilter:
         with self._open(namespace) as sock:
             for tries_left in reversed(range(TRIES)):
                 found = self._reader.read(sock)
-                changed = {key: one for key, one in wanted.items() if not is_same(found.table(key), one)}
+                changed = _changed_tables(found, wanted)
                 rulesets, requests = _planned(namespace, found, changed)
                 if not requests:
                     return
@@ -101,6 +101,12 @@ class NftablesFilter:
 
     def _open(self, namespace: str) -> NetlinkSocket:
         return NetlinkSocket.open(namespace, None, NETLINK_NETFILTER)
+
+
+def _changed_tables(found: Found, wanted: Mapping[TableKey, Table]) -> dict[TableKey, Table]:
+    return {
+        key: less_seconds(found.table(key), one) for key, one in wanted.items() if not is_same(found.table(key), one)
+    }
 
 
 def _planned(
