@@ -26,6 +26,7 @@ from dvr_agent.state.filter import (
     SetMark,
     Snat,
     Table,
+    Target,
     Verdict,
 )
 from dvr_agent.state.sequences import common_ends, middles
@@ -111,12 +112,12 @@ def less_seconds(old: Table, new: Table) -> Table:
     A floating IP that moves has its old rule before its new one for a while.
     """
     there = {chain.name: chain.rules for chain in old.chains}
-    chains = tuple(replace(one, rules=_less_seconds(there.get(one.name, ()), one.rules)) for one in new.chains)
-    return replace(new, chains=chains)
+    chains = [Chain(one.name, _less_seconds(there.get(one.name, ()), one.rules)) for one in new.chains]
+    return new if new.chains == tuple(chains) else replace(new, chains=tuple(chains))
 
 
 def _less_seconds(old: tuple[FilterRule, ...], new: tuple[FilterRule, ...]) -> tuple[FilterRule, ...]:
-    if len(new) <= len(old):
+    if not old or len(new) <= len(old):
         return new
     head, tail = common_ends(old, new)
     end = len(new) - tail
@@ -200,7 +201,7 @@ def _shape_of(rule: FilterRule) -> Shape | None:
         return None
     bare = with_field(rule, one, ANY)
     if isinstance(target, Snat):
-        return None if one != "src" or matches else Shape("src", replace(bare, target=replace(target, address=ANY)))
+        return None if one != "src" or matches else Shape("src", with_target(bare, Snat(ANY, target.random_fully)))
     if target == SetMark(0, 0):
         is_named = len(matches) == 1 and isinstance(matches[0], CommentMatch)
         return Shape(one, replace(bare, matches=()), counted=True) if is_named else None
@@ -211,15 +212,22 @@ def _shape_of(rule: FilterRule) -> Shape | None:
 
 def with_field(rule: FilterRule, field: Field, value: str) -> FilterRule:
     """Return a rule with another address or device."""
+    src, dst, iif, oif = rule.src, rule.dst, rule.iif, rule.oif
     match field:
         case "src":
-            return replace(rule, src=value)
+            src = value
         case "iif":
-            return replace(rule, iif=value)
+            iif = value
         case "oif":
-            return replace(rule, oif=value)
+            oif = value
         case _:
-            return replace(rule, dst=value)
+            dst = value
+    return FilterRule(rule.target, src, dst, iif, oif, rule.protocol, rule.matches, rule.note)
+
+
+def with_target(rule: FilterRule, target: Target) -> FilterRule:
+    """Return a rule with another target."""
+    return FilterRule(target, rule.src, rule.dst, rule.iif, rule.oif, rule.protocol, rule.matches, rule.note)
 
 
 def _host_field(rule: FilterRule) -> Literal["src", "dst"] | None:
@@ -236,7 +244,7 @@ def _is_host(value: object) -> bool:
 def _dnat_shape(rule: FilterRule, target: Dnat) -> Shape | None:
     if target.ports is None:
         bare = not rule.matches and rule.protocol is None
-        return Shape("dst", replace(rule, dst=ANY, target=Dnat(ANY))) if bare else None
+        return Shape("dst", with_target(with_field(rule, "dst", ANY), Dnat(ANY))) if bare else None
     match = rule.matches[0] if len(rule.matches) == 1 else None
     if not isinstance(match, DportMatch) or match.protocol != rule.protocol:
         return None

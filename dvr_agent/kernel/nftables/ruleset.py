@@ -182,7 +182,8 @@ def with_tables(old: Ruleset, tables: Collection[Table]) -> Ruleset:
                     found += map(NftRule, run.rules)
                 else:
                     looked_up = _add_set(sets, table.name, run.shape, run.rules)
-                    shown = replace(run.shape.rule, note=run.rules[0].note)
+                    note, shown = run.rules[0].note, run.shape.rule
+                    shown = shown if shown.note == note else replace(shown, note=note)
                     found.append(NftRule(shown, run.shape.field, looked_up))
     return Ruleset(old.family, {name: tuple(found) for name, found in chains.items()}, sets, _helpers(chains.values()))
 
@@ -205,7 +206,10 @@ def _add_set(sets: dict[str, NftSet], table: str, shape: Shape, rules: Sequence[
     base = _set_name(table, shape)
     for number in range(1, len(sets) + 2):
         name = base if number == 1 else f"{base}_{number}"
-        found = sets.setdefault(name, replace(wanted, name=name))
+        found = sets.get(name)
+        if found is None:
+            sets[name] = replace(wanted, name=name)
+            return name
         if found.has_form_of(wanted) and found.elements == wanted.elements:
             return name
     raise AssertionError("not reached")
