@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from dvr_agent.state.address import ADDRESS_KIND, has_ethernet_address, is_made_of_mac, kernel_link_local
 from dvr_agent.state.filter import Table
-from dvr_agent.state.filter_runs import canonical
+from dvr_agent.state.filter_runs import is_same
 from dvr_agent.state.kind import AnyKind, KernelObject
 from dvr_agent.state.namespace import KIND_OF, KINDS, Announcement, NamespaceState, Outbound
 from dvr_agent.state.rule import KERNEL_RULES
@@ -203,7 +203,7 @@ def table_changes(now: Iterable[Table], want: Iterable[Table]) -> Iterator[Table
     had = {table.key: table for table in now}
     for table in want:
         old = had.get(table.key) or Table(table.family, table.name)
-        if old != table and not (old.nft and canonical(old) == canonical(table)):
+        if not (is_same(old, table) if old.nft else old == table):
             yield TableChange(old, table)
     wanted = {table.key for table in want}
     for table in now:

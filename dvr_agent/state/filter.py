@@ -251,9 +251,18 @@ Target = (
 )
 
 
+class _HashOnce:
+    """Keeps the hash of a value that is looked up often."""
+
+    __slots__ = ("_hash",)
+    _hash: int
+
+
 @dataclass(frozen=True, slots=True)
-class FilterRule:
+class FilterRule(_HashOnce):
     """One rule.  Addresses are networks (``10.0.0.1/32``); an interface may end in ``+`` (prefix match).
+
+    A router has thousands of rules, which are compared and looked up again and again.
 
     :ivar note: what the rule is for; written as the rule's comment where that costs packets nothing (nf_tables)
     """
@@ -266,6 +275,27 @@ class FilterRule:
     protocol: Transport | None = None
     matches: tuple[Match | Foreign, ...] = ()
     note: str = field(default="", compare=False)
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, FilterRule):
+            return NotImplemented
+        return (  # what rules mostly differ in comes first
+            self.dst == other.dst
+            and self.src == other.src
+            and self.target == other.target
+            and self.matches == other.matches
+            and (self.iif, self.oif, self.protocol) == (other.iif, other.oif, other.protocol)
+        )
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            found = hash((self.target, self.src, self.dst, self.iif, self.oif, self.protocol, self.matches))
+            object.__setattr__(self, "_hash", found)
+            return found
 
     @property
     def text(self) -> str:

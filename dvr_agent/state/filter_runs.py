@@ -6,11 +6,11 @@ back equals what was desired when both are in one form (:func:`canonical`), by w
 
 from __future__ import annotations
 
-import ipaddress
+import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Literal
 
 from dvr_agent.state.filter import (
@@ -26,8 +26,10 @@ from dvr_agent.state.filter import (
     SetMark,
     Snat,
     Table,
+    Target,
     Verdict,
 )
+from dvr_agent.state.sequences import common_ends, middles
 
 Field = Literal["src", "dst", "iif", "oif", "dport"]
 """What the rules of a run differ in; ``dport``: destination address and port."""
@@ -82,6 +84,68 @@ def runs(rules: Iterable[FilterRule]) -> Iterator[Run]:
             yield Run(shape, tuple(group))
 
 
+def is_same(old: Table, new: Table) -> bool:
+    """Return True if two tables are equal in one form (:func:`canonical`), which is made only where it may be so."""
+    if old == new:
+        return True
+    if old.jumps != new.jumps or [chain.name for chain in old.chains] != [chain.name for chain in new.chains]:
+        return False
+    found = [_are_same(one.rules, other.rules) for one, other in zip(old.chains, new.chains, strict=True)]
+    return False not in found and (None not in found or canonical(old) == canonical(new))
+
+
+def _are_same(old: tuple[FilterRule, ...], new: tuple[FilterRule, ...]) -> bool | None:
+    """Compare two chains by the rules that differ; None: that is not certain."""
+    new = _less_seconds(old, new)
+    if old == new:
+        return True
+    gone, come = middles(old, new)
+    had, has = frozenset(gone), frozenset(come)
+    for whole, found in ((new, has - had), (old, had - has)):
+        if any(_counts(rule, whole) for rule in islice(found, _TRIED)):
+            return False
+    return None
+
+
+_TRIED = 4
+"""Rules of which it is asked whether they have an effect: each takes a walk over its chain."""
+
+
+def less_seconds(old: Table, new: Table) -> Table:
+    """Return a table without rules, of those that another lacks, that have no effect where they stand.
+
+    A floating IP that moves has its old rule before its new one for a while.
+    """
+    there = {chain.name: chain.rules for chain in old.chains}
+    chains = [Chain(one.name, _less_seconds(there.get(one.name, ()), one.rules)) for one in new.chains]
+    return new if new.chains == tuple(chains) else replace(new, chains=tuple(chains))
+
+
+def _less_seconds(old: tuple[FilterRule, ...], new: tuple[FilterRule, ...]) -> tuple[FilterRule, ...]:
+    if not old or len(new) <= len(old):
+        return new
+    head, tail = common_ends(old, new)
+    end = len(new) - tail
+    return (*new[:head], *(new[at] for at in range(head, end) if not _is_second(new, at)), *new[end:])
+
+
+def _is_second(rules: tuple[FilterRule, ...], at: int) -> bool:
+    """Return True if a rule has no effect, since the rule right before it has the same shape and value."""
+    shape = shape_of(rules[at]) if at else None
+    if shape is None or shape_of(rules[at - 1]) is not shape:
+        return False
+    return _key(shape.field, rules[at - 1]) == _key(shape.field, rules[at])
+
+
+def _counts(rule: FilterRule, rules: Iterable[FilterRule]) -> bool:
+    """Return True if a rule is in its chain's canonical form, and not the second about one value."""
+    if shape_of(rule) is None:
+        return True
+    dst, src = rule.dst, rule.src
+    found = [one for one in rules if one.dst == dst and one.src == src]
+    return sum((one.iif, one.oif) == (rule.iif, rule.oif) for one in found) == 1
+
+
 def canonical(table: Table) -> Table:
     """Return a table with the rules of each chain in the order in which a set is read back (:func:`in_order`)."""
     return replace(table, chains=tuple(replace(chain, rules=in_order(chain.rules)) for chain in table.chains))
@@ -107,11 +171,11 @@ def _field(rule: FilterRule) -> Field | None:
 
 def _sorted(field: Field, rules: list[FilterRule]) -> list[FilterRule]:
     """Sort rules with a shape; returned as they are where rules about one value would change places."""
-    shapes = list(dict.fromkeys(map(shape_of, rules)))
+    shapes: dict[Shape | None, int] = {}
     by_place: dict[tuple[int, tuple[bytes, int, int]], FilterRule] = {}
     last: dict[tuple[bytes, int, int], int] = {}
     for rule in rules:
-        key, number = _key(field, rule), shapes.index(shape_of(rule))
+        key, number = _key(field, rule), shapes.setdefault(shape_of(rule), len(shapes))
         if last.setdefault(key, number) > number:
             return rules
         last[key] = number
@@ -121,7 +185,17 @@ def _sorted(field: Field, rules: list[FilterRule]) -> list[FilterRule]:
 
 @lru_cache(maxsize=1 << 14)
 def shape_of(rule: FilterRule) -> Shape | None:
-    """Return the shape of a rule that may be one of a run; None: it is not."""
+    """Return the shape of a rule that may be one of a run; None: it is not.  Equal shapes are one object."""
+    found = _shape_of(rule)
+    return None if found is None else _only(found)
+
+
+@lru_cache(maxsize=1 << 12)
+def _only(shape: Shape) -> Shape:
+    return shape
+
+
+def _shape_of(rule: FilterRule) -> Shape | None:
     target, matches = rule.target, rule.matches
     one = _host_field(rule)
     if one is None:
@@ -132,7 +206,7 @@ def shape_of(rule: FilterRule) -> Shape | None:
         return None
     bare = with_field(rule, one, ANY)
     if isinstance(target, Snat):
-        return None if one != "src" or matches else Shape("src", replace(bare, target=replace(target, address=ANY)))
+        return None if one != "src" or matches else Shape("src", with_target(bare, Snat(ANY, target.random_fully)))
     if target == SetMark(0, 0):
         is_named = len(matches) == 1 and isinstance(matches[0], CommentMatch)
         return Shape(one, replace(bare, matches=()), counted=True) if is_named else None
@@ -143,15 +217,22 @@ def shape_of(rule: FilterRule) -> Shape | None:
 
 def with_field(rule: FilterRule, field: Field, value: str) -> FilterRule:
     """Return a rule with another address or device."""
+    src, dst, iif, oif = rule.src, rule.dst, rule.iif, rule.oif
     match field:
         case "src":
-            return replace(rule, src=value)
+            src = value
         case "iif":
-            return replace(rule, iif=value)
+            iif = value
         case "oif":
-            return replace(rule, oif=value)
+            oif = value
         case _:
-            return replace(rule, dst=value)
+            dst = value
+    return FilterRule(rule.target, src, dst, iif, oif, rule.protocol, rule.matches, rule.note)
+
+
+def with_target(rule: FilterRule, target: Target) -> FilterRule:
+    """Return a rule with another target."""
+    return FilterRule(target, rule.src, rule.dst, rule.iif, rule.oif, rule.protocol, rule.matches, rule.note)
 
 
 def _host_field(rule: FilterRule) -> Literal["src", "dst"] | None:
@@ -168,7 +249,7 @@ def _is_host(value: object) -> bool:
 def _dnat_shape(rule: FilterRule, target: Dnat) -> Shape | None:
     if target.ports is None:
         bare = not rule.matches and rule.protocol is None
-        return Shape("dst", replace(rule, dst=ANY, target=Dnat(ANY))) if bare else None
+        return Shape("dst", with_target(with_field(rule, "dst", ANY), Dnat(ANY))) if bare else None
     match = rule.matches[0] if len(rule.matches) == 1 else None
     if not isinstance(match, DportMatch) or match.protocol != rule.protocol:
         return None
@@ -213,5 +294,11 @@ def _key(field: Field, rule: FilterRule) -> tuple[bytes, int, int]:
 
 
 def address_of(host: str) -> bytes:
-    """Return the address of ``address/32`` or ``address/128`` as bytes."""
-    return ipaddress.ip_address(host.partition("/")[0]).packed
+    """Return the address of ``address/32`` or ``address/128`` as bytes.
+
+    :raises ValueError: it is none
+    """
+    try:
+        return socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host.partition("/")[0])
+    except OSError:
+        raise ValueError(f"{host} is no address of a host") from None

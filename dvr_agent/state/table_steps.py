@@ -12,6 +12,7 @@ from enum import IntEnum
 
 from dvr_agent.state.diff import TableChange
 from dvr_agent.state.filter import CHAIN_PREFIX, Chain, Dnat, FilterRule, Snat, Table, Verdict
+from dvr_agent.state.sequences import common_ends, middles
 from dvr_agent.state.sides import NO_SIDES, Sides
 
 _MERGED = ("nat", "mangle")
@@ -105,7 +106,8 @@ def _with_stand_ins(step: Step, change: TableChange, keeps: RuleTest, sides: Sid
     def is_late(rule: FilterRule) -> bool:
         return step in (Step.TURN, Step.STOP) and is_by_own_address(rule, sides.departing) and not keeps(rule)
 
-    return TableChange(_replaced(change.old, is_late), _replaced(change.new, is_early))
+    old = _replaced(change.old, is_late) if sides.departing else change.old
+    return TableChange(old, _replaced(change.new, is_early) if sides.arriving else change.new)
 
 
 def _replaced(table: Table, test: RuleTest) -> Table:
@@ -145,7 +147,8 @@ def _between(change: TableChange, stays: RuleTest, comes: RuleTest) -> Table:
     chains = tuple(Chain(name, found) for name, found in rules.items() if found)
     names = {chain.name for chain in chains}
     jumps = sorted(jump for jump in {*change.old.jumps, *change.new.jumps} if jump[1] in names)
-    return Table(change.new.family, change.new.name, chains, tuple(jumps))
+    table = Table(change.new.family, change.new.name, chains, tuple(jumps))
+    return change.new if table == change.new else table
 
 
 def gained_subjects(change: TableChange) -> set[str]:
@@ -185,35 +188,51 @@ def switched(change: TableChange) -> set[str]:
     """Return the outside addresses that a source is translated to until the last step, and then to another one."""
     if not change.old.chains:
         return set()
-    old, new = (dict(_sources(table)) for table in (change.old, change.new))
+    old, new = (dict(_sources(one, other)) for one, other in ((change.old, change.new), (change.new, change.old)))
     return {address for source, address in old.items() if new.get(source, address) != address}
 
 
-def _sources(table: Table) -> Iterator[tuple[str, str]]:
-    for chain in table.chains:
-        for rule in chain.rules:
+def _sources(table: Table, other: Table) -> Iterator[tuple[str, str]]:
+    """Yield (source, address) of the rules that are elsewhere in the other table, or not there."""
+    for _chain, rules, _there in _different(table, other):
+        for rule in rules:
             if isinstance(rule.target, Snat) and isinstance(rule.src, str):
                 yield rule.src, rule.target.address
 
 
+def _different(one: Table, other: Table) -> Iterator[tuple[Chain, tuple[FilterRule, ...], tuple[FilterRule, ...]]]:
+    """Yield each chain with its rules and those of the other table's, without those that both have at their ends."""
+    there = {chain.name: chain.rules for chain in other.chains}
+    for chain in one.chains:
+        yield chain, *middles(chain.rules, there.get(chain.name, ()))
+
+
 def _more(one: Table, other: Table) -> Iterator[FilterRule]:
     """Yield the rules in our chains of ``one`` that the same chain of ``other`` lacks."""
-    there = {chain.name: frozenset(chain.rules) for chain in other.chains}
-    for chain in one.chains:
-        if chain.name.startswith(CHAIN_PREFIX):
-            yield from (rule for rule in chain.rules if rule not in there.get(chain.name, frozenset()))
+    for chain, rules, there in _different(one, other):
+        if chain.name.startswith(CHAIN_PREFIX) and rules:
+            had = frozenset(there)
+            yield from (rule for rule in rules if rule not in had)
 
 
 def _merged(
     old: tuple[FilterRule, ...], new: tuple[FilterRule, ...], stays: RuleTest, comes: RuleTest
 ) -> tuple[FilterRule, ...]:
-    had = frozenset(old)
-    found = [rule for rule in new if rule in had or comes(rule)]
-    present, at = frozenset(found), 0
-    for rule in old:
+    """Return the new rules that come, and each old rule that stays behind its predecessor."""
+    head, tail = common_ends(old, new)
+    going, coming = old[head : len(old) - tail], new[head : len(new) - tail]
+    had = frozenset(going)
+    found = [rule for rule in coming if rule in had or comes(rule)]
+    present = frozenset(found)
+    behind: dict[FilterRule | None, list[FilterRule]] = {}
+    followers, at = behind.setdefault(None, []), 0
+    for rule in going:
         if rule in present:
-            at = found.index(rule) + 1
+            followers, at = behind.setdefault(rule, []), 0
         elif stays(rule):
-            found.insert(at, rule)
+            followers.insert(at, rule)
             at += 1
-    return tuple(found)
+    merged = [*behind[None]]
+    for rule in found:
+        merged += [rule, *behind.pop(rule, ())]
+    return (*new[:head], *merged, *new[len(new) - tail :])

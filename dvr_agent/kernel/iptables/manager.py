@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import RuleCount, WriteCounters
+from dvr_agent.kernel.iptables.fresh_table import encode_table
 from dvr_agent.kernel.iptables.helper_probe import HelperProbe
 from dvr_agent.kernel.iptables.layout import BUILTINS
 from dvr_agent.kernel.iptables.libiptc import Handle, library
@@ -140,10 +141,17 @@ class LibiptcManager:
         desired = pending.of(namespace)
         opened = closing.enter_context(self._reader.open(namespace, (table.key for table in desired)))
         updates = [_TableUpdate(opened, table, (namespace, table.key) in pending.withdrawn) for table in desired]
-        return [update for update in updates if update.plan(opened.read(update.desired.key))]
+        return [update for update in updates if update.begin()]
 
     def _commit_all(self, updates: list[_TableUpdate]) -> None:
-        """Commit the tables of one namespace; libiptc reads all of them with one entry into it."""
+        """Commit the tables of one namespace; libiptc reads all of them with one entry into it.
+
+        New tables are written as they are, without libiptc, up to the first that the kernel refuses: libiptc tries that
+        one again, and has the words for the error.
+        """
+        while updates and updates[0].write_fresh():
+            self._counters.commits += 1
+            updates = updates[1:]
         with contextlib.ExitStack() as closing:
             for update, handle in zip(updates, self._handles(updates, closing), strict=True):
                 self._commit(update, handle, closing)
@@ -193,6 +201,29 @@ class _TableUpdate:
     snapshot: Snapshot | None = None
     edit: Edit = field(default_factory=Edit)
     entries: list[bytes] = field(default_factory=list)
+
+    def begin(self) -> bool:
+        """Compute what has to be done; False: nothing.
+
+        :raises KernelError: EINVAL, a new rule cannot be expressed
+        """
+        if self.opened.exists(self.desired.key):
+            return self.plan(self.opened.read_existing(self.desired.key))
+        for chain in self.desired.chains:
+            for rule in chain.rules:
+                self._encode(chain.name, rule)
+        return bool(self.desired.chains)
+
+    def write_fresh(self) -> bool:
+        """Write a table that did not exist when it was planned; False: libiptc has to do it."""
+        key = self.desired.key
+        if self.opened.exists(key):
+            return False
+        try:
+            initial = self.opened.initial(key)
+        except KernelError:
+            return False
+        return initial is not None and self.opened.write_fresh(key, encode_table(initial, self.desired, self._encode))
 
     def plan(self, snapshot: Snapshot) -> bool:
         """Compute the steps from a snapshot; False if there are none.

@@ -1,9 +1,9 @@
 """Read tables from the kernel by getsockopt(2), all tables of a namespace with one entry into the namespace.
 
-Used by :mod:`.manager` for every comparison.  libiptc reads a table in the same way but returns it entry by entry and
-needs to enter the namespace for each table; through its Python binding the five tables of an ordinary router take about
-twice as long, before anything is decoded.  Here two thirds of the time are the kernel's own, as long as a table is
-unchanged since it was last read.
+Used by :mod:`.manager` for every comparison, and to write new tables.  libiptc reads a table in the same way but
+returns it entry by entry and needs to enter the namespace for each table; through its Python binding the five tables of
+an ordinary router take about twice as long, before anything is decoded.  Here two thirds of the time are the kernel's
+own, as long as a table is unchanged since it was last read.
 
 A table exists in a namespace only from its first use on, and asking for it creates it (and hooks it into the path of
 every packet).  So a table that is not in ``/proc/net/ip_tables_names`` is not asked for: reading must not change
@@ -26,6 +26,7 @@ from typing import Protocol
 from dvr_agent import libc
 from dvr_agent.errors import KernelError
 from dvr_agent.kernel.api import RuleCount
+from dvr_agent.kernel.iptables.fresh_table import SET_REPLACE, FreshTable, InitialTable, initial_table
 from dvr_agent.kernel.iptables.layout import ENTRIES_HEADER, GET_ENTRIES, GET_INFO, INFO, LAYOUTS, Layout
 from dvr_agent.kernel.iptables.table_decoder import (
     Snapshot,
@@ -89,6 +90,7 @@ class TableReader:
         self._namespaces = namespaces
         self._snapshots = Snapshots()
         self._known: dict[int, Shapes] = {}
+        self._initial: dict[TableKey, InitialTable] = {}
 
     def open(self, namespace: str, keys: Iterable[TableKey]) -> NamespaceTables:
         """Open the tables of one namespace for reading; the caller closes the result.
@@ -114,7 +116,7 @@ class TableReader:
             raise
         finally:
             opened.close_lists()
-        return NamespaceTables(namespace, opened.sockets, shapes, self._snapshots)
+        return NamespaceTables(namespace, opened.sockets, shapes, self._snapshots, self._initial)
 
     def _open_here(self, opened: _Opened, wanted: frozenset[TableKey]) -> Shapes | None:
         """Open a socket per family in the thread's namespace, and the lists of its tables unless they are known.
@@ -155,12 +157,18 @@ class NamespaceTables:
     """
 
     def __init__(
-        self, namespace: str, sockets: dict[Family, socket.socket], shapes: Shapes, snapshots: Snapshots
+        self,
+        namespace: str,
+        sockets: dict[Family, socket.socket],
+        shapes: Shapes,
+        snapshots: Snapshots,
+        initial: dict[TableKey, InitialTable],
     ) -> None:
         self.namespace = namespace
         self._sockets = sockets
         self._shapes = shapes
         self._snapshots = snapshots
+        self._initial = initial
 
     def __enter__(self) -> NamespaceTables:
         return self
@@ -178,6 +186,35 @@ class NamespaceTables:
         if key not in self._shapes:
             return Snapshot(Table(*key))
         return self.read_existing(key)
+
+    def exists(self, key: TableKey) -> bool:
+        """Return True if the namespace had a table when it was opened."""
+        return key in self._shapes
+
+    def initial(self, key: TableKey) -> InitialTable | None:
+        """Return a table as this kernel makes it, which no namespace changes; None: it is written to already.
+
+        The first time the table is read, and created by this.
+
+        :raises KernelError: as :meth:`read_existing`
+        """
+        found = self._initial.get(key)
+        if found is None:
+            found = initial_table(key, *self.read_bytes(key))
+            if found is not None:
+                self._initial[key] = found
+        return found
+
+    def write_fresh(self, key: TableKey, fresh: FreshTable) -> bool:
+        """Write a table that nobody has written to; False: the kernel refused, and nothing was changed."""
+        family = key[0]
+        try:
+            self._sockets[family].setsockopt(LAYOUTS[family].level, SET_REPLACE, fresh.replacement)
+        except OSError:
+            return False
+        self._shapes[key] = fresh.shape
+        self._snapshots.put(fresh.digest, fresh.snapshot)
+        return True
 
     def counts(self, key: TableKey) -> tuple[RuleCount, ...]:
         """Read the counters of the rules in our chains; () if the table does not exist.

@@ -68,6 +68,10 @@ _DERIVED = {
 """Attributes that are sent or listed depending on the kernel, and say nothing more."""
 
 
+_kept = lru_cache(maxsize=1 << 12)
+"""Decorator of functions that make expressions: rules of all namespaces are made of the same few."""
+
+
 def number(kind: int, value: int) -> bytes:
     """Make an attribute of a number of four bytes."""
     return attribute(kind, value.to_bytes(4, "big"))
@@ -88,40 +92,53 @@ def expression(name: str, *parts: bytes) -> bytes:
     return text(1, name) + (nest(2, *parts) if parts else b"")
 
 
+@_kept
+def listed(one: bytes) -> bytes:
+    """Make the element of a rule's list that holds an expression."""
+    return nest(1, one)
+
+
 def _data(kind: int, value: bytes) -> bytes:
     return nest(kind, attribute(1, value))
 
 
+@_kept
 def meta(key: int, register: int = REG_1) -> bytes:
     """Load something about the packet."""
     return expression("meta", number(2, key), number(1, register))
 
 
+@_kept
 def set_meta(key: int) -> bytes:
     """Store register 1, e.g. as the packet's mark."""
     return expression("meta", number(2, key), number(3, REG_1))
 
 
+@_kept
 def ct(key: int) -> bytes:
     """Load something about the packet's connection."""
     return expression("ct", number(1, REG_1), number(2, key))
 
 
+@_kept
 def set_ct(key: int) -> bytes:
     """Store register 1 in the packet's connection."""
     return expression("ct", number(2, key), number(4, REG_1))
 
 
+@_kept
 def payload(base: int, offset: int, size: int, register: int = REG_1) -> bytes:
     """Load bytes of the packet."""
     return expression("payload", number(1, register), number(2, base), number(3, offset), number(4, size))
 
 
+@_kept
 def compare(value: bytes, operator: int = EQ) -> bytes:
     """Go on with the rule if register 1 has this value, or has not."""
     return expression("cmp", number(1, REG_1), number(2, operator), _data(3, value))
 
 
+@_kept
 def bitwise(mask: bytes, xor: bytes) -> bytes:
     """Change register 1 to ``(value & mask) ^ xor``."""
     return expression(
@@ -129,21 +146,25 @@ def bitwise(mask: bytes, xor: bytes) -> bytes:
     )
 
 
+@_kept
 def immediate(value: bytes, register: int = REG_1) -> bytes:
     """Load a constant."""
     return expression("immediate", number(1, register), _data(2, value))
 
 
+@_kept
 def verdict(code: int) -> bytes:
     """End the chain."""
     return expression("immediate", number(1, REG_VERDICT), nest(2, attribute(2, number(1, code))))
 
 
+@_kept
 def lookup(name: str, is_map: bool) -> bytes:
     """Go on with the rule if a set has register 1; a map's value is in register 1 then."""
     return expression("lookup", text(1, name), number(2, REG_1), *([number(3, REG_1)] if is_map else []))
 
 
+@_kept
 def nat(kind: int, family: int, flags: int = 0, first_port: int = 0, last_port: int = 0) -> bytes:
     """Translate an address to register 1, and a port to those in other registers."""
     ports = [number(5, first_port)] if first_port else []
@@ -151,11 +172,13 @@ def nat(kind: int, family: int, flags: int = 0, first_port: int = 0, last_port: 
     return expression("nat", number(1, kind), number(2, family), number(3, REG_1), *ports, *_flags(7, flags))
 
 
+@_kept
 def redirect() -> bytes:
     """Translate the destination to this host and the port in register 1."""
     return expression("redir", number(1, REG_1))
 
 
+@_kept
 def object_of(kind: int, name: str) -> bytes:
     """Use a named object."""
     return expression("objref", number(1, kind), text(2, name))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from dvr_agent.kernel.netlink.message import Request
+from dvr_agent.kernel.nftables.element_changes import ElementChange
 from dvr_agent.kernel.nftables.filter_messages import FilterMessages
 from dvr_agent.kernel.nftables.ruleset import NftRule, NftSet, Ruleset
 
@@ -32,6 +33,14 @@ def changes(old: Ruleset, new: Ruleset) -> Iterator[Request]:
     if not old:
         yield messages.new_table()
     yield from _edits(messages, old, new)
+
+
+def element_requests(old: Ruleset, found: Iterable[ElementChange]) -> Iterator[Request]:
+    """Yield the requests that change elements of sets, and nothing else."""
+    messages = MESSAGES[old.family]
+    for change in found:
+        yield from messages.delete_elements(old.sets[change.name], change.gone)
+        yield from messages.new_elements(old.sets[change.name], change.added)
 
 
 def _edits(messages: FilterMessages, old: Ruleset, new: Ruleset) -> Iterator[Request]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pyroute2.netlink import NETLINK_NETFILTER
 
@@ -20,14 +19,15 @@ from dvr_agent.kernel.iptables.helper_probe import HelperProbe
 from dvr_agent.kernel.iptables.pending import Pending
 from dvr_agent.kernel.netlink.message import Request
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
-from dvr_agent.kernel.nftables.filter_diff import changes
-from dvr_agent.kernel.nftables.filter_reader import FAMILIES, FilterReader, Found, found_of, read_counters
+from dvr_agent.kernel.nftables.element_changes import ElementChange, element_changes, with_elements
+from dvr_agent.kernel.nftables.filter_diff import changes, element_requests
+from dvr_agent.kernel.nftables.filter_reader import FAMILIES, FilterReader, Found, read_counters
 from dvr_agent.kernel.nftables.helper_objects import families_of
 from dvr_agent.kernel.nftables.ruleset import TABLE, Ruleset, counted_rules, family_text, with_tables
 from dvr_agent.kernel.nftables.ruleset_text import ruleset_text
 from dvr_agent.kernel.nftables.transaction import TRIES, commit
 from dvr_agent.state.filter import Family, Table, TableKey, Transport
-from dvr_agent.state.filter_runs import canonical
+from dvr_agent.state.filter_runs import is_same, less_seconds
 
 
 class NftablesFilter:
@@ -44,8 +44,8 @@ class NftablesFilter:
         :raises NamespaceGoneError: there is no such namespace
         """
         with self._open(namespace) as sock:
-            found = self._reader.read(sock).tables
-        return tuple(found.get(key) or _empty(key) for key in tables)
+            found = self._reader.read(sock)
+        return tuple(map(found.table, tables))
 
     def save(self, namespace: str) -> str:
         """Print our tables as ``nft list ruleset`` does; empty if there are none."""
@@ -90,29 +90,23 @@ class NftablesFilter:
         with self._open(namespace) as sock:
             for tries_left in reversed(range(TRIES)):
                 found = self._reader.read(sock)
-                rulesets, requests = _planned(namespace, found, wanted)
+                changed = _changed_tables(found, wanted)
+                rulesets, requests = _planned(namespace, found, changed)
                 if not requests:
                     return
                 if commit(sock, requests, found.generation, retry=tries_left > 0):
-                    self._counters.commits += sum(
-                        found.tables.get(key, _empty(key)) != canonical(one) for key, one in wanted.items()
-                    )
-                    self._remember(sock, found, rulesets)
+                    self._counters.commits += len(changed)
+                    self._reader.remember(sock, found.then(rulesets, changed.values()))
                     return
-
-    def _remember(self, sock: NetlinkSocket, before: Found, rulesets: dict[Family, Ruleset]) -> None:
-        """Remember what was written: the kernel has taken all of it, and has counted one generation more."""
-        if before.generation is not None:
-            self._reader.remember(sock, found_of(before.generation + 1, rulesets))
 
     def _open(self, namespace: str) -> NetlinkSocket:
         return NetlinkSocket.open(namespace, None, NETLINK_NETFILTER)
 
 
-@functools.cache
-def _empty(key: TableKey) -> Table:
-    """Return the same table each time: the table check knows an unchanged table by that."""
-    return Table(*key, nft=f"{family_text(key[0])} {TABLE}")
+def _changed_tables(found: Found, wanted: Mapping[TableKey, Table]) -> dict[TableKey, Table]:
+    return {
+        key: less_seconds(found.table(key), one) for key, one in wanted.items() if not is_same(found.table(key), one)
+    }
 
 
 def _planned(
@@ -124,12 +118,24 @@ def _planned(
     for family in FAMILIES:
         old = found.rulesets[family]
         here = [table for key, table in wanted.items() if key[0] == family]
-        if not here:
-            rulesets[family] = old
-            continue
         try:
-            rulesets[family] = with_tables(old, here)
-            requests += changes(old, rulesets[family])
+            rulesets[family], needed = _changed(found, old, here) if here else (old, ())
         except ValueError as exc:
             raise KernelError(namespace, f"nft table {family_text(family)} {TABLE}", errno.EINVAL, str(exc)) from exc
+        requests += needed
     return rulesets, requests
+
+
+def _changed(found: Found, old: Ruleset, wanted: Sequence[Table]) -> tuple[Ruleset, Sequence[Request]]:
+    """Return the ruleset of a family with the wanted tables, and the requests that make it.
+
+    :raises ValueError: a rule cannot be expressed
+    """
+    small: list[ElementChange] = []
+    for table in wanted:
+        one = element_changes(old, found.table(table.key), table)
+        if one is None:
+            new = with_tables(old, wanted)
+            return new, list(changes(old, new))
+        small += one
+    return with_elements(old, small), list(element_requests(old, small))

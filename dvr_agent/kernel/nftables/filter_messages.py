@@ -39,6 +39,7 @@ from dvr_agent.kernel.nftables.expressions import (
     CT_HELPER,
     counter,
     inner,
+    listed,
     nest,
     number,
     text,
@@ -47,7 +48,7 @@ from dvr_agent.kernel.nftables.message import SUBSYSTEM, dump, family_head
 from dvr_agent.kernel.nftables.rule_codec import encode
 from dvr_agent.kernel.nftables.rules import PROTOCOLS as TRANSPORTS
 from dvr_agent.kernel.nftables.ruleset import PLACES, TABLE, Element, NftRule, NftSet, helper_object
-from dvr_agent.state.filter import Family, Transport
+from dvr_agent.state.filter import Family, FilterRule, Transport
 
 NF_ACCEPT = 1
 ELEMENTS_A_MESSAGE = 1000
@@ -116,6 +117,19 @@ def _comment(kind: int, comment: str) -> list[bytes]:
     return [attribute(kind, bytes([0, len(value)]) + value)]
 
 
+class RuleText(NamedTuple):
+    """Names a rule in errors."""
+
+    table: str
+    chain: str
+    rule: FilterRule
+
+    @property
+    def text(self) -> str:
+        """Table, chain and rule."""
+        return f"nft table {self.table}: chain {self.chain}: {self.rule.text}"
+
+
 class FilterMessages:
     """Requests about our table of one family."""
 
@@ -133,6 +147,7 @@ class FilterMessages:
         """Delete the table with all that is in it."""
         return self._request(NFT_MSG_DELTABLE, "")
 
+    @lru_cache(maxsize=1 << 8)  # noqa: B019 (there are two of these objects, for good)
     def new_chain(self, name: str) -> Request:
         """Make a base chain at its place."""
         place = PLACES[name]
@@ -153,20 +168,14 @@ class FilterMessages:
 
         :raises ValueError: it cannot be expressed
         """
-        parts = (text(2, chain), nest(4, *_listed(self.family, one)), *_comment(7, one.rule.note))
+        parts = (text(2, chain), _listed(self.family, one), *_comment(7, one.rule.note))
         flags = NLM_F_CREATE | NLM_F_APPEND
-        return self._request(NFT_MSG_NEWRULE, f"chain {chain}: {one.rule.text}", *parts, flags=flags)
+        return self._request(NFT_MSG_NEWRULE, RuleText(self.table, chain, one.rule), *parts, flags=flags)
 
     def new_set(self, one: NftSet) -> Request:
         """Make a set without elements."""
-        flags = (_MAP if one.values else 0) | (_CONCAT if len(one.keys) > 1 else 0) | (_EXPR if one.counted else 0)
-        parts = [text(2, one.name), number(3, flags), number(4, type_number(one.keys)), number(5, _size(one.keys))]
-        if one.values:
-            parts += [number(6, type_number(one.values)), number(7, _size(one.values))]
-        parts += [*_description(one.keys), number(10, 1), attribute(13, _orders(one))]
-        if one.counted:
-            parts.append(nest(17, counter()))
-        return self._request(NFT_MSG_NEWSET, f"set {one.name}", *parts, flags=NLM_F_CREATE)
+        form = _form(one.name, one.keys, one.values, one.counted)
+        return self._request(NFT_MSG_NEWSET, f"set {one.name}", form, flags=NLM_F_CREATE)
 
     def delete_set(self, name: str) -> Request:
         """Delete a set that no rule uses any more."""
@@ -212,8 +221,8 @@ class FilterMessages:
         """Ask for the objects of connection tracking helpers."""
         return self._dump(NFT_MSG_GETOBJ, "helpers", number(3, CT_HELPER))
 
-    def _request(self, kind: int, what: str, *parts: bytes, flags: int = 0) -> Request:
-        named = f"nft table {self.table}" + (f": {what}" if what else "")
+    def _request(self, kind: int, what: str | RuleText, *parts: bytes, flags: int = 0) -> Request:
+        named = f"nft table {self.table}" + (f": {what}" if what else "") if isinstance(what, str) else what
         return Request(SUBSYSTEM | kind, flags, self._head + b"".join(parts), named)
 
     def _dump(self, kind: int, what: str, more: bytes = b"") -> Request:
@@ -221,9 +230,9 @@ class FilterMessages:
 
 
 @lru_cache(maxsize=1 << 12)
-def _listed(family: Family, one: NftRule) -> tuple[bytes, ...]:
-    """Return the elements of a rule's list of expressions; equal rules of other namespaces are encoded once."""
-    return tuple(nest(1, part) for part in encode(family, one))
+def _listed(family: Family, one: NftRule) -> bytes:
+    """Return the list of a rule's expressions; equal rules of other namespaces are encoded once."""
+    return nest(4, *map(listed, encode(family, one)))
 
 
 def _description(keys: tuple[str, ...]) -> list[bytes]:
@@ -233,11 +242,24 @@ def _description(keys: tuple[str, ...]) -> list[bytes]:
     return [nest(9, nest(2, *(nest(1, number(1, TYPES[name].size)) for name in keys)))]
 
 
-def _orders(one: NftSet) -> bytes:
+@lru_cache(maxsize=1 << 8)
+def _form(name: str, keys: tuple[str, ...], values: tuple[str, ...], counted: bool) -> bytes:
+    """Return the attributes of a set."""
+    flags = (_MAP if values else 0) | (_CONCAT if len(keys) > 1 else 0) | (_EXPR if counted else 0)
+    parts = [text(2, name), number(3, flags), number(4, type_number(keys)), number(5, _size(keys))]
+    if values:
+        parts += [number(6, type_number(values)), number(7, _size(values))]
+    parts += [*_description(keys), number(10, 1), attribute(13, _orders(keys, values))]
+    if counted:
+        parts.append(nest(17, counter()))
+    return b"".join(parts)
+
+
+def _orders(keys: tuple[str, ...], values: tuple[str, ...]) -> bytes:
     """Return the user data by which nft lists keys and values in the right byte order; nft writes these numbers so."""
-    found = [(0, TYPES[one.keys[0]].order if len(one.keys) == 1 else _BIG_ENDIAN)]
-    if one.values:
-        found.append((1, TYPES[one.values[0]].order if len(one.values) == 1 else _BIG_ENDIAN))
+    found = [(0, TYPES[keys[0]].order if len(keys) == 1 else _BIG_ENDIAN)]
+    if values:
+        found.append((1, TYPES[values[0]].order if len(values) == 1 else _BIG_ENDIAN))
     return b"".join(bytes([kind, 4]) + struct.pack("=I", order) for kind, order in found)
 
 

@@ -8,6 +8,7 @@ Used by :mod:`.filter_manager`.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -29,7 +30,7 @@ from dvr_agent.kernel.nftables.message import (
     dump_rules,
 )
 from dvr_agent.kernel.nftables.rule_codec import decode
-from dvr_agent.kernel.nftables.ruleset import PLACES, TABLE, Element, NftRule, NftSet, Ruleset, tables_of
+from dvr_agent.kernel.nftables.ruleset import PLACES, TABLE, Element, NftRule, NftSet, Ruleset, family_text, tables_of
 from dvr_agent.kernel.nftables.transaction import read_generation
 from dvr_agent.state.filter import Family, Table, TableKey
 
@@ -50,6 +51,25 @@ class Found:
     generation: int | None
     rulesets: dict[Family, Ruleset]
     tables: dict[TableKey, Table]
+
+    def table(self, key: TableKey) -> Table:
+        """Return a table; an empty one without it."""
+        return self.tables.get(key) or _empty(key)
+
+    def then(self, rulesets: dict[Family, Ruleset], written: Iterable[Table]) -> Found:
+        """Return what is there after a transaction: the tables as they were written are not made from rulesets again.
+
+        The kernel has taken all of it, and has counted one generation more.
+        """
+        tables = {**self.tables, **{one.key: replace(one, nft=_empty(one.key).nft) for one in written}}
+        generation = None if self.generation is None else self.generation + 1
+        return Found(generation, rulesets, {key: one for key, one in tables.items() if one.chains})
+
+
+@functools.cache
+def _empty(key: TableKey) -> Table:
+    """Return the same table each time: the table check knows an unchanged table by that."""
+    return Table(*key, nft=f"{family_text(key[0])} {TABLE}")
 
 
 def found_of(generation: int | None, rulesets: dict[Family, Ruleset]) -> Found:

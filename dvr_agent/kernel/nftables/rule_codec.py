@@ -93,7 +93,8 @@ def _device(name: str) -> bytes:
     return name[:-1].encode() if name.endswith("+") else device_field(name)
 
 
-def _network(place: tuple[int, int], value: str | Not) -> Iterator[bytes]:
+@lru_cache(maxsize=1 << 12)
+def _network(place: tuple[int, int], value: str | Not) -> tuple[bytes, ...]:
     """Compare an address, or as many whole bytes of it as a network has: nft writes the same."""
     network = ipaddress.ip_network(value.value if isinstance(value, Not) else value)
     offset, size = place
@@ -101,10 +102,10 @@ def _network(place: tuple[int, int], value: str | Not) -> Iterator[bytes]:
     is_whole = length % 8 == 0 and length > 0
     if is_whole:
         size = length // 8
-    yield ex.payload(ex.NETWORK, offset, size)
-    if not is_whole:
-        yield ex.bitwise(network.netmask.packed, bytes(size))
-    yield ex.compare(packed[:size], ex.NEQ if isinstance(value, Not) else ex.EQ)
+    compared = ex.compare(packed[:size], ex.NEQ if isinstance(value, Not) else ex.EQ)
+    if is_whole:
+        return ex.payload(ex.NETWORK, offset, size), compared
+    return ex.payload(ex.NETWORK, offset, size), ex.bitwise(network.netmask.packed, bytes(size)), compared
 
 
 def _matches(rule: FilterRule) -> Iterator[bytes]:
@@ -272,7 +273,7 @@ def decode(family: Family, expressions: bytes) -> NftRule:
 
 
 def _again(family: Family, one: NftRule) -> tuple[ex.Expression, ...]:
-    return ex.comparable(b"".join(ex.nest(1, part) for part in encode(family, one)))
+    return ex.comparable(b"".join(map(ex.listed, encode(family, one))))
 
 
 def _read(family: Family, found: Sequence[ex.Expression]) -> NftRule:

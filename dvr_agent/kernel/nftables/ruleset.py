@@ -92,6 +92,11 @@ PLACES = dict(_places())
 _CHAIN_OF = {(place.table, place.builtin): name for name, place in PLACES.items() if name != _HELPERS}
 
 
+def chain_of(table: str, chain: str) -> str:
+    """Return the name of the base chain that has the rules of one of our chains, but those with helpers."""
+    return _CHAIN_OF[table, chain.removeprefix(CHAIN_PREFIX)]
+
+
 class Element(NamedTuple):
     """What a set has beside a key: the value that a map leads to, and a comment."""
 
@@ -167,7 +172,7 @@ def with_tables(old: Ruleset, tables: Collection[Table]) -> Ruleset:
     for table in tables:
         for chain in table.chains:
             for run in runs(in_order(chain.rules)):
-                usual = _CHAIN_OF[table.name, chain.name.removeprefix(CHAIN_PREFIX)]
+                usual = chain_of(table.name, chain.name)
                 name = _HELPERS if isinstance(run.rules[0].target, CtHelper) else usual
                 found = chains.setdefault(name, [])
                 is_plain = run.shape is None or (
@@ -177,7 +182,8 @@ def with_tables(old: Ruleset, tables: Collection[Table]) -> Ruleset:
                     found += map(NftRule, run.rules)
                 else:
                     looked_up = _add_set(sets, table.name, run.shape, run.rules)
-                    shown = replace(run.shape.rule, note=run.rules[0].note)
+                    note, shown = run.rules[0].note, run.shape.rule
+                    shown = shown if shown.note == note else replace(shown, note=note)
                     found.append(NftRule(shown, run.shape.field, looked_up))
     return Ruleset(old.family, {name: tuple(found) for name, found in chains.items()}, sets, _helpers(chains.values()))
 
@@ -200,7 +206,10 @@ def _add_set(sets: dict[str, NftSet], table: str, shape: Shape, rules: Sequence[
     base = _set_name(table, shape)
     for number in range(1, len(sets) + 2):
         name = base if number == 1 else f"{base}_{number}"
-        found = sets.setdefault(name, replace(wanted, name=name))
+        found = sets.get(name)
+        if found is None:
+            sets[name] = replace(wanted, name=name)
+            return name
         if found.has_form_of(wanted) and found.elements == wanted.elements:
             return name
     raise AssertionError("not reached")
@@ -227,7 +236,7 @@ def _set_name(table: str, shape: Shape) -> str:
 def _set_of(shape: Shape, rules: Sequence[FilterRule]) -> NftSet:
     elements: dict[bytes, Element] = {}
     for rule in rules:
-        for key, element in _elements(shape, rule):
+        for key, element in elements_of(shape, rule):
             elements.setdefault(key, element)
     return NftSet("", _key_types(shape, rules[0]), _value_types(shape, rules[0]), shape.counted, elements)
 
@@ -248,7 +257,8 @@ def _value_types(shape: Shape, rule: FilterRule) -> tuple[str, ...]:
     return (_address_type(rule),) if isinstance(shape.rule.target, Dnat | Snat) else ()
 
 
-def _elements(shape: Shape, rule: FilterRule) -> Iterator[tuple[bytes, Element]]:
+def elements_of(shape: Shape, rule: FilterRule) -> Iterator[tuple[bytes, Element]]:
+    """Yield the elements for which a rule of a run stands."""
     if shape.field in ("iif", "oif"):
         yield device_field(str(rule.iif if shape.field == "iif" else rule.oif)), Element()
         return
