@@ -22,7 +22,6 @@ from dvr_agent.attach.links import (
     attach_errors,
     delete,
     host_socket,
-    inside_socket,
     make_pairs,
     repair,
     switch_ipv6_off,
@@ -43,7 +42,8 @@ from dvr_agent.attach.outer_ends import (
 )
 from dvr_agent.attach.uplinks import Uplinks, bridge_wiring, filtered_families
 from dvr_agent.errors import AttachError, ConfigError, NamespaceGoneError
-from dvr_agent.kernel.api import NamespaceManager, WriteCounters
+from dvr_agent.kernel import job_sockets
+from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.address import decode_addresses, dump_addresses
 from dvr_agent.kernel.netlink.link import (
     LinkInfo,
@@ -71,14 +71,11 @@ class BridgeDriver:
     calling thread's namespace is the host's.
     """
 
-    def __init__(
-        self, namespaces: NamespaceManager, external_networks: Mapping[str, str], counters: WriteCounters
-    ) -> None:
+    def __init__(self, external_networks: Mapping[str, str], counters: WriteCounters) -> None:
         """
         :param external_networks: network UUID → existing bridge; it is used as it is and never made
         :raises ConfigError: a key is no UUID, or a bridge name is too long
         """
-        self._namespaces = namespaces
         self._counters = counters
         self._external = dict(_external(*pair) for pair in external_networks.items())
         self._uplinks = Uplinks(self._external.values(), counters)
@@ -150,7 +147,7 @@ class BridgeDriver:
         with (
             attach_errors(),
             host_socket(self._counters) as host,
-            inside_socket(self._namespaces, namespace, self._counters) as inside,
+            job_sockets.netlink(namespace, self._counters) as inside,
         ):
             bridges = self._ready_bridges(host, ports)
             taps, inner = self._whole_pairs(host, inside, ports)
@@ -177,7 +174,7 @@ class BridgeDriver:
         with (
             attach_errors(),
             contextlib.suppress(NamespaceGoneError),
-            inside_socket(self._namespaces, namespace, self._counters) as inside,
+            job_sockets.netlink(namespace, self._counters) as inside,
         ):
             delete(inside, list(read_devices(inside, devices)))
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 from dvr_agent.attach.outer_ends import Device, ipv6_switch, tap_name, with_ipv6
 from dvr_agent.errors import AttachError, KernelError
-from dvr_agent.kernel import sysctl
-from dvr_agent.kernel.api import NamespaceManager, WriteCounters
-from dvr_agent.kernel.netlink.endpoint import open_raw
+from dvr_agent.kernel import job_sockets, sysctl
+from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.handler import NO_DEVICE
 from dvr_agent.kernel.netlink.link import PeerEnd, add_veth, delete_links, set_link
 from dvr_agent.kernel.netlink.message import Request
@@ -23,19 +23,9 @@ HOST = ""
 """Name of the namespace that the calling thread is in, the host's."""
 
 
-def host_socket(counters: WriteCounters) -> NetlinkSocket:
-    """Open a netlink socket in the calling thread's namespace."""
-    return NetlinkSocket(HOST, open_raw(HOST), counters)
-
-
-def inside_socket(namespaces: NamespaceManager, namespace: str, counters: WriteCounters) -> NetlinkSocket:
-    """Open a netlink socket in a namespace.
-
-    :raises NamespaceGoneError: there is no such namespace
-    """
-    with namespaces.enter(namespace):
-        raw = open_raw(namespace)
-    return NetlinkSocket(namespace, raw, counters)
+def host_socket(counters: WriteCounters) -> AbstractContextManager[NetlinkSocket]:
+    """Return a netlink socket in the calling thread's namespace, for a ``with`` block."""
+    return job_sockets.netlink(HOST, counters)
 
 
 def make_pairs(inside: NetlinkSocket, ports: Sequence[Port]) -> None:
