@@ -1,4 +1,4 @@
-"""Keep the netlink sockets of a job: a job that writes to a namespace in several steps opens one socket there, not five.
+"""Keep netlink sockets for the time of a job, which writes to a namespace in several steps: one socket there, not five.
 
 Outside of a job (:func:`job`) each caller of :func:`netlink` gets a socket of its own.  A kept socket keeps its
 namespace alive: the end of the job closes it, and so does a removal of the namespace.  Another program may have put
@@ -19,7 +19,6 @@ from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.endpoint import open_raw
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.netns import OWN_NAMESPACE, entered, path_of
-
 
 MOST = 8
 """Sockets that are kept at a time; a job of one router needs four, and the removal of stale routers any number."""

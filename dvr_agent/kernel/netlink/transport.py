@@ -73,6 +73,17 @@ class NetlinkSocket(NetlinkEndpoint):
         """
         return self.exchange(requests, ())[0]
 
+    def make(self, changes: Sequence[Request], gets: Sequence[Request]) -> list[Data | None]:
+        """Ask for changes as :meth:`batch` does, and for single objects as :meth:`get` does after them, in one send.
+
+        :raises KernelError: naming the first change that failed in a way it does not tolerate
+        """
+        failed, answers = self.exchange(changes, gets)
+        for index, code, hint in failed:
+            if code not in changes[index].tolerate:
+                raise self.refused(changes[index], code, hint)
+        return answers
+
     def exchange(
         self, changes: Sequence[Request], gets: Sequence[Request]
     ) -> tuple[list[tuple[int, int, str]], list[Data | None]]:
