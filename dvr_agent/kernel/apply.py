@@ -38,6 +38,9 @@ from dvr_agent.state.sysctl import Sysctl
 
 LOG = logging.getLogger(__name__)
 
+_BY_INDEX = {kind: handler.kind.devices for kind, handler in HANDLER_OF.items() if handler.by_index}
+"""Class of objects whose requests name devices by index → the devices of an object."""
+
 
 def apply(namespace: str, changes: Sequence[Change], counters: WriteCounters, missing: Missing) -> None:
     """Make the changes; see :meth:`dvr_agent.kernel.api.InterfacePlumber.apply`."""
@@ -120,8 +123,10 @@ class _Writer:
                 self._queue(change, [link_request(change.item, change, self._peers)])
                 continue
             devices = _devices(change)
-            if any(device not in indexes and device not in self._absent for device in devices):
-                self.flush(devices)
+            for device in devices:
+                if device not in indexes and device not in self._absent:
+                    self.flush(devices)
+                    break
             if not self._absent or self._absent.isdisjoint(devices) or self._is_left(change, devices):
                 self._encode(HANDLER_OF[type(change.item)], change)
 
@@ -278,21 +283,22 @@ class _Writer:
 
 
 def _stage(change: Change) -> Callable[[_Writer, Sequence[Change]], None]:
-    if isinstance(change.item, Sysctl):
-        return _Writer.sysctls
-    if isinstance(change.item, Limit):
-        return _Writer.limits
-    if isinstance(change.item, Link) and change.action is Action.REMOVE:
-        return _Writer.unlink
-    if isinstance(change.item, Rule) and change.action is not Action.REMOVE and change.item not in KERNEL_RULES:
-        return _Writer.rules
-    return _Writer.objects
+    item, removes = change.item, change.action is Action.REMOVE
+    if type(item) is Link:
+        return _Writer.unlink if removes else _Writer.objects
+    if type(item) is Rule:
+        return _Writer.objects if removes or item in KERNEL_RULES else _Writer.rules
+    return _STAGES.get(type(item), _Writer.objects)
+
+
+_STAGES = {Sysctl: _Writer.sysctls, Limit: _Writer.limits}
+"""Class of objects that have a stage of their own, whatever the change."""
 
 
 def _devices(change: Change) -> Sequence[str]:
     """Return the devices whose indexes the requests of a change need."""
-    handler = HANDLER_OF.get(type(change.item))
-    return handler.kind.devices(change.item) if handler is not None and handler.by_index else ()
+    named = _BY_INDEX.get(type(change.item))
+    return () if named is None else named(change.item)
 
 
 def _place(kind: AnyKind, item: KernelObject) -> Hashable | None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
+from dvr_agent.kernel import netns
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.endpoint import open_raw
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
@@ -51,7 +52,8 @@ def job() -> Iterator[None]:
         return
     kept = _thread.kept = {}
     try:
-        yield
+        with netns.way_back_kept():
+            yield
     finally:
         _thread.kept = None
         for one in kept.values():

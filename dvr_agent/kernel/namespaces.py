@@ -150,11 +150,10 @@ class RealNamespaces:
 
         Namespaces made here then appear in, and vanish from, other mount namespaces too.  Done once per directory.
         """
+        if self._shared is not None and self._shared == _identity(NETNS_DIR):
+            return
         with readable_by_all():
             os.makedirs(NETNS_DIR, 0o755, exist_ok=True)
-        found = os.stat(NETNS_DIR)
-        if self._shared == (found.st_dev, found.st_ino):
-            return
         try:
             libc.mount(None, NETNS_DIR, libc.MS_SHARED | libc.MS_REC)
         except OSError as exc:
@@ -162,7 +161,16 @@ class RealNamespaces:
                 raise
             libc.mount(NETNS_DIR, NETNS_DIR, libc.MS_BIND | libc.MS_REC)
             libc.mount(None, NETNS_DIR, libc.MS_SHARED | libc.MS_REC)
-        self._shared = (found.st_dev, found.st_ino)
+        self._shared = _identity(NETNS_DIR)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return device and inode of a file, None without one."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _listed(wanted: Callable[[str], bool]) -> list[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from pyroute2.netlink import (
     NLM_F_ACK,
@@ -115,7 +115,24 @@ class NetlinkSocket(NetlinkEndpoint):
         if self._counters is not None and changes > 0:
             self._counters.netlink += min(changes, len(chunk))
         first = self._send(chunk, NLM_F_ACK if changes >= len(chunk) else 0)
-        return list(self._acknowledged(first, len(chunk)))
+        last, head, unpack = len(chunk) - 1, HEADER_SIZE, HEADER.unpack_from
+        found: list[tuple[int, int, str, Data | None]] = []
+        while size := self._receive_or_skip("netlink batch"):
+            # The loop of framing.messages(), written out: a job passes by here a dozen times.
+            at, buffer = 0, self._buffer
+            while at + head <= size:
+                length, kind, flags, sequence, _port = unpack(buffer, at)
+                index, start, end = sequence - first, at + head, at + length
+                at += (length + 3) & ~3 or head
+                if not 0 <= index <= last:
+                    continue
+                if kind != NLMSG_ERROR:
+                    found.append((index, 0, "", buffer[start:end]))
+                elif code := error_code(buffer, start, end):
+                    found.append((index, code, error_text(buffer, flags, start, end), None))
+                if index == last:
+                    return found
+        raise self._error("netlink batch", errno.ENOBUFS, "the acknowledgement was lost")
 
     def transaction(self, begin: Request, changes: Sequence[Request], end: Request) -> None:
         """Ask for all of the changes or none of them, between two messages that mark a transaction (nf_tables).
@@ -167,23 +184,6 @@ class NetlinkSocket(NetlinkEndpoint):
             except RepeatError:
                 self._drain()
         raise self._error(request.text, errno.EINTR, f"changed {DUMP_TRIES} times while it was read")
-
-    def _acknowledged(self, first: int, count: int) -> Iterator[tuple[int, int, str, Data | None]]:
-        """Yield what :meth:`_ask` returns, until the last request has been answered."""
-        while True:
-            size = self._receive_or_skip("netlink batch")
-            if not size:
-                raise self._error("netlink batch", errno.ENOBUFS, "the acknowledgement was lost")
-            for kind, flags, sequence, start, end in messages(self._buffer, size):
-                index = sequence - first
-                if not 0 <= index < count:
-                    continue
-                if kind != NLMSG_ERROR:
-                    yield index, 0, "", self._buffer[start:end]
-                elif code := error_code(self._buffer, start, end):
-                    yield index, code, error_text(self._buffer, flags, start, end), None
-                if index == count - 1:
-                    return
 
     def _settle(self, requests: Sequence[Request], first: int) -> None:
         """Read all answers to a transaction.
