@@ -220,7 +220,7 @@ def open_gated(
         "announcer": _Announcer(gate, inner.announcer),
     }
     kernel: Kernel = replace(inner, **managers)
-    attach: Any = _Attach(gate, BridgeDriver(inner.namespaces, external_networks, inner.counters))
+    attach: Any = _Attach(gate, BridgeDriver(external_networks, inner.counters))
     reconciler = RouterReconciler(kernel, attach, settings, state_path)
     reconciler.load()
     return reconciler

@@ -22,7 +22,6 @@ from dvr_agent.attach.links import (
     attach_errors,
     delete,
     host_socket,
-    inside_socket,
     make_pairs,
     repair,
     switch_ipv6_off,
@@ -43,13 +42,16 @@ from dvr_agent.attach.outer_ends import (
 )
 from dvr_agent.attach.uplinks import Uplinks, bridge_wiring, filtered_families
 from dvr_agent.errors import AttachError, ConfigError, NamespaceGoneError
-from dvr_agent.kernel.api import NamespaceManager, WriteCounters
+from dvr_agent.kernel import job_sockets
+from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.address import decode_addresses, dump_addresses
+from dvr_agent.kernel.netlink.handler import EXISTS
 from dvr_agent.kernel.netlink.link import (
     LinkInfo,
     add_bridge,
     decode_link,
     dump_links,
+    get_link,
     set_link,
 )
 from dvr_agent.kernel.netlink.message import Request
@@ -71,14 +73,11 @@ class BridgeDriver:
     calling thread's namespace is the host's.
     """
 
-    def __init__(
-        self, namespaces: NamespaceManager, external_networks: Mapping[str, str], counters: WriteCounters
-    ) -> None:
+    def __init__(self, external_networks: Mapping[str, str], counters: WriteCounters) -> None:
         """
         :param external_networks: network UUID → existing bridge; it is used as it is and never made
         :raises ConfigError: a key is no UUID, or a bridge name is too long
         """
-        self._namespaces = namespaces
         self._counters = counters
         self._external = dict(_external(*pair) for pair in external_networks.items())
         self._uplinks = Uplinks(self._external.values(), counters)
@@ -150,20 +149,23 @@ class BridgeDriver:
         with (
             attach_errors(),
             host_socket(self._counters) as host,
-            inside_socket(self._namespaces, namespace, self._counters) as inside,
+            job_sockets.netlink(namespace, self._counters) as inside,
         ):
-            bridges = self._ready_bridges(host, ports)
-            taps, inner = self._whole_pairs(host, inside, ports)
-            new = [port for port in ports if port.device not in inner]
-            make_pairs(inside, new)
-            inside.batch([request for port in ports if port.device in inner for request in repair(port, inner)])
-            outer = [tap_name(port.port_id) for port in ports]
-            switch_ipv6_off(outer, self._counters)
+            names, outer = self._bridge_names(ports), [tap_name(port.port_id) for port in ports]
+            found = read_devices(host, [*names, *outer])
+            bridges = self._all_bridges(host, ports, {name: found[name] for name in names if name in found})
+            taps, inner = {}, {}
+            if any(name in found for name in outer) or not make_pairs(inside, ports, EXISTS):
+                taps, inner = self._whole_pairs(host, inside, ports)
+                make_pairs(inside, [port for port in ports if port.device not in inner])
+                inside.batch([request for port in ports if port.device in inner for request in repair(port, inner)])
+            ours = [name for name in names if bridges[name].info.alias == ALIAS]
+            index = {port: bridges[self._bridge_of(port.network_id)].info.ifindex for port in ports}
+            switch_ipv6_off(_with_ipv6(bridges, ours) + _with_ipv6(taps, outer), self._counters)
             host.batch(
                 [
-                    request
-                    for port in ports
-                    for request in _connect(port, namespace, taps, bridges[self._bridge_of(port.network_id)])
+                    *(set_link(name, up=True) for name in ours if not bridges[name].info.up),
+                    *(request for port in ports for request in _connect(port, namespace, taps, index[port])),
                 ]
             )
 
@@ -177,7 +179,7 @@ class BridgeDriver:
         with (
             attach_errors(),
             contextlib.suppress(NamespaceGoneError),
-            inside_socket(self._namespaces, namespace, self._counters) as inside,
+            job_sockets.netlink(namespace, self._counters) as inside,
         ):
             delete(inside, list(read_devices(inside, devices)))
 
@@ -240,21 +242,22 @@ class BridgeDriver:
     def _bridge_names(self, ports: Iterable[Port]) -> list[str]:
         return sorted({self._bridge_of(port.network_id) for port in ports})
 
-    def _ready_bridges(self, host: NetlinkSocket, ports: Sequence[Port]) -> dict[str, int]:
-        """Return name → index of the bridges that the ports need; make missing ones of ours, and raise ours."""
-        names = self._bridge_names(ports)
-        found = read_devices(host, names)
-        missing = [name for name in names if name not in found]
+    def _all_bridges(
+        self, host: NetlinkSocket, ports: Sequence[Port], found: Mapping[str, Device]
+    ) -> Mapping[str, Device]:
+        """Return the bridges that the ports need; make missing ones of ours, down.
+
+        :param found: those that are there
+        """
         for port in ports:
             self._check_bridge(port, found.get(self._bridge_of(port.network_id)))
-        if missing:
-            # The alias is set in the same send: no crash leaves a bridge of ours without its mark.
-            host.batch([request for name in missing for request in (add_bridge(name), set_link(name, alias=ALIAS))])
-            found |= read_devices(host, missing)
-        ours = [name for name in names if found[name].info.alias == ALIAS]
-        switch_ipv6_off(ours, self._counters)
-        host.batch([set_link(name, up=True) for name in ours if not found[name].info.up])
-        return {name: found[name].info.ifindex for name in names}
+        missing = [name for name in self._bridge_names(ports) if name not in found]
+        if not missing:
+            return found
+        # The alias is set in the same send: no crash leaves a bridge of ours without its mark.
+        changes = [request for name in missing for request in (add_bridge(name), set_link(name, alias=ALIAS))]
+        made = host.make(changes, [get_link(name) for name in missing])
+        return {**found, **{name: read_device(data) for name, data in zip(missing, made, strict=True) if data}}
 
     def _warn_of_unmapped(self, ports: Sequence[Port]) -> None:
         """Warn once of each external network that ``external_networks`` lacks while it has others.
@@ -340,6 +343,11 @@ def _connect(port: Port, namespace: str, taps: Mapping[str, Device], bridge: int
             up=None if info.up else True,
             what=port,
         )
+
+
+def _with_ipv6(found: Mapping[str, Device], names: Iterable[str]) -> list[str]:
+    """Return those of the devices that have IPv6; a device that was not found is new, and has it."""
+    return [name for name in names if name not in found or found[name].ipv6]
 
 
 def _is_outer(device: Device | None, port: OuterPort) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 
-from dvr_agent.attach.outer_ends import Device, ipv6_switch, tap_name, with_ipv6
+from dvr_agent.attach.outer_ends import Device, ipv6_switch, tap_name
 from dvr_agent.errors import AttachError, KernelError
-from dvr_agent.kernel import sysctl
-from dvr_agent.kernel.api import NamespaceManager, WriteCounters
-from dvr_agent.kernel.netlink.endpoint import open_raw
+from dvr_agent.kernel import job_sockets, sysctl
+from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.handler import NO_DEVICE
 from dvr_agent.kernel.netlink.link import PeerEnd, add_veth, delete_links, set_link
 from dvr_agent.kernel.netlink.message import Request
@@ -23,35 +23,25 @@ HOST = ""
 """Name of the namespace that the calling thread is in, the host's."""
 
 
-def host_socket(counters: WriteCounters) -> NetlinkSocket:
-    """Open a netlink socket in the calling thread's namespace."""
-    return NetlinkSocket(HOST, open_raw(HOST), counters)
+def host_socket(counters: WriteCounters) -> AbstractContextManager[NetlinkSocket]:
+    """Return a netlink socket in the calling thread's namespace, for a ``with`` block."""
+    return job_sockets.netlink(HOST, counters)
 
 
-def inside_socket(namespaces: NamespaceManager, namespace: str, counters: WriteCounters) -> NetlinkSocket:
-    """Open a netlink socket in a namespace.
+def make_pairs(inside: NetlinkSocket, ports: Sequence[Port], tolerate: frozenset[int] = frozenset()) -> bool:
+    """Make a veth pair for each port: the inner end up, the outer one ``tap…`` in the thread's own namespace, down.
 
-    :raises NamespaceGoneError: there is no such namespace
+    :returns: False if the kernel refused one of them in a tolerated way
     """
-    with namespaces.enter(namespace):
-        raw = open_raw(namespace)
-    return NetlinkSocket(namespace, raw, counters)
-
-
-def make_pairs(inside: NetlinkSocket, ports: Sequence[Port]) -> None:
-    """Make a veth pair for each port: the inner end up, the outer one ``tap…`` in the thread's own namespace, down."""
     if not ports:
-        return
+        return True
     here = open_namespace(HOST)
     try:
-        inside.batch(
-            [
-                add_veth(
-                    port.device, port.mac, port.mtu, True, PeerEnd(tap_name(port.port_id), None, port.mtu, here), port
-                )
-                for port in ports
-            ]
-        )
+        requests = [
+            add_veth(port.device, port.mac, port.mtu, True, PeerEnd(tap_name(port.port_id), None, port.mtu, here), port)
+            for port in ports
+        ]
+        return not inside.batch([request._replace(tolerate=tolerate) for request in requests])
     finally:
         os.close(here)
 
@@ -70,9 +60,8 @@ def repair(port: Port, inner: Mapping[str, Device]) -> Iterator[Request]:
 
 
 def switch_ipv6_off(names: Iterable[str], counters: WriteCounters) -> None:
-    """Make devices in the thread's own namespace layer 2 only, where they have IPv6."""
-    found = with_ipv6(list(names))
-    sysctl.write(HOST, [Sysctl(ipv6_switch(name), "1") for name in sorted(found)], counters)
+    """Make devices in the thread's own namespace layer 2 only; a kernel without IPv6 has no such parameter."""
+    sysctl.write(HOST, [Sysctl(ipv6_switch(name), "1") for name in names], counters, may_lack=True)
 
 
 def delete(sock: NetlinkSocket, names: Sequence[str]) -> None:

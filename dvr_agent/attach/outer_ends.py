@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from dvr_agent.errors import AttachError
-from dvr_agent.kernel import sysctl
 from dvr_agent.kernel.netlink.handler import NO_DEVICE
 from dvr_agent.kernel.netlink.link import LinkInfo, decode_related_link, get_link
 from dvr_agent.kernel.netlink.schema import Data
@@ -88,15 +87,6 @@ def read_devices(sock: NetlinkSocket, names: Sequence[str]) -> dict[str, Device]
     """Read the named devices that exist, by one request each: a host may have thousands of others."""
     answers = sock.get([get_link(name, NO_DEVICE) for name in names])
     return {name: read_device(data) for name, data in zip(names, answers, strict=True) if data is not None}
-
-
-def with_ipv6(names: Sequence[str]) -> set[str]:
-    """Return those of the devices in the thread's own namespace that still have IPv6.
-
-    A kernel without IPv6 has no such parameter, and the answer is: none.
-    """
-    values = sysctl.read_here([sysctl.ROOT + ipv6_switch(name) for name in names])
-    return {name for name, value in zip(names, values, strict=True) if value == "0"}
 
 
 def ipv6_switch(name: str) -> str:

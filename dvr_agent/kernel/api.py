@@ -68,6 +68,9 @@ class NamespaceManager(Protocol):
     def remove_file(self, name: str) -> None:
         """Remove a name without a namespace.  A name that has a namespace by now stays; an absent one is no error."""
 
+    def job(self) -> AbstractContextManager[None]:
+        """Make writes in several steps cheaper inside the block: what one call opens is kept for the next ones."""
+
     def enter(self, name: str) -> AbstractContextManager[None]:
         """Have the calling thread in a namespace inside the ``with`` block.
 

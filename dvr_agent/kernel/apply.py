@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from itertools import groupby
+from typing import Any
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
-from dvr_agent.kernel import sysctl
+from dvr_agent.kernel import job_sockets, sysctl
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.kinds import HANDLER_OF
 from dvr_agent.kernel.link_changes import PeerNamespaces, link_request
-from dvr_agent.kernel.netlink.handler import GONE, NO_DEVICE, AnyHandler, WriteContext
-from dvr_agent.kernel.netlink.link import delete_links, get_link, index_and_name
+from dvr_agent.kernel.netlink.handler import GONE, NO_DEVICE, AnyHandler, Rivals, WriteContext
+from dvr_agent.kernel.netlink.link import delete_links, get_link, index_of
 from dvr_agent.kernel.netlink.message import Request
+from dvr_agent.kernel.netlink.schema import Data
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables.limits import write_limits
 from dvr_agent.state.diff import Action, Change
@@ -36,10 +38,13 @@ from dvr_agent.state.sysctl import Sysctl
 
 LOG = logging.getLogger(__name__)
 
+_BY_INDEX = {kind: handler.kind.devices for kind, handler in HANDLER_OF.items() if handler.by_index}
+"""Class of objects whose requests name devices by index → the devices of an object."""
+
 
 def apply(namespace: str, changes: Sequence[Change], counters: WriteCounters, missing: Missing) -> None:
     """Make the changes; see :meth:`dvr_agent.kernel.api.InterfacePlumber.apply`."""
-    with NetlinkSocket.open(namespace, counters) as sock:
+    with job_sockets.netlink(namespace, counters) as sock:
         writer = _Writer(namespace, sock, counters, changes, missing)
         try:
             for stage, group in groupby(changes, key=_stage):
@@ -69,19 +74,31 @@ class _Writer:
         self._peers = PeerNamespaces()
         self._context = WriteContext()
         self._absent: set[str] = set()
+        self._named = {device for change in changes for device in _devices(change)}
+        self._coming = {change.item.name for change in changes if isinstance(change.item, Link)}
         self._leaving = _leaving(changes)
 
     def close(self) -> None:
         """Close what the writer has opened."""
         self._peers.close()
 
-    def flush(self) -> None:
-        """Send the pending requests; an object that exists already must be equal to the new one."""
+    def flush(self, needed: Collection[str] = ()) -> None:
+        """Send the pending requests; an object that exists already must be equal to the new one.
+
+        The same send asks for the indexes of the devices that changes name, unless they are made later.
+
+        :param needed: devices whose indexes must be known
+        """
+        if not self._pending and not needed:
+            return
         requests, self._pending = self._pending, []
         changes, self._changes = self._changes, []
+        unknown = sorted((self._named - self._coming).union(needed) - self._context.indexes.keys() - self._absent)
+        failed, links = self._sock.exchange(requests, [get_link(name, NO_DEVICE) for name in unknown])
+        self._learn(zip(unknown, links, strict=True))
         present: dict[Request, frozenset[KernelObject]] = {}
         refused: Change | None = None
-        for index, code, hint in self._sock.attempt(requests):
+        for index, code, hint in failed:
             request, change = requests[index], changes[index]
             if code in request.tolerate:
                 if code != errno.EEXIST or self._exists(request, present):
@@ -98,27 +115,28 @@ class _Writer:
     def objects(self, changes: Sequence[Change]) -> None:
         """Encode changes one by one into the pending batch."""
         indexes = self._context.indexes
-        for position, change in enumerate(changes):
+        for change in changes:
             if self._missing.takes(self._namespace, change):
                 continue
             if isinstance(change.item, Link):
                 self._forget(change.item.name)
                 self._queue(change, [link_request(change.item, change, self._peers)])
                 continue
-            handler = HANDLER_OF[type(change.item)]
-            devices = handler.kind.devices(change.item) if handler.by_index else ()
-            if any(device not in indexes and device not in self._absent for device in devices):
-                self.flush()
-                self._learn(changes[position:])
+            devices = _devices(change)
+            for device in devices:
+                if device not in indexes and device not in self._absent:
+                    self.flush(devices)
+                    break
             if not self._absent or self._absent.isdisjoint(devices) or self._is_left(change, devices):
-                self._encode(handler, change)
+                self._encode(HANDLER_OF[type(change.item)], change)
 
     def rules(self, changes: Sequence[Change]) -> None:
         """Encode rules, once the kernel has answered for all before them, and have it answer for them."""
         self.flush()
         self.objects(changes)
         self.flush()
-        self._remove_rivals(changes)
+        if not job_sockets.is_new(self._namespace):
+            self._remove_rivals(changes)
 
     def sysctls(self, changes: Sequence[Change]) -> None:
         """Write parameters, after everything before them."""
@@ -160,6 +178,7 @@ class _Writer:
             self._queue(going[min(index, len(going) - 1)], [request])
         for link in links:
             self._forget(link.name)
+            self._named.discard(link.name)
 
     def _queue(self, change: Change, requests: Iterable[Request]) -> None:
         """Add the requests of a change to the pending batch."""
@@ -187,26 +206,22 @@ class _Writer:
 
     # Device names and indexes.
 
-    def _learn(self, changes: Iterable[Change]) -> None:
-        """Ask for the indexes of all devices that the coming changes name, in one request each."""
-        named = {
-            device
-            for change in changes
-            if (handler := HANDLER_OF.get(type(change.item))) is not None
-            for device in (handler.kind.devices(change.item) if handler.by_index else ())
-        }
-        missing = sorted(named - self._context.indexes.keys())
-        answers = self._sock.get([get_link(name, NO_DEVICE) for name in missing])
-        for name, data in zip(missing, answers, strict=True):
+    def _learn(self, links: Iterable[tuple[str, Data | None]]) -> None:
+        """Note the indexes of devices, and the devices that are not there.
+
+        :param links: name, and the kernel's description of the device
+        """
+        for name, data in links:
             if data is None:
                 self._absent.add(name)
             else:
-                self._context.indexes[name] = index_and_name(data)[0]
+                self._context.indexes[name] = index_of(data)
 
     def _forget(self, name: str) -> None:
         """Forget a device's index, since the device is added, changed or removed."""
         self._context.indexes.pop(name, None)
         self._absent.discard(name)
+        self._coming.discard(name)
 
     def _is_left(self, change: Change, devices: Sequence[str]) -> bool:
         """True if a removal must be sent although a device is absent: of a route that has hops by other devices."""
@@ -252,28 +267,38 @@ class _Writer:
 
     def _remove_rivals(self, changes: Iterable[Change]) -> None:
         """Remove what comes before an object that was added, though the kernel has taken both."""
+        due: dict[Rivals[Any], list[tuple[Change, bytes]]] = {}
         for change in changes:
             rivals = HANDLER_OF[type(change.item)].rivals
-            if rivals is None or self._missing.takes(self._namespace, change):
-                continue
-            messages = self._sock.dump_containing(rivals.dump(), [rivals.needle(change.item)])
-            for request, what in list(rivals.find(change.item, messages)):
-                self._queue(change, [request])
-                text = change.item.text
-                LOG.warning("namespace %s: %s: %s was before it: removed", self._namespace, text, what)
+            if rivals is not None and not self._missing.takes(self._namespace, change):
+                due.setdefault(rivals, []).append((change, rivals.needle(change.item)))
+        for rivals, added in due.items():
+            found = self._sock.dump_containing(rivals.dump(), list({needle: None for _change, needle in added}))
+            for change, needle in added:
+                for request, what in rivals.find(change.item, [data for data in found if needle in data]):
+                    self._queue(change, [request])
+                    text = change.item.text
+                    LOG.warning("namespace %s: %s: %s was before it: removed", self._namespace, text, what)
         self.flush()
 
 
 def _stage(change: Change) -> Callable[[_Writer, Sequence[Change]], None]:
-    if isinstance(change.item, Sysctl):
-        return _Writer.sysctls
-    if isinstance(change.item, Limit):
-        return _Writer.limits
-    if isinstance(change.item, Link) and change.action is Action.REMOVE:
-        return _Writer.unlink
-    if isinstance(change.item, Rule) and change.action is not Action.REMOVE and change.item not in KERNEL_RULES:
-        return _Writer.rules
-    return _Writer.objects
+    item, removes = change.item, change.action is Action.REMOVE
+    if type(item) is Link:
+        return _Writer.unlink if removes else _Writer.objects
+    if type(item) is Rule:
+        return _Writer.objects if removes or item in KERNEL_RULES else _Writer.rules
+    return _STAGES.get(type(item), _Writer.objects)
+
+
+_STAGES = {Sysctl: _Writer.sysctls, Limit: _Writer.limits}
+"""Class of objects that have a stage of their own, whatever the change."""
+
+
+def _devices(change: Change) -> Sequence[str]:
+    """Return the devices whose indexes the requests of a change need."""
+    named = _BY_INDEX.get(type(change.item))
+    return () if named is None else named(change.item)
 
 
 def _place(kind: AnyKind, item: KernelObject) -> Hashable | None:

@@ -1,8 +1,8 @@
 """Create, remove and list named network namespaces, compatible with ``ip netns``; without a fork.
 
 Implements :class:`dvr_agent.kernel.api.NamespaceManager`.  A name is a file in ``/run/netns`` on which the namespace is
-mounted.  No file descriptor of a namespace is ever kept, since that would keep a removed namespace alive with all its
-links.
+mounted.  No file descriptor of a namespace is kept beyond a job (:meth:`RealNamespaces.job`), since that would keep a
+removed namespace alive with all its links.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import socket
 import stat
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from dvr_agent import libc
 from dvr_agent.errors import KernelError
+from dvr_agent.kernel import job_sockets
 from dvr_agent.kernel.api import WriteCounters
 from dvr_agent.kernel.netlink.endpoint import open_raw
 from dvr_agent.kernel.netlink.link import LOOPBACK, set_link
@@ -53,10 +55,15 @@ class RealNamespaces:
         try:
             namespace, raw = _unshared(name)
             try:
-                with NetlinkSocket(name, raw, self._counters) as sock:
+                sock = NetlinkSocket(name, raw, self._counters)
+                try:
                     sock.batch([set_link(LOOPBACK, up=True, what="link lo up")])
-                self._share_directory()
-                _mount_on(path, f"/proc/thread-self/fd/{namespace}")
+                    self._share_directory()
+                    _mount_on(path, f"/proc/thread-self/fd/{namespace}")
+                except BaseException:
+                    sock.close()
+                    raise
+                job_sockets.keep(sock, os.fstat(namespace).st_ino)
             finally:
                 os.close(namespace)
         except OSError as exc:
@@ -70,6 +77,7 @@ class RealNamespaces:
         """
         path = path_of(name)
         was_there = self.exists(name)
+        job_sockets.drop(name)
         try:
             while _umount(path):
                 pass
@@ -122,6 +130,10 @@ class RealNamespaces:
             if exc.errno not in (errno.ENOENT, errno.EBUSY):  # EBUSY: mounted on meanwhile
                 raise KernelError(name, "namespace file", exc.errno or errno.EIO, _refused("removed", exc)) from exc
 
+    def job(self) -> AbstractContextManager[None]:
+        """Keep netlink sockets open for the whole block, see :mod:`dvr_agent.kernel.job_sockets`."""
+        return job_sockets.job()
+
     def enter(self, name: str) -> NamespaceWindow:
         """Have the calling thread in a namespace, see :func:`dvr_agent.kernel.netns.entered`."""
         return entered(name)
@@ -138,11 +150,10 @@ class RealNamespaces:
 
         Namespaces made here then appear in, and vanish from, other mount namespaces too.  Done once per directory.
         """
+        if self._shared is not None and self._shared == _identity(NETNS_DIR):
+            return
         with readable_by_all():
             os.makedirs(NETNS_DIR, 0o755, exist_ok=True)
-        found = os.stat(NETNS_DIR)
-        if self._shared == (found.st_dev, found.st_ino):
-            return
         try:
             libc.mount(None, NETNS_DIR, libc.MS_SHARED | libc.MS_REC)
         except OSError as exc:
@@ -150,7 +161,16 @@ class RealNamespaces:
                 raise
             libc.mount(NETNS_DIR, NETNS_DIR, libc.MS_BIND | libc.MS_REC)
             libc.mount(None, NETNS_DIR, libc.MS_SHARED | libc.MS_REC)
-        self._shared = (found.st_dev, found.st_ino)
+        self._shared = _identity(NETNS_DIR)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return device and inode of a file, None without one."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _listed(wanted: Callable[[str], bool]) -> list[str]:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -33,6 +35,17 @@ _FLAGS = os.O_RDONLY | os.O_CLOEXEC
 T = TypeVar("T")
 
 
+class _WayBack(threading.local):
+    """The way of a thread back to its own namespace, inside :func:`way_back_kept`.
+
+    :ivar descriptor: of that namespace, negative before it is opened; None: each window opens one
+    """
+
+    descriptor: int | None = None
+
+
+_way_back = _WayBack()
+
 setns: Callable[[int, int], None] = getattr(os, "setns", None) or libc.setns
 """setns(2); :func:`os.setns` exists from Python 3.12 on."""
 
@@ -47,6 +60,7 @@ def check_name(name: str) -> str:
     return name
 
 
+@functools.lru_cache(maxsize=4096)
 def path_of(name: str) -> str:
     """Return the file of a named namespace."""
     return f"{NETNS_DIR}/{check_name(name)}"
@@ -87,9 +101,35 @@ def _open_own(there: str | int) -> int:
     :raises KernelError: no descriptor is left
     """
     try:
-        return os.open(OWN_NAMESPACE, _FLAGS)
+        return _own()
     except OSError as exc:
         raise KernelError(str(there), "namespace", exc.errno or errno.EIO, "it cannot be entered") from exc
+
+
+def _own() -> int:
+    """Open the namespace that the thread is in, unless its descriptor is kept.
+
+    :raises OSError: no descriptor is left
+    """
+    kept = _way_back.descriptor
+    if kept is not None and kept >= 0:
+        return kept
+    opened = os.open(OWN_NAMESPACE, _FLAGS)
+    if kept is not None:
+        _way_back.descriptor = opened
+    return opened
+
+
+@contextlib.contextmanager
+def way_back_kept() -> Iterator[None]:
+    """Open the way back from namespaces once for all windows inside the block, in which the thread has one home."""
+    _way_back.descriptor = -1
+    try:
+        yield
+    finally:
+        kept, _way_back.descriptor = _way_back.descriptor, None
+        if kept >= 0:
+            os.close(kept)
 
 
 def gone(name: str, exc: OSError) -> KernelError:
@@ -109,14 +149,19 @@ def go_home(home: int) -> None:
 
     If the system call fails the process aborts, since the thread would go on in a router's namespace.
 
-    :param home: descriptor of that namespace; closed
+    :param home: descriptor of that namespace; closed, unless it is kept
     """
     try:
         setns(home, libc.CLONE_NEWNET)
     except OSError as exc:
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"dvr-agent: setns back failed: {exc}\n".encode())
         os.abort()
-    os.close(home)
+    _close_home(home)
+
+
+def _close_home(home: int) -> None:
+    if home != _way_back.descriptor:
+        os.close(home)
 
 
 @contextlib.contextmanager
@@ -128,11 +173,11 @@ def nameless() -> Iterator[None]:
 
     :raises OSError: it cannot be made
     """
-    home = os.open(OWN_NAMESPACE, _FLAGS)
+    home = _own()
     try:
         libc.unshare(libc.CLONE_NEWNET)
     except OSError:
-        os.close(home)
+        _close_home(home)
         raise
     try:
         yield
@@ -179,7 +224,7 @@ class NamespaceWindow:
             try:
                 setns(fd, libc.CLONE_NEWNET)
             except OSError as exc:
-                os.close(home)
+                _close_home(home)
                 raise gone(str(there), exc) from exc
             self._home = home
         finally:

@@ -62,6 +62,18 @@ class _Directories:
             directory = self._open[head] = self._proc.open("sys/net/" + head, os.O_PATH | os.O_DIRECTORY)
         return os.open(rest, flags | os.O_CLOEXEC, dir_fd=directory)
 
+    def write(self, path: str, value: bytes) -> int:
+        """Set a parameter; returns the errno, 0 for success.  Never raises: called inside ``entered``."""
+        try:
+            fd = self.open(path, os.O_WRONLY)
+            try:
+                os.write(fd, value)
+            finally:
+                os.close(fd)
+        except OSError as exc:
+            return exc.errno or errno.EIO
+        return 0
+
     def close(self) -> None:
         """Close the descriptors of the directories."""
         for directory in self._open.values():
@@ -99,30 +111,26 @@ def as_values(namespace: str, keys: Iterable[str], values: Iterable[str | int]) 
     return frozenset(found)
 
 
-def write(namespace: str, items: Sequence[Sysctl], counters: WriteCounters) -> None:
+def write(namespace: str, items: Sequence[Sysctl], counters: WriteCounters, may_lack: bool = False) -> None:
     """Set parameters of a namespace, in order.
 
     :param counters: counts them
+    :param may_lack: a parameter that the kernel does not have is no error
     :raises NamespaceGoneError: there is no such namespace
     :raises KernelError: naming the first parameter that the kernel refused; later ones are not tried
     """
     paths = paths_of(namespace, (item.key for item in items))
     writes = [(path, item.value.encode()) for path, item in zip(paths, items, strict=True)]
-    done = code = 0
+    lacking = _ABSENT if may_lack else ()
+    codes: list[int] = []
     directories = _Directories()
     with entered(namespace):
-        try:
-            for path, value in writes:
-                fd = directories.open(path, os.O_WRONLY)
-                try:
-                    os.write(fd, value)
-                finally:
-                    os.close(fd)
-                done += 1
-        except OSError as exc:
-            code = exc.errno or errno.EIO
+        for path, value in writes:
+            codes.append(directories.write(path, value))
+            if codes[-1] and codes[-1] not in lacking:
+                break
         directories.close()
-    counters.sysctls += done
-    if code:
-        hint = "this kernel or namespace has no such parameter" if code in _ABSENT else ""
-        raise KernelError(namespace, items[done].text, code, hint)
+    counters.sysctls += codes.count(0)
+    if codes and codes[-1] and codes[-1] not in lacking:
+        hint = "this kernel or namespace has no such parameter" if codes[-1] in _ABSENT else ""
+        raise KernelError(namespace, items[len(codes) - 1].text, codes[-1], hint)

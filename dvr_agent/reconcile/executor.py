@@ -79,7 +79,9 @@ class Executor:
         :raises DvrError: as :meth:`apply`
         """
         missing = Missing(paths)
-        _Run(self._kernel, self._attach, jobs, missing, paths or Paths()).carry_out(announce)
+        run = _Run(self._kernel, self._attach, jobs, missing, paths or Paths())
+        with self._kernel.namespaces.job():
+            run.carry_out(announce)
         return missing
 
 

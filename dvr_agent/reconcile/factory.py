@@ -67,7 +67,7 @@ def make_reconciler(settings: HostSettings, external_networks: Mapping[str, str]
     :param external_networks: network id → existing bridge
     """
     kernel = open_kernel()
-    attach = BridgeDriver(kernel.namespaces, external_networks, kernel.counters)
+    attach = BridgeDriver(external_networks, kernel.counters)
     return RouterReconciler(kernel, attach, settings, state_path)
 
 
@@ -82,4 +82,4 @@ def _attach(settings: AttachSettings, kernel: Kernel) -> AttachDriver:
         from dvr_agent.attach.openvswitch.factory import open_openvswitch  # the extra dvr-agent[ovs]
 
         return open_openvswitch(settings.ovs, kernel)
-    return BridgeDriver(kernel.namespaces, settings.external_networks, kernel.counters)
+    return BridgeDriver(settings.external_networks, kernel.counters)

@@ -76,10 +76,11 @@ def phases(changes: Iterable[Change], around: Surroundings = _NOTHING) -> Phases
     remove: list[Change] = []
     lead: list[Change] = []
     arrive: list[Change] = []
+    is_by_sides = around.sides != NO_SIDES
     for change in changes:
         if change.action is Action.REMOVE:
             remove.append(change)
-        elif _arrives(change, around.sides):
+        elif is_by_sides and _arrives(change, around.sides):
             arrive.append(change)
         elif type(change.item) in _LEADING and _leads(change, around.led):
             lead.append(change)
@@ -106,8 +107,11 @@ def find_sides(changes: Iterable[Change], units: Iterable[tuple[str, str]]) -> S
     :param changes: of all namespaces
     :param units: pairs of floating IP and fixed IP
     """
+    relevant = [change for change in changes if type(change.item) in (Address, Route)]
+    if not any(change.action is Action.REMOVE for change in relevant):
+        return NO_SIDES
     found: dict[tuple[type, Action], set[str]] = {}
-    for change in changes:
+    for change in relevant:
         about = subject(change.item)
         if about is not None:
             found.setdefault((type(change.item), change.action), set()).add(about)

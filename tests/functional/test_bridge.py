@@ -38,7 +38,7 @@ class Rig:
     def __init__(self) -> None:
         self.counters = WriteCounters()
         self.namespaces = RealNamespaces(self.counters)
-        self.driver = BridgeDriver(self.namespaces, {EXTERNAL: "br-ex"}, self.counters)
+        self.driver = BridgeDriver({EXTERNAL: "br-ex"}, self.counters)
         for namespace in (A, B):
             self.namespaces.create(namespace)
 
@@ -179,7 +179,7 @@ class TestPlug:
         (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
         assert line.startswith(f"external network {ONE.network_id} is not named in [bridge] external_networks")
         caplog.clear()
-        plain = BridgeDriver(rig.namespaces, {}, rig.counters)
+        plain = BridgeDriver({}, rig.counters)
         plain.obstacles([forgotten])
         rig.driver.check([port(3, EXTERNAL)._replace(device="fg-x"), ONE])
         assert not caplog.records
@@ -187,7 +187,7 @@ class TestPlug:
     def test_a_mapping_that_cannot_work_is_a_configuration_error(self, rig: Rig) -> None:
         for mapping in ({"public": "br-ex"}, {EXTERNAL: "a-name-far-too-long"}, {EXTERNAL: ""}):
             with pytest.raises(ConfigError, match="external_networks"):
-                BridgeDriver(rig.namespaces, mapping, rig.counters)
+                BridgeDriver(mapping, rig.counters)
 
 
 DAMAGE = {

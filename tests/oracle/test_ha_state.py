@@ -123,7 +123,7 @@ def bridge_driver(kernel: Kernel, host: lab.Host, scenario: FeatureScenario) -> 
     assert network is not None
     bridge = host.bridge(external_bridge(network))
     lab.run("sysctl", "-qw", f"net.ipv6.conf.{bridge}.disable_ipv6=1")
-    yield BridgeDriver(kernel.namespaces, {network: bridge}, kernel.counters)
+    yield BridgeDriver({network: bridge}, kernel.counters)
 
 
 @contextlib.contextmanager

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 from dvr_agent.attach.api import OuterPort
-from dvr_agent.attach.links import attach_errors, delete, host_socket, inside_socket
+from dvr_agent.attach.links import attach_errors, delete, host_socket
 from dvr_agent.attach.openvswitch.database import Database
 from dvr_agent.attach.openvswitch.leaving import Leaving
 from dvr_agent.attach.openvswitch.plugging import Plugging, remove_devices
@@ -33,6 +34,7 @@ from dvr_agent.attach.openvswitch.rows import (
 from dvr_agent.attach.outer_ends import check_ports, read_devices
 from dvr_agent.attach.uplinks import bridge_wiring
 from dvr_agent.errors import AttachError, NamespaceGoneError
+from dvr_agent.kernel import job_sockets
 from dvr_agent.kernel.api import NamespaceManager, WriteCounters
 from dvr_agent.kernel.netlink.link import decode_link, dump_links, index_and_name
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
@@ -150,7 +152,7 @@ class OpenVSwitchDriver:
         with (
             attach_errors(),
             host_socket(self._counters) as host,
-            inside_socket(self._namespaces, namespace, self._counters) as inside,
+            job_sockets.netlink(namespace, self._counters) as inside,
         ):
             plugging = Plugging(self._database, host, inside, self._counters, self._use_veth, self._leaving)
             plugging.run(namespace, ports)
@@ -244,8 +246,8 @@ class OpenVSwitchDriver:
             if wait and number is not None:
                 database.reached(number)
 
-    def _inside(self, namespace: str) -> NetlinkSocket:
-        return inside_socket(self._namespaces, namespace, self._counters)
+    def _inside(self, namespace: str) -> AbstractContextManager[NetlinkSocket]:
+        return job_sockets.netlink(namespace, self._counters)
 
     def _in_host(self, names: Sequence[str]) -> list[str]:
         if not names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -135,6 +136,9 @@ class _Namespaces(_Part):
     def remove_file(self, name: str) -> None:
         self._call("namespaces.remove_file", name)
         self._fake.world.empty_files.discard(name)
+
+    def job(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     @contextlib.contextmanager
     def enter(self, name: str) -> Iterator[None]:

@@ -73,7 +73,7 @@ class NetlinkEndpoint:
         self._raw = raw
         self._counters = counters
         # Not from 1 on: message_around() searches for headers by this number, and small ones occur in payloads too.
-        self._sequence = random.randrange(1 << 28, 1 << 31)
+        self._sequence = (1 << 28) + random.getrandbits(30)
         try:
             for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
                 raw.setsockopt(SOL_NETLINK, option, 1)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from pyroute2.netlink import (
     NLM_F_ACK,
@@ -56,7 +56,7 @@ class NetlinkSocket(NetlinkEndpoint):
         tolerated: list[tuple[Request, int]] = []
         for chunk in chunks(requests):
             refused = []
-            for index, code, hint in sorted(self._ask(chunk)):
+            for index, code, hint, _body in sorted(self._ask(chunk, len(chunk))):
                 if code in chunk[index].tolerate:
                     tolerated.append((chunk[index], code))
                 else:
@@ -71,19 +71,68 @@ class NetlinkSocket(NetlinkEndpoint):
         :returns: (index, errno, hint) of the requests that failed, in order, also of those that tolerate it
         :raises KernelError: the requests could not be sent, or an answer was lost
         """
-        failed: list[tuple[int, int, str]] = []
-        start = 0
-        for chunk in chunks(requests):
-            failed += [(start + index, code, hint) for index, code, hint in sorted(self._ask(chunk))]
-            start += len(chunk)
-        return failed
+        return self.exchange(requests, ())[0]
 
-    def _ask(self, chunk: Sequence[Request]) -> list[tuple[int, int, str]]:
-        """Send requests at once; returns (index, errno, hint) of those that failed."""
-        if self._counters is not None:
-            self._counters.netlink += len(chunk)
-        first = self._send(chunk, NLM_F_ACK)
-        return list(self._acknowledged(first, len(chunk)))
+    def make(self, changes: Sequence[Request], gets: Sequence[Request]) -> list[Data | None]:
+        """Ask for changes as :meth:`batch` does, and for single objects as :meth:`get` does after them, in one send.
+
+        :raises KernelError: naming the first change that failed in a way it does not tolerate
+        """
+        failed, answers = self.exchange(changes, gets)
+        for index, code, hint in failed:
+            if code not in changes[index].tolerate:
+                raise self.refused(changes[index], code, hint)
+        return answers
+
+    def exchange(
+        self, changes: Sequence[Request], gets: Sequence[Request]
+    ) -> tuple[list[tuple[int, int, str]], list[Data | None]]:
+        """Ask for changes as :meth:`attempt` does, and for single objects as :meth:`get` does after them, in one send.
+
+        :returns: what these two return
+        """
+        failed: list[tuple[int, int, str]] = []
+        answers: dict[int, Data | None] = {}
+        start, last = 0, len(changes)
+        for chunk in chunks([*changes, *gets]):
+            for index, code, hint, body in self._ask(chunk, last - start):
+                if start + index < last:
+                    failed.append((start + index, code, hint))
+                elif code and code not in chunk[index].tolerate:
+                    raise self._error(chunk[index].text, code, hint)
+                else:
+                    answers[start + index] = body
+            start += len(chunk)
+        if len(answers) < len(gets):
+            raise self._error(gets[0].text, errno.ENOBUFS, "an answer was lost")
+        return sorted(failed), [answers[last + index] for index in range(len(gets))]
+
+    def _ask(self, chunk: Sequence[Request], changes: int) -> list[tuple[int, int, str, Data | None]]:
+        """Send requests at once, the first ones of which are changes.
+
+        :returns: (index, errno, hint, None) of those that failed, (index, 0, "", answer) of those that were answered
+        """
+        if self._counters is not None and changes > 0:
+            self._counters.netlink += min(changes, len(chunk))
+        first = self._send(chunk, NLM_F_ACK if changes >= len(chunk) else 0)
+        last, head, unpack = len(chunk) - 1, HEADER_SIZE, HEADER.unpack_from
+        found: list[tuple[int, int, str, Data | None]] = []
+        while size := self._receive_or_skip("netlink batch"):
+            # The loop of framing.messages(), written out: a job passes by here a dozen times.
+            at, buffer = 0, self._buffer
+            while at + head <= size:
+                length, kind, flags, sequence, _port = unpack(buffer, at)
+                index, start, end = sequence - first, at + head, at + length
+                at += (length + 3) & ~3 or head
+                if not 0 <= index <= last:
+                    continue
+                if kind != NLMSG_ERROR:
+                    found.append((index, 0, "", buffer[start:end]))
+                elif code := error_code(buffer, start, end):
+                    found.append((index, code, error_text(buffer, flags, start, end), None))
+                if index == last:
+                    return found
+        raise self._error("netlink batch", errno.ENOBUFS, "the acknowledgement was lost")
 
     def transaction(self, begin: Request, changes: Sequence[Request], end: Request) -> None:
         """Ask for all of the changes or none of them, between two messages that mark a transaction (nf_tables).
@@ -135,22 +184,6 @@ class NetlinkSocket(NetlinkEndpoint):
             except RepeatError:
                 self._drain()
         raise self._error(request.text, errno.EINTR, f"changed {DUMP_TRIES} times while it was read")
-
-    def _acknowledged(self, first: int, count: int) -> Iterator[tuple[int, int, str]]:
-        """Yield (index, errno, hint) of each request that failed, until the last one has been answered."""
-        while True:
-            size = self._receive_or_skip("netlink batch")
-            if not size:
-                raise self._error("netlink batch", errno.ENOBUFS, "the acknowledgement was lost")
-            for kind, flags, sequence, start, end in messages(self._buffer, size):
-                index = sequence - first
-                if kind != NLMSG_ERROR or not 0 <= index < count:
-                    continue
-                code = error_code(self._buffer, start, end)
-                if code:
-                    yield index, code, error_text(self._buffer, flags, start, end)
-                if index == count - 1:
-                    return
 
     def _settle(self, requests: Sequence[Request], first: int) -> None:
         """Read all answers to a transaction.
