@@ -183,7 +183,8 @@ def _commands(task: Task, batch: bool = False) -> Result:
 
 def _ours(task: Task) -> Result:
     reconciler = _make_reconciler(task)
-    library(4)  # the daemon, too, loads libiptc at its start
+    library(4)  # the daemon, too, loads libiptc at its start, and freezes its heap before the first job
+    GcFreeze().freeze()
     reconciler.load()
     before = _rss()
     raw = states.raw_documents(task.mode, task.routers)
