@@ -32,7 +32,7 @@ class Refusing:
     def has_left(self, router: Router) -> bool:
         return False
 
-    def reconcile(self, router: Router, in_resync: bool = False, document: str = "") -> Result:
+    def reconcile(self, router: Router, in_resync: bool = False, document: str = "", trusting: bool = True) -> Result:
         raise RefusedError(ERRORS, {"203.0.113.183"}, Result(Plan(f"router {router.id}"), 0.0))
 
 
