@@ -83,6 +83,8 @@ def _runs(routers: int, options: argparse.Namespace) -> Runs:
         floor = _measure(Task("floor", options.mode, routers, check, packet_filter=options.packet_filter))
         ours = _measure(Task("ours", options.mode, routers, check, packet_filter=options.packet_filter))
         one = Round(ours, floor)
+        if options.packet_filter == "legacy":
+            one.by_libiptc = _measure(Task("floor by libiptc", options.mode, routers))
         if number == 0 and routers <= options.commands_max and options.packet_filter == "legacy":
             one.commands = _measure(Task("commands", options.mode, routers, check))
         if number == 0 and routers <= BATCHES_MAX and options.packet_filter == "legacy":

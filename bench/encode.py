@@ -15,6 +15,7 @@ from pyroute2.netlink.rtnl import RTM_NEWLINK
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP
 
 from bench.documents import EXTERNAL_BRIDGE, EXTERNAL_NETWORK
+from bench.libiptc_tables import TableEntries, entries_of
 from bench.ready_tables import ReadyTables, ready
 from dvr_agent.attach.outer_ends import ALIAS, bridge_name, ipv6_switch, tap_alias, tap_name
 from dvr_agent.desired import names
@@ -46,6 +47,7 @@ class Part:
     :ivar make: the namespace is new; otherwise it is the fip namespace, which is there
     :ivar before: messages to the host's namespace that come first (bridges), ``after`` those that come last (taps)
     :ivar messages: messages to this namespace
+    :ivar tables: packet filter tables as ready bytes, or ``entries``: for libiptc
     :ivar switches: parameters of the host's namespace, between the two
     """
 
@@ -55,6 +57,7 @@ class Part:
     messages: bytes = b""
     parameters: Files = field(default_factory=list)
     tables: ReadyTables = field(default_factory=ReadyTables)
+    entries: list[TableEntries] = field(default_factory=list)
     switches: Files = field(default_factory=list)
     after: bytes = b""
 
@@ -75,9 +78,11 @@ class Encoder:
     """Makes the parts of all routers of one run.
 
     :param external_index: of the bridge of the external network, which is there already
+    :param by_libiptc: tables are written by libiptc, as by earlier versions of the floor
     """
 
-    def __init__(self, external_index: int) -> None:
+    def __init__(self, external_index: int, by_libiptc: bool = False) -> None:
+        self._by_libiptc = by_libiptc
         self._numbers = count(FIRST_INDEX)
         self._indexes: dict[tuple[str, str], int] = {("", EXTERNAL_BRIDGE): external_index}
         self._made: set[str] = set()
@@ -92,7 +97,10 @@ class Encoder:
         part.before = _messages(request for name in new for request in self._new_bridge(name))
         part.messages = _messages(self._inside(state, part.make))
         part.parameters = [_parameter(item.key, item.value) for item in sorted(state.sysctls)]
-        part.tables = ready(state.tables)
+        if self._by_libiptc:
+            part.entries = entries_of(state.tables)
+        else:
+            part.tables = ready(state.tables)
         taps = [tap_name(port.port_id) for port in ports]
         part.switches = [_parameter(ipv6_switch(name), "1") for name in (*new, *taps)]
         part.after = _messages([*self._up(new), *self._connect(state.name, ports)])

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Sequence
 
 from bench.encode import FIP_FD, HOST_FD, Files, Part, Removal
+from bench.libiptc_tables import begin, fill
 from bench.ready_tables import open_sockets, write
 from dvr_agent.desired import names
 from dvr_agent.kernel.netns import OWN_NAMESPACE, setns
@@ -77,9 +78,11 @@ class Floor:
         inside = _netlink()
         self._send(inside, part.messages)
         _write(part.parameters)
-        sockets = open_sockets(part.tables)
+        sockets, handles = open_sockets(part.tables), begin(part.entries)
         setns(HOST_FD, CLONE_NEWNET)
         write(part.tables, sockets, self._buffer)
+        for entries, handle in zip(part.entries, handles, strict=True):
+            fill(entries, handle)
         path = f"/run/netns/{part.name}"
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0))
         source = f"/proc/thread-self/fd/{own}".encode()

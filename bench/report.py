@@ -60,6 +60,10 @@ def _commands(value: Callable[[Result, Runs], float], form: str) -> Callable[[Ru
     return cell
 
 
+def _by_libiptc(one: Round, clock: str) -> float | None:
+    return getattr(one.ours, clock) / getattr(one.by_libiptc, clock) if one.by_libiptc is not None else None
+
+
 def _batches(one: Round) -> float | None:
     return one.batches.build / one.ours.build if one.batches is not None else None
 
@@ -67,6 +71,8 @@ def _batches(one: Round) -> float | None:
 _RATIOS: list[Row] = [
     (f"build: ours ÷ floor (aim ≤ {AIM_BUILD:g})", _ratio(lambda one: one.ours.build / one.floor.build)),
     ("  in processor time", _ratio(lambda one: one.ours.build_cpu / one.floor.build_cpu)),
+    ("build: ours ÷ floor with tables by libiptc", _ratio(lambda one: _by_libiptc(one, "build"))),
+    ("  in processor time", _ratio(lambda one: _by_libiptc(one, "build_cpu"))),
     ("build: commands ÷ ours", _ratio(lambda one: one.commands.build / one.ours.build if one.commands else None)),
     (
         "build: ip -batch and restore ÷ ours",

@@ -15,6 +15,7 @@ class Round:
     floor: Result
     commands: Result | None = None
     batches: Result | None = None
+    by_libiptc: Result | None = None
 
 
 @dataclass(slots=True)

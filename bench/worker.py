@@ -47,7 +47,7 @@ PROFILE_LINES = 25
 class Task:
     """What to measure.
 
-    :ivar method: ``ours``, ``floor``, ``commands`` or ``batches``
+    :ivar method: ``ours``, ``floor``, ``floor by libiptc``, ``commands`` or ``batches``
     :ivar mode: ``agent_mode``
     :ivar check: read back what was made
     :ivar packet_filter: of ``ours`` and ``floor``
@@ -120,6 +120,7 @@ def main(text: str) -> None:
     methods: dict[str, Callable[[Task], Result]] = {
         "ours": _ours,
         "floor": _floor,
+        "floor by libiptc": partial(_floor, by_libiptc=True),
         "commands": _commands,
         "batches": partial(_commands, batch=True),
     }
@@ -128,9 +129,11 @@ def main(text: str) -> None:
     sandbox.settle(os.listdir("/run/netns"), ("tap",))
 
 
-def _floor(task: Task) -> Result:
+def _floor(task: Task, by_libiptc: bool = False) -> Result:
     parts = _states(task)
-    encoder = Encoder(socket.if_nametoindex(EXTERNAL_BRIDGE))
+    encoder = Encoder(socket.if_nametoindex(EXTERNAL_BRIDGE), by_libiptc)
+    for family in (4, 6) if by_libiptc else ():
+        library(family)  # loaded before the clock starts
     encoded = [[encoder.part(state) for state in states_of_router] for states_of_router in parts]
     floor = Floor()
     clock = _Tenths(task.routers)
