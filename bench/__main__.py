@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from bench import report, sandbox
+from bench.documents import FIPS, PORTS
 from bench.rounds import Round, Runs
 from bench.same import differences
 from bench.worker import Result, Task
@@ -29,9 +30,8 @@ def main(arguments: Sequence[str]) -> int:
     sandbox.enter_sandbox("bench", arguments)
     if options.profile:
         for routers in options.routers:
-            print(
-                _measure(Task("ours", options.mode, routers, profile=True, packet_filter=options.packet_filter)).profile
-            )
+            task = Task("ours", options.mode, routers, fips=options.fips, ports=options.ports, profile=True)
+            print(_measure(replace(task, packet_filter=options.packet_filter)).profile)
         return 0
     started = time.monotonic()
     runs = [_runs(routers, options) for routers in options.routers]
@@ -56,6 +56,10 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         default="legacy",
         help="of our routers and the floor's (default: legacy); a process per command is legacy only",
     )
+    parser.add_argument("--fips", type=int, default=FIPS, help=f"floating IPs of each router (default: {FIPS})")
+    parser.add_argument(
+        "--ports", type=int, default=0, help=f"other ports on its network (default: {PORTS}, or enough)"
+    )
     parser.add_argument("--rounds", type=int, default=0, help="rounds for each number (default: 5, 2, 1, by size)")
     parser.add_argument(
         "--commands-max",
@@ -64,7 +68,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         help=f"a process per command for at most so many routers, 0: not at all (default: {COMMANDS_MAX})",
     )
     parser.add_argument("--profile", action="store_true", help="instead: where our time goes (cProfile)")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.ports = options.ports or max(PORTS, options.fips + 1)
+    return options
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -78,17 +84,22 @@ def _runs(routers: int, options: argparse.Namespace) -> Runs:
     """The methods take turns, so that a busy moment of the machine hits all of them."""
     runs = Runs(routers)
     rounds = options.rounds or max(1, min(5, 200 // routers))
+
+    def measure(method: str, check: bool = False) -> Result:
+        task = Task(method, options.mode, routers, check, options.fips, options.ports)
+        return _measure(replace(task, packet_filter=options.packet_filter))
+
     for number in range(rounds):
         check = number == 0
-        floor = _measure(Task("floor", options.mode, routers, check, packet_filter=options.packet_filter))
-        ours = _measure(Task("ours", options.mode, routers, check, packet_filter=options.packet_filter))
+        floor = measure("floor", check)
+        ours = measure("ours", check)
         one = Round(ours, floor)
         if options.packet_filter == "legacy":
-            one.by_libiptc = _measure(Task("floor by libiptc", options.mode, routers))
+            one.by_libiptc = measure("floor by libiptc")
         if number == 0 and routers <= options.commands_max and options.packet_filter == "legacy":
-            one.commands = _measure(Task("commands", options.mode, routers, check))
+            one.commands = measure("commands", check)
         if number == 0 and routers <= BATCHES_MAX and options.packet_filter == "legacy":
-            one.batches = _measure(Task("batches", options.mode, routers, check))
+            one.batches = measure("batches", check)
         if check:
             runs.differences = [
                 f"{name}: {line}"

@@ -1,7 +1,7 @@
 """Router documents as Neutron's ``sync_routers`` shapes them: as many as asked for, all alike.
 
 Each router has a network of its own (and so a bridge) with one IPv4 subnet, a gateway on the one external network,
-two floating IPs and four other ports on its network, which become permanent neighbours.
+two floating IPs and four other ports on its network, which become permanent neighbours; or as many as asked for.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ EXTERNAL = IPv4Network("172.24.0.0/16")
 INTERNAL_MTU, EXTERNAL_MTU = 1450, 1500
 FIPS, PORTS = 2, 4
 MAX_ROUTERS = 4096
+NARROW = 200
+"""Other ports that fit into a subnet of 24 bits; with more of them a router's subnet has 16."""
 
 
 def object_id(*words: object) -> str:
@@ -35,19 +37,21 @@ def router_id(number: int) -> str:
     return object_id("router", number)
 
 
-def document(number: int, gateway_host: str = OTHER_HOST, fips: int = FIPS) -> bytes:
+def document(number: int, gateway_host: str = OTHER_HOST, fips: int = FIPS, ports: int = PORTS) -> bytes:
     """One router as an envelope with the ports of its subnet.
 
     :param number: which one, from 0 up to :data:`MAX_ROUTERS`
     :param gateway_host: where its SNAT is
-    :param fips: how many floating IPs, at most :data:`PORTS`
+    :param fips: how many floating IPs, at most ``ports``
+    :param ports: how many other ports on its network
     """
-    interface = _internal_port(number, "interface", 1)
-    csnat = _internal_port(number, "csnat", 2)
+    cidr = _subnet(number, ports)
+    interface = _internal_port(number, "interface", cidr, 1)
+    csnat = _internal_port(number, "csnat", cidr, 2)
     gateway = _external_port(f"gateway/{number}", 256 + number)
     agent = _external_port("agent-gateway", 2)
     agent["binding:host_id"] = HOST
-    members = [_member(number, index) for index in range(PORTS)]
+    members = [_member(number, index, cidr) for index in range(ports)]
     router = {
         "id": router_id(number),
         "name": f"bench-{number}",
@@ -63,14 +67,15 @@ def document(number: int, gateway_host: str = OTHER_HOST, fips: int = FIPS) -> b
         "_interfaces": [interface],
         "_snat_router_interfaces": [csnat],
         "_floatingip_agent_interfaces": [agent],
-        "_floatingips": [_floating_ip(number, index) for index in range(fips)],
+        "_floatingips": [_floating_ip(members[index], number * ports + index, number) for index in range(fips)],
     }
     subnet = object_id("subnet", number)
     return json.dumps({"router": router, "ports_by_subnet": {subnet: [*members, interface, csnat]}}).encode()
 
 
-def _subnet(number: int) -> IPv4Network:
-    return IPv4Network((IPv4Address("10.0.0.0") + number * 256, 24))
+def _subnet(number: int, ports: int) -> IPv4Network:
+    bits = 8 if ports <= NARROW else 16
+    return IPv4Network((IPv4Address("10.0.0.0") + (number << bits), 32 - bits))
 
 
 def _mac(*words: object) -> str:
@@ -78,9 +83,9 @@ def _mac(*words: object) -> str:
     return f"fa:16:3e:{hashlib.sha256('/'.join(map(str, words)).encode()).digest()[:3].hex(':')}"
 
 
-def _internal_port(number: int, kind: str, address: int) -> Json:
+def _internal_port(number: int, kind: str, cidr: IPv4Network, address: int) -> Json:
     owner = "network:router_interface_distributed" if kind == "interface" else "network:router_centralized_snat"
-    return _port(f"{kind}/{number}", owner, object_id("network", number), object_id("subnet", number), _subnet(number),
+    return _port(f"{kind}/{number}", owner, object_id("network", number), object_id("subnet", number), cidr,
                  address, INTERNAL_MTU)  # fmt: skip
 
 
@@ -106,7 +111,7 @@ def _port(name: str, owner: str, network: str, subnet: str, cidr: IPv4Network, a
     }
 
 
-def _member(number: int, index: int) -> Json:
+def _member(number: int, index: int, cidr: IPv4Network) -> Json:
     """A VM's port, as ``get_ports_by_subnet`` lists it."""
     return {
         "id": object_id("port", "vm", number, index),
@@ -115,13 +120,15 @@ def _member(number: int, index: int) -> Json:
         "device_owner": "compute:nova",
         "status": "ACTIVE",
         "allowed_address_pairs": [],
-        "fixed_ips": [{"ip_address": str(_subnet(number)[10 + index]), "subnet_id": object_id("subnet", number)}],
+        "fixed_ips": [{"ip_address": str(cidr[10 + index]), "subnet_id": object_id("subnet", number)}],
     }
 
 
-def _floating_ip(number: int, index: int) -> Json:
-    member = _member(number, index)
-    address = EXTERNAL[256 + MAX_ROUTERS + number * PORTS + index]
+def _floating_ip(member: Json, place: int, number: int) -> Json:
+    """
+    :param place: among the addresses of the external network
+    """
+    address = EXTERNAL[256 + MAX_ROUTERS + place]
     return {
         "id": object_id("fip", address),
         "floating_ip_address": str(address),

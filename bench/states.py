@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.documents import HOST, OTHER_HOST, document
+from bench.documents import FIPS, HOST, OTHER_HOST, PORTS, document
 from dvr_agent.desired.build import desired_router
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.desired.host_view import make_view
@@ -27,9 +27,9 @@ def gateway_host(mode: str) -> str:
     return HOST if mode == AgentMode.DVR_SNAT.value else OTHER_HOST
 
 
-def raw_documents(mode: str, count: int) -> list[bytes]:
+def raw_documents(mode: str, count: int, fips: int = FIPS, ports: int = PORTS) -> list[bytes]:
     host = gateway_host(mode)
-    return [document(number, host) for number in range(count)]
+    return [document(number, host, fips, ports) for number in range(count)]
 
 
 def parse(documents: Sequence[bytes]) -> list[Router]:

@@ -23,7 +23,7 @@ from typing import Any
 
 from bench import sandbox, states
 from bench.commands import Script, batched, run
-from bench.documents import EXTERNAL_BRIDGE, EXTERNAL_NETWORK, FIPS, document
+from bench.documents import EXTERNAL_BRIDGE, EXTERNAL_NETWORK, FIPS, PORTS, document
 from bench.encode import Encoder
 from bench.floor import Floor
 from bench.same import picture
@@ -49,6 +49,7 @@ class Task:
 
     :ivar method: ``ours``, ``floor``, ``floor by libiptc``, ``commands`` or ``batches``
     :ivar mode: ``agent_mode``
+    :ivar fips: of each router; ``ports``: other ports on its network, which become neighbours
     :ivar check: read back what was made
     :ivar packet_filter: of ``ours`` and ``floor``
     """
@@ -57,6 +58,8 @@ class Task:
     mode: str
     routers: int
     check: bool = False
+    fips: int = FIPS
+    ports: int = PORTS
     profile: bool = False
     packet_filter: Backend = "legacy"
 
@@ -190,7 +193,7 @@ def _ours(task: Task) -> Result:
     GcFreeze().freeze()
     reconciler.load()
     before = _rss()
-    raw = states.raw_documents(task.mode, task.routers)
+    raw = _raw(task)
     routers: list[Router] = []
     parse = _timed(lambda: routers.extend(states.parse(raw)))
     profiler = cProfile.Profile() if task.profile else None
@@ -271,7 +274,7 @@ def _single_updates(agent: _Agent, task: Task, result: Result) -> None:
     profiler = cProfile.Profile() if task.profile else None
     host, samples = states.gateway_host(task.mode), []
     for number in _spread(task.routers):
-        added, before = document(number, host, FIPS + 1), document(number, host)
+        added, before = (document(number, host, task.fips + more, task.ports) for more in (1, 0))
         envelope = json.loads(added)
         fips = envelope["router"]["_floatingips"]
         fips[-1]["fixed_ip_address"], fips[-2]["fixed_ip_address"] = (
@@ -292,7 +295,11 @@ def _make_reconciler(task: Task) -> RouterReconciler:
 
 
 def _states(task: Task) -> list[list[NamespaceState]]:
-    return list(states.namespaces(task.mode, states.parse(states.raw_documents(task.mode, task.routers))))
+    return list(states.namespaces(task.mode, states.parse(_raw(task))))
+
+
+def _raw(task: Task) -> list[bytes]:
+    return states.raw_documents(task.mode, task.routers, task.fips, task.ports)
 
 
 def _picture(task: Task, parts: Sequence[Sequence[NamespaceState]]) -> dict[str, Any]:
