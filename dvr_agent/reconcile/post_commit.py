@@ -7,15 +7,16 @@ noted before the first write and stay pending, in the host memory, until they ar
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel.api import GratuitousArp, Kernel
 from dvr_agent.state.diff import Changes, TableChange
-from dvr_agent.state.filter import Ports, Snat, Table
+from dvr_agent.state.filter import Dnat, FilterRule, Ports, Snat, Table
 from dvr_agent.state.missing import Missing
 from dvr_agent.state.namespace import Announcement
+from dvr_agent.state.table_steps import elsewhere
 from dvr_agent.state.translations import Inbound, inbound, rules_of
 
 LOG = logging.getLogger(__name__)
@@ -127,8 +128,11 @@ def released_addresses(changes: Iterable[TableChange]) -> set[Released]:
     found: set[Released] = set()
     for change in changes:
         if change.old.chains:
-            found |= {Released(address) for address, _ in _outbound(change.old) - _outbound(change.new)}
-            found |= _released(_inbound(change.old), _inbound(change.new))
+            gone = elsewhere(change.old, change.new)
+            outbound = _outbound(gone)
+            if outbound:
+                found |= {Released(address) for address, _ in outbound - _outbound(_like(gone, [change.new]))}
+            found |= _released(set(inbound(gone)), set(inbound(_like(gone, [change.new]))))
     return found
 
 
@@ -142,18 +146,36 @@ def forwarded_ports(changes: Changes) -> set[Released]:
     """Return the ports of floating IPs that are translated from now on: what came to them was not led on."""
     if changes.create:
         return set()
-    had = {one for change in (*changes.tables, *changes.stale_tables) for one in _inbound(change.old)}
-    new = {one for change in changes.tables for one in _inbound(change.new)} - had
-    return {Released(one.address, one.ports) for one in new if one.ports is not None}
+    return {Released(one.address, one.ports) for one in _gained(changes) if one.ports is not None}
 
 
 def newly_translated(changes: Changes) -> set[str]:
     """Return the fixed addresses that get a translation and had none, by our rules or by neutron-l3-agent's."""
     if changes.create or not changes.tables:
         return set()
-    new = {one[:2] for change in changes.tables for one in _inbound(change.new)}
-    had = {one[:2] for change in (*changes.tables, *changes.stale_tables) for one in _inbound(change.old)}
-    return {fixed for _, fixed in new - had} & changes.outbound.addresses
+    come = [rule for change in changes.tables for rule in elsewhere(change.new, change.old)]
+    had = {one[:2] for one in inbound(_like(come, _old_tables(changes)))}
+    return {one.fixed for one in inbound(come) if one[:2] not in had} & changes.outbound.addresses
+
+
+def _gained(changes: Changes) -> set[Inbound]:
+    """Return the translations that none of the old tables has."""
+    come = [rule for change in changes.tables for rule in elsewhere(change.new, change.old)]
+    return set(inbound(come)) - set(inbound(_like(come, _old_tables(changes))))
+
+
+def _old_tables(changes: Changes) -> list[Table]:
+    return [change.old for change in (*changes.tables, *changes.stale_tables)]
+
+
+def _like(rules: Sequence[FilterRule], tables: Iterable[Table]) -> Iterator[FilterRule]:
+    """Yield the rules in tables that are about the same addresses: a table may have thousands of others."""
+    destinations = {rule.dst for rule in rules if isinstance(rule.target, Dnat)}
+    addresses = {rule.target.address for rule in rules if isinstance(rule.target, Snat)}
+    for rule in rules_of(tables) if destinations or addresses else ():
+        target = rule.target
+        if rule.dst in destinations or (isinstance(target, Snat) and target.address in addresses):
+            yield rule
 
 
 def released_by_takeover(changes: Sequence[TableChange]) -> set[Released]:
@@ -171,12 +193,11 @@ def released_by_takeover(changes: Sequence[TableChange]) -> set[Released]:
 
 def _outside(table: Table) -> set[str]:
     """Return the outside addresses of all translations."""
-    return {one.address for one in _inbound(table)} | {address for address, _ in _outbound(table)}
+    return {one.address for one in _inbound(table)} | {address for address, _ in _outbound(rules_of([table]))}
 
 
-def _outbound(table: Table) -> set[tuple[str, str]]:
+def _outbound(rules: Iterable[FilterRule]) -> set[tuple[str, str]]:
     """Return (outside address, source or device) of each SNAT rule."""
-    rules = rules_of([table])
     return {(rule.target.address, str(rule.src or rule.oif or "")) for rule in rules if isinstance(rule.target, Snat)}
 
 

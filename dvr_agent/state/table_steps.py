@@ -207,6 +207,11 @@ def _different(one: Table, other: Table) -> Iterator[tuple[Chain, tuple[FilterRu
         yield chain, *middles(chain.rules, there.get(chain.name, ()))
 
 
+def elsewhere(one: Table, other: Table) -> list[FilterRule]:
+    """Return the rules of ``one`` that the other table lacks, or may have at another place."""
+    return [rule for _chain, rules, _there in _different(one, other) for rule in rules]
+
+
 def _more(one: Table, other: Table) -> Iterator[FilterRule]:
     """Yield the rules in our chains of ``one`` that the same chain of ``other`` lacks."""
     for chain, rules, there in _different(one, other):
