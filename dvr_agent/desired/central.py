@@ -18,10 +18,12 @@ from dvr_agent.desired.common import (
     NONLOCAL_BIND,
     NOT_DNATED,
     QROUTER_OWNERSHIP,
+    from_fixed,
     has_family,
     outbound,
     port_addresses,
     port_link,
+    to_fixed,
 )
 from dvr_agent.desired.conntrack_helpers import helper_tables
 from dvr_agent.desired.host_settings import HostSettings
@@ -45,7 +47,6 @@ from dvr_agent.model.router import IPV6_MIN_MTU, ExtraRoute, RouterPort
 from dvr_agent.state.address import Address
 from dvr_agent.state.filter import (
     ConnmarkMatch,
-    Dnat,
     Family,
     FilterRule,
     MarkMatch,
@@ -225,9 +226,9 @@ def _nat(view: HostView, outside: Outside | None, metadata: HostSettings | None)
     qg, gateway = outside
     gateway_ip = next((str(fixed.address) for fixed in gateway.fixed_ips if fixed.address.version == 4), None)
     fips, random = view.central_fips, view.settings.random_fully
-    dnat = tuple(FilterRule(Dnat(str(fip.fixed_address)), dst=f"{fip.address}/32") for fip in fips)
+    dnat = tuple(to_fixed(str(fip.address), str(fip.fixed_address)) for fip in fips)
     forwarded = forwarding_rules(view)
-    snat = [FilterRule(Snat(str(fip.address), random), src=f"{fip.fixed_address}/32") for fip in fips]
+    snat = [from_fixed(str(fip.fixed_address), str(fip.address), random) for fip in fips]
     if gateway_ip is None:
         return {"PREROUTING": (*first, *dnat, *forwarded), "OUTPUT": dnat, "POSTROUTING": tuple(snat)}
     to_gateway = Snat(gateway_ip, random)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from dvr_agent.desired import names
 from dvr_agent.desired.host_view import HostView, port_subnets
 from dvr_agent.model.router import FloatingIp, RouterPort
 from dvr_agent.state.address import Address
-from dvr_agent.state.filter import CtStateMatch, Family, Verdict
+from dvr_agent.state.filter import CtStateMatch, Dnat, Family, FilterRule, Snat, Verdict
 from dvr_agent.state.link import Link, Port
 from dvr_agent.state.namespace import Outbound
 from dvr_agent.state.ownership import Ownership, RuleOwner
@@ -40,6 +41,22 @@ NOT_DNATED = CtStateMatch(frozenset({"DNAT"}), invert=True)
 DNATED = CtStateMatch(frozenset({"DNAT"}))
 ACCEPT = Verdict("ACCEPT")
 DROP = Verdict("DROP")
+
+KEPT_RULES = 16384
+"""Rules of floating IPs that are kept: each desired state of a router has the same objects, so that states of thousands
+of floating IPs are compared by identity."""
+
+
+@lru_cache(maxsize=KEPT_RULES)
+def to_fixed(fip: str, fixed: str, iif: str | None = None) -> FilterRule:
+    """Return the rule by which what comes to a floating IP goes to its fixed IP."""
+    return FilterRule(Dnat(fixed), dst=f"{fip}/32", iif=iif)
+
+
+@lru_cache(maxsize=KEPT_RULES)
+def from_fixed(fixed: str, fip: str, random_fully: bool) -> FilterRule:
+    """Return the rule by which a fixed IP goes out as its floating IP."""
+    return FilterRule(Snat(fip, random_fully), src=f"{fixed}/32")
 
 
 def port_link(device: str, port: RouterPort, distributed: bool = False) -> Link:

@@ -12,10 +12,12 @@ from dvr_agent.desired.common import (
     FAMILIES,
     NOT_DNATED,
     QROUTER_OWNERSHIP,
+    from_fixed,
     has_family,
     outbound,
     port_addresses,
     port_link,
+    to_fixed,
 )
 from dvr_agent.desired.conntrack_helpers import helper_tables
 from dvr_agent.desired.host_allocations import FipPair, HostAllocations
@@ -37,14 +39,7 @@ from dvr_agent.desired.scope_rules import (
 from dvr_agent.desired.table_ids import redirect_index
 from dvr_agent.model.router import IPV6_MIN_MTU, ExtraRoute, RouterPort
 from dvr_agent.state.address import Address, link_local
-from dvr_agent.state.filter import (
-    Dnat,
-    Family,
-    FilterRule,
-    Not,
-    Snat,
-    Table,
-)
+from dvr_agent.state.filter import Family, FilterRule, Not, Table
 from dvr_agent.state.filter_runs import make_table
 from dvr_agent.state.link import Link, Veth
 from dvr_agent.state.namespace import NamespaceState
@@ -204,14 +199,10 @@ def _nat(view: HostView) -> dict[str, tuple[FilterRule, ...]]:
     metadata = metadata_nat(view.settings, 4)
     if not view.local_fips:
         return {"PREROUTING": metadata}
-    inbound = (
-        FilterRule(Dnat(str(fip.fixed_address)), dst=f"{fip.address}/32", iif=view.rfp) for fip in view.local_fips
-    )
+    pairs = [(str(fip.address), str(fip.fixed_address)) for fip in view.local_fips]
+    inbound = [to_fixed(fip, fixed, view.rfp) for fip, fixed in pairs]
     east_west = FilterRule(ACCEPT, oif=Not(view.rfp), matches=(NOT_DNATED,))
-    outbound = [
-        FilterRule(Snat(str(fip.address), view.settings.random_fully), src=f"{fip.fixed_address}/32")
-        for fip in view.local_fips
-    ]
+    outbound = [from_fixed(fixed, fip, view.settings.random_fully) for fip, fixed in pairs]
     return {"PREROUTING": (*metadata, *inbound), "POSTROUTING": (east_west, *outbound)}
 
 
