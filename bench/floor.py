@@ -20,6 +20,8 @@ from dvr_agent.kernel.netns import OWN_NAMESPACE, setns
 from dvr_agent.libc import CLONE_NEWNET
 
 MS_BIND, MNT_DETACH = 1 << 12, 2
+SO_SNDBUFFORCE = 32
+"""include/uapi/asm-generic/socket.h: not in Python."""
 _ANSWER = struct.Struct("=IHHIIi")
 """struct nlmsghdr and the errno of struct nlmsgerr."""
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -103,7 +105,9 @@ class Floor:
 
 
 def _netlink() -> socket.socket:
-    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    made.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 1 << 22)  # thousands of neighbours in one send
+    return made
 
 
 def _write(files: Files) -> None:
