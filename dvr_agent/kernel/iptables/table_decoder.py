@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -83,6 +83,11 @@ def shape_of(layout: Layout, entries: bytes) -> struct.Struct:
         size = OFFSETS.unpack_from(entries, at + layout.offsets_at)[1]
         sizes.append(size)
         at += size or len(entries)
+    return shape_of_sizes(layout, sizes)
+
+
+def shape_of_sizes(layout: Layout, sizes: Iterable[int]) -> struct.Struct:
+    """Make the same struct, for entries whose sizes are known."""
     return _shape(layout.counters_at, layout.header_size, tuple(sizes))
 
 
