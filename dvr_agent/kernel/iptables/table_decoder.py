@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from dvr_agent.kernel.api import RuleCount
 from dvr_agent.kernel.iptables.layout import (
@@ -136,8 +137,7 @@ class Snapshots:
                 del self._found[next(iter(self._found))]
 
 
-@dataclass(frozen=True, slots=True)
-class EntrySpan:
+class EntrySpan(NamedTuple):
     """Offsets of one x_tables entry in the bytes: its begin, its target, its end."""
 
     start: int
