@@ -7,6 +7,7 @@ something was deleted shortly before (``nft_rcv_nl_event`` in net/netfilter/nf_t
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from typing import Protocol
@@ -54,4 +55,5 @@ def _runs() -> bool:
 
 def _close_all() -> None:
     while True:
-        _waiting.get().close()
+        with contextlib.suppress(OSError):
+            _waiting.get().close()

@@ -24,7 +24,7 @@ from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables.element_changes import ElementChange, element_changes, with_elements
 from dvr_agent.kernel.nftables.filter_diff import changes, element_requests
 from dvr_agent.kernel.nftables.filter_messages import DELETIONS
-from dvr_agent.kernel.nftables.filter_reader import FAMILIES, FilterReader, Found, read_counters
+from dvr_agent.kernel.nftables.filter_reader import FAMILIES, KNOWN_MAX, FilterReader, Found, read_counters
 from dvr_agent.kernel.nftables.helper_objects import families_of
 from dvr_agent.kernel.nftables.ruleset import TABLE, Ruleset, counted_rules, family_text, with_tables
 from dvr_agent.kernel.nftables.ruleset_text import ruleset_text
@@ -105,9 +105,14 @@ class NftablesFilter:
                 if commit(sock, requests, found.generation, retry=tries_left > 0):
                     self._counters.commits += len(changed)
                     if any(request.kind in DELETIONS for request in requests):
-                        self._deleted[namespace] = time.monotonic()
+                        self._note_deletion(namespace)
                     self._reader.remember(sock, found.then(rulesets, changed.values()))
                     return
+
+    def _note_deletion(self, namespace: str) -> None:
+        if len(self._deleted) >= KNOWN_MAX:  # of namespaces that are gone
+            self._deleted.clear()
+        self._deleted[namespace] = time.monotonic()
 
     @contextlib.contextmanager
     def _open(self, namespace: str) -> Iterator[NetlinkSocket]:
