@@ -6,7 +6,7 @@ back equals what was desired when both are in one form (:func:`canonical`), by w
 
 from __future__ import annotations
 
-import socket
+import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -298,7 +298,13 @@ def address_of(host: str) -> bytes:
 
     :raises ValueError: it is none
     """
-    try:
-        return socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host.partition("/")[0])
-    except OSError:
-        raise ValueError(f"{host} is no address of a host") from None
+    text = host.partition("/")[0]
+    if ":" in text:
+        return ipaddress.IPv6Address(text).packed
+    packed = bytes(map(int, text.split(".")))  # ten times as fast as ipaddress; rules have canonical addresses
+    if len(packed) != _IPV4_SIZE:
+        raise ValueError(f"{host} is no address of a host")
+    return packed
+
+
+_IPV4_SIZE = 4

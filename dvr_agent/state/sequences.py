@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 _PORTION = 64
 """Slices are compared at once, by code of Python's own, which does not look into an item that both have."""
 
 
-def common_ends(old: tuple[Any, ...], new: tuple[Any, ...]) -> tuple[int, int]:
+def common_ends(old: Sequence[Any], new: Sequence[Any]) -> tuple[int, int]:
     """Return how many items are equal from the begin on, and of the others how many from the end on."""
     limit = min(len(old), len(new))
     head = 0
@@ -22,11 +23,11 @@ def common_ends(old: tuple[Any, ...], new: tuple[Any, ...]) -> tuple[int, int]:
     return head, _one_by_one(old, new, tail, limit, -1, -1)
 
 
-def _before(items: tuple[Any, ...], end: int) -> tuple[Any, ...]:
+def _before(items: Sequence[Any], end: int) -> Sequence[Any]:
     return items[end - _PORTION : end]
 
 
-def _one_by_one(old: tuple[Any, ...], new: tuple[Any, ...], number: int, limit: int, first: int, step: int) -> int:
+def _one_by_one(old: Sequence[Any], new: Sequence[Any], number: int, limit: int, first: int, step: int) -> int:
     """Return the number of equal items, of which this number is known."""
     while number < limit:
         one, other = old[first + step * number], new[first + step * number]

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from dvr_agent.errors import KernelError, NamespaceGoneError
 from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.closer import close_aside
+from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.nftables import filter_manager, transaction
 from dvr_agent.kernel.nftables.filter_manager import NftablesFilter
 from dvr_agent.kernel.nftables.filter_probe import probe
@@ -28,6 +30,7 @@ from dvr_agent.state.filter_runs import make_table
 from tests.support import lab
 from tests.support.filter_rules import qrouter_tables, tables
 from tests.support.nft_rules import expressible, floating, of_every_kind
+from tests.support.waiting import wait_for
 
 NS = "qrouter-1"
 DROP = FilterRule(Verdict("DROP"))
@@ -150,6 +153,26 @@ def test_floating_ips_come_move_and_go_without_a_rule_being_touched(packet_filte
         assert handles() == before
         for fip, fixed in pairs:
             assert f"{fip} : {fixed}" in nft("list", "map", "ip", "dvr", "fip_in")
+
+
+def test_a_socket_is_closed_aside_where_the_kernel_would_wait(
+    packet_filter: NftablesFilter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[NetlinkSocket] = []
+    monkeypatch.setattr(filter_manager, "close_aside", closed.append)
+    monkeypatch.setattr(filter_manager, "GRACE", 3600.0)
+    put(packet_filter, many(3))
+    assert read(many(3), packet_filter=packet_filter) == (many(3),)
+    assert not closed
+    put(packet_filter, many(2))
+    assert read(many(2), packet_filter=packet_filter) == (many(2),)
+    assert len(closed) == 2
+    monkeypatch.setattr(filter_manager, "GRACE", 0.0)
+    read(many(2), packet_filter=packet_filter)
+    for one in closed:
+        close_aside(one)
+    wait_for(lambda: all(one._raw.fileno() < 0 for one in closed), "the sockets are closed")
+    assert len(closed) == 2
 
 
 def test_thousands_of_elements_are_written_and_read(packet_filter: NftablesFilter) -> None:

@@ -11,11 +11,13 @@ import ctypes
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from dvr_agent.kernel.iptables.layout import (
     BUILTINS,
     ERROR,
+    EXTENSION,
     HOOKS,
     LAYOUTS,
     OFFSETS,
@@ -24,7 +26,15 @@ from dvr_agent.kernel.iptables.layout import (
     Layout,
     extension,
 )
-from dvr_agent.kernel.iptables.table_decoder import JumpAt, Snapshot, chains_of, digest_of, shape_of, verdict_of, walk
+from dvr_agent.kernel.iptables.table_decoder import (
+    JumpAt,
+    Snapshot,
+    chains_of,
+    digest_of,
+    shape_of_sizes,
+    verdict_of,
+    walk,
+)
 from dvr_agent.state.filter import FilterRule, Jump, Table, TableKey, Verdict
 
 SET_REPLACE = 64
@@ -91,23 +101,25 @@ def encode_table(initial: InitialTable, table: Table, encode: Encode) -> FreshTa
     """Encode our part of a table, with nothing else in it."""
     layout = LAYOUTS[table.family]
     writer = _Writer(layout, encode)
-    hooks = [HOOKS.index(builtin) for builtin in BUILTINS[table.name]]
-    for builtin, policy in zip(BUILTINS[table.name], initial.policies, strict=True):
+    builtins = BUILTINS[table.name]
+    for builtin, policy in zip(builtins, initial.policies, strict=True):
         aims = [FilterRule(Jump(chain)) for found, chain in table.jumps if found == builtin]
         writer.add_chain(builtin, aims, policy)
     for chain in table.chains:
-        writer.add_name(chain.name)
+        writer.add(_name(layout, chain.name))
         writer.add_chain(chain.name, chain.rules, _NUMBERS["RETURN"])
-    writer.add_name(ERROR)
-    for hook in hooks:
-        writer.mark(HOOKS[hook], 1 << hook)
+    writer.add(_name(layout, ERROR))
+    valid = 0
+    for builtin in builtins:
+        hook = 1 << HOOKS.index(builtin)
+        writer.mark(builtin, hook)
+        valid |= hook
     entries = writer.packed()
-    valid = sum(1 << hook for hook in hooks)
-    begins = [writer.begins.get(name, (0, 0)) for name in HOOKS]
-    offsets = (*(first for first, _ in begins), *(last for _, last in begins))
-    head = (table.name.encode(), valid, len(writer.entries), len(entries), *offsets)
+    places = [writer.places.get(name) for name in HOOKS]
+    offsets = (*(place.first if place else 0 for place in places), *(place.last if place else 0 for place in places))
+    head = (table.name.encode(), valid, len(writer.sizes), len(entries), *offsets)
     replacement = _REPLACE.pack(*head, initial.entries, ctypes.addressof(_scratch)) + entries
-    shape = shape_of(layout, entries)
+    shape = shape_of_sizes(layout, writer.sizes)
     return FreshTable(replacement, shape, digest_of(shape, table.key, entries), _snapshot(initial, table))
 
 
@@ -124,73 +136,102 @@ def _snapshot(initial: InitialTable, table: Table) -> Snapshot:
     return Snapshot(replace(table, dropping=dropping) if dropping or table.nft else table, tuple(jumps))
 
 
+class _Place(NamedTuple):
+    """A chain.
+
+    :ivar number: of its first entry
+    :ivar first: offset of that
+    :ivar last: offset of its policy
+    """
+
+    number: int
+    rules: Sequence[FilterRule]
+    first: int
+    last: int
+
+
 class _Writer:
     """The entries of a table, in their order.
 
-    :ivar entries: of which those with a jump lack its offset
-    :ivar begins: chain → offsets of its first entry and of its last, the policy
+    :ivar sizes: of the entries
+    :ivar places: of the chains
     """
 
     def __init__(self, layout: Layout, encode: Encode) -> None:
         self._layout, self._encode = layout, encode
-        self.entries: list[bytes] = []
-        self.begins: dict[str, tuple[int, int]] = {}
-        self._size = 0
-        self._chains: dict[str, tuple[int, Sequence[FilterRule]]] = {}
+        self.sizes: list[int] = []
+        self.places: dict[str, _Place] = {}
+        self._entries: list[bytes] = []
+        self._offsets: list[int] = []
+        self._end = 0
         self._hooks: dict[int, int] = {}
-
-    def add_name(self, name: str) -> None:
-        """Add the entry before a chain of ours that has its name, or the one that ends the table."""
-        self._add(_bare(self._layout, extension(ERROR, 0, name.encode().ljust(30, b"\0"))))
+        self._jumps: list[tuple[int, str]] = []
 
     def add_chain(self, name: str, rules: Sequence[FilterRule], policy: int) -> None:
         """Add the rules and the policy of a chain."""
-        first = self._size
-        self._chains[name] = (len(self.entries), rules)
+        number, first = len(self.sizes), self._end
         for rule in rules:
-            self._add(self._encode(name, rule))
-        self.begins[name] = (first, self._size)
-        self._add(_bare(self._layout, _standard(policy)))
+            entry, target = self._encode(name, rule), rule.target
+            if isinstance(target, Verdict):  # the entry has its name
+                entry = entry[:-_VERDICT_SIZE] + _standard(_NUMBERS[target.name])
+            elif isinstance(target, Jump):
+                entry = entry[:-_VERDICT_SIZE] + _standard(0)
+                self._jumps.append((self._end + len(entry) - _VERDICT_SIZE + EXTENSION.size, target.chain))
+            self.add(entry)
+        self.places[name] = _Place(number, rules, first, self._end)
+        self.add(_policy(self._layout, policy))
 
-    def _add(self, entry: bytes) -> None:
-        self.entries.append(entry)
-        self._size += len(entry)
+    def add(self, entry: bytes) -> None:
+        """Add an entry."""
+        self._entries.append(entry)
+        self._offsets.append(self._end)
+        self.sizes.append(len(entry))
+        self._end += len(entry)
 
     def mark(self, chain: str, hook: int) -> None:
         """Note that a hook leads to a chain; the kernel keeps that in its entries (``mark_source_chains``)."""
-        at, rules = self._chains[chain]
-        if self._hooks.get(at, 0) & hook:
+        number, rules, _, _ = self.places[chain]
+        hooks = self._hooks
+        if hooks.get(number, 0) & hook:
             return  # it was here before, or the chains are a loop, which the kernel refuses
-        for number, rule in enumerate(rules, at):
-            self._hooks[number] = self._hooks.get(number, 0) | hook
-            if isinstance(rule.target, Jump):
-                self.mark(rule.target.chain, hook)
-            elif rule == FilterRule(rule.target) and isinstance(rule.target, Verdict):
+        for rule in rules:
+            hooks[number] = hooks.get(number, 0) | hook
+            number += 1
+            target = rule.target
+            if isinstance(target, Jump):
+                self.mark(target.chain, hook)
+            elif isinstance(target, Verdict) and rule == FilterRule(target):
                 return  # nothing behind it is reached
-        self._hooks[at + len(rules)] = self._hooks.get(at + len(rules), 0) | hook
+        hooks[number] = hooks.get(number, 0) | hook
 
     def packed(self) -> bytes:
         """Return the bytes of all entries."""
-        for at, rules in self._chains.values():
-            for number, rule in enumerate(rules, at):
-                if isinstance(rule.target, Jump):
-                    self._set_verdict(number, self.begins[rule.target.chain][0])
-                elif isinstance(rule.target, Verdict):
-                    self._set_verdict(number, _NUMBERS[rule.target.name])
+        packed = bytearray().join(self._entries)
+        for at, chain in self._jumps:
+            _VERDICT.pack_into(packed, at, self.places[chain].first)
         place = self._layout.offsets_at + OFFSETS.size
         for number, hooks in self._hooks.items():
-            entry = self.entries[number]
-            self.entries[number] = entry[:place] + _COMEFROM.pack(hooks) + entry[place + _COMEFROM.size :]
-        return b"".join(self.entries)
-
-    def _set_verdict(self, number: int, verdict: int) -> None:
-        """Give an entry that names its target the number of a verdict, or the offset of a chain."""
-        target = _standard(verdict)
-        self.entries[number] = self.entries[number][: -len(target)] + target
+            _COMEFROM.pack_into(packed, self._offsets[number] + place, hooks)
+        return bytes(packed)
 
 
+@lru_cache
 def _standard(verdict: int) -> bytes:
     return extension(STANDARD, 0, _VERDICT.pack(verdict))
+
+
+_VERDICT_SIZE = len(_standard(0))
+
+
+@lru_cache
+def _policy(layout: Layout, verdict: int) -> bytes:
+    return _bare(layout, _standard(verdict))
+
+
+@lru_cache
+def _name(layout: Layout, name: str) -> bytes:
+    """Return the entry before a chain of ours that has its name, or the one that ends the table."""
+    return _bare(layout, extension(ERROR, 0, name.encode().ljust(30, b"\0")))
 
 
 def _bare(layout: Layout, target: bytes) -> bytes:

@@ -134,9 +134,8 @@ class TableReader:
             opened.sockets[family] = sock
             opened.cookie = opened.cookie or _cookie(sock)
         shapes = self._known.get(opened.cookie) if opened.cookie else None
-        if shapes is None or not shapes.keys() >= wanted:
-            for family in families:
-                opened.lists[family] = _open_list(LAYOUTS[family])
+        for family in sorted({family for family, _name in wanted - (shapes or {}).keys()}):
+            opened.lists[family] = _open_list(LAYOUTS[family])
         return shapes
 
     def _remember(self, cookie: int | None) -> Shapes:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from dvr_agent.kernel.api import RuleCount
 from dvr_agent.kernel.iptables.layout import (
@@ -83,6 +84,11 @@ def shape_of(layout: Layout, entries: bytes) -> struct.Struct:
         size = OFFSETS.unpack_from(entries, at + layout.offsets_at)[1]
         sizes.append(size)
         at += size or len(entries)
+    return shape_of_sizes(layout, sizes)
+
+
+def shape_of_sizes(layout: Layout, sizes: Iterable[int]) -> struct.Struct:
+    """Make the same struct, for entries whose sizes are known."""
     return _shape(layout.counters_at, layout.header_size, tuple(sizes))
 
 
@@ -131,8 +137,7 @@ class Snapshots:
                 del self._found[next(iter(self._found))]
 
 
-@dataclass(frozen=True, slots=True)
-class EntrySpan:
+class EntrySpan(NamedTuple):
     """Offsets of one x_tables entry in the bytes: its begin, its target, its end."""
 
     start: int

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from dvr_agent.kernel.iptables.table_decoder import JumpAt, Snapshot
 from dvr_agent.state.filter import FilterRule, Jump, Table
+from dvr_agent.state.sequences import common_ends
 
 T = TypeVar("T")
 
@@ -73,12 +74,7 @@ def edit_list(old: Sequence[T], new: Sequence[T]) -> tuple[list[int], list[tuple
     """
     if len(old) == len(new) and old == new:
         return [], []
-    head = 0
-    while head < len(old) and head < len(new) and old[head] == new[head]:
-        head += 1
-    tail = 0
-    while tail < min(len(old), len(new)) - head and old[-1 - tail] == new[-1 - tail]:
-        tail += 1
+    head, tail = common_ends(old, new)
     pairs = _common(old[head : len(old) - tail], new[head : len(new) - tail])
     kept_old = {head + position for position, _ in pairs}
     kept_new = {head + position for _, position in pairs}
