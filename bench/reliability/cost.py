@@ -49,8 +49,9 @@ def make(mode: str = MODE) -> RouterReconciler:
 
 def build(reconciler: RouterReconciler, routers: Iterable[Router]) -> None:
     """Build routers as a first resync does."""
-    heap = GcFreeze()
-    reconciler.begin_resync()
+    heap, routers = GcFreeze(), list(routers)
+    # Without the documents a start would take all routers for undeclared ones, and read what they have.
+    reconciler.begin_resync([(router.id, router) for router in routers])
     for router in routers:
         reconciler.reconcile(router, in_resync=True)
         heap.router_changed()

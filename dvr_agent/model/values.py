@@ -57,7 +57,8 @@ def _lower_uuid(value: object) -> str:
     :raises TypeError: it cannot be one
     """
     if isinstance(value, str) and _uuid(value):
-        return value.lower()
+        lower = value.lower()
+        return value if value == lower else lower  # the text that is remembered anyway
     raise ValueError
 
 
@@ -91,7 +92,8 @@ def any_mac(value: object, at: At) -> str:
 def _lower_mac(value: object) -> str:
     """Return a MAC address in lower case, as :func:`_lower_uuid` does."""
     if isinstance(value, str) and _mac(value):
-        return value.lower()
+        lower = value.lower()
+        return value if value == lower else lower
     raise ValueError
 
 
