@@ -261,10 +261,14 @@ class _Run:
 
     def _build(self, job: NamespaceJob, phase: Phases, ports: Sequence[Port]) -> None:
         name = job.changes.namespace
-        if ports and not self._missing.lacks_namespace(name):
-            self._apply(job, [change for change in phase.build if _is_for_new_devices(change)])
+        if not ports:
+            self._apply(job, phase.build)
+            return
+        self._apply(job, [change for change in phase.build if _is_for_all_devices(change)])
+        if not self._missing.lacks_namespace(name):
             self._plug(job, phase, ports)
-        self._apply(job, _without_ports(phase.build) if ports else phase.build)
+        rest = [change for change in phase.build if not _is_for_all_devices(change)]
+        self._apply(job, [change for change in rest if _new_port(change) is None])
 
     def _plug(self, job: NamespaceJob, phase: Phases, ports: Sequence[Port]) -> None:
         """Plug ports: all at once, and one by one if one of them is refused."""
@@ -336,13 +340,9 @@ def _ports(job: NamespaceJob, phase: Phases) -> list[Port]:
     return [*(port for port, _ in job.repair), *(port for port in new if port is not None)]
 
 
-def _is_for_new_devices(change: Change) -> bool:
-    """Return True for a parameter that a device takes over when it comes into the namespace."""
-    return isinstance(change.item, Sysctl) and change.item.for_new_devices
-
-
-def _without_ports(changes: Iterable[Change]) -> list[Change]:
-    return [change for change in changes if type(change.item) is not Link or _new_port(change) is None]
+def _is_for_all_devices(change: Change) -> bool:
+    """Return True for a parameter of the namespace: a device takes it over when it comes."""
+    return isinstance(change.item, Sysctl) and change.item.device is None
 
 
 def _own_addresses(job: NamespaceJob) -> frozenset[str]:
