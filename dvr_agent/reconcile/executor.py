@@ -264,11 +264,11 @@ class _Run:
         if not ports:
             self._apply(job, phase.build)
             return
-        self._apply(job, [change for change in phase.build if _is_for_all_devices(change)])
+        first, rest = _split(phase.build)
+        self._apply(job, first)
         if not self._missing.lacks_namespace(name):
             self._plug(job, phase, ports)
-        rest = [change for change in phase.build if not _is_for_all_devices(change)]
-        self._apply(job, [change for change in rest if _new_port(change) is None])
+        self._apply(job, rest)
 
     def _plug(self, job: NamespaceJob, phase: Phases, ports: Sequence[Port]) -> None:
         """Plug ports: all at once, and one by one if one of them is refused."""
@@ -340,9 +340,16 @@ def _ports(job: NamespaceJob, phase: Phases) -> list[Port]:
     return [*(port for port, _ in job.repair), *(port for port in new if port is not None)]
 
 
-def _is_for_all_devices(change: Change) -> bool:
-    """Return True for a parameter of the namespace: a device takes it over when it comes."""
-    return isinstance(change.item, Sysctl) and change.item.device is None
+def _split(changes: Iterable[Change]) -> tuple[list[Change], list[Change]]:
+    """Return the parameters of the namespace, which devices take over when they come, and the rest without ports."""
+    first: list[Change] = []
+    rest: list[Change] = []
+    for change in changes:
+        if isinstance(change.item, Sysctl) and change.item.device is None:
+            first.append(change)
+        elif not isinstance(change.item, Link) or _new_port(change) is None:
+            rest.append(change)
+    return first, rest
 
 
 def _own_addresses(job: NamespaceJob) -> frozenset[str]:
