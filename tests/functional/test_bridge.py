@@ -111,6 +111,14 @@ class TestPlug:
             assert switch.exists() == (one.mtu >= 1280)
             assert not switch.exists() or switch.read_text() == "1\n"
 
+    @pytest.mark.parametrize("first", [ONE, TWO])
+    def test_a_device_in_the_place_of_one_of_several_new_ports_is_replaced(self, rig: Rig, first: Port) -> None:
+        lab.run("ip", "-n", A, "link", "add", TWO.device, "type", "veth", "peer", "name", "half", "netns", B)
+        rig.driver.plug(A, [first, *({ONE, TWO} - {first})])
+        rig.assert_whole(ONE)
+        rig.assert_whole(TWO)
+        assert names(B) == set()
+
     def test_names_have_fourteen_characters(self, rig: Rig) -> None:
         rig.driver.plug(A, [ONE])
         assert {len(name) for name in names()} == {14}
