@@ -154,7 +154,7 @@ class BridgeDriver:
             names, outer = self._bridge_names(ports), [tap_name(port.port_id) for port in ports]
             found = read_devices(host, [*names, *outer])
             bridges = self._all_bridges(host, ports, {name: found[name] for name in names if name in found})
-            taps, inner = {}, {}
+            taps: dict[str, Device] = {}
             if any(name in found for name in outer) or not make_pairs(inside, ports, EXISTS):
                 taps, inner = self._whole_pairs(host, inside, ports)
                 make_pairs(inside, [port for port in ports if port.device not in inner])

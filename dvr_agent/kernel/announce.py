@@ -1,8 +1,7 @@
 """Announce addresses to neighbours: gratuitous ARP for IPv4, unsolicited neighbour advertisements for IPv6.
 
 Implements :class:`dvr_agent.kernel.api.Announcer`; the reconciler and the daemon decide which addresses are announced,
-and when again.  One packet socket per call, opened in the namespace, sends all frames.  Closing a packet socket
-waits for an RCU grace period (10 to 14 ms, more than all other work for a router), so a thread of its own does it.
+and when again.  One packet socket in the namespace sends all frames.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import fcntl
 import ipaddress
 import socket
 import struct
-import threading
 from collections.abc import Sequence
 
 from pyroute2.arp import ARPHRD_ETHER
@@ -20,7 +18,8 @@ from pyroute2.protocols import ETH_P_ARP, ETH_P_IP, ETH_P_IPV6
 
 from dvr_agent.errors import KernelError
 from dvr_agent.internet_checksum import checksum
-from dvr_agent.kernel.api import GratuitousArp, NamespaceManager
+from dvr_agent.kernel.api import GratuitousArp
+from dvr_agent.kernel.packet_sockets import PacketSockets
 from dvr_agent.state.namespace import Announcement
 
 # Numbers that pyroute2 does not have.
@@ -41,18 +40,13 @@ ND_OPT_TARGET_LL_ADDR = 2
 """RFC 4861, section 4.6.1."""
 ND_HOP_LIMIT = 255
 """RFC 4861, section 7.1.2: receivers discard advertisements with another hop limit."""
-CLOSING = "close packet socket"
-"""Name of the threads that close packet sockets."""
 
 
 class PacketAnnouncer:
-    """Sends announcements by packet sockets; keeps nothing between calls.
+    """Sends announcements by packet sockets."""
 
-    :param namespaces: enters namespaces
-    """
-
-    def __init__(self, namespaces: NamespaceManager) -> None:
-        self._namespaces = namespaces
+    def __init__(self, sockets: PacketSockets) -> None:
+        self._sockets = sockets
 
     def announce(
         self, namespace: str, announcements: Sequence[Announcement], arp: GratuitousArp = GratuitousArp.BOTH
@@ -65,15 +59,8 @@ class PacketAnnouncer:
         """
         if not announcements:
             return
-        try:
-            with self._namespaces.enter(namespace):
-                sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-        except OSError as exc:
-            raise KernelError(namespace, "packet socket", exc.errno or errno.EIO) from exc
-        try:
+        with self._sockets.open(namespace) as sock:
             failures = _send(sock, announcements, arp)
-        finally:
-            _close_aside(sock)
         if failures:
             first, cause = failures[0]
             what = f"announcement of {first.address} dev {first.device}"
@@ -98,20 +85,12 @@ def _send(
     return failures
 
 
-def _close_aside(sock: socket.socket) -> None:
-    """Close a packet socket in a thread of its own; in this one if no thread can be started."""
-    try:
-        threading.Thread(target=sock.close, name=CLOSING, daemon=True).start()
-    except RuntimeError:
-        sock.close()
-
-
 def frames(address: str, mac: bytes, arp: GratuitousArp) -> list[tuple[int, bytes]]:
     """Return the frames that announce an address, each with its Ethernet protocol."""
-    ip = ipaddress.ip_address(address)
-    if ip.version == 4:
-        return [(ETH_P_ARP, _gratuitous_arp(ip.packed, mac, op)) for kind, op in _OPERATIONS if kind in arp]
-    return [(ETH_P_IPV6, _unsolicited_advertisement(ip.packed, mac))]
+    if ":" in address:
+        return [(ETH_P_IPV6, _unsolicited_advertisement(socket.inet_pton(socket.AF_INET6, address), mac))]
+    ip = socket.inet_aton(address)
+    return [(ETH_P_ARP, _gratuitous_arp(ip, mac, operation)) for kind, operation in _OPERATIONS if kind in arp]
 
 
 def _gratuitous_arp(ip: bytes, mac: bytes, operation: int) -> bytes:

@@ -100,8 +100,8 @@ def drop(namespace: str) -> None:
 
 def is_new(namespace: str) -> bool:
     """True if the job has made the namespace, so that no other program's objects can be in it."""
-    kept = _thread.kept
-    return bool(kept) and (one := kept.get(namespace)) is not None and one.is_new
+    one = (_thread.kept or {}).get(namespace)
+    return one is not None and one.is_new
 
 
 def _keep(kept: dict[str, _Kept], namespace: str, one: _Kept) -> None:

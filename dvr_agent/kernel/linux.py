@@ -38,7 +38,7 @@ def open_kernel(lock_timeout: float = TIMEOUT) -> Kernel:
         packet_filter,
         OtherFilters(HostFilter.backend, counters, legacy, NftablesTables(counters)),
         NetlinkConntrack(),
-        PacketAnnouncer(namespaces),
+        PacketAnnouncer(namespaces.packet_sockets),
         counters,
     )
 

@@ -24,6 +24,7 @@ from dvr_agent.kernel.netlink.endpoint import open_raw
 from dvr_agent.kernel.netlink.link import LOOPBACK, set_link
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.kernel.netns import NETNS_DIR, OWN_NAMESPACE, NamespaceWindow, entered, nameless, path_of
+from dvr_agent.kernel.packet_sockets import PacketSockets
 from dvr_agent.umask import readable_by_all
 
 MAKING_SECONDS = 1.0
@@ -34,10 +35,12 @@ class RealNamespaces:
     """The named network namespaces of this host.
 
     :param counters: counts namespaces created and removed
+    :ivar packet_sockets: those in namespaces; a removal closes them
     """
 
     def __init__(self, counters: WriteCounters) -> None:
         self._counters = counters
+        self.packet_sockets = PacketSockets()
         self._shared: tuple[int, int] | None = None
         self._nsfs = os.stat(OWN_NAMESPACE).st_dev
 
@@ -78,6 +81,7 @@ class RealNamespaces:
         path = path_of(name)
         was_there = self.exists(name)
         job_sockets.drop(name)
+        self.packet_sockets.drop(name)
         try:
             while _umount(path):
                 pass

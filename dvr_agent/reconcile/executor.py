@@ -261,10 +261,14 @@ class _Run:
 
     def _build(self, job: NamespaceJob, phase: Phases, ports: Sequence[Port]) -> None:
         name = job.changes.namespace
-        if ports and not self._missing.lacks_namespace(name):
-            self._apply(job, [change for change in phase.build if _is_for_new_devices(change)])
+        if not ports:
+            self._apply(job, phase.build)
+            return
+        first, rest = _split(phase.build)
+        self._apply(job, first)
+        if not self._missing.lacks_namespace(name):
             self._plug(job, phase, ports)
-        self._apply(job, _without_ports(phase.build) if ports else phase.build)
+        self._apply(job, rest)
 
     def _plug(self, job: NamespaceJob, phase: Phases, ports: Sequence[Port]) -> None:
         """Plug ports: all at once, and one by one if one of them is refused."""
@@ -336,13 +340,16 @@ def _ports(job: NamespaceJob, phase: Phases) -> list[Port]:
     return [*(port for port, _ in job.repair), *(port for port in new if port is not None)]
 
 
-def _is_for_new_devices(change: Change) -> bool:
-    """Return True for a parameter that a device takes over when it comes into the namespace."""
-    return isinstance(change.item, Sysctl) and change.item.for_new_devices
-
-
-def _without_ports(changes: Iterable[Change]) -> list[Change]:
-    return [change for change in changes if type(change.item) is not Link or _new_port(change) is None]
+def _split(changes: Iterable[Change]) -> tuple[list[Change], list[Change]]:
+    """Return the parameters of the namespace, which devices take over when they come, and the rest without ports."""
+    first: list[Change] = []
+    rest: list[Change] = []
+    for change in changes:
+        if isinstance(change.item, Sysctl) and change.item.device is None:
+            first.append(change)
+        elif not isinstance(change.item, Link) or _new_port(change) is None:
+            rest.append(change)
+    return first, rest
 
 
 def _own_addresses(job: NamespaceJob) -> frozenset[str]:

@@ -29,11 +29,6 @@ class Sysctl(NamedTuple):
         parts = self.key.split("/")
         return parts[2] if len(parts) > 3 and parts[2] not in ("all", "default") else None
 
-    @property
-    def for_new_devices(self) -> bool:
-        """True for a parameter that devices take over when they come into the namespace."""
-        return self.key.startswith(("ipv4/conf/default/", "ipv6/conf/default/"))
-
 
 def same_sysctl(found: Sysctl, wanted: Sysctl) -> bool:
     """True if the kernel's value of a parameter is the desired one.
@@ -49,8 +44,12 @@ def same_sysctl(found: Sysctl, wanted: Sysctl) -> bool:
 
 
 def _build_rank(sysctl: Sysctl) -> int:
-    """Return 10, before addresses: whether a device has IPv6 is a parameter; those of new devices come before links."""
-    return -1 if sysctl.for_new_devices else 10
+    """Return -1 for a parameter of the namespace, which new devices take over; 10, before addresses, for others.
+
+    Whether a device has IPv6 is a parameter of it.  While a new device's carrier comes, the kernel's writes of
+    ``forwarding`` wait for the RTNL lock in a busy loop (``restart_syscall`` in net/ipv4/devinet.c).
+    """
+    return -1 if sysctl.device is None else 10
 
 
 def _devices(sysctl: Sysctl) -> tuple[str, ...]:

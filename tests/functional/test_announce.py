@@ -12,12 +12,16 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.errors import KernelError
-from dvr_agent.kernel.announce import CLOSING, PacketAnnouncer
+from dvr_agent.kernel import packet_sockets
+from dvr_agent.kernel.announce import PacketAnnouncer
 from dvr_agent.kernel.api import GratuitousArp, WriteCounters
 from dvr_agent.kernel.namespaces import RealNamespaces
+from dvr_agent.kernel.netns import cookie_of
+from dvr_agent.kernel.packet_sockets import MOST, PacketSockets
 from dvr_agent.state.address import Address
 from dvr_agent.state.namespace import Announcement
 from tests.support import lab
+from tests.support.waiting import wait_for
 
 MAC = "fa:16:3e:00:00:01"
 STALE = "fa:16:3e:99:99:99"
@@ -25,12 +29,22 @@ V4, V6 = "10.7.0.1", "fd00:7::1"
 
 
 @pytest.fixture
-def announcer(host: lab.Host) -> PacketAnnouncer:
+def sockets() -> PacketSockets:
+    return PacketSockets()
+
+
+@pytest.fixture
+def namespaces() -> RealNamespaces:
+    return RealNamespaces(WriteCounters())
+
+
+@pytest.fixture
+def announcer(host: lab.Host, sockets: PacketSockets) -> PacketAnnouncer:
     """A gateway and a neighbour on one bridge, and what announces the gateway."""
     host.bridge("br-a")
     host.vm("gateway", "br-a", (f"{V4}/24", f"{V6}/64"), mac=MAC)
     host.vm("neighbour", "br-a", ("10.7.0.2/24", "fd00:7::2/64"))
-    return PacketAnnouncer(RealNamespaces(WriteCounters()))
+    return PacketAnnouncer(sockets)
 
 
 @pytest.fixture
@@ -144,12 +158,70 @@ def test_nothing_to_announce_opens_nothing(announcer: PacketAnnouncer) -> None:
     announcer.announce("no-such-namespace", [])
 
 
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def test_no_socket_is_left_open(announcer: PacketAnnouncer) -> None:
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = _descriptors()
     announcer.announce("gateway", [announcement(V4), announcement(V6)])
     with pytest.raises(KernelError):
         announcer.announce("gateway", [announcement(V4, "qg-gone")])
-    for thread in threading.enumerate():
-        if thread.name == CLOSING:
-            thread.join()
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    wait_for(lambda: _descriptors() == before, "the sockets are closed")
+
+
+def test_few_sockets_are_kept_and_the_next_announcement_takes_one(
+    host: lab.Host, sockets: PacketSockets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packet_sockets, "LINGER", 60)
+    names = [f"ns-{number}" for number in range(MOST + 2)]
+    for name in names:
+        lab.run("ip", "netns", "add", name)
+    before = _descriptors()
+    used: dict[str, set[socket.socket]] = {}
+    for name in [names[0], names[1], names[0], *names[2:], *reversed(names)]:
+        with sockets.open(name) as sock:
+            used.setdefault(name, set()).add(sock)
+    assert len(used[names[-1]]) == 1
+    assert len(used[names[0]]) == 2
+    wait_for(lambda: _descriptors() == before + MOST, "the others are closed")
+    for name in names:
+        sockets.drop(name)
+    wait_for(lambda: _descriptors() == before, "a dropped socket is closed")
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_a_socket_does_not_keep_a_namespace_that_is_removed(
+    host: lab.Host, namespaces: RealNamespaces, is_ours: bool
+) -> None:
+    for _ in range(2):
+        namespaces.create("one")
+        lab.run("ip", "link", "add", "outer", "type", "veth", "peer", "name", "inner", "netns", "one")
+        with namespaces.packet_sockets.open("one") as sock:
+            cookie = cookie_of(sock)
+        with namespaces.packet_sockets.open("one") as sock:
+            assert cookie_of(sock) == cookie
+        if is_ours:
+            namespaces.remove("one")
+        else:
+            lab.run("ip", "netns", "delete", "one")
+            namespaces.create("one")
+            with namespaces.packet_sockets.open("one") as sock:
+                assert cookie_of(sock) != cookie
+        wait_for(lambda: "outer" not in lab.run("ip", "-br", "link"), "the namespace ends, and its devices with it")
+        namespaces.remove("one")
+
+
+def test_without_threads_sockets_are_closed_at_once(
+    host: lab.Host, sockets: PacketSockets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.run("ip", "netns", "add", "one")
+    before = _descriptors()
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with sockets.open("one"):
+        pass
+    assert _descriptors() == before

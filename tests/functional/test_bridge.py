@@ -101,6 +101,24 @@ class TestPlug:
         assert rig.writes_of_plug(ONE, TWO) == 0
         assert rig.writes_of_plug() == 0
 
+    @pytest.mark.parametrize("mtus", [(1000, 1500), (1500, 1000)])
+    def test_a_port_that_is_too_small_for_ipv6_has_no_switch_for_it(self, rig: Rig, mtus: tuple[int, int]) -> None:
+        both = port(1, mtu=mtus[0]), port(2, mtu=mtus[1])
+        rig.driver.plug(A, both)
+        for one in both:
+            rig.assert_whole(one)
+            switch = Path(f"/proc/sys/net/ipv6/conf/{tap_name(one.port_id)}/disable_ipv6")
+            assert switch.exists() == (one.mtu >= 1280)
+            assert not switch.exists() or switch.read_text() == "1\n"
+
+    @pytest.mark.parametrize("first", [ONE, TWO])
+    def test_a_device_in_the_place_of_one_of_several_new_ports_is_replaced(self, rig: Rig, first: Port) -> None:
+        lab.run("ip", "-n", A, "link", "add", TWO.device, "type", "veth", "peer", "name", "half", "netns", B)
+        rig.driver.plug(A, [first, *({ONE, TWO} - {first})])
+        rig.assert_whole(ONE)
+        rig.assert_whole(TWO)
+        assert names(B) == set()
+
     def test_names_have_fourteen_characters(self, rig: Rig) -> None:
         rig.driver.plug(A, [ONE])
         assert {len(name) for name in names()} == {14}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -16,8 +17,11 @@ from dvr_agent.kernel.fake.faults import METHODS
 from dvr_agent.model.router import ExtraRoute, Router, RouterPort
 from dvr_agent.reconcile.api import RefusedError
 from dvr_agent.state.diff import Action
+from dvr_agent.state.link import Port
 from dvr_agent.state.route import Route
 from dvr_agent.state.rule import Rule
+from dvr_agent.state.sysctl import Sysctl
+from tests.support.fake_attach import FakeAttach
 from tests.support.reconciler_rig import Bench
 from tests.support.recorded_documents import DOCUMENTS, load
 
@@ -238,6 +242,37 @@ def test_the_driver_hears_of_all_ports_of_a_router_before_the_first_is_plugged(b
     assert len({device[:3] for device in bench.attach.plugged}) > 1
     bench.reconciler.reconcile(router)
     assert len(bench.attach.prepared) == 1
+
+
+class _Watching(FakeAttach):
+    """Notes which parameters a namespace has when its first ports are plugged."""
+
+    def __init__(self, fake: FakeKernel) -> None:
+        super().__init__(fake)
+        self.seen: dict[str, list[Sysctl]] = {}
+
+    def plug(self, namespace: str, ports: Sequence[Port]) -> None:
+        written = parameters(self._fake, namespace)
+        self.seen.setdefault(namespace, written)
+        super().plug(namespace, ports)
+
+
+def parameters(fake: FakeKernel, namespace: str) -> list[Sysctl]:
+    """The parameters that were written in a namespace, in order."""
+    calls = [call.args for call in fake.calls("interfaces.change")]
+    return [change.item for name, change in calls if name == namespace and isinstance(change.item, Sysctl)]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_parameters_of_a_namespace_are_written_once_and_before_its_ports(scenario: str, tmp_path: Path) -> None:
+    bench = Bench(tmp_path, scenario.rpartition("-")[2])
+    bench.attach = attach = _Watching(bench.fake)
+    bench.restart()
+    bench.reconciler.reconcile(load(scenario.rpartition("-")[0], scenario.rpartition("-")[2]))
+    for namespace, seen in attach.seen.items():
+        written = parameters(bench.fake, namespace)
+        assert len(written) == len(set(written))
+        assert seen == [item for item in written if item.device is None] != []
 
 
 def test_a_broken_outer_side_is_repaired(bench: Bench, router: Router) -> None:

@@ -21,6 +21,7 @@ from pyroute2.netlink import (
     NLMSG_ERROR,
 )
 
+from dvr_agent.errors import KernelError
 from dvr_agent.kernel.netlink.endpoint import NetlinkEndpoint, RepeatError
 from dvr_agent.kernel.netlink.framing import (
     DONE_SIZE,
@@ -89,22 +90,25 @@ class NetlinkSocket(NetlinkEndpoint):
     ) -> tuple[list[tuple[int, int, str]], list[Data | None]]:
         """Ask for changes as :meth:`attempt` does, and for single objects as :meth:`get` does after them, in one send.
 
-        :returns: what these two return
+        :returns: what these two return; after a change that failed an object is None for whatever reason
         """
         failed: list[tuple[int, int, str]] = []
         answers: dict[int, Data | None] = {}
+        unanswered: KernelError | None = None
         start, last = 0, len(changes)
         for chunk in chunks([*changes, *gets]):
             for index, code, hint, body in self._ask(chunk, last - start):
                 if start + index < last:
                     failed.append((start + index, code, hint))
-                elif code and code not in chunk[index].tolerate:
-                    raise self._error(chunk[index].text, code, hint)
-                else:
-                    answers[start + index] = body
+                    continue
+                answers[start + index] = body
+                if code and code not in chunk[index].tolerate:
+                    unanswered = unanswered or self._error(chunk[index].text, code, hint)
             start += len(chunk)
         if len(answers) < len(gets):
             raise self._error(gets[0].text, errno.ENOBUFS, "an answer was lost")
+        if unanswered is not None and not failed:  # else most likely for want of what was refused
+            raise unanswered
         return sorted(failed), [answers[last + index] for index in range(len(gets))]
 
     def _ask(self, chunk: Sequence[Request], changes: int) -> list[tuple[int, int, str, Data | None]]:
