@@ -14,7 +14,7 @@ from oslo_log import log as logging
 
 from dvr_agent.model.values import canonical_id
 from dvr_agent.plural import count
-from dvr_agent.sources.neutron.api import Json, L3Plugin, RemoteError, ServerError
+from dvr_agent.sources.neutron.api import Json, L3Plugin, RemoteError, ServerAwayError, ServerError, ServerTimeoutError
 from dvr_agent.sources.neutron.crossing.fetch_inbox import FetchInbox, FetchWork
 from dvr_agent.sources.neutron.crossing.router_store import OfferResult
 from dvr_agent.sources.neutron.crossing.shared import SharedParts
@@ -50,22 +50,36 @@ class FullSync:
         self._inbox, self._routers = shared.fetch_inbox, shared.routers
         self._fetch = ChunkedFetch(self._ask_in_thread, shared.routers, shared.fetch_inbox, shared.options.chunk_size)
         self._greeted = False
+        self._unfinished: SyncProgress | None = None
         shared.server.publish(chunk_size=self._fetch.size)
 
     def run(self) -> None:
-        """Make one full sync.
+        """Make one full sync, or the rest of the last one.
 
         :raises ServerError: it is not complete; what was answered counts all the same
         :raises Stopped: the source is being closed
         """
         self._greet()
-        progress = SyncProgress(self._routers.begin_query(), self._serve_between)
+        progress = SyncProgress(self._routers.begin_query(), self._serve_between, self._inbox.syncs_requested())
         listed, has_invalid = self._list()
         self._shared.server.call_answered()
         self._inbox.resume()
         self._answers.enrichment.forget()
+        if self._unfinished is not None:
+            progress.go_on(self._unfinished, self._routers.all().keys() & set(listed))
+        self._unfinished = progress
         try:
-            failures = self._fetch_all(self._inbox.bring(listed), progress)
+            self._sync(progress, listed, has_invalid)
+        except ServerAwayError as exc:
+            if not isinstance(exc, ServerTimeoutError):
+                self._unfinished = None  # notifications may have been missed
+            raise
+        self._unfinished = None
+
+    def _sync(self, progress: SyncProgress, listed: list[str], has_invalid: bool) -> None:
+        rest = [router_id for router_id in listed if router_id not in progress.known]
+        try:
+            failures = self._fetch_all(self._inbox.bring(rest), progress)
         except UpdateFailed as exc:
             raise exc.error from None
         finally:
