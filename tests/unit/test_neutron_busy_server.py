@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.sources.api import Failed, Synced
-from dvr_agent.sources.neutron.api import Json, Reconnected, ServerTimeoutError
+from dvr_agent.sources.neutron.api import Json, Reconnected, RouterDeleted, ServerTimeoutError
 from dvr_agent.sources.neutron.crossing.fetch_inbox import FetchInbox
 from dvr_agent.sources.neutron.crossing.router_store import RouterStore
 from dvr_agent.sources.neutron.fetch.chunked_fetch import CHUNK_MAX, CHUNK_MIN, LATE, SOON, ChunkedFetch
@@ -89,6 +89,7 @@ def test_a_sync_that_is_not_answered_to_its_end_goes_on_where_it_was(server: Ser
     assert last == first
     assert sum(map(len, server.of("sync_routers"))) == 100 + len(first)
     assert len(server.of("get_ports_by_subnet")) == len(set(server.of("get_ports_by_subnet")))
+    assert len(server.of("get_router_ids")) == 1
 
 
 def test_ports_that_are_not_answered_in_time_cost_no_router_before_them(server: Server, tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_a_router_that_left_while_a_sync_was_unfinished_is_not_known_after_it(se
 
     def answer(asked: list[str]) -> object:
         if len(server.of("sync_routers")) in (2, 3):
-            server.listed = ids[1:]
+            a.say(RouterDeleted(ids[0]))
             raise TIMEOUT
         return [server.routers[router_id] for router_id in asked]
 
@@ -124,8 +125,8 @@ def test_a_router_that_left_while_a_sync_was_unfinished_is_not_known_after_it(se
         server.answers["sync_routers"] = answer
         a.source.rescan()
         a.next(Failed)
-        assert ids[0] in a.source._shared.routers.all()
         assert a.next(Synced).known == frozenset(ids[1:])
+        assert a.source.document(ids[0]) is None
 
 
 def test_after_a_lost_connection_a_sync_begins_anew(server: Server, tmp_path: Path) -> None:

@@ -60,24 +60,25 @@ class FullSync:
         :raises Stopped: the source is being closed
         """
         self._greet()
-        progress = SyncProgress(self._routers.begin_query(), self._serve_between, self._inbox.syncs_requested())
-        listed, has_invalid = self._list()
-        self._shared.server.call_answered()
-        self._inbox.resume()
-        self._answers.enrichment.forget()
-        if self._unfinished is not None:
-            progress.go_on(self._unfinished, self._routers.all().keys() & set(listed))
-        self._unfinished = progress
+        if self._unfinished is None or self._unfinished.request != self._inbox.syncs_requested():
+            self._unfinished = self._begin()
         try:
-            self._sync(progress, listed, has_invalid)
+            self._sync(self._unfinished)
         except ServerAwayError as exc:
             if not isinstance(exc, ServerTimeoutError):
                 self._unfinished = None  # notifications may have been missed
             raise
         self._unfinished = None
 
-    def _sync(self, progress: SyncProgress, listed: list[str], has_invalid: bool) -> None:
-        rest = [router_id for router_id in listed if router_id not in progress.known]
+    def _begin(self) -> SyncProgress:
+        progress = SyncProgress(self._routers.begin_query(), self._serve_between, self._inbox.syncs_requested())
+        progress.listed, progress.has_invalid = self._list()
+        self._answers.enrichment.forget()
+        self._server_answers()
+        return progress
+
+    def _sync(self, progress: SyncProgress) -> None:
+        rest = [router_id for router_id in progress.listed if router_id not in progress.known]
         try:
             failures = self._fetch_all(self._inbox.bring(rest), progress)
         except UpdateFailed as exc:
@@ -88,7 +89,7 @@ class FullSync:
         if failures:
             raise IncompleteSyncError(str(failures[0]))
         self._serve_between()  # explicit deletions count before absence from the list does
-        self._finish(progress, len(listed), has_invalid)
+        self._finish(progress, len(progress.listed), progress.has_invalid)
 
     def _greet(self) -> None:
         """Ask the questions with which an L3 agent begins."""
@@ -123,10 +124,16 @@ class FullSync:
                 if len(failures) >= CHUNK_FAILURES:
                     break
                 continue
+            self._server_answers()
             self._inbox.answered(answer.routers, answer.request_number)
             self._answers.process(answer, progress)
             self._serve_between()
         return failures
+
+    def _server_answers(self) -> None:
+        """Let work go on that waits for the server."""
+        self._shared.server.call_answered()
+        self._inbox.resume()
 
     def _finish(self, progress: SyncProgress, listed: int, has_invalid: bool) -> None:
         seconds = time.monotonic() - progress.began
