@@ -16,6 +16,8 @@ from bench.scale.server import THREADS
 
 ROUTERS_AT_ONCE = 400_000
 """Above so many router documents a part of the hosts and workers is simulated: each worker serves as many as before."""
+LONGEST_TIMEOUT = 600.0
+"""Default of ``rpc_response_max_timeout``."""
 SHARES = (0.5, 0.95, 1.0)
 CHECKS = (
     Site(20, 40, 2, boot=4, timeout=5, max_timeout=50, cached=False),
@@ -33,11 +35,11 @@ def main(arguments: Sequence[str]) -> None:
     if options.check:
         check()
         return
-    print(
-        f"{options.hosts} hosts start within {options.boot:g} s; {options.workers} RPC workers, {options.threads} threads"
-    )
+    workers = f"{options.workers} RPC workers of {options.threads} threads"
+    print(f"{options.hosts} hosts start within {options.boot:g} s; {workers}; time-out {options.timeout:g} s")
     for routers in options.routers:
-        site = Site(options.hosts, routers, options.workers, options.boot)
+        longest = max(options.timeout, LONGEST_TIMEOUT)
+        site = Site(options.hosts, routers, options.workers, options.boot, timeout=options.timeout, max_timeout=longest)
         for agent in options.agents:
             found = run(agent, part_of(site), Costs(), options.threads, options.prefetch)
             print("\n".join(lines(agent, site, found)), flush=True)
@@ -49,8 +51,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--routers", type=_numbers, default=(50, 500, 5000), help="of each host, e.g. 50,500")
     parser.add_argument("--workers", type=int, default=64, help="rpc_workers of all neutron-servers together")
     parser.add_argument("--threads", type=int, default=THREADS, help="executor_thread_pool_size")
-    parser.add_argument("--prefetch", type=int, help="rabbit_qos_prefetch_count of the servers (default: no limit)")
+    parser.add_argument("--prefetch", type=int, help="rabbit_qos_prefetch_count of the servers; default: no limit")
     parser.add_argument("--boot", type=float, default=120.0, help="seconds within which all hosts start")
+    parser.add_argument("--timeout", type=float, default=60.0, help="rpc_response_timeout")
     parser.add_argument("--agents", type=lambda text: text.split(","), default=list(AGENTS))
     parser.add_argument("--check", action="store_true", help="the real source against a slow server, beside the model")
     return parser.parse_args(arguments)

@@ -140,7 +140,7 @@ class Host:
 
     def _fall_back(self) -> None:
         if not self._synced:
-            self._queue(self._ids)
+            self._queue(router_id for router_id in self._ids if router_id not in self._queued)
 
     def _queue(self, router_ids: Iterable[str]) -> None:
         for router_id in router_ids:

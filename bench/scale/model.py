@@ -11,7 +11,7 @@ from bench.scale.hosts import Cloud, Host, ReferenceHost
 from bench.scale.server import THREADS, Load, Server
 
 OURS, REFERENCE = "dvr-agent", "neutron-l3-agent"
-LONGEST = 30 * 86400.0
+LONGEST = 4 * 86400.0
 """Seconds after which a run is given up."""
 AGENTS: dict[str, type[Host | ReferenceHost]] = {OURS: Host, REFERENCE: ReferenceHost}
 
