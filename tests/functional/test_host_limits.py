@@ -58,9 +58,7 @@ def test_a_router_for_which_no_subnet_is_left_is_told(host: lab.Host, tmp_path: 
     lines = (f"{number:08x}-0000-4000-8000-000000000000,{pair}\n" for number, pair in enumerate(PAIRS))
     (tmp_path / PAIRS_FILE).write_text("".join(lines))
     router = make_router("late", 1)
-    with pytest.raises(
-        AllocationError, match=f"none is left for {router.id}: all 8192 values from 169.254.64.0/31 to"
-    ):
+    with pytest.raises(AllocationError, match=f"none is left for {router.id}: all 8192 values from 169.254.64.0/31 to"):
         agent(tmp_path).reconcile(router)
 
 
