@@ -7,7 +7,7 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network
@@ -97,7 +97,7 @@ class Allocator(Generic[V]):
         if key in self._values:
             return self._values[key]
         if not self.full:
-            value = self.first(key, self._owner.keys() | self._reserved)
+            value = self.first(key, lambda one: one in self._owner or one in self._reserved)
             self._take(key, value)
             self.dirty = True
             return value
@@ -109,7 +109,7 @@ class Allocator(Generic[V]):
         size = len(self._pool)
         return len(self._owner) + len(self._reserved) >= size and len(self._owner.keys() | self._reserved) >= size
 
-    def first(self, key: str, taken: Collection[V]) -> V:
+    def first(self, key: str, is_taken: Callable[[V], bool]) -> V:
         """Return the first value from a hash of the key on that is not taken; nothing is allocated.
 
         :raises AllocationError: all are taken
@@ -118,7 +118,7 @@ class Allocator(Generic[V]):
         start = int.from_bytes(sha256(key.encode()).digest()[:8]) % size
         for step in range(size):
             value = self._pool[(start + step) % size]
-            if value not in taken:
+            if not is_taken(value):
                 return value
         raise self._none_left(key)
 

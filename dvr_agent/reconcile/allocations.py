@@ -230,7 +230,7 @@ class Allocations:
         """
         if self._priorities.full:
             taken = {priority for one in fips if (priority := self._priority(one)) is not None}
-            self._shared[fip] = self._priorities.first(fip, taken)
+            self._shared[fip] = self._priorities.first(fip, taken.__contains__)
         else:
             self._priorities.allocate(fip)
 

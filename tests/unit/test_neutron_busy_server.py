@@ -129,6 +129,25 @@ def test_a_router_that_left_while_a_sync_was_unfinished_is_not_known_after_it(se
         assert a.source.document(ids[0]) is None
 
 
+def test_a_sync_that_does_not_get_on_begins_anew_when_one_is_due(server: Server, tmp_path: Path) -> None:
+    first, second = server.add(1), server.add(2)
+
+    def answer(asked: list[str]) -> object:
+        if second in asked:
+            raise TIMEOUT
+        return [server.routers[router_id] for router_id in asked]
+
+    with desk(server, tmp_path, chunk_size=32, resync_interval=0) as a:
+        server.listed = [first]
+        server.answers["sync_routers"] = answer
+        a.sync()
+        server.listed = [second]
+        a.source.rescan()
+        server.wait_calls("get_router_ids", 4)
+        del server.answers["sync_routers"]
+        assert a.next(Synced).known == frozenset({second})
+
+
 def test_after_a_lost_connection_a_sync_begins_anew(server: Server, tmp_path: Path) -> None:
     ids = [server.add(number) for number in range(100)]
     with desk(server, tmp_path, chunk_size=32) as a:

@@ -60,8 +60,9 @@ class FullSync:
         :raises Stopped: the source is being closed
         """
         self._greet()
-        if self._unfinished is None or self._unfinished.request != self._inbox.syncs_requested():
+        if self._unfinished is None or self._is_outdated(self._unfinished):
             self._unfinished = self._begin()
+        self._unfinished.known_before = len(self._unfinished.known)
         try:
             self._sync(self._unfinished)
         except ServerAwayError as exc:
@@ -69,6 +70,13 @@ class FullSync:
                 self._unfinished = None  # notifications may have been missed
             raise
         self._unfinished = None
+
+    def _is_outdated(self, unfinished: SyncProgress) -> bool:
+        """Return True if a full sync was requested since, or is due and this one does not get on."""
+        if unfinished.request != self._inbox.syncs_requested():
+            return True
+        is_stuck = len(unfinished.known) == unfinished.known_before
+        return is_stuck and time.monotonic() - unfinished.began > self._shared.options.resync_interval
 
     def _begin(self) -> SyncProgress:
         progress = SyncProgress(self._routers.begin_query(), self._serve_between, self._inbox.syncs_requested())

@@ -22,6 +22,7 @@ class SyncProgress:
     :ivar has_invalid: the list has an entry that is no router id
     :ivar pulled: subnets whose ports were asked for
     :ivar known: routers that the server described, well or badly
+    :ivar known_before: how many there were when the last try began
     """
 
     query: int
@@ -32,6 +33,7 @@ class SyncProgress:
     began: float = field(default_factory=time.monotonic)
     pulled: set[str] = field(default_factory=set)
     known: set[str] = field(default_factory=set)
+    known_before: int = 0
     counts: dict[OfferResult, int] = field(default_factory=lambda: dict.fromkeys(OfferResult, 0))
 
     def count(self, router_id: str, result: OfferResult) -> None:
