@@ -167,6 +167,11 @@ bench-packets: ## what a packet costs by packet filter and number of floating IP
 	$(call need,test,test)
 	@$(RUN) -m bench.packets $(BENCH_ARGS)
 
+.PHONY: simulate
+simulate: ## neutron-server after a power cut of 2,000 hosts, by a model (BENCH_ARGS="--hosts 500 --routers 100", or --check)
+	$(call need,test,test)
+	@$(RUN) -W ignore -m bench.scale $(BENCH_ARGS)
+
 .PHONY: reliability
 reliability: ## the promises of docs/reliability.md, measured by long runs; most of an hour (RELIABILITY_ARGS=--quick)
 	$(call need,test,test)

@@ -29,7 +29,7 @@ NAVIGATION: dict[str, list[str]] = {
         "docs/operating", "docs/deployments", "docs/neutron", "docs/metadata", "docs/log", "docs/monitoring",
         "docs/web",
     ],
-    "Something is wrong": ["docs/troubleshooting", "docs/reliability", "docs/performance"],
+    "Something is wrong": ["docs/troubleshooting", "docs/reliability", "docs/performance", "docs/scale"],
     "Reference": [
         "docs/dvrctl", "docs/configuration", "docs/schemas/README", "docs/dataplane", "docs/glossary",
         "etc/examples/README",

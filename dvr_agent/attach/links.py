@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -19,6 +20,8 @@ from dvr_agent.kernel.netns import open_namespace
 from dvr_agent.state.link import Port
 from dvr_agent.state.sysctl import Sysctl
 
+_LIMITS = {errno.EXFULL: "the bridge has 1,023 ports, as many as Linux allows"}
+"""Error number → which limit of the kernel is reached; it says no more than that (BR_MAX_PORTS, net/bridge)."""
 HOST = ""
 """Name of the namespace that the calling thread is in, the host's."""
 
@@ -77,4 +80,4 @@ def attach_errors() -> Iterator[None]:
     except AttachError:
         raise
     except KernelError as exc:
-        raise AttachError(exc.namespace, exc.what, exc.code, exc.hint) from exc
+        raise AttachError(exc.namespace, exc.what, exc.code, exc.hint or _LIMITS.get(exc.code, "")) from exc

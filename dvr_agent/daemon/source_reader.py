@@ -42,7 +42,6 @@ class SourceReader:
     ) -> None:
         self._source, self._worker, self._schedule = source, worker, schedule
         self._listing, self._resync = listing, resync
-        self._rescan_interval = source.rescan_interval
         self._lock = eventlet_shim.Semaphore(1)
         self._bad: dict[str, str] = {}
         self._repeats = Repeats()
@@ -51,12 +50,12 @@ class SourceReader:
         """Rescan at the source's interval, after a failure sooner, from one second on.  Never returns."""
         failures = 0
         while True:
-            if self.rescan():
+            if self.rescan(periodic=True):
                 failures = 0
-                eventlet_shim.sleep(self._rescan_interval)
+                eventlet_shim.sleep(self._source.rescan_interval)
             else:
                 failures += 1
-                eventlet_shim.sleep(backoff.delay(failures, 1.0, self._rescan_interval))
+                eventlet_shim.sleep(backoff.delay(failures, 1.0, self._source.rescan_interval))
 
     def watch(self) -> None:
         """Poll whenever the source's descriptor is readable; never returns if there is a descriptor."""
@@ -73,9 +72,9 @@ class SourceReader:
         """Poll the source and process its events; a source that reads files is polled in the worker thread."""
         self._read(self._poll_in_worker if self._source.poll_blocks else self._source.poll)
 
-    def rescan(self) -> bool:
+    def rescan(self, periodic: bool = False) -> bool:
         """List all documents, or have the source begin to list them; False if that failed."""
-        self._read(lambda: self._worker.call(self._source.rescan))
+        self._read(lambda: self._worker.call(lambda: self._source.rescan(periodic)))
         return not self._listing.error
 
     def fetch_again(self, router_id: str) -> bool:

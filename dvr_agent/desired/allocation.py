@@ -7,7 +7,7 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -122,15 +122,35 @@ class Allocator(Generic[V]):
         """
         if key in self._values:
             return self._values[key]
+        if not self.full:
+            value = self.first(key, lambda one: one in self._owner or one in self._reserved)
+            self._take(key, value)
+            self.dirty = True
+            return value
+        raise self._none_left(key)
+
+    @property
+    def full(self) -> bool:
+        """True if each value of the pool is allocated or reserved."""
+        size = len(self._pool)
+        return len(self._owner) + len(self._reserved) >= size and len(self._owner.keys() | self._reserved) >= size
+
+    def first(self, key: str, is_taken: Callable[[V], bool]) -> V:
+        """Return the first value from a hash of the key on that is not taken; nothing is allocated.
+
+        :raises AllocationError: all are taken
+        """
         size = len(self._pool)
         start = int.from_bytes(sha256(key.encode()).digest()[:8]) % size
         for step in range(size):
             value = self._pool[(start + step) % size]
-            if value not in self._owner and value not in self._reserved:
-                self._take(key, value)
-                self.dirty = True
+            if not is_taken(value):
                 return value
-        raise AllocationError(f"all {count(size, 'value')} from {self._pool[0]} to {self._pool[-1]} are in use")
+        raise self._none_left(key)
+
+    def _none_left(self, key: str) -> AllocationError:
+        pool = f"all {count(len(self._pool), 'value')} from {self._pool[0]} to {self._pool[-1]}"
+        return AllocationError(f"none is left for {key}: {pool} are in use")
 
     def reserve(self, values: Iterable[V]) -> None:
         """Reserve further values that the kernel uses for keys not known yet: only :meth:`adopt` allocates them."""

@@ -52,6 +52,8 @@ class Allocations:
         self._state_path = state_path
         self._subnets: Allocator[LinkLocalPair] = Allocator(PAIRS, {})
         self._priorities: Allocator[int] = Allocator(PRIORITIES, {})
+        self._shared: dict[str, int] = {}
+        """Floating IP → priority that one of another router may have, too: all are used up.  It stands in no file."""
         self._fips: dict[str, frozenset[str]] = {}
         self._pairs: dict[str, FipPair] = {}
         self._unread: set[str] = set()
@@ -125,7 +127,10 @@ class Allocations:
         owner = self._priorities.owner(priority)
         if owner is not None and not any(owner in fips for fips in self._fips.values()):
             self._priorities.release(owner)
-        self._priorities.adopt(fip, priority)
+        if self._priorities.adopt(fip, priority):
+            self._shared.pop(fip, None)
+        elif self._priorities.full:
+            self._shared[fip] = priority
 
     def allocate(self, view: HostView) -> HostAllocations:
         """Return the router's allocations; missing ones are made.
@@ -159,7 +164,7 @@ class Allocations:
                 if rule.src == src and rule.table == FIP_TABLE and rule.priority in FIP_PRIORITIES
             ]
             key = str(fip.address)
-            if found and self._priorities.get(key) not in found:
+            if found and self._priority(key) not in found:
                 self.adopt_priority(key, min(found))
         return HostAllocations(pair, self._priorities_of(view))
 
@@ -172,6 +177,7 @@ class Allocations:
             elsewhere = frozenset().union(*self._fips.values())  # a floating IP may have moved to another router
             for fip in gone - elsewhere:
                 self._priorities.release(fip)
+                self._shared.pop(fip, None)
 
     def knows_floating_ips(self, router_id: str) -> bool:
         """Return True if :meth:`note_floating_ips` was called for the router."""
@@ -223,9 +229,27 @@ class Allocations:
 
     def _priorities_of(self, view: HostView) -> tuple[tuple[str, int], ...]:
         fips = sorted(str(fip.address) for fip in view.local_fips)
-        if self._unread and any(self._priorities.get(fip) is None for fip in fips):
+        if self._unread and any(self._priority(fip) is None for fip in fips):
             self._reserve_priorities()
-        return tuple((fip, self._priorities.allocate(fip)) for fip in fips)
+        for fip in fips:
+            if self._priority(fip) is None:
+                self._allocate_priority(fip, fips)
+        return tuple((fip, priority) for fip in fips if (priority := self._priority(fip)) is not None)
+
+    def _priority(self, fip: str) -> int | None:
+        return self._shared.get(fip) or self._priorities.get(fip)
+
+    def _allocate_priority(self, fip: str, fips: Iterable[str]) -> None:
+        """Allocate a priority that no other floating IP has, or, if there is none, none of the router's.
+
+        :param fips: the router's; its namespace has no others
+        :raises AllocationError: these have all priorities
+        """
+        if self._priorities.full:
+            taken = {priority for one in fips if (priority := self._priority(one)) is not None}
+            self._shared[fip] = self._priorities.first(fip, taken.__contains__)
+        else:
+            self._priorities.allocate(fip)
 
     def _reserve_priorities(self) -> None:
         """Reserve the priorities of routers that were not in sync yet; of the others all are allocated.

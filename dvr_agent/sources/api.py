@@ -157,12 +157,14 @@ class Source(Protocol):
         Waits for nothing but files (:attr:`poll_blocks`).  Before the first :meth:`rescan` it returns nothing.
         """
 
-    def rescan(self) -> list[Event]:
+    def rescan(self, periodic: bool = False) -> list[Event]:
         """List all documents and read those that seem changed; the first call is the first sync.
 
         Ends with one :class:`Synced`, or consists of one :class:`Failed`.  A source that has to ask elsewhere returns
         nothing, and :meth:`poll` gives the events when the answer is there, ended by Synced or Failed all the same.
         :meth:`poll` does so as well when the source has made a listing by itself.
+
+        :param periodic: it is time, and nothing else: a source that is listing anyway does not begin again
         """
 
     def ask_again(self, router_id: str) -> bool:

@@ -118,7 +118,7 @@ class DirectorySource:
         self._set_timer()
         return events
 
-    def rescan(self) -> list[Event]:
+    def rescan(self, periodic: bool = False) -> list[Event]:
         """List the directory and read all files that seem changed."""
         self._scanned = True
         self._read_notifications()

@@ -113,7 +113,7 @@ def test_status_is_json_and_describes_the_server(server: Server, tmp_path: Path)
     assert (status["source"], status["documents"], status["bad"], status["error"]) == ("neutron", 1, {}, None)
     assert status["bus"] == {"connected": True}
     found = status["server"]
-    assert (found["away"], found["pending"], found["statuses_not_sent"], found["chunk_size"]) == (False, 0, 0, 256)
+    assert (found["away"], found["pending"], found["statuses_not_sent"], found["chunk_size"]) == (False, 0, 0, 32)
     assert found["last_report"] > 0
     assert found["last_full_sync"]["listed"] == 1
 

@@ -128,7 +128,7 @@ def test_notifications_that_lead_to_a_full_sync(server: Server, tmp_path: Path, 
 
 def test_chunks_are_halved_on_time_outs_and_grow_again(server: Server, tmp_path: Path) -> None:
     ids = [server.add(number) for number in range(300)]
-    with desk(server, tmp_path) as a:
+    with desk(server, tmp_path, chunk_size=256) as a:
         server.fail("sync_routers", TIMEOUT, TIMEOUT)
         assert a.sync().known == frozenset(ids)
         assert sizes(server) == [256, 128, 64, 96, 128, 12]

@@ -53,5 +53,5 @@ class NeutronOptions:
     documents: Path
     max_document_size: int
     timing: Timing = field(default_factory=Timing)
-    chunk_size: int = 256
+    chunk_size: int = 32
     has_booted: bool = False

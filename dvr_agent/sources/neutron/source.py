@@ -62,9 +62,9 @@ class NeutronSource:
         """Take events off the queue; documents in them are parsed already, so it never blocks."""
         return self._shared.events.take(BATCH)
 
-    def rescan(self) -> list[Event]:
+    def rescan(self, periodic: bool = False) -> list[Event]:
         """Request a full sync; the first call connects to the bus and starts the threads."""
-        if self._closed:
+        if self._closed or (periodic and self._shared.fetch_inbox.is_syncing()):
             return []
         if self._started:
             self._shared.fetch_inbox.sync()

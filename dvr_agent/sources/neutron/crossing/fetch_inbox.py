@@ -140,12 +140,15 @@ class SyncDeadline:
     def __init__(self) -> None:
         self._at: float | None = None
         self._not_before = 0.0
+        self.requests = 0
+        """Number of requests so far; a sync that is tried again is none."""
 
     def request(self, at: float, recovered: bool = False) -> None:
         """Have a sync made at a time; an earlier request counts instead.
 
         :param recovered: do not wait for the end of a back-off
         """
+        self.requests += 1
         if recovered:
             self._not_before = 0.0
         self._at = at if self._at is None else min(at, self._at)
@@ -185,6 +188,8 @@ class FetchInbox:
         self._closed = False
         self._working = False
         """The fetch thread has taken work, and has not come back for more."""
+        self._syncing = False
+        """That work is a full sync."""
 
     # Any thread
 
@@ -253,6 +258,11 @@ class FetchInbox:
         with self._changed:
             return self._working or bool(self._routers) or self._sync.due() is not None
 
+    def is_syncing(self) -> bool:
+        """Return True while a full sync is requested, under way, or to be tried again."""
+        with self._changed:
+            return self._syncing or self._sync.due() is not None
+
     # Fetch thread
 
     def begin(self) -> None:
@@ -280,6 +290,11 @@ class FetchInbox:
         with self._changed:
             self._sync.back_off(time.monotonic(), seconds)
             self._routers.paused = pause
+
+    def syncs_requested(self) -> int:
+        """Return how many full syncs were requested so far; one that is tried again counts once."""
+        with self._changed:
+            return self._sync.requests
 
     def resume(self) -> None:
         """End the pause of :meth:`sync_failed`, since the server answers again."""
@@ -320,9 +335,12 @@ class FetchInbox:
             holds, no work is returned; before, no full sync
         """
         with self._changed:
+            if until is None:
+                self._syncing = False
             while not self._closed and not (until is not None and until()):
                 found = self._take(sync=until is None)
                 self._working = bool(found) or until is not None
+                self._syncing = self._syncing or found.sync
                 if found:
                     return found
                 due = self._sync.due() if until is None else None

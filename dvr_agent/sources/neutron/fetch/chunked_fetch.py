@@ -5,6 +5,7 @@ Chunk sizes are those of neutron.agent.l3.agent (SYNC_ROUTERS_MAX_CHUNK_SIZE, â€
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,8 @@ from dvr_agent.sources.neutron.crossing.fetch_inbox import FetchInbox
 from dvr_agent.sources.neutron.crossing.router_store import RouterStore
 
 CHUNK_MAX, CHUNK_MIN = 256, 32
+SOON, LATE = 15.0, 30.0
+"""A chunk answered within SOON seconds lets the next one grow, one that took longer than LATE halves it."""
 SINGLE_FAILURES = 5
 """If so many routers in a row fail when asked for alone, and none succeeds, the whole chunk has failed."""
 
@@ -56,9 +59,10 @@ class ChunkedFetch:
         ask: Callable[[Sequence[str]], list[Json]],
         routers: RouterStore,
         inbox: FetchInbox,
-        size: int = CHUNK_MAX,
+        size: int = CHUNK_MIN,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ask_server, self._routers, self._inbox = ask, routers, inbox
+        self._ask_server, self._routers, self._inbox, self._clock = ask, routers, inbox, clock
         self.size = size
 
     def ask(self, router_ids: Sequence[str]) -> Iterator[RoutersAnswer]:
@@ -71,6 +75,7 @@ class ChunkedFetch:
         while rest:
             chunk = rest[: self.size]
             answer = RoutersAnswer(tuple(chunk), self._routers.begin_query(), self._inbox.request_number())
+            began = self._clock()
             try:
                 self._fill(answer)
             except ServerTimeoutError as exc:
@@ -82,9 +87,16 @@ class ChunkedFetch:
             except RemoteError as exc:
                 answer.failed = exc
             if answer.failed is None and len(chunk) == self.size:
-                self.size = min(self.size + CHUNK_MIN, CHUNK_MAX)
+                self._fit(self._clock() - began)
             rest = rest[len(chunk) :]
             yield answer
+
+    def _fit(self, seconds: float) -> None:
+        """Fit the size to the time that an answer took."""
+        if seconds <= SOON:
+            self.size = min(self.size + CHUNK_MIN, CHUNK_MAX)
+        elif seconds > LATE:
+            self.size = max(self.size // 2, CHUNK_MIN)
 
     def _fill(self, answer: RoutersAnswer) -> None:
         try:

@@ -14,7 +14,7 @@ from oslo_log import log as logging
 
 from dvr_agent.model.values import canonical_id
 from dvr_agent.plural import count
-from dvr_agent.sources.neutron.api import Json, L3Plugin, RemoteError, ServerError
+from dvr_agent.sources.neutron.api import Json, L3Plugin, RemoteError, ServerAwayError, ServerError, ServerTimeoutError
 from dvr_agent.sources.neutron.crossing.fetch_inbox import FetchInbox, FetchWork
 from dvr_agent.sources.neutron.crossing.router_store import OfferResult
 from dvr_agent.sources.neutron.crossing.shared import SharedParts
@@ -50,22 +50,45 @@ class FullSync:
         self._inbox, self._routers = shared.fetch_inbox, shared.routers
         self._fetch = ChunkedFetch(self._ask_in_thread, shared.routers, shared.fetch_inbox, shared.options.chunk_size)
         self._greeted = False
+        self._unfinished: SyncProgress | None = None
         shared.server.publish(chunk_size=self._fetch.size)
 
     def run(self) -> None:
-        """Make one full sync.
+        """Make one full sync, or the rest of the last one.
 
         :raises ServerError: it is not complete; what was answered counts all the same
         :raises Stopped: the source is being closed
         """
         self._greet()
-        progress = SyncProgress(self._routers.begin_query(), self._serve_between)
-        listed, has_invalid = self._list()
-        self._shared.server.call_answered()
-        self._inbox.resume()
-        self._answers.enrichment.forget()
+        if self._unfinished is None or self._is_outdated(self._unfinished):
+            self._unfinished = self._begin()
+        self._unfinished.known_before = len(self._unfinished.known)
         try:
-            failures = self._fetch_all(self._inbox.bring(listed), progress)
+            self._sync(self._unfinished)
+        except ServerAwayError as exc:
+            if not isinstance(exc, ServerTimeoutError):
+                self._unfinished = None  # notifications may have been missed
+            raise
+        self._unfinished = None
+
+    def _is_outdated(self, unfinished: SyncProgress) -> bool:
+        """Return True if a full sync was requested since, or is due and this one does not get on."""
+        if unfinished.request != self._inbox.syncs_requested():
+            return True
+        is_stuck = len(unfinished.known) == unfinished.known_before
+        return is_stuck and time.monotonic() - unfinished.began > self._shared.options.resync_interval
+
+    def _begin(self) -> SyncProgress:
+        progress = SyncProgress(self._routers.begin_query(), self._serve_between, self._inbox.syncs_requested())
+        progress.listed, progress.has_invalid = self._list()
+        self._answers.enrichment.forget()
+        self._server_answers()
+        return progress
+
+    def _sync(self, progress: SyncProgress) -> None:
+        rest = [router_id for router_id in progress.listed if router_id not in progress.known]
+        try:
+            failures = self._fetch_all(self._inbox.bring(rest), progress)
         except UpdateFailed as exc:
             raise exc.error from None
         finally:
@@ -74,7 +97,7 @@ class FullSync:
         if failures:
             raise IncompleteSyncError(str(failures[0]))
         self._serve_between()  # explicit deletions count before absence from the list does
-        self._finish(progress, len(listed), has_invalid)
+        self._finish(progress, len(progress.listed), progress.has_invalid)
 
     def _greet(self) -> None:
         """Ask the questions with which an L3 agent begins."""
@@ -109,10 +132,16 @@ class FullSync:
                 if len(failures) >= CHUNK_FAILURES:
                     break
                 continue
+            self._server_answers()
             self._inbox.answered(answer.routers, answer.request_number)
             self._answers.process(answer, progress)
             self._serve_between()
         return failures
+
+    def _server_answers(self) -> None:
+        """Let work go on that waits for the server."""
+        self._shared.server.call_answered()
+        self._inbox.resume()
 
     def _finish(self, progress: SyncProgress, listed: int, has_invalid: bool) -> None:
         seconds = time.monotonic() - progress.began

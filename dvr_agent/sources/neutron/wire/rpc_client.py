@@ -46,9 +46,10 @@ ISO8601 = "%Y-%m-%dT%H:%M:%S.%f"
 
 
 class Timeouts:
-    """Seconds to wait for an answer, by method: doubled by a time-out, reset by an answer.
+    """Seconds to wait for an answer, by method: doubled by a time-out, at least twice what the last answer took.
 
-    Neutron does the same (neutron_lib.rpc), since a busy server must not get the same heavy question again and again.
+    Neutron doubles, too (neutron_lib.rpc), since a busy server must not get the same heavy question again and again: it
+    works on what nobody waits for any more.  Answers in good time lower the time-out again, by half each.
     """
 
     def __init__(self, normal: float, maximum: float) -> None:
@@ -63,9 +64,13 @@ class Timeouts:
         """Double the time-out that a call has waited for."""
         self._grown[method] = max(self.of(method), min(2 * waited, self._maximum))
 
-    def answered(self, method: str) -> None:
-        """Reset the time-out."""
-        self._grown.pop(method, None)
+    def answered(self, method: str, seconds: float) -> None:
+        """Fit the time-out to an answer that took so long."""
+        fitting = min(max(2 * seconds, self.of(method) / 2), self._maximum)
+        if fitting > self._normal:
+            self._grown[method] = fitting
+        else:
+            self._grown.pop(method, None)
 
 
 CallResult = tuple[bool, Any]
@@ -141,8 +146,8 @@ class RpcCaller:
             if isinstance(exc, ServerTimeoutError):
                 self.timeouts.timed_out(method, timeout)
             raise
-        self.timeouts.answered(method)
         seconds = time.monotonic() - began
+        self.timeouts.answered(method, seconds)
         self._answered.setdefault(method, CallTimes()).add(seconds)
         LOG.debug("%s: answered after %.1f ms", method, seconds * 1e3)
         return answer
