@@ -276,7 +276,7 @@ def test_an_exception_of_the_server_is_its_text_without_its_traceback(
     assert line.plugin.get_router_ids() == []
 
 
-def test_time_outs_grow_by_method_and_end_with_quick_answers(
+def test_time_outs_grow_by_method_until_answers_are_quick(
     broker: Rabbit, server: NeutronServer, tmp_path: Path
 ) -> None:
     bus = make_bus(tmp_path, broker.url, rpc_response_timeout=1, rpc_response_max_timeout=3)
