@@ -25,6 +25,12 @@ class ReportSignal:
         """Handle the signal from now on."""
         signal.signal(signal.SIGUSR2, self._report)
 
+    def load(self) -> None:
+        """Import the libraries, for any thread: :meth:`complete` then takes no time."""
+        import oslo_reports.models.with_default_views  # noqa: F401
+
+        import dvr_agent.daemon.guru_meditation  # noqa: F401
+
     def complete(self) -> None:
         """Import the libraries and install the report."""
         from dvr_agent.daemon import guru_meditation

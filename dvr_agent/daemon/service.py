@@ -204,9 +204,11 @@ class Service:
     def _follow_first_resync(self) -> None:
         self._resync.first_done.wait()
         self._history.starting = False
-        # The libraries that no job needs, while there are descriptors to read them.
+        # The libraries that no job needs, while there are descriptors to read them.  Not in this thread: the admin
+        # socket would not be served meanwhile.
+        self._worker.call(self._exposition.load)
+        self._worker.call(self._report.load)
         self._report.complete()
-        self._exposition.load()
 
     def _request_resync(self) -> int | str:
         """Rescan and begin a resync, for the admin socket; returns the number of routers, or why it cannot be done."""

@@ -35,7 +35,7 @@ class Exposition:
         return str(CONTENT_TYPE_LATEST)
 
     def load(self) -> tuple[Any, Any]:
-        """Import what makes the text, and return the collectors of the daemon and of its process."""
+        """Import what makes the text, and return the collectors of the daemon and of its process.  For any thread."""
         if self._collectors is None:
             from prometheus_client import ProcessCollector
 
