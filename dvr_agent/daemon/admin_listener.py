@@ -73,12 +73,20 @@ class AdminListener:
         """Wait until there is room for another connection; the connection that is idle longest gives way."""
         self._forget_closed()
         while len(self._open) >= CONNECTIONS:
-            age = time.monotonic() - self._last_request[next(iter(self._open))]
-            if age >= IDLE_SECONDS:
-                self._drop_oldest()
+            oldest = self._oldest_age()
+            if oldest < IDLE_SECONDS:
+                eventlet_shim.sleep(IDLE_SECONDS - oldest)
             else:
-                eventlet_shim.sleep(IDLE_SECONDS - age)
+                # A busy hub may not have read yet what the connection asks: let it, before that one counts as idle.
+                eventlet_shim.sleep(0)
+                self._forget_closed()
+                if len(self._open) >= CONNECTIONS and self._oldest_age() >= IDLE_SECONDS:
+                    self._drop_oldest()
             self._forget_closed()
+
+    def _oldest_age(self) -> float:
+        """Return the seconds since the last request of the connection that is idle longest."""
+        return time.monotonic() - self._last_request[next(iter(self._open))]
 
     def _drop_oldest(self) -> None:
         self._forget_closed()
