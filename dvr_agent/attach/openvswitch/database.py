@@ -18,7 +18,7 @@ from typing import Any
 from ovs.db import idl as ovs_idl
 from ovsdbapp.exceptions import OvsdbAppException, TimeoutException
 
-from dvr_agent.attach.openvswitch.connection import OvsdbThread, RowCopy
+from dvr_agent.attach.openvswitch.connection import OvsdbThread, RowCopy, value
 from dvr_agent.attach.openvswitch.external_changes import ExternalChanges
 from dvr_agent.attach.openvswitch.progress import ConfigurationProgress
 from dvr_agent.attach.openvswitch.row_index import RowIndex
@@ -170,13 +170,13 @@ class Database:
 
     def row_changed(self, event: str, table: str, row: Any, old: Any) -> None:
         """Record a changed row; raise the event if it matters.  No event before the copy is complete."""
+        if not self._connected:
+            return
         if table == "Open_vSwitch":
             self._note_configuration()
             return
-        self.rows.forget(table, row)
-        if not self._connected:
-            return
-        if table == "Bridge" and event != ovs_idl.ROW_UPDATE and row.name == self.bridge:
+        self.rows.row_changed(event, table, row, old)
+        if table == "Bridge" and event != ovs_idl.ROW_UPDATE and value(row, "name") == self.bridge:
             self.changes.notify()
         elif table == "Interface" and self.rows.interface_changed(event, row, old):
             self.changes.interface_changed(event, row, old)

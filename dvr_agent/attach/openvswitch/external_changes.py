@@ -12,8 +12,8 @@ from typing import Any
 
 from ovs.db import idl as ovs_idl
 
-from dvr_agent.attach.openvswitch.connection import changed_columns
-from dvr_agent.attach.openvswitch.rows import SYSTEM, first
+from dvr_agent.attach.openvswitch.connection import changed_columns, value
+from dvr_agent.attach.openvswitch.rows import SYSTEM
 from dvr_agent.eventfd import EventFd
 
 
@@ -47,7 +47,7 @@ class ExternalChanges:
 
     def interface_changed(self, event: str, row: Any, old: Any) -> None:
         """Raise the event if a router's port changed in a way that may need work."""
-        if row.name not in self._expected and _needs_work(event, row, old):
+        if value(row, "name") not in self._expected and _needs_work(event, row, old):
             self.event.notify()
 
     def notify(self) -> None:
@@ -60,6 +60,6 @@ def _needs_work(event: str, row: Any, old: Any) -> bool:
     if event != ovs_idl.ROW_UPDATE:
         return bool(event == ovs_idl.ROW_DELETE)
     columns = changed_columns(old)
-    if "ifindex" in columns and (first(row.ifindex, 0) > 0) != (row.type == SYSTEM):
+    if "ifindex" in columns and (value(row, "ifindex", 0) > 0) != (value(row, "type") == SYSTEM):
         return True
     return any(column in columns for column in ("ofport", "error"))

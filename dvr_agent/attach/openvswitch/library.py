@@ -13,6 +13,7 @@ import select
 import sys
 from collections.abc import Iterator
 
+from dvr_agent.attach.openvswitch.json_stream import StreamParser
 from dvr_agent.errors import ConfigError
 
 
@@ -25,7 +26,7 @@ def load(debug: bool) -> None:
     try:
         with _without_eventlet():
             vlog = importlib.import_module("ovsdbapp.backend.ovs_idl.vlog")
-            poller = importlib.import_module("ovs.poller")
+            poller, json = importlib.import_module("ovs.poller"), importlib.import_module("ovs.json")
             importlib.import_module("ovsdbapp.backend.ovs_idl.connection")
     except ImportError as exc:
         raise ConfigError(
@@ -34,6 +35,8 @@ def load(debug: bool) -> None:
     vlog.use_python_logger(max_level=vlog.DEBUG if debug else vlog.WARN)
     # The library uses select(2), which cannot watch descriptors from 1024 on.
     poller.SelectPoll = select.poll  # type: ignore[attr-defined]
+    if json.PARSER == json.PARSER_PY:
+        json.Parser = StreamParser  # type: ignore[attr-defined]  # only jsonrpc makes one here
 
 
 @contextlib.contextmanager

@@ -7,8 +7,11 @@ from typing import Any
 
 from ovs.db import idl as ovs_idl
 
-from dvr_agent.attach.openvswitch.connection import RowCopy, changed_columns
-from dvr_agent.attach.openvswitch.rows import KEY, PortRow, first, is_routers
+from dvr_agent.attach.openvswitch.connection import RowCopy, changed_columns, committed, texts, value
+from dvr_agent.attach.openvswitch.rows import KEY, PortRow, is_routers
+
+NAMED = ("Bridge", "Port", "Interface")
+"""The tables whose rows have names; a name never changes."""
 
 
 class RowIndex:
@@ -21,8 +24,10 @@ class RowIndex:
 
     def __init__(self, idl: RowCopy, bridge: str) -> None:
         self.idl, self.bridge = idl, bridge
-        self._bridges: dict[Any, Any] | None = None
-        """Port UUID → row of its bridge; None: must be read again."""
+        self._rows: dict[str, dict[str, Any]] = {table: {} for table in NAMED}
+        """Table → name → row."""
+        self._bridges: dict[Any, Any] = {}
+        """Port UUID → row of its bridge."""
         self._ports: dict[str, PortRow | None] = {}
         """Cached values of ports by name; None: there is no such port."""
         self._router_ports: dict[str, str] = {}
@@ -39,10 +44,7 @@ class RowIndex:
 
     def find(self, table: str, name: str) -> Any:
         """Return the row of that name, or None."""
-        rows = self.tables[table].rows
-        index = rows.indexes["name"]
-        entry = rows.IndexEntry(name=name)
-        return next(index.irange(entry, entry), None)
+        return self._rows[table].get(name)
 
     def root(self) -> Any:
         """Return the one row of the table Open_vSwitch, None if the database is empty."""
@@ -50,58 +52,87 @@ class RowIndex:
 
     def bridge_of(self, port: Any) -> Any:
         """Return the row of the bridge that a row of the table Port is on, or None."""
-        if self._bridges is None:
-            rows = self.tables["Bridge"].rows.values()
-            self._bridges = {one.uuid: bridge for bridge in rows for one in bridge.ports}
         return None if port is None else self._bridges.get(port.uuid)
 
     def port(self, name: str) -> PortRow | None:
-        """Return a port's values, from the cache if it has not changed (a hundredth of the time)."""
+        """Return a port's values, from the cache if it has not changed."""
         if name not in self._ports:
             interface = self.find("Interface", name)
             self._ports[name] = None if interface is None else self._port_row(interface)
         return self._ports[name]
 
     def read_anew(self) -> None:
-        """Clear the cache and read the names of routers' ports, since the whole copy is new."""
-        self._bridges = None
+        """Read all names, since the whole copy is new."""
         self._ports.clear()
         self._router_ports = {}
-        for row in self.tables["Interface"].rows.values():
+        self._rows = {table: {value(row, "name"): row for row in self.tables[table].rows.values()} for table in NAMED}
+        bridges = self._rows["Bridge"].values()
+        self._bridges = {port.value: bridge for bridge in bridges for port in committed(bridge, "ports")}
+        for row in self._rows["Interface"].values():
             self._note_port(row)
 
-    def forget(self, table: str, row: Any) -> None:
-        """Drop the cached values of a row that has changed."""
+    def row_changed(self, event: str, table: str, row: Any, old: Any) -> None:
+        """Record a changed row, and drop cached values that it is part of."""
+        name, rows = value(row, "name"), self._rows[table]
+        if event == ovs_idl.ROW_CREATE:
+            rows[name] = row
+        elif event == ovs_idl.ROW_DELETE and rows.get(name) is row:  # one of the same name may be there already
+            del rows[name]
         if table == "Bridge":
-            self._bridges = None
-            self._ports.clear()
+            self._bridge_changed(event, row, old)
         else:
-            self._ports.pop(row.name, None)
+            self._ports.pop(name, None)
 
     def interface_changed(self, event: str, row: Any, old: Any) -> bool:
         """Record a changed row of the table Interface; returns True if it is or was a router's port."""
-        known = row.name in self._router_ports
+        name = value(row, "name")
+        known = name in self._router_ports
         if event == ovs_idl.ROW_DELETE:
-            self._router_ports.pop(row.name, None)
+            if self.find("Interface", name) is None:
+                self._router_ports.pop(name, None)
         elif event == ovs_idl.ROW_CREATE or "external_ids" in changed_columns(old):
             self._note_port(row)
-        return known or row.name in self._router_ports
+        return known or name in self._router_ports
+
+    def _bridge_changed(self, event: str, bridge: Any, old: Any) -> None:
+        """Record which ports a bridge has got and lost."""
+        before: Mapping[Any, Any] = {}
+        after = {} if event == ovs_idl.ROW_DELETE else committed(bridge, "ports")
+        if event == ovs_idl.ROW_UPDATE:
+            before = committed(old, "ports") if "ports" in changed_columns(old) else after
+        elif event == ovs_idl.ROW_DELETE:
+            before = committed(bridge, "ports")
+        # Sets, since they take the hashes over from dictionaries: those of atoms are computed in Python.
+        for gone in set(before).difference(after):
+            if self._bridges.get(gone.value) is bridge:
+                del self._bridges[gone.value]
+            self._forget(gone.value)
+        for come in set(after).difference(before):
+            self._bridges[come.value] = bridge
+            self._forget(come.value)
+
+    def _forget(self, port: Any) -> None:
+        """Drop the cached values of a port; a row that is gone is reported by itself."""
+        row = self.tables["Port"].rows.get(port)
+        if row is not None:
+            self._ports.pop(value(row, "name"), None)
 
     def _port_row(self, interface: Any) -> PortRow:
-        bridge = self.bridge_of(self.find("Port", interface.name))
+        name = value(interface, "name")
+        bridge = self.bridge_of(self.find("Port", name))
         return PortRow(
-            interface.name,
-            "" if bridge is None else bridge.name,
-            interface.type,
-            interface.external_ids,
-            first(interface.ofport, 0),
-            first(interface.error, ""),
-            first(interface.ifindex, 0) > 0,
+            name,
+            "" if bridge is None else value(bridge, "name"),
+            value(interface, "type"),
+            texts(interface, "external_ids"),
+            value(interface, "ofport", 0),
+            value(interface, "error", ""),
+            value(interface, "ifindex", 0) > 0,
         )
 
     def _note_port(self, interface: Any) -> None:
-        ids = interface.external_ids
-        if is_routers(interface.name, ids):
-            self._router_ports[interface.name] = ids.get(KEY, "")
+        name, ids = value(interface, "name"), texts(interface, "external_ids")
+        if is_routers(name, ids):
+            self._router_ports[name] = ids.get(KEY, "")
         else:
-            self._router_ports.pop(interface.name, None)
+            self._router_ports.pop(name, None)
