@@ -324,6 +324,6 @@ class TestConfiguration:
                     rig.open(ovsdb_connection="ssl:127.0.0.1:6641", **(good | {name: wrong}))
 
     def test_without_the_extra_it_is_named(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(__import__("sys").modules, "ovsdbapp.backend.ovs_idl.vlog", None)
+        monkeypatch.setitem(__import__("sys").modules, "ovs.jsonrpc", None)
         with pytest.raises(ConfigError, match=r"dvr-agent\[ovs\]"):
             rig.open()

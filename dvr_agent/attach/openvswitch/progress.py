@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from dvr_agent.attach.openvswitch.connection import value
 from dvr_agent.attach.openvswitch.row_index import RowIndex
 
 
@@ -25,12 +24,12 @@ class ConfigurationProgress:
     def done(self) -> int:
         """Return ``cur_cfg``; 0 for an empty database."""
         root = self._index.root()
-        return 0 if root is None else int(value(root, "cur_cfg"))
+        return 0 if root is None else int(root.values["cur_cfg"])
 
     def wanted(self) -> int:
         """Return ``next_cfg`` of any client; 0 for an empty database."""
         root = self._index.root()
-        return 0 if root is None else int(value(root, "next_cfg"))
+        return 0 if root is None else int(root.values["next_cfg"])
 
     def note(self) -> bool:
         """Record the numbers after a change; returns True if ovs-vswitchd has recovered from a stall.

@@ -2,55 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
-from ovs.db import idl as ovs_idl
-
-from dvr_agent.attach.openvswitch.connection import RowCopy, changed_columns, committed, texts, value
 from dvr_agent.attach.openvswitch.rows import KEY, PortRow, is_routers
+from dvr_agent.attach.openvswitch.rows_copy import Event, Row, RowChange, Rows
 
 NAMED = ("Bridge", "Port", "Interface")
-"""The tables whose rows have names; a name never changes."""
+"""The tables whose rows have names."""
 
 
 class RowIndex:
     """Index of the copy of the rows; its methods are called under the connection's lock.
 
-    :ivar idl: the copy
     :ivar bridge: name of the integration bridge
-    :ivar router_ports: names of all ports of routers → namespace that this agent plugged them for, empty if it did not
     """
 
-    def __init__(self, idl: RowCopy, bridge: str) -> None:
-        self.idl, self.bridge = idl, bridge
-        self._rows: dict[str, dict[str, Any]] = {table: {} for table in NAMED}
+    def __init__(self, rows: Rows, bridge: str) -> None:
+        self._rows, self.bridge = rows, bridge
+        self._names: dict[str, dict[str, Row]] = {table: {} for table in NAMED}
         """Table → name → row."""
-        self._bridges: dict[Any, Any] = {}
+        self._bridges: dict[str, Row] = {}
         """Port UUID → row of its bridge."""
         self._ports: dict[str, PortRow | None] = {}
         """Cached values of ports by name; None: there is no such port."""
         self._router_ports: dict[str, str] = {}
 
     @property
-    def tables(self) -> Any:
-        """The library's tables by name."""
-        return self.idl.tables
-
-    @property
     def router_ports(self) -> Mapping[str, str]:
-        """Names of all ports of routers → namespace."""
+        """Names of all ports of routers → namespace that this agent plugged them for, empty if it did not."""
         return self._router_ports
 
-    def find(self, table: str, name: str) -> Any:
+    def find(self, table: str, name: str) -> Row | None:
         """Return the row of that name, or None."""
-        return self._rows[table].get(name)
+        return self._names[table].get(name)
 
-    def root(self) -> Any:
+    def root(self) -> Row | None:
         """Return the one row of the table Open_vSwitch, None if the database is empty."""
-        return next(iter(self.tables["Open_vSwitch"].rows.values()), None)
+        return next(iter(self._rows.tables["Open_vSwitch"].values()), None)
 
-    def bridge_of(self, port: Any) -> Any:
+    def bridge_of(self, port: Row | None) -> Row | None:
         """Return the row of the bridge that a row of the table Port is on, or None."""
         return None if port is None else self._bridges.get(port.uuid)
 
@@ -64,75 +54,62 @@ class RowIndex:
     def read_anew(self) -> None:
         """Read all names, since the whole copy is new."""
         self._ports.clear()
+        self._names = {table: {row.name: row for row in self._rows.tables[table].values()} for table in NAMED}
+        self._bridges = {port: bridge for bridge in self._names["Bridge"].values() for port in bridge.values["ports"]}
         self._router_ports = {}
-        self._rows = {table: {value(row, "name"): row for row in self.tables[table].rows.values()} for table in NAMED}
-        bridges = self._rows["Bridge"].values()
-        self._bridges = {port.value: bridge for bridge in bridges for port in committed(bridge, "ports")}
-        for row in self._rows["Interface"].values():
+        for row in self._names["Interface"].values():
             self._note_port(row)
 
-    def row_changed(self, event: str, table: str, row: Any, old: Any) -> None:
-        """Record a changed row, and drop cached values that it is part of."""
-        name, rows = value(row, "name"), self._rows[table]
-        if event == ovs_idl.ROW_CREATE:
-            rows[name] = row
-        elif event == ovs_idl.ROW_DELETE and rows.get(name) is row:  # one of the same name may be there already
-            del rows[name]
-        if table == "Bridge":
-            self._bridge_changed(event, row, old)
+    def row_changed(self, change: RowChange) -> None:
+        """Record a changed row of a table with names, and drop cached values that it is part of."""
+        event, row, columns = change
+        names = self._names[row.table]
+        if event is Event.CREATED:
+            names[row.name] = row
+        elif event is Event.DELETED and names.get(row.name) is row:  # one of the same name may be there already
+            del names[row.name]
+        if row.table == "Bridge":
+            self._ports_moved(row, columns.get("ports", ()) if event is Event.CHANGED else row.values["ports"], event)
         else:
-            self._ports.pop(name, None)
+            self._ports.pop(row.name, None)
 
-    def interface_changed(self, event: str, row: Any, old: Any) -> bool:
+    def interface_changed(self, change: RowChange) -> bool:
         """Record a changed row of the table Interface; returns True if it is or was a router's port."""
-        name = value(row, "name")
-        known = name in self._router_ports
-        if event == ovs_idl.ROW_DELETE:
-            if self.find("Interface", name) is None:
-                self._router_ports.pop(name, None)
-        elif event == ovs_idl.ROW_CREATE or "external_ids" in changed_columns(old):
+        event, row, columns = change
+        known = row.name in self._router_ports
+        if event is Event.DELETED:
+            if self.find("Interface", row.name) is None:
+                self._router_ports.pop(row.name, None)
+        elif event is Event.CREATED or "external_ids" in columns:
             self._note_port(row)
-        return known or name in self._router_ports
+        return known or row.name in self._router_ports
 
-    def _bridge_changed(self, event: str, bridge: Any, old: Any) -> None:
-        """Record which ports a bridge has got and lost."""
-        before: Mapping[Any, Any] = {}
-        after = {} if event == ovs_idl.ROW_DELETE else committed(bridge, "ports")
-        if event == ovs_idl.ROW_UPDATE:
-            before = committed(old, "ports") if "ports" in changed_columns(old) else after
-        elif event == ovs_idl.ROW_DELETE:
-            before = committed(bridge, "ports")
-        # Sets, since they take the hashes over from dictionaries: those of atoms are computed in Python.
-        for gone in set(before).difference(after):
-            if self._bridges.get(gone.value) is bridge:
-                del self._bridges[gone.value]
-            self._forget(gone.value)
-        for come in set(after).difference(before):
-            self._bridges[come.value] = bridge
-            self._forget(come.value)
+    def _ports_moved(self, bridge: Row, ports: Iterable[str], event: Event) -> None:
+        """Record ports that a bridge has got or lost."""
+        for uuid in ports:
+            if event is not Event.DELETED and uuid in bridge.values["ports"]:
+                self._bridges[uuid] = bridge
+            elif self._bridges.get(uuid) is bridge:
+                del self._bridges[uuid]
+            port = self._rows.tables["Port"].get(uuid)
+            if port is not None:  # the change of one that is gone comes by itself
+                self._ports.pop(port.name, None)
 
-    def _forget(self, port: Any) -> None:
-        """Drop the cached values of a port; a row that is gone is reported by itself."""
-        row = self.tables["Port"].rows.get(port)
-        if row is not None:
-            self._ports.pop(value(row, "name"), None)
-
-    def _port_row(self, interface: Any) -> PortRow:
-        name = value(interface, "name")
-        bridge = self.bridge_of(self.find("Port", name))
+    def _port_row(self, interface: Row) -> PortRow:
+        bridge, values = self.bridge_of(self.find("Port", interface.name)), interface.values
         return PortRow(
-            name,
-            "" if bridge is None else value(bridge, "name"),
-            value(interface, "type"),
-            texts(interface, "external_ids"),
-            value(interface, "ofport", 0),
-            value(interface, "error", ""),
-            value(interface, "ifindex", 0) > 0,
+            interface.name,
+            "" if bridge is None else bridge.name,
+            values["type"],
+            values["external_ids"],
+            values["ofport"] or 0,
+            values["error"] or "",
+            (values["ifindex"] or 0) > 0,
         )
 
-    def _note_port(self, interface: Any) -> None:
-        name, ids = value(interface, "name"), texts(interface, "external_ids")
-        if is_routers(name, ids):
-            self._router_ports[name] = ids.get(KEY, "")
+    def _note_port(self, interface: Row) -> None:
+        ids = interface.values["external_ids"]
+        if is_routers(interface.name, ids):
+            self._router_ports[interface.name] = ids.get(KEY, "")
         else:
-            self._router_ports.pop(name, None)
+            self._router_ports.pop(interface.name, None)
