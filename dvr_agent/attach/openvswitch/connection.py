@@ -6,13 +6,14 @@ python-ovs it needs the session: connecting anew, probes, JSON-RPC over Unix soc
 
 from __future__ import annotations
 
+import logging
 import select
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from oslo_log import log as logging
 from ovs.json import to_string
 from ovs.jsonrpc import Message, Session
 from ovs.poller import Poller
@@ -30,6 +31,8 @@ RECONNECT_MS = (250, 2000)
 1 to 8 seconds would delay routers."""
 MESSAGES = 50
 """Messages that one step takes at most."""
+ERROR_SECONDS = 1.0
+"""Pause after an unexpected error."""
 MONITOR = "dvr-agent"
 """Our name of the monitor."""
 
@@ -215,28 +218,30 @@ class OvsdbThread:
 
     def stop(self, seconds: float) -> None:
         """End the thread and the connection; does not wait longer than the time limit."""
-        self._ends = True
-        if self._thread is not None:
-            self.wake()
-            self._thread.join(seconds)
-            self._thread = None
+        thread, self._thread, self._ends = self._thread, None, True
+        self.wake()
+        if thread is not None:
+            thread.join(seconds)
+        if thread is None or not thread.is_alive():
+            self._wake.close()
 
     def _run(self) -> None:
         poller = Poller()
         while not self._ends:
-            with self._lock:
-                self._copy.wait(poller)
-            poller.fd_wait(self._wake.fileno(), select.POLLIN)
-            poller.block()
-            self._wake.clear()
-            with self._lock:
-                self._step()
+            try:
+                self._step(poller)
+            except Exception:
+                LOG.exception("a message of the OVSDB server cannot be used: connecting again")
+                with self._lock:
+                    self._copy.reconnect()  # the copy may lack what it said
+                time.sleep(ERROR_SECONDS)
         self._copy.close()
 
-    def _step(self) -> None:
-        try:
+    def _step(self, poller: Any) -> None:
+        with self._lock:
+            self._copy.wait(poller)
+        poller.fd_wait(self._wake.fileno(), select.POLLIN)
+        poller.block()
+        self._wake.clear()
+        with self._lock:
             self._copy.run()
-        except Exception:
-            # The copy may lack what the message said.
-            LOG.exception("a message of the OVSDB server cannot be used")
-            self._copy.reconnect()

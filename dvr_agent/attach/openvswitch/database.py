@@ -195,7 +195,7 @@ class Database:
             if not operations:
                 return None
             reply = self._copy.transact(operations)
-            if self._copy.backlog:
+            if self._copy.backlog or reply.done:  # not sent, or not all of it
                 self._thread.wake()
             self._await(lambda: reply.done, until)  # noqa: B023 - it is called in this turn only
             if reply.results is not None:

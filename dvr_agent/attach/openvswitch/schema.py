@@ -1,7 +1,8 @@
 """The part of the database ``Open_vSwitch`` that this driver reads and writes (ovs-vswitchd.conf.db(5)).
 
-All these columns exist since Open vSwitch 2.4.  Only they are monitored: not statistics, tags or anything of other
-tables.  Here are also their notations in OVSDB messages (RFC 7047, 5.1; ovsdb-server(7), "Monitor_Cond").
+All these columns exist since Open vSwitch 2.4, the kind of monitor (``monitor_cond``) since 2.6.  Only they are
+monitored: not statistics, tags or anything of other tables.  Here are also their notations in OVSDB messages
+(RFC 7047, 5.1; ovsdb-server(7), "Monitor_Cond").
 """
 
 from __future__ import annotations
