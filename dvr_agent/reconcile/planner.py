@@ -147,7 +147,8 @@ class Planner:
             if self._drafts.correct(draft):
                 self._drafts.observe(draft)
         vouched = draft.vouched
-        jobs = [] if vouched is not None and vouched.state is draft.state else self._jobs(draft, in_resync)
+        unchanged = vouched is not None and vouched.state is draft.state and self._attach.is_told_by_links
+        jobs = [] if unchanged else self._jobs(draft, in_resync)
         draft.hindrances = (
             vouched.hindrances
             if vouched is not None
@@ -259,7 +260,7 @@ class Planner:
         if draft.slice is not None:
             if in_resync and networks.is_checked(network, part):
                 return
-            if draft.vouched is not None and networks.is_vouched(network, part):
+            if draft.vouched is not None and self._attach.is_told_by_links and networks.is_vouched(network, part):
                 return
             if not is_needed and networks.is_left_to_another(network, part, router_id):
                 return

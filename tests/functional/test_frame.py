@@ -232,7 +232,7 @@ def test_what_only_the_real_agent_finds_wrong_is_named_with_its_file(
 
 @pytest.mark.parametrize(
     ("missing", "option"), [("oslo_messaging", ("dvr_agent", "source", "neutron")),
-                            ("ovsdbapp", ("DEFAULT", "interface_driver", "openvswitch"))],
+                            ("ovs", ("DEFAULT", "interface_driver", "openvswitch"))],
 )  # fmt: skip
 def test_a_missing_extra_is_a_configuration_error(
     host: lab.Host, tmp_path: Path, missing: str, option: tuple[str, str, str]

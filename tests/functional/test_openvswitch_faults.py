@@ -6,7 +6,7 @@ import errno
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dvr_agent.attach.openvswitch.factory import check_connection
+from dvr_agent.attach.openvswitch.rows_copy import RowChange, Rows
 from dvr_agent.errors import AttachError, ConfigError
 from tests.support import lab, ovs
 from tests.support.ovs_rig import ONE, THREE, TWO, A, B, Rig, rigged
@@ -124,6 +125,27 @@ class TestServer:
         rig.switch.start_anew()
         assert rig.told()
         wait_for(lambda: bool(rig.faults(ONE)), "it is told")
+        rig.driver.plug(A, [ONE])
+        rig.assert_whole(ONE)
+
+    def test_an_update_that_cannot_be_used_leads_to_a_new_connection(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rig.driver.plug(A, [ONE])
+        update = Rows.update
+        lost: list[object] = []
+
+        def fails_once(self: Rows, updates: Mapping[str, Any]) -> list[RowChange]:
+            if not lost:
+                lost.append(updates)
+                raise KeyError("unknown")
+            return update(self, updates)
+
+        monkeypatch.setattr(Rows, "update", fails_once)
+        rig.switch.vsctl("del-port", ONE.device)
+        assert rig.told()
+        assert lost
+        wait_for(lambda: list(rig.faults(ONE)) == [ONE.device], "it is known by the new connection")
         rig.driver.plug(A, [ONE])
         rig.assert_whole(ONE)
 
@@ -324,6 +346,6 @@ class TestConfiguration:
                     rig.open(ovsdb_connection="ssl:127.0.0.1:6641", **(good | {name: wrong}))
 
     def test_without_the_extra_it_is_named(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(__import__("sys").modules, "ovsdbapp.backend.ovs_idl.vlog", None)
+        monkeypatch.setitem(__import__("sys").modules, "ovs.jsonrpc", None)
         with pytest.raises(ConfigError, match=r"dvr-agent\[ovs\]"):
             rig.open()

@@ -17,7 +17,7 @@ except SystemExit:
     pass
 print("loaded:", *sorted(name for name in {heavy} if name in sys.modules))
 """
-HEAVY = ("pyroute2", "eventlet", "oslo_messaging", "ovsdbapp")
+HEAVY = ("pyroute2", "eventlet", "oslo_messaging", "ovs")
 
 
 def loaded(module: str, *arguments: str) -> str:

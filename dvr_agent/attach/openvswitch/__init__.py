@@ -5,7 +5,8 @@
 ``plugging`` one call of ``plug``, ``port_edits`` the changes that it writes, ``rows`` the values of a port and their
 faults.
 
-``database`` reads and writes rows, with: ``connection`` (the library's copy of the rows, and its thread),
-``row_index`` (rows by name), ``progress`` (how far ovs-vswitchd has got), ``external_changes`` (ports that
-another program changed) and ``transaction`` (with a time limit).
+``database`` reads and writes rows, with: ``connection`` (session with the server, its thread, transactions),
+``rows_copy`` (the copy of the rows, and what an update changes), ``schema`` (which columns), ``row_index`` (rows by
+name), ``progress`` (how far ovs-vswitchd has got) and ``external_changes`` (ports that another program changed).
+``json_stream`` decodes messages where python-ovs lacks its decoder in C.
 """

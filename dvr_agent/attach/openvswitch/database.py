@@ -1,7 +1,8 @@
 """Read OVSDB from a copy of its rows, and write by transactions; used by ``driver`` and ``plugging``.
 
-A native thread of ovsdbapp keeps the copy up to date and reconnects by itself; the first call starts it.  Other threads
-read the copy under its lock (``row_index``), and wait for the thread by a condition; no wait exceeds the time limit.
+A native thread keeps the copy up to date and reconnects by itself; the first call starts it.  Other threads read the
+copy and send transactions under its lock (``row_index``), and wait for the thread by a condition; no wait exceeds the
+time limit.
 ``ovs-vswitchd`` acts on a configuration some time later: each transaction that needs it increments
 ``Open_vSwitch:next_cfg``, and is complete when ``cur_cfg`` has reached that number (``progress``; as ovs-vsctl(8)
 waits).
@@ -13,37 +14,37 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
-from ovs.db import idl as ovs_idl
-from ovsdbapp.exceptions import OvsdbAppException, TimeoutException
-
-from dvr_agent.attach.openvswitch.connection import OvsdbThread, RowCopy
+from dvr_agent.attach.openvswitch.connection import Operation, OvsdbThread, Reply, RowCopy
 from dvr_agent.attach.openvswitch.external_changes import ExternalChanges
+from dvr_agent.attach.openvswitch.port_edits import Edit, mutate, select
 from dvr_agent.attach.openvswitch.progress import ConfigurationProgress
 from dvr_agent.attach.openvswitch.row_index import RowIndex
 from dvr_agent.attach.openvswitch.rows import PortRow
-from dvr_agent.attach.openvswitch.transaction import BoundedTransaction
+from dvr_agent.attach.openvswitch.rows_copy import Event, RowChange
 from dvr_agent.errors import AttachError
+
+CONSTRAINT = "constraint violation"
+"""Error text of a violated constraint (RFC 7047, 4.1.3 and 5.2.1)."""
+UPDATE_SECONDS = 1.0
+"""Longest wait for the update that explains a violated constraint."""
 
 
 class Database:
     """Reads rows by name, and changes them.  Its methods are for one thread; implements ``CopyObserver``.
 
     :ivar changes: event for changes of ports by other programs
-    :ivar rows: index of the copy; for edits, which run under the lock
     :ivar timeout: seconds that a connection, a transaction or ovs-vswitchd may take
     """
 
     def __init__(self, connection: str, bridge: str, timeout: float) -> None:
         self.connection, self.bridge, self.timeout = connection, bridge, timeout
         self._copy = RowCopy(connection, self)
-        self._thread = OvsdbThread(self._copy, timeout)
-        self._lock = self._thread.lock
-        self._changed = threading.Condition(self._lock)
-        self.rows = RowIndex(self._copy, bridge)
+        self._changed = self._lock = threading.Condition()
+        self._thread = OvsdbThread(self._copy, self._lock)
+        self._rows = RowIndex(self._copy.rows, bridge)
         self.changes = ExternalChanges(self._lock)
-        self._progress = ConfigurationProgress(self.rows, timeout)
+        self._progress = ConfigurationProgress(self._rows, timeout)
         self._connected = self._was_connected = self._complained = False
         self._lost_at = 0.0
 
@@ -58,25 +59,25 @@ class Database:
         """
         self._open(patient=False)
         with self._lock:
-            return {name: row for name in names if (row := self.rows.port(name)) is not None}
+            return {name: row for name in names if (row := self._rows.port(name)) is not None}
 
     def router_ports(self) -> list[PortRow]:
         """Return all ports of routers on all bridges; errors as :meth:`ports`."""
         self._open(patient=False)
         with self._lock:
-            return [row for name in self.rows.router_ports if (row := self.rows.port(name)) is not None]
+            return [row for name in self._rows.router_ports if (row := self._rows.port(name)) is not None]
 
     def plugged_for(self, namespace: str) -> list[str]:
         """Return names of the ports that this agent plugged for a namespace; errors as :meth:`ports`."""
         self._open(patient=False)
         with self._lock:
-            return [name for name, mark in self.rows.router_ports.items() if mark == namespace]
+            return [name for name, mark in self._rows.router_ports.items() if mark == namespace]
 
     def has_bridge(self) -> bool:
         """True if the integration bridge exists; errors as :meth:`ports`."""
         self._open(patient=False)
         with self._lock:
-            return self.rows.find("Bridge", self.bridge) is not None
+            return self._rows.find("Bridge", self.bridge) is not None
 
     def problem(self) -> str:
         """Return why no port can be plugged now, empty if no reason is known."""
@@ -93,7 +94,7 @@ class Database:
 
     # --- changes ------------------------------------------------------------------------------------------------
 
-    def change(self, edits: Sequence[Any], configure: bool = False) -> int | None:
+    def change(self, edits: Sequence[Edit], configure: bool = False) -> int | None:
         """Write all edits in one transaction.
 
         :param configure: ovs-vswitchd has to act on it
@@ -102,14 +103,12 @@ class Database:
             whole)
         """
         self._open(patient=True)
-        transaction = BoundedTransaction(self.rows, self._thread, self.timeout, configure)
-        for edit in edits:
-            transaction.add(edit)
         try:
-            number: int | None = transaction.commit()
-        except (TimeoutError, TimeoutException) as exc:
+            with self._lock:
+                number = self._commit(edits, configure, time.monotonic() + self.timeout)
+        except TimeoutError as exc:
             raise self._error(errno.ETIMEDOUT, f"no answer from the OVSDB server within {self.timeout:g} s") from exc
-        except (OvsdbAppException, RuntimeError) as exc:
+        except RuntimeError as exc:
             raise self._error(errno.EIO, f"refused by the OVSDB server: {exc}") from exc
         self._progress.requested = number or self._progress.requested
         return number
@@ -158,7 +157,7 @@ class Database:
         """Record whether the server is connected, and wake waiting threads."""
         connected = self._copy.connected
         if connected and not self._connected:
-            self.rows.read_anew()
+            self._rows.read_anew()
             self._note_configuration()
             if self._was_connected or self._complained:
                 self.changes.notify()
@@ -168,20 +167,75 @@ class Database:
         self._connected = connected
         self._changed.notify_all()
 
-    def row_changed(self, event: str, table: str, row: Any, old: Any) -> None:
-        """Record a changed row; raise the event if it matters.  No event before the copy is complete."""
+    def row_changed(self, change: RowChange) -> None:
+        """Record a changed row; raise the event if it matters."""
+        table = change.row.table
         if table == "Open_vSwitch":
             self._note_configuration()
             return
-        self.rows.forget(table, row)
-        if not self._connected:
-            return
-        if table == "Bridge" and event != ovs_idl.ROW_UPDATE and row.name == self.bridge:
+        self._rows.row_changed(change)
+        if table == "Bridge" and change.event is not Event.CHANGED and change.row.name == self.bridge:
             self.changes.notify()
-        elif table == "Interface" and self.rows.interface_changed(event, row, old):
-            self.changes.interface_changed(event, row, old)
+        elif table == "Interface" and self._rows.interface_changed(change):
+            self.changes.interface_changed(change)
 
     # --- inside -------------------------------------------------------------------------------------------------
+
+    def _commit(self, edits: Sequence[Edit], configure: bool, until: float) -> int | None:
+        """Send the edits until the server has accepted them; returns the new ``next_cfg``, if it was incremented.
+
+        :raises TimeoutError: it may take effect later, as a whole
+        :raises RuntimeError: the server's refusal
+        """
+        while True:
+            seen = self._copy.updates
+            operations = [operation for edit in edits for operation in edit.operations(self._rows)]
+            if configure:
+                operations += self._count_up(operations)
+            if not operations:
+                return None
+            reply = self._copy.transact(operations)
+            if self._copy.backlog or reply.done:  # not sent, or not all of it
+                self._thread.wake()
+            self._await(lambda: reply.done, until)  # noqa: B023 - it is called in this turn only
+            if reply.results is not None:
+                return int(reply.results[-1]["rows"][0]["next_cfg"]) if configure else None
+            self._await_cause(reply, seen, until)
+
+    def _count_up(self, operations: Sequence[Operation]) -> list[Operation]:
+        """Return the operations that increment ``next_cfg``, if there are others, and read it."""
+        root = self._rows.root()
+        if root is None:
+            raise RuntimeError("the database is empty (ovs-vsctl init)")
+        return [mutate(root, ["next_cfg", "+=", 1]), select(root, "next_cfg")] if operations else []
+
+    def _await_cause(self, reply: Reply, seen: int, until: float) -> None:
+        """Wait for the update after which the edits are tried again, or raise.
+
+        A constraint is violated when an earlier transaction, which had timed out, took effect just before this one.
+        The server's update of that arrives soon, and then the edits find nothing to do.
+
+        :raises TimeoutError: there is none in time
+        :raises RuntimeError: another refusal
+        """
+        if reply.error and CONSTRAINT not in reply.error:
+            raise RuntimeError(reply.error)
+        if reply.error:
+            until = min(until, time.monotonic() + UPDATE_SECONDS)
+        try:
+            self._await(lambda: self._copy.connected and self._copy.updates != seen, until)
+        except TimeoutError:
+            if reply.error:
+                raise RuntimeError(reply.error) from None
+            raise
+
+    def _await(self, condition: Callable[[], bool], until: float) -> None:
+        """Wait as :meth:`_wait`.
+
+        :raises TimeoutError: the condition does not hold in time
+        """
+        if not self._wait(condition, until):
+            raise TimeoutError
 
     def _note_configuration(self) -> None:
         if self._progress.note():

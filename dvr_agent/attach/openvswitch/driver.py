@@ -166,7 +166,7 @@ class OpenVSwitchDriver:
         rows = self._database.ports(wanted) if wanted else {}
         new = {name: KINDS[wanted[name].distributed] for name, row in rows.items() if KIND not in row.ids}
         if new and not self._database.problem():
-            self._database.change([SetIds(self._database.rows, name, {KIND: kind}) for name, kind in new.items()])
+            self._database.change([SetIds(name, {KIND: kind}) for name, kind in new.items()])
 
     def unplug(self, namespace: str, devices: Sequence[str]) -> None:
         """Remove devices from the namespace together with their outer sides; an absent one is no error."""
@@ -230,7 +230,7 @@ class OpenVSwitchDriver:
             check_ports(namespace, [port])
         if new:
             database.changes.expect(port.device for _, port in new)
-            edits = [AddPort(database.rows, port.device, INTERNAL, all_ids(port, there)) for there, port in new]
+            edits = [AddPort(port.device, INTERNAL, all_ids(port, there)) for there, port in new]
             self._prepared = database.change(edits, configure=True)
 
     def _delete_rows(self, names: Sequence[str], wait: bool = False) -> None:
@@ -242,7 +242,7 @@ class OpenVSwitchDriver:
             return
         database = self._database
         with database.changes.expecting(names):
-            number = database.change([DeletePort(database.rows, name) for name in names], configure=True)
+            number = database.change([DeletePort(name) for name in names], configure=True)
             if wait and number is not None:
                 database.reached(number)
 

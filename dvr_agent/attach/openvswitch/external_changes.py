@@ -8,23 +8,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from ovs.db import idl as ovs_idl
-
-from dvr_agent.attach.openvswitch.connection import changed_columns
-from dvr_agent.attach.openvswitch.rows import SYSTEM, first
+from dvr_agent.attach.openvswitch.rows import SYSTEM
+from dvr_agent.attach.openvswitch.rows_copy import Event, RowChange
 from dvr_agent.eventfd import EventFd
 
 
 class ExternalChanges:
     """The event for changes by other programs, and the ports whose changes are ours.
 
-    :param lock: the connection's, which ovsdbapp's thread holds when it calls :meth:`interface_changed`
+    :param lock: the connection's, which its thread holds when it calls :meth:`interface_changed`
     :ivar event: readable after a change by another program
     """
 
-    def __init__(self, lock: threading.Lock) -> None:
+    def __init__(self, lock: threading.Condition) -> None:
         self.event = EventFd()
         self._lock = lock
         self._expected: set[str] = set()
@@ -45,9 +42,9 @@ class ExternalChanges:
         with self._lock:
             self._expected |= set(names)
 
-    def interface_changed(self, event: str, row: Any, old: Any) -> None:
+    def interface_changed(self, change: RowChange) -> None:
         """Raise the event if a router's port changed in a way that may need work."""
-        if row.name not in self._expected and _needs_work(event, row, old):
+        if change.row.name not in self._expected and _needs_work(change):
             self.event.notify()
 
     def notify(self) -> None:
@@ -55,11 +52,11 @@ class ExternalChanges:
         self.event.notify()
 
 
-def _needs_work(event: str, row: Any, old: Any) -> bool:
+def _needs_work(change: RowChange) -> bool:
     """True if the port was removed, its OpenFlow port or error changed, or its device is misplaced or gone."""
-    if event != ovs_idl.ROW_UPDATE:
-        return bool(event == ovs_idl.ROW_DELETE)
-    columns = changed_columns(old)
-    if "ifindex" in columns and (first(row.ifindex, 0) > 0) != (row.type == SYSTEM):
+    event, row, columns = change
+    if event is not Event.CHANGED:
+        return event is Event.DELETED
+    if "ifindex" in columns and ((row.values["ifindex"] or 0) > 0) != (row.values["type"] == SYSTEM):
         return True
-    return any(column in columns for column in ("ofport", "error"))
+    return "ofport" in columns or "error" in columns

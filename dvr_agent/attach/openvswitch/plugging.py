@@ -27,7 +27,7 @@ from enum import Enum
 from dvr_agent.attach.links import HOST, delete, make_pairs, repair, switch_ipv6_off
 from dvr_agent.attach.openvswitch.database import Database
 from dvr_agent.attach.openvswitch.leaving import FORGETTING, Leaving
-from dvr_agent.attach.openvswitch.port_edits import AddPort, DeletePort, SetIds, Touch, bridge_missing
+from dvr_agent.attach.openvswitch.port_edits import AddPort, DeletePort, Edit, SetIds, Touch, bridge_missing
 from dvr_agent.attach.openvswitch.rows import (
     INTERNAL,
     SYSTEM,
@@ -154,7 +154,7 @@ class Plugging:
         if any(state is PlugState.LOST for _, state in states):
             # The device may only be late: have ovs-vswitchd check again before anything is removed.
             with self._database.changes.expecting(_names(ports)):
-                self._database.require(self._database.change([Touch(self._database.rows)], configure=True))
+                self._database.require(self._database.change([Touch()], configure=True))
             states = [(one, self._state(one)) for one in self._read(ports)]
         for one, state in states:
             if state is PlugState.LOST and one.row is not None and one.row.error:
@@ -209,7 +209,7 @@ class Plugging:
         rows = [row.name for found in ports for row in (found.row, found.tap_row) if row is not None]
         if rows:
             with database.changes.expecting(rows):
-                database.require(database.change([DeletePort(database.rows, name) for name in rows], configure=True))
+                database.require(database.change([DeletePort(name) for name in rows], configure=True))
         remove_devices(self._inside, read_devices(self._inside, [found.port.device for found in ports]).values())
         taps = read_devices(self._host, [outer_name(found.port.device) for found in ports])
         delete(self._host, [name for name, device in taps.items() if device.info.kind == "veth"])
@@ -217,8 +217,8 @@ class Plugging:
     def _write(self, namespace: str, kept: Sequence[FoundPort], new: Sequence[Port]) -> None:
         """Write rows in one transaction, and wait until ovs-vswitchd has acted on it."""
         database = self._database
-        edits = [
-            SetIds(database.rows, row.name, all_ids(found.port, namespace))
+        edits: list[Edit] = [
+            SetIds(row.name, all_ids(found.port, namespace))
             for found in kept
             if (row := found.tap_row or found.row) is not None and wrong_ids(found.port, row)
         ]
@@ -239,8 +239,8 @@ class Plugging:
     def _addition(self, namespace: str, port: Port) -> AddPort:
         ids = all_ids(port, namespace)
         if self._use_veth:
-            return AddPort(self._database.rows, outer_name(port.device), SYSTEM, ids)
-        return AddPort(self._database.rows, port.device, INTERNAL, ids)
+            return AddPort(outer_name(port.device), SYSTEM, ids)
+        return AddPort(port.device, INTERNAL, ids)
 
     def _errors(self, new: Sequence[Port], outer: bool) -> list[AttachError]:
         """Return Open vSwitch's errors of the new ports."""

@@ -24,12 +24,12 @@ class ConfigurationProgress:
     def done(self) -> int:
         """Return ``cur_cfg``; 0 for an empty database."""
         root = self._index.root()
-        return 0 if root is None else int(root.cur_cfg)
+        return 0 if root is None else int(root.values["cur_cfg"])
 
     def wanted(self) -> int:
         """Return ``next_cfg`` of any client; 0 for an empty database."""
         root = self._index.root()
-        return 0 if root is None else int(root.next_cfg)
+        return 0 if root is None else int(root.values["next_cfg"])
 
     def note(self) -> bool:
         """Record the numbers after a change; returns True if ovs-vswitchd has recovered from a stall.

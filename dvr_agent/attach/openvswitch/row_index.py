@@ -2,105 +2,113 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
-from ovs.db import idl as ovs_idl
+from dvr_agent.attach.openvswitch.rows import KEY, PortRow, is_routers
+from dvr_agent.attach.openvswitch.rows_copy import Event, Row, RowChange, Rows
 
-from dvr_agent.attach.openvswitch.connection import RowCopy, changed_columns
-from dvr_agent.attach.openvswitch.rows import KEY, PortRow, first, is_routers
+NAMED = ("Bridge", "Port", "Interface")
+"""The tables whose rows have names."""
 
 
 class RowIndex:
     """Index of the copy of the rows; its methods are called under the connection's lock.
 
-    :ivar idl: the copy
     :ivar bridge: name of the integration bridge
-    :ivar router_ports: names of all ports of routers → namespace that this agent plugged them for, empty if it did not
     """
 
-    def __init__(self, idl: RowCopy, bridge: str) -> None:
-        self.idl, self.bridge = idl, bridge
-        self._bridges: dict[Any, Any] | None = None
-        """Port UUID → row of its bridge; None: must be read again."""
+    def __init__(self, rows: Rows, bridge: str) -> None:
+        self._rows, self.bridge = rows, bridge
+        self._names: dict[str, dict[str, Row]] = {table: {} for table in NAMED}
+        """Table → name → row."""
+        self._bridges: dict[str, Row] = {}
+        """Port UUID → row of its bridge."""
         self._ports: dict[str, PortRow | None] = {}
         """Cached values of ports by name; None: there is no such port."""
         self._router_ports: dict[str, str] = {}
 
     @property
-    def tables(self) -> Any:
-        """The library's tables by name."""
-        return self.idl.tables
-
-    @property
     def router_ports(self) -> Mapping[str, str]:
-        """Names of all ports of routers → namespace."""
+        """Names of all ports of routers → namespace that this agent plugged them for, empty if it did not."""
         return self._router_ports
 
-    def find(self, table: str, name: str) -> Any:
+    def find(self, table: str, name: str) -> Row | None:
         """Return the row of that name, or None."""
-        rows = self.tables[table].rows
-        index = rows.indexes["name"]
-        entry = rows.IndexEntry(name=name)
-        return next(index.irange(entry, entry), None)
+        return self._names[table].get(name)
 
-    def root(self) -> Any:
+    def root(self) -> Row | None:
         """Return the one row of the table Open_vSwitch, None if the database is empty."""
-        return next(iter(self.tables["Open_vSwitch"].rows.values()), None)
+        return next(iter(self._rows.tables["Open_vSwitch"].values()), None)
 
-    def bridge_of(self, port: Any) -> Any:
+    def bridge_of(self, port: Row | None) -> Row | None:
         """Return the row of the bridge that a row of the table Port is on, or None."""
-        if self._bridges is None:
-            rows = self.tables["Bridge"].rows.values()
-            self._bridges = {one.uuid: bridge for bridge in rows for one in bridge.ports}
         return None if port is None else self._bridges.get(port.uuid)
 
     def port(self, name: str) -> PortRow | None:
-        """Return a port's values, from the cache if it has not changed (a hundredth of the time)."""
+        """Return a port's values, from the cache if it has not changed."""
         if name not in self._ports:
             interface = self.find("Interface", name)
             self._ports[name] = None if interface is None else self._port_row(interface)
         return self._ports[name]
 
     def read_anew(self) -> None:
-        """Clear the cache and read the names of routers' ports, since the whole copy is new."""
-        self._bridges = None
+        """Read all names, since the whole copy is new."""
         self._ports.clear()
+        self._names = {table: {row.name: row for row in self._rows.tables[table].values()} for table in NAMED}
+        self._bridges = {port: bridge for bridge in self._names["Bridge"].values() for port in bridge.values["ports"]}
         self._router_ports = {}
-        for row in self.tables["Interface"].rows.values():
+        for row in self._names["Interface"].values():
             self._note_port(row)
 
-    def forget(self, table: str, row: Any) -> None:
-        """Drop the cached values of a row that has changed."""
-        if table == "Bridge":
-            self._bridges = None
-            self._ports.clear()
+    def row_changed(self, change: RowChange) -> None:
+        """Record a changed row of a table with names, and drop cached values that it is part of."""
+        event, row, columns = change
+        names = self._names[row.table]
+        if event is Event.CREATED:
+            names[row.name] = row
+        elif event is Event.DELETED and names.get(row.name) is row:  # one of the same name may be there already
+            del names[row.name]
+        if row.table == "Bridge":
+            self._ports_moved(row, columns.get("ports", ()) if event is Event.CHANGED else row.values["ports"], event)
         else:
             self._ports.pop(row.name, None)
 
-    def interface_changed(self, event: str, row: Any, old: Any) -> bool:
+    def interface_changed(self, change: RowChange) -> bool:
         """Record a changed row of the table Interface; returns True if it is or was a router's port."""
+        event, row, columns = change
         known = row.name in self._router_ports
-        if event == ovs_idl.ROW_DELETE:
-            self._router_ports.pop(row.name, None)
-        elif event == ovs_idl.ROW_CREATE or "external_ids" in changed_columns(old):
+        if event is Event.DELETED:
+            if self.find("Interface", row.name) is None:
+                self._router_ports.pop(row.name, None)
+        elif event is Event.CREATED or "external_ids" in columns:
             self._note_port(row)
         return known or row.name in self._router_ports
 
-    def _port_row(self, interface: Any) -> PortRow:
-        bridge = self.bridge_of(self.find("Port", interface.name))
+    def _ports_moved(self, bridge: Row, ports: Iterable[str], event: Event) -> None:
+        """Record ports that a bridge has got or lost."""
+        for uuid in ports:
+            if event is not Event.DELETED and uuid in bridge.values["ports"]:
+                self._bridges[uuid] = bridge
+            elif self._bridges.get(uuid) is bridge:
+                del self._bridges[uuid]
+            port = self._rows.tables["Port"].get(uuid)
+            if port is not None:  # the change of one that is gone comes by itself
+                self._ports.pop(port.name, None)
+
+    def _port_row(self, interface: Row) -> PortRow:
+        bridge, values = self.bridge_of(self.find("Port", interface.name)), interface.values
         return PortRow(
             interface.name,
             "" if bridge is None else bridge.name,
-            interface.type,
-            interface.external_ids,
-            first(interface.ofport, 0),
-            first(interface.error, ""),
-            first(interface.ifindex, 0) > 0,
+            values["type"],
+            values["external_ids"],
+            values["ofport"] or 0,
+            values["error"] or "",
+            (values["ifindex"] or 0) > 0,
         )
 
-    def _note_port(self, interface: Any) -> None:
-        ids = interface.external_ids
+    def _note_port(self, interface: Row) -> None:
+        ids = interface.values["external_ids"]
         if is_routers(interface.name, ids):
             self._router_ports[interface.name] = ids.get(KEY, "")
         else:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dvr_agent.attach.outer_ends import TAP
 from dvr_agent.state.link import Port
@@ -47,11 +47,6 @@ class PortRow(NamedTuple):
     def works(self) -> bool:
         """True if Open vSwitch has made the port."""
         return self.ofport > 0 and not self.error
-
-
-def first(values: Any, default: Any) -> Any:
-    """Return the value of an optional column."""
-    return values[0] if values else default
 
 
 def outer_name(device: str) -> str:
