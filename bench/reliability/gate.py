@@ -20,12 +20,16 @@ from dvr_agent.kernel import sysctl
 from dvr_agent.kernel.api import GratuitousArp, Kernel, PendingTables, WriteCounters
 from dvr_agent.kernel.linux import open_kernel
 from dvr_agent.kernel.netlink.message import Request
+from dvr_agent.kernel.netlink.schema import Data
 from dvr_agent.kernel.netlink.transport import NetlinkSocket
 from dvr_agent.reconcile.reconciler import RouterReconciler
 from dvr_agent.state.filter import Table, TableKey
 from dvr_agent.state.link import Port
 from dvr_agent.state.namespace import Announcement
 from dvr_agent.state.sysctl import Sysctl
+
+Exchanged = tuple[list[tuple[int, int, str]], list[Data | None]]
+"""What :meth:`NetlinkSocket.exchange` returns."""
 
 
 class StoppedError(Exception):
@@ -96,35 +100,40 @@ class Gate:
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Inside the block netlink requests that change something, and parameters, pass by here."""
-        attempt, write = NetlinkSocket.attempt, sysctl.write
+        exchange, write = NetlinkSocket.exchange, sysctl.write
 
-        def gated_attempt(sock: NetlinkSocket, requests: Sequence[Request]) -> list[tuple[int, int, str]]:
+        def gated_exchange(sock: NetlinkSocket, changes: Sequence[Request], gets: Sequence[Request]) -> Exchanged:
+            if not sock.namespace:  # the host: the driver of layer 2, behind a gate of its own
+                return exchange(sock, changes, gets)
             if not self.stop_at:
-                return self._without_refused(sock, requests, attempt)
+                return self._without_refused(sock, changes, gets, exchange)
             failed: list[tuple[int, int, str]] = []
-            for index, request in enumerate(requests):
+            for index, request in enumerate(changes):
                 self.refuses(*_named(sock, request))
-                failed += [(index, code, hint) for _, code, hint in attempt(sock, [request])]
-            return failed
+                failed += [(index, code, hint) for _, code, hint in exchange(sock, [request], ())[0]]
+            return failed, exchange(sock, (), gets)[1] if gets else []
 
-        def gated_write(namespace: str, items: Sequence[Sysctl], counters: WriteCounters) -> None:
+        def gated_write(
+            namespace: str, items: Sequence[Sysctl], counters: WriteCounters, may_lack: bool = False
+        ) -> None:
             for item in items:
                 self.check("parameter", namespace, item)
-                write(namespace, [item], counters)
+                write(namespace, [item], counters, may_lack)
 
         with (
-            mock.patch.object(NetlinkSocket, "attempt", gated_attempt),
+            mock.patch.object(NetlinkSocket, "exchange", gated_exchange),
             mock.patch.object(sysctl, "write", gated_write),
         ):
             yield
 
     def _without_refused(
-        self, sock: NetlinkSocket, requests: Sequence[Request], attempt: Any
-    ) -> list[tuple[int, int, str]]:
-        refused = [index for index, one in enumerate(requests) if self.refuses(*_named(sock, one))]
-        sent = [index for index in range(len(requests)) if index not in refused]
-        failed = [(sent[at], code, hint) for at, code, hint in attempt(sock, [requests[index] for index in sent])]
-        return sorted([*failed, *((index, self.code, "") for index in refused)])
+        self, sock: NetlinkSocket, changes: Sequence[Request], gets: Sequence[Request], exchange: Any
+    ) -> Exchanged:
+        refused = [index for index, one in enumerate(changes) if self.refuses(*_named(sock, one))]
+        sent = [index for index in range(len(changes)) if index not in refused]
+        found, answers = exchange(sock, [changes[index] for index in sent], gets)
+        failed = [(sent[at], code, hint) for at, code, hint in found]
+        return sorted([*failed, *((index, self.code, "") for index in refused)]), answers
 
 
 def _named(sock: NetlinkSocket, request: Request) -> tuple[str, str, object]:
