@@ -28,7 +28,7 @@ def test_every_method_makes_the_same_objects_and_the_table_says_so() -> None:
     rows = {line[:58].strip(): line[58:].split() for line in done.stdout.splitlines()}
     assert rows["same objects by all methods"] == ["yes"]
     assert rows["kernel writes of the resyncs"] == ["0"]
-    for label in ("build: ours ÷ floor (aim ≤ 3)", "build: commands ÷ ours", "no-op resync ÷ build (aim < 0.2)",
+    for label in ("build: ours ÷ floor (aim ≤ 1.3)", "build: commands ÷ ours", "no-op resync ÷ build (aim ≤ 0.05)",
                   "one FIP added", "one router removed", "resident memory, MB"):  # fmt: skip
         assert float(rows[label][0]) > 0, label
 
