@@ -11,8 +11,8 @@ from bench.rounds import Round, Runs
 from bench.worker import Result
 
 AIM_BUILD, AIM_BUILD_CPU, AIM_RESYNC = 1.3, 1.6, 0.05
-"""Build: at most so many times the floor, and its processor time; a resync that finds nothing to do: at most this share of
-the build."""
+"""Build: at most so many times the floor, and its processor time; a resync that finds nothing to do: at most this
+share of the build."""
 LABEL, COLUMN = 58, 14
 
 Row = tuple[str, Callable[[Runs], str]]
