@@ -54,7 +54,7 @@ def test_a_connection_whose_request_a_busy_hub_has_not_read_yet_is_not_idle() ->
     """The hub stood still longer than a connection may be idle: what was asked meanwhile is answered first."""
     listener = AdminListener(Plenty())
     opened = [listener.accept() for _ in range(CONNECTIONS)]
-    time.sleep(IDLE_SECONDS)
+    time.sleep(IDLE_SECONDS)  # what is idle is told by time
     first, (_, number) = opened[0]
 
     def serve() -> None:
