@@ -80,8 +80,12 @@ class Trust:
             entry.vouched = vouched
 
     def hear(self, router_id: str, namespaces: Iterable[str]) -> None:
-        """Note that the events of these namespaces of a router are heard from now on, and no others."""
-        self._entries.setdefault(router_id, _Entry()).heard = frozenset(namespaces)
+        """Note that the events of these namespaces of a router are heard from now on, and no others; none: it is gone."""
+        heard = frozenset(namespaces)
+        if heard:
+            self._entries.setdefault(router_id, _Entry()).heard = heard
+        else:
+            self.forget(router_id)
 
     def hears(self, router_id: str, namespace: str) -> bool:
         """Return True if the events of a namespace of a router were heard before its present job began."""

@@ -167,6 +167,9 @@ def test_a_removal_reads_nothing_and_leaves_nothing_in_the_fip_namespace(agent: 
     agent.reads.clear()
     agent.reconciler.remove(router.id)
     assert agent.reads == []
+    agent.judge.job_ended(router.id)
+    assert not agent.reconciler.memory.trust.hears(router.id, FIP)
+    assert router.id not in agent.reconciler.memory.trust._entries
     wait_for(lambda: ip_of_fip() == before)  # the pair goes with the other namespace, in a while
     assert agent.reconciler.kernel.namespaces.list() == sorted([FIP, qrouter(others), names.SNAT + others.id])
 
