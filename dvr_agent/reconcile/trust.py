@@ -80,7 +80,7 @@ class Trust:
             entry.vouched = vouched
 
     def hear(self, router_id: str, namespaces: Iterable[str]) -> None:
-        """Note that the events of these namespaces of a router are heard from now on, and no others; none: it is gone."""
+        """Note that events of these namespaces of a router are heard from now on, and no others; none: it has gone."""
         heard = frozenset(namespaces)
         if heard:
             self._entries.setdefault(router_id, _Entry()).heard = heard
