@@ -2,7 +2,7 @@
 
 The kernel waits for an RCU grace period, 10 to 14 ms, before it closes a netlink socket of nf_tables in whose namespace
 something was deleted shortly before (``nft_rcv_nl_event`` in net/netfilter/nf_tables_api.c).  Used by ``nftables``;
-``announce`` closes more sockets than one thread could.
+``packet_sockets`` closes more sockets than one thread could.
 """
 
 from __future__ import annotations

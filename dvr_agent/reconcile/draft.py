@@ -161,7 +161,7 @@ class Drafts:
     def trust(self, draft: Draft) -> bool:
         """Take what the events of the kernel vouch for as the observed state; False if it has to be read."""
         state, vouched = draft.state, self._memory.trust.of(draft.view.router.id)
-        if vouched is None or draft.allocated.without_ipv6 or vouched.allocated.found_proxies:
+        if vouched is None or draft.allocated.without_ipv6:
             return False
         if state.shared_by_hosts is not None or not set(names_of(state)) <= set(names_of(vouched.state)):
             return False

@@ -129,10 +129,9 @@ def released_addresses(changes: Iterable[TableChange]) -> set[Released]:
     for change in changes:
         if change.old.chains:
             gone = elsewhere(change.old, change.new)
-            outbound = _outbound(gone)
-            if outbound:
-                found |= {Released(address) for address, _ in outbound - _outbound(_like(gone, [change.new]))}
-            found |= _released(set(inbound(gone)), set(inbound(_like(gone, [change.new]))))
+            kept = list(_like(gone, [change.new]))
+            found |= {Released(address) for address, _ in _outbound(gone) - _outbound(kept)}
+            found |= _released(set(inbound(gone)), set(inbound(kept)))
     return found
 
 
@@ -146,26 +145,24 @@ def forwarded_ports(changes: Changes) -> set[Released]:
     """Return the ports of floating IPs that are translated from now on: what came to them was not led on."""
     if changes.create:
         return set()
-    return {Released(one.address, one.ports) for one in _gained(changes) if one.ports is not None}
+    come, had = _new_and_old(changes)
+    return {Released(one.address, one.ports) for one in come - had if one.ports is not None}
 
 
 def newly_translated(changes: Changes) -> set[str]:
     """Return the fixed addresses that get a translation and had none, by our rules or by neutron-l3-agent's."""
     if changes.create or not changes.tables:
         return set()
+    come, had = _new_and_old(changes)
+    pairs = {one[:2] for one in had}
+    return {one.fixed for one in come if one[:2] not in pairs} & changes.outbound.addresses
+
+
+def _new_and_old(changes: Changes) -> tuple[set[Inbound], set[Inbound]]:
+    """Return the translations of rules that come, and those that the old tables have for the same addresses."""
     come = [rule for change in changes.tables for rule in elsewhere(change.new, change.old)]
-    had = {one[:2] for one in inbound(_like(come, _old_tables(changes)))}
-    return {one.fixed for one in inbound(come) if one[:2] not in had} & changes.outbound.addresses
-
-
-def _gained(changes: Changes) -> set[Inbound]:
-    """Return the translations that none of the old tables has."""
-    come = [rule for change in changes.tables for rule in elsewhere(change.new, change.old)]
-    return set(inbound(come)) - set(inbound(_like(come, _old_tables(changes))))
-
-
-def _old_tables(changes: Changes) -> list[Table]:
-    return [change.old for change in (*changes.tables, *changes.stale_tables)]
+    old = [change.old for change in (*changes.tables, *changes.stale_tables)]
+    return set(inbound(come)), set(inbound(_like(come, old)))
 
 
 def _like(rules: Sequence[FilterRule], tables: Iterable[Table]) -> Iterator[FilterRule]:

@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from dvr_agent.desired.build import DesiredRouter
-from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.state.address import has_ethernet_address, kernel_link_local
 from dvr_agent.state.namespace import NamespaceState
 
@@ -27,12 +26,10 @@ class Vouched(NamedTuple):
     """What the kernel has of a router.
 
     :ivar state: equal to what would be read, but for what a comparison ignores
-    :ivar allocated: the allocations of this state
     :ivar hindrances: what stopped its traffic when its namespaces were last read
     """
 
     state: DesiredRouter
-    allocated: HostAllocations
     hindrances: tuple[str, ...]
 
 
