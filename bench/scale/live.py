@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,9 @@ from bench.scale.costs import Costs, Site
 from dvr_agent.desired.host_settings import AgentMode, HostSettings
 from dvr_agent.sources.api import Changed, DataPlane, JobReport, Synced
 from dvr_agent.sources.neutron.api import ServerTimeoutError
-from dvr_agent.sources.neutron.options import NeutronOptions
 from dvr_agent.sources.neutron.source import NeutronSource
 from dvr_agent.sources.neutron.wire.rpc_client import Timeouts
-from tests.support.scripted_neutron import HOST, FakeBus, Server
+from tests.support.scripted_neutron import HOST, FakeBus, Server, neutron_options
 
 POLL_SECONDS = 0.02
 Job = tuple[float, threading.Event]
@@ -105,18 +104,7 @@ class LiveHost:
             router_id = plugin.add(number * 10_000 + router)
             for one in plugin.routers[router_id]["_floatingips"]:
                 one["status"] = "DOWN"
-        options = NeutronOptions(
-            resync_interval=3600,
-            fallback_after=3600,
-            jitter=0,
-            report_interval=3600,
-            availability_zone="nova",
-            log_agent_heartbeats=False,
-            handle_internal_only_routers=True,
-            interface_driver="openvswitch",
-            documents=base / str(number),
-            max_document_size=1 << 24,
-        )
+        options = replace(neutron_options(base / str(number)), resync_interval=3600)
         self.source = NeutronSource(FakeBus(plugin), HostSettings(HOST, AgentMode.DVR_SNAT), options)
         self.synced = 0.0
 

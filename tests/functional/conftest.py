@@ -7,12 +7,26 @@ from pathlib import Path
 
 import pytest
 
+from dvr_agent.kernel.api import WriteCounters
+from dvr_agent.kernel.namespaces import RealNamespaces
 from tests.support import lab
 from tests.support.ctl import Ctl
 from tests.support.daemon_lab import Daemon
 from tests.support.daemon_site import Site
 from tests.support.log_lines import doubled_lines
 from tests.support.scripted_daemon import MakeDaemon
+
+
+@pytest.fixture
+def counters() -> WriteCounters:
+    """Counts what :func:`namespaces` and its sockets write."""
+    return WriteCounters()
+
+
+@pytest.fixture
+def namespaces(host: lab.Host, counters: WriteCounters) -> RealNamespaces:
+    """Makes and removes namespaces on a pristine host."""
+    return RealNamespaces(counters)
 
 
 @pytest.fixture

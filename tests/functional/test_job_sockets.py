@@ -19,16 +19,6 @@ from tests.support.waiting import wait_for
 ONE = "qrouter-1"
 
 
-@pytest.fixture
-def counters() -> WriteCounters:
-    return WriteCounters()
-
-
-@pytest.fixture
-def namespaces(host: lab.Host, counters: WriteCounters) -> RealNamespaces:
-    return RealNamespaces(counters)
-
-
 def _descriptors() -> set[str]:
     return set(os.listdir("/proc/self/fd"))
 

@@ -21,16 +21,6 @@ from tests.support.waiting import wait_for
 NETNS = Path("/run/netns")
 
 
-@pytest.fixture
-def counters() -> WriteCounters:
-    return WriteCounters()
-
-
-@pytest.fixture
-def namespaces(host: lab.Host, counters: WriteCounters) -> RealNamespaces:
-    return RealNamespaces(counters)
-
-
 def _own() -> str:
     return os.readlink("/proc/thread-self/ns/net")
 

@@ -25,7 +25,7 @@ from tests.support import lab
 from tests.support.filter_tools import uses_nftables
 from tests.support.heard import hearing, reconcile_heard
 from tests.support.packet_documents import uid
-from tests.support.small_routers import EXTERNAL, HOST, fip, make_router, port
+from tests.support.small_routers import EXTERNAL, HOST, fip, make_router, port, qrouter
 
 
 class Agent:
@@ -69,10 +69,6 @@ def agent(request: pytest.FixtureRequest, host: lab.Host, tmp_path: Path) -> Ite
 @pytest.fixture
 def router() -> Router:
     return make_router("one", 1)
-
-
-def qrouter(router: Router) -> str:
-    return names.QROUTER + router.id
 
 
 def internal(router: Router) -> str:

@@ -21,7 +21,7 @@ from dvr_agent.reconcile.api import Result
 from dvr_agent.reconcile.factory import make_reconciler
 from tests.support import lab
 from tests.support.heard import hearing, reconcile_heard
-from tests.support.small_routers import EXTERNAL, HOST, fip, make_router
+from tests.support.small_routers import EXTERNAL, HOST, fip, make_router, qrouter
 from tests.support.waiting import wait_for
 
 FIP = names.FIP + EXTERNAL
@@ -73,10 +73,6 @@ def agent(host: lab.Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 @pytest.fixture
 def router() -> Router:
     return make_router("one", 1)
-
-
-def qrouter(router: Router) -> str:
-    return names.QROUTER + router.id
 
 
 def with_fips(router: Router, *hosts: int) -> Router:

@@ -235,6 +235,22 @@ class FakeBus:
         self.closed = True
 
 
+def neutron_options(documents: Path) -> NeutronOptions:
+    """The options of a source that does nothing by itself for a long time."""
+    return NeutronOptions(
+        resync_interval=1800,
+        fallback_after=3600,
+        jitter=0,
+        report_interval=3600,
+        availability_zone="nova",
+        log_agent_heartbeats=False,
+        handle_internal_only_routers=True,
+        interface_driver="openvswitch",
+        documents=documents,
+        max_document_size=1 << 24,
+    )
+
+
 class Desk:
     """A source, and what came out of it.
 
@@ -243,19 +259,7 @@ class Desk:
 
     def __init__(self, server: Server, path: Path, mode: AgentMode = AgentMode.DVR_SNAT, **changes: Any) -> None:
         self.server, self.bus = server, FakeBus(server)
-        options = NeutronOptions(
-            resync_interval=1800,
-            fallback_after=changes.pop("fallback_after", 3600),
-            jitter=0,
-            report_interval=3600,
-            availability_zone="nova",
-            log_agent_heartbeats=False,
-            handle_internal_only_routers=True,
-            interface_driver="openvswitch",
-            documents=path,
-            max_document_size=1 << 24,
-            timing=QUICK,
-        )
+        options = replace(neutron_options(path), timing=QUICK)
         host = HostSettings(HOST, mode, extensions=frozenset(changes.pop("extensions", ())))
         self.source = NeutronSource(self.bus, host, replace(options, **changes))
         self.events: list[Event] = []

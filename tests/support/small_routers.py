@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
+from dvr_agent.desired import names
 from dvr_agent.model.router import FixedIp, FloatingIp, Router, RouterPort, Subnet, SubnetPort
 from tests.support.packet_documents import mac, uid
 
@@ -47,3 +48,8 @@ def make_router(name: str, number: int, mtu: int = 1450, ipv6: bool = True) -> R
         agent_gateways=(port("fg", EXTERNAL, "203.0.113.200/24", mtu=mtu),),
         ports_by_subnet=((subnet, (neighbour,)),),
     )
+
+
+def qrouter(router: Router) -> str:
+    """Name of the router's namespace."""
+    return names.QROUTER + router.id
