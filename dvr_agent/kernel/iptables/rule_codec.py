@@ -76,7 +76,9 @@ def encode(rule: FilterRule, family: Family) -> bytes:
     ip = _encode_ip(rule, layout)
     matches = b"".join(map(encode_match, rule.matches))
     target = encode_target(rule.target, family)
-    read_back = decode.__wrapped__(family, ip, matches, rule.target if isinstance(rule.target, Verdict | Jump) else target)
+    read_back = decode.__wrapped__(
+        family, ip, matches, rule.target if isinstance(rule.target, Verdict | Jump) else target
+    )
     if read_back != rule:
         raise ValueError(f"write it as: {read_back.text}")
     start = layout.header_size + len(matches)
