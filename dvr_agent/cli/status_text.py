@@ -104,7 +104,8 @@ def _service(service: Mapping[str, Any]) -> str:
     silent = sorted((service.get("silent_gateways") or {}).items())
     more = f" and {len(silent) - 1} more" if len(silent) > 1 else ""
     texts = [f"gateway {gateway} of router {router_id} did not answer{more}" for router_id, gateway in silent[:1]]
-    return "; ".join((routers, *texts)) if number else ""
+    faults = [f"{service['faults']} in state fault, see its log"] if service.get("faults") else []
+    return "; ".join((routers, *texts, *faults)) if number else ""
 
 
 def _ago(when: float | None) -> str:

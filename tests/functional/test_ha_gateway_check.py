@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from dvr_agent.errors import ServiceError
+from dvr_agent.services.keepalived.conf import keepalived_text
+from dvr_agent.services.keepalived.health import script_text
 from dvr_agent.services.keepalived.service import KeepalivedService
 from dvr_agent.services.vrrp.builtin import BuiltinVrrpService
 from dvr_agent.services.vrrp.place import VrrpPlace, VrrpService
@@ -40,6 +44,7 @@ from tests.support.vrrp_rig import (
 )
 
 PROGRAMS = ["keepalived", "builtin"]
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class Host:
@@ -315,3 +320,43 @@ def test_an_earlier_dvr_vrrp_speaks_vrrp_without_a_check_and_that_is_said(
     assert one.service.plan(one.place()) == []
     monkeypatch.undo()
     assert one.service.plan(one.place()) == ["~ virtual router"]
+
+
+DROP_IN = "CAP_SETGID"
+
+
+def test_what_keepalived_lacks_in_the_unit_is_documented() -> None:
+    assert f"CapabilityBoundingSet={DROP_IN}\n" in (ROOT / "docs" / "dataplane.md").read_text()
+
+
+@pytest.mark.parametrize("more", ["", DROP_IN])
+def test_keepalived_runs_its_script_with_the_rights_of_the_unit_and_complains_without_the_drop_in(
+    outside: External, tmp_path: Path, more: str
+) -> None:
+    require("keepalived", "keepalived")
+    wanted, script, conf, log = checking(state(LOW, 1)), *(tmp_path / name for name in ("script", "conf", "log"))
+    script.write_text(script_text(wanted, tmp_path / "silent"))
+    script.chmod(0o700)
+    conf.write_text(keepalived_text(wanted, script))
+    unit = (ROOT / "etc" / "dvr-agent.service").read_text()
+    (allowed,) = re.findall("^CapabilityBoundingSet=(.*)$", unit, re.MULTILINE)
+    bounding = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in f"{allowed} {more}".split())])
+    words = ["ip", "netns", "exec", "A", "setpriv", "--no-new-privs", f"--bounding-set={bounding}"]
+    words += [
+        "keepalived",
+        "-P",
+        "-n",
+        "-l",
+        "-f",
+        str(conf),
+        "-p",
+        str(tmp_path / "pid"),
+        "-r",
+        str(tmp_path / "child"),
+    ]
+    with log.open("wb") as output:
+        process = subprocess.Popen(words, stderr=output)
+    until(lambda: "VRRP_Script(ha_health_check_7) succeeded" in log.read_text())
+    process.terminate()
+    process.wait(30)
+    assert ("setgroups" in log.read_text()) == (not more)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from dvr_agent.desired import names
 from dvr_agent.errors import ServiceError, ServiceFatalError
+from dvr_agent.kernel import capability
 from dvr_agent.kernel.timerfd import TimerFd
 from dvr_agent.services.children import Children
 from dvr_agent.services.keepalived.conf import is_same, keepalived_text
@@ -221,10 +222,12 @@ class KeepalivedService:
             files.write(_wanted_text(files, state))
 
     def _note_check(self, router_id: str, state: VirtualRouterState) -> None:
-        if state.gateways:
-            self._note_gateway(router_id)
-        else:
+        if not state.gateways:
             self._silent.pop(router_id, None)
+            return
+        if not self._silent and not capability.has(capability.CAP_SETGID):
+            LOG.warning("keepalived logs an error at each check of gateways: no CAP_SETGID, see docs/dataplane.md")
+        self._note_gateway(router_id)
 
     def _note_gateway(self, router_id: str) -> None:
         """Log which gateway does not answer this host, once, and that it answers again."""

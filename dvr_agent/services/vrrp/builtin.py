@@ -140,8 +140,14 @@ class BuiltinVrrpService:
         return [router_id for router_id in self._places if router_id not in self._served]
 
     def status(self) -> dict[str, object]:
-        """Return how many virtual routers dvr-vrrp serves, its process id, and why there is none."""
-        return {"routers": len(self._served), "pid": self._client.pid or None, "trouble": self._trouble}
+        """Return how many virtual routers dvr-vrrp serves, how many have a fault, its process id, why there is none."""
+        faults = sum(one.state == "fault" for one in self._served.values())
+        return {
+            "routers": len(self._served),
+            "faults": faults,
+            "pid": self._client.pid or None,
+            "trouble": self._trouble,
+        }
 
     def close(self) -> None:
         """Disconnect; dvr-vrrp goes on."""
