@@ -103,7 +103,7 @@ def _service(service: Mapping[str, Any]) -> str:
         return f"{trouble} (for {_ago(service.get('since')).removesuffix(' ago')}; {routers})"
     silent = sorted((service.get("silent_gateways") or {}).items())
     more = f" and {len(silent) - 1} more" if len(silent) > 1 else ""
-    texts = [f"gateway {gateway} of router {router_id} did not answer{more}" for router_id, gateway in silent[:1]]
+    texts = [f"gateway {gateway} of router {router_id}{more} did not answer" for router_id, gateway in silent[:1]]
     faults = [f"{service['faults']} in state fault, see its log"] if service.get("faults") else []
     return "; ".join((routers, *texts, *faults)) if number else ""
 
