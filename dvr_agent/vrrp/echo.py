@@ -7,7 +7,7 @@ Answers are read when they have to be there, so nothing waits for them.
 from __future__ import annotations
 
 import contextlib
-import secrets
+import os
 import socket
 import struct
 from collections.abc import Iterable, Sequence
@@ -33,7 +33,9 @@ class EchoSockets:
     def __init__(self, sockets: Iterable[socket.socket]) -> None:
         self._sockets = {one.family: one for one in sockets}
         self._sequence = 0
-        self._identifier = secrets.randbits(16)  # others cannot answer in place of a gateway, nor fill the buffer
+        self._identifier = int.from_bytes(
+            os.urandom(2), "big"
+        )  # others cannot answer in place of a gateway, nor fill the buffer
         for family, one in self._sockets.items():
             attach_filter(one.fileno(), _answers_only(family, self._identifier))
 

@@ -113,7 +113,10 @@ class Speaker:
     @property
     def deadline(self) -> float | None:
         """Time of the monotonic clock at which :meth:`expire` has to be called."""
-        return min((one for one in (self._instance.deadline, self._check.deadline) if one is not None), default=None)
+        own, check = self._instance.deadline, self._check.deadline
+        if own is None or check is None:
+            return own if check is None else check
+        return min(own, check)
 
     def start(self, now: float) -> None:
         """Begin: as master where the addresses are there already.

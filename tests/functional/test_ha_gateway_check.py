@@ -220,9 +220,13 @@ def test_turning_the_check_on_and_off_is_no_switch(
         settle(one, checks=False)
         one.apply(checks=False)
         assert not one.script.exists()
-        found = adverts(heard)
-        while len(found) < 12:
-            until(lambda: any(found.append(each) or True for each in adverts(heard)))
+        found: list[tuple[bool, int]] = []
+
+        def enough() -> bool:
+            found.extend(adverts(heard))
+            return len(found) >= 12
+
+        until(enough)
         assert set(found) == {(True, 50)}
     assert not other.addresses
 
