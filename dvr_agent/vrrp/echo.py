@@ -33,9 +33,8 @@ class EchoSockets:
     def __init__(self, sockets: Iterable[socket.socket]) -> None:
         self._sockets = {one.family: one for one in sockets}
         self._sequence = 0
-        self._identifier = int.from_bytes(
-            os.urandom(2), "big"
-        )  # others cannot answer in place of a gateway, nor fill the buffer
+        # Not to be guessed: nobody else answers in place of a gateway, nor fills the buffer.
+        self._identifier = int.from_bytes(os.urandom(2), "big")
         for family, one in self._sockets.items():
             attach_filter(one.fileno(), _answers_only(family, self._identifier))
 
