@@ -8,21 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
+from pathlib import Path
 
+from dvr_agent.services.keepalived.health import SECONDS
 from dvr_agent.state.address import Address
 from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, Hop, Route, on_link_first
 from dvr_agent.state.virtual_router import VirtualRouterState
 
 GARP_AGAIN = 60
 """Seconds after which a new master announces its addresses once more (``garp_master_delay``)."""
+FALL, RISE = 2, 2
+"""Checks in a row after which a host yields, and after which it takes part again."""
 INDENT = "    "
 
 
-def keepalived_text(state: VirtualRouterState) -> str:
-    """Return the configuration; it has the password in it."""
+def keepalived_text(state: VirtualRouterState, script: Path) -> str:
+    """Return the configuration; it has the password in it.
+
+    :param script: checks the gateways, if the virtual router has some
+    """
     return "\n".join(
         (
             *_block("global_defs", ("notification_email_from neutron@openstack.local", "router_id neutron")),
+            *(_block(f"vrrp_script {_check(state)}", _script(state, script)) if state.gateways else ()),
             *_block(f"vrrp_instance VR_{state.vr_id}", _instance(state)),
             "",
         )
@@ -31,7 +39,23 @@ def keepalived_text(state: VirtualRouterState) -> str:
 
 def is_same(one: str, other: str) -> bool:
     """Return True if two configurations mean the same: addresses and routes may be in another order."""
-    return sorted(one.split("\n")) == sorted(other.split("\n"))
+    return sorted(filter(None, one.split("\n"))) == sorted(filter(None, other.split("\n")))
+
+
+def _check(state: VirtualRouterState) -> str:
+    return f"ha_health_check_{state.vr_id}"
+
+
+def _script(state: VirtualRouterState, script: Path) -> Iterator[str]:
+    yield f'script "{script}"'
+    yield f"interval {state.check_interval}"
+    yield f"fall {FALL}"
+    yield f"rise {RISE}"
+    longest = len(state.gateways) * SECONDS
+    if state.check_interval <= longest:  # it would be ended before it could say which gateway does not answer
+        yield f"timeout {longest + 1}"
+    # Where there is a user keepalived_script it would be run as that one, who may not even read it.
+    yield "user root"
 
 
 def _instance(state: VirtualRouterState) -> Iterator[str]:
@@ -50,6 +74,8 @@ def _instance(state: VirtualRouterState) -> Iterator[str]:
         yield from _block("virtual_ipaddress_excluded", sorted(map(_address, state.addresses)))
     if state.routes:
         yield from _block("virtual_routes", map(_route, on_link_first(state.routes)))
+    if state.gateways:
+        yield from _block("track_script", (_check(state),))
 
 
 def _block(head: str, lines: Iterable[str]) -> Iterator[str]:

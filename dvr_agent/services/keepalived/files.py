@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from ipaddress import ip_address
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,6 +14,8 @@ from dvr_agent.errors import ServiceError
 FILE_BYTES = 4 * 1024 * 1024
 CONFIG_MODE = 0o600
 """The configuration may have the password in it."""
+SCRIPT_MODE = 0o700
+GATEWAY_CHARACTERS = 80
 PRIMARY, BACKUP = "primary", "backup"
 PID_SUFFIXES = (".pid.keepalived", ".pid.keepalived-vrrp")
 
@@ -23,6 +26,7 @@ class RouterFiles:
     :ivar config: configuration of keepalived
     :ivar pid: process id of keepalived
     :ivar child_pid: process id of its child, which speaks VRRP
+    :ivar silent: gateway that did not answer when this host was last the master, made by the script
     """
 
     CONFIG_NAME: ClassVar[str] = "keepalived.conf"
@@ -32,6 +36,7 @@ class RouterFiles:
         self.config = self._directory / self.CONFIG_NAME
         self._marker = self._directory / f"{self.CONFIG_NAME}.unread"
         self._state = self._directory / "state"
+        self.silent = self._directory / "silent_gateway"
         self.pid, self.child_pid = (confs / f"{router_id}{suffix}" for suffix in PID_SUFFIXES)
 
     @property
@@ -46,6 +51,28 @@ class RouterFiles:
             return bool(stat.S_IMODE(os.lstat(self.config).st_mode) & 0o077)
         except OSError:
             return False
+
+    def script(self, vr_id: int) -> Path:
+        """Return the script that checks the gateways of a virtual router."""
+        return self._directory / f"ha_check_script_{vr_id}.sh"
+
+    def has_script(self, vr_id: int, text: str) -> bool:
+        """Return True if that script has this text, and is nobody else's to read or run."""
+        path = self.script(vr_id)
+        try:
+            return stat.S_IMODE(os.lstat(path).st_mode) == SCRIPT_MODE and _text(path) == text
+        except OSError:
+            return False
+
+    @property
+    def silent_gateway(self) -> str:
+        """The gateway that did not answer when this host was last the master; empty: all of them did."""
+        gateway = _text(self.silent).strip()[:GATEWAY_CHARACTERS]
+        try:
+            ip_address(gateway)
+        except ValueError:
+            return ""
+        return gateway if gateway.isprintable() else ""  # what stands after % may be anything
 
     @property
     def is_unread(self) -> bool:
@@ -69,6 +96,27 @@ class RouterFiles:
             securefiles.replace(self.config, text.encode(), CONFIG_MODE)
         except OSError as exc:
             raise ServiceError(f"{self.config} cannot be written: {exc.strerror}") from exc
+
+    def write_script(self, vr_id: int, text: str) -> None:
+        """Replace the script as a whole: keepalived runs the old one or the new one.
+
+        :raises ServiceError: naming the file
+        """
+        path = self.script(vr_id)
+        try:
+            securefiles.ensure_directory(self._directory)
+            securefiles.replace(path, text.encode(), SCRIPT_MODE)
+        except OSError as exc:
+            raise ServiceError(f"{path} cannot be written: {exc.strerror}") from exc
+
+    def remove_script(self, vr_id: int) -> None:
+        """Remove the script, which keepalived does not run any more, and what it made.
+
+        :raises ServiceError: naming the file
+        """
+        for path in (self.script(vr_id), self.silent):
+            if os.path.lexists(path):
+                _remove(path)
 
     def mark_read(self) -> None:
         """Note that keepalived has been told to read the configuration, or began with it."""
