@@ -275,9 +275,8 @@ def _vrrp_settings(conf: cfg.ConfigOpts) -> VrrpSettings:
             '[DEFAULT] ha_vrrp_auth_password: expected letters, digits and punctuation other than # ! " { } $ '
             "(its value is not shown)"
         )
-    return VrrpSettings(
-        conf.ha_vrrp_advert_int, VrrpAuth(conf.ha_vrrp_auth_type), password, conf.ha_vrrp_health_check_interval
-    )
+    check = max(0, conf.ha_vrrp_health_check_interval)  # Neutron takes a negative one for none
+    return VrrpSettings(conf.ha_vrrp_advert_int, VrrpAuth(conf.ha_vrrp_auth_type), password, check)
 
 
 def _metadata_settings(conf: cfg.ConfigOpts) -> MetadataSettings:

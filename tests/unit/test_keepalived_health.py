@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dvr_agent import config
 from dvr_agent.desired.build import desired_router
 from dvr_agent.desired.host_allocations import HostAllocations
 from dvr_agent.desired.host_settings import AgentMode, HostSettings, VrrpSettings
@@ -151,3 +152,10 @@ def test_a_script_with_another_text_or_other_rights_is_written_again_and_goes_wi
     assert not files.has_script(7, "text")
     files.remove()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("value", "interval"), [("", 0), ("5", 5), ("0", 0), ("-1", 0)])
+def test_the_option_is_read_as_neutron_reads_it(tmp_path: Path, value: str, interval: int) -> None:
+    file = tmp_path / "l3_agent.ini"
+    file.write_text(f"[DEFAULT]\nha_vrrp_health_check_interval = {value}\n" if value else "")
+    assert config.host_settings(config.load(["--config-file", str(file)])).vrrp.check_interval == interval
