@@ -155,7 +155,8 @@ DEFAULT_OPTS = [
         default=0,
         max=3600,
         help="Seconds between two checks of the master of an HA router whether its external gateways answer an echo "
-        "request. It yields to another host after two checks without an answer. 0 or less: no checks. Neutron recommends 5.",
+        "request. It yields to another host after two checks without an answer. 0 or less: no checks. Neutron "
+        "recommends 5.",
     ),
     METADATA_PROXY_SOCKET,
 ]
