@@ -6,6 +6,7 @@ from dvr_agent.config import Settings
 from dvr_agent.errors import ConfigError
 from dvr_agent.services.api import RouterService
 from dvr_agent.services.bundle import Services
+from dvr_agent.services.conntrackd.service import ConntrackdService
 from dvr_agent.services.keepalived.service import KeepalivedService
 from dvr_agent.services.metadata.control_client import ControlClient
 from dvr_agent.services.metadata.haproxy import L3AgentHaproxies
@@ -47,9 +48,11 @@ def open_services(settings: Settings, writable: bool = True) -> Services:
         services.append(MetadataService(session, metadata.port, haproxies))
     else:
         services.append(MetadataDisabled(client, writable))
-    return Services(services, _open_vrrp(settings.ha))
+    return Services(services, *_open_vrrp(settings.ha))
 
 
-def _open_vrrp(ha: HaSettings) -> VrrpService:
-    keepalived = KeepalivedService(ha.confs, ha.external_pids, ha.on_death)
-    return BuiltinVrrpService(ha.control_socket, keepalived) if ha.builtin else keepalived
+def _open_vrrp(ha: HaSettings) -> tuple[VrrpService, VrrpService]:
+    tells_conntrackd = ha.conntrackd.enabled and not ha.builtin
+    keepalived = KeepalivedService(ha.confs, ha.external_pids, ha.on_death, tells_conntrackd)
+    conntrackd = ConntrackdService(ha.conntrackd, ha.confs, ha.on_death, agent_tells=ha.builtin)
+    return BuiltinVrrpService(ha.control_socket, keepalived) if ha.builtin else keepalived, conntrackd

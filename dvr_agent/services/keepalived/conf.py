@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
+from pathlib import Path
 
+from dvr_agent.services.conntrackd.commands import AT_BACKUP, AT_FAULT, AT_MASTER
 from dvr_agent.state.address import Address
 from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, Hop, Route, on_link_first
 from dvr_agent.state.virtual_router import VirtualRouterState
@@ -16,14 +18,21 @@ from dvr_agent.state.virtual_router import VirtualRouterState
 GARP_AGAIN = 60
 """Seconds after which a new master announces its addresses once more (``garp_master_delay``)."""
 INDENT = "    "
+_SCRIPTS = ("script_user root", "enable_script_security")
+"""keepalived runs the programs of ``notify_`` as root, and refuses one that others may write, which /bin/sh is not."""
 
 
-def keepalived_text(state: VirtualRouterState) -> str:
-    """Return the configuration; it has the password in it."""
+def keepalived_text(state: VirtualRouterState, conntrackd: Path | None = None) -> str:
+    """Return the configuration; it has the password in it.
+
+    :param conntrackd: configuration of a conntrackd that is told of each change of the state
+    """
+    scripts = _SCRIPTS if conntrackd is not None else ()
+    notifications = _notifications(conntrackd) if conntrackd is not None else ()
     return "\n".join(
         (
-            *_block("global_defs", ("notification_email_from neutron@openstack.local", "router_id neutron")),
-            *_block(f"vrrp_instance VR_{state.vr_id}", _instance(state)),
+            *_block("global_defs", ("notification_email_from neutron@openstack.local", "router_id neutron", *scripts)),
+            *_block(f"vrrp_instance VR_{state.vr_id}", (*_instance(state), *notifications)),
             "",
         )
     )
@@ -50,6 +59,13 @@ def _instance(state: VirtualRouterState) -> Iterator[str]:
         yield from _block("virtual_ipaddress_excluded", sorted(map(_address, state.addresses)))
     if state.routes:
         yield from _block("virtual_routes", map(_route, on_link_first(state.routes)))
+
+
+def _notifications(conntrackd: Path) -> Iterator[str]:
+    """Yield the lines that have keepalived call conntrackd, also while there is no agent; no script is left behind."""
+    for event, commands in (("master", AT_MASTER), ("backup", AT_BACKUP), ("fault", AT_FAULT)):
+        calls = "; ".join(f"conntrackd -C {conntrackd} {command}" for command in commands)
+        yield f"notify_{event} \"/bin/sh -c '{calls}'\""
 
 
 def _block(head: str, lines: Iterable[str]) -> Iterator[str]:

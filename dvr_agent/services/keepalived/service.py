@@ -20,8 +20,9 @@ from dvr_agent.desired import names
 from dvr_agent.errors import ServiceError, ServiceFatalError
 from dvr_agent.kernel.timerfd import TimerFd
 from dvr_agent.services.children import Children
+from dvr_agent.services.ha_files import routers_with_files
 from dvr_agent.services.keepalived.conf import is_same, keepalived_text
-from dvr_agent.services.keepalived.files import RouterFiles, routers_with_files
+from dvr_agent.services.keepalived.files import RouterFiles
 from dvr_agent.services.keepalived.monitors import end_monitor
 from dvr_agent.services.keepalived.prompts import Prompts
 from dvr_agent.services.launch import CONFIG, Program
@@ -49,12 +50,13 @@ class KeepalivedService:
     :param confs: ``ha_confs_path``
     :param pids: ``external_pids``, where neutron-l3-agent's monitors have their process ids
     :param action: ``check_child_processes_action``
+    :param tells_conntrackd: keepalived tells the router's conntrackd of each change of the state
     """
 
     name = NAME
 
-    def __init__(self, confs: Path, pids: Path, action: str) -> None:
-        self._confs, self._pids, self._action = confs, pids, action
+    def __init__(self, confs: Path, pids: Path, action: str, tells_conntrackd: bool = False) -> None:
+        self._confs, self._pids, self._action, self._tells_conntrackd = confs, pids, action, tells_conntrackd
         self._children = Children(NAME)
         self._reloads: dict[str, _Reload] = {}
         self._namespaces: dict[str, str] = {}
@@ -87,7 +89,7 @@ class KeepalivedService:
         self._namespaces[router_id] = place.namespace
         try:
             if not self._is_read(files, state):
-                files.write(_wanted_text(files, state))
+                files.write(self._wanted_text(files, state))
             if self._children.find(router_id, program):
                 if files.is_unread:
                     self._reload(router_id, files, state)
@@ -204,7 +206,12 @@ class KeepalivedService:
         LOG.info("router %s: keepalived ended", router_id)
 
     def _is_read(self, files: RouterFiles, state: VirtualRouterState) -> bool:
-        return is_same(files.text, keepalived_text(state)) and not files.is_unread and not files.is_open_to_others
+        return self._wanted_text(files, state) == files.text and not files.is_unread and not files.is_open_to_others
+
+    def _wanted_text(self, files: RouterFiles, state: VirtualRouterState) -> str:
+        """Return the configuration; where the file's means the same, that of the file: it needs no reload."""
+        text = keepalived_text(state, files.conntrackd_config if self._tells_conntrackd else None)
+        return files.text if is_same(files.text, text) else text
 
     def _has_traces(self, router_id: str) -> bool:
         """Return True if the router has a process or a file of keepalived."""
@@ -222,9 +229,3 @@ class KeepalivedService:
         words = (NAME, "-P", "-f", str(files.config), "-p", str(files.pid), "-r", str(files.child_pid))
         check = (NAME, "-t", "-f", CONFIG)
         return Program(NAME, words, files.config, files.pid, place.namespace, check, files.child_pid)
-
-
-def _wanted_text(files: RouterFiles, state: VirtualRouterState) -> str:
-    """Return the configuration; where the file's means the same, that of the file: it needs no reload."""
-    text = keepalived_text(state)
-    return files.text if is_same(files.text, text) else text
