@@ -135,12 +135,18 @@ def running(program: str) -> Iterator[tuple[int, list[str]]]:
 def newest(program: str, arguments: Sequence[str]) -> int | None:
     """Return the id of the newest process that runs a program with exactly these arguments, None if there is none.
 
-    Process ids grow, so that few command lines are read where it has just been started.
+    Process ids grow, so that few command lines are read where it has just been started.  Its children, which have the
+    same command line, do not count.
     """
-    for pid in sorted((int(entry) for entry in os.listdir(PROC) if entry.isdigit()), reverse=True):
+
+    def runs(pid: int) -> bool:
         words = command_line(pid)
-        if words[1:] == list(arguments) and Path(words[0]).name == program:
-            return pid
+        return words[1:] == list(arguments) and Path(words[0]).name == program
+
+    for pid in sorted((int(entry) for entry in os.listdir(PROC) if entry.isdigit()), reverse=True):
+        if runs(pid):
+            parent = parent_of(pid)
+            return parent if parent is not None and runs(parent) else pid
     return None
 
 
