@@ -13,10 +13,15 @@ from pathlib import Path
 import pytest
 
 from dvr_agent.errors import ServiceError
+from dvr_agent.services.keepalived.files import RouterFiles
+from dvr_agent.services.keepalived.service import KeepalivedService
+from dvr_agent.services.processes import newest
 from tests.support import lab
-from tests.support.conntrackd_rig import OFF, ON, Connection, Host, short_folder, wires
+from tests.support.conntrackd_rig import OFF, ON, Connection, Host, pids_below, short_folder, wires
+from tests.support.ha_rig import HA_DEVICE, RECORDED, SNAT, HaSite, ha_document
 from tests.support.requirements import require
 from tests.support.vrrp_rig import HIGH, LOW, ROUTER, until
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture
@@ -177,3 +182,85 @@ def test_it_waits_for_the_ha_port_and_names_its_package(folder: Path, monkeypatc
         made.conntrackd.apply(place)
     monkeypatch.undo()
     made.close()
+
+
+def test_the_newest_process_is_no_child_of_a_daemon(tmp_path: Path) -> None:
+    """Both have one command line."""
+    code = "import os, time; os.fork(); time.sleep(600)"
+    words = ("-c", code, str(tmp_path))
+    with subprocess.Popen([sys.executable, *words]) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        until(lambda: bool(children.read_text()))
+        child = int(children.read_text())
+        assert newest(Path(sys.executable).name, words) == process.pid
+        assert newest("other", words) is None
+        process.kill()
+        os.kill(child, 9)
+
+
+def test_keepalived_without_the_right_to_set_groups_cannot_tell(tmp_path: Path) -> None:
+    keepalived = KeepalivedService(tmp_path, tmp_path, "respawn", tells_conntrackd=True)
+    command = ["setpriv", "--bounding-set=-setgid", "--inh-caps=-all", "sh", "-c", "echo; exec sleep 600"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        RouterFiles(tmp_path, ROUTER).child_pid.write_text(str(process.pid))
+        assert not keepalived.can_tell(ROUTER)
+        process.kill()
+    keepalived.close()
+
+
+@pytest.fixture
+def site(host: lab.Host) -> Iterator[HaSite]:
+    """A host with a daemon whose HA router has a conntrackd."""
+    require("conntrackd", "conntrackd")
+    require("keepalived", "keepalived")
+    with short_folder() as path:
+        made = HaSite(path)
+        made.daemon.configure(DEFAULT={"ha_conntrackd_enabled": True})
+        yield made
+        made.close()
+        for pid in pids_below(path):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_daemon_starts_it_and_adopts_it_and_ends_it_with_its_router(site: HaSite) -> None:
+    path = site.write(ha_document())
+    site.daemon.start()
+    wait_for(lambda: site.state_file == "primary")
+    pids = pids_below(site.confs)
+    assert len(pids) == 1
+    assert lab.run("ip", "netns", "identify", str(pids[0])).strip() == SNAT
+    assert site.daemon.status()["services"]["conntrackd"] == {"routers": 1, "died": 0, "waiting": []}
+    conf = (site.confs / RECORDED["id"] / "conntrackd.conf").read_text()
+    assert f"Interface {HA_DEVICE}\n" in conf
+    assert f"Group {3780 + RECORDED['ha_vr_id']}\n" in conf
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        site.daemon.stop(number)
+        site.daemon.start()
+        wait_for(lambda: site.state() == "in sync")
+        assert set(site.writes.values()) == {0}
+        assert pids_below(site.confs) == pids
+    os.kill(pids[0], signal.SIGKILL)
+    wait_for(lambda: site.daemon.status()["services"]["conntrackd"] == {"routers": 1, "died": 1, "waiting": []})
+    path.unlink()
+    wait_for(lambda: site.state() is None)
+    assert not pids_below(site.confs)
+    assert not list(site.confs.iterdir())
+
+
+def test_the_agent_tells_it_where_keepalived_lacks_the_right(site: HaSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As started by the unit without a drop-in."""
+    wrapper = site.daemon.base / "python"
+    wrapper.write_text(f'#!/bin/sh\nexec setpriv --no-new-privs --bounding-set=-setgid {sys.executable} "$@"\n')
+    wrapper.chmod(0o755)
+    site.write(ha_document())
+    monkeypatch.setattr(sys, "executable", str(wrapper))
+    site.daemon.start()
+    wait_for(lambda: read(site.confs / RECORDED["id"] / "conntrackd.told") == "primary")
+    assert "CAP_SETGID is missing" in site.daemon.err + site.daemon.out
+    assert "conntrackd was told: this host is the master" in site.daemon.err + site.daemon.out
+
+
+def read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""

@@ -84,7 +84,7 @@ class Host:
 
     def begin(self, settings: ConntrackdSettings = ON) -> None:
         """Begin as an agent that has just started."""
-        self.conntrackd = ConntrackdService(settings, self.confs, "respawn", self.speaker is not None)
+        self.conntrackd = ConntrackdService(settings, self.confs, "respawn", lambda _: self.speaker is not None)
         tells = settings.enabled and self.speaker is None
         keepalived = KeepalivedService(self.confs, self.folder / "pids", "respawn", tells)
         self.vrrp: VrrpService = keepalived

@@ -2,14 +2,14 @@
 
 Files, command line and configuration are those of neutron-l3-agent (Neutron 29, neutron/agent/linux/conntrackd.py):
 either agent adopts what the other one started.  conntrackd outlives the agent.  keepalived tells it of each change of
-the state; where dvr-vrrp speaks VRRP, which starts no programs, the agent does.
+the state; the agent does where dvr-vrrp speaks VRRP, which starts no programs, or keepalived lacks the right to.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from dvr_agent.desired import names
@@ -36,12 +36,14 @@ class ConntrackdService:
     :param settings: switched off: what runs is ended
     :param confs: ``ha_confs_path``
     :param action: ``check_child_processes_action``
-    :param agent_tells: the agent tells conntrackd of changes of the state; else keepalived does
+    :param agent_tells: returns True if the agent tells a router's conntrackd of changes of the state, not keepalived
     """
 
     name = NAME
 
-    def __init__(self, settings: ConntrackdSettings, confs: Path, action: str, agent_tells: bool) -> None:
+    def __init__(
+        self, settings: ConntrackdSettings, confs: Path, action: str, agent_tells: Callable[[str], bool]
+    ) -> None:
         self._settings, self._confs, self._action, self._agent_tells = settings, confs, action, agent_tells
         self._children = Children(NAME, DAEMON)
         self._namespaces: dict[str, str] = {}
@@ -56,7 +58,7 @@ class ConntrackdService:
         if not self._children.find(place.router_id, program):
             return ["+ conntrackd"] if state.may_start else []
         lines = [] if self._is_read(files, state) else ["~ conntrackd configuration"]
-        if self._agent_tells and files.told not in ("", wanted_state(place.is_master)):
+        if self._agent_tells(place.router_id) and files.told not in ("", wanted_state(place.is_master)):
             lines.append("~ state of conntrackd")
         return [*lines, "- second conntrackd"] if self._children.has_stale(place.router_id, program) else lines
 
@@ -148,13 +150,13 @@ class ConntrackdService:
         LOG.info("router %s: conntrackd started", place.router_id)
         # What it does not know the others know, and what they do not know it has just read from the kernel.
         tell(files.config, "-n", *(("-B",) if place.is_master else ()))
-        if self._agent_tells:
+        if self._agent_tells(place.router_id):
             files.note_told(place.is_master)
         files.mark_read()
 
     def _follow(self, place: VrrpPlace, files: ConntrackdFiles) -> None:
         """Tell conntrackd of a change of the state, unless keepalived does."""
-        if not self._agent_tells or files.told == wanted_state(place.is_master):
+        if not self._agent_tells(place.router_id) or files.told == wanted_state(place.is_master):
             return
         if files.told:  # else keepalived or neutron-l3-agent has told it so far
             tell(files.config, *(AT_MASTER if place.is_master else AT_BACKUP))

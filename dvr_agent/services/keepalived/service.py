@@ -18,6 +18,7 @@ from pathlib import Path
 
 from dvr_agent.desired import names
 from dvr_agent.errors import ServiceError, ServiceFatalError
+from dvr_agent.kernel import capability
 from dvr_agent.kernel.timerfd import TimerFd
 from dvr_agent.services.children import Children
 from dvr_agent.services.ha_files import routers_with_files
@@ -26,6 +27,7 @@ from dvr_agent.services.keepalived.files import RouterFiles
 from dvr_agent.services.keepalived.monitors import end_monitor
 from dvr_agent.services.keepalived.prompts import Prompts
 from dvr_agent.services.launch import CONFIG, Program
+from dvr_agent.services.processes import read_pid_file
 from dvr_agent.services.vrrp.place import VrrpPlace
 from dvr_agent.state.virtual_router import VirtualRouterState
 
@@ -133,6 +135,13 @@ class KeepalivedService:
             if path.name == RouterFiles.CONFIG_NAME and path.parent.parent == self._confs:
                 found.add(path.parent.name)
         return {one for one in found if names.parse_namespace(names.QROUTER + one)}
+
+    def can_tell(self, router_id: str) -> bool:
+        """Return True if the router's keepalived, or one that is started now, has the right to run other programs.
+
+        It sets its groups before, which takes CAP_SETGID; the unit gives it none without a drop-in.
+        """
+        return capability.has(capability.CAP_SETGID, process=read_pid_file(self._files(router_id).child_pid))
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when :meth:`changed` has something to do."""
