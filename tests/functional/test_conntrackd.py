@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_a_connection_through_snat_goes_on_after_a_fail_over(folder: Path, first
     backup.apply()
     connection = Connection()
     assert connection.works()
-    until(lambda: connection.original in backup.ask("-e"))
+    until(partial(knows, backup, "-e", connection))
     assert f"dport={connection.port} " not in conntrack("B")
 
     if second:  # the agent is away during the fail-over
@@ -71,6 +72,15 @@ def test_a_connection_through_snat_goes_on_after_a_fail_over(folder: Path, first
     connection.close()
     for each in hosts:
         each.close()
+
+
+def knows(host: Host, cache: str, connection: Connection) -> bool:
+    """Return True if a cache of a host's conntrackd has a connection: ``-i``, its own; ``-e``, those of other hosts."""
+    return connection.original in host.ask(cache)
+
+
+def is_seen_dead(host: Host) -> bool:
+    return ROUTER in host.conntrackd.changed()
 
 
 def conntrack(namespace: str) -> str:
@@ -100,15 +110,15 @@ def test_one_that_dies_is_started_again_and_learns_what_it_knew(folder: Path, on
     other.apply()
     connection = Connection()
     for host, cache in ((other, "-e"), (one, "-i")):
-        until(lambda host=host, cache=cache: connection.original in host.ask(cache))
+        until(partial(knows, host, cache, connection))
         (pid,) = host.pids
         os.kill(pid, signal.SIGKILL)
-        until(lambda host=host: ROUTER in host.conntrackd.changed())
+        until(partial(is_seen_dead, host))
         assert host.conntrackd.plan(host.place()) == ["+ conntrackd"]
         host.apply()
         assert host.conntrackd.status() == {"routers": 1, "died": 1, "waiting": []}
         assert len(host.pids) == 1
-    until(lambda: connection.original in other.ask("-e"))
+    until(partial(knows, other, "-e", connection))
     connection.close()
     other.close()
 
