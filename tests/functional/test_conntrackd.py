@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -257,6 +258,19 @@ def test_a_daemon_starts_it_and_adopts_it_and_ends_it_with_its_router(site: HaSi
     wait_for(lambda: site.state() is None)
     assert not pids_below(site.confs)
     assert not list(site.confs.iterdir())
+
+
+def test_without_the_program_the_router_is_degraded_and_the_rest_goes_on(site: HaSite) -> None:
+    folder = site.daemon.base / "bin"
+    folder.mkdir()
+    for program in ("keepalived", "sh"):
+        (folder / program).symlink_to(shutil.which(program) or program)
+    site.write(ha_document())
+    site.daemon.start(PATH=str(folder))
+    wait_for(lambda: site.is_master)
+    wait_for(lambda: site.state() == "degraded")
+    (router,) = site.daemon.status()["routers"]
+    assert "tracked connections are not synchronised: conntrackd is not installed" in router["reason"]
 
 
 def test_the_agent_tells_it_where_keepalived_lacks_the_right(site: HaSite, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,11 +134,8 @@ class Host:
 
 def pids_below(confs: Path) -> list[int]:
     """Process ids of all daemons, less their children and their clients, whose configuration is below a directory."""
-    found = [
-        pid
-        for pid, words in running("conntrackd")
-        if "-d" in words and any(one.startswith(f"{confs}/") for one in words)
-    ]
+    daemons = [(pid, words) for pid, words in running("conntrackd") if "-d" in words]
+    found = [pid for pid, words in daemons if any(word.startswith(f"{confs}/") for word in words)]
     return [pid for pid in found if parent_of(pid) not in found]
 
 
