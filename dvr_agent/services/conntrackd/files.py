@@ -53,6 +53,8 @@ class ConntrackdFiles:
     @property
     def exist(self) -> bool:
         """True if the router has any file of conntrackd."""
+        if not os.path.lexists(self._directory):  # quick, for all routers that are none of VRRP's
+            return False
         try:
             return any(name.startswith(CONNTRACKD) for name in securefiles.names(self._directory))
         except OSError:

@@ -67,13 +67,13 @@ class RouterFiles:
         """True if the router has any file of keepalived, or an empty directory."""
         if any(os.path.lexists(path) for path in (self.pid, self.child_pid)):
             return True
+        if not os.path.lexists(self._directory):
+            return False
         try:
             names = securefiles.names(self._directory)
         except OSError:
             return True
-        if not names:
-            return os.path.lexists(self._directory)
-        return not all(name.startswith(CONNTRACKD) for name in names)
+        return not names or not all(name.startswith(CONNTRACKD) for name in names)
 
     def write(self, text: str) -> None:
         """Replace the configuration as a whole, and note that keepalived has not read it, unless only its mode changes.
