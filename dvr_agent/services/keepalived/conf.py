@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
+from dvr_agent.services.conntrackd.commands import AT_BACKUP, AT_FAULT, AT_MASTER
 from dvr_agent.services.keepalived.health import SECONDS
 from dvr_agent.state.address import Address
 from dvr_agent.state.route import DEFAULT_V4, DEFAULT_V6, Hop, Route, on_link_first
@@ -22,16 +23,18 @@ FALL, RISE = 2, 2
 INDENT = "    "
 
 
-def keepalived_text(state: VirtualRouterState, script: Path) -> str:
+def keepalived_text(state: VirtualRouterState, script: Path, conntrackd: Path | None = None) -> str:
     """Return the configuration; it has the password in it.
 
     :param script: checks the gateways, if the virtual router has some
+    :param conntrackd: configuration of a conntrackd that is told of each change of the state
     """
+    notifications = _notifications(conntrackd) if conntrackd is not None else ()
     return "\n".join(
         (
-            *_block("global_defs", ("notification_email_from neutron@openstack.local", "router_id neutron")),
+            *_block("global_defs", _global_defs(state, conntrackd is not None)),
             *(_block(f"vrrp_script {_check(state)}", _script(state, script)) if state.gateways else ()),
-            *_block(f"vrrp_instance VR_{state.vr_id}", _instance(state)),
+            *_block(f"vrrp_instance VR_{state.vr_id}", (*_instance(state), *notifications)),
             "",
         )
     )
@@ -40,6 +43,15 @@ def keepalived_text(state: VirtualRouterState, script: Path) -> str:
 def is_same(one: str, other: str) -> bool:
     """Return True if two configurations mean the same: addresses and routes may be in another order."""
     return sorted(filter(None, one.split("\n"))) == sorted(filter(None, other.split("\n")))
+
+
+def _global_defs(state: VirtualRouterState, notifies: bool) -> Iterator[str]:
+    yield "notification_email_from neutron@openstack.local"
+    yield "router_id neutron"
+    if notifies:
+        yield "script_user root"
+        if not state.gateways:  # else their check is refused where the directory is another user's, as /bin/sh never is
+            yield "enable_script_security"
 
 
 def _check(state: VirtualRouterState) -> str:
@@ -76,6 +88,13 @@ def _instance(state: VirtualRouterState) -> Iterator[str]:
         yield from _block("virtual_routes", map(_route, on_link_first(state.routes)))
     if state.gateways:
         yield from _block("track_script", (_check(state),))
+
+
+def _notifications(conntrackd: Path) -> Iterator[str]:
+    """Yield the lines that have keepalived call conntrackd, also while there is no agent; no script is left behind."""
+    for event, commands in (("master", AT_MASTER), ("backup", AT_BACKUP), ("fault", AT_FAULT)):
+        calls = "; ".join(f"conntrackd -C {conntrackd} {command}" for command in commands)
+        yield f"notify_{event} \"/bin/sh -c '{calls}'\""
 
 
 def _block(head: str, lines: Iterable[str]) -> Iterator[str]:

@@ -22,12 +22,14 @@ from dvr_agent.errors import ServiceError, ServiceFatalError
 from dvr_agent.kernel import capability
 from dvr_agent.kernel.timerfd import TimerFd
 from dvr_agent.services.children import Children
+from dvr_agent.services.ha_files import routers_with_files
 from dvr_agent.services.keepalived.conf import is_same, keepalived_text
-from dvr_agent.services.keepalived.files import RouterFiles, routers_with_files
+from dvr_agent.services.keepalived.files import RouterFiles
 from dvr_agent.services.keepalived.health import PING, script_text
 from dvr_agent.services.keepalived.monitors import end_monitor
 from dvr_agent.services.keepalived.prompts import Prompts
 from dvr_agent.services.launch import CONFIG, Program
+from dvr_agent.services.processes import read_pid_file
 from dvr_agent.services.vrrp.place import VrrpPlace
 from dvr_agent.state.virtual_router import VirtualRouterState
 
@@ -52,12 +54,13 @@ class KeepalivedService:
     :param confs: ``ha_confs_path``
     :param pids: ``external_pids``, where neutron-l3-agent's monitors have their process ids
     :param action: ``check_child_processes_action``
+    :param tells_conntrackd: keepalived tells the router's conntrackd of each change of the state
     """
 
     name = NAME
 
-    def __init__(self, confs: Path, pids: Path, action: str) -> None:
-        self._confs, self._pids, self._action = confs, pids, action
+    def __init__(self, confs: Path, pids: Path, action: str, tells_conntrackd: bool = False) -> None:
+        self._confs, self._pids, self._action, self._tells_conntrackd = confs, pids, action, tells_conntrackd
         self._children = Children(NAME)
         self._reloads: dict[str, _Reload] = {}
         self._namespaces: dict[str, str] = {}
@@ -142,6 +145,13 @@ class KeepalivedService:
                 found.add(path.parent.name)
         return {one for one in found if names.parse_namespace(names.QROUTER + one)}
 
+    def can_tell(self, router_id: str) -> bool:
+        """Return True if the router's keepalived, or one that is started now, has the right to run other programs.
+
+        It sets its groups before, which takes CAP_SETGID; the unit gives it none without a drop-in.
+        """
+        return capability.has(capability.CAP_SETGID, process=read_pid_file(self._files(router_id).child_pid))
+
     def fileno(self) -> int:
         """Return a descriptor that is readable when :meth:`changed` has something to do."""
         return self._poll.fileno()
@@ -219,7 +229,7 @@ class KeepalivedService:
         elif not state.gateways and is_read:
             files.remove_script(state.vr_id)
         if not is_read:
-            files.write(_wanted_text(files, state))
+            files.write(self._wanted_text(files, state))
 
     def _note_check(self, router_id: str, state: VirtualRouterState) -> None:
         if not state.gateways:
@@ -249,8 +259,13 @@ class KeepalivedService:
         LOG.info("router %s: keepalived ended", router_id)
 
     def _is_read(self, files: RouterFiles, state: VirtualRouterState) -> bool:
-        text = keepalived_text(state, files.script(state.vr_id))
-        return is_same(files.text, text) and not files.is_unread and not files.is_open_to_others
+        return self._wanted_text(files, state) == files.text and not files.is_unread and not files.is_open_to_others
+
+    def _wanted_text(self, files: RouterFiles, state: VirtualRouterState) -> str:
+        """Return the configuration; where the file's means the same, that of the file: it needs no reload."""
+        conntrackd = files.conntrackd_config if self._tells_conntrackd else None
+        text = keepalived_text(state, files.script(state.vr_id), conntrackd)
+        return files.text if is_same(files.text, text) else text
 
     def _has_traces(self, router_id: str) -> bool:
         """Return True if the router has a process or a file of keepalived."""
@@ -268,12 +283,6 @@ class KeepalivedService:
         words = (NAME, "-P", "-f", str(files.config), "-p", str(files.pid), "-r", str(files.child_pid))
         check = (NAME, "-t", "-f", CONFIG)
         return Program(NAME, words, files.config, files.pid, place.namespace, check, files.child_pid)
-
-
-def _wanted_text(files: RouterFiles, state: VirtualRouterState) -> str:
-    """Return the configuration; where the file's means the same, that of the file: it needs no reload."""
-    text = keepalived_text(state, files.script(state.vr_id))
-    return files.text if is_same(files.text, text) else text
 
 
 def _has_script(files: RouterFiles, state: VirtualRouterState) -> bool:
